@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from events.deployment.errors import ScheduleForbidden as ScheduleForbidden
     from events.deployment.errors import ScheduleInvalid as ScheduleInvalid
     from events.deployment.errors import SchemaVersionInvalid as SchemaVersionInvalid
-    from events.deployment.facts import Everyone as Everyone
-    from events.deployment.facts import NotStarted as NotStarted
-    from events.deployment.facts import Schedule as Schedule
+    from events.deployment.events import Everyone as Everyone
+    from events.deployment.events import NotStarted as NotStarted
+    from events.deployment.events import Schedule as Schedule
     from events.device.authentication import KEYS_DECLINED as KEYS_DECLINED
     from events.device.commands import AcknowledgeDesired as AcknowledgeDesired
     from events.device.commands import CreateModule as CreateModule
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from events.device.errors import TooManyModules as TooManyModules
     from events.device.errors import TwinLimitExceeded as TwinLimitExceeded
     from events.device.tag_value import tag_value as tag_value
-    from events.log.errors import FactTooLarge as FactTooLarge
+    from events.log.errors import EventTooLarge as EventTooLarge
     from events.log.errors import LogError as LogError
     from events.log.errors import LogNotInitialised as LogNotInitialised
     from events.log.errors import LogUnavailable as LogUnavailable
@@ -90,9 +90,9 @@ if TYPE_CHECKING:
     from events.producer.errors import NoVault as NoVault
     from events.producer.errors import ProducerError as ProducerError
     from events.producer.errors import Refused as Refused
-    from events.producer.opening import open_producer as open_producer
     from events.producer.producer import Producer as Producer
-    from events.producer.producer import Report as Report
+    from events.producer.producer import ProducerReport as ProducerReport
+    from events.producer.producer_factory import open_producer as open_producer
     from events.query.errors import ConditionInvalid as ConditionInvalid
     from events.readiness.commands import GrantWaiver as GrantWaiver
     from events.readiness.commands import WithdrawWaiver as WithdrawWaiver
@@ -123,8 +123,8 @@ if TYPE_CHECKING:
     from events.rollout.plan import Offline as Offline
     from events.rollout.plan import OnFailure as OnFailure
     from events.rollout.plan import Phase as Phase
-    from events.rollout.plan import Plan as Plan
     from events.rollout.plan import Rate as Rate
+    from events.rollout.plan import RolloutPlan as RolloutPlan
     from events.rollout.plan import Spread as Spread
     from events.rollout.plan import Window as Window
     from events.secrets.errors import SecretsError as SecretsError
@@ -147,7 +147,7 @@ if TYPE_CHECKING:
     from events.update.errors import UpdateInUse as UpdateInUse
     from events.update.errors import UpdateInvalid as UpdateInvalid
     from events.update.errors import UpdateNotFound as UpdateNotFound
-    from events.update.facts import RollbackPolicy as RollbackPolicy
+    from events.update.events import RollbackPolicy as RollbackPolicy
     from events.update.names import UpdateId as UpdateId
 
 

@@ -1,4 +1,4 @@
-"""What every fact carries besides its own data: where, when, by whom and why."""
+"""What every event carries besides its own data: where, when, by whom and why."""
 
 import enum
 from typing import Generic, TypeVar
@@ -10,7 +10,7 @@ F = TypeVar("F")
 
 
 class PrincipalKind(enum.Enum):
-    """Who can be behind a fact."""
+    """Who can be behind an event."""
 
     USER = "user"
     DEVICE = "device"
@@ -19,7 +19,7 @@ class PrincipalKind(enum.Enum):
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """The author of a fact; written `kind:id` in the log, as in `user:ada`."""
+    """The author of an event; written `kind:id` in the log, as in `user:ada`."""
 
     kind: PrincipalKind
     id: str
@@ -43,7 +43,7 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class Vector(msgspec.Struct, frozen=True, order=True, array_like=True):
-    """How far a partition has folded: a position in its own log and one in the fleet's. 0 is *nothing yet*."""
+    """How far a partition has applied: a position in its own log and one in the fleet's. 0 is *nothing yet*."""
 
     partition: int = 0
     fleet: int = 0
@@ -54,9 +54,9 @@ class Vector(msgspec.Struct, frozen=True, order=True, array_like=True):
 
 
 class Envelope(msgspec.Struct, Generic[F], frozen=True):
-    """A fact as it stands in the log.
+    """An event as it stands in the log.
 
-    `position` is dense from 1 within its stream. `version` counts the facts of `subject`, from 1. `at` is in
+    `position` is dense from 1 within its stream. `version` counts the events of `subject`, from 1. `at` is in
     milliseconds since 1970 UTC, never smaller than its predecessor's. `cause` names what led here (a command id, or
     a position such as `fleet:17`), empty when the author acted unprompted.
     """
@@ -67,4 +67,4 @@ class Envelope(msgspec.Struct, Generic[F], frozen=True):
     at: int
     by: Principal
     cause: str
-    fact: F
+    event: F

@@ -9,8 +9,8 @@ from msgspec import UNSET
 from events.canonical import JsonObject
 from events.envelope import Envelope
 from events.log.keys import name
-from events.log.kinds import OUTCOME, UNREADABLE
-from events.wording import counted
+from events.log.kinds import ASSIGNMENT_CHANGE, UNREADABLE
+from events.number_text import counted
 
 NAMES_SHOWN = 5
 _TEXT_MAX = 200
@@ -21,7 +21,7 @@ _UNSHOWN = frozenset({"content", "devices", "evidence", "failed", "not_back", "p
 
 def text_of(envelope: Envelope[Any]) -> str:
     """What an event did, without the time, as `event_text` says it."""
-    event = envelope.fact
+    event = envelope.event
     data = {
         member: msgspec.to_builtins(value)
         for member in event.__struct_fields__
@@ -34,7 +34,7 @@ def event_text(kind: str, *, subject: str, by: str, data: JsonObject) -> str:
     """What happened, without the time: `user:ada changed tags of edge1: site`. `data` is as it is shown, secrets masked."""
     if kind == UNREADABLE:
         return "an entry that this version cannot read"
-    if kind == OUTCOME:
+    if kind == ASSIGNMENT_CHANGE:
         return _assignment_change(subject, data)
     form = EVENT_TEXTS.get(kind, f"wrote {kind} of {{subject}}")
     subject = _without_prefix(subject)
@@ -150,7 +150,7 @@ def _assignment_change(subject: str, data: JsonObject) -> str:
 
 def _stack(assignment: JsonObject) -> str:
     layers = assignment.get("layers") or ()
-    return " + ".join(layers) if layers else str(assignment.get("standing", "nothing"))
+    return " + ".join(layers) if layers else str(assignment.get("status", "nothing"))
 
 
 def _blocked(verb: str) -> Callable[[str, JsonObject], str]:
@@ -205,7 +205,7 @@ EVENT_TEXTS: Mapping[str, str | Callable[[str, JsonObject], str]] = {
     "UpdateDeploymentCanceled": "canceled deployment {deployment} of group {subject}",
     "UpdateDeploymentRetried": "had failed devices retry deployment {deployment} of group {subject}",
     "UpdateDeploymentDeleted": "deleted deployment {deployment} of group {subject}",
-    "PolicyDefined": lambda subject, data: f"gave policy {subject} keys and {', '.join(data.get('rights', ()))}",
+    "PolicyDefined": lambda subject, data: f"gave policy {subject} keys and {', '.join(data.get('permissions', ()))}",
     "PolicyDeleted": "deleted policy {subject}",
     "TokenIssued": _token,
     "TokenRevoked": "revoked token {subject}",

@@ -46,14 +46,14 @@ def _visible_text(text: Text) -> Text:
     """The text with its styles, and escapes in the place of characters that act."""
     plain = text.plain
     inner = range(len(plain) - len(plain.lstrip("\n")), len(plain.rstrip("\n")))
-    places = [(at, escape) for at, escape in acting_characters(plain) if at in inner]
-    if not places:
+    locations = [(at, escape) for at, escape in acting_characters(plain) if at in inner]
+    if not locations:
         return text
     whole = text.blank_copy()
     at = 0
-    for place, escape in places:
-        _, before, character, *_ = text.divide([at, place, place + 1])
+    for location, escape in locations:
+        _, before, character, *_ = text.divide([at, location, location + 1])
         whole.append_text(before)
         whole.append_text(Text(escape, spans=[Span(0, len(escape), span.style) for span in character.spans]))
-        at = place + 1
+        at = location + 1
     return whole.append_text(text.divide([at])[1])

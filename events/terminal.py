@@ -11,13 +11,13 @@ from typing import TextIO
 from events.visible import visible, visible_json
 
 
-def say(*lines: str) -> None:
+def print_lines(*lines: str) -> None:
     """Write lines to standard output; whatever a value holds, each stays one line."""
     _write(sys.stdout, lines)
 
 
 def complain(*lines: str) -> None:
-    """Write lines to standard error, as `say` does."""
+    """Write lines to standard error, as `print_lines` does."""
     _write(sys.stderr, lines)
 
 
@@ -27,7 +27,7 @@ def complain_of(error: Exception, *, program: str = "twinfold", named: Callable[
     complain(f"{program}: {first}", *(f"  {line}" for line in more))
 
 
-def say_json(text: str) -> None:
+def print_json(text: str) -> None:
     """Write JSON to standard output, whose reader decodes the escapes."""
     sys.stdout.write(f"{visible_json(text)}\n")
     sys.stdout.flush()

@@ -52,13 +52,13 @@ class LogFileDamaged(Exception):
     """The append-only file cannot be read from a place on."""
 
     def __init__(self, damage: Damage) -> None:
-        place = f"byte {damage.position} of {damage.size}" if damage.position is not None else "its base"
+        location = f"byte {damage.position} of {damage.size}" if damage.position is not None else "its base"
         remedy = (
             "`twinfold repair-log` shows what would be cut off there, and asks before it does"
             if damage.can_be_cut
             else "it cannot be cut there; restore a backup (docs/guides/backup.md)"
         )
-        super().__init__(f"the log's file {damage.path} is damaged at {place}: {damage.why}; {remedy}")
+        super().__init__(f"the log's file {damage.path} is damaged at {location}: {damage.why}; {remedy}")
         self.damage = damage
 
 
@@ -108,9 +108,9 @@ def find_damage(server: Path, directory: Path, *, said: Sequence[str] = ()) -> D
         begins = _PREAMBLE_END.search(checked.stdout)
         for name in filter(None, map(_UNKNOWN.search, said)):
             unknown = name[1] or name[2]
-            place = _begin_of(path, int(begins[1]) if begins else 0, unknown.encode())
-            if place is not None:
-                return Damage(path, size, place, f"{unknown!r} is no command", is_last)
+            location = _begin_of(path, int(begins[1]) if begins else 0, unknown.encode())
+            if location is not None:
+                return Damage(path, size, location, f"{unknown!r} is no command", is_last)
         if checked.returncode:
             good = _GOOD_UP_TO.findall(checked.stdout)
             return Damage(path, size, int(good[-1]) if good else None, _reason_of(checked.stdout), is_last)

@@ -39,7 +39,7 @@ class CertificateUnusable(Exception):
         self.path, self.why = path, why
 
 
-class Files(msgspec.Struct, frozen=True):
+class CertificateFiles(msgspec.Struct, frozen=True):
     """Where the parts are. `ca` is what clients trust."""
 
     ca: Path
@@ -47,13 +47,13 @@ class Files(msgspec.Struct, frozen=True):
     key: Path
 
 
-def files_of(directory: Path) -> Files:
+def files_of(directory: Path) -> CertificateFiles:
     """The places in a data directory."""
     folder = directory / "tls"
-    return Files(folder / "ca.pem", folder / "server.pem", folder / "server.key")
+    return CertificateFiles(folder / "ca.pem", folder / "server.pem", folder / "server.key")
 
 
-def ensure(directory: Path, names: Iterable[str], *, now: dt.datetime) -> Files:
+def ensure(directory: Path, names: Iterable[str], *, now: dt.datetime) -> CertificateFiles:
     """Make what is not there: the authority once, the server's certificate when it is about to end or lacks a name.
 
     Keys are made with mode 0600. Whoever trusts the authority goes on trusting renewed certificates.
@@ -122,7 +122,7 @@ def _make_authority(ca: Path, key_file: Path, now: dt.datetime) -> None:
     whole_files.put(ca, certificate.public_bytes(serialization.Encoding.PEM))
 
 
-def _make_server(files: Files, ca_key_file: Path, names: tuple[str, ...], now: dt.datetime) -> None:
+def _make_server(files: CertificateFiles, ca_key_file: Path, names: tuple[str, ...], now: dt.datetime) -> None:
     try:
         ca_key = serialization.load_pem_private_key(ca_key_file.read_bytes(), password=None)
         ca = x509.load_pem_x509_certificate(files.ca.read_bytes())
@@ -148,7 +148,7 @@ def _make_server(files: Files, ca_key_file: Path, names: tuple[str, ...], now: d
     whole_files.put(files.certificate, certificate.public_bytes(serialization.Encoding.PEM))
 
 
-def _is_good(files: Files, names: tuple[str, ...], now: dt.datetime) -> bool:
+def _is_good(files: CertificateFiles, names: tuple[str, ...], now: dt.datetime) -> bool:
     if not files.certificate.exists() or not files.key.exists():
         return False
     try:

@@ -10,7 +10,7 @@ from events.access import state
 from events.access.bearer import BearerToken
 from events.access.commands import DefinePolicy, IssueToken
 from events.access.errors import PolicyExists, PolicyNotFound
-from events.access.rights import BUILT_IN
+from events.access.permissions import BUILT_IN
 from events.access.state import PolicyDocument, TokenDocument
 from events.device.errors import ModuleNotFound
 from events.log.device_documents import device_of
@@ -18,7 +18,7 @@ from events.log.keys import FLEET
 from events.log.port import Log
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
-from events.secrets.taking import new_key
+from events.secrets.secret_fields import new_key
 
 _TOKEN_BYTES = 32
 _ID_BYTES = 8
@@ -42,10 +42,10 @@ def ensure_policies(producer: Producer, log: Log) -> None:
     stored = log.load([state.POLICY + name for name in names], fleet=True)
     for name, one in zip(names, stored, strict=True):
         if one.snapshot is None:
-            rights = tuple(right.value for right in BUILT_IN[name])
+            permissions = tuple(right.value for right in BUILT_IN[name])
             # Another process may have been faster: its keys stand.
             with contextlib.suppress(PolicyExists):
-                producer.do(DefinePolicy(name, rights, new_key(), new_key(), new=True))
+                producer.do(DefinePolicy(name, permissions, new_key(), new_key(), new=True))
 
 
 def policies(log: Log) -> Iterator[tuple[str, PolicyDocument]]:

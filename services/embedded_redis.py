@@ -18,7 +18,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 
 from events.processes.child import Child
 from events.processes.lifeline import GRACE_SECONDS, VARIABLE
-from events.processes.supervised import Continued, Ended, Supervised
+from events.processes.supervised import Continued, ProcessEnded, Supervised
 from events.settings import ENV_PREFIX, Settings
 from services.append_only_file import LogFileDamaged, find_damage
 from services.redis_log import RedisDidNotStart, ServerLog
@@ -81,9 +81,9 @@ class EmbeddedRedis:
         server: Path | None = None,
         appendfsync: str = "always",
         keeps: Sequence[int] = (),
-        say: Callable[[str], None] = lambda _text: None,
+        print_lines: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        """`keeps` are descriptors that the server inherits; `say` is told what an operator should know.
+        """`keeps` are descriptors that the server inherits; `print_lines` is told what an operator should know.
 
         Raises:
             NoRedisServer: there is no binary.
@@ -91,7 +91,7 @@ class EmbeddedRedis:
         self._directory = directory
         self._server = find_server(server)
         self._appendfsync = appendfsync
-        self._keeps, self._say = tuple(keeps), say
+        self._keeps, self._say = tuple(keeps), print_lines
         self._socket = directory / "redis.sock"
         self._log = server_log_of(directory)
         self._supervised: Supervised | None = None
@@ -127,7 +127,7 @@ class EmbeddedRedis:
         while (state := self._state()) is not _State.ANSWERS:
             if not supervised.is_running:
                 self.stop()
-                raise self._damage() or RedisDidNotStart(self._log.last_words())
+                raise self._damage() or RedisDidNotStart(self._log.last_output())
             if state is _State.LOADS:
                 until = time.monotonic() + _START_SECONDS_MAX
             if time.monotonic() > until:
@@ -166,11 +166,11 @@ class EmbeddedRedis:
             self._away_since = None
             self._tell_of_a_cut()
 
-    def _tell(self, change: Ended | Continued) -> None:
+    def _tell(self, change: ProcessEnded | Continued) -> None:
         self._say(f"redis {change}")
 
     def _why(self) -> str:
-        return str(self._damage() or self._log.last_words())
+        return str(self._damage() or self._log.last_output())
 
     def _damage(self) -> LogFileDamaged | None:
         if not self._log.tells_of_damage():
@@ -252,7 +252,7 @@ def redis_of(
     *,
     own_redis: bool,
     keeps: Sequence[int] = (),
-    say: Callable[[str], None] = lambda _text: None,
+    print_lines: Callable[[str], None] = lambda _text: None,
 ) -> Iterator[tuple[str, EmbeddedRedis | None]]:
     """The Redis to work on: the URL of the settings, or with `own_redis` of a server embedded in the data directory, and that.
 
@@ -263,7 +263,9 @@ def redis_of(
         yield settings.redis_url, None
         return
     try:
-        redis = EmbeddedRedis(settings.data_dir / FOLDER, server=settings.redis_server, keeps=keeps, say=say)
+        redis = EmbeddedRedis(
+            settings.data_dir / FOLDER, server=settings.redis_server, keeps=keeps, print_lines=print_lines
+        )
     except NoRedisServer:
         raise NoRedisServer(flag="--redis-url") from None
     with redis:

@@ -9,8 +9,8 @@ KEY_FILE, SEAL_KEY_FILE = "master.key", "seal.key"
 RESTORING = "restoring"
 """Stands in a data directory while a restore writes into it."""
 
-_FOLDERS_LEFT_OUT = {"redis", "archive"}
-_FILES_LEFT_OUT = {"lock", "roles.lock", "serving.json", RESTORING}
+_SKIPPED_FOLDERS = {"redis", "archive"}
+_SKIPPED_FILES = {"lock", "roles.lock", "serving.json", RESTORING}
 _PUBLIC = (".pem", ".pub")
 _BYTES_MAX = 1 << 20
 
@@ -32,9 +32,9 @@ def read(settings: Settings) -> LocalFiles:
     keys = {KEY_FILE: settings.effective_key_file, SEAL_KEY_FILE: settings.effective_seal_key_file}
     for path in sorted(settings.data_dir.rglob("*")):
         name = path.relative_to(settings.data_dir)
-        if not path.is_file() or name.parts[0] in _FOLDERS_LEFT_OUT or any(one.startswith(".") for one in name.parts):
+        if not path.is_file() or name.parts[0] in _SKIPPED_FOLDERS or any(one.startswith(".") for one in name.parts):
             continue
-        if str(name) in _FILES_LEFT_OUT or path in keys.values() or path.stat().st_size > _BYTES_MAX:
+        if str(name) in _SKIPPED_FILES or path in keys.values() or path.stat().st_size > _BYTES_MAX:
             continue
         public = path.suffix in _PUBLIC or str(name) == "layout"
         (found.public if public else found.private)[str(name)] = path.read_bytes()

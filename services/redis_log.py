@@ -46,7 +46,7 @@ class ServerLog:
             return file.read().decode(errors="replace").splitlines()
         return ()
 
-    def last_words(self) -> str:
+    def last_output(self) -> str:
         """The last lines, in one, and that the disk is full where it is: then there may be none."""
         said = (
             " | ".join(_PREFIX.sub("", line) for line in self.lines()[-_LINES:]) or "it ended at once and left no log"

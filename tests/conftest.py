@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # Folders whose files take longest. They start first, so that no process ends with such a file while the others have nothing
 # left: that took a fifth of the short run's time.
-_SLOWEST_FIRST = ("cli", "fleet", "view_store", "history", "clients", "workers", "api")
+_SLOWEST_FIRST = ("cli", "fleet", "projection_store", "history", "clients", "workers", "api")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -101,11 +101,11 @@ def eventually(holds: Callable[[], object], *, what: str, seconds_max: float = S
 
 
 def exit_code(process: subprocess.Popen[Any], seconds_max: float = SECONDS_MAX) -> int:
-    """What a process leaves with; one that does not end is killed, and the test fails."""
+    """What a process exits with; one that does not end is killed, and the test fails."""
     return _at_its_end(process, process.wait, Patience(seconds_max))
 
 
-def last_words(process: subprocess.Popen[Any], seconds_max: float = SECONDS_MAX) -> tuple[Any, Any]:
+def last_output(process: subprocess.Popen[Any], seconds_max: float = SECONDS_MAX) -> tuple[Any, Any]:
     """What a process still says to its standard output and error until it ends; one that does not is killed."""
     return _at_its_end(process, process.communicate, Patience(seconds_max))
 
@@ -162,7 +162,7 @@ def run(
     """Run a program to its end; answers its exit code and, as text, what it said.
 
     Raises:
-        subprocess.CalledProcessError: With `check`, where the program leaves with another code than 0.
+        subprocess.CalledProcessError: With `check`, where the program exits with another code than 0.
         subprocess.TimeoutExpired: It did not end; it was killed.
     """
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **how}
@@ -171,7 +171,7 @@ def run(
         given.seek(0)
         with subprocess.Popen(command, stdin=given, **how) as process:
             try:
-                stdout, stderr = last_words(process, seconds_max)
+                stdout, stderr = last_output(process, seconds_max)
             except BaseException:
                 process.kill()
                 raise

@@ -1,1 +1,1 @@
-"""twinfold's workers: RQ jobs that fold the log into views, and the processes that run them."""
+"""twinfold's workers: RQ jobs that apply the log into projections, and the processes that run them."""

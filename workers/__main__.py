@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from typing_extensions import override
 
 from events import logs
-from events.collecting import seldom
+from events.garbage_collection import seldom
 from events.log.errors import LogError
 from events.log.wake import QUEUE
 from events.processes import lifeline
@@ -42,7 +42,7 @@ def main() -> int:
         if isinstance(error, RedisError) and unavailable(error) is None:
             raise
         # Who started it says so.
-        line.last_words(str(error) or type(error).__name__)
+        line.last_output(str(error) or type(error).__name__)
         return code_of(error)
     return 0
 

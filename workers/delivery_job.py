@@ -17,28 +17,28 @@ from events.envelope import Principal
 from events.log.errors import LogLostItsTail
 from events.log.failpoints import FailPoint, reached
 from events.log.fleet_documents import webhook_of
-from events.log.opening import open_log
+from events.log.log_factory import open_log
 from events.log.redis import RedisLog
 from events.log.wake import FAILURE_TTL_SECONDS, JOB_TIMEOUT_SECONDS, Waker
-from events.notification.deliveries import RETRY_SECONDS_MAX, Deliveries, Delivery, Progress, begun, is_due
-from events.notification.event import Notification
+from events.notification.cloud_event import Notification
+from events.notification.deliveries import RETRY_SECONDS_MAX, Deliveries, Delivery, DeliveryProgress, begun, is_due
+from events.notification.event_filter import EventFilter, Ordinals
 from events.notification.feed import Feed
+from events.notification.http_delivery import GONE, DeliveryResult, Posting, opened
 from events.notification.positions import moved
-from events.notification.posting import GONE, Answer, Posting, opened
-from events.notification.wanted import Ordinals, Wanted
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
+from events.projection_store.redis import RedisProjectionStore
 from events.secrets.errors import SecretsError, SecretsUnavailable
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings, read_settings
-from events.view_store.redis import RedisViewStore
 from events.webhook.commands import PauseWebhook
 from events.webhook.errors import WebhookNotFound
 from events.webhook.state import WebhookDocument
 
 QUEUE = "twinfold-deliver"
 JOB = "workers.delivery_job.deliver"
-"""A queue of its own: a receiver that takes its time holds up no views, and a worker listens to one queue (decisions/0005)."""
+"""A queue of its own: a receiver that takes its time holds up no projections, and a worker listens to one queue (decisions/0005)."""
 
 _AUTHOR = Principal.parse("system:webhooks")
 
@@ -58,18 +58,18 @@ def deliver(webhook_id: str) -> None:
         here.hints.give(webhook_id)
 
 
-class _Context(msgspec.Struct, frozen=True):
+class _DeliveryContext(msgspec.Struct, frozen=True):
     settings: Settings
     deliverer: "Deliverer"
     hints: "Hints"
 
 
 @cache
-def _context() -> _Context:
+def _context() -> _DeliveryContext:
     settings = read_settings()
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     queue = Redis.from_url(settings.effective_queue_url)
-    return _Context(settings, Deliverer(settings, log, queue), Hints(queue))
+    return _DeliveryContext(settings, Deliverer(settings, log, queue), Hints(queue))
 
 
 class Hints:
@@ -104,12 +104,12 @@ class Deliverer:
     """Brings webhooks up to the log."""
 
     def __init__(self, settings: Settings, log: RedisLog, queue: Redis) -> None:
-        views = RedisViewStore(log.client)
+        projections = RedisProjectionStore(log.client)
         self._settings, self._log = settings, log
-        self._feed, self._deliveries = Feed(log, views), Deliveries(log.client)
+        self._feed, self._deliveries = Feed(log, projections), Deliveries(log.client)
         self._vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
         self._producer = Producer(log, by=_AUTHOR, waker=Waker(queue, partitions=log.partitions))
-        self._ordinals = Ordinals(views, partitions=log.partitions)
+        self._ordinals = Ordinals(projections, partitions=log.partitions)
         # Longer than a delivery takes, as it is renewed after each.
         self._lease_ms = round(1000 * (2 * settings.webhook_timeout_seconds + 1))
 
@@ -150,15 +150,15 @@ class Deliverer:
             self._note(turn, self._failed(self._progress(turn), name), None)
             return True
 
-    def _progress(self, turn: _Turn) -> Progress:
+    def _progress(self, turn: _Turn) -> DeliveryProgress:
         known = self._deliveries.progress(turn.webhook_id)
         if known is not None and known.born != turn.document.born:
             self._deliveries.forget(turn.webhook_id)
         return begun(turn.document, known, self._log.partitions)
 
-    async def _deliver(self, turn: _Turn, progress: Progress, go_on: Callable[[], bool]) -> bool:
+    async def _deliver(self, turn: _Turn, progress: DeliveryProgress, go_on: Callable[[], bool]) -> bool:
         document = turn.document
-        wanted = Wanted(
+        wanted = EventFilter(
             self._ordinals, kinds=document.kinds, deployments=document.deployments, devices=document.devices
         )
         url, secret = opened(self._vault.opened, document)
@@ -187,13 +187,15 @@ class Deliverer:
         except WebhookNotFound:
             return False
 
-    def _after(self, turn: _Turn, before: Progress, one: Notification, answer: Answer, at: int) -> Progress:
+    def _after(
+        self, turn: _Turn, before: DeliveryProgress, one: Notification, answer: DeliveryResult, at: int
+    ) -> DeliveryProgress:
         """Keep what became of a delivery; pause where no other will go better."""
         attempt = Delivery(
-            one.place.event_id, at, answer.result, answer.status, before.failures + 1, answer.milliseconds
+            one.location.event_id, at, answer.result, answer.status, before.failures + 1, answer.milliseconds
         )
         if answer.delivered:
-            progress = _past(Progress(before.born, before.version, before.positions), one)
+            progress = _past(DeliveryProgress(before.born, before.version, before.positions), one)
         else:
             progress = self._failed(before, answer.result)
         self._note(turn, progress, attempt)
@@ -205,7 +207,7 @@ class Deliverer:
             self._pause(turn, f"every delivery failed for {hours:g} hours, the last one with {answer.result}")
         return progress
 
-    def _failed(self, before: Progress, error: str) -> Progress:
+    def _failed(self, before: DeliveryProgress, error: str) -> DeliveryProgress:
         now, failures = now_ms(), before.failures + 1
         seconds = min(self._settings.webhook_retry_seconds * 2 ** min(failures - 1, 32), RETRY_SECONDS_MAX)
         return msgspec.structs.replace(
@@ -222,11 +224,11 @@ class Deliverer:
             self._producer.do(PauseWebhook(turn.webhook_id, why))
             logger.error("webhook paused", webhook=turn.webhook_id, why=why)
 
-    def _note(self, turn: _Turn, progress: Progress, delivery: Delivery | None) -> None:
+    def _note(self, turn: _Turn, progress: DeliveryProgress, delivery: Delivery | None) -> None:
         if not self._deliveries.note(turn.webhook_id, progress, delivery, token=turn.token, lease_ms=self._lease_ms):
             raise LeaseLost
 
 
-def _past(progress: Progress, one: Notification) -> Progress:
-    positions = moved(progress.positions, one.place.index, one.place.position)
+def _past(progress: DeliveryProgress, one: Notification) -> DeliveryProgress:
+    positions = moved(progress.positions, one.location.index, one.location.position)
     return msgspec.structs.replace(progress, positions=positions)

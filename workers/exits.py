@@ -1,4 +1,4 @@
-"""What a process of this package leaves with when it cannot work: the codes of services/cli/exits.py, of which it knows these."""
+"""What a process of this package exits with when it cannot work: the codes of services/cli/exits.py, of which it knows these."""
 
 from redis.exceptions import RedisError
 

@@ -35,7 +35,7 @@ class LiveDocuments:
 
         Raises:
             DocumentsAhead: there are such devices.
-            LogLostItsTail, UnreadableFact, CannotFold: events up to the head cannot be applied.
+            LogLostItsTail, UnreadableEvent, CannotApply: events up to the head cannot be applied.
         """
         partition = driver.partition
         partition.open_paths(paths)

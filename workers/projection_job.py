@@ -12,15 +12,15 @@ from redis import Redis
 from events.clock import now_ms
 from events.log.errors import LogUnavailable
 from events.log.failpoints import FailPoint, reached
-from events.log.opening import open_log
+from events.log.log_factory import open_log
 from events.log.wake import Waker
+from events.projection_store.redis import RedisProjectionStore
+from events.projection_store.work import WorkCounts
 from events.settings import Settings, read_settings
-from events.view_store.redis import RedisViewStore
-from events.view_store.work import WorkCounts
 from workers.projector import Projector
 
 
-class Context(msgspec.Struct, frozen=True):
+class WorkerContext(msgspec.Struct, frozen=True):
     """The open ends of a worker process."""
 
     settings: Settings
@@ -30,7 +30,7 @@ class Context(msgspec.Struct, frozen=True):
 
 
 @cache
-def context() -> Context:
+def context() -> WorkerContext:
     """Open everything, at the first job of the process.
 
     Raises:
@@ -40,12 +40,12 @@ def context() -> Context:
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     projector = Projector(
         log,
-        RedisViewStore(log.client),
+        RedisProjectionStore(log.client),
         clock=now_ms,
         over_budget=lambda: resident_bytes() > settings.memory_budget_mib << 20,
     )
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
-    return Context(settings, projector, waker, WorkCounts(log.client))
+    return WorkerContext(settings, projector, waker, WorkCounts(log.client))
 
 
 def project(partition: int) -> None:

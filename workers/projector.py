@@ -1,4 +1,4 @@
-"""Folds one partition at a time from the log into the views, with warm copies in memory."""
+"""Applies one partition at a time from the log in the projections, with warm copies in memory."""
 
 import time
 from collections import OrderedDict
@@ -8,35 +8,37 @@ import msgspec
 import structlog
 
 from events.envelope import Vector
-from events.fleet.errors import CannotFold
+from events.fleet.assignment_change import AssignmentChange
+from events.fleet.errors import CannotApply
 from events.fleet.merge_cache import MergeCache
-from events.fleet.outcome import Outcome
 from events.fleet.partition import Partition
-from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.events_ahead import EventsAhead
 from events.log.failpoints import FailPoint, reached
-from events.log.fleet_facts import FleetFacts, position_of
+from events.log.fleet_events import FleetEventReader, position_of
 from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.projection.driver import Driver, Fill, PathsMissing, refuse
-from events.view_store.port import Blocked, ViewStore
-from events.view_store.work import Work
-from events.views.keeping import checkpoint_of, restore, writes_of
-from events.views.kept import Checkpoint
+from events.projection_store.port import Blocked, ProjectionStore
+from events.projection_store.work import ProcessWork
+from events.stored_projection.partition_codec import checkpoint_of, restore, writes_of
+from events.stored_projection.stored_partition import Checkpoint
 from workers.live_documents import DocumentsAhead, LiveDocuments
 
 logger = structlog.get_logger()
 
 
 class CheckpointMoved(Exception):
-    """Another worker committed this partition meanwhile; what was folded here is of no use."""
+    """Another worker committed this partition meanwhile; what was applied here is of no use."""
 
 
-class ViewsLost(Exception):
-    """Outcomes are recorded, and nothing is kept of the views they led to: folding from the start would decide them again."""
+class ProjectionsLost(Exception):
+    """Changes are recorded, and nothing is kept of the projections they led to: applying from the start would decide them again."""
 
     def __init__(self, partition: int) -> None:
-        super().__init__(f"the views of {name(partition)} are lost; `twinfold rebuild --partition {name(partition)}`")
+        super().__init__(
+            f"the projections of {name(partition)} are lost; `twinfold rebuild --partition {name(partition)}`"
+        )
         self.partition = partition
 
 
@@ -62,27 +64,27 @@ class Warm:
 
 
 class Projector:
-    """Brings views up to the log, partition by partition."""
+    """Brings projections up to the log, partition by partition."""
 
     def __init__(
         self,
         log: Log,
-        views: ViewStore,
+        projections: ProjectionStore,
         *,
         clock: Callable[[], int],
         over_budget: Callable[[], bool] = lambda: False,
     ) -> None:
         self._log = log
-        self._views = views
+        self._projections = projections
         self._clock = clock
         self._merge = MergeCache()
-        self._fleet = FleetFacts(log)
+        self._fleet = FleetEventReader(log)
         self._documents = LiveDocuments(log)
         self._warm = Warm(over_budget)
-        self.work = Work()
+        self.work = ProcessWork()
 
     def drain(self, number: int, *, go_on: Callable[[], bool]) -> bool:
-        """Fold a partition to its head, or until `go_on` says no; answers whether it reached the head.
+        """Apply a partition to its head, or until `go_on` says no; answers whether it reached the head.
 
         A partition that cannot go on is marked blocked, and counts as done: only a decision moves it.
 
@@ -90,24 +92,24 @@ class Projector:
             LogUnavailable: Redis did not answer; nothing is half done, call again.
         """
         self._log.clear_wake(number)
-        reached(FailPoint.FOLD_FLAG_CLEARED)
+        reached(FailPoint.PROJECT_FLAG_CLEARED)
         try:
             return self._drain(number, go_on)
         except _LOST:
             self.work.lost()
             return False
-        except (CannotFold, UnreadableFact, LogLostItsTail) as error:
+        except (CannotApply, UnreadableEvent, LogLostItsTail) as error:
             return self._block(number, error)
-        except ViewsLost as error:
-            former = self._views.blocked(number)
+        except ProjectionsLost as error:
+            former = self._projections.blocked(number)
             # Whoever lost them can have said why.
             if former is None or former.position:
-                self._views.block(number, Blocked(number, 0, str(error), self._clock(), decidable=False))
+                self._projections.block(number, Blocked(number, 0, str(error), self._clock(), decidable=False))
             return True
 
     def _drain(self, number: int, go_on: Callable[[], bool]) -> bool:
         self._fleet.refresh()
-        blocked = self._views.blocked(number)
+        blocked = self._projections.blocked(number)
         if blocked is not None and self._waits(blocked):
             return True
         checkpoint, partition = self._current(number)
@@ -115,8 +117,8 @@ class Projector:
         while True:
             advanced = self._advance(driver)
             if blocked is not None:
-                # Before the commit, so that nobody sees views at the head of a partition that is said to be blocked.
-                self._views.block(number, None)
+                # Before the commit, so that nobody sees projections at the head of a partition that is said to be blocked.
+                self._projections.block(number, None)
                 blocked = None
             if advanced:
                 checkpoint = self._commit(number, partition, checkpoint)
@@ -134,27 +136,32 @@ class Projector:
     # -- where to begin
 
     def _current(self, number: int) -> tuple[Checkpoint, Partition]:
-        stored = self._views.checkpoint(number)
+        stored = self._projections.checkpoint(number)
         taken = self._warm.take(number)
         if taken is not None and taken[0] == stored:
             return taken
         if taken is not None and self._catch_up(number, taken[1], stored):
             return stored, taken[1]
-        kept = self._views.load(number)
-        if kept.checkpoint == Checkpoint() and self._views.outcomes(number, after=0, limit=1):
-            raise ViewsLost(number)
+        kept = self._projections.load(number)
+        if kept.checkpoint == Checkpoint() and self._projections.assignment_changes(number, after=0, limit=1):
+            raise ProjectionsLost(number)
         vector = kept.checkpoint.vector
-        facts = self._fleet.upto(vector.fleet)
-        return kept.checkpoint, restore(number, kept, facts, self._merge)
+        events = self._fleet.upto(vector.fleet)
+        return kept.checkpoint, restore(number, kept, events, self._merge)
 
     def _catch_up(self, number: int, partition: Partition, stored: Checkpoint) -> bool:
-        """Fold a warm copy on to what another worker committed, without committing; false when it cannot be done so."""
+        """Apply a warm copy on to what another worker committed, without committing; false when it cannot be done so."""
         if stored.rebuilt != partition.rebuilt:
             return False
-        if stored.outcomes < partition.outcomes or stored.vector.partition < partition.vector.partition:
+        if (
+            stored.assignment_changes < partition.assignment_changes
+            or stored.vector.partition < partition.vector.partition
+        ):
             return False
-        outcomes = self._views.outcomes(number, after=partition.outcomes, limit=stored.outcomes - partition.outcomes)
-        vectors = [msgspec.json.decode(entry.data, type=Outcome).after for entry in outcomes]
+        assignment_changes = self._projections.assignment_changes(
+            number, after=partition.assignment_changes, limit=stored.assignment_changes - partition.assignment_changes
+        )
+        vectors = [msgspec.json.decode(entry.data, type=AssignmentChange).after for entry in assignment_changes]
         # Documents are ahead of these vectors: without them, a new path ends it.
         driver = self._driver(partition, refuse, stop=stored.vector.partition)
         try:
@@ -183,33 +190,33 @@ class Projector:
     def _advance(self, driver: Driver) -> bool:
         before = driver.partition.vector
         vector = driver.read_ahead()
-        reached(FailPoint.FOLD_READ)
+        reached(FailPoint.PROJECT_READ)
         driver.advance(vector)
-        reached(FailPoint.FOLD_EVOLVED)
+        reached(FailPoint.PROJECT_EVOLVED)
         return driver.partition.vector != before
 
     def _commit(self, number: int, partition: Partition, expected: Checkpoint) -> Checkpoint:
-        outcome = partition.resolve()
-        reached(FailPoint.FOLD_RESOLVED)
-        writes = writes_of(partition, outcome, expected=expected, recorded=self._clock())
+        assignment_change = partition.resolve()
+        reached(FailPoint.PROJECT_RESOLVED)
+        writes = writes_of(partition, assignment_change, expected=expected, recorded=self._clock())
         start = time.perf_counter()
         reached(FailPoint.COMMIT_BEFORE_SCRIPT)
-        if not self._views.commit(number, writes):
+        if not self._projections.commit(number, writes):
             raise CheckpointMoved
         reached(FailPoint.COMMIT_AFTER_SCRIPT)
-        facts = partition.vector.partition - expected.vector.partition
-        self.work.committed(facts, time.perf_counter() - start)
+        events = partition.vector.partition - expected.vector.partition
+        self.work.committed(events, time.perf_counter() - start)
         return writes.checkpoint
 
     # -- stopping
 
-    def _block(self, number: int, error: CannotFold | UnreadableFact | LogLostItsTail) -> bool:
-        """Commit what comes before a fact that cannot be folded, then mark the partition as stopped at it."""
+    def _block(self, number: int, error: CannotApply | UnreadableEvent | LogLostItsTail) -> bool:
+        """Commit what comes before an event that cannot be applied, then mark the partition as stopped at it."""
         self._warm.take(number)
         position = position_of(error)
-        in_fleet = error.fleet if isinstance(error, CannotFold) else error.stream == name(FLEET)
+        in_fleet = error.fleet if isinstance(error, CannotApply) else error.stream == name(FLEET)
         decidable = not isinstance(error, LogLostItsTail) or error.found > error.expected
-        if decidable and (in_fleet or isinstance(error, CannotFold)):
+        if decidable and (in_fleet or isinstance(error, CannotApply)):
             checkpoint, partition = self._current(number)
             at = partition.vector
             upto = Vector(at.partition, position - 1) if in_fleet else Vector(position - 1, at.fleet)
@@ -220,12 +227,12 @@ class Projector:
             except _LOST:
                 return False
         stream = FLEET if in_fleet else number
-        former = self._views.blocked(number)
+        former = self._projections.blocked(number)
         # Later than the wish to try again, so that each is followed once.
         since = max(self._clock(), self._fleet.retried(stream, position) + 1)
         known = former is not None and (former.stream, former.position, former.error) == (stream, position, str(error))
         if former is None or not known or former.at <= self._fleet.retried(stream, position):
-            self._views.block(number, Blocked(stream, position, str(error), since, decidable))
+            self._projections.block(number, Blocked(stream, position, str(error), since, decidable))
             logger.error(
                 "partition blocked", partition=name(number), stopped_at=f"{name(stream)}:{position}", error=str(error)
             )

@@ -7,13 +7,13 @@ from typing_extensions import override
 
 
 class DefinePolicy(msgspec.Struct, frozen=True):
-    """Make a policy, or give it other rights or keys. Keys are base64 of 16 to 64 bytes, and never shown when printed.
+    """Make a policy, or give it other permissions or keys. Keys are base64 of 16 to 64 bytes, and never shown when printed.
 
     `new` refuses where there is one already.
     """
 
     policy: str
-    rights: tuple[str, ...]
+    permissions: tuple[str, ...]
     primary_key: Any
     secondary_key: Any
     new: bool = False
@@ -21,7 +21,7 @@ class DefinePolicy(msgspec.Struct, frozen=True):
     @override
     def __repr__(self) -> str:
         """Without the keys."""
-        return f"DefinePolicy(policy={self.policy!r}, rights={self.rights!r})"
+        return f"DefinePolicy(policy={self.policy!r}, permissions={self.permissions!r})"
 
 
 class DeletePolicy(msgspec.Struct, frozen=True):

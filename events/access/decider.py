@@ -1,4 +1,4 @@
-"""What may happen to policies and tokens: a command becomes a fact, or is refused."""
+"""What may happen to policies and tokens: a command becomes an event, or is refused."""
 
 import re
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from events.access.errors import (
     TokenInvalid,
     TokenNotFound,
 )
-from events.access.facts import (
+from events.access.events import (
     SUBJECTS_NAMED_MAX,
-    AccessFact,
+    AccessEvent,
     PolicyDefined,
     PolicyDeleted,
     SecretsRead,
     TokenIssued,
     TokenRevoked,
 )
-from events.access.rights import BUILT_IN, POLICY_RIGHTS, ROLES, Right
+from events.access.permissions import BUILT_IN, POLICY_PERMISSIONS, ROLES, Permission
 from events.access.state import POLICY, READER, TOKEN, AccessDocument, decode, evolve
 from events.decider import CommandAuthor, Decider, Documents, SubjectChange
 from events.query.condition import parse_condition
@@ -46,7 +46,7 @@ def check(command: AccessCommand) -> None:
             if not _NAME.fullmatch(name):
                 raise PolicyInvalid(name, _NAME_RULE)
             if isinstance(command, DefinePolicy):
-                _check_rights(command)
+                _check_permissions(command)
             elif name in BUILT_IN:
                 raise BuiltInPolicy(name)
         case IssueToken():
@@ -62,16 +62,16 @@ def check(command: AccessCommand) -> None:
             assert_never(command)
 
 
-def _check_rights(command: DefinePolicy) -> None:
+def _check_permissions(command: DefinePolicy) -> None:
     built_in = BUILT_IN.get(command.policy)
     if built_in is not None:
-        if tuple(sorted(command.rights)) != tuple(sorted(right.value for right in built_in)):
-            raise PolicyInvalid(command.policy, "is built in, and keeps its rights")
+        if tuple(sorted(command.permissions)) != tuple(sorted(permission.value for permission in built_in)):
+            raise PolicyInvalid(command.policy, "is built in, and keeps its permissions")
         return
-    known = {right.value for right in POLICY_RIGHTS}
-    wrong = [right for right in command.rights if right not in known]
-    if wrong or not command.rights:
-        raise PolicyInvalid(command.policy, f"has one or more of the rights {', '.join(sorted(known))}")
+    known = {permission.value for permission in POLICY_PERMISSIONS}
+    wrong = [permission for permission in command.permissions if permission not in known]
+    if wrong or not command.permissions:
+        raise PolicyInvalid(command.policy, f"has one or more of the permissions {', '.join(sorted(known))}")
 
 
 def _check_token(command: IssueToken) -> None:
@@ -95,7 +95,7 @@ def _check_token(command: IssueToken) -> None:
 
 
 def subject_of(command: AccessCommand) -> str:
-    """The subject that a command's fact is about."""
+    """The subject that a command's event is about."""
     if isinstance(command, DefinePolicy | DeletePolicy):
         return POLICY + command.policy
     if isinstance(command, NoteSecretsRead):
@@ -103,8 +103,8 @@ def subject_of(command: AccessCommand) -> str:
     return TOKEN + command.token_id
 
 
-def decide(command: AccessCommand, document: AccessDocument | None) -> AccessFact:
-    """The fact that a checked command becomes.
+def decide(command: AccessCommand, document: AccessDocument | None) -> AccessEvent:
+    """The event that a checked command becomes.
 
     Raises:
         AccessError: the command may not happen as things stand.
@@ -113,7 +113,7 @@ def decide(command: AccessCommand, document: AccessDocument | None) -> AccessFac
         case DefinePolicy():
             if command.new and document is not None:
                 raise PolicyExists(command.policy)
-            return PolicyDefined(command.rights, command.primary_key, command.secondary_key)
+            return PolicyDefined(command.permissions, command.primary_key, command.secondary_key)
         case DeletePolicy(policy):
             if document is None:
                 raise PolicyNotFound(policy)
@@ -132,9 +132,9 @@ def decide(command: AccessCommand, document: AccessDocument | None) -> AccessFac
             assert_never(command)
 
 
-def rights_of(rights: tuple[str, ...]) -> tuple[Right, ...]:
-    """Rights by their names."""
-    return tuple(Right(right) for right in rights)
+def permissions_of(permissions: tuple[str, ...]) -> tuple[Permission, ...]:
+    """Permissions by their names."""
+    return tuple(Permission(permission) for permission in permissions)
 
 
 def _decide(command: AccessCommand, documents: Documents, _: CommandAuthor) -> Iterator[SubjectChange]:
@@ -144,7 +144,7 @@ def _decide(command: AccessCommand, documents: Documents, _: CommandAuthor) -> I
 
 DECIDER = Decider(
     get_args(AccessCommand),
-    get_args(AccessFact),
+    get_args(AccessEvent),
     subjects=lambda command: (subject_of(command),),
     check=check,
     decide=_decide,

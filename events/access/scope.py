@@ -29,8 +29,8 @@ class Scope(msgspec.Struct, frozen=True):
         """Whether a device is in the scope; one that is not there, or retired, is in none."""
         if document is None or document.retired:
             return False
-        row = twin_row(device_id, section(document.tags), section(document.reported))
-        return _test_of(self.text)(row)
+        assignment = twin_row(device_id, section(document.tags), section(document.reported))
+        return _test_of(self.text)(assignment)
 
     def insist(self, device_id: str, document: DeviceDocument) -> None:
         """Insist that a device is in the scope with a document that it is about to have.

@@ -1,8 +1,8 @@
-"""The fold of policies and tokens: the documents that stand as snapshots beside the fleet's log."""
+"""The replay of policies and tokens: the documents that stand as snapshots beside the fleet's log."""
 
 import msgspec
 
-from events.access.facts import AccessFact, PolicyDefined, PolicyDeleted, SecretsRead, TokenIssued, TokenRevoked
+from events.access.events import AccessEvent, PolicyDefined, PolicyDeleted, SecretsRead, TokenIssued, TokenRevoked
 from events.canonical import JsonObject
 
 POLICY = "policy:"
@@ -12,10 +12,10 @@ READER = "reader:"
 
 
 class PolicyDocument(msgspec.Struct, frozen=True):
-    """A policy as its facts made it; keys are references."""
+    """A policy as its events made it; keys are references."""
 
     version: int
-    rights: tuple[str, ...]
+    permissions: tuple[str, ...]
     primary_key: JsonObject
     secondary_key: JsonObject
 
@@ -48,12 +48,12 @@ def decode(subject: str, data: bytes) -> AccessDocument:
     return _policies.decode(data) if subject.startswith(POLICY) else _tokens.decode(data)
 
 
-def evolve(fact: AccessFact, *, version: int, at: int) -> AccessDocument | None:
-    """The policy or token after one more fact; `None` when it is gone, or there is nothing that would be kept."""
-    match fact:
-        case PolicyDefined(rights, primary, secondary):
-            return PolicyDocument(version, rights, primary, secondary)
+def evolve(event: AccessEvent, *, version: int, at: int) -> AccessDocument | None:
+    """The policy or token after one more event; `None` when it is gone, or there is nothing that would be kept."""
+    match event:
+        case PolicyDefined(permissions, primary, secondary):
+            return PolicyDocument(version, permissions, primary, secondary)
         case TokenIssued():
-            return TokenDocument(version, fact.name, fact.role, fact.digest, fact.expires_at, fact.scope, at)
+            return TokenDocument(version, event.name, event.role, event.digest, event.expires_at, event.scope, at)
         case PolicyDeleted() | TokenRevoked() | SecretsRead():
             return None

@@ -3,13 +3,13 @@
 from collections import deque
 from collections.abc import Iterator
 
-from events.audit.fault import Fault, Kind
+from events.audit.fault import Fault, FaultKind
 from events.audit.seal import ENTRY_BYTES, Reached
 from events.log.entries import RawEntry, digest, genesis, link
 from events.log.errors import LogLostItsTail, SegmentDamaged, SegmentMissing
 from events.log.raw import RawStreams
 
-LOOK_AHEAD = 64
+READ_AHEAD = 64
 """So far the place is looked for where what is found and what was sealed come together again."""
 
 NAMED_MAX = 1000
@@ -38,14 +38,16 @@ class Alignment:
         if upto.position <= self.position:
             # Nobody seals what is sealed, but a sealer that was made to begin further back.
             if upto.position < self.position or chain != self._chain:
-                self._fault(Kind.CHANGED, upto.position, self.position, "was sealed twice: a seal between was forged")
+                self._fault(
+                    FaultKind.CHANGED, upto.position, self.position, "was sealed twice: a seal between was forged"
+                )
             return
         start, self._is_whole = self.position, True
         self._follow(before)
         self._compare(short[(self.position - before) * ENTRY_BYTES :], upto.position)
         if self._is_whole and self._chain is not None and self._chain != chain:
             self._fault(
-                Kind.CHANGED, start + 1, upto.position, "one of these is not what was sealed: the chain says so"
+                FaultKind.CHANGED, start + 1, upto.position, "one of these is not what was sealed: the chain says so"
             )
         self._chain, self.position = chain, upto.position
 
@@ -62,17 +64,21 @@ class Alignment:
             *self._faults,
             *(
                 Fault(
-                    Kind.REORDERED, f"{self.stream}:{position}", f"was sealed here, and stands at {entry.position} now"
+                    FaultKind.REORDERED,
+                    f"{self.stream}:{position}",
+                    f"was sealed here, and stands at {entry.position} now",
                 )
                 for position, entry in moved.items()
             ),
             *(
-                Fault(Kind.DROPPED, f"{self.stream}:{position}", "was sealed, and is no longer there")
+                Fault(FaultKind.DROPPED, f"{self.stream}:{position}", "was sealed, and is no longer there")
                 for position in self._dropped
                 if position not in moved
             ),
             *(
-                Fault(Kind.INSERTED, f"{self.stream}:{entry.position}", "was never sealed, and stands among what was")
+                Fault(
+                    FaultKind.INSERTED, f"{self.stream}:{entry.position}", "was never sealed, and stands among what was"
+                )
                 for entry in self._inserted
                 if entry.position not in elsewhere
             ),
@@ -95,7 +101,7 @@ class Alignment:
             if one[:ENTRY_BYTES] == short[at : at + ENTRY_BYTES]:
                 self._take(one)
             else:
-                self._part(short[at : at + LOOK_AHEAD * ENTRY_BYTES])
+                self._part(short[at : at + READ_AHEAD * ENTRY_BYTES])
 
     def _follow(self, upto: int) -> None:
         while self.position < upto:
@@ -129,7 +135,9 @@ class Alignment:
         self._is_whole, self._chain = False, None
         both = min(gone, come)
         for index in range(both):
-            self._fault(Kind.CHANGED, self.position + 1 + index, self.position + 1 + index, "is not what was sealed")
+            self._fault(
+                FaultKind.CHANGED, self.position + 1 + index, self.position + 1 + index, "is not what was sealed"
+            )
         for index in range(both, gone):
             self._dropped[self.position + 1 + index] = sealed[index]
         taken = [self._ahead.popleft() for _ in range(come)]
@@ -164,7 +172,7 @@ class Alignment:
             except (SegmentDamaged, SegmentMissing) as error:
                 first = max(error.first, after + 1)
                 self._lost.append((first, error.last))
-                self._fault(Kind.SEGMENT, first, error.last, f"cannot be looked at: {error}")
+                self._fault(FaultKind.SEGMENT, first, error.last, f"cannot be looked at: {error}")
                 after = error.last
             else:
                 return
@@ -179,10 +187,10 @@ class Alignment:
 
     def _odd(self, position: int) -> None:
         self._is_whole = False
-        self._fault(Kind.INSERTED, position, position, "has another behind it that has no position of its own")
+        self._fault(FaultKind.INSERTED, position, position, "has another behind it that has no position of its own")
 
     def _missing(self, upto: int) -> None:
-        self._fault(Kind.MISSING, self.position + 1, upto, "sealed, and missing at the end of the stream")
+        self._fault(FaultKind.MISSING, self.position + 1, upto, "sealed, and missing at the end of the stream")
         self._is_whole, self.position = False, upto
 
     def _digest(self, entry: RawEntry, position: int) -> bytes:
@@ -197,12 +205,12 @@ class Alignment:
         return self._ahead[0]
 
     def _look(self) -> None:
-        while len(self._ahead) < LOOK_AHEAD:
+        while len(self._ahead) < READ_AHEAD:
             entry = next(self._found, None)
             if entry is None:
                 return
             self._ahead.append(entry)
 
-    def _fault(self, kind: Kind, first: int, last: int, what: str) -> None:
-        place = f"{self.stream}:{first}" if first == last else f"{self.stream}:{first}-{last}"
-        self._faults.append(Fault(kind, place, what))
+    def _fault(self, kind: FaultKind, first: int, last: int, what: str) -> None:
+        location = f"{self.stream}:{first}" if first == last else f"{self.stream}:{first}-{last}"
+        self._faults.append(Fault(kind, location, what))

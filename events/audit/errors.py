@@ -7,7 +7,7 @@ AuditError
 ├── SealsMoved            not now: somebody else has sealed meanwhile; look again
 ├── SealsLost             not now: sealing had begun, and its seals are not to be had
 ├── SealStands            refused: another seal of this number is kept as a file
-├── PlaceInvalid          refused: no such place in the log
+├── LocationInvalid          refused: no such place in the log
 └── SearchInvalid         refused: what is asked for cannot be
 """
 
@@ -27,9 +27,9 @@ class SealUnreadable(AuditError):
 class PublicKeyUnusable(AuditError):
     """A file that was given holds no key that seals could be verified with."""
 
-    def __init__(self, place: str, why: str) -> None:
-        super().__init__(f"{place} {why}; `twinfold audit key` prints one that fits")
-        self.place, self.why = place, why
+    def __init__(self, location: str, why: str) -> None:
+        super().__init__(f"{location} {why}; `twinfold audit key` prints one that fits")
+        self.location, self.why = location, why
 
 
 class NothingSealed(AuditError):
@@ -66,7 +66,7 @@ class SealStands(AuditError):
         self.number = number
 
 
-class PlaceInvalid(AuditError):
+class LocationInvalid(AuditError):
     """A text names no place in the log."""
 
     def __init__(self, text: str, why: str) -> None:

@@ -5,7 +5,7 @@ import enum
 import msgspec
 
 
-class Kind(enum.Enum):
+class FaultKind(enum.Enum):
     """The kinds of faults: of entries, of the archive's files, and of seals."""
 
     CHANGED = "changed"
@@ -21,8 +21,8 @@ class Kind(enum.Enum):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One of them: `place` is `p03:17`, `p03:17-20` or `seal 5`, `what` the rest of the sentence."""
+    """One of them: `location` is `p03:17`, `p03:17-20` or `seal 5`, `what` the rest of the sentence."""
 
-    kind: Kind
-    place: str
+    kind: FaultKind
+    location: str
     what: str

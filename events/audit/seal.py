@@ -133,20 +133,20 @@ class PublicKey:
         return self._key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
     @classmethod
-    def from_pem(cls, data: bytes, *, place: str) -> "PublicKey":
-        """Read a PEM file; `place` names it in errors.
+    def from_pem(cls, data: bytes, *, location: str) -> "PublicKey":
+        """Read a PEM file; `location` names it in errors.
 
         Raises:
             PublicKeyUnusable: it holds no public key of Ed25519.
         """
         if b"PRIVATE" in data:
-            raise PublicKeyUnusable(place, "holds a private key")
+            raise PublicKeyUnusable(location, "holds a private key")
         try:
             key = serialization.load_pem_public_key(data)
         except ValueError as error:
-            raise PublicKeyUnusable(place, "is no PEM file of a public key") from error
+            raise PublicKeyUnusable(location, "is no PEM file of a public key") from error
         if not isinstance(key, Ed25519PublicKey):
-            raise PublicKeyUnusable(place, "holds a key of another kind than Ed25519")
+            raise PublicKeyUnusable(location, "holds a key of another kind than Ed25519")
         return cls(key)
 
 

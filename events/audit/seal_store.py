@@ -9,11 +9,11 @@ import msgspec
 
 from events.audit.errors import SealsMoved, SealStands
 from events.audit.seal import Signed
-from events.log.archive.holding import SEALER, Registered
+from events.log.archive.retention_hold import SEALER, RegisteredHolds
 from events.log.connect import Client, answering, entries_of
-from events.log.depot import Depot
 from events.log.errors import Fenced
 from events.log.keys import FLEET, key, name
+from events.log.object_store import ObjectStore
 
 SEALS = key(FLEET, "seals")
 SEALING = key(FLEET, "sealing")
@@ -24,7 +24,7 @@ _SCRIPT = files("events.audit").joinpath("seal.lua").read_text(encoding="utf-8")
 _FILE = re.compile(r".*/([0-9]{12})\.seal")
 
 
-class Placed(msgspec.Struct, frozen=True):
+class StoredSeal(msgspec.Struct, frozen=True):
     """A seal in the stream, with the stream's own id of it: `17-0` for number 17, anything else where somebody meddled."""
 
     entry_id: str
@@ -53,7 +53,7 @@ class Seals:
             found = entries_of(self._client.xrevrange(SEALS, count=1))
         return _signed(found[0][1]) if found else None
 
-    def all(self) -> Iterator[Placed]:
+    def all(self) -> Iterator[StoredSeal]:
         """Every seal that is in Redis, oldest first.
 
         Raises:
@@ -64,7 +64,7 @@ class Seals:
             with answering():
                 some = entries_of(self._client.xrange(SEALS, min=after, count=BATCH_SEALS))
             for entry_id, fields in some:
-                yield Placed(entry_id.decode(), _signed(fields))
+                yield StoredSeal(entry_id.decode(), _signed(fields))
             if len(some) < BATCH_SEALS:
                 return
             after = f"({some[-1][0].decode()}"
@@ -78,7 +78,7 @@ class Seals:
         with answering():
             if self._client.hexists(SEALING, "digest"):
                 return True
-        registered = Registered(self._client)
+        registered = RegisteredHolds(self._client)
         return any(registered.positions(stream).get(SEALER, 0) for stream in streams)
 
     def sealed_clock(self) -> int | None:
@@ -114,39 +114,39 @@ class Seals:
 class SealFiles:
     """Seals outside Redis, one file each: whoever empties Redis does not empty these."""
 
-    def __init__(self, depot: Depot, *, epoch: str) -> None:
+    def __init__(self, object_store: ObjectStore, *, epoch: str) -> None:
         """Those of one log: several may keep theirs in one place."""
-        self._depot, self._folder = depot, f"{FOLDER}/{epoch}"
+        self._object_store, self._folder = object_store, f"{FOLDER}/{epoch}"
 
     def put(self, number: int, signed: Signed) -> None:
         """Keep a seal, unless it is kept already; one that is kept is never changed.
 
         Raises:
             SealStands: another of its number is kept.
-            DepotUnavailable: it is not kept.
+            ObjectStoreUnavailable: it is not kept.
         """
         kept = self.get(number)
         if kept == signed.to_file():
             return
         if kept is not None:
             raise SealStands(number)
-        self._depot.put(self._file(number), signed.to_file())
+        self._object_store.put(self._file(number), signed.to_file())
 
     def get(self, number: int) -> bytes | None:
         """The file of a seal as it stands; `None` where there is none.
 
         Raises:
-            DepotUnavailable: it cannot be read.
+            ObjectStoreUnavailable: it cannot be read.
         """
-        return self._depot.get(self._file(number))
+        return self._object_store.get(self._file(number))
 
     def numbers(self) -> Sequence[int]:
         """The seals that are kept, in order.
 
         Raises:
-            DepotUnavailable: nobody answers.
+            ObjectStoreUnavailable: nobody answers.
         """
-        found = (_FILE.fullmatch(one) for one in self._depot.names(self._folder))
+        found = (_FILE.fullmatch(one) for one in self._object_store.names(self._folder))
         return [int(one[1]) for one in found if one is not None]
 
     def _file(self, number: int) -> str:

@@ -1,4 +1,4 @@
-"""The sealer: folds what came into each stream's chain, and signs how far it came."""
+"""The sealer: applies what came into each stream's chain, and signs how far it came."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -8,11 +8,11 @@ import structlog
 from events.audit.errors import SealsLost, SealsMoved, SealStands, SealUnreadable
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, Seal, SealKey, Signed, shortened
 from events.audit.seal_store import SealFiles, Seals
-from events.log.archive.holding import SEALER, Registered
-from events.log.depot import Depot
+from events.log.archive.retention_hold import SEALER, RegisteredHolds
 from events.log.entries import digest, genesis, link, stream_names
-from events.log.errors import DepotUnavailable, LogLostItsTail
+from events.log.errors import LogLostItsTail, ObjectStoreUnavailable
 from events.log.failpoints import FailPoint, reached
+from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.secrets.keyfile import read_key, read_or_create_key
@@ -50,16 +50,16 @@ def open_sealer(settings: Settings, log: RedisLog, *, clock: Callable[[], int]) 
 
     Raises:
         KeyFileError: the key file cannot be used.
-        DepotUnavailable: there is no such place for seals outside Redis.
+        ObjectStoreUnavailable: there is no such place for seals outside Redis.
     """
     file = settings.effective_seal_key_file
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Sealer(
         log,
         SealKey(read_or_create_key(file)),
-        SealFiles(Depot(settings.effective_archive_url), epoch=log.epoch),
+        SealFiles(ObjectStore(settings.effective_archive_url), epoch=log.epoch),
         clock=clock,
-        every_facts=settings.seal_every_facts,
+        every_events=settings.seal_every_events,
         every_seconds=settings.seal_every_seconds,
     )
 
@@ -74,17 +74,21 @@ class Sealer:
         files: SealFiles,
         *,
         clock: Callable[[], int],
-        every_facts: int,
+        every_events: int,
         every_seconds: float,
     ) -> None:
-        """A seal is due after so many entries (facts and outcomes), or so many seconds after the last one, if anything came.
+        """A seal is due after so many entries (events and assignment changes), or so many seconds after the last one, if anything came.
 
         Seals are in the order of their numbers. A clock that goes back delays none: the next one has the time of the one before.
         """
-        self._streams, self._seals, self._holders = RawStreams(log.client), Seals(log.client), Registered(log.client)
+        self._streams, self._seals, self._holders = (
+            RawStreams(log.client),
+            Seals(log.client),
+            RegisteredHolds(log.client),
+        )
         self._names, self._epoch = stream_names(log.partitions), log.epoch
         self._key, self._files, self._clock = key, files, clock
-        self._every_facts, self._every_ms = every_facts, int(1000 * every_seconds)
+        self._every_events, self._every_ms = every_events, int(1000 * every_seconds)
         self._state: _State | None = None
         self._sealed_clock = 0
         """What the clock said when the last seal was made; a seal's own time never goes back, the clock's may."""
@@ -108,7 +112,7 @@ class Sealer:
         behind = sum(max(0, head - self._position(name)) for name, head in heads.items())
         clock = self._clock()
         now = max(clock, self._state.at)
-        if not behind or (behind < self._every_facts and not self._is_time(clock)):
+        if not behind or (behind < self._every_events and not self._is_time(clock)):
             return 0
         made = 0
         # A catch-up may take longer than the lease: whoever has it then is not written over, by the fence.
@@ -132,14 +136,14 @@ class Sealer:
         left = ENTRIES_MAX
         for name, head in heads.items():
             if left and head > self._position(name):
-                streams[name], came[name] = self._fold(name, min(head, self._position(name) + left))
+                streams[name], came[name] = self._apply(name, min(head, self._position(name) + left))
                 left -= len(came[name]) // ENTRY_BYTES
         came = {name: some for name, some in came.items() if some}
         if not came:
             return False
         seal = Seal(before.number + 1, before.digest, self._epoch, now, self._key.public.id, streams, shortened(came))
         signed = self._key.sign(seal)
-        reached(FailPoint.SEAL_FOLDED)
+        reached(FailPoint.SEAL_CHAINED)
         try:
             self._seals.append(signed, number=seal.number, previous=seal.previous, fence=fence, clock=self._clock())
         except SealsMoved as error:
@@ -155,7 +159,7 @@ class Sealer:
         reached(FailPoint.SEAL_HELD)
         return True
 
-    def _fold(self, name: str, upto: int) -> tuple[Reached, bytes]:
+    def _apply(self, name: str, upto: int) -> tuple[Reached, bytes]:
         """The chain of a stream up to a position, and the shortened digests of what came."""
         assert self._state is not None
         start = self._state.streams.get(name)
@@ -197,7 +201,7 @@ class Sealer:
                 if archived.number > found.number:
                     logger.error("Redis has lost seals", newest=found.number, archived=archived.number)
                     found = archived
-        except (DepotUnavailable, SealUnreadable) as error:
+        except (ObjectStoreUnavailable, SealUnreadable) as error:
             why = f"the archive gives none: {error}"
             logger.warning("seals in the archive cannot be read", why=str(error))
         # Whoever took the seals away may have changed what they sealed: it is not for us to sign that anew.
@@ -227,7 +231,7 @@ class Sealer:
                     if placed.number is not None and placed.number not in there:
                         self._put(placed.number, placed.signed)
             self._kept = upto
-        except DepotUnavailable as error:
+        except ObjectStoreUnavailable as error:
             logger.warning("seals are not kept in the archive", why=str(error))
 
     def _put(self, number: int, signed: Signed) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 from pyroaring import BitMap
 
-from events.audit.errors import PlaceInvalid, SearchInvalid
-from events.fleet.outcome import Outcome
+from events.audit.errors import LocationInvalid, SearchInvalid
+from events.fleet.assignment_change import AssignmentChange
 from events.log.entries import RawEntry, number_of
 from events.log.keys import FLEET, device_of, partition_of
-from events.log.kinds import OUTCOME
+from events.log.kinds import ASSIGNMENT_CHANGE
 from events.log.raw import RawStreams
-from events.log.scan import Wanted, scan
+from events.log.scan import EntryFilter, scan
 
 SCANNED_MAX = 200_000
 """A page looks at so many entries at most; then it is answered with what was found so far, and can be gone on from."""
@@ -22,7 +22,7 @@ _BLOCK_FIRST, _BLOCK_MAX = 64, 4096
 _ROLLOUT = "rollout:"
 _POSITION_MAX = 2**53 - 1
 _DIGITS_MAX = 32
-_OUTCOME = OUTCOME.encode()
+_ASSIGNMENT_CHANGE = ASSIGNMENT_CHANGE.encode()
 
 Among = Callable[[str, int, BitMap], bool]
 """Whether a device of a partition has, or had, one of some ordinals. Raises LogUnavailable."""
@@ -31,7 +31,7 @@ DeviceIds = Callable[[int, BitMap], frozenset[str]]
 """The devices of a partition that have, or had, some ordinals. Raises LogUnavailable."""
 
 
-class Order(enum.Enum):
+class SearchOrder(enum.Enum):
     """By the times of entries; of one stream always by their positions."""
 
     OLDEST = "oldest"
@@ -41,8 +41,8 @@ class Order(enum.Enum):
 class Search(msgspec.Struct, frozen=True):
     """What is looked for; all that is given must hold.
 
-    `device` with its modules; `deployment` with its rollout and the outcomes that gave or took it; `by` a principal such as
-    `user:ada`, or its id alone; `kinds` types of facts, and `Outcome`; `cause` as it stands, or a place that a cause such as
+    `device` with its modules; `deployment` with its rollout and the assignment changes that gave or took it; `by` a principal such as
+    `user:ada`, or its id alone; `kinds` types of events, and `AssignmentChange`; `cause` as it stands, or a place that a cause such as
     `p03:5-9 fleet:2-3` has in it; times in milliseconds, both included; `streams` by their names.
     """
 
@@ -56,7 +56,7 @@ class Search(msgspec.Struct, frozen=True):
     streams: tuple[str, ...] = ()
 
 
-class Found(msgspec.Struct, frozen=True):
+class FoundEntry(msgspec.Struct, frozen=True):
     """An entry and its stream."""
 
     stream: str
@@ -70,10 +70,10 @@ class Range(msgspec.Struct, frozen=True, array_like=True):
     upto: int
 
 
-class Page(msgspec.Struct, frozen=True):
+class SearchPage(msgspec.Struct, frozen=True):
     """What was found, how many entries were looked at, and what is left of each stream; nothing where all was seen."""
 
-    found: tuple[Found, ...]
+    found: tuple[FoundEntry, ...]
     scanned: int
     rest: dict[str, Range]
 
@@ -96,7 +96,9 @@ class Searching:
         """
         for stream in search.streams:
             if stream not in self._names:
-                known = f"{self._names[0]}, {self._names[1]} to {self._names[self.partitions]}, and p00:outcomes and on"
+                known = (
+                    f"{self._names[0]}, {self._names[1]} to {self._names[self.partitions]}, and p00:assignments and on"
+                )
                 raise SearchInvalid("stream", f"there is no {stream[:40]!r}; there are {known}")
         found = {}
         for stream in self._concerned(search):
@@ -108,29 +110,35 @@ class Searching:
         return found
 
     def page(
-        self, search: Search, rest: Mapping[str, Range], *, order: Order, limit: int, scanned_max: int = SCANNED_MAX
-    ) -> Page:
+        self,
+        search: Search,
+        rest: Mapping[str, Range],
+        *,
+        order: SearchOrder,
+        limit: int,
+        scanned_max: int = SCANNED_MAX,
+    ) -> SearchPage:
         """The next entries of what is left, at most `limit`.
 
         Raises:
             LogUnavailable, LogLostItsTail: history cannot be read.
         """
         matches = _Matches(search, self.among)
-        is_newest = order is Order.NEWEST
+        is_newest = order is SearchOrder.NEWEST
         ways = [
             (self._back if is_newest else self._forth)(stream, number, left, matches)
             for number, (stream, left) in enumerate(rest.items())
         ]
-        left, found, scanned = dict(rest), list[Found](), 0
+        left, found, scanned = dict(rest), list[FoundEntry](), 0
         for step in heapq.merge(*ways, key=lambda step: (step.at, step.number), reverse=is_newest):
             after, upto = left[step.stream].after, left[step.stream].upto
-            left[step.stream] = Range(after, step.place) if is_newest else Range(step.place, upto)
+            left[step.stream] = Range(after, step.location) if is_newest else Range(step.location, upto)
             scanned += step.scanned
             if step.entry is not None:
-                found.append(Found(step.stream, step.entry))
+                found.append(FoundEntry(step.stream, step.entry))
             if len(found) == limit or scanned >= scanned_max:
                 break
-        return Page(tuple(found), scanned, {stream: one for stream, one in left.items() if one.after < one.upto})
+        return SearchPage(tuple(found), scanned, {stream: one for stream, one in left.items() if one.after < one.upto})
 
     # -- which streams
 
@@ -141,13 +149,13 @@ class Searching:
             number = number_of(stream)
             if search.device and number not in (FLEET, partition_of(search.device, self.partitions)):
                 continue
-            is_outcomes = ":" in stream
-            if search.kinds and is_outcomes and OUTCOME not in search.kinds:
+            is_assignment_changes = ":" in stream
+            if search.kinds and is_assignment_changes and ASSIGNMENT_CHANGE not in search.kinds:
                 continue
-            if search.kinds == {OUTCOME} and not is_outcomes:
+            if search.kinds == {ASSIGNMENT_CHANGE} and not is_assignment_changes:
                 continue
-            # A device's facts name no deployment.
-            if search.deployment and not is_outcomes and number != FLEET:
+            # A device's events name no deployment.
+            if search.deployment and not is_assignment_changes and number != FLEET:
                 continue
             yield stream
 
@@ -203,7 +211,7 @@ class _Step(msgspec.Struct, frozen=True):
     at: int
     number: int
     stream: str
-    place: int
+    location: int
     scanned: int
     entry: RawEntry | None
 
@@ -217,19 +225,19 @@ class _Matches:
         self._by, self._device = search.by.encode(), search.device.encode()
         self._subjects = {search.deployment.encode(), f"{_ROLLOUT}{search.deployment}".encode()}
         self._quoted = msgspec.json.encode(search.deployment) if search.deployment else b""
-        self._place = _place(search.cause)
+        self._location = _location(search.cause)
 
-    def columns(self, stream: str) -> Wanted:
+    def columns(self, stream: str) -> EntryFilter:
         """What the archive can tell by its columns alone; nothing that may be wanted is left out by it."""
         search = self._search
         if ":" in stream:
-            return Wanted(since=search.since, until=search.until)
+            return EntryFilter(since=search.since, until=search.until)
         in_fleet = number_of(stream) == FLEET
-        return Wanted(
+        return EntryFilter(
             devices=frozenset({search.device}) if search.device and not in_fleet else None,
             types=frozenset(search.kinds) or None,
             authors=frozenset({search.by}) if ":" in search.by else None,
-            causes=frozenset({search.cause}) if search.cause and self._place is None else None,
+            causes=frozenset({search.cause}) if search.cause and self._location is None else None,
             since=search.since,
             until=search.until,
         )
@@ -249,7 +257,7 @@ class _Matches:
         at = entry.at
         if (search.since is not None and at < search.since) or (search.until is not None and at > search.until):
             return False
-        if kind == _OUTCOME:
+        if kind == _ASSIGNMENT_CHANGE:
             return self._quoted in fields.get(b"data", b"")
         subject = fields.get(b"subject", b"")
         if self._quoted and subject not in self._subjects and not self._names_it(fields):
@@ -259,22 +267,22 @@ class _Matches:
     def exactly(self, stream: str, entry: RawEntry) -> bool:
         """Whether an entry that may be wanted is."""
         search = self._search
-        if entry.fields.get(b"type") != _OUTCOME or not (search.device or search.deployment):
+        if entry.fields.get(b"type") != _ASSIGNMENT_CHANGE or not (search.device or search.deployment):
             # In the fleet's stream a deployment, and in others a device, may have any name.
             subject = entry.fields.get(b"subject", b"").partition(b"/")[0]
             return not (search.device and number_of(stream) == FLEET and subject == self._device) or self._reads_it(
                 entry.fields
             )
         try:
-            outcome = msgspec.json.decode(entry.fields.get(b"data", b""), type=Outcome)
+            assignment_change = msgspec.json.decode(entry.fields.get(b"data", b""), type=AssignmentChange)
         except msgspec.DecodeError:
             return False
-        if search.deployment and search.deployment not in deployments_of(outcome):
+        if search.deployment and search.deployment not in deployments_of(assignment_change):
             return False
-        return not search.device or self._among(search.device, number_of(stream), outcome.ordinals())
+        return not search.device or self._among(search.device, number_of(stream), assignment_change.ordinals())
 
     def _names_it(self, fields: Mapping[bytes, bytes]) -> bool:
-        """Of the facts that are not about a deployment itself: those that give its name as theirs."""
+        """Of the events that are not about a deployment itself: those that give its name as theirs."""
         return b'"deployment":' + self._quoted in fields.get(b"data", b"")
 
     def _reads_it(self, fields: Mapping[bytes, bytes]) -> bool:
@@ -291,14 +299,14 @@ class _Matches:
     def _is_because(self, cause: str) -> bool:
         if cause == self._search.cause:
             return True
-        return self._place is not None and any(one.includes(*self._place) for one in places_of(cause))
+        return self._location is not None and any(one.includes(*self._location) for one in locations_of(cause))
 
 
 class _Read(msgspec.Struct):
     subjects: tuple[str, ...] = ()
 
 
-class Places(msgspec.Struct, frozen=True):
+class CausePositions(msgspec.Struct, frozen=True):
     """Positions of a stream that a cause names, first to last."""
 
     stream: str
@@ -310,7 +318,7 @@ class Places(msgspec.Struct, frozen=True):
         return stream == self.stream and self.first <= position <= self.last
 
 
-def places_of(cause: str) -> Iterator[Places]:
+def locations_of(cause: str) -> Iterator[CausePositions]:
     """The places in a cause: `p03:5-9 fleet:2-3`, `fleet:17`; what is no place is left out."""
     for word in cause.split():
         stream, _, positions = word.rpartition(":")
@@ -320,7 +328,7 @@ def places_of(cause: str) -> Iterator[Places]:
                 number_of(stream)
             except ValueError:
                 continue
-            yield Places(stream, int(first), int(last or first))
+            yield CausePositions(stream, int(first), int(last or first))
 
 
 def _is_position(text: str) -> bool:
@@ -328,28 +336,31 @@ def _is_position(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX and int(text) <= _POSITION_MAX
 
 
-def place_of(text: str) -> tuple[str, int]:
-    """`p03:17`, `p03:outcomes:2`, `fleet:5` as a stream and a position.
+def location_of(text: str) -> tuple[str, int]:
+    """`p03:17`, `p03:assignments:2`, `fleet:5` as a stream and a position.
 
     Raises:
-        PlaceInvalid: it is none.
+        LocationInvalid: it is none.
     """
-    # Notifications write p03/outcomes:2.
-    found = _place(text.replace("/", ":"))
+    # Notifications write p03/assignments:2.
+    found = _location(text.replace("/", ":"))
     if found is None:
-        raise PlaceInvalid(text, "is no place in the log, such as p03:17, fleet:5 or p03:outcomes:2")
+        raise LocationInvalid(text, "is no place in the log, such as p03:17, fleet:5 or p03:assignments:2")
     return found
 
 
-def _place(text: str) -> tuple[str, int] | None:
-    some = list(places_of(text))
+def _location(text: str) -> tuple[str, int] | None:
+    some = list(locations_of(text))
     if len(some) != 1 or some[0].first != some[0].last or " " in text:
         return None
     return some[0].stream, some[0].first
 
 
-def deployments_of(outcome: Outcome) -> frozenset[str]:
-    """The deployments that devices had before an outcome, or have after it, among those that it moved."""
+def deployments_of(assignment_change: AssignmentChange) -> frozenset[str]:
+    """The deployments that devices had before an assignment change, or have after it, among those that it moved."""
     return frozenset(
-        layer.id for move in outcome.moves for row in (move.before, move.after) for layer in (*row.layers, *row.wanted)
+        layer.id
+        for move in assignment_change.moves
+        for row in (move.before, move.after)
+        for layer in (*row.layers, *row.wanted)
     )

@@ -7,13 +7,13 @@ import msgspec
 
 from events.audit.alignment import Alignment
 from events.audit.errors import NothingSealed, SealUnreadable
-from events.audit.fault import Fault, Kind
+from events.audit.fault import Fault, FaultKind
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, Seal, Signed
 from events.audit.seal_store import SealFiles, Seals
 from events.log.codec import position_of
 from events.log.connect import answering, entries_of
-from events.log.depot import Depot
 from events.log.entries import key_of, stream_names
+from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.settings import Settings
@@ -22,7 +22,7 @@ WINDOW_ENTRIES = 1 << 20
 """So many entries' shortened digests are held at a time."""
 
 
-class Unsealed(msgspec.Struct, frozen=True):
+class UnsealedStream(msgspec.Struct, frozen=True):
     """What came to a stream since it was last sealed: nobody can say yet that it is as it was written."""
 
     stream: str
@@ -30,7 +30,7 @@ class Unsealed(msgspec.Struct, frozen=True):
     after: int
 
 
-class Report(msgspec.Struct, frozen=True):
+class VerificationReport(msgspec.Struct, frozen=True):
     """What verification found.
 
     `keys` are the ids of the keys that signed, `last` the number and digest of the newest seal, `in_span` how many of the good
@@ -44,7 +44,7 @@ class Report(msgspec.Struct, frozen=True):
     sealed_at: int
     keys: tuple[str, ...]
     faults: tuple[Fault, ...]
-    unsealed: tuple[Unsealed, ...]
+    unsealed: tuple[UnsealedStream, ...]
 
     @property
     def is_fine(self) -> bool:
@@ -52,7 +52,7 @@ class Report(msgspec.Struct, frozen=True):
         return not self.faults
 
 
-class Span(msgspec.Struct, frozen=True):
+class SealSpan(msgspec.Struct, frozen=True):
     """Which seals' entries are looked at, by number or by the time they were made (milliseconds); all of them by default."""
 
     first: int = 0
@@ -79,19 +79,19 @@ def verify_log(
     log: RedisLog,
     keys: Sequence[PublicKey],
     *,
-    span: Span | None = None,
+    span: SealSpan | None = None,
     progress: Progress = lambda _done, _all: None,
-) -> Report:
+) -> VerificationReport:
     """Verify a log's seals by public keys alone, and the entries of those in a span; nothing that is found stops it.
 
     Raises:
         NothingSealed: there is nothing to verify by.
-        LogUnavailable, DepotUnavailable: it cannot be read.
+        LogUnavailable, ObjectStoreUnavailable: it cannot be read.
     """
     streams, seals, names = RawStreams(log.client), Seals(log.client), stream_names(log.partitions)
-    files = SealFiles(Depot(settings.effective_archive_url), epoch=log.epoch)
+    files = SealFiles(ObjectStore(settings.effective_archive_url), epoch=log.epoch)
     walk = _Walk(seals, files, keys, log.epoch)
-    check = _Check(streams, log.epoch, span or Span(), progress, total=_total(seals))
+    check = _Check(streams, log.epoch, span or SealSpan(), progress, total=_total(seals))
     for seal in walk.good():
         check.add(seal)
     check.finish()
@@ -101,11 +101,11 @@ def verify_log(
     heads = {name: streams.head(name) for name in names}
     reached = {} if newest is None else newest.streams
     unsealed = [
-        Unsealed(name, head - after, after)
+        UnsealedStream(name, head - after, after)
         for name, head in heads.items()
         if head > (after := reached[name].position if name in reached else 0)
     ]
-    return Report(
+    return VerificationReport(
         seals=walk.count,
         in_span=check.seals,
         entries=check.done,
@@ -119,7 +119,7 @@ def verify_log(
 
 def _between(streams: RawStreams, name: str, found: Sequence[Fault]) -> Iterator[Fault]:
     """Whether there are entries that have no position of their own: their ids have another number behind the dash."""
-    if any(fault.kind is Kind.INSERTED and fault.place.startswith(f"{name}:") for fault in found):
+    if any(fault.kind is FaultKind.INSERTED and fault.location.startswith(f"{name}:") for fault in found):
         return
     client, key = streams.client, key_of(name)
     with answering():
@@ -128,7 +128,7 @@ def _between(streams: RawStreams, name: str, found: Sequence[Fault]) -> Iterator
         count = client.xlen(key)
         last = entries_of(client.xrevrange(key, count=1))
     if first and count > position_of(last[0][0]) - position_of(first[0][0]) + 1:
-        yield Fault(Kind.INSERTED, name, "has more entries than positions: some stand between two of them")
+        yield Fault(FaultKind.INSERTED, name, "has more entries than positions: some stand between two of them")
 
 
 class _Walk:
@@ -157,7 +157,7 @@ class _Walk:
                 self.previous = ""
                 continue
             if self.previous and seal.previous != self.previous:
-                self._fault(Kind.SEAL_CHANGED, number, f"does not follow seal {number - 1} as that one stands now")
+                self._fault(FaultKind.SEAL_CHANGED, number, f"does not follow seal {number - 1} as that one stands now")
             self.previous = self._digest
             self.newest = seal
             self.signers.add(seal.key)
@@ -190,16 +190,16 @@ class _Walk:
     ) -> tuple[int, Signed | None, bytes | None]:
         data = self._files.get(number) if kept else None
         if signed is None:
-            self._fault(Kind.SEAL_DROPPED, number, "is in the archive and no longer in Redis")
+            self._fault(FaultKind.SEAL_DROPPED, number, "is in the archive and no longer in Redis")
         elif data is None and number < newest_kept:
-            self._fault(Kind.SEAL_DROPPED, number, "is in Redis and no longer in the archive")
+            self._fault(FaultKind.SEAL_DROPPED, number, "is in Redis and no longer in the archive")
         return number, signed, data
 
     def _in_redis(self) -> Iterator[tuple[int, Signed]]:
         for placed in self._seals.all():
             if placed.number is None:
                 self.faults.append(
-                    Fault(Kind.SEAL_INSERTED, f"seal {placed.entry_id}", "has no number that a seal could have")
+                    Fault(FaultKind.SEAL_INSERTED, f"seal {placed.entry_id}", "has no number that a seal could have")
                 )
             else:
                 yield placed.number, placed.signed
@@ -214,7 +214,7 @@ class _Walk:
                 signed = copy if isinstance(copy, Signed) else Signed.from_file(copy)
                 seal = signed.seal()
             except SealUnreadable:
-                self._fault(Kind.SEAL_CHANGED, number, f"cannot be read as it stands {where}")
+                self._fault(FaultKind.SEAL_CHANGED, number, f"cannot be read as it stands {where}")
                 continue
             if not self._is_good(number, seal, signed, where):
                 continue
@@ -222,20 +222,24 @@ class _Walk:
                 found, self._digest = seal, signed.digest
             elif signed.digest != self._digest:
                 # Both are signed: whoever sealed was shown another past meanwhile.
-                self._fault(Kind.SEAL_CHANGED, number, "says one thing in Redis and another in the archive")
+                self._fault(FaultKind.SEAL_CHANGED, number, "says one thing in Redis and another in the archive")
         return found
 
     def _is_good(self, number: int, seal: Seal, signed: Signed, where: str) -> bool:
         key = self._keys.get(seal.key)
         if key is None:
-            self._fault(Kind.SEAL_SIGNATURE, number, f"is signed {where} by key {seal.key[:64]}, which was not given")
+            self._fault(
+                FaultKind.SEAL_SIGNATURE, number, f"is signed {where} by key {seal.key[:64]}, which was not given"
+            )
             return False
         if not key.signed(signed):
-            self._fault(Kind.SEAL_SIGNATURE, number, f"has a signature {where} that is not of its key: it was changed")
+            self._fault(
+                FaultKind.SEAL_SIGNATURE, number, f"has a signature {where} that is not of its key: it was changed"
+            )
             return False
         if seal.number != number or seal.epoch != self._epoch:
             self._fault(
-                Kind.SEAL_INSERTED,
+                FaultKind.SEAL_INSERTED,
                 number,
                 f"is seal {seal.number} of log {seal.epoch[:64]} {where}, in another's place",
             )
@@ -243,17 +247,17 @@ class _Walk:
         return True
 
     def _missing(self, first: int, last: int) -> None:
-        place = f"seal {first}" if first == last else f"seals {first}-{last}"
-        self.faults.append(Fault(Kind.SEAL_DROPPED, place, "is nowhere, neither in Redis nor in the archive"))
+        location = f"seal {first}" if first == last else f"seals {first}-{last}"
+        self.faults.append(Fault(FaultKind.SEAL_DROPPED, location, "is nowhere, neither in Redis nor in the archive"))
 
-    def _fault(self, kind: Kind, number: int, what: str) -> None:
+    def _fault(self, kind: FaultKind, number: int, what: str) -> None:
         self.faults.append(Fault(kind, f"seal {number}", what))
 
 
 class _Check:
     """Holds streams against good seals, some seals at a time."""
 
-    def __init__(self, streams: RawStreams, epoch: str, span: Span, progress: Progress, *, total: int) -> None:
+    def __init__(self, streams: RawStreams, epoch: str, span: SealSpan, progress: Progress, *, total: int) -> None:
         self._streams, self._epoch, self._span = streams, epoch, span
         self._progress, self._total = progress, total
         self._before: Mapping[str, Reached] = {}

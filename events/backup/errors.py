@@ -61,6 +61,6 @@ class FileWentAway(BackupError):
 class TargetNotEmpty(BackupError):
     """A restore never mixes with what is there."""
 
-    def __init__(self, place: str, found: str) -> None:
-        super().__init__(f"{place} is not empty ({found}); restore into an empty one")
-        self.place, self.found = place, found
+    def __init__(self, location: str, found: str) -> None:
+        super().__init__(f"{location} is not empty ({found}); restore into an empty one")
+        self.location, self.found = location, found

@@ -56,7 +56,7 @@ class Stream(msgspec.Struct, frozen=True):
     trimmed: int = 0
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BackupManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One backup. `at` is in milliseconds.
 
     `beside` are records of what lies beside the log; `archive` and `local` the archive's segments and the files of the data
@@ -94,7 +94,7 @@ def name_of(backup_id: str) -> str:
     return f"{FOLDER}/{backup_id}.json"
 
 
-def encode(manifest: Manifest) -> bytes:
+def encode(manifest: BackupManifest) -> bytes:
     """The list with a digest of itself, so that a change of it is noticed."""
     body = canonical.encode(manifest)
     return canonical.encode({"backup": msgspec.Raw(body), "sha256": hashlib.sha256(body).hexdigest()})
@@ -105,7 +105,7 @@ class _Signed(msgspec.Struct, frozen=True):
     sha256: str
 
 
-def decode(name: str, data: bytes) -> Manifest:
+def decode(name: str, data: bytes) -> BackupManifest:
     """Read what `encode` wrote.
 
     Raises:
@@ -115,7 +115,7 @@ def decode(name: str, data: bytes) -> Manifest:
         signed = msgspec.json.decode(data, type=_Signed)
         if hashlib.sha256(signed.backup).hexdigest() != signed.sha256:
             raise BackupDamaged(name, "was changed: its own digest does not fit")
-        found = msgspec.json.decode(signed.backup, type=Manifest)
+        found = msgspec.json.decode(signed.backup, type=BackupManifest)
     except msgspec.DecodeError as error:
         raise BackupDamaged(name, f"cannot be read: {error}") from error
     if found.format != FORMAT:

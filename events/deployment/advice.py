@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from events.deployment.state import DeploymentDocument
-from events.manifest.document import Kind
+from events.manifest.document import ContentKind
 from events.manifest.validate import problems
+from events.number_text import counted
 from events.query.condition import lint
 from events.query.errors import QueryInvalid
 from events.query.parse import parse as parse_query
 from events.query.text import printed_path
-from events.query.tree import Path, Source, paths_of
-from events.wording import counted
+from events.query.tree import Path, QuerySource, paths_of
 
 
 class Advice(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ def advice(
         ConditionInvalid: the condition cannot be read (one that was accepted can).
     """
     found = []
-    of_module = document.kind is Kind.MODULE
+    of_module = document.kind is ContentKind.MODULE
     if not document.target_condition.strip():
         all_of_them = (
             "FROM devices.modules WHERE moduleId = 'm' targets all modules m" if of_module else "* targets all"
@@ -86,7 +86,7 @@ def _in_vain(name: str, document: DeploymentDocument, text: str) -> str:
         query = parse_query(text)
     except QueryInvalid as error:
         return f"it cannot be read: {error.reason}"
-    if query.source is not Source.DEVICES:
+    if query.source is not QuerySource.DEVICES:
         return ""
     for path in sorted(paths_of(query.where)):
         if path[:2] == ("properties", "reported") and path[2:3] and path[2] in _OF_THE_AGENT:
@@ -94,9 +94,9 @@ def _in_vain(name: str, document: DeploymentDocument, text: str) -> str:
                 f"{'.'.join(path[:3])} is reported by the edge agent, not by the device; "
                 "ask FROM devices.modules WHERE moduleId = '$edgeAgent' AND …"
             )
-        if path[:2] == ("configurations", name) and document.kind is Kind.MODULE:
+        if path[:2] == ("configurations", name) and document.kind is ContentKind.MODULE:
             return "whether it applies stands in the twins of modules; ask FROM devices.modules WHERE moduleId = …"
-        if path[:2] == ("configurations", name) and document.kind is Kind.EDGE:
+        if path[:2] == ("configurations", name) and document.kind is ContentKind.EDGE:
             return (
                 "whether an edge deployment applies stands in the twins of modules; "
                 "ask FROM devices.modules WHERE moduleId = '$edgeAgent' AND …"
@@ -113,10 +113,10 @@ def outranked(
     device in common is not looked at: that can change with any tag.
     """
     found: list[Advice] = []
-    if document.kind is not Kind.EDGE:
+    if document.kind is not ContentKind.EDGE:
         return found
     for other_name, other in sorted(others, key=lambda pair: pair[0]):
-        if other_name == name or other.kind is not Kind.EDGE or other.layered == document.layered:
+        if other_name == name or other.kind is not ContentKind.EDGE or other.layered == document.layered:
             continue
         layer, base = (name, other_name) if document.layered else (other_name, name)
         layer_priority, base_priority = (

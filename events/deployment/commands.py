@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from typing_extensions import override
 
-from events.deployment.facts import Admission, Everyone, Schedule
+from events.deployment.events import Admission, Everyone, Schedule
 from events.manifest.document import in_modern_form
 
 

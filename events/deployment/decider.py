@@ -1,4 +1,4 @@
-"""What may happen to a deployment: a command becomes a fact, or is refused."""
+"""What may happen to a deployment: a command becomes an event, or is refused."""
 
 import datetime as dt
 import re
@@ -33,13 +33,13 @@ from events.deployment.errors import (
     ScheduleInvalid,
     SchemaVersionInvalid,
 )
-from events.deployment.facts import (
+from events.deployment.events import (
     Admission,
     AdmissionChanged,
     Admitted,
     DeploymentCreated,
     DeploymentDeleted,
-    DeploymentFact,
+    DeploymentEvent,
     DeploymentScheduled,
     DeploymentUpdated,
     Ended,
@@ -113,8 +113,8 @@ def check_id(deployment_id: object) -> None:
 
 def decide(
     command: DeploymentCommand, document: DeploymentDocument | None, *, scope: str | None = None
-) -> DeploymentFact | None:
-    """The fact that a checked command becomes. With a `scope`, deployments of any other are as if they were not there.
+) -> DeploymentEvent | None:
+    """The event that a checked command becomes. With a `scope`, deployments of any other are as if they were not there.
 
     `None` where nothing would change. An ended deployment may be admitted again: only update deployments are canceled for good
     (DESIGN §9).
@@ -266,7 +266,7 @@ def _decide(command: DeploymentCommand, documents: Documents, author: CommandAut
 
 DECIDER = Decider(
     get_args(DeploymentCommand),
-    get_args(DeploymentFact),
+    get_args(DeploymentEvent),
     subjects=lambda command: (command.deployment_id,),
     check=check,
     decide=_decide,

@@ -1,4 +1,4 @@
-"""The fold of a deployment's facts: the document that stands as a snapshot beside the fleet's log."""
+"""The replay of a deployment's events: the document that stands as a snapshot beside the fleet's log."""
 
 import base64
 
@@ -6,12 +6,12 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from events.canonical import JsonObject
-from events.deployment.facts import (
+from events.deployment.events import (
     Admission,
     AdmissionChanged,
     DeploymentCreated,
     DeploymentDeleted,
-    DeploymentFact,
+    DeploymentEvent,
     DeploymentScheduled,
     DeploymentUpdated,
     Ended,
@@ -19,13 +19,13 @@ from events.deployment.facts import (
     NotStarted,
     Schedule,
 )
-from events.manifest.document import Kind, is_layered, kind_of
+from events.manifest.document import ContentKind, is_layered, kind_of
 
 
 class DeploymentDocument(msgspec.Struct, frozen=True):
-    """A deployment as its facts made it; `*_at` are milliseconds.
+    """A deployment as its events made it; `*_at` are milliseconds.
 
-    `version` counts the facts of all deployments that had this id, deleted ones too: it is what an etag is made of, so that
+    `version` counts the events of all deployments that had this id, deleted ones too: it is what an etag is made of, so that
     one that was read before a deletion never fits the next deployment of the id.
 
     `scope` is the condition that holds beside the target condition, whatever that becomes; left out where there is none.
@@ -58,7 +58,7 @@ class DeploymentDocument(msgspec.Struct, frozen=True):
         return 0 if ended or self.schedule is UNSET else self.schedule.end_at
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ContentKind:
         """What it is for: the modules of edge devices, devices' own twins, or the twins of one module."""
         return kind_of(self.content)
 
@@ -72,35 +72,35 @@ def decode(data: bytes) -> DeploymentDocument:
 
 
 def evolve(
-    document: DeploymentDocument | None, fact: DeploymentFact, *, version: int, at: int
+    document: DeploymentDocument | None, event: DeploymentEvent, *, version: int, at: int
 ) -> DeploymentDocument | None:
-    """The deployment after one more fact; `None` when it is deleted."""
-    if isinstance(fact, DeploymentCreated):
+    """The deployment after one more event; `None` when it is deleted."""
+    if isinstance(event, DeploymentCreated):
         return DeploymentDocument(
             version,
-            fact.content,
-            is_layered(fact.content),
-            fact.target_condition,
-            fact.priority,
-            fact.labels,
-            fact.metrics,
-            fact.schema_version,
-            fact.admission,
+            event.content,
+            is_layered(event.content),
+            event.target_condition,
+            event.priority,
+            event.labels,
+            event.metrics,
+            event.schema_version,
+            event.admission,
             created_at=at,
             updated_at=at,
-            scope=fact.scope,
-            schedule=fact.schedule,
+            scope=event.scope,
+            schedule=event.schedule,
         )
     assert document is not None
-    match fact:
+    match event:
         case DeploymentUpdated():
             return msgspec.structs.replace(
                 document,
                 version=version,
-                target_condition=fact.target_condition,
-                priority=fact.priority,
-                labels=fact.labels,
-                metrics=fact.metrics,
+                target_condition=event.target_condition,
+                priority=event.priority,
+                labels=event.labels,
+                metrics=event.metrics,
                 updated_at=at,
             )
         case DeploymentScheduled(schedule):

@@ -1,4 +1,4 @@
-"""What may happen to a device: a command becomes a fact, or is refused."""
+"""What may happen to a device: a command becomes an event, or is refused."""
 
 from collections.abc import Iterable, Iterator
 from typing import assert_never, get_args
@@ -42,10 +42,10 @@ from events.device.errors import (
     TwinLimitExceeded,
 )
 from events.device.etags import matches, twin_etag
-from events.device.facts import (
+from events.device.events import (
     ConfigurationSet,
     DesiredDelivered,
-    DeviceFact,
+    DeviceEvent,
     DeviceRegistered,
     DeviceRetired,
     DeviceUpdated,
@@ -209,7 +209,7 @@ def _check_patch(subject: str, root: str, patch: object, size_bytes_max: int) ->
 
 
 def subject_of(command: DeviceCommand) -> str:
-    """The subject that a command's fact is about."""
+    """The subject that a command's event is about."""
     module_id = getattr(command, "module_id", None)
     if module_id is None or isinstance(command, CreateModule | UpdateModule | DeleteModule):
         return command.device_id
@@ -222,10 +222,10 @@ def decide(
     module: ModuleDocument | None,
     *,
     above: Documents = _NOTHING_ABOVE,
-) -> DeviceFact | None:
-    """The fact that a checked command becomes, given the device and, where it is about one, the module's twin.
+) -> DeviceEvent | None:
+    """The event that a checked command becomes, given the device and, where it is about one, the module's twin.
 
-    `None` where nothing would change; what a device reports is a fact all the same, as the hub counts each report.
+    `None` where nothing would change; what a device reports is an event all the same, as the hub counts each report.
     `above` has the devices that the command names as parents, and what is above them (`parents_named`).
 
     Raises:
@@ -487,7 +487,7 @@ def _above(command: DeviceCommand, documents: AnyDocuments, scope: ScopeLike | N
 
 
 def _evolve(
-    document: DeviceDocument | ModuleDocument | None, event: DeviceFact, version: int, at: int, _: str
+    document: DeviceDocument | ModuleDocument | None, event: DeviceEvent, version: int, at: int, _: str
 ) -> DeviceDocument | ModuleDocument:
     if isinstance(document, ModuleDocument):
         return evolve_module(document, event, version=version, at=at)
@@ -504,7 +504,7 @@ def _subjects_of(command: DeviceCommand) -> tuple[str, ...]:
 
 DECIDER = Decider(
     get_args(DeviceCommand),
-    get_args(DeviceFact),
+    get_args(DeviceEvent),
     subjects=_subjects_of,
     check=check,
     decide=_decide,

@@ -1,4 +1,4 @@
-"""A twin held open while many facts are folded into it: sections are read once and written once, however often they change."""
+"""A twin held open while many events are applied into it: sections are read once and written once, however often they change."""
 
 from typing import Any, Generic, TypeVar
 
@@ -6,13 +6,13 @@ import msgspec
 
 from events import canonical
 from events.canonical import JsonObject
-from events.device.facts import PropertiesReported, TwinPatched, TwinReplaced
+from events.device.events import PropertiesReported, TwinPatched, TwinReplaced
 from events.device.stamps import Stamp, restamped
 from events.device.state import EMPTY, NEVER, DeviceDocument, ModuleDocument, section
 from events.properties import merge_patch
 
 Document = TypeVar("Document", DeviceDocument, ModuleDocument)
-TwinFact = TwinPatched | TwinReplaced | PropertiesReported
+TwinEvent = TwinPatched | TwinReplaced | PropertiesReported
 
 
 class OpenTwin(Generic[Document]):
@@ -46,28 +46,28 @@ class OpenTwin(Generic[Document]):
         """The device's registration that it belongs to."""
         return int(self._document.generation)
 
-    def fold(self, fact: TwinFact, *, version: int, at: int) -> None:
-        """Take one more fact of the twin in."""
+    def apply(self, event: TwinEvent, *, version: int, at: int) -> None:
+        """Take one more event of the twin in."""
         self.version = version
         self._twin_version += 1
-        if type(fact) is TwinPatched:
+        if type(event) is TwinPatched:
             self._twin_etag += 1
-            if fact.tags is not None:
-                _merge_into(self._sections.get("tags") or self._section("tags"), fact.tags)
-            if fact.desired is not None:
-                self._restamp("desired", fact.desired, self._desired_at, self._desired_version)
-                _merge_into(self._section("desired"), fact.desired)
+            if event.tags is not None:
+                _merge_into(self._sections.get("tags") or self._section("tags"), event.tags)
+            if event.desired is not None:
+                self._restamp("desired", event.desired, self._desired_at, self._desired_version)
+                _merge_into(self._section("desired"), event.desired)
                 self._desired_version += 1
                 self._desired_at = at
-        elif type(fact) is PropertiesReported:
-            self._restamp("reported", fact.patch, self._reported_at, self._reported_version)
-            _merge_into(self._section("reported"), fact.patch)
+        elif type(event) is PropertiesReported:
+            self._restamp("reported", event.patch, self._reported_at, self._reported_version)
+            _merge_into(self._section("reported"), event.patch)
             self._reported_version += 1
             self._reported_at = at
         else:
-            assert isinstance(fact, TwinReplaced)
+            assert isinstance(event, TwinReplaced)
             self._twin_etag += 1
-            self._sections |= {"tags": merge_patch({}, fact.tags), "desired": merge_patch({}, fact.desired)}
+            self._sections |= {"tags": merge_patch({}, event.tags), "desired": merge_patch({}, event.desired)}
             self._sections["desired_stamps"] = {}
             self._desired_version += 1
             self._desired_at = at

@@ -1,4 +1,4 @@
-"""The fold of a device's facts, and of a module's: the documents that stand as snapshots beside the log."""
+"""The replay of a device's events, and of a module's: the documents that stand as snapshots beside the log."""
 
 from typing import Any, TypeVar
 
@@ -7,10 +7,10 @@ from msgspec import UNSET, UnsetType
 
 from events import canonical
 from events.canonical import JsonObject
-from events.device.facts import (
+from events.device.events import (
     ConfigurationSet,
     DesiredDelivered,
-    DeviceFact,
+    DeviceEvent,
     DeviceRegistered,
     DeviceRetired,
     DeviceUpdated,
@@ -53,9 +53,9 @@ CONFIGURED_IDENTITY = ModuleIdentity(1, SYSTEM_OWNER)
 
 
 class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A device as its facts made it. Sections stay canonical JSON until somebody needs them.
+    """A device as its events made it. Sections stay canonical JSON until somebody needs them.
 
-    `version` counts the subject's facts. `generation` counts registrations, and `modules_deleted` modules made by hand that
+    `version` counts the subject's events. `generation` counts registrations, and `modules_deleted` modules made by hand that
     were deleted, in all generations; a retired device keeps a document without
     sections, so that versions and etags go on. `*_at` are milliseconds, `*_stamps` trees as in `stamps`.
     """
@@ -88,7 +88,7 @@ class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A module twin as its own facts made it; what deployments desire of it stands in the views, not here.
+    """A module twin as its own events made it; what deployments desire of it stands in the projections, not here.
 
     It belongs to one generation of its device: with another it counts as absent.
     """
@@ -144,26 +144,26 @@ def identity_of(document: DeviceDocument, module_id: str) -> ModuleIdentity | No
     return CONFIGURED_IDENTITY if identity is None and document.edge and module_id in SYSTEM_MODULES else identity
 
 
-def evolve_device(document: DeviceDocument | None, fact: DeviceFact, *, version: int, at: int) -> DeviceDocument:
-    """The device after one more fact of its subject."""
-    if isinstance(fact, DeviceRegistered):
-        return _registered(document, fact, version=version, at=at)
+def evolve_device(document: DeviceDocument | None, event: DeviceEvent, *, version: int, at: int) -> DeviceDocument:
+    """The device after one more event of its subject."""
+    if isinstance(event, DeviceRegistered):
+        return _registered(document, event, version=version, at=at)
     assert document is not None
-    match fact:
+    match event:
         case TwinPatched() | TwinReplaced() | PropertiesReported():
-            return _evolve_twin(document, fact, version=version, at=at)
+            return _evolve_twin(document, event, version=version, at=at)
         case DeviceUpdated():
             return msgspec.structs.replace(
                 document,
                 version=version,
-                edge=fact.edge,
-                enabled=fact.enabled,
-                status_reason=fact.status_reason,
+                edge=event.edge,
+                enabled=event.enabled,
+                status_reason=event.status_reason,
                 identity_etag=document.identity_etag + 1,
-                authentication=document.authentication if fact.authentication is UNSET else fact.authentication,
-                status_updated_at=at if fact.enabled != document.enabled else document.status_updated_at,
-                modules=document.modules if fact.edge else _without(document.modules, *SYSTEM_MODULES),
-                parent_scope="" if fact.parent_scope is UNSET else fact.parent_scope,
+                authentication=document.authentication if event.authentication is UNSET else event.authentication,
+                status_updated_at=at if event.enabled != document.enabled else document.status_updated_at,
+                modules=document.modules if event.edge else _without(document.modules, *SYSTEM_MODULES),
+                parent_scope="" if event.parent_scope is UNSET else event.parent_scope,
             )
         case ConfigurationSet() | DesiredDelivered():
             return msgspec.structs.replace(document, version=version)
@@ -177,12 +177,12 @@ def evolve_device(document: DeviceDocument | None, fact: DeviceFact, *, version:
                 modules_deleted=document.modules_deleted,
             )
         case ModuleCreated() | ModuleUpdated():
-            identity = ModuleIdentity(version, fact.managed_by, fact.authentication)
+            identity = ModuleIdentity(version, event.managed_by, event.authentication)
             return msgspec.structs.replace(
-                document, version=version, modules={**document.modules, fact.module_id: identity}
+                document, version=version, modules={**document.modules, event.module_id: identity}
             )
         case ModuleDeleted():
-            left = _without(document.modules, fact.module_id)
+            left = _without(document.modules, event.module_id)
             deleted = document.modules_deleted + 1
             return msgspec.structs.replace(document, version=version, modules=left, modules_deleted=deleted)
 
@@ -191,25 +191,25 @@ def _without(modules: dict[str, ModuleIdentity], *names: str) -> dict[str, Modul
     return {name: identity for name, identity in modules.items() if name not in names}
 
 
-def _registered(document: DeviceDocument | None, fact: DeviceRegistered, *, version: int, at: int) -> DeviceDocument:
+def _registered(document: DeviceDocument | None, event: DeviceRegistered, *, version: int, at: int) -> DeviceDocument:
     former = document or DeviceDocument(0, 0, identity_etag=0, twin_etag=0)
     return DeviceDocument(
         version,
         former.generation + 1,
-        edge=fact.edge,
-        enabled=fact.enabled,
-        status_reason=fact.status_reason,
+        edge=event.edge,
+        enabled=event.enabled,
+        status_reason=event.status_reason,
         identity_etag=former.identity_etag + 1,
         twin_etag=former.twin_etag + 1,
         registered_at=at,
-        authentication=fact.authentication,
-        parent_scope="" if fact.parent_scope is UNSET else fact.parent_scope,
+        authentication=event.authentication,
+        parent_scope="" if event.parent_scope is UNSET else event.parent_scope,
         modules_deleted=former.modules_deleted,
     )
 
 
 def begun_module(device: DeviceDocument) -> ModuleDocument:
-    """A module's twin before its first fact.
+    """A module's twin before its first event.
 
     Its etag is above those of all former twins of the id: of other generations of the device, and of modules that were deleted.
     """
@@ -222,17 +222,17 @@ def current_module(document: ModuleDocument | None, device: DeviceDocument) -> M
     return document if document is not None and document.generation == device.generation else begun_module(device)
 
 
-def evolve_module(document: ModuleDocument, fact: DeviceFact, *, version: int, at: int) -> ModuleDocument:
+def evolve_module(document: ModuleDocument, event: DeviceEvent, *, version: int, at: int) -> ModuleDocument:
     """The module twin, as it is in the present registration of its device (`current_module`), after one more event."""
-    assert isinstance(fact, TwinPatched | TwinReplaced | PropertiesReported)
-    return _evolve_twin(document, fact, version=version, at=at)
+    assert isinstance(event, TwinPatched | TwinReplaced | PropertiesReported)
+    return _evolve_twin(document, event, version=version, at=at)
 
 
 def _evolve_twin(
-    document: Document, fact: TwinPatched | TwinReplaced | PropertiesReported, *, version: int, at: int
+    document: Document, event: TwinPatched | TwinReplaced | PropertiesReported, *, version: int, at: int
 ) -> Document:
     changes: dict[str, Any] = {"version": version, "twin_version": document.twin_version + 1}
-    match fact:
+    match event:
         case PropertiesReported(patch):
             before = section(document.reported)
             stamp = Stamp(_since(document, document.reported_at), document.reported_version)

@@ -15,7 +15,7 @@ from events.device.times import NEVER, ticks, time_text
 from events.properties import masked, merge_patch
 
 
-class Author(msgspec.Struct, frozen=True):
+class PropertyAuthor(msgspec.Struct, frozen=True):
     """The deployment that a property is from, and when it was last changed, in milliseconds."""
 
     deployment_id: str
@@ -26,14 +26,14 @@ class Configured(msgspec.Struct, frozen=True):
     """What configurations give one twin, a module's or the device's own: its section, and what is known of it.
 
     `version` counts the section's changes from 1; `since` (milliseconds) is when the device got it; `author` tells who is
-    behind a leaf of the section; `standings` tells of each deployment that targets the device whether this twin shows part of it.
+    behind a leaf of the section; `statuses` tells of each deployment that targets the device whether this twin shows part of it.
     """
 
     section: JsonObject | None = None
     version: int = 0
     since: int = -1
-    author: Callable[[tuple[str, ...]], Author | None] = lambda _path: None
-    standings: Mapping[str, bool] = {}
+    author: Callable[[tuple[str, ...]], PropertyAuthor | None] = lambda _path: None
+    statuses: Mapping[str, bool] = {}
 
 
 _NOTHING: Mapping[str, Any] = {}
@@ -137,7 +137,7 @@ def device_twin(device_id: str, document: DeviceDocument, configured: Configured
             "desired": {**desired, "$metadata": stamps, "$version": version},
             "reported": _reported(document, document.registered_at),
         },
-        "configurations": configurations_of(configured.standings),
+        "configurations": configurations_of(configured.statuses),
         "capabilities": {"iotEdge": document.edge},
         "deviceScope": device_scope(device_id, document) or "",
         "parentScopes": parent_scopes(document),
@@ -187,7 +187,7 @@ def module_twin(
             "desired": {**desired, **({"$metadata": stamps} if times else {}), "$version": version},
             "reported": _reported(own, own.reported_at, times=times),
         },
-        "configurations": configurations_of(configured.standings),
+        "configurations": configurations_of(configured.statuses),
     }
     return _without_empty(twin)
 
@@ -214,9 +214,9 @@ def module_desired(by_hand: JsonObject, given: JsonObject | None, over: JsonObje
     return merge_patch(desired, over) if over else desired
 
 
-def configurations_of(standings: Mapping[str, bool]) -> dict[str, TwinConfiguration]:
+def configurations_of(statuses: Mapping[str, bool]) -> dict[str, TwinConfiguration]:
     """What deployments are to a twin, in the words of contract/hub.md §1.7, by id."""
-    return {name: {"status": "Applied" if standings[name] else "Targeted"} for name in sorted(standings)}
+    return {name: {"status": "Applied" if statuses[name] else "Targeted"} for name in sorted(statuses)}
 
 
 def twin_thumbprints(authentication: JsonObject) -> TwinThumbprints:

@@ -6,10 +6,10 @@ from events.explain.cause import Cause
 from events.explain.explanation import Explanation
 from events.explain.verdict import Verdict, Weighed
 from events.explain.verdict_text import ExplainContext, behind, called, verdict
-from events.fleet.rows import Row, Standing
+from events.fleet.assignments import Assignment, AssignmentStatus
 from events.log.keys import name
-from events.view_store.port import Blocked
-from events.wording import utc_text
+from events.number_text import utc_text
+from events.projection_store.port import Blocked
 
 _NAMED_MAX = 3
 
@@ -49,14 +49,14 @@ def _of_blocked(blocked: Blocked, partition: int) -> str:
 
 def of_device(weighed: Sequence[Weighed], context: ExplainContext, *, since: int, asked: str = "") -> Iterator[str]:
     """What a device runs since a time (milliseconds), and why not what was asked for, or what targets it in vain."""
-    yield f"{context.device_id} {runs(context.standpoint.row, since=since)}"
+    yield f"{context.device_id} {runs(context.standpoint.assignment, since=since)}"
     applied = [called(each.id) for each in weighed if each.verdict is Verdict.APPLIES]
     if applied:
         yield f"its twins get what {', '.join(dict.fromkeys(applied))} give{'s' * (len(set(applied)) == 1)}"
     if asked:
         yield from (verdict(each, context) for each in weighed if each.id == asked)
         return
-    in_vain = [each for each in weighed if each.verdict in {Verdict.PASSED_OVER, Verdict.UNDECIDED}]
+    in_vain = [each for each in weighed if each.verdict in {Verdict.NOT_APPLIED, Verdict.UNDECIDED}]
     yield from (verdict(each, context) for each in in_vain[:_NAMED_MAX])
     if len(in_vain) > _NAMED_MAX:
         yield f"{len(in_vain) - _NAMED_MAX} more target it in vain"
@@ -65,24 +65,24 @@ def of_device(weighed: Sequence[Weighed], context: ExplainContext, *, since: int
         yield f"{not_targeting} other deployment{'s do' if not_targeting > 1 else ' does'} not target it"
 
 
-def runs(row: Row, *, since: int = 0) -> str:
+def runs(assignment: Assignment, *, since: int = 0) -> str:
     """What a device runs, in words without a subject."""
     when = f" since {utc_text(since)}" if since else ""
-    stack = " + ".join(called(layer.id) for layer in row.stack)
-    match row.standing:
-        case Standing.MANAGED:
+    stack = " + ".join(called(layer.id) for layer in assignment.stack)
+    match assignment.status:
+        case AssignmentStatus.MANAGED:
             return f"runs {stack}{when}"
-        case Standing.HELD_BACK:
-            wanted = " + ".join(called(layer.id) for layer in row.wanted)
+        case AssignmentStatus.OVER_LIMIT:
+            wanted = " + ".join(called(layer.id) for layer in assignment.wanted)
             keeps = f"keeps {stack}" if stack else "keeps what it had"
-            return f"{keeps}{when}, as {wanted} does not fit: {row.reason}"
-        case Standing.BY_HAND:
+            return f"{keeps}{when}, as {wanted} does not fit: {assignment.reason}"
+        case AssignmentStatus.BY_HAND:
             return f"runs what somebody set on it by hand{when}"
-        case Standing.RESTORED:
+        case AssignmentStatus.RESTORED:
             return f"runs what a rollback brought it back to{when}"
         case _ if stack:
             return f"is unmanaged{when}: nothing targets it any more, and it keeps what {stack} gave it"
-        case _ if row.was_assigned:
+        case _ if assignment.was_assigned:
             return f"is unmanaged{when}: nothing targets it any more, and it keeps what it had"
         case _:
             return "runs nothing: no base targets it"

@@ -4,10 +4,10 @@ from typing import get_args
 
 import msgspec
 
-from events.explain.verdict import Known
-from events.rollout.facts import RolloutFact
+from events.explain.verdict import LoggedDeployment
+from events.rollout.events import RolloutEvent
 
-_ROLLOUT_EVENTS = frozenset(kind.__name__ for kind in get_args(RolloutFact))
+_ROLLOUT_EVENTS = frozenset(kind.__name__ for kind in get_args(RolloutEvent))
 """Types of events that tell how a rollout goes, and with it about its devices."""
 
 
@@ -16,13 +16,13 @@ class Audience(msgspec.Struct, frozen=True):
 
     scope: str | None = None
 
-    def may_know_rollout(self, known: Known | None) -> bool:
+    def may_know_rollout(self, known: LoggedDeployment | None) -> bool:
         """Whether the caller may know how a deployment is rolled out: a scoped caller, where all of its devices are in the scope.
 
         `None` is a deployment that is gone: nothing says which scope it had.
         """
         return self.scope is None or (known is not None and known.document.scope == self.scope)
 
-    def may_know(self, event_type: str, known: Known | None) -> bool:
+    def may_know(self, event_type: str, known: LoggedDeployment | None) -> bool:
         """Whether the caller may know about an event on a deployment."""
         return event_type not in _ROLLOUT_EVENTS or self.may_know_rollout(known)

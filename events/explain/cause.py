@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from events.deployment.facts import DeploymentCreated, DeploymentDeleted, DeploymentScheduled, DeploymentUpdated
-from events.device.facts import DeviceRegistered, DeviceUpdated, PropertiesReported
+from events.deployment.events import DeploymentCreated, DeploymentDeleted, DeploymentScheduled, DeploymentUpdated
+from events.device.events import DeviceRegistered, DeviceUpdated, PropertiesReported
 from events.device.state import DeviceDocument
 from events.envelope import Envelope
 from events.event_text import text_of
@@ -14,13 +14,13 @@ from events.explain.condition_text import actual
 from events.explain.deployment_history import HistoryEntry
 from events.explain.judged_condition import Judged, leaves
 from events.explain.last_change import ABSENT, EDGE, ENABLED, Property
-from events.explain.verdict import Subject, Weighed
+from events.explain.verdict import ExplainedDevice, Weighed
 from events.log.keys import FLEET, name
+from events.number_text import utc_text
 from events.query.evaluate import value_at
 from events.query.text import printed_path
 from events.query.tree import UNDEFINED, Path, paths_of
-from events.rollout.facts import DevicesAdmitted
-from events.wording import utc_text
+from events.rollout.events import DevicesAdmitted
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class Cause(msgspec.Struct, frozen=True):
 
 def of_device(stream: int, envelope: Envelope[Any], done: str = "") -> Cause:
     """An event of the device's partition; `done` is what it did to one property, where that says more than its own text."""
-    by, kind = str(envelope.by), type(envelope.fact).__name__
+    by, kind = str(envelope.by), type(envelope.event).__name__
     text = f"{by} {done}" if done else text_of(envelope)
     says = _placed(text, envelope.at, stream, envelope.position)
     return Cause(name(stream), envelope.position, envelope.at, by, kind, envelope.cause or None, says)
@@ -56,12 +56,12 @@ def _placed(text: str, at: int, stream: int, position: int) -> str:
 # -- properties of the device
 
 
-def deciding_properties(subject: Subject, weighed: Iterable[Weighed]) -> dict[Property, Any]:
+def deciding_properties(subject: ExplainedDevice, weighed: Iterable[Weighed]) -> dict[Property, Any]:
     """The properties that conditions ask for, with their values now."""
     values: dict[Property, Any] = {EDGE: subject.edge, ENABLED: subject.enabled}
     for module, _, path in _leaves(weighed):
         twin = subject.modules.get(module, subject.twin) if module else subject.twin
-        value = value_at(path, twin.row)
+        value = value_at(path, twin.assignment)
         prop = property_of(path, module)
         if prop is not None:
             values[prop] = ABSENT if value is UNDEFINED else value
@@ -97,7 +97,7 @@ def of_identity(
         ENABLED: f"{'enabled' if document.enabled else 'disabled'} the device{reason}",
     }
     for prop, done in done_by_property.items():
-        if prop in last_changes and isinstance(last_changes[prop].fact, DeviceUpdated):
+        if prop in last_changes and isinstance(last_changes[prop].event, DeviceUpdated):
             yield of_device(stream, last_changes[prop], done)
 
 
@@ -115,11 +115,11 @@ def of_conditions(weighed: Weighed, last_changes: Mapping[Property, Envelope[Any
 
 def _done_to(leaf: Judged, path: Path, module: str, envelope: Envelope[Any]) -> str:
     called = printed_path(path) + (f" of {module}" if module else "")
-    if isinstance(envelope.fact, DeviceRegistered):
+    if isinstance(envelope.event, DeviceRegistered):
         return f"registered the device, and {called} was never set since,"
     if leaf.found == "missing":
         return f"removed {called}"
-    verb = "reported" if isinstance(envelope.fact, PropertiesReported) else "set"
+    verb = "reported" if isinstance(envelope.event, PropertiesReported) else "set"
     return f"{verb} {called} as {actual(leaf)}"
 
 

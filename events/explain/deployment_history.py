@@ -9,18 +9,25 @@ from typing import get_args
 import msgspec
 from msgspec import UNSET
 
-from events.deployment.facts import DeploymentCreated, DeploymentFact, DeploymentUpdated
+from events.deployment.events import DeploymentCreated, DeploymentEvent, DeploymentUpdated
 from events.envelope import Envelope
 from events.event_text import text_of
 from events.fleet.deployments import deployment_of
 from events.log.codec import decode_entry
 from events.log.entries import RawEntry
-from events.log.errors import LogLostItsTail, UnreadableFact
+from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.keys import FLEET, name
-from events.log.port import Fact, Log
+from events.log.port import Event, Log
 from events.log.raw import RawStreams
-from events.log.scan import Wanted, scan
-from events.rollout.facts import Counts, DevicesAdmitted, Evidence, RolloutCreated, RolloutDeleted, RolloutFact
+from events.log.scan import EntryFilter, scan
+from events.rollout.events import (
+    DevicesAdmitted,
+    Evidence,
+    RecordedCounts,
+    RolloutCreated,
+    RolloutDeleted,
+    RolloutEvent,
+)
 from events.rollout.sets import FleetSet
 
 
@@ -37,7 +44,7 @@ class RolloutAct(msgspec.Struct, frozen=True):
     reason: str | None = None
     phase: int | None = None
     count: int | None = None
-    counts: Counts | None = None
+    counts: RecordedCounts | None = None
 
 
 class HistoryEntry(msgspec.Struct, frozen=True):
@@ -58,7 +65,9 @@ class HistoryEntry(msgspec.Struct, frozen=True):
     of_rollout: RolloutAct | None = None
 
 
-_WANTED = Wanted(types=frozenset(kind.__name__ for union in (DeploymentFact, RolloutFact) for kind in get_args(union)))
+_WANTED = EntryFilter(
+    types=frozenset(kind.__name__ for union in (DeploymentEvent, RolloutEvent) for kind in get_args(union))
+)
 
 
 class DeploymentHistory:
@@ -78,7 +87,7 @@ class DeploymentHistory:
 
         Raises:
             LogUnavailable: Redis does not answer.
-            DepotUnavailable, SegmentDamaged, SegmentMissing: the archive does not have what was archived.
+            ObjectStoreUnavailable, SegmentDamaged, SegmentMissing: the archive does not have what was archived.
         """
         entries = self._entries(deployment_id, upto)
         return tuple(entries[_last(entries, DeploymentCreated.__name__) or 0 :])
@@ -87,7 +96,7 @@ class DeploymentHistory:
         """The acts on the rollout that a deployment has, oldest first, up to a position of the fleet's stream.
 
         Raises:
-            LogUnavailable, DepotUnavailable, SegmentDamaged, SegmentMissing: as `of`.
+            LogUnavailable, ObjectStoreUnavailable, SegmentDamaged, SegmentMissing: as `of`.
         """
         entries = self._entries(deployment_id, upto)
         former = _last(entries, RolloutDeleted.__name__)
@@ -117,7 +126,7 @@ class DeploymentHistory:
                 self._position = max(self._position, upto)
 
     def _note(self, entry: RawEntry) -> None:
-        with contextlib.suppress(UnreadableFact):
+        with contextlib.suppress(UnreadableEvent):
             envelope = decode_entry(name(FLEET), entry.position, entry.fields)
             self._by_id.setdefault(deployment_of(envelope.subject), []).append(_entry(envelope))
 
@@ -126,33 +135,33 @@ def _last(entries: Sequence[HistoryEntry], kind: str) -> int | None:
     return next((index for index in reversed(range(len(entries))) if entries[index].kind == kind), None)
 
 
-def _entry(envelope: Envelope[Fact]) -> HistoryEntry:
-    fact = envelope.fact
-    edited = isinstance(fact, DeploymentCreated | DeploymentUpdated)
+def _entry(envelope: Envelope[Event]) -> HistoryEntry:
+    event = envelope.event
+    edited = isinstance(event, DeploymentCreated | DeploymentUpdated)
     return HistoryEntry(
         envelope.position,
         envelope.at,
         str(envelope.by),
-        type(fact).__name__,
+        type(event).__name__,
         text_of(envelope),
         envelope.cause,
-        fact.target_condition if edited else None,  # type: ignore[union-attr]
-        fact.priority if edited else None,  # type: ignore[union-attr]
-        _act(envelope) if isinstance(fact, RolloutFact) else None,
+        event.target_condition if edited else None,  # type: ignore[union-attr]
+        event.priority if edited else None,  # type: ignore[union-attr]
+        _act(envelope) if isinstance(event, RolloutEvent) else None,
     )
 
 
-def _act(envelope: Envelope[Fact]) -> RolloutAct:
-    fact = envelope.fact
-    evidence, phase = getattr(fact, "evidence", UNSET), getattr(fact, "phase", None)
+def _act(envelope: Envelope[Event]) -> RolloutAct:
+    event = envelope.event
+    evidence, phase = getattr(event, "evidence", UNSET), getattr(event, "phase", None)
     return RolloutAct(
         envelope.position,
         envelope.at,
         str(envelope.by),
-        type(fact).__name__,
-        getattr(fact, "reason", None) or None,
+        type(event).__name__,
+        getattr(event, "reason", None) or None,
         None if phase is None else phase + 1,
-        getattr(fact, "count", None),
+        getattr(event, "count", None),
         evidence.counts if isinstance(evidence, Evidence) else None,
     )
 
@@ -161,10 +170,10 @@ def evidence_of(log: Log, act: RolloutAct) -> Evidence:
     """What an act was taken on that has `counts`.
 
     Raises:
-        LogUnavailable, DepotUnavailable, SegmentDamaged, SegmentMissing: as `DeploymentHistory.of`.
+        LogUnavailable, ObjectStoreUnavailable, SegmentDamaged, SegmentMissing: as `DeploymentHistory.of`.
     """
     (envelope,) = log.read(FLEET, after=act.position - 1, limit=1)
-    evidence = getattr(envelope.fact, "evidence", UNSET)
+    evidence = getattr(envelope.event, "evidence", UNSET)
     assert isinstance(evidence, Evidence)
     return evidence
 
@@ -178,8 +187,8 @@ def admission_of(log: Log, history: Iterable[HistoryEntry], *, number: int, ordi
     admissions = [entry for entry in history if entry.kind == DevicesAdmitted.__name__]
     for entry in reversed(admissions[-ADMISSIONS_MAX:]):
         for envelope in log.read(FLEET, after=entry.position - 1, limit=1):
-            if isinstance(envelope.fact, DevicesAdmitted) and ordinal in FleetSet.of(
-                envelope.fact.devices
+            if isinstance(envelope.event, DevicesAdmitted) and ordinal in FleetSet.of(
+                envelope.event.devices
             ).of_partition(number):
                 return entry
     return None

@@ -8,10 +8,10 @@ import msgspec
 from events.bitmaps import from_bytes
 from events.canonical import JsonObject
 from events.device.state import NEVER, ModuleDocument, section
+from events.fleet.assignments import Assignment
 from events.fleet.configuration import Configuration
-from events.fleet.rows import Row
-from events.views.kept import Kept
-from events.wording import utc_text
+from events.number_text import utc_text
+from events.stored_projection.stored_partition import StoredPartition
 
 Health = Literal["healthy", "unhealthy", "unknown", "pending"]
 
@@ -37,7 +37,7 @@ class ModuleStatus(msgspec.Struct, frozen=True, rename="camel"):
 class DeviceReport(msgspec.Struct, frozen=True, rename="camel"):
     """What a device's agent reported last, at a time (milliseconds): for which version, with which code, and in words.
 
-    `wanted_version` is the version that it is to answer for. `standing` is what the projections make of all answers for that:
+    `wanted_version` is the version that it is to answer for. `status` is what the projections make of all answers for that:
     `pending` until everything is acknowledged. `hub` is the same of `$edgeHub`, null where it has nothing to answer for.
     `undelivered` are the modules that do not have their sections yet. `stale` says that the states of modules were reported
     before the agent's answer.
@@ -49,7 +49,7 @@ class DeviceReport(msgspec.Struct, frozen=True, rename="camel"):
     wanted_version: int
     code: int | None
     description: str | None
-    standing: Health
+    status: Health
     hub: HubReport | None
     undelivered: tuple[str, ...]
     stale: bool
@@ -60,9 +60,9 @@ def device_report(
     agent: ModuleDocument | None,
     hub: ModuleDocument | None,
     *,
-    row: Row,
+    assignment: Assignment,
     sections: Mapping[str, JsonObject],
-    kept: Kept,
+    kept: StoredPartition,
     ordinal: int | None,
 ) -> DeviceReport | None:
     """What the system modules reported, against a device's assignment and the sections of its configuration.
@@ -74,7 +74,7 @@ def device_report(
         return None
     reported = section(agent.reported)
     version, code, description = _answer(reported)
-    expected = row.expected(Configuration.of(sections))
+    expected = assignment.expected(Configuration.of(sections))
     runtime = (
         0
         if ordinal is None
@@ -92,7 +92,7 @@ def device_report(
         wanted_version=expected.agent,
         code=code,
         description=description or None,
-        standing=_health(kept, ordinal),
+        status=_health(kept, ordinal),
         hub=hub_report,
         undelivered=tuple(
             name for name in sorted(expected.of_edge) if _is_in(kept.hashes["undelivered"].get(name), ordinal)
@@ -129,7 +129,7 @@ def _modules_of(reported: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return modules
 
 
-def _health(kept: Kept, ordinal: int | None) -> Health:
+def _health(kept: StoredPartition, ordinal: int | None) -> Health:
     """The first of some status sets that a device is in, as the projection has them."""
     statuses: tuple[tuple[str, Health], ...] = (
         ("healthy", "healthy"),
@@ -174,9 +174,7 @@ def _of_agent(report: DeviceReport) -> str:
         if report.version == report.wanted_version
         else f"and should have {report.wanted_version}"
     )
-    return (
-        f"its agent answered {code}{what} for version {report.version}, {which}, on {when}: {report.standing}{modules}"
-    )
+    return f"its agent answered {code}{what} for version {report.version}, {which}, on {when}: {report.status}{modules}"
 
 
 def _of_others(report: DeviceReport) -> Iterator[str]:

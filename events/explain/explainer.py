@@ -12,21 +12,21 @@ from events.explain.audience import Audience
 from events.explain.cause import Cause, deciding_properties
 from events.explain.deployment_history import DeploymentHistory, admission_of
 from events.explain.device_report import SETS_OF_HEALTH, device_report
-from events.explain.explanation import AssignmentChange, Explanation
+from events.explain.explanation import Explanation, LastAssignmentChange
 from events.explain.trace import Traced, trace
-from events.explain.verdict import Known, Standpoint, Subject, Twin, Weighed
-from events.fleet.outcome import Outcome
-from events.fleet.rows import NO_ROW
+from events.explain.verdict import ExplainedDevice, JudgedTwin, LoggedDeployment, Standpoint, Weighed
+from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import NO_ASSIGNMENT
 from events.log.device_documents import module_documents
 from events.log.fleet_documents import deployments, deployments_of, rollouts_of
 from events.log.keys import FLEET, partition_of
 from events.log.port import Log
 from events.log.raw import RawStreams
-from events.view_store.fleet_view import Effective, FleetView
-from events.view_store.port import Selection, ViewStore
-from events.view_store.query_rows import modules_of
-from events.views.kept import Kept
-from events.views.reading import PASSED_OVER_HASHES
+from events.projection_store.fleet_projection import Effective, FleetProjection
+from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.query_rows import modules_of
+from events.stored_projection.partition_reader import NOT_APPLIED_HASHES
+from events.stored_projection.stored_partition import StoredPartition
 
 ENTRIES_MAX = 20_000
 """How far back the partition of a device is read for the events that led there, unless the caller asks for more."""
@@ -36,9 +36,15 @@ class Explainer:
     """Reads everything that an explanation needs, anew for each question."""
 
     def __init__(
-        self, log: Log, view: FleetView, views: ViewStore, *, streams: RawStreams, history: DeploymentHistory
+        self,
+        log: Log,
+        fleet_projection: FleetProjection,
+        projections: ProjectionStore,
+        *,
+        streams: RawStreams,
+        history: DeploymentHistory,
     ) -> None:
-        self._log, self._view, self._views = log, view, views
+        self._log, self._fleet_projection, self._projections = log, fleet_projection, projections
         self._streams, self._history = streams, history
 
     def explain(
@@ -51,7 +57,7 @@ class Explainer:
 
         Raises:
             LogUnavailable: Redis did not answer.
-            UnreadableFact, LogLostItsTail: events that led there cannot be read.
+            UnreadableEvent, LogLostItsTail: events that led there cannot be read.
         """
         (stored,) = self._log.load([device_id])
         if stored.snapshot is None:
@@ -61,31 +67,31 @@ class Explainer:
         head = Vector(self._log.head(number), self._log.head(FLEET))
         subject = _subject(device_id, document)
         if document.retired:
-            at = Standpoint(number, self._views.checkpoint(number).vector, head)
+            at = Standpoint(number, self._projections.checkpoint(number).vector, head)
             explanation = Explanation(device_id, document, subject, at)
         else:
             explanation = self._weighed(device_id, document, subject, head, deployment)
         return msgspec.structs.replace(
             explanation,
-            blocked=self._views.blocked(number),
+            blocked=self._projections.blocked(number),
             traced=self._trace(explanation, entries_max),
             histories={name: self._history.of(name, upto=head.fleet) for name in self._named(explanation)},
         )
 
     @staticmethod
     def _named(explanation: Explanation) -> set[str]:
-        rows = (explanation.standpoint.row, explanation.change.was)
-        return {*explanation.deployments, *(layer.id for row in rows for layer in row.layers)}
+        assignments = (explanation.standpoint.assignment, explanation.change.was)
+        return {*explanation.deployments, *(layer.id for assignment in assignments for layer in assignment.layers)}
 
     def _weighed(
-        self, device_id: str, document: DeviceDocument, subject: Subject, head: Vector, deployment: str | None
+        self, device_id: str, document: DeviceDocument, subject: ExplainedDevice, head: Vector, deployment: str | None
     ) -> Explanation:
         number = partition_of(device_id, self._log.partitions)
         effective, kept = self._read(number, device_id)
         known = self._deployments(None if deployment is None else {deployment, *_named_by(effective)})
         at = Standpoint(number, kept.checkpoint.vector, head)
         if effective is not None:
-            at = msgspec.structs.replace(at, ordinal=effective.ordinal, row=effective.row)
+            at = msgspec.structs.replace(at, ordinal=effective.ordinal, assignment=effective.assignment)
         sections = {} if effective is None else effective.sections
         subject = self._with_modules(subject, document, sections)
         return Explanation(
@@ -95,25 +101,33 @@ class Explainer:
             at,
             known,
             weigh(subject, at, kept, known),
-            contests(at.row, {name: one.document.content for name, one in known.items()}),
+            contests(at.assignment, {name: one.document.content for name, one in known.items()}),
             effective,
             reported=device_report(
                 *module_documents(self._log, device_id, document, SYSTEM_MODULES),
-                row=at.row,
+                assignment=at.assignment,
                 sections=sections,
                 kept=kept,
                 ordinal=at.ordinal,
             ),
-            change=AssignmentChange() if effective is None else self._change(effective, number),
+            change=LastAssignmentChange() if effective is None else self._change(effective, number),
         )
 
-    def _change(self, effective: Effective, number: int) -> AssignmentChange:
-        entries = self._views.outcomes(number, after=effective.outcome - 1, limit=1) if effective.outcome else ()
+    def _change(self, effective: Effective, number: int) -> LastAssignmentChange:
+        entries = (
+            self._projections.assignment_changes(number, after=effective.assignment_change - 1, limit=1)
+            if effective.assignment_change
+            else ()
+        )
         for entry in entries:
-            outcome = msgspec.json.decode(entry.data, type=Outcome)
-            was = next((move.before for move in outcome.moves if effective.ordinal in move.ordinals()), NO_ROW)
-            return AssignmentChange(entry.position, entry.at, entry.cause, was, outcome.before, outcome.after)
-        return AssignmentChange(effective.outcome, effective.since, effective.cause)
+            assignment_change = msgspec.json.decode(entry.data, type=AssignmentChange)
+            was = next(
+                (move.before for move in assignment_change.moves if effective.ordinal in move.ordinals()), NO_ASSIGNMENT
+            )
+            return LastAssignmentChange(
+                entry.position, entry.at, entry.cause, was, assignment_change.before, assignment_change.after
+            )
+        return LastAssignmentChange(effective.assignment_change, effective.since, effective.cause)
 
     def _trace(self, explanation: Explanation, entries_max: int) -> Traced:
         at, change = explanation.standpoint, explanation.change
@@ -141,31 +155,35 @@ class Explainer:
             admission = admission_of(self._log, history, number=at.number, ordinal=at.ordinal)
         return explanation.causes_of_verdict(weighed, audience, admission)
 
-    def _deployments(self, names: set[str] | None) -> dict[str, Known]:
+    def _deployments(self, names: set[str] | None) -> dict[str, LoggedDeployment]:
         """All deployments as they stand in the log, or those with some names."""
         # What has a colon in its name is no deployment.
         named = sorted(name for name in names or () if ":" not in name)
         documents = dict(deployments(self._log)) if names is None else deployments_of(self._log, named)
         rollouts = rollouts_of(self._log, documents)
-        return {name: Known(document, rollouts.get(name)) for name, document in documents.items()}
+        return {name: LoggedDeployment(document, rollouts.get(name)) for name, document in documents.items()}
 
-    def _read(self, number: int, device_id: str) -> tuple[Effective | None, Kept]:
+    def _read(self, number: int, device_id: str) -> tuple[Effective | None, StoredPartition]:
         """What is kept of the device and of whom deployments target, both as of one vector."""
         while True:
-            effective = self._view.effective(device_id)
-            selection = Selection(
-                (*PASSED_OVER_HASHES, "undelivered"), (("sets", SETS_OF_HEALTH),), ("answer_runtimes",)
+            effective = self._fleet_projection.effective(device_id)
+            selection = ProjectionSelection(
+                (*NOT_APPLIED_HASHES, "undelivered"), (("sets", SETS_OF_HEALTH),), ("answer_runtimes",)
             )
-            kept = self._views.read(number, selection)
+            kept = self._projections.read(number, selection)
             if effective is None or effective.checkpoint.vector == kept.checkpoint.vector:
                 return effective, kept
 
-    def _with_modules(self, subject: Subject, document: DeviceDocument, sections: dict[str, JsonObject]) -> Subject:
+    def _with_modules(
+        self, subject: ExplainedDevice, document: DeviceDocument, sections: dict[str, JsonObject]
+    ) -> ExplainedDevice:
         device_id = subject.twin.device_id
         names = sorted(modules_of(document, sections))
         modules = zip(names, module_documents(self._log, device_id, document, names), strict=True)
         twins = {
-            name: Twin(device_id) if module is None else Twin(device_id, section(module.tags), section(module.reported))
+            name: JudgedTwin(device_id)
+            if module is None
+            else JudgedTwin(device_id, section(module.tags), section(module.reported))
             for name, module in modules
         }
         return msgspec.structs.replace(subject, modules=twins)
@@ -175,11 +193,15 @@ def _named_by(effective: Effective | None) -> set[str]:
     """The deployments that are part of what a device has, or should have."""
     if effective is None:
         return set()
-    row = effective.row
-    parts = (row.own_part, *row.module_parts.values())
-    return {layer.id for layers in (row.layers, row.wanted, *(part.wanted for part in parts)) for layer in layers}
+    assignment = effective.assignment
+    parts = (assignment.own_part, *assignment.module_parts.values())
+    return {
+        layer.id
+        for layers in (assignment.layers, assignment.wanted, *(part.wanted for part in parts))
+        for layer in layers
+    }
 
 
-def _subject(device_id: str, document: DeviceDocument) -> Subject:
-    twin = Twin(device_id, section(document.tags), section(document.reported))
-    return Subject(twin, document.edge, document.enabled)
+def _subject(device_id: str, document: DeviceDocument) -> ExplainedDevice:
+    twin = JudgedTwin(device_id, section(document.tags), section(document.reported))
+    return ExplainedDevice(twin, document.edge, document.enabled)

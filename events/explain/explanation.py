@@ -13,20 +13,20 @@ from events.explain.cause import Cause
 from events.explain.deployment_history import HistoryEntry
 from events.explain.device_report import DeviceReport
 from events.explain.trace import Traced
-from events.explain.verdict import Contest, Known, Reason, Standpoint, Subject, Weighed
-from events.fleet.rows import NO_ROW, Row
+from events.explain.verdict import Contest, ExplainedDevice, LoggedDeployment, Reason, Standpoint, Weighed
+from events.fleet.assignments import NO_ASSIGNMENT, Assignment
+from events.projection_store.fleet_projection import Effective
+from events.projection_store.port import Blocked
 from events.rollout.state import RolloutDocument
-from events.view_store.fleet_view import Effective
-from events.view_store.port import Blocked
 
 
-class AssignmentChange(msgspec.Struct, frozen=True):
+class LastAssignmentChange(msgspec.Struct, frozen=True):
     """How a device came to have what it has: what it had before, and the vectors that the change was decided between."""
 
     position: int = 0
     at: int = 0
     cause: str = ""
-    was: Row = NO_ROW
+    was: Assignment = NO_ASSIGNMENT
     before: Vector = Vector()
     after: Vector = Vector()
 
@@ -39,15 +39,15 @@ class Explanation(msgspec.Struct, frozen=True):
 
     device_id: str
     document: DeviceDocument
-    subject: Subject
+    subject: ExplainedDevice
     standpoint: Standpoint
-    deployments: Mapping[str, Known] = {}
+    deployments: Mapping[str, LoggedDeployment] = {}
     weighed: tuple[Weighed, ...] = ()
     contests: tuple[Contest, ...] = ()
     effective: Effective | None = None
     blocked: Blocked | None = None
     reported: DeviceReport | None = None
-    change: AssignmentChange = AssignmentChange()
+    change: LastAssignmentChange = LastAssignmentChange()
     traced: Traced = Traced()
     histories: Mapping[str, tuple[HistoryEntry, ...]] = {}
 
@@ -104,7 +104,7 @@ class Explanation(msgspec.Struct, frozen=True):
 
     def causes_of_change(self, audience: Audience) -> tuple[Cause, ...]:
         """The events that came with the assignment change: of the device, and on deployments that came or went with it."""
-        layers, had = set(self.standpoint.row.layers), set(self.change.was.layers)
+        layers, had = set(self.standpoint.assignment.layers), set(self.change.was.layers)
         # Of a device that nothing targets any more the stack stays, and what took it away was done to that.
         names = {layer.id for layer in (layers ^ had or layers)}
         before, after = self.change.before.fleet, self.change.after.fleet

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from events.device.facts import (
-    DeviceFact,
+from events.device.events import (
+    DeviceEvent,
     DeviceRegistered,
     DeviceUpdated,
     ModuleCreated,
@@ -48,36 +48,36 @@ class LastChanges:
 
     @property
     def is_done(self) -> bool:
-        """Whether older facts say nothing more."""
+        """Whether older events say nothing more."""
         return not self._open
 
-    def look(self, envelope: Envelope[Any]) -> None:
-        """Take the next older fact."""
+    def note(self, envelope: Envelope[Any]) -> None:
+        """Take the next older event."""
         module = envelope.subject[len(self._device_id) + 1 :]
         for prop in list(self._open):
-            after = _after(envelope.fact, prop, module)
+            after = _after(envelope.event, prop, module)
             if after is _UNTOUCHED:
                 continue
             if _same(after, self._open[prop]) or prop not in self.found:
                 self.found[prop] = envelope
-            if isinstance(envelope.fact, DeviceRegistered) or not _same(after, self._open[prop]):
+            if isinstance(envelope.event, DeviceRegistered) or not _same(after, self._open[prop]):
                 del self._open[prop]
 
 
-def _after(fact: DeviceFact, prop: Property, module: str) -> object:
-    """The value that a fact leaves a property with, if it says anything of it; `module` is whose fact it is."""
-    if isinstance(fact, DeviceRegistered):
-        return {EDGE: fact.edge, ENABLED: fact.enabled}.get(prop, ABSENT)
+def _after(event: DeviceEvent, prop: Property, module: str) -> object:
+    """The value that an event leaves a property with, if it says anything of it; `module` is whose event it is."""
+    if isinstance(event, DeviceRegistered):
+        return {EDGE: event.edge, ENABLED: event.enabled}.get(prop, ABSENT)
     if prop in {EDGE, ENABLED}:
-        if not isinstance(fact, DeviceUpdated):
+        if not isinstance(event, DeviceUpdated):
             return _UNTOUCHED
-        return fact.edge if prop == EDGE else fact.enabled
-    if isinstance(fact, ModuleCreated | ModuleDeleted):
-        return ABSENT if prop.module == fact.module_id else _UNTOUCHED
+        return event.edge if prop == EDGE else event.enabled
+    if isinstance(event, ModuleCreated | ModuleDeleted):
+        return ABSENT if prop.module == event.module_id else _UNTOUCHED
     if module != prop.module:
         return _UNTOUCHED
     section, *path = prop.path
-    match fact:
+    match event:
         case TwinPatched(tags=tags) if tags is not None and section == "tags":
             return _patched(tags, path)
         case TwinReplaced(tags=tags) if section == "tags":

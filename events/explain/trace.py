@@ -5,14 +5,14 @@ from typing import Any
 
 import msgspec
 
-from events.device.facts import ConfigurationSet, DesiredDelivered, DeviceRegistered, DeviceRetired, PropertiesReported
+from events.device.events import ConfigurationSet, DesiredDelivered, DeviceRegistered, DeviceRetired, PropertiesReported
 from events.device.identifiers import AGENT, module_subject
 from events.envelope import Envelope
 from events.explain.last_change import LastChanges, Property
-from events.log.errors import DepotUnavailable, LogLostItsTail, SegmentDamaged, SegmentMissing, UnreadableFact
-from events.log.port import Fact
+from events.log.errors import LogLostItsTail, ObjectStoreUnavailable, SegmentDamaged, SegmentMissing, UnreadableEvent
+from events.log.port import Event
 from events.log.raw import RawStreams
-from events.log.scan import facts_of
+from events.log.scan import events_of
 
 
 class Traced(msgspec.Struct, frozen=True):
@@ -36,7 +36,7 @@ class Traced(msgspec.Struct, frozen=True):
 WINDOW_ENTRIES = 1000
 """The first look back; each further one is twice as long, up to WINDOW_ENTRIES_MAX."""
 WINDOW_ENTRIES_MAX = 16_000
-NOT_THERE = (LogLostItsTail, DepotUnavailable, SegmentDamaged, SegmentMissing)
+NOT_THERE = (LogLostItsTail, ObjectStoreUnavailable, SegmentDamaged, SegmentMissing)
 """What ends a look back before its time."""
 
 
@@ -53,7 +53,7 @@ def trace(
 ) -> Traced:
     """Look back from a position of the device's partition, over at most so many entries, or to where they cannot be read.
 
-    `decided` is how far workers have come, `span` the (after, upto) of the outcome that gave the device what it has.
+    `decided` is how far workers have come, `span` the (after, upto) of the assignment change that gave the device what it has.
 
     Raises:
         LogUnavailable: Redis does not answer.
@@ -70,8 +70,8 @@ def trace(
         except NOT_THERE:
             break
         for envelope in reversed(envelopes):
-            last_changes.look(envelope)
-            seen.look(envelope, decided=decided, span=span)
+            last_changes.note(envelope)
+            seen.note(envelope, decided=decided, span=span)
             if seen.registered:
                 break
         upper, window = after, min(2 * window, WINDOW_ENTRIES_MAX)
@@ -80,13 +80,13 @@ def trace(
 
 def _readable(
     streams: RawStreams, subjects: Sequence[str], *, partitions: int, after: int, upto: int
-) -> list[Envelope[Fact]]:
+) -> list[Envelope[Event]]:
     """The events of some subjects. Skips those that do not decode: they stop workers, but not an explanation."""
-    envelopes: list[Envelope[Fact]] = []
+    envelopes: list[Envelope[Event]] = []
     while True:
         try:
-            envelopes.extend(facts_of(streams, subjects, partitions=partitions, after=after, upto=upto))
-        except UnreadableFact as error:
+            envelopes.extend(events_of(streams, subjects, partitions=partitions, after=after, upto=upto))
+        except UnreadableEvent as error:
             after = error.position
         else:
             return envelopes
@@ -98,7 +98,7 @@ class _Seen:
     def __init__(self, device_id: str) -> None:
         self._device_id = device_id
         self._agent = module_subject(device_id, AGENT)
-        self._last: dict[type[Fact], Envelope[Any]] = {}
+        self._last: dict[type[Event], Envelope[Any]] = {}
         self._reported: Envelope[Any] | None = None
         self._undecided: list[Envelope[Any]] = []
         self._moving: list[Envelope[Any]] = []
@@ -107,15 +107,15 @@ class _Seen:
     def registered(self) -> Envelope[Any] | None:
         return self._last.get(DeviceRegistered)
 
-    def look(self, envelope: Envelope[Any], *, decided: int, span: tuple[int, int]) -> None:
-        if envelope.subject == self._agent and isinstance(envelope.fact, PropertiesReported):
+    def note(self, envelope: Envelope[Any], *, decided: int, span: tuple[int, int]) -> None:
+        if envelope.subject == self._agent and isinstance(envelope.event, PropertiesReported):
             self._reported = self._reported or envelope
             return
-        if isinstance(envelope.fact, DesiredDelivered):
+        if isinstance(envelope.event, DesiredDelivered):
             # It follows from an assignment, and none follows from it.
             return
         if envelope.subject == self._device_id:
-            self._last.setdefault(type(envelope.fact), envelope)
+            self._last.setdefault(type(envelope.event), envelope)
         if envelope.position > decided:
             self._undecided.append(envelope)
         elif span[0] < envelope.position <= span[1]:

@@ -11,11 +11,11 @@ from events.canonical import Json
 from events.deployment.state import DeploymentDocument
 from events.envelope import Vector
 from events.explain.judged_condition import Judged
-from events.fleet.rows import NO_ROW, Row
-from events.manifest.document import Kind
+from events.fleet.assignments import NO_ASSIGNMENT, Assignment
+from events.manifest.document import ContentKind
 from events.query.evaluate import twin_row
 from events.rollout.state import RolloutDocument
-from events.views.reading import Why
+from events.stored_projection.partition_reader import Why
 
 
 class Verdict(enum.Enum):
@@ -25,7 +25,7 @@ class Verdict(enum.Enum):
     LAYER = "layer"
     APPLIES = "applies"
     """Part of what its own twin, or one of its modules', is given."""
-    PASSED_OVER = "passed over"
+    NOT_APPLIED = "not applied"
     NOT_TARGETED = "not targeted"
     UNDECIDED = "not decided yet"
 
@@ -47,7 +47,7 @@ class Reason(enum.Enum):
     OUT_OF_SCOPE = "out-of-scope"
     NOT_EDGE = "not-edge-capable"
     NO_MODULE = "no-such-module"
-    NOT_FOLDED = "not-folded-yet"
+    NOT_APPLIED_YET = "not-applied-yet"
 
     @classmethod
     def of(cls, why: Why) -> "Reason":
@@ -55,7 +55,7 @@ class Reason(enum.Enum):
         return cls[why.name]
 
 
-class Twin(msgspec.Struct, frozen=True):
+class JudgedTwin(msgspec.Struct, frozen=True):
     """A device or one of its modules as conditions read it; of a module, `device_id` is its device's."""
 
     device_id: str
@@ -63,21 +63,21 @@ class Twin(msgspec.Struct, frozen=True):
     reported: Mapping[str, Json] = {}
 
     @property
-    def row(self) -> Mapping[str, Any]:
+    def assignment(self) -> Mapping[str, Any]:
         """The twin as conditions are evaluated on it."""
         return twin_row(self.device_id, self.tags, self.reported)
 
 
-class Subject(msgspec.Struct, frozen=True):
+class ExplainedDevice(msgspec.Struct, frozen=True):
     """The device as it stands in the log: its twin, and those of the modules that it has."""
 
-    twin: Twin
+    twin: JudgedTwin
     edge: bool = True
     enabled: bool = True
-    modules: Mapping[str, Twin] = {}
+    modules: Mapping[str, JudgedTwin] = {}
 
 
-class Known(msgspec.Struct, frozen=True):
+class LoggedDeployment(msgspec.Struct, frozen=True):
     """A deployment as it stands in the log, with its rollout if it has one."""
 
     document: DeploymentDocument
@@ -94,20 +94,21 @@ class Obstacle(msgspec.Struct, frozen=True):
 class Weighed(msgspec.Struct, frozen=True):
     """One deployment against one device, or one of its modules.
 
-    `created` is the fleet position of its creation, 0 where the views do not know it. `targeted` is what the views have, `holds`
-    what the condition and the scope come to on the twins as they stand now (`None`: unknown). `place` counts layers from 1. `then` is what
+    `created` is the fleet position of its creation, 0 where the projections do not know it. `targeted` is what the
+    projections have, `holds`
+    what the condition and the scope come to on the twins as they stand now (`None`: unknown). `rank` counts layers from 1. `then` is what
     would stand in the way if it did target the device.
     """
 
     id: str
     created: int
-    kind: Kind
+    kind: ContentKind
     priority: int
     layered: bool
     verdict: Verdict
     module: str = ""
     obstacle: Obstacle | None = None
-    place: int = 0
+    rank: int = 0
     targeted: bool = False
     holds: bool | None = None
     condition: Judged | None = None
@@ -121,7 +122,7 @@ class Weighed(msgspec.Struct, frozen=True):
 
     @property
     def is_settled(self) -> bool:
-        """Whether the views have what follows from the twins as they stand."""
+        """Whether the projections have what follows from the twins as they stand."""
         return self.targeted == (self.holds is True)
 
 
@@ -142,17 +143,17 @@ class Contest(msgspec.Struct, frozen=True):
 
 
 class Standpoint(msgspec.Struct, frozen=True):
-    """As of when the views answer, and how far the log is; `ordinal` is `None` where they do not know the device."""
+    """As of when the projections answer, and how far the log is; `ordinal` is `None` where they do not know the device."""
 
     number: int = 0
     vector: Vector = Vector()
     head: Vector = Vector()
     ordinal: int | None = None
-    row: Row = NO_ROW
+    assignment: Assignment = NO_ASSIGNMENT
 
     @property
     def is_behind(self) -> bool:
-        """Whether there are facts that the views do not have."""
+        """Whether there are events that the projections do not have."""
         return self.vector.partition < self.head.partition or self.vector.fleet < self.head.fleet
 
 

@@ -4,27 +4,27 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from events.deployment.facts import Admitted, Kept, NotStarted
+from events.deployment.events import Admitted, Kept, NotStarted
 from events.explain.audience import Audience
 from events.explain.condition_text import why_not
 from events.explain.rollout_turn import Turn, turn_text
-from events.explain.verdict import Known, Obstacle, Reason, Standpoint, Subject, Verdict, Weighed
+from events.explain.verdict import ExplainedDevice, LoggedDeployment, Obstacle, Reason, Standpoint, Verdict, Weighed
 from events.fleet.configuration import AGENT
 from events.log.keys import name as stream_name
-from events.manifest.document import Kind, by_module
+from events.manifest.document import ContentKind, by_module
 from events.manifest.merge import contributes
 from events.rollout.rollout_text import admission_text as admission
-from events.rollout.state import State
-from events.update.names import carried, is_carrier
+from events.rollout.state import RolloutState
+from events.update.names import deployed_update, is_update_deployment
 
 
 class ExplainContext(msgspec.Struct, frozen=True):
     """What texts are made of beside a verdict; `now` in milliseconds, `turns` by deployment."""
 
     device_id: str
-    subject: Subject
+    subject: ExplainedDevice
     standpoint: Standpoint
-    deployments: Mapping[str, Known]
+    deployments: Mapping[str, LoggedDeployment]
     now: int
     turns: Mapping[str, Turn] = {}
     audience: Audience = Audience()
@@ -32,7 +32,7 @@ class ExplainContext(msgspec.Struct, frozen=True):
 
 def called(name: str) -> str:
     """A deployment's id; of one that carries an update, whose it is."""
-    update = carried(name) if is_carrier(name) else None
+    update = deployed_update(name) if is_update_deployment(name) else None
     return name if update is None else f"{name} (deployment {update[1]} of the group {update[0]})"
 
 
@@ -43,8 +43,8 @@ def verdict(weighed: Weighed, context: ExplainContext, *, why: str = "") -> str:
         case Verdict.BASE:
             text = f"{called(weighed.id)} applies as the base, with priority {weighed.priority}"
         case Verdict.LAYER:
-            count = len(context.standpoint.row.stack) - 1
-            text = f"{called(weighed.id)} applies as layer {weighed.place} of {count}, with priority {weighed.priority}"
+            count = len(context.standpoint.assignment.stack) - 1
+            text = f"{called(weighed.id)} applies as layer {weighed.rank} of {count}, with priority {weighed.priority}"
         case Verdict.APPLIES:
             twin = f"the twin of the module {weighed.module}" if weighed.module else "the device's own twin"
             text = f"{called(weighed.id)} applies to {twin}, with priority {weighed.priority}"
@@ -61,13 +61,13 @@ def because(weighed: Weighed, context: ExplainContext) -> str:
     text = _obstacle(weighed, weighed.obstacle, context)
     if weighed.verdict is Verdict.NOT_TARGETED and weighed.then is not None:
         text += f"; and if it did target the device: {_obstacle(weighed, weighed.then, context)}"
-    if weighed.verdict is Verdict.PASSED_OVER and not weighed.is_settled:
+    if weighed.verdict is Verdict.NOT_APPLIED and not weighed.is_settled:
         text += f"; what decides has changed since, and {behind(context.standpoint)}"
     return text
 
 
 def _obstacle(weighed: Weighed, obstacle: Obstacle, context: ExplainContext) -> str:
-    deployment, row, by = context.deployments[weighed.id], context.standpoint.row, obstacle.by or ""
+    deployment, assignment, by = context.deployments[weighed.id], context.standpoint.assignment, obstacle.by or ""
     of_rollout = {Reason.NOT_STARTED, Reason.ENDED, Reason.NOT_ADMITTED}
     if (
         deployment.rollout is not None
@@ -91,7 +91,7 @@ def _obstacle(weighed: Weighed, obstacle: Obstacle, context: ExplainContext) -> 
                 if weighed.module
                 else "the device has no module that it could be for"
             )
-        case Reason.NOT_FOLDED:
+        case Reason.NOT_APPLIED_YET:
             return f"its condition is true, and {behind(context.standpoint)}"
         case Reason.NOT_STARTED | Reason.ENDED:
             return _closed(deployment, context.now)
@@ -110,18 +110,18 @@ def _obstacle(weighed: Weighed, obstacle: Obstacle, context: ExplainContext) -> 
         case Reason.NO_BASE:
             return "it is a layer, and no base targets the device that it could be laid on"
         case Reason.OVER_LIMIT:
-            part = row.module_part(weighed.module) if weighed.module else row.own_part
-            return f"what it would merge to is over a limit: {row.reason if weighed.kind is Kind.EDGE else part.reason}"
+            part = assignment.module_part(weighed.module) if weighed.module else assignment.own_part
+            return f"what it would merge to is over a limit: {assignment.reason if weighed.kind is ContentKind.EDGE else part.reason}"
         case Reason.BY_HAND:
             return "a configuration was set on the device by hand, and stays until something changes which deployments apply to it"
         case Reason.RESTORED:
             return "a rollback brought the device back to what it had before, and that stays until something else targets it"
 
 
-def _closed(deployment: Known, now: int) -> str:
+def _closed(deployment: LoggedDeployment, now: int) -> str:
     text = admission(deployment.document, deployment.rollout, now)
     by_rollout = deployment.rollout is not None and isinstance(deployment.document.admission, NotStarted)
-    if not by_rollout or deployment.rollout is None or deployment.rollout.state is State.CREATED:
+    if not by_rollout or deployment.rollout is None or deployment.rollout.state is RolloutState.CREATED:
         return f"it {text}"
     return f"its rollout is {text}"
 
@@ -138,7 +138,7 @@ def _priority(name: str, context: ExplainContext) -> object:
     return "its own" if deployment is None else deployment.document.priority
 
 
-def _not_admitted(weighed: Weighed, deployment: Known, context: ExplainContext) -> str:
+def _not_admitted(weighed: Weighed, deployment: LoggedDeployment, context: ExplainContext) -> str:
     enabled, turn = context.subject.enabled, context.turns.get(weighed.id)
     if deployment.rollout is not None and turn is not None and deployment.rollout.admits:
         return turn_text(turn, deployment.rollout, enabled=enabled)
@@ -156,8 +156,8 @@ def _not_admitted(weighed: Weighed, deployment: Known, context: ExplainContext) 
 def behind(at: Standpoint) -> str:
     """How far the workers are behind the log, by stream."""
     if not at.is_behind:
-        return "the views have not taken that in"
-    places = [
+        return "the projections have not taken that in"
+    ranks = [
         f"{name} at {done} of {head}"
         for name, done, head in (
             (stream_name(at.number), at.vector.partition, at.head.partition),
@@ -165,17 +165,17 @@ def behind(at: Standpoint) -> str:
         )
         if done < head
     ]
-    return f"the workers have not come to that yet ({', '.join(places)})"
+    return f"the workers have not come to that yet ({', '.join(ranks)})"
 
 
-def is_counted(weighed: Weighed, deployment: Known) -> bool:
+def is_counted(weighed: Weighed, deployment: LoggedDeployment) -> bool:
     """Whether the device is in the contract's appliedCount: of an edge deployment, a question about the `$edgeAgent` twin."""
     return weighed.applies and (
-        weighed.kind is not Kind.EDGE or contributes(by_module(deployment.document.content), AGENT)
+        weighed.kind is not ContentKind.EDGE or contributes(by_module(deployment.document.content), AGENT)
     )
 
 
-def notes(weighed: Weighed, deployment: Known) -> Iterator[str]:
+def notes(weighed: Weighed, deployment: LoggedDeployment) -> Iterator[str]:
     """What surprises people about a verdict."""
     if weighed.applies and not is_counted(weighed, deployment):
         yield (

@@ -97,7 +97,7 @@ class SystemAnswers:
         self.versions = Packed()
         self.codes = Packed()
 
-    def fold(self, ordinal: int, patch: dict[str, Any]) -> None:
+    def apply(self, ordinal: int, patch: dict[str, Any]) -> None:
         """Take a merge patch to the module's reported properties in; what is not as such a module reports is no answer."""
         if "lastDesiredVersion" in patch:
             self.versions[ordinal] = _number(patch["lastDesiredVersion"])
@@ -122,7 +122,7 @@ class SystemAnswers:
         return (expected > 0) & (versions >= expected) & (versions != OTHER) & (codes != 0), codes
 
 
-class Answers:
+class DeviceAnswers:
     """The answers of a partition's devices, and the sets that follow from them and from the assignments."""
 
     def __init__(self) -> None:
@@ -146,13 +146,13 @@ class Answers:
         for packed in self._arrays():
             packed.reserve(count)
 
-    def fold_agent(self, ordinal: int, patch: dict[str, Any], expected: Expected) -> None:
+    def apply_agent(self, ordinal: int, patch: dict[str, Any], expected: Expected) -> None:
         """Take a merge patch to the reported properties of `$edgeAgent` in, of a device that was given `expected`."""
-        self.agent.fold(ordinal, patch)
+        self.agent.apply(ordinal, patch)
         if "modules" in patch or "systemModules" in patch:
             old = self.signature_of[ordinal]
             statuses = dict(self.signatures.by_number[old])
-            _fold_statuses(statuses, patch)
+            _apply_statuses(statuses, patch)
             new = self.signatures.swap(old, statuses)
             if new != old:
                 self.signature_of[ordinal] = new
@@ -160,12 +160,12 @@ class Answers:
                 self.runtime_of[ordinal] = expected.runtime
         self.stale.add(ordinal)
 
-    def fold_hub(self, ordinal: int, patch: dict[str, Any]) -> None:
-        """As `fold_agent`, of `$edgeHub`."""
-        self.hub.fold(ordinal, patch)
+    def apply_hub(self, ordinal: int, patch: dict[str, Any]) -> None:
+        """As `apply_agent`, of `$edgeHub`."""
+        self.hub.apply(ordinal, patch)
         self.stale.add(ordinal)
 
-    def fold_delivered(self, ordinal: int, versions: Mapping[str, int]) -> None:
+    def apply_delivered(self, ordinal: int, versions: Mapping[str, int]) -> None:
         """Take in that a device has these versions of sections, or later ones."""
         old = self.delivered_of[ordinal]
         delivered = dict(self.deliveries.by_number[old])
@@ -183,12 +183,12 @@ class Answers:
         self.delivered_of[ordinal] = self.deliveries.swap(self.delivered_of[ordinal], {})
         self.stale.add(ordinal)
 
-    def judge(self, rows: Packed, expected_of: Callable[[int], Expected]) -> None:
+    def judge(self, assignments: Packed, expected_of: Callable[[int], Expected]) -> None:
         """Bring the sets up to date for the ordinals whose answers or assignment changed; `expected_of` is asked by row."""
         if not self.stale:
             return
         ordinals = np.array(self.stale, dtype=np.uint32)
-        numbers, inverse = np.unique(rows.take(ordinals), return_inverse=True)
+        numbers, inverse = np.unique(assignments.take(ordinals), return_inverse=True)
         expected = [expected_of(int(number)) for number in numbers]
         by_agent, agent_codes = self.agent.answered(ordinals, _of([one.agent for one in expected])[inverse])
         exact = by_agent & (self.agent.versions.take(ordinals) == _of([one.agent for one in expected])[inverse])
@@ -267,8 +267,8 @@ def _pairs(
     """Each distinct pair of an index and a number, with where it is; where `among` is false is left out."""
     at = np.flatnonzero(among)
     pairs = (inverse[at].astype(np.uint64) << np.uint64(32)) | numbers[at].astype(np.uint64)
-    for pair, places in grouped(pairs, at):
-        yield pair >> 32, pair & _U32_MAX, places
+    for pair, locations in grouped(pairs, at):
+        yield pair >> 32, pair & _U32_MAX, locations
 
 
 def _number(value: object) -> int:
@@ -278,7 +278,7 @@ def _number(value: object) -> int:
     return int(value) if 0 < value < OTHER and value == int(value) else OTHER
 
 
-def _fold_statuses(statuses: dict[str, str], patch: dict[str, Any]) -> None:
+def _apply_statuses(statuses: dict[str, str], patch: dict[str, Any]) -> None:
     if "modules" in patch:
         modules = patch["modules"]
         if not isinstance(modules, dict):
@@ -286,7 +286,7 @@ def _fold_statuses(statuses: dict[str, str], patch: dict[str, Any]) -> None:
                 del statuses[name]
         else:
             for name, module in modules.items():
-                _fold_status(statuses, name, module)
+                _apply_status(statuses, name, module)
     if "systemModules" in patch:
         system = patch["systemModules"]
         if not isinstance(system, dict):
@@ -295,10 +295,10 @@ def _fold_statuses(statuses: dict[str, str], patch: dict[str, Any]) -> None:
         else:
             for key, name in (("edgeAgent", AGENT), ("edgeHub", HUB)):
                 if key in system:
-                    _fold_status(statuses, name, system[key])
+                    _apply_status(statuses, name, system[key])
 
 
-def _fold_status(statuses: dict[str, str], name: str, module: object) -> None:
+def _apply_status(statuses: dict[str, str], name: str, module: object) -> None:
     if not isinstance(module, dict):
         statuses.pop(name, None)
     elif "runtimeStatus" in module:

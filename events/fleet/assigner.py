@@ -1,4 +1,4 @@
-"""Plans which devices come to which row: by deployments, by hand, by a rollback, by a retry, and by leaving."""
+"""Plans which devices come to which assignment: by deployments, by hand, by a rollback, by a retry, and by leaving."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -8,18 +8,18 @@ import numpy as np
 from pyroaring import BitMap
 
 from events.canonical import JsonObject
+from events.fleet.assignments import UNASSIGNED, Assignment, Assignments, AssignmentStatus
 from events.fleet.configuration import AGENT
 from events.fleet.deployments import Deployments
 from events.fleet.directory import Directory
-from events.fleet.holders import Holders, Planned
 from events.fleet.merge_cache import MergeCache
+from events.fleet.module_owners import ModuleOwners, Planned
 from events.fleet.module_targets import News
 from events.fleet.packed import Packed, grouped
 from events.fleet.resolve import Ordinals, Stack, resolve, resolve_own, together
 from events.fleet.rollout_notes import RolloutNotes
-from events.fleet.rows import UNASSIGNED, Row, Rows, Standing
 from events.fleet.targets import Targets
-from events.manifest.document import Kind
+from events.manifest.document import ContentKind
 
 T = TypeVar("T")
 
@@ -33,14 +33,14 @@ class Assigner:
         deployments: Deployments,
         targets: Targets,
         *,
-        rows: Rows,
-        row_of: Packed,
+        assignments: Assignments,
+        assignment_of: Packed,
         modules: Mapping[str, BitMap],
         notes: RolloutNotes,
         merge: MergeCache,
     ) -> None:
         self._directory, self._deployments, self._targets = directory, deployments, targets
-        self._rows, self._row_of, self._modules = rows, row_of, modules
+        self._assignments, self._assignment_of, self._modules = assignments, assignment_of, modules
         self._notes, self._merge = notes, merge
         self.by_hand: dict[int, list[JsonObject]] = {}
         """The configurations that were set by hand since the last plan, by ordinal."""
@@ -61,33 +61,38 @@ class Assigner:
         """Bring the targets of configurations of modules up to date, once it is planned who has which module."""
         changed = (deployment for change in news.changes.values() for deployment in (change.before, change.after))
         if not self._deployments.of_modules_ascending and not any(
-            deployment and deployment.kind is Kind.MODULE for deployment in changed
+            deployment and deployment.kind is ContentKind.MODULE for deployment in changed
         ):
             return {}
-        holders = Holders(self._directory, self._modules, self._rows, self._row_of, moved=moved)
+        holders = ModuleOwners(self._directory, self._modules, self._assignments, self._assignment_of, moved=moved)
         renewed = news.renewed | holders.planned
         return self._targets.of_modules.retarget(msgspec.structs.replace(news, renewed=renewed), holders)
 
-    def _assign_devices(self, concerned: Mapping[Kind, BitMap]) -> Planned:
+    def _assign_devices(self, concerned: Mapping[ContentKind, BitMap]) -> Planned:
         """What follows for the modules that deployments and hands name, and for the devices' own twins."""
         moved: Planned = {}
         for stack, ordinals in resolve(
-            concerned[Kind.EDGE] & self._directory.live,
+            concerned[ContentKind.EDGE] & self._directory.live,
             bases_descending=self._deployments.bases_descending,
             layers_ascending=self._deployments.layers_ascending,
             eligible=self._targets.eligible,
         ):
-            for old, members in self._by_row(ordinals):
-                row = self._rows.after(old, stack, self._merge)
-                if row is not self._rows.by_number[old] and row != self._rows.by_number[old]:
-                    _collect(moved, old, row, members)
+            for old, members in self._by_assignment(ordinals):
+                assignment = self._assignments.after(old, stack, self._merge)
+                if (
+                    assignment is not self._assignments.by_number[old]
+                    and assignment != self._assignments.by_number[old]
+                ):
+                    _collect(moved, old, assignment, members)
         if self._deployments.has_had_own:
             stacks = resolve_own(
-                concerned[Kind.DEVICE] & self._directory.live,
+                concerned[ContentKind.DEVICE] & self._directory.live,
                 ascending=self._deployments.own_ascending,
                 eligible=self._targets.eligible,
             )
-            moved = self._with_part(moved, stacks, lambda row, stack: self._rows.after_own(row, stack, self._merge))
+            moved = self._with_part(
+                moved, stacks, lambda assignment, stack: self._assignments.after_own(assignment, stack, self._merge)
+            )
         moved = self._assign_back(moved)
         self._assign_by_hand(moved)
         return self._assign_again(moved)
@@ -106,50 +111,50 @@ class Assigner:
             for stack, ordinals in resolve_own(within, ascending=ascending, eligible=eligible):
                 yield (module, stack), ordinals
 
-    def _after_modules(self, row: Row, stacks: tuple[tuple[str, Stack], ...]) -> Row:
+    def _after_modules(self, assignment: Assignment, stacks: tuple[tuple[str, Stack], ...]) -> Assignment:
         for module, stack in stacks:
-            row = self._rows.after_module(module, row, stack, self._merge)
-        return row
+            assignment = self._assignments.after_module(module, assignment, stack, self._merge)
+        return assignment
 
     def _with_part(
-        self, moved: Planned, decided: Iterable[tuple[T, Ordinals]], after: Callable[[Row, T], Row]
+        self, moved: Planned, decided: Iterable[tuple[T, Ordinals]], after: Callable[[Assignment, T], Assignment]
     ) -> Planned:
         """What is planned so far, with what is decided for some twins of each laid upon it; nobody is decided for twice."""
         result: Planned = {}
         stacks = [(stack, BitMap(ordinals)) for stack, ordinals in decided]
         concerned = BitMap().union(*(targeted for _, targeted in stacks))
         planned = BitMap()
-        for (old, _), (row, members) in moved.items():
+        for (old, _), (assignment, members) in moved.items():
             planned |= members
             for stack, targeted in stacks:
                 if decided_for := members & targeted:
-                    _collect(result, old, after(row, stack), decided_for)
+                    _collect(result, old, after(assignment, stack), decided_for)
             if unconcerned := members - concerned:
-                _collect(result, old, row, unconcerned)
+                _collect(result, old, assignment, unconcerned)
         for stack, targeted in stacks:
-            for old, ordinals in self._by_row(targeted - planned):
-                former = self._rows.by_number[old]
-                row = after(former, stack)
-                if row != former:
-                    _collect(result, old, row, ordinals)
+            for old, ordinals in self._by_assignment(targeted - planned):
+                former = self._assignments.by_number[old]
+                assignment = after(former, stack)
+                if assignment != former:
+                    _collect(result, old, assignment, ordinals)
         return result
 
     def _assign_by_hand(self, moved: Planned) -> None:
         """Lay what was set by hand since the last call over what follows from the deployments."""
         for ordinal, contents in self.by_hand.items():
-            old = self._row_of[ordinal]
-            row = self._rows.by_number[old]
+            old = self._assignment_of[ordinal]
+            assignment = self._assignments.by_number[old]
             for key, (planned, members) in moved.items():
                 if ordinal in members:
-                    row = planned
+                    assignment = planned
                     members.discard(ordinal)
                     if not members:
                         del moved[key]
                     break
             for content in contents:
-                row = self._rows.by_hand(row, content)
-            if row != self._rows.by_number[old]:
-                _collect(moved, old, row, [ordinal])
+                assignment = self._assignments.by_hand(assignment, content)
+            if assignment != self._assignments.by_number[old]:
+                _collect(moved, old, assignment, [ordinal])
         self.by_hand = {}
 
     def _assign_back(self, moved: Planned) -> Planned:
@@ -164,15 +169,20 @@ class Assigner:
         if not former:
             return moved
         result: Planned = {}
-        for (old, _), (row, members) in moved.items():
+        for (old, _), (assignment, members) in moved.items():
             staying = members
-            for layer, digest, had in former if row.standing is Standing.UNMANAGED else ():
+            for layer, digest, had in former if assignment.status is AssignmentStatus.UNMANAGED else ():
                 # A device that has it goes back when it ends, whenever that is applied; one that had lost it does not.
-                if self._rows.by_number[old].has(layer) and (returning := staying & had):
+                if self._assignments.by_number[old].has(layer) and (returning := staying & had):
                     staying = staying - returning
-                    _collect(result, old, self._rows.restored(self._rows.by_number[old], row, digest), returning)
+                    _collect(
+                        result,
+                        old,
+                        self._assignments.restored(self._assignments.by_number[old], assignment, digest),
+                        returning,
+                    )
             if staying:
-                _collect(result, old, row, staying)
+                _collect(result, old, assignment, staying)
         return result
 
     def _assign_again(self, moved: Planned) -> Planned:
@@ -188,34 +198,34 @@ class Assigner:
             return moved
         result: Planned = {}
         planned = BitMap()
-        for (old, _), (row, members) in moved.items():
+        for (old, _), (assignment, members) in moved.items():
             planned |= members
             # A device that had nothing has nothing to retry, however late that is found.
-            again = members & retried if AGENT in self._rows.by_number[old].versions else BitMap()
-            for devices, after in ((again, row.again()), (members - again, row)):
+            again = members & retried if AGENT in self._assignments.by_number[old].versions else BitMap()
+            for devices, after in ((again, assignment.again()), (members - again, assignment)):
                 if devices:
                     _collect(result, old, after, devices)
-        for old, ordinals in self._by_row(retried - planned):
-            former = self._rows.by_number[old]
+        for old, ordinals in self._by_assignment(retried - planned):
+            former = self._assignments.by_number[old]
             if former.again() != former:
                 _collect(result, old, former.again(), ordinals)
         return result
 
     def _with_gone(self, moved: Planned, gone: BitMap) -> Planned:
-        for old, ordinals in self._by_row(gone):
+        for old, ordinals in self._by_assignment(gone):
             if old != UNASSIGNED:
-                _collect(moved, old, self._rows.by_number[UNASSIGNED], ordinals)
+                _collect(moved, old, self._assignments.by_number[UNASSIGNED], ordinals)
         return moved
 
-    def _by_row(self, devices: Ordinals | BitMap) -> Iterator[tuple[int, Ordinals]]:
-        """Devices by the number of the row that they have now."""
+    def _by_assignment(self, devices: Ordinals | BitMap) -> Iterator[tuple[int, Ordinals]]:
+        """Devices by the number of the assignment that they have now."""
         ordinals = np.asarray(devices, dtype=np.uint32)
-        return grouped(self._row_of.take(ordinals), ordinals)
+        return grouped(self._assignment_of.take(ordinals), ordinals)
 
 
-def _collect(moved: Planned, old: int, row: Row, ordinals: Any) -> None:
-    key = (old, msgspec.json.encode(row, order="deterministic"))
+def _collect(moved: Planned, old: int, assignment: Assignment, ordinals: Any) -> None:
+    key = (old, msgspec.json.encode(assignment, order="deterministic"))
     members = BitMap(ordinals)
     if key in moved:
         members |= moved[key][1]
-    moved[key] = (row, members)
+    moved[key] = (assignment, members)

@@ -11,7 +11,7 @@ from events.canonical import JsonObject
 from events.fleet.deployments import Deployment
 from events.manifest.document import DEVICE, MODULE, desired_status
 from events.manifest.merge import merge, over_limit
-from events.readiness.effective import Found
+from events.readiness.effective import RuleFindings
 
 AGENT = "$edgeAgent"
 HUB = "$edgeHub"
@@ -50,9 +50,9 @@ class Configuration(msgspec.Struct, frozen=True, eq=False, dict=True):
         return bool(self.sections) and not self.sections.keys() & {DEVICE, MODULE}
 
     @cached_property
-    def found(self) -> Found:
+    def found(self) -> RuleFindings:
         """What the rules of readiness find in it."""
-        return Found.of({module: msgspec.json.decode(section) for module, section in self.sections.items()})
+        return RuleFindings.of({module: msgspec.json.decode(section) for module, section in self.sections.items()})
 
     @cached_property
     def runtime_mark(self) -> int:
@@ -97,19 +97,19 @@ def _named_in(agent: bytes) -> frozenset[str]:
     return frozenset(module_ids({AGENT: msgspec.json.decode(agent)})) - {AGENT}
 
 
-class HeldBack(msgspec.Struct, frozen=True):
+class ConfigurationOverLimit(msgspec.Struct, frozen=True):
     """A merge that is not applied because it is over a limit: the device keeps what it has."""
 
     reason: str
 
 
-def effective(stack: Sequence[Deployment]) -> Configuration | HeldBack:
+def effective(stack: Sequence[Deployment]) -> Configuration | ConfigurationOverLimit:
     """Merge a base and its layers, ascending (contract/hub.md §3.3); over a limit the answer is why not."""
     base, *layers = stack
     merged = merge(base.content, [layer.content for layer in layers])
     excess = over_limit(merged.sections)
     if excess is not None:
-        return HeldBack(str(excess))
+        return ConfigurationOverLimit(str(excess))
     return Configuration.of(merged.sections)
 
 

@@ -11,12 +11,12 @@ from pyroaring import BitMap
 
 from events.bitmaps import from_bytes
 from events.canonical import JsonObject
-from events.deployment.facts import (
+from events.deployment.events import (
     Admission,
     AdmissionChanged,
     DeploymentCreated,
     DeploymentDeleted,
-    DeploymentFact,
+    DeploymentEvent,
     DeploymentScheduled,
     DeploymentUpdated,
     Ended,
@@ -26,25 +26,25 @@ from events.deployment.facts import (
 )
 from events.envelope import Envelope
 from events.fleet.column import ValueKey, value_key
-from events.fleet.errors import CannotFold
+from events.fleet.errors import CannotApply
 from events.fleet.index import DEVICE_ID
 from events.fleet.metric_plan import indexed, plan_of
 from events.fleet.watch import Watch
-from events.manifest.document import Kind, by_module, is_layered, kind_of
+from events.manifest.document import ContentKind, by_module, is_layered, kind_of
 from events.query.condition import parse_condition
 from events.query.errors import ConditionInvalid
 from events.query.module_condition import EVERY_MODULE, MODULE_ID, is_module_condition, parse_module_condition
 from events.query.select import Select, compile_select
 from events.query.tree import Expression, Path, both, equalities, is_monotone, paths_of, renamed
-from events.rollout.facts import (
+from events.rollout.events import (
     Devices,
     DevicesAdmitted,
     RollbackBegan,
     RolloutCompleted,
     RolloutCreated,
-    RolloutFact,
+    RolloutEvent,
 )
-from events.rollout.plan import Plan
+from events.rollout.plan import RolloutPlan
 from events.rollout.state import ROLLOUT
 
 CONTENT_KEY = "modulesContent"
@@ -122,7 +122,7 @@ class Deployment(msgspec.Struct, frozen=True, eq=False):
     content: JsonObject
     metrics: dict[str, str]
     scope: str | UnsetType = UNSET
-    kind: Kind = Kind.EDGE
+    kind: ContentKind = ContentKind.EDGE
     rolled: frozenset[Path] = frozenset()
     """The properties that its rollout names."""
 
@@ -147,36 +147,36 @@ class Deployment(msgspec.Struct, frozen=True, eq=False):
         return target_of(self.condition, self.scope, module=module) if target.module == EVERY_MODULE else target
 
 
-TargetingFact = DeploymentFact | RolloutFact
+TargetingEvent = DeploymentEvent | RolloutEvent
 """What can change whom a deployment targets, or who of them is admitted; those of rollouts, under the deployment's id."""
 
 
 def deployment_of(subject: str) -> str:
-    """The deployment that a fact's subject is, or is the rollout of."""
+    """The deployment that an event's subject is, or is the rollout of."""
     return subject.removeprefix(ROLLOUT)
 
 
-def targeting_facts(facts: Iterable[Envelope[Any]]) -> Iterator[tuple[int, str, TargetingFact]]:
-    """Those of the fleet's facts that `Deployments` folds: position, deployment, fact."""
-    for envelope in facts:
-        if isinstance(envelope.fact, TargetingFact):
-            yield envelope.position, deployment_of(envelope.subject), envelope.fact
+def targeting_events(events: Iterable[Envelope[Any]]) -> Iterator[tuple[int, str, TargetingEvent]]:
+    """Those of the fleet's events that `Deployments` applies: position, deployment, event."""
+    for envelope in events:
+        if isinstance(envelope.event, TargetingEvent):
+            yield envelope.position, deployment_of(envelope.subject), envelope.event
 
 
-def paths_in(fact: TargetingFact) -> frozenset[Path]:
-    """The properties that a fact makes a deployment name; those of its scope it names since its creation."""
-    match fact:
+def paths_in(event: TargetingEvent) -> frozenset[Path]:
+    """The properties that an event makes a deployment name; those of its scope it names since its creation."""
+    match event:
         case DeploymentCreated():
-            return target_of(fact.target_condition, fact.scope).paths | metric_paths(fact.metrics)
+            return target_of(event.target_condition, event.scope).paths | metric_paths(event.metrics)
         case DeploymentUpdated():
-            return target_of(fact.target_condition).paths | metric_paths(fact.metrics)
+            return target_of(event.target_condition).paths | metric_paths(event.metrics)
         case RolloutCreated(plan):
             return plan_paths(plan)
         case _:
             return frozenset()
 
 
-def plan_paths(plan: Plan) -> frozenset[Path]:
+def plan_paths(plan: RolloutPlan) -> frozenset[Path]:
     """The properties that a rollout looks at: those of its phases' conditions, and the tag that it spreads over."""
     conditions = [parse_condition(phase.condition) for phase in plan.phases if phase.condition is not None]
     if plan.spread is not None:
@@ -184,8 +184,8 @@ def plan_paths(plan: Plan) -> frozenset[Path]:
     return frozenset().union(*map(paths_of, conditions)) - {DEVICE_ID}
 
 
-class Change(msgspec.Struct, frozen=True, eq=False):
-    """What a fact made of a deployment; `None` before it was created and after it was deleted."""
+class DeploymentChange(msgspec.Struct, frozen=True, eq=False):
+    """What an event made of a deployment; `None` before it was created and after it was deleted."""
 
     before: Deployment | None
     after: Deployment | None
@@ -198,7 +198,7 @@ def metric_paths(metrics: Mapping[str, str]) -> frozenset[Path]:
 
 
 class Deployments:
-    """The fold of the fleet's log as far as targeting needs it, in the partition of a number."""
+    """The replay of the fleet's log as far as targeting needs it, in the partition of a number."""
 
     def __init__(self, number: int = 0) -> None:
         self._number = number
@@ -214,54 +214,54 @@ class Deployments:
         self.watch: Watch[str] = Watch()
         self.names: Counter[Path] = Counter()
 
-    def fold(self, facts: Iterable[tuple[int, str, TargetingFact]]) -> dict[str, Change]:
-        """Fold (position, deployment id, fact) and say, per deployment, what it was before and is after all of them.
+    def apply(self, events: Iterable[tuple[int, str, TargetingEvent]]) -> dict[str, DeploymentChange]:
+        """Apply (position, deployment id, event) and say, per deployment, what it was before and is after all of them.
 
         Raises:
-            CannotFold: a fact does not follow; the state is unusable from here on.
+            CannotApply: an event does not follow; the state is unusable from here on.
         """
         before: dict[str, Deployment | None] = {}
-        for position, deployment_id, fact in facts:
+        for position, deployment_id, event in events:
             old = self.by_id.get(deployment_id)
             before.setdefault(deployment_id, old)
-            new = self._evolve(old, fact, deployment_id=deployment_id, position=position)
+            new = self._evolve(old, event, deployment_id=deployment_id, position=position)
             self._forget(old)
             self.by_id.pop(deployment_id, None)
             if new is not None:
                 self.by_id[deployment_id] = new
                 self._remember(new)
-                self.has_had_own |= new.kind is Kind.DEVICE
+                self.has_had_own |= new.kind is ContentKind.DEVICE
         if before:
             self._rank()
-        return {name: Change(old, self.by_id.get(name)) for name, old in before.items()}
+        return {name: DeploymentChange(old, self.by_id.get(name)) for name, old in before.items()}
 
     def _rank(self) -> None:
         self.has_phased = any(isinstance(one.admission, Phased) for one in self.by_id.values())
         ranked = sorted(self.by_id.values(), key=lambda deployment: deployment.rank)
-        edge = [deployment for deployment in ranked if deployment.kind is Kind.EDGE]
+        edge = [deployment for deployment in ranked if deployment.kind is ContentKind.EDGE]
         self.layers_ascending = [deployment for deployment in edge if deployment.layered]
         self.bases_descending = [deployment for deployment in reversed(edge) if not deployment.layered]
-        self.own_ascending = [deployment for deployment in ranked if deployment.kind is Kind.DEVICE]
-        self.of_modules_ascending = [deployment for deployment in ranked if deployment.kind is Kind.MODULE]
+        self.own_ascending = [deployment for deployment in ranked if deployment.kind is ContentKind.DEVICE]
+        self.of_modules_ascending = [deployment for deployment in ranked if deployment.kind is ContentKind.MODULE]
 
     def adopt(self, other: "Deployments") -> None:
         """Become what another one of the same partition is, and go on apart from it."""
         self.by_id = dict(other.by_id)
-        # Folding puts others in their place, and changes none.
+        # Applying puts others in their place, and changes none.
         self.layers_ascending, self.bases_descending = other.layers_ascending, other.bases_descending
         self.own_ascending, self.of_modules_ascending = other.own_ascending, other.of_modules_ascending
         self.has_phased, self.has_had_own = other.has_phased, other.has_had_own
         self.watch.adopt(other.watch)
         self.names = Counter(other.names)
 
-    def translate(self, other: "Deployments", facts: Sequence[tuple[int, str, TargetingFact]]) -> None:
-        """Become what one of another partition is here; `facts` are all that it has folded."""
+    def translate(self, other: "Deployments", events: Sequence[tuple[int, str, TargetingEvent]]) -> None:
+        """Become what one of another partition is here; `events` are all that it has applied."""
         self.adopt(other)
         phased = {name for name, one in self.by_id.items() if isinstance(one.admission, Phased)}
         if phased:
             # Who is admitted is all that differs from partition to partition.
             here = Deployments(self._number)
-            here.fold((position, name, fact) for position, name, fact in facts if name in phased)
+            here.apply((position, name, event) for position, name, event in events if name in phased)
             self.by_id |= {name: here.by_id[name] for name in phased}
             self._rank()
 
@@ -273,16 +273,16 @@ class Deployments:
         """Every tag or reported path that a live condition names."""
         return set(self.names)
 
-    def paths_named_after(self, facts: Iterable[tuple[int, str, TargetingFact]]) -> set[Path]:
-        """What `named_paths` would answer after some more facts, without folding them.
+    def paths_named_after(self, events: Iterable[tuple[int, str, TargetingEvent]]) -> set[Path]:
+        """What `named_paths` would answer after some more events, without applying them.
 
         Raises:
-            CannotFold: as `fold`.
+            CannotApply: as `apply`.
         """
         ahead: dict[str, Deployment | None] = {}
-        for position, deployment_id, fact in facts:
+        for position, deployment_id, event in events:
             old = ahead[deployment_id] if deployment_id in ahead else self.by_id.get(deployment_id)
-            ahead[deployment_id] = self._evolve(old, fact, deployment_id=deployment_id, position=position)
+            ahead[deployment_id] = self._evolve(old, event, deployment_id=deployment_id, position=position)
         names = Counter(self.names) if ahead else self.names
         for deployment_id, new in ahead.items():
             names.subtract(_named(self.by_id.get(deployment_id)))
@@ -290,17 +290,17 @@ class Deployments:
         return {path for path, count in names.items() if count > 0}
 
     def _evolve(
-        self, old: Deployment | None, fact: TargetingFact, *, deployment_id: str, position: int
+        self, old: Deployment | None, event: TargetingEvent, *, deployment_id: str, position: int
     ) -> Deployment | None:
-        if old is not None and isinstance(fact, AdmissionChanged) and isinstance(fact.admission, Kept):
-            members = self.members(fact.admission.devices)
+        if old is not None and isinstance(event, AdmissionChanged) and isinstance(event.admission, Kept):
+            members = self.members(event.admission.devices)
             return msgspec.structs.replace(old, admission=Phased(members), rolled=frozenset())
-        if not isinstance(fact, RolloutFact):
-            return _evolve(old, fact, deployment_id=deployment_id, position=position)
+        if not isinstance(event, RolloutEvent):
+            return _evolve(old, event, deployment_id=deployment_id, position=position)
         # A rollout goes with its deployment; one whose admission was changed by hand says nothing any more.
         if old is None:
             return None
-        match fact:
+        match event:
             case RolloutCreated(plan):
                 return msgspec.structs.replace(old, rolled=plan_paths(plan))
             case DevicesAdmitted(_, devices) if isinstance(old.admission, NotStarted | Phased):
@@ -343,34 +343,34 @@ def _named(deployment: Deployment | None) -> frozenset[Path]:
     )
 
 
-def _evolve(old: Deployment | None, fact: DeploymentFact, *, deployment_id: str, position: int) -> Deployment | None:
-    if isinstance(fact, DeploymentCreated):
+def _evolve(old: Deployment | None, event: DeploymentEvent, *, deployment_id: str, position: int) -> Deployment | None:
+    if isinstance(event, DeploymentCreated):
         new = Deployment(
             deployment_id,
             position,
-            fact.priority,
-            is_layered(fact.content),
-            fact.target_condition,
-            fact.admission,
-            by_module(fact.content),
-            fact.metrics,
-            fact.scope,
-            kind_of(fact.content),
+            event.priority,
+            is_layered(event.content),
+            event.target_condition,
+            event.admission,
+            by_module(event.content),
+            event.metrics,
+            event.scope,
+            kind_of(event.content),
         )
         return _readable(new)
     if old is None:
-        raise CannotFold(position, deployment_id, "there is no such deployment", fleet=True)
-    match fact:
+        raise CannotApply(position, deployment_id, "there is no such deployment", fleet=True)
+    match event:
         case DeploymentUpdated():
             return _readable(
                 msgspec.structs.replace(
-                    old, priority=fact.priority, condition=fact.target_condition, metrics=fact.metrics
+                    old, priority=event.priority, condition=event.target_condition, metrics=event.metrics
                 ),
                 position,
             )
         case AdmissionChanged():
-            assert not isinstance(fact.admission, Kept)
-            return msgspec.structs.replace(old, admission=fact.admission)
+            assert not isinstance(event.admission, Kept)
+            return msgspec.structs.replace(old, admission=event.admission)
         case DeploymentScheduled():
             return old
         case DeploymentDeleted():
@@ -382,5 +382,5 @@ def _readable(deployment: Deployment, position: int | None = None) -> Deployment
         target_of(deployment.condition, deployment.scope)
     except ConditionInvalid as error:
         position = deployment.created if position is None else position
-        raise CannotFold(position, deployment.id, f"its condition cannot be read: {error}", fleet=True) from error
+        raise CannotApply(position, deployment.id, f"its condition cannot be read: {error}", fleet=True) from error
     return deployment

@@ -1,8 +1,8 @@
-"""Why folding stops."""
+"""Why applying stops."""
 
 
-class CannotFold(Exception):
-    """A fact does not follow from the ones before it: the log is not one that twinfold wrote, or is damaged.
+class CannotApply(Exception):
+    """An event does not follow from the ones before it: the log is not one that twinfold wrote, or is damaged.
 
     `fleet` says that the position is one of the fleet's stream, not of the partition's own.
     """

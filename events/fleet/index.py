@@ -67,14 +67,14 @@ class Index:
         self._dirty_columns: set[Path] = set()
         self._dropped: list[tuple[Path, ValueKey]] = []
 
-    # -- folding
+    # -- applying
 
     def patch_tags(self, ordinal: int, patch: dict[str, Any]) -> bool:
-        """Fold a merge patch (RFC 7386) to a device's tags; says whether an indexed value changed."""
+        """Apply a merge patch (RFC 7386) to a device's tags; says whether an indexed value changed."""
         return self._patch_children(ordinal, self._tags, patch)
 
     def replace_tags(self, ordinal: int, tags: dict[str, Any]) -> bool:
-        """Fold new tags in place of all former ones."""
+        """Apply new tags in place of all former ones."""
         gone = {name: None for name in self._tags.children if name not in tags}
         changed = self._patch_children(ordinal, self._tags, gone)
         for name, value in tags.items():
@@ -123,7 +123,7 @@ class Index:
         return changed
 
     def patch_reported(self, ordinal: int, patch: dict[str, Any]) -> bool:
-        """Fold a merge patch to a device's reported properties, along the named paths only.
+        """Apply a merge patch to a device's reported properties, along the named paths only.
 
         Says whether an indexed value changed already; most are noted, and `take_touched` tells.
         """
@@ -135,7 +135,7 @@ class Index:
         return node is not None and self._patch_named(ordinal, node, {section: patch})
 
     def replace_module_tags(self, ordinal: int, module_id: str, tags: dict[str, Any]) -> bool:
-        """Fold new tags of a module of a device in place of all former ones, along the named paths only."""
+        """Apply new tags of a module of a device in place of all former ones, along the named paths only."""
         node = self._module(module_id)
         tagged = None if node is None else node.children.get("tags")
         return tagged is not None and self._replace_named(ordinal, tagged, tags)

@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 
-from events.fleet.configuration import Configuration, HeldBack, effective
+from events.fleet.assignments import Layer, stack_key
+from events.fleet.configuration import Configuration, ConfigurationOverLimit, effective
 from events.fleet.deployments import Deployment
-from events.fleet.rows import Layer, stack_key
 
 
 class MergeCache:
     """Effective configurations by stack, shared by the partitions of a process; the oldest are forgotten."""
 
     def __init__(self, stacks_max: int = 20_000) -> None:
-        self._by_stack: dict[tuple[Layer, ...], Configuration | HeldBack] = {}
+        self._by_stack: dict[tuple[Layer, ...], Configuration | ConfigurationOverLimit] = {}
         self._stacks_max = stacks_max
 
-    def __call__(self, stack: Sequence[Deployment]) -> Configuration | HeldBack:
+    def __call__(self, stack: Sequence[Deployment]) -> Configuration | ConfigurationOverLimit:
         """What a stack merges to."""
         key = stack_key(stack)
         configuration = self._by_stack.get(key)

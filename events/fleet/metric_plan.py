@@ -20,7 +20,7 @@ from events.query.tree import (
     Or,
     Path,
     PathOf,
-    Source,
+    QuerySource,
     equalities,
     is_aggregate,
     is_monotone,
@@ -38,31 +38,31 @@ VERSION: Path = (*REPORTED, "lastDesiredVersion")
 _OF_THE_REGISTRY: frozenset[Path] = frozenset({("deviceId",), ("moduleId",), ("status",), ("capabilities", "iotEdge")})
 
 
-class Plan(msgspec.Struct, frozen=True, eq=False):
+class MetricPlan(msgspec.Struct, frozen=True, eq=False):
     """How a metric's rows are found. `module` is the module they are about, `None` for devices.
 
     `paths` are those of the index that it reads, and `values` the (path, value) pairs where these alone can change it;
-    `standings` is whether assignments and answers matter as well.
+    `statuses` is whether assignments and answers matter as well.
     """
 
     select: Select
     module: str | None
     paths: frozenset[Path]
     values: frozenset[tuple[Path, ValueKey]] | None
-    standings: bool
+    statuses: bool
 
 
 @by_text
-def plan_of(text: str) -> Plan | None:
+def plan_of(text: str) -> MetricPlan | None:
     """The plan of a metric's query; `None` where it is not kept, or cannot be read at all."""
     try:
         query = parse(text)
     except QueryInvalid:
         return None
-    if is_aggregate(query) or query.source is Source.JOBS:
+    if is_aggregate(query) or query.source is QuerySource.JOBS:
         return None
     module = None
-    if query.source is Source.MODULES:
+    if query.source is QuerySource.MODULES:
         asked = module_ids_asked(query.where)
         if asked is None or len(asked) != 1:
             return None
@@ -70,12 +70,12 @@ def plan_of(text: str) -> Plan | None:
     if query.where is not None and not _is_known(query.where, module):
         return None
     named = {path for path in paths_of(query.where) if path not in _OF_THE_REGISTRY}
-    standings = any(path[0] == "configurations" or path == DESIRED_VERSION for path in named)
+    statuses = any(path[0] == "configurations" or path == DESIRED_VERSION for path in named)
     indexed = frozenset(
         one for path in named if path[0] != "configurations" and path != DESIRED_VERSION for one in _read(path, module)
     )
-    values = None if standings or query.where is None else _values(query.where, module)
-    return Plan(compile_select(query.where), module, indexed, values, standings)
+    values = None if statuses or query.where is None else _values(query.where, module)
+    return MetricPlan(compile_select(query.where), module, indexed, values, statuses)
 
 
 def _is_known(where: Expression, module: str | None) -> bool:

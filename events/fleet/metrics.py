@@ -1,4 +1,4 @@
-"""Custom metrics kept up with every fold: the rows of a deployment's metric queries as sets of ordinals.
+"""Custom metrics kept up with every event: the rows of a deployment's metric queries as sets of ordinals.
 
 A metric is kept where the index can answer its query: about devices by tags, reported properties and what the registry says;
 about one module of each device by its tags, by what it reports and by what deployments are to it. The others are counted
@@ -13,17 +13,17 @@ import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from events.fleet.answers import Answers
+from events.fleet.answers import DeviceAnswers
+from events.fleet.assignments import Assignment, Assignments, AssignmentStatus, Layer
 from events.fleet.column import ValueKey, value_key
 from events.fleet.configuration import AGENT, HUB
 from events.fleet.deployments import Deployments
 from events.fleet.directory import Directory
 from events.fleet.index import DEVICE_ID, REPORTED, Index
-from events.fleet.metric_plan import Plan, indexed, plan_of
+from events.fleet.metric_plan import MetricPlan, indexed, plan_of
 from events.fleet.packed import Packed
-from events.fleet.rows import Layer, Row, Rows, Standing
 from events.fleet.watch import Watch
-from events.manifest.document import Kind
+from events.manifest.document import ContentKind
 from events.manifest.merge import contributes
 from events.query.evaluate import compared
 from events.query.select import among
@@ -32,16 +32,16 @@ from events.query.tree import Op, Path, Primitive
 _NOBODY = BitMap()
 
 
-class State(msgspec.Struct, frozen=True, eq=False):
+class MetricsState(msgspec.Struct, frozen=True, eq=False):
     """What metrics read of a partition."""
 
     directory: Directory
     index: Index
     deployments: Deployments
     modules: Mapping[str, BitMap]
-    rows: Rows
-    row_of: Packed
-    answers: Answers
+    assignments: Assignments
+    assignment_of: Packed
+    answers: DeviceAnswers
     targeted: Callable[[str, str], BitMap]
     """Whom a deployment targets openly; one of modules, those of this name."""
 
@@ -103,7 +103,7 @@ class _Slices:
 class _Within:
     """`ColumnIndex` of one metric over some ordinals."""
 
-    def __init__(self, state: State, plan: Plan, slices: _Slices) -> None:
+    def __init__(self, state: MetricsState, plan: MetricPlan, slices: _Slices) -> None:
         self._state, self._plan, self._slices = state, plan, slices
         if plan.module is None:
             self._within = slices.live
@@ -126,7 +126,7 @@ class _Within:
             case ("capabilities", "iotEdge"):
                 return among(op, literal, (True, directory.edge), (False, within - directory.edge)) & within
             case ("configurations", name, "status"):
-                applied, targeted = self._standing(name)
+                applied, targeted = self._status(name)
                 return among(op, literal, ("Applied", applied), ("Targeted", targeted - applied)) & within
             case ("deviceId",):
                 return self._indexed(path, op, literal) & within
@@ -145,7 +145,7 @@ class _Within:
             case ("status",) | ("capabilities", "iotEdge") | ("deviceId",):
                 return self._within
             case ("configurations", name, "status"):
-                return self._standing(name)[1] & self._within
+                return self._status(name)[1] & self._within
             case _:
                 first, *rest = indexed(path, self._plan.module)
                 own = self._slices.defined(first)
@@ -157,9 +157,11 @@ class _Within:
     def compare_properties(self, _left: Path, op: Op, _right: Path) -> BitMap:
         """Whether the agent answered for the version that it is to have; no metric that compares others is kept (`plan_of`)."""
         ordinals = np.array(self._within, dtype=np.uint32)
-        rows, inverse = np.unique(self._state.row_of.take(ordinals), return_inverse=True)
-        by_number = self._state.rows.by_number
-        wanted = np.array([max(1, by_number[int(row)].agent_version) for row in rows], dtype=np.uint32)[inverse]
+        assignments, inverse = np.unique(self._state.assignment_of.take(ordinals), return_inverse=True)
+        by_number = self._state.assignments.by_number
+        wanted = np.array(
+            [max(1, by_number[int(assignment)].agent_version) for assignment in assignments], dtype=np.uint32
+        )[inverse]
         answered = self._state.answers.agent.versions.take(ordinals)
         equal = BitMap(ordinals[answered == wanted])
         other = BitMap(ordinals[(answered != 0) & (answered != wanted)])
@@ -188,54 +190,56 @@ class _Within:
         if module in {AGENT, HUB}:
             return state.directory.edge
         found = state.modules.get(module, _NOBODY) & state.directory.live
-        configurations = state.rows.configurations
-        configured = self._with_rows(
-            lambda row: module in configurations[row.configuration].module_ids, state.directory.edge
+        configurations = state.assignments.configurations
+        configured = self._with_assignments(
+            lambda assignment: module in configurations[assignment.configuration].module_ids, state.directory.edge
         )
         return found | configured
 
-    def _with_rows(self, holds: Callable[[Row], bool], among: BitMap) -> BitMap:
+    def _with_assignments(self, holds: Callable[[Assignment], bool], among: BitMap) -> BitMap:
         """Those of some ordinals for whose rows something holds."""
-        numbers = [number for number, row in self._state.rows.by_number.items() if holds(row)]
+        numbers = [number for number, assignment in self._state.assignments.by_number.items() if holds(assignment)]
         ordinals = np.array(among, dtype=np.uint32)
-        return BitMap(ordinals[np.isin(self._state.row_of.take(ordinals), numbers)])
+        return BitMap(ordinals[np.isin(self._state.assignment_of.take(ordinals), numbers)])
 
-    def _standing(self, deployment_id: str) -> tuple[BitMap, BitMap]:
+    def _status(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         deployment = self._state.deployments.by_id.get(deployment_id)
-        if deployment is None or deployment.kind is Kind.DEVICE:
+        if deployment is None or deployment.kind is ContentKind.DEVICE:
             return _NOBODY, _NOBODY
         module = self._plan.module or ""
         targeted = self._state.targeted(deployment_id, module) & self._within
         layer = Layer(deployment.id, deployment.created)
-        if deployment.kind is Kind.MODULE:
-            return self._with_rows(lambda row: row.has(layer, module), targeted), targeted
+        if deployment.kind is ContentKind.MODULE:
+            return self._with_assignments(lambda assignment: assignment.has(layer, module), targeted), targeted
         if not contributes(deployment.content, module):
             return _NOBODY, targeted
-        managed = (Standing.MANAGED, Standing.HELD_BACK)
-        return self._with_rows(lambda row: row.standing in managed and layer in row.stack, targeted), targeted
+        managed = (AssignmentStatus.MANAGED, AssignmentStatus.OVER_LIMIT)
+        return self._with_assignments(
+            lambda assignment: assignment.status in managed and layer in assignment.stack, targeted
+        ), targeted
 
 
 Name = tuple[int, str, str]
 """A metric: fleet position of its deployment's creation, the deployment's id, the metric's name."""
 
 
-class Metrics:
+class PartitionMetrics:
     """The rows of every kept metric of a partition. Metrics of one query share their rows, whichever deployments they are of."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: MetricsState) -> None:
         self._state = state
-        self._plans: dict[Name, Plan] = {}
-        self._names: dict[Plan, set[Name]] = {}
-        self._rows: dict[Plan, BitMap] = {}
-        self._watch: Watch[Plan] = Watch()
-        self._by_standing: set[Plan] = set()
+        self._plans: dict[Name, MetricPlan] = {}
+        self._names: dict[MetricPlan, set[Name]] = {}
+        self._assignments: dict[MetricPlan, BitMap] = {}
+        self._watch: Watch[MetricPlan] = Watch()
+        self._by_status: set[MetricPlan] = set()
         self.changed: set[Name] = set()
         """Whose count is another one; which rows these are is not kept beyond the process."""
 
     def count(self, name: Name) -> int | None:
         """How many rows a metric has; `None` where it is not kept."""
         plan = self._plans.get(name)
-        return None if plan is None else len(self._rows[plan])
+        return None if plan is None else len(self._assignments[plan])
 
     def define(self, created: int, deployment_id: str, queries: Mapping[str, str]) -> None:
         """Keep exactly these metrics of a deployment."""
@@ -250,45 +254,43 @@ class Metrics:
     def fill(self) -> None:
         """Find the rows of all metrics anew, as after `define` on a state that was put back."""
         slices = _Slices(self._state.index, None)
-        self._rows = {plan: BitMap(self._selected(plan, slices)) for plan in self._names}
+        self._assignments = {plan: BitMap(self._selected(plan, slices)) for plan in self._names}
         self.changed.clear()
 
-    def update(
-        self, touched: Mapping[Path, set[ValueKey]], ordinals: BitMap, renewed: BitMap, standing: BitMap
-    ) -> None:
-        """Find the rows again among those that a fold may have changed.
+    def update(self, touched: Mapping[Path, set[ValueKey]], ordinals: BitMap, renewed: BitMap, status: BitMap) -> None:
+        """Find the rows again among those that a replay may have changed.
 
         `touched` are the sets of the index that `ordinals` went in or out of; `renewed` came, changed or went in the
-        registry; `standing` may have another assignment, targets or answers.
+        registry; `status` may have another assignment, targets or answers.
         """
-        plans = set(self._rows) if renewed else self._watch.affected(touched) & self._rows.keys()
-        if standing:
-            plans |= self._by_standing & self._rows.keys()
-        within = ordinals | renewed | standing
+        plans = set(self._assignments) if renewed else self._watch.affected(touched) & self._assignments.keys()
+        if status:
+            plans |= self._by_status & self._assignments.keys()
+        within = ordinals | renewed | status
         slices = _Slices(self._state.index, within)
         for plan in plans:
-            rows = self._rows[plan]
-            before = len(rows)
+            assignments = self._assignments[plan]
+            before = len(assignments)
             # Few change, of many: in place.
-            rows -= within
-            rows |= self._selected(plan, slices)
-            if len(rows) != before:
+            assignments -= within
+            assignments |= self._selected(plan, slices)
+            if len(assignments) != before:
                 self.changed |= self._names[plan]
-        for plan in self._names.keys() - self._rows.keys():
-            self._rows[plan] = BitMap(self._selected(plan, _Slices(self._state.index, None)))
+        for plan in self._names.keys() - self._assignments.keys():
+            self._assignments[plan] = BitMap(self._selected(plan, _Slices(self._state.index, None)))
 
-    def _selected(self, plan: Plan, slices: _Slices) -> BitMap:
+    def _selected(self, plan: MetricPlan, slices: _Slices) -> BitMap:
         """The rows within the slices; not to be changed."""
         return plan.select(_Within(self._state, plan, slices), None)
 
-    def _add(self, name: Name, plan: Plan) -> None:
+    def _add(self, name: Name, plan: MetricPlan) -> None:
         self._plans[name] = plan
         self.changed.add(name)
         names = self._names.setdefault(plan, set())
         names.add(name)
         if len(names) == 1:
-            if plan.standings or (plan.module is not None and plan.module not in {AGENT, HUB}):
-                self._by_standing.add(plan)
+            if plan.statuses or (plan.module is not None and plan.module not in {AGENT, HUB}):
+                self._by_status.add(plan)
             self._watch.add(plan, plan.paths, plan.values)
 
     def _drop(self, name: Name) -> None:
@@ -298,6 +300,6 @@ class Metrics:
         names.discard(name)
         if not names:
             del self._names[plan]
-            self._rows.pop(plan, None)
-            self._by_standing.discard(plan)
+            self._assignments.pop(plan, None)
+            self._by_status.discard(plan)
             self._watch.remove(plan, plan.paths, plan.values)

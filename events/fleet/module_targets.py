@@ -7,10 +7,10 @@ import msgspec
 from pyroaring import BitMap
 
 from events.fleet.column import ValueKey
-from events.fleet.deployments import Change, Deployment, Deployments
-from events.fleet.holders import Holders
+from events.fleet.deployments import Deployment, DeploymentChange, Deployments
 from events.fleet.index import MODULES, Index, of_module
-from events.manifest.document import Kind
+from events.fleet.module_owners import ModuleOwners
+from events.manifest.document import ContentKind
 from events.query.module_condition import EVERY_MODULE, can_be_for
 from events.query.tree import Path
 
@@ -21,12 +21,12 @@ Concerned = dict[str, BitMap]
 
 
 class News(msgspec.Struct, frozen=True, eq=False):
-    """What was folded since the last time.
+    """What was applied since the last time.
 
     `sets` are those of the index that `touched` went in or out of; `renewed` came or changed in the registry, and `gone` left it.
     """
 
-    changes: Mapping[str, Change]
+    changes: Mapping[str, DeploymentChange]
     sets: Mapping[Path, set[ValueKey]]
     touched: BitMap
     renewed: BitMap
@@ -64,13 +64,13 @@ class ModuleTargets:
         """By deployment, who of those with a module is to have what it gives."""
         return {name: sets[module] for name, sets in self.eligible.items() if module in sets}
 
-    def retarget(self, news: News, holders: Holders) -> Concerned:
+    def retarget(self, news: News, holders: ModuleOwners) -> Concerned:
         """Bring the targets up to date."""
         concerned: Concerned = defaultdict(BitMap)
         for name, change in news.changes.items():
             self._replace(name, _of_modules(change.before), _of_modules(change.after), holders, concerned)
         renewed = news.renewed | news.gone
-        for deployment, module in self._standing_at(renewed, news, holders):
+        for deployment, module in self._status_at(renewed, news, holders):
             self._look_again(deployment, module, renewed, holders, concerned)
         touched = news.touched - news.renewed
         for deployment, module in self._affected(news, touched, holders):
@@ -78,7 +78,12 @@ class ModuleTargets:
         return concerned
 
     def _replace(
-        self, name: str, before: Deployment | None, after: Deployment | None, holders: Holders, concerned: Concerned
+        self,
+        name: str,
+        before: Deployment | None,
+        after: Deployment | None,
+        holders: ModuleOwners,
+        concerned: Concerned,
     ) -> None:
         targets, former = self.targets.pop(name, {}), self.eligible.pop(name, {})
         if before is not None:
@@ -99,7 +104,7 @@ class ModuleTargets:
         names = {deployment.id, *(kept_name(deployment, module) for module in modules)}
         self.changed |= {(deployment.created, name) for name in names}
 
-    def _standing_at(self, ordinals: BitMap, news: News, holders: Holders) -> Iterator[tuple[Deployment, str]]:
+    def _status_at(self, ordinals: BitMap, news: News, holders: ModuleOwners) -> Iterator[tuple[Deployment, str]]:
         """What stood as it does, and each of its modules that some devices have, or had."""
         if not ordinals:
             return
@@ -115,7 +120,7 @@ class ModuleTargets:
                 modules = there.union(module for module, members in targets.items() if members.intersect(ordinals))
             yield from ((deployment, module) for module in modules)
 
-    def _affected(self, news: News, touched: BitMap, holders: Holders) -> Iterator[tuple[Deployment, str]]:
+    def _affected(self, news: News, touched: BitMap, holders: ModuleOwners) -> Iterator[tuple[Deployment, str]]:
         """What stood as it does, and each of its modules for which the index may answer otherwise."""
         by_id = self._deployments.by_id
         of_every: dict[str, dict[Path, set[ValueKey]]] = {}
@@ -129,14 +134,14 @@ class ModuleTargets:
         }
         for name in self._deployments.affected(news.sets) - news.changes.keys():
             deployment = by_id[name]
-            if deployment.kind is Kind.MODULE:
+            if deployment.kind is ContentKind.MODULE:
                 every = deployment.module == EVERY_MODULE
                 modules: Iterable[str] = holders.modules_of(touched) if every else _fixed(deployment)
                 found |= {(name, module) for module in modules}
         yield from ((by_id[name], module) for name, module in found)
 
     def _look_again(
-        self, deployment: Deployment, module: str, ordinals: BitMap, holders: Holders, concerned: Concerned
+        self, deployment: Deployment, module: str, ordinals: BitMap, holders: ModuleOwners, concerned: Concerned
     ) -> None:
         target = self.targets.get(deployment.id, {}).get(module, _NOBODY)
         having = holders.having(module, ordinals)
@@ -161,7 +166,7 @@ def kept_name(deployment: Deployment, module: str) -> str:
 
 
 def _of_modules(deployment: Deployment | None) -> Deployment | None:
-    return deployment if deployment is not None and deployment.kind is Kind.MODULE else None
+    return deployment if deployment is not None and deployment.kind is ContentKind.MODULE else None
 
 
 def _fixed(deployment: Deployment) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""One partition of the fleet: the fold of its own facts and the fleet's, and what every device runs in consequence."""
+"""One partition of the fleet: the replay of its own events and the fleet's, and what every device runs in consequence."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
@@ -7,10 +7,10 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from pyroaring import BitMap
 
-from events.device.facts import (
+from events.device.events import (
     ConfigurationSet,
     DesiredDelivered,
-    DeviceFact,
+    DeviceEvent,
     DeviceRegistered,
     DeviceRetired,
     DeviceUpdated,
@@ -22,56 +22,56 @@ from events.device.facts import (
     TwinReplaced,
 )
 from events.envelope import Envelope, Vector
-from events.fleet.answers import Answers, Expected
+from events.fleet.answers import DeviceAnswers, Expected
 from events.fleet.assigner import Assigner
+from events.fleet.assignment_change import AssignmentChange, AssignmentMove
+from events.fleet.assignments import Assignments
 from events.fleet.children import Children
 from events.fleet.configuration import AGENT, HUB
 from events.fleet.deployments import (
     CONTENT_KEY,
-    Change,
+    DeploymentChange,
     Deployments,
     deployment_of,
     paths_in,
-    targeting_facts,
+    targeting_events,
 )
 from events.fleet.directory import Directory
-from events.fleet.errors import CannotFold
-from events.fleet.holders import Planned
+from events.fleet.errors import CannotApply
 from events.fleet.index import DEVICE_ID, Index
 from events.fleet.merge_cache import MergeCache
-from events.fleet.metrics import Metrics, State
+from events.fleet.metrics import MetricsState, PartitionMetrics
+from events.fleet.module_owners import Planned
 from events.fleet.module_targets import News
-from events.fleet.outcome import Moved, Outcome
 from events.fleet.packed import Packed
 from events.fleet.rollout_notes import RolloutNotes
-from events.fleet.rows import Rows
 from events.fleet.targets import Targets
 from events.query.tree import Path
-from events.rollout.facts import DevicesRetried, RollbackBegan
+from events.rollout.events import DevicesRetried, RollbackBegan
 
 _EXPECTED_MAX = 10_000
 
 
 class Partition:
-    """The state of one partition at `vector`. Fold, then `resolve`; an exception leaves it unusable."""
+    """The state of one partition at `vector`. Apply, then `resolve`; an exception leaves it unusable."""
 
     def __init__(self, number: int, merge: MergeCache | None = None) -> None:
         self.number = number
         self.vector = Vector()
         self.at = 0
-        self.outcomes = 0
+        self.assignment_changes = 0
         self.decided = Vector()
         self.rebuilt: int | UnsetType = UNSET
-        """How often what is kept of it was replaced; no fact says so, and nothing follows from it."""
+        """How often what is kept of it was replaced; no event says so, and nothing follows from it."""
         self.directory = Directory()
         self.index = Index(self.directory)
         self.deployments = Deployments(number)
         self.targets = Targets(self.directory, self.index, self.deployments)
-        self.rows = Rows()
-        self.row_of = Packed()
+        self.assignments = Assignments()
+        self.assignment_of = Packed()
         self.moved_by = Packed()
         self.twin_versions = Packed()
-        self.answers = Answers()
+        self.answers = DeviceAnswers()
         self.hand_written = Packed()
         """How often desired properties of a device or of its modules were written by hand, by ordinal."""
         self.hand_writes = 0
@@ -81,61 +81,61 @@ class Partition:
         """Who has a module made by hand, by its name."""
         self.changed_modules: set[str] = set()
         self.children = Children()
-        self.kept_sets: dict[str, bytes] = {}
+        self.stored_sets: dict[str, bytes] = {}
         self.changed_deployments: set[tuple[int, str]] = set()
         self._touched = BitMap()
         self._renewed = BitMap()
         self._gone = BitMap()
-        self._changes: dict[str, Change] = {}
-        self.notes = RolloutNotes(self.deployments, self.rows, self.answers)
+        self._changes: dict[str, DeploymentChange] = {}
+        self.notes = RolloutNotes(self.deployments, self.assignments, self.answers)
         self._assigner = Assigner(
             self.directory,
             self.deployments,
             self.targets,
-            rows=self.rows,
-            row_of=self.row_of,
+            assignments=self.assignments,
+            assignment_of=self.assignment_of,
             modules=self.modules,
             notes=self.notes,
             merge=merge or MergeCache(),
         )
-        self.metrics = Metrics(
-            State(
+        self.metrics = PartitionMetrics(
+            MetricsState(
                 self.directory,
                 self.index,
                 self.deployments,
                 self.modules,
-                self.rows,
-                self.row_of,
+                self.assignments,
+                self.assignment_of,
                 self.answers,
                 self.targets.openly,
             )
         )
 
-    # -- folding the partition's own facts
+    # -- applying the partition's own events
 
-    def fold(self, facts: Iterable[Envelope[DeviceFact]]) -> None:
-        """Fold facts of the partition's log, dense from the vector on.
+    def apply(self, events: Iterable[Envelope[DeviceEvent]]) -> None:
+        """Apply events of the partition's log, dense from the vector on.
 
         Raises:
-            CannotFold: a fact does not follow; the state is unusable from here on.
+            CannotApply: an event does not follow; the state is unusable from here on.
         """
         ordinal_of = self.directory.ordinal_of
         position, at = self.vector.partition, self.at
-        for envelope in facts:
-            fact, subject = envelope.fact, envelope.subject
+        for envelope in events:
+            event, subject = envelope.event, envelope.subject
             assert envelope.position == position + 1
             ordinal = ordinal_of.get(subject)
             try:
                 if ordinal is not None:
-                    self._fold_device(ordinal, subject, fact, envelope)
-                elif type(fact) is DeviceRegistered:
-                    self._register(subject, fact, envelope.version)
+                    self._apply_device(ordinal, subject, event, envelope)
+                elif type(event) is DeviceRegistered:
+                    self._register(subject, event, envelope.version)
                 else:
-                    self._fold_module(subject, fact, envelope)
-            except CannotFold:
+                    self._apply_module(subject, event, envelope)
+            except CannotApply:
                 raise
             except Exception as error:
-                raise CannotFold(envelope.position, subject, f"{type(error).__name__}: {error}") from error
+                raise CannotApply(envelope.position, subject, f"{type(error).__name__}: {error}") from error
             position = envelope.position
             at = max(at, envelope.at)
         self.vector = Vector(position, self.vector.fleet)
@@ -146,33 +146,33 @@ class Partition:
         if position > self.vector.partition:
             self.vector = Vector(position, self.vector.fleet)
 
-    def _fold_device(self, ordinal: int, device_id: str, fact: DeviceFact, envelope: Envelope[DeviceFact]) -> None:
-        match fact:
+    def _apply_device(self, ordinal: int, device_id: str, event: DeviceEvent, envelope: Envelope[DeviceEvent]) -> None:
+        match event:
             case TwinPatched():
-                if fact.desired is not None:
+                if event.desired is not None:
                     self._write_by_hand(ordinal)
-                if fact.tags is not None and self.index.patch_tags(ordinal, fact.tags):
+                if event.tags is not None and self.index.patch_tags(ordinal, event.tags):
                     self._touched.add(ordinal)
             case TwinReplaced():
                 self._write_by_hand(ordinal)
-                if self.index.replace_tags(ordinal, fact.tags):
+                if self.index.replace_tags(ordinal, event.tags):
                     self._touched.add(ordinal)
             case PropertiesReported():
-                if self.index.patch_reported(ordinal, fact.patch):
+                if self.index.patch_reported(ordinal, event.patch):
                     self._touched.add(ordinal)
             case ConfigurationSet(content):
                 self._assigner.by_hand.setdefault(ordinal, []).append(content.get(CONTENT_KEY, {}))
             case DesiredDelivered(versions):
-                self.answers.fold_delivered(ordinal, versions)
+                self.answers.apply_delivered(ordinal, versions)
             case DeviceUpdated():
-                self.directory.update(ordinal, edge=fact.edge, enabled=fact.enabled)
-                self.children.put(ordinal, fact.parent_scope or "")
+                self.directory.update(ordinal, edge=event.edge, enabled=event.enabled)
+                self.children.put(ordinal, event.parent_scope or "")
                 self._renewed.add(ordinal)
             case DeviceRetired():
                 self._retire(device_id)
                 return
             case DeviceRegistered():
-                raise CannotFold(envelope.position, device_id, "registered although it is not retired")
+                raise CannotApply(envelope.position, device_id, "registered although it is not retired")
             case ModuleCreated(module_id):
                 self.modules.setdefault(module_id, BitMap()).add(ordinal)
                 self.changed_modules.add(module_id)
@@ -182,7 +182,7 @@ class Partition:
             case ModuleUpdated():
                 pass
             case _:
-                assert_never(fact)
+                assert_never(event)
         self.twin_versions[ordinal] = envelope.version
 
     def _remove_module(self, ordinal: int, module_id: str) -> None:
@@ -193,18 +193,18 @@ class Partition:
         if not self.modules[module_id]:
             del self.modules[module_id]
 
-    def _fold_module(self, subject: str, fact: DeviceFact, envelope: Envelope[DeviceFact]) -> None:
+    def _apply_module(self, subject: str, event: DeviceEvent, envelope: Envelope[DeviceEvent]) -> None:
         device_id, slash, _ = subject.partition("/")
         ordinal = self.directory.ordinal_of.get(device_id)
         if not slash or ordinal is None:
-            raise CannotFold(envelope.position, subject, "the device is not registered")
+            raise CannotApply(envelope.position, subject, "the device is not registered")
         module_id, changed = subject[len(device_id) + 1 :], False
-        match fact:
+        match event:
             case PropertiesReported(patch):
                 if module_id == AGENT:
-                    self.answers.fold_agent(ordinal, patch, self._expected_of(self.row_of[ordinal]))
+                    self.answers.apply_agent(ordinal, patch, self._expected_of(self.assignment_of[ordinal]))
                 elif module_id == HUB:
-                    self.answers.fold_hub(ordinal, patch)
+                    self.answers.apply_hub(ordinal, patch)
                 changed = self.index.patch_module(ordinal, module_id, "reported", patch)
             case TwinPatched(tags, desired):
                 if desired is not None:
@@ -223,13 +223,13 @@ class Partition:
         self.hand_written[ordinal] += 1
         self.hand_writes += 1
 
-    def _register(self, device_id: str, fact: DeviceRegistered, version: int) -> None:
-        ordinal = self.directory.register(device_id, edge=fact.edge, enabled=fact.enabled)
+    def _register(self, device_id: str, event: DeviceRegistered, version: int) -> None:
+        ordinal = self.directory.register(device_id, edge=event.edge, enabled=event.enabled)
         count = ordinal + 1
-        for packed in (self.row_of, self.moved_by, self.twin_versions, self.hand_written, self.answers):
+        for packed in (self.assignment_of, self.moved_by, self.twin_versions, self.hand_written, self.answers):
             packed.reserve(count)
         self.twin_versions[ordinal] = version
-        self.children.put(ordinal, fact.parent_scope or "")
+        self.children.put(ordinal, event.parent_scope or "")
         self._renewed.add(ordinal)
 
     def _retire(self, device_id: str) -> None:
@@ -244,50 +244,50 @@ class Partition:
         self._renewed.discard(ordinal)
         self._gone.add(ordinal)
 
-    # -- folding the fleet's facts
+    # -- applying the fleet's events
 
-    def paths_to_fill(self, facts: Iterable[Envelope[Any]]) -> frozenset[Path]:
-        """The paths that these fleet facts name and the index does not have; fill them before folding."""
-        return self.index.missing(self.deployments.paths_named_after(targeting_facts(facts)))
+    def paths_to_fill(self, events: Iterable[Envelope[Any]]) -> frozenset[Path]:
+        """The paths that these fleet events name and the index does not have; fill them before applying."""
+        return self.index.missing(self.deployments.paths_named_after(targeting_events(events)))
 
     def open_paths(self, paths: frozenset[Path]) -> None:
-        """Begin to index some paths; from here on folding keeps them, and `NewPaths` brings in what was before."""
+        """Begin to index some paths; from here on applying keeps them, and `NewPaths` brings in what was before."""
         self.index.name(self.index.named | paths)
 
-    def hold_paths_of(self, facts: Iterable[Envelope[Any]]) -> None:
-        """Index whatever some fleet facts will name, from before the first fact on."""
-        named = {path for _, _, fact in targeting_facts(facts) for path in paths_in(fact)}
+    def hold_paths_of(self, events: Iterable[Envelope[Any]]) -> None:
+        """Index whatever some fleet events will name, from before the first event on."""
+        named = {path for _, _, event in targeting_events(events) for path in paths_in(event)}
         self.index.hold(frozenset(named - {DEVICE_ID}), named=self.deployments.named_paths())
 
-    def paths_held_by(self, facts: Iterable[Envelope[Any]]) -> frozenset[Path]:
-        """The paths that `hold_paths_of` some facts would begin to index: fill them from documents, or they are empty."""
-        named = {path for _, _, fact in targeting_facts(facts) for path in paths_in(fact)}
+    def paths_held_by(self, events: Iterable[Envelope[Any]]) -> frozenset[Path]:
+        """The paths that `hold_paths_of` some events would begin to index: fill them from documents, or they are empty."""
+        named = {path for _, _, event in targeting_events(events) for path in paths_in(event)}
         return self.index.missing(named - {DEVICE_ID})
 
     def release_paths(self) -> None:
         """Index what the deployments name now, and no more."""
         self.index.hold(frozenset(), named=self.deployments.named_paths())
 
-    def fold_fleet(self, facts: Sequence[Envelope[Any]]) -> None:
-        """Fold facts of the fleet's log, dense from the vector on; those of other rooms only move the vector."""
-        if not facts:
+    def apply_fleet(self, events: Sequence[Envelope[Any]]) -> None:
+        """Apply events of the fleet's log, dense from the vector on; those of other rooms only move the vector."""
+        if not events:
             return
-        assert facts[0].position == self.vector.fleet + 1
-        for name, change in self.deployments.fold(targeting_facts(facts)).items():
+        assert events[0].position == self.vector.fleet + 1
+        for name, change in self.deployments.apply(targeting_events(events)).items():
             former = self._changes.get(name)
-            self._changes[name] = Change(former.before if former else change.before, change.after)
-        for envelope in facts:
-            if isinstance(envelope.fact, DevicesRetried):
-                self._assigner.retried.append(self.deployments.members(envelope.fact.devices))
-            elif isinstance(envelope.fact, RollbackBegan) and envelope.fact.restore is True:
+            self._changes[name] = DeploymentChange(former.before if former else change.before, change.after)
+        for envelope in events:
+            if isinstance(envelope.event, DevicesRetried):
+                self._assigner.retried.append(self.deployments.members(envelope.event.devices))
+            elif isinstance(envelope.event, RollbackBegan) and envelope.event.restore is True:
                 self._assigner.restoring.add(deployment_of(envelope.subject))
         self.index.name(self.deployments.named_paths())
-        self.vector = Vector(self.vector.partition, facts[-1].position)
-        self.at = max(self.at, facts[-1].at)
+        self.vector = Vector(self.vector.partition, events[-1].position)
+        self.at = max(self.at, events[-1].at)
 
     # -- what follows
 
-    def resolve(self) -> Outcome | None:
+    def resolve(self) -> AssignmentChange | None:
         """Decide anew for whoever may be concerned since the last call; `None` when no assignment changed."""
         news = self._take_news()
         targeted = self.targets.everybody(news.changes)
@@ -299,19 +299,19 @@ class Partition:
         moves = self._move(planned)
         # Whom a deployment targets and does not admit, its twin shows all the same.
         targeted |= self.targets.everybody(news.changes)
-        standing = targeted | concerned | self.answers.stale | stale
-        self._count(news, standing)
+        status = targeted | concerned | self.answers.stale | stale
+        self._count(news, status)
         self._judge()
         if not moves:
             return None
-        self.outcomes += 1
+        self.assignment_changes += 1
         for move in moves:
-            self.moved_by.put(np.array(move.ordinals(), dtype=np.uint32), self.outcomes)
+            self.moved_by.put(np.array(move.ordinals(), dtype=np.uint32), self.assignment_changes)
         before, self.decided = self.decided, self.vector
-        return Outcome(self.number, before, self.vector, moves)
+        return AssignmentChange(self.number, before, self.vector, moves)
 
     def planned(self) -> tuple[Planned, set[str]]:
-        """Who `resolve` would move to which row, and whose targets it would change, by the names that they are kept by.
+        """Who `resolve` would move to which assignment, and whose targets it would change, by the names that they are kept by.
 
         Nobody is moved: the state is of no use after it but to be looked at.
         """
@@ -319,7 +319,7 @@ class Partition:
         return planned, {name for _, name in self.targets.changed | self.targets.of_modules.changed}
 
     def _judge(self) -> None:
-        self.answers.judge(self.row_of, self._expected_of)
+        self.answers.judge(self.assignment_of, self._expected_of)
 
     def _take_news(self) -> News:
         sets, noted = self.index.take_touched()
@@ -332,45 +332,48 @@ class Partition:
             }
         return news
 
-    def _count(self, news: News, standing: BitMap) -> None:
+    def _count(self, news: News, status: BitMap) -> None:
         for name, change in news.changes.items():
             before, after = change.before, change.after
             if before is not None and (after is None or after.created != before.created):
                 self.metrics.define(before.created, name, {})
             if after is not None:
                 self.metrics.define(after.created, name, after.metrics)
-        self.metrics.update(news.sets, news.touched, news.renewed | news.gone, standing)
+        self.metrics.update(news.sets, news.touched, news.renewed | news.gone, status)
 
     def count_anew(self) -> None:
-        """Find the rows of all metrics, on a state that was put back."""
+        """Find the assignments of all metrics, on a state that was put back."""
         for deployment in self.deployments.by_id.values():
             self.metrics.define(deployment.created, deployment.id, deployment.metrics)
         self.metrics.fill()
 
-    def _move(self, moved: Planned) -> tuple[Moved, ...]:
-        # Rows are numbered in the order of the lowest ordinal that moved, whatever order they were found in.
+    def _move(self, moved: Planned) -> tuple[AssignmentMove, ...]:
+        # Assignments are numbered in the order of the lowest ordinal that moved, whatever order they were found in.
         moves = []
         in_order = sorted(
-            ((old, row, members) for (old, _), (row, members) in moved.items()), key=lambda move: move[2].min()
+            ((old, assignment, members) for (old, _), (assignment, members) in moved.items()),
+            key=lambda move: move[2].min(),
         )
-        for old, row, members in in_order:
-            new = self.rows.number_of(row)
-            self.rows.move(old, new, len(members))
-            self.row_of.put(np.array(members, dtype=np.uint32), new)
+        for old, assignment, members in in_order:
+            new = self.assignments.number_of(assignment)
+            self.assignments.move(old, new, len(members))
+            self.assignment_of.put(np.array(members, dtype=np.uint32), new)
             self.answers.stale |= members
-            if row.stack != self.rows.by_number[old].stack:
-                self.notes.note(self.rows.by_number[old], row, members)
-            moves.append(Moved.of(self.rows.by_number[old], row, members))
+            if assignment.stack != self.assignments.by_number[old].stack:
+                self.notes.note(self.assignments.by_number[old], assignment, members)
+            moves.append(AssignmentMove.of(self.assignments.by_number[old], assignment, members))
         self.notes.drop()
-        self.rows.drop_unused()
+        self.assignments.drop_unused()
         return tuple(moves)
 
     def _expected_of(self, number: int) -> Expected:
-        """What the devices of a row are to answer for; numbers of rows are never given twice."""
+        """What the devices of an assignment are to answer for; numbers of assignments are never given twice."""
         expected = self._expected.get(number)
         if expected is None:
             if len(self._expected) >= _EXPECTED_MAX:
                 self._expected.clear()
-            row = self.rows.by_number[number]
-            expected = self._expected[number] = row.expected(self.rows.configurations[row.configuration])
+            assignment = self.assignments.by_number[number]
+            expected = self._expected[number] = assignment.expected(
+                self.assignments.configurations[assignment.configuration]
+            )
         return expected

@@ -37,7 +37,7 @@ def resolve(
             continue
         taken = remainder & members
         remainder -= taken
-        groups.push(base, _places(ordinals, taken))
+        groups.push(base, _locations(ordinals, taken))
         based.append((base.priority, taken))
         if not remainder:
             break
@@ -53,7 +53,7 @@ def resolve(
             if free.intersect(members):
                 taken = free & members
                 free = free - taken
-                groups.push(layer, _places(ordinals, taken))
+                groups.push(layer, _locations(ordinals, taken))
     yield from groups.split(ordinals)
 
 
@@ -69,7 +69,7 @@ def resolve_own(
     for deployment in ascending:
         members = within & eligible[deployment.id]
         if members:
-            groups.push(deployment, _places(ordinals, members))
+            groups.push(deployment, _locations(ordinals, members))
     yield from groups.split(ordinals)
 
 
@@ -85,7 +85,7 @@ def together(decided: Iterable[tuple[T, Ordinals]]) -> Iterator[tuple[tuple[T, .
     yield from groups.split(everybody)
 
 
-def _places(ordinals: Ordinals, taken: BitMap) -> npt.NDArray[np.intp]:
+def _locations(ordinals: Ordinals, taken: BitMap) -> npt.NDArray[np.intp]:
     if len(taken) == len(ordinals):
         return np.arange(len(ordinals))
     return np.searchsorted(ordinals, np.array(taken, dtype=np.uint32))
@@ -98,16 +98,16 @@ class _Groups(Generic[T]):
         self._group = np.zeros(count, dtype=np.int64)
         self._stacks: list[tuple[T, ...]] = [()]
 
-    def push(self, one: T, places: npt.NDArray[np.intp]) -> None:
-        former = self._group[places]
+    def push(self, one: T, locations: npt.NDArray[np.intp]) -> None:
+        former = self._group[locations]
         if former.min() == former.max():
             self._stacks.append((*self._stacks[int(former[0])], one))
-            self._group[places] = len(self._stacks) - 1
+            self._group[locations] = len(self._stacks) - 1
             return
         distinct, inverse = np.unique(former, return_inverse=True)
         first = len(self._stacks)
         self._stacks += [(*self._stacks[group], one) for group in distinct.tolist()]
-        self._group[places] = first + inverse
+        self._group[locations] = first + inverse
 
     def split(self, ordinals: Ordinals) -> Iterator[tuple[tuple[T, ...], Ordinals]]:
         if len(ordinals) == 0:

@@ -2,17 +2,17 @@
 
 from pyroaring import BitMap
 
-from events.deployment.facts import Ended
-from events.fleet.answers import Answers
+from events.deployment.events import Ended
+from events.fleet.answers import DeviceAnswers
+from events.fleet.assignments import Assignment, Assignments, AssignmentStatus, Layer
 from events.fleet.deployments import Deployments, Phased
-from events.fleet.rows import Layer, Row, Rows, Standing
 
 
 class RolloutNotes:
     """Kept for each deployment that is rolled out in phases, until its rollout is over."""
 
-    def __init__(self, deployments: Deployments, rows: Rows, answers: Answers) -> None:
-        self._deployments, self._rows, self._answers = deployments, rows, answers
+    def __init__(self, deployments: Deployments, assignments: Assignments, answers: DeviceAnswers) -> None:
+        self._deployments, self._assignments, self._answers = deployments, assignments, answers
         self.already: dict[Layer, BitMap] = {}
         """Who ran the same already when they were admitted."""
         self.changed_already: set[Layer] = set()
@@ -20,10 +20,10 @@ class RolloutNotes:
         """Who had which configuration, and was well with it, when they were admitted."""
         self.changed_before: set[tuple[Layer, str]] = set()
 
-    def note(self, old: Row, new: Row, members: BitMap) -> None:
-        """Note devices that go from one row to another: one that runs already what a rollout gives it is there already."""
+    def note(self, old: Assignment, new: Assignment, members: BitMap) -> None:
+        """Note devices that go from one assignment to another: one that runs already what a rollout gives it is there already."""
         came, left = set(new.stack) - set(old.stack), set(old.stack) - set(new.stack)
-        same = old.configuration == new.configuration and new.standing is Standing.MANAGED
+        same = old.configuration == new.configuration and new.status is AssignmentStatus.MANAGED
         for layer in came | left:
             former = self.already.get(layer, BitMap())
             after = former | members if layer in came and same and self._is_phased(layer) else former - members
@@ -43,7 +43,7 @@ class RolloutNotes:
         if after == former:
             return
         if digest not in by_digest:
-            self._rows.hold(digest)
+            self._assignments.hold(digest)
         by_digest[digest] = after
         self.changed_before.add((layer, digest))
 
@@ -66,7 +66,7 @@ class RolloutNotes:
             is_over = self._is_over(layer)
             for digest in [digest for digest, members in by_digest.items() if is_over or not members]:
                 del by_digest[digest]
-                self._rows.release(digest)
+                self._assignments.release(digest)
                 self.changed_before.add((layer, digest))
             if not by_digest:
                 del self.before[layer]

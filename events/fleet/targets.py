@@ -6,12 +6,12 @@ from typing import assert_never
 
 from pyroaring import BitMap
 
-from events.deployment.facts import Admitted, Ended, Everyone, NotStarted
+from events.deployment.events import Admitted, Ended, Everyone, NotStarted
 from events.fleet.deployments import Deployment, Deployments, Phased
 from events.fleet.directory import Directory
 from events.fleet.index import Index
 from events.fleet.module_targets import ModuleTargets, News
-from events.manifest.document import Kind
+from events.manifest.document import ContentKind
 
 
 class Targets:
@@ -30,7 +30,7 @@ class Targets:
         for name, members in targets.items():
             deployment_id, _, module = name.partition("/")
             deployment = self._deployments.by_id[deployment_id]
-            if deployment.kind is Kind.MODULE:
+            if deployment.kind is ContentKind.MODULE:
                 self.of_modules.restore(deployment, module, members)
             else:
                 self.members[name] = members
@@ -41,7 +41,7 @@ class Targets:
         deployment = self._deployments.by_id[name]
         if isinstance(deployment.admission, NotStarted | Ended):
             return BitMap()
-        if deployment.kind is Kind.MODULE:
+        if deployment.kind is ContentKind.MODULE:
             return self.of_modules.targets.get(name, {}).get(module, BitMap())
         return self.members[name]
 
@@ -49,12 +49,12 @@ class Targets:
         """All devices that any of some deployments targets."""
         return self.of_modules.everybody(names).union(*(self.members[name] for name in names if name in self.members))
 
-    def retarget(self, news: News) -> dict[Kind, BitMap]:
+    def retarget(self, news: News) -> dict[ContentKind, BitMap]:
         """Bring the targets up to date of all but configurations of modules.
 
         Answers whose assignment may have changed, by the part of it.
         """
-        concerned: dict[Kind, BitMap] = defaultdict(BitMap)
+        concerned: dict[ContentKind, BitMap] = defaultdict(BitMap)
         for name, change in news.changes.items():
             before, after = _of_devices(change.before), _of_devices(change.after)
             old, new = self.eligible.pop(name, BitMap()), BitMap()
@@ -70,19 +70,19 @@ class Targets:
             unchanged = by_id.keys() - news.changes.keys()
             self._retarget_within(news.renewed, unchanged, concerned)
             self._retarget_within(news.gone, unchanged, concerned)
-        for kind in (Kind.EDGE, Kind.DEVICE):
+        for kind in (ContentKind.EDGE, ContentKind.DEVICE):
             concerned[kind] |= news.renewed
         affected = self._deployments.affected(news.sets) - news.changes.keys()
         self._retarget_within(news.touched - news.renewed, affected, concerned)
         return concerned
 
-    def _retarget_within(self, ordinals: BitMap, names: Iterable[str], concerned: dict[Kind, BitMap]) -> None:
+    def _retarget_within(self, ordinals: BitMap, names: Iterable[str], concerned: dict[ContentKind, BitMap]) -> None:
         if not ordinals:
             return
         by_id = self._deployments.by_id
         for name in names:
             deployment = by_id[name]
-            if deployment.kind is Kind.MODULE:
+            if deployment.kind is ContentKind.MODULE:
                 continue
             target = self.members[name]
             new = deployment.target.select(self._index, ordinals & self._candidates(deployment))
@@ -97,7 +97,7 @@ class Targets:
 
     def _candidates(self, deployment: Deployment) -> BitMap:
         """Whom a deployment can target at all: what is for modules, edge-capable devices alone."""
-        return self._directory.edge if deployment.kind is Kind.EDGE else self._directory.live
+        return self._directory.edge if deployment.kind is ContentKind.EDGE else self._directory.live
 
     def _admitted(self, deployment: Deployment, target: BitMap) -> BitMap:
         match deployment.admission:
@@ -115,7 +115,7 @@ class Targets:
 
 
 def _of_devices(deployment: Deployment | None) -> Deployment | None:
-    return None if deployment is None or deployment.kind is Kind.MODULE else deployment
+    return None if deployment is None or deployment.kind is ContentKind.MODULE else deployment
 
 
 def _same_but_target(before: Deployment | None, after: Deployment | None) -> bool:

@@ -5,34 +5,39 @@ from collections.abc import Collection, Iterator, Sequence
 from events.envelope import Envelope, Vector
 from events.history.snapshots import Snapshots
 from events.log.documents import DeviceDocuments
-from events.log.fleet_facts import FleetFacts
+from events.log.fleet_events import FleetEventReader
 from events.log.keys import device_of
-from events.log.port import Fact, Log
+from events.log.port import Event, Log
 from events.log.raw import RawStreams
 from events.log.reader import Reader
-from events.log.scan import facts_of
+from events.log.scan import events_of
 
-_BATCH_FACTS = 4096
+_BATCH_EVENTS = 4096
 _ANY_FLEET = 2**53
 
 
 class PastDocuments:
-    """Folds documents from the newest snapshot that lies before a position, or from the first fact on."""
+    """Replays documents from the newest snapshot that lies before a position, or from the first event on."""
 
     def __init__(self, log: Log, streams: RawStreams, snapshots: Snapshots | None) -> None:
         self._log, self._streams, self._snapshots = log, streams, snapshots
 
     def at(
-        self, number: int, position: int, subjects: Collection[str] | None = None, *, fleet: FleetFacts | None = None
+        self,
+        number: int,
+        position: int,
+        subjects: Collection[str] | None = None,
+        *,
+        fleet: FleetEventReader | None = None,
     ) -> DeviceDocuments:
         """The documents of some subjects of a partition at a position, or of all of them.
 
         Raises:
-            LogUnavailable, DepotUnavailable, LogLostItsTail, UnreadableFact: as reading does.
-            CannotFold: a fact does not follow.
+            LogUnavailable, ObjectStoreUnavailable, LogLostItsTail, UnreadableEvent: as reading does.
+            CannotApply: an event does not follow.
         """
         if fleet is None:
-            fleet = FleetFacts(self._log)
+            fleet = FleetEventReader(self._log)
             fleet.read_on()
         found = None if self._snapshots is None else self._snapshots.newest(number, Vector(position, _ANY_FLEET))
         after = 0 if found is None else found.vector.partition
@@ -46,13 +51,13 @@ class PastDocuments:
                 after += 1
                 continue
             end = min([position, *(bad - 1 for bad in skipped if bad > after)])
-            documents.fold_all(self._facts(number, wanted, after, end))
+            documents.apply_all(self._events(number, wanted, after, end))
             after = end
         return documents
 
-    def _facts(self, number: int, wanted: Sequence[str] | None, after: int, upto: int) -> Iterator[Envelope[Fact]]:
+    def _events(self, number: int, wanted: Sequence[str] | None, after: int, upto: int) -> Iterator[Envelope[Event]]:
         if wanted is None:
-            return Reader(self._log, number, batch=_BATCH_FACTS).facts(after=after, upto=upto)
+            return Reader(self._log, number, batch=_BATCH_EVENTS).events(after=after, upto=upto)
         if not wanted:
             return iter(())
-        return facts_of(self._streams, wanted, partitions=self._log.partitions, after=after, upto=upto)
+        return events_of(self._streams, wanted, partitions=self._log.partitions, after=after, upto=upto)

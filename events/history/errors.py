@@ -1,13 +1,13 @@
 """Why a moment cannot be answered for.
 
 HistoryError
-├── MomentInvalid       refused: it is not written as a moment
-├── MomentAhead         refused: it has not come yet
-├── MomentTooEarly      refused: there was no log yet
+├── PointInTimeInvalid       refused: it is not written as a moment
+├── PointInTimeAhead         refused: it has not come yet
+├── PointInTimeTooEarly      refused: there was no log yet
 ├── PastIsFixed         refused: nothing is written in the past
 ├── SnapshotDamaged     noticed: a snapshot is left out, an older one takes its place
 │   └── SnapshotGone    the same, of one that was not needed any more, or was deleted
-└── HistoryDiffers      stop: the facts do not give the outcomes that are recorded
+└── HistoryDiffers      stop: the events do not give the assignment changes that are recorded
 """
 
 from events.device.times import time_text
@@ -17,7 +17,7 @@ class HistoryError(Exception):
     """Any trouble with the past."""
 
 
-class MomentInvalid(HistoryError):
+class PointInTimeInvalid(HistoryError):
     """A moment is a time, positions of streams, or both."""
 
     def __init__(self, text: str, why: str) -> None:
@@ -28,7 +28,7 @@ class MomentInvalid(HistoryError):
         self.text = text
 
 
-class MomentAhead(HistoryError):
+class PointInTimeAhead(HistoryError):
     """What has not happened cannot be looked at."""
 
     def __init__(self, text: str, newest: str) -> None:
@@ -36,8 +36,8 @@ class MomentAhead(HistoryError):
         self.text = text
 
 
-class MomentTooEarly(HistoryError):
-    """The log begins with its first fact."""
+class PointInTimeTooEarly(HistoryError):
+    """The log begins with its first event."""
 
     def __init__(self, text: str, first: int) -> None:
         super().__init__(
@@ -54,7 +54,7 @@ class PastIsFixed(HistoryError):
 
 
 class SnapshotDamaged(HistoryError):
-    """A snapshot's file is not what was written, or is of facts that the log lost since."""
+    """A snapshot's file is not what was written, or is of events that the log lost since."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"snapshot {name} is damaged and is not used: {why}; an older one takes its place")
@@ -69,8 +69,8 @@ class SnapshotGone(SnapshotDamaged):
 
 
 class HistoryDiffers(HistoryError):
-    """Folding does not come to the outcomes that are recorded; `twinfold replay` names the first fact that is at fault."""
+    """Replaying does not come to the assignment changes that are recorded; `twinfold replay` names the first event that is at fault."""
 
     def __init__(self, partition: str, position: int) -> None:
-        super().__init__(f"{partition}: the facts do not give outcome {position} as it is recorded")
+        super().__init__(f"{partition}: the events do not give assignment change {position} as it is recorded")
         self.partition, self.position = partition, position

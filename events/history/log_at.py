@@ -6,23 +6,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from events.envelope import Envelope, Principal
 from events.history.documents import PastDocuments
 from events.history.errors import PastIsFixed
-from events.history.moment import Moment
+from events.history.point_in_time import PointInTime
 from events.log.documents import Documents, FleetDocuments
-from events.log.fleet_facts import FleetFacts
+from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, device_of, partition_of
-from events.log.over import OverLog
-from events.log.port import Chunk, Fact, Log, Proposed, Stored
+from events.log.log_overlay import LogOverlay
+from events.log.port import Chunk, Event, Log, Proposed, Stored
 
 _SUBJECTS_MAX = 200
-"""More subjects of one partition at once are a reason to fold its other documents with them."""
+"""More subjects of one partition at once are a reason to replay its other documents with them."""
 
 
-class LogAt(OverLog):
-    """One for each request: it remembers what it folded."""
+class LogAt(LogOverlay):
+    """One for each request: it remembers what it replayed."""
 
-    def __init__(self, log: Log, moment: Moment, documents: PastDocuments, fleet: FleetFacts) -> None:
+    def __init__(self, log: Log, point_in_time: PointInTime, documents: PastDocuments, fleet: FleetEventReader) -> None:
         super().__init__(log)
-        self._moment, self._documents, self._fleet = moment, documents, fleet
+        self._point_in_time, self._documents, self._fleet = point_in_time, documents, fleet
         self._all: dict[int, Documents] = {}
         self._some: dict[str, Stored] = {}
         self._lock = threading.RLock()
@@ -81,14 +81,14 @@ class LogAt(OverLog):
 
     def head(self, stream: int) -> int:
         """How far a stream had come."""
-        return self._moment.positions[stream]
+        return self._point_in_time.positions[stream]
 
     def heads(self) -> Mapping[int, int]:
         """`head` of every stream."""
-        return self._moment.positions
+        return self._point_in_time.positions
 
-    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Fact]]:
-        """Facts at positions after + 1 and on, as far as the stream had come."""
+    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
+        """Events at positions after + 1 and on, as far as the stream had come."""
         left = min(limit, self.head(stream) - after)
         return self._log.read(stream, after=after, limit=left) if left > 0 else []
 
@@ -96,7 +96,7 @@ class LogAt(OverLog):
         """The last position whose time is <= `at` (milliseconds), as far as the stream had come."""
         return min(self._log.position_at(stream, at), self.head(stream))
 
-    # -- what was folded
+    # -- what was replayed
 
     def _known(self, subject: str) -> Stored:
         number = partition_of(device_of(subject), self.partitions)
@@ -119,7 +119,7 @@ class LogAt(OverLog):
             if found is None:
                 if stream == FLEET:
                     found = FleetDocuments()
-                    found.fold_all(self._fleet.upto(self.head(FLEET)))
+                    found.apply_all(self._fleet.upto(self.head(FLEET)))
                 else:
                     found = self._documents.at(stream, self.head(stream), fleet=self._fleet)
                 self._all[stream] = found

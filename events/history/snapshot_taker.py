@@ -4,59 +4,65 @@ from collections.abc import Iterator
 
 from events.history.documents import PastDocuments
 from events.history.snapshots import Snapshots
-from events.log.depot import Depot
 from events.log.documents import encoded
 from events.log.errors import LogLostItsTail
+from events.log.object_store import ObjectStore
 from events.log.port import Log
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
+from events.projection_store.port import ProjectionStore
+from events.projection_store.redis import RedisProjectionStore
 from events.settings import Settings
-from events.view_store.port import ViewStore
-from events.view_store.redis import RedisViewStore
 
-_ORDINALS_PER_FACT = 2
+_ORDINALS_PER_EVENT = 2
 
 
 class SnapshotTaker:
-    """Takes snapshots of a log's views, every so many facts of a partition, and of one with many devices more seldom."""
+    """Takes snapshots of a log's projections, every so many events of a partition, and of one with many devices more seldom."""
 
     def __init__(
-        self, log: Log, views: ViewStore, snapshots: Snapshots, documents: PastDocuments, *, every_facts: int
+        self,
+        log: Log,
+        projections: ProjectionStore,
+        snapshots: Snapshots,
+        documents: PastDocuments,
+        *,
+        every_events: int,
     ) -> None:
-        self._log, self._views, self._snapshots, self._every_facts = log, views, snapshots, every_facts
+        self._log, self._projections, self._snapshots, self._every_events = log, projections, snapshots, every_events
         self._documents = documents
         self._last: dict[int, int] = {}
 
     def due(self) -> Iterator[int]:
-        """The partitions of which it is time to take one; none where `every_facts` is 0.
+        """The partitions of which it is time to take one; none where `every_events` is 0.
 
         Raises:
-            LogUnavailable, DepotUnavailable: it cannot be told now.
+            LogUnavailable, ObjectStoreUnavailable: it cannot be told now.
         """
-        for number in range(self._log.partitions if self._every_facts else 0):
-            checkpoint = self._views.checkpoint(number)
+        for number in range(self._log.partitions if self._every_events else 0):
+            checkpoint = self._projections.checkpoint(number)
             position = checkpoint.vector.partition
-            # A snapshot has the documents of all devices: of many it is worth its size only after more facts.
-            enough = max(self._every_facts, checkpoint.ordinals // _ORDINALS_PER_FACT)
+            # A snapshot has the documents of all devices: of many it is worth its size only after more events.
+            enough = max(self._every_events, checkpoint.ordinals // _ORDINALS_PER_EVENT)
             if position - self._last.get(number, 0) < enough:
                 continue
-            # One that lies ahead is of facts that were lost.
+            # One that lies ahead is of events that were lost.
             known = (one.partition for one in self._snapshots.vectors(number) if one.partition <= position)
             self._last[number] = max(known, default=0)
             if position - self._last[number] >= enough:
                 yield number
 
     def take(self, number: int) -> str | None:
-        """Take a snapshot of a partition as its views stand; answers the file's name.
+        """Take a snapshot of a partition as its projections stand; answers the file's name.
 
         `None` where there is a good one of that vector (a damaged one is replaced), or where the entry that it would stand
         on was left out and is gone. Older ones that are not needed any more go, once it is there.
 
         Raises:
-            LogUnavailable, DepotUnavailable, SegmentMissing, SegmentDamaged: not now; nothing of it is to be seen.
-            LogLostItsTail, UnreadableFact: the log is not what it was.
+            LogUnavailable, ObjectStoreUnavailable, SegmentMissing, SegmentDamaged: not now; nothing of it is to be seen.
+            LogLostItsTail, UnreadableEvent: the log is not what it was.
         """
-        kept = self._views.load(number)
+        kept = self._projections.load(number)
         vector = kept.checkpoint.vector
         if self._snapshots.has(number, vector):
             return None
@@ -70,13 +76,13 @@ class SnapshotTaker:
 
 
 def open_snapshot_taker(log: RedisLog, settings: Settings) -> SnapshotTaker:
-    """Takes snapshots of a log's views into the place of its archive.
+    """Takes snapshots of a log's projections into the place of its archive.
 
     Raises:
-        DepotUnavailable: there is no such place.
+        ObjectStoreUnavailable: there is no such place.
     """
     streams = RawStreams(log.client)
-    snapshots = Snapshots(Depot(settings.effective_archive_url), streams, epoch=log.epoch)
+    snapshots = Snapshots(ObjectStore(settings.effective_archive_url), streams, epoch=log.epoch)
     documents = PastDocuments(log, streams, snapshots)
-    views = RedisViewStore(log.client)
-    return SnapshotTaker(log, views, snapshots, documents, every_facts=settings.history_snapshot_facts)
+    projections = RedisProjectionStore(log.client)
+    return SnapshotTaker(log, projections, snapshots, documents, every_events=settings.history_snapshot_events)

@@ -1,4 +1,4 @@
-"""Partitions as they stood at some vectors, in files outside Redis: a cache, from which folding goes on."""
+"""Partitions as they stood at some vectors, in files outside Redis: a cache, from which replaying goes on."""
 
 import hashlib
 import re
@@ -12,18 +12,18 @@ import structlog
 
 from events.envelope import Vector
 from events.history.errors import SnapshotDamaged, SnapshotGone
-from events.log.depot import Depot
 from events.log.entries import RawEntry, digest
-from events.log.errors import DepotUnavailable, LogLostItsTail, SegmentDamaged, SegmentMissing
+from events.log.errors import LogLostItsTail, ObjectStoreUnavailable, SegmentDamaged, SegmentMissing
 from events.log.keys import FLEET, name
-from events.views.kept import Checkpoint, Kept
+from events.log.object_store import ObjectStore
+from events.stored_projection.stored_partition import Checkpoint, StoredPartition
 
 _MAGIC = b"twinfold snapshot 3\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"([0-9]{15})-([0-9]{15})\.zst", re.ASCII)
 
 DENSITY = 32
-"""What is folded to a moment is at most this part of the facts since then, or what lay between two snapshots when they were taken."""
+"""What is replayed to a moment is at most this part of the events since then, or what lay between two snapshots when they were taken."""
 
 logger = structlog.get_logger()
 
@@ -34,9 +34,9 @@ class _Packed(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _File(msgspec.Struct, frozen=True, array_like=True):
-    """What a file has beside its digest: whose it is, the kept form, and the documents of devices and modules by subject.
+    """What a file has beside its digest: whose it is, the stored form, and the documents of devices and modules by subject.
 
-    `stands_on` are the digests of the last entries that it has in it: of its partition, of the fleet, and of its outcomes.
+    `stands_on` are the digests of the last entries that it has in it: of its partition, of the fleet, and of its assignment changes.
     """
 
     epoch: str
@@ -57,7 +57,7 @@ class Entries(Protocol):
 class Snapshot:
     """One partition as it stood at a vector; its documents are unpacked when somebody asks."""
 
-    def __init__(self, kept: Kept, documents: _Packed) -> None:
+    def __init__(self, kept: StoredPartition, documents: _Packed) -> None:
         self.kept, self._documents = kept, documents
 
     @property
@@ -75,20 +75,20 @@ class Snapshot:
 
 
 class Snapshots:
-    """The snapshots of one log in a depot, `snapshots/<epoch>/p03/<position>-<fleet>.zst`.
+    """The snapshots of one log in an object store, `snapshots/<epoch>/p03/<position>-<fleet>.zst`.
 
-    A Redis that lost its newest facts (a failover, an older file) goes on from where it stands: one that was taken
-    before has facts in it that the log does not have. So each is held against the log's entries where it stands.
+    A Redis that lost its newest events (a failover, an older file) goes on from where it stands: one that was taken
+    before has events in it that the log does not have. So each is held against the log's entries where it stands.
     """
 
-    def __init__(self, depot: Depot, entries: Entries, *, epoch: str) -> None:
-        self._depot, self._entries, self._epoch = depot, entries, epoch
+    def __init__(self, object_store: ObjectStore, entries: Entries, *, epoch: str) -> None:
+        self._object_store, self._entries, self._epoch = object_store, entries, epoch
 
-    def put(self, number: int, kept: Kept, documents: dict[str, bytes]) -> str:
+    def put(self, number: int, kept: StoredPartition, documents: dict[str, bytes]) -> str:
         """Keep a partition's state at its checkpoint; the documents are those at the same position. Answers the file's name.
 
         Raises:
-            DepotUnavailable: it cannot be written; nothing of it is to be seen.
+            ObjectStoreUnavailable: it cannot be written; nothing of it is to be seen.
             LogLostItsTail: an entry that it would stand on is not there: lost, or left out and gone.
             SegmentMissing, SegmentDamaged, LogUnavailable: nobody can tell what it would stand on.
         """
@@ -101,14 +101,14 @@ class Snapshots:
         )
         body = msgspec.msgpack.encode(file)
         where = self._where(number, kept.checkpoint.vector)
-        self._depot.put(where, _MAGIC + hashlib.sha256(body).digest() + body)
+        self._object_store.put(where, _MAGIC + hashlib.sha256(body).digest() + body)
         return where
 
     def vectors(self, number: int) -> list[Vector]:
         """Where there are snapshots of a partition, in order.
 
         Raises:
-            DepotUnavailable: nobody answers.
+            ObjectStoreUnavailable: nobody answers.
         """
         return [vector for vector, _ in self._listed(number)]
 
@@ -117,7 +117,7 @@ class Snapshots:
 
         With `before`, one that does not have all up to that vector: what was decided there is not in it.
 
-        One that is damaged is told of by its name, and the one before it is taken. Where the depot does not answer it is as
+        One that is damaged is told of by its name, and the one before it is taken. Where the object store does not answer it is as
         if there were none: without snapshots it takes longer, and comes to the same.
 
         Raises:
@@ -130,7 +130,7 @@ class Snapshots:
                     found = self._good(number, where)
                     if found is not None:
                         return found
-        except DepotUnavailable as error:
+        except ObjectStoreUnavailable as error:
             logger.warning("snapshots cannot be read", why=str(error))
         return None
 
@@ -148,11 +148,11 @@ class Snapshots:
 
         Raises:
             SnapshotGone: it was removed.
-            SnapshotDamaged: it is not as it was written, or is another log's or partition's, or has facts in it that the
+            SnapshotDamaged: it is not as it was written, or is another log's or partition's, or has events in it that the
                 log does not have.
-            DepotUnavailable, LogUnavailable: nobody answers.
+            ObjectStoreUnavailable, LogUnavailable: nobody answers.
         """
-        data = self._depot.get(where)
+        data = self._object_store.get(where)
         if data is None:
             raise SnapshotGone(where)
         if not data.startswith(_MAGIC):
@@ -164,7 +164,7 @@ class Snapshots:
             file = msgspec.msgpack.decode(body, type=_File)
             if (file.epoch, file.partition) != (self._epoch, number):
                 raise SnapshotDamaged(where, f"it is of {name(file.partition)} of the log {file.epoch}")
-            kept = msgspec.msgpack.decode(_unpacked(file.kept), type=Kept)
+            kept = msgspec.msgpack.decode(_unpacked(file.kept), type=StoredPartition)
         except (msgspec.DecodeError, ValueError, OSError) as error:
             raise SnapshotDamaged(where, str(error)) from error
         if where != self._where(number, kept.checkpoint.vector):
@@ -174,14 +174,14 @@ class Snapshots:
         except (LogLostItsTail, SegmentMissing, SegmentDamaged) as error:
             raise SnapshotDamaged(where, f"it cannot be held against the log: {error}") from error
         if stands_on != file.stands_on:
-            raise SnapshotDamaged(where, "it has facts or outcomes in it that the log does not have")
+            raise SnapshotDamaged(where, "it has events or assignment changes in it that the log does not have")
         return Snapshot(kept, file.documents)
 
     def has(self, number: int, vector: Vector) -> bool:
         """Whether there is a good snapshot of a partition at a vector.
 
         Raises:
-            DepotUnavailable, LogUnavailable: nobody answers.
+            ObjectStoreUnavailable, LogUnavailable: nobody answers.
         """
         return self._good(number, self._where(number, vector)) is not None
 
@@ -189,12 +189,12 @@ class Snapshots:
         """Remove those that are not needed, as there are others near enough; answers their files' names.
 
         Raises:
-            DepotUnavailable: nobody answers; some may be gone already, and the next call goes on.
+            ObjectStoreUnavailable: nobody answers; some may be gone already, and the next call goes on.
         """
         listed = self._listed(number)
         names = [listed[index][1] for index in dispensable([vector.partition for vector, _ in listed])]
         for where in names:
-            self._depot.delete(where)
+            self._object_store.delete(where)
         return names
 
     def names(self, number: int) -> Iterator[str]:
@@ -206,7 +206,7 @@ class Snapshots:
         return (
             self._digest(own, vector.partition),
             self._digest(name(FLEET), vector.fleet),
-            self._digest(f"{own}:outcomes", checkpoint.outcomes),
+            self._digest(f"{own}:assignments", checkpoint.assignment_changes),
         )
 
     def _digest(self, stream: str, position: int) -> bytes:
@@ -226,7 +226,7 @@ class Snapshots:
 
     def _listed(self, number: int) -> list[tuple[Vector, str]]:
         found = []
-        for where in self._depot.names(self._folder(number)):
+        for where in self._object_store.names(self._folder(number)):
             fitting = _NAME.fullmatch(where.rpartition("/")[2])
             if fitting is not None:
                 found.append((Vector(int(fitting[1]), int(fitting[2])), where))
@@ -236,7 +236,7 @@ class Snapshots:
 def dispensable(positions: Sequence[int]) -> list[int]:
     """Of the rising positions of some snapshots, the indices of those that are not needed; the newest always is.
 
-    One may go if the two beside it are no further apart than a `DENSITY`-th of the facts since the later of them. Before the
+    One may go if the two beside it are no further apart than a `DENSITY`-th of the events since the later of them. Before the
     first one there is the beginning of the log. Whatever goes, that stays true of those that are left, as they only get older:
     at most some 2 * DENSITY of them for every time that the log becomes e times as long.
     """

@@ -1,7 +1,7 @@
--- Append one chunk of facts to one stream: all of it or nothing, once per chunk id.
+-- Append one chunk of events to one stream: all of it or nothing, once per chunk id.
 -- KEYS: 1 log, 2 heads, 3 snapshots, 4 meta, 5 wake, 6 commands, 7 command times.
 -- ARGV: 1 chunk id, 2 at (ms), 3 by, 4 cause, 5 fence ('' for none), 6 wakes (1: a flag is set, 0: the caller wakes all),
---       7 remember chunk ids since (ms), 8 remember at most, 9 number of facts; then per fact:
+--       7 remember chunk ids since (ms), 8 remember at most, 9 number of events; then per event:
 --       type, subject, expected version, generation ('' to keep), guarded subject ('' for none), guarded generation,
 --       data, id of its command ('' for none), number of snapshots, then per snapshot: subject, document ('' deletes).
 -- Answers {'repeated', first position, woke, versions...}, {'written', ...} alike,

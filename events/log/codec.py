@@ -7,43 +7,43 @@ import msgspec
 from events import canonical
 from events.canonical import JsonObject
 from events.envelope import Envelope, Principal
-from events.log.errors import UnreadableFact
-from events.log.port import Fact
+from events.log.errors import UnreadableEvent
+from events.log.port import Event
 
 FIELDS = ("type", "subject", "version", "at", "by", "cause", "data")
 """Always all of them and in this order: Redis keeps entries of one shape compactly (contract/redis-rq.md)."""
 
 RECORDED = b"recorded"
-"""What an outcome's entry has behind them: when it was written down, in milliseconds. Entries of older versions do not have it."""
+"""What an change's entry has behind them: when it was written down, in milliseconds. Entries of older versions do not have it."""
 
 Upcaster = Callable[[JsonObject], JsonObject]
-"""Brings the data of a fact from the shape that an older version wrote to the shape of today."""
+"""Brings the data of an event from the shape that an older version wrote to the shape of today."""
 
 UPCASTERS: Mapping[bytes, Upcaster] = {}
-"""By the type as it was written. Facts are never edited: a shape that changes gets a new tag, and the old one a line here."""
+"""By the type as it was written. Events are never edited: a shape that changes gets a new tag, and the old one a line here."""
 
-_decoder = msgspec.json.Decoder(Fact)
+_decoder = msgspec.json.Decoder(Event)
 _principals: dict[bytes, Principal] = {}
 _PRINCIPALS_MAX = 10_000
 
 
-def encode_fact(fact: Fact) -> bytes:
-    """Canonical bytes of a fact; its type is the tag `type` in it."""
-    return canonical.encode(fact)
+def encode_event(event: Event) -> bytes:
+    """Canonical bytes of an event; its type is the tag `type` in it."""
+    return canonical.encode(event)
 
 
-def type_of(fact: Fact) -> str:
-    """The name of a fact's type, as in `TwinPatched`."""
-    return type(fact).__name__
+def type_of(event: Event) -> str:
+    """The name of an event's type, as in `TwinPatched`."""
+    return type(event).__name__
 
 
 def decode_entry(
     stream: str, position: int, fields: Mapping[bytes, bytes], *, upcasters: Mapping[bytes, Upcaster] = UPCASTERS
-) -> Envelope[Fact]:
+) -> Envelope[Event]:
     """Read an entry, whichever version wrote it.
 
     Raises:
-        UnreadableFact: a field is missing or does not decode.
+        UnreadableEvent: a field is missing or does not decode.
     """
     try:
         by = fields[b"by"]
@@ -63,9 +63,9 @@ def decode_entry(
             _decoder.decode(data),
         )
     except KeyError as error:
-        raise UnreadableFact(stream, position, f"field {error} is missing") from error
+        raise UnreadableEvent(stream, position, f"field {error} is missing") from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise UnreadableFact(stream, position, str(error)) from error
+        raise UnreadableEvent(stream, position, str(error)) from error
 
 
 def _remember(by: bytes) -> Principal:

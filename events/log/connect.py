@@ -1,4 +1,4 @@
-"""From a URL to an open log, with the checks that keep facts from being lost."""
+"""From a URL to an open log, with the checks that keep events from being lost."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,12 +55,12 @@ def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Client:
     )
 
 
-def _cluster(places: str, *, ssl: bool, timeout_seconds: float) -> RedisCluster:
-    person, _, nodes = places.rpartition("@")
+def _cluster(locations: str, *, ssl: bool, timeout_seconds: float) -> RedisCluster:
+    person, _, nodes = locations.rpartition("@")
     username, _, password = person.partition(":")
     try:
         return RedisCluster(
-            startup_nodes=[ClusterNode(*_host_and_port(place)) for place in nodes.split(",")],  # type: ignore[no-untyped-call]
+            startup_nodes=[ClusterNode(*_host_and_port(location)) for location in nodes.split(",")],  # type: ignore[no-untyped-call]
             socket_timeout=timeout_seconds,
             username=unquote(username) or None,
             password=unquote(password) or None,
@@ -70,8 +70,8 @@ def _cluster(places: str, *, ssl: bool, timeout_seconds: float) -> RedisCluster:
         raise LogUnavailable(str(error)) from error
 
 
-def _host_and_port(place: str) -> tuple[str, int]:
-    host, _, port = place.rpartition(":")
+def _host_and_port(location: str) -> tuple[str, int]:
+    host, _, port = location.rpartition(":")
     return host, int(port)
 
 

@@ -1,4 +1,4 @@
-"""The documents that stand as snapshots, folded from the facts of a stream: for replay, restore, reads of the past, snapshots."""
+"""The documents that stand as snapshots, applied from the events of a stream: for replay, restore, reads of the past, snapshots."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast, get_args
@@ -7,24 +7,24 @@ import msgspec
 
 from events import canonical
 from events.device import state as device_state
-from events.device.facts import DeviceFact, ModuleDeleted
+from events.device.events import DeviceEvent, ModuleDeleted
 from events.device.identifiers import module_subject
-from events.device.open_twin import OpenTwin, TwinFact
+from events.device.open_twin import OpenTwin, TwinEvent
 from events.device.state import DeviceDocument, ModuleDocument, current_module
 from events.envelope import Envelope
-from events.fleet.errors import CannotFold
+from events.fleet.errors import CannotApply
 from events.log.concepts import BY_EVENT
-from events.log.facts import LogFact
+from events.log.events import LogEvent
 from events.log.keys import FLEET, device_of
-from events.log.port import Fact, Head, Stored
+from events.log.port import Event, Head, Stored
 
 _OPEN_BYTES_MAX = 16 << 20
 """How much JSON of open twins is held as objects, which take some five times as much."""
 _OPEN_BYTES = 100
-_OF_TWINS = frozenset(get_args(TwinFact))
+_OF_TWINS = frozenset(get_args(TwinEvent))
 
 
-class _Standing(msgspec.Struct, frozen=True):
+class _HeadStatus(msgspec.Struct, frozen=True):
     """What a kept document says of its subject's head."""
 
     version: int
@@ -33,36 +33,36 @@ class _Standing(msgspec.Struct, frozen=True):
 
 
 class FleetDocuments:
-    """The documents of the fleet's stream from its first fact on, and how many facts each subject has."""
+    """The documents of the fleet's stream from its first event on, and how many events each subject has."""
 
     def __init__(self) -> None:
         self._versions: dict[str, int] = {}
         self._documents: dict[str, Any] = {}
 
-    def fold(self, envelope: Envelope[Fact]) -> None:
-        """Fold the next fact of the stream.
+    def apply(self, envelope: Envelope[Event]) -> None:
+        """Apply the next event of the stream.
 
         Raises:
             AssertionError, KeyError: it does not follow from the ones before it; nothing is changed.
         """
-        if not isinstance(envelope.fact, LogFact):
-            decider = BY_EVENT[type(envelope.fact)]
+        if not isinstance(envelope.event, LogEvent):
+            decider = BY_EVENT[type(envelope.event)]
             assert decider.is_of_fleet, "the fleet's stream has no other events"
             before = self._documents.get(envelope.subject)
-            after = decider.evolve(before, envelope.fact, envelope.version, envelope.at, str(envelope.by))
+            after = decider.evolve(before, envelope.event, envelope.version, envelope.at, str(envelope.by))
             self._documents[envelope.subject] = after
         self._versions[envelope.subject] = envelope.version
 
-    def fold_all(self, facts: Iterable[Envelope[Fact]]) -> None:
-        """Fold the next facts of the stream, in their order.
+    def apply_all(self, events: Iterable[Envelope[Event]]) -> None:
+        """Apply the next events of the stream, in their order.
 
         Raises:
-            CannotFold: one does not follow from those before it.
+            CannotApply: one does not follow from those before it.
         """
-        _fold_each(self.fold, facts, fleet=True)
+        _apply_each(self.apply, events, fleet=True)
 
     def subjects(self) -> Iterable[str]:
-        """Everybody who has a fact."""
+        """Everybody who has an event."""
         return self._versions.keys()
 
     def documented(self) -> list[str]:
@@ -79,7 +79,7 @@ class FleetDocuments:
         return None if document is None else canonical.encode(document)
 
     def stored(self, subject: str) -> Stored:
-        """As `Log.load` answers; of a subject that has no document, its head counts no facts."""
+        """As `Log.load` answers; of a subject that has no document, its head counts no events."""
         return _stored(self, subject)
 
 
@@ -87,60 +87,60 @@ class DeviceDocuments:
     """The documents of a partition's devices and their modules, and where each subject stands."""
 
     def __init__(self, kept: Mapping[str, bytes] | None = None) -> None:
-        """`kept` are documents by subject at some position, to go on from; without them it begins with the first fact.
+        """`kept` are documents by subject at some position, to go on from; without them it begins with the first event.
 
-        Of a module whose document is gone there, nobody knows how many facts it had.
+        Of a module whose document is gone there, nobody knows how many events it had.
         """
         self._kept = dict(kept or {})
-        """Those that no fact has come to yet."""
+        """Those that no event has come to yet."""
         self._devices: dict[str, DeviceDocument] = {}
         self._modules: dict[str, ModuleDocument] = {}
         self._module_versions: dict[str, int] = {}
-        """How many facts each module has; its document can be gone."""
+        """How many events each module has; its document can be gone."""
         self._open_devices: dict[str, OpenTwin[DeviceDocument]] = {}
         self._open_modules: dict[str, OpenTwin[ModuleDocument]] = {}
         self._weight = 0
 
-    def fold(self, envelope: Envelope[Fact]) -> None:
-        """Fold the next fact of the partition; those of devices that nobody asks for may be left out.
+    def apply(self, envelope: Envelope[Event]) -> None:
+        """Apply the next event of the partition; those of devices that nobody asks for may be left out.
 
         Raises:
             AssertionError, KeyError: it does not follow from the ones before it; nothing is changed.
         """
-        subject, fact = envelope.subject, envelope.fact
+        subject, event = envelope.subject, envelope.event
         twin: OpenTwin[DeviceDocument] | OpenTwin[ModuleDocument]
         if "/" in subject:
-            if type(fact) not in _OF_TWINS:
+            if type(event) not in _OF_TWINS:
                 raise AssertionError(subject)
             twin = self._open_module(subject)
             self._module_versions[subject] = envelope.version
-        elif type(fact) in _OF_TWINS:
+        elif type(event) in _OF_TWINS:
             twin = self._open_devices.get(subject) or self._open_device(subject)
         else:
-            self._fold_identity(envelope)
+            self._apply_identity(envelope)
             return
         weight = twin.weight
-        twin.fold(cast("TwinFact", fact), version=envelope.version, at=envelope.at)
+        twin.apply(cast("TwinEvent", event), version=envelope.version, at=envelope.at)
         self._weight += twin.weight - weight
         if self._weight > _OPEN_BYTES_MAX:
             self._close_all()
 
-    def fold_all(self, facts: Iterable[Envelope[Fact]]) -> None:
-        """Fold the next facts of the partition, in their order; several threads may read afterwards.
+    def apply_all(self, events: Iterable[Envelope[Event]]) -> None:
+        """Apply the next events of the partition, in their order; several threads may read afterwards.
 
         Raises:
-            CannotFold: one does not follow from those before it.
+            CannotApply: one does not follow from those before it.
         """
-        _fold_each(self.fold, facts, fleet=False)
+        _apply_each(self.apply, events, fleet=False)
         self._close_all()
 
-    def _fold_identity(self, envelope: Envelope[Fact]) -> None:
-        subject, fact = envelope.subject, envelope.fact
-        assert isinstance(fact, DeviceFact), "a partition's stream has no other facts"
+    def _apply_identity(self, envelope: Envelope[Event]) -> None:
+        subject, event = envelope.subject, envelope.event
+        assert isinstance(event, DeviceEvent), "a partition's stream has no other events"
         former = self._device(subject)
-        self._devices[subject] = device_state.evolve_device(former, fact, version=envelope.version, at=envelope.at)
-        if isinstance(fact, ModuleDeleted):
-            gone = module_subject(subject, fact.module_id)
+        self._devices[subject] = device_state.evolve_device(former, event, version=envelope.version, at=envelope.at)
+        if isinstance(event, ModuleDeleted):
+            gone = module_subject(subject, event.module_id)
             for some in (self._open_modules, self._modules, self._kept):
                 some.pop(gone, None)
 
@@ -187,7 +187,7 @@ class DeviceDocuments:
         self._open_devices, self._open_modules, self._weight = {}, {}, 0
 
     def subjects(self) -> Iterable[str]:
-        """Everybody who has a fact."""
+        """Everybody who has an event."""
         return dict.fromkeys((*self._kept, *self._devices, *self._module_versions))
 
     def documented(self) -> list[str]:
@@ -198,8 +198,8 @@ class DeviceDocuments:
         """Where a subject stands."""
         kept = self._kept.get(subject)
         if kept is not None:
-            standing = msgspec.json.decode(kept, type=_Standing)
-            return Head(standing.version, 0 if "/" in subject or standing.retired else standing.generation)
+            status = msgspec.json.decode(kept, type=_HeadStatus)
+            return Head(status.version, 0 if "/" in subject or status.retired else status.generation)
         if "/" in subject:
             return Head(self._module_versions.get(subject, 0))
         document = self._device(subject)
@@ -214,7 +214,7 @@ class DeviceDocuments:
         return None if found is None else device_state.encode(found)
 
     def stored(self, subject: str) -> Stored:
-        """As `Log.load` answers; of a subject that has no document, its head counts no facts."""
+        """As `Log.load` answers; of a subject that has no document, its head counts no events."""
         return _stored(self, subject)
 
 
@@ -222,7 +222,7 @@ Documents = FleetDocuments | DeviceDocuments
 
 
 def documents_of(stream: int) -> Documents:
-    """What folds the facts of a stream, from its first on."""
+    """What applies the events of a stream, from its first on."""
     return FleetDocuments() if stream == FLEET else DeviceDocuments()
 
 
@@ -232,13 +232,13 @@ def encoded(documents: Documents) -> dict[str, bytes]:
     return {subject: document for subject, document in found.items() if document is not None}
 
 
-def _fold_each(fold: Callable[[Envelope[Fact]], None], facts: Iterable[Envelope[Fact]], *, fleet: bool) -> None:
-    for envelope in facts:
+def _apply_each(apply: Callable[[Envelope[Event]], None], events: Iterable[Envelope[Event]], *, fleet: bool) -> None:
+    for envelope in events:
         try:
-            fold(envelope)
+            apply(envelope)
         except (AssertionError, KeyError) as error:
             why = f"{type(error).__name__}: {error}"
-            raise CannotFold(envelope.position, envelope.subject, why, fleet=fleet) from error
+            raise CannotApply(envelope.position, envelope.subject, why, fleet=fleet) from error
 
 
 def _stored(documents: Documents, subject: str) -> Stored:

@@ -10,7 +10,7 @@ from events.log.connect import Client, answering, entries_of
 from events.log.errors import LogLostItsTail
 from events.log.keys import FLEET, key, name
 
-_OUTCOMES = "outcomes"
+_ASSIGNMENT_CHANGES = "assignments"
 
 
 class RawEntry(msgspec.Struct, frozen=True):
@@ -30,19 +30,23 @@ _SIZES = tuple(size.to_bytes(4, "big") for size in range(1024))
 
 
 def stream_names(partitions: int) -> tuple[str, ...]:
-    """Every stream of a log of so many partitions: `fleet`, `p00` and on, `p00:outcomes` and on."""
+    """Every stream of a log of so many partitions: `fleet`, `p00` and on, `p00:assignments` and on."""
     numbers = range(partitions)
-    return (name(FLEET), *(name(number) for number in numbers), *(f"{name(number)}:{_OUTCOMES}" for number in numbers))
+    return (
+        name(FLEET),
+        *(name(number) for number in numbers),
+        *(f"{name(number)}:{_ASSIGNMENT_CHANGES}" for number in numbers),
+    )
 
 
 def key_of(stream: str) -> str:
-    """`p03` -> `{p03}:log`, `p03:outcomes` -> `{p03}:outcomes`."""
+    """`p03` -> `{p03}:log`, `p03:assignments` -> `{p03}:assignments`."""
     slot, colon, what = stream.partition(":")
     return key(number_of(slot), what if colon else "log")
 
 
 def number_of(stream: str) -> int:
-    """`p03` and `p03:outcomes` -> 3, `fleet` -> -1.
+    """`p03` and `p03:assignments` -> 3, `fleet` -> -1.
 
     Raises:
         ValueError: no stream is called so.
@@ -50,9 +54,9 @@ def number_of(stream: str) -> int:
     slot, colon, what = stream.partition(":")
     if slot == name(FLEET) and not colon:
         return FLEET
-    if slot[:1] == "p" and slot.isascii() and slot[1:].isdecimal() and (not colon or what == _OUTCOMES):
+    if slot[:1] == "p" and slot.isascii() and slot[1:].isdecimal() and (not colon or what == _ASSIGNMENT_CHANGES):
         return int(slot[1:])
-    raise ValueError(f"a stream is called fleet, p03 or p03:outcomes, not {stream!r}")
+    raise ValueError(f"a stream is called fleet, p03 or p03:assignments, not {stream!r}")
 
 
 def genesis(epoch: str, stream: str) -> bytes:

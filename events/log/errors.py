@@ -4,17 +4,17 @@ LogError
 ├── LogUnavailable        not now: Redis does not answer; send again
 ├── LogNotInitialised     nothing here yet, or another program's database
 ├── LogRestoring          not now: a restore is under way, or broke off
-├── UnsafeRedis           the server's settings would lose facts
+├── UnsafeRedis           the server's settings would lose events
 ├── LogMismatch           refused: another number of partitions
-├── FactTooLarge          refused
+├── EventTooLarge          refused
 ├── Fenced                refused: another process took over
-├── DepotUnavailable      not now: the place of archived facts, or no such place
+├── ObjectStoreUnavailable      not now: the place of archived events, or no such place
 ├── ArchiveElsewhere      refused: the archive is at another place
 ├── SegmentMissing        stop: a file of the archive is gone
 ├── SegmentDamaged        stop: a file of the archive is not what was written
 ├── ManifestDamaged       stop: a list of the archive's files is not what was written
 ├── LogLostItsTail        stop: positions are missing
-└── UnreadableFact        stop: an entry does not decode
+└── UnreadableEvent        stop: an entry does not decode
 """
 
 from events.settings import hide_password
@@ -32,7 +32,7 @@ class LogUnavailable(LogError):
         self.why = why
 
 
-class DepotUnavailable(LogError):
+class ObjectStoreUnavailable(LogError):
     """The place where history is kept outside Redis does not work."""
 
     def __init__(self, url: str, why: str) -> None:
@@ -102,21 +102,21 @@ class LogRestoring(LogError):
 
 
 class UnsafeRedis(LogError):
-    """A setting of the Redis server would lose acknowledged facts."""
+    """A setting of the Redis server would lose acknowledged events."""
 
     def __init__(self, setting: str, actual: str, wanted: str) -> None:
         super().__init__(
-            f"Redis has {setting} {actual}; twinfold needs {wanted}, or facts are lost"
+            f"Redis has {setting} {actual}; twinfold needs {wanted}, or events are lost"
             " (set it in redis.conf; --allow-volatile-redis accepts the loss)"
         )
         self.setting, self.actual, self.wanted = setting, actual, wanted
 
 
-class FactTooLarge(LogError):
-    """One fact is bigger than a whole chunk may be."""
+class EventTooLarge(LogError):
+    """One event is bigger than a whole chunk may be."""
 
     def __init__(self, subject: str, size: int, limit: int) -> None:
-        super().__init__(f"{subject}: a fact of {size} bytes is over the limit of {limit}")
+        super().__init__(f"{subject}: an event of {size} bytes is over the limit of {limit}")
         self.subject, self.size, self.limit = subject, size, limit
 
 
@@ -124,12 +124,12 @@ class LogLostItsTail(LogError):
     """Positions that were acknowledged are not there: a failover or a restore lost them."""
 
     def __init__(self, stream: str, *, expected: int, found: int) -> None:
-        super().__init__(f"{stream}: position {expected} was expected, the log has {found}; restore the missing facts")
+        super().__init__(f"{stream}: position {expected} was expected, the log has {found}; restore the missing events")
         self.stream, self.expected, self.found = stream, expected, found
 
 
-class UnreadableFact(LogError):
-    """An entry of the log does not decode as any fact this version knows."""
+class UnreadableEvent(LogError):
+    """An entry of the log does not decode as any event this version knows."""
 
     def __init__(self, stream: str, position: int, why: str) -> None:
         super().__init__(f"{stream}:{position} cannot be read: {why}")

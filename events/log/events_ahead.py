@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from events.envelope import Envelope
-from events.log.errors import LogLostItsTail, UnreadableFact
-from events.log.fleet_facts import position_of
+from events.log.errors import LogLostItsTail, UnreadableEvent
+from events.log.fleet_events import position_of
 from events.log.keys import name
-from events.log.port import Fact, Log
+from events.log.port import Event, Log
 
 BATCH_EVENTS = 8192
 
@@ -32,11 +32,11 @@ class EventsAhead:
         """`seen` is called with the events of each batch as it is read. Reading ahead ends at the next of the `stops`, which rise."""
         self._stops = deque(stops)
         self._log, self._stream, self._skips, self._seen = log, stream, skips, seen
-        self._ahead: list[Envelope[Fact]] = []
+        self._ahead: list[Envelope[Event]] = []
         self._next = 0
         self._read = after
         self.skipped: list[int] = []
-        self.stopped: UnreadableFact | LogLostItsTail | None = None
+        self.stopped: UnreadableEvent | LogLostItsTail | None = None
         """Why nothing can be read any more: an event that nobody decided to skip."""
 
     def read_on(self) -> bool:
@@ -56,12 +56,12 @@ class EventsAhead:
         self._next = 0
         return True
 
-    def _readable(self) -> list[Envelope[Fact]]:
+    def _readable(self) -> list[Envelope[Event]]:
         limit = self._limit()
         while self.stopped is None:
             try:
                 return self._log.read(self._stream, after=self._read, limit=limit)
-            except (UnreadableFact, LogLostItsTail) as error:
+            except (UnreadableEvent, LogLostItsTail) as error:
                 bad = position_of(error)
                 before = bad - 1 - self._read
                 if 0 < before < limit:
@@ -88,7 +88,7 @@ class EventsAhead:
         """The position that the next batch leads to, which is read if it is not yet; the present one at the head.
 
         Raises:
-            LogLostItsTail, UnreadableFact: the next event cannot be read.
+            LogLostItsTail, UnreadableEvent: the next event cannot be read.
         """
         if self._next == len(self._ahead):
             before = self._read
@@ -97,11 +97,11 @@ class EventsAhead:
                 raise self.stopped
         return self._read
 
-    def runs(self, upto: int) -> Iterator[list[Envelope[Fact]]]:
+    def runs(self, upto: int) -> Iterator[list[Envelope[Event]]]:
         """The next events up to a position, in runs without a gap: between two lie those that are skipped.
 
         Raises:
-            LogLostItsTail, UnreadableFact: they cannot be read so far; those before are given.
+            LogLostItsTail, UnreadableEvent: they cannot be read so far; those before are given.
         """
         yield from self._take(upto)
         while self._read < upto:
@@ -111,7 +111,7 @@ class EventsAhead:
                 raise self.stopped or LogLostItsTail(name(self._stream), expected=upto, found=self._read)
             yield from self._take(upto)
 
-    def _take(self, position: int) -> Iterator[list[Envelope[Fact]]]:
+    def _take(self, position: int) -> Iterator[list[Envelope[Event]]]:
         ahead, start = self._ahead, self._next
         end = start
         if ahead and ahead[-1].position <= position:
@@ -124,7 +124,7 @@ class EventsAhead:
             yield from _runs(ahead[start:end])
 
 
-def _runs(events: list[Envelope[Fact]]) -> Iterator[list[Envelope[Fact]]]:
+def _runs(events: list[Envelope[Event]]) -> Iterator[list[Envelope[Event]]]:
     if events[-1].position - events[0].position == len(events) - 1:
         yield events
         return

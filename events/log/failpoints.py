@@ -1,4 +1,4 @@
-"""Every step between a command and its committed view or its delivery, named, so that a test can kill the process at each."""
+"""Every step between a command and its committed projection or its delivery, named, so that a test can kill the process at each."""
 
 import enum
 import os
@@ -15,10 +15,10 @@ class FailPoint(enum.Enum):
     APPEND_AFTER_SCRIPT = "append_after_script"
     WAKE_BEFORE_ENQUEUE = "wake_before_enqueue"
     WAKE_AFTER_ENQUEUE = "wake_after_enqueue"
-    FOLD_FLAG_CLEARED = "fold_flag_cleared"
-    FOLD_READ = "fold_read"
-    FOLD_EVOLVED = "fold_evolved"
-    FOLD_RESOLVED = "fold_resolved"
+    PROJECT_FLAG_CLEARED = "apply_flag_cleared"
+    PROJECT_READ = "apply_read"
+    PROJECT_EVOLVED = "apply_evolved"
+    PROJECT_RESOLVED = "apply_resolved"
     COMMIT_BEFORE_SCRIPT = "commit_before_script"
     COMMIT_AFTER_SCRIPT = "commit_after_script"
     PROJECT_REQUEUED = "project_requeued"
@@ -38,7 +38,7 @@ class FailPoint(enum.Enum):
     ARCHIVE_KEPT = "archive_kept"
     ARCHIVE_TRIMMED = "archive_trimmed"
     SEAL_LEASED = "seal_leased"
-    SEAL_FOLDED = "seal_folded"
+    SEAL_CHAINED = "seal_applied"
     SEAL_APPENDED = "seal_appended"
     SEAL_KEPT = "seal_kept"
     SEAL_HELD = "seal_held"

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from events.envelope import Envelope, Principal
+from events.log.chunks import Piece, split
 from events.log.codec import decode_entry, type_of
 from events.log.errors import Fenced, LogLostItsTail
-from events.log.facts import LOG_SUBJECT, LogInitialised
+from events.log.events import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, device_of, name, partition_of
-from events.log.port import AT_APPEND, Chunk, Conflicted, Fact, Head, Proposed, Stored, Written, stream_of
-from events.log.splitting import Piece, split
+from events.log.port import AT_APPEND, Chunk, Conflicted, Event, Head, Proposed, Stored, Written, stream_of
 
 _AT_APPEND = b'_at":%d' % AT_APPEND
 
@@ -33,8 +33,8 @@ class MemoryLog:
         self._partitions = partitions
         self._epoch = epoch
         self._streams = {stream: _Stream() for stream in (FLEET, *range(partitions))}
-        fact = LogInitialised(epoch, partitions)
-        self.append([Proposed(LOG_SUBJECT, 0, fact)], command_id="initialise", by=Principal.parse("system:log"), at=at)
+        event = LogInitialised(epoch, partitions)
+        self.append([Proposed(LOG_SUBJECT, 0, event)], command_id="initialise", by=Principal.parse("system:log"), at=at)
 
     @property
     def partitions(self) -> int:
@@ -46,9 +46,9 @@ class MemoryLog:
         """The id this log was given."""
         return self._epoch
 
-    def stream_of(self, subject: str, fact: Fact) -> int:
-        """The stream a fact belongs to."""
-        return stream_of(subject, fact, partitions=self._partitions)
+    def stream_of(self, subject: str, event: Event) -> int:
+        """The stream an event belongs to."""
+        return stream_of(subject, event, partitions=self._partitions)
 
     def append(
         self,
@@ -92,7 +92,7 @@ class MemoryLog:
         stream.at = max(stream.at, at)
         first = len(stream.entries) + 1
         for proposed, version, data in zip(proposals, versions, piece.data, strict=True):
-            texts = (type_of(proposed.fact), proposed.subject, str(version), str(stream.at), str(by), cause)
+            texts = (type_of(proposed.event), proposed.subject, str(version), str(stream.at), str(by), cause)
             names = (b"type", b"subject", b"version", b"at", b"by", b"cause")
             entry = dict(zip(names, (text.encode() for text in texts), strict=True))
             stream.entries.append({**entry, b"data": data})
@@ -120,7 +120,7 @@ class MemoryLog:
         return found
 
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
-        """How many facts each of some commands has in a stream."""
+        """How many events each of some commands has in a stream."""
         commands = self._streams[stream].commands
         return [len(commands[one][1]) if one in commands else 0 for one in command_ids]
 
@@ -138,15 +138,15 @@ class MemoryLog:
         return list(self._streams[stream].heads)
 
     def head(self, stream: int) -> int:
-        """Position of the newest fact of a stream."""
+        """Position of the newest event of a stream."""
         return len(self._streams[stream].entries)
 
     def heads(self) -> Mapping[int, int]:
         """`head` of every stream."""
         return {stream: self.head(stream) for stream in self._streams}
 
-    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Fact]]:
-        """Facts at positions after + 1 and on."""
+    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
+        """Events at positions after + 1 and on."""
         entries = self._streams[stream].entries
         if after > len(entries):
             raise LogLostItsTail(name(stream), expected=after, found=len(entries))
@@ -165,7 +165,7 @@ class MemoryLog:
 
 
 def _check(stream: _Stream, proposals: Sequence[Proposed]) -> tuple[dict[str, Head], tuple[int, ...], list[str]]:
-    """The heads that follow, the version of each fact, and every subject that conflicts."""
+    """The heads that follow, the version of each event, and every subject that conflicts."""
     heads: dict[str, Head] = {}
     versions, conflicts = [], []
     for proposed in proposals:

@@ -5,32 +5,40 @@ from typing import Protocol
 
 import msgspec
 
-from events.access.facts import AccessFact
-from events.deployment.facts import DeploymentFact
-from events.device.facts import DeviceFact
+from events.access.events import AccessEvent
+from events.deployment.events import DeploymentEvent
+from events.device.events import DeviceEvent
 from events.envelope import Envelope, Principal
-from events.log.facts import LogFact
+from events.log.events import LogEvent
 from events.log.keys import FLEET, device_of, partition_of
-from events.readiness.facts import WaiverFact
-from events.rollout.facts import RolloutFact
-from events.update.facts import GroupFact, UpdateFact
-from events.webhook.facts import WebhookFact
+from events.readiness.events import WaiverEvent
+from events.rollout.events import RolloutEvent
+from events.update.events import GroupEvent, UpdateEvent
+from events.webhook.events import WebhookEvent
 
-Fact = (
-    DeviceFact | DeploymentFact | RolloutFact | UpdateFact | GroupFact | AccessFact | WaiverFact | WebhookFact | LogFact
+Event = (
+    DeviceEvent
+    | DeploymentEvent
+    | RolloutEvent
+    | UpdateEvent
+    | GroupEvent
+    | AccessEvent
+    | WaiverEvent
+    | WebhookEvent
+    | LogEvent
 )
 
 
-def stream_of(subject: str, fact: Fact, *, partitions: int) -> int:
+def stream_of(subject: str, event: Event, *, partitions: int) -> int:
     """The fleet's stream for all that is not of a device, else the partition of the subject's device."""
-    return partition_of(device_of(subject), partitions) if isinstance(fact, DeviceFact) else FLEET
+    return partition_of(device_of(subject), partitions) if isinstance(event, DeviceEvent) else FLEET
 
 
-CHUNK_FACTS_MAX = 256
+CHUNK_EVENTS_MAX = 256
 CHUNK_BYTES_MAX = 1 << 20
 
 AT_APPEND = 2**53 + 1
-"""Stands in a snapshot's `…_at` members for the time that the append gives its facts.
+"""Stands in a snapshot's `…_at` members for the time that the append gives its events.
 
 That time is known in the append alone, which may raise it. No data holds this number: integers end at ±2^52
 (contract/hub.md §6), and it is no float.
@@ -40,7 +48,7 @@ That time is known in the append alone, which may raise it. No data holds this n
 class Head(msgspec.Struct, frozen=True):
     """Where a subject stands.
 
-    `version` counts its facts; `generation` is its registration, 0 when it is retired or not a device.
+    `version` counts its events; `generation` is its registration, 0 when it is retired or not a device.
     """
 
     version: int = 0
@@ -48,26 +56,26 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """What the log knows of a subject without folding: its head and its snapshot document, if it has one."""
+    """What the log knows of a subject without applying: its head and its snapshot document, if it has one."""
 
     head: Head = Head()
     snapshot: bytes | None = None
 
 
 class Proposed(msgspec.Struct, frozen=True):
-    """One fact that a decision wants in the log.
+    """One event that a decision wants in the log.
 
-    `expected_version` is the subject's version that the decision saw; with several facts of one subject in a batch, each
+    `expected_version` is the subject's version that the decision saw; with several events of one subject in a batch, each
     counts the ones before it. `snapshots` are the documents that follow (subject in the same partition, canonical bytes;
-    `None` deletes); in them, `"…_at":AT_APPEND` becomes the time of the fact. `generation` becomes the subject's new
+    `None` deletes); in them, `"…_at":AT_APPEND` becomes the time of the event. `generation` becomes the subject's new
     generation where it is not `None`. `guard` is another subject whose generation must still be the one named. One that `follows`
-    stands in the log together with the one before it, or neither does. The facts of a command with an id of its own carry that
+    stands in the log together with the one before it, or neither does. The events of a command with an id of its own carry that
     as `command_id`, and are in one chunk: then the log can tell for 24 hours that it has them (`Log.remembered`).
     """
 
     subject: str
     expected_version: int
-    fact: Fact
+    event: Event
     snapshots: tuple[tuple[str, bytes | None], ...] = ()
     generation: int | None = None
     guard: tuple[str, int] | None = None
@@ -110,8 +118,8 @@ class Log(Protocol):
         """The id this log was given when it was initialised."""
         ...
 
-    def stream_of(self, subject: str, fact: Fact) -> int:
-        """The stream a fact belongs to: the fleet's, or the partition of the subject's device."""
+    def stream_of(self, subject: str, event: Event) -> int:
+        """The stream an event belongs to: the fleet's, or the partition of the subject's device."""
         ...
 
     def append(
@@ -124,7 +132,7 @@ class Log(Protocol):
         cause: str = "",
         fence: int | None = None,
     ) -> tuple[Chunk, ...]:
-        """Append a batch, split by stream and then into chunks of at most 256 facts or 1 MiB.
+        """Append a batch, split by stream and then into chunks of at most 256 events or 1 MiB.
 
         Each chunk is atomic and stands in the log at most once per `command_id`, so that sending the same batch again
         completes it. `indices` of a chunk point into `batch`; order within a stream is kept. `at` (milliseconds) is raised
@@ -133,7 +141,7 @@ class Log(Protocol):
 
         Raises:
             LogUnavailable: Redis did not answer; the batch may or may not be in the log: send it again.
-            FactTooLarge: one fact alone is over 1 MiB.
+            EventTooLarge: one event alone is over 1 MiB.
             Fenced: `fence` is older than one that was used on this stream; a newer holder has taken over.
         """
         ...
@@ -143,7 +151,7 @@ class Log(Protocol):
         ...
 
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
-        """How many facts each of some commands has in a stream; 0 for one that is not there, or not remembered any more.
+        """How many events each of some commands has in a stream; 0 for one that is not there, or not remembered any more.
 
         Ids are remembered for 24 hours, and the last 100,000 of each stream (COMMANDS_REMEMBERED_MAX) at most.
         """
@@ -162,19 +170,19 @@ class Log(Protocol):
         ...
 
     def head(self, stream: int) -> int:
-        """Position of the newest fact of a stream; 0 when it is empty."""
+        """Position of the newest event of a stream; 0 when it is empty."""
         ...
 
     def heads(self) -> Mapping[int, int]:
         """`head` of every stream, by stream number."""
         ...
 
-    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Fact]]:
-        """Facts at positions after + 1 and on, at most `limit`.
+    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
+        """Events at positions after + 1 and on, at most `limit`.
 
         Raises:
             LogLostItsTail: a position is missing, or `after` lies beyond the head.
-            UnreadableFact: an entry does not decode; the ones before it are read by a smaller `limit`.
+            UnreadableEvent: an entry does not decode; the ones before it are read by a smaller `limit`.
         """
         ...
 
@@ -183,5 +191,5 @@ class Log(Protocol):
         ...
 
     def clear_wake(self, stream: int) -> None:
-        """Take the wake flag down: whoever reads on from here sees every fact appended before."""
+        """Take the wake flag down: whoever reads on from here sees every event appended before."""
         ...

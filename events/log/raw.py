@@ -1,8 +1,8 @@
-"""Reads streams of the log entry by entry, facts and outcomes alike, for who copies, seals or counts them."""
+"""Reads streams of the log entry by entry, events and assignment changes alike, for who copies, seals or counts them."""
 
 from collections.abc import Iterator
 
-from events.log.archive.shelf import Shelf
+from events.log.archive.archive_index import ArchiveIndex
 from events.log.connect import Client, answering, entries_of
 from events.log.entries import (
     RawEntry,
@@ -19,7 +19,7 @@ class RawStreams:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.shelf = Shelf(client)
+        self.archive_index = ArchiveIndex(client)
 
     def head(self, stream: str) -> int:
         """The newest position of a stream; 0 where it is empty.
@@ -38,17 +38,17 @@ class RawStreams:
         Raises:
             LogLostItsTail: a position is missing.
             LogUnavailable: Redis does not answer.
-            DepotUnavailable, SegmentMissing, SegmentDamaged: the archive does not have what was archived.
+            ObjectStoreUnavailable, SegmentMissing, SegmentDamaged: the archive does not have what was archived.
         """
         found: list[RawEntry] = []
         while len(found) < limit:
             at = after + len(found)
-            if at < self.shelf.trimmed(stream):
-                found += self.shelf.entries(stream, after=at, limit=limit - len(found))
+            if at < self.archive_index.trimmed(stream):
+                found += self.archive_index.entries(stream, after=at, limit=limit - len(found))
                 continue
             some = in_stream(self.client, stream, after=at, limit=limit - len(found))
             if some and some[0].position != at + 1:
-                if self.shelf.look(stream) <= at:
+                if self.archive_index.refresh(stream) <= at:
                     raise LogLostItsTail(stream, expected=at + 1, found=some[0].position)
                 continue
             return found + some
@@ -58,7 +58,7 @@ class RawStreams:
         """Entries from position after + 1 to `upto`, or to the head when it is reached, in batches behind the scenes.
 
         Raises:
-            LogLostItsTail, LogUnavailable, DepotUnavailable, SegmentMissing, SegmentDamaged: as `read`.
+            LogLostItsTail, LogUnavailable, ObjectStoreUnavailable, SegmentMissing, SegmentDamaged: as `read`.
         """
         while upto is None or after < upto:
             limit = BATCH_ENTRIES if upto is None else min(BATCH_ENTRIES, upto - after)

@@ -1,31 +1,31 @@
-"""One way to read facts, wherever they are kept: today the stream alone."""
+"""One way to read events, wherever they are kept: today the stream alone."""
 
 from collections.abc import Iterator
 
 from events.envelope import Envelope
-from events.log.port import Fact, Log
+from events.log.port import Event, Log
 
-BATCH_FACTS = 1000
+BATCH_EVENTS = 1000
 
 
 class Reader:
-    """Facts of one stream in order, in batches behind the scenes."""
+    """Events of one stream in order, in batches behind the scenes."""
 
-    def __init__(self, log: Log, stream: int, *, batch: int = BATCH_FACTS) -> None:
+    def __init__(self, log: Log, stream: int, *, batch: int = BATCH_EVENTS) -> None:
         self._log = log
         self._stream = stream
         self._batch = batch
 
-    def facts(self, *, after: int = 0, upto: int | None = None) -> Iterator[Envelope[Fact]]:
-        """Facts from position after + 1 to `upto`, or to where the head is when it is reached.
+    def events(self, *, after: int = 0, upto: int | None = None) -> Iterator[Envelope[Event]]:
+        """Events from position after + 1 to `upto`, or to where the head is when it is reached.
 
         Raises:
-            LogLostItsTail, UnreadableFact: as `Log.read`.
+            LogLostItsTail, UnreadableEvent: as `Log.read`.
         """
         while upto is None or after < upto:
             limit = self._batch if upto is None else min(self._batch, upto - after)
-            facts = self._log.read(self._stream, after=after, limit=limit)
-            if not facts:
+            events = self._log.read(self._stream, after=after, limit=limit)
+            if not events:
                 return
-            yield from facts
-            after = facts[-1].position
+            yield from events
+            after = events[-1].position

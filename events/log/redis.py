@@ -10,20 +10,20 @@ from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
 from events.envelope import Envelope, Principal
-from events.log.archive.shelf import Shelf
+from events.log.archive.archive_index import ArchiveIndex
+from events.log.chunks import Piece, split
 from events.log.codec import decode_entry, position_of, type_of
 from events.log.connect import Client, answering, entries_of
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
-from events.log.port import Chunk, Conflicted, Fact, Head, Proposed, Stored, Written, stream_of
-from events.log.splitting import Piece, split
+from events.log.port import Chunk, Conflicted, Event, Head, Proposed, Stored, Written, stream_of
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
 COMMANDS_REMEMBERED_MAX = 100_000
 
 _answers = msgspec.json.Decoder(tuple[int, tuple[int, ...]])
-"""What the script remembers of a chunk or of a command: its first position, and the version of each fact."""
+"""What the script remembers of a chunk or of a command: its first position, and the version of each event."""
 
 _SCRIPT = files("events.log").joinpath("append.lua").read_text(encoding="utf-8")
 _KEYS = ("log", "heads", "snapshots", "meta", "wake", "commands", "commands:times")
@@ -38,7 +38,7 @@ class RedisLog:
         self.client = client
         self._partitions = partitions
         self._epoch = epoch
-        self.shelf = Shelf(client)
+        self.archive_index = ArchiveIndex(client)
 
     @property
     def partitions(self) -> int:
@@ -50,9 +50,9 @@ class RedisLog:
         """The id this log was given when it was initialised."""
         return self._epoch
 
-    def stream_of(self, subject: str, fact: Fact) -> int:
-        """The stream a fact belongs to."""
-        return stream_of(subject, fact, partitions=self._partitions)
+    def stream_of(self, subject: str, event: Event) -> int:
+        """The stream an event belongs to."""
+        return stream_of(subject, event, partitions=self._partitions)
 
     # -- writing
 
@@ -115,7 +115,7 @@ class RedisLog:
         with answering():
             self.client.delete(key(stream, "wake"))
 
-    # -- what is known without folding
+    # -- what is known without applying
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """Heads and snapshots of subjects, in their order."""
@@ -147,7 +147,7 @@ class RedisLog:
         return list(zip(flat[::2], flat[1::2], strict=True))
 
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
-        """How many facts each of some commands has in a stream, while its id is remembered."""
+        """How many events each of some commands has in a stream, while its id is remembered."""
         if not command_ids:
             return []
         with answering():
@@ -177,7 +177,7 @@ class RedisLog:
     # -- reading
 
     def head(self, stream: int) -> int:
-        """Position of the newest fact of a stream."""
+        """Position of the newest event of a stream."""
         with answering():
             return int(self.client.hget(key(stream, "meta"), "position") or 0)
 
@@ -192,24 +192,24 @@ class RedisLog:
                 pipe.hget(key(stream, "meta"), "position")
             return {stream: int(head or 0) for stream, head in zip(streams, pipe.execute(), strict=True)}
 
-    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Fact]]:
-        """Facts at positions after + 1 and on, from the archive and the stream as if they were one.
+    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
+        """Events at positions after + 1 and on, from the archive and the stream as if they were one.
 
         Raises:
-            DepotUnavailable, SegmentMissing, SegmentDamaged: the archive does not have what was archived.
+            ObjectStoreUnavailable, SegmentMissing, SegmentDamaged: the archive does not have what was archived.
         """
         stream_name = name(stream)
-        envelopes: list[Envelope[Fact]] = []
+        envelopes: list[Envelope[Event]] = []
         while len(envelopes) < limit:
             at = after + len(envelopes)
-            if at < self.shelf.trimmed(stream_name):
-                envelopes += self.shelf.envelopes(stream_name, after=at, limit=limit - len(envelopes))
+            if at < self.archive_index.trimmed(stream_name):
+                envelopes += self.archive_index.envelopes(stream_name, after=at, limit=limit - len(envelopes))
                 continue
             with answering():
                 entries = entries_of(
                     self.client.xrange(key(stream, "log"), min=f"{at + 1}-0", count=limit - len(envelopes))
                 )
-            if entries and position_of(entries[0][0]) != at + 1 and self.shelf.look(stream_name) > at:
+            if entries and position_of(entries[0][0]) != at + 1 and self.archive_index.refresh(stream_name) > at:
                 continue
             for entry_id, fields in entries:
                 at += 1
@@ -241,8 +241,8 @@ class RedisLog:
         if not oldest:
             return 0
         low, high = position_of(oldest[0][0]) - 1, self.head(stream)
-        if low and at < int(oldest[0][1][b"at"]) and self.shelf.look(name(stream)):
-            return self.shelf.position_at(name(stream), at)
+        if low and at < int(oldest[0][1][b"at"]) and self.archive_index.refresh(name(stream)):
+            return self.archive_index.position_at(name(stream), at)
         while low < high:
             middle = (low + high + 1) // 2
             with answering():
@@ -297,7 +297,7 @@ def _arguments(
         proposed = batch[index]
         guard_subject, guard_generation = proposed.guard or ("", 0)
         arguments += (
-            type_of(proposed.fact),
+            type_of(proposed.event),
             proposed.subject,
             proposed.expected_version,
             "" if proposed.generation is None else proposed.generation,
@@ -320,12 +320,12 @@ def _chunk(piece: Piece, answer: list[Any]) -> Chunk:
             return Conflicted(piece.stream, piece.indices, current)
         case b"fenced":
             raise Fenced(name(piece.stream), answer[1])
-        case outcome:
+        case assignment_change:
             return Written(
                 piece.stream,
                 piece.indices,
                 answer[1],
                 tuple(answer[3:]),
-                repeated=outcome == b"repeated",
+                repeated=assignment_change == b"repeated",
                 woke=bool(answer[2]),
             )

@@ -9,16 +9,16 @@ import msgspec
 
 from events.envelope import Envelope
 from events.log.archive.manifest import Segment
-from events.log.archive.segment import Opened
+from events.log.archive.segment import SegmentFile
 from events.log.codec import decode_entry
 from events.log.entries import RawEntry
-from events.log.errors import DepotUnavailable, SegmentDamaged, SegmentMissing
+from events.log.errors import ObjectStoreUnavailable, SegmentDamaged, SegmentMissing
 from events.log.keys import FLEET, device_of, name, partition_of
-from events.log.port import Fact
+from events.log.port import Event
 from events.log.raw import RawStreams
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class EntryFilter(msgspec.Struct, frozen=True):
     """Which entries; each condition that is not `None` must hold.
 
     `subjects` are exact; `devices` are devices with all their modules; `types` as in `TwinPatched`; `authors` as in
@@ -55,7 +55,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def scan(
-    streams: RawStreams, stream: str, wanted: Wanted, *, after: int = 0, upto: int | None = None
+    streams: RawStreams, stream: str, wanted: EntryFilter, *, after: int = 0, upto: int | None = None
 ) -> Iterator[RawEntry]:
     """The wanted entries of a stream in order, at positions after + 1 to `upto`, or to the head when it is reached.
 
@@ -64,16 +64,16 @@ def scan(
 
     Raises:
         LogLostItsTail, LogUnavailable: as `RawStreams.read`.
-        SegmentMissing, SegmentDamaged, DepotUnavailable: the archive does not have what was archived.
+        SegmentMissing, SegmentDamaged, ObjectStoreUnavailable: the archive does not have what was archived.
     """
-    for segment in streams.shelf.segments(stream):
+    for segment in streams.archive_index.segments(stream):
         if segment.last <= after or (upto is not None and segment.first > upto):
             continue
         low, high = max(after, segment.first - 1), segment.last if upto is None else min(upto, segment.last)
         try:
             yield from _in_segment(streams, segment, wanted, low, high)
-        except (SegmentMissing, SegmentDamaged, DepotUnavailable):
-            if low < streams.shelf.trimmed(stream):
+        except (SegmentMissing, SegmentDamaged, ObjectStoreUnavailable):
+            if low < streams.archive_index.trimmed(stream):
                 raise
             # It is in Redis as well; `twinfold archive verify` finds what is wrong with the file.
             break
@@ -83,7 +83,7 @@ def scan(
             yield entry
 
 
-def facts_of(
+def events_of(
     streams: RawStreams,
     subjects: Sequence[str],
     *,
@@ -91,33 +91,35 @@ def facts_of(
     fleet: bool = False,
     after: int = 0,
     upto: int | None = None,
-) -> Iterator[Envelope[Fact]]:
-    """The facts of some subjects that share a stream, in their order, from position after + 1 to `upto`.
+) -> Iterator[Envelope[Event]]:
+    """The events of some subjects that share a stream, in their order, from position after + 1 to `upto`.
 
     `fleet` says that they are subjects of the fleet's stream; otherwise they are devices of one partition and their modules.
 
     Raises:
-        LogLostItsTail, LogUnavailable, UnreadableFact: as `Log.read`; facts of others are not decoded.
-        SegmentMissing, SegmentDamaged, DepotUnavailable: the archive does not have what was archived.
+        LogLostItsTail, LogUnavailable, UnreadableEvent: as `Log.read`; events of others are not decoded.
+        SegmentMissing, SegmentDamaged, ObjectStoreUnavailable: the archive does not have what was archived.
     """
-    wanted = Wanted(subjects=frozenset(subjects))
+    wanted = EntryFilter(subjects=frozenset(subjects))
     stream = name(FLEET if fleet else partition_of(device_of(subjects[0]), partitions))
     for entry in scan(streams, stream, wanted, after=after, upto=upto):
         yield decode_entry(stream, entry.position, entry.fields)
 
 
-def _in_segment(streams: RawStreams, segment: Segment, wanted: Wanted, after: int, upto: int) -> Sequence[RawEntry]:
+def _in_segment(
+    streams: RawStreams, segment: Segment, wanted: EntryFilter, after: int, upto: int
+) -> Sequence[RawEntry]:
     if wanted.since is not None and segment.last_at < wanted.since:
         return ()
     if wanted.until is not None and segment.first_at > wanted.until:
         return ()
-    with contextlib.closing(streams.shelf.opened(segment)) as opened:
+    with contextlib.closing(streams.archive_index.opened(segment)) as opened:
         positions = opened.read(lambda parquet: _matching(parquet, segment, wanted))
         chosen = [position for position in positions if after < position <= upto]
         return [entry for entry in _at(opened, chosen) if wanted.includes(entry)]
 
 
-def _matching(parquet: Any, segment: Segment, wanted: Wanted) -> list[int]:
+def _matching(parquet: Any, segment: Segment, wanted: EntryFilter) -> list[int]:
     """Positions of rows that may be wanted, by their dictionaries; entries with `other` say themselves."""
     import numpy as np  # noqa: PLC0415 - slow to import, and most processes never look into the archive
     import pyarrow as pa  # noqa: PLC0415
@@ -151,7 +153,7 @@ def _rows_where(column: Any, test: Callable[[Any], Any]) -> Any:
     return np.concatenate(found)
 
 
-def _at(opened: Opened, positions: Sequence[int]) -> Iterator[RawEntry]:
+def _at(opened: SegmentFile, positions: Sequence[int]) -> Iterator[RawEntry]:
     """The entries at some positions, in order; a row group with none of them is not read."""
     for group, some in opened.by_group(positions):
         rows = opened.rows(group)

@@ -1,4 +1,4 @@
-"""Waking the workers: an RQ job per partition. A hint that may be lost; the sweep is the guarantee (DESIGN §4)."""
+"""Waking the workers: an RQ job per partition. A hint that may be lost; the reconciler is the guarantee (DESIGN §4)."""
 
 from collections.abc import Iterable
 
@@ -17,10 +17,10 @@ FAILURE_TTL_SECONDS = 3600
 
 
 class WakeFailed(Exception):
-    """The queue did not take the wake-up. The facts are in the log all the same; the sweep will find them."""
+    """The queue did not take the wake-up. The events are in the log all the same; the reconciler will find them."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the queue did not take a wake-up: {why}; the sweep will find the facts")
+        super().__init__(f"the queue did not take a wake-up: {why}; the reconciler will find the events")
         self.why = why
 
 

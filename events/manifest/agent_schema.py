@@ -10,9 +10,9 @@ from events.manifest.errors import ManifestPartInvalid
 from events.manifest.problem import Problem
 from events.manifest.shape import (
     Fields,
-    Forbidden,
+    ForbiddenMember,
     Integer,
-    Named,
+    NamedMembers,
     Scalar,
     Shape,
     Text,
@@ -44,7 +44,7 @@ def shape(minor: int) -> Shape:
 def layer_shape() -> Shape:
     """What a layer may set in the section: everything but the system modules (seed 002)."""
     message = "a layer cannot set the system modules; only a standard deployment has them"
-    return Fields({**_members(1), "systemModules": Forbidden("layer-system-modules", message)}, closed=True)
+    return Fields({**_members(1), "systemModules": ForbiddenMember("layer-system-modules", message)}, closed=True)
 
 
 def minor_of(version: object) -> int | None:
@@ -70,7 +70,7 @@ def _members(minor: int) -> dict[str, Shape]:
         others=((_CHUNK, Text(open_names=placeholders.variables)),),
         also=_check_create_options,
     )
-    env = Named("an environment variable", _ENV_NAME, Fields({"value": Scalar()}, ("value",), closed=closed))
+    env = NamedMembers("an environment variable", _ENV_NAME, Fields({"value": Scalar()}, ("value",), closed=closed))
     plain: dict[str, Shape] = {
         "type": docker,
         "settings": settings,
@@ -101,7 +101,7 @@ def _members(minor: int) -> dict[str, Shape]:
                 {
                     "minDockerVersion": Text(),
                     "loggingOptions": Text(),
-                    "registryCredentials": Named("a registry", _CREDENTIAL_NAME[minor], credential),
+                    "registryCredentials": NamedMembers("a registry", _CREDENTIAL_NAME[minor], credential),
                 },
                 closed=closed,
             ),
@@ -121,7 +121,7 @@ def _members(minor: int) -> dict[str, Shape]:
         "schemaVersion": Text(strict=True, also=_check_version),
         "runtime": runtime,
         "systemModules": system,
-        "modules": Named("a module", _MODULE_NAME, module),
+        "modules": NamedMembers("a module", _MODULE_NAME, module),
     }
     return members
 

@@ -17,7 +17,7 @@ MODULE = "$module"
 """Stands for the module that a configuration's condition names, which an update may change; no module can be called so."""
 
 
-class Kind(enum.Enum):
+class ContentKind(enum.Enum):
     """The three kinds of content, by the member that holds it (contract/hub.md §1.2)."""
 
     EDGE = "modulesContent"
@@ -26,7 +26,11 @@ class Kind(enum.Enum):
 
 
 KindName = Literal["edge", "device", "module"]
-KIND_NAMES: Mapping[Kind, KindName] = {Kind.EDGE: "edge", Kind.DEVICE: "device", Kind.MODULE: "module"}
+KIND_NAMES: Mapping[ContentKind, KindName] = {
+    ContentKind.EDGE: "edge",
+    ContentKind.DEVICE: "device",
+    ContentKind.MODULE: "module",
+}
 """Whom each kind of content is for, as answers name it."""
 
 
@@ -41,7 +45,7 @@ def content_of(document: Json) -> Json:
         content = document["content"]
     if not isinstance(content, dict):
         return content
-    return in_modern_form({kind.value: content[kind.value] for kind in Kind if kind.value in content})
+    return in_modern_form({kind.value: content[kind.value] for kind in ContentKind if kind.value in content})
 
 
 def in_modern_form(content: Json) -> Json:
@@ -50,40 +54,42 @@ def in_modern_form(content: Json) -> Json:
     The CLI reads it so too (contract/hub.md §3.1). In a configuration of one module's twin, `moduleContent` names paths
     (`properties.desired…`); that stays, and so does what has both, which is refused.
     """
-    if not isinstance(content, dict) or content.get(Kind.EDGE.value) is not None:
+    if not isinstance(content, dict) or content.get(ContentKind.EDGE.value) is not None:
         return content
-    modules = content.get(Kind.MODULE.value)
+    modules = content.get(ContentKind.MODULE.value)
     if not isinstance(modules, dict) or not modules:
         return content
     if any(name.startswith(_DESIRED) or not isinstance(paths, dict) for name, paths in modules.items()):
         return content
-    others = {name: value for name, value in content.items() if name not in {Kind.EDGE.value, Kind.MODULE.value}}
-    return {**others, Kind.EDGE.value: modules}
+    others = {
+        name: value for name, value in content.items() if name not in {ContentKind.EDGE.value, ContentKind.MODULE.value}
+    }
+    return {**others, ContentKind.EDGE.value: modules}
 
 
-def kind_of(content: JsonObject) -> Kind:
+def kind_of(content: JsonObject) -> ContentKind:
     """The kind of a content that passed `content_problems`."""
-    return next((kind for kind in Kind if content.get(kind.value) is not None), Kind.EDGE)
+    return next((kind for kind in ContentKind if content.get(kind.value) is not None), ContentKind.EDGE)
 
 
 def by_module(content: JsonObject) -> JsonObject:
     """What a content sets, as paths and values by module; of a device's own twin under `DEVICE`, of one module under `MODULE`."""
     kind = kind_of(content)
     match kind:
-        case Kind.EDGE:
+        case ContentKind.EDGE:
             found: JsonObject = content.get(kind.value, {})
             return found
-        case Kind.DEVICE:
+        case ContentKind.DEVICE:
             return {DEVICE: content[kind.value]}
-        case Kind.MODULE:
+        case ContentKind.MODULE:
             return {MODULE: content[kind.value]}
 
 
 def is_layered(content: Json) -> bool:
     """Whether an edge content lies over a base instead of being one: `$edgeAgent` has no key `properties.desired`."""
-    if isinstance(content, dict) and kind_of(content) is not Kind.EDGE:
+    if isinstance(content, dict) and kind_of(content) is not ContentKind.EDGE:
         return False
-    modules = content.get(Kind.EDGE.value) if isinstance(content, dict) else None
+    modules = content.get(ContentKind.EDGE.value) if isinstance(content, dict) else None
     agent = modules.get(_AGENT) if isinstance(modules, dict) else None
     return not isinstance(agent, dict) or _DESIRED not in agent
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from events.canonical import Json, JsonObject
-from events.manifest.document import DEVICE, MODULE, Kind, by_module
+from events.manifest.document import DEVICE, MODULE, ContentKind, by_module
 from events.manifest.merge import MODULES_MAX, merge
 from events.manifest.problem import Problem
 from events.manifest.shape import join, shown, type_name
@@ -12,7 +12,7 @@ from events.properties import DESIRED_BYTES_MAX, SECRET, is_secret, problems_of
 
 AGENT = "$edgeAgent"
 HUB = "$edgeHub"
-CONTENT = Kind.EDGE.value
+CONTENT = ContentKind.EDGE.value
 DESIRED = "properties.desired"
 
 _EDGE_ALONE = "an edge deployment has modulesContent and no other kind"
@@ -22,25 +22,25 @@ _module_id = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")
 
 def content_problems(content: Json) -> tuple[Problem, ...]:
     """Everything for which a configuration's content is refused; empty when it is taken. Any value is answered."""
-    found = tuple(_shape_problems(content, tuple(Kind), _ONE_KIND))
+    found = tuple(_shape_problems(content, tuple(ContentKind), _ONE_KIND))
     return found or tuple(_limit_problems(content))
 
 
 def edge_content_problems(content: Json) -> tuple[Problem, ...]:
     """As `content_problems`, where nothing but the content of an edge deployment will do."""
-    found = tuple(_shape_problems(content, (Kind.EDGE,), _EDGE_ALONE))
+    found = tuple(_shape_problems(content, (ContentKind.EDGE,), _EDGE_ALONE))
     return found or tuple(_limit_problems(content))
 
 
-def _shape_problems(content: Json, allowed: tuple[Kind, ...], rule: str) -> Iterator[Problem]:
+def _shape_problems(content: Json, allowed: tuple[ContentKind, ...], rule: str) -> Iterator[Problem]:
     if not isinstance(content, dict):
         yield Problem("content", "type", f"must be an object, not {type_name(content)}")
         return
-    kinds = [kind for kind in Kind if content.get(kind.value) is not None]
+    kinds = [kind for kind in ContentKind if content.get(kind.value) is not None]
     if len(kinds) != 1 or kinds[0] not in allowed:
         found = " and ".join(kind.value for kind in kinds) or "nothing"
         yield Problem("content", "kind", f"{rule}; this has {found}")
-    elif kinds == [Kind.EDGE]:
+    elif kinds == [ContentKind.EDGE]:
         yield from _module_problems(content[CONTENT])
     else:
         yield from _paths_problems(content[kinds[0].value], kinds[0].value)
@@ -77,7 +77,7 @@ def _path_problems(path: str, value: Json, at: str) -> Iterator[Problem]:
 
 def _limit_problems(content: JsonObject) -> Iterator[Problem]:
     for module, section in merge({}, [by_module(content)]).sections.items():
-        holder = {DEVICE: Kind.DEVICE.value, MODULE: Kind.MODULE.value}.get(module, f"{CONTENT}.{module}")
+        holder = {DEVICE: ContentKind.DEVICE.value, MODULE: ContentKind.MODULE.value}.get(module, f"{CONTENT}.{module}")
         path = f"{holder}.{DESIRED}"
         if module == AGENT:
             _lift_secrets(section)

@@ -9,7 +9,7 @@ from events.manifest.agent_schema import parts_of
 from events.manifest.errors import RouteInvalid
 from events.manifest.problem import Problem, Severity
 from events.manifest.routes import parse_route
-from events.manifest.shape import Anything, Fields, Integer, ListOf, Named, Shape, Text, TextOr, refusal, shown
+from events.manifest.shape import Anything, Fields, Integer, ListOf, NamedMembers, Shape, Text, TextOr, refusal, shown
 
 PRIORITY_MAX = 9
 TIME_TO_LIVE_SECONDS_MAX = 2**32 - 1
@@ -50,7 +50,7 @@ def _members(minor: int) -> dict[str, Shape]:
     )
     members: dict[str, Shape] = {
         "schemaVersion": Text(strict=True, also=_check_version),
-        "routes": Named("a route", _ROUTE_NAME[min(minor, 1)], TextOr(text, route) if minor else text),
+        "routes": NamedMembers("a route", _ROUTE_NAME[min(minor, 1)], TextOr(text, route) if minor else text),
         "storeAndForwardConfiguration": Fields({"timeToLiveSecs": Integer()}, ("timeToLiveSecs",), closed=closed),
     }
     if minor >= _BROKER_FROM:

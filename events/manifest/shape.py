@@ -57,7 +57,7 @@ class Fields(msgspec.Struct, frozen=True):
     also: Check | None = None
 
 
-class Named(msgspec.Struct, frozen=True):
+class NamedMembers(msgspec.Struct, frozen=True):
     """An object whose members have names of their own, all alike."""
 
     what: str
@@ -82,14 +82,14 @@ class Anything(msgspec.Struct, frozen=True):
     """No rule."""
 
 
-class Forbidden(msgspec.Struct, frozen=True):
+class ForbiddenMember(msgspec.Struct, frozen=True):
     """What nothing may be set at."""
 
     rule: str
     message: str
 
 
-Shape = Text | Integer | Scalar | Fields | Named | ListOf | TextOr | Anything | Forbidden
+Shape = Text | Integer | Scalar | Fields | NamedMembers | ListOf | TextOr | Anything | ForbiddenMember
 
 
 def hold(shape: Shape, value: Json, path: str) -> Iterator[Problem]:
@@ -97,7 +97,7 @@ def hold(shape: Shape, value: Json, path: str) -> Iterator[Problem]:
     match shape:
         case Anything():
             pass
-        case Forbidden(rule, message):
+        case ForbiddenMember(rule, message):
             yield Problem(path, rule, message)
         case Text():
             if not (shape.secret and is_secret(value)):
@@ -114,7 +114,7 @@ def hold(shape: Shape, value: Json, path: str) -> Iterator[Problem]:
                 yield _mistyped(value, path, "a number, a string or a boolean")
         case Fields():
             yield from _fields(shape, value, path)
-        case Named(what, pattern, item):
+        case NamedMembers(what, pattern, item):
             if not isinstance(value, dict):
                 yield _mistyped(value, path, "an object")
                 return
@@ -151,12 +151,12 @@ def hold_at(shape: Shape, segments: Sequence[str], value: Json, path: str) -> It
                         yield _unknown(segment, path, fields)
                     return
                 shape = found
-            case Named(what, pattern, item):
+            case NamedMembers(what, pattern, item):
                 yield from _name(segment, path, what=what, pattern=pattern)
                 shape = item
             case Anything():
                 return
-            case Forbidden():
+            case ForbiddenMember():
                 break
             case _:
                 yield Problem(path_below, "path", f"nothing can be set below {path}, which is no object")

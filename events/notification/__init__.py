@@ -1,1 +1,1 @@
-"""Telling others what happens: the log and its outcomes as events, for whoever follows them and for webhooks."""
+"""Telling others what happens: the log and its assignment changes as events, for whoever follows them and for webhooks."""

@@ -24,7 +24,7 @@ _LET_GO = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[
 _PROGRESS, _COUNTS = key(FLEET, "webhooks:progress"), key(FLEET, "webhooks:counts")
 
 
-class Progress(msgspec.Struct, frozen=True):
+class DeliveryProgress(msgspec.Struct, frozen=True):
     """How far a webhook has come: everything up to `positions` was delivered, or not wanted.
 
     `born` and `version` are those of the webhook that it is of. `failures` counts those since the last success, which began
@@ -40,15 +40,15 @@ class Progress(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-def begun(document: WebhookDocument, known: Progress | None, partitions: int) -> Progress:
+def begun(document: WebhookDocument, known: DeliveryProgress | None, partitions: int) -> DeliveryProgress:
     """How far a webhook has come as it stands now: what is known of another one of its id does not count.
 
     Whoever changed or resumed it wants it tried again at once.
     """
     if known is None or known.born != document.born:
-        return Progress(document.born, document.version, of_names(document.after, partitions))
+        return DeliveryProgress(document.born, document.version, of_names(document.after, partitions))
     if known.version != document.version:
-        return Progress(document.born, document.version, known.positions)
+        return DeliveryProgress(document.born, document.version, known.positions)
     return known
 
 
@@ -56,7 +56,7 @@ RETRY_SECONDS_MAX = 600.0
 """The longest pause before another attempt."""
 
 
-def is_due(progress: Progress, now: int) -> bool:
+def is_due(progress: DeliveryProgress, now: int) -> bool:
     """Whether an attempt may be made; a time further away than any pause was told by a clock that has gone back since."""
     return progress.due_at <= now or progress.due_at > now + round(1000 * RETRY_SECONDS_MAX)
 
@@ -100,7 +100,7 @@ class Deliveries:
             self._client.eval(_LET_GO, 1, _key(webhook_id, "lease"), token)
 
     def note(
-        self, webhook_id: str, progress: Progress, delivery: Delivery | None, *, token: str, lease_ms: int
+        self, webhook_id: str, progress: DeliveryProgress, delivery: Delivery | None, *, token: str, lease_ms: int
     ) -> bool:
         """Keep how far a webhook has come, with the delivery that took it there, and the lease for as long again.
 
@@ -114,17 +114,17 @@ class Deliveries:
 
     # -- what is known
 
-    def all(self) -> dict[str, Progress]:
+    def all(self) -> dict[str, DeliveryProgress]:
         """How far every webhook has come that anything was ever done for."""
         with answering():
             found = cast("Mapping[bytes, bytes]", self._client.hgetall(_PROGRESS))
-        return {name.decode(): msgspec.json.decode(data, type=Progress) for name, data in found.items()}
+        return {name.decode(): msgspec.json.decode(data, type=DeliveryProgress) for name, data in found.items()}
 
-    def progress(self, webhook_id: str) -> Progress | None:
+    def progress(self, webhook_id: str) -> DeliveryProgress | None:
         """How far a webhook has come; `None` where nothing was done for it yet."""
         with answering():
             data = cast("bytes | None", self._client.hget(_PROGRESS, webhook_id))
-        return None if data is None else msgspec.json.decode(data, type=Progress)
+        return None if data is None else msgspec.json.decode(data, type=DeliveryProgress)
 
     def newest(self, webhook_id: str, *, limit: int) -> Sequence[Delivery]:
         """The last deliveries, newest first."""

@@ -1,4 +1,4 @@
-"""Facts of all streams, and outcomes, read on from anybody's positions."""
+"""Events of all streams, and assignment changes, read on from anybody's positions."""
 
 import heapq
 import itertools
@@ -8,28 +8,28 @@ from pyroaring import BitMap
 
 from events.canonical import JsonObject
 from events.envelope import Envelope
-from events.fleet.outcome import Outcome
-from events.log.errors import LogLostItsTail, UnreadableFact
+from events.fleet.assignment_change import AssignmentChange
+from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.keys import FLEET
-from events.log.port import Fact, Log
-from events.notification.event import Notification, Place, of_fact, of_outcome, of_unreadable
+from events.log.port import Event, Log
+from events.notification.cloud_event import EventLocation, Notification, of_assignment_change, of_event, of_unreadable
 from events.notification.positions import Positions, names_of
-from events.rollout.facts import Devices
+from events.projection_store.device_pages import device_ids
+from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.rollout.events import Devices
 from events.rollout.sets import FleetSet
-from events.view_store.device_pages import device_ids
-from events.view_store.port import Selection, ViewStore
-from events.views.kept import OutcomeEntry
-from events.views.reading import ids_of, pages_of
+from events.stored_projection.partition_reader import ids_of, pages_of
+from events.stored_projection.stored_partition import AssignmentEntry
 
 DEVICES_NAMED_MAX = 100
-"""So many devices of each move an outcome names; its count says how many there are."""
+"""So many devices of each move an assignment change names; its count says how many there are."""
 
 
 class Feed:
     """Reads notifications; keeps nothing, so that whoever comes back after days is served as whoever is at the heads."""
 
-    def __init__(self, log: Log, views: ViewStore) -> None:
-        self._log, self._views = log, views
+    def __init__(self, log: Log, projections: ProjectionStore) -> None:
+        self._log, self._projections = log, projections
         self._names = names_of(log.partitions)
 
     def heads(self) -> Positions:
@@ -39,9 +39,13 @@ class Feed:
             LogUnavailable: Redis did not answer.
         """
         numbers = range(self._log.partitions)
-        facts = self._log.heads()
-        kept = self._views.read_each(numbers, Selection())
-        return (facts[FLEET], *(facts[number] for number in numbers), *(one.checkpoint.outcomes for one in kept))
+        events = self._log.heads()
+        kept = self._projections.read_each(numbers, ProjectionSelection())
+        return (
+            events[FLEET],
+            *(events[number] for number in numbers),
+            *(one.checkpoint.assignment_changes for one in kept),
+        )
 
     def read(self, after: Positions, upto: Positions, *, limit: int) -> list[Notification]:
         """The next notifications behind `after`, about `limit` of them: each stream in its order, together by time.
@@ -62,23 +66,23 @@ class Feed:
             LogUnavailable, LogLostItsTail: as `read`.
         """
         if index > self._log.partitions:
-            return self._outcomes(index, after, upto)
+            return self._assignment_changes(index, after, upto)
         number = index - 1 if index else FLEET
         try:
-            facts = self._log.read(number, after=after, limit=upto - after)
-        except UnreadableFact as error:
+            events = self._log.read(number, after=after, limit=upto - after)
+        except UnreadableEvent as error:
             if error.position == after + 1:
-                return [of_unreadable(self.place(index, number, error.position))]
-            facts = self._log.read(number, after=after, limit=error.position - 1 - after)
-        return [self.fact(index, number, envelope) for envelope in facts]
+                return [of_unreadable(self.location(index, number, error.position))]
+            events = self._log.read(number, after=after, limit=error.position - 1 - after)
+        return [self.event(index, number, envelope) for envelope in events]
 
-    def fact(self, index: int, number: int, envelope: Envelope[Fact]) -> Notification:
+    def event(self, index: int, number: int, envelope: Envelope[Event]) -> Notification:
         """An event that was read from a stream, as a notification.
 
         Raises:
             LogUnavailable: Redis did not say which devices it is about.
         """
-        return of_fact(self.place(index, number, envelope.position), envelope, self._shown)
+        return of_event(self.location(index, number, envelope.position), envelope, self._shown)
 
     def _shown(self, devices: Devices) -> JsonObject:
         members = FleetSet.of(devices)
@@ -88,38 +92,38 @@ class Feed:
         return {"count": len(members), "devices": names}
 
     def _ids(self, number: int, ordinals: BitMap) -> list[str]:
-        """The ids of some devices; those that the views do not have, as while they are rebuilt, are not among them."""
+        """The ids of some devices; those that the projections do not have, as while they are rebuilt, are not among them."""
         if not ordinals:
             return []
-        known = BitMap(range(self._views.checkpoint(number).ordinals)) & ordinals
-        return list(device_ids(self._views, number, known))
+        known = BitMap(range(self._projections.checkpoint(number).ordinals)) & ordinals
+        return list(device_ids(self._projections, number, known))
 
-    def _outcomes(self, index: int, after: int, upto: int) -> list[Notification]:
+    def _assignment_changes(self, index: int, after: int, upto: int) -> list[Notification]:
         number = index - 1 - self._log.partitions
-        entries = self._views.outcomes(number, after=after, limit=upto - after)
+        entries = self._projections.assignment_changes(number, after=after, limit=upto - after)
         found = []
         for expected, entry in enumerate(entries, after + 1):
             if entry.position != expected:
                 raise LogLostItsTail(self._names[index], expected=expected, found=entry.position)
-            found.append(self.outcome(index, entry))
+            found.append(self.assignment_change(index, entry))
         if len(found) < upto - after:
             raise LogLostItsTail(self._names[index], expected=upto, found=after + len(found))
         return found
 
-    def outcome(self, index: int, entry: OutcomeEntry) -> Notification:
-        """An outcome that was read, as a notification.
+    def assignment_change(self, index: int, entry: AssignmentEntry) -> Notification:
+        """An assignment change that was read, as a notification.
 
         Raises:
             LogUnavailable: Redis did not say which devices it is about.
         """
         number = index - 1 - self._log.partitions
-        outcome = msgspec.json.decode(entry.data, type=Outcome)
-        firsts = [BitMap(itertools.islice(move.ordinals(), DEVICES_NAMED_MAX)) for move in outcome.moves]
+        assignment_change = msgspec.json.decode(entry.data, type=AssignmentChange)
+        firsts = [BitMap(itertools.islice(move.ordinals(), DEVICES_NAMED_MAX)) for move in assignment_change.moves]
         pages = pages_of(BitMap.union(*firsts)) if firsts else ()
-        kept = self._views.read(number, Selection(fields=(("ids", pages),)))
+        kept = self._projections.read(number, ProjectionSelection(fields=(("ids", pages),)))
         named = [list(ids_of(first, kept)) for first in firsts]
-        return of_outcome(self.place(index, number, entry.position), entry, outcome, named)
+        return of_assignment_change(self.location(index, number, entry.position), entry, assignment_change, named)
 
-    def place(self, index: int, number: int, position: int) -> Place:
+    def location(self, index: int, number: int, position: int) -> EventLocation:
         """A position of a stream, by the stream's index among all positions and its number."""
-        return Place(self._log.epoch, index, self._names[index], number, position)
+        return EventLocation(self._log.epoch, index, self._names[index], number, position)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from events.log.keys import FLEET, name
 
 Positions = tuple[int, ...]
-"""The fleet's log, each partition's log, each partition's outcomes."""
+"""The fleet's log, each partition's log, each partition's assignment changes."""
 
 _EPOCH_BYTES = 4
 _CHARACTERS_MAX = 32_768
@@ -25,9 +25,9 @@ class PositionsInvalid(Exception):
 
 
 def names_of(partitions: int) -> tuple[str, ...]:
-    """What the streams are called, in the order of positions: `fleet`, then `p00` and on, then `p00/outcomes` and on."""
+    """What the streams are called, in the order of positions: `fleet`, then `p00` and on, then `p00/assignments` and on."""
     logs = tuple(name(number) for number in range(partitions))
-    return (name(FLEET), *logs, *(f"{one}/outcomes" for one in logs))
+    return (name(FLEET), *logs, *(f"{one}/assignments" for one in logs))
 
 
 def named(positions: Positions, partitions: int) -> dict[str, int]:
@@ -46,7 +46,7 @@ def moved(positions: Positions, stream: int, position: int) -> Positions:
 
 
 def lag(positions: Positions, heads: Positions) -> int:
-    """How many facts and outcomes are between."""
+    """How many events and assignment changes are between."""
     return sum(max(0, head - position) for position, head in zip(positions, heads, strict=True))
 
 

@@ -1,1 +1,1 @@
-"""What if: what commands would do to the fleet, decided and folded by what decides and folds, and nothing done."""
+"""What if: what commands would do to the fleet, decided and applied by what decides and applies, and nothing done."""

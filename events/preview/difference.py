@@ -18,7 +18,7 @@ class How(enum.Enum):
     ADDED = "added"
 
 
-class Difference(msgspec.Struct, frozen=True):
+class PropertyDifference(msgspec.Struct, frozen=True):
     """One property of one module, with its value before and after; `None` where there is none. Secrets show as `***`.
 
     A secret that gives way to another one is `changed` from `***` to `***`. `path` is dotted below the desired properties, and
@@ -35,7 +35,7 @@ class Difference(msgspec.Struct, frozen=True):
 _ORDER = list(How)
 
 
-def differences(before: Mapping[str, JsonObject], after: Mapping[str, JsonObject]) -> tuple[Difference, ...]:
+def differences(before: Mapping[str, JsonObject], after: Mapping[str, JsonObject]) -> tuple[PropertyDifference, ...]:
     """Removals first, then changes, then additions; each by module and path."""
     found = [
         one
@@ -45,23 +45,23 @@ def differences(before: Mapping[str, JsonObject], after: Mapping[str, JsonObject
     return tuple(sorted(found, key=lambda one: (_ORDER.index(one.how), one.module, one.path)))
 
 
-def _between(module: str, before: Json, after: Json) -> Iterator[Difference]:
+def _between(module: str, before: Json, after: Json) -> Iterator[PropertyDifference]:
     """Walk both together; what is an object on both sides is looked into, what is on one side alone is told whole."""
-    places: list[tuple[tuple[str, ...], bool, Json, bool, Json]] = [
+    locations: list[tuple[tuple[str, ...], bool, Json, bool, Json]] = [
         ((), before is not None, before, after is not None, after)
     ]
-    for path, was, old, is_, new in places:
+    for path, was, old, is_, new in locations:
         if was and is_ and _is_object(old) and _is_object(new):
-            places += [
+            locations += [
                 ((*path, name), name in old, old.get(name), name in new, new.get(name))
                 for name in sorted(old.keys() | new.keys())
             ]
         elif not is_:
-            yield Difference(module, ".".join(path), How.REMOVED, before=mask(old))
+            yield PropertyDifference(module, ".".join(path), How.REMOVED, before=mask(old))
         elif not was:
-            yield Difference(module, ".".join(path), How.ADDED, after=mask(new))
+            yield PropertyDifference(module, ".".join(path), How.ADDED, after=mask(new))
         elif _is_other(old, new):
-            yield Difference(module, ".".join(path), How.CHANGED, mask(old), mask(new))
+            yield PropertyDifference(module, ".".join(path), How.CHANGED, mask(old), mask(new))
 
 
 def _is_object(value: Json) -> bool:

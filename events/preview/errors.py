@@ -2,9 +2,9 @@
 
 PreviewError
 ├── PreviewTokenInvalid   no token of ours, of another command or person, or too old
-├── PreviewDiffers        the outcome is no longer the one that was shown
+├── PreviewDiffers        the result is no longer the one that was shown
 ├── PreviewRequired       so many devices change that somebody is to look first
-├── PreviewBehind         the views are behind the log, or stopped
+├── PreviewBehind         the projections are behind the log, or stopped
 │   └── PreviewOvertaken  somebody else wrote on the same meanwhile
 └── ListMissing           a preview has no list of that name
 """
@@ -33,18 +33,18 @@ class PreviewTokenInvalid(PreviewError):
 class PreviewDiffers(PreviewError):
     """What would happen now is not what was shown. `differences` are sentences, the first ones in the message.
 
-    `written` is how many facts were written before that showed, which happens where there are several commands.
+    `written` is how many events were written before that showed, which happens where there are several commands.
     """
 
     def __init__(self, differences: Sequence[str], *, written: int = 0) -> None:
         shown = "; ".join(differences[:_SHOWN])
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         done = (
-            f"{written} {'fact is' if written == 1 else 'facts are'} written and no more"
+            f"{written} {'event is' if written == 1 else 'events are'} written and no more"
             if written
             else "nothing is written"
         )
-        super().__init__(f"{done}, the outcome differs from the preview: {shown}{more}")
+        super().__init__(f"{done}, the result differs from the preview: {shown}{more}")
         self.differences, self.written = tuple(differences), written
 
 
@@ -60,7 +60,7 @@ class PreviewRequired(PreviewError):
 
 
 class PreviewBehind(PreviewError):
-    """The views do not have everything that the commands were decided on; `what` says where they stand."""
+    """The projections do not have everything that the commands were decided on; `what` says where they stand."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"no preview at the moment: {what}; try again")
@@ -68,7 +68,7 @@ class PreviewBehind(PreviewError):
 
 
 class PreviewOvertaken(PreviewBehind):
-    """The views have more than the commands were decided on, and what was decided does not follow on that."""
+    """The projections have more than the commands were decided on, and what was decided does not follow on that."""
 
     def __init__(self) -> None:
         super().__init__("somebody else wrote on the same meanwhile")

@@ -1,4 +1,4 @@
-"""What facts would make of one partition: who would come to which row, and whom deployments would target."""
+"""What events would make of one partition: who would come to which assignment, and whom deployments would target."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -8,22 +8,22 @@ from pyroaring import BitMap
 from typing_extensions import override
 
 from events.envelope import Vector
-from events.fleet.configuration import Configuration, HeldBack
+from events.fleet.assignments import Assignment
+from events.fleet.configuration import Configuration, ConfigurationOverLimit
 from events.fleet.deployments import Deployment, deployment_of
 from events.fleet.merge_cache import MergeCache
-from events.fleet.rows import Row
-from events.preview.facts import Imagined
+from events.preview.imagined_events import Imagined
 from events.preview.recalled_partition import Ahead, Recalled
 from events.projection.driver import Driver
 from events.projection.in_memory import EventsInMemory
-from events.rollout.facts import RolloutFact
+from events.rollout.events import RolloutEvent
 
 
 class Shift(msgspec.Struct, frozen=True, eq=False):
-    """Devices that would go from one row to another."""
+    """Devices that would go from one assignment to another."""
 
-    before: Row
-    after: Row
+    before: Assignment
+    after: Assignment
     members: BitMap
 
 
@@ -44,7 +44,7 @@ class Implied(msgspec.Struct, frozen=True, eq=False):
     deployments: Mapping[str, Deployment]
     configurations: Mapping[str, Configuration]
     rolled: dict[str, BitMap]
-    """Of each deployment whose rollout the facts are about, the enabled devices that it would target."""
+    """Of each deployment whose rollout the events are about, the enabled devices that it would target."""
     stood: Collection[str]
     """The deployments that there were."""
 
@@ -58,25 +58,25 @@ class ImaginedMerge(MergeCache):
         self._shared, self._fleet = shared, fleet
 
     @override
-    def __call__(self, stack: Sequence[Deployment]) -> Configuration | HeldBack:
+    def __call__(self, stack: Sequence[Deployment]) -> Configuration | ConfigurationOverLimit:
         stands = all(deployment.created <= self._fleet for deployment in stack)
         return self._shared(stack) if stands else super().__call__(stack)
 
 
-def imply(number: int, recalled: Recalled, ahead: Ahead, facts: Imagined, merge: MergeCache) -> Implied:
+def imply(number: int, recalled: Recalled, ahead: Ahead, events: Imagined, merge: MergeCache) -> Implied:
     """Apply imagined events to a partition as it is, plan what follows, and discard it.
 
     Raises:
-        CannotFold: they do not follow.
+        CannotApply: they do not follow.
     """
     partition = recalled.partition(number, ahead, merge)
     vector, live = partition.vector, BitMap(partition.directory.live)
     driver = Driver(
-        partition, EventsInMemory(vector.partition, facts.of(number)), EventsInMemory(vector.fleet, facts.fleet)
+        partition, EventsInMemory(vector.partition, events.of(number)), EventsInMemory(vector.fleet, events.fleet)
     )
     driver.advance(driver.read_ahead())
     planned, retargeted = partition.planned()
-    by_number = partition.rows.by_number
+    by_number = partition.assignments.by_number
     targets: dict[str, list[tuple[BitMap, BitMap]]] = {}
     for name in sorted(retargeted):
         before, after = recalled.target(name), _target(partition, name)
@@ -86,20 +86,20 @@ def imply(number: int, recalled: Recalled, ahead: Ahead, facts: Imagined, merge:
     return Implied(
         number,
         vector,
-        tuple(Shift(by_number[old], row, members) for (old, _), (row, members) in planned.items()),
+        tuple(Shift(by_number[old], assignment, members) for (old, _), (assignment, members) in planned.items()),
         targets,
         now - live,
         live - now,
         {ordinal: partition.directory.ids[ordinal] for ordinal in now - live},
         partition.deployments.by_id,
-        partition.rows.configurations,
-        {name: _target(partition, name) & partition.directory.enabled for name in _rolled(facts)},
+        partition.assignments.configurations,
+        {name: _target(partition, name) & partition.directory.enabled for name in _rolled(events)},
         recalled.deployments.by_id.keys(),
     )
 
 
-def _rolled(facts: Imagined) -> set[str]:
-    return {deployment_of(one.subject) for one in facts.fleet if isinstance(one.fact, RolloutFact)}
+def _rolled(events: Imagined) -> set[str]:
+    return {deployment_of(one.subject) for one in events.fleet if isinstance(one.event, RolloutEvent)}
 
 
 def _target(partition: Any, kept_name: str) -> BitMap:

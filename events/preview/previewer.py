@@ -1,4 +1,4 @@
-"""Looks ahead: decides commands as they would be decided, and folds what follows on copies of what stands."""
+"""Looks ahead: decides commands as they would be decided, and applies what follows on copies of what stands."""
 
 import itertools
 import time
@@ -8,27 +8,27 @@ import msgspec
 from pyroaring import BitMap
 
 from events.access.scope import Scope
-from events.deployment.facts import Admitted
+from events.deployment.events import Admitted
 from events.envelope import Principal
-from events.fleet.deployments import Deployment, Deployments, targeting_facts
-from events.fleet.errors import CannotFold
+from events.fleet.deployments import Deployment, Deployments, targeting_events
+from events.fleet.errors import CannotApply
 from events.log.keys import device_of
 from events.log.port import Log, Proposed
-from events.preview.admitting import Admitting
-from events.preview.deciding import ImaginedLog
+from events.preview.admission import Admitting
 from events.preview.errors import PreviewOvertaken
-from events.preview.facts import Imagined, imagined
+from events.preview.imagined_events import Imagined, imagined
+from events.preview.imagined_log import ImaginedLog
 from events.preview.implied import ImaginedMerge, Implied, imply
-from events.preview.outcome import Outcome, outcome_of
+from events.preview.preview_result import PreviewResult, result_of
 from events.preview.recall import Recall
 from events.producer.errors import Command, Refused
 from events.producer.producer import Producer
 from events.producer.readiness import ReadinessPolicy
 from events.producer.secrecy import NOTHING_PERSONAL
 from events.projection.in_memory import EventsInMemory
+from events.projection_store.port import ProjectionStore
 from events.secrets.personal import Personal
-from events.secrets.taking import holds_secrets, take
-from events.view_store.port import ViewStore
+from events.secrets.secret_fields import holds_secrets, take
 
 Within = Callable[[int], BitMap]
 
@@ -61,10 +61,10 @@ class Secrets:
 
 
 class Decided(msgspec.Struct, frozen=True, eq=False):
-    """What would be in the log: the facts, the commands that would be refused, and the log with those facts."""
+    """What would be in the log: the events, the commands that would be refused, and the log with those events."""
 
     proposed: tuple[Proposed, ...]
-    facts: Imagined
+    events: Imagined
     refused: tuple[Refused, ...]
     log: ImaginedLog
 
@@ -75,15 +75,15 @@ class Previewer:
     def __init__(
         self,
         log: Log,
-        views: ViewStore,
+        projections: ProjectionStore,
         *,
         clock: Callable[[], int],
         pause: Callable[[float], None] = time.sleep,
         personal: Personal = NOTHING_PERSONAL,
     ) -> None:
         self._log, self._clock, self.personal = log, clock, personal
-        self._recall = Recall(log, views, pause=pause)
-        self._admitting = Admitting(log, views)
+        self._recall = Recall(log, projections, pause=pause)
+        self._admitting = Admitting(log, projections)
 
     def decide(
         self,
@@ -110,35 +110,35 @@ class Previewer:
             readiness_policy=readiness_policy,
         )
         report = producer.submit(commands)
-        facts = self.facts(log.proposed, by=by, new_secrets=taking.new)
-        return Decided(tuple(log.proposed), facts, report.refused, log)
+        events = self.events(log.proposed, by=by, new_secrets=taking.new)
+        return Decided(tuple(log.proposed), events, report.refused, log)
 
-    def facts(self, proposed: Sequence[Proposed], *, by: Principal, new_secrets: Iterable[str] = ()) -> Imagined:
-        """Proposals as the facts that they would be."""
+    def events(self, proposed: Sequence[Proposed], *, by: Principal, new_secrets: Iterable[str] = ()) -> Imagined:
+        """Proposals as the events that they would be."""
         return imagined(self._log, proposed, by=by, at=self._clock(), new_secrets=frozenset(new_secrets))
 
-    def outcome(self, facts: Imagined, proposed: Sequence[Proposed], *, within: Within | None = None) -> Outcome:
-        """What would follow from the facts of some proposals, at the head of every partition that they can change.
+    def result(self, events: Imagined, proposed: Sequence[Proposed], *, within: Within | None = None) -> PreviewResult:
+        """What would follow from the events of some proposals, at the head of every partition that they can change.
 
         Raises:
-            PreviewBehind: the views do not have what the facts were decided on.
-            PreviewOvertaken: they have more, and the facts do not follow on that.
+            PreviewBehind: the projections do not have what the events were decided on.
+            PreviewOvertaken: they have more, and the events do not follow on that.
             LogUnavailable: Redis did not answer.
         """
         try:
-            implied = self.implied(facts)
-        except CannotFold as error:
+            implied = self.implied(events)
+        except CannotApply as error:
             raise PreviewOvertaken from error
         first = self._admitting.first(proposed, implied, now=self._clock()) if implied else []
-        return outcome_of(implied, first=first, within=within)
+        return result_of(implied, first=first, within=within)
 
-    def implied(self, facts: Imagined) -> list[Implied]:
-        """As `outcome`, partition by partition.
+    def implied(self, events: Imagined) -> list[Implied]:
+        """As `result`, partition by partition.
 
         Raises:
-            CannotFold: the facts do not follow.
+            CannotApply: the events do not follow.
         """
-        numbers = sorted(set(range(self._log.partitions)) if facts.fleet else facts.by_stream.keys())
+        numbers = sorted(set(range(self._log.partitions)) if events.fleet else events.by_stream.keys())
         if not numbers:
             return []
         recalled = self._recall.at(self._log.heads(), numbers)
@@ -146,16 +146,16 @@ class Previewer:
         after = Deployments(numbers[0])
         after.adopt(first.deployments)
         position = first.checkpoint.vector.fleet
-        fleet = EventsInMemory(position, facts.fleet)
-        changes = after.fold(targeting_facts(fleet.upto(fleet.position, after=position)))
+        fleet = EventsInMemory(position, events.fleet)
+        changes = after.apply(targeting_events(fleet.upto(fleet.position, after=position)))
         asked = [one for name in changes if (one := after.by_id.get(name)) is not None]
         asked += [one for one in after.of_modules_ascending if one.id not in changes]
         targets, names = [one.target for one in asked], list(_named(after.by_id.values()))
         upto = min(one.checkpoint.vector.fleet for one in recalled.values())
         merge = ImaginedMerge(self._recall.merge, fleet=upto)
-        devices = {number: sorted({device_of(one.subject) for one in facts.of(number)}) for number in numbers}
+        devices = {number: sorted({device_of(one.subject) for one in events.of(number)}) for number in numbers}
         ahead = self._recall.ahead(recalled, targets=targets, names=names, devices=devices)
-        return [imply(number, recalled[number], ahead[number], facts, merge) for number in numbers]
+        return [imply(number, recalled[number], ahead[number], events, merge) for number in numbers]
 
 
 def _named(deployments: Iterable[Deployment]) -> Iterable[str]:

@@ -9,10 +9,10 @@ import msgspec
 from events.device.identifiers import module_subject
 from events.fleet.column import ValueKey
 from events.fleet.configuration import NOTHING, Configuration
-from events.fleet.deployments import Deployments, Target, targeting_facts
+from events.fleet.deployments import Deployments, Target, targeting_events
 from events.fleet.index import DEVICE_ID, MODULES, of_module
 from events.fleet.merge_cache import MergeCache
-from events.log.fleet_facts import FleetFacts
+from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.preview.errors import PreviewBehind
@@ -26,28 +26,28 @@ from events.preview.recalled_partition import (
     path_of,
 )
 from events.projection.new_paths import TwinText, read_twin
+from events.projection_store.port import ProjectionSelection, ProjectionStore
 from events.query.module_condition import EVERY_MODULE, can_be_for
 from events.query.tree import Path
-from events.view_store.port import Selection, ViewStore
-from events.views.keeping import index_field
-from events.views.kept import Checkpoint, Kept
-from events.views.reading import rows_of
+from events.stored_projection.partition_codec import index_field
+from events.stored_projection.partition_reader import assignments_of
+from events.stored_projection.stored_partition import Checkpoint, StoredPartition
 
 WAIT_SECONDS = 5.0
-_LOOK_SECONDS = 0.01
+_POLL_SECONDS = 0.01
 _DOCUMENTS = 1000
 _SPARE = 64
 """How many configurations that nobody has are kept at most, beside as many as somebody has."""
-_WANTED = Selection(hashes=RECALLED_HASHES, arrays=RECALLED_ARRAYS)
+_WANTED = ProjectionSelection(hashes=RECALLED_HASHES, arrays=RECALLED_ARRAYS)
 
 
 class Recall:
     """Partitions to look ahead from. Several threads may ask."""
 
-    def __init__(self, log: Log, views: ViewStore, *, pause: Callable[[float], None] = time.sleep) -> None:
-        self._log, self._views, self._pause = log, views, pause
+    def __init__(self, log: Log, projections: ProjectionStore, *, pause: Callable[[float], None] = time.sleep) -> None:
+        self._log, self._projections, self._pause = log, projections, pause
         self.merge = MergeCache()
-        self._fleet = FleetFacts(log)
+        self._fleet = FleetEventReader(log)
         self._recalled: dict[int, Recalled] = {}
         self._shared = (0, Deployments())
         self.configurations: dict[str, Configuration] = {NOTHING.digest: NOTHING}
@@ -59,14 +59,14 @@ class Recall:
         """Some partitions, each with everything up to these heads or more.
 
         Raises:
-            PreviewBehind: the views do not get there, or a partition is stopped.
+            PreviewBehind: the projections do not get there, or a partition is stopped.
         """
         self._wait(heads, numbers)
         with self._lock:
-            now = zip(numbers, self._views.read_each(numbers, Selection()), strict=True)
+            now = zip(numbers, self._projections.read_each(numbers, ProjectionSelection()), strict=True)
             stale = [number for number, kept in now if not self._is_known(number, kept.checkpoint)]
             while stale:
-                read = zip(stale, self._views.read_each(stale, _WANTED), strict=True)
+                read = zip(stale, self._projections.read_each(stale, _WANTED), strict=True)
                 stale = [number for number, kept in read if not self._keep(number, kept)]
             self._forget()
             return {number: self._recalled[number] for number in numbers}
@@ -78,34 +78,36 @@ class Recall:
     def _wait(self, heads: Mapping[int, int], numbers: Sequence[int]) -> None:
         waited = 0.0
         while behind := self._behind(heads, numbers):
-            blocked = [name(number) for number in behind if self._views.blocked(number) is not None]
+            blocked = [name(number) for number in behind if self._projections.blocked(number) is not None]
             if blocked:
                 raise PreviewBehind(
-                    f"{', '.join(blocked)} stands still at a fact that cannot be folded (twinfold blocked)"
+                    f"{', '.join(blocked)} stands still at an event that cannot be applied (twinfold blocked)"
                 )
             if waited >= WAIT_SECONDS:
-                raise PreviewBehind(f"the views of {', '.join(map(name, behind))} are behind the log")
-            self._pause(_LOOK_SECONDS)
-            waited += _LOOK_SECONDS
+                raise PreviewBehind(f"the projections of {', '.join(map(name, behind))} are behind the log")
+            self._pause(_POLL_SECONDS)
+            waited += _POLL_SECONDS
 
     def _behind(self, heads: Mapping[int, int], numbers: Sequence[int]) -> list[int]:
-        vectors = [kept.checkpoint.vector for kept in self._views.read_each(numbers, Selection())]
+        vectors = [kept.checkpoint.vector for kept in self._projections.read_each(numbers, ProjectionSelection())]
         return [
             number
             for number, at in zip(numbers, vectors, strict=True)
             if at.partition < heads[number] or at.fleet < heads[FLEET]
         ]
 
-    def _keep(self, number: int, kept: Kept) -> bool:
+    def _keep(self, number: int, kept: StoredPartition) -> bool:
         """Recall a partition as it was read; false when a commit came between two looks."""
-        rows = rows_of(kept)
-        if unknown := tuple(sorted(digests_of(kept, rows) - self.configurations.keys())):
-            found = self._views.read(number, Selection(fields=(("configurations", unknown),))).hashes["configurations"]
+        assignments = assignments_of(kept)
+        if unknown := tuple(sorted(digests_of(kept, assignments) - self.configurations.keys())):
+            found = self._projections.read(number, ProjectionSelection(fields=(("configurations", unknown),))).hashes[
+                "configurations"
+            ]
             if found.keys() != set(unknown):
                 return False
             self.configurations |= {digest: Configuration.from_bytes(data) for digest, data in found.items()}
         deployments = self._deployments_at(number, kept.checkpoint.vector.fleet)
-        self._recalled[number] = Recalled(kept, rows, deployments, self.configurations)
+        self._recalled[number] = Recalled(kept, assignments, deployments, self.configurations)
         return True
 
     def _forget(self) -> None:
@@ -118,7 +120,7 @@ class Recall:
         self._many = 2 * len(self.configurations) + _SPARE
 
     def _deployments_at(self, number: int, position: int) -> Deployments:
-        """The deployments as a partition sees them; folded once for all partitions."""
+        """The deployments as a partition sees them; applied once for all partitions."""
         known, shared = self._shared
         if position < known:
             known, shared = 0, Deployments()
@@ -127,11 +129,11 @@ class Recall:
                 self._fleet.refresh()
             after = Deployments()
             after.adopt(shared)
-            after.fold(targeting_facts(self._fleet.between(known, position)))
+            after.apply(targeting_events(self._fleet.between(known, position)))
             shared = after
             self._shared = max(self._shared, (position, shared), key=lambda one: one[0])
         here = Deployments(number)
-        here.translate(shared, list(targeting_facts(self._fleet.between(0, position))) if shared.has_phased else ())
+        here.translate(shared, list(targeting_events(self._fleet.between(0, position))) if shared.has_phased else ())
         return here
 
     # -- what commands need beside
@@ -150,7 +152,7 @@ class Recall:
         """
         asked = _asked(targets)
         ids = {*names, *asked.ids, *(one for some in devices.values() for one in some)}
-        plain = Selection(
+        plain = ProjectionSelection(
             hashes=("ordinals",) if asked.every_id else (),
             fields=(
                 ("index", tuple(sorted(index_field(path, key) for path, key in asked.values))),
@@ -158,7 +160,7 @@ class Recall:
             ),
         )
         numbers = list(recalled)
-        read = dict(zip(numbers, self._views.read_each(numbers, plain), strict=True))
+        read = dict(zip(numbers, self._projections.read_each(numbers, plain), strict=True))
         return {
             number: self._ahead(
                 number, recalled[number], read[number], asked=asked, targets=targets, devices=devices.get(number, ())
@@ -170,7 +172,7 @@ class Recall:
         self,
         number: int,
         recalled: Recalled,
-        kept: Kept,
+        kept: StoredPartition,
         *,
         asked: "_Asked",
         targets: Sequence[Target],
@@ -180,11 +182,13 @@ class Recall:
         unindexed = frozenset(path for path in asked.columns | asked.paths if not _is_indexed(checkpoint, path))
         index = dict(hashes.get("index", {}))
         if columns := asked.columns - unindexed:
-            fields = [one for one in self._views.field_names(number, "index") if _is_of(path_of(one), columns)]
-            index |= self._views.read(number, Selection(fields=(("index", tuple(fields)),))).hashes.get("index", {})
+            fields = [one for one in self._projections.field_names(number, "index") if _is_of(path_of(one), columns)]
+            index |= self._projections.read(number, ProjectionSelection(fields=(("index", tuple(fields)),))).hashes.get(
+                "index", {}
+            )
         ordinals = hashes.get("ordinals", {})
         if unindexed and not asked.every_id:
-            ordinals = self._views.read(number, Selection(hashes=("ordinals",))).hashes["ordinals"]
+            ordinals = self._projections.read(number, ProjectionSelection(hashes=("ordinals",))).hashes["ordinals"]
         ids = {device_id: int(ordinal) for device_id, ordinal in ordinals.items()}
         module_ids = _module_ids(recalled, targets)
         return Ahead(

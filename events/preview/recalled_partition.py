@@ -1,4 +1,4 @@
-"""What is kept of a partition, put back as far as deciding ahead needs it: everybody's rows and targets, and nobody's name."""
+"""What is kept of a partition, put back as far as deciding ahead needs it: everybody's assignments and targets, and nobody's name."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -7,26 +7,26 @@ from pyroaring import BitMap
 
 from events.bitmaps import seen
 from events.canonical import JsonObject
+from events.fleet.assignments import Assignment, Layer
 from events.fleet.column import ValueKey
 from events.fleet.configuration import NOTHING, Configuration
 from events.fleet.deployments import Deployments
 from events.fleet.merge_cache import MergeCache
 from events.fleet.partition import Partition
-from events.fleet.rows import Layer, Row
 from events.projection.new_paths import NewPaths, TwinText
 from events.query.tree import Path
-from events.views.kept import Checkpoint, Kept
+from events.stored_projection.stored_partition import Checkpoint, StoredPartition
 
 _NOBODY = BitMap()
 
-RECALLED_HASHES = ("before", "modules", "rows", "sets", "targets")
-RECALLED_ARRAYS = ("row_of",)
+RECALLED_HASHES = ("before", "modules", "assignments", "sets", "targets")
+RECALLED_ARRAYS = ("assignment_of",)
 IndexSet = tuple[Path, ValueKey, BitMap]
 """One set of the index."""
 
 
 class Ahead(msgspec.Struct, frozen=True, eq=False):
-    """What commands need of a partition beside its rows and targets.
+    """What commands need of a partition beside its assignments and targets.
 
     `ids` are the ordinals of the devices that are named. `sets` of the index are there for conditions that are asked anew of
     everybody; what they name that is not indexed, `unindexed`, is read from `everybody`'s documents, device by device, with
@@ -46,22 +46,22 @@ class Recalled:
 
     def __init__(
         self,
-        kept: Kept,
-        rows: Mapping[int, Row],
+        kept: StoredPartition,
+        assignments: Mapping[int, Assignment],
         deployments: Deployments,
         configurations: Mapping[str, Configuration],
     ) -> None:
-        """`rows` are those kept, `deployments` at the checkpoint's vector; every configuration is there that is named."""
+        """`assignments` are those kept, `deployments` at the checkpoint's vector; every configuration is there that is named."""
         hashes = kept.hashes
         self.checkpoint: Checkpoint = kept.checkpoint
         self.deployments = deployments
-        self._row_of = kept.arrays["row_of"]
+        self._assignment_of = kept.arrays["assignment_of"]
         self._sets = {name: hashes["sets"].get(name) for name in ("live", "edge", "enabled")}
         self._targets = {field.partition(":")[2]: seen(data) for field, data in hashes["targets"].items()}
         self._modules = hashes["modules"]
-        self.rows = rows
+        self.assignments = assignments
         self._before = tuple(_before(kept))
-        self.configurations = {digest: configurations[digest] for digest in digests_of(kept, rows)}
+        self.configurations = {digest: configurations[digest] for digest in digests_of(kept, assignments)}
         """Those that are named, by digest."""
 
     @property
@@ -71,7 +71,7 @@ class Recalled:
         return frozenset(self._modules).union(*named)
 
     def partition(self, number: int, ahead: Ahead, merge: MergeCache) -> Partition:
-        """A state at the checkpoint to fold on from; what it does not have is what nothing that is folded may look at."""
+        """A state at the checkpoint to apply on from; what it does not have is what nothing that is applied may look at."""
         partition, checkpoint = Partition(number, merge), self.checkpoint
         partition.vector, partition.at = checkpoint.vector, checkpoint.at
         sets = {name: BitMap() if data is None else seen(data) for name, data in self._sets.items()}
@@ -85,10 +85,10 @@ class Recalled:
             for packed in (partition.moved_by, partition.twin_versions, partition.hand_written, partition.answers):
                 packed.reserve(checkpoint.ordinals)
         partition.targets.restore(targets)
-        partition.row_of.load(self._row_of)
-        partition.row_of.reserve(checkpoint.ordinals)
-        partition.rows.by_number.update(self.rows)
-        partition.rows.configurations.update(self.configurations)
+        partition.assignment_of.load(self._assignment_of)
+        partition.assignment_of.reserve(checkpoint.ordinals)
+        partition.assignments.by_number.update(self.assignments)
+        partition.assignments.configurations.update(self.configurations)
         for layer, digest, members in self._before:
             partition.notes.before.setdefault(layer, {})[digest] = members
         self._fill(partition, ahead)
@@ -112,13 +112,13 @@ class Recalled:
         return self._targets.get(kept_name, _NOBODY)
 
 
-def digests_of(kept: Kept, rows: Mapping[int, Row]) -> set[str]:
-    """The configurations that the rows and the notes of rollouts name; the empty one needs no keeping."""
-    named = {digest for row in rows.values() for digest in row.configurations}
+def digests_of(kept: StoredPartition, assignments: Mapping[int, Assignment]) -> set[str]:
+    """The configurations that the assignments and the notes of rollouts name; the empty one needs no keeping."""
+    named = {digest for assignment in assignments.values() for digest in assignment.configurations}
     return (named | {digest for _, digest, _ in _before(kept)}) - {NOTHING.digest}
 
 
-def _before(kept: Kept) -> Iterator[tuple[Layer, str, BitMap]]:
+def _before(kept: StoredPartition) -> Iterator[tuple[Layer, str, BitMap]]:
     for field, data in kept.hashes["before"].items():
         at, deployment_id, digest = msgspec.json.decode(field, type=tuple[int, str, str])
         yield Layer(deployment_id, at), digest, seen(data)

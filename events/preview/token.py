@@ -6,10 +6,10 @@ import msgspec
 
 from events import canonical
 from events.envelope import Vector
+from events.number_text import counted
 from events.preview.errors import PreviewDiffers, PreviewTokenInvalid
-from events.preview.facts import Imagined
-from events.preview.outcome import Outcome
-from events.wording import counted
+from events.preview.imagined_events import Imagined
+from events.preview.preview_result import PreviewResult
 
 _LISTS_MAX = 60
 _RANGES_MAX = 64
@@ -18,15 +18,15 @@ Summary = dict[str, tuple[int, str]]
 
 
 class Token(msgspec.Struct, frozen=True, array_like=True):
-    """Opened. `outcome` and `facts` are digests of all that would happen; `lists` the longest lists, to say what differs.
+    """Opened. `result` and `events` are digests of all that would happen; `lists` the longest lists, to say what differs.
 
     `positions` are those of the partitions from the first on, 0 where none was looked at, and `fleet` the fleet's.
     """
 
     commands: str
     author: str
-    facts: str
-    outcome: str
+    events: str
+    result: str
     lists: Summary
     positions: tuple[int, ...]
     fleet: int
@@ -34,17 +34,17 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def of(
-        cls, outcome: Outcome, facts: Imagined, *, commands: str, author: str, partitions: int, until: int
+        cls, result: PreviewResult, events: Imagined, *, commands: str, author: str, partitions: int, until: int
     ) -> "Token":
         """The token of a preview; `until` is in milliseconds."""
-        summary = outcome.summary()
+        summary = result.summary()
         longest = sorted(summary.items(), key=lambda item: (-item[1][0], item[0]))[:_LISTS_MAX]
-        vectors = outcome.vectors
+        vectors = result.vectors
         return cls(
             commands,
             author,
-            facts.digest.hex(),
-            _digest(outcome, summary),
+            events.digest.hex(),
+            _digest(result, summary),
             dict(longest),
             tuple(vectors.get(number, Vector()).partition for number in range(partitions)),
             min((one.fleet for one in vectors.values()), default=0),
@@ -64,18 +64,18 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
         if commands != self.commands:
             raise PreviewTokenInvalid("is of other commands")
 
-    def compare(self, outcome: Outcome, facts: Imagined) -> str:
-        """Insist that the outcome is what was shown; answers where facts came in since, as in `fleet:18-19 p03:12-40`.
+    def compare(self, result: PreviewResult, events: Imagined) -> str:
+        """Insist that the result is what was shown; answers where events came in since, as in `fleet:18-19 p03:12-40`.
 
         Raises:
             PreviewDiffers: says in what.
         """
-        summary = outcome.summary()
-        if (self.facts, self.outcome) != (facts.digest.hex(), _digest(outcome, summary)):
+        summary = result.summary()
+        if (self.events, self.result) != (events.digest.hex(), _digest(result, summary)):
             raise PreviewDiffers(
-                _differences(self.lists, summary) or ["other facts would be written, or other configurations follow"]
+                _differences(self.lists, summary) or ["other events would be written, or other configurations follow"]
             )
-        return _between(self, outcome.vectors)
+        return _between(self, result.vectors)
 
     def to_text(self) -> str:
         """To be sealed."""
@@ -87,9 +87,9 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
         return msgspec.json.decode(text, type=cls)
 
 
-def _digest(outcome: Outcome, summary: Summary) -> str:
-    changes = [(one.name, one.module, one.before.digest, one.after.digest) for one in outcome.changes]
-    return canonical.digest([changes, summary, outcome.held])
+def _digest(result: PreviewResult, summary: Summary) -> str:
+    changes = [(one.name, one.module, one.before.digest, one.after.digest) for one in result.changes]
+    return canonical.digest([changes, summary, result.held])
 
 
 def _differences(shown: Mapping[str, tuple[int, str]], now: Mapping[str, tuple[int, str]]) -> list[str]:

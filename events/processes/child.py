@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from events.processes.lifeline import LAST_WORDS_BYTES_MAX, VARIABLE
+from events.processes.lifeline import LAST_OUTPUT_BYTES_MAX, VARIABLE
 
 STOPPED_SECONDS_MAX = 1.0
 """A child that was stopped (SIGSTOP) for so long is continued."""
@@ -66,10 +66,10 @@ class Child:
                     return True
         return False
 
-    def last_words(self) -> str:
+    def last_output(self) -> str:
         """Why it ended, as far as it told; empty where it did not."""
         with contextlib.suppress(OSError):
-            return self._line.recv(LAST_WORDS_BYTES_MAX, socket.MSG_DONTWAIT).decode(errors="replace").strip()
+            return self._line.recv(LAST_OUTPUT_BYTES_MAX, socket.MSG_DONTWAIT).decode(errors="replace").strip()
         return ""
 
     def terminate(self) -> None:

@@ -15,7 +15,7 @@ VARIABLE = "TWINFOLD_LIFELINE"
 GRACE_SECONDS = 20.0
 """How long a child whose parent is gone may take to end in order."""
 
-LAST_WORDS_BYTES_MAX = 2000
+LAST_OUTPUT_BYTES_MAX = 2000
 
 
 class Lifeline:
@@ -24,11 +24,11 @@ class Lifeline:
     def __init__(self, line: socket.socket | None) -> None:
         self._line = line
 
-    def last_words(self, text: str) -> None:
+    def last_output(self, text: str) -> None:
         """Tell the parent why this process is about to end; nothing where no parent listens."""
         if self._line is not None:
             with contextlib.suppress(OSError):
-                self._line.send(text.encode(errors="replace")[:LAST_WORDS_BYTES_MAX], socket.MSG_DONTWAIT)
+                self._line.send(text.encode(errors="replace")[:LAST_OUTPUT_BYTES_MAX], socket.MSG_DONTWAIT)
 
 
 def hold() -> Lifeline:
@@ -65,7 +65,7 @@ def _tell_of_crashes(lifeline: Lifeline) -> None:
     former = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        lifeline.last_words(f"{kind.__name__}: {error}")
+        lifeline.last_output(f"{kind.__name__}: {error}")
         former(kind, error, traceback)
 
     sys.excepthook = hook

@@ -24,7 +24,7 @@ UNAVAILABLE = 3
 _FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP}
 
 
-class Ended(msgspec.Struct, frozen=True):
+class ProcessEnded(msgspec.Struct, frozen=True):
     """A process ended and is started again in so many seconds; `code` is negative for a signal, `reason` what it told."""
 
     pid: int
@@ -67,9 +67,9 @@ class Supervised:
         name: str,
         make: Callable[[], Child],
         *,
-        tell: Callable[[Ended | Continued], None],
+        tell: Callable[[ProcessEnded | Continued], None],
         gives_up: bool = False,
-        reason: Callable[[Child], str] = Child.last_words,
+        reason: Callable[[Child], str] = Child.last_output,
     ) -> None:
         """`make` starts the process; with `gives_up` one that ends at once every time is an error, else it is tried for ever."""
         self.name, self._make, self._tell, self._gives_up, self._reason = name, make, tell, gives_up, reason
@@ -119,7 +119,7 @@ class Supervised:
             if self._gives_up and self._attempts == ATTEMPTS_MAX:
                 raise GivenUp(self.name, code, reason)
         self._again_at = now + self._back_off_seconds
-        self._tell(Ended(self.child.process.pid, code, reason, self._back_off_seconds))
+        self._tell(ProcessEnded(self.child.process.pid, code, reason, self._back_off_seconds))
         self._back_off_seconds = min(2 * self._back_off_seconds, BACK_OFF_SECONDS_MAX)
 
     def terminate(self) -> None:

@@ -14,7 +14,7 @@ from events.deployment.commands import CreateDeployment
 from events.deployment.errors import DeploymentError
 from events.device.errors import DeviceError
 from events.log.concepts import BY_COMMAND, BY_EVENT
-from events.log.errors import FactTooLarge
+from events.log.errors import EventTooLarge
 from events.log.fleet_documents import deployments
 from events.log.keys import FLEET
 from events.log.port import AT_APPEND, Log, Proposed
@@ -45,7 +45,7 @@ REFUSALS = (
     SecretErased,
     CommandInvalid,
     NoVault,
-    FactTooLarge,
+    EventTooLarge,
 )
 """What a command can be refused with: it breaks a rule, and no retry would help."""
 
@@ -151,7 +151,7 @@ def check(command: Command) -> None:
         _read(command, {name: getattr(command, name) for name in command.__struct_fields__})
         decider.check(command)
         return
-    read = _read(command, {name: _unfolded(getattr(command, name)) for name in command.__struct_fields__})
+    read = _read(command, {name: _unapplied(getattr(command, name)) for name in command.__struct_fields__})
     if not _is_made_of(command, read):
         raise CommandInvalid(type(command).__name__, "an object stands where a value of its own type is wanted")
     if decider.names_texts:
@@ -180,11 +180,11 @@ def _check_texts(command: Command) -> None:
         raise CommandInvalid(type(command).__name__, "a number has more than 64 bits") from error
 
 
-def _unfolded(value: Any) -> Any:
+def _unapplied(value: Any) -> Any:
     """A plan or a schedule as its members, which are looked at as well; what is a value of such a type is taken as it is."""
     if isinstance(value, msgspec.Struct) and value.__struct_config__.tag is None:
-        return {name: _unfolded(getattr(value, name)) for name in value.__struct_fields__}
-    return tuple(map(_unfolded, value)) if isinstance(value, tuple) else value
+        return {name: _unapplied(getattr(value, name)) for name in value.__struct_fields__}
+    return tuple(map(_unapplied, value)) if isinstance(value, tuple) else value
 
 
 def _is_made_of(given: Any, read: Any) -> bool:

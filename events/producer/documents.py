@@ -84,4 +84,4 @@ class LoadedState:
 
     def put(self, proposed: Proposed) -> None:
         """Let its subjects be from here on as they are after a proposed event."""
-        self.of(fleet=BY_EVENT[type(proposed.fact)].is_of_fleet).put(proposed)
+        self.of(fleet=BY_EVENT[type(proposed.event)].is_of_fleet).put(proposed)

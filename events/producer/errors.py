@@ -1,8 +1,8 @@
-"""What can go wrong between a command and its fact, beside the refusals of the rooms.
+"""What can go wrong between a command and its event, beside the refusals of the packages.
 
 ProducerError
 ├── CommandInvalid     a member of a command has the wrong type
-├── DecisionInvalid    a decision on a fact that is not there, or without a reason
+├── DecisionInvalid    a decision on an event that is not there, or without a reason
 ├── NoVault            a secret, and nowhere to keep it
 ├── CommandsRefused    some commands break a rule; the others are in the log
 └── ConflictPersists   others kept changing the same subjects
@@ -13,11 +13,11 @@ import msgspec
 from events.access.commands import AccessCommand
 from events.deployment.commands import DeploymentCommand
 from events.device.commands import DeviceCommand
+from events.number_text import counted
 from events.readiness.commands import WaiverCommand
 from events.rollout.commands import RolloutCommand, SchedulerCommand
 from events.update.commands import UpdateCommand
 from events.webhook.commands import WebhookCommand
-from events.wording import counted
 
 Command = (
     DeviceCommand
@@ -91,9 +91,9 @@ class CommandInvalid(ProducerError):
 class DecisionInvalid(ProducerError):
     """Nothing can be left out there, or it is not said why."""
 
-    def __init__(self, place: str, why: str) -> None:
-        super().__init__(f"{place}: {why}")
-        self.place, self.why = place, why
+    def __init__(self, location: str, why: str) -> None:
+        super().__init__(f"{location}: {why}")
+        self.location, self.why = location, why
 
 
 class NoVault(ProducerError):

@@ -21,7 +21,7 @@ class CommandKey(msgspec.Struct, frozen=True):
         return f"{self.text}:{number}"
 
     def counts(self, log: Log, stream: int, numbers: Sequence[int]) -> list[int]:
-        """How many facts each of some commands has in a stream of the log, and 0 for one that is to be written.
+        """How many events each of some commands has in a stream of the log, and 0 for one that is to be written.
 
         Of an answered request none is: each counts as one at least, also where it changed nothing.
         """
@@ -30,7 +30,7 @@ class CommandKey(msgspec.Struct, frozen=True):
 
 
 def stream_of(sent: Sent, partitions: int) -> int:
-    """The stream that the facts of a command go to."""
+    """The stream that the events of a command go to."""
     if isinstance(sent, Together):
         return stream_of(sent.commands[0], partitions)
     decider = BY_COMMAND[type(sent)]

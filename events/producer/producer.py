@@ -1,4 +1,4 @@
-"""The producer: commands in, facts in the log, workers woken."""
+"""The producer: commands in, events in the log, workers woken."""
 
 import contextlib
 import itertools
@@ -18,17 +18,17 @@ from events.clock import now_ms
 from events.decider import Documents
 from events.deployment.advice import Advice
 from events.deployment.errors import DeploymentsFull
-from events.deployment.facts import DeploymentCreated
+from events.deployment.events import DeploymentCreated
 from events.device.decider import wants_keys
 from events.envelope import Principal
 from events.log import fleet_documents
+from events.log.chunks import check_size
 from events.log.errors import LogUnavailable
-from events.log.facts import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
+from events.log.events import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
 from events.log.keys import FLEET, name
 from events.log.port import Chunk, Conflicted, Log, Proposed
-from events.log.splitting import check_size
 from events.log.wake import WakeFailed
-from events.producer.advising import advise
+from events.producer.author_advice import advise
 from events.producer.decision import (
     REFUSALS,
     check,
@@ -70,8 +70,8 @@ class WakerLike(Protocol):
         ...
 
 
-class Report(msgspec.Struct, frozen=True):
-    """What became of some commands: how many facts are in the log, and which commands were refused, and why."""
+class ProducerReport(msgspec.Struct, frozen=True):
+    """What became of some commands: how many events are in the log, and which commands were refused, and why."""
 
     written: int
     refused: tuple[Refused, ...] = ()
@@ -97,7 +97,7 @@ class Producer:
     at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
     on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; a new deployment
     has to pass the `readiness_policy`. `new_keys` makes authentications for identities that come without; if it is not given,
-    they have none. The `guard` is shown each batch right before it is appended, and may keep it out by raising. With a `key`, a
+    they have none. The `before_append` is shown each batch right before it is appended, and may keep it out by raising. With a `key`, a
     command that is in the log under its id, made of the key and of its number, is not written again. With a `fence`, nothing is
     appended once a process with a higher one has taken over (`Fenced`).
     """
@@ -118,7 +118,7 @@ class Producer:
         attempts: int = ATTEMPTS_MAX,
         deployments_max: int = 0,
         readiness_policy: ReadinessPolicy | None = None,
-        guard: Callable[[Sequence[Proposed]], None] = lambda _: None,
+        before_append: Callable[[Sequence[Proposed]], None] = lambda _: None,
         key: CommandKey | None = None,
         fence: int | None = None,
     ) -> None:
@@ -135,7 +135,7 @@ class Producer:
         self._attempts = attempts
         self._deployments_max = deployments_max
         self._readiness_policy = readiness_policy
-        self._guard = guard
+        self._before_append = before_append
         self._key = key
         self._fence = fence
         self._buffer: list[Sent] = []
@@ -143,7 +143,7 @@ class Producer:
         self.conflicts = 0
         """How often somebody else had changed a subject meanwhile, so that commands were decided again."""
         self.written = 0
-        """How many facts it has brought into the log."""
+        """How many events it has brought into the log."""
         self.readiness: dict[str, CheckedReadiness] = {}
         """What the readiness policy found in the deployments that the last call decided on, by id."""
 
@@ -166,10 +166,10 @@ class Producer:
         if len(self._buffer) >= self._batch_commands:
             self._write_buffer()
 
-    def flush(self) -> Report:
+    def flush(self) -> ProducerReport:
         """Write what is buffered, and report on everything sent since the last flush."""
         self._write_buffer()
-        report = Report(self._written, tuple(self._refused))
+        report = ProducerReport(self._written, tuple(self._refused))
         self._written, self._refused, self._sent = 0, [], 0
         return report
 
@@ -181,7 +181,7 @@ class Producer:
             self._written += written
             self._refused += refused
 
-    def submit(self, commands: Iterable[Sent]) -> Report:
+    def submit(self, commands: Iterable[Sent]) -> ProducerReport:
         """Write commands in order, in batches, and report; refused ones do not hold the others up.
 
         Raises:
@@ -190,7 +190,7 @@ class Producer:
         """
         return self.submit_numbered(enumerate(commands))
 
-    def submit_numbered(self, commands: Iterable[Pending]) -> Report:
+    def submit_numbered(self, commands: Iterable[Pending]) -> ProducerReport:
         """As `submit`, of commands with the numbers by which the report, and the ids of a `key`, know them.
 
         Raises:
@@ -202,7 +202,7 @@ class Producer:
             more, others = self._write(some)
             written += more
             refused += others
-        return Report(written, tuple(refused))
+        return ProducerReport(written, tuple(refused))
 
     def do(self, command: Command, *, cause: str = "") -> tuple[Advice, ...]:
         """Write one command, and answer what its author should know: of a deployment, the layers it outranks and the like.
@@ -226,8 +226,8 @@ class Producer:
             raise refused[0].error
         return tuple(one for command in commands for one in advise(self._log, command, self._scope))
 
-    def leave_out(self, stream: int, position: int, *, reason: str) -> None:
-        """Record an operator's decision that folding goes on without the fact at a position of a stream (DESIGN §4).
+    def skip(self, stream: int, position: int, *, reason: str) -> None:
+        """Record an operator's decision that applying goes on without the event at a position of a stream (DESIGN §4).
 
         Raises:
             DecisionInvalid: there is no such position, or no reason.
@@ -235,25 +235,25 @@ class Producer:
         """
         self._decide_block(BlockResolved(stream, position, reason))
 
-    def look_again(self, stream: int, position: int, *, reason: str) -> None:
-        """Record an operator's wish that the fact at a position is tried again; who stopped there stops again if need be.
+    def retry(self, stream: int, position: int, *, reason: str) -> None:
+        """Record an operator's wish that the event at a position is tried again; who stopped there stops again if need be.
 
         Raises:
-            DecisionInvalid, LogUnavailable: as `leave_out`.
+            DecisionInvalid, LogUnavailable: as `skip`.
         """
         self._decide_block(BlockRetried(stream, position, reason))
 
-    def _decide_block(self, fact: BlockResolved | BlockRetried) -> None:
+    def _decide_block(self, event: BlockResolved | BlockRetried) -> None:
         heads = self._log.heads()
-        if fact.stream not in heads or not 0 < fact.position <= heads[fact.stream]:
-            raise DecisionInvalid(f"{fact.stream}:{fact.position}", "is no position of this log")
-        if not fact.reason.strip():
-            raise DecisionInvalid(f"{name(fact.stream)}:{fact.position}", "`reason` is required")
-        if len(fact.reason.encode(errors="replace")) > REASON_BYTES_MAX:
+        if event.stream not in heads or not 0 < event.position <= heads[event.stream]:
+            raise DecisionInvalid(f"{event.stream}:{event.position}", "is no position of this log")
+        if not event.reason.strip():
+            raise DecisionInvalid(f"{name(event.stream)}:{event.position}", "`reason` is required")
+        if len(event.reason.encode(errors="replace")) > REASON_BYTES_MAX:
             raise DecisionInvalid(
-                f"{name(fact.stream)}:{fact.position}", f"`reason` has at most {REASON_BYTES_MAX} bytes"
+                f"{name(event.stream)}:{event.position}", f"`reason` has at most {REASON_BYTES_MAX} bytes"
             )
-        self._record(fact)
+        self._record(event)
 
     def record_erasure(self, of: str, ids: Sequence[str], *, reason: str) -> None:
         """Record that secrets of something are destroyed for good; whoever calls this destroys them next.
@@ -267,28 +267,28 @@ class Producer:
         for start in range(0, len(ids), BATCH_COMMANDS):
             self._record(SecretsErased(of, tuple(ids[start : start + BATCH_COMMANDS]), reason))
 
-    def _record(self, fact: BlockResolved | BlockRetried | SecretsErased) -> None:
+    def _record(self, event: BlockResolved | BlockRetried | SecretsErased) -> None:
         chunks: tuple[Chunk, ...] = ()
         while not chunks or isinstance(chunks[0], Conflicted):
             (stored,) = self._log.load([LOG_SUBJECT], fleet=True)
             if self._stands(FLEET):
                 return
-            chunks = self._append(self._with_id(0, [Proposed(LOG_SUBJECT, stored.head.version, fact)]), "")
+            chunks = self._append(self._with_id(0, [Proposed(LOG_SUBJECT, stored.head.version, event)]), "")
         self._wake(chunks)
 
     def _stands(self, stream: int) -> bool:
         """Whether the only command of a request with a key is in the log."""
         return self._key is not None and self._key.counts(self._log, stream, [0]) != [0]
 
-    def _with_id(self, number: int, facts: Iterable[Proposed]) -> Sequence[Proposed]:
-        """The facts of a command, with the id under which it is known."""
+    def _with_id(self, number: int, events: Iterable[Proposed]) -> Sequence[Proposed]:
+        """The events of a command, with the id under which it is known."""
         if self._key is None:
-            return tuple(facts)
+            return tuple(events)
         command_id = self._key.command_id(number)
-        return tuple(msgspec.structs.replace(fact, command_id=command_id) for fact in facts)
+        return tuple(msgspec.structs.replace(event, command_id=command_id) for event in events)
 
     def _split_off_written(self, commands: Sequence[Pending]) -> tuple[Sequence[Pending], int]:
-        """The commands that are not in the log under their ids, and how many facts the others have there."""
+        """The commands that are not in the log under their ids, and how many events the others have there."""
         if self._key is None:
             return commands, 0
         by_stream: dict[int, list[int]] = {}
@@ -368,19 +368,19 @@ class Producer:
         authors: list[Pending] = []
         for index, command in commands:
             try:
-                facts = propose(command, state, self._scope, by=str(self._by))
-                self._check_readiness(facts, waivers)
-                for fact in facts:
-                    check_size(fact)
-                if any(isinstance(fact.fact, DeploymentCreated) for fact in facts):
+                events = propose(command, state, self._scope, by=str(self._by))
+                self._check_readiness(events, waivers)
+                for event in events:
+                    check_size(event)
+                if any(isinstance(event.event, DeploymentCreated) for event in events):
                     if not left:
                         raise DeploymentsFull(self._deployments_max)
                     left -= 1
             except REFUSALS as error:
                 refused.append(refusal(index, command, error))
                 continue
-            proposed += self._with_id(index, facts)
-            authors += [(index, command)] * len(facts)
+            proposed += self._with_id(index, events)
+            authors += [(index, command)] * len(events)
         return proposed, authors
 
     def _with_keys(self, commands: Sequence[Pending], devices: Documents) -> Sequence[Pending]:
@@ -410,13 +410,13 @@ class Producer:
         if policy is None:
             return
         for entry in proposed:
-            if isinstance(entry.fact, DeploymentCreated):
+            if isinstance(entry.event, DeploymentCreated):
                 subject = entry.subject
-                self.readiness[subject] = policy.check(subject, entry.fact, waivers=waivers(), now=self._clock())
+                self.readiness[subject] = policy.check(subject, entry.event, waivers=waivers(), now=self._clock())
 
     def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:
         """Append a batch; while Redis is away, send the very same again, so that nothing is written twice."""
-        self._guard(proposed)
+        self._before_append(proposed)
         command_id, pause_seconds = self._ids(), _PAUSE_SECONDS
         for attempt in range(1, self._attempts + 1):
             try:
@@ -438,7 +438,7 @@ class Producer:
             chunk.stream for chunk in chunks if not isinstance(chunk, Conflicted) and (chunk.woke or chunk.repeated)
         }
         if self._waker is not None and streams:
-            # What is appended is acknowledged; the sweep wakes whoever this does not.
+            # What is appended is acknowledged; the reconciler wakes whoever this does not.
             with contextlib.suppress(WakeFailed):
                 self._waker.wake(streams)
 

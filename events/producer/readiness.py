@@ -6,14 +6,14 @@ import msgspec
 
 from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment
-from events.deployment.facts import DeploymentCreated
+from events.deployment.events import DeploymentCreated
 from events.manifest.problem import Severity
 from events.producer.secrecy import in_references
-from events.readiness.check import RANK, Report, check
+from events.readiness.check import RANK, ReadinessReport, check
 from events.readiness.errors import NotReady
 from events.readiness.profile import Profile
 from events.readiness.state import WaiverDocument
-from events.readiness.subject import Document, Subject, read_document
+from events.readiness.subject import Document, ReadinessSubject, read_document
 from events.readiness.waiver import Waiver
 
 
@@ -33,7 +33,7 @@ class ReadinessPolicy(msgspec.Struct, frozen=True):
         """
         document = document_of(deployment_id, created.content, created.labels, created.priority)
         terms = [waiver.waiver for waiver in waivers.values()]
-        report = check(Subject((document,)), self.profile, now=now, waivers=terms)
+        report = check(ReadinessSubject((document,)), self.profile, now=now, waivers=terms)
         blocking = [finding for finding in report.findings if RANK[finding.severity] <= RANK[self.refuse]]
         if blocking:
             raise NotReady(deployment_id, blocking)
@@ -43,7 +43,7 @@ class ReadinessPolicy(msgspec.Struct, frozen=True):
 class CheckedReadiness(msgspec.Struct, frozen=True):
     """What the rules find in a new deployment, and the waivers by id that were granted then."""
 
-    report: Report
+    report: ReadinessReport
     waivers: Mapping[str, WaiverDocument]
 
 
@@ -52,9 +52,9 @@ def document_of(deployment_id: str, content: JsonObject, labels: Mapping[str, st
     return read_document({"content": content, "labels": labels, "priority": priority}, name=deployment_id)
 
 
-def report_on(command: CreateDeployment, profile: Profile, *, waivers: Sequence[Waiver], now: int) -> Report:
+def report_on(command: CreateDeployment, profile: Profile, *, waivers: Sequence[Waiver], now: int) -> ReadinessReport:
     """A check of the content of a deployment by itself, as it will stand."""
     taken = in_references(command)
     assert isinstance(taken, CreateDeployment)
     document = document_of(taken.deployment_id, taken.content, taken.labels, taken.priority)
-    return check(Subject((document,)), profile, now=now, waivers=waivers)
+    return check(ReadinessSubject((document,)), profile, now=now, waivers=waivers)

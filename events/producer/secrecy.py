@@ -12,7 +12,7 @@ from events.secrets.errors import KeyFileOfAnotherLog, SecretNotFound
 from events.secrets.keyfile import load, load_or_create
 from events.secrets.personal import Personal
 from events.secrets.port import Erased, SecretStore
-from events.secrets.taking import holds_secrets, take
+from events.secrets.secret_fields import holds_secrets, take
 from events.secrets.vault import Vault
 
 

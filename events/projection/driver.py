@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from events.envelope import Envelope, Vector
-from events.fleet.outcome import Outcome
+from events.fleet.assignment_change import AssignmentChange
 from events.fleet.partition import Partition
 from events.query.tree import Path
 
@@ -23,7 +23,7 @@ class PartitionEvents(Protocol):
         """The position that the next batch leads to, which is read if it is not yet; the present one at the head.
 
         Raises:
-            LogLostItsTail, UnreadableFact: the next event cannot be read.
+            LogLostItsTail, UnreadableEvent: the next event cannot be read.
         """
         ...
 
@@ -31,7 +31,7 @@ class PartitionEvents(Protocol):
         """The next events up to a position, in runs without a gap: an operator decided to skip what lies between two.
 
         Raises:
-            LogLostItsTail, UnreadableFact: they cannot be read so far; those before are given.
+            LogLostItsTail, UnreadableEvent: they cannot be read so far; those before are given.
         """
         ...
 
@@ -48,7 +48,7 @@ class FleetEvents(Protocol):
         """The events behind one position and up to another, each of them.
 
         Raises:
-            LogLostItsTail, UnreadableFact: one of them cannot be read.
+            LogLostItsTail, UnreadableEvent: one of them cannot be read.
         """
         ...
 
@@ -82,7 +82,7 @@ class Driver:
         """The vector that the next batch leads to, with all events of the fleet that are read; the present one at the heads.
 
         Raises:
-            LogLostItsTail, UnreadableFact: the next event of the partition cannot be read.
+            LogLostItsTail, UnreadableEvent: the next event of the partition cannot be read.
         """
         return Vector(self._events.read_ahead(), self._fleet.position)
 
@@ -90,7 +90,7 @@ class Driver:
         """Apply the events up to a vector that lies behind in neither part, and decide nothing.
 
         Raises:
-            LogLostItsTail, UnreadableFact, CannotFold: they cannot be read or applied so far; the partition is unusable.
+            LogLostItsTail, UnreadableEvent, CannotApply: they cannot be read or applied so far; the partition is unusable.
             PathsMissing: a path cannot be filled.
         """
         self.apply(vector.partition)
@@ -100,25 +100,25 @@ class Driver:
             return
         if paths := partition.paths_to_fill(events):
             self._fill(self, paths)
-        partition.fold_fleet(events)
+        partition.apply_fleet(events)
 
     def apply(self, position: int) -> None:
         """Apply the partition's own events up to a position.
 
         Raises:
-            LogLostItsTail, UnreadableFact, CannotFold: as `advance`.
+            LogLostItsTail, UnreadableEvent, CannotApply: as `advance`.
         """
         partition = self.partition
         for run in self._events.runs(position):
             partition.skip_to(run[0].position - 1)
-            partition.fold(run)
+            partition.apply(run)
         partition.skip_to(position)
 
-    def decide(self, vector: Vector) -> Outcome | None:
+    def decide(self, vector: Vector) -> AssignmentChange | None:
         """Apply the events up to a vector, and decide what follows there; `None` when no assignment changes.
 
         Raises:
-            LogLostItsTail, UnreadableFact, CannotFold, PathsMissing: as `advance`.
+            LogLostItsTail, UnreadableEvent, CannotApply, PathsMissing: as `advance`.
         """
         self.advance(vector)
         return self.partition.resolve()

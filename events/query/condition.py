@@ -9,7 +9,7 @@ import re
 import msgspec
 
 from events.query.errors import ConditionInvalid, check_text
-from events.query.grammar import Misplaced, Refused, read_condition
+from events.query.grammar import Misplaced, QueryRefused, read_condition
 from events.query.tree import EVERYBODY, NOBODY, Expression
 from events.text_cache import by_text
 
@@ -45,7 +45,7 @@ def parse_condition(text: str) -> Expression:
         return EVERYBODY
     try:
         return read_condition(text)
-    except Refused as error:
+    except QueryRefused as error:
         raise ConditionInvalid(text, column=error.position + 1, reason=error.reason) from None
     except Misplaced as error:
         raise _unexpected(text, error.position) from None

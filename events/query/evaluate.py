@@ -30,9 +30,9 @@ from events.query.tree import (
     keys,
 )
 
-Row = Mapping[str, Any]
-Test = Callable[[Row], bool]
-ValueOf = Callable[[Row], object]
+Assignment = Mapping[str, Any]
+Test = Callable[[Assignment], bool]
+ValueOf = Callable[[Assignment], object]
 
 COMPARE: dict[Op, Callable[[Any, Any], bool]] = {
     Op.EQ: operator.eq,
@@ -44,12 +44,12 @@ COMPARE: dict[Op, Callable[[Any, Any], bool]] = {
 }
 
 
-def twin_row(device_id: str, tags: Row, reported: Row) -> Row:
+def twin_row(device_id: str, tags: Assignment, reported: Assignment) -> Assignment:
     """The row of a twin as far as conditions see it."""
     return {"deviceId": device_id, "tags": tags, "properties": {"reported": reported}}
 
 
-def holds(where: Expression | None, row: Row) -> bool | None:
+def holds(where: Expression | None, row: Assignment) -> bool | None:
     """True, false, or `None` for unknown; only true selects the row, or targets the device. Without a condition it is true.
 
     A comparison is unknown, `!=` too, when a side is missing, an object or an array, or when the sides are of different
@@ -66,7 +66,7 @@ def row_test(where: Expression | None) -> Test:
     # Only true counts here, so that an AND may stop at a term that is unknown.
     parts = tuple(map(compiled, where.terms if isinstance(where, And) else (where,)))
 
-    def test(row: Row) -> bool:
+    def test(row: Assignment) -> bool:
         for value_of in parts:  # noqa: SIM110 - all() costs a frame per row
             if value_of(row) is not True:
                 return False
@@ -111,7 +111,7 @@ def compiled(expression: Expression) -> ValueOf:
             return lambda row: _known(contained(array_of(row), literal))
 
 
-def value_at(path: Path, row: Row) -> object:
+def value_at(path: Path, row: Assignment) -> object:
     """What stands at a path: JSON, null as `None`, or `UNDEFINED`."""
     at: Any = row
     for name in path:
@@ -159,7 +159,7 @@ def is_number(actual: object) -> bool:
     return isinstance(actual, int | float) and not isinstance(actual, bool)
 
 
-def projected(query: Query, row: Row) -> Row:
+def projected(query: Query, row: Assignment) -> Assignment:
     """What a query that is no aggregate shows of a row; undefined properties are left out, and `*` is the row itself."""
     assert not is_aggregate(query)
     if not query.select:
@@ -189,7 +189,7 @@ def _with_literal(path: Path, op: Op, literal: Literal) -> ValueOf:
 
 
 def _within(operand: ValueOf, literals: tuple[Literal, ...]) -> ValueOf:
-    def value(row: Row) -> object:
+    def value(row: Assignment) -> object:
         actual = operand(row)
         verdicts = [compared(actual, Op.EQ, literal) for literal in literals]
         return True if True in verdicts else UNDEFINED if None in verdicts else False
@@ -198,7 +198,7 @@ def _within(operand: ValueOf, literals: tuple[Literal, ...]) -> ValueOf:
 
 
 def _opposite(term: ValueOf) -> ValueOf:
-    def value(row: Row) -> object:
+    def value(row: Assignment) -> object:
         verdict = term(row)
         return not verdict if isinstance(verdict, bool) else UNDEFINED
 
@@ -209,7 +209,7 @@ def _joined(terms: tuple[ValueOf, ...], *, decisive: bool) -> ValueOf:
     """AND, of which one false term decides, or OR, of which one true term does; else one that is unknown makes it unknown."""
     otherwise = not decisive
 
-    def value(row: Row) -> object:
+    def value(row: Assignment) -> object:
         joined: object = otherwise
         for term in terms:
             verdict = term(row)

@@ -35,7 +35,7 @@ from events.query.tree import (
     Primitive,
     Projection,
     Query,
-    Source,
+    QuerySource,
     compare_property,
     is_aggregate,
 )
@@ -47,13 +47,13 @@ CONDITION_INTEGER_MAX = 2**52
 
 _ROOTS = {root.lower(): root for root in ROOTS}
 _OPS = {"<>": Op.NE, **{op.value: op for op in Op}}
-_SOURCES = {source.value: source for source in Source}
+_SOURCES = {source.value: source for source in QuerySource}
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "'": "'", '"': '"', "\\": "\\", "/": "/"}
 _ESCAPE = re.compile(r"(?:\\u[dD][89abAB][0-9a-fA-F]{2})(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[0-9a-fA-F]{4}|\\[\s\S]")
 _WRONG_ROOT = "It must be a filter condition based on 'deviceId', 'tags', or 'properties.reported'. It contains: {}"
 
 
-class Refused(Exception):
+class QueryRefused(Exception):
     """What the grammar takes and the language does not: where, from 0, and why."""
 
     def __init__(self, position: int, reason: str) -> None:
@@ -132,19 +132,19 @@ class _ToTree(Transformer[Token, Any]):
         self,
         top: int | None,
         items: tuple[_Item, ...],
-        source: Source | None,
+        source: QuerySource | None,
         where: _Made | None,
         group_by: tuple[_Named, ...] | None,
     ) -> Query:
         query = Query(
             select=tuple(item for item, _ in items),
             top=top,
-            source=source or Source.DEVICES,
+            source=source or QuerySource.DEVICES,
             where=None if where is None else where.expression,
             group_by=tuple(path for path, _ in group_by or ()),
         )
         if group_by and not items:
-            raise Refused(
+            raise QueryRefused(
                 group_by[0].position, "SELECT * cannot be grouped; select the grouped properties and aggregates"
             )
         _check_items(query, items)
@@ -153,7 +153,7 @@ class _ToTree(Transformer[Token, Any]):
     def top(self, number: Token) -> int:
         count = _number(number)
         if not isinstance(count, int) or count < 1:
-            raise Refused(_at(number), "TOP needs a whole number from 1")
+            raise QueryRefused(_at(number), "TOP needs a whole number from 1")
         return count
 
     def everything(self, _star: Token) -> tuple[_Item, ...]:
@@ -168,19 +168,21 @@ class _ToTree(Transformer[Token, Any]):
     def count(self, name: Token, _star: Token | None, alias: str | None) -> _Item:
         function = Function[name.upper()]
         if function is not Function.COUNT:
-            raise Refused(_at(name), f"{function.value} needs a property, as in {function.value}(tags.x)")
+            raise QueryRefused(_at(name), f"{function.value} needs a property, as in {function.value}(tags.x)")
         return _Item(Aggregate(function, None, alias), _at(name))
 
     def aggregate(self, name: Token, named: _Named, alias: str | None) -> _Item:
         function = Function[name.upper()]
         if function is Function.COUNT:
-            raise Refused(named.position, "COUNT takes no property; restrict what it counts with WHERE is_defined(…)")
+            raise QueryRefused(
+                named.position, "COUNT takes no property; restrict what it counts with WHERE is_defined(…)"
+            )
         return _Item(Aggregate(function, named.path, alias), _at(name))
 
-    def source(self, *names: Token) -> Source:
+    def source(self, *names: Token) -> QuerySource:
         source = _SOURCES.get(".".join(names).lower())
         if source is None:
-            raise Refused(_at(names[0]), "FROM is followed by devices, devices.modules or devices.jobs")
+            raise QueryRefused(_at(names[0]), "FROM is followed by devices, devices.modules or devices.jobs")
         return source
 
     def group_by(self, *named: _Named) -> tuple[_Named, ...]:
@@ -291,7 +293,7 @@ def _at(token: Token) -> int:
 def _made(token: Token, expression: Expression, *parts: _Made) -> _Made:
     depth = 1 + max(part.depth for part in parts)
     if depth > DEPTH_MAX:
-        raise Refused(_at(token), f"nested deeper than {DEPTH_MAX} operators")
+        raise QueryRefused(_at(token), f"nested deeper than {DEPTH_MAX} operators")
     return _Made(expression, depth)
 
 
@@ -310,11 +312,11 @@ def _check_items(query: Query, items: tuple[_Item, ...]) -> None:
     aliases: set[str] = set()
     for item, position in items:
         if item.alias is not None and item.alias in aliases:
-            raise Refused(position, "two results cannot have the same alias")
+            raise QueryRefused(position, "two results cannot have the same alias")
         if item.alias is not None:
             aliases.add(item.alias)
         if is_aggregate(query) and isinstance(item, Projection) and item.path not in query.group_by:
-            raise Refused(position, "beside an aggregate, a property must stand in GROUP BY")
+            raise QueryRefused(position, "beside an aggregate, a property must stand in GROUP BY")
 
 
 def _name(token: Token) -> str:
@@ -341,11 +343,11 @@ def _number(token: Token, integer_max: int = INTEGER_MAX, limit: str = "(2^63 - 
         # Python itself refuses to read thousands of digits; twenty are more than fit.
         value = int(digits.lstrip("0xX")[:20] or "0", base)
         if value > integer_max:
-            raise Refused(_at(token), f"an integer must lie within ±{limit}")
+            raise QueryRefused(_at(token), f"an integer must lie within ±{limit}")
         return -value if token.startswith("-") else value
     number = float(token)
     if not math.isfinite(number):
-        raise Refused(_at(token), "the number is too large")
+        raise QueryRefused(_at(token), "the number is too large")
     return number
 
 
@@ -359,7 +361,7 @@ def _string(token: Token) -> str:
         elif found[1] in _ESCAPES:
             return _ESCAPES[found[1]]
         position = _at(token) + 1 + match.start()
-        raise Refused(position, "no such escape; a string has \\' \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\uXXXX")
+        raise QueryRefused(position, "no such escape; a string has \\' \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\uXXXX")
 
     return _ESCAPE.sub(turn, token[1:-1])
 
@@ -367,7 +369,7 @@ def _string(token: Token) -> str:
 def _restricted_op(token: Token, literal: Primitive) -> Op:
     op = _OPS[token]
     if isinstance(literal, bool) and op not in {Op.EQ, Op.NE}:
-        raise Refused(_at(token), "booleans have no order; they compare with = and != only")
+        raise QueryRefused(_at(token), "booleans have no order; they compare with = and != only")
     return op
 
 
@@ -375,14 +377,14 @@ def _condition_path(root: Token, below: Path, names: tuple[Token, ...]) -> Path:
     name = root.lower()
     if name == "deviceid":
         if below:
-            raise Refused(_at(names[0]), "deviceId has no properties")
+            raise QueryRefused(_at(names[0]), "deviceId has no properties")
         return ("deviceId",)
     if name == "tags":
         if not below:
-            raise Refused(_at(root), "tags needs the name of a tag, as in tags.environment")
+            raise QueryRefused(_at(root), "tags needs the name of a tag, as in tags.environment")
         return ("tags", *below)
     if name == "properties" and below and below[0].lower() == "reported":
         if len(below) == 1:
-            raise Refused(_at(root), "properties.reported needs the name of a property")
+            raise QueryRefused(_at(root), "properties.reported needs the name of a property")
         return ("properties", "reported", *below[1:])
-    raise Refused(_at(root), _WRONG_ROOT.format(".".join((root, *below))[:200]))
+    raise QueryRefused(_at(root), _WRONG_ROOT.format(".".join((root, *below))[:200]))

@@ -24,7 +24,7 @@ from events.query.tree import (
     Or,
     Path,
     PathOf,
-    Source,
+    QuerySource,
     compare_property,
     module_ids_asked,
     paths_of,
@@ -83,7 +83,7 @@ def parse_module_condition(text: str) -> ModuleCondition:
         query = parse(_SELECT + text.strip())
     except QueryInvalid as error:
         raise ConditionInvalid(text, column=max(1, error.column - len(_SELECT)), reason=error.reason) from None
-    if query.source is not Source.MODULES or query.where is None or query.group_by:
+    if query.source is not QuerySource.MODULES or query.where is None or query.group_by:
         raise ConditionInvalid(text, column=1, reason=_SUPPORTED)
     asked = module_ids_asked(query.where)
     condition = _restricted(query.where, text, 1)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 
 from events.query.errors import QueryInvalid, check_text
-from events.query.grammar import Misplaced, Refused, read_query
+from events.query.grammar import Misplaced, QueryRefused, read_query
 from events.query.tree import Function, Query
 from events.text_cache import by_text
 
@@ -21,7 +21,7 @@ def parse(text: str) -> Query:
     check_text(text, QueryInvalid)
     try:
         return read_query(text)
-    except Refused as error:
+    except QueryRefused as error:
         raise QueryInvalid(text, column=error.position + 1, reason=error.reason) from None
     except Misplaced as error:
         reason = _reason(text, error.position, error.terminals)

@@ -36,7 +36,7 @@ MIRRORED = {Op.LT: Op.GT, Op.LE: Op.GE, Op.GT: Op.LT, Op.GE: Op.LE, Op.EQ: Op.EQ
 OPPOSITE = {Op.EQ: Op.NE, Op.NE: Op.EQ, Op.LT: Op.GE, Op.GE: Op.LT, Op.GT: Op.LE, Op.LE: Op.GT}
 
 
-class Source(enum.Enum):
+class QuerySource(enum.Enum):
     """What a query goes over, as FROM writes it."""
 
     DEVICES = "devices"
@@ -158,7 +158,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     select: tuple[Projection | Aggregate, ...] = ()
     top: int | None = None
-    source: Source = Source.DEVICES
+    source: QuerySource = QuerySource.DEVICES
     where: Expression | None = None
     group_by: tuple[Path, ...] = ()
 

@@ -20,8 +20,8 @@ VERSION = 2
 
 RULES: tuple[Rule, ...] = tuple(
     value
-    for room in (structure, layers, images, runtime, limits, options, isolation, registries, routes, host, manual)
-    for value in vars(room).values()
+    for context in (structure, layers, images, runtime, limits, options, isolation, registries, routes, host, manual)
+    for value in vars(context).values()
     if isinstance(value, Rule)
 )
 

@@ -10,8 +10,8 @@ from events.readiness.catalogue import RULES
 from events.readiness.finding import Finding, Hit, finding
 from events.readiness.pointer import Operation, overlap
 from events.readiness.profile import Profile, labelled
-from events.readiness.rule import LooksAt, Rule
-from events.readiness.subject import Subject
+from events.readiness.rule import Inspects, Rule
+from events.readiness.subject import ReadinessSubject
 from events.readiness.waiver import Waiver
 
 RANK = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
@@ -25,7 +25,7 @@ class Waived(msgspec.Struct, frozen=True):
     waiver: Waiver
 
 
-class Report(msgspec.Struct, frozen=True):
+class ReadinessReport(msgspec.Struct, frozen=True):
     """What a check found, the worst first, then in the order of the rules and of the document.
 
     `waived` are not among the `findings`. `expired` are all waivers whose time is over; `unknown_labels` begin as
@@ -38,7 +38,7 @@ class Report(msgspec.Struct, frozen=True):
     expired: tuple[Waiver, ...] = ()
     unknown_labels: tuple[str, ...] = ()
 
-    def on(self, findings: Iterable[Finding], *, now: int, waivers: Sequence[Waiver]) -> "Report":
+    def on(self, findings: Iterable[Finding], *, now: int, waivers: Sequence[Waiver]) -> "ReadinessReport":
         """The same report on other findings, told apart by waivers at a time in milliseconds."""
         counting: list[Finding] = []
         waived: list[Waived] = []
@@ -52,18 +52,18 @@ class Report(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, findings=tuple(counting), waived=tuple(waived), expired=expired)
 
 
-def check(subject: Subject, profile: Profile, *, now: int, waivers: Sequence[Waiver] = ()) -> Report:
+def check(subject: ReadinessSubject, profile: Profile, *, now: int, waivers: Sequence[Waiver] = ()) -> ReadinessReport:
     """Hold the rules of a profile, as the labels of the last document change it, against a subject.
 
     `now` is in milliseconds. Any document is answered, however odd, and no time or place but what is given counts.
     """
     profile, unknown = labelled(profile, subject.last.labels)
-    report = Report(profile.name, (), unknown_labels=tuple(map(shown, unknown)))
+    report = ReadinessReport(profile.name, (), unknown_labels=tuple(map(shown, unknown)))
     return report.on([found for _, found in _found(subject, profile, now)], now=now, waivers=waivers)
 
 
 def fixes(
-    subject: Subject, profile: Profile, *, now: int, waivers: Sequence[Waiver] = ()
+    subject: ReadinessSubject, profile: Profile, *, now: int, waivers: Sequence[Waiver] = ()
 ) -> tuple[tuple[Finding, tuple[Operation, ...]], ...]:
     """Patches of the last document for findings that have one, as far as they do not touch the same place.
 
@@ -79,25 +79,25 @@ def fixes(
     return tuple(chosen)
 
 
-def _found(subject: Subject, profile: Profile, now: int) -> list[tuple[Hit, Finding]]:
+def _found(subject: ReadinessSubject, profile: Profile, now: int) -> list[tuple[Hit, Finding]]:
     pairs: list[tuple[Hit, Finding]] = []
     for rule in RULES:
         severity = profile.severity_of(rule.id)
         if severity is None or not _is_about(rule, subject):
             continue
         for hit in rule.find(subject, now):
-            document = subject.documents[hit.place.document].name
+            document = subject.documents[hit.location.document].name
             pairs.append((hit, finding(hit, rule=rule.id, severity=severity, document=document)))
     return sorted(pairs, key=lambda pair: RANK[pair[1].severity])
 
 
-def _is_about(rule: Rule, subject: Subject) -> bool:
-    match rule.looks_at:
-        case LooksAt.PART | LooksAt.HOST:
+def _is_about(rule: Rule, subject: ReadinessSubject) -> bool:
+    match rule.inspects:
+        case Inspects.PART | Inspects.HOST:
             return True
-        case LooksAt.WHOLE:
+        case Inspects.WHOLE:
             return subject.whole
-        case LooksAt.LAYER:
+        case Inspects.LAYER:
             return subject.last.layered
-        case LooksAt.NOTHING:
+        case Inspects.NOTHING:
             return False

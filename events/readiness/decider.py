@@ -1,4 +1,4 @@
-"""What may happen to waivers: a command becomes a fact, or is refused."""
+"""What may happen to waivers: a command becomes an event, or is refused."""
 
 import re
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from events.decider import CommandAuthor, Decider, Documents, SubjectChange
 from events.readiness.catalogue import BY_ID
 from events.readiness.commands import GrantWaiver, WaiverCommand, WithdrawWaiver
 from events.readiness.errors import WaiverInvalid, WaiverNotFound
-from events.readiness.facts import WaiverFact, WaiverGranted, WaiverWithdrawn
-from events.readiness.rule import LooksAt
+from events.readiness.events import WaiverEvent, WaiverGranted, WaiverWithdrawn
+from events.readiness.rule import Inspects
 from events.readiness.state import WAIVER, WaiverDocument, decode, evolve
 
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._@+-]{1,64}")
@@ -29,7 +29,7 @@ def check(command: WaiverCommand) -> None:
     if isinstance(command, WithdrawWaiver):
         return
     rule = BY_ID.get(command.rule)
-    if rule is None or rule.looks_at is LooksAt.NOTHING:
+    if rule is None or rule.inspects is Inspects.NOTHING:
         raise WaiverInvalid(name, f"`rule`: there is no rule {command.rule[:80]!r} that finds anything")
     if not command.reason.strip() or len(command.reason) > _TEXT_CHARACTERS_MAX:
         raise WaiverInvalid(name, f"`reason` has 1 to {_TEXT_CHARACTERS_MAX} characters")
@@ -39,12 +39,12 @@ def check(command: WaiverCommand) -> None:
 
 
 def subject_of(command: WaiverCommand) -> str:
-    """The subject that a command's fact is about."""
+    """The subject that a command's event is about."""
     return WAIVER + command.waiver_id
 
 
-def decide(command: WaiverCommand, document: WaiverDocument | None) -> WaiverFact:
-    """The fact that a checked command becomes.
+def decide(command: WaiverCommand, document: WaiverDocument | None) -> WaiverEvent:
+    """The event that a checked command becomes.
 
     Raises:
         WaiverNotFound: there is nothing to withdraw.
@@ -67,7 +67,7 @@ def _decide(command: WaiverCommand, documents: Documents, _: CommandAuthor) -> I
 
 DECIDER = Decider(
     get_args(WaiverCommand),
-    get_args(WaiverFact),
+    get_args(WaiverEvent),
     subjects=lambda command: (subject_of(command),),
     check=check,
     decide=_decide,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from events.manifest.problem import Severity
 from events.readiness.catalogue import RULES
 from events.readiness.profile import PRODUCTION, PROFILES, Profile
-from events.readiness.rule import LooksAt, Rule
+from events.readiness.rule import Inspects, Rule
 
 _HEAD = """\
 # Readiness
@@ -140,11 +140,11 @@ are applied when a reader asks, so their changes are visible at once.
 
 _LINE_CHARACTERS = 120
 _SECTIONS = {
-    LooksAt.PART: "Any manifest, a layer alone included",
-    LooksAt.WHOLE: "A standard manifest, or layers merged onto one",
-    LooksAt.LAYER: "Layers",
-    LooksAt.HOST: "Devices",
-    LooksAt.NOTHING: "By hand",
+    Inspects.PART: "Any manifest, a layer alone included",
+    Inspects.WHOLE: "A standard manifest, or layers merged onto one",
+    Inspects.LAYER: "Layers",
+    Inspects.HOST: "Devices",
+    Inspects.NOTHING: "By hand",
 }
 
 
@@ -167,15 +167,15 @@ def _profiles() -> Iterator[str]:
 
 
 def _rules() -> Iterator[str]:
-    for looks_at, heading in _SECTIONS.items():
+    for inspects, heading in _SECTIONS.items():
         yield f"## {heading}\n"
         for rule in RULES:
-            if rule.looks_at is looks_at:
+            if rule.inspects is inspects:
                 yield from _one(rule)
 
 
 def _one(rule: Rule) -> Iterator[str]:
-    marks = "by hand" if rule.looks_at is LooksAt.NOTHING else rule.severity.value
+    marks = "by hand" if rule.inspects is Inspects.NOTHING else rule.severity.value
     yield f"### {rule.id}\n"
     yield f"**{rule.title}** ({marks}{', can be fixed' if rule.fixes else ''})\n"
     yield _wrapped(f"{rule.reason} *Remedy:* {rule.remedy} *Source:* {rule.source}.\n") + "\n"

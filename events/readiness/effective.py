@@ -11,13 +11,13 @@ from events.readiness.check import check
 from events.readiness.finding import Finding
 from events.readiness.pointer import names_of
 from events.readiness.profile import Profile
-from events.readiness.subject import Subject, subject_of_sections
+from events.readiness.subject import ReadinessSubject, subject_of_sections
 
 EVERY_RULE = Profile("every rule", {})
 """Nothing is off: profiles are applied when findings are read."""
 
 
-class Found(msgspec.Struct, frozen=True, array_like=True):
+class RuleFindings(msgspec.Struct, frozen=True, array_like=True):
     """What the rules of a version found: rule → the modules it stopped at, sorted.
 
     The empty name stands for what is about no module. Rules on hosts are not among them.
@@ -31,7 +31,7 @@ class Found(msgspec.Struct, frozen=True, array_like=True):
         return canonical.encode(self)
 
     @classmethod
-    def of(cls, sections: Mapping[str, JsonObject]) -> "Found":
+    def of(cls, sections: Mapping[str, JsonObject]) -> "RuleFindings":
         """A pure function of the sections and of the rules' version."""
         modules: dict[str, set[str]] = {}
         for one in findings_of(sections):
@@ -39,10 +39,10 @@ class Found(msgspec.Struct, frozen=True, array_like=True):
         return cls(VERSION, {rule: tuple(sorted(some)) for rule, some in modules.items()})
 
 
-_decoder = msgspec.json.Decoder(Found)
+_decoder = msgspec.json.Decoder(RuleFindings)
 
 
-def read_found(data: bytes | None) -> Found | None:
+def read_found(data: bytes | None) -> RuleFindings | None:
     """Read what `to_bytes` wrote; `None` where nothing is kept, or what rules of another version found."""
     found = None if data is None else _decoder.decode(data)
     return found if found is not None and found.version == VERSION else None
@@ -53,10 +53,10 @@ def findings_of(sections: Mapping[str, JsonObject]) -> tuple[Finding, ...]:
     return check(subject_of_sections(sections, name=""), EVERY_RULE, now=0).findings
 
 
-def written_in(stack: Subject, pointer: str) -> str:
+def written_in(stack: ReadinessSubject, pointer: str) -> str:
     """The document of a stack that wrote an element of the merge last; `pointer` is as in a finding on the merge."""
     names = names_of(pointer)
     if len(names) < len(("modulesContent", "twin")):
         return stack.last.name
     _, twin, *path = names
-    return stack.documents[stack.place(twin, path[1:]).document].name
+    return stack.documents[stack.location(twin, path[1:]).document].name

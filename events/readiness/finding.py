@@ -9,7 +9,7 @@ from events.readiness.pointer import Operation
 _FINGERPRINT_DIGITS = 16
 
 
-class Place(msgspec.Struct, frozen=True):
+class ElementLocation(msgspec.Struct, frozen=True):
     """An element of a document, or the nearest thing above where it would be.
 
     `whole` says that the element itself is there, `open` that it is an object, which can be given members. `document` is
@@ -32,7 +32,7 @@ class Hit(msgspec.Struct, frozen=True):
 
     module: str
     message: str
-    place: Place
+    location: ElementLocation
     twin: str = ""
     path: tuple[str, ...] = ()
     detail: str = ""
@@ -64,7 +64,7 @@ def finding(hit: Hit, *, rule: str, severity: Severity, document: str) -> Findin
         severity=severity,
         module=_printable(hit.module),
         document=_printable(document),
-        pointer=hit.place.pointer.encode("utf-8", "backslashreplace").decode(),
+        pointer=hit.location.pointer.encode("utf-8", "backslashreplace").decode(),
         message=_printable(hit.message),
         fingerprint=identity[:_FINGERPRINT_DIGITS],
         fixable=bool(hit.fix),

@@ -5,7 +5,7 @@ import msgspec
 from events.canonical import Json
 
 SECTION = "hostFacts"
-"""The member of the device's reported properties that holds the facts."""
+"""The member of the device's reported properties that holds the events."""
 
 
 class Certificate(msgspec.Struct, frozen=True, rename="camel"):
@@ -15,7 +15,7 @@ class Certificate(msgspec.Struct, frozen=True, rename="camel"):
     temporary: bool = False
 
 
-class Engine(msgspec.Struct, frozen=True, rename="camel"):
+class ContainerEngine(msgspec.Struct, frozen=True, rename="camel"):
     """The container engine as its `info` and its daemon.json have it."""
 
     name: str = ""
@@ -43,7 +43,7 @@ class HostFacts(msgspec.Struct, frozen=True, rename="camel"):
     """
 
     certificates: dict[str, Certificate] | None = None
-    engine: Engine | None = None
+    engine: ContainerEngine | None = None
     upstream_protocol: str | None = None
     image_collection: ImageCollection | None = None
     unused_volumes: tuple[str, ...] | None = None
@@ -52,7 +52,7 @@ class HostFacts(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def read_host_facts(section: Json) -> HostFacts | str:
-    """The facts in a reported section, or why it cannot be read; anything is answered."""
+    """The events in a reported section, or why it cannot be read; anything is answered."""
     try:
         return msgspec.convert(section, HostFacts)
     except (msgspec.ValidationError, RecursionError, UnicodeEncodeError) as error:

@@ -8,13 +8,13 @@ import msgspec
 from events.manifest.problem import Severity
 from events.readiness.finding import Hit
 from events.readiness.host_facts import HostFacts
-from events.readiness.subject import Module, Subject
+from events.readiness.subject import Module, ReadinessSubject
 
-Find = Callable[[Subject, int], Iterator[Hit]]
+Find = Callable[[ReadinessSubject, int], Iterator[Hit]]
 """Hits in a subject at a time in milliseconds."""
 
 
-class LooksAt(enum.Enum):
+class Inspects(enum.Enum):
     """What a rule has to see before it can say anything."""
 
     PART = "any manifest, a layer alone included"
@@ -30,7 +30,7 @@ class Rule(msgspec.Struct, frozen=True):
     id: str
     title: str
     severity: Severity
-    looks_at: LooksAt
+    inspects: Inspects
     reason: str
     remedy: str
     source: str
@@ -46,54 +46,54 @@ def rule(
     reason: str,
     remedy: str,
     source: str,
-    looks_at: LooksAt = LooksAt.PART,
+    inspects: Inspects = Inspects.PART,
     fixes: bool = False,
-) -> Callable[[Callable[[Subject], Iterator[Hit]]], Rule]:
+) -> Callable[[Callable[[ReadinessSubject], Iterator[Hit]]], Rule]:
     """Make a rule of a function that looks through a subject."""
 
-    def made(function: Callable[[Subject], Iterator[Hit]]) -> Rule:
-        def find(subject: Subject, _now: int) -> Iterator[Hit]:
+    def made(function: Callable[[ReadinessSubject], Iterator[Hit]]) -> Rule:
+        def find(subject: ReadinessSubject, _now: int) -> Iterator[Hit]:
             return function(subject)
 
-        return Rule(rule_id, title, severity, looks_at, reason, remedy, source, find, fixes)
+        return Rule(rule_id, title, severity, inspects, reason, remedy, source, find, fixes)
 
     return made
 
 
 def module_rule(
     rule_id: str, title: str, severity: Severity, *, reason: str, remedy: str, source: str, fixes: bool = False
-) -> Callable[[Callable[[Subject, Module], Iterator[Hit]]], Rule]:
+) -> Callable[[Callable[[ReadinessSubject, Module], Iterator[Hit]]], Rule]:
     """Make a rule of a function that looks at one module."""
 
-    def made(function: Callable[[Subject, Module], Iterator[Hit]]) -> Rule:
-        def find(subject: Subject, _now: int) -> Iterator[Hit]:
+    def made(function: Callable[[ReadinessSubject, Module], Iterator[Hit]]) -> Rule:
+        def find(subject: ReadinessSubject, _now: int) -> Iterator[Hit]:
             for module in subject.modules:
                 yield from function(subject, module)
 
-        return Rule(rule_id, title, severity, LooksAt.PART, reason, remedy, source, find, fixes)
+        return Rule(rule_id, title, severity, Inspects.PART, reason, remedy, source, find, fixes)
 
     return made
 
 
 def host_rule(
     rule_id: str, title: str, severity: Severity, *, reason: str, remedy: str, source: str
-) -> Callable[[Callable[[Subject, HostFacts, int], Iterator[Hit]]], Rule]:
+) -> Callable[[Callable[[ReadinessSubject, HostFacts, int], Iterator[Hit]]], Rule]:
     """Make a rule of a function that looks at a device's host facts, beside what the device is to run."""
 
-    def made(function: Callable[[Subject, HostFacts, int], Iterator[Hit]]) -> Rule:
-        def find(subject: Subject, now: int) -> Iterator[Hit]:
+    def made(function: Callable[[ReadinessSubject, HostFacts, int], Iterator[Hit]]) -> Rule:
+        def find(subject: ReadinessSubject, now: int) -> Iterator[Hit]:
             if subject.host is not None:
                 yield from function(subject, subject.host, now)
 
-        return Rule(rule_id, title, severity, LooksAt.HOST, reason, remedy, source, find)
+        return Rule(rule_id, title, severity, Inspects.HOST, reason, remedy, source, find)
 
     return made
 
 
 def by_hand(rule_id: str, title: str, *, reason: str, remedy: str, source: str) -> Rule:
     """A point of the checklist that no program can see."""
-    return Rule(rule_id, title, Severity.INFO, LooksAt.NOTHING, reason, remedy, source, _nothing)
+    return Rule(rule_id, title, Severity.INFO, Inspects.NOTHING, reason, remedy, source, _nothing)
 
 
-def _nothing(_subject: Subject, _now: int) -> Iterator[Hit]:
+def _nothing(_subject: ReadinessSubject, _now: int) -> Iterator[Hit]:
     return iter(())

@@ -1,11 +1,11 @@
-"""The fold of waivers: the documents that stand as snapshots beside the fleet's log."""
+"""The replay of waivers: the documents that stand as snapshots beside the fleet's log."""
 
 import datetime as dt
 from typing import assert_never
 
 import msgspec
 
-from events.readiness.facts import WaiverFact, WaiverGranted, WaiverWithdrawn
+from events.readiness.events import WaiverEvent, WaiverGranted, WaiverWithdrawn
 from events.readiness.waiver import Waiver
 
 WAIVER = "waiver:"
@@ -13,7 +13,7 @@ WAIVER = "waiver:"
 
 
 class WaiverDocument(msgspec.Struct, frozen=True):
-    """A waiver as its facts made it; `who` granted it last, at `granted_at` (milliseconds)."""
+    """A waiver as its events made it; `who` granted it last, at `granted_at` (milliseconds)."""
 
     version: int
     rule: str
@@ -38,12 +38,12 @@ def decode(data: bytes) -> WaiverDocument:
     return _decoder.decode(data)
 
 
-def evolve(fact: WaiverFact, *, version: int, at: int, by: str) -> WaiverDocument | None:
-    """The waiver after one more fact, by somebody; `None` when it is gone."""
-    match fact:
+def evolve(event: WaiverEvent, *, version: int, at: int, by: str) -> WaiverDocument | None:
+    """The waiver after one more event, by somebody; `None` when it is gone."""
+    match event:
         case WaiverGranted(rule, reason, until, module, deployment):
             return WaiverDocument(version, rule, reason, until, module, deployment, by, at)
         case WaiverWithdrawn():
             return None
         case _:
-            assert_never(fact)
+            assert_never(event)

@@ -7,14 +7,14 @@ import msgspec
 
 from events.canonical import Json, JsonObject
 from events.manifest import create_options, placeholders
-from events.manifest.document import DEVICE, MODULE, Kind, by_module, content_of, is_layered, kind_of
+from events.manifest.document import DEVICE, MODULE, ContentKind, by_module, content_of, is_layered, kind_of
 from events.manifest.errors import CreateOptionsInvalid, RouteInvalid
 from events.manifest.hub_rules import AGENT, HUB
 from events.manifest.merge import DESIRED, merge
 from events.manifest.problem import Problem
 from events.manifest.routes import Route, parse_route
 from events.manifest.validate import problems
-from events.readiness.finding import Hit, Place
+from events.readiness.finding import ElementLocation, Hit
 from events.readiness.host_facts import HostFacts
 from events.readiness.pointer import Operation, pointer
 
@@ -133,7 +133,7 @@ class WrittenRoute(msgspec.Struct, frozen=True):
     parsed: Route | RouteInvalid
 
 
-class Subject(msgspec.Struct, frozen=True, dict=True):
+class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
     """Documents in ascending priority, the last one being the one that is asked about, and what is known of a device."""
 
     documents: tuple[Document, ...]
@@ -212,14 +212,14 @@ class Subject(msgspec.Struct, frozen=True, dict=True):
         """What the validation of manifests says of the last document."""
         return problems(self.last.content)
 
-    def place(self, twin: str, path: Sequence[str] = ()) -> Place:
+    def location(self, twin: str, path: Sequence[str] = ()) -> ElementLocation:
         """Where an element of a merged section was written: by the last of the documents that go furthest towards it."""
-        best, nearness = Place(len(self.documents) - 1, self.last.root, whole=False), 1
+        best, nearness = ElementLocation(len(self.documents) - 1, self.last.root, whole=False), 1
         for number in range(len(self.documents)):
             for setting in self._settings.get((number, twin), ()):
-                near, place = _near(setting, tuple(path), number)
+                near, location = _near(setting, tuple(path), number)
                 if near >= nearness:
-                    best, nearness = place, near
+                    best, nearness = location, near
         return best
 
     def hit(
@@ -233,8 +233,10 @@ class Subject(msgspec.Struct, frozen=True, dict=True):
         fix: Sequence[Operation] = (),
     ) -> Hit:
         """A hit at an element of a merged section, or at the whole of it."""
-        place = self.place(twin, path) if twin else Place(len(self.documents) - 1, self.last.root, whole=True)
-        return Hit(module, message, place, twin, tuple(path), detail, tuple(fix))
+        location = (
+            self.location(twin, path) if twin else ElementLocation(len(self.documents) - 1, self.last.root, whole=True)
+        )
+        return Hit(module, message, location, twin, tuple(path), detail, tuple(fix))
 
     def module_hit(
         self, module: Module, message: str, *path: str, detail: str = "", fix: Sequence[Operation] = ()
@@ -249,12 +251,12 @@ class Subject(msgspec.Struct, frozen=True, dict=True):
 
     def added(self, twin: str, path: Sequence[str], value: Json) -> tuple[Operation, ...]:
         """A patch of the last document that puts a value where none is, with the objects around it; empty if it cannot."""
-        place = self.place(twin, path)
-        if place.whole or place.document != len(self.documents) - 1:
+        location = self.location(twin, path)
+        if location.whole or location.document != len(self.documents) - 1:
             return ()
         for known in range(len(path) - 1, -1, -1):
-            above = self.place(twin, path[:known])
-            if above.whole and above.document == place.document:
+            above = self.location(twin, path[:known])
+            if above.whole and above.document == location.document:
                 if not above.open:
                     break
                 for name in reversed(path[known + 1 :]):
@@ -264,16 +266,16 @@ class Subject(msgspec.Struct, frozen=True, dict=True):
 
     def removed(self, twin: str, path: Sequence[str]) -> tuple[Operation, ...]:
         """A patch of the last document that takes an element away; empty if it cannot."""
-        place = self.place(twin, path)
-        return (Operation("remove", place.pointer),) if self._ours(place) else ()
+        location = self.location(twin, path)
+        return (Operation("remove", location.pointer),) if self._ours(location) else ()
 
     def options_replaced(self, module: Module, options: JsonObject, *, as_text: bool = False) -> tuple[Operation, ...]:
         """A patch of the last document that gives a module other createOptions, written as before; empty if it cannot.
 
         Text that does not fit into one string of a twin is cut into chunks. `as_text` also makes text of an object.
         """
-        place = self.place(AGENT, (*module.path, "settings"))
-        if not self._ours(place) or not place.open:
+        location = self.location(AGENT, (*module.path, "settings"))
+        if not self._ours(location) or not location.open:
             return ()
         written = module.chunks
         if not as_text and any(isinstance(value, dict) for value in written.values()):
@@ -283,16 +285,16 @@ class Subject(msgspec.Struct, frozen=True, dict=True):
                 wanted = {**create_options.split(msgspec.json.encode(options).decode())}
             except (CreateOptionsInvalid, OverflowError, RecursionError, UnicodeEncodeError):
                 return ()  # values that only a JSON text can hold
-        steps = [Operation("remove", place.pointer + pointer(name)) for name in written if name not in wanted]
+        steps = [Operation("remove", location.pointer + pointer(name)) for name in written if name not in wanted]
         steps += [
-            Operation("replace" if name in written else "add", place.pointer + pointer(name), value)
+            Operation("replace" if name in written else "add", location.pointer + pointer(name), value)
             for name, value in wanted.items()
             if written.get(name) != value
         ]
         return tuple(steps)
 
-    def _ours(self, place: Place) -> bool:
-        return place.whole and place.document == len(self.documents) - 1
+    def _ours(self, location: ElementLocation) -> bool:
+        return location.whole and location.document == len(self.documents) - 1
 
     @cached_property
     def _settings(self) -> dict[tuple[int, str], list[Setting]]:
@@ -313,8 +315,8 @@ def read_document(raw: Json, *, name: str, template: bool = False, doubled: tupl
     settings: tuple[Setting, ...] = ()
     if isinstance(content, dict):
         kind = kind_of(content)
-        edge, layered = isinstance(content.get(Kind.EDGE.value), dict), is_layered(content)
-        written = kind.value if isinstance(inner, dict) and kind.value in inner else Kind.MODULE.value
+        edge, layered = isinstance(content.get(ContentKind.EDGE.value), dict), is_layered(content)
+        written = kind.value if isinstance(inner, dict) and kind.value in inner else ContentKind.MODULE.value
         if isinstance(inner, dict) and written in inner:
             root = pointer(*(["content"] if wrapped else []), written)
         settings = tuple(_settings(content, root))
@@ -341,25 +343,25 @@ def subject_of_sections(
     name: str,
     host: HostFacts | str | None = None,
     labels: Mapping[str, str] = {},
-) -> Subject:
+) -> ReadinessSubject:
     """An effective configuration, with what its device reports of its host if that is known.
 
     Pointers lead through `/modulesContent/{module}/properties.desired`, as in the manifest that it would be.
     """
-    raw = {Kind.EDGE.value: {module: {DESIRED: section} for module, section in sections.items()}}
+    raw = {ContentKind.EDGE.value: {module: {DESIRED: section} for module, section in sections.items()}}
     document = msgspec.structs.replace(read_document(raw, name=name), labels=dict(labels))
     if isinstance(host, str):
-        return Subject((document,), host_problem=host)
-    return Subject((document,), host)
+        return ReadinessSubject((document,), host_problem=host)
+    return ReadinessSubject((document,), host)
 
 
-def modules_of(subject: Subject) -> Iterator[Module]:
+def modules_of(subject: ReadinessSubject) -> Iterator[Module]:
     """The system's modules, then the user's, as far as they are objects."""
     for group in ("systemModules", "modules"):
         for name, spec in _object(subject.agent.get(group)).items():
             if isinstance(spec, dict) and (group == "modules" or name in SYSTEM):
                 path = (group, name)
-                whole = subject.whole or subject.place(AGENT, path).whole
+                whole = subject.whole or subject.location(AGENT, path).whole
                 yield Module(SYSTEM[name] if group == "systemModules" else name, path, spec, whole)
 
 
@@ -419,7 +421,7 @@ def _parsed(text: str) -> Route | RouteInvalid:
         return error
 
 
-def _near(setting: Setting, path: tuple[str, ...], document: int) -> tuple[int, Place]:
+def _near(setting: Setting, path: tuple[str, ...], document: int) -> tuple[int, ElementLocation]:
     """How near to an element a setting comes, and where that is; 0 if it sets something else.
 
     The element itself is nearest, then a part of it, then what is above it.
@@ -427,12 +429,12 @@ def _near(setting: Setting, path: tuple[str, ...], document: int) -> tuple[int, 
     depth, at, value = len(setting.path), setting.pointer, setting.value
     if depth > len(path):
         part = setting.path[: len(path)] == path
-        return 2 * len(path) + 1 if part else 0, Place(document, at, whole=False)
+        return 2 * len(path) + 1 if part else 0, ElementLocation(document, at, whole=False)
     if path[:depth] != setting.path:
-        return 0, Place(document, at, whole=False)
+        return 0, ElementLocation(document, at, whole=False)
     for name in path[depth:]:
         if not isinstance(value, dict) or name not in value:
-            return 2 * depth + 2, Place(document, at, whole=False)
+            return 2 * depth + 2, ElementLocation(document, at, whole=False)
         value, depth = value[name], depth + 1
         at += pointer(name)
-    return 2 * depth + 2, Place(document, at, whole=True, open=isinstance(value, dict))
+    return 2 * depth + 2, ElementLocation(document, at, whole=True, open=isinstance(value, dict))

@@ -35,7 +35,7 @@ def ranks(rollout: str, hashes: Hashes) -> Hashes:
     return mixed
 
 
-def place(candidates: FleetSet, rollout: str, hashes: dict[int, Hashes], *, number: int, ordinal: int) -> int:
+def location(candidates: FleetSet, rollout: str, hashes: dict[int, Hashes], *, number: int, ordinal: int) -> int:
     """Where one of some devices comes in a rollout's order, from 1: it is among the `first` so many, and not among one less."""
     mine = (ranks(rollout, hashes[number][[ordinal]])[0], number, ordinal)
     before = 0

@@ -2,15 +2,15 @@
 
 import msgspec
 
-from events.rollout.facts import Results, RolloutFact
-from events.rollout.plan import Plan
+from events.rollout.events import RolloutEvent, RolloutResults
+from events.rollout.plan import RolloutPlan
 
 
 class CreateRollout(msgspec.Struct, frozen=True):
     """Roll a deployment out that has not started. It begins with `StartRollout`, or at the deployment's time."""
 
     deployment_id: str
-    plan: Plan
+    plan: RolloutPlan
 
 
 class StartRollout(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class RecordResults(msgspec.Struct, frozen=True):
     """Record how the devices stand, as the deployment is about to end; `results` are as its giver has read them."""
 
     deployment_id: str
-    results: Results
+    results: RolloutResults
 
 
 class RollBack(msgspec.Struct, frozen=True):
@@ -94,7 +94,7 @@ class AdvanceRollout(msgspec.Struct, frozen=True):
 
     deployment_id: str
     version: int
-    events: tuple[RolloutFact, ...]
+    events: tuple[RolloutEvent, ...]
 
 
 class DiscardRollout(msgspec.Struct, frozen=True):

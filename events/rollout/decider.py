@@ -1,4 +1,4 @@
-"""What may happen to a rollout at somebody's command: a command becomes a fact, or is refused."""
+"""What may happen to a rollout at somebody's command: a command becomes an event, or is refused."""
 
 import itertools
 import re
@@ -11,7 +11,7 @@ from events.decider import CommandAuthor, Decider, Documents, ForeignRule, Subje
 from events.deployment.commands import ChangeAdmission, DeleteDeployment, DeploymentCommand, ScheduleDeployment
 from events.deployment.decider import check_id
 from events.deployment.errors import DeploymentNotFound, ScheduleForbidden
-from events.deployment.facts import NotStarted
+from events.deployment.events import NotStarted
 from events.deployment.state import DeploymentDocument
 from events.query.condition import parse_condition
 from events.query.errors import ConditionInvalid
@@ -40,7 +40,7 @@ from events.rollout.errors import (
     RolloutForbidden,
     RolloutNotFound,
 )
-from events.rollout.facts import (
+from events.rollout.events import (
     PhaseApproved,
     PhasePassed,
     ResultsRecorded,
@@ -50,13 +50,13 @@ from events.rollout.facts import (
     RolloutAborted,
     RolloutCreated,
     RolloutDeleted,
-    RolloutFact,
+    RolloutEvent,
     RolloutPaused,
     RolloutResumed,
     RolloutStarted,
 )
-from events.rollout.plan import PERCENT_MAX, Gate, Phase, Plan
-from events.rollout.state import ROLLOUT, RolloutDocument, State, decode, evolve
+from events.rollout.plan import PERCENT_MAX, Gate, Phase, RolloutPlan
+from events.rollout.state import ROLLOUT, RolloutDocument, RolloutState, decode, evolve
 from events.rollout.state import subject_of as rollout_subject
 from events.rollout.windows import check_window
 
@@ -68,16 +68,20 @@ NAME_CHARACTERS_MAX = 100
 _COUNT_MAX = 2**31 - 1
 _DEPLOYMENT_ID = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
 
-ALLOWED: Mapping[type[RolloutCommand], frozenset[State]] = {
-    StartRollout: frozenset({State.CREATED}),
-    PauseRollout: frozenset({State.RUNNING}),
-    ResumeRollout: frozenset({State.PAUSED}),
-    ApprovePhase: frozenset({State.CREATED, State.RUNNING, State.PAUSED}),
-    SkipPhase: frozenset({State.RUNNING, State.PAUSED}),
-    RetryFailed: frozenset({State.RUNNING, State.PAUSED, State.COMPLETED, State.ABORTED, State.HALTED}),
-    AbortRollout: frozenset({State.CREATED, State.RUNNING, State.PAUSED}),
-    RecordResults: frozenset({State.CREATED, State.RUNNING, State.PAUSED, State.COMPLETED, State.ABORTED}),
-    RollBack: frozenset({State.RUNNING, State.PAUSED, State.COMPLETED, State.ABORTED}),
+ALLOWED: Mapping[type[RolloutCommand], frozenset[RolloutState]] = {
+    StartRollout: frozenset({RolloutState.CREATED}),
+    PauseRollout: frozenset({RolloutState.RUNNING}),
+    ResumeRollout: frozenset({RolloutState.PAUSED}),
+    ApprovePhase: frozenset({RolloutState.CREATED, RolloutState.RUNNING, RolloutState.PAUSED}),
+    SkipPhase: frozenset({RolloutState.RUNNING, RolloutState.PAUSED}),
+    RetryFailed: frozenset(
+        {RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.COMPLETED, RolloutState.ABORTED, RolloutState.HALTED}
+    ),
+    AbortRollout: frozenset({RolloutState.CREATED, RolloutState.RUNNING, RolloutState.PAUSED}),
+    RecordResults: frozenset(
+        {RolloutState.CREATED, RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.COMPLETED, RolloutState.ABORTED}
+    ),
+    RollBack: frozenset({RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.COMPLETED, RolloutState.ABORTED}),
 }
 """In which states a command may be given. A rollback that halted is not begun again by anybody: it would loop."""
 
@@ -107,8 +111,8 @@ def check(command: RolloutCommand | SchedulerCommand) -> None:
 
 def decide(
     command: RolloutCommand, document: RolloutDocument | None, deployment: DeploymentDocument | None, *, by: str
-) -> RolloutFact:
-    """The fact that a checked command becomes; `deployment` is what it names, and `by` who gives it.
+) -> RolloutEvent:
+    """The event that a checked command becomes; `deployment` is what it names, and `by` who gives it.
 
     Raises:
         RolloutError: the command may not happen as things stand.
@@ -143,7 +147,7 @@ def decide(
                 raise RolloutForbidden(name, f"phase {phase + 1} is not open")
             return PhasePassed(phase, f"skipped by {by}")
         case RetryFailed():
-            if document.results is not UNSET and document.state is not State.HALTED:
+            if document.results is not UNSET and document.state is not RolloutState.HALTED:
                 raise RolloutForbidden(name, "its deployment has ended: no device has it any more")
             if document.retry_asked:
                 raise RolloutForbidden(name, "those who failed are about to try again")
@@ -184,7 +188,7 @@ def _said(command: RolloutCommand) -> str:
     }.get(type(command).__name__, "command")
 
 
-def _check_plan(name: str, plan: Plan) -> None:
+def _check_plan(name: str, plan: RolloutPlan) -> None:
     def rule(element: str, holds: object, text: str) -> None:
         if not holds:
             raise PlanInvalid(name, element, text)
@@ -330,7 +334,7 @@ def _decide_by_hand(command: RolloutCommand, documents: Documents, author: Comma
 
 DECIDER = Decider(
     (*get_args(RolloutCommand), *get_args(SchedulerCommand)),
-    get_args(RolloutFact),
+    get_args(RolloutEvent),
     subjects=_subjects_of,
     check=check,
     decide=_decide,
@@ -359,7 +363,7 @@ def _follow(command: DeploymentCommand, documents: Documents) -> Iterator[Subjec
             # The deployment itself has not started, whomever its rollout has reached.
             deployment: DeploymentDocument = documents[name]
             start_at = 0 if deployment.schedule is UNSET else deployment.schedule.start_at
-            if rollout.state is not State.CREATED and schedule.start_at != start_at:
+            if rollout.state is not RolloutState.CREATED and schedule.start_at != start_at:
                 raise ScheduleForbidden(name, "its rollout has started; only the end can be moved")
         case DeleteDeployment():
             yield SubjectChange(rollout_subject(name), RolloutDeleted())

@@ -48,7 +48,7 @@ class OnFailure(enum.Enum):
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What must hold before the next phase.
 
-    `success_percent` (0 to 100; `None` where the plan does not say, see `Plan.required_percent`) of the devices that count are
+    `success_percent` (0 to 100; `None` where the plan does not say, see `RolloutPlan.required_percent`) of the devices that count are
     healthy, `answered_min` of them have answered, and both without a break for `soak_seconds`. A device that is not healthy
     `device_timeout_seconds` after it was admitted has failed; a phase that has not passed after `phase_timeout_seconds` has.
     0 is no limit.
@@ -133,7 +133,7 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     minutes: int = 60
 
 
-class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RolloutPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A rollout as its author wants it.
 
     `rollback_to` is the deployment whose content a rollback brings, or the update (`update:…`, where its group's policy says

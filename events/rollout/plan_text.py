@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from events.rollout.plan import EVERY_DEVICE, PERCENT_MAX, Failure, Gate, OnFailure, Plan
+from events.number_text import counted
+from events.rollout.plan import EVERY_DEVICE, PERCENT_MAX, Failure, Gate, OnFailure, RolloutPlan
 from events.rollout.times import duration
-from events.wording import counted
 
 
 class PlanText(msgspec.Struct, frozen=True):
@@ -18,12 +18,12 @@ class PlanText(msgspec.Struct, frozen=True):
     then: str
 
 
-def plan_text(plan: Plan) -> PlanText:
+def plan_text(plan: RolloutPlan) -> PlanText:
     """What a rollout by a plan does by itself."""
     return PlanText(_proceeds(plan), _stops(plan), _then(plan))
 
 
-def _proceeds(plan: Plan) -> str:
+def _proceeds(plan: RolloutPlan) -> str:
     gates = [phase.gate for phase in plan.phases]
     if len(set(map(_gate_key, gates))) == 1:
         return f"A phase passes when {_gate(plan, gates[0])}."
@@ -46,7 +46,7 @@ def _by_gate(gates: list[Gate]) -> Iterator[tuple[str, Gate]]:
         number = last + 1
 
 
-def _gate(plan: Plan, gate: Gate) -> str:
+def _gate(plan: RolloutPlan, gate: Gate) -> str:
     percent, conditions = plan.required_percent(gate), []
     if gate.success_percent is None and plan.failure.percent is not None:
         share = f"at least {percent:g} % of the admitted devices are" if percent else "at least one admitted device is"
@@ -64,7 +64,7 @@ def _gate(plan: Plan, gate: Gate) -> str:
     return " and ".join(conditions) + held
 
 
-def _stops(plan: Plan) -> str:
+def _stops(plan: RolloutPlan) -> str:
     causes = [*_failures(plan.failure), *_timeouts(plan)]
     pauses = "a gate that cannot be reached any more only pauses it"
     if not causes:
@@ -81,7 +81,7 @@ def _failures(failure: Failure) -> Iterator[str]:
     yield f"{' and '.join(filter(None, (percent, count)))} failed{after}"
 
 
-def _timeouts(plan: Plan) -> Iterator[str]:
+def _timeouts(plan: RolloutPlan) -> Iterator[str]:
     limits = {phase.gate.phase_timeout_seconds for phase in plan.phases} - {0}
     if len(limits) == 1:
         yield f"a phase has not passed within {duration(1000 * limits.pop())}"
@@ -89,7 +89,7 @@ def _timeouts(plan: Plan) -> Iterator[str]:
         yield f"a phase has not passed within its time limit ({', '.join(duration(1000 * one) for one in sorted(limits))})"
 
 
-def _then(plan: Plan) -> str:
+def _then(plan: RolloutPlan) -> str:
     if plan.failure.then is OnFailure.PAUSE:
         return "Then it pauses: no further device is admitted until an operator resumes, aborts or rolls back."
     has_cause = plan.failure.has_threshold or any(phase.gate.phase_timeout_seconds for phase in plan.phases)
@@ -97,7 +97,7 @@ def _then(plan: Plan) -> str:
     return f"{begin}: the deployment ends; {_back_to(plan)}."
 
 
-def _back_to(plan: Plan) -> str:
+def _back_to(plan: RolloutPlan) -> str:
     if plan.rollback_to:
         return f"its devices get the content of {plan.rollback_to.replace(':', ' ')}"
     if plan.restore:

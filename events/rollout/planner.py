@@ -7,27 +7,36 @@ import msgspec
 from msgspec import UNSET
 
 from events.rollout import rollout_text
-from events.rollout.census import Census
 from events.rollout.cohort import first
-from events.rollout.facts import (
-    Counts,
+from events.rollout.events import (
     DevicesAdmitted,
     DevicesRetried,
     Evidence,
     PhaseOpened,
     PhasePassed,
+    RecordedCounts,
     RollbackBegan,
     RollbackEnded,
     RolloutCompleted,
-    RolloutFact,
+    RolloutEvent,
     RolloutPaused,
     SoakBegan,
     SoakBroken,
 )
-from events.rollout.plan import Joiners, Offline, OnFailure, Plan, share_of
+from events.rollout.fleet_snapshot import FleetSnapshot
+from events.rollout.plan import Joiners, Offline, OnFailure, RolloutPlan, share_of
+from events.rollout.rollout_counts import (
+    ANSWERED_FAILURE,
+    LATE,
+    RolloutCounts,
+    batches_of,
+    record_of,
+    rollout_counts,
+    rollout_counts_of,
+    together,
+)
 from events.rollout.sets import NOBODY, FleetSet
-from events.rollout.state import RolloutDocument, State, evolve
-from events.rollout.tally import ANSWERED_FAILURE, LATE, Tally, batches_of, record_of, tally, tally_of, together
+from events.rollout.state import RolloutDocument, RolloutState, evolve
 from events.rollout.windows import closes_at, opens_at
 
 _STEPS_MAX = 4
@@ -46,104 +55,108 @@ NOT_ANSWERED: Final = "it has not answered yet"
 
 
 class Judgement(msgspec.Struct, frozen=True, eq=False):
-    """What follows now: the facts, in order, and what is waited for where there are none, as a sentence."""
+    """What follows now: the events, in order, and what is waited for where there are none, as a sentence."""
 
-    tally: Tally
-    facts: tuple[RolloutFact, ...]
+    rollout_counts: RolloutCounts
+    events: tuple[RolloutEvent, ...]
     says: str
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> RecordedCounts:
         """The sizes of the sets that it was judged on."""
-        return self.tally.counts
+        return self.rollout_counts.counts
 
 
-def judge(name: str, document: RolloutDocument, census: Census, now: int) -> Judgement:
+def judge(name: str, document: RolloutDocument, fleet_snapshot: FleetSnapshot, now: int) -> Judgement:
     """What a rollout does at a time (milliseconds), and why it does not do more; `name` is its deployment.
 
     Raises:
         NotRead: names what is to be read of the fleet first.
     """
-    facts: list[RolloutFact] = []
+    events: list[RolloutEvent] = []
     while True:
-        turn = _Turn(name, document, census, now)
-        fact = turn.act()
-        if fact is None or len(facts) == _STEPS_MAX:
-            return Judgement(turn.tally, tuple(facts), turn.says)
-        facts.append(fact)
-        if isinstance(fact, _MOVING):
-            # Whom it moves shows in the next census.
-            return Judgement(turn.tally, tuple(facts), turn.says)
-        after = evolve(document, fact, version=document.version + 1, at=now)
+        turn = _Turn(name, document, fleet_snapshot, now)
+        event = turn.act()
+        if event is None or len(events) == _STEPS_MAX:
+            return Judgement(turn.rollout_counts, tuple(events), turn.says)
+        events.append(event)
+        if isinstance(event, _MOVING):
+            # Whom it moves shows in the next fleet snapshot.
+            return Judgement(turn.rollout_counts, tuple(events), turn.says)
+        after = evolve(document, event, version=document.version + 1, at=now)
         assert after is not None
         document = after
 
 
 class _Turn:
-    """One look at a rollout: at most one fact follows."""
+    """One look at a rollout: at most one event follows."""
 
-    def __init__(self, name: str, document: RolloutDocument, census: Census, now: int) -> None:
-        self._name, self._document, self._census, self._now = name, document, census, now
-        self._plan: Plan = document.plan
+    def __init__(self, name: str, document: RolloutDocument, fleet_snapshot: FleetSnapshot, now: int) -> None:
+        self._name, self._document, self._fleet_snapshot, self._now = name, document, fleet_snapshot, now
+        self._plan: RolloutPlan = document.plan
         self._gate = document.gate
         # What events hold is decoded once: of a large fleet it is most of the work.
         self._batches = batches_of(document)
         self._admitted = together(self._batches)
         is_open = document.results is UNSET
-        self.tally = tally_of(document, self._batches, census, now) if is_open else tally(document, census, now)
+        self.rollout_counts = (
+            rollout_counts_of(document, self._batches, fleet_snapshot, now)
+            if is_open
+            else rollout_counts(document, fleet_snapshot, now)
+        )
         self.says = ""
 
     @property
     def _evidence(self) -> Evidence:
-        return Evidence(self.tally.counts, self._census.vectors)
+        return Evidence(self.rollout_counts.counts, self._fleet_snapshot.vectors)
 
-    def act(self) -> RolloutFact | None:
+    def act(self) -> RolloutEvent | None:
         document = self._document
-        if self._census.lagging:
-            # What is not folded yet, or cannot be, could turn the scale.
-            return self._wait(rollout_text.lagging(self._census.lagging))
+        if self._fleet_snapshot.lagging:
+            # What is not applied yet, or cannot be, could turn the scale.
+            return self._wait(rollout_text.lagging(self._fleet_snapshot.lagging))
         if document.rollback_asked:
             return self._roll_back(document.reason, UNSET)
         if document.retry_asked:
             failed = self._spread_out(self._to_retry())
             return DevicesRetried(failed.devices(), len(failed))
         match document.state:
-            case State.RUNNING if document.is_open:
+            case RolloutState.RUNNING if document.is_open:
                 return self._go_on()
-            case State.RUNNING:
+            case RolloutState.RUNNING:
                 return self._open_next()
-            case State.PAUSED if document.can_fail:
+            case RolloutState.PAUSED if document.can_fail:
                 return self._fail_or_wait()
-            case State.ROLLING_BACK:
+            case RolloutState.ROLLING_BACK:
                 return self._judge_rollback()
             case _:
-                return self._wait(rollout_text.standing(document))
+                return self._wait(rollout_text.status(document))
 
     def _to_retry(self) -> FleetSet:
-        census = self._census
+        fleet_snapshot = self._fleet_snapshot
         match self._document.state:
-            case State.HALTED:
-                return census.back.unhealthy
+            case RolloutState.HALTED:
+                return fleet_snapshot.back.unhealthy
             case _:
-                return self.tally.failed
+                return self.rollout_counts.failed
 
-    def _wait(self, says: str) -> RolloutFact | None:
+    def _wait(self, says: str) -> RolloutEvent | None:
         self.says = says
         return None
 
     # -- between phases
 
-    def _open_next(self) -> RolloutFact | None:
+    def _open_next(self) -> RolloutEvent | None:
         number = self._document.phase + 1
         if number == len(self._plan.phases):
-            return RolloutCompleted(self._evidence, rollout_text.completed(self.tally))
+            return RolloutCompleted(self._evidence, rollout_text.completed(self.rollout_counts))
         if self._plan.phases[number].approval and number not in self._document.approved:
             if number and (why := self._failure()):
                 return self._fail(why)
             return self._wait(rollout_text.approval(number, self._plan))
         condition, windows = self._plan.phases[number].condition, self._plan.windows
-        target = self._census.target
-        if not target or (condition is not None and not target & self._census.where(condition)):
+        target = self._fleet_snapshot.target
+        if not target or (condition is not None and not target & self._fleet_snapshot.where(condition)):
             return self._wait(rollout_text.nobody(number, self._plan))
         if windows and closes_at(windows, self._now) is None:
             # Its time limit begins when somebody can be admitted.
@@ -153,7 +166,7 @@ class _Turn:
 
     # -- within a phase
 
-    def _go_on(self) -> RolloutFact | None:
+    def _go_on(self) -> RolloutEvent | None:
         if why := self._failure():
             return self._fail(why)
         # Who joins while success has to last comes with the next phase: it would never have lasted.
@@ -167,11 +180,11 @@ class _Turn:
             return self._hold()
         return self._pause(why, unreachable=True) if (why := self._out_of_reach()) else self._miss()
 
-    def _fail_or_wait(self) -> RolloutFact | None:
+    def _fail_or_wait(self) -> RolloutEvent | None:
         """What follows while the rollout is paused by an unreachable gate: more devices may fail, and its time may run out."""
         if why := self._failure() or self._timed_out():
             return self._fail(why)
-        return self._wait(rollout_text.standing(self._document))
+        return self._wait(rollout_text.status(self._document))
 
     def _wanted(self) -> FleetSet:
         """Whom the open phase is for, and who is not admitted yet."""
@@ -180,13 +193,13 @@ class _Turn:
         if not free:
             return NOBODY
         if phase.condition is not None:
-            return free & self._census.where(phase.condition)
+            return free & self._fleet_snapshot.where(phase.condition)
         # Whoever is disabled and has it all the same takes a place.
-        room = self._cap(universe) - len(self._admitted & (universe | self._census.actual))
-        return first(free, room, self._order, self._census.order()) if room > 0 else NOBODY
+        context = self._cap(universe) - len(self._admitted & (universe | self._fleet_snapshot.actual))
+        return first(free, context, self._order, self._fleet_snapshot.order()) if context > 0 else NOBODY
 
     def _universe(self) -> FleetSet:
-        return universe(self._document, self._census)
+        return universe(self._document, self._fleet_snapshot)
 
     def _cap(self, universe: FleetSet) -> int:
         phase = self._document.current
@@ -199,7 +212,7 @@ class _Turn:
     def _order(self) -> str:
         return order_of(self._name, self._document)
 
-    def _admit(self, wanted: FleetSet) -> RolloutFact | None:
+    def _admit(self, wanted: FleetSet) -> RolloutEvent | None:
         windows = self._plan.windows
         if windows and closes_at(windows, self._now) is None:
             return self._wait(
@@ -212,9 +225,9 @@ class _Turn:
         if allowance is not None and allowance < len(some):
             if not allowance:
                 return self._wait(self._sentence(rollout_text.rate(self._plan)))
-            some = first(some, allowance, self._order, self._census.order())
+            some = first(some, allowance, self._order, self._fleet_snapshot.order())
         reason = rollout_text.admitted(self._document, len(some), len(wanted) - len(some))
-        return DevicesAdmitted(self._document.phase, some.devices(), len(some), reason, self._census.vectors)
+        return DevicesAdmitted(self._document.phase, some.devices(), len(some), reason, self._fleet_snapshot.vectors)
 
     def _spread_out(self, wanted: FleetSet) -> FleetSet:
         """As many of each value of the plan's tag as there is room for; whoever has no value is not limited."""
@@ -222,12 +235,12 @@ class _Turn:
         if spread is None:
             return wanted
         rest, chosen = wanted, NOBODY
-        for members in self._census.by_value(spread.tag).values():
+        for members in self._fleet_snapshot.by_value(spread.tag).values():
             some = wanted & members
             if some:
                 rest -= some
-                room = spread.at_most - len(self.tally.waited & members)
-                chosen |= first(some, room, self._order, self._census.order())
+                context = spread.at_most - len(self.rollout_counts.waited & members)
+                chosen |= first(some, context, self._order, self._fleet_snapshot.order())
         return chosen | rest
 
     def _allowance(self) -> int | None:
@@ -246,7 +259,7 @@ class _Turn:
 
     # -- the gate
 
-    def _hold(self) -> RolloutFact | None:
+    def _hold(self) -> RolloutEvent | None:
         document, gate = self._document, self._gate
         if gate.soak_seconds and not document.soak_at:
             return SoakBegan(self._evidence)
@@ -255,7 +268,7 @@ class _Turn:
             return self._wait(self._sentence(rollout_text.soak(left)))
         return PhasePassed(document.phase, self._sentence(rollout_text.passed(gate)), self._evidence)
 
-    def _miss(self) -> RolloutFact | None:
+    def _miss(self) -> RolloutEvent | None:
         if self._document.soak_at:
             return SoakBroken(self._evidence)
         return self._wait(self._sentence(""))
@@ -270,55 +283,55 @@ class _Turn:
         return self._document.phase_at + timeout - self._now if timeout and self._document.is_open else None
 
     def _required(self) -> int:
-        return self._plan.required_count(self._gate, counted=len(self.tally.counted))
+        return self._plan.required_count(self._gate, counted=len(self.rollout_counts.counted))
 
     def _holds(self) -> bool:
-        tally = self.tally
-        if self._gate.success_percent != 0 and self._admitted and not tally.counted:
+        rollout_counts = self.rollout_counts
+        if self._gate.success_percent != 0 and self._admitted and not rollout_counts.counted:
             # Of nobody, any share is reached.
             return False
-        answered_min = min(self._gate.answered_min, tally.able)
-        return tally.succeeded >= self._required() and tally.answered >= answered_min
+        answered_min = min(self._gate.answered_min, rollout_counts.able)
+        return rollout_counts.succeeded >= self._required() and rollout_counts.answered >= answered_min
 
     def _failure(self) -> str:
         """Why the rollout has failed by the thresholds of its plan (DESIGN §9)."""
-        failure, failed, counted = self._plan.failure, len(self.tally.failed), len(self.tally.counted)
+        failure, failed, counted = self._plan.failure, len(self.rollout_counts.failed), len(self.rollout_counts.counted)
         reached = failure.is_reached(failed=failed, counted=counted)
-        if reached and self.tally.answered >= min(failure.answered_min, counted):
-            return rollout_text.failed(failure, self.tally.counts)
+        if reached and self.rollout_counts.answered >= min(failure.answered_min, counted):
+            return rollout_text.failed(failure, self.rollout_counts.counts)
         return ""
 
     def _out_of_reach(self) -> str:
         """Why the gate cannot hold any more, whoever answers yet."""
-        tally, timeout = self.tally, self._gate.device_timeout_seconds * _SECOND_MS
+        rollout_counts, timeout = self.rollout_counts, self._gate.device_timeout_seconds * _SECOND_MS
         recent = together(one for one in self._batches if self._now - one[0] < timeout)
         # A device that failed may still recover, as long as it has time.
-        hopeful = len(tally.waited) + len(recent & (tally.failed - tally.timed_out))
-        if tally.succeeded + hopeful < self._required():
-            return rollout_text.out_of_reach(self._plan.required_percent(self._gate), tally.counts)
+        hopeful = len(rollout_counts.waited) + len(recent & (rollout_counts.failed - rollout_counts.timed_out))
+        if rollout_counts.succeeded + hopeful < self._required():
+            return rollout_text.out_of_reach(self._plan.required_percent(self._gate), rollout_counts.counts)
         return ""
 
-    def _fail(self, why: str) -> RolloutFact:
+    def _fail(self, why: str) -> RolloutEvent:
         if self._plan.failure.then is OnFailure.ROLL_BACK:
             return self._roll_back(why, self._evidence)
         return self._pause(why)
 
-    def _pause(self, why: str, *, unreachable: bool | msgspec.UnsetType = UNSET) -> RolloutFact:
+    def _pause(self, why: str, *, unreachable: bool | msgspec.UnsetType = UNSET) -> RolloutEvent:
         return RolloutPaused(f"{self._sentence('')}; {why}", self._evidence, unreachable)
 
     # -- going back
 
-    def _roll_back(self, why: str, evidence: Evidence | msgspec.UnsetType) -> RolloutFact:
-        rollback = self._census.rollback_id() if self._plan.rollback_to else ""
+    def _roll_back(self, why: str, evidence: Evidence | msgspec.UnsetType) -> RolloutEvent:
+        rollback = self._fleet_snapshot.rollback_id() if self._plan.rollback_to else ""
         if self._plan.rollback_to and not rollback:
             gone = f"{why}; it cannot be rolled back: {self._plan.rollback_to!r} is not there any more"
             return RolloutPaused(gone, self._evidence)
         restore = True if self._plan.restore else UNSET
-        codes = self._census.failure_codes() if ANSWERED_FAILURE in self.tally.failed_by else {}
-        return RollbackBegan(why, rollback, evidence, restore, self.tally.results(codes))
+        codes = self._fleet_snapshot.failure_codes() if ANSWERED_FAILURE in self.rollout_counts.failed_by else {}
+        return RollbackBegan(why, rollback, evidence, restore, self.rollout_counts.results(codes))
 
-    def _judge_rollback(self) -> RolloutFact | None:
-        back, document = self._census.back, self._document
+    def _judge_rollback(self) -> RolloutEvent | None:
+        back, document = self._fleet_snapshot.back, self._document
         late = self._late_since(document.rollback_at)
         pending = back.devices - back.healthy - back.unhealthy - back.unmanaged
         waits = self._plan.offline is Offline.WAIT
@@ -327,7 +340,7 @@ class _Turn:
         timed_out = pending - silent if late else NOBODY
         failed = back.unhealthy | timed_out
         waited = pending - silent - timed_out
-        counts = Counts(
+        counts = RecordedCounts(
             target=len(back.devices),
             admitted=len(back.devices),
             counted=len(back.devices) - len(silent),
@@ -337,7 +350,7 @@ class _Turn:
             silent=len(silent),
             pending=len(waited),
         )
-        evidence = Evidence(counts, self._census.vectors)
+        evidence = Evidence(counts, self._fleet_snapshot.vectors)
         by_reason = {
             NOT_WELL_BACK: back.unhealthy,
             LATE: timed_out,
@@ -365,7 +378,9 @@ class _Turn:
         left = self._left()
         limit = "" if left is None or left <= 0 else rollout_text.until_timeout(left)
         required = self._plan.required_percent(self._gate)
-        return rollout_text.phase(self._document, required, self.tally.counts, *(one for one in (rest, limit) if one))
+        return rollout_text.phase(
+            self._document, required, self.rollout_counts.counts, *(one for one in (rest, limit) if one)
+        )
 
 
 def order_of(name: str, document: RolloutDocument) -> str:
@@ -373,6 +388,6 @@ def order_of(name: str, document: RolloutDocument) -> str:
     return f"{name}:{document.created_at}"
 
 
-def universe(document: RolloutDocument, census: Census) -> FleetSet:
+def universe(document: RolloutDocument, fleet_snapshot: FleetSnapshot) -> FleetSet:
     """Whom the phases of a rollout are for: enabled devices that are targeted, without those that wait for its end."""
-    return census.target if document.pool is UNSET else census.target & FleetSet.of(document.pool)
+    return fleet_snapshot.target if document.pool is UNSET else fleet_snapshot.target & FleetSet.of(document.pool)

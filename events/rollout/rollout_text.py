@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 
-from events.deployment.facts import Admission, Admitted, Ended, Everyone, Kept, NotStarted
+from events.deployment.events import Admission, Admitted, Ended, Everyone, Kept, NotStarted
 from events.deployment.state import DeploymentDocument
-from events.rollout.facts import Counts
-from events.rollout.plan import Failure, Gate, Plan
-from events.rollout.state import RolloutDocument, State
-from events.rollout.tally import Tally
-from events.rollout.times import duration, moment
-from events.wording import counted
+from events.number_text import counted
+from events.rollout.events import RecordedCounts
+from events.rollout.plan import Failure, Gate, RolloutPlan
+from events.rollout.rollout_counts import RolloutCounts
+from events.rollout.state import RolloutDocument, RolloutState
+from events.rollout.times import duration, local_time
 
 NOT_STARTED = NotStarted()
 """What a deployment says of itself as long as its rollout says who is admitted."""
 
 
-def phase(document: RolloutDocument, required_percent: float, counts: Counts, *rest: str) -> str:
+def phase(document: RolloutDocument, required_percent: float, counts: RecordedCounts, *rest: str) -> str:
     """`phase 2 of 4: 37 of 40 healthy (92 %), gate 95 % of 40, 3 pending`, and the rest."""
     well = counts.healthy + counts.already
     share = f" ({100 * well // counts.counted} %)" if counts.counted else ""
@@ -39,22 +39,22 @@ def phase(document: RolloutDocument, required_percent: float, counts: Counts, *r
 _SILENT = {"wait": "waited for", "exclude": "not counted", "unknown": "counted as unknown"}
 
 
-def standing(document: RolloutDocument, admission: Admission | Kept = NOT_STARTED) -> str:
+def status(document: RolloutDocument, admission: Admission | Kept = NOT_STARTED) -> str:
     """What a rollout says that does nothing by itself; `admission` is what its deployment says of itself by now."""
     because = f": {document.reason}" if document.reason else ""
     match document.state:
-        case State.CREATED:
+        case RolloutState.CREATED:
             return "waits to be started"
-        case State.COMPLETED:
+        case RolloutState.COMPLETED:
             return f"completed{because}{_since(document, admission, 'a device that is targeted later gets it, too')}"
-        case State.ABORTED:
+        case RolloutState.ABORTED:
             keep = "devices that were admitted keep it, and no other device gets it"
             return f"aborted{because}{_since(document, admission, keep if document.batches else 'no device got it')}"
-        case State.ROLLING_BACK:
+        case RolloutState.ROLLING_BACK:
             return f"rolling back to {back_to(document)}{because}"
-        case State.ROLLED_BACK:
+        case RolloutState.ROLLED_BACK:
             return f"rolled back to {back_to(document)}: {document.why}"
-        case State.HALTED:
+        case RolloutState.HALTED:
             return f"halted: {document.why}; an operator has to decide"
         case _:
             return f"{document.state.value}{because}"
@@ -89,13 +89,13 @@ def lagging(partitions: Sequence[str]) -> str:
     return f"waits for {', '.join(partitions)}: behind or stopped"
 
 
-def approval(number: int, plan: Plan) -> str:
+def approval(number: int, plan: RolloutPlan) -> str:
     """Waits for a person."""
     who = "somebody other than its author" if plan.approval_by_another else "somebody"
     return f"phase {number + 1} of {len(plan.phases)} waits for {who} to approve of it"
 
 
-def nobody(number: int, plan: Plan) -> str:
+def nobody(number: int, plan: RolloutPlan) -> str:
     """Waits for devices at all."""
     condition = plan.phases[number].condition
     whom = (
@@ -104,23 +104,23 @@ def nobody(number: int, plan: Plan) -> str:
     return f"phase {number + 1} of {len(plan.phases)} waits for devices: {whom}"
 
 
-def shut(number: int, plan: Plan, opens: int, now: int) -> str:
+def shut(number: int, plan: RolloutPlan, opens: int, now: int) -> str:
     """Waits for a window before a phase."""
     return f"phase {number + 1} of {len(plan.phases)} waits: {window(opens, plan.windows[0].zone, now)}"
 
 
 def window(opens: int, zone: str, now: int) -> str:
     """Waits for a maintenance window."""
-    return f"the next window opens {moment(opens, zone)}, in {duration(opens - now)}"
+    return f"the next window opens {local_time(opens, zone)}, in {duration(opens - now)}"
 
 
-def spread(plan: Plan) -> str:
+def spread(plan: RolloutPlan) -> str:
     """Waits for others of the same tag."""
     assert plan.spread is not None
     return f"more are admitted as others answer: {plan.spread.at_most} at once of each {plan.spread.tag}"
 
 
-def rate(plan: Plan) -> str:
+def rate(plan: RolloutPlan) -> str:
     """Waits for the clock."""
     assert plan.rate is not None
     return f"more are admitted at {plan.rate.per_minute:g} a minute"
@@ -138,11 +138,17 @@ def passed(gate: Gate) -> str:
     return f"held for {duration(gate.soak_seconds * 1000)}" if gate.soak_seconds else "the gate holds"
 
 
-def completed(tally: Tally) -> str:
+def completed(rollout_counts: RolloutCounts) -> str:
     """How many devices have what was rolled out, and why others do not: `52 of 134 devices have it; 82 not applied (…)`."""
-    parts = [f"{tally.having} of {counted(len(tally.target), 'device')} {'has' if tally.having == 1 else 'have'} it"]
-    parts += [f"{len(devices)} not applied ({why})" for why, devices in tally.not_applied_by.items()]
-    for name, devices in (("outranked", tally.outranked), ("failed", tally.failed), ("silent", tally.silent)):
+    parts = [
+        f"{rollout_counts.having} of {counted(len(rollout_counts.target), 'device')} {'has' if rollout_counts.having == 1 else 'have'} it"
+    ]
+    parts += [f"{len(devices)} not applied ({why})" for why, devices in rollout_counts.not_applied_by.items()]
+    for name, devices in (
+        ("outranked", rollout_counts.outranked),
+        ("failed", rollout_counts.failed),
+        ("silent", rollout_counts.silent),
+    ):
         if devices:
             parts.append(f"{len(devices)} {name}")
     return "; ".join(parts)
@@ -163,7 +169,7 @@ def phase_timeout(gate: Gate) -> str:
     return f"it has not passed within {duration(gate.phase_timeout_seconds * 1000)}"
 
 
-def failed(failure: Failure, counts: Counts) -> str:
+def failed(failure: Failure, counts: RecordedCounts) -> str:
     """Why a rollout failed."""
     late = f", {counts.timed_out} of them as they were late" if counts.timed_out else ""
     share = 100 * counts.failed / counts.counted if counts.counted else 0.0
@@ -177,7 +183,7 @@ def thresholds(failure: Failure) -> str:
     return " and ".join(filter(None, (percent, count)))
 
 
-def out_of_reach(required_percent: float, counts: Counts) -> str:
+def out_of_reach(required_percent: float, counts: RecordedCounts) -> str:
     """Why a gate cannot be reached any more, and what an operator can do."""
     silent = f", {counts.silent} silent" if counts.silent else ""
     return (
@@ -191,19 +197,19 @@ def about_to_roll_back(why: str) -> str:
     return f"is about to be rolled back: {why}"
 
 
-def rolling_back(document: RolloutDocument, counts: Counts) -> str:
+def rolling_back(document: RolloutDocument, counts: RecordedCounts) -> str:
     """How a rollback goes."""
     how = f"{counts.healthy} of {counts.target} are back, {counts.failed} failed, {counts.pending} pending"
     return f"rolling back to {back_to(document)}: {how}"
 
 
-def rolled_back(counts: Counts) -> str:
+def rolled_back(counts: RecordedCounts) -> str:
     """How a rollback went."""
     silent = f", {counts.silent} silent" if counts.silent else ""
     return f"{counts.healthy} of {counts.target} are back{silent}"
 
 
-def rollback_failed(counts: Counts, unmanaged: int = 0) -> str:
+def rollback_failed(counts: RecordedCounts, unmanaged: int = 0) -> str:
     """How a rollback went wrong."""
     nothing = f"; nothing else targets {unmanaged} of them, which keep what they have" if unmanaged else ""
     return f"the rollback failed: {counts.failed} of {counts.target} are not back{nothing}"
@@ -248,21 +254,21 @@ def _until(document: DeploymentDocument, now: int) -> str:
 
 def _when(at: int, document: DeploymentDocument) -> str:
     assert document.schedule
-    return f"{moment(at, document.schedule.zone)} ({document.schedule.zone})"
+    return f"{local_time(at, document.schedule.zone)} ({document.schedule.zone})"
 
 
 def _rolled_out(document: DeploymentDocument, rollout: RolloutDocument, now: int) -> str:
-    if rollout.state is State.CREATED:
+    if rollout.state is RolloutState.CREATED:
         return _starts(document, now) or "has not started: it targets nobody until its rollout is started"
-    moves = rollout.state in {State.RUNNING, State.COMPLETED}
+    moves = rollout.state in {RolloutState.RUNNING, RolloutState.COMPLETED}
     return progress(rollout, document.admission) + (_until(document, now) if moves else "")
 
 
 def progress(rollout: RolloutDocument, admission: Admission | Kept = NOT_STARTED) -> str:
     """How far a rollout is, without a look at its devices; `admission` is what its deployment says of itself."""
     phases = len(rollout.plan.phases)
-    if rollout.state is not State.RUNNING:
-        return standing(rollout, admission)
+    if rollout.state is not RolloutState.RUNNING:
+        return status(rollout, admission)
     if rollout.phase < 0:
         return f"phase 1 of {phases} opens next"
     return f"phase {rollout.phase + 1} of {phases} {'is open' if rollout.is_open else 'has passed'}"

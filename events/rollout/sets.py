@@ -8,7 +8,7 @@ from pyroaring import BitMap
 from typing_extensions import override
 
 from events.bitmaps import from_bytes, to_bytes
-from events.rollout.facts import Devices
+from events.rollout.events import Devices
 
 _NOBODY: Final = BitMap()
 
@@ -25,7 +25,7 @@ class FleetSet:
 
     @classmethod
     def of(cls, devices: Devices) -> "FleetSet":
-        """Read the form that facts have."""
+        """Read the form that events have."""
         return cls({int(number): from_bytes(base64.b64decode(data)) for number, data in devices.items()})
 
     @classmethod
@@ -39,7 +39,7 @@ class FleetSet:
         return cls({number: BitMap([ordinal])})
 
     def devices(self) -> Devices:
-        """The form that facts have; equal sets, equal text."""
+        """The form that events have; equal sets, equal text."""
         by_partition = sorted(self.by_partition.items())
         return {str(number): base64.b64encode(to_bytes(members)).decode() for number, members in by_partition}
 

@@ -1,4 +1,4 @@
-"""The fold of a rollout's facts: the document that stands as a snapshot beside the fleet's log."""
+"""The replay of a rollout's events: the document that stands as a snapshot beside the fleet's log."""
 
 import enum
 from typing import assert_never
@@ -6,14 +6,13 @@ from typing import assert_never
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from events.rollout.facts import (
+from events.rollout.events import (
     Devices,
     DevicesAdmitted,
     DevicesRetried,
     PhaseApproved,
     PhaseOpened,
     PhasePassed,
-    Results,
     ResultsRecorded,
     RetryAsked,
     RollbackAsked,
@@ -23,14 +22,15 @@ from events.rollout.facts import (
     RolloutCompleted,
     RolloutCreated,
     RolloutDeleted,
-    RolloutFact,
+    RolloutEvent,
     RolloutPaused,
+    RolloutResults,
     RolloutResumed,
     RolloutStarted,
     SoakBegan,
     SoakBroken,
 )
-from events.rollout.plan import Gate, OnFailure, Phase, Plan
+from events.rollout.plan import Gate, OnFailure, Phase, RolloutPlan
 from events.rollout.sets import FleetSet
 
 ROLLOUT = "rollout:"
@@ -40,10 +40,10 @@ BATCHES_MAX = 50
 """How many times of admission are told apart; of more, the two oldest count as the younger of them."""
 
 BATCHES_BYTES_MAX = 400_000
-"""The same holds where all of them take more than this: a fact and its snapshot share a chunk of 1 MB."""
+"""The same holds where all of them take more than this: an event and its snapshot share a chunk of 1 MB."""
 
 
-class State(enum.Enum):
+class RolloutState(enum.Enum):
     """Where a rollout stands. After ROLLED_BACK nothing follows; a HALTED rollback waits for somebody."""
 
     CREATED = "created"
@@ -64,18 +64,18 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class RolloutDocument(msgspec.Struct, frozen=True):
-    """A rollout as its facts made it; `*_at` are milliseconds, 0 for not yet.
+    """A rollout as its events made it; `*_at` are milliseconds, 0 for not yet.
 
     `phase` is the phase (from 0) that was opened last, -1 before the first; it `is_open` until it passed. `paced_at` is since
-    when the plan's rate grows. `reason` is what the last fact gave as one. `unreachable`: it is paused because the gate of the
+    when the plan's rate grows. `reason` is what the last event gave as one. `unreachable`: it is paused because the gate of the
     open phase cannot be reached any more. `passed` are the phases that did. `results` are how the devices stood when the deployment
     ended, `rollback_reason` is why it was rolled back, and `not_back` the devices that a rollback did not bring back, by the reason.
     """
 
     version: int
-    plan: Plan
+    plan: RolloutPlan
     author: str
-    state: State
+    state: RolloutState
     created_at: int
     changed_at: int
     started_at: int = 0
@@ -95,7 +95,7 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     reason: str = ""
     unreachable: bool = False
     passed: tuple[int, ...] = ()
-    results: Results | UnsetType = UNSET
+    results: RolloutResults | UnsetType = UNSET
     rollback_reason: str = ""
     not_back: dict[str, Devices] = {}
 
@@ -124,12 +124,12 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     @property
     def is_over(self) -> bool:
         """Whether who is admitted does not follow from it any more."""
-        return self.state in {State.COMPLETED, State.ABORTED, State.ROLLED_BACK}
+        return self.state in {RolloutState.COMPLETED, RolloutState.ABORTED, RolloutState.ROLLED_BACK}
 
     @property
     def admits(self) -> bool:
         """Whether it may admit somebody yet."""
-        return self.state in {State.CREATED, State.RUNNING, State.PAUSED}
+        return self.state in {RolloutState.CREATED, RolloutState.RUNNING, RolloutState.PAUSED}
 
     def phase_state(self, number: int) -> str:
         """What became of a phase (from 0): `passed` only if it did, and otherwise what ended the rollout."""
@@ -144,12 +144,12 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     @property
     def can_fail(self) -> bool:
         """Whether it is paused by an unreachable gate, and its failure thresholds or time limit can still be met."""
-        return self.unreachable and self.state is State.PAUSED and self.plan.failure.then is OnFailure.ROLL_BACK
+        return self.unreachable and self.state is RolloutState.PAUSED and self.plan.failure.then is OnFailure.ROLL_BACK
 
     @property
     def is_active(self) -> bool:
         """Whether the scheduler has something to do with it, or will have."""
-        moves = self.state in {State.RUNNING, State.ROLLING_BACK} or self.can_fail
+        moves = self.state in {RolloutState.RUNNING, RolloutState.ROLLING_BACK} or self.can_fail
         return moves or self.retry_asked or self.rollback_asked
 
 
@@ -166,21 +166,21 @@ def decode(data: bytes) -> RolloutDocument:
     return _decoder.decode(data)
 
 
-def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int, at: int) -> RolloutDocument | None:
-    """The rollout after one more fact; `None` when it is gone with its deployment. No arithmetic on `at`: see AT_APPEND."""
-    if isinstance(fact, RolloutCreated):
-        return RolloutDocument(version, fact.plan, fact.author, State.CREATED, created_at=at, changed_at=at)
+def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: int, at: int) -> RolloutDocument | None:
+    """The rollout after one more event; `None` when it is gone with its deployment. No arithmetic on `at`: see AT_APPEND."""
+    if isinstance(event, RolloutCreated):
+        return RolloutDocument(version, event.plan, event.author, RolloutState.CREATED, created_at=at, changed_at=at)
     assert document is not None
     changes: dict[str, object]
-    match fact:
+    match event:
         case RolloutDeleted():
             return None
         case RolloutStarted():
-            changes = {"state": State.RUNNING, "started_at": at}
+            changes = {"state": RolloutState.RUNNING, "started_at": at}
         case RolloutPaused(reason, evidence, unreachable):
             # By itself: a rollback that was asked for and cannot be is not tried again, and what is over stays so.
             changes = {
-                "state": document.state if document.is_over else State.PAUSED,
+                "state": document.state if document.is_over else RolloutState.PAUSED,
                 "reason": reason,
                 "soak_at": 0,
                 "rollback_asked": document.rollback_asked and evidence is UNSET,
@@ -189,7 +189,7 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
         case RolloutResumed():
             # Who is late gets the whole time again; otherwise what paused it would at once do so again.
             changes = {
-                "state": State.RUNNING,
+                "state": RolloutState.RUNNING,
                 "reason": "",
                 "unreachable": False,
                 "phase_at": at,
@@ -235,7 +235,7 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
             changes = {"results": results}
         case RollbackBegan(reason, deployment, _, _, results):
             changes = {
-                "state": State.ROLLING_BACK,
+                "state": RolloutState.ROLLING_BACK,
                 "rollback_asked": False,
                 "retry_asked": False,
                 "reason": reason,
@@ -248,14 +248,14 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
             }
         case RollbackEnded(succeeded, reason, _, not_back):
             changes = {
-                "state": State.ROLLED_BACK if succeeded else State.HALTED,
+                "state": RolloutState.ROLLED_BACK if succeeded else RolloutState.HALTED,
                 "reason": reason,
                 "not_back": not_back,
                 "retry_asked": False,
             }
         case RolloutAborted(reason):
             changes = {
-                "state": State.ABORTED,
+                "state": RolloutState.ABORTED,
                 "reason": reason,
                 "is_open": False,
                 "soak_at": 0,
@@ -263,9 +263,9 @@ def evolve(document: RolloutDocument | None, fact: RolloutFact, *, version: int,
                 "rollback_asked": False,
             }
         case RolloutCompleted(_, reason):
-            changes = {"state": State.COMPLETED, "reason": reason, "is_open": False, "soak_at": 0}
+            changes = {"state": RolloutState.COMPLETED, "reason": reason, "is_open": False, "soak_at": 0}
         case _:
-            assert_never(fact)
+            assert_never(event)
     return msgspec.structs.replace(document, version=version, changed_at=at, **changes)
 
 

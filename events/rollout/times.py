@@ -21,7 +21,7 @@ def duration(milliseconds: int) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
-def moment(milliseconds: int, zone: str) -> str:
+def local_time(milliseconds: int, zone: str) -> str:
     """A time as RFC 3339 in a zone, to the second."""
     return dt.datetime.fromtimestamp(milliseconds // 1000, zoneinfo.ZoneInfo(zone)).isoformat()
 
@@ -65,9 +65,9 @@ def read_time(text: str, zone: str) -> int:
     if not _TIME.fullmatch(text):
         raise TimeUnreadable("is a time such as 2026-11-21T08:00:00+01:00; without an offset it is read in the zone")
     try:
-        moment = dt.datetime.fromisoformat(text.upper())
-        local = moment if moment.tzinfo is not None else moment.replace(tzinfo=zoneinfo.ZoneInfo(zone))
-        if local.astimezone(dt.UTC).astimezone(local.tzinfo).replace(tzinfo=None) != moment.replace(tzinfo=None):
+        local_time = dt.datetime.fromisoformat(text.upper())
+        local = local_time if local_time.tzinfo is not None else local_time.replace(tzinfo=zoneinfo.ZoneInfo(zone))
+        if local.astimezone(dt.UTC).astimezone(local.tzinfo).replace(tzinfo=None) != local_time.replace(tzinfo=None):
             raise TimeUnreadable(f"never comes in {zone}: clocks are put forward over it")
         return (local - _EPOCH) // dt.timedelta(milliseconds=1)
     except (ValueError, OverflowError) as error:

@@ -55,5 +55,5 @@ def _local(window: Window, now: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(now / 1000, zoneinfo.ZoneInfo(window.zone))
 
 
-def _milliseconds(moment: dt.datetime) -> int:
-    return round(moment.timestamp() * 1000)
+def _milliseconds(point_in_time: dt.datetime) -> int:
+    return round(point_in_time.timestamp() * 1000)

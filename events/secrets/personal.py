@@ -56,13 +56,13 @@ class Personal(msgspec.Struct, frozen=True):
     def _below(self, value: JsonObject, path: Path, new_id: Callable[[], str], found: list[Secret]) -> JsonObject:
         taken: JsonObject = {}
         for name, item in value.items():
-            place = (*path, name)
+            location = (*path, name)
             if isinstance(item, dict):
-                taken[name] = self._below(item, place, new_id, found)
-            elif item is None or not self.holds(place):
+                taken[name] = self._below(item, location, new_id, found)
+            elif item is None or not self.holds(location):
                 taken[name] = item
             else:
-                found.append(Secret(new_id(), _text(item, place)))
+                found.append(Secret(new_id(), _text(item, location)))
                 taken[name] = {SECRET: found[-1].id}
         return taken
 
@@ -146,8 +146,8 @@ def _conditions(command: object) -> Iterable[str]:
             return []
 
 
-def _text(value: Json, place: Path) -> str:
-    path = ".".join(("tags", *place))
+def _text(value: Json, location: Path) -> str:
+    path = ".".join(("tags", *location))
     if not isinstance(value, str):
         raise SecretTextInvalid(path, "is a text, as every personal tag")
     if not value.strip():

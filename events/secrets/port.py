@@ -7,7 +7,7 @@ import msgspec
 
 from events import canonical
 from events.secrets.errors import SecretErased, SecretNotFound, SecretTampered
-from events.secrets.sealing import Sealed
+from events.secrets.sealed_secret import Sealed
 
 
 class Erased(msgspec.Struct, frozen=True, tag="Erased", forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from events.redis_errors import unavailable
 from events.secrets.errors import SecretExists, SecretNotFound, SecretsUnavailable
 from events.secrets.port import Erased, decode, decode_left, encode
-from events.secrets.sealing import Sealed
+from events.secrets.sealed_secret import Sealed
 
 KEY = "{fleet}:secrets"
 

@@ -91,17 +91,17 @@ def references(value: Json) -> frozenset[str]:
 def _replaced(value: Json, text_of: Callable[[str], Json]) -> Json:
     # Without recursion: no depth of nesting can exhaust the interpreter's stack.
     holder = [value]
-    places: list[tuple[Any, Any]] = [(holder, 0)]
-    for parent, key in places:
+    locations: list[tuple[Any, Any]] = [(holder, 0)]
+    for parent, key in locations:
         node = parent[key]
         if is_secret(node):
             parent[key] = text_of(node[SECRET])
         elif isinstance(node, dict):
             parent[key] = below = dict(node)
-            places.extend((below, name) for name in below)
+            locations.extend((below, name) for name in below)
         elif isinstance(node, list):
             parent[key] = items = list(node)
-            places.extend((items, number) for number in range(len(items)))
+            locations.extend((items, number) for number in range(len(items)))
     return holder[0]
 
 
@@ -119,42 +119,42 @@ class _Taking:
         segments = path.split(".")
         return self._taken(value, tuple(segments[2:])) if segments[:2] == _DESIRED else value
 
-    def _taken(self, value: Json, place: tuple[str, ...]) -> Json:
-        if _leads_to(place, _PASSWORD):
-            if len(place) >= _DEPTH:
-                return self._password(value, place)
-        elif not any(_leads_to(place, variable) for variable in _VARIABLES):
+    def _taken(self, value: Json, location: tuple[str, ...]) -> Json:
+        if _leads_to(location, _PASSWORD):
+            if len(location) >= _DEPTH:
+                return self._password(value, location)
+        elif not any(_leads_to(location, variable) for variable in _VARIABLES):
             return value
-        elif len(place) >= _DEPTH:
-            return self._variable(value, place)
+        elif len(location) >= _DEPTH:
+            return self._variable(value, location)
         if not isinstance(value, dict):
             return value
-        return {name: self._taken(below, (*place, name)) for name, below in value.items()}
+        return {name: self._taken(below, (*location, name)) for name, below in value.items()}
 
-    def _password(self, value: Json, place: tuple[str, ...]) -> Json:
+    def _password(self, value: Json, location: tuple[str, ...]) -> Json:
         if value is None or is_secret(value) or (isinstance(value, str) and not value.strip()):
             return value
         # Whatever else stands there, and below it, is meant as a password, and would be in the log in clear text.
-        return self._reference(value if len(place) == _DEPTH else {}, place)
+        return self._reference(value if len(location) == _DEPTH else {}, location)
 
-    def _variable(self, value: Json, place: tuple[str, ...]) -> Json:
-        if len(place) > _DEPTH:
+    def _variable(self, value: Json, location: tuple[str, ...]) -> Json:
+        if len(location) > _DEPTH:
             return value
-        name = ".".join(place[:-1])
+        name = ".".join(location[:-1])
         self.unseen.discard(name)
         if isinstance(value, dict) and value.keys() == {SECRET_TEXT}:
-            return self._reference(value[SECRET_TEXT], place)
-        return self._reference(value, place) if name in self._marked and not is_secret(value) else value
+            return self._reference(value[SECRET_TEXT], location)
+        return self._reference(value, location) if name in self._marked and not is_secret(value) else value
 
-    def _reference(self, value: Json, place: tuple[str, ...]) -> Json:
-        secret = Secret(self._new_id(), _text(value, ".".join((_AGENT, *_DESIRED, *place))))
+    def _reference(self, value: Json, location: tuple[str, ...]) -> Json:
+        secret = Secret(self._new_id(), _text(value, ".".join((_AGENT, *_DESIRED, *location))))
         self.found.append(secret)
         return {SECRET: secret.id}
 
 
-def _leads_to(place: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+def _leads_to(location: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     """Whether a place is on the way to where a pattern points, or beyond."""
-    return all(wanted in (_ANY, name) for name, wanted in zip(place, pattern, strict=False))
+    return all(wanted in (_ANY, name) for name, wanted in zip(location, pattern, strict=False))
 
 
 def _text(value: Json, path: str) -> str:

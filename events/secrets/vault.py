@@ -11,8 +11,8 @@ from events.secrets.keyfile import KeyFile
 from events.secrets.personal import Personal
 from events.secrets.port import Erased, SecretStore
 from events.secrets.references import Secret, materialise, references
-from events.secrets.sealing import rewrap, seal, unseal
-from events.secrets.taking import holds_secrets, new_key, take
+from events.secrets.sealed_secret import rewrap, seal, unseal
+from events.secrets.secret_fields import holds_secrets, new_key, take
 
 C = TypeVar("C")
 

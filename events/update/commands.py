@@ -6,9 +6,9 @@ import msgspec
 from typing_extensions import override
 
 from events.manifest.document import in_modern_form
-from events.rollout.facts import Devices
-from events.rollout.plan import Plan
-from events.update.facts import RollbackPolicy
+from events.rollout.events import Devices
+from events.rollout.plan import RolloutPlan
+from events.update.events import RollbackPolicy
 from events.update.names import UpdateId
 
 PRIORITY_DEFAULT = 1_000_000_000
@@ -69,7 +69,7 @@ class DeployUpdate(msgspec.Struct, frozen=True):
     update: UpdateId
     start_at: int = 0
     policy: RollbackPolicy | None = None
-    plan: Plan | None = None
+    plan: RolloutPlan | None = None
     keepers: dict[str, Devices] = {}
     end_at: int = 0
 

@@ -1,4 +1,4 @@
-"""What may happen to updates and groups: a command becomes facts that stand in the log together, or is refused."""
+"""What may happen to updates and groups: a command becomes events that stand in the log together, or is refused."""
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
@@ -11,11 +11,11 @@ from typing_extensions import override
 from events.decider import CommandAuthor, Decider, Documents, ForeignRule, SubjectChange, prefix_of
 from events.deployment.commands import DeploymentCommand
 from events.deployment.decider import PRIORITY_MAX, TIME_MAX
-from events.deployment.facts import (
+from events.deployment.events import (
     AdmissionChanged,
     DeploymentCreated,
     DeploymentDeleted,
-    DeploymentFact,
+    DeploymentEvent,
     Ended,
     Everyone,
     Kept,
@@ -23,7 +23,7 @@ from events.deployment.facts import (
     Schedule,
 )
 from events.deployment.state import DeploymentDocument
-from events.manifest.document import Kind, kind_of
+from events.manifest.document import ContentKind, kind_of
 from events.manifest.validate import validate
 from events.query.condition import parse_condition
 from events.query.errors import ConditionInvalid
@@ -38,10 +38,9 @@ from events.rollout.commands import (
 )
 from events.rollout.decider import rollbacks_of
 from events.rollout.errors import PlanInvalid, RolloutError, RolloutForbidden
-from events.rollout.facts import RolloutAborted, RolloutCreated, RolloutDeleted, RolloutFact, RolloutStarted
-from events.rollout.plan import EVERY_DEVICE, Failure, Gate, OnFailure, Phase, Plan
-from events.rollout.state import ROLLOUT, RolloutDocument
-from events.rollout.state import State as RolloutState
+from events.rollout.events import RolloutAborted, RolloutCreated, RolloutDeleted, RolloutEvent, RolloutStarted
+from events.rollout.plan import EVERY_DEVICE, Failure, Gate, OnFailure, Phase, RolloutPlan
+from events.rollout.state import ROLLOUT, RolloutDocument, RolloutState
 from events.rollout.state import subject_of as rollout_subject
 from events.update.commands import (
     CancelUpdateDeployment,
@@ -69,9 +68,9 @@ from events.update.errors import (
     UpdateInvalid,
     UpdateNotFound,
 )
-from events.update.facts import (
+from events.update.events import (
     GroupDefined,
-    GroupFact,
+    GroupEvent,
     GroupRemoved,
     RollbackPolicy,
     UpdateDeleted,
@@ -79,26 +78,26 @@ from events.update.facts import (
     UpdateDeploymentCanceled,
     UpdateDeploymentDeleted,
     UpdateDeploymentRetried,
-    UpdateFact,
+    UpdateEvent,
     UpdateImported,
 )
 from events.update.names import (
-    CARRIER_CHARACTERS_MAX,
     GROUP,
     UPDATE,
-    carried,
-    carrier_of,
+    UPDATE_DEPLOYMENT_CHARACTERS_MAX,
+    deployed_update,
     group_subject,
-    is_carrier,
     is_group_name,
     is_name,
     is_update,
+    is_update_deployment,
+    update_deployment_of,
 )
 from events.update.state import (
     GroupDeployment,
     GroupDocument,
-    State,
     UpdateDocument,
+    UpdateState,
     condition_of_group,
     decode_group,
     decode_update,
@@ -121,12 +120,12 @@ ROLLBACK_LABEL = "twinfold.rollback-of"
 """What a deployment is labelled with that a rollback brings."""
 
 Subject = str
-Facts = Iterator[tuple[Subject, UpdateFact | GroupFact | DeploymentFact | RolloutFact]]
+Events = Iterator[tuple[Subject, UpdateEvent | GroupEvent | DeploymentEvent | RolloutEvent]]
 
 _GOING_ON = {RolloutState.CREATED, RolloutState.RUNNING, RolloutState.PAUSED}
 
 
-class Standing(msgspec.Struct, frozen=True, eq=False):
+class UpdateDocuments(msgspec.Struct, frozen=True, eq=False):
     """What a command is decided on, as far as it needs it: documents by their names, those that are there."""
 
     updates: Mapping[str, UpdateDocument] = {}
@@ -155,7 +154,7 @@ def _check_update(command: OfUpdate) -> None:
         raise UpdateInvalid(name, command.update.problem)
     if isinstance(command, DeleteUpdate):
         return
-    if kind_of(command.content) is not Kind.EDGE:
+    if kind_of(command.content) is not ContentKind.EDGE:
         raise UpdateInvalid(name, "`content` is a manifest or a layer, in modulesContent")
     validate(command.content)
     for member in ("description", "friendly_name"):
@@ -191,7 +190,7 @@ def _check_group(command: OfGroup) -> None:
     if isinstance(command, CancelUpdateDeployment):
         rule("reason", len(command.reason) <= TEXT_CHARACTERS_MAX, f"has at most {TEXT_CHARACTERS_MAX} characters")
     if isinstance(command, DeployUpdate):
-        long = len(carrier_of(name, command.deployment)) > CARRIER_CHARACTERS_MAX
+        long = len(update_deployment_of(name, command.deployment)) > UPDATE_DEPLOYMENT_CHARACTERS_MAX
         rule("deployment", not long, "and `group` have too long names together")
         rule("start_at", 0 <= command.start_at <= TIME_MAX, "is a time from 1970 to the year 9999, in milliseconds")
         rule("end_at", 0 <= command.end_at <= TIME_MAX, "is a time from 1970 to the year 9999, in milliseconds")
@@ -206,33 +205,33 @@ def _check_group(command: OfGroup) -> None:
         if command.plan is not None:
             rule("plan.rollback_to", not command.plan.rollback_to, "is given by `policy.update`")
             try:
-                rollout_decide.check(CreateRollout(carrier_of(name, command.deployment), command.plan))
+                rollout_decide.check(CreateRollout(update_deployment_of(name, command.deployment), command.plan))
             except PlanInvalid as error:
                 raise GroupInvalid(name, f"plan.{error.element}", error.rule) from error
 
 
-def needs(command: UpdateCommand, standing: Standing) -> Iterator[str]:
+def needs(command: UpdateCommand, status: UpdateDocuments) -> Iterator[str]:
     """The deployments that a command is decided on, as far as what was loaded until now tells."""
     if isinstance(command, OfUpdate):
         return
-    group = standing.groups.get(command.group)
+    group = status.groups.get(command.group)
     concerned = set() if group is None else {one.id for one in group.deployments if _concerns(command, one)}
     if not isinstance(command, DefineGroup | RemoveGroup):
         concerned.add(command.deployment)
     for name in sorted(concerned):
-        carrier = carrier_of(command.group, name)
-        yield carrier
-        rollout = standing.rollouts.get(carrier)
+        update_deployment = update_deployment_of(command.group, name)
+        yield update_deployment
+        rollout = status.rollouts.get(update_deployment)
         if rollout is not None and rollout.rollback:
             yield rollout.rollback
 
 
 def _concerns(command: OfGroup, one: GroupDeployment) -> bool:
-    return isinstance(command, RemoveGroup) or (isinstance(command, DeployUpdate) and one.state is State.ACTIVE)
+    return isinstance(command, RemoveGroup) or (isinstance(command, DeployUpdate) and one.state is UpdateState.ACTIVE)
 
 
-def decide(command: UpdateCommand, standing: Standing, *, by: str) -> Facts:
-    """The facts, with their subjects, that a checked command `by` somebody becomes.
+def decide(command: UpdateCommand, status: UpdateDocuments, *, by: str) -> Events:
+    """The events, with their subjects, that a checked command `by` somebody becomes.
 
     An update that is deployed while it is deleted may be gone afterwards: its content stands in the deployment.
 
@@ -241,7 +240,7 @@ def decide(command: UpdateCommand, standing: Standing, *, by: str) -> Facts:
     """
     match command:
         case ImportUpdate(update):
-            if update.text in standing.updates:
+            if update.text in status.updates:
                 raise UpdateExists(update.text)
             yield (
                 update.subject,
@@ -250,24 +249,24 @@ def decide(command: UpdateCommand, standing: Standing, *, by: str) -> Facts:
                 ),
             )
         case DeleteUpdate(update):
-            _check_unused(command, standing)
+            _check_unused(command, status)
             yield update.subject, UpdateDeleted()
         case _:
-            yield from _decide_on_group(command, standing, by)
+            yield from _decide_on_group(command, status, by)
 
 
-def _check_unused(command: DeleteUpdate, standing: Standing) -> None:
+def _check_unused(command: DeleteUpdate, status: UpdateDocuments) -> None:
     name = command.update.text
-    if name not in standing.updates:
+    if name not in status.updates:
         raise UpdateNotFound(name)
-    for group, document in standing.groups.items():
+    for group, document in status.groups.items():
         active = document.active
         if active is not None and command.update in {active.update, active.policy and active.policy.update}:
             raise UpdateInUse(name, group, active.id)
 
 
-def _decide_on_group(command: OfGroup, standing: Standing, by: str) -> Facts:
-    group, subject = standing.groups.get(command.group), group_subject(command.group)
+def _decide_on_group(command: OfGroup, status: UpdateDocuments, by: str) -> Events:
+    group, subject = status.groups.get(command.group), group_subject(command.group)
     match command:
         case DefineGroup(_, condition, priority):
             _check_idle(command.group, group)
@@ -279,24 +278,24 @@ def _decide_on_group(command: OfGroup, standing: Standing, by: str) -> Facts:
             _check_idle(command.group, group)
             yield subject, GroupRemoved()
             for one in group.deployments:
-                yield from _delete(carrier_of(command.group, one.id), standing)
+                yield from _delete(update_deployment_of(command.group, one.id), status)
         case DeployUpdate():
-            yield from _deploy(command, group, standing, by)
+            yield from _deploy(command, group, status, by)
         case CancelUpdateDeployment(_, name, reason, keepers):
             _of(group, command)
             yield subject, UpdateDeploymentCanceled(name, reason)
-            yield from _close(carrier_of(command.group, name), standing, keepers, reason or "canceled")
+            yield from _close(update_deployment_of(command.group, name), status, keepers, reason or "canceled")
         case RetryUpdateDeployment(_, name):
             _of(group, command)
             yield subject, UpdateDeploymentRetried(name)
-            yield from _retry(carrier_of(command.group, name), name, standing, by)
+            yield from _retry(update_deployment_of(command.group, name), name, status, by)
         case DeleteUpdateDeployment(_, name):
             if group is None or (found := group.deployment(name)) is None:
                 raise GroupDeploymentNotFound(command.group, name)
-            if found.state is State.ACTIVE:
+            if found.state is UpdateState.ACTIVE:
                 raise GroupDeploymentForbidden(name, "it is active; cancel it first")
             yield subject, UpdateDeploymentDeleted(name)
-            yield from _delete(carrier_of(command.group, name), standing)
+            yield from _delete(update_deployment_of(command.group, name), status)
 
 
 def _check_idle(name: str, group: GroupDocument | None) -> None:
@@ -309,28 +308,28 @@ def _of(group: GroupDocument | None, command: CancelUpdateDeployment | RetryUpda
     found = None if group is None else group.deployment(command.deployment)
     if found is None:
         raise GroupDeploymentNotFound(command.group, command.deployment)
-    if found.state is not State.ACTIVE:
+    if found.state is not UpdateState.ACTIVE:
         raise GroupDeploymentForbidden(command.deployment, f"it is {found.state.value}, for good")
 
 
-def _deploy(command: DeployUpdate, group: GroupDocument | None, standing: Standing, by: str) -> Facts:
-    name, carrier = command.deployment, carrier_of(command.group, command.deployment)
-    update = standing.updates.get(command.update.text)
+def _deploy(command: DeployUpdate, group: GroupDocument | None, status: UpdateDocuments, by: str) -> Events:
+    name, update_deployment = command.deployment, update_deployment_of(command.group, command.deployment)
+    update = status.updates.get(command.update.text)
     if update is None:
         raise UpdateNotFound(command.update.text)
     back_to = None if command.policy is None else command.policy.update
-    if back_to is not None and back_to.text not in standing.updates:
+    if back_to is not None and back_to.text not in status.updates:
         raise UpdateNotFound(back_to.text)
     if group is not None and group.deployment(name) is not None:
         raise GroupDeploymentExists(command.group, name)
-    if carrier in standing.deployments:
-        raise GroupDeploymentForbidden(name, f"{carrier!r} is there already; choose another id")
+    if update_deployment in status.deployments:
+        raise GroupDeploymentForbidden(name, f"{update_deployment!r} is there already; choose another id")
     if group is not None and len(group.deployments) >= DEPLOYMENTS_MAX:
         raise GroupInvalid(command.group, "deployments", f"are at most {DEPLOYMENTS_MAX}; delete some that are over")
     policy = UNSET if command.policy is None else command.policy
     yield group_subject(command.group), UpdateDeployed(name, command.update, command.start_at, policy)
     yield (
-        carrier,
+        update_deployment,
         DeploymentCreated(
             update.content,
             both(condition_of_group(command.group, group), update.condition),
@@ -341,15 +340,15 @@ def _deploy(command: DeployUpdate, group: GroupDocument | None, standing: Standi
         ),
     )
     created = RolloutCreated(plan_of(command.policy, command.plan), by)
-    yield rollout_subject(carrier), created
+    yield rollout_subject(update_deployment), created
     if not command.start_at:
-        yield rollout_subject(carrier), RolloutStarted()
+        yield rollout_subject(update_deployment), RolloutStarted()
     if group is not None and group.active is not None:
-        former = carrier_of(command.group, group.active.id)
-        yield from _close(former, standing, command.keepers, f"superseded by {name}")
+        former = update_deployment_of(command.group, group.active.id)
+        yield from _close(former, status, command.keepers, f"superseded by {name}")
 
 
-def plan_of(policy: RollbackPolicy | None, plan: Plan | None = None) -> Plan:
+def plan_of(policy: RollbackPolicy | None, plan: RolloutPlan | None = None) -> RolloutPlan:
     """How an update reaches a group: all at once where no plan is given, and failing as the policy says.
 
     Without a policy nothing that fails stops it, and it is through when everyone was admitted; with one, when everyone has answered.
@@ -357,7 +356,7 @@ def plan_of(policy: RollbackPolicy | None, plan: Plan | None = None) -> Plan:
     """
     if plan is None:
         gate = Gate(success_percent=0.0, answered_min=0 if policy is None else EVERY_DEVICE)
-        plan = Plan((Phase(percent=100.0, gate=gate),))
+        plan = RolloutPlan((Phase(percent=100.0, gate=gate),))
     if policy is None:
         return plan
     failure = Failure(policy.percent, policy.count, policy.answered_min, OnFailure.ROLL_BACK)
@@ -365,44 +364,49 @@ def plan_of(policy: RollbackPolicy | None, plan: Plan | None = None) -> Plan:
     return msgspec.structs.replace(plan, failure=failure, rollback_to=back_to, restore=not back_to)
 
 
-def _close(carrier: str, standing: Standing, keepers: Mapping[str, dict[str, str]], reason: str) -> Facts:
+def _close(
+    update_deployment: str, status: UpdateDocuments, keepers: Mapping[str, dict[str, str]], reason: str
+) -> Events:
     """Nobody else gets what a deployment carries, nor what it went back to; who has it keeps it."""
-    rollout = standing.rollouts.get(carrier)
+    rollout = status.rollouts.get(update_deployment)
     if rollout is not None and (rollout.state in _GOING_ON or rollout.rollback_asked):
-        yield rollout_subject(carrier), RolloutAborted(reason)
+        yield rollout_subject(update_deployment), RolloutAborted(reason)
     if rollout is not None and rollout.state is RolloutState.CREATED:
-        yield carrier, AdmissionChanged(Ended())
-    for name in (carrier, "" if rollout is None else rollout.rollback):
-        if name in standing.deployments and is_open(name, standing):
+        yield update_deployment, AdmissionChanged(Ended())
+    for name in (update_deployment, "" if rollout is None else rollout.rollback):
+        if name in status.deployments and is_open(name, status):
             if name not in keepers:
                 raise GroupDeploymentForbidden(name, "say who keeps it: keepers has the devices of each deployment")
             yield name, AdmissionChanged(Kept(keepers[name]))
 
 
-def is_open(name: str, standing: Standing) -> bool:
+def is_open(name: str, status: UpdateDocuments) -> bool:
     """Whether whoever comes under a deployment's condition gets it by that alone."""
-    rollout = standing.rollouts.get(name)
-    everyone = standing.deployments[name].admission == Everyone()
+    rollout = status.rollouts.get(name)
+    everyone = status.deployments[name].admission == Everyone()
     return everyone if rollout is None else rollout.state is RolloutState.COMPLETED
 
 
-def _retry(carrier: str, name: str, standing: Standing, by: str) -> Facts:
+def _retry(update_deployment: str, name: str, status: UpdateDocuments, by: str) -> Events:
     try:
-        fact = rollout_decide.decide(
-            RetryFailed(carrier), standing.rollouts.get(carrier), standing.deployments.get(carrier), by=by
+        event = rollout_decide.decide(
+            RetryFailed(update_deployment),
+            status.rollouts.get(update_deployment),
+            status.deployments.get(update_deployment),
+            by=by,
         )
     except RolloutError as error:
         raise GroupDeploymentForbidden(name, str(error)) from error
-    yield rollout_subject(carrier), fact
+    yield rollout_subject(update_deployment), event
 
 
-def _delete(carrier: str, standing: Standing) -> Facts:
-    rollout = standing.rollouts.get(carrier)
-    for name in (carrier, "" if rollout is None else rollout.rollback):
-        if name in standing.deployments:
+def _delete(update_deployment: str, status: UpdateDocuments) -> Events:
+    rollout = status.rollouts.get(update_deployment)
+    for name in (update_deployment, "" if rollout is None else rollout.rollback):
+        if name in status.deployments:
             yield name, DeploymentDeleted()
     if rollout is not None:
-        yield rollout_subject(carrier), RolloutDeleted()
+        yield rollout_subject(update_deployment), RolloutDeleted()
 
 
 class _Named(Mapping[str, Any]):
@@ -428,8 +432,8 @@ class _Named(Mapping[str, Any]):
         return sum(1 for _ in self)
 
 
-def _standing(documents: Documents) -> Standing:
-    return Standing(*(_Named(documents, prefix) for prefix in (UPDATE, GROUP, "", ROLLOUT)))
+def _status(documents: Documents) -> UpdateDocuments:
+    return UpdateDocuments(*(_Named(documents, prefix) for prefix in (UPDATE, GROUP, "", ROLLOUT)))
 
 
 def _subjects_of(command: UpdateCommand) -> tuple[str, ...]:
@@ -437,8 +441,8 @@ def _subjects_of(command: UpdateCommand) -> tuple[str, ...]:
         return (command.update.subject,)
     names = [group_subject(command.group)]
     if not isinstance(command, DefineGroup | RemoveGroup):
-        carrier = carrier_of(command.group, command.deployment)
-        names += [carrier, rollout_subject(carrier)]
+        update_deployment = update_deployment_of(command.group, command.deployment)
+        names += [update_deployment, rollout_subject(update_deployment)]
     if isinstance(command, DeployUpdate):
         policy_update = None if command.policy is None else command.policy.update
         names += [update.subject for update in (command.update, policy_update) if update is not None]
@@ -446,25 +450,25 @@ def _subjects_of(command: UpdateCommand) -> tuple[str, ...]:
 
 
 def _also(command: UpdateCommand, documents: Documents) -> Iterator[str]:
-    for name in needs(command, _standing(documents)):
+    for name in needs(command, _status(documents)):
         yield name
         yield rollout_subject(name)
 
 
 def _decide(command: UpdateCommand, documents: Documents, author: CommandAuthor) -> Iterator[SubjectChange]:
-    for subject, event in decide(command, _standing(documents), by=author.by):
+    for subject, event in decide(command, _status(documents), by=author.by):
         yield SubjectChange(subject, event)
 
 
-def _evolve(document: GroupDocument | None, event: UpdateFact | GroupFact, version: int, at: int, _: str) -> object:
-    if isinstance(event, UpdateFact):
+def _evolve(document: GroupDocument | None, event: UpdateEvent | GroupEvent, version: int, at: int, _: str) -> object:
+    if isinstance(event, UpdateEvent):
         return evolve_update(event, version=version, at=at)
     return evolve_group(document, event, version=version, at=at)
 
 
 DECIDER = Decider(
     get_args(UpdateCommand),
-    (*get_args(UpdateFact), *get_args(GroupFact)),
+    (*get_args(UpdateEvent), *get_args(GroupEvent)),
     subjects=_subjects_of,
     check=check,
     decide=_decide,
@@ -478,7 +482,7 @@ DECIDER = Decider(
 
 
 def _refuse_deployment(command: DeploymentCommand, _: Documents) -> None:
-    if is_carrier(command.deployment_id):
+    if is_update_deployment(command.deployment_id):
         raise GroupDeploymentForbidden(
             command.deployment_id, "deployments that begin with update+ carry updates; their groups change them"
         )
@@ -489,12 +493,12 @@ DEPLOYMENT_RULE = ForeignRule(refuse=_refuse_deployment)
 
 
 def _group_of(command: RolloutCommand | SchedulerCommand) -> tuple[str, ...]:
-    names = carried(command.deployment_id)
+    names = deployed_update(command.deployment_id)
     return () if names is None else (group_subject(names[0]),)
 
 
 def _refuse_rollout(command: RolloutCommand | SchedulerCommand, documents: Documents) -> None:
-    names = carried(command.deployment_id)
+    names = deployed_update(command.deployment_id)
     if names is None or isinstance(command, SchedulerCommand):
         return
     group_name, deployment_name = names
@@ -502,7 +506,7 @@ def _refuse_rollout(command: RolloutCommand | SchedulerCommand, documents: Docum
         raise GroupDeploymentForbidden(command.deployment_id, f"cancel and retry it as one of the group {group_name!r}")
     group: GroupDocument | None = documents[group_subject(group_name)]
     deployment = None if group is None else group.deployment(deployment_name)
-    if deployment is None or deployment.state is not State.ACTIVE:
+    if deployment is None or deployment.state is not UpdateState.ACTIVE:
         raise GroupDeploymentForbidden(command.deployment_id, "it is over, for good")
 
 

@@ -8,13 +8,13 @@ GROUP = "group:"
 UPDATE = "update:"
 """What subjects begin with; no deployment's id has a colon."""
 
-CARRIER = "update+"
+UPDATE_DEPLOYMENT = "update+"
 """What the id of a deployment begins with that carries an update to a group."""
 
 DEFAULT_GROUP = "$default"
 """The group of whoever has no tag that says another."""
 
-CARRIER_CHARACTERS_MAX = 112
+UPDATE_DEPLOYMENT_CHARACTERS_MAX = 112
 """A rollback's deployment is called after the one that it takes back, so a few of the 128 are left."""
 
 # Clients read . and .. in a path as steps.
@@ -87,21 +87,25 @@ def is_group_name(text: str) -> bool:
     return text == DEFAULT_GROUP or is_name(text)
 
 
-def carrier_of(group: str, deployment: str) -> str:
+def update_deployment_of(group: str, deployment: str) -> str:
     """The ordinary deployment that carries an update to a group: (`North`, `1`) -> `update+%4eorth+1`."""
-    return f"{CARRIER}{_escaped(group)}+{_escaped(deployment)}"
+    return f"{UPDATE_DEPLOYMENT}{_escaped(group)}+{_escaped(deployment)}"
 
 
-def is_carrier(deployment_id: str) -> bool:
+def is_update_deployment(deployment_id: str) -> bool:
     """Whether a deployment belongs to a group's."""
-    return deployment_id.startswith(CARRIER)
+    return deployment_id.startswith(UPDATE_DEPLOYMENT)
 
 
-def carried(carrier: str) -> tuple[str, str] | None:
-    """The group and the deployment that `carrier_of` was given; `None` where it was not."""
-    group, plus, deployment = carrier.removeprefix(CARRIER).partition("+")
+def deployed_update(update_deployment: str) -> tuple[str, str] | None:
+    """The group and the deployment that `update_deployment_of` was given; `None` where it was not."""
+    group, plus, deployment = update_deployment.removeprefix(UPDATE_DEPLOYMENT).partition("+")
     found = (_unescaped(group), _unescaped(deployment))
-    return found if is_carrier(carrier) and plus and carrier_of(*found) == carrier else None
+    return (
+        found
+        if is_update_deployment(update_deployment) and plus and update_deployment_of(*found) == update_deployment
+        else None
+    )
 
 
 def _escaped(text: str) -> str:

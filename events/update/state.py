@@ -1,4 +1,4 @@
-"""The fold of updates and groups: the documents that stand as snapshots beside the fleet's log."""
+"""The replay of updates and groups: the documents that stand as snapshots beside the fleet's log."""
 
 import enum
 from typing import assert_never
@@ -11,9 +11,9 @@ from events.deployment.state import DeploymentDocument
 from events.query.text import printed_literal
 from events.update.commands import PRIORITY_DEFAULT
 from events.update.compatibility import condition_of
-from events.update.facts import (
+from events.update.events import (
     GroupDefined,
-    GroupFact,
+    GroupEvent,
     GroupRemoved,
     RollbackPolicy,
     UpdateDeleted,
@@ -21,7 +21,7 @@ from events.update.facts import (
     UpdateDeploymentCanceled,
     UpdateDeploymentDeleted,
     UpdateDeploymentRetried,
-    UpdateFact,
+    UpdateEvent,
     UpdateImported,
 )
 from events.update.names import DEFAULT_GROUP, UpdateId
@@ -50,7 +50,7 @@ class UpdateDocument(msgspec.Struct, frozen=True):
         return condition_of(self.compatibility)
 
 
-class State(enum.Enum):
+class UpdateState(enum.Enum):
     """Where a deployment of a group stands; from SUPERSEDED and CANCELED nothing leads back (seed 004, Deployment lifecycle).
 
     One that is ACTIVE and has not started yet shows as inactive, too.
@@ -66,7 +66,7 @@ class GroupDeployment(msgspec.Struct, frozen=True):
 
     id: str
     update: UpdateId
-    state: State
+    state: UpdateState
     start_at: int
     created_at: int
     changed_at: int
@@ -87,7 +87,7 @@ class GroupDocument(msgspec.Struct, frozen=True):
     @property
     def active(self) -> GroupDeployment | None:
         """The active deployment, if there is one. One group has one at most (seed 004)."""
-        return next((one for one in self.deployments if one.state is State.ACTIVE), None)
+        return next((one for one in self.deployments if one.state is UpdateState.ACTIVE), None)
 
     def deployment(self, name: str) -> GroupDeployment | None:
         """The deployment of an id, if there is one."""
@@ -123,38 +123,38 @@ def decode_group(data: bytes) -> GroupDocument:
     return _groups.decode(data)
 
 
-def evolve_update(fact: UpdateFact, *, version: int, at: int) -> UpdateDocument | None:
-    """The update after one more fact; `None` when it is gone."""
-    match fact:
+def evolve_update(event: UpdateEvent, *, version: int, at: int) -> UpdateDocument | None:
+    """The update after one more event; `None` when it is gone."""
+    match event:
         case UpdateImported(update, content, compatibility, description, friendly_name):
             return UpdateDocument(version, update, content, compatibility, description, friendly_name, at)
         case UpdateDeleted():
             return None
 
 
-def evolve_group(document: GroupDocument | None, fact: GroupFact, *, version: int, at: int) -> GroupDocument | None:
-    """The group after one more fact; `None` when it is removed. No arithmetic on `at`: see AT_APPEND."""
+def evolve_group(document: GroupDocument | None, event: GroupEvent, *, version: int, at: int) -> GroupDocument | None:
+    """The group after one more event; `None` when it is removed. No arithmetic on `at`: see AT_APPEND."""
     group = document or GroupDocument(version, at)
     deployments = group.deployments
-    match fact:
+    match event:
         case GroupRemoved():
             return None
         case GroupDefined(condition, priority):
             return msgspec.structs.replace(group, version=version, condition=condition, priority=priority)
         case UpdateDeployed(name, update, start_at, policy):
             if group.active is not None:
-                over = {"state": State.SUPERSEDED, "changed_at": at, "reason": f"superseded by {name}"}
+                over = {"state": UpdateState.SUPERSEDED, "changed_at": at, "reason": f"superseded by {name}"}
                 deployments = _with(deployments, group.active.id, over)
-            deployments = (*deployments, GroupDeployment(name, update, State.ACTIVE, start_at, at, at, policy))
+            deployments = (*deployments, GroupDeployment(name, update, UpdateState.ACTIVE, start_at, at, at, policy))
         case UpdateDeploymentCanceled(name, reason):
-            deployments = _with(deployments, name, {"state": State.CANCELED, "changed_at": at, "reason": reason})
+            deployments = _with(deployments, name, {"state": UpdateState.CANCELED, "changed_at": at, "reason": reason})
         case UpdateDeploymentRetried(name):
             retries = sum(one.retries for one in deployments if one.id == name)
             deployments = _with(deployments, name, {"retries": retries + 1, "changed_at": at})
         case UpdateDeploymentDeleted(name):
             deployments = tuple(one for one in deployments if one.id != name)
         case _:
-            assert_never(fact)
+            assert_never(event)
     return msgspec.structs.replace(group, version=version, deployments=deployments)
 
 

@@ -1,4 +1,4 @@
-"""What may happen to webhooks: a command becomes a fact, or is refused."""
+"""What may happen to webhooks: a command becomes an event, or is refused."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from events.decider import CommandAuthor, Decider, Documents, SubjectChange
 from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook, WebhookCommand
 from events.webhook.errors import WebhookInvalid, WebhookNotFound
-from events.webhook.facts import WebhookDefined, WebhookDeleted, WebhookFact, WebhookPaused, WebhookResumed
+from events.webhook.events import WebhookDefined, WebhookDeleted, WebhookEvent, WebhookPaused, WebhookResumed
 from events.webhook.state import WEBHOOK, WebhookDocument, decode, evolve
 from events.webhook.targets import address_of
 
@@ -86,12 +86,12 @@ def _check_names(command: DefineWebhook, kinds: Collection[str]) -> None:
 
 
 def subject_of(command: WebhookCommand) -> str:
-    """The subject that a command's fact is about."""
+    """The subject that a command's event is about."""
     return WEBHOOK + command.webhook_id
 
 
-def decide(command: WebhookCommand, document: WebhookDocument | None) -> WebhookFact | None:
-    """The fact that a checked command becomes; `None` where nothing would change.
+def decide(command: WebhookCommand, document: WebhookDocument | None) -> WebhookEvent | None:
+    """The event that a checked command becomes; `None` where nothing would change.
 
     Raises:
         WebhookError: the command may not happen as things stand.
@@ -118,15 +118,15 @@ def _defined(command: DefineWebhook, document: WebhookDocument | None) -> Webhoo
             raise WebhookInvalid(command.webhook_id, "secret", "is missing: a new webhook has one")
         secret = document.secret
     after = command.after if document is None else document.after
-    fact = WebhookDefined(
+    event = WebhookDefined(
         command.url, secret, command.query, command.kinds, command.deployments, command.devices, after
     )
     # One that is paused is not any more.
-    return None if document is not None and not document.paused and _is_so(document, fact) else fact
+    return None if document is not None and not document.paused and _is_so(document, event) else event
 
 
-def _is_so(document: WebhookDocument, fact: WebhookDefined) -> bool:
-    return all(getattr(document, member) == getattr(fact, member) for member in fact.__struct_fields__)
+def _is_so(document: WebhookDocument, event: WebhookDefined) -> bool:
+    return all(getattr(document, member) == getattr(event, member) for member in event.__struct_fields__)
 
 
 def _decide(command: WebhookCommand, documents: Documents, _: CommandAuthor) -> Iterator[SubjectChange]:
@@ -140,7 +140,7 @@ def decider(kinds: Collection[str]) -> Decider:
     """The decider of webhooks, which may name these `kinds`."""
     return Decider(
         get_args(WebhookCommand),
-        get_args(WebhookFact),
+        get_args(WebhookEvent),
         subjects=lambda command: (subject_of(command),),
         check=partial(check, kinds=kinds),
         decide=_decide,

@@ -1,20 +1,20 @@
-"""The fold of a webhook: the document that stands as a snapshot beside the fleet's log."""
+"""The replay of a webhook: the document that stands as a snapshot beside the fleet's log."""
 
 from typing import assert_never
 
 import msgspec
 
 from events.canonical import JsonObject
-from events.webhook.facts import WebhookDefined, WebhookDeleted, WebhookFact, WebhookPaused, WebhookResumed
+from events.webhook.events import WebhookDefined, WebhookDeleted, WebhookEvent, WebhookPaused, WebhookResumed
 
 WEBHOOK = "webhook:"
 
 
 class WebhookDocument(msgspec.Struct, frozen=True):
-    """A webhook as its facts made it; `secret` and `query` are references.
+    """A webhook as its events made it; `secret` and `query` are references.
 
     `born` is the version that it began with: one that is deleted and defined again is another. `paused` says why, and is
-    empty where it is not. `changed_at` is the time of its newest fact, in milliseconds.
+    empty where it is not. `changed_at` is the time of its newest event, in milliseconds.
     """
 
     version: int
@@ -38,18 +38,18 @@ def decode(data: bytes) -> WebhookDocument:
     return _decoder.decode(data)
 
 
-def evolve(document: WebhookDocument | None, fact: WebhookFact, *, version: int, at: int) -> WebhookDocument | None:
-    """The webhook after one more fact; `None` when it is gone."""
-    match fact:
+def evolve(document: WebhookDocument | None, event: WebhookEvent, *, version: int, at: int) -> WebhookDocument | None:
+    """The webhook after one more event; `None` when it is gone."""
+    match event:
         case WebhookDefined():
             born = version if document is None else document.born
-            names = (fact.kinds, fact.deployments, fact.devices)
-            return WebhookDocument(version, born, fact.url, fact.secret, fact.query, *names, fact.after, "", at)
+            names = (event.kinds, event.deployments, event.devices)
+            return WebhookDocument(version, born, event.url, event.secret, event.query, *names, event.after, "", at)
         case WebhookDeleted():
             return None
         case WebhookPaused() | WebhookResumed():
             assert document is not None
-            why = fact.why if isinstance(fact, WebhookPaused) else ""
+            why = event.why if isinstance(event, WebhookPaused) else ""
             return msgspec.structs.replace(document, version=version, paused=why, changed_at=at)
         case _:
-            assert_never(fact)
+            assert_never(event)

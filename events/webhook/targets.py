@@ -16,13 +16,13 @@ _PUBLIC_V6 = IPv6Network("2000::/3")
 _EVERYTHING = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
 
-class Targets(msgspec.Struct, frozen=True):
+class AllowedTargets(msgspec.Struct, frozen=True):
     """The rule. `private` are networks that are allowed although they are not public; there plain HTTP is, too."""
 
     private: tuple[Network, ...] = ()
 
     @classmethod
-    def parse(cls, text: str) -> "Targets":
+    def parse(cls, text: str) -> "AllowedTargets":
         """Read networks with commas between them, as in `10.0.0.0/8,::1`, or `any`.
 
         Raises:
@@ -62,7 +62,7 @@ def _plain(address: Address) -> Address:
     return mapped or address
 
 
-def check_target(url: str, targets: Targets) -> None:
+def check_target(url: str, targets: AllowedTargets) -> None:
     """Refuse a URL of which it can be told without asking anybody that it leads nowhere allowed.
 
     Raises:

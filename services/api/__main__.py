@@ -13,23 +13,23 @@ import uvicorn
 from typing_extensions import override
 
 from events import logs
-from events.collecting import seldom
 from events.envelope import Principal
+from events.garbage_collection import seldom
 from events.processes import lifeline
 from events.settings import Settings, read_settings
 from events.terminal import complain_of
 from services import certificates
 from services.api.app import create_app
-from services.api.context.api_context import open_room
+from services.api.context.api_context import open_context
 from services.api.context.callers import Author
 from services.api.http.connection import connection_class
 from services.certificates import CertificateUnusable
 from services.cli import exits
 from services.credentials import ensure_policies
-from services.listening import BACKLOG, inherited, listening
+from services.sockets import BACKLOG, inherited, listening
 
 _AUTHOR = Author(Principal.parse("system:api"))
-_LOOK_SECONDS = 60.0
+_POLL_SECONDS = 60.0
 _GOODBYE_SECONDS = 1.0
 _SWITCH_SECONDS = 0.001
 """So long one thread computes before others get to: the event loop waits for it as often as there are such threads."""
@@ -50,11 +50,11 @@ class Server(uvicorn.Server):
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._looking = asyncio.create_task(self._renew())
+        self._renewal = asyncio.create_task(self._renew())
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._looking.cancel()
+        self._renewal.cancel()
         self.config.app.state.waiting.end()  # type: ignore[union-attr]
         self.config.app.state.streams.end()  # type: ignore[union-attr]
         hanging_up = asyncio.create_task(self._hang_up())
@@ -85,7 +85,7 @@ class Server(uvicorn.Server):
                 read = modified
             except (CertificateUnusable, OSError) as error:
                 logger.error("certificate not renewed", why=str(error))  # noqa: TRY400 - expected, and no fault of ours
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 def _modified(files: tuple[Path, Path]) -> tuple[int, ...]:
@@ -93,13 +93,13 @@ def _modified(files: tuple[Path, Path]) -> tuple[int, ...]:
 
 
 def _config(settings: Settings) -> uvicorn.Config:
-    room = open_room(settings)
+    context = open_context(settings)
     if not settings.open_access:
-        with room.producer(_AUTHOR) as producer:
-            ensure_policies(producer, room.log)
+        with context.producer(_AUTHOR) as producer:
+            ensure_policies(producer, context.log)
     certificate, key = certificates.of(settings, now=dt.datetime.now(dt.UTC)) if settings.has_tls else (None, None)
     config = uvicorn.Config(
-        create_app(room),
+        create_app(context),
         http=connection_class(settings.request_seconds_max),
         ws="none",
         log_config=None,
@@ -126,11 +126,11 @@ def main() -> int:
         with contextlib.nullcontext(handed_over) if handed_over else listening(settings) as sockets:
             server = Server(_config(settings), settings)
             sys.setswitchinterval(_SWITCH_SECONDS)
-            # It folds partitions of the past, and plans ahead.
+            # It applies partitions of the past, and plans ahead.
             with seldom():
                 server.run(sockets)
     except exits.EXPECTED as error:
-        line.last_words(str(error))
+        line.last_output(str(error))
         complain_of(error, program="twinfold api")
         return exits.code_of(error)
     return 0 if server.started else exits.UNAVAILABLE

@@ -26,17 +26,17 @@ from events.canonical import JsonObject
 from events.log.checks import why_not_writable
 from events.log.errors import LogError, LogUnavailable
 from events.log.keys import FLEET, name
-from events.naming import in_body_names
-from services.api.auth.authentication import Gate
+from events.member_names import in_body_names
+from services.api.auth.authentication import Authenticator
 from services.api.auth.secret_reads import SecretReads
-from services.api.context.api_context import Room
-from services.api.context.batch_writer import Writer
-from services.api.context.callers import NOBODY, Asked, Caller
-from services.api.context.dry_run import Shown
+from services.api.context.api_context import ApiContext
+from services.api.context.batch_writer import BatchWriter
+from services.api.context.callers import NOBODY, Caller, PreviewRequest
+from services.api.context.dry_run import DryRunDone
 from services.api.context.followers import Streams
 from services.api.context.idempotency import note_key, settle_key
-from services.api.context.long_poll import Waiting
-from services.api.context.point_in_time import AS_OF, Past, look
+from services.api.context.long_poll import WaitingDevices
+from services.api.context.point_in_time import AS_OF, PastContexts, look
 from services.api.context.request import BETWEEN_HEADER
 from services.api.description import REQUEST_ID, describe
 from services.api.device_update import routes as device_update
@@ -51,10 +51,10 @@ from services.api.http.errors import (
     INTERNAL,
     METHOD_NOT_ALLOWED,
     RETRY_AFTER_SECONDS,
-    Answer,
     BodyInvalid,
     Error,
     ErrorAnswer,
+    HttpError,
     HubErrorAnswer,
     NotInThePast,
     answer_of,
@@ -70,7 +70,7 @@ from services.api.http.route_index import RouteIndex, RouteMatch
 from services.api.http.turns import THREADS
 from services.api.http.unknown_members import refuse_members
 from services.api.hub import configurations, device_scopes, identities, methods, query, twins
-from services.api.metrics import Metrics
+from services.api.metrics import ApiMetrics
 from services.api.v1 import (
     audit,
     blocked,
@@ -78,8 +78,8 @@ from services.api.v1 import (
     desired,
     devices,
     diff,
+    events,
     explain,
-    facts,
     me,
     personal,
     preview,
@@ -93,7 +93,7 @@ from services.api.v1 import event_stream as stream
 from services.api.v1.history_entries import Auditing
 from services.api.v1.preview import answer_to
 
-LINES = {"/v1/facts", "/v1/preview"}
+LINES = {"/v1/events", "/v1/preview"}
 """Paths whose bodies are lines of commands."""
 
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
@@ -101,7 +101,7 @@ _UNREADABLE = re.compile("[\x00-\x1f\x7f]")
 
 _ABOUT = """Every write takes `?preview=true`: it answers 200 with what it would do, in the form of `POST /v1/preview`, and does
 nothing. The `token` of that answer, sent with the same write in the header `Twinfold-Preview`, has it done only if it still does
-what was shown, and refused with 412 if not; `Twinfold-Preview-Between` in the answer says where facts came in since.
+what was shown, and refused with 412 if not; `Twinfold-Preview-Between` in the answer says where events came in since.
 
     curl -X DELETE 'https://HOST/configurations/camera-1?preview=true&api-version=2021-04-12'
 """
@@ -109,20 +109,20 @@ what was shown, and refused with 412 if not; `Twinfold-Preview-Between` in the a
 logger = structlog.get_logger()
 
 
-def create_app(room: Room) -> FastAPI:
+def create_app(context: ApiContext) -> FastAPI:
     """The application over an open room.
 
     Raises:
         RoutesUndeclared: a route does not declare who may use it.
     """
-    waiting, streams, reads = Waiting(room), Streams(room), SecretReads(room)
+    waiting, streams, reads = WaitingDevices(context), Streams(context), SecretReads(context)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         to_thread.current_default_thread_limiter().total_tokens = THREADS
-        looking = [asyncio.create_task(one.run()) for one in (waiting, streams, reads)]
+        tasks = [asyncio.create_task(one.run()) for one in (waiting, streams, reads)]
         yield
-        for task in looking:
+        for task in tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -135,24 +135,24 @@ def create_app(room: Room) -> FastAPI:
         openapi_url=None,  # services/api/http/reference.py
         default_response_class=JsonAnswer,
     )
-    asked = room.settings.log_requests
+    asked = context.settings.log_requests
     app.state.logs_requests = not logs.are_for_people() if asked is None else asked
-    app.state.writer, app.state.gate = Writer(room), Gate(room)
-    app.state.room, app.state.waiting, app.state.streams = room, waiting, streams
+    app.state.writer, app.state.authenticator = BatchWriter(context), Authenticator(context)
+    app.state.context, app.state.waiting, app.state.streams = context, waiting, streams
     app.state.acknowledged = desired.Acknowledged()
-    app.state.secret_reads, app.state.auditing = reads, Auditing(room)
-    app.state.past = Past(room)
-    app.state.metrics = Metrics(room, waiting, streams)
+    app.state.secret_reads, app.state.auditing = reads, Auditing(context)
+    app.state.past = PastContexts(context)
+    app.state.metrics = ApiMetrics(context, waiting, streams)
     app.state.routes = add_routes(app)
     app.state.description = reference.encoded(describe(app))
     for kind in EXPECTED:
         app.add_exception_handler(kind, _refused)
-    app.add_exception_handler(Shown, _shown)
+    app.add_exception_handler(DryRunDone, _shown)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    settings = room.settings
+    settings = context.settings
     app.add_middleware(RequestLimits, bytes_max=settings.request_bytes_max, seconds_max=settings.request_seconds_max)
-    # Added last, so the first that a request meets: nothing of a body is read before the gate.
+    # Added last, so the first that a request meets: nothing of a body is read before authentication.
     app.middleware("http")(_around)
     return app
 
@@ -172,7 +172,7 @@ def add_routes(app: FastAPI) -> RouteIndex:
         methods.router,
         devices.router,
         deployments.router,
-        facts.router,
+        events.router,
         desired.router,
         explain.router,
         preview.router,
@@ -228,21 +228,21 @@ async def _healthy() -> PlainTextResponse:
 
 @Access(Open.ANYBODY, at=False)
 def _ready(request: Request) -> JSONResponse:
-    """Whether requests can be answered: Redis takes writes, and no partition is stopped. How far views are behind is told."""
-    room: Room = request.app.state.room
+    """Whether requests can be answered: Redis takes writes, and no partition is stopped. How far projections are behind is told."""
+    context: ApiContext = request.app.state.context
     try:
-        refusal = why_not_writable(room.client)
-        heads = room.log.heads()
+        refusal = why_not_writable(context.client)
+        heads = context.log.heads()
         behind = {
-            name(number): heads[number] - room.views.checkpoint(number).vector.partition
-            for number in range(room.log.partitions)
+            name(number): heads[number] - context.projections.checkpoint(number).vector.partition
+            for number in range(context.log.partitions)
         }
-        blocked = [name(number) for number in room.view.blocked()]
-        ahead = ahead_ms(room.log, Seals(room.client), clock=room.clock())
+        blocked = [name(number) for number in context.fleet_projection.blocked()]
+        ahead = ahead_ms(context.log, Seals(context.client), clock=context.clock())
     except LogError as error:
         return JSONResponse({"ready": False, "redis": str(error)}, BUSY.status)
     ready = refusal is None and not blocked
-    lag = {partition: facts for partition, facts in behind.items() if facts}
+    lag = {partition: events for partition, events in behind.items() if events}
     # Events and seals go on under a clock that went back, so that it is no reason to send nobody here.
     clock = (
         f"{ahead / 1000:.0f} s behind the newest event or seal (docs/guides/operating.md, Clocks)" if ahead else "ok"
@@ -253,12 +253,12 @@ def _ready(request: Request) -> JSONResponse:
 
 @Access(REGISTRY_READ, at=False, cost=LONG)
 def _metrics(request: Request) -> PlainTextResponse:
-    metrics: Metrics = request.app.state.metrics
+    metrics: ApiMetrics = request.app.state.metrics
     return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 async def _shown(request: Request, shown: Exception) -> Response:
-    assert isinstance(shown, Shown)
+    assert isinstance(shown, DryRunDone)
     return await run_in_threadpool(answer_to, request, shown.preview)
 
 
@@ -276,7 +276,7 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     # Without the values: a body can hold passwords.
-    said = "; ".join(f"{_place(one)}: {one['msg']}" for one in error.errors())
+    said = "; ".join(f"{_location(one)}: {one['msg']}" for one in error.errors())
     _let_frames_go(error)
     return await _refused(request, BodyInvalid(said))
 
@@ -292,8 +292,8 @@ def _let_frames_go(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _place(error: Mapping[str, Any]) -> str:
-    """Where a value stands, as its sender would say: `rollout.phases[0].gate`, `query.top`, `the body`."""
+def _location(error: Mapping[str, Any]) -> str:
+    """Where a value stands, as its sender would say: `rollout.phases[0].authenticator`, `query.top`, `the body`."""
     first, *path = error["loc"]
     if error["type"] == "json_invalid":
         return f"the body, character {path[0]}" if path else "the body"
@@ -324,7 +324,7 @@ def _failed(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, INTERNAL, "something failed here; the log has it under this id")
 
 
-def _answer(request: Request, answer: Answer, message: str, more: dict[str, str] | None = None) -> JSONResponse:
+def _answer(request: Request, answer: HttpError, message: str, more: dict[str, str] | None = None) -> JSONResponse:
     request_id = request.state.request_id
     headers = {"iothub-errorcode": answer.code, **(more or {})}
     if answer.temporary:
@@ -334,8 +334,8 @@ def _answer(request: Request, answer: Answer, message: str, more: dict[str, str]
     elif request.scope["path"].startswith(f"{PREFIX}/"):
         body = {"error": {"code": answer.code, "message": message}}
     else:
-        room: Room = request.app.state.room
-        body = hub_error(answer, message, request_id=request_id, at=room.clock())
+        context: ApiContext = request.app.state.context
+        body = hub_error(answer, message, request_id=request_id, at=context.clock())
     return JsonAnswer(body, answer.status, headers)
 
 
@@ -363,11 +363,11 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
         request.scope["path"] = request.scope["path"].rstrip("/") or "/"
     try:
         request.scope["method"] = method_asked(request.method, request.headers)
-        gate: Gate = request.app.state.gate
+        authenticator: Authenticator = request.app.state.authenticator
         address = "" if request.client is None else request.client.host
         routes: RouteIndex = request.app.state.routes
         route = request.state.route = routes.match(request.method, _path(request))
-        request.state.caller = await gate.admit(route, request.headers, address=address)
+        request.state.caller = await authenticator.admit(route, request.headers, address=address)
         if b"at=" in request.scope["query_string"] and "at" in request.query_params:
             _insist_on_a_past(request, route)
         response = await call_next(request)
@@ -381,11 +381,11 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
     with contextlib.suppress(LogUnavailable):
         await settle_key(request, response.status_code)
     seconds = time.perf_counter() - start
-    looking = getattr(request.state, "looking", None)
-    if looking is not None and response.status_code < BAD_REQUEST.status:
-        response.headers[AS_OF] = looking.said
+    past_read = getattr(request.state, "past_read", None)
+    if past_read is not None and response.status_code < BAD_REQUEST.status:
+        response.headers[AS_OF] = past_read.said
     response.headers[REQUEST_ID] = request.state.request_id
-    asked: Asked | None = getattr(request.state, "asked", None)
+    asked: PreviewRequest | None = getattr(request.state, "asked", None)
     if asked is not None and asked.between is not None:
         response.headers[BETWEEN_HEADER] = asked.between
     method = request.method if request.method in _METHODS else "other"

@@ -39,7 +39,7 @@ def describe(app: FastAPI) -> JsonObject:
                 operation.setdefault("parameters", []).append(_KEY_PARAMETER)
             else:
                 operation["responses"].pop("422", None)
-            _tell_the_moment(operation)
+            _tell_the_point_in_time(operation)
             for status, answer in operation["responses"].items():
                 answer["headers"] = {**answer.get("headers", {}), **_headers_of(int(status))}
     for schema in ("HTTPValidationError", "ValidationError"):
@@ -48,7 +48,7 @@ def describe(app: FastAPI) -> JsonObject:
     return described
 
 
-def _tell_the_moment(operation: dict[str, Any]) -> None:
+def _tell_the_point_in_time(operation: dict[str, Any]) -> None:
     if any(one["name"] == "at" for one in operation.get("parameters", ())):
         for status, answer in operation["responses"].items():
             if int(status) < BAD_REQUEST.status:

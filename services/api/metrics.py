@@ -1,4 +1,4 @@
-"""What Prometheus reads: facts and how far each partition is behind them, what workers do, and this process's requests."""
+"""What Prometheus reads: events and how far each partition is behind them, what workers do, and this process's requests."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -19,16 +19,16 @@ from events.log.keys import FLEET, name
 from events.notification.deliveries import Deliveries, begun
 from events.notification.feed import Feed
 from events.notification.positions import lag
-from events.view_store import work
-from services.api.context.api_context import Room
+from events.projection_store import work
+from services.api.context.api_context import ApiContext
 from services.api.context.followers import Streams
-from services.api.context.long_poll import Waiting
+from services.api.context.long_poll import WaitingDevices
 
 
-class Metrics:
+class ApiMetrics:
     """The counters of one process, and what is read from Redis when they are asked for."""
 
-    def __init__(self, room: Room, waiting: Waiting, streams: Streams) -> None:
+    def __init__(self, context: ApiContext, waiting: WaitingDevices, streams: Streams) -> None:
         self._registry = CollectorRegistry()
         Gauge("twinfold_waiting_devices", "Devices that wait for a change.", registry=self._registry).set_function(
             lambda: len(waiting)
@@ -37,12 +37,12 @@ class Metrics:
             lambda: len(streams)
         )
         for collector in (
-            _Partitions(room),
-            _Webhooks(room),
-            _Workers(room),
-            _Seals(room),
-            room.conflicts,
-            room.fetches,
+            _Partitions(context),
+            _Webhooks(context),
+            _Workers(context),
+            _Seals(context),
+            context.conflicts,
+            context.fetches,
         ):
             self._registry.register(collector)
         self._requests = Counter(
@@ -60,88 +60,92 @@ class Metrics:
         return generate_latest(self._registry).decode()
 
 
-class _OfRoom(Collector):
+class _OfContext(Collector):
     """Reads metrics from Redis when they are asked for."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
 
 
-class _Partitions(_OfRoom):
+class _Partitions(_OfContext):
     @override
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("twinfold_redis_up", "Whether Redis answers.")
         writable = GaugeMetricFamily("twinfold_redis_writable", "Whether Redis would take a write.")
-        lag = GaugeMetricFamily("twinfold_lag_facts", "Facts that are not in the views yet.", labels=["partition"])
+        lag = GaugeMetricFamily(
+            "twinfold_lag_events", "Events that are not in the projections yet.", labels=["partition"]
+        )
         late = GaugeMetricFamily("twinfold_lag_seconds", "Age of the oldest of them.", labels=["partition"])
         blocked = GaugeMetricFamily(
-            "twinfold_blocked", "Stopped at a fact that cannot be folded.", labels=["partition"]
+            "twinfold_blocked", "Stopped at an event that cannot be applied.", labels=["partition"]
         )
-        facts = CounterMetricFamily("twinfold_facts", "Facts in the log.", labels=["stream"])
+        events = CounterMetricFamily("twinfold_events", "Events in the log.", labels=["stream"])
         try:
-            heads = self._room.log.heads()
+            heads = self._context.log.heads()
             for stream, head in heads.items():
-                facts.add_metric([name(stream)], head)
+                events.add_metric([name(stream)], head)
             self._read(heads, lag, late, blocked)
-            writable.add_metric([], float(why_not_writable(self._room.client) is None))
+            writable.add_metric([], float(why_not_writable(self._context.client) is None))
             up.add_metric([], 1)
         except LogError:
             up.add_metric([], 0)
-        yield from (up, writable, facts, lag, late, blocked)
+        yield from (up, writable, events, lag, late, blocked)
 
     def _read(
         self, heads: Mapping[int, int], lag: GaugeMetricFamily, late: GaugeMetricFamily, blocked: GaugeMetricFamily
     ) -> None:
-        log = self._room.log
-        stopped = self._room.view.blocked()
+        log = self._context.log
+        stopped = self._context.fleet_projection.blocked()
         for number in range(log.partitions):
-            vector = self._room.views.checkpoint(number).vector
+            vector = self._context.projections.checkpoint(number).vector
             behind = [(number, heads[number], vector.partition), (FLEET, heads[FLEET], vector.fleet)]
             missing = [(stream, at) for stream, head, at in behind if head > at]
             lag.add_metric([name(number)], sum(max(0, head - at) for _, head, at in behind))
             oldest = [log.read(stream, after=at, limit=1)[0].at for stream, at in missing]
-            late.add_metric([name(number)], max(0.0, (self._room.clock() - min(oldest)) / 1000) if oldest else 0.0)
+            late.add_metric([name(number)], max(0.0, (self._context.clock() - min(oldest)) / 1000) if oldest else 0.0)
             blocked.add_metric([name(number)], float(number in stopped))
 
 
-class _Workers(_OfRoom):
+class _Workers(_OfContext):
     @override
     def collect(self) -> Iterator[Metric]:
-        facts = CounterMetricFamily("twinfold_folded_facts", "Facts that workers folded.")
-        lost = CounterMetricFamily("twinfold_commits_lost", "Batches folded in vain, as another worker was faster.")
-        commits = HistogramMetricFamily("twinfold_commit_seconds", "How long commits of views took.")
+        events = CounterMetricFamily("twinfold_applied_events", "Events that workers applied.")
+        lost = CounterMetricFamily("twinfold_commits_lost", "Batches applied in vain, as another worker was faster.")
+        commits = HistogramMetricFamily("twinfold_commit_seconds", "How long commits of projections took.")
         try:
-            counts = self._room.work.total(self._room.log.partitions)
+            counts = self._context.work.total(self._context.log.partitions)
         except LogError:
             return
-        facts.add_metric([], counts.get(work.FACTS, 0))
+        events.add_metric([], counts.get(work.EVENTS, 0))
         lost.add_metric([], counts.get(work.LOST, 0))
         within = itertools.accumulate(counts.get(work.bucket(bound), 0) for bound in work.BOUNDS_MS)
         buckets = [(str(bound / 1000), count) for bound, count in zip(work.BOUNDS_MS, within, strict=True)]
         buckets.append(("+Inf", counts.get(work.COMMITS, 0)))
         commits.add_metric([], buckets, counts.get(work.COMMIT_MICROSECONDS, 0) / 1_000_000)
-        yield from (facts, lost, commits)
+        yield from (events, lost, commits)
 
 
-class _Seals(_OfRoom):
+class _Seals(_OfContext):
     @override
     def collect(self) -> Iterator[Metric]:
-        unsealed = GaugeMetricFamily("twinfold_unsealed_entries", "Facts and outcomes behind the newest seal.")
+        unsealed = GaugeMetricFamily(
+            "twinfold_unsealed_entries", "Events and assignment changes behind the newest seal."
+        )
         age = GaugeMetricFamily("twinfold_seal_age_seconds", "How old the newest seal is, while anything is behind it.")
         ahead = GaugeMetricFamily(
             "twinfold_clock_behind_log_seconds", "How far this clock is behind the newest event or seal."
         )
-        seals, clock = Seals(self._room.client), self._room.clock()
+        seals, clock = Seals(self._context.client), self._context.clock()
         try:
             last = seals.last()
             # A seal's own time may be ahead of the clock.
             at = seals.sealed_clock() or (0 if last is None else last.seal().at)
-            ahead.add_metric([], ahead_ms(self._room.log, seals, clock=clock) / 1000)
-            heads = Feed(self._room.log, self._room.views).heads()
+            ahead.add_metric([], ahead_ms(self._context.log, seals, clock=clock) / 1000)
+            heads = Feed(self._context.log, self._context.projections).heads()
             sealed = {} if last is None else last.seal().streams
         except (LogError, SealUnreadable):
             return
-        names = stream_names(self._room.log.partitions)
+        names = stream_names(self._context.log.partitions)
         behind = sum(
             max(0, head - (sealed[stream].position if stream in sealed else 0))
             for stream, head in zip(names, heads, strict=True)
@@ -151,25 +155,25 @@ class _Seals(_OfRoom):
         yield from (unsealed, age, ahead)
 
 
-class _Webhooks(_OfRoom):
+class _Webhooks(_OfContext):
     @override
     def collect(self) -> Iterator[Metric]:
         deliveries = CounterMetricFamily(
             "twinfold_webhook_deliveries", "Attempts to deliver, by status or error.", labels=["webhook", "result"]
         )
         late = GaugeMetricFamily(
-            "twinfold_webhook_lag_facts", "Facts and outcomes before the heads.", labels=["webhook"]
+            "twinfold_webhook_lag_events", "Events and assignment changes before the heads.", labels=["webhook"]
         )
         paused = GaugeMetricFamily("twinfold_webhook_paused", "Nothing is delivered.", labels=["webhook"])
-        kept, log = Deliveries(self._room.client), self._room.log
+        kept, log = Deliveries(self._context.client), self._context.log
         try:
-            standing = dict(webhooks(log))
-            counts, known, heads = kept.counts(), kept.all(), Feed(log, self._room.views).heads()
+            status = dict(webhooks(log))
+            counts, known, heads = kept.counts(), kept.all(), Feed(log, self._context.projections).heads()
         except LogError:
             return
         for (webhook_id, result), count in counts.items():
             deliveries.add_metric([webhook_id, result], count)
-        for webhook_id, document in standing.items():
+        for webhook_id, document in status.items():
             late.add_metric([webhook_id], lag(begun(document, known.get(webhook_id), log.partitions).positions, heads))
             paused.add_metric([webhook_id], float(bool(document.paused)))
         yield from (deliveries, late, paused)

@@ -9,14 +9,14 @@ import msgspec
 from events.camel_case import snake_json
 from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment
-from events.deployment.facts import DeploymentCreated, DeploymentFact, Everyone, NotStarted
+from events.deployment.events import DeploymentCreated, DeploymentEvent, Everyone, NotStarted
 from events.envelope import Envelope
-from events.log.port import Fact
+from events.log.port import Event
 from events.producer.decision import REFUSALS, check
 from events.producer.secrecy import refuse_plain_secrets
 from events.rollout.commands import CreateRollout
-from events.rollout.facts import RolloutCreated, RolloutFact
-from events.rollout.plan import Failure, Plan
+from events.rollout.events import RolloutCreated, RolloutEvent
+from events.rollout.plan import Failure, RolloutPlan
 from events.rollout.state import ROLLOUT
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Deployed(msgspec.Struct, frozen=True):
 
     command: CreateDeployment
     at: int = 0
-    plan: Plan | None = None
+    plan: RolloutPlan | None = None
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -48,7 +48,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     rollback_to: str | None = None
     restore: bool | None = None
 
-    def on(self, plan: Plan) -> Plan:
+    def on(self, plan: RolloutPlan) -> RolloutPlan:
         """A plan under this policy."""
         given = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
         beside = {name: given.pop(name) for name in ("rollback_to", "restore") if name in given}
@@ -61,41 +61,41 @@ class Changes(msgspec.Struct, frozen=True):
 
     policy: Policy | None = None
     rollouts: frozenset[str] = frozenset()
-    plans: Mapping[str, Plan] = {}
+    plans: Mapping[str, RolloutPlan] = {}
     deployments: Mapping[str, Deployed] = {}
     without: frozenset[str] = frozenset()
 
-    def of(self, envelope: Envelope[Fact]) -> Fact | None:
-        """What a recorded fact is in the backtest; `None` where it is left out."""
-        fact, name = envelope.fact, envelope.subject.removeprefix(ROLLOUT)
-        if not isinstance(fact, DeploymentFact | RolloutFact):
-            return fact
+    def of(self, envelope: Envelope[Event]) -> Event | None:
+        """What a recorded event is in the backtest; `None` where it is left out."""
+        event, name = envelope.event, envelope.subject.removeprefix(ROLLOUT)
+        if not isinstance(event, DeploymentEvent | RolloutEvent):
+            return event
         if name in self.without:
             return None
-        if isinstance(fact, DeploymentCreated) and name in self.deployments:
+        if isinstance(event, DeploymentCreated) and name in self.deployments:
             command = self.deployments[name].command
             return msgspec.structs.replace(
-                fact, content=command.content, target_condition=command.target_condition, priority=command.priority
+                event, content=command.content, target_condition=command.target_condition, priority=command.priority
             )
-        if isinstance(fact, RolloutCreated):
-            plan = self.plans.get(name, fact.plan)
+        if isinstance(event, RolloutCreated):
+            plan = self.plans.get(name, event.plan)
             if self.policy is not None and (not self.rollouts or name in self.rollouts):
                 plan = self.policy.on(plan)
-            return msgspec.structs.replace(fact, plan=plan)
-        return fact
+            return msgspec.structs.replace(event, plan=plan)
+        return event
 
 
-def check_names(changes: Changes, fleet: Iterable[Envelope[Fact]]) -> None:
-    """Hold the names that are to be changed against those that are recorded in the fleet's facts.
+def check_names(changes: Changes, fleet: Iterable[Envelope[Event]]) -> None:
+    """Hold the names that are to be changed against those that are recorded in the fleet's events.
 
     Raises:
         ChangeInvalid: one never was.
     """
     deployments, rollouts = set(), set()
     for envelope in fleet:
-        if isinstance(envelope.fact, DeploymentCreated):
+        if isinstance(envelope.event, DeploymentCreated):
             deployments.add(envelope.subject)
-        elif isinstance(envelope.fact, RolloutCreated):
+        elif isinstance(envelope.event, RolloutCreated):
             rollouts.add(envelope.subject.removeprefix(ROLLOUT))
     for name in sorted(changes.without - deployments):
         raise ChangeInvalid(name, "no deployment of that name is recorded")
@@ -110,17 +110,17 @@ def policy_of(body: JsonObject) -> Policy:
         ChangeInvalid: it cannot be read.
     """
     policy = _read("the rollback policy", lambda: msgspec.convert(body, Policy))
-    _read("the rollback policy", lambda: policy.on(Plan(())))
+    _read("the rollback policy", lambda: policy.on(RolloutPlan(())))
     return policy
 
 
-def plan_of(name: str, body: JsonObject) -> Plan:
+def plan_of(name: str, body: JsonObject) -> RolloutPlan:
     """Read a plan, as the API takes it.
 
     Raises:
         ChangeInvalid: it cannot be read.
     """
-    plan = _read(f"the plan of {name}", lambda: msgspec.convert(snake_json(body), Plan))
+    plan = _read(f"the plan of {name}", lambda: msgspec.convert(snake_json(body), RolloutPlan))
     _read(f"the plan of {name}", lambda: check(CreateRollout(name, plan)))
     return plan
 
@@ -134,7 +134,7 @@ def deployment_of(body: JsonObject) -> Deployed:
     body = dict(body)
     what = f"the deployment {body.get('id')!r}"
     plan = body.pop("plan", None)
-    at = _moment(what, body.pop("createdAt", None))
+    at = _point_in_time(what, body.pop("createdAt", None))
     names = {"id": "deployment_id", "targetCondition": "target_condition", "content": "content", "priority": "priority"}
     if unknown := body.keys() - names.keys():
         raise ChangeInvalid(what, f"{min(unknown)} is not known")
@@ -146,14 +146,14 @@ def deployment_of(body: JsonObject) -> Deployed:
     return Deployed(command, at, None if plan is None else plan_of(command.deployment_id, plan))
 
 
-def _moment(what: str, text: Any) -> int:
+def _point_in_time(what: str, text: Any) -> int:
     if text is None:
         return 0
     try:
-        moment = datetime.fromisoformat(text)
+        point_in_time = datetime.fromisoformat(text)
     except (ValueError, TypeError):
         raise ChangeInvalid(what, "createdAt is a time, as in 2026-01-31T12:00:00Z") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    return int((point_in_time if point_in_time.tzinfo else point_in_time.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _read(what: str, read: Callable[[], T]) -> T:

@@ -6,15 +6,15 @@ from typing import Annotated
 import typer
 
 from events import logs
-from events.log.opening import open_log
-from events.terminal import complain, say
-from events.view_store.redis import RedisViewStore
+from events.log.log_factory import open_log
+from events.projection_store.redis import RedisProjectionStore
+from events.terminal import complain, print_lines
 from services.backtest.changes import ChangeInvalid, Changes, deployment_of, plan_of, policy_of
 from services.backtest.run import STEP_SECONDS, backtest
 from services.cli.client import AsJson, show_json
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, moment
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, point_in_time
 from services.cli.inputs import read_json
-from services.cli.log_place import log_settings
+from services.cli.log_location import log_settings
 
 _LINE_SECONDS = 5.0
 
@@ -56,7 +56,7 @@ def command(
             {one.command.deployment_id: one for one in changed},
             frozenset(without or ()),
         )
-        end = None if until is None else moment(until)
+        end = None if until is None else point_in_time(until)
     except ChangeInvalid as error:
         raise typer.BadParameter(str(error)) from None
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
@@ -64,13 +64,13 @@ def command(
     logs.configure("critical")
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     try:
-        found = backtest(log, RedisViewStore(log.client), changes, until=end, step_seconds=step, tell=_Line())
+        found = backtest(log, RedisProjectionStore(log.client), changes, until=end, step_seconds=step, tell=_Line())
     except ChangeInvalid as error:
         raise typer.BadParameter(str(error)) from None
     if json:
         show_json(found.as_json())
     else:
-        say(*found.as_text().splitlines())
+        print_lines(*found.as_text().splitlines())
 
 
 def _pair(text: str) -> tuple[str, str]:

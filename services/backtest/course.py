@@ -9,10 +9,10 @@ from pyroaring import BitMap
 
 from events.device.identifiers import SYSTEM_MODULES
 from events.envelope import Envelope
-from events.fleet.outcome import Outcome
-from events.fleet.rows import Row, Standing
-from events.log.port import Fact
-from events.rollout.facts import DevicesAdmitted, RolloutCreated, RolloutFact
+from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import Assignment, AssignmentStatus
+from events.log.port import Event
+from events.rollout.events import DevicesAdmitted, RolloutCreated, RolloutEvent
 from events.rollout.state import ROLLOUT
 
 WELL = frozenset({200, 406})
@@ -42,7 +42,7 @@ class Given(msgspec.Struct, frozen=True):
 
 
 class Course:
-    """Kept up by outcomes, answers of devices, and facts of rollouts, in the order of their times."""
+    """Kept up by assignment changes, answers of devices, and events of rollouts, in the order of their times."""
 
     def __init__(self) -> None:
         self.had: defaultdict[str, Members] = defaultdict(lambda: defaultdict(BitMap))
@@ -51,12 +51,14 @@ class Course:
         self.given: dict[tuple[int, int], list[Given]] = {}
         """By partition and ordinal, from the first on."""
 
-    def decided(self, number: int, outcome: Outcome, at: int) -> Iterator[tuple[int, Given, tuple[str, ...]]]:
-        """Take an outcome in; answers who was given something, or the same once more, and the modules whose versions changed."""
-        for move in outcome.moves:
+    def decided(
+        self, number: int, assignment_change: AssignmentChange, at: int
+    ) -> Iterator[tuple[int, Given, tuple[str, ...]]]:
+        """Take an assignment change in; answers who was given something, or the same once more, and the modules whose versions changed."""
+        for move in assignment_change.moves:
             after = move.after
             members = move.ordinals()
-            names = () if after.standing is Standing.UNMANAGED else tuple(layer.id for layer in after.stack)
+            names = () if after.status is AssignmentStatus.UNMANAGED else tuple(layer.id for layer in after.stack)
             for name in names:
                 self.had[name][number] |= members
             given = Given(at, versions_of(after), ",".join(sorted(after.configurations)), names)
@@ -73,30 +75,34 @@ class Course:
             for name in given.deployments:
                 self.failed[name][number].add(ordinal)
 
-    def acted(self, envelope: Envelope[Fact]) -> None:
-        """Take in a fact of a rollout."""
-        fact = envelope.fact
-        if isinstance(fact, RolloutFact) and not isinstance(fact, DevicesAdmitted | RolloutCreated):
+    def acted(self, envelope: Envelope[Event]) -> None:
+        """Take in an event of a rollout."""
+        event = envelope.event
+        if isinstance(event, RolloutEvent) and not isinstance(event, DevicesAdmitted | RolloutCreated):
             name = envelope.subject.removeprefix(ROLLOUT)
-            reason = str(getattr(fact, "reason", ""))
-            phase = getattr(fact, "phase", None)
-            what = type(fact).__name__ if phase is None else f"{type(fact).__name__} {phase + 1}"
+            reason = str(getattr(event, "reason", ""))
+            phase = getattr(event, "phase", None)
+            what = type(event).__name__ if phase is None else f"{type(event).__name__} {phase + 1}"
             self.acts[name].append(Act(envelope.at, what, reason, size_of(self.had[name]), size_of(self.failed[name])))
 
-    def versions(self, place: tuple[int, int], configuration: str, module_id: str) -> list[int]:
+    def versions(self, location: tuple[int, int], configuration: str, module_id: str) -> list[int]:
         """The versions that a module's section of a device had in a configuration, in order."""
-        every = (one.versions.get(module_id) for one in self.given.get(place, ()) if one.configuration == configuration)
+        every = (
+            one.versions.get(module_id) for one in self.given.get(location, ()) if one.configuration == configuration
+        )
         return list(dict.fromkeys(version for version in every if version is not None))
 
-    def configuration(self, place: tuple[int, int]) -> str:
+    def configuration(self, location: tuple[int, int]) -> str:
         """What a device has at the end; empty where it never had anything."""
-        given = self.given.get(place)
+        given = self.given.get(location)
         return given[-1].configuration if given else ""
 
 
-def versions_of(row: Row) -> dict[str, int]:
-    """The versions of all sections of a row, by module."""
-    return {name: version for name, version in row.versions.items() if name in SYSTEM_MODULES} | row.deliverable
+def versions_of(assignment: Assignment) -> dict[str, int]:
+    """The versions of all sections of an assignment, by module."""
+    return {
+        name: version for name, version in assignment.versions.items() if name in SYSTEM_MODULES
+    } | assignment.deliverable
 
 
 def size_of(members: Mapping[int, BitMap]) -> int:

@@ -1,4 +1,4 @@
-"""What is recorded, in the order of its times: facts of devices and of the fleet, and the outcomes that gave devices what they ran."""
+"""What is recorded, in the order of its times: events of devices and of the fleet, and the changes that gave devices what they ran."""
 
 import heapq
 from collections.abc import Iterator, Mapping
@@ -6,73 +6,73 @@ from typing import Any
 
 import msgspec
 
-from events.device.facts import DesiredDelivered, PropertiesReported
+from events.device.events import DesiredDelivered, PropertiesReported
 from events.envelope import Envelope
+from events.fleet.assignment_change import AssignmentChange
 from events.fleet.configuration import AGENT, HUB
-from events.fleet.outcome import Outcome
-from events.log.errors import UnreadableFact
-from events.log.facts import BlockResolved
+from events.log.errors import UnreadableEvent
+from events.log.events import BlockResolved
 from events.log.keys import FLEET
-from events.log.port import Fact, Log
-from events.view_store.port import ViewStore
+from events.log.port import Event, Log
+from events.projection_store.port import ProjectionStore
 
 _BATCH = 1000
 
 
 class Happened(msgspec.Struct, frozen=True):
-    """A fact at its time, in a stream, or an outcome of a partition."""
+    """An event at its time, in a stream, or an assignment change of a partition."""
 
     at: int
     stream: int
-    fact: Envelope[Fact] | None = None
-    outcome: Outcome | None = None
+    event: Envelope[Event] | None = None
+    assignment_change: AssignmentChange | None = None
 
 
 class History:
-    """The log and the outcomes of a system; it can be gone through more than once."""
+    """The log and the assignment changes of a system; it can be gone through more than once."""
 
-    def __init__(self, log: Log, recorded: ViewStore, *, until: int | None = None) -> None:
+    def __init__(self, log: Log, recorded: ProjectionStore, *, until: int | None = None) -> None:
         """`until` (milliseconds) leaves out what is later."""
         self._log, self._recorded, self._until = log, recorded, until
         self.partitions = log.partitions
-        self._left_out: dict[int, set[int]] = {stream: set() for stream in (FLEET, *range(log.partitions))}
-        for envelope in self._facts(FLEET):
-            if isinstance(envelope.fact, BlockResolved):
-                self._left_out[envelope.fact.stream].add(envelope.fact.position)
+        self._skipped: dict[int, set[int]] = {stream: set() for stream in (FLEET, *range(log.partitions))}
+        for envelope in self._events(FLEET):
+            if isinstance(envelope.event, BlockResolved):
+                self._skipped[envelope.event.stream].add(envelope.event.position)
 
-    def fleet(self) -> Iterator[Envelope[Fact]]:
-        """The fleet's facts."""
-        return (one.fact for one in self._stream(FLEET) if one.fact is not None)
+    def fleet(self) -> Iterator[Envelope[Event]]:
+        """The fleet's events."""
+        return (one.event for one in self._stream(FLEET) if one.event is not None)
 
-    def facts(self) -> Iterator[Happened]:
-        """All facts, by time; of one time, the fleet's first."""
+    def events(self) -> Iterator[Happened]:
+        """All events, by time; of one time, the fleet's first."""
         streams = [self._stream(stream) for stream in (FLEET, *range(self.partitions))]
         return heapq.merge(*streams, key=lambda one: (one.at, one.stream))
 
     def all(self) -> Iterator[Happened]:
-        """Facts and outcomes, by time; of one time, outcomes after the facts that they follow from."""
+        """Events and assignment changes, by time; of one time, assignment changes after the events that they follow from."""
         streams = [self._stream(stream) for stream in (FLEET, *range(self.partitions))]
-        streams += [self._outcomes(number) for number in range(self.partitions)]
-        return heapq.merge(*streams, key=lambda one: (one.at, one.outcome is not None, one.stream))
+        streams += [self._assignment_changes(number) for number in range(self.partitions)]
+        return heapq.merge(*streams, key=lambda one: (one.at, one.assignment_change is not None, one.stream))
 
     def _stream(self, stream: int) -> Iterator[Happened]:
-        left_out = self._left_out[stream]
-        for envelope in self._facts(stream):
+        skipped = self._skipped[stream]
+        for envelope in self._events(stream):
             if self._until is not None and envelope.at > self._until:
                 return
-            if envelope.position not in left_out:
-                yield Happened(envelope.at, stream, fact=envelope)
+            if envelope.position not in skipped:
+                yield Happened(envelope.at, stream, event=envelope)
 
-    def _facts(self, stream: int) -> Iterator[Envelope[Fact]]:
+    def _events(self, stream: int) -> Iterator[Envelope[Event]]:
         after, limit = 0, _BATCH
         while True:
             try:
                 some = self._log.read(stream, after=after, limit=limit) if limit else []
-            except UnreadableFact as error:
+            except UnreadableEvent as error:
                 if error.position > after + 1:
                     limit = error.position - 1 - after
                     continue
-                if self._left_out and error.position not in self._left_out[stream] and stream != FLEET:
+                if self._skipped and error.position not in self._skipped[stream] and stream != FLEET:
                     raise
                 after, limit = error.position, _BATCH
                 continue
@@ -81,24 +81,26 @@ class History:
             yield from some
             after, limit = some[-1].position, _BATCH
 
-    def _outcomes(self, number: int) -> Iterator[Happened]:
+    def _assignment_changes(self, number: int) -> Iterator[Happened]:
         after = 0
-        while some := self._recorded.outcomes(number, after=after, limit=_BATCH):
+        while some := self._recorded.assignment_changes(number, after=after, limit=_BATCH):
             for entry in some:
                 if self._until is not None and entry.at > self._until:
                     return
                 after = entry.position
-                yield Happened(entry.at, number, outcome=msgspec.json.decode(entry.data, type=Outcome))
+                yield Happened(
+                    entry.at, number, assignment_change=msgspec.json.decode(entry.data, type=AssignmentChange)
+                )
 
 
-def is_answer(envelope: Envelope[Fact]) -> bool:
-    """Whether a fact is what a device answers: it says how the device is with what it was given."""
-    fact, module_id = envelope.fact, envelope.subject.partition("/")[2]
-    if isinstance(fact, DesiredDelivered):
+def is_answer(envelope: Envelope[Event]) -> bool:
+    """Whether an event is what a device answers: it says how the device is with what it was given."""
+    event, module_id = envelope.event, envelope.subject.partition("/")[2]
+    if isinstance(event, DesiredDelivered):
         return True
-    if not isinstance(fact, PropertiesReported):
+    if not isinstance(event, PropertiesReported):
         return False
-    return module_id == AGENT or (module_id == HUB and bool(telling(fact.patch)))
+    return module_id == AGENT or (module_id == HUB and bool(telling(event.patch)))
 
 
 def telling(patch: Mapping[str, Any]) -> dict[str, Any]:

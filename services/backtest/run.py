@@ -8,19 +8,19 @@ from pyroaring import BitMap
 from events.camel_case import camel_json
 from events.canonical import JsonObject
 from events.log.port import Log
-from events.view_store.port import ViewStore
-from events.wording import iso_text
-from services.backtest.answering import really
+from events.number_text import iso_text
+from events.projection_store.port import ProjectionStore
 from services.backtest.changes import Changes, check_names
 from services.backtest.course import Act, Course, size_of, without
 from services.backtest.recorded import History
+from services.backtest.recorded_answers import really
 from services.backtest.virtual import Virtual
 
 STEP_SECONDS = 60
 _REFUSED_SHOWN = 20
 _ACTS_TOLD = ("RolloutPaused", "RollbackBegan", "RollbackEnded", "RolloutCompleted", "RolloutAborted")
 
-Tell = Callable[[int, int], None]
+ReportProgress = Callable[[int, int], None]
 """Is told the time that is reached, and when the end is (milliseconds)."""
 
 
@@ -82,19 +82,19 @@ class Backtest(msgspec.Struct, frozen=True):
 
 def backtest(
     log: Log,
-    recorded: ViewStore,
+    recorded: ProjectionStore,
     changes: Changes,
     *,
     until: int | None = None,
     step_seconds: int = STEP_SECONDS,
-    tell: Tell = lambda _now, _end: None,
+    tell: ReportProgress = lambda _now, _end: None,
 ) -> Backtest:
     """Go through the history twice: as it was, and in virtual time under the changes; nothing is written to the log.
 
     Raises:
         ChangeInvalid: what is to be changed is not recorded.
         LogUnavailable: Redis did not answer.
-        UnreadableFact, LogLostItsTail, CannotFold: the history cannot be gone through.
+        UnreadableEvent, LogLostItsTail, CannotApply: the history cannot be gone through.
     """
     history = History(log, recorded, until=until)
     check_names(changes, history.fleet())
@@ -103,10 +103,10 @@ def backtest(
     _run(virtual, history, changes, end=last, step=1000 * step_seconds, tell=tell)
     ids = [partition.directory.ids for partition in virtual.partitions]
     names = sorted(was.had.keys() | virtual.course.had.keys() | was.acts.keys() | virtual.course.acts.keys())
-    places = was.given.keys() | virtual.course.given.keys()
+    locations = was.given.keys() | virtual.course.given.keys()
     otherwise = sorted(
         ids[number][ordinal]
-        for number, ordinal in places
+        for number, ordinal in locations
         if was.configuration((number, ordinal)) != virtual.course.configuration((number, ordinal))
         and ordinal in virtual.partitions[number].directory.live
     )
@@ -121,18 +121,18 @@ def backtest(
     )
 
 
-def _run(virtual: Virtual, history: History, changes: Changes, *, end: int, step: int, tell: Tell) -> None:
+def _run(virtual: Virtual, history: History, changes: Changes, *, end: int, step: int, tell: ReportProgress) -> None:
     """Let time pass: to whatever comes next where nothing waits for the clock, and by steps where something does."""
-    facts = history.facts()
-    waiting = next(facts, None)
+    events = history.events()
+    waiting = next(events, None)
     replaced = {one.subject for one in history.fleet()}
     added = sorted((one.at, name) for name, one in changes.deployments.items() if name not in replaced)
     while True:
         coming = [virtual.next_due, waiting.at if waiting else None, added[0][0] if added else None]
-        moments = [moment for moment in coming if moment is not None]
+        points_in_time = [point_in_time for point_in_time in coming if point_in_time is not None]
         if virtual.is_busy:
-            moments.append(virtual.now + step)
-        if not moments or (now := max(virtual.now, min(moments))) > end:
+            points_in_time.append(virtual.now + step)
+        if not points_in_time or (now := max(virtual.now, min(points_in_time))) > end:
             return
         # What comes within one step is taken in together, as a scheduler looks but once in a while.
         virtual.now = min(end, -(-now // step) * step)
@@ -140,7 +140,7 @@ def _run(virtual: Virtual, history: History, changes: Changes, *, end: int, step
             while added and added[0][0] <= waiting.at:
                 virtual.add(added.pop(0)[1], at=waiting.at)
             virtual.take(waiting)
-            waiting = next(facts, None)
+            waiting = next(events, None)
         while added and added[0][0] <= virtual.now:
             virtual.add(added.pop(0)[1], at=virtual.now)
         virtual.step()

@@ -1,4 +1,4 @@
-"""The fleet in virtual time: its recorded devices, what people did, and the real scheduler, on a log and views of its own."""
+"""The fleet in virtual time: its recorded devices, what people did, and the real scheduler, on a log and projections of its own."""
 
 import heapq
 import itertools
@@ -8,21 +8,22 @@ from typing import Any, assert_never
 import msgspec
 from typing_extensions import override
 
-from events.deployment.facts import DeploymentCreated, DeploymentFact
-from events.device.facts import DesiredDelivered, PropertiesReported
+from events.deployment.events import DeploymentCreated, DeploymentEvent
+from events.device.events import DesiredDelivered, PropertiesReported
 from events.device.identifiers import module_subject
 from events.envelope import Envelope, Principal, Vector
 from events.fleet.merge_cache import MergeCache
 from events.fleet.partition import Partition
 from events.log.documents import FleetDocuments
-from events.log.facts import LogFact
-from events.log.fleet_facts import FleetFacts
+from events.log.events import LogEvent
+from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
-from events.log.port import Fact, Proposed
+from events.log.port import Event, Proposed
 from events.producer.producer import Producer
 from events.projection.driver import Driver
 from events.projection.in_memory import EventsInMemory
+from events.projection_store.memory import MemoryProjectionStore
 from events.rollout.commands import (
     AbortRollout,
     ApprovePhase,
@@ -35,7 +36,7 @@ from events.rollout.commands import (
     SkipPhase,
     StartRollout,
 )
-from events.rollout.facts import (
+from events.rollout.events import (
     DevicesAdmitted,
     DevicesRetried,
     PhaseApproved,
@@ -50,7 +51,7 @@ from events.rollout.facts import (
     RolloutCompleted,
     RolloutCreated,
     RolloutDeleted,
-    RolloutFact,
+    RolloutEvent,
     RolloutPaused,
     RolloutResumed,
     RolloutStarted,
@@ -58,22 +59,21 @@ from events.rollout.facts import (
     SoakBroken,
 )
 from events.rollout.state import ROLLOUT
-from events.update.facts import GroupFact, UpdateFact
-from events.view_store.memory import MemoryViewStore
-from events.views.keeping import checkpoint_of, writes_of
-from services.backtest.answering import Answers
+from events.stored_projection.partition_codec import checkpoint_of, writes_of
+from events.update.events import GroupEvent, UpdateEvent
 from services.backtest.changes import Changes
 from services.backtest.course import Course, Given, version_in
 from services.backtest.recorded import Happened, code_in, is_answer
-from services.scheduler.engine import AUTHOR, Engine
-from services.scheduler.standing import Standing
+from services.backtest.recorded_answers import RecordedAnswers
+from services.scheduler.engine import AUTHOR, SchedulerEngine
+from services.scheduler.scheduled_work import ScheduledWork
 
 _DEVICE = Principal.parse("device:backtest")
 _ALL = 10**9
 
 
 class _Log(MemoryLog):
-    """Facts of the fleet alone: those of `devices`, by partition, are forgotten as soon as they are applied."""
+    """Events of the fleet alone: those of `devices`, by partition, are forgotten as soon as they are applied."""
 
     def __init__(self, partitions: int) -> None:
         self.devices = [EventsInMemory(0) for _ in range(partitions)]
@@ -81,14 +81,14 @@ class _Log(MemoryLog):
 
     @override
     def head(self, stream: int) -> int:
-        """Position of the newest fact of a stream."""
+        """Position of the newest event of a stream."""
         return super().head(stream) if stream == FLEET else self.devices[stream].position
 
 
 class _Due(msgspec.Struct, frozen=True):
     """What a device is to answer: a report of a system module, or that it has a module's section (`patch` is `None`)."""
 
-    place: tuple[int, int]
+    location: tuple[int, int]
     module_id: str
     version: int
     patch: dict[str, Any] | None
@@ -98,11 +98,16 @@ class Virtual:
     """A twinfold of its own in one process; `now` (milliseconds) moves by `step` alone."""
 
     def __init__(
-        self, partitions: int, really: Course, answers: Answers, changes: Changes, fleet: Iterable[Envelope[Fact]]
+        self,
+        partitions: int,
+        really: Course,
+        answers: RecordedAnswers,
+        changes: Changes,
+        fleet: Iterable[Envelope[Event]],
     ) -> None:
         """`really` and `answers` are what really happened.
 
-        `fleet` are the recorded facts of the fleet, whose conditions are indexed from the beginning.
+        `fleet` are the recorded events of the fleet, whose conditions are indexed from the beginning.
         """
         self.course = Course()
         self.now = 0
@@ -111,9 +116,9 @@ class Virtual:
         self.unknown = 0
         """How often a device was given what it never had in reality, so that nobody knows what it would have said."""
         self._really, self._answers, self._changes = really, answers, changes
-        self._log, self._views = _Log(partitions), MemoryViewStore()
+        self._log, self._projections = _Log(partitions), MemoryProjectionStore()
         self._documents, self._documented = FleetDocuments(), 0
-        self._fleet, self._acted = FleetFacts(self._log), 0
+        self._fleet, self._acted = FleetEventReader(self._log), 0
         merge = MergeCache()
         self.partitions = [Partition(number, merge) for number in range(partitions)]
         self._drivers = [
@@ -122,18 +127,20 @@ class Virtual:
         ]
         self._due: list[tuple[int, int, _Due]] = []
         self._numbers = itertools.count()
-        self._engine = Engine(self._log, self._views, clock=lambda: self.now, settle=lambda _seconds: self._fold())
-        self._standing = Standing(self._log)
-        named = [*self._changed(fleet), *self._own_facts()]
+        self._engine = SchedulerEngine(
+            self._log, self._projections, clock=lambda: self.now, settle=lambda _seconds: self._apply()
+        )
+        self._status = ScheduledWork(self._log)
+        named = [*self._changed(fleet), *self._own_events()]
         for partition in self.partitions:
             partition.hold_paths_of(named)
 
-    def _changed(self, fleet: Iterable[Envelope[Fact]]) -> Iterable[Envelope[Fact]]:
+    def _changed(self, fleet: Iterable[Envelope[Event]]) -> Iterable[Envelope[Event]]:
         for envelope in fleet:
-            if (fact := self._changes.of(envelope)) is not None:
-                yield msgspec.structs.replace(envelope, fact=fact)
+            if (event := self._changes.of(envelope)) is not None:
+                yield msgspec.structs.replace(envelope, event=event)
 
-    def _own_facts(self) -> Iterable[Envelope[Fact]]:
+    def _own_events(self) -> Iterable[Envelope[Event]]:
         for name, one in self._changes.deployments.items():
             command = one.command
             created = DeploymentCreated(command.content, command.target_condition, command.priority)
@@ -144,16 +151,16 @@ class Virtual:
     # -- what comes in
 
     def take(self, one: Happened) -> None:
-        """Take a recorded fact in, as far as it is still one: what the scheduler and the agents did, they do anew."""
-        envelope = one.fact
+        """Take a recorded event in, as far as it is still one: what the scheduler and the agents did, they do anew."""
+        envelope = one.event
         assert envelope is not None
         if one.stream != FLEET:
             if not is_answer(envelope):
                 self._put(one.stream, envelope)
-        elif envelope.by != AUTHOR and not isinstance(envelope.fact, LogFact):
-            fact = self._changes.of(envelope)
-            if fact is not None:
-                self._again(envelope, fact)
+        elif envelope.by != AUTHOR and not isinstance(envelope.event, LogEvent):
+            event = self._changes.of(envelope)
+            if event is not None:
+                self._again(envelope, event)
 
     def add(self, name: str, *, at: int) -> None:
         """Create a deployment of the backtest's own at a time (milliseconds), and its rollout if it has a plan."""
@@ -166,29 +173,29 @@ class Virtual:
     def _put(self, number: int, envelope: Envelope[Any]) -> None:
         self._log.devices[number].put(envelope)
 
-    def _again(self, envelope: Envelope[Fact], fact: Fact) -> None:
+    def _again(self, envelope: Envelope[Event], event: Event) -> None:
         """What somebody did: deployments and groups as they did it, acts on a rollout as the commands that they were."""
-        if isinstance(fact, RolloutFact) and not isinstance(fact, RolloutCreated | RolloutDeleted):
-            command = _command_of(envelope.subject.removeprefix(ROLLOUT), fact)
+        if isinstance(event, RolloutEvent) and not isinstance(event, RolloutCreated | RolloutDeleted):
+            command = _command_of(envelope.subject.removeprefix(ROLLOUT), event)
             if command is not None:
                 self._do(command, envelope.by, at=envelope.at)
-        elif isinstance(fact, DeploymentFact | RolloutFact | UpdateFact | GroupFact):
-            self._append(envelope, fact)
+        elif isinstance(event, DeploymentEvent | RolloutEvent | UpdateEvent | GroupEvent):
+            self._append(envelope, event)
 
-    def _append(self, envelope: Envelope[Fact], fact: Fact) -> None:
+    def _append(self, envelope: Envelope[Event], event: Event) -> None:
         self._document()
         subject = envelope.subject
         known = self._documents.document(subject) is not None
-        if isinstance(fact, DeploymentFact | RolloutDeleted) and isinstance(fact, DeploymentCreated) is known:
-            self._refuse(type(fact).__name__, subject, "it is there already" if known else "it is not there")
+        if isinstance(event, DeploymentEvent | RolloutDeleted) and isinstance(event, DeploymentCreated) is known:
+            self._refuse(type(event).__name__, subject, "it is there already" if known else "it is not there")
             return
         version = self._documents.head(subject).version
         # With its own time, and not the step's: the order in which a rollout takes devices comes from when it was made.
-        again = msgspec.structs.replace(envelope, version=version + 1, fact=fact)
-        self._documents.fold(again)
+        again = msgspec.structs.replace(envelope, version=version + 1, event=event)
+        self._documents.apply(again)
         self._documented += 1
         snapshot = (subject, self._documents.document(subject))
-        proposed = Proposed(subject, version, fact, (snapshot,))
+        proposed = Proposed(subject, version, event, (snapshot,))
         self._log.append(
             [proposed], command_id=f"recorded:{envelope.position}", by=envelope.by, at=envelope.at, cause=envelope.cause
         )
@@ -202,7 +209,7 @@ class Virtual:
 
     def _document(self) -> None:
         for envelope in self._log.read(FLEET, after=self._documented, limit=_ALL):
-            self._documents.fold(envelope)
+            self._documents.apply(envelope)
             self._documented = envelope.position
 
     # -- time
@@ -215,20 +222,20 @@ class Virtual:
     @property
     def is_busy(self) -> bool:
         """Whether the clock alone can make something happen."""
-        self._standing.refresh()
-        return bool(self._standing.timed) or any(one.is_active for one in self._standing.rollouts.values())
+        self._status.refresh()
+        return bool(self._status.timed) or any(one.is_active for one in self._status.rollouts.values())
 
     def step(self) -> None:
-        """Let devices answer that are due, fold everything, and let the scheduler act until it has nothing more to do."""
+        """Let devices answer that are due, apply everything, and let the scheduler act until it has nothing more to do."""
         while self._due and self._due[0][0] <= self.now:
             self._answer(heapq.heappop(self._due)[2])
-        self._fold()
+        self._apply()
         while self._engine.tick():
-            self._fold()
+            self._apply()
 
     def _answer(self, due: "_Due") -> None:
-        number, ordinal = due.place
-        given, module_id, patch = self.course.given[due.place][-1], due.module_id, due.patch
+        number, ordinal = due.location
+        given, module_id, patch = self.course.given[due.location][-1], due.module_id, due.patch
         # One that was given something else meanwhile, or is gone, says nothing about what it had.
         if given.versions.get(module_id) != due.version or ordinal not in self.partitions[number].directory.live:
             return
@@ -243,7 +250,7 @@ class Virtual:
         subject = module_subject(device_id, module_id)
         self._put(number, Envelope(0, subject, 1, self.now, _DEVICE, "", PropertiesReported(patch)))
 
-    def _fold(self) -> None:
+    def _apply(self) -> None:
         self._fleet.refresh()
         for envelope in self._fleet.between(self._acted):
             self.course.acted(envelope)
@@ -255,28 +262,28 @@ class Virtual:
 
     def _decide(self, driver: Driver, vector: Vector) -> None:
         partition = driver.partition
-        expected = self._views.checkpoint(partition.number)
-        outcome = driver.decide(vector)
-        written = self._views.commit(partition.number, writes_of(partition, outcome, expected=expected))
+        expected = self._projections.checkpoint(partition.number)
+        assignment_change = driver.decide(vector)
+        written = self._projections.commit(partition.number, writes_of(partition, assignment_change, expected=expected))
         assert written, "nobody else writes here"
-        assert self._views.checkpoint(partition.number) == checkpoint_of(partition)
-        if outcome is not None:
-            for ordinal, given, changed in self.course.decided(partition.number, outcome, self.now):
+        assert self._projections.checkpoint(partition.number) == checkpoint_of(partition)
+        if assignment_change is not None:
+            for ordinal, given, changed in self.course.decided(partition.number, assignment_change, self.now):
                 self._expect((partition.number, ordinal), given, changed)
 
-    def _expect(self, place: tuple[int, int], given: Given, changed: tuple[str, ...]) -> None:
+    def _expect(self, location: tuple[int, int], given: Given, changed: tuple[str, ...]) -> None:
         """Have a device answer for what changed as it did when it really had the same."""
-        found = {name: self._answers.to(self._really, place, given.configuration, name) for name in changed}
+        found = {name: self._answers.to(self._really, location, given.configuration, name) for name in changed}
         self.unknown += not all(found.values())
         for name, answers in found.items():
             for answer in answers:
-                due = _Due(place, name, given.versions[name], answer.patch)
+                due = _Due(location, name, given.versions[name], answer.patch)
                 heapq.heappush(self._due, (self.now + answer.after_ms, next(self._numbers), due))
 
 
-def _command_of(name: str, fact: RolloutFact) -> RolloutCommand | None:
-    """What somebody asked for, of whom a fact of a rollout is; nothing where it followed by itself."""
-    match fact:
+def _command_of(name: str, event: RolloutEvent) -> RolloutCommand | None:
+    """What somebody asked for, of whom an event of a rollout is; nothing where it followed by itself."""
+    match event:
         case RolloutStarted():
             return StartRollout(name)
         case RolloutPaused(reason):
@@ -300,4 +307,4 @@ def _command_of(name: str, fact: RolloutFact) -> RolloutCommand | None:
         case RollbackBegan() | RollbackEnded() | RolloutCompleted() | ResultsRecorded():
             return None
         case _:
-            assert_never(fact)
+            assert_never(event)

@@ -6,7 +6,7 @@ from services import shadow
 
 
 def main() -> None:
-    """Run the command line and leave with one of the codes in `services.cli.exits`."""
+    """Run the command line and exit with one of the codes in `services.cli.exits`."""
     try:
         shadow.check()
     except shadow.PackageShadowed as error:

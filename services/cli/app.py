@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 from typing_extensions import override
 
-from events.terminal import say
+from events.terminal import print_lines
 
 COMMANDS = {
     "up": "services.cli.up:up",
@@ -106,7 +106,7 @@ def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag o
     if asked:
         from importlib.metadata import version as installed_version  # noqa: PLC0415 - slow, and wanted here alone
 
-        say(f"twinfold {installed_version('twinfold')}")
+        print_lines(f"twinfold {installed_version('twinfold')}")
         raise typer.Exit
 
 

@@ -1,4 +1,4 @@
-"""`twinfold archive`: older facts in files outside Redis."""
+"""`twinfold archive`: older events in files outside Redis."""
 
 import contextlib
 import time
@@ -14,30 +14,30 @@ from rich.text import Text
 from events.canonical import JsonObject
 from events.clock import now_ms
 from events.log.archive.manifest import Segment
-from events.log.archive.moving import Moved, Mover, Waiting
-from events.log.archive.notes import notes_of, place_of
-from events.log.archive.verifying import faults
-from events.log.depot import Depot
+from events.log.archive.mover import ArchivedStream, Mover, PlannedMove
+from events.log.archive.notes import location_of, notes_of
+from events.log.archive.verification import faults
 from events.log.entries import stream_names
 from events.log.errors import LogError, LogUnavailable
-from events.log.opening import open_log
+from events.log.log_factory import open_log
+from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
-from events.notification.archiving import open_mover
+from events.notification.archive_mover import open_mover
+from events.number_text import counted, iso_text
 from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, hide_password
-from events.terminal import complain_of, say
-from events.wording import counted, iso_text
+from events.terminal import complain_of, print_lines
 from services.cli.client import AsJson, show_json
 from services.cli.exits import REFUSED, code_of
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
-from services.cli.log_place import log_settings
+from services.cli.log_location import log_settings
 
 DAY_MS = 86_400_000
 
 _TIMES = ("first_at", "last_at")
 
-app = typer.Typer(help="Older facts in files outside Redis, as Parquet: move them there, list them, verify them.")
+app = typer.Typer(help="Older events in files outside Redis, as Parquet: move them there, list them, verify them.")
 
 
 @app.callback(invoke_without_command=True)
@@ -53,10 +53,10 @@ def archive(
             show_default="TWINFOLD_ARCHIVE_URL",
         ),
     ] = None,
-    segment_facts: Annotated[int | None, typer.Option(min=1, help="How many facts go into one file.")] = None,
+    segment_events: Annotated[int | None, typer.Option(min=1, help="How many events go into one file.")] = None,
     keep_days: Annotated[
         float | None,
-        typer.Option(min=0, help="Facts that are older leave Redis.", show_default="TWINFOLD_ARCHIVE_KEEP_DAYS"),
+        typer.Option(min=0, help="Events that are older leave Redis.", show_default="TWINFOLD_ARCHIVE_KEEP_DAYS"),
     ] = None,
     write_only: Annotated[
         bool, typer.Option("--write-only", help="Write files; everything stays in Redis too.")
@@ -65,9 +65,9 @@ def archive(
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Write facts to the archive, and take out of Redis what is older than --keep-days and in nobody's way.
+    """Write events to the archive, and take out of Redis what is older than --keep-days and in nobody's way.
 
-    Leaves with 1 where a stream could not be moved, which is named; all others are.
+    Exits with 1 where a stream could not be moved, which is named; all others are.
 
     Example: twinfold archive --keep-days 30 --dry-run
     """
@@ -77,7 +77,7 @@ def archive(
         redis_url=redis_url,
         data_dir=data,
         archive_url=archive_url,
-        archive_segment_facts=segment_facts,
+        archive_segment_events=segment_events,
         archive_keep_days=keep_days,
         allow_volatile_redis=allow_volatile_redis,
     )
@@ -103,44 +103,44 @@ def archive(
         raise typer.Exit(max(map(code_of, failed)))
 
 
-def _show_moved(moved: list[Moved]) -> None:
+def _show_moved(moved: list[ArchivedStream]) -> None:
     for one in (stream for stream in moved if stream.written or stream.trimmed):
         held = f"; the next ones are held by: {one.held_by}" if one.held_by not in {"", "age", "head"} else ""
-        say(
+        print_lines(
             f"{one.stream}: {one.written} written in {counted(one.segments, 'file')}"
             f" ({one.bytes / 1e6:.1f} MB), {one.trimmed} taken out of Redis{held}"
         )
 
 
-def _show_nothing_to_do(streams: list[Waiting], settings: Settings, *, trims: bool) -> None:
-    say("nothing to do")
-    say(f"  to write: {_why_not_written(streams, settings.archive_segment_facts)}")
+def _show_nothing_to_do(streams: list[PlannedMove], settings: Settings, *, trims: bool) -> None:
+    print_lines("nothing to do")
+    print_lines(f"  to write: {_why_not_written(streams, settings.archive_segment_events)}")
     if trims:
         for why in _why_not_trimmed(streams, settings.archive_keep_days):
-            say(f"  to take out of Redis: {why}")
+            print_lines(f"  to take out of Redis: {why}")
 
 
-def _why_not_written(streams: list[Waiting], segment_facts: int) -> str:
+def _why_not_written(streams: list[PlannedMove], segment_events: int) -> str:
     longest = max(streams, key=lambda stream: stream.head - stream.written)
     unwritten = longest.head - longest.written
     if not unwritten:
-        return "every fact is in a file already"
+        return "every event is in a file already"
     return (
-        f"a file takes {segment_facts:,} facts of one stream (--segment-facts), and no stream has so many that are not"
+        f"a file takes {segment_events:,} events of one stream (--segment-events), and no stream has so many that are not"
         f" written; most are in {longest.stream}: {unwritten:,}"
     )
 
 
-def _why_not_trimmed(streams: list[Waiting], keep_days: float | None) -> list[str]:
+def _why_not_trimmed(streams: list[PlannedMove], keep_days: float | None) -> list[str]:
     if keep_days is None:
         return [f"everything stays there as long as --keep-days ({ENV_PREFIX}ARCHIVE_KEEP_DAYS) is not set"]
     in_redis = [stream for stream in streams if stream.trimmed < stream.written]
     if not in_redis:
-        return ["no file has facts that are in Redis too"]
+        return ["no file has events that are in Redis too"]
     reasons = []
     young = sum(stream.held_by == "age" for stream in in_redis)
     if young:
-        reasons.append(f"in {counted(young, 'stream')} the next file has facts younger than --keep-days {keep_days:g}")
+        reasons.append(f"in {counted(young, 'stream')} the next file has events younger than --keep-days {keep_days:g}")
     newest = sum(stream.held_by == "head" for stream in in_redis)
     if newest:
         reasons.append(f"in {counted(newest, 'stream')} the next file has the newest entry, which stays")
@@ -166,7 +166,7 @@ def list_(
     settings = log_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
     with _opened(settings) as log:
         notes = {stream: notes_of(log.client, stream) for stream in stream_names(log.partitions)}
-        url = place_of(log.client)
+        url = location_of(log.client)
     if json:
         show_json(
             {
@@ -184,10 +184,10 @@ def list_(
         )
         return
     if url is None or not any(known.segments for known in notes.values()):
-        say("nothing was archived yet")
+        print_lines("nothing was archived yet")
         return
     table = Table(
-        "file", "facts", "from", "to", "MB", "in Redis as well", title=hide_password(url), title_justify="left"
+        "file", "events", "from", "to", "MB", "in Redis as well", title=hide_password(url), title_justify="left"
     )
     for known in notes.values():
         for one in known.segments:
@@ -207,28 +207,30 @@ def verify(
 ) -> None:
     """Read every file of the archive and hold it against what was written: bytes, rows, and the chain over them.
 
-    Leaves with 1 where something is wrong, naming the file, the stream and its positions.
+    Exits with 1 where something is wrong, naming the file, the stream and its positions.
 
     Example: twinfold archive verify
     """
     settings = log_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
     with _opened(settings) as log:
-        url = place_of(log.client)
+        url = location_of(log.client)
         streams = stream_names(log.partitions)
         counts = {stream: notes_of(log.client, stream).written for stream in streams}
         found: list[LogError] = []
         if url is not None:
-            depot = Depot(url)
+            object_store = ObjectStore(url)
             with _bar(sum(counts.values()), quiet=json) as advance:
                 for stream in streams:
-                    found += faults(log.client, depot, stream, epoch=log.epoch, progress=advance)
+                    found += faults(log.client, object_store, stream, epoch=log.epoch, progress=advance)
     if json:
         faulty = [{"fault": type(one).__name__, "message": str(one)} for one in found]
         show_json({"verified": sum(counts.values()), "faults": faulty})
     else:
         for one in found:
             console().print(Text(str(one), "bold red"))
-        say(f"{sum(counts.values())} facts and outcomes in the archive, {counted(len(found), 'fault')}")
+        print_lines(
+            f"{sum(counts.values())} events and assignment changes in the archive, {counted(len(found), 'fault')}"
+        )
     if found:
         raise typer.Exit(REFUSED)
 
@@ -240,7 +242,7 @@ def _segment(one: Segment) -> JsonObject:
 
 
 def _before_at(settings: Settings) -> int | None:
-    """The time that facts have to be older than, to leave Redis."""
+    """The time that events have to be older than, to leave Redis."""
     days = settings.archive_keep_days
     return None if days is None else now_ms() - round(DAY_MS * days)
 
@@ -254,7 +256,7 @@ def _opened(settings: Settings) -> Iterator[RedisLog]:
 
 def _move(
     log: RedisLog, mover: Mover, before_at: int | None, failed: list[LogError], *, quiet: bool
-) -> Iterator[Moved]:
+) -> Iterator[ArchivedStream]:
     """Move every stream; what is wrong with one is put among the `failed`, and keeps no other from being moved."""
     waiting = _waiting(log, mover, before_at)
     total = sum(one.would_be_written - one.written + one.would_be_trimmed - one.trimmed for one in waiting)
@@ -271,12 +273,12 @@ def _move(
             yield msgspec.structs.replace(written, trimmed=trimmed.trimmed, held_by=trimmed.held_by)
 
 
-def _waiting(log: RedisLog, mover: Mover, before_at: int | None) -> list[Waiting]:
+def _waiting(log: RedisLog, mover: Mover, before_at: int | None) -> list[PlannedMove]:
     streams = RawStreams(log.client)
     return [mover.waiting(name, head=streams.head(name), before_at=before_at) for name in mover.streams]
 
 
-def _show_waiting(waiting: list[Waiting], settings: Settings, *, as_json: bool, trims: bool) -> None:
+def _show_waiting(waiting: list[PlannedMove], settings: Settings, *, as_json: bool, trims: bool) -> None:
     if as_json:
         show_json(msgspec.to_builtins(waiting))
         return

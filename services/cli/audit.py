@@ -15,18 +15,18 @@ from events.audit.errors import AuditError, PublicKeyUnusable
 from events.audit.seal import PublicKey
 from events.audit.sealer import public_key
 from events.audit.verify import Progress as Told
-from events.audit.verify import Report, Span, verify_log
+from events.audit.verify import SealSpan, VerificationReport, verify_log
 from events.log.errors import LogError
-from events.log.opening import open_log
+from events.log.log_factory import open_log
+from events.number_text import counted, iso_text
 from events.rich_console import console
 from events.secrets.errors import KeyFileError
 from events.settings import Settings, read_settings
-from events.terminal import complain, complain_of, say
-from events.wording import counted, iso_text
+from events.terminal import complain, complain_of, print_lines
 from services.cli import audit_search
 from services.cli.client import AsJson, show_json
 from services.cli.flags import DataDir, RedisUrl
-from services.cli.log_place import log_settings
+from services.cli.log_location import log_settings
 
 FAULTS = 1
 CANNOT = 2
@@ -51,7 +51,7 @@ def key(*, data: DataDir = None) -> None:
 
     Example: twinfold audit key
     """
-    say(*public_key(read_settings(data_dir=data)).to_pem().decode().splitlines())
+    print_lines(*public_key(read_settings(data_dir=data)).to_pem().decode().splitlines())
 
 
 @app.command()
@@ -68,7 +68,7 @@ def verify(
 ) -> None:
     """Compute every sealed entry again, and name what was changed, dropped, reordered or inserted since.
 
-    Leaves with 0 where all is as it was sealed, 1 where something is not, and 2 where that cannot be told.
+    Exits with 0 where all is as it was sealed, 1 where something is not, and 2 where that cannot be told.
 
     Example: twinfold audit verify --public-key seal.pem
     """
@@ -97,22 +97,22 @@ def verify(
         raise typer.Exit(FAULTS)
 
 
-def _say(report: Report, seconds: float) -> None:
+def _say(report: VerificationReport, seconds: float) -> None:
     for fault in report.faults:
-        say(f"{fault.place} {fault.what}")
+        print_lines(f"{fault.location} {fault.what}")
     for one in report.unsealed:
-        say(f"{one.stream}: {one.entries} not sealed yet, since {one.stream}:{one.after}")
+        print_lines(f"{one.stream}: {one.entries} not sealed yet, since {one.stream}:{one.after}")
     number, digest = report.last
     rate = f"{report.entries / seconds:,.0f} a second" if seconds else ""
-    say(
+    print_lines(
         f"{report.entries} entries and {report.seals} seals in {seconds:.1f} s ({rate}); keys: {', '.join(report.keys)}"
     )
     newest = f"{number} of {iso_text(report.sealed_at)}, {digest}" if number else "none that a key given here signed"
-    say(f"newest seal: {newest}")
-    say("everything sealed is as it was" if report.is_fine else counted(len(report.faults), "fault"))
+    print_lines(f"newest seal: {newest}")
+    print_lines("everything sealed is as it was" if report.is_fine else counted(len(report.faults), "fault"))
 
 
-def _as_json(report: Report, seconds: float) -> dict[str, object]:
+def _as_json(report: VerificationReport, seconds: float) -> dict[str, object]:
     return {
         "fine": report.is_fine,
         "faults": msgspec.to_builtins(report.faults),
@@ -152,19 +152,19 @@ def _keys(settings: Settings, files: list[Path] | None) -> list[PublicKey]:
     found = []
     for file in files:
         try:
-            found.append(PublicKey.from_pem(file.read_bytes(), place=str(file)))
+            found.append(PublicKey.from_pem(file.read_bytes(), location=str(file)))
         except OSError as error:
             raise PublicKeyUnusable(str(file), f"cannot be read: {error.strerror}") from error
     return found
 
 
-def _span(since: str | None, until: str | None) -> Span:
+def _span(since: str | None, until: str | None) -> SealSpan:
     first, earliest = _bound(since)
     last, latest = _bound(until)
     for begin, end in ((first, last), (earliest, latest)):
         if begin is not None and end is not None and begin > end:
             raise typer.BadParameter(f"--from {since} is after --to {until}")
-    return Span(first=first or 0, last=last, since=earliest or 0, until=latest)
+    return SealSpan(first=first or 0, last=last, since=earliest or 0, until=latest)
 
 
 def _bound(text: str | None) -> tuple[int | None, int | None]:

@@ -13,23 +13,23 @@ import typer
 from rich.tree import Tree
 
 from events.rich_console import console
-from events.terminal import say, say_json
+from events.terminal import print_json, print_lines
 from services.cli.client import Api, ApiUrl, AsJson, quoted, show_json
 from services.cli.inputs import InputUnreadable
 
 _TAIL_BYTES = 4 << 20
 
-Place = Annotated[str, typer.Argument(help="As in p03:17, fleet:5 or p03:outcomes:2.")]
+Place = Annotated[str, typer.Argument(help="As in p03:17, fleet:5 or p03:assignments:2.")]
 Device = Annotated[str, typer.Option(help="About this device, its modules and what it was assigned.")]
 Deployment = Annotated[str, typer.Option(help="About this deployment, its rollout and whom it was assigned to.")]
 By = Annotated[str, typer.Option(help="By somebody, as in user:ada or ada.")]
 Kinds = Annotated[
-    list[str] | None, typer.Option("--kind", help="A type of fact, or Outcome; again for more, else any.")
+    list[str] | None, typer.Option("--kind", help="A type of event, or Assignment change; again for more, else any.")
 ]
 Cause = Annotated[str, typer.Option(help="With this cause, or one that this place is in.")]
 Since = Annotated[str | None, typer.Option(help="From this time on, as in 2026-05-01T12:30Z.")]
 Until = Annotated[str | None, typer.Option(help="Up to this time.")]
-Streams = Annotated[list[str] | None, typer.Option("--stream", help="fleet, p00, p00:outcomes; again for more.")]
+Streams = Annotated[list[str] | None, typer.Option("--stream", help="fleet, p00, p00:assignments; again for more.")]
 
 
 def search(
@@ -66,11 +66,11 @@ def search(
     for one in _found(Api(api_url), asked, limit):
         nothing = False
         if json:
-            say_json(json_.dumps(one, ensure_ascii=False))
+            print_json(json_.dumps(one, ensure_ascii=False))
         else:
-            say(_line(one))
+            print_lines(_line(one))
     if nothing and not json:
-        say("nothing is found")
+        print_lines("nothing is found")
 
 
 def _found(api: Api, asked: dict[str, Any], limit: int) -> Iterator[dict[str, Any]]:
@@ -78,36 +78,36 @@ def _found(api: Api, asked: dict[str, Any], limit: int) -> Iterator[dict[str, An
     while left:
         page = api.call(
             "GET",
-            "/v1/audit/facts",
+            "/v1/audit/events",
             params={**asked, "top": min(left, 1000), **({"continuation": more} if more else {})},
         )
-        yield from page["facts"]
-        more, left = page["continuation"], left - len(page["facts"])
+        yield from page["events"]
+        more, left = page["continuation"], left - len(page["events"])
         if more is None:
             return
 
 
-def show(place: Place, *, api_url: ApiUrl = None) -> None:
-    """A fact or an outcome, as JSON.
+def show(location: Place, *, api_url: ApiUrl = None) -> None:
+    """An event or an assignment change, as JSON.
 
     Example: twinfold audit show p03:17
     """
-    show_json(Api(api_url).call("GET", _path(place)))
+    show_json(Api(api_url).call("GET", _path(location)))
 
 
-def causes(place: Place, *, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """What led to a fact or an outcome, and what it led to, as trees.
+def causes(location: Place, *, api_url: ApiUrl = None, json: AsJson = False) -> None:
+    """What led to an event or an assignment change, and what it led to, as trees.
 
     Example: twinfold audit causes p03:17
     """
-    found = Api(api_url).call("GET", f"{_path(place)}/causes")
+    found = Api(api_url).call("GET", f"{_path(location)}/causes")
     if json:
         show_json(found)
         return
     screen = console()
-    fact = found["fact"]
-    say(_line(fact))
-    for title, branches in (("because of", found["causes"]), ("led to", found["ledTo"])):
+    event = found["event"]
+    print_lines(_line(event))
+    for title, branches in (("because of", found["causes"]), ("led to", found["effects"])):
         tree = Tree(title if branches else f"{title} nothing that is known")
         _grow(tree, branches)
         screen.print(tree)
@@ -115,7 +115,7 @@ def causes(place: Place, *, api_url: ApiUrl = None, json: AsJson = False) -> Non
 
 def _grow(tree: Tree, branches: list[dict[str, Any]]) -> None:
     for one in branches:
-        when = " ".join(text for text in (one["time"], one["place"]) if text)
+        when = " ".join(text for text in (one["time"], one["location"]) if text)
         _grow(tree.add(f"{when} {one['sentence']}".strip()), one["more"])
 
 
@@ -154,7 +154,7 @@ def export(
         stream=stream,
     ) | {"format": format_}
     if resume and out is not None:
-        after = _last_place(out, format_)
+        after = _last_location(out, format_)
     if after is not None:
         asked["after"] = after
     # A file with nothing but the names of columns is written anew.
@@ -178,7 +178,7 @@ def _target(out: Path | None, *, append: bool) -> Iterator[IO[bytes]]:
         raise InputUnreadable(str(out), error.strerror or str(error)) from error
 
 
-def _last_place(out: Path, how: str) -> str | None:
+def _last_location(out: Path, how: str) -> str | None:
     """The place of the last whole line of a file; what comes behind it, half a line, is taken away."""
     if not out.exists():
         return None
@@ -194,10 +194,10 @@ def _last_place(out: Path, how: str) -> str | None:
     except OSError as error:
         raise InputUnreadable(str(out), error.strerror or str(error)) from error
     lines = tail[:whole].splitlines()
-    return _place_in(lines[-1].decode(), how, out) if lines else None
+    return _location_in(lines[-1].decode(), how, out) if lines else None
 
 
-def _place_in(line: str, how: str, out: Path) -> str | None:
+def _location_in(line: str, how: str, out: Path) -> str | None:
     try:
         if how == "csv":
             stream, position = next(csv.reader([line]))[:2]
@@ -213,11 +213,11 @@ def _asked(**given: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value}
 
 
-def _path(place: str) -> str:
-    stream, _, position = place.replace("/", ":").rpartition(":")
+def _path(location: str) -> str:
+    stream, _, position = location.replace("/", ":").rpartition(":")
     if not stream or not (position.isascii() and position.isdecimal()):
-        raise typer.BadParameter(f"{place!r} is no place such as p03:17, fleet:5 or p03:outcomes:2")
-    return f"/v1/audit/facts/{quoted(stream)}/{position}"
+        raise typer.BadParameter(f"{location!r} is no place such as p03:17, fleet:5 or p03:assignments:2")
+    return f"/v1/audit/events/{quoted(stream)}/{position}"
 
 
 def _line(one: dict[str, Any]) -> str:

@@ -4,19 +4,19 @@ from typing import Annotated
 
 import typer
 
-from events.backup.manifest import Manifest
-from events.backup.place import Place, Pruned
-from events.backup.taking import Wanted, take
+from events.backup.backup import BackupContents, take
+from events.backup.location import BackupLocation, Pruned
+from events.backup.manifest import BackupManifest
 from events.clock import now_ms
-from events.log.opening import open_log
-from events.terminal import say
-from events.wording import counted
+from events.log.log_factory import open_log
+from events.number_text import counted
+from events.terminal import print_lines
 from services import local_files
 from services.cli.client import AsJson, show_json
 from services.cli.exits import INCOMPLETE
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
-from services.cli.log_place import log_settings
-from services.cli.progress import Progress
+from services.cli.log_location import log_settings
+from services.cli.progress import ProgressBar
 
 
 def backup(
@@ -43,41 +43,42 @@ def backup(
         raise typer.BadParameter("--with-keys puts them into the backup, --keys-to elsewhere; give one of the two")
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
-    place = Place(to)
+    location = BackupLocation(to)
     files = local_files.read(settings)
-    keys = place if with_keys else None if keys_to is None else Place(keys_to)
-    wanted = Wanted(files.public, files.private, keys)
-    with Progress(quiet=json) as progress:
-        made = take(log, place, wanted, at=now_ms(), tell=progress.tell)
-    pruned = Pruned((), 0, ()) if keep is None else place.prune(log.epoch, keep=keep, at=now_ms())
+    keys = location if with_keys else None if keys_to is None else BackupLocation(keys_to)
+    wanted = BackupContents(files.public, files.private, keys)
+    with ProgressBar(quiet=json) as progress:
+        made = take(log, location, wanted, at=now_ms(), tell=progress.tell)
+    pruned = Pruned((), 0, ()) if keep is None else location.prune(log.epoch, keep=keep, at=now_ms())
     missing = [
         f"{stream.name}:{first} to {stream.name}:{last}" for stream in made.streams for first, last in stream.gaps
     ]
     if json:
         show_json(
-            _as_json(made, place) | {"missing": missing, "deleted": list(pruned.ids), "leftFor": list(pruned.under_way)}
+            _as_json(made, location)
+            | {"missing": missing, "deleted": list(pruned.ids), "leftFor": list(pruned.under_way)}
         )
     else:
-        _show(made, place, missing, pruned)
-        say(_about_keys(made, keys_to))
+        _show(made, location, missing, pruned)
+        print_lines(_about_keys(made, keys_to))
     if missing:
         raise typer.Exit(INCOMPLETE)
 
 
-def _show(made: Manifest, place: Place, missing: list[str], pruned: Pruned) -> None:
+def _show(made: BackupManifest, location: BackupLocation, missing: list[str], pruned: Pruned) -> None:
     entries = sum(stream.head for stream in made.streams)
-    say(f"backup {made.id} at {place.url}")
-    say(f"{entries} entries of {counted(len(made.streams), 'stream')}, {counted(len(made.files()), 'file')};")
-    say(f"{place.written_bytes} bytes in {counted(place.written_files, 'new file')}, read back")
+    print_lines(f"backup {made.id} at {location.url}")
+    print_lines(f"{entries} entries of {counted(len(made.streams), 'stream')}, {counted(len(made.files()), 'file')};")
+    print_lines(f"{location.written_bytes} bytes in {counted(location.written_files, 'new file')}, read back")
     for gap in missing:
-        say(f"MISSING in the log: {gap}")
+        print_lines(f"MISSING in the log: {gap}")
     if pruned.ids or pruned.files:
-        say(f"deleted {counted(len(pruned.ids), 'older backup')}, {counted(pruned.files, 'file')}")
+        print_lines(f"deleted {counted(len(pruned.ids), 'older backup')}, {counted(pruned.files, 'file')}")
     if pruned.under_way:
-        say(f"files that no backup needs are left: {', '.join(pruned.under_way)} is under way, or was killed")
+        print_lines(f"files that no backup needs are left: {', '.join(pruned.under_way)} is under way, or was killed")
 
 
-def _about_keys(made: Manifest, keys_to: str | None) -> str:
+def _about_keys(made: BackupManifest, keys_to: str | None) -> str:
     number, ids = sum(made.key_ids.values()), ", ".join(made.key_ids) or "none"
     if made.private_at == "":
         return (
@@ -92,15 +93,15 @@ def _about_keys(made: Manifest, keys_to: str | None) -> str:
     return f"keys are apart, at {made.private_at}: neither place opens anything without the other"
 
 
-def _as_json(made: Manifest, place: Place) -> dict[str, object]:
+def _as_json(made: BackupManifest, location: BackupLocation) -> dict[str, object]:
     return {
         "id": made.id,
         "at": made.at,
-        "place": place.url,
+        "location": location.url,
         "heads": {stream.name: stream.head for stream in made.streams},
         "files": len(made.files()),
-        "newFiles": place.written_files,
-        "newBytes": place.written_bytes,
+        "newFiles": location.written_files,
+        "newBytes": location.written_bytes,
         "keys": made.private_at or None,
         "keyFiles": made.key_ids,
     }

@@ -14,17 +14,15 @@ from events.manifest.problem import Severity
 from events.readiness import check as readiness
 from events.readiness.finding import Finding
 from events.readiness.profile import PROFILES, Profile
-from events.readiness.subject import Document, Subject
+from events.readiness.subject import Document, ReadinessSubject
 from events.readiness.waiver import Waiver
 from events.rich_console import console
 from events.terminal import complain, complain_of
 from events.visible import visible_json
-from services.cli.checking.as_json import as_json, as_sarif
-from services.cli.checking.as_junit import as_junit
-from services.cli.checking.as_text import show
-from services.cli.checking.checked import Checked, Files, Source, failing, fingerprints
-from services.cli.checking.json_text import edited
-from services.cli.checking.reading import (
+from services.cli.check_report.as_json import as_json, as_sarif
+from services.cli.check_report.as_junit import as_junit
+from services.cli.check_report.as_text import show
+from services.cli.check_report.check_inputs import (
     document_of,
     read_baseline,
     read_source,
@@ -32,6 +30,8 @@ from services.cli.checking.reading import (
     write_baseline,
     write_manifest,
 )
+from services.cli.check_report.checked import Checked, CheckedFiles, SourceFile, failing, fingerprints
+from services.cli.check_report.json_text import edited
 from services.cli.inputs import STANDARD_INPUT, InputUnreadable
 
 FOUND = 1
@@ -61,7 +61,7 @@ class Format(enum.StrEnum):
 class Read(msgspec.Struct, frozen=True):
     """A file, and what it says."""
 
-    source: Source
+    source: SourceFile
     document: Document
 
 
@@ -89,9 +89,9 @@ def check(
     fail_on: Annotated[Severity, typer.Option(help="The least severity that counts.")] = Severity.WARNING,
     waivers: Annotated[str | None, typer.Option(help="A file of waivers, in TOML or JSON.")] = None,
 ) -> None:
-    """Check manifests against the production checklist. It leaves with 1 if there are findings that count.
+    """Check manifests against the production checklist. It exits with 1 if there are findings that count.
 
-    With a file that cannot be read it reports on all others, mends nothing, and leaves with 2.
+    With a file that cannot be read it reports on all others, mends nothing, and exits with 2.
 
     Example: twinfold check deployment.json --profile constrained --fail-on error
     """
@@ -99,7 +99,7 @@ def check(
     try:
         given = read_waivers(waivers) if waivers else ()
         known = read_baseline(baseline) if baseline else None
-        bases = [_read(place) for place in merge_onto or []]
+        bases = [_read(location) for location in merge_onto or []]
         # All of them before any is mended: what cannot be read leaves everything as it was.
         asked, unreadable = _readable(files)
         fix = fix and not unreadable
@@ -111,11 +111,11 @@ def check(
         # Here and not in services.cli.exits, which knows all that can go wrong with Redis.
         complain_of(error)
         raise typer.Exit(UNREADABLE) from error
-    mended = next((one.source.text for one in checked if fix and one.source.place == STANDARD_INPUT), None)
+    mended = next((one.source.text for one in checked if fix and one.source.location == STANDARD_INPUT), None)
     if mended is not None:
         sys.stdout.buffer.write(mended.encode())
     if checked or format_ is not Format.text:
-        _report(Files(checked, unreadable), format_, fail_on, sys.stdout if mended is None else sys.stderr)
+        _report(CheckedFiles(checked, unreadable), format_, fail_on, sys.stdout if mended is None else sys.stderr)
     for unread in unreadable:
         complain_of(unread)
     if unreadable:
@@ -126,19 +126,19 @@ def check(
         raise typer.Exit(FOUND)
 
 
-def _readable(places: Sequence[str]) -> tuple[list[Read], list[InputUnreadable]]:
+def _readable(locations: Sequence[str]) -> tuple[list[Read], list[InputUnreadable]]:
     """The files that can be read, and why the others cannot."""
     readable, unreadable = list[Read](), list[InputUnreadable]()
-    for place in places:
+    for location in locations:
         try:
-            readable.append(_read(place))
+            readable.append(_read(location))
         except InputUnreadable as error:
             unreadable.append(error)
     return readable, unreadable
 
 
-def _read(place: str) -> Read:
-    source = read_source(place)
+def _read(location: str) -> Read:
+    source = read_source(location)
     return Read(source, document_of(source))
 
 
@@ -158,19 +158,21 @@ def _mended(one: Read, bases: Sequence[Read], terms: Terms) -> tuple[Read, tuple
         found = readiness.fixes(_subject(one, bases), terms.profile, now=terms.now, waivers=terms.waivers)
         if not found:
             break
-        source = Source(one.source.place, edited(one.source.text, [step for _, steps in found for step in steps]))
+        source = SourceFile(
+            one.source.location, edited(one.source.text, [step for _, steps in found for step in steps])
+        )
         one = Read(source, document_of(source))
         fixed += (finding for finding, _ in found)
-    if fixed and one.source.place != STANDARD_INPUT:
+    if fixed and one.source.location != STANDARD_INPUT:
         write_manifest(one.source)
     return one, tuple(fixed)
 
 
-def _subject(one: Read, bases: Sequence[Read]) -> Subject:
-    return Subject(tuple(read.document for read in (*bases, one)))
+def _subject(one: Read, bases: Sequence[Read]) -> ReadinessSubject:
+    return ReadinessSubject(tuple(read.document for read in (*bases, one)))
 
 
-def _report(files: Files, format_: Format, fail_on: Severity, stream: TextIO) -> None:
+def _report(files: CheckedFiles, format_: Format, fail_on: Severity, stream: TextIO) -> None:
     if isinstance(stream, io.TextIOWrapper):
         # Names in a manifest can have characters that a terminal has not.
         stream.reconfigure(errors="backslashreplace")

@@ -17,10 +17,10 @@ from events.canonical import Json
 from events.device.tag_value import tag_value
 from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, read_settings
-from events.terminal import say_json
+from events.terminal import print_json
 from services import logins
+from services.cli.connection_errors import SET_DIRECTORY, misfit
 from services.cli.flag_names import in_flags
-from services.cli.reaching import SET_DIRECTORY, misfit
 from services.credentials import Serving
 from services.local import TOKEN_FILE, serving
 from services.local import token as local_token
@@ -266,4 +266,4 @@ def json_text(value: Json) -> str:
 
 def show_json(value: Json) -> None:
     """Print JSON."""
-    say_json(json.dumps(value, indent=2, ensure_ascii=False))
+    print_json(json.dumps(value, indent=2, ensure_ascii=False))

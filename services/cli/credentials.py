@@ -11,22 +11,22 @@ from redis import Redis
 from rich.table import Table
 
 from events.access.commands import DefinePolicy, DeletePolicy, NoteSecretsRead, RevokeToken
-from events.access.rights import OWNER
+from events.access.permissions import OWNER
 from events.access.state import POLICY
 from events.envelope import Principal
-from events.log.opening import open_log
+from events.log.log_factory import open_log
 from events.log.redis import RedisLog
 from events.log.wake import Waker
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.rich_console import console
 from events.secrets.redis import RedisSecretStore
-from events.secrets.taking import new_key
+from events.secrets.secret_fields import new_key
 from events.settings import Settings, read_settings
-from events.terminal import complain, say
+from events.terminal import complain, print_lines
 from services.authors import author_of
 from services.cli.flags import DataDir
-from services.cli.log_place import log_settings
+from services.cli.log_location import log_settings
 from services.credentials import Serving, device_key, issue_token, policies, policy_key, policy_of, tokens
 from services.local import NoAuthority, served
 
@@ -44,7 +44,7 @@ _OTHER_PORT = (
 Name = Annotated[str, typer.Argument(help="The policy's name.")]
 
 
-class Opened(msgspec.Struct, frozen=True):
+class OpenedLog(msgspec.Struct, frozen=True):
     """The log of a data directory, or of the settings."""
 
     log: RedisLog
@@ -62,13 +62,13 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def _opened(settings: Settings) -> Iterator[Opened]:
+def _opened(settings: Settings) -> Iterator[OpenedLog]:
     log = open_log(settings.redis_url, allow_volatile=True)
     vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
     with contextlib.closing(log.client):
         author = author_of(log, settings)
-        yield Opened(log, vault, Producer(log, by=author, waker=waker, take_secrets=vault.take_out), author)
+        yield OpenedLog(log, vault, Producer(log, by=author, waker=waker, take_secrets=vault.take_out), author)
 
 
 def connection_string(
@@ -82,25 +82,25 @@ def connection_string(
     Example: twinfold connection-string --policy service
     """
     settings = log_settings(data_dir=data)
-    place = served(settings.data_dir)
+    location = served(settings.data_dir)
     with _opened(settings) as opened:
         if device is None:
             key = policy_key(opened.log, opened.vault, policy)
             opened.note_read(POLICY + policy)
-            _print_connection_string(place, f"SharedAccessKeyName={policy};SharedAccessKey={key}")
+            _print_connection_string(location, f"SharedAccessKeyName={policy};SharedAccessKey={key}")
             return
         device_id, _, module_id = device.partition("/")
         key = device_key(opened.log, opened.vault, device_id, module_id or None)
         opened.note_read(device)
         module = f";ModuleId={module_id}" if module_id else ""
-        _print_connection_string(place, f"DeviceId={device_id}{module};SharedAccessKey={key}")
+        _print_connection_string(location, f"DeviceId={device_id}{module};SharedAccessKey={key}")
 
 
-def _print_connection_string(place: Serving, credentials: str) -> None:
+def _print_connection_string(location: Serving, credentials: str) -> None:
     """Print it without the port where that is 443, as the hub's clients for Node and Java take no port and use that one."""
-    host_name = place.host_name.removesuffix(f":{_HTTPS_PORT}")
-    say(f"HostName={host_name};{credentials}")
-    if host_name == place.host_name:
+    host_name = location.host_name.removesuffix(f":{_HTTPS_PORT}")
+    print_lines(f"HostName={host_name};{credentials}")
+    if host_name == location.host_name:
         complain(_OTHER_PORT)
 
 
@@ -110,15 +110,15 @@ def ca(*, data: DataDir = None) -> None:
     Example: twinfold ca --data ./twinfold-data
     """
     settings = read_settings(data_dir=data)
-    place = served(settings.data_dir)
-    if not place.ca:
+    location = served(settings.data_dir)
+    if not location.ca:
         raise NoAuthority(settings.data_dir)
-    say(place.ca)
+    print_lines(location.ca)
 
 
 @token.command()
 def issue(
-    name: Annotated[str, typer.Argument(help="Who gets it; facts say that they are by user:<name>.")],
+    name: Annotated[str, typer.Argument(help="Who gets it; events say that they are by user:<name>.")],
     *,
     role: Annotated[str, typer.Option(help="read, operate or admin.")] = "read",
     expires: Annotated[
@@ -132,7 +132,7 @@ def issue(
     Example: twinfold token issue ada --role operate --expires 90d
     """
     with _opened(log_settings(data_dir=data)) as opened:
-        say(issue_token(opened.producer, name=name, role=role, expires_at=_time(expires), scope=scope))
+        print_lines(issue_token(opened.producer, name=name, role=role, expires_at=_time(expires), scope=scope))
 
 
 @token.command("list")
@@ -157,7 +157,7 @@ def revoke(token_id: Annotated[str, typer.Argument(help="As `token list` shows i
     """
     with _opened(log_settings(data_dir=data)) as opened:
         opened.producer.do(RevokeToken(token_id))
-    say(f"{token_id} is revoked")
+    print_lines(f"{token_id} is revoked")
 
 
 @policy.command("list")
@@ -166,17 +166,19 @@ def list_policies(*, data: DataDir = None) -> None:
 
     Example: twinfold policy list
     """
-    table = Table("policy", "rights")
+    table = Table("policy", "permissions")
     with _opened(log_settings(data_dir=data)) as opened:
         for name, document in policies(opened.log):
-            table.add_row(name, ", ".join(document.rights))
+            table.add_row(name, ", ".join(document.permissions))
     console().print(table)
 
 
 @policy.command()
 def create(
     name: Name,
-    rights: Annotated[list[str], typer.Argument(help="RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect.")],
+    permissions: Annotated[
+        list[str], typer.Argument(help="RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect.")
+    ],
     *,
     data: DataDir = None,
 ) -> None:
@@ -185,8 +187,8 @@ def create(
     Example: twinfold policy create dashboards RegistryRead ServiceConnect
     """
     with _opened(log_settings(data_dir=data)) as opened:
-        opened.producer.do(DefinePolicy(name, tuple(rights), new_key(), new_key(), new=True))
-    say(f"{name} is created")
+        opened.producer.do(DefinePolicy(name, tuple(permissions), new_key(), new_key(), new=True))
+    print_lines(f"{name} is created")
 
 
 @policy.command()
@@ -197,8 +199,8 @@ def rotate(name: Name, *, data: DataDir = None) -> None:
     """
     with _opened(log_settings(data_dir=data)) as opened:
         former = policy_of(opened.log, name)
-        opened.producer.do(DefinePolicy(name, former.rights, new_key(), former.primary_key))
-    say(f"{name} has a new primary key")
+        opened.producer.do(DefinePolicy(name, former.permissions, new_key(), former.primary_key))
+    print_lines(f"{name} has a new primary key")
 
 
 @policy.command()
@@ -209,7 +211,7 @@ def delete(name: Name, *, data: DataDir = None) -> None:
     """
     with _opened(log_settings(data_dir=data)) as opened:
         opened.producer.do(DeletePolicy(name))
-    say(f"{name} is deleted")
+    print_lines(f"{name} is deleted")
 
 
 def _time(expires: str | None) -> int:

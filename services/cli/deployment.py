@@ -5,11 +5,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from events.terminal import say
-from events.wording import counted
+from events.number_text import counted
+from events.terminal import print_lines
 from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
-from services.cli.previewing import Look, Preview, Token, write
+from services.cli.preview_option import Preview, PreviewChoice, Token, write
 from services.cli.readiness import summary
 
 app = typer.Typer(no_args_is_help=True, help="Deployments, and how they fare.")
@@ -82,11 +82,13 @@ def create(
         "hold": hold,
         "schedule": _times(start, end, zone) or None,
     }
-    told = write(Api(api_url), "POST", f"/v1/deployments/{quoted(name)}", Look(preview, preview_token), body=body)
-    say(f"{name} is created; {_targeted(told)}")
+    told = write(
+        Api(api_url), "POST", f"/v1/deployments/{quoted(name)}", PreviewChoice(preview, preview_token), body=body
+    )
+    print_lines(f"{name} is created; {_targeted(told)}")
     _say_advice(told)
     for line in summary(told["readiness"]["findings"]):
-        say(f"  {line}")
+        print_lines(f"  {line}")
 
 
 @app.command()
@@ -106,8 +108,10 @@ def update(
     """
     changes = {"targetCondition": condition, "priority": priority, "labels": None if label is None else _labels(label)}
     body = {member: value for member, value in changes.items() if value is not None}
-    told = write(Api(api_url), "PUT", f"/v1/deployments/{quoted(name)}", Look(preview, preview_token), body=body)
-    say(f"{name} is changed; {_targeted(told)}")
+    told = write(
+        Api(api_url), "PUT", f"/v1/deployments/{quoted(name)}", PreviewChoice(preview, preview_token), body=body
+    )
+    print_lines(f"{name} is changed; {_targeted(told)}")
     _say_advice(told)
 
 
@@ -130,7 +134,13 @@ def schedule(
     if not times:
         raise typer.BadParameter("nothing changes without --start, --end or --zone")
     _tell(
-        write(Api(api_url), "PUT", f"/v1/deployments/{quoted(name)}/schedule", Look(preview, preview_token), body=times)
+        write(
+            Api(api_url),
+            "PUT",
+            f"/v1/deployments/{quoted(name)}/schedule",
+            PreviewChoice(preview, preview_token),
+            body=times,
+        )
     )
 
 
@@ -140,7 +150,7 @@ def start(name: Name, *, preview: Preview = False, preview_token: Token = None, 
 
     Example: twinfold deployment start camera-2
     """
-    _tell(write(Api(api_url), "POST", f"/v1/deployments/{quoted(name)}/start", Look(preview, preview_token)))
+    _tell(write(Api(api_url), "POST", f"/v1/deployments/{quoted(name)}/start", PreviewChoice(preview, preview_token)))
 
 
 @app.command()
@@ -161,7 +171,7 @@ def cancel(
             Api(api_url),
             "POST",
             f"/v1/deployments/{quoted(name)}/cancel",
-            Look(preview, preview_token),
+            PreviewChoice(preview, preview_token),
             body={"reason": reason},
         )
     )
@@ -173,8 +183,8 @@ def delete(name: Name, *, preview: Preview = False, preview_token: Token = None,
 
     Example: twinfold deployment delete factory-base
     """
-    write(Api(api_url), "DELETE", f"/configurations/{quoted(name)}", Look(preview, preview_token))
-    say(f"{name} is deleted")
+    write(Api(api_url), "DELETE", f"/configurations/{quoted(name)}", PreviewChoice(preview, preview_token))
+    print_lines(f"{name} is deleted")
 
 
 @app.command()
@@ -198,7 +208,7 @@ def status(
         if json:
             show_json(found)
         else:
-            say(*(found or [f"no device is {devices}"]))
+            print_lines(*(found or [f"no device is {devices}"]))
         return
     if json:
         show_json(api.call("GET", f"/v1/deployments/{quoted(name)}/status"))
@@ -222,7 +232,7 @@ def _times(start: str | None, end: str | None, zone: str | None) -> dict[str, st
 
 
 def _tell(found: dict[str, Any]) -> None:
-    say(f"{found['id']}: {found['says']}")
+    print_lines(f"{found['id']}: {found['says']}")
 
 
 _KINDS = {"device": " (own twins)", "module": " (module)"}
@@ -260,4 +270,4 @@ def _targeted(told: dict[str, Any]) -> str:
 
 
 def _say_advice(told: dict[str, Any]) -> None:
-    say(*(f"  note: {one['message']}" for one in told["advice"]))
+    print_lines(*(f"  note: {one['message']}" for one in told["advice"]))

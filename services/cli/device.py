@@ -8,10 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from events.rich_console import console
-from events.terminal import complain, say
+from events.terminal import complain, print_lines
 from services.cli.client import Api, ApiUrl, AsJson, At, Watch, pairs, quoted, show_json, show_table
 from services.cli.inputs import read_text
-from services.cli.previewing import Look, Preview, Token, write
+from services.cli.preview_option import Preview, PreviewChoice, Token, write
 
 app = typer.Typer(no_args_is_help=True, help="Devices, their tags, and what they run.")
 
@@ -39,7 +39,7 @@ def list_(
     if json:
         show_json(found)
     else:
-        say(*(found or ["no devices"]))
+        print_lines(*(found or ["no devices"]))
 
 
 @app.command()
@@ -85,7 +85,7 @@ def create(
     }
     # In one step: where a tag is refused, no device is left behind without it.
     Api(api_url).call("POST", "/devices", body=[line])
-    say(f"{device_id} is registered")
+    print_lines(f"{device_id} is registered")
 
 
 @app.command()
@@ -113,8 +113,8 @@ def update(
         # Without it the device would get new keys.
         "authentication": now["authentication"],
     }
-    write(api, "PUT", f"/devices/{quoted(device_id)}", Look(preview, preview_token), body=body, any_etag=True)
-    say(f"{device_id} is changed")
+    write(api, "PUT", f"/devices/{quoted(device_id)}", PreviewChoice(preview, preview_token), body=body, any_etag=True)
+    print_lines(f"{device_id} is changed")
 
 
 @app.command()
@@ -125,8 +125,8 @@ def delete(
 
     Example: twinfold device delete edge-1
     """
-    write(Api(api_url), "DELETE", f"/devices/{quoted(device_id)}", Look(preview, preview_token), any_etag=True)
-    say(f"{device_id} is retired")
+    write(Api(api_url), "DELETE", f"/devices/{quoted(device_id)}", PreviewChoice(preview, preview_token), any_etag=True)
+    print_lines(f"{device_id} is retired")
 
 
 @app.command()
@@ -146,10 +146,10 @@ def tag(
         Api(api_url),
         "PATCH",
         f"/twins/{quoted(device_id)}",
-        Look(preview, preview_token),
+        PreviewChoice(preview, preview_token),
         body={"tags": pairs(tags, flag="TAGS")},
     )
-    say(f"{device_id} is tagged")
+    print_lines(f"{device_id} is tagged")
 
 
 @app.command()
@@ -179,13 +179,13 @@ def keys(
         elif found is None:
             complain(f"{device_id} has no symmetric keys; --give makes some where it has no certificate")
         else:
-            say(f"{device_id} {found['primaryKey']} {found['secondaryKey']}")
+            print_lines(f"{device_id} {found['primaryKey']} {found['secondaryKey']}")
     if json:
         show_json(shown)
 
 
-def _ids_in(place: str) -> list[str]:
-    return [line.strip() for line in read_text(place).splitlines() if line.strip()]
+def _ids_in(location: str) -> list[str]:
+    return [line.strip() for line in read_text(location).splitlines() if line.strip()]
 
 
 def _keys_of(api: Api, device_id: str, *, give: bool) -> dict[str, Any] | None:
@@ -213,23 +213,23 @@ def effective(
         show_json(api.call("GET", f"{path}/effective"))
         return
     show_table(
-        lambda: _runs(api.call("GET", f"{path}/effective"), api.call("GET", f"{path}/passed-over")["passedOver"]),
+        lambda: _runs(api.call("GET", f"{path}/effective"), api.call("GET", f"{path}/not-applied")["notApplied"]),
         watch=watch,
     )
 
 
-def _runs(found: dict[str, Any], passed_over: list[dict[str, Any]]) -> RenderableType:
+def _runs(found: dict[str, Any], not_applied: list[dict[str, Any]]) -> RenderableType:
     layers = " + ".join(found["layers"]) or "nothing"
-    lines = [f"{found['deviceId']} is {found['standing']}; it runs {layers}"]
+    lines = [f"{found['deviceId']} is {found['status']}; it runs {layers}"]
     if found["reason"]:
-        lines.append(f"held back: {found['reason']}")
+        lines.append(f"over limit: {found['reason']}")
     table = Table("module", "status", "image", "version")
     agent = found["modules"].get("$edgeAgent", {})
     for name, spec in sorted({**agent.get("modules", {})}.items()):
         image = spec.get("settings", {}).get("image", "")
         table.add_row(name, spec.get("status", ""), image, str(found["versions"].get(name, "")))
     others = [
-        f"not {one['deployment']}: {one['why']}" + (f" ({one['by']})" if one["by"] else "") for one in passed_over
+        f"not {one['deployment']}: {one['why']}" + (f" ({one['by']})" if one["by"] else "") for one in not_applied
     ]
     return Group(*map(Text, lines), table, *map(Text, others))
 

@@ -9,13 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from events.device.times import time_text
+from events.number_text import counted
 from events.rich_console import console
-from events.wording import counted
 from services.cli.client import Api, ApiUrl, AsJson, json_text, show_json
 
 _STYLES = {"removed": "red", "changed": "yellow", "added": "green"}
 _MARKS = {"removed": "-", "changed": "~", "added": "+"}
-FACTS_SHOWN = 20
+EVENTS_SHOWN = 20
 
 
 def diff(
@@ -27,7 +27,7 @@ def diff(
     device: Annotated[str | None, typer.Option("--device", help="This device alone.")] = None,
     deployment: Annotated[str | None, typer.Option("--deployment", "-d", help="This deployment alone.")] = None,
     implied: Annotated[
-        bool, typer.Option("--implied", help="What the facts implied, also where workers had not decided it.")
+        bool, typer.Option("--implied", help="What the events implied, also where workers had not decided it.")
     ] = False,
     api_url: ApiUrl = None,
     json: AsJson = False,
@@ -47,24 +47,24 @@ def diff(
 
 def _page(found: dict[str, Any]) -> Iterator[RenderableType]:
     what = "the fleet" if found["id"] is None else f"{found['of']} {found['id']}"
-    yield Text(f"{what}, from {_moment(found, 'from')} to {_moment(found, 'to')}", style="bold")
+    yield Text(f"{what}, from {_point_in_time(found, 'from')} to {_point_in_time(found, 'to')}", style="bold")
     told = [*_changes(found["changes"]), *_deployments(found["deployments"]), *_devices(found["devices"])]
     told += _assignments(found["assignments"])
     yield from told or [Text("nothing changed")]
-    yield from _facts(found)
+    yield from _events(found)
 
 
-def _moment(found: dict[str, Any], side: str) -> str:
+def _point_in_time(found: dict[str, Any], side: str) -> str:
     """The time of a moment, and the position that is told of first; all of them stand in the JSON."""
     return f"{time_text(found[f'{side}Time'])} ({found[side].partition(',')[0]})"
 
 
 def _changes(changes: list[dict[str, Any]]) -> Iterator[Text]:
     for one in changes:
-        how, place = one["how"], ".".join(part for part in (one["section"], one["path"]) if part)
+        how, location = one["how"], ".".join(part for part in (one["section"], one["path"]) if part)
         before, after = (json_text(one[side]) for side in ("before", "after"))
         value = {"removed": before, "added": after}.get(how, f"{before} -> {after}")
-        yield Text(f"{_MARKS[how]} {place}: {value}", _STYLES[how])
+        yield Text(f"{_MARKS[how]} {location}: {value}", _STYLES[how])
 
 
 def _deployments(deployments: dict[str, list[str]] | None) -> Iterator[Text]:
@@ -82,7 +82,7 @@ def _devices(devices: dict[str, Any]) -> Iterator[Text]:
 def _assignments(assignments: list[dict[str, Any]]) -> Iterator[Text]:
     for one in assignments:
         was, now = (
-            " + ".join(one[side]["layers"]) or f"nothing ({one[side]['standing']})" for side in ("before", "after")
+            " + ".join(one[side]["layers"]) or f"nothing ({one[side]['status']})" for side in ("before", "after")
         )
         yield Text(f"~ {was} -> {now}: {_few(one)}", _STYLES["changed"])
 
@@ -92,13 +92,13 @@ def _few(some: dict[str, Any]) -> str:
     return f"{counted(some['count'], 'device')}: {names}" + (", …" if some["count"] > len(some["devices"][:5]) else "")
 
 
-def _facts(found: dict[str, Any]) -> Iterator[RenderableType]:
-    facts = found["facts"][-FACTS_SHOWN:]
-    if not facts:
+def _events(found: dict[str, Any]) -> Iterator[RenderableType]:
+    events = found["events"][-EVENTS_SHOWN:]
+    if not events:
         return
     by = ", ".join(f"{who} ({count})" for who, count in found["by"].items())
-    yield Text(f"{counted(found['factCount'], 'fact')} and outcomes in between, by {by}", style="bold")
+    yield Text(f"{counted(found['eventCount'], 'event')} and assignment changes in between, by {by}", style="bold")
     table = Table("when", "who", "what", "of", "position")
-    for one in facts:
+    for one in events:
         table.add_row(time_text(one["at"]), one["by"], one["type"], one["subject"], one["position"])
     yield table

@@ -4,18 +4,18 @@ from typing import Annotated
 
 import typer
 
-from events.log.opening import open_log
-from events.producer.erasing import InUse, Kind, erasable
-from events.producer.erasing import erase as erase_secrets
+from events.log.log_factory import open_log
+from events.producer.erasure import InUse, SecretOwner, erasable
+from events.producer.erasure import erase as erase_secrets
 from events.producer.producer import Producer
 from events.secrets.redis import RedisSecretStore
-from events.terminal import say
+from events.terminal import print_lines
 from services.cli.flags import AllowVolatileRedis, By, DataDir, RedisUrl, author
-from services.cli.log_place import log_settings
+from services.cli.log_location import log_settings
 
 
 def erase(
-    kind: Annotated[Kind, typer.Argument(help="Whose secrets: device, deployment or webhook.")],
+    kind: Annotated[SecretOwner, typer.Argument(help="Whose secrets: device, deployment or webhook.")],
     subject: Annotated[str, typer.Argument(help="Its id.")],
     *,
     reason: Annotated[str, typer.Option(help="Why; recorded in the log.")],
@@ -29,13 +29,13 @@ def erase(
     data: DataDir = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Destroy the keys of secrets: nobody reads them again, and every fact that refers to them stays as it is.
+    """Destroy the keys of secrets: nobody reads them again, and every event that refers to them stays as it is.
 
     Backups taken before still have them: delete those, as with `twinfold backup --keep 1`.
 
     Example: twinfold erase device edge-1 --tags --reason "its owner asked for it"
     """
-    if tags and kind is not Kind.DEVICE:
+    if tags and kind is not SecretOwner.DEVICE:
         raise typer.BadParameter("only devices have tags", param_hint="--tags")
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
@@ -46,4 +46,4 @@ def erase(
     if not yes:
         typer.confirm(f"{len(found.ids)} secrets of {found.of} can never be read again. Go on?", abort=True)
     erase_secrets(log, store, Producer(log, by=author(log, settings, by)), found, reason=reason)
-    say(f"{len(found.ids)} secrets of {found.of} are erased; backups taken before still have them")
+    print_lines(f"{len(found.ids)} secrets of {found.of} are erased; backups taken before still have them")

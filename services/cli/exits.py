@@ -1,9 +1,9 @@
-"""What `twinfold` leaves with.
+"""What `twinfold` exits with.
 
 0    it did what was asked
 1    refused: what was asked may not happen, or something it needs stopped on the way
 2    usage: a flag, an argument, a file given or a TWINFOLD_* variable is not right
-3    unavailable: Redis or the archive does not answer, is not to be had, or Redis would lose facts; a port, an address or a
+3    unavailable: Redis or the archive does not answer, is not to be had, or Redis would lose events; a port, an address or a
      certificate cannot be used; a role of `up` ends at once every time; ask again when that is mended
 4    done, but not whole: the log misses entries, or partitions are stopped; each is named (`backup`, `restore`)
 130  interrupted from the keyboard
@@ -12,7 +12,7 @@
 from events.access.errors import AccessError
 from events.backup.errors import BackupError
 from events.device.errors import DeviceError
-from events.log.errors import DepotUnavailable, LogError, LogNotInitialised, LogUnavailable, UnsafeRedis
+from events.log.errors import LogError, LogNotInitialised, LogUnavailable, ObjectStoreUnavailable, UnsafeRedis
 from events.log.wake import WakeFailed
 from events.manifest.errors import ManifestInvalid
 from events.processes.supervised import GivenUp
@@ -29,10 +29,10 @@ from services.demo.manifests import ManifestRefused, ManifestUnreadable
 from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
 from services.embedded_redis import NoRedisServer
-from services.listening import CannotListen
 from services.local import NoAuthority, NotServed
 from services.logins import LoginsUnreadable, NotLoggedIn
 from services.redis_log import RedisDidNotStart
+from services.sockets import CannotListen
 from services.up.directory import DirectoryHeld, DirectoryUnusable, LayoutTooNew, PredecessorRuns
 
 REFUSED = 1
@@ -52,15 +52,15 @@ class RestoreFailed(Exception):
 class StillBlocked(Exception):
     """A decision is recorded, and partitions are stopped at the place all the same."""
 
-    def __init__(self, place: str, why: str) -> None:
-        super().__init__(f"still stopped at {place}: {why}")
-        self.place, self.why = place, why
+    def __init__(self, location: str, why: str) -> None:
+        super().__init__(f"still stopped at {location}: {why}")
+        self.location, self.why = location, why
 
 
 _USAGE = (SettingsInvalid, ApiMisaddressed, NotServed, ManifestUnreadable, InputUnreadable, LoginsUnreadable)
 _UNAVAILABLE = (
     LogUnavailable,
-    DepotUnavailable,
+    ObjectStoreUnavailable,
     LogNotInitialised,
     UnsafeRedis,
     NoRedisServer,

@@ -13,8 +13,8 @@ from events.rich_console import console
 from services.cli.client import Api, ApiUrl, AsJson, quoted, show_json
 
 _APPLIES = {"base", "layer", "applies"}
-_STYLES = {"passed over": "yellow", "not decided yet": "yellow", "not targeted": "dim"}
-_MARKS = {"passed over": "~", "not decided yet": "?", "not targeted": "-"}
+_STYLES = {"not applied": "yellow", "not decided yet": "yellow", "not targeted": "dim"}
+_MARKS = {"not applied": "~", "not decided yet": "?", "not targeted": "-"}
 _TRUTHS = {"true": "green", "false": "red", "unknown": "yellow"}
 OTHERS_SHOWN = 20
 
@@ -24,8 +24,8 @@ def explain(
     *,
     deployment: Annotated[str | None, typer.Option("--deployment", "-d", help="This one alone, in full.")] = None,
     at: Annotated[str | None, typer.Option(help="As of then: a time, or a position of the log.")] = None,
-    look_back: Annotated[
-        int | None, typer.Option(min=0, help="Over how many facts the ones that led here are looked for.")
+    read_back: Annotated[
+        int | None, typer.Option(min=0, help="Over how many events the ones that led here are looked for.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All deployments that do not target it, too.")] = False,
     api_url: ApiUrl = None,
@@ -35,7 +35,7 @@ def explain(
 
     Example: twinfold explain edge-7 --deployment prod-9
     """
-    asked = {"deployment": deployment, "at": at, "lookBack": look_back}
+    asked = {"deployment": deployment, "at": at, "readBack": read_back}
     params = {name: value for name, value in asked.items() if value is not None}
     found = Api(api_url).call("GET", f"/v1/devices/{quoted(device_id)}/explain", params=params)
     if json:
@@ -55,17 +55,17 @@ def _page(found: dict[str, Any], *, in_full: bool, others_max: int) -> Iterator[
         yield _head("Who sets what, where they disagree")
         yield _indented(_contests(contests))
     runs, reported = found["runs"], found["reported"]
-    if runs is not None and runs["ledBy"]:
+    if runs is not None and runs["causes"]:
         yield _head("What led to what it has")
-        yield from map(_fact, runs["ledBy"])
+        yield from map(_event, runs["causes"])
     if reported is not None:
         yield _head("What it reported")
-        yield _indented(Text(reported["says"], style="" if reported["standing"] == "healthy" else "yellow"))
-    if found["facts"]:
+        yield _indented(Text(reported["says"], style="" if reported["status"] == "healthy" else "yellow"))
+    if found["events"]:
         yield _head("The device")
-        yield from map(_fact, found["facts"])
-    if found["lookedBackTo"]:
-        text = f"older facts than {found['asOf']['stream']}:{found['lookedBackTo']} were not looked at; --look-back goes further"
+        yield from map(_event, found["events"])
+    if found["readBackTo"]:
+        text = f"older events than {found['asOf']['stream']}:{found['readBackTo']} were not looked at; --read-back goes further"
         yield Text(f"\n{text}", style="dim")
 
 
@@ -83,7 +83,7 @@ def _standpoint(found: dict[str, Any]) -> Iterator[RenderableType]:
             f"{heads['fleet']}, and workers have not come to the rest"
         )
         yield Text(told, style="yellow")
-    yield from (_fact(one, style="yellow") for one in found["undecided"])
+    yield from (_event(one, style="yellow") for one in found["undecided"])
 
 
 def _deployments(lines: list[dict[str, Any]], *, in_full: bool, others_max: int) -> Iterator[RenderableType]:
@@ -120,7 +120,7 @@ def _reasons(one: dict[str, Any]) -> Iterator[RenderableType]:
         if one[name] is not None:
             yield _indented(Text(f"{title}:", style="dim"), 4)
             yield from _terms(one[name], depth=6)
-    yield from (_fact(fact, depth=4) for fact in one["facts"])
+    yield from (_event(event, depth=4) for event in one["events"])
 
 
 def _terms(term: dict[str, Any], *, depth: int) -> Iterator[RenderableType]:
@@ -166,7 +166,7 @@ def _contests(contests: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _fact(one: dict[str, Any], *, depth: int = 2, style: str = "") -> RenderableType:
+def _event(one: dict[str, Any], *, depth: int = 2, style: str = "") -> RenderableType:
     return _indented(Text(one["says"], style=style), depth)
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from events.naming import body_name, renamed
+from events.member_names import body_name, renamed
 
 FLAGS: Mapping[str, str] = {
     "approvalByAnother": "--approve-by-another",

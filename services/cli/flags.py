@@ -20,7 +20,7 @@ RedisUrl = Annotated[
 
 AllowVolatileRedis = Annotated[
     bool | None,
-    typer.Option("--allow-volatile-redis", help="Start although this Redis would lose acknowledged facts."),
+    typer.Option("--allow-volatile-redis", help="Start although this Redis would lose acknowledged events."),
 ]
 
 DataDir = Annotated[
@@ -59,7 +59,7 @@ def author(log: Log, settings: Settings, by: str | None) -> Principal:
         raise typer.BadParameter(f"--by {by!r} is not kind:id, as in user:ada") from None
 
 
-def moment(text: str) -> int:
+def point_in_time(text: str) -> int:
     """Milliseconds since 1970 of a time as people give it, as in 2026-01-31T12:00:00Z; UTC where it has no zone.
 
     Raises:

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from events.terminal import say
-from events.wording import counted
+from events.number_text import counted
+from events.terminal import print_lines
 from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Groups of devices that updates are deployed to.")
@@ -55,7 +55,7 @@ def define(
     """
     body = {"condition": condition, **({} if priority is None else {"priority": priority})}
     found = Api(api_url).call("PUT", f"/v1/groups/{quoted(name)}", body=body)
-    say(f"{name} has {counted(found['devices'], 'device')}: {found['condition']}")
+    print_lines(f"{name} has {counted(found['devices'], 'device')}: {found['condition']}")
 
 
 @app.command()
@@ -65,4 +65,4 @@ def remove(name: Name, *, api_url: ApiUrl = None) -> None:
     Example: twinfold group remove north
     """
     Api(api_url).call("DELETE", f"/v1/groups/{quoted(name)}")
-    say(f"{name} is removed")
+    print_lines(f"{name} is removed")

@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from events.log.keys import PARTITIONS_DEFAULT, PARTITIONS_MAX
-from events.log.opening import initialise
+from events.log.log_factory import initialise
 from events.settings import hide_password, read_settings
-from events.terminal import say
+from events.terminal import print_lines
 from services.cli.flags import AllowVolatileRedis, RedisUrl
 
 
@@ -25,4 +25,4 @@ def init(
     """
     settings = read_settings(redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log = initialise(settings.redis_url, partitions=partitions, allow_volatile=settings.allow_volatile_redis)
-    say(f"log {log.epoch} with {log.partitions} partitions at {hide_password(settings.redis_url)}")
+    print_lines(f"log {log.epoch} with {log.partitions} partitions at {hide_password(settings.redis_url)}")

@@ -13,35 +13,35 @@ STANDARD_INPUT = "-"
 class InputUnreadable(Exception):
     """A file given on the command line, or standard input, is not JSON."""
 
-    def __init__(self, place: str, why: str) -> None:
-        super().__init__(f"{place}: {why}")
-        self.place, self.why = place, why
+    def __init__(self, location: str, why: str) -> None:
+        super().__init__(f"{location}: {why}")
+        self.location, self.why = location, why
 
 
-def read_text(place: str) -> str:
+def read_text(location: str) -> str:
     """The text of a file, or of standard input for `-`; a byte order mark is left out.
 
     Raises:
         InputUnreadable: there is none.
     """
     try:
-        data = sys.stdin.buffer.read() if place == STANDARD_INPUT else Path(place).read_bytes()
+        data = sys.stdin.buffer.read() if location == STANDARD_INPUT else Path(location).read_bytes()
         return data.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else None
-        raise InputUnreadable(place, why or str(error)) from error
+        raise InputUnreadable(location, why or str(error)) from error
 
 
-def read_json(place: str) -> JsonObject:
+def read_json(location: str) -> JsonObject:
     """The JSON object in a file, or on standard input for `-`.
 
     Raises:
         InputUnreadable: there is none.
     """
     try:
-        document = json.loads(read_text(place), object_pairs_hook=with_unique_names)
+        document = json.loads(read_text(location), object_pairs_hook=with_unique_names)
     except (ValueError, RecursionError) as error:
-        raise InputUnreadable(place, str(error)) from error
+        raise InputUnreadable(location, str(error)) from error
     if not isinstance(document, dict):
-        raise InputUnreadable(place, "a JSON object is wanted")
+        raise InputUnreadable(location, "a JSON object is wanted")
     return document

@@ -1,4 +1,4 @@
-"""`twinfold log`: the facts as they stand, one a line."""
+"""`twinfold log`: the events as they stand, one a line."""
 
 import heapq
 import itertools
@@ -13,22 +13,22 @@ import typer
 from events import canonical
 from events.envelope import Envelope
 from events.log import keys
-from events.log.opening import open_log
-from events.log.port import Fact, Log
+from events.log.log_factory import open_log
+from events.log.port import Event, Log
 from events.log.reader import Reader
-from events.terminal import say, say_json
+from events.terminal import print_json, print_lines
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
-from services.cli.log_place import log_settings
+from services.cli.log_location import log_settings
 
 FOLLOW_SECONDS = 0.2
 DATA_CHARACTERS_MAX = 120
 
 
-class Line(msgspec.Struct, frozen=True):
-    """A fact and the stream it stands in."""
+class LogLine(msgspec.Struct, frozen=True):
+    """An event and the stream it stands in."""
 
     stream: int
-    envelope: Envelope[Fact]
+    envelope: Envelope[Event]
 
 
 def log(
@@ -39,12 +39,12 @@ def log(
         list[str] | None, typer.Option(help="p00, p01, … or fleet; again for more. All of them if not given.")
     ] = None,
     since: Annotated[int, typer.Option(min=1, help="The first position to show, of each stream.")] = 1,
-    limit: Annotated[int | None, typer.Option(min=1, help="Leave after this many facts.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more facts at the end.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Leave after this many events.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more events at the end.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all of the data.")] = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Show facts: time, stream:position, subject, type, data, author, cause; oldest first.
+    """Show events: time, stream:position, subject, type, data, author, cause; oldest first.
 
     Example: twinfold log --follow
     """
@@ -54,28 +54,28 @@ def log(
     lines = _follow(opened, after) if follow else _stored(opened, after)
     for line in itertools.islice(lines, limit):
         if json:
-            say_json(as_json(line))
+            print_json(as_json(line))
         else:
-            say(as_text(line))
+            print_lines(as_text(line))
 
 
-def as_text(line: Line) -> str:
+def as_text(line: LogLine) -> str:
     """One line for people; long data is cut short."""
     envelope = line.envelope
-    type_name, data = _type_and_data(envelope.fact)
+    type_name, data = _type_and_data(envelope.event)
     shown = canonical.encode(data).decode()
     if len(shown) > DATA_CHARACTERS_MAX:
         shown = shown[: DATA_CHARACTERS_MAX - 1] + "…"
     at = datetime.fromtimestamp(envelope.at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     cause = f" because of {envelope.cause}" if envelope.cause else ""
-    place = f"{keys.name(line.stream)}:{envelope.position}"
-    return f"{at} {place} {envelope.subject} {type_name} {shown} by {envelope.by}{cause}"
+    location = f"{keys.name(line.stream)}:{envelope.position}"
+    return f"{at} {location} {envelope.subject} {type_name} {shown} by {envelope.by}{cause}"
 
 
-def as_json(line: Line) -> str:
+def as_json(line: LogLine) -> str:
     """One line for programs: the same names as the fields of a stream entry, and the stream and position."""
     envelope = line.envelope
-    type_name, data = _type_and_data(envelope.fact)
+    type_name, data = _type_and_data(envelope.event)
     return canonical.encode(
         {
             "stream": keys.name(line.stream),
@@ -91,8 +91,8 @@ def as_json(line: Line) -> str:
     ).decode()
 
 
-def _type_and_data(fact: Fact) -> tuple[str, canonical.JsonObject]:
-    data = msgspec.to_builtins(fact)
+def _type_and_data(event: Event) -> tuple[str, canonical.JsonObject]:
+    data = msgspec.to_builtins(event)
     return data.pop("type"), data
 
 
@@ -107,20 +107,20 @@ def _streams(opened: Log, names: list[str] | None) -> list[int]:
     return [by_name[name] for name in chosen]
 
 
-def _stored(opened: Log, after: dict[int, int]) -> Iterator[Line]:
+def _stored(opened: Log, after: dict[int, int]) -> Iterator[LogLine]:
     """What is in the log now, merged by time; `after` moves along."""
     heads = opened.heads()
     streams = [_pages(opened, stream, after, until=heads[stream]) for stream in after]
     return heapq.merge(*streams, key=lambda line: line.envelope.at)
 
 
-def _pages(opened: Log, stream: int, after: dict[int, int], *, until: int) -> Iterable[Line]:
-    for envelope in Reader(opened, stream).facts(after=after[stream], upto=until):
+def _pages(opened: Log, stream: int, after: dict[int, int], *, until: int) -> Iterable[LogLine]:
+    for envelope in Reader(opened, stream).events(after=after[stream], upto=until):
         after[stream] = envelope.position
-        yield Line(stream, envelope)
+        yield LogLine(stream, envelope)
 
 
-def _follow(opened: Log, after: dict[int, int]) -> Iterator[Line]:
+def _follow(opened: Log, after: dict[int, int]) -> Iterator[LogLine]:
     while True:
         yield from _stored(opened, after)
         time.sleep(FOLLOW_SECONDS)

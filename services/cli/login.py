@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from events.settings import ENV_PREFIX, read_settings
-from events.terminal import complain, say
+from events.terminal import complain, print_lines
 from services import logins
 from services.authors import system_user
 from services.cli.client import Api, ApiRefused, ApiUrl, AsJson, show_json
@@ -30,7 +30,7 @@ def login(*, api_url: ApiUrl = None) -> None:
     api = Api(api_url, token=token)
     caller = api.call("GET", "/v1/me")
     logins.put(read_settings().login_file, api.url, Login(token, caller["principal"]))
-    say(f"logged in at {api.url} as {_described(caller)}")
+    print_lines(f"logged in at {api.url} as {_described(caller)}")
     if read_settings().token:
         complain(f"note: {ENV_PREFIX}TOKEN is set, and overrides this login")
 
@@ -44,7 +44,7 @@ def logout(*, api_url: ApiUrl = None) -> None:
     if url not in logins.read(path):
         raise NotLoggedIn(url)
     logins.put(path, url, None)
-    say(f"logged out at {url}")
+    print_lines(f"logged out at {url}")
 
 
 def whoami(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
@@ -61,14 +61,14 @@ def whoami(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
     if json:
         show_json({**caller, "server": api.url, "tokenSource": api.token_source or None})
         return
-    say(f"{_described(caller)} at {api.url}")
-    say(f"token: {api.token_source or 'none'}")
+    print_lines(f"{_described(caller)} at {api.url}")
+    print_lines(f"token: {api.token_source or 'none'}")
     if not read_settings().token and api.url not in logins.read(read_settings().login_file):
-        say(f"commands on the log itself (token, policy, blocked, erase) record user:{system_user()}")
+        print_lines(f"commands on the log itself (token, policy, blocked, erase) record user:{system_user()}")
 
 
 def _described(caller: dict[str, Any]) -> str:
-    details = [caller["role"] or ", ".join(caller["rights"])]
+    details = [caller["role"] or ", ".join(caller["permissions"])]
     if caller["scope"]:
         details.append(f"devices where {caller['scope']}")
     if caller["expiresAt"]:

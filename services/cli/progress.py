@@ -7,14 +7,14 @@ from typing import Self
 
 from rich import progress as bars
 
-from events.backup.taking import Told
+from events.backup.backup import BackupProgress
 from events.rich_console import console
 from events.terminal import complain
 
 _LINE_SECONDS = 5.0
 
 
-class Progress:
+class ProgressBar:
     """Shows, on standard error, what it is told; nothing at all where it is to be `quiet`."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -42,7 +42,7 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def tell(self, told: Told) -> None:
+    def tell(self, told: BackupProgress) -> None:
         """Show it."""
         now = time.monotonic()
         if told.done <= self._before[0]:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from events.rich_console import console
-from events.terminal import say
+from events.terminal import print_lines
 from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
@@ -36,7 +36,7 @@ def readiness(
         if json:
             show_json(found)
         else:
-            say(*(found or [f"{rule} stops at no device"]))
+            print_lines(*(found or [f"{rule} stops at no device"]))
         return
     path = "/v1/readiness" if device is None else f"/v1/devices/{quoted(device)}/readiness"
     told = api.call("GET", path)

@@ -1,4 +1,4 @@
-"""`twinfold rebuild`: the views folded anew beside the live ones, and put in their place in one step."""
+"""`twinfold rebuild`: the projections replayed beside the live ones, and put in their place in one step."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ import typer
 
 from events.log.keys import FLEET
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
-from services.cli.log_place import log_settings
+from services.cli.log_location import log_settings
 from services.cli.replay import Workers, become_replay, stream_named
 
 
@@ -21,15 +21,15 @@ def rebuild(
     data: DataDir = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Fold the views anew from the log alone, and put them in place of what is there; everything goes on meanwhile.
+    """Apply the projections anew from the log alone, and put them in place of what is there; everything goes on meanwhile.
 
-    Leaves with 0 when all are in place, 2 where one could not be rebuilt: its views are as they were.
+    Exits with 0 when all are in place, 2 where one could not be rebuilt: its projections are as they were.
 
     Example: twinfold rebuild --partition p03
     """
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     streams = [stream_named(one) for one in partition or []]
     if FLEET in streams:
-        raise typer.BadParameter("views are kept by partition; the fleet's stream has none of its own")
+        raise typer.BadParameter("projections are kept by partition; the fleet's stream has none of its own")
     asked = {"streams": streams, "workers": workers or 0, "json": json, "rebuild": True}
     become_replay(asked, settings)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from events.number_text import counted
 from events.settings import read_settings
-from events.terminal import say
-from events.wording import counted
+from events.terminal import print_lines
 from services.append_only_file import Damage, LogFileDamaged, behind, cut, files, find_damage
 from services.cli.flags import DataDir
 from services.embedded_redis import FOLDER, find_server, server_log_of
@@ -37,11 +37,11 @@ def repair_log(
         server = find_server(settings.redis_server)
         damage = find_damage(server, directory, said=server_log_of(directory).lines())
         if damage is None:
-            say(f"nothing is damaged: {', '.join(str(path) for path in files(directory))}")
+            print_lines(f"nothing is damaged: {', '.join(str(path) for path in files(directory))}")
             return
         if not damage.can_be_cut:
             raise LogFileDamaged(damage)
-        say(*_described(damage))
+        print_lines(*_described(damage))
         kept = damage.path.with_name(f"{damage.path.name}.cut-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
         if not yes:
             typer.confirm(f"Cut the file at byte {damage.position}? What is cut off is kept in {kept}.", abort=True)
@@ -49,7 +49,7 @@ def repair_log(
         again = find_damage(server, directory)
         if again is not None:
             raise LogFileDamaged(again)
-    say(
+    print_lines(
         f"{damage.path} is cut at byte {damage.position}; what was behind it is in {kept}",
         "start `twinfold up`, and then check what is left: `twinfold replay`, `twinfold audit verify`",
     )

@@ -1,4 +1,4 @@
-"""`twinfold replay`: the history folded again from facts alone, and held against all that is stored."""
+"""`twinfold replay`: the history replayed from events alone, and held against all that is stored."""
 
 import os
 import sys
@@ -10,14 +10,14 @@ import typer
 from events.log.entries import number_of
 from events.log.keys import FLEET, name
 from events.settings import Settings, environment_of
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, moment
-from services.cli.log_place import log_settings
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, point_in_time
+from services.cli.log_location import log_settings
 
 Partition = Annotated[
     list[str] | None, typer.Option("--partition", help="p00, p01, … or fleet; again for more. All if not given.")
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, max=64, help="How many processes fold; one for each processor if not given.")
+    int | None, typer.Option(min=1, max=64, help="How many processes apply; one for each processor if not given.")
 ]
 
 
@@ -29,16 +29,16 @@ def replay(
     ] = None,
     workers: Workers = None,
     archive: Annotated[
-        str | None, typer.Option(help="Fold what an archive alone has: a directory, or a URL that fsspec knows.")
+        str | None, typer.Option(help="Apply what an archive alone has: a directory, or a URL that fsspec knows.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON, for programs.")] = False,
     redis_url: RedisUrl = None,
     data: DataDir = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Fold the log again and compare every outcome, view, twin and document with what is stored, bit for bit.
+    """Apply the log again and compare every assignment change, projection, twin and document with what is stored, bit for bit.
 
-    Leaves with 0 where nothing differs, 1 where something does, 2 where it cannot be done.
+    Exits with 0 where nothing differs, 1 where something does, 2 where it cannot be done.
 
     Example: twinfold replay --workers 4
     """
@@ -66,7 +66,7 @@ def stream_named(text: str) -> int:
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     if ":" in text:
-        raise typer.BadParameter(f"{text}: outcomes are compared with the partition they are of")
+        raise typer.BadParameter(f"{text}: assignment changes are compared with the partition they are of")
     return number
 
 
@@ -79,7 +79,7 @@ def _end(text: str) -> dict[str, object]:
             found[str(stream_named(stream.strip()))] = int(position)
     except (ValueError, typer.BadParameter):
         try:
-            return {"until": moment(text)}
+            return {"until": point_in_time(text)}
         except typer.BadParameter:
             raise typer.BadParameter(
                 f"{text!r} is neither a time, as in 2026-01-31T12:00:00Z,"

@@ -7,26 +7,26 @@ from typing import Annotated
 
 import typer
 
+from events.backup.backup import BackupProgress
 from events.backup.errors import TargetNotEmpty
-from events.backup.manifest import HERE, Manifest
-from events.backup.place import Place
-from events.backup.restoring import claim, finish, is_unfinished, verify
-from events.backup.restoring import restore as restore_log
-from events.backup.taking import Told
+from events.backup.location import BackupLocation
+from events.backup.manifest import HERE, BackupManifest
+from events.backup.restore import claim, finish, is_unfinished, verify
+from events.backup.restore import restore as restore_log
 from events.device.times import time_text
 from events.log.checks import check_server
 from events.log.connect import Client, connect
-from events.log.depot import Depot
 from events.log.keys import name
+from events.log.object_store import ObjectStore
+from events.number_text import counted
 from events.secrets import keyfile
 from events.secrets.errors import KeyFileUnreadable
 from events.settings import Settings, environment_of, read_settings
-from events.terminal import say
-from events.wording import counted
+from events.terminal import print_lines
 from services import local_files
 from services.cli.exits import INCOMPLETE, RestoreFailed
 from services.cli.flags import AllowVolatileRedis, DataDir
-from services.cli.progress import Progress
+from services.cli.progress import ProgressBar
 from services.embedded_redis import redis_of
 from services.up.directory import held
 
@@ -41,7 +41,7 @@ def restore(
     ] = None,
     archive_url: Annotated[
         str | None,
-        typer.Option(help="Where archived facts go: an empty directory or URL.", show_default="TWINFOLD_ARCHIVE_URL"),
+        typer.Option(help="Where archived events go: an empty directory or URL.", show_default="TWINFOLD_ARCHIVE_URL"),
     ] = None,
     keys_from: Annotated[str | None, typer.Option(help="Where --keys-to put the keys.")] = None,
     list_only: Annotated[bool, typer.Option("--list", help="Show the backups that are there, and leave.")] = False,
@@ -50,99 +50,103 @@ def restore(
 ) -> None:
     """Bring a backup back. Nothing is written before every file of it has been checked; then `twinfold up` goes on.
 
-    It goes into an empty Redis and data directory alone. When it breaks off, start it again: it begins anew. Leaves with 4 where
+    It goes into an empty Redis and data directory alone. When it breaks off, start it again: it begins anew. Exits with 4 where
     everything is restored and partitions are stopped all the same, each named with the reason.
 
     Example: twinfold restore --from /mnt/backups --keys-from /mnt/safe --data ./twinfold-data
     """
-    place = Place(source)
+    location = BackupLocation(source)
     if list_only:
-        _show(place)
+        _show(location)
         return
-    manifest = place.manifest(backup)
-    keys = _keys(manifest, place, keys_from)
-    with Progress(quiet=False) as progress:
-        verify(manifest, place, keys=keys, tell=progress.tell)
+    manifest = location.manifest(backup)
+    keys = _keys(manifest, location, keys_from)
+    with ProgressBar(quiet=False) as progress:
+        verify(manifest, location, keys=keys, tell=progress.tell)
     if verify_only:
-        say(f"backup {manifest.id}: {counted(len(manifest.files()), 'file')} read, all as written")
+        print_lines(f"backup {manifest.id}: {counted(len(manifest.files()), 'file')} read, all as written")
         return
     settings = read_settings(
         data_dir=data, redis_url=redis_url, archive_url=archive_url, allow_volatile_redis=allow_volatile_redis
     )
-    _insist_on_room(settings)
+    _check_free_space(settings)
     with held(settings.data_dir) as roles:
         own_redis = "redis_url" not in settings.model_fields_set
         embedding = redis_of(settings, own_redis=own_redis, keeps=[roles])
-        with embedding as (url, _), Progress(quiet=False) as progress:
+        with embedding as (url, _), ProgressBar(quiet=False) as progress:
             client = connect(url)
             if not settings.allow_volatile_redis:
                 check_server(client)
-            depot = _archive(settings, manifest, again=is_unfinished(client))
+            object_store = _archive(settings, manifest, again=is_unfinished(client))
             claim(manifest, client)
             local_files.write(settings, local_files.RESTORING, manifest.id.encode())
-            restored = restore_log(manifest, place, client, archive=depot, tell=progress.tell)
+            restored = restore_log(manifest, location, client, archive=object_store, tell=progress.tell)
             for named, file in manifest.local.items():
-                local_files.write(settings, named, place.get(file, named))
+                local_files.write(settings, named, location.get(file, named))
             if keys is not None:
                 for named, file in manifest.private.items():
                     local_files.write(settings, named, keys.get(file, named))
-            stopped = _rebuild_views(settings, url, manifest, progress)
+            stopped = _rebuild_projections(settings, url, manifest, progress)
             _finish(settings, client)
-    say(f"restored {manifest.id}: {restored.entries} entries, {restored.subjects} subjects, log {manifest.epoch}")
-    for place_of_entry in restored.unfolded:
-        say(f"{place_of_entry} cannot be folded: `twinfold blocked` says more when workers run")
-    for place_of_entry in restored.unerased:
-        say(
-            f"NOT ERASED AGAIN: {place_of_entry} says that secrets were erased, and cannot be read; if the backup was taken before"
+    print_lines(
+        f"restored {manifest.id}: {restored.entries} entries, {restored.subjects} subjects, log {manifest.epoch}"
+    )
+    for location_of_entry in restored.unapplied:
+        print_lines(f"{location_of_entry} cannot be applied: `twinfold blocked` says more when workers run")
+    for location_of_entry in restored.unerased:
+        print_lines(
+            f"NOT ERASED AGAIN: {location_of_entry} says that secrets were erased, and cannot be read; if the backup was taken before"
             " they were destroyed they are back: `twinfold erase` whatever was erased at that time"
         )
-    say(_about_keys(settings, manifest))
-    say(f"start it with: twinfold up --data {settings.data_dir}" + ("" if own_redis else " --redis-url …"))
+    print_lines(_about_keys(settings, manifest))
+    print_lines(f"start it with: twinfold up --data {settings.data_dir}" + ("" if own_redis else " --redis-url …"))
     for why in stopped:
-        say(f"STOPPED: {why}")
+        print_lines(f"STOPPED: {why}")
     if stopped:
-        say("these partitions have no views and wait; all others go on. docs/guides/backup.md says what can be done")
+        print_lines(
+            "these partitions have no projections and wait; all others go on. docs/guides/backup.md says what can be done"
+        )
         raise typer.Exit(INCOMPLETE)
 
 
-def _show(place: Place) -> None:
-    for backup_id in place.ids() or [place.manifest().id]:  # Where there is none, that says so.
-        found = place.manifest(backup_id)
+def _show(location: BackupLocation) -> None:
+    for backup_id in location.ids() or [location.manifest().id]:  # Where there is none, that says so.
+        found = location.manifest(backup_id)
         entries = sum(stream.head for stream in found.streams)
         keys = {"": "without keys", HERE: "with keys"}.get(found.private_at, f"keys at {found.private_at}")
-        say(f"{backup_id} log {found.epoch} at {time_text(found.at)}, {entries} entries, {keys}")
+        print_lines(f"{backup_id} log {found.epoch} at {time_text(found.at)}, {entries} entries, {keys}")
 
 
-def _keys(manifest: Manifest, place: Place, keys_from: str | None) -> Place | None:
+def _keys(manifest: BackupManifest, location: BackupLocation, keys_from: str | None) -> BackupLocation | None:
     if manifest.private_at == HERE:
-        return place
+        return location
     if keys_from is not None and not manifest.private_at:
         raise typer.BadParameter(
             f"backup {manifest.id} was made without keys; take one that has them (--list), or leave --keys-from out"
             " and put the key file into the data directory yourself"
         )
-    return None if keys_from is None else Place(keys_from)
+    return None if keys_from is None else BackupLocation(keys_from)
 
 
-def _insist_on_room(settings: Settings) -> None:
+def _check_free_space(settings: Settings) -> None:
     found = local_files.foreign(settings)
     if found is not None:
         raise TargetNotEmpty(str(settings.data_dir), found)
 
 
-def _archive(settings: Settings, manifest: Manifest, *, again: bool) -> Depot | None:
+def _archive(settings: Settings, manifest: BackupManifest, *, again: bool) -> ObjectStore | None:
     """Where the archive goes; only a restore that broke off may have left something there."""
     if not manifest.archive:
         return None
-    depot = Depot(settings.effective_archive_url)
-    there = depot.names()
+    object_store = ObjectStore(settings.effective_archive_url)
+    there = object_store.names()
     if there and not again:
-        raise TargetNotEmpty(f"the archive {depot.url}", there[0])
-    return depot
+        raise TargetNotEmpty(f"the archive {object_store.url}", there[0])
+    return object_store
 
 
-def _rebuild_views(settings: Settings, url: str, manifest: Manifest, progress: Progress) -> list[str]:
-    """Fold the views; answers why partitions are stopped that cannot be folded to where they were."""
+def _rebuild_projections(settings: Settings, url: str, manifest: BackupManifest, progress: ProgressBar) -> list[str]:
+    """Apply the projections; answers why partitions are stopped that cannot be applied to where they were."""
     # Workers and services do not know each other; what composes a system starts them by name.
     environment = {**os.environ, **environment_of(settings.model_copy(update={"redis_url": url}))}
     command = [sys.executable, "-m", "workers.restored", str(manifest.partitions), manifest.epoch]
@@ -151,12 +155,12 @@ def _rebuild_views(settings: Settings, url: str, manifest: Manifest, progress: P
         assert process.stdout is not None
         for line in process.stdout:
             done, _, why = line.strip().partition(" ")
-            progress.tell(Told("views", int(done), manifest.partitions))
+            progress.tell(BackupProgress("projections", int(done), manifest.partitions))
             if why:
                 partition = f"{name(int(done) - 1)}: "
                 stopped.append(partition + why.removeprefix(partition))
     if process.returncode:
-        raise RestoreFailed("views cannot be folded from what was restored; see above")
+        raise RestoreFailed("projections cannot be applied from what was restored; see above")
     return stopped
 
 
@@ -165,7 +169,7 @@ def _finish(settings: Settings, client: Client) -> None:
     (settings.data_dir / local_files.RESTORING).unlink()
 
 
-def _about_keys(settings: Settings, manifest: Manifest) -> str:
+def _about_keys(settings: Settings, manifest: BackupManifest) -> str:
     if not manifest.key_ids:
         return "there are no secrets to open"
     path = settings.effective_key_file

@@ -14,9 +14,9 @@ from rich.text import Text
 from events.camel_case import camel_json
 from events.device.times import time_text
 from events.rich_console import console
-from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Plan, Rate, Spread, Window, read_phase
+from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread, Window, read_phase
 from events.rollout.times import DurationUnreadable, duration, read_duration
-from events.terminal import say
+from events.terminal import print_lines
 from services.cli.client import (
     Api,
     ApiUnavailable,
@@ -32,7 +32,7 @@ from services.cli.client import (
 )
 from services.cli.exits import REFUSED
 from services.cli.inputs import read_json
-from services.cli.previewing import Look, Preview, Token, write
+from services.cli.preview_option import Preview, PreviewChoice, Token, write
 
 app = typer.Typer(no_args_is_help=True, help="Deployments that reach their devices in phases.")
 
@@ -116,7 +116,7 @@ def create(
         device_timeout_seconds=_seconds(device_timeout, "--device-timeout"),
     )
     then = OnFailure.PAUSE if on_failure is ActOnFailure.PAUSE else OnFailure.ROLL_BACK
-    plan = Plan(
+    plan = RolloutPlan(
         tuple(structs.replace(_phase(text), gate=gate, approval=approve_each) for text in phase or ()),
         Failure(fail_percent, fail_count, then=then),
         rollback_to=rollback_to,
@@ -131,9 +131,9 @@ def create(
     body = camel_json(plan) if file is None else read_json(file)
     # What a file says is named as it is there.
     api = Api(api_url) if file is None else Api(api_url, named=str)
-    answer = write(api, "PUT", _path(name), Look(preview, preview_token), body=body)
+    answer = write(api, "PUT", _path(name), PreviewChoice(preview, preview_token), body=body)
     _tell(answer)
-    tell_plan(answer)
+    print_plan(answer)
 
 
 @app.command("list")
@@ -158,7 +158,7 @@ def show(
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """A rollout's phases, counts and last acts, and what it waits for. --watch leaves with 1 unless it is completed.
+    """A rollout's phases, counts and last acts, and what it waits for. --watch exits with 1 unless it is completed.
 
     Example: twinfold rollout show camera-2 --watch
     """
@@ -205,7 +205,7 @@ def devices(
     table = Table("device", "state", "reason", "runs")
     for one in found:
         back = f"; not back: {one['notBack']}" if one["notBack"] else ""
-        runs = ", ".join(one["runs"]["deployments"]) or one["runs"]["standing"]
+        runs = ", ".join(one["runs"]["deployments"]) or one["runs"]["status"]
         table.add_row(one["deviceId"], one["state"], one["reason"] + back, runs)
     show_table(lambda: table, watch=False)
 
@@ -216,7 +216,7 @@ def start(name: Name, *, preview: Preview = False, preview_token: Token = None, 
 
     Example: twinfold rollout start camera-2
     """
-    _act(name, "start", Look(preview, preview_token), api_url)
+    _act(name, "start", PreviewChoice(preview, preview_token), api_url)
 
 
 @app.command()
@@ -227,7 +227,7 @@ def pause(
 
     Example: twinfold rollout pause camera-2 --reason "the line is being changed"
     """
-    _act(name, "pause", Look(preview, preview_token), api_url, reason=reason)
+    _act(name, "pause", PreviewChoice(preview, preview_token), api_url, reason=reason)
 
 
 @app.command()
@@ -236,7 +236,7 @@ def resume(name: Name, *, preview: Preview = False, preview_token: Token = None,
 
     Example: twinfold rollout resume camera-2
     """
-    _act(name, "resume", Look(preview, preview_token), api_url)
+    _act(name, "resume", PreviewChoice(preview, preview_token), api_url)
 
 
 @app.command()
@@ -252,7 +252,7 @@ def approve(
 
     Example: twinfold rollout approve camera-2 --phase 2
     """
-    _act(name, "approve", Look(preview, preview_token), api_url, phase=phase)
+    _act(name, "approve", PreviewChoice(preview, preview_token), api_url, phase=phase)
 
 
 @app.command()
@@ -268,7 +268,7 @@ def skip(
 
     Example: twinfold rollout skip camera-2
     """
-    _act(name, "skip", Look(preview, preview_token), api_url, phase=phase)
+    _act(name, "skip", PreviewChoice(preview, preview_token), api_url, phase=phase)
 
 
 @app.command()
@@ -277,7 +277,7 @@ def retry(name: Name, *, preview: Preview = False, preview_token: Token = None, 
 
     Example: twinfold rollout retry camera-2
     """
-    _act(name, "retry", Look(preview, preview_token), api_url)
+    _act(name, "retry", PreviewChoice(preview, preview_token), api_url)
 
 
 @app.command()
@@ -288,7 +288,7 @@ def abort(
 
     Example: twinfold rollout abort camera-2 --reason "the next release comes sooner"
     """
-    _act(name, "abort", Look(preview, preview_token), api_url, reason=reason)
+    _act(name, "abort", PreviewChoice(preview, preview_token), api_url, reason=reason)
 
 
 @app.command()
@@ -299,25 +299,25 @@ def rollback(
 
     Example: twinfold rollout rollback camera-2 --reason "pictures are dark"
     """
-    _act(name, "rollback", Look(preview, preview_token), api_url, reason=reason)
+    _act(name, "rollback", PreviewChoice(preview, preview_token), api_url, reason=reason)
 
 
 def _path(name: str) -> str:
     return f"/v1/deployments/{quoted(name)}/rollout"
 
 
-def _act(name: str, act: str, look: Look, api_url: str | None, **body: Any) -> None:
+def _act(name: str, act: str, look: PreviewChoice, api_url: str | None, **body: Any) -> None:
     _tell(write(Api(api_url), "POST", f"{_path(name)}/{act}", look, body=body))
 
 
 def _tell(found: dict[str, Any]) -> None:
-    say(_line(found))
+    print_lines(_line(found))
 
 
-def tell_plan(answer: dict[str, Any]) -> None:
+def print_plan(answer: dict[str, Any]) -> None:
     """Print what a rollout that was created does by itself: when it proceeds, when it stops, and what happens then."""
     for sentence in (answer["planText"] or {}).values():
-        say(sentence)
+        print_lines(sentence)
 
 
 def _line(found: dict[str, Any]) -> str:
@@ -373,7 +373,7 @@ class _Teller:
     def __call__(self, found: dict[str, Any] | ApiUnavailable) -> None:
         if not isinstance(found, ApiUnavailable) and (moved := _moved(found)) != self._told:
             self._told = moved
-            say(_line(found))
+            print_lines(_line(found))
 
 
 def _moved(found: dict[str, Any]) -> Any:

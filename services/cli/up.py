@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from events.settings import read_settings
-from events.terminal import say
+from events.terminal import print_lines
 from services.cli.api import Port, QueueUrl
 from services.cli.flags import AllowVolatileRedis, TlsCertificate, TlsKey
 from services.up.run import run
@@ -48,4 +48,4 @@ def up(
         allow_volatile_redis=allow_volatile_redis,
     )
     own_redis = "redis_url" not in settings.model_fields_set
-    run(settings, own_redis=own_redis, say=say)
+    run(settings, own_redis=own_redis, print_lines=print_lines)

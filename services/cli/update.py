@@ -7,11 +7,11 @@ import typer
 from rich.table import Table
 
 from events.canonical import JsonObject
-from events.terminal import say
+from events.terminal import print_lines
 from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
 from services.cli.inputs import read_json
-from services.cli.previewing import Look, Preview, Token, write
-from services.cli.rollout import tell_plan
+from services.cli.preview_option import Preview, PreviewChoice, Token, write
+from services.cli.rollout import print_plan
 
 app = typer.Typer(no_args_is_help=True, help="Updates, and their deployments to groups.")
 
@@ -40,7 +40,7 @@ def import_(
         "description": description,
     }
     Api(api_url).call("PUT", _path(update), body=body)
-    say(f"{update} is imported")
+    print_lines(f"{update} is imported")
 
 
 @app.command("list")
@@ -75,7 +75,7 @@ def delete(update: Update, *, api_url: ApiUrl = None) -> None:
     Example: twinfold update delete contoso/camera/1.0
     """
     Api(api_url).call("DELETE", _path(update))
-    say(f"{update} is deleted")
+    print_lines(f"{update} is deleted")
 
 
 @app.command()
@@ -110,9 +110,9 @@ def deploy(
         "policy": policy if roll_back_to or restore else None,
         "plan": None if plan is None else read_json(plan),
     }
-    found = write(Api(api_url), "PUT", _deployment(group, name), Look(preview, preview_token), body=body)
-    say(f"{update} is deployed to {group} as {name}: {found['state'].lower()}")
-    tell_plan(found)
+    found = write(Api(api_url), "PUT", _deployment(group, name), PreviewChoice(preview, preview_token), body=body)
+    print_lines(f"{update} is deployed to {group} as {name}: {found['state'].lower()}")
+    print_plan(found)
 
 
 @app.command()
@@ -133,10 +133,10 @@ def cancel(
         Api(api_url),
         "POST",
         f"{_deployment(group, deployment)}/cancel",
-        Look(preview, preview_token),
+        PreviewChoice(preview, preview_token),
         body={"reason": reason},
     )
-    say(f"{deployment} of {group} is canceled")
+    print_lines(f"{deployment} of {group} is canceled")
 
 
 @app.command()
@@ -152,8 +152,8 @@ def retry(
 
     Example: twinfold update retry north 2
     """
-    write(Api(api_url), "POST", f"{_deployment(group, deployment)}/retry", Look(preview, preview_token))
-    say(f"those of {group} who failed with {deployment} try again")
+    write(Api(api_url), "POST", f"{_deployment(group, deployment)}/retry", PreviewChoice(preview, preview_token))
+    print_lines(f"those of {group} who failed with {deployment} try again")
 
 
 @app.command()

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from events.rich_console import console
-from events.terminal import say
+from events.terminal import print_lines
 from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Waivers: decisions that findings may stand for a time.")
@@ -52,7 +52,7 @@ def grant(
     """
     body = {"rule": rule, "reason": reason, "until": until, "module": module, "deployment": deployment}
     Api(api_url).call("PUT", f"/v1/waivers/{quoted(name)}", body=body)
-    say(f"{name} is granted until {until}")
+    print_lines(f"{name} is granted until {until}")
 
 
 @app.command()
@@ -62,4 +62,4 @@ def withdraw(name: Name, *, api_url: ApiUrl = None) -> None:
     Example: twinfold waiver withdraw press
     """
     Api(api_url).call("DELETE", f"/v1/waivers/{quoted(name)}")
-    say(f"{name} is withdrawn")
+    print_lines(f"{name} is withdrawn")

@@ -6,14 +6,14 @@ import typer
 from rich.table import Table
 
 from events.rich_console import console
-from events.terminal import complain, say
+from events.terminal import complain, print_lines
 from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Webhooks: whom to tell over HTTP of what happens.")
 
 Name = Annotated[str, typer.Argument(help="The webhook's id.")]
 Kinds = Annotated[
-    list[str] | None, typer.Option("--kind", help="A type of fact, or Outcome; again for more, else any.")
+    list[str] | None, typer.Option("--kind", help="A type of event, or Assignment change; again for more, else any.")
 ]
 Deployments = Annotated[list[str] | None, typer.Option("--deployment", help="About this one alone; again for more.")]
 Devices = Annotated[list[str] | None, typer.Option("--device", help="About this one alone; again for more.")]
@@ -31,14 +31,14 @@ def add(
 ) -> None:
     """Make a webhook, or make one that stands exactly this; prints a new one's secret, once.
 
-    Example: twinfold webhook add siem https://hooks.example/twinfold --kind DeploymentCreated --kind Outcome
+    Example: twinfold webhook add siem https://hooks.example/twinfold --kind DeploymentCreated --kind AssignmentChange
     """
     body = {"url": url, "kinds": kind or [], "deployments": deployment or [], "devices": device or []}
     told = Api(api_url).call("PUT", _path(name), body=body)
     if told["secret"].startswith("whsec_"):
-        say(told["secret"])
+        print_lines(told["secret"])
     else:
-        say(f"{name} is changed; its secret stays")
+        print_lines(f"{name} is changed; its secret stays")
 
 
 @app.command("list")
@@ -70,7 +70,7 @@ def remove(name: Name, *, api_url: ApiUrl = None) -> None:
     Example: twinfold webhook remove siem
     """
     Api(api_url).call("DELETE", _path(name))
-    say(f"{name} is removed")
+    print_lines(f"{name} is removed")
 
 
 @app.command()
@@ -85,7 +85,7 @@ def pause(
     Example: twinfold webhook pause siem --why "the receiver moves"
     """
     Api(api_url).call("POST", f"{_path(name)}/pause", body={"why": why})
-    say(f"{name} is paused")
+    print_lines(f"{name} is paused")
 
 
 @app.command()
@@ -95,7 +95,7 @@ def resume(name: Name, *, api_url: ApiUrl = None) -> None:
     Example: twinfold webhook resume siem
     """
     Api(api_url).call("POST", f"{_path(name)}/resume")
-    say(f"{name} is resumed")
+    print_lines(f"{name} is resumed")
 
 
 @app.command("test")
@@ -109,7 +109,7 @@ def send_test(name: Name, *, api_url: ApiUrl = None) -> None:
     if not told["delivered"]:
         complain(f"{name} did not take the event: {answer}, after {told['milliseconds']} ms")
         raise typer.Exit(1)
-    say(f"{name} took the event: {answer}, after {told['milliseconds']} ms")
+    print_lines(f"{name} took the event: {answer}, after {told['milliseconds']} ms")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`twinfold worker`: a pool of worker processes, and the sweep."""
+"""`twinfold worker`: a pool of worker processes, and the reconciler."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ def worker(
     count: Annotated[int | None, typer.Option(min=1, max=64, help="How many worker processes to keep alive.")] = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Fold the log into views: N worker processes, and the sweep that leaves no partition behind. Ends on Ctrl-C.
+    """Apply the log into projections: N worker processes, and the reconciler that leaves no partition behind. Ends on Ctrl-C.
 
     Example: twinfold worker --count 4
     """

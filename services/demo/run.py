@@ -16,12 +16,12 @@ from rich.text import Text
 
 from events import open_producer
 from events.canonical import JsonObject
-from events.log.opening import initialise, open_log
+from events.log.log_factory import initialise, open_log
 from events.processes.child import Child
+from events.projection_store.fleet_projection import FleetProjection
+from events.projection_store.redis import RedisProjectionStore
 from events.rich_console import console
 from events.settings import environment_of, read_settings
-from events.view_store.fleet_view import FleetView
-from events.view_store.redis import RedisViewStore
 from services.demo import manifests
 from services.demo.story import DEVICES, SILENT_DEVICE, Status, Story
 from services.embedded_redis import EmbeddedRedis
@@ -39,7 +39,7 @@ def run(*, manifest: Path | None, layer: Path | None) -> None:
     Raises:
         ManifestUnreadable, ManifestRefused: a file of the user's cannot be used; nothing was started.
         NoRedisServer, RedisDidNotStart: there is no Redis to embed.
-        DemoStalled, ChildDied: the views did not follow.
+        DemoStalled, ChildDied: the projections did not follow.
     """
     base = manifests.base("1.0.0") if manifest is None else manifests.read_manifest(manifest, layered=False)
     following = manifests.base("1.1.0") if manifest is None else _next_version(base)
@@ -51,7 +51,7 @@ def run(*, manifest: Path | None, layer: Path | None) -> None:
         screen.print(f"A Redis of its own (append-only file), {WORKERS} worker processes, {DEVICES} simulated devices.")
         with EmbeddedRedis(directory, server=read_settings().redis_server) as redis, _processes(redis.url, directory):
             log = open_log(redis.url)
-            view = FleetView(RedisViewStore(log.client), partitions=log.partitions)
+            fleet_projection = FleetProjection(RedisProjectionStore(log.client), partitions=log.partitions)
             key_file = directory / "master.key"
             with open_producer(redis.url, by="user:demo", key_file=key_file) as producer, _screen(screen) as show:
 
@@ -59,16 +59,16 @@ def run(*, manifest: Path | None, layer: Path | None) -> None:
                     end_if_told()
                     show(status)
 
-                story = Story(producer, view, base=base, following=following, layer=added, show=look)
+                story = Story(producer, fleet_projection, base=base, following=following, layer=added, show=look)
                 story.tell()
-            facts = sum(log.heads().values())
+            events = sum(log.heads().values())
             log.client.close()
     screen.print("\nWhat happened:\n")
     for sentence in story.told:
         screen.print(f" • {sentence}")
     screen.print(
-        f"\n{facts:,} facts were appended and folded in {time.monotonic() - started:.0f} s. Every number above was read back"
-        " from the views that the workers folded from them. Nothing of it is left on this machine."
+        f"\n{events:,} events were appended and applied in {time.monotonic() - started:.0f} s. Every number above was read back"
+        " from the projections that the workers applied from them. Nothing of it is left on this machine."
     )
 
 

@@ -1,4 +1,4 @@
-"""What happens in the demo, step by step; each step appends facts and waits until the views have settled."""
+"""What happens in the demo, step by step; each step appends events and waits until the projections have settled."""
 
 import time
 from collections import Counter
@@ -8,10 +8,10 @@ import msgspec
 
 from events import CreateDeployment, DeleteDeployment, PatchTags, RegisterDevice
 from events.canonical import JsonObject
-from events.fleet.rows import Standing
+from events.fleet.assignments import AssignmentStatus
 from events.producer.errors import Command
 from events.producer.producer import Producer
-from events.view_store.fleet_view import FleetView
+from events.projection_store.fleet_projection import FleetProjection
 
 DEVICES = 1000
 SILENT_DEVICE = "edge-0007"
@@ -22,7 +22,7 @@ BASE, NEXT, LAYER = "factory-base", "factory-next", "cameras"
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What the table shows at one moment; every number is read from the views."""
+    """What the table shows at one moment; every number is read from the projections."""
 
     step: str
     deployments: dict[str, Counter[str]]
@@ -37,7 +37,7 @@ class Story:
     def __init__(
         self,
         producer: Producer,
-        view: FleetView,
+        fleet_projection: FleetProjection,
         *,
         base: JsonObject,
         following: JsonObject,
@@ -45,7 +45,7 @@ class Story:
         show: Show,
     ) -> None:
         self._producer = producer
-        self._view = view
+        self._fleet_projection = fleet_projection
         self._base, self._following, self._layer = base, following, layer
         self._show = show
         self.told: list[str] = []
@@ -77,7 +77,7 @@ class Story:
         self._tell(f"{BASE} reached {counts['healthy']} of {counts['target']} devices; {_rest(counts)}")
 
     def _newcomers(self) -> None:
-        before = self._view.status(BASE)[BASE]["target"]
+        before = self._fleet_projection.status(BASE)[BASE]["target"]
         names = [f"edge-new-{number}" for number in range(5)]
         self._submit(
             [command for name in names for command in (RegisterDevice(name), PatchTags(name, {"environment": "prod"}))]
@@ -95,25 +95,25 @@ class Story:
     def _next_version(self) -> None:
         self._create(NEXT, self._following, "tags.environment = 'prod' AND tags.site = 'site-04'", priority=15)
         counts = self._settled("a deployment of higher priority takes one site over", NEXT)
-        lost = self._view.status(BASE)[BASE]
+        lost = self._fleet_projection.status(BASE)[BASE]
         self._tell(
             f"{NEXT} won {counts['actual']} devices by priority; {BASE} still targets {lost['target']}, runs on {lost['actual']}"
         )
 
     def _retag(self) -> None:
-        leavers = list(self._view.members(NEXT, "actual"))[:10]
+        leavers = list(self._fleet_projection.members(NEXT, "actual"))[:10]
         self._submit([PatchTags(name, {"environment": "lab"}) for name in leavers])
-        expected = self._view.status(NEXT)[NEXT]["target"]
-        self._wait(lambda: len(list(self._view.standing(Standing.UNMANAGED))) >= len(leavers))
+        expected = self._fleet_projection.status(NEXT)[NEXT]["target"]
+        self._wait(lambda: len(list(self._fleet_projection.with_status(AssignmentStatus.UNMANAGED))) >= len(leavers))
         counts = self._settled("ten devices are tagged 'lab', which nothing targets", NEXT)
-        unmanaged = len(list(self._view.standing(Standing.UNMANAGED)))
+        unmanaged = len(list(self._fleet_projection.with_status(AssignmentStatus.UNMANAGED)))
         self._tell(
             f"{unmanaged} re-tagged devices keep what they run and are unmanaged now; {NEXT} went from {expected} to {counts['target']}"
         )
 
     def _fall_back(self) -> None:
         self._submit([DeleteDeployment(NEXT)])
-        self._wait(lambda: NEXT not in self._view.status())
+        self._wait(lambda: NEXT not in self._fleet_projection.status())
         counts = self._settled(f"{NEXT} is deleted", BASE)
         self._tell(f"its devices fell back to {BASE}, which runs on {counts['actual']} of {counts['target']} again")
 
@@ -122,13 +122,13 @@ class Story:
 
     def _create(self, name: str, content: JsonObject, condition: str, *, priority: int) -> None:
         self._submit([CreateDeployment(name, content, target_condition=condition, priority=priority)])
-        self._wait(lambda: name in self._view.status())
+        self._wait(lambda: name in self._fleet_projection.status())
 
     def _settled(self, step: str, name: str, *, at_least: int = 0) -> Counter[str]:
         """Show the table until whoever will answer has answered; the silent device never does."""
         until = time.monotonic() + _SETTLE_SECONDS_MAX
         while True:
-            status = self._view.status()
+            status = self._fleet_projection.status()
             self._show(Status(step, status))
             counts = status[name]
             if counts["target"] >= at_least and counts["pending"] <= 1:
@@ -149,11 +149,11 @@ class Story:
 
 
 class DemoStalled(Exception):
-    """The views did not come to what the facts say in the time the demo gives them."""
+    """The projections did not come to what the events say in the time the demo gives them."""
 
     def __init__(self) -> None:
         super().__init__(
-            f"the views did not follow the log within {_SETTLE_SECONDS_MAX:.0f} s; is the machine overloaded?"
+            f"the projections did not follow the log within {_SETTLE_SECONDS_MAX:.0f} s; is the machine overloaded?"
         )
 
 

@@ -14,17 +14,17 @@ from events.clock import now_ms
 from events.log.errors import Fenced, LogError, LogUnavailable
 from events.log.failpoints import FailPoint, reached
 from events.log.lease import Lease
-from events.log.opening import open_log
+from events.log.log_factory import open_log
 from events.log.wake import Waker
 from events.processes import lifeline
 from events.processes.postponed import Postponed
+from events.projection_store.redis import RedisProjectionStore
 from events.settings import Settings, read_settings
 from events.terminal import complain_of
-from events.view_store.redis import RedisViewStore
 from services.cli import exits
 from services.scheduler.clocks import ClockWatch
-from services.scheduler.engine import Engine
-from services.scheduler.sealing import LEASE_MS, Sealing
+from services.scheduler.engine import SchedulerEngine
+from services.scheduler.seal_thread import LEASE_MS, Sealing
 
 TICK_SECONDS = 1.0
 
@@ -41,7 +41,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     """
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
-    engine = Engine(log, RedisViewStore(log.client), clock=now_ms, waker=waker, monotonic=time.monotonic)
+    engine = SchedulerEngine(log, RedisProjectionStore(log.client), clock=now_ms, waker=waker, monotonic=time.monotonic)
     lease = Lease(log.client, "scheduler", milliseconds=LEASE_MS, used_in="meta")
     sealing = Sealing(settings, log, stopping)
     sealing.start()
@@ -66,7 +66,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
         except LogUnavailable as error:
             postponed.failed("scheduling", error)
         except LogError as error:
-            logger.error("the fleet's facts cannot be read", error=str(error))  # noqa: TRY400 - expected
+            logger.error("the fleet's events cannot be read", error=str(error))  # noqa: TRY400 - expected
         if settings.heartbeat_file is not None:
             with contextlib.suppress(OSError):
                 settings.heartbeat_file.touch()
@@ -86,7 +86,7 @@ def main() -> int:
         logs.configure(settings.log_level)
         run(settings, stopping)
     except exits.EXPECTED as error:
-        line.last_words(str(error))
+        line.last_output(str(error))
         complain_of(error, program="twinfold scheduler")
         return exits.code_of(error)
     return 0

@@ -8,7 +8,7 @@ import structlog
 from msgspec import UNSET
 
 from events.deployment.commands import ChangeAdmission
-from events.deployment.facts import Ended, Everyone
+from events.deployment.events import Ended, Everyone
 from events.deployment.state import DeploymentDocument
 from events.envelope import Principal
 from events.log.errors import Fenced, LogUnavailable
@@ -17,29 +17,29 @@ from events.log.port import Log
 from events.producer.decision import REFUSALS
 from events.producer.errors import Command, ConflictPersists
 from events.producer.producer import Producer, WakerLike
+from events.projection_store.fleet_snapshot import FleetSnapshotReader
+from events.projection_store.groups import GroupProjection
+from events.projection_store.port import ProjectionStore
 from events.rollout.commands import AbortRollout, AdvanceRollout, DiscardRollout, RecordResults, StartRollout
-from events.rollout.facts import RollbackEnded, RolloutFact, RolloutPaused
-from events.rollout.state import RolloutDocument, State
+from events.rollout.events import RollbackEnded, RolloutEvent, RolloutPaused
+from events.rollout.state import RolloutDocument, RolloutState
 from events.update.commands import CancelUpdateDeployment
-from events.update.names import carried
-from events.view_store.census import CensusReader
-from events.view_store.groups import GroupView
-from events.view_store.port import ViewStore
+from events.update.names import deployed_update
 from services.scheduler.clocks import LogTime, Monotonic
-from services.scheduler.standing import Standing
+from services.scheduler.scheduled_work import ScheduledWork
 
 AUTHOR = Principal.parse("system:scheduler")
 
 logger = structlog.get_logger()
 
 
-class Engine:
+class SchedulerEngine:
     """Executes what follows, under a fence: an older holder's acts are refused by the log."""
 
     def __init__(
         self,
         log: Log,
-        views: ViewStore,
+        projections: ProjectionStore,
         *,
         clock: Callable[[], int],
         waker: WakerLike | None = None,
@@ -47,10 +47,10 @@ class Engine:
         monotonic: Monotonic = lambda: 0.0,
     ) -> None:
         """`monotonic` lets time go on where the clock is behind the log (`LogTime`); in virtual time nothing passes by itself."""
-        self._log, self._views, self._waker, self._settle = log, views, waker, settle
+        self._log, self._projections, self._waker, self._settle = log, projections, waker, settle
         self._time = LogTime(clock, monotonic=monotonic)
-        self._standing = Standing(log)
-        self._census = CensusReader(log, views)
+        self._status = ScheduledWork(log)
+        self._fleet_snapshot = FleetSnapshotReader(log, projections)
 
     def tick(self, fence: int | None = None) -> int:
         """Do all that is due and all that follows now; answers how many events were written.
@@ -58,32 +58,32 @@ class Engine:
         Raises:
             Fenced: another process has taken over.
             LogUnavailable: Redis did not answer; what is due then is due at the next tick.
-            UnreadableFact, LogLostItsTail: the fleet's stream stops at an event.
+            UnreadableEvent, LogLostItsTail: the fleet's stream stops at an event.
         """
-        standing = self._standing
-        standing.refresh()
+        status = self._status
+        status.refresh()
         # The log's time never goes back, so that a clock that does changes nothing that was decided.
-        now = self._time.now(standing.at)
+        now = self._time.now(status.at)
         producer = Producer(
             self._log,
             by=AUTHOR,
             waker=self._waker,
             clock=lambda: now,
             attempts=1,
-            guard=lambda _: reached(FailPoint.SCHEDULE_JUDGED),
+            before_append=lambda _: reached(FailPoint.SCHEDULE_JUDGED),
             fence=fence,
         )
-        for name, deployment in sorted(standing.timed.items()):
+        for name, deployment in sorted(status.timed.items()):
             self._apart(name, partial(self._begin_or_end, producer, name, deployment, now))
-        for name, stray in sorted(standing.strays.items()):
+        for name, stray in sorted(status.strays.items()):
             self._apart(name, partial(self._end_stray, producer, name, stray))
         active = {
             name: rollout
-            for name, rollout in sorted(standing.rollouts.items())
-            if rollout.is_active and name not in standing.strays
+            for name, rollout in sorted(status.rollouts.items())
+            if rollout.is_active and name not in status.strays
         }
         if active:
-            self._census.settle(self._settle)
+            self._fleet_snapshot.settle(self._settle)
         for name, rollout in active.items():
             self._apart(name, partial(self._go_on, producer, name, rollout, now))
         return producer.written
@@ -108,9 +108,9 @@ class Engine:
 
     def _begin_or_end(self, producer: Producer, name: str, deployment: DeploymentDocument, now: int) -> None:
         end, start = deployment.end_at, deployment.start_at
-        rollout = self._standing.rollouts.get(name)
+        rollout = self._status.rollouts.get(name)
         if end and end <= now:
-            if (group := carried(name)) is not None:
+            if (group := deployed_update(name)) is not None:
                 self._end_update(producer, group, rollout)
             elif rollout is not None and not rollout.is_over:
                 # One that is rolled back is not about to be given to any device. Any other has the admission until it is
@@ -119,30 +119,30 @@ class Engine:
                     _do(producer, name, AbortRollout(name, "the deployment's time came to end"))
             elif rollout is not None and rollout.results is UNSET:
                 # Once it has ended, no device has it any more; the end follows in the next round.
-                results = self._census.results(name, rollout, now, self._settle)
+                results = self._fleet_snapshot.results(name, rollout, now, self._settle)
                 _do(producer, name, RecordResults(name, results))
             else:
                 _do(producer, name, ChangeAdmission(name, Ended(), end, now - end))
         elif start and start <= now:
             if rollout is None:
                 _do(producer, name, ChangeAdmission(name, Everyone(), start, now - start))
-            elif rollout.state is State.CREATED:
+            elif rollout.state is RolloutState.CREATED:
                 _do(producer, name, StartRollout(name, start, now - start))
 
     def _end_update(self, producer: Producer, of: tuple[str, str], rollout: RolloutDocument | None) -> None:
         """What brings an update to a group ends as it is canceled: who has it keeps it."""
-        if rollout is None or not (rollout.admits or rollout.state is State.COMPLETED):
+        if rollout is None or not (rollout.admits or rollout.state is RolloutState.COMPLETED):
             return
-        if not self._census.look(self._census.heads()):
+        if not self._fleet_snapshot.look(self._fleet_snapshot.heads()):
             return  # The next round sees who has it.
         group, name = of
-        keepers = GroupView(self._log, self._views).keepers(group)
+        keepers = GroupProjection(self._log, self._projections).keepers(group)
         _do(producer, f"{group}/{name}", CancelUpdateDeployment(group, name, "its time came to end", keepers))
 
     # -- rollouts
 
     def _go_on(self, producer: Producer, name: str, rollout: RolloutDocument, now: int) -> None:
-        events = self._census.judged(name, rollout, now).facts
+        events = self._fleet_snapshot.judged(name, rollout, now).events
         if events and _do(producer, name, AdvanceRollout(name, rollout.version, events)):
             _report(name, events)
 
@@ -157,11 +157,11 @@ def _do(producer: Producer, cause: str, command: Command) -> bool:
     return True
 
 
-def _report(name: str, facts: Iterable[RolloutFact]) -> None:
-    for fact in facts:
-        fields = {"deployment": name, "act": type(fact).__name__}
-        reason = getattr(fact, "reason", "")
-        if isinstance(fact, RolloutPaused) or (isinstance(fact, RollbackEnded) and not fact.succeeded):
+def _report(name: str, events: Iterable[RolloutEvent]) -> None:
+    for event in events:
+        fields = {"deployment": name, "act": type(event).__name__}
+        reason = getattr(event, "reason", "")
+        if isinstance(event, RolloutPaused) or (isinstance(event, RollbackEnded) and not event.succeeded):
             logger.error("rollout stopped", **fields, reason=reason)
         else:
             logger.info("rollout", **fields, reason=reason)

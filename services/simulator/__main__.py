@@ -4,10 +4,10 @@ import argparse
 import signal
 
 from events import open_producer
-from events.log.opening import open_log
+from events.log.log_factory import open_log
 from events.processes import lifeline
+from events.projection_store.redis import RedisProjectionStore
 from events.settings import read_settings
-from events.view_store.redis import RedisViewStore
 from services.simulator.devices import Crowd
 from services.simulator.temperament import habit_of
 
@@ -28,7 +28,7 @@ def main() -> None:
     silent = frozenset(arguments.silent)
     with open_producer(settings.redis_url, queue_url=settings.queue_url, by="device:simulator") as producer:
         crowd = Crowd(
-            RedisViewStore(log.client),
+            RedisProjectionStore(log.client),
             producer,
             partitions=range(index, log.partitions, count),
             habit_of=lambda device_id: habit_of(device_id, silent=silent),

@@ -5,8 +5,8 @@ from typing import Any
 
 from events import AcknowledgeDesired, ReportProperties
 from events.canonical import JsonObject
+from events.fleet.assignments import Assignment
 from events.fleet.configuration import AGENT, HUB
-from events.fleet.rows import Row
 from services.simulator.temperament import Temperament
 
 OK = 200
@@ -15,19 +15,19 @@ FAILED = 500
 Answer = ReportProperties | AcknowledgeDesired
 
 
-def answers(device_id: str, row: Row, patch: JsonObject, *, former: Row) -> Iterator[Answer]:
-    """What a device says that has what `row` gives, and had what `former` gave: of each section that changed.
+def answers(device_id: str, assignment: Assignment, patch: JsonObject, *, former: Assignment) -> Iterator[Answer]:
+    """What a device says that has what `assignment` gives, and had what `former` gave: of each section that changed.
 
     `patch` is what `report` answered for it.
     """
-    if row.agent_version != former.agent_version:
+    if assignment.agent_version != former.agent_version:
         yield ReportProperties(device_id=device_id, module_id=AGENT, patch=patch)
-    hub = row.versions.get(HUB, 0)
+    hub = assignment.versions.get(HUB, 0)
     if hub != former.versions.get(HUB, 0):
         answered = {"lastDesiredVersion": hub, "lastDesiredStatus": {"code": OK, "description": ""}}
         yield ReportProperties(device_id=device_id, module_id=HUB, patch=answered)
-    if row.deliverable != former.deliverable:
-        yield AcknowledgeDesired(device_id=device_id, versions=row.deliverable)
+    if assignment.deliverable != former.deliverable:
+        yield AcknowledgeDesired(device_id=device_id, versions=assignment.deliverable)
 
 
 def report(

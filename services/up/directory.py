@@ -18,7 +18,7 @@ LOCK, ROLES_LOCK = "lock", "roles.lock"
 PREDECESSOR_SECONDS_MAX = 30.0
 """So long the processes of an `up` that was killed are waited for: they end by themselves."""
 
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
 
 
@@ -134,7 +134,7 @@ def _wait_for_predecessors(path: Path, roles: int) -> None:
             # One that was stopped just as its parent died does not know yet that it is to end.
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGCONT)
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def _holders(lock: Path) -> list[int]:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 
 from events.envelope import Principal
-from events.log.opening import initialise
+from events.log.log_factory import initialise
 from events.log.redis import RedisLog
 from events.processes.child import Child
-from events.processes.supervised import Continued, Ended, Supervised
+from events.processes.supervised import Continued, ProcessEnded, Supervised
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
@@ -27,7 +27,7 @@ from services.authors import system_user
 from services.certificates import EVERYWHERE, files_of
 from services.credentials import Serving, ensure_policies, issue_token, tokens
 from services.embedded_redis import redis_of
-from services.listening import handed_over, listening
+from services.sockets import handed_over, listening
 from services.up.directory import held
 
 _TEND_SECONDS = 0.1
@@ -37,7 +37,7 @@ _AUTHOR = Principal.parse("system:up")
 _HEARTBEAT = f"{ENV_PREFIX}HEARTBEAT_FILE"
 
 
-def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> None:
+def run(settings: Settings, *, own_redis: bool, print_lines: Callable[[str], None]) -> None:
     """Run all roles until a signal; `own_redis` embeds a server in the data directory.
 
     Raises:
@@ -52,12 +52,12 @@ def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> N
         if settings.has_tls:
             certificates.of(settings, now=dt.datetime.now(dt.UTC))
         sockets = stack.enter_context(listening(settings))
-        url, redis = stack.enter_context(redis_of(settings, own_redis=own_redis, keeps=[lock], say=say))
+        url, redis = stack.enter_context(redis_of(settings, own_redis=own_redis, keeps=[lock], print_lines=print_lines))
         log = initialise(url, allow_volatile=settings.allow_volatile_redis)
         changed = settings.model_copy(update={"redis_url": url, "queue_url": settings.queue_url or url})
         _leave_word(changed, log)
-        say(f"data   {settings.data_dir}")
-        say(f"redis  {hide_password(url)} ({log.partitions} partitions)")
+        print_lines(f"data   {settings.data_dir}")
+        print_lines(f"redis  {hide_password(url)} ({log.partitions} partitions)")
         roles: list[Supervised] = []
 
         def tend() -> None:
@@ -67,10 +67,10 @@ def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> N
                 one.tend()
 
         try:
-            roles += _started(changed, lock, sockets, say)
+            roles += _started(changed, lock, sockets, print_lines)
             _wait_until_ready(settings, stopping, tend)
             if not stopping.is_set():
-                _say_where(settings, say)
+                _say_where(settings, print_lines)
             while not stopping.wait(_TEND_SECONDS):
                 tend()
         finally:
@@ -79,7 +79,7 @@ def run(settings: Settings, *, own_redis: bool, say: Callable[[str], None]) -> N
                 one.close()
             # The API first, so that nobody is answered who would not be worked for.
             _stop(roles)
-    say("stopped")
+    print_lines("stopped")
 
 
 def _stopping_on_signals() -> threading.Event:
@@ -92,24 +92,28 @@ def _stopping_on_signals() -> threading.Event:
 
 
 def _started(
-    settings: Settings, lock: int, sockets: Sequence[socket.socket], say: Callable[[str], None]
+    settings: Settings, lock: int, sockets: Sequence[socket.socket], print_lines: Callable[[str], None]
 ) -> Iterator[Supervised]:
     environment = environment_of(settings)
-    yield _role("workers", "workers.pool", environment, keeps=[lock], say=say)
+    yield _role("workers", "workers.pool", environment, keeps=[lock], print_lines=print_lines)
     # The heartbeat file is the workers'.
-    yield _role("scheduler", "services.scheduler", environment | {_HEARTBEAT: ""}, keeps=[lock], say=say)
+    yield _role(
+        "scheduler", "services.scheduler", environment | {_HEARTBEAT: ""}, keeps=[lock], print_lines=print_lines
+    )
     # It serves the sockets that are bound here, so that what answers there is this API or nothing.
     descriptors = [one.fileno() for one in sockets]
-    yield _role("api", "services.api", environment | handed_over(sockets), keeps=[lock, *descriptors], say=say)
+    yield _role(
+        "api", "services.api", environment | handed_over(sockets), keeps=[lock, *descriptors], print_lines=print_lines
+    )
 
 
 def _role(
-    name: str, module: str, environment: Mapping[str, str], *, keeps: Sequence[int], say: Callable[[str], None]
+    name: str, module: str, environment: Mapping[str, str], *, keeps: Sequence[int], print_lines: Callable[[str], None]
 ) -> Supervised:
     """Start a role, to be tended; one that ends at once every time is given up."""
 
-    def tell(change: Ended | Continued) -> None:
-        say(f"{name} {change}")
+    def tell(change: ProcessEnded | Continued) -> None:
+        print_lines(f"{name} {change}")
 
     return Supervised(
         name, lambda: Child([sys.executable, "-m", module], environment, keeps=keeps), tell=tell, gives_up=True
@@ -123,12 +127,12 @@ def _stop(roles: Sequence[Supervised]) -> None:
         role.end(_STOP_SECONDS_MAX)
 
 
-def _say_where(settings: Settings, say: Callable[[str], None]) -> None:
-    say(f"api    {address(settings)}")
+def _say_where(settings: Settings, print_lines: Callable[[str], None]) -> None:
+    print_lines(f"api    {address(settings)}")
     if settings.tls == "local" and settings.tls_certificate is None:
         ca = files_of(settings.data_dir).ca
-        say(f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}")
-    say(f"workers {settings.workers}; Ctrl-C ends everything")
+        print_lines(f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}")
+    print_lines(f"workers {settings.workers}; Ctrl-C ends everything")
 
 
 def address(settings: Settings) -> str:

@@ -19,8 +19,8 @@ from events.access.errors import (
     TokenInvalid,
     TokenNotFound,
 )
-from events.access.facts import AccessFact, PolicyDefined, PolicyDeleted, TokenIssued, TokenRevoked
-from events.access.rights import BUILT_IN, POLICY_RIGHTS, ROLES, Right, with_implied
+from events.access.events import AccessEvent, PolicyDefined, PolicyDeleted, TokenIssued, TokenRevoked
+from events.access.permissions import BUILT_IN, POLICY_PERMISSIONS, ROLES, Permission, with_implied
 from events.access.state import AccessDocument, PolicyDocument, TokenDocument, decode, evolve, is_access
 from events.canonical import encode
 
@@ -32,29 +32,31 @@ DEFINED = PolicyDefined(READ, FIRST, SECOND)
 ISSUED = TokenIssued("ada", "read", DIGEST)
 
 
-def define(policy: str = "mine", rights: tuple[str, ...] = READ, *, new: bool = False) -> DefinePolicy:
-    return DefinePolicy(policy, rights, FIRST, SECOND, new)
+def define(policy: str = "mine", permissions: tuple[str, ...] = READ, *, new: bool = False) -> DefinePolicy:
+    return DefinePolicy(policy, permissions, FIRST, SECOND, new)
 
 
 def issue(**members: Any) -> IssueToken:
     return IssueToken(**{"token_id": "0", "name": "ada", "role": "read", "digest": DIGEST, **members})
 
 
-def after(*facts: AccessFact) -> AccessDocument | None:
+def after(*events: AccessEvent) -> AccessDocument | None:
     document = None
-    for number, fact in enumerate(facts, start=1):
-        document = evolve(fact, version=number, at=1000 * number)
+    for number, event in enumerate(events, start=1):
+        document = evolve(event, version=number, at=1000 * number)
     return document
 
 
-def decided(command: AccessCommand, *given: AccessFact) -> AccessFact:
+def decided(command: AccessCommand, *given: AccessEvent) -> AccessEvent:
     check(command)
     return decide(command, after(*given))
 
 
 def test_a_policy_is_made_changed_and_deleted_and_may_come_again() -> None:
     assert decided(define()) == DEFINED
-    assert decided(define(rights=("ServiceConnect",)), DEFINED) == PolicyDefined(("ServiceConnect",), FIRST, SECOND)
+    assert decided(define(permissions=("ServiceConnect",)), DEFINED) == PolicyDefined(
+        ("ServiceConnect",), FIRST, SECOND
+    )
     assert decided(DeletePolicy("mine"), DEFINED) == PolicyDeleted()
     assert decided(define(new=True), DEFINED, PolicyDeleted()) == DEFINED
 
@@ -72,19 +74,21 @@ def test_a_policy_that_is_not_there_is_not_deleted() -> None:
 
 @pytest.mark.parametrize("policy", BUILT_IN)
 def test_a_policy_that_is_built_in_stays_and_keeps_its_rights(policy: str) -> None:
-    rights = tuple(right.value for right in BUILT_IN[policy])
-    assert isinstance(decided(define(policy, rights[::-1])), PolicyDefined)
+    permissions = tuple(permission.value for permission in BUILT_IN[policy])
+    assert isinstance(decided(define(policy, permissions[::-1])), PolicyDefined)
     with pytest.raises(BuiltInPolicy, match=policy):
         decided(DeletePolicy(policy), DEFINED)
-    for others in (("DeviceConnect", "RegistryWrite"), (*rights, "TwinRead")):
-        with pytest.raises(PolicyInvalid, match="keeps its rights"):
+    for others in (("DeviceConnect", "RegistryWrite"), (*permissions, "TwinRead")):
+        with pytest.raises(PolicyInvalid, match="keeps its permissions"):
             decided(define(policy, others))
 
 
-@pytest.mark.parametrize("rights", [(), ("Admin",), ("TwinRead",), ("RegistryRead", "everything"), ("registryread",)])
-def test_a_policy_of_ones_own_has_rights_of_the_hub_alone(rights: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "permissions", [(), ("Admin",), ("TwinRead",), ("RegistryRead", "everything"), ("registryread",)]
+)
+def test_a_policy_of_ones_own_has_rights_of_the_hub_alone(permissions: tuple[str, ...]) -> None:
     with pytest.raises(PolicyInvalid, match="DeviceConnect, RegistryRead, RegistryWrite, ServiceConnect"):
-        decided(define(rights=rights))
+        decided(define(permissions=permissions))
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a b", "a/b", "a:b", "x" * 65, "ä", "a\n"])
@@ -127,8 +131,8 @@ def test_a_token_that_cannot_be_says_why(members: dict[str, Any], why: str) -> N
 
 
 def test_what_a_token_is_stands_with_the_time_it_was_issued_at() -> None:
-    fact = decided(issue(role="operate", expires_at=9000, scope="tags.site = 'north'"))
-    found = after(fact)
+    event = decided(issue(role="operate", expires_at=9000, scope="tags.site = 'north'"))
+    found = after(event)
     assert found == TokenDocument(1, "ada", "operate", DIGEST, 9000, "tags.site = 'north'", 1000)
 
 
@@ -137,25 +141,29 @@ def test_a_command_does_not_show_its_keys() -> None:
 
 
 def test_who_may_write_the_registry_may_read_it_and_service_goes_for_twins() -> None:
-    assert with_implied((Right.REGISTRY_WRITE,)) == {Right.REGISTRY_WRITE, Right.REGISTRY_READ}
-    assert with_implied((Right.SERVICE_CONNECT,)) == {Right.SERVICE_CONNECT, Right.TWIN_READ, Right.TWIN_WRITE}
-    assert with_implied((Right.DEVICE_CONNECT,)) == {Right.DEVICE_CONNECT}
+    assert with_implied((Permission.REGISTRY_WRITE,)) == {Permission.REGISTRY_WRITE, Permission.REGISTRY_READ}
+    assert with_implied((Permission.SERVICE_CONNECT,)) == {
+        Permission.SERVICE_CONNECT,
+        Permission.TWIN_READ,
+        Permission.TWIN_WRITE,
+    }
+    assert with_implied((Permission.DEVICE_CONNECT,)) == {Permission.DEVICE_CONNECT}
 
 
 def test_a_role_may_whatever_the_role_below_may_and_only_the_highest_manages() -> None:
     read, operate, admin = (with_implied(ROLES[role]) for role in ("read", "operate", "admin"))
     assert read < operate < admin
-    assert read == {Right.REGISTRY_READ, Right.TWIN_READ}
-    assert Right.ADMIN not in operate
-    assert Right.AUDIT_READ in admin - operate
-    assert with_implied(ROLES["audit"]) == {Right.AUDIT_READ}
+    assert read == {Permission.REGISTRY_READ, Permission.TWIN_READ}
+    assert Permission.ADMIN not in operate
+    assert Permission.AUDIT_READ in admin - operate
+    assert with_implied(ROLES["audit"]) == {Permission.AUDIT_READ}
 
 
 some_commands: st.SearchStrategy[Any] = st.one_of(
     st.builds(
         define,
         st.just("mine"),
-        st.lists(st.sampled_from([right.value for right in POLICY_RIGHTS]), min_size=1).map(tuple),
+        st.lists(st.sampled_from([permission.value for permission in POLICY_PERMISSIONS]), min_size=1).map(tuple),
         new=st.booleans(),
     ),
     st.just(DeletePolicy("mine")),
@@ -174,11 +182,11 @@ def test_a_document_reads_as_it_was_written_and_a_refusal_changes_nothing(comman
         before = documents.get(subject)
         try:
             check(command)
-            fact = decide(command, before)
+            event = decide(command, before)
         except AccessError:
             continue
-        documents[subject] = found = evolve(fact, version=number, at=number)
-        assert (found is None) == isinstance(fact, PolicyDeleted | TokenRevoked)
+        documents[subject] = found = evolve(event, version=number, at=number)
+        assert (found is None) == isinstance(event, PolicyDeleted | TokenRevoked)
         if found is not None:
             assert decode(subject, encode(found)) == found
             assert isinstance(found, PolicyDocument if subject.startswith("policy:") else TokenDocument)

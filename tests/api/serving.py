@@ -11,7 +11,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from events.access.commands import DefinePolicy
-from events.access.rights import BUILT_IN
+from events.access.permissions import BUILT_IN
 from events.envelope import Principal
 from events.log.keys import FLEET
 from events.log.raw import RawStreams
@@ -88,7 +88,7 @@ def rows_of(http: httpx.Client, query: str, **headers: str) -> list[Any]:
 
 
 def written(system: System) -> dict[int, int]:
-    """How many facts stand in each stream; that somebody was shown keys is not counted, as it changes nothing."""
+    """How many events stand in each stream; that somebody was shown keys is not counted, as it changes nothing."""
     entries = RawStreams(system.log.client).entries("fleet")
     reads = sum(one.fields[b"type"] == b"SecretsRead" for one in entries)
     heads = dict(system.log.heads())
@@ -135,8 +135,8 @@ class Guarded(msgspec.Struct, frozen=True):
 
     def give_keys(self, policy: str, primary: Any, secondary: Any) -> None:
         """Give a built-in policy other keys."""
-        rights = tuple(right.value for right in BUILT_IN[policy])
-        self.producer.do(DefinePolicy(policy, rights, primary, secondary))
+        permissions = tuple(right.value for right in BUILT_IN[policy])
+        self.producer.do(DefinePolicy(policy, permissions, primary, secondary))
 
     def register(self, device_id: str, **members: Any) -> Any:
         """Register a device with keys that the API makes; answers its identity."""

@@ -25,7 +25,7 @@ class Shown(AnswerBody):
     first_name: str
     advice: tuple[Advised, ...] = ()
     error: str | None = None
-    left_out: int | UnsetType = UNSET
+    skipped: int | UnsetType = UNSET
 
 
 def validator() -> Draft202012Validator:
@@ -47,7 +47,7 @@ def test_a_member_with_a_default_is_always_there_and_one_that_is_unset_may_be_le
     assert written == {"firstName": "a", "advice": [{"rule": "r", "about": ""}], "error": None}
     validate = validator().is_valid
     assert validate(written)
-    assert validate({**written, "leftOut": 1})
+    assert validate({**written, "skipped": 1})
     assert not validate({"firstName": "a", "advice": []})
     assert not validate({**written, "advice": [{"rule": "r"}]})
     assert not validate({**written, "advice": [{"rule": "r", "about": "", "more": 1}]})

@@ -17,7 +17,7 @@ from tests.workers.system import base
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.usefixtures("unharmed"), pytest.mark.full]
 
-READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN, FOLLOW, AUDIT = range(10)
+READ, WRITE, TWINS_READ, TWINS_WRITE, EVENTS, ADMIN, OWN, OPEN, FOLLOW, AUDIT = range(10)
 OPERATIONS: Sequence[tuple[int, str, str]] = (
     (READ, "GET", "/devices"),
     (READ, "GET", "/devices/victim"),
@@ -51,7 +51,7 @@ OPERATIONS: Sequence[tuple[int, str, str]] = (
     (TWINS_READ, "GET", "/v1/devices/victim/readiness"),
     (TWINS_WRITE, "PATCH", "/twins/victim"),
     (TWINS_WRITE, "PUT", "/twins/victim"),
-    (FACTS, "POST", "/v1/facts"),
+    (EVENTS, "POST", "/v1/events"),
     (READ, "GET", "/v1/nowhere"),
     (WRITE, "PUT", "/v1/nowhere"),
     (ADMIN, "GET", "/v1/webhooks"),
@@ -60,26 +60,26 @@ OPERATIONS: Sequence[tuple[int, str, str]] = (
     (ADMIN, "GET", "/v1/webhooks/mine/deliveries"),
     (ADMIN, "POST", "/v1/webhooks/mine/test"),
     (FOLLOW, "GET", "/v1/stream"),
-    (AUDIT, "GET", "/v1/audit/facts"),
-    (AUDIT, "GET", "/v1/audit/facts/fleet/1"),
-    (AUDIT, "GET", "/v1/audit/facts/fleet/1/causes"),
+    (AUDIT, "GET", "/v1/audit/events"),
+    (AUDIT, "GET", "/v1/audit/events/fleet/1"),
+    (AUDIT, "GET", "/v1/audit/events/fleet/1/causes"),
     (AUDIT, "GET", "/v1/audit/export"),
     (OPEN, "GET", "/healthz"),
     (OPEN, "GET", "/readyz"),
     (OPEN, "GET", "/openapi.json"),
 )
 ALLOWED = {
-    "iothubowner": {READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN, FOLLOW, AUDIT},
-    "service": {TWINS_READ, TWINS_WRITE, FACTS, OPEN},
+    "iothubowner": {READ, WRITE, TWINS_READ, TWINS_WRITE, EVENTS, ADMIN, OWN, OPEN, FOLLOW, AUDIT},
+    "service": {TWINS_READ, TWINS_WRITE, EVENTS, OPEN},
     "device": {OWN, OPEN},
     "registryRead": {READ, OPEN},
     "registryReadWrite": {READ, WRITE, OPEN},
 }
 ROLES_ALLOWED = {
     "read": {READ, TWINS_READ, OPEN},
-    "operate": {READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, OPEN, FOLLOW},
+    "operate": {READ, WRITE, TWINS_READ, TWINS_WRITE, EVENTS, OPEN, FOLLOW},
     "audit": {AUDIT, OPEN},
-    "admin": {READ, WRITE, TWINS_READ, TWINS_WRITE, FACTS, ADMIN, OWN, OPEN, FOLLOW, AUDIT},
+    "admin": {READ, WRITE, TWINS_READ, TWINS_WRITE, EVENTS, ADMIN, OWN, OPEN, FOLLOW, AUDIT},
 }
 OF_A_DEVICE: Sequence[tuple[str, str]] = (
     ("GET", "/devices/{}/modules"),
@@ -199,7 +199,7 @@ def test_a_tampered_signature_is_refused_without_a_hint(gate: Guarded, parts: di
     ],
 )
 def test_what_is_no_credential_is_refused_without_a_hint(gate: Guarded, header: str) -> None:
-    for path in ("/devices", "/v1/facts"):
+    for path in ("/devices", "/v1/events"):
         assert refused(gate.http.post(path, headers={"Authorization": header} if header else {}, content=b"[]"))
 
 
@@ -292,7 +292,7 @@ def test_whoever_may_not_do_something_is_told_which_right_is_missing_and_who_has
     assert told(gate.policy("service"), "GET", "/v1/stream") == (
         "they lack the right RegistryRead, which comes with the role operate or admin; policy iothubowner"
     )
-    assert told(reader, "GET", "/v1/audit/facts").startswith(
+    assert told(reader, "GET", "/v1/audit/events").startswith(
         "they lack the right AuditRead, which comes with the role "
     )
     assert told(gate.policy("device"), "GET", "/v1/diff").startswith("they lack the right RegistryRead and TwinRead, ")
@@ -302,7 +302,7 @@ def test_whoever_may_not_do_something_is_told_which_right_is_missing_and_who_has
             "those of a device or a module reach its own modules, `desired` and `reports`"
         )
     line = json.dumps({"command": "RegisterDevice", "device_id": "smuggled"})
-    (one,) = gate.http.post("/v1/facts", content=line, headers=gate.policy("service")).json()["refused"]
+    (one,) = gate.http.post("/v1/events", content=line, headers=gate.policy("service")).json()["refused"]
     assert one["error"].startswith(f"{FORBIDDEN}they lack the right RegistryWrite, which comes with ")
 
 
@@ -310,18 +310,18 @@ def test_a_registry_policy_reads_no_twin(gate: Guarded) -> None:
     assert forbidden(gate.http.get("/twins/victim", headers=gate.policy("registryReadWrite")))
 
 
-def test_twins_alone_open_no_registry_through_facts(gate: Guarded) -> None:
+def test_twins_alone_open_no_registry_through_events(gate: Guarded) -> None:
     line = json.dumps({"command": "RegisterDevice", "device_id": "smuggled"})
     for policy in ("registryReadWrite", "device"):
-        assert forbidden(gate.http.post("/v1/facts", content=line, headers=gate.policy(policy)))
-    told = gate.http.post("/v1/facts", content=line, headers=gate.policy("service")).json()
+        assert forbidden(gate.http.post("/v1/events", content=line, headers=gate.policy(policy)))
+    told = gate.http.post("/v1/events", content=line, headers=gate.policy("service")).json()
     assert (told["written"], len(told["refused"])) == (0, 1)
 
 
-def test_facts_say_nothing_of_policies_and_tokens(gate: Guarded) -> None:
+def test_events_say_nothing_of_policies_and_tokens(gate: Guarded) -> None:
     for command in ("DefinePolicy", "DeletePolicy", "IssueToken", "RevokeToken", "TokenIssued"):
         line = {"command": command, "token_id": "a", "name": "a", "role": "admin", "digest": "0" * 64}
-        told = gate.http.post("/v1/facts", content=json.dumps(line), headers=gate.policy()).json()
+        told = gate.http.post("/v1/events", content=json.dumps(line), headers=gate.policy()).json()
         assert told["written"] == 0
         assert len(told["refused"]) == 1
 
@@ -346,7 +346,7 @@ def test_a_password_is_not_read_as_the_key_of_a_device_of_ones_own(gate: Guarded
         {"command": "UpdateModule", "device_id": "victim", "module_id": "mine"},
     ):
         line = json.dumps({**command, "authentication": keys})
-        assert gate.http.post("/v1/facts", content=line, headers=operator).json()["written"] == 0
+        assert gate.http.post("/v1/events", content=line, headers=operator).json()["written"] == 0
     assert gate.http.put("/devices/mine", json={"authentication": keys}, headers=operator).status_code == 400
     assert written(gate.system) == heads
 
@@ -390,7 +390,7 @@ def test_a_device_reaches_itself_and_nobody_else(gate: Guarded) -> None:
         assert refused(gate.http.request(method, path.format("victim"), headers=own))
     for kind, method, path in OPERATIONS:
         assert kind == OPEN or refused(ask(gate, own, method, path)), path
-    for path in ("/devices/thief", "/twins/thief", "/v1/devices/thief/effective", "/v1/devices/thief/outcomes"):
+    for path in ("/devices/thief", "/twins/thief", "/v1/devices/thief/effective", "/v1/devices/thief/assignments"):
         assert gate.http.get(path, headers=own).status_code == 401
     assert gate.http.patch("/twins/thief", json={"tags": {"a": 1}}, headers=own).status_code == 401
 

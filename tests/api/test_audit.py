@@ -46,14 +46,14 @@ class Told:
     def ask(self, path: str, who: dict[str, str] | None = None, **params: Any) -> httpx.Response:
         return self.http.get(f"/v1/audit/{path}", params=params, headers=self.auditor if who is None else who)
 
-    def facts(self, **params: Any) -> list[dict[str, Any]]:
-        answer = self.ask("facts", **params)
+    def events(self, **params: Any) -> list[dict[str, Any]]:
+        answer = self.ask("events", **params)
         assert answer.is_success, answer.text
-        found: list[dict[str, Any]] = answer.json()["facts"]
+        found: list[dict[str, Any]] = answer.json()["events"]
         return found
 
-    def place(self, kind: str, subject: str) -> tuple[str, int]:
-        (one,) = [one for one in self.facts(kind=kind, top=1000) if one["subject"] == subject]
+    def location(self, kind: str, subject: str) -> tuple[str, int]:
+        (one,) = [one for one in self.events(kind=kind, top=1000) if one["subject"] == subject]
         return one["stream"], one["position"]
 
 
@@ -68,47 +68,47 @@ def told(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_history_is_found_by_whom_it_is_about_who_did_it_and_when(told: Told) -> None:
-    assert {one["kind"] for one in told.facts(device="edge-1")} >= {
+    assert {one["kind"] for one in told.events(device="edge-1")} >= {
         "DeviceRegistered",
         "TwinPatched",
-        "Outcome",
+        "AssignmentChange",
         "SecretsRead",
     }
-    assert {one["subject"] for one in told.facts(device="edge-1", kind="TwinPatched")} == {"edge-1"}
-    assert {one["kind"] for one in told.facts(deployment="prod")} == {"DeploymentCreated", "Outcome"}
-    assert {one["by"] for one in told.facts(by="user:iothubowner")} == {"user:iothubowner"}
-    assert told.facts(by="iothubowner") == told.facts(by="user:iothubowner")
-    assert told.facts(by="user:nobody") == []
-    (created,) = told.facts(kind="DeploymentCreated")
-    assert told.facts(kind="DeploymentCreated", since=created["time"], until=created["time"]) == [created]
-    assert told.facts(kind="DeploymentCreated", since=created["at"] + 1) == []
-    assert told.facts(kind="DeploymentCreated", until=created["at"] - 1) == []
-    assert {one["stream"] for one in told.facts(stream="fleet")} == {"fleet"}
-    because = told.facts(cause=f"fleet:{created['position']}")
-    assert {one["kind"] for one in because} == {"Outcome"}
+    assert {one["subject"] for one in told.events(device="edge-1", kind="TwinPatched")} == {"edge-1"}
+    assert {one["kind"] for one in told.events(deployment="prod")} == {"DeploymentCreated", "AssignmentChange"}
+    assert {one["by"] for one in told.events(by="user:iothubowner")} == {"user:iothubowner"}
+    assert told.events(by="iothubowner") == told.events(by="user:iothubowner")
+    assert told.events(by="user:nobody") == []
+    (created,) = told.events(kind="DeploymentCreated")
+    assert told.events(kind="DeploymentCreated", since=created["time"], until=created["time"]) == [created]
+    assert told.events(kind="DeploymentCreated", since=created["at"] + 1) == []
+    assert told.events(kind="DeploymentCreated", until=created["at"] - 1) == []
+    assert {one["stream"] for one in told.events(stream="fleet")} == {"fleet"}
+    because = told.events(cause=f"fleet:{created['position']}")
+    assert {one["kind"] for one in because} == {"AssignmentChange"}
 
 
 def test_pages_come_in_the_order_of_times_from_either_end_and_leave_nothing_out(told: Told) -> None:
     for order in ("oldest", "newest"):
         found, more = [], None
         while True:
-            page = told.ask("facts", order=order, top=3, **({"continuation": more} if more else {})).json()
-            assert len(page["facts"]) <= 3
-            found += page["facts"]
+            page = told.ask("events", order=order, top=3, **({"continuation": more} if more else {})).json()
+            assert len(page["events"]) <= 3
+            found += page["events"]
             more = page["continuation"]
             if more is None:
                 break
-        places = [(one["stream"], one["position"]) for one in found]
+        locations = [(one["stream"], one["position"]) for one in found]
         heads = told.serving.system.log.heads()
-        assert len(set(places)) == len(places) >= sum(heads.values())
+        assert len(set(locations)) == len(locations) >= sum(heads.values())
         times = [one["at"] for one in found]
         assert times == sorted(times, reverse=order == "newest")
 
 
 def test_a_continuation_goes_with_its_search_alone(told: Told) -> None:
-    more = told.ask("facts", top=1).json()["continuation"]
-    assert told.ask("facts", top=1, by="ada", continuation=more).status_code == 400
-    assert told.ask("facts", continuation="x").status_code == 400
+    more = told.ask("events", top=1).json()["continuation"]
+    assert told.ask("events", top=1, by="ada", continuation=more).status_code == 400
+    assert told.ask("events", continuation="x").status_code == 400
 
 
 def test_what_is_asked_for_wrongly_is_refused_by_name(told: Told) -> None:
@@ -118,45 +118,47 @@ def test_what_is_asked_for_wrongly_is_refused_by_name(told: Told) -> None:
         ({"since": "2", "until": "1"}, "since"),
         ({"stream": "p99"}, "stream"),
     ):
-        answer = told.ask("facts", **params)
+        answer = told.ask("events", **params)
         assert (answer.status_code, answer.json()["error"]["message"].partition(":")[0]) == (400, element)
-    assert told.ask("facts/p99/1").status_code == 404
-    assert told.ask("facts/fleet/999999").status_code == 404
+    assert told.ask("events/p99/1").status_code == 404
+    assert told.ask("events/fleet/999999").status_code == 404
 
 
-def test_facts_are_told_in_sentences(told: Told) -> None:
-    (patched,) = told.facts(device="edge-1", kind="TwinPatched")
+def test_events_are_told_in_sentences(told: Told) -> None:
+    (patched,) = told.events(device="edge-1", kind="TwinPatched")
     assert patched["sentence"] == "user:iothubowner changed tags of edge-1: site"
-    (created,) = told.facts(kind="DeploymentCreated")
+    (created,) = told.events(kind="DeploymentCreated")
     assert created["sentence"] == "user:iothubowner created deployment prod for tags.site = 'north', priority 1"
-    outcome = told.facts(device="edge-2", kind="Outcome")[0]
-    assert outcome["sentence"].endswith("1 device was assigned anew: 1 from unmanaged to prod")
+    assignment_change = told.events(device="edge-2", kind="AssignmentChange")[0]
+    assert assignment_change["sentence"].endswith("1 device was assigned anew: 1 from unmanaged to prod")
 
 
-def test_a_fact_leads_up_to_its_causes_and_down_to_what_followed(told: Told) -> None:
-    stream, position = told.place("DeploymentCreated", "prod")
-    found = told.ask(f"facts/{stream}/{position}/causes").json()
-    assert found["fact"]["kind"] == "DeploymentCreated"
+def test_an_event_leads_up_to_its_causes_and_down_to_what_followed(told: Told) -> None:
+    stream, position = told.location("DeploymentCreated", "prod")
+    found = told.ask(f"events/{stream}/{position}/causes").json()
+    assert found["event"]["kind"] == "DeploymentCreated"
     assert found["causes"] == []
-    assert found["ledTo"], "devices were assigned"
-    for one in found["ledTo"]:
-        outcome = told.ask(f"facts/{one['place'].rpartition(':')[0]}/{one['place'].rpartition(':')[2]}/causes").json()
-        assert f"{stream}:{position}" in [branch["place"] for branch in outcome["causes"]]
-    patched = told.place("TwinPatched", "edge-1")
-    led = told.ask(f"facts/{patched[0]}/{patched[1]}/causes").json()["ledTo"]
-    assert [one["place"].rpartition(":")[0] for one in led] == [f"{patched[0]}:outcomes"]
+    assert found["effects"], "devices were assigned"
+    for one in found["effects"]:
+        assignment_change = told.ask(
+            f"events/{one['location'].rpartition(':')[0]}/{one['location'].rpartition(':')[2]}/causes"
+        ).json()
+        assert f"{stream}:{position}" in [branch["location"] for branch in assignment_change["causes"]]
+    patched = told.location("TwinPatched", "edge-1")
+    led = told.ask(f"events/{patched[0]}/{patched[1]}/causes").json()["effects"]
+    assert [one["location"].rpartition(":")[0] for one in led] == [f"{patched[0]}:assignments"]
 
 
-def test_of_many_facts_behind_an_outcome_those_of_whom_it_moved_are_its_causes(told: Told) -> None:
+def test_of_many_events_behind_an_assignment_change_those_of_whom_it_moved_are_its_causes(told: Told) -> None:
     system = told.serving.system
     stays = [f"bystander-{number}" for number in range(400)]
     partition = partition_of("edge-2", PARTITIONS)
     same = [name for name in stays if partition_of(name, PARTITIONS) == partition][:30]
-    # One batch, which workers fold at once: sixty facts of others before the one that moves a device.
+    # One batch, which workers apply at once: sixty events of others before the one that moves a device.
     system.do(*(command for name in same for command in join(name, site="far")), PatchTags("edge-2", {"site": "far"}))
     system.settle()
-    outcome = told.facts(device="edge-2", kind="Outcome")[0]
-    found = told.ask(f"facts/{outcome['stream']}/{outcome['position']}/causes").json()
+    assignment_change = told.events(device="edge-2", kind="AssignmentChange")[0]
+    found = told.ask(f"events/{assignment_change['stream']}/{assignment_change['position']}/causes").json()
     assert [one["sentence"] for one in found["causes"]] == ["user:ada changed tags of edge-2: site"]
     system.do(PatchTags("edge-2", {"site": "north"}))
     system.settle()
@@ -164,11 +166,11 @@ def test_of_many_facts_behind_an_outcome_those_of_whom_it_moved_are_its_causes(t
 
 def test_an_export_has_everything_once_and_goes_on_behind_any_line(told: Told) -> None:
     lines = [json.loads(line) for line in told.ask("export").text.splitlines()]
-    places = [(one["stream"], one["position"]) for one in lines]
-    assert len(set(places)) == len(places)
-    assert len([one for one in places if ":" not in one[0]]) == sum(told.serving.system.log.heads().values())
+    locations = [(one["stream"], one["position"]) for one in lines]
+    assert len(set(locations)) == len(locations)
+    assert len([one for one in locations if ":" not in one[0]]) == sum(told.serving.system.log.heads().values())
     for number in (0, len(lines) // 2, len(lines) - 1):
-        stream, position = places[number]
+        stream, position = locations[number]
         rest = told.ask("export", after=f"{stream}:{position}").text.splitlines()
         assert [json.loads(line) for line in rest] == lines[number + 1 :]
     assert told.ask("export", after="p00:999999").status_code == 404
@@ -194,12 +196,12 @@ def test_csv_has_no_formula_that_a_spreadsheet_would_run(told: Told) -> None:
 
 def test_history_is_for_auditors_and_admins_and_nobody_scoped(told: Told) -> None:
     serving = told.serving
-    assert told.ask("facts", serving.token("admin")).is_success
+    assert told.ask("events", serving.token("admin")).is_success
     for role in ("read", "operate"):
-        for path in ("facts", "facts/fleet/1", "facts/fleet/1/causes", "export", "fetches/edge-1"):
+        for path in ("events", "events/fleet/1", "events/fleet/1/causes", "export", "fetches/edge-1"):
             assert told.ask(path, serving.token(role)).status_code == 401
             assert told.ask(path, serving.token(role, scope="*")).status_code == 401
-    assert told.ask("facts", {}).status_code == 401
+    assert told.ask("events", {}).status_code == 401
     # An auditor sees no keys, and changes nothing.
     assert told.http.get("/devices/edge-1", headers=told.auditor).status_code == 401
     assert told.http.patch("/twins/edge-1", json={}, headers=told.auditor).status_code == 401
@@ -207,7 +209,7 @@ def test_history_is_for_auditors_and_admins_and_nobody_scoped(told: Told) -> Non
 
 def test_no_secret_is_in_any_answer(told: Told) -> None:
     key = told.http.get("/devices/edge-1", headers=told.owner).json()["authentication"]["symmetricKey"]["primaryKey"]
-    for path, params in (("facts", {"top": 1000}), ("export", {}), ("export", {"format": "csv"})):
+    for path, params in (("events", {"top": 1000}), ("export", {}), ("export", {"format": "csv"})):
         text = told.ask(path, **params).text
         assert PASSWORD not in text
         assert key not in text
@@ -216,10 +218,10 @@ def test_no_secret_is_in_any_answer(told: Told) -> None:
 
 def test_who_is_shown_keys_stands_in_history_before_they_are(told: Told) -> None:
     ada = told.serving.token("operate")
-    before = len(told.facts(kind="SecretsRead", by="user:somebody-operate", top=1000))
+    before = len(told.events(kind="SecretsRead", by="user:somebody-operate", top=1000))
     for path in ("/devices/edge-1", "/devices"):
         assert told.http.get(path, headers=ada).is_success
-    found = told.facts(kind="SecretsRead", by="user:somebody-operate", top=1000)[: -before or None]
+    found = told.events(kind="SecretsRead", by="user:somebody-operate", top=1000)[: -before or None]
     assert [(one["data"]["what"], one["data"]["through"]) for one in found] == [
         ("keys", "GET /devices"),
         ("keys", "GET /devices/{device_id}"),
@@ -228,10 +230,10 @@ def test_who_is_shown_keys_stands_in_history_before_they_are(told: Told) -> None
     assert set(found[0]["data"]["subjects"]) >= {"edge-1", "edge-2"}
     # What has no secret in it is no such read.
     assert told.http.get("/v1/devices/edge-1/effective", headers=ada).is_success
-    assert len(told.facts(kind="SecretsRead", by="user:somebody-operate", top=1000)) == before + 2
+    assert len(told.events(kind="SecretsRead", by="user:somebody-operate", top=1000)) == before + 2
 
 
-def test_a_devices_own_fetches_are_counted_and_no_facts(told: Told) -> None:
+def test_a_devices_own_fetches_are_counted_and_no_events(told: Told) -> None:
     heads = told.serving.system.log.heads()
     for _ in range(3):
         answer = told.http.get("/v1/devices/edge-2/desired", headers=told.serving.device("edge-2"))

@@ -15,7 +15,7 @@ from tests.workers.test_blocked import damage
 
 pytestmark = pytest.mark.redis_server
 
-ONE = "/v1/blocked/{place}"
+ONE = "/v1/blocked/{location}"
 
 
 @pytest.fixture
@@ -40,12 +40,12 @@ def test_a_stop_is_shown_and_decided_by_an_administrator_alone(serving: Guarded)
     system.waker.wake([1])
     eventually(lambda: http.get("/v1/blocked", headers=reader).json(), what="it is stopped")
     (line,) = http.get("/v1/blocked", headers=reader).json()
-    assert (line["place"], line["waiting"], line["decidable"]) == (f"p01:{bad}", {"p01": 1}, True)
+    assert (line["location"], line["waiting"], line["decidable"]) == (f"p01:{bad}", {"p01": 1}, True)
     path = f"/v1/blocked/p01:{bad}"
     shown = http.get(path, headers=reader)
     check(shown, Operation("get", ONE, description["paths"][ONE]["get"]), description)
     assert shown.json()["entry"]["data"] == {"type": "Odd"}
-    body = {"decision": "leaveOut", "reason": "a script"}
+    body = {"decision": "skip", "reason": "a script"}
     for headers in (reader, operator):
         assert http.post(path, json=body, headers=headers).status_code == 401
     assert http.post(path, json=body | {"reason": " "}, headers=admin).status_code == 400
@@ -56,6 +56,6 @@ def test_a_stop_is_shown_and_decided_by_an_administrator_alone(serving: Guarded)
     check(done, Operation("post", ONE, description["paths"][ONE]["post"]), description)
     eventually(lambda: http.get("/v1/blocked", headers=reader).json() == [], what="it goes on")
     (decision,) = system.log.read(FLEET, after=head, limit=1)
-    assert (str(decision.by), getattr(decision.fact, "reason", "")) == ("user:somebody-admin", "a script")
+    assert (str(decision.by), getattr(decision.event, "reason", "")) == ("user:somebody-admin", "a script")
     system.do(PatchTags("d0", {"on": True}))
     system.settle()

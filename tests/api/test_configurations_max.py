@@ -31,7 +31,7 @@ def test_one_more_than_the_setting_allows_is_refused_whatever_its_way(shared_red
 
 
 @pytest.mark.full
-def test_what_is_there_may_change_and_makes_room_when_it_goes(shared_redis: EmbeddedRedis) -> None:
+def test_what_is_there_may_change_and_makes_context_when_it_goes(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system, api(system, TWINFOLD_CONFIGURATIONS_MAX="1") as http:
         http.put("/configurations/one", json=BODY).raise_for_status()
         assert told(http.put("/configurations/one", json=BODY)) == (409, "ConfigurationAlreadyExists")
@@ -41,14 +41,14 @@ def test_what_is_there_may_change_and_makes_room_when_it_goes(shared_redis: Embe
 
 
 @pytest.mark.full
-def test_facts_that_come_together_are_counted_one_by_one(shared_redis: EmbeddedRedis) -> None:
+def test_events_that_come_together_are_counted_one_by_one(shared_redis: EmbeddedRedis) -> None:
     lines = (
         b'{"command": "CreateDeployment", "deployment_id": "%s", "validation": "content", '
         b'"content": {"modulesContent": {"$edgeAgent": {}}}}\n' % name
         for name in (b"one", b"two", b"three")
     )
     with fresh_system(shared_redis) as system, api(system, TWINFOLD_CONFIGURATIONS_MAX="2") as http:
-        written = http.post("/v1/facts", content=b"".join(lines), headers={"content-type": "application/x-ndjson"})
+        written = http.post("/v1/events", content=b"".join(lines), headers={"content-type": "application/x-ndjson"})
         assert (written.json()["written"], [one["line"] for one in written.json()["refused"]]) == (2, [3])
         assert [one["id"] for one in http.get("/configurations").json()] == ["one", "two"]
 

@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from events import CreateDeployment
-from events.deployment.facts import NotStarted
+from events.deployment.events import NotStarted
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import served
 from tests.workers.system import System, base
@@ -22,7 +22,7 @@ METHODS = ("put", "post", "patch", "get", "delete")
 STREAM = "text/event-stream"
 ELSEWHERE = {
     # What only a stopped partition answers: tests/api/test_blocked.py holds it against the description.
-    "/v1/blocked/{place}",
+    "/v1/blocked/{location}",
     # What only a connected device answers, and none can be: tests/clients/test_other_clients.py calls them.
     "/twins/{device_id}/methods",
     "/twins/{device_id}/modules/{module_id}/methods",
@@ -156,7 +156,7 @@ def test_what_the_framework_refuses_is_refused_in_our_words(serving: tuple[Syste
     assert wrong.headers["iothub-errorcode"] == "MethodNotAllowed"
     odd = http.put("/devices/d", content=b"\xff", headers={"content-type": "application/json"})
     assert (odd.status_code, odd.headers["iothub-errorcode"]) == (400, "ArgumentInvalid")
-    assert http.get("/v1/devices/d/outcomes", params={"after": 2**64}).status_code == 400
+    assert http.get("/v1/devices/d/assignments", params={"after": 2**64}).status_code == 400
     token = base64.urlsafe_b64encode(b"99999:-7").decode()
     assert http.get("/v1/devices", params={"continuation": token}).status_code == 400
 

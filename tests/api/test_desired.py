@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from events.device.facts import DesiredDelivered
+from events.device.events import DesiredDelivered
 from events.envelope import Envelope
 from events.log.keys import partition_of
 from services.embedded_redis import EmbeddedRedis
@@ -32,15 +32,15 @@ def told(http: httpx.Client, device: str, **query: Any) -> Any:
     return answer.json()
 
 
-def facts_of(system: System, device: str) -> list[Envelope[Any]]:
+def events_of(system: System, device: str) -> list[Envelope[Any]]:
     """The deliveries to a device."""
     every = system.log.read(partition_of(device, PARTITIONS), after=0, limit=10_000)
-    return [one for one in every if one.subject == device and isinstance(one.fact, DesiredDelivered)]
+    return [one for one in every if one.subject == device and isinstance(one.event, DesiredDelivered)]
 
 
 def deliveries(system: System, device: str) -> list[dict[str, int]]:
     """What is written down that a device acknowledged."""
-    return [one.fact.versions for one in facts_of(system, device)]
+    return [one.event.versions for one in events_of(system, device)]
 
 
 def test_what_is_written_by_hand_is_told_with_the_sections_version(serving: tuple[System, httpx.Client]) -> None:
@@ -170,5 +170,5 @@ def test_only_who_may_report_for_a_device_acknowledges_for_it(shared_redis: Embe
         assert deliveries(system, "own") == []
         assert gate.http.get(path, params=asked, headers=own).status_code == 204
         assert deliveries(system, "own") == [{"m": 2}]
-        (written,) = facts_of(system, "own")
+        (written,) = events_of(system, "own")
         assert str(written.by) == "device:own"

@@ -9,11 +9,11 @@ import pytest
 
 from events import CreateDeployment, PatchTags, RegisterDevice, ReportProperties
 from events.deployment.commands import DeleteDeployment
-from events.deployment.facts import NotStarted
+from events.deployment.events import NotStarted
 from events.device.commands import RetireDevice, UpdateDevice
 from events.log.keys import key, partition_of
 from events.rollout.commands import CreateRollout, StartRollout
-from events.rollout.plan import Phase, Plan
+from events.rollout.plan import Phase, RolloutPlan
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import served
 from tests.servers import eventually
@@ -56,13 +56,13 @@ def acts(lines: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(one["act"], one["by"]) for one in lines]
 
 
-def test_each_leaf_has_its_value_and_the_fact_since_which_it_is_so(serving: tuple[System, httpx.Client]) -> None:
+def test_each_leaf_has_its_value_and_the_event_since_which_it_is_so(serving: tuple[System, httpx.Client]) -> None:
     found = of(explained(serving[1], "edge-7", deployment="prod-9"), "prod-9")
     leaf = {name: found["condition"][name] for name in ("property", "wanted", "value", "found", "truth")}
     assert leaf == {"property": "tags.site", "wanted": "north", "value": "south", "found": "text", "truth": "false"}
-    set_so, made = found["facts"]
+    set_so, made = found["events"]
     assert set_so["says"].startswith("user:ada set tags.site as 'south' on ")
-    # The third fact set it again to the same.
+    # The third event set it again to the same.
     stream = f"p{partition_of('edge-7', PARTITIONS):02d}"
     assert (set_so["stream"], set_so["position"], set_so["act"]) == (stream, 3, "TwinPatched")
     assert (made["stream"], made["act"], made["by"]) == ("fleet", "DeploymentCreated", "user:ada")
@@ -71,10 +71,10 @@ def test_each_leaf_has_its_value_and_the_fact_since_which_it_is_so(serving: tupl
 def test_with_no_look_back_the_verdicts_are_the_same_and_it_says_where_the_look_ended(
     serving: tuple[System, httpx.Client],
 ) -> None:
-    found, short = explained(serving[1], "edge-7"), explained(serving[1], "edge-7", lookBack=0)
+    found, short = explained(serving[1], "edge-7"), explained(serving[1], "edge-7", readBack=0)
     assert [one["says"] for one in found["deployments"]] == [one["says"] for one in short["deployments"]]
-    assert (found["lookedBackTo"], short["lookedBackTo"]) == (0, 4)
-    assert acts(of(short, "prod-9")["facts"]) == [("DeploymentCreated", "user:ada")]
+    assert (found["readBackTo"], short["readBackTo"]) == (0, 4)
+    assert acts(of(short, "prod-9")["events"]) == [("DeploymentCreated", "user:ada")]
 
 
 def test_the_contract_counts_a_layer_of_module_twins_otherwise_and_that_is_said(
@@ -97,37 +97,37 @@ def test_a_report_is_held_against_what_the_device_should_run(serving: tuple[Syst
     system.do(answer(system, "edge-7", code=500, cam="failed"))
     system.settle()
     found = explained(http, "edge-7")["reported"]
-    assert (found["code"], found["standing"], found["version"]) == (500, "unhealthy", found["wantedVersion"])
+    assert (found["code"], found["status"], found["version"]) == (500, "unhealthy", found["wantedVersion"])
     assert found["says"].endswith("unhealthy; cam is failed and should be running")
     system.do(ReportProperties("edge-7", {"lastDesiredVersion": 1}, module_id="$edgeAgent"))
     system.settle()
     assert "for version 1; it should have 2" in explained(http, "edge-7")["reported"]["says"]
-    assert explained(http, "edge-7")["reported"]["standing"] == "pending"
+    assert explained(http, "edge-7")["reported"]["status"] == "pending"
 
 
 def test_a_rollout_says_when_a_device_comes_and_who_admitted_it(serving: tuple[System, httpx.Client]) -> None:
     system, http = serving
     system.do(*map(RegisterDevice, FLEET), *(PatchTags(name, {"ring": "r"}) for name in FLEET))
     system.do(CreateDeployment("phased", base("cam"), "tags.ring = 'r'", priority=50, admission=NotStarted()))
-    system.do(CreateRollout("phased", Plan((Phase(count=1), Phase(percent=100)))), StartRollout("phased"))
-    eventually(lambda: len([*system.view.members("phased", "actual")]) == 1, what="one device is admitted")
+    system.do(CreateRollout("phased", RolloutPlan((Phase(count=1), Phase(percent=100)))), StartRollout("phased"))
+    eventually(lambda: len([*system.fleet_projection.members("phased", "actual")]) == 1, what="one device is admitted")
     system.settle()  # Devices of other partitions learn of it by their own workers.
-    (first,) = system.view.members("phased", "actual")
+    (first,) = system.fleet_projection.members("phased", "actual")
     admitted = of(explained(http, first, deployment="phased"), "phased")
     assert admitted["verdict"] == "base"
-    assert [one["says"].partition(" on ")[0] for one in admitted["facts"] if one["act"] == "DevicesAdmitted"] == [
+    assert [one["says"].partition(" on ")[0] for one in admitted["events"] if one["act"] == "DevicesAdmitted"] == [
         "system:scheduler admitted 1 device in phase 1 of the rollout of phased: phase 1 of 2 admits 1"
     ]
-    places = {}
+    ranks = {}
     for name in set(FLEET) - {first}:
         waits = of(explained(http, name, deployment="phased"), "phased")
-        assert (waits["verdict"], waits["obstacle"]["reason"]) == ("passed over", "not-admitted")
+        assert (waits["verdict"], waits["obstacle"]["reason"]) == ("not applied", "not-admitted")
         turn = waits["turn"]
         assert (turn["phase"], turn["comesWith"], turn["of"]) == (1, 2, 4)
-        assert f"it is number {turn['place']} of 4 in the rollout's order" in waits["because"]
+        assert f"it is number {turn['rank']} of 4 in the rollout's order" in waits["because"]
         assert "its turn comes with phase 2 of 2 (100 %)" in waits["because"]
-        places[name] = turn["place"]
-    assert sorted(places.values()) == [2, 3, 4]
+        ranks[name] = turn["rank"]
+    assert sorted(ranks.values()) == [2, 3, 4]
 
 
 def test_what_was_set_by_hand_says_who_did(serving: tuple[System, httpx.Client]) -> None:
@@ -139,8 +139,8 @@ def test_what_was_set_by_hand_says_who_did(serving: tuple[System, httpx.Client])
     found = explained(http, "hand")
     assert found["says"].startswith("hand runs what somebody set on it by hand since ")
     assert of(found, "base-2")["obstacle"]["reason"] == "by-hand"
-    assert "ConfigurationSet" in [act for act, _ in acts(found["runs"]["ledBy"])]
-    assert ("ConfigurationSet", "user:anybody") in acts(found["facts"])
+    assert "ConfigurationSet" in [act for act, _ in acts(found["runs"]["causes"])]
+    assert ("ConfigurationSet", "user:anybody") in acts(found["events"])
 
 
 def test_who_lost_its_deployment_says_what_took_it_away(serving: tuple[System, httpx.Client]) -> None:
@@ -153,7 +153,7 @@ def test_who_lost_its_deployment_says_what_took_it_away(serving: tuple[System, h
     found = explained(http, "lost")
     assert "is unmanaged since " in found["says"]
     assert "it keeps what brief gave it" in found["says"]
-    assert acts(found["runs"]["ledBy"]) == [("DeploymentDeleted", "user:ada")]
+    assert acts(found["runs"]["causes"]) == [("DeploymentDeleted", "user:ada")]
     asked = http.get("/v1/devices/lost/explain", params={"deployment": "brief"})
     assert asked.status_code == 404
     assert "there is no deployment 'brief': user:ada deleted deployment brief on " in asked.json()["error"]["message"]
@@ -173,13 +173,13 @@ def test_a_deployment_that_is_not_there_is_not_found_and_one_called_alike_is_nam
         assert message(name) == f"there is no deployment {name!r}"
 
 
-def test_a_moment_of_the_past_is_explained_as_it_was(serving: tuple[System, httpx.Client]) -> None:
+def test_a_point_in_time_of_the_past_is_explained_as_it_was(serving: tuple[System, httpx.Client]) -> None:
     _, http = serving
     stream = f"p{partition_of('edge-7', PARTITIONS):02d}"
     then = explained(http, "edge-7", at=f"{stream}:2,fleet:5", mode="implied", deployment="prod-9")
     assert of(then, "prod-9")["verdict"] == "base"
     assert (then["asOf"]["partition"], then["asOf"]["fleet"]) == (2, 5)
-    assert of(then, "prod-9")["facts"][0]["position"] == 2
+    assert of(then, "prod-9")["events"][0]["position"] == 2
     assert of(explained(http, "edge-7", deployment="prod-9"), "prod-9")["verdict"] == "not targeted"
 
 
@@ -191,7 +191,7 @@ def test_a_disabled_and_a_retired_device_say_so_and_who_never_was_is_not_found(
     system.settle()
     disabled = explained(http, "going")
     assert disabled["says"].endswith("it is disabled, so that it cannot fetch anything")
-    assert "disabled the device (stolen)" in str(disabled["facts"])
+    assert "disabled the device (stolen)" in str(disabled["events"])
     assert of(disabled, "base-2")["obstacle"]["reason"] == "condition"
     system.do(RetireDevice("going"))
     retired = explained(http, "going")
@@ -238,7 +238,7 @@ def test_a_partition_that_is_stopped_is_named_with_what_nobody_has_decided(
     client.xadd(key(number, "log"), fields, id=f"{position}-0")
     client.hset(key(number, "meta"), "position", position)
     system.waker.wake([number])
-    eventually(lambda: number in system.view.blocked(), what="the partition is stopped")
+    eventually(lambda: number in system.fleet_projection.blocked(), what="the partition is stopped")
     late = next(name for name in (f"late-{one}" for one in range(99)) if partition_of(name, PARTITIONS) == number)
     system.do(RegisterDevice(late), PatchTags(late, {"site": "north"}), PatchTags("edge-7", {"site": "north"}))
     known = explained(http, "edge-7")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from events import PatchTags, RegisterDevice
-from events.device.facts import TwinPatched
+from events.device.events import TwinPatched
 from events.log.keys import partition_of
 from events.log.port import Proposed
 from services.embedded_redis import EmbeddedRedis
@@ -37,7 +37,7 @@ def roll_out(serving: Guarded, name: str, who: dict[str, str]) -> None:
     serving.http.post(f"/v1/deployments/{name}", json=ROLLED, headers=who).raise_for_status()
     serving.http.post(f"/v1/deployments/{name}/rollout/start", json={}, headers=who).raise_for_status()
     eventually(
-        lambda: serving.system.view.status(name).get(name, {}).get("actual") == 1,
+        lambda: serving.system.fleet_projection.status(name).get(name, {}).get("actual") == 1,
         what="the device has it",
     )
 
@@ -47,7 +47,7 @@ def explained(serving: Guarded, who: dict[str, str], **params: str) -> Any:
 
 
 def acts(found: Any) -> list[str]:
-    return [one["act"] for one in found["runs"]["ledBy"]]
+    return [one["act"] for one in found["runs"]["causes"]]
 
 
 @pytest.mark.full
@@ -69,8 +69,8 @@ def test_no_error_and_no_rollout_tells_them_of_others_though_no_foreign_deployme
     names = (f"secret-plant-{one}" for one in range(99))
     hidden = next(name for name in names if partition_of(name, PARTITIONS) == number)
     by_hand(system, Proposed(hidden, 0, TwinPatched({"on": True})), "c")
-    eventually(lambda: number in system.view.blocked(), what="the partition is stopped")
-    # What stopped it is not folded, so that the device still has what is deleted now.
+    eventually(lambda: number in system.fleet_projection.blocked(), what="the partition is stopped")
+    # What stopped it is not applied, so that the device still has what is deleted now.
     serving.http.delete("/configurations/rolled", headers=everybody).raise_for_status()
     for params in ({}, {"deployment": "mine"}):
         all_of_it, some = (explained(serving, who, **params) for who in (everybody, north))

@@ -69,7 +69,7 @@ def new(count: int, **members: str) -> str:
     return json.dumps({**members, "content": content(count), "targetCondition": CONDITION})
 
 
-REPORTS, TWIN, FACTS = "/v1/devices/keyed/reports", f"/twins/d1{VERSION}", "/v1/facts"
+REPORTS, TWIN, EVENTS = "/v1/devices/keyed/reports", f"/twins/d1{VERSION}", "/v1/events"
 DEEP = '{"patch":' + '{"a":' * 9_000 + "1" + "}" * 9_001
 MANY = json.dumps([{"id": f"b{n}", "tags": {f"t{m}": m for m in range(450)}} for n in range(100)])
 LONG_LINE = '{"command": "PatchTags", "device_id": "d0", "tags": ' + members(29_000) + "}\n"
@@ -93,14 +93,14 @@ INPUTS = [
         json.dumps({"targetCondition": CONDITION, "customMetricQueries": TRIED}),
     ),
     Slow("a query that looks at every document", "POST", f"/devices/query{VERSION}", (200,), SCAN),
-    Slow("lines that change twins", "POST", FACTS, (200,), tags(5000)),
-    Slow("empty lines", "POST", FACTS, (400,), "\n", times=4_000_000),
-    Slow("lines that are no commands", "POST", FACTS, (400,), "{}\n", times=1_000_000),
-    Slow("long lines", "POST", FACTS, (200,), LONG_LINE, times=8),
+    Slow("lines that change twins", "POST", EVENTS, (200,), tags(5000)),
+    Slow("empty lines", "POST", EVENTS, (400,), "\n", times=4_000_000),
+    Slow("lines that are no commands", "POST", EVENTS, (400,), "{}\n", times=1_000_000),
+    Slow("long lines", "POST", EVENTS, (200,), LONG_LINE, times=8),
     Slow("an explanation", "GET", "/v1/devices/d0/explain"),
     Slow("deployments in the past", "GET", "/v1/deployments?at={at}"),
     Slow("a difference of two moments", "GET", "/v1/diff?from=fleet:1&to={at}"),
-    Slow("a search that finds nothing", "GET", "/v1/audit/facts?by=nobody", by="admin"),
+    Slow("a search that finds nothing", "GET", "/v1/audit/events?by=nobody", by="admin"),
     Slow("an export of all of history", "GET", "/v1/audit/export?format=csv", by="admin"),
     Slow("a list of all identities", "GET", f"/devices{VERSION}&top=1000"),
     Slow("a list of all deployments", "GET", f"/configurations{VERSION}"),
@@ -166,7 +166,7 @@ def memory_mib(served: Served) -> int:
 
 @pytest.mark.parametrize("slow", INPUTS, ids=lambda slow: slow.name)
 def test_while_one_caller_sends_what_is_slow_another_is_answered_at_once(served: Served, slow: Slow) -> None:
-    is_lines = slow.path in {FACTS, "/v1/preview"}
+    is_lines = slow.path in {EVENTS, "/v1/preview"}
     order = {
         "url": str(served.api.http.base_url),
         "method": slow.method,

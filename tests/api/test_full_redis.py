@@ -53,7 +53,7 @@ WRITES: list[tuple[str, str, Any]] = [
     ("DELETE", "/configurations/a", None),
     ("PUT", "/v1/deployments/a/schedule", {"end": "2999-01-01T00:00:00Z"}),
     ("POST", "/v1/devices/edge-1/reports", {"patch": {"model": "x"}}),
-    ("POST", "/v1/facts", {"command": "RegisterDevice", "device_id": "edge-4"}),
+    ("POST", "/v1/events", {"command": "RegisterDevice", "device_id": "edge-4"}),
     ("PUT", "/v1/waivers/w", {"rule": "privileged", "reason": "it is meant so", "until": "2999-01-01"}),
 ]
 

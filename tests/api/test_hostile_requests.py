@@ -52,7 +52,7 @@ def test_a_path_opens_what_it_is_routed_to_and_nothing_else(gate: Guarded, path:
 def test_a_path_is_not_routed_by_another_rule_than_it_was_let_in_by(gate: Guarded, end: str) -> None:
     line = json.dumps({"command": "RegisterDevice", "device_id": "smuggled"}).encode()
     for policy in ("registryReadWrite", "iothubowner"):
-        answer = raw(gate, "POST", f"/v1/facts{end}", gate.policy(policy), line)
+        answer = raw(gate, "POST", f"/v1/events{end}", gate.policy(policy), line)
         assert (answer.status, answer.headers["iothub-errorcode"]) == (400, "ArgumentInvalid")
 
 
@@ -211,11 +211,11 @@ def _with(good: dict[str, Any], member: str, value: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", list(BODIES))
-def test_facts_with_a_hostile_line_are_refused(gate: Guarded, name: str) -> None:
+def test_events_with_a_hostile_line_are_refused(gate: Guarded, name: str) -> None:
     for member in (b"tags", b"patch", b"device_id"):
         rest = BODIES[name].removeprefix(b'{"tags":') or b"x"
         line = b'{"command":"PatchTags","device_id":"victim","' + member + b'":' + rest
-        answer = gate.http.post("/v1/facts", content=line, headers=gate.policy())
+        answer = gate.http.post("/v1/events", content=line, headers=gate.policy())
         assert answer.status_code in {200, 400}, answer.text
         if answer.is_success:
             told = answer.json()

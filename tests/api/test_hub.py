@@ -219,7 +219,7 @@ def test_a_configuration_of_a_module_reaches_it_wherever_it_is_and_its_counts_ar
     assert effective["byModule"] == desired["byModule"] == line
     assert (effective["modules"]["temp"], effective["versions"]["temp"]) == ({"water": {"limit": 38}, "on": True}, 2)
     assert desired["modules"]["temp"] == {"desired": {"water": {"limit": 38}, "on": True}, "version": 2}
-    assert http.get("/v1/devices/edge1/outcomes").json()["outcomes"][-1]["byModule"] == line
+    assert http.get("/v1/devices/edge1/assignments").json()["assignments"][-1]["byModule"] == line
     kinds = {one["id"]: one["kind"] for one in http.get("/v1/deployments").json()}
     assert kinds == {"dep1": "edge", "water": "module"}
     http.put("/devices/edge2/modules/hum", json={"deviceId": "edge2", "moduleId": "hum"})

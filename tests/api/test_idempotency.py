@@ -34,7 +34,7 @@ def lines(*commands: dict[str, Any]) -> str:
 
 
 def reports(device_id: str, count: int) -> str:
-    """Commands each of which is a fact however often it is sent."""
+    """Commands each of which is an event however often it is sent."""
     return lines(
         *({"command": "ReportProperties", "device_id": device_id, "patch": {"n": number}} for number in range(count))
     )
@@ -54,14 +54,14 @@ def test_a_batch_that_is_sent_again_is_stored_once_and_answered_alike(serving: t
         {"command": "Explode"},
         {"command": "PatchTags", "device_id": "once", "tags": {"site": "north"}},
     )
-    first = http.post("/v1/facts", content=body, headers=key("batch-1")).raise_for_status().json()
+    first = http.post("/v1/events", content=body, headers=key("batch-1")).raise_for_status().json()
     assert (first["written"], [one["line"] for one in first["refused"]]) == (3, [3, 4])
     before = written(system)
     http.patch("/twins/once", json={"tags": {"site": "south"}}).raise_for_status()
-    assert http.post("/v1/facts", content=body, headers=key("batch-1")).json() == first
+    assert http.post("/v1/events", content=body, headers=key("batch-1")).json() == first
     assert http.get("/twins/once").json()["tags"] == {"site": "south"}
     assert sum(written(system).values()) == sum(before.values()) + 1
-    assert http.post("/v1/facts", content=body, headers=key("batch-2")).json()["written"] == 2
+    assert http.post("/v1/events", content=body, headers=key("batch-2")).json()["written"] == 2
 
 
 def test_a_long_body_is_completed_from_the_batch_where_it_broke_off(serving: tuple[System, httpx.Client]) -> None:
@@ -69,19 +69,19 @@ def test_a_long_body_is_completed_from_the_batch_where_it_broke_off(serving: tup
     system.do(*join("long"))
     before = reported_version(http, "long")
     body = reports("long", 2500)
-    http.post("/v1/facts", content="\n".join(body.split("\n")[:1000]), headers=key("long")).raise_for_status()
-    told = http.post("/v1/facts", content=body, headers=key("long")).json()
+    http.post("/v1/events", content="\n".join(body.split("\n")[:1000]), headers=key("long")).raise_for_status()
+    told = http.post("/v1/events", content=body, headers=key("long")).json()
     assert told == {"written": 2500, "refused": []}
     assert reported_version(http, "long") == before + 2500
 
 
 def test_a_key_that_comes_with_another_request_is_refused(serving: tuple[System, httpx.Client]) -> None:
     system, http = serving
-    http.post("/v1/facts", content=reports("d", 1), headers=key("taken")).raise_for_status()
+    http.post("/v1/events", content=reports("d", 1), headers=key("taken")).raise_for_status()
     http.patch("/twins/d", json={"tags": {"a": 1}}, headers=key("taken-twin")).raise_for_status()
     before = written(system)
     for answer in (
-        http.post("/v1/facts", content=reports("d", 2), headers=key("taken")),
+        http.post("/v1/events", content=reports("d", 2), headers=key("taken")),
         http.patch("/twins/d", json={"tags": {"a": 2}}, headers=key("taken-twin")),
         http.put("/twins/d", json={"tags": {"a": 1}}, headers=key("taken-twin")),
         http.patch("/twins/d", json={"tags": {"a": 1}}, headers=key("taken-twin", **{"If-Match": "*"})),
@@ -95,7 +95,7 @@ def test_a_key_is_some_printable_characters(serving: tuple[System, httpx.Client]
     _, http = serving
     headers = {b"Content-Type": b"application/json", b"Idempotency-Key": name.encode()}
     for answer in (
-        http.post("/v1/facts", content=reports("d", 1), headers=headers),
+        http.post("/v1/events", content=reports("d", 1), headers=headers),
         http.patch("/twins/d", json={"tags": {"a": 1}}, headers=headers),
     ):
         assert answer.status_code == 400
@@ -108,7 +108,7 @@ def test_those_who_send_the_same_at_once_store_it_once(serving: tuple[System, ht
     before, body = reported_version(http, "crowd"), reports("crowd", 20)
 
     def send(_: int) -> Any:
-        return httpx.post(f"{http.base_url}/v1/facts", content=body, headers=key("crowd"), timeout=60).json()
+        return httpx.post(f"{http.base_url}/v1/events", content=body, headers=key("crowd"), timeout=60).json()
 
     def report(_: int) -> int:
         path = f"{http.base_url}/v1/devices/crowd/reports"
@@ -127,7 +127,7 @@ def test_a_connection_that_is_cut_after_the_append_loses_and_doubles_nothing(
     system.do(*join("cut"))
     before, body = reported_version(http, "cut"), reports("cut", 5).encode()
     request = (
-        "POST /v1/facts HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nIdempotency-Key: cut\r\n"
+        "POST /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nIdempotency-Key: cut\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     assert http.base_url.port is not None
@@ -135,21 +135,21 @@ def test_a_connection_that_is_cut_after_the_append_loses_and_doubles_nothing(
         wire.sendall(request.encode() + body)
         eventually(lambda: reported_version(http, "cut") == before + 5, what="it is in the log")
         # Nobody reads the answer.
-    told = http.post("/v1/facts", content=body, headers=key("cut")).json()
+    told = http.post("/v1/events", content=body, headers=key("cut")).json()
     assert told == {"written": 5, "refused": []}
     assert reported_version(http, "cut") == before + 5
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("method", ["facts", "identity"])
+@pytest.mark.parametrize("method", ["events", "identity"])
 def test_an_api_that_dies_between_the_append_and_its_answer_doubles_nothing(
     shared_redis: EmbeddedRedis, method: str
 ) -> None:
     body = reports("d", 3)
 
     def send(http: httpx.Client) -> httpx.Response:
-        if method == "facts":
-            return http.post("/v1/facts", content=body, headers=key("dies"))
+        if method == "events":
+            return http.post("/v1/events", content=body, headers=key("dies"))
         return http.put("/devices/new", json={"deviceId": "new"}, headers=key("dies"))
 
     with fresh_system(shared_redis) as system:
@@ -166,9 +166,9 @@ def test_an_api_that_dies_between_the_append_and_its_answer_doubles_nothing(
             for _ in range(2):
                 answer = send(http)
                 assert answer.is_success, answer.text
-                if method == "facts":
+                if method == "events":
                     assert answer.json() == {"written": 3, "refused": []}
-        assert sum(written(system).values()) == before + (3 if method == "facts" else 1)
+        assert sum(written(system).values()) == before + (3 if method == "events" else 1)
 
 
 def test_every_other_write_is_done_once_too(serving: tuple[System, httpx.Client]) -> None:

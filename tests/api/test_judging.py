@@ -1,15 +1,15 @@
 """How rollouts are told to readers: judged on what is in the log."""
 
+from events.projection_store.fleet_snapshot import SETTLE_SECONDS
 from events.rollout.commands import RollBack
-from events.rollout.plan import Gate, Phase, Plan
-from events.view_store.census import SETTLE_SECONDS
+from events.rollout.plan import Gate, Phase, RolloutPlan
 from services.api.context.rollout_state import Judging, says
 from tests.rollout.simulation import Simulation
 
-PLAN = Plan((Phase(count=2, gate=Gate(soak_seconds=600)), Phase(percent=100.0)))
+PLAN = RolloutPlan((Phase(count=2, gate=Gate(soak_seconds=600)), Phase(percent=100.0)))
 
 
-def test_a_reader_waits_for_workers_that_are_a_moment_behind() -> None:
+def test_a_reader_waits_for_workers_that_are_a_point_in_time_behind() -> None:
     simulation = Simulation(devices=8)
     simulation.create("new", PLAN)
     waited: list[float] = []
@@ -19,7 +19,7 @@ def test_a_reader_waits_for_workers_that_are_a_moment_behind() -> None:
         if len(waited) == 3:
             simulation.drain()
 
-    judging = Judging(simulation.log, simulation.views, pause=pause)  # type: ignore[arg-type]
+    judging = Judging(simulation.log, simulation.projections, pause=pause)  # type: ignore[arg-type]
     judged = judging.judged({"new": simulation.document("new")}, simulation.now)["new"]
     assert (len(waited), judged.counts.target) == (3, 8)
     assert judging.judged({}, simulation.now) == {}
@@ -29,7 +29,7 @@ def test_workers_that_stay_behind_are_named_after_half_a_second() -> None:
     simulation = Simulation(devices=8)
     simulation.create("new", PLAN)
     waited: list[float] = []
-    judging = Judging(simulation.log, simulation.views, pause=waited.append)  # type: ignore[arg-type]
+    judging = Judging(simulation.log, simulation.projections, pause=waited.append)  # type: ignore[arg-type]
     judged = judging.judged({"new": simulation.document("new")}, simulation.now)["new"]
     assert "p00" in judged.says
     assert sum(waited) >= SETTLE_SECONDS

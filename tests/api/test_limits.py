@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from services.api.app import add_routes
 from services.api.http.request_costs import KIB, MIB
 from services.api.http.route_index import RouteIndex
-from services.api.http.turns import Work
+from services.api.http.turns import RequestKind
 from tests.api.raw import Raw, connect, head, rest
 from tests.api.serving import NDJSON, Guarded
 
@@ -24,7 +24,7 @@ PATHS = [
     ("POST", "/v1/deployments/a", 2 * MIB),
     ("POST", "/devices/victim/applyConfigurationContent", 2 * MIB),
     ("POST", "/devices/query", 256 * KIB),
-    ("POST", "/v1/facts", 8 * MIB),
+    ("POST", "/v1/events", 8 * MIB),
     ("PUT", "/devices/victim", 64 * KIB),
     ("PUT", "/v1/webhooks/a", 64 * KIB),
     ("DELETE", "/devices/victim", 64 * KIB),
@@ -94,37 +94,37 @@ def test_what_is_valid_and_as_large_as_can_be_is_not_refused_for_its_size(gate: 
 
 def test_a_line_of_too_many_values_is_refused_and_the_others_are_not(gate: Guarded) -> None:
     line = '{"command": "PatchTags", "device_id": "nobody", "tags": ' + members(40_000) + "}"
-    told = gate.http.post("/v1/facts", content=f"{line}\n{{}}\n", headers=gate.policy() | NDJSON).json()
+    told = gate.http.post("/v1/events", content=f"{line}\n{{}}\n", headers=gate.policy() | NDJSON).json()
     assert [one["line"] for one in told["refused"]] == [1, 2]
     assert "names and values" in told["refused"][0]["error"]
 
 
 def test_after_a_thousand_refused_lines_the_rest_is_not_read(gate: Guarded) -> None:
-    answer = gate.http.post("/v1/facts", content=b"{}\n" * 500_000, headers=gate.policy() | NDJSON)
+    answer = gate.http.post("/v1/events", content=b"{}\n" * 500_000, headers=gate.policy() | NDJSON)
     assert answer.status_code == 400
     message = answer.json()["error"]["message"]
     assert message.startswith("over 1000 lines are refused, the first of them line 1: command must be one of ")
-    assert message.endswith("lines up to 2000 were read and gave 0 facts, and the others were not read")
+    assert message.endswith("lines up to 2000 were read and gave 0 events, and the others were not read")
 
 
 @pytest.mark.parametrize(
     ("method", "path", "query", "work"),
     [
-        ("GET", "/healthz", b"", Work.NONE),
-        ("GET", "/v1/devices/d/desired", b"wait=60", Work.NONE),
-        ("GET", "/twins/d", b"", Work.READ),
-        ("GET", "/twins/d", b"at=1", Work.LONG),
-        ("PATCH", "/twins/d", b"", Work.WRITE),
-        ("PATCH", "/twins/d", b"preview=true", Work.LONG),
-        ("GET", "/v1/devices/d/explain", b"", Work.LONG),
-        ("GET", "/v1/audit/export", b"", Work.LONG),
-        ("POST", "/devices/query", b"", Work.LONG),
-        ("PUT", "/devices/query", b"", Work.WRITE),
-        ("PUT", "/devices/d", b"", Work.WRITE),
-        ("POST", "/v1/facts", b"", Work.LONG),
+        ("GET", "/healthz", b"", RequestKind.NONE),
+        ("GET", "/v1/devices/d/desired", b"wait=60", RequestKind.NONE),
+        ("GET", "/twins/d", b"", RequestKind.READ),
+        ("GET", "/twins/d", b"at=1", RequestKind.LONG),
+        ("PATCH", "/twins/d", b"", RequestKind.WRITE),
+        ("PATCH", "/twins/d", b"preview=true", RequestKind.LONG),
+        ("GET", "/v1/devices/d/explain", b"", RequestKind.LONG),
+        ("GET", "/v1/audit/export", b"", RequestKind.LONG),
+        ("POST", "/devices/query", b"", RequestKind.LONG),
+        ("PUT", "/devices/query", b"", RequestKind.WRITE),
+        ("PUT", "/devices/d", b"", RequestKind.WRITE),
+        ("POST", "/v1/events", b"", RequestKind.LONG),
     ],
 )
 def test_what_kind_of_work_a_request_is_follows_from_its_method_path_and_query(
-    routes: RouteIndex, method: str, path: str, query: bytes, work: Work
+    routes: RouteIndex, method: str, path: str, query: bytes, work: RequestKind
 ) -> None:
     assert routes.match(method, path).cost(query).work is work

@@ -27,7 +27,7 @@ from events.deployment.commands import DeploymentCommand
 from events.device.commands import SetConfiguration
 from events.readiness.commands import WaiverCommand, WithdrawWaiver
 from events.rollout.commands import AbortRollout, CreateRollout, RecordResults, RolloutCommand
-from events.rollout.plan import Phase, Plan
+from events.rollout.plan import Phase, RolloutPlan
 from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook
 from services.api.app import add_routes
 from services.api.auth.permissions import needed_for
@@ -46,7 +46,7 @@ from services.api.http.access import REGISTRY_WRITE as WRITE
 from services.api.http.access import SERVICE_CONNECT as CONNECT
 from services.api.http.route_index import RouteIndex, RoutesUndeclared
 from services.api.http.router import DeclaringRouter
-from services.api.v1.facts import _KINDS
+from services.api.v1.events import _KINDS
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def routes() -> RouteIndex:
         ("GET", "/v1/devices", TWIN_READ),
         ("GET", "/v1/devices/a/effective", TWIN_READ),
         ("GET", "/v1/devices/a/explain", TWIN_READ),
-        ("GET", "/v1/devices/a/outcomes", TWIN_READ),
+        ("GET", "/v1/devices/a/assignments", TWIN_READ),
         ("GET", "/v1/devices/a/readiness", TWIN_READ),
         ("GET", "/v1/devices/a/personal", ADMIN),
         ("GET", "/v1/deployments", READ),
@@ -111,7 +111,7 @@ def routes() -> RouteIndex:
         ("GET", "/deviceUpdate/x/management/deviceDiagnostics/a/b", READ),
         ("PUT", "/deviceUpdate/x/management/deviceDiagnostics/a/b", WRITE),
         ("GET", "/v1/diff", READ | TWIN_READ),
-        ("POST", "/v1/facts", CONNECT),
+        ("POST", "/v1/events", CONNECT),
         ("POST", "/v1/preview", CONNECT),
         ("GET", "/v1/webhooks", ADMIN),
         ("GET PUT DELETE", "/v1/webhooks/a", ADMIN),
@@ -119,8 +119,8 @@ def routes() -> RouteIndex:
         ("GET", "/v1/blocked", READ),
         ("GET", "/v1/blocked/p03:17", READ),
         ("POST", "/v1/blocked/p03:17", ADMIN),
-        ("GET", "/v1/audit/facts", AUDIT_READ),
-        ("GET", "/v1/audit/facts/p03/17/causes", AUDIT_READ),
+        ("GET", "/v1/audit/events", AUDIT_READ),
+        ("GET", "/v1/audit/events/p03/17/causes", AUDIT_READ),
         ("GET", "/v1/audit/fetches/a", AUDIT_READ),
         ("GET", "/v1/audit/export", AUDIT_READ),
         ("GET", "/v1/stream", READ | CONNECT),
@@ -185,7 +185,7 @@ def test_a_device_owns_its_desired_its_reports_and_its_modules_and_others_requir
         ("PATCH", "/v1/deployments/a", WRITE),
         ("PATCH", "/devices/query", WRITE),
         ("get", "/twins/a", TWIN_WRITE),
-        ("DELETE", "/v1/facts", CONNECT),
+        ("DELETE", "/v1/events", CONNECT),
     ],
 )
 def test_a_path_or_a_method_that_is_not_there_is_authorized_all_the_same(
@@ -228,7 +228,7 @@ def test_a_request_is_authorized_for_the_route_that_answers_it(name: str) -> Non
         ("GET", "/devices", "handler", None),
         ("POST", "/devices/query", "handler", None),
         ("GET", "/v1/deployments/a", "handler", None),
-        ("POST", "/v1/facts", "handler", None),
+        ("POST", "/v1/events", "handler", None),
         ("POST", "/v1/preview", "handler", None),
         ("GET", "/statistics/devices", "handler", None),
         ("GET", "/v1/readiness", "handler", None),
@@ -291,7 +291,9 @@ def test_every_command_needs_the_right_of_its_path() -> None:
     assert needed_for(UpdateDevice("a")) == WRITE
     assert needed_for(CreateModule("a", "m")) == WRITE
     assert needed_for(CreateDeployment("a", {}, "*")) == WRITE
-    assert needed_for(CreateRollout("a", Plan((Phase(percent=100.0),)))) == needed_for(AbortRollout("a")) == WRITE
+    assert (
+        needed_for(CreateRollout("a", RolloutPlan((Phase(percent=100.0),)))) == needed_for(AbortRollout("a")) == WRITE
+    )
     assert needed_for(WithdrawWaiver("a")) == WRITE
     for command in (
         DefinePolicy("a", (), None, None),

@@ -87,8 +87,8 @@ def test_a_body_that_is_not_declared_as_json_is_refused(http: httpx.Client, cont
     headers = {} if content_type is None else {"Content-Type": content_type}
     for answer in (
         http.patch("/twins/edge-1", headers=headers, **PATCH),
-        http.post("/v1/facts", headers=headers, content=LINE),
-        http.post("/v1/facts", headers=headers, content=iter([LINE])),
+        http.post("/v1/events", headers=headers, content=LINE),
+        http.post("/v1/events", headers=headers, content=iter([LINE])),
     ):
         assert (answer.status_code, answer.headers["iothub-errorcode"]) == (415, "UnsupportedMediaType")
         assert "application/json" in answer.text

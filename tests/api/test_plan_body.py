@@ -15,8 +15,8 @@ from events.rollout.plan import (
     Offline,
     OnFailure,
     Phase,
-    Plan,
     Rate,
+    RolloutPlan,
     Spread,
     Window,
 )
@@ -28,7 +28,7 @@ texts = st.text(max_size=8)
 gates = st.builds(Gate, st.none() | percentages, numbers, numbers, numbers, numbers)
 phases = st.builds(Phase, st.none() | percentages, st.none() | numbers, st.none() | texts, gates, st.booleans(), texts)
 plans = st.builds(
-    Plan,
+    RolloutPlan,
     st.lists(phases, max_size=3).map(tuple),
     st.builds(Failure, st.none() | percentages, st.none() | numbers, numbers, st.sampled_from(OnFailure)),
     texts,
@@ -41,17 +41,17 @@ plans = st.builds(
     st.lists(st.builds(Window, texts, texts, numbers), max_size=2).map(tuple),
     st.booleans(),
 )
-body = TypeAdapter[Plan](PlanBody)
+body = TypeAdapter[RolloutPlan](PlanBody)
 
 
 @given(plans)
-def test_what_an_answer_says_of_a_plan_can_be_sent_as_a_plan(plan: Plan) -> None:
+def test_what_an_answer_says_of_a_plan_can_be_sent_as_a_plan(plan: RolloutPlan) -> None:
     assert body.validate_python(camel_json(plan)) == plan
 
 
 def test_a_body_may_leave_out_what_has_a_default_and_write_phases_and_durations_short() -> None:
     short = {"phases": ["10%", "50", 60, {"percent": 100, "gate": {"soakSeconds": "30m"}}], "offlineSeconds": "2h"}
-    plan = Plan(
+    plan = RolloutPlan(
         (Phase(percent=10), Phase(count=50), Phase(count=60), Phase(percent=100, gate=Gate(soak_seconds=1800))),
         offline_seconds=7200,
     )
@@ -68,6 +68,6 @@ def members(schema: Any) -> Iterator[str]:
 
 
 def test_a_plan_is_described_with_the_same_members_in_a_body_and_in_an_answer() -> None:
-    described = set(members(camel_schema(Plan)))
+    described = set(members(camel_schema(RolloutPlan)))
     assert {"phases", "soakSeconds", "answeredMin", "perMinute", "atMost", "cron"} <= described
     assert set(members(body.json_schema())) == described

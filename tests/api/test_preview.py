@@ -105,12 +105,12 @@ def test_with_its_token_what_was_shown_is_done(system: System, http: httpx.Clien
     assert done.status_code == 201
     assert done.headers["Twinfold-Preview-Between"] == "none"
     system.settle()
-    assert [*system.view.members("calm", "actual")] == ["d5"]
+    assert [*system.fleet_projection.members("calm", "actual")] == ["d5"]
     http.delete("/configurations/calm").raise_for_status()
     system.settle()
 
 
-def test_facts_that_came_in_between_and_change_nothing_are_told(system: System, http: httpx.Client) -> None:
+def test_events_that_came_in_between_and_change_nothing_are_told(system: System, http: httpx.Client) -> None:
     body = {"tags": {"site": "east"}}
     token = http.patch("/twins/d5", json=body, params={"preview": "true"}).raise_for_status().json()["token"]
     system.do(PatchTags("d5", {"note": "unheard"}))
@@ -120,7 +120,7 @@ def test_facts_that_came_in_between_and_change_nothing_are_told(system: System, 
     assert done.headers["Twinfold-Preview-Between"] == f"p{number:02d}:{position - 1}-{position - 1}"
 
 
-def test_another_outcome_than_was_shown_is_refused_and_says_what_differs(system: System, http: httpx.Client) -> None:
+def test_another_result_than_was_shown_is_refused_and_says_what_differs(system: System, http: httpx.Client) -> None:
     path, body = "/v1/deployments/eastern", {"content": base("e"), "targetCondition": "tags.site = 'west'"}
     body["priority"] = 3
     token = http.post(path, json=body, params={"preview": "true"}).raise_for_status().json()["token"]
@@ -169,7 +169,7 @@ def test_a_rollout_says_whom_it_would_admit_first(system: System, http: httpx.Cl
 # -- nothing is done
 
 
-def test_no_write_that_is_asked_with_preview_leaves_a_fact_a_secret_or_a_command(
+def test_no_write_that_is_asked_with_preview_leaves_an_event_a_secret_or_a_command(
     system: System, http: httpx.Client
 ) -> None:
     description = http.get("/openapi.json").json()
@@ -187,9 +187,9 @@ def test_no_write_that_is_asked_with_preview_leaves_a_fact_a_secret_or_a_command
 def everything(system: System) -> dict[bytes, Any]:
     """What the log and the store of secrets hold, with the commands that are remembered."""
     client: Any = system.log.client
-    names = sorted(name for name in client.scan_iter("{*") if b":view:" not in name)
-    # The key that tokens are sealed with, how far the views are behind, and counters of requests are no traces.
-    apart = (b"continuations", b"wake", b"outcomes", b"metrics", b"work", b"series", b"lease", b"scheduler")
+    names = sorted(name for name in client.scan_iter("{*") if b":projection:" not in name)
+    # The key that tokens are sealed with, how far the projections are behind, and counters of requests are no traces.
+    apart = (b"continuations", b"wake", b"assignments", b"metrics", b"work", b"series", b"lease", b"scheduler")
     return {name: client.dump(name) for name in names if not name.endswith(apart) and not any(a in name for a in apart)}
 
 
@@ -204,7 +204,7 @@ def test_a_secret_shows_nowhere_and_is_kept_nowhere(system: System, http: httpx.
     assert "very secret" not in shown.text
     assert '"***"' in shown.text
     assert everything(system) == before
-    # Applied, it has a reference of its own; the outcome is the same.
+    # Applied, it has a reference of its own; the result is the same.
     token = shown.json()["token"]
     other = {**body, "content": msgspec.json.decode(msgspec.json.encode(content).replace(b"indeed", b"in fact"))}
     headers = {"Twinfold-Preview": token}
@@ -245,19 +245,19 @@ def test_lines_are_decided_each_on_what_the_ones_before_it_make(http: httpx.Clie
 
 def test_lines_that_were_previewed_are_done_with_the_token_all_together(system: System, http: httpx.Client) -> None:
     wanted = lines(
-        {"command": "PatchTags", "device_id": "d4", "tags": {"shelf": 1}},
-        {"command": "PatchTags", "device_id": "bad id", "tags": {"shelf": 1}},
-        {"command": "PatchTags", "device_id": "d5", "tags": {"shelf": 1}},
-        {"command": "PatchTags", "device_id": "d4", "tags": {"shelf": 2}},
+        {"command": "PatchTags", "device_id": "d4", "tags": {"archiveIndex": 1}},
+        {"command": "PatchTags", "device_id": "bad id", "tags": {"archiveIndex": 1}},
+        {"command": "PatchTags", "device_id": "d5", "tags": {"archiveIndex": 1}},
+        {"command": "PatchTags", "device_id": "d4", "tags": {"archiveIndex": 2}},
     )
     shown = http.post("/v1/preview", content=wanted, headers=NDJSON).raise_for_status().json()
     headers = {**NDJSON, "Twinfold-Preview": shown["token"]}
-    done = http.post("/v1/facts", content=wanted, headers=headers).raise_for_status()
+    done = http.post("/v1/events", content=wanted, headers=headers).raise_for_status()
     assert done.json() == {"written": 3, "refused": shown["refused"]}
     assert done.headers["Twinfold-Preview-Between"] == "none"
     heads = system.log.heads()
-    assert http.post("/v1/facts", content=wanted.replace(b"2", b"3"), headers=headers).status_code == 412
-    long = http.post("/v1/facts", content=(wanted + b"\n") * 300, headers=headers)
+    assert http.post("/v1/events", content=wanted.replace(b"2", b"3"), headers=headers).status_code == 412
+    long = http.post("/v1/events", content=(wanted + b"\n") * 300, headers=headers)
     assert (long.status_code, "at most 1000 lines, and so has what comes with its token" in long.text) == (400, True)
     assert system.log.heads() == heads
 
@@ -270,15 +270,15 @@ def test_of_lines_that_need_a_look_the_answer_says_which_are_done_and_a_token_le
     system.settle()
     wide = lines({"command": "DeleteDeployment", "deployment_id": "doomed"})
     with api(system, TWINFOLD_PREVIEW_REQUIRED_ABOVE="3") as careful:
-        refused = careful.post("/v1/facts", content=wide, headers=NDJSON)
+        refused = careful.post("/v1/events", content=wide, headers=NDJSON)
         assert (refused.status_code, "are done" in refused.text) == (428, False)
         names = ["d5", *(f"nobody-{number}" for number in range(999))]
         many = lines(*({"command": "PatchTags", "device_id": name, "tags": {"n": 999}} for name in names))
-        refused = careful.post("/v1/facts", content=many + b"\n" + wide, headers=NDJSON)
+        refused = careful.post("/v1/events", content=many + b"\n" + wide, headers=NDJSON)
         assert (refused.status_code, "lines before 1001 are done" in refused.text) == (428, True)
         assert careful.get("/twins/d5").json()["tags"]["n"] == 999
         token = careful.post("/v1/preview", content=wide, headers=NDJSON).raise_for_status().json()["token"]
-        careful.post("/v1/facts", content=wide, headers={**NDJSON, "Twinfold-Preview": token}).raise_for_status()
+        careful.post("/v1/events", content=wide, headers={**NDJSON, "Twinfold-Preview": token}).raise_for_status()
         assert careful.get("/configurations/doomed").status_code == 404
 
 
@@ -308,7 +308,7 @@ def test_what_reaches_too_many_is_refused_without_a_preview_and_done_with_one(sy
         careful.post("/v1/deployments/rolled/rollout/pause", json={"reason": "smoke"}).raise_for_status()
 
 
-def test_what_changes_no_device_needs_no_views_that_may_be_stopped(system: System, http: httpx.Client) -> None:
+def test_what_changes_no_device_needs_no_projections_that_may_be_stopped(system: System, http: httpx.Client) -> None:
     with api(system, TWINFOLD_PREVIEW_REQUIRED_ABOVE="3") as careful:
         body = {"content": base("r"), "targetCondition": "*", "priority": 70, "rollout": {"phases": [{"percent": 100}]}}
         http.post("/v1/deployments/held", json=body).raise_for_status()
@@ -316,7 +316,7 @@ def test_what_changes_no_device_needs_no_views_that_may_be_stopped(system: Syste
         system.settle()
         damage(system, 0)
         system.waker.wake([0])
-        eventually(lambda: system.views.blocked(0) is not None, what="a partition stands still")
+        eventually(lambda: system.projections.blocked(0) is not None, what="a partition stands still")
         careful.post("/v1/deployments/held/rollout/pause", json={"reason": "smoke"}).raise_for_status()
         careful.post("/v1/deployments/held/rollout/abort", json={"reason": "fire"}).raise_for_status()
         refused = careful.delete("/configurations/ground")

@@ -11,8 +11,8 @@ from events import PatchTags, RegisterDevice, ReportProperties
 from events.readiness.host_facts import SECTION
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import NDJSON, Guarded, api, guarded, served
+from tests.projection_store.test_readiness import privileged
 from tests.readiness.manifests import READY, manifest
-from tests.view_store.test_readiness import privileged
 from tests.workers.system import System, base, deploy, fresh_system, join
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.full]
@@ -94,7 +94,7 @@ def test_the_setting_names_the_profile_where_no_label_does(shared_redis: Embedde
 
 
 def test_a_deployment_below_the_bar_is_kept_out_on_every_way_in(shared_redis: EmbeddedRedis) -> None:
-    fact = {
+    event = {
         "command": "CreateDeployment",
         "deployment_id": "open",
         "content": privileged("press"),
@@ -109,7 +109,7 @@ def test_a_deployment_below_the_bar_is_kept_out_on_every_way_in(shared_redis: Em
         assert (hubs.status_code, hubs.headers["iothub-errorcode"]) == (400, "InvalidConfigurationContent")
         assert hubs.json()["Message"].startswith("ErrorCode:InvalidConfigurationContent;")
         assert "privileged" in hubs.json()["Message"]
-        written = http.post("/v1/facts", content=msgspec.json.encode(fact), headers=NDJSON).json()
+        written = http.post("/v1/events", content=msgspec.json.encode(event), headers=NDJSON).json()
         assert written["written"] == 0
         assert "privileged" in written["refused"][0]["error"]
         assert system.log.heads() == heads
@@ -213,7 +213,7 @@ def test_no_answer_and_nothing_kept_holds_a_password(serving: tuple[System, http
     assert "registry-password-clear" not in rules(created.json()["readiness"]["findings"])
     told = [http.get(path).text for path in ("/v1/readiness", "/v1/devices/d/readiness")]
     assert PASSWORD not in created.text + "".join(told)
-    kept = [system.views.load(number).hashes["readiness"] for number in range(system.log.partitions)]
+    kept = [system.projections.load(number).hashes["readiness"] for number in range(system.log.partitions)]
     assert any(kept)
     assert PASSWORD not in str(kept)
 
@@ -262,12 +262,12 @@ def test_whoever_is_scoped_sees_their_devices_and_no_waivers_but_those_of_their_
     assert ({one["waiver"]["id"] for one in report["waived"]}, report["expired"]) == ({"cpu"}, [])
     for method in ("GET", "PUT", "DELETE"):
         assert http.request(method, "/v1/waivers/cpu", headers=north).status_code == 401
-    fact = msgspec.json.encode({"command": "WithdrawWaiver", "waiver_id": "cpu"})
-    written = http.post("/v1/facts", content=fact, headers={**north, **NDJSON}).json()
+    event = msgspec.json.encode({"command": "WithdrawWaiver", "waiver_id": "cpu"})
+    written = http.post("/v1/events", content=event, headers={**north, **NDJSON}).json()
     assert (written["written"], len(written["refused"])) == (0, 1)
 
 
-def test_waivers_come_as_facts_too_and_those_that_cannot_be_one_are_refused(
+def test_waivers_come_as_events_too_and_those_that_cannot_be_one_are_refused(
     serving: tuple[System, httpx.Client],
 ) -> None:
     system, http = serving
@@ -283,6 +283,6 @@ def test_waivers_come_as_facts_too_and_those_that_cannot_be_one_are_refused(
         refused = http.put("/v1/waivers/press", json={**WAIVER, **change})
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "ArgumentInvalid"), change
     assert system.log.heads() == heads
-    fact = msgspec.json.encode({"command": "GrantWaiver", "waiver_id": "press", **WAIVER})
-    assert http.post("/v1/facts", content=fact, headers=NDJSON).json() == {"written": 1, "refused": []}
+    event = msgspec.json.encode({"command": "GrantWaiver", "waiver_id": "press", **WAIVER})
+    assert http.post("/v1/events", content=event, headers=NDJSON).json() == {"written": 1, "refused": []}
     assert [one["until"] for one in http.get("/v1/waivers").json()] == [WAIVER["until"]]

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from events import RegisterDevice
-from events.rollout.facts import Counts
+from events.rollout.events import RecordedCounts
 from services.api.http.path_names import ACTS, TALLIED
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import NDJSON, Guarded, api, guarded
@@ -263,7 +263,7 @@ def test_each_count_is_the_size_of_its_list(rolling: Rolling) -> None:
     counts = rolling.rollout(name)["counts"]
     assert (counts["healthy"], counts["failed"], counts["pending"]) == (1, 1, 6)
     assert set(counts) == set(TALLIED)
-    assert len(TALLIED) == len(Counts.__struct_fields__)
+    assert len(TALLIED) == len(RecordedCounts.__struct_fields__)
     path = f"/v1/deployments/{name}/rollout/devices"
     lists = {which: rolling.ask("GET", f"{path}/{which}")["devices"] for which in TALLIED}
     assert {which: len(some) for which, some in lists.items()} == counts
@@ -397,8 +397,8 @@ def test_one_that_has_started_is_not_rolled_out_and_one_is_not_rolled_out_twice(
     name = rolling.create(rollout=SOON)
     again = rolling.refused("PUT", f"/v1/deployments/{name}/rollout", 409, "has a rollout", **SOON)
     assert again == "RolloutAlreadyExists"
-    facts = f'{{"command":"ChangeAdmission","deployment_id":"{name}","admission":{{"type":"Everyone"}}}}\n'
-    (one,) = rolling.http.post("/v1/facts", content=facts, headers=NDJSON).json()["refused"]
+    events = f'{{"command":"ChangeAdmission","deployment_id":"{name}","admission":{{"type":"Everyone"}}}}\n'
+    (one,) = rolling.http.post("/v1/events", content=events, headers=NDJSON).json()["refused"]
     assert "rolled out in phases" in one["error"]
 
 
@@ -437,7 +437,7 @@ def test_a_plan_says_seconds_as_numbers_or_as_durations_and_names_either_way(rol
     assert (plan["offlineSeconds"], plan["offline"], plan["phases"][0]["count"]) == (86_400, "exclude", 3)
 
 
-# -- scopes and rights
+# -- scopes and permissions
 
 
 @pytest.fixture(scope="module")

@@ -85,13 +85,13 @@ def refusals(gate: Guarded) -> Iterator[httpx.Response]:
         yield http.put("/devices/new", json=body, headers=owner)
         yield http.put("/devices/edge/modules/new", json=body, headers=owner)
         yield http.post("/devices", json=[{"id": "new", **body}], headers=owner)
-        yield _fact(gate, {"command": "RegisterDevice", "device_id": "new", **body})
+        yield _event(gate, {"command": "RegisterDevice", "device_id": "new", **body})
     yield http.put("/devices/edge", json={"authentication": sas(KEY)}, headers=owner)
     yield http.put("/devices/edge", json={"authentication": sas(KEY)}, headers=etag)
-    yield _fact(gate, {"command": "CreateDeployment", "deployment_id": "dep", "content": content()})
-    yield _fact(gate, {"command": "CreateDeployment", "deployment_id": "New", "content": content()})
-    yield _fact(gate, {"command": "CreateDeployment", "deployment_id": "new", "content": content(), PASSWORD[:5]: 1})
-    yield _fact(gate, {"command": PASSWORD})
+    yield _event(gate, {"command": "CreateDeployment", "deployment_id": "dep", "content": content()})
+    yield _event(gate, {"command": "CreateDeployment", "deployment_id": "New", "content": content()})
+    yield _event(gate, {"command": "CreateDeployment", "deployment_id": "new", "content": content(), PASSWORD[:5]: 1})
+    yield _event(gate, {"command": PASSWORD})
     yield http.get("/devices", headers={"Authorization": f"SharedAccessSignature {POLICY_KEY}"})
     yield http.get(
         "/devices", headers={"Authorization": f"SharedAccessSignature sr=h&sig={POLICY_KEY}&se=1&skn=service"}
@@ -99,8 +99,8 @@ def refusals(gate: Guarded) -> Iterator[httpx.Response]:
     yield http.get("/devices", headers={"Authorization": f"Bearer {POLICY_KEY}"})
 
 
-def _fact(gate: Guarded, line: dict[str, Any]) -> httpx.Response:
-    return gate.http.post("/v1/facts", content=json.dumps(line), headers=gate.policy())
+def _event(gate: Guarded, line: dict[str, Any]) -> httpx.Response:
+    return gate.http.post("/v1/events", content=json.dumps(line), headers=gate.policy())
 
 
 def texts_in(value: Any) -> Iterator[bytes]:
@@ -174,7 +174,7 @@ def test_no_secret_is_anywhere_but_in_the_answers_of_those_who_may_have_it(tmp_p
 
         secrets = [PASSWORD, VARIABLE, KEY, MODULE_KEY, POLICY_KEY, BAD_KEY, gate.key("iothubowner")]
         secrets += [token["Authorization"].split("_", 2)[2], gate.key("device")]
-        for name in ("effective", "desired", "modules", "outcomes", "conflicts", "passed-over"):
+        for name in ("effective", "desired", "modules", "assignments", "conflicts", "not-applied"):
             _assert_absent(secrets, http.get(f"/v1/devices/edge/{name}", headers=owner).content, name)
         for path in ("/configurations", "/configurations/dep", "/twins/edge/modules/%24edgeAgent", "/v1/deployments"):
             _assert_absent(secrets, http.get(path, headers=owner).content, path)

@@ -19,7 +19,7 @@ from events.log.errors import LogUnavailable
 from events.notification.feed import Feed
 from events.notification.positions import names_of
 from events.settings import read_settings
-from services.api.context.api_context import open_room
+from services.api.context.api_context import open_context
 from services.api.context.followers import Streams
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
@@ -39,7 +39,7 @@ class Told(NamedTuple):
     id: str
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return str(self.event["id"])
 
     @property
@@ -78,13 +78,13 @@ def following(http: httpx.Client, *, after: str = "", headers: Any = None, **que
 def positions(some: list[Told]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for one in some:
-        name, _, position = one.place.rpartition(":")
+        name, _, position = one.location.rpartition(":")
         found.setdefault(name, []).append(int(position))
     return found
 
 
 def all_positions(system: System) -> dict[str, list[int]]:
-    heads = Feed(system.log, system.views).heads()
+    heads = Feed(system.log, system.projections).heads()
     return {name: list(range(1, head + 1)) for name, head in zip(names_of(PARTITIONS), heads, strict=True) if head}
 
 
@@ -112,7 +112,7 @@ def serving(running: tuple[System, httpx.Client]) -> tuple[System, httpx.Client]
     return running
 
 
-def test_every_fact_and_outcome_is_told_once_and_in_the_order_of_its_stream(
+def test_every_event_and_assignment_change_is_told_once_and_in_the_order_of_its_stream(
     serving: tuple[System, httpx.Client],
 ) -> None:
     system, http = serving
@@ -129,9 +129,9 @@ def test_every_fact_and_outcome_is_told_once_and_in_the_order_of_its_stream(
     assert (patched["specversion"], patched["datacontenttype"]) == ("1.0", "application/json")
     assert (patched["by"], patched["version"]) == ("user:ada", 2)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", patched["time"])
-    outcomes = [one.event for one in some if one.kind == "Outcome"]
-    assert all(one["source"] == f"/twinfold/test/{one['subject']}/outcomes" for one in outcomes)
-    moves = [move for one in outcomes for move in one["data"]["moves"]]
+    assignment_changes = [one.event for one in some if one.kind == "AssignmentChange"]
+    assert all(one["source"] == f"/twinfold/test/{one['subject']}/assignments" for one in assignment_changes)
+    moves = [move for one in assignment_changes for move in one["data"]["moves"]]
     assert sorted(name for move in moves for name in move["devices"]) == [f"d{number}" for number in range(6)]
     assert {tuple(move["after"]["layers"]) for move in moves} == {("base",)}
 
@@ -187,16 +187,19 @@ def test_filters_choose_by_kind_deployment_and_device(serving: tuple[System, htt
     system, http = serving
     system.do(RetireDevice("d3"), RegisterDevice("d3"), PatchTags("d3", {"site": "north"}))
     system.settle()
-    assert {one.kind for one in everything(http, kind=["TwinPatched", "Outcome"])} == {"TwinPatched", "Outcome"}
+    assert {one.kind for one in everything(http, kind=["TwinPatched", "AssignmentChange"])} == {
+        "TwinPatched",
+        "AssignmentChange",
+    }
     of_deployment = everything(http, deployment="base")
-    assert {one.kind for one in of_deployment} == {"DeploymentCreated", "Outcome"}
-    assert {one.event["subject"] for one in of_deployment if one.kind != "Outcome"} == {"base"}
+    assert {one.kind for one in of_deployment} == {"DeploymentCreated", "AssignmentChange"}
+    assert {one.event["subject"] for one in of_deployment if one.kind != "AssignmentChange"} == {"base"}
     of_device = everything(http, device="d3")
     assert [one.kind for one in of_device].count("DeviceRegistered") == 2
-    # As what it was before it left, and as what it is now; that may have been folded in one step, or in several.
-    outcomes = [one for one in of_device if one.kind == "Outcome"]
-    assert len(outcomes) >= 2
-    assert all("d3" in str(one.event["data"]["moves"]) for one in outcomes)
+    # As what it was before it left, and as what it is now; that may have been applied in one step, or in several.
+    assignment_changes = [one for one in of_device if one.kind == "AssignmentChange"]
+    assert len(assignment_changes) >= 2
+    assert all("d3" in str(one.event["data"]["moves"]) for one in assignment_changes)
     assert everything(http, device="d3", kind="DeploymentCreated") == []
     both = everything(http, device="d3", deployment="other")
     assert len(both) == len(of_device) + 1
@@ -206,7 +209,7 @@ def test_filters_choose_by_kind_deployment_and_device(serving: tuple[System, htt
     ("query", "said"),
     [
         ({"kind": "Nothing"}, "kind: there is no 'Nothing'; there are AdmissionChanged"),
-        ({"kind": ["Outcome", "outcome"]}, "kind: there is no 'outcome'"),
+        ({"kind": ["AssignmentChange", "assignmentChange"]}, "kind: there is no 'assignment change'"),
         ({"after": "nonsense"}, "the id to go on after"),
         ({"after": "A" * 5000}, "the id to go on after"),
         ({"from": "yesterday"}, "from"),
@@ -232,7 +235,7 @@ def test_silence_is_broken_by_heartbeats_that_say_how_far_one_has_come(shared_re
     ):
         lines = answer.iter_lines()
         system.do(*join("d"))
-        heads = Feed(system.log, system.views).heads()
+        heads = Feed(system.log, system.projections).heads()
         wanted = everything(http)[-1].id
         assert heads
         for line in lines:
@@ -265,7 +268,7 @@ def test_a_slow_reader_gets_all_in_order_and_holds_up_nobody(shared_redis: Embed
 
 @pytest.mark.full
 def test_many_clients_share_one_look_at_the_log(shared_redis: EmbeddedRedis) -> None:
-    clients, facts = 200, 50
+    clients, events = 200, 50
 
     async def follow(url: httpx.URL, begun: asyncio.Semaphore) -> int:
         limits = httpx.Limits(max_connections=None)
@@ -277,7 +280,7 @@ def test_many_clients_share_one_look_at_the_log(shared_redis: EmbeddedRedis) -> 
             seen = 0
             async for line in answer.aiter_lines():
                 seen += line.startswith("data: ")
-                if seen == facts:
+                if seen == events:
                     break
             return seen
 
@@ -294,13 +297,13 @@ def test_many_clients_share_one_look_at_the_log(shared_redis: EmbeddedRedis) -> 
 
         def write() -> None:
             system.queue.config_resetstat()
-            for number in range(facts):
+            for number in range(events):
                 system.do(PatchTags("d", {"n": number}))
 
-        assert asyncio.run(all_of_them(http.base_url, write)) == [facts] * clients
+        assert asyncio.run(all_of_them(http.base_url, write)) == [events] * clients
         reads = system.queue.info("commandstats")["cmdstat_xrange"]["calls"]
-        # Each of them reading each fact for itself would be two hundred times fifty.
-        assert reads < clients * facts / 10
+        # Each of them reading each event for itself would be two hundred times fifty.
+        assert reads < clients * events / 10
         eventually(lambda: "twinfold_streams 0.0" in http.get("/metrics").text, what="nobody follows any more")
 
 
@@ -320,7 +323,7 @@ def test_a_stream_ends_when_the_api_does(shared_redis: EmbeddedRedis) -> None:
 def test_nothing_is_missed_while_it_cannot_be_told_who_is_allowed(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system:
         system.do(*join("a"), *join("b"))
-        streams = Streams(open_room(read_settings(redis_url=system.url)))
+        streams = Streams(open_context(read_settings(redis_url=system.url)))
         asked = itertools.count()
 
         async def sometimes() -> bool:

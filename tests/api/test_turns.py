@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from services.api.http.errors import TooManyAtOnce
-from services.api.http.turns import THREADS, TURNS, Fairness, Work
+from services.api.http.turns import THREADS, TURNS, Fairness, RequestKind
 
-LONG = TURNS[Work.LONG]
+LONG = TURNS[RequestKind.LONG]
 
 
 class Crowd:
@@ -19,10 +19,10 @@ class Crowd:
         self.running: list[str] = []
         self._ends: dict[str, asyncio.Event] = {}
 
-    def send(self, caller: str, number: int, work: Work = Work.LONG) -> "asyncio.Task[None]":
+    def send(self, caller: str, number: int, work: RequestKind = RequestKind.LONG) -> "asyncio.Task[None]":
         return asyncio.create_task(self._run(caller, f"{caller}{number}", work))
 
-    async def _run(self, caller: str, name: str, work: Work) -> None:
+    async def _run(self, caller: str, name: str, work: RequestKind) -> None:
         end = self._ends[name] = asyncio.Event()
         async with self.fairness.turn(caller, work):
             self.running.append(name)
@@ -63,7 +63,7 @@ def test_so_many_of_one_caller_run_and_the_next_in_the_order_they_came() -> None
 def test_another_caller_and_another_kind_of_work_do_not_wait() -> None:
     async def story(crowd: Crowd) -> None:
         tasks = [crowd.send("a", number) for number in range(LONG.running_max + 5)]
-        tasks += [crowd.send("b", 0), crowd.send("a", 100, Work.READ), crowd.send("a", 101, Work.NONE)]
+        tasks += [crowd.send("b", 0), crowd.send("a", 100, RequestKind.READ), crowd.send("a", 101, RequestKind.NONE)]
         await settled()
         assert {"b0", "a100", "a101"} <= set(crowd.running)
         for task in tasks:

@@ -15,7 +15,7 @@ from tests.workers.system import System, base, join
 pytestmark = pytest.mark.redis_server
 
 NONSENSE = "zzUnknown"
-LINES = {"/v1/facts", "/v1/preview"}
+LINES = {"/v1/events", "/v1/preview"}
 """Whose bodies are lines of commands."""
 
 
@@ -79,7 +79,7 @@ def test_every_body_under_v1_refuses_a_member_that_it_does_not_know(
         else:
             answer = http.request(one.method, path, json={**example_of(one, description), NONSENSE: 1})
         assert NONSENSE in answer.text, (one.method, one.path, answer.status_code, answer.text)
-        assert answer.status_code == (200 if one.path == "/v1/facts" else 400), (one.method, one.path, answer.text)
+        assert answer.status_code == (200 if one.path == "/v1/events" else 400), (one.method, one.path, answer.text)
         seen += 1
     assert seen > 25
     assert written(system) == before
@@ -137,7 +137,7 @@ def test_members_of_commands_are_known_however_deep_they_stand(serving: tuple[Sy
         {"command": "ScheduleDeployment", "deployment_id": "a", "schedule": {"start": 1}},
         {"command": "PatchTag", "device_id": "d", "tags": {}},
     ]
-    told = http.post("/v1/facts", content="\n".join(map(json.dumps, lines)), headers=NDJSON).json()
+    told = http.post("/v1/events", content="\n".join(map(json.dumps, lines)), headers=NDJSON).json()
     errors = [one["error"] for one in told["refused"]]
     assert "unknown member 'tag'; did you mean 'tags'?" in errors[0]
     assert "plan.phases[0]: unknown member 'gates'; did you mean 'gate'?" in errors[1]
@@ -179,6 +179,6 @@ def test_a_command_with_a_member_twice_is_refused_and_those_beside_it_are_not(
         '{"command": "PatchTags", "device_id": "d", "tags": {"a": 1, "a": 2}}',
         '{"command": "PatchTags", "device_id": "d", "tags": {"b": 1}}',
     ]
-    report = http.post("/v1/facts", content="\n".join(lines), headers=NDJSON).raise_for_status().json()
+    report = http.post("/v1/events", content="\n".join(lines), headers=NDJSON).raise_for_status().json()
     assert report["written"] == 1
     assert "the member 'a' is given twice" in report["refused"][0]["error"]

@@ -34,10 +34,10 @@ def test_what_a_device_runs_and_why_and_who_is_in_a_status(serving: tuple[System
     system.do(deploy("extra", layer("x", rate=1), "*", 3))
     system.settle()
     found = http.get("/v1/devices/d/effective").json()
-    assert (found["managed"], found["standing"], found["layers"]) == (True, "managed", ["high"])
+    assert (found["managed"], found["status"], found["layers"]) == (True, "managed", ["high"])
     assert found["versions"]["$edgeAgent"] >= 2
-    passed_over = http.get("/v1/devices/d/passed-over").json()["passedOver"]
-    assert {one["deployment"]: one["by"] for one in passed_over} == {"low": "high", "extra": "high"}
+    not_applied = http.get("/v1/devices/d/not-applied").json()["notApplied"]
+    assert {one["deployment"]: one["by"] for one in not_applied} == {"low": "high", "extra": "high"}
     assert http.get("/v1/devices/e/effective").json()["layers"] == ["low", "extra"]
     system.do(answer(system, "e", a="running", x="failed"))
     system.settle()
@@ -81,7 +81,7 @@ def test_pages_hold_nobody_twice_and_miss_nobody_who_stood_throughout(serving: t
     assert http.get("/v1/deployments/a/status/target", params={"continuation": "nonsense"}).status_code == 400
 
 
-def test_facts_come_in_as_lines_and_bad_lines_do_not_hold_up_the_others(serving: tuple[System, httpx.Client]) -> None:
+def test_events_come_in_as_lines_and_bad_lines_do_not_hold_up_the_others(serving: tuple[System, httpx.Client]) -> None:
     system, http = serving
     lines: list[Any] = [
         {"command": "RegisterDevice", "device_id": "d"},
@@ -94,12 +94,12 @@ def test_facts_come_in_as_lines_and_bad_lines_do_not_hold_up_the_others(serving:
         {"command": "PatchTags", "device_id": "d", "tags": {"line": 4}},
     ]
     body = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
-    told = http.post("/v1/facts", content=body, headers=NDJSON).json()
+    told = http.post("/v1/events", content=body, headers=NDJSON).json()
     assert told["written"] == 3
     assert [one["line"] for one in told["refused"]] == [3, 4, 5, 6, 7]
     assert http.get("/twins/d").json()["tags"] == {"site": "north", "line": 4}
     many = "\n".join(json.dumps({"command": "RegisterDevice", "device_id": f"m{number}"}) for number in range(2500))
-    assert http.post("/v1/facts", content=many, headers=NDJSON).json() == {"written": 2500, "refused": []}
+    assert http.post("/v1/events", content=many, headers=NDJSON).json() == {"written": 2500, "refused": []}
     assert system.log.load(["m2499"])[0].snapshot is not None
 
 
@@ -150,7 +150,7 @@ def test_a_new_or_changed_deployment_says_how_many_devices_it_targets_now(
     serving: tuple[System, httpx.Client],
 ) -> None:
     system, http = serving
-    system.do(*(fact for number in range(5) for fact in join(f"d-{number}", floor=str(number % 2), site="north")))
+    system.do(*(event for number in range(5) for event in join(f"d-{number}", floor=str(number % 2), site="north")))
     system.do(
         RegisterDevice("leaf", edge=False), PatchTags("leaf", {"site": "north"}), *join("e", floor=1, site="north")
     )
@@ -201,14 +201,16 @@ def test_whoever_waits_is_answered_when_the_process_ends(shared_redis: EmbeddedR
         assert waits.result(timeout=waiting.seconds(1)).status_code == 204
 
 
-def test_facts_folding_commits_and_conflicts_are_counted(serving: tuple[System, httpx.Client]) -> None:
+def test_events_replay_commits_and_conflicts_are_counted(serving: tuple[System, httpx.Client]) -> None:
     system, http = serving
     before = counted(http)
     system.do(*join("d", n=1), deploy("a", base("m"), "*"))
     system.settle()
-    eventually(lambda: counted(http)["folded_facts_total"] == before["folded_facts_total"] + 2, what="it is counted")
+    eventually(
+        lambda: counted(http)["applied_events_total"] == before["applied_events_total"] + 2, what="it is counted"
+    )
     now = counted(http)
-    assert now["facts_total"] == before["facts_total"] + 3
+    assert now["events_total"] == before["events_total"] + 3
     assert now["commit_seconds_count"] > before["commit_seconds_count"]
     assert now["commit_seconds_sum"] > before["commit_seconds_sum"]
 
@@ -259,7 +261,7 @@ def test_a_refused_line_is_named_also_when_a_secret_was_taken_out(serving: tuple
         "r": {"address": "example.com", "username": "u", "password": "hidden"}
     }
     line = json.dumps({"command": "CreateDeployment", "deployment_id": "a", "content": content})
-    told = http.post("/v1/facts", content=f"{{\n{line}\n{line}\n", headers=NDJSON)
+    told = http.post("/v1/events", content=f"{{\n{line}\n{line}\n", headers=NDJSON)
     assert told.json()["written"] == 1
     assert [one["line"] for one in told.json()["refused"]] == [1, 3]
     assert "hidden" not in told.text
@@ -288,6 +290,6 @@ def test_health_readiness_and_metrics_tell_of_lag_and_of_a_redis_that_is_away() 
 def test_the_description_of_the_api_is_served(serving: tuple[System, httpx.Client]) -> None:
     _, http = serving
     paths = http.get("/openapi.json").json()["paths"]
-    assert {"/devices/{device_id}", "/configurations/{name}", "/v1/facts", "/v1/devices/{device_id}/desired"} <= set(
+    assert {"/devices/{device_id}", "/configurations/{name}", "/v1/events", "/v1/devices/{device_id}/desired"} <= set(
         paths
     )

@@ -38,13 +38,13 @@ def test_a_secret_is_shown_once_and_never_in_what_is_stored_or_said(gate: Guarde
     made = put(gate, admin, url=f"{URL}?token=hunter2").json()
     assert made["secret"].startswith("whsec_")
     own = put(gate, admin, "mine", secret=SECRET).json()
-    changed = put(gate, admin, url=f"{URL}?token=hunter3", kinds=["Outcome"]).json()
+    changed = put(gate, admin, url=f"{URL}?token=hunter3", kinds=["AssignmentChange"]).json()
     listed = gate.http.get("/v1/webhooks", headers=admin).json()
     assert [one["id"] for one in listed] == ["mine", "siem"]
     assert {one["secret"] for one in (own, changed, *listed)} == {"***"}
     assert changed["url"] == f"{URL}?***"
     shown = gate.http.get("/v1/webhooks/siem", headers=admin).json()
-    assert (shown["kinds"], shown["paused"], shown["failures"], shown["error"]) == (["Outcome"], None, 0, None)
+    assert (shown["kinds"], shown["paused"], shown["failures"], shown["error"]) == (["AssignmentChange"], None, 0, None)
     gate.http.post("/v1/webhooks/siem/test", headers=admin).raise_for_status()
     stream = gate.http.get("/v1/stream", params={"follow": "false", "from": "start"}, headers=admin).text
     assert '"query":"***"' in stream
@@ -74,7 +74,7 @@ def test_a_secret_is_shown_once_and_never_in_what_is_stored_or_said(gate: Guarde
         ({"url": 5}, "url"),
         ({"secret": "hunter2"}, "secret: a secret that signs is whsec_"),
         ({"kinds": ["Everything"]}, "`kinds` has no 'Everything'; there are AdmissionChanged"),
-        ({"kinds": "Outcome"}, "kinds"),
+        ({"kinds": "AssignmentChange"}, "kinds"),
         ({"devices": [""]}, "`devices` has at most 100 names"),
         ({"deployments": ["x"] * 101}, "`deployments` has at most 100 names"),
     ],

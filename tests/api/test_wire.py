@@ -16,13 +16,13 @@ pytestmark = [pytest.mark.redis_server, pytest.mark.usefixtures("unharmed"), pyt
 
 
 def test_a_body_is_not_waited_for_before_it_is_known_who_sends_it(gate: Guarded) -> None:
-    for path in ("/devices/x", "/v1/facts", "/configurations/x"):
+    for path in ("/devices/x", "/v1/events", "/configurations/x"):
         with connect(gate) as wire:
             wire.sendall(head(gate, "PUT", path, {"Content-Length": "1000000", "Expect": "100-continue"}))
             assert Raw(until(wire, b"ExceptionMessage" if not path.startswith("/v1") else b"requestId")).status == 401
 
 
-@pytest.mark.parametrize("path", ["/twins/victim", "/v1/facts"])
+@pytest.mark.parametrize("path", ["/twins/victim", "/v1/events"])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_slow_body_is_cut_off_and_holds_up_nobody(gate: Guarded, path: str, *, chunked: bool) -> None:
     method = "PATCH" if path.startswith("/twins") else "POST"
@@ -63,9 +63,9 @@ def test_whoever_goes_on_sending_after_a_refusal_is_cut_off(gate: Guarded) -> No
         eventually(is_closed, what="the connection is closed")
 
 
-@pytest.mark.parametrize("path", ["/twins/victim", "/v1/facts", "/configurations/big"])
+@pytest.mark.parametrize("path", ["/twins/victim", "/v1/events", "/configurations/big"])
 def test_a_body_that_is_too_large_is_refused(gate: Guarded, path: str) -> None:
-    method = {"/twins/victim": "PATCH", "/v1/facts": "POST"}.get(path, "PUT")
+    method = {"/twins/victim": "PATCH", "/v1/events": "POST"}.get(path, "PUT")
     with connect(gate) as wire:
         wire.sendall(head(gate, method, path, {**gate.policy(), "Content-Length": str(9 << 20), "Connection": "close"}))
         answer = Raw(rest(wire))
@@ -80,7 +80,7 @@ def test_a_body_that_is_too_large_is_refused(gate: Guarded, path: str) -> None:
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault_of_ours(gate: Guarded) -> None:
-    for method, path in (("PATCH", "/twins/victim"), ("POST", "/v1/facts")):
+    for method, path in (("PATCH", "/twins/victim"), ("POST", "/v1/events")):
         seen = gate.said().count('"status": 400')
         with connect(gate) as wire:
             wire.sendall(head(gate, method, path, {**gate.policy(), "Content-Length": "1000"}) + b"{")
@@ -96,9 +96,9 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault_of_ours(gate
         b"GET /devices HTTP/1.1\r\n\r\n",
         b"GET /dev ices HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 200,
-        b"POST /v1/facts HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"POST /v1/facts HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-        b"POST /v1/facts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
         b"GET /devices\r\n\r\n",
     ],
 )
@@ -123,7 +123,7 @@ def test_what_is_no_http_is_refused_in_our_words(gate: Guarded, sent: bytes) -> 
         "HTTP/1.1\r\nTransfer-Encoding : chunked",
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/facts", "/healthz"])
+@pytest.mark.parametrize("path", ["/v1/events", "/healthz"])
 def test_a_request_whose_end_can_be_found_in_two_ways_is_refused_and_ends_the_connection(
     gate: Guarded, framing: str, path: str
 ) -> None:

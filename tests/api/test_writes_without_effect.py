@@ -69,7 +69,7 @@ def test_null_removes_all_tags_or_all_desired_properties(serving: tuple[System, 
     http.put("/twins/nulls", json={"tags": None}).raise_for_status()
     assert "tags" not in twin(http, "nulls")
     line = '{"command": "PatchTwin", "device_id": "nulls", "tags": null}'
-    told = http.post("/v1/facts", content=line, headers=NDJSON).json()
+    told = http.post("/v1/events", content=line, headers=NDJSON).json()
     assert told["written"] == 0
     assert "tags: null" in told["refused"][0]["error"]
 
@@ -106,12 +106,12 @@ def test_a_write_that_changes_nothing_moves_no_version_and_no_etag(serving: tupl
             json=[{"id": "still", "importMode": "updateTwin", "tags": {"a": 1}, "properties": {"desired": {}}}],
         ),
         http.post(
-            "/v1/facts",
+            "/v1/events",
             content='{"command": "PatchTags", "device_id": "still", "tags": {"a": 1}}',
             headers=NDJSON,
         ),
         http.post(
-            "/v1/facts",
+            "/v1/events",
             content='{"command": "UpdateDevice", "device_id": "still", "enabled": true}',
             headers=NDJSON,
         ),

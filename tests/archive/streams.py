@@ -7,14 +7,14 @@ from typing import Any
 
 from redis import Redis
 
-from events.device.facts import DeviceRegistered, TwinPatched
+from events.device.events import DeviceRegistered, TwinPatched
 from events.envelope import Principal
-from events.log.archive.holding import Registered
-from events.log.archive.moving import Mover
+from events.log.archive.mover import Mover
 from events.log.archive.notes import Made
-from events.log.depot import Depot
+from events.log.archive.retention_hold import RegisteredHolds
 from events.log.entries import stream_names
-from events.log.opening import initialise
+from events.log.log_factory import initialise
+from events.log.object_store import ObjectStore
 from events.log.port import Proposed
 from events.log.redis import RedisLog
 from services.embedded_redis import EmbeddedRedis
@@ -42,10 +42,10 @@ def fresh_log(server: EmbeddedRedis, *, partitions: int = 1) -> Iterator[RedisLo
 def seal_all(log: RedisLog) -> None:
     """Say that everything is sealed, whatever comes; what is not sealed stays in Redis."""
     for stream in stream_names(log.partitions):
-        Registered(log.client).hold(stream, "sealer", FAR)
+        RegisteredHolds(log.client).hold(stream, "sealer", FAR)
 
 
-def write_facts(log: RedisLog, devices: int, *, patches: int = 4, at: int = 1000) -> None:
+def write_events(log: RedisLog, devices: int, *, patches: int = 4, at: int = 1000) -> None:
     """Devices that register one after the other, a second apart, and change a tag some times each."""
     for number in range(devices):
         name = f"edge-{number:03d}"
@@ -57,9 +57,9 @@ def write_facts(log: RedisLog, devices: int, *, patches: int = 4, at: int = 1000
         log.append(batch, command_id=f"{at}:{name}", by=by, at=at + 1000 * number, cause=cause)
 
 
-def mover(log: RedisLog, place: Path | str, *, segment_entries: int = 10, **more: Any) -> Mover:
+def mover(log: RedisLog, location: Path | str, *, segment_entries: int = 10, **more: Any) -> Mover:
     """Moves a log's entries to a place, in short segments."""
     made = Made(log.epoch, log.partitions)
-    found = Mover(log.client, Depot(str(place)), made=made, segment_entries=segment_entries, **more)
+    found = Mover(log.client, ObjectStore(str(location)), made=made, segment_entries=segment_entries, **more)
     found.settle()
     return found

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from events.log.depot import Depot
 from events.log.keys import key
+from events.log.object_store import ObjectStore
 from events.log.redis import RedisLog
 from services.cli.app import app
 from services.embedded_redis import EmbeddedRedis
-from tests.archive.streams import fresh_log, seal_all, write_facts
+from tests.archive.streams import fresh_log, seal_all, write_events
 
 pytestmark = pytest.mark.redis_server
 
@@ -21,24 +21,24 @@ pytestmark = pytest.mark.redis_server
 @pytest.fixture
 def log(shared_redis: EmbeddedRedis) -> Iterator[RedisLog]:
     with fresh_log(shared_redis) as made:
-        write_facts(made, 20)
+        write_events(made, 20)
         seal_all(made)
-        # Views that have seen everything.
-        made.client.set("{p00}:view:checkpoint", json.dumps({"vector": [100, 1], "outcomes": 0}))
+        # Projections that have seen everything.
+        made.client.set("{p00}:projection:checkpoint", json.dumps({"vector": [100, 1], "assignment_changes": 0}))
         yield made
 
 
-def _run(log: RedisLog, place: Path, *words: str, code: int = 0) -> str:
+def _run(log: RedisLog, location: Path, *words: str, code: int = 0) -> str:
     host = log.client.connection_pool.connection_kwargs  # type: ignore[union-attr]
     url = f"unix://{host['path']}" if "path" in host else f"redis://{host['host']}:{host['port']}"
-    moving = () if words[:1] in {("list",), ("verify",)} else ("--archive-url", str(place), "--segment-facts", "30")
+    moving = () if words[:1] in {("list",), ("verify",)} else ("--archive-url", str(location), "--segment-events", "30")
     ran = CliRunner().invoke(app, ["archive", *words, "--redis-url", url, *moving])
     assert ran.exit_code == code, ran.output
     return ran.output
 
 
-def _json(log: RedisLog, place: Path, *words: str, code: int = 0) -> Any:
-    return json.loads(_run(log, place, *words, "--json", code=code))
+def _json(log: RedisLog, location: Path, *words: str, code: int = 0) -> Any:
+    return json.loads(_run(log, location, *words, "--json", code=code))
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(log: RedisLog, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(log: RedisLog, tmp_p
         "wouldBeWritten": 90,
         "trimmed": 0,
         "wouldBeTrimmed": 30,
-        "holders": {"views": 100, "sealer": 40},
+        "holders": {"projections": 100, "sealer": 40},
         "heldBy": "sealer",
     }
     assert "sealer, at 40" in _run(log, tmp_path, "--dry-run", "--keep-days", "0")
@@ -67,7 +67,7 @@ def test_moving_listing_and_verifying(log: RedisLog, tmp_path: Path) -> None:
     assert "p00: 0 written in 0 files (0.0 MB), 90 taken out of Redis" in _run(log, tmp_path, "--keep-days", "0")
     nothing = _run(log, tmp_path, "--keep-days", "0")
     assert nothing.startswith("nothing to do\n")
-    assert "no file has facts that are in Redis too" in nothing
+    assert "no file has events that are in Redis too" in nothing
     listed = _json(log, tmp_path, "list")
     assert listed["url"] == str(tmp_path)
     (stream,) = [one for one in listed["streams"] if one["segments"]]
@@ -88,10 +88,10 @@ def test_moving_listing_and_verifying(log: RedisLog, tmp_path: Path) -> None:
     name = second["name"]
     assert name in _run(log, tmp_path, "list")
     assert _json(log, tmp_path, "verify") == {"verified": 90, "faults": []}
-    Depot(str(tmp_path)).delete(name)
+    ObjectStore(str(tmp_path)).delete(name)
     (fault,) = _json(log, tmp_path, "verify", code=1)["faults"]
     assert (fault["fault"], name in fault["message"]) == ("SegmentMissing", True)
-    assert "90 facts and outcomes in the archive, 1 fault\n" in _run(log, tmp_path, "verify", code=1)
+    assert "90 events and assignment changes in the archive, 1 fault\n" in _run(log, tmp_path, "verify", code=1)
 
 
 def test_an_archive_that_moves_nothing_says_why(log: RedisLog, tmp_path: Path) -> None:
@@ -102,11 +102,11 @@ def test_an_archive_that_moves_nothing_says_why(log: RedisLog, tmp_path: Path) -
         return again
 
     written = reasons("--write-only")
-    assert "a file takes 30 facts of one stream" in written
+    assert "a file takes 30 events of one stream" in written
     assert "most are in p00: 10" in written
     assert "Redis" not in written
     assert "everything stays there as long as --keep-days (TWINFOLD_ARCHIVE_KEEP_DAYS) is not set" in reasons()
-    assert "in 1 stream the next file has facts younger than --keep-days 30000" in reasons("--keep-days", "30000")
+    assert "in 1 stream the next file has events younger than --keep-days 30000" in reasons("--keep-days", "30000")
     log.client.hset("{p00}:log:holders", "sealer", "20")
     assert "p00 is still needed by sealer, which is at position 20" in reasons("--keep-days", "0")
 
@@ -116,7 +116,7 @@ def test_a_stream_that_lost_entries_is_named_and_every_other_is_moved_all_the_sa
 ) -> None:
     log.client.xdel("{p00}:log", "3-0")
     for number in range(1, 41):
-        log.client.xadd("{p00}:outcomes", {"at": str(number), "cause": "p00:1", "data": "{}"}, id=f"{number}-0")
+        log.client.xadd("{p00}:assignments", {"at": str(number), "cause": "p00:1", "data": "{}"}, id=f"{number}-0")
     said = _run(log, tmp_path, "--write-only", code=1)
     assert "p00: position 3 was expected" in said
-    assert "p00:outcomes: 30 written in 1 file" in said
+    assert "p00:assignments: 30 written in 1 file" in said

@@ -8,31 +8,31 @@ import pyarrow.parquet as pq
 import pytest
 
 from events.log.archive.notes import notes_of
-from events.log.archive.verifying import faults
-from events.log.depot import Depot
+from events.log.archive.verification import faults
 from events.log.errors import LogError, ManifestDamaged, SegmentDamaged, SegmentMissing
+from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
-from events.log.scan import Wanted, scan
+from events.log.scan import EntryFilter, scan
 from services.embedded_redis import EmbeddedRedis
-from tests.archive.streams import FAR, fresh_log, mover, write_facts
+from tests.archive.streams import FAR, fresh_log, mover, write_events
 
 pytestmark = pytest.mark.redis_server
-SECOND = "facts/p00/000000000031-000000000060-"
+SECOND = "events/p00/000000000031-000000000060-"
 
 
 @pytest.fixture
 def log(shared_redis: EmbeddedRedis, tmp_path: Path) -> Iterator[RedisLog]:
     with fresh_log(shared_redis) as made:
-        write_facts(made, 20)
+        write_events(made, 20)
         moving = mover(made, tmp_path, segment_entries=30)
         moving.write("p00")
         moving.trim("p00", before_at=FAR)
         yield made
 
 
-def _file(place: Path, beginning: str) -> Path:
-    (found,) = place.glob(f"{beginning}*.parquet")
+def _file(location: Path, beginning: str) -> Path:
+    (found,) = location.glob(f"{beginning}*.parquet")
     return found
 
 
@@ -73,8 +73,8 @@ def test_a_segment_with_a_fault_is_named_and_what_is_before_it_reads(
     with pytest.raises(kind, match=named):
         list(RawStreams(log.client).entries("p00"))
     with pytest.raises(kind, match=named):
-        list(scan(RawStreams(log.client), "p00", Wanted(types=frozenset({"DeviceRegistered"}))))
-    (found,) = faults(log.client, Depot(str(tmp_path)), "p00", epoch=log.epoch)
+        list(scan(RawStreams(log.client), "p00", EntryFilter(types=frozenset({"DeviceRegistered"}))))
+    (found,) = faults(log.client, ObjectStore(str(tmp_path)), "p00", epoch=log.epoch)
     assert isinstance(found, kind)
     assert len(log.read(0, after=60, limit=100)) == 40
 
@@ -83,12 +83,12 @@ def test_a_fault_in_what_redis_has_as_well_stops_nobody_and_keeps_it_there(
     shared_redis: EmbeddedRedis, tmp_path: Path
 ) -> None:
     with fresh_log(shared_redis) as log:
-        write_facts(log, 20)
+        write_events(log, 20)
         moving = mover(log, tmp_path, segment_entries=30)
         moving.write("p00")
         everything = list(RawStreams(log.client).entries("p00"))
         _in_a_page(_file(tmp_path, SECOND))
-        wanted = Wanted(types=frozenset({"DeviceRegistered"}))
+        wanted = EntryFilter(types=frozenset({"DeviceRegistered"}))
         assert len(list(scan(RawStreams(log.client), "p00", wanted))) == 20
         with pytest.raises(SegmentDamaged, match=SECOND):
             moving.trim("p00", before_at=FAR)
@@ -110,9 +110,9 @@ def _forged(file: Path) -> None:
 def test_a_forged_file_is_believed_by_nobody_also_not_by_who_has_read_it_before(
     shared_redis: EmbeddedRedis, tmp_path: Path, *, was_read: bool
 ) -> None:
-    wanted = Wanted(types=frozenset({"DeviceRegistered"}))
+    wanted = EntryFilter(types=frozenset({"DeviceRegistered"}))
     with fresh_log(shared_redis) as log:
-        write_facts(log, 20)
+        write_events(log, 20)
         moving = mover(log, tmp_path, segment_entries=30)
         moving.write("p00")
         reading = RawStreams(log.client)
@@ -135,7 +135,7 @@ def test_an_entry_that_changed_in_redis_after_it_was_written_is_not_taken_out(
     shared_redis: EmbeddedRedis, tmp_path: Path
 ) -> None:
     with fresh_log(shared_redis) as log:
-        write_facts(log, 20)
+        write_events(log, 20)
         moving = mover(log, tmp_path, segment_entries=30)
         moving.write("p00")
         stream = "{p00}:log"
@@ -150,10 +150,10 @@ def test_an_entry_that_changed_in_redis_after_it_was_written_is_not_taken_out(
 
 
 def test_a_manifest_that_changed_is_found_and_mended(log: RedisLog, tmp_path: Path) -> None:
-    depot = Depot(str(tmp_path))
-    for data in (b"{}", b"", (tmp_path / "manifests/facts/p00.json").read_bytes().replace(b'"last":60', b'"last":61')):
-        depot.put("manifests/facts/p00.json", data)
-        (found,) = faults(log.client, depot, "p00", epoch=log.epoch)
+    object_store = ObjectStore(str(tmp_path))
+    for data in (b"{}", b"", (tmp_path / "manifests/events/p00.json").read_bytes().replace(b'"last":60', b'"last":61')):
+        object_store.put("manifests/events/p00.json", data)
+        (found,) = faults(log.client, object_store, "p00", epoch=log.epoch)
         assert isinstance(found, ManifestDamaged)
         mover(log, tmp_path, segment_entries=30).write("p00")
-        assert list(faults(log.client, depot, "p00", epoch=log.epoch)) == []
+        assert list(faults(log.client, object_store, "p00", epoch=log.epoch)) == []

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from events.log.archive.notes import notes_of
-from events.log.archive.verifying import faults
-from events.log.depot import Depot
+from events.log.archive.verification import faults
 from events.log.entries import entry_bytes, stream_names
 from events.log.failpoints import VARIABLE, FailPoint
+from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
@@ -35,7 +35,7 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 
 def _grow(system: System, group: int) -> None:
     write(system.url, system.queue_url, group)
-    projector = Projector(system.log, system.views, clock=lambda: AT)
+    projector = Projector(system.log, system.projections, clock=lambda: AT)
     for number in range(PARTITIONS):
         assert projector.drain(number, go_on=lambda: True)
 
@@ -45,18 +45,28 @@ def _everything(system: System) -> dict[str, list[bytes]]:
     return {stream: [entry_bytes(stream, entry) for entry in streams.entries(stream)] for stream in STREAMS}
 
 
-def _archive(system: System, place: Path, **environment: str) -> int:
-    command = ("-m", "services.cli", "archive", "--keep-days", "0", "--segment-facts", "4", "--archive-url", str(place))
+def _archive(system: System, location: Path, **environment: str) -> int:
+    command = (
+        "-m",
+        "services.cli",
+        "archive",
+        "--keep-days",
+        "0",
+        "--segment-events",
+        "4",
+        "--archive-url",
+        str(location),
+    )
     with system.process(*command, **environment) as process:
         return waiting.exit_code(process)
 
 
-def _is_whole(system: System, place: Path) -> bool:
-    depot = Depot(str(place))
+def _is_whole(system: System, location: Path) -> bool:
+    object_store = ObjectStore(str(location))
     for stream in STREAMS:
-        assert list(faults(system.log.client, depot, stream, epoch=system.log.epoch)) == []
+        assert list(faults(system.log.client, object_store, stream, epoch=system.log.epoch)) == []
     listed = [one.name for stream in STREAMS for one in notes_of(system.log.client, stream).segments]
-    return sorted(listed) == [*depot.names("facts"), *depot.names("outcomes")]
+    return sorted(listed) == [*object_store.names("events"), *object_store.names("assignments")]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from events import PatchTags
 from events.log.archive.columns import schema
-from events.notification.archiving import open_mover
+from events.notification.archive_mover import open_mover
 from events.producer.errors import Command
 from events.settings import read_settings
 from services.embedded_redis import EmbeddedRedis
@@ -31,7 +31,7 @@ def test_the_queries_of_the_page_answer_from_files_alone(
     archive(shared_redis, tmp_path, *commands, PatchTags("edge-7", {"site": "south"}))
     monkeypatch.chdir(tmp_path)
     by_day, of_a_tag = answers()
-    assert [(str(day), by, facts) for day, by, facts in by_day] == [("1970-01-02 00:00:00", "user:ada", 5)]
+    assert [(str(day), by, events) for day, by, events in by_day] == [("1970-01-02 00:00:00", "user:ada", 5)]
     assert [site for _, site, _, _ in of_a_tag] == ["north", "south"]
     assert re.search(r"1970-01-02 00:00:00\W+2\b", printed()), printed()
 
@@ -46,13 +46,13 @@ def test_the_queries_of_the_page_also_answer_from_a_small_archive(
     assert "0 rows" in printed()
 
 
-def archive(server: EmbeddedRedis, place: Path, *commands: Command) -> None:
+def archive(server: EmbeddedRedis, location: Path, *commands: Command) -> None:
     with fresh_system(server, at=86_400_000) as system:
         system.do(*commands)
-        projector = Projector(system.log, system.views, clock=lambda: 86_400_000)
+        projector = Projector(system.log, system.projections, clock=lambda: 86_400_000)
         for number in range(PARTITIONS):
             projector.drain(number, go_on=lambda: True)
-        mover = open_mover(system.log, read_settings(archive_url=str(place / "archive"), archive_segment_facts=1))
+        mover = open_mover(system.log, read_settings(archive_url=str(location / "archive"), archive_segment_events=1))
         mover.settle()
         for stream in mover.streams:
             mover.write(stream)

@@ -7,15 +7,15 @@ import pytest
 
 from events.log.entries import entry_bytes
 from events.log.errors import LogLostItsTail
-from events.log.facts import LOG_SUBJECT, BlockResolved
+from events.log.events import LOG_SUBJECT, BlockResolved
 from events.log.keys import FLEET, key
-from events.log.opening import initialise, open_log
+from events.log.log_factory import initialise, open_log
 from events.log.port import Proposed
 from events.log.raw import RawStreams
 from events.log.reader import Reader
 from events.log.redis import RedisLog
 from services.embedded_redis import EmbeddedRedis
-from tests.archive.streams import ADA, FAR, fresh_log, mover, write_facts
+from tests.archive.streams import ADA, FAR, fresh_log, mover, write_events
 
 pytestmark = pytest.mark.redis_server
 
@@ -23,14 +23,14 @@ pytestmark = pytest.mark.redis_server
 @pytest.fixture
 def log(shared_redis: EmbeddedRedis) -> Iterator[RedisLog]:
     with fresh_log(shared_redis) as made:
-        write_facts(made, 20)
+        write_events(made, 20)
         yield made
 
 
 def test_what_was_archived_reads_as_it_did(log: RedisLog, tmp_path: Path) -> None:
     streams = RawStreams(log.client)
     stored = [entry_bytes("p00", entry) for entry in streams.entries("p00")]
-    facts = list(Reader(log, 0).facts())
+    events = list(Reader(log, 0).events())
     times = [log.position_at(0, at) for at in range(0, 25_000, 500)]
     moving = mover(log, tmp_path)
     assert moving.write("p00").segments == 10
@@ -42,16 +42,16 @@ def test_what_was_archived_reads_as_it_did(log: RedisLog, tmp_path: Path) -> Non
     assert again.head("p00") == 100
     # One that read before and one that is new; in batches that end anywhere.
     for reader in (log, RedisLog(log.client, partitions=1, epoch="test")):
-        assert list(Reader(reader, 0).facts()) == facts
-        assert list(Reader(reader, 0, batch=7).facts(after=33, upto=95)) == facts[33:95]
-        assert reader.read(0, after=85, limit=10) == facts[85:95]
+        assert list(Reader(reader, 0).events()) == events
+        assert list(Reader(reader, 0, batch=7).events(after=33, upto=95)) == events[33:95]
+        assert reader.read(0, after=85, limit=10) == events[85:95]
         assert reader.read(0, after=100, limit=10) == []
         assert [reader.position_at(0, at) for at in range(0, 25_000, 500)] == times
     with pytest.raises(LogLostItsTail):
         log.read(0, after=101, limit=1)
 
 
-def test_a_log_opens_though_its_first_fact_is_archived(
+def test_a_log_opens_though_its_first_event_is_archived(
     log: RedisLog, tmp_path: Path, shared_redis: EmbeddedRedis
 ) -> None:
     moving = mover(log, tmp_path, segment_entries=1)

@@ -7,28 +7,28 @@ import pytest
 
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
-from events.log.scan import Wanted, facts_of, scan
+from events.log.scan import EntryFilter, events_of, scan
 from services.embedded_redis import EmbeddedRedis
-from tests.archive.streams import FAR, fresh_log, mover, write_facts
+from tests.archive.streams import FAR, fresh_log, mover, write_events
 
 pytestmark = pytest.mark.redis_server
 
 WANTED = (
-    Wanted(),
-    Wanted(subjects=frozenset({"edge-003", "edge-019", "nobody"})),
-    Wanted(devices=frozenset({"edge-007"})),
-    Wanted(types=frozenset({"DeviceRegistered"})),
-    Wanted(types=frozenset({"DeviceRegistered"}), authors=frozenset({"user:ada"})),
-    Wanted(causes=frozenset({"fleet:4"})),
-    Wanted(since=5000, until=7000),
-    Wanted(subjects=frozenset({"edge-003"}), until=3000),
+    EntryFilter(),
+    EntryFilter(subjects=frozenset({"edge-003", "edge-019", "nobody"})),
+    EntryFilter(devices=frozenset({"edge-007"})),
+    EntryFilter(types=frozenset({"DeviceRegistered"})),
+    EntryFilter(types=frozenset({"DeviceRegistered"}), authors=frozenset({"user:ada"})),
+    EntryFilter(causes=frozenset({"fleet:4"})),
+    EntryFilter(since=5000, until=7000),
+    EntryFilter(subjects=frozenset({"edge-003"}), until=3000),
 )
 
 
 @pytest.fixture
 def log(shared_redis: EmbeddedRedis) -> Iterator[RedisLog]:
     with fresh_log(shared_redis) as made:
-        write_facts(made, 20)
+        write_events(made, 20)
         yield made
 
 
@@ -48,11 +48,11 @@ def test_the_same_is_found_wherever_it_is_kept(log: RedisLog, tmp_path: Path, pa
     assert [len(list(scan(streams, "p00", wanted))) for wanted in WANTED] == [100, 10, 5, 20, 10, 5, 15, 0]
 
 
-def test_the_facts_of_one_device_come_out_of_segments(log: RedisLog, tmp_path: Path) -> None:
+def test_the_events_of_one_device_come_out_of_segments(log: RedisLog, tmp_path: Path) -> None:
     stored = log.read(0, after=0, limit=100)
     moving = mover(log, tmp_path, segment_entries=30)
     moving.write("p00")
     moving.trim("p00", before_at=FAR)
-    found = list(facts_of(RawStreams(log.client), ["edge-004"], partitions=1))
+    found = list(events_of(RawStreams(log.client), ["edge-004"], partitions=1))
     assert found == [one for one in stored if one.subject == "edge-004"]
     assert len(found) == 5

@@ -10,12 +10,12 @@ from events import PatchTags
 from events.log.archive.notes import notes_of
 from events.log.connect import connect
 from events.log.keys import FLEET, key, partition_of
-from events.notification.archiving import open_mover
+from events.notification.archive_mover import open_mover
 from events.notification.feed import Feed
+from events.projection_store.archived_assignments import stored_key
+from events.projection_store.port import StoredDevice
+from events.projection_store.redis import RedisProjectionStore
 from events.settings import read_settings
-from events.view_store.archived_outcomes import kept_key
-from events.view_store.port import DeviceKept
-from events.view_store.redis import RedisViewStore
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import api
 from tests.archive.streams import FAR, seal_all
@@ -45,9 +45,9 @@ def _grow(system: System) -> None:
     system.settle()
 
 
-def _archive(system: System, place: Path, *, segment_facts: int = 3, only: str = "") -> int:
+def _archive(system: System, location: Path, *, segment_events: int = 3, only: str = "") -> int:
     """Move everything that may be moved of streams that end so; answers how many entries left Redis."""
-    settings = read_settings(archive_url=str(place), archive_segment_facts=segment_facts)
+    settings = read_settings(archive_url=str(location), archive_segment_events=segment_events)
     moving = open_mover(system.log, settings)
     moving.settle()
     streams = [stream for stream in moving.streams if stream.endswith(only)]
@@ -56,17 +56,17 @@ def _archive(system: System, place: Path, *, segment_facts: int = 3, only: str =
     return sum(moving.trim(stream, before_at=FAR).trimmed for stream in streams)
 
 
-def test_everybody_goes_on_and_a_rebuild_finds_the_same_views(system: System, tmp_path: Path) -> None:
+def test_everybody_goes_on_and_a_rebuild_finds_the_same_projections(system: System, tmp_path: Path) -> None:
     with system.process("-m", "workers.pool"):
         _grow(system)
         before = system.everything_kept()
-        had = _devices(system.views)
-        told = Feed(system.log, system.views)
+        had = _devices(system.projections)
+        told = Feed(system.log, system.projections)
         start = tuple(0 for _ in told.heads())
         notifications = told.read(start, told.heads(), limit=100_000)
         assert _archive(system, tmp_path) > 50
         assert system.everything_kept() == before
-        again = RedisViewStore(system.log.client)
+        again = RedisProjectionStore(system.log.client)
         assert _devices(again) == had
         assert Feed(system.log, again).read(start, told.heads(), limit=100_000) == notifications
     # Workers that never saw what was archived, and producers, go on.
@@ -88,22 +88,22 @@ def test_a_device_keeps_time_and_cause_though_the_archive_is_away(system: System
         for turn in range(4):
             system.do(*(PatchTags(device, {"line": 2 - turn % 2}) for device in DEVICES[:12]))
             system.settle()
-    devices = _devices(system.views)
+    devices = _devices(system.projections)
     assert len(devices) == len(DEVICES)
     assert all(one.at > 0 and one.cause for one in devices.values())
     _archive(system, tmp_path / "archive")
-    assert any(notes_of(system.log.client, f"p{number:02d}:outcomes").trimmed for number in range(PARTITIONS))
+    assert any(notes_of(system.log.client, f"p{number:02d}:assignments").trimmed for number in range(PARTITIONS))
     (tmp_path / "archive").rename(tmp_path / "away")
-    assert _devices(system.views) == devices
+    assert _devices(system.projections) == devices
     # Only what devices have is kept, and what nobody has any more goes with the next that leave.
-    kept = [set(map(int, system.log.client.hkeys(kept_key(number)))) for number in range(PARTITIONS)]
-    had = {(partition_of(device, PARTITIONS), one.outcome) for device, one in devices.items()}
+    kept = [set(map(int, system.log.client.hkeys(stored_key(number)))) for number in range(PARTITIONS)]
+    had = {(partition_of(device, PARTITIONS), one.assignment_change) for device, one in devices.items()}
     assert any(kept)
     assert {(number, position) for number, positions in enumerate(kept) for position in positions} <= had
 
 
-def _devices(views: RedisViewStore) -> dict[str, DeviceKept]:
-    found = {device: views.device(partition_of(device, PARTITIONS), device) for device in DEVICES}
+def _devices(projections: RedisProjectionStore) -> dict[str, StoredDevice]:
+    found = {device: projections.device(partition_of(device, PARTITIONS), device) for device in DEVICES}
     return {device: one for device, one in found.items() if one is not None}
 
 
@@ -111,7 +111,7 @@ def _devices(views: RedisViewStore) -> dict[str, DeviceKept]:
 def test_a_pool_archives_by_itself(system: System, tmp_path: Path) -> None:
     settings = {
         "TWINFOLD_ARCHIVE_URL": str(tmp_path),
-        "TWINFOLD_ARCHIVE_SEGMENT_FACTS": "5",
+        "TWINFOLD_ARCHIVE_SEGMENT_EVENTS": "5",
         "TWINFOLD_ARCHIVE_KEEP_DAYS": "0",
         "TWINFOLD_ARCHIVE_SECONDS": "0.2",
     }
@@ -121,7 +121,7 @@ def test_a_pool_archives_by_itself(system: System, tmp_path: Path) -> None:
         system.do(deploy("first", base("m")), deploy("second", base("n"), priority=2))
         eventually(
             lambda: all(notes_of(system.log.client, f"p{number:02d}").trimmed for number in range(PARTITIONS)),
-            what="facts leave Redis",
+            what="events leave Redis",
         )
         system.settle()
     head = system.log.head(0)
@@ -132,22 +132,22 @@ def test_a_pool_archives_by_itself(system: System, tmp_path: Path) -> None:
 
 
 def test_the_api_answers_from_the_archive_and_says_when_it_is_away(system: System, tmp_path: Path) -> None:
-    place, away = tmp_path / "archive", tmp_path / "away"
+    location, away = tmp_path / "archive", tmp_path / "away"
     with system.process("-m", "workers.pool"):
         _grow(system)
         system.do(PatchTags("edge-01", {"line": 2}))
         system.settle()
-    _archive(system, place, segment_facts=1, only=":outcomes")
-    place.rename(away)
+    _archive(system, location, segment_events=1, only=":assignments")
+    location.rename(away)
     with api(system) as http:
         assert http.get("/v1/devices/edge-01/effective").is_success
         assert http.get("/v1/deployments/second/status").json()["counts"]["actual"] == 1
-        missing = http.get("/v1/devices/edge-01/outcomes")
+        missing = http.get("/v1/devices/edge-01/assignments")
         assert (missing.status_code, missing.json()["error"]["code"]) == (500, "ArchiveDamaged")
-        assert "outcomes/p" in missing.text
-        away.rename(place)
-        changes = http.get("/v1/devices/edge-01/outcomes").json()["outcomes"]
-        assert [change["outcome"] for change in changes] == [1, 2]
+        assert "assignments/p" in missing.text
+        away.rename(location)
+        changes = http.get("/v1/devices/edge-01/assignments").json()["assignments"]
+        assert [change["assignment_change"] for change in changes] == [1, 2]
 
 
 @pytest.mark.full

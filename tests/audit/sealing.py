@@ -1,4 +1,4 @@
-"""A log with facts, sealed, and hands that meddle with it as nobody should."""
+"""A log with events, sealed, and hands that meddle with it as nobody should."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ def settings_of(system: System, directory: Path, **more: Any) -> Settings:
 
 def sealer_of(system: System, directory: Path, **more: Any) -> Sealer:
     """A sealer on virtual time: everything is due at once."""
-    settings = settings_of(system, directory, seal_every_facts=1, **more)
+    settings = settings_of(system, directory, seal_every_events=1, **more)
     return open_sealer(settings, system.log, clock=lambda: 1_000)
 
 

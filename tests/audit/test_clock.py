@@ -10,7 +10,7 @@ from events.audit.seal_store import Seals
 from events.audit.sealer import open_sealer, public_key
 from events.audit.verify import verify_log
 from events.log.lease import Lease, take_for
-from events.notification.deliveries import RETRY_SECONDS_MAX, Progress, is_due
+from events.notification.deliveries import RETRY_SECONDS_MAX, DeliveryProgress, is_due
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import api
 from tests.audit.sealing import fill, settings_of
@@ -31,7 +31,7 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 
 def test_sealing_goes_on_after_a_clock_that_was_ahead_is_right_again(system: System, tmp_path: Path) -> None:
     clock = [NOW]
-    settings = settings_of(system, tmp_path, seal_every_facts=1_000_000, seal_every_seconds=30.0)
+    settings = settings_of(system, tmp_path, seal_every_events=1_000_000, seal_every_seconds=30.0)
     sealer = open_sealer(settings, system.log, clock=lambda: clock[0])
     seals = Seals(system.log.client)
     for number, time in enumerate((NOW, AHEAD, NOW + 60_000), 1):
@@ -87,4 +87,4 @@ def test_a_lease_that_was_taken_while_the_clock_was_ahead_does_not_outlive_its_t
     [(0, True), (NOW, True), (NOW + 1, False), (NOW + round(1000 * RETRY_SECONDS_MAX), False), (AHEAD, True)],
 )
 def test_a_delivery_does_not_wait_for_a_time_that_no_pause_leads_to(due_at: int, *, expected: bool) -> None:
-    assert is_due(Progress(1, 1, (), due_at=due_at), NOW) is expected
+    assert is_due(DeliveryProgress(1, 1, (), due_at=due_at), NOW) is expected

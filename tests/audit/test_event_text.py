@@ -8,7 +8,7 @@ import pytest
 
 from events.event_text import EVENT_TEXTS, event_text, text_of
 from events.log.codec import decode_entry
-from events.log.port import Fact
+from events.log.port import Event
 from events.secrets.references import mask
 
 GOLDEN = Path(__file__).parent.parent / "log" / "golden"
@@ -16,7 +16,7 @@ LINES = [line for path in sorted(GOLDEN.glob("*.jsonl")) for line in path.read_t
 
 
 def test_every_event_has_a_text_of_its_own() -> None:
-    assert {fact.__name__ for fact in get_args(Fact)} == set(EVENT_TEXTS)
+    assert {event.__name__ for event in get_args(Event)} == set(EVENT_TEXTS)
 
 
 @pytest.mark.parametrize("line", LINES)

@@ -25,9 +25,9 @@ from tests.workers.system import PARTITIONS, System, fresh_system
 pytestmark = pytest.mark.redis_server
 
 SCHEDULER = ("-m", "services.scheduler")
-OFTEN = {"TWINFOLD_SEAL_EVERY_SECONDS": "0.1", "TWINFOLD_SEAL_EVERY_FACTS": "1"}
+OFTEN = {"TWINFOLD_SEAL_EVERY_SECONDS": "0.1", "TWINFOLD_SEAL_EVERY_EVENTS": "1"}
 STEPS = (
-    FailPoint.SEAL_FOLDED,
+    FailPoint.SEAL_CHAINED,
     FailPoint.SEAL_APPENDED,
     *(
         pytest.param(point, marks=pytest.mark.long, id=point.value)
@@ -85,7 +85,7 @@ def test_of_two_one_seals(system: System) -> None:
 
 
 def verify(system: System, *flags: str) -> "tuple[int, str]":
-    """What the program leaves with, and what it says."""
+    """What the program exits with, and what it says."""
     environment = {"TWINFOLD_DATA_DIR": str(system.data_dir)}
     done = CliRunner().invoke(app, ["audit", "verify", "--redis-url", system.url, *flags], env=environment)
     return done.exit_code, done.stdout
@@ -120,7 +120,7 @@ def test_the_program_verifies_with_the_public_key_alone_and_leaves_with_what_it_
     assert code == 1
     assert "p02:3 is not what was sealed" in said
     as_json = json.loads(verify(system, "--public-key", str(pem), "--json")[1])
-    assert [one["place"] for one in as_json["faults"]] == ["p02:3"]
+    assert [one["location"] for one in as_json["faults"]] == ["p02:3"]
     assert verify(system, "--public-key", __file__)[0] == 2
     assert verify(system, "--from", "yesterday")[0] == 2
 

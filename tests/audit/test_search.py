@@ -8,13 +8,13 @@ import pytest
 from pyroaring import BitMap
 
 from events import Producer
-from events.audit.errors import PlaceInvalid
-from events.audit.search import Found, Order, Search, Searching, place_of, places_of
+from events.audit.errors import LocationInvalid
+from events.audit.search import FoundEntry, Search, Searching, SearchOrder, location_of, locations_of
 from events.envelope import Principal
-from events.log.archive.moving import Mover
+from events.log.archive.mover import Mover
 from events.log.archive.notes import Made
-from events.log.depot import Depot
 from events.log.entries import stream_names
+from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from services.embedded_redis import EmbeddedRedis
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
@@ -52,9 +52,9 @@ def system(
         yield made
 
 
-def _archive(system: System, place: Path) -> None:
+def _archive(system: System, location: Path) -> None:
     made = Made(system.log.epoch, system.log.partitions)
-    mover = Mover(system.log.client, Depot(str(place)), made=made, segment_entries=4)
+    mover = Mover(system.log.client, ObjectStore(str(location)), made=made, segment_entries=4)
     mover.settle()
     for stream in ("fleet", *(f"p{number:02d}" for number in range(PARTITIONS))):
         mover.write(stream)
@@ -65,13 +65,13 @@ def nobody(_device: str, _partition: int, _ordinals: BitMap) -> bool:
     return False
 
 
-def found(system: System, search: Search, order: Order, *, limit: int, scanned_max: int) -> list[Found]:
+def found(system: System, search: Search, order: SearchOrder, *, limit: int, scanned_max: int) -> list[FoundEntry]:
     """All pages, one after the other."""
     streams = RawStreams(system.log.client)
     searching = Searching(
         streams, names=stream_names(PARTITIONS), partitions=PARTITIONS, among=nobody, device_ids=lambda *_: frozenset()
     )
-    rest, every = searching.begin(search), list[Found]()
+    rest, every = searching.begin(search), list[FoundEntry]()
     while rest:
         page = searching.page(search, rest, order=order, limit=limit, scanned_max=scanned_max)
         assert len(page.found) <= limit
@@ -80,11 +80,11 @@ def found(system: System, search: Search, order: Order, *, limit: int, scanned_m
     return every
 
 
-@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("order", SearchOrder)
 @pytest.mark.parametrize("bounds", [(1000, 10**6), (3, 10**6), (1000, 1)])
 @pytest.mark.parametrize(("search", "holds"), SEARCHES)
 def test_it_finds_each_wanted_entry_once_and_in_order(
-    system: System, search: Search, holds: Holds, bounds: tuple[int, int], order: Order
+    system: System, search: Search, holds: Holds, bounds: tuple[int, int], order: SearchOrder
 ) -> None:
     limit, scanned_max = bounds
     streams = RawStreams(system.log.client)
@@ -99,9 +99,9 @@ def test_it_finds_each_wanted_entry_once_and_in_order(
     assert {(one.stream, one.entry.position) for one in some} == wanted
     for stream in stream_names(PARTITIONS):
         positions = [one.entry.position for one in some if one.stream == stream]
-        assert positions == sorted(positions, reverse=order is Order.NEWEST)
+        assert positions == sorted(positions, reverse=order is SearchOrder.NEWEST)
     times = [int(one.entry.fields[b"at"]) for one in some]
-    assert times == sorted(times, reverse=order is Order.NEWEST)
+    assert times == sorted(times, reverse=order is SearchOrder.NEWEST)
 
 
 @pytest.mark.parametrize("harm", [{b"data": b'{"subjects":5}'}, {b"data": b"{"}, {b"data": b"\xff"}, {}])
@@ -110,24 +110,24 @@ def test_a_damaged_read_of_secrets_is_nobody_s_and_ends_no_search(
 ) -> None:
     with fresh_system(shared_redis, waking=False) as system:
         system.do(*join("d1", site="x"))
-        before = found(system, Search(device="d1"), Order.OLDEST, limit=100, scanned_max=1000)
+        before = found(system, Search(device="d1"), SearchOrder.OLDEST, limit=100, scanned_max=1000)
         client: Any = system.log.client
         ((last, fields),) = client.xrevrange("{fleet}:log", count=1)
         stored = {name: value for name, value in fields.items() if name != b"data"} | {b"type": b"SecretsRead"}
         client.xadd("{fleet}:log", stored | harm, id=f"{int(last.partition(b'-')[0]) + 1}-0")
-        assert found(system, Search(device="d1"), Order.OLDEST, limit=100, scanned_max=1000) == before != []
+        assert found(system, Search(device="d1"), SearchOrder.OLDEST, limit=100, scanned_max=1000) == before != []
 
 
 @pytest.mark.parametrize("text", ["p00:9007199254740992", "p00:" + "9" * 23, "p00:" + "9" * 5000, "p00:0" + "1" * 40])
 def test_a_position_that_no_stream_can_have_is_no_place(text: str) -> None:
-    with pytest.raises(PlaceInvalid, match="is no place in the log"):
-        place_of(text)
-    assert list(places_of(f"p00:1-{text.partition(':')[2]}")) == []
-    assert place_of("p00:9007199254740991") == ("p00", 2**53 - 1)
+    with pytest.raises(LocationInvalid, match="is no place in the log"):
+        location_of(text)
+    assert list(locations_of(f"p00:1-{text.partition(':')[2]}")) == []
+    assert location_of("p00:9007199254740991") == ("p00", 2**53 - 1)
 
 
 def test_the_places_in_a_cause_are_read_and_other_words_are_not() -> None:
-    (first, second) = places_of("p03:5-9 fleet:2 ticket:7 p1:x :3 north")
+    (first, second) = locations_of("p03:5-9 fleet:2 ticket:7 p1:x :3 north")
     assert (first.stream, first.first, first.last) == ("p03", 5, 9)
     assert second.includes("fleet", 2)
     assert not second.includes("fleet", 3)

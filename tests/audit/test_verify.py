@@ -11,15 +11,15 @@ from redis import Redis
 
 from events import canonical
 from events.audit.errors import NothingSealed, SealsLost, SealStands
-from events.audit.fault import Kind
+from events.audit.fault import FaultKind
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, SealKey, Signed, shortened
 from events.audit.seal_store import SealFiles
 from events.audit.sealer import public_key
-from events.audit.verify import Report, Span, verify_log
-from events.log.archive.moving import Mover
+from events.audit.verify import SealSpan, VerificationReport, verify_log
+from events.log.archive.mover import Mover
 from events.log.archive.notes import Made
-from events.log.depot import Depot
 from events.log.entries import key_of
+from events.log.object_store import ObjectStore
 from events.secrets.keyfile import read_key
 from services.embedded_redis import EmbeddedRedis
 from tests.audit.sealing import Entry, entries, fill, replace_seals, sealer_of, settings_of, write_again
@@ -38,7 +38,7 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 
 @pytest.fixture
 def sealed(system: System, tmp_path: Path) -> System:
-    """Sixty devices' facts in four seals."""
+    """Sixty devices' events in four seals."""
     sealer = sealer_of(system, tmp_path)
     for number in range(4):
         fill(system, 15, prefix=f"r{number}-")
@@ -48,14 +48,14 @@ def sealed(system: System, tmp_path: Path) -> System:
 
 
 def verified(
-    system: System, directory: Path, *, span: Span | None = None, keys: list[PublicKey] | None = None
-) -> Report:
+    system: System, directory: Path, *, span: SealSpan | None = None, keys: list[PublicKey] | None = None
+) -> VerificationReport:
     settings = settings_of(system, directory)
     return verify_log(settings, system.log, keys or [public_key(settings)], span=span)
 
 
-def found(system: System, directory: Path) -> list[tuple[Kind, str]]:
-    return [(fault.kind, fault.place) for fault in verified(system, directory).faults]
+def found(system: System, directory: Path) -> list[tuple[FaultKind, str]]:
+    return [(fault.kind, fault.location) for fault in verified(system, directory).faults]
 
 
 def test_what_nobody_touched_is_fine_to_the_last_entry(sealed: System, tmp_path: Path) -> None:
@@ -113,12 +113,12 @@ def cut(fields: list[dict[bytes, bytes]]) -> None:
 @pytest.mark.parametrize(
     ("meddle", "kind", "positions"),
     [
-        (change, Kind.CHANGED, [7]),
-        (drop, Kind.DROPPED, [7]),
-        (drop_three, Kind.DROPPED, [7, 8, 9]),
-        (insert, Kind.INSERTED, [7]),
-        (swap, Kind.REORDERED, [8]),
-        (move, Kind.REORDERED, [13]),
+        (change, FaultKind.CHANGED, [7]),
+        (drop, FaultKind.DROPPED, [7]),
+        (drop_three, FaultKind.DROPPED, [7, 8, 9]),
+        (insert, FaultKind.INSERTED, [7]),
+        (swap, FaultKind.REORDERED, [8]),
+        (move, FaultKind.REORDERED, [13]),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -126,7 +126,7 @@ def test_an_entry_that_is_not_as_it_was_is_named_alone(
     sealed: System,
     tmp_path: Path,
     meddle: Callable[[list[dict[bytes, bytes]]], None],
-    kind: Kind,
+    kind: FaultKind,
     positions: list[int],
 ) -> None:
     write_again(sealed, STREAM, meddle)
@@ -141,9 +141,9 @@ def test_several_faults_of_one_stream_are_told_apart(sealed: System, tmp_path: P
 
     write_again(sealed, STREAM, several)
     assert found(sealed, tmp_path) == [
-        (Kind.CHANGED, "p01:7"),
-        (Kind.DROPPED, "p01:11"),
-        (Kind.INSERTED, "p01:16"),
+        (FaultKind.CHANGED, "p01:7"),
+        (FaultKind.DROPPED, "p01:11"),
+        (FaultKind.INSERTED, "p01:16"),
     ]
 
 
@@ -151,32 +151,32 @@ def test_an_entry_deleted_where_it_stood_is_named(sealed: System, tmp_path: Path
     client = Redis.from_url(sealed.url)
     client.xdel(key_of(STREAM), "5-0")
     client.close()
-    assert found(sealed, tmp_path) == [(Kind.DROPPED, "p01:5")]
+    assert found(sealed, tmp_path) == [(FaultKind.DROPPED, "p01:5")]
 
 
 def test_a_tail_that_is_missing_behind_a_seal_is_named(sealed: System, tmp_path: Path) -> None:
     head = len(entries(sealed, STREAM))
     write_again(sealed, STREAM, cut)
-    assert found(sealed, tmp_path) == [(Kind.MISSING, f"{STREAM}:{head - 1}-{head}")]
+    assert found(sealed, tmp_path) == [(FaultKind.MISSING, f"{STREAM}:{head - 1}-{head}")]
 
 
 def test_an_entry_between_two_positions_is_noticed(sealed: System, tmp_path: Path) -> None:
     client = Redis.from_url(sealed.url)
     client.xadd(key_of(STREAM), {"type": "TwinPatched"}, id=f"{len(entries(sealed, STREAM))}-1")
     client.close()
-    assert found(sealed, tmp_path) == [(Kind.INSERTED, STREAM)]
+    assert found(sealed, tmp_path) == [(FaultKind.INSERTED, STREAM)]
 
 
 def archived(system: System, directory: Path) -> list[Path]:
     """Everything sealed moves to the archive, in short segments; answers their files."""
     made = Made(system.log.epoch, system.log.partitions)
-    place = directory / "archive"
-    mover = Mover(system.log.client, Depot(str(place)), made=made, segment_entries=5)
+    location = directory / "archive"
+    mover = Mover(system.log.client, ObjectStore(str(location)), made=made, segment_entries=5)
     mover.settle()
     for stream in ("fleet", "p00", "p01", "p02", "p03"):
         mover.write(stream)
         mover.trim(stream, before_at=2**53)
-    return sorted(place.glob("**/*.parquet"))
+    return sorted(location.glob("**/*.parquet"))
 
 
 def test_what_was_archived_is_verified_where_it_is(sealed: System, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_file_of_the_archive_that_is_gone_or_cut_is_named_and_the_rest_is_veri
     (file, *_) = [path for path in archived(sealed, tmp_path) if STREAM in str(path)]
     harm(file)
     report = verified(sealed, tmp_path)
-    assert [(fault.kind, fault.place) for fault in report.faults] == [(Kind.SEGMENT, f"{STREAM}:1-5")]
+    assert [(fault.kind, fault.location) for fault in report.faults] == [(FaultKind.SEGMENT, f"{STREAM}:1-5")]
     assert report.entries == sum(sealed.log.heads().values()) - 5
 
 
@@ -214,18 +214,18 @@ def test_a_stream_that_is_gone_is_named(sealed: System, tmp_path: Path) -> None:
     client = Redis.from_url(sealed.url)
     client.delete(key_of(STREAM))
     client.close()
-    assert {kind for kind, place in found(sealed, tmp_path) if place.startswith(STREAM)} == {Kind.MISSING}
+    assert {kind for kind, location in found(sealed, tmp_path) if location.startswith(STREAM)} == {FaultKind.MISSING}
 
 
-def test_an_outcome_is_sealed_as_facts_are(sealed: System, tmp_path: Path) -> None:
+def test_an_assignment_change_is_sealed_as_events_are(sealed: System, tmp_path: Path) -> None:
     client = Redis.from_url(sealed.url)
-    client.xadd(key_of("p01:outcomes"), {"at": "1", "cause": "", "data": "{}"}, id="1-0")
+    client.xadd(key_of("p01:assignments"), {"at": "1", "cause": "", "data": "{}"}, id="1-0")
     assert sealer_of(sealed, tmp_path).round(2) == 1
     assert verified(sealed, tmp_path).is_fine
-    client.delete(key_of("p01:outcomes"))
-    client.xadd(key_of("p01:outcomes"), {"at": "1", "cause": "", "data": "[]"}, id="1-0")
+    client.delete(key_of("p01:assignments"))
+    client.xadd(key_of("p01:assignments"), {"at": "1", "cause": "", "data": "[]"}, id="1-0")
     client.close()
-    assert found(sealed, tmp_path) == [(Kind.CHANGED, "p01:outcomes:1")]
+    assert found(sealed, tmp_path) == [(FaultKind.CHANGED, "p01:assignments:1")]
 
 
 def test_a_changed_seal_is_named_though_the_archive_has_it_as_it_was(sealed: System, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_changed_seal_is_named_though_the_archive_has_it_as_it_was(sealed: Sys
         seals[1][1][b"body"] = seals[1][1][b"body"].replace(b'"at":1000', b'"at":1001')
 
     replace_seals(sealed, meddle)
-    assert found(sealed, tmp_path) == [(Kind.SEAL_SIGNATURE, "seal 2")]
+    assert found(sealed, tmp_path) == [(FaultKind.SEAL_SIGNATURE, "seal 2")]
 
 
 def test_a_seal_that_is_nowhere_is_named_and_the_others_still_speak_for_the_entries(
@@ -243,20 +243,20 @@ def test_a_seal_that_is_nowhere_is_named_and_the_others_still_speak_for_the_entr
         del seals[1]
 
     replace_seals(sealed, meddle)
-    assert found(sealed, tmp_path) == [(Kind.SEAL_DROPPED, "seal 2")]
+    assert found(sealed, tmp_path) == [(FaultKind.SEAL_DROPPED, "seal 2")]
     next(tmp_path.glob("archive/**/*02.seal")).unlink()
-    assert found(sealed, tmp_path) == [(Kind.SEAL_DROPPED, "seal 2")]
+    assert found(sealed, tmp_path) == [(FaultKind.SEAL_DROPPED, "seal 2")]
     write_again(sealed, STREAM, change)
     (seal, entry) = verified(sealed, tmp_path).faults
-    assert seal.kind is Kind.SEAL_DROPPED
-    assert entry.kind is Kind.CHANGED
+    assert seal.kind is FaultKind.SEAL_DROPPED
+    assert entry.kind is FaultKind.CHANGED
 
 
 def test_seals_that_redis_has_lost_altogether_are_named(sealed: System, tmp_path: Path) -> None:
     client = Redis.from_url(sealed.url)
     client.delete("{fleet}:seals", "{fleet}:sealing")
     client.close()
-    assert found(sealed, tmp_path) == [(Kind.SEAL_DROPPED, f"seal {number}") for number in range(1, 5)]
+    assert found(sealed, tmp_path) == [(FaultKind.SEAL_DROPPED, f"seal {number}") for number in range(1, 5)]
     fill(sealed, 1, prefix="after")
     assert sealer_of(sealed, tmp_path).round(2) == 1
     assert verified(sealed, tmp_path).last[0] == 5
@@ -291,7 +291,7 @@ def test_without_any_seal_to_go_on_from_nothing_is_sealed_anew_and_files_stay_as
     assert len(files) == len(kept) + 1
     report = verified(sealed, tmp_path)
     assert report.last[0] == 5
-    assert Kind.CHANGED in {fault.kind for fault in report.faults}
+    assert FaultKind.CHANGED in {fault.kind for fault in report.faults}
 
 
 def test_a_file_of_a_seal_is_not_written_over_by_another_of_its_number(sealed: System, tmp_path: Path) -> None:
@@ -312,9 +312,9 @@ def test_a_file_of_a_seal_is_not_written_over_by_another_of_its_number(sealed: S
     assert late.round(2) == 1
     files = _files(archive)
     assert {name: files[name] for name in kept} == kept
-    assert (Kind.SEAL_CHANGED, "seal 4") in found(sealed, tmp_path)
+    assert (FaultKind.SEAL_CHANGED, "seal 4") in found(sealed, tmp_path)
     with pytest.raises(SealStands, match="seal 4 is kept in the archive and is another"):
-        SealFiles(Depot(str(archive)), epoch=sealed.log.epoch).put(4, Signed(b"another", b""))
+        SealFiles(ObjectStore(str(archive)), epoch=sealed.log.epoch).put(4, Signed(b"another", b""))
 
 
 def _files(archive: Path) -> dict[str, bytes]:
@@ -329,7 +329,7 @@ def test_a_seal_by_another_key_is_not_taken_for_one(sealed: System, tmp_path: Pa
         seals[-1] = (seals[-1][0], {b"body": signed.body, b"signature": signed.signature})
 
     replace_seals(sealed, forge)
-    assert found(sealed, tmp_path) == [(Kind.SEAL_SIGNATURE, "seal 4")]
+    assert found(sealed, tmp_path) == [(FaultKind.SEAL_SIGNATURE, "seal 4")]
 
 
 def test_an_inserted_seal_is_named(sealed: System, tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_an_inserted_seal_is_named(sealed: System, tmp_path: Path) -> None:
         seals.append((b"5-1", dict(seals[-1][1])))
 
     replace_seals(sealed, insert_two)
-    assert found(sealed, tmp_path) == [(Kind.SEAL_INSERTED, "seal 5-1"), (Kind.SEAL_INSERTED, "seal 5")]
+    assert found(sealed, tmp_path) == [(FaultKind.SEAL_INSERTED, "seal 5-1"), (FaultKind.SEAL_INSERTED, "seal 5")]
 
 
 def test_a_seal_that_goes_back_behind_others_is_a_fault_and_stops_nothing(sealed: System, tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def test_a_seal_that_goes_back_behind_others_is_a_fault_and_stops_nothing(sealed
 
     head = len(entries(sealed, STREAM))
     replace_seals(sealed, go_back)
-    assert found(sealed, tmp_path) == [(Kind.CHANGED, f"{STREAM}:3-{head}")]
+    assert found(sealed, tmp_path) == [(FaultKind.CHANGED, f"{STREAM}:3-{head}")]
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_a_forged_seal_that_says_nothing_that_could_be_does_not_end_who_seals(
     replace_seals(sealed, forge)
     fill(sealed, 1, prefix="after")
     sealer_of(sealed, tmp_path).round(2)
-    assert (Kind.SEAL_CHANGED, "seal 5") in found(sealed, tmp_path)
+    assert (FaultKind.SEAL_CHANGED, "seal 5") in found(sealed, tmp_path)
 
 
 def test_two_seals_of_one_number_that_are_both_signed_are_told(sealed: System, tmp_path: Path) -> None:
@@ -384,18 +384,18 @@ def test_two_seals_of_one_number_that_are_both_signed_are_told(sealed: System, t
     file = next(tmp_path.glob("archive/**/*04.seal"))
     other = key.sign(msgspec.structs.replace(Signed.from_file(file.read_bytes()).seal(), at=1_001))
     file.write_bytes(other.to_file())
-    assert found(sealed, tmp_path) == [(Kind.SEAL_CHANGED, "seal 4")]
+    assert found(sealed, tmp_path) == [(FaultKind.SEAL_CHANGED, "seal 4")]
 
 
 def test_a_span_looks_at_the_entries_of_its_seals_alone(sealed: System, tmp_path: Path) -> None:
     write_again(sealed, STREAM, change)
-    assert verified(sealed, tmp_path, span=Span(first=3)).is_fine
-    assert not verified(sealed, tmp_path, span=Span(last=2)).is_fine
+    assert verified(sealed, tmp_path, span=SealSpan(first=3)).is_fine
+    assert not verified(sealed, tmp_path, span=SealSpan(last=2)).is_fine
 
 
-def test_the_same_facts_under_another_key_are_not_verified_by_this_one(sealed: System, tmp_path: Path) -> None:
+def test_the_same_events_under_another_key_are_not_verified_by_this_one(sealed: System, tmp_path: Path) -> None:
     faults = verified(sealed, tmp_path, keys=[SealKey(bytes(32)).public]).faults
-    assert {fault.kind for fault in faults} == {Kind.SEAL_SIGNATURE}
+    assert {fault.kind for fault in faults} == {FaultKind.SEAL_SIGNATURE}
 
 
 def test_a_new_key_goes_on_where_the_old_one_stopped_and_both_are_told(sealed: System, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import pytest
 from events.deployment.commands import CreateDeployment, DeleteDeployment
 from events.device.commands import PatchTags, RegisterDevice, RetireDevice
 from events.rollout.commands import ApprovePhase, PauseRollout, ResumeRollout
-from events.rollout.plan import Failure, Gate, Phase, Plan
+from events.rollout.plan import Failure, Gate, Phase, RolloutPlan
 from services.backtest.changes import ChangeInvalid, Changes, deployment_of, plan_of, policy_of
 from services.backtest.run import Backtest, Of, backtest
 from tests.rollout.simulation import MINUTE, Simulation
@@ -11,7 +11,7 @@ from tests.workers.system import base
 
 BAD = {f"d{number}" for number in range(0, 40, 4)}
 GATE = Gate(success_percent=50, soak_seconds=300)
-PLAN = Plan((Phase(count=8, gate=GATE), Phase(percent=50, gate=GATE), Phase(percent=100, gate=GATE)))
+PLAN = RolloutPlan((Phase(count=8, gate=GATE), Phase(percent=50, gate=GATE), Phase(percent=100, gate=GATE)))
 
 
 def answer(name: str, stack: str) -> tuple[int, int]:
@@ -24,7 +24,7 @@ def lived() -> Simulation:
     simulation.do(CreateDeployment("old", base("m"), "*", 1))
     for _ in range(5):
         simulation.step()
-    simulation.create("new", Plan(PLAN.phases, Failure(100.0, 1000)))
+    simulation.create("new", RolloutPlan(PLAN.phases, Failure(100.0, 1000)))
     simulation.run(until=lambda: simulation.document("new").is_over, most=200)
     for _ in range(5):
         simulation.step()
@@ -34,7 +34,7 @@ def lived() -> Simulation:
 
 
 def tried(simulation: Simulation, changes: Changes = Changes()) -> Backtest:  # noqa: B008 - frozen
-    return backtest(simulation.log, simulation.views, changes)
+    return backtest(simulation.log, simulation.projections, changes)
 
 
 def of(found: Backtest, name: str) -> Of:
@@ -69,7 +69,7 @@ def test_the_same_devices_come_first_though_a_rollout_was_made_at_no_time_at_whi
     simulation = Simulation(devices=40)
     simulation.do(CreateDeployment("old", base("m"), "*", 1))
     simulation.step(MINUTE + 12_345)
-    simulation.create("new", Plan((Phase(count=3, gate=Gate(soak_seconds=36_000)), Phase(percent=100))))
+    simulation.create("new", RolloutPlan((Phase(count=3, gate=Gate(soak_seconds=36_000)), Phase(percent=100))))
     for _ in range(5):
         simulation.step()
     new = of(tried(simulation), "new")
@@ -135,7 +135,7 @@ def test_a_fix_that_really_came_is_answered_as_it_was_when_it_comes_at_another_t
 def test_acts_of_people_that_make_no_sense_any_more_are_told() -> None:
     simulation = Simulation(devices=10, behave=lambda _name, _stack: (MINUTE, 200))
     phases = (Phase(count=5, gate=GATE), Phase(percent=100, gate=GATE, approval=True))
-    simulation.create("slow", Plan(phases))
+    simulation.create("slow", RolloutPlan(phases))
     for _ in range(20):
         simulation.step()
     simulation.do(PauseRollout("slow", "lunch"), ResumeRollout("slow"), ApprovePhase("slow", 1), by="user:bo")

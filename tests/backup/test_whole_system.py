@@ -29,7 +29,7 @@ READS = (
     "/v1/deployments/a/status",
     "/v1/deployments/a/status/healthy",
     "/v1/deployments/b/status",
-    "/v1/devices/d1/outcomes",
+    "/v1/devices/d1/assignments",
     "/v1/readiness",
     "/v1/deployments/c/rollout",
     "/v1/rollouts",
@@ -44,7 +44,7 @@ PASSWORD = "a-password-of-a-registry"
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
+def location() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="t-") as directory:
         yield Path(directory)
 
@@ -92,7 +92,7 @@ def fill(http: httpx.Client) -> None:
     }
     for module, patch in answers.items():
         http.post("/v1/devices/d1/reports", json={"moduleId": module, "patch": patch}).raise_for_status()
-    eventually(lambda: seen(http, "/v1/deployments/a/status")["counts"]["healthy"] == 1, what="the report is folded")
+    eventually(lambda: seen(http, "/v1/deployments/a/status")["counts"]["healthy"] == 1, what="the report is replayed")
     assert http.delete("/devices/d3", headers={"If-Match": "*"}).is_success
     http.post("/v1/webhooks/w/pause", json={"why": "nobody is there"}).raise_for_status()
     eventually(lambda: seen(http, "/v1/deployments/a/status")["counts"]["actual"] == 3, what="it is gone")
@@ -104,14 +104,14 @@ def seen(http: httpx.Client, path: str) -> Any:
 
 
 def everything(http: httpx.Client) -> dict[str, Any]:
-    return {path: standing(seen(http, path)) for path in READS}
+    return {path: status(seen(http, path)) for path in READS}
 
 
-def standing(value: Any) -> Any:
-    """Without what says how far views and webhooks are: every read of keys is a fact, which moves that."""
+def status(value: Any) -> Any:
+    """Without what says how far projections and webhooks are: every read of keys is an event, which moves that."""
     if isinstance(value, dict):
-        return {name: standing(item) for name, item in value.items() if name not in {"asOf", "lag"}}
-    return [standing(item) for item in value] if isinstance(value, list) else value
+        return {name: status(item) for name, item in value.items() if name not in {"asOf", "lag"}}
+    return [status(item) for item in value] if isinstance(value, list) else value
 
 
 def differences(http: httpx.Client, before: dict[str, Any]) -> dict[str, Any]:
@@ -132,8 +132,8 @@ def destroy(data: Path) -> None:
     shutil.rmtree(data)
 
 
-def test_what_is_restored_answers_as_what_was_destroyed_and_keys_are_apart(place: Path) -> None:
-    data, backups, keys = place / "d", place / "backups", place / "keys"
+def test_what_is_restored_answers_as_what_was_destroyed_and_keys_are_apart(location: Path) -> None:
+    data, backups, keys = location / "d", location / "backups", location / "keys"
     with up(data, TWINFOLD_SEAL_EVERY_SECONDS="0.5") as (_, http, _):
         fill(http)
         before, identity = everything(http), seen(http, "/devices/d1")
@@ -142,10 +142,10 @@ def test_what_is_restored_answers_as_what_was_destroyed_and_keys_are_apart(place
         made = twinfold("backup", "--to", str(backups), "--keys-to", str(keys), "--data", str(data))
         assert made.returncode == 0, made.stderr
         assert made.stdout.startswith("backup ")
-        bare = twinfold("backup", "--to", str(place / "bare"), "--data", str(data))
+        bare = twinfold("backup", "--to", str(location / "bare"), "--data", str(data))
         assert "WITHOUT KEYS" in bare.stdout
         key = (data / "master.key").read_bytes().strip()
-        for stored in (path for folder in ("bare", "backups") for path in (place / folder).rglob("*")):
+        for stored in (path for folder in ("bare", "backups") for path in (location / folder).rglob("*")):
             assert stored.is_dir() or key not in stored.read_bytes()
         ca, token = (data / "tls/ca.pem").read_bytes(), (data / "admin.token").read_bytes()
     destroy(data)
@@ -154,21 +154,23 @@ def test_what_is_restored_answers_as_what_was_destroyed_and_keys_are_apart(place
     assert f"key file {data / 'master.key'} opens all" in back.stdout
     assert ((data / "tls/ca.pem").read_bytes(), (data / "admin.token").read_bytes()) == (ca, token)
     with up(data) as (_, http, _):
-        # What came after a partition's last outcome is folded again by the workers.
+        # What came after a partition's last assignment change is replayed again by the workers.
         with contextlib.suppress(AssertionError):
             eventually(lambda: not differences(http, before), what="every read answers as before")
         assert differences(http, before) == {}
-        # Once: a read of keys is a fact, which views have to follow.
+        # Once: a read of keys is an event, which projections have to follow.
         assert seen(http, "/devices/d1") == identity
         assert own_answer(http, "d1") == desired
         environment = {"TWINFOLD_DATA_DIR": str(data), "TWINFOLD_REDIS_URL": f"unix://{data}/redis/redis.sock"}
         verified = twinfold("audit", "verify", **environment)
         assert verified.returncode == 0, verified.stdout + verified.stderr
         http.patch("/twins/d1", json={"tags": {"n": 9}}, headers={"If-Match": "*"}).raise_for_status()
-        eventually(lambda: seen(http, "/v1/devices/d1/effective").get("layers") == ["b"], what="a new write is folded")
+        eventually(
+            lambda: seen(http, "/v1/devices/d1/effective").get("layers") == ["b"], what="a new write is replayed"
+        )
 
     destroy(data)
-    closed = twinfold("restore", "--from", str(place / "bare"), "--data", str(data))
+    closed = twinfold("restore", "--from", str(location / "bare"), "--data", str(data))
     assert closed.returncode == 0, closed.stderr
     assert "NO KEY" in closed.stdout
     assert not (data / "admin.token").exists()

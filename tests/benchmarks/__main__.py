@@ -55,7 +55,7 @@ def main() -> None:
         devices=given.devices,
         deployments=given.deployments,
         partition_devices=max(100, given.devices // 16),
-        facts=min(100_000, max(1000, given.devices // 10)),
+        events=min(100_000, max(1000, given.devices // 10)),
         probes=min(500, max(20, given.devices // 100)),
     )
     figures = [figure for name in _ROOMS if given.only in (None, name) for figure in _ROOMS[name](scale)]

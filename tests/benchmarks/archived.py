@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.archived URL PARTITION LIMIT`: folds a partition's facts, and prints facts, processor seconds, peak MB."""
+"""`python -m tests.benchmarks.archived URL PARTITION LIMIT`: applies a partition's events, and prints events, CPU seconds, peak MB."""
 
 import sys
 import time
@@ -6,25 +6,25 @@ from pathlib import Path
 
 from events.fleet.partition import Partition
 from events.log.events_ahead import BATCH_EVENTS, EventsAhead
-from events.log.fleet_facts import FleetFacts
-from events.log.opening import open_log
+from events.log.fleet_events import FleetEventReader
+from events.log.log_factory import open_log
 from events.log.reader import Reader
 from events.projection.driver import Driver
 
 
 def main(url: str, number: int, limit: int) -> None:
-    """Read, decode and fold up to `limit` facts; beforehand, read and decode as many, with caches of its own."""
+    """Read, decode and apply up to `limit` events; beforehand, read and decode as many, with caches of its own."""
     log = open_log(url)
     upto = min(limit, log.head(number))
     begun = time.process_time()
-    for _ in Reader(open_log(url), number, batch=BATCH_EVENTS).facts(upto=upto):
+    for _ in Reader(open_log(url), number, batch=BATCH_EVENTS).events(upto=upto):
         pass
     read = time.process_time() - begun
     partition = Partition(number)
     begun = time.process_time()
-    Driver(partition, EventsAhead(log, number, skips=dict, stops=(upto,)), FleetFacts(log)).apply(upto)
-    folded = time.process_time() - begun
-    print(upto, read, folded, _peak_mb())
+    Driver(partition, EventsAhead(log, number, skips=dict, stops=(upto,)), FleetEventReader(log)).apply(upto)
+    applied = time.process_time() - begun
+    print(upto, read, applied, _peak_mb())
 
 
 def _peak_mb() -> float:

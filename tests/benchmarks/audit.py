@@ -12,14 +12,14 @@ from events.audit.seal_store import SEALS
 from events.audit.sealer import open_sealer, public_key
 from events.audit.verify import verify_log
 from events.envelope import Principal
-from events.log.archive.notes import holders_key
+from events.log.archive.notes import holds_key
 from events.log.entries import stream_names
-from events.log.opening import initialise
+from events.log.log_factory import initialise
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.settings import Settings, read_settings
 from tests.benchmarks.measuring import Figure, at_least, seconds_of
-from tests.benchmarks.scale import Scale, say
+from tests.benchmarks.scale import Scale, print_lines
 from tests.servers import redis_server
 
 ROUNDS = 3
@@ -27,18 +27,18 @@ BY = Principal.parse("producer:benchmark")
 
 
 def run(scale: Scale) -> Iterator[Figure]:
-    """Measure every row over one log of `scale.facts` facts and as many more."""
-    say("sealing and verifying")
+    """Measure every row over one log of `scale.events` events and as many more."""
+    print_lines("sealing and verifying")
     with redis_server() as server, tempfile.TemporaryDirectory() as directory:
         log = initialise(server.url, allow_volatile=True)
         producer = Producer(log, by=BY)
-        devices = [f"device-{number}" for number in range(scale.facts)]
+        devices = [f"device-{number}" for number in range(scale.events)]
         producer.submit(RegisterDevice(one) for one in devices).raise_if_refused()
         producer.submit(PatchTags(one, {"site": one[-1], "line": one[-2:]}) for one in devices).raise_if_refused()
         entries = sum(log.heads().values())
         raw, sealing, verifying, size = [], [], [], 0
         for number in range(ROUNDS):
-            settings = read_settings(redis_url=server.url, data_dir=Path(directory) / str(number), seal_every_facts=1)
+            settings = read_settings(redis_url=server.url, data_dir=Path(directory) / str(number), seal_every_events=1)
             _unsealed(log)
             raw.append(seconds_of(lambda: _read(log)))
             sealing.append(seconds_of(lambda: _seal(settings, log)))  # noqa: B023
@@ -54,7 +54,7 @@ def run(scale: Scale) -> Iterator[Figure]:
 
 def _unsealed(log: RedisLog) -> None:
     """As if nobody had ever sealed: who seals heeds what stands beside the seals, too."""
-    noted = (holders_key(name) for name in stream_names(log.partitions))
+    noted = (holds_key(name) for name in stream_names(log.partitions))
     log.client.delete(SEALS, "{fleet}:sealing", *noted)
 
 

@@ -14,7 +14,7 @@ from events import CreateDeployment, PatchTags, RegisterDevice
 from tests.api.serving import api
 from tests.benchmarks import fleets
 from tests.benchmarks.measuring import Figure, at_most, quantile
-from tests.benchmarks.scale import Scale, say
+from tests.benchmarks.scale import Scale, print_lines
 from tests.servers import redis_server
 from tests.workers.system import System
 
@@ -38,7 +38,7 @@ def run(scale: Scale) -> Iterator[Figure]:
             system.do(*(PatchTags(name, fleets.tags_of(draw)) for name in names))
             system.do(*(CreateDeployment(*one) for one in fleets.deployments(scale.deployments)))
             system.settle(120)
-            say("explanations")
+            print_lines("explanations")
             first = _seconds(client, *ASKS[1], names[0])
             asked = draw.sample(names, min(ASKED, len(names)))
             # In turns, so that whatever else the machine does falls on all alike.

@@ -1,4 +1,4 @@
-"""Synthetic fleets for the benchmarks: devices, tags, deployments and agent reports, as facts ready to append."""
+"""Synthetic fleets for the benchmarks: devices, tags, deployments and agent reports, as events ready to append."""
 
 import random
 from collections.abc import Iterator

@@ -6,34 +6,34 @@ import time
 from collections.abc import Iterator
 
 from events import CreateDeployment, RegisterDevice
-from events.collecting import seldom
-from events.device.facts import PropertiesReported, TwinPatched
+from events.device.events import PropertiesReported, TwinPatched
 from events.envelope import Principal, Vector
+from events.garbage_collection import seldom
 from events.history.documents import PastDocuments
-from events.history.folding import Folding
 from events.history.log_at import LogAt
-from events.history.moment import Moment, moment_of
+from events.history.partition_at import PastReplay
+from events.history.point_in_time import PointInTime, point_in_time_of
+from events.history.projections_at import PastPartitions, ProjectionsAt
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
-from events.history.views_at import PastPartitions, ViewsAt
-from events.log.depot import Depot
 from events.log.keys import partition_of
+from events.log.object_store import ObjectStore
 from events.log.port import Proposed
 from events.log.raw import RawStreams
-from events.view_store.fleet_view import FleetView
-from events.view_store.twins import TwinView
+from events.projection_store.fleet_projection import FleetProjection
+from events.projection_store.twins import TwinProjection
 from tests.benchmarks import fleets
 from tests.benchmarks.large_fleet import Fleet
 from tests.benchmarks.measuring import Figure, at_most, quantile
-from tests.benchmarks.scale import Scale, say
+from tests.benchmarks.scale import Scale, print_lines
 from tests.servers import redis_server
 from workers.projector import Projector
 
-FACTS_PER_DEVICE = 100
+EVENTS_PER_DEVICE = 100
 DEVICE_PARTS = 10
-"""A history has one device for so many of `--devices`, and a hundred facts of each: 10,000,000 facts of a million."""
+"""A history has one device for so many of `--devices`, and a hundred events of each: 10,000,000 events of a million."""
 
-EVERY_FACTS = 10_000
+EVERY_EVENTS = 10_000
 INSTANTS = 5
 _AUTHOR = Principal.parse("producer:benchmark")
 _BATCH = 8192
@@ -41,16 +41,16 @@ _SITES = ("north", "south", "east", "west")
 
 
 def run(scale: Scale) -> Iterator[Figure]:
-    """Write the history, fold it, take the snapshots on the way, and look back."""
+    """Write the history, apply it, take the snapshots on the way, and look back."""
     with redis_server() as server, tempfile.TemporaryDirectory() as directory:
         fleet = Fleet(server, scale)
         names = list(fleets.device_ids(max(200, scale.devices // DEVICE_PARTS)))
         write(fleet, names)
-        snapshots = Snapshots(Depot(directory), RawStreams(fleet.log.client), epoch=fleet.log.epoch)
-        # As the processes do that fold and look back.
+        snapshots = Snapshots(ObjectStore(directory), RawStreams(fleet.log.client), epoch=fleet.log.epoch)
+        # As the processes do that apply and look back.
         with seldom():
-            fold(fleet, snapshots)
-            yield from look_back(fleet, names, snapshots)
+            apply(fleet, snapshots)
+            yield from read_back(fleet, names, snapshots)
 
 
 def write(fleet: Fleet, names: list[str]) -> None:
@@ -60,45 +60,45 @@ def write(fleet: Fleet, names: list[str]) -> None:
         content = fleets.content(f"d{number}", layered=bool(number))
         condition = f"tags.site = '{site}'" if site else "*"
         fleet.producer.do(CreateDeployment(f"d{number}", content, condition, number + 1))
-    say(f"writing {FACTS_PER_DEVICE} facts of each of {len(names):,} devices")
+    print_lines(f"writing {EVENTS_PER_DEVICE} events of each of {len(names):,} devices")
     draw, versions = random.Random(1), dict.fromkeys(names, 1)
-    left = FACTS_PER_DEVICE * len(names)
+    left = EVENTS_PER_DEVICE * len(names)
     while left > 0:
         batch = []
         for name in draw.sample(names, min(_BATCH, len(names), left)):
             tagged = draw.random() < 0.1
-            fact = (
+            event = (
                 TwinPatched({"site": draw.choice(_SITES)}, None)
                 if tagged
                 else PropertiesReported({"load": draw.randrange(100)})
             )
-            batch.append(Proposed(name, versions[name], fact))
+            batch.append(Proposed(name, versions[name], event))
             versions[name] += 1
         # What stands as documents beside the log is none of the past's business.
         fleet.log.append(batch, command_id=f"b{left}", by=_AUTHOR, at=time.time_ns() // 1_000_000)
         left -= len(batch)
 
 
-def fold(fleet: Fleet, snapshots: Snapshots) -> None:
-    """Bring the views up, and take snapshots when they are due, as a pool does."""
-    say("folding it, and taking snapshots")
-    projector = Projector(fleet.log, fleet.views, clock=lambda: 0)
+def apply(fleet: Fleet, snapshots: Snapshots) -> None:
+    """Bring the projections up, and take snapshots when they are due, as a pool does."""
+    print_lines("applying it, and taking snapshots")
+    projector = Projector(fleet.log, fleet.projections, clock=lambda: 0)
     documents = PastDocuments(fleet.log, RawStreams(fleet.log.client), snapshots)
-    taking = SnapshotTaker(fleet.log, fleet.views, snapshots, documents, every_facts=EVERY_FACTS)
+    taking = SnapshotTaker(fleet.log, fleet.projections, snapshots, documents, every_events=EVERY_EVENTS)
     for number in range(fleet.log.partitions):
         while not projector.drain(number, go_on=lambda: False):
             if number in taking.due():
                 taking.take(number)
 
 
-def look_back(fleet: Fleet, names: list[str], snapshots: Snapshots) -> Iterator[Figure]:
+def read_back(fleet: Fleet, names: list[str], snapshots: Snapshots) -> Iterator[Figure]:
     """Ask for the status of a deployment in the whole fleet, and for one device's configuration and twin, at some instants."""
     draw = random.Random(2)
     heads = fleet.log.heads()
-    facts = sum(heads.values())
-    setting = f"{facts:,} facts, {len(names):,} devices"
+    events = sum(heads.values())
+    setting = f"{events:,} events, {len(names):,} devices"
     instants = [_instant(fleet, draw.uniform(0.1, 1.0)) for _ in range(INSTANTS)]
-    looks = [_whole(fleet, moment, snapshots) for moment in instants]
+    looks = [_whole(fleet, point_in_time, snapshots) for point_in_time in instants]
     whole, cpu = [wall for wall, _ in looks], max(cpu for _, cpu in looks)
     yield at_most(
         "an instant of the past, the whole fleet, slowest of 5",
@@ -108,11 +108,11 @@ def look_back(fleet: Fleet, names: list[str], snapshots: Snapshots) -> Iterator[
         aim=5,
         beside=f"median {quantile(whole, 0.5):.2f} s; at most {cpu:.2f} s of CPU",
     )
-    single = [_single(fleet, moment, draw.choice(names), snapshots) for moment in instants]
+    single = [_single(fleet, point_in_time, draw.choice(names), snapshots) for point_in_time in instants]
     yield at_most("an instant of the past, one device and its twin, slowest of 5", setting, max(single), "s", aim=5)
-    moment = instants[0]
-    share = sum(moment.positions.values()) / facts
-    alone, spent = _whole(fleet, moment, None)
+    point_in_time = instants[0]
+    share = sum(point_in_time.positions.values()) / events
+    alone, spent = _whole(fleet, point_in_time, None)
     yield Figure(
         "the same without snapshots, the whole fleet",
         f"{share:.0%} of {setting}",
@@ -124,30 +124,33 @@ def look_back(fleet: Fleet, names: list[str], snapshots: Snapshots) -> Iterator[
     )
 
 
-def _instant(fleet: Fleet, share: float) -> Moment:
+def _instant(fleet: Fleet, share: float) -> PointInTime:
     position = max(1, int(share * fleet.log.head(0)))
-    return moment_of(f"p00:{position}", fleet.log, now=time.time_ns() // 1_000_000)
+    return point_in_time_of(f"p00:{position}", fleet.log, now=time.time_ns() // 1_000_000)
 
 
-def _room(fleet: Fleet, moment: Moment, snapshots: Snapshots | None) -> tuple[LogAt, ViewsAt]:
-    folding = Folding(fleet.log, fleet.views, snapshots)
-    partitions = PastPartitions(folding, bytes_max=1 << 30)
+def _context(fleet: Fleet, point_in_time: PointInTime, snapshots: Snapshots | None) -> tuple[LogAt, ProjectionsAt]:
+    replay = PastReplay(fleet.log, fleet.projections, snapshots)
+    partitions = PastPartitions(replay, bytes_max=1 << 30)
     documents = PastDocuments(fleet.log, RawStreams(fleet.log.client), snapshots)
-    log = LogAt(fleet.log, moment, documents, folding.fleet_facts())
-    return log, ViewsAt(fleet.views, moment, partitions, implied=False)
+    log = LogAt(fleet.log, point_in_time, documents, replay.fleet_events())
+    return log, ProjectionsAt(fleet.projections, point_in_time, partitions, implied=False)
 
 
-def _whole(fleet: Fleet, moment: Moment, snapshots: Snapshots | None) -> tuple[float, float]:
+def _whole(fleet: Fleet, point_in_time: PointInTime, snapshots: Snapshots | None) -> tuple[float, float]:
     """Seconds by the wall clock, and of this process's CPU."""
     start, spent = time.perf_counter(), time.process_time()
-    _, views = _room(fleet, moment, snapshots)
-    FleetView(views, partitions=fleet.log.partitions).status("d1")
+    _, projections = _context(fleet, point_in_time, snapshots)
+    FleetProjection(projections, partitions=fleet.log.partitions).status("d1")
     return time.perf_counter() - start, time.process_time() - spent
 
 
-def _single(fleet: Fleet, moment: Moment, name: str, snapshots: Snapshots) -> float:
+def _single(fleet: Fleet, point_in_time: PointInTime, name: str, snapshots: Snapshots) -> float:
     start = time.perf_counter()
-    log, views = _room(fleet, moment, snapshots)
-    assert views.checkpoint(partition_of(name, log.partitions)).vector > Vector()
-    assert TwinView(log, FleetView(views, partitions=log.partitions)).module(name, "$edgeAgent") is not None
+    log, projections = _context(fleet, point_in_time, snapshots)
+    assert projections.checkpoint(partition_of(name, log.partitions)).vector > Vector()
+    assert (
+        TwinProjection(log, FleetProjection(projections, partitions=log.partitions)).module(name, "$edgeAgent")
+        is not None
+    )
     return time.perf_counter() - start

@@ -22,7 +22,7 @@ from tests.api.serving import API_VERSION, api, free_port
 from tests.api.signing import signed
 from tests.benchmarks import fleets
 from tests.benchmarks.measuring import Figure, at_least, at_most, quantile
-from tests.benchmarks.scale import Scale, say
+from tests.benchmarks.scale import Scale, print_lines
 from tests.servers import eventually, redis_server
 from tests.workers.system import System
 
@@ -47,30 +47,30 @@ def run(scale: Scale) -> Iterator[Figure]:
             system.do(*(RegisterDevice(f"d{number}") for number in range(count)))
             system.do(CreateDeployment("a", fleets.content("a", layered=False), "*"))
             system.settle()
-            place = urlsplit(str(client.base_url)).netloc
-            yield from _requests(place, count)
-            yield from _guarded(system, place, count)
-            yield _waiting(system, place, count)
+            location = urlsplit(str(client.base_url)).netloc
+            yield from _requests(location, count)
+            yield from _guarded(system, location, count)
+            yield _waiting(system, location, count)
         system.close()
 
 
-def _requests(place: str, count: int) -> Iterator[Figure]:
+def _requests(location: str, count: int) -> Iterator[Figure]:
     def no_op(_number: int) -> bytes:
-        return request(place, "GET", "/healthz")
+        return request(location, "GET", "/healthz")
 
     def patch(number: int) -> bytes:
         return request(
-            place, "PATCH", f"/twins/d{number % count}?{VERSION}", json.dumps({"tags": {"n": number}}).encode()
+            location, "PATCH", f"/twins/d{number % count}?{VERSION}", json.dumps({"tags": {"n": number}}).encode()
         )
 
     def effective(number: int) -> bytes:
-        return request(place, "GET", f"/v1/devices/d{number % count}/effective")
+        return request(location, "GET", f"/v1/devices/d{number % count}/effective")
 
     for connections in CONNECTIONS:
-        say(f"{connections} connections")
-        base, _ = asyncio.run(_load(place, no_op, connections))
+        print_lines(f"{connections} connections")
+        base, _ = asyncio.run(_load(location, no_op, connections))
         for what, make, aim in (("PATCH of one tag", patch, 0.35), ("GET effective", effective, 0.6)):
-            rate, seconds = asyncio.run(_load(place, make, connections))
+            rate, seconds = asyncio.run(_load(location, make, connections))
             beside = f"{rate:,.0f}/s, p99 {1000 * quantile(seconds, 0.99):.1f} ms; no-op {base:,.0f}/s"
             yield at_least(f"{what} ÷ no-op", f"{connections} connections", rate / base, "", aim=aim, beside=beside)
 
@@ -78,21 +78,21 @@ def _requests(place: str, count: int) -> Iterator[Figure]:
 def _guarded(system: System, plain: str, count: int) -> Iterator[Figure]:
     """HTTPS with signatures beside plain HTTP that asks nobody: of each round the ratio, of the rounds the median."""
 
-    def patch(place: str, authorization: Callable[[], str]) -> Make:
+    def patch(location: str, authorization: Callable[[], str]) -> Make:
         def make(number: int) -> bytes:
             body = json.dumps({"tags": {"n": number}}).encode()
-            return request(place, "PATCH", f"/twins/d{number % count}?{VERSION}", body, authorization())
+            return request(location, "PATCH", f"/twins/d{number % count}?{VERSION}", body, authorization())
 
         return make
 
-    say("HTTPS with signatures")
-    with _https(system) as (place, trusted, key):
+    print_lines("HTTPS with signatures")
+    with _https(system) as (location, trusted, key):
         ends = itertools.count(3600)
-        once = signed(key, place, policy="service")
+        once = signed(key, location, policy="service")
         makes = {
-            "the same signature again": patch(place, lambda: once),
+            "the same signature again": patch(location, lambda: once),
             "a signature for each request": patch(
-                place, lambda: signed(key, place, policy="service", seconds=next(ends))
+                location, lambda: signed(key, location, policy="service", seconds=next(ends))
             ),
         }
         ratios: dict[str, list[float]] = {what: [] for what in makes}
@@ -101,7 +101,7 @@ def _guarded(system: System, plain: str, count: int) -> Iterator[Figure]:
             base, _ = asyncio.run(_load(plain, patch(plain, str), GUARDED_CONNECTIONS, during_seconds=GUARDED_SECONDS))
             for what, make in makes.items():
                 rates[what], _ = asyncio.run(
-                    _load(place, make, GUARDED_CONNECTIONS, trusted=trusted, during_seconds=GUARDED_SECONDS)
+                    _load(location, make, GUARDED_CONNECTIONS, trusted=trusted, during_seconds=GUARDED_SECONDS)
                 )
                 ratios[what].append(rates[what] / base)
     for what, some in ratios.items():
@@ -143,16 +143,21 @@ def _https(system: System) -> Iterator[tuple[str, ssl.SSLContext, str]]:
             yield f"127.0.0.1:{port}", trusted, policy_key(system.log, vault, "service")
 
 
-def request(place: str, method: str, path: str, body: bytes = b"", authorization: str = "") -> bytes:
+def request(location: str, method: str, path: str, body: bytes = b"", authorization: str = "") -> bytes:
     """A request as it goes over the wire."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: {place}\r\nContent-Length: {len(body)}\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: {location}\r\nContent-Length: {len(body)}\r\n"
     if authorization:
         head += f"Authorization: {authorization}\r\n"
     return f"{head}Content-Type: application/json\r\n\r\n".encode() + body
 
 
 async def _load(
-    place: str, make: Make, connections: int, *, trusted: ssl.SSLContext | None = None, during_seconds: float = SECONDS
+    location: str,
+    make: Make,
+    connections: int,
+    *,
+    trusted: ssl.SSLContext | None = None,
+    during_seconds: float = SECONDS,
 ) -> tuple[float, list[float]]:
     """Requests a second, and how long each took, with so many connections at once; over TLS where there is trust."""
     seconds: list[float] = []
@@ -160,7 +165,7 @@ async def _load(
     until = time.perf_counter() + during_seconds
 
     async def one() -> None:
-        reader, writer = await connect(place, trusted)
+        reader, writer = await connect(location, trusted)
         while (start := time.perf_counter()) < until:
             status, _ = await exchange(reader, writer, make(next(numbers)))
             assert status == httpx.codes.OK
@@ -173,10 +178,10 @@ async def _load(
 
 
 async def connect(
-    place: str, trusted: ssl.SSLContext | None = None
+    location: str, trusted: ssl.SSLContext | None = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection to keep."""
-    host, _, port = place.partition(":")
+    host, _, port = location.partition(":")
     return await asyncio.open_connection(host, int(port), ssl=trusted)
 
 
@@ -190,21 +195,21 @@ async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, s
     return int(head[9:12]), await reader.readexactly(length)
 
 
-def _waiting(system: System, place: str, count: int) -> Figure:
+def _waiting(system: System, location: str, count: int) -> Figure:
     """Devices that wait for a change, from the append of a deployment until the last one is told."""
     waiting = min(WAITING, count)
 
     async def wait_all() -> float:
-        opened = [await connect(place) for _ in range(waiting)]
+        opened = [await connect(location) for _ in range(waiting)]
         now = [
-            await exchange(*one, request(place, "GET", f"/v1/devices/d{number}/desired"))
+            await exchange(*one, request(location, "GET", f"/v1/devices/d{number}/desired"))
             for number, one in enumerate(opened)
         ]
         versions = [json.loads(body)["version"] for _, body in now]
         asked = [
             asyncio.create_task(
                 exchange(
-                    *one, request(place, "GET", f"/v1/devices/d{number}/desired?version={versions[number]}&wait=60")
+                    *one, request(location, "GET", f"/v1/devices/d{number}/desired?version={versions[number]}&wait=60")
                 )
             )
             for number, one in enumerate(opened)

@@ -12,17 +12,17 @@ from redis import Redis
 from events import CreateDeployment, PatchTags, Producer, RegisterDevice, ReportProperties
 from events.envelope import Principal
 from events.log.keys import FLEET, key
-from events.log.opening import initialise
+from events.log.log_factory import initialise
 from events.log.redis import RedisLog
 from events.log.wake import Waker
+from events.projection_store.fleet_projection import FleetProjection
+from events.projection_store.redis import RedisProjectionStore
 from events.settings import environment_of, read_settings
-from events.view_store.fleet_view import FleetView
-from events.view_store.redis import RedisViewStore
-from events.views.kept import ARRAYS, HASHES
+from events.stored_projection.stored_partition import ARRAYS, HASHES
 from services.embedded_redis import EmbeddedRedis
 from tests.benchmarks import fleets
 from tests.benchmarks.measuring import Figure, at_most, quantile
-from tests.benchmarks.scale import Scale, counted, say
+from tests.benchmarks.scale import Scale, counted, print_lines
 from tests.servers import redis_server
 
 PARTITIONS = 16
@@ -36,7 +36,7 @@ def run(scale: Scale) -> Iterator[Figure]:
     with redis_server() as server:
         fleet = Fleet(server, scale)
         with fleet.pool():
-            say(f"growing a fleet of {scale.devices:,} devices and {scale.deployments:,} deployments")
+            print_lines(f"growing a fleet of {scale.devices:,} devices and {scale.deployments:,} deployments")
             fleet.grow()
             for appendfsync in ("always", "everysec"):
                 fleet.client.config_set("appendfsync", appendfsync)
@@ -55,8 +55,8 @@ class Fleet:
         self.url = server.url
         self.client = Redis.from_url(server.url)
         self.log: RedisLog = initialise(server.url, partitions=PARTITIONS)
-        self.views = RedisViewStore(self.log.client)
-        self.view = FleetView(self.views, partitions=PARTITIONS)
+        self.projections = RedisProjectionStore(self.log.client)
+        self.fleet_projection = FleetProjection(self.projections, partitions=PARTITIONS)
         self.waker = Waker(self.client, partitions=PARTITIONS)
         self.producer = Producer(self.log, by=BY, waker=self.waker)
         self.draw = random.Random(11)
@@ -69,7 +69,7 @@ class Fleet:
         return _Process([sys.executable, "-m", "workers.pool"], self.environment())
 
     def grow(self) -> None:
-        """Register everyone, with five tags in one fact and one report of the agent; then the deployments."""
+        """Register everyone, with five tags in one event and one report of the agent; then the deployments."""
         start = time.perf_counter()
         names, draw = list(fleets.device_ids(self.scale.devices)), random.Random(1)
         self.producer.submit(counted("registered", map(RegisterDevice, names))).raise_if_refused()
@@ -81,13 +81,13 @@ class Fleet:
             counted("reported", (ReportProperties(name, report, module_id="$edgeAgent") for name in names))
         ).raise_if_refused()
         seconds = time.perf_counter() - start
-        say(f"  {3 * len(names):,} facts in {seconds:.0f} s")
+        print_lines(f"  {3 * len(names):,} events in {seconds:.0f} s")
         self.producer.submit(
             CreateDeployment(name, content, target_condition=condition, priority=priority)
             for name, content, condition, priority in fleets.deployments(self.scale.deployments)
         ).raise_if_refused()
         self.settle()
-        say("  folded")
+        print_lines("  applied")
 
     def settle(self) -> None:
         while not self.is_settled():
@@ -95,7 +95,7 @@ class Fleet:
 
     def is_settled(self) -> bool:
         heads = self.log.heads()
-        vectors = {number: self.views.checkpoint(number).vector for number in range(PARTITIONS)}
+        vectors = {number: self.projections.checkpoint(number).vector for number in range(PARTITIONS)}
         return all((at.partition, at.fleet) == (heads[number], heads[FLEET]) for number, at in vectors.items())
 
     def new_deployment(self, setting: str) -> Figure:
@@ -111,7 +111,7 @@ class Fleet:
             self.producer.do(command)
             self.settle()
             seconds.append(time.perf_counter() - start)
-            covered = self.view.status(name)[name]["actual"]
+            covered = self.fleet_projection.status(name)[name]["actual"]
         beside = f"covers {covered / self.scale.devices:.0%}; worst of {ROUNDS}: {max(seconds):.2f} s"
         what = f"{self.scale.devices:,} x {self.scale.deployments:,}: new deployment → readable for all"
         return at_most(what, setting, quantile(seconds, 0.5), "s", aim=2, beside=beside)
@@ -140,7 +140,7 @@ class Fleet:
         )
 
     def nobody_woken(self) -> Figure:
-        """A producer that died between append and wake, with no later append: until the sweep has found the fact."""
+        """A producer that died between append and wake, with no later append: until the reconciler has found the event."""
         silent = Producer(self.log, by=BY)
         seconds = []
         for _ in range(ROUNDS):
@@ -152,27 +152,32 @@ class Fleet:
         return at_most("appended, nobody woken → readable", "worst", max(seconds), "s", aim=3, beside=beside)
 
     def _runs(self, device: str, deployment: str) -> bool:
-        effective = self.view.effective(device)
-        return effective is not None and any(layer.id == deployment for layer in effective.row.stack)
+        effective = self.fleet_projection.effective(device)
+        return effective is not None and any(layer.id == deployment for layer in effective.assignment.stack)
 
     def bytes_per_device(self) -> Iterator[Figure]:
         """What Redis says each key takes, by what it is for."""
-        totals = dict.fromkeys(("log", "heads and snapshots", "views", "index", "outcomes"), 0)
+        totals = dict.fromkeys(("log", "heads and snapshots", "projections", "index", "assignments"), 0)
         for number in range(PARTITIONS):
             for what in ("log",):
                 totals["log"] += self._usage(key(number, what))
             for what in ("heads", "snapshots"):
                 totals["heads and snapshots"] += self._usage(key(number, what))
             for what in (*HASHES, *ARRAYS, "checkpoint"):
-                totals["index" if what == "index" else "views"] += self._usage(key(number, f"view:{what}"))
-            totals["outcomes"] += self._usage(key(number, "outcomes"))
+                totals["index" if what == "index" else "projections"] += self._usage(key(number, f"projection:{what}"))
+            totals["assignments"] += self._usage(key(number, "assignments"))
         each = {what: total / self.scale.devices for what, total in totals.items()}
         setting = f"{self.scale.devices:,} devices"
-        for what in ("log", "heads and snapshots", "outcomes"):
+        for what in ("log", "heads and snapshots", "assignments"):
             yield Figure(f"Redis bytes per device: {what}", setting, each[what], "B", "", None)
-        beside = f"views {each['views']:.0f} B, index {each['index']:.0f} B"
+        beside = f"projections {each['projections']:.0f} B, index {each['index']:.0f} B"
         yield at_most(
-            "Redis bytes per device: views + index", setting, each["views"] + each["index"], "B", aim=300, beside=beside
+            "Redis bytes per device: projections + index",
+            setting,
+            each["projections"] + each["index"],
+            "B",
+            aim=300,
+            beside=beside,
         )
 
     def _usage(self, name: str) -> int:

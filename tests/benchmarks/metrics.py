@@ -1,4 +1,4 @@
-"""What custom metrics cost the worker that folds the reports they are about."""
+"""What custom metrics cost the worker that applies the reports they are about."""
 
 import random
 import statistics
@@ -9,11 +9,11 @@ import msgspec
 
 from events import CreateDeployment, Producer, RegisterDevice, ReportProperties
 from events.envelope import Principal
-from events.log.opening import initialise
-from events.view_store.redis import RedisViewStore
+from events.log.log_factory import initialise
+from events.projection_store.redis import RedisProjectionStore
 from tests.benchmarks import fleets
 from tests.benchmarks.measuring import Figure, at_least, seconds_of
-from tests.benchmarks.scale import Scale, say
+from tests.benchmarks.scale import Scale, print_lines
 from tests.servers import redis_server
 from workers.projector import Projector
 
@@ -26,32 +26,32 @@ BY = Principal.parse("producer:benchmark")
 
 
 def run(scale: Scale) -> Iterator[Figure]:
-    """Fold the same reports with five metrics on each of a hundred deployments, and with none."""
+    """Apply the same reports with five metrics on each of a hundred deployments, and with none."""
     ids = fleets.ids_in_partition(scale.partition_devices, partition=0, partitions=PARTITIONS)
-    say(f"metrics: {len(ids):,} devices in one partition, {DEPLOYMENTS} deployments, 5 metrics on each")
+    print_lines(f"metrics: {len(ids):,} devices in one partition, {DEPLOYMENTS} deployments, 5 metrics on each")
     with redis_server() as bare, redis_server() as counted:
         sides = [_seeded(bare.url, ids, metrics=False), _seeded(counted.url, ids, metrics=True)]
         turns: dict[int, list[list[_Turn]]] = {1: [[], []], 3: [[], []]}
         for number in range(ROUNDS):
             for properties, sided in turns.items():
                 for (producer, projector), side in zip(sides, sided, strict=True):
-                    producer.submit(_reports(ids, scale.facts, seed=number, properties=properties)).raise_if_refused()
+                    producer.submit(_reports(ids, scale.events, seed=number, properties=properties)).raise_if_refused()
                     side.append(_drain(projector))
     for properties, (without, within) in turns.items():
-        rates = [scale.facts / statistics.median(turn.seconds for turn in side) for side in (without, within)]
+        rates = [scale.events / statistics.median(turn.seconds for turn in side) for side in (without, within)]
         busy = statistics.median(one.busy / other.busy for one, other in zip(without, within, strict=True))
         yield at_least(
-            "report facts/s with 500 metrics ÷ without",
+            "report events/s with 500 metrics ÷ without",
             f"{properties} of the metrics' properties in each report",
             statistics.median(one.seconds / other.seconds for one, other in zip(without, within, strict=True)),
             "",
             aim=0.75,
-            beside=f"{rates[0]:,.0f} → {rates[1]:,.0f} facts/s; by the worker's processor time {busy:.2f}",
+            beside=f"{rates[0]:,.0f} → {rates[1]:,.0f} events/s; by the worker's processor time {busy:.2f}",
         )
 
 
 class _Turn(msgspec.Struct, frozen=True):
-    """How long folding took by the clock, and how long the worker was busy with it: others on the machine change that less."""
+    """How long applying took by the clock, and how long the worker was busy with it: others on the machine change that less."""
 
     seconds: float
     busy: float
@@ -73,7 +73,7 @@ def _seeded(url: str, ids: list[str], *, metrics: bool) -> tuple[Producer, Proje
         producer.submit(
             [CreateDeployment(name, content, target_condition=condition, priority=priority, metrics=queries)]
         ).raise_if_refused()
-    projector = Projector(log, RedisViewStore(log.client), clock=lambda: 0)
+    projector = Projector(log, RedisProjectionStore(log.client), clock=lambda: 0)
     projector.drain(0, go_on=lambda: True)
     return producer, projector
 

@@ -1,4 +1,4 @@
-"""The rows that need one partition: append, fold, one worker, and many deployments."""
+"""The rows that need one partition: append, apply, one worker, and many deployments."""
 
 import random
 import statistics
@@ -11,14 +11,14 @@ from redis import Redis
 from events import CreateDeployment, PatchTags, Producer, RegisterDevice
 from events.envelope import Principal
 from events.fleet.partition import Partition
-from events.log.opening import initialise
-from events.log.port import Fact
+from events.log.log_factory import initialise
+from events.log.port import Event
 from events.log.redis import RedisLog
-from events.view_store.redis import RedisViewStore
+from events.projection_store.redis import RedisProjectionStore
 from services.embedded_redis import EmbeddedRedis
 from tests.benchmarks import fleets
 from tests.benchmarks.measuring import Figure, at_least, at_most, seconds_of
-from tests.benchmarks.scale import Scale, counted, say
+from tests.benchmarks.scale import Scale, counted, print_lines
 from tests.servers import redis_server
 from workers.projector import Projector
 
@@ -32,9 +32,9 @@ def run(scale: Scale) -> Iterator[Figure]:
     """Measure every row under both durability settings, where it writes."""
     for appendfsync in ("always", "everysec"):
         with redis_server(appendfsync=appendfsync) as server:
-            say(f"append and fold, appendfsync {appendfsync}")
+            print_lines(f"append and apply, appendfsync {appendfsync}")
             log = initialise(server.url)
-            ids = list(fleets.device_ids(scale.facts))
+            ids = list(fleets.device_ids(scale.events))
             producer = Producer(log, by=BY)
             producer.submit(RegisterDevice(device_id) for device_id in ids).raise_if_refused()
             yield append(server, log, ids, f"appendfsync {appendfsync}")
@@ -57,7 +57,7 @@ def append(server: EmbeddedRedis, log: RedisLog, ids: list[str], setting: str) -
         raw.append(len(ids) / raw_seconds)
         ratios.append(raw_seconds / own_seconds)
     client.close()
-    beside = f"{statistics.median(ours):,.0f} facts/s; raw {statistics.median(raw):,.0f} XADD/s"
+    beside = f"{statistics.median(ours):,.0f} events/s; raw {statistics.median(raw):,.0f} XADD/s"
     return at_least("bulk append ÷ raw XADD", setting, statistics.median(ratios), "", aim=0.25, beside=beside)
 
 
@@ -82,7 +82,7 @@ def _seed(server: EmbeddedRedis, ids: list[str], deployments: int) -> tuple[Redi
     log = initialise(server.url, partitions=PARTITIONS)
     producer = Producer(log, by=BY)
     draw = random.Random(1)
-    say(f"  {len(ids):,} devices and {deployments:,} deployments in one partition")
+    print_lines(f"  {len(ids):,} devices and {deployments:,} deployments in one partition")
     producer.submit(counted("registered", (RegisterDevice(name) for name in ids))).raise_if_refused()
     producer.submit(PatchTags(name, fleets.tags_of(draw)) for name in ids).raise_if_refused()
     producer.submit(
@@ -102,56 +102,56 @@ def _changes(ids: list[str], count: int, seed: int) -> Iterator[PatchTags]:
 
 
 def worker(server: EmbeddedRedis, scale: Scale, setting: str) -> Iterator[Figure]:
-    """Folding beside raw reading, and a worker from the stream to committed views."""
+    """Applying beside raw reading, and a worker from the stream to committed projections."""
     ids = fleets.ids_in_partition(scale.partition_devices, partition=0, partitions=PARTITIONS)
     log, producer = _seed(server, ids, scale.deployments)
-    projector = Projector(log, RedisViewStore(log.client), clock=lambda: 0)
+    projector = Projector(log, RedisProjectionStore(log.client), clock=lambda: 0)
     first_seconds = seconds_of(lambda: projector.drain(0, go_on=lambda: True))
-    say(f"  first drain {first_seconds:.1f} s")
+    print_lines(f"  first drain {first_seconds:.1f} s")
     rates, ratios, raw = [], [], []
     for number in range(ROUNDS):
         after = log.head(0)
-        producer.submit(_changes(ids, scale.facts, seed=number)).raise_if_refused()
+        producer.submit(_changes(ids, scale.events, seed=number)).raise_if_refused()
         raw_seconds = seconds_of(lambda: _read_raw(log, after))  # noqa: B023
-        partition = _folded_to(log, ids)
+        partition = _applied_to(log, ids)
         partition.vector = msgspec.structs.replace(partition.vector, partition=after)
-        fold_seconds = seconds_of(lambda: _fold(log, partition))  # noqa: B023
-        ratios.append(raw_seconds / fold_seconds)
-        raw.append(scale.facts / raw_seconds)
-        rates.append(scale.facts / seconds_of(lambda: projector.drain(0, go_on=lambda: True)))
+        apply_seconds = seconds_of(lambda: _apply(log, partition))  # noqa: B023
+        ratios.append(raw_seconds / apply_seconds)
+        raw.append(scale.events / raw_seconds)
+        rates.append(scale.events / seconds_of(lambda: projector.drain(0, go_on=lambda: True)))
     yield at_least(
-        "folding ÷ raw read+decode",
+        "applying ÷ raw read+decode",
         setting,
         statistics.median(ratios),
         "",
         aim=0.4,
-        beside=f"raw {statistics.median(raw):,.0f} facts/s",
+        beside=f"raw {statistics.median(raw):,.0f} events/s",
     )
-    beside = f"{scale.deployments:,} deployments, {len(ids):,} devices; 10 % of the facts change a targeted tag"
+    beside = f"{scale.deployments:,} deployments, {len(ids):,} devices; 10 % of the events change a targeted tag"
     yield at_least(
-        "one worker, stream → views", setting, statistics.median(rates), "facts/s", aim=40_000, beside=beside
+        "one worker, stream → projections", setting, statistics.median(rates), "events/s", aim=40_000, beside=beside
     )
 
 
 def _read_raw(log: RedisLog, after: int) -> None:
-    decoder = msgspec.json.Decoder(Fact)
+    decoder = msgspec.json.Decoder(Event)
     while entries := log.client.xrange("{p00}:log", min=f"{after + 1}-0", count=8192):
         for _, fields in entries:  # type: ignore[union-attr]
             decoder.decode(fields[b"data"])
         after += len(entries)  # type: ignore[arg-type]
 
 
-def _folded_to(log: RedisLog, ids: list[str]) -> Partition:
+def _applied_to(log: RedisLog, ids: list[str]) -> Partition:
     """A partition that knows the devices and the tags they began with."""
     partition = Partition(0)
     while partition.vector.partition < 2 * len(ids):
-        partition.fold(log.read(0, after=partition.vector.partition, limit=8192))  # type: ignore[arg-type]
+        partition.apply(log.read(0, after=partition.vector.partition, limit=8192))  # type: ignore[arg-type]
     return partition
 
 
-def _fold(log: RedisLog, partition: Partition) -> None:
-    while facts := log.read(0, after=partition.vector.partition, limit=8192):
-        partition.fold(facts)  # type: ignore[arg-type]
+def _apply(log: RedisLog, partition: Partition) -> None:
+    while events := log.read(0, after=partition.vector.partition, limit=8192):
+        partition.apply(events)  # type: ignore[arg-type]
 
 
 def many_deployments(scale: Scale) -> Iterator[Figure]:
@@ -161,7 +161,7 @@ def many_deployments(scale: Scale) -> Iterator[Figure]:
         with redis_server() as server:
             ids = fleets.ids_in_partition(scale.partition_devices, partition=0, partitions=PARTITIONS)
             log, producer = _seed(server, ids, factor * scale.deployments)
-            projector = Projector(log, RedisViewStore(log.client), clock=lambda: 0)
+            projector = Projector(log, RedisProjectionStore(log.client), clock=lambda: 0)
             projector.drain(0, go_on=lambda: True)
             draw = random.Random(3)
             seconds = []
@@ -170,10 +170,10 @@ def many_deployments(scale: Scale) -> Iterator[Figure]:
                 seconds.append(seconds_of(lambda: projector.drain(0, go_on=lambda: True)))  # noqa: B023
             one[factor] = statistics.median(seconds)
             producer.submit(
-                PatchTags(draw.choice(ids), {"site": draw.choice(fleets.SITES)}) for _ in range(scale.facts // 4)
+                PatchTags(draw.choice(ids), {"site": draw.choice(fleets.SITES)}) for _ in range(scale.events // 4)
             ).raise_if_refused()
-            bulk[factor] = seconds_of(lambda: projector.drain(0, go_on=lambda: True)) / (scale.facts // 4)  # noqa: B023
+            bulk[factor] = seconds_of(lambda: projector.drain(0, go_on=lambda: True)) / (scale.events // 4)  # noqa: B023
     setting = f"{10 * scale.deployments:,} instead of {scale.deployments:,}"
     for what, cost in (("one by one", one), ("in bulk", bulk)):
         beside = f"{1e6 * cost[1]:,.0f} µs → {1e6 * cost[10]:,.0f} µs per tag"
-        yield at_most(f"cost per changed tag, {what}", setting, cost[10] / cost[1], "fold", aim=4, beside=beside)
+        yield at_most(f"cost per changed tag, {what}", setting, cost[10] / cost[1], "apply", aim=4, beside=beside)

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from functools import partial
 
 from events import CreateDeployment, DeleteDeployment, PatchTags, RegisterDevice, UpdateDeployment
-from events.collecting import seldom
-from events.preview.outcome import Outcome
+from events.garbage_collection import seldom
+from events.preview.preview_result import PreviewResult
 from events.preview.previewer import Previewer
 from events.producer.errors import Command
 from tests.benchmarks import fleets
 from tests.benchmarks.large_fleet import BY, Fleet
 from tests.benchmarks.measuring import Figure, at_most, quantile, seconds_of
-from tests.benchmarks.scale import Scale, counted, say
+from tests.benchmarks.scale import Scale, counted, print_lines
 from tests.servers import redis_server
 
 ROUNDS = 5
@@ -32,8 +32,8 @@ def run(scale: Scale) -> Iterator[Figure]:
 
 
 def grow(fleet: Fleet) -> None:
-    """Register everyone, with five tags in one fact; then the deployments."""
-    say(f"growing a fleet of {fleet.scale.devices:,} devices and {fleet.scale.deployments:,} deployments")
+    """Register everyone, with five tags in one event; then the deployments."""
+    print_lines(f"growing a fleet of {fleet.scale.devices:,} devices and {fleet.scale.deployments:,} deployments")
     names, draw = list(fleets.device_ids(fleet.scale.devices)), random.Random(1)
     commands = (command for name in names for command in (RegisterDevice(name), PatchTags(name, fleets.tags_of(draw))))
     fleet.producer.submit(counted("written", commands)).raise_if_refused()
@@ -47,11 +47,11 @@ def grow(fleet: Fleet) -> None:
 def measure(fleet: Fleet) -> Iterator[Figure]:
     """Each command by a process that knows nothing yet, and then again and again by one that does."""
     for what, command in _commands(fleet):
-        cold = [_seconds_of(Previewer(fleet.log, fleet.views, clock=_now), command) for _ in range(ROUNDS)]
-        warmed = Previewer(fleet.log, fleet.views, clock=_now)
-        outcome = _preview(warmed, command)
+        cold = [_seconds_of(Previewer(fleet.log, fleet.projections, clock=_now), command) for _ in range(ROUNDS)]
+        warmed = Previewer(fleet.log, fleet.projections, clock=_now)
+        result = _preview(warmed, command)
         warm = [_seconds_of(warmed, command) for _ in range(ROUNDS)]
-        beside = f"{outcome.count('affected'):,} devices, {len(outcome.changes):,} changes of configurations"
+        beside = f"{result.count('affected'):,} devices, {len(result.changes):,} changes of configurations"
         scale = f"{fleet.scale.devices:,} x {fleet.scale.deployments:,}"
         for setting, seconds in (("nothing in memory", cold), ("again", warm)):
             wall, processor = ([one[which] for one in seconds] for which in (0, 1))
@@ -82,10 +82,10 @@ def _seconds_of(previewer: Previewer, command: Command) -> tuple[float, float]:
     return seconds, time.process_time() - processor
 
 
-def _preview(previewer: Previewer, command: Command) -> Outcome:
+def _preview(previewer: Previewer, command: Command) -> PreviewResult:
     decided = previewer.decide([command], by=BY)
     assert not decided.refused
-    return previewer.outcome(decided.facts, decided.proposed)
+    return previewer.result(decided.events, decided.proposed)
 
 
 def _now() -> int:

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 
 from events import CreateDeployment, PatchTags, RegisterDevice, ReportProperties
+from events.projection_store.port import ProjectionSelection
+from events.projection_store.query_engine import QueryEngine
 from events.query.parse import parse
-from events.view_store.port import Selection
-from events.view_store.querying import Querying
 from tests.benchmarks import fleets
 from tests.benchmarks.large_fleet import Fleet
 from tests.benchmarks.measuring import Figure, at_most, quantile, seconds_of
-from tests.benchmarks.scale import Scale, counted, say
+from tests.benchmarks.scale import Scale, counted, print_lines
 from tests.servers import redis_server
 
 MODELS = [f"model-{number}" for number in range(20)]
@@ -40,7 +40,7 @@ def run(scale: Scale) -> Iterator[Figure]:
 
 def grow(fleet: Fleet) -> None:
     """Register everyone, with five tags and a small report; the deployments name the tags, so that they are indexed."""
-    say(f"growing a fleet of {fleet.scale.devices:,} devices that report")
+    print_lines(f"growing a fleet of {fleet.scale.devices:,} devices that report")
     names, draw = list(fleets.device_ids(fleet.scale.devices)), random.Random(1)
     commands = (
         command
@@ -61,12 +61,12 @@ def grow(fleet: Fleet) -> None:
 
 def measured(fleet: Fleet) -> Iterator[Figure]:
     """Indexed tags, and what no index knows."""
-    querying = Querying(fleet.log, fleet.views)
+    query_engine = QueryEngine(fleet.log, fleet.projections)
     setting = f"{fleet.scale.devices:,} devices"
 
     def page(text: str, size: int = 100) -> Callable[[], object]:
         query = parse(text)
-        return lambda: querying.page(query, size=size)
+        return lambda: query_engine.page(query, size=size)
 
     rows = (
         ("first page of 100 by an indexed tag", BY_TAG, 50),
@@ -79,7 +79,7 @@ def measured(fleet: Fleet) -> Iterator[Figure]:
         beside = f"worst of {ROUNDS}: {max(milliseconds):.0f} ms"
         yield at_most(what, setting, quantile(milliseconds, 0.5), "ms", aim=aim, beside=beside)
     raw = seconds_of(lambda: _read_and_decode(fleet))
-    seconds, found, pages = pages_of(querying, BY_REPORT)
+    seconds, found, pages = pages_of(query_engine, BY_REPORT)
     beside = f"{found:,} rows on {pages} pages; all documents read and decoded, no more: {raw:.1f} s"
     yield at_most("all pages by a reported property without index", setting, seconds, "s", aim=8, beside=beside)
     alone = seconds_of(page(f"{COUNTED} properties.reported.load = 7"))
@@ -90,7 +90,7 @@ def _read_and_decode(fleet: Fleet) -> None:
     """What no query without an index can do without; any decoder needs as long."""
     decoder = msgspec.json.Decoder(_Document)
     for number in range(fleet.log.partitions):
-        pages = fleet.views.read(number, Selection(hashes=("ids",))).hashes["ids"].values()
+        pages = fleet.projections.read(number, ProjectionSelection(hashes=("ids",))).hashes["ids"].values()
         names = [name for page in pages for name in msgspec.json.decode(page, type=list[str])]
         for start in range(0, len(names), CHUNK):
             for snapshot in fleet.log.snapshots(number, names[start : start + CHUNK]):
@@ -102,12 +102,12 @@ class _Document(msgspec.Struct, frozen=True):
     reported: dict[str, Any] = {}
 
 
-def pages_of(querying: Querying, text: str, *, size: int = 1000) -> tuple[float, int, int]:
+def pages_of(query_engine: QueryEngine, text: str, *, size: int = 1000) -> tuple[float, int, int]:
     """How long all pages take, how many rows they have, and how many pages there are."""
     query, continuation = parse(text), None
     found = pages = 0
     start = time.perf_counter()
     while pages == 0 or continuation is not None:
-        page = querying.page(query, size=size, continuation=continuation)
+        page = query_engine.page(query, size=size, continuation=continuation)
         continuation, found, pages = page.continuation, found + len(page.rows), pages + 1
     return time.perf_counter() - start, found, pages

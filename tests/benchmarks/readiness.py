@@ -12,9 +12,9 @@ from typing import Any
 from events.manifest.routes import parse_route
 from events.readiness.check import check
 from events.readiness.profile import PRODUCTION
-from events.readiness.subject import Subject, read_document
+from events.readiness.subject import ReadinessSubject, read_document
 from tests.benchmarks.measuring import Figure, at_most, seconds_of
-from tests.benchmarks.scale import Scale, say
+from tests.benchmarks.scale import Scale, print_lines
 from tests.manifest import contents
 
 MODULES = 50
@@ -23,7 +23,7 @@ ROUNDS = 15
 
 def run(_scale: Scale) -> Iterator[Figure]:
     """Check a manifest of one module and one of fifty, in turns, each in a process of its own."""
-    say(f"readiness: {ROUNDS} rounds")
+    print_lines(f"readiness: {ROUNDS} rounds")
     with tempfile.TemporaryDirectory() as directory:
         small, large = (_file(Path(directory), modules) for modules in (1, MODULES))
         bare, one, fifty = [], [], []
@@ -60,7 +60,7 @@ def _milliseconds(runs: Sequence[tuple[float, float]]) -> tuple[float, float]:
 def _check(document: Any) -> Any:
     # Routes that were read before are known; here they are new each time.
     parse_route.cache_clear()
-    return check(Subject((read_document(document, name="x"),)), PRODUCTION, now=0).findings
+    return check(ReadinessSubject((read_document(document, name="x"),)), PRODUCTION, now=0).findings
 
 
 def _run(*words: str) -> tuple[float, float]:

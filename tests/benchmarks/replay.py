@@ -1,4 +1,4 @@
-"""Folding the whole history again and comparing, beside reading and decoding it alone; with one and with two processes."""
+"""Applying the whole history again and comparing, beside reading and decoding it alone; with one and with two processes."""
 
 import random
 import statistics
@@ -10,55 +10,55 @@ from redis import Redis
 
 from events import CreateDeployment, PatchTags, Producer, RegisterDevice, ReportProperties
 from events.envelope import Principal
-from events.log.opening import initialise
-from events.log.port import Fact
+from events.log.log_factory import initialise
+from events.log.port import Event
 from events.log.redis import RedisLog
+from events.projection_store.redis import RedisProjectionStore
 from events.settings import environment_of, read_settings
-from events.view_store.redis import RedisViewStore
 from services.embedded_redis import EmbeddedRedis
 from tests.benchmarks import fleets
 from tests.benchmarks.measuring import Figure, at_least
-from tests.benchmarks.scale import Scale, say
+from tests.benchmarks.scale import Scale, print_lines
 from tests.servers import redis_server
 from workers.projector import Projector
 from workers.replay.pool import told
-from workers.replay.rebuilding import Rebuilding
-from workers.replay.report import Asked, Done
+from workers.replay.rebuild import Rebuilding
+from workers.replay.report import Done, ReplayRequest
 from workers.replay.streams import Replay
 
 PARTITIONS = 2
 BY = Principal.parse("producer:benchmark")
 ROUNDS = 3
 _REPORTS_OF = 10
-"""One fact in ten is an agent's report of 2 KB."""
+"""One event in ten is an agent's report of 2 KB."""
 
 
 def run(scale: Scale) -> Iterator[Figure]:
-    """Measure on one server: a history of registrations, tags and reports, folded as it came."""
+    """Measure on one server: a history of registrations, tags and reports, applied as it came."""
     with redis_server() as server:
         log, ids = _seed(server, scale)
-        projector = Projector(log, RedisViewStore(log.client), clock=lambda: 0)
+        projector = Projector(log, RedisProjectionStore(log.client), clock=lambda: 0)
         draw = random.Random(2)
         lengths = []
         for turn in range(3):
-            say(f"  history of turn {turn + 1}")
+            print_lines(f"  history of turn {turn + 1}")
             _write(log, projector, ids, len(ids) * (2, 2, 4)[turn], draw)
             lengths.append(_peak(server, sum(log.heads().values())))
         yield from _ratio(log)
         yield from _processes(server, log)
         yield _rebuilt(log)
         (first, _), *_, (last, _) = lengths
-        beside = "; ".join(f"{facts:,} facts {peak >> 20:,} MB" for facts, peak in lengths)
+        beside = "; ".join(f"{events:,} events {peak >> 20:,} MB" for events, peak in lengths)
         factor = lengths[-1][1] / lengths[0][1]
         setting = f"{last / first:.1f} times the history"
-        yield Figure("memory of a replaying process, at its highest", setting, factor, "fold", "", None, beside)
+        yield Figure("memory of a replaying process, at its highest", setting, factor, "apply", "", None, beside)
 
 
 def _seed(server: EmbeddedRedis, scale: Scale) -> tuple[RedisLog, list[str]]:
     log = initialise(server.url, partitions=PARTITIONS)
     producer = Producer(log, by=BY)
     ids = [f"edge-{number:07d}" for number in range(scale.partition_devices)]
-    say(f"replay: {len(ids):,} devices in {PARTITIONS} partitions, {scale.deployments:,} deployments")
+    print_lines(f"replay: {len(ids):,} devices in {PARTITIONS} partitions, {scale.deployments:,} deployments")
     producer.submit(RegisterDevice(name) for name in ids).raise_if_refused()
     producer.submit(
         CreateDeployment(name, content, target_condition=condition, priority=priority)
@@ -87,7 +87,7 @@ def _command(name: str, number: int, draw: random.Random) -> PatchTags | ReportP
 
 
 def _read_raw(client: Redis, number: int) -> int:
-    decoder, after = msgspec.json.Decoder(Fact), 0
+    decoder, after = msgspec.json.Decoder(Event), 0
     while entries := client.xrange(f"{{p{number:02d}}}:log", min=f"{after + 1}-0", count=8192):
         for _, fields in entries:  # type: ignore[union-attr]
             decoder.decode(fields[b"data"])
@@ -98,18 +98,18 @@ def _read_raw(client: Redis, number: int) -> int:
 def _ratio(log: RedisLog) -> Iterator[Figure]:
     """Of processor time, as both are read by one process from one server."""
     ratios, raws, own = [], [], []
-    facts = log.head(0)
-    views = RedisViewStore(log.client)
+    events = log.head(0)
+    projections = RedisProjectionStore(log.client)
     for _ in range(ROUNDS):
-        raws.append(facts / cpu_seconds_of(lambda: _read_raw(log.client, 0)))  # type: ignore[arg-type]
-        own.append(facts / cpu_seconds_of(lambda: _same(Replay(log, views, views))))
+        raws.append(events / cpu_seconds_of(lambda: _read_raw(log.client, 0)))  # type: ignore[arg-type]
+        own.append(events / cpu_seconds_of(lambda: _same(Replay(log, projections, projections))))
         ratios.append(own[-1] / raws[-1])
     beside = (
-        f"{statistics.median(own):,.0f} facts a CPU second, raw {statistics.median(raws):,.0f};"
-        f" outcomes, views, twins and heads of {facts:,} facts"
+        f"{statistics.median(own):,.0f} events a CPU second, raw {statistics.median(raws):,.0f};"
+        f" assignment changes, projections, twins and heads of {events:,} events"
     )
     yield at_least(
-        "replay ÷ raw read+decode", "8 facts a device", statistics.median(ratios), "", aim=0.35, beside=beside
+        "replay ÷ raw read+decode", "8 events a device", statistics.median(ratios), "", aim=0.35, beside=beside
     )
 
 
@@ -125,46 +125,46 @@ def _same(replay: Replay) -> None:
 
 
 def _processes(server: EmbeddedRedis, log: RedisLog) -> Iterator[Figure]:
-    """What each process folds in a second of its own processor time, alone and beside another."""
+    """What each process applies in a second of its own processor time, alone and beside another."""
     rates = {}
     for processes in (1, 2):
         rates[processes] = statistics.median(_rate(server, processes) for _ in range(ROUNDS))
     factor = rates[2] / rates[1]
     beside = (
-        f"{rates[1]:,.0f} → {rates[2]:,.0f} facts a CPU second of each process; {sum(log.heads().values()):,} facts"
+        f"{rates[1]:,.0f} → {rates[2]:,.0f} events a CPU second of each process; {sum(log.heads().values()):,} events"
     )
     yield at_least("two processes ÷ twice one", "two partitions", factor, "", aim=0.8, beside=beside)
 
 
 def _rate(server: EmbeddedRedis, processes: int) -> float:
     environment = environment_of(read_settings(redis_url=server.url))
-    facts, seconds = 0, 0.0
-    for one in told(Asked(), tuple(range(PARTITIONS)), processes=processes, environment=environment):
+    events, seconds = 0, 0.0
+    for one in told(ReplayRequest(), tuple(range(PARTITIONS)), processes=processes, environment=environment):
         if isinstance(one, Done):
             assert one.compared.differences == ()
-            facts += one.compared.facts
+            events += one.compared.events
             seconds += one.compared.cpu_seconds
-    return facts / seconds
+    return events / seconds
 
 
-def _peak(server: EmbeddedRedis, facts: int) -> tuple[int, int]:
+def _peak(server: EmbeddedRedis, events: int) -> tuple[int, int]:
     environment = environment_of(read_settings(redis_url=server.url))
-    for one in told(Asked(), (0,), processes=1, environment=environment):
+    for one in told(ReplayRequest(), (0,), processes=1, environment=environment):
         if isinstance(one, Done):
             assert one.compared.differences == ()
-            return facts, one.compared.memory_bytes_max
+            return events, one.compared.memory_bytes_max
     raise AssertionError
 
 
 def _rebuilt(log: RedisLog) -> Figure:
-    facts = log.head(0)
-    rates = [facts / cpu_seconds_of(lambda: Rebuilding(log).partition(0)) for _ in range(ROUNDS)]
-    beside = f"{facts:,} facts, nobody writing"
+    events = log.head(0)
+    rates = [events / cpu_seconds_of(lambda: Rebuilding(log).partition(0)) for _ in range(ROUNDS)]
+    beside = f"{events:,} events, nobody writing"
     return Figure(
-        "rebuild of a partition's views",
+        "rebuild of a partition's projections",
         "one process",
         statistics.median(rates),
-        "facts a CPU second",
+        "events a CPU second",
         "",
         None,
         beside,

@@ -3,8 +3,8 @@
 import gc
 import sys
 
-from events.log.opening import open_log
-from events.view_store.redis import RedisViewStore
+from events.log.log_factory import open_log
+from events.projection_store.redis import RedisProjectionStore
 from workers.projection_job import resident_bytes
 from workers.projector import Projector
 
@@ -14,7 +14,7 @@ _WARMED = 4
 def main(url: str) -> None:
     """Print the process's own size, then what each of some partitions adds."""
     log = open_log(url)
-    projector = Projector(log, RedisViewStore(log.client), clock=lambda: 0)
+    projector = Projector(log, RedisProjectionStore(log.client), clock=lambda: 0)
     before = resident_bytes()
     print(before)
     for number in range(_WARMED):

@@ -5,14 +5,14 @@ import time
 from collections.abc import Iterator
 
 from events import CreateDeployment, PatchTags, RegisterDevice, ReportProperties
-from events.deployment.facts import NotStarted
+from events.deployment.events import NotStarted
 from events.rollout.commands import CreateRollout, StartRollout
-from events.rollout.plan import Failure, Gate, Phase, Plan
-from services.scheduler.engine import Engine
+from events.rollout.plan import Failure, Gate, Phase, RolloutPlan
+from services.scheduler.engine import SchedulerEngine
 from tests.benchmarks import fleets
 from tests.benchmarks.large_fleet import Fleet
 from tests.benchmarks.measuring import Figure, at_most, quantile, seconds_of
-from tests.benchmarks.scale import Scale, counted, say
+from tests.benchmarks.scale import Scale, counted, print_lines
 from tests.servers import redis_server
 
 ROLLOUTS = 20
@@ -30,14 +30,16 @@ def run(scale: Scale) -> Iterator[Figure]:
         fleet = Fleet(server, scale)
         with fleet.pool():
             grow(fleet)
-            engine = Engine(fleet.log, fleet.views, clock=lambda: time.time_ns() // 1_000_000, waker=fleet.waker)
+            engine = SchedulerEngine(
+                fleet.log, fleet.projections, clock=lambda: time.time_ns() // 1_000_000, waker=fleet.waker
+            )
             yield from planning(fleet, engine)
             yield phase(fleet, engine)
 
 
 def grow(fleet: Fleet) -> None:
     """Register everyone, with tags and an answer of the agent; then a base for all."""
-    say(f"growing a fleet of {fleet.scale.devices:,} devices")
+    print_lines(f"growing a fleet of {fleet.scale.devices:,} devices")
     names, draw = list(fleets.device_ids(fleet.scale.devices)), random.Random(1)
     report = fleets.agent_report()
     commands = (
@@ -54,7 +56,7 @@ def grow(fleet: Fleet) -> None:
     fleet.settle()
 
 
-def roll_out(fleet: Fleet, name: str, condition: str, plan: Plan, priority: int, *, layered: bool) -> None:
+def roll_out(fleet: Fleet, name: str, condition: str, plan: RolloutPlan, priority: int, *, layered: bool) -> None:
     """Begin one rollout."""
     content = fleets.content(name, layered=layered)
     fleet.producer.submit(
@@ -66,9 +68,9 @@ def roll_out(fleet: Fleet, name: str, condition: str, plan: Plan, priority: int,
     ).raise_if_refused()
 
 
-def planning(fleet: Fleet, engine: Engine) -> Iterator[Figure]:
+def planning(fleet: Fleet, engine: SchedulerEngine) -> Iterator[Figure]:
     """A round that judges every rollout anew, after reports came in for every partition."""
-    plan = Plan(phases=(Phase(percent=50, gate=_LASTING), Phase(percent=100)), failure=_PATIENT)
+    plan = RolloutPlan(phases=(Phase(percent=50, gate=_LASTING), Phase(percent=100)), failure=_PATIENT)
     for number in range(ROLLOUTS):
         condition = f"tags.environment = '{fleets.ENVIRONMENTS[number % len(fleets.ENVIRONMENTS)]}'"
         roll_out(fleet, f"layer-{number}", condition, plan, 100 + number, layered=True)
@@ -86,9 +88,9 @@ def planning(fleet: Fleet, engine: Engine) -> Iterator[Figure]:
     yield at_most("one round of the scheduler", setting, quantile(seconds, 0.5), "s", aim=1, beside=beside)
 
 
-def phase(fleet: Fleet, engine: Engine) -> Figure:
+def phase(fleet: Fleet, engine: SchedulerEngine) -> Figure:
     """From the scheduler's look until a tenth of the fleet has the deployment."""
-    plan = Plan(phases=(Phase(percent=100 / PHASE_PARTS, gate=_LASTING), Phase(percent=100)), failure=_PATIENT)
+    plan = RolloutPlan(phases=(Phase(percent=100 / PHASE_PARTS, gate=_LASTING), Phase(percent=100)), failure=_PATIENT)
     seconds, planned, admitted = [], [], 0
     for number in range(ROUNDS):
         name = f"wide-{number}"
@@ -100,7 +102,7 @@ def phase(fleet: Fleet, engine: Engine) -> Figure:
         written = time.perf_counter()
         fleet.settle()
         seconds.append(time.perf_counter() - written)
-        admitted = fleet.view.status(name)[name]["actual"]
+        admitted = fleet.fleet_projection.status(name)[name]["actual"]
     setting = f"{fleet.scale.devices:,} devices, {admitted:,} admitted"
     beside = f"worst of {ROUNDS}: {max(seconds):.2f} s; the round that admits them: {quantile(planned, 0.5):.2f} s"
     return at_most(

@@ -16,11 +16,11 @@ class Scale(msgspec.Struct, frozen=True):
     devices: int
     deployments: int
     partition_devices: int
-    facts: int
+    events: int
     probes: int
 
 
-def say(text: str) -> None:
+def print_lines(text: str) -> None:
     """Progress goes to standard error, so that `--json` stays readable."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
@@ -31,4 +31,4 @@ def counted(what: str, items: Iterable[T]) -> Iterator[T]:
     for number, item in enumerate(items, 1):
         yield item
         if number % _EVERY == 0:
-            say(f"  {what}: {number:,}")
+            print_lines(f"  {what}: {number:,}")

@@ -53,13 +53,15 @@ def test_a_search_says_who_did_what_to_whom(served: tuple[System, httpx.Client])
 
 def test_causes_are_shown_as_trees_both_ways(served: tuple[System, httpx.Client]) -> None:
     created = json.loads(audit(served, "search", "--kind", "DeploymentCreated", "--json"))
-    place = f"{created['stream']}:{created['position']}"
-    assert json.loads(audit(served, "show", place)) == created
-    text = audit(served, "causes", place)
+    location = f"{created['stream']}:{created['position']}"
+    assert json.loads(audit(served, "show", location)) == created
+    text = audit(served, "causes", location)
     assert "led to" in text
     assert "from unmanaged to prod" in text
-    outcome = json.loads(audit(served, "search", "--device", "edge-1", "--kind", "Outcome", "--json"))
-    text = audit(served, "causes", f"{outcome['stream']}:{outcome['position']}")
+    assignment_change = json.loads(
+        audit(served, "search", "--device", "edge-1", "--kind", "AssignmentChange", "--json")
+    )
+    text = audit(served, "causes", f"{assignment_change['stream']}:{assignment_change['position']}")
     assert "user:ada created deployment prod" in text
     audit(served, "causes", "nowhere", code=2)
 

@@ -12,8 +12,8 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from services.certificates import (
     CA_DAYS,
     SERVER_DAYS,
+    CertificateFiles,
     CertificateUnusable,
-    Files,
     ensure,
     files_of,
 )
@@ -26,14 +26,14 @@ def read(path: Path) -> x509.Certificate:
     return x509.load_pem_x509_certificate(path.read_bytes())
 
 
-def verify(files: Files, name: x509.GeneralName, at: dt.datetime) -> None:
+def verify(files: CertificateFiles, name: x509.GeneralName, at: dt.datetime) -> None:
     """As a client does that trusts the authority and knows nothing else."""
     policy = PolicyBuilder().store(Store([read(files.ca)])).time(at)
     assert isinstance(name, x509.DNSName | x509.IPAddress)
     policy.build_server_verifier(name).verify(read(files.certificate), [])
 
 
-def contents(files: Files) -> list[bytes]:
+def contents(files: CertificateFiles) -> list[bytes]:
     return [path.read_bytes() for path in (files.ca, files.certificate, files.key)]
 
 

@@ -1,4 +1,4 @@
-"""`twinfold check`: what it reads, prints, mends and leaves with."""
+"""`twinfold check`: what it reads, prints, mends and exits with."""
 
 import copy
 import io
@@ -18,12 +18,12 @@ from typer.testing import CliRunner, Result
 from events.readiness import check as readiness
 from events.readiness.catalogue import RULES
 from events.readiness.profile import PROFILES
-from events.readiness.subject import Subject
+from events.readiness.subject import ReadinessSubject
 from services.cli.app import app
 from services.cli.check import ProfileName
-from services.cli.checking.as_text import show
-from services.cli.checking.checked import Checked, Files, Source
-from services.cli.checking.reading import document_of
+from services.cli.check_report.as_text import show
+from services.cli.check_report.check_inputs import document_of
+from services.cli.check_report.checked import Checked, CheckedFiles, SourceFile
 from tests import waiting
 from tests.readiness.examples import EXAMPLES
 from tests.readiness.manifests import (
@@ -37,7 +37,7 @@ from tests.readiness.manifests import (
     manifest,
     temp,
 )
-from tests.readiness.test_anything import LEAVES, places
+from tests.readiness.test_anything import LEAVES, locations
 
 LATEST = image("registry.example.com/temp:latest")
 RESTARTING = create_options({"Labels": {"a": "ä"}, "HostConfig": {**LIMITS, "RestartPolicy": {"Name": "always"}}})
@@ -60,7 +60,7 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return written
 
 
-# What it leaves with
+# What it exits with
 
 
 @pytest.mark.parametrize(
@@ -170,10 +170,10 @@ def test_text_for_a_pipe_is_not_wrapped(put: Any) -> None:
 
 def test_text_for_a_terminal_keeps_its_indentation(put: Any) -> None:
     path = put("m.json", LATEST)
-    document = document_of(source := Source(str(path), path.read_text()))
-    report = readiness.check(Subject((document,)), PROFILES["production"], now=0)
+    document = document_of(source := SourceFile(str(path), path.read_text()))
+    report = readiness.check(ReadinessSubject((document,)), PROFILES["production"], now=0)
     screen = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=40)
-    show(screen, Files([Checked(source, {}, report)]))
+    show(screen, CheckedFiles([Checked(source, {}, report)]))
     assert isinstance(screen.file, io.StringIO)
     lines = [line.rstrip() for line in screen.file.getvalue().splitlines()]
     assert max(map(len, lines)) <= 40
@@ -211,7 +211,7 @@ def test_json_has_findings_with_their_lines(put: Any) -> None:
     assert "latest" in Path("m.json").read_text().splitlines()[66]
 
 
-# Facts of the SARIF 2.1.0 specification: sections 3.13, 3.14, 3.19, 3.27, 3.28, 3.29, 3.30, 3.35, 3.49.
+# Events of the SARIF 2.1.0 specification: sections 3.13, 3.14, 3.19, 3.27, 3.28, 3.29, 3.30, 3.35, 3.49.
 SARIF: dict[str, Any] = {
     "type": "object",
     "required": ["version", "runs"],
@@ -409,7 +409,7 @@ def test_standard_input_with_nothing_to_fix_comes_out_as_it_is() -> None:
 def test_whatever_is_fixed_comes_out_as_json_that_stays_as_it_is(data: st.DataObject) -> None:
     document = copy.deepcopy(data.draw(st.sampled_from([asked.last.content for asked, _ in EXAMPLES.values()])))
     for _ in range(data.draw(st.integers(0, 2))):
-        if candidates := places(document):
+        if candidates := locations(document):
             holder, key = data.draw(st.sampled_from(candidates))
             holder[key] = data.draw(LEAVES.filter(lambda value: "Infinity" not in json.dumps(value)))
     text = json.dumps(document, indent=data.draw(st.sampled_from([None, 1, "\t"])))

@@ -217,7 +217,7 @@ def test_a_device_and_a_module_connect_with_their_own_keys_to_their_own_paths(
     module = twinfold("connection-string", "--device", "edge-1/camera")
     assert f"HostName=localhost:{http.base_url.port};DeviceId=edge-1;SharedAccessKey=" in device
     assert ";DeviceId=edge-1;ModuleId=camera;SharedAccessKey=" in module
-    eventually(lambda: status(http, "/v1/devices/edge-1/desired", signature(device)) == 200, what="it is folded")
+    eventually(lambda: status(http, "/v1/devices/edge-1/desired", signature(device)) == 200, what="it is applied")
     assert status(http, "/v1/devices/edge-1/desired", signature(module)) == 401
     assert status(http, "/v1/devices/edge-2/desired", signature(device)) == 401
     assert status(http, "/devices/edge-1/modules/camera", signature(module)) == 200
@@ -273,7 +273,7 @@ def test_a_token_does_what_its_role_may_until_it_is_revoked(http: httpx.Client, 
     shown = token_header(issued)
     assert status(http, "/devices", shown) == 200
     assert status(http, "/devices/other", shown, "PUT", json={}) == 401
-    assert status(http, "/v1/facts", shown) == 401
+    assert status(http, "/v1/events", shown) == 401
     token_id, secret = issued.split("_", 2)[1:]
     listed = twinfold("token", "list")
     assert (token_id in listed, "ada" in listed, secret in listed) == (True, True, False)
@@ -300,14 +300,14 @@ def test_a_scoped_token_reaches_the_devices_in_its_scope_and_nothing_else(http: 
     assert status(http, "/twins/north-1", shown) == 200
     assert status(http, "/twins/north-1", shown, "PATCH", json={"tags": {"floor": 2}}) == 200
     assert status(http, "/devices/north-1/modules", shown) == 200
-    for path in ("/twins/south-1", "/devices/south-1", "/v1/devices/south-1/outcomes", "/twins/nobody"):
+    for path in ("/twins/south-1", "/devices/south-1", "/v1/devices/south-1/assignments", "/twins/nobody"):
         assert status(http, path, shown) == 404, path
     for path in ("/metrics", "/v1/tokens", "/nowhere"):
         assert status(http, path, shown) == 401, path
 
 
 @pytest.mark.full
-def test_a_line_of_facts_needs_the_right_of_its_command(http: httpx.Client, twinfold: Run) -> None:
+def test_a_line_of_events_needs_the_right_of_its_command(http: httpx.Client, twinfold: Run) -> None:
     twinfold("device", "create", "lines")
     service = signature(twinfold("connection-string", "--policy", "service"))
     lines = (
@@ -316,7 +316,7 @@ def test_a_line_of_facts_needs_the_right_of_its_command(http: httpx.Client, twin
         b'{"command": "RegisterDevice", "device_id": "lines-2"}\n'
         b'{"command": "DeleteDeployment", "deployment_id": "a"}\n'
     )
-    answer = http.post("/v1/facts", headers=service, content=lines).raise_for_status().json()
+    answer = http.post("/v1/events", headers=service, content=lines).raise_for_status().json()
     assert (answer["written"], [one["line"] for one in answer["refused"]]) == (1, [2, 3, 4])
 
 
@@ -327,7 +327,7 @@ def test_a_line_of_facts_needs_the_right_of_its_command(http: httpx.Client, twin
             (["connection-string", "--policy", "nobody"], 1, "there is no policy 'nobody'"),
             (["connection-string", "--device", "nobody"], 1, "no device 'nobody'"),
             (["policy", "create", "service", "ServiceConnect"], 1, "already"),
-            (["policy", "create", "x", "Admin"], 1, "one or more of the rights"),
+            (["policy", "create", "x", "Admin"], 1, "one or more of the permissions"),
             (["policy", "rotate", "nobody"], 1, "there is no policy 'nobody'"),
             (["policy", "delete", "nobody"], 1, "there is no policy 'nobody'"),
             (["policy", "delete", "service"], 1, "built in"),
@@ -348,7 +348,7 @@ def test_what_may_not_be_says_why(twinfold: Run, words: list[str], code: int, sa
 @pytest.mark.full
 def test_an_identity_without_a_key_has_no_connection_string(http: httpx.Client, twinfold: Run) -> None:
     bare = {"command": "RegisterDevice", "device_id": "bare", "authentication": KEYS_DECLINED}
-    http.post("/v1/facts", json=bare).raise_for_status()
+    http.post("/v1/events", json=bare).raise_for_status()
     assert "no symmetric key" in twinfold("connection-string", "--device", "bare", code=1)
     assert "has no module" in twinfold("connection-string", "--device", "bare/m", code=1)
 
@@ -364,10 +364,10 @@ def test_a_directory_that_nothing_served_from_is_usage(tmp_path: Path) -> None:
 OS_USER = pwd.getpwuid(os.getuid()).pw_name
 
 
-def authors(twinfold: Run, fact: str, subject: str) -> set[str]:
+def authors(twinfold: Run, event: str, subject: str) -> set[str]:
     """Who the log says changed a subject."""
     lines = [json.loads(line) for line in twinfold("log", "--json").splitlines()]
-    return {line["by"] for line in lines if (line["type"], line["subject"]) == (fact, subject)}
+    return {line["by"] for line in lines if (line["type"], line["subject"]) == (event, subject)}
 
 
 def test_without_a_token_changes_are_recorded_under_the_operating_systems_user(twinfold: Run) -> None:

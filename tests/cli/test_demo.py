@@ -63,7 +63,7 @@ def test_the_story_is_told_without_a_terminal_and_leaves_nothing_behind(temporar
     assert "five newcomers got it by themselves: 501 targets became 506" in ran.stdout
     assert "the layer cameras targets 200 devices and applies on 100" in ran.stdout
     assert "10 re-tagged devices keep what they run and are unmanaged now" in ran.stdout
-    assert "facts were appended and folded" in ran.stdout
+    assert "events were appended and applied" in ran.stdout
     assert temporary.exists()
 
 
@@ -110,6 +110,6 @@ def test_the_demo_cleans_up_when_it_is_told_to_end(temporary: Path, signum: sign
     with waiting.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         eventually(lambda: list(temporary.glob("*/processes.log")), what="the demo is on its way")
         process.send_signal(signum)
-        _, words = waiting.last_words(process, SECONDS_MAX)
+        _, words = waiting.last_output(process, SECONDS_MAX)
     assert process.returncode == 130
     assert b"Traceback" not in words

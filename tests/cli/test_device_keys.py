@@ -24,7 +24,7 @@ def served(shared_redis: EmbeddedRedis) -> Iterator[tuple[System, httpx.Client]]
     with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"), api(system) as http:
         lines = [{"command": "RegisterDevice", "device_id": f"d-{number}"} for number in range(3)]
         lines.append({"command": "RegisterDevice", "device_id": "none", "authentication": KEYS_DECLINED})
-        told = http.post("/v1/facts", content="\n".join(map(json.dumps, lines)), headers=NDJSON).json()
+        told = http.post("/v1/events", content="\n".join(map(json.dumps, lines)), headers=NDJSON).json()
         assert (told["written"], told["refused"]) == (4, [])
         system.do(RegisterDevice("x509", authentication={"type": "certificateAuthority"}))
         system.settle()

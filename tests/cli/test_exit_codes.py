@@ -1,4 +1,4 @@
-"""What `twinfold` leaves with when it cannot do what was asked."""
+"""What `twinfold` exits with when it cannot do what was asked."""
 
 import os
 import subprocess
@@ -19,8 +19,8 @@ from services.demo.manifests import ManifestUnreadable
 from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
 from services.embedded_redis import NoRedisServer, redis_of
-from services.listening import CannotListen
 from services.redis_log import RedisDidNotStart
+from services.sockets import CannotListen
 from tests import waiting
 
 NOBODY_LISTENS = "redis://:hunter2@127.0.0.1:1/0"

@@ -68,7 +68,7 @@ def test_the_answer_comes_first_and_each_deployment_has_its_reason(twinfold: Run
     assert any("all modules are as desired" in line for line in rest)
 
 
-def test_one_deployment_is_told_in_full_with_each_leaf_and_the_facts_that_made_it_so(twinfold: Run) -> None:
+def test_one_deployment_is_told_in_full_with_each_leaf_and_the_events_that_made_it_so(twinfold: Run) -> None:
     said = lines_of(twinfold("explain", "edge-7", "--deployment", "prod-9"))
     assert "tags.site = 'north' false it is 'south'" in said
     assert "tags.ring != 'late' unknown it is missing" in said
@@ -77,7 +77,7 @@ def test_one_deployment_is_told_in_full_with_each_leaf_and_the_facts_that_made_i
     assert not any("gpu-layer applies" in line for line in said)
 
 
-def test_a_moment_of_the_past_is_asked_for_with_at(twinfold: Run) -> None:
+def test_a_point_in_time_of_the_past_is_asked_for_with_at(twinfold: Run) -> None:
     assert "it does not get prod-9: tags.site is missing, wanted 'north'" in " ".join(
         twinfold("explain", "edge-7", "-d", "prod-9", "--at", "p02:1,fleet:5").split()
     )
@@ -85,6 +85,6 @@ def test_a_moment_of_the_past_is_asked_for_with_at(twinfold: Run) -> None:
 
 def test_programs_get_json_and_a_wrong_name_the_right_one(twinfold: Run) -> None:
     found = json.loads(twinfold("explain", "edge-7", "--json"))
-    assert [one["verdict"] for one in found["deployments"]] == ["base", "layer", "not targeted", "passed over"]
+    assert [one["verdict"] for one in found["deployments"]] == ["base", "layer", "not targeted", "not applied"]
     assert "did you mean 'edge-7'?" in twinfold("explain", "edge-8", code=1)
     assert "no deployment 'prod-8'" in twinfold("explain", "edge-7", "--deployment", "prod-8", code=1)

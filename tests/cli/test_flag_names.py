@@ -9,8 +9,8 @@ import typer
 from events.deployment.commands import CreateDeployment
 from events.deployment.decider import check
 from events.deployment.errors import ScheduleInvalid
-from events.deployment.facts import Schedule
-from events.naming import in_body_names
+from events.deployment.events import Schedule
+from events.member_names import in_body_names
 from services.cli.app import COMMANDS, app
 from services.cli.flag_names import FLAGS, in_flags
 from tests.manifest.contents import content

@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 from events import CreateDeployment, PatchTags, RegisterDevice, ReportProperties, UpdateDevice
 from events.access.commands import DefinePolicy, IssueToken
-from events.deployment.facts import NotStarted
+from events.deployment.events import NotStarted
 from events.device.commands import CreateModule
 from events.envelope import Principal
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.readiness.commands import GrantWaiver
 from events.rollout.commands import CreateRollout, PauseRollout, StartRollout
-from events.rollout.plan import Phase, Plan
+from events.rollout.plan import Phase, RolloutPlan
 from events.secrets.redis import RedisSecretStore
 from events.settings import read_settings
 from events.terminal import complain_of
@@ -72,7 +72,7 @@ def fill(system: System) -> None:
         CreateDeployment("layer", layer, f"tags.site != '{IN_CONDITIONS}'", 2),
         CreateDeployment("another", hostile, "tags.site != 'x'", 3),
         CreateDeployment("slow", hostile, "deviceId = 'd'", 4, admission=NotStarted()),
-        CreateRollout("slow", Plan((Phase(count=1, name=HOSTILE),))),
+        CreateRollout("slow", RolloutPlan((Phase(count=1, name=HOSTILE),))),
         StartRollout("slow"),
         PauseRollout("slow", reason=HOSTILE),
         GrantWaiver("w", "privileged", HOSTILE, dt.date(2999, 1, 1)),
@@ -115,10 +115,10 @@ NOT_WALKED = {"up", "api", "worker", "scheduler", "demo", "replay", "rebuild", "
 def test_no_command_lets_a_value_act_on_the_terminal(served: tuple[System, httpx.Client], tmp_path: Path) -> None:
     manifest = tmp_path / "m.json"
     manifest.write_text(json.dumps({HOSTILE: 1, **base("m", image=f"a:{HOSTILE}", HOSTILE=HOSTILE)}))
-    places = {"MANIFEST": str(manifest), "BACKUP": str(tmp_path / "backup")}
+    locations = {"MANIFEST": str(manifest), "BACKUP": str(tmp_path / "backup")}
     walked = set()
     for line in re.split(r"[|\n]", EVERY_COMMAND):
-        words = [places.get(word, word) for word in line.split()]
+        words = [locations.get(word, word) for word in line.split()]
         if words:
             walked.add(words[0])
             for more in ([], ["--json"]):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.readiness.pointer import Operation, pointer
-from services.cli.checking.json_text import Line, edited, line_of, spans
+from services.cli.check_report.json_text import TextPosition, edited, line_of, spans
 from tests.readiness.patching import patched, value_at
 
 NAMES = st.sampled_from(["a", "b", "a/b", "~", "", "é", '"', "\n"])
@@ -89,5 +89,5 @@ def test_what_is_written_looks_like_what_is_beside_it(text: str, step: Operation
 
 def test_lines_and_columns_count_from_1() -> None:
     text = '{\n  "a": 1\n}'
-    assert line_of(text, spans(text)["/a"].name) == Line(2, 3)
-    assert line_of(text, 0) == Line(1, 1)
+    assert line_of(text, spans(text)["/a"].name) == TextPosition(2, 3)
+    assert line_of(text, 0) == TextPosition(1, 1)

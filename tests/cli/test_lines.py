@@ -1,19 +1,19 @@
-"""How `twinfold log` shows a fact."""
+"""How `twinfold log` shows an event."""
 
 import json
 
-from events.device.facts import DeviceRetired, TwinPatched
+from events.device.events import DeviceRetired, TwinPatched
 from events.envelope import Envelope, Principal, PrincipalKind
 from events.log.keys import FLEET
-from events.log.port import Fact
-from services.cli.log import DATA_CHARACTERS_MAX, Line, as_json, as_text
+from events.log.port import Event
+from services.cli.log import DATA_CHARACTERS_MAX, LogLine, as_json, as_text
 
 ADA = Principal(PrincipalKind.USER, "ada")
 
 
-def line(fact: Fact, *, stream: int = 3, cause: str = "") -> Line:
+def line(event: Event, *, stream: int = 3, cause: str = "") -> LogLine:
     """A line about edge1."""
-    return Line(stream, Envelope(17, "edge1", 4, 1_700_000_000_123, ADA, cause, fact))
+    return LogLine(stream, Envelope(17, "edge1", 4, 1_700_000_000_123, ADA, cause, event))
 
 
 def test_a_line_has_time_place_subject_type_data_and_author() -> None:
@@ -23,7 +23,7 @@ def test_a_line_has_time_place_subject_type_data_and_author() -> None:
     )
 
 
-def test_a_fact_with_a_cause_says_so() -> None:
+def test_an_event_with_a_cause_says_so() -> None:
     assert as_text(line(DeviceRetired(), stream=FLEET, cause="p03:9")).endswith(
         "fleet:17 edge1 DeviceRetired {} by user:ada because of p03:9"
     )

@@ -32,7 +32,7 @@ def shown(system: System, *arguments: str) -> list[str]:
     return ran.stdout.splitlines()
 
 
-def test_every_fact_is_a_line_with_time_place_subject_type_data_and_author(system: System) -> None:
+def test_every_event_is_a_line_with_time_place_subject_type_data_and_author(system: System) -> None:
     lines = shown(system)
     assert len(lines) == 6
     tagged = next(line for line in lines if "nördlich" in line)
@@ -62,7 +62,7 @@ def test_following_shows_what_comes_and_ends_with_ctrl_c(system: System) -> None
         system.do(PatchTags("edge-2", {"late": True}))
         assert "late" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, words = waiting.last_words(process)
+        _, words = waiting.last_output(process)
     assert (process.returncode, "Traceback" in words) == (130, False)
 
 

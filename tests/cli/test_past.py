@@ -9,7 +9,7 @@ from events import DeleteDeployment, PatchTags
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.api.serving import served
-from tests.history.looking import vector
+from tests.history.past_reads import vector
 from tests.workers.system import base, deploy, join
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.full]

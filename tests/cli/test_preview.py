@@ -72,11 +72,13 @@ def test_with_the_token_of_a_preview_it_is_done_once_more_people_looked(
     (token,) = re.findall(r"--preview-token (\S+)", shown)
     twinfold(*words, "--preview-token", token)
     system.settle()
-    assert sorted(system.view.members("south", "actual")) == ["d3", "d4"]
+    assert sorted(system.fleet_projection.members("south", "actual")) == ["d3", "d4"]
 
 
 @pytest.mark.full
-def test_another_outcome_than_was_shown_leaves_with_1_and_says_what_differs(system: System, twinfold: Run) -> None:
+def test_another_assignment_change_than_was_shown_leaves_with_1_and_says_what_differs(
+    system: System, twinfold: Run
+) -> None:
     words = ["deployment", "update", "north", "--priority", "9", "--condition", "tags.site = 'west'"]
     (token,) = re.findall(r"--preview-token (\S+)", twinfold(*words, "--preview").stdout)
     system.do(*join("d9", site="west"))

@@ -10,7 +10,7 @@ from events import RegisterDevice
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.api.serving import served
-from tests.view_store.test_readiness import privileged
+from tests.projection_store.test_readiness import privileged
 from tests.workers.system import base, deploy, join
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.full]

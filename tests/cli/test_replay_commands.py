@@ -31,10 +31,10 @@ def test_rebuild_puts_every_partition_in_place_and_says_so(system: System) -> No
     ran = run("rebuild", "--redis-url", system.url, "--workers", "1")
     lines = ran.stdout.splitlines()
     assert (ran.returncode, len(lines)) == (0, PARTITIONS + 1)
-    vector = system.views.checkpoint(0).vector
+    vector = system.projections.checkpoint(0).vector
     assert lines[0].startswith(f"p00 is rebuilt to p00:{vector.partition}, fleet:{vector.fleet}:")
     assert lines[-1].startswith(f"{PARTITIONS} partitions rebuilt")
-    assert {system.views.checkpoint(number).rebuilt for number in range(PARTITIONS)} == {1}
+    assert {system.projections.checkpoint(number).rebuilt for number in range(PARTITIONS)} == {1}
 
 
 @pytest.mark.full

@@ -72,7 +72,7 @@ def test_json_with_escapes_says_the_same(value: str) -> None:
 
 
 def test_a_line_stays_one_line() -> None:
-    assert shown(lambda: terminal.say("a\nforged", "b")) == "a\\nforged\nb\n"
+    assert shown(lambda: terminal.print_lines("a\nforged", "b")) == "a\\nforged\nb\n"
 
 
 def test_an_error_of_several_lines_indents_all_but_the_first() -> None:

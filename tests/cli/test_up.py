@@ -42,7 +42,7 @@ def ready(http: httpx.Client) -> bool:
 
 
 def test_one_command_runs_everything_and_what_was_written_is_there_after_a_restart(data: Path) -> None:
-    # Whatever rights others have in a directory that the user has made.
+    # Whatever permissions others have in a directory that the user has made.
     (data / "redis").mkdir(mode=0o755, parents=True)
     (data / "notes.txt").touch(mode=0o644)
     with up(data) as (process, http, said):
@@ -57,7 +57,7 @@ def test_one_command_runs_everything_and_what_was_written_is_there_after_a_resta
         )
         assert_its_owners_alone(data)
         process.send_signal(signal.SIGINT)
-        rest, words = waiting.last_words(process)
+        rest, words = waiting.last_output(process)
         assert (process.returncode, rest, words) == (0, "stopped\n", "")
     with up(data) as (_, http, _):
         assert http.get("/v1/devices/edge-1/effective").json()["layers"] == ["a"]
@@ -88,7 +88,7 @@ def test_a_role_that_dies_or_is_stopped_goes_on_and_it_is_said(data: Path) -> No
             until_said(process, "was stopped, and is continued")
             eventually(lambda: ready(http), what="the role goes on")
         http.put("/devices/edge-1", json={"deviceId": "edge-1", "capabilities": {"iotEdge": True}}).raise_for_status()
-        eventually(lambda: http.get("/v1/devices/edge-1/effective").is_success, what="it is folded")
+        eventually(lambda: http.get("/v1/devices/edge-1/effective").is_success, what="it is applied")
 
 
 def test_all_roles_end_with_an_up_that_is_killed_and_the_next_one_serves_on_the_same_port(data: Path) -> None:
@@ -252,5 +252,5 @@ def test_a_client_that_was_told_goodbye_before_does_not_hold_up_the_end(data: Pa
             while line.recv(4096):
                 pass
             process.terminate()
-            _, said = waiting.last_words(process)
+            _, said = waiting.last_output(process)
     assert "timeout graceful shutdown exceeded" not in said

@@ -28,7 +28,7 @@ def test_an_operator_makes_a_log_and_runs_workers_that_end_on_sigterm(shared_red
             system.settle()
             eventually(lambda: len(workers_of(system)) == 2, what="both workers are at work")
             pool.send_signal(signal.SIGTERM)
-            said, words = waiting.last_words(pool)
+            said, words = waiting.last_output(pool)
         assert (pool.returncode, said, "Traceback" in words) == (0, "", False)
         eventually(lambda: not workers_of(system), what="the workers are gone")
         assert system.status("a")["actual"] == 1

@@ -1,4 +1,4 @@
-"""given(facts).when(command).then(fact), or .refused(error)."""
+"""given(events).when(command).then(event), or .refused(error)."""
 
 from typing import Any, TypeVar
 
@@ -6,22 +6,22 @@ import pytest
 
 from events.deployment.commands import DeploymentCommand
 from events.deployment.decider import check, decide
-from events.deployment.facts import DeploymentFact
+from events.deployment.events import DeploymentEvent
 from events.deployment.state import DeploymentDocument, evolve
 
 E = TypeVar("E", bound=Exception)
 
 
-def folded(*facts: DeploymentFact) -> DeploymentDocument | None:
-    """The document after some facts, one every second."""
+def applied(*events: DeploymentEvent) -> DeploymentDocument | None:
+    """The document after some events, one every second."""
     document = None
-    for number, fact in enumerate(facts, start=1):
-        document = evolve(document, fact, version=number, at=1000 * number)
+    for number, event in enumerate(events, start=1):
+        document = evolve(document, event, version=number, at=1000 * number)
     return document
 
 
-def standing(*facts: DeploymentFact) -> DeploymentDocument:
-    document = folded(*facts)
+def status(*events: DeploymentEvent) -> DeploymentDocument:
+    document = applied(*events)
     assert document is not None
     return document
 
@@ -31,12 +31,12 @@ class When:
         self._document = document
         self._command = command
 
-    def _decide(self) -> DeploymentFact | None:
+    def _decide(self) -> DeploymentEvent | None:
         check(self._command)
         return decide(self._command, self._document)
 
-    def then(self, fact: DeploymentFact) -> None:
-        assert self._decide() == fact
+    def then(self, event: DeploymentEvent) -> None:
+        assert self._decide() == event
 
     def changes_nothing(self) -> None:
         assert self._decide() is None
@@ -50,8 +50,8 @@ class When:
 
 
 class Given:
-    def __init__(self, *facts: DeploymentFact) -> None:
-        self._document = folded(*facts)
+    def __init__(self, *events: DeploymentEvent) -> None:
+        self._document = applied(*events)
 
     def when(self, command: DeploymentCommand) -> When:
         return When(self._document, command)

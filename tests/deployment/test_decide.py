@@ -27,7 +27,7 @@ from events.deployment.errors import (
     PriorityInvalid,
     SchemaVersionInvalid,
 )
-from events.deployment.facts import (
+from events.deployment.events import (
     AdmissionChanged,
     Admitted,
     DeploymentCreated,
@@ -38,10 +38,10 @@ from events.deployment.facts import (
     NotStarted,
     Schedule,
 )
-from events.log.codec import encode_fact
+from events.log.codec import encode_event
 from events.manifest.errors import ManifestInvalid
 from events.query.errors import ConditionInvalid
-from events.secrets.taking import take
+from events.secrets.secret_fields import take
 from tests.deployment.given import given
 from tests.manifest.contents import agent, content, layer, module
 
@@ -56,10 +56,10 @@ def test_creating_a_deployment_records_all_that_was_given() -> None:
     command = CreateDeployment(
         "base", content(), "tags.env = 'prod'", 10, {"site": "a"}, {"m": "select * from devices"}, "2.0", NotStarted()
     )
-    fact = DeploymentCreated(
+    event = DeploymentCreated(
         content(), "tags.env = 'prod'", 10, {"site": "a"}, {"m": "select * from devices"}, "2.0", NotStarted()
     )
-    given().when(command).then(fact)
+    given().when(command).then(event)
 
 
 def test_a_deployment_needs_no_more_than_an_id_and_a_content() -> None:
@@ -174,8 +174,8 @@ def test_what_the_rules_only_warn_of_is_created() -> None:
 
 
 def test_an_update_keeps_what_it_does_not_name() -> None:
-    fact = DeploymentUpdated("tags.env = 'prod'", 11, {"site": "a"}, {"m": "select * from devices"})
-    given(CREATED).when(UpdateDeployment("base", priority=11)).then(fact)
+    event = DeploymentUpdated("tags.env = 'prod'", 11, {"site": "a"}, {"m": "select * from devices"})
+    given(CREATED).when(UpdateDeployment("base", priority=11)).then(event)
 
 
 def test_an_update_can_empty_what_it_names() -> None:
@@ -192,7 +192,7 @@ def test_an_update_can_empty_what_it_names() -> None:
         ScheduleDeployment("base", Schedule()),
     ],
 )
-def test_a_command_that_changes_nothing_is_no_fact(command: DeploymentCommand) -> None:
+def test_a_command_that_changes_nothing_is_no_event(command: DeploymentCommand) -> None:
     given(CREATED).when(command).changes_nothing()
 
 
@@ -213,8 +213,8 @@ def test_what_is_not_there_can_be_neither_changed_nor_deleted(command: Deploymen
 @pytest.mark.parametrize("if_match", [None, "*", '"*"', "MQ==", '"MQ=="'])
 def test_a_matching_etag_or_a_wildcard_lets_a_change_through(if_match: str | None) -> None:
     given(CREATED).when(DeleteDeployment("base", if_match)).then(DeploymentDeleted())
-    fact = DeploymentUpdated("*", 10, {"site": "a"}, {"m": "select * from devices"})
-    given(CREATED).when(UpdateDeployment("base", target_condition="*", if_match=if_match)).then(fact)
+    event = DeploymentUpdated("*", 10, {"site": "a"}, {"m": "select * from devices"})
+    given(CREATED).when(UpdateDeployment("base", target_condition="*", if_match=if_match)).then(event)
 
 
 @pytest.mark.parametrize("if_match", ["Mg==", '"Mg=="', "", '"', '""', "MQ==x", "1"])
@@ -282,7 +282,7 @@ json_values = st.recursive(
     broken=st.just(content()) | json_values,
 )
 @settings(derandomize=True, deadline=None, max_examples=150)
-def test_whatever_json_is_sent_becomes_a_fact_that_can_be_written_or_a_typed_refusal(
+def test_whatever_json_is_sent_becomes_an_event_that_can_be_written_or_a_typed_refusal(
     *, broken: Any, **members: Any
 ) -> None:
     command = CreateDeployment(content=broken, **members)
@@ -290,7 +290,7 @@ def test_whatever_json_is_sent_becomes_a_fact_that_can_be_written_or_a_typed_ref
         check(command)
     except (DeploymentError, ConditionInvalid, ManifestInvalid):
         return
-    assert encode_fact(decide(command, None))
+    assert encode_event(decide(command, None))
 
 
 @pytest.mark.parametrize("device_id", ["", "a b", "\ud800", "x" * 129])

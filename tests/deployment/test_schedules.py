@@ -7,7 +7,7 @@ import pytest
 from events.deployment.commands import ChangeAdmission, CreateDeployment, ScheduleDeployment
 from events.deployment.decider import TIME_MAX
 from events.deployment.errors import DeploymentNotFound, ScheduleForbidden, ScheduleInvalid
-from events.deployment.facts import (
+from events.deployment.events import (
     Admission,
     AdmissionChanged,
     Admitted,
@@ -18,7 +18,7 @@ from events.deployment.facts import (
     NotStarted,
     Schedule,
 )
-from tests.deployment.given import given, standing
+from tests.deployment.given import given, status
 from tests.manifest.contents import content
 
 AT_FIVE = Schedule(5000, 9000, "Europe/Berlin")
@@ -72,11 +72,11 @@ def test_what_has_not_started_is_moved_to_any_time(schedule: Schedule) -> None:
 
 
 def test_of_what_has_started_the_end_alone_is_moved() -> None:
-    for facts in ((WAITING, STARTED), (DeploymentCreated(content()),)):
-        start = 5000 if len(facts) > 1 else 0
+    for events in ((WAITING, STARTED), (DeploymentCreated(content()),)):
+        start = 5000 if len(events) > 1 else 0
         later = Schedule(start, 20_000)
-        given(*facts).when(ScheduleDeployment("base", later)).then(DeploymentScheduled(later))
-        given(*facts).when(ScheduleDeployment("base", Schedule(6000, 20_000))).refused(
+        given(*events).when(ScheduleDeployment("base", later)).then(DeploymentScheduled(later))
+        given(*events).when(ScheduleDeployment("base", Schedule(6000, 20_000))).refused(
             ScheduleForbidden, "only its end"
         )
 
@@ -99,27 +99,27 @@ def test_a_start_that_was_due_says_how_late_it_came() -> None:
     given(WAITING, STARTED).when(ChangeAdmission("base", Ended(), 9000, 0)).then(AdmissionChanged(Ended(), 0))
 
 
-@pytest.mark.parametrize("facts", [(DeploymentScheduled(Schedule(6000)),), (STARTED,), (ENDED,)])
-def test_a_start_that_was_moved_or_came_already_is_not_due(facts: Any) -> None:
-    given(WAITING, *facts).when(ChangeAdmission("base", Everyone(), 5000, 0)).refused(ScheduleForbidden, "moved")
+@pytest.mark.parametrize("events", [(DeploymentScheduled(Schedule(6000)),), (STARTED,), (ENDED,)])
+def test_a_start_that_was_moved_or_came_already_is_not_due(events: Any) -> None:
+    given(WAITING, *events).when(ChangeAdmission("base", Everyone(), 5000, 0)).refused(ScheduleForbidden, "moved")
 
 
 def test_an_end_that_was_moved_or_came_already_is_not_due() -> None:
-    for fact in (DeploymentScheduled(Schedule(5000, 10_000)), ENDED):
-        given(WAITING, fact).when(ChangeAdmission("base", Ended(), 9000, 0)).refused(ScheduleForbidden, "moved")
+    for event in (DeploymentScheduled(Schedule(5000, 10_000)), ENDED):
+        given(WAITING, event).when(ChangeAdmission("base", Ended(), 9000, 0)).refused(ScheduleForbidden, "moved")
 
 
 def test_a_canceled_deployment_is_due_for_nothing() -> None:
     given(WAITING).when(ChangeAdmission("base", Ended())).then(ENDED)
-    document = standing(WAITING, ENDED)
+    document = status(WAITING, ENDED)
     assert (document.start_at, document.end_at) == (0, 0)
 
 
 def test_what_is_due_follows_from_times_and_admission() -> None:
-    assert (standing(WAITING).start_at, standing(WAITING).end_at) == (5000, 9000)
-    started = standing(WAITING, STARTED)
+    assert (status(WAITING).start_at, status(WAITING).end_at) == (5000, 9000)
+    started = status(WAITING, STARTED)
     assert (started.start_at, started.end_at) == (0, 9000)
-    moved = standing(WAITING, DeploymentScheduled(Schedule(7000, 9000)))
+    moved = status(WAITING, DeploymentScheduled(Schedule(7000, 9000)))
     assert (moved.start_at, moved.version, moved.updated_at) == (7000, 2, 2000)
-    none = standing(DeploymentCreated(content()))
+    none = status(DeploymentCreated(content()))
     assert (none.start_at, none.end_at) == (0, 0)

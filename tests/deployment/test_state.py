@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.canonical import encode
-from events.deployment.facts import (
+from events.deployment.events import (
     AdmissionChanged,
     Admitted,
     DeploymentCreated,
     DeploymentDeleted,
-    DeploymentFact,
+    DeploymentEvent,
     DeploymentScheduled,
     DeploymentUpdated,
     Ended,
@@ -19,7 +19,7 @@ from events.deployment.facts import (
     Schedule,
 )
 from events.deployment.state import DeploymentDocument, decode, etag_of, evolve
-from tests.deployment.given import folded, standing
+from tests.deployment.given import applied, status
 from tests.manifest.contents import content, layer, module
 
 CREATED = DeploymentCreated(content(), "*", 10, {"site": "a"}, {"m": "select * from devices"}, "2.0")
@@ -40,8 +40,8 @@ changes = st.lists(
 )
 
 
-def test_a_created_deployment_is_what_its_fact_says() -> None:
-    document = standing(CREATED)
+def test_a_created_deployment_is_what_its_event_says() -> None:
+    document = status(CREATED)
     assert (document.content, document.target_condition, document.priority) == (content(), "*", 10)
     assert (document.labels, document.metrics, document.schema_version) == ({"site": "a"}, CREATED.metrics, "2.0")
     assert (document.version, document.created_at, document.updated_at) == (1, 1000, 1000)
@@ -49,53 +49,53 @@ def test_a_created_deployment_is_what_its_fact_says() -> None:
 
 
 def test_the_content_says_whether_it_is_a_layer() -> None:
-    assert not standing(CREATED).layered
-    assert standing(DeploymentCreated(layer({"modules.extra": module()}))).layered
+    assert not status(CREATED).layered
+    assert status(DeploymentCreated(layer({"modules.extra": module()}))).layered
 
 
 def test_an_update_changes_four_things_and_leaves_the_content_and_the_admission() -> None:
-    before, after = standing(CREATED), standing(CREATED, UPDATED)
+    before, after = status(CREATED), status(CREATED, UPDATED)
     assert (after.target_condition, after.priority, after.labels, after.metrics) == ("", 11, {}, {})
     assert (after.content, after.admission, after.created_at) == (before.content, before.admission, 1000)
     assert (after.version, after.updated_at) == (2, 2000)
 
 
 def test_every_change_moves_the_etag_by_one() -> None:
-    assert etag_of(standing(CREATED)) == "MQ=="
-    assert etag_of(standing(CREATED, UPDATED)) == "Mg=="
-    assert etag_of(standing(CREATED, UPDATED, AdmissionChanged(Ended()))) == "Mw=="
+    assert etag_of(status(CREATED)) == "MQ=="
+    assert etag_of(status(CREATED, UPDATED)) == "Mg=="
+    assert etag_of(status(CREATED, UPDATED, AdmissionChanged(Ended()))) == "Mw=="
 
 
 @given(st.integers(1, 10**9))
 @settings(derandomize=True, max_examples=20)
 def test_an_etag_is_the_base64_of_a_decimal_number(counter: int) -> None:
-    document = msgspec.structs.replace(standing(CREATED), version=counter)
+    document = msgspec.structs.replace(status(CREATED), version=counter)
     assert base64.b64decode(etag_of(document)) == str(counter).encode()
 
 
 def test_a_deleted_deployment_is_nothing() -> None:
-    assert folded(CREATED, DeploymentDeleted()) is None
+    assert applied(CREATED, DeploymentDeleted()) is None
 
 
 def test_creating_again_starts_a_new_life_though_version_and_etag_go_on() -> None:
-    document = standing(CREATED, UPDATED, DeploymentDeleted(), CREATED)
+    document = status(CREATED, UPDATED, DeploymentDeleted(), CREATED)
     assert (document.version, document.created_at, etag_of(document)) == (4, 4000, "NA==")
     assert document.target_condition == "*"
 
 
 @given(changes)
 @settings(derandomize=True, deadline=None, max_examples=50)
-def test_a_document_reads_back_as_it_was_written(facts: list[DeploymentFact]) -> None:
-    document = standing(CREATED, *facts)
+def test_a_document_reads_back_as_it_was_written(events: list[DeploymentEvent]) -> None:
+    document = status(CREATED, *events)
     assert decode(encode(document)) == document
     assert encode(decode(encode(document))) == encode(document)
 
 
 @given(changes)
 @settings(derandomize=True, deadline=None, max_examples=50)
-def test_folding_on_from_a_snapshot_is_folding_from_the_beginning(facts: list[DeploymentFact]) -> None:
-    document: DeploymentDocument | None = standing(CREATED)
-    for number, fact in enumerate(facts, start=2):
+def test_replay_on_from_a_snapshot_is_replay_from_the_beginning(events: list[DeploymentEvent]) -> None:
+    document: DeploymentDocument | None = status(CREATED)
+    for number, event in enumerate(events, start=2):
         assert document is not None
-        document = evolve(decode(encode(document)), fact, version=number, at=1000 * number)
-    assert document == standing(CREATED, *facts)
+        document = evolve(decode(encode(document)), event, version=number, at=1000 * number)
+    assert document == status(CREATED, *events)

@@ -1,4 +1,4 @@
-"""given(facts).when(command).then(fact), or .refused(error), on one device and one of its modules."""
+"""given(events).when(command).then(event), or .refused(error), on one device and one of its modules."""
 
 from typing import Any, TypeVar
 
@@ -6,7 +6,7 @@ import pytest
 
 from events.device.commands import DeviceCommand
 from events.device.decider import check, decide
-from events.device.facts import DeviceFact, DeviceRegistered
+from events.device.events import DeviceEvent, DeviceRegistered
 from events.device.state import DeviceDocument, ModuleDocument, current_module, evolve_device, evolve_module
 
 E = TypeVar("E", bound=Exception)
@@ -14,21 +14,21 @@ E = TypeVar("E", bound=Exception)
 DEVICE = "edge-1"
 
 
-def device(*facts: DeviceFact) -> DeviceDocument:
-    """The device after some facts of its own subject, one every second."""
+def device(*events: DeviceEvent) -> DeviceDocument:
+    """The device after some events of its own subject, one every second."""
     document = None
-    for number, fact in enumerate(facts, start=1):
-        document = evolve_device(document, fact, version=number, at=1000 * number)
+    for number, event in enumerate(events, start=1):
+        document = evolve_device(document, event, version=number, at=1000 * number)
     assert document is not None
     return document
 
 
-def module(*facts: DeviceFact, of: DeviceDocument | None = None) -> ModuleDocument | None:
-    """A module after some facts of its own subject; its device has just joined, if none is given."""
+def module(*events: DeviceEvent, of: DeviceDocument | None = None) -> ModuleDocument | None:
+    """A module after some events of its own subject; its device has just joined, if none is given."""
     of = of or device(DeviceRegistered())
     document = None
-    for number, fact in enumerate(facts, start=1):
-        document = evolve_module(current_module(document, of), fact, version=number, at=1000 * number)
+    for number, event in enumerate(events, start=1):
+        document = evolve_module(current_module(document, of), event, version=number, at=1000 * number)
     return document
 
 
@@ -36,12 +36,12 @@ class When:
     def __init__(self, of: DeviceDocument | None, mine: ModuleDocument | None, command: DeviceCommand) -> None:
         self._device, self._module, self._command = of, mine, command
 
-    def _decide(self) -> DeviceFact | None:
+    def _decide(self) -> DeviceEvent | None:
         check(self._command)
         return decide(self._command, self._device, self._module)
 
-    def then(self, fact: DeviceFact) -> None:
-        assert self._decide() == fact
+    def then(self, event: DeviceEvent) -> None:
+        assert self._decide() == event
 
     def changes_nothing(self) -> None:
         assert self._decide() is None
@@ -55,12 +55,12 @@ class When:
 
 
 class Given:
-    def __init__(self, *facts: DeviceFact) -> None:
-        self._device = device(*facts) if facts else None
+    def __init__(self, *events: DeviceEvent) -> None:
+        self._device = device(*events) if events else None
         self._module: ModuleDocument | None = None
 
-    def with_module(self, *facts: DeviceFact) -> "Given":
-        self._module = module(*facts, of=self._device)
+    def with_module(self, *events: DeviceEvent) -> "Given":
+        self._module = module(*events, of=self._device)
         return self
 
     def when(self, command: DeviceCommand) -> When:

@@ -1,4 +1,4 @@
-"""How identities prove themselves, as commands and facts; keys are references by then."""
+"""How identities prove themselves, as commands and events; keys are references by then."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from events.device.errors import (
     NotEdgeCapable,
     TooManyModules,
 )
-from events.device.facts import DeviceRegistered, DeviceRetired, DeviceUpdated, ModuleCreated, ModuleUpdated
+from events.device.events import DeviceRegistered, DeviceRetired, DeviceUpdated, ModuleCreated, ModuleUpdated
 from tests.device.given import DEVICE, device, given
 
 KEY: Any = {"$secret": "0"}
@@ -112,7 +112,7 @@ def test_keys_of_system_modules_go_with_the_capability_and_others_stay() -> None
     assert set(device(*has, DeviceUpdated(edge=False, enabled=True)).modules) == {"m"}
 
 
-def test_keys_of_system_modules_leave_room_for_as_many_modules_as_before() -> None:
+def test_keys_of_system_modules_leave_context_for_as_many_modules_as_before() -> None:
     made = [ModuleCreated(f"m{number}") for number in range(MODULES_MAX - 1)]
     has = (DeviceRegistered(), ModuleUpdated("$edgeAgent", "iotEdge", SAS), *made)
     given(*has).when(CreateModule(DEVICE, "last")).then(ModuleCreated("last"))

@@ -32,8 +32,8 @@ from events.device.errors import (
     TwinLimitExceeded,
 )
 from events.device.etags import twin_etag
-from events.device.facts import (
-    DeviceFact,
+from events.device.events import (
+    DeviceEvent,
     DeviceRegistered,
     DeviceRetired,
     DeviceUpdated,
@@ -44,7 +44,7 @@ from events.device.facts import (
     TwinReplaced,
 )
 from events.device.state import begun_module
-from events.log.codec import encode_fact
+from events.log.codec import encode_event
 from tests.device.given import DEVICE, device, given, module
 from tests.manifest.values import anything
 
@@ -66,7 +66,7 @@ def test_a_device_is_registered_once_and_again_after_it_retired() -> None:
 
 def test_an_update_changes_what_it_names_and_leaves_the_rest() -> None:
     stands = given(DeviceRegistered(enabled=False, status_reason="stolen"))
-    stands.when(UpdateDevice(DEVICE, enabled=True)).then(DeviceUpdated(True, True, "stolen"))  # noqa: FBT003 - the fact
+    stands.when(UpdateDevice(DEVICE, enabled=True)).then(DeviceUpdated(True, True, "stolen"))  # noqa: FBT003 - the event
     stands.when(UpdateDevice(DEVICE, edge=False, status_reason="found")).then(
         DeviceUpdated(edge=False, enabled=False, status_reason="found")
     )
@@ -92,7 +92,7 @@ def test_nothing_happens_to_a_device_that_is_not_there(command: DeviceCommand) -
     given(JOINED, DeviceRetired()).when(command).refused(DeviceNotFound, DEVICE)
 
 
-def test_patches_and_replacements_become_facts() -> None:
+def test_patches_and_replacements_become_events() -> None:
     there = given(JOINED)
     there.when(RetireDevice(DEVICE)).then(DeviceRetired())
     given(JOINED, TwinPatched({"a": 1})).when(PatchTags(DEVICE, {"a": None})).then(TwinPatched({"a": None}))
@@ -124,7 +124,7 @@ TAGGED = (JOINED, TwinPatched({"a": 1, "b": {"c": True}}, {"d": 2}))
         UpdateDevice(DEVICE, edge=True, enabled=True, if_match="*"),
     ],
 )
-def test_a_write_that_changes_nothing_is_no_fact(command: DeviceCommand) -> None:
+def test_a_write_that_changes_nothing_is_no_event(command: DeviceCommand) -> None:
     given(*TAGGED).when(command).changes_nothing()
 
 
@@ -152,7 +152,7 @@ def test_a_part_can_lose_all_that_it_has() -> None:
     there.when(PatchTwin(DEVICE, "$edgeAgent", clear=("desired",))).refused(SystemModuleReserved)
 
 
-def test_a_report_is_a_fact_although_it_changes_nothing_as_the_hub_counts_each() -> None:
+def test_a_report_is_an_event_although_it_changes_nothing_as_the_hub_counts_each() -> None:
     given(JOINED, PropertiesReported({"a": 1})).when(ReportProperties(DEVICE, {"a": 1})).then(
         PropertiesReported({"a": 1})
     )
@@ -204,7 +204,7 @@ def test_a_condition_that_does_not_hold_is_refused_with_the_etag_that_stands() -
 )
 @pytest.mark.parametrize("changes", [(), (TwinPatched({"a": 1}),), (TwinPatched({"a": 1}), TwinPatched({"a": 2}))])
 def test_an_etag_of_a_modules_twin_never_fits_the_next_twin_of_its_id(
-    between: tuple[DeviceFact, ...], changes: tuple[DeviceFact, ...]
+    between: tuple[DeviceEvent, ...], changes: tuple[DeviceEvent, ...]
 ) -> None:
     before = device(JOINED, ModuleCreated("m"))
     former = module(*changes, of=before) or begun_module(before)
@@ -299,14 +299,14 @@ commands: st.SearchStrategy[DeviceCommand] = st.one_of(
 
 @settings(derandomize=True, deadline=None, max_examples=300)
 @for_all(commands)
-def test_any_command_is_a_fact_that_can_be_written_or_a_typed_refusal(command: DeviceCommand) -> None:
+def test_any_command_is_an_event_that_can_be_written_or_a_typed_refusal(command: DeviceCommand) -> None:
     try:
         check(command)
-        fact = decide(command, device(JOINED, TwinPatched({"a": {"b": 1}}), ModuleCreated("m")), None)
+        event = decide(command, device(JOINED, TwinPatched({"a": {"b": 1}}), ModuleCreated("m")), None)
     except DeviceError as error:
         assert str(error)  # noqa: PT017 - either is right
         return
-    encode_fact(fact)
+    encode_event(event)
     assert subject_of(command).partition("/")[0] == command.device_id
 
 

@@ -15,7 +15,7 @@ from events.device.errors import (
     ParentNotEdgeCapable,
     ParentNotFound,
 )
-from events.device.facts import DeviceRegistered, DeviceRetired, DeviceUpdated
+from events.device.events import DeviceRegistered, DeviceRetired, DeviceUpdated
 from events.device.hierarchy import LAYERS_MAX, Documents, device_of_scope, device_scope, own_scope, parent_scopes
 from events.device.state import DeviceDocument
 from tests.device.given import device
@@ -31,9 +31,9 @@ def decided(
     command: DeviceCommand, before: DeviceDocument | None = None, above: Documents = ABOVE
 ) -> DeviceRegistered | DeviceUpdated:
     check(command)
-    fact = decide(command, before, None, above=above)
-    assert isinstance(fact, DeviceRegistered | DeviceUpdated)
-    return fact
+    event = decide(command, before, None, above=above)
+    assert isinstance(event, DeviceRegistered | DeviceUpdated)
+    return event
 
 
 def leaf(parent: str = "") -> DeviceDocument:

@@ -26,7 +26,7 @@ from events.device.errors import (
     TwinLimitExceeded,
 )
 from events.device.etags import matches, twin_etag
-from events.device.facts import ConfigurationSet, DeviceRegistered, ModuleCreated, PropertiesReported, TwinPatched
+from events.device.events import ConfigurationSet, DeviceRegistered, ModuleCreated, PropertiesReported, TwinPatched
 from events.device.hierarchy import SCOPE_CHARACTERS_MAX
 from events.device.personal import personal_paths
 from events.properties import LimitProblem

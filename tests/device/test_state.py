@@ -1,11 +1,11 @@
-"""Versions and etags after each fact (contract/hub.md §1.6)."""
+"""Versions and etags after each event (contract/hub.md §1.6)."""
 
 import pytest
 
 from events.canonical import JsonObject
 from events.device.etags import matches, twin_etag
-from events.device.facts import (
-    DeviceFact,
+from events.device.events import (
+    DeviceEvent,
     DeviceRegistered,
     DeviceRetired,
     DeviceUpdated,
@@ -26,7 +26,7 @@ from events.device.state import (
     section,
 )
 from events.device.times import time_text
-from events.device.twin import Author, Configured, device_twin, module_twin
+from events.device.twin import Configured, PropertyAuthor, device_twin, module_twin
 from tests.device.given import device, module
 
 JOINED = DeviceRegistered()
@@ -47,7 +47,7 @@ def test_a_new_twin_has_version_2_and_its_sections_version_1() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fact", "twin_version", "etag", "desired", "reported", "identity"),
+    ("event", "twin_version", "etag", "desired", "reported", "identity"),
     [
         (TwinPatched({"a": 1}), 3, 2, 1, 1, 1),
         (TwinPatched(None, {"a": 1}), 3, 2, 2, 1, 1),
@@ -57,10 +57,10 @@ def test_a_new_twin_has_version_2_and_its_sections_version_1() -> None:
         (ModuleCreated("m"), 2, 1, 1, 1, 1),
     ],
 )
-def test_each_fact_moves_the_counters_that_it_concerns(  # noqa: PLR0917 - a row of the table
-    fact: DeviceFact, twin_version: int, etag: int, desired: int, reported: int, identity: int
+def test_each_event_moves_the_counters_that_it_concerns(  # noqa: PLR0917 - a row of the table
+    event: DeviceEvent, twin_version: int, etag: int, desired: int, reported: int, identity: int
 ) -> None:
-    document = device(JOINED, fact)
+    document = device(JOINED, event)
     assert (document.twin_version, document.twin_etag, document.identity_etag) == (twin_version, etag, identity)
     assert (document.desired_version, document.reported_version) == (desired, reported)
     assert document.version == 2
@@ -119,7 +119,7 @@ def test_a_module_twin_lies_under_the_section_of_the_configuration() -> None:
         "reported": {"$version": 1},
     }
     given = Configured(
-        {"rate": 5, "deep": {"x": 1}}, 3, 9000, lambda path: Author("layer", 0) if path == ("rate",) else None
+        {"rate": 5, "deep": {"x": 1}}, 3, 9000, lambda path: PropertyAuthor("layer", 0) if path == ("rate",) else None
     )
     both = module_twin("edge-1", "m", own, given)["properties"]["desired"]
     assert plain(both) == {"rate": 5, "mine": True, "deep": {"x": 1}, "$version": 4}

@@ -12,7 +12,7 @@ from redis import Redis
 from typer.testing import CliRunner
 
 from events import RegisterDevice, open_producer
-from events.log.opening import initialise
+from events.log.log_factory import initialise
 from events.settings import read_settings
 from services.append_only_file import LogFileDamaged, commands, files, find_damage
 from services.cli.app import app
@@ -60,7 +60,7 @@ def newest(data: Path) -> Path:
 
 def start(data: Path, said: list[str] | None = None) -> EmbeddedRedis:
     redis = EmbeddedRedis(
-        data / FOLDER, server=read_settings().redis_server, say=[].append if said is None else said.append
+        data / FOLDER, server=read_settings().redis_server, print_lines=[].append if said is None else said.append
     )
     redis.start()
     return redis
@@ -127,25 +127,25 @@ def test_a_damaged_file_is_told_by_its_name_and_place_and_a_cut_there_brings_it_
     data: Path, damage: Callable[[Path, int], None]
 ) -> None:
     path = newest(data)
-    place = last_transaction(path)
-    damage(path, place)
+    location = last_transaction(path)
+    damage(path, location)
     size = path.stat().st_size
     with pytest.raises(LogFileDamaged, match="repair-log") as caught:
         start(data)
-    assert f"{path} is damaged at byte {place} of {size}" in str(caught.value)
+    assert f"{path} is damaged at byte {location} of {size}" in str(caught.value)
 
     code, said = repair(data, answer="n\n")
     assert code == 1
-    assert f"damaged at byte {place} of {size}" in said
-    assert f"{size - place} bytes" in said
+    assert f"damaged at byte {location} of {size}" in said
+    assert f"{size - location} bytes" in said
     assert "p00:2 DeviceRegistered edge-2" in said or damage is unknown_command_in_a_transaction
     assert path.stat().st_size == size
 
     code, said = repair(data, answer="y\n")
     assert code == 0
-    assert path.stat().st_size == place
+    assert path.stat().st_size == location
     (kept,) = path.parent.glob("*.cut-*")
-    assert kept.stat().st_size == size - place
+    assert kept.stat().st_size == size - location
     redis = start(data)
     assert devices(redis) == ["edge-1"]
     redis.stop()

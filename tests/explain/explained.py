@@ -1,4 +1,4 @@
-"""A history of facts as an explanation reads it: folded by the partition, kept, and weighed."""
+"""A history of events as an explanation reads it: applied by the partition, kept, and weighed."""
 
 import msgspec
 
@@ -8,61 +8,66 @@ from events.envelope import Vector
 from events.explain.answer_text import of_device
 from events.explain.assessment import weigh
 from events.explain.rollout_turn import turn
-from events.explain.verdict import Known, Standpoint, Subject, Twin, Weighed
+from events.explain.verdict import ExplainedDevice, JudgedTwin, LoggedDeployment, Standpoint, Weighed
 from events.explain.verdict_text import ExplainContext, verdict
+from events.fleet.assignments import NO_ASSIGNMENT, Assignment
 from events.fleet.deployments import deployment_of
-from events.fleet.rows import NO_ROW, Row
+from events.projection_store.memory import MemoryProjectionStore
 from events.rollout import state as rollout_state
-from events.rollout.facts import RolloutFact
+from events.rollout.events import RolloutEvent
 from events.rollout.state import RolloutDocument
-from events.view_store.memory import MemoryViewStore
-from events.views.kept import Kept
+from events.stored_projection.stored_partition import StoredPartition
 from tests.fleet.histories import History, Model
 from tests.fleet.test_laws import run
 
 
-def known_of(history: History) -> dict[str, Known]:
+def known_of(history: History) -> dict[str, LoggedDeployment]:
     found: dict[str, DeploymentDocument | None] = {}
     rollouts: dict[str, RolloutDocument | None] = {}
     for one in history.fleet:
         name = deployment_of(one.subject)
-        if isinstance(one.fact, RolloutFact):
-            rollouts[name] = rollout_state.evolve(rollouts.get(name), one.fact, version=one.version, at=one.at)
+        if isinstance(one.event, RolloutEvent):
+            rollouts[name] = rollout_state.evolve(rollouts.get(name), one.event, version=one.version, at=one.at)
         else:
-            found[name] = deployment_state.evolve(found.get(name), one.fact, version=one.version, at=one.at)
-    return {name: Known(document, rollouts.get(name)) for name, document in found.items() if document is not None}
+            found[name] = deployment_state.evolve(found.get(name), one.event, version=one.version, at=one.at)
+    return {
+        name: LoggedDeployment(document, rollouts.get(name)) for name, document in found.items() if document is not None
+    }
 
 
-def row_at(kept: Kept, ordinal: int) -> Row:
-    number = int.from_bytes(kept.arrays["row_of"][4 * ordinal : 4 * ordinal + 4], "little")
-    return msgspec.json.decode(kept.hashes["rows"][str(number)], type=Row) if number else NO_ROW
+def row_at(kept: StoredPartition, ordinal: int) -> Assignment:
+    number = int.from_bytes(kept.arrays["assignment_of"][4 * ordinal : 4 * ordinal + 4], "little")
+    return msgspec.json.decode(kept.hashes["assignments"][str(number)], type=Assignment) if number else NO_ASSIGNMENT
 
 
-def _modules_of(device_id: str, model: Model, row: Row, kept: Kept) -> dict[str, Twin]:
+def _modules_of(device_id: str, model: Model, assignment: Assignment, kept: StoredPartition) -> dict[str, JudgedTwin]:
     made = {module for device, module in model.by_hand if device == device_id}
     if model.twins[device_id].edge:
-        sections = msgspec.json.decode(kept.hashes["configurations"].get(row.configuration, b"{}"))
+        sections = msgspec.json.decode(kept.hashes["configurations"].get(assignment.configuration, b"{}"))
         made |= sections.keys() | set(sections.get("$edgeAgent", {}).get("modules") or {})
     twins = {module: model.module_twins.get((device_id, module)) for module in made}
     return {
-        module: Twin(device_id) if twin is None else Twin(device_id, twin.tags, twin.reported)
+        module: JudgedTwin(device_id) if twin is None else JudgedTwin(device_id, twin.tags, twin.reported)
         for module, twin in twins.items()
     }
 
 
 def weighed(
-    history: History, kept: Kept, device_id: str, *, enabled: bool = True
-) -> tuple[Subject, Standpoint, tuple[Weighed, ...]]:
+    history: History, kept: StoredPartition, device_id: str, *, enabled: bool = True
+) -> tuple[ExplainedDevice, Standpoint, tuple[Weighed, ...]]:
     """A device as it stands at the end of a history, against what is kept, which may be behind."""
     model = Model(history)
     twin = model.twins[device_id]
     found = kept.hashes["ordinals"].get(device_id)
     ordinal = None if found is None else int(found)
-    row = NO_ROW if ordinal is None else row_at(kept, ordinal)
-    subject = Subject(
-        Twin(device_id, twin.tags, twin.reported), twin.edge, enabled, _modules_of(device_id, model, row, kept)
+    assignment = NO_ASSIGNMENT if ordinal is None else row_at(kept, ordinal)
+    subject = ExplainedDevice(
+        JudgedTwin(device_id, twin.tags, twin.reported),
+        twin.edge,
+        enabled,
+        _modules_of(device_id, model, assignment, kept),
     )
-    at = Standpoint(0, kept.checkpoint.vector, head_of(history), ordinal, row)
+    at = Standpoint(0, kept.checkpoint.vector, head_of(history), ordinal, assignment)
     return subject, at, weigh(subject, at, kept, known_of(history))
 
 
@@ -84,17 +89,17 @@ def told(
     *,
     now: int = 0,
     by_way_of: Vector | None = None,
-    folded: Vector | None = None,
+    applied: Vector | None = None,
     enabled: bool = True,
 ) -> Told:
-    """Fold a history, as far as to a vector, and tell all of one device."""
-    store = MemoryViewStore()
-    vectors = [*([by_way_of] if by_way_of else []), folded or head_of(history)]
+    """Apply a history, as far as to a vector, and tell all of one device."""
+    store = MemoryProjectionStore()
+    vectors = [*([by_way_of] if by_way_of else []), applied or head_of(history)]
     run(history, vectors, store=store)
     subject, at, some = weighed(history, store.load(0), device_id, enabled=enabled)
     known = known_of(history)
     turns = {
-        name: turn(one.rollout, subject.twin.row, enabled=enabled, order=None, waits="")
+        name: turn(one.rollout, subject.twin.assignment, enabled=enabled, order=None, waits="")
         for name, one in known.items()
         if one.rollout is not None
     }

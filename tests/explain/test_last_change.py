@@ -1,4 +1,4 @@
-"""Since which fact a value has been what it is."""
+"""Since which event a value has been what it is."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.device.facts import (
-    DeviceFact,
+from events.device.events import (
+    DeviceEvent,
     DeviceRegistered,
     DeviceUpdated,
     ModuleCreated,
@@ -19,7 +19,7 @@ from events.device.facts import (
 from events.device.state import DeviceDocument, evolve_device, section
 from events.envelope import Envelope, Principal
 from events.explain.last_change import ABSENT, EDGE, ENABLED, LastChanges, Property
-from events.explain.verdict import Twin
+from events.explain.verdict import JudgedTwin
 from events.query.evaluate import value_at
 from events.query.tree import UNDEFINED
 
@@ -27,19 +27,19 @@ SITE = Property(("tags", "site"))
 ADA = Principal.parse("user:ada")
 
 
-def envelopes(*facts: DeviceFact | tuple[str, DeviceFact]) -> list[Envelope[Any]]:
-    found = [("d", fact) if not isinstance(fact, tuple) else fact for fact in facts]
+def envelopes(*events: DeviceEvent | tuple[str, DeviceEvent]) -> list[Envelope[Any]]:
+    found = [("d", event) if not isinstance(event, tuple) else event for event in events]
     return [
-        Envelope(number, subject, number, 1000 * number, ADA, "", fact)
-        for number, (subject, fact) in enumerate(found, 1)
+        Envelope(number, subject, number, 1000 * number, ADA, "", event)
+        for number, (subject, event) in enumerate(found, 1)
     ]
 
 
-def origin(one: Property, now: Any, *facts: DeviceFact | tuple[str, DeviceFact]) -> int | None:
+def origin(one: Property, now: Any, *events: DeviceEvent | tuple[str, DeviceEvent]) -> int | None:
     last_changes = LastChanges("d", {one: now})
-    for envelope in reversed(envelopes(*facts)):
+    for envelope in reversed(envelopes(*events)):
         if not last_changes.is_done:
-            last_changes.look(envelope)
+            last_changes.note(envelope)
     found = last_changes.found.get(one)
     return None if found is None else found.position
 
@@ -52,7 +52,7 @@ def tagged(**tags: Any) -> TwinPatched:
 
 
 @pytest.mark.parametrize(
-    ("now", "facts", "position"),
+    ("now", "events", "position"),
     [
         ("a", (BORN, tagged(site="b"), tagged(site="a"), tagged(floor=2)), 3),
         ("a", (BORN, tagged(site="b"), tagged(site="a"), tagged(site="a"), tagged(site="a")), 3),
@@ -65,19 +65,19 @@ def tagged(**tags: Any) -> TwinPatched:
         ("a", (BORN, ("d/m", tagged(site="a")), tagged(site="a"), ("d/m", tagged(site="b"))), 3),
     ],
 )
-def test_a_tag_goes_back_to_the_fact_since_which_it_has_been_so(
-    now: Any, facts: tuple[DeviceFact, ...], position: int
+def test_a_tag_goes_back_to_the_event_since_which_it_has_been_so(
+    now: Any, events: tuple[DeviceEvent, ...], position: int
 ) -> None:
-    assert origin(SITE, now, *facts) == position
+    assert origin(SITE, now, *events) == position
 
 
 def test_reports_modules_and_identities_have_their_own() -> None:
     os = Property(("reported", "os", "name"))
     assert origin(os, "b", BORN, PropertiesReported({"os": {"name": "b"}}), tagged(os={"name": "c"})) == 2
     of_module = Property(("tags", "lens"), "m")
-    facts = (BORN, ModuleCreated("m"), ("d/m", tagged(lens="wide")), tagged(lens="tele"), ModuleCreated("n"))
-    assert origin(of_module, "wide", *facts) == 3
-    assert origin(of_module, ABSENT, *facts, ModuleDeleted("m"), ModuleCreated("m")) == 6
+    events = (BORN, ModuleCreated("m"), ("d/m", tagged(lens="wide")), tagged(lens="tele"), ModuleCreated("n"))
+    assert origin(of_module, "wide", *events) == 3
+    assert origin(of_module, ABSENT, *events, ModuleDeleted("m"), ModuleCreated("m")) == 6
     updated = (BORN, DeviceUpdated(edge=True, enabled=False), DeviceUpdated(edge=False, enabled=False))
     no: Any = False
     assert (origin(ENABLED, no, *updated), origin(EDGE, no, *updated)) == (2, 3)
@@ -85,7 +85,7 @@ def test_reports_modules_and_identities_have_their_own() -> None:
 
 _names = st.sampled_from(["a", "b", None, {"x": 1}, {"x": None}, 1, True])
 _patches = st.fixed_dictionaries({}, optional={"site": _names, "floor": _names})
-_facts = st.one_of(
+_events = st.one_of(
     st.builds(lambda tags: TwinPatched(tags=tags), _patches),
     st.builds(
         lambda tags: TwinReplaced({name: value for name, value in tags.items() if value in ("a", 1)}, {}), _patches
@@ -94,21 +94,21 @@ _facts = st.one_of(
 )
 
 
-@given(st.lists(_facts, max_size=12))
-def test_from_its_origin_on_the_value_has_been_the_same_and_just_before_it_was_not(facts: list[DeviceFact]) -> None:
+@given(st.lists(_events, max_size=12))
+def test_from_its_origin_on_the_value_has_been_the_same_and_just_before_it_was_not(events: list[DeviceEvent]) -> None:
     for one in (SITE, Property(("tags", "site", "x"))):
         values, document = [], None
-        for envelope in envelopes(BORN, *facts):
-            document = evolve_device(document, envelope.fact, version=envelope.version, at=envelope.at)
+        for envelope in envelopes(BORN, *events):
+            document = evolve_device(document, envelope.event, version=envelope.version, at=envelope.at)
             values.append(_typed(one, document))
-        position = origin(one, values[-1][1], BORN, *facts)
+        position = origin(one, values[-1][1], BORN, *events)
         assert position is not None
         assert len({repr(value) for value in values[position - 1 :]}) == 1
         assert position == 1 or repr(values[position - 2]) != repr(values[-1])
 
 
 def _typed(one: Property, document: DeviceDocument) -> tuple[str, Any]:
-    value: Any = value_at(one.path, Twin("d", section(document.tags)).row)
+    value: Any = value_at(one.path, JudgedTwin("d", section(document.tags)).assignment)
     if value is UNDEFINED:
         return "absent", ABSENT
     return type(value).__name__, {} if isinstance(value, dict) else value

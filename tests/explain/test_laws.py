@@ -1,4 +1,4 @@
-"""What an explanation says is what the views have, for every device and deployment of random fleets."""
+"""What an explanation says is what the projections have, for every device and deployment of random fleets."""
 
 from collections import Counter
 
@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from events.envelope import Vector
 from events.explain.assessment import weigh
-from events.explain.verdict import Reason, Standpoint, Subject, Twin, Verdict, Weighed
-from events.fleet.rows import Row, Standing
-from events.manifest.document import Kind
-from events.view_store.memory import MemoryViewStore
-from events.views.reading import passed_over, targets_of
+from events.explain.verdict import ExplainedDevice, JudgedTwin, Reason, Standpoint, Verdict, Weighed
+from events.fleet.assignments import Assignment, AssignmentStatus
+from events.manifest.document import ContentKind
+from events.projection_store.memory import MemoryProjectionStore
+from events.stored_projection.partition_reader import not_applied, targets_of
 from tests.explain.explained import known_of, row_at, weighed
 from tests.fleet.histories import History, Model, histories
 from tests.fleet.test_laws import run, steps
@@ -19,18 +19,18 @@ from tests.fleet.test_laws import run, steps
 LAWS = settings(derandomize=True, deadline=None, max_examples=120)
 
 
-def test_every_verdict_is_the_one_of_the_views_and_every_condition_is_true_of_those_they_target() -> None:
+def test_every_verdict_is_the_one_of_the_projections_and_every_condition_is_true_of_those_they_target() -> None:
     verdicts: Counter[Verdict] = Counter()
 
     @LAWS
     @given(data=st.data(), history=histories(by_hand=True))
     def hold(data: st.DataObject, history: History) -> None:
-        store = MemoryViewStore()
+        store = MemoryProjectionStore()
         run(history, data.draw(steps(history)), store=store)
         kept = store.load(0)
         for device_id, text in kept.hashes["ordinals"].items():
             ordinal = int(text)
-            row, (_, _, found) = row_at(kept, ordinal), weighed(history, kept, device_id)
+            assignment, (_, _, found) = row_at(kept, ordinal), weighed(history, kept, device_id)
             verdicts.update(one.verdict for one in found)
             targeted = {
                 (layer.id, module)
@@ -44,12 +44,14 @@ def test_every_verdict_is_the_one_of_the_views_and_every_condition_is_true_of_th
             said = {
                 (one.id, one.obstacle.reason.name, one.obstacle.by or "")
                 for one in found
-                if one.verdict is Verdict.PASSED_OVER and one.obstacle
+                if one.verdict is Verdict.NOT_APPLIED and one.obstacle
             }
-            assert said == {(one.deployment_id, one.why.name, one.by) for one in passed_over(ordinal, row, kept)}
+            assert said == {(one.deployment_id, one.why.name, one.by) for one in not_applied(ordinal, assignment, kept)}
             stack = tuple(one.id for one in found if one.verdict in {Verdict.BASE, Verdict.LAYER})
-            assert stack == (tuple(layer.id for layer in row.stack) if row.standing is Standing.MANAGED else ())
-            assert_own_parts(found, row)
+            assert stack == (
+                tuple(layer.id for layer in assignment.stack) if assignment.status is AssignmentStatus.MANAGED else ()
+            )
+            assert_own_parts(found, assignment)
             assert all(one.obstacle is not None for one in found if not one.applies)
 
     hold()
@@ -57,26 +59,26 @@ def test_every_verdict_is_the_one_of_the_views_and_every_condition_is_true_of_th
     assert min(verdicts.values()) > 10
 
 
-def assert_own_parts(found: tuple[Weighed, ...], row: Row) -> None:
-    own = {one.id for one in found if one.verdict is Verdict.APPLIES and one.kind is Kind.DEVICE}
-    if not row.own_part.wanted:
-        assert own == {layer.id for layer in row.own_part.stack}
-    for module, part in row.module_parts.items():
+def assert_own_parts(found: tuple[Weighed, ...], assignment: Assignment) -> None:
+    own = {one.id for one in found if one.verdict is Verdict.APPLIES and one.kind is ContentKind.DEVICE}
+    if not assignment.own_part.wanted:
+        assert own == {layer.id for layer in assignment.own_part.stack}
+    for module, part in assignment.module_parts.items():
         given = {one.id for one in found if one.verdict is Verdict.APPLIES and one.module == module}
         if not part.wanted:
             assert given == {layer.id for layer in part.stack}
 
 
-def test_before_the_views_know_a_device_what_holds_is_said_to_be_undecided() -> None:
+def test_before_the_projections_know_a_device_what_holds_is_said_to_be_undecided() -> None:
     @settings(parent=LAWS, max_examples=30)
     @given(history=histories(modules_of_ten=0))
     def hold(history: History) -> None:
         head = Vector(len(history.partition), len(history.fleet))
         for device_id, twin in Model(history).twins.items():
-            subject = Subject(Twin(device_id, twin.tags, twin.reported), twin.edge)
+            subject = ExplainedDevice(JudgedTwin(device_id, twin.tags, twin.reported), twin.edge)
             for one in weigh(subject, Standpoint(0, Vector(), head), None, known_of(history)):
                 assert (one.verdict is Verdict.UNDECIDED) == (one.holds is True)
                 assert one.obstacle is not None
-                assert (one.obstacle.reason is Reason.NOT_FOLDED) == (one.holds is True)
+                assert (one.obstacle.reason is Reason.NOT_APPLIED_YET) == (one.holds is True)
 
     hold()

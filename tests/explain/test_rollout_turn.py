@@ -2,49 +2,56 @@
 
 import pytest
 
-from events.explain.rollout_turn import Order, turn, turn_text
-from events.explain.verdict import Twin
+from events.explain.rollout_turn import TurnOrder, turn, turn_text
+from events.explain.verdict import JudgedTwin
 from events.rollout import rollout_text
-from events.rollout.plan import Phase, Plan
-from events.rollout.state import State
+from events.rollout.plan import Phase, RolloutPlan
+from events.rollout.state import RolloutState
 from tests.rollout.given import in_state
 
-LATE = Twin("d", {"ring": "late"})
-PLAN = Plan((Phase(count=2), Phase(percent=50, approval=True), Phase(condition="tags.ring = 'late'")))
+LATE = JudgedTwin("d", {"ring": "late"})
+PLAN = RolloutPlan((Phase(count=2), Phase(percent=50, approval=True), Phase(condition="tags.ring = 'late'")))
 
 
 @pytest.mark.parametrize(
     ("order", "comes", "sentence"),
     [
-        (Order(7, 20), 2, "it is number 7 of 20 in the rollout's order; its turn comes with phase 2 of 3 (50 %)"),
+        (TurnOrder(7, 20), 2, "it is number 7 of 20 in the rollout's order; its turn comes with phase 2 of 3 (50 %)"),
         (
-            Order(11, 20),
+            TurnOrder(11, 20),
             3,
             "it is number 11 of 20 in the rollout's order; its turn comes with phase 3 of 3 (tags.ring = 'late')",
         ),
-        (Order(2, 20), 1, "it is number 2 of 20 in the rollout's order; phase 1 is for it, and admits others first"),
+        (
+            TurnOrder(2, 20),
+            1,
+            "it is number 2 of 20 in the rollout's order; phase 1 is for it, and admits others first",
+        ),
         (None, 3, "its turn comes with phase 3 of 3 (tags.ring = 'late')"),
     ],
 )
-def test_a_device_comes_with_the_first_phase_that_reaches_it(order: Order | None, comes: int, sentence: str) -> None:
-    document = in_state(State.RUNNING, PLAN)
+def test_a_device_comes_with_the_first_phase_that_reaches_it(
+    order: TurnOrder | None, comes: int, sentence: str
+) -> None:
+    document = in_state(RolloutState.RUNNING, PLAN)
     waits = rollout_text.approval(1, PLAN)
-    found = turn(document, LATE.row, enabled=True, order=order, waits=waits)
+    found = turn(document, LATE.assignment, enabled=True, order=order, waits=waits)
     assert found.comes_with == comes
     said = turn_text(found, document, enabled=True)
     assert said == (f"its rollout has not come to it: phase 2 of 3 waits for somebody to approve of it; {sentence}")
 
 
 def test_a_rollout_that_goes_nowhere_says_that_alone() -> None:
-    document = in_state(State.PAUSED, PLAN)
-    found = turn(document, LATE.row, enabled=True, order=Order(7, 20), waits="")
+    document = in_state(RolloutState.PAUSED, PLAN)
+    found = turn(document, LATE.assignment, enabled=True, order=TurnOrder(7, 20), waits="")
     assert turn_text(found, document, enabled=True) == "its rollout is paused: too hot"
 
 
 def test_the_place_that_a_percentage_reaches_is_the_one_that_the_planner_admits() -> None:
     # 0.07 * 100 is 7.000000000000001: rounded up as it stands, an eighth device would be promised a place.
-    document = in_state(State.CREATED, Plan((Phase(percent=0.07 * 100), Phase(percent=100.0))))
-    places = {
-        place: turn(document, LATE.row, enabled=True, order=Order(place, 100), waits="").comes_with for place in (7, 8)
+    document = in_state(RolloutState.CREATED, RolloutPlan((Phase(percent=0.07 * 100), Phase(percent=100.0))))
+    ranks = {
+        rank: turn(document, LATE.assignment, enabled=True, order=TurnOrder(rank, 100), waits="").comes_with
+        for rank in (7, 8)
     }
-    assert places == {7: 1, 8: 2}
+    assert ranks == {7: 1, 8: 2}

@@ -5,19 +5,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.deployment.facts import (
+from events.deployment.events import (
     AdmissionChanged,
     Admitted,
     DeploymentCreated,
     DeploymentDeleted,
-    DeploymentFact,
+    DeploymentEvent,
     Ended,
     NotStarted,
     Schedule,
 )
-from events.device.facts import (
+from events.device.events import (
     ConfigurationSet,
-    DeviceFact,
+    DeviceEvent,
     DeviceRegistered,
     DeviceUpdated,
     ModuleCreated,
@@ -27,21 +27,30 @@ from events.device.facts import (
 from events.envelope import Vector
 from events.explain import answer_text
 from events.explain.assessment import contests
-from events.explain.verdict import Known, Obstacle, Reason, Standpoint, Subject, Twin, Verdict, Weighed
+from events.explain.verdict import (
+    ExplainedDevice,
+    JudgedTwin,
+    LoggedDeployment,
+    Obstacle,
+    Reason,
+    Standpoint,
+    Verdict,
+    Weighed,
+)
 from events.explain.verdict_text import ExplainContext, verdict
-from events.fleet.rows import Layer, Own, Row, Standing
-from events.manifest.document import DEVICE, Kind
-from events.rollout.facts import (
+from events.fleet.assignments import Assignment, AssignmentStatus, Layer, Own
+from events.manifest.document import DEVICE, ContentKind
+from events.rollout.events import (
     DevicesAdmitted,
     PhaseOpened,
     RollbackBegan,
     RolloutAborted,
     RolloutCreated,
-    RolloutFact,
+    RolloutEvent,
     RolloutPaused,
     RolloutStarted,
 )
-from events.rollout.plan import Phase, Plan
+from events.rollout.plan import Phase, RolloutPlan
 from tests.explain.explained import Told, told
 from tests.fleet.histories import History
 from tests.rollout.given import EVIDENCE, admitted, deployment, devices
@@ -49,30 +58,32 @@ from tests.workers.system import base, layer
 
 D0 = ("d0", DeviceRegistered())
 SOUTH = ("d0", TwinPatched(tags={"site": "south", "floor": 3}))
-TWO_PHASES = Plan((Phase(percent=10), Phase(percent=100)))
+TWO_PHASES = RolloutPlan((Phase(percent=10), Phase(percent=100)))
 ON: dict[str, Any] = {"target_condition": "*"}
 
-Fact = tuple[str, DeviceFact | DeploymentFact | RolloutFact]
+Event = tuple[str, DeviceEvent | DeploymentEvent | RolloutEvent]
 
 
-def story(*facts: Fact) -> History:
+def story(*events: Event) -> History:
     history = History()
-    for subject, fact in facts:
-        if isinstance(fact, DeviceFact):
-            history.device(subject, fact)
+    for subject, event in events:
+        if isinstance(event, DeviceEvent):
+            history.device(subject, event)
         else:
-            history.deployment(subject, fact)  # type: ignore[arg-type]
+            history.deployment(subject, event)  # type: ignore[arg-type]
     return history
 
 
-def made(name: str, content: dict[str, Any] | None = None, condition: str = "*", priority: int = 1, **how: Any) -> Fact:
+def made(
+    name: str, content: dict[str, Any] | None = None, condition: str = "*", priority: int = 1, **how: Any
+) -> Event:
     return (name, DeploymentCreated(content or base("m"), condition, priority, **how))
 
 
-def rolled(name: str, *facts: RolloutFact, plan: Plan = TWO_PHASES) -> tuple[Fact, ...]:
+def rolled(name: str, *events: RolloutEvent, plan: RolloutPlan = TWO_PHASES) -> tuple[Event, ...]:
     return (
         made(name, admission=NotStarted()),
-        *((f"rollout:{name}", fact) for fact in (RolloutCreated(plan, "user:ada"), *facts)),
+        *((f"rollout:{name}", event) for event in (RolloutCreated(plan, "user:ada"), *events)),
     )
 
 
@@ -225,7 +236,9 @@ STORIES: dict[str, tuple[History, str, str]] = {
         "it does not get a: its rollout has not come to it: phase 1 of 2 is open; its turn comes with phase 2 of 2 (100 %)",
     ),
     "in a later phase by its condition": (
-        story(D0, SOUTH, *rolled("a", *OPENED, plan=Plan((Phase(count=1), Phase(condition="tags.site = 'south'"))))),
+        story(
+            D0, SOUTH, *rolled("a", *OPENED, plan=RolloutPlan((Phase(count=1), Phase(condition="tags.site = 'south'"))))
+        ),
         "a",
         (
             "it does not get a: its rollout has not come to it: phase 1 of 2 is open; its turn comes with phase 2 of 2 "
@@ -309,17 +322,17 @@ def test_what_is_said_of(name: str) -> None:
     assert told(history, now=3_600_000).verdicts[of] == sentence
 
 
-def test_a_fact_that_workers_have_not_come_to_is_said_to_be_undecided() -> None:
+def test_an_event_that_workers_have_not_come_to_is_said_to_be_undecided() -> None:
     history = story(D0, made("a", condition="tags.site = 'north'"), ("d0", TwinPatched(tags={"site": "north"})))
-    behind = told(history, folded=Vector(1, 1))
+    behind = told(history, applied=Vector(1, 1))
     assert behind.verdicts["a"] == (
         "a is not decided on yet: its condition is true, and the workers have not come to that yet (p00 at 1 of 2)"
     )
 
 
-def test_a_fact_that_takes_a_deployment_away_and_is_not_folded_is_told_beside_the_verdict() -> None:
+def test_an_event_that_takes_a_deployment_away_and_is_not_applied_is_told_beside_the_verdict() -> None:
     history = story(D0, ("d0", TwinPatched(tags={"site": "north"})), made("a", condition="tags.site = 'north'"), SOUTH)
-    behind = told(history, folded=Vector(2, 1))
+    behind = told(history, applied=Vector(2, 1))
     assert behind.verdicts["a"] == (
         "a applies as the base, with priority 1; what decides has changed since, and the workers have not come to that yet "
         "(p00 at 2 of 3)"
@@ -362,14 +375,16 @@ def test_no_value_is_longer_than_a_sentence_bears() -> None:
 
 
 def test_who_sets_what_is_told_with_the_values_of_all_who_disagree() -> None:
-    row = Row(Standing.MANAGED, (Layer("a", 1), Layer("b", 2)), "x", {}, own=Own("y", (Layer("c", 3), Layer("d", 4))))
+    assignment = Assignment(
+        AssignmentStatus.MANAGED, (Layer("a", 1), Layer("b", 2)), "x", {}, own=Own("y", (Layer("c", 3), Layer("d", 4)))
+    )
     contents = {
         "a": base("m", image="example.com/a:1"),
         "b": layer("m"),
         "c": device_content("rate", 5),
         "d": device_content("rate", {"$secret": "s1"}),
     }
-    found = contests(row, contents)
+    found = contests(assignment, contents)
     assert [(one.module, one.path, one.winner.deployment, [side.value for side in one.losers]) for one in found] == [
         ("$edgeAgent", "properties.desired.modules.m.settings.image", "b", ["example.com/a:1"]),
         (DEVICE, "properties.desired.rate", "d", [5]),
@@ -378,21 +393,28 @@ def test_who_sets_what_is_told_with_the_values_of_all_who_disagree() -> None:
 
 
 def test_what_a_rollback_brought_back_says_so() -> None:
-    context = ExplainContext("d0", Subject(Twin("d0")), Standpoint(), {}, 0)
+    context = ExplainContext("d0", ExplainedDevice(JudgedTwin("d0")), Standpoint(), {}, 0)
     one = Weighed(
-        "a", 1, Kind.EDGE, 1, layered=False, verdict=Verdict.PASSED_OVER, obstacle=Obstacle(Reason.RESTORED), holds=True
+        "a",
+        1,
+        ContentKind.EDGE,
+        1,
+        layered=False,
+        verdict=Verdict.NOT_APPLIED,
+        obstacle=Obstacle(Reason.RESTORED),
+        holds=True,
     )
-    known = Known(deployment())
+    known = LoggedDeployment(deployment())
     assert verdict(one, msgspec.structs.replace(context, deployments={"a": known})).startswith(
         "it does not get a: a rollback brought the device back to what it had before"
     )
     held = {"wanted": (Layer("b", 2),), "reason": "too big"}
-    rows = {standing: Row(standing, (Layer("a", 1),), "x", {"m": 2}, **held) for standing in Standing}
-    runs = {standing: answer_text.runs(row) for standing, row in rows.items()}
+    assignments = {status: Assignment(status, (Layer("a", 1),), "x", {"m": 2}, **held) for status in AssignmentStatus}
+    runs = {status: answer_text.runs(assignment) for status, assignment in assignments.items()}
     assert runs == {
-        Standing.MANAGED: "runs a",
-        Standing.UNMANAGED: "is unmanaged: nothing targets it any more, and it keeps what a gave it",
-        Standing.HELD_BACK: "keeps a, as b does not fit: too big",
-        Standing.BY_HAND: "runs what somebody set on it by hand",
-        Standing.RESTORED: "runs what a rollback brought it back to",
+        AssignmentStatus.MANAGED: "runs a",
+        AssignmentStatus.UNMANAGED: "is unmanaged: nothing targets it any more, and it keeps what a gave it",
+        AssignmentStatus.OVER_LIMIT: "keeps a, as b does not fit: too big",
+        AssignmentStatus.BY_HAND: "runs what somebody set on it by hand",
+        AssignmentStatus.RESTORED: "runs what a rollback brought it back to",
     }

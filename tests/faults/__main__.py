@@ -14,17 +14,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the order of faults")
     asked = parser.parse_args()
 
-    def say(text: str) -> None:
+    def print_lines(text: str) -> None:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
     with tempfile.TemporaryDirectory(prefix="t-") as directory:
-        course = run(Path(directory) / "data", seconds=asked.seconds, seed=asked.seed, say=say)
+        course = run(Path(directory) / "data", seconds=asked.seconds, seed=asked.seed, print_lines=print_lines)
     for name, seconds in sorted(course.seconds.items()):
-        say(f"{name}: {course.struck[name]} times, back after {max(seconds):.1f} s at most")
-    say(f"{course.acknowledged} writes were acknowledged; {len(course.wrong)} things are not as they should be")
+        print_lines(f"{name}: {course.struck[name]} times, back after {max(seconds):.1f} s at most")
+    print_lines(f"{course.acknowledged} writes were acknowledged; {len(course.wrong)} things are not as they should be")
     for line in course.wrong:
-        say(line)
+        print_lines(line)
     return 1 if course.wrong else 0
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from events.device.facts import DeviceRegistered, TwinPatched
-from events.log.opening import open_log
+from events.device.events import DeviceRegistered, TwinPatched
+from events.log.log_factory import open_log
 from tests import waiting
 from tests.faults.system import Victim, faults, seconds_until
 from tests.faults.writers import Writer
@@ -32,7 +32,7 @@ class Course(msgspec.Struct):
     wrong: list[str] = msgspec.field(default_factory=list)
 
 
-def run(data: Path, *, seconds: float, seed: int, say: Callable[[str], None]) -> Course:
+def run(data: Path, *, seconds: float, seed: int, print_lines: Callable[[str], None]) -> Course:
     """Strike every process in turn for so long while callers write; then stop, and look at everything."""
     course, stopping, chance = Course(), threading.Event(), random.Random(seed)  # noqa: S311 - a seed
     victim = Victim(data)
@@ -56,7 +56,7 @@ def run(data: Path, *, seconds: float, seed: int, say: Callable[[str], None]) ->
                 )
                 course.struck[str(fault)] += 1
                 course.seconds[str(fault)].append(took)
-                say(f"{fault}: back after {took:.1f} s")
+                print_lines(f"{fault}: back after {took:.1f} s")
                 stopping.wait(chance.uniform(0.1, 2.0))
             stopping.set()
             for writer in writers:
@@ -95,9 +95,9 @@ def _values(url: str) -> tuple[dict[str, list[int]], Counter[str]]:
         while batch := log.read(partition, after=after, limit=1000):
             after = batch[-1].position
             for envelope in batch:
-                if isinstance(envelope.fact, TwinPatched) and envelope.fact.tags and "n" in envelope.fact.tags:
-                    values[envelope.subject].append(int(str(envelope.fact.tags["n"])))
-                elif isinstance(envelope.fact, DeviceRegistered):
+                if isinstance(envelope.event, TwinPatched) and envelope.event.tags and "n" in envelope.event.tags:
+                    values[envelope.subject].append(int(str(envelope.event.tags["n"])))
+                elif isinstance(envelope.event, DeviceRegistered):
                     registered[envelope.subject] += 1
     log.client.close()
     return values, registered

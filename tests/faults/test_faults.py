@@ -22,6 +22,6 @@ def data() -> Iterator[Path]:
 
 
 def test_no_acknowledged_write_is_lost_doubled_or_wrong_whatever_is_killed_or_stopped(data: Path) -> None:
-    course = run(data, seconds=SECONDS, seed=1, say=print)
+    course = run(data, seconds=SECONDS, seed=1, print_lines=print)
     assert course.acknowledged > 0
     assert course.wrong == []

@@ -7,20 +7,20 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import UNSET, UnsetType
 
-from events.deployment.facts import (
+from events.deployment.events import (
     AdmissionChanged,
     Admitted,
     DeploymentCreated,
     DeploymentDeleted,
-    DeploymentFact,
+    DeploymentEvent,
     DeploymentUpdated,
     Ended,
     Everyone,
     NotStarted,
 )
-from events.device.facts import (
+from events.device.events import (
     ConfigurationSet,
-    DeviceFact,
+    DeviceEvent,
     DeviceRegistered,
     DeviceRetired,
     DeviceUpdated,
@@ -34,7 +34,7 @@ from events.envelope import Envelope, Principal, PrincipalKind
 from events.manifest.merge import merge
 from events.properties import merge_patch
 from events.query.condition import parse_condition
-from events.query.evaluate import Row, holds, twin_row
+from events.query.evaluate import Assignment, holds, twin_row
 from events.query.parse import parse as parse_query
 
 AUTHOR = Principal(PrincipalKind.SYSTEM, "tests")
@@ -45,13 +45,13 @@ _values = st.one_of(
     _scalars,
     st.just(None),
     st.just(["a"]),
-    st.fixed_dictionaries({}, optional={"floor": st.one_of(_scalars, st.none()), "room": _scalars}),
+    st.fixed_dictionaries({}, optional={"floor": st.one_of(_scalars, st.none()), "context": _scalars}),
 )
 patches = st.fixed_dictionaries({}, optional={"env": _values, "site": _values, "n": _values})
 _literals = st.sampled_from(["'prod'", "'test'", "true", "false", "0", "1", "1.0", "2", "1.5", "''"])
 _properties = st.sampled_from(
     [
-        *("tags.env", "tags.env", "tags.n", "tags.n", "tags.site.floor", "tags.site.room", "tags.site"),
+        *("tags.env", "tags.env", "tags.n", "tags.n", "tags.site.floor", "tags.site.context", "tags.site"),
         *("properties.reported.env", "properties.reported.site.floor"),
     ]
 )
@@ -94,7 +94,7 @@ _beginnings = st.fixed_dictionaries(
         "env": st.sampled_from(["prod", "test", "prod", "test", True, 1]),
         "n": st.sampled_from([0, 1, 1.0, 2, 1.5, 2, True, "prod", None]),
         "site": st.fixed_dictionaries(
-            {"floor": st.sampled_from([0, 1, 2, 1.5, "prod", None])}, optional={"room": _scalars}
+            {"floor": st.sampled_from([0, 1, 2, 1.5, "prod", None])}, optional={"context": _scalars}
         ),
     }
 )
@@ -175,7 +175,7 @@ _module_reports = st.fixed_dictionaries(
         "n": st.sampled_from([1, 2, 1.0, True, "x", None, ["x"]]),
     },
 )
-_module_facts = st.one_of(
+_module_events = st.one_of(
     st.builds(PropertiesReported, _module_reports),
     st.builds(TwinPatched, st.one_of(_module_reports, st.none())),
     st.builds(lambda tags: TwinReplaced(tags, {}), _module_reports),
@@ -224,28 +224,28 @@ _agent_reports = st.builds(
 
 
 class History:
-    """Two streams that follow the rules of decide: facts of one partition, and facts of the fleet."""
+    """Two streams that follow the rules of decide: events of one partition, and events of the fleet."""
 
     def __init__(self) -> None:
-        self.partition: list[Envelope[DeviceFact]] = []
+        self.partition: list[Envelope[DeviceEvent]] = []
         self.fleet: list[Envelope[Any]] = []
         self._versions: dict[str, int] = {}
 
-    def device(self, subject: str, fact: DeviceFact) -> None:
-        self.partition.append(self._envelope(self.partition, subject, fact))
+    def device(self, subject: str, event: DeviceEvent) -> None:
+        self.partition.append(self._envelope(self.partition, subject, event))
 
-    def deployment(self, subject: str, fact: DeploymentFact) -> None:
-        self.fleet.append(self._envelope(self.fleet, subject, fact))
+    def deployment(self, subject: str, event: DeploymentEvent) -> None:
+        self.fleet.append(self._envelope(self.fleet, subject, event))
 
-    def _envelope(self, stream: Sequence[Any], subject: str, fact: Any) -> Envelope[Any]:
+    def _envelope(self, stream: Sequence[Any], subject: str, event: Any) -> Envelope[Any]:
         version = self._versions[subject] = self._versions.get(subject, 0) + 1
         position = len(stream) + 1
-        return Envelope(position, subject, version, 1000 * position, AUTHOR, "", fact)
+        return Envelope(position, subject, version, 1000 * position, AUTHOR, "", event)
 
 
 @st.composite
 def histories(
-    draw: st.DrawFn, *, facts: int = 30, own_of_ten: int = 2, modules_of_ten: int = 1, by_hand: bool = False
+    draw: st.DrawFn, *, events: int = 30, own_of_ten: int = 2, modules_of_ten: int = 1, by_hand: bool = False
 ) -> History:
     history, live, deployed = History(), set(), {}
     made: set[tuple[str, str]] = set()
@@ -258,14 +258,14 @@ def histories(
             if draw(st.booleans()):
                 history.device(device, PropertiesReported(patch=draw(_beginnings)))
     for _ in range(draw(st.integers(4, 8))):
-        _draw_deployment_fact(draw, history, deployed, kinds)
-    for _ in range(draw(st.integers(5, facts))):
+        _draw_deployment_event(draw, history, deployed, kinds)
+    for _ in range(draw(st.integers(5, events))):
         if draw(st.integers(0, 2)) == 0:
-            _draw_deployment_fact(draw, history, deployed, kinds)
+            _draw_deployment_event(draw, history, deployed, kinds)
         elif modules_of_ten and live and draw(st.integers(0, 2)) == 0:
-            _draw_module_fact(draw, history, live, made)
+            _draw_module_event(draw, history, live, made)
         else:
-            _draw_device_fact(draw, history, live)
+            _draw_device_event(draw, history, live)
             made = {(device, module) for device, module in made if device in live}
         if by_hand and live and draw(st.integers(0, 3)) == 0:
             content = draw(contents(own_of_ten=0, modules_of_ten=0))
@@ -273,10 +273,10 @@ def histories(
     return history
 
 
-def _draw_module_fact(draw: st.DrawFn, history: History, live: set[str], made: set[tuple[str, str]]) -> None:
+def _draw_module_event(draw: st.DrawFn, history: History, live: set[str], made: set[tuple[str, str]]) -> None:
     device, module = draw(st.sampled_from(sorted(live))), draw(st.one_of(_modules, _modules, st.just("c")))
     if draw(st.integers(0, 2)):
-        history.device(f"{device}/{draw(st.sampled_from([module] * 4 + ['$edgeHub']))}", draw(_module_facts))
+        history.device(f"{device}/{draw(st.sampled_from([module] * 4 + ['$edgeHub']))}", draw(_module_events))
     elif (device, module) in made:
         made.discard((device, module))
         history.device(device, ModuleDeleted(module))
@@ -285,7 +285,9 @@ def _draw_module_fact(draw: st.DrawFn, history: History, live: set[str], made: s
         history.device(device, ModuleCreated(module))
 
 
-def _draw_deployment_fact(draw: st.DrawFn, history: History, deployed: dict[str, bool], kinds: tuple[int, int]) -> None:
+def _draw_deployment_event(
+    draw: st.DrawFn, history: History, deployed: dict[str, bool], kinds: tuple[int, int]
+) -> None:
     name = draw(st.sampled_from("abcdefgh"))
     priority = draw(st.integers(0, 3))
     if name not in deployed:
@@ -320,7 +322,7 @@ def _parent_of(name: str) -> str | UnsetType:
     return (UNSET, "ms-azure-iot-edge://d0-1", "ms-azure-iot-edge://elsewhere-2")[sum(name.encode()) % 3]
 
 
-def _draw_device_fact(draw: st.DrawFn, history: History, live: set[str]) -> None:
+def _draw_device_event(draw: st.DrawFn, history: History, live: set[str]) -> None:
     device = draw(st.sampled_from(DEVICES))
     if device not in live:
         live.add(device)
@@ -357,7 +359,7 @@ class ModelTwin(msgspec.Struct):
     reported: dict[str, Any]
 
 
-def row_of(twin: ModelTwin) -> Row:
+def assignment_of(twin: ModelTwin) -> Assignment:
     """A twin as conditions are evaluated on it."""
     return twin_row(twin.device_id, twin.tags, twin.reported)
 
@@ -378,16 +380,16 @@ class Model:
         self.module_twins: dict[tuple[str, str], ModuleTwin] = {}
         self.deployments: dict[str, tuple[int, DeploymentCreated]] = {}
         for envelope in history.partition:
-            self._device(envelope.subject, envelope.fact)
+            self._device(envelope.subject, envelope.event)
         for envelope in history.fleet:
-            self._deployment(envelope.position, envelope.subject, envelope.fact)
+            self._deployment(envelope.position, envelope.subject, envelope.event)
 
-    def _device(self, subject: str, fact: DeviceFact) -> None:
-        match fact:
+    def _device(self, subject: str, event: DeviceEvent) -> None:
+        match event:
             case DeviceRegistered():
-                self.twins[subject] = ModelTwin(subject, fact.edge, {}, {})
+                self.twins[subject] = ModelTwin(subject, event.edge, {}, {})
             case DeviceUpdated():
-                self.twins[subject].edge = fact.edge
+                self.twins[subject].edge = event.edge
             case DeviceRetired():
                 del self.twins[subject]
                 self.by_hand = {one for one in self.by_hand if one[0] != subject}
@@ -399,18 +401,18 @@ class Model:
                 self.module_twins.pop((subject, module), None)
             case PropertiesReported() | TwinPatched() | TwinReplaced() if "/" in subject:
                 device, _, module = subject.partition("/")
-                self._module(self.module_twins.setdefault((device, module), ModuleTwin()), fact)
+                self._module(self.module_twins.setdefault((device, module), ModuleTwin()), event)
             case TwinPatched():
-                self.twins[subject].tags = merge_patch(self.twins[subject].tags, fact.tags or {})
+                self.twins[subject].tags = merge_patch(self.twins[subject].tags, event.tags or {})
             case TwinReplaced():
-                self.twins[subject].tags = fact.tags
+                self.twins[subject].tags = event.tags
             case PropertiesReported() if "/" not in subject:
-                self.twins[subject].reported = merge_patch(self.twins[subject].reported, fact.patch)
+                self.twins[subject].reported = merge_patch(self.twins[subject].reported, event.patch)
             case _:
                 pass
 
-    def _module(self, twin: "ModuleTwin", fact: DeviceFact) -> None:
-        match fact:
+    def _module(self, twin: "ModuleTwin", event: DeviceEvent) -> None:
+        match event:
             case PropertiesReported(patch):
                 twin.reported = merge_patch(twin.reported, patch)
             case TwinPatched(tags=tags) if tags is not None:
@@ -420,17 +422,17 @@ class Model:
             case _:
                 pass
 
-    def _deployment(self, position: int, name: str, fact: DeploymentFact) -> None:
-        match fact:
+    def _deployment(self, position: int, name: str, event: DeploymentEvent) -> None:
+        match event:
             case DeploymentCreated():
-                self.deployments[name] = (position, fact)
+                self.deployments[name] = (position, event)
             case DeploymentUpdated():
                 created, old = self.deployments[name]
-                new = msgspec.structs.replace(old, target_condition=fact.target_condition, priority=fact.priority)
+                new = msgspec.structs.replace(old, target_condition=event.target_condition, priority=event.priority)
                 self.deployments[name] = (created, new)
             case AdmissionChanged():
                 created, old = self.deployments[name]
-                self.deployments[name] = (created, msgspec.structs.replace(old, admission=fact.admission))
+                self.deployments[name] = (created, msgspec.structs.replace(old, admission=event.admission))
             case DeploymentDeleted():
                 del self.deployments[name]
 
@@ -441,7 +443,7 @@ class Model:
         return {
             twin.device_id
             for twin in self.twins.values()
-            if (twin.edge or own) and all(holds(parse_condition(text), row_of(twin)) is True for text in texts)
+            if (twin.edge or own) and all(holds(parse_condition(text), assignment_of(twin)) is True for text in texts)
         }
 
     def targets_of_module(self, name: str, module_id: str, having: set[str]) -> set[str]:
@@ -455,7 +457,7 @@ class Model:
             device
             for device in having
             if holds(where, self._module_row(device, module_id)) is True
-            and holds(parse_condition(scope), row_of(self.twins[device])) is True
+            and holds(parse_condition(scope), assignment_of(self.twins[device])) is True
         }
 
     def _module_row(self, device_id: str, module_id: str) -> dict[str, Any]:

@@ -9,22 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from events.deployment.facts import DeploymentCreated, DeploymentDeleted
-from events.device.facts import (
+from events.deployment.events import DeploymentCreated, DeploymentDeleted
+from events.device.events import (
     DesiredDelivered,
-    DeviceFact,
+    DeviceEvent,
     DeviceRegistered,
     DeviceRetired,
     PropertiesReported,
 )
 from events.envelope import Vector
 from events.explain.device_report import DeviceReport, HubReport, ModuleStatus, report_text
-from events.fleet.outcome import Outcome
-from events.fleet.rows import NO_ROW, Row
+from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import NO_ASSIGNMENT, Assignment
+from events.projection_store.memory import MemoryProjectionStore
 from events.properties import merge_patch
-from events.view_store.memory import MemoryViewStore
-from events.views.kept import ARRAYS, HASHES
-from events.views.reading import PartitionReading
+from events.stored_projection.partition_reader import PartitionReading
+from events.stored_projection.stored_partition import ARRAYS, HASHES
 from tests.fleet.histories import History, histories
 from tests.fleet.test_laws import run, steps
 from tests.workers.system import answer_of, base, hub_answer_of, layer
@@ -47,21 +47,21 @@ AGENT, HUB = "d/$edgeAgent", "d/$edgeHub"
 
 
 class Story:
-    """One device `d`, folded and kept fact by fact."""
+    """One device `d`, applied and kept event by event."""
 
-    def __init__(self, *facts: tuple[str, Any]) -> None:
-        self._history, self._store = History(), MemoryViewStore()
+    def __init__(self, *events: tuple[str, Any]) -> None:
+        self._history, self._store = History(), MemoryProjectionStore()
         self._vectors: list[Vector] = []
-        self.tell(("d", DeviceRegistered()), *facts)
+        self.tell(("d", DeviceRegistered()), *events)
 
-    def tell(self, *facts: tuple[str, Any]) -> "Story":
-        for subject, fact in facts:
-            if isinstance(fact, DeviceFact):
-                self._history.device(subject, fact)
+    def tell(self, *events: tuple[str, Any]) -> "Story":
+        for subject, event in events:
+            if isinstance(event, DeviceEvent):
+                self._history.device(subject, event)
             else:
-                self._history.deployment(subject, fact)
+                self._history.deployment(subject, event)
             self._vectors.append(Vector(len(self._history.partition), len(self._history.fleet)))
-        self._store = MemoryViewStore()
+        self._store = MemoryProjectionStore()
         run(self._history, self._vectors, store=self._store, reload=True)
         return self
 
@@ -74,19 +74,19 @@ class Story:
         return {status for status, members in self.reading.status(name).named().items() if members} - {"target"}
 
     @property
-    def row(self) -> Row:
+    def assignment(self) -> Assignment:
         kept = self._store.load(0)
-        number = int.from_bytes(kept.arrays["row_of"][:4], "little")
-        return msgspec.json.decode(kept.hashes["rows"][str(number)], type=Row)
+        number = int.from_bytes(kept.arrays["assignment_of"][:4], "little")
+        return msgspec.json.decode(kept.hashes["assignments"][str(number)], type=Assignment)
 
-    def agent(self, code: int = 200, **statuses: str) -> tuple[str, DeviceFact]:
-        return AGENT, PropertiesReported(answer_of(self.row.agent_version, code=code, **statuses))
+    def agent(self, code: int = 200, **statuses: str) -> tuple[str, DeviceEvent]:
+        return AGENT, PropertiesReported(answer_of(self.assignment.agent_version, code=code, **statuses))
 
-    def hub(self, code: int = 200) -> tuple[str, DeviceFact]:
-        return HUB, PropertiesReported(hub_answer_of(self.row.versions["$edgeHub"], code=code))
+    def hub(self, code: int = 200) -> tuple[str, DeviceEvent]:
+        return HUB, PropertiesReported(hub_answer_of(self.assignment.versions["$edgeHub"], code=code))
 
-    def delivered(self) -> tuple[str, DeviceFact]:
-        return "d", DesiredDelivered(self.row.deliverable)
+    def delivered(self) -> tuple[str, DeviceEvent]:
+        return "d", DesiredDelivered(self.assignment.deliverable)
 
 
 def made(name: str, content: Mapping[str, Any], priority: int = 1) -> tuple[str, DeploymentCreated]:
@@ -159,7 +159,7 @@ def test_406_is_an_answer_and_no_failure(who: str) -> None:
 
 def test_states_of_modules_that_were_reported_before_the_answer_do_not_count() -> None:
     story = well().tell(made("next", base("cam", image="example.com/a:2.0.0"), 2))
-    agent = {"lastDesiredVersion": story.row.agent_version, "lastDesiredStatus": {"code": 200}}
+    agent = {"lastDesiredVersion": story.assignment.agent_version, "lastDesiredStatus": {"code": 200}}
     story.tell((AGENT, PropertiesReported(agent)))
     assert story.of("next") == {"actual", "unknown", "reportedSuccessful"}, "it was running before it was replaced"
     story.tell((AGENT, PropertiesReported({"modules": {"cam": {"runtimeStatus": "running"}}})))
@@ -169,7 +169,7 @@ def test_states_of_modules_that_were_reported_before_the_answer_do_not_count() -
 def test_a_stale_failure_does_not_count_either() -> None:
     story = Story(made("base", base("cam")))
     story.tell(story.agent(cam="failed"), story.hub(), made("next", base("cam", image="example.com/a:2.0.0"), 2))
-    agent = {"lastDesiredVersion": story.row.agent_version, "lastDesiredStatus": {"code": 200}}
+    agent = {"lastDesiredVersion": story.assignment.agent_version, "lastDesiredStatus": {"code": 200}}
     story.tell((AGENT, PropertiesReported(agent)))
     assert story.of("next") == {"actual", "unknown", "reportedSuccessful"}
 
@@ -178,14 +178,14 @@ def test_an_agent_that_is_told_nothing_new_of_its_modules_need_not_report_them_a
     """Agents report differences alone (contract/edge.md §1.2): there will be no other report."""
     story = well().tell(made("acr", PASSWORD, 5))
     assert "pending" in story.of("acr")
-    agent = {"lastDesiredVersion": story.row.agent_version, "lastDesiredStatus": {"code": 200}}
+    agent = {"lastDesiredVersion": story.assignment.agent_version, "lastDesiredStatus": {"code": 200}}
     story.tell((AGENT, PropertiesReported(agent)))
     assert story.of("acr") == {*IS_WELL, "reportedSuccessful"}
 
 
 def test_a_device_that_never_heard_of_what_came_and_went_need_not_report_its_modules_again() -> None:
     story = well().tell(made("next", base("cam", image="example.com/a:2.0.0"), 2), ("next", DeploymentDeleted()))
-    agent = {"lastDesiredVersion": story.row.agent_version, "lastDesiredStatus": {"code": 200}}
+    agent = {"lastDesiredVersion": story.assignment.agent_version, "lastDesiredStatus": {"code": 200}}
     story.tell((AGENT, PropertiesReported(agent)))
     assert story.of("base") == {*IS_WELL, "reportedSuccessful"}
 
@@ -212,7 +212,7 @@ def test_a_configuration_of_a_device_or_module_is_acknowledged_by_having_it() ->
     )
     assert story.of("own") == story.of("of-cam") == WAITS
     assert story.of("base") == {*WAITS, "reportedSuccessful"}, "cam is part of what the base runs"
-    story.tell(("d", DesiredDelivered({"cam": story.row.deliverable["cam"]})))
+    story.tell(("d", DesiredDelivered({"cam": story.assignment.deliverable["cam"]})))
     assert (story.of("own"), story.of("of-cam")) == (WAITS, IS_WELL)
     assert story.of("base") == {*IS_WELL, "reportedSuccessful"}, "no agent reads the device's own twin"
     story.tell(story.delivered())
@@ -229,10 +229,10 @@ def answered_histories(draw: st.DrawFn) -> History:
     history.fleet = plain.fleet
     live: set[str] = set()
     for envelope in plain.partition:
-        history.device(envelope.subject, envelope.fact)
-        if isinstance(envelope.fact, DeviceRegistered):
+        history.device(envelope.subject, envelope.event)
+        if isinstance(envelope.event, DeviceRegistered):
             live.add(envelope.subject)
-        elif isinstance(envelope.fact, DeviceRetired):
+        elif isinstance(envelope.event, DeviceRetired):
             live.discard(envelope.subject)
         for device in sorted(live) if draw(st.integers(0, 2)) == 0 else ():
             _draw_answer(draw, history, device)
@@ -267,13 +267,13 @@ class Plain:
     """One device as a person would keep book of it."""
 
     def __init__(self) -> None:
-        self.row: Row = NO_ROW
+        self.assignment: Assignment = NO_ASSIGNMENT
         self.reported: dict[str, dict[str, Any]] = {"$edgeAgent": {}, "$edgeHub": {}}
         self.delivered: dict[str, int] = {}
         self.seen: Any = None
 
-    def take(self, module_id: str, fact: DeviceFact, sections: Mapping[str, Mapping[str, Any]]) -> None:
-        match fact:
+    def take(self, module_id: str, event: DeviceEvent, sections: Mapping[str, Mapping[str, Any]]) -> None:
+        match event:
             case DesiredDelivered(versions):
                 for name, version in versions.items():
                     self.delivered[name] = max(version, self.delivered.get(name, 1))
@@ -286,16 +286,16 @@ class Plain:
                 pass
 
     def has_answered(self, module_id: str) -> bool:
-        reported, wanted = self.reported[module_id], self.row.versions.get(module_id, 0)
+        reported, wanted = self.reported[module_id], self.assignment.versions.get(module_id, 0)
         return bool(wanted) and reported.get("lastDesiredVersion", 0) >= wanted and self.code(module_id) is not None
 
     def code(self, module_id: str) -> int | None:
         return (self.reported[module_id].get("lastDesiredStatus") or {}).get("code")
 
     def judged(self, sections: Mapping[str, Mapping[str, Any]], statuses: Mapping[str, str]) -> set[str]:
-        needed = {"$edgeAgent"} | ({"$edgeHub"} & sections.keys() & self.row.versions.keys())
+        needed = {"$edgeAgent"} | ({"$edgeHub"} & sections.keys() & self.assignment.versions.keys())
         modules = (sections.keys() | set((sections.get("$edgeAgent", {}).get("modules")) or {})) - needed - {"$edgeHub"}
-        versions = self.row.module_versions
+        versions = self.assignment.module_versions
         has_all = all(self.delivered.get(name, 1) >= versions.get(name, 1) for name in modules)
         acknowledged = has_all and all(map(self.has_answered, needed))
         is_ok = self.has_answered("$edgeAgent") and self.code("$edgeAgent") == 200
@@ -330,14 +330,14 @@ def test_the_sets_are_what_a_plain_reading_of_each_device_gives() -> None:
     @LAWS
     @given(data=st.data(), history=answered_histories())
     def hold(data: st.DataObject, history: History) -> None:
-        vectors, store = data.draw(steps(history)), MemoryViewStore()
-        outcomes = run(history, vectors, store=store, reload=data.draw(st.booleans()))
+        vectors, store = data.draw(steps(history)), MemoryProjectionStore()
+        assignment_changes = run(history, vectors, store=store, reload=data.draw(st.booleans()))
         kept = store.load(0)
         sections, statuses = _contents(history, vectors)
-        plain = _plain(history, outcomes, sections, ids=_ids(kept.hashes["ids"]))
+        plain = _plain(history, assignment_changes, sections, ids=_ids(kept.hashes["ids"]))
         reading = PartitionReading(kept)
         for ordinal, device in plain.items():
-            wanted = device.judged(sections[device.row.configuration], statuses[device.row.configuration])
+            wanted = device.judged(sections[device.assignment.configuration], statuses[device.assignment.configuration])
             found = {name for name in ("acknowledged", "healthy", "unhealthy") if ordinal in reading.set(name)}
             assert found == wanted
             for name in wanted or {"none"}:
@@ -349,10 +349,10 @@ def test_the_sets_are_what_a_plain_reading_of_each_device_gives() -> None:
 
 def _contents(history: History, vectors: list[Vector]) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, str]]]:
     """Every configuration that was ever had, by its digest: its sections, and how its modules should be."""
-    sections: dict[str, dict[str, Any]] = {NO_ROW.configuration: {}}
-    statuses: dict[str, dict[str, str]] = {NO_ROW.configuration: {}}
+    sections: dict[str, dict[str, Any]] = {NO_ASSIGNMENT.configuration: {}}
+    statuses: dict[str, dict[str, str]] = {NO_ASSIGNMENT.configuration: {}}
     for end in range(1, len(vectors) + 1):
-        store = MemoryViewStore()
+        store = MemoryProjectionStore()
         run(history, vectors[:end], store=store)
         for digest, data in store.load(0).hashes["configurations"].items():
             sections[digest] = msgspec.json.decode(data)
@@ -369,44 +369,48 @@ def _ids(pages: Mapping[str, bytes]) -> list[str]:
 
 
 def _plain(
-    history: History, outcomes: list[Outcome], sections: Mapping[str, Mapping[str, Any]], *, ids: list[str]
+    history: History,
+    assignment_changes: list[AssignmentChange],
+    sections: Mapping[str, Mapping[str, Any]],
+    *,
+    ids: list[str],
 ) -> dict[int, Plain]:
     """By ordinal, the devices that are left at the end."""
     devices: dict[int, Plain] = {}
     ordinal_of: dict[str, int] = {}
-    left, count = list(outcomes), 0
+    left, count = list(assignment_changes), 0
 
     def decide(upto: int) -> None:
         while left and left[0].after.partition <= upto:
             for move in left.pop(0).moves:
                 for ordinal in move.ordinals():
                     if ordinal in devices:
-                        devices[ordinal].row = move.after
+                        devices[ordinal].assignment = move.after
 
     for envelope in history.partition:
         decide(envelope.position - 1)
         name, _, module_id = envelope.subject.partition("/")
-        if isinstance(envelope.fact, DeviceRegistered):
+        if isinstance(envelope.event, DeviceRegistered):
             assert ids[count] == name
             ordinal_of[name], devices[count] = count, Plain()
             count += 1
-        elif isinstance(envelope.fact, DeviceRetired):
+        elif isinstance(envelope.event, DeviceRetired):
             del devices[ordinal_of.pop(name)]
         elif name in ordinal_of:
             device = devices[ordinal_of[name]]
-            device.take(module_id, envelope.fact, sections[device.row.configuration])
+            device.take(module_id, envelope.event, sections[device.assignment.configuration])
     decide(len(history.partition))
     return devices
 
 
 @LAWS
 @given(data=st.data(), history=answered_histories())
-def test_answers_of_all_kinds_are_rebuilt_from_facts_and_outcomes_byte_by_byte(
+def test_answers_of_all_kinds_are_rebuilt_from_events_and_assignment_changes_byte_by_byte(
     data: st.DataObject, history: History
 ) -> None:
-    vectors, store, again = data.draw(steps(history)), MemoryViewStore(), MemoryViewStore()
-    outcomes = run(history, vectors, store=store, reload=True)
-    run(history, [*(outcome.after for outcome in outcomes), vectors[-1]], store=again)
+    vectors, store, again = data.draw(steps(history)), MemoryProjectionStore(), MemoryProjectionStore()
+    assignment_changes = run(history, vectors, store=store, reload=True)
+    run(history, [*(assignment_change.after for assignment_change in assignment_changes), vectors[-1]], store=again)
     one, other = store.load(0), again.load(0)
     for name in HASHES:
         assert one.hashes[name] == other.hashes[name], name
@@ -421,7 +425,7 @@ ANSWERED = DeviceReport(
     wanted_version=3,
     code=200,
     description=None,
-    standing="pending",
+    status="pending",
     hub=None,
     undelivered=(),
     stale=False,
@@ -434,7 +438,7 @@ BY_AGENT = "its agent answered code 200 for version 3, which it should have, on 
     ("reported", "says"),
     [
         (
-            replace(ANSWERED, standing="healthy", hub=HubReport(2, 2, 200)),
+            replace(ANSWERED, status="healthy", hub=HubReport(2, 2, 200)),
             f"{BY_AGENT}healthy; all modules are as desired",
         ),
         (
@@ -446,7 +450,7 @@ BY_AGENT = "its agent answered code 200 for version 3, which it should have, on 
             f"{BY_AGENT}pending; all modules are as desired; its $edgeHub never answered; it should have 3",
         ),
         (
-            replace(ANSWERED, standing="unhealthy", hub=HubReport(3, 3, 400)),
+            replace(ANSWERED, status="unhealthy", hub=HubReport(3, 3, 400)),
             f"{BY_AGENT}unhealthy; all modules are as desired; its $edgeHub answered code 400 for version 3, which it should have",
         ),
         (
@@ -454,7 +458,7 @@ BY_AGENT = "its agent answered code 200 for version 3, which it should have, on 
             f"{BY_AGENT}pending; all modules are as desired; cam, x do not have what they are told yet",
         ),
         (
-            replace(ANSWERED, standing="unknown", stale=True),
+            replace(ANSWERED, status="unknown", stale=True),
             f"{BY_AGENT}unknown; the states of its modules were reported before that answer",
         ),
     ],

@@ -1,4 +1,4 @@
-"""What one device's answers come to, fact by fact, at the edges of what counts as an answer."""
+"""What one device's answers come to, event by event, at the edges of what counts as an answer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from events.fleet.answers import OTHER, Answers, Combinations, Expected, as_desired, lacking
+from events.fleet.answers import OTHER, Combinations, DeviceAnswers, Expected, as_desired, lacking
 from events.fleet.packed import Packed
 
 AGENT_ALONE = Expected(agent=5)
@@ -28,34 +28,34 @@ class Fleet:
     """Devices by ordinal; each row of assignments stands for what its devices are to answer for."""
 
     def __init__(self, *expected: Expected, devices: int = 1) -> None:
-        self.answers, self._expected, self._rows = Answers(), expected, Packed()
+        self.answers, self._expected, self._assignments = DeviceAnswers(), expected, Packed()
         self.answers.reserve(devices)
-        self._rows.reserve(devices)
+        self._assignments.reserve(devices)
 
-    def assign(self, ordinal: int, row: int) -> None:
-        self._rows[ordinal] = row
+    def assign(self, ordinal: int, assignment: int) -> None:
+        self._assignments[ordinal] = assignment
         self.answers.stale.add(ordinal)
 
     def agent(self, *patches: dict[str, Any], of: int = 0) -> "Fleet":
         for patch in patches:
-            self.answers.fold_agent(of, patch, self._expected[self._rows[of]])
+            self.answers.apply_agent(of, patch, self._expected[self._assignments[of]])
         return self
 
     def hub(self, *patches: dict[str, Any], of: int = 0) -> "Fleet":
         for patch in patches:
-            self.answers.fold_hub(of, patch)
+            self.answers.apply_hub(of, patch)
         return self
 
     def delivered(self, of: int = 0, **versions: int) -> "Fleet":
-        self.answers.fold_delivered(of, versions)
+        self.answers.apply_delivered(of, versions)
         return self
 
     def sets(self, of: int = 0) -> set[str]:
-        self.answers.judge(self._rows, self._expected.__getitem__)
+        self.answers.judge(self._assignments, self._expected.__getitem__)
         return {name for name, members in self.answers.sets.items() if of in members}
 
     def undelivered(self, of: int = 0) -> set[str]:
-        self.answers.judge(self._rows, self._expected.__getitem__)
+        self.answers.judge(self._assignments, self._expected.__getitem__)
         return {name for name, members in self.answers.undelivered.items() if of in members}
 
     def reported(self, of: int = 0) -> Mapping[str, str]:
@@ -123,7 +123,7 @@ def test_of_version_0_there_is_no_answer() -> None:
 def test_a_number_is_kept_as_it_is_reported_or_as_one_that_no_agent_means() -> None:
     answers = Fleet(AGENT_ALONE, devices=4).answers
     for ordinal, number in enumerate([1, 0, OTHER - 1, 1.5]):
-        answers.agent.fold(ordinal, answer(number, number))
+        answers.agent.apply(ordinal, answer(number, number))
     assert answers.agent.versions.take(np.arange(4)).tolist() == [1, OTHER, OTHER - 1, OTHER]
     assert answers.agent.codes.take(np.arange(4)).tolist() == [1, OTHER, OTHER - 1, OTHER]
 
@@ -270,7 +270,7 @@ def test_a_device_has_acknowledged_when_it_has_the_sections_of_what_its_agent_ru
     assert (fleet.delivered(cam=3).sets(), fleet.undelivered()) == (SUCCEEDED, {"$device"})
     fleet.delivered(cam=1)
     assert (fleet.sets(), fleet.undelivered()) == (SUCCEEDED, {"$device"}), "what a device had, it has had"
-    fleet.answers.fold_delivered(0, {"$device": 2})
+    fleet.answers.apply_delivered(0, {"$device": 2})
     assert (fleet.sets(), fleet.undelivered()) == (SUCCEEDED, set())
     assert fleet.answers.undelivered == {}
 
@@ -313,8 +313,8 @@ def test_only_what_changed_is_judged_again() -> None:
     assert fleet.sets() == SUCCEEDED
     assert not fleet.answers.stale
 
-    def never(row: int) -> Expected:
-        raise AssertionError(row)
+    def never(assignment: int) -> Expected:
+        raise AssertionError(assignment)
 
     fleet.answers.judge(Packed(), never)
 

@@ -30,7 +30,7 @@ class Kept:
         self.touched: set[tuple[Path, ValueKey]] = set()
         self.ordinals = BitMap()
 
-    def fold(self, ordinal: int, patch: dict[str, Any] | None) -> None:
+    def apply(self, ordinal: int, patch: dict[str, Any] | None) -> None:
         if patch is None:
             self.index.forget(ordinal)
         elif self.index.patch_reported(ordinal, patch):
@@ -76,8 +76,8 @@ def test_a_batch_leaves_what_its_reports_leave_one_by_one(seed: int, values: lis
             ordinal, patch = draw.randrange(3000), drawn(draw, values)
             if patch is None:
                 forgotten.add(ordinal)
-            together.fold(ordinal, patch)
-            one_by_one.fold(ordinal, patch)
+            together.apply(ordinal, patch)
+            one_by_one.apply(ordinal, patch)
             one_by_one.take()
         together.take()
         after = together.answers()

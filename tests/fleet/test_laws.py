@@ -8,27 +8,27 @@ from msgspec import UNSET
 from pyroaring import BitMap
 
 from events.bitmaps import from_bytes, to_bytes
-from events.deployment.facts import DeploymentCreated
+from events.deployment.events import DeploymentCreated
 from events.envelope import Vector
+from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentStatus
 from events.fleet.configuration import Configuration, module_ids
-from events.fleet.outcome import Outcome
 from events.fleet.partition import Partition
 from events.fleet.resolve import resolve
-from events.fleet.rows import Standing
-from events.log.facts import BlockResolved
+from events.log.events import BlockResolved
 from events.manifest.document import DEVICE, MODULE
 from events.projection.new_paths import NewPaths, TwinText
+from events.projection_store.memory import MemoryProjectionStore
 from events.properties import DESIRED_BYTES_MAX, size_of
 from events.query.condition import parse_condition
 from events.query.evaluate import holds
 from events.query.select import compile_select
 from events.query.tree import Not
-from events.readiness.effective import Found
-from events.view_store.memory import MemoryViewStore
-from events.views.keeping import checkpoint_of, restore, writes_of
-from events.views.kept import ARRAYS, HASHES, Kept
+from events.readiness.effective import RuleFindings
+from events.stored_projection.partition_codec import checkpoint_of, restore, writes_of
+from events.stored_projection.stored_partition import ARRAYS, HASHES, StoredPartition
 from tests import shortening
-from tests.fleet.histories import History, Model, conditions, histories, row_of
+from tests.fleet.histories import History, Model, assignment_of, conditions, histories
 from tests.shortening import examples, shortened
 
 LAWS = settings(derandomize=True, deadline=None, max_examples=examples(150))
@@ -53,9 +53,9 @@ def module_documents_at(history: History, position: int) -> dict[tuple[str, str]
     return {subject: TwinText(0, twin.tags, twin.reported) for subject, twin in twins.items()}
 
 
-def fold_to(partition: Partition, history: History, vector: Vector) -> None:
-    """Fold on to a vector, filling newly named paths as the worker does."""
-    partition.fold(history.partition[partition.vector.partition : vector.partition])
+def replay_to(partition: Partition, history: History, vector: Vector) -> None:
+    """Apply on to a vector, filling newly named paths as the worker does."""
+    partition.apply(history.partition[partition.vector.partition : vector.partition])
     fleet = history.fleet[partition.vector.fleet : vector.fleet]
     paths = partition.paths_to_fill(fleet)
     if paths:
@@ -66,24 +66,26 @@ def fold_to(partition: Partition, history: History, vector: Vector) -> None:
             new.fill(name, "", document)
         for (name, module), document in module_documents_at(history, vector.partition).items():
             new.fill(name, module, document)
-    partition.fold_fleet(fleet)
+    partition.apply_fleet(fleet)
     assert not partition.paths_to_fill([])
 
 
-def run(history: History, vectors: list[Vector], *, store: MemoryViewStore, reload: bool = False) -> list[Outcome]:
-    """Fold through the vectors, committing at each; `reload` restores the partition from the store before each step."""
-    partition, outcomes = Partition(0), []
+def run(
+    history: History, vectors: list[Vector], *, store: MemoryProjectionStore, reload: bool = False
+) -> list[AssignmentChange]:
+    """Apply through the vectors, committing at each; `reload` restores the partition from the store before each step."""
+    partition, assignment_changes = Partition(0), []
     for vector in vectors:
         if reload:
             partition = restore(0, store.load(0), history.fleet[: partition.vector.fleet])
         expected = store.checkpoint(0)
-        fold_to(partition, history, vector)
-        outcome = partition.resolve()
-        assert store.commit(0, writes_of(partition, outcome, expected=expected))
+        replay_to(partition, history, vector)
+        assignment_change = partition.resolve()
+        assert store.commit(0, writes_of(partition, assignment_change, expected=expected))
         assert store.checkpoint(0) == checkpoint_of(partition)
-        if outcome is not None:
-            outcomes.append(outcome)
-    return outcomes
+        if assignment_change is not None:
+            assignment_changes.append(assignment_change)
+    return assignment_changes
 
 
 @st.composite
@@ -95,10 +97,10 @@ def steps(draw: st.DrawFn, history: History) -> list[Vector]:
     return [*(Vector(p, f) for p, f in zip(cuts_partition, cuts_fleet, strict=False)), head]
 
 
-def kept_at_head(history: History, vectors: list[Vector], **how: Any) -> tuple[Kept, list[Outcome]]:
-    store = MemoryViewStore()
-    outcomes = run(history, vectors, store=store, **how)
-    return store.load(0), outcomes
+def kept_at_head(history: History, vectors: list[Vector], **how: Any) -> tuple[StoredPartition, list[AssignmentChange]]:
+    store = MemoryProjectionStore()
+    assignment_changes = run(history, vectors, store=store, **how)
+    return store.load(0), assignment_changes
 
 
 def test_select_on_the_index_finds_whom_evaluate_finds_and_a_third_of_the_conditions_finds_some_but_not_all() -> None:
@@ -108,7 +110,7 @@ def test_select_on_the_index_finds_whom_evaluate_finds_and_a_third_of_the_condit
     @given(history=histories(), texts=st.lists(conditions, min_size=6, max_size=6))
     def hold(history: History, texts: list[str]) -> None:
         partition = Partition(0)
-        partition.fold(history.partition)
+        partition.apply(history.partition)
         paths = frozenset([("properties", "reported", "env"), ("properties", "reported", "site", "floor")])
         partition.open_paths(paths)
         for name, document in documents_at(history, len(history.partition)).items():
@@ -116,7 +118,9 @@ def test_select_on_the_index_finds_whom_evaluate_finds_and_a_third_of_the_condit
         model = Model(history)
         for text in texts:
             condition = parse_condition(text)
-            verdicts = {name: holds(condition, row_of(model.twins[name])) for name in partition.directory.ordinal_of}
+            verdicts = {
+                name: holds(condition, assignment_of(model.twins[name])) for name in partition.directory.ordinal_of
+            }
             partly.append({verdict is True for verdict in verdicts.values()} == {True, False})
             true, false = compile_select(condition), compile_select(Not(condition))
             within = BitMap(partition.directory.live - BitMap([0]))
@@ -149,7 +153,7 @@ def test_every_managed_device_has_the_stack_and_the_merge_that_the_plain_reading
 
 def assert_stacks(history: History, vectors: list[Vector]) -> list[int]:
     """Hold every device to the plain reading; answers how many deployments each has."""
-    store = MemoryViewStore()
+    store = MemoryProjectionStore()
     run(history, vectors, store=store)
     partition = restore(0, store.load(0), history.fleet)
     model = Model(history)
@@ -159,32 +163,35 @@ def assert_stacks(history: History, vectors: list[Vector]) -> list[int]:
             continue
         assert {partition.directory.ids[ordinal] for ordinal in partition.targets.members[name]} == model.targets(name)
     for name, ordinal in partition.directory.ordinal_of.items():
-        row, stack = partition.rows.by_number[partition.row_of[ordinal]], model.stack(name)
-        assert (row.standing is Standing.MANAGED) == bool(stack)
+        assignment, stack = partition.assignments.by_number[partition.assignment_of[ordinal]], model.stack(name)
+        assert (assignment.status is AssignmentStatus.MANAGED) == bool(stack)
         if stack:
-            assert tuple(layer.id for layer in row.stack) == stack
-            assert row.configuration == Configuration.of(model.sections(stack)).digest
+            assert tuple(layer.id for layer in assignment.stack) == stack
+            assert assignment.configuration == Configuration.of(model.sections(stack)).digest
     return [len(model.stack(name)) for name in model.twins]
 
 
 @pytest.mark.full
 def test_every_device_edge_capable_or_not_has_all_configurations_of_its_own_twin_that_target_it() -> None:
     heights: list[int] = []
-    held_back: list[bool] = []
+    over_limit: list[bool] = []
 
     @LAWS
     @given(data=st.data(), history=histories(own_of_ten=5))
     def hold(data: st.DataObject, history: History) -> None:
-        store = MemoryViewStore()
+        store = MemoryProjectionStore()
         run(history, data.draw(steps(history)), store=store)
         partition = restore(0, store.load(0), history.fleet)
         model = Model(history)
         for name, ordinal in partition.directory.ordinal_of.items():
-            own, stack = partition.rows.by_number[partition.row_of[ordinal]].own_part, model.own_stack(name)
+            own, stack = (
+                partition.assignments.by_number[partition.assignment_of[ordinal]].own_part,
+                model.own_stack(name),
+            )
             section = model.own_section(stack)
             heights.append(len(stack))
-            held_back.append(size_of(section) > DESIRED_BYTES_MAX)
-            if held_back[-1]:
+            over_limit.append(size_of(section) > DESIRED_BYTES_MAX)
+            if over_limit[-1]:
                 assert tuple(layer.id for layer in own.wanted) == stack
                 assert "more than 32768" in own.reason
                 continue
@@ -208,27 +215,28 @@ def test_every_module_whoever_made_it_has_all_configurations_that_target_it() ->
     @LAWS
     @given(data=st.data(), history=histories(own_of_ten=0, modules_of_ten=6, by_hand=True))
     def hold(data: st.DataObject, history: History) -> None:
-        store = MemoryViewStore()
+        store = MemoryProjectionStore()
         run(history, data.draw(steps(history)), store=store)
         partition = restore(0, store.load(0), history.fleet)
         model, ids = Model(history), partition.directory.ids
-        rows = {
-            name: partition.rows.by_number[partition.row_of[at]] for name, at in partition.directory.ordinal_of.items()
+        assignments = {
+            name: partition.assignments.by_number[partition.assignment_of[at]]
+            for name, at in partition.directory.ordinal_of.items()
         }
         assert {module for sets in partition.targets.of_modules.targets.values() for module in sets} <= set("abc")
         for module in "abc":
             having = {
                 name
-                for name, row in rows.items()
+                for name, assignment in assignments.items()
                 if (name, module) in model.by_hand
-                or (model.twins[name].edge and module in named_by(partition, row.configuration))
+                or (model.twins[name].edge and module in named_by(partition, assignment.configuration))
             }
             for name, (_, deployment) in model.deployments.items():
                 if "moduleContent" in deployment.content:
                     targets = partition.targets.of_modules.targets.get(name, {}).get(module, BitMap())
                     assert {ids[at] for at in targets} == model.targets_of_module(name, module, having)
-            for name, row in rows.items():
-                stack, part = model.module_stack(name, module, having), row.module_part(module)
+            for name, assignment in assignments.items():
+                stack, part = model.module_stack(name, module, having), assignment.module_part(module)
                 section = model.own_section(stack, "moduleContent")
                 heights.extend([len(stack)] * (name in having))
                 if size_of(section) > DESIRED_BYTES_MAX:
@@ -245,7 +253,7 @@ def test_every_module_whoever_made_it_has_all_configurations_that_target_it() ->
 
 
 def named_by(partition: Partition, digest: str) -> set[str]:
-    sections = partition.rows.configurations[digest].sections
+    sections = partition.assignments.configurations[digest].sections
     return module_ids({name: msgspec.json.decode(section) for name, section in sections.items()})
 
 
@@ -260,10 +268,10 @@ def test_neither_modules_nor_own_twins_are_disturbed_by_what_is_for_the_others(k
         alone.partition = history.partition
         created: dict[str, bool] = {}
         for envelope in history.fleet:
-            if isinstance(envelope.fact, DeploymentCreated):
-                created[envelope.subject] = kind in envelope.fact.content
+            if isinstance(envelope.event, DeploymentCreated):
+                created[envelope.subject] = kind in envelope.event.content
             of_kind = created[envelope.subject]
-            alone.fleet.append(msgspec.structs.replace(envelope, fact=ELSEWHERE) if of_kind else envelope)
+            alone.fleet.append(msgspec.structs.replace(envelope, event=ELSEWHERE) if of_kind else envelope)
         vectors = data.draw(steps(history))
         with_others, without = (parts(one, vectors, without=kind) for one in (history, alone))
         assert with_others == without
@@ -273,30 +281,35 @@ def test_neither_modules_nor_own_twins_are_disturbed_by_what_is_for_the_others(k
     assert max(changes) > 1
 
 
-ELSEWHERE = BlockResolved(0, 1, "a fact that is no deployment's")
+ELSEWHERE = BlockResolved(0, 1, "an event that is no deployment's")
 
 
 def parts(history: History, vectors: list[Vector], *, without: str) -> dict[str, Any]:
     """What each device has that a kind of configurations must leave alone; edge deployments decide who has which module."""
-    store = MemoryViewStore()
+    store = MemoryProjectionStore()
     run(history, vectors, store=store)
     partition = restore(0, store.load(0), history.fleet)
-    rows = {name: partition.rows.by_number[partition.row_of[at]] for name, at in partition.directory.ordinal_of.items()}
+    assignments = {
+        name: partition.assignments.by_number[partition.assignment_of[at]]
+        for name, at in partition.directory.ordinal_of.items()
+    }
     if without == "modulesContent":
-        return {name: row.own_part for name, row in rows.items()}
+        return {name: assignment.own_part for name, assignment in assignments.items()}
     kept: Any = {"modules": UNSET} if without == "moduleContent" else {"own": UNSET}
-    return {name: msgspec.structs.replace(row, **kept) for name, row in rows.items()}
+    return {name: msgspec.structs.replace(assignment, **kept) for name, assignment in assignments.items()}
 
 
 @LAWS
 @given(data=st.data(), history=histories())
-def test_views_kept_step_by_step_equal_those_rebuilt_from_facts_and_outcomes_alone(
+def test_projections_kept_step_by_step_equal_those_rebuilt_from_events_and_assignment_changes_alone(
     data: st.DataObject, history: History
 ) -> None:
     vectors = data.draw(steps(history))
-    kept, outcomes = kept_at_head(history, vectors)
-    rebuilt, found = kept_at_head(history, [*(outcome.after for outcome in outcomes), vectors[-1]])
-    assert found == outcomes
+    kept, assignment_changes = kept_at_head(history, vectors)
+    rebuilt, found = kept_at_head(
+        history, [*(assignment_change.after for assignment_change in assignment_changes), vectors[-1]]
+    )
+    assert found == assignment_changes
     assert rebuilt == kept
 
 
@@ -326,8 +339,10 @@ def test_what_the_rules_find_is_kept_of_each_configuration_of_edge_devices_and_o
             digest: msgspec.json.decode(some) for digest, some in kept.hashes["configurations"].items() if some != b"{}"
         }
         modules = {digest: some for digest, some in sections.items() if not {DEVICE, MODULE} & some.keys()}
-        assert kept.hashes["readiness"] == {digest: Found.of(some).to_bytes() for digest, some in modules.items()}
-        found.extend(bool(Found.of(some).modules) for some in modules.values())
+        assert kept.hashes["readiness"] == {
+            digest: RuleFindings.of(some).to_bytes() for digest, some in modules.items()
+        }
+        found.extend(bool(RuleFindings.of(some).modules) for some in modules.values())
 
     hold()
     assert sum(found) >= len(found) / 2
@@ -337,7 +352,7 @@ def test_what_the_rules_find_is_kept_of_each_configuration_of_edge_devices_and_o
 @given(history=histories())
 def test_the_sets_of_one_stack_each_are_disjoint_and_cover_everybody(history: History) -> None:
     partition = Partition(0)
-    fold_to(partition, history, Vector(len(history.partition), len(history.fleet)))
+    replay_to(partition, history, Vector(len(history.partition), len(history.fleet)))
     partition.resolve()
     everybody = partition.directory.live
     deployments = partition.deployments
@@ -359,7 +374,7 @@ def test_the_sets_of_one_stack_each_are_disjoint_and_cover_everybody(history: Hi
 @given(history=histories())
 def test_status_sets_are_disjoint_parts_of_actual(history: History) -> None:
     partition = Partition(0)
-    fold_to(partition, history, Vector(len(history.partition), len(history.fleet)))
+    replay_to(partition, history, Vector(len(history.partition), len(history.fleet)))
     partition.resolve()
     sets = partition.answers.sets
     assert not sets["healthy"] & sets["unhealthy"]
@@ -386,7 +401,7 @@ def test_equal_sets_have_equal_bytes(members: set[int], order: Any) -> None:
 
 
 def test_the_kept_form_names_every_hash_and_array() -> None:
-    store = MemoryViewStore()
+    store = MemoryProjectionStore()
     kept = store.load(0)
     assert (tuple(kept.hashes), tuple(kept.arrays)) == (HASHES, ARRAYS)
     assert msgspec.json.decode(msgspec.json.encode(kept.checkpoint)) is not None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from pyroaring import BitMap
 
-from events.deployment.facts import Everyone
+from events.deployment.events import Everyone
 from events.fleet.deployments import Deployment
 from events.fleet.resolve import Ordinals, resolve, resolve_own, together
 

@@ -1,4 +1,4 @@
-"""What a diff tells of the facts in between: however many there are, and whatever stands among them."""
+"""What a diff tells of the events in between: however many there are, and whatever stands among them."""
 
 import datetime as dt
 import time
@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from events import ReportProperties
-from events.device.facts import TwinPatched
+from events.device.events import TwinPatched
 from events.log.keys import FLEET, name, partition_of
 from events.log.port import Proposed
 from events.readiness.commands import GrantWaiver
-from services.api.v1.changes import FACTS_MAX
+from services.api.v1.changes import EVENTS_MAX
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import api
 from tests.servers import eventually
@@ -39,20 +39,20 @@ def _diff(http: httpx.Client, **what: str) -> Any:
     return http.get("/v1/diff", params={"from": "fleet:1", **what})
 
 
-def test_a_fact_that_was_left_out_is_not_told_and_in_nobodys_way(told: Told) -> None:
+def test_an_event_that_was_left_out_is_not_told_and_in_nobodys_way(told: Told) -> None:
     system, http = told
-    left_out = set()
+    skipped = set()
     for stream in (partition_of("d", PARTITIONS), FLEET):
         bad = damage(system, stream, subject="d")
         system.waker.wake([stream])
-        eventually(system.view.blocked, what="it stops")
-        system.producer.leave_out(stream, bad, reason="a faulty disk")
+        eventually(system.fleet_projection.blocked, what="it stops")
+        system.producer.skip(stream, bad, reason="a faulty disk")
         system.settle()
-        left_out.add(f"{name(stream)}:{bad}")
+        skipped.add(f"{name(stream)}:{bad}")
     for found in (_diff(http, device="d"), _diff(http)):
-        told_of = [one["position"] for one in found.raise_for_status().json()["facts"]]
+        told_of = [one["position"] for one in found.raise_for_status().json()["events"]]
         assert told_of
-        assert not left_out & {*told_of}
+        assert not skipped & {*told_of}
 
 
 @pytest.mark.parametrize(
@@ -71,18 +71,18 @@ def test_a_diff_is_of_a_device_or_of_a_deployment_and_of_no_other_document(
     assert (found.status_code, found.json()["error"]["code"]) == (404, code)
 
 
-def test_of_many_facts_of_one_time_the_last_ones_are_told_in_the_order_of_their_positions(told: Told) -> None:
+def test_of_many_events_of_one_time_the_last_ones_are_told_in_the_order_of_their_positions(told: Told) -> None:
     system, http = told
-    count, number = FACTS_MAX + 100, partition_of("many", PARTITIONS)
+    count, number = EVENTS_MAX + 100, partition_of("many", PARTITIONS)
     version = system.log.load(["many"])[0].head.version
-    facts = [Proposed("many", version + one, TwinPatched({"k": one})) for one in range(count)]
-    system.log.append(facts, command_id="many", by=ADA, at=time.time_ns() // 1_000_000)
+    events = [Proposed("many", version + one, TwinPatched({"k": one})) for one in range(count)]
+    system.log.append(events, command_id="many", by=ADA, at=time.time_ns() // 1_000_000)
     system.waker.wake([number])
     system.settle()
     found = _diff(http, device="many").raise_for_status().json()
-    places = [one["position"].rpartition(":") for one in found["facts"]]
-    own = [int(position) for stream, _, position in places if stream == name(number)]
+    locations = [one["position"].rpartition(":") for one in found["events"]]
+    own = [int(position) for stream, _, position in locations if stream == name(number)]
     head = system.log.head(number)
-    assert len(places) == FACTS_MAX
+    assert len(locations) == EVENTS_MAX
     assert own == list(range(head + 1 - len(own), head + 1))
-    assert found["factCount"] == sum(found["by"].values()) > count
+    assert found["eventCount"] == sum(found["by"].values()) > count

@@ -20,22 +20,22 @@ from events import (
     UpdateDeployment,
     UpdateDevice,
 )
-from events.deployment.facts import NotStarted
+from events.deployment.events import NotStarted
 from events.device.commands import SetConfiguration
 from events.history.documents import PastDocuments
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
-from events.log.depot import Depot
+from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from events.readiness.commands import GrantWaiver, WithdrawWaiver
 from events.rollout.commands import CreateRollout, StartRollout
-from events.rollout.plan import Gate, Phase, Plan
+from events.rollout.plan import Gate, Phase, RolloutPlan
 from events.update.commands import CancelUpdateDeployment, DefineGroup, DeployUpdate, ImportUpdate
 from events.update.names import UpdateId
 from events.webhook.commands import DefineWebhook, PauseWebhook
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import api
-from tests.history.looking import Answered, look, paths, vector
+from tests.history.past_reads import Answered, look, paths, vector
 from tests.shortening import shortened
 from tests.workers.system import System, answer, base, deploy, fresh_system, join, layer
 
@@ -65,7 +65,7 @@ def chapters(system: System) -> Iterator[None]:
     system.do(UpdateDeployment("extra", "tags.floor = 2", labels={"team": "x"}), RetireDevice("gone"))
     system.do(PatchTwin("a", "byhand", desired={"k": 1}), ReportProperties("a", {"v": 1}, module_id="byhand"))
     yield
-    plan = Plan((Phase(percent=50.0, gate=Gate(success_percent=50)), Phase(percent=100.0, approval=True)))
+    plan = RolloutPlan((Phase(percent=50.0, gate=Gate(success_percent=50)), Phase(percent=100.0, approval=True)))
     system.do(deploy("phased", base("phased"), "tags.site = 'north'", 20))
     system.do(DeleteDeployment("phased"))
     system.do(CreateDeployment("phased", base("p"), "tags.site = 'north'", 20, admission=NotStarted()))
@@ -90,9 +90,11 @@ def told(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) 
         api(system, TWINFOLD_DATA_DIR=str(directory)) as http,
     ):
         asked = [*paths(http.get("/openapi.json").json())]
-        snapshots = Snapshots(Depot(str(directory / "archive")), RawStreams(system.log.client), epoch=system.log.epoch)
+        snapshots = Snapshots(
+            ObjectStore(str(directory / "archive")), RawStreams(system.log.client), epoch=system.log.epoch
+        )
         documents = PastDocuments(system.log, RawStreams(system.log.client), snapshots)
-        taking = SnapshotTaker(system.log, system.views, snapshots, documents, every_facts=1)
+        taking = SnapshotTaker(system.log, system.projections, snapshots, documents, every_events=1)
         recorded: list[tuple[str, dict[str, Answered]]] = []
         for number, _ in enumerate(chapters(system)):
             system.settle()
@@ -108,10 +110,10 @@ def differences(now: dict[str, Answered], then: dict[str, Answered]) -> list[Any
     return [(path, then[path], now[path]) for path in then if now[path] != then[path]]
 
 
-@pytest.mark.parametrize("snapshots", shortened(["from snapshots", "from the facts alone"]))
-def test_every_read_at_a_recorded_moment_is_what_it_was_then(told: Any, snapshots: str) -> None:
+@pytest.mark.parametrize("snapshots", shortened(["from snapshots", "from the events alone"]))
+def test_every_read_at_a_recorded_point_in_time_is_what_it_was_then(told: Any, snapshots: str) -> None:
     http, asked, recorded, directory = told
-    if snapshots == "from the facts alone":
+    if snapshots == "from the events alone":
         shutil.rmtree(directory / "archive")
-    found = {moment: differences(look(http, asked, at=moment), then) for moment, then in recorded}
-    assert not {moment: some for moment, some in found.items() if some}
+    found = {point_in_time: differences(look(http, asked, at=point_in_time), then) for point_in_time, then in recorded}
+    assert not {point_in_time: some for point_in_time, some in found.items() if some}

@@ -22,24 +22,24 @@ from events import (
 from events.envelope import Vector
 from events.history.documents import PastDocuments
 from events.history.errors import SnapshotDamaged
-from events.history.folding import Folded, Folding
+from events.history.partition_at import PartitionAt, PastReplay
+from events.history.projections_at import PastPartitions
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
-from events.history.views_at import PastPartitions
-from events.log.depot import Depot
 from events.log.documents import encoded
 from events.log.entries import RawEntry, number_of
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
+from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
-from events.view_store.memory import MemoryViewStore
-from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept
+from events.projection_store.memory import MemoryProjectionStore
+from events.stored_projection.stored_partition import ARRAYS, HASHES, Checkpoint, StoredPartition
 from tests.producer.logs import producer
-from tests.producer.test_refold import commands, snapshots
+from tests.producer.test_replay import commands, snapshots
 from tests.workers.system import base, layer
 from workers.projector import Projector
 
-_places = itertools.count()
+_locations = itertools.count()
 NAMED = ("tags.p = 1", "tags.q = 'x'", "properties.reported.p = 1", "properties.reported.q.y = 1", "*")
 conditions = st.sampled_from(NAMED)
 _targeting: st.SearchStrategy[Any] = st.one_of(
@@ -55,44 +55,44 @@ more = st.one_of(_targeting, _targeting, commands)
 
 
 class Stored:
-    """The entries of a log and of views in memory, by what their ports say of them."""
+    """The entries of a log and of projections in memory, by what their ports say of them."""
 
-    def __init__(self, log: MemoryLog, views: MemoryViewStore) -> None:
-        self._log, self._views = log, views
+    def __init__(self, log: MemoryLog, projections: MemoryProjectionStore) -> None:
+        self._log, self._projections = log, projections
 
     def read(self, stream: str, *, after: int, limit: int) -> list[RawEntry]:
         number = number_of(stream)
         some: Any = self._log.read(number, after=after, limit=limit) if ":" not in stream else ()
-        some = some or self._views.outcomes(number, after=after, limit=limit)
+        some = some or self._projections.assignment_changes(number, after=after, limit=limit)
         return [RawEntry(one.position, {b"all": canonical.encode(one)}) for one in some]
 
 
 class Small:
-    """A log, its views and their worker in memory, with one partition."""
+    """A log, its projections and their worker in memory, with one partition."""
 
     def __init__(self) -> None:
-        self.log, self.views = MemoryLog(partitions=1), MemoryViewStore()
+        self.log, self.projections = MemoryLog(partitions=1), MemoryProjectionStore()
         self.clock = itertools.count()
         self.producer = producer(self.log, clock=lambda: next(self.clock))
-        self.projector = Projector(self.log, self.views, clock=lambda: next(self.clock))
-        self.place = f"memory://histories-{next(_places)}"
-        self.depot = Depot(self.place)
-        self.snapshots = Snapshots(self.depot, Stored(self.log, self.views), epoch="memory")
+        self.projector = Projector(self.log, self.projections, clock=lambda: next(self.clock))
+        self.location = f"memory://histories-{next(_locations)}"
+        self.object_store = ObjectStore(self.location)
+        self.snapshots = Snapshots(self.object_store, Stored(self.log, self.projections), epoch="memory")
         # Whole partitions are read through the log, and single subjects are not asked for here.
         streams: RawStreams = None  # type: ignore[assignment]
         self.documents = PastDocuments(self.log, streams, self.snapshots)
         self.alone = PastDocuments(self.log, streams, None)
-        self.taking = SnapshotTaker(self.log, self.views, self.snapshots, self.documents, every_facts=1)
+        self.taking = SnapshotTaker(self.log, self.projections, self.snapshots, self.documents, every_events=1)
 
     def do(self, *some: Any) -> None:
         self.producer.submit(some)
 
     def drain(self) -> Vector:
         self.projector.drain(0, go_on=lambda: True)
-        return self.views.checkpoint(0).vector
+        return self.projections.checkpoint(0).vector
 
-    def folding(self, *, quick: bool) -> Folding:
-        return Folding(self.log, self.views, self.snapshots if quick else None)
+    def replay(self, *, quick: bool) -> PastReplay:
+        return PastReplay(self.log, self.projections, self.snapshots if quick else None)
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -110,29 +110,29 @@ def test_a_recorded_vector_gives_what_stood_then_and_any_vector_the_same_with_an
         small.do(command)
         if step != "go on":
             vector = small.drain()
-            recorded[vector] = (small.views.load(0), snapshots(small.log, 0))
+            recorded[vector] = (small.projections.load(0), snapshots(small.log, 0))
         if step == "take":
             small.taking.take(0)
     for quick in (True, False):
-        folding, documents = small.folding(quick=quick), small.documents if quick else small.alone
+        replay, documents = small.replay(quick=quick), small.documents if quick else small.alone
         for vector, (kept, texts) in recorded.items():
-            found = folding.in_effect(0, vector)
+            found = replay.in_effect(0, vector)
             assert found.kept == kept
-            assert folding.implied(0, vector).kept == kept
+            assert replay.implied(0, vector).kept == kept
             assert encoded(documents.at(0, vector.partition)) == texts
     heads = small.log.heads()
     for own, fleet in cuts:
         vector = Vector(int(own * heads[0]), int(fleet * heads[FLEET]))
-        quick_, slow = small.folding(quick=True), small.folding(quick=False)
+        quick_, slow = small.replay(quick=True), small.replay(quick=False)
         assert quick_.in_effect(0, vector) == slow.in_effect(0, vector)
         assert quick_.implied(0, vector) == slow.implied(0, vector)
 
 
-def _runs(kept: Kept) -> dict[str, bytes]:
+def _runs(kept: StoredPartition) -> dict[str, bytes]:
     """What each device that has anything runs."""
-    numbers = memoryview(kept.arrays["row_of"]).cast("I")
-    rows = {one: numbers[int(at)] for one, at in kept.hashes["ordinals"].items() if int(at) < len(numbers)}
-    return {one: kept.hashes["rows"][str(number)] for one, number in rows.items() if number}
+    numbers = memoryview(kept.arrays["assignment_of"]).cast("I")
+    assignments = {one: numbers[int(at)] for one, at in kept.hashes["ordinals"].items() if int(at) < len(numbers)}
+    return {one: kept.hashes["assignments"][str(number)] for one, number in assignments.items() if number}
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -151,16 +151,16 @@ def test_a_time_gives_what_devices_ran_then_however_late_workers_were_with_what_
             small.drain()
         if step == "take":
             small.taking.take(0)
-        kept = small.views.load(0)
-        stood[next(small.clock)] = (_runs(kept), kept.checkpoint.outcomes)
+        kept = small.projections.load(0)
+        stood[next(small.clock)] = (_runs(kept), kept.checkpoint.assignment_changes)
     small.drain()
     for quick in (True, False):
-        partitions = PastPartitions(small.folding(quick=quick), bytes_max=1 << 24)
-        for time, (runs, outcomes) in [*stood.items(), *stood.items()]:
+        partitions = PastPartitions(small.replay(quick=quick), bytes_max=1 << 24)
+        for time, (runs, assignment_changes) in [*stood.items(), *stood.items()]:
             vector = Vector(small.log.position_at(0, time), small.log.position_at(FLEET, time))
             found = partitions.at(0, vector, implied=False, decided_by=time)
-            assert (_runs(found.kept), found.outcomes) == (runs, outcomes)
-            assert partitions.at(0, vector, implied=True, decided_by=time).outcomes == outcomes
+            assert (_runs(found.kept), found.assignment_changes) == (runs, assignment_changes)
+            assert partitions.at(0, vector, implied=True, decided_by=time).assignment_changes == assignment_changes
 
 
 def _two_snapshots() -> tuple[Small, list[Vector]]:
@@ -177,50 +177,50 @@ def _two_snapshots() -> tuple[Small, list[Vector]]:
 def test_a_damaged_snapshot_is_named_and_the_one_before_it_is_taken(how: str) -> None:
     small, (first, last) = _two_snapshots()
     older, newest = small.snapshots.names(0)
-    data = small.depot.get(newest)
+    data = small.object_store.get(newest)
     assert data is not None
     if how == "changed":
         data = data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
     elif how == "cut short":
         data = data[: len(data) // 2]
     elif how == "another's":
-        other = Snapshots(small.depot, Stored(small.log, small.views), epoch="other")
-        where = other.put(0, small.views.load(0), {})
-        data = small.depot.get(where)
+        other = Snapshots(small.object_store, Stored(small.log, small.projections), epoch="other")
+        where = other.put(0, small.projections.load(0), {})
+        data = small.object_store.get(where)
     else:
-        data = small.depot.get(older)
+        data = small.object_store.get(older)
     assert data is not None
-    small.depot.put(newest, data)
+    small.object_store.put(newest, data)
     with pytest.raises(SnapshotDamaged, match=newest):
         small.snapshots.read(0, newest)
     with capture_logs() as told:
         found = small.snapshots.newest(0, last)
-        folded = small.folding(quick=True).in_effect(0, last)
+        replayed = small.replay(quick=True).in_effect(0, last)
     assert found is not None
     assert found.vector == first
-    assert folded.kept == small.views.load(0)
+    assert replayed.kept == small.projections.load(0)
     assert {(one["event"], one["snapshot"]) for one in told} == {("snapshot damaged", newest)}
 
 
-def test_without_snapshots_it_is_folded_from_the_first_fact_and_due_are_those_that_folded_enough() -> None:
+def test_without_snapshots_it_is_applied_from_the_first_event_and_due_are_those_that_applied_enough() -> None:
     small, (_, last) = _two_snapshots()
     assert list(small.taking.due()) == []
     small.do(PatchTags("d0", {"p": 2}))
     small.drain()
     assert list(small.taking.due()) == [0]
     for where in list(small.snapshots.names(0)):
-        small.depot.delete(where)
+        small.object_store.delete(where)
     assert small.snapshots.vectors(0) == []
-    assert small.folding(quick=True).in_effect(0, last) == small.folding(quick=False).in_effect(0, last)
+    assert small.replay(quick=True).in_effect(0, last) == small.replay(quick=False).in_effect(0, last)
 
 
-def test_who_asks_for_the_same_at_once_gets_one_folding_and_the_memory_of_it_is_bounded() -> None:
+def test_who_asks_for_the_same_at_once_gets_one_replay_and_the_memory_of_it_is_bounded() -> None:
     small, (first, last) = _two_snapshots()
-    partitions = PastPartitions(small.folding(quick=False), bytes_max=1 << 20)
+    partitions = PastPartitions(small.replay(quick=False), bytes_max=1 << 20)
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: partitions.at(0, last, implied=False), range(8)))
     assert len({id(one) for one in found}) == 1
-    tight = PastPartitions(small.folding(quick=False), bytes_max=1)
+    tight = PastPartitions(small.replay(quick=False), bytes_max=1)
     once = tight.at(0, first, implied=False)
     assert tight.at(0, first, implied=False) is once
     tight.at(0, last, implied=False)
@@ -233,11 +233,11 @@ def test_what_is_kept_of_a_past_partition_is_counted_about_as_it_weighs() -> Non
         before, _ = tracemalloc.get_traced_memory()
         ordinals = {f"edge-{number:07}": b"%d" % number for number in range(20_000)}
         hashes: dict[str, dict[str, bytes]] = {**{one: {} for one in HASHES}, "ordinals": ordinals}
-        kept = Kept(Checkpoint(), hashes, {one: bytes(80_000) for one in ARRAYS})
+        kept = StoredPartition(Checkpoint(), hashes, {one: bytes(80_000) for one in ARRAYS})
         weight = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    counted = Folded(kept, 0, None, is_final=True, since=0, until=None).size_bytes
+    counted = PartitionAt(kept, 0, None, is_final=True, since=0, until=None).size_bytes
     assert 0.9 < counted / weight < 1.1
 
 
@@ -246,12 +246,12 @@ def test_an_answer_that_may_change_yet_is_not_kept() -> None:
     small.do(RegisterDevice("d0"))
     small.drain()
     small.do(PatchTags("d0", {"p": 1}))
-    partitions = PastPartitions(small.folding(quick=False), bytes_max=1 << 20)
+    partitions = PastPartitions(small.replay(quick=False), bytes_max=1 << 20)
     ahead = Vector(small.log.head(0), small.log.head(FLEET))
     assert not partitions.at(0, ahead, implied=False).is_final
     small.drain()
     late = partitions.at(0, ahead, implied=False)
-    assert (late.is_final, late.kept) == (True, small.views.load(0))
+    assert (late.is_final, late.kept) == (True, small.projections.load(0))
 
 
 def test_what_is_named_after_a_snapshot_is_filled_from_the_documents_of_then() -> None:
@@ -268,7 +268,7 @@ def test_what_is_named_after_a_snapshot_is_filled_from_the_documents_of_then() -
         content = {"moduleContent": {"properties.desired.k": name}}
         small.producer.submit([CreateDeployment(name, content, condition, 1)]).raise_if_refused()
     vector = small.drain()
-    live = small.views.load(0)
+    live = small.projections.load(0)
     assert sum(len(data) > 0 for field, data in live.hashes["targets"].items()) == 3
     for quick in (True, False):
-        assert small.folding(quick=quick).in_effect(0, vector).kept == live
+        assert small.replay(quick=quick).in_effect(0, vector).kept == live

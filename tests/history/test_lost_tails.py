@@ -1,4 +1,4 @@
-"""A Redis that lost its newest facts goes on from where it stands, and snapshots with those facts are not used."""
+"""A Redis that lost its newest events goes on from where it stands, and snapshots with those events are not used."""
 
 import itertools
 from pathlib import Path
@@ -11,12 +11,12 @@ from events import PatchTags
 from events.envelope import Vector
 from events.history.documents import PastDocuments
 from events.history.errors import SnapshotDamaged
-from events.history.folding import Folding
+from events.history.partition_at import PastReplay
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
-from events.log.depot import Depot
 from events.log.documents import encoded
 from events.log.keys import FLEET, partition_of
+from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from services.embedded_redis import EmbeddedRedis
 from tests.shortening import shortened
@@ -30,20 +30,20 @@ NUMBER = partition_of("d", PARTITIONS)
 
 
 class Told:
-    """A system whose facts are folded here, and whose Redis goes back to what it was."""
+    """A system whose events are replayed here, and whose Redis goes back to what it was."""
 
-    def __init__(self, system: System, place: Path) -> None:
+    def __init__(self, system: System, location: Path) -> None:
         self.system = system
         streams = RawStreams(system.log.client)
-        self.snapshots = Snapshots(Depot(str(place)), streams, epoch=system.log.epoch)
+        self.snapshots = Snapshots(ObjectStore(str(location)), streams, epoch=system.log.epoch)
         self.documents = PastDocuments(system.log, streams, self.snapshots)
         self.alone = PastDocuments(system.log, streams, None)
-        self.taking = SnapshotTaker(system.log, system.views, self.snapshots, self.documents, every_facts=1)
+        self.taking = SnapshotTaker(system.log, system.projections, self.snapshots, self.documents, every_events=1)
         self._clock = itertools.count(1_800_000_000_000)
 
     def do(self, *commands: Any) -> None:
         self.system.do(*commands)
-        projector = Projector(self.system.log, self.system.views, clock=lambda: next(self._clock))
+        projector = Projector(self.system.log, self.system.projections, clock=lambda: next(self._clock))
         for number in range(PARTITIONS):
             projector.drain(number, go_on=lambda: True)
 
@@ -67,8 +67,8 @@ class Told:
         return Vector(self.system.log.head(NUMBER), self.system.log.head(FLEET))
 
     def replayed(self) -> list[tuple[str, str]]:
-        replay = Replay(self.system.log, self.system.views, self.system.views, snapshots=self.snapshots)
-        return [(one.kind, one.place) for one in replay.stream(NUMBER).differences]
+        replay = Replay(self.system.log, self.system.projections, self.system.projections, snapshots=self.snapshots)
+        return [(one.kind, one.location) for one in replay.stream(NUMBER).differences]
 
 
 @pytest.fixture
@@ -79,17 +79,17 @@ def told(shared_redis: EmbeddedRedis, tmp_path: Path) -> Any:
         yield told
 
 
-@pytest.mark.parametrize("which", shortened(["facts of the partition", "facts of the fleet", "outcomes"]))
-def test_a_snapshot_with_facts_that_were_lost_is_named_and_not_used_and_replaced(told: Told, which: str) -> None:
+@pytest.mark.parametrize("which", shortened(["events of the partition", "events of the fleet", "assignments"]))
+def test_a_snapshot_with_events_that_were_lost_is_named_and_not_used_and_replaced(told: Told, which: str) -> None:
     match which:
-        case "facts of the partition":
+        case "events of the partition":
             where = told.lose(PatchTags("d", {"lost": 1}))
             told.do(PatchTags("d", {"kept": 1}))
-        case "facts of the fleet":
+        case "events of the fleet":
             where = told.lose(deploy("lost", base("lost"), "tags.lost = 1"))
             told.do(deploy("kept", base("kept"), "tags.lost = 1"))
         case _:
-            # What was decided about the same facts is noted at another time.
+            # What was decided about the same events is noted at another time.
             told.system.do(deploy("new", base("new"), priority=2))
             where = told.lose()
             told.do()
@@ -98,7 +98,7 @@ def test_a_snapshot_with_facts_that_were_lost_is_named_and_not_used_and_replaced
     assert told.snapshots.vectors(NUMBER) == [vector]
     with pytest.raises(SnapshotDamaged, match="the log does not have"):
         told.snapshots.read(NUMBER, where)
-    quick, slow = (Folding(told.system.log, told.system.views, one) for one in (told.snapshots, None))
+    quick, slow = (PastReplay(told.system.log, told.system.projections, one) for one in (told.snapshots, None))
     with capture_logs() as logged:
         assert quick.in_effect(NUMBER, vector) == slow.in_effect(NUMBER, vector)
         now, alone = (encoded(one.at(NUMBER, vector.partition)) for one in (told.documents, told.alone))

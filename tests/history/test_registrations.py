@@ -7,14 +7,14 @@ import pytest
 
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import guarded
-from tests.history.looking import vector
+from tests.history.past_reads import vector
 from tests.workers.system import fresh_system
 
 pytestmark = pytest.mark.redis_server
 
 
 @pytest.mark.full
-def test_whoever_is_scoped_is_not_shown_an_earlier_registration_that_the_views_still_take_for_theirs(
+def test_whoever_is_scoped_is_not_shown_an_earlier_registration_that_the_projections_still_take_for_theirs(
     shared_redis: EmbeddedRedis, tmp_path: Path
 ) -> None:
     with fresh_system(shared_redis) as system, guarded(system, tmp_path) as serving:
@@ -27,7 +27,7 @@ def test_whoever_is_scoped_is_not_shown_an_earlier_registration_that_the_views_s
                 http.patch(f"/twins/{name}", json={"tags": tags}, headers=owner).raise_for_status()
             system.settle()
         then = vector(system, 0).rpartition(",")[0]
-        # Nobody folds from here on.
+        # Nobody replays from here on.
         http.delete("/devices/anew", headers={**owner, "If-Match": "*"}).raise_for_status()
         serving.register("anew", capabilities={"iotEdge": True})
         http.patch("/twins/anew", json={"tags": {"site": "north"}}, headers=owner).raise_for_status()

@@ -10,7 +10,7 @@ import pytest
 from services.api.context.point_in_time import AS_OF
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import Guarded, guarded
-from tests.history.looking import vector
+from tests.history.past_reads import vector
 from tests.workers.system import base, deploy, fresh_system
 
 pytestmark = pytest.mark.redis_server

@@ -1,4 +1,4 @@
-"""A fact that nobody can fold is in the way of those moments alone that come after it, and reads of those say which it is."""
+"""An event that nobody can replay is in the way of those moments alone that come after it, and reads of those say which it is."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.device.facts import TwinPatched
+from events.device.events import TwinPatched
 from events.log.keys import FLEET, partition_of
 from events.log.port import Proposed
 from services.embedded_redis import EmbeddedRedis
@@ -22,7 +22,7 @@ HIDDEN = next(one for one in (f"hidden{n}" for n in range(99)) if partition_of(o
 
 
 class Stopped(msgspec.Struct, frozen=True):
-    """A system with a fact that does not follow in a partition, and one that cannot be read in the fleet's stream behind it."""
+    """A system with an event that does not follow in a partition, and one that cannot be read in the fleet's stream behind it."""
 
     serving: Guarded
     bad: int
@@ -39,15 +39,17 @@ def stopped(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactor
         system.do(*join("d", site="north"), deploy("all", base("m")))
         system.settle()
         bad = by_hand(system, Proposed(HIDDEN, 0, TwinPatched({"on": True})), "c")
-        eventually(lambda: NUMBER in system.view.blocked(), what="the partition stops")
+        eventually(lambda: NUMBER in system.fleet_projection.blocked(), what="the partition stops")
         bad_fleet = damage(system, FLEET)
         system.waker.wake([FLEET])
-        eventually(lambda: len(system.view.blocked()) == PARTITIONS, what="the fleet's stream stops everybody")
+        eventually(
+            lambda: len(system.fleet_projection.blocked()) == PARTITIONS, what="the fleet's stream stops everybody"
+        )
         yield Stopped(serving, bad, bad_fleet)
 
 
 @pytest.mark.full
-def test_an_unreadable_fact_of_the_fleet_is_in_nobodys_way_before_it(stopped: Stopped) -> None:
+def test_an_unreadable_event_of_the_fleet_is_in_nobodys_way_before_it(stopped: Stopped) -> None:
     http, owner, bad = stopped.serving.http, stopped.serving.policy(), stopped.bad_fleet
 
     def get(path: str, **params: str) -> Any:
@@ -69,7 +71,7 @@ def test_an_unreadable_fact_of_the_fleet_is_in_nobodys_way_before_it(stopped: St
 
 
 @pytest.mark.full
-def test_a_fact_that_does_not_follow_is_named_to_operators_and_to_nobody_who_is_scoped(stopped: Stopped) -> None:
+def test_an_event_that_does_not_follow_is_named_to_operators_and_to_nobody_who_is_scoped(stopped: Stopped) -> None:
     http, owner, bad = stopped.serving.http, stopped.serving.policy(), stopped.bad
     north = stopped.serving.token("operate", scope="tags.site = 'north'")
     at = f"fleet:{stopped.bad_fleet - 1},p{NUMBER:02}:{bad}"

@@ -9,7 +9,7 @@ from events import open_producer
 from events.log.checks import check_information, refusal_in
 from events.log.connect import connect
 from events.log.errors import LogMismatch, LogNotInitialised, LogUnavailable, UnsafeRedis
-from events.log.opening import initialise, open_log
+from events.log.log_factory import initialise, open_log
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import flush, redis_server
 

@@ -5,17 +5,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from events.envelope import Envelope, Principal
-from events.log.codec import FIELDS, decode_entry, encode_fact
-from events.log.errors import UnreadableFact
+from events.log.codec import FIELDS, decode_entry, encode_event
+from events.log.errors import UnreadableEvent
 from tests.log.test_golden import LINES, entry
 
 FUZZ = settings(derandomize=True, deadline=None, max_examples=300)
 
 
-def read(fields: dict[bytes, bytes]) -> Envelope[Any] | UnreadableFact:
+def read(fields: dict[bytes, bytes]) -> Envelope[Any] | UnreadableEvent:
     try:
         return decode_entry("p00", 1, fields)
-    except UnreadableFact as error:
+    except UnreadableEvent as error:
         return error
 
 
@@ -25,20 +25,20 @@ def read(fields: dict[bytes, bytes]) -> Envelope[Any] | UnreadableFact:
 @example(LINES[0], "data", b'{"type":"TwinPatched","tags":' + b'{"a":' * 100_000)
 @example(LINES[0], "version", b"9" * 10_000)
 @example(LINES[0], "subject", b"\xff")
-def test_any_bytes_in_a_field_are_a_fact_or_unreadable(line: tuple[str, str], name: str, value: bytes) -> None:
+def test_any_bytes_in_a_field_are_an_event_or_unreadable(line: tuple[str, str], name: str, value: bytes) -> None:
     fields = entry(line[1]) | {name.encode(): value}
     found = read(fields)
-    if isinstance(found, UnreadableFact):
+    if isinstance(found, UnreadableEvent):
         assert (found.stream, found.position) == ("p00", 1)
         assert len(str(found)) < 1000
     else:
-        encode_fact(found.fact)
+        encode_event(found.event)
 
 
 @FUZZ
 @given(fields=st.dictionaries(st.sampled_from(FIELDS).map(str.encode) | st.binary(), st.binary()))
-def test_any_fields_at_all_are_a_fact_or_unreadable(fields: dict[bytes, bytes]) -> None:
-    with pytest.raises(UnreadableFact):
+def test_any_fields_at_all_are_an_event_or_unreadable(fields: dict[bytes, bytes]) -> None:
+    with pytest.raises(UnreadableEvent):
         decode_entry("fleet", 7, fields)
 
 

@@ -4,8 +4,8 @@ from collections import Counter
 from typing import get_args
 
 from events.log.concepts import BY_COMMAND, BY_EVENT, DECIDERS
-from events.log.facts import LogFact
-from events.log.port import Fact
+from events.log.events import LogEvent
+from events.log.port import Event
 from events.producer.errors import Command
 
 
@@ -15,7 +15,7 @@ def test_every_command_has_one_decider() -> None:
 
 
 def test_every_event_is_of_one_concept_or_of_the_log_itself() -> None:
-    assert set(BY_EVENT) == set(get_args(Fact)) - set(get_args(LogFact))
+    assert set(BY_EVENT) == set(get_args(Event)) - set(get_args(LogEvent))
     assert set(Counter(event for decider in DECIDERS for event in decider.events).values()) == {1}
 
 

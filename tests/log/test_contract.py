@@ -5,15 +5,15 @@ import fakeredis
 import pytest
 from redis import Redis
 
-from events.deployment.facts import DeploymentCreated, DeploymentDeleted
-from events.device.facts import DeviceRegistered, TwinPatched
+from events.deployment.events import DeploymentCreated, DeploymentDeleted
+from events.device.events import DeviceRegistered, TwinPatched
 from events.envelope import Principal
-from events.log.codec import encode_fact
-from events.log.errors import FactTooLarge, Fenced, LogLostItsTail, UnreadableFact
-from events.log.facts import LogInitialised
+from events.log.codec import encode_event
+from events.log.errors import EventTooLarge, Fenced, LogLostItsTail, UnreadableEvent
+from events.log.events import LogInitialised
 from events.log.keys import FLEET, key, partition_of
+from events.log.log_factory import initialise
 from events.log.memory import MemoryLog
-from events.log.opening import initialise
 from events.log.port import AT_APPEND, Conflicted, Head, Log, Proposed, Written
 from events.log.reader import Reader
 from events.log.redis import RedisLog
@@ -32,8 +32,8 @@ def log(request: pytest.FixtureRequest) -> Iterator[Log]:
             yield MemoryLog(partitions=PARTITIONS)
         case "fakeredis":
             made = RedisLog(fakeredis.FakeRedis(), partitions=PARTITIONS, epoch="fake")
-            fact = LogInitialised("fake", PARTITIONS)
-            made.append([Proposed("log", 0, fact)], command_id="initialise", by=ADA, at=0)
+            event = LogInitialised("fake", PARTITIONS)
+            made.append([Proposed("log", 0, event)], command_id="initialise", by=ADA, at=0)
             yield made
         case "shared_redis" | "oldest_redis" as name:
             server: EmbeddedRedis = request.getfixturevalue(name)
@@ -82,13 +82,13 @@ def test_what_was_appended_is_read_back_in_order_with_dense_positions_and_versio
     name = names_in(1, 1)[0]
     (chunk,) = append(log, register(name), tagged(name, 1, a=1))
     assert chunk == Written(1, (0, 1), 1, (1, 2), repeated=False, woke=True)
-    facts = log.read(1, after=0, limit=10)
-    assert [(one.position, one.subject, one.version, one.fact) for one in facts] == [
+    events = log.read(1, after=0, limit=10)
+    assert [(one.position, one.subject, one.version, one.event) for one in events] == [
         (1, name, 1, DeviceRegistered()),
         (2, name, 2, TwinPatched(tags={"a": 1})),
     ]
-    assert {(one.at, one.by, one.cause) for one in facts} == {(1000, ADA, "because")}
-    assert log.read(1, after=1, limit=1) == facts[1:]
+    assert {(one.at, one.by, one.cause) for one in events} == {(1000, ADA, "because")}
+    assert log.read(1, after=1, limit=1) == events[1:]
     assert log.head(1) == log.heads()[1] == 2
     assert log.heads()[0] == 0
 
@@ -119,10 +119,10 @@ def test_a_batch_is_split_by_stream_and_size_and_sending_it_again_completes_it(l
         (0, 256, True),
         (256, 44, False),
     ]
-    assert [one.subject for one in Reader(log, 3, batch=100).facts()] == names
+    assert [one.subject for one in Reader(log, 3, batch=100).events()] == names
 
 
-def test_a_fact_goes_to_the_stream_of_its_device_or_of_the_fleet(log: Log) -> None:
+def test_an_event_goes_to_the_stream_of_its_device_or_of_the_fleet(log: Log) -> None:
     names = [names_in(partition, 1)[0] for partition in range(PARTITIONS)]
     created = Proposed("d", 0, DeploymentCreated(content={}), snapshots=(("d", b'{"a":1}'),))
     chunks = append(log, *(register(name) for name in names), created)
@@ -144,7 +144,7 @@ def test_time_never_runs_backwards_and_a_time_maps_to_a_position(log: Log) -> No
     assert [log.position_at(0, at) for at in (4999, 5000, 6999, 7000, 9000)] == [0, 2, 2, 3, 3]
 
 
-def test_a_guard_holds_a_fact_to_the_generation_of_another_subject(log: Log) -> None:
+def test_a_guard_holds_an_event_to_the_generation_of_another_subject(log: Log) -> None:
     name = names_in(1, 1)[0]
     append(log, register(name, generation=1))
     module = f"{name}/temp"
@@ -189,9 +189,9 @@ def test_reading_beyond_the_head_is_a_lost_tail(log: Log) -> None:
         log.read(0, after=5, limit=10)
 
 
-def test_a_fact_too_large_for_a_chunk_is_refused_and_leaves_no_trace(log: Log) -> None:
+def test_an_event_too_large_for_a_chunk_is_refused_and_leaves_no_trace(log: Log) -> None:
     huge = Proposed("huge", 0, DeploymentCreated(content={"x": "y" * (1 << 20)}))
-    with pytest.raises(FactTooLarge, match="huge"):
+    with pytest.raises(EventTooLarge, match="huge"):
         append(log, Proposed("small", 0, DeploymentCreated(content={})), huge)
     assert log.head(FLEET) == 1
 
@@ -226,7 +226,7 @@ def test_an_entry_that_does_not_decode_is_named(raw: tuple[RedisLog, Redis]) -> 
     client.xadd(key(0, "log"), fields, id="2-0")
     client.hset(key(0, "meta"), "position", 2)
     assert len(log.read(0, after=0, limit=1)) == 1
-    with pytest.raises(UnreadableFact, match="p00:2"):
+    with pytest.raises(UnreadableEvent, match="p00:2"):
         log.read(0, after=0, limit=5)
 
 
@@ -237,11 +237,11 @@ def test_a_position_that_is_missing_is_a_lost_tail(raw: tuple[RedisLog, Redis], 
     append(log, *(register(name) for name in names_in(0, 3)))
     client.xdel(key(0, "log"), "2-0" if lose == "middle" else "3-0")
     with pytest.raises(LogLostItsTail):
-        list(Reader(log, 0).facts())
+        list(Reader(log, 0).events())
 
 
 @REAL
-def test_acknowledged_facts_survive_the_server_killed_with_minus_9(tmp_path: Any) -> None:
+def test_acknowledged_events_survive_the_server_killed_with_minus_9(tmp_path: Any) -> None:
     server = EmbeddedRedis(tmp_path, appendfsync="always")
     names = names_in(0, 20)
     with server:
@@ -255,14 +255,14 @@ def test_acknowledged_facts_survive_the_server_killed_with_minus_9(tmp_path: Any
         log.client.close()
 
 
-def test_every_fact_encodes_to_bytes_that_decode_to_it() -> None:
+def test_every_event_encodes_to_bytes_that_decode_to_it() -> None:
     assert (
-        encode_fact(DeviceRegistered())
+        encode_event(DeviceRegistered())
         == b'{"type":"DeviceRegistered","edge":true,"enabled":true,"status_reason":null}'
     )
 
 
-def test_the_ids_of_commands_are_remembered_with_how_many_facts_each_has(log: Log) -> None:
+def test_the_ids_of_commands_are_remembered_with_how_many_events_each_has(log: Log) -> None:
     (a, b), stream = names_in(0, 2), 0
     batch = [
         register(a, command_id="one"),

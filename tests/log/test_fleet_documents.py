@@ -1,12 +1,12 @@
 import pytest
 
 from events.deployment.commands import CreateDeployment
-from events.deployment.facts import DeploymentCreated
+from events.deployment.events import DeploymentCreated
 from events.envelope import Principal
 from events.log.fleet_documents import deployments, matches_labels
 from events.log.memory import MemoryLog
 from events.producer.producer import Producer
-from tests.deployment.given import standing
+from tests.deployment.given import status
 from tests.manifest.contents import content
 
 
@@ -24,7 +24,7 @@ from tests.manifest.contents import content
 def test_a_deployment_matches_when_it_carries_all_the_labels_with_their_values(
     wanted: dict[str, str], *, matches: bool
 ) -> None:
-    document = standing(DeploymentCreated(content(), labels={"site": "a", "line": "1"}))
+    document = status(DeploymentCreated(content(), labels={"site": "a", "line": "1"}))
     assert matches_labels(document, wanted) is matches
 
 

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from events.device.facts import DeviceRegistered, TwinPatched
+from events.device.events import DeviceRegistered, TwinPatched
 from events.envelope import Principal
-from events.log.depot import Depot
 from events.log.entries import RawEntry, digest, genesis, key_of, link, number_of, stream_names
-from events.log.errors import DepotUnavailable, LogLostItsTail
+from events.log.errors import LogLostItsTail, ObjectStoreUnavailable
 from events.log.keys import key
-from events.log.opening import initialise
+from events.log.log_factory import initialise
+from events.log.object_store import ObjectStore
 from events.log.port import Proposed
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
-from events.log.scan import facts_of
+from events.log.scan import events_of
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import flush
 
@@ -42,10 +42,14 @@ def _registered(log: RedisLog, *device_ids: str) -> None:
 
 
 def test_streams_are_known_by_name_and_back() -> None:
-    assert stream_names(2) == ("fleet", "p00", "p01", "p00:outcomes", "p01:outcomes")
-    assert [key_of(name) for name in ("fleet", "p00", "p01:outcomes")] == ["{fleet}:log", "{p00}:log", "{p01}:outcomes"]
-    assert [number_of(name) for name in ("fleet", "p00", "p12:outcomes")] == [-1, 0, 12]
-    for wrong in ("fleet:outcomes", "q01", "p", "p00:log"):
+    assert stream_names(2) == ("fleet", "p00", "p01", "p00:assignments", "p01:assignments")
+    assert [key_of(name) for name in ("fleet", "p00", "p01:assignments")] == [
+        "{fleet}:log",
+        "{p00}:log",
+        "{p01}:assignments",
+    ]
+    assert [number_of(name) for name in ("fleet", "p00", "p12:assignments")] == [-1, 0, 12]
+    for wrong in ("fleet:assignments", "q01", "p", "p00:log"):
         with pytest.raises(ValueError, match="a stream is called"):
             number_of(wrong)
 
@@ -58,7 +62,7 @@ def test_entries_come_as_they_are_stored(log: RedisLog) -> None:
     assert [entry.position for entry in entries] == [2, 3]
     assert list(entries[0].fields) == [b"type", b"subject", b"version", b"at", b"by", b"cause", b"data"]
     assert streams.head("p00") == 4
-    assert streams.head("p00:outcomes") == 0
+    assert streams.head("p00:assignments") == 0
 
 
 @pytest.mark.redis_server
@@ -70,9 +74,9 @@ def test_a_missing_entry_is_not_passed_over(log: RedisLog) -> None:
 
 
 @pytest.mark.redis_server
-def test_the_facts_of_one_device_are_found_among_others(log: RedisLog) -> None:
+def test_the_events_of_one_device_are_found_among_others(log: RedisLog) -> None:
     _registered(log, "a", "b", "c")
-    found = list(facts_of(RawStreams(log.client), ["b", "b/m"], partitions=1, upto=4))
+    found = list(events_of(RawStreams(log.client), ["b", "b/m"], partitions=1, upto=4))
     assert [(one.position, one.subject, one.version) for one in found] == [(3, "b", 1), (4, "b", 2)]
 
 
@@ -89,35 +93,35 @@ def test_whatever_differs_in_an_entry_makes_another_digest() -> None:
     assert link(start, digest("p00", entry)) != link(genesis("other", "p00"), digest("p00", entry))
 
 
-def test_a_depot_keeps_files_by_name(tmp_path: Path) -> None:
-    depot = Depot(str(tmp_path / "history"))
-    assert depot.get("p00/1") is None
-    assert list(depot.names()) == []
-    depot.put("p00/1", b"one")
-    depot.put("p00/2", b"two")
-    depot.put("p00/2", b"zwei")
-    assert list(depot.names("p00")) == ["p00/1", "p00/2"]
-    assert depot.get("p00/2") == b"zwei"
-    depot.delete("p00/1")
-    depot.delete("p00/1")
-    assert list(depot.names()) == ["p00/2"]
-    with contextlib.closing(depot.open("p00/2")) as file:
+def test_an_object_store_keeps_files_by_name(tmp_path: Path) -> None:
+    object_store = ObjectStore(str(tmp_path / "history"))
+    assert object_store.get("p00/1") is None
+    assert list(object_store.names()) == []
+    object_store.put("p00/1", b"one")
+    object_store.put("p00/2", b"two")
+    object_store.put("p00/2", b"zwei")
+    assert list(object_store.names("p00")) == ["p00/1", "p00/2"]
+    assert object_store.get("p00/2") == b"zwei"
+    object_store.delete("p00/1")
+    object_store.delete("p00/1")
+    assert list(object_store.names()) == ["p00/2"]
+    with contextlib.closing(object_store.open("p00/2")) as file:
         assert file.read(2) == b"zw"
 
 
-def test_a_depot_in_an_object_store_is_the_same() -> None:
-    depot = Depot("memory://history-of-a-test")
-    depot.put("a/1", b"one")
-    assert list(depot.names("a")) == ["a/1"]
-    assert depot.get("a/1") == b"one"
-    depot.delete("a/1")
-    assert depot.get("a/1") is None
+def test_an_object_store_in_an_object_store_is_the_same() -> None:
+    object_store = ObjectStore("memory://history-of-a-test")
+    object_store.put("a/1", b"one")
+    assert list(object_store.names("a")) == ["a/1"]
+    assert object_store.get("a/1") == b"one"
+    object_store.delete("a/1")
+    assert object_store.get("a/1") is None
 
 
-def test_a_depot_that_cannot_be_written_says_so_and_shows_nothing(tmp_path: Path) -> None:
+def test_an_object_store_that_cannot_be_written_says_so_and_shows_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    depot = Depot(str(tmp_path / "file"))
-    with pytest.raises(DepotUnavailable, match="file"):
-        depot.put("a", b"one")
-    with pytest.raises(DepotUnavailable, match="nosuch"):
-        Depot("nosuch://x")
+    object_store = ObjectStore(str(tmp_path / "file"))
+    with pytest.raises(ObjectStoreUnavailable, match="file"):
+        object_store.put("a", b"one")
+    with pytest.raises(ObjectStoreUnavailable, match="nosuch"):
+        ObjectStore("nosuch://x")

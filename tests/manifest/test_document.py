@@ -6,7 +6,7 @@ import pytest
 
 from events.manifest.document import (
     DEVICE,
-    Kind,
+    ContentKind,
     by_module,
     content_of,
     desired_status,
@@ -78,8 +78,8 @@ def test_a_content_is_layered_unless_it_sets_the_agents_whole_section() -> None:
 
 def test_a_content_for_devices_own_twins_is_neither_a_base_nor_a_layer() -> None:
     own = {"deviceContent": {"properties.desired.x": 1}, "modulesContent": None}
-    assert kind_of(own) is Kind.DEVICE
-    assert kind_of(content()) is Kind.EDGE
+    assert kind_of(own) is ContentKind.DEVICE
+    assert kind_of(content()) is ContentKind.EDGE
     assert not is_layered(own)
     assert by_module(own) == {DEVICE: {"properties.desired.x": 1}}
     assert by_module(content()) == content()["modulesContent"]

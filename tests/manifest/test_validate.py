@@ -491,11 +491,11 @@ def test_any_json_value_is_answered(value: Any) -> None:
     assert repr(value) == repr(before)
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
+def _locations(value: Any) -> list[tuple[Any, Any]]:
     items: list[tuple[Any, Any]] = []
     if isinstance(value, dict):
         items = list(value.items())
-    return [(value, key) for key, _ in items] + [place for _, item in items for place in _places(item)]
+    return [(value, key) for key, _ in items] + [location for _, item in items for location in _locations(item)]
 
 
 @settings(derandomize=True, max_examples=300, deadline=None)
@@ -512,7 +512,7 @@ def test_any_value_in_any_place_of_a_manifest_is_answered(data: st.DataObject) -
             ]
         ).map(copy.deepcopy)
     )
-    holder, key = data.draw(st.sampled_from(_places(value)))
+    holder, key = data.draw(st.sampled_from(_locations(value)))
     holder[key] = data.draw(anything)
     problems(value)
 

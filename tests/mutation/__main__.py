@@ -1,6 +1,6 @@
 """`python -m tests.mutation [package …]`: mutate what decides, and see whether its tests notice.
 
-Leaves with 1 where a mutant survives that `equivalent.toml` does not explain, where one is explained that is killed or gone, or
+Exits with 1 where a mutant survives that `equivalent.toml` does not explain, where one is explained that is killed or gone, or
 where less than 95 % are killed.
 """
 

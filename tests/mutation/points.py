@@ -100,14 +100,14 @@ class Places(ast.NodeTransformer):
 class Switched(importlib.abc.MetaPathFinder):
     """Finds the modules of some packages, with their switches in."""
 
-    def __init__(self, root: Path, places: Sequence[str], switch: Callable[[int], bool]) -> None:
+    def __init__(self, root: Path, locations: Sequence[str], switch: Callable[[int], bool]) -> None:
         self.mutants: list[Mutant] = []
         self._files = {
             file
-            for place in places
-            for file in ((root / place).rglob("*.py") if (root / place).is_dir() else [root / place])
+            for location in locations
+            for file in ((root / location).rglob("*.py") if (root / location).is_dir() else [root / location])
         }
-        assert all(file.is_file() for file in self._files), places
+        assert all(file.is_file() for file in self._files), locations
         self._root, self._switch = root, switch
 
     def find_spec(

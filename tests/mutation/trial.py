@@ -28,14 +28,14 @@ class Passed(msgspec.Struct, frozen=True):
 
     test: int
     seconds: float
-    places: frozenset[int]
+    locations: frozenset[int]
 
 
 class Trial:
     """A pytest plugin that tries mutants where pytest would run tests."""
 
-    def __init__(self, root: Path, places: Sequence[str], *, jobs: int, told: Callable[[str], None]) -> None:
-        self._switched = Switched(root, places, self._comes_by)
+    def __init__(self, root: Path, locations: Sequence[str], *, jobs: int, told: Callable[[str], None]) -> None:
+        self._switched = Switched(root, locations, self._comes_by)
         self._switched.install()
         self._jobs, self._told = jobs, told
         self._active: int | None = None
@@ -67,9 +67,11 @@ class Trial:
         for name in failed:
             self._told(f"left out, as it fails without any mutant: {name}")
         passed.sort(key=lambda one: one.seconds)
-        pending = {mutant: [one for one in passed if mutant.number in one.places] for mutant in self._switched.mutants}
+        pending = {
+            mutant: [one for one in passed if mutant.number in one.locations] for mutant in self._switched.mutants
+        }
         self.never_reached = [mutant for mutant, tests in pending.items() if not tests]
-        for mutant, is_killed in self._outcomes(session, {m: tests for m, tests in pending.items() if tests}):
+        for mutant, is_killed in self._assignment_changes(session, {m: tests for m, tests in pending.items() if tests}):
             (self.killed if is_killed else self.survived).append(mutant)
             if not is_killed:
                 self._told(f"survived, line {mutant.line} of {mutant.name}")
@@ -87,7 +89,9 @@ class Trial:
             passed.append(Passed(number, time.monotonic() - began, frozenset(self._seen)))
         return passed, failed
 
-    def _outcomes(self, session: pytest.Session, pending: dict[Mutant, list[Passed]]) -> Iterator[tuple[Mutant, bool]]:
+    def _assignment_changes(
+        self, session: pytest.Session, pending: dict[Mutant, list[Passed]]
+    ) -> Iterator[tuple[Mutant, bool]]:
         running: dict[int, tuple[Mutant, Patience]] = {}
         waiting = list(pending.items())
         while waiting or running:
@@ -119,7 +123,7 @@ def _next(items: Sequence[pytest.Item], at: int) -> pytest.Item | None:
 
 
 def _forked(work: Callable[[], bool]) -> int:
-    """Begin in a process that says nothing; it leaves with 1 for `True`, and with 0 for `False`."""
+    """Begin in a process that says nothing; it exits with 1 for `True`, and with 0 for `False`."""
     pid = os.fork()
     if pid:
         return pid

@@ -6,8 +6,8 @@ import msgspec
 
 from events.deployment.commands import CreateDeployment
 from events.notification.feed import DEVICES_NAMED_MAX, Feed
-from events.rollout.plan import Failure, OnFailure, Phase, Plan
-from events.rollout.state import State
+from events.rollout.plan import Failure, OnFailure, Phase, RolloutPlan
+from events.rollout.state import RolloutState
 from tests.rollout.simulation import Simulation
 from tests.update.given import V1, cancel, deploy, imported
 from tests.update.test_rollback import keepers
@@ -16,7 +16,7 @@ from tests.workers.system import base
 
 def told(simulation: Simulation, kind: str) -> list[Any]:
     """The data of all events of a kind, as they are posted, with the deployments that they are about."""
-    feed = Feed(simulation.log, simulation.views)  # type: ignore[arg-type]
+    feed = Feed(simulation.log, simulation.projections)  # type: ignore[arg-type]
     found = feed.of_stream(0, 0, simulation.log.head(-1))
     return [(msgspec.json.decode(one.body), one.deployments) for one in found if one.kind == kind]
 
@@ -26,9 +26,9 @@ def rolled_back(devices: int) -> Simulation:
         devices=devices, behave=lambda name, stack: (1000, 500 if stack == "new" and name in {"d1", "d2"} else 200)
     )
     simulation.do(CreateDeployment("old", base("m"), "*", 1))
-    plan = Plan((Phase(percent=100),), failure=Failure(count=2, then=OnFailure.ROLL_BACK))
+    plan = RolloutPlan((Phase(percent=100),), failure=Failure(count=2, then=OnFailure.ROLL_BACK))
     simulation.create("new", plan)
-    simulation.run(until=lambda: simulation.document("new").state is State.ROLLED_BACK, most=20)
+    simulation.run(until=lambda: simulation.document("new").state is RolloutState.ROLLED_BACK, most=20)
     return simulation
 
 
@@ -54,7 +54,7 @@ def test_who_keeps_a_canceled_update_is_told_by_their_ids() -> None:
     simulation = Simulation(devices=3, tags=lambda _: {"ADUGroup": "north"})
     simulation.do(imported(V1))
     simulation.do(deploy("1"))
-    simulation.run(until=lambda: simulation.document("update+north+1").state is State.COMPLETED, most=10)
+    simulation.run(until=lambda: simulation.document("update+north+1").state is RolloutState.COMPLETED, most=10)
     simulation.do(cancel("1", keepers=keepers(simulation, "update+north+1")))
     ((event, _),) = told(simulation, "AdmissionChanged")
     assert sorted(event["data"]["admission"]["devices"]["devices"]) == ["d0", "d1", "d2"]

@@ -27,8 +27,8 @@ def read_on(feed: Feed, positions: Positions, *, limit: int) -> list[tuple[str, 
     heads = feed.heads()
     while some := feed.read(positions, heads, limit=limit):
         for one in some:
-            positions = moved(positions, one.place.index, one.place.position)
-            found.append((one.place.event_id, one.kind))
+            positions = moved(positions, one.location.index, one.location.position)
+            found.append((one.location.event_id, one.kind))
     assert positions == heads
     return found
 
@@ -36,7 +36,7 @@ def read_on(feed: Feed, positions: Positions, *, limit: int) -> list[tuple[str, 
 @pytest.mark.parametrize("limit", [1, 3, 1000])
 def test_everything_is_read_once_however_little_at_a_time(system: System, limit: int) -> None:
     system.do(*(RegisterDevice(f"d{number}") for number in range(20)))
-    found = read_on(Feed(system.log, system.views), (0,) * (1 + 2 * PARTITIONS), limit=limit)
+    found = read_on(Feed(system.log, system.projections), (0,) * (1 + 2 * PARTITIONS), limit=limit)
     assert len(found) == len(set(found)) == 21
 
 
@@ -49,10 +49,10 @@ def test_an_entry_that_cannot_be_read_is_told_of_as_such_and_those_behind_it_as_
     for position, fields in entries:  # type: ignore[union-attr]
         broken = {**fields, b"data": b'{"type":"FromTomorrow"}'} if position == b"2-0" else fields
         system.log.client.xadd(name, broken, id=position)
-    found = read_on(Feed(system.log, system.views), (0,) * (1 + 2 * PARTITIONS), limit=1000)
-    of_device = [kind for place, kind in found if place.startswith("p")]
+    found = read_on(Feed(system.log, system.projections), (0,) * (1 + 2 * PARTITIONS), limit=1000)
+    of_device = [kind for location, kind in found if location.startswith("p")]
     assert of_device == ["DeviceRegistered", "Unreadable", "TwinPatched"]
-    (unreadable,) = Feed(system.log, system.views).of_stream(1 + number, 1, 2)
+    (unreadable,) = Feed(system.log, system.projections).of_stream(1 + number, 1, 2)
     event = msgspec.json.decode(unreadable.body)
     assert (event["type"], event["position"], "data" in event) == ("twinfold.Unreadable", 2, False)
 
@@ -60,7 +60,7 @@ def test_an_entry_that_cannot_be_read_is_told_of_as_such_and_those_behind_it_as_
 def test_positions_that_are_missing_are_told_and_not_passed_over(system: System) -> None:
     system.do(RegisterDevice("d"), PatchTags("d", {"a": 1}))
     number = partition_of("d", PARTITIONS)
-    feed = Feed(system.log, system.views)
+    feed = Feed(system.log, system.projections)
     system.log.client.xtrim(f"{{p{number:02d}}}:log", maxlen=0)
     with pytest.raises(LogLostItsTail):
         read_on(feed, (0,) * (1 + 2 * PARTITIONS), limit=1000)

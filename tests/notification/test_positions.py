@@ -45,7 +45,7 @@ def test_an_id_of_another_log_or_ahead_of_it_is_refused(text: str, why: str) -> 
 
 
 def test_streams_have_names_and_a_lag() -> None:
-    assert names_of(2) == ("fleet", "p00", "p01", "p00/outcomes", "p01/outcomes")
+    assert names_of(2) == ("fleet", "p00", "p01", "p00/assignments", "p01/assignments")
     assert of_names({"p01": 3, "gone": 5}, 2) == (0, 0, 3, 0, 0)
     assert moved((1, 2, 3), 1, 7) == (1, 7, 3)
     assert lag((1, 2), (4, 1)) == 3

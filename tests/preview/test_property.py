@@ -1,4 +1,4 @@
-"""What is looked ahead at is what happens: random histories, folded by a projector once the facts stand."""
+"""What is looked ahead at is what happens: random histories, applied by a projector once the events stand."""
 
 from collections import Counter
 from typing import Any
@@ -8,20 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
-from events.deployment.facts import DeploymentCreated, DeploymentDeleted, DeploymentFact, DeploymentUpdated
-from events.device.facts import DeviceRegistered, PropertiesReported, TwinPatched
+from events.deployment.events import DeploymentCreated, DeploymentDeleted, DeploymentEvent, DeploymentUpdated
+from events.device.events import DeviceRegistered, PropertiesReported, TwinPatched
 from events.envelope import Envelope
-from events.fleet.outcome import Outcome
+from events.fleet.assignment_change import AssignmentChange
 from events.fleet.partition import Partition
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Proposed
 from events.preview.implied import Implied
 from events.preview.previewer import Previewer
-from events.view_store.memory import MemoryViewStore
-from events.views.keeping import restore
+from events.projection_store.memory import MemoryProjectionStore
+from events.stored_projection.partition_codec import restore
 from tests.fleet.histories import AUTHOR, DEVICES, History, histories
-from tests.refolding import refold
+from tests.replayed import replay
 from tests.shortening import examples
 from workers.projector import Projector
 
@@ -29,28 +29,28 @@ _NUMBER = 0
 
 
 class Stand:
-    """A log of one partition with a history in it, and the views."""
+    """A log of one partition with a history in it, and the projections."""
 
     def __init__(self) -> None:
-        self.log, self.views = MemoryLog(partitions=1), MemoryViewStore()
-        self.projector = Projector(self.log, self.views, clock=lambda: 0)
-        self.folded: dict[int, list[Envelope[Any]]] = {FLEET: [], _NUMBER: []}
-        self.previewer = Previewer(self.log, self.views, clock=lambda: 0, pause=lambda _: None)
+        self.log, self.projections = MemoryLog(partitions=1), MemoryProjectionStore()
+        self.projector = Projector(self.log, self.projections, clock=lambda: 0)
+        self.applied: dict[int, list[Envelope[Any]]] = {FLEET: [], _NUMBER: []}
+        self.previewer = Previewer(self.log, self.projections, clock=lambda: 0, pause=lambda _: None)
 
-    def proposals(self, stream: int, facts: list[Envelope[Any]]) -> list[Proposed]:
-        """Facts with the documents that follow from them and all before; the last one brings them."""
-        if not facts:
+    def proposals(self, stream: int, events: list[Envelope[Any]]) -> list[Proposed]:
+        """Events with the documents that follow from them and all before; the last one brings them."""
+        if not events:
             return []
-        before, after = refold(self.folded[stream]), refold([*self.folded[stream], *facts])
+        before, after = replay(self.applied[stream]), replay([*self.applied[stream], *events])
         documents = {subject: after.get(subject) for subject in before.keys() | after.keys()}
-        *some, last = [Proposed(one.subject, one.version - 1, one.fact) for one in facts]
-        return [*some, Proposed(last.subject, last.expected_version, last.fact, tuple(documents.items()))]
+        *some, last = [Proposed(one.subject, one.version - 1, one.event) for one in events]
+        return [*some, Proposed(last.subject, last.expected_version, last.event, tuple(documents.items()))]
 
-    def append(self, stream: int, facts: list[Envelope[Any]]) -> None:
-        proposals = self.proposals(stream, facts)
-        for place, proposed in enumerate(proposals):
-            self.log.append([proposed], command_id=f"{stream}:{len(self.folded[stream])}:{place}", by=AUTHOR, at=0)
-        self.folded[stream] += facts
+    def append(self, stream: int, events: list[Envelope[Any]]) -> None:
+        proposals = self.proposals(stream, events)
+        for location, proposed in enumerate(proposals):
+            self.log.append([proposed], command_id=f"{stream}:{len(self.applied[stream])}:{location}", by=AUTHOR, at=0)
+        self.applied[stream] += events
 
     def drain(self) -> None:
         while not self.projector.drain(_NUMBER, go_on=lambda: True):
@@ -58,14 +58,14 @@ class Stand:
 
     def state(self) -> Partition:
         """What is kept, as a partition of its own."""
-        kept = self.views.load(_NUMBER)
-        facts = self.log.read(FLEET, after=0, limit=kept.checkpoint.vector.fleet)
-        return restore(_NUMBER, kept, facts)
+        kept = self.projections.load(_NUMBER)
+        events = self.log.read(FLEET, after=0, limit=kept.checkpoint.vector.fleet)
+        return restore(_NUMBER, kept, events)
 
 
 @st.composite
 def turns(draw: st.DrawFn) -> tuple[History, tuple[int, int], tuple[int, int]]:
-    """A history, how much of each stream stands, and how many facts of each come at once then."""
+    """A history, how much of each stream stands, and how many events of each come at once then."""
     history = draw(histories(own_of_ten=2, modules_of_ten=2, by_hand=True))
     some, fleet = draw(st.integers(0, len(history.partition))), draw(st.integers(0, len(history.fleet)))
     return history, (some, fleet), _at_once(draw)
@@ -135,20 +135,20 @@ def tight_turns(draw: st.DrawFn) -> tuple[History, tuple[int, int], tuple[int, i
     fleet = len(history.fleet)
     for name in draw(st.permutations(["p", "q", "r"])):
         if name == "r":
-            fact: DeploymentFact = DeploymentCreated(
+            event: DeploymentEvent = DeploymentCreated(
                 draw(_giving), draw(st.one_of(st.just("*"), conditions)), priority=2
             )
         elif draw(st.integers(0, 3)) == 0:
-            fact = DeploymentDeleted()
+            event = DeploymentDeleted()
         else:
-            fact = DeploymentUpdated(draw(conditions), draw(st.integers(1, 3)), {}, {})
-        history.deployment(name, fact)
+            event = DeploymentUpdated(draw(conditions), draw(st.integers(1, 3)), {}, {})
+        history.deployment(name, event)
     return history, (some, fleet), _at_once(draw)
 
 
 @given(st.one_of(turns(), tight_turns()))
 @settings(max_examples=examples(100), deadline=None)
-def test_what_is_implied_is_what_a_projector_makes_of_the_same_facts(
+def test_what_is_implied_is_what_a_projector_makes_of_the_same_events(
     turn: tuple[History, tuple[int, int], tuple[int, int]],
 ) -> None:
     history, (some, fleet), (more, fleet_more) = turn
@@ -157,16 +157,16 @@ def test_what_is_implied_is_what_a_projector_makes_of_the_same_facts(
     stand.append(FLEET, history.fleet[:fleet])
     stand.drain()
     coming = {_NUMBER: history.partition[some : some + more], FLEET: history.fleet[fleet : fleet + fleet_more]}
-    proposals = [one for stream, facts in coming.items() for one in stand.proposals(stream, facts)]
-    before, outcomes = stand.state(), stand.views.checkpoint(_NUMBER).outcomes
-    implied = stand.previewer.implied(stand.previewer.facts(proposals, by=AUTHOR))
-    for stream, facts in coming.items():
-        stand.append(stream, facts)
+    proposals = [one for stream, events in coming.items() for one in stand.proposals(stream, events)]
+    before, results = stand.state(), stand.projections.checkpoint(_NUMBER).assignment_changes
+    implied = stand.previewer.implied(stand.previewer.events(proposals, by=AUTHOR))
+    for stream, events in coming.items():
+        stand.append(stream, events)
     stand.drain()
     happened = [
         (move.before, move.after, move.ordinals())
-        for entry in stand.views.outcomes(_NUMBER, after=outcomes, limit=10)
-        for move in msgspec.json.decode(entry.data, type=Outcome).moves
+        for entry in stand.projections.assignment_changes(_NUMBER, after=results, limit=10)
+        for move in msgspec.json.decode(entry.data, type=AssignmentChange).moves
     ]
     foretold = [(shift.before, shift.after, shift.members) for one in implied for shift in one.shifts]
     assert sorted(foretold, key=lambda move: move[2].min()) == happened

@@ -9,7 +9,7 @@ from tests.workers.system import base
 
 def test_configurations_that_nobody_has_any_more_are_forgotten_by_and_by() -> None:
     stand = Stand(*(RegisterDevice(f"d{number}") for number in range(4)))
-    recall = Recall(stand.log, stand.views)
+    recall = Recall(stand.log, stand.projections)
     most = 0
     for turn in range(100):
         stand.do(CreateDeployment(f"c{turn}", base("m", image=f"example.com/a:{turn}.0.0"), "*", 1))

@@ -1,4 +1,4 @@
-"""What single commands would do, and what they then do: each looked ahead at, done, folded and compared."""
+"""What single commands would do, and what they then do: each looked ahead at, done, applied and compared."""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ from events import (
 )
 from events.device.commands import SetConfiguration
 from events.envelope import Principal
-from events.fleet.outcome import Outcome
+from events.fleet.assignment_change import AssignmentChange
 from events.log.memory import MemoryLog
 from events.preview.difference import How, differences
 from events.preview.errors import PreviewBehind, PreviewDiffers, PreviewTokenInvalid
 from events.preview.previewer import Previewer
 from events.preview.token import Token
-from events.view_store.memory import MemoryViewStore
+from events.projection_store.memory import MemoryProjectionStore
 from tests.producer.logs import producer
 from tests.workers.system import base, layer
 from workers.projector import Projector
@@ -37,10 +37,10 @@ class Stand:
     """A small fleet in memory, and somebody who looks ahead."""
 
     def __init__(self, *commands: Any, log: MemoryLog | None = None) -> None:
-        self.log, self.views = log or MemoryLog(partitions=PARTITIONS), MemoryViewStore()
+        self.log, self.projections = log or MemoryLog(partitions=PARTITIONS), MemoryProjectionStore()
         self.producer = producer(self.log)
-        self.projector = Projector(self.log, self.views, clock=lambda: 0)
-        self.previewer = Previewer(self.log, self.views, clock=lambda: 0, pause=lambda _: None)
+        self.projector = Projector(self.log, self.projections, clock=lambda: 0)
+        self.previewer = Previewer(self.log, self.projections, clock=lambda: 0, pause=lambda _: None)
         self.do(*commands)
 
     def do(self, *commands: Any) -> None:
@@ -51,19 +51,19 @@ class Stand:
     def foretold(self, *commands: Any) -> Any:
         decided = self.previewer.decide(commands, by=BY)
         assert not decided.refused
-        return decided, self.previewer.outcome(decided.facts, decided.proposed)
+        return decided, self.previewer.result(decided.events, decided.proposed)
 
     def happens(self, *commands: Any) -> Any:
-        """Look ahead, do it, and insist that it was so; answers the outcome."""
-        before = [self.views.checkpoint(number).outcomes for number in range(PARTITIONS)]
-        decided, outcome = self.foretold(*commands)
-        implied = self.previewer.implied(decided.facts)
+        """Look ahead, do it, and insist that it was so; answers the result."""
+        before = [self.projections.checkpoint(number).assignment_changes for number in range(PARTITIONS)]
+        decided, result = self.foretold(*commands)
+        implied = self.previewer.implied(decided.events)
         self.do(*commands)
         for number in range(PARTITIONS):
             happened = [
                 (move.before.stack, move.after.stack, move.after.configuration, move.ordinals())
-                for entry in self.views.outcomes(number, after=before[number], limit=10)
-                for move in msgspec.json.decode(entry.data, type=Outcome).moves
+                for entry in self.projections.assignment_changes(number, after=before[number], limit=10)
+                for move in msgspec.json.decode(entry.data, type=AssignmentChange).moves
             ]
             told = [
                 (one.before.stack, one.after.stack, one.after.configuration, one.members)
@@ -72,7 +72,7 @@ class Stand:
                 for one in some.shifts
             ]
             assert sorted(told, key=lambda one: one[3].min()) == happened
-        return outcome
+        return result
 
 
 FLEET = [
@@ -124,16 +124,16 @@ def test_modules_are_asked_anew_as_edge_deployments_bring_them() -> None:
     twins = CreateDeployment(
         "twins", {"moduleContent": {"properties.desired.v": 1}}, "FROM devices.modules WHERE moduleId = 's'", 1
     )
-    outcome = Stand(*FLEET, twins).happens(CreateDeployment("some", base("s"), "tags.a = 0", 9))
-    assert outcome.count("deployments/twins/gained") == 3
+    result = Stand(*FLEET, twins).happens(CreateDeployment("some", base("s"), "tags.a = 0", 9))
+    assert result.count("deployments/twins/gained") == 3
 
 
 def test_who_is_left_without_a_deployment_is_told_first() -> None:
-    outcome = Stand(*FLEET).happens(DeleteDeployment("ground"))
-    assert outcome.count("unmanaged") == outcome.count("deployments/ground/lost") == 5
+    result = Stand(*FLEET).happens(DeleteDeployment("ground"))
+    assert result.count("unmanaged") == result.count("deployments/ground/lost") == 5
 
 
-def test_views_that_stay_behind_are_told_and_nothing_is_guessed() -> None:
+def test_projections_that_stay_behind_are_told_and_nothing_is_guessed() -> None:
     stand = Stand(*FLEET)
     stand.producer.submit([PatchTags("d1", {"b": 2})]).raise_if_refused()
     with pytest.raises(PreviewBehind, match="behind the log"):
@@ -150,24 +150,24 @@ def test_looking_ahead_leaves_the_log_as_it_is() -> None:
 def test_what_is_imagined_is_not_taken_for_what_is_done_later() -> None:
     stand = Stand(*FLEET)
     stand.foretold(CreateDeployment("some", base("s"), "tags.a = 0", 9))
-    outcome = stand.happens(CreateDeployment("some", base("t"), "tags.a = 0", 9))
-    assert all("t" in str(change.after.sections) for change in outcome.changes)
+    result = stand.happens(CreateDeployment("some", base("t"), "tags.a = 0", 9))
+    assert all("t" in str(change.after.sections) for change in result.changes)
 
 
 def test_a_token_is_for_one_command_of_one_person_for_a_while() -> None:
     stand = Stand(*FLEET)
-    decided, outcome = stand.foretold(DeleteDeployment("both"))
-    token = Token.of(outcome, decided.facts, commands="c", author="a", partitions=PARTITIONS, until=10)
+    decided, result = stand.foretold(DeleteDeployment("both"))
+    token = Token.of(result, decided.events, commands="c", author="a", partitions=PARTITIONS, until=10)
     read = Token.from_text(token.to_text())
     read.check(commands="c", author="a", now=10)
     for wrong in ({"commands": "d"}, {"author": "b"}, {"now": 11}):
         with pytest.raises(PreviewTokenInvalid):
             read.check(**{"commands": "c", "author": "a", "now": 10, **wrong})  # type: ignore[arg-type]
-    assert read.compare(outcome, decided.facts) == "none"
+    assert read.compare(result, decided.events) == "none"
     stand.do(PatchTags("d1", {"b": 2}))
-    decided, outcome = stand.foretold(DeleteDeployment("both"))
+    decided, result = stand.foretold(DeleteDeployment("both"))
     with pytest.raises(PreviewDiffers, match="deployments/both/lost had 1 device and has 2 now"):
-        read.compare(outcome, decided.facts)
+        read.compare(result, decided.events)
 
 
 def test_a_difference_names_removals_first_and_shows_no_secret() -> None:

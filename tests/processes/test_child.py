@@ -60,7 +60,7 @@ def test_a_child_of_a_child_is_not_told_of_a_line_that_is_not_its_own() -> None:
 def test_why_a_child_ended_reaches_its_parent(program: str, words: str) -> None:
     child = Child([sys.executable, "-c", HOLDING + program], {}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     child.process.wait()
-    assert child.last_words() == words
+    assert child.last_output() == words
     child.end(0)
 
 

@@ -6,10 +6,10 @@ import sys
 import pytest
 
 from events.processes.child import Child
-from events.processes.supervised import ATTEMPTS_MAX, BACK_OFF_SECONDS_MIN, Continued, Ended, GivenUp, Supervised
+from events.processes.supervised import ATTEMPTS_MAX, BACK_OFF_SECONDS_MIN, Continued, GivenUp, ProcessEnded, Supervised
 from tests.servers import eventually
 
-Told = list[Ended | Continued]
+Told = list[ProcessEnded | Continued]
 
 
 def supervised(code: int, told: Told, *, gives_up: bool = True) -> Supervised:
@@ -40,7 +40,7 @@ def test_one_that_ends_at_once_every_time_is_given_up_with_its_reason(code: int)
     process = supervised(code, told)
     with pytest.raises(GivenUp, match=rf"api ended 5 times in a row .* code {code}: it says why"):
         tend_until_told(process, told, ATTEMPTS_MAX)
-    pauses = [change.again_in_seconds for change in told if isinstance(change, Ended)]
+    pauses = [change.again_in_seconds for change in told if isinstance(change, ProcessEnded)]
     assert pauses == [BACK_OFF_SECONDS_MIN * 2**count for count in range(ATTEMPTS_MAX - 1)]
 
 
@@ -66,7 +66,7 @@ def test_one_that_is_killed_again_and_again_is_not_given_up() -> None:
         eventually(lambda: process.tend() or process.is_running, what="it runs")
         process.child.process.kill()
         tend_until_told(process, told, count + 1)
-    assert all(isinstance(change, Ended) and change.code == -signal.SIGKILL for change in told)
+    assert all(isinstance(change, ProcessEnded) and change.code == -signal.SIGKILL for change in told)
 
 
 def test_one_that_is_stopped_is_continued_and_it_is_said() -> None:

@@ -17,7 +17,7 @@ ADA = Principal.parse("user:ada")
 
 
 class RacingLog(MemoryLog):
-    """Before each of the next appends, somebody else gets in; `sizes` says how many facts each append brought."""
+    """Before each of the next appends, somebody else gets in; `sizes` says how many events each append brought."""
 
     def __init__(self, **how: Any) -> None:
         self.rivals: list[Callable[[], object]] = []
@@ -64,10 +64,10 @@ def producer(log: MemoryLog, **how: Any) -> Producer:
     return Producer(log, by=ADA, **{"clock": lambda: 1000, "pause": lambda _seconds: None, **how})
 
 
-def all_facts(log: MemoryLog) -> list[Any]:
-    """Every fact of a log but the first, stream by stream."""
+def all_events(log: MemoryLog) -> list[Any]:
+    """Every event of a log but the first, stream by stream."""
     return [
-        one.fact
+        one.event
         for stream in (FLEET, *range(log.partitions))
         for one in log.read(stream, after=0, limit=100_000)
         if one.subject != "log"

@@ -24,7 +24,7 @@ from events import (
 )
 from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, RevokeToken
 from events.deployment.commands import ScheduleDeployment
-from events.deployment.facts import Admitted, NotStarted, Schedule
+from events.deployment.events import Admitted, NotStarted, Schedule
 from events.log.memory import MemoryLog
 from events.producer.decision import REFUSALS
 from events.readiness.commands import GrantWaiver, WithdrawWaiver
@@ -39,7 +39,7 @@ from events.rollout.commands import (
     SkipPhase,
     StartRollout,
 )
-from events.rollout.plan import Failure, Gate, Phase, Plan, Rate, Spread, Window
+from events.rollout.plan import Failure, Gate, Phase, Rate, RolloutPlan, Spread, Window
 from tests.manifest.contents import content
 from tests.manifest.values import anything
 from tests.producer.logs import producer
@@ -62,7 +62,7 @@ authentications = st.none() | st.fixed_dictionaries(
 )
 END = dt.date(2027, 3, 31)
 policies = st.sampled_from(["service", "iothubowner", "mine"]) | ids
-rights = st.lists(st.sampled_from(["RegistryRead", "Admin", "ServiceConnect"]) | text, max_size=3).map(tuple)
+permissions = st.lists(st.sampled_from(["RegistryRead", "Admin", "ServiceConnect"]) | text, max_size=3).map(tuple)
 counts = st.integers() | st.sampled_from([0, 1, 10**6000])
 numbers = counts | st.floats() | st.sampled_from([0.0, 50.0, 100.0])
 schedules = st.builds(Schedule, counts, counts, text | st.sampled_from(["UTC", "Europe/Berlin", "../etc/passwd", "/"]))
@@ -77,7 +77,7 @@ phases = st.builds(
     name=text,
 )
 plans = st.builds(
-    Plan,
+    RolloutPlan,
     st.lists(phases, max_size=3).map(tuple) | st.just((Phase(percent=100.0),)),
     failure=st.just(Failure()) | st.builds(Failure, numbers, counts, counts),
     rollback_to=st.just("") | ids,
@@ -104,7 +104,7 @@ commands: st.SearchStrategy[Any] = st.one_of(
     st.builds(RegisterDevice, ids, status_reason=st.none() | text, authentication=authentications),
     st.builds(UpdateDevice, ids, status_reason=st.none() | text, authentication=authentications),
     st.builds(UpdateModule, ids, ids, managed_by=st.none() | text, authentication=authentications),
-    st.builds(DefinePolicy, policies, rights, keys, keys, new=st.booleans()),
+    st.builds(DefinePolicy, policies, permissions, keys, keys, new=st.booleans()),
     st.builds(DeletePolicy, policies),
     st.builds(
         IssueToken,
@@ -152,13 +152,13 @@ commands: st.SearchStrategy[Any] = st.one_of(
 
 HELD: list[Any] = [
     *(CreateDeployment(name, content(), "*", admission=NotStarted()) for name in ("held", "rolled")),
-    CreateRollout("rolled", Plan((Phase(percent=50.0), Phase(percent=100.0, approval=True)))),
+    CreateRollout("rolled", RolloutPlan((Phase(percent=50.0), Phase(percent=100.0, approval=True)))),
 ]
 
 
 @settings(derandomize=True, deadline=None, max_examples=400)
 @given(st.lists(commands, min_size=1, max_size=4))
-def test_any_command_becomes_a_fact_or_a_typed_refusal_that_leaves_no_trace(some: list[Any]) -> None:
+def test_any_command_becomes_an_event_or_a_typed_refusal_that_leaves_no_trace(some: list[Any]) -> None:
     log = MemoryLog(partitions=2)
     one = producer(log)
     one.submit([RegisterDevice("a"), CreateDeployment("one", content(), "*"), *HELD])
@@ -222,19 +222,19 @@ def test_values_of_wrong_types_are_refused_as_well(value: Any) -> None:
         ScheduleDeployment("one", Schedule(0, value)),
         ScheduleDeployment("one", Schedule(0, 0, value)),
         CreateDeployment("seven", content(), "*", schedule=value),
-        CreateRollout(value, Plan((Phase(percent=100.0),))),
+        CreateRollout(value, RolloutPlan((Phase(percent=100.0),))),
         CreateRollout("held", value),
-        CreateRollout("held", Plan(value)),
-        CreateRollout("held", Plan((value,))),
-        CreateRollout("held", Plan((Phase(percent=value),))),
-        CreateRollout("held", Plan((Phase(percent=1.0, gate=value),))),
-        CreateRollout("held", Plan((Phase(percent=1.0, gate=Gate(value)),))),
-        CreateRollout("held", Plan((Phase(percent=1.0),), value)),
-        CreateRollout("held", Plan((Phase(percent=1.0),), windows=value)),
-        CreateRollout("held", Plan((Phase(percent=1.0),), windows=(Window(value),))),
-        CreateRollout("held", Plan((Phase(percent=1.0),), spread=Spread(value))),
-        CreateRollout("held", Plan((Phase(percent=1.0),), rate=Rate(value))),
-        CreateRollout("held", Plan((Phase(percent=1.0),), rollback_to=value)),
+        CreateRollout("held", RolloutPlan(value)),
+        CreateRollout("held", RolloutPlan((value,))),
+        CreateRollout("held", RolloutPlan((Phase(percent=value),))),
+        CreateRollout("held", RolloutPlan((Phase(percent=1.0, gate=value),))),
+        CreateRollout("held", RolloutPlan((Phase(percent=1.0, gate=Gate(value)),))),
+        CreateRollout("held", RolloutPlan((Phase(percent=1.0),), value)),
+        CreateRollout("held", RolloutPlan((Phase(percent=1.0),), windows=value)),
+        CreateRollout("held", RolloutPlan((Phase(percent=1.0),), windows=(Window(value),))),
+        CreateRollout("held", RolloutPlan((Phase(percent=1.0),), spread=Spread(value))),
+        CreateRollout("held", RolloutPlan((Phase(percent=1.0),), rate=Rate(value))),
+        CreateRollout("held", RolloutPlan((Phase(percent=1.0),), rollback_to=value)),
         ApprovePhase("rolled", value),
         SkipPhase("rolled", value),
         StartRollout("rolled", value),

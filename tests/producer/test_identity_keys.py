@@ -10,7 +10,7 @@ from events import KEYS_DECLINED, CreateModule, DeviceExists, PatchTags, Produce
 from events.device.commands import UpdateDevice
 from events.device.errors import AuthenticationInvalid
 from events.device.state import decode_device
-from events.log.codec import encode_fact
+from events.log.codec import encode_event
 from events.log.memory import MemoryLog
 from events.producer.secrecy import LazyVault
 from events.secrets.errors import KeyFileOfAnotherLog
@@ -52,7 +52,7 @@ class Fleet:
 
     def everything_written(self) -> str:
         entries = [one for number in range(4) for one in self.log.read(number, after=0, limit=1000)]
-        return str([encode_fact(one.fact) for one in entries]) + str(
+        return str([encode_event(one.event) for one in entries]) + str(
             [stored.snapshot for stored in self.log.load(["a", "b"])]
         )
 

@@ -18,16 +18,16 @@ from events import (
 )
 from events.canonical import encode
 from events.device.errors import DeviceExists, DeviceNotFound, EtagMismatch, TwinLimitExceeded
-from events.device.facts import DeviceRegistered, TwinPatched
+from events.device.events import DeviceRegistered, TwinPatched
 from events.device.state import decode_device
-from events.log.errors import FactTooLarge, LogUnavailable
+from events.log.errors import EventTooLarge, LogUnavailable
 from events.log.keys import FLEET, partition_of
 from events.log.memory import MemoryLog
 from events.producer.errors import NoVault
 from events.producer.secrecy import LazyVault
 from events.secrets.errors import SecretNotFound
 from tests.manifest.contents import agent, content, layer, module
-from tests.producer.logs import Bell, FlakyLog, RacingLog, all_facts, producer
+from tests.producer.logs import Bell, FlakyLog, RacingLog, all_events, producer
 from tests.secrets.memory import MemorySecretStore
 
 
@@ -37,11 +37,11 @@ def tags(log: MemoryLog, name: str) -> Any:
     return decode_device(stored.snapshot)
 
 
-def test_commands_become_facts_in_order_and_every_one_sees_those_before_it() -> None:
+def test_commands_become_events_in_order_and_every_one_sees_those_before_it() -> None:
     log = MemoryLog(partitions=1)
     report = producer(log).submit([RegisterDevice("a"), PatchTags("a", {"x": 1}), PatchTags("a", {"x": None})])
     assert (report.written, report.refused) == (3, ())
-    assert all_facts(log) == [DeviceRegistered(), TwinPatched({"x": 1}), TwinPatched({"x": None})]
+    assert all_events(log) == [DeviceRegistered(), TwinPatched({"x": 1}), TwinPatched({"x": None})]
 
 
 def test_only_the_subjects_in_conflict_are_decided_again() -> None:
@@ -107,13 +107,13 @@ def test_conflicts_that_each_end_are_no_reason_to_give_up() -> None:
     assert one.conflicts == 20
 
 
-def test_a_lost_answer_is_asked_for_again_and_the_facts_stand_once() -> None:
+def test_a_lost_answer_is_asked_for_again_and_the_events_stand_once() -> None:
     log = FlakyLog(partitions=2)
     one = producer(log)
     one.submit([RegisterDevice("a"), RegisterDevice("b")])
     log.failures = 3
     assert one.submit([PatchTags("a", {"x": 1}), PatchTags("b", {"x": 1})]).written == 2
-    assert sorted(map(type, all_facts(log)), key=repr) == [DeviceRegistered] * 2 + [TwinPatched] * 2
+    assert sorted(map(type, all_events(log)), key=repr) == [DeviceRegistered] * 2 + [TwinPatched] * 2
 
 
 def test_a_log_that_stays_away_is_reported_in_the_end() -> None:
@@ -136,7 +136,7 @@ def test_refused_commands_do_not_hold_up_the_others_and_leave_nothing() -> None:
     assert (report.written, [one.command for one in report.refused]) == (2, [bad[0], bad[2], bad[1], *bad[3:]])
     kinds = {type(one.error) for one in report.refused}
     assert {DeviceNotFound, TwinLimitExceeded, EtagMismatch, DeviceExists} <= kinds
-    assert len(all_facts(log)) == 2
+    assert len(all_events(log)) == 2
     # A traceback would lead back to the commands, and keep megabytes of them in memory.
     assert all(one.error.__traceback__ is None for one in report.refused)
     with pytest.raises(CommandsRefused, match=r"5 commands refused: command [0-9]+: "):
@@ -197,13 +197,13 @@ def test_a_queue_that_is_away_does_not_fail_what_is_in_the_log() -> None:
     assert log.head(0) == 1
 
 
-def test_a_fact_that_no_chunk_could_hold_is_refused_before_anything_is_sent() -> None:
+def test_an_event_that_no_chunk_could_hold_is_refused_before_anything_is_sent() -> None:
     log = RacingLog(partitions=1)
     texts = {f"m{number}": {"properties.desired": {"t": "x" * 4000}} for number in range(40)}
     desired = {f"k{number}": "y" * 4000 for number in range(7)}
     huge = content(**{name: {"properties.desired": desired} for name in texts})
     log.sizes.clear()
-    with pytest.raises(FactTooLarge):
+    with pytest.raises(EventTooLarge):
         producer(log).do(CreateDeployment("huge", huge, "*"))
     assert log.sizes == []
 
@@ -240,10 +240,10 @@ def test_a_secret_goes_into_the_vault_and_a_reference_into_the_log(tmp_path: Pat
     one.do(CreateDeployment("plain", content(), "*"))
     assert not (tmp_path / "key").exists()
     one.do(with_password("hunter2"))
-    (_, fact) = all_facts(log)
-    assert b"hunter2" not in encode(fact)
+    (_, event) = all_events(log)
+    assert b"hunter2" not in encode(event)
     (secret_id,) = store.ids()
-    assert secret_id.encode() in encode(fact)
+    assert secret_id.encode() in encode(event)
 
 
 def test_a_marked_variable_is_a_secret_too(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_a_marked_variable_is_a_secret_too(tmp_path: Path) -> None:
     env = {"KEY": {"value": {"$secret_text": "hunter2"}}}
     command = CreateDeployment("a", content(agent=agent(modules={"m": module(env=env)})), "*")
     producer(log, take_secrets=LazyVault(store, tmp_path / "key").take_out).do(command)
-    assert b"hunter2" not in encode(all_facts(log))
+    assert b"hunter2" not in encode(all_events(log))
     assert len(list(store.ids())) == 1
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from events import CreateDeployment
-from events.deployment.facts import NotStarted
+from events.deployment.events import NotStarted
 from events.log.memory import MemoryLog
 from events.manifest.problem import Severity
 from events.producer.readiness import ReadinessPolicy, report_on
@@ -14,7 +14,7 @@ from events.readiness.commands import GrantWaiver
 from events.readiness.errors import NotReady
 from events.readiness.profile import DEVELOPMENT, PRODUCTION
 from events.rollout.commands import CreateRollout
-from events.rollout.plan import Phase, Plan
+from events.rollout.plan import Phase, RolloutPlan
 from events.update.commands import DeployUpdate, ImportUpdate
 from events.update.names import UpdateId
 from tests.producer.logs import producer
@@ -87,7 +87,7 @@ def test_a_waiver_lets_in_what_it_is_for_through_its_last_day(terms: dict[str, A
 def test_a_deployment_with_its_rollout_has_to_pass_as_well() -> None:
     log = MemoryLog(partitions=1)
     heads = log.heads()
-    rollout = CreateRollout("line", Plan((Phase(percent=100.0),)))
+    rollout = CreateRollout("line", RolloutPlan((Phase(percent=100.0),)))
     with pytest.raises(NotReady, match="tag-latest"):
         producer(log, readiness_policy=POLICY).do_together(create(admission=NotStarted()), rollout)
     assert log.heads() == heads

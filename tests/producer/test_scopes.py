@@ -26,7 +26,7 @@ from events.access.commands import DefinePolicy, DeletePolicy, IssueToken, Revok
 from events.access.errors import OutOfScope
 from events.access.scope import Scope
 from events.deployment.errors import DeploymentExists, DeploymentNotFound
-from events.deployment.facts import DeploymentCreated, Ended
+from events.deployment.events import DeploymentCreated, Ended
 from events.deployment.state import decode
 from events.device.commands import SetConfiguration
 from events.device.errors import DeviceExists, DeviceNotFound
@@ -165,9 +165,9 @@ def test_a_deployment_keeps_the_scope_of_whoever_created_it() -> None:
     scoped, free = producer(log, scope=NORTH), producer(log)
     scoped.do(CreateDeployment("mine", content(), "*"))
     free.do(CreateDeployment("all", content(), "*"))
-    facts = {one.subject: one.fact for one in log.read(FLEET, after=1, limit=10)}
-    assert facts["mine"] == DeploymentCreated(content(), "*", scope=NORTH.text)
-    assert facts["all"] == DeploymentCreated(content(), "*")
+    events = {one.subject: one.event for one in log.read(FLEET, after=1, limit=10)}
+    assert events["mine"] == DeploymentCreated(content(), "*", scope=NORTH.text)
+    assert events["all"] == DeploymentCreated(content(), "*")
     scoped.do(UpdateDeployment("mine", "tags.site = 'south'"))
     free.do(UpdateDeployment("mine", "*"))
     free.do(ChangeAdmission("mine", Ended()))

@@ -6,33 +6,33 @@ import pytest
 
 from events import ChangeAdmission, CreateDeployment, DeleteDeployment
 from events.deployment.errors import DeploymentExists, DeploymentsFull
-from events.deployment.facts import AdmissionChanged, DeploymentCreated, Ended, NotStarted
+from events.deployment.events import AdmissionChanged, DeploymentCreated, Ended, NotStarted
 from events.log.memory import MemoryLog
 from events.producer.errors import ConflictPersists
 from events.rollout.commands import AbortRollout, CreateRollout, StartRollout
 from events.rollout.errors import PlanInvalid, RolloutForbidden
-from events.rollout.facts import RolloutAborted, RolloutCreated
-from events.rollout.plan import Phase, Plan
+from events.rollout.events import RolloutAborted, RolloutCreated
+from events.rollout.plan import Phase, RolloutPlan
 from tests.manifest.contents import content, layer, module
-from tests.producer.logs import Bell, RacingLog, all_facts, producer
+from tests.producer.logs import Bell, RacingLog, all_events, producer
 
-PLAN = Plan((Phase(percent=100.0),))
+PLAN = RolloutPlan((Phase(percent=100.0),))
 HELD = CreateDeployment("new", content(), "*", admission=NotStarted())
 
 
 def test_a_deployment_and_its_rollout_are_created_together() -> None:
     log, bell = MemoryLog(partitions=1), Bell()
     producer(log, waker=bell).do_together(HELD, CreateRollout("new", PLAN))
-    assert [type(fact) for fact in all_facts(log)] == [DeploymentCreated, RolloutCreated]
+    assert [type(event) for event in all_events(log)] == [DeploymentCreated, RolloutCreated]
     assert len(bell.woken) == 1
 
 
 @pytest.mark.parametrize(
     ("commands", "error"),
     [
-        ((HELD, CreateRollout("new", Plan(()))), PlanInvalid),
-        ((HELD, CreateRollout("new", Plan(PLAN.phases, rollback_to="gone"))), PlanInvalid),
-        ((HELD, CreateRollout("new", Plan(PLAN.phases, rollback_to="layer"))), PlanInvalid),
+        ((HELD, CreateRollout("new", RolloutPlan(()))), PlanInvalid),
+        ((HELD, CreateRollout("new", RolloutPlan(PLAN.phases, rollback_to="gone"))), PlanInvalid),
+        ((HELD, CreateRollout("new", RolloutPlan(PLAN.phases, rollback_to="layer"))), PlanInvalid),
         ((HELD, HELD), DeploymentExists),
         ((HELD, CreateRollout("new", PLAN), StartRollout("new"), StartRollout("new")), RolloutForbidden),
     ],
@@ -42,10 +42,10 @@ def test_of_commands_of_which_one_is_refused_nothing_remains(commands: Any, erro
     log = MemoryLog(partitions=1)
     one = producer(log)
     one.do(CreateDeployment("layer", layer({"modules.x": module()}), "*"))
-    before = all_facts(log)
+    before = all_events(log)
     with pytest.raises(error):
         one.do_together(*commands)
-    assert all_facts(log) == before
+    assert all_events(log) == before
     one.do_together(HELD, CreateRollout("new", PLAN))
 
 
@@ -54,10 +54,10 @@ def test_a_rollout_and_its_deployment_end_together() -> None:
     one = producer(log)
     one.do_together(HELD, CreateRollout("new", PLAN))
     one.do_together(AbortRollout("new"), ChangeAdmission("new", Ended()))
-    assert all_facts(log)[2:] == [RolloutAborted("aborted by hand"), AdmissionChanged(Ended())]
+    assert all_events(log)[2:] == [RolloutAborted("aborted by hand"), AdmissionChanged(Ended())]
 
 
-def test_there_is_no_more_room_for_a_deployment_with_a_rollout_than_for_any() -> None:
+def test_there_is_no_more_context_for_a_deployment_with_a_rollout_than_for_any() -> None:
     log = MemoryLog(partitions=1)
     one = producer(log, deployments_max=1)
     one.do(CreateDeployment("other", content(), "*"))
@@ -71,7 +71,7 @@ def test_when_somebody_was_faster_all_are_decided_again() -> None:
     log.rivals = [lambda: rival.do(CreateDeployment("new", content(), "*"))]
     with pytest.raises(DeploymentExists):
         one.do_together(HELD, CreateRollout("new", PLAN))
-    assert [type(fact) for fact in all_facts(log)] == [DeploymentCreated]
+    assert [type(event) for event in all_events(log)] == [DeploymentCreated]
     assert one.conflicts == 1
 
 

@@ -25,7 +25,7 @@ from events.query.tree import (
     PathOf,
     Projection,
     Query,
-    Source,
+    QuerySource,
 )
 
 PATHS: list[Path] = [("tags", "a"), ("tags", "b"), ("tags", "b", "c"), ("status",)]
@@ -106,7 +106,7 @@ queries: st.SearchStrategy[Query] = st.one_of(
         Query,
         select=st.lists(st.builds(Projection, paths | odd_paths), max_size=3).map(tuple),
         top=st.none() | st.integers(1, 10**6),
-        source=st.sampled_from(Source),
+        source=st.sampled_from(QuerySource),
         where=st.none() | wheres,
     ),
     st.builds(

@@ -252,6 +252,6 @@ def test_any_text_is_a_tree_or_an_error_that_points_into_it(text: str) -> None:
 @given(
     random_conditions, st.integers(0, 60), st.sampled_from(["(", ")", "'", '"', " AND ", "NOT", "=", "[", "\n", "0"])
 )
-def test_a_condition_with_a_typo_never_crashes(text: str, place: int, typo: str) -> None:
-    error = error_of(text[:place] + typo + text[place:])
+def test_a_condition_with_a_typo_never_crashes(text: str, location: int, typo: str) -> None:
+    error = error_of(text[:location] + typo + text[location:])
     assert error is None or error.reason

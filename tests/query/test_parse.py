@@ -9,7 +9,7 @@ from events.query.grammar import DEPTH_MAX
 from events.query.parse import parse
 from events.query.system_metric import targeted_query
 from events.query.text import printed_query
-from events.query.tree import Or, Query, Source, keys, paths, paths_of
+from events.query.tree import Or, Query, QuerySource, keys, paths, paths_of
 from tests.query.given import queries
 
 
@@ -124,12 +124,12 @@ ANSWERED = " and properties.desired.$version = properties.reported.lastDesiredVe
 )
 def test_a_stored_metric_is_read(text: str) -> None:
     query = parse(text)
-    assert query.source is Source.MODULES
+    assert query.source is QuerySource.MODULES
     assert printed_query(query).lower() == text.replace("[[c12]]", "c12").lower()
 
 
 def test_from_may_be_left_out() -> None:
-    assert parse("select *").source is Source.DEVICES
+    assert parse("select *").source is QuerySource.DEVICES
     assert parse("select *") == Query()
 
 
@@ -283,7 +283,7 @@ def test_any_text_is_a_query_or_an_error_that_points_into_it(text: str) -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(queries, st.integers(0, 120), st.integers(0, 8), st.sampled_from(["", *FRAGMENTS, "\n", "\x00", "😀"]))
-def test_a_query_with_a_typo_never_crashes(query: Query, place: int, cut: int, typo: str) -> None:
+def test_a_query_with_a_typo_never_crashes(query: Query, location: int, cut: int, typo: str) -> None:
     text = printed_query(query)
-    error = error_of(text[:place] + typo + text[place + cut :])
+    error = error_of(text[:location] + typo + text[location + cut :])
     assert error is None or error.reason

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from events.readiness.host_facts import HostFacts, ImageCollection
-from events.readiness.subject import Subject, subject_of_sections
+from events.readiness.subject import ReadinessSubject, subject_of_sections
 from tests.readiness.manifests import (
     ABSENT,
     LIMITS,
@@ -33,15 +33,15 @@ AZURE = {"address": "plant.azurecr.io", "username": "plant", "password": {"$secr
 BASE_OF_TEN = {"id": "base", "content": READY, "priority": 10}
 
 
-def one(document: Any, *, template: bool = False) -> Subject:
+def one(document: Any, *, template: bool = False) -> ReadinessSubject:
     return subject(document, template=template)
 
 
-def priority(number: int) -> Subject:
+def priority(number: int) -> ReadinessSubject:
     return subject(BASE_OF_TEN, {"content": layer({"modules.extra": module("extra")}), "priority": number})
 
 
-def volume(name: str) -> Subject:
+def volume(name: str) -> ReadinessSubject:
     before = host_config(Binds=["data:/data"])
     return subject(before, layer({"modules.temp.settings.createOptions": options(Binds=[f"{name}:/data"])}))
 
@@ -50,7 +50,7 @@ def bindings(*ports: str, address: str = "10.0.0.1") -> str:
     return options(PortBindings={f"{port}/tcp": [{"HostPort": port, "HostIp": address}] for port in ports})
 
 
-def two_modules(first: str, second: str) -> Subject:
+def two_modules(first: str, second: str) -> ReadinessSubject:
     return one(
         manifest(
             ("agent/modules/temp/settings/createOptions", first), ("agent/modules/alarm/settings/createOptions", second)
@@ -67,9 +67,9 @@ def sized(characters: int, *, pieces: int = 9) -> dict[str, Any]:
     return manifest(("big/properties.desired", {f"k{n}": "x" * (characters // pieces) for n in range(pieces)}))
 
 
-def twice() -> Subject:
+def twice() -> ReadinessSubject:
     (document,) = one(READY).documents
-    return Subject((msgspec.structs.replace(document, doubled=("/modulesContent/$edgeAgent",)),))
+    return ReadinessSubject((msgspec.structs.replace(document, doubled=("/modulesContent/$edgeAgent",)),))
 
 
 def with_modules(count: int) -> dict[str, Any]:
@@ -82,7 +82,7 @@ PROXY = "agent/systemModules/{}/env/https_proxy/value"
 PROTOCOL = "agent/systemModules/{}/env/UpstreamProtocol{}"
 
 # Rule → what it stops at, what it lets pass.
-EXAMPLES: dict[str, tuple[Subject, Subject]] = {
+EXAMPLES: dict[str, tuple[ReadinessSubject, ReadinessSubject]] = {
     # structure
     "manifest-invalid": (one(temp("status", "asleep")), one(temp("status", "stopped"))),
     "merged-incomplete": (

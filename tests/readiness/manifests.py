@@ -6,11 +6,11 @@ from typing import Any
 
 from events.manifest.problem import Severity
 from events.readiness.catalogue import RULES
-from events.readiness.check import Report, check
+from events.readiness.check import ReadinessReport, check
 from events.readiness.finding import Finding
-from events.readiness.host_facts import Certificate, Engine, HostFacts
+from events.readiness.host_facts import Certificate, ContainerEngine, HostFacts
 from events.readiness.profile import Profile
-from events.readiness.subject import Subject, read_document, subject_of_sections
+from events.readiness.subject import ReadinessSubject, read_document, subject_of_sections
 
 NOW = 1_800_000_000_000
 DAY = 24 * 3600 * 1000
@@ -151,41 +151,41 @@ def layer(
     return {"modulesContent": {**content, **modules}}
 
 
-def subject(*documents: Any, template: bool = False) -> Subject:
+def subject(*documents: Any, template: bool = False) -> ReadinessSubject:
     """Documents laid over each other, named by their numbers unless they have ids."""
-    return Subject(
+    return ReadinessSubject(
         tuple(read_document(one, name=f"{number}.json", template=template) for number, one in enumerate(documents))
     )
 
 
-def host(facts: HostFacts | None, *changes: tuple[str, Any]) -> Subject:
-    """A device that runs the manifest and reports facts."""
+def host(events: HostFacts | None, *changes: tuple[str, Any]) -> ReadinessSubject:
+    """A device that runs the manifest and reports events."""
     sections = {name: paths["properties.desired"] for name, paths in manifest(*changes)["modulesContent"].items()}
-    return subject_of_sections(sections, name="edge1", host=facts)
+    return subject_of_sections(sections, name="edge1", host=events)
 
 
 def moby(**members: Any) -> HostFacts:
-    """Facts of a device with a good engine."""
+    """Events of a device with a good engine."""
     good: dict[str, Any] = {
         "name": "moby-engine",
         "version": "20.10.14+azure-1",
         "log_driver": "local",
         "dns": ("10.0.0.2",),
     }
-    return HostFacts(engine=Engine(**{**good, **members}))
+    return HostFacts(engine=ContainerEngine(**{**good, **members}))
 
 
 def certificate(days: int, *, temporary: bool = False) -> HostFacts:
     return HostFacts(certificates={"deviceCa": Certificate(NOW + days * DAY, temporary)})
 
 
-def checked(asked: Subject, profile: Profile = EVERYTHING) -> Report:
+def checked(asked: ReadinessSubject, profile: Profile = EVERYTHING) -> ReadinessReport:
     return check(asked, profile, now=NOW)
 
 
-def found(asked: Subject, rule: str) -> list[Finding]:
+def found(asked: ReadinessSubject, rule: str) -> list[Finding]:
     return [one for one in checked(asked).findings if one.rule == rule]
 
 
-def severities(report: Report) -> set[Severity]:
+def severities(report: ReadinessReport) -> set[Severity]:
     return {one.severity for one in report.findings}

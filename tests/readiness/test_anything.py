@@ -53,7 +53,7 @@ def test_any_json_value_is_answered(value: Any) -> None:
     whole(value)
 
 
-def places(document: Any) -> list[tuple[Any, Any]]:
+def locations(document: Any) -> list[tuple[Any, Any]]:
     """Every container of a document with each of its keys."""
     found, nodes = [], [document]
     for node in nodes:
@@ -71,7 +71,7 @@ def test_a_manifest_in_which_anything_was_changed_is_answered(data: st.DataObjec
         data.draw(st.sampled_from([READY, *(asked.last.content for asked, _ in EXAMPLES.values())]))
     )
     for _ in range(data.draw(st.integers(1, 3))):
-        if not (candidates := places(document)):
+        if not (candidates := locations(document)):
             break
         holder, key = data.draw(st.sampled_from(candidates))
         holder[key] = data.draw(LEAVES)
@@ -115,7 +115,7 @@ def test_any_create_options_are_answered(options: Any, as_text: bool) -> None:  
 @settings(derandomize=True, deadline=None, max_examples=examples(100))
 @given(section=anything)
 @example({"upstreamProtocol": "\ud800"})
-def test_any_facts_of_a_host_are_answered(section: Any) -> None:
+def test_any_events_of_a_host_are_answered(section: Any) -> None:
     read = read_host_facts(section)
     assert isinstance(read, HostFacts | str)
     check(subject_of_sections({}, name="edge1", host=read), EVERYTHING, now=NOW)

@@ -6,8 +6,8 @@ import pytest
 
 from events.canonical import digest
 from events.readiness.catalogue import BY_ID, VERSION
-from events.readiness.effective import Found, findings_of, read_found, written_in
-from events.readiness.rule import LooksAt
+from events.readiness.effective import RuleFindings, findings_of, read_found, written_in
+from events.readiness.rule import Inspects
 from tests.readiness.examples import EXAMPLES
 from tests.readiness.manifests import READY, layer, manifest, module, subject
 
@@ -16,7 +16,7 @@ FOUND_BY_VERSION = (2, "47c1f6f2af864aa3")
 
 
 def test_a_change_of_what_the_rules_find_comes_with_another_version() -> None:
-    found = {rule: Found.of(stopped.sections).modules for rule, (stopped, _) in EXAMPLES.items()}
+    found = {rule: RuleFindings.of(stopped.sections).modules for rule, (stopped, _) in EXAMPLES.items()}
     assert (VERSION, digest(found)[:16]) == FOUND_BY_VERSION, (
         "raise events.readiness.catalogue.VERSION, and note it here"
     )
@@ -24,19 +24,19 @@ def test_a_change_of_what_the_rules_find_comes_with_another_version() -> None:
 
 def test_rules_on_hosts_and_rules_by_hand_are_not_kept() -> None:
     for stopped, _ in EXAMPLES.values():
-        rules = (BY_ID[rule] for rule in Found.of(stopped.sections).modules)
-        assert {LooksAt.HOST, LooksAt.NOTHING}.isdisjoint(rule.looks_at for rule in rules)
+        rules = (BY_ID[rule] for rule in RuleFindings.of(stopped.sections).modules)
+        assert {Inspects.HOST, Inspects.NOTHING}.isdisjoint(rule.inspects for rule in rules)
 
 
 def test_what_is_kept_names_rules_and_modules_and_no_value() -> None:
     document = manifest(("agent/modules/temp/env/DB_PASSWORD/value", "hunter2-hunter2"), ("agent/modules/temp/x", 1))
     sections = subject(document).sections
-    assert "hunter2" not in Found.of(sections).to_bytes().decode()
+    assert "hunter2" not in RuleFindings.of(sections).to_bytes().decode()
     assert "hunter2" not in str(findings_of(sections))
 
 
 def test_what_another_version_found_counts_as_nothing() -> None:
-    found = Found.of(subject(READY).sections)
+    found = RuleFindings.of(subject(READY).sections)
     assert read_found(found.to_bytes()) == found
     assert read_found(None) is None
     assert read_found(json.dumps([VERSION + 1, found.modules]).encode()) is None

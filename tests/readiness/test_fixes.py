@@ -7,7 +7,7 @@ import pytest
 from events.readiness.catalogue import RULES
 from events.readiness.check import fixes
 from events.readiness.pointer import Operation, names_of, overlap, pointer
-from events.readiness.subject import Subject, read_document
+from events.readiness.subject import ReadinessSubject, read_document
 from tests.readiness.examples import EXAMPLES, LONG
 from tests.readiness.manifests import (
     ABSENT,
@@ -109,7 +109,7 @@ def test_a_base_is_never_changed_for_its_layer() -> None:
     assert fixes(subject(example("log-config"), over), EVERYTHING, now=NOW) == ()
 
 
-def test_a_path_that_leads_to_the_text_itself_has_no_room_for_chunks() -> None:
+def test_a_path_that_leads_to_the_text_itself_has_no_context_for_chunks() -> None:
     over = layer({"modules.temp.settings.createOptions": LONG})
     assert [fix for finding, fix in fixes(subject(over), EVERYTHING, now=NOW)] == []
 
@@ -138,7 +138,7 @@ def test_patches_overlap_where_one_is_inside_the_other() -> None:
 
 
 def test_a_fix_is_for_the_last_document_alone() -> None:
-    asked = Subject(
+    asked = ReadinessSubject(
         (read_document(example("log-config"), name="a"), read_document(example("startup-order-agent"), name="b"))
     )
     assert {finding.document for finding, _ in fixes(asked, EVERYTHING, now=NOW)} == {"b"}

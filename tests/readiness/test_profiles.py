@@ -9,7 +9,7 @@ from events.manifest.problem import Severity
 from events.readiness.catalogue import BY_ID, RULES
 from events.readiness.check import check, fixes
 from events.readiness.profile import CONSTRAINED, DEVELOPMENT, PRODUCTION, PROFILES, Profile, labelled
-from events.readiness.rule import LooksAt
+from events.readiness.rule import Inspects
 from events.readiness.waiver import Waiver
 from tests.readiness.manifests import DAY, NOW, checked, create_options, host_config, hub_env, image, manifest, subject
 
@@ -41,7 +41,7 @@ def test_small_devices_have_rules_of_their_own() -> None:
 
 
 def test_no_profile_silences_an_error() -> None:
-    silenced = {rule.id for rule in RULES if rule.severity is Severity.ERROR and rule.looks_at is not LooksAt.NOTHING}
+    silenced = {rule.id for rule in RULES if rule.severity is Severity.ERROR and rule.inspects is not Inspects.NOTHING}
     for profile in (PRODUCTION, DEVELOPMENT, CONSTRAINED):
         assert all(profile.severity_of(rule) is Severity.ERROR for rule in silenced)
 

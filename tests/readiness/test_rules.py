@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from events.readiness.catalogue import RULES
-from events.readiness.rule import LooksAt, Rule
+from events.readiness.rule import Inspects, Rule
 from tests.readiness.examples import EXAMPLES
 from tests.readiness.manifests import (
     READY,
@@ -22,7 +22,7 @@ from tests.readiness.manifests import (
 )
 from tests.readiness.patching import value_at
 
-BY_PROGRAM = [rule.id for rule in RULES if rule.looks_at is not LooksAt.NOTHING]
+BY_PROGRAM = [rule.id for rule in RULES if rule.inspects is not Inspects.NOTHING]
 
 
 def test_no_rule_is_without_an_example() -> None:

@@ -9,7 +9,7 @@ from events.canonical import encode
 from events.readiness.commands import GrantWaiver, WaiverCommand, WithdrawWaiver
 from events.readiness.decider import check, decide, subject_of
 from events.readiness.errors import WaiverInvalid, WaiverNotFound
-from events.readiness.facts import WaiverFact, WaiverGranted, WaiverWithdrawn
+from events.readiness.events import WaiverEvent, WaiverGranted, WaiverWithdrawn
 from events.readiness.state import WaiverDocument, decode, evolve
 from events.readiness.waiver import Waiver
 
@@ -24,14 +24,14 @@ def grant(**members: Any) -> GrantWaiver:
     )
 
 
-def after(*facts: WaiverFact) -> WaiverDocument | None:
+def after(*events: WaiverEvent) -> WaiverDocument | None:
     document = None
-    for number, fact in enumerate(facts, start=1):
-        document = evolve(fact, version=number, at=1000 * number, by=f"user:u{number}")
+    for number, event in enumerate(events, start=1):
+        document = evolve(event, version=number, at=1000 * number, by=f"user:u{number}")
     return document
 
 
-def decided(command: WaiverCommand, *given: WaiverFact) -> WaiverFact:
+def decided(command: WaiverCommand, *given: WaiverEvent) -> WaiverEvent:
     check(command)
     return decide(command, after(*given))
 
@@ -50,13 +50,13 @@ def decided(command: WaiverCommand, *given: WaiverFact) -> WaiverFact:
     ],
 )
 def test_a_waiver_is_granted_granted_on_other_terms_and_withdrawn(
-    given: tuple[WaiverFact, ...], when: WaiverCommand, then: WaiverFact
+    given: tuple[WaiverEvent, ...], when: WaiverCommand, then: WaiverEvent
 ) -> None:
     assert decided(when, *given) == then
 
 
 @pytest.mark.parametrize("given", [(), (GRANTED, WaiverWithdrawn())])
-def test_what_does_not_stand_is_not_withdrawn(given: tuple[WaiverFact, ...]) -> None:
+def test_what_does_not_stand_is_not_withdrawn(given: tuple[WaiverEvent, ...]) -> None:
     with pytest.raises(WaiverNotFound, match="press"):
         decided(WithdrawWaiver("press"), *given)
 

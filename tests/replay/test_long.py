@@ -18,7 +18,7 @@ from tests.workers.test_long import _kill_one_worker, commands
 
 pytestmark = [pytest.mark.long, pytest.mark.redis_server]
 
-FACTS = 1_000_000
+EVENTS = 1_000_000
 KILLS = 20
 
 
@@ -30,7 +30,9 @@ def command(system: System, *words: str) -> Any:
     return ran.returncode, json.loads(ran.stdout)
 
 
-def test_a_million_facts_under_dying_workers_are_replayed_without_a_difference_and_views_rebuilt_on_the_way() -> None:
+def test_a_million_events_under_dying_workers_are_replayed_without_a_difference_and_projections_rebuilt_on_the_way() -> (
+    None
+):
     draw = random.Random(30)  # noqa: S311 - chance with a seed
     with redis_server(appendfsync="everysec") as server, contextlib.ExitStack() as stack:
         system = System(server.url)
@@ -44,14 +46,14 @@ def test_a_million_facts_under_dying_workers_are_replayed_without_a_difference_a
         with open_producer(server.url) as producer:
             for number, one in enumerate(commands(draw)):
                 producer.send(one)
-                if number % (FACTS // KILLS) == FACTS // KILLS - 1:
+                if number % (EVENTS // KILLS) == EVENTS // KILLS - 1:
                     killed += _kill_one_worker(draw)
-                if number == FACTS // 2:
+                if number == EVENTS // 2:
                     # Beside the writes, which go on until long after it has to be done.
                     words = ["-m", "services.cli", "rebuild", "--redis-url", server.url, "--json"]
                     rebuilding = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE)
                     stack.enter_context(rebuilding)
-                if number == FACTS - 1:
+                if number == EVENTS - 1:
                     break
             producer.flush().raise_if_refused()
         assert killed > KILLS // 2
@@ -61,11 +63,11 @@ def test_a_million_facts_under_dying_workers_are_replayed_without_a_difference_a
         code, found = command(system, "replay")
         assert (code, found["differences"], found["failed"]) == (0, 0, [])
         heads = system.log.heads()
-        assert found["facts"] == sum(heads.values())
+        assert found["events"] == sum(heads.values())
         assert heads[FLEET] == 41
-        kept = [system.views.load(number) for number in range(PARTITIONS)]
+        kept = [system.projections.load(number) for number in range(PARTITIONS)]
         code, found = command(system, "rebuild")
         assert (code, found["failed"]) == (0, [])
         for number, before in enumerate(kept):
-            after = system.views.load(number)
+            after = system.projections.load(number)
             assert (after.hashes, after.arrays) == (before.hashes, before.arrays)

@@ -13,10 +13,10 @@ from events import PatchTags
 from events.log.connect import connect
 from events.log.failpoints import VARIABLE, FailPoint
 from events.log.keys import FLEET, key
-from events.view_store.port import Selection
-from events.view_store.staging import RebuildSuperseded, Staging
-from events.views.keeping import restore, writes_of
-from events.views.kept import ARRAYS, HASHES, Checkpoint, Kept, Writes
+from events.projection_store.port import ProjectionSelection
+from events.projection_store.staged_projection import RebuildSuperseded, Staging
+from events.stored_projection.partition_codec import restore, writes_of
+from events.stored_projection.stored_partition import ARRAYS, HASHES, Checkpoint, StoredPartition, Writes
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.replay.test_replay import DEVICES, differences, drain, live
@@ -24,12 +24,12 @@ from tests.servers import eventually
 from tests.shortening import shortened
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system
 from workers.projector import Projector
-from workers.replay.folding import OutcomeDiffers
-from workers.replay.rebuilding import Rebuilding
+from workers.replay.partition_replay import AssignmentChangeDiffers
+from workers.replay.rebuild import Rebuilding
 
 pytestmark = pytest.mark.redis_server
 
-ALL = Selection(hashes=HASHES, arrays=ARRAYS)
+ALL = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)
 REBUILDING = [point for point in FailPoint if point.name.startswith("REBUILD_")]
 
 
@@ -40,9 +40,9 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
         yield system
 
 
-def kept(system: System) -> list[Kept]:
-    """All views, byte for byte, but for how often they were rebuilt."""
-    found = [system.views.read(number, ALL) for number in range(PARTITIONS)]
+def kept(system: System) -> list[StoredPartition]:
+    """All projections, byte for byte, but for how often they were rebuilt."""
+    found = [system.projections.read(number, ALL) for number in range(PARTITIONS)]
     return [
         msgspec.structs.replace(one, checkpoint=msgspec.structs.replace(one.checkpoint, rebuilt=msgspec.UNSET))
         for one in found
@@ -50,7 +50,7 @@ def kept(system: System) -> list[Kept]:
 
 
 def staged(system: System) -> list[str]:
-    """The keys of what is beside the views."""
+    """The keys of what is beside the projections."""
     return [name.decode() for name in system.log.client.scan_iter("*:rebuild:*")]
 
 
@@ -62,10 +62,10 @@ def rebuild(system: System) -> None:
 
 def lose(system: System, number: int) -> None:
     names = ["checkpoint", *HASHES, *ARRAYS]
-    system.log.client.delete(*(key(number, f"view:{name}") for name in names))
+    system.log.client.delete(*(key(number, f"projection:{name}") for name in names))
 
 
-def test_views_that_are_deleted_are_rebuilt_byte_for_byte(system: System) -> None:
+def test_projections_that_are_deleted_are_rebuilt_byte_for_byte(system: System) -> None:
     before = kept(system)
     for number in range(PARTITIONS):
         lose(system, number)
@@ -75,27 +75,27 @@ def test_views_that_are_deleted_are_rebuilt_byte_for_byte(system: System) -> Non
     assert (staged(system), differences(system)) == ([], [])
 
 
-def test_while_views_are_lost_workers_decide_nothing_anew_and_say_what_to_do(system: System) -> None:
+def test_while_projections_are_lost_workers_decide_nothing_anew_and_say_what_to_do(system: System) -> None:
     before = kept(system)
     lose(system, 1)
-    projector = Projector(system.log, system.views, clock=lambda: 5)
+    projector = Projector(system.log, system.projections, clock=lambda: 5)
     assert projector.drain(1, go_on=lambda: True)
-    assert "twinfold rebuild --partition p01" in system.view.blocked()[1].error
+    assert "twinfold rebuild --partition p01" in system.fleet_projection.blocked()[1].error
     rebuild(system)
-    assert system.view.blocked() == {}
+    assert system.fleet_projection.blocked() == {}
     assert projector.drain(1, go_on=lambda: True)
     assert kept(system) == before
 
 
-def test_views_that_are_wrong_are_replaced_though_their_checkpoint_is_right_and_no_warm_copy_outlives_it(
+def test_projections_that_are_wrong_are_replaced_though_their_checkpoint_is_right_and_no_warm_copy_outlives_it(
     system: System,
 ) -> None:
     before = kept(system)
     client: Any = system.log.client
-    stale = Projector(system.log, system.views, clock=lambda: 5)
+    stale = Projector(system.log, system.projections, clock=lambda: 5)
     for number in range(PARTITIONS):
-        client.setrange(key(number, "view:row_of"), 0, b"\0\0\0\0" * 3)
-        client.hset(key(number, "view:ordinals"), "ghost", "0")
+        client.setrange(key(number, "projection:assignment_of"), 0, b"\0\0\0\0" * 3)
+        client.hset(key(number, "projection:ordinals"), "ghost", "0")
         # A worker that read them keeps a copy of what is wrong.
         assert stale.drain(number, go_on=lambda: True)
     rebuild(system)
@@ -108,23 +108,23 @@ def test_views_that_are_wrong_are_replaced_though_their_checkpoint_is_right_and_
 
 def test_a_commit_of_what_was_read_before_the_switch_does_not_stand_after_it(system: System) -> None:
     client: Any = system.log.client
-    client.setrange(key(1, "view:row_of"), 0, b"\0\0\0\0")
-    stale = system.views.load(1)
+    client.setrange(key(1, "projection:assignment_of"), 0, b"\0\0\0\0")
+    stale = system.projections.load(1)
     fleet = system.log.read(FLEET, after=0, limit=stale.checkpoint.vector.fleet)
     partition = restore(1, stale, fleet)
     rebuild(system)
     system.do(*(PatchTags(name, {"site": 4}) for name in DEVICES))
     events: Any = system.log.read(1, after=partition.vector.partition, limit=100)
-    partition.fold(events)
+    partition.apply(events)
     writes = writes_of(partition, partition.resolve(), expected=stale.checkpoint)
-    assert writes.outcome is not None
-    assert not system.views.commit(1, writes)
+    assert writes.assignment_change is not None
+    assert not system.projections.commit(1, writes)
     drain(system)
     assert differences(system) == []
 
 
 @pytest.mark.parametrize("point", shortened(REBUILDING), ids=lambda point: point.value)
-def test_killed_at_any_point_views_are_as_they_were_and_the_next_run_clears_up(
+def test_killed_at_any_point_projections_are_as_they_were_and_the_next_run_clears_up(
     system: System, point: FailPoint
 ) -> None:
     before = kept(system)
@@ -150,7 +150,7 @@ def test_of_two_that_rebuild_one_partition_the_later_goes_on_and_nothing_is_left
     with pytest.raises(RebuildSuperseded):
         first.write(Writes(Checkpoint(), Checkpoint(), {"ids": {"0": b"x"}}, {}, None))
     with pytest.raises(RebuildSuperseded):
-        first.switch(first.seen(), outcomes=0, checkpoint=Checkpoint())
+        first.switch(first.seen(), assignment_changes=0, checkpoint=Checkpoint())
     assert (staged(system), kept(system)) == ([], before)
 
 
@@ -172,14 +172,14 @@ def test_what_one_left_goes_with_the_next_though_one_between_could_not_clear_it(
     assert staged(system) == []
 
 
-def test_what_the_facts_do_not_give_is_not_put_in_place(system: System) -> None:
+def test_what_the_events_do_not_give_is_not_put_in_place(system: System) -> None:
     before = kept(system)
     client: Any = system.log.client
-    entries = client.xrange("{p00}:outcomes")
-    client.delete("{p00}:outcomes")
+    entries = client.xrange("{p00}:assignments")
+    client.delete("{p00}:assignments")
     for entry_id, fields in entries:
-        client.xadd("{p00}:outcomes", {**fields, b"cause": b"x"}, id=entry_id)
-    with pytest.raises(OutcomeDiffers, match="twinfold replay"):
+        client.xadd("{p00}:assignments", {**fields, b"cause": b"x"}, id=entry_id)
+    with pytest.raises(AssignmentChangeDiffers, match="twinfold replay"):
         rebuild(system)
     assert kept(system) == before
 
@@ -213,6 +213,6 @@ def test_under_writes_that_do_not_end_every_partition_is_switched_and_nobody_rea
             writer.join()
         system.do(deploy("z", base("zz"), "*", 50))
         system.settle()
-        assert {system.views.checkpoint(number).rebuilt for number in range(PARTITIONS)} == {3}
+        assert {system.projections.checkpoint(number).rebuilt for number in range(PARTITIONS)} == {3}
         assert system.status("z")["actual"] == len(DEVICES)
         assert differences(system) == []

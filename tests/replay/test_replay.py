@@ -14,22 +14,22 @@ from events import PatchTags, RegisterDevice, UpdateDeployment
 from events.bitmaps import from_bytes, to_bytes
 from events.deployment.commands import DeleteDeployment
 from events.device.commands import CreateModule, DeleteModule, PatchTwin, RetireDevice
-from events.device.facts import TwinPatched
+from events.device.events import TwinPatched
 from events.envelope import Principal
 from events.history.documents import PastDocuments
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
-from events.log.archive.moving import Mover
+from events.log.archive.mover import Mover
 from events.log.archive.notes import Made
-from events.log.depot import Depot
 from events.log.documents import DeviceDocuments
 from events.log.entries import number_of
 from events.log.errors import LogUnavailable
 from events.log.keys import FLEET, key, partition_of
 from events.log.memory import MemoryLog
+from events.log.object_store import ObjectStore
 from events.log.port import Proposed, Stored
 from events.log.raw import RawStreams
-from events.view_store.memory import MemoryViewStore
+from events.projection_store.memory import MemoryProjectionStore
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.fleet.histories import History, histories
@@ -38,7 +38,7 @@ from tests.shortening import shortened
 from tests.workers.system import PARTITIONS, System, answer, base, deploy, fresh_system, join, layer
 from workers.projector import Projector
 from workers.replay.pool import told
-from workers.replay.report import Asked, Compared, Difference
+from workers.replay.report import Compared, ReplayDifference, ReplayRequest
 from workers.replay.streams import Replay
 
 pytestmark = pytest.mark.redis_server
@@ -47,13 +47,13 @@ DEVICES = [f"d{number}" for number in range(24)]
 
 
 def drain(system: System) -> None:
-    projector = Projector(system.log, system.views, clock=lambda: 5)
+    projector = Projector(system.log, system.projections, clock=lambda: 5)
     for number in range(PARTITIONS):
         assert projector.drain(number, go_on=lambda: True)
 
 
 def live(system: System, then: Callable[[], object] = lambda: None) -> None:
-    """A history with a little of everything, folded as it came."""
+    """A history with a little of everything, replayed as it came."""
     system.do(*(command for number, name in enumerate(DEVICES) for command in join(name, site=number % 5, on=True)))
     system.do(deploy("a", base("m"), "tags.on = true"), deploy("l", layer("x", k=1), "tags.site = 3", 9))
     drain(system)
@@ -81,21 +81,21 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 
 
 def replayed(system: System) -> list[Compared]:
-    replay = Replay(system.log, system.views, system.views)
+    replay = Replay(system.log, system.projections, system.projections)
     return [replay.stream(stream) for stream in (FLEET, *range(PARTITIONS))]
 
 
-def differences(system: System) -> list[Difference]:
+def differences(system: System) -> list[ReplayDifference]:
     return [difference for one in replayed(system) for difference in one.differences]
 
 
-def test_all_that_a_life_left_behind_is_found_again_from_its_facts(system: System) -> None:
+def test_all_that_a_life_left_behind_is_found_again_from_its_events(system: System) -> None:
     found = replayed(system)
     assert [difference for one in found for difference in one.differences] == []
     heads = system.log.heads()
-    assert {one.stream: one.facts for one in found} == dict(heads)
-    recorded = sum(system.views.checkpoint(number).outcomes for number in range(PARTITIONS))
-    assert sum(one.outcomes for one in found) == recorded > 8
+    assert {one.stream: one.events for one in found} == dict(heads)
+    recorded = sum(system.projections.checkpoint(number).assignment_changes for number in range(PARTITIONS))
+    assert sum(one.assignment_changes for one in found) == recorded > 8
     subjects = [set(system.log.known(stream)) | set(system.log.subjects(stream)) for stream in heads]
     assert sum(one.documents for one in found) == sum(map(len, subjects))
 
@@ -107,30 +107,30 @@ def edit(
     client: Any = system.log.client
     entries = client.xrange(stream)
     client.delete(stream)
-    for place, (entry_id, fields) in enumerate(entries, 1):
-        put = change(dict(fields)) if place == number else fields
+    for location, (entry_id, fields) in enumerate(entries, 1):
+        put = change(dict(fields)) if location == number else fields
         if put is not None:
             client.xadd(stream, put, id=entry_id)
 
 
-def place_of(system: System, subject: str, kind: type) -> tuple[int, int]:
-    """Stream and position of the last fact of a kind and subject."""
+def location_of(system: System, subject: str, kind: type) -> tuple[int, int]:
+    """Stream and position of the last event of a kind and subject."""
     number = partition_of(subject, PARTITIONS)
-    facts = system.log.read(number, after=0, limit=1000)
-    return number, max(one.position for one in facts if one.subject == subject and isinstance(one.fact, kind))
+    events = system.log.read(number, after=0, limit=1000)
+    return number, max(one.position for one in events if one.subject == subject and isinstance(one.event, kind))
 
 
-def test_an_entry_that_was_altered_is_named_by_its_twin_and_by_the_outcome_it_led_to(system: System) -> None:
-    number, position = place_of(system, "d8", TwinPatched)
+def test_an_entry_that_was_altered_is_named_by_its_twin_and_by_the_assignment_change_it_led_to(system: System) -> None:
+    number, position = location_of(system, "d8", TwinPatched)
     edit(system, key(number, "log"), position, lambda fields: {**fields, b"data": fields[b"data"].replace(b"77", b"4")})
     found = differences(system)
     (twin,) = [one for one in found if one.kind == "twin"]
-    assert (twin.place, twin.path) == (f"{key(number, 'snapshots')} d8", "$.tags.site")
-    assert (twin.stored, twin.folded, twin.first_fact) == ("77", "4", f"p{number:02d}:{position}")
-    outcome = next(one for one in found if one.kind == "outcome")
-    assert outcome.devices == ("d8",)
-    assert outcome.first_fact == f"p{number:02d}:{position}"
-    assert any(one.kind == "view" and "d8" in one.devices for one in found)
+    assert (twin.location, twin.path) == (f"{key(number, 'snapshots')} d8", "$.tags.site")
+    assert (twin.stored, twin.replayed, twin.first_event) == ("77", "4", f"p{number:02d}:{position}")
+    assignment_change = next(one for one in found if one.kind == "assignment_change")
+    assert assignment_change.devices == ("d8",)
+    assert assignment_change.first_event == f"p{number:02d}:{position}"
+    assert any(one.kind == "projection" and "d8" in one.devices for one in found)
 
 
 def test_a_twin_that_was_altered_is_named_with_the_place_inside(system: System) -> None:
@@ -139,8 +139,8 @@ def test_a_twin_that_was_altered_is_named_with_the_place_inside(system: System) 
     altered = client.hget(key(number, "snapshots"), "d1").replace(b'"site":1', b'"site":"x"')
     client.hset(key(number, "snapshots"), "d1", altered)
     (twin,) = differences(system)
-    assert (twin.kind, twin.place) == ("twin", f"{key(number, 'snapshots')} d1")
-    assert (twin.path, twin.stored, twin.folded) == ("$.tags.site", '"x"', "1")
+    assert (twin.kind, twin.location) == ("twin", f"{key(number, 'snapshots')} d1")
+    assert (twin.path, twin.stored, twin.replayed) == ("$.tags.site", '"x"', "1")
 
 
 @pytest.mark.parametrize("subject", shortened(["d3", "nobody"]))
@@ -148,39 +148,40 @@ def test_a_head_that_was_altered_or_put_there_is_named(system: System, subject: 
     number = partition_of(subject, PARTITIONS)
     system.log.client.hset(key(number, "heads"), subject, "9:1")
     (head,) = differences(system)
-    assert (head.kind, head.place, head.stored) == ("head", f"{key(number, 'heads')} {subject}", "9:1")
+    assert (head.kind, head.location, head.stored) == ("head", f"{key(number, 'heads')} {subject}", "9:1")
 
 
 @pytest.mark.full
 def test_a_document_of_the_fleet_that_went_is_named(system: System) -> None:
     system.log.client.hdel(key(FLEET, "snapshots"), "b")
     (document,) = differences(system)
-    assert (document.kind, document.place, document.stored) == ("document", "{fleet}:snapshots b", "")
+    assert (document.kind, document.location, document.stored) == ("document", "{fleet}:snapshots b", "")
 
 
 @pytest.mark.parametrize(
-    "name", shortened(["configurations", "deployments", "ids", "index", "ordinals", "rows", "sets", "targets"], keep=2)
+    "name",
+    shortened(["configurations", "deployments", "ids", "index", "ordinals", "assignments", "sets", "targets"], keep=2),
 )
-def test_a_field_of_a_view_that_was_altered_or_went_is_named(system: System, name: str) -> None:
+def test_a_field_of_a_projection_that_was_altered_or_went_is_named(system: System, name: str) -> None:
     client: Any = system.log.client
-    place = key(1, f"view:{name}")
-    field, data = min(client.hgetall(place).items())
-    client.hset(place, field, data + b" ")
+    location = key(1, f"projection:{name}")
+    field, data = min(client.hgetall(location).items())
+    client.hset(location, field, data + b" ")
     (altered,) = differences(system)
-    assert (altered.kind, altered.place) == ("view", f"{place} {field.decode()}")
-    client.hdel(place, field)
+    assert (altered.kind, altered.location) == ("projection", f"{location} {field.decode()}")
+    client.hdel(location, field)
     (gone,) = differences(system)
-    assert (gone.kind, gone.place, gone.stored) == ("view", f"{place} {field.decode()}", "")
+    assert (gone.kind, gone.location, gone.stored) == ("projection", f"{location} {field.decode()}", "")
 
 
 @pytest.mark.full
 def test_a_device_too_many_in_a_set_is_named(system: System) -> None:
     client: Any = system.log.client
-    field, data = next(iter(client.hgetall(key(1, "view:targets")).items()))
-    first = system.views.load(1).hashes["ids"]["0"]
+    field, data = next(iter(client.hgetall(key(1, "projection:targets")).items()))
+    first = system.projections.load(1).hashes["ids"]["0"]
     members = from_bytes(data)
     members ^= type(members)([0])
-    client.hset(key(1, "view:targets"), field, to_bytes(members))
+    client.hset(key(1, "projection:targets"), field, to_bytes(members))
     (found,) = differences(system)
     assert found.devices == (msgspec.json.decode(first)[0],)
 
@@ -188,73 +189,82 @@ def test_a_device_too_many_in_a_set_is_named(system: System) -> None:
 @pytest.mark.full
 def test_a_number_of_an_array_and_one_of_the_checkpoint_are_named(system: System) -> None:
     client: Any = system.log.client
-    client.setrange(key(2, "view:row_of"), 4, b"\x63\0\0\0")
-    checkpoint = client.get(key(2, "view:checkpoint"))
-    client.set(key(2, "view:checkpoint"), checkpoint.replace(b'"next_row":', b'"next_row":7'))
+    client.setrange(key(2, "projection:assignment_of"), 4, b"\x63\0\0\0")
+    checkpoint = client.get(key(2, "projection:checkpoint"))
+    client.set(key(2, "projection:checkpoint"), checkpoint.replace(b'"next_assignment":', b'"next_assignment":7'))
     found = {one.kind: one for one in differences(system)}
-    assert found["view"].place == "{p02}:view:row_of [1]"
-    assert found["view"].stored == "99"
-    assert (found["checkpoint"].place, found["checkpoint"].path) == ("{p02}:view:checkpoint", "$.next_row")
-
-
-def outcomes_of(system: System) -> tuple[int, int]:
-    """A partition and how many outcomes it has."""
-    return max(
-        ((number, system.views.checkpoint(number).outcomes) for number in range(PARTITIONS)), key=lambda two: two[1]
+    assert found["projection"].location == "{p02}:projection:assignment_of [1]"
+    assert found["projection"].stored == "99"
+    assert (found["checkpoint"].location, found["checkpoint"].path) == (
+        "{p02}:projection:checkpoint",
+        "$.next_assignment",
     )
 
 
-def test_an_outcome_that_was_altered_is_named_with_the_facts_it_can_come_from(system: System) -> None:
-    number, _ = outcomes_of(system)
+def assignment_changes_of(system: System) -> tuple[int, int]:
+    """A partition and how many assignment changes it has."""
+    return max(
+        ((number, system.projections.checkpoint(number).assignment_changes) for number in range(PARTITIONS)),
+        key=lambda two: two[1],
+    )
+
+
+def test_an_assignment_change_that_was_altered_is_named_with_the_events_it_can_come_from(system: System) -> None:
+    number, _ = assignment_changes_of(system)
     edit(
         system,
-        key(number, "outcomes"),
+        key(number, "assignments"),
         2,
-        lambda fields: {**fields, b"data": fields[b"data"].replace(b'"standing":"managed"', b'"standing":"by hand"')},
+        lambda fields: {**fields, b"data": fields[b"data"].replace(b'"status":"managed"', b'"status":"by hand"')},
     )
     (found,) = differences(system)
-    recorded = system.views.outcomes(number, after=1, limit=1)[0]
-    assert (found.kind, found.place) == ("outcome", f"p{number:02d}:outcomes:2")
-    assert (found.facts, found.path.startswith("$.moves[0]")) == (recorded.cause, True)
+    recorded = system.projections.assignment_changes(number, after=1, limit=1)[0]
+    assert (found.kind, found.location) == ("assignment_change", f"p{number:02d}:assignments:2")
+    assert (found.events, found.path.startswith("$.moves[0]")) == (recorded.cause, True)
     assert found.devices
-    assert found.first_fact
+    assert found.first_event
 
 
 @pytest.mark.parametrize("field", shortened([b"at", b"cause"]))
-def test_the_time_and_the_cause_of_an_outcome_are_compared_as_well(system: System, field: bytes) -> None:
-    number, _ = outcomes_of(system)
-    edit(system, key(number, "outcomes"), 2, lambda fields: {**fields, field: b"17"})
+def test_the_time_and_the_cause_of_an_assignment_change_are_compared_as_well(system: System, field: bytes) -> None:
+    number, _ = assignment_changes_of(system)
+    edit(system, key(number, "assignments"), 2, lambda fields: {**fields, field: b"17"})
     (found,) = differences(system)
-    assert (found.kind, found.place, found.path) == ("outcome", f"p{number:02d}:outcomes:2", f"$.{field.decode()}")
+    assert (found.kind, found.location, found.path) == (
+        "assignment_change",
+        f"p{number:02d}:assignments:2",
+        f"$.{field.decode()}",
+    )
 
 
 @pytest.mark.parametrize("which", shortened([1, 2, 0]))
-def test_an_outcome_that_went_is_named_first_in_the_middle_or_last(system: System, which: int) -> None:
-    number, count = outcomes_of(system)
+def test_an_assignment_change_that_went_is_named_first_in_the_middle_or_last(system: System, which: int) -> None:
+    number, count = assignment_changes_of(system)
     position = which or count
-    edit(system, key(number, "outcomes"), position, lambda _fields: None)
+    edit(system, key(number, "assignments"), position, lambda _fields: None)
     found = differences(system)
-    assert found[0].place == f"p{number:02d}:outcomes:{position}"
-    assert (found[0].stored, found[0].folded) == ("", "an outcome that is not recorded")
+    assert found[0].location == f"p{number:02d}:assignments:{position}"
+    assert (found[0].stored, found[0].replayed) == ("", "an assignment change that is not recorded")
 
 
 @pytest.mark.full
-def test_an_outcome_too_many_is_named(system: System) -> None:
-    number, count = outcomes_of(system)
+def test_an_assignment_change_too_many_is_named(system: System) -> None:
+    number, count = assignment_changes_of(system)
     client: Any = system.log.client
-    fields = dict(client.xrevrange(key(number, "outcomes"), count=1)[0][1])
-    client.xadd(key(number, "outcomes"), fields, id=f"{count + 1}-0")
-    checkpoint = client.get(key(number, "view:checkpoint"))
+    fields = dict(client.xrevrange(key(number, "assignments"), count=1)[0][1])
+    client.xadd(key(number, "assignments"), fields, id=f"{count + 1}-0")
+    checkpoint = client.get(key(number, "projection:checkpoint"))
     client.set(
-        key(number, "view:checkpoint"), checkpoint.replace(b'"outcomes":%d' % count, b'"outcomes":%d' % (count + 1))
+        key(number, "projection:checkpoint"),
+        checkpoint.replace(b'"assignment_changes":%d' % count, b'"assignment_changes":%d' % (count + 1)),
     )
     found = differences(system)
-    assert found[0].place == f"p{number:02d}:outcomes:{count + 1}"
-    assert found[0].folded == "nothing that is decided here"
+    assert found[0].location == f"p{number:02d}:assignments:{count + 1}"
+    assert found[0].replayed == "nothing that is decided here"
 
 
 @pytest.mark.full
-def test_facts_that_were_left_out_by_decision_are_left_out_again(system: System) -> None:
+def test_events_that_were_left_out_by_decision_are_left_out_again(system: System) -> None:
     bad = Proposed("d11", system.log.load(["d11"])[0].head.version, TwinPatched({"site": 3}))
     number = partition_of("d11", PARTITIONS)
     client: Any = system.log.client
@@ -264,29 +274,29 @@ def test_facts_that_were_left_out_by_decision_are_left_out_again(system: System)
     unread = {"type": "X", "subject": "d12", "version": 9, "at": 1, "by": "user:ada", "cause": "", "data": "{"}
     client.xadd(key(number, "log"), unread, id=f"{position}-0")
     client.hset(key(number, "meta"), "position", position)
-    system.producer.leave_out(number, position - 1, reason="an experiment")
-    system.producer.leave_out(number, position, reason="a faulty disk")
+    system.producer.skip(number, position - 1, reason="an experiment")
+    system.producer.skip(number, position, reason="a faulty disk")
     drain(system)
-    assert system.view.blocked() == {}
+    assert system.fleet_projection.blocked() == {}
     assert chunk.stream == number
     assert differences(system) == []
     (found,) = [one for one in replayed(system) if one.stream == number]
-    assert (found.left_out, found.apart) == (2, 2)
+    assert (found.skipped, found.apart) == (2, 2)
 
 
 def test_a_partition_that_is_stopped_is_compared_as_far_as_it_came(system: System) -> None:
     number = partition_of("nobody5", PARTITIONS)
     by = Principal.parse("user:ada")
     system.log.append([Proposed("nobody5", 0, TwinPatched({"on": True}))], command_id="c", by=by, at=1)
-    Projector(system.log, system.views, clock=lambda: 5).drain(number, go_on=lambda: True)
-    assert number in system.view.blocked()
+    Projector(system.log, system.projections, clock=lambda: 5).drain(number, go_on=lambda: True)
+    assert number in system.fleet_projection.blocked()
     assert differences(system) == []
 
 
-def archived(system: System, place: Path, *, keep: bool) -> None:
+def archived(system: System, location: Path, *, keep: bool) -> None:
     """Write the log to an archive, and take what is there out of Redis unless it is to stay."""
     made = Made(system.log.epoch, system.log.partitions)
-    mover = Mover(system.log.client, Depot(str(place)), made=made, segment_entries=2)
+    mover = Mover(system.log.client, ObjectStore(str(location)), made=made, segment_entries=2)
     mover.settle()
     for stream in mover.streams:
         mover.write(stream)
@@ -294,38 +304,38 @@ def archived(system: System, place: Path, *, keep: bool) -> None:
             mover.trim(stream, before_at=2**53)
 
 
-def test_a_log_of_which_redis_has_the_newest_entries_alone_is_folded_across_its_archive(
+def test_a_log_of_which_redis_has_the_newest_entries_alone_is_applied_across_its_archive(
     system: System, tmp_path: Path
 ) -> None:
-    before = [(one.facts, one.outcomes, one.documents) for one in replayed(system)]
+    before = [(one.events, one.assignment_changes, one.documents) for one in replayed(system)]
     archived(system, tmp_path, keep=False)
     client: Any = system.log.client
     assert client.xlen("{p01}:log") < system.log.head(1)
     assert differences(system) == []
-    assert [(one.facts, one.outcomes, one.documents) for one in replayed(system)] == before
+    assert [(one.events, one.assignment_changes, one.documents) for one in replayed(system)] == before
 
 
-def test_an_archive_alone_is_folded_and_its_outcomes_compared(system: System, tmp_path: Path) -> None:
+def test_an_archive_alone_is_applied_and_its_assignment_changes_compared(system: System, tmp_path: Path) -> None:
     archived(system, tmp_path, keep=True)
     command = [sys.executable, "-m", "services.cli", "replay", "--archive", str(tmp_path), "--json", "--workers", "1"]
     ran = waiting.run(command, seconds_max=100)
     found = json.loads(ran.stdout)
     assert (ran.returncode, found["differences"], found["failed"]) == (0, 0, [])
-    assert found["facts"] > 40
-    assert found["outcomes"] >= 4
+    assert found["events"] > 40
+    assert found["assignmentChanges"] >= 4
 
 
 @pytest.mark.full
-def test_a_file_of_the_archive_that_is_damaged_is_named_and_every_other_stream_is_folded(
+def test_a_file_of_the_archive_that_is_damaged_is_named_and_every_other_stream_is_applied(
     system: System, tmp_path: Path
 ) -> None:
     archived(system, tmp_path, keep=True)
-    segment = min((tmp_path / "facts" / "p01").glob("*.parquet"))
+    segment = min((tmp_path / "events" / "p01").glob("*.parquet"))
     segment.write_bytes(segment.read_bytes()[:-1] + b"x")
     command = [sys.executable, "-m", "services.cli", "replay", "--archive", str(tmp_path), "--json", "--workers", "1"]
     ran = waiting.run(command, seconds_max=100)
     found = json.loads(ran.stdout)
-    assert (ran.returncode, found["differences"], found["facts"] > 20) == (2, 0, True)
+    assert (ran.returncode, found["differences"], found["events"] > 20) == (2, 0, True)
     (failed,) = found["failed"]
     assert segment.name in str(failed)
 
@@ -336,51 +346,53 @@ def test_the_command_names_what_differs_and_leaves_with_1_and_with_2_where_it_ca
     assert partition_of("nobody", PARTITIONS) != 1
     ran = waiting.run(command, seconds_max=100)
     assert ran.returncode == 1
-    assert ran.stdout.splitlines()[0] == "head {p01}:heads nobody: stored what another partition has, folded nothing"
+    assert ran.stdout.splitlines()[0] == "head {p01}:heads nobody: stored what another partition has, replayed nothing"
     assert ran.stdout.splitlines()[-1] == "1 difference"
     system.log.client.xdel("{p02}:log", "2-0")
     ran = waiting.run([*command, "--partition", "p02"], seconds_max=100)
     assert ran.returncode == 2
-    assert "p02 cannot be folded: p02: position 2 was expected" in ran.stdout
+    assert "p02 cannot be replayed: p02: position 2 was expected" in ran.stdout
 
 
 @pytest.mark.full
 def test_processes_that_end_because_redis_went_away_are_told_as_that(system: System, tmp_path: Path) -> None:
     environment = system.environment(TWINFOLD_REDIS_URL=f"unix://{tmp_path}/nobody.sock")
     with pytest.raises(LogUnavailable, match="trying again is safe"):
-        list(told(Asked(), [0, 1], processes=2, environment=environment))
+        list(told(ReplayRequest(), [0, 1], processes=2, environment=environment))
 
 
 @pytest.mark.parametrize("upto", shortened(["fleet:3", "p01:4,fleet:2"]))
-def test_a_part_of_the_history_is_folded_to_positions(system: System, upto: str) -> None:
-    replay = Replay(system.log, system.views, system.views, upto=lambda stream: _places(upto).get(str(stream)))
+def test_a_part_of_the_history_is_applied_to_positions(system: System, upto: str) -> None:
+    replay = Replay(
+        system.log, system.projections, system.projections, upto=lambda stream: _locations(upto).get(str(stream))
+    )
     found = [replay.stream(stream) for stream in (FLEET, *range(PARTITIONS))]
     assert [difference for one in found for difference in one.differences] == []
     assert all(one.vector.fleet <= 3 for one in found if one.vector is not None)
 
 
 @pytest.mark.full
-def test_a_part_of_the_history_is_folded_to_a_time(system: System) -> None:
+def test_a_part_of_the_history_is_applied_to_a_time(system: System) -> None:
     asked = msgspec.json.encode({"until": 0, "workers": 1}).decode()
     command = [sys.executable, "-m", "workers.replay", asked]
     ran = waiting.run(command, env=system.environment(), seconds_max=100)
     assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "no difference")
-    assert ran.stdout.startswith("1 fact, 0 outcomes")
+    assert ran.stdout.startswith("1 event, 0 assignment changes")
 
 
-def _places(text: str) -> dict[str, int]:
+def _locations(text: str) -> dict[str, int]:
     return {str(number_of(one.split(":")[0])): int(one.split(":")[1]) for one in text.split(",")}
 
 
 @settings(max_examples=40)
-@given(data=st.data(), history=histories(facts=25, by_hand=True))
+@given(data=st.data(), history=histories(events=25, by_hand=True))
 def test_any_history_is_replayed_without_a_difference(data: st.DataObject, history: History) -> None:
-    """In memory: facts as their rules allow them, outcomes at whatever vectors they were decided."""
-    log, views = RecordedLog(history), MemoryViewStore()
-    run(history, data.draw(steps(history)), store=views)
-    found = Replay(log, views, views).stream(0)
-    assert (found.differences, found.outcomes) == ((), views.checkpoint(0).outcomes)
-    assert found.facts == len(history.partition)
+    """In memory: events as their rules allow them, assignment changes at whatever vectors they were decided."""
+    log, projections = RecordedLog(history), MemoryProjectionStore()
+    run(history, data.draw(steps(history)), store=projections)
+    found = Replay(log, projections, projections).stream(0)
+    assert (found.differences, found.assignment_changes) == ((), projections.checkpoint(0).assignment_changes)
+    assert found.events == len(history.partition)
 
 
 class RecordedLog(MemoryLog):
@@ -405,21 +417,21 @@ class RecordedLog(MemoryLog):
     @override
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """What the producer would have left beside the log: the documents that its rules make."""
-        folded = DeviceDocuments()
+        replayed = DeviceDocuments()
         for envelope in self._history[0]:
-            folded.fold(envelope)
-        return [Stored(folded.head(name), folded.document(name)) for name in subjects]
+            replayed.apply(envelope)
+        return [Stored(replayed.head(name), replayed.document(name)) for name in subjects]
 
 
 def test_snapshots_of_the_history_are_compared_on_the_way_past_them_and_a_wrong_one_is_named(
     shared_redis: EmbeddedRedis, tmp_path: Path
 ) -> None:
     with fresh_system(shared_redis, waking=False, at=1_700_000_000_000) as system:
-        snapshots = Snapshots(Depot(str(tmp_path)), RawStreams(system.log.client), epoch=system.log.epoch)
+        snapshots = Snapshots(ObjectStore(str(tmp_path)), RawStreams(system.log.client), epoch=system.log.epoch)
         past = PastDocuments(system.log, RawStreams(system.log.client), None)
-        taking = SnapshotTaker(system.log, system.views, snapshots, past, every_facts=1)
+        taking = SnapshotTaker(system.log, system.projections, snapshots, past, every_events=1)
         live(system, then=lambda: [taking.take(number) for number in range(PARTITIONS)])
-        replay = Replay(system.log, system.views, system.views, snapshots=snapshots)
+        replay = Replay(system.log, system.projections, system.projections, snapshots=snapshots)
         found = [replay.stream(number) for number in range(PARTITIONS)]
         assert [one.differences for one in found] == [()] * PARTITIONS
         assert sum(one.snapshots for one in found) == sum(len(snapshots.vectors(n)) for n in range(PARTITIONS)) > 8
@@ -428,13 +440,13 @@ def test_snapshots_of_the_history_are_compared_on_the_way_past_them_and_a_wrong_
         documents = good.documents()
         subject = min(documents)
         documents[subject] = documents[subject].replace(b'"site":', b'"side":')
-        row_of = b"\x07" + good.kept.arrays["row_of"][1:]
-        kept = msgspec.structs.replace(good.kept, arrays={**good.kept.arrays, "row_of": row_of})
+        assignment_of = b"\x07" + good.kept.arrays["assignment_of"][1:]
+        kept = msgspec.structs.replace(good.kept, arrays={**good.kept.arrays, "assignment_of": assignment_of})
         snapshots.put(number, kept, documents)
         (tmp_path / second).write_bytes(b"x")
         wrong = replay.stream(number).differences
         assert {one.kind for one in wrong} == {"snapshot"}
-        places = [one.place for one in wrong]
-        assert f"{first} {{p01}}:view:row_of [0]" in places
-        assert f"{first} {subject}" in places
-        assert places[-1] == second
+        locations = [one.location for one in wrong]
+        assert f"{first} {{p01}}:projection:assignment_of [0]" in locations
+        assert f"{first} {subject}" in locations
+        assert locations[-1] == second

@@ -35,7 +35,7 @@ def collected(*chosen: str, directory: Path, seed: str, zone: str, later_seconds
 
 
 def names_of(process: "subprocess.Popen[str]") -> list[str]:
-    words, _ = waiting.last_words(process, 5 * waiting.SECONDS_MAX)
+    words, _ = waiting.last_output(process, 5 * waiting.SECONDS_MAX)
     assert process.returncode == 0, words[-2000:]
     return [line for line in words.splitlines() if "::" in line]
 

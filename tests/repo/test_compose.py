@@ -30,8 +30,8 @@ def test_redis_keeps_what_it_acknowledges() -> None:
     for words in ("--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction"):
         assert words in command
     (volume,) = SERVICES["redis"]["volumes"]
-    name, _, place = volume.partition(":")
-    assert (name in COMPOSE["volumes"], place) == (True, "/data")
+    name, _, location = volume.partition(":")
+    assert (name in COMPOSE["volumes"], location) == (True, "/data")
 
 
 @pytest.mark.parametrize("name", LASTING)
@@ -103,8 +103,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def running(command: list[str], environment: dict[str, str], place: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with waiting.started(command, env=environment, cwd=place, stdout=subprocess.DEVNULL) as process:
+def running(command: list[str], environment: dict[str, str], location: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with waiting.started(command, env=environment, cwd=location, stdout=subprocess.DEVNULL) as process:
         try:
             yield process
         finally:

@@ -31,17 +31,17 @@ def test_the_script_of_the_page_tags_ten_thousand_devices(
     program, table = tmp_path / "script.py", tmp_path / "devices.csv"
     program.write_text(script())
     with table.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["device", "site", "line"])
-        rows.writerows([f"edge-{number}", f"site-{number % 7}", number % 3 or ""] for number in range(DEVICES))
-        rows.writerow(["not an id", "site-0", "1"])
-        rows.writerow(["edge-1", "site\nof two lines", "x" * 5000])
+        assignments = csv.writer(file)
+        assignments.writerow(["device", "site", "line"])
+        assignments.writerows([f"edge-{number}", f"site-{number % 7}", number % 3 or ""] for number in range(DEVICES))
+        assignments.writerow(["not an id", "site-0", "1"])
+        assignments.writerow(["edge-1", "site\nof two lines", "x" * 5000])
     with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"):
         system.do(deploy("a", content("temp"), "tags.site = 'site-3' AND is_defined(tags.line)"))
         command = [sys.executable, str(program), system.url, str(table)]
         monkeypatch.setenv("TWINFOLD_DATA_DIR", str(tmp_path))
         first = waiting.run(command, check=True)
-        assert first.stdout == f"{2 * DEVICES} facts are in the log\n"
+        assert first.stdout == f"{2 * DEVICES} events are in the log\n"
         refused = first.stderr.splitlines()
         assert refused[0].startswith(f"{table}, line {DEVICES + 2}: device id 'not an id'")
         assert refused[-1].startswith(
@@ -49,6 +49,6 @@ def test_the_script_of_the_page_tags_ten_thousand_devices(
         )
         system.settle()
         wanted = [number for number in range(DEVICES) if number % 7 == 3 and number % 3]
-        assert sorted(system.view.members("a", "actual")) == sorted(f"edge-{number}" for number in wanted)
+        assert sorted(system.fleet_projection.members("a", "actual")) == sorted(f"edge-{number}" for number in wanted)
         again = waiting.run(command, check=True)
-        assert again.stdout == "0 facts are in the log\n"
+        assert again.stdout == "0 events are in the log\n"

@@ -17,7 +17,7 @@ import pytest
 from tests.api.serving import free_port
 from tests.repo.tree import text
 from tests.servers import redis_server
-from tests.waiting import last_words
+from tests.waiting import last_output
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
@@ -78,7 +78,7 @@ def test_the_blocks_of_the_readme_run_as_they_are_written() -> None:
     with tempfile.TemporaryDirectory(prefix="t-") as name:
         directory = Path(name)
         with running(script(README, free_port()), directory) as shell:
-            stdout, stderr = last_words(shell, 180)
+            stdout, stderr = last_output(shell, 180)
         roles = (directory / "roles.log").read_text()
     assert shell.returncode == 0, stdout + stderr + roles
     assert "gateway-1 is managed; it runs camera-2" in stdout
@@ -92,7 +92,7 @@ def test_the_blocks_of_the_first_steps_run_as_they_are_written() -> None:
     with tempfile.TemporaryDirectory(prefix="t-") as name, redis_server() as server:
         directory = Path(name)
         with running(script(FIRST_STEPS, free_port(), server.url), directory) as shell:
-            stdout, stderr = last_words(shell, 180)
+            stdout, stderr = last_output(shell, 180)
         roles = (directory / "roles.log").read_text()
     assert shell.returncode == 0, stdout + stderr + roles
     assert "as user:ada (operate; until " in stdout

@@ -45,7 +45,7 @@ def test_the_tour_works_as_it_is_written() -> None:
             start_new_session=True,
         ) as shell:
             try:
-                stdout, stderr = waiting.last_words(shell, 120)
+                stdout, stderr = waiting.last_output(shell, 120)
             finally:
                 # What a tour that broke off has left running.
                 with contextlib.suppress(ProcessLookupError):
@@ -58,7 +58,7 @@ def test_the_tour_works_as_it_is_written() -> None:
     assert "gateway-2 is unmanaged; it runs north" in stdout
     assert "DeploymentDeleted" in stdout
     assert '"deviceId":"gateway-1"' in stdout.replace(" ", "")
-    assert "twinfold_lag_facts" in stdout
+    assert "twinfold_lag_events" in stdout
     assert ";SharedAccessKeyName=service\n" in stdout
     assert ";DeviceId=gateway-1\n" in stdout
     assert up.rstrip().endswith("stopped")

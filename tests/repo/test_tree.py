@@ -35,7 +35,7 @@ def test_the_top_level_holds_only_what_the_architecture_names() -> None:
     assert {path.parts[0] for path in files()} <= TOP_LEVEL
 
 
-def test_every_room_and_document_that_newcomers_are_sent_to_exists() -> None:
+def test_every_context_and_document_that_newcomers_are_sent_to_exists() -> None:
     for name in ("LICENSE", "CHANGELOG.md", "README.md", "docs/ARCHITECTURE.md", "docs/GLOSSARY.md", ".ci/run"):
         assert (ROOT / name).is_file(), name
 

@@ -1,4 +1,4 @@
-"""A fleet in virtual time: the real log contract, workers' fold, views and scheduler in one process, and devices that report."""
+"""A fleet in virtual time: the real log contract, workers' apply, projections and scheduler in one process, and devices that report."""
 
 import heapq
 import itertools
@@ -10,28 +10,28 @@ import msgspec
 
 from events import canonical
 from events.deployment.commands import CreateDeployment
-from events.deployment.facts import NotStarted
+from events.deployment.events import NotStarted
 from events.device.commands import PatchTags, RegisterDevice
 from events.envelope import Principal
-from events.fleet.outcome import Outcome
-from events.fleet.rows import NO_ROW, Row
+from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import NO_ASSIGNMENT, Assignment
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Proposed
 from events.producer.errors import Command
 from events.producer.producer import Producer
+from events.projection_store.fleet_projection import FleetProjection
+from events.projection_store.fleet_snapshot import FleetSnapshotReader
+from events.projection_store.memory import MemoryProjectionStore
 from events.rollout import state as rollout_state
 from events.rollout.commands import CreateRollout, StartRollout
-from events.rollout.facts import Counts, RolloutFact
-from events.rollout.plan import Plan
+from events.rollout.events import RecordedCounts, RolloutEvent
+from events.rollout.plan import RolloutPlan
 from events.rollout.planner import Judgement
+from events.rollout.rollout_counts import rollout_counts
 from events.rollout.state import RolloutDocument
-from events.rollout.tally import tally
-from events.view_store.census import CensusReader
-from events.view_store.fleet_view import FleetView
-from events.view_store.memory import MemoryViewStore
-from events.views.reading import ids_of
-from services.scheduler.engine import Engine
+from events.stored_projection.partition_reader import ids_of
+from services.scheduler.engine import SchedulerEngine
 from tests.workers.system import answers_to, base
 from workers.projector import Projector
 
@@ -53,17 +53,17 @@ class Simulation:
     """The open ends of a simulated twinfold; `now` only moves by `run`, `step` and tests."""
 
     def __init__(self, devices: int = 0, *, behave: Behave = well, seed: int = 1, tags: Any = None) -> None:
-        self.log, self.views = MemoryLog(partitions=PARTITIONS), MemoryViewStore()
-        self.view = FleetView(self.views, partitions=PARTITIONS)
+        self.log, self.projections = MemoryLog(partitions=PARTITIONS), MemoryProjectionStore()
+        self.fleet_projection = FleetProjection(self.projections, partitions=PARTITIONS)
         self.now = START
         self.behave = behave
         self.random = random.Random(seed)  # noqa: S311
-        self._projector = Projector(self.log, self.views, clock=lambda: self.now)
+        self._projector = Projector(self.log, self.projections, clock=lambda: self.now)
         self._seen = [0] * PARTITIONS
         self._ids: dict[int, list[str]] = {}
-        self._reports: list[tuple[int, str, int, Row, int]] = []
+        self._reports: list[tuple[int, str, int, Assignment, int]] = []
         self._numbers = itertools.count()
-        self._latest: dict[str, Row] = {}
+        self._latest: dict[str, Assignment] = {}
         self.clock_back = 0
         numbers = iter(range(10**9))
         self.producers = {
@@ -76,17 +76,17 @@ class Simulation:
         self.do(*(PatchTags(name, tags(number)) for number, name in enumerate(names) if tags is not None))
         self.drain()
 
-    def fresh_engine(self) -> Engine:
+    def fresh_engine(self) -> SchedulerEngine:
         """A scheduler that knows nothing yet, as after a restart."""
-        return Engine(
-            self.log, self.views, clock=lambda: self.now - self.clock_back, settle=lambda _seconds: self.drain()
+        return SchedulerEngine(
+            self.log, self.projections, clock=lambda: self.now - self.clock_back, settle=lambda _seconds: self.drain()
         )
 
     def do(self, *commands: Command, by: str = "user:ada") -> None:
         """Write commands; every one must go through."""
         self.producers[by].submit(commands).raise_if_refused()
 
-    def create(self, name: str, plan: Plan, *, condition: str = "*", start: bool = True, **more: Any) -> None:
+    def create(self, name: str, plan: RolloutPlan, *, condition: str = "*", start: bool = True, **more: Any) -> None:
         """A deployment that is rolled out."""
         content = more.pop("content", base("m", image=f"example.com/{name}:1"))
         self.do(
@@ -97,16 +97,16 @@ class Simulation:
             self.do(StartRollout(name))
 
     def drain(self) -> None:
-        """Let the workers fold everything, and the devices hear of it."""
+        """Let the workers apply everything, and the devices hear of it."""
         for number in range(PARTITIONS):
             while not self._projector.drain(number, go_on=lambda: True):
                 pass
             self._hear(number)
 
     def _hear(self, number: int) -> None:
-        for entry in self.views.outcomes(number, after=self._seen[number], limit=10**6):
+        for entry in self.projections.assignment_changes(number, after=self._seen[number], limit=10**6):
             self._seen[number] = entry.position
-            for move in msgspec.json.decode(entry.data, type=Outcome).moves:
+            for move in msgspec.json.decode(entry.data, type=AssignmentChange).moves:
                 if move.after.tells_the_same_as(move.before):
                     continue
                 for name in self._names(number, move.ordinals()):
@@ -119,7 +119,7 @@ class Simulation:
     def _names(self, number: int, ordinals: Iterable[int]) -> list[str]:
         names = self._ids.get(number, [])
         if any(ordinal >= len(names) for ordinal in ordinals):
-            kept = self.views.load(number)
+            kept = self.projections.load(number)
             every = range(kept.checkpoint.ordinals)
             names = self._ids[number] = list(ids_of(every, kept))  # type: ignore[arg-type]
         return [names[ordinal] for ordinal in ordinals]
@@ -127,17 +127,19 @@ class Simulation:
     def report(self, name: str, code: int = 200, *, hub: int = 200, **statuses: str) -> None:
         """A device says now how it is, for the assignment that it heard of last."""
         self.do(
-            *answers_to(name, self._latest.get(name, NO_ROW), code=code, hub=hub, **(statuses or {"m": "running"})),
+            *answers_to(
+                name, self._latest.get(name, NO_ASSIGNMENT), code=code, hub=hub, **(statuses or {"m": "running"})
+            ),
             by="device:any",
         )
 
     def step(self, milliseconds: int = MINUTE) -> int:
-        """Let time pass, devices answer, workers fold, and the scheduler act once; answers how much it wrote."""
+        """Let time pass, devices answer, workers apply, and the scheduler act once; answers how much it wrote."""
         self.now += milliseconds
         due: list[Command] = []
         while self._reports and self._reports[0][0] <= self.now:
-            _, name, _, row, code = heapq.heappop(self._reports)
-            due += answers_to(name, row, code=code, m="running" if code == 200 else "failed")
+            _, name, _, assignment, code = heapq.heappop(self._reports)
+            due += answers_to(name, assignment, code=code, m="running" if code == 200 else "failed")
         if due:
             # One that was retired meanwhile is not heard any more.
             self.producers["device:any"].submit(due)
@@ -163,35 +165,35 @@ class Simulation:
     def judged(self, name: str) -> Judgement:
         """What the scheduler thinks of a rollout now."""
         self.drain()
-        reader = CensusReader(self.log, self.views)
+        reader = FleetSnapshotReader(self.log, self.projections)
         reader.look(reader.heads())
         return reader.judged(name, self.document(name), self.now)
 
-    def counts(self, name: str) -> Counts:
+    def counts(self, name: str) -> RecordedCounts:
         """The counts of a rollout now."""
         self.drain()
-        reader = CensusReader(self.log, self.views)
+        reader = FleetSnapshotReader(self.log, self.projections)
         assert reader.look(reader.heads())
         document = self.document(name)
-        return tally(document, reader.of(name, document), self.now).counts
+        return rollout_counts(document, reader.of(name, document), self.now).counts
 
-    def append_fact(self, name: str, fact: RolloutFact, command_id: str) -> None:
-        """A fact of a rollout as the scheduler would write it."""
+    def append_event(self, name: str, event: RolloutEvent, command_id: str) -> None:
+        """An event of a rollout as the scheduler would write it."""
         subject, before = rollout_state.subject_of(name), self.document(name)
-        after = rollout_state.evolve(before, fact, version=before.version + 1, at=self.now)
+        after = rollout_state.evolve(before, event, version=before.version + 1, at=self.now)
         assert after is not None
-        proposed = Proposed(subject, before.version, fact, ((subject, canonical.encode(after)),))
+        proposed = Proposed(subject, before.version, event, ((subject, canonical.encode(after)),))
         self.log.append([proposed], command_id=command_id, by=Principal.parse("system:scheduler"), at=self.now)
 
-    def facts(self, name: str) -> Sequence[RolloutFact]:
+    def events(self, name: str) -> Sequence[RolloutEvent]:
         """What happened to a rollout."""
         subject = rollout_state.subject_of(name)
-        return [one.fact for one in self.log.read(FLEET, after=0, limit=10**6) if one.subject == subject]  # type: ignore[misc]
+        return [one.event for one in self.log.read(FLEET, after=0, limit=10**6) if one.subject == subject]  # type: ignore[misc]
 
     def kinds(self, name: str) -> list[str]:
         """The same by name."""
-        return [type(fact).__name__ for fact in self.facts(name)]
+        return [type(event).__name__ for event in self.events(name)]
 
     def running(self, name: str) -> set[str]:
         """Who has a deployment."""
-        return set(self.view.members(name, "actual"))
+        return set(self.fleet_projection.members(name, "actual"))

@@ -3,11 +3,11 @@
 import pytest
 
 from events.deployment.commands import CreateDeployment
-from events.deployment.facts import NotStarted
+from events.deployment.events import NotStarted
 from events.rollout.commands import AdvanceRollout, CreateRollout, DiscardRollout, PauseRollout, StartRollout
 from events.rollout.errors import RolloutForbidden
-from events.rollout.facts import PhaseOpened, RollbackBegan, RolloutDeleted, SoakBegan
-from events.rollout.plan import Phase, Plan
+from events.rollout.events import PhaseOpened, RollbackBegan, RolloutDeleted, SoakBegan
+from events.rollout.plan import Phase, RolloutPlan
 from events.rollout.state import RolloutDocument, decode, subject_of
 from tests.manifest.contents import content
 from tests.producer.logs import RacingLog, producer
@@ -19,7 +19,7 @@ OPENED = PhaseOpened(0, EVIDENCE)
 def fleet(**plan: str) -> RacingLog:
     log = RacingLog(partitions=1)
     creation = CreateDeployment("new", content(), "*", 10, admission=NotStarted())
-    rollout = CreateRollout("new", Plan((Phase(percent=100.0),), **plan))
+    rollout = CreateRollout("new", RolloutPlan((Phase(percent=100.0),), **plan))
     producer(log).submit([CreateDeployment("old", content()), creation, rollout]).raise_if_refused()
     producer(log).do(StartRollout("new"))
     return log
@@ -52,7 +52,7 @@ def test_a_rollback_brings_the_content_to_go_back_to_in_the_same_step() -> None:
     log = fleet(rollback_to="old")
     began = RollbackBegan("it failed", "new-rollback", EVIDENCE)
     producer(log).do(AdvanceRollout("new", rollout_of(log).version, (began,)))
-    assert [type(one.fact).__name__ for one in log.read(-1, after=0, limit=100)][-2:] == [
+    assert [type(one.event).__name__ for one in log.read(-1, after=0, limit=100)][-2:] == [
         "RollbackBegan",
         "DeploymentCreated",
     ]
@@ -69,4 +69,4 @@ def test_a_rollout_that_has_its_deployment_is_not_discarded() -> None:
     log = fleet()
     with pytest.raises(RolloutForbidden):
         producer(log).do(DiscardRollout("new"))
-    assert not any(isinstance(one.fact, RolloutDeleted) for one in log.read(-1, after=0, limit=100))
+    assert not any(isinstance(one.event, RolloutDeleted) for one in log.read(-1, after=0, limit=100))

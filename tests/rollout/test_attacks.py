@@ -7,20 +7,20 @@ from pyroaring import BitMap
 
 from events.canonical import encode
 from events.deployment.commands import CreateDeployment, DeleteDeployment
-from events.deployment.facts import NotStarted
+from events.deployment.events import NotStarted
 from events.device.commands import PatchTags, RegisterDevice, UpdateDevice
 from events.envelope import Principal
-from events.log.codec import encode_fact
+from events.log.codec import encode_event
 from events.log.port import CHUNK_BYTES_MAX, Proposed
+from events.projection_store.memory import MemoryProjectionStore
 from events.rollout.commands import AbortRollout, ResumeRollout, RetryFailed, RollBack, StartRollout
 from events.rollout.errors import RolloutForbidden
-from events.rollout.facts import DevicesAdmitted, DevicesRetried, RolloutCreated
-from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Plan, Spread, Window
+from events.rollout.events import DevicesAdmitted, DevicesRetried, RolloutCreated
+from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, RolloutPlan, Spread, Window
 from events.rollout.sets import FleetSet
-from events.rollout.state import State, evolve
+from events.rollout.state import RolloutState, evolve
 from events.rollout.windows import closes_at
-from events.update.names import carrier_of
-from events.view_store.memory import MemoryViewStore
+from events.update.names import update_deployment_of
 from tests.rollout.simulation import MINUTE, Simulation
 from tests.rollout.test_peers import HALVES, PATIENT, failing, silent
 from tests.update.given import V1, V2, V3, cancel, deploy, imported
@@ -28,7 +28,7 @@ from tests.update.test_rollback import back_to, keepers
 from tests.workers.system import base, layer
 from workers.restored import rebuild
 
-HELD_THERE = Plan(phases=(Phase(percent=100), Phase(percent=100, approval=True)))
+HELD_THERE = RolloutPlan(phases=(Phase(percent=100), Phase(percent=100, approval=True)))
 
 
 def every(count: int) -> list[str]:
@@ -36,10 +36,10 @@ def every(count: int) -> list[str]:
 
 
 def assert_rebuilt(simulation: Simulation) -> None:
-    elsewhere = MemoryViewStore()
+    elsewhere = MemoryProjectionStore()
     for number in range(4):
-        rebuild(number, log=simulation.log, recorded=simulation.views, into=elsewhere)
-        assert elsewhere.load(number) == simulation.views.load(number)
+        rebuild(number, log=simulation.log, recorded=simulation.projections, into=elsewhere)
+        assert elsewhere.load(number) == simulation.projections.load(number)
 
 
 def passes(simulation: Simulation, minutes: int) -> None:
@@ -64,7 +64,7 @@ def thirty() -> dict[str, Any]:
 def test_a_rollback_whose_target_is_gone_is_said_once_and_reopens_nothing(end: str) -> None:
     simulation = Simulation(devices=4)
     simulation.do(CreateDeployment("good", base("m"), "", 1))
-    simulation.create("new", Plan(phases=HALVES.phases, rollback_to="good"))
+    simulation.create("new", RolloutPlan(phases=HALVES.phases, rollback_to="good"))
     if end == "aborted":
         simulation.step()
         simulation.do(AbortRollout("new"))
@@ -82,11 +82,13 @@ def test_a_rollback_whose_target_is_gone_is_said_once_and_reopens_nothing(end: s
 def test_what_fails_of_one_rollout_does_not_keep_the_others_from_theirs() -> None:
     simulation = Simulation(devices=4)
     # No plan of a command has such a window; a zone can be gone from a machine's data all the same.
-    fact = RolloutCreated(Plan(phases=HALVES.phases, windows=(Window("0 2 * * *", "Atlantis/Capital"),)), "user:ada")
-    created = evolve(None, fact, version=1, at=simulation.now)
+    event = RolloutCreated(
+        RolloutPlan(phases=HALVES.phases, windows=(Window("0 2 * * *", "Atlantis/Capital"),)), "user:ada"
+    )
+    created = evolve(None, event, version=1, at=simulation.now)
     assert created is not None
     simulation.do(CreateDeployment("a", base("m"), "*", 10, admission=NotStarted()))
-    proposed = Proposed("rollout:a", 0, fact, (("rollout:a", encode(created)),))
+    proposed = Proposed("rollout:a", 0, event, (("rollout:a", encode(created)),))
     simulation.log.append([proposed], command_id="raw", by=Principal.parse("user:ada"), at=simulation.now)
     simulation.do(StartRollout("a"))
     simulation.create("b", HALVES, priority=20)
@@ -101,11 +103,11 @@ def test_a_million_devices_admitted_bit_by_bit_fit_into_a_chunk() -> None:
     document = simulation.document("new")
     for number in range(20):
         members = {one: BitMap(range(number, 62_500, 20)) for one in range(16)}
-        fact = DevicesAdmitted(0, FleetSet(members).devices(), 50_000, "", ())
-        after = evolve(document, fact, version=number, at=number)
+        event = DevicesAdmitted(0, FleetSet(members).devices(), 50_000, "", ())
+        after = evolve(document, event, version=number, at=number)
         assert after is not None
         document = after
-        assert len(encode_fact(fact)) + len(encode(document)) < CHUNK_BYTES_MAX
+        assert len(encode_event(event)) + len(encode(document)) < CHUNK_BYTES_MAX
     assert len(document.admitted) == 1_000_000
 
 
@@ -113,7 +115,7 @@ def test_a_million_devices_admitted_bit_by_bit_fit_into_a_chunk() -> None:
 def test_a_rollback_that_was_asked_for_does_not_outlive_its_deployment(what: str) -> None:
     simulation = Simulation(devices=6, tags=lambda _: {"ADUGroup": "north"})
     simulation.do(*map(imported, (V1, V2, V3)))
-    one, two = carrier_of("north", "1"), carrier_of("north", "2")
+    one, two = update_deployment_of("north", "1"), update_deployment_of("north", "2")
     simulation.do(deploy("1", V2, policy=back_to(V1)))
     passes(simulation, 6)
     kept = keepers(simulation, one)
@@ -129,22 +131,24 @@ def test_nobody_is_no_success() -> None:
     gate = Gate(success_percent=95, answered_min=2)
     phases = tuple(Phase(percent=percent, gate=gate) for percent in (5, 50, 100))
     simulation = Simulation(devices=40, behave=silent(*every(40)))
-    simulation.create("new", Plan(phases=phases, offline=Offline.EXCLUDE, offline_seconds=600))
+    simulation.create("new", RolloutPlan(phases=phases, offline=Offline.EXCLUDE, offline_seconds=600))
     passes(simulation, 60)
     assert len(simulation.running("new")) == 2
     # Nor is a canary whose condition is true for nobody.
-    simulation.create("canary", Plan(phases=(Phase(condition="tags.ring = 'canary'"), Phase(percent=100))), priority=20)
+    simulation.create(
+        "canary", RolloutPlan(phases=(Phase(condition="tags.ring = 'canary'"), Phase(percent=100))), priority=20
+    )
     passes(simulation, 5)
     assert simulation.running("canary") == set()
     assert "nobody is targeted with tags.ring = 'canary'" in simulation.judged("canary").says
 
 
-def test_restoring_is_for_whoever_has_it_and_the_same_whenever_it_is_folded() -> None:
+def test_restoring_is_for_whoever_has_it_and_the_same_whenever_it_is_applied() -> None:
     simulation = Simulation(devices=4, tags=lambda _: {"g": "x"})
     simulation.do(CreateDeployment("old", base("m"), "*", 1))
     passes(simulation, 2)
     simulation.do(DeleteDeployment("old"))
-    simulation.create("new", Plan(phases=HELD_THERE.phases, restore=True), condition="tags.g = 'x'")
+    simulation.create("new", RolloutPlan(phases=HELD_THERE.phases, restore=True), condition="tags.g = 'x'")
     passes(simulation, 3)
     simulation.do(*(PatchTags(name, {"g": None}) for name in every(4)))
     simulation.step()
@@ -156,10 +160,10 @@ def test_restoring_is_for_whoever_has_it_and_the_same_whenever_it_is_folded() ->
     assert_rebuilt(simulation)
 
 
-def test_a_retry_of_who_had_nothing_is_none_whenever_it_is_folded() -> None:
+def test_a_retry_of_who_had_nothing_is_none_whenever_it_is_applied() -> None:
     simulation = Simulation(devices=4)
     simulation.do(CreateDeployment("lay", too_large(), "*", 20))
-    simulation.create("new", Plan(phases=(Phase(percent=100),)), content=thirty())
+    simulation.create("new", RolloutPlan(phases=(Phase(percent=100),)), content=thirty())
     passes(simulation, 2)
     simulation.do(RetryFailed("new"))
     simulation.step()
@@ -168,33 +172,33 @@ def test_a_retry_of_who_had_nothing_is_none_whenever_it_is_folded() -> None:
     assert_rebuilt(simulation)
 
 
-def test_who_was_there_already_does_not_hang_on_when_a_canceled_update_is_folded() -> None:
+def test_who_was_there_already_does_not_hang_on_when_a_canceled_update_is_applied() -> None:
     simulation = Simulation(devices=6, tags=lambda _: {"ADUGroup": "north"})
     simulation.do(imported(V1))
     simulation.do(CreateDeployment("factory", base("m", image="example.com/camera:1.0"), "*", 1))
     passes(simulation, 4)
     simulation.do(deploy("1", V1))
     passes(simulation, 6)
-    simulation.do(cancel("1", keepers=keepers(simulation, carrier_of("north", "1"))))
+    simulation.do(cancel("1", keepers=keepers(simulation, update_deployment_of("north", "1"))))
     passes(simulation, 2)
     assert_rebuilt(simulation)
 
 
-def test_two_retries_of_one_device_are_two_whenever_they_are_folded() -> None:
+def test_two_retries_of_one_device_are_two_whenever_they_are_applied() -> None:
     versions = []
     for together in (True, False):
         simulation = Simulation(devices=1, behave=failing("d0"))
-        simulation.create("new", Plan(phases=(Phase(percent=100),)))
+        simulation.create("new", RolloutPlan(phases=(Phase(percent=100),)))
         passes(simulation, 3)
         for number in (1, 2):
-            fact = DevicesRetried(simulation.document("new").admitted.devices(), 1)
-            simulation.append_fact("new", fact, f"retry-{number}")
+            event = DevicesRetried(simulation.document("new").admitted.devices(), 1)
+            simulation.append_event("new", event, f"retry-{number}")
             if not together:
                 simulation.drain()
         simulation.drain()
-        found = simulation.view.effective("d0")
+        found = simulation.fleet_projection.effective("d0")
         assert found is not None
-        versions.append(found.row.agent_version)
+        versions.append(found.assignment.agent_version)
         assert_rebuilt(simulation)
     assert versions[0] == versions[1]
 
@@ -202,16 +206,16 @@ def test_two_retries_of_one_device_are_two_whenever_they_are_folded() -> None:
 def test_the_own_twins_of_devices_go_back_without_an_answer() -> None:
     simulation = Simulation(devices=4)
     content = {"deviceContent": {"properties.desired.mode": "fast"}}
-    simulation.create("own", Plan(phases=(Phase(percent=50), Phase(percent=100))), content=content)
+    simulation.create("own", RolloutPlan(phases=(Phase(percent=50), Phase(percent=100))), content=content)
     passes(simulation, 3)
     simulation.do(RollBack("own"))
     passes(simulation, 3)
-    assert simulation.document("own").state is State.ROLLED_BACK
+    assert simulation.document("own").state is RolloutState.ROLLED_BACK
 
 
 def test_devices_that_are_disabled_and_have_it_take_a_place() -> None:
     simulation = Simulation(devices=10, behave=silent(*every(10)))
-    simulation.create("new", Plan(phases=(Phase(count=5), Phase(percent=100, approval=True))))
+    simulation.create("new", RolloutPlan(phases=(Phase(count=5), Phase(percent=100, approval=True))))
     simulation.step()
     simulation.do(*(UpdateDevice(name, enabled=False) for name in simulation.running("new")))
     passes(simulation, 3)
@@ -221,37 +225,39 @@ def test_devices_that_are_disabled_and_have_it_take_a_place() -> None:
 def test_who_fails_while_somebody_is_to_approve_is_seen() -> None:
     simulation = Simulation(devices=6)
     phases = (Phase(percent=50), Phase(percent=100, approval=True))
-    simulation.create("new", Plan(phases=phases, failure=Failure(percent=50, count=2)))
+    simulation.create("new", RolloutPlan(phases=phases, failure=Failure(percent=50, count=2)))
     simulation.run(until=lambda: "approve" in simulation.judged("new").says, most=5)
     for name in simulation.running("new"):
         simulation.report(name, 500)
     passes(simulation, 2)
-    assert simulation.document("new").state is State.PAUSED
+    assert simulation.document("new").state is RolloutState.PAUSED
 
 
 def test_retry_reaches_a_halted_rollback_and_who_came_when_it_was_completed() -> None:
     simulation = Simulation(devices=4, behave=lambda _name, stack: (1000, 500 if stack else 200))
     simulation.do(CreateDeployment("good", base("m"), "", 1))
-    plan = Plan(phases=(Phase(percent=50),), failure=Failure(percent=50, then=OnFailure.ROLL_BACK), rollback_to="good")
+    plan = RolloutPlan(
+        phases=(Phase(percent=50),), failure=Failure(percent=50, then=OnFailure.ROLL_BACK), rollback_to="good"
+    )
     simulation.create("new", plan)
-    simulation.run(until=lambda: simulation.document("new").state is State.HALTED, most=10)
+    simulation.run(until=lambda: simulation.document("new").state is RolloutState.HALTED, most=10)
     simulation.do(RetryFailed("new"))
     simulation.step()
-    retried = [fact for fact in simulation.facts("new") if isinstance(fact, DevicesRetried)]
-    assert [fact.count for fact in retried] == [4]
+    retried = [event for event in simulation.events("new") if isinstance(event, DevicesRetried)]
+    assert [event.count for event in retried] == [4]
     late = Simulation(devices=2, behave=failing("late"))
-    late.create("new", Plan(phases=(Phase(percent=100),)))
-    late.run(until=lambda: late.document("new").state is State.COMPLETED, most=5)
+    late.create("new", RolloutPlan(phases=(Phase(percent=100),)))
+    late.run(until=lambda: late.document("new").state is RolloutState.COMPLETED, most=5)
     late.do(RegisterDevice("late"))
     passes(late, 2)
     late.do(RetryFailed("new"))
     late.step()
-    assert [fact.count for fact in late.facts("new") if isinstance(fact, DevicesRetried)] == [1]
+    assert [event.count for event in late.events("new") if isinstance(event, DevicesRetried)] == [1]
 
 
 def test_whom_another_layer_is_too_much_for_is_as_well_as_before() -> None:
     simulation = Simulation(devices=2, behave=silent(*every(2)))
-    simulation.create("new", Plan(phases=HELD_THERE.phases, failure=PATIENT), content=thirty())
+    simulation.create("new", RolloutPlan(phases=HELD_THERE.phases, failure=PATIENT), content=thirty())
     simulation.step()
     for name in every(2):
         simulation.report(name, 200, **{f"m{number}": "running" for number in range(30)})
@@ -266,7 +272,7 @@ def test_a_device_that_was_late_stays_failed_when_it_is_silent_for_long() -> Non
     gate = Gate(success_percent=50, device_timeout_seconds=900)
     phases = (Phase(percent=100, gate=gate), Phase(percent=100, approval=True, gate=gate))
     simulation = Simulation(devices=4, behave=silent("d3"))
-    simulation.create("new", Plan(phases=phases, failure=PATIENT, offline=Offline.UNKNOWN, offline_seconds=3600))
+    simulation.create("new", RolloutPlan(phases=phases, failure=PATIENT, offline=Offline.UNKNOWN, offline_seconds=3600))
     passes(simulation, 20)
     assert (simulation.counts("new").failed, simulation.counts("new").silent) == (1, 0)
     passes(simulation, 50)
@@ -283,14 +289,14 @@ def test_a_rollback_asks_nothing_of_whoever_left_the_target() -> None:
     simulation.step()
     simulation.do(RollBack("new"))
     passes(simulation, 3)
-    assert simulation.document("new").state is State.ROLLED_BACK
+    assert simulation.document("new").state is RolloutState.ROLLED_BACK
 
 
 def test_restoring_leaves_other_layers_where_they_are() -> None:
     simulation = Simulation(devices=4)
     simulation.do(CreateDeployment("base", base("m"), "*", 1))
     passes(simulation, 2)
-    simulation.create("one", Plan(phases=HELD_THERE.phases, restore=True), content=layer("l1"), priority=10)
+    simulation.create("one", RolloutPlan(phases=HELD_THERE.phases, restore=True), content=layer("l1"), priority=10)
     passes(simulation, 2)
     simulation.create("two", HELD_THERE, content=layer("l2"), priority=11)
     passes(simulation, 2)
@@ -301,9 +307,9 @@ def test_restoring_leaves_other_layers_where_they_are() -> None:
 
 def test_a_retry_keeps_to_so_many_of_a_site() -> None:
     simulation = Simulation(devices=10, behave=failing(*every(10)), tags=lambda _: {"site": "s"})
-    plan = Plan(phases=HELD_THERE.phases, failure=PATIENT, spread=Spread("tags.site", 2))
+    plan = RolloutPlan(phases=HELD_THERE.phases, failure=PATIENT, spread=Spread("tags.site", 2))
     simulation.create("new", plan)
-    simulation.run(until=lambda: simulation.document("new").state is State.PAUSED, most=20)
+    simulation.run(until=lambda: simulation.document("new").state is RolloutState.PAUSED, most=20)
     simulation.do(RetryFailed("new"))
     simulation.behave = silent(*every(10))
     simulation.step()
@@ -314,9 +320,9 @@ def test_the_time_of_a_phase_begins_with_its_window() -> None:
     gate = Gate(phase_timeout_seconds=3600)
     window = Window("0 2 * * *", "Europe/Berlin", 60)
     simulation = Simulation(devices=4)
-    simulation.create("new", Plan(phases=(Phase(percent=100, gate=gate),), windows=(window,)))
+    simulation.create("new", RolloutPlan(phases=(Phase(percent=100, gate=gate),), windows=(window,)))
     simulation.run(until=lambda: simulation.document("new").is_over, step=10 * MINUTE, most=200)
-    assert simulation.document("new").state is State.COMPLETED
+    assert simulation.document("new").state is RolloutState.COMPLETED
 
 
 def test_a_window_of_the_hour_that_comes_twice_is_open_for_all_of_it() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.deployment.facts import Admitted, Ended, Everyone, Schedule
+from events.deployment.events import Admitted, Ended, Everyone, Schedule
 from events.rollout.commands import (
     AbortRollout,
     ApprovePhase,
@@ -37,25 +37,25 @@ from events.rollout.errors import (
     RolloutForbidden,
     RolloutNotFound,
 )
-from events.rollout.facts import (
+from events.rollout.events import (
     PhaseApproved,
     PhasePassed,
-    Results,
     ResultsRecorded,
     RetryAsked,
     RollbackAsked,
     RolloutAborted,
     RolloutCreated,
-    RolloutFact,
+    RolloutEvent,
     RolloutPaused,
+    RolloutResults,
     RolloutResumed,
     RolloutStarted,
 )
-from events.rollout.plan import Failure, Gate, Phase, Plan, Rate, Spread, Window
-from events.rollout.state import RolloutDocument, State
+from events.rollout.plan import Failure, Gate, Phase, Rate, RolloutPlan, Spread, Window
+from events.rollout.state import RolloutDocument, RolloutState
 from tests.rollout.given import ADA, BOB, PLAN, deployment, in_state
 
-COMMANDS: dict[RolloutCommand, tuple[RolloutFact, str]] = {
+COMMANDS: dict[RolloutCommand, tuple[RolloutEvent, str]] = {
     StartRollout("prod"): (RolloutStarted(), "created"),
     PauseRollout("prod"): (RolloutPaused("paused by hand"), "running"),
     ResumeRollout("prod"): (RolloutResumed(), "paused"),
@@ -65,12 +65,12 @@ COMMANDS: dict[RolloutCommand, tuple[RolloutFact, str]] = {
     AbortRollout("prod"): (RolloutAborted("aborted by hand"), "created running paused"),
     RollBack("prod"): (RollbackAsked(f"rolled back by {BOB}"), "running paused completed aborted"),
 }
-"""Each command on what is in a state, the fact it becomes, and in which states it does."""
+"""Each command on what is in a state, the event it becomes, and in which states it does."""
 
 
 def decided(
     command: RolloutCommand, document: RolloutDocument | None, *, by: str = BOB, **of_the_deployment: Any
-) -> RolloutFact:
+) -> RolloutEvent:
     check(command)
     return decide(command, document, deployment(**of_the_deployment), by=by)
 
@@ -83,33 +83,33 @@ def refused(error: type[RolloutError], command: RolloutCommand, document: Rollou
 
 @pytest.mark.parametrize(
     ("state", "command"),
-    list(itertools.product(State, COMMANDS)),
-    ids=lambda value: value.name.lower() if isinstance(value, State) else type(value).__name__,
+    list(itertools.product(RolloutState, COMMANDS)),
+    ids=lambda value: value.name.lower() if isinstance(value, RolloutState) else type(value).__name__,
 )
-def test_a_command_becomes_its_fact_in_the_states_that_allow_it_and_is_refused_in_all_others(
-    state: State, command: RolloutCommand
+def test_a_command_becomes_its_event_in_the_states_that_allow_it_and_is_refused_in_all_others(
+    state: RolloutState, command: RolloutCommand
 ) -> None:
-    fact, states = COMMANDS[command]
+    event, states = COMMANDS[command]
     document = in_state(state)
     if state.value in states.split():
-        assert decided(command, document) == fact
+        assert decided(command, document) == event
     else:
         told = refused(RolloutForbidden, command, document)
         assert "prod" in told
         assert state.value in told
 
 
-@pytest.mark.parametrize("state", State)
-def test_results_are_recorded_while_a_deployment_can_still_end(state: State) -> None:
-    command, results = RecordResults("prod", Results(failed={"late": {}})), Results(failed={"late": {}})
-    if state in {State.ROLLING_BACK, State.ROLLED_BACK, State.HALTED}:
+@pytest.mark.parametrize("state", RolloutState)
+def test_results_are_recorded_while_a_deployment_can_still_end(state: RolloutState) -> None:
+    command, results = RecordResults("prod", RolloutResults(failed={"late": {}})), RolloutResults(failed={"late": {}})
+    if state in {RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK, RolloutState.HALTED}:
         refused(RolloutForbidden, command, in_state(state))
     else:
         assert decided(command, in_state(state)) == ResultsRecorded(results)
 
 
-@pytest.mark.parametrize("state", State)
-def test_a_deployment_has_one_rollout_however_it_went(state: State) -> None:
+@pytest.mark.parametrize("state", RolloutState)
+def test_a_deployment_has_one_rollout_however_it_went(state: RolloutState) -> None:
     assert "another" in refused(RolloutExists, CreateRollout("prod", PLAN), in_state(state))
 
 
@@ -133,7 +133,7 @@ def test_without_a_deployment_or_a_rollout_there_is_nothing_to_do(command: Rollo
 
 
 def test_a_reason_that_is_given_is_the_one_that_stands() -> None:
-    running = in_state(State.RUNNING)
+    running = in_state(RolloutState.RUNNING)
     assert decided(PauseRollout("prod", "lunch"), running) == RolloutPaused("lunch")
     assert decided(AbortRollout("prod", "lunch"), running) == RolloutAborted("lunch")
     assert decided(RollBack("prod", "lunch"), running) == RollbackAsked("lunch")
@@ -149,7 +149,7 @@ def test_a_reason_has_its_limit(kind: Any) -> None:
 
 def test_a_start_that_was_due_is_only_one_as_long_as_it_stands_at_that_time() -> None:
     at = {"schedule": Schedule(5000)}
-    created = in_state(State.CREATED)
+    created = in_state(RolloutState.CREATED)
     assert decided(StartRollout("prod", 5000, 20), created, **at) == RolloutStarted(20)
     assert "moved" in refused(RolloutForbidden, StartRollout("prod", 4000, 20), created, **at)
     assert decided(StartRollout("prod"), created, **at) == RolloutStarted()
@@ -168,12 +168,12 @@ def test_a_phase_that_no_plan_can_have_is_none(kind: Any, phase: int) -> None:
 @pytest.mark.parametrize("phase", [0, 2])
 def test_what_needs_no_approval_gets_none(phase: int) -> None:
     assert f"phase {phase + 1} needs no approval" in refused(
-        RolloutForbidden, ApprovePhase("prod", phase), in_state(State.CREATED)
+        RolloutForbidden, ApprovePhase("prod", phase), in_state(RolloutState.CREATED)
     )
 
 
 def test_a_phase_is_approved_once_and_before_it_opens() -> None:
-    running = in_state(State.RUNNING)
+    running = in_state(RolloutState.RUNNING)
     approved = msgspec.structs.replace(running, approved=(1,))
     opened = msgspec.structs.replace(running, phase=1)
     for document in (approved, opened):
@@ -182,21 +182,21 @@ def test_a_phase_is_approved_once_and_before_it_opens() -> None:
 
 def test_the_author_of_a_plan_that_wants_another_does_not_approve() -> None:
     two = msgspec.structs.replace(PLAN, approval_by_another=True)
-    running = in_state(State.RUNNING, two)
+    running = in_state(RolloutState.RUNNING, two)
     assert "whoever made the plan" in refused(RolloutForbidden, ApprovePhase("prod", 1), running, by=ADA)
     assert decided(ApprovePhase("prod", 1), running, by=BOB) == PhaseApproved(1, BOB)
-    assert decided(ApprovePhase("prod", 1), in_state(State.RUNNING), by=ADA) == PhaseApproved(1, ADA)
+    assert decided(ApprovePhase("prod", 1), in_state(RolloutState.RUNNING), by=ADA) == PhaseApproved(1, ADA)
 
 
 def test_only_the_open_phase_is_skipped() -> None:
-    running = in_state(State.RUNNING)
+    running = in_state(RolloutState.RUNNING)
     assert "phase 2 is not open" in refused(RolloutForbidden, SkipPhase("prod", 1), running)
     passed = msgspec.structs.replace(running, is_open=False)
     assert "phase 1 is not open" in refused(RolloutForbidden, SkipPhase("prod", 0), passed)
 
 
 def test_what_was_asked_for_is_not_asked_for_again() -> None:
-    running = in_state(State.RUNNING)
+    running = in_state(RolloutState.RUNNING)
     again = msgspec.structs.replace(running, retry_asked=True)
     assert "about to try again" in refused(RolloutForbidden, RetryFailed("prod"), again)
     going = msgspec.structs.replace(running, rollback_asked=True)
@@ -206,22 +206,22 @@ def test_what_was_asked_for_is_not_asked_for_again() -> None:
 # -- the rules of a plan
 
 
-def plan(**members: Any) -> Plan:
-    return Plan(**{"phases": (Phase(percent=100.0),), **members})
+def plan(**members: Any) -> RolloutPlan:
+    return RolloutPlan(**{"phases": (Phase(percent=100.0),), **members})
 
 
-def phased(**members: Any) -> Plan:
-    return Plan((Phase(**members),))
+def phased(**members: Any) -> RolloutPlan:
+    return RolloutPlan((Phase(**members),))
 
 
-def gated(**members: Any) -> Plan:
+def gated(**members: Any) -> RolloutPlan:
     return phased(percent=100.0, gate=Gate(**members))
 
 
 GATE_SECONDS = ("soak_seconds", "device_timeout_seconds", "phase_timeout_seconds")
-WRONG: list[tuple[Plan, str, str]] = [
-    (Plan(()), "phases", "1 to 100"),
-    (Plan((Phase(percent=1.0),) * (PHASES_MAX + 1)), "phases", "1 to 100"),
+WRONG: list[tuple[RolloutPlan, str, str]] = [
+    (RolloutPlan(()), "phases", "1 to 100"),
+    (RolloutPlan((Phase(percent=1.0),) * (PHASES_MAX + 1)), "phases", "1 to 100"),
     (phased(), "phases[0]", "one of `percent`, `count` and `condition`"),
     (phased(percent=1.0, count=1), "phases[0]", "one of `percent`, `count` and `condition`"),
     (phased(percent=0.0), "phases[0].percent", "more than 0"),
@@ -233,8 +233,8 @@ WRONG: list[tuple[Plan, str, str]] = [
     (phased(condition="tags.site = "), "phases[0].condition", "no target condition"),
     (phased(percent=1.0, name="x" * (NAME_CHARACTERS_MAX + 1)), "phases[0].name", "at most 100"),
     (phased(percent=1.0, name="\ud800"), "phases[0].name", "text"),
-    (Plan((Phase(percent=20.0), Phase(count=5), Phase(percent=10.0))), "phases[2].percent", "add up"),
-    (Plan((Phase(count=5), Phase(percent=1.0), Phase(count=4))), "phases[2].count", "add up"),
+    (RolloutPlan((Phase(percent=20.0), Phase(count=5), Phase(percent=10.0))), "phases[2].percent", "add up"),
+    (RolloutPlan((Phase(count=5), Phase(percent=1.0), Phase(count=4))), "phases[2].count", "add up"),
     (gated(success_percent=100.5), "phases[0].gate.success_percent", "0 to 100"),
     (gated(success_percent=float("inf")), "phases[0].gate.success_percent", "0 to 100"),
     (gated(answered_min=-1), "phases[0].gate.answered_min", "0 to"),
@@ -266,7 +266,7 @@ WRONG: list[tuple[Plan, str, str]] = [
 @pytest.mark.parametrize(
     ("wrong", "element", "rule"), WRONG, ids=[f"{number}-{one[1]}" for number, one in enumerate(WRONG)]
 )
-def test_what_breaks_a_rule_of_plans_is_named_with_the_rule(wrong: Plan, element: str, rule: str) -> None:
+def test_what_breaks_a_rule_of_plans_is_named_with_the_rule(wrong: RolloutPlan, element: str, rule: str) -> None:
     with pytest.raises(PlanInvalid, match="prod") as caught:
         check(CreateRollout("prod", wrong))
     assert caught.value.element == element
@@ -276,12 +276,12 @@ def test_what_breaks_a_rule_of_plans_is_named_with_the_rule(wrong: Plan, element
 @pytest.mark.parametrize(
     "fine",
     [
-        Plan((Phase(count=1), Phase(condition="tags.site = 'a'"), Phase(percent=1.0), Phase(percent=1.0))),
+        RolloutPlan((Phase(count=1), Phase(condition="tags.site = 'a'"), Phase(percent=1.0), Phase(percent=1.0))),
         gated(success_percent=0.0, answered_min=5, **dict.fromkeys(GATE_SECONDS, SECONDS_MAX)),
         plan(windows=(Window("*/5 22-23 * * 1-5", "Europe/Berlin", 7 * 24 * 60),) * WINDOWS_MAX),
         plan(failure=Failure(0.0, 1, 0), rollback_to="before", offline_seconds=1, rate=Rate(0.5, 100.0)),
-        plan(spread=Spread("tags.place.site", 2)),
+        plan(spread=Spread("tags.location.site", 2)),
     ],
 )
-def test_what_keeps_to_the_rules_is_taken(fine: Plan) -> None:
+def test_what_keeps_to_the_rules_is_taken(fine: RolloutPlan) -> None:
     assert decided(CreateRollout("prod", fine), None) == RolloutCreated(fine, BOB)

@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from events.rollout.census import Back, Census, NotRead, Order, Where
 from events.rollout.commands import CreateRollout
 from events.rollout.decider import PHASES_MAX, check
-from events.rollout.facts import Devices, DevicesAdmitted, RollbackBegan
-from events.rollout.plan import Failure, Gate, Offline, Phase, Plan, Rate, Window
+from events.rollout.events import Devices, DevicesAdmitted, RollbackBegan
+from events.rollout.fleet_snapshot import AdmissionOrder, Back, FleetSnapshot, NotRead, Where
+from events.rollout.plan import Failure, Gate, Offline, Phase, Rate, RolloutPlan, Window
 from events.rollout.planner import LATE, NOT_ANSWERED, NOTHING_ELSE, SILENT, Judgement, judge
-from events.rollout.rollout_text import standing as said_of
+from events.rollout.rollout_text import status as said_of
 from events.rollout.sets import NOBODY, FleetSet
-from events.rollout.state import BATCHES_BYTES_MAX, State
+from events.rollout.state import BATCHES_BYTES_MAX, RolloutState
 from events.rollout.windows import MINUTES_MAX, check_window
-from tests.rollout.given import in_state, standing
-from tests.rollout.judged import ADMITTED_AT, SECOND, census, everyone, kinds, open_phase, some
+from tests.rollout.given import in_state, status
+from tests.rollout.judged import ADMITTED_AT, SECOND, everyone, fleet_snapshot, kinds, open_phase, some
 from tests.rollout.test_state import OPENED
 
 COUNT_MAX = 2**31 - 1
@@ -54,24 +54,24 @@ def test_batches_may_take_all_of_their_limit_and_not_more(more: int, batches: in
         DevicesAdmitted(0, text_of(characters, first=first), 1, "", ((7, 3),))
         for first, characters in enumerate((half, half + more))
     ]
-    assert len(standing(*OPENED, *admissions).batches) == batches
+    assert len(status(*OPENED, *admissions).batches) == batches
 
 
 def test_a_batch_that_takes_more_than_the_limit_alone_stays() -> None:
     devices = text_of(BATCHES_BYTES_MAX + 4, first=0)
-    (batch,) = standing(*OPENED, DevicesAdmitted(0, devices, 1, "", ((7, 3),))).batches
+    (batch,) = status(*OPENED, DevicesAdmitted(0, devices, 1, "", ((7, 3),))).batches
     assert batch.devices == devices
 
 
 def test_of_a_rollback_it_is_told_what_led_to_it_and_how_it_went() -> None:
-    assert in_state(State.PAUSED).why == "too hot"
-    assert in_state(State.ROLLING_BACK).why == "it hurts"
-    assert in_state(State.HALTED).why == "it hurts; "
-    assert said_of(in_state(State.PAUSED)) == "paused: too hot"
+    assert in_state(RolloutState.PAUSED).why == "too hot"
+    assert in_state(RolloutState.ROLLING_BACK).why == "it hurts"
+    assert in_state(RolloutState.HALTED).why == "it hurts; "
+    assert said_of(in_state(RolloutState.PAUSED)) == "paused: too hot"
 
 
-@pytest.mark.parametrize(("state", "told"), [(State.CREATED, "waiting"), (State.ABORTED, "not opened")])
-def test_a_phase_that_is_to_come_waits_as_long_as_the_rollout_may_admit_anybody(state: State, told: str) -> None:
+@pytest.mark.parametrize(("state", "told"), [(RolloutState.CREATED, "waiting"), (RolloutState.ABORTED, "not opened")])
+def test_a_phase_that_is_to_come_waits_as_long_as_the_rollout_may_admit_anybody(state: RolloutState, told: str) -> None:
     assert in_state(state).admits is (told == "waiting")
     assert in_state(state).phase_state(1) == told
 
@@ -82,8 +82,8 @@ def test_a_phase_that_is_to_come_waits_as_long_as_the_rollout_may_admit_anybody(
 @pytest.mark.parametrize(
     "plan",
     [
-        Plan((Phase(percent=1.0),) * PHASES_MAX),
-        Plan((Phase(count=COUNT_MAX),)),
+        RolloutPlan((Phase(percent=1.0),) * PHASES_MAX),
+        RolloutPlan((Phase(count=COUNT_MAX),)),
         everyone(gate=Gate(success_percent=100.0, answered_min=COUNT_MAX)),
         everyone(failure=Failure(100.0, COUNT_MAX, COUNT_MAX)),
         everyone(rate=Rate(0.001)),
@@ -91,7 +91,7 @@ def test_a_phase_that_is_to_come_waits_as_long_as_the_rollout_may_admit_anybody(
         everyone(windows=(Window("0 22 * * *", minutes=1), Window("0 22 * * *", minutes=MINUTES_MAX))),
     ],
 )
-def test_a_plan_may_have_all_of_each_limit(plan: Plan) -> None:
+def test_a_plan_may_have_all_of_each_limit(plan: RolloutPlan) -> None:
     check(CreateRollout("prod", plan))
 
 
@@ -104,33 +104,33 @@ def test_a_window_is_a_minute_to_a_week_long(minutes: int, *, right: bool) -> No
 
 
 def test_where_all_places_are_taken_the_order_of_devices_is_not_asked_for() -> None:
-    plan = Plan((Phase(count=5), Phase(percent=100.0)))
-    fleet = replace(census(devices=10), actual=some(range(5)))
-    assert judge("new", open_phase(plan, devices=5), fleet, ADMITTED_AT + SECOND).facts == ()
+    plan = RolloutPlan((Phase(count=5), Phase(percent=100.0)))
+    fleet = replace(fleet_snapshot(devices=10), actual=some(range(5)))
+    assert judge("new", open_phase(plan, devices=5), fleet, ADMITTED_AT + SECOND).events == ()
 
 
 def test_where_not_all_have_a_place_the_planner_names_the_order_that_it_needs() -> None:
-    plan = Plan((Phase(count=7), Phase(percent=100.0)))
+    plan = RolloutPlan((Phase(count=7), Phase(percent=100.0)))
     with pytest.raises(NotRead) as unread:
-        judge("new", open_phase(plan, devices=5), census(devices=10), ADMITTED_AT + SECOND)
-    assert unread.value.question == Order()
+        judge("new", open_phase(plan, devices=5), fleet_snapshot(devices=10), ADMITTED_AT + SECOND)
+    assert unread.value.question == AdmissionOrder()
 
 
 @pytest.mark.parametrize("per_minute", [3, 4])
-def test_where_there_is_room_for_all_the_order_of_devices_is_not_asked_for(per_minute: int) -> None:
-    plan = Plan((Phase(condition="3"),), rate=Rate(per_minute))
-    (admitted,) = judge("new", standing_open(plan), whole(3), 4 * SECOND).facts
+def test_where_there_is_context_for_all_the_order_of_devices_is_not_asked_for(per_minute: int) -> None:
+    plan = RolloutPlan((Phase(condition="3"),), rate=Rate(per_minute))
+    (admitted,) = judge("new", standing_open(plan), whole(3), 4 * SECOND).events
     assert isinstance(admitted, DevicesAdmitted)
     assert admitted.count == 3
 
 
-def standing_open(plan: Plan) -> Any:
+def standing_open(plan: RolloutPlan) -> Any:
     """A rollout whose first phase is open and has admitted nobody."""
     return open_phase(plan, devices=0)
 
 
-def whole(devices: int) -> Census:
-    return Census(((7, 3),), (), some(range(devices)), answers={Where("3"): some(range(3))})
+def whole(devices: int) -> FleetSnapshot:
+    return FleetSnapshot(((7, 3),), (), some(range(devices)), answers={Where("3"): some(range(3))})
 
 
 # -- going back
@@ -138,16 +138,16 @@ def whole(devices: int) -> Census:
 ROLLED_BACK_AT = 5 * SECOND
 
 
-def back(plan: Plan, now: int, *, healthy: Iterable[int] = (), **sets: Any) -> Judgement:
+def back(plan: RolloutPlan, now: int, *, healthy: Iterable[int] = (), **sets: Any) -> Judgement:
     """What follows `now` ms after a rollback of ten devices began."""
     document = open_phase(plan, devices=10, after=(RollbackBegan("it hurts", ""),))
     going = Back(some(range(10)), some(healthy), **sets)
-    fleet = replace(census(devices=10), back=going)
+    fleet = replace(fleet_snapshot(devices=10), back=going)
     return judge("new", document, fleet, ROLLED_BACK_AT + now)
 
 
 def not_back(judgement: Judgement) -> dict[str, int]:
-    (ended,) = judgement.facts
+    (ended,) = judgement.events
     return {why: len(FleetSet.of(devices)) for why, devices in ended.not_back.items()}  # type: ignore[union-attr]
 
 
@@ -157,7 +157,7 @@ def test_of_a_rollback_a_device_is_silent_from_its_limit_on(offline: Offline) ->
     assert kinds(back(plan, 59_999, healthy=range(9))) == []
     ended = back(plan, 60_000, healthy=range(9))
     assert (kinds(ended), not_back(ended)) == (["RollbackEnded"], {SILENT: 1})
-    assert ended.facts[0].succeeded  # type: ignore[union-attr]
+    assert ended.events[0].succeeded  # type: ignore[union-attr]
 
 
 def test_where_the_plan_waits_for_devices_that_are_offline_so_does_its_rollback() -> None:
@@ -171,7 +171,7 @@ def test_of_a_rollback_a_device_is_late_from_its_limit_on() -> None:
     assert kinds(back(plan, 59_999, healthy=range(9))) == []
     ended = back(plan, 60_000, healthy=range(9))
     assert (kinds(ended), not_back(ended)) == (["RollbackEnded"], {LATE: 1})
-    assert not ended.facts[0].succeeded  # type: ignore[union-attr]
+    assert not ended.events[0].succeeded  # type: ignore[union-attr]
 
 
 def test_without_a_time_limit_no_device_is_late_for_a_rollback() -> None:
@@ -181,9 +181,9 @@ def test_without_a_time_limit_no_device_is_late_for_a_rollback() -> None:
 def test_a_rollback_that_leaves_devices_with_nothing_else_has_not_succeeded() -> None:
     ended = back(everyone(), 0, healthy=range(9), unmanaged=some([9]))
     assert (kinds(ended), not_back(ended)) == (["RollbackEnded"], {NOTHING_ELSE: 1})
-    assert not ended.facts[0].succeeded  # type: ignore[union-attr]
+    assert not ended.events[0].succeeded  # type: ignore[union-attr]
     whole_again = back(everyone(), 0, healthy=range(10))
-    assert whole_again.facts[0].succeeded  # type: ignore[union-attr]
+    assert whole_again.events[0].succeeded  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("failed", "ends"), [(1, False), (2, True)])

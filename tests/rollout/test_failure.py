@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from events.rollout.facts import RollbackBegan, RolloutCompleted, RolloutFact, RolloutPaused, RolloutResumed
-from events.rollout.plan import Failure, Gate, Offline, OnFailure, Plan
-from events.rollout.state import State
-from events.rollout.tally import tally
+from events.rollout.events import RollbackBegan, RolloutCompleted, RolloutEvent, RolloutPaused, RolloutResumed
+from events.rollout.plan import Failure, Gate, Offline, OnFailure, RolloutPlan
+from events.rollout.rollout_counts import rollout_counts
+from events.rollout.state import RolloutState
 from tests.rollout.given import EVIDENCE
-from tests.rollout.judged import ADMITTED_AT, SECOND, census, everyone, judged, kinds, open_phase, some
+from tests.rollout.judged import ADMITTED_AT, SECOND, everyone, fleet_snapshot, judged, kinds, open_phase, some
 from tests.rollout.simulation import MINUTE, Simulation
 
 BACK = OnFailure.ROLL_BACK
@@ -29,7 +29,7 @@ def test_one_failed_device_of_ten_does_not_roll_back_what_three_and_a_fifth_are_
     simulation = failing(4)
     simulation.create("new", everyone(failure=BOTH))
     simulation.run(until=lambda: not simulation.document("new").is_active, most=10)
-    assert simulation.document("new").state is State.COMPLETED
+    assert simulation.document("new").state is RolloutState.COMPLETED
     assert (simulation.counts("new").healthy, simulation.counts("new").failed) == (9, 1)
     assert "RollbackBegan" not in simulation.kinds("new")
 
@@ -38,14 +38,14 @@ def test_three_failed_devices_of_ten_roll_it_back() -> None:
     simulation = failing(1, 4, 7)
     simulation.create("new", everyone(failure=BOTH))
     simulation.run(until=lambda: simulation.document("new").rollback_at > 0, most=10)
-    (began,) = (fact for fact in simulation.facts("new") if isinstance(fact, RollbackBegan))
+    (began,) = (event for event in simulation.events("new") if isinstance(event, RollbackBegan))
     assert began.reason == "3 of 10 failed (30 %): the limit is 20 % and 3 devices"
 
 
 def test_a_gate_that_cannot_be_reached_pauses_with_a_reason_whatever_is_done_on_failure() -> None:
     simulation = failing(4)
     simulation.create("new", everyone(gate=Gate(success_percent=100), failure=BOTH))
-    simulation.run(until=lambda: simulation.document("new").state is State.PAUSED, most=10)
+    simulation.run(until=lambda: simulation.document("new").state is RolloutState.PAUSED, most=10)
     assert "the gate of 100 % cannot be reached: 1 of 10 failed" in simulation.document("new").reason
     for _ in range(5):
         assert simulation.step(60 * MINUTE) == 0
@@ -54,7 +54,7 @@ def test_a_gate_that_cannot_be_reached_pauses_with_a_reason_whatever_is_done_on_
 def test_thresholds_that_are_met_while_an_unreachable_gate_pauses_it_roll_it_back() -> None:
     simulation = failing(4)
     simulation.create("new", everyone(gate=Gate(success_percent=100), failure=BOTH))
-    simulation.run(until=lambda: simulation.document("new").state is State.PAUSED, most=10)
+    simulation.run(until=lambda: simulation.document("new").state is RolloutState.PAUSED, most=10)
     for name in ("d5", "d6"):
         simulation.report(name, 500, m="failed")
     simulation.step()
@@ -148,7 +148,7 @@ def test_a_minimum_of_answers_above_the_number_of_devices_is_all_of_them() -> No
 
 
 def test_thresholds_that_are_met_pause_where_the_plan_says_so() -> None:
-    (paused,) = judged(everyone(failure=Failure(20, 2)), failed=range(2)).facts
+    (paused,) = judged(everyone(failure=Failure(20, 2)), failed=range(2)).events
     assert isinstance(paused, RolloutPaused)
     assert "2 of 10 failed (20 %): the limit is 20 % and 2 devices" in paused.reason
 
@@ -234,7 +234,7 @@ def test_the_scheduler_looks_at_what_an_unreachable_gate_pauses_until_it_is_resu
     by_gate = RolloutPaused("out of reach", unreachable=True)
     rolling_back, pausing = everyone(failure=BOTH), everyone(failure=Failure(20, 3))
 
-    def can_fail(plan: Plan, *after: RolloutPaused | RolloutResumed) -> bool:
+    def can_fail(plan: RolloutPlan, *after: RolloutPaused | RolloutResumed) -> bool:
         return open_phase(plan, devices=10, after=after).can_fail
 
     assert can_fail(rolling_back, by_gate)
@@ -253,10 +253,10 @@ def test_the_scheduler_looks_at_what_an_unreachable_gate_pauses_until_it_is_resu
 def test_only_what_has_completed_and_is_open_to_all_has_admitted_more_than_its_events_say(*, is_open: bool) -> None:
     fleet = {"target": some(range(12)), "actual": some(range(12)), "is_open_to_all": is_open}
 
-    def admitted(*after: RolloutFact) -> int:
+    def admitted(*after: RolloutEvent) -> int:
         document = open_phase(everyone(), devices=10, after=after)
-        found = msgspec.structs.replace(census(devices=12, healthy=range(12)), **fleet)
-        return len(tally(document, found, ADMITTED_AT).admitted)
+        found = msgspec.structs.replace(fleet_snapshot(devices=12, healthy=range(12)), **fleet)
+        return len(rollout_counts(document, found, ADMITTED_AT).admitted)
 
     assert admitted() == 10
     assert admitted(RolloutCompleted(EVIDENCE)) == (12 if is_open else 10)

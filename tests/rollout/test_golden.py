@@ -1,4 +1,4 @@
-"""What the planner decides in some stories, fact by fact with the reasons: `golden/` changes only when somebody means it to.
+"""What the planner decides in some stories, event by event with the reasons: `golden/` changes only when somebody means it to.
 
 `python -m tests.rollout.test_golden` writes it anew.
 """
@@ -10,8 +10,8 @@ import pytest
 
 from events.deployment.commands import CreateDeployment
 from events.log.keys import FLEET
-from events.rollout.facts import DevicesAdmitted, Evidence
-from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Plan, Rate, Spread, Window
+from events.rollout.events import DevicesAdmitted, Evidence
+from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread, Window
 from events.rollout.state import subject_of
 from events.rollout.times import duration
 from tests.rollout.simulation import MINUTE, START, Simulation
@@ -34,19 +34,19 @@ def failing(name: str, stack: str) -> tuple[int, int] | None:
 
 def healthy_fleet() -> Simulation:
     simulation = Simulation(devices=40)
-    simulation.create("new", Plan(phases=PHASES))
+    simulation.create("new", RolloutPlan(phases=PHASES))
     return simulation
 
 
 def silent_devices() -> Simulation:
     simulation = Simulation(devices=40, behave=uneven)
-    simulation.create("new", Plan(phases=PHASES, offline=Offline.UNKNOWN, offline_seconds=1800))
+    simulation.create("new", RolloutPlan(phases=PHASES, offline=Offline.UNKNOWN, offline_seconds=1800))
     return simulation
 
 
 def paused_by_failures() -> Simulation:
     simulation = Simulation(devices=40, behave=failing)
-    simulation.create("new", Plan(phases=PHASES, failure=Failure(percent=20, count=4, answered_min=6)))
+    simulation.create("new", RolloutPlan(phases=PHASES, failure=Failure(percent=20, count=4, answered_min=6)))
     return simulation
 
 
@@ -54,13 +54,13 @@ def rolled_back_to_a_chosen_content() -> Simulation:
     simulation = Simulation(devices=40, behave=failing)
     simulation.do(CreateDeployment("good", base("m"), "", 1))
     failure = Failure(percent=20, count=1, then=OnFailure.ROLL_BACK)
-    simulation.create("new", Plan(phases=PHASES, failure=failure, rollback_to="good"))
+    simulation.create("new", RolloutPlan(phases=PHASES, failure=failure, rollback_to="good"))
     return simulation
 
 
 def two_of_a_site_at_a_rate_within_windows() -> Simulation:
     simulation = Simulation(devices=12, tags=lambda number: {"site": f"s{number % 3}"})
-    plan = Plan(
+    plan = RolloutPlan(
         phases=(Phase(percent=100, gate=Gate(phase_timeout_seconds=7200)),),
         spread=Spread("tags.site", 2),
         rate=Rate(per_minute=0.5),
@@ -87,21 +87,21 @@ def lines_of(simulation: Simulation) -> Iterator[str]:
         for one in simulation.log.read(FLEET, after=position, limit=1000):
             position = one.position
             if one.subject == subject_of("new") and str(one.by) == "system:scheduler":
-                yield f"{duration(one.at - START):>10}  {type(one.fact).__name__}{_more(one.fact)}"
+                yield f"{duration(one.at - START):>10}  {type(one.event).__name__}{_more(one.event)}"
         says = simulation.judged("new").says
         if says != said:
             said = says
             yield f"{duration(simulation.now - START):>10}    {says}"
 
 
-def _more(fact: object) -> str:
-    reason = getattr(fact, "reason", "")
-    evidence = getattr(fact, "evidence", None)
+def _more(event: object) -> str:
+    reason = getattr(event, "reason", "")
+    evidence = getattr(event, "evidence", None)
     counts = ""
     if isinstance(evidence, Evidence):
         numbers = ((name, getattr(evidence.counts, name)) for name in evidence.counts.__struct_fields__)
         counts = " [" + ", ".join(f"{name} {number}" for name, number in numbers if number) + "]"
-    admitted = f" {fact.count}" if isinstance(fact, DevicesAdmitted) else ""
+    admitted = f" {event.count}" if isinstance(event, DevicesAdmitted) else ""
     return f"{admitted}{': ' if reason else ''}{reason}{counts}"
 
 

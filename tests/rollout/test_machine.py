@@ -11,6 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from events.deployment.commands import CreateDeployment
 from events.device.commands import PatchTags, RegisterDevice, RetireDevice, UpdateDevice
 from events.log.keys import FLEET
+from events.projection_store.fleet_snapshot import FleetSnapshotReader
+from events.projection_store.memory import MemoryProjectionStore
 from events.rollout.commands import (
     AbortRollout,
     ApprovePhase,
@@ -21,13 +23,11 @@ from events.rollout.commands import (
     SkipPhase,
     StartRollout,
 )
-from events.rollout.facts import DevicesAdmitted, PhaseOpened, RollbackBegan, RolloutCompleted
-from events.rollout.plan import Failure, Gate, Joiners, Offline, OnFailure, Phase, Plan, Rate, Spread
+from events.rollout.events import DevicesAdmitted, PhaseOpened, RollbackBegan, RolloutCompleted
+from events.rollout.plan import Failure, Gate, Joiners, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread
+from events.rollout.rollout_counts import rollout_counts
 from events.rollout.sets import FleetSet
-from events.rollout.state import State
-from events.rollout.tally import tally
-from events.view_store.census import CensusReader
-from events.view_store.memory import MemoryViewStore
+from events.rollout.state import RolloutState
 from tests.rollout.simulation import HOUR, MINUTE, Simulation
 from tests.workers.system import base
 from workers.restored import rebuild
@@ -42,7 +42,7 @@ GATES = st.builds(
     phase_timeout_seconds=st.sampled_from([0, 7200]),
 )
 PLANS = st.builds(
-    Plan,
+    RolloutPlan,
     phases=st.tuples(
         st.builds(Phase, percent=st.sampled_from([1.0, 30.0]), gate=GATES),
         st.builds(Phase, condition=st.sampled_from(["tags.site = 's0'", "deviceId < 'd5'"]), gate=GATES),
@@ -70,7 +70,7 @@ class Rollouts(RuleBasedStateMachine):
     """One rollout, a small fleet, and everything that can come between them."""
 
     @initialize(plan=PLANS, bad=st.sets(NAMES, max_size=3), silent=st.sets(NAMES, max_size=2), beneath=st.booleans())
-    def begin(self, plan: Plan, bad: set[str], silent: set[str], beneath: bool) -> None:  # noqa: FBT001
+    def begin(self, plan: RolloutPlan, bad: set[str], silent: set[str], beneath: bool) -> None:  # noqa: FBT001
         self.plan = plan
         self.bad, self.silent = bad, silent
         self.simulation = Simulation(
@@ -157,9 +157,9 @@ class Rollouts(RuleBasedStateMachine):
     def counts_are_lists(self) -> None:
         document = self.simulation.document(NAME)
         self.simulation.drain()
-        reader = CensusReader(self.simulation.log, self.simulation.views)
+        reader = FleetSnapshotReader(self.simulation.log, self.simulation.projections)
         assert reader.look(reader.heads())
-        found = tally(document, reader.of(NAME, document), self.simulation.now)
+        found = rollout_counts(document, reader.of(NAME, document), self.simulation.now)
         counts = found.counts
         parts = (found.healthy, found.already, found.failed, found.silent, found.pending, found.outranked)
         assert FleetSet.union(parts) == found.admitted
@@ -169,27 +169,32 @@ class Rollouts(RuleBasedStateMachine):
     @invariant()
     def nobody_has_it_who_is_not_admitted(self) -> None:
         document = self.simulation.document(NAME)
-        if document.state is not State.COMPLETED:
+        if document.state is not RolloutState.COMPLETED:
             admitted = document.admitted
             actual = FleetSet(
-                {number: self.simulation.view._reading(number).status(NAME).actual for number in range(4)}  # noqa: SLF001
+                {number: self.simulation.fleet_projection._reading(number).status(NAME).actual for number in range(4)}  # noqa: SLF001
             )
             assert not actual - admitted
-        if document.state in {State.ROLLING_BACK, State.ROLLED_BACK, State.HALTED, State.CREATED}:
+        if document.state in {
+            RolloutState.ROLLING_BACK,
+            RolloutState.ROLLED_BACK,
+            RolloutState.HALTED,
+            RolloutState.CREATED,
+        }:
             assert self.simulation.running(NAME) == set()
 
     @invariant()
     def never_two_rollbacks(self) -> None:
-        facts = self.simulation.facts(NAME)
-        assert sum(isinstance(fact, RollbackBegan) for fact in facts) <= 1
+        events = self.simulation.events(NAME)
+        assert sum(isinstance(event, RollbackBegan) for event in events) <= 1
         names = {one.subject for one in self.simulation.log.read(FLEET, after=0, limit=10_000)}
         assert len({name for name in names if "rollback" in name}) <= 1
 
     @invariant()
     def phases_open_in_order_and_admit_no_more_than_theirs(self) -> None:
         opened, admitted, target = -1, 0, 0
-        for fact in self.simulation.facts(NAME):
-            match fact:
+        for event in self.simulation.events(NAME):
+            match event:
                 case PhaseOpened(phase, evidence):
                     assert phase == opened + 1
                     opened = phase
@@ -212,10 +217,10 @@ class Rollouts(RuleBasedStateMachine):
         if hasattr(self, "simulation"):
             simulation = self.simulation
             simulation.drain()
-            elsewhere = MemoryViewStore()
+            elsewhere = MemoryProjectionStore()
             for number in range(4):
-                rebuild(number, log=simulation.log, recorded=simulation.views, into=elsewhere)
-                assert elsewhere.load(number) == simulation.views.load(number)
+                rebuild(number, log=simulation.log, recorded=simulation.projections, into=elsewhere)
+                assert elsewhere.load(number) == simulation.projections.load(number)
 
 
 TestRollouts = Rollouts.TestCase

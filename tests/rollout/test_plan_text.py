@@ -2,7 +2,7 @@
 
 import pytest
 
-from events.rollout.plan import EVERY_DEVICE, Failure, Gate, OnFailure, Phase, Plan
+from events.rollout.plan import EVERY_DEVICE, Failure, Gate, OnFailure, Phase, RolloutPlan
 from events.rollout.plan_text import plan_text
 from tests.rollout.judged import everyone
 
@@ -38,7 +38,7 @@ ONLY_PAUSES = "a gate that cannot be reached any more only pauses it."
             "A phase passes when all admitted devices answered.",
         ),
         (
-            Plan((Phase(count=1, gate=Gate(success_percent=50)), Phase(count=2), Phase(percent=100))),
+            RolloutPlan((Phase(count=1, gate=Gate(success_percent=50)), Phase(count=2), Phase(percent=100))),
             (
                 "Phase 1 passes when at least 50 % of the admitted devices are healthy;"
                 " phases 2 to 3 pass when all admitted devices are healthy."
@@ -46,7 +46,7 @@ ONLY_PAUSES = "a gate that cannot be reached any more only pauses it."
         ),
     ],
 )
-def test_a_plan_says_when_it_proceeds(plan: Plan, proceeds: str) -> None:
+def test_a_plan_says_when_it_proceeds(plan: RolloutPlan, proceeds: str) -> None:
     assert plan_text(plan).proceeds == proceeds
 
 
@@ -69,7 +69,7 @@ def test_a_plan_says_when_it_proceeds(plan: Plan, proceeds: str) -> None:
             ),
         ),
         (
-            Plan(
+            RolloutPlan(
                 (
                     Phase(count=1, gate=Gate(phase_timeout_seconds=60)),
                     Phase(count=2, gate=Gate(phase_timeout_seconds=30)),
@@ -83,7 +83,7 @@ def test_a_plan_says_when_it_proceeds(plan: Plan, proceeds: str) -> None:
         ),
     ],
 )
-def test_a_plan_says_when_it_stops(plan: Plan, stops: str) -> None:
+def test_a_plan_says_when_it_stops(plan: RolloutPlan, stops: str) -> None:
     assert plan_text(plan).stops == stops
 
 
@@ -99,6 +99,6 @@ def test_a_plan_says_when_it_stops(plan: Plan, stops: str) -> None:
         (everyone(failure=Failure(5, then=BACK), restore=True), ["what it had and was healthy with before"]),
     ],
 )
-def test_a_plan_says_what_happens_then(plan: Plan, words: list[str]) -> None:
+def test_a_plan_says_what_happens_then(plan: RolloutPlan, words: list[str]) -> None:
     said = plan_text(plan).then
     assert all(word in said for word in words), said

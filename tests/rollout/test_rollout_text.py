@@ -3,10 +3,10 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 from events.deployment.decider import TIME_MAX
-from events.deployment.facts import Admitted, Ended, Everyone, NotStarted, Schedule
+from events.deployment.events import Admitted, Ended, Everyone, NotStarted, Schedule
 from events.rollout.rollout_text import admission_text
-from events.rollout.state import State
-from events.rollout.times import DurationUnreadable, TimeUnreadable, moment, read_duration, read_time
+from events.rollout.state import RolloutState
+from events.rollout.times import DurationUnreadable, TimeUnreadable, local_time, read_duration, read_time
 from tests.rollout.given import deployment, in_state
 
 BERLIN = "Europe/Berlin"
@@ -66,7 +66,7 @@ def test_a_time_that_clocks_jump_over_is_refused_and_of_one_that_comes_twice_the
 # Until 1972 some offsets had seconds, which RFC 3339 cannot say.
 @for_all(st.integers(94_694_400_000, TIME_MAX), st.sampled_from(["UTC", BERLIN, "America/St_Johns", "Pacific/Apia"]))
 def test_a_time_is_read_as_it_is_written(at: int, zone: str) -> None:
-    assert read_time(moment(at, zone), "UTC") == at - at % 1000
+    assert read_time(local_time(at, zone), "UTC") == at - at % 1000
 
 
 SCHEDULE = Schedule(EIGHT, EIGHT + 86_400_000, BERLIN)
@@ -75,7 +75,7 @@ SCHEDULE = Schedule(EIGHT, EIGHT + 86_400_000, BERLIN)
 def test_what_is_to_start_says_when_and_in_how_long_and_that_it_targets_nobody() -> None:
     told = admission_text(deployment(schedule=SCHEDULE), None, EIGHT - 7_800_000)
     assert told == "starts 2026-11-21T08:00:00+01:00 (Europe/Berlin), in 2 h 10 min: until then it targets nobody"
-    assert admission_text(deployment(schedule=SCHEDULE), in_state(State.CREATED), EIGHT - 7_800_000) == told
+    assert admission_text(deployment(schedule=SCHEDULE), in_state(RolloutState.CREATED), EIGHT - 7_800_000) == told
 
 
 @pytest.mark.parametrize(
@@ -104,32 +104,32 @@ def test_at_its_time_a_deployment_was_to_start_and_just_before_it_starts() -> No
     )
 
 
-@pytest.mark.parametrize("state", [state for state in State if state is not State.CREATED])
-def test_a_rollout_that_goes_on_or_has_completed_says_when_its_deployment_ends(state: State) -> None:
+@pytest.mark.parametrize("state", [state for state in RolloutState if state is not RolloutState.CREATED])
+def test_a_rollout_that_goes_on_or_has_completed_says_when_its_deployment_ends(state: RolloutState) -> None:
     told = admission_text(deployment(schedule=SCHEDULE), in_state(state), EIGHT + 60_000)
-    assert ("; ends 2026-11-22T08:00:00+01:00" in told) is (state in {State.RUNNING, State.COMPLETED})
+    assert ("; ends 2026-11-22T08:00:00+01:00" in told) is (state in {RolloutState.RUNNING, RolloutState.COMPLETED})
 
 
 def test_one_named_device_is_said_to_be_one() -> None:
     assert admission_text(deployment(admission=Admitted(("a",))), None, EIGHT).endswith("for 1 named device")
 
 
-@pytest.mark.parametrize("state", State)
-def test_every_state_of_a_rollout_is_said_in_a_sentence(state: State) -> None:
+@pytest.mark.parametrize("state", RolloutState)
+def test_every_state_of_a_rollout_is_said_in_a_sentence(state: RolloutState) -> None:
     told = admission_text(deployment(), in_state(state), EIGHT)
     expected = {
-        State.CREATED: "until its rollout is started",
-        State.RUNNING: "phase 1 of 2 is open",
-        State.PAUSED: "paused: too hot",
-        State.COMPLETED: "completed; a device that is targeted later gets it, too",
-        State.ABORTED: "aborted: no more",
-        State.ROLLING_BACK: "rolling back",
-        State.ROLLED_BACK: "rolled back",
-        State.HALTED: "halted",
+        RolloutState.CREATED: "until its rollout is started",
+        RolloutState.RUNNING: "phase 1 of 2 is open",
+        RolloutState.PAUSED: "paused: too hot",
+        RolloutState.COMPLETED: "completed; a device that is targeted later gets it, too",
+        RolloutState.ABORTED: "aborted: no more",
+        RolloutState.ROLLING_BACK: "rolling back",
+        RolloutState.ROLLED_BACK: "rolled back",
+        RolloutState.HALTED: "halted",
     }
     assert expected[state] in told
 
 
 def test_what_was_done_by_hand_after_a_rollout_is_what_is_said() -> None:
-    assert "has ended" in admission_text(deployment(admission=Ended()), in_state(State.COMPLETED), EIGHT)
-    assert "everybody" in admission_text(deployment(admission=Everyone()), in_state(State.ABORTED), EIGHT)
+    assert "has ended" in admission_text(deployment(admission=Ended()), in_state(RolloutState.COMPLETED), EIGHT)
+    assert "everybody" in admission_text(deployment(admission=Everyone()), in_state(RolloutState.ABORTED), EIGHT)

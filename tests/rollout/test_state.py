@@ -1,4 +1,4 @@
-"""A rollout as its facts make it, and as it is kept."""
+"""A rollout as its events make it, and as it is kept."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyroaring import BitMap
 
 from events.canonical import encode
-from events.rollout.facts import (
+from events.rollout.events import (
     DevicesRetried,
     PhaseApproved,
     PhaseOpened,
@@ -20,7 +20,7 @@ from events.rollout.facts import (
     RolloutAborted,
     RolloutCompleted,
     RolloutDeleted,
-    RolloutFact,
+    RolloutEvent,
     RolloutPaused,
     RolloutResumed,
     RolloutStarted,
@@ -28,8 +28,8 @@ from events.rollout.facts import (
     SoakBroken,
 )
 from events.rollout.sets import NOBODY, FleetSet
-from events.rollout.state import BATCHES_MAX, Batch, RolloutDocument, State, decode, subject_of
-from tests.rollout.given import ADA, BOB, EVIDENCE, PLAN, admitted, created, devices, folded, in_state, standing
+from events.rollout.state import BATCHES_MAX, Batch, RolloutDocument, RolloutState, decode, subject_of
+from tests.rollout.given import ADA, BOB, EVIDENCE, PLAN, admitted, applied, created, devices, in_state, status
 
 OPENED = (created(), RolloutStarted(), PhaseOpened(0, EVIDENCE))
 
@@ -43,17 +43,17 @@ def of(*ordinals: int) -> FleetSet:
 
 
 def test_a_rollout_begins_with_its_plan_and_its_author_and_nobody() -> None:
-    document = standing(created())
-    assert (document.plan, document.author, document.state) == (PLAN, ADA, State.CREATED)
+    document = status(created())
+    assert (document.plan, document.author, document.state) == (PLAN, ADA, RolloutState.CREATED)
     assert (document.version, document.created_at, document.phase, document.is_open) == (1, 1000, -1, False)
     assert document.admitted == NOBODY
 
 
 @pytest.mark.parametrize(
-    ("fact", "changes"),
+    ("event", "changes"),
     [
-        (RolloutPaused("hot"), {"state": State.PAUSED, "reason": "hot", "soak_at": 0}),
-        (RolloutResumed(), {"state": State.RUNNING, "reason": "", "phase_at": 5000, "paced_at": 5000}),
+        (RolloutPaused("hot"), {"state": RolloutState.PAUSED, "reason": "hot", "soak_at": 0}),
+        (RolloutResumed(), {"state": RolloutState.RUNNING, "reason": "", "phase_at": 5000, "paced_at": 5000}),
         (PhaseApproved(1, BOB), {"approved": (1,)}),
         (PhaseOpened(1, EVIDENCE), {"phase": 1, "is_open": True, "phase_at": 5000, "paced_at": 5000}),
         (admitted(3), {"soak_at": 0, "reason": ""}),
@@ -62,62 +62,65 @@ def test_a_rollout_begins_with_its_plan_and_its_author_and_nobody() -> None:
         (PhasePassed(0, "held", EVIDENCE), {"is_open": False, "reason": "held"}),
         (RetryAsked(), {"retry_asked": True}),
         (DevicesRetried(devices(1), 1), {"retry_asked": False, "retries": 1}),
-        (RollbackAsked("hurts"), {"rollback_asked": True, "reason": "hurts", "state": State.RUNNING}),
-        (RollbackBegan("hurts", "back"), {"state": State.ROLLING_BACK, "rollback": "back", "rollback_at": 5000}),
-        (RollbackEnded(succeeded=True, reason="", evidence=EVIDENCE), {"state": State.ROLLED_BACK}),
-        (RollbackEnded(succeeded=False, reason="no", evidence=EVIDENCE), {"state": State.HALTED, "reason": "no"}),
-        (RolloutAborted("over"), {"state": State.ABORTED, "reason": "over", "is_open": False}),
-        (RolloutCompleted(EVIDENCE), {"state": State.COMPLETED, "reason": "", "is_open": False}),
+        (RollbackAsked("hurts"), {"rollback_asked": True, "reason": "hurts", "state": RolloutState.RUNNING}),
+        (RollbackBegan("hurts", "back"), {"state": RolloutState.ROLLING_BACK, "rollback": "back", "rollback_at": 5000}),
+        (RollbackEnded(succeeded=True, reason="", evidence=EVIDENCE), {"state": RolloutState.ROLLED_BACK}),
+        (
+            RollbackEnded(succeeded=False, reason="no", evidence=EVIDENCE),
+            {"state": RolloutState.HALTED, "reason": "no"},
+        ),
+        (RolloutAborted("over"), {"state": RolloutState.ABORTED, "reason": "over", "is_open": False}),
+        (RolloutCompleted(EVIDENCE), {"state": RolloutState.COMPLETED, "reason": "", "is_open": False}),
     ],
 )
-def test_a_fact_changes_what_it_says_and_the_version(fact: RolloutFact, changes: dict[str, Any]) -> None:
-    document = standing(*OPENED, admitted(1, 2), fact)
+def test_an_event_changes_what_it_says_and_the_version(event: RolloutEvent, changes: dict[str, Any]) -> None:
+    document = status(*OPENED, admitted(1, 2), event)
     assert {name: getattr(document, name) for name in changes} == changes
     assert (document.version, document.changed_at, document.created_at) == (5, 5000, 1000)
 
 
 def test_a_rollout_goes_with_its_deployment() -> None:
-    assert folded(*OPENED, RolloutDeleted()) is None
+    assert applied(*OPENED, RolloutDeleted()) is None
 
 
 def test_the_first_phase_keeps_whom_it_found_where_joiners_wait() -> None:
-    document = standing(created(), RolloutStarted(), PhaseOpened(0, EVIDENCE, devices(1, 2)), PhaseOpened(1, EVIDENCE))
+    document = status(created(), RolloutStarted(), PhaseOpened(0, EVIDENCE, devices(1, 2)), PhaseOpened(1, EVIDENCE))
     assert document.pool == devices(1, 2)
 
 
 def test_who_is_admitted_is_in_one_batch_that_of_the_last_time() -> None:
-    document = standing(*OPENED, admitted(1, 2), admitted(3), DevicesRetried(devices(2), 1))
+    document = status(*OPENED, admitted(1, 2), admitted(3), DevicesRetried(devices(2), 1))
     assert members(document) == [(4000, of(1)), (5000, of(3)), (6000, of(2))]
     assert document.admitted == of(1, 2, 3)
-    empty = standing(*OPENED, admitted(1), DevicesRetried(devices(1), 1), admitted())
+    empty = status(*OPENED, admitted(1), DevicesRetried(devices(1), 1), admitted())
     assert members(empty) == [(5000, of(1))]
 
 
 def test_whoever_is_late_gets_the_whole_time_again_after_a_pause() -> None:
-    document = standing(*OPENED, admitted(1), admitted(2), RolloutPaused("hot"), RolloutResumed())
+    document = status(*OPENED, admitted(1), admitted(2), RolloutPaused("hot"), RolloutResumed())
     assert members(document) == [(7000, of(1, 2))]
 
 
 def test_of_too_many_batches_the_oldest_count_as_the_younger_of_them() -> None:
-    document = standing(*OPENED, *(admitted(number) for number in range(BATCHES_MAX + 2)))
+    document = status(*OPENED, *(admitted(number) for number in range(BATCHES_MAX + 2)))
     assert len(document.batches) == BATCHES_MAX
     assert members(document)[:2] == [(6000, of(0, 1, 2)), (7000, of(3))]
     assert document.admitted == of(*range(BATCHES_MAX + 2))
 
 
-@pytest.mark.parametrize("state", State)
-def test_a_document_is_read_as_it_was_written(state: State) -> None:
+@pytest.mark.parametrize("state", RolloutState)
+def test_a_document_is_read_as_it_was_written(state: RolloutState) -> None:
     document = in_state(state)
     assert decode(encode(document)) == document
     assert encode(decode(encode(document))) == encode(document)
 
 
-@pytest.mark.parametrize("state", State)
-def test_the_scheduler_has_to_do_with_what_moves_by_itself_and_with_what_was_asked(state: State) -> None:
+@pytest.mark.parametrize("state", RolloutState)
+def test_the_scheduler_has_to_do_with_what_moves_by_itself_and_with_what_was_asked(state: RolloutState) -> None:
     document = in_state(state)
-    assert document.is_active is (state in {State.RUNNING, State.ROLLING_BACK})
-    assert document.is_over is (state in {State.COMPLETED, State.ABORTED, State.ROLLED_BACK})
-    asked = standing(*OPENED, RolloutPaused("hot"), RetryAsked())
+    assert document.is_active is (state in {RolloutState.RUNNING, RolloutState.ROLLING_BACK})
+    assert document.is_over is (state in {RolloutState.COMPLETED, RolloutState.ABORTED, RolloutState.ROLLED_BACK})
+    asked = status(*OPENED, RolloutPaused("hot"), RetryAsked())
     assert asked.is_active
 
 
@@ -126,7 +129,7 @@ def test_the_subject_of_a_rollout_is_no_deployments() -> None:
 
 
 def test_a_batch_holds_a_time_and_devices() -> None:
-    assert standing(*OPENED, admitted(1)).batches == (Batch(4000, devices(1)),)
+    assert status(*OPENED, admitted(1)).batches == (Batch(4000, devices(1)),)
 
 
 # -- sets over all partitions

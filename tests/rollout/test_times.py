@@ -4,20 +4,20 @@ import pytest
 
 from events.deployment.commands import CreateDeployment, ScheduleDeployment
 from events.deployment.errors import ScheduleForbidden
-from events.deployment.facts import AdmissionChanged, Ended, Everyone, Schedule
+from events.deployment.events import AdmissionChanged, Ended, Everyone, Schedule
 from events.log.keys import FLEET
 from events.producer.errors import CommandsRefused
 from events.rollout.commands import AbortRollout, CreateRollout, RollBack
-from events.rollout.plan import Gate, Phase, Plan
-from events.rollout.state import State
+from events.rollout.plan import Gate, Phase, RolloutPlan
+from events.rollout.state import RolloutState
 from tests.rollout.simulation import HOUR, MINUTE, START, Simulation
 from tests.workers.system import base
 
-SLOW = Plan((Phase(percent=50, gate=Gate(soak_seconds=24 * 3600)), Phase(percent=100)))
+SLOW = RolloutPlan((Phase(percent=50, gate=Gate(soak_seconds=24 * 3600)), Phase(percent=100)))
 AT_ONE = Schedule(START + HOUR)
 
 
-def scheduled(schedule: Schedule, plan: Plan | None = None) -> Simulation:
+def scheduled(schedule: Schedule, plan: RolloutPlan | None = None) -> Simulation:
     simulation = Simulation(devices=10)
     simulation.do(CreateDeployment("old", base("m", image="example.com/old:1"), "*", 1))
     simulation.do(CreateDeployment("new", base("m"), "*", 5, schedule=schedule))
@@ -29,8 +29,8 @@ def scheduled(schedule: Schedule, plan: Plan | None = None) -> Simulation:
 
 def opened(simulation: Simulation) -> list[AdmissionChanged]:
     """How the admission of the deployment changed, apart from its rollout."""
-    facts = simulation.log.read(FLEET, after=0, limit=1000)
-    return [one.fact for one in facts if one.subject == "new" and isinstance(one.fact, AdmissionChanged)]
+    events = simulation.log.read(FLEET, after=0, limit=1000)
+    return [one.event for one in events if one.subject == "new" and isinstance(one.event, AdmissionChanged)]
 
 
 def test_a_deployment_starts_at_its_time_and_ends_at_its_time_once() -> None:
@@ -56,7 +56,7 @@ def test_a_start_that_is_moved_happens_at_the_new_time_alone() -> None:
 def test_a_rollout_begins_at_the_time_of_its_deployment() -> None:
     simulation = scheduled(AT_ONE, SLOW)
     simulation.run(until=lambda: simulation.now >= START + HOUR - MINUTE)
-    assert simulation.document("new").state is State.CREATED
+    assert simulation.document("new").state is RolloutState.CREATED
     simulation.run(until=lambda: len(simulation.running("new")) == 5, most=4)
     assert opened(simulation) == []
 
@@ -77,7 +77,7 @@ def test_a_deployment_that_was_rolled_back_stays_back_though_it_had_a_time_to_st
     simulation.run(until=lambda: bool(simulation.running("new")))
     simulation.do(RollBack("new"))
     simulation.run(until=lambda: simulation.now >= START + 5 * HOUR)
-    assert simulation.document("new").state is State.ROLLED_BACK
+    assert simulation.document("new").state is RolloutState.ROLLED_BACK
     assert simulation.running("new") == set()
     assert opened(simulation) == []
 
@@ -85,7 +85,7 @@ def test_a_deployment_that_was_rolled_back_stays_back_though_it_had_a_time_to_st
 def test_a_rollout_ends_with_its_deployment_at_the_time() -> None:
     simulation = scheduled(Schedule(START + HOUR, START + 2 * HOUR), SLOW)
     simulation.run(until=lambda: simulation.now >= START + 3 * HOUR)
-    assert simulation.document("new").state is State.ABORTED
+    assert simulation.document("new").state is RolloutState.ABORTED
     assert simulation.running("new") == set()
     assert [type(one.admission) for one in opened(simulation)] == [Ended]
 

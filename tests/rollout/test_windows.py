@@ -3,7 +3,7 @@
 import pytest
 
 from events.rollout.plan import Window
-from events.rollout.times import moment, read_time
+from events.rollout.times import local_time, read_time
 from events.rollout.windows import closes_at, opens_at
 
 BERLIN = "Europe/Berlin"
@@ -17,11 +17,11 @@ def at(text: str) -> int:
 
 def closes(*windows: Window, now: str) -> str | None:
     found = closes_at(windows, at(now))
-    return None if found is None else moment(found, BERLIN)
+    return None if found is None else local_time(found, BERLIN)
 
 
 def opens(*windows: Window, now: str) -> str:
-    return moment(opens_at(windows, at(now)), BERLIN)
+    return local_time(opens_at(windows, at(now)), BERLIN)
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import pytest
 
 from events.deployment.commands import CreateDeployment
-from events.deployment.facts import Schedule
+from events.deployment.events import Schedule
 from events.log.errors import Fenced
 from events.rollout.commands import RollBack
-from events.rollout.plan import Phase, Plan
+from events.rollout.plan import Phase, RolloutPlan
 from tests.rollout.simulation import HOUR, START, Simulation
 from tests.workers.system import base
 
-PLAN = Plan((Phase(percent=100.0),))
+PLAN = RolloutPlan((Phase(percent=100.0),))
 
 
 def _deployment_due(simulation: Simulation) -> None:
@@ -26,7 +26,7 @@ def _phase_to_open(simulation: Simulation) -> None:
 
 def _rollback_to_begin(simulation: Simulation) -> None:
     simulation.do(CreateDeployment("before", base("m"), "", 1))
-    simulation.create("after", Plan((Phase(percent=100.0),), rollback_to="before"))
+    simulation.create("after", RolloutPlan((Phase(percent=100.0),), rollback_to="before"))
     simulation.step()
     simulation.do(RollBack("after"))
 

@@ -8,7 +8,7 @@ import pytest
 
 from events.deployment import state as deployment_state
 from events.deployment.commands import CreateDeployment, ScheduleDeployment
-from events.deployment.facts import AdmissionChanged, Everyone, NotStarted, Schedule
+from events.deployment.events import AdmissionChanged, Everyone, NotStarted, Schedule
 from events.envelope import Principal
 from events.log.errors import Fenced
 from events.log.failpoints import VARIABLE
@@ -17,9 +17,9 @@ from events.log.lease import Lease
 from events.log.port import Proposed
 from events.rollout import state as rollout_state
 from events.rollout.commands import CreateRollout, StartRollout
-from events.rollout.facts import DevicesAdmitted
-from events.rollout.plan import Gate, Phase, Plan
-from events.rollout.state import State
+from events.rollout.events import DevicesAdmitted
+from events.rollout.plan import Gate, Phase, RolloutPlan
+from events.rollout.state import RolloutState
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import eventually, redis_server
 from tests.workers.system import System, answer, base, fresh_system, join
@@ -27,7 +27,7 @@ from tests.workers.system import System, answer, base, fresh_system, join
 pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
 SCHEDULER = ("-m", "services.scheduler")
-ALL = Plan(phases=(Phase(percent=50), Phase(percent=100)))
+ALL = RolloutPlan(phases=(Phase(percent=50), Phase(percent=100)))
 DEVICES = [f"d{number}" for number in range(8)]
 
 
@@ -38,18 +38,18 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
         yield system
 
 
-def facts_of(system: System, subject: str) -> list[object]:
-    return [one.fact for one in system.log.read(FLEET, after=0, limit=10_000) if one.subject == subject]
+def events_of(system: System, subject: str) -> list[object]:
+    return [one.event for one in system.log.read(FLEET, after=0, limit=10_000) if one.subject == subject]
 
 
-def state(system: System, name: str) -> State:
+def state(system: System, name: str) -> RolloutState:
     (stored,) = system.log.load([rollout_state.subject_of(name)], fleet=True)
     assert stored.snapshot is not None
     return rollout_state.decode(stored.snapshot).state
 
 
 def count(system: System, name: str, status: str) -> int:
-    return system.view.status(name)[name][status]
+    return system.fleet_projection.status(name)[name][status]
 
 
 def roll_out(system: System, name: str) -> None:
@@ -61,7 +61,7 @@ def roll_out(system: System, name: str) -> None:
 
 
 def answer_all(system: System, name: str) -> None:
-    for device in list(system.view.members(name, "pending")):
+    for device in list(system.fleet_projection.members(name, "pending")):
         system.do(answer(system, device, m="running"))
 
 
@@ -70,17 +70,17 @@ def carry_through(system: System, name: str) -> None:
 
     def completed() -> bool:
         answer_all(system, name)
-        return state(system, name) is State.COMPLETED
+        return state(system, name) is RolloutState.COMPLETED
 
     eventually(completed, what="the rollout is completed")
 
 
 def assert_once(system: System, name: str) -> None:
-    facts = facts_of(system, rollout_state.subject_of(name))
-    kinds = [type(fact).__name__ for fact in facts]
+    events = events_of(system, rollout_state.subject_of(name))
+    kinds = [type(event).__name__ for event in events]
     phase = ["PhaseOpened", "DevicesAdmitted", "PhasePassed"]
     assert kinds == ["RolloutCreated", "RolloutStarted", *phase, *phase, "RolloutCompleted"]
-    assert [fact.count for fact in facts if isinstance(fact, DevicesAdmitted)] == [4, 4]
+    assert [event.count for event in events if isinstance(event, DevicesAdmitted)] == [4, 4]
 
 
 def test_what_was_due_while_everything_was_down_happens_on_return_once_and_says_how_late(system: System) -> None:
@@ -92,7 +92,7 @@ def test_what_was_due_while_everything_was_down_happens_on_return_once_and_says_
     with system.process(*SCHEDULER), system.process(*SCHEDULER):
         eventually(lambda: count(system, "late", "actual") == len(DEVICES), what="it has started")
         system.settle()
-    (_, started) = facts_of(system, "late")
+    (_, started) = events_of(system, "late")
     assert isinstance(started, AdmissionChanged)
     assert started.admission == Everyone()
     assert 3_600_000 <= started.late_ms < 3_700_000  # type: ignore[operator]
@@ -109,7 +109,7 @@ def test_it_starts_and_ends_at_its_times(system: System) -> None:
         end = time.time_ns() // 1_000_000 + 500
         system.do(ScheduleDeployment("brief", Schedule(now + 1500, end)))
         eventually(lambda: count(system, "brief", "target") == 0, what="it ends")
-    kinds = [type(fact).__name__ for fact in facts_of(system, "brief")]
+    kinds = [type(event).__name__ for event in events_of(system, "brief")]
     assert kinds == ["DeploymentCreated", "AdmissionChanged", "DeploymentScheduled", "AdmissionChanged"]
 
 
@@ -168,11 +168,11 @@ def test_an_older_fence_is_refused_and_a_new_one_is_higher(system: System) -> No
     author = Principal.parse("system:scheduler")
     system.do(CreateDeployment("a", base("m"), "*", 1))
     (stored,) = system.log.load(["a"], fleet=True)
-    fact = AdmissionChanged(Everyone())
+    event = AdmissionChanged(Everyone())
     version = stored.head.version
-    system.log.append([Proposed("a", version, fact)], command_id="new", by=author, at=1, fence=newer)
+    system.log.append([Proposed("a", version, event)], command_id="new", by=author, at=1, fence=newer)
     with pytest.raises(Fenced):
-        system.log.append([Proposed("a", version + 1, fact)], command_id="old", by=author, at=1, fence=fence)
+        system.log.append([Proposed("a", version + 1, event)], command_id="old", by=author, at=1, fence=fence)
     # A counter that was lost goes on above what the log has seen.
     second.leave()
     system.log.client.delete("{fleet}:lease:scheduler:fence")
@@ -191,7 +191,7 @@ def test_two_at_once_carry_a_rollout_through_once(system: System) -> None:
 
 def test_no_gate_is_judged_while_a_partition_is_stopped(system: System) -> None:
     gate = Gate(success_percent=100, phase_timeout_seconds=1)
-    plan = Plan(phases=(Phase(percent=100, gate=gate),))
+    plan = RolloutPlan(phases=(Phase(percent=100, gate=gate),))
     system.do(CreateDeployment("new", base("m"), "*", 10, admission=NotStarted()), CreateRollout("new", plan))
     system.settle()
     system.log.client.xadd(
@@ -201,17 +201,17 @@ def test_no_gate_is_judged_while_a_partition_is_stopped(system: System) -> None:
     )
     system.log.client.hincrby("{p00}:meta", "position", 1)
     system.waker.wake([0])
-    eventually(system.view.blocked, what="the partition is stopped")
+    eventually(system.fleet_projection.blocked, what="the partition is stopped")
     system.do(StartRollout("new"))
     with system.process(*SCHEDULER) as scheduler:
         # A round starts what is due, and then judges: each of these shows that the round of the one before is over.
         for name, later_ms in (("first", 0), ("past-the-limit", 1500), ("last", 0)):
             schedule = Schedule(time.time_ns() // 1_000_000 + later_ms)
             system.do(CreateDeployment(name, base("m"), "", 1, schedule=schedule))
-            eventually(lambda name=name: len(facts_of(system, name)) == 2, what=f"{name} is started")
+            eventually(lambda name=name: len(events_of(system, name)) == 2, what=f"{name} is started")
         assert scheduler.poll() is None
-    facts = facts_of(system, rollout_state.subject_of("new"))
-    assert [type(fact).__name__ for fact in facts] == ["RolloutCreated", "RolloutStarted"]
+    events = events_of(system, rollout_state.subject_of("new"))
+    assert [type(event).__name__ for event in events] == ["RolloutCreated", "RolloutStarted"]
 
 
 @pytest.mark.full

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from events.secrets.errors import SecretExists, SecretNotFound
 from events.secrets.port import Erased, decode, decode_left, encode
-from events.secrets.sealing import Sealed
+from events.secrets.sealed_secret import Sealed
 
 
 class MemorySecretStore:

@@ -13,14 +13,14 @@ import pytest
 from events.envelope import Principal
 from events.log.connect import connect
 from events.log.keys import FLEET, key
-from events.log.opening import initialise, open_log
+from events.log.log_factory import initialise, open_log
 from events.log.redis import RedisLog
-from events.producer.erasing import Erasable, FileKeepsErased, erase
+from events.producer.erasure import Erasable, FileKeepsErased, erase
 from events.producer.producer import Producer
 from events.secrets.errors import SecretErased
 from events.secrets.redis import RedisSecretStore
 from events.secrets.references import references
-from events.secrets.sealing import Sealed
+from events.secrets.sealed_secret import Sealed
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.api.serving import Guarded, guarded
@@ -64,10 +64,10 @@ def test_a_personal_tag_is_nowhere_in_plain_but_for_an_administrator_and_is_eras
     system, http = serving.system, serving.http
     admin, reader, operator = (serving.token(role) for role in ("admin", "read", "operate"))
     serving.register("d1")
-    tags = {"owner": "Ada-Lovelace", "site": "north", "contact": {"mail": "ada@example.com", "room": 7}}
+    tags = {"owner": "Ada-Lovelace", "site": "north", "contact": {"mail": "ada@example.com", "context": 7}}
     patched = http.patch("/twins/d1", json={"tags": tags}, headers=operator)
     assert patched.is_success, patched.text
-    shown = {"owner": "***", "site": "north", "contact": {"mail": "***", "room": 7}}
+    shown = {"owner": "***", "site": "north", "contact": {"mail": "***", "context": 7}}
     assert patched.json()["tags"] == shown
     assert http.get("/twins/d1", headers=reader).json()["tags"] == shown
     system.settle()
@@ -89,7 +89,7 @@ def test_a_personal_tag_is_nowhere_in_plain_but_for_an_administrator_and_is_eras
     own = http.get("/v1/devices/d1/personal", headers=admin).json()
     assert own == {"deviceId": "d1", "tags": {"contact.mail": "ada@example.com", "owner": "Ada-Lovelace"}, "erased": []}
     (noted,) = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)
-    assert (getattr(noted.fact, "subjects", ()), getattr(noted.fact, "what", "")) == (("d1",), "personal tags")
+    assert (getattr(noted.event, "subjects", ()), getattr(noted.event, "what", "")) == (("d1",), "personal tags")
     body = {"content": base("m"), "targetCondition": "tags.owner = 'Ada-Lovelace'"}
     for path in ("/v1/deployments/a", "/v1/deployments/a?preview=true"):
         refused = http.post(path, json=body, headers=operator)
@@ -102,12 +102,12 @@ def test_a_personal_tag_is_nowhere_in_plain_but_for_an_administrator_and_is_eras
         assert name not in all_of(system)
         assert name.decode() not in serving.said()
     for number in range(PARTITIONS):
-        assert not [one for one in system.views.field_names(number, "index") if "$secret" in one]
+        assert not [one for one in system.projections.field_names(number, "index") if "$secret" in one]
     snapshots = system.log.client.hgetall(key(0, "snapshots"))
     done = twinfold(system, "erase", "device", "d1", "--tags", "--reason", "Ada asked", "--by", "user:dpo", "--yes")
     assert (done.returncode, "3 secrets of device:d1 are erased" in done.stdout) == (0, True), done.stderr
-    (fact,) = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)
-    assert (str(fact.by), getattr(fact.fact, "of", ""), getattr(fact.fact, "reason", "")) == (
+    (event,) = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)
+    assert (str(event.by), getattr(event.event, "of", ""), getattr(event.event, "reason", "")) == (
         "user:dpo",
         "device:d1",
         "Ada asked",
@@ -172,9 +172,9 @@ def erased(system: System, kind: str, subject: str) -> subprocess.CompletedProce
 
 
 def assert_gone(serving: Guarded, ids: tuple[str, ...], plain: bytes) -> None:
-    """The newest fact names these secrets, nobody can open them, and the plain text is nowhere."""
-    (fact,) = serving.system.log.read(FLEET, after=serving.system.log.head(FLEET) - 1, limit=1)
-    assert getattr(fact.fact, "ids", ()) == ids
+    """The newest event names these secrets, nobody can open them, and the plain text is nowhere."""
+    (event,) = serving.system.log.read(FLEET, after=serving.system.log.head(FLEET) - 1, limit=1)
+    assert getattr(event.event, "ids", ()) == ids
     store = RedisSecretStore(serving.system.log.client)
     for secret_id in ids:
         with pytest.raises(SecretErased):
@@ -250,8 +250,8 @@ def test_all_secrets_that_a_webhook_ever_had_are_erased_once_it_is_deleted(servi
     assert http.delete("/v1/webhooks/siem", headers=admin).is_success
     done = erased(system, "webhook", "siem")
     assert (done.returncode, done.stdout.split(" are ")[0]) == (0, "3 secrets of webhook:siem"), done.stderr
-    (fact,) = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)
-    assert_gone(serving, tuple(getattr(fact.fact, "ids", ())), b"hunter")
+    (event,) = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)
+    assert_gone(serving, tuple(getattr(event.event, "ids", ())), b"hunter")
 
 
 @pytest.fixture

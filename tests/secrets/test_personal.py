@@ -10,7 +10,7 @@ from events.deployment.errors import MetricsInvalid
 from events.device.personal import personal_paths
 from events.query.errors import ConditionInvalid, QueryInvalid
 from events.rollout.commands import CreateRollout
-from events.rollout.plan import Phase, Plan
+from events.rollout.plan import Phase, RolloutPlan
 from events.secrets.errors import SecretTextInvalid
 from events.secrets.personal import Personal
 from events.update.commands import DefineGroup
@@ -25,8 +25,8 @@ def taken(tags: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 
 
 def test_a_value_is_taken_with_all_that_is_below_it_and_others_stay() -> None:
-    tags, found = taken({"owner": "Ada", "site": "north", "contact": {"mail": "a@b.c", "room": 7}})
-    assert tags == {"owner": {"$secret": "s0"}, "site": "north", "contact": {"mail": {"$secret": "s1"}, "room": 7}}
+    tags, found = taken({"owner": "Ada", "site": "north", "contact": {"mail": "a@b.c", "context": 7}})
+    assert tags == {"owner": {"$secret": "s0"}, "site": "north", "contact": {"mail": {"$secret": "s1"}, "context": 7}}
     assert found == {"s0": "Ada", "s1": "a@b.c"}
     assert taken({"owner": {"name": "Ada", "born": None}})[0] == {"owner": {"name": {"$secret": "s0"}, "born": None}}
     assert taken({"owner": None, "contact": None, "x": 1}) == ({"owner": None, "contact": None, "x": 1}, {})
@@ -53,7 +53,7 @@ def test_nobody_is_targeted_by_a_personal_tag(path: str, how: str) -> None:
         "update": UpdateDeployment("a", target_condition=text),
         "group": DefineGroup("g", text),
         "token": IssueToken("t", "n", "read", "0", scope=text),
-        "phase": CreateRollout("a", Plan((Phase(condition=text),))),
+        "phase": CreateRollout("a", RolloutPlan((Phase(condition=text),))),
     }
     with pytest.raises(ConditionInvalid, match=rf"tags\.{path} is personal"):
         PERSONAL.check(commands[how])

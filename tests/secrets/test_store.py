@@ -10,7 +10,7 @@ from events.secrets.errors import SecretErased, SecretExists, SecretNotFound, Se
 from events.secrets.port import Erased, SecretStore
 from events.secrets.redis import KEY as REDIS_KEY
 from events.secrets.redis import RedisSecretStore
-from events.secrets.sealing import rewrap, seal
+from events.secrets.sealed_secret import rewrap, seal
 from services.embedded_redis import EmbeddedRedis
 from tests.secrets.memory import MemorySecretStore
 from tests.secrets.samples import KEY, OTHER_KEY, PASSWORD, TOKEN

@@ -9,7 +9,7 @@ from events.deployment.commands import CreateDeployment, DeleteDeployment
 from events.deployment.decider import check, decide
 from events.deployment.state import evolve
 from events.envelope import Principal
-from events.log.codec import encode_fact
+from events.log.codec import encode_event
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.producer.producer import Producer
@@ -23,7 +23,7 @@ from events.secrets.errors import (
     SecretTextInvalid,
 )
 from events.secrets.references import references
-from events.secrets.sealing import Sealed
+from events.secrets.sealed_secret import Sealed
 from events.secrets.vault import Vault
 from tests.manifest.contents import agent, content, module
 from tests.secrets.memory import MemorySecretStore
@@ -87,16 +87,16 @@ def test_a_variable_marked_beside_the_content_is_taken_out() -> None:
     assert one.reveal(command.content) == with_variable(TOKEN)
 
 
-def test_no_secret_stands_in_a_fact_a_snapshot_a_view_or_a_representation() -> None:
+def test_no_secret_stands_in_an_event_a_snapshot_a_projection_or_a_representation() -> None:
     store = MemorySecretStore()
     command = vault(store).take_out(create())
-    fact = decide(command, None)
-    document = evolve(None, fact, version=1, at=1)
+    event = decide(command, None)
+    document = evolve(None, event, version=1, at=1)
     assert document is not None
     stored = repr(vars(store)).encode()
-    shown = repr((command, fact, document, store)).encode()
+    shown = repr((command, event, document, store)).encode()
     for text in (PASSWORD.encode(), TOKEN.encode()):
-        assert text not in encode_fact(fact) + encode(document) + stored + shown
+        assert text not in encode_event(event) + encode(document) + stored + shown
 
 
 def test_what_was_taken_out_is_revealed_in_its_place() -> None:
@@ -152,11 +152,11 @@ def test_a_command_does_not_go_on_when_its_secrets_could_not_be_stored() -> None
         vault(AwayStore()).take_out(create())
 
 
-def test_an_erased_secret_is_revealed_no_more_and_the_facts_stay_as_they_are() -> None:
+def test_an_erased_secret_is_revealed_no_more_and_the_events_stay_as_they_are() -> None:
     store = MemorySecretStore()
     one = vault(store)
     command = one.take_out(create())
-    before = encode_fact(decide(command, None))
+    before = encode_event(decide(command, None))
     store.destroy("s1")
     store.destroy("s1")
     with pytest.raises(SecretErased, match="s1"):
@@ -164,7 +164,7 @@ def test_an_erased_secret_is_revealed_no_more_and_the_facts_stay_as_they_are() -
     with pytest.raises(SecretErased, match="s1"):
         one.take_out(create(command.content))
     assert one.reveal({"$secret": "s2"}) in {PASSWORD, TOKEN}
-    assert encode_fact(decide(command, None)) == before
+    assert encode_event(decide(command, None)) == before
     with pytest.raises(SecretNotFound) as refused:
         store.destroy("s9")
     assert refused.value.secret_id == "s9"
@@ -251,5 +251,5 @@ def test_a_producer_with_a_vault_writes_no_secret_into_its_log() -> None:
     (_, envelope) = log.read(FLEET, after=0, limit=10)
     snapshot = log.load(["base"], fleet=True)[0].snapshot
     assert snapshot is not None
-    assert PASSWORD.encode() not in encode_fact(envelope.fact) + snapshot
+    assert PASSWORD.encode() not in encode_event(envelope.event) + snapshot
     assert one.reveal(msgspec.json.decode(snapshot)["content"]) == with_password()

@@ -10,8 +10,8 @@ from events.rollout import state as rollout_state
 from events.rollout.state import RolloutDocument
 from events.update import state as update_state
 from events.update.commands import CancelUpdateDeployment, DeployUpdate, ImportUpdate
-from events.update.facts import RollbackPolicy
-from events.update.names import UpdateId, carrier_of, group_subject
+from events.update.events import RollbackPolicy
+from events.update.names import UpdateId, group_subject, update_deployment_of
 from events.update.state import GroupDocument
 from tests.producer.logs import producer
 from tests.workers.system import base
@@ -54,10 +54,10 @@ class Fleet:
         return one.error
 
     def names(self, command: Any) -> list[tuple[str, str]]:
-        """(subject, kind of fact) of what a command becomes."""
+        """(subject, kind of event) of what a command becomes."""
         before = self.log.head(FLEET)
         self.do(command)
-        return [(one.subject, type(one.fact).__name__) for one in self.log.read(FLEET, after=before, limit=1000)]
+        return [(one.subject, type(one.event).__name__) for one in self.log.read(FLEET, after=before, limit=1000)]
 
     def _stored(self, subject: str) -> bytes | None:
         (stored,) = self.log.load([subject], fleet=True)
@@ -71,12 +71,12 @@ class Fleet:
     def states(self, name: str = "north") -> dict[str, str]:
         return {one.id: one.state.value for one in self.group(name).deployments}
 
-    def carrier(self, name: str, group: str = "north") -> DeploymentDocument:
-        data = self._stored(carrier_of(group, name))
+    def update_deployment(self, name: str, group: str = "north") -> DeploymentDocument:
+        data = self._stored(update_deployment_of(group, name))
         assert data is not None
         return deployment_state.decode(data)
 
     def rollout(self, name: str, group: str = "north") -> RolloutDocument:
-        data = self._stored(rollout_state.subject_of(carrier_of(group, name)))
+        data = self._stored(rollout_state.subject_of(update_deployment_of(group, name)))
         assert data is not None
         return rollout_state.decode(data)

@@ -12,14 +12,14 @@ from events.access.scope import Scope
 from events.canonical import encode as encode_rollout
 from events.deployment.commands import ChangeAdmission, CreateDeployment, DeleteDeployment, UpdateDeployment
 from events.deployment.errors import DeploymentsFull
-from events.deployment.facts import Ended, Everyone, Kept, NotStarted
+from events.deployment.events import Ended, Everyone, Kept, NotStarted
 from events.log.keys import FLEET
 from events.log.port import AT_APPEND, Proposed
 from events.manifest.errors import ManifestInvalid
 from events.rollout.commands import AbortRollout, PauseRollout, ResumeRollout, RetryFailed, RollBack, StartRollout
-from events.rollout.facts import Counts, Evidence, RolloutCompleted, RolloutFact
-from events.rollout.plan import Failure, OnFailure, Phase, Plan
-from events.rollout.state import State as RolloutState
+from events.rollout.events import Evidence, RecordedCounts, RolloutCompleted, RolloutEvent
+from events.rollout.plan import Failure, OnFailure, Phase, RolloutPlan
+from events.rollout.state import RolloutState
 from events.rollout.state import evolve as evolve_rollout
 from events.rollout.state import subject_of as rollout_subject
 from events.update.commands import (
@@ -44,28 +44,28 @@ from events.update.errors import (
     UpdateInvalid,
     UpdateNotFound,
 )
-from events.update.names import UpdateId, carried, carrier_of, read_update
+from events.update.names import UpdateId, deployed_update, read_update, update_deployment_of
 from tests.producer.logs import ADA, RacingLog, producer
-from tests.refolding import refold
+from tests.replayed import replay
 from tests.update.given import V1, V2, V3, Fleet, back_to, cancel, deploy, imported
 from tests.workers.system import base
 
-CARRIER = carrier_of("north", "1")
-ROLLOUT = rollout_subject(CARRIER)
-EVIDENCE = Evidence(Counts(), ())
+UPDATE_DEPLOYMENT = update_deployment_of("north", "1")
+ROLLOUT = rollout_subject(UPDATE_DEPLOYMENT)
+EVIDENCE = Evidence(RecordedCounts(), ())
 
 
 def retry(name: str) -> RetryUpdateDeployment:
     return RetryUpdateDeployment("north", name)
 
 
-def happens(fleet: Fleet, name: str, fact: RolloutFact) -> None:
+def happens(fleet: Fleet, name: str, event: RolloutEvent) -> None:
     """What the scheduler writes."""
-    document, carrier = fleet.rollout(name), carrier_of("north", name)
-    after = evolve_rollout(document, fact, version=document.version + 1, at=AT_APPEND)
+    document, update_deployment = fleet.rollout(name), update_deployment_of("north", name)
+    after = evolve_rollout(document, event, version=document.version + 1, at=AT_APPEND)
     assert after is not None
-    subject = rollout_subject(carrier)
-    proposed = Proposed(subject, document.version, fact, ((subject, encode_rollout(after)),))
+    subject = rollout_subject(update_deployment)
+    proposed = Proposed(subject, document.version, event, ((subject, encode_rollout(after)),))
     fleet.log.append([proposed], command_id=f"{subject}:{document.version}", by=ADA, at=1000)
 
 
@@ -73,17 +73,17 @@ def test_an_update_that_is_deployed_is_a_deployment_and_its_rollout_in_one_step(
     fleet = Fleet()
     assert fleet.names(deploy("1")) == [
         ("group:north", "UpdateDeployed"),
-        (CARRIER, "DeploymentCreated"),
+        (UPDATE_DEPLOYMENT, "DeploymentCreated"),
         (ROLLOUT, "RolloutCreated"),
         (ROLLOUT, "RolloutStarted"),
     ]
-    carrier, rollout = fleet.carrier("1"), fleet.rollout("1")
-    assert carrier.target_condition == "tags.ADUGroup = 'north'"
-    assert (carrier.priority, carrier.admission) == (1_000_000_000, NotStarted())
-    assert carrier.content["modulesContent"]["$edgeAgent"]["properties.desired"]["modules"]["m"]["settings"] == {
-        "image": "example.com/camera:1.0"
-    }
-    assert carrier.labels == {
+    update_deployment, rollout = fleet.update_deployment("1"), fleet.rollout("1")
+    assert update_deployment.target_condition == "tags.ADUGroup = 'north'"
+    assert (update_deployment.priority, update_deployment.admission) == (1_000_000_000, NotStarted())
+    assert update_deployment.content["modulesContent"]["$edgeAgent"]["properties.desired"]["modules"]["m"][
+        "settings"
+    ] == {"image": "example.com/camera:1.0"}
+    assert update_deployment.labels == {
         "twinfold.group": "north",
         "twinfold.update": "contoso/camera/1.0",
         "twinfold.deployment": "1",
@@ -95,8 +95,8 @@ def test_an_update_that_is_deployed_is_a_deployment_and_its_rollout_in_one_step(
 def test_what_starts_at_a_time_waits_for_the_scheduler() -> None:
     fleet = Fleet()
     assert [kind for _, kind in fleet.names(deploy("1", start_at=5000))][-1] == "RolloutCreated"
-    assert (fleet.carrier("1").start_at, fleet.rollout("1").state) == (5000, RolloutState.CREATED)
-    fleet.do(StartRollout(CARRIER, due_at=5000, late_ms=3))
+    assert (fleet.update_deployment("1").start_at, fleet.rollout("1").state) == (5000, RolloutState.CREATED)
+    fleet.do(StartRollout(UPDATE_DEPLOYMENT, due_at=5000, late_ms=3))
     assert fleet.rollout("1").state is RolloutState.RUNNING
 
 
@@ -111,11 +111,11 @@ def test_a_policy_is_the_failure_of_the_rollout_and_where_it_goes_back_to() -> N
 def test_phases_may_be_given_and_fail_as_the_policy_says() -> None:
     fleet = Fleet()
     phases = (Phase(percent=10), Phase(percent=100))
-    fleet.do(deploy("1", V2, policy=back_to(V1), plan=Plan(phases)))
+    fleet.do(deploy("1", V2, policy=back_to(V1), plan=RolloutPlan(phases)))
     plan = fleet.rollout("1").plan
     assert (plan.phases, plan.failure.then, plan.rollback_to) == (phases, OnFailure.ROLL_BACK, V1.subject)
-    fleet.do(deploy("2", plan=Plan(phases)))
-    assert fleet.rollout("2").plan == Plan(phases)
+    fleet.do(deploy("2", plan=RolloutPlan(phases)))
+    assert fleet.rollout("2").plan == RolloutPlan(phases)
 
 
 @pytest.mark.parametrize(
@@ -132,19 +132,22 @@ def test_phases_may_be_given_and_fail_as_the_policy_says() -> None:
 def test_whom_it_targets_is_the_group_as_far_as_the_update_fits(members: dict[str, Any], condition: str) -> None:
     fleet, update = Fleet(), UpdateId("contoso", "hub", "1.0")
     fleet.do(imported(update, **members), deploy("1", update))
-    assert fleet.carrier("1").target_condition == condition
+    assert fleet.update_deployment("1").target_condition == condition
 
 
 def test_a_group_is_by_its_tag_or_by_a_condition_and_without_a_tag_the_default() -> None:
     fleet = Fleet()
     fleet.do(DefineGroup("west", "tags.site = 'w'", priority=7), deploy("1", group="west"))
-    assert (fleet.carrier("1", "west").target_condition, fleet.carrier("1", "west").priority) == ("tags.site = 'w'", 7)
+    assert (fleet.update_deployment("1", "west").target_condition, fleet.update_deployment("1", "west").priority) == (
+        "tags.site = 'w'",
+        7,
+    )
     fleet.do(deploy("1", group="$default"))
-    assert fleet.carrier("1", "$default").target_condition == "NOT is_defined(tags.ADUGroup)"
+    assert fleet.update_deployment("1", "$default").target_condition == "NOT is_defined(tags.ADUGroup)"
     assert isinstance(fleet.refused(DefineGroup("west", "*")), GroupBusy)
     assert isinstance(fleet.refused(RemoveGroup("west")), GroupBusy)
     fleet.do(CancelUpdateDeployment("west", "1"), DefineGroup("west"), deploy("2", group="west"))
-    assert fleet.carrier("2", "west").target_condition == "tags.ADUGroup = 'west'"
+    assert fleet.update_deployment("2", "west").target_condition == "tags.ADUGroup = 'west'"
 
 
 def test_a_second_deployment_supersedes_the_first_in_the_same_step() -> None:
@@ -154,10 +157,10 @@ def test_a_second_deployment_supersedes_the_first_in_the_same_step() -> None:
     assert fleet.states() == {"1": "superseded", "2": "active"}
     assert (fleet.rollout("1").state, fleet.rollout("1").reason) == (RolloutState.ABORTED, "superseded by 2")
     # Who has it keeps it until the other one arrives.
-    assert fleet.carrier("1").admission == NotStarted()
+    assert fleet.update_deployment("1").admission == NotStarted()
     fleet.do(deploy("3", V3, start_at=5000), deploy("4"))
     assert fleet.states() == {"1": "superseded", "2": "superseded", "3": "superseded", "4": "active"}
-    assert fleet.carrier("3").admission == Ended()
+    assert fleet.update_deployment("3").admission == Ended()
 
 
 def test_one_that_everybody_was_admitted_to_is_closed_to_newcomers() -> None:
@@ -166,13 +169,13 @@ def test_one_that_everybody_was_admitted_to_is_closed_to_newcomers() -> None:
     happens(fleet, "1", RolloutCompleted(EVIDENCE))
     assert "keepers" in str(fleet.refused(deploy("2", V2)))
     assert "keepers" in str(fleet.refused(cancel("1")))
-    assert fleet.names(cancel("1", keepers={CARRIER: {"0": "eA=="}})) == [
+    assert fleet.names(cancel("1", keepers={UPDATE_DEPLOYMENT: {"0": "eA=="}})) == [
         ("group:north", "UpdateDeploymentCanceled"),
-        (CARRIER, "AdmissionChanged"),
+        (UPDATE_DEPLOYMENT, "AdmissionChanged"),
     ]
-    assert fleet.carrier("1").admission == Kept({"0": "eA=="})
+    assert fleet.update_deployment("1").admission == Kept({"0": "eA=="})
     # What is closed stays as it is, whatever comes after it.
-    assert (CARRIER, "AdmissionChanged") not in fleet.names(deploy("2", V2))
+    assert (UPDATE_DEPLOYMENT, "AdmissionChanged") not in fleet.names(deploy("2", V2))
 
 
 def test_a_canceled_deployment_is_over_for_good() -> None:
@@ -181,7 +184,7 @@ def test_a_canceled_deployment_is_over_for_good() -> None:
     assert fleet.states() == {"1": "canceled"}
     assert (fleet.rollout("1").state, fleet.rollout("1").reason) == (RolloutState.ABORTED, "wrong one")
     by_hand = [StartRollout, ResumeRollout, RetryFailed, AbortRollout, RollBack, PauseRollout]
-    for command in (cancel("1"), retry("1"), *(one(CARRIER) for one in by_hand)):
+    for command in (cancel("1"), retry("1"), *(one(UPDATE_DEPLOYMENT) for one in by_hand)):
         assert isinstance(fleet.refused(command), GroupDeploymentForbidden), command
     assert isinstance(fleet.refused(deploy("1")), GroupDeploymentExists)
     fleet.do(deploy("2"))
@@ -191,7 +194,7 @@ def test_a_canceled_deployment_is_over_for_good() -> None:
 def test_a_superseded_deployment_is_over_for_good() -> None:
     fleet = Fleet()
     fleet.do(deploy("1"), deploy("2"))
-    for command in (cancel("1"), retry("1"), RollBack(CARRIER), ResumeRollout(CARRIER)):
+    for command in (cancel("1"), retry("1"), RollBack(UPDATE_DEPLOYMENT), ResumeRollout(UPDATE_DEPLOYMENT)):
         assert "superseded" in str(fleet.refused(command)) or "over, for good" in str(fleet.refused(command))
 
 
@@ -209,7 +212,7 @@ def test_those_who_failed_are_asked_to_try_again() -> None:
 
 def test_a_deployment_that_is_over_can_be_deleted_and_its_group_removed() -> None:
     fleet = Fleet()
-    gone = [(CARRIER, "DeploymentDeleted"), (ROLLOUT, "RolloutDeleted")]
+    gone = [(UPDATE_DEPLOYMENT, "DeploymentDeleted"), (ROLLOUT, "RolloutDeleted")]
     fleet.do(deploy("1"))
     assert isinstance(fleet.refused(DeleteUpdateDeployment("north", "1")), GroupDeploymentForbidden)
     fleet.do(cancel("1"))
@@ -238,15 +241,15 @@ def test_a_deployment_that_carries_an_update_is_not_changed_past_its_group() -> 
     fleet = Fleet()
     fleet.do(deploy("1"))
     for command in (
-        UpdateDeployment(CARRIER, priority=1),
-        ChangeAdmission(CARRIER, Everyone()),
-        DeleteDeployment(CARRIER),
-        CreateDeployment(carrier_of("north", "2"), base("m")),
-        AbortRollout(CARRIER),
-        RetryFailed(CARRIER),
+        UpdateDeployment(UPDATE_DEPLOYMENT, priority=1),
+        ChangeAdmission(UPDATE_DEPLOYMENT, Everyone()),
+        DeleteDeployment(UPDATE_DEPLOYMENT),
+        CreateDeployment(update_deployment_of("north", "2"), base("m")),
+        AbortRollout(UPDATE_DEPLOYMENT),
+        RetryFailed(UPDATE_DEPLOYMENT),
     ):
         assert isinstance(fleet.refused(command), GroupDeploymentForbidden)
-    fleet.do(PauseRollout(CARRIER), ResumeRollout(CARRIER))
+    fleet.do(PauseRollout(UPDATE_DEPLOYMENT), ResumeRollout(UPDATE_DEPLOYMENT))
 
 
 def test_two_who_deploy_at_once_have_one_active_deployment_between_them() -> None:
@@ -304,8 +307,8 @@ def test_deployments_of_updates_count_among_all_of_them() -> None:
         deploy("1", policy=back_to(V2, percent=101)),
         deploy("1", policy=back_to(V2, count=0)),
         deploy("1", policy=back_to(V2, answered_min=-1)),
-        deploy("1", plan=Plan(())),
-        deploy("1", plan=Plan((Phase(percent=1),), rollback_to="x")),
+        deploy("1", plan=RolloutPlan(())),
+        deploy("1", plan=RolloutPlan((Phase(percent=1),), rollback_to="x")),
         cancel("1", reason="x" * 600),
     ],
 )
@@ -320,24 +323,26 @@ def test_a_group_keeps_so_many_deployments_and_is_removed_in_one_step_all_the_sa
     fleet.do(cancel("79"), RemoveGroup("north"))
 
 
-def test_snapshots_follow_from_the_facts() -> None:
+def test_snapshots_follow_from_the_events() -> None:
     fleet = Fleet()
     fleet.do(deploy("1"), retry("1"), deploy("2", V2, policy=back_to(V1)), DefineGroup("west", "*"), cancel("2"))
     fleet.do(DeleteUpdate(V3), DefineGroup("gone"), RemoveGroup("gone"))
-    folded = refold(fleet.log.read(FLEET, after=0, limit=1000))
+    applied = replay(fleet.log.read(FLEET, after=0, limit=1000))
     names = [name for name in fleet.log.subjects(FLEET) if name != "log"]
     stored = zip(names, fleet.log.load(names, fleet=True), strict=True)
-    assert {name: one.snapshot for name, one in stored if one.snapshot is not None} == folded
+    assert {name: one.snapshot for name, one in stored if one.snapshot is not None} == applied
 
 
 @given(st.text(st.sampled_from("aZ0._~-"), min_size=1, max_size=8), st.text(st.sampled_from("aZ0._~-"), min_size=1))
 def test_what_carries_an_update_says_for_whom(group: str, deployment: str) -> None:
-    assert carried(carrier_of(group, deployment)) == (group, deployment)
+    assert deployed_update(update_deployment_of(group, deployment)) == (group, deployment)
 
 
 def test_names_are_read_back() -> None:
     assert read_update(V1.subject) == read_update(V1.text) == V1
-    assert (read_update("a/b"), read_update("a/b/x"), carried("north"), carried("update+north")) == (None,) * 4
+    assert (read_update("a/b"), read_update("a/b/x"), deployed_update("north"), deployed_update("update+north")) == (
+        None,
+    ) * 4
     assert V3.numbers > V2.numbers
     assert both("*", "a") == both("a", "*") == "a"
     assert condition_of(()) == "*"

@@ -5,21 +5,21 @@ from typing import Any
 import pytest
 
 from events.deployment.decider import PRIORITY_MAX, TIME_MAX
-from events.deployment.facts import AdmissionChanged, DeploymentCreated, DeploymentDeleted, Everyone, Kept, NotStarted
+from events.deployment.events import AdmissionChanged, DeploymentCreated, DeploymentDeleted, Everyone, Kept, NotStarted
 from events.rollout.plan import EVERY_DEVICE
 from events.update.commands import DefineGroup, DeleteUpdateDeployment
-from events.update.decider import TEXT_CHARACTERS_MAX, Standing, check, decide, is_open, needs, plan_of
+from events.update.decider import TEXT_CHARACTERS_MAX, UpdateDocuments, check, decide, is_open, needs, plan_of
 from events.update.errors import GroupInvalid, UpdateInvalid
-from events.update.facts import RollbackPolicy, UpdateDeployed, UpdateDeploymentCanceled, UpdateDeploymentRetried
-from events.update.names import CARRIER_CHARACTERS_MAX, carrier_of
+from events.update.events import RollbackPolicy, UpdateDeployed, UpdateDeploymentCanceled, UpdateDeploymentRetried
+from events.update.names import UPDATE_DEPLOYMENT_CHARACTERS_MAX, update_deployment_of
 from events.update.state import evolve_group
-from tests.deployment.given import standing
+from tests.deployment.given import status
 from tests.update.given import V1, V2, back_to, cancel, deploy, imported
 from tests.workers.system import base
 
 COUNT_MAX = 2**31 - 1
 TEXT = "x" * TEXT_CHARACTERS_MAX
-NAME = "n" * (CARRIER_CHARACTERS_MAX - len(carrier_of("north", "")))
+NAME = "n" * (UPDATE_DEPLOYMENT_CHARACTERS_MAX - len(update_deployment_of("north", "")))
 
 
 @pytest.mark.parametrize(
@@ -80,34 +80,34 @@ def test_without_a_policy_nobody_is_waited_for_and_with_one_everyone_is() -> Non
 
 def test_a_deployment_without_a_rollout_is_open_if_everyone_is_admitted() -> None:
     for admission, is_so in ((Everyone(), True), (NotStarted(), False)):
-        document = standing(DeploymentCreated(base("m"), "*", 1, admission=admission))
-        assert is_open("d", Standing(deployments={"d": document})) is is_so
+        document = status(DeploymentCreated(base("m"), "*", 1, admission=admission))
+        assert is_open("d", UpdateDocuments(deployments={"d": document})) is is_so
 
 
 def test_retries_are_those_of_the_deployment() -> None:
     group = None
-    facts = (UpdateDeployed("1", V1), UpdateDeployed("2", V2), *[UpdateDeploymentRetried("1")] * 2)
-    for version, fact in enumerate((*facts, UpdateDeploymentRetried("2")), start=1):
-        group = evolve_group(group, fact, version=version, at=version)
+    events = (UpdateDeployed("1", V1), UpdateDeployed("2", V2), *[UpdateDeploymentRetried("1")] * 2)
+    for version, event in enumerate((*events, UpdateDeploymentRetried("2")), start=1):
+        group = evolve_group(group, event, version=version, at=version)
     assert group is not None
     assert [one.retries for one in group.deployments] == [2, 1]
 
 
 def test_a_deployment_whose_rollout_is_gone_is_canceled_and_deleted_all_the_same() -> None:
-    carrier = carrier_of("north", "1")
-    document = standing(DeploymentCreated(base("m"), "*", 1, admission=Everyone()))
+    update_deployment = update_deployment_of("north", "1")
+    document = status(DeploymentCreated(base("m"), "*", 1, admission=Everyone()))
     active = evolve_group(None, UpdateDeployed("1", V1), version=1, at=1)
     assert active is not None
     over = evolve_group(active, UpdateDeploymentCanceled("1"), version=2, at=2)
     assert over is not None
     for group, command, of_carrier in (
-        (active, cancel("1", keepers={carrier: {}}), AdmissionChanged(Kept({}))),
+        (active, cancel("1", keepers={update_deployment: {}}), AdmissionChanged(Kept({}))),
         (over, DeleteUpdateDeployment("north", "1"), DeploymentDeleted()),
     ):
-        stands = Standing(groups={"north": group}, deployments={carrier: document})
-        facts = list(decide(command, stands, by="user:ada"))
-        assert [fact for subject, fact in facts if subject == carrier] == [of_carrier]
-        assert len(facts) == 2
+        stands = UpdateDocuments(groups={"north": group}, deployments={update_deployment: document})
+        events = list(decide(command, stands, by="user:ada"))
+        assert [event for subject, event in events if subject == update_deployment] == [of_carrier]
+        assert len(events) == 2
 
 
 def test_a_new_deployment_needs_the_one_that_it_supersedes_and_any_other_act_its_own_alone() -> None:
@@ -115,6 +115,6 @@ def test_a_new_deployment_needs_the_one_that_it_supersedes_and_any_other_act_its
     for version, name in enumerate(("1", "2"), start=1):
         group = evolve_group(group, UpdateDeployed(name, V1), version=version, at=version)
     assert group is not None
-    stands = Standing(groups={"north": group})
-    assert list(needs(deploy("3"), stands)) == [carrier_of("north", name) for name in ("2", "3")]
-    assert list(needs(cancel("1"), stands)) == [carrier_of("north", "1")]
+    stands = UpdateDocuments(groups={"north": group})
+    assert list(needs(deploy("3"), stands)) == [update_deployment_of("north", name) for name in ("2", "3")]
+    assert list(needs(cancel("1"), stands)) == [update_deployment_of("north", "1")]

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from events.notification.deliveries import Deliveries, Progress
+from events.notification.deliveries import Deliveries, DeliveryProgress
 from events.notification.feed import Feed
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
@@ -27,7 +27,7 @@ class Notifying:
     def __init__(self, system: System, http: httpx.Client, environment: dict[str, str]) -> None:
         self.system, self.http, self.environment = system, http, environment
         self.deliveries = Deliveries(system.log.client)
-        self.feed = Feed(system.log, system.views)
+        self.feed = Feed(system.log, system.projections)
 
     def define(self, webhook_id: str = "siem", **body: Any) -> Any:
         """Make a webhook; answers it, with its secret."""
@@ -35,7 +35,7 @@ class Notifying:
         assert answer.is_success, answer.text
         return answer.json()
 
-    def progress(self, webhook_id: str = "siem") -> Progress | None:
+    def progress(self, webhook_id: str = "siem") -> DeliveryProgress | None:
         return self.deliveries.progress(webhook_id)
 
     def is_at_the_heads(self, webhook_id: str = "siem") -> bool:
@@ -43,7 +43,7 @@ class Notifying:
         return known is not None and known.positions == self.feed.heads()
 
     def settle(self, webhook_id: str = "siem") -> None:
-        """Wait until the views and the webhook are at the heads."""
+        """Wait until the projections and the webhook are at the heads."""
         self.system.settle()
         eventually(lambda: self.is_at_the_heads(webhook_id), what="everything is delivered")
 

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from events import Producer
 from events.canonical import encode
 from events.envelope import Principal
-from events.log.kinds import GUARDED_KINDS, KINDS
+from events.log.kinds import KINDS, RESTRICTED_KINDS
 from events.log.memory import MemoryLog
-from events.producer.producer import Report
+from events.producer.producer import ProducerReport
 from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook, WebhookCommand
 from events.webhook.decider import check, decide, subject_of
 from events.webhook.errors import WebhookInvalid, WebhookNotFound
-from events.webhook.facts import WebhookDefined, WebhookDeleted, WebhookFact, WebhookPaused, WebhookResumed
-from events.webhook.signing import headers, key_of, secret_of
+from events.webhook.events import WebhookDefined, WebhookDeleted, WebhookEvent, WebhookPaused, WebhookResumed
+from events.webhook.signature import headers, key_of, secret_of
 from events.webhook.state import WebhookDocument, decode, evolve
 
 URL = "https://hooks.example/twinfold"
@@ -29,23 +29,25 @@ def define(**members: Any) -> DefineWebhook:
     return DefineWebhook(**{"webhook_id": "siem", "url": URL, "secret": SECRET, "after": {"fleet": 3}, **members})
 
 
-def after(*facts: WebhookFact) -> WebhookDocument | None:
+def after(*events: WebhookEvent) -> WebhookDocument | None:
     document = None
-    for number, fact in enumerate(facts, start=1):
-        document = evolve(document, fact, version=number, at=1000 * number)
+    for number, event in enumerate(events, start=1):
+        document = evolve(document, event, version=number, at=1000 * number)
     return document
 
 
-def decided(command: WebhookCommand, *given: WebhookFact) -> WebhookFact | None:
+def decided(command: WebhookCommand, *given: WebhookEvent) -> WebhookEvent | None:
     check(command, kinds=KINDS)
     return decide(command, after(*given))
 
 
 def test_a_webhook_is_defined_changed_paused_resumed_and_deleted() -> None:
     assert decided(define()) == DEFINED
-    changed = define(url=URL + "/2", kinds=("Outcome",), deployments=("a",), devices=("d",), query=QUERY, after={})
-    fact = decided(changed, DEFINED)
-    assert fact == WebhookDefined(URL + "/2", SECRET, QUERY, ("Outcome",), ("a",), ("d",), {"fleet": 3})
+    changed = define(
+        url=URL + "/2", kinds=("AssignmentChange",), deployments=("a",), devices=("d",), query=QUERY, after={}
+    )
+    event = decided(changed, DEFINED)
+    assert event == WebhookDefined(URL + "/2", SECRET, QUERY, ("AssignmentChange",), ("a",), ("d",), {"fleet": 3})
     assert decided(PauseWebhook("siem", "moving"), DEFINED) == WebhookPaused("moving")
     assert decided(ResumeWebhook("siem"), DEFINED) == WebhookResumed()
     assert decided(DeleteWebhook("siem"), DEFINED) == WebhookDeleted()
@@ -65,7 +67,7 @@ def test_one_that_is_defined_again_after_its_end_is_another() -> None:
     assert (again.born, again.version) == (3, 3)
 
 
-def test_a_command_that_changes_nothing_is_no_fact() -> None:
+def test_a_command_that_changes_nothing_is_no_event() -> None:
     assert decided(define(secret=None), DEFINED) is None
     assert decided(PauseWebhook("siem", "moves"), DEFINED, WebhookPaused("moves")) is None
 
@@ -143,7 +145,7 @@ def test_usual_urls_are_fine(url: str) -> None:
     check(define(url=url), kinds=KINDS)
 
 
-def submit(command: WebhookCommand, log: MemoryLog) -> Report:
+def submit(command: WebhookCommand, log: MemoryLog) -> ProducerReport:
     return Producer(log, by=Principal.parse("user:ada")).submit([command])
 
 
@@ -175,16 +177,16 @@ def test_what_is_refused_leaves_nothing_in_the_log_and_a_plain_secret_needs_a_va
 
 @for_all(st.integers(0, 3), st.booleans(), st.sampled_from([None, QUERY]))
 def test_a_document_reads_as_it_was_written(version: int, paused: bool, query: Any) -> None:  # noqa: FBT001
-    facts = (WebhookPaused("x"),) if paused else ()
-    document = after(*[WebhookDefined(URL, SECRET, query)] * (version + 1), *facts)
+    events = (WebhookPaused("x"),) if paused else ()
+    document = after(*[WebhookDefined(URL, SECRET, query)] * (version + 1), *events)
     assert document is not None
     assert decode(encode(document)) == document
     assert subject_of(define()) == "webhook:siem"
 
 
-def test_kinds_are_those_of_the_facts_there_are() -> None:
-    assert {"DeploymentCreated", "TwinPatched", "Outcome", "Unreadable", "WebhookDefined"} <= KINDS
-    assert {"TokenIssued", "PolicyDefined", "WebhookDefined"} <= GUARDED_KINDS < KINDS
+def test_kinds_are_those_of_the_events_there_are() -> None:
+    assert {"DeploymentCreated", "TwinPatched", "AssignmentChange", "Unreadable", "WebhookDefined"} <= KINDS
+    assert {"TokenIssued", "PolicyDefined", "WebhookDefined"} <= RESTRICTED_KINDS < KINDS
 
 
 def test_a_signature_is_as_the_convention_has_it() -> None:

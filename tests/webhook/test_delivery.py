@@ -81,7 +81,7 @@ def test_a_receiver_is_told_of_everything_signed_and_once(serving: Notifying, ho
     assert all(one.is_signed_with(made["secret"]) for one in hook.received)
     assert {one.headers["content-type"] for one in hook.received} == {"application/cloudevents+json"}
     kinds = {one.event["type"] for one in hook.received}
-    assert {"twinfold.WebhookDefined", "twinfold.DeviceRegistered", "twinfold.Outcome"} <= kinds
+    assert {"twinfold.WebhookDefined", "twinfold.DeviceRegistered", "twinfold.AssignmentChange"} <= kinds
     created = next(one.event for one in hook.received if one.event["type"] == "twinfold.DeploymentCreated")
     assert (created["subject"], created["specversion"], created["by"]) == ("base", "1.0", "user:ada")
     assert created["source"] == "/twinfold/test/fleet"
@@ -91,7 +91,7 @@ def test_a_receiver_is_told_of_everything_signed_and_once(serving: Notifying, ho
     assert [one["event"] for one in reversed(told)] == hook.ids()
     metrics = serving.http.get("/metrics").text
     assert f'twinfold_webhook_deliveries_total{{result="2xx",webhook="siem"}} {len(told)}.0' in metrics
-    assert 'twinfold_webhook_lag_facts{webhook="siem"} 0.0' in metrics
+    assert 'twinfold_webhook_lag_events{webhook="siem"} 0.0' in metrics
     everywhere = (metrics, str(told), str(shown), serving.http.get("/v1/webhooks").text)
     assert not any("hidden" in text or made["secret"] in text for text in everywhere)
     kept = serving.system.log.client
@@ -139,7 +139,7 @@ def test_a_worker_killed_around_a_delivery_loses_nothing_and_keeps_the_order(
         work(serving, "d")
         serving.settle()
     again = hook.ids()[2:]
-    wanted = [one for one in everything(serving, start).items() if "outcomes" not in one[0] and one[0] != "fleet"]
+    wanted = [one for one in everything(serving, start).items() if "assignments" not in one[0] and one[0] != "fleet"]
     repeated = before[-1:] if point == "delivery_posted" else []
     assert again[: len(repeated)] == repeated
     assert streams(before + again[len(repeated) :]) == dict(wanted)
@@ -158,7 +158,9 @@ def test_whoever_is_gone_is_paused_at_once_and_goes_on_when_resumed(serving: Not
         hook.answer = lambda _one: 200
         assert serving.http.post("/v1/webhooks/siem/resume").status_code == 204
         serving.settle()
-    registered = {name: [1] for name in everything(serving, start) if name.startswith("p") and "outcomes" not in name}
+    registered = {
+        name: [1] for name in everything(serving, start) if name.startswith("p") and "assignments" not in name
+    }
     assert sum(map(len, streams(hook.ids()).values())) == 2
     assert streams(hook.ids()).keys() <= registered.keys()
 
@@ -220,13 +222,15 @@ def test_filters_choose_by_kind_deployment_and_device(serving: Notifying, hook: 
     assert {subject for _, subject in told("kind")} == {"a", "b"}
     assert ("DeploymentCreated", "base") in told("deployment")
     assert ("DeploymentCreated", "other") not in told("deployment")
-    assert {kind for kind, _ in told("deployment")} == {"DeploymentCreated", "Outcome"}
+    assert {kind for kind, _ in told("deployment")} == {"DeploymentCreated", "AssignmentChange"}
     kinds = [kind for kind, _ in told("device")]
-    assert kinds.count("Outcome") == 1
-    assert {subject for kind, subject in told("device") if kind != "Outcome"} == {"a"}
-    outcome: Any = next(one.event for one in hook.received if one.event["type"] == "twinfold.Outcome")
-    assert outcome["data"]["moves"][0]["after"]["layers"] == ["base"]
-    assert set(outcome["data"]["moves"][0]["devices"]) <= {"a", "b"}
+    assert kinds.count("AssignmentChange") == 1
+    assert {subject for kind, subject in told("device") if kind != "AssignmentChange"} == {"a"}
+    assignment_change: Any = next(
+        one.event for one in hook.received if one.event["type"] == "twinfold.AssignmentChange"
+    )
+    assert assignment_change["data"]["moves"][0]["after"]["layers"] == ["base"]
+    assert set(assignment_change["data"]["moves"][0]["devices"]) <= {"a", "b"}
 
 
 @pytest.mark.full

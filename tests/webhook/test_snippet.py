@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from events.webhook.signing import headers, secret_of
+from events.webhook.signature import headers, secret_of
 from tests.repo.tree import text
 
 SECRET = secret_of(b"k" * 32)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from events.notification.event import of_test
-from events.notification.posting import Answer, Posting, Resolve, resolve
+from events.notification.cloud_event import of_test
+from events.notification.http_delivery import DeliveryResult, Posting, Resolve, resolve
 from events.settings import SettingsInvalid, read_settings
 from events.webhook.errors import TargetRefused
-from events.webhook.signing import secret_of
-from events.webhook.targets import Targets, check_target
+from events.webhook.signature import secret_of
+from events.webhook.targets import AllowedTargets, check_target
 from services import certificates
 from tests.webhook.receiver import Receiver, receiver
 
@@ -56,25 +56,25 @@ PRIVATE = [
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_allowed_over_https_alone(address: str) -> None:
-    assert Targets().allow(ip_address(address), scheme="https")
-    assert not Targets().allow(ip_address(address), scheme="http")
+    assert AllowedTargets().allow(ip_address(address), scheme="https")
+    assert not AllowedTargets().allow(ip_address(address), scheme="http")
 
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_no_other_address_is(address: str) -> None:
-    assert not Targets().allow(ip_address(address), scheme="https")
-    assert not Targets.parse("192.168.7.0/24").allow(ip_address(address), scheme="https")
-    assert Targets.parse("any").allow(ip_address(address), scheme="http")
+    assert not AllowedTargets().allow(ip_address(address), scheme="https")
+    assert not AllowedTargets.parse("192.168.7.0/24").allow(ip_address(address), scheme="https")
+    assert AllowedTargets.parse("any").allow(ip_address(address), scheme="http")
 
 
 def test_a_setting_allows_networks_and_plain_http_in_them() -> None:
-    targets = Targets.parse("10.0.0.0/8, ::1")
+    targets = AllowedTargets.parse("10.0.0.0/8, ::1")
     for address in ("10.1.2.3", "::ffff:10.1.2.3", "::1"):
         assert targets.allow(ip_address(address), scheme="http")
     assert not targets.allow(ip_address("11.0.0.1"), scheme="http")
     assert not targets.allow(ip_address("192.168.0.1"), scheme="https")
     with pytest.raises(ValueError, match="10"):
-        Targets.parse("10.0.0.1/8")
+        AllowedTargets.parse("10.0.0.1/8")
 
 
 @pytest.mark.parametrize(
@@ -93,18 +93,18 @@ def test_a_setting_allows_networks_and_plain_http_in_them() -> None:
 )
 def test_a_url_of_which_it_can_be_told_is_refused_as_it_is_defined(url: str) -> None:
     with pytest.raises(TargetRefused, match="TWINFOLD_WEBHOOK_PRIVATE_TARGETS"):
-        check_target(url, Targets())
-    check_target(url, Targets.parse("any"))
+        check_target(url, AllowedTargets())
+    check_target(url, AllowedTargets.parse("any"))
 
 
 def test_a_name_is_judged_when_it_is_connected_to() -> None:
-    check_target("https://example.com:8443/hook", Targets())
+    check_target("https://example.com:8443/hook", AllowedTargets())
 
 
-def post(url: str, *, using: Resolve = resolve, **settings: Any) -> Answer:
+def post(url: str, *, using: Resolve = resolve, **settings: Any) -> DeliveryResult:
     """Deliver a test event."""
 
-    async def once() -> Answer:
+    async def once() -> DeliveryResult:
         async with Posting(read_settings(**settings), resolve=using) as posting:
             return await posting.post(url, of_test("test", "siem", at=1), secret=SECRET, at=1)
 

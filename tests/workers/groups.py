@@ -10,8 +10,8 @@ from typing_extensions import override
 
 from events import DeleteDeployment, PatchTags, Producer, ReportProperties, RetireDevice, UpdateDeployment
 from events.envelope import Principal
+from events.log.log_factory import open_log
 from events.log.memory import MemoryLog
-from events.log.opening import open_log
 from events.log.port import Chunk, Conflicted, Proposed
 from events.log.wake import Waker
 from tests.workers.system import base, deploy, join, layer

@@ -1,4 +1,4 @@
-"""A whole twinfold for a test: a real Redis, real worker processes, a producer and the views."""
+"""A whole twinfold for a test: a real Redis, real worker processes, a producer and the projections."""
 
 import contextlib
 import os
@@ -14,17 +14,17 @@ from redis import Redis
 
 from events import AcknowledgeDesired, CreateDeployment, PatchTags, Producer, RegisterDevice, ReportProperties
 from events.envelope import Principal
-from events.fleet.rows import Row
+from events.fleet.assignments import Assignment
 from events.log.keys import FLEET
-from events.log.opening import initialise
+from events.log.log_factory import initialise
 from events.log.redis import RedisLog
 from events.log.wake import Waker
+from events.projection_store.fleet_projection import FleetProjection
+from events.projection_store.memory import MemoryProjectionStore
+from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.redis import RedisProjectionStore
 from events.settings import environment_of, is_cluster, read_settings
-from events.view_store.fleet_view import FleetView
-from events.view_store.memory import MemoryViewStore
-from events.view_store.port import Selection, ViewStore
-from events.view_store.redis import RedisViewStore
-from events.views.kept import ARRAYS, HASHES
+from events.stored_projection.stored_partition import ARRAYS, HASHES
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.servers import eventually, flush
@@ -44,8 +44,8 @@ class System:
         self.queue_url = queue_url or url
         self.log: RedisLog = initialise(url, partitions=PARTITIONS, epoch="test", at=0)
         self.queue = Redis.from_url(self.queue_url)
-        self.views = RedisViewStore(self.log.client)
-        self.view = FleetView(self.views, partitions=PARTITIONS)
+        self.projections = RedisProjectionStore(self.log.client)
+        self.fleet_projection = FleetProjection(self.projections, partitions=PARTITIONS)
         self.waker = Waker(self.queue, partitions=PARTITIONS)
         clock: dict[str, Any] = {} if at is None else {"clock": lambda: at}
         self.producer = Producer(
@@ -82,41 +82,43 @@ class System:
         self.producer.submit(every).raise_if_refused()
 
     def is_settled(self) -> bool:
-        """Whether every view is at the head of both of its streams."""
+        """Whether every projection is at the head of both of its streams."""
         heads = self.log.heads()
-        vectors = {number: self.views.checkpoint(number).vector for number in range(PARTITIONS)}
+        vectors = {number: self.projections.checkpoint(number).vector for number in range(PARTITIONS)}
         return all((at.partition, at.fleet) == (heads[number], heads[FLEET]) for number, at in vectors.items())
 
     def settle(self, seconds_max: float = waiting.SECONDS_MAX) -> None:
         """Wait until it is."""
-        eventually(self.is_settled, what="the views are at the head of the log", seconds_max=seconds_max)
+        eventually(self.is_settled, what="the projections are at the head of the log", seconds_max=seconds_max)
 
     def status(self, deployment_id: str) -> dict[str, int]:
         """Counts by status of a deployment; each is held against its list."""
-        counts = dict(self.view.status(deployment_id)[deployment_id])
+        counts = dict(self.fleet_projection.status(deployment_id)[deployment_id])
         for name, count in counts.items():
-            assert len(list(self.view.members(deployment_id, name))) == count
+            assert len(list(self.fleet_projection.members(deployment_id, name))) == count
         return counts
 
     def everything_kept(self) -> list[Any]:
-        """All views and outcomes, byte for byte, but for when these were recorded: that is another time each time."""
-        wanted = Selection(hashes=HASHES, arrays=ARRAYS)
-        kept = [self.views.read(number, wanted) for number in range(PARTITIONS)]
-        outcomes = [self.views.outcomes(number, after=0, limit=100_000) for number in range(PARTITIONS)]
-        told = [[msgspec.structs.replace(one, recorded=None) for one in some] for some in outcomes]
+        """All projections and assignment changes, byte for byte, but for when these were recorded: that is another time each time."""
+        wanted = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)
+        kept = [self.projections.read(number, wanted) for number in range(PARTITIONS)]
+        assignment_changes = [
+            self.projections.assignment_changes(number, after=0, limit=100_000) for number in range(PARTITIONS)
+        ]
+        told = [[msgspec.structs.replace(one, recorded=None) for one in some] for some in assignment_changes]
         return [msgspec.to_builtins(one) for one in (*kept, *told)]
 
 
 def assert_rebuilt(system: System) -> None:
-    """Folding everything again, from facts and recorded vectors into another database, gives the same bytes."""
+    """Applying everything again, from events and recorded vectors into another database, gives the same bytes."""
     client = None if is_cluster(system.url) else Redis.from_url(system.url, db=1)
-    elsewhere: ViewStore = MemoryViewStore() if client is None else RedisViewStore(client)
-    wanted = Selection(hashes=HASHES, arrays=ARRAYS)
+    elsewhere: ProjectionStore = MemoryProjectionStore() if client is None else RedisProjectionStore(client)
+    wanted = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)
     for number in range(PARTITIONS):
-        rebuild(number, log=system.log, recorded=system.views, into=elsewhere)
-        assert elsewhere.read(number, wanted) == system.views.read(number, wanted)
-        recorded = system.views.outcomes(number, after=0, limit=100_000)
-        assert list(elsewhere.outcomes(number, after=0, limit=100_000)) == list(recorded)
+        rebuild(number, log=system.log, recorded=system.projections, into=elsewhere)
+        assert elsewhere.read(number, wanted) == system.projections.read(number, wanted)
+        recorded = system.projections.assignment_changes(number, after=0, limit=100_000)
+        assert list(elsewhere.assignment_changes(number, after=0, limit=100_000)) == list(recorded)
     if client is not None:
         client.flushdb()
         client.close()
@@ -171,21 +173,21 @@ def join(name: str, **tags: Any) -> list[Any]:
 
 def answer(system: System, name: str, *, code: int = 200, hub: int = 200, **statuses: str) -> list[Any]:
     """What a device answers for the assignment that it has now."""
-    effective = system.view.effective(name)
+    effective = system.fleet_projection.effective(name)
     assert effective is not None
-    return answers_to(name, effective.row, code=code, hub=hub, **statuses)
+    return answers_to(name, effective.assignment, code=code, hub=hub, **statuses)
 
 
-def answers_to(name: str, row: Row, *, code: int = 200, hub: int = 200, **statuses: str) -> list[Any]:
+def answers_to(name: str, assignment: Assignment, *, code: int = 200, hub: int = 200, **statuses: str) -> list[Any]:
     """What a device answers for an assignment: its two system modules, and all others that have what they are told."""
     commands: list[Any] = []
-    if row.agent_version or not row.deliverable:
-        patch = answer_of(max(1, row.agent_version), code=code, **statuses)
+    if assignment.agent_version or not assignment.deliverable:
+        patch = answer_of(max(1, assignment.agent_version), code=code, **statuses)
         commands.append(ReportProperties(name, patch, "$edgeAgent"))
-    if "$edgeHub" in row.versions:
-        commands.append(ReportProperties(name, hub_answer_of(row.versions["$edgeHub"], code=hub), "$edgeHub"))
-    if row.deliverable:
-        commands.append(AcknowledgeDesired(name, row.deliverable))
+    if "$edgeHub" in assignment.versions:
+        commands.append(ReportProperties(name, hub_answer_of(assignment.versions["$edgeHub"], code=hub), "$edgeHub"))
+    if assignment.deliverable:
+        commands.append(AcknowledgeDesired(name, assignment.deliverable))
     return commands
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from events import PatchTags, RegisterDevice
-from events.deployment.facts import DeploymentCreated, DeploymentUpdated
-from events.device.facts import TwinPatched
+from events.deployment.events import DeploymentCreated, DeploymentUpdated
+from events.device.events import TwinPatched
 from events.envelope import Principal
 from events.log.keys import FLEET, key, partition_of
 from events.log.port import Proposed
 from events.producer.errors import DecisionInvalid
-from events.view_store.stopped import details, stops
+from events.projection_store.stopped import details, stops
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.servers import eventually
@@ -45,15 +45,15 @@ def damage(system: System, stream: int, data: bytes = b"{", *, kind: str = "X", 
 
 
 def by_hand(system: System, proposed: Proposed, command_id: str) -> int:
-    """A fact that nobody decided; its position."""
+    """An event that nobody decided; its position."""
     (chunk,) = system.log.append([proposed], command_id=command_id, by=ADA, at=1)
     system.waker.wake([chunk.stream])
     return int(getattr(chunk, "first_position", 0))
 
 
 def stopped_at(system: System, number: int) -> tuple[int, int]:
-    eventually(lambda: number in system.view.blocked(), what="the partition is blocked")
-    blocked = system.view.blocked()[number]
+    eventually(lambda: number in system.fleet_projection.blocked(), what="the partition is blocked")
+    blocked = system.fleet_projection.blocked()[number]
     return blocked.stream, blocked.position
 
 
@@ -62,7 +62,7 @@ def devices_of(number: int) -> list[str]:
 
 
 @pytest.mark.parametrize("how", shortened(["unreadable", "impossible", "gap"]))
-def test_a_partition_stops_at_a_bad_fact_and_goes_on_by_decision_alone(system: System, how: str) -> None:
+def test_a_partition_stops_at_a_bad_event_and_goes_on_by_decision_alone(system: System, how: str) -> None:
     first, second, *_ = devices_of(1)
     system.do(PatchTags(first, {"on": True}))
     match how:
@@ -77,21 +77,24 @@ def test_a_partition_stops_at_a_bad_fact_and_goes_on_by_decision_alone(system: S
     if how == "gap":
         system.log.client.xdel(key(1, "log"), f"{bad}-0")
     assert stopped_at(system, 1) == (1, bad)
-    eventually(lambda: system.view.status("a")["a"]["actual"] == 2, what="others, and what came before, are folded")
-    assert system.views.checkpoint(1).vector.partition == bad - 1
+    eventually(
+        lambda: system.fleet_projection.status("a")["a"]["actual"] == 2,
+        what="others, and what came before, are applied",
+    )
+    assert system.projections.checkpoint(1).vector.partition == bad - 1
     with pytest.raises(DecisionInvalid, match="reason"):
-        system.producer.leave_out(1, bad, reason=" ")
+        system.producer.skip(1, bad, reason=" ")
     with pytest.raises(DecisionInvalid, match="position"):
-        system.producer.leave_out(1, bad + 100, reason="typo")
-    system.producer.leave_out(1, bad, reason="a faulty disk")
+        system.producer.skip(1, bad + 100, reason="typo")
+    system.producer.skip(1, bad, reason="a faulty disk")
     system.settle()
-    assert system.view.blocked() == {}
+    assert system.fleet_projection.blocked() == {}
     assert system.status("a")["actual"] == 3
     assert_rebuilt(system)
 
 
 @pytest.mark.parametrize("how", shortened(["unreadable", "impossible", "condition"]))
-def test_a_bad_fact_of_the_fleet_stops_everyone_until_it_is_decided(system: System, how: str) -> None:
+def test_a_bad_event_of_the_fleet_stops_everyone_until_it_is_decided(system: System, how: str) -> None:
     match how:
         case "unreadable":
             bad = damage(system, FLEET)
@@ -103,15 +106,15 @@ def test_a_bad_fact_of_the_fleet_stops_everyone_until_it_is_decided(system: Syst
     system.do(deploy("b", base("n"), "*", priority=5))
     for number in range(PARTITIONS):
         assert stopped_at(system, number) == (FLEET, bad)
-        assert system.views.checkpoint(number).vector.fleet == bad - 1
-    system.producer.leave_out(FLEET, bad, reason="never was")
+        assert system.projections.checkpoint(number).vector.fleet == bad - 1
+    system.producer.skip(FLEET, bad, reason="never was")
     system.settle()
-    assert system.view.blocked() == {}
+    assert system.fleet_projection.blocked() == {}
     assert system.status("b")["actual"] == 40
     assert_rebuilt(system)
 
 
-def test_a_lost_tail_stops_the_partition_until_the_facts_are_back(system: System) -> None:
+def test_a_lost_tail_stops_the_partition_until_the_events_are_back(system: System) -> None:
     client: Any = system.log.client
     names = devices_of(1)
     system.do(*(PatchTags(name, {"on": True}) for name in names))
@@ -122,9 +125,9 @@ def test_a_lost_tail_stops_the_partition_until_the_facts_are_back(system: System
     client.xdel(key(1, "log"), *(entry_id for entry_id, _ in entries))
     client.hset(key(1, "meta"), "position", head - 2)
     system.waker.wake([1])
-    eventually(lambda: 1 in system.view.blocked(), what="the partition is blocked")
-    assert not system.view.blocked()[1].decidable
-    assert "restore the missing facts" in system.view.blocked()[1].error
+    eventually(lambda: 1 in system.fleet_projection.blocked(), what="the partition is blocked")
+    assert not system.fleet_projection.blocked()[1].decidable
+    assert "restore the missing events" in system.fleet_projection.blocked()[1].error
     # Redis gives no id twice, so the stream is written anew, as a restore does.
     rest = client.xrange(key(1, "log"))
     client.delete(key(1, "log"))
@@ -132,7 +135,7 @@ def test_a_lost_tail_stops_the_partition_until_the_facts_are_back(system: System
         client.xadd(key(1, "log"), fields, id=entry_id)
     client.hset(key(1, "meta"), mapping=heads)
     system.waker.wake([1])
-    eventually(lambda: system.view.blocked() == {}, what="the partition goes on")
+    eventually(lambda: system.fleet_projection.blocked() == {}, what="the partition goes on")
     assert_rebuilt(system)
 
 
@@ -143,15 +146,15 @@ def command(system: System, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.full
-def test_what_can_be_folded_by_now_goes_on_when_somebody_wants_it_tried_again(system: System) -> None:
+def test_what_can_be_applied_by_now_goes_on_when_somebody_wants_it_tried_again(system: System) -> None:
     """As after an upgrade: here the entry becomes one that is known."""
     first, second, *_ = devices_of(1)
     bad = damage(system, 1)
     system.do(PatchTags(second, {"on": True}))
     assert stopped_at(system, 1) == (1, bad)
-    since = system.view.blocked()[1].at
-    system.producer.look_again(1, bad, reason="perhaps now")
-    eventually(lambda: system.view.blocked()[1].at > since, what="it was tried, and stopped again")
+    since = system.fleet_projection.blocked()[1].at
+    system.producer.retry(1, bad, reason="perhaps now")
+    eventually(lambda: system.fleet_projection.blocked()[1].at > since, what="it was tried, and stopped again")
     client: Any = system.log.client
     entries = client.xrange(key(1, "log"))
     client.delete(key(1, "log"))
@@ -162,9 +165,9 @@ def test_what_can_be_folded_by_now_goes_on_when_somebody_wants_it_tried_again(sy
             b"data": b'{"tags":{"on":true},"type":"TwinPatched"}',
         }
         client.xadd(key(1, "log"), fields | known if entry_id == f"{bad}-0".encode() else fields, id=entry_id)
-    system.producer.look_again(1, bad, reason="an upgrade that knows it")
+    system.producer.retry(1, bad, reason="an upgrade that knows it")
     system.settle()
-    assert system.view.blocked() == {}
+    assert system.fleet_projection.blocked() == {}
     assert system.status("a")["actual"] == 2
     assert_rebuilt(system)
 
@@ -175,7 +178,7 @@ def test_an_operator_is_shown_what_stands_there_and_what_each_choice_leads_to(sy
     stopped_at(system, 1)
     (line,) = command(system).stdout.splitlines()
     assert line.startswith(f"p01 stopped at p01:{bad} since ")
-    assert ", 3 facts wait: " in line
+    assert ", 3 events wait: " in line
     shown = command(system, "show", f"p01:{bad}", "--redis-url", system.url)
     assert shown.returncode == 0, shown.stderr
     for said in (
@@ -183,7 +186,7 @@ def test_an_operator_is_shown_what_stands_there_and_what_each_choice_leads_to(sy
         "by user:ada",
         '"primaryKey":"***"',
         '"authentication":"***"',
-        "--leave-out",
+        "--skip",
         "--retry",
     ):
         assert said in shown.stdout
@@ -198,7 +201,7 @@ def test_an_operator_is_shown_what_stands_there_and_what_each_choice_leads_to(sy
     assert (again.returncode, "still stopped" in again.stderr) == (1, True)
     both = command(system, "resolve", f"p01:{bad}", "--reason", "x", "--redis-url", system.url)
     assert both.returncode == 2
-    words = ("resolve", f"p01:{bad}", "--leave-out", "--reason", "a script", "--wait", "--redis-url", system.url)
+    words = ("resolve", f"p01:{bad}", "--skip", "--reason", "a script", "--wait", "--redis-url", system.url)
     done = command(system, *words)
     assert (done.returncode, done.stdout) == (0, f"p01:{bad} is left out from now on\np01 went on\n")
     assert command(system).stdout == "no partition is stopped\n"
@@ -210,9 +213,9 @@ def test_data_that_nobody_can_read_is_not_shown(system: System, data: bytes) -> 
     system.waker.wake([FLEET])
     for number in range(PARTITIONS):
         stopped_at(system, number)
-    (stop,) = stops(system.log, system.views)
+    (stop,) = stops(system.log, system.projections)
     assert sorted(stop.waiting) == [f"p{number:02}" for number in range(PARTITIONS)]
-    found = details(system.log.client, system.views, stop)
+    found = details(system.log.client, system.projections, stop)
     assert found.entry is not None
     assert str(len(data)) in found.entry.data
     assert "secret" not in found.entry.data
@@ -228,14 +231,14 @@ def test_a_lost_tail_is_not_decided_upon_but_restored(system: System) -> None:
     client.hset(key(1, "meta"), "position", head - 1)
     system.waker.wake([1])
     stopped_at(system, 1)
-    (stop,) = stops(system.log, system.views)
-    choices = details(system.log.client, system.views, stop).choices
+    (stop,) = stops(system.log, system.projections)
+    choices = details(system.log.client, system.projections, stop).choices
     assert [choice.decision for choice in choices] == [None, None]
     assert "twinfold restore" in choices[1].what
 
 
 @pytest.mark.full
-def test_a_damaged_document_is_found_and_made_of_the_facts_again(system: System) -> None:
+def test_a_damaged_document_is_found_and_made_of_the_events_again(system: System) -> None:
     client: Any = system.log.client
     victim = devices_of(1)[0]
     system.do(PatchTags(victim, {"on": True}))
@@ -270,13 +273,13 @@ def test_an_operator_sees_what_is_stopped_and_decides(system: System) -> None:
     system.waker.wake([1])
     stopped_at(system, 1)
     assert command(system).stdout.startswith(f"p01 stopped at p01:{bad} since ")
-    assert command(system, "--leave-out", "p01:1", "--reason", "x").returncode == 2
-    without = command(system, "--leave-out", f"p01:{bad}")
+    assert command(system, "--skip", "p01:1", "--reason", "x").returncode == 2
+    without = command(system, "--skip", f"p01:{bad}")
     assert (without.returncode, len(without.stderr.splitlines())) == (1, 1)
     assert "reason" in without.stderr
-    done = command(system, "--leave-out", f"p01:{bad}", "--reason", "a faulty disk", "--by", "user:ada")
+    done = command(system, "--skip", f"p01:{bad}", "--reason", "a faulty disk", "--by", "user:ada")
     assert (done.returncode, done.stdout) == (0, f"p01:{bad} is left out from now on\n")
     system.settle()
     assert command(system).stdout == "no partition is stopped\n"
     (decision,) = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)
-    assert (str(decision.by), getattr(decision.fact, "reason", "")) == ("user:ada", "a faulty disk")
+    assert (str(decision.by), getattr(decision.event, "reason", "")) == ("user:ada", "a faulty disk")

@@ -1,4 +1,4 @@
-"""The log and the views on a Redis Cluster of three, the queue on a single server (DESIGN §2)."""
+"""The log and the projections on a Redis Cluster of three, the queue on a single server (DESIGN §2)."""
 
 from typing import Any
 
@@ -15,7 +15,9 @@ from tests.workers.system import PARTITIONS, System, answer, assert_rebuilt, bas
 pytestmark = pytest.mark.redis_server
 
 
-def test_facts_reach_views_on_a_cluster_through_real_workers(shared_redis: EmbeddedRedis, cluster_url: str) -> None:
+def test_events_reach_projections_on_a_cluster_through_real_workers(
+    shared_redis: EmbeddedRedis, cluster_url: str
+) -> None:
     nodes = connect(cluster_url)
     flush(nodes)
     nodes.close()

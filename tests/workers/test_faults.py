@@ -31,7 +31,7 @@ OF_OTHERS = tuple(
 )
 """Killed at in their own tests: archive, backup, sealer, replay."""
 ELSEWHERE = (FailPoint.PROJECT_REQUEUED, *SCHEDULING, *DELIVERING, *OF_OTHERS)
-FOLDING = tuple(point for point in FailPoint if point not in (*PRODUCING, *ELSEWHERE))
+REPLAY = tuple(point for point in FailPoint if point not in (*PRODUCING, *ELSEWHERE))
 
 
 def without_interruption(server: EmbeddedRedis) -> list[list[Any]]:
@@ -58,27 +58,27 @@ def system(shared_redis: EmbeddedRedis, uninterrupted: list[list[Any]]) -> Itera
 
 
 def drain_in_turn(system: System) -> None:
-    """Fold every partition to its head in this process."""
-    projector = Projector(system.log, system.views, clock=lambda: AT)
+    """Apply every partition to its head in this process."""
+    projector = Projector(system.log, system.projections, clock=lambda: AT)
     for number in range(PARTITIONS):
         assert projector.drain(number, go_on=lambda: True)
 
 
-def test_every_step_of_append_wake_fold_and_commit_passes_its_fail_point(system: System) -> None:
+def test_every_step_of_append_wake_apply_and_commit_passes_its_fail_point(system: System) -> None:
     passed: list[FailPoint] = []
     observers.append(passed.append)
     try:
         write(system.url, system.queue_url, 0)
-        projector = Projector(system.log, system.views, clock=lambda: AT)
+        projector = Projector(system.log, system.projections, clock=lambda: AT)
         projector.drain(0, go_on=lambda: True)
     finally:
         observers.remove(passed.append)
     in_order = list(dict.fromkeys(passed))
-    assert in_order == [*PRODUCING, *FOLDING]
+    assert in_order == [*PRODUCING, *REPLAY]
     assert set(FailPoint) - set(in_order) == set(ELSEWHERE)
 
 
-@pytest.mark.parametrize("point", shortened(FOLDING, keep=2), ids=lambda point: point.value)
+@pytest.mark.parametrize("point", shortened(REPLAY, keep=2), ids=lambda point: point.value)
 def test_a_worker_killed_at_any_step_changes_nothing_of_what_is_kept(
     system: System, uninterrupted: list[list[Any]], point: FailPoint
 ) -> None:
@@ -113,8 +113,8 @@ def test_a_producer_killed_between_append_and_wake_is_found_by_the_sweep(system:
         command = ("-m", "tests.workers.groups", system.url, system.queue_url, "0")
         with system.process(*command, **{VARIABLE: "wake_before_enqueue"}) as producer:
             assert waiting.exit_code(producer) == -signal.SIGKILL
-        eventually(system.is_settled, what="the sweep finds what nobody was woken for", seconds_max=10)
-        assert system.view.effective("d00") is not None
+        eventually(system.is_settled, what="the reconciler finds what nobody was woken for", seconds_max=10)
+        assert system.fleet_projection.effective("d00") is not None
 
 
 @pytest.mark.full
@@ -132,7 +132,7 @@ def test_a_worker_killed_after_it_went_behind_the_others_changes_nothing(
     assert_rebuilt(system)
 
 
-def test_two_workers_on_one_partition_commit_each_fact_once(system: System, uninterrupted: list[list[Any]]) -> None:
+def test_two_workers_on_one_partition_commit_each_event_once(system: System, uninterrupted: list[list[Any]]) -> None:
     for number in range(GROUPS):
         write(system.url, system.queue_url, number)
         system.waker.wake(range(PARTITIONS))
@@ -173,7 +173,7 @@ def test_a_plain_rq_worker_with_our_class_drains_the_queue(system: System) -> No
 
 
 @pytest.mark.parametrize(
-    "point", shortened([FailPoint.COMMIT_BEFORE_SCRIPT, FailPoint.COMMIT_AFTER_SCRIPT, FailPoint.FOLD_READ])
+    "point", shortened([FailPoint.COMMIT_BEFORE_SCRIPT, FailPoint.COMMIT_AFTER_SCRIPT, FailPoint.PROJECT_READ])
 )
 def test_redis_killed_and_restarted_in_the_middle_of_a_job_changes_nothing(
     uninterrupted: list[list[Any]], point: FailPoint

@@ -17,15 +17,15 @@ from events.log.keys import FLEET
 from events.log.reader import Reader
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
-from tests.refolding import refold
+from tests.replayed import replay
 from tests.servers import eventually, redis_server
 from tests.workers.groups import AT, GROUPS, write
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system, layer
-from tests.workers.test_faults import FOLDING, PRODUCING, drain_in_turn, without_interruption
+from tests.workers.test_faults import PRODUCING, REPLAY, drain_in_turn, without_interruption
 
 pytestmark = [pytest.mark.long, pytest.mark.redis_server]
 
-FACTS = 1_000_000
+EVENTS = 1_000_000
 DEVICES = 20_000
 
 
@@ -36,7 +36,7 @@ def uninterrupted(shared_redis: EmbeddedRedis) -> list[list[Any]]:
 
 @pytest.mark.parametrize("action", ["kill", "stop"])
 @pytest.mark.parametrize("nth", range(1, 9))
-@pytest.mark.parametrize("point", [*FOLDING, FailPoint.PROJECT_REQUEUED], ids=lambda point: point.value)
+@pytest.mark.parametrize("point", [*REPLAY, FailPoint.PROJECT_REQUEUED], ids=lambda point: point.value)
 def test_a_worker_killed_or_stopped_at_any_pass_of_any_step(
     shared_redis: EmbeddedRedis, uninterrupted: list[list[Any]], point: FailPoint, nth: int, action: str
 ) -> None:
@@ -81,7 +81,7 @@ def commands(draw: random.Random) -> Iterator[Any]:
     """A million changes of a fleet, a tenth of which change who is targeted."""
     names = [f"edge-{number}" for number in range(DEVICES)]
     yield from map(RegisterDevice, names)
-    for number in range(FACTS - DEVICES):
+    for number in range(EVENTS - DEVICES):
         name = draw.choice(names)
         match number % 10:
             case 0:
@@ -94,7 +94,7 @@ def commands(draw: random.Random) -> Iterator[Any]:
                 yield PatchTags(name, {"note": draw.randrange(50)})
 
 
-def test_a_million_facts_under_dying_workers_and_a_dying_redis_are_all_there() -> None:
+def test_a_million_events_under_dying_workers_and_a_dying_redis_are_all_there() -> None:
     draw = random.Random(20)  # noqa: S311 - chance with a seed
     with redis_server(appendfsync="everysec") as server, contextlib.ExitStack() as stack:
         system = System(server.url)
@@ -110,18 +110,18 @@ def test_a_million_facts_under_dying_workers_and_a_dying_redis_are_all_there() -
                 producer.send(command)
                 if number % 50_000 == 49_999:
                     killed += _kill_one_worker(draw)
-                if number in {FACTS // 3, 2 * FACTS // 3}:
+                if number in {EVENTS // 3, 2 * EVENTS // 3}:
                     server.kill()
                     server.start()
             report = producer.flush()
             report.raise_if_refused()
-        assert (report.written, killed > FACTS // 100_000) == (FACTS, True)
+        assert (report.written, killed > EVENTS // 100_000) == (EVENTS, True)
         system.settle(seconds_max=300)
-        assert sum(system.log.head(number) for number in range(PARTITIONS)) == FACTS
+        assert sum(system.log.head(number) for number in range(PARTITIONS)) == EVENTS
         assert system.log.head(FLEET) == 41
         assert_rebuilt(system)
         for number in range(PARTITIONS):
-            documents = refold(Reader(system.log, number).facts())
+            documents = replay(Reader(system.log, number).events())
             stored = system.log.load(list(documents))
             assert [one.snapshot for one in stored] == list(documents.values())
 
@@ -140,7 +140,7 @@ def test_a_script_killed_again_and_again_is_run_again_until_it_is_through(shared
         system.settle()
         assert system.status("odd")["actual"] == 10_000
         for number in range(PARTITIONS):
-            documents = refold(Reader(system.log, number).facts())
+            documents = replay(Reader(system.log, number).events())
             assert [one.snapshot for one in system.log.load(list(documents))] == list(documents.values())
         assert_rebuilt(system)
 

@@ -1,4 +1,4 @@
-"""Whoever folds, with warm copies or without, alone or in turn with others: the same bytes."""
+"""Whoever applies, with warm copies or without, alone or in turn with others: the same bytes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,9 +17,9 @@ from events import (
 )
 from events.device.commands import CreateModule, DeleteModule, PatchTwin, ReplaceTwin
 from events.log.memory import MemoryLog
+from events.projection_store.fleet_projection import FleetProjection
+from events.projection_store.memory import MemoryProjectionStore
 from events.properties import merge_patch
-from events.view_store.fleet_view import FleetView
-from events.view_store.memory import MemoryViewStore
 from tests.producer.logs import producer
 from tests.shortening import examples
 from tests.workers.system import answer_of, base, layer
@@ -83,30 +83,32 @@ turns = st.lists(
 def test_projectors_in_turn_keep_what_one_that_forgets_everything_keeps(
     some: list[tuple[list[Any], int, list[int]]],
 ) -> None:
-    log, views, plain = MemoryLog(partitions=PARTITIONS), MemoryViewStore(), MemoryViewStore()
+    log, projections, plain = MemoryLog(partitions=PARTITIONS), MemoryProjectionStore(), MemoryProjectionStore()
     one = producer(log)
     one.submit(RegisterDevice(f"d{number}") for number in range(8))
-    in_turn = [Projector(log, views, clock=lambda: 0), Projector(log, views, clock=lambda: 0)]
-    in_turn.append(Projector(log, views, clock=lambda: 0, over_budget=lambda: True))
+    in_turn = [Projector(log, projections, clock=lambda: 0), Projector(log, projections, clock=lambda: 0)]
+    in_turn.append(Projector(log, projections, clock=lambda: 0, over_budget=lambda: True))
     for written, who, which in some:
         one.submit(written)
         for number in which:
             assert in_turn[who].drain(number, go_on=lambda: True)
             assert Projector(log, plain, clock=lambda: 0).drain(number, go_on=lambda: True)
-    elsewhere = MemoryViewStore()
+    elsewhere = MemoryProjectionStore()
     for number in range(PARTITIONS):
         in_turn[number].drain(number, go_on=lambda: True)
         Projector(log, plain, clock=lambda: 0).drain(number, go_on=lambda: True)
-        assert views.load(number) == plain.load(number)
-        assert list(views.outcomes(number, after=0, limit=1000)) == list(plain.outcomes(number, after=0, limit=1000))
-        rebuild(number, log=log, recorded=views, into=elsewhere)
-        assert elsewhere.load(number) == views.load(number)
+        assert projections.load(number) == plain.load(number)
+        assert list(projections.assignment_changes(number, after=0, limit=1000)) == list(
+            plain.assignment_changes(number, after=0, limit=1000)
+        )
+        rebuild(number, log=log, recorded=projections, into=elsewhere)
+        assert elsewhere.load(number) == projections.load(number)
 
 
 def test_a_warm_copy_that_missed_a_new_path_does_not_go_on_with_an_empty_index() -> None:
-    log, views, plain = MemoryLog(partitions=1), MemoryViewStore(), MemoryViewStore()
+    log, projections, plain = MemoryLog(partitions=1), MemoryProjectionStore(), MemoryProjectionStore()
     one = producer(log)
-    behind, ahead = Projector(log, views, clock=lambda: 0), Projector(log, views, clock=lambda: 0)
+    behind, ahead = Projector(log, projections, clock=lambda: 0), Projector(log, projections, clock=lambda: 0)
     joined = [command for name in "abc" for command in (RegisterDevice(name), ReportProperties(name, {"x": 1}))]
     steps: list[tuple[Projector, list[Any]]] = [
         (behind, [*joined, CreateDeployment("all", base("m"), "*", 5)]),
@@ -118,10 +120,10 @@ def test_a_warm_copy_that_missed_a_new_path_does_not_go_on_with_an_empty_index()
         one.submit(written).raise_if_refused()
         assert projector.drain(0, go_on=lambda: True)
         assert Projector(log, plain, clock=lambda: 0).drain(0, go_on=lambda: True)
-        assert views.load(0) == plain.load(0)
+        assert projections.load(0) == plain.load(0)
 
 
-def test_documents_of_modules_that_run_ahead_of_what_is_folded_are_brought_in_all_the_same() -> None:
+def test_documents_of_modules_that_run_ahead_of_what_is_applied_are_brought_in_all_the_same() -> None:
     meanwhile: list[Any] = []
 
     class Busy(MemoryLog):
@@ -132,7 +134,7 @@ def test_documents_of_modules_that_run_ahead_of_what_is_folded_are_brought_in_al
             meanwhile.clear()
             return super().subjects(stream)
 
-    log, views, elsewhere = Busy(partitions=1), MemoryViewStore(), MemoryViewStore()
+    log, projections, elsewhere = Busy(partitions=1), MemoryProjectionStore(), MemoryProjectionStore()
     of_tagged = {"moduleContent": {"properties.desired.x": 1}}, "FROM devices.modules WHERE tags.a = 1"
     producer(log).submit(
         [
@@ -142,8 +144,8 @@ def test_documents_of_modules_that_run_ahead_of_what_is_folded_are_brought_in_al
         ]
     ).raise_if_refused()
     meanwhile += [PatchTwin("d", "m", {"a": 2}), PatchTwin("d", "n", {"a": None}), PatchTwin("d", "o", {"a": 1})]
-    assert Projector(log, views, clock=lambda: 0).drain(0, go_on=lambda: True)
+    assert Projector(log, projections, clock=lambda: 0).drain(0, go_on=lambda: True)
     assert not meanwhile
-    assert FleetView(views, partitions=1).twins("tagged")["tagged"] == {"target": 2, "actual": 2}
-    rebuild(0, log=log, recorded=views, into=elsewhere)
-    assert elsewhere.load(0) == views.load(0)
+    assert FleetProjection(projections, partitions=1).twins("tagged")["tagged"] == {"target": 2, "actual": 2}
+    rebuild(0, log=log, recorded=projections, into=elsewhere)
+    assert elsewhere.load(0) == projections.load(0)

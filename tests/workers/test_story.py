@@ -11,10 +11,10 @@ from events import (
     UpdateDeployment,
     UpdateDevice,
 )
-from events.deployment.facts import Admitted, Ended, Everyone, NotStarted
-from events.fleet.rows import Standing
+from events.deployment.events import Admitted, Ended, Everyone, NotStarted
+from events.fleet.assignments import AssignmentStatus
 from events.log.fleet_documents import deployments
-from events.views.reading import PassedOver, Why
+from events.stored_projection.partition_reader import NotApplied, Why
 from services.embedded_redis import EmbeddedRedis
 from tests.workers.system import System, answer, base, deploy, fresh_system, join, layer
 
@@ -28,13 +28,13 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 
 
 def running(system: System, device_id: str) -> tuple[str, ...]:
-    effective = system.view.effective(device_id)
+    effective = system.fleet_projection.effective(device_id)
     assert effective is not None
-    return tuple(one.id for one in effective.row.stack)
+    return tuple(one.id for one in effective.assignment.stack)
 
 
 def modules(system: System, device_id: str) -> set[str]:
-    effective = system.view.effective(device_id)
+    effective = system.fleet_projection.effective(device_id)
     assert effective is not None
     return set(effective.sections["$edgeAgent"]["modules"])
 
@@ -85,7 +85,7 @@ def test_layers_apply_above_the_base_only_and_of_equal_ones_the_newest(system: S
     system.settle()
     assert running(system, "d") == ("base", "newer", "top")
     assert modules(system, "d") == {"a", "n"}
-    effective = system.view.effective("d")
+    effective = system.fleet_projection.effective("d")
     assert effective is not None
     assert effective.sections["n"] == {"v": 3}
 
@@ -96,11 +96,13 @@ def test_a_device_that_leaves_every_condition_keeps_what_it_runs_and_is_unmanage
     system.settle()
     system.do(PatchTags("d", {"environment": None}))
     system.settle()
-    effective = system.view.effective("d")
+    effective = system.fleet_projection.effective("d")
     assert effective is not None
     assert (effective.managed, modules(system, "d")) == (False, {"temp"})
-    assert list(system.view.standing(Standing.UNMANAGED)) == ["d"]
-    assert effective.since == max(one.at for one in system.views.outcomes(_home(system, "d"), after=0, limit=9))
+    assert list(system.fleet_projection.with_status(AssignmentStatus.UNMANAGED)) == ["d"]
+    assert effective.since == max(
+        one.at for one in system.projections.assignment_changes(_home(system, "d"), after=0, limit=9)
+    )
     assert system.status("a")["actual"] == 0
 
 
@@ -119,7 +121,7 @@ def test_deleting_a_deployment_falls_back_to_the_next_and_the_last_one_leaves_it
     system.do(DeleteDeployment("low"))
     system.settle()
     assert modules(system, "d") == {"a"}
-    assert list(system.view.standing(Standing.UNMANAGED)) == ["d"]
+    assert list(system.fleet_projection.with_status(AssignmentStatus.UNMANAGED)) == ["d"]
 
 
 @pytest.mark.full
@@ -136,7 +138,7 @@ def test_a_base_created_again_above_its_layer_says_which_layer_no_longer_applies
     system.do(*join("d"), deploy("base", base("a"), priority=1), deploy("extra", layer("x"), priority=2))
     system.settle()
     assert running(system, "d") == ("base", "extra")
-    assert system.view.passed_over("d") == ()
+    assert system.fleet_projection.not_applied("d") == ()
     system.do(DeleteDeployment("base"))
     (advice,) = system.producer.do(deploy("base", base("a"), priority=2))
     assert (advice.rule, advice.about) == ("layer-not-above-base", "extra")
@@ -144,7 +146,7 @@ def test_a_base_created_again_above_its_layer_says_which_layer_no_longer_applies
     assert running(system, "d") == ("base",)
     counts = system.status("extra")
     assert (counts["target"], counts["actual"]) == (1, 0)
-    assert system.view.passed_over("d") == (PassedOver("extra", Why.LAYER_NOT_ABOVE_BASE, "base"),)
+    assert system.fleet_projection.not_applied("d") == (NotApplied("extra", Why.LAYER_NOT_ABOVE_BASE, "base"),)
 
 
 @pytest.mark.full
@@ -160,17 +162,17 @@ def test_whatever_targets_a_device_in_vain_is_named_with_its_reason(system: Syst
         ChangeAdmission("later", NotStarted()),
     )
     system.settle()
-    assert system.view.passed_over("d") == (
-        PassedOver("later", Why.NOT_STARTED),
-        PassedOver("low", Why.BASE_OUTRANKED, "high"),
-        PassedOver("older", Why.NEWER_LAYER, "newer"),
+    assert system.fleet_projection.not_applied("d") == (
+        NotApplied("later", Why.NOT_STARTED),
+        NotApplied("low", Why.BASE_OUTRANKED, "high"),
+        NotApplied("older", Why.NEWER_LAYER, "newer"),
     )
-    assert system.view.passed_over("bare") == (
-        PassedOver("later", Why.NOT_STARTED),
-        PassedOver("newer", Why.NO_BASE),
-        PassedOver("older", Why.NO_BASE),
+    assert system.fleet_projection.not_applied("bare") == (
+        NotApplied("later", Why.NOT_STARTED),
+        NotApplied("newer", Why.NO_BASE),
+        NotApplied("older", Why.NO_BASE),
     )
-    assert system.view.passed_over("nobody") == ()
+    assert system.fleet_projection.not_applied("nobody") == ()
 
 
 def test_a_merge_over_a_limit_keeps_the_old_configuration_with_its_reason(system: System) -> None:
@@ -183,38 +185,38 @@ def test_a_merge_over_a_limit_keeps_the_old_configuration_with_its_reason(system
     more = {"modulesContent": {"$edgeAgent": {}, "m": {"properties.desired.more": {"y": "y" * 4000}}}}
     system.do(deploy("more", more, priority=3))
     system.settle()
-    effective = system.view.effective("d")
+    effective = system.fleet_projection.effective("d")
     assert effective is not None
-    assert effective.row.standing is Standing.HELD_BACK
-    assert "more than 32768" in effective.row.reason
-    assert [one.id for one in effective.row.wanted] == ["base", "big", "more"]
+    assert effective.assignment.status is AssignmentStatus.OVER_LIMIT
+    assert "more than 32768" in effective.assignment.reason
+    assert [one.id for one in effective.assignment.wanted] == ["base", "big", "more"]
     assert running(system, "d") == ("base", "big")
-    assert {one.why for one in system.view.passed_over("d")} == {Why.OVER_LIMIT}
+    assert {one.why for one in system.fleet_projection.not_applied("d")} == {Why.OVER_LIMIT}
     crowd = [deploy(f"m{number}", layer(f"m{number}"), priority=10 + number) for number in range(51)]
     system.do(DeleteDeployment("more"), *crowd)
     system.settle()
-    effective = system.view.effective("d")
+    effective = system.fleet_projection.effective("d")
     assert effective is not None
-    assert "modules are more than the 50" in effective.row.reason
+    assert "modules are more than the 50" in effective.assignment.reason
 
 
 def test_admissions_decide_who_of_the_targeted_receives_it(system: System) -> None:
     system.do(*join("d"), deploy("a", base("a")), ChangeAdmission("a", NotStarted()))
     system.settle()
     assert (system.status("a")["target"], system.status("a")["actual"]) == (0, 0)
-    assert system.view.passed_over("d") == (PassedOver("a", Why.NOT_STARTED),)
+    assert system.fleet_projection.not_applied("d") == (NotApplied("a", Why.NOT_STARTED),)
     system.do(ChangeAdmission("a", Admitted(("someone-else",))))
     system.settle()
     assert (system.status("a")["target"], system.status("a")["actual"]) == (1, 0)
-    assert system.view.passed_over("d") == (PassedOver("a", Why.NOT_ADMITTED),)
+    assert system.fleet_projection.not_applied("d") == (NotApplied("a", Why.NOT_ADMITTED),)
     system.do(ChangeAdmission("a", Everyone()))
     system.settle()
     assert system.status("a")["actual"] == 1
     system.do(ChangeAdmission("a", Ended()))
     system.settle()
     assert (system.status("a")["target"], system.status("a")["actual"]) == (0, 0)
-    assert system.view.passed_over("d") == (PassedOver("a", Why.ENDED),)
-    assert list(system.view.standing(Standing.UNMANAGED)) == ["d"]
+    assert system.fleet_projection.not_applied("d") == (NotApplied("a", Why.ENDED),)
+    assert list(system.fleet_projection.with_status(AssignmentStatus.UNMANAGED)) == ["d"]
 
 
 @pytest.mark.full
@@ -222,7 +224,7 @@ def test_only_edge_capable_devices_are_targeted_and_a_disabled_one_is(system: Sy
     system.do(*join("d"), *join("e"), UpdateDevice("d", edge=False), UpdateDevice("e", enabled=False))
     system.do(deploy("a", base("a")))
     system.settle()
-    assert list(system.view.members("a", "target")) == ["e"]
+    assert list(system.fleet_projection.members("a", "target")) == ["e"]
 
 
 @pytest.mark.full
@@ -233,10 +235,10 @@ def test_a_condition_on_reported_properties_finds_those_that_reported_before_it_
     system.settle()
     system.do(deploy("a", base("a"), "properties.reported.model.name = '4000x'"))
     system.settle()
-    assert list(system.view.members("a", "actual")) == ["d"]
+    assert list(system.fleet_projection.members("a", "actual")) == ["d"]
     system.do(ReportProperties("e", {"model": {"name": "4000x"}}), ReportProperties("d", {"model": None}))
     system.settle()
-    assert list(system.view.members("a", "actual")) == ["e"]
+    assert list(system.fleet_projection.members("a", "actual")) == ["e"]
 
 
 @pytest.mark.full
@@ -246,12 +248,12 @@ def test_a_retired_device_is_gone_and_registered_again_begins_anew(system: Syste
     system.do(RetireDevice("d"))
     system.settle()
     assert system.status("a")["target"] == 0
-    assert system.view.effective("d") is None
+    assert system.fleet_projection.effective("d") is None
     system.do(*join("d", environment="prod"))
     system.settle()
-    effective = system.view.effective("d")
+    effective = system.fleet_projection.effective("d")
     assert effective is not None
-    assert (running(system, "d"), effective.row.agent_version) == (("a",), 2)
+    assert (running(system, "d"), effective.assignment.agent_version) == (("a",), 2)
 
 
 @pytest.mark.full
@@ -262,9 +264,9 @@ def test_versions_count_the_changes_of_each_module_alone(system: System) -> None
     system.settle()
     system.do(deploy("two", layer("m", v=2), priority=3))
     system.settle()
-    effective = system.view.effective("d")
+    effective = system.fleet_projection.effective("d")
     assert effective is not None
-    assert effective.row.versions == {"$edgeAgent": 3, "$edgeHub": 2, "m": 3}
+    assert effective.assignment.versions == {"$edgeAgent": 3, "$edgeHub": 2, "m": 3}
 
 
 @pytest.mark.full
@@ -283,12 +285,12 @@ def test_failures_406_and_wrong_module_states_are_told_apart(system: System) -> 
     )
     system.do(UpdateDeployment("a", labels={"x": "y"}))
     system.settle()
-    assert list(system.view.members("a", "healthy")) != []
-    assert sorted(system.view.members("a", "healthy")) == ["stale", "well"]
-    assert sorted(system.view.members("a", "unhealthy")) == ["failed", "sick"]
-    assert sorted(system.view.members("a", "unknown")) == ["leaving", "silent"]
-    assert sorted(system.view.members("a", "reportedFailed")) == ["failed", "leaving"]
-    assert sorted(system.view.members("a", "pending")) == ["silent"]
+    assert list(system.fleet_projection.members("a", "healthy")) != []
+    assert sorted(system.fleet_projection.members("a", "healthy")) == ["stale", "well"]
+    assert sorted(system.fleet_projection.members("a", "unhealthy")) == ["failed", "sick"]
+    assert sorted(system.fleet_projection.members("a", "unknown")) == ["leaving", "silent"]
+    assert sorted(system.fleet_projection.members("a", "reportedFailed")) == ["failed", "leaving"]
+    assert sorted(system.fleet_projection.members("a", "pending")) == ["silent"]
     system.do(deploy("b", base("temp", image="example.com/b:2.0.0"), priority=2))
     system.settle()
     assert system.status("b")["pending"] == 6

@@ -13,9 +13,9 @@ from events import (
     RetireDevice,
 )
 from events.log.keys import FLEET
-from events.view_store.twins import TwinView
+from events.projection_store.twins import TwinProjection
 from services.embedded_redis import EmbeddedRedis
-from tests.refolding import refold
+from tests.replayed import replay
 from tests.workers.system import PARTITIONS, System, answer, base, deploy, fresh_system, join, layer
 
 pytestmark = pytest.mark.redis_server
@@ -28,7 +28,7 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 
 
 def test_a_device_has_twins_for_the_system_modules_its_configuration_and_those_made_by_hand(system: System) -> None:
-    twins = TwinView(system.log, system.view)
+    twins = TwinProjection(system.log, system.fleet_projection)
     system.do(*join("d", site="north"), CreateModule("d", "byhand"), RegisterDevice("leaf", edge=False))
     assert (twins.module_ids("d"), twins.module_ids("leaf")) == (("$edgeAgent", "$edgeHub", "byhand"), ())
     system.do(deploy("a", base("temp")), deploy("b", layer("camera", rate=5), priority=2))
@@ -41,7 +41,7 @@ def test_a_device_has_twins_for_the_system_modules_its_configuration_and_those_m
 
 
 def test_whoever_has_the_answer_to_a_write_reads_that_write(system: System) -> None:
-    twins = TwinView(system.log, system.view)
+    twins = TwinProjection(system.log, system.fleet_projection)
     system.do(*join("d", site="north"))
     twin = twins.device("d")
     assert twin is not None
@@ -54,7 +54,7 @@ def plain(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_module_twin_is_its_own_document_under_the_section_of_the_configuration(system: System) -> None:
-    twins = TwinView(system.log, system.view)
+    twins = TwinProjection(system.log, system.fleet_projection)
     system.do(*join("d"), deploy("a", base("camera")), deploy("b", layer("camera", rate=5), priority=2))
     system.settle()
     system.do(
@@ -77,7 +77,7 @@ def test_a_module_twin_is_its_own_document_under_the_section_of_the_configuratio
 
 
 def test_a_module_begins_anew_with_each_registration_of_its_device(system: System) -> None:
-    twins = TwinView(system.log, system.view)
+    twins = TwinProjection(system.log, system.fleet_projection)
     system.do(*join("d"), CreateModule("d", "m"), PatchTwin("d", module_id="m", desired={"x": 1}))
     assert twins.module("d", "m") is not None
     system.do(RetireDevice("d"))
@@ -93,10 +93,10 @@ def test_a_module_begins_anew_with_each_registration_of_its_device(system: Syste
     assert twins.module("d", "m") is None
 
 
-def test_snapshots_in_redis_are_what_folding_the_facts_gives(system: System) -> None:
+def test_snapshots_in_redis_are_what_replay_the_events_gives(system: System) -> None:
     system.do(*join("d"), CreateModule("d", "m"), PatchTwin("d", module_id="m", desired={"x": 1}), RetireDevice("d"))
     system.do(*join("d", a=1), *join("e"), deploy("a", base("camera")), deploy("b", base("x")), DeleteDeployment("b"))
     for stream in (FLEET, *range(PARTITIONS)):
         subjects = list(system.log.subjects(stream))
         stored = zip(subjects, system.log.load(subjects, fleet=stream == FLEET), strict=True)
-        assert refold(system.log.read(stream, after=0, limit=100)) == {name: one.snapshot for name, one in stored}
+        assert replay(system.log.read(stream, after=0, limit=100)) == {name: one.snapshot for name, one in stored}

@@ -1,1 +1,1 @@
-"""The pool: worker processes kept alive, and the sweep that sees to it that no partition is left behind."""
+"""The pool: worker processes kept alive, and the reconciler that sees to it that no partition is left behind."""

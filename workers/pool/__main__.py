@@ -20,7 +20,7 @@ def main() -> int:
         logs.configure(settings.log_level)
         supervisor = Supervisor(settings)
     except (LogError, SettingsInvalid) as error:
-        line.last_words(str(error))
+        line.last_output(str(error))
         complain_of(error, program="twinfold worker")
         return code_of(error)
     for number in (signal.SIGINT, signal.SIGTERM):

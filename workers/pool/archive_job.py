@@ -6,13 +6,13 @@ import structlog
 
 from events import logs
 from events.clock import now_ms
-from events.log.archive.moving import is_due
+from events.log.archive.mover import is_due
 from events.log.errors import LogError
 from events.log.lease import Lease
-from events.log.opening import open_log
+from events.log.log_factory import open_log
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
-from events.notification.archiving import open_mover
+from events.notification.archive_mover import open_mover
 from events.processes import lifeline
 from events.settings import Settings, SettingsInvalid, read_settings
 from workers.pool.child_job import ChildJob
@@ -32,7 +32,7 @@ def archive_job(log: RedisLog, settings: Settings) -> ChildJob:
         is_due=lambda: is_due(
             log.client,
             partitions=log.partitions,
-            segment_entries=settings.archive_segment_facts,
+            segment_entries=settings.archive_segment_events,
             before_at=_before_at(settings),
             head_of=streams.head,
         ),
@@ -40,7 +40,7 @@ def archive_job(log: RedisLog, settings: Settings) -> ChildJob:
 
 
 def _before_at(settings: Settings) -> int | None:
-    """The time that facts have to be older than, to leave Redis; `None` where they stay."""
+    """The time that events have to be older than, to leave Redis; `None` where they stay."""
     days = settings.archive_keep_days
     return None if days is None else now_ms() - round(_DAY_MS * days)
 

@@ -23,7 +23,7 @@ class ChildJob:
         Answers its exit code; `None` where it is not due, it is another pool's turn, or it was ended.
 
         Raises:
-            LogUnavailable, DepotUnavailable: not now.
+            LogUnavailable, ObjectStoreUnavailable: not now.
         """
         if self._lease.take() is None or not self._is_due():
             return None

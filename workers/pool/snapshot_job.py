@@ -9,7 +9,7 @@ from events import logs
 from events.history.snapshot_taker import open_snapshot_taker
 from events.log.errors import LogError
 from events.log.lease import Lease
-from events.log.opening import open_log
+from events.log.log_factory import open_log
 from events.log.redis import RedisLog
 from events.processes import lifeline
 from events.settings import Settings, SettingsInvalid, read_settings

@@ -1,4 +1,4 @@
-"""Keeps worker processes alive, sweeps, and has webhooks delivered and older facts archived."""
+"""Keeps worker processes alive, sweeps, and has webhooks delivered and older events archived."""
 
 import contextlib
 import sys
@@ -11,27 +11,27 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from events.clock import now_ms
-from events.log.errors import DepotUnavailable, LogUnavailable
-from events.log.opening import open_log
+from events.log.errors import LogUnavailable, ObjectStoreUnavailable
+from events.log.log_factory import open_log
 from events.log.wake import QUEUE, WakeFailed, Waker
 from events.notification.deliveries import Deliveries
 from events.notification.feed import Feed
 from events.processes.child import Child
 from events.processes.postponed import Postponed
-from events.processes.supervised import Continued, Ended, Supervised
+from events.processes.supervised import Continued, ProcessEnded, Supervised
+from events.projection_store.fleet_projection import FleetProjection
+from events.projection_store.redis import RedisProjectionStore
+from events.projection_store.series import SeriesStore
 from events.settings import Settings, environment_of
-from events.view_store.fleet_view import FleetView
-from events.view_store.redis import RedisViewStore
-from events.view_store.series import SeriesStore
 from workers.delivery_job import QUEUE as DELIVERY_QUEUE
 from workers.delivery_job import Hints
 from workers.pool.archive_job import archive_job
-from workers.pool.pump import INTERVAL_SECONDS as PUMP_SECONDS
-from workers.pool.pump import Pump
-from workers.pool.sampling import Sampling
+from workers.pool.dispatcher import INTERVAL_SECONDS as DISPATCH_SECONDS
+from workers.pool.dispatcher import Dispatcher
+from workers.pool.reconciler import INTERVAL_SECONDS, Reconciler
+from workers.pool.sampler import Sampling
 from workers.pool.snapshot_job import INTERVAL_SECONDS as SNAPSHOT_SECONDS
 from workers.pool.snapshot_job import snapshot_job
-from workers.pool.sweep import INTERVAL_SECONDS, Sweep
 
 STOP_SECONDS_MAX = 15.0
 BEHIND_SECONDS = 30.0
@@ -41,7 +41,7 @@ logger = structlog.get_logger()
 
 
 class Supervisor:
-    """Worker processes and the sweep, until `stop`."""
+    """Worker processes and the reconciler, until `stop`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -50,20 +50,20 @@ class Supervisor:
         self._is_late = False
         log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
         queue = Redis.from_url(settings.effective_queue_url)
-        views = RedisViewStore(log.client)
-        self._sweep = Sweep(log, views, Waker(queue, partitions=log.partitions), queue)
-        view = FleetView(views, partitions=log.partitions)
+        projections = RedisProjectionStore(log.client)
+        self._reconciler = Reconciler(log, projections, Waker(queue, partitions=log.partitions), queue)
+        fleet_projection = FleetProjection(projections, partitions=log.partitions)
         self._sampling = Sampling(
             SeriesStore(log.client),
-            view,
+            fleet_projection,
             interval_seconds=settings.series_seconds,
             clock=now_ms,
         )
-        self._pump = Pump(log, Feed(log, views), Deliveries(log.client), Hints(queue), clock=now_ms)
+        self._dispatcher = Dispatcher(log, Feed(log, projections), Deliveries(log.client), Hints(queue), clock=now_ms)
         self._archive_job = archive_job(log, settings)
-        self._snapshot_job = snapshot_job(log, settings) if settings.history_snapshot_facts else None
+        self._snapshot_job = snapshot_job(log, settings) if settings.history_snapshot_events else None
         self._has_webhooks = threading.Event()
-        self._postponed = Postponed(LogUnavailable, DepotUnavailable, RedisError, WakeFailed)
+        self._postponed = Postponed(LogUnavailable, ObjectStoreUnavailable, RedisError, WakeFailed)
         self.children: list[Supervised] = []
 
     def run(self) -> None:
@@ -71,7 +71,7 @@ class Supervisor:
         self.children = [self._worker(QUEUE) for _ in range(self._settings.workers)]
         # A sample of a large fleet takes longer than a child may be left alone.
         self._every(min(1.0, self._settings.series_seconds / 4), "sample", self._sampling.once)
-        self._every(PUMP_SECONDS, "deliveries", self._pump_once)
+        self._every(DISPATCH_SECONDS, "deliveries", self._dispatch_once)
         self._every(self._settings.archive_seconds, "archiving", lambda: self._archive_job.once(go_on=self._goes_on))
         if (job := self._snapshot_job) is not None:
             self._every(SNAPSHOT_SECONDS, "snapshots", lambda: job.once(go_on=self._goes_on))
@@ -85,7 +85,7 @@ class Supervisor:
                 child.tend()
             if time.monotonic() - swept_at >= INTERVAL_SECONDS:
                 swept_at = time.monotonic()
-                self._postponed.attempt("sweep", self._sweep_once)
+                self._postponed.attempt("sweep", self._reconcile_once)
                 self._beat()
         for child in self.children:
             child.terminate()
@@ -109,12 +109,12 @@ class Supervisor:
 
         threading.Thread(target=go_on, name=what, daemon=True).start()
 
-    def _pump_once(self) -> None:
-        if self._pump.once():
+    def _dispatch_once(self) -> None:
+        if self._dispatcher.once():
             self._has_webhooks.set()
 
-    def _sweep_once(self) -> None:
-        stuck, now = self._sweep.once(), time.monotonic()
+    def _reconcile_once(self) -> None:
+        stuck, now = self._reconciler.once(), time.monotonic()
         self._behind_since = {number: self._behind_since.get(number, now) for number in stuck}
         late = [number for number, since in self._behind_since.items() if now - since > BEHIND_SECONDS]
         if late and not self._is_late:
@@ -132,9 +132,9 @@ class Supervisor:
         self._stopping.set()
 
 
-def _tell(change: Ended | Continued) -> None:
+def _tell(change: ProcessEnded | Continued) -> None:
     match change:
-        case Ended(pid=pid, code=code, reason=reason, again_in_seconds=seconds):
+        case ProcessEnded(pid=pid, code=code, reason=reason, again_in_seconds=seconds):
             logger.warning("worker died", pid=pid, code=code, reason=reason, again_in_seconds=seconds)
         case Continued(pid=pid):
             logger.warning("a worker was stopped, and is continued", pid=pid)

@@ -1,1 +1,1 @@
-"""The history folded again from facts alone, beside what is stored: compared with it, or put in its place."""
+"""The history replayed again from events alone, beside what is stored: compared with it, or put in its place."""

@@ -12,14 +12,14 @@ import msgspec
 from events import logs
 from events.log.errors import LogError, LogNotInitialised, LogUnavailable, UnsafeRedis
 from events.log.keys import FLEET, name
-from events.log.opening import open_log
+from events.log.log_factory import open_log
 from events.log.redis import RedisLog
 from events.settings import SettingsInvalid, environment_of, read_settings
-from events.terminal import complain_of, say, say_json
+from events.terminal import complain_of, print_json, print_lines
 from workers.replay.archived import ArchivedLog
 from workers.replay.pool import ProcessDied, told
-from workers.replay.report import Asked, Done, Failed
-from workers.replay.showing import Bar, Summary
+from workers.replay.replay_output import Bar, Summary
+from workers.replay.report import Done, Failed, ReplayRequest
 
 CANNOT_BE_DONE = 2
 _UNAVAILABLE = 3
@@ -34,15 +34,15 @@ class StreamUnknown(Exception):
 
 
 class NothingSoEarly(Exception):
-    """The end that somebody gave lies before the first fact."""
+    """The end that somebody gave lies before the first event."""
 
     def __init__(self) -> None:
-        super().__init__("there is nothing to fold: the log had not begun by then")
+        super().__init__("there is nothing to replay: the log had not begun by then")
 
 
 def main() -> int:
     """Replay or rebuild, show how far it is, and say what came of it."""
-    asked = msgspec.json.decode(sys.argv[1], type=Asked)
+    asked = msgspec.json.decode(sys.argv[1], type=ReplayRequest)
     command = "twinfold rebuild" if asked.rebuild else "twinfold replay"
     try:
         return _run(asked)
@@ -55,7 +55,7 @@ def main() -> int:
     return code
 
 
-def _run(asked: Asked) -> int:
+def _run(asked: ReplayRequest) -> int:
     settings = read_settings()
     logs.configure(settings.log_level)
     log: RedisLog | ArchivedLog
@@ -75,9 +75,9 @@ def _run(asked: Asked) -> int:
             raise StreamUnknown(stream, log.partitions)
     # The longest first, so that no process is left alone with it at the end.
     streams = tuple(sorted(streams, key=lambda stream: -heads[stream]))
-    facts = sum(min(heads[stream], asked.upto.get(str(stream), heads[stream])) for stream in streams)
+    events = sum(min(heads[stream], asked.upto.get(str(stream), heads[stream])) for stream in streams)
     began, done, failed = time.monotonic(), list[Any](), list[Failed]()
-    with Bar(facts) as hear:
+    with Bar(events) as hear:
         processes = asked.workers or os.cpu_count() or 1
         for one in told(asked, streams, processes=processes, environment=environment_of(settings)):
             hear(one)
@@ -91,13 +91,13 @@ def _run(asked: Asked) -> int:
     done.sort(key=lambda compared: compared.stream)
     summary = Summary(tuple(done), tuple(failed), time.monotonic() - began, rebuilt=asked.rebuild)
     if asked.json:
-        say_json(summary.as_json().decode())
+        print_json(summary.as_json().decode())
     else:
-        say(*summary.as_lines())
+        print_lines(*summary.as_lines())
     return summary.code
 
 
-def _with_ends(asked: Asked, log: RedisLog | ArchivedLog, heads: Mapping[int, int]) -> Asked:
+def _with_ends(asked: ReplayRequest, log: RedisLog | ArchivedLog, heads: Mapping[int, int]) -> ReplayRequest:
     """With the last position of each stream where there is an end: a time, or the end of an archive."""
     upto = dict(asked.upto)
     if asked.until is not None:

@@ -1,24 +1,24 @@
-"""The log as an archive alone has it: facts and outcomes by position, without any Redis."""
+"""The log as an archive alone has it: events and assignment changes by position, without any Redis."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
 from events.envelope import Envelope
-from events.log.archive.columns import Rows
+from events.log.archive.columns import GroupRows
 from events.log.archive.manifest import Segment, manifest_of
-from events.log.archive.segment import Opened, open_whole
-from events.log.depot import Depot
+from events.log.archive.segment import SegmentFile, open_whole
 from events.log.entries import stream_names
 from events.log.errors import LogError
-from events.log.facts import LogInitialised
+from events.log.events import LogInitialised
 from events.log.keys import FLEET, name
-from events.log.port import Fact
-from events.view_store.redis import OUTCOMES, outcome_of
-from events.views.kept import OutcomeEntry
+from events.log.object_store import ObjectStore
+from events.log.port import Event
+from events.projection_store.redis import ASSIGNMENT_CHANGES, assignment_change_of
+from events.stored_projection.stored_partition import AssignmentEntry
 
 
 class ArchiveEmpty(LogError):
-    """An archive does not have the first fact of a log."""
+    """An archive does not have the first event of a log."""
 
     def __init__(self, url: str) -> None:
         super().__init__(f"the archive at {url} has no log: its first segment of the fleet's stream is missing")
@@ -33,28 +33,28 @@ class ArchivedLog:
 
         Raises:
             ArchiveEmpty: there is no log in it.
-            DepotUnavailable, ManifestDamaged, SegmentMissing, SegmentDamaged: it cannot be read.
+            ObjectStoreUnavailable, ManifestDamaged, SegmentMissing, SegmentDamaged: it cannot be read.
         """
-        self._depot = Depot(url)
+        self._object_store = ObjectStore(url)
         self._segments: dict[str, Sequence[Segment]] = {}
-        self._open: tuple[str, Opened] | None = None
-        self._rows: tuple[str, int, Rows] | None = None
+        self._open: tuple[str, SegmentFile] | None = None
+        self._rows: tuple[str, int, GroupRows] | None = None
         first = self.read(FLEET, after=0, limit=1)
-        if not first or not isinstance(first[0].fact, LogInitialised):
-            raise ArchiveEmpty(self._depot.url)
-        self.partitions = first[0].fact.partitions
-        self.epoch = first[0].fact.epoch
+        if not first or not isinstance(first[0].event, LogInitialised):
+            raise ArchiveEmpty(self._object_store.url)
+        self.partitions = first[0].event.partitions
+        self.epoch = first[0].event.epoch
         for stream in stream_names(self.partitions):
             self._of(stream)
 
     def _of(self, stream: str) -> Sequence[Segment]:
         if stream not in self._segments:
-            manifest = manifest_of(self._depot, stream)
+            manifest = manifest_of(self._object_store, stream)
             self._segments[stream] = () if manifest is None else manifest.segments
         return self._segments[stream]
 
     def head(self, stream: int) -> int:
-        """The last archived position of a stream of facts; 0 where it has none."""
+        """The last archived position of a stream of events; 0 where it has none."""
         segments = self._of(name(stream))
         return segments[-1].last if segments else 0
 
@@ -62,32 +62,32 @@ class ArchivedLog:
         """`head` of every stream."""
         return {stream: self.head(stream) for stream in (FLEET, *range(self.partitions))}
 
-    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Fact]]:
-        """Archived facts at positions after + 1 and on, at most `limit`.
+    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
+        """Archived events at positions after + 1 and on, at most `limit`.
 
         Raises:
-            SegmentMissing, SegmentDamaged, DepotUnavailable, UnreadableFact: they cannot be had.
+            SegmentMissing, SegmentDamaged, ObjectStoreUnavailable, UnreadableEvent: they cannot be had.
         """
-        facts: list[Envelope[Fact]] = []
-        while len(facts) < limit and (rows := self._rows_at(name(stream), after + len(facts))) is not None:
-            start = after + len(facts) + 1 - rows.first
-            facts += rows.envelopes(name(stream), start, min(len(rows), start + limit - len(facts)))
-        return facts
+        events: list[Envelope[Event]] = []
+        while len(events) < limit and (rows := self._rows_at(name(stream), after + len(events))) is not None:
+            start = after + len(events) + 1 - rows.first
+            events += rows.envelopes(name(stream), start, min(len(rows), start + limit - len(events)))
+        return events
 
-    def outcomes(self, partition: int, *, after: int, limit: int) -> Sequence[OutcomeEntry]:
-        """Archived outcomes at positions after + 1 and on, at most `limit`.
+    def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
+        """Archived assignment changes at positions after + 1 and on, at most `limit`.
 
         Raises:
-            SegmentMissing, SegmentDamaged, DepotUnavailable: they cannot be had.
+            SegmentMissing, SegmentDamaged, ObjectStoreUnavailable: they cannot be had.
         """
-        found = self._rows_at(f"{name(partition)}:{OUTCOMES}", after)
+        found = self._rows_at(f"{name(partition)}:{ASSIGNMENT_CHANGES}", after)
         if found is None:
             return []
         start = after + 1 - found.first
-        return [outcome_of(one) for one in found.entries(start, min(len(found), start + limit))]
+        return [assignment_change_of(one) for one in found.entries(start, min(len(found), start + limit))]
 
     def position_at(self, stream: int, at: int) -> int:
-        """The last archived position of a stream of facts whose time is <= `at` (milliseconds); 0 when there is none."""
+        """The last archived position of a stream of events whose time is <= `at` (milliseconds); 0 when there is none."""
         segments = self._of(name(stream))
         before = bisect_right(segments, at, key=lambda one: one.first_at)
         position = segments[before - 1].first - 1 if before else 0
@@ -98,14 +98,14 @@ class ArchivedLog:
             position = some.first + len(some) - 1
         return position
 
-    def _rows_at(self, stream: str, after: int) -> Rows | None:
+    def _rows_at(self, stream: str, after: int) -> GroupRows | None:
         segments = self._of(stream)
         if not segments or after >= segments[-1].last:
             return None
         segment = segments[bisect_left(segments, after + 1, key=lambda one: one.last)]
         # One file and one group of it at a time: streams are read in order.
         if self._open is None or self._open[0] != segment.name:
-            self._open = (segment.name, open_whole(self._depot, segment))
+            self._open = (segment.name, open_whole(self._object_store, segment))
         opened = self._open[1]
         group = bisect_right(opened.firsts, after + 1) - 1
         if self._rows is None or self._rows[:2] != (segment.name, group):

@@ -9,22 +9,22 @@ import msgspec
 
 from events import logs
 from events.history.snapshots import Snapshots
-from events.log.depot import Depot
 from events.log.errors import LogError, LogUnavailable, SegmentDamaged, SegmentMissing
-from events.log.opening import open_log
+from events.log.log_factory import open_log
+from events.log.object_store import ObjectStore
 from events.log.port import Log
 from events.log.raw import RawStreams
 from events.processes import lifeline
 from events.projection.driver import PathsMissing
+from events.projection_store.redis import RedisProjectionStore
+from events.projection_store.staged_projection import RebuildSuperseded
 from events.settings import Settings, read_settings
 from events.terminal import complain_of
-from events.view_store.redis import RedisViewStore
-from events.view_store.staging import RebuildSuperseded
 from workers.replay.archived import ArchivedLog
-from workers.replay.folding import OutcomeDiffers
-from workers.replay.rebuilding import Rebuilding
-from workers.replay.report import Asked, Away, Begun, Came, Compared, Done, Failed, Said
-from workers.replay.streams import CannotBeRead, Replay, Tell
+from workers.replay.partition_replay import AssignmentChangeDiffers
+from workers.replay.rebuild import Rebuilding
+from workers.replay.report import Away, Begun, Came, ChildMessage, Compared, Done, Failed, ReplayRequest
+from workers.replay.streams import CannotBeRead, Replay, ReportProgress
 
 _TELL_SECONDS = 0.2
 
@@ -34,20 +34,20 @@ def main() -> int:
     lifeline.hold()
     settings = read_settings()
     logs.configure(settings.log_level)
-    asked = msgspec.json.decode(sys.argv[1], type=Asked)
-    fold, head = _open(settings, asked)
+    asked = msgspec.json.decode(sys.argv[1], type=ReplayRequest)
+    apply, head = _open(settings, asked)
     for line in sys.stdin:
         stream = int(line)
         _tell(Begun(stream, head(stream)))
         try:
-            _tell(Done(fold(stream, _telling(stream))))
+            _tell(Done(apply(stream, _telling(stream))))
         except LogUnavailable:
             raise
         except (
             *CannotBeRead,
             SegmentDamaged,
             SegmentMissing,
-            OutcomeDiffers,
+            AssignmentChangeDiffers,
             PathsMissing,
             RebuildSuperseded,
         ) as error:
@@ -55,7 +55,9 @@ def main() -> int:
     return 0
 
 
-def _open(settings: Settings, asked: Asked) -> tuple[Callable[[int, Tell], Compared], Callable[[int], int]]:
+def _open(
+    settings: Settings, asked: ReplayRequest
+) -> tuple[Callable[[int, ReportProgress], Compared], Callable[[int], int]]:
     if asked.archive:
         archived = ArchivedLog(asked.archive)
         # It reads as a log does; nobody writes to it, or asks it for what stands beside one.
@@ -64,9 +66,9 @@ def _open(settings: Settings, asked: Asked) -> tuple[Callable[[int, Tell], Compa
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     if asked.rebuild:
         return Rebuilding(log).partition, log.head
-    views = RedisViewStore(log.client)
-    snapshots = Snapshots(Depot(settings.effective_archive_url), RawStreams(log.client), epoch=log.epoch)
-    replay = Replay(log, views, views, upto=lambda stream: asked.upto.get(str(stream)), snapshots=snapshots)
+    projections = RedisProjectionStore(log.client)
+    snapshots = Snapshots(ObjectStore(settings.effective_archive_url), RawStreams(log.client), epoch=log.epoch)
+    replay = Replay(log, projections, projections, upto=lambda stream: asked.upto.get(str(stream)), snapshots=snapshots)
     return replay.stream, log.head
 
 
@@ -83,7 +85,7 @@ def _telling(stream: int) -> Callable[[int], None]:
     return tell
 
 
-def _tell(said: Said) -> None:
+def _tell(said: ChildMessage) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(said) + b"\n")
     sys.stdout.buffer.flush()
 

@@ -1,32 +1,32 @@
-"""The documents and heads of one stream, folded from its facts and held against those that stand beside the log."""
+"""The documents and heads of one stream, replayed from its events and held against those that stand beside the log."""
 
 import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from events.envelope import Envelope
-from events.log.errors import UnreadableFact
+from events.log.errors import UnreadableEvent
 from events.log.events_ahead import EventsAhead
 from events.log.keys import FLEET, device_of, key, partition_of
 from events.log.keys import name as name_of
 from events.log.port import Head, Log, Stored
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
-from workers.replay.differing import difference_of_bytes
-from workers.replay.report import Difference
+from workers.replay.first_difference import difference_of_bytes
+from workers.replay.report import ReplayDifference
 
 _CHUNK = 500
 
 
-class Folded(Protocol):
-    """Documents of a stream as its facts make them."""
+class ReplayedDocuments(Protocol):
+    """Documents of a stream as its events make them."""
 
-    def fold(self, envelope: Envelope[Any]) -> None:
-        """Fold the next fact."""
+    def apply(self, envelope: Envelope[Any]) -> None:
+        """Replay the next event."""
         ...
 
     def subjects(self) -> Iterable[str]:
-        """Everybody who has a fact."""
+        """Everybody who has an event."""
         ...
 
     def head(self, subject: str) -> Head:
@@ -39,49 +39,51 @@ class Folded(Protocol):
 
 
 class Beside:
-    """What stands beside a stream, and what its facts make of it."""
+    """What stands beside a stream, and what its events make of it."""
 
-    def __init__(self, log: Log, stream: int, folded: Folded) -> None:
-        self._log, self._stream, self._folded = log, stream, folded
+    def __init__(self, log: Log, stream: int, replayed: ReplayedDocuments) -> None:
+        self._log, self._stream, self._replayed = log, stream, replayed
         self.apart: set[str] = set()
-        """Subjects of facts that were left out: what those wrote beside the log is nobody's to say."""
-        self.faults: list[Difference] = []
+        """Subjects of events that were left out: what those wrote beside the log is nobody's to say."""
+        self.faults: list[ReplayDifference] = []
         self.compared = 0
 
-    def see(self, facts: Sequence[Envelope[Any]]) -> None:
-        """Fold facts that came next."""
-        fold = self._folded.fold
-        for envelope in facts:
+    def see(self, events: Sequence[Envelope[Any]]) -> None:
+        """Replay events that came next."""
+        apply = self._replayed.apply
+        for envelope in events:
             try:
-                fold(envelope)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is this fact that is
+                apply(envelope)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is this event that is
                 self.apart.add(envelope.subject)
-                place = f"{name_of(self._stream)}:{envelope.position}"
-                self.faults.append(Difference("fact", place, folded=f"{type(error).__name__}: {error}"))
+                location = f"{name_of(self._stream)}:{envelope.position}"
+                self.faults.append(ReplayDifference("event", location, replayed=f"{type(error).__name__}: {error}"))
 
-    def differences(self, facts: EventsAhead) -> Iterable[Difference]:
-        """Hold every head and document against what is stored, however the log moves meanwhile; reads the facts to their end."""
-        while facts.read_on():
+    def differences(self, events: EventsAhead) -> Iterable[ReplayDifference]:
+        """Hold every head and document against what is stored, however the log moves meanwhile; reads the events to their end."""
+        while events.read_on():
             pass
-        self._set_apart(facts)
-        names = dict.fromkeys(self._folded.subjects())
+        self._set_apart(events)
+        names = dict.fromkeys(self._replayed.subjects())
         beside = (("heads", self._log.known(self._stream)), ("snapshots", self._log.subjects(self._stream)))
         for what, stored in beside:
             for name in stored:
                 if self._is_of_another(name):
                     kind = "head" if what == "heads" else "twin"
-                    yield Difference(kind, f"{key(self._stream, what)} {name}", stored="what another partition has")
+                    yield ReplayDifference(
+                        kind, f"{key(self._stream, what)} {name}", stored="what another partition has"
+                    )
                 else:
                     names[name] = None
         waiting = (name for name in names if name not in self.apart)
         while some := list(itertools.islice(waiting, _CHUNK)):
-            yield from self._compare(some, facts)
+            yield from self._compare(some, events)
 
     def _is_of_another(self, name: str) -> bool:
         return self._stream != FLEET and partition_of(device_of(name), self._log.partitions) != self._stream
 
-    def _set_apart(self, facts: EventsAhead) -> None:
-        for position in facts.skipped:
+    def _set_apart(self, events: EventsAhead) -> None:
+        for position in events.skipped:
             subject = self._subject_at(position)
             if subject is not None:
                 self.apart.add(subject)
@@ -89,7 +91,7 @@ class Beside:
     def _subject_at(self, position: int) -> str | None:
         try:
             return self._log.read(self._stream, after=position - 1, limit=1)[0].subject
-        except UnreadableFact:
+        except UnreadableEvent:
             if not isinstance(self._log, RedisLog):
                 return None
             entry = RawStreams(self._log.client).read(name_of(self._stream), after=position - 1, limit=1)[0]
@@ -98,35 +100,37 @@ class Beside:
         except LookupError:
             return None
 
-    def _compare(self, names: Sequence[str], facts: EventsAhead) -> Iterable[Difference]:
-        """What is stored is at least as new as what was folded before: facts that came since explain a difference, or nothing does."""
+    def _compare(self, names: Sequence[str], events: EventsAhead) -> Iterable[ReplayDifference]:
+        """What is stored is at least as new as what was replayed before: events that came since explain a difference, or nothing does."""
         while names:
             stored = dict(zip(names, self._log.load(names, fleet=self._stream == FLEET), strict=True))
             differing = {
-                name: self._folded_of(name) for name, one in stored.items() if self._folded_of(name) != _both(one)
+                name: self._applied_of(name) for name, one in stored.items() if self._applied_of(name) != _both(one)
             }
             self.compared += len(names) - len(differing)
-            while differing and facts.read_on():
+            while differing and events.read_on():
                 pass
-            names = [name for name, before in differing.items() if self._folded_of(name) != before]
+            names = [name for name, before in differing.items() if self._applied_of(name) != before]
             for name in differing.keys() - set(names):
                 self.compared += 1
-                if name not in self.apart and facts.stopped is None:
+                if name not in self.apart and events.stopped is None:
                     yield from self._difference(name, stored[name])
 
-    def _folded_of(self, name: str) -> tuple[Head, bytes | None]:
-        return self._folded.head(name), self._folded.document(name)
+    def _applied_of(self, name: str) -> tuple[Head, bytes | None]:
+        return self._replayed.head(name), self._replayed.document(name)
 
-    def _difference(self, name: str, stored: Stored) -> Iterable[Difference]:
-        head = self._folded.head(name)
+    def _difference(self, name: str, stored: Stored) -> Iterable[ReplayDifference]:
+        head = self._replayed.head(name)
         if stored.head != head:
             texts = [f"{one.version}:{one.generation}" if one.version else "" for one in (stored.head, head)]
-            yield Difference("head", f"{key(self._stream, 'heads')} {name}", stored=texts[0], folded=texts[1])
-        found = difference_of_bytes(stored.snapshot, self._folded.document(name))
+            yield ReplayDifference("head", f"{key(self._stream, 'heads')} {name}", stored=texts[0], replayed=texts[1])
+        found = difference_of_bytes(stored.snapshot, self._replayed.document(name))
         if found is not None:
             kind = "document" if self._stream == FLEET else "twin"
             path, one, other = found
-            yield Difference(kind, f"{key(self._stream, 'snapshots')} {name}", path=path, stored=one, folded=other)
+            yield ReplayDifference(
+                kind, f"{key(self._stream, 'snapshots')} {name}", path=path, stored=one, replayed=other
+            )
 
 
 def _both(stored: Stored) -> tuple[Head, bytes | None]:

@@ -1,4 +1,4 @@
-"""The processes of a replay: each folds one stream at a time, and one that dies is followed by another."""
+"""The processes of a replay: each replays one stream at a time, and one that dies is followed by another."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ import msgspec
 
 from events.log.errors import LogUnavailable
 from events.processes.child import Child
-from workers.replay.report import Asked, Away, Done, Failed, Said, Told
+from workers.replay.report import Away, ChildMessage, Done, Failed, ReplayRequest, StreamProgress
 
 ATTEMPTS_MAX = 3
 _END_SECONDS = 10.0
@@ -22,12 +22,12 @@ class ProcessDied(Exception):
     """A process of the replay died again and again over one stream."""
 
     def __init__(self, stream: int, code: int) -> None:
-        super().__init__(f"the process that folded stream {stream} ended with {code}, {ATTEMPTS_MAX} times")
+        super().__init__(f"the process that replayed stream {stream} ended with {code}, {ATTEMPTS_MAX} times")
         self.stream, self.code = stream, code
 
 
 class _Child:
-    def __init__(self, asked: Asked, environment: Mapping[str, str]) -> None:
+    def __init__(self, asked: ReplayRequest, environment: Mapping[str, str]) -> None:
         self.stream: int | None = None
         self.away: str | None = None
         self._child = Child(
@@ -47,14 +47,14 @@ class _Child:
             self.process.stdin.write(b"%d\n" % stream)
             self.process.stdin.flush()
 
-    def heard(self) -> list[Said] | None:
+    def heard(self) -> list[ChildMessage] | None:
         """What it said since; `None` when it will say no more."""
         assert self.process.stdout is not None
         data = os.read(self.process.stdout.fileno(), 1 << 20)
         if not data:
             return None
         *lines, self._rest = (self._rest + data).split(b"\n")
-        return [msgspec.json.decode(line, type=Said) for line in lines]
+        return [msgspec.json.decode(line, type=ChildMessage) for line in lines]
 
     def end(self) -> int:
         assert self.process.stdin is not None
@@ -65,8 +65,10 @@ class _Child:
         return self._child.end(_END_SECONDS)
 
 
-def told(asked: Asked, streams: Sequence[int], *, processes: int, environment: Mapping[str, str]) -> Iterator[Told]:
-    """Have every stream folded, and tell what comes of it as it comes.
+def told(
+    asked: ReplayRequest, streams: Sequence[int], *, processes: int, environment: Mapping[str, str]
+) -> Iterator[StreamProgress]:
+    """Have every stream replayed, and tell what comes of it as it comes.
 
     Raises:
         ProcessDied: a process died three times over the same stream.

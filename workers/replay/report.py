@@ -9,8 +9,8 @@ NAMED_MAX = 20
 """Differences that are told one by one, of each kind in one stream; the others are counted."""
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """What is to be folded again: whole streams, or each up to a position, or up to a time (milliseconds).
+class ReplayRequest(msgspec.Struct, frozen=True):
+    """What is to be replayed again: whole streams, or each up to a position, or up to a time (milliseconds).
 
     `archive` is the URL of an archive, in place of the log.
     What comes of it is compared with what is stored, or, to `rebuild`, put in its place.
@@ -25,22 +25,22 @@ class Asked(msgspec.Struct, frozen=True):
     json: bool = False
 
 
-class Difference(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """One thing that is stored otherwise than the facts give it.
+class ReplayDifference(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """One thing that is stored otherwise than the events give it.
 
-    `kind` is `outcome`, `checkpoint`, `view`, `twin`, `document`, `head`, `snapshot` or `fact`.
-    `place` is `stream:position`, or a key and its field.
-    `path` leads to the first difference inside of JSON. `facts` are the positions it can come from, as in `p03:101-117`,
-    `first_fact` the first of them that is of a subject concerned. `stored` and `folded` are what stands there, shortened.
+    `kind` is `assignment_change`, `checkpoint`, `projection`, `twin`, `document`, `head`, `snapshot` or `event`.
+    `location` is `stream:position`, or a key and its field.
+    `path` leads to the first difference inside of JSON. `events` are the positions it can come from, as in `p03:101-117`,
+    `first_event` the first of them that is of a subject concerned. `stored` and `applied` are what stands there, shortened.
     """
 
     kind: str
-    place: str
+    location: str
     path: str = ""
     stored: str = ""
-    folded: str = ""
-    facts: str = ""
-    first_fact: str = ""
+    replayed: str = ""
+    events: str = ""
+    first_event: str = ""
     devices: tuple[str, ...] = ()
 
 
@@ -48,18 +48,18 @@ class Compared(msgspec.Struct, frozen=True, rename="camel"):
     """What came of one stream. Numbers of things compared, and what differs; `more` counts differences not named."""
 
     stream: int
-    facts: int = 0
-    outcomes: int = 0
-    views: int = 0
+    events: int = 0
+    assignment_changes: int = 0
+    projections: int = 0
     documents: int = 0
     snapshots: int = 0
-    left_out: int = 0
+    skipped: int = 0
     apart: int = 0
     vector: Vector | None = None
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     memory_bytes_max: int = 0
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[ReplayDifference, ...] = ()
     more: int = 0
     notes: tuple[str, ...] = ()
 
@@ -70,10 +70,10 @@ class Compared(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Begun(msgspec.Struct, frozen=True, tag=True):
-    """A process works on a stream of so many facts."""
+    """A process works on a stream of so many events."""
 
     stream: int
-    facts: int
+    events: int
 
 
 class Came(msgspec.Struct, frozen=True, tag=True):
@@ -90,13 +90,13 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """A stream cannot be folded, for a reason that another try does not mend."""
+    """A stream cannot be replayed, for a reason that another try does not mend."""
 
     stream: int
     error: str
 
 
-Told = Begun | Came | Done | Failed
+StreamProgress = Begun | Came | Done | Failed
 
 
 class Away(msgspec.Struct, frozen=True, tag=True):
@@ -105,5 +105,5 @@ class Away(msgspec.Struct, frozen=True, tag=True):
     why: str
 
 
-Said = Told | Away
+ChildMessage = StreamProgress | Away
 """What a process of a replay says to the one that started it."""

@@ -10,25 +10,25 @@ import msgspec
 from events.envelope import Envelope, Principal
 from events.log.codec import FIELDS, RECORDED, UPCASTERS, Upcaster, decode_entry
 from events.log.entries import RawEntry
-from events.log.port import Fact
+from events.log.port import Event
 
 DICTIONARIES = ("type", "subject", "by", "cause")
 _KEYS = tuple(field.encode() for field in FIELDS)
 _NUMBERS = (b"version", b"at")
-_OUTCOME_KEYS = (*_KEYS, RECORDED)
+_ASSIGNMENT_CHANGE_KEYS = (*_KEYS, RECORDED)
 _RECORDED = RECORDED.decode()
 _FEW = 64
 """Up to so many rows of a group are read value by value."""
 _NAMES = {field: field.encode() for field in FIELDS}
 
-_facts = msgspec.json.Decoder(Fact)
+_events = msgspec.json.Decoder(Event)
 
 
 def schema() -> Any:
     """The columns, as pyarrow has them: `at` and `recorded` in milliseconds, `data` as JSON.
 
-    Only outcomes have a `recorded`. `other` is null but for an entry that has not just the fields of every fact, or of every
-    outcome, each in its one form: it has all of them as they are, and the other columns as far as they go.
+    Only assignment changes have a `recorded`. `other` is null but for an entry that has not just the fields of every event, or of every
+    assignment change, each in its one form: it has all of them as they are, and the other columns as far as they go.
     """
     import pyarrow as pa  # noqa: PLC0415 - slow to import, and most processes never look into the archive
 
@@ -66,7 +66,7 @@ def batch_of(entries: Sequence[RawEntry]) -> Any:
 def is_plain(fields: Mapping[bytes, bytes]) -> bool:
     """Whether the columns give the fields back, byte by byte."""
     names = tuple(fields)
-    if names == _OUTCOME_KEYS:
+    if names == _ASSIGNMENT_CHANGE_KEYS:
         if not _is_number(fields[RECORDED]):
             return False
     elif names != _KEYS:
@@ -97,7 +97,7 @@ def _readable(fields: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     return {key: value.decode(errors="replace").encode() for key, value in shown.items()}
 
 
-class Rows:
+class GroupRows:
     """The rows of one row group, as lists that are made when somebody asks for them."""
 
     def __init__(self, table: Any) -> None:
@@ -129,7 +129,7 @@ class Rows:
 
     @cached_property
     def _recorded(self) -> list[int | None]:
-        """When each row was written down; empty where no row says so, as in a file of facts, or of an older version."""
+        """When each row was written down; empty where no row says so, as in a file of events, or of an older version."""
         column = self._columns.get(_RECORDED)
         if column is None or column.null_count == len(column):
             return []
@@ -167,7 +167,7 @@ class Rows:
         """Some rows as entries, in the order that is asked for."""
         if len(numbers) > _FEW:
             # A search for a type finds dozens in each row group: a quarter of the time that decoding all rows takes.
-            return Rows(self._table.take(list(numbers))).entries(0, len(numbers))
+            return GroupRows(self._table.take(list(numbers))).entries(0, len(numbers))
         return [self._picked(number) for number in numbers]
 
     def _picked(self, number: int) -> RawEntry:
@@ -182,11 +182,11 @@ class Rows:
 
     def envelopes(
         self, stream: str, start: int, stop: int, *, upcasters: Mapping[bytes, Upcaster] = UPCASTERS
-    ) -> list[Envelope[Fact]]:
-        """Rows `start` to `stop` as facts.
+    ) -> list[Envelope[Event]]:
+        """Rows `start` to `stop` as events.
 
         Raises:
-            UnreadableFact: one of them does not decode.
+            UnreadableEvent: one of them does not decode.
         """
         # Column by column is quicker than entry by entry; where that does not go, the entry says why.
         if self.is_plain and not upcasters:
@@ -199,8 +199,8 @@ class Rows:
             for entry in self.entries(start, stop)
         ]
 
-    def _envelopes(self, start: int, stop: int) -> list[Envelope[Fact]]:
-        facts: Iterable[Any] = map(_facts.decode, self._data(start, stop))
+    def _envelopes(self, start: int, stop: int) -> list[Envelope[Event]]:
+        events: Iterable[Any] = map(_events.decode, self._data(start, stop))
         first = self.first + start
         return list(
             map(
@@ -211,7 +211,7 @@ class Rows:
                 self.ats[start:stop],
                 self._authors[start:stop],
                 self._decoded["cause"][start:stop],
-                facts,
+                events,
             )
         )
 

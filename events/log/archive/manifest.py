@@ -3,8 +3,8 @@
 import msgspec
 
 from events import canonical
-from events.log.depot import Depot
 from events.log.errors import ManifestDamaged
+from events.log.object_store import ObjectStore
 
 FORMAT = 2
 """Of segments and manifests; a reader refuses what is newer."""
@@ -34,7 +34,7 @@ class Segment(msgspec.Struct, frozen=True):
         return self.last - self.first + 1
 
 
-class Manifest(msgspec.Struct, frozen=True):
+class ArchiveManifest(msgspec.Struct, frozen=True):
     """The segments of one stream in order, without a gap from position 1 on."""
 
     stream: str
@@ -44,13 +44,13 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def folder_of(stream: str) -> str:
-    """`p03` -> `facts/p03`, `p03:outcomes` -> `outcomes/p03`: a pattern finds the facts of all streams, and outcomes alone."""
+    """`p03` -> `events/p03`, `p03:assignments` -> `assignments/p03`: a pattern finds the events of all streams, and changes alone."""
     slot, colon, _ = stream.partition(":")
-    return f"outcomes/{slot}" if colon else f"facts/{slot}"
+    return f"assignments/{slot}" if colon else f"events/{slot}"
 
 
 def segment_name(stream: str, first: int, last: int, *, sha256: str) -> str:
-    """`facts/p03/000000000001-000000050000-1f0c9a2b.parquet`; by name is by position.
+    """`events/p03/000000000001-000000050000-1f0c9a2b.parquet`; by name is by position.
 
     The end is of the file's digest: two movers of different versions, which write the same entries in other bytes, do not
     overwrite each other's file.
@@ -59,29 +59,31 @@ def segment_name(stream: str, first: int, last: int, *, sha256: str) -> str:
 
 
 def manifest_name(stream: str) -> str:
-    """Where the manifest of a stream is: `manifests/facts/p03.json`."""
+    """Where the manifest of a stream is: `manifests/events/p03.json`."""
     return f"manifests/{folder_of(stream)}.json"
 
 
-def encode(manifest: Manifest) -> bytes:
+def encode(manifest: ArchiveManifest) -> bytes:
     """Canonical bytes of a manifest."""
     return canonical.encode(manifest)
 
 
-def manifest_of(depot: Depot, stream: str) -> Manifest | None:
+def manifest_of(object_store: ObjectStore, stream: str) -> ArchiveManifest | None:
     """The manifest of a stream as the archive has it, for who reads without Redis; `None` where it has none.
 
     Raises:
         ManifestDamaged: it does not decode, or is of another stream or a later format.
-        DepotUnavailable: the archive does not answer.
+        ObjectStoreUnavailable: the archive does not answer.
     """
-    data = depot.get(manifest_name(stream))
+    data = object_store.get(manifest_name(stream))
     if data is None:
         return None
     try:
-        found = msgspec.json.decode(data, type=Manifest)
+        found = msgspec.json.decode(data, type=ArchiveManifest)
     except msgspec.DecodeError as error:
-        raise ManifestDamaged(depot.url, manifest_name(stream), str(error)) from error
+        raise ManifestDamaged(object_store.url, manifest_name(stream), str(error)) from error
     if found.stream != stream or found.format > FORMAT:
-        raise ManifestDamaged(depot.url, manifest_name(stream), f"it is of {found.stream}, format {found.format}")
+        raise ManifestDamaged(
+            object_store.url, manifest_name(stream), f"it is of {found.stream}, format {found.format}"
+        )
     return found

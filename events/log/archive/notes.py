@@ -30,7 +30,7 @@ class Notes(msgspec.Struct, frozen=True):
 
 
 class Made(msgspec.Struct, frozen=True):
-    """What the log's first fact says, for when that is archived."""
+    """What the log's first event says, for when that is archived."""
 
     epoch: str
     partitions: int
@@ -41,7 +41,7 @@ def archive_key(stream: str) -> str:
     return f"{key_of(stream)}:archive"
 
 
-def holders_key(stream: str) -> str:
+def holds_key(stream: str) -> str:
     """`p03` -> `{p03}:log:holders`, in the slot of the stream."""
     return f"{key_of(stream)}:holders"
 
@@ -79,13 +79,13 @@ def trim(client: Client, stream: str, *, expected: int, upto: int) -> str:
     Raises:
         LogUnavailable: Redis does not answer.
     """
-    keys = (key_of(stream), archive_key(stream), holders_key(stream))
+    keys = (key_of(stream), archive_key(stream), holds_key(stream))
     with answering():
         answer = cast("bytes", client.eval(_TRIM, len(keys), *keys, *cast("tuple[Any, ...]", (expected, upto))))
     return answer.decode()
 
 
-def place_of(client: Client) -> str | None:
+def location_of(client: Client) -> str | None:
     """The URL of the archive; `None` where nothing was archived yet.
 
     Raises:
@@ -96,8 +96,8 @@ def place_of(client: Client) -> str | None:
     return None if url is None else url.decode()
 
 
-def set_place(client: Client, url: str, made: Made) -> None:
-    """Say where the archive is, and what the log's first fact says.
+def set_location(client: Client, url: str, made: Made) -> None:
+    """Say where the archive is, and what the log's first event says.
 
     Raises:
         LogUnavailable: Redis does not answer.
@@ -110,7 +110,7 @@ def set_place(client: Client, url: str, made: Made) -> None:
 
 
 def made_of(client: Client) -> Made | None:
-    """What the log's first fact says; `None` where nothing was archived yet.
+    """What the log's first event says; `None` where nothing was archived yet.
 
     Raises:
         LogUnavailable: Redis does not answer.

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from events import canonical
-from events.log.archive.columns import DICTIONARIES, Rows, batch_of, schema
+from events.log.archive.columns import DICTIONARIES, GroupRows, batch_of, schema
 from events.log.archive.manifest import FORMAT, Segment, segment_name
-from events.log.depot import Depot
 from events.log.entries import RawEntry, digest, genesis, link
 from events.log.errors import SegmentDamaged, SegmentMissing
+from events.log.object_store import ObjectStore
 
 GROUP_ENTRIES = 4096
 GROUP_BYTES_MAX = 16 << 20
@@ -41,7 +41,7 @@ class _About(msgspec.Struct, frozen=True):
     format: int = FORMAT
 
 
-class Writer:
+class SegmentWriter:
     """Makes one segment of entries that come in order."""
 
     def __init__(self, stream: str, *, epoch: str, before: bytes) -> None:
@@ -113,11 +113,11 @@ class Writer:
         self._group, self._group_bytes = [], 0
 
 
-class Opened:
+class SegmentFile:
     """A segment's file, open for reading; its row groups are decoded when they are asked for."""
 
-    def __init__(self, depot: Depot, segment: Segment, parquet: Any) -> None:
-        self.depot, self.segment, self._parquet = depot, segment, parquet
+    def __init__(self, object_store: ObjectStore, segment: Segment, parquet: Any) -> None:
+        self.object_store, self.segment, self._parquet = object_store, segment, parquet
         metadata = parquet.metadata
         counts = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
         self.firsts = [segment.first + sum(counts[:number]) for number in range(len(counts))]
@@ -128,18 +128,18 @@ class Opened:
         """How many row groups it has."""
         return len(self.firsts)
 
-    def rows(self, group: int, columns: Sequence[str] | None = None) -> Rows:
+    def rows(self, group: int, columns: Sequence[str] | None = None) -> GroupRows:
         """A row group, all its columns or some; `position` and `other` always come along.
 
         Raises:
             SegmentDamaged: it does not decode, or does not have the positions that it should.
-            DepotUnavailable: the file cannot be read any more.
+            ObjectStoreUnavailable: the file cannot be read any more.
         """
         wanted = None if columns is None else list(dict.fromkeys(("position", *columns, "other")))
-        rows: Rows = self.read(lambda parquet: Rows(parquet.read_row_group(group, columns=wanted)))
+        rows: GroupRows = self.read(lambda parquet: GroupRows(parquet.read_row_group(group, columns=wanted)))
         end = (*self.firsts, self.segment.last + 1)[group + 1]
         if rows.first != self.firsts[group] or len(rows) != end - rows.first or rows.positions[-1] != end - 1:
-            raise damaged(self.depot, self.segment, f"row group {group} has other positions than it should")
+            raise damaged(self.object_store, self.segment, f"row group {group} has other positions than it should")
         return rows
 
     def by_group(self, positions: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
@@ -153,53 +153,53 @@ class Opened:
 
     def read(self, how: Any) -> Any:
         """What `how` reads from the Parquet file, with its errors as ours."""
-        return _reading(self.depot, self.segment, lambda: how(self._parquet))
+        return _reading(self.object_store, self.segment, lambda: how(self._parquet))
 
 
-def open_whole(depot: Depot, segment: Segment) -> Opened:
+def open_whole(object_store: ObjectStore, segment: Segment) -> SegmentFile:
     """Fetch a segment and hold it against what the manifest says, every byte.
 
     Raises:
         SegmentMissing, SegmentDamaged: it is not what was written.
-        DepotUnavailable: the archive does not answer.
+        ObjectStoreUnavailable: the archive does not answer.
     """
-    data = depot.get(segment.name)
+    data = object_store.get(segment.name)
     if data is None:
-        raise missing(depot, segment)
+        raise missing(object_store, segment)
     if len(data) != segment.bytes:
-        raise damaged(depot, segment, f"{len(data)} bytes instead of {segment.bytes}")
+        raise damaged(object_store, segment, f"{len(data)} bytes instead of {segment.bytes}")
     if hashlib.sha256(data).hexdigest() != segment.sha256:
-        raise damaged(depot, segment, "its bytes have another SHA-256 than was written down")
-    return _open(depot, segment, io.BytesIO(data))
+        raise damaged(object_store, segment, "its bytes have another SHA-256 than was written down")
+    return _open(object_store, segment, io.BytesIO(data))
 
 
-def open_part(depot: Depot, segment: Segment) -> Opened:
+def open_part(object_store: ObjectStore, segment: Segment) -> SegmentFile:
     """Open a segment for reading a part of it.
 
     The first time in a process, and again whenever the file was written since, it is fetched and held against what the manifest
     says, every byte: pages have checksums, but whoever forges one makes them too.
 
     Raises:
-        SegmentMissing, SegmentDamaged, DepotUnavailable: as `open_whole`.
+        SegmentMissing, SegmentDamaged, ObjectStoreUnavailable: as `open_whole`.
     """
-    place = (depot.url, segment.name, segment.sha256)
+    location = (object_store.url, segment.name, segment.sha256)
     try:
-        stamp = depot.stamp(segment.name)
-        if _checked.get(place) == stamp:
-            return _open(depot, segment, depot.open(segment.name))
+        stamp = object_store.stamp(segment.name)
+        if _checked.get(location) == stamp:
+            return _open(object_store, segment, object_store.open(segment.name))
     except FileNotFoundError:
-        raise missing(depot, segment) from None
-    opened = open_whole(depot, segment)
-    _checked[place] = stamp
+        raise missing(object_store, segment) from None
+    opened = open_whole(object_store, segment)
+    _checked[location] = stamp
     return opened
 
 
-def _open(depot: Depot, segment: Segment, source: Any) -> Opened:
+def _open(object_store: ObjectStore, segment: Segment, source: Any) -> SegmentFile:
     import pyarrow as pa  # noqa: PLC0415 - slow to import, and most processes never look into the archive
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     parquet = _reading(
-        depot,
+        object_store,
         segment,
         lambda: pq.ParquetFile(
             pa.PythonFile(source, mode="r")
@@ -210,48 +210,48 @@ def _open(depot: Depot, segment: Segment, source: Any) -> Opened:
         ),
     )
     said = (parquet.metadata.metadata or {}).get(_ABOUT)
-    about = _reading(depot, segment, lambda: msgspec.json.decode(said or b"", type=_About))
+    about = _reading(object_store, segment, lambda: msgspec.json.decode(said or b"", type=_About))
     if about.format > FORMAT:
-        raise damaged(depot, segment, f"it has format {about.format}, and this version reads up to {FORMAT}")
+        raise damaged(object_store, segment, f"it has format {about.format}, and this version reads up to {FORMAT}")
     wanted = (segment.stream, segment.first, segment.last, segment.before, segment.after)
     if (about.stream, about.first, about.last, about.before, about.after) != wanted:
         raise damaged(
-            depot, segment, f"it says to be {about.stream}:{about.first} to {about.last} of epoch {about.epoch}"
+            object_store, segment, f"it says to be {about.stream}:{about.first} to {about.last} of epoch {about.epoch}"
         )
     if parquet.metadata.num_rows != segment.count:
-        raise damaged(depot, segment, f"{parquet.metadata.num_rows} rows instead of {segment.count}")
-    return Opened(depot, segment, parquet)
+        raise damaged(object_store, segment, f"{parquet.metadata.num_rows} rows instead of {segment.count}")
+    return SegmentFile(object_store, segment, parquet)
 
 
-def _reading(depot: Depot, segment: Segment, how: Any) -> Any:
+def _reading(object_store: ObjectStore, segment: Segment, how: Any) -> Any:
     import pyarrow as pa  # noqa: PLC0415 - as above
 
     try:
         return how()
     except (pa.ArrowException, msgspec.DecodeError, OSError, ValueError, KeyError) as error:
-        raise damaged(depot, segment, f"it cannot be read: {str(error).splitlines()[0]}") from error
+        raise damaged(object_store, segment, f"it cannot be read: {str(error).splitlines()[0]}") from error
 
 
-def missing(depot: Depot, segment: Segment) -> SegmentMissing:
+def missing(object_store: ObjectStore, segment: Segment) -> SegmentMissing:
     """The error that a segment's file is not there."""
-    return SegmentMissing(depot.url, segment.name, segment.stream, segment.first, segment.last)
+    return SegmentMissing(object_store.url, segment.name, segment.stream, segment.first, segment.last)
 
 
-def damaged(depot: Depot, segment: Segment, why: str) -> SegmentDamaged:
+def damaged(object_store: ObjectStore, segment: Segment, why: str) -> SegmentDamaged:
     """The error that a segment's file is not what was written."""
-    return SegmentDamaged(depot.url, segment.name, segment.stream, segment.first, segment.last, why=why)
+    return SegmentDamaged(object_store.url, segment.name, segment.stream, segment.first, segment.last, why=why)
 
 
-def verify(depot: Depot, segment: Segment) -> None:
+def verify(object_store: ObjectStore, segment: Segment) -> None:
     """Read a segment back: its bytes, its rows, and the chain over them.
 
     Raises:
-        SegmentMissing, SegmentDamaged, DepotUnavailable: as `open_whole`.
+        SegmentMissing, SegmentDamaged, ObjectStoreUnavailable: as `open_whole`.
     """
-    opened = open_whole(depot, segment)
+    opened = open_whole(object_store, segment)
     found = chained(segment.stream, bytes.fromhex(segment.before), _entries(opened))
     if found.hex() != segment.after:
-        raise damaged(depot, segment, "the chain over its entries ends in another value than was written down")
+        raise damaged(object_store, segment, "the chain over its entries ends in another value than was written down")
 
 
 def chained(stream: str, before: bytes, entries: Iterable[RawEntry]) -> bytes:
@@ -262,7 +262,7 @@ def chained(stream: str, before: bytes, entries: Iterable[RawEntry]) -> bytes:
     return after
 
 
-def _entries(opened: Opened) -> Iterable[RawEntry]:
+def _entries(opened: SegmentFile) -> Iterable[RawEntry]:
     for group in range(opened.groups):
         rows = opened.rows(group)
         yield from rows.entries(0, len(rows))

@@ -1,4 +1,4 @@
-"""Hosts: what only the device can say, in the facts that it reports of its host."""
+"""Hosts: what only the device can say, in the events that it reports of its host."""
 
 import re
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
 from events.readiness.host_facts import HostFacts
-from events.readiness.rule import LooksAt, host_rule, rule
+from events.readiness.rule import Inspects, host_rule, rule
 from events.readiness.rules.options import limits_logs
 from events.readiness.rules.runtime import PROTOCOLS, has_proxy, protocol_of
-from events.readiness.subject import Subject, member
+from events.readiness.subject import ReadinessSubject, member
 
 CERTIFICATE_DAYS_MIN = 7
 PORTS = {"amqp": 5671, "mqtt": 8883, "amqpws": 443, "mqttws": 443}
@@ -27,12 +27,12 @@ _time = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]").fullmatch
     "host-facts-unreadable",
     "What a device reports of its host can be read",
     Severity.INFO,
-    looks_at=LooksAt.HOST,
-    reason="No rule on the host speaks of a device whose facts have another form.",
+    inspects=Inspects.HOST,
+    reason="No rule on the host speaks of a device whose host facts have another form.",
     remedy="Report the section as it is described below.",
     source="this document",
 )
-def host_facts_unreadable(subject: Subject) -> Iterator[Hit]:
+def host_facts_unreadable(subject: ReadinessSubject) -> Iterator[Hit]:
     """A section of another form."""
     if subject.host_problem:
         yield subject.hit(f"the reported section hostFacts: {shown(subject.host_problem, 200)}")
@@ -46,7 +46,7 @@ def host_facts_unreadable(subject: Subject) -> Iterator[Hit]:
     remedy="Install a device CA certificate, and name it in the device's configuration.",
     source="seed 003, Install production certificates",
 )
-def dev_cert_temporary(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def dev_cert_temporary(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
     """No certificate, or one that the runtime made."""
     if host.certificates is None:
         return
@@ -65,7 +65,7 @@ def dev_cert_temporary(subject: Subject, host: HostFacts, _now: int) -> Iterator
     remedy="Renew the certificate.",
     source="seed 003, Install production certificates; contract/edge.md §4.2",
 )
-def dev_cert_expiry(subject: Subject, host: HostFacts, now: int) -> Iterator[Hit]:
+def dev_cert_expiry(subject: ReadinessSubject, host: HostFacts, now: int) -> Iterator[Hit]:
     """Fewer than seven days left."""
     for name, certificate in sorted((host.certificates or {}).items()):
         if (left := certificate.expires_at - now) < CERTIFICATE_DAYS_MIN * _DAY:
@@ -81,7 +81,7 @@ def dev_cert_expiry(subject: Subject, host: HostFacts, now: int) -> Iterator[Hit
     remedy="Install moby-engine; on Ubuntu Core the Docker snap.",
     source="seed 003, Container engine; contract/edge.md §4.1",
 )
-def dev_engine_moby(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def dev_engine_moby(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
     """An engine that is neither moby nor the snap."""
     engine = host.engine
     if engine is None or not (engine.name or engine.version):
@@ -98,7 +98,7 @@ def dev_engine_moby(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hi
     remedy="Set UpstreamProtocol of edgeAgent and edgeHub to the device's.",
     source="seed 003, Be consistent with upstream protocol",
 )
-def dev_up_protocol(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def dev_up_protocol(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
     """Another protocol than the device's own."""
     if host.upstream_protocol is None:
         return
@@ -117,7 +117,7 @@ def dev_up_protocol(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hi
     remedy="Open 5671 for AMQP or 8883 for MQTT, or use the protocol over web sockets on 443.",
     source="seed 003, Allow connections from IoT Edge devices",
 )
-def dev_outbound_port(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def dev_outbound_port(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
     """A protocol whose port the device could not reach."""
     for name, module in subject.system_modules.items() if host.outbound_ports is not None else ():
         port = PORTS.get(protocol_of(module) or "amqp")
@@ -134,7 +134,7 @@ def dev_outbound_port(subject: Subject, host: HostFacts, _now: int) -> Iterator[
     remedy="Set the proxy of the engine, of aziot-edged, of aziot-identityd, and of edgeAgent and edgeHub.",
     source="seed 003, Configure communication through a proxy; contract/edge.md §4.1",
 )
-def dev_proxy(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def dev_proxy(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
     """Some that go through a proxy, and some that do not."""
     if host.proxies is None:
         return
@@ -153,7 +153,7 @@ def dev_proxy(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit]:
     remedy="Set dns in daemon.json, or HostConfig.Dns of every module.",
     source="seed 003, Set DNS server in container engine settings; contract/edge.md §4.1",
 )
-def dev_dns(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def dev_dns(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
     """No DNS server, neither of the engine nor of each module."""
     if host.engine is None or host.engine.dns:
         return
@@ -169,7 +169,7 @@ def dev_dns(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit]:
     remedy='Set "log-driver": "local" in daemon.json, or max-size and max-file of json-file.',
     source="seed 003, Set up default logging driver; contract/edge.md §4.1",
 )
-def dev_log_driver(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def dev_log_driver(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
     """A driver without a limit."""
     engine = host.engine
     if engine is not None and engine.log_driver and not limits_logs(engine.log_driver, engine.log_options):
@@ -184,7 +184,7 @@ def dev_log_driver(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit
     remedy="Leave image_garbage_collection.enabled at true in config.toml.",
     source="seed 003, Configure image garbage collection",
 )
-def gc_enabled(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def gc_enabled(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
     """The collection of images is off."""
     if host.image_collection is not None and not host.image_collection.enabled:
         yield subject.hit("unused images are not collected")
@@ -198,7 +198,7 @@ def gc_enabled(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit]:
     remedy="Write days as in 1d, ages in days as in 7d, and the time of day as HH:MM.",
     source="seed 003, Configure image garbage collection; contract/edge.md §3.7",
 )
-def gc_values(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def gc_values(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
     """A setting of another form."""
     settings = host.image_collection
     if settings is None:
@@ -220,7 +220,7 @@ def gc_values(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit]:
     remedy="Remove those whose data is not needed with the engine's own tools.",
     source="seed 003, Manage volumes",
 )
-def vol_unused(subject: Subject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def vol_unused(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
     """Volumes that no container uses."""
     if host.unused_volumes:
         listed = ", ".join(map(shown, sorted(host.unused_volumes)[:5]))

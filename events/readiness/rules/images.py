@@ -9,7 +9,7 @@ from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
 from events.readiness.rule import module_rule
-from events.readiness.subject import Module, Subject
+from events.readiness.subject import Module, ReadinessSubject
 
 _MODULE_IMAGES = "seed 003, Use correct module images in deployment manifests"
 _TAGS = "seed 003, Use tags to manage versions"
@@ -57,7 +57,7 @@ def readable(reference: str) -> bool:
     remedy="Give settings.image the image's full name and tag.",
     source=f"{_MODULE_IMAGES}; contract/edge.md §1.1",
 )
-def image_empty(subject: Subject, module: Module) -> Iterator[Hit]:
+def image_empty(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """An image that is missing or blank."""
     written = module.settings.get("image")
     if (isinstance(written, str) and not written.strip()) or (written is None and module.whole):
@@ -72,7 +72,7 @@ def image_empty(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Write registry/name:tag, the name in lower case; leave the tag out where a digest is given.",
     source=f"{_MODULE_IMAGES}; contract/edge.md §1.1, §7.3",
 )
-def image_format(subject: Subject, module: Module) -> Iterator[Hit]:
+def image_format(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """An image that is no reference."""
     if module.image and not is_open(module.image) and not readable(module.image):
         message = f"{shown(module.image)!r} of {module.name} is no image reference"
@@ -87,7 +87,7 @@ def image_format(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Deploy what the build makes of the template, with names in place of placeholders.",
     source=_MODULE_IMAGES,
 )
-def image_placeholder(subject: Subject, module: Module) -> Iterator[Hit]:
+def image_placeholder(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A placeholder in an image, outside of templates."""
     if not subject.template and (found := placeholders.at_start(module.image)):
         listed = ", ".join(map(shown, found))
@@ -102,7 +102,7 @@ def image_placeholder(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Name the image that the release build made.",
     source="seed 003, Don't use debug versions of module images",
 )
-def image_debug(subject: Subject, module: Module) -> Iterator[Hit]:
+def image_debug(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A name or tag that says debug."""
     if _debug(module.image.rpartition("/")[2]):
         message = f"{shown(module.image)!r} of {module.name} is a debug version"
@@ -117,7 +117,7 @@ def image_debug(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Add the version's tag to the image.",
     source=f"{_TAGS}; contract/edge.md §1.1",
 )
-def tag_missing(subject: Subject, module: Module) -> Iterator[Hit]:
+def tag_missing(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A reference without tag and digest."""
     if readable(module.image) and not tag_of(module.image) and not pinned(module.image):
         message = f"{shown(module.image)!r} of {module.name} has no tag, so latest is pulled"
@@ -132,7 +132,7 @@ def tag_missing(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Use a specific tag, and a new one for each version.",
     source=_TAGS,
 )
-def tag_latest(subject: Subject, module: Module) -> Iterator[Hit]:
+def tag_latest(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """The tag `latest`."""
     if readable(module.image) and tag_of(module.image) == "latest" and not pinned(module.image):
         message = f"{shown(module.image)!r} of {module.name} has the tag latest"
@@ -147,7 +147,7 @@ def tag_latest(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Use a tag of three numbers in production, and raise it when you are ready.",
     source="seed 003, Tags for the IoT Edge runtime",
 )
-def tag_rolling_runtime(subject: Subject, module: Module) -> Iterator[Hit]:
+def tag_rolling_runtime(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A system module whose tag has fewer than three numbers."""
     tag = tag_of(module.image)
     rolls = readable(module.image) and not pinned(module.image) and not _three_numbers(tag)

@@ -9,7 +9,7 @@ from events.manifest.shape import shown
 from events.readiness.finding import Hit
 from events.readiness.rule import module_rule, rule
 from events.readiness.rules.options import PortBinding, port_bindings, texts
-from events.readiness.subject import Module, Subject, member
+from events.readiness.subject import Module, ReadinessSubject, member
 
 DEBUG_PORTS = {
     "2000": "gdb",
@@ -48,7 +48,7 @@ _SENSITIVE = (
     remedy="Remove the port from ExposedPorts and PortBindings, and the debugger from Cmd and Entrypoint.",
     source="seed 003, Don't use debug versions of module images",
 )
-def debug_ports(subject: Subject, module: Module) -> Iterator[Hit]:
+def debug_ports(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A port or a command of a debugger."""
     bindings, exposed = member(module.host_config, "PortBindings"), member(module.options, "ExposedPorts")
     ports = [*(bindings if isinstance(bindings, dict) else ()), *(exposed if isinstance(exposed, dict) else ())]
@@ -72,7 +72,7 @@ def debug_ports(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Give each module a port of its own.",
     source="seed 003, Review outbound/inbound configuration; contract/edge.md §7.4",
 )
-def host_ports(subject: Subject) -> Iterator[Hit]:
+def host_ports(subject: ReadinessSubject) -> Iterator[Hit]:
     """A port of the host in two modules."""
     seen: dict[tuple[str, str], list[tuple[Module, PortBinding]]] = {}
     for module in subject.modules:
@@ -94,7 +94,7 @@ def host_ports(subject: Subject) -> Iterator[Hit]:
     remedy="Give the binding a HostIp, unless clients of several networks use it.",
     source="seed 003, Review outbound/inbound configuration",
 )
-def host_ports_any_address(subject: Subject, module: Module) -> Iterator[Hit]:
+def host_ports_any_address(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """Bindings to all addresses."""
     ports = sorted({shown(binding.host_port) for binding in port_bindings(module) if binding.host_ip in _ANY_ADDRESS})
     if ports:
@@ -110,7 +110,7 @@ def host_ports_any_address(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Leave NetworkMode out, and bind the ports that are needed.",
     source=f"{_HOST}; seed 003, Review outbound/inbound configuration",
 )
-def host_network(subject: Subject, module: Module) -> Iterator[Hit]:
+def host_network(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """NetworkMode host."""
     if member(module.host_config, "NetworkMode") == "host":
         yield subject.options_hit(module, f"NetworkMode of {module.name} is host")
@@ -124,7 +124,7 @@ def host_network(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Leave PidMode, IpcMode, UTSMode and UsernsMode out.",
     source=_HOST,
 )
-def host_namespaces(subject: Subject, module: Module) -> Iterator[Hit]:
+def host_namespaces(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A namespace of the host."""
     for name in ("PidMode", "IpcMode", "UTSMode", "UsernsMode"):
         if member(module.host_config, name) == "host":
@@ -139,7 +139,7 @@ def host_namespaces(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Leave Privileged out, and add the one capability or device that is needed.",
     source=f"{_HOST}; contract/edge.md §3.9",
 )
-def privileged(subject: Subject, module: Module) -> Iterator[Hit]:
+def privileged(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """Privileged true."""
     if member(module.host_config, "Privileged") is True:
         yield subject.options_hit(module, f"{module.name} is privileged")
@@ -153,7 +153,7 @@ def privileged(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Leave CapAdd out, or write down in a waiver why it is needed.",
     source=f"{_HOST}; contract/edge.md §3.9",
 )
-def cap_add(subject: Subject, module: Module) -> Iterator[Hit]:
+def cap_add(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """Added capabilities."""
     if added := texts(member(module.host_config, "CapAdd")):
         yield subject.options_hit(module, f"{module.name} adds {', '.join(map(shown, sorted(added)))}")
@@ -167,7 +167,7 @@ def cap_add(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Remove the mount of docker.sock.",
     source=_HOST,
 )
-def docker_sock(subject: Subject, module: Module) -> Iterator[Hit]:
+def docker_sock(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A mount of the engine's socket."""
     if any(source.rstrip("/").endswith("docker.sock") for source in _sources(module)):
         yield subject.options_hit(module, f"{module.name} mounts the engine's socket")
@@ -181,7 +181,7 @@ def docker_sock(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Bind a directory made for the module, or a volume.",
     source=_HOST,
 )
-def host_bind(subject: Subject, module: Module) -> Iterator[Hit]:
+def host_bind(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A mount of the root or of a system's directory."""
     for source in dict.fromkeys(_sources(module)):
         if (source.rstrip("/") or "/") in _SENSITIVE and source:
@@ -196,7 +196,7 @@ def host_bind(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Where the module is made for the device, write that down in a waiver.",
     source=_HOST,
 )
-def devices(subject: Subject, module: Module) -> Iterator[Hit]:
+def devices(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """Mapped devices."""
     mapped = member(module.host_config, "Devices")
     for device in mapped if isinstance(mapped, list) else ():
@@ -213,7 +213,7 @@ def devices(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Measure what the module needs, and set HostConfig.Memory in bytes.",
     source=_HOST,
 )
-def res_memory(subject: Subject, module: Module) -> Iterator[Hit]:
+def res_memory(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """No limit of memory."""
     if _limitable(module) and not member(module.host_config, "Memory"):
         yield subject.options_hit(module, f"{module.name} has no limit of memory")
@@ -227,7 +227,7 @@ def res_memory(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Set HostConfig.NanoCpus, CpuQuota, CpuShares or CpusetCpus.",
     source=_HOST,
 )
-def res_cpu(subject: Subject, module: Module) -> Iterator[Hit]:
+def res_cpu(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """No limit of processor time."""
     names = ("NanoCpus", "CpuQuota", "CpuShares", "CpusetCpus")
     if _limitable(module) and not any(member(module.host_config, name) for name in names):
@@ -242,7 +242,7 @@ def res_cpu(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Keep the volume's name, or remove the old volume on the devices once its data is not needed.",
     source="seed 003, Manage volumes",
 )
-def volume_renamed(subject: Subject) -> Iterator[Hit]:
+def volume_renamed(subject: ReadinessSubject) -> Iterator[Hit]:
     """A directory of a module that had another volume before the last document was laid on."""
     before = subject.sections_before.get(AGENT, {}).get("modules")
     for module in subject.user_modules:

@@ -11,7 +11,7 @@ from events.manifest.shape import shown
 from events.properties import DESIRED_BYTES_MAX, size_of
 from events.readiness.finding import Hit
 from events.readiness.rule import module_rule, rule
-from events.readiness.subject import Module, Subject
+from events.readiness.subject import Module, ReadinessSubject
 
 NEAR_PERCENT = 80
 CHUNKS_OF_TOOLS = 8
@@ -27,7 +27,7 @@ _SOURCE = "seed 003, Be mindful of twin size limits when using custom modules; c
     remedy="Move settings of modules into their own twins, or to a place that a short property points at.",
     source=_SOURCE,
 )
-def twin_size(subject: Subject) -> Iterator[Hit]:
+def twin_size(subject: ReadinessSubject) -> Iterator[Hit]:
     """A section above the limit."""
     for twin, section in subject.sections.items():
         if (size := size_of(section)) > DESIRED_BYTES_MAX:
@@ -43,7 +43,7 @@ def twin_size(subject: Subject) -> Iterator[Hit]:
     remedy="Move settings of modules into their own twins, or to a place that a short property points at.",
     source=_SOURCE,
 )
-def twin_size_near(subject: Subject) -> Iterator[Hit]:
+def twin_size_near(subject: ReadinessSubject) -> Iterator[Hit]:
     """A section of more than four fifths of the limit."""
     for twin, section in subject.sections.items():
         size = size_of(section)
@@ -60,7 +60,7 @@ def twin_size_near(subject: Subject) -> Iterator[Hit]:
     remedy="Put several functions into one module, or use more devices.",
     source=_SOURCE,
 )
-def modules_max(subject: Subject) -> Iterator[Hit]:
+def modules_max(subject: ReadinessSubject) -> Iterator[Hit]:
     """More modules than that."""
     modules = subject.agent.get("modules")
     if isinstance(modules, dict) and len(modules) > MODULES_MAX:
@@ -76,7 +76,7 @@ def modules_max(subject: Subject) -> Iterator[Hit]:
     remedy="Move settings of the module into its own twin.",
     source=_SOURCE,
 )
-def create_options_size(subject: Subject, module: Module) -> Iterator[Hit]:
+def create_options_size(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """Text that takes more chunks."""
     characters, most = _characters(module), CHUNK_CHARACTERS * CHUNKS_OF_TOOLS
     if characters > most:
@@ -93,7 +93,7 @@ def create_options_size(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Cut the text into createOptions, createOptions01 and so on.",
     source=_SOURCE,
 )
-def create_options_unchunked(subject: Subject, module: Module) -> Iterator[Hit]:
+def create_options_unchunked(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A chunk that is longer than one."""
     longest = max((len(value) for value in module.chunks.values() if isinstance(value, str)), default=0)
     if longest > CHUNK_CHARACTERS:

@@ -10,7 +10,7 @@ from events.manifest.problem import Severity
 from events.manifest.shape import refusal, shown, type_name
 from events.readiness.finding import Hit
 from events.readiness.rule import module_rule
-from events.readiness.subject import Module, Subject, member
+from events.readiness.subject import Module, ReadinessSubject, member
 
 LOG_OPTIONS = {"max-size": "10m", "max-file": "3"}
 """The limits that the checklist gives as an example."""
@@ -68,7 +68,7 @@ _host_members = {
     remedy="Write a JSON object as text; tools make it from an object in a template.",
     source="contract/edge.md §1.1",
 )
-def create_options_json(subject: Subject, module: Module) -> Iterator[Hit]:
+def create_options_json(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """Text that is no JSON object."""
     error = module.written_options
     if isinstance(error, Exception) and not _chunks_wrong(module) and not _open(module):
@@ -83,7 +83,7 @@ def create_options_json(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Number the chunks from 01 without a gap.",
     source="contract/edge.md §1.1, createOptions chunking",
 )
-def create_options_chunks(subject: Subject, module: Module) -> Iterator[Hit]:
+def create_options_chunks(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A chunk that is missing, doubled, or no text."""
     error = module.written_options
     if isinstance(error, Exception) and _chunks_wrong(module):
@@ -99,7 +99,7 @@ def create_options_chunks(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Deploy what the build makes of the template, or write the object as text.",
     source="contract/edge.md §1.1",
 )
-def create_options_object(subject: Subject, module: Module) -> Iterator[Hit]:
+def create_options_object(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """An object, outside of templates."""
     if not subject.template and any(isinstance(value, dict) for value in module.chunks.values()):
         fix = subject.options_replaced(module, module.options, as_text=True) if module.options else ()
@@ -114,7 +114,7 @@ def create_options_object(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Env, Binds and Cmd are lists of text, Memory a number of bytes, HostPort text.",
     source=_CONTRACT,
 )
-def create_options_type(subject: Subject, module: Module) -> Iterator[Hit]:
+def create_options_type(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A member of another type."""
     for where, wanted, value in _wrong_types(module):
         message = f"{where} of {module.name} must be {wanted}, not {type_name(value)}"
@@ -129,7 +129,7 @@ def create_options_type(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Give at least 6 MB of memory, ports up to 65535, and paths from the root.",
     source=_CONTRACT,
 )
-def create_options_value(subject: Subject, module: Module) -> Iterator[Hit]:
+def create_options_value(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A value out of bounds."""
     memory = member(module.host_config, "Memory")
     if isinstance(memory, int) and not isinstance(memory, bool) and 0 != memory < _MEMORY_BYTES_MIN:
@@ -154,7 +154,7 @@ def create_options_value(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Look up the name; most settings of resources and the host belong into HostConfig.",
     source=_CONTRACT,
 )
-def create_options_key_unknown(subject: Subject, module: Module) -> Iterator[Hit]:
+def create_options_key_unknown(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A name that no member has."""
     for members, known, above in (
         (module.options, _container_members, ""),
@@ -175,7 +175,7 @@ def create_options_key_unknown(subject: Subject, module: Module) -> Iterator[Hit
     remedy="Remove HostConfig.RestartPolicy; restartPolicy of the module is what counts.",
     source="contract/edge.md §3.4, §4.2",
 )
-def create_options_restart(subject: Subject, module: Module) -> Iterator[Hit]:
+def create_options_restart(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A restart policy of the engine's own."""
     policy = member(module.host_config, "RestartPolicy")
     name = member(policy, "Name") if isinstance(policy, dict) else policy
@@ -195,7 +195,7 @@ def create_options_restart(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Set variables in env of the module, and none that begins with IOTEDGE_.",
     source="contract/edge.md §3.9",
 )
-def env_shadow(subject: Subject, module: Module) -> Iterator[Hit]:
+def env_shadow(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A variable of createOptions that hides another."""
     for name in dict.fromkeys(entry.partition("=")[0] for entry in texts(member(module.options, "Env"))):
         if name in module.env:
@@ -215,7 +215,7 @@ def env_shadow(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Give LogConfig the driver local, or json-file with max-size; or limit logs in the engine, and report it.",
     source=f"{_LOGS}; contract/edge.md §4.1",
 )
-def log_config(subject: Subject, module: Module) -> Iterator[Hit]:
+def log_config(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """No driver that limits logs, unless the engine of the device has one."""
     engine = subject.host.engine if subject.host is not None else None
     if not module.whole or isinstance(module.written_options, Exception):
@@ -243,7 +243,7 @@ def log_config(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy=f"Use one of {', '.join(sorted(_log_drivers))}.",
     source=f"{_LOGS}; {_CONTRACT}",
 )
-def log_driver_known(subject: Subject, module: Module) -> Iterator[Hit]:
+def log_driver_known(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A driver of another name."""
     driver = _log_driver(module)
     if driver and driver not in _log_drivers and not placeholders.inside(driver):
@@ -258,7 +258,7 @@ def log_driver_known(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="The usual ones of local and json-file are max-size, max-file and compress.",
     source=f"{_LOGS}; {_CONTRACT}",
 )
-def log_option_known(subject: Subject, module: Module) -> Iterator[Hit]:
+def log_option_known(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """An option of another name."""
     config = member(module.host_config, "LogConfig")
     given = member(config, "Config") if isinstance(config, dict) else None

@@ -7,9 +7,9 @@ from events.manifest.hub_rules import AGENT
 from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
-from events.readiness.rule import LooksAt, rule
+from events.readiness.rule import Inspects, rule
 from events.readiness.rules.images import readable
-from events.readiness.subject import Subject
+from events.readiness.subject import ReadinessSubject
 
 MICROSOFT = "mcr.microsoft.com"
 
@@ -27,12 +27,12 @@ _AZURE = ".azurecr.io"
     "registry-credentials-missing",
     "There are credentials for every private registry",
     Severity.WARNING,
-    looks_at=LooksAt.WHOLE,
+    inspects=Inspects.WHOLE,
     reason="Without credentials the device cannot pull the image, unless it has credentials of its own.",
     remedy="Add the registry to runtime.settings.registryCredentials, or to the device's own configuration.",
     source=f"{_SOURCE}; contract/edge.md §3.8",
 )
-def registry_credentials_missing(subject: Subject) -> Iterator[Hit]:
+def registry_credentials_missing(subject: ReadinessSubject) -> Iterator[Hit]:
     """An image from a registry that is not known to be public and for which nobody has a password."""
     known = [credential.get("address") for credential in subject.registries.values()]
     if any(not isinstance(address, str) or placeholders.at_start(address) for address in known):
@@ -49,12 +49,12 @@ def registry_credentials_missing(subject: Subject) -> Iterator[Hit]:
     "registry-credential-unused",
     "Every credential is used",
     Severity.INFO,
-    looks_at=LooksAt.WHOLE,
+    inspects=Inspects.WHOLE,
     reason="A password that no module needs is one more that can be lost.",
     remedy="Remove the credential, unless layers that are yet to come need it.",
     source=_SOURCE,
 )
-def registry_credential_unused(subject: Subject) -> Iterator[Hit]:
+def registry_credential_unused(subject: ReadinessSubject) -> Iterator[Hit]:
     """A credential of a registry from which no image comes."""
     images = [module.image for module in subject.modules]
     if any(placeholders.at_start(reference) for reference in images):
@@ -75,7 +75,7 @@ def registry_credential_unused(subject: Subject) -> Iterator[Hit]:
     remedy="Give devices a service principal or a token that may pull, and switch the administrator's user off.",
     source=_SOURCE,
 )
-def registry_admin_user(subject: Subject) -> Iterator[Hit]:
+def registry_admin_user(subject: ReadinessSubject) -> Iterator[Hit]:
     """A user that is called as the registry is."""
     for name, credential in subject.registries.items():
         address, username = credential.get("address"), credential.get("username")
@@ -95,7 +95,7 @@ def registry_admin_user(subject: Subject) -> Iterator[Hit]:
     remedy='Leave a placeholder that the release fills in, or refer to a secret: {"$secret": …}.',
     source=_SOURCE,
 )
-def registry_password_clear(subject: Subject) -> Iterator[Hit]:
+def registry_password_clear(subject: ReadinessSubject) -> Iterator[Hit]:
     """A password that is text."""
     for name, credential in subject.registries.items():
         password = credential.get("password")
@@ -108,12 +108,12 @@ def registry_password_clear(subject: Subject) -> Iterator[Hit]:
     "runtime-registry",
     "The runtime's images come from the registry of your own",
     Severity.INFO,
-    looks_at=LooksAt.WHOLE,
+    inspects=Inspects.WHOLE,
     reason="Devices behind a tight firewall may reach your registry and not the public one.",
     remedy=f"Copy the images of edgeAgent and edgeHub from {MICROSOFT} into the registry that serves your modules.",
     source="seed 003, Store runtime containers in your private registry",
 )
-def runtime_registry(subject: Subject) -> Iterator[Hit]:
+def runtime_registry(subject: ReadinessSubject) -> Iterator[Hit]:
     """System modules from the public registry beside others from a private one."""
     images = [module.image for module in subject.user_modules if readable(module.image)]
     used = sorted(registry for one in images if (registry := image.registry_of(one)) and _is_private(registry))

@@ -8,8 +8,8 @@ from events.manifest.problem import Severity
 from events.manifest.routes import Route
 from events.manifest.shape import refusal, shown
 from events.readiness.finding import Hit
-from events.readiness.rule import LooksAt, rule
-from events.readiness.subject import Subject
+from events.readiness.rule import Inspects, rule
+from events.readiness.subject import ReadinessSubject
 
 _MODULES = "/messages/modules/"
 _CONTRACT = "contract/edge.md §2"
@@ -24,7 +24,7 @@ _ENDPOINT_MODULE = 1
     remedy='Write FROM source [WHERE condition] INTO $upstream, or INTO BrokeredEndpoint("/modules/m/inputs/i").',
     source=_CONTRACT,
 )
-def route_syntax(subject: Subject) -> Iterator[Hit]:
+def route_syntax(subject: ReadinessSubject) -> Iterator[Hit]:
     """A route that cannot be read."""
     for route in subject.routes:
         if not isinstance(route.parsed, Route):
@@ -40,7 +40,7 @@ def route_syntax(subject: Subject) -> Iterator[Hit]:
     remedy="Set schemaVersion of $edgeHub to 1.1.",
     source=_CONTRACT,
 )
-def route_object_schema(subject: Subject) -> Iterator[Hit]:
+def route_object_schema(subject: ReadinessSubject) -> Iterator[Hit]:
     """A route as an object under version 1.0."""
     if hub_schema.minor_of(subject.hub.get("schemaVersion")) == 0:
         for route in subject.routes:
@@ -57,7 +57,7 @@ def route_object_schema(subject: Subject) -> Iterator[Hit]:
     remedy="Use 0 for what goes first, up to 9; leave the priority out for what goes last.",
     source=_CONTRACT,
 )
-def route_priority_range(subject: Subject) -> Iterator[Hit]:
+def route_priority_range(subject: ReadinessSubject) -> Iterator[Hit]:
     """A priority out of bounds."""
     for route in subject.routes:
         priority = route.value.get("priority") if isinstance(route.value, dict) else None
@@ -70,12 +70,12 @@ def route_priority_range(subject: Subject) -> Iterator[Hit]:
     "route-unknown-module",
     "Routes name modules that are there",
     Severity.WARNING,
-    looks_at=LooksAt.WHOLE,
+    inspects=Inspects.WHOLE,
     reason="The hub does not look whether the module exists: such a route carries nothing, or into nothing.",
     remedy="Correct the name, or add the module.",
     source=_CONTRACT,
 )
-def route_unknown_module(subject: Subject) -> Iterator[Hit]:
+def route_unknown_module(subject: ReadinessSubject) -> Iterator[Hit]:
     """A source or an endpoint of a module that is nowhere."""
     known = {module.name.lower() for module in subject.user_modules} | {
         "edgehub",
@@ -98,7 +98,7 @@ def route_unknown_module(subject: Subject) -> Iterator[Hit]:
     remedy="Write /messages/modules/m/* or name the output.",
     source=_CONTRACT,
 )
-def route_wildcard_middle(subject: Subject) -> Iterator[Hit]:
+def route_wildcard_middle(subject: ReadinessSubject) -> Iterator[Hit]:
     """A * that more of the source follows."""
     for route in subject.routes:
         if isinstance(route.parsed, Route) and "*" in route.parsed.source:
@@ -110,12 +110,12 @@ def route_wildcard_middle(subject: Subject) -> Iterator[Hit]:
     "module-not-routed",
     "Every module is part of a route",
     Severity.INFO,
-    looks_at=LooksAt.WHOLE,
+    inspects=Inspects.WHOLE,
     reason="What a module sends goes nowhere unless a route takes it.",
     remedy="Add a route from the module; if it sends nothing there is nothing to do.",
     source="contract/edge.md §4.2",
 )
-def module_not_routed(subject: Subject) -> Iterator[Hit]:
+def module_not_routed(subject: ReadinessSubject) -> Iterator[Hit]:
     """A module that no route takes from or leads to."""
     parsed = [route.parsed for route in subject.routes if isinstance(route.parsed, Route)]
     if len(parsed) < len(subject.routes) or agent_schema.minor_of(subject.agent.get("schemaVersion")) is None:
@@ -123,8 +123,8 @@ def module_not_routed(subject: Subject) -> Iterator[Hit]:
     for module in subject.user_modules:
         own = f"{_MODULES}{module.name}/".lower()
         taken = any(own.startswith(route.source.lower()) or route.source.lower().startswith(own) for route in parsed)
-        led_to = any(_endpoint_module(route).lower() == module.name.lower() for route in parsed)
-        if not taken and not led_to:
+        effects = any(_endpoint_module(route).lower() == module.name.lower() for route in parsed)
+        if not taken and not effects:
             yield subject.module_hit(module, f"no route takes messages of {module.name} or leads to it")
 
 

@@ -9,8 +9,8 @@ from events.manifest.hub_rules import AGENT, HUB
 from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
-from events.readiness.rule import LooksAt, module_rule, rule
-from events.readiness.subject import Module, Subject, member
+from events.readiness.rule import Inspects, module_rule, rule
+from events.readiness.subject import Module, ReadinessSubject, member
 
 PROTOCOLS = {"amqp": "Amqp", "amqpws": "AmqpWs", "mqtt": "Mqtt", "mqttws": "MqttWs"}
 """Values of UpstreamProtocol, by their lower case."""
@@ -45,7 +45,7 @@ def is_false(value: Json) -> bool:
     remedy="Use Amqp, AmqpWs, Mqtt or MqttWs.",
     source=_UPSTREAM,
 )
-def up_protocol_value(subject: Subject, module: Module) -> Iterator[Hit]:
+def up_protocol_value(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A protocol that is none."""
     protocol = protocol_of(module)
     if module.system and protocol is not None and protocol not in PROTOCOLS:
@@ -57,13 +57,13 @@ def up_protocol_value(subject: Subject, module: Module) -> Iterator[Hit]:
     "up-protocol-consistent",
     "Agent and hub use the same upstream protocol",
     Severity.WARNING,
-    looks_at=LooksAt.WHOLE,
+    inspects=Inspects.WHOLE,
     fixes=True,
     reason="Whichever of the two is silent uses AMQP, and where that is blocked the device does not come back.",
     remedy="Set UpstreamProtocol of edgeAgent and edgeHub to the same value, the one of the device's own configuration.",
     source=_UPSTREAM,
 )
-def up_protocol_consistent(subject: Subject) -> Iterator[Hit]:
+def up_protocol_consistent(subject: ReadinessSubject) -> Iterator[Hit]:
     """Two protocols, or one and silence."""
     modules = subject.system_modules
     if len(modules) < len(_STORAGE):
@@ -88,7 +88,7 @@ def up_protocol_consistent(subject: Subject) -> Iterator[Hit]:
     remedy="Bind a directory of the host, and name it in StorageFolder.",
     source="seed 003, Set up host storage for system modules; contract/edge.md §4.1",
 )
-def sysmod_storage(subject: Subject, module: Module) -> Iterator[Hit]:
+def sysmod_storage(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A storage directory that lies under no mount."""
     folder = module.variable("StorageFolder")
     if not module.system or not module.whole or (isinstance(folder, str) and placeholders.inside(folder)):
@@ -109,7 +109,7 @@ def sysmod_storage(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Set OptimizeForPerformance of edgeHub to false.",
     source="seed 003, Don't optimize for performance on constrained devices",
 )
-def hub_optimize(subject: Subject, module: Module) -> Iterator[Hit]:
+def hub_optimize(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """OptimizeForPerformance left at true."""
     name = "OptimizeForPerformance"
     if module.name != HUB or not module.system or not module.whole or is_false(module.variable(name)):
@@ -126,7 +126,7 @@ def hub_optimize(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Set those of amqpSettings__enabled, mqttSettings__enabled and httpSettings__enabled to false that nothing uses.",
     source="seed 003, Disable unused protocols",
 )
-def hub_protocol_heads(subject: Subject, module: Module) -> Iterator[Hit]:
+def hub_protocol_heads(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """All heads on."""
     if _is_hub(module) and module.whole and not any(is_false(module.variable(head)) for head in _HEADS):
         yield subject.module_hit(module, f"all of {HUB}'s protocol heads are on", "env")
@@ -140,7 +140,7 @@ def hub_protocol_heads(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Leave the head on that your modules use.",
     source="seed 003, Disable unused protocols",
 )
-def hub_protocol_none(subject: Subject, module: Module) -> Iterator[Hit]:
+def hub_protocol_none(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """All heads off."""
     if _is_hub(module) and all(is_false(module.variable(head)) for head in _HEADS):
         yield subject.module_hit(module, f"all of {HUB}'s protocol heads are off", "env")
@@ -154,7 +154,7 @@ def hub_protocol_none(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Write two underscores, as in mqttSettings__enabled.",
     source="seed 003, Disable unused protocols",
 )
-def hub_protocol_typo(subject: Subject, module: Module) -> Iterator[Hit]:
+def hub_protocol_typo(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A name with another number of underscores."""
     meant = {head.replace("_", "").lower(): head for head in _HEADS}
     for name in module.env if _is_hub(module) else ():
@@ -167,13 +167,13 @@ def hub_protocol_typo(subject: Subject, module: Module) -> Iterator[Hit]:
     "hub-ttl-missing",
     "The hub is told how long to keep messages",
     Severity.WARNING,
-    looks_at=LooksAt.WHOLE,
+    inspects=Inspects.WHOLE,
     fixes=True,
     reason="From schema version 1.1 the hub refuses a configuration without storeAndForwardConfiguration.",
     remedy=f"Set storeAndForwardConfiguration.timeToLiveSecs of $edgeHub; {TIME_TO_LIVE_SECONDS} is the usual.",
     source="seed 003, Reduce storage time for messages; contract/edge.md §2",
 )
-def hub_ttl_missing(subject: Subject) -> Iterator[Hit]:
+def hub_ttl_missing(subject: ReadinessSubject) -> Iterator[Hit]:
     """No time to live."""
     forwarding = subject.hub.get(_FORWARDING[0])
     if forwarding is None or (isinstance(forwarding, dict) and _FORWARDING[1] not in forwarding):
@@ -189,7 +189,7 @@ def hub_ttl_missing(subject: Subject) -> Iterator[Hit]:
     remedy="Set timeToLiveSecs to the longest time for which a message is of use.",
     source="seed 003, Reduce storage time for messages; contract/edge.md §2",
 )
-def hub_ttl_infinite(subject: Subject) -> Iterator[Hit]:
+def hub_ttl_infinite(subject: ReadinessSubject) -> Iterator[Hit]:
     """A negative time to live."""
     seconds = _time_to_live(subject)
     if seconds is not None and seconds < 0:
@@ -205,7 +205,7 @@ def hub_ttl_infinite(subject: Subject) -> Iterator[Hit]:
     remedy=f"Set timeToLiveSecs to {TIME_TO_LIVE_SECONDS} or less.",
     source="seed 003, Reduce storage time for messages",
 )
-def hub_ttl_long(subject: Subject) -> Iterator[Hit]:
+def hub_ttl_long(subject: ReadinessSubject) -> Iterator[Hit]:
     """A time to live of more than two hours."""
     seconds = _time_to_live(subject)
     if seconds is not None and seconds > TIME_TO_LIVE_SECONDS:
@@ -217,12 +217,12 @@ def hub_ttl_long(subject: Subject) -> Iterator[Hit]:
     "update-mode",
     "Modules that talk to each other are updated together",
     Severity.INFO,
-    looks_at=LooksAt.WHOLE,
+    inspects=Inspects.WHOLE,
     reason="Modules are pulled and replaced one by one; meanwhile old and new versions talk to each other.",
     remedy="If that matters, set ModuleUpdateMode of edgeAgent to WaitForAllPulls.",
     source="seed 003, Configure how updates to modules are applied",
 )
-def update_mode(subject: Subject) -> Iterator[Hit]:
+def update_mode(subject: ReadinessSubject) -> Iterator[Hit]:
     """Routes from module to module, and no update mode."""
     agent = subject.system_modules.get(AGENT)
     between = [route for route in subject.routes if getattr(route.parsed, "endpoint", None) is not None]
@@ -239,7 +239,7 @@ def update_mode(subject: Subject) -> Iterator[Hit]:
     remedy="Use NonBlocking or WaitForAllPulls.",
     source="seed 003, Configure how updates to modules are applied; contract/edge.md §3.1",
 )
-def update_mode_value(subject: Subject, module: Module) -> Iterator[Hit]:
+def update_mode_value(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """An update mode that is none."""
     value = module.variable("ModuleUpdateMode") if module.name == AGENT else None
     if value is None or (isinstance(value, str) and (value.lower() in _UPDATE_MODES or placeholders.inside(value))):
@@ -255,12 +255,12 @@ def update_mode_value(subject: Subject, module: Module) -> Iterator[Hit]:
     "proxy-consistent",
     "Agent and hub both know the proxy",
     Severity.WARNING,
-    looks_at=LooksAt.WHOLE,
+    inspects=Inspects.WHOLE,
     reason="Where one of the two needs a proxy to reach upstream, so does the other.",
     remedy="Set https_proxy of both edgeAgent and edgeHub.",
     source="seed 003, Configure communication through a proxy",
 )
-def proxy_consistent(subject: Subject) -> Iterator[Hit]:
+def proxy_consistent(subject: ReadinessSubject) -> Iterator[Hit]:
     """A proxy of one of the two."""
     modules = subject.system_modules
     if len(modules) < len(_STORAGE):
@@ -278,7 +278,7 @@ def proxy_consistent(subject: Subject) -> Iterator[Hit]:
     remedy="Set UpstreamProtocol to AmqpWs or MqttWs where https_proxy is set.",
     source="seed 003, Configure communication through a proxy; Be consistent with upstream protocol",
 )
-def proxy_protocol(subject: Subject, module: Module) -> Iterator[Hit]:
+def proxy_protocol(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A proxy beside a protocol without web sockets."""
     if not module.system or not has_proxy(module):
         return
@@ -316,7 +316,7 @@ def _is_hub(module: Module) -> bool:
     return module.system and module.name == HUB
 
 
-def _time_to_live(subject: Subject) -> int | None:
+def _time_to_live(subject: ReadinessSubject) -> int | None:
     forwarding = subject.hub.get(_FORWARDING[0])
     seconds = forwarding.get(_FORWARDING[1]) if isinstance(forwarding, dict) else None
     return seconds if isinstance(seconds, int) and not isinstance(seconds, bool) else None

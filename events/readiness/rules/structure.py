@@ -5,16 +5,16 @@ from collections.abc import Iterator
 
 from events.canonical import Json
 from events.manifest import agent_schema, hub_schema, placeholders
-from events.manifest.document import Kind
+from events.manifest.document import ContentKind
 from events.manifest.hub_rules import AGENT, HUB
 from events.manifest.merge import DESIRED
 from events.manifest.problem import Problem, Severity
 from events.manifest.shape import shown
 from events.manifest.validate import section_problems
-from events.readiness.finding import Hit, Place
+from events.readiness.finding import ElementLocation, Hit
 from events.readiness.pointer import names_of, pointer
-from events.readiness.rule import LooksAt, module_rule, rule
-from events.readiness.subject import Module, Subject
+from events.readiness.rule import Inspects, module_rule, rule
+from events.readiness.subject import Module, ReadinessSubject
 
 _POLICIES = ("never", "on-failure", "on-unhealthy", "always")
 
@@ -50,7 +50,7 @@ _SAID = (
     remedy="Correct what the message names.",
     source="contract/hub.md §3.1, §6; contract/edge.md §1.1, §2",
 )
-def manifest_invalid(subject: Subject) -> Iterator[Hit]:
+def manifest_invalid(subject: ReadinessSubject) -> Iterator[Hit]:
     """What the validation of manifests refuses, and no other rule speaks of."""
     for problem in subject.problems:
         said = any(problem.rule == name and problem.path.endswith(end) for name, end in _SAID)
@@ -62,16 +62,16 @@ def manifest_invalid(subject: Subject) -> Iterator[Hit]:
     "merged-incomplete",
     "What layers and their base add up to is complete",
     Severity.ERROR,
-    looks_at=LooksAt.WHOLE,
+    inspects=Inspects.WHOLE,
     reason="A layer that changes a module which its base does not have makes one of that change alone; the agent refuses it all.",
     remedy="Correct the module's name, or let the layer set the whole module.",
     source="seed 002, layered deployments; contract/edge.md §1.1",
 )
-def merged_incomplete(subject: Subject) -> Iterator[Hit]:
+def merged_incomplete(subject: ReadinessSubject) -> Iterator[Hit]:
     """An element that only the merge leaves without a member it must have."""
     for problem in section_problems(AGENT, subject.agent) if len(subject.documents) > 1 else ():
         path = _resolved({DESIRED: subject.agent}, problem.path)[1:]
-        if problem.rule == "required" and not subject.place(AGENT, path).whole:
+        if problem.rule == "required" and not subject.location(AGENT, path).whole:
             module = path[1] if path[:1] == ["modules"] and len(path) > 1 else AGENT
             message = f"{'.'.join(path)}: {problem.message}"
             yield subject.hit(message, module=module, twin=AGENT, path=path, detail=problem.message)
@@ -85,7 +85,7 @@ def merged_incomplete(subject: Subject) -> Iterator[Hit]:
     remedy="Correct the name, or remove the member; keep notes in a file beside the manifest.",
     source="contract/edge.md §1.1",
 )
-def unknown_member(subject: Subject) -> Iterator[Hit]:
+def unknown_member(subject: ReadinessSubject) -> Iterator[Hit]:
     """A member of another name."""
     for problem in subject.problems:
         if problem.rule == "unknown-member":
@@ -100,12 +100,12 @@ def unknown_member(subject: Subject) -> Iterator[Hit]:
     remedy="Rename or remove all but one of them.",
     source="RFC 8259 §4",
 )
-def duplicate_member(subject: Subject) -> Iterator[Hit]:
+def duplicate_member(subject: ReadinessSubject) -> Iterator[Hit]:
     """A name that stands twice in an object."""
     for at in subject.last.doubled:
         *above, name = names_of(at)
         message = f"{shown(name)!r} stands more than once in {'.'.join(map(shown, above)) or 'the document'}; the last one counts"
-        yield Hit("", message, Place(len(subject.documents) - 1, at, whole=True), detail=at)
+        yield Hit("", message, ElementLocation(len(subject.documents) - 1, at, whole=True), detail=at)
 
 
 @rule(
@@ -116,7 +116,7 @@ def duplicate_member(subject: Subject) -> Iterator[Hit]:
     remedy="Deploy what the build makes of the template.",
     source="contract/edge.md §1.1, §2",
 )
-def placeholder_strict(subject: Subject) -> Iterator[Hit]:
+def placeholder_strict(subject: ReadinessSubject) -> Iterator[Hit]:
     """A placeholder in a status, a route or their like, outside of templates."""
     yield from _placeholders(subject, Severity.ERROR)
 
@@ -129,7 +129,7 @@ def placeholder_strict(subject: Subject) -> Iterator[Hit]:
     remedy="Deploy what the build makes of the template.",
     source="seed 003, Use correct module images in deployment manifests",
 )
-def placeholder(subject: Subject) -> Iterator[Hit]:
+def placeholder(subject: ReadinessSubject) -> Iterator[Hit]:
     """A placeholder in a value, outside of templates."""
     yield from _placeholders(subject, Severity.WARNING)
 
@@ -142,7 +142,7 @@ def placeholder(subject: Subject) -> Iterator[Hit]:
     remedy="Use 1.1 for both; the agent takes 1.0 to 1.1, the hub 1.0 to 1.3.",
     source="contract/edge.md §1.1, §2",
 )
-def schema_version(subject: Subject) -> Iterator[Hit]:
+def schema_version(subject: ReadinessSubject) -> Iterator[Hit]:
     """A version of another form or number."""
     for twin, schema in ((AGENT, agent_schema), (HUB, hub_schema)):
         version = subject.sections.get(twin, {}).get("schemaVersion")
@@ -156,12 +156,12 @@ def schema_version(subject: Subject) -> Iterator[Hit]:
     "ea-missing",
     "A standard manifest has the agent",
     Severity.ERROR,
-    looks_at=LooksAt.WHOLE,
+    inspects=Inspects.WHOLE,
     reason="An agent that finds no edgeAgent among its system modules plans to stop and remove itself.",
     remedy="Add systemModules.edgeAgent with its image.",
     source="contract/edge.md §3.7",
 )
-def ea_missing(subject: Subject) -> Iterator[Hit]:
+def ea_missing(subject: ReadinessSubject) -> Iterator[Hit]:
     """No edgeAgent among the system's modules."""
     if AGENT not in subject.system_modules:
         yield subject.hit("there is no systemModules.edgeAgent", module=AGENT, twin=AGENT, path=("systemModules",))
@@ -175,7 +175,7 @@ def ea_missing(subject: Subject) -> Iterator[Hit]:
     remedy="Use letters, digits, - and _, beginning with a letter or digit.",
     source="contract/edge.md §1.1, §7.5",
 )
-def module_name(subject: Subject) -> Iterator[Hit]:
+def module_name(subject: ReadinessSubject) -> Iterator[Hit]:
     """A name that no container can have."""
     modules = subject.agent.get("modules")
     for name in modules if isinstance(modules, dict) else ():
@@ -192,7 +192,7 @@ def module_name(subject: Subject) -> Iterator[Hit]:
     remedy=f"Use one of {', '.join(_POLICIES)}.",
     source="contract/edge.md §1.1",
 )
-def restart_policy_value(subject: Subject, module: Module) -> Iterator[Hit]:
+def restart_policy_value(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A policy of another name."""
     policy = module.spec.get("restartPolicy")
     if isinstance(policy, str) and policy not in _POLICIES and not placeholders.inside(policy):
@@ -208,7 +208,7 @@ def restart_policy_value(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Use always, or on-failure if a module may end.",
     source="contract/edge.md §1.2, §3.4",
 )
-def on_unhealthy_no_effect(subject: Subject, module: Module) -> Iterator[Hit]:
+def on_unhealthy_no_effect(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """The policy on-unhealthy."""
     if module.spec.get("restartPolicy") == "on-unhealthy":
         message = f"restartPolicy of {module.name} is on-unhealthy, which works as on-failure"
@@ -224,7 +224,7 @@ def on_unhealthy_no_effect(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Remove it.",
     source="contract/edge.md §1.1",
 )
-def startup_order_agent(subject: Subject, module: Module) -> Iterator[Hit]:
+def startup_order_agent(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A startup order of the agent."""
     if module.system and module.name == AGENT and "startupOrder" in module.spec:
         fix = subject.removed(AGENT, (*module.path, "startupOrder"))
@@ -239,7 +239,7 @@ def startup_order_agent(subject: Subject, module: Module) -> Iterator[Hit]:
     remedy="Set schemaVersion of $edgeAgent to 1.1.",
     source="contract/edge.md §1.1",
 )
-def startup_order_schema(subject: Subject) -> Iterator[Hit]:
+def startup_order_schema(subject: ReadinessSubject) -> Iterator[Hit]:
     """A member of version 1.1 in a manifest of 1.0."""
     if agent_schema.minor_of(subject.agent.get("schemaVersion")) != 0:
         return
@@ -249,7 +249,7 @@ def startup_order_schema(subject: Subject) -> Iterator[Hit]:
                 yield subject.module_hit(module, f"{name} of {module.name} needs schema version 1.1", name)
 
 
-def _placeholders(subject: Subject, severity: Severity) -> Iterator[Hit]:
+def _placeholders(subject: ReadinessSubject, severity: Severity) -> Iterator[Hit]:
     for problem in () if subject.template else subject.problems:
         # Images have a rule of their own.
         if (
@@ -266,19 +266,19 @@ def _unsaid(problem: Problem) -> bool:
     return problem.rule == "name" and (not below or ".env." in below)
 
 
-def _problem_hit(subject: Subject, problem: Problem) -> Hit:
+def _problem_hit(subject: ReadinessSubject, problem: Problem) -> Hit:
     at = _resolved(subject.last.content, problem.path)
     message = f"{problem.path}: {problem.message}"
     if _may_be_secret(problem.path) and problem.rule not in _QUOTES_NO_VALUE:
         is_open = problem.rule == "template-placeholder"
         message = f"{problem.path}: {'is still to be filled in' if is_open else f'breaks the rule {problem.rule}'}"
-    names = [name for name in at if name not in (kind.value for kind in Kind)]
-    place = Place(len(subject.documents) - 1, _root_of(subject, at), whole=True)
-    return Hit(names[0] if names else "", message, place, path=tuple(at), detail=f"{problem.rule} {problem.path}")
+    names = [name for name in at if name not in (kind.value for kind in ContentKind)]
+    location = ElementLocation(len(subject.documents) - 1, _root_of(subject, at), whole=True)
+    return Hit(names[0] if names else "", message, location, path=tuple(at), detail=f"{problem.rule} {problem.path}")
 
 
-def _root_of(subject: Subject, at: list[str]) -> str:
-    kinds = {kind.value for kind in Kind}
+def _root_of(subject: ReadinessSubject, at: list[str]) -> str:
+    kinds = {kind.value for kind in ContentKind}
     if at and at[0] in kinds and subject.last.root:
         return subject.last.root + pointer(*at[1:])
     return pointer(*at)

@@ -1,4 +1,4 @@
-"""The gate: every request says who it is from, and is let through or not, before its body is looked at."""
+"""Authentication: every request says who it is from, and is let through or not, before its body is looked at."""
 
 import re
 import time
@@ -12,8 +12,8 @@ from starlette.datastructures import Headers
 
 from events.access import state as access
 from events.access.bearer import BearerToken
-from events.access.decider import rights_of
-from events.access.rights import ROLES, Right, with_implied
+from events.access.decider import permissions_of
+from events.access.permissions import ROLES, Permission, with_implied
 from events.access.scope import Scope
 from events.access.state import PolicyDocument, TokenDocument
 from events.canonical import Json
@@ -27,7 +27,7 @@ from services.api.auth import sas
 from services.api.auth.open_access import check_local
 from services.api.auth.permissions import lacking
 from services.api.auth.sas import Signature, SignatureMalformed
-from services.api.context.api_context import Room
+from services.api.context.api_context import ApiContext
 from services.api.context.callers import ANYBODY, Caller
 from services.api.http.access import Open
 from services.api.http.errors import Forbidden, Throttled, Unauthorized
@@ -41,7 +41,7 @@ _KEPT_MAX = 10_000
 _BEARER = "bearer"
 _NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 _DEVICE_PATH = re.compile(r"(?:/v1)?/devices/([^/]{1,128})(?:/modules/([^/]{1,128}))?")
-_DEVICE_CONNECT = frozenset({Right.DEVICE_CONNECT})
+_DEVICE_CONNECT = frozenset({Permission.DEVICE_CONNECT})
 
 V = TypeVar("V")
 
@@ -65,19 +65,19 @@ class _Kept(Generic[V]):
 
 
 class _Holder(msgspec.Struct, frozen=True):
-    """A policy, token, device or module, as far as the gate has to know it; no keys where it is not there."""
+    """A policy, token, device or module, as far as authentication has to know it; no keys where it is not there."""
 
     keys: tuple[str, ...] = ()
     document: PolicyDocument | TokenDocument | None = None
 
 
-class Gate:
+class Authenticator:
     """Tells who calls. Looks up what it needs in Redis, and remembers it for a second."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
         self._holders: _Kept[_Holder] = _Kept(FRESH_SECONDS)
-        per_minute = room.settings.requests_per_minute
+        per_minute = context.settings.requests_per_minute
         self._asked, self._failed = Throttle(per_minute), Throttle(per_minute)
 
     async def admit(self, route: RouteMatch, headers: Headers, *, address: str) -> Caller:
@@ -91,11 +91,11 @@ class Gate:
             Throttled: they ask too much, or too much without good credentials comes from this address.
             LogUnavailable, SecretsUnavailable: it cannot be told now.
         """
-        if self._room.settings.open_access:
+        if self._context.settings.open_access:
             check_local(route.method, headers)
         if route.access.permissions is Open.ANYBODY:
             return ANYBODY
-        caller = ANYBODY if self._room.settings.open_access else await self._known(headers, route.path, address)
+        caller = ANYBODY if self._context.settings.open_access else await self._known(headers, route.path, address)
         self._take(self._asked, str(caller.principal), "Read" if route.method == "GET" else "Write")
         await self._authorize(caller, route)
         return caller
@@ -106,7 +106,7 @@ class Gate:
         Raises:
             Unauthorized, Forbidden, DeviceNotFound, LogUnavailable, SecretsUnavailable: as `admit`.
         """
-        caller = ANYBODY if self._room.settings.open_access else await self._caller(headers, route.path)
+        caller = ANYBODY if self._context.settings.open_access else await self._caller(headers, route.path)
         await self._authorize(caller, route)
         return caller
 
@@ -117,7 +117,7 @@ class Gate:
         if caller.device_id is not None:
             raise Forbidden("those of a device or a module reach its own modules, `desired` and `reports`")
         if not caller.may(permissions):
-            raise Forbidden(lacking(permissions, caller.rights))
+            raise Forbidden(lacking(permissions, caller.permissions))
         if caller.scope is not None:
             await self._keep_within(caller.scope, route)
 
@@ -140,7 +140,7 @@ class Gate:
             raise Forbidden("they are limited to a scope, and this is not answered within one")
         if route.access.scope == "device":
             assert route.device_id is not None
-            if not await run_in_threadpool(self._room.reaches, scope, route.device_id):
+            if not await run_in_threadpool(self._context.reaches, scope, route.device_id):
                 raise DeviceNotFound(route.device_id)
 
     async def _caller(self, headers: Headers, path: str) -> Caller:
@@ -157,7 +157,7 @@ class Gate:
         # What is signed for /devices is good for /v1/devices: connection strings of devices do not know our prefix.
         paths = (path.removeprefix("/v1"), path)
         covered = next((each for each in paths if signature.covers(host, each)), None)
-        if covered is None or signature.is_expired(self._room.clock() / 1000):
+        if covered is None or signature.is_expired(self._context.clock() / 1000):
             raise Unauthorized
         return await (self._policy(signature) if signature.policy else self._device(signature, covered))
 
@@ -167,8 +167,8 @@ class Gate:
         holder = await self._holder(access.POLICY + signature.policy, self._look_up_access)
         if not isinstance(holder.document, PolicyDocument) or not _made_by(signature, holder):
             raise Unauthorized
-        rights = with_implied(rights_of(holder.document.rights))
-        return Caller(Principal.parse(f"user:{signature.policy}"), rights, policy=signature.policy)
+        permissions = with_implied(permissions_of(holder.document.permissions))
+        return Caller(Principal.parse(f"user:{signature.policy}"), permissions, policy=signature.policy)
 
     async def _device(self, signature: Signature, path: str) -> Caller:
         found = _DEVICE_PATH.fullmatch(signature.part_of(path))
@@ -186,7 +186,7 @@ class Gate:
         if token is None:
             raise Unauthorized
         holder = await self._holder(access.TOKEN + token.token_id, self._look_up_access)
-        document = token.holder(holder.document, now=self._room.clock())
+        document = token.holder(holder.document, now=self._context.clock())
         if document is None:
             raise Unauthorized
         scope = Scope(document.scope) if document.scope else None
@@ -207,7 +207,7 @@ class Gate:
         return found
 
     def _look_up_access(self, subject: str) -> _Holder:
-        (stored,) = self._room.log.load([subject], fleet=True)
+        (stored,) = self._context.log.load([subject], fleet=True)
         if stored.snapshot is None:
             return _Holder()
         document = access.decode(subject, stored.snapshot)
@@ -217,11 +217,11 @@ class Gate:
 
     def _look_up_device(self, subject: str) -> _Holder:
         device_id, _, module_id = subject.partition("/")
-        return _Holder(self._opened(_keys_of(registered_device(self._room.log, device_id), module_id)))
+        return _Holder(self._opened(_keys_of(registered_device(self._context.log, device_id), module_id)))
 
     def _opened(self, keys: tuple[Json, ...]) -> tuple[str, ...]:
         try:
-            opened = self._room.vault.opened.reveal(
+            opened = self._context.vault.opened.reveal(
                 {str(number): key for number, key in enumerate(keys) if is_secret(key)}
             )
         except SecretsUnavailable:

@@ -1,4 +1,4 @@
-"""Who reads secrets: people and tokens by a fact that stands before they are answered, devices' own fetches by counters."""
+"""Who reads secrets: people and tokens by an event that stands before they are answered, devices' own fetches by counters."""
 
 import asyncio
 import datetime as dt
@@ -11,12 +11,12 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from events.access.commands import NoteSecretsRead
-from events.access.facts import SUBJECTS_NAMED_MAX
+from events.access.events import SUBJECTS_NAMED_MAX
 from events.log.connect import Client, answering
 from events.log.errors import LogUnavailable
 from events.log.keys import key, partition_of
 from events.processes.postponed import Postponed
-from services.api.context.api_context import Room
+from services.api.context.api_context import ApiContext
 from services.api.context.callers import Author
 from services.api.context.request import caller_of
 
@@ -37,10 +37,10 @@ class _Read(msgspec.Struct, eq=False):
 
 
 class SecretReads:
-    """Notes reads; those that come while others are written are noted together, one fact for each reader and way."""
+    """Notes reads; those that come while others are written are noted together, one event for each reader and way."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
         self._waiting: list[_Read] = []
         self._adding, self._writing = threading.Lock(), threading.Lock()
         self._fetches: Counter[str] = Counter()
@@ -72,7 +72,7 @@ class SecretReads:
             named = subjects[:SUBJECTS_NAMED_MAX]
             command = NoteSecretsRead(str(author.by), named, len(subjects), what, through)
             try:
-                self._room.do(command, author)
+                self._context.do(command, author)
             except Exception as error:  # noqa: BLE001 - whoever reads answers their own; nobody is shown anything
                 for one in some:
                     one.error = error
@@ -81,7 +81,7 @@ class SecretReads:
 
     def fetched(self, device_id: str) -> None:
         """Count a device's own fetch of what its modules need; kept in Redis a moment later."""
-        self._room.fetches.inc()
+        self._context.fetches.inc()
         with self._adding:
             self._fetches[device_id] += 1
 
@@ -100,7 +100,9 @@ class SecretReads:
         if not counted:
             return
         try:
-            keep_fetches(self._room.client, counted, partitions=self._room.log.partitions, at=self._room.clock())
+            keep_fetches(
+                self._context.client, counted, partitions=self._context.log.partitions, at=self._context.clock()
+            )
         except LogUnavailable as error:
             with self._adding:
                 self._fetches.update(counted)

@@ -1,4 +1,4 @@
-"""What every request shares: the log, the views, and producers for one request each."""
+"""What every request shares: the log, the projections, and producers for one request each."""
 
 import contextlib
 import functools
@@ -14,11 +14,11 @@ from events.clock import now_ms
 from events.deployment.advice import Advice
 from events.device.personal import personal_paths
 from events.explain.deployment_history import DeploymentHistory
-from events.history.moment import Moment
+from events.history.point_in_time import PointInTime
 from events.log.connect import Client
 from events.log.device_documents import registered_device
 from events.log.keys import FLEET
-from events.log.opening import open_log
+from events.log.log_factory import open_log
 from events.log.port import Log
 from events.log.raw import RawStreams
 from events.log.wake import Waker
@@ -28,19 +28,19 @@ from events.producer.errors import Command
 from events.producer.producer import Producer
 from events.producer.readiness import CheckedReadiness, ReadinessPolicy
 from events.producer.secrecy import LazyVault
+from events.projection_store.fleet_projection import FleetProjection, Within
+from events.projection_store.port import ProjectionStore
+from events.projection_store.query_engine import QueryEngine
+from events.projection_store.readiness import FleetReadiness
+from events.projection_store.redis import RedisProjectionStore
+from events.projection_store.twins import TwinProjection
+from events.projection_store.work import WorkCounts
 from events.readiness.profile import PROFILES, Profile
 from events.secrets.personal import Personal
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings
-from events.view_store.fleet_view import FleetView, Within
-from events.view_store.port import ViewStore
-from events.view_store.querying import Querying
-from events.view_store.readiness import FleetReadiness
-from events.view_store.redis import RedisViewStore
-from events.view_store.twins import TwinView
-from events.view_store.work import WorkCounts
 from services.api.context.callers import Author, Caller
-from services.api.context.dry_run import Glance, Guard, Looking, Shown
+from services.api.context.dry_run import DryRun, DryRunDone, DryRuns, PreviewCheck
 from services.api.context.metric_results import Counting
 from services.api.context.recent_assignments import Recent
 from services.api.context.rollout_state import Judging
@@ -53,16 +53,16 @@ TIMEOUT_SECONDS = 2.0
 _ATTEMPTS = 2
 
 
-class Room(msgspec.Struct, frozen=True):
-    """The open ends of an API process; with a `moment`, as they were then, and nothing is written."""
+class ApiContext(msgspec.Struct, frozen=True):
+    """The open ends of an API process; with a `pointInTime`, as they were then, and nothing is written."""
 
     settings: Settings
     client: Client
     log: Log
-    views: ViewStore
-    view: FleetView
-    twins: TwinView
-    querying: Querying
+    projections: ProjectionStore
+    fleet_projection: FleetProjection
+    twins: TwinProjection
+    query_engine: QueryEngine
     counting: Counting
     continuations: Continuations
     waker: BackgroundWaker
@@ -74,10 +74,10 @@ class Room(msgspec.Struct, frozen=True):
     deployment_history: DeploymentHistory
     work: WorkCounts
     conflicts: Counter
-    looking: Looking
+    dry_runs: DryRuns
     fetches: Counter
     clock: Callable[[], int]
-    moment: Moment | None = None
+    point_in_time: PointInTime | None = None
 
     @contextlib.contextmanager
     def producer(self, author: Author, *commands: Command) -> Iterator[Producer]:
@@ -88,23 +88,23 @@ class Room(msgspec.Struct, frozen=True):
             PreviewError: the author should have looked, or something else follows than they saw.
         """
         if author.asked is not None and author.asked.looks:
-            glance, looking = self.glance(author)
-            yield looking
-            raise Shown(glance.preview(commands))
-        guard = Guard(self.looking, author, self.vault.take_out)
+            dry_run, dry_runs = self.dry_run(author)
+            yield dry_runs
+            raise DryRunDone(dry_run.preview(commands))
+        preview_check = PreviewCheck(self.dry_runs, author, self.vault.take_out)
         if author.key is None or not author.key.is_answered:
-            guard.look(commands)
+            preview_check.look(commands)
         producer = Producer(
             self.log,
             by=author.by,
             scope=author.scope,
             waker=self.waker,
-            take_secrets=guard.take_out,
+            take_secrets=preview_check.take_out,
             new_keys=self.vault.new_keys,
             attempts=_ATTEMPTS,
             deployments_max=self.settings.configurations_max,
             readiness_policy=self.readiness_policy,
-            guard=lambda proposed: guard(proposed, written=held[0].written),
+            before_append=lambda proposed: preview_check(proposed, written=held[0].written),
             key=author.key,
         )
         held = [producer]
@@ -114,43 +114,43 @@ class Room(msgspec.Struct, frozen=True):
             self.conflicts.inc(producer.conflicts)
             held.clear()  # Else its guard leads back to it, and keeps every command that it refused.
 
-    def as_of(self, moment: Moment, log: Log, views: ViewStore) -> "Room":
-        """The room over a log and views of the past. Whoever is limited reaches whom they reach now and did then."""
-        view = FleetView(views, partitions=log.partitions)
-        querying = Querying(log, views, besides=self.querying)
+    def as_of(self, point_in_time: PointInTime, log: Log, projections: ProjectionStore) -> "ApiContext":
+        """The room over a log and projections of the past. Whoever is limited reaches whom they reach now and did then."""
+        fleet_projection = FleetProjection(projections, partitions=log.partitions)
+        query_engine = QueryEngine(log, projections, besides=self.query_engine)
         return msgspec.structs.replace(
             self,
             log=log,
-            views=views,
-            view=view,
-            twins=TwinView(log, view),
-            querying=querying,
-            counting=Counting(querying),
-            recent=Recent(view),
-            readiness=FleetReadiness(log, views, view),
-            judging=Judging(log, views, pause=_no_pause),
-            clock=lambda: moment.time,
-            moment=moment,
+            projections=projections,
+            fleet_projection=fleet_projection,
+            twins=TwinProjection(log, fleet_projection),
+            query_engine=query_engine,
+            counting=Counting(query_engine),
+            recent=Recent(fleet_projection),
+            readiness=FleetReadiness(log, projections, fleet_projection),
+            judging=Judging(log, projections, pause=_no_pause),
+            clock=lambda: point_in_time.time,
+            point_in_time=point_in_time,
         )
 
     @property
     def until(self) -> float:
         """The time up to which things are shown, in milliseconds; endless in the present."""
-        return math.inf if self.moment is None else self.moment.time
+        return math.inf if self.point_in_time is None else self.point_in_time.time
 
-    def glance(self, author: Author) -> tuple[Glance, Producer]:
+    def dry_run(self, author: Author) -> tuple[DryRun, Producer]:
         """A producer that writes nothing, and what tells what it would have done."""
-        glance = Glance(self.looking, author)
+        dry_run = DryRun(self.dry_runs, author)
         producer = Producer(
-            glance.log,
+            dry_run.log,
             by=author.by,
             scope=author.scope,
             clock=self.clock,
-            take_secrets=glance.take_out,
+            take_secrets=dry_run.take_out,
             deployments_max=self.settings.configurations_max,
             readiness_policy=self.readiness_policy,
         )
-        return glance, producer
+        return dry_run, producer
 
     @property
     def profile(self) -> Profile:
@@ -195,7 +195,7 @@ class Room(msgspec.Struct, frozen=True):
     def within(self, caller: Caller) -> Within | None:
         """Who the caller reaches, for one request: each partition is looked at once; `None` for everybody."""
         limit = caller.limit
-        return None if limit is None else functools.cache(lambda number: self.querying.within(number, limit))
+        return None if limit is None else functools.cache(lambda number: self.query_engine.within(number, limit))
 
     def reaches(self, scope: Scope, device_id: str) -> bool:
         """Whether a device is in a scope as it stands in the log."""
@@ -203,7 +203,7 @@ class Room(msgspec.Struct, frozen=True):
 
 
 def _no_pause(_: float) -> None:
-    """Nobody folds in the past: there is nothing to wait for."""
+    """Nobody applies in the past: there is nothing to wait for."""
 
 
 def readiness_policy_of(settings: Settings) -> ReadinessPolicy | None:
@@ -212,32 +212,32 @@ def readiness_policy_of(settings: Settings) -> ReadinessPolicy | None:
     return None if refuse == "off" else ReadinessPolicy(PROFILES[settings.readiness_profile], Severity(refuse))
 
 
-def open_room(settings: Settings) -> Room:
+def open_context(settings: Settings) -> ApiContext:
     """Open everything an API process needs.
 
     Raises:
         LogNotInitialised, UnsafeRedis, LogUnavailable, SettingsInvalid: as `open_log`.
     """
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis, timeout_seconds=TIMEOUT_SECONDS)
-    views = RedisViewStore(log.client)
-    view = FleetView(views, partitions=log.partitions)
+    projections = RedisProjectionStore(log.client)
+    fleet_projection = FleetProjection(projections, partitions=log.partitions)
     queue = Redis.from_url(
         settings.effective_queue_url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
     )
     waker = BackgroundWaker(Waker(queue, partitions=log.partitions))
-    querying = Querying(log, views)
+    query_engine = QueryEngine(log, projections)
     continuations = Continuations(log.client)
     personal = Personal(personal_paths(settings.personal_tags))
     streams = RawStreams(log.client)
-    return Room(
+    return ApiContext(
         settings=settings,
         client=log.client,
         log=log,
-        views=views,
-        view=view,
-        twins=TwinView(log, view),
-        querying=querying,
-        counting=Counting(querying),
+        projections=projections,
+        fleet_projection=fleet_projection,
+        twins=TwinProjection(log, fleet_projection),
+        query_engine=query_engine,
+        counting=Counting(query_engine),
         continuations=continuations,
         waker=waker,
         vault=LazyVault(
@@ -245,17 +245,17 @@ def open_room(settings: Settings) -> Room:
             settings.effective_key_file,
             personal=personal,
         ),
-        recent=Recent(view),
-        readiness=FleetReadiness(log, views, view),
-        judging=Judging(log, views),
+        recent=Recent(fleet_projection),
+        readiness=FleetReadiness(log, projections, fleet_projection),
+        judging=Judging(log, projections),
         streams=streams,
         deployment_history=DeploymentHistory(streams),
         work=WorkCounts(log.client),
         fetches=Counter("twinfold_secret_fetches", "Devices' own reads of what their modules need.", registry=None),
         conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),
-        looking=Looking(
-            Previewer(log, views, clock=now_ms, personal=personal),
-            querying,
+        dry_runs=DryRuns(
+            Previewer(log, projections, clock=now_ms, personal=personal),
+            query_engine,
             continuations,
             settings,
             log=log,

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from events.device.commands import DeviceCommand
 from events.log.errors import LogUnavailable
 from events.log.port import Stored
-from services.api.context.api_context import Room
+from services.api.context.api_context import ApiContext
 from services.api.context.callers import Author
 
 BATCH_MAX = 256
@@ -36,11 +36,11 @@ class _Job(msgspec.Struct, frozen=True, eq=False):
             self.answer.set_result(told)
 
 
-class Writer:
+class BatchWriter:
     """One thread that decides, appends and reads back; the more requests there are, the larger its batches."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="writer", daemon=True).start()
 
@@ -59,8 +59,8 @@ class Writer:
 
     def _do_apart(self, command: DeviceCommand, author: Author) -> Stored:
         """What comes with a preview, or with a key, is written apart from what others send."""
-        self._room.do(command, author)
-        (stored,) = self._room.log.load([command.device_id])
+        self._context.do(command, author)
+        (stored,) = self._context.log.load([command.device_id])
         return stored
 
     def _run(self) -> None:
@@ -87,10 +87,10 @@ class Writer:
             self._write(author, list(some))
 
     def _write(self, author: Author, jobs: Sequence[_Job]) -> None:
-        with self._room.producer(author) as producer:
+        with self._context.producer(author) as producer:
             report = producer.submit(job.command for job in jobs)
         errors = {one.index: one.error for one in report.refused}
         names = list(dict.fromkeys(job.command.device_id for job in jobs))
-        stored = dict(zip(names, self._room.log.load(names), strict=True))
+        stored = dict(zip(names, self._context.log.load(names), strict=True))
         for index, job in enumerate(jobs):
             job.tell(errors.get(index) or stored[job.command.device_id])

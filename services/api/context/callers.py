@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from events.access.rights import Right
+from events.access.permissions import Permission
 from events.access.scope import Scope
 from events.deployment.state import DeploymentDocument
 from events.envelope import Principal
@@ -20,10 +20,10 @@ class ListPage(msgspec.Struct, frozen=True):
     continuation: str | None
 
 
-class Asked:
+class PreviewRequest:
     """What a request says of previews: it only looks, or shows the token of one.
 
-    With a `page`, who only looks sees that instead of the whole. `between` is told once a token held: where facts came in
+    With a `page`, who only looks sees that instead of the whole. `between` is told once a token held: where events came in
     since it was given.
     """
 
@@ -33,11 +33,11 @@ class Asked:
 
 
 class Author(msgspec.Struct, frozen=True):
-    """Whoever is behind facts, the scope that what they write is kept within, whether they look first, and the key of their request."""
+    """Whoever is behind events, the scope that what they write is kept within, whether they look first, and the key of their request."""
 
     by: Principal
     scope: Scope | None = None
-    asked: Asked | None = None
+    asked: PreviewRequest | None = None
     key: CommandKey | None = None
 
 
@@ -49,7 +49,7 @@ class Caller(msgspec.Struct, frozen=True):
     """
 
     principal: Principal
-    rights: frozenset[Right]
+    permissions: frozenset[Permission]
     device_id: str | None = None
     module_id: str | None = None
     policy: str | None = None
@@ -72,13 +72,13 @@ class Caller(msgspec.Struct, frozen=True):
         """Whether all devices of a deployment are theirs: they see how it is rolled out, too."""
         return self.scope is None or document.scope == self.scope.text
 
-    def may(self, rights: frozenset[Right]) -> bool:
-        """Whether all of these rights are theirs."""
-        return rights <= self.rights
+    def may(self, permissions: frozenset[Permission]) -> bool:
+        """Whether all of these permissions are theirs."""
+        return permissions <= self.permissions
 
 
 NOBODY = Caller(Principal.parse("user:nobody"), frozenset())
 """Whoever was not let in."""
 
-ANYBODY = Caller(Principal.parse("user:anybody"), frozenset(Right))
+ANYBODY = Caller(Principal.parse("user:anybody"), frozenset(Permission))
 """Everybody, where the API is open to its machine."""

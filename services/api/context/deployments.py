@@ -8,17 +8,17 @@ from fastapi import Request
 from events.deployment.errors import DeploymentNotFound
 from events.deployment.state import DeploymentDocument, decode
 from events.log.fleet_documents import deployments
-from services.api.context.api_context import Room
-from services.api.context.request import caller_of, room_of
+from services.api.context.api_context import ApiContext
+from services.api.context.request import caller_of, context_of
 
 
-def deployment_of(room: Room, name: str) -> DeploymentDocument:
+def deployment_of(context: ApiContext, name: str) -> DeploymentDocument:
     """A deployment as it stands.
 
     Raises:
         DeploymentNotFound: it does not.
     """
-    (stored,) = room.log.load([name], fleet=True)
+    (stored,) = context.log.load([name], fleet=True)
     if stored.snapshot is None:
         raise DeploymentNotFound(name)
     return decode(stored.snapshot)
@@ -30,9 +30,9 @@ def deployment_seen(request: Request, name: str) -> tuple[DeploymentDocument, Co
     Raises:
         DeploymentNotFound: it does not stand, or they do not see it.
     """
-    room, caller = room_of(request), caller_of(request)
-    document = deployment_of(room, name)
-    counts = room.view.status(name, within=room.within(caller))[name]
+    context, caller = context_of(request), caller_of(request)
+    document = deployment_of(context, name)
+    counts = context.fleet_projection.status(name, within=context.within(caller))[name]
     if not caller.sees(document, counts):
         raise DeploymentNotFound(name)
     return document, counts
@@ -42,9 +42,9 @@ def deployments_seen(
     request: Request, labels: Mapping[str, str] | None = None
 ) -> Iterator[tuple[str, DeploymentDocument, Counter[str] | None]]:
     """Every deployment that the caller sees and that carries some labels, with counts as soon as workers know it."""
-    room, caller = room_of(request), caller_of(request)
-    counts = room.view.status(within=room.within(caller))
-    for name, document in deployments(room.log, labels=labels or {}):
+    context, caller = context_of(request), caller_of(request)
+    counts = context.fleet_projection.status(within=context.within(caller))
+    for name, document in deployments(context.log, labels=labels or {}):
         found = counts.get(name)
         if caller.sees(document, found or Counter()):
             yield name, document, found

@@ -11,19 +11,19 @@ from events import canonical
 from events.deployment.advice import Advice
 from events.deployment.commands import DeploymentCommand
 from events.log.port import Log, Proposed
-from events.preview.deciding import ImaginedLog
 from events.preview.errors import PreviewDiffers, PreviewOvertaken, PreviewRequired, PreviewTokenInvalid
-from events.preview.facts import Imagined
-from events.preview.outcome import Outcome
+from events.preview.imagined_events import Imagined
+from events.preview.imagined_log import ImaginedLog
+from events.preview.preview_result import PreviewResult
 from events.preview.previewer import Decided, Previewer, Secrets, Within
 from events.preview.token import Token
-from events.producer.advising import advise
+from events.producer.author_advice import advise
 from events.producer.errors import Command, Refused
 from events.producer.readiness import ReadinessPolicy
+from events.projection_store.query_engine import ContinuationInvalid, QueryEngine
 from events.rollout.commands import AbortRollout, PauseRollout, RolloutCommand
 from events.settings import Settings
 from events.update.commands import UpdateCommand
-from events.view_store.querying import ContinuationInvalid, Querying
 from services.api.context.callers import Author
 from services.api.http.continuation_tokens import Continuations
 
@@ -34,8 +34,8 @@ class Preview(msgspec.Struct, frozen=True, eq=False):
     """What some commands of somebody would do, with all that is told of it; `until` when the token is good, in milliseconds."""
 
     author: Author
-    outcome: Outcome
-    facts: Imagined
+    result: PreviewResult
+    events: Imagined
     commands: tuple[Command, ...]
     refused: tuple[Refused, ...]
     advice: tuple[Advice, ...]
@@ -43,7 +43,7 @@ class Preview(msgspec.Struct, frozen=True, eq=False):
     until: int
 
 
-class Shown(Exception):
+class DryRunDone(Exception):
     """Somebody only looked: nothing was written, and this is what would have been."""
 
     def __init__(self, preview: Preview) -> None:
@@ -51,13 +51,13 @@ class Shown(Exception):
         self.preview = preview
 
 
-class Looking:
+class DryRuns:
     """The previews of a process."""
 
     def __init__(
         self,
         previewer: Previewer,
-        querying: Querying,
+        query_engine: QueryEngine,
         continuations: Continuations,
         settings: Settings,
         *,
@@ -67,7 +67,7 @@ class Looking:
     ) -> None:
         self.previewer, self.log, self.readiness_policy, self.clock = previewer, log, readiness_policy, clock
         self.limit, self.deployments_max = settings.preview_required_above, settings.configurations_max
-        self._querying, self._continuations = querying, continuations
+        self._query_engine, self._continuations = query_engine, continuations
         self._token_ms = int(1000 * settings.preview_token_seconds)
 
     def preview(
@@ -79,14 +79,14 @@ class Looking:
         """What would follow from what was decided on some commands.
 
         Raises:
-            PreviewBehind: as `Previewer.outcome`.
+            PreviewBehind: as `Previewer.result`.
         """
-        facts = decided.facts
-        outcome = self.outcome(author, decided)
+        events = decided.events
+        result = self.result(author, decided)
         until = self.clock() + self._token_ms
         token = Token.of(
-            outcome,
-            facts,
+            result,
+            events,
             commands=digest_of(commands),
             author=_name_of(author),
             partitions=self.log.partitions,
@@ -94,7 +94,7 @@ class Looking:
         )
         advice = tuple(one for command in commands for one in advise(decided.log, command, author.scope))
         sealed = self._continuations.seal(_SEALED + token.to_text())
-        return Preview(author, outcome, facts, tuple(commands), decided.refused, advice, sealed, until)
+        return Preview(author, result, events, tuple(commands), decided.refused, advice, sealed, until)
 
     def decide(self, author: Author, commands: Sequence[Command]) -> Decided:
         """Decide commands one after the other at the head of the log."""
@@ -106,16 +106,16 @@ class Looking:
             readiness_policy=self.readiness_policy,
         )
 
-    def outcome(self, author: Author, decided: Decided) -> Outcome:
-        """What the facts would do, as far as their author sees it."""
-        return self.previewer.outcome(decided.facts, decided.proposed, within=self.within(author))
+    def result(self, author: Author, decided: Decided) -> PreviewResult:
+        """What the events would do, as far as their author sees it."""
+        return self.previewer.result(decided.events, decided.proposed, within=self.within(author))
 
     def within(self, author: Author) -> Within | None:
         """Whom an author reaches; `None` for everybody."""
         if author.scope is None:
             return None
         expression = author.scope.condition
-        return functools.cache(lambda number: self._querying.within(number, expression))
+        return functools.cache(lambda number: self._query_engine.within(number, expression))
 
     def opened(self, text: str, author: Author, commands: Sequence[Command]) -> Token:
         """The token that somebody shows for some commands.
@@ -134,13 +134,13 @@ class Looking:
         return token
 
 
-class Glance:
+class DryRun:
     """The log and the secrets of one producer that writes nothing."""
 
-    def __init__(self, looking: Looking, author: Author) -> None:
-        self._looking, self._author = looking, author
-        self._secrets, self._commands = Secrets(looking.previewer.personal), list[Command]()
-        self.log = ImaginedLog(looking.log)
+    def __init__(self, dry_runs: DryRuns, author: Author) -> None:
+        self._dry_runs, self._author = dry_runs, author
+        self._secrets, self._commands = Secrets(dry_runs.previewer.personal), list[Command]()
+        self.log = ImaginedLog(dry_runs.log)
 
     def take_out(self, command: Command) -> Command:
         """The command without its secrets, which go nowhere."""
@@ -148,32 +148,32 @@ class Glance:
         return self._secrets.take_out(command)
 
     def preview(self, commands: Sequence[Command] = (), refused: Sequence[Refused] | None = None) -> Preview:
-        """What the facts would do that the producer meant to write.
+        """What the events would do that the producer meant to write.
 
         `commands` are what it was given, those included that are refused at sight; where they are not known, what came through.
         `refused` are those of them that it refused; `None` where it raises instead.
 
         Raises:
             Exception: the error that refuses one, if it is only now that one is.
-            PreviewBehind: as `Previewer.outcome`.
+            PreviewBehind: as `Previewer.result`.
         """
-        looking, author, commands = self._looking, self._author, commands or self._commands
-        facts = looking.previewer.facts(self.log.proposed, by=author.by, new_secrets=self._secrets.new)
-        decided = Decided(tuple(self.log.proposed), facts, tuple(refused or ()), self.log)
+        dry_runs, author, commands = self._dry_runs, self._author, commands or self._commands
+        events = dry_runs.previewer.events(self.log.proposed, by=author.by, new_secrets=self._secrets.new)
+        decided = Decided(tuple(self.log.proposed), events, tuple(refused or ()), self.log)
         try:
-            return looking.preview(author, commands, decided)
+            return dry_runs.preview(author, commands, decided)
         except PreviewOvertaken:
             if not commands:
                 raise
-            # Whoever wrote meanwhile is folded by now.
-            decided = looking.decide(author, commands)
+            # Whoever wrote meanwhile is applied by now.
+            decided = dry_runs.decide(author, commands)
             if refused is None:
                 for one in decided.refused:
                     raise one.error from None
-            return looking.preview(author, commands, decided)
+            return dry_runs.preview(author, commands, decided)
 
 
-class Guard:
+class PreviewCheck:
     """With a token it lets what was shown through, without one what needs no look.
 
     `look` decides the commands once more at the head and compares what follows, before a secret of theirs is stored. Then it
@@ -182,8 +182,8 @@ class Guard:
     what was shown is written the rest cannot be held to it any more: it is kept out, and told so.
     """
 
-    def __init__(self, looking: Looking, author: Author, take_out: Callable[[Command], Command]) -> None:
-        self._looking, self._author, self._take_out = looking, author, take_out
+    def __init__(self, dry_runs: DryRuns, author: Author, take_out: Callable[[Command], Command]) -> None:
+        self._dry_runs, self._author, self._take_out = dry_runs, author, take_out
         self._token = "" if author.asked is None else author.asked.token
         self._coming = list[Command]()
         self._given: Sequence[Command] = ()
@@ -204,11 +204,11 @@ class Guard:
             PreviewBehind: it cannot be told now.
         """
         self._given = commands
-        if self._token or (self._looking.limit and any(map(_reaches, commands))):
+        if self._token or (self._dry_runs.limit and any(map(_reaches, commands))):
             self._clear(commands)
 
     def __call__(self, proposed: Sequence[Proposed], *, written: int) -> None:
-        """Let a batch through that was not decided as `look` saw it; `written` is how many facts are in the log by now.
+        """Let a batch through that was not decided as `look` saw it; `written` is how many events are in the log by now.
 
         Raises:
             PreviewError: as `look`.
@@ -221,28 +221,28 @@ class Guard:
         if self._token and written:
             names = sorted({subject for subject, _, _ in others})
             raise PreviewDiffers([f"somebody else wrote on {name} meanwhile" for name in names], written=written)
-        if self._token or (self._looking.limit and any(map(_reaches, self._commands))):
+        if self._token or (self._dry_runs.limit and any(map(_reaches, self._commands))):
             self._clear(self._commands)
 
     def _clear(self, commands: Sequence[Command]) -> None:
         try:
             self._weigh(commands)
         except PreviewOvertaken:
-            # Whoever wrote meanwhile is folded by now.
+            # Whoever wrote meanwhile is applied by now.
             self._weigh(commands)
 
     def _weigh(self, commands: Sequence[Command]) -> None:
-        looking, author = self._looking, self._author
-        decided = looking.decide(author, commands)
-        token = looking.opened(self._token, author, commands) if self._token else None
+        dry_runs, author = self._dry_runs, self._author
+        decided = dry_runs.decide(author, commands)
+        token = dry_runs.opened(self._token, author, commands) if self._token else None
         if decided.refused and len(decided.refused) == len(commands):
             return
-        outcome = looking.outcome(author, decided)
+        result = dry_runs.result(author, decided)
         if token is None:
-            if (affected := outcome.count("affected")) > looking.limit:
-                raise PreviewRequired(affected, looking.limit)
+            if (affected := result.count("affected")) > dry_runs.limit:
+                raise PreviewRequired(affected, dry_runs.limit)
         else:
-            between = token.compare(outcome, decided.facts)
+            between = token.compare(result, decided.events)
             assert author.asked is not None
             # Where others write is not told to whoever is scoped.
             author.asked.between = None if author.scope is not None else between
@@ -250,14 +250,14 @@ class Guard:
 
 
 def _reaches(command: Command) -> bool:
-    """Whether a command can change what devices get. One that cannot needs no views, which may be behind, or stopped."""
+    """Whether a command can change what devices get. One that cannot needs no projections, which may be behind, or stopped."""
     return isinstance(command, DeploymentCommand | RolloutCommand | UpdateCommand) and not isinstance(
         command, PauseRollout | AbortRollout
     )
 
 
 def _keys(proposed: Sequence[Proposed]) -> set[tuple[str, int, type[Any]]]:
-    return {(one.subject, one.expected_version, type(one.fact)) for one in proposed}
+    return {(one.subject, one.expected_version, type(one.event)) for one in proposed}
 
 
 def digest_of(commands: Sequence[Command]) -> str:

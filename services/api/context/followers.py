@@ -12,15 +12,15 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from events.log.errors import LogError, LogLostItsTail, LogUnavailable
-from events.notification.event import Notification
+from events.notification.cloud_event import Notification
+from events.notification.event_filter import Ordinals
 from events.notification.feed import Feed
 from events.notification.positions import Positions, encode, moved
-from events.notification.wanted import Ordinals
 from events.processes.postponed import Postponed
 from events.secrets.errors import SecretsUnavailable
-from services.api.context.api_context import Room
+from services.api.context.api_context import ApiContext
 
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 BATCH = 64
 """So much at most is read at once for one of those who follow."""
 
@@ -47,7 +47,7 @@ class _Newest:
     def add(self, some: list[Notification]) -> None:
         with self._lock:
             for one in some:
-                self._kept[one.place.index, one.place.position] = one
+                self._kept[one.location.index, one.location.position] = one
                 self._bytes += len(one.body)
             while self._bytes > KEPT_BYTES_MAX:
                 _, oldest = self._kept.popitem(last=False)
@@ -71,11 +71,11 @@ class _Newest:
 class Streams:
     """Looks where the log ends ten times a second while anybody follows it, and lets everybody read on from where they are."""
 
-    def __init__(self, room: Room) -> None:
-        self._feed = Feed(room.log, room.views)
-        self._epoch = room.log.epoch
-        self._heartbeat_seconds = room.settings.stream_heartbeat_seconds
-        self.ordinals = Ordinals(room.views, partitions=room.log.partitions)
+    def __init__(self, context: ApiContext) -> None:
+        self._feed = Feed(context.log, context.projections)
+        self._epoch = context.log.epoch
+        self._heartbeat_seconds = context.settings.stream_heartbeat_seconds
+        self.ordinals = Ordinals(context.projections, partitions=context.log.partitions)
         self._newest = _Newest()
         self._heads: Positions = ()
         self._news = asyncio.Event()
@@ -107,7 +107,7 @@ class Streams:
                     if heads != self._heads:
                         self._heads = heads
                         self._tell()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     def _look(self, before: Positions) -> Positions:
         heads = self._feed.heads()
@@ -182,7 +182,7 @@ class Streams:
             some = self._feed.read(after, upto, limit=BATCH)
         text = bytearray()
         for one in some:
-            after = moved(after, one.place.index, one.place.position)
+            after = moved(after, one.location.index, one.location.position)
             if chosen(one):
                 text += b"data: " + one.body + b"\n" + self._id(after)
         return after, bytes(text)

@@ -5,16 +5,16 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 
 from events.canonical import Json
+from events.projection_store.groups import DeviceState, GroupProjection
 from events.update.names import UpdateId
-from events.view_store.groups import DeviceState, GroupView
-from services.api.context.request import room_of
+from services.api.context.request import context_of
 from services.api.http.errors import BodyInvalid
 
 
-def view_of(request: Request) -> GroupView:
+def groups_of(request: Request) -> GroupProjection:
     """The groups as they stand for one request."""
-    room = room_of(request)
-    return GroupView(room.log, room.views)
+    context = context_of(request)
+    return GroupProjection(context.log, context.projections)
 
 
 def update_in_path(
@@ -27,7 +27,7 @@ def update_in_path(
 
 
 UpdateInPath = Annotated[UpdateId, Depends(update_in_path)]
-View = Annotated[GroupView, Depends(view_of)]
+Groups = Annotated[GroupProjection, Depends(groups_of)]
 
 
 def state_of(value: Json) -> DeviceState:

@@ -11,7 +11,7 @@ from events.log.keys import FLEET, key
 from events.log.redis import COMMANDS_REMEMBERED_MS
 from events.producer.keys import CommandKey
 from services.api.context.callers import Caller
-from services.api.context.request import asked_of, caller_of, room_of
+from services.api.context.request import asked_of, caller_of, context_of
 from services.api.http.errors import BAD_REQUEST, INTERNAL, BodyInvalid, IdempotencyKeyReused
 
 HEADER = "Idempotency-Key"
@@ -31,7 +31,7 @@ class IdempotencyKeys:
             IdempotencyKeyReused: the name is that of another request.
             LogUnavailable: Redis did not answer.
         """
-        request, answer = _places(name)
+        request, answer = _locations(name)
         with answering():
             pipe = self._client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
             pipe.set(request, digest, nx=True, px=COMMANDS_REMEMBERED_MS)
@@ -50,7 +50,7 @@ class IdempotencyKeys:
             LogUnavailable: Redis did not answer.
         """
         with answering():
-            self._client.set(_places(name)[1], answer, px=COMMANDS_REMEMBERED_MS)
+            self._client.set(_locations(name)[1], answer, px=COMMANDS_REMEMBERED_MS)
 
     def forget(self, name: str) -> None:
         """Let a key be used for another request, as this one was refused.
@@ -59,10 +59,10 @@ class IdempotencyKeys:
             LogUnavailable: Redis did not answer.
         """
         with answering():
-            self._client.delete(_places(name)[0])
+            self._client.delete(_locations(name)[0])
 
 
-def _places(name: str) -> tuple[str, str]:
+def _locations(name: str) -> tuple[str, str]:
     return key(FLEET, f"idempotency:{name}"), key(FLEET, f"idempotency:{name}:answer")
 
 
@@ -113,7 +113,7 @@ async def note_key(request: Request) -> None:
         request.headers.get("if-match", ""),
         await request.body(),
     )
-    answer = await run_in_threadpool(IdempotencyKeys(room_of(request).client).begin, name, digest)
+    answer = await run_in_threadpool(IdempotencyKeys(context_of(request).client).begin, name, digest)
     request.state.idempotency_name = name
     request.state.command_key = command_key(name, digest, is_answered=answer is not None)
 
@@ -132,7 +132,7 @@ async def settle_key(request: Request, status: int) -> None:
     name: str | None = getattr(request.state, "idempotency_name", None)
     if name is None or request.state.command_key.is_answered:
         return
-    keys = IdempotencyKeys(room_of(request).client)
+    keys = IdempotencyKeys(context_of(request).client)
     if status < BAD_REQUEST.status:
         await run_in_threadpool(keys.finish, name)
     elif status < INTERNAL.status:

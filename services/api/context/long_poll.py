@@ -12,25 +12,25 @@ from starlette.concurrency import run_in_threadpool
 
 from events.log.errors import LogError
 from events.processes.postponed import Postponed
-from events.view_store.port import Selection
-from services.api.context.api_context import Room
+from events.projection_store.port import ProjectionSelection
+from services.api.context.api_context import ApiContext
 
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 
 class _Seen(msgspec.Struct):
-    """How far a partition was looked at: its outcomes, and how often desired properties were written by hand."""
+    """How far a partition was looked at: its assignment changes, and how often desired properties were written by hand."""
 
-    outcomes: int
+    assignment_changes: int
     hand_writes: int
     hand_written: npt.NDArray[np.uint32]
 
 
-class Waiting:
+class WaitingDevices:
     """Looks ten times a second at what every partition's devices are told, and wakes those that it changed for."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
         self._waiting: dict[tuple[int, int], list[asyncio.Event]] = {}
         self._seen: dict[int, _Seen] = {}
         self.ended = False
@@ -48,22 +48,26 @@ class Waiting:
                 postponed.worked("waking devices that wait")
             except LogError as error:
                 postponed.failed("waking devices that wait", error)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     def _look(self) -> list[tuple[int, BitMap]]:
         """By partition, whom something was decided for, or written by hand, since the last look."""
         news = []
-        for number in range(self._room.log.partitions):
-            checkpoint = self._room.views.checkpoint(number)
+        for number in range(self._context.log.partitions):
+            checkpoint = self._context.projections.checkpoint(number)
             seen = self._seen.get(number)
             if seen is None:
-                self._seen[number] = _Seen(checkpoint.outcomes, checkpoint.hand_writes, self._hand_written(number))
+                self._seen[number] = _Seen(
+                    checkpoint.assignment_changes, checkpoint.hand_writes, self._hand_written(number)
+                )
                 continue
             ordinals = BitMap()
-            if checkpoint.outcomes > seen.outcomes:
-                for recorded in self._room.recent.recorded(number, after=seen.outcomes, upto=checkpoint.outcomes):
+            if checkpoint.assignment_changes > seen.assignment_changes:
+                for recorded in self._context.recent.recorded(
+                    number, after=seen.assignment_changes, upto=checkpoint.assignment_changes
+                ):
                     ordinals |= BitMap().union(*(change.members for change in recorded.changes))
-                seen.outcomes = checkpoint.outcomes
+                seen.assignment_changes = checkpoint.assignment_changes
             if checkpoint.hand_writes != seen.hand_writes:
                 hand_written = self._hand_written(number)
                 former = np.zeros_like(hand_written)
@@ -75,7 +79,7 @@ class Waiting:
         return news
 
     def _hand_written(self, number: int) -> npt.NDArray[np.uint32]:
-        kept = self._room.views.read(number, Selection(arrays=("hand_written",)))
+        kept = self._context.projections.read(number, ProjectionSelection(arrays=("hand_written",)))
         return np.frombuffer(kept.arrays["hand_written"], dtype=np.uint32)
 
     def _tell(self, number: int, ordinals: BitMap) -> None:

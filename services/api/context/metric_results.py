@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 from events.access.scope import Scope
 from events.deployment.state import DeploymentDocument
+from events.projection_store.query_engine import QueryEngine
 from events.query.errors import QueryInvalid
 from events.query.parse import parse
 from events.query.tree import Query, is_aggregate
-from events.view_store.querying import Querying
 
 _FRESH_SECONDS = (0.5, 60.0)
 _FRESH_FACTOR = 20
@@ -22,8 +22,8 @@ _KEPT_MAX = 10_000
 class Counting:
     """Results of metrics by name."""
 
-    def __init__(self, querying: Querying, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._querying, self._clock = querying, clock
+    def __init__(self, query_engine: QueryEngine, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._query_engine, self._clock = query_engine, clock
         self._counted: dict[tuple[str, str], tuple[float, int]] = {}
         self._lock = threading.Lock()
         self._at_work: dict[tuple[str, str], threading.Lock] = {}
@@ -75,7 +75,7 @@ class Counting:
     def _count(self, key: tuple[str, str], query: Query, scope: Scope | None) -> tuple[float, int]:
         start = self._clock()
         try:
-            rows = self._querying.count(query, scope=None if scope is None else scope.condition)
+            rows = self._query_engine.count(query, scope=None if scope is None else scope.condition)
         finally:
             with self._lock:
                 self._at_work.pop(key, None)

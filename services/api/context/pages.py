@@ -5,12 +5,12 @@ from typing import Annotated
 
 from fastapi import Query
 
-from events.view_store.querying import ContinuationInvalid
-from services.api.context.api_context import Room
+from events.projection_store.query_engine import ContinuationInvalid
+from services.api.context.api_context import ApiContext
 from services.api.http.json_answer import AnswerBody
 
 PAGE_MAX = 1000
-_PLACE = re.compile(r"([0-9]{1,3}):(-1|[0-9]{1,9})", re.ASCII)
+_LOCATION = re.compile(r"([0-9]{1,3}):(-1|[0-9]{1,9})", re.ASCII)
 
 
 class DevicePage(AnswerBody):
@@ -31,27 +31,27 @@ class PageQuery:
         self.limit = top
         self._continuation = continuation
 
-    def after(self, room: Room) -> tuple[int, int]:
+    def after(self, context: ApiContext) -> tuple[int, int]:
         """The (partition, ordinal) behind which the page begins.
 
         Raises:
             ContinuationInvalid: the continuation was made for something else.
         """
-        return place_of(room.continuations.open(self._continuation))
+        return location_of(context.continuations.open(self._continuation))
 
 
-def page(room: Room, found: tuple[list[str], tuple[int, int] | None]) -> DevicePage:
+def page(context: ApiContext, found: tuple[list[str], tuple[int, int] | None]) -> DevicePage:
     """A page as an answer."""
-    names, place = found
-    return DevicePage(names, continuation_at(room, place))
+    names, location = found
+    return DevicePage(names, continuation_at(context, location))
 
 
-def continuation_at(room: Room, place: tuple[int, int] | None) -> str | None:
+def continuation_at(context: ApiContext, location: tuple[int, int] | None) -> str | None:
     """What asks for the page behind a (partition, ordinal), sealed; `None` where there is none."""
-    return None if place is None else room.continuations.seal(f"{place[0]}:{place[1]}")
+    return None if location is None else context.continuations.seal(f"{location[0]}:{location[1]}")
 
 
-def place_of(opened: str | None) -> tuple[int, int]:
+def location_of(opened: str | None) -> tuple[int, int]:
     """The (partition, ordinal) that an opened continuation names; before all devices where there is none.
 
     Raises:
@@ -59,7 +59,7 @@ def place_of(opened: str | None) -> tuple[int, int]:
     """
     if opened is None:
         return (0, -1)
-    found = _PLACE.fullmatch(opened)
+    found = _LOCATION.fullmatch(opened)
     if found is None:
         raise ContinuationInvalid
     return int(found[1]), int(found[2])

@@ -11,17 +11,17 @@ from fastapi import Query, Request
 from events.device.errors import DeviceNotFound
 from events.envelope import Envelope
 from events.history.documents import PastDocuments
-from events.history.folding import Folding
 from events.history.log_at import LogAt
-from events.history.moment import Moment, moment_of, now_of
+from events.history.partition_at import PastReplay
+from events.history.point_in_time import PointInTime, now_of, point_in_time_of
+from events.history.projections_at import PastPartitions, ProjectionsAt
 from events.history.snapshots import Snapshots
-from events.history.views_at import PastPartitions, ViewsAt
-from events.log.depot import Depot
-from events.log.errors import DepotUnavailable
-from events.log.fleet_facts import FleetFacts
+from events.log.errors import ObjectStoreUnavailable
+from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, partition_of
+from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
-from services.api.context.api_context import Room
+from services.api.context.api_context import ApiContext
 from services.api.context.callers import Caller
 from services.api.http.errors import BodyInvalid
 
@@ -31,98 +31,100 @@ AS_OF = "Twinfold-As-Of"
 Mode = Literal["in-effect", "implied"]
 
 
-class Looking(msgspec.Struct, frozen=True):
+class PastRead(msgspec.Struct, frozen=True):
     """A request's look at the past."""
 
-    room: Room
-    moment: Moment
+    context: ApiContext
+    point_in_time: PointInTime
     streams: tuple[int, ...]
 
     @property
     def said(self) -> str:
         """The moment as the answer names it: of the streams that matter to it."""
-        return self.moment.text(self.streams)
+        return self.point_in_time.text(self.streams)
 
 
-class Past:
-    """Rooms of the past, over what one process has folded of it."""
+class PastContexts:
+    """Contexts of the past, over what one process has replayed of it."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
         self._lock = threading.Lock()
 
-    def room_at(self, moment: Moment, mode: Mode = "in-effect") -> Room:
-        """The room as it was at a moment. Cheap: what is asked of it is folded when it is asked.
+    def context_at(self, point_in_time: PointInTime, mode: Mode = "in-effect") -> ApiContext:
+        """The room as it was at a moment. Cheap: what is asked of it is replayed when it is asked.
 
         Raises:
             LogUnavailable: Redis does not answer.
         """
-        room = self._room
+        context = self._context
         with self._lock:
             partitions, documents = self._partitions, self._documents
-        fleet = partitions.folding.fleet_facts()
-        log = LogAt(room.log, moment, documents, fleet)
-        return room.as_of(moment, log, ViewsAt(room.views, moment, partitions, implied=mode == "implied"))
+        fleet = partitions.replay.fleet_events()
+        log = LogAt(context.log, point_in_time, documents, fleet)
+        return context.as_of(
+            point_in_time, log, ProjectionsAt(context.projections, point_in_time, partitions, implied=mode == "implied")
+        )
 
-    def moment(self, text: str) -> Moment:
+    def point_in_time(self, text: str) -> PointInTime:
         """The moment that a text asks for.
 
         Raises:
-            MomentInvalid, MomentAhead, MomentTooEarly, LogUnavailable: as `moment_of`.
+            PointInTimeInvalid, PointInTimeAhead, PointInTimeTooEarly, LogUnavailable: as `point_in_time_of`.
         """
-        return moment_of(text, self._room.log, now=self._room.clock())
+        return point_in_time_of(text, self._context.log, now=self._context.clock())
 
-    def now(self) -> Moment:
+    def now(self) -> PointInTime:
         """The moment that is now.
 
         Raises:
             LogUnavailable: Redis does not answer.
         """
-        return now_of(self._room.log, now=self._room.clock())
+        return now_of(self._context.log, now=self._context.clock())
 
-    def fleet_facts(self, after: int, upto: int) -> Sequence[Envelope[Any]]:
-        """The fleet's facts at positions after + 1 to `upto`, without those that an operator decided to leave out.
+    def fleet_events(self, after: int, upto: int) -> Sequence[Envelope[Any]]:
+        """The fleet's events at positions after + 1 to `upto`, without those that an operator decided to leave out.
 
         Raises:
-            UnreadableFact, LogLostItsTail, LogUnavailable: as `FleetFacts.upto`.
+            UnreadableEvent, LogLostItsTail, LogUnavailable: as `FleetEventReader.upto`.
         """
-        fleet = self._fleet_facts()
-        left_out = fleet.skipped(FLEET)
-        return [one for one in fleet.upto(upto, after=after) if one.position not in left_out]
+        fleet = self._fleet_events()
+        skipped = fleet.skipped(FLEET)
+        return [one for one in fleet.upto(upto, after=after) if one.position not in skipped]
 
-    def left_out(self, stream: int) -> Collection[int]:
+    def skipped(self, stream: int) -> Collection[int]:
         """The positions of a stream that an operator decided to leave out.
 
         Raises:
             LogUnavailable: Redis does not answer.
         """
-        return self._fleet_facts().skipped(stream)
+        return self._fleet_events().skipped(stream)
 
-    def _fleet_facts(self) -> FleetFacts:
+    def _fleet_events(self) -> FleetEventReader:
         with self._lock:
             partitions = self._partitions
-        return partitions.folding.fleet_facts()
+        return partitions.replay.fleet_events()
 
     @cached_property
     def _snapshots(self) -> Snapshots | None:
         try:
-            depot = Depot(self._room.settings.effective_archive_url)
-            return Snapshots(depot, self._streams, epoch=self._room.log.epoch)
-        except DepotUnavailable:
+            object_store = ObjectStore(self._context.settings.effective_archive_url)
+            return Snapshots(object_store, self._streams, epoch=self._context.log.epoch)
+        except ObjectStoreUnavailable:
             return None
 
     @cached_property
     def _partitions(self) -> PastPartitions:
-        folding = Folding(self._room.log, self._room.views, self._snapshots)
-        return PastPartitions(folding, bytes_max=self._room.settings.history_memory_mib << 20)
+        replay = PastReplay(self._context.log, self._context.projections, self._snapshots)
+        return PastPartitions(replay, bytes_max=self._context.settings.history_memory_mib << 20)
 
     @cached_property
     def _documents(self) -> PastDocuments:
-        return PastDocuments(self._room.log, self._streams, self._snapshots)
+        return PastDocuments(self._context.log, self._streams, self._snapshots)
 
     @cached_property
     def _streams(self) -> RawStreams:
-        return RawStreams(self._room.client)
+        return RawStreams(self._context.client)
 
 
 AT_CHARACTERS_MAX = 16_384
@@ -141,7 +143,7 @@ At = Annotated[
 AtMode = Annotated[
     Mode,
     Query(
-        description="With `at`: what was in effect (as workers had decided by then), or what the facts implied, decided or not."
+        description="With `at`: what was in effect (as workers had decided by then), or what the events implied, decided or not."
     ),
 ]
 
@@ -150,7 +152,7 @@ def look(request: Request, at: At = None, mode: AtMode = "in-effect") -> None:
     """Have a request answered from the past, if it asks for that.
 
     Raises:
-        MomentInvalid, MomentAhead, MomentTooEarly: there is no such moment.
+        PointInTimeInvalid, PointInTimeAhead, PointInTimeTooEarly: there is no such moment.
         BodyInvalid: it waits for what is to come as well.
         DeviceNotFound: whoever is limited did not reach the device then.
         LogUnavailable: Redis does not answer.
@@ -159,20 +161,20 @@ def look(request: Request, at: At = None, mode: AtMode = "in-effect") -> None:
         return
     if "wait" in request.query_params:
         raise BodyInvalid("`wait` is for what comes, and `at` for what was; they do not go together")
-    past: Past = request.app.state.past
+    past: PastContexts = request.app.state.past
     caller: Caller = request.state.caller
-    moment = past.moment(at)
-    room = past.room_at(moment, mode)
+    point_in_time = past.point_in_time(at)
+    context = past.context_at(point_in_time, mode)
     device_id = request.path_params.get("device_id")
-    streams = tuple(moment.positions)
+    streams = tuple(point_in_time.positions)
     if device_id is not None:
-        streams = (FLEET, partition_of(device_id, room.log.partitions))
-        keep_within(request.app.state.room, room, caller, device_id)
-    request.state.looking = Looking(room, moment, streams)
+        streams = (FLEET, partition_of(device_id, context.log.partitions))
+        keep_within(request.app.state.context, context, caller, device_id)
+    request.state.past_read = PastRead(context, point_in_time, streams)
 
 
-def keep_within(live: Room, room: Room, caller: Caller, device_id: str) -> None:
-    """Keep whoever is limited to the devices that they reach now (which the gate sees to), and reached then.
+def keep_within(live: ApiContext, context: ApiContext, caller: Caller, device_id: str) -> None:
+    """Keep whoever is limited to the devices that they reach now (which authentication sees to), and reached then.
 
     A device reaches itself as long as it is registered: what had its id before is another one.
 
@@ -181,6 +183,6 @@ def keep_within(live: Room, room: Room, caller: Caller, device_id: str) -> None:
     """
     if caller.scope is None and caller.device_id is None:
         return
-    then, now = (one.log.load([device_id])[0].head.generation for one in (room, live))
-    if then != now or (caller.scope is not None and not room.reaches(caller.scope, device_id)):
+    then, now = (one.log.load([device_id])[0].head.generation for one in (context, live))
+    if then != now or (caller.scope is not None and not context.reaches(caller.scope, device_id)):
         raise DeviceNotFound(device_id)

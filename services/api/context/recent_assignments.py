@@ -1,4 +1,4 @@
-"""The newest outcomes, decoded once for all who ask."""
+"""The newest assignment changes, decoded once for all who ask."""
 
 import threading
 from collections import OrderedDict
@@ -7,37 +7,37 @@ from collections.abc import Iterator
 import msgspec
 from pyroaring import BitMap
 
-from events.fleet.rows import Row
-from events.view_store.fleet_view import FleetView
+from events.fleet.assignments import Assignment
+from events.projection_store.fleet_projection import FleetProjection
 
-OUTCOMES_MAX = 500
+ASSIGNMENT_CHANGES_MAX = 500
 
 
-class Change(msgspec.Struct, frozen=True):
-    """Devices that came to one assignment by one outcome."""
+class RecentChange(msgspec.Struct, frozen=True):
+    """Devices that came to one assignment by one assignment change."""
 
-    after: Row
+    after: Assignment
     members: BitMap
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """An outcome, ready to be asked who is in it."""
+    """An assignment change, ready to be asked who is in it."""
 
     position: int
     at: int
-    changes: tuple[Change, ...]
+    changes: tuple[RecentChange, ...]
 
 
 class Recent:
-    """The last outcomes of each partition, as far as somebody asked for them."""
+    """The last assignment changes of each partition, as far as somebody asked for them."""
 
-    def __init__(self, view: FleetView) -> None:
-        self._view = view
+    def __init__(self, fleet_projection: FleetProjection) -> None:
+        self._fleet_projection = fleet_projection
         self._lock = threading.Lock()
         self._kept: dict[int, OrderedDict[int, Recorded]] = {}
 
     def recorded(self, partition: int, *, after: int, upto: int | None = None) -> Iterator[Recorded]:
-        """Outcomes at positions after + 1 to `upto`, or to the newest."""
+        """Assignment changes at positions after + 1 to `upto`, or to the newest."""
         position = after
         while upto is None or position < upto:
             with self._lock:
@@ -48,16 +48,16 @@ class Recent:
             yield found
         if upto is not None and position >= upto:
             return
-        for number, at, outcome in self._view.recorded(partition, after=position):
+        for number, at, assignment_change in self._fleet_projection.recorded(partition, after=position):
             if upto is not None and number > upto:
                 return
-            changes = tuple(Change(moved.after, moved.ordinals()) for moved in outcome.moves)
+            changes = tuple(RecentChange(moved.after, moved.ordinals()) for moved in assignment_change.moves)
             yield self._keep(partition, Recorded(number, at, changes))
 
     def _keep(self, partition: int, recorded: Recorded) -> Recorded:
         with self._lock:
             kept = self._kept.setdefault(partition, OrderedDict())
             kept[recorded.position] = recorded
-            while len(kept) > OUTCOMES_MAX:
+            while len(kept) > ASSIGNMENT_CHANGES_MAX:
                 kept.popitem(last=False)
         return recorded

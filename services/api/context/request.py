@@ -6,52 +6,52 @@ from typing import ParamSpec, TypeVar
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from services.api.context.api_context import Room
-from services.api.context.batch_writer import Writer
-from services.api.context.callers import Asked, Author, Caller, ListPage
+from services.api.context.api_context import ApiContext
+from services.api.context.batch_writer import BatchWriter
+from services.api.context.callers import Author, Caller, ListPage, PreviewRequest
 from services.api.context.pages import PAGE_MAX
-from services.api.context.point_in_time import Looking
+from services.api.context.point_in_time import PastRead
 from services.api.http.errors import BodyInvalid
-from services.api.http.turns import Fairness, Work
+from services.api.http.turns import Fairness, RequestKind
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 PREVIEW_HEADER = "Twinfold-Preview"
 BETWEEN_HEADER = "Twinfold-Preview-Between"
-"""Where facts came in since the token was given that a write came with, as in `fleet:18-19 p03:12-40`, or `none`."""
+"""Where events came in since the token was given that a write came with, as in `fleet:18-19 p03:12-40`, or `none`."""
 
 _YES, _NO = frozenset({"true", "1"}), frozenset({"false", "0"})
 
 
-def room_of(request: Request) -> Room:
+def context_of(request: Request) -> ApiContext:
     """The process's open ends; for a request that looks at the past, as they were then."""
-    looking: Looking | None = getattr(request.state, "looking", None)
-    if looking is not None:
-        return looking.room
-    room: Room = request.app.state.room
-    return room
+    past_read: PastRead | None = getattr(request.state, "past_read", None)
+    if past_read is not None:
+        return past_read.context
+    context: ApiContext = request.app.state.context
+    return context
 
 
-def writer_of(request: Request) -> Writer:
+def writer_of(request: Request) -> BatchWriter:
     """The process's writer."""
-    writer: Writer = request.app.state.writer
+    writer: BatchWriter = request.app.state.writer
     return writer
 
 
 def caller_of(request: Request) -> Caller:
-    """Whoever the gate let in."""
+    """Whoever authentication let in."""
     caller: Caller = request.state.caller
     return caller
 
 
 def author_of(request: Request) -> Author:
-    """Whoever is behind the facts that follow, whether they look first, and the key that the request came with."""
+    """Whoever is behind the events that follow, whether they look first, and the key that the request came with."""
     caller = caller_of(request)
     return Author(caller.principal, caller.scope, asked_of(request), getattr(request.state, "command_key", None))
 
 
-def asked_of(request: Request) -> Asked | None:
+def asked_of(request: Request) -> PreviewRequest | None:
     """What a request says of previews.
 
     Raises:
@@ -62,7 +62,7 @@ def asked_of(request: Request) -> Asked | None:
         raise BodyInvalid(f"preview is true or false, not {text[:40]!r}")
     if text not in _YES and not token:
         return None
-    asked = Asked(looks=text in _YES, token=token, page=page_of(request))
+    asked = PreviewRequest(looks=text in _YES, token=token, page=page_of(request))
     request.state.asked = asked
     return asked
 
@@ -70,7 +70,7 @@ def asked_of(request: Request) -> Asked | None:
 async def in_turn(request: Request, read: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
     """Read in a thread, in one of the caller's turns; for handlers that wait without one."""
     fairness: Fairness = request.state.fairness
-    async with fairness.turn(str(caller_of(request).principal), Work.READ):
+    async with fairness.turn(str(caller_of(request).principal), RequestKind.READ):
         return await run_in_threadpool(read, *args, **named)
 
 

@@ -4,64 +4,64 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from events.deployment.facts import Admission, Kept
-from events.explain.rollout_turn import Order
+from events.deployment.events import Admission, Kept
+from events.explain.rollout_turn import TurnOrder
 from events.log.port import Log
+from events.projection_store.fleet_snapshot import FleetSnapshotReader
+from events.projection_store.port import ProjectionStore
 from events.rollout import rollout_text
-from events.rollout.cohort import place
-from events.rollout.facts import Results, RollbackBegan
+from events.rollout.cohort import location
+from events.rollout.events import RollbackBegan, RolloutResults
 from events.rollout.planner import Judgement, order_of, universe
 from events.rollout.rollout_text import NOT_STARTED, progress
 from events.rollout.state import RolloutDocument
-from events.view_store.census import CensusReader
-from events.view_store.port import ViewStore
 
 
 class Judging:
     """Judges for one reader at a time; what it has read of the fleet is read again only where that has moved."""
 
-    def __init__(self, log: Log, views: ViewStore, *, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, log: Log, projections: ProjectionStore, *, pause: Callable[[float], None] = time.sleep) -> None:
         self._pause = pause
-        self._census = CensusReader(log, views)
+        self._fleet_snapshot = FleetSnapshotReader(log, projections)
         self._lock = threading.Lock()
 
     def judged(self, rollouts: Mapping[str, RolloutDocument], now: int) -> dict[str, Judgement]:
         """How rollouts stand at a time (milliseconds), all on the same look at the fleet.
 
-        That is once workers have folded what is in the log, or half a second passed; then the sentences say who is behind.
+        That is once workers have applied what is in the log, or half a second passed; then the sentences say who is behind.
 
         Raises:
-            LogUnavailable: the views cannot be read.
+            LogUnavailable: the projections cannot be read.
         """
         if not rollouts:
             return {}
         with self._lock:
-            self._census.settle(self._pause)
-            return {name: self._census.judged(name, document, now) for name, document in rollouts.items()}
+            self._fleet_snapshot.settle(self._pause)
+            return {name: self._fleet_snapshot.judged(name, document, now) for name, document in rollouts.items()}
 
-    def results(self, name: str, document: RolloutDocument, now: int) -> Results:
+    def results(self, name: str, document: RolloutDocument, now: int) -> RolloutResults:
         """How the devices of a rollout stand at a time (milliseconds), for the record of its end.
 
         Raises:
-            LogUnavailable: the views cannot be read.
+            LogUnavailable: the projections cannot be read.
         """
         with self._lock:
-            return self._census.results(name, document, now, self._pause)
+            return self._fleet_snapshot.results(name, document, now, self._pause)
 
-    def order(self, name: str, document: RolloutDocument, *, number: int, ordinal: int) -> Order | None:
+    def order(self, name: str, document: RolloutDocument, *, number: int, ordinal: int) -> TurnOrder | None:
         """Where a device, by its partition and ordinal, comes in a rollout's order as of the last look; `None`: at the end.
 
         Raises:
-            LogUnavailable: the views cannot be read.
+            LogUnavailable: the projections cannot be read.
         """
         with self._lock:
-            self._census.look(self._census.heads())
-            candidates = universe(document, self._census.of(name, document))
+            self._fleet_snapshot.look(self._fleet_snapshot.heads())
+            candidates = universe(document, self._fleet_snapshot.of(name, document))
             if ordinal not in candidates.of_partition(number):
                 return None
-            hashes = self._census.hashes()
-            found = place(candidates, order_of(name, document), hashes, number=number, ordinal=ordinal)
-            return Order(found, len(candidates))
+            hashes = self._fleet_snapshot.hashes()
+            found = location(candidates, order_of(name, document), hashes, number=number, ordinal=ordinal)
+            return TurnOrder(found, len(candidates))
 
 
 def says(document: RolloutDocument, judged: Judgement, admission: Admission | Kept = NOT_STARTED) -> str:
@@ -69,11 +69,11 @@ def says(document: RolloutDocument, judged: Judgement, admission: Admission | Ke
 
     `admission` is what its deployment says of itself: once it is over, that decides what its devices have.
     """
-    if not judged.facts and not document.is_active:
+    if not judged.events and not document.is_active:
         return progress(document, admission)
-    if not judged.facts:
+    if not judged.events:
         return judged.says
-    first = judged.facts[0]
+    first = judged.events[0]
     if isinstance(first, RollbackBegan):
         return rollout_text.about_to_roll_back(first.reason)
     return getattr(first, "reason", "") or progress(document)

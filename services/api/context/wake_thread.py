@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from events.log.wake import WakeFailed, Waker
 
 PAUSE_SECONDS = 0.05
-"""After a wake-up, others are collected for so long: under load a worker gets a batch, and not a job for each fact."""
+"""After a wake-up, others are collected for so long: under load a worker gets a batch, and not a job for each event."""
 
 
 class BackgroundWaker:
-    """Takes wake-ups at once and hands them on from a thread of its own; what it loses, the sweep finds."""
+    """Takes wake-ups at once and hands them on from a thread of its own; what it loses, the reconciler finds."""
 
     def __init__(self, waker: Waker) -> None:
         self._waker = waker

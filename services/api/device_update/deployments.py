@@ -8,6 +8,7 @@ from fastapi import Body, Depends, Request
 
 from events.canonical import Json, JsonObject
 from events.device.times import time_text
+from events.projection_store.groups import DeployedUpdate, DeviceState, GroupProjection, is_among
 from events.rollout.sets import NOBODY, FleetSet
 from events.update.commands import (
     CancelUpdateDeployment,
@@ -16,18 +17,17 @@ from events.update.commands import (
     RetryUpdateDeployment,
 )
 from events.update.errors import GroupDeploymentNotFound, GroupNotFound
-from events.update.facts import RollbackPolicy
+from events.update.events import RollbackPolicy
 from events.update.names import UpdateId
-from events.view_store.groups import Carried, DeviceState, GroupView, is_among
-from services.api.context.groups import View, state_of, view_of
-from services.api.context.request import author_of, room_of
+from services.api.context.groups import Groups, groups_of, state_of
+from services.api.context.request import author_of, context_of
 from services.api.device_update.filters import read_filter, read_order
 from services.api.device_update.lists import (
     Filter,
     OrderBy,
     class_of_update,
     condition_of,
-    device_place,
+    device_location,
     device_update_router,
     devices_listed,
     listed,
@@ -43,113 +43,123 @@ _OF_CLASS = f"{_SUBGROUP}{_DEPLOYMENT}"
 _ORDERS = {"startDate": "start", "startDateTime": "start"}
 
 
-def deployment_named(request: Request, view: View, group: str, deployment: str) -> Carried:
+def deployment_named(request: Request, group_projection: Groups, group: str, deployment: str) -> DeployedUpdate:
     """The deployment that a path names, if it is for the class that the path names, where it does.
 
     Raises:
         GroupDeploymentNotFound: it is not, or there is none.
     """
-    carried = view.deployment(group, deployment)
-    device_class = class_of_update(carried, view)
+    deployed_update = group_projection.deployment(group, deployment)
+    device_class = class_of_update(deployed_update, group_projection)
     if request.path_params.get("device_class", device_class) != device_class:
         raise GroupDeploymentNotFound(group, deployment)
-    return carried
+    return deployed_update
 
 
-Named = Annotated[Carried, Depends(deployment_named)]
+Named = Annotated[DeployedUpdate, Depends(deployment_named)]
 
 
 @router.get("/deployments")
 @router.get(f"{_SUBGROUP}/deployments")
-def list_deployments(request: Request, view: View, group: str, orderby: OrderBy = None) -> JsonObject:
+def list_deployments(request: Request, group_projection: Groups, group: str, orderby: OrderBy = None) -> JsonObject:
     """What was deployed to a group, or to a class within it, in the order of that, or by when it starts."""
     device_class = request.path_params.get("device_class")
     if device_class is not None:
-        condition_of(view, device_class)
-    view.members(group)
-    found = [one for one in view.carried(group) if device_class in {None, class_of_update(one, view)}]
+        condition_of(group_projection, device_class)
+    group_projection.members(group)
+    found = [
+        one
+        for one in group_projection.deployed_update(group)
+        if device_class in {None, class_of_update(one, group_projection)}
+    ]
     order = read_order(orderby, _ORDERS)
     if order is not None:
         found = sorted(found, key=lambda one: one.deployment.start_at or one.deployment.created_at, reverse=order[1])
-    return listed(request, found, lambda one: _answer(one, view))
+    return listed(request, found, lambda one: _answer(one, group_projection))
 
 
 @router.get(_DEPLOYMENT)
 @router.get(_OF_CLASS)
-def get_deployment(view: View, carried: Named) -> JsonObject:
+def get_deployment(group_projection: Groups, deployed_update: Named) -> JsonObject:
     """One deployment."""
-    return _answer(carried, view)
+    return _answer(deployed_update, group_projection)
 
 
 @router.put(_DEPLOYMENT)
 def put_deployment(
-    request: Request, view: View, group: str, deployment: str, body: Annotated[Any, Body()]
+    request: Request, group_projection: Groups, group: str, deployment: str, body: Annotated[Any, Body()]
 ) -> JsonObject:
     """Deploy an update to a group; sending the same again changes nothing."""
-    if group not in view.names:
+    if group not in group_projection.names:
         raise GroupNotFound(group)
-    command = _command(group, deployment, body, now=room_of(request).clock())
-    there = next((one.deployment for one in view.carried(group) if one.deployment.id == deployment), None)
+    command = _command(group, deployment, body, now=context_of(request).clock())
+    there = next(
+        (one.deployment for one in group_projection.deployed_update(group) if one.deployment.id == deployment), None
+    )
     if there is None or (there.update, there.policy or None) != (command.update, command.policy):
-        keeping = msgspec.structs.replace(command, keepers=view.keepers(group))
-        room_of(request).do(keeping, author_of(request))
+        keeping = msgspec.structs.replace(command, keepers=group_projection.keepers(group))
+        context_of(request).do(keeping, author_of(request))
     return _as_it_is_now(request, group, deployment)
 
 
 @router.delete(_DEPLOYMENT, status_code=204)
 @router.delete(_OF_CLASS, status_code=204)
-def delete_deployment(request: Request, carried: Named) -> None:
+def delete_deployment(request: Request, deployed_update: Named) -> None:
     """Forget a deployment that is over; its devices fall back to what else targets them."""
-    room_of(request).do(DeleteUpdateDeployment(carried.group, carried.commanded), author_of(request))
+    context_of(request).do(DeleteUpdateDeployment(deployed_update.group, deployed_update.commanded), author_of(request))
 
 
 @router.get(f"{_DEPLOYMENT}/status")
-def get_status(view: View, carried: Named) -> JsonObject:
+def get_status(group_projection: Groups, deployed_update: Named) -> JsonObject:
     """How a deployment fares, with its one subgroup."""
     return {
-        "groupId": carried.group,
-        "deploymentState": carried.state,
-        "subgroupStatus": [_subgroup_status(carried, view)],
-        **_error(carried),
+        "groupId": deployed_update.group,
+        "deploymentState": deployed_update.state,
+        "subgroupStatus": [_subgroup_status(deployed_update, group_projection)],
+        **_error(deployed_update),
     }
 
 
 @router.get(f"{_OF_CLASS}/status")
-def get_status_of_class(view: View, carried: Named) -> JsonObject:
+def get_status_of_class(group_projection: Groups, deployed_update: Named) -> JsonObject:
     """How a deployment fares."""
-    return _subgroup_status(carried, view)
+    return _subgroup_status(deployed_update, group_projection)
 
 
 @router.post(f"{_OF_CLASS}:cancel")
-def cancel(request: Request, view: View, carried: Named) -> JsonObject:
+def cancel(request: Request, group_projection: Groups, deployed_update: Named) -> JsonObject:
     """Stop a deployment, for good."""
-    command = CancelUpdateDeployment(carried.group, carried.commanded, keepers=view.keepers(carried.group))
-    room_of(request).do(command, author_of(request))
-    return _as_it_is_now(request, carried.group, carried.deployment.id)
+    command = CancelUpdateDeployment(
+        deployed_update.group, deployed_update.commanded, keepers=group_projection.keepers(deployed_update.group)
+    )
+    context_of(request).do(command, author_of(request))
+    return _as_it_is_now(request, deployed_update.group, deployed_update.deployment.id)
 
 
 @router.post(f"{_OF_CLASS}:retry")
-def retry(request: Request, carried: Named) -> JsonObject:
+def retry(request: Request, deployed_update: Named) -> JsonObject:
     """Let those who failed try again."""
-    room_of(request).do(RetryUpdateDeployment(carried.group, carried.commanded), author_of(request))
-    return _as_it_is_now(request, carried.group, carried.deployment.id)
+    context_of(request).do(RetryUpdateDeployment(deployed_update.group, deployed_update.commanded), author_of(request))
+    return _as_it_is_now(request, deployed_update.group, deployed_update.deployment.id)
 
 
 @router.get(f"{_OF_CLASS}/devicestates")
-def list_device_states(request: Request, view: View, carried: Named, filter_: Filter = None) -> JsonObject:
+def list_device_states(
+    request: Request, group_projection: Groups, deployed_update: Named, filter_: Filter = None
+) -> JsonObject:
     """The devices of a deployment, with how far each is."""
     wanted = read_filter(filter_, ("deviceId", "deviceState"))
-    states = view.states(carried)
+    states = group_projection.states(deployed_update)
     members = FleetSet.union(states.values())
     if "deviceState" in wanted:
         members = states[state_of(wanted["deviceState"])]
     if "deviceId" in wanted:
-        place = device_place(request, str(wanted["deviceId"]))
-        members = NOBODY if place is None else members & FleetSet.one(*place)
+        location = device_location(request, str(wanted["deviceId"]))
+        members = NOBODY if location is None else members & FleetSet.one(*location)
 
-    def shown(device_id: str, place: tuple[int, int]) -> JsonObject:
-        state = next(state for state, some in states.items() if is_among(place, some))
-        retries = carried.deployment.retries
+    def shown(device_id: str, location: tuple[int, int]) -> JsonObject:
+        state = next(state for state, some in states.items() if is_among(location, some))
+        retries = deployed_update.deployment.retries
         return {
             "deviceId": device_id,
             "deviceState": state.value,
@@ -157,59 +167,63 @@ def list_device_states(request: Request, view: View, carried: Named, filter_: Fi
             "movedOnToNewDeployment": False,
         }
 
-    return devices_listed(request, view, members, shown)
+    return devices_listed(request, group_projection, members, shown)
 
 
 def _as_it_is_now(request: Request, group: str, deployment: str) -> JsonObject:
-    view = view_of(request)
-    return _answer(view.deployment(group, deployment), view)
+    group_projection = groups_of(request)
+    return _answer(group_projection.deployment(group, deployment), group_projection)
 
 
-def _answer(carried: Carried, view: GroupView) -> JsonObject:
+def _answer(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> JsonObject:
     """A deployment of a group."""
-    one = carried.deployment
+    one = deployed_update.deployment
     return {
-        "groupId": carried.group,
+        "groupId": deployed_update.group,
         "deploymentId": one.id,
         "startDateTime": time_text(one.start_at or one.created_at),
-        "update": update_info(one.update, view),
-        "deviceClassSubgroups": [class_of_update(carried, view)],
-        "isCanceled": carried.state == "Canceled",
+        "update": update_info(one.update, group_projection),
+        "deviceClassSubgroups": [class_of_update(deployed_update, group_projection)],
+        "isCanceled": deployed_update.state == "Canceled",
         "isRetried": one.retries > 0,
-        "isCloudInitiatedRollback": carried.has_gone_back or bool(carried.back_from),
-        **({"rollbackPolicy": _policy_answer(one.policy, view)} if isinstance(one.policy, RollbackPolicy) else {}),
+        "isCloudInitiatedRollback": deployed_update.has_gone_back or bool(deployed_update.back_from),
+        **(
+            {"rollbackPolicy": _policy_answer(one.policy, group_projection)}
+            if isinstance(one.policy, RollbackPolicy)
+            else {}
+        ),
     }
 
 
-def _policy_answer(policy: RollbackPolicy, view: GroupView) -> JsonObject:
+def _policy_answer(policy: RollbackPolicy, group_projection: GroupProjection) -> JsonObject:
     failure: JsonObject = {"devicesFailedPercentage": policy.percent, "devicesFailedCount": policy.count}
     if policy.answered_min:
         failure["devicesAnsweredMinimum"] = policy.answered_min
-    back_to = {} if policy.update is None else {"update": update_info(policy.update, view)}
+    back_to = {} if policy.update is None else {"update": update_info(policy.update, group_projection)}
     return {**back_to, "failure": failure}
 
 
-def _subgroup_status(carried: Carried, view: GroupView) -> JsonObject:
+def _subgroup_status(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> JsonObject:
     """How many devices of a deployment are how far; the total has those as well who wait for their turn."""
-    states = view.states(carried)
+    states = group_projection.states(deployed_update)
     return {
-        "groupId": carried.group,
-        "deviceClassId": class_of_update(carried, view),
-        "deploymentState": carried.state,
+        "groupId": deployed_update.group,
+        "deviceClassId": class_of_update(deployed_update, group_projection),
+        "deploymentState": deployed_update.state,
         "totalDevices": sum(map(len, states.values())),
         "devicesInProgressCount": len(states[DeviceState.IN_PROGRESS]),
         "devicesCompletedFailedCount": len(states[DeviceState.FAILED]),
         "devicesCompletedSucceededCount": len(states[DeviceState.SUCCEEDED]),
         "devicesCanceledCount": len(states[DeviceState.CANCELED]),
-        **_error(carried),
+        **_error(deployed_update),
     }
 
 
-def _error(carried: Carried) -> JsonObject:
-    rollout = carried.rollout
-    if rollout is None or not carried.has_gone_back:
+def _error(deployed_update: DeployedUpdate) -> JsonObject:
+    rollout = deployed_update.rollout
+    if rollout is None or not deployed_update.has_gone_back:
         return {}
-    message = f"rolled back to {carried.back_to}: {rollout.rollback_reason}"
+    message = f"rolled back to {deployed_update.back_to}: {rollout.rollback_reason}"
     return {"error": {"code": "RolledBack", "message": message, "occurredDateTime": time_text(rollout.rollback_at)}}
 
 
@@ -239,12 +253,12 @@ def _time(text: str) -> int:
     return round((found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp() * 1000)
 
 
-def _update_id(said: Json, place: str) -> UpdateId:
+def _update_id(said: Json, location: str) -> UpdateId:
     match said:
         case {"updateId": {"provider": str(provider), "name": str(name), "version": str(version)}}:
             return UpdateId(provider, name, version)
         case _:
-            raise BodyInvalid(f"{place}.updateId has provider, name and version")
+            raise BodyInvalid(f"{location}.updateId has provider, name and version")
 
 
 def _policy(said: Json) -> RollbackPolicy:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from fastapi import Request, Response
 
 from events.canonical import JsonObject
+from events.projection_store.groups import DEFAULT_CLASS, DeviceState, GroupProjection, class_of, is_among
 from events.rollout.sets import NOBODY, FleetSet
-from events.view_store.groups import DEFAULT_CLASS, DeviceState, GroupView, class_of, is_among
-from services.api.context.groups import View, state_of
-from services.api.context.request import room_of
+from services.api.context.groups import Groups, state_of
+from services.api.context.request import context_of
 from services.api.device_update.filters import read_filter
 from services.api.device_update.lists import (
     CLASSES_FOLLOW,
@@ -19,7 +19,7 @@ from services.api.device_update.lists import (
     best_of_class,
     compliance_answer,
     condition_of,
-    device_place,
+    device_location,
     device_update_router,
     devices_listed,
     listed,
@@ -36,59 +36,59 @@ _OPERATION = "import-devices"
 
 
 @router.get("/deviceClasses")
-def list_classes(request: Request, view: View, filter_: Filter = None) -> JsonObject:
+def list_classes(request: Request, group_projection: Groups, filter_: Filter = None) -> JsonObject:
     """The classes of devices: one for each compatibility."""
     wanted = read_filter(filter_, ("friendlyName",))
-    found = [pair for pair in view.classes.items() if wanted.get("friendlyName", pair[1]) == pair[1]]
-    return listed(request, found, lambda pair: _class(pair[0], pair[1], view))
+    found = [pair for pair in group_projection.classes.items() if wanted.get("friendlyName", pair[1]) == pair[1]]
+    return listed(request, found, lambda pair: _class(pair[0], pair[1], group_projection))
 
 
 @router.get("/deviceClasses/{device_class}")
-def get_class(view: View, device_class: str) -> JsonObject:
+def get_class(group_projection: Groups, device_class: str) -> JsonObject:
     """One class of devices."""
-    return _class(device_class, condition_of(view, device_class), view)
+    return _class(device_class, condition_of(group_projection, device_class), group_projection)
 
 
 @router.get("/deviceClasses/{device_class}/installableUpdates")
-def list_installable(request: Request, view: View, device_class: str) -> JsonObject:
+def list_installable(request: Request, group_projection: Groups, device_class: str) -> JsonObject:
     """The updates of a class, the newest first."""
-    condition = condition_of(view, device_class)
-    found = [one.update for one in view.updates.values() if one.condition == condition]
-    return listed(request, found, lambda update: update_info(update, view))
+    condition = condition_of(group_projection, device_class)
+    found = [one.update for one in group_projection.updates.values() if one.condition == condition]
+    return listed(request, found, lambda update: update_info(update, group_projection))
 
 
 @router.patch("/deviceClasses/{device_class}")
 @router.delete("/deviceClasses/{device_class}")
-def change_class(view: View, device_class: str) -> None:
+def change_class(group_projection: Groups, device_class: str) -> None:
     """Classes follow from updates."""
-    condition_of(view, device_class)
+    condition_of(group_projection, device_class)
     raise NotOffered(CLASSES_FOLLOW)
 
 
 @router.get("/devices")
-def list_devices(request: Request, view: View, filter_: Filter = None) -> JsonObject:
+def list_devices(request: Request, group_projection: Groups, filter_: Filter = None) -> JsonObject:
     """Edge-capable devices with what they have: all, or those of a group, a class, or a state."""
     wanted = read_filter(filter_, ("groupId", "deviceClassId", "deploymentStatus"))
-    devices, members = _Devices(view), view.devices("*")
+    devices, members = _Devices(group_projection), group_projection.devices("*")
     if "groupId" in wanted:
         group = str(wanted["groupId"])
-        members = members & view.members(group) if group in view.names else NOBODY
+        members = members & group_projection.members(group) if group in group_projection.names else NOBODY
     if "deviceClassId" in wanted:
-        condition = view.classes.get(str(wanted["deviceClassId"]))
-        members = NOBODY if condition is None else members & view.devices(condition)
+        condition = group_projection.classes.get(str(wanted["deviceClassId"]))
+        members = NOBODY if condition is None else members & group_projection.devices(condition)
     if "deploymentStatus" in wanted:
         state = wanted["deploymentStatus"]
         members &= devices.of_state(None if state is None else state_of(state))
-    return devices_listed(request, view, members, devices.device)
+    return devices_listed(request, group_projection, members, devices.device)
 
 
 @router.get("/devices/{device}")
-def get_device(request: Request, view: View, device: str) -> JsonObject:
+def get_device(request: Request, group_projection: Groups, device: str) -> JsonObject:
     """One edge-capable device with what it has."""
-    place = device_place(request, device)
-    if place is None or not is_among(place, view.devices("*")):
+    location = device_location(request, device)
+    if location is None or not is_among(location, group_projection.devices("*")):
         raise NotFound(f"there is no edge-capable device {device[:140]!r}")
-    return _Devices(view).device(device, place)
+    return _Devices(group_projection).device(device, location)
 
 
 @router.api_route("/devices/{_rest:path}", methods=["GET"])
@@ -115,13 +115,13 @@ def get_operation(request: Request, operation: str, if_none_match: IfNoneMatch =
     """What became of an import of devices: it was done before it was asked for."""
     if operation != _OPERATION:
         raise NotFound(f"there is no operation {operation[:80]!r}")
-    return unless_known(operation_done(operation, None, at=room_of(request).clock()), if_none_match)
+    return unless_known(operation_done(operation, None, at=context_of(request).clock()), if_none_match)
 
 
 @router.get("/updateCompliance")
-def get_compliance(view: View) -> JsonObject:
+def get_compliance(group_projection: Groups) -> JsonObject:
     """How all devices stand to the newest updates that fit them."""
-    return compliance_answer(view.compliance(view.devices("*")))
+    return compliance_answer(group_projection.compliance(group_projection.devices("*")))
 
 
 @router.get("/deviceDiagnostics/{_rest:path}")
@@ -131,61 +131,63 @@ def diagnostics() -> None:
     raise NotOffered("logs and health checks of devices are not collected")
 
 
-def _class(class_id: str, condition: str, view: GroupView) -> JsonObject:
+def _class(class_id: str, condition: str, group_projection: GroupProjection) -> JsonObject:
     """A device class: whoever one compatibility fits."""
-    best = best_of_class(class_id, view)
+    best = best_of_class(class_id, group_projection)
     return {
         "deviceClassId": class_id,
         "friendlyName": condition,
         "deviceClassProperties": {"compatProperties": {"condition": condition}},
-        **({} if best is None else {"bestCompatibleUpdate": update_info(best, view)}),
+        **({} if best is None else {"bestCompatibleUpdate": update_info(best, group_projection)}),
     }
 
 
 class _Devices:
     """Devices, with what they have and what became of it; works out the sets once for all of them."""
 
-    def __init__(self, view: GroupView) -> None:
-        self._view = view
-        self._groups = [(name, view.members(name)) for name in view.names]
-        self._carried = [(one, view.states(one)) for one in view.everything_carried]
+    def __init__(self, group_projection: GroupProjection) -> None:
+        self._group_projection = group_projection
+        self._groups = [(name, group_projection.members(name)) for name in group_projection.names]
+        self._deployed_update = [(one, group_projection.states(one)) for one in group_projection.every_deployed_update]
         self._brought = [
-            (name, one, view.having(name), update_) for one in view.everything_carried for name, update_ in one.brings()
+            (name, one, group_projection.having(name), update_)
+            for one in group_projection.every_deployed_update
+            for name, update_ in one.brings()
         ]
-        self._best = view.best(view.devices("*"))
+        self._best = group_projection.best(group_projection.devices("*"))
 
-    def device(self, device_id: str, place: tuple[int, int]) -> JsonObject:
+    def device(self, device_id: str, location: tuple[int, int]) -> JsonObject:
         """One device; what it never had is left out."""
-        number, ordinal = place
-        view = self._view
+        number, ordinal = location
+        group_projection = self._group_projection
 
         def among(members: FleetSet) -> bool:
             return ordinal in members.of_partition(number)
 
         groups = [name for name, members in self._groups if among(members)]
         attempted = next(((one, update_) for _, one, having, update_ in self._brought if among(having)), None)
-        installed = next((update_ for update_, members in view.installed.items() if among(members)), None)
+        installed = next((update_ for update_, members in group_projection.installed.items() if among(members)), None)
         best = next((update_ for update_, members in self._best.items() if among(members)), None)
         state = self._state(among)
         return {
             "deviceId": device_id,
-            "deviceClassId": DEFAULT_CLASS if best is None else class_of(view.updates[best].condition),
+            "deviceClassId": DEFAULT_CLASS if best is None else class_of(group_projection.updates[best].condition),
             "onLatestUpdate": best is None or best == installed,
             **({"groupId": _preferred(groups)} if groups else {}),
             **({} if state is None else {"deploymentStatus": state.value}),
-            **({} if installed is None else {"installedUpdate": update_info(installed, view)}),
+            **({} if installed is None else {"installedUpdate": update_info(installed, group_projection)}),
             **(
                 {}
                 if attempted is None
                 else {
-                    "lastAttemptedUpdate": update_info(attempted[1], view),
+                    "lastAttemptedUpdate": update_info(attempted[1], group_projection),
                     "lastDeploymentId": attempted[0].deployment.id,
                 }
             ),
         }
 
     def _state(self, among: Callable[[FleetSet], bool]) -> DeviceState | None:
-        for _, states in self._carried:
+        for _, states in self._deployed_update:
             for state, members in states.items():
                 if among(members):
                     return state
@@ -194,11 +196,11 @@ class _Devices:
     def of_state(self, state: DeviceState | None) -> FleetSet:
         """The devices whose newest deployment has come so far; those without any for `None`."""
         found, seen = FleetSet({}), FleetSet({})
-        for _, states in self._carried:
+        for _, states in self._deployed_update:
             everyone = FleetSet.union(states.values())
             found |= FleetSet({}) if state is None else states[state] - seen
             seen |= everyone
-        return self._view.devices("*") - seen if state is None else found
+        return self._group_projection.devices("*") - seen if state is None else found
 
 
 def _preferred(groups: list[str]) -> str:

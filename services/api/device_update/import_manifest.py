@@ -64,36 +64,36 @@ def _compatibility(value: Json) -> tuple[dict[str, str], ...]:
         raise BodyInvalid(f"importManifest.compatibility is a list of properties and their values: {error}") from error
 
 
-def _text(value: Json, place: str) -> str:
+def _text(value: Json, location: str) -> str:
     if value is not None and not isinstance(value, str):
-        raise BodyInvalid(f"{place} is a text")
+        raise BodyInvalid(f"{location} is a text")
     return value or ""
 
 
-def _bytes(source: JsonObject, place: str) -> bytes:
+def _bytes(source: JsonObject, location: str) -> bytes:
     """What a `data:` URL holds, if it is what its size and hash say."""
     url: str = source["url"]
     head, comma, rest = url.removeprefix(_DATA).partition(",")
     if not url.startswith(_DATA) or not comma:
-        raise BodyInvalid(f"{place}: its url holds it, as in data:application/json;base64,...; nothing is fetched")
+        raise BodyInvalid(f"{location}: its url holds it, as in data:application/json;base64,...; nothing is fetched")
     try:
         data = base64.b64decode(rest, validate=True) if head.endswith(";base64") else unquote_to_bytes(rest)
     except (binascii.Error, ValueError) as error:
-        raise BodyInvalid(f"{place}: its url is no base64") from error
+        raise BodyInvalid(f"{location}: its url is no base64") from error
     size, hashes = source.get("sizeInBytes", len(data)), source.get("hashes") or {}
     digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
     if size != len(data):
-        raise BodyInvalid(f"{place}: it has {len(data)} bytes, not {str(size)[:20]}")
+        raise BodyInvalid(f"{location}: it has {len(data)} bytes, not {str(size)[:20]}")
     if not isinstance(hashes, dict) or hashes.get("sha256", digest) != digest:
-        raise BodyInvalid(f"{place}: its SHA-256 is {digest}, in base64, and not what hashes.sha256 says")
+        raise BodyInvalid(f"{location}: its SHA-256 is {digest}, in base64, and not what hashes.sha256 says")
     return data
 
 
-def _json(data: bytes, place: str) -> Any:
+def _json(data: bytes, location: str) -> Any:
     try:
         found = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise BodyInvalid(f"{place} is no JSON: {error}") from error
+        raise BodyInvalid(f"{location} is no JSON: {error}") from error
     if not isinstance(found, dict):
-        raise BodyInvalid(f"{place} is a JSON object")
+        raise BodyInvalid(f"{location} is a JSON object")
     return found

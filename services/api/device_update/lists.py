@@ -1,4 +1,4 @@
-"""What the update service's paths have in common: one view for each request, pages, and operations that are done."""
+"""What the update service's paths have in common: one projection for each request, pages, and operations that are done."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -9,12 +9,12 @@ from fastapi import Header, Query, Request, Response
 from events.canonical import Json, JsonObject
 from events.device.times import time_text
 from events.log.keys import partition_of
+from events.projection_store.groups import DEFAULT_CLASS, Compliance, DeployedUpdate, GroupProjection, class_of
 from events.rollout.sets import FleetSet
 from events.update.names import UpdateId
 from events.update.state import UpdateDocument
-from events.view_store.groups import DEFAULT_CLASS, Carried, Compliance, GroupView, class_of
-from services.api.context.pages import continuation_at, place_of
-from services.api.context.request import room_of
+from services.api.context.pages import continuation_at, location_of
+from services.api.context.request import context_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid, NotFound
 from services.api.http.json_answer import JsonAnswer
@@ -45,26 +45,29 @@ IfNoneMatch = Annotated[str | None, Header()]
 
 def listed(request: Request, found: Sequence[Any], shown: Callable[[Any], Json] = lambda one: one) -> JsonObject:
     """A page of a list. Its link says how many came before: of a list that changes meanwhile one may show twice."""
-    start = place_of(_opened(request))[1] + 1
+    start = location_of(_opened(request))[1] + 1
     page = {"value": [shown(one) for one in found[start : start + PAGE]]}
     return page if start + PAGE >= len(found) else {**page, "nextLink": _link(request, (0, start + PAGE - 1))}
 
 
 def devices_listed(
-    request: Request, view: GroupView, members: FleetSet, shown: Callable[[str, tuple[int, int]], JsonObject]
+    request: Request,
+    group_projection: GroupProjection,
+    members: FleetSet,
+    shown: Callable[[str, tuple[int, int]], JsonObject],
 ) -> JsonObject:
     """A page of devices; whoever is among them throughout is on one page exactly."""
-    found, place = view.page(members, after=place_of(_opened(request)), limit=PAGE)
+    found, location = group_projection.page(members, after=location_of(_opened(request)), limit=PAGE)
     page = {"value": [shown(name, where) for name, where in found]}
-    return page if place is None else {**page, "nextLink": _link(request, place)}
+    return page if location is None else {**page, "nextLink": _link(request, location)}
 
 
 def _opened(request: Request) -> str | None:
-    return room_of(request).continuations.open(request.query_params.get("after"))
+    return context_of(request).continuations.open(request.query_params.get("after"))
 
 
-def _link(request: Request, place: tuple[int, int]) -> str:
-    sealed = continuation_at(room_of(request), place)
+def _link(request: Request, location: tuple[int, int]) -> str:
+    sealed = continuation_at(context_of(request), location)
     return f"{request.scope['path']}?{urlencode({**request.query_params, 'after': sealed})}"
 
 
@@ -97,22 +100,22 @@ def only_running(text: str | None) -> bool:
     return text is not None
 
 
-def device_place(request: Request, device_id: str) -> tuple[int, int] | None:
-    """The partition and ordinal of a device; `None` where the views do not know it."""
-    room = room_of(request)
-    found = room.view.assignment(device_id)
-    return None if found is None else (partition_of(device_id, room.log.partitions), found.ordinal)
+def device_location(request: Request, device_id: str) -> tuple[int, int] | None:
+    """The partition and ordinal of a device; `None` where the projections do not know it."""
+    context = context_of(request)
+    found = context.fleet_projection.assignment(device_id)
+    return None if found is None else (partition_of(device_id, context.log.partitions), found.ordinal)
 
 
-def condition_of(view: GroupView, device_class: str) -> str:
+def condition_of(group_projection: GroupProjection, device_class: str) -> str:
     """The condition of a device class.
 
     Raises:
         NotFound: there is no such class.
     """
-    if device_class not in view.classes:
+    if device_class not in group_projection.classes:
         raise NotFound(f"there is no device class {device_class[:80]!r}")
-    return view.classes[device_class]
+    return group_projection.classes[device_class]
 
 
 def info_of(document: UpdateDocument) -> JsonObject:
@@ -124,15 +127,15 @@ def info_of(document: UpdateDocument) -> JsonObject:
     }
 
 
-def update_info(update: UpdateId, view: GroupView) -> JsonObject:
+def update_info(update: UpdateId, group_projection: GroupProjection) -> JsonObject:
     """An update as others mention it; without its description where it was deleted."""
-    document = view.updates.get(update)
+    document = group_projection.updates.get(update)
     return {"updateId": update} if document is None else info_of(document)
 
 
-def class_of_update(carried: Carried, view: GroupView) -> str:
+def class_of_update(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> str:
     """The class that a deployment is for: that of its update; the default one where the update was deleted."""
-    document = view.updates.get(carried.deployment.update)
+    document = group_projection.updates.get(deployed_update.deployment.update)
     return DEFAULT_CLASS if document is None else class_of(document.condition)
 
 
@@ -149,10 +152,11 @@ def operation_done(operation_id: str, document: UpdateDocument | None, *, at: in
     }
 
 
-def best_of_class(class_id: str, view: GroupView) -> UpdateId | None:
+def best_of_class(class_id: str, group_projection: GroupProjection) -> UpdateId | None:
     """The newest update of a class."""
     return next(
-        (document.update for document in view.updates.values() if class_of(document.condition) == class_id), None
+        (document.update for document in group_projection.updates.values() if class_of(document.condition) == class_id),
+        None,
     )
 
 

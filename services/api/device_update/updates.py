@@ -12,8 +12,8 @@ from events.device.times import time_text
 from events.update.commands import DeleteUpdate
 from events.update.names import UpdateId
 from events.update.state import UpdateDocument
-from services.api.context.groups import UpdateInPath, View
-from services.api.context.request import author_of, room_of
+from services.api.context.groups import Groups, UpdateInPath
+from services.api.context.request import author_of, context_of
 from services.api.device_update.filters import read_filter
 from services.api.device_update.import_manifest import FILE, HANDLER, command_of
 from services.api.device_update.lists import (
@@ -42,12 +42,14 @@ T = TypeVar("T")
 
 
 @router.get("")
-def list_updates(request: Request, view: View, search: str | None = None, filter_: Filter = None) -> JsonObject:
+def list_updates(
+    request: Request, group_projection: Groups, search: str | None = None, filter_: Filter = None
+) -> JsonObject:
     """Updates that have all words of `search` in what is said of them; the newest version first."""
     words = (search or "").replace('"', " ").lower().split()
     found = [
         one
-        for one in view.updates.values()
+        for one in group_projection.updates.values()
         if _deployable(filter_)
         and all(word in f"{one.update.text} {one.description} {one.friendly_name}".lower() for word in words)
     ]
@@ -58,55 +60,57 @@ def list_updates(request: Request, view: View, search: str | None = None, filter
 def import_update(request: Request, instance: str, body: Annotated[Any, Body()]) -> Response:
     """Import an update; it is there when this is answered."""
     command = command_of(body)
-    room_of(request).do(command, author_of(request))
+    context_of(request).do(command, author_of(request))
     return begun(request, f"{PREFIX}/{instance}/updates/operations/{_operation(_IMPORT, command.update)}")
 
 
 @router.get("/providers")
-def list_providers(request: Request, view: View) -> JsonObject:
+def list_providers(request: Request, group_projection: Groups) -> JsonObject:
     """Who made the updates that there are."""
-    return listed(request, sorted({one.provider for one in view.updates}))
+    return listed(request, sorted({one.provider for one in group_projection.updates}))
 
 
 @router.get("/providers/{provider}/names")
-def list_names(request: Request, view: View, provider: str) -> JsonObject:
+def list_names(request: Request, group_projection: Groups, provider: str) -> JsonObject:
     """What updates of a provider are called."""
-    found = sorted({one.name for one in view.updates if one.provider == provider})
+    found = sorted({one.name for one in group_projection.updates if one.provider == provider})
     return listed(request, _there(found, f"there is no update of the provider {provider[:80]!r}"))
 
 
 @router.get("/providers/{provider}/names/{name}/versions")
-def list_versions(request: Request, view: View, provider: str, name: str, filter_: Filter = None) -> JsonObject:
+def list_versions(
+    request: Request, group_projection: Groups, provider: str, name: str, filter_: Filter = None
+) -> JsonObject:
     """The versions of an update, the newest first."""
-    found = [one.version for one in view.updates if (one.provider, one.name) == (provider, name)]
+    found = [one.version for one in group_projection.updates if (one.provider, one.name) == (provider, name)]
     _there(found, f"there is no update {provider[:80]!r}, {name[:80]!r}")
     return listed(request, found if _deployable(filter_) else [])
 
 
 @router.get(_UPDATE)
-def get_update(view: View, update: UpdateInPath, if_none_match: IfNoneMatch = None) -> Response:
+def get_update(group_projection: Groups, update: UpdateInPath, if_none_match: IfNoneMatch = None) -> Response:
     """One update."""
-    return unless_known(_answer(view.update(update)), if_none_match)
+    return unless_known(_answer(group_projection.update(update)), if_none_match)
 
 
 @router.delete(_UPDATE, status_code=202)
 def delete_update(request: Request, instance: str, update: UpdateInPath) -> Response:
     """Delete an update; it is gone when this is answered."""
-    room_of(request).do(DeleteUpdate(update), author_of(request))
+    context_of(request).do(DeleteUpdate(update), author_of(request))
     return begun(request, f"{PREFIX}/{instance}/updates/operations/{_operation(_DELETE, update)}")
 
 
 @router.get(f"{_UPDATE}/files")
-def list_files(request: Request, view: View, update: UpdateInPath) -> JsonObject:
+def list_files(request: Request, group_projection: Groups, update: UpdateInPath) -> JsonObject:
     """The ids of an update's files: it has one."""
-    view.update(update)
+    group_projection.update(update)
     return listed(request, [FILE])
 
 
 @router.get(f"{_UPDATE}/files/{{file}}")
-def get_file(view: View, update: UpdateInPath, file: str, if_none_match: IfNoneMatch = None) -> Response:
+def get_file(group_projection: Groups, update: UpdateInPath, file: str, if_none_match: IfNoneMatch = None) -> Response:
     """What is known of an update's file."""
-    document = view.update(update)
+    document = group_projection.update(update)
     if file != FILE:
         raise NotFound(f"an update has one file, {FILE!r}")
     # As it is stored, with references in the place of secrets.
@@ -124,11 +128,11 @@ def get_file(view: View, update: UpdateInPath, file: str, if_none_match: IfNoneM
 
 @router.get("/operations")
 def list_operations(
-    request: Request, view: View, filter_: Filter = None, top: Annotated[int | None, Query(ge=0)] = None
+    request: Request, group_projection: Groups, filter_: Filter = None, top: Annotated[int | None, Query(ge=0)] = None
 ) -> JsonObject:
     """The imports of the last week. None of them runs: each was done before it was answered."""
-    since = room_of(request).clock() - _KEPT_MS
-    newest = sorted(view.updates.values(), key=lambda one: -one.imported_at)
+    since = context_of(request).clock() - _KEPT_MS
+    newest = sorted(group_projection.updates.values(), key=lambda one: -one.imported_at)
     found = [] if only_running(filter_) else [one for one in newest if one.imported_at > since]
     return listed(
         request, found[:top], lambda one: operation_done(_operation(_IMPORT, one.update), one, at=one.imported_at)
@@ -137,16 +141,16 @@ def list_operations(
 
 @router.get("/operations/{operation}")
 def get_operation(
-    request: Request, view: View, instance: str, operation: str, if_none_match: IfNoneMatch = None
+    request: Request, group_projection: Groups, instance: str, operation: str, if_none_match: IfNoneMatch = None
 ) -> Response:
     """What became of an import, or of a deletion: whether the update is there."""
     kind, *parts = operation.split(":")
     update = UpdateId(*parts) if len(parts) == 3 else None  # noqa: PLR2004 - provider, name and version
-    document = None if update is None else view.updates.get(update)
+    document = None if update is None else group_projection.updates.get(update)
     if update is None or update.problem or kind != (_DELETE if document is None else _IMPORT):
         raise NotFound(f"there is no operation {operation[:200]!r}")
     if document is None:
-        return unless_known(operation_done(operation, None, at=room_of(request).clock()), if_none_match)
+        return unless_known(operation_done(operation, None, at=context_of(request).clock()), if_none_match)
     path = _UPDATE.format(provider=update.provider, name=update.name, version=update.version)
     location = versioned(request, f"{PREFIX}/{instance}/updates{path}")
     return unless_known(operation_done(operation, document, at=document.imported_at, location=location), if_none_match)

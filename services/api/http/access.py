@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from events.access.rights import Right
+from events.access.permissions import Permission
 from services.api.http.request_costs import Cost
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -19,13 +19,13 @@ class Open(enum.Enum):
     AUTHENTICATED = "authenticated"
 
 
-Permissions = frozenset[Right] | Open
-"""All of the rights, or none at all."""
+Permissions = frozenset[Permission] | Open
+"""All of the permissions, or none at all."""
 
-REGISTRY_READ, REGISTRY_WRITE = frozenset({Right.REGISTRY_READ}), frozenset({Right.REGISTRY_WRITE})
-TWIN_READ, TWIN_WRITE = frozenset({Right.TWIN_READ}), frozenset({Right.TWIN_WRITE})
-ADMIN, AUDIT_READ = frozenset({Right.ADMIN}), frozenset({Right.AUDIT_READ})
-SERVICE_CONNECT = frozenset({Right.SERVICE_CONNECT})
+REGISTRY_READ, REGISTRY_WRITE = frozenset({Permission.REGISTRY_READ}), frozenset({Permission.REGISTRY_WRITE})
+TWIN_READ, TWIN_WRITE = frozenset({Permission.TWIN_READ}), frozenset({Permission.TWIN_WRITE})
+ADMIN, AUDIT_READ = frozenset({Permission.ADMIN}), frozenset({Permission.AUDIT_READ})
+SERVICE_CONNECT = frozenset({Permission.SERVICE_CONNECT})
 
 DECLARED = "declared_access"
 """The attribute of a handler, or of a route, that has its declaration."""

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from events.log.connect import Client, answering
 from events.log.keys import FLEET, key
-from events.view_store.querying import ContinuationInvalid
+from events.projection_store.query_engine import ContinuationInvalid
 
 _KEY_BYTES, _NONCE_BYTES = 32, 12
 _CHARACTERS_MAX = 32_768
@@ -22,14 +22,14 @@ class Continuations:
         self._client = client
         self._known: AESGCM | None = None
 
-    def seal(self, place: str) -> str:
+    def seal(self, location: str) -> str:
         """A continuation for a place.
 
         Raises:
             LogUnavailable: Redis did not answer.
         """
         nonce = os.urandom(_NONCE_BYTES)
-        return base64.urlsafe_b64encode(nonce + self._cipher.encrypt(nonce, place.encode(), None)).decode()
+        return base64.urlsafe_b64encode(nonce + self._cipher.encrypt(nonce, location.encode(), None)).decode()
 
     def open(self, continuation: str | None) -> str | None:
         """The place that a continuation was sealed for; `None` where there is none.

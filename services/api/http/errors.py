@@ -15,12 +15,12 @@ from events.manifest.errors import ManifestInvalid
 from events.notification.positions import PositionsInvalid
 from events.preview import errors as preview
 from events.producer import errors as producer
+from events.projection_store.query_engine import ContinuationInvalid
 from events.query.errors import ConditionInvalid, QueryInvalid
 from events.readiness import errors as readiness
 from events.rollout import errors as rollout
 from events.secrets import errors as secrets
 from events.update import errors as update
-from events.view_store.querying import ContinuationInvalid
 from events.webhook.errors import WebhookError, WebhookNotFound
 from services.api.http.json_answer import AnswerBody
 
@@ -28,7 +28,7 @@ RETRY_AFTER_SECONDS = 1
 _TEXT_CHARACTERS_MAX = 4000
 
 
-class Answer(msgspec.Struct, frozen=True):
+class HttpError(msgspec.Struct, frozen=True):
     """How an error is told over HTTP; `temporary` ones come with Retry-After. `number` is 0 where the hub's is not known."""
 
     status: int
@@ -182,75 +182,75 @@ class NotOffered(Exception):
         super().__init__(f"twinfold does not offer this: {why}")
 
 
-_ARGUMENT = BAD_REQUEST = Answer(400, "ArgumentInvalid", number=400004)
-_PRECONDITION = Answer(412, "PreconditionFailed", number=412001)
-_UNAUTHORIZED = Answer(401, "IotHubUnauthorizedAccess", number=401002)
-_TOO_LARGE = Answer(413, "MessageTooLarge", number=413001)
-BUSY = Answer(503, "ServiceUnavailable", temporary=True)
-TOO_MANY = Answer(429, "ThrottlingException", temporary=True, number=429001)
-INTERNAL = Answer(500, "ServerError")
+_ARGUMENT = BAD_REQUEST = HttpError(400, "ArgumentInvalid", number=400004)
+_PRECONDITION = HttpError(412, "PreconditionFailed", number=412001)
+_UNAUTHORIZED = HttpError(401, "IotHubUnauthorizedAccess", number=401002)
+_TOO_LARGE = HttpError(413, "MessageTooLarge", number=413001)
+BUSY = HttpError(503, "ServiceUnavailable", temporary=True)
+TOO_MANY = HttpError(429, "ThrottlingException", temporary=True, number=429001)
+INTERNAL = HttpError(500, "ServerError")
 METHOD_NOT_ALLOWED = 405
 _BY_STATUS = {
-    404: Answer(404, "NotFound"),
-    METHOD_NOT_ALLOWED: Answer(METHOD_NOT_ALLOWED, "MethodNotAllowed"),
-    408: Answer(408, "RequestTimeout"),
+    404: HttpError(404, "NotFound"),
+    METHOD_NOT_ALLOWED: HttpError(METHOD_NOT_ALLOWED, "MethodNotAllowed"),
+    408: HttpError(408, "RequestTimeout"),
     413: _TOO_LARGE,
 }
 
-DAMAGE = (fleet.CannotFold, log.UnreadableFact, log.LogLostItsTail, history.HistoryDiffers)
-"""A fact is in the way, and stays there until an operator decides on it; these errors name facts of anybody."""
+DAMAGE = (fleet.CannotApply, log.UnreadableEvent, log.LogLostItsTail, history.HistoryDiffers)
+"""An event is in the way, and stays there until an operator decides on it; these errors name events of anybody."""
 
-_TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
-    ((device.DeviceNotFound,), Answer(404, "DeviceNotFound", number=404001)),
-    ((device.ModuleNotFound,), Answer(404, "ModuleNotFound", number=404010)),
-    ((DeviceNotOnline,), Answer(404, "DeviceNotOnline", number=404103)),
-    ((deployment.DeploymentNotFound,), Answer(404, "ConfigurationNotFound")),
-    ((readiness.WaiverNotFound,), Answer(404, "WaiverNotFound")),
-    ((rollout.RolloutNotFound,), Answer(404, "RolloutNotFound")),
-    ((NotFound, WebhookNotFound), Answer(404, "NotFound")),
-    ((update.UpdateNotFound,), Answer(404, "UpdateNotFound")),
-    ((update.GroupNotFound,), Answer(404, "GroupNotFound")),
-    ((update.GroupDeploymentNotFound,), Answer(404, "DeploymentNotFound")),
-    ((update.UpdateExists,), Answer(409, "UpdateAlreadyExists")),
-    ((update.GroupDeploymentExists,), Answer(409, "DeploymentAlreadyExists")),
-    ((update.UpdateInUse,), Answer(409, "UpdateInUse")),
-    ((update.GroupBusy, update.GroupDeploymentForbidden), Answer(409, "DeploymentStateConflict")),
-    ((NotOffered,), Answer(501, "NotImplemented")),
-    ((access.OutOfScope,), Answer(401, "IotHubUnauthorizedAccess")),
-    ((device.DeviceExists,), Answer(409, "DeviceAlreadyExists", number=409001)),
-    ((device.ModuleExists,), Answer(409, "ModuleAlreadyExistsOnDevice", number=409301)),
-    ((deployment.DeploymentExists,), Answer(409, "ConfigurationAlreadyExists")),
-    ((deployment.ScheduleForbidden,), Answer(409, "ConfigurationStateConflict")),
-    ((rollout.RolloutExists,), Answer(409, "RolloutAlreadyExists")),
+_TABLE: tuple[tuple[tuple[type[Exception], ...], HttpError], ...] = (
+    ((device.DeviceNotFound,), HttpError(404, "DeviceNotFound", number=404001)),
+    ((device.ModuleNotFound,), HttpError(404, "ModuleNotFound", number=404010)),
+    ((DeviceNotOnline,), HttpError(404, "DeviceNotOnline", number=404103)),
+    ((deployment.DeploymentNotFound,), HttpError(404, "ConfigurationNotFound")),
+    ((readiness.WaiverNotFound,), HttpError(404, "WaiverNotFound")),
+    ((rollout.RolloutNotFound,), HttpError(404, "RolloutNotFound")),
+    ((NotFound, WebhookNotFound), HttpError(404, "NotFound")),
+    ((update.UpdateNotFound,), HttpError(404, "UpdateNotFound")),
+    ((update.GroupNotFound,), HttpError(404, "GroupNotFound")),
+    ((update.GroupDeploymentNotFound,), HttpError(404, "DeploymentNotFound")),
+    ((update.UpdateExists,), HttpError(409, "UpdateAlreadyExists")),
+    ((update.GroupDeploymentExists,), HttpError(409, "DeploymentAlreadyExists")),
+    ((update.UpdateInUse,), HttpError(409, "UpdateInUse")),
+    ((update.GroupBusy, update.GroupDeploymentForbidden), HttpError(409, "DeploymentStateConflict")),
+    ((NotOffered,), HttpError(501, "NotImplemented")),
+    ((access.OutOfScope,), HttpError(401, "IotHubUnauthorizedAccess")),
+    ((device.DeviceExists,), HttpError(409, "DeviceAlreadyExists", number=409001)),
+    ((device.ModuleExists,), HttpError(409, "ModuleAlreadyExistsOnDevice", number=409301)),
+    ((deployment.DeploymentExists,), HttpError(409, "ConfigurationAlreadyExists")),
+    ((deployment.ScheduleForbidden,), HttpError(409, "ConfigurationStateConflict")),
+    ((rollout.RolloutExists,), HttpError(409, "RolloutAlreadyExists")),
     (
         (rollout.NotToBeRolledOut, rollout.RolloutForbidden, rollout.RolloutActive),
-        Answer(409, "RolloutStateConflict"),
+        HttpError(409, "RolloutStateConflict"),
     ),
-    ((device.TooManyModules,), Answer(413, "TooManyModulesOnDevice", number=413003)),
-    ((deployment.DeploymentsFull,), Answer(413, "ConfigurationCountLimitExceeded")),
+    ((device.TooManyModules,), HttpError(413, "TooManyModulesOnDevice", number=413003)),
+    ((deployment.DeploymentsFull,), HttpError(413, "ConfigurationCountLimitExceeded")),
     ((device.EtagMismatch, deployment.DeploymentEtagMismatch, EtagMissing), _PRECONDITION),
-    ((preview.PreviewDiffers, preview.PreviewTokenInvalid), Answer(412, "PreviewDiffers")),
-    ((preview.PreviewRequired,), Answer(428, "PreviewRequired")),
-    ((preview.ListMissing,), Answer(404, "NotFound")),
-    ((device.SystemModuleReserved,), Answer(401, "SystemModuleModifyUnauthorizedAccess")),
-    ((ConditionInvalid,), Answer(400, "InvalidConfigurationTargetCondition")),
-    ((ManifestInvalid, ContentMissing, readiness.NotReady), Answer(400, "InvalidConfigurationContent")),
-    ((deployment.MetricsInvalid,), Answer(400, "InvalidConfigurationCustomMetricsQuery")),
-    ((deployment.ScheduleInvalid,), Answer(400, "InvalidConfigurationSchedule")),
-    ((rollout.PlanInvalid,), Answer(400, "InvalidRolloutPlan")),
-    ((log.FactTooLarge,), _TOO_LARGE),
+    ((preview.PreviewDiffers, preview.PreviewTokenInvalid), HttpError(412, "PreviewDiffers")),
+    ((preview.PreviewRequired,), HttpError(428, "PreviewRequired")),
+    ((preview.ListMissing,), HttpError(404, "NotFound")),
+    ((device.SystemModuleReserved,), HttpError(401, "SystemModuleModifyUnauthorizedAccess")),
+    ((ConditionInvalid,), HttpError(400, "InvalidConfigurationTargetCondition")),
+    ((ManifestInvalid, ContentMissing, readiness.NotReady), HttpError(400, "InvalidConfigurationContent")),
+    ((deployment.MetricsInvalid,), HttpError(400, "InvalidConfigurationCustomMetricsQuery")),
+    ((deployment.ScheduleInvalid,), HttpError(400, "InvalidConfigurationSchedule")),
+    ((rollout.PlanInvalid,), HttpError(400, "InvalidRolloutPlan")),
+    ((log.EventTooLarge,), _TOO_LARGE),
     (
         (
             log.LogUnavailable,
-            log.DepotUnavailable,
+            log.ObjectStoreUnavailable,
             secrets.SecretsUnavailable,
             producer.ConflictPersists,
             preview.PreviewBehind,
         ),
         BUSY,
     ),
-    (DAMAGE, Answer(500, "LogDamaged")),
-    ((log.SegmentMissing, log.SegmentDamaged, log.ManifestDamaged), Answer(500, "ArchiveDamaged")),
+    (DAMAGE, HttpError(500, "LogDamaged")),
+    ((log.SegmentMissing, log.SegmentDamaged, log.ManifestDamaged), HttpError(500, "ArchiveDamaged")),
     (
         (
             device.DeviceError,
@@ -265,25 +265,31 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         ),
         _ARGUMENT,
     ),
-    ((audit.SearchInvalid, audit.PlaceInvalid), _ARGUMENT),
+    ((audit.SearchInvalid, audit.LocationInvalid), _ARGUMENT),
     ((BodyInvalid, QueryInvalid, ContinuationInvalid, PositionsInvalid), _ARGUMENT),
     (
-        (NotInThePast, history.MomentInvalid, history.MomentAhead, history.MomentTooEarly, history.PastIsFixed),
+        (
+            NotInThePast,
+            history.PointInTimeInvalid,
+            history.PointInTimeAhead,
+            history.PointInTimeTooEarly,
+            history.PastIsFixed,
+        ),
         _ARGUMENT,
     ),
-    ((RequestNotLocal,), Answer(403, "Forbidden")),
-    ((NotJson,), Answer(415, "UnsupportedMediaType")),
+    ((RequestNotLocal,), HttpError(403, "Forbidden")),
+    ((NotJson,), HttpError(415, "UnsupportedMediaType")),
     ((Unauthorized, Forbidden, ModulesOutOfReach, OutOfDeviceScope), _UNAUTHORIZED),
-    ((IdempotencyKeyReused,), Answer(422, "IdempotencyKeyReused")),
+    ((IdempotencyKeyReused,), HttpError(422, "IdempotencyKeyReused")),
     # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
-    ((Throttled,), Answer(429, "ThrottlingException", number=429001)),
+    ((Throttled,), HttpError(429, "ThrottlingException", number=429001)),
     ((TooManyAtOnce,), TOO_MANY),
 )
 
 EXPECTED = tuple(dict.fromkeys(kind for kinds, _ in _TABLE for kind in kinds))
 
 
-def answer_of(error: Exception) -> Answer:
+def answer_of(error: Exception) -> HttpError:
     """The status and code of an expected error; the first line of the table that fits."""
     return next(answer for kinds, answer in _TABLE if isinstance(error, kinds))
 
@@ -291,20 +297,20 @@ def answer_of(error: Exception) -> Answer:
 def text_of(error: Exception, *, is_limited: bool = False) -> str:
     """What an error says, as far as anybody reads; a manifest can have as many problems as it has members.
 
-    Who `is_limited` to some devices is not told of a fact that may be another's.
+    Who `is_limited` to some devices is not told of an event that may be another's.
     """
     if is_limited and isinstance(error, DAMAGE):
-        return "a fact of the log is in the way, and whoever runs twinfold has to decide on it"
+        return "an event of the log is in the way, and whoever runs twinfold has to decide on it"
     text = str(error)
     return text if len(text) <= _TEXT_CHARACTERS_MAX else f"{text[:_TEXT_CHARACTERS_MAX]} … and more of this"
 
 
-def answer_of_status(status: int) -> Answer:
+def answer_of_status(status: int) -> HttpError:
     """The code of what the web framework refuses."""
-    return _BY_STATUS.get(status, Answer(status, _ARGUMENT.code))
+    return _BY_STATUS.get(status, HttpError(status, _ARGUMENT.code))
 
 
-def hub_error(answer: Answer, message: str, *, request_id: str, at: int) -> HubErrorAnswer:
+def hub_error(answer: HttpError, message: str, *, request_id: str, at: int) -> HubErrorAnswer:
     """An error on the hub's paths; `at` is in milliseconds."""
     time = dt.datetime.fromtimestamp(at / 1000, dt.UTC).strftime("%m/%d/%Y %H:%M:%S")
     return HubErrorAnswer(

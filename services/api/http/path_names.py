@@ -6,8 +6,8 @@ from fastapi import Path
 
 from events.camel_case import camel_case
 from events.readiness.catalogue import BY_ID
-from events.rollout.facts import Counts
-from events.views.reading import STATUSES
+from events.rollout.events import RecordedCounts
+from events.stored_projection.partition_reader import STATUSES
 
 DEVICE = "1 to 128 ASCII letters, digits and - : . + % _ # * ? ! ( ) , = @ ; $ '"
 DEPLOYMENT = "1 to 128 lower-case ASCII letters, digits and - + % _ * ! '"
@@ -49,7 +49,7 @@ ACTS = ("start", "pause", "resume", "approve", "skip", "retry", "abort", "rollba
 ActName = Annotated[
     str, Path(description="what is to happen", examples=["start"], json_schema_extra={"enum": list(ACTS)})
 ]
-TALLIED = tuple(map(camel_case, Counts.__struct_fields__))
+TALLIED = tuple(map(camel_case, RecordedCounts.__struct_fields__))
 TalliedName = Annotated[
     str,
     Path(

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute
 
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access, access_of
 from services.api.http.request_costs import READ, WRITE, Cost
-from services.api.http.turns import Work
+from services.api.http.turns import RequestKind
 
 _READ_METHODS = {"GET", "HEAD", "OPTIONS"}
 _NO_ROUTE_READ, _NO_ROUTE_WRITE = Access(REGISTRY_READ), Access(REGISTRY_WRITE)
@@ -39,7 +39,7 @@ class RouteMatch(msgspec.Struct, frozen=True):
         """What the request is held to; a look at the past and a preview are long work on every route."""
         cost = self.access.cost or (READ if self.method in _READ_METHODS else WRITE)
         if b"at=" in query or b"preview=" in query:
-            return msgspec.structs.replace(cost, work=Work.LONG)
+            return msgspec.structs.replace(cost, work=RequestKind.LONG)
         return cost
 
 

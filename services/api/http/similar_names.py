@@ -14,10 +14,10 @@ def near(wanted: str, names: Iterable[str], *, alike: float = _ALIKE) -> list[st
 
     `alike` is how much of them has to be the same, from 0 to 1.
     """
-    folded = {name.lower(): name for name in names}
+    applied = {name.lower(): name for name in names}
     wanted = wanted.lower()
-    found = difflib.get_close_matches(wanted, candidates(wanted, folded), n=NEAR, cutoff=alike)
-    return [folded[name] for name in found]
+    found = difflib.get_close_matches(wanted, candidates(wanted, applied), n=NEAR, cutoff=alike)
+    return [applied[name] for name in found]
 
 
 def candidates(wanted: str, names: Iterable[str]) -> list[str]:
@@ -30,5 +30,5 @@ def candidates(wanted: str, names: Iterable[str]) -> list[str]:
 def _neighbours(wanted: str, names: list[str]) -> list[str]:
     """Those that stand around it in the order of the alphabet: whoever shares the longest beginning is among them."""
     names.sort()
-    place = bisect.bisect_left(names, wanted)
-    return names[max(0, place - _NEIGHBOURS // 2) : place + _NEIGHBOURS // 2]
+    location = bisect.bisect_left(names, wanted)
+    return names[max(0, location - _NEIGHBOURS // 2) : location + _NEIGHBOURS // 2]

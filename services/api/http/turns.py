@@ -11,7 +11,7 @@ import msgspec
 from services.api.http.errors import TooManyAtOnce
 
 
-class Work(enum.Enum):
+class RequestKind(enum.Enum):
     """What kind of work a request is.
 
     `NONE` is answered at once, or waits for a change without a thread; what it reads then is `READ`, turn by turn.
@@ -32,11 +32,11 @@ class Turns(msgspec.Struct, frozen=True):
 
 TURNS = {
     # A thread each for some milliseconds.
-    Work.READ: Turns(8, 10_000),
+    RequestKind.READ: Turns(8, 10_000),
     # Many wait for the one thread that writes, which takes all of them together.
-    Work.WRITE: Turns(24, 10_000),
+    RequestKind.WRITE: Turns(24, 10_000),
     # Up to seconds of a processor each.
-    Work.LONG: Turns(2, 200),
+    RequestKind.LONG: Turns(2, 200),
 }
 THREADS = 128
 """How many threads requests have together: more than the turns of one caller, so that the requests of others find one."""
@@ -53,16 +53,16 @@ class Fairness:
     """Gives turns to requests, by caller and kind of work. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[str, Work], _Line] = {}
+        self._lines: dict[tuple[str, RequestKind], _Line] = {}
 
     @contextlib.asynccontextmanager
-    async def turn(self, caller: str, work: Work) -> AsyncIterator[None]:
+    async def turn(self, caller: str, work: RequestKind) -> AsyncIterator[None]:
         """Wait until fewer of the caller's requests run than may, and be one of them.
 
         Raises:
             TooManyAtOnce: as many of them wait already as may.
         """
-        if work is Work.NONE:
+        if work is RequestKind.NONE:
             yield
             return
         name, turns = (caller, work), TURNS[work]

@@ -21,14 +21,14 @@ from events.device.identifiers import AGENT
 from events.device.times import time_text
 from events.fleet.deployments import CONTENT_KEY
 from events.log.device_documents import registered
-from events.manifest.document import Kind, in_modern_form
+from events.manifest.document import ContentKind, in_modern_form
 from events.manifest.merge import contributes
 from events.query.errors import ConditionInvalid, QueryInvalid
 from events.query.parse import parse as parse_query
 from events.query.system_metric import module_applied_query, module_targeted_query, targeted_query
 from events.secrets.personal import Personal
 from services.api.context.deployments import deployment_seen, deployments_seen
-from services.api.context.request import author_of, caller_of, room_of, writer_of
+from services.api.context.request import author_of, caller_of, context_of, writer_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.body_examples import CONTENT as EXAMPLE
 from services.api.http.body_examples import example
@@ -139,12 +139,12 @@ router = hub_router(
 @Access(REGISTRY_WRITE, scope="device", cost=CONTENT)
 async def set_configuration(request: Request, device_id: DeviceId, body: ContentBody) -> None:
     """Set a configuration on one edge device by hand; answered when it is in force, or after some seconds."""
-    room = room_of(request)
+    context = context_of(request)
     content: JsonObject = in_modern_form(body.model_dump(by_alias=True, exclude_none=True))
     stored = await writer_of(request).do(SetConfiguration(device_id, content), author_of(request))
     version = registered(device_id, stored).version
     for _ in range(_WAITS):
-        if await run_in_threadpool(room.view.folded_version, device_id) >= version:
+        if await run_in_threadpool(context.fleet_projection.applied_version, device_id) >= version:
             return
         await asyncio.sleep(_WAIT_SECONDS)
 
@@ -170,11 +170,11 @@ def put_configuration(
     """Create a deployment, or with If-Match change what may change; then the content is let pass."""
     if body.content is None:
         raise ContentMissing
-    room, metrics = room_of(request), {} if body.metrics is None else body.metrics.queries
+    context, metrics = context_of(request), {} if body.metrics is None else body.metrics.queries
     by = author_of(request)
     condition, labels = body.target_condition or "", body.labels or {}
     if if_match is None:
-        room.do(
+        context.do(
             CreateDeployment(
                 name,
                 body.content,
@@ -188,7 +188,7 @@ def put_configuration(
             by,
         )
     else:
-        room.do(UpdateDeployment(name, condition, body.priority, labels, metrics, if_match), by)
+        context.do(UpdateDeployment(name, condition, body.priority, labels, metrics, if_match), by)
     # Queries that are not kept are run for those who ask for the configuration.
     return _configuration(request, response, name, until=-math.inf)
 
@@ -196,14 +196,14 @@ def put_configuration(
 @router.delete("/configurations/{name}", status_code=204)
 def delete_configuration(request: Request, name: DeploymentId, if_match: IfMatchToDelete = None) -> None:
     """Delete a deployment."""
-    room_of(request).do(DeleteDeployment(name, if_match), author_of(request))
+    context_of(request).do(DeleteDeployment(name, if_match), author_of(request))
 
 
 @router.post("/configurations/testQueries")
 @Access(REGISTRY_READ, scope="handler", cost=QUERY)
 def try_queries(request: Request, body: TestQueriesBody) -> QueriesTried:
     """Whether a target condition and queries can be read; their errors are in the answer."""
-    personal, errors = room_of(request).vault.personal, {}
+    personal, errors = context_of(request).vault.personal, {}
     for name, text in (body.custom_metric_queries or {}).items():
         try:
             parse_query(text)
@@ -233,20 +233,20 @@ def _configuration(request: Request, response: Response, name: str, *, until: fl
 def _answers(
     request: Request, seen: Mapping[str, tuple[DeploymentDocument, Counter[str] | None]], *, until: float
 ) -> list[ConfigurationAnswer]:
-    room, caller = room_of(request), caller_of(request)
+    context, caller = context_of(request), caller_of(request)
     of_modules = [
-        name for name, (document, counts) in seen.items() if document.kind is Kind.MODULE and counts is not None
+        name for name, (document, counts) in seen.items() if document.kind is ContentKind.MODULE and counts is not None
     ]
     # Those of modules are counted in twins, as soon as workers know them.
-    in_twins = room.view.twins(*of_modules, within=room.within(caller)) if of_modules else {}
+    in_twins = context.fleet_projection.twins(*of_modules, within=context.within(caller)) if of_modules else {}
     # What workers count is of the whole fleet.
-    counted = room.view.metrics() if caller.scope is None else {}
+    counted = context.fleet_projection.metrics() if caller.scope is None else {}
     return [
         _answer(
             name,
             document,
             in_twins.get(name, counts),
-            room.counting.results(document, counted.get(name, {}), until=until, scope=caller.scope),
+            context.counting.results(document, counted.get(name, {}), until=until, scope=caller.scope),
         )
         for name, (document, counts) in seen.items()
     ]
@@ -261,7 +261,7 @@ def _answer(
     twin, and one that sets nothing there is applied to none.
     """
     queries = _QUERIES[document.kind](name, document)
-    of_agent = document.kind is not Kind.EDGE or contributes(document.content.get(CONTENT_KEY, {}), AGENT)
+    of_agent = document.kind is not ContentKind.EDGE or contributes(document.content.get(CONTENT_KEY, {}), AGENT)
     results = {}
     if counts is not None:
         results = {
@@ -319,7 +319,7 @@ def _module_queries(name: str, document: DeploymentDocument) -> dict[str, str]:
     }
 
 
-_QUERIES = {Kind.EDGE: _edge_queries, Kind.DEVICE: _own_queries, Kind.MODULE: _module_queries}
+_QUERIES = {ContentKind.EDGE: _edge_queries, ContentKind.DEVICE: _own_queries, ContentKind.MODULE: _module_queries}
 
 
 def _scope(document: DeploymentDocument) -> str:

@@ -13,10 +13,10 @@ from events.device.errors import ModuleNotFound
 from events.device.hierarchy import LAYERS_MAX, device_of_scope, own_scope
 from events.device.state import DeviceDocument
 from events.log.device_documents import device_of, devices_of
+from events.projection_store.query_engine import PAGE_DEFAULT, PAGE_MAX
 from events.query import tree
-from events.view_store.querying import PAGE_DEFAULT, PAGE_MAX
-from services.api.context.api_context import Room
-from services.api.context.request import room_of
+from services.api.context.api_context import ApiContext
+from services.api.context.request import context_of
 from services.api.http.access import REGISTRY_READ, Access
 from services.api.http.body_examples import example
 from services.api.http.errors import BodyInvalid, OutOfDeviceScope
@@ -116,49 +116,49 @@ def _first_of(auth_chain: str) -> str:
 
 
 def _identity(request: Request, actor: str, device_id: str, module_id: str | None) -> DeviceScopeResult:
-    room = room_of(request)
-    document = _document_below(room, actor, device_id)
+    context = context_of(request)
+    document = _document_below(context, actor, device_id)
     modules: Sequence[str] = () if not module_id else (module_id,)
-    if module_id and module_id not in room.twins.module_ids(device_id):
+    if module_id and module_id not in context.twins.module_ids(device_id):
         raise ModuleNotFound(device_id, module_id)
     return _result(request, {device_id: document}, {device_id: modules}, None)
 
 
 def _page(request: Request, actor: str, target: str, size: int, continuation: str | None) -> DeviceScopeResult:
-    room = room_of(request)
-    gateway = _document_below(room, actor, target)
+    context = context_of(request)
+    gateway = _document_below(context, actor, target)
     if not gateway.edge:
         raise OutOfDeviceScope(actor, target)
     scope = own_scope(target, gateway)
     query = tree.Query(select=(tree.Projection(("deviceId",)),), where=tree.Contains(("parentScopes",), scope))
-    place = room.continuations.open(continuation or None)
-    page = room.querying.page(query, size=size or PAGE_DEFAULT, continuation=place)
+    location = context.continuations.open(continuation or None)
+    page = context.query_engine.page(query, size=size or PAGE_DEFAULT, continuation=location)
     names = [row["deviceId"] for row in page.rows]
-    # Views are behind the log by a moment: who has another parent by now is not this gateway's any more.
+    # Projections are behind the log by a moment: who has another parent by now is not this gateway's any more.
     documents = {
-        name: document for name, document in devices_of(room.log, names).items() if document.parent_scope == scope
+        name: document for name, document in devices_of(context.log, names).items() if document.parent_scope == scope
     }
-    if place is None:
+    if location is None:
         documents = {target: gateway, **documents}
-    modules = {name: room.twins.module_ids(name) for name in documents}
-    link = None if page.continuation is None else room.continuations.seal(page.continuation)
+    modules = {name: context.twins.module_ids(name) for name in documents}
+    link = None if page.continuation is None else context.continuations.seal(page.continuation)
     return _result(request, documents, modules, link)
 
 
-def _document_below(room: Room, actor: str, device_id: str) -> DeviceDocument:
+def _document_below(context: ApiContext, actor: str, device_id: str) -> DeviceDocument:
     """A device that is another, the gateway that asks, or below it.
 
     Raises:
         DeviceNotFound: there is none of that id.
         OutOfDeviceScope: it is somewhere else.
     """
-    document = found = device_of(room.log, device_id)
+    document = found = device_of(context.log, device_id)
     name = device_id
     for _ in range(LAYERS_MAX + 2):
         if name == actor:
             return found
         above = device_of_scope(document.parent_scope)
-        gateway = None if above is None else devices_of(room.log, [above]).get(above)
+        gateway = None if above is None else devices_of(context.log, [above]).get(above)
         if above is None or gateway is None or own_scope(above, gateway) != document.parent_scope:
             break
         name, document = above, gateway

@@ -22,8 +22,8 @@ from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
 from events.device.times import NEVER, time_text
 from events.device.twin import DeviceCapabilities
 from events.log.device_documents import device_of, devices_of, registered_device
-from services.api.context.api_context import Room
-from services.api.context.request import author_of, caller_of, room_of
+from services.api.context.api_context import ApiContext
+from services.api.context.request import author_of, caller_of, context_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import EtagMissing, HubErrorAnswer, ModulesOutOfReach
 from services.api.http.json_answer import AnswerBody, JsonAnswer
@@ -98,7 +98,7 @@ def modules_in_reach(request: Request, device_id: DeviceId) -> None:
     """
     if caller_of(request).policy is None:
         return
-    document = registered_device(room_of(request).log, device_id)
+    document = registered_device(context_of(request).log, device_id)
     if document is None or not document.enabled:
         raise ModulesOutOfReach(device_id)
 
@@ -115,10 +115,10 @@ LISTED_MAX = 1000
 @Access(REGISTRY_READ, scope="handler", cost=LONG)
 def list_devices(request: Request, top: int = LISTED_MAX) -> list[DeviceIdentityAnswer]:
     """Identities of devices that the workers know, at most `top`; outside 1 to 1,000 it counts as 1,000."""
-    room, caller = room_of(request), caller_of(request)
+    context, caller = context_of(request), caller_of(request)
     limit = top if 1 <= top <= LISTED_MAX else LISTED_MAX
-    names, _ = room.view.devices(limit=limit, within=room.within(caller))
-    documents = devices_of(room.log, names)
+    names, _ = context.fleet_projection.devices(limit=limit, within=context.within(caller))
+    documents = devices_of(context.log, names)
     if caller.scope is not None:
         documents = {name: each for name, each in documents.items() if caller.scope.holds(name, each)}
     return device_identities(request, documents)
@@ -128,8 +128,8 @@ def list_devices(request: Request, top: int = LISTED_MAX) -> list[DeviceIdentity
 @Access(REGISTRY_READ, scope="handler", at=True)
 def count_devices(request: Request) -> DeviceStatistics:
     """How many devices there are, and how many of them are enabled."""
-    room = room_of(request)
-    total, enabled = room.view.totals(within=room.within(caller_of(request)))
+    context = context_of(request)
+    total, enabled = context.fleet_projection.totals(within=context.within(caller_of(request)))
     return DeviceStatistics(total, enabled, total - enabled)
 
 
@@ -154,7 +154,7 @@ def change_many(
     request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX, examples=[[BULK_EXAMPLE]])]
 ) -> JsonAnswer[BulkResult]:
     """Change up to 100 identities and twins; 400 with the same body where some were refused."""
-    errors = in_bulk(room_of(request), body, author_of(request))
+    errors = in_bulk(context_of(request), body, author_of(request))
     return JsonAnswer(BulkResult(not errors, errors, warnings=[]), 400 if errors else 200)
 
 
@@ -171,9 +171,9 @@ def put_device(
     request: Request, response: Response, device_id: DeviceId, body: DeviceBody, if_match: IfMatch = None
 ) -> DeviceIdentityAnswer:
     """Register a device, or with If-Match update it. Without keys, new ones are made."""
-    room = room_of(request)
-    (command,) = without_present_keys(room, [identity_command(device_id, body, if_match)])
-    room.do(command, author_of(request))
+    context = context_of(request)
+    (command,) = without_present_keys(context, [identity_command(device_id, body, if_match)])
+    context.do(command, author_of(request))
     return _identity(request, response, device_id)
 
 
@@ -183,16 +183,16 @@ def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDele
     """Let a device go."""
     if if_match is None:
         raise EtagMissing
-    room_of(request).do(RetireDevice(device_id, if_match), author_of(request))
+    context_of(request).do(RetireDevice(device_id, if_match), author_of(request))
 
 
 @router.get("/devices/{device_id}/modules", dependencies=[Depends(modules_in_reach)])
 @Access(REGISTRY_READ, own=True, scope="device")
 def list_modules(request: Request, device_id: DeviceId) -> list[ModuleIdentityAnswer]:
     """The identities of a device's modules, with their keys."""
-    room = room_of(request)
-    document = device_of(room.log, device_id)
-    return module_identities(request, device_id, document, room.twins.module_ids(device_id))
+    context = context_of(request)
+    document = device_of(context.log, device_id)
+    return module_identities(request, device_id, document, context.twins.module_ids(device_id))
 
 
 @router.get(
@@ -203,9 +203,9 @@ def list_modules(request: Request, device_id: DeviceId) -> list[ModuleIdentityAn
 @Access(REGISTRY_READ, own=True, scope="device")
 def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> ModuleIdentityAnswer:
     """A module's identity, with its keys."""
-    room = room_of(request)
-    document = device_of(room.log, device_id)
-    if module_id not in room.twins.module_ids(device_id):
+    context = context_of(request)
+    document = device_of(context.log, device_id)
+    if module_id not in context.twins.module_ids(device_id):
         raise ModuleNotFound(device_id, module_id)
     (identity,) = module_identities(request, device_id, document, [module_id])
     response.headers["ETag"] = f'"{identity.etag}"'
@@ -228,26 +228,26 @@ def put_module(
     if_match: IfMatch = None,
 ) -> ModuleIdentityAnswer:
     """Make a module by hand, or with If-Match make it exactly this."""
-    room, authentication = room_of(request), authentication_of(body.authentication, module=True)
+    context, authentication = context_of(request), authentication_of(body.authentication, module=True)
     command: CreateModule | UpdateModule
-    if if_match is None or _is_only_configured(room, device_id, module_id, if_match):
+    if if_match is None or _is_only_configured(context, device_id, module_id, if_match):
         command = CreateModule(device_id, module_id, body.managed_by, authentication)
     else:
         command = UpdateModule(device_id, module_id, body.managed_by, authentication, if_match)
-    (change,) = without_present_keys(room, [command])
-    room.do(change, author_of(request))
+    (change,) = without_present_keys(context, [command])
+    context.do(change, author_of(request))
     return get_module(request, response, device_id, module_id)
 
 
-def _is_only_configured(room: Room, device_id: str, module_id: str, if_match: str) -> bool:
+def _is_only_configured(context: ApiContext, device_id: str, module_id: str, if_match: str) -> bool:
     """Whether a module's identity follows from a configuration alone: an update makes it one by hand, with its keys.
 
     Raises:
         DeviceNotFound: the device is not registered.
         EtagMismatch: it does, and its etag is another.
     """
-    document = device_of(room.log, device_id)
-    if module_id in {*document.modules, *SYSTEM_MODULES} or module_id not in room.twins.module_ids(device_id):
+    document = device_of(context.log, device_id)
+    if module_id in {*document.modules, *SYSTEM_MODULES} or module_id not in context.twins.module_ids(device_id):
         return False
     if not matches(if_match, CONFIGURED_IDENTITY.etag):
         subject = module_subject(device_id, module_id)
@@ -261,11 +261,11 @@ def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if
     """Remove a module made by hand."""
     if if_match is None:
         raise EtagMissing
-    room_of(request).do(DeleteModule(device_id, module_id, if_match), author_of(request))
+    context_of(request).do(DeleteModule(device_id, module_id, if_match), author_of(request))
 
 
 def _identity(request: Request, response: Response, device_id: str) -> DeviceIdentityAnswer:
-    (identity,) = device_identities(request, {device_id: device_of(room_of(request).log, device_id)})
+    (identity,) = device_identities(request, {device_id: device_of(context_of(request).log, device_id)})
     response.headers["ETag"] = f'"{identity.etag}"'
     return identity
 

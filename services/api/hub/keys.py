@@ -17,11 +17,11 @@ from events.producer.decision import subjects_of
 from events.producer.errors import Together
 from events.secrets.errors import SecretNotFound
 from events.secrets.references import references
-from events.secrets.taking import new_key
+from events.secrets.secret_fields import new_key
 from events.secrets.vault import Vault
 from services.api.auth.secret_reads import note_read
-from services.api.context.api_context import Room
-from services.api.context.request import room_of
+from services.api.context.api_context import ApiContext
+from services.api.context.request import context_of
 from services.api.http.json_answer import AnswerBody
 from services.api.hub.bodies import AuthenticationBody
 
@@ -44,7 +44,7 @@ def authentication_of(body: AuthenticationBody | None, *, module: bool = False) 
     return {"type": body.type}
 
 
-def without_present_keys(room: Room, commands: Sequence[C]) -> list[C]:
+def without_present_keys(context: ApiContext, commands: Sequence[C]) -> list[C]:
     """The commands, with `authentication` left out of each update that sends the keys that its identity already has.
 
     Service clients read an identity, change one member and send all of it back. Sealed anew, the same keys would count as a
@@ -59,10 +59,10 @@ def without_present_keys(room: Room, commands: Sequence[C]) -> list[C]:
         if isinstance(change, UpdateDevice | UpdateModule) and "symmetricKey" in (change.authentication or {}):
             updates[device_id] = change
     cleaned = list(commands)
-    for device_id, document in devices_of(room.log, list(updates)).items():
+    for device_id, document in devices_of(context.log, list(updates)).items():
         update = updates[device_id]
         present = _authentication_in(document, update)
-        if present is not None and _left_of(room.vault.opened, present) == update.authentication:
+        if present is not None and _left_of(context.vault.opened, present) == update.authentication:
             cleaned[first[device_id]] = cast("C", msgspec.structs.replace(update, authentication=None))
     return cleaned
 
@@ -98,7 +98,7 @@ def shown(request: Request, authentications: Mapping[str, JsonObject | UnsetType
     note_read(
         request, [subject for subject, authentication in sealed.items() if references(authentication)], what="keys"
     )
-    vault = room_of(request).vault.opened
+    vault = context_of(request).vault.opened
     try:
         opened: Any = vault.reveal_left([*sealed.values()], instead=None)
     except SecretNotFound:

@@ -6,7 +6,7 @@ from fastapi import Request
 from pydantic import Field
 
 from events.device.errors import DeviceNotFound, ModuleNotFound
-from services.api.context.request import room_of
+from services.api.context.request import context_of
 from services.api.http.access import TWIN_WRITE, Access
 from services.api.http.body_examples import example
 from services.api.http.errors import DeviceNotOnline
@@ -41,7 +41,7 @@ router = hub_router(write=Access(TWIN_WRITE, scope="device", cost=TWIN))
 @router.post("/twins/{device_id}/methods", responses={200: {"type": MethodResult}})
 def call_method(request: Request, device_id: DeviceId, body: MethodBody) -> NoReturn:
     """Call a direct method of a device; 404 `DeviceNotOnline` where it is not connected."""
-    if room_of(request).twins.device(device_id) is None:
+    if context_of(request).twins.device(device_id) is None:
         raise DeviceNotFound(device_id)
     raise DeviceNotOnline(device_id, body.method_name)
 
@@ -52,7 +52,7 @@ def call_method(request: Request, device_id: DeviceId, body: MethodBody) -> NoRe
 )
 def call_module_method(request: Request, device_id: DeviceId, module_id: ModuleId, body: MethodBody) -> NoReturn:
     """Call a direct method of a module; 404 `DeviceNotOnline` where it is not connected."""
-    twins = room_of(request).twins
+    twins = context_of(request).twins
     if twins.device(device_id) is None:
         raise DeviceNotFound(device_id)
     if module_id not in twins.module_ids(device_id):

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import Header, Request
 
+from events.projection_store.query_engine import PAGE_DEFAULT, PAGE_MAX
 from events.query import tree
-from events.query.evaluate import Row
+from events.query.evaluate import Assignment
 from events.query.parse import parse as parse_query
-from events.view_store.querying import PAGE_DEFAULT, PAGE_MAX
-from services.api.context.request import caller_of, room_of
+from services.api.context.request import caller_of, context_of
 from services.api.http.access import TWIN_READ, Access
 from services.api.http.body_examples import example
 from services.api.http.json_answer import JsonAnswer
@@ -35,19 +35,21 @@ def run_query(
     body: QueryBody,
     size: Annotated[int, Header(alias="x-ms-max-item-count", ge=1)] = PAGE_DEFAULT,
     continuation: Annotated[str | None, Header(alias="x-ms-continuation")] = None,
-) -> JsonAnswer[list[Row]]:
+) -> JsonAnswer[list[Assignment]]:
     """One page of a query; `x-ms-continuation` of the answer, where there is one, asks for the next."""
-    room, query = room_of(request), parse_query(body.query)
-    room.vault.personal.check_query(body.query)
-    place = room.continuations.open(continuation)
-    page = room.querying.page(query, size=min(size, PAGE_MAX), continuation=place, scope=caller_of(request).limit)
+    context, query = context_of(request), parse_query(body.query)
+    context.vault.personal.check_query(body.query)
+    location = context.continuations.open(continuation)
+    page = context.query_engine.page(
+        query, size=min(size, PAGE_MAX), continuation=location, scope=caller_of(request).limit
+    )
     headers = {"x-ms-item-type": _item_type(query)}
     if page.continuation is not None:
-        headers["x-ms-continuation"] = room.continuations.seal(page.continuation)
+        headers["x-ms-continuation"] = context.continuations.seal(page.continuation)
     return JsonAnswer(page.rows, headers=headers)
 
 
 def _item_type(query: tree.Query) -> str:
-    if query.source is tree.Source.JOBS:
+    if query.source is tree.QuerySource.JOBS:
         return "DeviceJob"
     return "Raw" if query.select else "Twin"

@@ -15,7 +15,7 @@ from events.device.commands import (
     UpdateModule,
 )
 from events.producer.errors import Together
-from services.api.context.api_context import Room
+from services.api.context.api_context import ApiContext
 from services.api.context.callers import Author
 from services.api.http.errors import BodyInvalid, answer_of, text_of
 from services.api.http.json_answer import AnswerBody
@@ -87,10 +87,10 @@ def replacement_of(device_id: str, module_id: str | None, body: TwinBody, if_mat
     return ReplaceTwin(device_id, module_id, _written(body.tags) or {}, _written(body.desired) or {}, if_match)
 
 
-def in_bulk(room: Room, bodies: Sequence[BulkBody], author: Author) -> list[BulkError]:
+def in_bulk(context: ApiContext, bodies: Sequence[BulkBody], author: Author) -> list[BulkError]:
     """Do every line, and answer an error for each that was refused; of such a line nothing is done, neither identity nor twin."""
     if author.asked is not None:
-        raise BodyInvalid("many at once are previewed at POST /v1/preview, and written at /v1/facts")
+        raise BodyInvalid("many at once are previewed at POST /v1/preview, and written at /v1/events")
     errors: dict[int, BulkError] = {}
     commands: dict[int, IdentityChange] = {}
     for number, body in enumerate(bodies):
@@ -98,8 +98,8 @@ def in_bulk(room: Room, bodies: Sequence[BulkBody], author: Author) -> list[Bulk
             commands[number] = _line(body)
         except BodyInvalid as error:
             errors[number] = _error(body, error)
-    with room.producer(author) as producer:
-        report = producer.submit(without_present_keys(room, list(commands.values())))
+    with context.producer(author) as producer:
+        report = producer.submit(without_present_keys(context, list(commands.values())))
     numbers = list(commands)
     for refused in report.refused:
         number = numbers[refused.index]

@@ -7,7 +7,7 @@ from events.device.commands import PatchTwin, ReplaceTwin
 from events.device.errors import DeviceNotFound
 from events.device.twin import DeviceTwin, ModuleTwin, device_twin
 from events.log.device_documents import registered
-from services.api.context.request import author_of, room_of, writer_of
+from services.api.context.request import author_of, context_of, writer_of
 from services.api.http.access import TWIN_READ, TWIN_WRITE, Access
 from services.api.http.json_answer import JsonAnswer
 from services.api.http.path_names import DeviceId, ModuleId
@@ -24,7 +24,7 @@ router = hub_router(
 @router.get("/twins/{device_id}")
 def get_twin(request: Request, device_id: DeviceId) -> DeviceTwin:
     """A device's twin."""
-    twin = room_of(request).twins.device(device_id)
+    twin = context_of(request).twins.device(device_id)
     if twin is None:
         raise DeviceNotFound(device_id)
     return twin
@@ -48,7 +48,7 @@ async def put_twin(
 
 async def _write_twin(request: Request, command: PatchTwin | ReplaceTwin) -> JsonAnswer[DeviceTwin]:
     stored = await writer_of(request).do(command, author_of(request))
-    document, twins = registered(command.device_id, stored), room_of(request).twins
+    document, twins = registered(command.device_id, stored), context_of(request).twins
     if twins.is_plain(command.device_id):
         return JsonAnswer(device_twin(command.device_id, document))
     return JsonAnswer(await run_in_threadpool(twins.of, command.device_id, document))
@@ -57,7 +57,7 @@ async def _write_twin(request: Request, command: PatchTwin | ReplaceTwin) -> Jso
 @router.get("/twins/{device_id}/modules/{module_id}")
 def get_module_twin(request: Request, device_id: DeviceId, module_id: ModuleId) -> ModuleTwin:
     """A module's twin."""
-    twin = room_of(request).twins.module(device_id, module_id)
+    twin = context_of(request).twins.module(device_id, module_id)
     if twin is None:
         raise DeviceNotFound(f"{device_id}/{module_id}")
     return twin
@@ -83,5 +83,5 @@ def _write_module_twin(
     request: Request, device_id: str, module_id: str, command: PatchTwin | ReplaceTwin
 ) -> ModuleTwin:
     get_module_twin(request, device_id, module_id)
-    room_of(request).do(command, author_of(request))
+    context_of(request).do(command, author_of(request))
     return get_module_twin(request, device_id, module_id)

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from fastapi import Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
-from events.audit.causes import Tree, causes_of, led_to
+from events.audit.causes import Tree, causes_of, effects
 from events.audit.errors import SearchInvalid
-from events.audit.search import Order, Search, place_of
+from events.audit.search import Search, SearchOrder, location_of
 from events.canonical import JsonObject
 from services.api.auth.secret_reads import fetches_of
 from services.api.context.pages import PAGE_MAX
-from services.api.context.request import room_of
+from services.api.context.request import context_of
 from services.api.http.access import AUDIT_READ, Access
 from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
@@ -26,12 +26,12 @@ _READ = Access(AUDIT_READ, at="it is the log itself, and takes positions and tim
 router = v1_router("/audit", read=_READ)
 
 Name = Annotated[str, Query(max_length=256)]
-Kinds = Annotated[list[str] | None, Query(max_length=100, description="Types of facts, and Outcome.")]
-Names = Annotated[list[str] | None, Query(max_length=100, description="Streams: fleet, p00, p00:outcomes.")]
-Moment = Annotated[
+Kinds = Annotated[list[str] | None, Query(max_length=100, description="Types of events, and Assignment change.")]
+Names = Annotated[list[str] | None, Query(max_length=100, description="Streams: fleet, p00, p00:assignments.")]
+PointInTime = Annotated[
     str | None, Query(max_length=40, description="RFC 3339, or milliseconds.", examples=["2026-01-01T00:00:00Z"])
 ]
-StreamName = Annotated[str, Path(description="fleet, p03 or p03:outcomes", examples=["fleet"])]
+StreamName = Annotated[str, Path(description="fleet, p03 or p03:assignments", examples=["fleet"])]
 Position = Annotated[int, Path(ge=1, le=2**53 - 1, examples=[1])]
 _EXPORT: JsonObject = {
     "description": "One line or record per entry.",
@@ -42,7 +42,7 @@ _EXPORT: JsonObject = {
 class AuditPage(AnswerBody):
     """Entries in their order; `scanned` were looked at for this page, and the continuation leads to the rest."""
 
-    facts: list[AuditLine]
+    events: list[AuditLine]
     scanned: int
     continuation: str | None
 
@@ -50,7 +50,7 @@ class AuditPage(AnswerBody):
 class CauseBranch(AnswerBody):
     """An entry of a tree, with what is behind it; without a place, only a sentence."""
 
-    place: str | None
+    location: str | None
     sentence: str
     by: str | None = None
     time: str | None = None
@@ -60,9 +60,9 @@ class CauseBranch(AnswerBody):
 class CausesAnswer(AnswerBody):
     """An entry, what led to it, and what it led to."""
 
-    fact: AuditLine
+    event: AuditLine
     causes: list[CauseBranch]
-    led_to: list[CauseBranch]
+    effects: list[CauseBranch]
 
 
 class SecretFetches(AnswerBody):
@@ -79,7 +79,7 @@ def search_of(
     by: Annotated[str, Query(max_length=256, description="A principal, as in user:ada, or its id alone.")] = "",
     kind: Kinds = None,
     cause: Name = "",
-    since: Moment = None,
+    since: PointInTime = None,
     until: Annotated[str | None, Query(max_length=40, description="As `since`; included.")] = None,
     stream: Names = None,
 ) -> Search:
@@ -94,13 +94,13 @@ def search_of(
         by,
         frozenset(kind or ()),
         cause,
-        _moment("since", since),
-        _moment("until", until),
+        _point_in_time("since", since),
+        _point_in_time("until", until),
         tuple(stream or ()),
     )
 
 
-def _moment(element: str, text: str | None) -> int | None:
+def _point_in_time(element: str, text: str | None) -> int | None:
     if text is None:
         return None
     if text.isascii() and text.isdigit():
@@ -121,8 +121,8 @@ def auditing_of(request: Request) -> Auditing:
     return auditing
 
 
-@router.get("/facts")
-def facts(
+@router.get("/events")
+def events(
     request: Request,
     search: Asked,
     *,
@@ -130,31 +130,31 @@ def facts(
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     continuation: Annotated[str | None, Query()] = None,
 ) -> AuditPage:
-    """Facts and outcomes by device, deployment, author, kind, cause, time and stream, page by page; secrets show as `***`.
+    """Events and assignment changes by device, deployment, author, kind, cause, time and stream, page by page; secrets show as `***`.
 
     A page may have few entries, or none, and a continuation: much was looked at, and there may be more.
     """
     auditing = auditing_of(request)
-    page, more = auditing.page(search, order=Order(order), limit=top, continuation=continuation)
+    page, more = auditing.page(search, order=SearchOrder(order), limit=top, continuation=continuation)
     return AuditPage([auditing.line(found) for found in page.found], page.scanned, more)
 
 
-@router.get("/facts/{stream}/{position}")
-def fact(request: Request, stream: StreamName, position: Position) -> AuditLine:
+@router.get("/events/{stream}/{position}")
+def event(request: Request, stream: StreamName, position: Position) -> AuditLine:
     """One entry."""
     auditing = auditing_of(request)
     return auditing.line(auditing.entry(stream, position))
 
 
-@router.get("/facts/{stream}/{position}/causes")
+@router.get("/events/{stream}/{position}/causes")
 def causes(request: Request, stream: StreamName, position: Position) -> CausesAnswer:
     """What led to an entry, and what it led to, as trees."""
     auditing = auditing_of(request)
     entry = auditing.entry(stream, position)
     return CausesAnswer(
-        fact=auditing.line(entry),
+        event=auditing.line(entry),
         causes=[_branch(auditing, tree) for tree in causes_of(auditing.searching, entry)],
-        led_to=[_branch(auditing, tree) for tree in led_to(auditing.searching, entry)],
+        effects=[_branch(auditing, tree) for tree in effects(auditing.searching, entry)],
     )
 
 
@@ -169,8 +169,8 @@ def _branch(auditing: Auditing, tree: Tree) -> CauseBranch:
 @router.get("/fetches/{device_id}")
 def fetches(request: Request, device_id: DeviceId) -> SecretFetches:
     """How often a device fetched the secrets of its own modules and keys, by day (UTC), newest first."""
-    room = room_of(request)
-    days = fetches_of(room.client, device_id, partitions=room.log.partitions, at=room.clock())
+    context = context_of(request)
+    days = fetches_of(context.client, device_id, partitions=context.log.partitions, at=context.clock())
     return SecretFetches(device_id, days)
 
 
@@ -184,9 +184,9 @@ def export(
 ) -> StreamingResponse:
     """Everything that is found, stream by stream, as JSON lines, CSV, or CloudEvents one a line."""
     auditing = auditing_of(request)
-    place = None if after is None else place_of(after)
-    if place is not None:
-        auditing.entry(*place)
-    found = auditing.all(search, place)
+    location = None if after is None else location_of(after)
+    if location is not None:
+        auditing.entry(*location)
+    found = auditing.all(search, location)
     parts: Iterator[bytes] = rows(auditing, found, format_, with_header=after is None)
     return StreamingResponse(parts, media_type=MEDIA_TYPES[format_], headers={"cache-control": "no-store"})

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from events import canonical
-from events.audit.search import Found
+from events.audit.search import FoundEntry
 from events.visible import visible, visible_json
 from services.api.v1.history_entries import Auditing
 
@@ -26,7 +26,7 @@ BATCH_LINES = 200
 _FORMULAS = ("=", "+", "-", "@", "\\t", "\\r")
 
 
-def rows(auditing: Auditing, found: Iterable[Found], how: Format, *, with_header: bool) -> Iterator[bytes]:
+def rows(auditing: Auditing, found: Iterable[FoundEntry], how: Format, *, with_header: bool) -> Iterator[bytes]:
     """The lines of an export, some at a time; CSV begins with the names of its columns where it begins."""
     if how == "csv" and with_header:
         yield _csv([COLUMNS])

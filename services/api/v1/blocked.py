@@ -3,9 +3,9 @@
 import msgspec
 from fastapi import Request
 
-from events.view_store.stopped import Choice, Entry, Stop, details, stops
-from services.api.context.api_context import Room
-from services.api.context.request import author_of, room_of
+from events.projection_store.stopped import Choice, Entry, Stop, details, stops
+from services.api.context.api_context import ApiContext
+from services.api.context.request import author_of, context_of
 from services.api.http.access import ADMIN, REGISTRY_READ, Access
 from services.api.http.errors import NotFound
 from services.api.http.json_answer import AnswerBody
@@ -15,18 +15,18 @@ from services.api.v1.router import v1_router
 
 router = v1_router(
     read=Access(REGISTRY_READ, at="where workers are stopped is not part of the log"),
-    # Going on without a fact changes what history means.
+    # Going on without an event changes what history means.
     write=Access(ADMIN),
 )
 
 
 class StopAnswer(AnswerBody):
-    """A place that partitions are stopped at, since a time in milliseconds, and how many facts each has behind it.
+    """A place that partitions are stopped at, since a time in milliseconds, and how many events each has behind it.
 
-    One that is not `decidable` waits for facts that are missing, and goes on by itself when they are back.
+    One that is not `decidable` waits for events that are missing, and goes on by itself when they are back.
     """
 
-    place: str
+    location: str
     error: str
     since: int
     decidable: bool
@@ -34,7 +34,7 @@ class StopAnswer(AnswerBody):
 
 
 class StopDetailsAnswer(StopAnswer):
-    """A stop with its entry, the first devices with facts behind it, and how many devices get no new decisions."""
+    """A stop with its entry, the first devices with events behind it, and how many devices get no new decisions."""
 
     entry: Entry | None
     subjects: tuple[str, ...]
@@ -46,15 +46,15 @@ class StopDetailsAnswer(StopAnswer):
 @router.get("/blocked")
 def list_blocked(request: Request) -> list[StopAnswer]:
     """The places that partitions are stopped at; none where all is well."""
-    room = room_of(request)
-    return [_answer(stop) for stop in stops(room.log, room.views)]
+    context = context_of(request)
+    return [_answer(stop) for stop in stops(context.log, context.projections)]
 
 
-@router.get("/blocked/{place}")
-def show_blocked(request: Request, place: StopName) -> StopDetailsAnswer:
+@router.get("/blocked/{location}")
+def show_blocked(request: Request, location: StopName) -> StopDetailsAnswer:
     """What stands there, without secrets; who wrote it and when; who waits behind it; what each decision leads to."""
-    room = room_of(request)
-    found = details(room.client, room.views, _at(room, place))
+    context = context_of(request)
+    found = details(context.client, context.projections, _at(context, location))
     return StopDetailsAnswer(
         **msgspec.structs.asdict(_answer(found.stop)),
         entry=found.entry,
@@ -65,22 +65,22 @@ def show_blocked(request: Request, place: StopName) -> StopDetailsAnswer:
     )
 
 
-@router.post("/blocked/{place}", status_code=202)
-def decide(request: Request, place: StopName, body: DecisionBody) -> StopAnswer:
-    """Record a decision: `leaveOut` goes on without the fact for good, `retry` tries it again, as after an upgrade."""
-    room = room_of(request)
-    stop = _at(room, place)
-    with room.producer(author_of(request)) as producer:
-        record = producer.leave_out if body.decision == "leaveOut" else producer.look_again
+@router.post("/blocked/{location}", status_code=202)
+def decide(request: Request, location: StopName, body: DecisionBody) -> StopAnswer:
+    """Record a decision: `skip` goes on without the event for good, `retry` tries it again, as after an upgrade."""
+    context = context_of(request)
+    stop = _at(context, location)
+    with context.producer(author_of(request)) as producer:
+        record = producer.skip if body.decision == "skip" else producer.retry
         record(stop.stream, stop.position, reason=body.reason)
     return _answer(stop)
 
 
-def _at(room: Room, place: str) -> Stop:
-    for one in stops(room.log, room.views):
-        if one.place == place:
+def _at(context: ApiContext, location: str) -> Stop:
+    for one in stops(context.log, context.projections):
+        if one.location == location:
             return one
-    raise NotFound(f"nobody is stopped at {place[:40]!r}")
+    raise NotFound(f"nobody is stopped at {location[:40]!r}")
 
 
 def _answer(stop: Stop) -> StopAnswer:

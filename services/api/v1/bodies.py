@@ -21,11 +21,11 @@ class ReportBody(V1Body):
 
 
 class DecisionBody(V1Body):
-    """What is to be done about a fact that partitions are stopped at, and why."""
+    """What is to be done about an event that partitions are stopped at, and why."""
 
-    model_config = example({"decision": "leaveOut", "reason": "written by a faulty script"})
+    model_config = example({"decision": "skip", "reason": "written by a faulty script"})
 
-    decision: Literal["leaveOut", "retry"]
+    decision: Literal["skip", "retry"]
     reason: str
 
 
@@ -33,7 +33,11 @@ class WebhookBody(V1Body):
     """Whom to tell of what. No secret makes one, or keeps the one that stands; no names are any."""
 
     model_config = example(
-        {"url": "https://hooks.example/twinfold", "kinds": ["DeploymentCreated", "Outcome"], "deployments": ["north"]}
+        {
+            "url": "https://hooks.example/twinfold",
+            "kinds": ["DeploymentCreated", "AssignmentChange"],
+            "deployments": ["north"],
+        }
     )
 
     url: str

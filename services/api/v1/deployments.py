@@ -10,25 +10,25 @@ from events.canonical import JsonObject
 from events.deployment.advice import Advice
 from events.deployment.commands import ChangeAdmission, CreateDeployment, ScheduleDeployment, UpdateDeployment
 from events.deployment.errors import ScheduleForbidden, ScheduleInvalid
-from events.deployment.facts import Admission, Ended, Everyone, Kept, NotStarted, Schedule
+from events.deployment.events import Admission, Ended, Everyone, Kept, NotStarted, Schedule
 from events.deployment.state import DeploymentDocument, etag_of
 from events.log.fleet_documents import rollouts_of
 from events.manifest.document import KIND_NAMES, KindName, in_modern_form
+from events.projection_store.series import SAMPLES_MAX, Sample, SeriesStore
+from events.projection_store.targeted import Targeted
 from events.rollout.commands import AbortRollout, CreateRollout, RecordResults, RolloutCommand, StartRollout
 from events.rollout.decider import ALLOWED
 from events.rollout.errors import PlanInvalid
 from events.rollout.plan_text import PlanText, plan_text
 from events.rollout.rollout_text import admission_text
-from events.rollout.state import RolloutDocument, State
-from events.rollout.times import TimeUnreadable, moment, read_time
+from events.rollout.state import RolloutDocument, RolloutState
+from events.rollout.times import TimeUnreadable, local_time, read_time
 from events.secrets.references import extract, mask
-from events.view_store.series import SAMPLES_MAX, Sample, SeriesStore
-from events.view_store.targeted import Targeted
-from events.views.reading import STATUSES
-from services.api.context.api_context import Room
+from events.stored_projection.partition_reader import STATUSES
+from services.api.context.api_context import ApiContext
 from services.api.context.deployments import deployment_of, deployment_seen, deployments_seen
 from services.api.context.pages import DevicePage, PageQuery, page
-from services.api.context.request import author_of, caller_of, room_of
+from services.api.context.request import author_of, caller_of, context_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid, Forbidden, NotFound
 from services.api.http.json_answer import AnswerBody, one_of
@@ -44,8 +44,8 @@ router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True), write=A
 
 _NOT_SEEN = "is rolled out in phases"
 _SILENTLY = ActBody()
-_OVER = {State.COMPLETED: "Everyone", State.CREATED: "NotStarted"} | dict.fromkeys(
-    (State.ROLLING_BACK, State.ROLLED_BACK, State.HALTED), "Ended"
+_OVER = {RolloutState.COMPLETED: "Everyone", RolloutState.CREATED: "NotStarted"} | dict.fromkeys(
+    (RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK, RolloutState.HALTED), "Ended"
 )
 _ADMISSIONS = (*(kind.__name__ for kind in (*get_args(Admission), Kept)), "Phased")
 
@@ -63,7 +63,7 @@ class DeploymentTimes(AnswerBody):
     def of(cls, schedule: Schedule) -> Self:
         """As a deployment has them."""
         start_at, end_at = schedule.start_at or None, schedule.end_at or None
-        start, end = (at and moment(at, schedule.zone) for at in (start_at, end_at))
+        start, end = (at and local_time(at, schedule.zone) for at in (start_at, end_at))
         return cls(start_at, end_at, start, end, schedule.zone)
 
 
@@ -80,7 +80,7 @@ class DeploymentLine(AnswerBody):
     counts: dict[str, int]
     admission: Annotated[str, one_of(*_ADMISSIONS)]
     schedule: DeploymentTimes | None
-    rollout: State | None
+    rollout: RolloutState | None
     says: str
 
     @classmethod
@@ -107,7 +107,7 @@ class DeploymentLine(AnswerBody):
             admission=_admission(document, rollout),
             schedule=None if document.schedule is UNSET else DeploymentTimes.of(document.schedule),
             rollout=None if rollout is None else rollout.state,
-            says=admission_text(document, rollout, room_of(request).clock()) if is_seen else _NOT_SEEN,
+            says=admission_text(document, rollout, context_of(request).clock()) if is_seen else _NOT_SEEN,
             **members,
         )
 
@@ -165,7 +165,7 @@ def list_deployments(request: Request, label: Annotated[list[str] | None, Query(
     """The deployments that carry all of some labels (`?label=team=x`), with their counts, times and rollouts in short."""
     labels = dict(map(_pair, label or []))
     seen = list(deployments_seen(request, labels))
-    rollouts = rollouts_of(room_of(request).log, (name for name, _, _ in seen))
+    rollouts = rollouts_of(context_of(request).log, (name for name, _, _ in seen))
     return [
         DeploymentLine.of(request, name, document, counts or {}, rollouts.get(name)) for name, document, counts in seen
     ]
@@ -182,7 +182,7 @@ def _pair(label: str) -> tuple[str, str]:
 def deployment(request: Request, name: DeploymentId) -> DeploymentAnswer:
     """A deployment with its times, its rollout and its counts, and who may receive it, in a sentence."""
     document, counts = deployment_seen(request, name)
-    rollout = rollouts_of(room_of(request).log, [name]).get(name)
+    rollout = rollouts_of(context_of(request).log, [name]).get(name)
     shown = {} if rollout is None or not caller_of(request).owns(document) else {name: rollout}
     return DeploymentAnswer.of(
         request,
@@ -190,7 +190,7 @@ def deployment(request: Request, name: DeploymentId) -> DeploymentAnswer:
         document,
         counts,
         rollout,
-        rolled_out=next(iter(lines_of(room_of(request), shown, {name: document})), None),
+        rolled_out=next(iter(lines_of(context_of(request), shown, {name: document})), None),
         created_at=document.created_at,
         updated_at=document.updated_at,
         etag=etag_of(document),
@@ -211,12 +211,15 @@ def members(
     """Who is in a status, page by page: no device twice, and none missed that stood throughout."""
     if which not in STATUSES:
         raise NotFound(f"no status {which[:40]!r}; there are {', '.join(STATUSES)}")
-    room, within = room_of(request), room_of(request).within(caller_of(request))
+    context, within = context_of(request), context_of(request).within(caller_of(request))
     if within is None:
-        deployment_of(room, name)
+        deployment_of(context, name)
     else:
         deployment_seen(request, name)
-    return page(room, room.view.page(name, which, after=query.after(room), limit=query.limit, within=within))
+    return page(
+        context,
+        context.fleet_projection.page(name, which, after=query.after(context), limit=query.limit, within=within),
+    )
 
 
 @router.get("/deployments/{name}/series")
@@ -230,9 +233,9 @@ def series(
     """The course of a deployment's counts and metrics, sampled about once a minute; times in milliseconds."""
     if caller_of(request).scope is not None:
         raise Forbidden("they are limited to a scope, and samples are of the whole fleet")
-    room = room_of(request)
-    deployment_of(room, name)
-    return DeploymentSeries(name, SeriesStore(room.client).read(name, since=since, until=room.until, limit=limit))
+    context = context_of(request)
+    deployment_of(context, name)
+    return DeploymentSeries(name, SeriesStore(context.client).read(name, since=since, until=context.until, limit=limit))
 
 
 # -- written
@@ -245,7 +248,7 @@ def create(request: Request, name: NewDeploymentId, body: CreateBody) -> Written
 
     `targeted` is how many devices it targets now, `readiness` has what the rules find in its content.
     """
-    room = room_of(request)
+    context = context_of(request)
     times = None if body.schedule is None else _schedule(name, body.schedule, Schedule())
     # What has a time to start waits for it anyway.
     waits = (body.hold or body.rollout is not None) and not (times and times.start_at)
@@ -261,10 +264,10 @@ def create(request: Request, name: NewDeploymentId, body: CreateBody) -> Written
     )
     rollout = [] if body.rollout is None else [CreateRollout(name, body.rollout)]
     try:
-        advice, checked = room.do_together(author_of(request), command, *rollout)
+        advice, checked = context.do_together(author_of(request), command, *rollout)
     except PlanInvalid as error:
         raise PlanInvalid(name, f"rollout.{error.element}", error.rule) from error
-    report, waivers = readiness_of(room, command, checked.get(name))
+    report, waivers = readiness_of(context, command, checked.get(name))
     return WrittenDeployment(
         name,
         *_targeted_now(request, name, advice),
@@ -279,10 +282,12 @@ def update(
     request: Request, name: DeploymentId, body: UpdateBody, if_match: Annotated[str | None, Header()] = None
 ) -> WrittenDeployment:
     """Change what may change of a deployment; what is left out stays. Says so if a content was sent that is another."""
-    room = room_of(request)
+    context = context_of(request)
     command = UpdateDeployment(name, body.target_condition, body.priority, body.labels, body.metrics, if_match or "*")
-    targeted, advice = _targeted_now(request, name, room.do(command, author_of(request)))
-    if body.content is not None and _masked(in_modern_form(body.content)) != _masked(deployment_of(room, name).content):
+    targeted, advice = _targeted_now(request, name, context.do(command, author_of(request)))
+    if body.content is not None and _masked(in_modern_form(body.content)) != _masked(
+        deployment_of(context, name).content
+    ):
         advice.append(Advice("content-immutable", f"{name} keeps its content; another one is another deployment"))
     return WrittenDeployment(name, targeted, advice)
 
@@ -292,9 +297,9 @@ def _targeted_now(request: Request, name: str, advice: Iterable[Advice]) -> tupl
 
     Of layers and bases that outrank one another, those are told that have a device in common.
     """
-    room = room_of(request)
-    targeting = Targeted(room.log, room.views, room.view)
-    document, within = deployment_of(room, name), room.within(caller_of(request))
+    context = context_of(request)
+    targeting = Targeted(context.log, context.projections, context.fleet_projection)
+    document, within = deployment_of(context, name), context.within(caller_of(request))
     targeted = targeting.count(name, within=within)
     if targeted is None:
         return None, list(advice)
@@ -311,7 +316,7 @@ def schedule(request: Request, name: DeploymentId, body: ScheduleBody) -> Deploy
     """Move when a deployment starts, as long as it has not, or when it ends; what is left out stays, `null` takes it away."""
     document, _ = deployment_seen(request, name)
     former = Schedule() if document.schedule is UNSET else document.schedule
-    room_of(request).do(ScheduleDeployment(name, _schedule(name, body, former)), author_of(request))
+    context_of(request).do(ScheduleDeployment(name, _schedule(name, body, former)), author_of(request))
     return deployment(request, name)
 
 
@@ -339,13 +344,13 @@ def _schedule(name: str, body: ScheduleBody, former: Schedule) -> Schedule:
 def start(request: Request, name: HeldId) -> DeploymentAnswer:
     """Start a deployment now that waits for its time or for somebody, or its rollout where it has one."""
     document, _ = deployment_seen(request, name)
-    room, author = room_of(request), author_of(request)
-    if rollouts_of(room.log, [name]):
-        room.do(StartRollout(name), author)
+    context, author = context_of(request), author_of(request)
+    if rollouts_of(context.log, [name]):
+        context.do(StartRollout(name), author)
     elif isinstance(document.admission, NotStarted):
         # As it was read: what ends or is moved meanwhile is not started over that.
-        room.do(ChangeAdmission(name, Everyone(), due_at=document.start_at), author)
-    elif not room.stands(author):
+        context.do(ChangeAdmission(name, Everyone(), due_at=document.start_at), author)
+    elif not context.stands(author):
         raise ScheduleForbidden(name, "it has started already" if document.admission != Ended() else "it has ended")
     return deployment(request, name)
 
@@ -353,16 +358,16 @@ def start(request: Request, name: HeldId) -> DeploymentAnswer:
 @router.post("/deployments/{name}/cancel")
 def cancel(request: Request, name: HeldId, body: ActBody = _SILENTLY) -> DeploymentAnswer:
     """End a deployment, and its rollout with it: from here on it targets nobody."""
-    room = room_of(request)
+    context = context_of(request)
     deployment_seen(request, name)
-    rollout = rollouts_of(room.log, [name]).get(name)
+    rollout = rollouts_of(context.log, [name]).get(name)
     abort = [] if rollout is None or rollout.is_over else [AbortRollout(name, body.reason)]
-    room.do_together(author_of(request), *_record(room, name, rollout), *abort, ChangeAdmission(name, Ended()))
+    context.do_together(author_of(request), *_record(context, name, rollout), *abort, ChangeAdmission(name, Ended()))
     return deployment(request, name)
 
 
-def _record(room: Room, name: str, rollout: RolloutDocument | None) -> list[RolloutCommand]:
+def _record(context: ApiContext, name: str, rollout: RolloutDocument | None) -> list[RolloutCommand]:
     """How the devices of a rollout stand, before its deployment ends: afterwards no device has it any more."""
     if rollout is None or rollout.results is not UNSET or rollout.state not in ALLOWED[RecordResults]:
         return []
-    return [RecordResults(name, room.judging.results(name, rollout, room.clock()))]
+    return [RecordResults(name, context.judging.results(name, rollout, context.clock()))]

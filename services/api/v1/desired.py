@@ -10,19 +10,19 @@ import msgspec
 from fastapi import Query, Request, Response
 from msgspec import UNSET, UnsetType
 
-from events.access.rights import Right
+from events.access.permissions import Permission
 from events.device.commands import AcknowledgeDesired
 from events.device.decider import SECTIONS_MAX
 from events.device.errors import DeviceNotFound
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE
+from events.projection_store.fleet_projection import Effective
 from events.secrets.references import MASK, mask
-from events.view_store.fleet_view import Effective
-from events.views.reading import Assignment
+from events.stored_projection.partition_reader import DeviceAssignment
 from services.api.auth.secret_reads import note_read
 from services.api.context.callers import Author
-from services.api.context.long_poll import Waiting
-from services.api.context.request import caller_of, in_turn, room_of, writer_of
+from services.api.context.long_poll import WaitingDevices
+from services.api.context.request import caller_of, context_of, in_turn, writer_of
 from services.api.http.access import TWIN_READ, Access
 from services.api.http.errors import BodyInvalid
 from services.api.http.json_answer import AnswerBody, JsonAnswer
@@ -47,15 +47,15 @@ _VERSION = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,10}))?")
 
 
 class Version(msgspec.Struct, frozen=True):
-    """Which of all that a device was ever told: by the outcome that gave it, and how often something was written by hand."""
+    """Which of all that a device was ever told: by the assignment change that gave it, and how often something was written by hand."""
 
-    outcome: int
+    assignment_change: int
     hand_written: int = 0
 
     @classmethod
-    def of(cls, assignment: Assignment | Effective) -> "Version":
+    def of(cls, assignment: DeviceAssignment | Effective) -> "Version":
         """What a device is told now."""
-        return cls(assignment.outcome, assignment.hand_written)
+        return cls(assignment.assignment_change, assignment.hand_written)
 
     @classmethod
     def parse(cls, text: str) -> "Version":
@@ -72,25 +72,25 @@ class Version(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """`17`, or `17.2` where something was written by hand."""
-        return f"{self.outcome}.{self.hand_written}" if self.hand_written else str(self.outcome)
+        return f"{self.assignment_change}.{self.hand_written}" if self.hand_written else str(self.assignment_change)
 
 
 class Acknowledged:
     """What devices said they have, as far as this process wrote it down; workers may not have come to it yet."""
 
     def __init__(self) -> None:
-        self._outcomes: OrderedDict[str, int] = OrderedDict()
+        self._assignment_changes: OrderedDict[str, int] = OrderedDict()
 
-    def has(self, device_id: str, outcome: int) -> bool:
-        """Whether it is written down that a device has what an outcome gave it."""
-        return self._outcomes.get(device_id) == outcome
+    def has(self, device_id: str, assignment_change: int) -> bool:
+        """Whether it is written down that a device has what an assignment change gave it."""
+        return self._assignment_changes.get(device_id) == assignment_change
 
-    def note(self, device_id: str, outcome: int) -> None:
+    def note(self, device_id: str, assignment_change: int) -> None:
         """It is; the devices that were longest ago are forgotten, and asked for again."""
-        self._outcomes[device_id] = outcome
-        self._outcomes.move_to_end(device_id)
-        while len(self._outcomes) > DEVICES_REMEMBERED_MAX:
-            self._outcomes.popitem(last=False)
+        self._assignment_changes[device_id] = assignment_change
+        self._assignment_changes.move_to_end(device_id)
+        while len(self._assignment_changes) > DEVICES_REMEMBERED_MAX:
+            self._assignment_changes.popitem(last=False)
 
 
 class Section(AnswerBody):
@@ -127,43 +127,48 @@ async def desired(
     with a version the device acknowledges that it has what it was told with it.
     """
     asked = None if version is None else Version.parse(version)
-    found = await in_turn(request, assignment_of, room_of(request), device_id)
+    found = await in_turn(request, assignment_of, context_of(request), device_id)
     if asked is not None:
         await _acknowledge(request, found, asked)
         if wait:
             await _wait(request, found, asked, seconds=wait)
     caller = caller_of(request)
-    if caller.scope is not None and not await in_turn(request, room_of(request).reaches, caller.scope, device_id):
+    if caller.scope is not None and not await in_turn(request, context_of(request).reaches, caller.scope, device_id):
         raise DeviceNotFound(device_id)  # It left the scope while they waited.
     return await in_turn(request, _desired, request, device_id, asked, is_own=caller.device_id is not None)
 
 
-async def _acknowledge(request: Request, found: Assignment, asked: Version) -> None:
+async def _acknowledge(request: Request, found: DeviceAssignment, asked: Version) -> None:
     """Write down that a device has what its present assignment gives, where that is asked with by whoever may report for it."""
-    room, caller = room_of(request), caller_of(request)
-    may = caller.device_id is not None or caller.may(frozenset({Right.TWIN_WRITE}))
-    if not may or room.moment is not None or not asked.outcome or asked.outcome != found.outcome:
+    context, caller = context_of(request), caller_of(request)
+    may = caller.device_id is not None or caller.may(frozenset({Permission.TWIN_WRITE}))
+    if (
+        not may
+        or context.point_in_time is not None
+        or not asked.assignment_change
+        or asked.assignment_change != found.assignment_change
+    ):
         return
     acknowledged: Acknowledged = request.app.state.acknowledged
-    if acknowledged.has(found.device_id, found.outcome):
+    if acknowledged.has(found.device_id, found.assignment_change):
         return
-    versions = await in_turn(request, room.view.undelivered, found)
+    versions = await in_turn(request, context.fleet_projection.undelivered, found)
     if versions:
         some = dict(list(versions.items())[:SECTIONS_MAX])
         author = Author(caller.principal, caller.scope)
         await writer_of(request).do(AcknowledgeDesired(found.device_id, some), author)
-    acknowledged.note(found.device_id, found.outcome)
+    acknowledged.note(found.device_id, found.assignment_change)
 
 
-async def _wait(request: Request, found: Assignment, asked: Version, *, seconds: float) -> None:
+async def _wait(request: Request, found: DeviceAssignment, asked: Version, *, seconds: float) -> None:
     """Wait until a device is told something else than it asked with."""
-    room, until = room_of(request), time.monotonic() + seconds
-    waiting: Waiting = request.app.state.waiting
-    partition = partition_of(found.device_id, room.log.partitions)
+    context, until = context_of(request), time.monotonic() + seconds
+    waiting: WaitingDevices = request.app.state.waiting
+    partition = partition_of(found.device_id, context.log.partitions)
     with waiting.registered(partition, found.ordinal) as event:
         while not waiting.ended and (left := until - time.monotonic()) > 0:
             event.clear()
-            if Version.of(await in_turn(request, assignment_of, room, found.device_id)) != asked:
+            if Version.of(await in_turn(request, assignment_of, context, found.device_id)) != asked:
                 return
             try:
                 await asyncio.wait_for(event.wait(), left)
@@ -174,32 +179,32 @@ async def _wait(request: Request, found: Assignment, asked: Version, *, seconds:
 def _desired(
     request: Request, device_id: str, asked: Version | None, *, is_own: bool
 ) -> JsonAnswer[DesiredProperties] | Response:
-    room = room_of(request)
-    effective = effective_of(room, device_id)
+    context = context_of(request)
+    effective = effective_of(context, device_id)
     version = Version.of(effective)
     if version == asked:
         return Response(status_code=204)
-    told = room.twins.told(effective)
+    told = context.twins.told(effective)
     sections: Any = {name: section.desired for name, section in told.items()}
     # The device's own answer is the one place where it gets what its modules need.
-    if is_own and room.moment is None:
+    if is_own and context.point_in_time is None:
         # What was erased all the same must not keep the rest from it: a device keeps what it has until something replaces it.
-        revealed = room.vault.opened.reveal_left(sections, instead=MASK)
+        revealed = context.vault.opened.reveal_left(sections, instead=MASK)
         if revealed is not sections:
             note_read(request, [device_id], what="what modules need")
         sections = revealed
     else:
         sections = mask(sections)
-    own = effective.row.own_part
+    own = effective.assignment.own_part
     device = DevicePart.of(own, sections.pop(DEVICE), told[DEVICE].version) if DEVICE in sections else UNSET
-    partition = partition_of(device_id, room.log.partitions)
-    after = 0 if asked is None else asked.outcome
+    partition = partition_of(device_id, context.log.partitions)
+    after = 0 if asked is None else asked.assignment_change
     answer = DesiredProperties(
         device_id,
         version.text,
-        list(changes_of(room, partition, effective.ordinal, after, upto=effective.outcome)),
+        list(changes_of(context, partition, effective.ordinal, after, upto=effective.assignment_change)),
         {name: Section(section, told[name].version) for name, section in sections.items()},
-        ModulePart.all_of(effective.row),
+        ModulePart.all_of(effective.assignment),
         device,
     )
     return JsonAnswer(answer)

@@ -8,15 +8,15 @@ from msgspec import UNSET, UnsetType
 from events.canonical import JsonObject
 from events.device.errors import DeviceNotFound
 from events.envelope import Vector
-from events.fleet.rows import Own, Row, Standing
-from events.view_store.fleet_view import Effective
-from events.views.reading import Assignment
-from services.api.context.api_context import Room
+from events.fleet.assignments import Assignment, AssignmentStatus, Own
+from events.projection_store.fleet_projection import Effective
+from events.stored_projection.partition_reader import DeviceAssignment
+from services.api.context.api_context import ApiContext
 from services.api.http.json_answer import AnswerBody
 
 
 class AsOf(AnswerBody):
-    """The positions of the device's partition and of the fleet that an answer was folded to."""
+    """The positions of the device's partition and of the fleet that an answer was applied to."""
 
     partition: int
     fleet: int
@@ -47,9 +47,9 @@ class ModulePart(AnswerBody):
     reason: str | None
 
     @classmethod
-    def all_of(cls, row: Row) -> "dict[str, ModulePart] | UnsetType":
+    def all_of(cls, assignment: Assignment) -> "dict[str, ModulePart] | UnsetType":
         """By module; left out where no configuration ever gave a module anything."""
-        parts = sorted(row.module_parts.items())
+        parts = sorted(assignment.module_parts.items())
         return {name: cls(part.version, _ids(part), part.reason or None) for name, part in parts} or UNSET
 
 
@@ -70,9 +70,9 @@ class DevicePart(AnswerBody):
 class DeviceAssignmentChange(AnswerBody):
     """A change of a device's assignment; `at` is in milliseconds."""
 
-    outcome: int
+    assignment_change: int
     at: int
-    standing: Standing
+    status: AssignmentStatus
     layers: list[str]
     configuration: str
     versions: dict[str, int]
@@ -80,45 +80,45 @@ class DeviceAssignmentChange(AnswerBody):
     by_module: dict[str, ModulePart] | UnsetType = UNSET
 
 
-def _ids(part: Own | Row) -> list[str]:
+def _ids(part: Own | Assignment) -> list[str]:
     return [layer.id for layer in part.stack]
 
 
-def assignment_of(room: Room, device_id: str) -> Assignment:
+def assignment_of(context: ApiContext, device_id: str) -> DeviceAssignment:
     """A device's assignment.
 
     Raises:
         DeviceNotFound: the projections do not have the device (yet).
     """
-    assignment = room.view.assignment(device_id)
+    assignment = context.fleet_projection.assignment(device_id)
     if assignment is None:
         raise DeviceNotFound(device_id)
     return assignment
 
 
-def effective_of(room: Room, device_id: str) -> Effective:
+def effective_of(context: ApiContext, device_id: str) -> Effective:
     """As `assignment_of`, with what it gives."""
-    effective = room.view.effective(device_id)
+    effective = context.fleet_projection.effective(device_id)
     if effective is None:
         raise DeviceNotFound(device_id)
     return effective
 
 
 def changes_of(
-    room: Room, partition: int, ordinal: int, after: int, *, upto: int | None = None
+    context: ApiContext, partition: int, ordinal: int, after: int, *, upto: int | None = None
 ) -> Iterator[DeviceAssignmentChange]:
-    """The changes of a device's assignment by outcomes at positions after + 1 to `upto`, or to the newest; oldest first."""
-    for recorded in room.recent.recorded(partition, after=after, upto=upto):
+    """The changes of a device's assignment by assignment changes at positions after + 1 to `upto`, or to the newest; oldest first."""
+    for recorded in context.recent.recorded(partition, after=after, upto=upto):
         for change in recorded.changes:
             if ordinal in change.members:
-                row = change.after
+                assignment = change.after
                 yield DeviceAssignmentChange(
                     recorded.position,
                     recorded.at,
-                    row.standing,
-                    _ids(row),
-                    row.configuration,
-                    row.module_versions,
-                    PartVersion.of(row.own),
-                    ModulePart.all_of(row),
+                    assignment.status,
+                    _ids(assignment),
+                    assignment.configuration,
+                    assignment.module_versions,
+                    PartVersion.of(assignment.own),
+                    ModulePart.all_of(assignment),
                 )

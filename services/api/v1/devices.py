@@ -9,15 +9,15 @@ from events.canonical import JsonObject
 from events.device.commands import ReportProperties
 from events.device.errors import DeviceNotFound
 from events.explain.device_report import ModuleStatus
-from events.fleet.rows import Standing
+from events.fleet.assignments import AssignmentStatus
 from events.log.keys import partition_of
 from events.manifest.document import MODULE, by_module
 from events.manifest.merge import Conflict, conflicts
 from events.secrets.references import mask
-from events.views.reading import Why
+from events.stored_projection.partition_reader import Why
 from services.api.context.deployments import deployment_of
 from services.api.context.pages import DevicePage, PageQuery, page
-from services.api.context.request import author_of, caller_of, room_of, writer_of
+from services.api.context.request import author_of, caller_of, context_of, writer_of
 from services.api.http.access import TWIN_READ, TWIN_WRITE, Access
 from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
@@ -49,7 +49,7 @@ class EffectiveConfiguration(AnswerBody, kw_only=True):
 
     device_id: str
     managed: bool
-    standing: Standing
+    status: AssignmentStatus
     reason: str | None
     layers: list[str]
     versions: dict[str, int]
@@ -57,7 +57,7 @@ class EffectiveConfiguration(AnswerBody, kw_only=True):
     modules: dict[str, dict[str, Any]]
     by_module: dict[str, ModulePart] | UnsetType = UNSET
     device: DevicePart | UnsetType = UNSET
-    outcome: int
+    assignment_change: int
     since: int
     cause: str
     as_of: AsOf
@@ -75,7 +75,7 @@ class NotAppliedDeployments(AnswerBody):
     """All of a device's."""
 
     device_id: str
-    passed_over: list[NotAppliedDeployment]
+    not_applied: list[NotAppliedDeployment]
 
 
 class ModuleStatuses(AnswerBody):
@@ -96,51 +96,53 @@ class DeviceAssignmentChanges(AnswerBody):
     """All of a device's, oldest first."""
 
     device_id: str
-    outcomes: list[DeviceAssignmentChange]
+    assignments: list[DeviceAssignmentChange]
 
 
 @router.get("/devices")
 @Access(TWIN_READ, scope="handler", at=True)
 def devices(request: Request, query: Annotated[PageQuery, Depends()]) -> DevicePage:
     """The ids of all devices, page by page."""
-    room = room_of(request)
-    within = room.within(caller_of(request))
-    return page(room, room.view.devices(after=query.after(room), limit=query.limit, within=within))
+    context = context_of(request)
+    within = context.within(caller_of(request))
+    return page(context, context.fleet_projection.devices(after=query.after(context), limit=query.limit, within=within))
 
 
 @router.get("/devices/{device_id}/effective")
 def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
     """What a device should run, its layers and versions, and why; secrets show as `***`."""
-    configuration = effective_of(room_of(request), device_id)
-    row = configuration.row
+    configuration = effective_of(context_of(request), device_id)
+    assignment = configuration.assignment
     return EffectiveConfiguration(
         device_id=device_id,
         managed=configuration.managed,
-        standing=row.standing,
-        reason=row.reason or None,
-        layers=[layer.id for layer in row.stack],
-        versions=row.module_versions,
-        configuration=row.configuration,
+        status=assignment.status,
+        reason=assignment.reason or None,
+        layers=[layer.id for layer in assignment.stack],
+        versions=assignment.module_versions,
+        configuration=assignment.configuration,
         modules=mask(configuration.modules),
-        by_module=ModulePart.all_of(row),
-        device=UNSET if row.own is UNSET else DevicePart.of(row.own, configuration.own or {}, row.own.version),
-        outcome=configuration.outcome,
+        by_module=ModulePart.all_of(assignment),
+        device=UNSET
+        if assignment.own is UNSET
+        else DevicePart.of(assignment.own, configuration.own or {}, assignment.own.version),
+        assignment_change=configuration.assignment_change,
         since=configuration.since,
         cause=configuration.cause,
         as_of=AsOf.of(configuration.vector),
     )
 
 
-@router.get("/devices/{device_id}/passed-over")
-def passed_over(request: Request, device_id: DeviceId) -> NotAppliedDeployments:
+@router.get("/devices/{device_id}/not-applied")
+def not_applied(request: Request, device_id: DeviceId) -> NotAppliedDeployments:
     """The deployments that target a device and do not apply, each with its reason."""
-    room = room_of(request)
-    assignment_of(room, device_id)
+    context = context_of(request)
+    assignment_of(context, device_id)
     return NotAppliedDeployments(
         device_id,
         [
             NotAppliedDeployment(line.deployment_id, line.why, line.by or None)
-            for line in room.view.passed_over(device_id)
+            for line in context.fleet_projection.not_applied(device_id)
         ],
     )
 
@@ -148,7 +150,7 @@ def passed_over(request: Request, device_id: DeviceId) -> NotAppliedDeployments:
 @router.get("/devices/{device_id}/modules")
 def modules(request: Request, device_id: DeviceId) -> ModuleStatuses:
     """Each module's desired and reported runtime status."""
-    twin = room_of(request).twins.module(device_id, "$edgeAgent")
+    twin = context_of(request).twins.module(device_id, "$edgeAgent")
     if twin is None:
         raise DeviceNotFound(device_id)
     desired, reported = _by_name(twin["properties"]["desired"]), _by_name(twin["properties"]["reported"])
@@ -164,13 +166,13 @@ def modules(request: Request, device_id: DeviceId) -> ModuleStatuses:
 @router.get("/devices/{device_id}/conflicts")
 def device_conflicts(request: Request, device_id: DeviceId) -> DeviceConflicts:
     """On which properties the device's deployments disagree, and who wins."""
-    room = room_of(request)
-    row = effective_of(room, device_id).row
+    context = context_of(request)
+    assignment = effective_of(context, device_id).assignment
     found: list[Conflict] = []
-    for layers in (row.own_part.stack, row.stack):
-        found += conflicts([(layer.id, by_module(deployment_of(room, layer.id).content)) for layer in layers])
-    for module_id, part in sorted(row.module_parts.items()):
-        contents = ((layer.id, deployment_of(room, layer.id).content) for layer in part.stack)
+    for layers in (assignment.own_part.stack, assignment.stack):
+        found += conflicts([(layer.id, by_module(deployment_of(context, layer.id).content)) for layer in layers])
+    for module_id, part in sorted(assignment.module_parts.items()):
+        contents = ((layer.id, deployment_of(context, layer.id).content) for layer in part.stack)
         found += conflicts([(name, {module_id: by_module(content)[MODULE]}) for name, content in contents])
     return DeviceConflicts(device_id, found)
 
@@ -182,15 +184,15 @@ async def report(request: Request, device_id: DeviceId, body: ReportBody) -> Non
     await writer_of(request).do(ReportProperties(device_id, body.patch, body.module_id), author_of(request))
 
 
-@router.get("/devices/{device_id}/outcomes")
+@router.get("/devices/{device_id}/assignments")
 @Access(TWIN_READ, scope="device", at=True, cost=LONG)
-def outcomes(
+def assignments(
     request: Request, device_id: DeviceId, after: Annotated[int, Query(ge=0, le=POSITION_MAX)] = 0
 ) -> DeviceAssignmentChanges:
-    """The outcomes that changed a device's assignment, oldest first, from position after + 1 on."""
-    room = room_of(request)
-    partition = partition_of(device_id, room.log.partitions)
-    changes = changes_of(room, partition, assignment_of(room, device_id).ordinal, after)
+    """The assignment changes that changed a device's assignment, oldest first, from position after + 1 on."""
+    context = context_of(request)
+    partition = partition_of(device_id, context.log.partitions)
+    changes = changes_of(context, partition, assignment_of(context, device_id).ordinal, after)
     return DeviceAssignmentChanges(device_id, list(changes))
 
 

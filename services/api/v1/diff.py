@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Query, Request
 
 from events.log.keys import FLEET, partition_of
-from services.api.context.point_in_time import AT_CHARACTERS_MAX, AT_FORM, AtMode, Past
+from services.api.context.point_in_time import AT_CHARACTERS_MAX, AT_FORM, AtMode, PastContexts
 from services.api.http.access import REGISTRY_READ, TWIN_READ, Access
 from services.api.http.errors import BodyInvalid
 from services.api.http.path_names import DEPLOYMENT, DEPLOYMENT_FORM, DEVICE, DEVICE_FORM
@@ -49,16 +49,16 @@ def diff(
     deployment: ThisDeployment = None,
     mode: AtMode = "in-effect",
 ) -> Diff:
-    """What changed between two moments: removals first, with the facts in between; secrets show as `***`."""
+    """What changed between two moments: removals first, with the events in between; secrets show as `***`."""
     if device is not None and deployment is not None:
         raise BodyInvalid("a diff is of one device, of one deployment, or of the fleet; not of two of these")
-    past: Past = request.app.state.past
-    before, after = past.moment(first), past.now() if last is None else past.moment(last)
+    past: PastContexts = request.app.state.past
+    before, after = past.point_in_time(first), past.now() if last is None else past.point_in_time(last)
     behind = [stream for stream in before.positions if before.positions[stream] > after.positions[stream]]
     if behind or before.time > after.time:
         raise BodyInvalid(f"`to` ({after.text([FLEET])}) lies before `from` ({before.text([FLEET])})")
-    facts = past.fleet_facts(before.positions[FLEET], after.positions[FLEET])
-    both = Between(past.room_at(before, mode), past.room_at(after, mode), tuple(facts))
+    events = past.fleet_events(before.positions[FLEET], after.positions[FLEET])
+    both = Between(past.context_at(before, mode), past.context_at(after, mode), tuple(events))
     if device is not None:
-        return of_device(both, device, left_out=past.left_out(partition_of(device, both.after.log.partitions)))
+        return of_device(both, device, skipped=past.skipped(partition_of(device, both.after.log.partitions)))
     return of_fleet(both) if deployment is None else of_deployment(both, deployment)

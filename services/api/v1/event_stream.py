@@ -6,17 +6,17 @@ from typing import Annotated, Literal
 from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from events.access.rights import Right
+from events.access.permissions import Permission
 from events.canonical import JsonObject
 from events.device.errors import DeviceNotFound
-from events.log.kinds import GUARDED_KINDS, KINDS
+from events.log.kinds import KINDS, RESTRICTED_KINDS
+from events.notification.event_filter import EventFilter
 from events.notification.positions import Positions, decode
-from events.notification.wanted import Wanted
-from services.api.auth.authentication import Gate
+from services.api.auth.authentication import Authenticator
 from services.api.auth.permissions import lacking
 from services.api.context.callers import Caller
 from services.api.context.followers import Streams
-from services.api.context.request import caller_of, in_turn, room_of
+from services.api.context.request import caller_of, context_of, in_turn
 from services.api.http.access import REGISTRY_READ, SERVICE_CONNECT, Access
 from services.api.http.errors import BodyInvalid, Forbidden, Unauthorized
 from services.api.http.request_costs import NO_WORK
@@ -27,7 +27,7 @@ NAMES_MAX = 100
 router = v1_router()
 
 Names = Annotated[list[str] | None, Query(max_length=NAMES_MAX)]
-_GUARD = frozenset({Right.ADMIN})
+_RESTRICTED = frozenset({Permission.ADMIN})
 _ANSWER: JsonObject = {
     "description": "Server-sent events without an end, or to the heads.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
@@ -53,23 +53,23 @@ async def stream(
     follow: Annotated[bool, Query(description="Go on at the end.", examples=[False])] = True,
     last_event_id: Annotated[str | None, Header(description="As `after`, and before it.")] = None,
 ) -> EventStream:
-    """Facts and outcomes as server-sent events, each a CloudEvent: those of a kind, about a deployment or a device.
+    """Events and assignment changes as server-sent events, each a CloudEvent: those of a kind, about a deployment or a device.
 
     Each stream comes in its order. The id of an event says how far one has come in all of them.
     """
-    room, streams = room_of(request), _streams(request)
+    context, streams = context_of(request), _streams(request)
     kinds = _kinds(kind or [], caller_of(request))
     heads = await in_turn(request, streams.heads)
-    positions = _begin(last_event_id or after, start, heads, epoch=room.log.epoch)
-    wanted = Wanted(streams.ordinals, kinds=kinds, deployments=deployment or [], devices=device or [])
+    positions = _begin(last_event_id or after, start, heads, epoch=context.log.epoch)
+    wanted = EventFilter(streams.ordinals, kinds=kinds, deployments=deployment or [], devices=device or [])
 
     async def still_allowed() -> bool:
-        gate: Gate = request.app.state.gate
+        authenticator: Authenticator = request.app.state.authenticator
         try:
-            caller = await gate.admit_still(request.state.route, request.headers)
+            caller = await authenticator.admit_still(request.state.route, request.headers)
         except (Unauthorized, Forbidden, DeviceNotFound):
             return False
-        return caller.may(_GUARD) or kinds.isdisjoint(GUARDED_KINDS)
+        return caller.may(_RESTRICTED) or kinds.isdisjoint(RESTRICTED_KINDS)
 
     parts = streams.follow(
         positions,
@@ -92,11 +92,11 @@ def _kinds(asked: list[str], caller: Caller) -> frozenset[str]:
     unknown = sorted(set(asked) - KINDS)
     if unknown:
         raise BodyInvalid(f"kind: there is no {unknown[0][:80]!r}; there are {', '.join(sorted(KINDS))}")
-    if caller.may(_GUARD):
+    if caller.may(_RESTRICTED):
         return frozenset(asked) or KINDS
-    if not GUARDED_KINDS.isdisjoint(asked):
-        raise Forbidden(lacking(_GUARD, caller.rights))
-    return frozenset(asked) or KINDS - GUARDED_KINDS
+    if not RESTRICTED_KINDS.isdisjoint(asked):
+        raise Forbidden(lacking(_RESTRICTED, caller.permissions))
+    return frozenset(asked) or KINDS - RESTRICTED_KINDS
 
 
 def _begin(given: str | None, start: str, heads: Positions, *, epoch: str) -> Positions:

@@ -8,7 +8,7 @@ from fastapi import Query, Request
 from msgspec import UNSET, UnsetType, field
 
 from events.deployment.errors import DeploymentNotFound
-from events.deployment.facts import DeploymentDeleted
+from events.deployment.events import DeploymentDeleted
 from events.device.errors import DeviceNotFound
 from events.explain import verdict_text
 from events.explain.answer_text import answer
@@ -21,18 +21,18 @@ from events.explain.judged_condition import Judged, PropertyType
 from events.explain.rollout_turn import Turn, turn
 from events.explain.verdict import Contest, Obstacle, Verdict, Weighed
 from events.explain.verdict_text import ExplainContext
-from events.fleet.rows import Standing
+from events.fleet.assignments import AssignmentStatus
 from events.log.fleet_documents import deployments
 from events.log.keys import FLEET
 from events.log.keys import name as stream_name
 from events.manifest.document import KIND_NAMES, KindName
+from events.projection_store.fleet_projection import Effective
 from events.query.text import printed, printed_path
 from events.query.tree import EVERYBODY, And, Comparison, Constant, IsDefined, Not, Or, PathOf
 from events.secrets.references import mask
-from events.update.names import carried, is_carrier
-from events.view_store.fleet_view import Effective
+from events.update.names import deployed_update, is_update_deployment
 from services.api.context.deployments import deployments_seen
-from services.api.context.request import caller_of, room_of
+from services.api.context.request import caller_of, context_of
 from services.api.http.access import TWIN_READ, Access
 from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
@@ -43,7 +43,7 @@ from services.api.v1.router import v1_router
 
 router = v1_router()
 
-LOOK_BACK_MAX = 10_000_000
+READ_BACK_MAX = 10_000_000
 _NEAR_AMONG = 20_000
 
 
@@ -67,17 +67,17 @@ class ExplainedAsOf(AnswerBody):
 
 
 class ExplainedAssignment(AnswerBody):
-    """What the device has, what it had before, and the facts that the change came with; `since` in milliseconds."""
+    """What the device has, what it had before, and the events that the change came with; `since` in milliseconds."""
 
-    standing: Standing
+    status: AssignmentStatus
     reason: str | None
     layers: list[str]
     wanted: list[str]
     before: list[str]
     since: int
-    outcome: int
+    assignment_change: int
     cause: str
-    led_by: tuple[Cause, ...]
+    causes: tuple[Cause, ...]
 
 
 class ExplainedTerm(AnswerBody, kw_only=True):
@@ -104,7 +104,7 @@ class ExplainedDeployment(AnswerBody):
     """One deployment against the device, or against one of its modules.
 
     `ifTargeted` is what else would stand in its way if its condition were true. `appliedCount` is whether the contract's count of
-    that name has the device, and `facts` are those that made the properties and the deployment what they are.
+    that name has the device, and `events` are those that made the properties and the deployment what they are.
     """
 
     id: str
@@ -126,14 +126,14 @@ class ExplainedDeployment(AnswerBody):
     target_condition: str
     condition: ExplainedTerm | None
     scope: ExplainedTerm | None
-    facts: tuple[Cause, ...]
+    events: tuple[Cause, ...]
 
 
 class DeviceExplanation(AnswerBody):
     """Why a device has what it has, and does not get what it does not.
 
-    `says` has the answer in a sentence. `state` is `registered` as long as the projections do not know the device. `facts` made the
-    device what it is beside its twin, `undecided` are those that workers have not come to; before `lookedBackTo` nobody looked for any.
+    `says` has the answer in a sentence. `state` is `registered` as long as the projections do not know the device. `events` made the
+    device what it is beside its twin, `undecided` are those that workers have not come to; before `readBackTo` nobody looked for any.
     """
 
     device_id: str
@@ -145,9 +145,9 @@ class DeviceExplanation(AnswerBody):
     as_of: ExplainedAsOf
     contests: tuple[Contest, ...]
     reported: DeviceReport | None
-    facts: tuple[Cause, ...]
+    events: tuple[Cause, ...]
     undecided: tuple[Cause, ...]
-    looked_back_to: int
+    read_back_to: int
     deployments: list[ExplainedDeployment]
 
 
@@ -157,13 +157,13 @@ def explain(
     request: Request,
     device_id: DeviceId,
     deployment: Annotated[str | None, Query(description="This deployment alone.")] = None,
-    look_back: Annotated[
+    read_back: Annotated[
         int,
         Query(
-            alias="lookBack",
+            alias="readBack",
             ge=0,
-            le=LOOK_BACK_MAX,
-            description="Over how many facts of its partition the ones that led here are looked for.",
+            le=READ_BACK_MAX,
+            description="Over how many events of its partition the ones that led here are looked for.",
         ),
     ] = ENTRIES_MAX,
 ) -> DeviceExplanation:
@@ -172,9 +172,15 @@ def explain(
     An unknown device id gets a 404 with similar ids. The answer says so where the device is retired, or not known to the workers
     yet. Secrets show as `***`.
     """
-    room, scope = room_of(request), caller_of(request).scope
-    explainer = Explainer(room.log, room.view, room.views, streams=room.streams, history=room.deployment_history)
-    explanation = explainer.explain(device_id, deployment=deployment, entries_max=look_back)
+    api_context, scope = context_of(request), caller_of(request).scope
+    explainer = Explainer(
+        api_context.log,
+        api_context.fleet_projection,
+        api_context.projections,
+        streams=api_context.streams,
+        history=api_context.deployment_history,
+    )
+    explanation = explainer.explain(device_id, deployment=deployment, entries_max=read_back)
     if explanation is None:
         raise DeviceNotFound(device_id, near=_near(request, device_id))
     explanation = msgspec.structs.replace(explanation, weighed=_seen(request, explanation, deployment))
@@ -184,7 +190,7 @@ def explain(
         explanation.subject,
         explanation.standpoint,
         explanation.deployments,
-        room.clock(),
+        api_context.clock(),
         _turns(request, explanation, audience),
         audience,
     )
@@ -200,17 +206,17 @@ def explain(
         as_of=_as_of(explanation, audience),
         contests=explanation.contests,
         reported=explanation.reported,
-        facts=explanation.causes_of_device(),
+        events=explanation.causes_of_device(),
         undecided=explanation.undecided(),
-        looked_back_to=explanation.traced.back_to,
+        read_back_to=explanation.traced.back_to,
         deployments=lines,
     )
 
 
 def _near(request: Request, device_id: str) -> list[str]:
     """Similar ids, of the devices that the caller reaches."""
-    room = room_of(request)
-    names, _ = room.view.devices(limit=_NEAR_AMONG, within=room.within(caller_of(request)))
+    api_context = context_of(request)
+    names, _ = api_context.fleet_projection.devices(limit=_NEAR_AMONG, within=api_context.within(caller_of(request)))
     return near(device_id, names)
 
 
@@ -234,27 +240,29 @@ def _seen(request: Request, explanation: Explanation, asked: str | None) -> tupl
 
 def _why_not(request: Request, deployment_id: str) -> str:
     """How a deployment was deleted, or similar names; empty for a scoped caller, who could learn about other devices."""
-    room = room_of(request)
+    api_context = context_of(request)
     if caller_of(request).scope is not None:
         return ""
-    history = room.deployment_history.of(deployment_id, upto=room.log.head(FLEET))
+    history = api_context.deployment_history.of(deployment_id, upto=api_context.log.head(FLEET))
     if history and history[-1].kind == DeploymentDeleted.__name__:
         return of_deployment(history[-1]).says
-    similar = near(deployment_id, (name for name, _ in deployments(room.log)))
+    similar = near(deployment_id, (name for name, _ in deployments(api_context.log)))
     return f"did you mean {' or '.join(map(repr, similar))}?" if similar else ""
 
 
 def _turns(request: Request, explanation: Explanation, audience: Audience) -> dict[str, Turn]:
     """Why rollouts have not admitted the device, by deployment."""
-    room, at, subject = room_of(request), explanation.standpoint, explanation.subject
+    api_context, at, subject = context_of(request), explanation.standpoint, explanation.subject
     waiting = explanation.waiting(audience)
-    judged = room.judging.judged(waiting, room.clock())
+    judged = api_context.judging.judged(waiting, api_context.clock())
     turns = {}
     for name, rollout in waiting.items():
         order = None
         if at.ordinal is not None:
-            order = room.judging.order(name, rollout, number=at.number, ordinal=at.ordinal)
-        turns[name] = turn(rollout, subject.twin.row, enabled=subject.enabled, order=order, waits=judged[name].says)
+            order = api_context.judging.order(name, rollout, number=at.number, ordinal=at.ordinal)
+        turns[name] = turn(
+            rollout, subject.twin.assignment, enabled=subject.enabled, order=order, waits=judged[name].says
+        )
     return turns
 
 
@@ -262,17 +270,17 @@ def _turns(request: Request, explanation: Explanation, audience: Audience) -> di
 
 
 def _assignment(explanation: Explanation, effective: Effective, audience: Audience) -> ExplainedAssignment:
-    row = effective.row
+    assignment = effective.assignment
     return ExplainedAssignment(
-        standing=row.standing,
-        reason=row.reason or None,
-        layers=[layer.id for layer in row.stack],
-        wanted=[layer.id for layer in row.wanted],
+        status=assignment.status,
+        reason=assignment.reason or None,
+        layers=[layer.id for layer in assignment.stack],
+        wanted=[layer.id for layer in assignment.wanted],
         before=[layer.id for layer in explanation.change.was.stack],
         since=effective.since,
-        outcome=effective.outcome,
+        assignment_change=effective.assignment_change,
         cause=effective.cause,
-        led_by=explanation.causes_of_change(audience),
+        causes=explanation.causes_of_change(audience),
     )
 
 
@@ -295,7 +303,7 @@ def _as_of(explanation: Explanation, audience: Audience) -> ExplainedAsOf:
 def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, ...]) -> ExplainedDeployment:
     """One verdict, with the events that led to it."""
     known = context.deployments[weighed.id]
-    group = carried(weighed.id) if is_carrier(weighed.id) else None
+    group = deployed_update(weighed.id) if is_update_deployment(weighed.id) else None
     why = "" if weighed.obstacle is None else verdict_text.because(weighed, context)
     return ExplainedDeployment(
         id=weighed.id,
@@ -307,7 +315,7 @@ def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, 
         verdict=weighed.verdict,
         says=verdict_text.verdict(weighed, context, why=why),
         because=why or None,
-        layer=weighed.place or None,
+        layer=weighed.rank or None,
         obstacle=weighed.obstacle,
         if_targeted=weighed.then,
         targeted=weighed.targeted,
@@ -317,7 +325,7 @@ def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, 
         target_condition=known.document.target_condition,
         condition=None if weighed.condition is None else _term(weighed.condition),
         scope=None if weighed.scope is None or weighed.scope.term == EVERYBODY else _term(weighed.scope),
-        facts=causes,
+        events=causes,
     )
 
 

@@ -7,27 +7,27 @@ import msgspec
 
 from events import canonical
 from events.audit.errors import SearchInvalid
-from events.audit.search import Found, Order, Page, Range, Search, Searching
+from events.audit.search import FoundEntry, Range, Search, Searching, SearchOrder, SearchPage
 from events.canonical import JsonObject
 from events.device.times import time_text
 from events.event_text import event_text
 from events.log.codec import decode_entry
 from events.log.entries import number_of, stream_names
-from events.log.errors import UnreadableFact
+from events.log.errors import UnreadableEvent
 from events.log.kinds import KINDS
 from events.log.raw import RawStreams
-from events.notification.event import Notification, of_unreadable
+from events.notification.cloud_event import Notification, of_unreadable
+from events.notification.event_filter import Ordinals
 from events.notification.feed import Feed
-from events.notification.wanted import Ordinals
-from events.view_store.querying import ContinuationInvalid
-from events.view_store.redis import outcome_of
-from services.api.context.api_context import Room
+from events.projection_store.query_engine import ContinuationInvalid
+from events.projection_store.redis import assignment_change_of
+from services.api.context.api_context import ApiContext
 from services.api.http.errors import NotFound
 from services.api.http.json_answer import AnswerBody
 
 
 class AuditLine(AnswerBody):
-    """A fact or an outcome: where it stands, when, who, what, why; `data` is its own, `***` stands for secrets.
+    """An event or an assignment change: where it stands, when, who, what, why; `data` is its own, `***` stands for secrets.
 
     `at` is in milliseconds.
     """
@@ -45,7 +45,7 @@ class AuditLine(AnswerBody):
     data: JsonObject
 
 
-class _Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Location(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a continuation of a search stands for."""
 
     of: str
@@ -55,20 +55,22 @@ class _Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Auditing:
     """Reads one log's history."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self.names = stream_names(room.log.partitions)
-        self._feed = Feed(room.log, room.views)
-        ordinals = Ordinals(room.views, partitions=room.log.partitions)
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
+        self.names = stream_names(context.log.partitions)
+        self._feed = Feed(context.log, context.projections)
+        ordinals = Ordinals(context.projections, partitions=context.log.partitions)
         self.searching = Searching(
-            RawStreams(room.client),
+            RawStreams(context.client),
             names=self.names,
-            partitions=room.log.partitions,
+            partitions=context.log.partitions,
             among=ordinals.among,
             device_ids=ordinals.names,
         )
 
-    def page(self, search: Search, *, order: Order, limit: int, continuation: str | None) -> tuple[Page, str | None]:
+    def page(
+        self, search: Search, *, order: SearchOrder, limit: int, continuation: str | None
+    ) -> tuple[SearchPage, str | None]:
         """A page of a search, and the continuation that leads on.
 
         Raises:
@@ -77,16 +79,16 @@ class Auditing:
         """
         check(search)
         of = canonical.digest((msgspec.to_builtins(search), order.value))
-        place = self._room.continuations.open(continuation)
-        rest = self.searching.begin(search) if place is None else self._rest(place, of)
+        location = self._context.continuations.open(continuation)
+        rest = self.searching.begin(search) if location is None else self._rest(location, of)
         page = self.searching.page(search, rest, order=order, limit=limit)
         if not page.rest:
             return page, None
-        return page, self._room.continuations.seal(canonical.encode(_Place(of, page.rest)).decode())
+        return page, self._context.continuations.seal(canonical.encode(_Location(of, page.rest)).decode())
 
-    def _rest(self, place: str, of: str) -> Mapping[str, Range]:
+    def _rest(self, location: str, of: str) -> Mapping[str, Range]:
         try:
-            found = msgspec.json.decode(place, type=_Place)
+            found = msgspec.json.decode(location, type=_Location)
         except msgspec.DecodeError:
             raise ContinuationInvalid from None
         if found.of != of:
@@ -95,7 +97,7 @@ class Auditing:
             )
         return found.rest
 
-    def entry(self, stream: str, position: int) -> Found:
+    def entry(self, stream: str, position: int) -> FoundEntry:
         """One entry.
 
         Raises:
@@ -107,24 +109,24 @@ class Auditing:
         some = self.searching.streams.read(stream, after=position - 1, limit=1) if position > 0 else []
         if not some:
             raise NotFound(f"{stream} has no position {position}")
-        return Found(stream, some[0])
+        return FoundEntry(stream, some[0])
 
-    def told(self, one: Found) -> Notification:
+    def told(self, one: FoundEntry) -> Notification:
         """An entry as a notification: a CloudEvent without secrets.
 
         Raises:
-            LogUnavailable: Redis did not say which devices an outcome is about.
+            LogUnavailable: Redis did not say which devices an assignment change is about.
         """
         index, number, entry = self.names.index(one.stream), number_of(one.stream), one.entry
-        place = self._feed.place(index, number, entry.position)
+        location = self._feed.location(index, number, entry.position)
         try:
-            if index > self._room.log.partitions:
-                return self._feed.outcome(index, outcome_of(entry))
-            return self._feed.fact(index, number, decode_entry(one.stream, entry.position, entry.fields))
-        except (UnreadableFact, msgspec.DecodeError, KeyError, ValueError):
-            return of_unreadable(place)
+            if index > self._context.log.partitions:
+                return self._feed.assignment_change(index, assignment_change_of(entry))
+            return self._feed.event(index, number, decode_entry(one.stream, entry.position, entry.fields))
+        except (UnreadableEvent, msgspec.DecodeError, KeyError, ValueError):
+            return of_unreadable(location)
 
-    def line(self, one: Found) -> AuditLine:
+    def line(self, one: FoundEntry) -> AuditLine:
         """An entry as a line of an answer."""
         told = self.told(one)
         event: JsonObject = msgspec.json.decode(told.body)
@@ -143,7 +145,7 @@ class Auditing:
             data=data,
         )
 
-    def all(self, search: Search, after: tuple[str, int] | None) -> Iterator[Found]:
+    def all(self, search: Search, after: tuple[str, int] | None) -> Iterator[FoundEntry]:
         """Everything that is found, stream by stream, each from its beginning; from behind a place of one stream on.
 
         Raises:
@@ -162,10 +164,10 @@ class Auditing:
             self._one_stream(search, stream, ranges[stream]) for stream in self.names if stream in ranges
         )
 
-    def _one_stream(self, search: Search, stream: str, left: Range) -> Iterator[Found]:
+    def _one_stream(self, search: Search, stream: str, left: Range) -> Iterator[FoundEntry]:
         rest: Mapping[str, Range] = {stream: left} if left.after < left.upto else {}
         while rest:
-            page = self.searching.page(search, rest, order=Order.OLDEST, limit=_EXPORTED)
+            page = self.searching.page(search, rest, order=SearchOrder.OLDEST, limit=_EXPORTED)
             yield from page.found
             rest = page.rest
 

@@ -18,7 +18,7 @@ class CallerAnswer(AnswerBody):
 
     principal: str
     role: str | None
-    rights: list[str]
+    permissions: list[str]
     scope: str | None
     expires_at: int | None
 
@@ -31,7 +31,7 @@ def me(request: Request) -> CallerAnswer:
     return CallerAnswer(
         principal=str(caller.principal),
         role=caller.role or None,
-        rights=sorted(right.value for right in caller.rights),
+        permissions=sorted(permission.value for permission in caller.permissions),
         scope=None if caller.scope is None else caller.scope.text,
         expires_at=caller.expires_at or None,
     )

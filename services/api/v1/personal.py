@@ -7,7 +7,7 @@ from events.log.device_documents import device_of
 from events.properties import SECRET
 from events.secrets.errors import SecretErased
 from services.api.auth.secret_reads import note_read
-from services.api.context.request import room_of
+from services.api.context.request import context_of
 from services.api.http.access import ADMIN, Access
 from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
@@ -28,14 +28,14 @@ class PersonalTags(AnswerBody):
 @Access(ADMIN, scope="device", at=True)
 def personal(request: Request, device_id: DeviceId) -> PersonalTags:
     """The personal tags in plain (TWINFOLD_PERSONAL_TAGS); every other answer has `***` in their place."""
-    room = room_of(request)
-    references = room.vault.personal.references(section(device_of(room.log, device_id).tags))
+    context = context_of(request)
+    references = context.vault.personal.references(section(device_of(context.log, device_id).tags))
     if references:
         note_read(request, [device_id], what="personal tags")
     answer = PersonalTags(device_id, {}, [])
     for path, secret_id in references.items():
         try:
-            answer.tags[path] = room.vault.opened.reveal({SECRET: secret_id})
+            answer.tags[path] = context.vault.opened.reveal({SECRET: secret_id})
         except SecretErased:
             answer.erased.append(path)
     return answer

@@ -1,4 +1,4 @@
-"""How a rollout's plan is written in a body (docs/guides/rollouts.md): read as `Plan`, from models that are made of it."""
+"""How a rollout's plan is written in a body (docs/guides/rollouts.md): read as `RolloutPlan`, from models that are made of it."""
 
 import enum
 import types
@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, GetPydanticSchema, create_model
 from pydantic_core import core_schema
 
 from events.camel_case import camel_json
-from events.naming import in_body_names
-from events.rollout.plan import Phase, Plan, read_phase
+from events.member_names import in_body_names
+from events.rollout.plan import Phase, RolloutPlan, read_phase
 from events.rollout.times import DurationUnreadable, read_duration
 from services.api.http.body_examples import example
 from services.api.v1.v1_body import V1Body
@@ -61,7 +61,7 @@ def _type_of(kind: Any) -> Any:
     return _model_of(kind) if issubclass(kind, msgspec.Struct) else kind
 
 
-_MODEL = _model_of(Plan)
+_MODEL = _model_of(RolloutPlan)
 _EXAMPLE: dict[str, Any] = {
     "phases": ["5%", {"percent": 100, "approval": True, "gate": {"successPercent": 95, "soakSeconds": "30m"}}],
     "failure": {"percent": 5, "count": 3, "then": "roll back"},
@@ -71,12 +71,12 @@ _MODEL.model_config |= example(_EXAMPLE)
 _MODEL.model_rebuild(force=True)
 
 
-def _read(model: V1Body) -> Plan:
-    return msgspec.convert(model.model_dump(exclude_unset=True), Plan)
+def _read(model: V1Body) -> RolloutPlan:
+    return msgspec.convert(model.model_dump(exclude_unset=True), RolloutPlan)
 
 
 PlanBody = Annotated[
-    Plan,
+    RolloutPlan,
     GetPydanticSchema(lambda _, schema_of: core_schema.no_info_after_validator_function(_read, schema_of(_MODEL))),
 ]
 """A plan in a body."""

@@ -12,28 +12,28 @@ from starlette.concurrency import run_in_threadpool
 
 from events import canonical
 from events.deployment.advice import Advice
-from events.deployment.facts import DeploymentCreated
+from events.deployment.events import DeploymentCreated
 from events.log.keys import name as stream_name
 from events.manifest.merge import Conflict, conflicts
-from events.preview.difference import Difference, differences
+from events.number_text import counted
+from events.preview.difference import PropertyDifference, differences
 from events.preview.errors import PreviewDiffers
-from events.preview.outcome import OF_DEPLOYMENTS, Change, Outcome, page_of_list, sections_of
+from events.preview.preview_result import OF_DEPLOYMENTS, ConfigurationChange, PreviewResult, page_of_list, sections_of
 from events.producer.errors import Command
 from events.producer.readiness import document_of
+from events.projection_store.query_engine import ContinuationInvalid
 from events.readiness.check import check
-from events.readiness.subject import Subject
-from events.view_store.querying import ContinuationInvalid
-from events.wording import counted
-from services.api.context.api_context import Room
-from services.api.context.callers import Asked, ListPage
+from events.readiness.subject import ReadinessSubject
+from services.api.context.api_context import ApiContext
+from services.api.context.callers import ListPage, PreviewRequest
 from services.api.context.dry_run import Preview
 from services.api.context.pages import PAGE_MAX, DevicePage
-from services.api.context.request import author_of, page_of, room_of
+from services.api.context.request import author_of, context_of, page_of
 from services.api.http.access import SERVICE_CONNECT, Access
 from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.request_costs import LINES
 from services.api.v1.device_assignment import AsOf
-from services.api.v1.facts import FACTS_BODY, RefusedLine, commands_of, refused_lines
+from services.api.v1.events import EVENTS_BODY, RefusedLine, commands_of, refused_lines
 from services.api.v1.readiness import ReadinessAnswer, waivers_at
 from services.api.v1.router import v1_router
 
@@ -69,7 +69,7 @@ class PreviewedChange(PreviewList):
     module: str | None
     before: str
     after: str
-    differences: tuple[Difference, ...]
+    differences: tuple[PropertyDifference, ...]
     more_differences: int
 
 
@@ -101,13 +101,13 @@ class PreviewAnswer(AnswerBody):
 
     says: list[str]
     changes_nothing: bool
-    facts: int
+    events: int
     affected: PreviewList
     changed: PreviewList
     reconfigured: PreviewList
     unmanaged: PreviewList
     managed: PreviewList
-    held_back: PreviewList
+    over_limit: PreviewList
     again: PreviewList
     registered: PreviewList
     retired: PreviewList
@@ -125,7 +125,7 @@ class PreviewAnswer(AnswerBody):
     token_until: str
 
 
-@router.post("/preview", openapi_extra=FACTS_BODY)
+@router.post("/preview", openapi_extra=EVENTS_BODY)
 @Access(SERVICE_CONNECT, scope="handler", cost=LINES)  # Each line requires the permission of its command, too.
 async def preview(
     request: Request,
@@ -133,10 +133,10 @@ async def preview(
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     continuation: Annotated[str | None, Query()] = None,
 ) -> JsonAnswer[PreviewAnswer | DevicePage]:
-    """What commands would do, given as for `/v1/facts`, at most 1000 of them; nothing is written, not even a secret.
+    """What commands would do, given as for `/v1/events`, at most 1000 of them; nothing is written, not even a secret.
 
     A single command that would be refused is refused here the same way. Every other write takes `?preview=true` and answers
-    as this does. The `token`, sent as `Twinfold-Preview` with the same write, has it done only if the outcome is still the
+    as this does. The `token`, sent as `Twinfold-Preview` with the same write, has it done only if the result is still the
     same: else it answers 412 and says what differs. `?list=` asks for the ids of one of the lists.
     """
     del list_, top, continuation
@@ -144,84 +144,86 @@ async def preview(
 
 
 def _preview(request: Request, commands: Sequence[Command]) -> JsonAnswer[PreviewAnswer | DevicePage]:
-    room = room_of(request)
-    author = msgspec.structs.replace(author_of(request), asked=Asked(looks=True, token="", page=page_of(request)))
-    glance, producer = room.glance(author)
+    context = context_of(request)
+    author = msgspec.structs.replace(
+        author_of(request), asked=PreviewRequest(looks=True, token="", page=page_of(request))
+    )
+    dry_run, producer = context.dry_run(author)
     report = producer.submit(commands)
     if len(commands) == 1:
         for one in report.refused:
             raise one.error
-    return answer_to(request, glance.preview(commands, report.refused if len(commands) > 1 else None))
+    return answer_to(request, dry_run.preview(commands, report.refused if len(commands) > 1 else None))
 
 
 def answer_to(request: Request, shown: Preview) -> JsonAnswer[PreviewAnswer | DevicePage]:
     """A preview as an answer, or the page of its lists that was asked for."""
-    room, asked = room_of(request), shown.author.asked
+    context, asked = context_of(request), shown.author.asked
     if asked is not None and asked.page is not None:
-        return JsonAnswer(_page(room, shown.outcome, asked.page))
-    return JsonAnswer(_answer(request, room, shown))
+        return JsonAnswer(_page(context, shown.result, asked.page))
+    return JsonAnswer(_answer(request, context, shown))
 
 
-def _page(room: Room, outcome: Outcome, wanted: ListPage) -> DevicePage:
-    digest = outcome.summary().get(wanted.name, (0, ""))[1]
+def _page(context: ApiContext, result: PreviewResult, wanted: ListPage) -> DevicePage:
+    digest = result.summary().get(wanted.name, (0, ""))[1]
     after = (0, -1)
-    if (text := room.continuations.open(wanted.continuation)) is not None:
+    if (text := context.continuations.open(wanted.continuation)) is not None:
         try:
-            name, shown, *place = msgspec.json.decode(text, type=tuple[str, str, int, int])
+            name, shown, *location = msgspec.json.decode(text, type=tuple[str, str, int, int])
         except msgspec.DecodeError:
             raise ContinuationInvalid from None
         if name != wanted.name:
             raise ContinuationInvalid
         if shown != digest:
             raise PreviewDiffers([f"{wanted.name} has other devices by now"])
-        after = (place[0], place[1])
-    members = outcome.members(wanted.name)
-    names, place_after = page_of_list(room.views, outcome, members, after=after, limit=wanted.top)
+        after = (location[0], location[1])
+    members = result.members(wanted.name)
+    names, location_after = page_of_list(context.projections, result, members, after=after, limit=wanted.top)
     sealed = None
-    if place_after is not None:
-        sealed = room.continuations.seal(canonical.encode([wanted.name, digest, *place_after]).decode())
+    if location_after is not None:
+        sealed = context.continuations.seal(canonical.encode([wanted.name, digest, *location_after]).decode())
     return DevicePage(names, sealed)
 
 
-def _answer(request: Request, room: Room, shown: Preview) -> PreviewAnswer:
-    outcome, facts = shown.outcome, shown.facts.by_stream
-    listed = functools.partial(_list, room, outcome)
+def _answer(request: Request, context: ApiContext, shown: Preview) -> PreviewAnswer:
+    result, events = shown.result, shown.events.by_stream
+    listed = functools.partial(_list, context, result)
     # Elsewhere, how much is written is about devices that a scoped caller does not reach.
-    reached = {number for members in outcome.lists.values() for number, ordinals in members.items() if ordinals}
+    reached = {number for members in result.lists.values() for number, ordinals in members.items() if ordinals}
     return PreviewAnswer(
-        says=says(outcome),
-        changes_nothing=not outcome.count("affected") and not facts,
-        facts=sum(map(len, facts.values())),
+        says=says(result),
+        changes_nothing=not result.count("affected") and not events,
+        events=sum(map(len, events.values())),
         affected=listed("affected"),
         changed=listed("changed"),
         reconfigured=listed("reconfigured"),
         unmanaged=listed("unmanaged"),
         managed=listed("managed"),
-        held_back=listed("heldBack"),
+        over_limit=listed("overLimit"),
         again=listed("again"),
         registered=listed("registered"),
         retired=listed("retired"),
         deployments=[
             PreviewedDeployment(name, *(listed(f"deployments/{name}/{part}") for part in OF_DEPLOYMENTS))
-            for name in outcome.deployment_ids
+            for name in result.deployment_ids
         ],
-        changes=[_change(change, listed(change.name)) for change in outcome.changes[:CHANGES_MAX]],
-        more_changes=max(0, len(outcome.changes) - CHANGES_MAX),
+        changes=[_change(change, listed(change.name)) for change in result.changes[:CHANGES_MAX]],
+        more_changes=max(0, len(result.changes) - CHANGES_MAX),
         reasons=[
-            PreviewedLimit(reason, *msgspec.structs.astuple(listed(f"heldBack/{place}")))
-            for place, reason in enumerate(outcome.held, 1)
+            PreviewedLimit(reason, *msgspec.structs.astuple(listed(f"overLimit/{location}")))
+            for location, reason in enumerate(result.held, 1)
         ],
         rollouts=[
             PreviewedRollout(first.deployment, first.says, listed(f"rollouts/{first.deployment}/first"))
-            for first in outcome.rollouts
+            for first in result.rollouts
         ],
-        conflicts=_conflicts(outcome),
+        conflicts=_conflicts(result),
         readiness=_readiness(request, shown),
         advice=shown.advice,
         refused=refused_lines(shown.refused),
         as_of={
             stream_name(number): AsOf.of(vector)
-            for number, vector in sorted(outcome.vectors.items())
+            for number, vector in sorted(result.vectors.items())
             if shown.author.scope is None or number in reached
         },
         token=shown.token,
@@ -229,13 +231,13 @@ def _answer(request: Request, room: Room, shown: Preview) -> PreviewAnswer:
     )
 
 
-def _list(room: Room, outcome: Outcome, name: str) -> PreviewList:
-    members = outcome.lists.get(name, {})
-    examples, _ = page_of_list(room.views, outcome, members, limit=EXAMPLES) if members else ([], None)
-    return PreviewList(name, outcome.count(name), examples)
+def _list(context: ApiContext, result: PreviewResult, name: str) -> PreviewList:
+    members = result.lists.get(name, {})
+    examples, _ = page_of_list(context.projections, result, members, limit=EXAMPLES) if members else ([], None)
+    return PreviewList(name, result.count(name), examples)
 
 
-def _change(change: Change, devices: PreviewList) -> PreviewedChange:
+def _change(change: ConfigurationChange, devices: PreviewList) -> PreviewedChange:
     found = differences(sections_of(change.before), sections_of(change.after))
     return PreviewedChange(
         name=devices.name,
@@ -249,42 +251,42 @@ def _change(change: Change, devices: PreviewList) -> PreviewedChange:
     )
 
 
-def _conflicts(outcome: Outcome) -> list[Conflict]:
+def _conflicts(result: PreviewResult) -> list[Conflict]:
     """On which properties the layers disagree of those who come to other ones; each once."""
     stacks = (
-        [(name, outcome.deployments[name].content) for name in stack if name in outcome.deployments]
-        for stack in outcome.stacks[:_STACKS_MAX]
+        [(name, result.deployments[name].content) for name in stack if name in result.deployments]
+        for stack in result.stacks[:_STACKS_MAX]
     )
     return list(dict.fromkeys(conflict for contents in stacks for conflict in conflicts(contents)))
 
 
 def _readiness(request: Request, shown: Preview) -> list[DeploymentReadiness]:
     """What the rules find in the content of each new deployment."""
-    room = room_of(request)
-    waivers = waivers_at(room)
+    context = context_of(request)
+    waivers = waivers_at(context)
     found = []
-    for envelope in shown.facts.fleet:
-        if isinstance(envelope.fact, DeploymentCreated):
+    for envelope in shown.events.fleet:
+        if isinstance(envelope.event, DeploymentCreated):
             document = document_of(
-                envelope.subject, envelope.fact.content, envelope.fact.labels, envelope.fact.priority
+                envelope.subject, envelope.event.content, envelope.event.labels, envelope.event.priority
             )
-            report = check(Subject((document,)), room.profile, now=waivers.now, waivers=waivers.all)
+            report = check(ReadinessSubject((document,)), context.profile, now=waivers.now, waivers=waivers.all)
             found.append(DeploymentReadiness.of(request, report, waivers, deployment=envelope.subject))
     return found
 
 
-def says(outcome: Outcome) -> list[str]:
+def says(result: PreviewResult) -> list[str]:
     """The most important things first, in sentences."""
     sentences = [
-        f"{counted(count, 'device')} {text}" for name, text in _SENTENCES.items() if (count := outcome.count(name))
+        f"{counted(count, 'device')} {text}" for name, text in _SENTENCES.items() if (count := result.count(name))
     ]
-    return sentences if outcome.count("changed") else [*sentences, "no device changes"]
+    return sentences if result.count("changed") else [*sentences, "no device changes"]
 
 
 _SENTENCES = {
     "unmanaged": "would be left without any deployment, and keep what they have",
     "reconfigured": "would get another configuration",
-    "heldBack": "would keep what they have, as what they should have is over a limit",
+    "overLimit": "would keep what they have, as what they should have is over a limit",
     "again": "would get the same configuration once more",
     "managed": "would come under deployments that were under none",
     "registered": "would be new",

@@ -13,18 +13,18 @@ from events.log.fleet_documents import waivers as waivers_of
 from events.manifest.problem import Severity
 from events.producer.readiness import CheckedReadiness, report_on
 from events.readiness.catalogue import BY_ID, RULES
-from events.readiness.check import RANK, Report
+from events.readiness.check import RANK, ReadinessReport
 from events.readiness.commands import GrantWaiver, WithdrawWaiver
 from events.readiness.errors import WaiverNotFound
 from events.readiness.finding import Finding
 from events.readiness.profile import Profile
-from events.readiness.rule import LooksAt
+from events.readiness.rule import Inspects
 from events.readiness.state import WaiverDocument
 from events.readiness.waiver import Waiver
-from events.views.readiness import Stopped
-from services.api.context.api_context import Room
+from events.stored_projection.readiness import StoppedDevices
+from services.api.context.api_context import ApiContext
 from services.api.context.pages import DevicePage, PageQuery, page
-from services.api.context.request import author_of, caller_of, room_of
+from services.api.context.request import author_of, caller_of, context_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, TWIN_READ, Access
 from services.api.http.errors import BodyInvalid, NotFound
 from services.api.http.json_answer import AnswerBody
@@ -67,7 +67,7 @@ class ReadinessAnswer(AnswerBody):
     unknown_labels: tuple[str, ...]
 
     @classmethod
-    def of(cls, request: Request, report: Report, waivers: "Waivers", **members: str) -> Self:
+    def of(cls, request: Request, report: ReadinessReport, waivers: "Waivers", **members: str) -> Self:
         """A report for the caller, who sees the waivers of its findings alone where they have a scope.
 
         `members` are those that a subclass adds.
@@ -145,17 +145,19 @@ class Waivers(msgspec.Struct, frozen=True):
         )
 
 
-def waivers_at(room: Room) -> Waivers:
+def waivers_at(context: ApiContext) -> Waivers:
     """The waivers as they stand now."""
-    return Waivers(room.clock(), dict(waivers_of(room.log)))
+    return Waivers(context.clock(), dict(waivers_of(context.log)))
 
 
-def readiness_of(room: Room, command: CreateDeployment, checked: CheckedReadiness | None) -> tuple[Report, Waivers]:
+def readiness_of(
+    context: ApiContext, command: CreateDeployment, checked: CheckedReadiness | None
+) -> tuple[ReadinessReport, Waivers]:
     """What the rules find in a deployment that was created: as the policy found, or, if it was not asked, found now."""
     if checked is not None:
-        return checked.report, Waivers(room.clock(), dict(checked.waivers))
-    waivers = waivers_at(room)
-    return report_on(command, room.profile, waivers=waivers.all, now=waivers.now), waivers
+        return checked.report, Waivers(context.clock(), dict(checked.waivers))
+    waivers = waivers_at(context)
+    return report_on(command, context.profile, waivers=waivers.all, now=waivers.now), waivers
 
 
 def _expired(request: Request, waivers: Waivers) -> list[WaiverAnswer]:
@@ -169,7 +171,7 @@ def _expired(request: Request, waivers: Waivers) -> list[WaiverAnswer]:
 
 def _counted(profile: Profile) -> dict[str, Severity]:
     """The rules of the score, the worst first: those on what devices run, as far as they are on."""
-    about = (rule.id for rule in RULES if rule.looks_at not in (LooksAt.HOST, LooksAt.NOTHING))
+    about = (rule.id for rule in RULES if rule.inspects not in (Inspects.HOST, Inspects.NOTHING))
     severities = {rule: severity for rule in about if (severity := profile.severity_of(rule)) is not None}
     return dict(sorted(severities.items(), key=lambda item: RANK[item[1]]))
 
@@ -177,9 +179,13 @@ def _counted(profile: Profile) -> dict[str, Severity]:
 @router.get("/readiness")
 def score(request: Request) -> FleetScore:
     """How many devices each rule stops at by what they should run; each count is that of its list."""
-    room, within, waivers = room_of(request), room_of(request).within(caller_of(request)), waivers_at(room_of(request))
-    severities, (devices, _) = _counted(room.profile), room.view.totals(within=within)
-    counts = room.readiness.counts(severities, waivers=waivers.all, now=waivers.now, within=within)
+    context, within, waivers = (
+        context_of(request),
+        context_of(request).within(caller_of(request)),
+        waivers_at(context_of(request)),
+    )
+    severities, (devices, _) = _counted(context.profile), context.fleet_projection.totals(within=within)
+    counts = context.readiness.counts(severities, waivers=waivers.all, now=waivers.now, within=within)
     rules = [
         RuleScore(
             rule,
@@ -191,7 +197,7 @@ def score(request: Request) -> FleetScore:
         )
         for rule, severity in severities.items()
     ]
-    return FleetScore(room.profile.name, devices, rules, _expired(request, waivers))
+    return FleetScore(context.profile.name, devices, rules, _expired(request, waivers))
 
 
 @router.get("/readiness/{rule}")
@@ -202,36 +208,36 @@ def devices_of(
     which: Annotated[Literal["found", "waived"], Query()] = "found",
 ) -> DevicePage:
     """The devices a rule stops at, or those of its findings that are waived, page by page; some are in both."""
-    room, waivers = room_of(request), waivers_at(room_of(request))
-    if rule not in _counted(room.profile):
-        raise NotFound(f"no rule {rule[:80]!r} of the fleet's score by the profile {room.profile.name}")
+    context, waivers = context_of(request), waivers_at(context_of(request))
+    if rule not in _counted(context.profile):
+        raise NotFound(f"no rule {rule[:80]!r} of the fleet's score by the profile {context.profile.name}")
 
-    def members(stopped: Stopped) -> BitMap:
+    def members(stopped: StoppedDevices) -> BitMap:
         return stopped.found if which == "found" else stopped.waived
 
-    found = room.readiness.page(
+    found = context.readiness.page(
         rule,
         members,
         waivers=waivers.all,
         now=waivers.now,
-        after=query.after(room),
+        after=query.after(context),
         limit=query.limit,
-        within=room.within(caller_of(request)),
+        within=context.within(caller_of(request)),
     )
-    return page(room, found)
+    return page(context, found)
 
 
 @router.get("/devices/{device_id}/readiness")
 @Access(TWIN_READ, scope="device", at=True, cost=LONG)
 def device(request: Request, device_id: DeviceId) -> DeviceReadiness:
     """Every finding on one device: on what it should run, and on what it reports of its host."""
-    room = room_of(request)
-    effective, twin = room.view.effective(device_id), room.twins.device(device_id)
+    context = context_of(request)
+    effective, twin = context.fleet_projection.effective(device_id), context.twins.device(device_id)
     if effective is None or twin is None:
         raise DeviceNotFound(device_id)
-    waivers = waivers_at(room)
-    report = room.readiness.report(
-        effective, twin["properties"]["reported"], room.profile, waivers=waivers.all, now=waivers.now
+    waivers = waivers_at(context)
+    report = context.readiness.report(
+        effective, twin["properties"]["reported"], context.profile, waivers=waivers.all, now=waivers.now
     )
     return DeviceReadiness.of(request, report, waivers, device_id=device_id)
 
@@ -243,7 +249,7 @@ def device(request: Request, device_id: DeviceId) -> DeviceReadiness:
 @Access(REGISTRY_READ, at=True)
 def list_waivers(request: Request) -> list[WaiverAnswer]:
     """All waivers by id; one whose last day is over stands as expired until it is withdrawn."""
-    waivers = waivers_at(room_of(request))
+    waivers = waivers_at(context_of(request))
     return [waivers.answer(name) for name in waivers.by_id]
 
 
@@ -251,7 +257,7 @@ def list_waivers(request: Request) -> list[WaiverAnswer]:
 @Access(REGISTRY_READ, at=True)
 def get_waiver(request: Request, name: WaiverName) -> WaiverAnswer:
     """One waiver."""
-    return waivers_at(room_of(request)).answer(name)
+    return waivers_at(context_of(request)).answer(name)
 
 
 @router.put("/waivers/{name}")
@@ -263,7 +269,7 @@ def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> WaiverAn
     except msgspec.ValidationError as error:
         raise BodyInvalid("until is the last day, as in 2027-03-31") from error
     command = GrantWaiver(name, body.rule, body.reason, until, body.module, body.deployment)
-    room_of(request).do(command, author_of(request))
+    context_of(request).do(command, author_of(request))
     return get_waiver(request, name)
 
 
@@ -271,4 +277,4 @@ def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> WaiverAn
 @Access(REGISTRY_WRITE)
 def delete_waiver(request: Request, name: WaiverName) -> None:
     """Withdraw a waiver: its findings count again."""
-    room_of(request).do(WithdrawWaiver(name), author_of(request))
+    context_of(request).do(WithdrawWaiver(name), author_of(request))

@@ -9,14 +9,14 @@ from fastapi import Depends, Query, Request
 from events.camel_case import snake_case
 from events.device.identifiers import AGENT, HUB
 from events.fleet.answers import NOT_RUNNING, OK
-from events.fleet.rows import Row, Standing
+from events.fleet.assignments import Assignment, AssignmentStatus
 from events.log.keys import partition_of
+from events.rollout.rollout_counts import ANSWERED_FAILURE, RolloutCounts, as_sets
 from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutDocument
-from events.rollout.tally import ANSWERED_FAILURE, Tally, as_sets
-from services.api.context.api_context import Room
+from services.api.context.api_context import ApiContext
 from services.api.context.pages import PageQuery, continuation_at
-from services.api.context.request import room_of
+from services.api.context.request import context_of
 from services.api.http.access import REGISTRY_READ, Access
 from services.api.http.errors import BodyInvalid
 from services.api.http.json_answer import AnswerBody, one_of
@@ -41,15 +41,15 @@ STATES = (*_TALLIED_STATES, "notAdmitted", "notBack")
 class RunningAssignment(AnswerBody):
     """What a device has now: the deployments of its configuration, the base first; none where it is by hand or restored."""
 
-    standing: Annotated[str, one_of(*(standing.value for standing in Standing), "nothing")]
+    status: Annotated[str, one_of(*(status.value for status in AssignmentStatus), "nothing")]
     deployments: list[str]
     configuration: str
 
     @classmethod
-    def of(cls, row: Row) -> Self:
+    def of(cls, assignment: Assignment) -> Self:
         """As the projections have it."""
-        standing = row.standing.value if row.was_assigned else "nothing"
-        return cls(standing, [layer.id for layer in row.stack], row.configuration)
+        status = assignment.status.value if assignment.was_assigned else "nothing"
+        return cls(status, [layer.id for layer in assignment.stack], assignment.configuration)
 
 
 class RolloutDevice(AnswerBody):
@@ -82,13 +82,13 @@ class _Standings(msgspec.Struct, frozen=True, eq=False):
             return FleetSet.union(self.by_state.values())
         return FleetSet.union(self.not_back.values()) if state == "notBack" else self.by_state[state]
 
-    def state_of(self, place: FleetSet) -> str:
+    def state_of(self, location: FleetSet) -> str:
         """The state of one device."""
-        return next(state for state, devices in self.by_state.items() if place & devices)
+        return next(state for state, devices in self.by_state.items() if location & devices)
 
-    def reason_of(self, place: FleetSet) -> str | None:
+    def reason_of(self, location: FleetSet) -> str | None:
         """Why it stands so, if it is said of the device."""
-        return next((why for why, devices in self.reasons if place & devices), None)
+        return next((why for why, devices in self.reasons if location & devices), None)
 
 
 @router.get("/deployments/{name}/rollout/devices")
@@ -104,53 +104,55 @@ def list_devices(
     """
     if state is not None and state not in STATES:
         raise BodyInvalid(f"state is one of {', '.join(STATES)}, not {state[:40]!r}")
-    document, room = rollout_seen(request, name), room_of(request)
-    standings = _standings(document, judged_rollout(room, name, document).tally)
-    members = standings.members(state)
-    device_ids, place = room.view.page_of(members.of_partition, after=query.after(room), limit=query.limit)
-    lines = (_line(room, name, device_id, document, standings) for device_id in device_ids)
-    return RolloutDevices([line for line in lines if line is not None], continuation_at(room, place))
+    document, context = rollout_seen(request, name), context_of(request)
+    statuses = _standings(document, judged_rollout(context, name, document).rollout_counts)
+    members = statuses.members(state)
+    device_ids, location = context.fleet_projection.page_of(
+        members.of_partition, after=query.after(context), limit=query.limit
+    )
+    lines = (_line(context, name, device_id, document, statuses) for device_id in device_ids)
+    return RolloutDevices([line for line in lines if line is not None], continuation_at(context, location))
 
 
-def _standings(document: RolloutDocument, tally: Tally) -> _Standings:
-    by_state = {state: getattr(tally, snake_case(state)) for state in _TALLIED_STATES}
-    by_state["notAdmitted"] = tally.target - tally.admitted
-    reasons = (*tally.failed_by.items(), *tally.not_applied_by.items())
+def _standings(document: RolloutDocument, rollout_counts: RolloutCounts) -> _Standings:
+    by_state = {state: getattr(rollout_counts, snake_case(state)) for state in _TALLIED_STATES}
+    by_state["notAdmitted"] = rollout_counts.target - rollout_counts.admitted
+    reasons = (*rollout_counts.failed_by.items(), *rollout_counts.not_applied_by.items())
     return _Standings(by_state, reasons, as_sets(document.not_back))
 
 
 def _line(
-    room: Room, name: str, device_id: str, document: RolloutDocument, standings: _Standings
+    context: ApiContext, name: str, device_id: str, document: RolloutDocument, statuses: _Standings
 ) -> RolloutDevice | None:
-    assignment = room.view.assignment(device_id)
+    assignment = context.fleet_projection.assignment(device_id)
     if assignment is None:
         return None  # It was retired meanwhile.
-    place = FleetSet.one(partition_of(device_id, room.log.partitions), assignment.ordinal)
-    state = standings.state_of(place)
+    location = FleetSet.one(partition_of(device_id, context.log.partitions), assignment.ordinal)
+    state = statuses.state_of(location)
     is_live = document.results is msgspec.UNSET
     return RolloutDevice(
         device_id,
         state,
-        _reason(room, name, device_id, state, standings.reason_of(place), is_live=is_live),
-        next((why for why, devices in standings.not_back.items() if place & devices), None),
-        RunningAssignment.of(assignment.row),
+        _reason(context, name, device_id, state, statuses.reason_of(location), is_live=is_live),
+        next((why for why, devices in statuses.not_back.items() if location & devices), None),
+        RunningAssignment.of(assignment.assignment),
     )
 
 
-def _reason(room: Room, name: str, device_id: str, state: str, reason: str | None, *, is_live: bool) -> str:
+def _reason(context: ApiContext, name: str, device_id: str, state: str, reason: str | None, *, is_live: bool) -> str:
     if reason == ANSWERED_FAILURE and is_live:
-        return failure_of(room, device_id)
+        return failure_of(context, device_id)
     if state == "outranked":
-        passed = (one for one in room.view.passed_over(device_id) if one.deployment_id == name)
+        passed = (one for one in context.fleet_projection.not_applied(device_id) if one.deployment_id == name)
         found = next(passed, None) if is_live else None
         return "another deployment won" if found is None else found.text
     return reason or _REASONS[state]
 
 
-def failure_of(room: Room, device_id: str) -> str:
+def failure_of(context: ApiContext, device_id: str) -> str:
     """What a device said of its failure, in the words of its system modules."""
     for module_id, who in ((AGENT, "it"), (HUB, "its $edgeHub")):
-        twin = room.twins.module(device_id, module_id)
+        twin = context.twins.module(device_id, module_id)
         said = None if twin is None else twin["properties"]["reported"].get("lastDesiredStatus")
         code, text = (said.get("code"), said.get("description")) if isinstance(said, dict) else (None, None)
         if code not in {None, OK, NOT_RUNNING}:

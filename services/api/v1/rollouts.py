@@ -25,18 +25,18 @@ from events.rollout.commands import (
     StartRollout,
 )
 from events.rollout.errors import RolloutNotFound
-from events.rollout.facts import Counts
-from events.rollout.plan import Gate, Phase, Plan
+from events.rollout.events import RecordedCounts
+from events.rollout.plan import Gate, Phase, RolloutPlan
 from events.rollout.plan_text import PlanText, plan_text
 from events.rollout.planner import Judgement
+from events.rollout.rollout_counts import as_sets, recorded_counts
 from events.rollout.rollout_text import progress
 from events.rollout.sets import FleetSet
-from events.rollout.state import RolloutDocument, State
-from events.rollout.tally import as_sets, recorded_counts
-from services.api.context.api_context import Room
+from events.rollout.state import RolloutDocument, RolloutState
+from services.api.context.api_context import ApiContext
 from services.api.context.deployments import deployment_of, deployment_seen
 from services.api.context.pages import DevicePage, PageQuery, page
-from services.api.context.request import author_of, caller_of, room_of
+from services.api.context.request import author_of, caller_of, context_of
 from services.api.context.rollout_state import says
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import NotFound
@@ -53,7 +53,7 @@ router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True), write=A
 HISTORY_MAX = 10_000
 _SILENTLY = ActBody()
 
-RolloutCounts = Annotated[dict[str, Any], msgspec.Meta(extra_json_schema=camel_schema(Counts))]
+RolloutCounts = Annotated[dict[str, Any], msgspec.Meta(extra_json_schema=camel_schema(RecordedCounts))]
 """Whom a rollout was judged on (docs/guides/rollouts.md); each number is that of a list."""
 
 
@@ -64,7 +64,7 @@ class RolloutLine(AnswerBody):
     """
 
     id: str
-    state: State
+    state: RolloutState
     phase: int
     phases: int
     counts: RolloutCounts | None
@@ -108,14 +108,14 @@ class RolloutAnswer(AnswerBody):
     """
 
     id: str
-    state: State
+    state: RolloutState
     says: str
     plan_text: PlanText
     author: str
     phase: int
     phases: list[RolloutPhase]
     counts: RolloutCounts
-    plan: Annotated[dict[str, Any], msgspec.Meta(extra_json_schema=camel_schema(Plan))]
+    plan: Annotated[dict[str, Any], msgspec.Meta(extra_json_schema=camel_schema(RolloutPlan))]
     created_at: int
     started_at: int
     changed_at: int
@@ -133,17 +133,17 @@ class RolloutAnswer(AnswerBody):
 @Access(REGISTRY_READ, scope="handler", at=True, cost=LONG)
 def list_rollouts(request: Request) -> list[RolloutLine]:
     """All rollouts, each with its phase, its counts, and the sentence that says what it waits for."""
-    room = room_of(request)
-    documents = dict(deployments(room.log))
+    context = context_of(request)
+    documents = dict(deployments(context.log))
     owned = [name for name, document in documents.items() if caller_of(request).owns(document)]
-    return lines_of(room, rollouts_of(room.log, owned), documents)
+    return lines_of(context, rollouts_of(context.log, owned), documents)
 
 
 @router.put("/deployments/{name}/rollout")
 @Access(REGISTRY_WRITE, scope="handler", cost=CONTENT)
 def create_rollout(request: Request, name: RolledOutId, body: Annotated[PlanBody, Body()]) -> RolloutAnswer:
     """Roll a deployment out by a plan that has not started; it begins when it is started, or at the deployment's time."""
-    room_of(request).do(CreateRollout(name, body), author_of(request))
+    context_of(request).do(CreateRollout(name, body), author_of(request))
     return rollout(request, name)
 
 
@@ -152,14 +152,14 @@ def rollout(
     request: Request, name: RolledOutId, history: Annotated[int, Query(ge=0, le=HISTORY_MAX)] = 100
 ) -> RolloutAnswer:
     """A rollout: its plan, how far each phase is, whom it was judged on, what it waits for, and its last acts."""
-    room, document = room_of(request), rollout_seen(request, name)
-    judged, plan = judged_rollout(room, name, document), document.plan
-    acts = room.deployment_history.acts(name, upto=room.log.head(FLEET))
+    context, document = context_of(request), rollout_seen(request, name)
+    judged, plan = judged_rollout(context, name, document), document.plan
+    acts = context.deployment_history.acts(name, upto=context.log.head(FLEET))
     passed = {act.phase: act for act in acts if act.act == "PhasePassed"}
     return RolloutAnswer(
         id=name,
         state=document.state,
-        says=says(document, judged, deployment_of(room, name).admission),
+        says=says(document, judged, deployment_of(context, name).admission),
         plan_text=plan_text(plan),
         author=document.author,
         phase=document.phase + 1,
@@ -175,9 +175,9 @@ def rollout(
         rollback=document.rollback or None,
         back_to=rollout_text.back_to(document) if document.rollback_at else None,
         not_back=_sizes(as_sets(document.not_back)),
-        failed_by=_sizes(judged.tally.failed_by),
-        not_applied_by=_sizes(judged.tally.not_applied_by),
-        evidence=_evidence(room, acts),
+        failed_by=_sizes(judged.rollout_counts.failed_by),
+        not_applied_by=_sizes(judged.rollout_counts.not_applied_by),
+        evidence=_evidence(context, acts),
         history=camel_json(acts[max(0, len(acts) - history) :]),
     )
 
@@ -186,11 +186,11 @@ def _sizes(sets: Mapping[str, FleetSet]) -> dict[str, int]:
     return {reason: len(devices) for reason, devices in sets.items()}
 
 
-def _evidence(room: Room, acts: Sequence[RolloutAct]) -> JudgedAct | None:
+def _evidence(context: ApiContext, acts: Sequence[RolloutAct]) -> JudgedAct | None:
     judged = next((act for act in reversed(acts) if act.counts is not None), None)
     if judged is None:
         return None
-    vectors = evidence_of(room.log, judged).vectors
+    vectors = evidence_of(context.log, judged).vectors
     return JudgedAct(judged.act, judged.at, camel_json(judged.counts), [AsOf(*vector) for vector in vectors])
 
 
@@ -200,7 +200,7 @@ def do(request: Request, name: RolledOutId, act: ActName, body: ActBody = _SILEN
     if act not in ACTS:
         raise NotFound(f"nobody can {act[:40]!r} a rollout; there are {', '.join(ACTS)}")
     command = _command(act, name, body, rollout_seen(request, name))
-    room_of(request).do(command, author_of(request))
+    context_of(request).do(command, author_of(request))
     return rollout(request, name)
 
 
@@ -211,9 +211,11 @@ def devices(
     """Who is in one of a rollout's counts, page by page."""
     if which not in TALLIED:
         raise NotFound(f"no count {which[:40]!r}; there are {', '.join(TALLIED)}")
-    room = room_of(request)
-    members = getattr(judged_rollout(room, name, rollout_seen(request, name)).tally, snake_case(which))
-    return page(room, room.view.page_of(members.of_partition, after=query.after(room), limit=query.limit))
+    context = context_of(request)
+    members = getattr(judged_rollout(context, name, rollout_seen(request, name)).rollout_counts, snake_case(which))
+    return page(
+        context, context.fleet_projection.page_of(members.of_partition, after=query.after(context), limit=query.limit)
+    )
 
 
 def _command(act: str, name: str, body: ActBody, document: RolloutDocument) -> RolloutCommand:
@@ -253,9 +255,9 @@ def rollout_seen(request: Request, name: str) -> RolloutDocument:
     Raises:
         DeploymentNotFound, RolloutNotFound: it does not, or the caller does not see it.
     """
-    room = room_of(request)
-    document = deployment_of(room, name)
-    rollout = rollouts_of(room.log, [name]).get(name)
+    context = context_of(request)
+    document = deployment_of(context, name)
+    rollout = rollouts_of(context.log, [name]).get(name)
     if not caller_of(request).owns(document):
         deployment_seen(request, name)
         raise RolloutNotFound(name)
@@ -264,17 +266,17 @@ def rollout_seen(request: Request, name: str) -> RolloutDocument:
     return rollout
 
 
-def judged_rollout(room: Room, name: str, document: RolloutDocument) -> Judgement:
+def judged_rollout(context: ApiContext, name: str, document: RolloutDocument) -> Judgement:
     """A rollout as the scheduler would judge it now."""
-    return room.judging.judged({name: document}, room.clock())[name]
+    return context.judging.judged({name: document}, context.clock())[name]
 
 
 def lines_of(
-    room: Room, rollouts: Mapping[str, RolloutDocument], documents: Mapping[str, DeploymentDocument]
+    context: ApiContext, rollouts: Mapping[str, RolloutDocument], documents: Mapping[str, DeploymentDocument]
 ) -> list[RolloutLine]:
     """Rollouts in a list; those with which nothing happens any more are not judged, and count as they ended."""
     going = {name: document for name, document in rollouts.items() if document.is_active or not document.is_over}
-    judged = room.judging.judged(going, room.clock())
+    judged = context.judging.judged(going, context.clock())
     return [_line(name, rollout, judged.get(name), documents[name]) for name, rollout in rollouts.items()]
 
 
@@ -287,7 +289,7 @@ def _line(
     return RolloutLine(name, document.state, document.phase + 1, phases, camel_json(counts), text)
 
 
-def _phase(document: RolloutDocument, number: int, now: Counts, passed: RolloutAct | None) -> RolloutPhase:
+def _phase(document: RolloutDocument, number: int, now: RecordedCounts, passed: RolloutAct | None) -> RolloutPhase:
     """A phase by its number, from 1."""
     phase, state = document.plan.phases[number - 1], document.phase_state(number - 1)
     ended_it = state not in {"open", "passed", "waiting", "not opened"}

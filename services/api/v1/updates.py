@@ -4,10 +4,11 @@ from typing import Annotated, Any, Self
 
 from fastapi import Depends, Path, Query, Request
 
+from events.projection_store.groups import DeployedUpdate, DeviceState, GroupProjection, is_among
 from events.rollout.plan_text import PlanText, plan_text
+from events.rollout.rollout_counts import as_sets
 from events.rollout.sets import FleetSet
-from events.rollout.state import State
-from events.rollout.tally import as_sets
+from events.rollout.state import RolloutState
 from events.update.commands import (
     CancelUpdateDeployment,
     DefineGroup,
@@ -18,14 +19,13 @@ from events.update.commands import (
     RemoveGroup,
     RetryUpdateDeployment,
 )
-from events.update.facts import RollbackPolicy
+from events.update.events import RollbackPolicy
 from events.update.names import UpdateId, read_update
 from events.update.state import GroupDocument, UpdateDocument, condition_of_group
-from events.view_store.groups import Carried, DeviceState, GroupView, is_among
-from services.api.context.api_context import Room
-from services.api.context.groups import UpdateInPath, View, state_of, view_of
+from services.api.context.api_context import ApiContext
+from services.api.context.groups import Groups, UpdateInPath, groups_of, state_of
 from services.api.context.pages import PageQuery, continuation_at
-from services.api.context.request import author_of, room_of
+from services.api.context.request import author_of, context_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid
 from services.api.http.json_answer import AnswerBody, one_of
@@ -92,21 +92,28 @@ class GroupAnswer(AnswerBody):
     deployments: list[str]
 
     @classmethod
-    def of(cls, name: str, view: GroupView) -> Self:
+    def of(cls, name: str, group_projection: GroupProjection) -> Self:
         """A group by its name.
 
         Raises:
             GroupNotFound: there is no such group.
         """
-        document = view.groups.get(name)
-        active = next((carried for carried in view.carried(name) if carried.is_active), None)
+        document = group_projection.groups.get(name)
+        active = next(
+            (
+                deployed_update
+                for deployed_update in group_projection.deployed_update(name)
+                if deployed_update.is_active
+            ),
+            None,
+        )
         return cls(
             name,
             condition_of_group(name, document),
             (document or GroupDocument(0, 0)).priority,
-            len(view.members(name)),
+            len(group_projection.members(name)),
             None if active is None else active.deployment.id,
-            [carried.deployment.id for carried in view.carried(name)],
+            [deployed_update.deployment.id for deployed_update in group_projection.deployed_update(name)],
         )
 
 
@@ -140,7 +147,7 @@ class GroupRollback(AnswerBody):
 
 
 class GroupDeploymentAnswer(AnswerBody):
-    """A deployment to a group; `carrier` is the ordinary deployment that it is made of, and `rollback` the one that takes it back.
+    """A deployment to a group; `updateDeployment` is the ordinary deployment that it is made of, and `rollback` the one that takes it back.
 
     One that a rollback brought says in `rollbackOf` which one was rolled back.
     """
@@ -157,8 +164,8 @@ class GroupDeploymentAnswer(AnswerBody):
     changed_at: int
     retries: int
     policy: RollbackPolicyAnswer | None
-    carrier: str
-    rollout: State | None
+    update_deployment: str
+    rollout: RolloutState | None
     rollback: str | None
     rolled_back: GroupRollback | None
     rollback_of: str | None
@@ -185,15 +192,15 @@ class UpdatedDevices(AnswerBody):
 
 
 @router.get("/updates")
-def list_updates(view: View) -> list[UpdateAnswer]:
+def list_updates(group_projection: Groups) -> list[UpdateAnswer]:
     """All updates, the newest version first."""
-    return list(map(UpdateAnswer.of, view.updates.values()))
+    return list(map(UpdateAnswer.of, group_projection.updates.values()))
 
 
 @router.get(_UPDATE)
-def show_update(view: View, update: UpdateInPath) -> UpdateWithContent:
+def show_update(group_projection: Groups, update: UpdateInPath) -> UpdateWithContent:
     """An update with its content."""
-    document = view.update(update)
+    document = group_projection.update(update)
     return UpdateWithContent.of(document, content=document.content)
 
 
@@ -202,106 +209,112 @@ def import_update(request: Request, update: UpdateInPath, body: UpdateImportBody
     """Import an update: a manifest or a layer, which never changes."""
     compatibility = tuple(body.compatibility)
     command = ImportUpdate(update, body.content, compatibility, body.description, body.friendly_name)
-    room_of(request).do(command, author_of(request))
-    return UpdateAnswer.of(view_of(request).update(update))
+    context_of(request).do(command, author_of(request))
+    return UpdateAnswer.of(groups_of(request).update(update))
 
 
 @router.delete(_UPDATE, status_code=204)
 def delete_update(request: Request, update: UpdateInPath) -> None:
     """Delete an update that no active deployment uses."""
-    room_of(request).do(DeleteUpdate(update), author_of(request))
+    context_of(request).do(DeleteUpdate(update), author_of(request))
 
 
 # -- groups
 
 
 @router.get("/groups")
-def list_groups(view: View) -> list[GroupAnswer]:
+def list_groups(group_projection: Groups) -> list[GroupAnswer]:
     """All groups with how many edge-capable devices they have: those of the tag, and those that were defined."""
-    return [GroupAnswer.of(name, view) for name in view.names]
+    return [GroupAnswer.of(name, group_projection) for name in group_projection.names]
 
 
 @router.get(_GROUP)
-def show_group(view: View, group: GroupId) -> GroupAnswer:
+def show_group(group_projection: Groups, group: GroupId) -> GroupAnswer:
     """A group."""
-    return GroupAnswer.of(group, view)
+    return GroupAnswer.of(group, group_projection)
 
 
 @router.put(_GROUP)
 def define_group(request: Request, group: GroupId, body: GroupBody) -> GroupAnswer:
     """Say who is in a group by a target condition; without one, by the tag."""
-    room_of(request).do(DefineGroup(group, body.condition, body.priority), author_of(request))
-    return GroupAnswer.of(group, view_of(request))
+    context_of(request).do(DefineGroup(group, body.condition, body.priority), author_of(request))
+    return GroupAnswer.of(group, groups_of(request))
 
 
 @router.delete(_GROUP, status_code=204)
 def remove_group(request: Request, group: GroupId) -> None:
     """Forget a group and what was deployed to it; the devices of its deployments fall back to what else targets them."""
-    room_of(request).do(RemoveGroup(group), author_of(request))
+    context_of(request).do(RemoveGroup(group), author_of(request))
 
 
 # -- deployments
 
 
 @router.get(f"{_GROUP}/deployments")
-def list_deployments(view: View, group: GroupId) -> list[GroupDeploymentAnswer]:
+def list_deployments(group_projection: Groups, group: GroupId) -> list[GroupDeploymentAnswer]:
     """What was deployed to a group, in the order of that."""
-    view.members(group)
-    return [_deployment(one, view) for one in view.carried(group)]
+    group_projection.members(group)
+    return [_deployment(one, group_projection) for one in group_projection.deployed_update(group)]
 
 
 @router.get(_DEPLOYMENT)
-def show_deployment(view: View, group: GroupId, deployment: Deployment) -> GroupDeploymentAnswer:
+def show_deployment(group_projection: Groups, group: GroupId, deployment: Deployment) -> GroupDeploymentAnswer:
     """A deployment, with how many of its devices are how far."""
-    return _deployment(view.deployment(group, deployment), view)
+    return _deployment(group_projection.deployment(group, deployment), group_projection)
 
 
 @router.put(_DEPLOYMENT)
 def deploy(
-    request: Request, view: View, group: GroupId, deployment: Deployment, body: DeployBody
+    request: Request, group_projection: Groups, group: GroupId, deployment: Deployment, body: DeployBody
 ) -> GroupDeploymentAnswer:
     """Bring an update to a group, at once or later, all at once or in phases; what the group got until now is superseded."""
     command = DeployUpdate(
         group,
         deployment,
         _update_id(body.update),
-        body.start_at if body.start_at > room_of(request).clock() else 0,
+        body.start_at if body.start_at > context_of(request).clock() else 0,
         None if body.policy is None else _policy(body.policy),
         body.plan,
-        view.keepers(group),
+        group_projection.keepers(group),
         body.end_at,
     )
-    room_of(request).do(command, author_of(request))
-    return show_deployment(view_of(request), group, deployment)
+    context_of(request).do(command, author_of(request))
+    return show_deployment(groups_of(request), group, deployment)
 
 
 @router.post(f"{_DEPLOYMENT}/retry")
-def retry(request: Request, view: View, group: GroupId, deployment: Deployment) -> GroupDeploymentAnswer:
+def retry(request: Request, group_projection: Groups, group: GroupId, deployment: Deployment) -> GroupDeploymentAnswer:
     """Let the devices that failed try again."""
-    room_of(request).do(RetryUpdateDeployment(group, _commanded(view, group, deployment)), author_of(request))
-    return show_deployment(view_of(request), group, deployment)
+    context_of(request).do(
+        RetryUpdateDeployment(group, _commanded(group_projection, group, deployment)), author_of(request)
+    )
+    return show_deployment(groups_of(request), group, deployment)
 
 
 @router.post(f"{_DEPLOYMENT}/cancel")
 def cancel(
-    request: Request, view: View, group: GroupId, deployment: Deployment, body: CancelBody
+    request: Request, group_projection: Groups, group: GroupId, deployment: Deployment, body: CancelBody
 ) -> GroupDeploymentAnswer:
     """Stop a deployment for good: who has it keeps it, and nobody else gets it."""
-    command = CancelUpdateDeployment(group, _commanded(view, group, deployment), body.reason, view.keepers(group))
-    room_of(request).do(command, author_of(request))
-    return show_deployment(view_of(request), group, deployment)
+    command = CancelUpdateDeployment(
+        group, _commanded(group_projection, group, deployment), body.reason, group_projection.keepers(group)
+    )
+    context_of(request).do(command, author_of(request))
+    return show_deployment(groups_of(request), group, deployment)
 
 
 @router.delete(_DEPLOYMENT, status_code=204)
-def delete_deployment(request: Request, view: View, group: GroupId, deployment: Deployment) -> None:
+def delete_deployment(request: Request, group_projection: Groups, group: GroupId, deployment: Deployment) -> None:
     """Forget a deployment that is over; its devices fall back to what else targets them."""
-    room_of(request).do(DeleteUpdateDeployment(group, _commanded(view, group, deployment)), author_of(request))
+    context_of(request).do(
+        DeleteUpdateDeployment(group, _commanded(group_projection, group, deployment)), author_of(request)
+    )
 
 
 @router.get(f"{_DEPLOYMENT}/devices")
 def list_devices(
     request: Request,
-    view: View,
+    group_projection: Groups,
     group: GroupId,
     deployment: Deployment,
     *,
@@ -309,28 +322,31 @@ def list_devices(
     state: Annotated[str | None, Query(json_schema_extra={"enum": [state.value for state in DeviceState]})] = None,
 ) -> UpdatedDevices:
     """The devices of a deployment by how they stand to it, and why, page by page."""
-    room, carried = room_of(request), view.deployment(group, deployment)
-    states = view.states(carried)
+    context, deployed_update = context_of(request), group_projection.deployment(group, deployment)
+    states = group_projection.states(deployed_update)
     members = FleetSet.union(states.values()) if state is None else states[state_of(state)]
-    devices, place = view.page(members, after=query.after(room), limit=query.limit)
-    failures, back_to = view.failures(carried), carried.back_to
+    devices, location = group_projection.page(members, after=query.after(context), limit=query.limit)
+    failures, back_to = group_projection.failures(deployed_update), deployed_update.back_to
 
     def recorded(where: tuple[int, int]) -> str:
-        if not carried.has_gone_back:
+        if not deployed_update.has_gone_back:
             return ""
         gone = f"the deployment was rolled back to {back_to}"
         return next((why for why, failed in failures.items() if is_among(where, failed)), gone)
 
     def line(device_id: str, where: tuple[int, int]) -> UpdatedDevice:
         state = next(state for state, members in states.items() if is_among(where, members))
-        return UpdatedDevice(device_id, state, recorded(where) or _reason(room, carried, device_id, state))
+        return UpdatedDevice(device_id, state, recorded(where) or _reason(context, deployed_update, device_id, state))
 
-    return UpdatedDevices([line(*device) for device in devices], continuation_at(room, place))
+    return UpdatedDevices([line(*device) for device in devices], continuation_at(context, location))
 
 
-def _commanded(view: GroupView, group: str, deployment: str) -> str:
+def _commanded(group_projection: GroupProjection, group: str, deployment: str) -> str:
     """The deployment that a command on one of these is about: what a rollback brought goes with what was rolled back."""
-    return next((one.commanded for one in view.carried(group) if one.deployment.id == deployment), deployment)
+    return next(
+        (one.commanded for one in group_projection.deployed_update(group) if one.deployment.id == deployment),
+        deployment,
+    )
 
 
 def _update_id(text: str) -> UpdateId:
@@ -345,52 +361,56 @@ def _policy(body: PolicyBody) -> RollbackPolicy:
     return RollbackPolicy(update, body.percent, body.count, body.answered_min)
 
 
-def _deployment(carried: Carried, view: GroupView) -> GroupDeploymentAnswer:
-    deployment, rollout = carried.deployment, carried.rollout
+def _deployment(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> GroupDeploymentAnswer:
+    deployment, rollout = deployed_update.deployment, deployed_update.rollout
     return GroupDeploymentAnswer(
-        group=carried.group,
+        group=deployed_update.group,
         deployment=deployment.id,
         update=deployment.update.text,
-        state=carried.state,
+        state=deployed_update.state,
         reason=deployment.reason or ("" if rollout is None else rollout.why),
         start_at=deployment.start_at,
         created_at=deployment.created_at,
         changed_at=deployment.changed_at,
         retries=deployment.retries,
         policy=RollbackPolicyAnswer.of(deployment.policy) if isinstance(deployment.policy, RollbackPolicy) else None,
-        carrier=carried.carrier,
+        update_deployment=deployed_update.update_deployment,
         rollout=None if rollout is None else rollout.state,
         rollback=None if rollout is None else rollout.rollback or None,
-        rolled_back=_rollback(carried, view),
-        rollback_of=carried.back_from or None,
+        rolled_back=_rollback(deployed_update, group_projection),
+        rollback_of=deployed_update.back_from or None,
         plan_text=None if rollout is None else plan_text(rollout.plan),
-        counts={state: len(devices) for state, devices in view.states(carried).items()},
+        counts={state: len(devices) for state, devices in group_projection.states(deployed_update).items()},
     )
 
 
-def _rollback(carried: Carried, view: GroupView) -> GroupRollback | None:
-    if carried.rollout is None or not carried.has_gone_back:
+def _rollback(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> GroupRollback | None:
+    if deployed_update.rollout is None or not deployed_update.has_gone_back:
         return None
-    back = carried.back
+    back = deployed_update.back
     return GroupRollback(
-        carried.back_to,
+        deployed_update.back_to,
         None if back is None else back.deployment.id,
-        carried.rollout.rollback_reason,
-        carried.rollout.rollback_at,
-        len(view.back(carried)),
-        {why: len(devices) for why, devices in as_sets(carried.rollout.not_back).items()},
+        deployed_update.rollout.rollback_reason,
+        deployed_update.rollout.rollback_at,
+        len(group_projection.back(deployed_update)),
+        {why: len(devices) for why, devices in as_sets(deployed_update.rollout.not_back).items()},
     )
 
 
-def _reason(room: Room, carried: Carried, device_id: str, state: DeviceState) -> str:
+def _reason(context: ApiContext, deployed_update: DeployedUpdate, device_id: str, state: DeviceState) -> str:
     match state:
         case DeviceState.SUCCEEDED:
             return "it answered that all is well"
         case DeviceState.IN_PROGRESS:
             return "it has not answered yet"
         case DeviceState.FAILED:
-            return failure_of(room, device_id)
+            return failure_of(context, device_id)
         case DeviceState.NOT_STARTED | DeviceState.CANCELED:
-            state_text = "has not started" if carried.is_active else f"is {carried.state.lower()}"
-            reasons = (line.text for line in room.view.passed_over(device_id) if line.deployment_id == carried.carrier)
+            state_text = "has not started" if deployed_update.is_active else f"is {deployed_update.state.lower()}"
+            reasons = (
+                line.text
+                for line in context.fleet_projection.not_applied(device_id)
+                if line.deployment_id == deployed_update.update_deployment
+            )
             return next(reasons, f"the deployment {state_text}")

@@ -8,22 +8,22 @@ from fastapi import Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from events.log.fleet_documents import webhook_of
-from events.log.fleet_documents import webhooks as standing
+from events.log.fleet_documents import webhooks as status
+from events.notification.cloud_event import of_test
 from events.notification.deliveries import DELIVERIES_MAX, Deliveries, Delivery, begun
-from events.notification.event import of_test
 from events.notification.feed import Feed
+from events.notification.http_delivery import Posting, opened
 from events.notification.positions import Positions, lag, named
-from events.notification.posting import Posting, opened
 from events.producer.decision import check
 from events.producer.secrecy import in_references
 from events.secrets.references import MASK
 from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook
 from events.webhook.errors import WebhookNotFound
-from events.webhook.signing import secret_of
+from events.webhook.signature import secret_of
 from events.webhook.state import WebhookDocument
-from events.webhook.targets import Targets, check_target
-from services.api.context.api_context import Room
-from services.api.context.request import author_of, room_of
+from events.webhook.targets import AllowedTargets, check_target
+from services.api.context.api_context import ApiContext
+from services.api.context.request import author_of, context_of
 from services.api.http.access import ADMIN, Access
 from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.path_names import WebhookId
@@ -38,7 +38,7 @@ router = v1_router(read=Access(ADMIN, at=True), write=Access(ADMIN))
 class WebhookAnswer(AnswerBody):
     """A webhook, and how it fares. Times are in milliseconds, `null` where there is none.
 
-    `secret` is in plain in the answer of the PUT that made it, and nowhere else. `lag` has the facts and outcomes that were not
+    `secret` is in plain in the answer of the PUT that made it, and nowhere else. `lag` has the events and assignment changes that were not
     looked at for it yet. In the past `lag`, `failures` and what follows are `null`: deliveries are not part of the log.
     """
 
@@ -77,24 +77,26 @@ class WebhookTest(AnswerBody):
 @router.get("/webhooks")
 def list_webhooks(request: Request) -> list[WebhookAnswer]:
     """All webhooks, and how they fare."""
-    room = room_of(request)
-    heads = Feed(room.log, room.views).heads()
-    return [_answer(room, webhook_id, document, heads) for webhook_id, document in standing(room.log)]
+    context = context_of(request)
+    heads = Feed(context.log, context.projections).heads()
+    return [_answer(context, webhook_id, document, heads) for webhook_id, document in status(context.log)]
 
 
 @router.get("/webhooks/{webhook_id}")
 def show(request: Request, webhook_id: WebhookId) -> WebhookAnswer:
     """A webhook, and how it fares; secrets show as `***`."""
-    room = room_of(request)
-    return _answer(room, webhook_id, webhook_of(room.log, webhook_id), Feed(room.log, room.views).heads())
+    context = context_of(request)
+    return _answer(
+        context, webhook_id, webhook_of(context.log, webhook_id), Feed(context.log, context.projections).heads()
+    )
 
 
 @router.put("/webhooks/{webhook_id}")
 def define(request: Request, webhook_id: WebhookId, body: WebhookBody) -> WebhookAnswer:
     """Make a webhook that begins now, or make one that stands exactly this; it goes on where it was, and is not paused."""
-    room = room_of(request)
-    heads = Feed(room.log, room.views).heads()
-    made = "" if body.secret or _stands(room, webhook_id) else secret_of(secrets.token_bytes(_KEY_BYTES))
+    context = context_of(request)
+    heads = Feed(context.log, context.projections).heads()
+    made = "" if body.secret or _stands(context, webhook_id) else secret_of(secrets.token_bytes(_KEY_BYTES))
     command = DefineWebhook(
         webhook_id,
         body.url,
@@ -102,12 +104,12 @@ def define(request: Request, webhook_id: WebhookId, body: WebhookBody) -> Webhoo
         body.kinds,
         body.deployments,
         body.devices,
-        named(heads, room.log.partitions),
+        named(heads, context.log.partitions),
     )
     check(in_references(command))
-    check_target(body.url, Targets.parse(room.settings.webhook_private_targets))
-    room.do(command, author_of(request))
-    answer = _answer(room, webhook_id, webhook_of(room.log, webhook_id), heads)
+    check_target(body.url, AllowedTargets.parse(context.settings.webhook_private_targets))
+    context.do(command, author_of(request))
+    answer = _answer(context, webhook_id, webhook_of(context.log, webhook_id), heads)
     answer.secret = made or answer.secret
     return answer
 
@@ -115,19 +117,19 @@ def define(request: Request, webhook_id: WebhookId, body: WebhookBody) -> Webhoo
 @router.delete("/webhooks/{webhook_id}", status_code=204)
 def delete(request: Request, webhook_id: WebhookId) -> None:
     """Tell nobody any more."""
-    room_of(request).do(DeleteWebhook(webhook_id), author_of(request))
+    context_of(request).do(DeleteWebhook(webhook_id), author_of(request))
 
 
 @router.post("/webhooks/{webhook_id}/pause", status_code=204)
 def pause(request: Request, webhook_id: WebhookId, body: PauseBody) -> None:
     """Deliver nothing until it is resumed; what happens meanwhile waits in the log."""
-    room_of(request).do(PauseWebhook(webhook_id, body.why), author_of(request))
+    context_of(request).do(PauseWebhook(webhook_id, body.why), author_of(request))
 
 
 @router.post("/webhooks/{webhook_id}/resume", status_code=204)
 def resume(request: Request, webhook_id: WebhookId) -> None:
     """Deliver again, at once, from where it stopped."""
-    room_of(request).do(ResumeWebhook(webhook_id), author_of(request))
+    context_of(request).do(ResumeWebhook(webhook_id), author_of(request))
 
 
 @router.get("/webhooks/{webhook_id}/deliveries")
@@ -136,32 +138,32 @@ def deliveries(
     request: Request, webhook_id: WebhookId, top: Annotated[int, Query(ge=1, le=DELIVERIES_MAX)] = 100
 ) -> WebhookDeliveries:
     """The last attempts to deliver, newest first."""
-    room = room_of(request)
-    webhook_of(room.log, webhook_id)
-    return WebhookDeliveries(webhook_id, Deliveries(room.client).newest(webhook_id, limit=top))
+    context = context_of(request)
+    webhook_of(context.log, webhook_id)
+    return WebhookDeliveries(webhook_id, Deliveries(context.client).newest(webhook_id, limit=top))
 
 
 @router.post("/webhooks/{webhook_id}/test")
 async def test(request: Request, webhook_id: WebhookId) -> JsonAnswer[WebhookTest]:
     """Send an event of the type `twinfold.Test` now, past all others, and say what became of it."""
-    room = room_of(request)
-    document = await run_in_threadpool(webhook_of, room.log, webhook_id)
-    url, secret = await run_in_threadpool(lambda: opened(room.vault.opened, document))
-    at = room.clock()
-    async with Posting(room.settings) as posting:
-        answer = await posting.post(url, of_test(room.log.epoch, webhook_id, at=at), secret=secret, at=at)
+    context = context_of(request)
+    document = await run_in_threadpool(webhook_of, context.log, webhook_id)
+    url, secret = await run_in_threadpool(lambda: opened(context.vault.opened, document))
+    at = context.clock()
+    async with Posting(context.settings) as posting:
+        answer = await posting.post(url, of_test(context.log.epoch, webhook_id, at=at), secret=secret, at=at)
     return JsonAnswer(WebhookTest(webhook_id, answer.delivered, answer.result, answer.status, answer.milliseconds))
 
 
-def _stands(room: Room, webhook_id: str) -> bool:
+def _stands(context: ApiContext, webhook_id: str) -> bool:
     try:
-        webhook_of(room.log, webhook_id)
+        webhook_of(context.log, webhook_id)
     except WebhookNotFound:
         return False
     return True
 
 
-def _answer(room: Room, webhook_id: str, document: WebhookDocument, heads: Positions) -> WebhookAnswer:
+def _answer(context: ApiContext, webhook_id: str, document: WebhookDocument, heads: Positions) -> WebhookAnswer:
     answer = WebhookAnswer(
         id=webhook_id,
         url=document.url + (f"?{MASK}" if document.query else ""),
@@ -172,8 +174,8 @@ def _answer(room: Room, webhook_id: str, document: WebhookDocument, heads: Posit
         paused=document.paused or None,
         changed_at=document.changed_at,
     )
-    if room.moment is None:
-        progress = begun(document, Deliveries(room.client).progress(webhook_id), room.log.partitions)
+    if context.point_in_time is None:
+        progress = begun(document, Deliveries(context.client).progress(webhook_id), context.log.partitions)
         answer.lag, answer.failures = lag(progress.positions, heads), progress.failures
         answer.failing_since, answer.next_attempt_at = progress.failing_since or None, progress.due_at or None
         answer.error = progress.error or None

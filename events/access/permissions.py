@@ -1,0 +1,60 @@
+"""What a caller may be allowed: the permissions of shared access policies, and the roles of tokens (contract/hub.md §4)."""
+
+import enum
+from collections.abc import Mapping
+
+
+class Permission(enum.Enum):
+    """One thing that can be allowed. The first four are the hub's."""
+
+    REGISTRY_READ = "RegistryRead"
+    REGISTRY_WRITE = "RegistryWrite"
+    SERVICE_CONNECT = "ServiceConnect"
+    DEVICE_CONNECT = "DeviceConnect"
+    TWIN_READ = "TwinRead"
+    TWIN_WRITE = "TwinWrite"
+    AUDIT_READ = "AuditRead"
+    ADMIN = "Admin"
+
+
+POLICY_PERMISSIONS = (
+    Permission.REGISTRY_READ,
+    Permission.REGISTRY_WRITE,
+    Permission.SERVICE_CONNECT,
+    Permission.DEVICE_CONNECT,
+)
+"""Those that a policy can have."""
+
+_IMPLIED: Mapping[Permission, frozenset[Permission]] = {
+    Permission.SERVICE_CONNECT: frozenset({Permission.TWIN_READ, Permission.TWIN_WRITE}),
+    Permission.REGISTRY_WRITE: frozenset({Permission.REGISTRY_READ}),
+    Permission.ADMIN: frozenset({Permission.AUDIT_READ}),
+}
+
+OWNER = "iothubowner"
+
+BUILT_IN: Mapping[str, tuple[Permission, ...]] = {
+    OWNER: (*POLICY_PERMISSIONS, Permission.ADMIN),
+    "service": (Permission.SERVICE_CONNECT,),
+    "device": (Permission.DEVICE_CONNECT,),
+    "registryRead": (Permission.REGISTRY_READ,),
+    "registryReadWrite": (Permission.REGISTRY_READ, Permission.REGISTRY_WRITE),
+}
+"""The policies that every hub has. The owner's may also manage policies and tokens."""
+
+_READ = (Permission.REGISTRY_READ, Permission.TWIN_READ)
+_OPERATE = (*_READ, Permission.REGISTRY_WRITE, Permission.SERVICE_CONNECT, Permission.TWIN_WRITE)
+
+ROLES: Mapping[str, tuple[Permission, ...]] = {
+    "read": _READ,
+    "operate": _OPERATE,
+    "admin": (*_OPERATE, Permission.DEVICE_CONNECT, Permission.ADMIN),
+    # Not the registry: who may read that is shown keys.
+    "audit": (Permission.AUDIT_READ,),
+}
+"""What each role of a token allows."""
+
+
+def with_implied(permissions: tuple[Permission, ...]) -> frozenset[Permission]:
+    """Permissions with those that come along."""
+    return frozenset(permissions).union(*(_IMPLIED.get(permission, frozenset()) for permission in permissions))

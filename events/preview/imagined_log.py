@@ -1,0 +1,103 @@
+"""A log that takes events and appends none: whoever decides on it decides as if they stood."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from events.envelope import Envelope, Principal
+from events.log.chunks import split
+from events.log.keys import FLEET, device_of, partition_of
+from events.log.log_overlay import LogOverlay
+from events.log.port import AT_APPEND, Chunk, Event, Head, Log, Proposed, Stored, Written
+
+_AT_APPEND = b'_at":%d' % AT_APPEND
+
+
+class ImaginedLog(LogOverlay):
+    """`Log` over another one that is read and never written; `proposed` are the events that would be in it by now, in order."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(log)
+        self._over: dict[tuple[int, str], Stored] = {}
+        self.proposed: list[Proposed] = []
+
+    def append(
+        self,
+        batch: Sequence[Proposed],
+        *,
+        command_id: str,
+        by: Principal,
+        at: int,
+        cause: str = "",
+        fence: int | None = None,
+    ) -> tuple[Chunk, ...]:
+        """Take a batch, as `Log.append` would; it never conflicts, as nobody else is here.
+
+        Raises:
+            EventTooLarge: as `Log.append`.
+        """
+        del command_id, by, cause, fence
+        chunks = []
+        for piece in split(batch, stream_of=self.stream_of):
+            versions = tuple(self._take(piece.stream, batch[index], at) for index in piece.indices)
+            chunks.append(Written(piece.stream, piece.indices, 0, versions, repeated=False, woke=False))
+        self.proposed += batch
+        return tuple(chunks)
+
+    def _take(self, stream: int, proposed: Proposed, at: int) -> int:
+        (stored,) = self.load([proposed.subject], fleet=stream == FLEET)
+        generation = stored.head.generation if proposed.generation is None else proposed.generation
+        head = Head(proposed.expected_version + 1, generation)
+        self._over[stream, proposed.subject] = msgspec.structs.replace(stored, head=head)
+        for subject, document in proposed.snapshots:
+            (under,) = self.load([subject], fleet=stream == FLEET)
+            snapshot = None if document is None else document.replace(_AT_APPEND, b'_at":%d' % at)
+            self._over[stream, subject] = msgspec.structs.replace(under, snapshot=snapshot)
+        return head.version
+
+    def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
+        """Heads and snapshots of subjects, with what was taken."""
+        streams = [FLEET if fleet else partition_of(device_of(subject), self.partitions) for subject in subjects]
+        locations = list(zip(streams, subjects, strict=True))
+        wanted = [subject for stream, subject in locations if (stream, subject) not in self._over]
+        found = iter(self._log.load(wanted, fleet=fleet) if wanted else [])
+        return [self._over[location] if location in self._over else next(found) for location in locations]
+
+    def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
+        """Snapshots of subjects of one partition, with what was taken."""
+        under = self._log.snapshots(partition, subjects)
+        locations = [(partition, subject) for subject in subjects]
+        return [self._over[at].snapshot if at in self._over else one for at, one in zip(locations, under, strict=True)]
+
+    def known(self, stream: int) -> Iterable[str]:
+        """Every subject of a stream that has a head, with what was taken."""
+        return {*self._log.known(stream), *(subject for over, subject in self._over if over == stream)}
+
+    def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
+        """Every subject of a stream that has a snapshot and begins so, with what was taken."""
+        for subject in self._log.subjects(stream, prefix=prefix):
+            if (stream, subject) not in self._over:
+                yield subject
+        for (where, subject), stored in list(self._over.items()):
+            if where == stream and subject.startswith(prefix) and stored.snapshot is not None:
+                yield subject
+
+    def head(self, stream: int) -> int:
+        """Position of the newest event of a stream that stands."""
+        return self._log.head(stream)
+
+    def heads(self) -> Mapping[int, int]:
+        """`head` of every stream."""
+        return self._log.heads()
+
+    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
+        """The events that stand."""
+        return self._log.read(stream, after=after, limit=limit)
+
+    def position_at(self, stream: int, at: int) -> int:
+        """As of the log beneath."""
+        return self._log.position_at(stream, at)
+
+    def clear_wake(self, stream: int) -> None:
+        """Nobody was woken."""
+        del stream

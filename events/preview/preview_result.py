@@ -1,0 +1,298 @@
+"""What would happen to the fleet: lists of devices, and the changes of configurations, over all partitions."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+from pyroaring import BitMap
+
+from events import canonical
+from events.bitmaps import to_bytes
+from events.canonical import JsonObject
+from events.envelope import Vector
+from events.fleet.assignments import NOT_CONFIGURED, Assignment, AssignmentStatus
+from events.fleet.configuration import Configuration
+from events.fleet.deployments import Deployment
+from events.preview.errors import ListMissing
+from events.preview.implied import Implied, Shift
+from events.projection_store.device_pages import FIRST, DevicePosition, device_ids_at, locations_after
+from events.projection_store.port import ProjectionStore
+
+_DIGEST_BYTES = 8
+_MANAGED = frozenset({AssignmentStatus.MANAGED, AssignmentStatus.OVER_LIMIT})
+
+Members = dict[int, BitMap]
+"""Devices by partition."""
+
+PLAIN = ("affected", "changed", "reconfigured", "unmanaged", "managed", "overLimit", "again", "registered", "retired")
+"""The lists that every result has, with nobody on them if need be."""
+OF_DEPLOYMENTS = ("gained", "lost", "targeted", "untargeted")
+"""And those of each deployment that one names."""
+
+
+class ConfigurationChange(msgspec.Struct, frozen=True, eq=False):
+    """One configuration that would give way to another, for as many devices as its list has.
+
+    `module` is empty for what an edge device runs, else `device` for a device's own twin or the module that it is of.
+    """
+
+    name: str
+    module: str
+    before: Configuration
+    after: Configuration
+
+
+class First(msgspec.Struct, frozen=True, eq=False):
+    """What a rollout would do first, to whom, and whom it would reach by and by."""
+
+    deployment: str
+    says: str
+    devices: Members
+    reached: Members
+
+
+class PreviewResult(msgspec.Struct, frozen=True, eq=False):
+    """Everything that would happen. No count without its list: each count is the size of one of `lists`."""
+
+    lists: dict[str, Members]
+    changes: tuple[ConfigurationChange, ...]
+    stacks: tuple[tuple[str, ...], ...]
+    """The layers of those who come to other ones, by their ids, ascending."""
+    held: tuple[str, ...]
+    """Why some keep what they have, each a limit; `overLimit/1` and on are who."""
+    names: dict[tuple[int, int], str]
+    deployments: Mapping[str, Deployment]
+    vectors: dict[int, Vector]
+    rollouts: tuple[First, ...] = ()
+
+    def count(self, name: str) -> int:
+        """How many devices a list has; 0 where there is none of that name."""
+        return sum(map(len, self.lists.get(name, {}).values()))
+
+    def members(self, name: str) -> Members:
+        """A list.
+
+        Raises:
+            ListMissing: there is none of that name, not even one that has nobody.
+        """
+        if name not in self.lists and name not in self._empty():
+            raise ListMissing(name)
+        return self.lists.get(name, {})
+
+    @property
+    def deployment_ids(self) -> list[str]:
+        """The deployments that have lists, sorted."""
+        return sorted({name.split("/")[1] for name in self.lists if name.startswith("deployments/")})
+
+    def _empty(self) -> Iterator[str]:
+        """The names that are told with their counts whether or not anybody is on these lists."""
+        yield from PLAIN
+        yield from (f"deployments/{one}/{part}" for one in self.deployment_ids for part in OF_DEPLOYMENTS)
+        yield from (f"rollouts/{one.deployment}/first" for one in self.rollouts)
+
+    def summary(self) -> dict[str, tuple[int, str]]:
+        """Each list that has anybody: how many they are, and a digest of who."""
+        return {
+            name: (self.count(name), self._digest(self.lists[name])) for name in sorted(self.lists) if self.count(name)
+        }
+
+    def _digest(self, members: Members) -> str:
+        said = hashlib.sha256()
+        for number, some in sorted(members.items()):
+            # Who is not registered yet has no ordinal of their own so far.
+            new = sorted(self.names[number, one] for one in some if (number, one) in self.names)
+            old = some - BitMap([one for where, one in self.names if where == number])
+            said.update(canonical.encode([number, new]) + to_bytes(old))
+        return said.hexdigest()[: 2 * _DIGEST_BYTES]
+
+
+def result_of(
+    implied: Iterable[Implied], *, first: Iterable[First] = (), within: Callable[[int], BitMap] | None = None
+) -> PreviewResult:
+    """What follows over all partitions, as far as somebody sees it who is kept `within` some devices."""
+    gathering = _Gathering()
+    for one in implied:
+        gathering.add(one, None if within is None else within(one.number) | one.came)
+    for rollout in first:
+        gathering.add_rollout(rollout, within)
+    return gathering.result()
+
+
+class _Gathering:
+    """Sets are collected, and united once at the end: a fleet falls into thousands of shifts."""
+
+    def __init__(self) -> None:
+        self._lists: dict[str, _Parts] = {}
+        self._changes: dict[tuple[str, str, str], tuple[Configuration, Configuration, _Parts]] = {}
+        self._stacks: dict[tuple[str, ...], None] = {}
+        self._held: dict[str, _Parts] = {}
+        self._names: dict[tuple[int, int], str] = {}
+        self._deployments: Mapping[str, Deployment] = {}
+        self._vectors: dict[int, Vector] = {}
+        self._rollouts: list[First] = []
+        self._noted: dict[Any, list[_Parts]] = {}
+
+    def add(self, implied: Implied, seen: BitMap | None) -> None:
+        number = implied.number
+        self._vectors[number] = implied.vector
+        self._deployments = implied.deployments
+        self._names |= {(number, ordinal): name for ordinal, name in implied.names.items()}
+        everybody = BitMap().union(*(shift.members for shift in implied.shifts))
+        for name in ("changed", "affected"):
+            self._note(name, number, _within(everybody, seen))
+        for shift in implied.shifts:
+            if members := _within(shift.members, seen):
+                self._shift(number, shift, members, implied)
+        for name, pairs in implied.targets.items():
+            before, after = (BitMap().union(*sides) for sides in zip(*pairs, strict=True))
+            self._note(f"deployments/{name}/targeted", number, _within(after - before, seen))
+            self._note(f"deployments/{name}/untargeted", number, _within(before - after, seen))
+            self._note("affected", number, _within(before ^ after, seen))
+        self._note("registered", number, _within(implied.came, seen))
+        self._note("retired", number, _within(implied.went, seen))
+
+    def add_rollout(self, first: First, within: Callable[[int], BitMap] | None) -> None:
+        self._rollouts.append(first)
+        for name, sets in ((f"rollouts/{first.deployment}/first", first.devices), ("affected", first.reached)):
+            for number, members in sets.items():
+                self._note(name, number, members if within is None else members & within(number))
+
+    def _note(self, name: str, number: int, members: BitMap) -> None:
+        if members:
+            _put(self._list(name), number, members)
+
+    def _shift(self, number: int, shift: Shift, members: BitMap, implied: Implied) -> None:
+        before, after = shift.before, shift.after
+        plain = before.own is after.own is UNSET and before.modules is after.modules is UNSET
+        # Assignments differ by what a device had before, and so by partition; what a move between them is called seldom does.
+        key = (_told(before), _told(after), after.agent_version != before.agent_version) if plain else None
+        noted = None if key is None else self._noted.get(key)
+        if noted is None:
+            noted = list(self._lists_of(before, after, implied.configurations))
+            if key is not None:
+                self._noted[key] = noted
+        for parts in noted:
+            _put(parts, number, members)
+
+    def _lists_of(
+        self, before: Assignment, after: Assignment, configurations: Mapping[str, Configuration]
+    ) -> "Iterator[_Parts]":
+        """The lists that whoever goes from one assignment to another comes onto."""
+        was, will = before.status in _MANAGED, after.status in _MANAGED
+        if was != will:
+            yield self._list("managed" if will else "unmanaged")
+        had, has = {one.id for one in _layers(before)}, {one.id for one in _layers(after)}
+        yield from (self._list(f"deployments/{name}/lost") for name in had - has)
+        yield from (self._list(f"deployments/{name}/gained") for name in has - had)
+        parts = list(_parts(before, after))
+        for module, old, new in parts:
+            yield self._changes.setdefault((module, old, new), (configurations[old], configurations[new], {}))[2]
+        if parts:
+            yield self._list("reconfigured")
+        elif after.agent_version != before.agent_version:
+            yield self._list("again")
+        if reasons := set(_reasons(after)) - set(_reasons(before)):
+            yield self._list("overLimit")
+            yield from (self._held.setdefault(reason, {}) for reason in reasons)
+        if after.stack != before.stack and after.status is AssignmentStatus.MANAGED:
+            self._stacks[tuple(layer.id for layer in after.stack)] = None
+
+    def _list(self, name: str) -> "_Parts":
+        return self._lists.setdefault(name, {})
+
+    def result(self) -> PreviewResult:
+        lists = {name: _united(parts) for name, parts in self._lists.items()}
+        united = {key: (old, new, _united(parts)) for key, (old, new, parts) in self._changes.items()}
+        # The most devices first, which is what whoever is woken at night has to see.
+        ranked = sorted(united.items(), key=lambda item: (-sum(map(len, item[1][2].values())), item[0]))
+        changes = []
+        for location, ((module, _, _), (old, new, members)) in enumerate(ranked, 1):
+            changes.append(ConfigurationChange(f"changes/{location}", module, old, new))
+            lists[f"changes/{location}"] = members
+        for location, (_, parts) in enumerate(sorted(self._held.items()), 1):
+            lists[f"overLimit/{location}"] = _united(parts)
+        return PreviewResult(
+            lists,
+            tuple(changes),
+            tuple(sorted(self._stacks)),
+            tuple(sorted(self._held)),
+            self._names,
+            self._deployments,
+            self._vectors,
+            tuple(self._rollouts),
+        )
+
+
+_Parts = dict[int, list[BitMap]]
+
+
+def _put(parts: _Parts, number: int, members: BitMap) -> None:
+    parts.setdefault(number, []).append(members)
+
+
+def _united(parts: _Parts) -> Members:
+    return {number: BitMap.union(*some) for number, some in parts.items()}
+
+
+def _within(members: BitMap, seen: BitMap | None) -> BitMap:
+    return members if seen is None else members & seen
+
+
+def _told(assignment: Assignment) -> tuple[Any, ...]:
+    return assignment.status, assignment.stack, assignment.configuration, assignment.reason
+
+
+def _layers(assignment: Assignment) -> Iterator[Any]:
+    """The deployments that decide what a device has; what an unmanaged one once had does not count."""
+    if assignment.status is not AssignmentStatus.UNMANAGED:
+        yield from assignment.stack
+    if assignment.own is not UNSET or assignment.modules is not UNSET:
+        for part in (assignment.own_part, *assignment.module_parts.values()):
+            yield from part.stack
+
+
+def _parts(before: Assignment, after: Assignment) -> Iterator[tuple[str, str, str]]:
+    """Module, old and new configuration, where they differ."""
+    if before.configuration != after.configuration:
+        yield "", before.configuration, after.configuration
+    if before.own is after.own is UNSET and before.modules is after.modules is UNSET:
+        return
+    if before.own_part.configuration != after.own_part.configuration:
+        yield "device", before.own_part.configuration, after.own_part.configuration
+    old, new = before.module_parts, after.module_parts
+    for module in sorted(old.keys() | new.keys()):
+        sides = (old.get(module, NOT_CONFIGURED).configuration, new.get(module, NOT_CONFIGURED).configuration)
+        if sides[0] != sides[1]:
+            yield module, *sides
+
+
+def _reasons(assignment: Assignment) -> Iterator[str]:
+    if assignment.own is assignment.modules is UNSET and not assignment.reason:
+        return
+    for reason in (
+        assignment.reason,
+        assignment.own_part.reason,
+        *(part.reason for part in assignment.module_parts.values()),
+    ):
+        if reason:
+            yield reason
+
+
+def sections_of(configuration: Configuration) -> dict[str, JsonObject]:
+    """The desired properties of each module, decoded."""
+    return {module: msgspec.json.decode(section) for module, section in configuration.sections.items()}
+
+
+def page_of_list(
+    projections: ProjectionStore, result: PreviewResult, members: Members, *, after: DevicePosition = FIRST, limit: int
+) -> tuple[list[str], DevicePosition | None]:
+    """Device ids of a list from behind a place on, and the place to go on from; `None` at the end."""
+    partitions = max(members, default=-1) + 1
+    locations, location_after = locations_after(
+        lambda number: members.get(number, BitMap()), partitions=partitions, after=after, limit=limit
+    )
+    # A device that would be registered is in no projection yet.
+    stored = iter(device_ids_at(projections, [location for location in locations if location not in result.names]))
+    return [result.names.get(location) or next(stored) for location in locations], location_after

@@ -1,0 +1,1 @@
+"""Where projections are kept: Redis, or memory for tests."""

@@ -1,0 +1,88 @@
+"""What projections hold of the archive: streams up to their checkpoints, and time and cause of changes that devices still have."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from events.log.connect import Client, answering
+from events.log.entries import RawEntry, number_of
+from events.log.errors import UnreadableEvent
+from events.log.keys import FLEET, key
+from events.projection_store.port import ProjectionSelection, ProjectionStore
+
+PROJECTIONS = "projections"
+_ASSIGNMENT_CHANGES = ":assignments"
+
+
+def stored_key(partition: int) -> str:
+    """`{p03}:assignments:kept`: position → `at cause` of archived assignment changes, so that reading a device asks no archive."""
+    return key(partition, "assignments:kept")
+
+
+def stored_of(data: bytes) -> tuple[int, str]:
+    """(at in milliseconds, cause) of what is kept."""
+    at, _, cause = data.partition(b" ")
+    return int(at), cause.decode()
+
+
+def _kept(stream: str, entry: RawEntry) -> bytes:
+    try:
+        kept = entry.fields[b"at"] + b" " + entry.fields[b"cause"]
+        stored_of(kept)
+    except KeyError as error:
+        raise UnreadableEvent(stream, entry.position, f"field {error} is missing") from error
+    except ValueError as error:
+        raise UnreadableEvent(stream, entry.position, str(error)) from error
+    return kept
+
+
+class ProjectionHold:
+    """Projections need what comes after their checkpoints: the fleet's stream is needed by the slowest partition."""
+
+    def __init__(self, projections: ProjectionStore, *, partitions: int) -> None:
+        self._projections, self._partitions = projections, partitions
+
+    def positions(self, stream: str) -> Mapping[str, int]:
+        """See `events.log.archive.retention_hold.Holding`.
+
+        Raises:
+            LogUnavailable: Redis does not answer.
+        """
+        number = number_of(stream)
+        if number == FLEET:
+            return {PROJECTIONS: min(self._projections.checkpoint(one).vector.fleet for one in range(self._partitions))}
+        checkpoint = self._projections.checkpoint(number)
+        return {
+            PROJECTIONS: checkpoint.assignment_changes
+            if stream.endswith(_ASSIGNMENT_CHANGES)
+            else checkpoint.vector.partition
+        }
+
+
+class AssignmentChangeKeeper:
+    """Keeps time and cause of assignment changes that are about to leave Redis, for as long as a device has one of them."""
+
+    def __init__(self, client: Client, projections: ProjectionStore) -> None:
+        self._client, self._projections = client, projections
+
+    def keep(self, stream: str, entries: Sequence[RawEntry]) -> None:
+        """See `events.log.archive.mover.Keeper`.
+
+        Raises:
+            UnreadableEvent: an assignment change that a device has does not say when it was, or why; it stays in Redis.
+            LogUnavailable: Redis does not answer.
+        """
+        if not stream.endswith(_ASSIGNMENT_CHANGES):
+            return
+        number = number_of(stream)
+        moved_by = self._projections.read(number, ProjectionSelection(arrays=("moved_by",))).arrays["moved_by"]
+        # Devices only ever move to newer assignment changes, so that what nobody has is not asked for again.
+        had = set(np.unique(np.frombuffer(moved_by, dtype="<u4")).tolist())
+        kept: dict[Any, Any] = {str(entry.position): _kept(stream, entry) for entry in entries if entry.position in had}
+        with answering():
+            gone = [field for field in self._client.hkeys(stored_key(number)) if int(field) not in had]
+            if kept:
+                self._client.hset(stored_key(number), mapping=kept)
+            if gone:
+                self._client.hdel(stored_key(number), *gone)

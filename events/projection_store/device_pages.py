@@ -1,0 +1,53 @@
+"""Devices of sets, by partition and ordinal, as pages of ids."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+from pyroaring import BitMap
+
+from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.stored_projection.partition_reader import ids_of, pages_of
+
+DevicePosition = tuple[int, int]
+"""A partition, and the ordinal of a device in it."""
+
+FIRST: DevicePosition = (0, -1)
+"""Before all devices."""
+
+
+def device_ids(projections: ProjectionStore, number: int, ordinals: BitMap) -> Iterator[str]:
+    """The ids of some devices of a partition, in the order of their ordinals.
+
+    Raises:
+        LogUnavailable: Redis did not answer.
+    """
+    return ids_of(ordinals, projections.read(number, ProjectionSelection(fields=(("ids", pages_of(ordinals)),))))
+
+
+def locations_after(
+    members: Callable[[int], BitMap], *, partitions: int, after: DevicePosition = FIRST, limit: int
+) -> tuple[Sequence[DevicePosition], DevicePosition | None]:
+    """The next `limit` places of a set that each partition has, and the place to go on from; `None` at the end.
+
+    No partition is asked twice. Ordinals only grow, so that a device which is in the set throughout is on one page exactly.
+    """
+    locations: list[DevicePosition] = []
+    for number in range(after[0], partitions):
+        behind = after[1] if number == after[0] else -1
+        ahead = (ordinal for ordinal in members(number) if ordinal > behind)
+        locations += ((number, ordinal) for ordinal in itertools.islice(ahead, limit + 1 - len(locations)))
+        if len(locations) > limit:
+            return locations[:limit], locations[limit - 1]
+    return locations, None
+
+
+def device_ids_at(projections: ProjectionStore, locations: Sequence[DevicePosition]) -> list[str]:
+    """The ids of the devices at some ascending places.
+
+    Raises:
+        LogUnavailable: Redis did not answer.
+    """
+    names: list[str] = []
+    for number, group in itertools.groupby(locations, key=lambda location: location[0]):
+        names += device_ids(projections, number, BitMap([ordinal for _, ordinal in group]))
+    return names

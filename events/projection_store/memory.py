@@ -1,0 +1,79 @@
+"""Projections in memory, for tests: the same behaviour without a server."""
+
+from collections.abc import Sequence
+
+import msgspec
+from typing_extensions import override
+
+from events.projection_store.port import Blocked
+from events.projection_store.whole import WholeProjections
+from events.stored_projection.stored_partition import AssignmentEntry, Checkpoint, Writes
+
+
+class MemoryProjectionStore(WholeProjections):
+    """Projections of one process."""
+
+    def __init__(self) -> None:
+        self._checkpoints: dict[int, Checkpoint] = {}
+        self._hashes: dict[tuple[int, str], dict[str, bytes]] = {}
+        self._arrays: dict[tuple[int, str], bytearray] = {}
+        self._assignment_changes: dict[int, list[AssignmentEntry]] = {}
+        self._blocked: dict[int, Blocked] = {}
+
+    @override
+    def checkpoint(self, partition: int) -> Checkpoint:
+        """How far a partition is kept; the initial one where nothing is."""
+        return self._checkpoints.get(partition, Checkpoint())
+
+    @override
+    def _hash(self, partition: int, name: str) -> dict[str, bytes]:
+        return self._hashes.get((partition, name), {})
+
+    @override
+    def _array(self, partition: int, name: str) -> bytes | bytearray:
+        return self._arrays.get((partition, name), b"")
+
+    def commit(self, partition: int, writes: Writes) -> bool:
+        """Make all writes and the assignment change stand, or nothing."""
+        if self.checkpoint(partition) != writes.expected:
+            return False
+        for name, fields in writes.hashes.items():
+            stored = self._hashes.setdefault((partition, name), {})
+            for field, value in fields.items():
+                if value is None:
+                    stored.pop(field, None)
+                else:
+                    stored[field] = value
+        for name, ranges in writes.arrays.items():
+            items = self._arrays.setdefault((partition, name), bytearray())
+            for offset, data in ranges:
+                items.extend(bytes(max(0, offset + len(data) - len(items))))
+                items[offset : offset + len(data)] = data
+        if writes.assignment_change is not None:
+            self._append(partition, writes.assignment_change)
+        self._checkpoints[partition] = writes.checkpoint
+        return True
+
+    def _append(self, partition: int, assignment_change: AssignmentEntry) -> None:
+        entries = self._assignment_changes.setdefault(partition, [])
+        if assignment_change.recorded is not None and entries:
+            assignment_change = msgspec.structs.replace(
+                assignment_change, recorded=max(assignment_change.recorded, entries[-1].effective_from)
+            )
+        entries.append(assignment_change)
+
+    @override
+    def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
+        """Assignment changes at positions after + 1 and on, at most `limit`."""
+        return self._assignment_changes.get(partition, [])[after : after + limit]
+
+    def blocked(self, partition: int) -> Blocked | None:
+        """Where the partition is stopped, if it is."""
+        return self._blocked.get(partition)
+
+    def block(self, partition: int, blocked: Blocked | None) -> None:
+        """Mark a partition as stopped, or as going on again."""
+        if blocked is None:
+            self._blocked.pop(partition, None)
+        else:
+            self._blocked[partition] = blocked

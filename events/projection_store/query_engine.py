@@ -1,0 +1,380 @@
+"""Answers queries (contract/hub.md §1.8, §2.1): from the index what it knows, from the documents what is left.
+
+Rows come in the order of (partition, ordinal, module). Ordinals only grow, and a first page notes how far they go: whoever
+was there then and stays is on one page exactly, and who comes meanwhile on none.
+"""
+
+import base64
+import binascii
+import hashlib
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
+from pyroaring import BitMap
+
+from events import canonical
+from events.deployment.state import DeploymentDocument
+from events.fleet.column import PRIMITIVE_KINDS
+from events.log.fleet_documents import deployments
+from events.log.port import Log
+from events.manifest.merge import contributes
+from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.query_index import ModuleIndex, PartitionIndex, indexes
+from events.projection_store.query_rows import QueryRows
+from events.query.aggregate import Aggregating
+from events.query.evaluate import Assignment, projected, row_test
+from events.query.select import Bounds, select_bounds
+from events.query.text import printed_query
+from events.query.tree import (
+    UNDEFINED,
+    Expression,
+    Function,
+    Projection,
+    Query,
+    QuerySource,
+    is_aggregate,
+    module_ids_asked,
+)
+
+PAGE_DEFAULT = 100
+PAGE_MAX = 1000
+READING_SECONDS = 0.1
+"""A page that has to read documents ends after this time, however few rows it has; the next one goes on (docs/reference/query.md)."""
+
+_CHUNK = 2000
+_LAST = "\U0010ffff"
+"""Behind the name of any module."""
+
+
+class ContinuationInvalid(Exception):
+    """The continuation is none that was given out for this query."""
+
+    def __init__(self) -> None:
+        super().__init__("the continuation is none that was given out for this query")
+
+
+class QueryPage(msgspec.Struct, frozen=True):
+    """Some rows, and what to go on with; `None` at the end."""
+
+    rows: list[Assignment]
+    continuation: str | None
+
+
+class _Location(msgspec.Struct, frozen=True, array_like=True):
+    """Behind which row to go on, for which query; `bounds` are the ordinals of each partition at the first page."""
+
+    query: str
+    partition: int
+    ordinal: int
+    module: str
+    left: int
+    bounds: tuple[int, ...]
+
+
+class _Still(msgspec.Struct, frozen=True):
+    """A scope, and the logs in each of which a device has to be in it."""
+
+    scope: Callable[[Assignment], bool]
+    logs: tuple[Log, ...]
+
+    @property
+    def in_the_past(self) -> bool:
+        """Whether it takes documents to tell: an index does not know one registration of an id from the next."""
+        return len(self.logs) > 1
+
+
+class QueryEngine:
+    """Runs queries on the projections and documents of a fleet."""
+
+    def __init__(
+        self,
+        log: Log,
+        projections: ProjectionStore,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        besides: "QueryEngine | None" = None,
+    ) -> None:
+        """`besides` is where else a scope has to be true for a device, in the same registration: in the past, now."""
+        self._log, self._projections, self._clock, self._besides = log, projections, clock, besides
+        self.logs: tuple[Log, ...] = (log,) if besides is None else (log, *besides.logs)
+
+    def page(
+        self,
+        query: Query,
+        *,
+        size: int = PAGE_DEFAULT,
+        continuation: str | None = None,
+        scope: Expression | None = None,
+    ) -> QueryPage:
+        """The next rows of a query; a `scope` limits it to the devices for which it is true, and their modules.
+
+        Raises:
+            ContinuationInvalid: the continuation is not of this query.
+        """
+        if query.source is QuerySource.JOBS:
+            return QueryPage([], None)
+        if is_aggregate(query):
+            rows = self._aggregated(query, scope)
+            return QueryPage(rows if query.top is None else rows[: query.top], None)
+        location = self._location(query, continuation)
+        left = size if location.left < 0 else min(size, location.left)
+        rows, last = self._collected(query, scope, location, left)
+        remaining = -1 if location.left < 0 else location.left - len(rows)
+        if last is None or remaining == 0:
+            return QueryPage(rows, None)
+        return QueryPage(rows, _token(msgspec.structs.replace(last, left=remaining)))
+
+    def count(self, query: Query, *, scope: Expression | None = None) -> int:
+        """How many rows a query has, on all pages."""
+        if query.source is QuerySource.JOBS:
+            return 0
+        if is_aggregate(query):
+            found = len(self._aggregated(query, scope))
+        else:
+            found = sum(self._counted(part) for part in self._parts(query, scope))
+        return found if query.top is None else min(found, query.top)
+
+    def within(self, number: int, scope: Expression) -> BitMap:
+        """The ordinals of one partition whose devices are in a scope: as target conditions see them, by their own twins."""
+        (index,) = indexes(self._projections, [number], scope)
+        return self._allowed(index, scope)
+
+    def _allowed(self, index: PartitionIndex, scope: Expression) -> BitMap:
+        allowed = self._exact(index, scope, overlaid=False)
+        return allowed if self._besides is None else allowed & self._besides.within(index.number, scope)
+
+    # -- pages
+
+    def _location(self, query: Query, continuation: str | None) -> _Location:
+        digest = hashlib.sha256(printed_query(query).encode()).hexdigest()[:16]
+        if continuation is None:
+            everywhere = self._projections.read_each(range(self._log.partitions), ProjectionSelection())
+            bounds = tuple(kept.checkpoint.ordinals for kept in everywhere)
+            return _Location(digest, 0, -1, "", -1 if query.top is None else query.top, bounds)
+        try:
+            location = msgspec.json.decode(base64.urlsafe_b64decode(continuation.encode("ascii")), type=_Location)
+        except (binascii.Error, ValueError, msgspec.DecodeError):
+            raise ContinuationInvalid from None
+        numbers = range(self._log.partitions)
+        if location.query != digest or len(location.bounds) != len(numbers) or location.partition not in numbers:
+            raise ContinuationInvalid
+        return location
+
+    def _collected(
+        self, query: Query, scope: Expression | None, location: _Location, size: int
+    ) -> tuple[list[Assignment], _Location | None]:
+        """At most `size` rows from behind a place on, and the place to go on from; `None` where no row can follow.
+
+        Another row follows for certain, unless the time ended the page: then there is only something left to look at.
+        """
+        rows: list[Assignment] = []
+        last = location
+        end = self._clock() + READING_SECONDS
+        parts = self._parts(query, scope, first=location.partition)
+        for part in parts:
+            behind = location.ordinal if part.number == location.partition else -1
+            module = location.module if part.number == location.partition else ""
+            # A page that ended between two devices does not come back to the first: each page gets on, however slow.
+            ahead = part.ahead(behind, location.bounds[part.number], again=module not in {"", _LAST})
+            while ordinals := list(itertools.islice(ahead, min(_CHUNK, part.chunk(size - len(rows))))):
+                for ordinal, name, row in part.rows(ordinals):
+                    if ordinal == behind and name <= module:
+                        continue
+                    if len(rows) == size:
+                        return rows, last
+                    rows.append(row)
+                    last = msgspec.structs.replace(location, partition=part.number, ordinal=ordinal, module=name)
+                last = msgspec.structs.replace(location, partition=part.number, ordinal=ordinals[-1], module=_LAST)
+                if self._clock() > end:
+                    return rows, last if _is_any_left(ahead, parts, location.bounds) else None
+        return rows, None
+
+    # -- what a query is made of, partition by partition
+
+    def _parts(self, query: Query, scope: Expression | None, *, first: int = 0) -> Iterator["_Part"]:
+        documents = dict(deployments(self._log)) if query.source is QuerySource.MODULES else {}
+        test = row_test(query.where)
+        still = None if scope is None else _Still(row_test(scope), self.logs)
+        for index in self._indexes(query, scope, first):
+            allowed = None if scope is None else self._allowed(index, scope)
+            rows = QueryRows(self._log, self._projections, index, query)
+            if query.source is QuerySource.DEVICES:
+                bounds = {"": _within(select_bounds(query.where, index), allowed)}
+            else:
+                bounds = self._of_modules(query, index, rows, documents, allowed)
+            yield _Part(index, query, bounds, rows, test, still=still)
+
+    def _indexes(self, query: Query, scope: Expression | None, first: int) -> Iterator[PartitionIndex]:
+        """All at once where all are needed; a page often ends in the partition that it begins with."""
+        ahead = 0 if is_aggregate(query) else 1
+        for numbers in (range(first, first + ahead), range(first + ahead, self._log.partitions)):
+            if numbers:
+                yield from indexes(self._projections, numbers, query.where, scope)
+
+    def _of_modules(
+        self,
+        query: Query,
+        index: PartitionIndex,
+        rows: QueryRows,
+        documents: dict[str, DeploymentDocument],
+        allowed: BitMap | None,
+    ) -> dict[str, Bounds]:
+        """Bounds by module id; those of modules that are not there in any case are left out."""
+        found = {}
+        names = module_ids_asked(query.where)
+        for name in sorted(rows.all_module_ids() if names is None else names):
+            contributing = frozenset(
+                one
+                for one, document in documents.items()
+                if contributes(document.content.get("modulesContent", {}), name)
+            )
+            bounds = _within(
+                select_bounds(query.where, ModuleIndex(self._projections, index, name, contributing)), allowed
+            )
+            if bounds.maybe:
+                found[name] = bounds
+        return found
+
+    def _exact(self, index: PartitionIndex, where: Expression, *, overlaid: bool = True) -> BitMap:
+        bounds = select_bounds(where, index)
+        doubtful = bounds.maybe - bounds.sure
+        if not doubtful:
+            return BitMap(bounds.sure)
+        query = Query(select=(Projection(("deviceId",)),), where=where)
+        part = _Part(
+            index,
+            query,
+            {"": Bounds(BitMap(), doubtful)},
+            QueryRows(self._log, self._projections, index, query, overlaid=overlaid),
+            row_test(where),
+        )
+        found = BitMap(bounds.sure)
+        ahead = iter(doubtful)
+        while ordinals := list(itertools.islice(ahead, _CHUNK)):
+            found.update(ordinal for ordinal, _, _ in part.rows(ordinals))
+        return found
+
+    # -- numbers
+
+    def _counted(self, part: "_Part") -> int:
+        if not part.index_counts:
+            return sum(1 for _ in part.raw())
+        sure = sum(len(bounds.sure) for bounds in part.bounds.values())
+        return sure + sum(1 for _ in part.doubtful())
+
+    def _aggregated(self, query: Query, scope: Expression | None) -> list[Assignment]:
+        result = Aggregating(query)
+        counting = all(
+            item.function is Function.COUNT and item.path is None
+            for item in query.select
+            if not isinstance(item, Projection)
+        )
+        for part in self._parts(query, scope):
+            groups = part.groups() if counting and part.index_counts else None
+            for group_key, count in groups or ():
+                result.add_count(group_key, count)
+            for row in part.raw() if groups is None else part.doubtful():
+                result.add(row)
+        return result.results()
+
+
+class _Part:
+    """One partition's share of a query: per module (one `""` for devices) bounds on the ordinals."""
+
+    def __init__(
+        self,
+        index: PartitionIndex,
+        query: Query,
+        bounds: dict[str, Bounds],
+        rows: QueryRows,
+        test: Callable[[Assignment], bool],
+        *,
+        still: _Still | None = None,
+    ) -> None:
+        """`still` is the scope: it is held against the documents too, which may be ahead of the projections."""
+        self._still = still
+        self.number, self.bounds = index.number, bounds
+        self._index, self._query, self._rows, self._test = index, query, rows, test
+        self._is_sure = all(one.sure == one.maybe for one in bounds.values())
+        self._modules = query.source is QuerySource.MODULES
+        self.index_counts = still is None or not still.in_the_past
+
+    def ahead(self, behind: int, bound: int, *, again: bool) -> Iterator[int]:
+        """The ordinals from behind one on, or with it where a page ended amid its modules, up to a bound."""
+        every = BitMap().union(*(one.maybe for one in self.bounds.values()))
+        low = max(0, behind if again else behind + 1)
+        every &= BitMap(range(low, max(low, bound)))
+        return iter(every)
+
+    def chunk(self, wanted: int) -> int:
+        """How many ordinals to take at once: as many as rows are wanted, where each is known to be one."""
+        return max(1, wanted + 1) if self._is_sure else _CHUNK
+
+    def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, Assignment]]:
+        """(ordinal, module, result) of those that fulfil the condition, in order."""
+        query = self._query
+        for ordinal, name, row in self._raw(ordinals):
+            yield ordinal, name, self._rows.shown(row) if not query.select else dict(projected(query, row))
+
+    def raw(self) -> Iterator[Assignment]:
+        """Every row that fulfils the condition, as it is evaluated."""
+        ahead = self.ahead(-1, 2**32, again=False)
+        while ordinals := list(itertools.islice(ahead, _CHUNK)):
+            for _, _, row in self._raw(ordinals):
+                yield row
+
+    def groups(self) -> list[tuple[tuple[object, ...] | None, int]] | None:
+        """How many rows that are known to fulfil the condition are in each group; `None` where the index cannot tell."""
+        sure = [one.sure for one in self.bounds.values()]
+        match self._query.group_by:
+            case ():
+                return [(None, sum(map(len, sure)))]
+            case (path,) if not self._modules and (column := self._index.column(path)) is not None:
+                known: list[tuple[tuple[object, ...] | None, int]] = [
+                    ((value,), sure[0].intersection_cardinality(members))
+                    for (kind, value), members in column.items()
+                    if kind in PRIMITIVE_KINDS
+                ]
+                # An object or an array counts as nothing there.
+                return [*known, ((UNDEFINED,), len(sure[0]) - sum(count for _, count in known))]
+            case _:
+                return None
+
+    def doubtful(self) -> Iterator[Assignment]:
+        """The rows of those whom the index leaves in doubt and that fulfil the condition."""
+        every = {name: one.maybe - one.sure for name, one in self.bounds.items()}
+        ahead = iter(BitMap().union(*every.values()))
+        while ordinals := list(itertools.islice(ahead, _CHUNK)):
+            for ordinal, name, row in self._raw(ordinals):
+                if ordinal in every[name]:
+                    yield row
+
+    def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, Assignment]]:
+        test = self._test
+        wanted: Iterable[tuple[int, str]]
+        if self._modules:
+            wanted = tuple((at, name) for at in ordinals for name, one in self.bounds.items() if at in one.maybe)
+            built = self._rows.modules(wanted)
+        else:
+            wanted = zip(ordinals, itertools.repeat(""), strict=False)
+            built = self._rows.devices(ordinals, sure=self._is_sure)
+        gone = frozenset() if self._still is None else self._rows.gone(ordinals, self._still.scope, self._still.logs)
+        for (ordinal, name), row in zip(wanted, built, strict=True):
+            if row is not None and ordinal not in gone and (ordinal in self.bounds[name].sure or test(row)):
+                yield ordinal, name, row
+
+
+def _is_any_left(ahead: Iterator[int], parts: Iterator[_Part], bounds: Sequence[int]) -> bool:
+    """Whether anything is left that could be a row: in the rest of a partition, or in those that come after it."""
+    later = (part.ahead(-1, bounds[part.number], again=False) for part in parts)
+    return next(itertools.chain(ahead, itertools.chain.from_iterable(later)), None) is not None
+
+
+def _within(bounds: Bounds, allowed: BitMap | None) -> Bounds:
+    return bounds if allowed is None else Bounds(bounds.sure & allowed, bounds.maybe & allowed)
+
+
+def _token(location: _Location) -> str:
+    return base64.urlsafe_b64encode(canonical.encode(location)).decode()

@@ -1,0 +1,70 @@
+"""The course of a deployment's counts and metrics: samples taken now and then, as many as a bound allows.
+
+Samples are for plots. They are taken by the clock, and are no projections: a rebuild does not bring them back.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from events import canonical
+from events.log.connect import Client, answering, entries_of
+from events.log.keys import FLEET, key
+from events.log.lease import take_for
+
+SAMPLES_MAX = 2000
+KEPT_MS = 30 * 24 * 3600 * 1000
+"""A course that nothing is added to for so long is forgotten, as those of deleted deployments are."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """Counts by status and rows by custom metric at a time, in milliseconds."""
+
+    at: int
+    counts: dict[str, int]
+    metrics: dict[str, int]
+
+
+class SeriesStore:
+    """The courses of all deployments, in Redis."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def claim(self, interval_ms: int) -> bool:
+        """Whether it is the caller's turn to sample: true for one caller in each interval."""
+        return take_for(self._client, key(FLEET, "lease:series"), "1", interval_ms)
+
+    def add(self, at: int, samples: Mapping[str, Sample]) -> None:
+        """Append a sample for each deployment whose numbers are not those of its last one."""
+        with answering():
+            for deployment_id, sample in samples.items():
+                name = _key(deployment_id)
+                data = canonical.encode({"counts": sample.counts, "metrics": sample.metrics})
+                newest = entries_of(self._client.xrevrange(name, count=1))
+                if newest and newest[0][1][b"data"] == data:
+                    continue
+                pipe: Any = self._client.pipeline(transaction=False)
+                pipe.xadd(name, {"at": at, "data": data}, maxlen=SAMPLES_MAX)
+                pipe.pexpire(name, KEPT_MS)
+                pipe.execute()
+
+    def read(
+        self, deployment_id: str, *, since: int = 0, until: float = math.inf, limit: int = SAMPLES_MAX
+    ) -> Sequence[Sample]:
+        """The newest samples from a time to another, oldest first."""
+        with answering():
+            count = limit if until == math.inf else SAMPLES_MAX
+            entries = entries_of(self._client.xrevrange(_key(deployment_id), count=count))
+        samples = []
+        for _, fields in reversed(entries):
+            at = int(fields[b"at"])
+            if since <= at <= until:
+                samples.append(Sample(at, **msgspec.json.decode(fields[b"data"])))
+        return samples[-limit:]
+
+
+def _key(deployment_id: str) -> str:
+    return key(FLEET, f"series:{deployment_id}")

@@ -1,0 +1,16 @@
+-- Put what was rebuilt of one partition in place of its projections: all of it at once, if they still stand where they were seen.
+-- KEYS: 1 number of the newest rebuilding, 2 checkpoint, 3 assignment changes, then pairs: what is kept, and what was rebuilt of it.
+-- ARGV: 1 number of this rebuilding, 2 checkpoint as it was seen ('' for none), 3 position of the newest assignment change (0 for none),
+--       4 the checkpoint to put.
+-- Answers 'switched', 'moved' where something came meanwhile, or 'superseded' by a newer rebuilding.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'superseded' end
+if (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return 'moved' end
+local newest = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
+local position = newest and string.match(newest[1], '^(%d+)') or '0'
+if position ~= ARGV[3] then return 'moved' end
+for index = 4, #KEYS, 2 do
+  redis.call('UNLINK', KEYS[index])
+  if redis.call('EXISTS', KEYS[index + 1]) == 1 then redis.call('RENAME', KEYS[index + 1], KEYS[index]) end
+end
+redis.call('SET', KEYS[2], ARGV[4])
+return 'switched'

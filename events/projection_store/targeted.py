@@ -1,0 +1,98 @@
+"""What a deployment targets now, for its author: how many devices, and whether its condition compares with the right types."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from events.deployment.advice import Advice, another_type, targets_nothing
+from events.deployment.state import DeploymentDocument
+from events.fleet.column import PRIMITIVE_KINDS, value_key
+from events.log.keys import FLEET
+from events.log.port import Log
+from events.projection_store.fleet_projection import FleetProjection, Within
+from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.query_index import indexes
+from events.query.condition import parse_condition
+from events.query.module_condition import is_module_condition
+from events.query.tree import Comparison, Constant, Path, PathOf, leaves
+
+SETTLE_SECONDS = 1.0
+"""For how long the author of a deployment waits, at most, until workers know it."""
+
+_POLL_SECONDS = 0.02
+
+
+class Targeted:
+    """Reads what workers made of deployments that were written just now."""
+
+    def __init__(
+        self,
+        log: Log,
+        projections: ProjectionStore,
+        fleet_projection: FleetProjection,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log, self._projections, self._fleet_projection = log, projections, fleet_projection
+        self._pause, self._clock = pause, clock
+
+    def count(self, name: str, *, within: Within | None = None) -> int | None:
+        """How many devices (of a configuration of modules: modules) a deployment targets, started or not.
+
+        Waits until workers have come to what is in the log now; `None` where that takes longer than `SETTLE_SECONDS`.
+        """
+        return self._fleet_projection.targeted(name, within=within) if self._settled() else None
+
+    def advice(
+        self, name: str, document: DeploymentDocument, targeted: int, *, within: Within | None = None
+    ) -> tuple[Advice, ...]:
+        """Advice on the devices that a deployment targets, as workers know them."""
+        if not document.target_condition.strip():
+            return ()  # that it targets nothing then is said by the advice on documents
+        nothing = (targets_nothing(name),) if not targeted else ()
+        return (*nothing, *self._other_types(name, document.target_condition, within))
+
+    def meet(self, name: str, other: str) -> bool:
+        """Whether two deployments target a device in common."""
+        return any(
+            self._fleet_projection.targets(number, name) & self._fleet_projection.targets(number, other)
+            for number in range(self._log.partitions)
+        )
+
+    def _settled(self) -> bool:
+        heads, until = self._log.heads(), self._clock() + SETTLE_SECONDS
+        numbers = range(self._log.partitions)
+        while True:
+            vectors = [kept.checkpoint.vector for kept in self._projections.read_each(numbers, ProjectionSelection())]
+            if all(
+                vector.partition >= heads[number] and vector.fleet >= heads[FLEET]
+                for number, vector in zip(numbers, vectors, strict=True)
+            ):
+                return True
+            if self._clock() >= until:
+                return False
+            self._pause(_POLL_SECONDS)
+
+    def _other_types(self, name: str, condition: str, within: Within | None) -> Iterable[Advice]:
+        if is_module_condition(condition):
+            return
+        compared = set()
+        for leaf in leaves(parse_condition(condition)):
+            match leaf:
+                case Comparison(PathOf(path), _, Constant(str() | int() | float() as literal)) if path != ("deviceId",):
+                    compared.add((path, value_key(literal)[0]))
+        for path, kind in sorted(compared):
+            counts = self._by_type(path, within)
+            if any(count for other, count in counts.items() if other != kind):
+                yield another_type(name, path, kind, counts)
+
+    def _by_type(self, path: Path, within: Within | None) -> Counter[str]:
+        """How many devices have a property by its type; none where workers keep no index of it, as of a thousand values."""
+        counts: Counter[str] = Counter()
+        for index in indexes(self._projections, range(self._log.partitions)):
+            seen = index.everyone() if within is None else index.everyone() & within(index.number)
+            for (kind, _), members in (index.column(path) or {}).items():
+                if kind in PRIMITIVE_KINDS:
+                    counts[kind] += members.intersection_cardinality(seen)
+        return counts

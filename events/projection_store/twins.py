@@ -1,0 +1,117 @@
+"""Twins as people and devices read them: a document of the log, under what deployments desire of its modules."""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import UNSET
+
+from events.canonical import JsonObject
+from events.device.state import DeviceDocument, ModuleDocument, section
+from events.device.twin import DeviceTwin, ModuleTwin, device_desired, device_twin, module_desired
+from events.log.device_documents import module_documents, registered_device
+from events.log.fleet_documents import deployments_of
+from events.log.port import Log
+from events.manifest.document import DEVICE
+from events.projection_store.fleet_projection import Effective, FleetProjection
+from events.projection_store.query_rows import Assigned, built_device, built_module, modules_of
+
+
+class DesiredSection(msgspec.Struct, frozen=True):
+    """The desired properties of one twin, and their `$version`."""
+
+    desired: JsonObject
+    version: int
+
+
+class TwinProjection:
+    """Reads twins. Who has the answer to a write reads that write in the device's own twin (DESIGN §2, snapshots)."""
+
+    def __init__(self, log: Log, fleet_projection: FleetProjection) -> None:
+        self._log = log
+        self._fleet_projection = fleet_projection
+
+    def device(self, device_id: str) -> DeviceTwin | None:
+        """A device's twin (contract/hub.md §1.6); `None` where no such device is registered."""
+        document = registered_device(self._log, device_id)
+        return None if document is None else self.of(device_id, document)
+
+    def of(self, device_id: str, document: DeviceDocument) -> DeviceTwin:
+        """The twin of a device whose document is at hand."""
+        effective = self._fleet_projection.effective(device_id) if self._fleet_projection.has_own(device_id) else None
+        if effective is None:
+            return device_twin(device_id, document)
+        statuses = self._fleet_projection.own_statuses(effective)
+        names = sorted({layer.id for layer in effective.assignment.own_part.stack} | statuses.keys())
+        sections = {} if effective.own is None else {DEVICE: effective.own}
+        known = deployments_of(self._log, names)
+        return built_device(
+            device_id, document, Assigned(effective.assignment, sections, effective.since, statuses, known)
+        )
+
+    def is_plain(self, device_id: str) -> bool:
+        """Whether it is known, without asking anybody, that a device's twin is its document alone."""
+        return self._fleet_projection.had_no_own_lately(device_id)
+
+    def module_ids(self, device_id: str) -> Sequence[str]:
+        """The modules of a device: the system modules, those of its configuration and those made by hand; sorted."""
+        document = registered_device(self._log, device_id)
+        if document is None:
+            return ()
+        return tuple(sorted(_modules(document, self._fleet_projection.effective(device_id))))
+
+    def module(self, device_id: str, module_id: str) -> ModuleTwin | None:
+        """A module's twin; `None` where the device has no such module."""
+        document = registered_device(self._log, device_id)
+        if document is None:
+            return None
+        effective = self._fleet_projection.effective(device_id)
+        if module_id not in _modules(document, effective):
+            return None
+        (own,) = module_documents(self._log, device_id, document, [module_id])
+        if effective is None:
+            return built_module((device_id, module_id), document, own, Assigned())
+        statuses = self._fleet_projection.statuses(effective)
+        of_module, part = (
+            self._fleet_projection.module_standings(module_id, effective),
+            effective.assignment.module_part(module_id),
+        )
+        layers = (*effective.assignment.stack, *part.stack)
+        names = sorted({layer.id for layer in layers} | statuses.keys() | of_module.keys())
+        assigned = Assigned(
+            effective.assignment,
+            effective.sections,
+            effective.since,
+            statuses,
+            deployments_of(self._log, names),
+            given=effective.given.get(module_id),
+            of_module=of_module,
+        )
+        return built_module((device_id, module_id), document, own, assigned)
+
+    def told(self, effective: Effective) -> dict[str, "DesiredSection"]:
+        """What a device is told, by module: what configurations give and what was written by hand.
+
+        `$device` stands for its own twin; it is left out, as modules are, where neither ever said anything.
+        """
+        device_id, assignment = effective.device_id, effective.assignment
+        document = registered_device(self._log, device_id)
+        if document is None:
+            return {}
+        names = sorted(modules_of(document, effective.sections) | effective.modules.keys())
+        written = (module or ModuleDocument(0, 0) for module in module_documents(self._log, device_id, document, names))
+        told = {
+            name: DesiredSection(
+                module_desired(section(own.desired), effective.sections.get(name), effective.given.get(name)),
+                assignment.module_versions.get(name, 1) + own.desired_version - 1,
+            )
+            for name, own in zip(names, written, strict=True)
+            if name in effective.modules or own.desired_version > 1
+        }
+        if assignment.own is not UNSET or document.desired_version > 1:
+            version = assignment.own_part.version + document.desired_version - 1
+            told[DEVICE] = DesiredSection(device_desired(section(document.desired), effective.own), version)
+        return told
+
+
+def _modules(document: DeviceDocument, effective: Effective | None) -> set[str]:
+    return modules_of(document, {} if effective is None else effective.sections)

@@ -1,0 +1,344 @@
+"""Between a partition at work and its stored form."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from events import canonical
+from events.bitmaps import from_bytes, to_bytes
+from events.canonical import JsonObject
+from events.envelope import Envelope, Vector
+from events.fleet.answers import Combinations
+from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import UNASSIGNED, Assignment, Assignments, Layer
+from events.fleet.configuration import Configuration
+from events.fleet.deployments import Deployments, targeting_events
+from events.fleet.directory import Directory
+from events.fleet.index import Index
+from events.fleet.merge_cache import MergeCache
+from events.fleet.packed import PAGE_ITEMS, Packed
+from events.fleet.partition import Partition
+from events.manifest.document import ContentKind
+from events.readiness.effective import read_found
+from events.stored_projection.stored_partition import (
+    AssignmentEntry,
+    Checkpoint,
+    DeploymentRank,
+    StoredPartition,
+    Writes,
+    target_field,
+)
+
+_json = msgspec.json
+
+
+def checkpoint_of(partition: Partition) -> Checkpoint:
+    """The checkpoint that belongs to a partition's state."""
+    return Checkpoint(
+        partition.vector,
+        partition.at,
+        partition.assignment_changes,
+        partition.decided,
+        len(partition.directory.ids),
+        partition.assignments.next_number,
+        partition.answers.signatures.next_number,
+        partition.answers.deliveries.next_number,
+        tuple(sorted(partition.index.over_budget)),
+        tuple(sorted(partition.deployments.named_paths())),
+        True if partition.deployments.has_had_own else UNSET,
+        partition.hand_writes,
+        partition.rebuilt,
+    )
+
+
+def writes_of(
+    partition: Partition,
+    assignment_change: AssignmentChange | None,
+    *,
+    expected: Checkpoint,
+    recorded: int | None = None,
+) -> Writes:
+    """Everything that changed since the last call; the partition counts as kept from here on.
+
+    `recorded` is the time at which the assignment change is written down (milliseconds), where that is known.
+    """
+    checkpoint = checkpoint_of(partition)
+    entry = None
+    if assignment_change is not None:
+        cause = cause_of(partition.number, assignment_change.before, assignment_change.after)
+        # Clocks differ: nothing is decided before it happens.
+        recorded = None if recorded is None else max(recorded, partition.at)
+        entry = AssignmentEntry(
+            partition.assignment_changes, partition.at, cause, canonical.encode(assignment_change), recorded
+        )
+    arrays = {name: tuple(packed.changes()) for name, packed in _arrays(partition).items()}
+    hashes = _changed_hashes(partition)
+    return Writes(
+        expected,
+        checkpoint,
+        {name: fields for name, fields in hashes.items() if fields},
+        {name: ranges for name, ranges in arrays.items() if ranges},
+        entry,
+    )
+
+
+def cause_of(number: int, before: Vector, after: Vector) -> str:
+    """The events between two vectors, as the cause of an assignment change: `p03:101-117 fleet:4-4`."""
+    spans = [(f"p{number:02d}", before.partition, after.partition), ("fleet", before.fleet, after.fleet)]
+    return " ".join(f"{name}:{first + 1}-{last}" for name, first, last in spans if last > first)
+
+
+def _arrays(partition: Partition) -> dict[str, Packed]:
+    answers = partition.answers
+    return {
+        "answer_codes": answers.agent.codes,
+        "answer_runtimes": answers.runtime_of,
+        "answer_signatures": answers.signature_of,
+        "answer_versions": answers.agent.versions,
+        "delivered_of": answers.delivered_of,
+        "hand_written": partition.hand_written,
+        "hub_codes": answers.hub.codes,
+        "hub_versions": answers.hub.versions,
+        "moved_by": partition.moved_by,
+        "assignment_of": partition.assignment_of,
+        "twin_versions": partition.twin_versions,
+    }
+
+
+def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
+    directory, assignments, answers = partition.directory, partition.assignments, partition.answers
+    changed: dict[str, dict[str, bytes | None]] = {
+        "already": {
+            target_field(layer.created, layer.id): to_bytes(partition.notes.already[layer])
+            if partition.notes.already.get(layer)
+            else None
+            for layer in partition.notes.changed_already
+        },
+        "before": {
+            _before_field(layer, digest): to_bytes(partition.notes.before[layer][digest])
+            if partition.notes.before.get(layer, {}).get(digest)
+            else None
+            for layer, digest in partition.notes.changed_before
+        },
+        "children": {
+            scope: to_bytes(partition.children.of[scope]) if scope in partition.children.of else None
+            for scope in partition.children.changed
+        },
+        "configurations": {
+            digest: assignments.configurations[digest].to_bytes() if digest in assignments.configurations else None
+            for digest in assignments.changed_configurations
+        },
+        "deployments": {
+            target_field(created, name): _location(partition, created, name)
+            for created, name in partition.changed_deployments
+        },
+        "ids": {str(page): _page(directory, page) for page in directory.changed_pages},
+        "index": {
+            index_field(path, key): to_bytes(members) if members else None
+            for path, key, members in partition.index.changes()
+        },
+        "metrics": {
+            metric_field(*name): None if (count := partition.metrics.count(name)) is None else str(count).encode()
+            for name in partition.metrics.changed
+        },
+        "modules": {
+            name: to_bytes(partition.modules[name]) if name in partition.modules else None
+            for name in partition.changed_modules
+        },
+        "ordinals": {
+            name: str(directory.ordinal_of[name]).encode() if name in directory.ordinal_of else None
+            for name in directory.changed_ids
+        },
+        "readiness": {digest: _found(assignments, digest) for digest in assignments.changed_configurations},
+        "assignments": {
+            str(number): _json.encode(assignments.by_number[number], order="deterministic")
+            if number in assignments.by_number
+            else None
+            for number in assignments.changed_assignments
+        },
+        "sets": _changed_sets(partition),
+        "deliveries": _changed_combinations(answers.deliveries),
+        "signatures": _changed_combinations(answers.signatures),
+        "undelivered": {
+            name: to_bytes(answers.undelivered[name]) if name in answers.undelivered else None
+            for name in answers.changed_undelivered
+        },
+        "targets": {
+            target_field(created, name): _target(partition, created, name)
+            for created, name in partition.targets.changed | partition.targets.of_modules.changed
+        },
+    }
+    for dirty in (assignments.changed_configurations, assignments.changed_assignments, partition.targets.changed):
+        dirty.clear()
+    answers.changed_undelivered.clear()
+    partition.targets.of_modules.changed.clear()
+    partition.changed_deployments.clear()
+    partition.changed_modules.clear()
+    partition.children.changed.clear()
+    partition.notes.changed_already.clear()
+    partition.notes.changed_before.clear()
+    partition.metrics.changed.clear()
+    directory.changed_ids.clear()
+    directory.changed_pages.clear()
+    return changed
+
+
+def _changed_combinations(combinations: Combinations[Any]) -> dict[str, bytes | None]:
+    by_number = combinations.by_number
+    changed = {
+        str(number): canonical.encode(by_number[number]) if number in by_number else None
+        for number in combinations.changed
+    }
+    combinations.changed.clear()
+    return changed
+
+
+def _target(partition: Partition, created: int, name: str) -> bytes | None:
+    deployment_id, _, module = name.partition("/")
+    deployment = partition.deployments.by_id.get(deployment_id)
+    if deployment is None or deployment.created != created:
+        return None
+    if deployment.kind is not ContentKind.MODULE:
+        return to_bytes(partition.targets.members[name])
+    members = partition.targets.of_modules.kept(deployment, module)
+    return None if members is None else to_bytes(members)
+
+
+def _location(partition: Partition, created: int, name: str) -> bytes | None:
+    deployment = partition.deployments.by_id.get(name)
+    if deployment is None or deployment.created != created:
+        return None
+    own, admission = deployment.kind is not ContentKind.EDGE, type(deployment.admission).__name__
+    return DeploymentRank(deployment.priority, deployment.layered, admission, own, deployment.module).to_bytes()
+
+
+def _found(assignments: Assignments, digest: str) -> bytes | None:
+    configuration = assignments.configurations.get(digest)
+    return configuration.found.to_bytes() if configuration is not None and configuration.is_of_modules else None
+
+
+def _before_field(layer: Layer, digest: str) -> str:
+    return canonical.encode([layer.created, layer.id, digest]).decode()
+
+
+def metric_field(created: int, deployment_id: str, metric: str) -> str:
+    """`[17,"prod","slow"]`: a metric of a deployment, which the fleet position of its creation tells from another."""
+    return canonical.encode([created, deployment_id, metric]).decode()
+
+
+def _changed_sets(partition: Partition) -> dict[str, bytes | None]:
+    directory = partition.directory
+    now = {"live": directory.live, "edge": directory.edge, "enabled": directory.enabled, **partition.answers.sets}
+    changed: dict[str, bytes | None] = {}
+    for name, members in now.items():
+        data = to_bytes(members)
+        if partition.stored_sets.get(name) != data:
+            changed[name] = partition.stored_sets[name] = data
+    return changed
+
+
+def _page(directory: Directory, page: int) -> bytes:
+    return canonical.encode(directory.ids[page * PAGE_ITEMS : (page + 1) * PAGE_ITEMS])
+
+
+def index_field(path: tuple[str, ...], key: tuple[str, object]) -> str:
+    """The field of the `index` hash that has the set of a path and a typed value."""
+    # 1 and 1.0 are one value of a condition, so they are one field.
+    kind, value = key
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return canonical.encode([path, kind, value]).decode()
+
+
+def restore(
+    number: int, kept: StoredPartition, fleet_events: Iterable[Envelope[Any]], merge: MergeCache | None = None
+) -> Partition:
+    """The partition as it was kept. `fleet_events` are the fleet's from the first up to the checkpoint's vector."""
+    partition = Partition(number, merge)
+    checkpoint = kept.checkpoint
+    partition.vector, partition.at = checkpoint.vector, checkpoint.at
+    partition.assignment_changes, partition.decided = checkpoint.assignment_changes, checkpoint.decided
+    partition.rebuilt = checkpoint.rebuilt
+    hashes = kept.hashes
+    _restore_directory(partition, hashes)
+    partition.modules.update({name: from_bytes(data) for name, data in hashes["modules"].items()})
+    partition.children.restore({scope: from_bytes(data) for scope, data in hashes["children"].items()})
+    partition.deployments.apply(targeting_events(fleet_events))
+    _restore_index(partition.index, partition.deployments, hashes["index"], checkpoint.over_budget)
+    partition.targets.restore({field.partition(":")[2]: from_bytes(data) for field, data in hashes["targets"].items()})
+    for name, packed in _arrays(partition).items():
+        packed.load(kept.arrays.get(name, b""))
+    for field, data in hashes["already"].items():
+        created, _, name = field.partition(":")
+        partition.notes.already[Layer(name, int(created))] = from_bytes(data)
+    _restore_assignments(partition, hashes)
+    for field, data in hashes["before"].items():
+        at, deployment_id, digest = _json.decode(field, type=tuple[int, str, str])
+        partition.notes.before.setdefault(Layer(deployment_id, at), {})[digest] = from_bytes(data)
+        partition.assignments.hold(digest)
+    _restore_answers(partition, hashes)
+    partition.assignments.next_number = checkpoint.next_assignment
+    partition.answers.signatures.next_number = checkpoint.next_signature
+    partition.answers.deliveries.next_number = checkpoint.next_delivery
+    partition.hand_writes = checkpoint.hand_writes
+    partition.count_anew()
+    return partition
+
+
+def _restore_directory(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> None:
+    ids: list[str] = []
+    for page in range(len(hashes["ids"])):
+        ids += _json.decode(hashes["ids"][str(page)], type=list[str])
+    sets = hashes["sets"]
+    partition.stored_sets = dict(sets)
+    partition.directory.restore(
+        ids, *(from_bytes(sets[name]) if name in sets else from_bytes(_EMPTY) for name in ("live", "edge", "enabled"))
+    )
+
+
+def _restore_index(
+    index: Index, deployments: Deployments, fields: dict[str, bytes], over_budget: tuple[tuple[str, ...], ...]
+) -> None:
+    index.over_budget = set(over_budget)
+    for field, data in fields.items():
+        path, kind, value = _json.decode(
+            field, type=tuple[tuple[str, ...], str, JsonObject | str | float | bool | None]
+        )
+        index.restore(path, (kind, value), from_bytes(data))
+    index.name(deployments.named_paths())
+
+
+def _restore_assignments(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> None:
+    assignments = partition.assignments
+    for data in hashes["configurations"].values():
+        configuration = Configuration.from_bytes(data)
+        assignments.configurations[configuration.digest] = configuration
+    counts = partition.assignment_of.counts()
+    for number in sorted(map(int, hashes["assignments"])):
+        assert number != UNASSIGNED
+        assignments.restore(number, _json.decode(hashes["assignments"][str(number)], type=Assignment), counts[number])
+    for digest, configuration in assignments.configurations.items():
+        if configuration.is_of_modules and read_found(hashes["readiness"].get(digest)) is None:
+            # Rules of another version found what is kept; the next commit has what those of today find.
+            assignments.changed_configurations.add(digest)
+
+
+def _restore_answers(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> None:
+    answers = partition.answers
+    for name in answers.sets:
+        if name in hashes["sets"]:
+            answers.sets[name] = from_bytes(hashes["sets"][name])
+    answers.undelivered.update({name: from_bytes(data) for name, data in hashes["undelivered"].items()})
+    _restore_combinations(answers.signatures, hashes["signatures"], answers.signature_of, tuple[tuple[str, str], ...])
+    _restore_combinations(answers.deliveries, hashes["deliveries"], answers.delivered_of, tuple[tuple[str, int], ...])
+
+
+def _restore_combinations(combinations: Combinations[Any], stored: dict[str, bytes], of: Packed, kind: Any) -> None:
+    uses = of.counts()
+    for number in sorted(map(int, stored)):
+        combinations.restore(number, _json.decode(stored[str(number)], type=kind), uses[number])
+
+
+_EMPTY = to_bytes(Directory().live)

@@ -1,0 +1,87 @@
+"""Whom the rules of readiness stop at in one partition, from what is kept of it."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import msgspec
+import numpy as np
+from pyroaring import BitMap
+
+from events.canonical import JsonObject
+from events.fleet.assignments import Assignment
+from events.fleet.configuration import NOTHING
+from events.readiness.effective import RuleFindings, read_found
+from events.stored_projection.partition_reader import assignment_numbers, assignments_of
+from events.stored_projection.stored_partition import StoredPartition
+
+READINESS_HASHES = ("readiness", "assignments")
+READINESS_ARRAYS = ("assignment_of",)
+
+
+class StoppedDevices(msgspec.Struct, frozen=True):
+    """Whom a rule stops at: `found` have a finding of it that counts, `waived` one that does not; some have both."""
+
+    found: BitMap
+    waived: BitMap
+
+
+Judge = Callable[["ReadinessReading", Assignment, str, str], tuple[bool, bool]]
+"""Of a rule's findings on a module of an assignment's configuration: whether some count, and whether some are waived."""
+
+
+class ReadinessReading:
+    """Sets of devices by rule; `kept` holds READINESS_HASHES and READINESS_ARRAYS.
+
+    Where `is_stale`, what rules of another version found is kept: then `kept` must hold `configurations`, too.
+    """
+
+    def __init__(self, kept: StoredPartition) -> None:
+        self._kept = kept
+        self._assignments = assignments_of(kept)
+        wanted = {assignment.configuration for assignment in self._assignments.values()} - {NOTHING.digest}
+        self._found = {digest: read_found(kept.hashes["readiness"].get(digest)) for digest in wanted}
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether a configuration has yet to be checked by the rules of this version."""
+        return None in self._found.values()
+
+    def rules(self) -> frozenset[str]:
+        """The rules that stop at anybody, waived or not."""
+        return frozenset(rule for assignment in self._assignments.values() for rule in self._of(assignment))
+
+    def stopped(self, rule: str, judge: Judge) -> StoppedDevices:
+        """Whom a rule stops at."""
+        found, waived = [], []
+        for number, assignment in self._assignments.items():
+            verdicts = [judge(self, assignment, rule, module) for module in self._of(assignment).get(rule, ())]
+            if any(counts for counts, _ in verdicts):
+                found.append(number)
+            if any(is_waived for _, is_waived in verdicts):
+                waived.append(number)
+        return StoppedDevices(self._in_assignments(found), self._in_assignments(waived))
+
+    def _of(self, assignment: Assignment) -> Mapping[str, tuple[str, ...]]:
+        if assignment.configuration == NOTHING.digest:
+            return {}
+        found = self._found[assignment.configuration]
+        if found is None:
+            found = self._found[assignment.configuration] = RuleFindings.of(self.sections(assignment.configuration))
+        return found.modules
+
+    def sections(self, digest: str) -> dict[str, JsonObject]:
+        """The sections of a configuration; `kept` must hold `configurations`, too."""
+        sections: dict[str, JsonObject] = msgspec.json.decode(self._kept.hashes["configurations"][digest])
+        return sections
+
+    def _in_assignments(self, numbers: list[int]) -> BitMap:
+        return BitMap().union(*(self._members.get(number, BitMap()) for number in numbers))
+
+    @cached_property
+    def _members(self) -> dict[int, BitMap]:
+        """Who is in each assignment, found at once for all: the score asks for every rule."""
+        assignment_of = assignment_numbers(self._kept)
+        in_order = np.argsort(assignment_of, kind="stable").astype(np.uint32)
+        numbers, starts = np.unique(assignment_of[in_order], return_index=True)
+        groups = np.split(in_order, starts[1:])
+        return {int(number): BitMap(some) for number, some in zip(numbers, groups, strict=True)}

@@ -1,1 +1,0 @@
-"""Where views are kept: Redis, or memory for tests."""

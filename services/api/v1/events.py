@@ -1,0 +1,293 @@
+"""`POST /v1/events`: commands from other languages, one JSON object a line."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from events.canonical import JsonObject
+from events.deployment.commands import DeploymentCommand
+from events.device.commands import DeviceCommand, PatchTwin
+from events.log.errors import LogUnavailable
+from events.preview.errors import PreviewError
+from events.producer.errors import Command, Refused
+from events.producer.keys import CommandKey
+from events.producer.producer import Producer
+from events.readiness.commands import WaiverCommand
+from events.rollout.commands import RecordResults, RolloutCommand
+from events.secrets.references import references
+from events.unique_names import NameTwice, check_unique_names
+from services.api.auth.permissions import lacking, needed_for
+from services.api.context.api_context import ApiContext
+from services.api.context.callers import Author, Caller
+from services.api.context.dry_run import digest_of as digest_of_commands
+from services.api.context.idempotency import IdempotencyKeys, command_key, digest_of, name_of
+from services.api.context.request import author_of, caller_of, context_of
+from services.api.http.access import SERVICE_CONNECT, Access
+from services.api.http.errors import BodyInvalid, Forbidden, text_of
+from services.api.http.json_answer import AnswerBody, JsonAnswer
+from services.api.http.json_bounds import JsonOutOfBounds, check_bounds
+from services.api.http.request_costs import LINES
+from services.api.http.similar_names import near
+from services.api.http.unknown_members import check_members
+from services.api.v1.router import v1_router
+
+router = v1_router()
+
+BATCH_LINES = 1000
+
+LINES_MAX = 100_000
+
+REFUSED_MAX = 1000
+
+_LINE_BYTES_MAX = 1 << 20
+
+_LINE_VALUES_MAX = 60_000
+
+_BATCH_BYTES = 1 << 20
+
+EVENTS_BODY: JsonObject = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-ndjson": {
+                "schema": {"type": "string"},
+                "example": '{"command": "RegisterDevice", "device_id": "edge-2"}\n'
+                '{"command": "PatchTags", "device_id": "edge-2", "tags": {"site": "north"}}\n',
+            }
+        },
+    }
+}
+
+_PARTS = ("tags", "desired")
+
+_KINDS: dict[str, type[Command]] = {
+    kind.__name__: kind
+    for union in (DeviceCommand, DeploymentCommand, RolloutCommand, WaiverCommand)
+    for kind in union.__args__
+    # How devices stand is read from projections and nothing that a caller says.
+    if kind is not RecordResults
+}
+
+
+class RefusedLine(AnswerBody, order=True):
+    """A line that is refused, counted from 1, and why."""
+
+    line: int
+    error: str
+
+
+class LinesAnswer(AnswerBody):
+    """What became of some lines: how many events are in the log, and the lines that were refused."""
+
+    written: int
+    refused: list[RefusedLine]
+
+
+@router.post("/events", openapi_extra=EVENTS_BODY)
+@Access(SERVICE_CONNECT, scope="handler", cost=LINES)  # Each line requires the permission of its command, too.
+async def events(request: Request) -> JsonAnswer[LinesAnswer]:
+    """Commands, one JSON object a line (`{"command": "PatchTags", "device_id": …}`), in order and in batches.
+
+    With the token of a preview they are at most 1000, and looked at once more all together.
+    """
+    context, author, name = context_of(request), author_of(request), name_of(request)
+    if author.asked is not None:
+        if author.asked.looks:
+            raise BodyInvalid("lines are previewed at POST /v1/preview")
+        return JsonAnswer(await run_in_threadpool(_write_shown, context, author, await commands_of(request), name))
+    answer = LinesAnswer(0, [])
+    async for first, lines in batches(request):
+        try:
+            batch = await run_in_threadpool(
+                _write_batch, context, author, _Batch(first, lines), caller_of(request), name
+            )
+        except LogUnavailable as error:
+            raise LogUnavailable(f"{error}; lines before {first} are done, send the others again") from error
+        answer.written += batch.written
+        answer.refused += batch.refused
+        if len(answer.refused) > REFUSED_MAX:
+            raise BodyInvalid(_too_many_refused(answer, after=first + len(lines) - 1))
+    return JsonAnswer(answer)
+
+
+class _Batch(NamedTuple):
+    first: int
+    lines: list[bytes]
+
+
+def _once(
+    context: ApiContext, name: str | None, digest: str, write: Callable[[CommandKey | None], LinesAnswer]
+) -> LinesAnswer:
+    """Write a batch, or answer what became of it when it came with the same key before."""
+    if name is None:
+        return write(None)
+    keys = IdempotencyKeys(context.client)
+    if (known := keys.begin(name, digest)) is not None:
+        return msgspec.json.decode(known, type=LinesAnswer)
+    answer = write(command_key(name, digest))
+    # What could not be kept is not lost: the ids of its commands are in the log.
+    with contextlib.suppress(LogUnavailable):
+        keys.finish(name, msgspec.json.encode(answer))
+    return answer
+
+
+def _write_batch(context: ApiContext, author: Author, batch: _Batch, caller: Caller, name: str | None) -> LinesAnswer:
+    first, lines = batch
+
+    def write(key: CommandKey | None) -> LinesAnswer:
+        with context.producer(msgspec.structs.replace(author, key=key)) as producer:
+            try:
+                return _submit(producer, batch, caller)
+            except PreviewError as error:
+                if first > 1 or producer.written:
+                    error.add(_done(first, producer.written))
+                raise
+
+    return _once(context, None if name is None else f"{name}:{first}", digest_of(*lines), write)
+
+
+def _too_many_refused(answer: LinesAnswer, *, after: int) -> str:
+    first = answer.refused[0]
+    return (
+        f"over {REFUSED_MAX} lines are refused, the first of them line {first.line}: {first.error[:500]};"
+        f" lines up to {after} were read and gave {answer.written} events, and the others were not read"
+    )
+
+
+def _done(first: int, more: int) -> str:
+    """What is written of a body that was left at a batch, of whose own events some may be written as well."""
+    before = f"lines before {first} are done" if first > 1 else ""
+    return " and ".join(
+        filter(None, (before, f"{more} events of the lines from {first} on are written" if more else ""))
+    )
+
+
+def _write_shown(context: ApiContext, author: Author, commands: Sequence[Command], name: str | None) -> LinesAnswer:
+    def write(key: CommandKey | None) -> LinesAnswer:
+        with context.producer(msgspec.structs.replace(author, key=key), *commands) as producer:
+            report = producer.submit(commands)
+        return LinesAnswer(report.written, refused_lines(report.refused))
+
+    return _once(context, name, digest_of_commands(commands), write)
+
+
+def refused_lines(refused: Iterable[Refused]) -> list[RefusedLine]:
+    """The lines of commands that were refused, whose `index` counts from 0."""
+    return [RefusedLine(each.index + 1, text_of(each.error)) for each in refused]
+
+
+async def commands_of(request: Request) -> list[Command]:
+    """All commands of a body that is looked at as a whole, which has at most 1000 lines.
+
+    Raises:
+        BodyInvalid: it has more, or a line is no command.
+        Forbidden: a command is not theirs to give.
+    """
+    lines: list[bytes] = []
+    async for _, some in batches(request):
+        lines += some
+        if len(lines) > BATCH_LINES:
+            raise BodyInvalid(f"a preview has at most {BATCH_LINES} lines, and so has what comes with its token")
+    return await run_in_threadpool(_commands, lines, caller_of(request))
+
+
+def _commands(lines: Sequence[bytes], caller: Caller) -> list[Command]:
+    return [allowed(command_of(line), caller) for line in lines]
+
+
+def _submit(producer: Producer, batch: _Batch, caller: Caller) -> LinesAnswer:
+    commands, refused = list[tuple[int, Command]](), list[RefusedLine]()
+    for number, line in enumerate(batch.lines, batch.first):
+        try:
+            commands.append((number, allowed(command_of(line), caller)))
+        except (BodyInvalid, Forbidden) as error:
+            refused.append(RefusedLine(number, text_of(error)))
+    report = producer.submit_numbered(commands)
+    refused += (RefusedLine(each.index, text_of(each.error)) for each in report.refused)
+    return LinesAnswer(report.written, sorted(refused))
+
+
+def allowed(command: Command, caller: Caller) -> Command:
+    """The command, where it is theirs to give.
+
+    Raises:
+        Forbidden: it is not.
+    """
+    need = needed_for(command)
+    if not caller.may(need):
+        raise Forbidden(lacking(need, caller.permissions))
+    return command
+
+
+def command_of(line: bytes) -> Command:
+    """A command from its line.
+
+    Raises:
+        BodyInvalid: no JSON object, an unknown command, or a member of a wrong name or type, or given twice.
+    """
+    try:
+        check_bounds(line, values_max=_LINE_VALUES_MAX)
+        check_unique_names(line)
+        members_ = msgspec.json.decode(line, type=dict[str, Any])
+        kind = _kind_of(members_.pop("command", ""))
+        check_members(members_, kind)
+        for part in _PARTS if kind is PatchTwin else ():
+            if part in members_ and members_[part] is None:
+                raise BodyInvalid(
+                    f'{part}: null is no patch; leave it out, or send "clear": ["{part}"] to remove all of it'
+                )
+        # Whoever may read the registry sees keys in plain: a password that is referred to must not become one.
+        if references(members_.get("authentication")):
+            raise BodyInvalid("a key is given itself, not as a reference")
+        return msgspec.convert(members_, kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, JsonOutOfBounds, NameTwice) as error:
+        raise BodyInvalid(str(error)) from error
+
+
+def _kind_of(command: object) -> type[Command]:
+    if isinstance(command, str) and command in _KINDS:
+        return _KINDS[command]
+    closest = [name for name in near(str(command)[:80], _KINDS)[:1] if isinstance(command, str)]
+    meant = f"; did you mean {closest[0]!r}?" if closest else ""
+    raise BodyInvalid(f"command must be one of {', '.join(sorted(_KINDS))}{meant}")
+
+
+async def batches(request: Request) -> Any:
+    """Lines of a body as they arrive, with the number of the first, counted from 1: 1000 of them, or a megabyte.
+
+    How they are parted follows from the lines alone, so that a body that is sent again has the same batches.
+
+    Raises:
+        BodyInvalid: a line is too long, or there are too many.
+    """
+    lines: list[bytes] = []
+    first, rest = 1, b""
+    async for chunk in request.stream():
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _LINE_BYTES_MAX:
+            raise BodyInvalid(f"line {first + len(lines) + len(whole)} is over {_LINE_BYTES_MAX} bytes")
+        lines += whole
+        while count := _whole_batch(lines):
+            yield first, lines[:count]
+            first, lines = first + count, lines[count:]
+            if first > LINES_MAX and (lines or rest):
+                raise BodyInvalid(f"a request has at most {LINES_MAX} lines; those before line {first} are done")
+    lines += [rest] if rest.strip() else []
+    while lines:
+        count = _whole_batch(lines) or len(lines)
+        yield first, lines[:count]
+        first, lines = first + count, lines[count:]
+
+
+def _whole_batch(lines: Sequence[bytes]) -> int:
+    """How many lines from the first on are a batch; 0 where they are not enough yet."""
+    size = 0
+    for count, line in enumerate(lines[:BATCH_LINES], 1):
+        size += len(line)
+        if size >= _BATCH_BYTES or count == BATCH_LINES:
+            return count
+    return 0

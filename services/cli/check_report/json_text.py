@@ -1,0 +1,203 @@
+"""JSON as text: where each element stands, and patches that leave everything else as it was."""
+
+import json
+import re
+from collections.abc import Sequence
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import Any
+
+import msgspec
+
+from events.canonical import Json
+from events.readiness.pointer import Operation, names_of, pointer
+
+_space = re.compile(r"[ \t\r\n]*").match
+_scalar = re.compile(r"[^\s,\]}]+").match
+_surrogate_in = re.compile("[\ud800-\udfff]").search
+_INDENT = "  "
+
+
+class TextSpan(msgspec.Struct, frozen=True):
+    """Where a value stands: from `start` to before `end`; `name` is where its member's name begins, `start` elsewhere."""
+
+    name: int
+    start: int
+    end: int
+
+
+class TextPosition(msgspec.Struct, frozen=True):
+    """A place for people, counted from 1."""
+
+    line: int
+    column: int
+
+
+class _Open(msgspec.Struct):
+    pointer: str
+    name: int
+    start: int
+    items: int = 0
+    names: set[str] = msgspec.field(default_factory=set)
+
+
+def spans(text: str) -> dict[str, TextSpan]:
+    """Pointer → where the element stands. The text must be JSON; of members of the same name the last one counts."""
+    return _read(text)[0]
+
+
+def doubled(text: str) -> tuple[str, ...]:
+    """Pointers to members whose names another member of the same object has, each once. The text must be JSON."""
+    return tuple(dict.fromkeys(_read(text)[1]))
+
+
+def _read(text: str) -> tuple[dict[str, TextSpan], list[str]]:
+    found: dict[str, TextSpan] = {}
+    again: list[str] = []
+    stack: list[_Open] = []
+    at = _after(text, 0)
+    while True:
+        at, name, path = _named(text, at, stack, again)
+        if text[at] in "{[":
+            stack.append(_Open(path, name, at))
+            at = _after(text, at + 1)
+            if text[at] not in "}]":
+                continue
+        else:
+            end = scanstring(text, at + 1)[1] if text[at] == '"' else _end_of(text, at)
+            found[path] = TextSpan(name, at, end)
+            at = _after(text, end)
+        while stack and text[at] in "}]":
+            done = stack.pop()
+            found[done.pointer] = TextSpan(done.name, done.start, at + 1)
+            at = _after(text, at + 1)
+        if not stack:
+            return found, again
+        if text[at] == ",":
+            at = _after(text, at + 1)
+
+
+def line_of(text: str, offset: int) -> TextPosition:
+    """The line and column of an offset."""
+    return TextPosition(text.count("\n", 0, offset) + 1, offset - (text.rfind("\n", 0, offset) + 1) + 1)
+
+
+def edited(text: str, operations: Sequence[Operation]) -> str:
+    """The text with a patch done to it; elements that no operation names keep every character.
+
+    Raises:
+        LookupError: an operation leads nowhere.
+    """
+    for operation in operations:
+        text = _edited(text, operation)
+    return text
+
+
+def _edited(text: str, operation: Operation) -> str:
+    locations = spans(text)
+    above, _, _ = operation.path.rpartition("/")
+    there, holder = locations.get(operation.path), locations[above]
+    if operation.op == "remove":
+        if there is None:
+            raise LookupError(operation.path)
+        return _without(text, there, holder)
+    if there is not None:
+        value = _written(operation.value, text, _margin(text, there.name))
+        return text[: there.start] + value + text[there.end :]
+    if operation.op == "replace":
+        raise LookupError(operation.path)
+    return _with(text, operation, holder, last=_last_member(locations, above))
+
+
+def _with(text: str, operation: Operation, holder: TextSpan, *, last: TextSpan | None) -> str:
+    (name,) = names_of(operation.path)[-1:]
+    inline = "\n" not in (text if last is None else text[holder.start : holder.end])
+    outer = _margin(text, holder.name)
+    margin = _margin(text, last.name) if last is not None else outer + _step(text)
+    value = _written(operation.value, text, None if inline else margin)
+    comma, colon = _separators(text)
+    member = f"{_dumped(name)}{colon}{value}"
+    line = "" if inline else f"{_break(text)}{margin}"
+    if last is None:
+        closing = "" if inline else f"{_break(text)}{outer}"
+        return f"{text[: holder.start]}{{{line}{member}{closing}}}{text[holder.end :]}"
+    return f"{text[: last.end]}{comma if inline else ','}{line}{member}{text[last.end :]}"
+
+
+def _without(text: str, there: TextSpan, holder: TextSpan) -> str:
+    after = _after(text, there.end)
+    if text[after] == ",":
+        return text[: there.name] + text[_after(text, after + 1) :]
+    before = there.name
+    while text[before - 1] in " \t\r\n":
+        before -= 1
+    if text[before - 1] == ",":
+        return text[: before - 1] + text[there.end :]
+    return text[: holder.start + 1] + text[holder.end - 1 :]
+
+
+def _last_member(locations: dict[str, TextSpan], above: str) -> TextSpan | None:
+    # What is inside of a member ends before it does.
+    inside = [span for path, span in locations.items() if path.startswith(f"{above}/")]
+    return max(inside, key=lambda span: (span.end, -span.name), default=None)
+
+
+def _written(value: Json, text: str, margin: str | None) -> str:
+    if margin is None or not isinstance(value, dict | list):
+        return _dumped(value, separators=_separators(text))
+    lines = _dumped(value, indent=_step(text)).split("\n")
+    return f"{_break(text)}{margin}".join(lines)
+
+
+def _dumped(value: Json, **how: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, **how)
+    # Half a surrogate pair can be escaped and not encoded.
+    return json.dumps(value, **how) if _surrogate_in(text) else text
+
+
+def _margin(text: str, offset: int) -> str:
+    """The white space that a line begins with; empty where the text is not broken into lines."""
+    start = text.rfind("\n", 0, offset) + 1
+    found = re.compile(r"[ \t]*").match(text, start)
+    return found.group() if found else ""
+
+
+def _step(text: str) -> str:
+    """What the text adds with each level."""
+    found = re.search(r"[{\[]\r?\n([ \t]+)", text)
+    return found[1] if found else _INDENT
+
+
+def _separators(text: str) -> tuple[str, str]:
+    """What parts members, and a name from its value, on one line."""
+    return (", ", ": ") if '": ' in text else (",", ":")
+
+
+def _break(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"
+
+
+def _named(text: str, at: int, stack: list[_Open], again: list[str]) -> tuple[int, int, str]:
+    """Where the next value begins, where its name does, and the pointer to it, which is put into `again` if it is."""
+    if not stack:
+        return at, at, ""
+    top = stack[-1]
+    if text[top.start] == "[":
+        top.items += 1
+        return at, at, top.pointer + pointer(top.items - 1)
+    key, end = scanstring(text, at + 1)
+    path = top.pointer + pointer(key)
+    if key in top.names:
+        again.append(path)
+    top.names.add(key)
+    colon = _after(text, end)
+    return _after(text, colon + 1), at, path
+
+
+def _after(text: str, offset: int) -> int:
+    found = _space(text, offset)
+    return found.end() if found else offset
+
+
+def _end_of(text: str, offset: int) -> int:
+    found = _scalar(text, offset)
+    return found.end() if found else offset

@@ -1,0 +1,128 @@
+"""The projections of one partition replayed anew beside the live ones, and put in their place in one step, while work goes on."""
+
+import itertools
+import time
+
+import msgspec
+from msgspec import UNSET
+
+from events.envelope import Vector
+from events.fleet.assignment_change import AssignmentChange
+from events.fleet.merge_cache import MergeCache
+from events.garbage_collection import seldom
+from events.log.events_ahead import EventsAhead
+from events.log.failpoints import FailPoint, reached
+from events.log.fleet_events import FleetEventReader
+from events.log.keys import name
+from events.log.raw import RawStreams
+from events.log.redis import RedisLog
+from events.projection.driver import PathsMissing
+from events.projection_store.redis import RedisProjectionStore
+from events.projection_store.staged_projection import Staging, Switch
+from events.stored_projection.partition_codec import checkpoint_of, writes_of
+from events.stored_projection.stored_partition import Checkpoint
+from workers.replay.partition_replay import AssignmentChangeDiffers, PartitionReplay
+from workers.replay.report import Compared
+from workers.replay.streams import ReportProgress
+
+_ATTEMPTS = 5
+
+
+class Rebuilding:
+    """Rebuilds projections from events and recorded assignment changes alone."""
+
+    def __init__(self, log: RedisLog) -> None:
+        self._log, self._recorded = log, RedisProjectionStore(log.client)
+        self._fleet = FleetEventReader(log)
+        self._merge = MergeCache()
+
+    def partition(self, number: int, tell: ReportProgress = lambda _position: None) -> Compared:
+        """Rebuild one partition and switch; killed at any point, the live projections are as they were, or are the rebuilt ones.
+
+        Raises:
+            AssignmentChangeDiffers: the events give another assignment change than is recorded: `twinfold replay` says which.
+            RebuildSuperseded: somebody else began to rebuild the partition meanwhile.
+            LogLostItsTail, UnreadableEvent, CannotApply: it cannot be replayed to where the projections are.
+            LogUnavailable: Redis did not answer.
+        """
+        began = time.monotonic()
+        for attempt in itertools.count(1):
+            try:
+                with seldom():
+                    found = self._once(number, tell)
+            except PathsMissing:
+                # The fleet came to name other properties since this attempt began.
+                if attempt == _ATTEMPTS:
+                    raise
+            else:
+                return msgspec.structs.replace(found, seconds=time.monotonic() - began)
+        raise AssertionError
+
+    def _once(self, number: int, tell: ReportProgress) -> Compared:
+        self._fleet.read_on()
+        staging = Staging(self._log.client, number)
+        reached(FailPoint.REBUILD_BEGUN)
+        events = EventsAhead(
+            self._log,
+            number,
+            skips=lambda: self._fleet.skipped(number),
+            seen=lambda some: tell(some[-1].position) if some else None,
+        )
+        replay = PartitionReplay(number, events=events, fleet=self._fleet, merge=self._merge)
+        written = Checkpoint()
+        partition, rounds, switch = replay.partition, 0, Switch.MOVED
+        assignment_changes = 0
+        while switch is Switch.MOVED:
+            rounds += 1
+            # Looked at before the checkpoint that it comes with, or it could be newer than that.
+            newest = RawStreams(self._log.client).head(f"{name(number)}:assignments")
+            seen = staging.seen()
+            live = msgspec.json.decode(seen, type=Checkpoint) if seen else Checkpoint()
+            self._fleet.read_on()
+            assignment_changes, vector = self._target(number, live, newest)
+            self._apply(replay, assignment_changes, vector)
+            partition.rebuilt = 1 + (0 if live.rebuilt is UNSET else live.rebuilt)
+            writes = writes_of(partition, None, expected=written)
+            written = writes.checkpoint
+            staging.write(writes)
+            if rounds == 1:
+                reached(FailPoint.REBUILD_STAGED)
+            reached(FailPoint.REBUILD_BEFORE_SWITCH)
+            switch = staging.switch(seen, assignment_changes=assignment_changes, checkpoint=checkpoint_of(partition))
+        reached(FailPoint.REBUILD_AFTER_SWITCH)
+        self._unblock(number)
+        return Compared(
+            number,
+            events=partition.vector.partition - len(events.skipped),
+            assignment_changes=assignment_changes,
+            skipped=len(events.skipped),
+            vector=partition.vector,
+            notes=(f"switched in round {rounds}",),
+        )
+
+    def _target(self, number: int, live: Checkpoint, newest: int) -> tuple[int, Vector]:
+        """How many changes to replay through, and how far; what is recorded counts where the projections are behind it, or gone."""
+        if live.assignment_changes >= newest:
+            return live.assignment_changes, live.vector
+        (entry,) = self._recorded.assignment_changes(number, after=newest - 1, limit=1)
+        return newest, msgspec.json.decode(entry.data, type=AssignmentChange).after
+
+    def _apply(self, replay: PartitionReplay, assignment_changes: int, vector: Vector) -> None:
+        number = replay.partition.number
+        steps = replay.through(
+            self._recorded, upto=Vector(2**63, 2**63), assignment_changes=assignment_changes, decided=None
+        )
+        for step in steps:
+            if step.recorded != step.replayed:
+                raise AssignmentChangeDiffers(number, step.position)
+        replay.replay_to(vector)
+        replay.partition.release_paths()
+        # What was decided is recorded; nothing more may follow.
+        last = replay.decide(assignment_changes + 1, None)
+        if last.replayed is not None:
+            raise AssignmentChangeDiffers(number, last.position)
+
+    def _unblock(self, number: int) -> None:
+        blocked = self._recorded.blocked(number)
+        if blocked is not None and not blocked.position:
+            self._recorded.block(number, None)

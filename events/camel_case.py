@@ -13,7 +13,7 @@ _UNDERSCORE = re.compile("_([a-z0-9])")
 
 def camel_case(name: str) -> str:
     """`soak_seconds` as `soakSeconds`; also of a path, as in `phases[0].gate.soak_seconds`."""
-    return _UNDERSCORE.sub(lambda found: found[1].upper(), name)
+    return _UNDERSCORE.sub(lambda match: match[1].upper(), name)
 
 
 def snake_case(name: str) -> str:

@@ -9,11 +9,11 @@ _OBJECTS = 200_000
 
 
 @contextlib.contextmanager
-def seldom() -> Iterator[None]:
+def rare_collection() -> Iterator[None]:
     """Collect seldom within the block: of the time that applying takes, a third went there."""
-    former = gc.get_threshold()
+    threshold = gc.get_threshold()
     gc.set_threshold(_OBJECTS, 50, 50)
     try:
         yield
     finally:
-        gc.set_threshold(*former)
+        gc.set_threshold(*threshold)

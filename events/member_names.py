@@ -11,7 +11,7 @@ _OTHERWISE = {"schedule.start_at": "schedule.start", "schedule.end_at": "schedul
 
 def renamed(message: str, name_of: Callable[[str], str]) -> str:
     """A message with each name in backticks replaced by what a function makes of it."""
-    return _NAMED.sub(lambda found: name_of(found[1]), message)
+    return _NAMED.sub(lambda match: name_of(match[1]), message)
 
 
 def in_body_names(message: str) -> str:

@@ -61,7 +61,7 @@ def problems_of(
     """
     if not isinstance(value, dict):
         return (_wrong_type(root, value, "an object"),)
-    found: list[LimitProblem] = []
+    problems: list[LimitProblem] = []
     size = 0
     # Breadth first, so that no depth of nesting can exhaust the interpreter's stack. The limit counts objects; an
     # array counts only inside another one, which the contract is silent about.
@@ -71,39 +71,39 @@ def problems_of(
         for key, item in enumerate(node) if in_array else node.items():
             if not in_array:
                 if type(key) is not str or len(key) * 4 > KEY_BYTES_MAX or not _key_fits(key):
-                    found.extend(_key_problems(key, path))
+                    problems.extend(_key_problems(key, path))
                 size += _text_bytes(key) if type(key) is str else 0
             kind = type(item)
             if kind is str:
                 length = len(item) if item.isascii() else _text_bytes(item)
                 size += length
                 if length > STRING_BYTES_MAX or (length != len(item) and _surrogate_in(item)):
-                    found.extend(_string_problems(item, length, _join(path, key)))
+                    problems.extend(_string_problems(item, length, _join(path, key)))
             elif kind is bool:
                 size += _BOOLEAN_BYTES
             elif kind is int:
                 size += _NUMBER_BYTES
                 if not INTEGER_MIN <= item <= INTEGER_MAX:
-                    found.append(_out_of_range(_join(path, key), item))
+                    problems.append(_out_of_range(_join(path, key), item))
             elif references_allowed and is_secret(item):
                 size += size_of(item)
             elif kind is dict or kind is list:
                 depth_below = depth + (kind is dict or in_array)
                 if depth_below > DEPTH_MAX:
-                    found.append(_too_deep(_join(path, key)))
+                    problems.append(_too_deep(_join(path, key)))
                 else:
                     nodes.append((item, _join(path, key), depth_below))
             elif kind is float:
                 size += _NUMBER_BYTES
                 if not math.isfinite(item):
-                    found.append(_not_finite(_join(path, key), item))
+                    problems.append(_not_finite(_join(path, key), item))
             elif item is not None:
-                found.append(_wrong_type(_join(path, key), item, "a JSON value"))
+                problems.append(_wrong_type(_join(path, key), item, "a JSON value"))
             elif in_array or not nulls_allowed:
-                found.append(_null(_join(path, key), in_array=in_array))
+                problems.append(_null(_join(path, key), in_array=in_array))
     if size > size_bytes_max:
-        found.append(_too_large(root, size, size_bytes_max))
-    return tuple(found)
+        problems.append(_too_large(root, size, size_bytes_max))
+    return tuple(problems)
 
 
 def size_of(section: object) -> int:
@@ -137,10 +137,10 @@ def is_secret(value: object) -> bool:
     return isinstance(value, dict) and len(value) == 1 and type(value.get(SECRET)) is str
 
 
-def masked(section: JsonObject, *, shown: str) -> JsonObject:
+def masked(section: JsonObject, *, mask: str) -> JsonObject:
     """A copy of a section with a text in the place of each reference to a secret."""
     return {
-        name: shown if is_secret(item) else masked(item, shown=shown) if type(item) is dict else item
+        name: mask if is_secret(item) else masked(item, mask=mask) if type(item) is dict else item
         for name, item in section.items()
     }
 
@@ -197,25 +197,25 @@ def _shown(value: object) -> str:
 def _key_problems(key: object, path: str) -> list[LimitProblem]:
     if type(key) is not str:
         return [_wrong_type(_join(path, str(key)), key, "a string as key")]
-    found = []
+    problems = []
     if (length := _text_bytes(key)) > KEY_BYTES_MAX:
         message = f"a key has at most {KEY_BYTES_MAX} bytes, this one has {length}"
-        found.append(LimitProblem(_join(path, key), "key-length", KEY_BYTES_MAX, length, message))
+        problems.append(LimitProblem(_join(path, key), "key-length", KEY_BYTES_MAX, length, message))
     if not _key_fits(key):
         message = f"a key has {_KEY_RULE}: {_shown(key)!r}"
-        found.append(LimitProblem(_join(path, key), "key-characters", _KEY_RULE, _shown(key), message))
-    return found
+        problems.append(LimitProblem(_join(path, key), "key-characters", _KEY_RULE, _shown(key), message))
+    return problems
 
 
 def _string_problems(text: str, length: int, path: str) -> list[LimitProblem]:
-    found = []
+    problems = []
     if length > STRING_BYTES_MAX:
         message = f"a string has at most {STRING_BYTES_MAX} bytes, this one has {length}"
-        found.append(LimitProblem(path, "string-length", STRING_BYTES_MAX, length, message))
+        problems.append(LimitProblem(path, "string-length", STRING_BYTES_MAX, length, message))
     if _surrogate_in(text):
         message = "a string holds whole characters, this one half a surrogate pair"
-        found.append(LimitProblem(path, "string-unicode", "whole characters", "half a surrogate pair", message))
-    return found
+        problems.append(LimitProblem(path, "string-unicode", "whole characters", "half a surrogate pair", message))
+    return problems
 
 
 def _out_of_range(path: str, number: int) -> LimitProblem:
@@ -244,6 +244,6 @@ def _null(path: str, *, in_array: bool) -> LimitProblem:
     return LimitProblem(path, "null", "a value", "null", message)
 
 
-def _wrong_type(path: str, value: object, wanted: str) -> LimitProblem:
+def _wrong_type(path: str, value: object, expected: str) -> LimitProblem:
     actual = "null" if value is None else type(value).__name__
-    return LimitProblem(path, "type", wanted, actual, f"must be {wanted}, not {actual}")
+    return LimitProblem(path, "type", expected, actual, f"must be {expected}, not {actual}")

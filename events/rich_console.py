@@ -32,8 +32,8 @@ class _VisibleConsole(Console):
 
     @override
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        shown = _visible_text(renderable) if isinstance(renderable, Text) else renderable
-        return super().render(shown, options)
+        visible_renderable = _visible_text(renderable) if isinstance(renderable, Text) else renderable
+        return super().render(visible_renderable, options)
 
 
 def _edged(text: str) -> str:

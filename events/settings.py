@@ -310,9 +310,9 @@ def read_settings(**flags: object) -> Settings:
     Raises:
         SettingsInvalid: a value does not fit, or a flag is not a setting. No value is repeated in the message.
     """
-    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    settings: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**given)
+        return Settings(**settings)
     except ValidationError as error:
         problems = [
             (f"{ENV_PREFIX}{_field(problem)}".upper(), problem["msg"].removeprefix("Value error, "))

@@ -215,7 +215,7 @@ class Projector:
         self._warm.take(number)
         position = position_of(error)
         in_fleet = error.fleet if isinstance(error, CannotApply) else error.stream == name(FLEET)
-        decidable = not isinstance(error, LogLostItsTail) or error.found > error.expected
+        decidable = not isinstance(error, LogLostItsTail) or error.actual > error.expected
         if decidable and (in_fleet or isinstance(error, CannotApply)):
             checkpoint, partition = self._current(number)
             at = partition.vector

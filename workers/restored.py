@@ -117,7 +117,7 @@ def _blocked(number: int, error: AssignmentChangeDiffers | CannotApply | LogLost
     streams = {name(number): number, name(FLEET): FLEET}
     if isinstance(error, AssignmentChangeDiffers) or error.stream not in streams:
         return Blocked(number, 0, str(error), now_ms(), decidable=False)
-    decidable = not isinstance(error, LogLostItsTail) or error.found > error.expected
+    decidable = not isinstance(error, LogLostItsTail) or error.actual > error.expected
     return Blocked(streams[error.stream], position_of(error), str(error), now_ms(), decidable)
 
 

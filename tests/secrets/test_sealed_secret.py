@@ -73,7 +73,7 @@ def test_what_was_cut_off_does_not_open(part: str, length: int) -> None:
 
 def test_rewrapping_changes_the_key_and_leaves_the_ciphertext() -> None:
     sealed = seal(PASSWORD, "s1", KEY)
-    again = rewrap(sealed, "s1", former=KEY, key=OTHER_KEY)
+    again = rewrap(sealed, "s1", old_key=KEY, key=OTHER_KEY)
     assert (again.ciphertext, again.key_id) == (sealed.ciphertext, OTHER_KEY.id)
     assert unseal(again, "s1", OTHER_KEY) == PASSWORD
     with pytest.raises(KeyFileWrong):
@@ -82,7 +82,7 @@ def test_rewrapping_changes_the_key_and_leaves_the_ciphertext() -> None:
 
 def test_rewrapping_needs_the_key_it_was_sealed_under() -> None:
     with pytest.raises(KeyFileWrong):
-        rewrap(seal(PASSWORD, "s1", KEY), "s1", former=OTHER_KEY, key=KEY)
+        rewrap(seal(PASSWORD, "s1", KEY), "s1", old_key=OTHER_KEY, key=KEY)
 
 
 def test_a_sealed_secret_reads_back_as_it_was_written() -> None:

@@ -194,7 +194,7 @@ def test_secrets_that_were_exchanged_in_the_store_do_not_open() -> None:
     one = vault(store)
     command = one.take_out(create())
     sealed = store.sealed(["s1", "s2"])
-    assert store.replace("s1", former=sealed["s1"], sealed=sealed["s2"])
+    assert store.replace("s1", before=sealed["s1"], sealed=sealed["s2"])
     with pytest.raises(SecretTampered, match="s1"):
         one.reveal(command.content)
 

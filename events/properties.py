@@ -1,4 +1,4 @@
-"""The limits every section of a twin keeps (contract/hub.md §6), and how one is patched."""
+"""The limits of the sections of a twin (contract/hub.md §6), and merge patches of sections."""
 
 import math
 import re
@@ -16,7 +16,7 @@ REPORTED_BYTES_MAX = 32 * 1024
 KEY_BYTES_MAX = 1024
 STRING_BYTES_MAX = 4096
 DEPTH_MAX = 10
-# The bounds the documentation gives; a hub was seen to refuse the lowest one (contract/hub.md §6).
+# The documented range; a hub was seen to reject the lowest number (contract/hub.md §6).
 INTEGER_MIN = -(2**52)
 INTEGER_MAX = 2**52 - 1
 
@@ -32,10 +32,10 @@ _surrogate_in = re.compile("[\ud800-\udfff]").search
 
 
 class LimitProblem(msgspec.Struct, frozen=True):
-    """One place where a value breaks a limit; `message` says how, and does not repeat the path.
+    """A value that breaks a limit; `message` says how, without the path.
 
     `rule` is one of key-length, key-characters, string-length, string-unicode, depth, integer-range, number-finite,
-    null, type and size; `limit` is what is allowed there and `actual` what was found, in the rule's own unit.
+    null, type and size; `limit` is the allowed value and `actual` the given one, in the unit of the rule.
     """
 
     path: str
@@ -53,18 +53,18 @@ def problems_of(
     nulls_allowed: bool = False,
     references_allowed: bool = False,
 ) -> tuple[LimitProblem, ...]:
-    """Everything in a section, or in a patch of one, that breaks a limit; empty when it keeps them all.
+    """All limits that a section, or a patch of a section, breaks; empty if there are none.
 
-    `root` begins every path, as `tags` does in `tags.site.floor`. A null means *remove* in a patch and nothing
-    anywhere else, in arrays never. `references_allowed` lets references to secrets be. Any value is answered, also one that
-    no JSON text could have held.
+    `root` is the start of every path, as `tags` in `tags.site.floor`. `nulls_allowed` is for patches, where null removes a
+    member; an array never has null. `references_allowed` accepts references to secrets. Accepts any Python value.
     """
     if not isinstance(value, dict):
         return (_wrong_type(root, value, "an object"),)
     problems: list[LimitProblem] = []
     size = 0
-    # Breadth first, so that no depth of nesting can exhaust the interpreter's stack. The limit counts objects; an
-    # array counts only inside another one, which the contract is silent about.
+    # A list of nodes instead of recursion: no depth of nesting can exhaust the interpreter's stack. Types are compared and not
+    # tested with isinstance, as bool is an int in Python. The limit of depth counts objects; an array counts only inside
+    # another array, which the contract does not mention.
     nodes: list[tuple[Any, str, int]] = [(value, root, 0)]
     for node, path, depth in nodes:
         in_array = type(node) is list
@@ -107,10 +107,10 @@ def problems_of(
 
 
 def size_of(section: object) -> int:
-    """Bytes that count against a section's limit.
+    """The bytes of a section that count against its limit.
 
-    UTF-8 of keys and strings, 8 a number, 4 a boolean, nothing for null and for the section's own `$etag`,
-    `$metadata` and `$version`. A secret's reference counts as it stands, not as what it stands for.
+    UTF-8 of keys and strings, 8 for a number, 4 for a boolean, 0 for null and for the section's own `$etag`,
+    `$metadata` and `$version`. A reference to a secret counts as the reference.
     """
     size = 0
     nodes: list[Any] = [section]
@@ -133,12 +133,12 @@ def size_of(section: object) -> int:
 
 
 def is_secret(value: object) -> bool:
-    """Whether a value is a reference to a secret: `{"$secret": id}` and nothing else."""
+    """Whether a value is a reference to a secret: exactly `{"$secret": id}`."""
     return isinstance(value, dict) and len(value) == 1 and type(value.get(SECRET)) is str
 
 
 def masked(section: JsonObject, *, mask: str) -> JsonObject:
-    """A copy of a section with a text in the place of each reference to a secret."""
+    """A copy of a section with `mask` in place of each reference to a secret."""
     return {
         name: mask if is_secret(item) else masked(item, mask=mask) if type(item) is dict else item
         for name, item in section.items()
@@ -146,10 +146,10 @@ def masked(section: JsonObject, *, mask: str) -> JsonObject:
 
 
 def merge_patch(target: JsonObject, patch: JsonObject) -> JsonObject:
-    """Apply a merge patch (RFC 7386) and answer a new object; neither argument is changed.
+    """A new object: `target` with a merge patch (RFC 7386) applied.
 
-    Null removes, objects merge, anything else replaces, arrays as a whole. The answer shares what it did not have
-    to change with its arguments, so treat all three as values.
+    Null removes a member, objects merge, every other value replaces the old one, also arrays. The result shares unchanged
+    parts with both arguments, so none of the three may be modified.
     """
     merged = dict(target)
     unmerged = [(merged, patch)]
@@ -167,7 +167,7 @@ def merge_patch(target: JsonObject, patch: JsonObject) -> JsonObject:
 
 
 def patch_between(before: JsonObject, after: JsonObject) -> JsonObject:
-    """The smallest merge patch that makes one object of another; `after` holds no null."""
+    """The smallest merge patch that changes `before` into `after`, which has no null."""
     patch: JsonObject = {name: None for name in before if name not in after}
     for name, value in after.items():
         current = before.get(name)
@@ -220,7 +220,7 @@ def _string_problems(text: str, length: int, path: str) -> list[LimitProblem]:
 
 def _out_of_range(path: str, number: int) -> LimitProblem:
     limit = f"{INTEGER_MIN}…{INTEGER_MAX}"
-    # Hexadecimal takes linear time at any length; decimal is refused beyond some thousand digits.
+    # Python refuses to print integers of more than 4,300 decimal digits; hexadecimal has no limit and takes linear time.
     actual = str(number) if number.bit_length() < 2 * 64 else _shown(hex(number))
     return LimitProblem(path, "integer-range", limit, actual, f"an integer lies in {limit}, not at {actual}")
 

@@ -47,12 +47,12 @@ class ArchiveElsewhere(LogError):
     """
 
     def __init__(self, *, recorded: str, configured: str, missing: str = "") -> None:
+        there, here = hide_password(recorded), hide_password(configured)
         super().__init__(
-            f"the archive is at {hide_password(recorded)}, and {hide_password(configured)} does not have its file {missing}:"
-            " copy all files there first"
+            f"the archive is at {there}, and {here} does not have its file {missing}: copy all files there first"
             if missing
-            else f"the archive is at {hide_password(recorded)}, and the settings say {hide_password(configured)}: correct"
-            " TWINFOLD_ARCHIVE_URL, or move the archive with `twinfold archive --archive-url`"
+            else f"the archive is at {there}, and the settings say {here}: set TWINFOLD_ARCHIVE_URL to {there}, or move"
+            " the archive with `twinfold archive --archive-url`"
         )
         self.recorded, self.configured, self.missing = recorded, configured, missing
 

@@ -30,7 +30,7 @@ def test_the_same_text_sealed_twice_shares_nothing() -> None:
 def test_another_key_file_is_told_apart_from_tampering_and_both_ids_are_named() -> None:
     with pytest.raises(KeyFileWrong) as caught:
         unseal(seal(PASSWORD, "s1", KEY), "s1", OTHER_KEY)
-    assert (caught.value.wanted, caught.value.actual) == (KEY.id, OTHER_KEY.id)
+    assert (caught.value.required, caught.value.actual) == (KEY.id, OTHER_KEY.id)
     assert all(text in str(caught.value) for text in ("s1", KEY.id, OTHER_KEY.id, "TWINFOLD_KEY_FILE"))
     assert PASSWORD not in str(caught.value)
 

@@ -90,10 +90,10 @@ class Cut(msgspec.Struct, frozen=True):
     events: tuple[str, ...]
 
 
-def find_damage(server: Path, directory: Path, *, said: Sequence[str] = ()) -> Damage | None:
+def find_damage(server: Path, directory: Path, *, server_log: Sequence[str] = ()) -> Damage | None:
     """The first place that the server cannot read; `None` where every file is as it should be.
 
-    The server's binary is its own checker where it is called by that name, so that both read by the same rules. `said` are
+    The server's binary is its own checker where it is called by that name, so that both read by the same rules. `server_log` are
     lines of the server's log: an unknown command is one for the server alone.
     """
     paths = files(directory)
@@ -106,7 +106,7 @@ def find_damage(server: Path, directory: Path, *, said: Sequence[str] = ()) -> D
             continue
         checked = _check(server, path)
         begins = _PREAMBLE_END.search(checked.stdout)
-        for name in filter(None, map(_UNKNOWN.search, said)):
+        for name in filter(None, map(_UNKNOWN.search, server_log)):
             unknown = name[1] or name[2]
             location = _begin_of(path, int(begins[1]) if begins else 0, unknown.encode())
             if location is not None:
@@ -192,11 +192,11 @@ def cut(damage: Damage, *, into: Path) -> None:
     with damage.path.open("r+b") as file:
         file.seek(damage.position)
         descriptor = os.open(into, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as kept:
+        with os.fdopen(descriptor, "wb") as copy:
             while data := file.read(1 << 20):
-                kept.write(data)
-            kept.flush()
-            os.fsync(kept.fileno())
+                copy.write(data)
+            copy.flush()
+            os.fsync(copy.fileno())
         file.truncate(damage.position)
         os.fsync(file.fileno())
 
@@ -245,8 +245,8 @@ def _next_begin(file: BinaryIO, start: int) -> int:
     at = start
     file.seek(at)
     while data := file.read(1 << 16):
-        found = data.find(b"*")
-        if found >= 0:
-            return at + found
+        offset = data.find(b"*")
+        if offset >= 0:
+            return at + offset
         at += len(data)
     return -1

@@ -67,9 +67,9 @@ def ensure(directory: Path, names: Iterable[str], *, now: dt.datetime) -> Certif
     # Its key is written first: where there is a certificate, clients may trust it, and it is not replaced.
     if not files.ca.exists():
         _make_authority(files.ca, ca_key_file, now)
-    wanted = tuple(dict.fromkeys((*NAMES, *names)))
-    if not _is_good(files, wanted, now):
-        _make_server(files, ca_key_file, wanted, now)
+    all_names = tuple(dict.fromkeys((*NAMES, *names)))
+    if not _is_good(files, all_names, now):
+        _make_server(files, ca_key_file, all_names, now)
     return files
 
 
@@ -81,8 +81,8 @@ def of(settings: Settings, *, now: dt.datetime) -> tuple[Path, Path]:
     """
     certificate, key = settings.tls_certificate, settings.tls_key
     if certificate is None or key is None:
-        given = (settings.host, *settings.names.split(","))
-        names = [name.strip() for name in given if name.strip() and name not in EVERYWHERE]
+        configured = (settings.host, *settings.names.split(","))
+        names = [name.strip() for name in configured if name.strip() and name not in EVERYWHERE]
         try:
             files = ensure(settings.data_dir, names, now=now)
         except OSError as error:
@@ -140,7 +140,7 @@ def _make_server(files: CertificateFiles, ca_key_file: Path, names: tuple[str, .
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_name(one) for one in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )

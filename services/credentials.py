@@ -40,8 +40,8 @@ def ensure_policies(producer: Producer, log: Log) -> None:
     """
     names = list(BUILT_IN)
     stored = log.load([state.POLICY + name for name in names], fleet=True)
-    for name, one in zip(names, stored, strict=True):
-        if one.snapshot is None:
+    for name, policy in zip(names, stored, strict=True):
+        if policy.snapshot is None:
             permissions = tuple(right.value for right in BUILT_IN[name])
             # Another process may have been faster: its keys stand.
             with contextlib.suppress(PolicyExists):
@@ -64,9 +64,9 @@ def tokens(log: Log) -> Iterator[tuple[str, TokenDocument]]:
 
 def _access(log: Log) -> Iterator[tuple[str, state.AccessDocument]]:
     subjects = sorted({subject for subject in log.subjects(FLEET) if state.is_access(subject)})
-    for subject, one in zip(subjects, log.load(subjects, fleet=True), strict=True):
-        if one.snapshot is not None:
-            yield subject, state.decode(subject, one.snapshot)
+    for subject, stored in zip(subjects, log.load(subjects, fleet=True), strict=True):
+        if stored.snapshot is not None:
+            yield subject, state.decode(subject, stored.snapshot)
 
 
 def issue_token(producer: Producer, *, name: str, role: str, expires_at: int = 0, scope: str = "") -> str:

@@ -175,7 +175,7 @@ class EmbeddedRedis:
     def _damage(self) -> LogFileDamaged | None:
         if not self._log.tells_of_damage():
             return None
-        damage = find_damage(self._server, self._directory, said=self._log.lines())
+        damage = find_damage(self._server, self._directory, server_log=self._log.lines())
         return None if damage is None else LogFileDamaged(damage)
 
     def _tell_of_a_cut(self) -> None:

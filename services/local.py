@@ -40,10 +40,10 @@ def served(directory: Path) -> Serving:
     Raises:
         NotServed: nobody has told.
     """
-    found = serving(directory)
-    if found is None:
+    stored = serving(directory)
+    if stored is None:
         raise NotServed(directory)
-    return found
+    return stored
 
 
 def token_id(directory: Path) -> str:

@@ -28,20 +28,20 @@ def read(settings: Settings) -> LocalFiles:
     Raises:
         OSError: a file cannot be read.
     """
-    found = LocalFiles({}, {})
+    local_files = LocalFiles({}, {})
     keys = {KEY_FILE: settings.effective_key_file, SEAL_KEY_FILE: settings.effective_seal_key_file}
     for path in sorted(settings.data_dir.rglob("*")):
         name = path.relative_to(settings.data_dir)
-        if not path.is_file() or name.parts[0] in _SKIPPED_FOLDERS or any(one.startswith(".") for one in name.parts):
+        if not path.is_file() or name.parts[0] in _SKIPPED_FOLDERS or any(part.startswith(".") for part in name.parts):
             continue
         if str(name) in _SKIPPED_FILES or path in keys.values() or path.stat().st_size > _BYTES_MAX:
             continue
         public = path.suffix in _PUBLIC or str(name) == "layout"
-        (found.public if public else found.private)[str(name)] = path.read_bytes()
+        (local_files.public if public else local_files.private)[str(name)] = path.read_bytes()
     for key_name, path in keys.items():
         if path.exists():
-            found.private[key_name] = path.read_bytes()
-    return found
+            local_files.private[key_name] = path.read_bytes()
+    return local_files
 
 
 def foreign(settings: Settings) -> str | None:

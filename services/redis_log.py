@@ -48,10 +48,10 @@ class ServerLog:
 
     def last_output(self) -> str:
         """The last lines, in one, and that the disk is full where it is: then there may be none."""
-        said = (
+        text = (
             " | ".join(_PREFIX.sub("", line) for line in self.lines()[-_LINES:]) or "it ended at once and left no log"
         )
-        return f"the disk of {self.file.parent} is full: {said}" if self._is_full() else said
+        return f"the disk of {self.file.parent} is full: {text}" if self._is_full() else text
 
     def _is_full(self) -> bool:
         with contextlib.suppress(OSError):
@@ -64,10 +64,10 @@ class ServerLog:
 
     def cut(self) -> str | None:
         """What the process has cut off the end of its append-only file at its start; `None` where it has not."""
-        found = [match for match in map(_CUT.search, self.lines()) if match]
-        if not found:
+        cuts = [match for match in map(_CUT.search, self.lines()) if match]
+        if not cuts:
             return None
         return (
-            f"cut off the end of {found[-1][1] or 'appendonly.aof'} from byte {found[-1][2]} on: the last command there"
+            f"cut off the end of {cuts[-1][1] or 'appendonly.aof'} from byte {cuts[-1][2]} on: the last command there"
             " was not written whole, and had not been acknowledged"
         )

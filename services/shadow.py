@@ -12,19 +12,19 @@ _ROOT = Path(__file__).resolve().parent.parent
 class PackageShadowed(Exception):
     """Another package goes by a name of ours. Install twinfold into an environment of its own."""
 
-    def __init__(self, name: str, *, found: Path | None, expected: Path) -> None:
-        if found is None:
+    def __init__(self, name: str, *, actual: Path | None, expected: Path) -> None:
+        if actual is None:
             what = "Python finds none"
-        elif found.parent == expected:
-            what = f"another distribution has put its own {found.name} there"
+        elif actual.parent == expected:
+            what = f"another distribution has put its own {actual.name} there"
         else:
-            what = f"Python finds {found}"
+            what = f"Python finds {actual}"
         super().__init__(
             f"twinfold's package {name!r} belongs at {expected}, but {what};"
             f" uninstall what else provides {name!r}, clear PYTHONPATH,"
             " or install twinfold into a virtual environment of its own"
         )
-        self.name, self.found, self.expected = name, found, expected
+        self.name, self.found, self.expected = name, actual, expected
 
 
 def check() -> None:
@@ -35,9 +35,9 @@ def check() -> None:
     """
     for name in PACKAGES:
         expected = _ROOT / name
-        found = _found(name)
-        if found is None or found.parent != expected or not _is_ours(found):
-            raise PackageShadowed(name, found=found, expected=expected)
+        actual = _found(name)
+        if actual is None or actual.parent != expected or not _is_ours(actual):
+            raise PackageShadowed(name, actual=actual, expected=expected)
 
 
 def _found(name: str) -> Path | None:

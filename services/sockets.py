@@ -43,17 +43,19 @@ def inherited() -> list[socket.socket]:
 
 def handed_over(sockets: Sequence[socket.socket]) -> dict[str, str]:
     """The variable that names the sockets to a child that inherits them."""
-    return {VARIABLE: ",".join(str(one.fileno()) for one in sockets)}
+    return {VARIABLE: ",".join(str(listener.fileno()) for listener in sockets)}
 
 
 def _addresses(settings: Settings) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
     try:
-        found = socket.getaddrinfo(
+        addresses = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
         )
     except OSError as error:
         raise CannotListen(settings.host, f"is no address of this machine: {error.strerror}", flag="--host") from error
-    return list(dict.fromkeys((family, (str(location[0]), int(location[1]))) for family, _, _, _, location in found))
+    return list(
+        dict.fromkeys((family, (str(location[0]), int(location[1]))) for family, _, _, _, location in addresses)
+    )
 
 
 def _listen(settings: Settings, family: socket.AddressFamily, location: tuple[str, int]) -> socket.socket:

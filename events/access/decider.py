@@ -68,10 +68,10 @@ def _check_permissions(command: DefinePolicy) -> None:
         if tuple(sorted(command.permissions)) != tuple(sorted(permission.value for permission in built_in)):
             raise PolicyInvalid(command.policy, "is built in, and keeps its permissions")
         return
-    known = {permission.value for permission in POLICY_PERMISSIONS}
-    wrong = [permission for permission in command.permissions if permission not in known]
+    allowed = {permission.value for permission in POLICY_PERMISSIONS}
+    wrong = [permission for permission in command.permissions if permission not in allowed]
     if wrong or not command.permissions:
-        raise PolicyInvalid(command.policy, f"has one or more of the permissions {', '.join(sorted(known))}")
+        raise PolicyInvalid(command.policy, f"has one or more of the permissions {', '.join(sorted(allowed))}")
 
 
 def _check_token(command: IssueToken) -> None:

@@ -35,7 +35,7 @@ def repair_log(
         raise NotServed(settings.data_dir)
     with held(settings.data_dir):
         server = find_server(settings.redis_server)
-        damage = find_damage(server, directory, said=server_log_of(directory).lines())
+        damage = find_damage(server, directory, server_log=server_log_of(directory).lines())
         if damage is None:
             print_lines(f"nothing is damaged: {', '.join(str(path) for path in files(directory))}")
             return

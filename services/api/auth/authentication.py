@@ -54,8 +54,8 @@ class _Kept(Generic[V]):
         self._kept: OrderedDict[Hashable, tuple[float, V]] = OrderedDict()
 
     def get(self, name: Hashable) -> V | None:
-        found = self._kept.get(name)
-        return found[1] if found is not None and found[0] > time.monotonic() else None
+        entry = self._kept.get(name)
+        return entry[1] if entry is not None and entry[0] > time.monotonic() else None
 
     def put(self, name: Hashable, value: V) -> V:
         self._kept[name] = (time.monotonic() + self._fresh_seconds, value)
@@ -144,13 +144,13 @@ class Authenticator:
                 raise DeviceNotFound(route.device_id)
 
     async def _caller(self, headers: Headers, path: str) -> Caller:
-        given = headers.get("authorization", "")
+        authorization = headers.get("authorization", "")
         # The names of schemes are the same in upper and lower case (RFC 9110, section 11.1).
-        scheme, _, credentials = given.partition(" ")
+        scheme, _, credentials = authorization.partition(" ")
         if scheme.lower() == _BEARER:
             return await self._bearer(credentials.strip(" "))
         try:
-            signature = sas.read(given)
+            signature = sas.read(authorization)
         except SignatureMalformed as error:
             raise Unauthorized from error
         host = headers.get("host", "")
@@ -171,10 +171,10 @@ class Authenticator:
         return Caller(Principal.parse(f"user:{signature.policy}"), permissions, policy=signature.policy)
 
     async def _device(self, signature: Signature, path: str) -> Caller:
-        found = _DEVICE_PATH.fullmatch(signature.part_of(path))
-        if found is None:
+        match = _DEVICE_PATH.fullmatch(signature.part_of(path))
+        if match is None:
             raise Unauthorized
-        device_id, module_id = found[1], found[2]
+        device_id, module_id = match[1], match[2]
         subject = f"{device_id}/{module_id}" if module_id else device_id
         holder = await self._holder(subject, self._look_up_device)
         if not _made_by(signature, holder):
@@ -201,10 +201,10 @@ class Authenticator:
     async def _holder(self, subject: str, look_up: Callable[[str], _Holder]) -> _Holder:
         # A device may be called `policy:service`; it is not that policy.
         name = (look_up.__name__, subject)
-        found = self._holders.get(name)
-        if found is None:
-            found = self._holders.put(name, await run_in_threadpool(look_up, subject))
-        return found
+        holder = self._holders.get(name)
+        if holder is None:
+            holder = self._holders.put(name, await run_in_threadpool(look_up, subject))
+        return holder
 
     def _look_up_access(self, subject: str) -> _Holder:
         (stored,) = self._context.log.load([subject], fleet=True)

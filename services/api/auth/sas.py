@@ -55,8 +55,8 @@ class Signature(msgspec.Struct, frozen=True):
         # A client leaves out a port that goes without saying, in the one place or the other.
         if name != asked_name or (port and asked_port and port != asked_port):
             return False
-        signed, asked = self.path.lower(), path.lower()
-        return not signed or asked == signed or asked.startswith(f"{signed}/")
+        signed, requested = self.path.lower(), path.lower()
+        return not signed or requested == signed or requested.startswith(f"{signed}/")
 
     def part_of(self, path: str) -> str:
         """As much of a covered path as was signed, in the case in which it was asked for."""
@@ -69,12 +69,12 @@ def read(header: str) -> Signature:
     Raises:
         SignatureMalformed: a part is missing, there twice, or not what it should be.
     """
-    scheme, _, rest = header.partition(" ")
+    scheme, _, fields = header.partition(" ")
     if scheme.lower() != SCHEME.lower() or len(header) > _LENGTH_MAX:
         raise SignatureMalformed("the scheme is not SharedAccessSignature, or it is too long")
     parts: dict[str, str] = {}
-    for one in rest.strip().split("&"):
-        name, equals, value = one.partition("=")
+    for part in fields.strip().split("&"):
+        name, equals, value = part.partition("=")
         if not equals or name in parts:
             raise SignatureMalformed("a part has no value, or is there twice")
         parts[name] = value

@@ -65,19 +65,19 @@ class SecretReads:
         with self._adding:
             waiting, self._waiting = self._waiting, []
         alike: dict[tuple[Author, str, str], list[_Read]] = {}
-        for one in waiting:
-            alike.setdefault((one.author, one.what, one.through), []).append(one)
-        for (author, what, through), some in alike.items():
-            subjects = tuple(dict.fromkeys(subject for one in some for subject in one.subjects))
+        for read in waiting:
+            alike.setdefault((read.author, read.what, read.through), []).append(read)
+        for (author, what, through), reads in alike.items():
+            subjects = tuple(dict.fromkeys(subject for read in reads for subject in read.subjects))
             named = subjects[:SUBJECTS_NAMED_MAX]
             command = NoteSecretsRead(str(author.by), named, len(subjects), what, through)
             try:
                 self._context.do(command, author)
             except Exception as error:  # noqa: BLE001 - whoever reads answers their own; nobody is shown anything
-                for one in some:
-                    one.error = error
-            for one in some:
-                one.is_noted = True
+                for read in reads:
+                    read.error = error
+            for read in reads:
+                read.is_noted = True
 
     def fetched(self, device_id: str) -> None:
         """Count a device's own fetch of what its modules need; kept in Redis a moment later."""
@@ -124,7 +124,7 @@ def keep_fetches(client: Client, counted: Counter[str], *, partitions: int, at: 
 
 def fetches_of(client: Client, device_id: str, *, partitions: int, at: int) -> dict[str, int]:
     """How often a device fetched its secrets, by day (UTC), newest first; days without are left out."""
-    partition, found = partition_of(device_id, partitions), {}
+    partition, fetches = partition_of(device_id, partitions), {}
     days = [at - 1000 * _DAY_SECONDS * back for back in range(KEPT_DAYS)]
     pipe = client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
     for day in days:
@@ -133,8 +133,8 @@ def fetches_of(client: Client, device_id: str, *, partitions: int, at: int) -> d
         counts = pipe.execute()
     for day, count in zip(days, counts, strict=True):
         if count is not None:
-            found[_day(day)] = int(count)
-    return found
+            fetches[_day(day)] = int(count)
+    return fetches
 
 
 def fetches_key(partition: int, at: int) -> str:

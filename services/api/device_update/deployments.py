@@ -67,15 +67,19 @@ def list_deployments(request: Request, group_projection: Groups, group: str, ord
     if device_class is not None:
         condition_of(group_projection, device_class)
     group_projection.members(group)
-    found = [
-        one
-        for one in group_projection.deployed_update(group)
-        if device_class in {None, class_of_update(one, group_projection)}
+    deployed_updates = [
+        deployed_update
+        for deployed_update in group_projection.deployed_update(group)
+        if device_class in {None, class_of_update(deployed_update, group_projection)}
     ]
     order = read_order(orderby, _ORDERS)
     if order is not None:
-        found = sorted(found, key=lambda one: one.deployment.start_at or one.deployment.created_at, reverse=order[1])
-    return listed(request, found, lambda one: _answer(one, group_projection))
+        deployed_updates = sorted(
+            deployed_updates,
+            key=lambda deployed_update: deployed_update.deployment.start_at or deployed_update.deployment.created_at,
+            reverse=order[1],
+        )
+    return listed(request, deployed_updates, lambda deployed_update: _answer(deployed_update, group_projection))
 
 
 @router.get(_DEPLOYMENT)
@@ -93,10 +97,15 @@ def put_deployment(
     if group not in group_projection.names:
         raise GroupNotFound(group)
     command = _command(group, deployment, body, now=context_of(request).clock())
-    there = next(
-        (one.deployment for one in group_projection.deployed_update(group) if one.deployment.id == deployment), None
+    existing = next(
+        (
+            deployed_update.deployment
+            for deployed_update in group_projection.deployed_update(group)
+            if deployed_update.deployment.id == deployment
+        ),
+        None,
     )
-    if there is None or (there.update, there.policy or None) != (command.update, command.policy):
+    if existing is None or (existing.update, existing.policy or None) != (command.update, command.policy):
         keeping = msgspec.structs.replace(command, keepers=group_projection.keepers(group))
         context_of(request).do(keeping, author_of(request))
     return _as_it_is_now(request, group, deployment)
@@ -148,17 +157,17 @@ def list_device_states(
     request: Request, group_projection: Groups, deployed_update: Named, filter_: Filter = None
 ) -> JsonObject:
     """The devices of a deployment, with how far each is."""
-    wanted = read_filter(filter_, ("deviceId", "deviceState"))
+    selection = read_filter(filter_, ("deviceId", "deviceState"))
     states = group_projection.states(deployed_update)
     members = FleetSet.union(states.values())
-    if "deviceState" in wanted:
-        members = states[state_of(wanted["deviceState"])]
-    if "deviceId" in wanted:
-        location = device_location(request, str(wanted["deviceId"]))
+    if "deviceState" in selection:
+        members = states[state_of(selection["deviceState"])]
+    if "deviceId" in selection:
+        location = device_location(request, str(selection["deviceId"]))
         members = NOBODY if location is None else members & FleetSet.one(*location)
 
     def shown(device_id: str, location: tuple[int, int]) -> JsonObject:
-        state = next(state for state, some in states.items() if is_among(location, some))
+        state = next(state for state, in_state in states.items() if is_among(location, in_state))
         retries = deployed_update.deployment.retries
         return {
             "deviceId": device_id,
@@ -177,19 +186,19 @@ def _as_it_is_now(request: Request, group: str, deployment: str) -> JsonObject:
 
 def _answer(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> JsonObject:
     """A deployment of a group."""
-    one = deployed_update.deployment
+    deployment = deployed_update.deployment
     return {
         "groupId": deployed_update.group,
-        "deploymentId": one.id,
-        "startDateTime": time_text(one.start_at or one.created_at),
-        "update": update_info(one.update, group_projection),
+        "deploymentId": deployment.id,
+        "startDateTime": time_text(deployment.start_at or deployment.created_at),
+        "update": update_info(deployment.update, group_projection),
         "deviceClassSubgroups": [class_of_update(deployed_update, group_projection)],
         "isCanceled": deployed_update.state == "Canceled",
-        "isRetried": one.retries > 0,
+        "isRetried": deployment.retries > 0,
         "isCloudInitiatedRollback": deployed_update.has_gone_back or bool(deployed_update.back_from),
         **(
-            {"rollbackPolicy": _policy_answer(one.policy, group_projection)}
-            if isinstance(one.policy, RollbackPolicy)
+            {"rollbackPolicy": _policy_answer(deployment.policy, group_projection)}
+            if isinstance(deployment.policy, RollbackPolicy)
             else {}
         ),
     }
@@ -247,22 +256,22 @@ def _command(group: str, deployment: str, body: Json, *, now: int) -> DeployUpda
 
 def _time(text: str) -> int:
     try:
-        found = dt.datetime.fromisoformat(text)
+        time = dt.datetime.fromisoformat(text)
     except ValueError:
         raise BodyInvalid(f"startDateTime is a time as 2030-01-31T12:00:00Z, not {text[:80]!r}") from None
-    return round((found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp() * 1000)
+    return round((time if time.tzinfo else time.replace(tzinfo=dt.UTC)).timestamp() * 1000)
 
 
-def _update_id(said: Json, location: str) -> UpdateId:
-    match said:
+def _update_id(body: Json, location: str) -> UpdateId:
+    match body:
         case {"updateId": {"provider": str(provider), "name": str(name), "version": str(version)}}:
             return UpdateId(provider, name, version)
         case _:
             raise BodyInvalid(f"{location}.updateId has provider, name and version")
 
 
-def _policy(said: Json) -> RollbackPolicy:
-    match said:
+def _policy(body: Json) -> RollbackPolicy:
+    match body:
         case {
             "update": update,
             "failure": {

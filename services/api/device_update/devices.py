@@ -38,9 +38,9 @@ _OPERATION = "import-devices"
 @router.get("/deviceClasses")
 def list_classes(request: Request, group_projection: Groups, filter_: Filter = None) -> JsonObject:
     """The classes of devices: one for each compatibility."""
-    wanted = read_filter(filter_, ("friendlyName",))
-    found = [pair for pair in group_projection.classes.items() if wanted.get("friendlyName", pair[1]) == pair[1]]
-    return listed(request, found, lambda pair: _class(pair[0], pair[1], group_projection))
+    selection = read_filter(filter_, ("friendlyName",))
+    classes = [pair for pair in group_projection.classes.items() if selection.get("friendlyName", pair[1]) == pair[1]]
+    return listed(request, classes, lambda pair: _class(pair[0], pair[1], group_projection))
 
 
 @router.get("/deviceClasses/{device_class}")
@@ -53,8 +53,8 @@ def get_class(group_projection: Groups, device_class: str) -> JsonObject:
 def list_installable(request: Request, group_projection: Groups, device_class: str) -> JsonObject:
     """The updates of a class, the newest first."""
     condition = condition_of(group_projection, device_class)
-    found = [one.update for one in group_projection.updates.values() if one.condition == condition]
-    return listed(request, found, lambda update: update_info(update, group_projection))
+    updates = [update.update for update in group_projection.updates.values() if update.condition == condition]
+    return listed(request, updates, lambda update: update_info(update, group_projection))
 
 
 @router.patch("/deviceClasses/{device_class}")
@@ -68,16 +68,16 @@ def change_class(group_projection: Groups, device_class: str) -> None:
 @router.get("/devices")
 def list_devices(request: Request, group_projection: Groups, filter_: Filter = None) -> JsonObject:
     """Edge-capable devices with what they have: all, or those of a group, a class, or a state."""
-    wanted = read_filter(filter_, ("groupId", "deviceClassId", "deploymentStatus"))
+    selection = read_filter(filter_, ("groupId", "deviceClassId", "deploymentStatus"))
     devices, members = _Devices(group_projection), group_projection.devices("*")
-    if "groupId" in wanted:
-        group = str(wanted["groupId"])
+    if "groupId" in selection:
+        group = str(selection["groupId"])
         members = members & group_projection.members(group) if group in group_projection.names else NOBODY
-    if "deviceClassId" in wanted:
-        condition = group_projection.classes.get(str(wanted["deviceClassId"]))
+    if "deviceClassId" in selection:
+        condition = group_projection.classes.get(str(selection["deviceClassId"]))
         members = NOBODY if condition is None else members & group_projection.devices(condition)
-    if "deploymentStatus" in wanted:
-        state = wanted["deploymentStatus"]
+    if "deploymentStatus" in selection:
+        state = selection["deploymentStatus"]
         members &= devices.of_state(None if state is None else state_of(state))
     return devices_listed(request, group_projection, members, devices.device)
 
@@ -148,11 +148,14 @@ class _Devices:
     def __init__(self, group_projection: GroupProjection) -> None:
         self._group_projection = group_projection
         self._groups = [(name, group_projection.members(name)) for name in group_projection.names]
-        self._deployed_update = [(one, group_projection.states(one)) for one in group_projection.every_deployed_update]
+        self._deployed_update = [
+            (deployed_update, group_projection.states(deployed_update))
+            for deployed_update in group_projection.every_deployed_update
+        ]
         self._brought = [
-            (name, one, group_projection.having(name), update_)
-            for one in group_projection.every_deployed_update
-            for name, update_ in one.brings()
+            (name, deployed_update, group_projection.having(name), update_)
+            for deployed_update in group_projection.every_deployed_update
+            for name, update_ in deployed_update.brings()
         ]
         self._best = group_projection.best(group_projection.devices("*"))
 
@@ -165,7 +168,9 @@ class _Devices:
             return ordinal in members.of_partition(number)
 
         groups = [name for name, members in self._groups if among(members)]
-        attempted = next(((one, update_) for _, one, having, update_ in self._brought if among(having)), None)
+        attempted = next(
+            ((deployed_update, update_) for _, deployed_update, having, update_ in self._brought if among(having)), None
+        )
         installed = next((update_ for update_, members in group_projection.installed.items() if among(members)), None)
         best = next((update_ for update_, members in self._best.items() if among(members)), None)
         state = self._state(among)
@@ -195,12 +200,12 @@ class _Devices:
 
     def of_state(self, state: DeviceState | None) -> FleetSet:
         """The devices whose newest deployment has come so far; those without any for `None`."""
-        found, seen = FleetSet({}), FleetSet({})
+        members, seen = FleetSet({}), FleetSet({})
         for _, states in self._deployed_update:
             everyone = FleetSet.union(states.values())
-            found |= FleetSet({}) if state is None else states[state] - seen
+            members |= FleetSet({}) if state is None else states[state] - seen
             seen |= everyone
-        return self._group_projection.devices("*") - seen if state is None else found
+        return self._group_projection.devices("*") - seen if state is None else members
 
 
 def _preferred(groups: list[str]) -> str:

@@ -16,22 +16,22 @@ def read_filter(text: str | None, names: Collection[str]) -> dict[str, Json]:
     Raises:
         BodyInvalid: it is another kind of filter, or asks for another property.
     """
-    found: dict[str, Json] = {}
-    known = {name.lower(): name for name in names}
-    rest = (text or "").strip()
-    while rest:
-        clause = _CLAUSE.match(rest)
-        name = None if clause is None else known.get(clause[1].lower())
-        if clause is None or name is None or name in found:
+    selection: dict[str, Json] = {}
+    properties = {name.lower(): name for name in names}
+    remaining = (text or "").strip()
+    while remaining:
+        clause = _CLAUSE.match(remaining)
+        name = None if clause is None else properties.get(clause[1].lower())
+        if clause is None or name is None or name in selection:
             raise _unsupported(text, names)
-        found[name] = _value(clause[2])
-        rest = rest[clause.end() :]
-        if rest:
-            joint = _AND.match(rest)
-            rest = "" if joint is None else rest[joint.end() :]
-            if not rest.strip():
+        selection[name] = _value(clause[2])
+        remaining = remaining[clause.end() :]
+        if remaining:
+            joint = _AND.match(remaining)
+            remaining = "" if joint is None else remaining[joint.end() :]
+            if not remaining.strip():
                 raise _unsupported(text, names)
-    return found
+    return selection
 
 
 def read_order(text: str | None, names: Mapping[str, str]) -> tuple[str, bool] | None:
@@ -43,11 +43,11 @@ def read_order(text: str | None, names: Mapping[str, str]) -> tuple[str, bool] |
     words = (text or "").split()
     if not words:
         return None
-    known = {name.lower(): member for name, member in names.items()}
+    members = {name.lower(): member for name, member in names.items()}
     direction = [word.lower() for word in words[1:]]
-    if words[0].lower() not in known or direction not in ([], ["asc"], ["desc"]):
+    if words[0].lower() not in members or direction not in ([], ["asc"], ["desc"]):
         raise BodyInvalid(f"orderby is one of {', '.join(names)}, with asc or desc, not {text!r}")
-    return known[words[0].lower()], direction == ["desc"]
+    return members[words[0].lower()], direction == ["desc"]
 
 
 def _value(literal: str) -> Json:

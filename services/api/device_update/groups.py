@@ -45,8 +45,8 @@ def list_groups(request: Request, group_projection: Groups, orderby: OrderBy = N
     order = read_order(orderby, _ORDERS)
     if order is None:
         return listed(request, group_projection.names, lambda name: _group(name, group_projection))
-    found = (_group(name, group_projection) for name in group_projection.names)
-    return listed(request, sorted(found, key=lambda one: one[order[0]], reverse=order[1]))
+    groups = (_group(name, group_projection) for name in group_projection.names)
+    return listed(request, sorted(groups, key=lambda group: group[order[0]], reverse=order[1]))
 
 
 @router.get("/{group}")
@@ -85,9 +85,13 @@ def list_best(request: Request, group_projection: Groups, group: str) -> JsonObj
 @router.get("/{group}/deviceClassSubgroups")
 def list_subgroups(request: Request, group_projection: Groups, group: str, filter_: Filter = None) -> JsonObject:
     """The classes that devices of a group are in."""
-    wanted = read_filter(filter_, (_COMPATIBLE,)).get(_COMPATIBLE)
-    found = [one for one in _classes_of(group, group_projection) if wanted in {None, group_projection.classes[one]}]
-    return listed(request, found, lambda class_id: _subgroup(group, class_id, group_projection))
+    condition = read_filter(filter_, (_COMPATIBLE,)).get(_COMPATIBLE)
+    classes = [
+        class_id
+        for class_id in _classes_of(group, group_projection)
+        if condition in {None, group_projection.classes[class_id]}
+    ]
+    return listed(request, classes, lambda class_id: _subgroup(group, class_id, group_projection))
 
 
 @router.get(_SUBGROUP)
@@ -146,10 +150,12 @@ def _group(name: str, group_projection: GroupProjection) -> JsonObject:
         "groupType": "DefaultNoTag" if name == "$default" else "IoTHubTag",
         "createdDateTime": time_text(0 if document is None else document.created_at),
         "deviceCount": len(group_projection.members(name)),
-        "deployments": [one.deployment.id for one in group_projection.deployed_update(name)],
-        "subgroupsWithNewUpdatesAvailableCount": sum(bool(one.outdated) for one in classes),
-        "subgroupsWithUpdatesInProgressCount": sum(bool(one.under_way) for one in classes),
-        "subgroupsWithOnLatestUpdateCount": sum(not one.outdated and not one.under_way for one in classes),
+        "deployments": [deployed_update.deployment.id for deployed_update in group_projection.deployed_update(name)],
+        "subgroupsWithNewUpdatesAvailableCount": sum(bool(compliance.outdated) for compliance in classes),
+        "subgroupsWithUpdatesInProgressCount": sum(bool(compliance.under_way) for compliance in classes),
+        "subgroupsWithOnLatestUpdateCount": sum(
+            not compliance.outdated and not compliance.under_way for compliance in classes
+        ),
     }
 
 
@@ -168,9 +174,9 @@ def _subgroup(group: str, class_id: str, group_projection: GroupProjection) -> J
     document = group_projection.groups.get(group)
     active = next(
         (
-            one
-            for one in group_projection.deployed_update(group)
-            if one.is_active and class_of_update(one, group_projection) == class_id
+            deployed_update
+            for deployed_update in group_projection.deployed_update(group)
+            if deployed_update.is_active and class_of_update(deployed_update, group_projection) == class_id
         ),
         None,
     )

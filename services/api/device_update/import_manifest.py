@@ -73,11 +73,11 @@ def _text(value: Json, location: str) -> str:
 def _bytes(source: JsonObject, location: str) -> bytes:
     """What a `data:` URL holds, if it is what its size and hash say."""
     url: str = source["url"]
-    head, comma, rest = url.removeprefix(_DATA).partition(",")
+    head, comma, payload = url.removeprefix(_DATA).partition(",")
     if not url.startswith(_DATA) or not comma:
         raise BodyInvalid(f"{location}: its url holds it, as in data:application/json;base64,...; nothing is fetched")
     try:
-        data = base64.b64decode(rest, validate=True) if head.endswith(";base64") else unquote_to_bytes(rest)
+        data = base64.b64decode(payload, validate=True) if head.endswith(";base64") else unquote_to_bytes(payload)
     except (binascii.Error, ValueError) as error:
         raise BodyInvalid(f"{location}: its url is no base64") from error
     size, hashes = source.get("sizeInBytes", len(data)), source.get("hashes") or {}
@@ -91,9 +91,9 @@ def _bytes(source: JsonObject, location: str) -> bytes:
 
 def _json(data: bytes, location: str) -> Any:
     try:
-        found = msgspec.json.decode(data)
+        value = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BodyInvalid(f"{location} is no JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise BodyInvalid(f"{location} is a JSON object")
-    return found
+    return value

@@ -43,22 +43,22 @@ OrderBy = Annotated[str | None, Query(alias="orderby")]
 IfNoneMatch = Annotated[str | None, Header()]
 
 
-def listed(request: Request, found: Sequence[Any], shown: Callable[[Any], Json] = lambda one: one) -> JsonObject:
+def listed(request: Request, items: Sequence[Any], answer: Callable[[Any], Json] = lambda item: item) -> JsonObject:
     """A page of a list. Its link says how many came before: of a list that changes meanwhile one may show twice."""
     start = location_of(_opened(request))[1] + 1
-    page = {"value": [shown(one) for one in found[start : start + PAGE]]}
-    return page if start + PAGE >= len(found) else {**page, "nextLink": _link(request, (0, start + PAGE - 1))}
+    page = {"value": [answer(item) for item in items[start : start + PAGE]]}
+    return page if start + PAGE >= len(items) else {**page, "nextLink": _link(request, (0, start + PAGE - 1))}
 
 
 def devices_listed(
     request: Request,
     group_projection: GroupProjection,
     members: FleetSet,
-    shown: Callable[[str, tuple[int, int]], JsonObject],
+    answer: Callable[[str, tuple[int, int]], JsonObject],
 ) -> JsonObject:
     """A page of devices; whoever is among them throughout is on one page exactly."""
-    found, location = group_projection.page(members, after=location_of(_opened(request)), limit=PAGE)
-    page = {"value": [shown(name, where) for name, where in found]}
+    names, location = group_projection.page(members, after=location_of(_opened(request)), limit=PAGE)
+    page = {"value": [answer(name, where) for name, where in names]}
     return page if location is None else {**page, "nextLink": _link(request, location)}
 
 
@@ -81,12 +81,12 @@ def versioned(request: Request, location: str) -> str:
     return f"{location}?{urlencode({'api-version': request.query_params['api-version']})}"
 
 
-def unless_known(found: JsonObject, if_none_match: str | None) -> Response:
+def unless_known(body: JsonObject, if_none_match: str | None) -> Response:
     """An answer with its etag, or 304 to whoever has it already."""
-    headers = {"ETag": found["etag"]}
-    if if_none_match is not None and if_none_match.strip('"') == found["etag"].strip('"'):
+    headers = {"ETag": body["etag"]}
+    if if_none_match is not None and if_none_match.strip('"') == body["etag"].strip('"'):
         return Response(status_code=304, headers=headers)
-    return JsonAnswer(found, headers=headers)
+    return JsonAnswer(body, headers=headers)
 
 
 def only_running(text: str | None) -> bool:
@@ -103,8 +103,8 @@ def only_running(text: str | None) -> bool:
 def device_location(request: Request, device_id: str) -> tuple[int, int] | None:
     """The partition and ordinal of a device; `None` where the projections do not know it."""
     context = context_of(request)
-    found = context.fleet_projection.assignment(device_id)
-    return None if found is None else (partition_of(device_id, context.log.partitions), found.ordinal)
+    assignment = context.fleet_projection.assignment(device_id)
+    return None if assignment is None else (partition_of(device_id, context.log.partitions), assignment.ordinal)
 
 
 def condition_of(group_projection: GroupProjection, device_class: str) -> str:

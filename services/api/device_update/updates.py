@@ -47,13 +47,13 @@ def list_updates(
 ) -> JsonObject:
     """Updates that have all words of `search` in what is said of them; the newest version first."""
     words = (search or "").replace('"', " ").lower().split()
-    found = [
-        one
-        for one in group_projection.updates.values()
+    updates = [
+        update
+        for update in group_projection.updates.values()
         if _deployable(filter_)
-        and all(word in f"{one.update.text} {one.description} {one.friendly_name}".lower() for word in words)
+        and all(word in f"{update.update.text} {update.description} {update.friendly_name}".lower() for word in words)
     ]
-    return listed(request, found, _answer)
+    return listed(request, updates, _answer)
 
 
 @importing.post("/updates:import", status_code=202)
@@ -67,14 +67,14 @@ def import_update(request: Request, instance: str, body: Annotated[Any, Body()])
 @router.get("/providers")
 def list_providers(request: Request, group_projection: Groups) -> JsonObject:
     """Who made the updates that there are."""
-    return listed(request, sorted({one.provider for one in group_projection.updates}))
+    return listed(request, sorted({update.provider for update in group_projection.updates}))
 
 
 @router.get("/providers/{provider}/names")
 def list_names(request: Request, group_projection: Groups, provider: str) -> JsonObject:
     """What updates of a provider are called."""
-    found = sorted({one.name for one in group_projection.updates if one.provider == provider})
-    return listed(request, _there(found, f"there is no update of the provider {provider[:80]!r}"))
+    names = sorted({update.name for update in group_projection.updates if update.provider == provider})
+    return listed(request, _there(names, f"there is no update of the provider {provider[:80]!r}"))
 
 
 @router.get("/providers/{provider}/names/{name}/versions")
@@ -82,9 +82,11 @@ def list_versions(
     request: Request, group_projection: Groups, provider: str, name: str, filter_: Filter = None
 ) -> JsonObject:
     """The versions of an update, the newest first."""
-    found = [one.version for one in group_projection.updates if (one.provider, one.name) == (provider, name)]
-    _there(found, f"there is no update {provider[:80]!r}, {name[:80]!r}")
-    return listed(request, found if _deployable(filter_) else [])
+    versions = [
+        update.version for update in group_projection.updates if (update.provider, update.name) == (provider, name)
+    ]
+    _there(versions, f"there is no update {provider[:80]!r}, {name[:80]!r}")
+    return listed(request, versions if _deployable(filter_) else [])
 
 
 @router.get(_UPDATE)
@@ -132,10 +134,12 @@ def list_operations(
 ) -> JsonObject:
     """The imports of the last week. None of them runs: each was done before it was answered."""
     since = context_of(request).clock() - _KEPT_MS
-    newest = sorted(group_projection.updates.values(), key=lambda one: -one.imported_at)
-    found = [] if only_running(filter_) else [one for one in newest if one.imported_at > since]
+    newest = sorted(group_projection.updates.values(), key=lambda update: -update.imported_at)
+    updates = [] if only_running(filter_) else [update for update in newest if update.imported_at > since]
     return listed(
-        request, found[:top], lambda one: operation_done(_operation(_IMPORT, one.update), one, at=one.imported_at)
+        request,
+        updates[:top],
+        lambda update: operation_done(_operation(_IMPORT, update.update), update, at=update.imported_at),
     )
 
 
@@ -185,7 +189,7 @@ def _deployable(filter_: str | None) -> bool:
     return read_filter(filter_, ("isDeployable",)).get("isDeployable", True) is True
 
 
-def _there(found: list[T], why: str) -> list[T]:
-    if not found:
+def _there(items: list[T], why: str) -> list[T]:
+    if not items:
         raise NotFound(why)
-    return found
+    return items

@@ -1,4 +1,4 @@
-"""The files of a data directory that make a system itself: what it is known by, and what opens it."""
+"""The files of a data directory that a backup needs besides the log: keys, tokens and certificates."""
 
 import msgspec
 
@@ -7,7 +7,7 @@ from services import whole_files
 
 KEY_FILE, SEAL_KEY_FILE = "master.key", "seal.key"
 RESTORING = "restoring"
-"""Stands in a data directory while a restore writes into it."""
+"""A file that exists in a data directory while a restore writes into it."""
 
 _SKIPPED_FOLDERS = {"redis", "archive"}
 _SKIPPED_FILES = {"lock", "roles.lock", "serving.json", RESTORING}
@@ -16,14 +16,14 @@ _BYTES_MAX = 1 << 20
 
 
 class LocalFiles(msgspec.Struct, frozen=True):
-    """Files by their names in the data directory; `private` ones open secrets, or pass for the system or its administrator."""
+    """Files by their names in the data directory. `private` files open secrets, or impersonate the system or its administrator."""
 
     public: dict[str, bytes]
     private: dict[str, bytes]
 
 
 def read(settings: Settings) -> LocalFiles:
-    """What is there to be copied; the key files are called `master.key` and `seal.key`, wherever they are.
+    """The files to copy; the key files are named `master.key` and `seal.key`, wherever they are.
 
     Raises:
         OSError: a file cannot be read.
@@ -45,7 +45,7 @@ def read(settings: Settings) -> LocalFiles:
 
 
 def foreign(settings: Settings) -> str | None:
-    """A file that a restore must not touch; `None` where there is nothing but what a restore that broke off left."""
+    """A file that a restore must not overwrite; `None` if there is none, or a restore was interrupted in the directory."""
     directory = settings.data_dir
     if not directory.is_dir() or (directory / RESTORING).exists():
         return None
@@ -59,7 +59,7 @@ def foreign(settings: Settings) -> str | None:
 
 
 def write(settings: Settings, name: str, data: bytes) -> None:
-    """Put a file where it belongs, for its owner alone.
+    """Write a file to its place in a system, readable only for its owner.
 
     Raises:
         OSError: it cannot be written.

@@ -1,4 +1,4 @@
-"""The update service's paths of deployments to groups; a deployment is for one class, that of its update."""
+"""The update service's paths of deployments to groups; a deployment is for one device class, that of its update."""
 
 import datetime as dt
 from typing import Annotated, Any
@@ -44,10 +44,10 @@ _ORDERS = {"startDate": "start", "startDateTime": "start"}
 
 
 def deployment_named(request: Request, group_projection: Groups, group: str, deployment: str) -> DeployedUpdate:
-    """The deployment that a path names, if it is for the class that the path names, where it does.
+    """The deployment that a path names.
 
     Raises:
-        GroupDeploymentNotFound: it is not, or there is none.
+        GroupDeploymentNotFound: the group has no such deployment, or the path names another class than the deployment's.
     """
     deployed_update = group_projection.deployment(group, deployment)
     device_class = class_of_update(deployed_update, group_projection)
@@ -62,24 +62,22 @@ Named = Annotated[DeployedUpdate, Depends(deployment_named)]
 @router.get("/deployments")
 @router.get(f"{_SUBGROUP}/deployments")
 def list_deployments(request: Request, group_projection: Groups, group: str, orderby: OrderBy = None) -> JsonObject:
-    """What was deployed to a group, or to a class within it, in the order of that, or by when it starts."""
+    """The deployments of a group, or of a class within it, in the order in which they were made, or by start time."""
     device_class = request.path_params.get("device_class")
     if device_class is not None:
         condition_of(group_projection, device_class)
     group_projection.members(group)
     deployed_updates = [
-        deployed_update
-        for deployed_update in group_projection.deployed_update(group)
-        if device_class in {None, class_of_update(deployed_update, group_projection)}
+        deployed
+        for deployed in group_projection.deployed_update(group)
+        if device_class in {None, class_of_update(deployed, group_projection)}
     ]
     order = read_order(orderby, _ORDERS)
     if order is not None:
-        deployed_updates = sorted(
-            deployed_updates,
-            key=lambda deployed_update: deployed_update.deployment.start_at or deployed_update.deployment.created_at,
-            reverse=order[1],
+        deployed_updates.sort(
+            key=lambda deployed: deployed.deployment.start_at or deployed.deployment.created_at, reverse=order[1]
         )
-    return listed(request, deployed_updates, lambda deployed_update: _answer(deployed_update, group_projection))
+    return listed(request, deployed_updates, lambda deployed: _answer(deployed, group_projection))
 
 
 @router.get(_DEPLOYMENT)
@@ -93,34 +91,28 @@ def get_deployment(group_projection: Groups, deployed_update: Named) -> JsonObje
 def put_deployment(
     request: Request, group_projection: Groups, group: str, deployment: str, body: Annotated[Any, Body()]
 ) -> JsonObject:
-    """Deploy an update to a group; sending the same again changes nothing."""
+    """Deploy an update to a group; a repeat of the request changes nothing."""
     if group not in group_projection.names:
         raise GroupNotFound(group)
     command = _command(group, deployment, body, now=context_of(request).clock())
-    existing = next(
-        (
-            deployed_update.deployment
-            for deployed_update in group_projection.deployed_update(group)
-            if deployed_update.deployment.id == deployment
-        ),
-        None,
-    )
+    deployments = (deployed.deployment for deployed in group_projection.deployed_update(group))
+    existing = next((document for document in deployments if document.id == deployment), None)
     if existing is None or (existing.update, existing.policy or None) != (command.update, command.policy):
         keeping = msgspec.structs.replace(command, keepers=group_projection.keepers(group))
         context_of(request).do(keeping, author_of(request))
-    return _as_it_is_now(request, group, deployment)
+    return _current(request, group, deployment)
 
 
 @router.delete(_DEPLOYMENT, status_code=204)
 @router.delete(_OF_CLASS, status_code=204)
 def delete_deployment(request: Request, deployed_update: Named) -> None:
-    """Forget a deployment that is over; its devices fall back to what else targets them."""
+    """Delete a deployment that has ended; its devices get what else targets them."""
     context_of(request).do(DeleteUpdateDeployment(deployed_update.group, deployed_update.commanded), author_of(request))
 
 
 @router.get(f"{_DEPLOYMENT}/status")
 def get_status(group_projection: Groups, deployed_update: Named) -> JsonObject:
-    """How a deployment fares, with its one subgroup."""
+    """The status of a deployment and of its subgroup."""
     return {
         "groupId": deployed_update.group,
         "deploymentState": deployed_update.state,
@@ -131,7 +123,7 @@ def get_status(group_projection: Groups, deployed_update: Named) -> JsonObject:
 
 @router.get(f"{_OF_CLASS}/status")
 def get_status_of_class(group_projection: Groups, deployed_update: Named) -> JsonObject:
-    """How a deployment fares."""
+    """The status of a deployment within its subgroup."""
     return _subgroup_status(deployed_update, group_projection)
 
 
@@ -142,21 +134,21 @@ def cancel(request: Request, group_projection: Groups, deployed_update: Named) -
         deployed_update.group, deployed_update.commanded, keepers=group_projection.keepers(deployed_update.group)
     )
     context_of(request).do(command, author_of(request))
-    return _as_it_is_now(request, deployed_update.group, deployed_update.deployment.id)
+    return _current(request, deployed_update.group, deployed_update.deployment.id)
 
 
 @router.post(f"{_OF_CLASS}:retry")
 def retry(request: Request, deployed_update: Named) -> JsonObject:
-    """Let those who failed try again."""
+    """Retry a deployment on the devices on which it failed."""
     context_of(request).do(RetryUpdateDeployment(deployed_update.group, deployed_update.commanded), author_of(request))
-    return _as_it_is_now(request, deployed_update.group, deployed_update.deployment.id)
+    return _current(request, deployed_update.group, deployed_update.deployment.id)
 
 
 @router.get(f"{_OF_CLASS}/devicestates")
 def list_device_states(
     request: Request, group_projection: Groups, deployed_update: Named, filter_: Filter = None
 ) -> JsonObject:
-    """The devices of a deployment, with how far each is."""
+    """The devices of a deployment, each with its state."""
     selection = read_filter(filter_, ("deviceId", "deviceState"))
     states = group_projection.states(deployed_update)
     members = FleetSet.union(states.values())
@@ -179,13 +171,13 @@ def list_device_states(
     return devices_listed(request, group_projection, members, shown)
 
 
-def _as_it_is_now(request: Request, group: str, deployment: str) -> JsonObject:
+def _current(request: Request, group: str, deployment: str) -> JsonObject:
+    # Read again: the projection of the request is from before the command.
     group_projection = groups_of(request)
     return _answer(group_projection.deployment(group, deployment), group_projection)
 
 
 def _answer(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> JsonObject:
-    """A deployment of a group."""
     deployment = deployed_update.deployment
     return {
         "groupId": deployed_update.group,
@@ -213,7 +205,7 @@ def _policy_answer(policy: RollbackPolicy, group_projection: GroupProjection) ->
 
 
 def _subgroup_status(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> JsonObject:
-    """How many devices of a deployment are how far; the total has those as well who wait for their turn."""
+    """The numbers of a deployment's devices by state; the total includes those that wait for their turn in a rollout."""
     states = group_projection.states(deployed_update)
     return {
         "groupId": deployed_update.group,
@@ -237,18 +229,18 @@ def _error(deployed_update: DeployedUpdate) -> JsonObject:
 
 
 def _command(group: str, deployment: str, body: Json, *, now: int) -> DeployUpdate:
-    """The command that a body becomes; what is to begin by now begins at once."""
+    """The command of a body. A start time in the past starts the deployment at once."""
     match body:
-        case {"groupId": str(group_id), "deploymentId": str(name), "startDateTime": str(start), "update": said}:
+        case {"groupId": str(group_id), "deploymentId": str(name), "startDateTime": str(start), "update": update}:
             if (group_id, name) != (group, deployment):
-                raise BodyInvalid("groupId and deploymentId are those of the path")
+                raise BodyInvalid("groupId and deploymentId must be those of the path")
         case _:
-            raise BodyInvalid("a deployment has deploymentId, groupId, startDateTime and update")
+            raise BodyInvalid("a deployment requires deploymentId, groupId, startDateTime and update")
     start_at, policy = _time(start), body.get("rollbackPolicy")
     return DeployUpdate(
         group,
         deployment,
-        _update_id(said, "update"),
+        _update_id(update, "update"),
         start_at if start_at > now else 0,
         None if policy is None else _policy(policy),
     )
@@ -258,7 +250,7 @@ def _time(text: str) -> int:
     try:
         time = dt.datetime.fromisoformat(text)
     except ValueError:
-        raise BodyInvalid(f"startDateTime is a time as 2030-01-31T12:00:00Z, not {text[:80]!r}") from None
+        raise BodyInvalid(f"startDateTime is a time as in 2030-01-31T12:00:00Z, not {text[:80]!r}") from None
     return round((time if time.tzinfo else time.replace(tzinfo=dt.UTC)).timestamp() * 1000)
 
 
@@ -267,7 +259,7 @@ def _update_id(body: Json, location: str) -> UpdateId:
         case {"updateId": {"provider": str(provider), "name": str(name), "version": str(version)}}:
             return UpdateId(provider, name, version)
         case _:
-            raise BodyInvalid(f"{location}.updateId has provider, name and version")
+            raise BodyInvalid(f"{location}.updateId requires provider, name and version")
 
 
 def _policy(body: Json) -> RollbackPolicy:
@@ -277,11 +269,11 @@ def _policy(body: Json) -> RollbackPolicy:
             "failure": {
                 "devicesFailedPercentage": int() | float() as percent,
                 "devicesFailedCount": int(count),
-                **others,
+                **optional,
             },
-        } if isinstance(answered := others.get("devicesAnsweredMinimum", 0), int):
+        } if isinstance(answered := optional.get("devicesAnsweredMinimum", 0), int):
             return RollbackPolicy(_update_id(update, "rollbackPolicy.update"), float(percent), count, answered)
         case _:
             raise BodyInvalid(
-                "rollbackPolicy has update, and failure with devicesFailedPercentage and devicesFailedCount"
+                "rollbackPolicy requires update, and failure with devicesFailedPercentage and devicesFailedCount"
             )

@@ -1,4 +1,4 @@
-"""What lists of the update service are narrowed and ordered by: as much of OData as its own descriptions name."""
+"""Filters and orders of the update service's lists: the part of OData that the service documents."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -11,10 +11,10 @@ _AND = re.compile(r"\band\b", re.IGNORECASE)
 
 
 def read_filter(text: str | None, names: Collection[str]) -> dict[str, Json]:
-    """`groupId eq 'a' and deploymentStatus eq null` -> what each property is asked to be; nothing for no filter.
+    """The required value of each property in a filter as `groupId eq 'a' and deploymentStatus eq null`; empty without a filter.
 
     Raises:
-        BodyInvalid: it is another kind of filter, or asks for another property.
+        BodyInvalid: the filter has another form, or another property than `names`.
     """
     selection: dict[str, Json] = {}
     properties = {name.lower(): name for name in names}
@@ -35,10 +35,10 @@ def read_filter(text: str | None, names: Collection[str]) -> dict[str, Json]:
 
 
 def read_order(text: str | None, names: Mapping[str, str]) -> tuple[str, bool] | None:
-    """`deviceCount desc` -> the member to order by, and whether the largest comes first; `None` for no order.
+    """The member to order by in an order as `deviceCount desc`, and whether the largest is first; `None` without an order.
 
     Raises:
-        BodyInvalid: nothing here is ordered by that.
+        BodyInvalid: the list cannot be ordered by that.
     """
     words = (text or "").split()
     if not words:
@@ -56,5 +56,5 @@ def _value(literal: str) -> Json:
 
 
 def _unsupported(text: str | None, names: Collection[str]) -> BodyInvalid:
-    can = f"{' and '.join(f'{name} eq ...' for name in names)}" if names else "nothing here"
-    return BodyInvalid(f"this filter is not supported: {(text or '')[:200]!r}; one can filter by {can}")
+    form = " and ".join(f"{name} eq ..." for name in names)
+    return BodyInvalid(f"this filter is not supported: {(text or '')[:200]!r}; supported is {form}")

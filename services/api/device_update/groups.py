@@ -1,4 +1,4 @@
-"""The update service's paths of groups, and of the classes within them."""
+"""The update service's paths of groups, and of the device classes within them."""
 
 from fastapi import Request
 
@@ -12,7 +12,7 @@ from services.api.context.groups import Groups
 from services.api.context.request import author_of, context_of
 from services.api.device_update.filters import read_filter, read_order
 from services.api.device_update.lists import (
-    CLASSES_FOLLOW,
+    CLASSES_DERIVED,
     Filter,
     OrderBy,
     best_of_class,
@@ -41,7 +41,7 @@ _COMPATIBLE = "compatProperties/condition"
 
 @router.get("")
 def list_groups(request: Request, group_projection: Groups, orderby: OrderBy = None) -> JsonObject:
-    """The groups, the default one first unless they are ordered."""
+    """The groups; without an order, the default group is first."""
     order = read_order(orderby, _ORDERS)
     if order is None:
         return listed(request, group_projection.names, lambda name: _group(name, group_projection))
@@ -57,7 +57,7 @@ def get_group(group_projection: Groups, group: str) -> JsonObject:
 
 @router.delete("/{group}", status_code=204)
 def delete_group(request: Request, group_projection: Groups, group: str) -> None:
-    """Forget a group and what was deployed to it; one that devices are tagged with stays, without a history."""
+    """Delete a group and its deployments. A group that devices are tagged with remains, without a history."""
     group_projection.members(group)
     if group in group_projection.groups:
         context_of(request).do(RemoveGroup(group), author_of(request))
@@ -65,13 +65,13 @@ def delete_group(request: Request, group_projection: Groups, group: str) -> None
 
 @router.get("/{group}/updateCompliance")
 def get_compliance(group_projection: Groups, group: str) -> JsonObject:
-    """How the devices of a group stand to the newest updates that fit them."""
+    """How many devices of a group have the newest update that fits them."""
     return compliance_answer(group_projection.compliance(group_projection.members(group)))
 
 
 @router.get("/{group}/bestUpdates")
 def list_best(request: Request, group_projection: Groups, group: str) -> JsonObject:
-    """The newest updates for a group, with how many devices do not have them yet."""
+    """The newest updates for a group, each with the number of devices that do not have it yet."""
     best = list(group_projection.best(group_projection.members(group)).items())
     return listed(
         request,
@@ -103,20 +103,20 @@ def get_subgroup(group_projection: Groups, group: str, device_class: str) -> Jso
 
 @router.delete(_SUBGROUP)
 def delete_subgroup(group_projection: Groups, group: str, device_class: str) -> None:
-    """Classes follow from updates."""
+    """Reject the deletion of a class."""
     _members(group_projection, group, device_class)
-    raise NotOffered(CLASSES_FOLLOW)
+    raise NotOffered(CLASSES_DERIVED)
 
 
 @router.get(f"{_SUBGROUP}/updateCompliance")
 def get_subgroup_compliance(group_projection: Groups, group: str, device_class: str) -> JsonObject:
-    """How a class within a group stands to the newest updates."""
+    """How many devices of a class within a group have the newest update."""
     return compliance_answer(group_projection.compliance(_members(group_projection, group, device_class)))
 
 
 @router.get(f"{_SUBGROUP}/bestUpdates")
 def get_best(group_projection: Groups, group: str, device_class: str) -> JsonObject:
-    """The newest update of a class, with how many devices of a group do not have it yet."""
+    """The newest update of a class, with the number of devices of a group that do not have it yet."""
     members, best = _members(group_projection, group, device_class), best_of_class(device_class, group_projection)
     if best is None:
         raise NotFound(f"there is no update for the class {device_class[:80]!r}")
@@ -139,7 +139,6 @@ def _needed(
 
 
 def _group(name: str, group_projection: GroupProjection) -> JsonObject:
-    """A group, with its device classes by how they stand to their newest updates."""
     document = group_projection.groups.get(name)
     classes = [
         group_projection.compliance(_members(group_projection, name, class_id))
@@ -160,7 +159,6 @@ def _group(name: str, group_projection: GroupProjection) -> JsonObject:
 
 
 def _classes_of(group: str, group_projection: GroupProjection) -> list[str]:
-    """The classes that devices of a group are in."""
     members = group_projection.members(group)
     return [
         class_id
@@ -170,7 +168,6 @@ def _classes_of(group: str, group_projection: GroupProjection) -> list[str]:
 
 
 def _subgroup(group: str, class_id: str, group_projection: GroupProjection) -> JsonObject:
-    """Those of a group who are in a class."""
     document = group_projection.groups.get(group)
     active = next(
         (

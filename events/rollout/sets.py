@@ -1,4 +1,4 @@
-"""Sets of devices over all partitions, and their form in facts: by partition, the base64 of a set of ordinals."""
+"""Sets of devices over all partitions, and their form in events: by partition, the base64 of a set of ordinals."""
 
 import base64
 from collections.abc import Callable, Iterable, Mapping

@@ -1,6 +1,8 @@
 """Recognises the errors of Redis that are temporary."""
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from redis.exceptions import (
     BusyLoadingError,
@@ -29,6 +31,18 @@ _UNAVAILABLE = (
 _CODE = re.compile(
     r"(?:^|: ?-|caused error: )(?:BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN)\b"
 )
+
+
+@contextmanager
+def unavailable_as(error_type: Callable[[str], Exception]) -> Iterator[None]:
+    """Convert the temporary errors of Redis within the block into `error_type(why)`; other errors pass."""
+    try:
+        yield
+    except (RedisError, RedisClusterException) as error:
+        why = unavailable(error)
+        if why is None:
+            raise
+        raise error_type(why) from error
 
 
 def unavailable(error: RedisError | RedisClusterException) -> str | None:

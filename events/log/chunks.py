@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from events import canonical
 from events.device.events import DeviceEvent
-from events.log.codec import encode_event
 from events.log.errors import EventTooLarge
 from events.log.port import CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, Proposed, stream_of
 
@@ -36,7 +36,7 @@ def check_size(proposed: Proposed) -> None:
     # Only manifests, the sets of a rollout and the deployments of a group reach 1 MiB. A section of a twin has at most
     # 32 KiB (contract/hub.md §6), so encoding every device event a second time would find nothing.
     if not isinstance(proposed.event, DeviceEvent):
-        _size(proposed, encode_event(proposed.event))
+        _size(proposed, canonical.encode(proposed.event))
 
 
 def _together(batch: Sequence[Proposed]) -> Iterator[list[int]]:
@@ -60,7 +60,7 @@ def split(batch: Sequence[Proposed], *, partitions: int) -> Iterator[Piece]:
     # into the same chunks, or the log would take a chunk it has for a new one.
     open_pieces: dict[int, tuple[list[int], list[bytes], int]] = {}
     for together in _together(batch):
-        data = [encode_event(batch[index].event) for index in together]
+        data = [canonical.encode(batch[index].event) for index in together]
         size = sum(_size(batch[index], encoded_event) for index, encoded_event in zip(together, data, strict=True))
         first = batch[together[0]]
         if size > CHUNK_BYTES_MAX:

@@ -29,11 +29,6 @@ _principals: dict[bytes, Principal] = {}
 _PRINCIPALS_MAX = 10_000
 
 
-def encode_event(event: Event) -> bytes:
-    """Canonical bytes of an event; its type is the tag `type` in it."""
-    return canonical.encode(event)
-
-
 def type_of(event: Event) -> str:
     """The name of an event's type, as in `TwinPatched`."""
     return type(event).__name__

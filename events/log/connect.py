@@ -1,7 +1,6 @@
 """Connects to Redis by a URL, and reports its temporary failures as `LogUnavailable`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import cast
 from urllib.parse import unquote
 
@@ -12,7 +11,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 
 from events.log.errors import LogUnavailable
-from events.redis_errors import unavailable
+from events.redis_errors import unavailable_as
 
 Client = Redis | RedisCluster
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
@@ -23,20 +22,13 @@ CLUSTER_SCHEMES = {"redis+cluster": False, "rediss+cluster": True}
 TIMEOUT_SECONDS = 10.0
 
 
-@contextmanager
-def answering() -> Iterator[None]:
+def answering() -> AbstractContextManager[None]:
     """Convert Redis's temporary errors within the block into the log's own error.
 
     Raises:
         LogUnavailable: Redis did not answer, is loading, is full or is a replica.
     """
-    try:
-        yield
-    except (RedisError, RedisClusterException) as error:
-        why = unavailable(error)
-        if why is None:
-            raise
-        raise LogUnavailable(why) from error
+    return unavailable_as(LogUnavailable)
 
 
 def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Client:

@@ -128,6 +128,7 @@ class LogLostItsTail(LogError):
     def __init__(self, stream: str, *, expected: int, actual: int) -> None:
         super().__init__(f"{stream}: expected position {expected}, the log has {actual}; restore the missing events")
         self.stream, self.expected, self.actual = stream, expected, actual
+        self.position = expected
 
 
 class UnreadableEvent(LogError):

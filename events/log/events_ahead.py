@@ -1,12 +1,12 @@
 """The events of one stream in order, read ahead in batches, without those that an operator decided to skip."""
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from events.envelope import Envelope
 from events.log.errors import LogLostItsTail, UnreadableEvent
-from events.log.fleet_events import position_of
 from events.log.keys import name
 from events.log.port import Event, Log
 
@@ -63,7 +63,7 @@ class EventsAhead:
                 return self._log.read(self._stream, after=self._read, limit=limit)
             except (UnreadableEvent, LogLostItsTail) as error:
                 # The whole batch failed at one event: read up to it first, so that the events before it are applied.
-                bad = position_of(error)
+                bad = error.position
                 before = bad - 1 - self._read
                 if 0 < before < limit:
                     limit = before
@@ -113,16 +113,10 @@ class EventsAhead:
             yield from self._take(upto)
 
     def _take(self, position: int) -> Iterator[list[Envelope[Event]]]:
-        ahead, start = self._ahead, self._next
-        end = start
-        if ahead and ahead[-1].position <= position:
-            end = len(ahead)
-        else:
-            while end < len(ahead) and ahead[end].position <= position:
-                end += 1
-        self._next = end
-        if end > start:
-            yield from _runs(ahead[start:end])
+        start = self._next
+        self._next = bisect_right(self._ahead, position, lo=start, key=lambda envelope: envelope.position)
+        if self._next > start:
+            yield from _runs(self._ahead[start : self._next])
 
 
 def _runs(events: list[Envelope[Event]]) -> Iterator[list[Envelope[Event]]]:

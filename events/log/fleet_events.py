@@ -9,7 +9,6 @@ from typing_extensions import override
 
 from events.access.events import SecretsRead
 from events.envelope import Envelope, Principal
-from events.fleet.errors import CannotApply
 from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.events import LOG_SUBJECT, BlockResolved, BlockRetried
 from events.log.keys import FLEET, name
@@ -104,7 +103,7 @@ class FleetEventReader:
             try:
                 more = self._read(_FLEET_BATCH)
             except (UnreadableEvent, LogLostItsTail) as error:
-                position = position_of(error)
+                position = error.position
                 self._read(max(0, position - 1 - len(self._events)))
                 self._read_ahead(position)
                 if position not in self.skipped(FLEET):
@@ -179,8 +178,3 @@ def _skipped(position: int) -> Envelope[Any]:
 
 def _read_at(position: int, at: int, who: Envelope[Any]) -> Envelope[Any]:
     return Envelope(position, who.subject, 0, at, who.by, "", _READ)
-
-
-def position_of(error: CannotApply | UnreadableEvent | LogLostItsTail) -> int:
-    """The position that an error stops at."""
-    return error.expected if isinstance(error, LogLostItsTail) else error.position

@@ -57,9 +57,7 @@ def parts_of(sent: Sent) -> Sequence[Command]:
 
 def subjects_of(sent: Sent) -> Sequence[str]:
     """The subjects that a command names and is decided on."""
-    if isinstance(sent, Together):
-        return [subject for command in sent.commands for subject in subjects_of(command)]
-    return BY_COMMAND[type(sent)].subjects(sent)
+    return [subject for command in parts_of(sent) for subject in BY_COMMAND[type(command)].subjects(command)]
 
 
 def load(log: Log, sent: Iterable[Sent]) -> LoadedState:
@@ -95,13 +93,20 @@ def deployments_left(log: Log, commands: Iterable[Sent], deployments_max: int) -
 def propose(sent: Sent, state: LoadedState, scope: Scope | None = None, *, by: str = "") -> tuple[Proposed, ...]:
     """The events of a checked command by its author (`kind:id`), decided on a state; none if it changes nothing.
 
-    They are appended together or not at all. With a `scope`, everything outside of it counts as missing.
+    They are appended together or not at all. Each command of a `Together` is decided on the result of the commands before it.
+    With a `scope`, everything outside of it counts as missing.
 
     Raises:
-        REFUSALS: the command breaks a rule.
+        REFUSALS: the command, or a command of a `Together`, breaks a rule.
     """
+    proposed: list[Proposed] = []
     if isinstance(sent, Together):
-        return propose_together(sent.commands, state, scope, by=by)
+        state = state.over()
+        for command in sent.commands:
+            for event in propose(command, state, scope, by=by):
+                proposed.append(msgspec.structs.replace(event, follows=bool(proposed)))
+                state.put(event)
+        return tuple(proposed)
     decider = BY_COMMAND[type(sent)]
     if scope is not None and not decider.is_scoped:
         raise OutOfScope(decider.subjects(sent)[0], "is in no scope")
@@ -109,26 +114,10 @@ def propose(sent: Sent, state: LoadedState, scope: Scope | None = None, *, by: s
     changes = tuple(decider.decide(sent, documents, CommandAuthor(by, scope)))
     if len(changes) == 1:
         return (_proposed(changes[0], documents, by=by),)
-    documents, proposed = documents.over(), list[Proposed]()
+    documents = documents.over()
     for change in changes:
         proposed.append(_proposed(change, documents, by=by, follows=bool(proposed)))
         documents.put(proposed[-1])
-    return tuple(proposed)
-
-
-def propose_together(
-    commands: Sequence[Command], state: LoadedState, scope: Scope | None = None, *, by: str = ""
-) -> tuple[Proposed, ...]:
-    """As `propose`, each command decided on the result of the commands before it; all events are appended together.
-
-    Raises:
-        REFUSALS: one of the commands breaks a rule.
-    """
-    state, proposed = state.over(), list[Proposed]()
-    for command in commands:
-        for event in propose(command, state, scope, by=by):
-            proposed.append(msgspec.structs.replace(event, follows=bool(proposed)))
-            state.put(event)
     return tuple(proposed)
 
 

@@ -19,9 +19,9 @@ from events.projection_store.device_pages import device_ids
 from events.projection_store.port import ProjectionSelection
 from events.projection_store.redis import RedisProjectionStore
 from events.properties import SECRET
-from events.secrets.errors import SecretErased, SecretNotFound
 from events.secrets.port import SecretStore
 from events.secrets.references import references
+from events.secrets.sealed_secret import Sealed
 from events.stored_projection.partition_reader import configured
 from events.stored_projection.stored_partition import StoredPartition
 from events.webhook.state import WEBHOOK
@@ -90,7 +90,8 @@ def erasable(
     # The whole history, with the archive: a previous key or password is in no current document, and its ciphertext still exists.
     of = f"{kind.value}:{subject}"
     referenced = dict.fromkeys(_ever(log, kind, subject, tags_alone=tags_alone))
-    left = tuple(secret_id for secret_id in referenced if _is_there(store, secret_id))
+    stored = store.left(referenced)
+    left = tuple(secret_id for secret_id in referenced if isinstance(stored.get(secret_id), Sealed))
     if not left:
         raise NothingToErase(of)
     return Erasable(of, left, tuple(_users(log, kind, subject, frozenset(left), tags_alone=tags_alone)))
@@ -137,14 +138,6 @@ def _ever(log: RedisLog, kind: SecretOwner, subject: str, *, tags_alone: bool) -
             continue
         value: Json = msgspec.json.decode(entry.fields[b"data"])
         yield from sorted(references(value.get("tags") if tags_alone and isinstance(value, dict) else value))
-
-
-def _is_there(store: SecretStore, secret_id: str) -> bool:
-    try:
-        store.sealed([secret_id])
-    except (SecretErased, SecretNotFound):
-        return False
-    return True
 
 
 def _running(log: RedisLog, ids: frozenset[str]) -> Iterator[str]:

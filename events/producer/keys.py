@@ -7,7 +7,8 @@ import msgspec
 from events.log.concepts import BY_COMMAND
 from events.log.keys import FLEET, partition_of
 from events.log.port import Log
-from events.producer.errors import Sent, Together
+from events.producer.decision import parts_of
+from events.producer.errors import Sent
 
 
 class CommandKey(msgspec.Struct, frozen=True):
@@ -30,7 +31,6 @@ class CommandKey(msgspec.Struct, frozen=True):
 
 def stream_of(sent: Sent, partitions: int) -> int:
     """The stream that a command's events are written to."""
-    if isinstance(sent, Together):
-        return stream_of(sent.commands[0], partitions)
-    decider = BY_COMMAND[type(sent)]
-    return FLEET if decider.is_of_fleet else partition_of(decider.subjects(sent)[0], partitions)
+    command = parts_of(sent)[0]
+    decider = BY_COMMAND[type(command)]
+    return FLEET if decider.is_of_fleet else partition_of(decider.subjects(command)[0], partitions)

@@ -208,7 +208,7 @@ class Producer:
             refused += refusals
         return ProducerReport(written, tuple(refused))
 
-    def do(self, command: Command, *, cause: str = "") -> tuple[Advice, ...]:
+    def do(self, command: Sent, *, cause: str = "") -> tuple[Advice, ...]:
         """Write one command, and return advice for its author, such as the layers that a new deployment outranks.
 
         Raises:
@@ -217,18 +217,7 @@ class Producer:
         _, refused = self._write([(0, command)], cause=cause)
         if refused:
             raise refused[0].error
-        return advise(self._log, command, self._scope)
-
-    def do_together(self, *commands: Command) -> tuple[Advice, ...]:
-        """Write commands on the fleet together or not at all, each decided on the result of the commands before it.
-
-        Raises:
-            Exception: the error that rejects one of the commands, or as `submit`.
-        """
-        _, refused = self._write([(0, Together(commands))])
-        if refused:
-            raise refused[0].error
-        return tuple(item for command in commands for item in advise(self._log, command, self._scope))
+        return tuple(item for part in parts_of(command) for item in advise(self._log, part, self._scope))
 
     def skip(self, stream: int, position: int, *, reason: str) -> None:
         """Record an operator's decision to skip the event at a position of a stream (DESIGN §4).
@@ -364,7 +353,7 @@ class Producer:
     ) -> tuple[list[Proposed], list[Pending]]:
         commands = self._with_keys(commands, state.devices)
         left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
-        waivers = cache(self._waivers)
+        waivers = cache(lambda: dict(fleet_documents.waivers(self._log)))
         proposed: list[Proposed] = []
         authors: list[Pending] = []
         for index, command in commands:
@@ -402,9 +391,6 @@ class Producer:
             (index, Together(tuple(map(keyed, sent.commands))) if isinstance(sent, Together) else keyed(sent))
             for index, sent in commands
         ]
-
-    def _waivers(self) -> dict[str, WaiverDocument]:
-        return dict(fleet_documents.waivers(self._log))
 
     def _check_readiness(self, proposed: Iterable[Proposed], waivers: Callable[[], dict[str, WaiverDocument]]) -> None:
         """Raise `NotReady` for a new deployment that the readiness policy does not allow."""

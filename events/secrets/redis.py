@@ -1,19 +1,20 @@
 """Stores sealed secrets in one hash in Redis, in the slot of the fleet's stream: id to sealed bytes."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from redis import Redis
 from redis.cluster import RedisCluster
-from redis.exceptions import RedisClusterException, RedisError
 
-from events.redis_errors import unavailable
+from events.redis_errors import unavailable_as
 from events.secrets.errors import SecretExists, SecretNotFound, SecretsUnavailable
 from events.secrets.port import Erased, decode, decode_left, encode
 from events.secrets.sealed_secret import Sealed
 
 KEY = "{fleet}:secrets"
+
+_answering = partial(unavailable_as, SecretsUnavailable)
 
 _ERASED = encode(Erased())
 
@@ -86,14 +87,3 @@ class RedisSecretStore:
     def _values(self, ids: list[str]) -> list[bytes | None]:
         values: Any = self._client.hmget(KEY, ids) if ids else []
         return list(values)
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, RedisClusterException) as error:
-        why = unavailable(error)
-        if why is None:
-            raise
-        raise SecretsUnavailable(why) from error

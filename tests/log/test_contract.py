@@ -5,10 +5,10 @@ import fakeredis
 import pytest
 from redis import Redis
 
+from events import canonical
 from events.deployment.events import DeploymentCreated, DeploymentDeleted
 from events.device.events import DeviceRegistered, TwinPatched
 from events.envelope import Principal
-from events.log.codec import encode_event
 from events.log.errors import EventTooLarge, Fenced, LogLostItsTail, UnreadableEvent
 from events.log.events import LogInitialised
 from events.log.keys import FLEET, key, partition_of
@@ -256,7 +256,7 @@ def test_acknowledged_events_survive_the_server_killed_with_minus_9(tmp_path: An
 
 def test_every_event_encodes_to_bytes_that_decode_to_it() -> None:
     assert (
-        encode_event(DeviceRegistered())
+        canonical.encode(DeviceRegistered())
         == b'{"type":"DeviceRegistered","edge":true,"enabled":true,"status_reason":null}'
     )
 

@@ -2,7 +2,6 @@
 
 import msgspec
 
-from events import canonical
 from events.log.errors import ManifestDamaged
 from events.log.object_store import ObjectStore
 
@@ -60,11 +59,6 @@ def segment_name(stream: str, first: int, last: int, *, sha256: str) -> str:
 def manifest_name(stream: str) -> str:
     """The name of a stream's manifest, as in `manifests/events/p03.json`."""
     return f"manifests/{folder_of(stream)}.json"
-
-
-def encode(manifest: ArchiveManifest) -> bytes:
-    """Canonical bytes of a manifest."""
-    return canonical.encode(manifest)
 
 
 def manifest_of(object_store: ObjectStore, stream: str) -> ArchiveManifest | None:

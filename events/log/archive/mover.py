@@ -5,10 +5,10 @@ from typing import Protocol
 
 import msgspec
 
+from events import canonical
 from events.log.archive.manifest import (
     ArchiveManifest,
     Segment,
-    encode,
     folder_of,
     manifest_name,
 )
@@ -179,7 +179,7 @@ class Mover:
                 self._object_store.delete(name)
 
     def _list(self, stream: str, segments: Sequence[Segment]) -> None:
-        data = encode(ArchiveManifest(stream, self._initialisation.epoch, tuple(segments)))
+        data = canonical.encode(ArchiveManifest(stream, self._initialisation.epoch, tuple(segments)))
         if segments and self._object_store.get(manifest_name(stream)) != data:
             self._object_store.put(manifest_name(stream), data)
 

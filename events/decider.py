@@ -101,7 +101,7 @@ class Decider(msgspec.Struct, frozen=True):
     is_scoped: bool = False
     names_texts: bool = False
 
-    def ruled(self, *rules: ForeignRule) -> "Decider":
+    def with_rules(self, *rules: ForeignRule) -> "Decider":
         """The same concept with the rules of other concepts, applied in this order."""
 
         def subjects(command: Any) -> Sequence[str]:

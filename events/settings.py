@@ -34,7 +34,7 @@ class SettingsInvalid(Exception):
         self.variable = variable
 
 
-class _Together(ValueError):
+class _InvalidCombination(ValueError):
     """A combination of settings is invalid; `field` is the setting to change."""
 
     def __init__(self, field: str, why: str) -> None:
@@ -209,15 +209,15 @@ class Settings(BaseSettings):
     def _is_safe_to_serve(self) -> "Settings":
         if (self.tls_certificate is None) != (self.tls_key is None):
             field, other = ("tls_certificate", "tls_key") if self.tls_key is None else ("tls_key", "tls_certificate")
-            raise _Together(field, f"requires {ENV_PREFIX}{other.upper()}")
+            raise _InvalidCombination(field, f"requires {ENV_PREFIX}{other.upper()}")
         if self.host in LOOPBACK:
             return self
         if self.open_access:
-            raise _Together(
+            raise _InvalidCombination(
                 "host", f"must be one of {', '.join(LOOPBACK)} with {ENV_PREFIX}OPEN_ACCESS, which needs no keys"
             )
         if not self.has_tls:
-            raise _Together(
+            raise _InvalidCombination(
                 "host", f"must be one of {', '.join(LOOPBACK)} without TLS, or keys could be read on the network"
             )
         return self

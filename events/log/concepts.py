@@ -18,8 +18,8 @@ DECIDERS: tuple[Decider, ...] = (
     DEVICE,
     # Updates and rollouts restrict what may happen to their deployments. Their rules are joined here, so that the package of
     # deployments need not import theirs.
-    DEPLOYMENT.ruled(update.DEPLOYMENT_RULE, rollout.DEPLOYMENT_RULE),
-    rollout.DECIDER.ruled(update.ROLLOUT_RULE),
+    DEPLOYMENT.with_rules(update.DEPLOYMENT_RULE, rollout.DEPLOYMENT_RULE),
+    rollout.DECIDER.with_rules(update.ROLLOUT_RULE),
     update.DECIDER,
     ACCESS,
     READINESS,

@@ -6,6 +6,7 @@ from itertools import chain
 
 import msgspec
 
+from events.log.codec import position_of
 from events.log.connect import Client, answering, entries_of
 from events.log.errors import LogLostItsTail
 from events.log.keys import FLEET, key, name
@@ -104,7 +105,7 @@ def in_stream(client: Client, stream: str, *, after: int, limit: int) -> list[Ra
         entries = entries_of(client.xrange(key_of(stream), min=f"{after + 1}-0", count=limit))
     raw_entries: list[RawEntry] = []
     for entry_id, fields in entries:
-        position = int(entry_id[: entry_id.index(b"-")])
+        position = position_of(entry_id)
         if raw_entries and position != raw_entries[-1].position + 1:
             raise LogLostItsTail(stream, expected=raw_entries[-1].position + 1, actual=position)
         raw_entries.append(RawEntry(position, dict(fields)))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from events.log.archive.archive_index import ArchiveIndex
+from events.log.codec import position_of
 from events.log.connect import Client, answering, entries_of
 from events.log.entries import RawEntry, in_stream, key_of
 from events.log.errors import LogLostItsTail
@@ -26,7 +27,7 @@ class RawStreams:
         with answering():
             # trim.lua never removes the newest entry, so Redis knows the head without the archive.
             newest = entries_of(self.client.xrevrange(key_of(stream), count=1))
-        return int(newest[0][0].partition(b"-")[0]) if newest else 0
+        return position_of(newest[0][0]) if newest else 0
 
     def read(self, stream: str, *, after: int, limit: int = BATCH_ENTRIES) -> list[RawEntry]:
         """At most `limit` entries from position after + 1 on.

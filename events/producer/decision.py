@@ -1,7 +1,7 @@
 """Decides commands: checks them, loads the state that they depend on, and proposes events. The same steps for all concepts."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -53,6 +53,11 @@ REFUSALS = (
 def parts_of(sent: Sent) -> Sequence[Command]:
     """The single commands of what was sent: of a `Together`, each of its commands."""
     return sent.commands if isinstance(sent, Together) else (sent,)
+
+
+def with_parts(sent: Sent, change: Callable[[Command], Command]) -> Sent:
+    """What was sent, with each single command replaced by `change` of it."""
+    return Together(tuple(map(change, sent.commands))) if isinstance(sent, Together) else change(sent)
 
 
 def subjects_of(sent: Sent) -> Sequence[str]:

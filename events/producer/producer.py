@@ -37,6 +37,7 @@ from events.producer.decision import (
     parts_of,
     propose,
     subjects_of,
+    with_parts,
 )
 from events.producer.documents import LoadedState
 from events.producer.errors import (
@@ -46,7 +47,6 @@ from events.producer.errors import (
     DecisionInvalid,
     Refused,
     Sent,
-    Together,
     refusal,
 )
 from events.producer.keys import CommandKey, stream_of
@@ -336,17 +336,12 @@ class Producer:
         return fine, refused
 
     def _checked(self, sent: Sent) -> Sent:
-        if isinstance(sent, Together):
-            for command in sent.commands:
-                self._check(command)
-            return Together(tuple(map(self._take_secrets, sent.commands)))
-        self._check(sent)
-        return self._take_secrets(sent)
-
-    def _check(self, command: Command) -> None:
-        check(in_references(command))
-        if self._scope is not None:
-            refuse_references(command)
+        # All commands are checked before a secret of any of them is stored: a rejected `Together` leaves none behind.
+        for command in parts_of(sent):
+            check(in_references(command))
+            if self._scope is not None:
+                refuse_references(command)
+        return with_parts(sent, self._take_secrets)
 
     def _decide(
         self, commands: Sequence[Pending], state: LoadedState, refused: list[Refused]
@@ -387,10 +382,7 @@ class Producer:
             wants = wants_keys(command, devices)
             return msgspec.structs.replace(command, authentication=next(made)) if wants else command
 
-        return [
-            (index, Together(tuple(map(keyed, sent.commands))) if isinstance(sent, Together) else keyed(sent))
-            for index, sent in commands
-        ]
+        return [(index, with_parts(sent, keyed)) for index, sent in commands]
 
     def _check_readiness(self, proposed: Iterable[Proposed], waivers: Callable[[], dict[str, WaiverDocument]]) -> None:
         """Raise `NotReady` for a new deployment that the readiness policy does not allow."""

@@ -51,17 +51,17 @@ def extract(
         SecretTextInvalid: a secret is not a text, or is over 4,096 bytes.
         MarkNotFound: a mark names a variable that the content does not set.
     """
-    taking = _Taking(new_id, frozenset(marked))
+    extraction = _Extraction(new_id, frozenset(marked))
     # Of any type: this runs before the content is checked, so that no check can quote a secret in its message.
     unchecked: Json = content
     modules = unchecked.get("modulesContent") if isinstance(unchecked, dict) else None
     agent = modules.get(_AGENT) if isinstance(modules, dict) else None
     if isinstance(modules, dict) and isinstance(agent, dict):
-        replaced = {path: taking.below(value, path) for path, value in agent.items()}
+        replaced = {path: extraction.below(value, path) for path, value in agent.items()}
         content = {**content, "modulesContent": {**modules, _AGENT: replaced}}
-    if taking.unseen:
-        raise MarkNotFound(min(taking.unseen))
-    return content, tuple(taking.found)
+    if extraction.unmatched_marks:
+        raise MarkNotFound(min(extraction.unmatched_marks))
+    return content, tuple(extraction.secrets)
 
 
 def materialise(value: Json, reveal: Callable[[str], Json]) -> Json:
@@ -105,12 +105,12 @@ def _replaced(value: Json, text_of: Callable[[str], Json]) -> Json:
     return holder[0]
 
 
-class _Taking:
+class _Extraction:
     """Takes the secrets out of one content; visits it only as deep as secrets can be."""
 
     def __init__(self, new_id: Callable[[], str], marked: frozenset[str]) -> None:
-        self.found: list[Secret] = []
-        self.unseen = set(marked)
+        self.secrets: list[Secret] = []
+        self.unmatched_marks = set(marked)
         self._new_id = new_id
         self._marked = marked
 
@@ -141,14 +141,14 @@ class _Taking:
         if len(location) > _DEPTH:
             return value
         name = ".".join(location[:-1])
-        self.unseen.discard(name)
+        self.unmatched_marks.discard(name)
         if isinstance(value, dict) and value.keys() == {SECRET_TEXT}:
             return self._reference(value[SECRET_TEXT], location)
         return self._reference(value, location) if name in self._marked and not is_secret(value) else value
 
     def _reference(self, value: Json, location: tuple[str, ...]) -> Json:
         secret = Secret(self._new_id(), _text(value, ".".join((_AGENT, *_DESIRED, *location))))
-        self.found.append(secret)
+        self.secrets.append(secret)
         return {SECRET: secret.id}
 
 

@@ -152,7 +152,7 @@ class LogMismatch(LogError):
 
     def __init__(self, *, partitions: int, requested: int) -> None:
         super().__init__(
-            f"--partitions {requested}: this log has {partitions} partitions, and the number cannot change;"
-            " omit --partitions, or use another database"
+            f"this log has {partitions} partitions, not {requested}, and the number cannot change;"
+            f" request {partitions} partitions, or use another database"
         )
         self.partitions, self.requested = partitions, requested

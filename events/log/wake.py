@@ -48,8 +48,8 @@ class Waker:
         ]
         if not jobs:
             return
-        # Killed between these two points, events have a wake flag and no job. Later appends see the flag and enqueue nothing:
-        # only the reconciler, which looks at lag, enqueues a job then (tests/workers/test_faults.py).
+        # Killed before the enqueue, events have a wake flag and no job. Later appends see the flag and enqueue nothing: then
+        # only the reconciler, which compares heads with checkpoints, enqueues one (tests/workers/test_faults.py).
         reached(FailPoint.WAKE_BEFORE_ENQUEUE)
         try:
             # One round trip: 9,000 to 11,000 jobs/s instead of 1,800 one by one (contract/redis-rq.md).

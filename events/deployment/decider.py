@@ -136,13 +136,7 @@ def decide(
     match command:
         case UpdateDeployment():
             _check_etag(name, command.if_match, document)
-            if command.target_condition is not None:
-                check_condition(command.target_condition, document.kind)
-            before = DeploymentUpdated(document.target_condition, document.priority, document.labels, document.metrics)
-            changes = {name: getattr(command, name) for name in DeploymentUpdated.__struct_fields__}
-            # The event has all four parts, so that replaying it needs no earlier event.
-            after = replace(before, **{name: value for name, value in changes.items() if value is not None})
-            return None if after == before else after
+            return _updated(command, document)
         case ChangeAdmission(_, admission, due_at, late_ms):
             # The scheduler decided with an older state: by now the time may have changed, or an operator was first.
             if due_at is not None and due_at != (document.end_at if admission == Ended() else document.start_at):
@@ -177,6 +171,16 @@ def _created(command: CreateDeployment, scope: str | None) -> DeploymentCreated:
         UNSET if scope is None else scope,
         UNSET if command.schedule is None else command.schedule,
     )
+
+
+def _updated(command: UpdateDeployment, document: DeploymentDocument) -> DeploymentUpdated | None:
+    if command.target_condition is not None:
+        check_condition(command.target_condition, document.kind)
+    before = DeploymentUpdated(document.target_condition, document.priority, document.labels, document.metrics)
+    changes = {name: getattr(command, name) for name in DeploymentUpdated.__struct_fields__}
+    # The event has all four parts, so that replaying it needs no earlier event.
+    after = replace(before, **{name: value for name, value in changes.items() if value is not None})
+    return None if after == before else after
 
 
 def _check_admission(name: str, admission: Admission) -> None:

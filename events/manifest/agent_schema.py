@@ -1,8 +1,8 @@
 """The rules for `$edgeAgent` (contract/hub.md §3.1, contract/edge.md §1.1), for schema versions 1.0 and 1.1."""
 
 import re
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 
 from events.canonical import JsonObject
 from events.manifest import create_options, image, placeholders
@@ -62,68 +62,52 @@ def parts_of(version: object) -> tuple[int, int, int] | None:
 @lru_cache(maxsize=2)
 def _members(minor: int) -> dict[str, Shape]:
     # The schema of version 1.0 allows unknown members; from 1.1 on it has additionalProperties: false.
-    closed = minor > 0
-    docker = Text(one_of=_TYPES, strict=True)
-    settings = Fields(
-        {"image": Text(strict=True, open_names=placeholders.at_start, also=_check_image)},
-        ("image",),
-        closed=closed,
-        others=((_CHUNK, Text(open_names=placeholders.variables)),),
-        also=_check_create_options,
-    )
-    env = NamedMembers("an environment variable", _ENV_NAME, Fields({"value": Scalar()}, ("value",), closed=closed))
-    plain: dict[str, Shape] = {
-        "type": docker,
-        "settings": settings,
-        "env": env,
-        "imagePullPolicy": Text(one_of=_PULL_POLICIES, strict=True),
-    }
-    hub_members: dict[str, Shape] = {
-        **plain,
+    fields = partial(Fields, closed=minor > 0)
+    container = _container(fields)
+    running: dict[str, Shape] = {
+        **container,
         "status": Text(one_of=_STATUSES, strict=True),
         "restartPolicy": Text(one_of=_RESTART_POLICIES, strict=True),
         "startupOrder": Integer(0, _STARTUP_ORDER_MAX),
     }
     required = ("type", "status", "restartPolicy", "settings")
-    module = Fields({**hub_members, "version": Text()}, required, closed=closed)
-    credential = Fields(
-        {
-            "username": Text(also=_check_not_blank),
-            "password": Text(secret=True, open_names=placeholders.of_secret, also=_check_not_blank),
-            "address": Text(strict=True, open_names=placeholders.at_start, pattern=r"\S+"),
-        },
-        ("username", "password", "address"),
-        closed=closed,
-    )
-    runtime = Fields(
-        {
-            "type": docker,
-            "settings": Fields(
-                {
-                    "minDockerVersion": Text(),
-                    "loggingOptions": Text(),
-                    "registryCredentials": NamedMembers("a registry", _CREDENTIAL_NAME[minor], credential),
-                },
-                closed=closed,
-            ),
-        },
-        ("type", "settings"),
-        closed=closed,
-    )
-    system = Fields(
-        {
-            "edgeAgent": Fields(plain, ("type", "settings"), closed=closed),
-            "edgeHub": Fields(hub_members, required, closed=closed),
-        },
-        ("edgeAgent", "edgeHub"),
-        closed=True,
-    )
+    # The agent is always running, so it has no status and no policies.
+    system = {"edgeAgent": fields(container, ("type", "settings")), "edgeHub": fields(running, required)}
     return {
         "schemaVersion": Text(strict=True, also=_check_version),
-        "runtime": runtime,
-        "systemModules": system,
-        "modules": NamedMembers("a module", _MODULE_NAME, module),
+        "runtime": _runtime(fields, _CREDENTIAL_NAME[minor]),
+        "systemModules": Fields(system, tuple(system), closed=True),
+        "modules": NamedMembers("a module", _MODULE_NAME, fields({**running, "version": Text()}, required)),
     }
+
+
+def _container(fields: Callable[..., Fields]) -> dict[str, Shape]:
+    settings = fields(
+        {"image": Text(strict=True, open_names=placeholders.at_start, also=_check_image)},
+        ("image",),
+        others=((_CHUNK, Text(open_names=placeholders.variables)),),
+        also=_check_create_options,
+    )
+    return {
+        "type": Text(one_of=_TYPES, strict=True),
+        "settings": settings,
+        "env": NamedMembers("an environment variable", _ENV_NAME, fields({"value": Scalar()}, ("value",))),
+        "imagePullPolicy": Text(one_of=_PULL_POLICIES, strict=True),
+    }
+
+
+def _runtime(fields: Callable[..., Fields], credential_name: str) -> Shape:
+    credential: dict[str, Shape] = {
+        "username": Text(also=_check_not_blank),
+        "password": Text(secret=True, open_names=placeholders.of_secret, also=_check_not_blank),
+        "address": Text(strict=True, open_names=placeholders.at_start, pattern=r"\S+"),
+    }
+    settings = {
+        "minDockerVersion": Text(),
+        "loggingOptions": Text(),
+        "registryCredentials": NamedMembers("a registry", credential_name, fields(credential, tuple(credential))),
+    }
+    return fields({"type": Text(one_of=_TYPES, strict=True), "settings": fields(settings)}, ("type", "settings"))
 
 
 def _check_version(version: str, path: str) -> Iterator[Problem]:

@@ -101,6 +101,7 @@ def dev_up_protocol(subject: ReadinessSubject, host: HostFacts, _now: int) -> It
         return
     own = host.upstream_protocol.strip().lower()
     for name, module in subject.system_modules.items():
+        # Without UpstreamProtocol, the runtime uses AMQP.
         if (protocol_of(module) or "amqp") != own:
             message = f"{name} uses another protocol than the device, which uses {shown(PROTOCOLS.get(own, own))}"
             yield subject.module_hit(module, message, *module.at("UpstreamProtocol"))

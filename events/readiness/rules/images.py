@@ -59,6 +59,7 @@ def readable(reference: str) -> bool:
 )
 def image_empty(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """Every module has an image."""
+    # A layer alone can change a module without its image, which the base then has.
     written = module.settings.get("image")
     if (isinstance(written, str) and not written.strip()) or (written is None and module.whole):
         yield subject.module_hit(module, f"{module.name} has no image", "settings", "image")

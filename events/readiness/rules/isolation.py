@@ -25,7 +25,7 @@ _DEBUG_PORTS = {
 _debugger = re.compile(r"--inspect(?:-brk)?\b|\bptvsd\b|\bdebugpy\b|\bjdwp\b|\bvsdbg\b|\bgdbserver\b").search
 
 _HOST = "seed 003, Limit container access to host resources"
-_ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - what a manifest says
+_ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with manifests, not bound
 _SENSITIVE = (
     "/",
     "/boot",

@@ -56,7 +56,7 @@ def twin_size_near(subject: ReadinessSubject) -> Iterator[Hit]:
 @rule(
     "modules-max",
     Severity.ERROR,
-    reason="IoT Hub accepts no more modules in a deployment, and the merge of several is not applied above the limit.",
+    reason=f"IoT Hub accepts at most {MODULES_MAX} modules in a deployment. A merge of deployments with more is not applied.",
     remedy="Combine modules, or use more devices.",
     source=_SOURCE,
 )

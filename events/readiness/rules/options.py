@@ -58,13 +58,14 @@ _host_members = {
 @module_rule(
     "create-options-json",
     Severity.ERROR,
-    reason="The agent cannot create a container from other text, and reports status 400 for the whole deployment.",
+    reason="If the text is not a JSON object, the agent reports status 400 for the whole deployment.",
     remedy="Write a JSON object as text. Build tools convert the object of a template.",
     source="contract/edge.md §1.1",
 )
 def create_options_json(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """The createOptions are a JSON object."""
     error = module.written_options
+    # The rule create-options-chunks reports chunks. With a placeholder, the final text is not known.
     if isinstance(error, Exception) and not _chunks_wrong(module) and not _open(module):
         yield subject.options_hit(module, f"{module.name}: {refusal(error)}")
 
@@ -170,6 +171,7 @@ def create_options_restart(subject: ReadinessSubject, module: Module) -> Iterato
     """Only the agent restarts modules."""
     policy = member(module.host_config, "RestartPolicy")
     name = member(policy, "Name") if isinstance(policy, dict) else policy
+    # The engine does not restart containers with these values.
     if name in (None, "", "no"):
         return
     without = {key: value for key, value in module.host_config.items() if key.lower() != "restartpolicy"}

@@ -56,6 +56,7 @@ def registry_credentials_missing(subject: ReadinessSubject) -> Iterator[Hit]:
 def registry_credential_unused(subject: ReadinessSubject) -> Iterator[Hit]:
     """Every registry credential is used."""
     images = [module.image for module in subject.modules]
+    # A placeholder may stand for an image of any registry.
     if any(placeholders.at_start(reference) for reference in images):
         return
     used = {(image.registry_of(reference) or "").lower() for reference in images}
@@ -89,7 +90,7 @@ def registry_admin_user(subject: ReadinessSubject) -> Iterator[Hit]:
 @rule(
     "registry-password-clear",
     Severity.INFO,
-    reason="Everyone who can read the file can read the password.",
+    reason="Everyone who can read the file can read the password, and every device of the deployment gets it.",
     remedy='Use a placeholder that the release pipeline replaces, or reference a secret: {"$secret": …}.',
     source=_SOURCE,
 )

@@ -62,12 +62,13 @@ def manifest_invalid(subject: ReadinessSubject) -> Iterator[Hit]:
     "merged-incomplete",
     Severity.ERROR,
     inspects=Inspects.WHOLE,
-    reason="If the base does not have the module that a layer changes, the merged module is incomplete, and the agent rejects all.",
+    reason="If the base does not have the module that a layer changes, the merged module is incomplete. The agent rejects the whole merge.",
     remedy="Correct the module's name, or set the whole module in the layer.",
     source="seed 002, layered deployments; contract/edge.md §1.1",
 )
 def merged_incomplete(subject: ReadinessSubject) -> Iterator[Hit]:
     """The merge of layers and their base is complete."""
+    # The problems of a single document are reported by manifest-invalid.
     for problem in section_problems(AGENT, subject.agent) if len(subject.documents) > 1 else ():
         path = _resolved({DESIRED: subject.agent}, problem.path)[1:]
         if problem.rule == "required" and not subject.location(AGENT, path).whole:
@@ -109,7 +110,7 @@ def duplicate_member(subject: ReadinessSubject) -> Iterator[Hit]:
     "placeholder-strict",
     Severity.ERROR,
     reason="Placeholders are not replaced after the deployment. In a status, a route or a version, they make the manifest unreadable.",
-    remedy="Deploy what the build makes of the template.",
+    remedy="Deploy the manifest that the build generates from the template.",
     source="contract/edge.md §1.1, §2",
 )
 def placeholder_strict(subject: ReadinessSubject) -> Iterator[Hit]:
@@ -121,7 +122,7 @@ def placeholder_strict(subject: ReadinessSubject) -> Iterator[Hit]:
     "placeholder",
     Severity.WARNING,
     reason="Placeholders are not replaced after the deployment.",
-    remedy="Deploy what the build makes of the template.",
+    remedy="Deploy the manifest that the build generates from the template.",
     source="seed 003, Use correct module images in deployment manifests",
 )
 def placeholder(subject: ReadinessSubject) -> Iterator[Hit]:

@@ -85,7 +85,7 @@ def _container(fields: Callable[..., Fields]) -> dict[str, Shape]:
     settings = fields(
         {"image": Text(strict=True, open_names=placeholders.at_start, also=_check_image)},
         ("image",),
-        others=((_CHUNK, Text(open_names=placeholders.variables)),),
+        pattern_members=((_CHUNK, Text(open_names=placeholders.variables)),),
         also=_check_create_options,
     )
     return {

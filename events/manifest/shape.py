@@ -47,13 +47,13 @@ class Scalar(msgspec.Struct, frozen=True):
 class Fields(msgspec.Struct, frozen=True):
     """An object with named members; other members are allowed unless it is `closed`.
 
-    `others` are (pattern, shape) for members whose name is not in `members`.
+    `pattern_members` are (pattern, shape) for members whose name is not in `members`.
     """
 
     members: Mapping[str, "Shape"]
     required: tuple[str, ...] = ()
     closed: bool = False
-    others: tuple[tuple[str, "Shape"], ...] = ()
+    pattern_members: tuple[tuple[str, "Shape"], ...] = ()
     also: Check | None = None
 
 
@@ -230,7 +230,7 @@ def _fields(shape: Fields, value: Json, path: str) -> Iterator[Problem]:
 def _member(shape: Fields, name: str) -> Shape | None:
     member_shape = shape.members.get(name)
     if member_shape is None:
-        member_shape = next((other for pattern, other in shape.others if re.fullmatch(pattern, name)), None)
+        member_shape = next((other for pattern, other in shape.pattern_members if re.fullmatch(pattern, name)), None)
     return member_shape
 
 

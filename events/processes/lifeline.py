@@ -62,10 +62,10 @@ def _wait_for_the_end(line: socket.socket) -> None:
 
 
 def _tell_of_crashes(lifeline: Lifeline) -> None:
-    former = sys.excepthook
+    previous_hook = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         lifeline.last_output(f"{kind.__name__}: {error}")
-        former(kind, error, traceback)
+        previous_hook(kind, error, traceback)
 
     sys.excepthook = hook

@@ -50,9 +50,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
 
     def on(self, plan: RolloutPlan) -> RolloutPlan:
         """A plan under this policy."""
-        given = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
-        beside = {name: given.pop(name) for name in ("rollback_to", "restore") if name in given}
-        failure = msgspec.convert({**msgspec.to_builtins(plan.failure), **given}, Failure)
+        overrides = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        beside = {name: overrides.pop(name) for name in ("rollback_to", "restore") if name in overrides}
+        failure = msgspec.convert({**msgspec.to_builtins(plan.failure), **overrides}, Failure)
         return msgspec.structs.replace(plan, failure=failure, **beside)
 
 
@@ -138,9 +138,9 @@ def deployment_of(body: JsonObject) -> Deployed:
     names = {"id": "deployment_id", "targetCondition": "target_condition", "content": "content", "priority": "priority"}
     if unknown := body.keys() - names.keys():
         raise ChangeInvalid(what, f"{min(unknown)} is not known")
-    given = {names[name]: value for name, value in body.items()}
+    fields = {names[name]: value for name, value in body.items()}
     waits = {"admission": Everyone() if plan is None else NotStarted()}
-    command = _read(what, lambda: refuse_plain_secrets(CreateDeployment(**{"target_condition": "", **given, **waits})))
+    command = _read(what, lambda: refuse_plain_secrets(CreateDeployment(**{"target_condition": "", **fields, **waits})))
     _read(what, lambda: check(command))
     assert isinstance(command, CreateDeployment)
     return Deployed(command, at, None if plan is None else plan_of(command.deployment_id, plan))

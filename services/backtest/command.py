@@ -48,12 +48,12 @@ def command(
     Example: twinfold backtest --rollback-policy policy.json --rollout camera-2
     """
     try:
-        changed = [deployment_of(read_json(one)) for one in deployment or []]
+        changed = [deployment_of(read_json(file)) for file in deployment or []]
         changes = Changes(
             None if rollback_policy is None else policy_of(read_json(rollback_policy)),
             frozenset(rollout or ()),
             {name: plan_of(name, read_json(file)) for name, file in map(_pair, plan or [])},
-            {one.command.deployment_id: one for one in changed},
+            {deployed.command.deployment_id: deployed for deployed in changed},
             frozenset(without or ()),
         )
         end = None if until is None else point_in_time(until)
@@ -64,13 +64,13 @@ def command(
     logs.configure("critical")
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     try:
-        found = backtest(log, RedisProjectionStore(log.client), changes, until=end, step_seconds=step, tell=_Line())
+        result = backtest(log, RedisProjectionStore(log.client), changes, until=end, step_seconds=step, tell=_Line())
     except ChangeInvalid as error:
         raise typer.BadParameter(str(error)) from None
     if json:
-        show_json(found.as_json())
+        show_json(result.as_json())
     else:
-        print_lines(*found.as_text().splitlines())
+        print_lines(*result.as_text().splitlines())
 
 
 def _pair(text: str) -> tuple[str, str]:

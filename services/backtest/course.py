@@ -61,18 +61,18 @@ class Course:
             names = () if after.status is AssignmentStatus.UNMANAGED else tuple(layer.id for layer in after.stack)
             for name in names:
                 self.had[name][number] |= members
-            given = Given(at, versions_of(after), ",".join(sorted(after.configurations)), names)
-            former = versions_of(move.before)
-            changed = tuple(name for name, one in given.versions.items() if former.get(name, 1) != one)
+            grant = Given(at, versions_of(after), ",".join(sorted(after.configurations)), names)
+            versions_before = versions_of(move.before)
+            changed = tuple(name for name, version in grant.versions.items() if versions_before.get(name, 1) != version)
             for ordinal in members:
-                self.given.setdefault((number, ordinal), []).append(given)
+                self.given.setdefault((number, ordinal), []).append(grant)
                 if changed:
-                    yield ordinal, given, changed
+                    yield ordinal, grant, changed
 
-    def answered(self, number: int, ordinal: int, given: Given, code: int | None) -> None:
+    def answered(self, number: int, ordinal: int, grant: Given, code: int | None) -> None:
         """Take in what a device answered about what it was given."""
         if code is not None and code not in WELL:
-            for name in given.deployments:
+            for name in grant.deployments:
                 self.failed[name][number].add(ordinal)
 
     def acted(self, envelope: Envelope[Event]) -> None:
@@ -88,14 +88,16 @@ class Course:
     def versions(self, location: tuple[int, int], configuration: str, module_id: str) -> list[int]:
         """The versions that a module's section of a device had in a configuration, in order."""
         every = (
-            one.versions.get(module_id) for one in self.given.get(location, ()) if one.configuration == configuration
+            grant.versions.get(module_id)
+            for grant in self.given.get(location, ())
+            if grant.configuration == configuration
         )
         return list(dict.fromkeys(version for version in every if version is not None))
 
     def configuration(self, location: tuple[int, int]) -> str:
         """What a device has at the end; empty where it never had anything."""
-        given = self.given.get(location)
-        return given[-1].configuration if given else ""
+        grants = self.given.get(location)
+        return grants[-1].configuration if grants else ""
 
 
 def versions_of(assignment: Assignment) -> dict[str, int]:
@@ -110,9 +112,9 @@ def size_of(members: Mapping[int, BitMap]) -> int:
     return sum(map(len, members.values()))
 
 
-def without(members: Mapping[int, BitMap], others: Mapping[int, BitMap]) -> Members:
+def without(members: Mapping[int, BitMap], excluded: Mapping[int, BitMap]) -> Members:
     """Those that are not among others."""
-    return {number: some - others.get(number, BitMap()) for number, some in members.items()}
+    return {number: ordinals - excluded.get(number, BitMap()) for number, ordinals in members.items()}
 
 
 def version_in(patch: Mapping[str, Any]) -> int | None:

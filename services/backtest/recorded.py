@@ -42,18 +42,18 @@ class History:
 
     def fleet(self) -> Iterator[Envelope[Event]]:
         """The fleet's events."""
-        return (one.event for one in self._stream(FLEET) if one.event is not None)
+        return (entry.event for entry in self._stream(FLEET) if entry.event is not None)
 
     def events(self) -> Iterator[Happened]:
         """All events, by time; of one time, the fleet's first."""
         streams = [self._stream(stream) for stream in (FLEET, *range(self.partitions))]
-        return heapq.merge(*streams, key=lambda one: (one.at, one.stream))
+        return heapq.merge(*streams, key=lambda entry: (entry.at, entry.stream))
 
     def all(self) -> Iterator[Happened]:
         """Events and assignment changes, by time; of one time, assignment changes after the events that they follow from."""
         streams = [self._stream(stream) for stream in (FLEET, *range(self.partitions))]
         streams += [self._assignment_changes(number) for number in range(self.partitions)]
-        return heapq.merge(*streams, key=lambda one: (one.at, one.assignment_change is not None, one.stream))
+        return heapq.merge(*streams, key=lambda entry: (entry.at, entry.assignment_change is not None, entry.stream))
 
     def _stream(self, stream: int) -> Iterator[Happened]:
         skipped = self._skipped[stream]
@@ -67,7 +67,7 @@ class History:
         after, limit = 0, _BATCH
         while True:
             try:
-                some = self._log.read(stream, after=after, limit=limit) if limit else []
+                envelopes = self._log.read(stream, after=after, limit=limit) if limit else []
             except UnreadableEvent as error:
                 if error.position > after + 1:
                     limit = error.position - 1 - after
@@ -76,15 +76,15 @@ class History:
                     raise
                 after, limit = error.position, _BATCH
                 continue
-            if not some:
+            if not envelopes:
                 return
-            yield from some
-            after, limit = some[-1].position, _BATCH
+            yield from envelopes
+            after, limit = envelopes[-1].position, _BATCH
 
     def _assignment_changes(self, number: int) -> Iterator[Happened]:
         after = 0
-        while some := self._recorded.assignment_changes(number, after=after, limit=_BATCH):
-            for entry in some:
+        while entries := self._recorded.assignment_changes(number, after=after, limit=_BATCH):
+            for entry in entries:
                 if self._until is not None and entry.at > self._until:
                     return
                 after = entry.position
@@ -105,14 +105,14 @@ def is_answer(envelope: Envelope[Event]) -> bool:
 
 def telling(patch: Mapping[str, Any]) -> dict[str, Any]:
     """What of an agent's report says how a device is with its configuration: the rest is of no use for that."""
-    kept = {name: patch[name] for name in ("lastDesiredVersion", "lastDesiredStatus") if name in patch}
+    reduced = {name: patch[name] for name in ("lastDesiredVersion", "lastDesiredStatus") if name in patch}
     for group in ("systemModules", "modules"):
-        found = patch.get(group)
-        if isinstance(found, dict):
-            kept[group] = {name: _status(one) for name, one in found.items()}
+        modules = patch.get(group)
+        if isinstance(modules, dict):
+            reduced[group] = {name: _status(module) for name, module in modules.items()}
         elif group in patch:
-            kept[group] = found
-    return kept
+            reduced[group] = modules
+    return reduced
 
 
 def _status(module: Any) -> Any:

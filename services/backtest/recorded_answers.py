@@ -38,13 +38,13 @@ class RecordedAnswers:
         return [answer for version in versions for answer in self._of.get((*location, module_id, version), [])]
 
     def note(
-        self, location: tuple[int, int], given: Given, at: int, module_id: str, patch: dict[str, Any] | None
+        self, location: tuple[int, int], grant: Given, at: int, module_id: str, patch: dict[str, Any] | None
     ) -> None:
         """Keep what a device said."""
         # Thousands of devices say the same.
-        kept = None if patch is None else self._patches.setdefault(canonical.encode(patch), patch)
-        answers = self._of.setdefault((*location, module_id, given.versions[module_id]), [])
-        answers.append(RecordedAnswer(max(0, at - given.at), kept))
+        shared_patch = None if patch is None else self._patches.setdefault(canonical.encode(patch), patch)
+        answers = self._of.setdefault((*location, module_id, grant.versions[module_id]), [])
+        answers.append(RecordedAnswer(max(0, at - grant.at), shared_patch))
 
 
 def really(history: History) -> tuple[Course, RecordedAnswers, int]:
@@ -52,20 +52,20 @@ def really(history: History) -> tuple[Course, RecordedAnswers, int]:
     course, answers, last = Course(), RecordedAnswers(), 0
     ordinals: list[dict[str, int]] = [{} for _ in range(history.partitions)]
     counts = [0] * history.partitions
-    for one in history.all():
-        last = one.at
-        if one.assignment_change is not None:
-            for _ in course.decided(one.stream, one.assignment_change, one.at):
+    for entry in history.all():
+        last = entry.at
+        if entry.assignment_change is not None:
+            for _ in course.decided(entry.stream, entry.assignment_change, entry.at):
                 pass
             continue
-        assert one.event is not None
-        if one.stream == FLEET:
-            course.acted(one.event)
-        elif isinstance(one.event.event, DeviceRegistered):
-            ordinals[one.stream][one.event.subject] = counts[one.stream]
-            counts[one.stream] += 1
-        elif is_answer(one.event):
-            _heard(course, answers, one.stream, ordinals[one.stream], one.event)
+        assert entry.event is not None
+        if entry.stream == FLEET:
+            course.acted(entry.event)
+        elif isinstance(entry.event.event, DeviceRegistered):
+            ordinals[entry.stream][entry.event.subject] = counts[entry.stream]
+            counts[entry.stream] += 1
+        elif is_answer(entry.event):
+            _heard(course, answers, entry.stream, ordinals[entry.stream], entry.event)
     return course, answers, last
 
 
@@ -81,20 +81,20 @@ def _heard(
     every = course.given.get(location, [])
     if isinstance(event, DesiredDelivered):
         for name, version in event.versions.items():
-            if given := _about(every, name, version):
-                answers.note(location, given, envelope.at, name, None)
+            if grant := _about(every, name, version):
+                answers.note(location, grant, envelope.at, name, None)
         return
     patch = telling(getattr(event, "patch", {}))
-    given = _about(every, module_id, version_in(patch))
-    if given is None:
+    grant = _about(every, module_id, version_in(patch))
+    if grant is None:
         answers.unmatched += 1
         return
-    answers.note(location, given, envelope.at, module_id, patch)
-    course.answered(number, ordinal, given, code_in(patch))
+    answers.note(location, grant, envelope.at, module_id, patch)
+    course.answered(number, ordinal, grant, code_in(patch))
 
 
-def _about(given: list[Given], module_id: str, version: int | None) -> Given | None:
+def _about(grants: list[Given], module_id: str, version: int | None) -> Given | None:
     """What an answer is about: what first gave the version that it names, or what the device has where it names none."""
     if version is None:
-        return given[-1] if given and module_id in given[-1].versions else None
-    return next((one for one in given if one.versions.get(module_id) == version), None)
+        return grants[-1] if grants and module_id in grants[-1].versions else None
+    return next((grant for grant in grants if grant.versions.get(module_id) == version), None)

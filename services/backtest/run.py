@@ -55,15 +55,15 @@ class Backtest(msgspec.Struct, frozen=True):
 
     def as_json(self) -> JsonObject:
         """The whole, for programs."""
-        found: JsonObject = camel_json(self)
-        return found
+        document: JsonObject = camel_json(self)
+        return document
 
     def as_text(self) -> str:
         """The same for people: counts, and what was decided when."""
         lines = []
-        for one in self.deployments:
-            if one.differs:
-                lines += _lines_of(one)
+        for comparison in self.deployments:
+            if comparison.differs:
+                lines += _lines_of(comparison)
         if not lines:
             lines.append("no deployment would have fared otherwise")
         lines.append(
@@ -125,8 +125,8 @@ def _run(virtual: Virtual, history: History, changes: Changes, *, end: int, step
     """Let time pass: to whatever comes next where nothing waits for the clock, and by steps where something does."""
     events = history.events()
     waiting = next(events, None)
-    replaced = {one.subject for one in history.fleet()}
-    added = sorted((one.at, name) for name, one in changes.deployments.items() if name not in replaced)
+    replaced = {envelope.subject for envelope in history.fleet()}
+    added = sorted((deployed.at, name) for name, deployed in changes.deployments.items() if name not in replaced)
     while True:
         coming = [virtual.next_due, waiting.at if waiting else None, added[0][0] if added else None]
         points_in_time = [point_in_time for point_in_time in coming if point_in_time is not None]
@@ -166,36 +166,36 @@ def _compared(name: str, was: Course, instead: Course, ids: list[list[str]], *, 
         size_of(failed_instead),
         _names(spared, ids),
         _names(hit, ids),
-        _names({number: some & failed.get(number, BitMap()) for number, some in spared.items()}, ids),
+        _names({number: ordinals & failed.get(number, BitMap()) for number, ordinals in spared.items()}, ids),
         not alike,
     )
 
 
 def _acted_alike(really: list[Act], instead: list[Act], tolerance_ms: int) -> bool:
     return [act.act for act in really] == [act.act for act in instead] and all(
-        abs(one.at - other.at) <= tolerance_ms for one, other in zip(really, instead, strict=True)
+        abs(act.at - other.at) <= tolerance_ms for act, other in zip(really, instead, strict=True)
     )
 
 
 def _names(members: Mapping[int, Iterable[int]], ids: list[list[str]]) -> tuple[str, ...]:
-    return tuple(sorted(ids[number][ordinal] for number, some in members.items() for ordinal in some))
+    return tuple(sorted(ids[number][ordinal] for number, ordinals in members.items() for ordinal in ordinals))
 
 
-def _lines_of(one: Of) -> list[str]:
-    lines = [f"{one.name}"]
-    for when, acts in (("really ", one.really), ("instead", one.instead)):
-        told = [act for act in acts if act.act.startswith((*_ACTS_TOLD, "PhaseOpened", "PhasePassed"))]
+def _lines_of(comparison: Of) -> list[str]:
+    lines = [f"{comparison.name}"]
+    for when, acts in (("really ", comparison.really), ("instead", comparison.instead)):
+        listed_acts = [act for act in acts if act.act.startswith((*_ACTS_TOLD, "PhaseOpened", "PhasePassed"))]
         lines += [
             f"  {when} {iso_text(act.at)} {act.act}: {act.had:,} devices had it, {act.failed:,} had failed"
             + (f" ({act.reason})" if act.reason else "")
-            for act in told
+            for act in listed_acts
         ]
     lines.append(
-        f"  {one.had_instead:,} instead of {one.had_really:,} devices receive it:"
-        f" {len(one.spared):,} are spared, {len(one.hit):,} are hit in addition"
+        f"  {comparison.had_instead:,} instead of {comparison.had_really:,} devices receive it:"
+        f" {len(comparison.spared):,} are spared, {len(comparison.hit):,} are hit in addition"
     )
     lines.append(
-        f"  {one.failed_instead:,} instead of {one.failed_really:,} report a failure;"
-        f" {len(one.failures_spared):,} that really failed never get it"
+        f"  {comparison.failed_instead:,} instead of {comparison.failed_really:,} report a failure;"
+        f" {len(comparison.failures_spared):,} that really failed never get it"
     )
     return lines

@@ -141,22 +141,22 @@ class Virtual:
                 yield msgspec.structs.replace(envelope, event=event)
 
     def _own_events(self) -> Iterable[Envelope[Event]]:
-        for name, one in self._changes.deployments.items():
-            command = one.command
+        for name, deployed in self._changes.deployments.items():
+            command = deployed.command
             created = DeploymentCreated(command.content, command.target_condition, command.priority)
             yield Envelope(1, name, 1, 0, AUTHOR, "", created)
-            if one.plan is not None:
-                yield Envelope(1, ROLLOUT + name, 1, 0, AUTHOR, "", RolloutCreated(one.plan, ""))
+            if deployed.plan is not None:
+                yield Envelope(1, ROLLOUT + name, 1, 0, AUTHOR, "", RolloutCreated(deployed.plan, ""))
 
     # -- what comes in
 
-    def take(self, one: Happened) -> None:
+    def take(self, entry: Happened) -> None:
         """Take a recorded event in, as far as it is still one: what the scheduler and the agents did, they do anew."""
-        envelope = one.event
+        envelope = entry.event
         assert envelope is not None
-        if one.stream != FLEET:
+        if entry.stream != FLEET:
             if not is_answer(envelope):
-                self._put(one.stream, envelope)
+                self._put(entry.stream, envelope)
         elif envelope.by != AUTHOR and not isinstance(envelope.event, LogEvent):
             event = self._changes.of(envelope)
             if event is not None:
@@ -164,10 +164,10 @@ class Virtual:
 
     def add(self, name: str, *, at: int) -> None:
         """Create a deployment of the backtest's own at a time (milliseconds), and its rollout if it has a plan."""
-        one = self._changes.deployments[name]
-        self._do(one.command, AUTHOR, at=at)
-        if one.plan is not None:
-            self._do(CreateRollout(name, one.plan), AUTHOR, at=at)
+        deployed = self._changes.deployments[name]
+        self._do(deployed.command, AUTHOR, at=at)
+        if deployed.plan is not None:
+            self._do(CreateRollout(name, deployed.plan), AUTHOR, at=at)
             self._do(StartRollout(name), AUTHOR, at=at)
 
     def _put(self, number: int, envelope: Envelope[Any]) -> None:
@@ -185,9 +185,9 @@ class Virtual:
     def _append(self, envelope: Envelope[Event], event: Event) -> None:
         self._document()
         subject = envelope.subject
-        known = self._documents.document(subject) is not None
-        if isinstance(event, DeploymentEvent | RolloutDeleted) and isinstance(event, DeploymentCreated) is known:
-            self._refuse(type(event).__name__, subject, "it is there already" if known else "it is not there")
+        exists = self._documents.document(subject) is not None
+        if isinstance(event, DeploymentEvent | RolloutDeleted) and isinstance(event, DeploymentCreated) is exists:
+            self._refuse(type(event).__name__, subject, "it is there already" if exists else "it is not there")
             return
         version = self._documents.head(subject).version
         # With its own time, and not the step's: the order in which a rollout takes devices comes from when it was made.
@@ -223,7 +223,7 @@ class Virtual:
     def is_busy(self) -> bool:
         """Whether the clock alone can make something happen."""
         self._status.refresh()
-        return bool(self._status.timed) or any(one.is_active for one in self._status.rollouts.values())
+        return bool(self._status.timed) or any(rollout.is_active for rollout in self._status.rollouts.values())
 
     def step(self) -> None:
         """Let devices answer that are due, apply everything, and let the scheduler act until it has nothing more to do."""
@@ -235,9 +235,9 @@ class Virtual:
 
     def _answer(self, due: "_Due") -> None:
         number, ordinal = due.location
-        given, module_id, patch = self.course.given[due.location][-1], due.module_id, due.patch
+        grant, module_id, patch = self.course.given[due.location][-1], due.module_id, due.patch
         # One that was given something else meanwhile, or is gone, says nothing about what it had.
-        if given.versions.get(module_id) != due.version or ordinal not in self.partitions[number].directory.live:
+        if grant.versions.get(module_id) != due.version or ordinal not in self.partitions[number].directory.live:
             return
         device_id = self.partitions[number].directory.ids[ordinal]
         if patch is None:
@@ -246,7 +246,7 @@ class Virtual:
             return
         if version_in(patch) is not None:
             patch = {**patch, "lastDesiredVersion": due.version}
-        self.course.answered(number, ordinal, given, code_in(patch))
+        self.course.answered(number, ordinal, grant, code_in(patch))
         subject = module_subject(device_id, module_id)
         self._put(number, Envelope(0, subject, 1, self.now, _DEVICE, "", PropertiesReported(patch)))
 
@@ -268,16 +268,18 @@ class Virtual:
         assert written, "nobody else writes here"
         assert self._projections.checkpoint(partition.number) == checkpoint_of(partition)
         if assignment_change is not None:
-            for ordinal, given, changed in self.course.decided(partition.number, assignment_change, self.now):
-                self._expect((partition.number, ordinal), given, changed)
+            for ordinal, grant, changed in self.course.decided(partition.number, assignment_change, self.now):
+                self._expect((partition.number, ordinal), grant, changed)
 
-    def _expect(self, location: tuple[int, int], given: Given, changed: tuple[str, ...]) -> None:
+    def _expect(self, location: tuple[int, int], grant: Given, changed: tuple[str, ...]) -> None:
         """Have a device answer for what changed as it did when it really had the same."""
-        found = {name: self._answers.to(self._really, location, given.configuration, name) for name in changed}
-        self.unknown += not all(found.values())
-        for name, answers in found.items():
+        answers_by_module = {
+            name: self._answers.to(self._really, location, grant.configuration, name) for name in changed
+        }
+        self.unknown += not all(answers_by_module.values())
+        for name, answers in answers_by_module.items():
             for answer in answers:
-                due = _Due(location, name, given.versions[name], answer.patch)
+                due = _Due(location, name, grant.versions[name], answer.patch)
                 heapq.heappush(self._due, (self.now + answer.after_ms, next(self._numbers), due))
 
 

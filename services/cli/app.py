@@ -102,8 +102,8 @@ def _command(name: str, what: Any) -> Any:
 def _nothing() -> None: ...
 
 
-def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position
-    if asked:
+def _show_version(show_version: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position
+    if show_version:
         from importlib.metadata import version as installed_version  # noqa: PLC0415 - slow, and wanted here alone
 
         print_lines(f"twinfold {installed_version('twinfold')}")

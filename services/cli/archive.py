@@ -104,11 +104,15 @@ def archive(
 
 
 def _show_moved(moved: list[ArchivedStream]) -> None:
-    for one in (stream for stream in moved if stream.written or stream.trimmed):
-        held = f"; the next ones are held by: {one.held_by}" if one.held_by not in {"", "age", "head"} else ""
+    for moved_stream in (stream for stream in moved if stream.written or stream.trimmed):
+        held = (
+            f"; the next ones are held by: {moved_stream.held_by}"
+            if moved_stream.held_by not in {"", "age", "head"}
+            else ""
+        )
         print_lines(
-            f"{one.stream}: {one.written} written in {counted(one.segments, 'file')}"
-            f" ({one.bytes / 1e6:.1f} MB), {one.trimmed} taken out of Redis{held}"
+            f"{moved_stream.stream}: {moved_stream.written} written in {counted(moved_stream.segments, 'file')}"
+            f" ({moved_stream.bytes / 1e6:.1f} MB), {moved_stream.trimmed} taken out of Redis{held}"
         )
 
 
@@ -174,26 +178,28 @@ def list_(
                 "streams": [
                     {
                         "stream": stream,
-                        "written": known.written,
-                        "trimmed": known.trimmed,
-                        "segments": [_segment(one) for one in known.segments],
+                        "written": note.written,
+                        "trimmed": note.trimmed,
+                        "segments": [_segment(segment) for segment in note.segments],
                     }
-                    for stream, known in notes.items()
+                    for stream, note in notes.items()
                 ],
             }
         )
         return
-    if url is None or not any(known.segments for known in notes.values()):
+    if url is None or not any(note.segments for note in notes.values()):
         print_lines("nothing was archived yet")
         return
     table = Table(
         "file", "events", "from", "to", "MB", "in Redis as well", title=hide_password(url), title_justify="left"
     )
-    for known in notes.values():
-        for one in known.segments:
-            in_redis = "no" if one.last <= known.trimmed else "yes"
-            size = f"{one.bytes / 1e6:.2f}"
-            table.add_row(one.name, str(one.count), iso_text(one.first_at), iso_text(one.last_at), size, in_redis)
+    for note in notes.values():
+        for segment in note.segments:
+            in_redis = "no" if segment.last <= note.trimmed else "yes"
+            size = f"{segment.bytes / 1e6:.2f}"
+            table.add_row(
+                segment.name, str(segment.count), iso_text(segment.first_at), iso_text(segment.last_at), size, in_redis
+            )
     console().print(table)
 
 
@@ -216,29 +222,29 @@ def verify(
         url = location_of(log.client)
         streams = stream_names(log.partitions)
         counts = {stream: notes_of(log.client, stream).written for stream in streams}
-        found: list[LogError] = []
+        errors: list[LogError] = []
         if url is not None:
             object_store = ObjectStore(url)
             with _bar(sum(counts.values()), quiet=json) as advance:
                 for stream in streams:
-                    found += faults(log.client, object_store, stream, epoch=log.epoch, progress=advance)
+                    errors += faults(log.client, object_store, stream, epoch=log.epoch, progress=advance)
     if json:
-        faulty = [{"fault": type(one).__name__, "message": str(one)} for one in found]
+        faulty = [{"fault": type(error).__name__, "message": str(error)} for error in errors]
         show_json({"verified": sum(counts.values()), "faults": faulty})
     else:
-        for one in found:
-            console().print(Text(str(one), "bold red"))
+        for error in errors:
+            console().print(Text(str(error), "bold red"))
         print_lines(
-            f"{sum(counts.values())} events and assignment changes in the archive, {counted(len(found), 'fault')}"
+            f"{sum(counts.values())} events and assignment changes in the archive, {counted(len(errors), 'fault')}"
         )
-    if found:
+    if errors:
         raise typer.Exit(REFUSED)
 
 
-def _segment(one: Segment) -> JsonObject:
+def _segment(segment: Segment) -> JsonObject:
     # A manifest, which stays as it is written, calls its members otherwise.
-    times = {"firstAt": one.first_at, "lastAt": one.last_at}
-    return {name: value for name, value in msgspec.structs.asdict(one).items() if name not in _TIMES} | times
+    times = {"firstAt": segment.first_at, "lastAt": segment.last_at}
+    return {name: value for name, value in msgspec.structs.asdict(segment).items() if name not in _TIMES} | times
 
 
 def _before_at(settings: Settings) -> int | None:
@@ -259,7 +265,7 @@ def _move(
 ) -> Iterator[ArchivedStream]:
     """Move every stream; what is wrong with one is put among the `failed`, and keeps no other from being moved."""
     waiting = _waiting(log, mover, before_at)
-    total = sum(one.would_be_written - one.written + one.would_be_trimmed - one.trimmed for one in waiting)
+    total = sum(plan.would_be_written - plan.written + plan.would_be_trimmed - plan.trimmed for plan in waiting)
     with _bar(total, quiet=quiet) as advance:
         for stream in mover.streams:
             try:
@@ -283,19 +289,19 @@ def _show_waiting(waiting: list[PlannedMove], settings: Settings, *, as_json: bo
         show_json(msgspec.to_builtins(waiting))
         return
     table = Table("stream", "head", "written", "would be written", "out of Redis", "would leave", "held by")
-    for one in (some for some in waiting if some.head):
-        held = {"": "", "age": "age", "head": "the newest entry"}.get(one.held_by)
-        who = f"{one.held_by}, at {one.holders[one.held_by]}" if held is None else held
+    for plan in (plan for plan in waiting if plan.head):
+        held = {"": "", "age": "age", "head": "the newest entry"}.get(plan.held_by)
+        who = f"{plan.held_by}, at {plan.holders[plan.held_by]}" if held is None else held
         numbers = (
-            one.head,
-            one.written,
-            one.would_be_written - one.written,
-            one.trimmed,
-            one.would_be_trimmed - one.trimmed,
+            plan.head,
+            plan.written,
+            plan.would_be_written - plan.written,
+            plan.trimmed,
+            plan.would_be_trimmed - plan.trimmed,
         )
-        table.add_row(one.stream, *map(str, numbers), Text(who))
+        table.add_row(plan.stream, *map(str, numbers), Text(who))
     console().print(table)
-    if not any(one.would_be_written > one.written or one.would_be_trimmed > one.trimmed for one in waiting):
+    if not any(plan.would_be_written > plan.written or plan.would_be_trimmed > plan.trimmed for plan in waiting):
         _show_nothing_to_do(waiting, settings, trims=trims)
 
 

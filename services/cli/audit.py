@@ -78,16 +78,16 @@ def verify(
         keys = _keys(settings, public_key)
         log = open_log(settings.redis_url, allow_volatile=True)
         start = time.monotonic()
-        with _progress() as told:
-            report = verify_log(settings, log, keys, span=span, progress=told)
+        with _progress() as progress:
+            report = verify_log(settings, log, keys, span=span, progress=progress)
     except (AuditError, LogError, KeyFileError) as error:
         complain_of(error)
         raise typer.Exit(CANNOT) from None
     seconds = time.monotonic() - start
     if report.is_fine and not report.in_span:
         newest, sealed_at = report.last[0], report.sealed_at
-        asked = " ".join(f"{word} {bound}" for word, bound in (("from", since), ("to", until)) if bound)
-        complain(f"twinfold: nothing is sealed {asked}: the newest is seal {newest} of {iso_text(sealed_at)}")
+        range_text = " ".join(f"{word} {bound}" for word, bound in (("from", since), ("to", until)) if bound)
+        complain(f"twinfold: nothing is sealed {range_text}: the newest is seal {newest} of {iso_text(sealed_at)}")
         raise typer.Exit(CANNOT)
     if json:
         show_json(_as_json(report, seconds))
@@ -100,8 +100,8 @@ def verify(
 def _say(report: VerificationReport, seconds: float) -> None:
     for fault in report.faults:
         print_lines(f"{fault.location} {fault.what}")
-    for one in report.unsealed:
-        print_lines(f"{one.stream}: {one.entries} not sealed yet, since {one.stream}:{one.after}")
+    for tail in report.unsealed:
+        print_lines(f"{tail.stream}: {tail.entries} not sealed yet, since {tail.stream}:{tail.after}")
     number, digest = report.last
     rate = f"{report.entries / seconds:,.0f} a second" if seconds else ""
     print_lines(
@@ -149,13 +149,13 @@ def _progress() -> Iterator[Told]:
 def _keys(settings: Settings, files: list[Path] | None) -> list[PublicKey]:
     if not files:
         return [public_key(settings)]
-    found = []
+    keys = []
     for file in files:
         try:
-            found.append(PublicKey.from_pem(file.read_bytes(), location=str(file)))
+            keys.append(PublicKey.from_pem(file.read_bytes(), location=str(file)))
         except OSError as error:
             raise PublicKeyUnusable(str(file), f"cannot be read: {error.strerror}") from error
-    return found
+    return keys
 
 
 def _span(since: str | None, until: str | None) -> SealSpan:

@@ -51,7 +51,7 @@ def search(
 
     Example: twinfold audit search --device edge-1 --since 2026-05-01
     """
-    asked = _asked(
+    params = _asked(
         device=device,
         deployment=deployment,
         by=by,
@@ -61,25 +61,25 @@ def search(
         until=until,
         stream=stream,
     )
-    asked["order"] = "oldest" if oldest else "newest"
+    params["order"] = "oldest" if oldest else "newest"
     nothing = True
-    for one in _found(Api(api_url), asked, limit):
+    for entry in _found(Api(api_url), params, limit):
         nothing = False
         if json:
-            print_json(json_.dumps(one, ensure_ascii=False))
+            print_json(json_.dumps(entry, ensure_ascii=False))
         else:
-            print_lines(_line(one))
+            print_lines(_line(entry))
     if nothing and not json:
         print_lines("nothing is found")
 
 
-def _found(api: Api, asked: dict[str, Any], limit: int) -> Iterator[dict[str, Any]]:
+def _found(api: Api, params: dict[str, Any], limit: int) -> Iterator[dict[str, Any]]:
     more, left = None, limit
     while left:
         page = api.call(
             "GET",
             "/v1/audit/events",
-            params={**asked, "top": min(left, 1000), **({"continuation": more} if more else {})},
+            params={**params, "top": min(left, 1000), **({"continuation": more} if more else {})},
         )
         yield from page["events"]
         more, left = page["continuation"], left - len(page["events"])
@@ -100,23 +100,23 @@ def causes(location: Place, *, api_url: ApiUrl = None, json: AsJson = False) -> 
 
     Example: twinfold audit causes p03:17
     """
-    found = Api(api_url).call("GET", f"{_path(location)}/causes")
+    answer = Api(api_url).call("GET", f"{_path(location)}/causes")
     if json:
-        show_json(found)
+        show_json(answer)
         return
     screen = console()
-    event = found["event"]
+    event = answer["event"]
     print_lines(_line(event))
-    for title, branches in (("because of", found["causes"]), ("led to", found["effects"])):
+    for title, branches in (("because of", answer["causes"]), ("led to", answer["effects"])):
         tree = Tree(title if branches else f"{title} nothing that is known")
         _grow(tree, branches)
         screen.print(tree)
 
 
 def _grow(tree: Tree, branches: list[dict[str, Any]]) -> None:
-    for one in branches:
-        when = " ".join(text for text in (one["time"], one["location"]) if text)
-        _grow(tree.add(f"{when} {one['sentence']}".strip()), one["more"])
+    for branch in branches:
+        when = " ".join(text for text in (branch["time"], branch["location"]) if text)
+        _grow(tree.add(f"{when} {branch['sentence']}".strip()), branch["more"])
 
 
 def export(
@@ -143,7 +143,7 @@ def export(
     """
     if resume and (out is None or after is not None):
         raise typer.BadParameter("--resume goes with --out, and finds its place by itself")
-    asked = _asked(
+    params = _asked(
         device=device,
         deployment=deployment,
         by=by,
@@ -156,11 +156,11 @@ def export(
     if resume and out is not None:
         after = _last_location(out, format_)
     if after is not None:
-        asked["after"] = after
+        params["after"] = after
     # A file with nothing but the names of columns is written anew.
     with _target(out, append=after is not None) as target:
-        for some in Api(api_url).stream("/v1/audit/export", params=asked):
-            target.write(some)
+        for chunk in Api(api_url).stream("/v1/audit/export", params=params):
+            target.write(chunk)
 
 
 @contextmanager
@@ -202,15 +202,15 @@ def _location_in(line: str, how: str, out: Path) -> str | None:
         if how == "csv":
             stream, position = next(csv.reader([line]))[:2]
             return None if stream == "stream" else f"{stream}:{int(position)}"
-        one = json_.loads(line)
-        return str(one["id"]) if how == "cloudevents" else f"{one['stream']}:{one['position']}"
+        entry = json_.loads(line)
+        return str(entry["id"]) if how == "cloudevents" else f"{entry['stream']}:{entry['position']}"
     except (ValueError, KeyError, StopIteration) as error:
         raise InputUnreadable(str(out), f"its last line is none of an export as {how}") from error
 
 
-def _asked(**given: Any) -> dict[str, Any]:
+def _asked(**filters: Any) -> dict[str, Any]:
     """What was given of a search, as the API takes it."""
-    return {name: value for name, value in given.items() if value}
+    return {name: value for name, value in filters.items() if value}
 
 
 def _path(location: str) -> str:
@@ -220,6 +220,6 @@ def _path(location: str) -> str:
     return f"/v1/audit/events/{quoted(stream)}/{position}"
 
 
-def _line(one: dict[str, Any]) -> str:
-    cause = f" because of {one['cause']}" if one["cause"] else ""
-    return f"{one['time'] or '?'} {one['stream']}:{one['position']} {one['sentence']}{cause}"
+def _line(entry: dict[str, Any]) -> str:
+    cause = f" because of {entry['cause']}" if entry["cause"] else ""
+    return f"{entry['time'] or '?'} {entry['stream']}:{entry['position']} {entry['sentence']}{cause}"

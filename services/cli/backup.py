@@ -46,9 +46,9 @@ def backup(
     location = BackupLocation(to)
     files = local_files.read(settings)
     keys = location if with_keys else None if keys_to is None else BackupLocation(keys_to)
-    wanted = BackupContents(files.public, files.private, keys)
+    contents = BackupContents(files.public, files.private, keys)
     with ProgressBar(quiet=json) as progress:
-        made = take(log, location, wanted, at=now_ms(), tell=progress.tell)
+        made = take(log, location, contents, at=now_ms(), tell=progress.tell)
     pruned = Pruned((), 0, ()) if keep is None else location.prune(log.epoch, keep=keep, at=now_ms())
     missing = [
         f"{stream.name}:{first} to {stream.name}:{last}" for stream in made.streams for first, last in stream.gaps

@@ -61,21 +61,23 @@ def blocked(
         data_dir=data, redis_url=redis_url, queue_url=queue_url, allow_volatile_redis=allow_volatile_redis
     )
     log, projections = _open(settings)
-    found = stops(log, projections)
+    all_stops = stops(log, projections)
     if skip is not None:
-        stop = _at(found, skip)
+        stop = _at(all_stops, skip)
         _producer(log, settings, by).skip(stop.stream, stop.position, reason=reason)
         print_lines(f"{skip} is left out from now on")
         return
     if json:
-        show_json(msgspec.to_builtins(found))
+        show_json(msgspec.to_builtins(all_stops))
         return
-    for one in found:
-        hint = "" if one.decidable else " (restore the missing events; it goes on by itself)"
-        for partition, waiting in sorted(one.waiting.items()):
+    for entry in all_stops:
+        hint = "" if entry.decidable else " (restore the missing events; it goes on by itself)"
+        for partition, waiting in sorted(entry.waiting.items()):
             behind = f", {counted(waiting, 'event')} wait{'s' if waiting == 1 else ''}"
-            print_lines(f"{partition} stopped at {one.location} since {iso_text(one.since)}{behind}: {one.error}{hint}")
-    if not found:
+            print_lines(
+                f"{partition} stopped at {entry.location} since {iso_text(entry.since)}{behind}: {entry.error}{hint}"
+            )
+    if not all_stops:
         print_lines("no partition is stopped")
 
 
@@ -94,11 +96,11 @@ def show(
     """
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log, projections = _open(settings)
-    found = details(log.client, projections, _at(stops(log, projections), location))
+    stop_details = details(log.client, projections, _at(stops(log, projections), location))
     if json:
-        show_json(msgspec.to_builtins(found))
+        show_json(msgspec.to_builtins(stop_details))
         return
-    for line in _lines(found):
+    for line in _lines(stop_details):
         print_lines(line)
 
 
@@ -151,14 +153,14 @@ def documents(
     """
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log, _ = _open(settings)
-    found = left = 0
+    damaged_count = left = 0
     for stream in (FLEET, *range(log.partitions)):
-        for one in damaged(log, stream):
-            found += 1
-            done = mend_them and mend(log, one)
+        for document in damaged(log, stream):
+            damaged_count += 1
+            done = mend_them and mend(log, document)
             left += not done
-            print_lines(f"{one.location} is not what its events make of it" + ("; mended" if done else ""))
-    if not found:
+            print_lines(f"{document.location} is not what its events make of it" + ("; mended" if done else ""))
+    if not damaged_count:
         print_lines("every document is what its events make of it")
     if left:
         raise typer.Exit(1)
@@ -167,12 +169,14 @@ def documents(
 def _wait(log: RedisLog, projections: RedisProjectionStore, stop: Stop, *, again: bool) -> None:
     until = time.monotonic() + _WAIT_SECONDS
     while time.monotonic() < until:
-        there = next((one for one in stops(log, projections) if one.location == stop.location), None)
-        if there is None:
+        current = next(
+            (candidate for candidate in stops(log, projections) if candidate.location == stop.location), None
+        )
+        if current is None:
             print_lines(f"{', '.join(sorted(stop.waiting))} went on")
             return
-        if again and there.since > stop.since:
-            raise StillBlocked(stop.location, there.error)
+        if again and current.since > stop.since:
+            raise StillBlocked(stop.location, current.error)
         time.sleep(_POLL_SECONDS)
     raise StillBlocked(stop.location, f"nobody went on within {_WAIT_SECONDS:.0f} s; are workers running?")
 
@@ -187,16 +191,16 @@ def _producer(log: RedisLog, settings: Settings, by: str | None) -> Producer:
     return Producer(log, by=author(log, settings, by), waker=waker)
 
 
-def _at(found: tuple[Stop, ...], location: str) -> Stop:
-    by_location = {one.location: one for one in found}
+def _at(all_stops: tuple[Stop, ...], location: str) -> Stop:
+    by_location = {stop.location: stop for stop in all_stops}
     if location not in by_location:
-        known = ", ".join(sorted(by_location)) or "nothing"
-        raise typer.BadParameter(f"nobody is stopped at {location}; stopped at: {known}")
+        locations = ", ".join(sorted(by_location)) or "nothing"
+        raise typer.BadParameter(f"nobody is stopped at {location}; stopped at: {locations}")
     return by_location[location]
 
 
-def _lines(found: Details) -> list[str]:
-    stop, entry = found.stop, found.entry
+def _lines(stop_details: Details) -> list[str]:
+    stop, entry = stop_details.stop, stop_details.entry
     partitions = ", ".join(sorted(stop.waiting))
     lines = [
         f"{stop.location} stops {partitions} since {iso_text(stop.since)}",
@@ -212,16 +216,16 @@ def _lines(found: Details) -> list[str]:
             f"data      {data}",
         ]
     lines.append(
-        f"waiting   {counted(sum(stop.waiting.values()), 'event')}; {counted(found.devices, 'device')} get no new decisions"
+        f"waiting   {counted(sum(stop.waiting.values()), 'event')}; {counted(stop_details.devices, 'device')} get no new decisions"
     )
     if stop.stream != FLEET:
         more = (
-            f" and {found.subjects_total - len(found.subjects)} more"
-            if found.subjects_total > len(found.subjects)
+            f" and {stop_details.subjects_total - len(stop_details.subjects)} more"
+            if stop_details.subjects_total > len(stop_details.subjects)
             else ""
         )
-        lines.append(f"behind it {', '.join(found.subjects) or 'nobody'}{more}")
-    for choice in found.choices:
+        lines.append(f"behind it {', '.join(stop_details.subjects) or 'nobody'}{more}")
+    for choice in stop_details.choices:
         flag = {"skip": "--skip", "retry": "--retry"}.get(choice.decision or "", "")
         lines.append(f"you can   {choice.what}" + (f" ({flag})" if flag else ""))
         lines.append(f"          {choice.follows}")

@@ -97,21 +97,21 @@ def check(
     """
     fix_asked = fix
     try:
-        given = read_waivers(waivers) if waivers else ()
-        known = read_baseline(baseline) if baseline else None
+        file_waivers = read_waivers(waivers) if waivers else ()
+        baseline_fingerprints = read_baseline(baseline) if baseline else None
         bases = [_read(location) for location in merge_onto or []]
         # All of them before any is mended: what cannot be read leaves everything as it was.
-        asked, unreadable = _readable(files)
+        parsed_files, unreadable = _readable(files)
         fix = fix and not unreadable
-        terms = Terms(PROFILES[profile.value], int(time.time() * 1000), given)
-        checked = [_checked(one, bases, terms, known=known, fix=fix) for one in asked]
+        terms = Terms(PROFILES[profile.value], int(time.time() * 1000), file_waivers)
+        checked = [_checked(parsed, bases, terms, baseline=baseline_fingerprints, fix=fix) for parsed in parsed_files]
         if write_baseline_to and not unreadable:
             write_baseline(write_baseline_to, fingerprints(checked))
     except InputUnreadable as error:
         # Here and not in services.cli.exits, which knows all that can go wrong with Redis.
         complain_of(error)
         raise typer.Exit(UNREADABLE) from error
-    mended = next((one.source.text for one in checked if fix and one.source.location == STANDARD_INPUT), None)
+    mended = next((result.source.text for result in checked if fix and result.source.location == STANDARD_INPUT), None)
     if mended is not None:
         sys.stdout.buffer.write(mended.encode())
     if checked or format_ is not Format.text:
@@ -142,34 +142,36 @@ def _read(location: str) -> Read:
     return Read(source, document_of(source))
 
 
-def _checked(one: Read, bases: Sequence[Read], terms: Terms, *, known: frozenset[str] | None, fix: bool) -> Checked:
+def _checked(
+    parsed: Read, bases: Sequence[Read], terms: Terms, *, baseline: frozenset[str] | None, fix: bool
+) -> Checked:
     fixed: tuple[Finding, ...] = ()
     if fix:
-        one, fixed = _mended(one, bases, terms)
-    report = readiness.check(_subject(one, bases), terms.profile, now=terms.now, waivers=terms.waivers)
-    sources = {read.document.name: read.source for read in (*bases, one)}
-    return Checked(one.source, sources, report, known, fixed)
+        parsed, fixed = _mended(parsed, bases, terms)
+    report = readiness.check(_subject(parsed, bases), terms.profile, now=terms.now, waivers=terms.waivers)
+    sources = {read.document.name: read.source for read in (*bases, parsed)}
+    return Checked(parsed.source, sources, report, baseline, fixed)
 
 
-def _mended(one: Read, bases: Sequence[Read], terms: Terms) -> tuple[Read, tuple[Finding, ...]]:
+def _mended(parsed: Read, bases: Sequence[Read], terms: Terms) -> tuple[Read, tuple[Finding, ...]]:
     """The file once there is nothing left to mend, as it is written then, and what was mended."""
     fixed: list[Finding] = []
     for _ in range(_PASSES_MAX):
-        found = readiness.fixes(_subject(one, bases), terms.profile, now=terms.now, waivers=terms.waivers)
-        if not found:
+        fixes = readiness.fixes(_subject(parsed, bases), terms.profile, now=terms.now, waivers=terms.waivers)
+        if not fixes:
             break
         source = SourceFile(
-            one.source.location, edited(one.source.text, [step for _, steps in found for step in steps])
+            parsed.source.location, edited(parsed.source.text, [step for _, steps in fixes for step in steps])
         )
-        one = Read(source, document_of(source))
-        fixed += (finding for finding, _ in found)
-    if fixed and one.source.location != STANDARD_INPUT:
-        write_manifest(one.source)
-    return one, tuple(fixed)
+        parsed = Read(source, document_of(source))
+        fixed += (finding for finding, _ in fixes)
+    if fixed and parsed.source.location != STANDARD_INPUT:
+        write_manifest(parsed.source)
+    return parsed, tuple(fixed)
 
 
-def _subject(one: Read, bases: Sequence[Read]) -> ReadinessSubject:
-    return ReadinessSubject(tuple(read.document for read in (*bases, one)))
+def _subject(parsed: Read, bases: Sequence[Read]) -> ReadinessSubject:
+    return ReadinessSubject(tuple(read.document for read in (*bases, parsed)))
 
 
 def _report(files: CheckedFiles, format_: Format, fail_on: Severity, stream: TextIO) -> None:

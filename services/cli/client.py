@@ -87,8 +87,8 @@ class Api:
         local = serving(settings.data_dir)
         self._url = (settings.api_url or (local.url if local else "http://127.0.0.1:8080")).rstrip("/")
         self._directory, self._is_guess = settings.data_dir, not (settings.api_url or local)
-        shown, self.token_source = (token, "given") if token else self._token(settings, local)
-        self._headers = {"Authorization": f"Bearer {shown}"} if shown else {}
+        bearer_token, self.token_source = (token, "given") if token else self._token(settings, local)
+        self._headers = {"Authorization": f"Bearer {bearer_token}"} if bearer_token else {}
         # The authority of this machine is trusted for its own address alone.
         trusted = local.ca if local is not None and local.ca and self._url == local.url else None
         self._verify = ssl.create_default_context(cafile=trusted)
@@ -183,8 +183,8 @@ class Api:
         """Device ids, or devices, page by page."""
         token, left = None, limit
         while left:
-            asked = {**(params or {}), "top": min(left, 1000), **({"continuation": token} if token else {})}
-            page = self.call("GET", path, params=asked)
+            query = {**(params or {}), "top": min(left, 1000), **({"continuation": token} if token else {})}
+            page = self.call("GET", path, params=query)
             yield from page["devices"]
             token, left = page["continuation"], left - len(page["devices"])
             if token is None:
@@ -205,14 +205,14 @@ def show_table(look: Callable[[], RenderableType], *, watch: bool) -> None:
 
 
 def show_live(
-    look: Callable[[], Found], shown: Callable[[Found], RenderableType], *, until: Callable[[Found], bool]
+    look: Callable[[], Found], render: Callable[[Found], RenderableType], *, until: Callable[[Found], bool]
 ) -> Found:
     """Show what `look` answers, each in the place of the one before, until something holds of it; answers that."""
     first = look()
-    with Live(shown(first), console=console(), auto_refresh=False) as live:
+    with Live(render(first), console=console(), auto_refresh=False) as live:
 
-        def show(found: Found | ApiUnavailable) -> None:
-            live.update(Text(str(found)) if isinstance(found, ApiUnavailable) else shown(found), refresh=True)
+        def show(answer: Found | ApiUnavailable) -> None:
+            live.update(Text(str(answer)) if isinstance(answer, ApiUnavailable) else render(answer), refresh=True)
 
         return look_on(first, look, show, until=until)
 
@@ -244,19 +244,19 @@ def _message(answer: httpx.Response) -> str:
     if "error" in body:
         return str(body["error"]["message"])
     if body.get("errors"):
-        return "\n".join(str(one["errorStatus"]) for one in body["errors"])
+        return "\n".join(str(error["errorStatus"]) for error in body["errors"])
     return str(body.get("Message", "")).partition(";")[2] or str(body)
 
 
-def pairs(given: list[str], *, flag: str = "--tag") -> dict[str, Any]:
+def pairs(texts: list[str], *, flag: str = "--tag") -> dict[str, Any]:
     """`name=value` pairs as tags, typed as `tag_value` says; `name=` removes. `flag` is where they were given."""
-    found: dict[str, Any] = {}
-    for one in given:
-        name, equals, value = one.partition("=")
+    tags: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
         if not equals or not name:
-            raise typer.BadParameter(f"{one!r} is not name=value", param_hint=flag)
-        found[name] = tag_value(value)
-    return found
+            raise typer.BadParameter(f"{text!r} is not name=value", param_hint=flag)
+        tags[name] = tag_value(value)
+    return tags
 
 
 def json_text(value: Json) -> str:

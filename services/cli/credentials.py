@@ -198,8 +198,8 @@ def rotate(name: Name, *, data: DataDir = None) -> None:
     Example: twinfold policy rotate service
     """
     with _opened(log_settings(data_dir=data)) as opened:
-        former = policy_of(opened.log, name)
-        opened.producer.do(DefinePolicy(name, former.permissions, new_key(), former.primary_key))
+        current = policy_of(opened.log, name)
+        opened.producer.do(DefinePolicy(name, current.permissions, new_key(), current.primary_key))
     print_lines(f"{name} has a new primary key")
 
 

@@ -82,12 +82,12 @@ def create(
         "hold": hold,
         "schedule": _times(start, end, zone) or None,
     }
-    told = write(
+    answer = write(
         Api(api_url), "POST", f"/v1/deployments/{quoted(name)}", PreviewChoice(preview, preview_token), body=body
     )
-    print_lines(f"{name} is created; {_targeted(told)}")
-    _say_advice(told)
-    for line in summary(told["readiness"]["findings"]):
+    print_lines(f"{name} is created; {_targeted(answer)}")
+    _say_advice(answer)
+    for line in summary(answer["readiness"]["findings"]):
         print_lines(f"  {line}")
 
 
@@ -108,11 +108,11 @@ def update(
     """
     changes = {"targetCondition": condition, "priority": priority, "labels": None if label is None else _labels(label)}
     body = {member: value for member, value in changes.items() if value is not None}
-    told = write(
+    answer = write(
         Api(api_url), "PUT", f"/v1/deployments/{quoted(name)}", PreviewChoice(preview, preview_token), body=body
     )
-    print_lines(f"{name} is changed; {_targeted(told)}")
-    _say_advice(told)
+    print_lines(f"{name} is changed; {_targeted(answer)}")
+    _say_advice(answer)
 
 
 @app.command()
@@ -204,11 +204,11 @@ def status(
     """
     api = Api(api_url, at=at)
     if devices is not None:
-        found = list(api.pages(f"/v1/deployments/{quoted(name)}/status/{devices}", limit=limit))
+        device_ids = list(api.pages(f"/v1/deployments/{quoted(name)}/status/{devices}", limit=limit))
         if json:
-            show_json(found)
+            show_json(device_ids)
         else:
-            print_lines(*(found or [f"no device is {devices}"]))
+            print_lines(*(device_ids or [f"no device is {devices}"]))
         return
     if json:
         show_json(api.call("GET", f"/v1/deployments/{quoted(name)}/status"))
@@ -216,14 +216,14 @@ def status(
     show_table(lambda: _counts(api.call("GET", f"/v1/deployments/{quoted(name)}/status")), watch=watch)
 
 
-def _labels(given: list[str] | None) -> dict[str, str]:
-    found = {}
-    for one in given or []:
-        name, equals, value = one.partition("=")
+def _labels(texts: list[str] | None) -> dict[str, str]:
+    labels = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
         if not equals:
-            raise typer.BadParameter(f"{one!r} is not name=value", param_hint="--label")
-        found[name] = value
-    return found
+            raise typer.BadParameter(f"{text!r} is not name=value", param_hint="--label")
+        labels[name] = value
+    return labels
 
 
 def _times(start: str | None, end: str | None, zone: str | None) -> dict[str, str | None]:
@@ -231,8 +231,8 @@ def _times(start: str | None, end: str | None, zone: str | None) -> dict[str, st
     return {element: time for element, time in times.items() if time is not None}
 
 
-def _tell(found: dict[str, Any]) -> None:
-    print_lines(f"{found['id']}: {found['says']}")
+def _tell(answer: dict[str, Any]) -> None:
+    print_lines(f"{answer['id']}: {answer['says']}")
 
 
 _KINDS = {"device": " (own twins)", "module": " (module)"}
@@ -242,32 +242,36 @@ def _table(deployments: list[dict[str, Any]]) -> Table:
     table = Table("deployment", "priority", "condition", "admission")
     for column in COLUMNS:
         table.add_column(column, justify="right")
-    for one in deployments:
-        kind = _KINDS.get(one["kind"], " (layer)" if one["layered"] else "")
-        counts = (str(one["counts"].get(column, 0)) for column in COLUMNS)
+    for deployment in deployments:
+        kind = _KINDS.get(deployment["kind"], " (layer)" if deployment["layered"] else "")
+        counts = (str(deployment["counts"].get(column, 0)) for column in COLUMNS)
         table.add_row(
-            f"{one['id']}{kind}", str(one["priority"]), one["targetCondition"] or "-", _admission(one), *counts
+            f"{deployment['id']}{kind}",
+            str(deployment["priority"]),
+            deployment["targetCondition"] or "-",
+            _admission(deployment),
+            *counts,
         )
     return table
 
 
-def _admission(one: dict[str, Any]) -> str:
-    starts = (one["schedule"] or {}).get("start") if one["admission"] == "NotStarted" else None
-    return str(starts or one["rollout"] or one["admission"])
+def _admission(deployment: dict[str, Any]) -> str:
+    starts = (deployment["schedule"] or {}).get("start") if deployment["admission"] == "NotStarted" else None
+    return str(starts or deployment["rollout"] or deployment["admission"])
 
 
-def _counts(found: dict[str, Any]) -> Table:
+def _counts(answer: dict[str, Any]) -> Table:
     table = Table("status", "devices")
-    for column, count in found["counts"].items():
+    for column, count in answer["counts"].items():
         table.add_row(column, str(count))
     return table
 
 
-def _targeted(told: dict[str, Any]) -> str:
-    if told["targeted"] is None:
+def _targeted(answer: dict[str, Any]) -> str:
+    if answer["targeted"] is None:
         return "workers have not come to it, so how many devices it targets is not known yet"
-    return f"it targets {counted(told['targeted'], 'device')} now"
+    return f"it targets {counted(answer['targeted'], 'device')} now"
 
 
-def _say_advice(told: dict[str, Any]) -> None:
-    print_lines(*(f"  note: {one['message']}" for one in told["advice"]))
+def _say_advice(answer: dict[str, Any]) -> None:
+    print_lines(*(f"  note: {note['message']}" for note in answer["advice"]))

@@ -35,11 +35,11 @@ def list_(
 
     Example: twinfold device list --limit 20
     """
-    found = list(Api(api_url, at=at).pages("/v1/devices", limit=limit))
+    device_ids = list(Api(api_url, at=at).pages("/v1/devices", limit=limit))
     if json:
-        show_json(found)
+        show_json(device_ids)
     else:
-        print_lines(*(found or ["no devices"]))
+        print_lines(*(device_ids or ["no devices"]))
 
 
 @app.command()
@@ -171,17 +171,17 @@ def keys(
     """
     if sum((bool(device_ids), file is not None, everything)) != 1:
         raise typer.BadParameter("name devices, or give one of --file and --all")
-    api, shown = Api(api_url), {}
+    api, keys_by_device = Api(api_url), {}
     for device_id in device_ids or (_ids_in(file) if file is not None else api.pages("/v1/devices", limit=_ALL)):
-        found = _keys_of(api, device_id, give=give)
+        key_pair = _keys_of(api, device_id, give=give)
         if json:
-            shown[device_id] = found
-        elif found is None:
+            keys_by_device[device_id] = key_pair
+        elif key_pair is None:
             complain(f"{device_id} has no symmetric keys; --give makes some where it has no certificate")
         else:
-            print_lines(f"{device_id} {found['primaryKey']} {found['secondaryKey']}")
+            print_lines(f"{device_id} {key_pair['primaryKey']} {key_pair['secondaryKey']}")
     if json:
-        show_json(shown)
+        show_json(keys_by_device)
 
 
 def _ids_in(location: str) -> list[str]:
@@ -218,20 +218,21 @@ def effective(
     )
 
 
-def _runs(found: dict[str, Any], not_applied: list[dict[str, Any]]) -> RenderableType:
-    layers = " + ".join(found["layers"]) or "nothing"
-    lines = [f"{found['deviceId']} is {found['status']}; it runs {layers}"]
-    if found["reason"]:
-        lines.append(f"over limit: {found['reason']}")
+def _runs(answer: dict[str, Any], not_applied: list[dict[str, Any]]) -> RenderableType:
+    layers = " + ".join(answer["layers"]) or "nothing"
+    lines = [f"{answer['deviceId']} is {answer['status']}; it runs {layers}"]
+    if answer["reason"]:
+        lines.append(f"over limit: {answer['reason']}")
     table = Table("module", "status", "image", "version")
-    agent = found["modules"].get("$edgeAgent", {})
+    agent = answer["modules"].get("$edgeAgent", {})
     for name, spec in sorted({**agent.get("modules", {})}.items()):
         image = spec.get("settings", {}).get("image", "")
-        table.add_row(name, spec.get("status", ""), image, str(found["versions"].get(name, "")))
-    others = [
-        f"not {one['deployment']}: {one['why']}" + (f" ({one['by']})" if one["by"] else "") for one in not_applied
+        table.add_row(name, spec.get("status", ""), image, str(answer["versions"].get(name, "")))
+    reasons = [
+        f"not {deployment['deployment']}: {deployment['why']}" + (f" ({deployment['by']})" if deployment["by"] else "")
+        for deployment in not_applied
     ]
-    return Group(*map(Text, lines), table, *map(Text, others))
+    return Group(*map(Text, lines), table, *map(Text, reasons))
 
 
 def _status(*, enabled: bool) -> str:

@@ -36,33 +36,33 @@ def diff(
 
     Example: twinfold diff --from 2026-11-21T08:00:00Z --device edge-7
     """
-    asked = {"from": first, "to": last, "device": device, "deployment": deployment}
-    params = {name: value for name, value in asked.items() if value is not None}
-    found = Api(api_url).call("GET", "/v1/diff", params={**params, **({"mode": "implied"} if implied else {})})
+    query = {"from": first, "to": last, "device": device, "deployment": deployment}
+    params = {name: value for name, value in query.items() if value is not None}
+    answer = Api(api_url).call("GET", "/v1/diff", params={**params, **({"mode": "implied"} if implied else {})})
     if json:
-        show_json(found)
+        show_json(answer)
         return
-    console().print(Group(*_page(found)))
+    console().print(Group(*_page(answer)))
 
 
-def _page(found: dict[str, Any]) -> Iterator[RenderableType]:
-    what = "the fleet" if found["id"] is None else f"{found['of']} {found['id']}"
-    yield Text(f"{what}, from {_point_in_time(found, 'from')} to {_point_in_time(found, 'to')}", style="bold")
-    told = [*_changes(found["changes"]), *_deployments(found["deployments"]), *_devices(found["devices"])]
-    told += _assignments(found["assignments"])
-    yield from told or [Text("nothing changed")]
-    yield from _events(found)
+def _page(answer: dict[str, Any]) -> Iterator[RenderableType]:
+    what = "the fleet" if answer["id"] is None else f"{answer['of']} {answer['id']}"
+    yield Text(f"{what}, from {_point_in_time(answer, 'from')} to {_point_in_time(answer, 'to')}", style="bold")
+    lines = [*_changes(answer["changes"]), *_deployments(answer["deployments"]), *_devices(answer["devices"])]
+    lines += _assignments(answer["assignments"])
+    yield from lines or [Text("nothing changed")]
+    yield from _events(answer)
 
 
-def _point_in_time(found: dict[str, Any], side: str) -> str:
+def _point_in_time(answer: dict[str, Any], side: str) -> str:
     """The time of a moment, and the position that is told of first; all of them stand in the JSON."""
-    return f"{time_text(found[f'{side}Time'])} ({found[side].partition(',')[0]})"
+    return f"{time_text(answer[f'{side}Time'])} ({answer[side].partition(',')[0]})"
 
 
 def _changes(changes: list[dict[str, Any]]) -> Iterator[Text]:
-    for one in changes:
-        how, location = one["how"], ".".join(part for part in (one["section"], one["path"]) if part)
-        before, after = (json_text(one[side]) for side in ("before", "after"))
+    for change in changes:
+        how, location = change["how"], ".".join(part for part in (change["section"], change["path"]) if part)
+        before, after = (json_text(change[side]) for side in ("before", "after"))
         value = {"removed": before, "added": after}.get(how, f"{before} -> {after}")
         yield Text(f"{_MARKS[how]} {location}: {value}", _STYLES[how])
 
@@ -80,25 +80,27 @@ def _devices(devices: dict[str, Any]) -> Iterator[Text]:
 
 
 def _assignments(assignments: list[dict[str, Any]]) -> Iterator[Text]:
-    for one in assignments:
+    for change in assignments:
         was, now = (
-            " + ".join(one[side]["layers"]) or f"nothing ({one[side]['status']})" for side in ("before", "after")
+            " + ".join(change[side]["layers"]) or f"nothing ({change[side]['status']})" for side in ("before", "after")
         )
-        yield Text(f"~ {was} -> {now}: {_few(one)}", _STYLES["changed"])
+        yield Text(f"~ {was} -> {now}: {_few(change)}", _STYLES["changed"])
 
 
-def _few(some: dict[str, Any]) -> str:
-    names = ", ".join(some["devices"][:5])
-    return f"{counted(some['count'], 'device')}: {names}" + (", …" if some["count"] > len(some["devices"][:5]) else "")
+def _few(listed: dict[str, Any]) -> str:
+    names = ", ".join(listed["devices"][:5])
+    return f"{counted(listed['count'], 'device')}: {names}" + (
+        ", …" if listed["count"] > len(listed["devices"][:5]) else ""
+    )
 
 
-def _events(found: dict[str, Any]) -> Iterator[RenderableType]:
-    events = found["events"][-EVENTS_SHOWN:]
+def _events(answer: dict[str, Any]) -> Iterator[RenderableType]:
+    events = answer["events"][-EVENTS_SHOWN:]
     if not events:
         return
-    by = ", ".join(f"{who} ({count})" for who, count in found["by"].items())
-    yield Text(f"{counted(found['eventCount'], 'event')} and assignment changes in between, by {by}", style="bold")
+    by = ", ".join(f"{who} ({count})" for who, count in answer["by"].items())
+    yield Text(f"{counted(answer['eventCount'], 'event')} and assignment changes in between, by {by}", style="bold")
     table = Table("when", "who", "what", "of", "position")
-    for one in events:
-        table.add_row(time_text(one["at"]), one["by"], one["type"], one["subject"], one["position"])
+    for event in events:
+        table.add_row(time_text(event["at"]), event["by"], event["type"], event["subject"], event["position"])
     yield table

@@ -40,10 +40,10 @@ def erase(
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     store = RedisSecretStore(log.client)
-    found = erasable(log, store, kind, subject, tags_alone=tags)
-    if found.users and not even_in_use:
-        raise InUse(found.of, found.users)
+    secrets = erasable(log, store, kind, subject, tags_alone=tags)
+    if secrets.users and not even_in_use:
+        raise InUse(secrets.of, secrets.users)
     if not yes:
-        typer.confirm(f"{len(found.ids)} secrets of {found.of} can never be read again. Go on?", abort=True)
-    erase_secrets(log, store, Producer(log, by=author(log, settings, by)), found, reason=reason)
-    print_lines(f"{len(found.ids)} secrets of {found.of} are erased; backups taken before still have them")
+        typer.confirm(f"{len(secrets.ids)} secrets of {secrets.of} can never be read again. Go on?", abort=True)
+    erase_secrets(log, store, Producer(log, by=author(log, settings, by)), secrets, reason=reason)
+    print_lines(f"{len(secrets.ids)} secrets of {secrets.of} are erased; backups taken before still have them")

@@ -20,13 +20,13 @@ def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> Non
 
     Example: twinfold group list
     """
-    found = Api(api_url, at=at).call("GET", "/v1/groups")
+    groups = Api(api_url, at=at).call("GET", "/v1/groups")
     if json:
-        show_json(found)
+        show_json(groups)
         return
     table = Table("group", "condition", "devices", "active deployment")
-    for one in found:
-        table.add_row(one["group"], one["condition"], str(one["devices"]), one["active"] or "-")
+    for group in groups:
+        table.add_row(group["group"], group["condition"], str(group["devices"]), group["active"] or "-")
     show_table(lambda: table, watch=False)
 
 
@@ -54,8 +54,8 @@ def define(
     Example: twinfold group define north --condition "tags.site = 'north'"
     """
     body = {"condition": condition, **({} if priority is None else {"priority": priority})}
-    found = Api(api_url).call("PUT", f"/v1/groups/{quoted(name)}", body=body)
-    print_lines(f"{name} has {counted(found['devices'], 'device')}: {found['condition']}")
+    group = Api(api_url).call("PUT", f"/v1/groups/{quoted(name)}", body=body)
+    print_lines(f"{name} has {counted(group['devices'], 'device')}: {group['condition']}")
 
 
 @app.command()

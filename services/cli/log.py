@@ -63,13 +63,13 @@ def as_text(line: LogLine) -> str:
     """One line for people; long data is cut short."""
     envelope = line.envelope
     type_name, data = _type_and_data(envelope.event)
-    shown = canonical.encode(data).decode()
-    if len(shown) > DATA_CHARACTERS_MAX:
-        shown = shown[: DATA_CHARACTERS_MAX - 1] + "…"
+    data_text = canonical.encode(data).decode()
+    if len(data_text) > DATA_CHARACTERS_MAX:
+        data_text = data_text[: DATA_CHARACTERS_MAX - 1] + "…"
     at = datetime.fromtimestamp(envelope.at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     cause = f" because of {envelope.cause}" if envelope.cause else ""
     location = f"{keys.name(line.stream)}:{envelope.position}"
-    return f"{at} {location} {envelope.subject} {type_name} {shown} by {envelope.by}{cause}"
+    return f"{at} {location} {envelope.subject} {type_name} {data_text} by {envelope.by}{cause}"
 
 
 def as_json(line: LogLine) -> str:

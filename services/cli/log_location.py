@@ -6,15 +6,15 @@ from events.settings import Settings, read_settings
 from services.local import serving
 
 
-def log_settings(**given: Any) -> Settings:
+def log_settings(**flags: Any) -> Settings:
     """Settings with what is given on the command line, as `read_settings` takes it, that lead to the log.
 
     Raises:
         SettingsInvalid: a flag or a variable is not right.
     """
-    settings = read_settings(**given)
-    found = None if "redis_url" in settings.model_fields_set else serving(settings.data_dir)
-    if found is None:
+    settings = read_settings(**flags)
+    local = None if "redis_url" in settings.model_fields_set else serving(settings.data_dir)
+    if local is None:
         return settings
-    queue = {} if "queue_url" in settings.model_fields_set else {"queue_url": found.queue_url}
-    return settings.model_copy(update={"redis_url": found.redis_url, **queue})
+    queue = {} if "queue_url" in settings.model_fields_set else {"queue_url": local.queue_url}
+    return settings.model_copy(update={"redis_url": local.redis_url, **queue})

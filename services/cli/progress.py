@@ -42,18 +42,22 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
-    def tell(self, told: BackupProgress) -> None:
+    def tell(self, progress: BackupProgress) -> None:
         """Show it."""
         now = time.monotonic()
-        if told.done <= self._before[0]:
+        if progress.done <= self._before[0]:
             self._begun = now
-        self._before = (told.done, told.what)
-        rate = told.done / max(now - self._begun, 1e-3)
+        self._before = (progress.done, progress.what)
+        rate = progress.done / max(now - self._begun, 1e-3)
         if self._terminal:
             self._bar.update(
-                self._task, description=told.what, completed=told.done, total=told.total, rate=f"{rate:,.0f}/s"
+                self._task,
+                description=progress.what,
+                completed=progress.done,
+                total=progress.total,
+                rate=f"{rate:,.0f}/s",
             )
         elif not self._quiet and now - self._said >= _LINE_SECONDS:
             self._said = now
-            left = (told.total - told.done) / max(rate, 1e-3)
-            complain(f"{told.what}: {told.done} of {told.total}, {rate:,.0f}/s, {left:.0f} s left")
+            left = (progress.total - progress.done) / max(rate, 1e-3)
+            complain(f"{progress.what}: {progress.done} of {progress.total}, {rate:,.0f}/s, {left:.0f} s left")

@@ -32,19 +32,19 @@ def readiness(
     api = Api(api_url, at=at)
     if rule is not None:
         which = {"which": "waived" if waived else "found"}
-        found = list(api.pages(f"/v1/readiness/{quoted(rule)}", limit=limit, params=which))
+        device_ids = list(api.pages(f"/v1/readiness/{quoted(rule)}", limit=limit, params=which))
         if json:
-            show_json(found)
+            show_json(device_ids)
         else:
-            print_lines(*(found or [f"{rule} stops at no device"]))
+            print_lines(*(device_ids or [f"{rule} stops at no device"]))
         return
     path = "/v1/readiness" if device is None else f"/v1/devices/{quoted(device)}/readiness"
-    told = api.call("GET", path)
+    answer = api.call("GET", path)
     if json:
-        show_json(told)
+        show_json(answer)
         return
-    console().print(_score(told) if device is None else _report(told))
-    for waiver in told["expired"]:
+    console().print(_score(answer) if device is None else _report(answer))
+    for waiver in answer["expired"]:
         console().print(Text(f"expired: {waiver_text(waiver)}", "magenta"))
 
 
@@ -58,38 +58,42 @@ def summary(findings: list[dict[str, Any]]) -> list[str]:
     """A line for each severity: its rules, each with how many findings it has."""
     lines = []
     for severity in _STYLES:
-        rules = [one["rule"] for one in findings if one["severity"] == severity]
+        rules = [finding["rule"] for finding in findings if finding["severity"] == severity]
         if rules:
             lines.append(f"{severity}: " + ", ".join(f"{rule} ({rules.count(rule)})" for rule in dict.fromkeys(rules)))
     return lines
 
 
-def _score(told: dict[str, Any]) -> Table:
-    table = Table("severity", "rule", "", title=f"{told['devices']} devices, {told['profile']}", title_justify="left")
+def _score(answer: dict[str, Any]) -> Table:
+    table = Table(
+        "severity", "rule", "", title=f"{answer['devices']} devices, {answer['profile']}", title_justify="left"
+    )
     for column in ("devices", "share", "waived"):
         table.add_column(column, justify="right")
-    for one in told["rules"]:
-        if one["devices"] or one["waived"]:
-            severity = Text(one["severity"], _STYLES[one["severity"]])
-            counts = (str(one["devices"]), f"{one['share']:.1%}", str(one["waived"]))
-            table.add_row(severity, one["rule"], one["title"], *counts)
+    for rule in answer["rules"]:
+        if rule["devices"] or rule["waived"]:
+            severity = Text(rule["severity"], _STYLES[rule["severity"]])
+            counts = (str(rule["devices"]), f"{rule['share']:.1%}", str(rule["waived"]))
+            table.add_row(severity, rule["rule"], rule["title"], *counts)
     return table
 
 
-def _report(told: dict[str, Any]) -> Table:
+def _report(answer: dict[str, Any]) -> Table:
     table = Table(
         "severity",
         "rule",
         "written in",
         "finding",
-        title=f"{told['deviceId']}, {told['profile']}",
+        title=f"{answer['deviceId']}, {answer['profile']}",
         title_justify="left",
     )
-    for one in told["findings"]:
-        table.add_row(Text(one["severity"], _STYLES[one["severity"]]), *_cells(one))
-    for one in told["waived"]:
-        rule, document, message = _cells(one["finding"])
-        table.add_row(Text("waived", "dim"), rule, document, Text.assemble(message, f" ({waiver_text(one['waiver'])})"))
+    for finding in answer["findings"]:
+        table.add_row(Text(finding["severity"], _STYLES[finding["severity"]]), *_cells(finding))
+    for finding in answer["waived"]:
+        rule, document, message = _cells(finding["finding"])
+        table.add_row(
+            Text("waived", "dim"), rule, document, Text.assemble(message, f" ({waiver_text(finding['waiver'])})")
+        )
     return table
 
 

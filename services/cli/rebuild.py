@@ -28,8 +28,8 @@ def rebuild(
     Example: twinfold rebuild --partition p03
     """
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
-    streams = [stream_named(one) for one in partition or []]
+    streams = [stream_named(text) for text in partition or []]
     if FLEET in streams:
         raise typer.BadParameter("projections are kept by partition; the fleet's stream has none of its own")
-    asked = {"streams": streams, "workers": workers or 0, "json": json, "rebuild": True}
-    become_replay(asked, settings)
+    request = {"streams": streams, "workers": workers or 0, "json": json, "rebuild": True}
+    become_replay(request, settings)

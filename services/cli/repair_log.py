@@ -42,15 +42,17 @@ def repair_log(
         if not damage.can_be_cut:
             raise LogFileDamaged(damage)
         print_lines(*_described(damage))
-        kept = damage.path.with_name(f"{damage.path.name}.cut-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+        cut_off_path = damage.path.with_name(f"{damage.path.name}.cut-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
         if not yes:
-            typer.confirm(f"Cut the file at byte {damage.position}? What is cut off is kept in {kept}.", abort=True)
-        cut(damage, into=kept)
+            typer.confirm(
+                f"Cut the file at byte {damage.position}? What is cut off is kept in {cut_off_path}.", abort=True
+            )
+        cut(damage, into=cut_off_path)
         again = find_damage(server, directory)
         if again is not None:
             raise LogFileDamaged(again)
     print_lines(
-        f"{damage.path} is cut at byte {damage.position}; what was behind it is in {kept}",
+        f"{damage.path} is cut at byte {damage.position}; what was behind it is in {cut_off_path}",
         "start `twinfold up`, and then check what is left: `twinfold replay`, `twinfold audit verify`",
     )
 

@@ -43,19 +43,19 @@ def replay(
     Example: twinfold replay --workers 4
     """
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
-    asked = {
-        "streams": [stream_named(one) for one in partition or []],
+    request = {
+        "streams": [stream_named(text) for text in partition or []],
         **({} if upto is None else _end(upto)),
         "archive": archive or "",
         "workers": workers or 0,
         "json": json,
     }
-    become_replay(asked, settings)
+    become_replay(request, settings)
 
 
-def become_replay(asked: dict[str, object], settings: Settings) -> NoReturn:
+def become_replay(request: dict[str, object], settings: Settings) -> NoReturn:
     """Replace this process by the replay's: services and workers know each other by name only."""
-    command = [sys.executable, "-m", "workers.replay", msgspec.json.encode(asked).decode()]
+    command = [sys.executable, "-m", "workers.replay", msgspec.json.encode(request).decode()]
     os.execve(sys.executable, command, {**os.environ, **environment_of(settings)})  # noqa: S606 - our own module
 
 
@@ -73,10 +73,10 @@ def stream_named(text: str) -> int:
 def _end(text: str) -> dict[str, object]:
     """By stream, the last position that counts; or a time."""
     try:
-        found = {}
-        for one in text.split(","):
-            stream, _, position = one.rpartition(":")
-            found[str(stream_named(stream.strip()))] = int(position)
+        positions = {}
+        for part in text.split(","):
+            stream, _, position = part.rpartition(":")
+            positions[str(stream_named(stream.strip()))] = int(position)
     except (ValueError, typer.BadParameter):
         try:
             return {"until": point_in_time(text)}
@@ -85,4 +85,4 @@ def _end(text: str) -> dict[str, object]:
                 f"{text!r} is neither a time, as in 2026-01-31T12:00:00Z,"
                 f" nor positions, as in {name(FLEET)}:17,{name(3)}:120"
             ) from None
-    return {"upto": found}
+    return {"upto": positions}

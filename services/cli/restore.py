@@ -111,10 +111,10 @@ def restore(
 
 def _show(location: BackupLocation) -> None:
     for backup_id in location.ids() or [location.manifest().id]:  # Where there is none, that says so.
-        found = location.manifest(backup_id)
-        entries = sum(stream.head for stream in found.streams)
-        keys = {"": "without keys", HERE: "with keys"}.get(found.private_at, f"keys at {found.private_at}")
-        print_lines(f"{backup_id} log {found.epoch} at {time_text(found.at)}, {entries} entries, {keys}")
+        manifest = location.manifest(backup_id)
+        entries = sum(stream.head for stream in manifest.streams)
+        keys = {"": "without keys", HERE: "with keys"}.get(manifest.private_at, f"keys at {manifest.private_at}")
+        print_lines(f"{backup_id} log {manifest.epoch} at {time_text(manifest.at)}, {entries} entries, {keys}")
 
 
 def _keys(manifest: BackupManifest, location: BackupLocation, keys_from: str | None) -> BackupLocation | None:
@@ -129,9 +129,9 @@ def _keys(manifest: BackupManifest, location: BackupLocation, keys_from: str | N
 
 
 def _check_free_space(settings: Settings) -> None:
-    found = local_files.foreign(settings)
-    if found is not None:
-        raise TargetNotEmpty(str(settings.data_dir), found)
+    foreign_path = local_files.foreign(settings)
+    if foreign_path is not None:
+        raise TargetNotEmpty(str(settings.data_dir), foreign_path)
 
 
 def _archive(settings: Settings, manifest: BackupManifest, *, again: bool) -> ObjectStore | None:
@@ -139,9 +139,9 @@ def _archive(settings: Settings, manifest: BackupManifest, *, again: bool) -> Ob
     if not manifest.archive:
         return None
     object_store = ObjectStore(settings.effective_archive_url)
-    there = object_store.names()
-    if there and not again:
-        raise TargetNotEmpty(f"the archive {object_store.url}", there[0])
+    names = object_store.names()
+    if names and not again:
+        raise TargetNotEmpty(f"the archive {object_store.url}", names[0])
     return object_store
 
 
@@ -174,11 +174,13 @@ def _about_keys(settings: Settings, manifest: BackupManifest) -> str:
         return "there are no secrets to open"
     path = settings.effective_key_file
     try:
-        found = keyfile.load(path).id
+        key_id = keyfile.load(path).id
     except KeyFileUnreadable:
-        found = "not there"
-    missing = {one: count for one, count in manifest.key_ids.items() if one != found}
+        key_id = "not there"
+    missing = {needed_id: count for needed_id, count in manifest.key_ids.items() if needed_id != key_id}
     if not missing:
         return f"key file {path} opens all secrets there are ({sum(manifest.key_ids.values())})"
-    wanted = " and ".join(f"{counted(count, 'secret')} with key file {one} alone" for one, count in missing.items())
-    return f"NO KEY: one can open {wanted}, and {path} is {found}. Put that key file there before anybody starts."
+    needed = " and ".join(
+        f"{counted(count, 'secret')} with key file {needed_id} alone" for needed_id, count in missing.items()
+    )
+    return f"NO KEY: one can open {needed}, and {path} is {key_id}. Put that key file there before anybody starts."

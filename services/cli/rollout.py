@@ -198,15 +198,15 @@ def devices(
     Example: twinfold rollout devices camera-2 --state failed
     """
     params = {} if state is None else {"state": state}
-    found = list(Api(api_url, at=at).pages(f"{_path(name)}/devices", limit=limit, params=params))
+    devices = list(Api(api_url, at=at).pages(f"{_path(name)}/devices", limit=limit, params=params))
     if json:
-        show_json(found)
+        show_json(devices)
         return
     table = Table("device", "state", "reason", "runs")
-    for one in found:
-        back = f"; not back: {one['notBack']}" if one["notBack"] else ""
-        runs = ", ".join(one["runs"]["deployments"]) or one["runs"]["status"]
-        table.add_row(one["deviceId"], one["state"], one["reason"] + back, runs)
+    for device in devices:
+        back = f"; not back: {device['notBack']}" if device["notBack"] else ""
+        runs = ", ".join(device["runs"]["deployments"]) or device["runs"]["status"]
+        table.add_row(device["deviceId"], device["state"], device["reason"] + back, runs)
     show_table(lambda: table, watch=False)
 
 
@@ -310,8 +310,8 @@ def _act(name: str, act: str, look: PreviewChoice, api_url: str | None, **body: 
     _tell(write(Api(api_url), "POST", f"{_path(name)}/{act}", look, body=body))
 
 
-def _tell(found: dict[str, Any]) -> None:
-    print_lines(_line(found))
+def _tell(answer: dict[str, Any]) -> None:
+    print_lines(_line(answer))
 
 
 def print_plan(answer: dict[str, Any]) -> None:
@@ -320,9 +320,9 @@ def print_plan(answer: dict[str, Any]) -> None:
         print_lines(sentence)
 
 
-def _line(found: dict[str, Any]) -> str:
-    state, says = found["state"], found["says"]
-    return f"{found['id']}: {says}" if says.startswith(state) else f"{found['id']}: {state}; {says}"
+def _line(rollout: dict[str, Any]) -> str:
+    state, says = rollout["state"], rollout["says"]
+    return f"{rollout['id']}: {says}" if says.startswith(state) else f"{rollout['id']}: {state}; {says}"
 
 
 # -- what flags say
@@ -360,8 +360,8 @@ def _followed(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return look_on(first, look, tell, until=_is_over)
 
 
-def _is_over(found: dict[str, Any]) -> bool:
-    return found["state"] in _ENDS
+def _is_over(rollout: dict[str, Any]) -> bool:
+    return rollout["state"] in _ENDS
 
 
 class _Teller:
@@ -370,35 +370,39 @@ class _Teller:
     def __init__(self) -> None:
         self._told: Any = None
 
-    def __call__(self, found: dict[str, Any] | ApiUnavailable) -> None:
-        if not isinstance(found, ApiUnavailable) and (moved := _moved(found)) != self._told:
+    def __call__(self, rollout: dict[str, Any] | ApiUnavailable) -> None:
+        if not isinstance(rollout, ApiUnavailable) and (moved := _moved(rollout)) != self._told:
             self._told = moved
-            print_lines(_line(found))
+            print_lines(_line(rollout))
 
 
-def _moved(found: dict[str, Any]) -> Any:
-    return found["state"], found["counts"], [one["state"] for one in found["phases"]], found["reason"]
+def _moved(rollout: dict[str, Any]) -> Any:
+    return rollout["state"], rollout["counts"], [phase["state"] for phase in rollout["phases"]], rollout["reason"]
 
 
-def _shown(found: dict[str, Any]) -> RenderableType:
+def _shown(rollout: dict[str, Any]) -> RenderableType:
     table = Table("phase", "admits", "state", "progress", "gate")
-    for one in found["phases"]:
-        approval = "" if not one["approval"] else ", approved" if one["approved"] else ", wants approval"
-        number = f"{one['number']} {one['name']}".strip()
-        table.add_row(number, one["admits"], one["state"] + approval, _progress(one["counts"]), _gate(one["gate"]))
-    counts = found["counts"]
+    for phase in rollout["phases"]:
+        approval = "" if not phase["approval"] else ", approved" if phase["approved"] else ", wants approval"
+        number = f"{phase['number']} {phase['name']}".strip()
+        table.add_row(
+            number, phase["admits"], phase["state"] + approval, _progress(phase["counts"]), _gate(phase["gate"])
+        )
+    counts = rollout["counts"]
     counted = ", ".join(f"{counts[name]} {_NAMES.get(name, name)}" for name in _SAID if counts[name])
     acts = [
         f"{time_text(act['at'])} {act['act']} by {act['by']}" + (f": {act['reason']}" if act["reason"] else "")
-        for act in found["history"][-ACTS_SHOWN:]
+        for act in rollout["history"][-ACTS_SHOWN:]
     ]
-    said = f"of {counts['target']} targeted: {counted}" if counted else f"{counts['target']} targeted, nobody admitted"
+    summary = (
+        f"of {counts['target']} targeted: {counted}" if counted else f"{counts['target']} targeted, nobody admitted"
+    )
     whys = [
         f"{count} {what}: {why}"
         for what, member in (("failed", "failedBy"), ("not applied", "notAppliedBy"), ("not back", "notBack"))
-        for why, count in found[member].items()
+        for why, count in rollout[member].items()
     ]
-    return Group(Text(_line(found)), table, Text(said), *map(Text, whys), *map(Text, acts))
+    return Group(Text(_line(rollout)), table, Text(summary), *map(Text, whys), *map(Text, acts))
 
 
 _NAMES = {"already": "already there", "timedOut": "of them late", "notApplied": "not applied"}
@@ -413,12 +417,12 @@ def _progress(counts: dict[str, int] | None) -> str:
 
 
 def _gate(gate: dict[str, float]) -> str:
-    said = [f"{gate['successPercent']:g}%"]
+    parts = [f"{gate['successPercent']:g}%"]
     if gate["answeredMin"]:
-        said.append(f"{gate['answeredMin']} answered")
+        parts.append(f"{gate['answeredMin']} answered")
     if gate["soakSeconds"]:
-        said.append(f"for {duration(int(gate['soakSeconds']) * 1000)}")
-    return ", ".join(said)
+        parts.append(f"for {duration(int(gate['soakSeconds']) * 1000)}")
+    return ", ".join(parts)
 
 
 def _table(rollouts: list[dict[str, Any]]) -> Table:
@@ -426,8 +430,10 @@ def _table(rollouts: list[dict[str, Any]]) -> Table:
     for column in ("healthy", "failed", "pending"):
         table.add_column(column, justify="right")
     table.add_column("")
-    for one in rollouts:
-        counts = one["counts"] or {}
+    for rollout in rollouts:
+        counts = rollout["counts"] or {}
         numbers = (str(counts.get(column, "")) for column in ("healthy", "failed", "pending"))
-        table.add_row(one["id"], one["state"], f"{one['phase']} of {one['phases']}", *numbers, one["says"])
+        table.add_row(
+            rollout["id"], rollout["state"], f"{rollout['phase']} of {rollout['phases']}", *numbers, rollout["says"]
+        )
     return table

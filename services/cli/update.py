@@ -49,13 +49,13 @@ def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> Non
 
     Example: twinfold update list
     """
-    found = Api(api_url, at=at).call("GET", "/v1/updates")
+    updates = Api(api_url, at=at).call("GET", "/v1/updates")
     if json:
-        show_json(found)
+        show_json(updates)
         return
     table = Table("update", "for", "description")
-    for one in found:
-        table.add_row(one["update"], one["condition"], one["description"])
+    for update in updates:
+        table.add_row(update["update"], update["condition"], update["description"])
     show_table(lambda: table, watch=False)
 
 
@@ -110,9 +110,9 @@ def deploy(
         "policy": policy if roll_back_to or restore else None,
         "plan": None if plan is None else read_json(plan),
     }
-    found = write(Api(api_url), "PUT", _deployment(group, name), PreviewChoice(preview, preview_token), body=body)
-    print_lines(f"{update} is deployed to {group} as {name}: {found['state'].lower()}")
-    print_plan(found)
+    answer = write(Api(api_url), "PUT", _deployment(group, name), PreviewChoice(preview, preview_token), body=body)
+    print_lines(f"{update} is deployed to {group} as {name}: {answer['state'].lower()}")
+    print_plan(answer)
 
 
 @app.command()
@@ -178,14 +178,14 @@ def status(
             show_json(page["devices"])
             return
         table = Table("device", "state", "reason")
-        for one in page["devices"]:
-            table.add_row(one["deviceId"], one["state"], one["reason"])
+        for device in page["devices"]:
+            table.add_row(device["deviceId"], device["state"], device["reason"])
         show_table(lambda: table, watch=False)
         return
 
     def look() -> Any:
-        found = api.call("GET", f"/v1/groups/{quoted(group)}/deployments")
-        return [one for one in found if deployment in {None, one["deployment"]}]
+        answer = api.call("GET", f"/v1/groups/{quoted(group)}/deployments")
+        return [entry for entry in answer if deployment in {None, entry["deployment"]}]
 
     if json:
         show_json(look())
@@ -198,10 +198,12 @@ def _table(deployments: list[JsonObject]) -> Table:
     table = Table("deployment", "update", "state", "reason")
     for column in counts:
         table.add_column(column, justify="right")
-    for one in deployments:
-        numbers = (str(one["counts"][column]) for column in counts)
-        back = f" to {one['rolledBack']['to']}" if one["rolledBack"] else ""
-        table.add_row(one["deployment"], one["update"], one["state"] + back, one["reason"], *numbers)
+    for deployment in deployments:
+        numbers = (str(deployment["counts"][column]) for column in counts)
+        back = f" to {deployment['rolledBack']['to']}" if deployment["rolledBack"] else ""
+        table.add_row(
+            deployment["deployment"], deployment["update"], deployment["state"] + back, deployment["reason"], *numbers
+        )
     return table
 
 

@@ -21,15 +21,15 @@ def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> Non
 
     Example: twinfold waiver list
     """
-    found = Api(api_url, at=at).call("GET", "/v1/waivers")
+    waivers = Api(api_url, at=at).call("GET", "/v1/waivers")
     if json:
-        show_json(found)
+        show_json(waivers)
         return
     table = Table("waiver", "rule", "module", "deployment", "until", "who", "reason")
-    for one in found:
-        until = Text(one["until"]) if not one["expired"] else Text(f"{one['until']} (expired)", "magenta")
-        cells = (Text(one[name] or "any") for name in ("id", "rule", "module", "deployment"))
-        table.add_row(*cells, until, Text(one["who"]), Text(one["reason"]))
+    for waiver in waivers:
+        until = Text(waiver["until"]) if not waiver["expired"] else Text(f"{waiver['until']} (expired)", "magenta")
+        cells = (Text(waiver[name] or "any") for name in ("id", "rule", "module", "deployment"))
+        table.add_row(*cells, until, Text(waiver["who"]), Text(waiver["reason"]))
     console().print(table)
 
 

@@ -34,9 +34,9 @@ def add(
     Example: twinfold webhook add siem https://hooks.example/twinfold --kind DeploymentCreated --kind AssignmentChange
     """
     body = {"url": url, "kinds": kind or [], "deployments": deployment or [], "devices": device or []}
-    told = Api(api_url).call("PUT", _path(name), body=body)
-    if told["secret"].startswith("whsec_"):
-        print_lines(told["secret"])
+    answer = Api(api_url).call("PUT", _path(name), body=body)
+    if answer["secret"].startswith("whsec_"):
+        print_lines(answer["secret"])
     else:
         print_lines(f"{name} is changed; its secret stays")
 
@@ -47,11 +47,11 @@ def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> Non
 
     Example: twinfold webhook list
     """
-    found = Api(api_url, at=at).call("GET", "/v1/webhooks")
+    webhooks = Api(api_url, at=at).call("GET", "/v1/webhooks")
     if json:
-        show_json(found)
+        show_json(webhooks)
     else:
-        console().print(_table(found))
+        console().print(_table(webhooks))
 
 
 @app.command()
@@ -124,13 +124,18 @@ def deliveries(
 
     Example: twinfold webhook deliveries siem --limit 50
     """
-    found = Api(api_url).call("GET", f"{_path(name)}/deliveries", params={"top": limit})["deliveries"]
+    attempts = Api(api_url).call("GET", f"{_path(name)}/deliveries", params={"top": limit})["deliveries"]
     if json:
-        show_json(found)
+        show_json(attempts)
         return
     table = Table("event", "result", "attempt", "ms")
-    for one in found:
-        table.add_row(one["event"], str(one["status"] or one["result"]), str(one["attempt"]), str(one["milliseconds"]))
+    for attempt in attempts:
+        table.add_row(
+            attempt["event"],
+            str(attempt["status"] or attempt["result"]),
+            str(attempt["attempt"]),
+            str(attempt["milliseconds"]),
+        )
     console().print(table)
 
 
@@ -140,9 +145,11 @@ def _path(name: str) -> str:
 
 def _table(webhooks: list[dict[str, Any]]) -> Table:
     table = Table("webhook", "url", "kinds", "about", "behind", "state")
-    for one in webhooks:
-        about = ", ".join([*one["deployments"], *one["devices"]]) or "-"
-        failing = f"failing: {one['error']}" if one["failures"] else "ok"
-        state = f"paused: {one['paused']}" if one["paused"] else failing
-        table.add_row(one["id"], one["url"], ", ".join(one["kinds"]) or "-", about, str(one["lag"]), state)
+    for webhook in webhooks:
+        about = ", ".join([*webhook["deployments"], *webhook["devices"]]) or "-"
+        failing = f"failing: {webhook['error']}" if webhook["failures"] else "ok"
+        state = f"paused: {webhook['paused']}" if webhook["paused"] else failing
+        table.add_row(
+            webhook["id"], webhook["url"], ", ".join(webhook["kinds"]) or "-", about, str(webhook["lag"]), state
+        )
     return table

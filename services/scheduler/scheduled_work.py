@@ -47,9 +47,9 @@ class ScheduledWork:
     def _read(self, subjects: Iterable[str]) -> None:
         # A deployment's times and its rollout are looked at together; policies and the like have other colons.
         names = {subject.removeprefix(ROLLOUT) for subject in subjects}
-        wanted = sorted(name for name in names if ":" not in name)
-        deployments, rollouts = deployments_of(self._log, wanted), rollouts_of(self._log, wanted)
-        for name in wanted:
+        deployment_ids = sorted(name for name in names if ":" not in name)
+        deployments, rollouts = deployments_of(self._log, deployment_ids), rollouts_of(self._log, deployment_ids)
+        for name in deployment_ids:
             self.timed.pop(name, None)
             self.rollouts.pop(name, None)
             self.strays.pop(name, None)

@@ -101,8 +101,8 @@ def close_to_others(path: Path) -> None:
 def _set_mode(path: Path, mode: int) -> None:
     # Files come and go, such as Redis's drafts; a link's own mode says nothing, and its target is not ours.
     with contextlib.suppress(FileNotFoundError):
-        found = path.lstat().st_mode
-        if stat.S_ISLNK(found) or stat.S_ISSOCK(found) or stat.S_IMODE(found) == mode:
+        current_mode = path.lstat().st_mode
+        if stat.S_ISLNK(current_mode) or stat.S_ISSOCK(current_mode) or stat.S_IMODE(current_mode) == mode:
             return
         path.chmod(mode)
 
@@ -139,12 +139,12 @@ def _wait_for_predecessors(path: Path, roles: int) -> None:
 
 def _holders(lock: Path) -> list[int]:
     """The other processes that have a file open, where the system tells (Linux)."""
-    found = set()
+    pids = set()
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
             if descriptor.readlink() == lock.resolve():
-                found.add(int(descriptor.parts[2]))
-    return sorted(found - {os.getpid()})
+                pids.add(int(descriptor.parts[2]))
+    return sorted(pids - {os.getpid()})
 
 
 def _check_layout(path: Path) -> None:

@@ -63,8 +63,8 @@ def run(settings: Settings, *, own_redis: bool, print_lines: Callable[[str], Non
         def tend() -> None:
             if redis is not None:
                 redis.tend()
-            for one in roles:
-                one.tend()
+            for role in roles:
+                role.tend()
 
         try:
             roles += _started(changed, lock, sockets, print_lines)
@@ -75,8 +75,8 @@ def run(settings: Settings, *, own_redis: bool, print_lines: Callable[[str], Non
                 tend()
         finally:
             # Nobody is kept waiting for an API that does not come back.
-            for one in sockets:
-                one.close()
+            for listener in sockets:
+                listener.close()
             # The API first, so that nobody is answered who would not be worked for.
             _stop(roles)
     print_lines("stopped")
@@ -101,7 +101,7 @@ def _started(
         "scheduler", "services.scheduler", environment | {_HEARTBEAT: ""}, keeps=[lock], print_lines=print_lines
     )
     # It serves the sockets that are bound here, so that what answers there is this API or nothing.
-    descriptors = [one.fileno() for one in sockets]
+    descriptors = [listener.fileno() for listener in sockets]
     yield _role(
         "api", "services.api", environment | handed_over(sockets), keeps=[lock, *descriptors], print_lines=print_lines
     )

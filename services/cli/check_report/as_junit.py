@@ -46,7 +46,7 @@ def _suite(suites: ET.Element, checked: Checked, fail_on: Severity) -> None:
         new = [finding for finding in checked.new if finding.rule == rule.id]
         failing = [finding for finding in new if counts(finding, fail_on)]
         let = [waived.finding for waived in checked.report.waived if waived.finding.rule == rule.id]
-        let += [one for one in checked.report.findings if one.rule == rule.id and checked.knows(one)]
+        let += [finding for finding in checked.report.findings if finding.rule == rule.id and checked.knows(finding)]
         if failing:
             failure = ET.SubElement(case, "failure", type=failing[0].severity.value, message=rule.title)
             lines = [f"{finding.pointer}: {finding.message}" for finding in failing]

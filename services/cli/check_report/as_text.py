@@ -29,11 +29,11 @@ def _show_file(console: Console, checked: Checked) -> None:
     for finding in checked.fixed:
         _line(console, 0, Text.assemble((f"{'fixed':<{_COLUMN}}", "green"), f"{finding.rule}: {finding.message}"))
     new = checked.new
-    for rule_id, found in groupby(new, key=lambda finding: finding.rule):
-        _show_rule(console, checked, rule_id, list(found))
+    for rule_id, findings in groupby(new, key=lambda finding: finding.rule):
+        _show_rule(console, checked, rule_id, list(findings))
     for waived in checked.report.waived:
-        said = f"{waived.finding.message} ({waived.waiver})"
-        _line(console, 0, Text.assemble((f"{'waived':<{_COLUMN}}", "dim"), said))
+        text = f"{waived.finding.message} ({waived.waiver})"
+        _line(console, 0, Text.assemble((f"{'waived':<{_COLUMN}}", "dim"), text))
     for waiver in checked.report.expired:
         _line(console, 0, Text.assemble((f"{'expired':<{_COLUMN}}", "magenta"), f"the waiver of {waiver}"))
     for label in checked.report.unknown_labels:

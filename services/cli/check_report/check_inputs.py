@@ -89,13 +89,13 @@ def read_waivers(location: str) -> tuple[Waiver, ...]:
     text = read_text(location)
     try:
         decode = msgspec.json.decode if location.endswith(".json") else msgspec.toml.decode
-        found = decode(text.encode(), type=WaiverFile).waivers
+        waivers = decode(text.encode(), type=WaiverFile).waivers
     except (ValueError, msgspec.DecodeError) as error:
         raise InputUnreadable(location, str(error)) from error
-    for waiver in found:
+    for waiver in waivers:
         if waiver.rule not in BY_ID:
             raise InputUnreadable(location, f"there is no rule {waiver.rule!r}")
-    return found
+    return waivers
 
 
 def read_baseline(location: str) -> frozenset[str]:
@@ -105,10 +105,10 @@ def read_baseline(location: str) -> frozenset[str]:
         InputUnreadable: the file is none.
     """
     try:
-        found = msgspec.json.decode(read_text(location).encode(), type=Baseline)
+        baseline = msgspec.json.decode(read_text(location).encode(), type=Baseline)
     except (ValueError, msgspec.DecodeError) as error:
         raise InputUnreadable(location, str(error)) from error
-    return frozenset(known.fingerprint for known in found.findings)
+    return frozenset(finding.fingerprint for finding in baseline.findings)
 
 
 def write_baseline(location: str, findings: Sequence[Finding]) -> None:
@@ -117,8 +117,10 @@ def write_baseline(location: str, findings: Sequence[Finding]) -> None:
     Raises:
         InputUnreadable: the file cannot be written.
     """
-    known = tuple(BaselineFinding(one.fingerprint, one.rule, one.document, one.module) for one in findings)
-    text = msgspec.json.format(msgspec.json.encode(Baseline(1, known)), indent=2)
+    entries = tuple(
+        BaselineFinding(finding.fingerprint, finding.rule, finding.document, finding.module) for finding in findings
+    )
+    text = msgspec.json.format(msgspec.json.encode(Baseline(1, entries)), indent=2)
     try:
         Path(location).write_bytes(text + b"\n")
     except OSError as error:

@@ -82,13 +82,16 @@ def summary(all_files: CheckedFiles) -> str:
     files = all_files.checked
     new = Counter(finding.severity for checked in files for finding in checked.new)
     fixable = sum(finding.fixable for checked in files for finding in checked.report.findings)
-    parts = [f"{counted(len(files), 'file')}: " + ", ".join(counted(new[one], one.value) for one in RANK if new[one])]
+    parts = [
+        f"{counted(len(files), 'file')}: "
+        + ", ".join(counted(new[severity], severity.value) for severity in RANK if new[severity])
+    ]
     if not new:
         parts = [f"{counted(len(files), 'file')}: no findings"]
-    known = sum(len(checked.report.findings) - len(checked.new) for checked in files)
+    in_baseline = sum(len(checked.report.findings) - len(checked.new) for checked in files)
     waived = sum(len(checked.report.waived) for checked in files)
     fixed = sum(len(checked.fixed) for checked in files)
-    for count, text in ((known, "known from the baseline"), (waived, "waived"), (fixed, "fixed")):
+    for count, text in ((in_baseline, "known from the baseline"), (waived, "waived"), (fixed, "fixed")):
         if count:
             parts.append(f"{count} {text}")
     if all_files.unreadable:
@@ -100,5 +103,5 @@ def summary(all_files: CheckedFiles) -> str:
 
 def fingerprints(files: Iterable[Checked]) -> list[Finding]:
     """Findings for a baseline, each fingerprint once, in the order of their fingerprints."""
-    found = {finding.fingerprint: finding for checked in files for finding in checked.report.findings}
-    return [found[name] for name in sorted(found)]
+    by_fingerprint = {finding.fingerprint: finding for checked in files for finding in checked.report.findings}
+    return [by_fingerprint[name] for name in sorted(by_fingerprint)]

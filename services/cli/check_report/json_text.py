@@ -51,7 +51,7 @@ def doubled(text: str) -> tuple[str, ...]:
 
 
 def _read(text: str) -> tuple[dict[str, TextSpan], list[str]]:
-    found: dict[str, TextSpan] = {}
+    by_pointer: dict[str, TextSpan] = {}
     again: list[str] = []
     stack: list[_Open] = []
     at = _after(text, 0)
@@ -64,14 +64,14 @@ def _read(text: str) -> tuple[dict[str, TextSpan], list[str]]:
                 continue
         else:
             end = scanstring(text, at + 1)[1] if text[at] == '"' else _end_of(text, at)
-            found[path] = TextSpan(name, at, end)
+            by_pointer[path] = TextSpan(name, at, end)
             at = _after(text, end)
         while stack and text[at] in "}]":
             done = stack.pop()
-            found[done.pointer] = TextSpan(done.name, done.start, at + 1)
+            by_pointer[done.pointer] = TextSpan(done.name, done.start, at + 1)
             at = _after(text, at + 1)
         if not stack:
-            return found, again
+            return by_pointer, again
         if text[at] == ",":
             at = _after(text, at + 1)
 
@@ -95,14 +95,14 @@ def edited(text: str, operations: Sequence[Operation]) -> str:
 def _edited(text: str, operation: Operation) -> str:
     locations = spans(text)
     above, _, _ = operation.path.rpartition("/")
-    there, holder = locations.get(operation.path), locations[above]
+    span, holder = locations.get(operation.path), locations[above]
     if operation.op == "remove":
-        if there is None:
+        if span is None:
             raise LookupError(operation.path)
-        return _without(text, there, holder)
-    if there is not None:
-        value = _written(operation.value, text, _margin(text, there.name))
-        return text[: there.start] + value + text[there.end :]
+        return _without(text, span, holder)
+    if span is not None:
+        value = _written(operation.value, text, _margin(text, span.name))
+        return text[: span.start] + value + text[span.end :]
     if operation.op == "replace":
         raise LookupError(operation.path)
     return _with(text, operation, holder, last=_last_member(locations, above))
@@ -123,15 +123,15 @@ def _with(text: str, operation: Operation, holder: TextSpan, *, last: TextSpan |
     return f"{text[: last.end]}{comma if inline else ','}{line}{member}{text[last.end :]}"
 
 
-def _without(text: str, there: TextSpan, holder: TextSpan) -> str:
-    after = _after(text, there.end)
+def _without(text: str, span: TextSpan, holder: TextSpan) -> str:
+    after = _after(text, span.end)
     if text[after] == ",":
-        return text[: there.name] + text[_after(text, after + 1) :]
-    before = there.name
+        return text[: span.name] + text[_after(text, after + 1) :]
+    before = span.name
     while text[before - 1] in " \t\r\n":
         before -= 1
     if text[before - 1] == ",":
-        return text[: before - 1] + text[there.end :]
+        return text[: before - 1] + text[span.end :]
     return text[: holder.start + 1] + text[holder.end - 1 :]
 
 
@@ -157,14 +157,14 @@ def _dumped(value: Json, **how: Any) -> str:
 def _margin(text: str, offset: int) -> str:
     """The white space that a line begins with; empty where the text is not broken into lines."""
     start = text.rfind("\n", 0, offset) + 1
-    found = re.compile(r"[ \t]*").match(text, start)
-    return found.group() if found else ""
+    match = re.compile(r"[ \t]*").match(text, start)
+    return match.group() if match else ""
 
 
 def _step(text: str) -> str:
     """What the text adds with each level."""
-    found = re.search(r"[{\[]\r?\n([ \t]+)", text)
-    return found[1] if found else _INDENT
+    match = re.search(r"[{\[]\r?\n([ \t]+)", text)
+    return match[1] if match else _INDENT
 
 
 def _separators(text: str) -> tuple[str, str]:
@@ -194,10 +194,10 @@ def _named(text: str, at: int, stack: list[_Open], again: list[str]) -> tuple[in
 
 
 def _after(text: str, offset: int) -> int:
-    found = _space(text, offset)
-    return found.end() if found else offset
+    match = _space(text, offset)
+    return match.end() if match else offset
 
 
 def _end_of(text: str, offset: int) -> int:
-    found = _scalar(text, offset)
-    return found.end() if found else offset
+    match = _scalar(text, offset)
+    return match.end() if match else offset

@@ -30,7 +30,7 @@ COMMANDS = {
     "replay": "services.cli.replay:replay",
     "rebuild": "services.cli.rebuild:rebuild",
     "backtest": "services.backtest.command:command",
-    "check": "services.cli.check:check",
+    "check": "services.cli.check.command:check",
     "explain": "services.cli.explain:explain",
     "diff": "services.cli.diff:diff",
     "device": "services.cli.device:app",

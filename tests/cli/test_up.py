@@ -85,7 +85,7 @@ def test_a_role_that_dies_or_is_stopped_goes_on_and_it_is_said(data: Path) -> No
             eventually(lambda: ready(http) and children(process.pid, name), what="the role is back")  # noqa: B023
             (child,) = children(process.pid, name)
             os.kill(child, signal.SIGSTOP)
-            until_said(process, "was stopped, and is continued")
+            until_said(process, "was stopped and is continued")
             eventually(lambda: ready(http), what="the role goes on")
         http.put("/devices/edge-1", json={"deviceId": "edge-1", "capabilities": {"iotEdge": True}}).raise_for_status()
         eventually(lambda: http.get("/v1/devices/edge-1/effective").is_success, what="it is applied")

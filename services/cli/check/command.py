@@ -19,10 +19,7 @@ from events.readiness.waiver import Waiver
 from events.rich_console import console
 from events.terminal import complain, complain_of
 from events.visible import visible_json
-from services.cli.check_report.as_json import as_json, as_sarif
-from services.cli.check_report.as_junit import as_junit
-from services.cli.check_report.as_text import show
-from services.cli.check_report.check_inputs import (
+from services.cli.check.check_files import (
     document_of,
     read_baseline,
     read_source,
@@ -30,8 +27,11 @@ from services.cli.check_report.check_inputs import (
     write_baseline,
     write_manifest,
 )
-from services.cli.check_report.checked import Checked, CheckedFiles, SourceFile, failing, fingerprints
-from services.cli.check_report.json_text import edited
+from services.cli.check.check_result import CheckedFile, CheckResult, SourceFile, failing, fingerprints
+from services.cli.check.json_report import as_json, as_sarif
+from services.cli.check.json_text import edited
+from services.cli.check.junit_report import as_junit
+from services.cli.check.text_report import show
 from services.cli.inputs import STANDARD_INPUT, InputUnreadable
 
 FOUND = 1
@@ -58,14 +58,14 @@ class Format(enum.StrEnum):
     junit = "junit"
 
 
-class Read(msgspec.Struct, frozen=True):
+class ParsedFile(msgspec.Struct, frozen=True):
     """A file, and what it says."""
 
     source: SourceFile
     document: Document
 
 
-class Terms(msgspec.Struct, frozen=True):
+class CheckOptions(msgspec.Struct, frozen=True):
     """What files are held by, at a time in milliseconds."""
 
     profile: Profile
@@ -103,8 +103,8 @@ def check(
         # All of them before any is mended: what cannot be read leaves everything as it was.
         parsed_files, unreadable = _readable(files)
         fix = fix and not unreadable
-        terms = Terms(PROFILES[profile.value], int(time.time() * 1000), file_waivers)
-        checked = [_checked(parsed, bases, terms, baseline=baseline_fingerprints, fix=fix) for parsed in parsed_files]
+        options = CheckOptions(PROFILES[profile.value], int(time.time() * 1000), file_waivers)
+        checked = [_checked(parsed, bases, options, baseline=baseline_fingerprints, fix=fix) for parsed in parsed_files]
         if write_baseline_to and not unreadable:
             write_baseline(write_baseline_to, fingerprints(checked))
     except InputUnreadable as error:
@@ -115,7 +115,7 @@ def check(
     if mended is not None:
         sys.stdout.buffer.write(mended.encode())
     if checked or format_ is not Format.text:
-        _report(CheckedFiles(checked, unreadable), format_, fail_on, sys.stdout if mended is None else sys.stderr)
+        _report(CheckResult(checked, unreadable), format_, fail_on, sys.stdout if mended is None else sys.stderr)
     for unread in unreadable:
         complain_of(unread)
     if unreadable:
@@ -126,9 +126,9 @@ def check(
         raise typer.Exit(FOUND)
 
 
-def _readable(locations: Sequence[str]) -> tuple[list[Read], list[InputUnreadable]]:
+def _readable(locations: Sequence[str]) -> tuple[list[ParsedFile], list[InputUnreadable]]:
     """The files that can be read, and why the others cannot."""
-    readable, unreadable = list[Read](), list[InputUnreadable]()
+    readable, unreadable = list[ParsedFile](), list[InputUnreadable]()
     for location in locations:
         try:
             readable.append(_read(location))
@@ -137,44 +137,51 @@ def _readable(locations: Sequence[str]) -> tuple[list[Read], list[InputUnreadabl
     return readable, unreadable
 
 
-def _read(location: str) -> Read:
+def _read(location: str) -> ParsedFile:
     source = read_source(location)
-    return Read(source, document_of(source))
+    return ParsedFile(source, document_of(source))
 
 
 def _checked(
-    parsed: Read, bases: Sequence[Read], terms: Terms, *, baseline: frozenset[str] | None, fix: bool
-) -> Checked:
+    parsed: ParsedFile,
+    bases: Sequence[ParsedFile],
+    options: CheckOptions,
+    *,
+    baseline: frozenset[str] | None,
+    fix: bool,
+) -> CheckedFile:
     fixed: tuple[Finding, ...] = ()
     if fix:
-        parsed, fixed = _mended(parsed, bases, terms)
-    report = readiness.check(_subject(parsed, bases), terms.profile, now=terms.now, waivers=terms.waivers)
+        parsed, fixed = _mended(parsed, bases, options)
+    report = readiness.check(_subject(parsed, bases), options.profile, now=options.now, waivers=options.waivers)
     sources = {read.document.name: read.source for read in (*bases, parsed)}
-    return Checked(parsed.source, sources, report, baseline, fixed)
+    return CheckedFile(parsed.source, sources, report, baseline, fixed)
 
 
-def _mended(parsed: Read, bases: Sequence[Read], terms: Terms) -> tuple[Read, tuple[Finding, ...]]:
+def _mended(
+    parsed: ParsedFile, bases: Sequence[ParsedFile], options: CheckOptions
+) -> tuple[ParsedFile, tuple[Finding, ...]]:
     """The file once there is nothing left to mend, as it is written then, and what was mended."""
     fixed: list[Finding] = []
     for _ in range(_PASSES_MAX):
-        fixes = readiness.fixes(_subject(parsed, bases), terms.profile, now=terms.now, waivers=terms.waivers)
+        fixes = readiness.fixes(_subject(parsed, bases), options.profile, now=options.now, waivers=options.waivers)
         if not fixes:
             break
         source = SourceFile(
             parsed.source.location, edited(parsed.source.text, [step for _, steps in fixes for step in steps])
         )
-        parsed = Read(source, document_of(source))
+        parsed = ParsedFile(source, document_of(source))
         fixed += (finding for finding, _ in fixes)
     if fixed and parsed.source.location != STANDARD_INPUT:
         write_manifest(parsed.source)
     return parsed, tuple(fixed)
 
 
-def _subject(parsed: Read, bases: Sequence[Read]) -> ReadinessSubject:
+def _subject(parsed: ParsedFile, bases: Sequence[ParsedFile]) -> ReadinessSubject:
     return ReadinessSubject(tuple(read.document for read in (*bases, parsed)))
 
 
-def _report(files: CheckedFiles, format_: Format, fail_on: Severity, stream: TextIO) -> None:
+def _report(files: CheckResult, format_: Format, fail_on: Severity, stream: TextIO) -> None:
     if isinstance(stream, io.TextIOWrapper):
         # Names in a manifest can have characters that a terminal has not.
         stream.reconfigure(errors="backslashreplace")

@@ -7,13 +7,13 @@ from events.manifest.problem import Severity
 from events.readiness.catalogue import RULES
 from events.readiness.rule import Inspects
 from events.visible import visible
-from services.cli.check_report.checked import Checked, CheckedFiles, counts
+from services.cli.check.check_result import CheckedFile, CheckResult, counts
 
 _NO_CASE = (Inspects.HOST, Inspects.NOTHING)
 _no_xml = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def as_junit(files: CheckedFiles, fail_on: Severity) -> str:
+def as_junit(files: CheckResult, fail_on: Severity) -> str:
     """A case fails with the findings of its rule that count, and is skipped if all of them are waived or known.
 
     A file that cannot be read is a suite of one case with an error.
@@ -33,7 +33,7 @@ def as_junit(files: CheckedFiles, fail_on: Severity) -> str:
     return ET.tostring(suites, encoding="unicode", xml_declaration=False) + "\n"
 
 
-def _suite(suites: ET.Element, checked: Checked, fail_on: Severity) -> None:
+def _suite(suites: ET.Element, checked: CheckedFile, fail_on: Severity) -> None:
     suite = ET.SubElement(suites, "testsuite", name=_clean(checked.source.location))
     if checked.report.expired:
         properties = ET.SubElement(suite, "properties")

@@ -1,4 +1,4 @@
-"""The course of a fleet through its deployments, as it was or as it would have been: who had what, who failed, what was decided."""
+"""What happened to a fleet, in reality or in a backtest: which devices had which deployment, which failed, what rollouts decided."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -15,15 +15,15 @@ from events.log.port import Event
 from events.rollout.events import DevicesAdmitted, RolloutCreated, RolloutEvent
 from events.rollout.state import ROLLOUT
 
-WELL = frozenset({200, 406})
-"""Codes that are no failure: 406 says that a device is offline or out of date (contract/hub.md §3.5)."""
+# 406 says that a device is offline or out of date, which is no failure of its configuration (contract/hub.md §3.5).
+SUCCESS_CODES = frozenset({200, 406})
 
-Members = dict[int, BitMap]
-"""By partition, ordinals; they are given by rank of registration, so that they are the same in both courses."""
+OrdinalsByPartition = dict[int, BitMap]
+"""Partition → ordinals of devices. Ordinals follow the order of registration, so they are the same in both timelines."""
 
 
-class Act(msgspec.Struct, frozen=True):
-    """What was decided of a rollout, and how many devices had the deployment, and had reported a failure with it, by then."""
+class RolloutDecision(msgspec.Struct, frozen=True):
+    """A decision on a rollout, with how many devices had the deployment and had reported a failure with it by then."""
 
     at: int
     act: str
@@ -32,8 +32,8 @@ class Act(msgspec.Struct, frozen=True):
     failed: int
 
 
-class Given(msgspec.Struct, frozen=True):
-    """What a device was given at a time: configurations under versions of its modules' sections, by some deployments."""
+class Grant(msgspec.Struct, frozen=True):
+    """What a device was given at a time (milliseconds): configurations, the version of each module's section, and whose they are."""
 
     at: int
     versions: Mapping[str, int]
@@ -41,62 +41,64 @@ class Given(msgspec.Struct, frozen=True):
     deployments: tuple[str, ...]
 
 
-class Course:
-    """Kept up by assignment changes, answers of devices, and events of rollouts, in the order of their times."""
+class Timeline:
+    """Collects assignment changes, answers of devices and events of rollouts, which must come in the order of their times."""
 
     def __init__(self) -> None:
-        self.had: defaultdict[str, Members] = defaultdict(lambda: defaultdict(BitMap))
-        self.failed: defaultdict[str, Members] = defaultdict(lambda: defaultdict(BitMap))
-        self.acts: defaultdict[str, list[Act]] = defaultdict(list)
-        self.given: dict[tuple[int, int], list[Given]] = {}
-        """By partition and ordinal, from the first on."""
+        self.had: defaultdict[str, OrdinalsByPartition] = defaultdict(lambda: defaultdict(BitMap))
+        self.failed: defaultdict[str, OrdinalsByPartition] = defaultdict(lambda: defaultdict(BitMap))
+        self.acts: defaultdict[str, list[RolloutDecision]] = defaultdict(list)
+        self.grants: dict[tuple[int, int], list[Grant]] = {}
+        """(partition, ordinal) → all that the device was given, oldest first."""
 
     def decided(
         self, number: int, assignment_change: AssignmentChange, at: int
-    ) -> Iterator[tuple[int, Given, tuple[str, ...]]]:
-        """Take an assignment change in; answers who was given something, or the same once more, and the modules whose versions changed."""
+    ) -> Iterator[tuple[int, Grant, tuple[str, ...]]]:
+        """Add an assignment change; yields each device whose module versions changed: ordinal, grant, names of the modules."""
         for move in assignment_change.moves:
             after = move.after
             members = move.ordinals()
             names = () if after.status is AssignmentStatus.UNMANAGED else tuple(layer.id for layer in after.stack)
             for name in names:
                 self.had[name][number] |= members
-            grant = Given(at, versions_of(after), ",".join(sorted(after.configurations)), names)
+            grant = Grant(at, versions_of(after), ",".join(sorted(after.configurations)), names)
             versions_before = versions_of(move.before)
             changed = tuple(name for name, version in grant.versions.items() if versions_before.get(name, 1) != version)
             for ordinal in members:
-                self.given.setdefault((number, ordinal), []).append(grant)
+                self.grants.setdefault((number, ordinal), []).append(grant)
                 if changed:
                     yield ordinal, grant, changed
 
-    def answered(self, number: int, ordinal: int, grant: Given, code: int | None) -> None:
-        """Take in what a device answered about what it was given."""
-        if code is not None and code not in WELL:
+    def answered(self, number: int, ordinal: int, grant: Grant, code: int | None) -> None:
+        """Add a device's answer to a grant; `code` is `None` when the answer has none."""
+        if code is not None and code not in SUCCESS_CODES:
             for name in grant.deployments:
                 self.failed[name][number].add(ordinal)
 
     def acted(self, envelope: Envelope[Event]) -> None:
-        """Take in an event of a rollout."""
+        """Add an event of a rollout; events of other subjects are ignored."""
         event = envelope.event
         if isinstance(event, RolloutEvent) and not isinstance(event, DevicesAdmitted | RolloutCreated):
             name = envelope.subject.removeprefix(ROLLOUT)
             reason = str(getattr(event, "reason", ""))
             phase = getattr(event, "phase", None)
             what = type(event).__name__ if phase is None else f"{type(event).__name__} {phase + 1}"
-            self.acts[name].append(Act(envelope.at, what, reason, size_of(self.had[name]), size_of(self.failed[name])))
+            self.acts[name].append(
+                RolloutDecision(envelope.at, what, reason, size_of(self.had[name]), size_of(self.failed[name]))
+            )
 
     def versions(self, location: tuple[int, int], configuration: str, module_id: str) -> list[int]:
-        """The versions that a module's section of a device had in a configuration, in order."""
+        """The versions that a module's section had on a device within a configuration, in order, each once."""
         every = (
             grant.versions.get(module_id)
-            for grant in self.given.get(location, ())
+            for grant in self.grants.get(location, ())
             if grant.configuration == configuration
         )
         return list(dict.fromkeys(version for version in every if version is not None))
 
     def configuration(self, location: tuple[int, int]) -> str:
-        """What a device has at the end; empty where it never had anything."""
-        grants = self.given.get(location)
+        """The configuration that a device has at the end; empty when it never had one."""
+        grants = self.grants.get(location)
         return grants[-1].configuration if grants else ""
 
 
@@ -108,16 +110,16 @@ def versions_of(assignment: Assignment) -> dict[str, int]:
 
 
 def size_of(members: Mapping[int, BitMap]) -> int:
-    """How many there are in all partitions."""
+    """The number of devices in all partitions."""
     return sum(map(len, members.values()))
 
 
-def without(members: Mapping[int, BitMap], excluded: Mapping[int, BitMap]) -> Members:
-    """Those that are not among others."""
+def without(members: Mapping[int, BitMap], excluded: Mapping[int, BitMap]) -> OrdinalsByPartition:
+    """The devices of `members` that are not in `excluded`."""
     return {number: ordinals - excluded.get(number, BitMap()) for number, ordinals in members.items()}
 
 
 def version_in(patch: Mapping[str, Any]) -> int | None:
-    """The version that a report is about, where it says so."""
+    """The version that an agent's report is about; `None` when it names none."""
     version = patch.get("lastDesiredVersion")
     return version if isinstance(version, int) else None

@@ -10,7 +10,7 @@ from events.manifest.problem import Severity
 from events.number_text import counted
 from events.readiness.check import RANK, ReadinessReport
 from events.readiness.finding import Finding
-from services.cli.check_report.json_text import TextPosition, TextSpan, line_of, spans
+from services.cli.check.json_text import TextPosition, TextSpan, line_of, spans
 from services.cli.inputs import InputUnreadable
 
 
@@ -30,7 +30,7 @@ class SourceFile(msgspec.Struct, frozen=True, dict=True):
         return spans(self.text)
 
 
-class Checked(msgspec.Struct, frozen=True):
+class CheckedFile(msgspec.Struct, frozen=True):
     """The report on a file, with the sources of its documents by their names.
 
     `known` are fingerprints of the baseline, `None` without one. `fixed` are findings that were mended before.
@@ -60,10 +60,10 @@ class Checked(msgspec.Struct, frozen=True):
         return self.source_of(finding).line(finding.pointer)
 
 
-class CheckedFiles(msgspec.Struct, frozen=True):
+class CheckResult(msgspec.Struct, frozen=True):
     """All files that were asked about: those that were checked, and those that could not be read."""
 
-    checked: Sequence[Checked]
+    checked: Sequence[CheckedFile]
     unreadable: Sequence[InputUnreadable] = ()
 
 
@@ -72,12 +72,12 @@ def counts(finding: Finding, fail_on: Severity) -> bool:
     return RANK[finding.severity] <= RANK[fail_on]
 
 
-def failing(files: Iterable[Checked], fail_on: Severity) -> bool:
+def failing(files: Iterable[CheckedFile], fail_on: Severity) -> bool:
     """Whether any file has a new finding that counts."""
     return any(counts(finding, fail_on) for checked in files for finding in checked.new)
 
 
-def summary(all_files: CheckedFiles) -> str:
+def summary(all_files: CheckResult) -> str:
     """How many findings of each severity there are, and what became of the others, in one line."""
     files = all_files.checked
     new = Counter(finding.severity for checked in files for finding in checked.new)
@@ -101,7 +101,7 @@ def summary(all_files: CheckedFiles) -> str:
     return "; ".join(parts)
 
 
-def fingerprints(files: Iterable[Checked]) -> list[Finding]:
+def fingerprints(files: Iterable[CheckedFile]) -> list[Finding]:
     """Findings for a baseline, each fingerprint once, in the order of their fingerprints."""
     by_fingerprint = {finding.fingerprint: finding for checked in files for finding in checked.report.findings}
     return [by_fingerprint[name] for name in sorted(by_fingerprint)]

@@ -13,8 +13,8 @@ from events.readiness.catalogue import BY_ID
 from events.readiness.finding import Finding
 from events.readiness.subject import Document, read_document
 from events.readiness.waiver import Waiver
-from services.cli.check_report.checked import SourceFile
-from services.cli.check_report.json_text import doubled
+from services.cli.check.check_result import SourceFile
+from services.cli.check.json_text import doubled
 from services.cli.inputs import STANDARD_INPUT, InputUnreadable, read_text
 
 _TEMPLATE = ".template."

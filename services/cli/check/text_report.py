@@ -11,20 +11,20 @@ from events.manifest.problem import Severity
 from events.readiness.catalogue import BY_ID
 from events.readiness.finding import Finding
 from events.visible import visible
-from services.cli.check_report.checked import Checked, CheckedFiles, summary
+from services.cli.check.check_result import CheckedFile, CheckResult, summary
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 _COLUMN = max(len(severity.value) for severity in Severity) + 2
 
 
-def show(console: Console, files: CheckedFiles) -> None:
+def show(console: Console, files: CheckResult) -> None:
     """Print all of it, the worst first, and a line that sums it up."""
     for checked in files.checked:
         _show_file(console, checked)
     _line(console, 0, Text(summary(files), "bold"))
 
 
-def _show_file(console: Console, checked: Checked) -> None:
+def _show_file(console: Console, checked: CheckedFile) -> None:
     _line(console, 0, Text.assemble((checked.source.location, "bold"), f" ({checked.report.profile})"))
     for finding in checked.fixed:
         _line(console, 0, Text.assemble((f"{'fixed':<{_COLUMN}}", "green"), f"{finding.rule}: {finding.message}"))
@@ -43,7 +43,7 @@ def _show_file(console: Console, checked: Checked) -> None:
     console.print()
 
 
-def _show_rule(console: Console, checked: Checked, rule_id: str, findings: Sequence[Finding]) -> None:
+def _show_rule(console: Console, checked: CheckedFile, rule_id: str, findings: Sequence[Finding]) -> None:
     rule = BY_ID[rule_id]
     severity = findings[0].severity
     head = Text.assemble((f"{severity.value:<{_COLUMN}}", _STYLES[severity]), (rule_id, "bold"), f"  {rule.title}")
@@ -55,7 +55,7 @@ def _show_rule(console: Console, checked: Checked, rule_id: str, findings: Seque
     _line(console, _COLUMN, Text(f"Remedy: {rule.remedy}", "italic"))
 
 
-def _at(checked: Checked, finding: Finding) -> str:
+def _at(checked: CheckedFile, finding: Finding) -> str:
     line, source = checked.line(finding), checked.source_of(finding)
     if source is checked.source:
         return f"line {line.line}" if line is not None else ""

@@ -20,7 +20,7 @@ from events.settings import Settings
 from events.terminal import print_lines
 from services.cli.client import AsJson, show_json
 from services.cli.exits import StillBlocked
-from services.cli.flags import AllowVolatileRedis, By, DataDir, RedisUrl, author
+from services.cli.flags import AllowVolatileRedis, By, DataDir, QueueUrl, RedisUrl, author
 from services.cli.log_location import log_settings
 
 _POLL_SECONDS = 0.1
@@ -31,7 +31,6 @@ app = typer.Typer(
     help="Partitions that are stopped at an event they cannot apply: show them, and decide.",
 )
 
-QueueUrl = Annotated[str | None, typer.Option(help="Where RQ's queue is; the same server if not given.")]
 Reason = Annotated[str, typer.Option(help="Why; recorded in the log.")]
 LocationName = Annotated[str, typer.Argument(help="Where it stopped, as in p03:17 or fleet:4.")]
 

@@ -1,4 +1,4 @@
-"""Flags that several commands share; each goes before the variable TWINFOLD_* of its name."""
+"""Flags that several commands share. A flag overrides the variable TWINFOLD_* of its name."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +14,19 @@ from services.authors import author_of
 RedisUrl = Annotated[
     str | None,
     typer.Option(
-        help="Where the log is, as in redis://127.0.0.1:6379/0.", envvar=[], show_default="TWINFOLD_REDIS_URL"
+        help="The Redis that holds the log, as in redis://127.0.0.1:6379/0.",
+        envvar=[],
+        show_default="TWINFOLD_REDIS_URL",
     ),
 ]
 
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API on this machine.")]
+
+QueueUrl = Annotated[str | None, typer.Option(help="The Redis that holds RQ's queue. The default is that of the log.")]
+
 AllowVolatileRedis = Annotated[
     bool | None,
-    typer.Option("--allow-volatile-redis", help="Start although this Redis would lose acknowledged events."),
+    typer.Option("--allow-volatile-redis", help="Accept a Redis whose settings can lose acknowledged events."),
 ]
 
 DataDir = Annotated[
@@ -29,23 +35,25 @@ DataDir = Annotated[
 ]
 
 TlsCertificate = Annotated[
-    Path | None, typer.Option("--tls-certificate", help="A certificate of your own, with its chain, in PEM.")
+    Path | None, typer.Option("--tls-certificate", help="File with a certificate of your own and its chain, in PEM.")
 ]
 
-TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="Its key, in PEM without a password.")]
+TlsKey = Annotated[
+    Path | None, typer.Option("--tls-key", help="File with the key of --tls-certificate, in PEM without a password.")
+]
 
 
 By = Annotated[
     str | None,
     typer.Option(
-        help="The person who decides, as in user:ada.",
+        help="Author of the decision, as in user:ada.",
         show_default="the token's name, else the operating system's user",
     ),
 ]
 
 
 def author(log: Log, settings: Settings, by: str | None) -> Principal:
-    """The author that --by names, else the person who runs the command.
+    """The author that `--by` names; without it the person who runs the command.
 
     Raises:
         typer.BadParameter: --by is not kind:id.
@@ -56,17 +64,17 @@ def author(log: Log, settings: Settings, by: str | None) -> Principal:
     try:
         return Principal.parse(by)
     except ValueError:
-        raise typer.BadParameter(f"--by {by!r} is not kind:id, as in user:ada") from None
+        raise typer.BadParameter(f"{by!r} is not kind:id, as in user:ada", param_hint="--by") from None
 
 
 def point_in_time(text: str) -> int:
-    """Milliseconds since 1970 of a time as people give it, as in 2026-01-31T12:00:00Z; UTC where it has no zone.
+    """Milliseconds since 1970 of an ISO 8601 time, as in 2026-01-31T12:00:00Z; without a zone it is UTC.
 
     Raises:
-        typer.BadParameter: it is none.
+        typer.BadParameter: it is no such time.
     """
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time, as in 2026-01-31T12:00:00Z") from None
+        raise typer.BadParameter(f"{text!r} is not a time, as in 2026-05-01 or 2026-05-01T12:30:00Z") from None
     return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,4 +1,4 @@
-"""Where the log of a command is: at the Redis that is named, or else at the one of `twinfold up` in the data directory."""
+"""Which Redis holds the log of a command: the one that is named, else that of `twinfold up` in the data directory."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from services.local import serving
 
 
 def log_settings(**flags: Any) -> Settings:
-    """Settings with what is given on the command line, as `read_settings` takes it, that lead to the log.
+    """Settings that lead to the log; `flags` override variables, as in `read_settings`.
 
     Raises:
-        SettingsInvalid: a flag or a variable is not right.
+        SettingsInvalid: a flag or a variable is invalid.
     """
     settings = read_settings(**flags)
     local = None if "redis_url" in settings.model_fields_set else serving(settings.data_dir)

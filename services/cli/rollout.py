@@ -24,7 +24,7 @@ from services.cli.client import (
     AsJson,
     At,
     Watch,
-    look_on,
+    poll,
     quoted,
     show_json,
     show_live,
@@ -357,7 +357,7 @@ def _followed(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return show_live(look, _shown, until=_is_over)
     first, tell = look(), _Teller()
     tell(first)
-    return look_on(first, look, tell, until=_is_over)
+    return poll(first, look, tell, until=_is_over)
 
 
 def _is_over(rollout: dict[str, Any]) -> bool:

@@ -199,7 +199,7 @@ def test_several_files_are_summed_up_in_one_line(put: Any) -> None:
     put("b.json", READY)
     lines = check("a.json", "b.json").stdout.splitlines()
     assert lines[-1] == "2 files: 1 warning"
-    assert lines[lines.index("b.json (production)") + 1] == "nothing to say"
+    assert lines[lines.index("b.json (production)") + 1] == "no new findings"
 
 
 def test_json_has_findings_with_their_lines(put: Any) -> None:

@@ -1,1 +1,1 @@
-"""What `twinfold check` reads, mends and prints; the rules are in `events.readiness`."""
+"""`twinfold check`: its files, fixes and reports. The rules are in `events.readiness`."""

@@ -1,4 +1,4 @@
-"""A file that was checked, and what of it counts."""
+"""The result of a check, and which of its findings count."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,13 +15,13 @@ from services.cli.inputs import InputUnreadable
 
 
 class SourceFile(msgspec.Struct, frozen=True, dict=True):
-    """A file's place as it was given, and its text."""
+    """A file's name as the user typed it, and its text."""
 
     location: str
     text: str
 
     def line(self, pointer: str) -> TextPosition | None:
-        """Where an element stands; `None` if it cannot be told."""
+        """The position of an element; `None` if the text does not have it."""
         span = self._spans.get(pointer)
         return line_of(self.text, span.name) if span is not None else None
 
@@ -33,42 +33,42 @@ class SourceFile(msgspec.Struct, frozen=True, dict=True):
 class CheckedFile(msgspec.Struct, frozen=True):
     """The report on a file, with the sources of its documents by their names.
 
-    `known` are fingerprints of the baseline, `None` without one. `fixed` are findings that were mended before.
+    `baseline` has fingerprints, and is `None` without one. `fixed` are the findings that `--fix` removed before.
     """
 
     source: SourceFile
     sources: dict[str, SourceFile]
     report: ReadinessReport
-    known: frozenset[str] | None = None
+    baseline: frozenset[str] | None = None
     fixed: tuple[Finding, ...] = ()
 
     @property
     def new(self) -> list[Finding]:
-        """Findings that the baseline does not know."""
+        """Findings that are not in the baseline."""
         return [finding for finding in self.report.findings if not self.knows(finding)]
 
     def knows(self, finding: Finding) -> bool:
         """Whether the baseline has a finding."""
-        return self.known is not None and finding.fingerprint in self.known
+        return self.baseline is not None and finding.fingerprint in self.baseline
 
     def source_of(self, finding: Finding) -> SourceFile:
         """The file that the finding's element was written in."""
         return self.sources.get(finding.document, self.source)
 
     def line(self, finding: Finding) -> TextPosition | None:
-        """Where the finding's element stands in it."""
+        """The position of the finding's element in that file."""
         return self.source_of(finding).line(finding.pointer)
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """All files that were asked about: those that were checked, and those that could not be read."""
+    """The files that were checked, and the errors of those that could not be read."""
 
     checked: Sequence[CheckedFile]
     unreadable: Sequence[InputUnreadable] = ()
 
 
 def counts(finding: Finding, fail_on: Severity) -> bool:
-    """Whether a finding is as bad as that, or worse."""
+    """Whether a finding is at least as severe as `fail_on`."""
     return RANK[finding.severity] <= RANK[fail_on]
 
 
@@ -78,7 +78,7 @@ def failing(files: Iterable[CheckedFile], fail_on: Severity) -> bool:
 
 
 def summary(all_files: CheckResult) -> str:
-    """How many findings of each severity there are, and what became of the others, in one line."""
+    """One line: how many new findings of each severity there are, and how many are known, waived or fixed."""
     files = all_files.checked
     new = Counter(finding.severity for checked in files for finding in checked.new)
     fixable = sum(finding.fixable for checked in files for finding in checked.report.findings)
@@ -102,6 +102,6 @@ def summary(all_files: CheckResult) -> str:
 
 
 def fingerprints(files: Iterable[CheckedFile]) -> list[Finding]:
-    """Findings for a baseline, each fingerprint once, in the order of their fingerprints."""
+    """The findings for a baseline, one for each fingerprint, in the order of fingerprints."""
     by_fingerprint = {finding.fingerprint: finding for checked in files for finding in checked.report.findings}
     return [by_fingerprint[name] for name in sorted(by_fingerprint)]

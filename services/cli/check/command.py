@@ -1,4 +1,4 @@
-"""`twinfold check`: manifests held against the production checklist, without a server."""
+"""`twinfold check`: checks manifests against the production checklist, without a server."""
 
 import enum
 import io
@@ -37,12 +37,13 @@ from services.cli.inputs import STANDARD_INPUT, InputUnreadable
 FOUND = 1
 UNREADABLE = 2
 
-# Every pass mends what does not touch the same place; two rules seldom do.
+# A pass applies the fixes that do not touch the same element. The limit ends the run of two rules
+# that undo each other's fixes.
 _PASSES_MAX = 20
 
 
 class ProfileName(enum.StrEnum):
-    """The profiles."""
+    """The profiles of `events.readiness.profile.PROFILES`."""
 
     production = "production"
     development = "development"
@@ -50,7 +51,7 @@ class ProfileName(enum.StrEnum):
 
 
 class Format(enum.StrEnum):
-    """How a report is written."""
+    """The formats of a report."""
 
     text = "text"
     json = "json"
@@ -59,63 +60,76 @@ class Format(enum.StrEnum):
 
 
 class ParsedFile(msgspec.Struct, frozen=True):
-    """A file, and what it says."""
+    """A file and the document in it."""
 
     source: SourceFile
     document: Document
 
 
 class CheckOptions(msgspec.Struct, frozen=True):
-    """What files are held by, at a time in milliseconds."""
+    """What all files are checked by; `now` is in milliseconds, `baseline` has fingerprints."""
 
     profile: Profile
     now: int
     waivers: tuple[Waiver, ...]
+    baseline: frozenset[str] | None
+    bases: Sequence[ParsedFile]
+
+    def subject(self, parsed: ParsedFile) -> ReadinessSubject:
+        """A file as a layer over the bases."""
+        return ReadinessSubject(tuple(file.document for file in (*self.bases, parsed)))
 
 
 def check(
-    files: Annotated[list[str], typer.Argument(help="Manifests or templates, or - for standard input.")],
+    files: Annotated[list[str], typer.Argument(help="Manifests or templates; - is standard input.")],
     *,
-    profile: Annotated[ProfileName, typer.Option(help="Which rules hold.")] = ProfileName.production,
+    profile: Annotated[ProfileName, typer.Option(help="Which rules apply.")] = ProfileName.production,
     merge_onto: Annotated[
-        list[str] | None, typer.Option(help="Merge each file onto this manifest; again for layers, in their order.")
+        list[str] | None,
+        typer.Option(help="Merge each file onto this manifest; can be repeated for layers, in their order."),
     ] = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended safely, in the files.")] = False,
-    format_: Annotated[Format, typer.Option("--format", help="How the report is written.")] = Format.text,
-    baseline: Annotated[str | None, typer.Option(help="A file of findings that are known, and do not count.")] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Fix what can be fixed safely, in the files.")] = False,
+    format_: Annotated[Format, typer.Option("--format", help="Format of the report.")] = Format.text,
+    baseline: Annotated[str | None, typer.Option(help="A file of known findings, which do not count.")] = None,
     write_baseline_to: Annotated[
-        str | None, typer.Option("--write-baseline", help="Write today's findings to this file.")
+        str | None, typer.Option("--write-baseline", help="Write the findings of this run to a file, as a baseline.")
     ] = None,
-    fail_on: Annotated[Severity, typer.Option(help="The least severity that counts.")] = Severity.WARNING,
+    fail_on: Annotated[Severity, typer.Option(help="Lowest severity that counts.")] = Severity.WARNING,
     waivers: Annotated[str | None, typer.Option(help="A file of waivers, in TOML or JSON.")] = None,
 ) -> None:
-    """Check manifests against the production checklist. It exits with 1 if there are findings that count.
+    """Check manifests against the production checklist. Exits with 1 if there are findings that count.
 
-    With a file that cannot be read it reports on all others, mends nothing, and exits with 2.
+    If a file cannot be read, the others are reported, nothing is fixed, and the command exits with 2.
 
     Example: twinfold check deployment.json --profile constrained --fail-on error
     """
     fix_asked = fix
     try:
-        file_waivers = read_waivers(waivers) if waivers else ()
-        baseline_fingerprints = read_baseline(baseline) if baseline else None
-        bases = [_read(location) for location in merge_onto or []]
-        # All of them before any is mended: what cannot be read leaves everything as it was.
+        options = CheckOptions(
+            PROFILES[profile.value],
+            int(time.time() * 1000),
+            read_waivers(waivers) if waivers else (),
+            read_baseline(baseline) if baseline else None,
+            [_parsed(read_source(location)) for location in merge_onto or []],
+        )
+        # All files are read before any is fixed: a run that cannot read one changes none.
         parsed_files, unreadable = _readable(files)
         fix = fix and not unreadable
-        options = CheckOptions(PROFILES[profile.value], int(time.time() * 1000), file_waivers)
-        checked = [_checked(parsed, bases, options, baseline=baseline_fingerprints, fix=fix) for parsed in parsed_files]
+        checked = [_checked(parsed, options, fix=fix) for parsed in parsed_files]
         if write_baseline_to and not unreadable:
             write_baseline(write_baseline_to, fingerprints(checked))
     except InputUnreadable as error:
-        # Here and not in services.cli.exits, which knows all that can go wrong with Redis.
+        # Handled here, because `services.cli.exits` imports Redis, which a check in a build pipeline does not need.
         complain_of(error)
         raise typer.Exit(UNREADABLE) from error
-    mended = next((result.source.text for result in checked if fix and result.source.location == STANDARD_INPUT), None)
-    if mended is not None:
-        sys.stdout.buffer.write(mended.encode())
+    fixed_input = next(
+        (result.source.text for result in checked if fix and result.source.location == STANDARD_INPUT), None
+    )
+    # The fixed manifest goes to standard output, so that `check --fix -` can be used in a pipe; the report then goes elsewhere.
+    if fixed_input is not None:
+        sys.stdout.buffer.write(fixed_input.encode())
     if checked or format_ is not Format.text:
-        _report(CheckResult(checked, unreadable), format_, fail_on, sys.stdout if mended is None else sys.stderr)
+        _report(CheckResult(checked, unreadable), format_, fail_on, sys.stdout if fixed_input is None else sys.stderr)
     for unread in unreadable:
         complain_of(unread)
     if unreadable:
@@ -127,63 +141,47 @@ def check(
 
 
 def _readable(locations: Sequence[str]) -> tuple[list[ParsedFile], list[InputUnreadable]]:
-    """The files that can be read, and why the others cannot."""
+    """The files that can be read, and the errors of those that cannot."""
     readable, unreadable = list[ParsedFile](), list[InputUnreadable]()
     for location in locations:
         try:
-            readable.append(_read(location))
+            readable.append(_parsed(read_source(location)))
         except InputUnreadable as error:
             unreadable.append(error)
     return readable, unreadable
 
 
-def _read(location: str) -> ParsedFile:
-    source = read_source(location)
+def _parsed(source: SourceFile) -> ParsedFile:
     return ParsedFile(source, document_of(source))
 
 
-def _checked(
-    parsed: ParsedFile,
-    bases: Sequence[ParsedFile],
-    options: CheckOptions,
-    *,
-    baseline: frozenset[str] | None,
-    fix: bool,
-) -> CheckedFile:
+def _checked(parsed: ParsedFile, options: CheckOptions, *, fix: bool) -> CheckedFile:
     fixed: tuple[Finding, ...] = ()
     if fix:
-        parsed, fixed = _mended(parsed, bases, options)
-    report = readiness.check(_subject(parsed, bases), options.profile, now=options.now, waivers=options.waivers)
-    sources = {read.document.name: read.source for read in (*bases, parsed)}
-    return CheckedFile(parsed.source, sources, report, baseline, fixed)
+        parsed, fixed = _fixed(parsed, options)
+    report = readiness.check(options.subject(parsed), options.profile, now=options.now, waivers=options.waivers)
+    sources = {file.document.name: file.source for file in (*options.bases, parsed)}
+    return CheckedFile(parsed.source, sources, report, options.baseline, fixed)
 
 
-def _mended(
-    parsed: ParsedFile, bases: Sequence[ParsedFile], options: CheckOptions
-) -> tuple[ParsedFile, tuple[Finding, ...]]:
-    """The file once there is nothing left to mend, as it is written then, and what was mended."""
+def _fixed(parsed: ParsedFile, options: CheckOptions) -> tuple[ParsedFile, tuple[Finding, ...]]:
+    """Fix a file and write it; returns it as it is then, and the findings that were fixed."""
     fixed: list[Finding] = []
     for _ in range(_PASSES_MAX):
-        fixes = readiness.fixes(_subject(parsed, bases), options.profile, now=options.now, waivers=options.waivers)
+        fixes = readiness.fixes(options.subject(parsed), options.profile, now=options.now, waivers=options.waivers)
         if not fixes:
             break
-        source = SourceFile(
-            parsed.source.location, edited(parsed.source.text, [step for _, steps in fixes for step in steps])
-        )
-        parsed = ParsedFile(source, document_of(source))
+        text = edited(parsed.source.text, [step for _, steps in fixes for step in steps])
+        parsed = _parsed(SourceFile(parsed.source.location, text))
         fixed += (finding for finding, _ in fixes)
     if fixed and parsed.source.location != STANDARD_INPUT:
         write_manifest(parsed.source)
     return parsed, tuple(fixed)
 
 
-def _subject(parsed: ParsedFile, bases: Sequence[ParsedFile]) -> ReadinessSubject:
-    return ReadinessSubject(tuple(read.document for read in (*bases, parsed)))
-
-
 def _report(files: CheckResult, format_: Format, fail_on: Severity, stream: TextIO) -> None:
     if isinstance(stream, io.TextIOWrapper):
-        # Names in a manifest can have characters that a terminal has not.
+        # A manifest can have characters that the terminal's encoding lacks; without this, printing them would raise.
         stream.reconfigure(errors="backslashreplace")
     match format_:
         case Format.text:

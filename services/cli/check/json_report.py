@@ -1,4 +1,4 @@
-"""A report for programs: JSON, and SARIF 2.1.0 for those that show findings beside code."""
+"""Reports for programs: JSON, and SARIF 2.1.0 for tools that show findings beside code."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,14 +21,14 @@ _LOCATIONS = {rule.id: number for number, rule in enumerate(RULES)}
 
 
 def as_json(files: CheckResult) -> str:
-    """Every file with its findings, their lines among them, and the files that cannot be read."""
+    """The files with their findings and lines, and the files that cannot be read, as JSON."""
     unreadable = [{"file": error.location, "message": error.why} for error in files.unreadable]
     return _text({"version": 1, "files": [_file(checked) for checked in files.checked], "unreadable": unreadable})
 
 
 def as_sarif(all_files: CheckResult) -> str:
-    """One run. Waived findings are suppressed, those of a baseline unchanged."""
-    from importlib.metadata import version  # noqa: PLC0415 - slow, and wanted here alone
+    """One SARIF run. Waived findings are suppressed, findings of the baseline are `unchanged`."""
+    from importlib.metadata import version  # noqa: PLC0415 - slow, and used here alone
 
     files = all_files.checked
     results = [_result(checked, finding) for checked in files for finding in checked.report.findings]
@@ -96,7 +96,7 @@ def _result(checked: CheckedFile, finding: Finding) -> JsonObject:
         physical["region"] = {"startLine": line.line, "startColumn": line.column}
     location: JsonObject = {"physicalLocation": physical}
     location["logicalLocations"] = [{"name": finding.module or finding.document, "fullyQualifiedName": finding.pointer}]
-    state = {} if checked.known is None else {"baselineState": "unchanged" if checked.knows(finding) else "new"}
+    state = {} if checked.baseline is None else {"baselineState": "unchanged" if checked.knows(finding) else "new"}
     return {
         "ruleId": finding.rule,
         "ruleIndex": _LOCATIONS[finding.rule],

@@ -1,4 +1,4 @@
-"""JSON as text: where each element stands, and patches that leave everything else as it was."""
+"""JSON as text: the position of each element, and patches that keep every other character."""
 
 import json
 import re
@@ -18,7 +18,7 @@ _INDENT = "  "
 
 
 class TextSpan(msgspec.Struct, frozen=True):
-    """Where a value stands: from `start` to before `end`; `name` is where its member's name begins, `start` elsewhere."""
+    """The offsets of a value, `end` excluded; `name` is where its member's name begins, or `start` for items of arrays."""
 
     name: int
     start: int
@@ -26,13 +26,15 @@ class TextSpan(msgspec.Struct, frozen=True):
 
 
 class TextPosition(msgspec.Struct, frozen=True):
-    """A place for people, counted from 1."""
+    """A position for people, counted from 1."""
 
     line: int
     column: int
 
 
 class _Open(msgspec.Struct):
+    """An object or an array that is being read."""
+
     pointer: str
     name: int
     start: int
@@ -41,22 +43,22 @@ class _Open(msgspec.Struct):
 
 
 def spans(text: str) -> dict[str, TextSpan]:
-    """Pointer → where the element stands. The text must be JSON; of members of the same name the last one counts."""
+    """JSON pointer → offsets of the element. The text must be JSON; of members with the same name the last counts."""
     return _read(text)[0]
 
 
 def doubled(text: str) -> tuple[str, ...]:
-    """Pointers to members whose names another member of the same object has, each once. The text must be JSON."""
+    """Pointers to members whose name is repeated within their object, each once. The text must be JSON."""
     return tuple(dict.fromkeys(_read(text)[1]))
 
 
 def _read(text: str) -> tuple[dict[str, TextSpan], list[str]]:
     by_pointer: dict[str, TextSpan] = {}
-    again: list[str] = []
+    repeated: list[str] = []
     stack: list[_Open] = []
     at = _after(text, 0)
     while True:
-        at, name, path = _named(text, at, stack, again)
+        at, name, path = _named(text, at, stack, repeated)
         if text[at] in "{[":
             stack.append(_Open(path, name, at))
             at = _after(text, at + 1)
@@ -71,7 +73,7 @@ def _read(text: str) -> tuple[dict[str, TextSpan], list[str]]:
             by_pointer[done.pointer] = TextSpan(done.name, done.start, at + 1)
             at = _after(text, at + 1)
         if not stack:
-            return by_pointer, again
+            return by_pointer, repeated
         if text[at] == ",":
             at = _after(text, at + 1)
 
@@ -82,10 +84,10 @@ def line_of(text: str, offset: int) -> TextPosition:
 
 
 def edited(text: str, operations: Sequence[Operation]) -> str:
-    """The text with a patch done to it; elements that no operation names keep every character.
+    """The text with a patch applied; elements that no operation names keep every character.
 
     Raises:
-        LookupError: an operation leads nowhere.
+        LookupError: an operation names an element that does not exist.
     """
     for operation in operations:
         text = _edited(text, operation)
@@ -136,7 +138,7 @@ def _without(text: str, span: TextSpan, holder: TextSpan) -> str:
 
 
 def _last_member(locations: dict[str, TextSpan], above: str) -> TextSpan | None:
-    # What is inside of a member ends before it does.
+    # Nested elements end before the member that they are in, so the one that ends last is a member itself.
     inside = [span for path, span in locations.items() if path.startswith(f"{above}/")]
     return max(inside, key=lambda span: (span.end, -span.name), default=None)
 
@@ -150,25 +152,25 @@ def _written(value: Json, text: str, margin: str | None) -> str:
 
 def _dumped(value: Json, **how: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, **how)
-    # Half a surrogate pair can be escaped and not encoded.
+    # Half a surrogate pair can be written as an escape alone: encoding it as UTF-8 would raise.
     return json.dumps(value, **how) if _surrogate_in(text) else text
 
 
 def _margin(text: str, offset: int) -> str:
-    """The white space that a line begins with; empty where the text is not broken into lines."""
+    """The white space at the start of the offset's line."""
     start = text.rfind("\n", 0, offset) + 1
     match = re.compile(r"[ \t]*").match(text, start)
     return match.group() if match else ""
 
 
 def _step(text: str) -> str:
-    """What the text adds with each level."""
+    """The indentation that the text adds with each level."""
     match = re.search(r"[{\[]\r?\n([ \t]+)", text)
     return match[1] if match else _INDENT
 
 
 def _separators(text: str) -> tuple[str, str]:
-    """What parts members, and a name from its value, on one line."""
+    """The separators between members, and between a name and its value, on one line."""
     return (", ", ": ") if '": ' in text else (",", ":")
 
 
@@ -176,8 +178,8 @@ def _break(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"
 
 
-def _named(text: str, at: int, stack: list[_Open], again: list[str]) -> tuple[int, int, str]:
-    """Where the next value begins, where its name does, and the pointer to it, which is put into `again` if it is."""
+def _named(text: str, at: int, stack: list[_Open], repeated: list[str]) -> tuple[int, int, str]:
+    """The offsets of the next value and of its name, and its pointer, which is added to `repeated` for a name used before."""
     if not stack:
         return at, at, ""
     top = stack[-1]
@@ -187,7 +189,7 @@ def _named(text: str, at: int, stack: list[_Open], again: list[str]) -> tuple[in
     key, end = scanstring(text, at + 1)
     path = top.pointer + pointer(key)
     if key in top.names:
-        again.append(path)
+        repeated.append(path)
     top.names.add(key)
     colon = _after(text, end)
     return _after(text, colon + 1), at, path

@@ -1,4 +1,4 @@
-"""A report for whoever shows tests: a suite for each file, a case for each rule."""
+"""A JUnit report for tools that show tests: a suite for each file, a case for each rule."""
 
 import re
 from xml.etree import ElementTree as ET
@@ -14,9 +14,10 @@ _no_xml = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def as_junit(files: CheckResult, fail_on: Severity) -> str:
-    """A case fails with the findings of its rule that count, and is skipped if all of them are waived or known.
+    """The report as JUnit XML.
 
-    A file that cannot be read is a suite of one case with an error.
+    A case fails if findings of its rule count, and is skipped if all of them are waived or in the baseline. A file that cannot
+    be read is a suite of one case with an error.
     """
     suites = ET.Element("testsuites", name="twinfold check")
     for checked in files.checked:

@@ -1,4 +1,4 @@
-"""A report for people: findings by rule, each with its remedy."""
+"""The report for people: findings by rule, each with its remedy."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -18,7 +18,7 @@ _COLUMN = max(len(severity.value) for severity in Severity) + 2
 
 
 def show(console: Console, files: CheckResult) -> None:
-    """Print all of it, the worst first, and a line that sums it up."""
+    """Print the findings of every file, most severe first, and a summary line."""
     for checked in files.checked:
         _show_file(console, checked)
     _line(console, 0, Text(summary(files), "bold"))
@@ -39,7 +39,7 @@ def _show_file(console: Console, checked: CheckedFile) -> None:
     for label in checked.report.unknown_labels:
         _line(console, 0, Text(f"{'label':<{_COLUMN}}{label} names no rule, profile or severity"))
     if not new:
-        _line(console, 0, Text("nothing to say", "green"))
+        _line(console, 0, Text("no new findings", "green"))
     console.print()
 
 
@@ -63,7 +63,7 @@ def _at(checked: CheckedFile, finding: Finding) -> str:
 
 
 def _line(console: Console, indent: int, text: Text) -> None:
-    # A pipe has no width: whoever reads it there greps lines, not paragraphs.
+    # Output in a pipe is searched line by line, so a line is not wrapped there.
     if console.is_terminal:
         console.print(Padding(text, (0, 0, 0, indent), expand=False))
     else:

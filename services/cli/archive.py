@@ -242,7 +242,8 @@ def verify(
 def _segment(segment: Segment) -> JsonObject:
     members = msgspec.structs.asdict(segment)
     # JSON has camelCase. The struct's own names are those of the archive's manifests, which are stored.
-    return {**members, "firstAt": members.pop("first_at"), "lastAt": members.pop("last_at")}
+    times = {"firstAt": members.pop("first_at"), "lastAt": members.pop("last_at")}
+    return {**members, **times}
 
 
 def _before_at(settings: Settings) -> int | None:

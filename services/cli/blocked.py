@@ -1,4 +1,4 @@
-"""`twinfold blocked`: partitions that stopped at an event, what stands there, and the decision to go on."""
+"""`twinfold blocked`: partitions that stopped at an event, the event, and the decision to continue."""
 
 import time
 from typing import Annotated
@@ -28,11 +28,11 @@ _WAIT_SECONDS = 60.0
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="Partitions that are stopped at an event they cannot apply: show them, and decide.",
+    help="Partitions that are stopped at an event they cannot apply: show them and decide.",
 )
 
-Reason = Annotated[str, typer.Option(help="Why; recorded in the log.")]
-LocationName = Annotated[str, typer.Argument(help="Where it stopped, as in p03:17 or fleet:4.")]
+Reason = Annotated[str, typer.Option(help="Reason, recorded in the log.")]
+LocationName = Annotated[str, typer.Argument(help="Position of the event, as in p03:17 or fleet:4.")]
 
 
 @app.callback()
@@ -42,15 +42,13 @@ def blocked(
     redis_url: RedisUrl = None,
     data: DataDir = None,
     queue_url: QueueUrl = None,
-    skip: Annotated[
-        str | None, typer.Option(help="Go on without this event, as in p03:17; short for resolve --skip.")
-    ] = None,
+    skip: Annotated[str | None, typer.Option(help="Skip this event, as in p03:17; short for resolve --skip.")] = None,
     reason: Reason = "",
     by: By = None,
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """List the partitions that are stopped at an event they cannot apply; with --skip, let them go on without it.
+    """List the partitions that are stopped at an event they cannot apply; with --skip, skip that event.
 
     Example: twinfold blocked --skip p03:17 --reason "written by a faulty script"
     """
@@ -64,13 +62,13 @@ def blocked(
     if skip is not None:
         stop = _at(all_stops, skip)
         _producer(log, settings, by).skip(stop.stream, stop.position, reason=reason)
-        print_lines(f"{skip} is left out from now on")
+        print_lines(f"{skip} is skipped from now on")
         return
     if json:
         show_json(msgspec.to_builtins(all_stops))
         return
     for entry in all_stops:
-        hint = "" if entry.decidable else " (restore the missing events; it goes on by itself)"
+        hint = "" if entry.decidable else " (restore the missing events; it then continues by itself)"
         for partition, waiting in sorted(entry.waiting.items()):
             behind = f", {counted(waiting, 'event')} wait{'s' if waiting == 1 else ''}"
             print_lines(
@@ -89,7 +87,7 @@ def show(
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Show what stands where a partition stopped, who wrote it, who waits behind it, and what can be done.
+    """Show the event that stopped a partition, its author, what waits behind it, and what you can do.
 
     Example: twinfold blocked show p03:17
     """
@@ -107,22 +105,24 @@ def show(
 def resolve(
     location: LocationName,
     *,
-    skip: Annotated[bool, typer.Option("--skip", help="Go on without it, for good.")] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Try it again, as after an upgrade.")] = False,
+    skip: Annotated[bool, typer.Option("--skip", help="Skip the event for good.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Apply the event again, for example after an upgrade.")
+    ] = False,
     reason: Reason = "",
     by: By = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Until nobody is stopped there any more.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until no partition is stopped there.")] = False,
     redis_url: RedisUrl = None,
     data: DataDir = None,
     queue_url: QueueUrl = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Record a decision on an event that a partition is stopped at. It stays in the log, and so does the decision.
+    """Decide on an event that a partition is stopped at. The event and the decision both stay in the log.
 
     Example: twinfold blocked resolve p03:17 --skip --reason "written by a faulty script" --wait
     """
     if skip == retry:
-        raise typer.BadParameter("give one of --skip and --retry")
+        raise typer.BadParameter("give either --skip or --retry")
     settings = log_settings(
         data_dir=data, redis_url=redis_url, queue_url=queue_url, allow_volatile_redis=allow_volatile_redis
     )
@@ -131,7 +131,7 @@ def resolve(
     producer = _producer(log, settings, by)
     decide = producer.skip if skip else producer.retry
     decide(stop.stream, stop.position, reason=reason)
-    print_lines(f"{location} is left out from now on" if skip else f"{location} is tried again")
+    print_lines(f"{location} is skipped from now on" if skip else f"{location} is retried")
     if wait:
         _wait(log, projections, stop, again=retry)
 
@@ -139,14 +139,14 @@ def resolve(
 @app.command()
 def documents(
     *,
-    mend_them: Annotated[bool, typer.Option("--mend", help="Put what the events give in their place.")] = False,
+    replace: Annotated[bool, typer.Option("--mend", help="Replace damaged documents by what the events give.")] = False,
     redis_url: RedisUrl = None,
     data: DataDir = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Find documents beside the log that are not what the events make of them; with --mend, put them right.
+    """Find stored documents that differ from what their events give; with --mend, replace them.
 
-    A damaged one stops nobody but its own subject, whose reads and writes fail. All events are applied for this.
+    Reads and writes of a damaged document fail; all other subjects work. The command replays all events.
 
     Example: twinfold blocked documents --mend
     """
@@ -156,11 +156,11 @@ def documents(
     for stream in (FLEET, *range(log.partitions)):
         for document in damaged(log, stream):
             damaged_count += 1
-            done = mend_them and mend(log, document)
-            left += not done
-            print_lines(f"{document.location} is not what its events make of it" + ("; mended" if done else ""))
+            replaced = replace and mend(log, document)
+            left += not replaced
+            print_lines(f"{document.location} differs from what its events give" + ("; replaced" if replaced else ""))
     if not damaged_count:
-        print_lines("every document is what its events make of it")
+        print_lines("every document is what its events give")
     if left:
         raise typer.Exit(1)
 
@@ -172,12 +172,12 @@ def _wait(log: RedisLog, projections: RedisProjectionStore, stop: Stop, *, again
             (candidate for candidate in stops(log, projections) if candidate.location == stop.location), None
         )
         if current is None:
-            print_lines(f"{', '.join(sorted(stop.waiting))} went on")
+            print_lines(f"{', '.join(sorted(stop.waiting))} continued")
             return
         if again and current.since > stop.since:
             raise StillBlocked(stop.location, current.error)
         time.sleep(_POLL_SECONDS)
-    raise StillBlocked(stop.location, f"nobody went on within {_WAIT_SECONDS:.0f} s; are workers running?")
+    raise StillBlocked(stop.location, f"no partition continued within {_WAIT_SECONDS:.0f} s; are workers running?")
 
 
 def _open(settings: Settings) -> tuple[RedisLog, RedisProjectionStore]:
@@ -193,8 +193,8 @@ def _producer(log: RedisLog, settings: Settings, by: str | None) -> Producer:
 def _at(all_stops: tuple[Stop, ...], location: str) -> Stop:
     by_location = {stop.location: stop for stop in all_stops}
     if location not in by_location:
-        locations = ", ".join(sorted(by_location)) or "nothing"
-        raise typer.BadParameter(f"nobody is stopped at {location}; stopped at: {locations}")
+        locations = ", ".join(sorted(by_location)) or "none"
+        raise typer.BadParameter(f"no partition is stopped at {location}; blocked positions: {locations}")
     return by_location[location]
 
 
@@ -206,7 +206,7 @@ def _lines(stop_details: Details) -> list[str]:
         f"error     {stop.error}",
     ]
     if entry is None:
-        lines.append("entry     there is none")
+        lines.append("entry     missing")
     else:
         data = entry.data if isinstance(entry.data, str) else msgspec.json.encode(entry.data).decode()
         lines += [
@@ -223,7 +223,7 @@ def _lines(stop_details: Details) -> list[str]:
             if stop_details.subjects_total > len(stop_details.subjects)
             else ""
         )
-        lines.append(f"behind it {', '.join(stop_details.subjects) or 'nobody'}{more}")
+        lines.append(f"behind it {', '.join(stop_details.subjects) or 'nothing'}{more}")
     for choice in stop_details.choices:
         flag = {"skip": "--skip", "retry": "--retry"}.get(choice.decision or "", "")
         lines.append(f"you can   {choice.what}" + (f" ({flag})" if flag else ""))

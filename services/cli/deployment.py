@@ -1,4 +1,4 @@
-"""`twinfold deployment`: deployments, and how they fare."""
+"""`twinfold deployment`: deployments and their status."""
 
 from typing import Annotated, Any
 
@@ -12,41 +12,44 @@ from services.cli.inputs import read_json
 from services.cli.preview_option import Preview, PreviewChoice, Token, write
 from services.cli.readiness import summary
 
-app = typer.Typer(no_args_is_help=True, help="Deployments, and how they fare.")
+app = typer.Typer(no_args_is_help=True, help="Deployments and their status.")
 
 COLUMNS = ("target", "actual", "healthy", "unhealthy", "unknown", "pending")
 
 Name = Annotated[str, typer.Argument(help="The deployment's id.")]
-Condition = Annotated[str | None, typer.Option("--condition", help="Whom it is for, as in: tags.site = 'north'")]
-Priority = Annotated[int | None, typer.Option(min=0, help="The highest wins.")]
-Start = Annotated[str | None, typer.Option(help="When it starts, as 2026-11-21T08:00 or with an offset.")]
+Condition = Annotated[
+    str | None,
+    typer.Option("--condition", help="Condition for the devices that it targets, as in: tags.site = 'north'"),
+]
+Priority = Annotated[int | None, typer.Option(min=0, help="Priority. The highest wins.")]
+Start = Annotated[str | None, typer.Option(help="When it starts, as in 2026-11-21T08:00, with or without an offset.")]
 End = Annotated[str | None, typer.Option(help="When it ends.")]
-Zone = Annotated[str | None, typer.Option(help="The time zone of times without an offset, as Europe/Berlin.")]
-Labels = Annotated[list[str] | None, typer.Option("--label", help="A label, as name=value; again for more.")]
+Zone = Annotated[str | None, typer.Option(help="Time zone of times without an offset, as in Europe/Berlin.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="A label, as name=value; can be repeated.")]
 
 
 @app.command("list")
 def list_(
     *, label: Labels = None, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: AsJson = False
 ) -> None:
-    """Deployments with their counts.
+    """List the deployments with the number of devices in each status.
 
     Example: twinfold deployment list --label team=x --watch
     """
     api = Api(api_url, at=at)
 
-    def look() -> Any:
+    def read() -> Any:
         return api.call("GET", "/v1/deployments", params={"label": label or []})
 
     if json:
-        show_json(look())
+        show_json(read())
         return
-    show_table(lambda: _table(look()), watch=watch)
+    show_table(lambda: _table(read()), watch=watch)
 
 
 @app.command()
 def show(name: Name, *, at: At = None, api_url: ApiUrl = None) -> None:
-    """A deployment with its content, as JSON.
+    """Show a deployment with its content as JSON.
 
     Example: twinfold deployment show factory-base
     """
@@ -56,7 +59,7 @@ def show(name: Name, *, at: At = None, api_url: ApiUrl = None) -> None:
 @app.command()
 def create(
     name: Name,
-    manifest: Annotated[str, typer.Argument(help="A manifest's file, or - for standard input.")],
+    manifest: Annotated[str, typer.Argument(help="File with a manifest, or - for standard input.")],
     *,
     condition: Condition = None,
     priority: Priority = None,
@@ -64,7 +67,7 @@ def create(
     start: Start = None,
     end: End = None,
     zone: Zone = None,
-    hold: Annotated[bool, typer.Option("--hold", help="It waits until somebody starts it, or rolls it out.")] = False,
+    hold: Annotated[bool, typer.Option("--hold", help="Wait for `deployment start` or `rollout create`.")] = False,
     preview: Preview = False,
     preview_token: Token = None,
     api_url: ApiUrl = None,
@@ -82,11 +85,9 @@ def create(
         "hold": hold,
         "schedule": _times(start, end, zone) or None,
     }
-    answer = write(
-        Api(api_url), "POST", f"/v1/deployments/{quoted(name)}", PreviewChoice(preview, preview_token), body=body
-    )
+    answer = write(Api(api_url), "POST", _path(name), PreviewChoice(preview, preview_token), body=body)
     print_lines(f"{name} is created; {_targeted(answer)}")
-    _say_advice(answer)
+    _print_advice(answer)
     for line in summary(answer["readiness"]["findings"]):
         print_lines(f"  {line}")
 
@@ -102,42 +103,40 @@ def update(
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Change a deployment's condition, priority or labels; its content stays.
+    """Change a deployment's condition, priority or labels. Its content cannot be changed.
 
     Example: twinfold deployment update factory-base --priority 20
     """
     changes = {"targetCondition": condition, "priority": priority, "labels": None if label is None else _labels(label)}
     body = {member: value for member, value in changes.items() if value is not None}
-    answer = write(
-        Api(api_url), "PUT", f"/v1/deployments/{quoted(name)}", PreviewChoice(preview, preview_token), body=body
-    )
+    answer = write(Api(api_url), "PUT", _path(name), PreviewChoice(preview, preview_token), body=body)
     print_lines(f"{name} is changed; {_targeted(answer)}")
-    _say_advice(answer)
+    _print_advice(answer)
 
 
 @app.command()
 def schedule(
     name: Name,
     *,
-    start: Annotated[str | None, typer.Option(help="When it starts; `none` takes the time away.")] = None,
-    end: Annotated[str | None, typer.Option(help="When it ends; `none` takes the time away.")] = None,
+    start: Annotated[str | None, typer.Option(help="When it starts; `none` removes the time.")] = None,
+    end: Annotated[str | None, typer.Option(help="When it ends; `none` removes the time.")] = None,
     zone: Zone = None,
     preview: Preview = False,
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Move when a deployment starts or ends; what is not given stays.
+    """Change when a deployment starts or ends. A time that is not given stays.
 
     Example: twinfold deployment schedule camera-2 --start 2026-11-21T08:00 --zone Europe/Berlin
     """
     times = {element: None if time == "none" else time for element, time in _times(start, end, zone).items()}
     if not times:
-        raise typer.BadParameter("nothing changes without --start, --end or --zone")
-    _tell(
+        raise typer.BadParameter("give at least one of --start, --end and --zone")
+    _print_state(
         write(
             Api(api_url),
             "PUT",
-            f"/v1/deployments/{quoted(name)}/schedule",
+            f"{_path(name)}/schedule",
             PreviewChoice(preview, preview_token),
             body=times,
         )
@@ -146,31 +145,31 @@ def schedule(
 
 @app.command()
 def start(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Start a deployment now that waits, or its rollout.
+    """Start a waiting deployment, or its rollout, now.
 
     Example: twinfold deployment start camera-2
     """
-    _tell(write(Api(api_url), "POST", f"/v1/deployments/{quoted(name)}/start", PreviewChoice(preview, preview_token)))
+    _print_state(write(Api(api_url), "POST", f"{_path(name)}/start", PreviewChoice(preview, preview_token)))
 
 
 @app.command()
 def cancel(
     name: Name,
     *,
-    reason: Annotated[str, typer.Option(help="Why, where it is rolled out; it stands in the log.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason, recorded in the log if the deployment has a rollout.")] = "",
     preview: Preview = False,
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """End a deployment, and its rollout with it; its devices fall back to what else targets them.
+    """End a deployment and its rollout. Its devices get the other deployments that target them.
 
     Example: twinfold deployment cancel camera-2
     """
-    _tell(
+    _print_state(
         write(
             Api(api_url),
             "POST",
-            f"/v1/deployments/{quoted(name)}/cancel",
+            f"{_path(name)}/cancel",
             PreviewChoice(preview, preview_token),
             body={"reason": reason},
         )
@@ -179,7 +178,7 @@ def cancel(
 
 @app.command()
 def delete(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Delete a deployment; its devices fall back to what else targets them.
+    """Delete a deployment. Its devices get the other deployments that target them.
 
     Example: twinfold deployment delete factory-base
     """
@@ -191,29 +190,33 @@ def delete(name: Name, *, preview: Preview = False, preview_token: Token = None,
 def status(
     name: Name,
     *,
-    devices: Annotated[str | None, typer.Option(help="List the devices of a status instead, as in unhealthy.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="With --devices: at most so many.")] = 1000,
+    devices: Annotated[str | None, typer.Option(help="List the devices in this status, as in unhealthy.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="With --devices: maximum number of devices.")] = 1000,
     watch: Watch = False,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """How many devices of a deployment are in each status, or which.
+    """Show the number of devices in each status, or with --devices the devices in one.
 
     Example: twinfold deployment status factory-base --devices unhealthy
     """
     api = Api(api_url, at=at)
     if devices is not None:
-        device_ids = list(api.pages(f"/v1/deployments/{quoted(name)}/status/{devices}", limit=limit))
+        device_ids = list(api.pages(f"{_path(name)}/status/{devices}", limit=limit))
         if json:
             show_json(device_ids)
         else:
             print_lines(*(device_ids or [f"no device is {devices}"]))
         return
     if json:
-        show_json(api.call("GET", f"/v1/deployments/{quoted(name)}/status"))
+        show_json(api.call("GET", f"{_path(name)}/status"))
         return
-    show_table(lambda: _counts(api.call("GET", f"/v1/deployments/{quoted(name)}/status")), watch=watch)
+    show_table(lambda: _counts(api.call("GET", f"{_path(name)}/status")), watch=watch)
+
+
+def _path(name: str) -> str:
+    return f"/v1/deployments/{quoted(name)}"
 
 
 def _labels(texts: list[str] | None) -> dict[str, str]:
@@ -231,7 +234,7 @@ def _times(start: str | None, end: str | None, zone: str | None) -> dict[str, st
     return {element: time for element, time in times.items() if time is not None}
 
 
-def _tell(answer: dict[str, Any]) -> None:
+def _print_state(answer: dict[str, Any]) -> None:
     print_lines(f"{answer['id']}: {answer['says']}")
 
 
@@ -269,9 +272,9 @@ def _counts(answer: dict[str, Any]) -> Table:
 
 def _targeted(answer: dict[str, Any]) -> str:
     if answer["targeted"] is None:
-        return "workers have not come to it, so how many devices it targets is not known yet"
+        return "workers have not applied it yet, so the number of targeted devices is not known"
     return f"it targets {counted(answer['targeted'], 'device')} now"
 
 
-def _say_advice(answer: dict[str, Any]) -> None:
+def _print_advice(answer: dict[str, Any]) -> None:
     print_lines(*(f"  note: {note['message']}" for note in answer["advice"]))

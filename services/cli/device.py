@@ -26,12 +26,12 @@ StatusReason = Annotated[str | None, typer.Option(help="Why it is enabled or not
 @app.command("list")
 def list_(
     *,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of devices.")] = 1000,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """The ids of the devices, one a line.
+    """List the ids of the devices, one a line.
 
     Example: twinfold device list --limit 20
     """
@@ -44,7 +44,7 @@ def list_(
 
 @app.command()
 def show(device_id: DeviceId, *, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """A device's twin.
+    """Show a device's twin.
 
     Example: twinfold device show edge-1 --json
     """
@@ -69,7 +69,7 @@ def create(
     *,
     edge: Annotated[bool, typer.Option(help="Whether it is an edge device.")] = True,
     enabled: Annotated[bool, typer.Option(help="Whether it may connect.")] = True,
-    tag: Annotated[list[str] | None, typer.Option(help="A tag, as name=value; again for more.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag, as name=value; can be repeated.")] = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Register a device.
@@ -83,7 +83,7 @@ def create(
         "capabilities": {"iotEdge": edge},
         "tags": pairs(tag or []),
     }
-    # In one step: where a tag is refused, no device is left behind without it.
+    # One request: if a tag is refused, no device is registered without it.
     Api(api_url).call("POST", "/devices", body=[line])
     print_lines(f"{device_id} is registered")
 
@@ -99,7 +99,7 @@ def update(
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Change a device's identity.
+    """Change whether a device is an edge device and whether it may connect.
 
     Example: twinfold device update edge-1 --no-enabled --status-reason stolen
     """
@@ -110,7 +110,7 @@ def update(
         "status": now["status"] if enabled is None else _status(enabled=enabled),
         "statusReason": now["statusReason"] if status_reason is None else status_reason,
         "capabilities": now["capabilities"] if edge is None else {"iotEdge": edge},
-        # Without it the device would get new keys.
+        # A body without keys would give the device new ones.
         "authentication": now["authentication"],
     }
     write(api, "PUT", f"/devices/{quoted(device_id)}", PreviewChoice(preview, preview_token), body=body, any_etag=True)
@@ -121,12 +121,12 @@ def update(
 def delete(
     device_id: DeviceId, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
 ) -> None:
-    """Let a device go, with its twin and modules.
+    """Delete a device with its twin and modules.
 
     Example: twinfold device delete edge-1
     """
     write(Api(api_url), "DELETE", f"/devices/{quoted(device_id)}", PreviewChoice(preview, preview_token), any_etag=True)
-    print_lines(f"{device_id} is retired")
+    print_lines(f"{device_id} is deleted")
 
 
 @app.command()
@@ -138,7 +138,7 @@ def tag(
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Change tags.
+    """Change tags of a device.
 
     Example: twinfold device tag edge-1 environment=prod old=
     """
@@ -156,28 +156,28 @@ def tag(
 def keys(
     device_ids: Annotated[list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Ids of devices.")] = None,
     *,
-    file: Annotated[str | None, typer.Option(help="A file with an id a line, or - for standard input.")] = None,
+    file: Annotated[str | None, typer.Option(help="File with an id a line, or - for standard input.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All devices.")] = False,
-    give: Annotated[bool, typer.Option("--give", help="Give keys to those that have none.")] = False,
+    give: Annotated[bool, typer.Option("--give", help="Create keys for devices that have none.")] = False,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """The symmetric keys of devices, one device a line: its id, the primary and the secondary key.
+    """Print the symmetric keys of devices, one device a line: id, primary key, secondary key.
 
-    A device that has none, as it declined them or has certificates, is named on standard error. That keys are read is noted in
+    A device without keys, because it declined them or has certificates, is named on standard error. Reading keys is recorded in
     the log.
 
     Example: twinfold device keys edge-1 edge-2 --give
     """
     if sum((bool(device_ids), file is not None, everything)) != 1:
-        raise typer.BadParameter("name devices, or give one of --file and --all")
+        raise typer.BadParameter("give ids of devices, --file or --all")
     api, keys_by_device = Api(api_url), {}
     for device_id in device_ids or (_ids_in(file) if file is not None else api.pages("/v1/devices", limit=_ALL)):
         key_pair = _keys_of(api, device_id, give=give)
         if json:
             keys_by_device[device_id] = key_pair
         elif key_pair is None:
-            complain(f"{device_id} has no symmetric keys; --give makes some where it has no certificate")
+            complain(f"{device_id} has no symmetric keys; --give creates them if it has no certificate")
         else:
             print_lines(f"{device_id} {key_pair['primaryKey']} {key_pair['secondaryKey']}")
     if json:
@@ -204,7 +204,7 @@ def _has_keys(identity: dict[str, Any]) -> bool:
 def effective(
     device_id: DeviceId, *, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: AsJson = False
 ) -> None:
-    """What a device should run, from which deployments, and which others target it in vain.
+    """Show what a device should run, from which deployments, and which deployments target it but are not applied.
 
     Example: twinfold device effective edge-1 --watch
     """

@@ -1,4 +1,4 @@
-"""`twinfold diff`: what changed between two moments, why, and by whom."""
+"""`twinfold diff`: what changed between two points in time, why, and by whom."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -20,19 +20,18 @@ EVENTS_SHOWN = 20
 
 def diff(
     *,
-    first: Annotated[
-        str, typer.Option("--from", help="The earlier moment: a time, or a position (fleet:17, p03:120).")
-    ],
-    last: Annotated[str | None, typer.Option("--to", help="The later one; now if it is not given.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="This device alone.")] = None,
-    deployment: Annotated[str | None, typer.Option("--deployment", "-d", help="This deployment alone.")] = None,
+    first: Annotated[str, typer.Option("--from", help="Start: a time, or a position (fleet:17, p03:120).")],
+    last: Annotated[str | None, typer.Option("--to", help="End: a time or a position. The default is now.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="Compare only this device.")] = None,
+    deployment: Annotated[str | None, typer.Option("--deployment", "-d", help="Compare only this deployment.")] = None,
     implied: Annotated[
-        bool, typer.Option("--implied", help="What the events implied, also where workers had not decided it.")
+        bool,
+        typer.Option("--implied", help="Compare what the events imply, also where workers had not applied them yet."),
     ] = False,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """What changed between two moments: removals first, then why, and by whom.
+    """Show what changed between two points in time, removals first, and the events that caused it with their authors.
 
     Example: twinfold diff --from 2026-11-21T08:00:00Z --device edge-7
     """
@@ -55,7 +54,7 @@ def _page(answer: dict[str, Any]) -> Iterator[RenderableType]:
 
 
 def _point_in_time(answer: dict[str, Any], side: str) -> str:
-    """The time of a moment, and the position that is told of first; all of them stand in the JSON."""
+    """The time of one end, and the first of its positions; `--json` has all of them."""
     return f"{time_text(answer[f'{side}Time'])} ({answer[side].partition(',')[0]})"
 
 

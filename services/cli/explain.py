@@ -1,4 +1,4 @@
-"""`twinfold explain`: why a device has what it has, and does not get what it does not."""
+"""`twinfold explain`: why a device has its configuration, and why deployments do not apply to it."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -16,22 +16,25 @@ _APPLIES = {"base", "layer", "applies"}
 _STYLES = {"not applied": "yellow", "not decided yet": "yellow", "not targeted": "dim"}
 _MARKS = {"not applied": "~", "not decided yet": "?", "not targeted": "-"}
 _TRUTHS = {"true": "green", "false": "red", "unknown": "yellow"}
-OTHERS_SHOWN = 20
+_NOT_TARGETING_SHOWN_MAX = 20
 
 
 def explain(
     device_id: Annotated[str, typer.Argument(metavar="DEVICE", help="The device's id.")],
     *,
-    deployment: Annotated[str | None, typer.Option("--deployment", "-d", help="This one alone, in full.")] = None,
-    at: Annotated[str | None, typer.Option(help="As of then: a time, or a position of the log.")] = None,
-    read_back: Annotated[
-        int | None, typer.Option(min=0, help="Over how many events the ones that led here are looked for.")
+    deployment: Annotated[
+        str | None,
+        typer.Option("--deployment", "-d", help="Explain only this deployment, with all terms of its condition."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All deployments that do not target it, too.")] = False,
+    at: Annotated[str | None, typer.Option(help="Read a past state: a time, or a position of the log.")] = None,
+    read_back: Annotated[int | None, typer.Option(min=0, help="Number of past events to search for causes.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List all deployments that do not target the device.")
+    ] = False,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """Why a device has what it has, and does not get what it does not: the answer first, then the reasons.
+    """Explain why a device has its configuration, and why other deployments do not apply: the result first, then the reasons.
 
     Example: twinfold explain edge-7 --deployment prod-9
     """
@@ -41,31 +44,31 @@ def explain(
     if json:
         show_json(answer)
         return
-    limit = len(answer["deployments"]) if everything or deployment is not None else OTHERS_SHOWN
-    console().print(Group(*_page(answer, in_full=deployment is not None, others_max=limit)))
+    limit = len(answer["deployments"]) if everything or deployment is not None else _NOT_TARGETING_SHOWN_MAX
+    console().print(Group(*_page(answer, in_full=deployment is not None, not_targeting_max=limit)))
 
 
-def _page(answer: dict[str, Any], *, in_full: bool, others_max: int) -> Iterator[RenderableType]:
+def _page(answer: dict[str, Any], *, in_full: bool, not_targeting_max: int) -> Iterator[RenderableType]:
     yield Text(answer["says"], style="bold")
     yield from _standpoint(answer)
-    yield from _deployments(answer["deployments"], in_full=in_full, others_max=others_max)
+    yield from _deployments(answer["deployments"], in_full=in_full, not_targeting_max=not_targeting_max)
     shown_ids = {line["id"] for line in answer["deployments"]} if in_full else None
     contests = [contest for contest in answer["contests"] if shown_ids is None or shown_ids & _sides(contest)]
     if contests:
-        yield _head("Who sets what, where they disagree")
+        yield _head("Properties that deployments set differently")
         yield _indented(_contests(contests))
     runs, reported = answer["runs"], answer["reported"]
     if runs is not None and runs["causes"]:
-        yield _head("What led to what it has")
+        yield _head("Events that led to its configuration")
         yield from map(_event, runs["causes"])
     if reported is not None:
-        yield _head("What it reported")
+        yield _head("Reported by the device")
         yield _indented(Text(reported["says"], style="" if reported["status"] == "healthy" else "yellow"))
     if answer["events"]:
-        yield _head("The device")
+        yield _head("Events of the device")
         yield from map(_event, answer["events"])
     if answer["readBackTo"]:
-        text = f"older events than {answer['asOf']['stream']}:{answer['readBackTo']} were not looked at; --read-back goes further"
+        text = f"events before {answer['asOf']['stream']}:{answer['readBackTo']} were not searched; --read-back searches more"
         yield Text(f"\n{text}", style="dim")
 
 
@@ -73,25 +76,25 @@ def _standpoint(answer: dict[str, Any]) -> Iterator[RenderableType]:
     at = answer["asOf"]
     if at["blocked"] is not None:
         yield Text(
-            f"{at['stream']} is stopped at {at['blocked']['at']}: {at['blocked']['error'] or 'ask whoever runs this'}",
+            f"{at['stream']} is stopped at {at['blocked']['at']}: {at['blocked']['error'] or 'ask the operator of this system'}",
             style="red",
         )
     if at["isBehind"]:
         heads = at["heads"]
         text = (
             f"as of {at['stream']}:{at['partition']} and fleet:{at['fleet']}; the log is at {heads['partition']} and "
-            f"{heads['fleet']}, and workers have not come to the rest"
+            f"{heads['fleet']}, and workers have not applied the rest yet"
         )
         yield Text(text, style="yellow")
     yield from (_event(event, style="yellow") for event in answer["undecided"])
 
 
-def _deployments(lines: list[dict[str, Any]], *, in_full: bool, others_max: int) -> Iterator[RenderableType]:
+def _deployments(lines: list[dict[str, Any]], *, in_full: bool, not_targeting_max: int) -> Iterator[RenderableType]:
     near = [line for line in lines if line["verdict"] != "not targeted"]
     not_targeting = [line for line in lines if line["verdict"] == "not targeted"]
     for title, section, shown_max in (
         ("Deployments", near, len(near)),
-        ("Deployments that do not target it", not_targeting, others_max),
+        ("Deployments that do not target it", not_targeting, not_targeting_max),
     ):
         if section:
             yield _head(title)
@@ -105,18 +108,18 @@ def _deployments(lines: list[dict[str, Any]], *, in_full: bool, others_max: int)
             )
 
 
-def _verdict(one: dict[str, Any]) -> RenderableType:
-    applies = one["verdict"] in _APPLIES
-    mark, style = ("+", "green") if applies else (_MARKS[one["verdict"]], _STYLES[one["verdict"]])
-    line = Table.grid(padding=(0, 1))
-    called = one["id"] + (f" for {one['module']}" if one["module"] else "")
-    text = Text(one["says"], style=style) if applies else Text.assemble((called, "bold"), f": {one['because']}")
-    line.add_row(Text(f"  {mark}", style=style), text)
-    return Group(line, *(_indented(Text(note, style="dim"), 4) for note in one["notes"]))
+def _verdict(line: dict[str, Any]) -> RenderableType:
+    applies = line["verdict"] in _APPLIES
+    mark, style = ("+", "green") if applies else (_MARKS[line["verdict"]], _STYLES[line["verdict"]])
+    grid = Table.grid(padding=(0, 1))
+    name = line["id"] + (f" for {line['module']}" if line["module"] else "")
+    text = Text(line["says"], style=style) if applies else Text.assemble((name, "bold"), f": {line['because']}")
+    grid.add_row(Text(f"  {mark}", style=style), text)
+    return Group(grid, *(_indented(Text(note, style="dim"), 4) for note in line["notes"]))
 
 
 def _reasons(line: dict[str, Any]) -> Iterator[RenderableType]:
-    for name, title in (("condition", "its condition"), ("scope", "the scope of whoever created it")):
+    for name, title in (("condition", "its condition"), ("scope", "the scope of its author")):
         if line[name] is not None:
             yield _indented(Text(f"{title}:", style="dim"), 4)
             yield from _terms(line[name], depth=6)

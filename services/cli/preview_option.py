@@ -1,4 +1,4 @@
-"""`--preview` and `--preview-token`: what a command would do, shown before it is done."""
+"""`--preview` and `--preview-token`: show what a command would do before it does it."""
 
 import sys
 from typing import Annotated, Any, NamedTuple
@@ -16,9 +16,12 @@ from services.cli.client import Api, json_text
 from services.cli.readiness import summary
 
 Preview = Annotated[
-    bool, typer.Option("--preview", help="Show what would happen; at a terminal, ask whether to do it.")
+    bool, typer.Option("--preview", help="Show what would change. At a terminal, ask whether to do it.")
 ]
-Token = Annotated[str | None, typer.Option("--preview-token", help="Do it only if it does what a preview showed.")]
+Token = Annotated[
+    str | None,
+    typer.Option("--preview-token", help="Make the change only if its effect is still what a preview showed."),
+]
 
 _DIFFERENCES_SHOWN = 12
 _DEPLOYMENTS_SHOWN = 20
@@ -27,39 +30,40 @@ _SIGNS = {"removed": ("-", "red"), "changed": ("~", "yellow"), "added": ("+", "g
 
 
 class PreviewChoice(NamedTuple):
-    """What the flags say: to look first, or that somebody has looked."""
+    """The values of the two flags: preview first, or the token of an earlier preview."""
 
     first: bool = False
     token: str | None = None
 
 
-def write(api: Api, method: str, path: str, look: PreviewChoice, *, body: Json = None, any_etag: bool = False) -> Any:
-    """The answer to a write, once it was shown and agreed to where that was asked for.
+def write(api: Api, method: str, path: str, choice: PreviewChoice, *, body: Json = None, any_etag: bool = False) -> Any:
+    """Send a write and return the answer; with `--preview` only after it is shown and the user agrees.
 
     Raises:
-        typer.Exit: it was only shown.
+        typer.Exit: the change was only shown.
         ApiRefused, ApiUnavailable: as `Api.call`.
     """
-    token = look.token
-    if look.first:
+    token = choice.token
+    if choice.first:
         preview = api.call(method, path, body=body, any_etag=any_etag, params={"preview": "true"})
         console().print(rendered(preview))
         token = preview["token"]
+        # A script cannot answer, and a default of yes would change the fleet unseen.
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            print_lines(f"nothing is done; to do it: --preview-token {token}")
+            print_lines(f"nothing is changed; to make this change: --preview-token {token}")
             raise typer.Exit
-        if not typer.confirm("Do it?", default=False):
-            print_lines("nothing is done")
+        if not typer.confirm("Make this change?", default=False):
+            print_lines("nothing is changed")
             raise typer.Exit
     headers = {} if token is None else {"Twinfold-Preview": token}
     answer = api.call(method, path, body=body, any_etag=any_etag, headers=headers)
     if (between := api.headers.get("twinfold-preview-between", "none")) != "none":
-        print_lines(f"events came in since the preview and changed nothing of it: {between}")
+        print_lines(f"events since the preview did not change its effect: {between}")
     return answer
 
 
 def rendered(preview: dict[str, Any]) -> RenderableType:
-    """What changes for how many first, then what it is, then what else there is to know."""
+    """A preview for people: the summary first, then the changes, then notes."""
     parts: list[RenderableType] = [Text(line, style="bold") for line in preview["says"]]
     if preview["changesNothing"]:
         parts.append(Text("the command would write nothing"))

@@ -1,4 +1,4 @@
-"""`twinfold readiness`: whether what devices run is fit for production, rule by rule, or all of one device."""
+"""`twinfold readiness`: whether the configurations of devices are ready for production, by rule or for one device."""
 
 from typing import Annotated, Any
 
@@ -14,21 +14,23 @@ _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
 def readiness(
-    device: Annotated[str | None, typer.Argument(help="A device's id, for all there is to say of it.")] = None,
+    device: Annotated[str | None, typer.Argument(help="A device's id. Lists all findings of that device.")] = None,
     *,
-    rule: Annotated[str | None, typer.Option(help="The devices that a rule stops at, one a line.")] = None,
-    waived: Annotated[bool, typer.Option("--waived", help="With --rule: those of waived findings instead.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="With --rule: at most so many.")] = 1000,
+    rule: Annotated[str | None, typer.Option(help="List the devices with findings of this rule, one a line.")] = None,
+    waived: Annotated[
+        bool, typer.Option("--waived", help="With --rule: list the devices with waived findings instead.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="With --rule: maximum number of devices.")] = 1000,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """How many devices each rule stops at; with a device, its findings, and with a rule, its devices.
+    """Show the number of devices with findings of each rule; with a device its findings, with --rule the devices.
 
     Example: twinfold readiness --rule privileged
     """
     if device is not None and rule is not None:
-        raise typer.BadParameter("a device, or --rule; not both")
+        raise typer.BadParameter("give a device or --rule, not both")
     api = Api(api_url, at=at)
     if rule is not None:
         which = {"which": "waived" if waived else "found"}
@@ -36,7 +38,7 @@ def readiness(
         if json:
             show_json(device_ids)
         else:
-            print_lines(*(device_ids or [f"{rule} stops at no device"]))
+            print_lines(*(device_ids or [f"no device has a finding of {rule}"]))
         return
     path = "/v1/readiness" if device is None else f"/v1/devices/{quoted(device)}/readiness"
     answer = api.call("GET", path)
@@ -49,13 +51,13 @@ def readiness(
 
 
 def waiver_text(waiver: dict[str, Any]) -> str:
-    """A waiver in a line."""
+    """A waiver as a line of text."""
     of = "".join(f" of {waiver[name]}" for name in ("module", "deployment") if waiver[name])
     return f"waiver {waiver['id']} for {waiver['rule']}{of}, by {waiver['who']} until {waiver['until']}: {waiver['reason']}"
 
 
 def summary(findings: list[dict[str, Any]]) -> list[str]:
-    """A line for each severity: its rules, each with how many findings it has."""
+    """A line for each severity: its rules, each with its number of findings."""
     lines = []
     for severity in _STYLES:
         rules = [finding["rule"] for finding in findings if finding["severity"] == severity]

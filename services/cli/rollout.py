@@ -36,20 +36,20 @@ from services.cli.preview_option import Preview, PreviewChoice, Token, write
 
 app = typer.Typer(no_args_is_help=True, help="Deployments that reach their devices in phases.")
 
-BAR_CHARACTERS = 20
-ACTS_SHOWN = 5
+_BAR_CHARACTERS = 20
+_ACTS_SHOWN_MAX = 5
 _ENDS = {"completed", "aborted", "rolled back", "halted"}
-_SAID = ("admitted", "healthy", "already", "failed", "timedOut", "silent", "pending", "outranked", "notApplied")
+_COUNTS = ("admitted", "healthy", "already", "failed", "timedOut", "silent", "pending", "outranked", "notApplied")
 
 Name = Annotated[str, typer.Argument(help="The deployment's id.")]
-Reason = Annotated[str, typer.Option(help="Why; it stands in the log.")]
+Reason = Annotated[str, typer.Option(help="Reason, recorded in the log.")]
 PhaseNumber = Annotated[
-    int | None, typer.Option(min=1, help="Which one, from 1; the next one to decide on if not given.")
+    int | None, typer.Option(min=1, help="Number of the phase, from 1. The default is the next one that waits.")
 ]
 
 
 class ActOnFailure(enum.Enum):
-    """What happens by itself."""
+    """What a rollout does when it has failed."""
 
     PAUSE = "pause"
     ROLLBACK = "rollback"
@@ -60,7 +60,8 @@ def create(
     name: Name,
     *,
     phase: Annotated[
-        list[str] | None, typer.Option(help="Who is admitted up to here: 5% or a number of devices; again for more.")
+        list[str] | None,
+        typer.Option(help="Devices admitted by the end of the phase: 5% or a number; can be repeated."),
     ] = None,
     success: Annotated[
         float | None,
@@ -69,45 +70,57 @@ def create(
             "if not given, 100 minus --fail-percent."
         ),
     ] = None,
-    answered: Annotated[int, typer.Option(min=0, help="Gate: and at least so many have answered.")] = 0,
-    soak: Annotated[str, typer.Option(help="Gate: without a break for so long, as 30m.")] = "0",
-    timeout: Annotated[str, typer.Option(help="A phase that takes longer has failed, as 2h; 0 is no limit.")] = "0",
+    answered: Annotated[
+        int, typer.Option(min=0, help="Minimum number of devices that have answered before the next phase starts.")
+    ] = 0,
+    soak: Annotated[
+        str, typer.Option(help="How long the gate must hold without a break before the next phase starts, as in 30m.")
+    ] = "0",
+    timeout: Annotated[str, typer.Option(help="A phase that takes longer has failed, as in 2h; 0 is no limit.")] = "0",
     device_timeout: Annotated[str, typer.Option(help="A device that takes longer has failed; 0 is no limit.")] = "0",
     fail_percent: Annotated[
-        float | None, typer.Option(help="The rollout has failed when so many percent of its devices failed …")
+        float | None, typer.Option(help="The rollout has failed when this percentage of its devices failed …")
     ] = None,
     fail_count: Annotated[
-        int | None, typer.Option(min=1, help="… and so many devices. With both flags, both must be reached.")
+        int | None, typer.Option(min=1, help="… and this number of devices. With both flags, both must be reached.")
     ] = None,
     on_failure: Annotated[
-        ActOnFailure, typer.Option(help="What happens when it has failed, or a phase did not pass within --timeout.")
+        ActOnFailure, typer.Option(help="What to do when it has failed, or a phase did not pass within --timeout.")
     ] = ActOnFailure.PAUSE,
-    rollback_to: Annotated[str, typer.Option(help="The deployment whose content a rollback brings.")] = "",
+    rollback_to: Annotated[str, typer.Option(help="The deployment whose content devices get in a rollback.")] = "",
     restore: Annotated[
-        bool, typer.Option("--restore", help="A rollback brings each device what it had and was well with.")
+        bool, typer.Option("--restore", help="In a rollback, each device gets back what it had and was healthy with.")
     ] = False,
-    window: Annotated[list[str] | None, typer.Option(help="Admit from these times on, as a cron expression.")] = None,
-    zone: Annotated[str, typer.Option(help="The time zone of the windows.")] = "UTC",
+    window: Annotated[
+        list[str] | None,
+        typer.Option(help="Cron expression of when a window for admissions opens; can be repeated."),
+    ] = None,
+    zone: Annotated[str, typer.Option(help="Time zone of the windows.")] = "UTC",
     window_minutes: Annotated[int, typer.Option(min=1, help="How long a window is open.")] = 60,
-    rate: Annotated[float | None, typer.Option(help="Admit so many devices a minute.")] = None,
-    per_tag: Annotated[str | None, typer.Option(help="At once so many of one value, as tags.site=2.")] = None,
-    offline: Annotated[Offline, typer.Option(help="What silent devices count as.")] = Offline.WAIT,
-    offline_after: Annotated[str, typer.Option(help="A device is silent after so long.")] = "1h",
-    approve_each: Annotated[bool, typer.Option("--approve-each", help="Each phase waits for an approval.")] = False,
+    rate: Annotated[float | None, typer.Option(help="Maximum number of devices admitted per minute.")] = None,
+    per_tag: Annotated[
+        str | None,
+        typer.Option(help="Maximum number of devices in progress per value of a tag, as tags.site=2."),
+    ] = None,
+    offline: Annotated[Offline, typer.Option(help="How silent devices are counted.")] = Offline.WAIT,
+    offline_after: Annotated[str, typer.Option(help="A device is silent after this time without a report.")] = "1h",
+    approve_each: Annotated[bool, typer.Option("--approve-each", help="Every phase waits for an approval.")] = False,
     approve_by_another: Annotated[
-        bool, typer.Option("--approve-by-another", help="Who approves is not who made the plan.")
+        bool, typer.Option("--approve-by-another", help="The author of the plan cannot approve its phases.")
     ] = False,
-    file: Annotated[str | None, typer.Option(help="A plan as JSON instead, or - for standard input.")] = None,
+    file: Annotated[
+        str | None, typer.Option(help="A JSON file with the plan instead of flags, or - for standard input.")
+    ] = None,
     preview: Preview = False,
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Roll a deployment out in phases that was created with --hold or --start.
+    """Roll out a deployment in phases. It must have been created with --hold or --start.
 
     Example: twinfold rollout create camera-2 --phase 5% --phase 100% --fail-percent 5 --fail-count 2 --on-failure rollback
     """
     if (file is None) == (not phase):
-        raise typer.BadParameter("either --phase or --file says how")
+        raise typer.BadParameter("give either --phase or --file")
     gate = Gate(
         success_percent=success,
         answered_min=answered,
@@ -129,16 +142,16 @@ def create(
         approval_by_another=approve_by_another,
     )
     body = camel_json(plan) if file is None else read_json(file)
-    # What a file says is named as it is there.
+    # Errors about members of a file name them as the file does; errors about flags name the flag.
     api = Api(api_url) if file is None else Api(api_url, named=str)
     answer = write(api, "PUT", _path(name), PreviewChoice(preview, preview_token), body=body)
-    _tell(answer)
+    _print_state(answer)
     print_plan(answer)
 
 
 @app.command("list")
 def list_(*, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """Rollouts, how far they are and what they wait for.
+    """List the rollouts, their progress and what they wait for.
 
     Example: twinfold rollout list --watch
     """
@@ -153,27 +166,29 @@ def list_(*, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: 
 def show(
     name: Name,
     *,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it until it is over.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until the rollout is over.")] = False,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """A rollout's phases, counts and last acts, and what it waits for. --watch exits with 1 unless it is completed.
+    """Show a rollout's phases, counts and latest decisions, and what it waits for.
+
+    With --watch it exits with 1 unless the rollout is completed.
 
     Example: twinfold rollout show camera-2 --watch
     """
     api = Api(api_url, at=at)
 
-    def look() -> Any:
-        return api.call("GET", _path(name), params={"history": 1000 if json else ACTS_SHOWN})
+    def read() -> Any:
+        return api.call("GET", _path(name), params={"history": 1000 if json else _ACTS_SHOWN_MAX})
 
     if json:
-        show_json(look())
+        show_json(read())
         return
     if not watch:
-        console().print(_shown(look()))
+        console().print(_rendered(read()))
         return
-    if _followed(look)["state"] != "completed":
+    if _followed(read)["state"] != "completed":
         raise typer.Exit(REFUSED)
 
 
@@ -188,12 +203,12 @@ def devices(
             "notAdmitted or notBack."
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of devices.")] = 1000,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """The devices of a rollout: how each stands with it, why, and what it runs now.
+    """List the devices of a rollout: the state of each, the reason, and what it runs now.
 
     Example: twinfold rollout devices camera-2 --state failed
     """
@@ -212,7 +227,7 @@ def devices(
 
 @app.command()
 def start(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Open the first phase now.
+    """Start the first phase now.
 
     Example: twinfold rollout start camera-2
     """
@@ -223,7 +238,7 @@ def start(name: Name, *, preview: Preview = False, preview_token: Token = None, 
 def pause(
     name: Name, *, reason: Reason = "", preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
 ) -> None:
-    """Admit nobody more for now.
+    """Pause the rollout: no more devices are admitted until it is resumed.
 
     Example: twinfold rollout pause camera-2 --reason "the line is being changed"
     """
@@ -232,7 +247,7 @@ def pause(
 
 @app.command()
 def resume(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Go on where it was paused; who is late gets the whole time again.
+    """Resume a paused rollout. Devices that are late get the full time again.
 
     Example: twinfold rollout resume camera-2
     """
@@ -248,7 +263,7 @@ def approve(
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Let a phase open that waits for an approval.
+    """Approve a phase that waits for it.
 
     Example: twinfold rollout approve camera-2 --phase 2
     """
@@ -264,7 +279,7 @@ def skip(
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Pass the open phase without its gate.
+    """Pass the open phase without waiting for its gate.
 
     Example: twinfold rollout skip camera-2
     """
@@ -273,7 +288,7 @@ def skip(
 
 @app.command()
 def retry(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Let the devices that failed try again.
+    """Retry the devices that failed.
 
     Example: twinfold rollout retry camera-2
     """
@@ -284,7 +299,7 @@ def retry(name: Name, *, preview: Preview = False, preview_token: Token = None, 
 def abort(
     name: Name, *, reason: Reason = "", preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
 ) -> None:
-    """End it here: who was admitted keeps the deployment, and nobody else gets it.
+    """Abort the rollout: admitted devices keep the deployment, no other device gets it.
 
     Example: twinfold rollout abort camera-2 --reason "the next release comes sooner"
     """
@@ -295,7 +310,7 @@ def abort(
 def rollback(
     name: Name, *, reason: Reason = "", preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
 ) -> None:
-    """End the deployment, and bring its devices back.
+    """End the deployment and roll its devices back, as the plan of the rollout says.
 
     Example: twinfold rollout rollback camera-2 --reason "pictures are dark"
     """
@@ -306,16 +321,16 @@ def _path(name: str) -> str:
     return f"/v1/deployments/{quoted(name)}/rollout"
 
 
-def _act(name: str, act: str, look: PreviewChoice, api_url: str | None, **body: Any) -> None:
-    _tell(write(Api(api_url), "POST", f"{_path(name)}/{act}", look, body=body))
+def _act(name: str, act: str, choice: PreviewChoice, api_url: str | None, **body: Any) -> None:
+    _print_state(write(Api(api_url), "POST", f"{_path(name)}/{act}", choice, body=body))
 
 
-def _tell(answer: dict[str, Any]) -> None:
+def _print_state(answer: dict[str, Any]) -> None:
     print_lines(_line(answer))
 
 
 def print_plan(answer: dict[str, Any]) -> None:
-    """Print what a rollout that was created does by itself: when it proceeds, when it stops, and what happens then."""
+    """Print the plan of a new rollout as sentences: when it proceeds, when it stops, and what happens then."""
     for sentence in (answer["planText"] or {}).values():
         print_lines(sentence)
 
@@ -325,7 +340,7 @@ def _line(rollout: dict[str, Any]) -> str:
     return f"{rollout['id']}: {says}" if says.startswith(state) else f"{rollout['id']}: {state}; {says}"
 
 
-# -- what flags say
+# -- flags
 
 
 def _seconds(text: str, flag: str) -> int:
@@ -338,65 +353,66 @@ def _seconds(text: str, flag: str) -> int:
 def _phase(text: str) -> Phase:
     phase = read_phase(text)
     if phase is None:
-        raise typer.BadParameter(f"{text!r} is no phase; write 5% or a number of devices", param_hint="--phase")
+        raise typer.BadParameter(
+            f"{text!r} is not a phase; give a percentage, as in 5%, or a number of devices", param_hint="--phase"
+        )
     return phase
 
 
 def _spread(text: str) -> Spread:
     tag, equals, at_most = text.rpartition("=")
     if not equals or not (at_most.isascii() and at_most.isdecimal()):
-        raise typer.BadParameter(f"{text!r} is not a tag and a number, as tags.site=2", param_hint="--per-tag")
+        raise typer.BadParameter(f"{text!r} is not a tag and a number, as in tags.site=2", param_hint="--per-tag")
     return Spread(tag, int(at_most))
 
 
-# -- what is shown
+# -- output
 
 
-def _followed(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _followed(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if sys.stdout.isatty():
-        return show_live(look, _shown, until=_is_over)
-    first, tell = look(), _Teller()
-    tell(first)
-    return poll(first, look, tell, until=_is_over)
+        return show_live(read, _rendered, until=_is_over)
+    first, show = read(), _ChangePrinter()
+    show(first)
+    return poll(first, read, show, until=_is_over)
 
 
 def _is_over(rollout: dict[str, Any]) -> bool:
     return rollout["state"] in _ENDS
 
 
-class _Teller:
-    """One line whenever a device, a phase or the rollout moved; what only the clock changes is no news."""
+class _ChangePrinter:
+    """Prints a line whenever the state of a device, a phase or the rollout changed."""
 
     def __init__(self) -> None:
-        self._told: Any = None
+        self._printed: Any = None
 
     def __call__(self, rollout: dict[str, Any] | ApiUnavailable) -> None:
-        if not isinstance(rollout, ApiUnavailable) and (moved := _moved(rollout)) != self._told:
-            self._told = moved
+        if not isinstance(rollout, ApiUnavailable) and (states := _states(rollout)) != self._printed:
+            self._printed = states
             print_lines(_line(rollout))
 
 
-def _moved(rollout: dict[str, Any]) -> Any:
+def _states(rollout: dict[str, Any]) -> Any:
+    # Without the text, which can change with the clock alone: a pipeline's log would get two lines a second.
     return rollout["state"], rollout["counts"], [phase["state"] for phase in rollout["phases"]], rollout["reason"]
 
 
-def _shown(rollout: dict[str, Any]) -> RenderableType:
+def _rendered(rollout: dict[str, Any]) -> RenderableType:
     table = Table("phase", "admits", "state", "progress", "gate")
     for phase in rollout["phases"]:
-        approval = "" if not phase["approval"] else ", approved" if phase["approved"] else ", wants approval"
+        approval = "" if not phase["approval"] else ", approved" if phase["approved"] else ", waits for approval"
         number = f"{phase['number']} {phase['name']}".strip()
         table.add_row(
             number, phase["admits"], phase["state"] + approval, _progress(phase["counts"]), _gate(phase["gate"])
         )
     counts = rollout["counts"]
-    counted = ", ".join(f"{counts[name]} {_NAMES.get(name, name)}" for name in _SAID if counts[name])
+    counted = ", ".join(f"{counts[name]} {_NAMES.get(name, name)}" for name in _COUNTS if counts[name])
     acts = [
         f"{time_text(act['at'])} {act['act']} by {act['by']}" + (f": {act['reason']}" if act["reason"] else "")
-        for act in rollout["history"][-ACTS_SHOWN:]
+        for act in rollout["history"][-_ACTS_SHOWN_MAX:]
     ]
-    summary = (
-        f"of {counts['target']} targeted: {counted}" if counted else f"{counts['target']} targeted, nobody admitted"
-    )
+    summary = f"of {counts['target']} targeted: {counted}" if counted else f"{counts['target']} targeted, none admitted"
     whys = [
         f"{count} {what}: {why}"
         for what, member in (("failed", "failedBy"), ("not applied", "notAppliedBy"), ("not back", "notBack"))
@@ -405,15 +421,15 @@ def _shown(rollout: dict[str, Any]) -> RenderableType:
     return Group(Text(_line(rollout)), table, Text(summary), *map(Text, whys), *map(Text, acts))
 
 
-_NAMES = {"already": "already there", "timedOut": "of them late", "notApplied": "not applied"}
+_NAMES = {"already": "already there", "timedOut": "of them timed out", "notApplied": "not applied"}
 
 
 def _progress(counts: dict[str, int] | None) -> str:
     if counts is None:
         return ""
-    well, counted = counts["healthy"] + counts["already"], counts["counted"]
-    full = BAR_CHARACTERS * well // counted if counted else 0
-    return f"{'█' * full}{'░' * (BAR_CHARACTERS - full)} {well} of {counted}"
+    healthy, counted = counts["healthy"] + counts["already"], counts["counted"]
+    full = _BAR_CHARACTERS * healthy // counted if counted else 0
+    return f"{'█' * full}{'░' * (_BAR_CHARACTERS - full)} {healthy} of {counted}"
 
 
 def _gate(gate: dict[str, float]) -> str:

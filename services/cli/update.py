@@ -1,4 +1,4 @@
-"""`twinfold update`: updates, and what was deployed to groups."""
+"""`twinfold update`: updates, and their deployments to groups."""
 
 import datetime as dt
 from typing import Annotated, Any
@@ -16,20 +16,22 @@ from services.cli.rollout import print_plan
 app = typer.Typer(no_args_is_help=True, help="Updates, and their deployments to groups.")
 
 Update = Annotated[str, typer.Argument(help="An update, as provider/name/version.")]
-Group = Annotated[str, typer.Argument(help="The group: the value of the tag ADUGroup, or a name that was defined.")]
+Group = Annotated[str, typer.Argument(help="The group: a value of the tag ADUGroup, or the name of a defined group.")]
 Deployment = Annotated[str, typer.Argument(help="The deployment's id within its group.")]
 
 
 @app.command("import")
 def import_(
     update: Update,
-    manifest: Annotated[str, typer.Argument(help="A manifest's or a layer's file, or - for standard input.")],
+    manifest: Annotated[str, typer.Argument(help="File with a manifest or a layer, or - for standard input.")],
     *,
-    condition: Annotated[str, typer.Option(help="Which devices it fits, as in: tags.model = 'x-200'")] = "",
-    description: Annotated[str, typer.Option(help="What it is about.")] = "",
+    condition: Annotated[
+        str, typer.Option(help="Condition for the devices that it fits, as in: tags.model = 'x-200'")
+    ] = "",
+    description: Annotated[str, typer.Option(help="Description for people.")] = "",
     api_url: ApiUrl = None,
 ) -> None:
-    """Make an update known; its content never changes.
+    """Import an update. Its content cannot be changed later.
 
     Example: twinfold update import contoso/camera/1.0 camera.json --condition "tags.model = 'x-200'"
     """
@@ -45,7 +47,7 @@ def import_(
 
 @app.command("list")
 def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """Updates, the newest version first.
+    """List the updates, newest version first.
 
     Example: twinfold update list
     """
@@ -61,7 +63,7 @@ def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> Non
 
 @app.command()
 def show(update: Update, *, at: At = None, api_url: ApiUrl = None) -> None:
-    """An update with its content, as JSON.
+    """Show an update with its content as JSON.
 
     Example: twinfold update show contoso/camera/1.0
     """
@@ -70,7 +72,7 @@ def show(update: Update, *, at: At = None, api_url: ApiUrl = None) -> None:
 
 @app.command()
 def delete(update: Update, *, api_url: ApiUrl = None) -> None:
-    """Delete an update that no active deployment uses.
+    """Delete an update. This requires that no active deployment uses it.
 
     Example: twinfold update delete contoso/camera/1.0
     """
@@ -83,22 +85,31 @@ def deploy(
     update: Update,
     group: Group,
     *,
-    name: Annotated[str, typer.Option("--id", help="The deployment's id; another one for each deployment of a group.")],
-    start: Annotated[dt.datetime | None, typer.Option(help="When it starts, in UTC; at once if not given.")] = None,
-    end: Annotated[dt.datetime | None, typer.Option(help="When it ends, in UTC; who has it keeps it.")] = None,
-    roll_back_to: Annotated[str | None, typer.Option(help="The update to go back to when too many fail.")] = None,
+    name: Annotated[str, typer.Option("--id", help="The deployment's id, unique within the group.")],
+    start: Annotated[dt.datetime | None, typer.Option(help="When it starts, in UTC. The default is at once.")] = None,
+    end: Annotated[
+        dt.datetime | None, typer.Option(help="When it ends, in UTC. Devices that have the update keep it.")
+    ] = None,
+    roll_back_to: Annotated[
+        str | None, typer.Option(help="The update that devices get back when too many fail.")
+    ] = None,
     restore: Annotated[
-        bool, typer.Option("--restore", help="Or each device to what it had, and was well with, before.")
+        bool,
+        typer.Option(
+            "--restore", help="When too many fail, each device gets back what it had, and was healthy with, before."
+        ),
     ] = False,
-    percent: Annotated[float, typer.Option(help="Too many: this share of those who answered, at least.")] = 100.0,
-    count: Annotated[int, typer.Option(help="And this many devices, at least.")] = 1,
-    answered: Annotated[int, typer.Option(help="And not before so many have answered.")] = 0,
-    plan: Annotated[str | None, typer.Option(help="A file with a rollout's plan, to go in phases.")] = None,
+    percent: Annotated[
+        float, typer.Option(help="Too many means at least this percentage of the devices that answered …")
+    ] = 100.0,
+    count: Annotated[int, typer.Option(help="… and at least this number of devices …")] = 1,
+    answered: Annotated[int, typer.Option(help="… once at least this number of devices have answered.")] = 0,
+    plan: Annotated[str | None, typer.Option(help="JSON file with a rollout plan, to deploy in phases.")] = None,
     preview: Preview = False,
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Bring an update to a group; what the group got until now is superseded.
+    """Deploy an update to a group. It supersedes the group's current deployment.
 
     Example: twinfold update deploy contoso/camera/1.1 north --id 2 --roll-back-to contoso/camera/1.0 --percent 20 --count 3
     """
@@ -120,12 +131,12 @@ def cancel(
     group: Group,
     deployment: Deployment,
     *,
-    reason: Annotated[str, typer.Option(help="Why; it stands in the log.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason, recorded in the log.")] = "",
     preview: Preview = False,
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Stop a deployment for good: who has it keeps it, nobody else gets it.
+    """Cancel a deployment for good. Devices that have it keep it, no other device gets it.
 
     Example: twinfold update cancel north 2 --reason "the wrong one"
     """
@@ -148,26 +159,28 @@ def retry(
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Let the devices that failed try again.
+    """Retry the devices that failed.
 
     Example: twinfold update retry north 2
     """
     write(Api(api_url), "POST", f"{_deployment(group, deployment)}/retry", PreviewChoice(preview, preview_token))
-    print_lines(f"those of {group} who failed with {deployment} try again")
+    print_lines(f"the devices of {group} that failed with {deployment} are retried")
 
 
 @app.command()
 def status(
     group: Group,
-    deployment: Annotated[str | None, typer.Argument(help="A deployment's id; all of the group if not given.")] = None,
+    deployment: Annotated[
+        str | None, typer.Argument(help="A deployment's id. The default is all of the group.")
+    ] = None,
     *,
-    devices: Annotated[str | None, typer.Option(help="List the devices of a state instead, as in Failed.")] = None,
+    devices: Annotated[str | None, typer.Option(help="List the devices in this state, as in Failed.")] = None,
     watch: Watch = False,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """How deployments to a group fare, or which devices are how far, and why.
+    """Show the state of deployments to a group, or with --devices the devices in a state and the reason.
 
     Example: twinfold update status north 2 --devices Failed
     """
@@ -183,14 +196,14 @@ def status(
         show_table(lambda: table, watch=False)
         return
 
-    def look() -> Any:
+    def read() -> Any:
         answer = api.call("GET", f"/v1/groups/{quoted(group)}/deployments")
         return [entry for entry in answer if deployment in {None, entry["deployment"]}]
 
     if json:
-        show_json(look())
+        show_json(read())
         return
-    show_table(lambda: _table(look()), watch=watch)
+    show_table(lambda: _table(read()), watch=watch)
 
 
 def _table(deployments: list[JsonObject]) -> Table:
@@ -209,7 +222,7 @@ def _table(deployments: list[JsonObject]) -> Table:
 
 def _path(update: str) -> str:
     if update.count("/") != 2:  # noqa: PLR2004 - between three parts
-        raise typer.BadParameter(f"an update is named as provider/name/version, not {update!r}")
+        raise typer.BadParameter(f"{update!r} is not provider/name/version, as in contoso/camera/1.0")
     return "/v1/updates/" + "/".join(map(quoted, update.split("/")))
 
 

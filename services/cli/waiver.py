@@ -1,4 +1,4 @@
-"""`twinfold waiver`: decisions that findings may stand, with an author, a reason and an end."""
+"""`twinfold waiver`: findings that are accepted for a time, with an author and a reason."""
 
 from typing import Annotated
 
@@ -10,14 +10,14 @@ from events.rich_console import console
 from events.terminal import print_lines
 from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json
 
-app = typer.Typer(no_args_is_help=True, help="Waivers: decisions that findings may stand for a time.")
+app = typer.Typer(no_args_is_help=True, help="Waivers: findings that are accepted for a time.")
 
 Name = Annotated[str, typer.Argument(help="The waiver's id.")]
 
 
 @app.command("list")
 def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """The waivers; expired ones stand until they are withdrawn.
+    """List the waivers. An expired one is listed until it is withdrawn.
 
     Example: twinfold waiver list
     """
@@ -37,16 +37,16 @@ def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> Non
 def grant(
     name: Name,
     rule: Annotated[
-        str, typer.Argument(help="The rule whose findings may stand, as docs/reference/readiness.md lists them.")
+        str, typer.Argument(help="The rule whose findings are accepted; docs/reference/readiness.md lists the rules.")
     ],
     *,
-    reason: Annotated[str, typer.Option(help="Why.")],
-    until: Annotated[str, typer.Option(help="The last day (UTC), as in 2027-03-31.")],
-    module: Annotated[str | None, typer.Option(help="Those of this module alone.")] = None,
-    deployment: Annotated[str | None, typer.Option(help="Those on what this deployment wrote alone.")] = None,
+    reason: Annotated[str, typer.Option(help="Why the findings are accepted.")],
+    until: Annotated[str, typer.Option(help="Last day of the waiver (UTC), as in 2027-03-31.")],
+    module: Annotated[str | None, typer.Option(help="Only findings of this module.")] = None,
+    deployment: Annotated[str | None, typer.Option(help="Only findings on content of this deployment.")] = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Let findings of a rule stand for a time, or change the terms; you are who decided.
+    """Accept findings of a rule for a time, or change a waiver. You are recorded as its author.
 
     Example: twinfold waiver grant press privileged --module driver --reason "until its next release" --until 2027-03-31
     """
@@ -57,7 +57,7 @@ def grant(
 
 @app.command()
 def withdraw(name: Name, *, api_url: ApiUrl = None) -> None:
-    """Take a waiver back: its findings count again.
+    """Withdraw a waiver. Its findings count again.
 
     Example: twinfold waiver withdraw press
     """

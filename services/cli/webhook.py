@@ -1,4 +1,4 @@
-"""`twinfold webhook`: whom to tell over HTTP of what happens."""
+"""`twinfold webhook`: HTTP receivers of events."""
 
 from typing import Annotated, Any
 
@@ -9,27 +9,30 @@ from events.rich_console import console
 from events.terminal import complain, print_lines
 from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json
 
-app = typer.Typer(no_args_is_help=True, help="Webhooks: whom to tell over HTTP of what happens.")
+app = typer.Typer(no_args_is_help=True, help="Webhooks: HTTP receivers of events.")
 
 Name = Annotated[str, typer.Argument(help="The webhook's id.")]
 Kinds = Annotated[
-    list[str] | None, typer.Option("--kind", help="A type of event, or Assignment change; again for more, else any.")
+    list[str] | None,
+    typer.Option("--kind", help="A type of event, or AssignmentChange; can be repeated. The default is all."),
 ]
-Deployments = Annotated[list[str] | None, typer.Option("--deployment", help="About this one alone; again for more.")]
-Devices = Annotated[list[str] | None, typer.Option("--device", help="About this one alone; again for more.")]
+Deployments = Annotated[
+    list[str] | None, typer.Option("--deployment", help="Only events of this deployment; can be repeated.")
+]
+Devices = Annotated[list[str] | None, typer.Option("--device", help="Only events of this device; can be repeated.")]
 
 
 @app.command()
 def add(
     name: Name,
-    url: Annotated[str, typer.Argument(help="Where events are posted to, over HTTPS.")],
+    url: Annotated[str, typer.Argument(help="HTTPS URL that events are posted to.")],
     *,
     kind: Kinds = None,
     deployment: Deployments = None,
     device: Devices = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Make a webhook, or make one that stands exactly this; prints a new one's secret, once.
+    """Create or replace a webhook. The secret of a new webhook is printed once.
 
     Example: twinfold webhook add siem https://hooks.example/twinfold --kind DeploymentCreated --kind AssignmentChange
     """
@@ -43,7 +46,7 @@ def add(
 
 @app.command("list")
 def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """The webhooks, and how far each is behind.
+    """List the webhooks, with the number of events that each has still to deliver.
 
     Example: twinfold webhook list
     """
@@ -56,7 +59,7 @@ def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> Non
 
 @app.command()
 def show(name: Name, *, at: At = None, api_url: ApiUrl = None) -> None:
-    """A webhook and how it fares, as JSON.
+    """Show a webhook and its state as JSON.
 
     Example: twinfold webhook show siem
     """
@@ -65,7 +68,7 @@ def show(name: Name, *, at: At = None, api_url: ApiUrl = None) -> None:
 
 @app.command()
 def remove(name: Name, *, api_url: ApiUrl = None) -> None:
-    """Tell nobody any more.
+    """Remove a webhook; no events are sent to it any more.
 
     Example: twinfold webhook remove siem
     """
@@ -77,10 +80,10 @@ def remove(name: Name, *, api_url: ApiUrl = None) -> None:
 def pause(
     name: Name,
     *,
-    why: Annotated[str, typer.Option(help="What others should know of it.")] = "paused by an operator",
+    why: Annotated[str, typer.Option(help="Reason, shown to other operators.")] = "paused by an operator",
     api_url: ApiUrl = None,
 ) -> None:
-    """Deliver nothing until it is resumed; what happens meanwhile waits.
+    """Pause deliveries. Events that happen meanwhile are delivered after `resume`.
 
     Example: twinfold webhook pause siem --why "the receiver moves"
     """
@@ -90,7 +93,7 @@ def pause(
 
 @app.command()
 def resume(name: Name, *, api_url: ApiUrl = None) -> None:
-    """Deliver again, from where it stopped.
+    """Resume deliveries where they stopped.
 
     Example: twinfold webhook resume siem
     """
@@ -100,27 +103,27 @@ def resume(name: Name, *, api_url: ApiUrl = None) -> None:
 
 @app.command("test")
 def send_test(name: Name, *, api_url: ApiUrl = None) -> None:
-    """Send a test event, and say what became of it.
+    """Send a test event and show the answer.
 
     Example: twinfold webhook test siem
     """
-    told = Api(api_url).call("POST", f"{_path(name)}/test")
-    answer = told["status"] or told["result"]
-    if not told["delivered"]:
-        complain(f"{name} did not take the event: {answer}, after {told['milliseconds']} ms")
+    attempt = Api(api_url).call("POST", f"{_path(name)}/test")
+    result = f"{attempt['status'] or attempt['result']}, after {attempt['milliseconds']} ms"
+    if not attempt["delivered"]:
+        complain(f"{name} did not accept the event: {result}")
         raise typer.Exit(1)
-    print_lines(f"{name} took the event: {answer}, after {told['milliseconds']} ms")
+    print_lines(f"{name} accepted the event: {result}")
 
 
 @app.command()
 def deliveries(
     name: Name,
     *,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of attempts.")] = 20,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """The last attempts to deliver, newest first.
+    """List the latest delivery attempts, newest first.
 
     Example: twinfold webhook deliveries siem --limit 50
     """

@@ -12,9 +12,8 @@ from events.terminal import complain, print_lines
 from services.backtest.changes import ChangeInvalid, Changes, deployment_of, plan_of, policy_of
 from services.backtest.run import STEP_SECONDS, backtest
 from services.cli.client import AsJson, show_json
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, point_in_time
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings, point_in_time
 from services.cli.inputs import read_json
-from services.cli.log_location import log_settings
 
 _LINE_SECONDS = 5.0
 

@@ -24,40 +24,7 @@ from events.producer.producer import Producer
 from events.projection.driver import Driver
 from events.projection.in_memory import EventsInMemory
 from events.projection_store.memory import MemoryProjectionStore
-from events.rollout.commands import (
-    AbortRollout,
-    ApprovePhase,
-    CreateRollout,
-    PauseRollout,
-    ResumeRollout,
-    RetryFailed,
-    RollBack,
-    RolloutCommand,
-    SkipPhase,
-    StartRollout,
-)
-from events.rollout.events import (
-    DevicesAdmitted,
-    DevicesRetried,
-    PhaseApproved,
-    PhaseOpened,
-    PhasePassed,
-    ResultsRecorded,
-    RetryAsked,
-    RollbackAsked,
-    RollbackBegan,
-    RollbackEnded,
-    RolloutAborted,
-    RolloutCompleted,
-    RolloutCreated,
-    RolloutDeleted,
-    RolloutEvent,
-    RolloutPaused,
-    RolloutResumed,
-    RolloutStarted,
-    SoakBegan,
-    SoakBroken,
-)
+from events.rollout import commands, events
 from events.rollout.state import ROLLOUT
 from events.stored_projection.partition_codec import checkpoint_of, writes_of
 from events.update.events import GroupEvent, UpdateEvent
@@ -122,8 +89,8 @@ class VirtualFleet:
         merge = MergeCache()
         self.partitions = [Partition(number, merge) for number in range(partitions)]
         self._drivers = [
-            Driver(partition, events, self._fleet)
-            for partition, events in zip(self.partitions, self._log.devices, strict=True)
+            Driver(partition, devices, self._fleet)
+            for partition, devices in zip(self.partitions, self._log.devices, strict=True)
         ]
         self._due: list[tuple[int, int, _Due]] = []
         self._numbers = itertools.count()
@@ -148,7 +115,7 @@ class VirtualFleet:
             created = DeploymentCreated(command.content, command.target_condition, command.priority)
             yield Envelope(1, name, 1, 0, AUTHOR, "", created)
             if deployed.plan is not None:
-                yield Envelope(1, ROLLOUT + name, 1, 0, AUTHOR, "", RolloutCreated(deployed.plan, ""))
+                yield Envelope(1, ROLLOUT + name, 1, 0, AUTHOR, "", events.RolloutCreated(deployed.plan, ""))
 
     # -- recorded entries
 
@@ -169,24 +136,29 @@ class VirtualFleet:
         deployed = self._changes.deployments[name]
         self._do(deployed.command, AUTHOR, at=at)
         if deployed.plan is not None:
-            self._do(CreateRollout(name, deployed.plan), AUTHOR, at=at)
-            self._do(StartRollout(name), AUTHOR, at=at)
+            self._do(commands.CreateRollout(name, deployed.plan), AUTHOR, at=at)
+            self._do(commands.StartRollout(name), AUTHOR, at=at)
 
     def _repeat(self, envelope: Envelope[Event], event: Event) -> None:
         # Whether a command on a rollout is possible depends on the state that the backtest is in, so the decider must
         # judge it again. Events of deployments and groups are appended as they are: their own time orders a rollout.
-        if isinstance(event, RolloutEvent) and not isinstance(event, RolloutCreated | RolloutDeleted):
+        if isinstance(event, events.RolloutEvent) and not isinstance(
+            event, events.RolloutCreated | events.RolloutDeleted
+        ):
             command = _command_of(envelope.subject.removeprefix(ROLLOUT), event)
             if command is not None:
                 self._do(command, envelope.by, at=envelope.at)
-        elif isinstance(event, DeploymentEvent | RolloutEvent | UpdateEvent | GroupEvent):
+        elif isinstance(event, DeploymentEvent | events.RolloutEvent | UpdateEvent | GroupEvent):
             self._append(envelope, event)
 
     def _append(self, envelope: Envelope[Event], event: Event) -> None:
         self._document()
         subject = envelope.subject
         exists = self._documents.document(subject) is not None
-        if isinstance(event, DeploymentEvent | RolloutDeleted) and isinstance(event, DeploymentCreated) is exists:
+        if (
+            isinstance(event, DeploymentEvent | events.RolloutDeleted)
+            and isinstance(event, DeploymentCreated) is exists
+        ):
             self._refuse(type(event).__name__, subject, "it already exists" if exists else "it does not exist")
             return
         version = self._documents.head(subject).version
@@ -283,28 +255,32 @@ class VirtualFleet:
                 heapq.heappush(self._due, (self.now + answer.after_ms, next(self._numbers), due))
 
 
-def _command_of(name: str, event: RolloutEvent) -> RolloutCommand | None:
+def _command_of(name: str, event: events.RolloutEvent) -> commands.RolloutCommand | None:
     """The command behind an event of a rollout; `None` for what the scheduler decided, or what is repeated as an event."""
     match event:
-        case RolloutStarted():
-            return StartRollout(name)
-        case RolloutPaused(reason):
-            return PauseRollout(name, reason)
-        case RolloutResumed():
-            return ResumeRollout(name)
-        case PhaseApproved(phase):
-            return ApprovePhase(name, phase)
-        case PhasePassed(phase):
-            return SkipPhase(name, phase)
-        case RetryAsked():
-            return RetryFailed(name)
-        case RollbackAsked(reason):
-            return RollBack(name, reason)
-        case RolloutAborted(reason):
-            return AbortRollout(name, reason)
-        case (RolloutCreated() | RolloutDeleted() | PhaseOpened() | DevicesAdmitted() | SoakBegan() | SoakBroken()) | (
-            DevicesRetried() | RollbackBegan() | RollbackEnded() | RolloutCompleted() | ResultsRecorded()
-        ):
+        case events.RolloutStarted():
+            return commands.StartRollout(name)
+        case events.RolloutPaused(reason):
+            return commands.PauseRollout(name, reason)
+        case events.RolloutResumed():
+            return commands.ResumeRollout(name)
+        case events.PhaseApproved(phase):
+            return commands.ApprovePhase(name, phase)
+        case events.PhasePassed(phase):
+            return commands.SkipPhase(name, phase)
+        case events.RetryAsked():
+            return commands.RetryFailed(name)
+        case events.RollbackAsked(reason):
+            return commands.RollBack(name, reason)
+        case events.RolloutAborted(reason):
+            return commands.AbortRollout(name, reason)
+        case events.RolloutCreated() | events.RolloutDeleted():
+            return None
+        case events.PhaseOpened() | events.DevicesAdmitted() | events.SoakBegan() | events.SoakBroken():
+            return None
+        case events.DevicesRetried() | events.RollbackBegan() | events.RollbackEnded():
+            return None
+        case events.RolloutCompleted() | events.ResultsRecorded():
             return None
         case _:
             assert_never(event)

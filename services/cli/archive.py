@@ -28,8 +28,7 @@ from events.settings import ENV_PREFIX, Settings, hide_password
 from events.terminal import complain_of, print_lines
 from services.cli.client import AsJson, show_json
 from services.cli.exits import REFUSED, code_of
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
-from services.cli.log_location import log_settings
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings
 from services.cli.progress import ProgressBar
 
 DAY_MS = 86_400_000

@@ -19,8 +19,7 @@ from events.settings import Settings, read_settings
 from events.terminal import complain, complain_of, print_lines
 from services.cli import audit_search
 from services.cli.client import AsJson, show_json
-from services.cli.flags import DataDir, RedisUrl, point_in_time
-from services.cli.log_location import log_settings
+from services.cli.flags import DataDir, RedisUrl, log_settings, point_in_time
 from services.cli.progress import ProgressBar
 
 FAULTS = 1

@@ -15,6 +15,7 @@ from rich.tree import Tree
 from events.rich_console import console
 from events.terminal import print_json, print_lines
 from services.cli.client import Api, ApiUrl, AsJson, quoted, show_json
+from services.cli.flags import Kinds
 from services.cli.inputs import InputUnreadable
 
 _TAIL_BYTES = 4 << 20
@@ -25,10 +26,6 @@ Deployment = Annotated[
     str, typer.Option(help="Events of this deployment and its rollout, and assignment changes to it.")
 ]
 By = Annotated[str, typer.Option(help="Author, as in user:ada or ada.")]
-Kinds = Annotated[
-    list[str] | None,
-    typer.Option("--kind", help="A type of event, or AssignmentChange; can be repeated. The default is all."),
-]
 Cause = Annotated[str, typer.Option(help="Cause, or the position of an event in its chain of causes.")]
 Since = Annotated[str | None, typer.Option(help="Earliest time, as in 2026-05-01T12:30:00Z.")]
 Until = Annotated[str | None, typer.Option(help="Latest time.")]
@@ -57,14 +54,7 @@ def search(
     Example: twinfold audit search --device edge-1 --since 2026-05-01
     """
     params = _query(
-        device=device,
-        deployment=deployment,
-        by=by,
-        kind=kind,
-        cause=cause,
-        since=since,
-        until=until,
-        stream=stream,
+        device=device, deployment=deployment, by=by, kind=kind, cause=cause, since=since, until=until, stream=stream
     )
     params["order"] = "oldest" if oldest else "newest"
     is_empty = True
@@ -138,14 +128,7 @@ def export(
             "--resume requires --out and excludes --after: it continues after the last complete line"
         )
     params = _query(
-        device=device,
-        deployment=deployment,
-        by=by,
-        kind=kind,
-        cause=cause,
-        since=since,
-        until=until,
-        stream=stream,
+        device=device, deployment=deployment, by=by, kind=kind, cause=cause, since=since, until=until, stream=stream
     ) | {"format": format_}
     if resume and out is not None:
         after = _last_location(out, format_)

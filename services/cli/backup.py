@@ -14,8 +14,7 @@ from events.terminal import print_lines
 from services import local_files
 from services.cli.client import AsJson, show_json
 from services.cli.exits import INCOMPLETE
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
-from services.cli.log_location import log_settings
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings
 from services.cli.progress import ProgressBar
 
 

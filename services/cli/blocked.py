@@ -20,8 +20,7 @@ from events.settings import Settings
 from events.terminal import print_lines
 from services.cli.client import AsJson, show_json
 from services.cli.exits import StillBlocked
-from services.cli.flags import AllowVolatileRedis, By, DataDir, QueueUrl, RedisUrl, author
-from services.cli.log_location import log_settings
+from services.cli.flags import AllowVolatileRedis, By, DataDir, QueueUrl, Reason, RedisUrl, author, log_settings
 
 _POLL_SECONDS = 0.1
 _WAIT_SECONDS = 60.0
@@ -31,7 +30,6 @@ app = typer.Typer(
     help="Partitions that are stopped at an event they cannot apply: show them and decide.",
 )
 
-Reason = Annotated[str, typer.Option(help="Reason, recorded in the log.")]
 LocationName = Annotated[str, typer.Argument(help="Position of the event, as in p03:17 or fleet:4.")]
 
 

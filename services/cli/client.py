@@ -1,9 +1,9 @@
 """The client of the API that commands use, and how they show its answers."""
 
-import json
+import json as json_
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ from events.canonical import Json
 from events.device.tag_value import tag_value
 from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, read_settings
-from events.terminal import print_json
+from events.terminal import print_json, print_lines
 from services import logins
 from services.cli.connection_errors import SET_DIRECTORY, misfit
 from services.cli.flag_names import in_flags
@@ -35,6 +35,7 @@ At = Annotated[
     typer.Option(help="Read a past state: a time (2026-11-21T10:00:00Z) or a position (fleet:17, p03:120)."),
 ]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")]
+Limit = Annotated[int, typer.Option(min=1, help="Maximum number of devices to list.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 
 Answer = TypeVar("Answer")
@@ -199,12 +200,25 @@ def quoted(name: str) -> str:
     return quote(name, safe="")
 
 
-def show_table(read: Callable[[], RenderableType], *, watch: bool) -> None:
-    """Print what `read` returns; with `watch` refresh it until Ctrl-C, also while the API is not available."""
-    if watch:
-        show_live(read, lambda table: table, until=lambda _: False)
+def show_answer(
+    read: Callable[[], Answer], render: Callable[[Answer], RenderableType], *, json: bool, watch: bool = False
+) -> None:
+    """Print what `read` returns, as JSON or rendered; `watch` refreshes it until Ctrl-C, also while the API is away."""
+    if json:
+        show_json(read())
+    elif watch:
+        show_live(read, render, until=lambda _: False)
     else:
-        console().print(read())
+        console().print(render(read()))
+
+
+def show_lines(items: Iterable[str], *, json: bool, empty: str) -> None:
+    """Print ids, one a line or as a JSON list; without any, `empty`."""
+    lines = list(items)
+    if json:
+        show_json(lines)
+    else:
+        print_lines(*(lines or [empty]))
 
 
 def show_live(
@@ -266,9 +280,9 @@ def pairs(texts: list[str], *, flag: str = "--tag") -> dict[str, Any]:
 
 def json_text(value: Json) -> str:
     """A value as JSON in one line."""
-    return json.dumps(value, ensure_ascii=False)
+    return json_.dumps(value, ensure_ascii=False)
 
 
-def show_json(value: Json) -> None:
+def show_json(value: Any) -> None:
     """Print a value as JSON."""
-    print_json(json.dumps(value, indent=2, ensure_ascii=False))
+    print_json(json_.dumps(value, indent=2, ensure_ascii=False))

@@ -26,8 +26,7 @@ from events.secrets.secret_fields import new_key
 from events.settings import Settings, read_settings
 from events.terminal import complain, print_lines
 from services.authors import author_of
-from services.cli.flags import DataDir
-from services.cli.log_location import log_settings
+from services.cli.flags import DataDir, log_settings
 from services.credentials import Serving, device_key, issue_token, policies, policy_key, policy_of, tokens
 from services.local import NoAuthority, served
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from events.number_text import counted
 from events.terminal import print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, Limit, Watch, quoted, show_answer, show_json, show_lines
 from services.cli.inputs import read_json
 from services.cli.preview_option import Preview, PreviewChoice, Token, write
 from services.cli.readiness import summary
@@ -37,14 +37,9 @@ def list_(
     Example: twinfold deployment list --label team=x --watch
     """
     api = Api(api_url, at=at)
-
-    def read() -> Any:
-        return api.call("GET", "/v1/deployments", params={"label": label or []})
-
-    if json:
-        show_json(read())
-        return
-    show_table(lambda: _table(read()), watch=watch)
+    show_answer(
+        lambda: api.call("GET", "/v1/deployments", params={"label": label or []}), _table, json=json, watch=watch
+    )
 
 
 @app.command()
@@ -191,7 +186,7 @@ def status(
     name: Name,
     *,
     devices: Annotated[str | None, typer.Option(help="List the devices in this status, as in unhealthy.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="With --devices: maximum number of devices.")] = 1000,
+    limit: Limit = 1000,
     watch: Watch = False,
     at: At = None,
     api_url: ApiUrl = None,
@@ -203,16 +198,10 @@ def status(
     """
     api = Api(api_url, at=at)
     if devices is not None:
-        device_ids = list(api.pages(f"{_path(name)}/status/{devices}", limit=limit))
-        if json:
-            show_json(device_ids)
-        else:
-            print_lines(*(device_ids or [f"no device is {devices}"]))
+        device_ids = api.pages(f"{_path(name)}/status/{devices}", limit=limit)
+        show_lines(device_ids, json=json, empty=f"no device is {devices}")
         return
-    if json:
-        show_json(api.call("GET", f"{_path(name)}/status"))
-        return
-    show_table(lambda: _counts(api.call("GET", f"{_path(name)}/status")), watch=watch)
+    show_answer(lambda: api.call("GET", f"{_path(name)}/status"), _counts, json=json, watch=watch)
 
 
 def _path(name: str) -> str:

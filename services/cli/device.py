@@ -7,9 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from events.rich_console import console
 from events.terminal import complain, print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, Watch, pairs, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, Limit, Watch, pairs, quoted, show_answer, show_json, show_lines
 from services.cli.inputs import read_text
 from services.cli.preview_option import Preview, PreviewChoice, Token, write
 
@@ -26,7 +25,7 @@ StatusReason = Annotated[str | None, typer.Option(help="Why it is enabled or not
 @app.command("list")
 def list_(
     *,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of devices.")] = 1000,
+    limit: Limit = 1000,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
@@ -35,11 +34,7 @@ def list_(
 
     Example: twinfold device list --limit 20
     """
-    device_ids = list(Api(api_url, at=at).pages("/v1/devices", limit=limit))
-    if json:
-        show_json(device_ids)
-    else:
-        print_lines(*(device_ids or ["no devices"]))
+    show_lines(Api(api_url, at=at).pages("/v1/devices", limit=limit), json=json, empty="no devices")
 
 
 @app.command()
@@ -48,10 +43,10 @@ def show(device_id: DeviceId, *, at: At = None, api_url: ApiUrl = None, json: As
 
     Example: twinfold device show edge-1 --json
     """
-    twin = Api(api_url, at=at).call("GET", f"/twins/{quoted(device_id)}")
-    if json:
-        show_json(twin)
-        return
+    show_answer(lambda: Api(api_url, at=at).call("GET", f"/twins/{quoted(device_id)}"), _twin, json=json)
+
+
+def _twin(twin: dict[str, Any]) -> Table:
     table = Table(show_header=False)
     for name in ("deviceId", "status", "statusReason", "version", "etag"):
         table.add_row(name, str(twin.get(name)))
@@ -60,7 +55,7 @@ def show(device_id: DeviceId, *, at: At = None, api_url: ApiUrl = None, json: As
         table.add_row("parent", scope)
     for name, value in sorted(twin.get("tags", {}).items()):
         table.add_row(f"tags.{name}", str(value))
-    console().print(table)
+    return table
 
 
 @app.command()
@@ -209,16 +204,15 @@ def effective(
     Example: twinfold device effective edge-1 --watch
     """
     api, path = Api(api_url, at=at), f"/v1/devices/{quoted(device_id)}"
-    if json:
-        show_json(api.call("GET", f"{path}/effective"))
-        return
-    show_table(
-        lambda: _runs(api.call("GET", f"{path}/effective"), api.call("GET", f"{path}/not-applied")["notApplied"]),
+    show_answer(
+        lambda: api.call("GET", f"{path}/effective"),
+        lambda answer: _effective(answer, api.call("GET", f"{path}/not-applied")["notApplied"]),
+        json=json,
         watch=watch,
     )
 
 
-def _runs(answer: dict[str, Any], not_applied: list[dict[str, Any]]) -> RenderableType:
+def _effective(answer: dict[str, Any], not_applied: list[dict[str, Any]]) -> RenderableType:
     layers = " + ".join(answer["layers"]) or "nothing"
     lines = [f"{answer['deviceId']} is {answer['status']}; it runs {layers}"]
     if answer["reason"]:

@@ -10,8 +10,7 @@ from rich.text import Text
 
 from events.device.times import time_text
 from events.number_text import counted
-from events.rich_console import console
-from services.cli.client import Api, ApiUrl, AsJson, json_text, show_json
+from services.cli.client import Api, ApiUrl, AsJson, json_text, show_answer
 
 _STYLES = {"removed": "red", "changed": "yellow", "added": "green"}
 _MARKS = {"removed": "-", "changed": "~", "added": "+"}
@@ -37,11 +36,11 @@ def diff(
     """
     query = {"from": first, "to": last, "device": device, "deployment": deployment}
     params = {name: value for name, value in query.items() if value is not None}
-    answer = Api(api_url).call("GET", "/v1/diff", params={**params, **({"mode": "implied"} if implied else {})})
-    if json:
-        show_json(answer)
-        return
-    console().print(Group(*_page(answer)))
+    if implied:
+        params["mode"] = "implied"
+    show_answer(
+        lambda: Api(api_url).call("GET", "/v1/diff", params=params), lambda answer: Group(*_page(answer)), json=json
+    )
 
 
 def _page(answer: dict[str, Any]) -> Iterator[RenderableType]:

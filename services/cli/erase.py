@@ -10,15 +10,14 @@ from events.producer.erasure import erase as erase_secrets
 from events.producer.producer import Producer
 from events.secrets.redis import RedisSecretStore
 from events.terminal import print_lines
-from services.cli.flags import AllowVolatileRedis, By, DataDir, RedisUrl, author
-from services.cli.log_location import log_settings
+from services.cli.flags import AllowVolatileRedis, By, DataDir, Reason, RedisUrl, author, log_settings
 
 
 def erase(
     kind: Annotated[SecretOwner, typer.Argument(help="What the secrets belong to: device, deployment or webhook.")],
     subject: Annotated[str, typer.Argument(help="Its id.")],
     *,
-    reason: Annotated[str, typer.Option(help="Why; recorded in the log.")],
+    reason: Reason,
     tags: Annotated[
         bool, typer.Option("--tags", help="For a device: only the personal tags. Its keys keep working.")
     ] = False,

@@ -9,8 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from events.rich_console import console
-from services.cli.client import Api, ApiUrl, AsJson, quoted, show_json
+from services.cli.client import Api, ApiUrl, AsJson, quoted, show_answer
 
 _APPLIES = {"base", "layer", "applies"}
 _STYLES = {"not applied": "yellow", "not decided yet": "yellow", "not targeted": "dim"}
@@ -40,15 +39,16 @@ def explain(
     """
     query = {"deployment": deployment, "at": at, "readBack": read_back}
     params = {name: value for name, value in query.items() if value is not None}
-    answer = Api(api_url).call("GET", f"/v1/devices/{quoted(device_id)}/explain", params=params)
-    if json:
-        show_json(answer)
-        return
-    limit = len(answer["deployments"]) if everything or deployment is not None else _NOT_TARGETING_SHOWN_MAX
-    console().print(Group(*_page(answer, in_full=deployment is not None, not_targeting_max=limit)))
+    in_full = deployment is not None
+    limit = None if everything or in_full else _NOT_TARGETING_SHOWN_MAX
+    show_answer(
+        lambda: Api(api_url).call("GET", f"/v1/devices/{quoted(device_id)}/explain", params=params),
+        lambda answer: Group(*_page(answer, in_full=in_full, not_targeting_max=limit)),
+        json=json,
+    )
 
 
-def _page(answer: dict[str, Any], *, in_full: bool, not_targeting_max: int) -> Iterator[RenderableType]:
+def _page(answer: dict[str, Any], *, in_full: bool, not_targeting_max: int | None) -> Iterator[RenderableType]:
     yield Text(answer["says"], style="bold")
     yield from _standpoint(answer)
     yield from _deployments(answer["deployments"], in_full=in_full, not_targeting_max=not_targeting_max)
@@ -89,7 +89,9 @@ def _standpoint(answer: dict[str, Any]) -> Iterator[RenderableType]:
     yield from (_event(event, style="yellow") for event in answer["undecided"])
 
 
-def _deployments(lines: list[dict[str, Any]], *, in_full: bool, not_targeting_max: int) -> Iterator[RenderableType]:
+def _deployments(
+    lines: list[dict[str, Any]], *, in_full: bool, not_targeting_max: int | None
+) -> Iterator[RenderableType]:
     near = [line for line in lines if line["verdict"] != "not targeted"]
     not_targeting = [line for line in lines if line["verdict"] == "not targeted"]
     for title, section, shown_max in (
@@ -102,10 +104,8 @@ def _deployments(lines: list[dict[str, Any]], *, in_full: bool, not_targeting_ma
             yield _verdict(line)
             if in_full:
                 yield from _reasons(line)
-        if len(section) > shown_max:
-            yield _indented(
-                Text(f"and {len(section) - shown_max} more; --all shows them, --deployment one in full", style="dim")
-            )
+        if hidden := len(section) - len(section[:shown_max]):
+            yield _indented(Text(f"and {hidden} more; --all shows them, --deployment one in full", style="dim"))
 
 
 def _verdict(line: dict[str, Any]) -> RenderableType:

@@ -1,15 +1,16 @@
-"""Flags that several commands share. A flag overrides the variable TWINFOLD_* of its name."""
+"""Flags that several commands share, and what follows from them. A flag overrides the variable TWINFOLD_* of its name."""
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from events.envelope import Principal
 from events.log.port import Log
-from events.settings import Settings
+from events.settings import Settings, read_settings
 from services.authors import author_of
+from services.local import serving
 
 RedisUrl = Annotated[
     str | None,
@@ -50,6 +51,27 @@ By = Annotated[
         show_default="the token's name, else the operating system's user",
     ),
 ]
+
+Reason = Annotated[str, typer.Option(help="Reason, recorded in the log.")]
+
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option("--kind", help="A type of event, or AssignmentChange; can be repeated. The default is all."),
+]
+
+
+def log_settings(**flags: Any) -> Settings:
+    """Settings that lead to the log; `flags` override variables, as in `read_settings`.
+
+    Raises:
+        SettingsInvalid: a flag or a variable is invalid.
+    """
+    settings = read_settings(**flags)
+    local = None if "redis_url" in settings.model_fields_set else serving(settings.data_dir)
+    if local is None:
+        return settings
+    queue = {} if "queue_url" in settings.model_fields_set else {"queue_url": local.queue_url}
+    return settings.model_copy(update={"redis_url": local.redis_url, **queue})
 
 
 def author(log: Log, settings: Settings, by: str | None) -> Principal:

@@ -1,13 +1,13 @@
 """`twinfold group`: groups of devices that updates are deployed to."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from events.number_text import counted
 from events.terminal import print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_answer, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Groups of devices that updates are deployed to.")
 
@@ -20,14 +20,14 @@ def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> Non
 
     Example: twinfold group list
     """
-    groups = Api(api_url, at=at).call("GET", "/v1/groups")
-    if json:
-        show_json(groups)
-        return
+    show_answer(lambda: Api(api_url, at=at).call("GET", "/v1/groups"), _table, json=json)
+
+
+def _table(groups: list[dict[str, Any]]) -> Table:
     table = Table("group", "condition", "devices", "active deployment")
     for group in groups:
         table.add_row(group["group"], group["condition"], str(group["devices"]), group["active"] or "-")
-    show_table(lambda: table, watch=False)
+    return table
 
 
 @app.command()

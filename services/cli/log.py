@@ -17,8 +17,7 @@ from events.log.log_factory import open_log
 from events.log.port import Event, Log
 from events.log.reader import Reader
 from events.terminal import print_json, print_lines
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
-from services.cli.log_location import log_settings
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings
 
 FOLLOW_SECONDS = 0.2
 DATA_CHARACTERS_MAX = 120

@@ -3,12 +3,11 @@
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from events.rich_console import console
-from events.terminal import print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json
+from services.cli.client import Api, ApiUrl, AsJson, At, Limit, quoted, show_answer, show_lines
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
@@ -20,7 +19,7 @@ def readiness(
     waived: Annotated[
         bool, typer.Option("--waived", help="With --rule: list the devices with waived findings instead.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="With --rule: maximum number of devices.")] = 1000,
+    limit: Limit = 1000,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
@@ -34,20 +33,11 @@ def readiness(
     api = Api(api_url, at=at)
     if rule is not None:
         which = {"which": "waived" if waived else "found"}
-        device_ids = list(api.pages(f"/v1/readiness/{quoted(rule)}", limit=limit, params=which))
-        if json:
-            show_json(device_ids)
-        else:
-            print_lines(*(device_ids or [f"no device has a finding of {rule}"]))
+        device_ids = api.pages(f"/v1/readiness/{quoted(rule)}", limit=limit, params=which)
+        show_lines(device_ids, json=json, empty=f"no device has a finding of {rule}")
         return
     path = "/v1/readiness" if device is None else f"/v1/devices/{quoted(device)}/readiness"
-    answer = api.call("GET", path)
-    if json:
-        show_json(answer)
-        return
-    console().print(_score(answer) if device is None else _report(answer))
-    for waiver in answer["expired"]:
-        console().print(Text(f"expired: {waiver_text(waiver)}", "magenta"))
+    show_answer(lambda: api.call("GET", path), _score if device is None else _report, json=json)
 
 
 def waiver_text(waiver: dict[str, Any]) -> str:
@@ -66,7 +56,7 @@ def summary(findings: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _score(answer: dict[str, Any]) -> Table:
+def _score(answer: dict[str, Any]) -> RenderableType:
     table = Table(
         "severity", "rule", "", title=f"{answer['devices']} devices, {answer['profile']}", title_justify="left"
     )
@@ -77,10 +67,10 @@ def _score(answer: dict[str, Any]) -> Table:
             severity = Text(rule["severity"], _STYLES[rule["severity"]])
             counts = (str(rule["devices"]), f"{rule['share']:.1%}", str(rule["waived"]))
             table.add_row(severity, rule["rule"], rule["title"], *counts)
-    return table
+    return Group(table, *_expired(answer))
 
 
-def _report(answer: dict[str, Any]) -> Table:
+def _report(answer: dict[str, Any]) -> RenderableType:
     table = Table(
         "severity",
         "rule",
@@ -96,7 +86,11 @@ def _report(answer: dict[str, Any]) -> Table:
         table.add_row(
             Text("waived", "dim"), rule, document, Text.assemble(message, f" ({waiver_text(finding['waiver'])})")
         )
-    return table
+    return Group(table, *_expired(answer))
+
+
+def _expired(answer: dict[str, Any]) -> list[Text]:
+    return [Text(f"expired: {waiver_text(waiver)}", "magenta") for waiver in answer["expired"]]
 
 
 def _cells(finding: dict[str, Any]) -> tuple[Text, Text, Text]:

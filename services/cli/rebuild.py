@@ -6,8 +6,7 @@ import msgspec
 import typer
 
 from events.log.keys import FLEET
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
-from services.cli.log_location import log_settings
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings
 from services.cli.replay import Workers, stream_named
 from services.cli.roles import become
 

@@ -7,8 +7,7 @@ import typer
 
 from events.log.entries import number_of
 from events.log.keys import FLEET, name
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, point_in_time
-from services.cli.log_location import log_settings
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings, point_in_time
 from services.cli.roles import become
 
 Partition = Annotated[

@@ -1,9 +1,8 @@
 """`twinfold rollout`: deployments that reach their devices in phases."""
 
-import enum
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from msgspec import structs
@@ -13,7 +12,6 @@ from rich.text import Text
 
 from events.camel_case import camel_json
 from events.device.times import time_text
-from events.rich_console import console
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread, Window, read_phase
 from events.rollout.times import DurationUnreadable, duration, read_duration
 from events.terminal import print_lines
@@ -23,14 +21,15 @@ from services.cli.client import (
     ApiUrl,
     AsJson,
     At,
+    Limit,
     Watch,
     poll,
     quoted,
-    show_json,
+    show_answer,
     show_live,
-    show_table,
 )
 from services.cli.exits import REFUSED
+from services.cli.flags import Reason
 from services.cli.inputs import read_json
 from services.cli.preview_option import Preview, PreviewChoice, Token, write
 
@@ -42,17 +41,9 @@ _ENDS = {"completed", "aborted", "rolled back", "halted"}
 _COUNTS = ("admitted", "healthy", "already", "failed", "timedOut", "silent", "pending", "outranked", "notApplied")
 
 Name = Annotated[str, typer.Argument(help="The deployment's id.")]
-Reason = Annotated[str, typer.Option(help="Reason, recorded in the log.")]
 PhaseNumber = Annotated[
     int | None, typer.Option(min=1, help="Number of the phase, from 1. The default is the next one that waits.")
 ]
-
-
-class ActOnFailure(enum.Enum):
-    """What a rollout does when it has failed."""
-
-    PAUSE = "pause"
-    ROLLBACK = "rollback"
 
 
 @app.command()
@@ -85,8 +76,9 @@ def create(
         int | None, typer.Option(min=1, help="… and this number of devices. With both flags, both must be reached.")
     ] = None,
     on_failure: Annotated[
-        ActOnFailure, typer.Option(help="What to do when it has failed, or a phase did not pass within --timeout.")
-    ] = ActOnFailure.PAUSE,
+        Literal["pause", "rollback"],
+        typer.Option(help="What to do when it has failed, or a phase did not pass within --timeout."),
+    ] = "pause",
     rollback_to: Annotated[str, typer.Option(help="The deployment whose content devices get in a rollback.")] = "",
     restore: Annotated[
         bool, typer.Option("--restore", help="In a rollback, each device gets back what it had and was healthy with.")
@@ -128,7 +120,7 @@ def create(
         phase_timeout_seconds=_seconds(timeout, "--timeout"),
         device_timeout_seconds=_seconds(device_timeout, "--device-timeout"),
     )
-    then = OnFailure.PAUSE if on_failure is ActOnFailure.PAUSE else OnFailure.ROLL_BACK
+    then = OnFailure.PAUSE if on_failure == "pause" else OnFailure.ROLL_BACK
     plan = RolloutPlan(
         tuple(structs.replace(_phase(text), gate=gate, approval=approve_each) for text in phase or ()),
         Failure(fail_percent, fail_count, then=then),
@@ -156,10 +148,7 @@ def list_(*, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: 
     Example: twinfold rollout list --watch
     """
     api = Api(api_url, at=at)
-    if json:
-        show_json(api.call("GET", "/v1/rollouts"))
-        return
-    show_table(lambda: _table(api.call("GET", "/v1/rollouts")), watch=watch)
+    show_answer(lambda: api.call("GET", "/v1/rollouts"), _table, json=json, watch=watch)
 
 
 @app.command()
@@ -182,13 +171,9 @@ def show(
     def read() -> Any:
         return api.call("GET", _path(name), params={"history": 1000 if json else _ACTS_SHOWN_MAX})
 
-    if json:
-        show_json(read())
-        return
-    if not watch:
-        console().print(_rendered(read()))
-        return
-    if _followed(read)["state"] != "completed":
+    if json or not watch:
+        show_answer(read, _rendered, json=json)
+    elif _followed(read)["state"] != "completed":
         raise typer.Exit(REFUSED)
 
 
@@ -203,7 +188,7 @@ def devices(
             "notAdmitted or notBack."
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of devices.")] = 1000,
+    limit: Limit = 1000,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
@@ -213,16 +198,17 @@ def devices(
     Example: twinfold rollout devices camera-2 --state failed
     """
     params = {} if state is None else {"state": state}
-    devices = list(Api(api_url, at=at).pages(f"{_path(name)}/devices", limit=limit, params=params))
-    if json:
-        show_json(devices)
-        return
+    pages = Api(api_url, at=at).pages(f"{_path(name)}/devices", limit=limit, params=params)
+    show_answer(lambda: list(pages), _devices, json=json)
+
+
+def _devices(devices: list[dict[str, Any]]) -> Table:
     table = Table("device", "state", "reason", "runs")
     for device in devices:
         back = f"; not back: {device['notBack']}" if device["notBack"] else ""
         runs = ", ".join(device["runs"]["deployments"]) or device["runs"]["status"]
         table.add_row(device["deviceId"], device["state"], device["reason"] + back, runs)
-    show_table(lambda: table, watch=False)
+    return table
 
 
 @app.command()

@@ -8,7 +8,8 @@ from rich.table import Table
 
 from events.canonical import JsonObject
 from events.terminal import print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_answer, show_json
+from services.cli.flags import Reason
 from services.cli.inputs import read_json
 from services.cli.preview_option import Preview, PreviewChoice, Token, write
 from services.cli.rollout import print_plan
@@ -51,14 +52,7 @@ def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> Non
 
     Example: twinfold update list
     """
-    updates = Api(api_url, at=at).call("GET", "/v1/updates")
-    if json:
-        show_json(updates)
-        return
-    table = Table("update", "for", "description")
-    for update in updates:
-        table.add_row(update["update"], update["condition"], update["description"])
-    show_table(lambda: table, watch=False)
+    show_answer(lambda: Api(api_url, at=at).call("GET", "/v1/updates"), _updates, json=json)
 
 
 @app.command()
@@ -131,7 +125,7 @@ def cancel(
     group: Group,
     deployment: Deployment,
     *,
-    reason: Annotated[str, typer.Option(help="Reason, recorded in the log.")] = "",
+    reason: Reason = "",
     preview: Preview = False,
     preview_token: Token = None,
     api_url: ApiUrl = None,
@@ -187,26 +181,31 @@ def status(
     api = Api(api_url, at=at)
     if devices is not None and deployment is not None:
         page = api.call("GET", f"{_deployment(group, deployment)}/devices", params={"state": devices, "top": 1000})
-        if json:
-            show_json(page["devices"])
-            return
-        table = Table("device", "state", "reason")
-        for device in page["devices"]:
-            table.add_row(device["deviceId"], device["state"], device["reason"])
-        show_table(lambda: table, watch=False)
+        show_answer(lambda: page["devices"], _devices, json=json)
         return
 
     def read() -> Any:
         answer = api.call("GET", f"/v1/groups/{quoted(group)}/deployments")
         return [entry for entry in answer if deployment in {None, entry["deployment"]}]
 
-    if json:
-        show_json(read())
-        return
-    show_table(lambda: _table(read()), watch=watch)
+    show_answer(read, _deployments, json=json, watch=watch)
 
 
-def _table(deployments: list[JsonObject]) -> Table:
+def _updates(updates: list[JsonObject]) -> Table:
+    table = Table("update", "for", "description")
+    for update in updates:
+        table.add_row(update["update"], update["condition"], update["description"])
+    return table
+
+
+def _devices(devices: list[JsonObject]) -> Table:
+    table = Table("device", "state", "reason")
+    for device in devices:
+        table.add_row(device["deviceId"], device["state"], device["reason"])
+    return table
+
+
+def _deployments(deployments: list[JsonObject]) -> Table:
     counts = list(deployments[0]["counts"]) if deployments else []
     table = Table("deployment", "update", "state", "reason")
     for column in counts:

@@ -1,14 +1,13 @@
 """`twinfold waiver`: findings that are accepted for a time, with an author and a reason."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from events.rich_console import console
 from events.terminal import print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json
+from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_answer
 
 app = typer.Typer(no_args_is_help=True, help="Waivers: findings that are accepted for a time.")
 
@@ -21,16 +20,16 @@ def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> Non
 
     Example: twinfold waiver list
     """
-    waivers = Api(api_url, at=at).call("GET", "/v1/waivers")
-    if json:
-        show_json(waivers)
-        return
+    show_answer(lambda: Api(api_url, at=at).call("GET", "/v1/waivers"), _table, json=json)
+
+
+def _table(waivers: list[dict[str, Any]]) -> Table:
     table = Table("waiver", "rule", "module", "deployment", "until", "who", "reason")
     for waiver in waivers:
         until = Text(waiver["until"]) if not waiver["expired"] else Text(f"{waiver['until']} (expired)", "magenta")
         cells = (Text(waiver[name] or "any") for name in ("id", "rule", "module", "deployment"))
         table.add_row(*cells, until, Text(waiver["who"]), Text(waiver["reason"]))
-    console().print(table)
+    return table
 
 
 @app.command()

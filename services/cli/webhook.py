@@ -5,17 +5,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from events.rich_console import console
 from events.terminal import complain, print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json
+from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_answer, show_json
+from services.cli.flags import Kinds
 
 app = typer.Typer(no_args_is_help=True, help="Webhooks: HTTP receivers of events.")
 
 Name = Annotated[str, typer.Argument(help="The webhook's id.")]
-Kinds = Annotated[
-    list[str] | None,
-    typer.Option("--kind", help="A type of event, or AssignmentChange; can be repeated. The default is all."),
-]
 Deployments = Annotated[
     list[str] | None, typer.Option("--deployment", help="Only events of this deployment; can be repeated.")
 ]
@@ -50,11 +46,7 @@ def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> Non
 
     Example: twinfold webhook list
     """
-    webhooks = Api(api_url, at=at).call("GET", "/v1/webhooks")
-    if json:
-        show_json(webhooks)
-    else:
-        console().print(_table(webhooks))
+    show_answer(lambda: Api(api_url, at=at).call("GET", "/v1/webhooks"), _table, json=json)
 
 
 @app.command()
@@ -127,10 +119,13 @@ def deliveries(
 
     Example: twinfold webhook deliveries siem --limit 50
     """
-    attempts = Api(api_url).call("GET", f"{_path(name)}/deliveries", params={"top": limit})["deliveries"]
-    if json:
-        show_json(attempts)
-        return
+    api = Api(api_url)
+    show_answer(
+        lambda: api.call("GET", f"{_path(name)}/deliveries", params={"top": limit})["deliveries"], _attempts, json=json
+    )
+
+
+def _attempts(attempts: list[dict[str, Any]]) -> Table:
     table = Table("event", "result", "attempt", "ms")
     for attempt in attempts:
         table.add_row(
@@ -139,7 +134,7 @@ def deliveries(
             str(attempt["attempt"]),
             str(attempt["milliseconds"]),
         )
-    console().print(table)
+    return table
 
 
 def _path(name: str) -> str:

@@ -42,15 +42,6 @@ class Baseline(msgspec.Struct, frozen=True):
     findings: tuple[BaselineFinding, ...]
 
 
-def read_source(location: str) -> SourceFile:
-    """A file and its text; `-` is standard input.
-
-    Raises:
-        InputUnreadable: it cannot be read.
-    """
-    return SourceFile(location, read_text(location))
-
-
 def document_of(source: SourceFile) -> Document:
     """The document in a manifest's text. Its name is its id, or the file as the user typed it.
 

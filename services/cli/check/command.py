@@ -5,7 +5,7 @@ import io
 import sys
 import time
 from collections.abc import Sequence
-from typing import Annotated, TextIO
+from typing import Annotated, Literal, TextIO
 
 import msgspec
 import typer
@@ -22,7 +22,6 @@ from events.visible import visible_json
 from services.cli.check.check_files import (
     document_of,
     read_baseline,
-    read_source,
     read_waivers,
     write_baseline,
     write_manifest,
@@ -32,7 +31,7 @@ from services.cli.check.json_report import as_json, as_sarif
 from services.cli.check.json_text import edited
 from services.cli.check.junit_report import as_junit
 from services.cli.check.text_report import show
-from services.cli.inputs import STANDARD_INPUT, InputUnreadable
+from services.cli.inputs import STANDARD_INPUT, InputUnreadable, read_text
 
 FOUND = 1
 UNREADABLE = 2
@@ -50,13 +49,7 @@ class ProfileName(enum.StrEnum):
     constrained = "constrained"
 
 
-class Format(enum.StrEnum):
-    """The formats of a report."""
-
-    text = "text"
-    json = "json"
-    sarif = "sarif"
-    junit = "junit"
+Format = Literal["text", "json", "sarif", "junit"]
 
 
 class ParsedFile(msgspec.Struct, frozen=True):
@@ -89,7 +82,7 @@ def check(
         typer.Option(help="Merge each file onto this manifest; can be repeated for layers, in their order."),
     ] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Fix what can be fixed safely, in the files.")] = False,
-    format_: Annotated[Format, typer.Option("--format", help="Format of the report.")] = Format.text,
+    format_: Annotated[Format, typer.Option("--format", help="Format of the report.")] = "text",
     baseline: Annotated[str | None, typer.Option(help="A file of known findings, which do not count.")] = None,
     write_baseline_to: Annotated[
         str | None, typer.Option("--write-baseline", help="Write the findings of this run to a file, as a baseline.")
@@ -110,7 +103,7 @@ def check(
             int(time.time() * 1000),
             read_waivers(waivers) if waivers else (),
             read_baseline(baseline) if baseline else None,
-            [_parsed(read_source(location)) for location in merge_onto or []],
+            [_read(location) for location in merge_onto or []],
         )
         # All files are read before any is fixed: a run that cannot read one changes none.
         parsed_files, unreadable = _readable(files)
@@ -128,7 +121,7 @@ def check(
     # The fixed manifest goes to standard output, so that `check --fix -` can be used in a pipe; the report then goes elsewhere.
     if fixed_input is not None:
         sys.stdout.buffer.write(fixed_input.encode())
-    if checked or format_ is not Format.text:
+    if checked or format_ != "text":
         _report(CheckResult(checked, unreadable), format_, fail_on, sys.stdout if fixed_input is None else sys.stderr)
     for unread in unreadable:
         complain_of(unread)
@@ -145,10 +138,14 @@ def _readable(locations: Sequence[str]) -> tuple[list[ParsedFile], list[InputUnr
     readable, unreadable = list[ParsedFile](), list[InputUnreadable]()
     for location in locations:
         try:
-            readable.append(_parsed(read_source(location)))
+            readable.append(_read(location))
         except InputUnreadable as error:
             unreadable.append(error)
     return readable, unreadable
+
+
+def _read(location: str) -> ParsedFile:
+    return _parsed(SourceFile(location, read_text(location)))
 
 
 def _parsed(source: SourceFile) -> ParsedFile:
@@ -184,11 +181,11 @@ def _report(files: CheckResult, format_: Format, fail_on: Severity, stream: Text
         # A manifest can have characters that the terminal's encoding lacks; without this, printing them would raise.
         stream.reconfigure(errors="backslashreplace")
     match format_:
-        case Format.text:
+        case "text":
             show(console(error=stream is sys.stderr, width=None), files)
-        case Format.json:
+        case "json":
             stream.write(visible_json(as_json(files)))
-        case Format.sarif:
+        case "sarif":
             stream.write(visible_json(as_sarif(files)))
-        case Format.junit:
+        case "junit":
             stream.write(as_junit(files, fail_on))

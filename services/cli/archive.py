@@ -99,6 +99,7 @@ def archive(
     for error in failed:
         complain_of(error)
     if failed:
+        # Unavailable (3) outranks refused (1): then the same command can succeed later.
         raise typer.Exit(max(map(code_of, failed)))
 
 
@@ -270,6 +271,7 @@ def _move(
                 written = mover.write(stream, advance)
                 trimmed = written if before_at is None else mover.trim(stream, before_at=before_at, progress=advance)
             except LogUnavailable:
+                # Without Redis every other stream would fail as well, after a timeout each.
                 raise
             except LogError as error:
                 failed.append(error)

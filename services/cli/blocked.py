@@ -172,6 +172,7 @@ def _wait(log: RedisLog, projections: RedisProjectionStore, stop: Stop, *, again
         if current is None:
             print_lines(f"{', '.join(sorted(stop.waiting))} continued")
             return
+        # A later time means that the event was applied again, and failed again.
         if again and current.since > stop.since:
             raise StillBlocked(stop.location, current.error)
         time.sleep(_POLL_SECONDS)

@@ -27,6 +27,7 @@ from services.local import token as local_token
 
 TIMEOUT_SECONDS = 30.0
 WATCH_SECONDS = 0.5
+# The hub's routes require a version; those of `/v1` have none.
 API_VERSION = {"api-version": "2024-03-31"}
 
 ApiUrl = Annotated[str | None, typer.Option(help="URL of the API.", envvar=[], show_default="TWINFOLD_API_URL")]
@@ -90,7 +91,7 @@ class Api:
         self._directory, self._is_guess = settings.data_dir, not (settings.api_url or local)
         bearer_token, self.token_source = (token, "given") if token else self._token(settings, local)
         self._headers = {"Authorization": f"Bearer {bearer_token}"} if bearer_token else {}
-        # The authority of a data directory is trusted for the address of its own server alone: whoever can write that
+        # The authority of a data directory is trusted for the address of its own server alone: anyone who can write that
         # directory could otherwise impersonate any API.
         trusted = local.ca if local is not None and local.ca and self._url == local.url else None
         self._verify = ssl.create_default_context(cafile=trusted)
@@ -187,6 +188,7 @@ class Api:
         """The first `limit` items of a list that the API answers in pages; `items` is the member that holds them."""
         token, left = None, limit
         while left:
+            # The API answers at most 1,000 items a page (`PAGE_MAX`).
             query = {**(params or {}), "top": min(left, 1000), **({"continuation": token} if token else {})}
             page = self.call("GET", path, params=query)
             yield from page[items]
@@ -225,6 +227,7 @@ def show_live(
     read: Callable[[], Answer], render: Callable[[Answer], RenderableType], *, until: Callable[[Answer], bool]
 ) -> Answer:
     """Show the rendered answers in one place on the terminal until `until` is true; returns the last answer."""
+    # Read before the screen is taken over: an error of the first read is printed and ends the command.
     first = read()
     with Live(render(first), console=console(), auto_refresh=False) as live:
 

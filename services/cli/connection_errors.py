@@ -9,6 +9,7 @@ import httpx
 
 _PROBE_SECONDS = 2.0
 _HTTPS_PORT = 443
+# Parts of OpenSSL's messages for an answer that is no TLS; its versions word it differently.
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF", "record layer failure")
 
 SET_DIRECTORY = "set TWINFOLD_DATA_DIR to the --data directory of `twinfold up`"

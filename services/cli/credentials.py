@@ -52,6 +52,7 @@ class OpenedLog(msgspec.Struct, frozen=True):
     producer: Producer
     author: Principal
 
+    # Recorded before the key is printed: a key in use without a trace of who read it could not be found later.
     def note_read(self, subject: str) -> None:
         """Record in the log that a key is about to be printed.
 

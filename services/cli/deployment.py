@@ -71,6 +71,7 @@ def create(
 
     Example: twinfold deployment create factory-base base.json --condition "tags.site = 'north'" --priority 10
     """
+    # The file is a manifest, or a whole deployment that has it as `content`, as `deployment show` prints it.
     document = read_json(manifest)
     body = {
         "content": document.get("content", document),

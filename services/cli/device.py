@@ -14,6 +14,7 @@ from services.cli.preview_option import Preview, PreviewChoice, Token, write
 
 app = typer.Typer(no_args_is_help=True, help="Devices, their tags, and what they run.")
 
+# `Api.pages` needs a limit; no fleet has that many devices.
 _ALL = 1 << 40
 
 DeviceId = Annotated[str, typer.Argument(help="The device's id.")]

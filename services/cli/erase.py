@@ -42,6 +42,7 @@ def erase(
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     store = RedisSecretStore(log.client)
     secrets = erasable(log, store, kind, subject, tags_alone=tags)
+    # Something that uses an erased secret fails later, far from this command: a deployment that can no longer be delivered.
     if secrets.users and not even_in_use:
         raise InUse(secrets.of, secrets.users)
     if not yes:

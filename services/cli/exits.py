@@ -102,6 +102,8 @@ EXPECTED = (*_USAGE, *_UNAVAILABLE, *_REFUSED)
 
 def code_of(error: Exception) -> int:
     """The exit code of an expected error."""
+    # In this order: `ApiMisaddressed` is an `ApiUnavailable` that only another flag can repair, and most of `_UNAVAILABLE`
+    # are a `LogError`, which is a refusal otherwise.
     if isinstance(error, _USAGE):
         return USAGE
     return UNAVAILABLE if isinstance(error, _UNAVAILABLE) else REFUSED

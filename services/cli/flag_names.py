@@ -55,6 +55,7 @@ FLAGS: Mapping[str, str] = {
 }
 """Path of a member in a request body → flag. Members that come from a file (`--file`, `--plan`, a manifest) have no flag."""
 
+# Flags that can be repeated: a message about one of them needs its number, as in "--phase number 2".
 _REPEATED = {"--phase", "--window"}
 _INDEX = re.compile(r"\[([0-9]+)\]")
 

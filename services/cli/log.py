@@ -112,6 +112,7 @@ def _stored(opened: Log, after: dict[int, int]) -> Iterator[LogLine]:
     """The events that are in the log now, merged by time; `after` is advanced to the last position of each stream."""
     heads = opened.heads()
     streams = [_pages(opened, stream, after, until=heads[stream]) for stream in after]
+    # Each stream is in the order of its times, so merging holds one event of each in memory, not the log.
     return heapq.merge(*streams, key=lambda line: line.envelope.at)
 
 

@@ -21,6 +21,7 @@ def login(*, api_url: ApiUrl = None) -> None:
 
     Example: twinfold login --api-url https://twinfold.example:8080
     """
+    # Not an argument: other users would see it in the process list, and it would stay in the history of the shell.
     if sys.stdin.isatty():
         token = str(typer.prompt("Token (of `twinfold token issue`)", hide_input=True)).strip()
     else:

@@ -55,6 +55,7 @@ def write(api: Api, method: str, path: str, choice: PreviewChoice, *, body: Json
         if not typer.confirm("Make this change?", default=False):
             print_lines("nothing is changed")
             raise typer.Exit
+    # With the token the API refuses the write if its effect is no longer what was shown (docs/decisions/0028-preview.md).
     headers = {} if token is None else {"Twinfold-Preview": token}
     answer = api.call(method, path, body=body, any_etag=any_etag, headers=headers)
     if (between := api.headers.get("twinfold-preview-between", "none")) != "none":

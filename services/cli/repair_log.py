@@ -33,6 +33,7 @@ def repair_log(
     directory = settings.data_dir / FOLDER
     if not files(directory):
         raise NotServed(settings.data_dir)
+    # Held, because a running `up` would append to the file that is being cut.
     with held(settings.data_dir):
         server = find_server(settings.redis_server)
         damage = find_damage(server, directory, said=server_log_of(directory).lines())

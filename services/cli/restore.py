@@ -81,6 +81,8 @@ def restore(
             if not settings.allow_volatile_redis:
                 check_server(client)
             object_store = _archive(settings, manifest, again=is_unfinished(client))
+            # Both marks are set before anything is written, so that an interrupted restore is recognised in Redis and in the
+            # directory, and the next one may empty them.
             claim(manifest, client)
             local_files.write(settings, local_files.RESTORING, manifest.id.encode())
             restored = restore_log(manifest, location, client, archive=object_store, tell=progress.tell)

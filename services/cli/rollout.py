@@ -1,44 +1,30 @@
 """`twinfold rollout`: deployments that reach their devices in phases."""
 
-import sys
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
 from msgspec import structs
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from events.camel_case import camel_json
-from events.device.times import time_text
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread, Window, read_phase
-from events.rollout.times import DurationUnreadable, duration, read_duration
+from events.rollout.times import DurationUnreadable, read_duration
 from events.terminal import print_lines
-from services.cli.client import (
-    Api,
-    ApiUnavailable,
-    ApiUrl,
-    AsJson,
-    At,
-    Limit,
-    Watch,
-    poll,
-    quoted,
-    show_answer,
-    show_live,
-)
+from services.cli.client import Api, ApiUrl, AsJson, At, Limit, Watch, quoted, show_answer
 from services.cli.exits import REFUSED
 from services.cli.flags import Reason
 from services.cli.inputs import read_json
 from services.cli.preview_option import Preview, PreviewChoice, Token, write
+from services.cli.rollout_output import (
+    ACTS_SHOWN_MAX,
+    devices_table,
+    followed,
+    print_plan,
+    rendered,
+    rollouts_table,
+    state_line,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Deployments that reach their devices in phases.")
-
-_BAR_CHARACTERS = 20
-_ACTS_SHOWN_MAX = 5
-_ENDS = {"completed", "aborted", "rolled back", "halted"}
-_COUNTS = ("admitted", "healthy", "already", "failed", "timedOut", "silent", "pending", "outranked", "notApplied")
 
 Name = Annotated[str, typer.Argument(help="The deployment's id.")]
 PhaseNumber = Annotated[
@@ -137,7 +123,7 @@ def create(
     # Errors about members of a file name them as the file does; errors about flags name the flag.
     api = Api(api_url) if file is None else Api(api_url, named=str)
     answer = write(api, "PUT", _path(name), PreviewChoice(preview, preview_token), body=body)
-    _print_state(answer)
+    print_lines(state_line(answer))
     print_plan(answer)
 
 
@@ -148,7 +134,7 @@ def list_(*, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: 
     Example: twinfold rollout list --watch
     """
     api = Api(api_url, at=at)
-    show_answer(lambda: api.call("GET", "/v1/rollouts"), _table, json=json, watch=watch)
+    show_answer(lambda: api.call("GET", "/v1/rollouts"), rollouts_table, json=json, watch=watch)
 
 
 @app.command()
@@ -169,11 +155,11 @@ def show(
     api = Api(api_url, at=at)
 
     def read() -> Any:
-        return api.call("GET", _path(name), params={"history": 1000 if json else _ACTS_SHOWN_MAX})
+        return api.call("GET", _path(name), params={"history": 1000 if json else ACTS_SHOWN_MAX})
 
     if json or not watch:
-        show_answer(read, _rendered, json=json)
-    elif _followed(read)["state"] != "completed":
+        show_answer(read, rendered, json=json)
+    elif followed(read)["state"] != "completed":
         raise typer.Exit(REFUSED)
 
 
@@ -199,16 +185,7 @@ def devices(
     """
     params = {} if state is None else {"state": state}
     pages = Api(api_url, at=at).pages(f"{_path(name)}/devices", limit=limit, params=params)
-    show_answer(lambda: list(pages), _devices, json=json)
-
-
-def _devices(devices: list[dict[str, Any]]) -> Table:
-    table = Table("device", "state", "reason", "runs")
-    for device in devices:
-        back = f"; not back: {device['notBack']}" if device["notBack"] else ""
-        runs = ", ".join(device["runs"]["deployments"]) or device["runs"]["status"]
-        table.add_row(device["deviceId"], device["state"], device["reason"] + back, runs)
-    return table
+    show_answer(lambda: list(pages), devices_table, json=json)
 
 
 @app.command()
@@ -308,25 +285,7 @@ def _path(name: str) -> str:
 
 
 def _act(name: str, act: str, choice: PreviewChoice, api_url: str | None, **body: Any) -> None:
-    _print_state(write(Api(api_url), "POST", f"{_path(name)}/{act}", choice, body=body))
-
-
-def _print_state(answer: dict[str, Any]) -> None:
-    print_lines(_line(answer))
-
-
-def print_plan(answer: dict[str, Any]) -> None:
-    """Print the plan of a new rollout as sentences: when it proceeds, when it stops, and what happens then."""
-    for sentence in (answer["planText"] or {}).values():
-        print_lines(sentence)
-
-
-def _line(rollout: dict[str, Any]) -> str:
-    state, says = rollout["state"], rollout["says"]
-    return f"{rollout['id']}: {says}" if says.startswith(state) else f"{rollout['id']}: {state}; {says}"
-
-
-# -- flags
+    print_lines(state_line(write(Api(api_url), "POST", f"{_path(name)}/{act}", choice, body=body)))
 
 
 def _seconds(text: str, flag: str) -> int:
@@ -350,92 +309,3 @@ def _spread(text: str) -> Spread:
     if not equals or not (at_most.isascii() and at_most.isdecimal()):
         raise typer.BadParameter(f"{text!r} is not a tag and a number, as in tags.site=2", param_hint="--per-tag")
     return Spread(tag, int(at_most))
-
-
-# -- output
-
-
-def _followed(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    if sys.stdout.isatty():
-        return show_live(read, _rendered, until=_is_over)
-    first, show = read(), _ChangePrinter()
-    show(first)
-    return poll(first, read, show, until=_is_over)
-
-
-def _is_over(rollout: dict[str, Any]) -> bool:
-    return rollout["state"] in _ENDS
-
-
-class _ChangePrinter:
-    """Prints a line whenever the state of a device, a phase or the rollout changed."""
-
-    def __init__(self) -> None:
-        self._printed: Any = None
-
-    def __call__(self, rollout: dict[str, Any] | ApiUnavailable) -> None:
-        if not isinstance(rollout, ApiUnavailable) and (states := _states(rollout)) != self._printed:
-            self._printed = states
-            print_lines(_line(rollout))
-
-
-def _states(rollout: dict[str, Any]) -> Any:
-    # Without the text, which can change with the clock alone: a pipeline's log would get two lines a second.
-    return rollout["state"], rollout["counts"], [phase["state"] for phase in rollout["phases"]], rollout["reason"]
-
-
-def _rendered(rollout: dict[str, Any]) -> RenderableType:
-    table = Table("phase", "admits", "state", "progress", "gate")
-    for phase in rollout["phases"]:
-        approval = "" if not phase["approval"] else ", approved" if phase["approved"] else ", waits for approval"
-        number = f"{phase['number']} {phase['name']}".strip()
-        table.add_row(
-            number, phase["admits"], phase["state"] + approval, _progress(phase["counts"]), _gate(phase["gate"])
-        )
-    counts = rollout["counts"]
-    counted = ", ".join(f"{counts[name]} {_NAMES.get(name, name)}" for name in _COUNTS if counts[name])
-    acts = [
-        f"{time_text(act['at'])} {act['act']} by {act['by']}" + (f": {act['reason']}" if act["reason"] else "")
-        for act in rollout["history"][-_ACTS_SHOWN_MAX:]
-    ]
-    summary = f"of {counts['target']} targeted: {counted}" if counted else f"{counts['target']} targeted, none admitted"
-    whys = [
-        f"{count} {what}: {why}"
-        for what, member in (("failed", "failedBy"), ("not applied", "notAppliedBy"), ("not back", "notBack"))
-        for why, count in rollout[member].items()
-    ]
-    return Group(Text(_line(rollout)), table, Text(summary), *map(Text, whys), *map(Text, acts))
-
-
-_NAMES = {"already": "already there", "timedOut": "of them timed out", "notApplied": "not applied"}
-
-
-def _progress(counts: dict[str, int] | None) -> str:
-    if counts is None:
-        return ""
-    healthy, counted = counts["healthy"] + counts["already"], counts["counted"]
-    full = _BAR_CHARACTERS * healthy // counted if counted else 0
-    return f"{'█' * full}{'░' * (_BAR_CHARACTERS - full)} {healthy} of {counted}"
-
-
-def _gate(gate: dict[str, float]) -> str:
-    parts = [f"{gate['successPercent']:g}%"]
-    if gate["answeredMin"]:
-        parts.append(f"{gate['answeredMin']} answered")
-    if gate["soakSeconds"]:
-        parts.append(f"for {duration(int(gate['soakSeconds']) * 1000)}")
-    return ", ".join(parts)
-
-
-def _table(rollouts: list[dict[str, Any]]) -> Table:
-    table = Table("deployment", "state", "phase")
-    for column in ("healthy", "failed", "pending"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    for rollout in rollouts:
-        counts = rollout["counts"] or {}
-        numbers = (str(counts.get(column, "")) for column in ("healthy", "failed", "pending"))
-        table.add_row(
-            rollout["id"], rollout["state"], f"{rollout['phase']} of {rollout['phases']}", *numbers, rollout["says"]
-        )
-    return table

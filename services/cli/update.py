@@ -12,7 +12,7 @@ from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_ans
 from services.cli.flags import Reason
 from services.cli.inputs import read_json
 from services.cli.preview_option import Preview, PreviewChoice, Token, write
-from services.cli.rollout import print_plan
+from services.cli.rollout_output import print_plan
 
 app = typer.Typer(no_args_is_help=True, help="Updates, and their deployments to groups.")
 
@@ -110,6 +110,7 @@ def deploy(
     policy = {"update": roll_back_to, "percent": percent, "count": count, "answeredMin": answered}
     body: JsonObject = {
         "update": update,
+        # typer reads times without a zone; the help texts say that they are UTC.
         "startAt": 0 if start is None else round(start.replace(tzinfo=dt.UTC).timestamp() * 1000),
         "endAt": 0 if end is None else round(end.replace(tzinfo=dt.UTC).timestamp() * 1000),
         "policy": policy if roll_back_to or restore else None,

@@ -34,6 +34,7 @@ def add(
     """
     body = {"url": url, "kinds": kind or [], "deployments": deployment or [], "devices": device or []}
     answer = Api(api_url).call("PUT", _path(name), body=body)
+    # The API shows a secret once, when it is new; later it is masked.
     if answer["secret"].startswith("whsec_"):
         print_lines(answer["secret"])
     else:

@@ -25,6 +25,7 @@ class SourceFile(msgspec.Struct, frozen=True, dict=True):
         span = self._spans.get(pointer)
         return line_of(self.text, span.name) if span is not None else None
 
+    # Every finding asks for its line, and the text is parsed once for all of them.
     @cached_property
     def _spans(self) -> dict[str, TextSpan]:
         return spans(self.text)

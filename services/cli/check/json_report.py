@@ -44,6 +44,7 @@ def as_sarif(all_files: CheckResult) -> str:
     expired = {waiver for checked in files for waiver in checked.report.expired}
     run = {
         "tool": {"driver": driver},
+        # `line_of` counts characters of Python, which are code points.
         "columnKind": "unicodeCodePoints",
         "invocations": [_invocation(all_files.unreadable)],
         "results": results,

@@ -11,6 +11,7 @@ import msgspec
 from events.canonical import Json
 from events.readiness.pointer import Operation, names_of, pointer
 
+# A parser of our own: libraries find positions, but neither repeated members nor edits that keep the layout (decision 0054).
 _space = re.compile(r"[ \t\r\n]*").match
 _scalar = re.compile(r"[^\s,\]}]+").match
 _surrogate_in = re.compile("[\ud800-\udfff]").search

@@ -10,6 +10,7 @@ from events.visible import visible
 from services.cli.check.check_result import CheckedFile, CheckResult, counts
 
 _NO_CASE = (Inspects.HOST, Inspects.NOTHING)
+# XML 1.0 has no escape for these characters; one of them would make the whole report unreadable.
 _no_xml = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 

@@ -1,4 +1,4 @@
-"""What may happen to policies and tokens: a command becomes an event, or is refused."""
+"""Decides commands on policies and tokens: a command becomes an event, or is rejected."""
 
 import re
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def check(command: AccessCommand) -> None:
-    """Refuse what no state could allow.
+    """Reject a command that is invalid in every state.
 
     Raises:
         PolicyInvalid, BuiltInPolicy, TokenInvalid: names the element and the rule.
@@ -55,9 +55,7 @@ def check(command: AccessCommand) -> None:
             if not _NAME.fullmatch(token_id):
                 raise TokenInvalid(token_id, _NAME_RULE)
         case NoteSecretsRead(subjects=subjects, count=count):
-            assert 0 < len(subjects) <= min(count, SUBJECTS_NAMED_MAX), (
-                "whoever notes a read names some of what is read"
-            )
+            assert 0 < len(subjects) <= min(count, SUBJECTS_NAMED_MAX)
         case _:
             assert_never(command)
 
@@ -66,12 +64,13 @@ def _check_permissions(command: DefinePolicy) -> None:
     built_in = BUILT_IN.get(command.policy)
     if built_in is not None:
         if tuple(sorted(command.permissions)) != tuple(sorted(permission.value for permission in built_in)):
+            # Clients of the hub rely on what each of the five allows (contract/hub.md §4).
             raise PolicyInvalid(command.policy, "is built in, and keeps its permissions")
         return
-    known = {permission.value for permission in POLICY_PERMISSIONS}
-    wrong = [permission for permission in command.permissions if permission not in known]
+    allowed = {permission.value for permission in POLICY_PERMISSIONS}
+    wrong = [permission for permission in command.permissions if permission not in allowed]
     if wrong or not command.permissions:
-        raise PolicyInvalid(command.policy, f"has one or more of the permissions {', '.join(sorted(known))}")
+        raise PolicyInvalid(command.policy, f"has one or more of the permissions {', '.join(sorted(allowed))}")
 
 
 def _check_token(command: IssueToken) -> None:
@@ -89,13 +88,15 @@ def _check_token(command: IssueToken) -> None:
         except ConditionInvalid as error:
             raise TokenInvalid(command.name, f"its scope is no target condition: {error}") from error
         if command.role == "admin":
-            raise TokenInvalid(command.name, "an admin is not scoped: who issues tokens could widen any scope")
+            raise TokenInvalid(
+                command.name, "an admin cannot be scoped: an admin could issue a token without the scope"
+            )
         if command.role == "audit":
-            raise TokenInvalid(command.name, "an auditor is not scoped: history is that of the whole fleet")
+            raise TokenInvalid(command.name, "an auditor cannot be scoped: history is that of the whole fleet")
 
 
 def subject_of(command: AccessCommand) -> str:
-    """The subject that a command's event is about."""
+    """The subject of a command's event."""
     if isinstance(command, DefinePolicy | DeletePolicy):
         return POLICY + command.policy
     if isinstance(command, NoteSecretsRead):
@@ -107,7 +108,7 @@ def decide(command: AccessCommand, document: AccessDocument | None) -> AccessEve
     """The event that a checked command becomes.
 
     Raises:
-        AccessError: the command may not happen as things stand.
+        AccessError: the current state does not allow the command.
     """
     match command:
         case DefinePolicy():

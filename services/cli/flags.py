@@ -10,7 +10,7 @@ from events.envelope import Principal
 from events.log.port import Log
 from events.settings import Settings, read_settings
 from services.authors import author_of
-from services.local import serving
+from services.serving import serving
 
 RedisUrl = Annotated[
     str | None,

@@ -76,9 +76,9 @@ class ManifestRefused(Exception):
     """A file given on the command line has problems; each is named with its path."""
 
     def __init__(self, path: Path, problems: Sequence[Problem]) -> None:
-        shown = [f"\n  {problem}" for problem in problems[:_SHOWN]]
+        lines = [f"\n  {problem}" for problem in problems[:_SHOWN]]
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        super().__init__(f"{path} cannot be deployed:{''.join(shown)}{more}")
+        super().__init__(f"{path} cannot be deployed:{''.join(lines)}{more}")
         self.path, self.problems = path, tuple(problems)
 
 

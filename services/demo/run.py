@@ -78,21 +78,21 @@ def _ending_when_told() -> Iterator[Callable[[], None]]:
 
     Python drops what is raised while it tidies up after itself, and with that a Ctrl-C of just that moment.
     """
-    told: list[int] = []
+    signals: list[int] = []
 
     def interrupt(signum: int, _frame: object) -> None:
-        told.append(signum)
+        signals.append(signum)
         raise KeyboardInterrupt
 
     def end_if_told() -> None:
-        if told:
+        if signals:
             raise KeyboardInterrupt
 
-    former = {signum: signal.signal(signum, interrupt) for signum in (signal.SIGINT, signal.SIGTERM)}
+    previous_handlers = {signum: signal.signal(signum, interrupt) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield end_if_told
     finally:
-        for signum, handler in former.items():
+        for signum, handler in previous_handlers.items():
             signal.signal(signum, handler)
 
 
@@ -126,16 +126,16 @@ def _processes(url: str, directory: Path) -> Iterator[None]:
     commands = [["workers.pool"]]
     commands += [["services.simulator", "--share", f"{n}/{SIMULATORS}", *silent] for n in range(SIMULATORS)]
     children: list[Child] = []
-    told = directory / "processes.log"
+    output = directory / "processes.log"
     try:
-        with told.open("wb") as file:
+        with output.open("wb") as file:
             children.extend(
                 Child([sys.executable, "-m", *command], environment, stdout=file, stderr=file) for command in commands
             )
         yield
         for child, command in zip(children, commands, strict=True):
             if (code := child.process.poll()) is not None:
-                raise ChildDied(command[0], code, " | ".join(told.read_text(errors="replace").splitlines()[-3:]))
+                raise ChildDied(command[0], code, " | ".join(output.read_text(errors="replace").splitlines()[-3:]))
     finally:
         for child in children:
             child.terminate()

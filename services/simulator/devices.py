@@ -61,14 +61,14 @@ class Crowd:
             time.sleep(POLL_SECONDS)
 
     def _look(self, number: int) -> None:
-        kept = self._projections.read(number, ProjectionSelection(hashes=_HASHES, arrays=("assignment_of",)))
-        if not kept.hashes["ids"]:
+        stored = self._projections.read(number, ProjectionSelection(hashes=_HASHES, arrays=("assignment_of",)))
+        if not stored.hashes["ids"]:
             return
-        assignments = assignments_of(kept)
-        assignment_of = assignment_numbers(kept)
+        assignments = assignments_of(stored)
+        assignment_of = assignment_numbers(stored)
         ids: list[str] = []
-        for page in range(len(kept.hashes["ids"])):
-            ids += msgspec.json.decode(kept.hashes["ids"][str(page)], type=list[str])
+        for page in range(len(stored.hashes["ids"])):
+            ids += msgspec.json.decode(stored.hashes["ids"][str(page)], type=list[str])
         sections: dict[str, dict[str, JsonObject]] = {}
         for device_id, assignment_number in zip(ids, assignment_of.tolist(), strict=False):
             assignment = assignments.get(assignment_number, NO_ASSIGNMENT)
@@ -80,7 +80,7 @@ class Crowd:
             device.given = assignment
             digest = assignment.configuration
             if digest not in sections:
-                sections[digest] = msgspec.json.decode(kept.hashes["configurations"].get(digest, b"{}"))
+                sections[digest] = msgspec.json.decode(stored.hashes["configurations"].get(digest, b"{}"))
             habit = self._habit_of(device_id)
             if habit.temperament is not Temperament.SILENT:
                 due = (
@@ -103,10 +103,10 @@ class Crowd:
             patch, device.modules = report(
                 sections,
                 version=assignment.agent_version,
-                former=device.modules,
+                previous_modules=device.modules,
                 temperament=self._habit_of(device_id).temperament,
             )
-            commands += answers(device_id, assignment, patch, former=device.answered)
+            commands += answers(device_id, assignment, patch, previous=device.answered)
             device.answered = assignment
         if commands:
             self._producer.submit(commands)

@@ -12,7 +12,7 @@ from events.stored_projection.partition_reader import STATUSES
 DEVICE = "1 to 128 ASCII letters, digits and - : . + % _ # * ? ! ( ) , = @ ; $ '"
 DEPLOYMENT = "1 to 128 lower-case ASCII letters, digits and - + % _ * ! '"
 
-# Said, and not asked for here: what decides refuses in its own words, and reading such a name is a 404.
+# Described here and not validated: the deciders reject such names with their own messages, and reading one is a 404.
 DEVICE_FORM = {"pattern": r"^[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}$"}
 DEPLOYMENT_FORM = {"pattern": r"^[a-z0-9\-+%_*!']{1,128}$"}
 

@@ -140,7 +140,7 @@ class Assignment(msgspec.Struct, frozen=True):
             self.versions.get(HUB, 0) if HUB in configuration.sections else 0,
             configuration.runtime_mark,
             configuration.statuses,
-            {name: one for name, one in deliverable.items() if name in of_edge or name in of_configurations},
+            {name: version for name, version in deliverable.items() if name in of_edge or name in of_configurations},
             of_edge,
         )
 

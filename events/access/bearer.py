@@ -32,6 +32,7 @@ class BearerToken(msgspec.Struct, frozen=True):
     @property
     def digest(self) -> str:
         """The SHA-256 of the secret, in hexadecimal digits."""
+        # No slow hash is needed: the secret has 32 random bytes, too many to guess (docs/decisions/0015).
         return hashlib.sha256(self.secret.encode()).hexdigest()
 
     def holder(self, document: AccessDocument | None, *, now: int) -> TokenDocument | None:

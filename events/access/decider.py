@@ -23,7 +23,7 @@ from events.access.events import (
     TokenIssued,
     TokenRevoked,
 )
-from events.access.permissions import BUILT_IN, POLICY_PERMISSIONS, ROLES, Permission
+from events.access.permissions import BUILT_IN, POLICY_PERMISSIONS, ROLES
 from events.access.state import POLICY, READER, TOKEN, AccessDocument, decode, evolve
 from events.decider import CommandAuthor, Decider, Documents, SubjectChange
 from events.query.condition import parse_condition
@@ -31,6 +31,7 @@ from events.query.errors import ConditionInvalid
 
 _NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._@+-]{1,64}")
 _NAME_RULE = "a name has 1 to 64 ASCII letters, digits and . _ @ + -, and is not . or .."
+# The end of the year 9999 in milliseconds, the last time that `datetime` can write.
 _TIME_MAX = 253_402_300_799_999
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -91,6 +92,7 @@ def _check_token(command: IssueToken) -> None:
             raise TokenInvalid(
                 command.name, "an admin cannot be scoped: an admin could issue a token without the scope"
             )
+        # A history has devices that have left the scope, and events of the fleet that belong to no device.
         if command.role == "audit":
             raise TokenInvalid(command.name, "an auditor cannot be scoped: history is that of the whole fleet")
 
@@ -131,11 +133,6 @@ def decide(command: AccessCommand, document: AccessDocument | None) -> AccessEve
             return SecretsRead(subjects, count, what, through)
         case _:
             assert_never(command)
-
-
-def permissions_of(permissions: tuple[str, ...]) -> tuple[Permission, ...]:
-    """Permissions by their names."""
-    return tuple(Permission(permission) for permission in permissions)
 
 
 def _decide(command: AccessCommand, documents: Documents, _: CommandAuthor) -> Iterator[SubjectChange]:

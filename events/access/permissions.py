@@ -25,6 +25,7 @@ POLICY_PERMISSIONS = (
 )
 """The permissions that a policy can have."""
 
+# Our permissions split the hub's: the role `read` reads twins without changing them (docs/decisions/0015).
 _IMPLIED: Mapping[Permission, frozenset[Permission]] = {
     Permission.SERVICE_CONNECT: frozenset({Permission.TWIN_READ, Permission.TWIN_WRITE}),
     Permission.REGISTRY_WRITE: frozenset({Permission.REGISTRY_READ}),

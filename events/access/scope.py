@@ -10,6 +10,7 @@ from events.query.tree import Expression
 from events.text_cache import by_text
 
 
+# Compiled once for each text: a list of devices tests the scope on every one of them.
 @by_text
 def _test_of(text: str) -> Test:
     return row_test(parse_condition(text))

@@ -13,16 +13,17 @@ from events.fleet.column import STRING, ValueKey, value_key
 from events.fleet.configuration import AGENT, HUB, module_ids
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION
+from events.manifest.document import DEVICE
 from events.projection_store.port import ProjectionSelection, ProjectionStore
 from events.query.evaluate import COMPARE
 from events.query.select import among
 from events.query.tree import Expression, Op, Path, Primitive, equalities
+from events.stored_projection.not_applied import deployment_of
 from events.stored_projection.partition_codec import index_field
 from events.stored_projection.partition_reader import (
     Targeting,
     assignment_numbers,
     assignments_of,
-    deployment_of,
     in_assignments,
 )
 from events.stored_projection.stored_partition import StoredPartition
@@ -124,7 +125,7 @@ class PartitionIndex:
     def _own_status(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         """To whose own twin a configuration is applied, and whose it targets."""
         kept = _kept_of(self._projections, self.number, deployment_id)
-        return Targeting(kept).own_status(deployment_id, kept)
+        return Targeting(kept).status(deployment_id, kept, DEVICE)
 
     # -- indexed properties
 
@@ -278,7 +279,7 @@ class ModuleIndex:
         targeting = Targeting(kept)
         if targeting.has_of_module(self._module_id):
             # One deployment is kept here, and it is for modules.
-            return targeting.module_status(self._module_id, deployment_id, kept)
+            return targeting.status(deployment_id, kept, self._module_id)
         applied, targeted = targeting.status(deployment_id, kept)
         return (applied if deployment_id in self._contributing else _NOBODY), targeted
 

@@ -1,4 +1,4 @@
-"""What a device answers to an assignment that it was given (contract/edge.md §1.2)."""
+"""The answers of a device to its assignment (contract/edge.md §1.2)."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,9 +16,9 @@ Answer = ReportProperties | AcknowledgeDesired
 
 
 def answers(device_id: str, assignment: Assignment, patch: JsonObject, *, previous: Assignment) -> Iterator[Answer]:
-    """What a device says that has what `assignment` gives, and had what `previous` gave: of each section that changed.
+    """The answers of a device that went from the assignment `previous` to `assignment`, for each section that changed.
 
-    `patch` is what `report` answered for it.
+    `patch` is the patch that `report` returned for it.
     """
     if assignment.agent_version != previous.agent_version:
         yield ReportProperties(device_id=device_id, module_id=AGENT, patch=patch)
@@ -33,10 +33,10 @@ def answers(device_id: str, assignment: Assignment, patch: JsonObject, *, previo
 def report(
     sections: Mapping[str, JsonObject], *, version: int, previous_modules: frozenset[str], temperament: Temperament
 ) -> tuple[JsonObject, frozenset[str]]:
-    """The merge patch to the `$edgeAgent` twin's reported properties, and the modules that are there from now on.
+    """The merge patch to the `$edgeAgent` twin's reported properties, and the names of the modules that it reports.
 
-    `previous_modules` are the modules reported before; what is gone from the configuration is removed with a null. A failing device
-    answers 500 where it has modules of its own to run, and its first module has failed.
+    `previous_modules` are the modules reported before; a module that is gone is removed with a null. A failing device answers
+    500 if it has modules to run, and its first module has failed.
     """
     agent = sections.get(AGENT, {})
     modules = agent.get("modules") or {}

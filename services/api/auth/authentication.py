@@ -12,7 +12,6 @@ from starlette.datastructures import Headers
 
 from events.access import state as access
 from events.access.bearer import BearerToken
-from events.access.decider import permissions_of
 from events.access.permissions import ROLES, Permission, with_implied
 from events.access.scope import Scope
 from events.access.state import PolicyDocument, TokenDocument
@@ -149,7 +148,7 @@ class Authenticator:
         holder = await self._holder(access.POLICY + signature.policy, self._look_up_access)
         if not isinstance(holder.document, PolicyDocument) or not _made_by(signature, holder):
             raise Unauthorized
-        permissions = with_implied(permissions_of(holder.document.permissions))
+        permissions = with_implied(tuple(map(Permission, holder.document.permissions)))
         return Caller(Principal.parse(f"user:{signature.policy}"), permissions, policy=signature.policy)
 
     async def _device(self, signature: Signature, path: str) -> Caller:

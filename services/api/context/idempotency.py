@@ -44,7 +44,7 @@ class IdempotencyKeys:
         return answered
 
     def finish(self, name: str, answer: bytes = b"") -> None:
-        """Store the answer of a request.
+        """Store that a request was answered. `answer` is empty unless it is known to hold no keys and secrets.
 
         Raises:
             LogUnavailable: Redis did not answer.

@@ -97,6 +97,8 @@ def put_deployment(
     command = _command(group, deployment, body, now=context_of(request).clock())
     deployments = (deployed.deployment for deployed in group_projection.deployed_update(group))
     existing = next((document for document in deployments if document.id == deployment), None)
+    # The event names the devices that keep the deployment before: a replay must not depend on how the fleet's stream and those
+    # of the partitions interleave (docs/decisions/0024).
     if existing is None or (existing.update, existing.policy or None) != (command.update, command.policy):
         keeping = msgspec.structs.replace(command, keepers=group_projection.keepers(group))
         context_of(request).do(keeping, author_of(request))
@@ -187,6 +189,7 @@ def _answer(deployed_update: DeployedUpdate, group_projection: GroupProjection) 
         "deviceClassSubgroups": [class_of_update(deployed_update, group_projection)],
         "isCanceled": deployed_update.state == "Canceled",
         "isRetried": deployment.retries > 0,
+        # A rollback is listed as a deployment of its own: both say so (docs/guides/updates.md).
         "isCloudInitiatedRollback": deployed_update.has_gone_back or bool(deployed_update.back_from),
         **(
             {"rollbackPolicy": _policy_answer(deployment.policy, group_projection)}

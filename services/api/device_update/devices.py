@@ -208,4 +208,5 @@ class _Devices:
 
 
 def _preferred(groups: list[str]) -> str:
+    # A device without the tag ADUGroup is in `$default`, and can be in a group that is defined by a condition as well.
     return groups[0] if len(groups) == 1 else next(name for name in groups if name != "$default")

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from events.canonical import Json
 from services.api.http.errors import BodyInvalid
 
+# OData doubles a quote within a text.
 _CLAUSE = re.compile(r"\s*([A-Za-z/]+)\s+eq\s+('(?:[^']|'')*'|null|true|false)\s*", re.IGNORECASE)
 _AND = re.compile(r"\band\b", re.IGNORECASE)
 

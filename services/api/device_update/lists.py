@@ -32,6 +32,7 @@ _RUNNING = "status eq 'NotStarted' or status eq 'Running'"
 
 def device_update_router(below: str = "") -> DeclaringRouter:
     """A router for paths below those of one instance of the service."""
+    # Closed to scoped tokens: no condition tells whose group it is (docs/decisions/0024).
     read, write = Access(REGISTRY_READ, at=False), Access(REGISTRY_WRITE, at=False, cost=CONTENT)
     return DeclaringRouter(read=read, write=write, prefix=below)
 
@@ -146,14 +147,15 @@ def operation_done(operation_id: str, document: UpdateDocument | None, *, at: in
         "status": "Succeeded",
         "createdDateTime": time_text(at),
         "lastActionDateTime": time_text(at),
-        "etag": '"1"',
+        "etag": '"1"',  # An operation does not change any more.
         **({"resourceLocation": location} if location else {}),
         **({} if document is None else {"update": info_of(document)}),
     }
 
 
 def best_of_class(class_id: str, group_projection: GroupProjection) -> UpdateId | None:
-    """The newest update of a class."""
+    """The newest update of a class; `None` if it has none."""
+    # Updates are sorted by version, the newest first.
     return next(
         (document.update for document in group_projection.updates.values() if class_of(document.condition) == class_id),
         None,

@@ -14,7 +14,7 @@ from events.log.keys import partition_of
 from events.manifest.document import MODULE, by_module
 from events.manifest.merge import Conflict, conflicts
 from events.secrets.references import mask
-from events.stored_projection.partition_reader import Why
+from events.stored_projection.not_applied import Why
 from services.api.context.deployments import deployment_of
 from services.api.context.pages import DevicePage, PageQuery, page
 from services.api.context.request import author_of, context_of, reach_of, writer_of

@@ -134,7 +134,7 @@ class QueryRows:
             row["capabilities"] = {"iotEdge": document.edge}
         wanted = self._wanted
         if "tags" in wanted and document.tags:
-            row["tags"] = masked(document.tags, shown=HIDDEN)
+            row["tags"] = masked(document.tags, mask=HIDDEN)
         properties = row["properties"] = {}
         if "desired" in wanted:
             properties["desired"] = document.desired

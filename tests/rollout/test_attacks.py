@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from pyroaring import BitMap
 
+from events import canonical
 from events.canonical import encode
 from events.deployment.commands import CreateDeployment, DeleteDeployment
 from events.deployment.events import NotStarted
 from events.device.commands import PatchTags, RegisterDevice, UpdateDevice
 from events.envelope import Principal
-from events.log.codec import encode_event
 from events.log.port import CHUNK_BYTES_MAX, Proposed
 from events.projection_store.memory import MemoryProjectionStore
 from events.rollout.commands import AbortRollout, ResumeRollout, RetryFailed, RollBack, StartRollout
@@ -107,7 +107,7 @@ def test_a_million_devices_admitted_bit_by_bit_fit_into_a_chunk() -> None:
         after = evolve(document, event, version=number, at=number)
         assert after is not None
         document = after
-        assert len(encode_event(event)) + len(encode(document)) < CHUNK_BYTES_MAX
+        assert len(canonical.encode(event)) + len(encode(document)) < CHUNK_BYTES_MAX
     assert len(document.admitted) == 1_000_000
 
 

@@ -28,7 +28,7 @@ COMMANDS = {
     "archive": "services.cli.archive:app",
     "audit": "services.cli.audit:app",
     "replay": "services.cli.replay:replay",
-    "rebuild": "services.cli.rebuild:rebuild",
+    "rebuild": "services.cli.replay:rebuild",
     "backtest": "services.backtest.command:command",
     "check": "services.cli.check.command:check",
     "explain": "services.cli.explain:explain",

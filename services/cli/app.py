@@ -93,16 +93,13 @@ class _LazyGroup(TyperGroup):
 def _command(name: str, what: Any) -> Any:
     # typer makes commands only within an app. An app for each one gives it the same name and help as one app for all.
     app = typer.Typer(add_completion=False)
-    app.callback()(_nothing)
+    app.callback()(lambda: None)
     if isinstance(what, typer.Typer):
         app.add_typer(what, name=name)
     else:
         app.command(name)(what)
     group: Any = typer.main.get_command(app)
     return group.commands[name]
-
-
-def _nothing() -> None: ...
 
 
 def _show_version(show_version: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position

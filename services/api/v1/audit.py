@@ -19,6 +19,7 @@ from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
 from services.api.http.request_costs import LONG
 from services.api.v1.audit_export import MEDIA_TYPES, rows
+from services.api.v1.devices import POSITION_MAX
 from services.api.v1.history_entries import Auditing, AuditLine
 from services.api.v1.router import v1_router
 
@@ -32,7 +33,7 @@ PointInTime = Annotated[
     str | None, Query(max_length=40, description="RFC 3339, or milliseconds.", examples=["2026-01-01T00:00:00Z"])
 ]
 StreamName = Annotated[str, Path(description="fleet, p03 or p03:assignments", examples=["fleet"])]
-Position = Annotated[int, Path(ge=1, le=2**53 - 1, examples=[1])]
+Position = Annotated[int, Path(ge=1, le=POSITION_MAX, examples=[1])]
 _EXPORT: JsonObject = {
     "description": "One line or record per entry.",
     "content": {media: {"schema": {"type": "string"}} for media in MEDIA_TYPES.values()},
@@ -106,8 +107,8 @@ def _point_in_time(element: str, text: str | None) -> int | None:
     if text.isascii() and text.isdigit():
         return int(text)
     try:
-        found = dt.datetime.fromisoformat(text)
-        return int((found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp() * 1000)
+        parsed = dt.datetime.fromisoformat(text)
+        return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=dt.UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
         raise SearchInvalid(element, f"{text[:40]!r} is no time such as 2026-05-01T12:30:00Z") from None
 
@@ -136,7 +137,7 @@ def events(
     """
     auditing = auditing_of(request)
     page, more = auditing.page(search, order=SearchOrder(order), limit=top, continuation=continuation)
-    return AuditPage([auditing.line(found) for found in page.found], page.scanned, more)
+    return AuditPage([auditing.line(entry) for entry in page.found], page.scanned, more)
 
 
 @router.get("/events/{stream}/{position}")
@@ -187,6 +188,6 @@ def export(
     location = None if after is None else location_of(after)
     if location is not None:
         auditing.entry(*location)
-    found = auditing.all(search, location)
-    parts: Iterator[bytes] = rows(auditing, found, format_, with_header=after is None)
+    entries = auditing.all(search, location)
+    parts: Iterator[bytes] = rows(auditing, entries, format_, with_header=after is None)
     return StreamingResponse(parts, media_type=MEDIA_TYPES[format_], headers={"cache-control": "no-store"})

@@ -26,19 +26,19 @@ BATCH_LINES = 200
 _FORMULAS = ("=", "+", "-", "@", "\\t", "\\r")
 
 
-def rows(auditing: Auditing, found: Iterable[FoundEntry], how: Format, *, with_header: bool) -> Iterator[bytes]:
+def rows(auditing: Auditing, entries: Iterable[FoundEntry], how: Format, *, with_header: bool) -> Iterator[bytes]:
     """The lines of an export, some at a time; CSV begins with the names of its columns where it begins."""
     if how == "csv" and with_header:
         yield _csv([COLUMNS])
-    left = iter(found)
-    while some := list(itertools.islice(left, BATCH_LINES)):
+    left = iter(entries)
+    while batch := list(itertools.islice(left, BATCH_LINES)):
         match how:
             case "cloudevents":
-                yield b"".join(_line(auditing.told(one).body) for one in some)
+                yield b"".join(_line(auditing.told(entry).body) for entry in batch)
             case "ndjson":
-                yield b"".join(_line(msgspec.json.encode(auditing.line(one), order="sorted")) for one in some)
+                yield b"".join(_line(msgspec.json.encode(auditing.line(entry), order="sorted")) for entry in batch)
             case "csv":
-                lines = (auditing.line(one) for one in some)
+                lines = (auditing.line(entry) for entry in batch)
                 yield _csv([_cell(getattr(line, column)) for column in COLUMNS] for line in lines)
 
 

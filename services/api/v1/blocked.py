@@ -54,14 +54,14 @@ def list_blocked(request: Request) -> list[StopAnswer]:
 def show_blocked(request: Request, location: StopName) -> StopDetailsAnswer:
     """What stands there, without secrets; who wrote it and when; who waits behind it; what each decision leads to."""
     context = context_of(request)
-    found = details(context.client, context.projections, _at(context, location))
+    stop_details = details(context.client, context.projections, _at(context, location))
     return StopDetailsAnswer(
-        **msgspec.structs.asdict(_answer(found.stop)),
-        entry=found.entry,
-        subjects=found.subjects,
-        subjects_total=found.subjects_total,
-        devices=found.devices,
-        choices=found.choices,
+        **msgspec.structs.asdict(_answer(stop_details.stop)),
+        entry=stop_details.entry,
+        subjects=stop_details.subjects,
+        subjects_total=stop_details.subjects_total,
+        devices=stop_details.devices,
+        choices=stop_details.choices,
     )
 
 
@@ -77,9 +77,9 @@ def decide(request: Request, location: StopName, body: DecisionBody) -> StopAnsw
 
 
 def _at(context: ApiContext, location: str) -> Stop:
-    for one in stops(context.log, context.projections):
-        if one.location == location:
-            return one
+    for stop in stops(context.log, context.projections):
+        if stop.location == location:
+            return stop
     raise NotFound(f"nobody is stopped at {location[:40]!r}")
 
 

@@ -206,7 +206,7 @@ def of_device(both: Between, device_id: str, *, skipped: Collection[int] = ()) -
     before, after = _sections(both.before, device_id), _sections(both.after, device_id)
     if not before and not after:
         raise DeviceNotFound(device_id)
-    layers = {one for context in (both.before, both.after) for one in _layers(context, device_id)}
+    layers = {deployment_id for context in (both.before, both.after) for deployment_id in _layers(context, device_id)}
     number = partition_of(device_id, both.after.log.partitions)
     events = itertools.chain(
         _events_of_device(both, device_id, number, skipped),
@@ -222,7 +222,7 @@ def _sections(context: ApiContext, device_id: str) -> dict[str, JsonObject]:
     document = registered_device(context.log, device_id)
     if document is None:
         return {}
-    found: dict[str, JsonObject] = {
+    sections: dict[str, JsonObject] = {
         "identity": {
             "enabled": document.enabled,
             "statusReason": document.status_reason,
@@ -237,16 +237,16 @@ def _sections(context: ApiContext, device_id: str) -> dict[str, JsonObject]:
     effective = context.fleet_projection.effective(device_id)
     if effective is not None:
         assignment = effective.assignment
-        found["assignment"] = {
+        sections["assignment"] = {
             "status": assignment.status.value,
             "reason": assignment.reason,
             "layers": [layer.id for layer in assignment.stack],
             "versions": assignment.module_versions,
         }
         if effective.own is not None:
-            found["configured"] = effective.own
-        found |= {f"modules/{module}": section for module, section in effective.modules.items()}
-    return found
+            sections["configured"] = effective.own
+        sections |= {f"modules/{module}": section for module, section in effective.modules.items()}
+    return sections
 
 
 def _layers(context: ApiContext, device_id: str) -> set[str]:
@@ -257,8 +257,8 @@ def _layers(context: ApiContext, device_id: str) -> set[str]:
 def _events_of_device(both: Between, device_id: str, number: int, skipped: Collection[int]) -> Iterator[DiffEvent]:
     first, last = (point_in_time.positions[number] for point_in_time in both.points_in_time)
     stream = name(number)
-    wanted = EntryFilter(devices=frozenset({device_id}))
-    for entry in scan(both.after.streams, stream, wanted, after=first, upto=last):
+    entry_filter = EntryFilter(devices=frozenset({device_id}))
+    for entry in scan(both.after.streams, stream, entry_filter, after=first, upto=last):
         if entry.position in skipped:
             continue
         try:
@@ -279,15 +279,17 @@ def _events_of_fleet(both: Between, deployment_ids: Collection[str] | None = Non
 
 
 def _assignment_changes(both: Between, device_id: str, number: int) -> Iterator[DiffEvent]:
-    found = both.after.fleet_projection.assignment(device_id) or both.before.fleet_projection.assignment(device_id)
-    if found is None:
+    device_assignment = both.after.fleet_projection.assignment(device_id) or both.before.fleet_projection.assignment(
+        device_id
+    )
+    if device_assignment is None:
         return
     stream, after = f"{name(number)}:assignments", both.before.projections.checkpoint(number).assignment_changes
     while entries := both.after.projections.assignment_changes(number, after=after, limit=_ASSIGNMENT_CHANGES):
         after = entries[-1].position
         for entry in entries:
             assignment_change = msgspec.json.decode(entry.data, type=AssignmentChange)
-            if found.ordinal in assignment_change.ordinals():
+            if device_assignment.ordinal in assignment_change.ordinals():
                 location = f"{stream}:{entry.position}"
                 yield DiffEvent(location, entry.at, "system:project", "AssignmentChange", device_id, entry.cause)
 
@@ -318,19 +320,19 @@ def of_deployment(both: Between, deployment_id: str) -> Diff:
 
 
 def _status(context: ApiContext, number: int, deployment_id: str, status: str) -> BitMap:
-    kept = context.projections.read(number, ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS))
-    return PartitionReading(kept).status(deployment_id).named()[status]
+    stored = context.projections.read(number, ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS))
+    return PartitionReading(stored).status(deployment_id).named()[status]
 
 
 def _fields(context: ApiContext, deployment_id: str) -> dict[str, JsonObject]:
     stored, rolled = context.log.load([deployment_id, ROLLOUT + deployment_id], fleet=True)
     if stored.snapshot is None:
         return {}
-    found = _fields_of(decode(stored.snapshot))
+    fields = _fields_of(decode(stored.snapshot))
     if rolled.snapshot is not None:
         rollout = msgspec.json.decode(rolled.snapshot)
-        found["rollout"] = {one: rollout.get(one) for one in ("state", "phase", "reason", "rollback")}
-    return found
+        fields["rollout"] = {member: rollout.get(member) for member in ("state", "phase", "reason", "rollback")}
+    return fields
 
 
 def _fields_of(document: DeploymentDocument) -> dict[str, JsonObject]:
@@ -402,11 +404,11 @@ def _diff_status(assignment: Assignment) -> DiffStatus:
 
 
 def _assignments(context: ApiContext, number: int) -> _Rows:
-    kept = context.projections.read(
+    stored = context.projections.read(
         number, ProjectionSelection(hashes=(*STATUS_HASHES, "assignments"), arrays=STATUS_ARRAYS)
     )
     assignments = {
-        int(field): msgspec.json.decode(data, type=Assignment) for field, data in kept.hashes["assignments"].items()
+        int(field): msgspec.json.decode(data, type=Assignment) for field, data in stored.hashes["assignments"].items()
     }
-    numbers = np.frombuffer(kept.arrays["assignment_of"], dtype="<u4")
-    return _Rows(PartitionReading(kept).set("live"), numbers, assignments)
+    numbers = np.frombuffer(stored.arrays["assignment_of"], dtype="<u4")
+    return _Rows(PartitionReading(stored).set("live"), numbers, assignments)

@@ -183,14 +183,14 @@ def deployment(request: Request, name: DeploymentId) -> DeploymentAnswer:
     """A deployment with its times, its rollout and its counts, and who may receive it, in a sentence."""
     document, counts = deployment_seen(request, name)
     rollout = rollouts_of(context_of(request).log, [name]).get(name)
-    shown = {} if rollout is None or not caller_of(request).owns(document) else {name: rollout}
+    visible_rollouts = {} if rollout is None or not caller_of(request).owns(document) else {name: rollout}
     return DeploymentAnswer.of(
         request,
         name,
         document,
         counts,
         rollout,
-        rolled_out=next(iter(lines_of(context_of(request), shown, {name: document})), None),
+        rolled_out=next(iter(lines_of(context_of(request), visible_rollouts, {name: document})), None),
         created_at=document.created_at,
         updated_at=document.updated_at,
         etag=etag_of(document),
@@ -303,7 +303,7 @@ def _targeted_now(request: Request, name: str, advice: Iterable[Advice]) -> tupl
     targeted = targeting.count(name, within=within)
     if targeted is None:
         return None, list(advice)
-    met = [one for one in advice if one.rule != "layer-not-above-base" or targeting.meet(name, one.about)]
+    met = [item for item in advice if item.rule != "layer-not-above-base" or targeting.meet(name, item.about)]
     return targeted, [*met, *targeting.advice(name, document, targeted, within=within)]
 
 
@@ -315,18 +315,18 @@ def _masked(content: JsonObject) -> Any:
 def schedule(request: Request, name: DeploymentId, body: ScheduleBody) -> DeploymentAnswer:
     """Move when a deployment starts, as long as it has not, or when it ends; what is left out stays, `null` takes it away."""
     document, _ = deployment_seen(request, name)
-    former = Schedule() if document.schedule is UNSET else document.schedule
-    context_of(request).do(ScheduleDeployment(name, _schedule(name, body, former)), author_of(request))
+    current = Schedule() if document.schedule is UNSET else document.schedule
+    context_of(request).do(ScheduleDeployment(name, _schedule(name, body, current)), author_of(request))
     return deployment(request, name)
 
 
-def _schedule(name: str, body: ScheduleBody, former: Schedule) -> Schedule:
+def _schedule(name: str, body: ScheduleBody, current: Schedule) -> Schedule:
     """The times that a body asks for; what it leaves out is as before.
 
     Raises:
         ScheduleInvalid: a time cannot be read.
     """
-    zone = body.zone or former.zone
+    zone = body.zone or current.zone
 
     def moved(element: str, at: int) -> int:
         if element not in body.model_fields_set:
@@ -337,7 +337,7 @@ def _schedule(name: str, body: ScheduleBody, former: Schedule) -> Schedule:
         except TimeUnreadable as error:
             raise ScheduleInvalid(name, element, error.rule) from error
 
-    return Schedule(moved("start", former.start_at), moved("end", former.end_at), zone)
+    return Schedule(moved("start", current.start_at), moved("end", current.end_at), zone)
 
 
 @router.post("/deployments/{name}/start")

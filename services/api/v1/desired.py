@@ -64,10 +64,10 @@ class Version(msgspec.Struct, frozen=True):
         Raises:
             BodyInvalid: it is no version.
         """
-        found = _VERSION.fullmatch(text)
-        if found is None or int(found[1]) > POSITION_MAX:
+        match = _VERSION.fullmatch(text)
+        if match is None or int(match[1]) > POSITION_MAX:
             raise BodyInvalid(f"version is that of an answer, as in 17 or 17.2, not {text[:40]!r}")
-        return cls(int(found[1]), int(found[2] or 0))
+        return cls(int(match[1]), int(match[2] or 0))
 
     @property
     def text(self) -> str:
@@ -126,49 +126,49 @@ async def desired(
     `changes` has every change since that version, once each, however many came while the device was not asking. By asking
     with a version the device acknowledges that it has what it was told with it.
     """
-    asked = None if version is None else Version.parse(version)
-    found = await in_turn(request, assignment_of, context_of(request), device_id)
-    if asked is not None:
-        await _acknowledge(request, found, asked)
+    device_version = None if version is None else Version.parse(version)
+    assignment = await in_turn(request, assignment_of, context_of(request), device_id)
+    if device_version is not None:
+        await _acknowledge(request, assignment, device_version)
         if wait:
-            await _wait(request, found, asked, seconds=wait)
+            await _wait(request, assignment, device_version, seconds=wait)
     caller = caller_of(request)
     if caller.scope is not None and not await in_turn(request, context_of(request).reaches, caller.scope, device_id):
         raise DeviceNotFound(device_id)  # It left the scope while they waited.
-    return await in_turn(request, _desired, request, device_id, asked, is_own=caller.device_id is not None)
+    return await in_turn(request, _desired, request, device_id, device_version, is_own=caller.device_id is not None)
 
 
-async def _acknowledge(request: Request, found: DeviceAssignment, asked: Version) -> None:
+async def _acknowledge(request: Request, assignment: DeviceAssignment, device_version: Version) -> None:
     """Write down that a device has what its present assignment gives, where that is asked with by whoever may report for it."""
     context, caller = context_of(request), caller_of(request)
     may = caller.device_id is not None or caller.may(frozenset({Permission.TWIN_WRITE}))
     if (
         not may
         or context.point_in_time is not None
-        or not asked.assignment_change
-        or asked.assignment_change != found.assignment_change
+        or not device_version.assignment_change
+        or device_version.assignment_change != assignment.assignment_change
     ):
         return
     acknowledged: Acknowledged = request.app.state.acknowledged
-    if acknowledged.has(found.device_id, found.assignment_change):
+    if acknowledged.has(assignment.device_id, assignment.assignment_change):
         return
-    versions = await in_turn(request, context.fleet_projection.undelivered, found)
+    versions = await in_turn(request, context.fleet_projection.undelivered, assignment)
     if versions:
-        some = dict(list(versions.items())[:SECTIONS_MAX])
+        first_versions = dict(list(versions.items())[:SECTIONS_MAX])
         author = Author(caller.principal, caller.scope)
-        await writer_of(request).do(AcknowledgeDesired(found.device_id, some), author)
-    acknowledged.note(found.device_id, found.assignment_change)
+        await writer_of(request).do(AcknowledgeDesired(assignment.device_id, first_versions), author)
+    acknowledged.note(assignment.device_id, assignment.assignment_change)
 
 
-async def _wait(request: Request, found: DeviceAssignment, asked: Version, *, seconds: float) -> None:
+async def _wait(request: Request, assignment: DeviceAssignment, device_version: Version, *, seconds: float) -> None:
     """Wait until a device is told something else than it asked with."""
     context, until = context_of(request), time.monotonic() + seconds
     waiting: WaitingDevices = request.app.state.waiting
-    partition = partition_of(found.device_id, context.log.partitions)
-    with waiting.registered(partition, found.ordinal) as event:
+    partition = partition_of(assignment.device_id, context.log.partitions)
+    with waiting.registered(partition, assignment.ordinal) as event:
         while not waiting.ended and (left := until - time.monotonic()) > 0:
             event.clear()
-            if Version.of(await in_turn(request, assignment_of, context, found.device_id)) != asked:
+            if Version.of(await in_turn(request, assignment_of, context, assignment.device_id)) != device_version:
                 return
             try:
                 await asyncio.wait_for(event.wait(), left)
@@ -177,15 +177,15 @@ async def _wait(request: Request, found: DeviceAssignment, asked: Version, *, se
 
 
 def _desired(
-    request: Request, device_id: str, asked: Version | None, *, is_own: bool
+    request: Request, device_id: str, device_version: Version | None, *, is_own: bool
 ) -> JsonAnswer[DesiredProperties] | Response:
     context = context_of(request)
     effective = effective_of(context, device_id)
     version = Version.of(effective)
-    if version == asked:
+    if version == device_version:
         return Response(status_code=204)
-    told = context.twins.told(effective)
-    sections: Any = {name: section.desired for name, section in told.items()}
+    twin_sections = context.twins.told(effective)
+    sections: Any = {name: section.desired for name, section in twin_sections.items()}
     # The device's own answer is the one place where it gets what its modules need.
     if is_own and context.point_in_time is None:
         # What was erased all the same must not keep the rest from it: a device keeps what it has until something replaces it.
@@ -196,14 +196,14 @@ def _desired(
     else:
         sections = mask(sections)
     own = effective.assignment.own_part
-    device = DevicePart.of(own, sections.pop(DEVICE), told[DEVICE].version) if DEVICE in sections else UNSET
+    device = DevicePart.of(own, sections.pop(DEVICE), twin_sections[DEVICE].version) if DEVICE in sections else UNSET
     partition = partition_of(device_id, context.log.partitions)
-    after = 0 if asked is None else asked.assignment_change
+    after = 0 if device_version is None else device_version.assignment_change
     answer = DesiredProperties(
         device_id,
         version.text,
         list(changes_of(context, partition, effective.ordinal, after, upto=effective.assignment_change)),
-        {name: Section(section, told[name].version) for name, section in sections.items()},
+        {name: Section(section, twin_sections[name].version) for name, section in sections.items()},
         ModulePart.all_of(effective.assignment),
         device,
     )

@@ -1,4 +1,4 @@
-"""`/v1/devices`: what devices run and why, what they report, and what changed for them."""
+"""`/v1/devices`: the configuration of devices, their reports, and the changes of their assignments."""
 
 from typing import Annotated, Any
 
@@ -34,17 +34,17 @@ from services.api.v1.device_assignment import (
 )
 from services.api.v1.router import v1_router
 
+# The largest integer that a double holds exactly: scripts in Redis and clients in JavaScript read positions as doubles.
 POSITION_MAX = 2**53 - 1
-
 
 router = v1_router(read=Access(TWIN_READ, scope="device", at=True))
 
 
 class EffectiveConfiguration(AnswerBody, kw_only=True):
-    """What a device should run. `versions` has each module's `$version`; `since` is in milliseconds, `cause` a position.
+    """What a device should run. `versions` has each module's `$version`, `since` is in milliseconds, `cause` is a position.
 
-    `device` is for its own twin, and left out where no configuration ever gave that anything; `byModule` has what is given
-    by configurations of single modules, which is part of `modules` and `versions`.
+    `device` is for the device's own twin; it is absent if no configuration ever set anything there. `byModule` has what
+    configurations of single modules set, which is part of `modules` and `versions` as well.
     """
 
     device_id: str
@@ -64,7 +64,7 @@ class EffectiveConfiguration(AnswerBody, kw_only=True):
 
 
 class NotAppliedDeployment(AnswerBody):
-    """A deployment that targets a device in vain."""
+    """A deployment that targets a device and is not applied, and the reason."""
 
     deployment: str
     why: Why
@@ -72,28 +72,28 @@ class NotAppliedDeployment(AnswerBody):
 
 
 class NotAppliedDeployments(AnswerBody):
-    """All of a device's."""
+    """The deployments that target a device and are not applied."""
 
     device_id: str
     not_applied: list[NotAppliedDeployment]
 
 
 class ModuleStatuses(AnswerBody):
-    """All of a device's."""
+    """The status of each module of a device."""
 
     device_id: str
     modules: dict[str, ModuleStatus]
 
 
 class DeviceConflicts(AnswerBody):
-    """All of a device's."""
+    """The properties that several deployments of a device set."""
 
     device_id: str
     conflicts: list[Conflict]
 
 
 class DeviceAssignmentChanges(AnswerBody):
-    """All of a device's, oldest first."""
+    """The changes of a device's assignment, oldest first."""
 
     device_id: str
     assignments: list[DeviceAssignmentChange]
@@ -110,9 +110,9 @@ def devices(request: Request, query: Annotated[PageQuery, Depends()]) -> DeviceP
 
 @router.get("/devices/{device_id}/effective")
 def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
-    """What a device should run, its layers and versions, and why; secrets show as `***`."""
+    """What a device should run, its layers and versions, and why. Secrets appear as `***`."""
     configuration = effective_of(context_of(request), device_id)
-    assignment = configuration.assignment
+    assignment, own = configuration.assignment, configuration.assignment.own
     return EffectiveConfiguration(
         device_id=device_id,
         managed=configuration.managed,
@@ -123,9 +123,7 @@ def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
         configuration=assignment.configuration,
         modules=mask(configuration.modules),
         by_module=ModulePart.all_of(assignment),
-        device=UNSET
-        if assignment.own is UNSET
-        else DevicePart.of(assignment.own, configuration.own or {}, assignment.own.version),
+        device=UNSET if own is UNSET else DevicePart.of(own, configuration.own or {}, own.version),
         assignment_change=configuration.assignment_change,
         since=configuration.since,
         cause=configuration.cause,
@@ -135,21 +133,21 @@ def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
 
 @router.get("/devices/{device_id}/not-applied")
 def not_applied(request: Request, device_id: DeviceId) -> NotAppliedDeployments:
-    """The deployments that target a device and do not apply, each with its reason."""
+    """The deployments that target a device and are not applied, each with its reason."""
     context = context_of(request)
-    assignment_of(context, device_id)
+    assignment_of(
+        context, device_id
+    )  # The projection answers an unknown device with an empty list, and not with a 404.
+    lines = context.fleet_projection.not_applied(device_id)
     return NotAppliedDeployments(
-        device_id,
-        [
-            NotAppliedDeployment(line.deployment_id, line.why, line.by or None)
-            for line in context.fleet_projection.not_applied(device_id)
-        ],
+        device_id, [NotAppliedDeployment(line.deployment_id, line.why, line.by or None) for line in lines]
     )
 
 
 @router.get("/devices/{device_id}/modules")
 def modules(request: Request, device_id: DeviceId) -> ModuleStatuses:
-    """Each module's desired and reported runtime status."""
+    """The desired and the reported status of each module."""
+    # Only the agent reports modules, those of the system included.
     twin = context_of(request).twins.module(device_id, "$edgeAgent")
     if twin is None:
         raise DeviceNotFound(device_id)
@@ -165,22 +163,24 @@ def modules(request: Request, device_id: DeviceId) -> ModuleStatuses:
 
 @router.get("/devices/{device_id}/conflicts")
 def device_conflicts(request: Request, device_id: DeviceId) -> DeviceConflicts:
-    """On which properties the device's deployments disagree, and who wins."""
+    """The properties that the device's deployments set to different values, and the deployment that wins."""
     context = context_of(request)
     assignment = effective_of(context, device_id).assignment
-    found: list[Conflict] = []
+    all_conflicts: list[Conflict] = []
     for layers in (assignment.own_part.stack, assignment.stack):
-        found += conflicts([(layer.id, by_module(deployment_of(context, layer.id).content)) for layer in layers])
+        all_conflicts += conflicts(
+            [(layer.id, by_module(deployment_of(context, layer.id).content)) for layer in layers]
+        )
     for module_id, part in sorted(assignment.module_parts.items()):
         contents = ((layer.id, deployment_of(context, layer.id).content) for layer in part.stack)
-        found += conflicts([(name, {module_id: by_module(content)[MODULE]}) for name, content in contents])
-    return DeviceConflicts(device_id, found)
+        all_conflicts += conflicts([(name, {module_id: by_module(content)[MODULE]}) for name, content in contents])
+    return DeviceConflicts(device_id, all_conflicts)
 
 
 @router.post("/devices/{device_id}/reports", status_code=204)
 @Access(TWIN_WRITE, own=True, scope="device", cost=REPORT)
 async def report(request: Request, device_id: DeviceId, body: ReportBody) -> None:
-    """What a device or one of its modules says of itself."""
+    """Report properties of a device or of one of its modules."""
     await writer_of(request).do(ReportProperties(device_id, body.patch, body.module_id), author_of(request))
 
 
@@ -189,7 +189,7 @@ async def report(request: Request, device_id: DeviceId, body: ReportBody) -> Non
 def assignments(
     request: Request, device_id: DeviceId, after: Annotated[int, Query(ge=0, le=POSITION_MAX)] = 0
 ) -> DeviceAssignmentChanges:
-    """The assignment changes that changed a device's assignment, oldest first, from position after + 1 on."""
+    """The changes of a device's assignment, oldest first, from position `after` + 1 on."""
     context = context_of(request)
     partition = partition_of(device_id, context.log.partitions)
     changes = changes_of(context, partition, assignment_of(context, device_id).ordinal, after)
@@ -197,12 +197,13 @@ def assignments(
 
 
 def _by_name(section: JsonObject) -> JsonObject:
-    found: JsonObject = {}
+    modules: JsonObject = {}
+    # The agent names system modules without the `$` of their module ids.
     for group, prefix in (("modules", ""), ("systemModules", "$")):
         members_ = section.get(group)
-        if isinstance(members_, dict):
-            found |= {f"{prefix}{name}": value for name, value in members_.items()}
-    return found
+        if isinstance(members_, dict):  # A device can report anything.
+            modules |= {f"{prefix}{name}": value for name, value in members_.items()}
+    return modules
 
 
 def _member(value: object, name: str) -> Any:

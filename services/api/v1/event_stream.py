@@ -61,7 +61,7 @@ async def stream(
     kinds = _kinds(kind or [], caller_of(request))
     heads = await in_turn(request, streams.heads)
     positions = _begin(last_event_id or after, start, heads, epoch=context.log.epoch)
-    wanted = EventFilter(streams.ordinals, kinds=kinds, deployments=deployment or [], devices=device or [])
+    event_filter = EventFilter(streams.ordinals, kinds=kinds, deployments=deployment or [], devices=device or [])
 
     async def still_allowed() -> bool:
         authenticator: Authenticator = request.app.state.authenticator
@@ -74,7 +74,7 @@ async def stream(
     parts = streams.follow(
         positions,
         heads,
-        wanted.includes,
+        event_filter.includes,
         still_allowed=still_allowed,
         in_turn=functools.partial(in_turn, request),
         for_ever=follow,
@@ -87,19 +87,19 @@ def _streams(request: Request) -> Streams:
     return streams
 
 
-def _kinds(asked: list[str], caller: Caller) -> frozenset[str]:
+def _kinds(requested: list[str], caller: Caller) -> frozenset[str]:
     """The kinds that a caller is told of: those asked for, or all that are theirs."""
-    unknown = sorted(set(asked) - KINDS)
+    unknown = sorted(set(requested) - KINDS)
     if unknown:
         raise BodyInvalid(f"kind: there is no {unknown[0][:80]!r}; there are {', '.join(sorted(KINDS))}")
     if caller.may(_RESTRICTED):
-        return frozenset(asked) or KINDS
-    if not RESTRICTED_KINDS.isdisjoint(asked):
+        return frozenset(requested) or KINDS
+    if not RESTRICTED_KINDS.isdisjoint(requested):
         raise Forbidden(lacking(_RESTRICTED, caller.permissions))
-    return frozenset(asked) or KINDS - RESTRICTED_KINDS
+    return frozenset(requested) or KINDS - RESTRICTED_KINDS
 
 
-def _begin(given: str | None, start: str, heads: Positions, *, epoch: str) -> Positions:
-    if given:
-        return decode(given, epoch=epoch, heads=heads)
+def _begin(event_id: str | None, start: str, heads: Positions, *, epoch: str) -> Positions:
+    if event_id:
+        return decode(event_id, epoch=epoch, heads=heads)
     return (0,) * len(heads) if start == "start" else heads

@@ -126,8 +126,8 @@ def _once(
     if name is None:
         return write(None)
     keys = IdempotencyKeys(context.client)
-    if (known := keys.begin(name, digest)) is not None:
-        return msgspec.json.decode(known, type=LinesAnswer)
+    if (stored_answer := keys.begin(name, digest)) is not None:
+        return msgspec.json.decode(stored_answer, type=LinesAnswer)
     answer = write(command_key(name, digest))
     # What could not be kept is not lost: the ids of its commands are in the log.
     with contextlib.suppress(LogUnavailable):
@@ -188,8 +188,8 @@ async def commands_of(request: Request) -> list[Command]:
         Forbidden: a command is not theirs to give.
     """
     lines: list[bytes] = []
-    async for _, some in batches(request):
-        lines += some
+    async for _, batch in batches(request):
+        lines += batch
         if len(lines) > BATCH_LINES:
             raise BodyInvalid(f"a preview has at most {BATCH_LINES} lines, and so has what comes with its token")
     return await run_in_threadpool(_commands, lines, caller_of(request))
@@ -265,18 +265,18 @@ async def batches(request: Request) -> Any:
         BodyInvalid: a line is too long, or there are too many.
     """
     lines: list[bytes] = []
-    first, rest = 1, b""
+    first, partial_line = 1, b""
     async for chunk in request.stream():
-        *whole, rest = (rest + chunk).split(b"\n")
-        if len(rest) > _LINE_BYTES_MAX:
+        *whole, partial_line = (partial_line + chunk).split(b"\n")
+        if len(partial_line) > _LINE_BYTES_MAX:
             raise BodyInvalid(f"line {first + len(lines) + len(whole)} is over {_LINE_BYTES_MAX} bytes")
         lines += whole
         while count := _whole_batch(lines):
             yield first, lines[:count]
             first, lines = first + count, lines[count:]
-            if first > LINES_MAX and (lines or rest):
+            if first > LINES_MAX and (lines or partial_line):
                 raise BodyInvalid(f"a request has at most {LINES_MAX} lines; those before line {first} are done")
-    lines += [rest] if rest.strip() else []
+    lines += [partial_line] if partial_line.strip() else []
     while lines:
         count = _whole_batch(lines) or len(lines)
         yield first, lines[:count]

@@ -220,7 +220,7 @@ def _near(request: Request, device_id: str) -> list[str]:
     return near(device_id, names)
 
 
-def _seen(request: Request, explanation: Explanation, asked: str | None) -> tuple[Weighed, ...]:
+def _seen(request: Request, explanation: Explanation, deployment_id: str | None) -> tuple[Weighed, ...]:
     """What the caller asks for and sees: a scoped caller, their own deployments and those that target a device of theirs.
 
     Raises:
@@ -230,11 +230,11 @@ def _seen(request: Request, explanation: Explanation, asked: str | None) -> tupl
     if caller_of(request).scope is not None and not all(each.targeted for each in weighed):
         seen = {name for name, _, _ in deployments_seen(request)}
         weighed = tuple(each for each in weighed if each.targeted or each.id in seen)
-    if asked is None:
+    if deployment_id is None:
         return weighed
-    weighed = tuple(each for each in weighed if each.id == asked)
+    weighed = tuple(each for each in weighed if each.id == deployment_id)
     if not weighed and not explanation.document.retired:
-        raise DeploymentNotFound(asked, why=_why_not(request, asked))
+        raise DeploymentNotFound(deployment_id, why=_why_not(request, deployment_id))
     return weighed
 
 
@@ -302,7 +302,7 @@ def _as_of(explanation: Explanation, audience: Audience) -> ExplainedAsOf:
 
 def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, ...]) -> ExplainedDeployment:
     """One verdict, with the events that led to it."""
-    known = context.deployments[weighed.id]
+    deployment = context.deployments[weighed.id]
     group = deployed_update(weighed.id) if is_update_deployment(weighed.id) else None
     why = "" if weighed.obstacle is None else verdict_text.because(weighed, context)
     return ExplainedDeployment(
@@ -319,10 +319,10 @@ def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, 
         obstacle=weighed.obstacle,
         if_targeted=weighed.then,
         targeted=weighed.targeted,
-        applied_count=verdict_text.is_counted(weighed, known),
-        notes=list(verdict_text.notes(weighed, known)),
+        applied_count=verdict_text.is_counted(weighed, deployment),
+        notes=list(verdict_text.notes(weighed, deployment)),
         turn=context.turns.get(weighed.id),
-        target_condition=known.document.target_condition,
+        target_condition=deployment.document.target_condition,
         condition=None if weighed.condition is None else _term(weighed.condition),
         scope=None if weighed.scope is None or weighed.scope.term == EVERYBODY else _term(weighed.scope),
         events=causes,

@@ -80,22 +80,22 @@ class Auditing:
         check(search)
         of = canonical.digest((msgspec.to_builtins(search), order.value))
         location = self._context.continuations.open(continuation)
-        rest = self.searching.begin(search) if location is None else self._rest(location, of)
-        page = self.searching.page(search, rest, order=order, limit=limit)
+        ranges = self.searching.begin(search) if location is None else self._rest(location, of)
+        page = self.searching.page(search, ranges, order=order, limit=limit)
         if not page.rest:
             return page, None
         return page, self._context.continuations.seal(canonical.encode(_Location(of, page.rest)).decode())
 
     def _rest(self, location: str, of: str) -> Mapping[str, Range]:
         try:
-            found = msgspec.json.decode(location, type=_Location)
+            decoded = msgspec.json.decode(location, type=_Location)
         except msgspec.DecodeError:
             raise ContinuationInvalid from None
-        if found.of != of:
+        if decoded.of != of:
             raise SearchInvalid(
                 "continuation", "is of another search; what is looked for stays the same from page to page"
             )
-        return found.rest
+        return decoded.rest
 
     def entry(self, stream: str, position: int) -> FoundEntry:
         """One entry.
@@ -106,42 +106,42 @@ class Auditing:
         """
         if stream not in self.names:
             raise NotFound(f"no stream {stream[:40]!r}; there are {self.names[0]}, {self.names[1]} and on")
-        some = self.searching.streams.read(stream, after=position - 1, limit=1) if position > 0 else []
-        if not some:
+        entries = self.searching.streams.read(stream, after=position - 1, limit=1) if position > 0 else []
+        if not entries:
             raise NotFound(f"{stream} has no position {position}")
-        return FoundEntry(stream, some[0])
+        return FoundEntry(stream, entries[0])
 
-    def told(self, one: FoundEntry) -> Notification:
+    def told(self, found_entry: FoundEntry) -> Notification:
         """An entry as a notification: a CloudEvent without secrets.
 
         Raises:
             LogUnavailable: Redis did not say which devices an assignment change is about.
         """
-        index, number, entry = self.names.index(one.stream), number_of(one.stream), one.entry
+        index, number, entry = self.names.index(found_entry.stream), number_of(found_entry.stream), found_entry.entry
         location = self._feed.location(index, number, entry.position)
         try:
             if index > self._context.log.partitions:
                 return self._feed.assignment_change(index, assignment_change_of(entry))
-            return self._feed.event(index, number, decode_entry(one.stream, entry.position, entry.fields))
+            return self._feed.event(index, number, decode_entry(found_entry.stream, entry.position, entry.fields))
         except (UnreadableEvent, msgspec.DecodeError, KeyError, ValueError):
             return of_unreadable(location)
 
-    def line(self, one: FoundEntry) -> AuditLine:
+    def line(self, found_entry: FoundEntry) -> AuditLine:
         """An entry as a line of an answer."""
-        told = self.told(one)
-        event: JsonObject = msgspec.json.decode(told.body)
+        notification = self.told(found_entry)
+        event: JsonObject = msgspec.json.decode(notification.body)
         by, subject, data = event.get("by", ""), event.get("subject", ""), event.get("data", {})
         return AuditLine(
-            stream=one.stream,
-            position=one.entry.position,
-            at=told.at,
-            time=time_text(told.at) if told.at else None,
-            kind=told.kind,
+            stream=found_entry.stream,
+            position=found_entry.entry.position,
+            at=notification.at,
+            time=time_text(notification.at) if notification.at else None,
+            kind=notification.kind,
             subject=subject,
             by=by or None,
             version=event.get("version"),
             cause=event.get("cause"),
-            sentence=event_text(told.kind, subject=subject, by=by, data=data),
+            sentence=event_text(notification.kind, subject=subject, by=by, data=data),
             data=data,
         )
 
@@ -165,11 +165,11 @@ class Auditing:
         )
 
     def _one_stream(self, search: Search, stream: str, left: Range) -> Iterator[FoundEntry]:
-        rest: Mapping[str, Range] = {stream: left} if left.after < left.upto else {}
-        while rest:
-            page = self.searching.page(search, rest, order=SearchOrder.OLDEST, limit=_EXPORTED)
+        ranges: Mapping[str, Range] = {stream: left} if left.after < left.upto else {}
+        while ranges:
+            page = self.searching.page(search, ranges, order=SearchOrder.OLDEST, limit=_EXPORTED)
             yield from page.found
-            rest = page.rest
+            ranges = page.rest
 
 
 _EXPORTED = 1000

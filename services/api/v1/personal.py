@@ -1,4 +1,4 @@
-"""`/v1/devices/{id}/personal`: the personal tags of a device, for administrators alone."""
+"""`/v1/devices/{id}/personal`: the personal tags of a device, for administrators only."""
 
 from fastapi import Request
 
@@ -17,7 +17,7 @@ router = v1_router()
 
 
 class PersonalTags(AnswerBody):
-    """The personal tags of a device in plain, by path; `erased` are the paths whose values were destroyed."""
+    """The personal tags of a device in plain, by path. `erased` has the paths whose values were erased."""
 
     device_id: str
     tags: dict[str, str]
@@ -27,9 +27,10 @@ class PersonalTags(AnswerBody):
 @router.get("/devices/{device_id}/personal")
 @Access(ADMIN, scope="device", at=True)
 def personal(request: Request, device_id: DeviceId) -> PersonalTags:
-    """The personal tags in plain (TWINFOLD_PERSONAL_TAGS); every other answer has `***` in their place."""
+    """The personal tags in plain (`TWINFOLD_PERSONAL_TAGS`). Every other answer has `***` in their place."""
     context = context_of(request)
     references = context.vault.personal.references(section(device_of(context.log, device_id).tags))
+    # Noted before the values are revealed: a read that is not in the log did not happen (decision 0026).
     if references:
         note_read(request, [device_id], what="personal tags")
     answer = PersonalTags(device_id, {}, [])

@@ -151,42 +151,42 @@ def _preview(request: Request, commands: Sequence[Command]) -> JsonAnswer[Previe
     dry_run, producer = context.dry_run(author)
     report = producer.submit(commands)
     if len(commands) == 1:
-        for one in report.refused:
-            raise one.error
+        for refused in report.refused:
+            raise refused.error
     return answer_to(request, dry_run.preview(commands, report.refused if len(commands) > 1 else None))
 
 
-def answer_to(request: Request, shown: Preview) -> JsonAnswer[PreviewAnswer | DevicePage]:
+def answer_to(request: Request, previewed: Preview) -> JsonAnswer[PreviewAnswer | DevicePage]:
     """A preview as an answer, or the page of its lists that was asked for."""
-    context, asked = context_of(request), shown.author.asked
-    if asked is not None and asked.page is not None:
-        return JsonAnswer(_page(context, shown.result, asked.page))
-    return JsonAnswer(_answer(request, context, shown))
+    context, preview_request = context_of(request), previewed.author.asked
+    if preview_request is not None and preview_request.page is not None:
+        return JsonAnswer(_page(context, previewed.result, preview_request.page))
+    return JsonAnswer(_answer(request, context, previewed))
 
 
-def _page(context: ApiContext, result: PreviewResult, wanted: ListPage) -> DevicePage:
-    digest = result.summary().get(wanted.name, (0, ""))[1]
+def _page(context: ApiContext, result: PreviewResult, requested_page: ListPage) -> DevicePage:
+    digest = result.summary().get(requested_page.name, (0, ""))[1]
     after = (0, -1)
-    if (text := context.continuations.open(wanted.continuation)) is not None:
+    if (text := context.continuations.open(requested_page.continuation)) is not None:
         try:
-            name, shown, *location = msgspec.json.decode(text, type=tuple[str, str, int, int])
+            name, digest_before, *location = msgspec.json.decode(text, type=tuple[str, str, int, int])
         except msgspec.DecodeError:
             raise ContinuationInvalid from None
-        if name != wanted.name:
+        if name != requested_page.name:
             raise ContinuationInvalid
-        if shown != digest:
-            raise PreviewDiffers([f"{wanted.name} has other devices by now"])
+        if digest_before != digest:
+            raise PreviewDiffers([f"{requested_page.name} has other devices by now"])
         after = (location[0], location[1])
-    members = result.members(wanted.name)
-    names, location_after = page_of_list(context.projections, result, members, after=after, limit=wanted.top)
+    members = result.members(requested_page.name)
+    names, location_after = page_of_list(context.projections, result, members, after=after, limit=requested_page.top)
     sealed = None
     if location_after is not None:
-        sealed = context.continuations.seal(canonical.encode([wanted.name, digest, *location_after]).decode())
+        sealed = context.continuations.seal(canonical.encode([requested_page.name, digest, *location_after]).decode())
     return DevicePage(names, sealed)
 
 
-def _answer(request: Request, context: ApiContext, shown: Preview) -> PreviewAnswer:
-    result, events = shown.result, shown.events.by_stream
+def _answer(request: Request, context: ApiContext, previewed: Preview) -> PreviewAnswer:
+    result, events = previewed.result, previewed.events.by_stream
     listed = functools.partial(_list, context, result)
     # Elsewhere, how much is written is about devices that a scoped caller does not reach.
     reached = {number for members in result.lists.values() for number, ordinals in members.items() if ordinals}
@@ -218,16 +218,16 @@ def _answer(request: Request, context: ApiContext, shown: Preview) -> PreviewAns
             for first in result.rollouts
         ],
         conflicts=_conflicts(result),
-        readiness=_readiness(request, shown),
-        advice=shown.advice,
-        refused=refused_lines(shown.refused),
+        readiness=_readiness(request, previewed),
+        advice=previewed.advice,
+        refused=refused_lines(previewed.refused),
         as_of={
             stream_name(number): AsOf.of(vector)
             for number, vector in sorted(result.vectors.items())
-            if shown.author.scope is None or number in reached
+            if previewed.author.scope is None or number in reached
         },
-        token=shown.token,
-        token_until=dt.datetime.fromtimestamp(shown.until / 1000, dt.UTC).isoformat(timespec="seconds"),
+        token=previewed.token,
+        token_until=dt.datetime.fromtimestamp(previewed.until / 1000, dt.UTC).isoformat(timespec="seconds"),
     )
 
 
@@ -238,7 +238,7 @@ def _list(context: ApiContext, result: PreviewResult, name: str) -> PreviewList:
 
 
 def _change(change: ConfigurationChange, devices: PreviewList) -> PreviewedChange:
-    found = differences(sections_of(change.before), sections_of(change.after))
+    property_differences = differences(sections_of(change.before), sections_of(change.after))
     return PreviewedChange(
         name=devices.name,
         devices=devices.devices,
@@ -246,8 +246,8 @@ def _change(change: ConfigurationChange, devices: PreviewList) -> PreviewedChang
         module=change.module or None,
         before=change.before.digest,
         after=change.after.digest,
-        differences=found[:DIFFERENCES_MAX],
-        more_differences=max(0, len(found) - DIFFERENCES_MAX),
+        differences=property_differences[:DIFFERENCES_MAX],
+        more_differences=max(0, len(property_differences) - DIFFERENCES_MAX),
     )
 
 
@@ -260,19 +260,19 @@ def _conflicts(result: PreviewResult) -> list[Conflict]:
     return list(dict.fromkeys(conflict for contents in stacks for conflict in conflicts(contents)))
 
 
-def _readiness(request: Request, shown: Preview) -> list[DeploymentReadiness]:
+def _readiness(request: Request, previewed: Preview) -> list[DeploymentReadiness]:
     """What the rules find in the content of each new deployment."""
     context = context_of(request)
     waivers = waivers_at(context)
-    found = []
-    for envelope in shown.events.fleet:
+    answers = []
+    for envelope in previewed.events.fleet:
         if isinstance(envelope.event, DeploymentCreated):
             document = document_of(
                 envelope.subject, envelope.event.content, envelope.event.labels, envelope.event.priority
             )
             report = check(ReadinessSubject((document,)), context.profile, now=waivers.now, waivers=waivers.all)
-            found.append(DeploymentReadiness.of(request, report, waivers, deployment=envelope.subject))
-    return found
+            answers.append(DeploymentReadiness.of(request, report, waivers, deployment=envelope.subject))
+    return answers
 
 
 def says(result: PreviewResult) -> list[str]:

@@ -143,9 +143,9 @@ def _reason(context: ApiContext, name: str, device_id: str, state: str, reason: 
     if reason == ANSWERED_FAILURE and is_live:
         return failure_of(context, device_id)
     if state == "outranked":
-        passed = (one for one in context.fleet_projection.not_applied(device_id) if one.deployment_id == name)
-        found = next(passed, None) if is_live else None
-        return "another deployment won" if found is None else found.text
+        passed = (line for line in context.fleet_projection.not_applied(device_id) if line.deployment_id == name)
+        winner = next(passed, None) if is_live else None
+        return "another deployment won" if winner is None else winner.text
     return reason or _REASONS[state]
 
 
@@ -153,8 +153,10 @@ def failure_of(context: ApiContext, device_id: str) -> str:
     """What a device said of its failure, in the words of its system modules."""
     for module_id, who in ((AGENT, "it"), (HUB, "its $edgeHub")):
         twin = context.twins.module(device_id, module_id)
-        said = None if twin is None else twin["properties"]["reported"].get("lastDesiredStatus")
-        code, text = (said.get("code"), said.get("description")) if isinstance(said, dict) else (None, None)
+        last_status = None if twin is None else twin["properties"]["reported"].get("lastDesiredStatus")
+        code, text = (
+            (last_status.get("code"), last_status.get("description")) if isinstance(last_status, dict) else (None, None)
+        )
         if code not in {None, OK, NOT_RUNNING}:
             return f"{who} answered {code}{f': {text}' if text else ''}"
     return "a module is not as it should be"

@@ -254,7 +254,9 @@ def remove_group(request: Request, group: GroupId) -> None:
 def list_deployments(group_projection: Groups, group: GroupId) -> list[GroupDeploymentAnswer]:
     """What was deployed to a group, in the order of that."""
     group_projection.members(group)
-    return [_deployment(one, group_projection) for one in group_projection.deployed_update(group)]
+    return [
+        _deployment(deployed_update, group_projection) for deployed_update in group_projection.deployed_update(group)
+    ]
 
 
 @router.get(_DEPLOYMENT)
@@ -344,7 +346,11 @@ def list_devices(
 def _commanded(group_projection: GroupProjection, group: str, deployment: str) -> str:
     """The deployment that a command on one of these is about: what a rollback brought goes with what was rolled back."""
     return next(
-        (one.commanded for one in group_projection.deployed_update(group) if one.deployment.id == deployment),
+        (
+            deployed_update.commanded
+            for deployed_update in group_projection.deployed_update(group)
+            if deployed_update.deployment.id == deployment
+        ),
         deployment,
     )
 

@@ -90,7 +90,7 @@ from services.api.v1 import (
     webhooks,
 )
 from services.api.v1 import event_stream as stream
-from services.api.v1.history_entries import Auditing
+from services.api.v1.history_entries import AuditReader
 from services.api.v1.preview import answer_to
 
 LINES = {"/v1/events", "/v1/preview"}
@@ -139,8 +139,8 @@ def create_app(context: ApiContext) -> FastAPI:
     app.state.logs_requests = not logs.are_for_people() if asked is None else asked
     app.state.writer, app.state.authenticator = BatchWriter(context), Authenticator(context)
     app.state.context, app.state.waiting, app.state.streams = context, waiting, streams
-    app.state.acknowledged = desired.Acknowledged()
-    app.state.secret_reads, app.state.auditing = reads, Auditing(context)
+    app.state.acknowledgements = desired.WrittenAcknowledgements()
+    app.state.secret_reads, app.state.audit_reader = reads, AuditReader(context)
     app.state.past = PastContexts(context)
     app.state.metrics = ApiMetrics(context, waiting, streams)
     app.state.routes = add_routes(app)

@@ -123,7 +123,7 @@ def _refuses_what_there_is_not(http: httpx.Client) -> None:
         ("GET", "/devices/d", {"at": "fleet:1"}, "no past"),
         ("PATCH", "/twins/d", {"at": "fleet:1"}, "not changed"),
         ("DELETE", "/v1/groups/d", {"at": "fleet:1"}, "not changed"),
-        ("GET", "/v1/diff", {"from": "fleet:3", "to": "fleet:1"}, "lies before"),
+        ("GET", "/v1/diff", {"from": "fleet:3", "to": "fleet:1"}, "must not be before"),
         ("GET", "/v1/diff", {"from": "fleet:1", "device": "d", "deployment": "old"}, "not of two"),
     ):
         answer = http.request(method, path, params=params, json={} if method == "PATCH" else None)

@@ -1,4 +1,4 @@
-"""`GET /v1/stream`: what happens, as it happens."""
+"""`GET /v1/stream`: events and assignment changes as server-sent events, as soon as they are written."""
 
 import functools
 from typing import Annotated, Literal
@@ -29,19 +29,19 @@ router = v1_router()
 Names = Annotated[list[str] | None, Query(max_length=NAMES_MAX)]
 _RESTRICTED = frozenset({Permission.ADMIN})
 _ANSWER: JsonObject = {
-    "description": "Server-sent events without an end, or to the heads.",
+    "description": "Server-sent events, without an end or up to the newest event.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events; nobody on the way should keep them or hold them back."""
+    """Server-sent events."""
 
     media_type = "text/event-stream"
 
 
 @router.get("/stream", response_class=Response, responses={200: _ANSWER})
-@Access(REGISTRY_READ | SERVICE_CONNECT, at="a stream tells what comes; `after` begins it in the past", cost=NO_WORK)
+@Access(REGISTRY_READ | SERVICE_CONNECT, at="a stream has events to come; `after` begins it in the past", cost=NO_WORK)
 async def stream(
     request: Request,
     *,
@@ -50,12 +50,12 @@ async def stream(
     device: Names = None,
     after: Annotated[str | None, Query(description="The id of the last event that you have.")] = None,
     start: Annotated[Literal["now", "start"], Query(alias="from", description="Where to begin without an id.")] = "now",
-    follow: Annotated[bool, Query(description="Go on at the end.", examples=[False])] = True,
-    last_event_id: Annotated[str | None, Header(description="As `after`, and before it.")] = None,
+    follow: Annotated[bool, Query(description="Wait for new events at the end.", examples=[False])] = True,
+    last_event_id: Annotated[str | None, Header(description="As `after`, which it overrides.")] = None,
 ) -> EventStream:
-    """Events and assignment changes as server-sent events, each a CloudEvent: those of a kind, about a deployment or a device.
+    """Events and assignment changes as server-sent events, filtered by kind, deployment and device. Each is a CloudEvent.
 
-    Each stream comes in its order. The id of an event says how far one has come in all of them.
+    The events of each stream are in order. The id of an event has the positions in all streams.
     """
     context, streams = context_of(request), _streams(request)
     kinds = _kinds(kind or [], caller_of(request))
@@ -63,6 +63,7 @@ async def stream(
     positions = _begin(last_event_id or after, start, heads, epoch=context.log.epoch)
     event_filter = EventFilter(streams.ordinals, kinds=kinds, deployments=deployment or [], devices=device or [])
 
+    # Asked again before each part: a stream can last for days, and a revoked token must not follow on (decision 0022).
     async def still_allowed() -> bool:
         authenticator: Authenticator = request.app.state.authenticator
         try:
@@ -79,6 +80,7 @@ async def stream(
         in_turn=functools.partial(in_turn, request),
         for_ever=follow,
     )
+    # Without the second header nginx would hold events back until a buffer is full.
     return EventStream(parts, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
 
 
@@ -88,7 +90,7 @@ def _streams(request: Request) -> Streams:
 
 
 def _kinds(requested: list[str], caller: Caller) -> frozenset[str]:
-    """The kinds that a caller is told of: those asked for, or all that are theirs."""
+    """The requested kinds, or all kinds that the caller may read."""
     unknown = sorted(set(requested) - KINDS)
     if unknown:
         raise BodyInvalid(f"kind: there is no {unknown[0][:80]!r}; there are {', '.join(sorted(KINDS))}")

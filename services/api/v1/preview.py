@@ -1,4 +1,4 @@
-"""`/v1/preview`, and `?preview=true` on every write: what would happen, who would be concerned, and the token to go on with."""
+"""`/v1/preview`, and `?preview=true` on every write: the effect of commands on devices, and a token to apply exactly that."""
 
 import datetime as dt
 import functools
@@ -34,7 +34,7 @@ from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.request_costs import LINES
 from services.api.v1.device_assignment import AsOf
 from services.api.v1.events import EVENTS_BODY, RefusedLine, commands_of, refused_lines
-from services.api.v1.readiness import ReadinessAnswer, waivers_at
+from services.api.v1.readiness import ReadinessAnswer, current_waivers
 from services.api.v1.router import v1_router
 
 router = v1_router()
@@ -46,7 +46,7 @@ _STACKS_MAX = 200
 
 
 class PreviewList(AnswerBody):
-    """How many devices, the first of them, and the name under which `?list=` has them all."""
+    """A number of devices, the first of them, and the name of the list for `?list=`, which has all."""
 
     name: str = field(name="list")
     devices: int
@@ -54,7 +54,7 @@ class PreviewList(AnswerBody):
 
 
 class PreviewedDeployment(AnswerBody):
-    """The devices that would get a deployment's part or lose it, and those that it would target or target no more."""
+    """The devices that would get or lose a deployment, and those that it would target or no longer target."""
 
     id: str
     gained: PreviewList
@@ -64,7 +64,7 @@ class PreviewedDeployment(AnswerBody):
 
 
 class PreviewedChange(PreviewList):
-    """One configuration in place of another; `module` is `null` for what an edge device runs. Removals come first."""
+    """A configuration that would replace another. `module` is `null` for an edge device's. Removals come first."""
 
     module: str | None
     before: str
@@ -74,7 +74,7 @@ class PreviewedChange(PreviewList):
 
 
 class PreviewedLimit(AnswerBody):
-    """A limit that devices would be over, and therefore keep what they have."""
+    """A limit that devices would exceed, so that they keep their present configuration."""
 
     reason: str
     name: str = field(name="list")
@@ -83,7 +83,7 @@ class PreviewedLimit(AnswerBody):
 
 
 class PreviewedRollout(AnswerBody):
-    """The devices that a rollout would admit first, if all is as it is now."""
+    """The devices that a rollout would admit first, in the current state."""
 
     deployment: str
     says: str
@@ -91,13 +91,13 @@ class PreviewedRollout(AnswerBody):
 
 
 class DeploymentReadiness(ReadinessAnswer):
-    """What the rules find in the content of a new deployment."""
+    """The findings in the content of a new deployment."""
 
     deployment: str
 
 
 class PreviewAnswer(AnswerBody):
-    """What commands would do. `affected` are those who change, and those whom deployments come to target or leave."""
+    """The effect of commands. `affected` are the devices that change, and those that deployments would target or leave."""
 
     says: list[str]
     changes_nothing: bool
@@ -133,12 +133,14 @@ async def preview(
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     continuation: Annotated[str | None, Query()] = None,
 ) -> JsonAnswer[PreviewAnswer | DevicePage]:
-    """What commands would do, given as for `/v1/events`, at most 1000 of them; nothing is written, not even a secret.
+    """The effect of at most 1000 commands, in the form of `/v1/events`. Nothing is written, not even a secret.
 
-    A single command that would be refused is refused here the same way. Every other write takes `?preview=true` and answers
-    as this does. The `token`, sent as `Twinfold-Preview` with the same write, has it done only if the result is still the
-    same: else it answers 412 and says what differs. `?list=` asks for the ids of one of the lists.
+    A single command that would be refused is refused here in the same way. Every other write takes `?preview=true` and has
+    the same answer. The same write with the `token` in the header `Twinfold-Preview` is done only if the result is still
+    the same; otherwise the answer is 412 with the differences. `?list=` requests the ids of one of the lists.
     """
+    # The parameters are declared for the description of the API. `page_of` reads them for every write, as `?preview=true`
+    # has them too.
     del list_, top, continuation
     return await run_in_threadpool(_preview, request, await commands_of(request))
 
@@ -150,14 +152,13 @@ def _preview(request: Request, commands: Sequence[Command]) -> JsonAnswer[Previe
     )
     dry_run, producer = context.dry_run(author)
     report = producer.submit(commands)
-    if len(commands) == 1:
-        for refused in report.refused:
-            raise refused.error
+    if len(commands) == 1 and report.refused:
+        raise report.refused[0].error
     return answer_to(request, dry_run.preview(commands, report.refused if len(commands) > 1 else None))
 
 
 def answer_to(request: Request, previewed: Preview) -> JsonAnswer[PreviewAnswer | DevicePage]:
-    """A preview as an answer, or the page of its lists that was asked for."""
+    """The answer of a preview, or the requested page of one of its lists."""
     context, preview_request = context_of(request), previewed.author.asked
     if preview_request is not None and preview_request.page is not None:
         return JsonAnswer(_page(context, previewed.result, preview_request.page))
@@ -174,8 +175,9 @@ def _page(context: ApiContext, result: PreviewResult, requested_page: ListPage) 
             raise ContinuationInvalid from None
         if name != requested_page.name:
             raise ContinuationInvalid
+        # Lists are not stored: each page is another preview, which has to find the same devices (decision 0028).
         if digest_before != digest:
-            raise PreviewDiffers([f"{requested_page.name} has other devices by now"])
+            raise PreviewDiffers([f"the devices of {requested_page.name} have changed since the first page"])
         after = (location[0], location[1])
     members = result.members(requested_page.name)
     names, location_after = page_of_list(context.projections, result, members, after=after, limit=requested_page.top)
@@ -188,10 +190,10 @@ def _page(context: ApiContext, result: PreviewResult, requested_page: ListPage) 
 def _answer(request: Request, context: ApiContext, previewed: Preview) -> PreviewAnswer:
     result, events = previewed.result, previewed.events.by_stream
     listed = functools.partial(_list, context, result)
-    # Elsewhere, how much is written is about devices that a scoped caller does not reach.
+    # The position of another partition would tell a caller with a scope how much is written on devices outside.
     reached = {number for members in result.lists.values() for number, ordinals in members.items() if ordinals}
     return PreviewAnswer(
-        says=says(result),
+        says=sentences_of(result),
         changes_nothing=not result.count("affected") and not events,
         events=sum(map(len, events.values())),
         affected=listed("affected"),
@@ -252,7 +254,7 @@ def _change(change: ConfigurationChange, devices: PreviewList) -> PreviewedChang
 
 
 def _conflicts(result: PreviewResult) -> list[Conflict]:
-    """On which properties the layers disagree of those who come to other ones; each once."""
+    """The properties that layers of a changed device set to different values, each once."""
     stacks = (
         [(name, result.deployments[name].content) for name in stack if name in result.deployments]
         for stack in result.stacks[:_STACKS_MAX]
@@ -261,9 +263,9 @@ def _conflicts(result: PreviewResult) -> list[Conflict]:
 
 
 def _readiness(request: Request, previewed: Preview) -> list[DeploymentReadiness]:
-    """What the rules find in the content of each new deployment."""
+    """The findings in the content of each new deployment."""
     context = context_of(request)
-    waivers = waivers_at(context)
+    waivers = current_waivers(context)
     answers = []
     for envelope in previewed.events.fleet:
         if isinstance(envelope.event, DeploymentCreated):
@@ -275,8 +277,8 @@ def _readiness(request: Request, previewed: Preview) -> list[DeploymentReadiness
     return answers
 
 
-def says(result: PreviewResult) -> list[str]:
-    """The most important things first, in sentences."""
+def sentences_of(result: PreviewResult) -> list[str]:
+    """The effect in sentences, the most important first."""
     sentences = [
         f"{counted(count, 'device')} {text}" for name, text in _SENTENCES.items() if (count := result.count(name))
     ]
@@ -284,11 +286,11 @@ def says(result: PreviewResult) -> list[str]:
 
 
 _SENTENCES = {
-    "unmanaged": "would be left without any deployment, and keep what they have",
+    "unmanaged": "would be left without any deployment, and keep their configuration",
     "reconfigured": "would get another configuration",
-    "overLimit": "would keep what they have, as what they should have is over a limit",
-    "again": "would get the same configuration once more",
-    "managed": "would come under deployments that were under none",
-    "registered": "would be new",
-    "retired": "would be gone",
+    "overLimit": "would keep their configuration, because the new one is over a limit",
+    "again": "would get the same configuration again",
+    "managed": "without a deployment would get one",
+    "registered": "would be registered",
+    "retired": "would be retired",
 }

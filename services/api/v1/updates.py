@@ -1,4 +1,4 @@
-"""Our own paths of updates and groups (seed 004)."""
+"""`/v1/updates` and `/v1/groups`: updates, groups of devices, and deployments of updates to groups (seed 004)."""
 
 from typing import Annotated, Any, Self
 
@@ -32,6 +32,7 @@ from services.api.http.json_answer import AnswerBody, one_of
 from services.api.http.request_costs import CONTENT
 from services.api.v1.bodies import CancelBody, DeployBody, GroupBody, PolicyBody, UpdateImportBody
 from services.api.v1.rollout_devices import failure_of
+from services.api.v1.rollouts import sizes_of
 from services.api.v1.router import v1_router
 
 router = v1_router(read=Access(REGISTRY_READ, at=True), write=Access(REGISTRY_WRITE, cost=CONTENT))
@@ -40,12 +41,12 @@ _UPDATE = "/updates/{provider}/{name}/{version}"
 _GROUP = "/groups/{group}"
 _DEPLOYMENT = f"{_GROUP}/deployments/{{deployment}}"
 
-GroupId = Annotated[str, Path(description="The value of the tag ADUGroup, or any name.", examples=["north"])]
-Deployment = Annotated[str, Path(description="Of your choice, once for each group.", examples=["1"])]
+GroupId = Annotated[str, Path(description="The value of the tag ADUGroup, or any other name.", examples=["north"])]
+Deployment = Annotated[str, Path(description="An id of your choice, unique in its group.", examples=["1"])]
 
 
 class UpdateAnswer(AnswerBody):
-    """An update; `condition` says whom it is for."""
+    """An update. `condition` is the condition on the devices that it is compatible with."""
 
     update: str
     provider: str
@@ -59,7 +60,7 @@ class UpdateAnswer(AnswerBody):
 
     @classmethod
     def of(cls, document: UpdateDocument, **members: Any) -> Self:
-        """As it was imported; `members` are those that a subclass adds."""
+        """An imported update. `members` are the members that a subclass adds."""
         update = document.update
         return cls(
             update=update.text,
@@ -76,13 +77,13 @@ class UpdateAnswer(AnswerBody):
 
 
 class UpdateWithContent(UpdateAnswer):
-    """An update with its content; references stand where secrets were."""
+    """An update with its content. Secrets appear as references."""
 
     content: dict[str, Any]
 
 
 class GroupAnswer(AnswerBody):
-    """A group; `condition` says who is in it."""
+    """A group. Its devices are those of `condition`; `devices` is their number."""
 
     group: str
     condition: str
@@ -98,27 +99,19 @@ class GroupAnswer(AnswerBody):
         Raises:
             GroupNotFound: there is no such group.
         """
-        document = group_projection.groups.get(name)
-        active = next(
-            (
-                deployed_update
-                for deployed_update in group_projection.deployed_update(name)
-                if deployed_update.is_active
-            ),
-            None,
-        )
+        document, deployed = group_projection.groups.get(name), group_projection.deployed_update(name)
         return cls(
             name,
             condition_of_group(name, document),
             (document or GroupDocument(0, 0)).priority,
             len(group_projection.members(name)),
-            None if active is None else active.deployment.id,
-            [deployed_update.deployment.id for deployed_update in group_projection.deployed_update(name)],
+            next((deployed_update.deployment.id for deployed_update in deployed if deployed_update.is_active), None),
+            [deployed_update.deployment.id for deployed_update in deployed],
         )
 
 
 class RollbackPolicyAnswer(AnswerBody):
-    """When the group goes back, and to which update; `null` to what each device had."""
+    """When the group is rolled back, and to which update; `null` means to what each device had."""
 
     update: str | None
     percent: float
@@ -127,15 +120,16 @@ class RollbackPolicyAnswer(AnswerBody):
 
     @classmethod
     def of(cls, policy: RollbackPolicy) -> Self:
-        """As the deployment has it."""
+        """The policy of a deployment."""
         update = None if policy.update is None else policy.update.text
         return cls(update, policy.percent, policy.count, policy.answered_min)
 
 
 class GroupRollback(AnswerBody):
-    """What a deployment was rolled back to (an update, or what each device had), why, and how many devices run that.
+    """What a deployment was rolled back to (an update, or what each device had), why, and how many devices have it.
 
-    `deployment` is the deployment of the group that brings it, if there is one; `notBack` are devices that are not back, by reason.
+    `deployment` is the deployment of the group that deploys it, if there is one. `notBack` has the number of devices that
+    do not have it, by reason.
     """
 
     to: str
@@ -147,9 +141,9 @@ class GroupRollback(AnswerBody):
 
 
 class GroupDeploymentAnswer(AnswerBody):
-    """A deployment to a group; `updateDeployment` is the ordinary deployment that it is made of, and `rollback` the one that takes it back.
+    """A deployment to a group. `updateDeployment` is the ordinary deployment behind it, `rollback` the one that replaces it.
 
-    One that a rollback brought says in `rollbackOf` which one was rolled back.
+    A deployment that a rollback created has in `rollbackOf` the deployment that was rolled back.
     """
 
     group: str
@@ -174,7 +168,7 @@ class GroupDeploymentAnswer(AnswerBody):
 
 
 class UpdatedDevice(AnswerBody):
-    """A device of a deployment, and why it stands so."""
+    """A device of a deployment, its state, and the reason."""
 
     device_id: str
     state: DeviceState
@@ -182,7 +176,7 @@ class UpdatedDevice(AnswerBody):
 
 
 class UpdatedDevices(AnswerBody):
-    """Some devices of a deployment, and where to go on."""
+    """Devices of a deployment, and the continuation of the next page; `null` on the last page."""
 
     devices: list[UpdatedDevice]
     continuation: str | None
@@ -193,7 +187,7 @@ class UpdatedDevices(AnswerBody):
 
 @router.get("/updates")
 def list_updates(group_projection: Groups) -> list[UpdateAnswer]:
-    """All updates, the newest version first."""
+    """All updates, the newest version of each first."""
     return list(map(UpdateAnswer.of, group_projection.updates.values()))
 
 
@@ -206,7 +200,7 @@ def show_update(group_projection: Groups, update: UpdateInPath) -> UpdateWithCon
 
 @router.put(_UPDATE)
 def import_update(request: Request, update: UpdateInPath, body: UpdateImportBody) -> UpdateAnswer:
-    """Import an update: a manifest or a layer, which never changes."""
+    """Import an update: a manifest or a layer. An update never changes."""
     compatibility = tuple(body.compatibility)
     command = ImportUpdate(update, body.content, compatibility, body.description, body.friendly_name)
     context_of(request).do(command, author_of(request))
@@ -224,7 +218,7 @@ def delete_update(request: Request, update: UpdateInPath) -> None:
 
 @router.get("/groups")
 def list_groups(group_projection: Groups) -> list[GroupAnswer]:
-    """All groups with how many edge-capable devices they have: those of the tag, and those that were defined."""
+    """All groups, of the tag and defined ones, with the number of edge-capable devices of each."""
     return [GroupAnswer.of(name, group_projection) for name in group_projection.names]
 
 
@@ -236,14 +230,14 @@ def show_group(group_projection: Groups, group: GroupId) -> GroupAnswer:
 
 @router.put(_GROUP)
 def define_group(request: Request, group: GroupId, body: GroupBody) -> GroupAnswer:
-    """Say who is in a group by a target condition; without one, by the tag."""
+    """Define the devices of a group by a target condition, or by the tag `ADUGroup` if there is none."""
     context_of(request).do(DefineGroup(group, body.condition, body.priority), author_of(request))
     return GroupAnswer.of(group, groups_of(request))
 
 
 @router.delete(_GROUP, status_code=204)
 def remove_group(request: Request, group: GroupId) -> None:
-    """Forget a group and what was deployed to it; the devices of its deployments fall back to what else targets them."""
+    """Delete a group and its deployments. Its devices get what the remaining deployments give them."""
     context_of(request).do(RemoveGroup(group), author_of(request))
 
 
@@ -252,8 +246,8 @@ def remove_group(request: Request, group: GroupId) -> None:
 
 @router.get(f"{_GROUP}/deployments")
 def list_deployments(group_projection: Groups, group: GroupId) -> list[GroupDeploymentAnswer]:
-    """What was deployed to a group, in the order of that."""
-    group_projection.members(group)
+    """The deployments to a group, oldest first."""
+    group_projection.members(group)  # An unknown group is a 404, and not an empty list.
     return [
         _deployment(deployed_update, group_projection) for deployed_update in group_projection.deployed_update(group)
     ]
@@ -261,7 +255,7 @@ def list_deployments(group_projection: Groups, group: GroupId) -> list[GroupDepl
 
 @router.get(_DEPLOYMENT)
 def show_deployment(group_projection: Groups, group: GroupId, deployment: Deployment) -> GroupDeploymentAnswer:
-    """A deployment, with how many of its devices are how far."""
+    """A deployment, with the number of its devices in each state."""
     return _deployment(group_projection.deployment(group, deployment), group_projection)
 
 
@@ -269,7 +263,7 @@ def show_deployment(group_projection: Groups, group: GroupId, deployment: Deploy
 def deploy(
     request: Request, group_projection: Groups, group: GroupId, deployment: Deployment, body: DeployBody
 ) -> GroupDeploymentAnswer:
-    """Bring an update to a group, at once or later, all at once or in phases; what the group got until now is superseded."""
+    """Deploy an update to a group: now or later, to all devices or in phases. It supersedes the active deployment."""
     command = DeployUpdate(
         group,
         deployment,
@@ -286,10 +280,9 @@ def deploy(
 
 @router.post(f"{_DEPLOYMENT}/retry")
 def retry(request: Request, group_projection: Groups, group: GroupId, deployment: Deployment) -> GroupDeploymentAnswer:
-    """Let the devices that failed try again."""
-    context_of(request).do(
-        RetryUpdateDeployment(group, _commanded(group_projection, group, deployment)), author_of(request)
-    )
+    """Let the failed devices retry."""
+    commanded = _commanded(group_projection, group, deployment)
+    context_of(request).do(RetryUpdateDeployment(group, commanded), author_of(request))
     return show_deployment(groups_of(request), group, deployment)
 
 
@@ -297,20 +290,18 @@ def retry(request: Request, group_projection: Groups, group: GroupId, deployment
 def cancel(
     request: Request, group_projection: Groups, group: GroupId, deployment: Deployment, body: CancelBody
 ) -> GroupDeploymentAnswer:
-    """Stop a deployment for good: who has it keeps it, and nobody else gets it."""
-    command = CancelUpdateDeployment(
-        group, _commanded(group_projection, group, deployment), body.reason, group_projection.keepers(group)
-    )
+    """Cancel a deployment for good. Devices that have the update keep it, and no other device gets it."""
+    commanded = _commanded(group_projection, group, deployment)
+    command = CancelUpdateDeployment(group, commanded, body.reason, group_projection.keepers(group))
     context_of(request).do(command, author_of(request))
     return show_deployment(groups_of(request), group, deployment)
 
 
 @router.delete(_DEPLOYMENT, status_code=204)
 def delete_deployment(request: Request, group_projection: Groups, group: GroupId, deployment: Deployment) -> None:
-    """Forget a deployment that is over; its devices fall back to what else targets them."""
-    context_of(request).do(
-        DeleteUpdateDeployment(group, _commanded(group_projection, group, deployment)), author_of(request)
-    )
+    """Delete a deployment that is over. Its devices get what the remaining deployments give them."""
+    commanded = _commanded(group_projection, group, deployment)
+    context_of(request).do(DeleteUpdateDeployment(group, commanded), author_of(request))
 
 
 @router.get(f"{_DEPLOYMENT}/devices")
@@ -323,13 +314,14 @@ def list_devices(
     query: Annotated[PageQuery, Depends()],
     state: Annotated[str | None, Query(json_schema_extra={"enum": [state.value for state in DeviceState]})] = None,
 ) -> UpdatedDevices:
-    """The devices of a deployment by how they stand to it, and why, page by page."""
+    """The devices of a deployment with the state of each and the reason, page by page."""
     context, deployed_update = context_of(request), group_projection.deployment(group, deployment)
     states = group_projection.states(deployed_update)
     members = FleetSet.union(states.values()) if state is None else states[state_of(state)]
     devices, location = group_projection.page(members, after=query.after(context), limit=query.limit)
     failures, back_to = group_projection.failures(deployed_update), deployed_update.back_to
 
+    # After a rollback no device has the deployment, so that only the record of the rollback knows the reasons.
     def recorded(where: tuple[int, int]) -> str:
         if not deployed_update.has_gone_back:
             return ""
@@ -344,21 +336,17 @@ def list_devices(
 
 
 def _commanded(group_projection: GroupProjection, group: str, deployment: str) -> str:
-    """The deployment that a command on one of these is about: what a rollback brought goes with what was rolled back."""
-    return next(
-        (
-            deployed_update.commanded
-            for deployed_update in group_projection.deployed_update(group)
-            if deployed_update.deployment.id == deployment
-        ),
-        deployment,
-    )
+    """The deployment that a command is for."""
+    # A deployment that a rollback created has no record of its own: commands go to the one that was rolled back
+    # (decision 0034).
+    deployed = group_projection.deployed_update(group)
+    return next((update.commanded for update in deployed if update.deployment.id == deployment), deployment)
 
 
 def _update_id(text: str) -> UpdateId:
     update = read_update(text)
     if update is None:
-        raise BodyInvalid(f"an update is named as provider/name/version, not {text[:200]!r}")
+        raise BodyInvalid(f"update must be provider/name/version, not {text[:200]!r}")
     return update
 
 
@@ -400,7 +388,7 @@ def _rollback(deployed_update: DeployedUpdate, group_projection: GroupProjection
         deployed_update.rollout.rollback_reason,
         deployed_update.rollout.rollback_at,
         len(group_projection.back(deployed_update)),
-        {why: len(devices) for why, devices in as_sets(deployed_update.rollout.not_back).items()},
+        sizes_of(as_sets(deployed_update.rollout.not_back)),
     )
 
 

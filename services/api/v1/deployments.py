@@ -213,6 +213,7 @@ def members(
     if which not in STATUSES:
         raise NotFound(f"a deployment has no status {which[:40]!r}; allowed are {', '.join(STATUSES)}")
     context, within = context_of(request), context_of(request).within(caller_of(request))
+    # Only what a caller with a scope can see depends on counts, and these are read from every partition.
     if within is None:
         deployment_of(context, name)
     else:

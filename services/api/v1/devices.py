@@ -8,17 +8,22 @@ from msgspec import UNSET, UnsetType
 from events.canonical import JsonObject
 from events.device.commands import ReportProperties
 from events.device.errors import DeviceNotFound
+from events.device.state import section
 from events.explain.device_report import ModuleStatus
 from events.fleet.assignments import AssignmentStatus
+from events.log.device_documents import device_of
 from events.log.keys import partition_of
 from events.manifest.document import MODULE, by_module
 from events.manifest.merge import Conflict, conflicts
+from events.properties import SECRET
+from events.secrets.errors import SecretErased
 from events.secrets.references import mask
 from events.stored_projection.partition_reader import Why
+from services.api.auth.secret_reads import note_read
 from services.api.context.deployments import deployment_of
 from services.api.context.pages import DevicePage, PageQuery, page
 from services.api.context.request import author_of, caller_of, context_of, writer_of
-from services.api.http.access import TWIN_READ, TWIN_WRITE, Access
+from services.api.http.access import ADMIN, TWIN_READ, TWIN_WRITE, Access
 from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
 from services.api.http.request_costs import LONG, REPORT
@@ -97,6 +102,14 @@ class DeviceAssignmentChanges(AnswerBody):
 
     device_id: str
     assignments: list[DeviceAssignmentChange]
+
+
+class PersonalTags(AnswerBody):
+    """The personal tags of a device in plain, by path. `erased` has the paths whose values were erased."""
+
+    device_id: str
+    tags: dict[str, str]
+    erased: list[str]
 
 
 @router.get("/devices")
@@ -182,6 +195,24 @@ def device_conflicts(request: Request, device_id: DeviceId) -> DeviceConflicts:
 async def report(request: Request, device_id: DeviceId, body: ReportBody) -> None:
     """Report properties of a device or of one of its modules."""
     await writer_of(request).do(ReportProperties(device_id, body.patch, body.module_id), author_of(request))
+
+
+@router.get("/devices/{device_id}/personal")
+@Access(ADMIN, scope="device", at=True)
+def personal_tags(request: Request, device_id: DeviceId) -> PersonalTags:
+    """The personal tags in plain (`TWINFOLD_PERSONAL_TAGS`). Every other answer has `***` in their place."""
+    context = context_of(request)
+    references = context.vault.personal.references(section(device_of(context.log, device_id).tags))
+    # Noted before the values are revealed: a read that is not in the log did not happen (decision 0026).
+    if references:
+        note_read(request, [device_id], what="personal tags")
+    answer = PersonalTags(device_id, {}, [])
+    for path, secret_id in references.items():
+        try:
+            answer.tags[path] = context.vault.opened.reveal({SECRET: secret_id})
+        except SecretErased:
+            answer.erased.append(path)
+    return answer
 
 
 @router.get("/devices/{device_id}/assignments")

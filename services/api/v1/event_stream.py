@@ -57,7 +57,8 @@ async def stream(
 
     The events of each stream are in order. The id of an event has the positions in all streams.
     """
-    context, streams = context_of(request), _streams(request)
+    context = context_of(request)
+    streams: Streams = request.app.state.streams
     kinds = _kinds(kind or [], caller_of(request))
     heads = await in_turn(request, streams.heads)
     positions = _begin(last_event_id or after, start, heads, epoch=context.log.epoch)
@@ -82,11 +83,6 @@ async def stream(
     )
     # Without the second header nginx would hold events back until a buffer is full.
     return EventStream(parts, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
-
-
-def _streams(request: Request) -> Streams:
-    streams: Streams = request.app.state.streams
-    return streams
 
 
 def _kinds(requested: list[str], caller: Caller) -> frozenset[str]:

@@ -174,7 +174,7 @@ def explain(
     An unknown device id gets a 404 with similar ids. The answer says if the device is retired, or unknown to the workers.
     Secrets appear as `***`.
     """
-    api_context, scope = context_of(request), caller_of(request).scope
+    api_context = context_of(request)
     explainer = Explainer(
         api_context.log,
         api_context.fleet_projection,
@@ -186,13 +186,18 @@ def explain(
     if explanation is None:
         raise DeviceNotFound(device_id, near=_near(request, device_id))
     explanation = msgspec.structs.replace(explanation, weighed=_seen(request, explanation, deployment))
+    return _answer(request, explainer, explanation, requested=deployment or "")
+
+
+def _answer(request: Request, explainer: Explainer, explanation: Explanation, *, requested: str) -> DeviceExplanation:
+    scope, device_id = caller_of(request).scope, explanation.device_id
     audience = Audience(None if scope is None else scope.text)
     context = ExplainContext(
         device_id,
         explanation.subject,
         explanation.standpoint,
         explanation.deployments,
-        api_context.clock(),
+        context_of(request).clock(),
         _turns(request, explanation, audience),
         audience,
     )
@@ -200,7 +205,7 @@ def explain(
     effective, document = explanation.effective, explanation.document
     return DeviceExplanation(
         device_id=device_id,
-        says=answer(explanation, context, asked=deployment or ""),
+        says=answer(explanation, context, asked=requested),
         state="retired" if document.retired else "registered" if effective is None else "known",
         edge_capable=document.edge,
         enabled=document.enabled,

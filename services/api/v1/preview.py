@@ -11,6 +11,7 @@ from msgspec import field
 from starlette.concurrency import run_in_threadpool
 
 from events import canonical
+from events.camel_case import snake_case
 from events.deployment.advice import Advice
 from events.deployment.events import DeploymentCreated
 from events.log.keys import name as stream_name
@@ -18,7 +19,14 @@ from events.manifest.merge import Conflict, conflicts
 from events.number_text import counted
 from events.preview.difference import PropertyDifference, differences
 from events.preview.errors import PreviewDiffers
-from events.preview.preview_result import OF_DEPLOYMENTS, ConfigurationChange, PreviewResult, page_of_list, sections_of
+from events.preview.preview_result import (
+    OF_DEPLOYMENTS,
+    PLAIN,
+    ConfigurationChange,
+    PreviewResult,
+    page_of_list,
+    sections_of,
+)
 from events.producer.errors import Command
 from events.producer.readiness import document_of
 from events.projection_store.query_engine import ContinuationInvalid
@@ -196,15 +204,7 @@ def _answer(request: Request, context: ApiContext, previewed: Preview) -> Previe
         says=sentences_of(result),
         changes_nothing=not result.count("affected") and not events,
         events=sum(map(len, events.values())),
-        affected=listed("affected"),
-        changed=listed("changed"),
-        reconfigured=listed("reconfigured"),
-        unmanaged=listed("unmanaged"),
-        managed=listed("managed"),
-        over_limit=listed("overLimit"),
-        again=listed("again"),
-        registered=listed("registered"),
-        retired=listed("retired"),
+        **{snake_case(name): listed(name) for name in PLAIN},
         deployments=[
             PreviewedDeployment(name, *(listed(f"deployments/{name}/{part}") for part in OF_DEPLOYMENTS))
             for name in result.deployment_ids

@@ -91,7 +91,7 @@ def test_no_object_inside_a_body_under_v1_lets_unknown_members_pass(description:
         for content in one.said.get("requestBody", {}).get("content", {}).values():
             for name, schema in objects_of(content["schema"], description, seen):
                 assert schema.get("additionalProperties") is False, (one.path, name)
-    assert {"CreateBody", "ScheduleBody", "PlanBody", "GateBody", "PolicyBody", "WindowBody"} <= seen
+    assert {"CreateBody", "ScheduleBody", "RolloutPlanBody", "GateBody", "PolicyBody", "WindowBody"} <= seen
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ class Reconciler:
         self._projections = projections
         self._waker = waker
         self._queue = Queue(QUEUE, connection=queue, serializer=JSONSerializer)
-        self._lease = Lease(log.client, "sweep")
+        self._lease = Lease(log.client, "reconciler")
         self._lagging: dict[int, Vector] = {}
         self._decided: dict[int, tuple[int, int]] = {}
 

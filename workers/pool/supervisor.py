@@ -67,7 +67,7 @@ class Supervisor:
         self.children: list[Supervised] = []
 
     def run(self) -> None:
-        """Start the workers, tend them and sweep until `stop` is called from a signal handler or another thread."""
+        """Start the workers, tend them and reconcile until `stop` is called from a signal handler or another thread."""
         self.children = [self._worker(QUEUE) for _ in range(self._settings.workers)]
         # A sample of a large fleet takes longer than a child may be left alone.
         self._every(min(1.0, self._settings.series_seconds / 4), "sample", self._sampling.once)
@@ -85,7 +85,7 @@ class Supervisor:
                 child.tend()
             if time.monotonic() - swept_at >= INTERVAL_SECONDS:
                 swept_at = time.monotonic()
-                self._postponed.attempt("sweep", self._reconcile_once)
+                self._postponed.attempt("reconciler", self._reconcile_once)
                 self._beat()
         for child in self.children:
             child.terminate()

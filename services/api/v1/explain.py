@@ -28,7 +28,7 @@ from events.log.keys import name as stream_name
 from events.manifest.document import KIND_NAMES, KindName
 from events.projection_store.fleet_projection import Effective
 from events.query.text import printed, printed_path
-from events.query.tree import EVERYBODY, And, Comparison, Constant, IsDefined, Not, Or, PathOf
+from events.query.tree import MATCH_ALL, And, Comparison, Constant, IsDefined, Not, Or, PathOf
 from events.secrets.references import mask
 from events.update.names import deployed_update, is_update_deployment
 from services.api.context.deployments import deployments_seen
@@ -334,7 +334,7 @@ def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, 
         turn=context.turns.get(weighed.id),
         target_condition=deployment.document.target_condition,
         condition=None if weighed.condition is None else _term(weighed.condition),
-        scope=None if weighed.scope is None or weighed.scope.term == EVERYBODY else _term(weighed.scope),
+        scope=None if weighed.scope is None or weighed.scope.term == MATCH_ALL else _term(weighed.scope),
         events=causes,
     )
 

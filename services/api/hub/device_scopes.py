@@ -129,14 +129,14 @@ def _page(request: Request, actor: str, target: str, size: int, continuation: st
         raise OutOfDeviceScope(actor, target)
     scope = own_scope(target, gateway)
     query = tree.Query(select=(tree.Projection(("deviceId",)),), where=tree.Contains(("parentScopes",), scope))
-    location = context.continuations.open(continuation or None)
-    page = context.query_engine.page(query, size=size or PAGE_DEFAULT, continuation=location)
+    position = context.continuations.open(continuation or None)
+    page = context.query_engine.page(query, size=size or PAGE_DEFAULT, continuation=position)
     names = [row["deviceId"] for row in page.rows]
     # Projections lag behind the log: a device that has moved to another parent is still in this page.
     documents = {
         name: document for name, document in devices_of(context.log, names).items() if document.parent_scope == scope
     }
-    if location is None:
+    if position is None:
         documents = {target: gateway, **documents}
     modules = {name: context.twins.module_ids(name) for name in documents}
     link = None if page.continuation is None else context.continuations.seal(page.continuation)

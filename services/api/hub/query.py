@@ -40,9 +40,9 @@ def run_query(
     context, query = context_of(request), parse_query(body.query)
     # A query could find a personal tag's value by trying one value after the other.
     context.vault.personal.check_query(body.query)
-    location = context.continuations.open(continuation)
+    position = context.continuations.open(continuation)
     page = context.query_engine.page(
-        query, size=min(size, PAGE_MAX), continuation=location, scope=caller_of(request).limit
+        query, size=min(size, PAGE_MAX), continuation=position, scope=caller_of(request).limit
     )
     is_of_jobs = query.source is tree.QuerySource.JOBS
     headers = {"x-ms-item-type": "DeviceJob" if is_of_jobs else "Raw" if query.select else "Twin"}

@@ -247,7 +247,7 @@ def list_devices(
     context, deployed_update = context_of(request), group_projection.deployment(group, deployment)
     states = group_projection.states(deployed_update)
     members = FleetSet.union(states.values()) if state is None else states[state_of(state)]
-    devices, location = group_projection.page(members, after=query.after(context), limit=query.limit)
+    devices, last_position = group_projection.page(members, after=query.after(context), limit=query.limit)
     failures, back_to = group_projection.failures(deployed_update), deployed_update.back_to
 
     # After a rollback no device has the deployment, so that only the record of the rollback knows the reasons.
@@ -261,7 +261,7 @@ def list_devices(
         state = next(state for state, members in states.items() if is_among(where, members))
         return UpdatedDevice(device_id, state, recorded(where) or _reason(context, deployed_update, device_id, state))
 
-    return UpdatedDevices([line(*device) for device in devices], continuation_at(context, location))
+    return UpdatedDevices([line(*device) for device in devices], continuation_at(context, last_position))
 
 
 def _commanded(group_projection: GroupProjection, group: str, deployment: str) -> str:

@@ -178,7 +178,7 @@ def _page(context: ApiContext, result: PreviewResult, requested_page: ListPage) 
     after = (0, -1)
     if (text := context.continuations.open(requested_page.continuation)) is not None:
         try:
-            name, digest_before, *location = msgspec.json.decode(text, type=tuple[str, str, int, int])
+            name, digest_before, *position = msgspec.json.decode(text, type=tuple[str, str, int, int])
         except msgspec.DecodeError:
             raise ContinuationInvalid from None
         if name != requested_page.name:
@@ -186,12 +186,12 @@ def _page(context: ApiContext, result: PreviewResult, requested_page: ListPage) 
         # Lists are not stored: each page is another preview, which has to find the same devices (decision 0028).
         if digest_before != digest:
             raise PreviewDiffers([f"the devices of {requested_page.name} have changed since the first page"])
-        after = (location[0], location[1])
+        after = (position[0], position[1])
     members = result.members(requested_page.name)
-    names, location_after = page_of_list(context.projections, result, members, after=after, limit=requested_page.top)
+    names, position_after = page_of_list(context.projections, result, members, after=after, limit=requested_page.top)
     sealed = None
-    if location_after is not None:
-        sealed = context.continuations.seal(canonical.encode([requested_page.name, digest, *location_after]).decode())
+    if position_after is not None:
+        sealed = context.continuations.seal(canonical.encode([requested_page.name, digest, *position_after]).decode())
     return DevicePage(names, sealed)
 
 
@@ -212,8 +212,8 @@ def _answer(request: Request, context: ApiContext, previewed: Preview) -> Previe
         changes=[_change(change, listed(change.name)) for change in result.changes[:CHANGES_MAX]],
         more_changes=max(0, len(result.changes) - CHANGES_MAX),
         reasons=[
-            PreviewedLimit(reason, *msgspec.structs.astuple(listed(f"overLimit/{location}")))
-            for location, reason in enumerate(result.held, 1)
+            PreviewedLimit(reason, *msgspec.structs.astuple(listed(f"overLimit/{number}")))
+            for number, reason in enumerate(result.held, 1)
         ],
         rollouts=[
             PreviewedRollout(first.deployment, first.says, listed(f"rollouts/{first.deployment}/first"))

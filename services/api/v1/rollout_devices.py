@@ -85,17 +85,17 @@ class _DeviceStates(msgspec.Struct, frozen=True, eq=False):
             return FleetSet.union(self.by_state.values())
         return FleetSet.union(self.not_back.values()) if state == "notBack" else self.by_state[state]
 
-    def state_of(self, location: FleetSet) -> str:
+    def state_of(self, device: FleetSet) -> str:
         """The state of one device."""
-        return next(state for state, devices in self.by_state.items() if location & devices)
+        return next(state for state, devices in self.by_state.items() if device & devices)
 
-    def reason_of(self, location: FleetSet) -> str | None:
+    def reason_of(self, device: FleetSet) -> str | None:
         """The recorded reason of one device's state, if there is one."""
-        return next((why for why, devices in self.reasons if location & devices), None)
+        return next((why for why, devices in self.reasons if device & devices), None)
 
-    def why_not_back(self, location: FleetSet) -> str | None:
+    def why_not_back(self, device: FleetSet) -> str | None:
         """Why a rollback did not bring one device back, if it did not."""
-        return next((why for why, devices in self.not_back.items() if location & devices), None)
+        return next((why for why, devices in self.not_back.items() if device & devices), None)
 
 
 @router.get("/deployments/{name}/rollout/devices")
@@ -113,11 +113,11 @@ def list_devices(
         raise BodyInvalid(f"state must be one of {', '.join(STATES)}, not {state[:40]!r}")
     document, context = rollout_seen(request, name), context_of(request)
     states = _device_states(document, judged_rollout(context, name, document).rollout_counts)
-    device_ids, location = context.fleet_projection.page_of(
+    device_ids, last_position = context.fleet_projection.page_of(
         states.members(state).of_partition, after=query.after(context), limit=query.limit
     )
     lines = (_line(context, name, device_id, document, states) for device_id in device_ids)
-    return RolloutDevices([line for line in lines if line is not None], continuation_at(context, location))
+    return RolloutDevices([line for line in lines if line is not None], continuation_at(context, last_position))
 
 
 def _device_states(document: RolloutDocument, rollout_counts: RolloutCounts) -> _DeviceStates:
@@ -133,15 +133,15 @@ def _line(
     assignment = context.fleet_projection.assignment(device_id)
     if assignment is None:
         return None  # The device was retired after the page of ids was read.
-    location = FleetSet.one(partition_of(device_id, context.log.partitions), assignment.ordinal)
-    state = states.state_of(location)
+    device = FleetSet.one(partition_of(device_id, context.log.partitions), assignment.ordinal)
+    state = states.state_of(device)
     # After the end, the twin and the projections say nothing of this rollout any more: only what was recorded counts.
     is_live = document.results is msgspec.UNSET
     return RolloutDevice(
         device_id,
         state,
-        _reason(context, name, device_id, state, states.reason_of(location), is_live=is_live),
-        states.why_not_back(location),
+        _reason(context, name, device_id, state, states.reason_of(device), is_live=is_live),
+        states.why_not_back(device),
         RunningAssignment.of(assignment.assignment),
     )
 

@@ -299,9 +299,10 @@ def _line(
 def _phase(document: RolloutDocument, number: int, now: RecordedCounts, passed: RolloutAct | None) -> RolloutPhase:
     """A phase by its number, from 1. `passed` is the act by which it passed, if it did."""
     phase, state = document.plan.phases[number - 1], document.phase_state(number - 1)
-    ended_it = state not in {"open", "passed", "waiting", "not opened"}
-    counts = now if state == "open" or ended_it else None if passed is None else passed.counts
-    reason = document.reason if ended_it else None if passed is None else passed.reason
+    # In any other state the rollout ended in this phase: only then is the reason of the rollout that of the phase.
+    is_last = state not in {"open", "passed", "waiting", "not opened"}
+    counts = now if state == "open" or is_last else None if passed is None else passed.counts
+    reason = document.reason if is_last else None if passed is None else passed.reason
     gate = msgspec.structs.replace(phase.gate, success_percent=document.plan.required_percent(phase.gate))
     return RolloutPhase(
         number,

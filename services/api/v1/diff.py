@@ -52,7 +52,9 @@ def diff(
 ) -> Diff:
     """What changed between two points in time: removals first, with the events in between. Secrets appear as `***`."""
     if device is not None and deployment is not None:
-        raise BodyInvalid("device and deployment cannot both be set; a diff is of a device, a deployment or the fleet")
+        raise BodyInvalid(
+            "`device` and `deployment` cannot both be set; a diff is of a device, a deployment or the fleet"
+        )
     past: PastContexts = request.app.state.past
     before, after = past.point_in_time(first), past.now() if last is None else past.point_in_time(last)
     behind = [stream for stream in before.positions if before.positions[stream] > after.positions[stream]]

@@ -264,7 +264,7 @@ def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> WaiverAn
     try:
         until = msgspec.convert(body.until, dt.date)
     except msgspec.ValidationError as error:
-        raise BodyInvalid(f"until must be the last day, as in 2027-03-31, not {body.until[:40]!r}") from error
+        raise BodyInvalid(f"`until` must be the last day, as in 2027-03-31, not {body.until[:40]!r}") from error
     command = GrantWaiver(name, body.rule, body.reason, until, body.module, body.deployment)
     context_of(request).do(command, author_of(request))
     return get_waiver(request, name)

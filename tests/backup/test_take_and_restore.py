@@ -397,7 +397,7 @@ def test_an_erasure_that_nobody_can_read_is_told_by_a_restore_which_erases_the_o
     command = [sys.executable, "-m", "services.cli", *words]
     done = waiting.run(command, env=system.environment())
     assert done.returncode == 0, done.stderr
-    assert f"NOT ERASED AGAIN: fleet:{bad} says that secrets were erased" in done.stdout
+    assert f"NOT ERASED AGAIN: fleet:{bad} records an erasure" in done.stdout
     assert list(store.ids()) == ["s2"]
     drain(system)
     assert system.fleet_projection.blocked() == {}

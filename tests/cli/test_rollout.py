@@ -203,7 +203,7 @@ def test_all_that_a_plan_can_say_is_said_by_flags_or_by_a_file(twinfold: Run, tm
     [
         ((), "--phase or --file"),
         (("--phase", "5%", "--file", "-"), "--phase or --file"),
-        (("--phase", "some"), "no phase"),
+        (("--phase", "some"), "is not a phase"),
         (("--phase", "5%", "--soak", "soon"), "no duration"),
         (("--phase", "5%", "--per-tag", "tags.site"), "tags.site=2"),
         (("--phase", "5%", "--on-failure", "cry"), "rollback"),

@@ -109,7 +109,7 @@ def test_five_metrics_are_taken_and_a_sixth_is_refused() -> None:
     five = {f"m{number}": "select * from devices" for number in range(METRICS_MAX)}
     given().when(create(metrics=five)).then(DeploymentCreated(content(), metrics=five))
     six = {**five, "m6": "select * from devices"}
-    given().when(create(metrics=six)).refused(MetricsInvalid, "base", "at most 5, not 6")
+    given().when(create(metrics=six)).refused(MetricsInvalid, "base", "must have at most 5 queries, not 6")
 
 
 @pytest.mark.parametrize("metrics", [{"a": 1}, {1: "a"}, ["a"], None, {"m": "x" * (QUERY_CHARACTERS_MAX + 1)}])

@@ -18,7 +18,7 @@ from events.device.times import NEVER, time_text
 from events.device.twin import DeviceCapabilities
 from events.log.device_documents import device_of, devices_of, registered_device
 from services.api.context.api_context import ApiContext
-from services.api.context.request import author_of, caller_of, context_of
+from services.api.context.request import author_of, caller_of, context_of, reach_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import EtagMissing, HubErrorAnswer, ModulesOutOfReach
 from services.api.http.json_answer import AnswerBody, JsonAnswer
@@ -114,7 +114,7 @@ def list_devices(request: Request, top: int = LISTED_MAX) -> list[DeviceIdentity
     context, caller = context_of(request), caller_of(request)
     # The Python library of the hub documents this for 0 and for more than 1,000 (decision 0017).
     limit = top if 1 <= top <= LISTED_MAX else LISTED_MAX
-    names, _ = context.fleet_projection.devices(limit=limit, within=context.within(caller))
+    names, _ = context.fleet_projection.devices(limit=limit, within=reach_of(request))
     documents = devices_of(context.log, names)
     # Projections lag behind the log: a device may have left the scope, and its keys are in this answer.
     if caller.scope is not None:
@@ -127,7 +127,7 @@ def list_devices(request: Request, top: int = LISTED_MAX) -> list[DeviceIdentity
 def count_devices(request: Request) -> DeviceStatistics:
     """The number of devices, and how many of them are enabled."""
     context = context_of(request)
-    total, enabled = context.fleet_projection.totals(within=context.within(caller_of(request)))
+    total, enabled = context.fleet_projection.totals(within=reach_of(request))
     return DeviceStatistics(total, enabled, total - enabled)
 
 

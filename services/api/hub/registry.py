@@ -91,7 +91,7 @@ def replacement_of(device_id: str, module_id: str | None, body: TwinBody, if_mat
 
 def in_bulk(context: ApiContext, bodies: Sequence[BulkBody], author: Author) -> list[BulkError]:
     """Write every line, and return an error for each refused one. Of a refused line neither identity nor twin is written."""
-    if author.asked is not None:
+    if author.preview_request is not None:
         raise BodyInvalid(
             "a bulk request has no preview; send the commands to POST /v1/preview and then to POST /v1/events"
         )

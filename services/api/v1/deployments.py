@@ -28,7 +28,7 @@ from events.stored_projection.partition_reader import STATUSES
 from services.api.context.api_context import ApiContext
 from services.api.context.deployments import deployment_of, deployment_seen, deployments_seen
 from services.api.context.pages import DevicePage, PageQuery, page
-from services.api.context.request import author_of, caller_of, context_of
+from services.api.context.request import author_of, caller_of, context_of, reach_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid, Forbidden, NotFound
 from services.api.http.json_answer import AnswerBody, one_of
@@ -212,7 +212,7 @@ def members(
     """The devices in a status, page by page. A device that stays in the status during the reads is on exactly one page."""
     if which not in STATUSES:
         raise NotFound(f"a deployment has no status {which[:40]!r}; allowed are {', '.join(STATUSES)}")
-    context, within = context_of(request), context_of(request).within(caller_of(request))
+    context, within = context_of(request), reach_of(request)
     # Only what a caller with a scope can see depends on counts, and these are read from every partition.
     if within is None:
         deployment_of(context, name)
@@ -300,7 +300,7 @@ def _targeted_now(request: Request, name: str, advice: Iterable[Advice]) -> tupl
     """The number of devices that a deployment targets, `None` while workers are behind, and the advice for its author."""
     context = context_of(request)
     targeting = Targeted(context.log, context.projections, context.fleet_projection)
-    document, within = deployment_of(context, name), context.within(caller_of(request))
+    document, within = deployment_of(context, name), reach_of(request)
     targeted = targeting.count(name, within=within)
     if targeted is None:
         return None, list(advice)
@@ -353,7 +353,7 @@ def start(request: Request, name: HeldId) -> DeploymentAnswer:
     elif isinstance(document.admission, NotStarted):
         # `due_at` as it was read: a deployment that ends or is rescheduled at the same time is not started over that.
         context.do(ChangeAdmission(name, Everyone(), due_at=document.start_at), author)
-    elif not context.stands(author):
+    elif not context.is_repeat(author):
         raise ScheduleForbidden(name, "it has started already" if document.admission != Ended() else "it has ended")
     return deployment(request, name)
 
@@ -374,4 +374,4 @@ def _record(context: ApiContext, name: str, rollout: RolloutDocument | None) -> 
     # Before the deployment ends: afterwards no device has it, and every failed one would be in no list (decision 0034).
     if rollout is None or rollout.results is not UNSET or rollout.state not in ALLOWED[RecordResults]:
         return []
-    return [RecordResults(name, context.judging.results(name, rollout, context.clock()))]
+    return [RecordResults(name, context.rollout_states.results(name, rollout, context.clock()))]

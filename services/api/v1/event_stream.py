@@ -15,7 +15,7 @@ from events.notification.positions import Positions, decode
 from services.api.auth.authentication import Authenticator
 from services.api.auth.permissions import lacking
 from services.api.context.callers import Caller
-from services.api.context.followers import Streams
+from services.api.context.followers import Followers
 from services.api.context.request import caller_of, context_of, in_turn
 from services.api.http.access import REGISTRY_READ, SERVICE_CONNECT, Access
 from services.api.http.errors import BodyInvalid, Forbidden, Unauthorized
@@ -58,11 +58,11 @@ async def stream(
     The events of each stream are in order. The id of an event has the positions in all streams.
     """
     context = context_of(request)
-    streams: Streams = request.app.state.streams
+    followers: Followers = request.app.state.followers
     kinds = _kinds(kind or [], caller_of(request))
-    heads = await in_turn(request, streams.heads)
+    heads = await in_turn(request, followers.heads)
     positions = _begin(last_event_id or after, start, heads, epoch=context.log.epoch)
-    event_filter = EventFilter(streams.ordinals, kinds=kinds, deployments=deployment or [], devices=device or [])
+    event_filter = EventFilter(followers.ordinals, kinds=kinds, deployments=deployment or [], devices=device or [])
 
     # Asked again before each part: a stream can last for days, and a revoked token must not follow on (decision 0022).
     async def still_allowed() -> bool:
@@ -73,7 +73,7 @@ async def stream(
             return False
         return caller.may(_RESTRICTED) or kinds.isdisjoint(RESTRICTED_KINDS)
 
-    parts = streams.follow(
+    parts = followers.follow(
         positions,
         heads,
         event_filter.includes,

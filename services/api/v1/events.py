@@ -92,8 +92,8 @@ async def events(request: Request) -> JsonAnswer[LinesAnswer]:
     With the token of a preview there can be at most 1000 lines, and all are decided together.
     """
     context, author, name = context_of(request), author_of(request), name_of(request)
-    if author.asked is not None:
-        if author.asked.looks:
+    if author.preview_request is not None:
+        if author.preview_request.is_dry_run:
             raise BodyInvalid("POST /v1/events has no ?preview=true; send the lines to POST /v1/preview")
         return JsonAnswer(await run_in_threadpool(_write_previewed, context, author, await commands_of(request), name))
     answer = LinesAnswer(0, [])

@@ -156,7 +156,7 @@ async def preview(
 def _preview(request: Request, commands: Sequence[Command]) -> JsonAnswer[PreviewAnswer | DevicePage]:
     context = context_of(request)
     author = msgspec.structs.replace(
-        author_of(request), asked=PreviewRequest(looks=True, token="", page=page_of(request))
+        author_of(request), preview_request=PreviewRequest(is_dry_run=True, token="", page=page_of(request))
     )
     dry_run, producer = context.dry_run(author)
     report = producer.submit(commands)
@@ -167,7 +167,7 @@ def _preview(request: Request, commands: Sequence[Command]) -> JsonAnswer[Previe
 
 def answer_to(request: Request, previewed: Preview) -> JsonAnswer[PreviewAnswer | DevicePage]:
     """The answer of a preview, or the requested page of one of its lists."""
-    context, preview_request = context_of(request), previewed.author.asked
+    context, preview_request = context_of(request), previewed.author.preview_request
     if preview_request is not None and preview_request.page is not None:
         return JsonAnswer(_page(context, previewed.result, preview_request.page))
     return JsonAnswer(_answer(request, context, previewed))

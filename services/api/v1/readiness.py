@@ -22,7 +22,7 @@ from events.readiness.state import WaiverDocument
 from events.readiness.waiver import Waiver
 from services.api.context.api_context import ApiContext
 from services.api.context.pages import DevicePage, PageQuery, page
-from services.api.context.request import author_of, caller_of, context_of
+from services.api.context.request import author_of, caller_of, context_of, reach_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, TWIN_READ, Access
 from services.api.http.errors import BodyInvalid, NotFound
 from services.api.http.json_answer import AnswerBody
@@ -181,7 +181,7 @@ def _rules_of_score(profile: Profile) -> dict[str, Severity]:
 def score(request: Request) -> FleetScore:
     """The number of devices with findings of each rule in what they should run. Each count is the length of its list."""
     context = context_of(request)
-    within, waivers = context.within(caller_of(request)), current_waivers(context)
+    within, waivers = reach_of(request), current_waivers(context)
     severities, (devices, _) = _rules_of_score(context.profile), context.fleet_projection.totals(within=within)
     counts = context.readiness.counts(severities, waivers=waivers.all, now=waivers.now, within=within)
     rules = [
@@ -219,7 +219,7 @@ def devices_of(
         now=waivers.now,
         after=query.after(context),
         limit=query.limit,
-        within=context.within(caller_of(request)),
+        within=reach_of(request),
     )
     return page(context, device_ids)
 

@@ -274,7 +274,7 @@ def rollout_seen(request: Request, name: str) -> RolloutDocument:
 
 def judged_rollout(context: ApiContext, name: str, document: RolloutDocument) -> Judgement:
     """A rollout as the scheduler would judge it now."""
-    return context.judging.judged({name: document}, context.clock())[name]
+    return context.rollout_states.judged({name: document}, context.clock())[name]
 
 
 def lines_of(
@@ -283,7 +283,7 @@ def lines_of(
     """Rollouts as lines of a list. A rollout that is over has the counts of its end."""
     # To judge a rollout takes the sets of all partitions, and nothing can change for one that is over.
     current = {name: document for name, document in rollouts.items() if document.is_active or not document.is_over}
-    judged = context.judging.judged(current, context.clock())
+    judged = context.rollout_states.judged(current, context.clock())
     return [_line(name, rollout, judged.get(name), documents[name]) for name, rollout in rollouts.items()]
 
 

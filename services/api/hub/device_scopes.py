@@ -12,7 +12,7 @@ from pydantic import Field
 from events.device.errors import ModuleNotFound
 from events.device.hierarchy import LAYERS_MAX, device_of_scope, own_scope
 from events.device.state import DeviceDocument
-from events.log.device_documents import device_of, devices_of
+from events.log.device_documents import load_device, load_devices
 from events.projection_store.query_engine import PAGE_DEFAULT, PAGE_MAX
 from events.query import tree
 from services.api.context.api_context import ApiContext
@@ -134,7 +134,7 @@ def _page(request: Request, actor: str, target: str, size: int, continuation: st
     names = [row["deviceId"] for row in page.rows]
     # Projections lag behind the log: a device that has moved to another parent is still in this page.
     documents = {
-        name: document for name, document in devices_of(context.log, names).items() if document.parent_scope == scope
+        name: document for name, document in load_devices(context.log, names).items() if document.parent_scope == scope
     }
     if position is None:
         documents = {target: gateway, **documents}
@@ -150,7 +150,7 @@ def _document_below(context: ApiContext, actor: str, device_id: str) -> DeviceDo
         DeviceNotFound: the device id is unknown.
         OutOfDeviceScope: the device is not below the actor.
     """
-    document = requested = device_of(context.log, device_id)
+    document = requested = load_device(context.log, device_id)
     name = device_id
     # Bounded, because two writes at the same time can make a circle of parents (decision 0038). Two more than the layers:
     # the leaf device below them, and the edge device above.
@@ -158,7 +158,7 @@ def _document_below(context: ApiContext, actor: str, device_id: str) -> DeviceDo
         if name == actor:
             return requested
         above = device_of_scope(document.parent_scope)
-        gateway = None if above is None else devices_of(context.log, [above]).get(above)
+        gateway = None if above is None else load_devices(context.log, [above]).get(above)
         # A gateway that was deleted and registered again has another scope: its former children are not its own.
         if above is None or gateway is None or own_scope(above, gateway) != document.parent_scope:
             break

@@ -16,7 +16,7 @@ from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
 from events.device.times import NEVER, time_text
 from events.device.twin import DeviceCapabilities
-from events.log.device_documents import device_of, devices_of, registered_device
+from events.log.device_documents import load_device, load_devices, registered_device
 from services.api.context.api_context import ApiContext
 from services.api.context.request import author_of, caller_of, context_of, reach_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
@@ -115,7 +115,7 @@ def list_devices(request: Request, top: int = LISTED_MAX) -> list[DeviceIdentity
     # The Python library of the hub documents this for 0 and for more than 1,000 (decision 0017).
     limit = top if 1 <= top <= LISTED_MAX else LISTED_MAX
     names, _ = context.fleet_projection.devices(limit=limit, within=reach_of(request))
-    documents = devices_of(context.log, names)
+    documents = load_devices(context.log, names)
     # Projections lag behind the log: a device may have left the scope, and its keys are in this answer.
     if caller.scope is not None:
         documents = {name: each for name, each in documents.items() if caller.scope.holds(name, each)}
@@ -189,7 +189,7 @@ def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDele
 def list_modules(request: Request, device_id: DeviceId) -> list[ModuleIdentityAnswer]:
     """The identities of a device's modules, with their keys."""
     context = context_of(request)
-    document = device_of(context.log, device_id)
+    document = load_device(context.log, device_id)
     return module_identities(request, device_id, document, context.twins.module_ids(device_id))
 
 
@@ -198,7 +198,7 @@ def list_modules(request: Request, device_id: DeviceId) -> list[ModuleIdentityAn
 def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> ModuleIdentityAnswer:
     """A module's identity, with its keys."""
     context = context_of(request)
-    document = device_of(context.log, device_id)
+    document = load_device(context.log, device_id)
     if module_id not in context.twins.module_ids(device_id):
         raise ModuleNotFound(device_id, module_id)
     (identity,) = module_identities(request, device_id, document, [module_id])
@@ -238,7 +238,7 @@ def _is_only_configured(context: ApiContext, device_id: str, module_id: str, if_
     """
     # An update of such a module makes it one by hand, under the etag that its identity shows (decision 0039): the IoT
     # identity service gives keys to modules that way.
-    document = device_of(context.log, device_id)
+    document = load_device(context.log, device_id)
     if module_id in {*document.modules, *SYSTEM_MODULES} or module_id not in context.twins.module_ids(device_id):
         return False
     if not matches(if_match, CONFIGURED_IDENTITY.etag):
@@ -257,7 +257,7 @@ def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if
 
 
 def _identity(request: Request, response: Response, device_id: str) -> DeviceIdentityAnswer:
-    (identity,) = device_identities(request, {device_id: device_of(context_of(request).log, device_id)})
+    (identity,) = device_identities(request, {device_id: load_device(context_of(request).log, device_id)})
     response.headers["ETag"] = f'"{identity.etag}"'
     return identity
 

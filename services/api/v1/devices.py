@@ -11,14 +11,14 @@ from events.device.errors import DeviceNotFound
 from events.device.state import section
 from events.explain.device_report import ModuleStatus
 from events.fleet.assignments import AssignmentStatus
-from events.log.device_documents import device_of
+from events.log.device_documents import load_device
 from events.log.keys import partition_of
 from events.manifest.document import MODULE, by_module
 from events.manifest.merge import Conflict, conflicts
 from events.properties import SECRET
 from events.secrets.errors import SecretErased
 from events.secrets.references import mask
-from events.stored_projection.partition_reader import Why
+from events.stored_projection.not_applied import Why
 from services.api.auth.secret_reads import note_read
 from services.api.context.deployments import deployment_of
 from services.api.context.pages import DevicePage, PageQuery, page
@@ -202,7 +202,7 @@ async def report(request: Request, device_id: DeviceId, body: ReportBody) -> Non
 def personal_tags(request: Request, device_id: DeviceId) -> PersonalTags:
     """The personal tags in plain (`TWINFOLD_PERSONAL_TAGS`). Every other answer has `***` in their place."""
     context = context_of(request)
-    references = context.vault.personal.references(section(device_of(context.log, device_id).tags))
+    references = context.vault.personal.references(section(load_device(context.log, device_id).tags))
     # Noted before the values are revealed: a read that is not in the log did not happen (decision 0026).
     if references:
         note_read(request, [device_id], what="personal tags")

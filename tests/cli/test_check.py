@@ -118,7 +118,7 @@ def test_a_name_that_stands_twice_is_a_finding_with_its_line(put: Any) -> None:
     text = json.dumps(READY, indent=2).replace('"status": "running",', '"status": "running",\n"status": "stopped",', 1)
     ran = check(put("m.json", text), "--format", "json")
     (found,) = [one for one in json.loads(ran.stdout)["files"][0]["findings"] if one["rule"] == "duplicate-member"]
-    assert "'status' stands more than once in modulesContent" in found["message"]
+    assert "'status' occurs more than once in modulesContent" in found["message"]
     assert text.splitlines()[found["line"] - 1].strip() == '"status": "stopped",'
     assert (found["severity"], ran.exit_code) == ("error", 1)
 
@@ -486,7 +486,7 @@ def test_nothing_is_fixed_if_something_cannot_be_read(put: Any) -> None:
 
 def test_what_was_fixed_is_said(put: Any) -> None:
     ran = check(put("m.json", RESTARTING), "--fix")
-    assert "fixed    create-options-restart: createOptions of temp has a RestartPolicy" in ran.stdout
+    assert "fixed    create-options-restart: createOptions of temp has the RestartPolicy" in ran.stdout
     assert ran.stdout.splitlines()[-1] == "1 file: no findings; 1 fixed"
 
 

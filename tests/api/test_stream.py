@@ -209,7 +209,7 @@ def test_filters_choose_by_kind_deployment_and_device(serving: tuple[System, htt
     ("query", "said"),
     [
         ({"kind": "Nothing"}, "kind: there is no 'Nothing'; there are AdmissionChanged"),
-        ({"kind": ["AssignmentChange", "assignmentChange"]}, "kind: there is no 'assignment change'"),
+        ({"kind": ["AssignmentChange", "assignmentChange"]}, "kind: there is no 'assignmentChange'"),
         ({"after": "nonsense"}, "the id to go on after"),
         ({"after": "A" * 5000}, "the id to go on after"),
         ({"from": "yesterday"}, "from"),

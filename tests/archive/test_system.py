@@ -147,7 +147,7 @@ def test_the_api_answers_from_the_archive_and_says_when_it_is_away(system: Syste
         assert "assignments/p" in missing.text
         away.rename(location)
         changes = http.get("/v1/devices/edge-01/assignments").json()["assignments"]
-        assert [change["assignment_change"] for change in changes] == [1, 2]
+        assert [change["assignmentChange"] for change in changes] == [1, 2]
 
 
 @pytest.mark.full

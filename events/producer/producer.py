@@ -19,7 +19,7 @@ from events.decider import Documents
 from events.deployment.advice import Advice
 from events.deployment.errors import DeploymentsFull
 from events.deployment.events import DeploymentCreated
-from events.device.decider import wants_keys
+from events.device.decider import needs_keys
 from events.envelope import Principal
 from events.log import fleet_documents
 from events.log.chunks import check_size
@@ -387,13 +387,13 @@ class Producer:
         """The commands with keys for the identities that they are about to make: a refused one leaves no keys behind."""
         if self._new_keys is None:
             return commands
-        count = sum(wants_keys(command, devices) for _, sent in commands for command in parts_of(sent))
+        count = sum(needs_keys(command, devices) for _, sent in commands for command in parts_of(sent))
         if not count:
             return commands
         made = iter(self._new_keys(count))
 
         def keyed(command: Any) -> Any:
-            wants = wants_keys(command, devices)
+            wants = needs_keys(command, devices)
             return msgspec.structs.replace(command, authentication=next(made)) if wants else command
 
         return [

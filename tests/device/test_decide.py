@@ -5,6 +5,7 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from events.device.command_check import check
 from events.device.commands import (
     CreateModule,
     DeleteModule,
@@ -16,8 +17,9 @@ from events.device.commands import (
     ReportProperties,
     RetireDevice,
     UpdateDevice,
+    subject_of,
 )
-from events.device.decider import check, decide, subject_of
+from events.device.decider import decide
 from events.device.errors import (
     DeviceError,
     DeviceExists,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
-from events.audit.causes import Tree, causes_of, effects
+from events.audit.causes import CauseTree, causes_of, effects
 from events.audit.errors import SearchInvalid
 from events.audit.search import Search, SearchOrder, location_of
 from events.canonical import JsonObject
@@ -136,7 +136,7 @@ def events(
     """
     auditing = auditing_of(request)
     page, more = auditing.page(search, order=SearchOrder(order), limit=top, continuation=continuation)
-    return AuditPage([auditing.line(found) for found in page.found], page.scanned, more)
+    return AuditPage([auditing.line(found_entry) for found_entry in page.entries], page.scanned, more)
 
 
 @router.get("/events/{stream}/{position}")
@@ -158,10 +158,10 @@ def causes(request: Request, stream: StreamName, position: Position) -> CausesAn
     )
 
 
-def _branch(auditing: Auditing, tree: Tree) -> CauseBranch:
-    if tree.found is None:
-        return CauseBranch(None, tree.said)
-    line = auditing.line(tree.found)
+def _branch(auditing: Auditing, tree: CauseTree) -> CauseBranch:
+    if tree.found_entry is None:
+        return CauseBranch(None, tree.text)
+    line = auditing.line(tree.found_entry)
     more = tuple(_branch(auditing, branch) for branch in tree.branches)
     return CauseBranch(f"{line.stream}:{line.position}", line.sentence, line.by, line.time, more)
 

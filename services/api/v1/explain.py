@@ -198,7 +198,7 @@ def explain(
     effective, document = explanation.effective, explanation.document
     return DeviceExplanation(
         device_id=device_id,
-        says=answer(explanation, context, asked=deployment or ""),
+        says=answer(explanation, context, deployment_id=deployment or ""),
         state="retired" if document.retired else "registered" if effective is None else "known",
         edge_capable=document.edge,
         enabled=document.enabled,
@@ -348,6 +348,7 @@ def _term(judged: Judged) -> ExplainedTerm:
             explained.property, explained.operator = printed_path(path), "is_defined"
         case _:
             pass
-    if judged.found:
-        explained.found, explained.value, explained.comparable = judged.found, mask(judged.value), judged.comparable
+    if judged.actual_type:
+        explained.found, explained.value = judged.actual_type, mask(judged.value)
+        explained.comparable = judged.comparable
     return explained

@@ -7,7 +7,7 @@ import msgspec
 import typer
 from redis import Redis
 
-from events.backup.document_repair import damaged, mend
+from events.backup.document_repair import damaged_documents, repair
 from events.log.keys import FLEET
 from events.log.log_factory import open_log
 from events.log.redis import RedisLog
@@ -153,9 +153,9 @@ def documents(
     log, _ = _open(settings)
     found = left = 0
     for stream in (FLEET, *range(log.partitions)):
-        for one in damaged(log, stream):
+        for one in damaged_documents(log, stream):
             found += 1
-            done = mend_them and mend(log, one)
+            done = mend_them and repair(log, one)
             left += not done
             print_lines(f"{one.location} is not what its events make of it" + ("; mended" if done else ""))
     if not found:

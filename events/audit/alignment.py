@@ -39,20 +39,15 @@ class Alignment:
         if upto.position <= self.position:
             # Only a sealer that was made to begin further back seals a position twice.
             if upto.position < self.position or chain != self._chain:
-                self._fault(
-                    FaultKind.CHANGED, upto.position, self.position, "was sealed twice: a seal between was forged"
-                )
+                what = "was sealed twice: a seal between was forged"
+                self._fault(FaultKind.CHANGED, what, upto.position, self.position)
             return
         start, self._is_whole = self.position, True
-        self._follow(before)
-        self._compare(short[(self.position - before) * ENTRY_BYTES :], upto.position)
+        self._advance(before)
+        self._advance(upto.position, short[(self.position - before) * ENTRY_BYTES :])
         if self._is_whole and self._chain is not None and self._chain != chain:
-            self._fault(
-                FaultKind.CHANGED,
-                start + 1,
-                upto.position,
-                "at least one of these differs from the sealed entries, by the chain's value",
-            )
+            what = "at least one of these differs from the sealed entries, by the chain's value"
+            self._fault(FaultKind.CHANGED, what, start + 1, upto.position)
         self._chain, self.position = chain, upto.position
 
     def faults(self) -> list[Fault]:
@@ -64,60 +59,41 @@ class Alignment:
                     moved[position] = entry
                     break
         elsewhere = {entry.position for entry in moved.values()}
-        faults = [
-            *self._faults,
+        unmatched = [
             *(
-                Fault(
-                    FaultKind.REORDERED,
-                    f"{self.stream}:{position}",
-                    f"was sealed here, and is now at {entry.position}",
-                )
-                for position, entry in moved.items()
+                (FaultKind.REORDERED, at, f"was sealed here, and is now at {entry.position}")
+                for at, entry in moved.items()
             ),
+            *((FaultKind.DROPPED, at, "was sealed, and is missing") for at in self._dropped if at not in moved),
             *(
-                Fault(FaultKind.DROPPED, f"{self.stream}:{position}", "was sealed, and is missing")
-                for position in self._dropped
-                if position not in moved
-            ),
-            *(
-                Fault(
-                    FaultKind.INSERTED,
-                    f"{self.stream}:{entry.position}",
-                    "was never sealed, and is among sealed entries",
-                )
+                (FaultKind.INSERTED, entry.position, "was never sealed, and is among sealed entries")
                 for entry in self._inserted
                 if entry.position not in elsewhere
             ),
         ]
+        faults = [*self._faults, *(Fault(kind, f"{self.stream}:{at}", what) for kind, at, what in unmatched)]
         return faults[:NAMED_MAX]
 
-    def _compare(self, short: bytes, upto: int) -> None:
-        first = self.position + 1
-        assert len(short) == (upto - self.position) * ENTRY_BYTES
+    def _advance(self, upto: int, short: bytes | None = None) -> None:
+        """Read the entries up to a position; compare them with their shortened digests, if there are any."""
+        start = self.position
+        assert short is None or len(short) == (upto - start) * ENTRY_BYTES
         while self.position < upto:
             entry = self._peek()
             if self._lost and self._skip(upto):
                 continue
-            position = self.position + 1
-            at = (position - first) * ENTRY_BYTES
             if entry is None:
-                self._missing(upto)
+                self._fault(
+                    FaultKind.MISSING, "was sealed, and is missing at the end of the stream", self.position + 1, upto
+                )
+                self._is_whole, self.position = False, upto
                 return
-            entry_digest = digest(self.stream, entry) if entry.position == position else self._digest(entry, position)
-            if entry_digest[:ENTRY_BYTES] == short[at : at + ENTRY_BYTES]:
+            entry_digest = self._digest(entry, self.position + 1)
+            at = (self.position - start) * ENTRY_BYTES
+            if short is None or entry_digest[:ENTRY_BYTES] == short[at : at + ENTRY_BYTES]:
                 self._take(entry_digest)
             else:
                 self._resynchronize(short[at : at + READ_AHEAD * ENTRY_BYTES])
-
-    def _follow(self, upto: int) -> None:
-        while self.position < upto:
-            entry = self._peek()
-            if self._lost and self._skip(upto):
-                continue
-            if entry is None:
-                self._missing(upto)
-                return
-            self._take(self._digest(entry, self.position + 1))
 
     def _take(self, entry_digest: bytes) -> None:
         self._ahead.popleft()
@@ -140,10 +116,10 @@ class Alignment:
         dropped, inserted = self._next_match(sealed)
         self._is_whole, self._chain = False, None
         changed = min(dropped, inserted)
+        # As many changes as possible: an entry that was edited in place is one fault, not a drop and an insertion.
         for index in range(changed):
-            self._fault(
-                FaultKind.CHANGED, self.position + 1 + index, self.position + 1 + index, "differs from the sealed entry"
-            )
+            position = self.position + 1 + index
+            self._fault(FaultKind.CHANGED, "differs from the sealed entry", position, position)
         for index in range(changed, dropped):
             self._dropped[self.position + 1 + index] = sealed[index]
         skipped = [self._ahead.popleft() for _ in range(inserted)]
@@ -174,17 +150,13 @@ class Alignment:
                 after = error.found - 1
                 if error.found < error.expected:
                     self._is_whole = False
-                    self._fault(
-                        FaultKind.INSERTED,
-                        error.found,
-                        error.found,
-                        "is followed by an entry without a position of its own",
-                    )
+                    what = "is followed by an entry without a position of its own"
+                    self._fault(FaultKind.INSERTED, what, error.found, error.found)
                     after = error.expected - 1
             except (SegmentDamaged, SegmentMissing) as error:
                 first = max(error.first, after + 1)
                 self._lost.append((first, error.last))
-                self._fault(FaultKind.SEGMENT, first, error.last, f"cannot be checked: {error}")
+                self._fault(FaultKind.SEGMENT, f"cannot be checked: {error}", first, error.last)
                 after = error.last
             else:
                 return
@@ -197,12 +169,8 @@ class Alignment:
                 return True
         return False
 
-    def _missing(self, upto: int) -> None:
-        self._fault(FaultKind.MISSING, self.position + 1, upto, "was sealed, and is missing at the end of the stream")
-        self._is_whole, self.position = False, upto
-
     def _digest(self, entry: RawEntry, position: int) -> bytes:
-        return digest(self.stream, RawEntry(position, entry.fields))
+        return digest(self.stream, entry if entry.position == position else RawEntry(position, entry.fields))
 
     def _peek(self) -> RawEntry | None:
         self._read_ahead(1)
@@ -211,6 +179,6 @@ class Alignment:
     def _read_ahead(self, count: int) -> None:
         self._ahead.extend(islice(self._unread, max(0, count - len(self._ahead))))
 
-    def _fault(self, kind: FaultKind, first: int, last: int, what: str) -> None:
+    def _fault(self, kind: FaultKind, what: str, first: int, last: int) -> None:
         location = f"{self.stream}:{first}" if first == last else f"{self.stream}:{first}-{last}"
         self._faults.append(Fault(kind, location, what))

@@ -181,11 +181,9 @@ class LogSearcher:
         after, block = left.after, _BLOCK_FIRST
         while after < left.upto:
             upto = min(left.upto, after + block)
-            at = 0
             for entry in self._entries(stream, matches, after=after, upto=upto):
                 if matches.exactly(stream, entry):
-                    at = entry.at
-                    yield _Step(at, number, stream, entry.position, 0, entry)
+                    yield _Step(entry.at, number, stream, entry.position, 0, entry)
             yield _Step(self._time(stream, upto), number, stream, upto, upto - after, None)
             after, block = upto, min(_BLOCK_MAX, 2 * block)
 

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import heapq
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -28,6 +29,7 @@ from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, key, name
 from events.log.log_factory import RESTORING
 from events.log.object_store import ObjectStore
+from events.log.port import Event
 from events.log.raw import RawStreams
 from events.secrets.errors import SecretNotFound
 from events.secrets.redis import RedisSecretStore
@@ -120,7 +122,8 @@ def restore(
     if archive is not None:
         _restore_archive(manifest, location, client, archive)
     for stream in manifest.streams:
-        for batch in _batches(_in_redis(stream, location)):
+        entries_left = _in_redis(stream, location)
+        while batch := list(itertools.islice(entries_left, _BATCH)):
             _add(client, stream, batch)
             reached(FailPoint.RESTORE_ENTRIES_PUT)
             done += len(batch)
@@ -133,7 +136,7 @@ def restore(
     events = [stream for stream in manifest.streams if ":" not in stream.name]
     for number, stream in enumerate(events, 1):
         entries = functools.partial(_all_entries, stream, location, client)
-        replay = StreamReplay(stream.name, entries, skipped.get(number_of(stream.name), frozenset()))
+        replay = StreamReplay(stream.name, entries, skipped.get(number_of(stream.name), ()))
         documents = replay.run()
         _set(client, number_of(stream.name), "heads", replay.heads)
         _set(client, number_of(stream.name), "snapshots", documents)
@@ -248,17 +251,6 @@ def _restore_archive(manifest: BackupManifest, location: BackupLocation, client:
                 client.hset(archive_key(stream.name), "trimmed", str(stream.trimmed))
 
 
-def _batches(entries: Iterator[RawEntry]) -> Iterator[list[RawEntry]]:
-    batch: list[RawEntry] = []
-    for entry in entries:
-        batch.append(entry)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
 def _add(client: Client, stream: Stream, entries: list[RawEntry]) -> None:
     with answering():
         pipe = client.pipeline(transaction=False)
@@ -270,40 +262,39 @@ def _add(client: Client, stream: Stream, entries: list[RawEntry]) -> None:
 # -- derived data
 
 
-def _skipped(manifest: BackupManifest, location: BackupLocation, client: Client) -> dict[int, frozenset[int]]:
-    positions_by_stream: dict[int, set[int]] = {}
-    for stream in manifest.streams:
-        if stream.name != name(FLEET):
-            continue
-        for entry in _all_entries(stream, location, client):
-            if entry.fields.get(b"type") == b"BlockResolved":
-                with contextlib.suppress(UnreadableEvent):
-                    event = decode_entry(stream.name, entry.position, entry.fields).event
-                    if isinstance(event, BlockResolved):
-                        positions_by_stream.setdefault(event.stream, set()).add(event.position)
-    return {number: frozenset(positions) for number, positions in positions_by_stream.items()}
+def _skipped(manifest: BackupManifest, location: BackupLocation, client: Client) -> dict[int, set[int]]:
+    """The positions that operators resolved as skipped, by partition."""
+    positions: dict[int, set[int]] = {}
+    for _, event in _fleet_events(manifest, location, client, BlockResolved):
+        if isinstance(event, BlockResolved):
+            positions.setdefault(event.stream, set()).add(event.position)
+    return positions
 
 
 def _erase_again(manifest: BackupManifest, location: BackupLocation, client: Client) -> Iterator[str]:
     """Erase the secrets that the log names as erased; yields the positions of erasures that cannot be read."""
     # The event is stored before the secrets are destroyed: a backup taken in between has the event and the secrets.
     store = RedisSecretStore(client)
-    for stream in manifest.streams:
-        if stream.name != name(FLEET):
+    for position, event in _fleet_events(manifest, location, client, SecretsErased):
+        if not isinstance(event, SecretsErased):
+            yield f"{name(FLEET)}:{position}"
             continue
+        for secret_id in event.ids:
+            with contextlib.suppress(SecretNotFound):
+                store.destroy(secret_id)
+
+
+def _fleet_events(
+    manifest: BackupManifest, location: BackupLocation, client: Client, kind: type[Event]
+) -> Iterator[tuple[int, Event | None]]:
+    """The events of a type in the fleet's stream, with their positions; `None` for an event that cannot be read."""
+    for stream in (stream for stream in manifest.streams if stream.name == name(FLEET)):
         for entry in _all_entries(stream, location, client):
-            if entry.fields.get(b"type") != b"SecretsErased":
-                continue
-            try:
-                event = decode_entry(stream.name, entry.position, entry.fields).event
-            except UnreadableEvent:
-                event = None
-            if not isinstance(event, SecretsErased):
-                yield f"{stream.name}:{entry.position}"
-                continue
-            for secret_id in event.ids:
-                with contextlib.suppress(SecretNotFound):
-                    store.destroy(secret_id)
+            if entry.fields.get(b"type") == kind.__name__.encode():
+                try:
+                    yield entry.position, decode_entry(stream.name, entry.position, entry.fields).event
+                except UnreadableEvent:
+                    yield entry.position, None
 
 
 def _set(client: Client, stream: int, what: str, members: dict[str, bytes]) -> None:

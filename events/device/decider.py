@@ -134,10 +134,10 @@ def decide(
         case ReplaceTwin():
             return _replace_twin(command, device, module)
         case UpdateDevice():
-            _check_identity(command, device)
+            _check_etag(command.device_id, command.if_match, device.identity_etag)
             return _update_device(command, device, above)
         case RetireDevice():
-            _check_identity(command, device)
+            _check_etag(command.device_id, command.if_match, device.identity_etag)
             return DeviceRetired()
         case CreateModule(device_id, module_id, managed_by, authentication):
             if module_id in device.modules:
@@ -195,16 +195,15 @@ def _parent_scope(
 
 
 def _patch_twin(command: PatchTwin, device: DeviceDocument, module: ModuleDocument | None) -> TwinPatched | None:
-    _check_etag(command, device, module)
-    before_tags, before_desired = _sections(command, device, module)
+    twin, subject = _current_twin(command, device, module), subject_of(command)
     tags, desired = command.tags, command.desired
+    # Clearing becomes nulls in the patch: the event stays a patch, and unchanged properties keep their times.
     if "tags" in command.clear:
-        tags = patch_between(section(before_tags), merge_patch({}, tags or {}))
+        tags = patch_between(section(twin.tags), merge_patch({}, tags or {}))
     if "desired" in command.clear:
-        desired = patch_between(section(before_desired), merge_patch({}, desired or {}))
-    subject = subject_of(command)
-    tags = _changing(subject, before_tags, tags, "tags", TAGS_BYTES_MAX)
-    desired = _changing(subject, before_desired, desired, "properties.desired", DESIRED_BYTES_MAX)
+        desired = patch_between(section(twin.desired), merge_patch({}, desired or {}))
+    tags = _changing(subject, twin.tags, tags, "tags", TAGS_BYTES_MAX)
+    desired = _changing(subject, twin.desired, desired, "properties.desired", DESIRED_BYTES_MAX)
     return None if tags is None and desired is None else TwinPatched(tags, desired)
 
 
@@ -219,22 +218,13 @@ def _changing(subject: str, before: Raw, patch: JsonObject | None, root: str, si
 def _replace_twin(
     command: ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
 ) -> TwinPatched | TwinReplaced | None:
-    _check_etag(command, device, module)
-    before_tags, before_desired = _sections(command, device, module)
-    subject = subject_of(command)
+    twin, subject = _current_twin(command, device, module), subject_of(command)
     tags = _merged(subject, EMPTY, command.tags, "tags", TAGS_BYTES_MAX)
     desired = _merged(subject, EMPTY, command.desired, "properties.desired", DESIRED_BYTES_MAX)
-    if _is_changed(before_desired, desired):
+    if _is_changed(twin.desired, desired):
         return TwinReplaced(tags, desired)
     # Not `TwinReplaced`, so that unchanged desired properties keep their version and their times.
-    return TwinPatched(tags=patch_between(section(before_tags), tags)) if _is_changed(before_tags, tags) else None
-
-
-def _sections(
-    command: PatchTwin | ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
-) -> tuple[Raw, Raw]:
-    twin = device if command.module_id is None else module
-    return (EMPTY, EMPTY) if twin is None else (twin.tags, twin.desired)
+    return TwinPatched(tags=patch_between(section(twin.tags), tags)) if _is_changed(twin.tags, tags) else None
 
 
 def _update_device(command: UpdateDevice, device: DeviceDocument, above: Documents) -> DeviceUpdated | None:
@@ -252,10 +242,9 @@ def _update_device(command: UpdateDevice, device: DeviceDocument, above: Documen
     return None if after == before else replace(after, authentication=_authentication(command.authentication))
 
 
-def _check_identity(command: UpdateDevice | RetireDevice, device: DeviceDocument) -> None:
-    if not matches(command.if_match, device.identity_etag):
-        actual = twin_etag(device.identity_etag)
-        raise EtagMismatch(command.device_id, expected=command.if_match or "", actual=actual)
+def _check_etag(subject: str, if_match: str | None, counter: int) -> None:
+    if not matches(if_match, counter):
+        raise EtagMismatch(subject, expected=if_match or "", actual=twin_etag(counter))
 
 
 def _authentication(authentication: JsonObject | None) -> JsonObject | UnsetType:
@@ -266,17 +255,16 @@ def _check_module_identity(command: UpdateModule | DeleteModule, device: DeviceD
     identity = identity_of(device, command.module_id)
     if identity is None:
         raise ModuleNotFound(command.device_id, command.module_id)
-    if not matches(command.if_match, identity.etag):
-        subject = module_subject(command.device_id, command.module_id)
-        raise EtagMismatch(subject, expected=command.if_match or "", actual=twin_etag(identity.etag))
+    _check_etag(module_subject(command.device_id, command.module_id), command.if_match, identity.etag)
     return identity
 
 
-def _check_etag(command: PatchTwin | ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None) -> None:
+def _current_twin(
+    command: PatchTwin | ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
+) -> DeviceDocument | ModuleDocument:
     twin = device if command.module_id is None else module or begun_module(device)
-    counter = twin.twin_etag
-    if not matches(command.if_match, counter):
-        raise EtagMismatch(subject_of(command), expected=command.if_match or "", actual=twin_etag(counter))
+    _check_etag(subject_of(command), command.if_match, twin.twin_etag)
+    return twin
 
 
 def _merged(subject: str, raw: Raw, patch: JsonObject, root: str, size_bytes_max: int) -> JsonObject:
@@ -347,6 +335,7 @@ def _decide_on_module(
     event = decide(command, device, current)
     if event is not None:
         assert device is not None, "only modules of registered devices have events"
+        # The guard refuses the event if the device was retired or registered again since it was read.
         yield SubjectChange(subject, event, base=current, guard=(command.device_id, device.generation))
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+# The names that tags can have (events/properties.py), without the comma, which separates paths.
 _PATH = re.compile(r"[^\x00-\x20.$#\x7f,]+(\.[^\x00-\x20.$#\x7f,]+)*")
 
 HIDDEN = "***"

@@ -62,7 +62,7 @@ def test_a_secret_is_shown_once_and_never_in_what_is_stored_or_said(gate: Guarde
     [
         ({"url": "https://user:hunter2@hooks.example/"}, "`url` holds no user and no password"),
         ({"url": "gopher://hooks.example/"}, "`url` begins with https://"),
-        ({"url": "https://127.1/"}, "`url` names a host"),
+        ({"url": "https://127.1/"}, "`url` has a host name"),
         ({"url": "https://[oops/"}, "`url` has a host or a port that cannot be read"),
         ({"url": "https://127.0.0.1/"}, "url leads to 127.0.0.1, which is not a public address"),
         ({"url": "https://[::1]/"}, "url leads to ::1"),

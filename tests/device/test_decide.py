@@ -231,8 +231,8 @@ def test_what_no_hub_takes_as_an_id_is_refused(device_id: Any) -> None:
 
 @pytest.mark.parametrize("name", [".", ".."])
 def test_a_name_that_clients_take_for_a_step_of_a_path_is_refused(name: str) -> None:
-    given().when(RegisterDevice(name)).refused(DeviceIdInvalid, "another character has to be in it")
-    given(JOINED).when(CreateModule(DEVICE, name)).refused(ModuleIdInvalid, "another character has to be in it")
+    given().when(RegisterDevice(name)).refused(DeviceIdInvalid, "add another character")
+    given(JOINED).when(CreateModule(DEVICE, name)).refused(ModuleIdInvalid, "add another character")
     given().when(RegisterDevice(f"{name}a")).then(DeviceRegistered())
 
 

@@ -26,7 +26,7 @@ def test_an_id_is_short() -> None:
 @given(within, st.text(max_size=60))
 def test_any_other_text_is_refused(positions: tuple[int, ...], text: str) -> None:
     for wrong in (text, encode(positions, epoch="e")[:-1], encode(positions, epoch="e") + text + "A"):
-        with pytest.raises(PositionsInvalid, match="begin without one"):
+        with pytest.raises(PositionsInvalid, match="start without an id"):
             decode(wrong, epoch="e", heads=HEADS)
 
 

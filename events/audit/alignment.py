@@ -147,11 +147,11 @@ class Alignment:
                 # The failed read did not return the entries of its batch before the gap.
                 for entry in streams.read(self.stream, after=after, limit=error.expected - 1 - after):
                     yield entry
-                after = error.found - 1
-                if error.found < error.expected:
+                after = error.actual - 1
+                if error.actual < error.expected:
                     self._is_whole = False
                     what = "is followed by an entry without a position of its own"
-                    self._fault(FaultKind.INSERTED, what, error.found, error.found)
+                    self._fault(FaultKind.INSERTED, what, error.actual, error.actual)
                     after = error.expected - 1
             except (SegmentDamaged, SegmentMissing) as error:
                 first = max(error.first, after + 1)

@@ -28,8 +28,9 @@ from events.device.errors import (
 )
 from events.device.hierarchy import SCOPE_CHARACTERS_MAX
 from events.device.identifiers import OWN_TWIN, SYSTEM_MODULES, check_device_id, check_module_id
+from events.manifest.document import ContentKind
 from events.manifest.errors import ManifestInvalid
-from events.manifest.hub_rules import edge_content_problems
+from events.manifest.hub_rules import content_problems
 from events.properties import DESIRED_BYTES_MAX, REPORTED_BYTES_MAX, TAGS_BYTES_MAX, problems_of
 
 TEXT_CHARACTERS_MAX = 128
@@ -77,7 +78,7 @@ def check(command: DeviceCommand) -> None:
         case AcknowledgeDesired():
             _check_versions(command)
         case SetConfiguration():
-            if problems := edge_content_problems(command.content):
+            if problems := content_problems(command.content, (ContentKind.EDGE,)):
                 raise ManifestInvalid(problems)
         case RetireDevice():
             pass

@@ -117,9 +117,9 @@ class DeploymentHistory:
                         envelope = decode_entry(name(FLEET), entry.position, entry.fields)
                         self._by_id.setdefault(deployment_of(envelope.subject), []).append(_entry(envelope))
             except LogLostItsTail as error:
-                if error.found <= self._position:
+                if error.actual <= self._position:
                     return
-                self._position = error.found - 1
+                self._position = error.actual - 1
             else:
                 # A stream that ends before its head has lost its tail.
                 self._position = max(self._position, upto)

@@ -50,7 +50,7 @@ class Configuration(msgspec.Struct, frozen=True, eq=False, dict=True):
         return bool(self.sections) and not self.sections.keys() & {DEVICE, MODULE}
 
     @cached_property
-    def found(self) -> RuleFindings:
+    def findings(self) -> RuleFindings:
         """What the rules of readiness find in it."""
         return RuleFindings.of({module: msgspec.json.decode(section) for module, section in self.sections.items()})
 

@@ -106,10 +106,10 @@ class Feed:
         notifications = []
         for expected, entry in enumerate(entries, after + 1):
             if entry.position != expected:
-                raise LogLostItsTail(self._names[index], expected=expected, found=entry.position)
+                raise LogLostItsTail(self._names[index], expected=expected, actual=entry.position)
             notifications.append(self.assignment_change(index, entry))
         if len(notifications) < upto - after:
-            raise LogLostItsTail(self._names[index], expected=upto, found=after + len(notifications))
+            raise LogLostItsTail(self._names[index], expected=upto, actual=after + len(notifications))
         return notifications
 
     def assignment_change(self, index: int, entry: AssignmentEntry) -> Notification:

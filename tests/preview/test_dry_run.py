@@ -66,13 +66,13 @@ def token_of(dry_runs: DryRuns, *commands: Command) -> str:
 
 
 def held_to(dry_runs: DryRuns, token: str, *commands: Command) -> Producer:
-    author = Author(BY, None, PreviewRequest(looks=False, token=token, page=None))
+    author = Author(BY, None, PreviewRequest(is_dry_run=False, token=token, page=None))
     preview_check = PreviewCheck(dry_runs, author, lambda command: command)
-    preview_check.look(commands)
+    preview_check.check(commands)
     mine: Producer = producer(
         dry_runs.log,
         take_secrets=preview_check.take_out,
-        before_append=lambda proposed: preview_check(proposed, written=mine.written),
+        before_append=lambda proposed: preview_check.check_batch(proposed, written=mine.written),
     )
     return mine
 
@@ -93,7 +93,7 @@ def test_once_some_is_written_the_rest_is_kept_out_where_others_wrote_and_the_er
     with pytest.raises(PreviewDiffers) as raised:
         mine.submit(TAGS)
     assert str(raised.value).startswith("1 event is written and no more, ")
-    assert f"somebody else wrote on {OTHER} meanwhile" in str(raised.value)
+    assert f"another author wrote on {OTHER} meanwhile" in str(raised.value)
     assert mine.written == raised.value.written == 1
     (one, other) = log.load([ONE, OTHER])
     assert (one.head.version, other.head.version) == (2, 2)

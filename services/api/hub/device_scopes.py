@@ -12,7 +12,7 @@ from pydantic import Field
 from events.device.errors import ModuleNotFound
 from events.device.hierarchy import LAYERS_MAX, device_of_scope, own_scope
 from events.device.state import DeviceDocument
-from events.log.device_documents import device_of, devices_of
+from events.log.device_documents import load_device, load_devices
 from events.projection_store.query_engine import PAGE_DEFAULT, PAGE_MAX
 from events.query import tree
 from services.api.context.api_context import ApiContext
@@ -136,7 +136,7 @@ def _page(request: Request, actor: str, target: str, size: int, continuation: st
     names = [row["deviceId"] for row in page.rows]
     # Projections are behind the log by a moment: who has another parent by now is not this gateway's any more.
     documents = {
-        name: document for name, document in devices_of(context.log, names).items() if document.parent_scope == scope
+        name: document for name, document in load_devices(context.log, names).items() if document.parent_scope == scope
     }
     if location is None:
         documents = {target: gateway, **documents}
@@ -152,13 +152,13 @@ def _document_below(context: ApiContext, actor: str, device_id: str) -> DeviceDo
         DeviceNotFound: there is none of that id.
         OutOfDeviceScope: it is somewhere else.
     """
-    document = found = device_of(context.log, device_id)
+    document = found = load_device(context.log, device_id)
     name = device_id
     for _ in range(LAYERS_MAX + 2):
         if name == actor:
             return found
         above = device_of_scope(document.parent_scope)
-        gateway = None if above is None else devices_of(context.log, [above]).get(above)
+        gateway = None if above is None else load_devices(context.log, [above]).get(above)
         if above is None or gateway is None or own_scope(above, gateway) != document.parent_scope:
             break
         name, document = above, gateway

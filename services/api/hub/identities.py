@@ -21,9 +21,9 @@ from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
 from events.device.times import NEVER, time_text
 from events.device.twin import DeviceCapabilities
-from events.log.device_documents import device_of, devices_of, registered_device
+from events.log.device_documents import load_device, load_devices, registered_device
 from services.api.context.api_context import ApiContext
-from services.api.context.request import author_of, caller_of, context_of
+from services.api.context.request import author_of, caller_of, context_of, reach_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import EtagMissing, HubErrorAnswer, ModulesOutOfReach
 from services.api.http.json_answer import AnswerBody, JsonAnswer
@@ -117,8 +117,8 @@ def list_devices(request: Request, top: int = LISTED_MAX) -> list[DeviceIdentity
     """Identities of devices that the workers know, at most `top`; outside 1 to 1,000 it counts as 1,000."""
     context, caller = context_of(request), caller_of(request)
     limit = top if 1 <= top <= LISTED_MAX else LISTED_MAX
-    names, _ = context.fleet_projection.devices(limit=limit, within=context.within(caller))
-    documents = devices_of(context.log, names)
+    names, _ = context.fleet_projection.devices(limit=limit, within=reach_of(request))
+    documents = load_devices(context.log, names)
     if caller.scope is not None:
         documents = {name: each for name, each in documents.items() if caller.scope.holds(name, each)}
     return device_identities(request, documents)
@@ -128,8 +128,7 @@ def list_devices(request: Request, top: int = LISTED_MAX) -> list[DeviceIdentity
 @Access(REGISTRY_READ, scope="handler", at=True)
 def count_devices(request: Request) -> DeviceStatistics:
     """How many devices there are, and how many of them are enabled."""
-    context = context_of(request)
-    total, enabled = context.fleet_projection.totals(within=context.within(caller_of(request)))
+    total, enabled = context_of(request).fleet_projection.totals(within=reach_of(request))
     return DeviceStatistics(total, enabled, total - enabled)
 
 
@@ -191,7 +190,7 @@ def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDele
 def list_modules(request: Request, device_id: DeviceId) -> list[ModuleIdentityAnswer]:
     """The identities of a device's modules, with their keys."""
     context = context_of(request)
-    document = device_of(context.log, device_id)
+    document = load_device(context.log, device_id)
     return module_identities(request, device_id, document, context.twins.module_ids(device_id))
 
 
@@ -204,7 +203,7 @@ def list_modules(request: Request, device_id: DeviceId) -> list[ModuleIdentityAn
 def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> ModuleIdentityAnswer:
     """A module's identity, with its keys."""
     context = context_of(request)
-    document = device_of(context.log, device_id)
+    document = load_device(context.log, device_id)
     if module_id not in context.twins.module_ids(device_id):
         raise ModuleNotFound(device_id, module_id)
     (identity,) = module_identities(request, device_id, document, [module_id])
@@ -246,7 +245,7 @@ def _is_only_configured(context: ApiContext, device_id: str, module_id: str, if_
         DeviceNotFound: the device is not registered.
         EtagMismatch: it does, and its etag is another.
     """
-    document = device_of(context.log, device_id)
+    document = load_device(context.log, device_id)
     if module_id in {*document.modules, *SYSTEM_MODULES} or module_id not in context.twins.module_ids(device_id):
         return False
     if not matches(if_match, CONFIGURED_IDENTITY.etag):
@@ -265,7 +264,7 @@ def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if
 
 
 def _identity(request: Request, response: Response, device_id: str) -> DeviceIdentityAnswer:
-    (identity,) = device_identities(request, {device_id: device_of(context_of(request).log, device_id)})
+    (identity,) = device_identities(request, {device_id: load_device(context_of(request).log, device_id)})
     response.headers["ETag"] = f'"{identity.etag}"'
     return identity
 

@@ -12,7 +12,7 @@ from events.device.authentication import KEYS, THUMBPRINTS
 from events.device.commands import DeviceCommand, UpdateDevice, UpdateModule
 from events.device.state import DeviceDocument
 from events.device.twin import TwinThumbprints, twin_thumbprints
-from events.log.device_documents import devices_of
+from events.log.device_documents import load_devices
 from events.producer.decision import subjects_of
 from events.producer.errors import Together
 from events.secrets.errors import SecretNotFound
@@ -59,7 +59,7 @@ def without_present_keys(context: ApiContext, commands: Sequence[C]) -> list[C]:
         if isinstance(change, UpdateDevice | UpdateModule) and "symmetricKey" in (change.authentication or {}):
             updates[device_id] = change
     cleaned = list(commands)
-    for device_id, document in devices_of(context.log, list(updates)).items():
+    for device_id, document in load_devices(context.log, list(updates)).items():
         update = updates[device_id]
         present = _authentication_in(document, update)
         if present is not None and _left_of(context.vault.opened, present) == update.authentication:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from events.rollout.decider import PHASES_MAX, REASON_CHARACTERS_MAX
+from events.rollout.rules import PHASES_MAX, REASON_CHARACTERS_MAX
 from events.update.commands import PRIORITY_DEFAULT
 from services.api.http.body_examples import CONTENT, example
 from services.api.v1.plan_body import PlanBody

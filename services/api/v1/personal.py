@@ -3,7 +3,7 @@
 from fastapi import Request
 
 from events.device.state import section
-from events.log.device_documents import device_of
+from events.log.device_documents import load_device
 from events.properties import SECRET
 from events.secrets.errors import SecretErased
 from services.api.auth.secret_reads import note_read
@@ -29,7 +29,7 @@ class PersonalTags(AnswerBody):
 def personal(request: Request, device_id: DeviceId) -> PersonalTags:
     """The personal tags in plain (TWINFOLD_PERSONAL_TAGS); every other answer has `***` in their place."""
     context = context_of(request)
-    references = context.vault.personal.references(section(device_of(context.log, device_id).tags))
+    references = context.vault.personal.references(section(load_device(context.log, device_id).tags))
     if references:
         note_read(request, [device_id], what="personal tags")
     answer = PersonalTags(device_id, {}, [])

@@ -199,7 +199,7 @@ def _target(partition: Partition, created: int, name: str) -> bytes | None:
         return None
     if deployment.kind is not ContentKind.MODULE:
         return to_bytes(partition.targets.members[name])
-    members = partition.targets.of_modules.kept(deployment, module)
+    members = partition.targets.of_modules.stored_members(deployment, module)
     return None if members is None else to_bytes(members)
 
 

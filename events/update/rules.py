@@ -10,6 +10,7 @@ from events.query.condition import parse_condition
 from events.query.errors import ConditionInvalid
 from events.rollout.commands import CreateRollout
 from events.rollout.errors import PlanInvalid
+from events.rollout.plan import PERCENT_MAX
 from events.rollout.rules import check as check_rollout
 from events.update.commands import (
     CancelUpdateDeployment,
@@ -27,9 +28,8 @@ from events.update.errors import GroupInvalid, UpdateInvalid
 from events.update.names import UPDATE_DEPLOYMENT_CHARACTERS_MAX, is_group_name, is_name, update_deployment_of
 
 TEXT_CHARACTERS_MAX = 512
-_PERCENT_MAX = 100.0
 _COUNT_MAX = 2**31 - 1
-_NAME_RULE = "must have 1 to 128 ASCII letters, digits and . _ ~ -, and must not be . or .."
+_NAME_RULE = "must have 1 to 128 ASCII letters, digits and . _ ~ -, other than . and .."
 
 Rule = Callable[[str, object, str], None]
 """Rejects a command unless a rule holds: (element, whether it holds, the rule as text)."""
@@ -71,7 +71,7 @@ def _check_group(command: OfGroup) -> None:
         if not holds:
             raise GroupInvalid(name, element, text)
 
-    rule("id", is_group_name(name), f"{_NAME_RULE}, or must be $default")
+    rule("id", is_group_name(name), f"{_NAME_RULE}, or be $default")
     match command:
         case DefineGroup(_, condition, priority):
             rule("priority", 0 <= priority <= PRIORITY_MAX, f"must be 0 to {PRIORITY_MAX}")
@@ -103,7 +103,7 @@ def _check_deployment(command: DeployUpdate, rule: Rule) -> None:
     later = not command.end_at or command.start_at < command.end_at
     rule("end_at", later, f"must be after `start_at` ({start:%Y-%m-%d %H:%M} UTC)")
     if policy := command.policy:
-        rule("policy.percent", 0 <= policy.percent <= _PERCENT_MAX, "must be 0 to 100")
+        rule("policy.percent", 0 <= policy.percent <= PERCENT_MAX, "must be 0 to 100")
         rule("policy.count", 1 <= policy.count <= _COUNT_MAX, "must be a positive number")
         rule("policy.answered_min", 0 <= policy.answered_min <= _COUNT_MAX, "must not be negative")
         rule("policy.update", policy.update != command.update, "must differ from the update that is deployed")

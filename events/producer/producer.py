@@ -316,14 +316,18 @@ class Producer:
                 self.conflicts += 1
             else:
                 conflicts = 0
-            if conflicts == ATTEMPTS_MAX:
-                names = dict.fromkeys(subject for _, command in again for subject in subjects_of(command))
-                raise ConflictPersists(tuple(names), ATTEMPTS_MAX)
-            if conflicts > 1:
-                # At random, so that two authors who conflict do not meet again at the next attempt.
-                self._pause(_CONFLICT_SECONDS * 2**conflicts * random.random())  # noqa: S311
+            self._pause_after(conflicts, again)
             pending = again + later
         return written, refused
+
+    def _pause_after(self, conflicts: int, again: Sequence[Pending]) -> None:
+        """Wait after `conflicts` batches in a row with nothing but conflicts; raise `ConflictPersists` at the limit."""
+        if conflicts == ATTEMPTS_MAX:
+            names = dict.fromkeys(subject for _, command in again for subject in subjects_of(command))
+            raise ConflictPersists(tuple(names), ATTEMPTS_MAX)
+        if conflicts > 1:
+            # At random, so that two authors who conflict do not meet again at the next attempt.
+            self._pause(_CONFLICT_SECONDS * 2**conflicts * random.random())  # noqa: S311
 
     def _admitted(self, commands: Iterable[Pending]) -> tuple[list[Pending], list[Refused]]:
         """The commands that pass the checks without a state, with their secrets taken out; and the rejected ones."""

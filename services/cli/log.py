@@ -14,8 +14,7 @@ from events import canonical
 from events.envelope import Envelope
 from events.log import keys
 from events.log.log_factory import open_log
-from events.log.port import Event, Log
-from events.log.reader import Reader
+from events.log.port import Event, Log, read_all
 from events.terminal import print_json, print_lines
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings
 
@@ -117,7 +116,7 @@ def _stored(opened: Log, after: dict[int, int]) -> Iterator[LogLine]:
 
 
 def _pages(opened: Log, stream: int, after: dict[int, int], *, until: int) -> Iterable[LogLine]:
-    for envelope in Reader(opened, stream).events(after=after[stream], upto=until):
+    for envelope in read_all(opened, stream, after=after[stream], upto=until):
         after[stream] = envelope.position
         yield LogLine(stream, envelope)
 

@@ -10,15 +10,15 @@ import pytest
 from redis import Redis
 
 from events import canonical
-from events.audit.errors import NothingSealed, SealsLost, SealStands
+from events.audit.errors import NothingSealed, SealExists, SealsLost
 from events.audit.fault import FaultKind
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, SealKey, Signed, shortened
 from events.audit.seal_store import SealFiles
 from events.audit.sealer import public_key
 from events.audit.verify import SealSpan, VerificationReport, verify_log
 from events.log.archive.mover import Mover
-from events.log.archive.notes import Made
 from events.log.entries import key_of
+from events.log.events import LogInitialised
 from events.log.object_store import ObjectStore
 from events.secrets.keyfile import read_key
 from services.embedded_redis import EmbeddedRedis
@@ -169,9 +169,9 @@ def test_an_entry_between_two_positions_is_noticed(sealed: System, tmp_path: Pat
 
 def archived(system: System, directory: Path) -> list[Path]:
     """Everything sealed moves to the archive, in short segments; answers their files."""
-    made = Made(system.log.epoch, system.log.partitions)
+    initialisation = LogInitialised(system.log.epoch, system.log.partitions)
     location = directory / "archive"
-    mover = Mover(system.log.client, ObjectStore(str(location)), made=made, segment_entries=5)
+    mover = Mover(system.log.client, ObjectStore(str(location)), initialisation=initialisation, segment_entries=5)
     mover.settle()
     for stream in ("fleet", "p00", "p01", "p02", "p03"):
         mover.write(stream)
@@ -313,7 +313,7 @@ def test_a_file_of_a_seal_is_not_written_over_by_another_of_its_number(sealed: S
     files = _files(archive)
     assert {name: files[name] for name in kept} == kept
     assert (FaultKind.SEAL_CHANGED, "seal 4") in found(sealed, tmp_path)
-    with pytest.raises(SealStands, match="seal 4 is kept in the archive and is another"):
+    with pytest.raises(SealExists, match="the archive has a different seal 4"):
         SealFiles(ObjectStore(str(archive)), epoch=sealed.log.epoch).put(4, Signed(b"another", b""))
 
 

@@ -18,7 +18,7 @@ from events import PatchTags, RegisterDevice, RetireDevice
 from events.access.commands import DefinePolicy
 from events.backup.backup import BackupContents, take
 from events.backup.blocks import ENTRIES_MAX
-from events.backup.errors import BackupDamaged, FileWentAway, NoBackup, TargetNotEmpty
+from events.backup.errors import BackupDamaged, FileDeleted, NoBackup, TargetNotEmpty
 from events.backup.location import UNDER_WAY_MS, BackupLocation, Pruned
 from events.backup.manifest import BackupManifest, File
 from events.backup.restore import claim, finish, restore, verify
@@ -217,7 +217,7 @@ def test_a_backup_whose_file_goes_away_before_it_ends_is_none(system: System, tm
     def delete() -> None:
         next(path for path in sorted((tmp_path / "files").rglob("*")) if path.is_file()).unlink()
 
-    with once_at(FailPoint.BACKUP_BEFORE_LIST, delete), pytest.raises(FileWentAway, match="take the backup again"):
+    with once_at(FailPoint.BACKUP_BEFORE_LIST, delete), pytest.raises(FileDeleted, match="take the backup again"):
         taken(system, tmp_path)
     assert BackupLocation(str(tmp_path)).ids() == ()
     assert list((tmp_path / "backups").iterdir()) == []
@@ -457,11 +457,7 @@ def test_a_partition_that_no_longer_applies_to_where_it_was_is_restored_as_stopp
     words = ["--from", str(tmp_path / "b"), "--redis-url", system.url, "--data", str(tmp_path / "d")]
     done = cli(system, "restore", *words)
     assert done.returncode == 4, done.stderr
-    why = (
-        f"position {gap.partition(':')[2]} was expected"
-        if "gone" in how
-        else "assignment change 1 is recorded otherwise"
-    )
+    why = f"expected position {gap.partition(':')[2]}" if "gone" in how else "assignment change 1 is recorded otherwise"
     assert f"STOPPED: {name(number)}: {why}" in done.stdout
     open_log(system.url)
     drain(system)
@@ -511,7 +507,7 @@ def test_a_list_that_names_files_elsewhere_is_refused_before_anything_is_written
     manifest, location = taken(system, tmp_path)
     file = location.put(b"whatever")
     location.finish(msgspec.structs.replace(manifest, **{where: {named: file}}))
-    with pytest.raises(BackupDamaged, match="which is no name of one"):
+    with pytest.raises(BackupDamaged, match="has the invalid file name"):
         verify(location.manifest(), location, keys=None)
 
 
@@ -532,7 +528,7 @@ def test_a_list_that_leaves_out_entries_up_to_the_head_is_refused(system: System
         (msgspec.structs.replace(gapped, gaps=()), f"p02:{lost} to p02:{lost}"),
     ):
         streams = tuple(lame if one.name == lame.name else one for one in manifest.streams)
-        with pytest.raises(BackupDamaged, match=f"has nothing of {missing};"):
+        with pytest.raises(BackupDamaged, match=f"has no entries {missing};"):
             verify(msgspec.structs.replace(manifest, streams=streams), location, keys=None)
 
 
@@ -563,7 +559,7 @@ def test_a_password_in_a_place_is_neither_shown_nor_written_down(system: System,
 
 
 def test_a_place_without_a_whole_backup_says_so(tmp_path: Path, system: System) -> None:
-    with pytest.raises(NoBackup, match="whole ones: none"):
+    with pytest.raises(NoBackup, match="complete backups: none"):
         BackupLocation(str(tmp_path)).manifest()
     manifest, location = taken(system, tmp_path)
     with pytest.raises(NoBackup, match=manifest.id):
@@ -672,7 +668,7 @@ def test_a_full_disk_leaves_no_backup_and_a_clear_word(system: System, tmp_path:
     environment = system.environment(TWINFOLD_DATA_DIR=str(tmp_path / "d"))
     done = waiting.run(command, env=environment, preexec_fn=_little_context)
     assert done.returncode == 3
-    assert done.stderr.splitlines()[-1].startswith(f"twinfold: history at {tmp_path / 'b'}: ")
+    assert done.stderr.splitlines()[-1].startswith(f"twinfold: object store {tmp_path / 'b'}: ")
     assert "Traceback" not in done.stderr
     assert BackupLocation(str(tmp_path / "b")).ids() == ()
 

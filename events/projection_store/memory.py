@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import msgspec
 from typing_extensions import override
 
+from events.projection_store.loaded_projections import LoadedProjections
 from events.projection_store.port import Blocked
-from events.projection_store.whole import WholeProjections
 from events.stored_projection.stored_partition import AssignmentEntry, Checkpoint, Writes
 
 
-class MemoryProjectionStore(WholeProjections):
+class MemoryProjectionStore(LoadedProjections):
     """Projections of one process."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class MemoryProjectionStore(WholeProjections):
 
     @override
     def checkpoint(self, partition: int) -> Checkpoint:
-        """How far a partition is kept; the initial one where nothing is."""
+        """The checkpoint of a partition; the initial one if nothing is stored."""
         return self._checkpoints.get(partition, Checkpoint())
 
     @override
@@ -34,7 +34,7 @@ class MemoryProjectionStore(WholeProjections):
         return self._arrays.get((partition, name), b"")
 
     def commit(self, partition: int, writes: Writes) -> bool:
-        """Make all writes and the assignment change stand, or nothing."""
+        """Commit all writes and the assignment change, or nothing."""
         if self.checkpoint(partition) != writes.expected:
             return False
         for name, fields in writes.hashes.items():
@@ -68,11 +68,11 @@ class MemoryProjectionStore(WholeProjections):
         return self._assignment_changes.get(partition, [])[after : after + limit]
 
     def blocked(self, partition: int) -> Blocked | None:
-        """Where the partition is stopped, if it is."""
+        """Where a partition is blocked, if it is."""
         return self._blocked.get(partition)
 
     def block(self, partition: int, blocked: Blocked | None) -> None:
-        """Mark a partition as stopped, or as going on again."""
+        """Mark a partition as blocked, or remove the mark with `None`."""
         if blocked is None:
             self._blocked.pop(partition, None)
         else:

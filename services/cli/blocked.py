@@ -15,7 +15,7 @@ from events.log.wake import Waker
 from events.number_text import counted, iso_text
 from events.producer.producer import Producer
 from events.projection_store.redis import RedisProjectionStore
-from events.projection_store.stopped import Details, Stop, details, stops
+from events.projection_store.stopped import Stop, StopDetails, details, stops
 from events.settings import Settings
 from events.terminal import print_lines
 from services.cli.client import AsJson, show_json
@@ -195,7 +195,7 @@ def _at(found: tuple[Stop, ...], location: str) -> Stop:
     return by_location[location]
 
 
-def _lines(found: Details) -> list[str]:
+def _lines(found: StopDetails) -> list[str]:
     stop, entry = found.stop, found.entry
     partitions = ", ".join(sorted(stop.waiting))
     lines = [

@@ -133,7 +133,7 @@ class SchedulerEngine:
         """What brings an update to a group ends as it is canceled: who has it keeps it."""
         if rollout is None or not (rollout.admits or rollout.state is RolloutState.COMPLETED):
             return
-        if not self._fleet_snapshot.look(self._fleet_snapshot.heads()):
+        if not self._fleet_snapshot.refresh(self._fleet_snapshot.heads()):
             return  # The next round sees who has it.
         group, name = of
         keepers = GroupProjection(self._log, self._projections).keepers(group)

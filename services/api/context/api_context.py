@@ -34,7 +34,7 @@ from events.projection_store.query_engine import QueryEngine
 from events.projection_store.readiness import FleetReadiness
 from events.projection_store.redis import RedisProjectionStore
 from events.projection_store.twins import TwinProjection
-from events.projection_store.work import WorkCounts
+from events.projection_store.work_counts import WorkCounts
 from events.readiness.profile import PROFILES, Profile
 from events.secrets.personal import Personal
 from events.secrets.redis import RedisSecretStore

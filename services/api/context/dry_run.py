@@ -12,11 +12,11 @@ from events.deployment.advice import Advice
 from events.deployment.commands import DeploymentCommand
 from events.log.port import Log, Proposed
 from events.preview.errors import PreviewDiffers, PreviewOvertaken, PreviewRequired, PreviewTokenInvalid
-from events.preview.imagined_events import Imagined
+from events.preview.imagined_events import ImaginedEvents
 from events.preview.imagined_log import ImaginedLog
 from events.preview.preview_result import PreviewResult
-from events.preview.previewer import Decided, Previewer, Secrets, Within
-from events.preview.token import Token
+from events.preview.preview_token import PreviewToken
+from events.preview.previewer import Decided, Previewer, SecretPlaceholders, Within
 from events.producer.author_advice import advise
 from events.producer.errors import Command, Refused
 from events.producer.readiness import ReadinessPolicy
@@ -35,7 +35,7 @@ class Preview(msgspec.Struct, frozen=True, eq=False):
 
     author: Author
     result: PreviewResult
-    events: Imagined
+    events: ImaginedEvents
     commands: tuple[Command, ...]
     refused: tuple[Refused, ...]
     advice: tuple[Advice, ...]
@@ -84,7 +84,7 @@ class DryRuns:
         events = decided.events
         result = self.result(author, decided)
         until = self.clock() + self._token_ms
-        token = Token.of(
+        token = PreviewToken.of(
             result,
             events,
             commands=digest_of(commands),
@@ -117,7 +117,7 @@ class DryRuns:
         expression = author.scope.condition
         return functools.cache(lambda number: self._query_engine.within(number, expression))
 
-    def opened(self, text: str, author: Author, commands: Sequence[Command]) -> Token:
+    def opened(self, text: str, author: Author, commands: Sequence[Command]) -> PreviewToken:
         """The token that somebody shows for some commands.
 
         Raises:
@@ -125,7 +125,7 @@ class DryRuns:
         """
         try:
             sealed = self._continuations.open(text) or ""
-            token = Token.from_text(sealed.removeprefix(_SEALED)) if sealed.startswith(_SEALED) else None
+            token = PreviewToken.from_text(sealed.removeprefix(_SEALED)) if sealed.startswith(_SEALED) else None
         except (ContinuationInvalid, msgspec.DecodeError):
             token = None
         if token is None:
@@ -139,7 +139,7 @@ class DryRun:
 
     def __init__(self, dry_runs: DryRuns, author: Author) -> None:
         self._dry_runs, self._author = dry_runs, author
-        self._secrets, self._commands = Secrets(dry_runs.previewer.personal), list[Command]()
+        self._secrets, self._commands = SecretPlaceholders(dry_runs.previewer.personal), list[Command]()
         self.log = ImaginedLog(dry_runs.log)
 
     def take_out(self, command: Command) -> Command:

@@ -25,7 +25,7 @@ from events.log.errors import UnreadableEvent
 from events.log.fleet_documents import deployments
 from events.log.keys import FLEET, device_of, name, partition_of
 from events.log.scan import EntryFilter, scan
-from events.preview.difference import How, differences
+from events.preview.difference import DifferenceKind, differences
 from events.projection_store.port import ProjectionSelection
 from events.rollout.state import ROLLOUT
 from events.stored_projection.partition_reader import STATUS_ARRAYS, STATUS_HASHES, PartitionReading, ids_of, pages_of
@@ -63,7 +63,7 @@ class DiffChange(AnswerBody):
 
     section: str
     path: str
-    how: How
+    how: DifferenceKind
     before: Any
     after: Any
 
@@ -184,7 +184,7 @@ def _order(event: DiffEvent) -> tuple[int, str, int]:
 
 def _changes(before: dict[str, JsonObject], after: dict[str, JsonObject]) -> list[DiffChange]:
     return [
-        DiffChange(change.module, change.path, change.how, change.before, change.after)
+        DiffChange(change.module, change.path, change.kind, change.before, change.after)
         for change in differences(before, after)
     ]
 

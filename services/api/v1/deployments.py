@@ -15,7 +15,7 @@ from events.deployment.state import DeploymentDocument, etag_of
 from events.log.fleet_documents import rollouts_of
 from events.manifest.document import KIND_NAMES, KindName, in_modern_form
 from events.projection_store.series import SAMPLES_MAX, Sample, SeriesStore
-from events.projection_store.targeted import Targeted
+from events.projection_store.targeted_devices import TargetedDevices
 from events.rollout.commands import AbortRollout, CreateRollout, RecordResults, RolloutCommand, StartRollout
 from events.rollout.decider import ALLOWED
 from events.rollout.errors import PlanInvalid
@@ -298,7 +298,7 @@ def _targeted_now(request: Request, name: str, advice: Iterable[Advice]) -> tupl
     Of layers and bases that outrank one another, those are told that have a device in common.
     """
     context = context_of(request)
-    targeting = Targeted(context.log, context.projections, context.fleet_projection)
+    targeting = TargetedDevices(context.log, context.projections, context.fleet_projection)
     document, within = deployment_of(context, name), context.within(caller_of(request))
     targeted = targeting.count(name, within=within)
     if targeted is None:

@@ -184,7 +184,7 @@ def _desired(
     version = Version.of(effective)
     if version == asked:
         return Response(status_code=204)
-    told = context.twins.told(effective)
+    told = context.twins.desired_sections(effective)
     sections: Any = {name: section.desired for name, section in told.items()}
     # The device's own answer is the one place where it gets what its modules need.
     if is_own and context.point_in_time is None:

@@ -211,7 +211,7 @@ def _answer(request: Request, context: ApiContext, shown: Preview) -> PreviewAns
         more_changes=max(0, len(result.changes) - CHANGES_MAX),
         reasons=[
             PreviewedLimit(reason, *msgspec.structs.astuple(listed(f"overLimit/{location}")))
-            for location, reason in enumerate(result.held, 1)
+            for location, reason in enumerate(result.over_limit_reasons, 1)
         ],
         rollouts=[
             PreviewedRollout(first.deployment, first.says, listed(f"rollouts/{first.deployment}/first"))

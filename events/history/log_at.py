@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
 
-from events.envelope import Envelope, Principal
+from events.envelope import Envelope
 from events.history.documents import PastDocuments
 from events.history.errors import PastIsFixed
 from events.history.point_in_time import PointInTime
@@ -11,7 +12,7 @@ from events.log.documents import Documents, FleetDocuments
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, device_of, partition_of
 from events.log.log_overlay import LogOverlay
-from events.log.port import Chunk, Event, Log, Proposed, Stored
+from events.log.port import Event, Log, Stored
 
 # For more subjects of one partition, replaying all of its documents at once is cheaper than reading their events apart.
 _SUBJECTS_MAX = 200
@@ -27,31 +28,12 @@ class LogAt(LogOverlay):
         self._stored_subjects: dict[str, Stored] = {}
         self._lock = threading.RLock()
 
-    def append(
-        self,
-        batch: Sequence[Proposed],
-        *,
-        command_id: str,
-        by: Principal,
-        at: int,
-        cause: str = "",
-        fence: int | None = None,
-    ) -> tuple[Chunk, ...]:
-        """Refuse.
-
-        Raises:
-            PastIsFixed: always.
-        """
-        del batch, command_id, by, at, cause, fence
+    def append(self, *_: object, **__: object) -> NoReturn:
+        """Raise `PastIsFixed`: nothing is appended in the past."""
         raise PastIsFixed
 
-    def clear_wake(self, stream: int) -> None:
-        """Refuse.
-
-        Raises:
-            PastIsFixed: always.
-        """
-        del stream
+    def clear_wake(self, _stream: int) -> NoReturn:
+        """Raise `PastIsFixed`: no worker is woken in the past."""
         raise PastIsFixed
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:

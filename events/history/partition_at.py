@@ -22,6 +22,7 @@ from events.log.keys import name
 from events.log.port import Log
 from events.projection.driver import Driver
 from events.projection.new_paths import NewPaths, read_twin
+from events.projection_store.memory import apply_writes
 from events.projection_store.port import ProjectionStore
 from events.stored_projection.partition_codec import restore, writes_of
 from events.stored_projection.stored_partition import (
@@ -238,17 +239,6 @@ def _empty_stored_partition() -> StoredPartition:
 def _after_writes(base: StoredPartition, writes: Writes) -> StoredPartition:
     """The stored form after the writes of a commit."""
     hashes = {hash_name: dict(fields) for hash_name, fields in base.hashes.items()}
-    for hash_name, fields in writes.hashes.items():
-        for field, value in fields.items():
-            if value is None:
-                hashes[hash_name].pop(field, None)
-            else:
-                hashes[hash_name][field] = value
-    arrays = dict(base.arrays)
-    for hash_name, ranges in writes.arrays.items():
-        items = bytearray(arrays.get(hash_name, b""))
-        for offset, data in ranges:
-            items.extend(bytes(max(0, offset + len(data) - len(items))))
-            items[offset : offset + len(data)] = data
-        arrays[hash_name] = bytes(items)
-    return StoredPartition(writes.checkpoint, hashes, arrays)
+    arrays = {array_name: bytearray(data) for array_name, data in base.arrays.items()}
+    apply_writes(writes, hashes, arrays)
+    return StoredPartition(writes.checkpoint, hashes, {array_name: bytes(data) for array_name, data in arrays.items()})

@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NoReturn
 
 from typing_extensions import override
 
@@ -109,13 +110,8 @@ class ProjectionsAt(LoadedProjections):
     def _array(self, partition: int, name: str) -> bytes:
         return self._of(partition).stored_partition.arrays[name]
 
-    def commit(self, partition: int, writes: Writes) -> bool:
-        """Refuse.
-
-        Raises:
-            PastIsFixed: always.
-        """
-        del partition, writes
+    def commit(self, _partition: int, _writes: Writes) -> NoReturn:
+        """Raise `PastIsFixed`: nothing is committed in the past."""
         raise PastIsFixed
 
     @override
@@ -129,16 +125,9 @@ class ProjectionsAt(LoadedProjections):
             entries.append(implied)
         return entries
 
-    def blocked(self, partition: int) -> Blocked | None:
+    def blocked(self, _partition: int) -> None:
         """No partition is blocked in the past."""
-        del partition
-        return None
 
-    def block(self, partition: int, blocked: Blocked | None) -> None:
-        """Refuse.
-
-        Raises:
-            PastIsFixed: always.
-        """
-        del partition, blocked
+    def block(self, _partition: int, _blocked: Blocked | None) -> NoReturn:
+        """Raise `PastIsFixed`: no partition is blocked in the past."""
         raise PastIsFixed

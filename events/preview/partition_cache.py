@@ -26,7 +26,7 @@ from events.preview.cached_partition import (
 )
 from events.preview.errors import PreviewBehind
 from events.projection.new_paths import TwinText, read_twin
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
 from events.query.module_condition import EVERY_MODULE, can_be_for
 from events.query.tree import Path
 from events.stored_projection.partition_codec import index_field
@@ -98,9 +98,7 @@ class PartitionCache:
         """Cache a partition as it was read; returns false if a commit came between the two reads."""
         assignments = assignments_of(stored)
         if unknown := tuple(sorted(digests_of(stored, assignments) - self.configurations.keys())):
-            configurations = self._projections.read(
-                number, ProjectionSelection(fields=(("configurations", unknown),))
-            ).hashes["configurations"]
+            configurations = read_fields(self._projections, number, "configurations", unknown)
             if configurations.keys() != set(unknown):
                 return False
             self.configurations |= {digest: Configuration.from_bytes(data) for digest, data in configurations.items()}
@@ -186,9 +184,7 @@ class PartitionCache:
             fields = [
                 field for field in self._projections.field_names(number, "index") if _is_of(path_of(field), columns)
             ]
-            index |= self._projections.read(number, ProjectionSelection(fields=(("index", tuple(fields)),))).hashes.get(
-                "index", {}
-            )
+            index |= read_fields(self._projections, number, "index", fields)
         ordinals = hashes.get("ordinals", {})
         if unindexed and not reads.every_id:
             ordinals = self._projections.read(number, ProjectionSelection(hashes=("ordinals",))).hashes["ordinals"]

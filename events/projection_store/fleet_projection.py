@@ -16,7 +16,7 @@ from events.fleet.configuration import NOTHING
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE, MODULE
 from events.projection_store.device_pages import FIRST, DevicePosition, device_ids, device_ids_at, locations_after
-from events.projection_store.port import Blocked, ProjectionSelection, ProjectionStore, StoredDevice
+from events.projection_store.port import Blocked, ProjectionSelection, ProjectionStore, StoredDevice, read_fields
 from events.properties import merge_patch
 from events.stored_projection.partition_reader import (
     NOT_APPLIED_HASHES,
@@ -113,9 +113,7 @@ class FleetProjection:
         if not expected:
             return {}
         number, field = partition_of(assignment.device_id, self._partitions), str(assignment.delivered)
-        deliveries = self._projections.read(number, ProjectionSelection(fields=(("deliveries", (field,)),))).hashes[
-            "deliveries"
-        ]
+        deliveries = read_fields(self._projections, number, "deliveries", [field])
         delivered: Deliveries = msgspec.json.decode(deliveries[field], type=Deliveries) if field in deliveries else ()
         return {name: expected[name] for name in sorted(lacking(expected, delivered))}
 
@@ -154,14 +152,12 @@ class FleetProjection:
 
     def _given(self, number: int, assignment: Assignment) -> dict[str, JsonObject] | None:
         """By module, what configurations of modules give; `None` if a configuration is not stored any more."""
-        digests = {name: part.configuration for name, part in assignment.module_parts.items()}
-        digests = {name: digest for name, digest in digests.items() if digest != NOTHING.digest}
+        parts = assignment.module_parts.items()
+        digests = {name: part.configuration for name, part in parts if part.configuration != NOTHING.digest}
         if not digests:
             return {}
         fields = tuple(sorted(set(digests.values())))
-        configurations = self._projections.read(
-            number, ProjectionSelection(fields=(("configurations", fields),))
-        ).hashes["configurations"]
+        configurations = read_fields(self._projections, number, "configurations", fields)
         if configurations.keys() != set(fields):
             return None
         return {name: msgspec.json.decode(configurations[digest]).get(MODULE, {}) for name, digest in digests.items()}

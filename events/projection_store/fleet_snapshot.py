@@ -18,7 +18,7 @@ from events.fleet.packed import PAGE_ITEMS
 from events.log.keys import FLEET, name
 from events.log.port import Log, Stored
 from events.projection_store.device_pages import device_ids
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
 from events.projection_store.query_engine import QueryEngine
 from events.projection_store.query_index import indexes
 from events.query.condition import parse_condition
@@ -219,7 +219,7 @@ class FleetSnapshotReader:
         if hashed < ordinals:
             full = hashed // PAGE_ITEMS
             new_pages = tuple(str(page) for page in range(full, -(-ordinals // PAGE_ITEMS)))
-            ids = self._projections.read(number, ProjectionSelection(fields=(("ids", new_pages),))).hashes["ids"]
+            ids = read_fields(self._projections, number, "ids", new_pages)
             fresh = [hashes_of(msgspec.json.decode(ids[page], type=list[str])) for page in new_pages]
             merged = np.concatenate([*pages])[: full * PAGE_ITEMS]
             self._hashes[number] = [merged, *fresh]

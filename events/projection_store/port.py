@@ -110,3 +110,10 @@ class ProjectionStore(Protocol):
     def block(self, partition: int, blocked: Blocked | None) -> None:
         """Mark a partition as blocked, or remove the mark with `None`."""
         ...
+
+
+def read_fields(
+    projections: ProjectionStore, partition: int, hash_name: str, fields: Sequence[str]
+) -> dict[str, bytes]:
+    """Fields of one hash of a partition; missing fields are omitted."""
+    return projections.read(partition, ProjectionSelection(fields=((hash_name, tuple(fields)),))).hashes[hash_name]

@@ -76,7 +76,7 @@ class _Location(msgspec.Struct, frozen=True, array_like=True):
 class _Scope(msgspec.Struct, frozen=True):
     """A scope, and the logs in each of which a device must be in it."""
 
-    scope: Callable[[Assignment], bool]
+    holds: Callable[[Assignment], bool]
     logs: tuple[Log, ...]
 
     @property
@@ -367,7 +367,7 @@ class _Part:
         else:
             candidates = zip(ordinals, itertools.repeat(""), strict=False)
             built = self._rows.devices(ordinals, sure=self._is_sure)
-        gone = frozenset() if self._scope is None else self._rows.gone(ordinals, self._scope.scope, self._scope.logs)
+        gone = frozenset() if self._scope is None else self._rows.gone(ordinals, self._scope.holds, self._scope.logs)
         for (ordinal, name), row in zip(candidates, built, strict=True):
             if row is not None and ordinal not in gone and (ordinal in self.bounds[name].sure or test(row)):
                 yield ordinal, name, row

@@ -13,7 +13,7 @@ from events.fleet.column import STRING, ValueKey, value_key
 from events.fleet.configuration import AGENT, HUB, module_ids
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
 from events.query.evaluate import COMPARE
 from events.query.select import among
 from events.query.tree import Expression, Op, Path, Primitive, equalities
@@ -116,8 +116,7 @@ class PartitionIndex:
         """The devices whose parent has a scope; `None` for other arrays, which are not indexed."""
         if path != PARENT_SCOPES:
             return None
-        stored = self._projections.read(self.number, ProjectionSelection(fields=(("children", (literal,)),)))
-        data = stored.hashes["children"].get(literal)
+        data = read_fields(self._projections, self.number, "children", [literal]).get(literal)
         return _NOBODY if data is None else seen(data)
 
     def compare_properties(self, _left: Path, _op: Op, _right: Path) -> None:
@@ -167,8 +166,8 @@ class PartitionIndex:
         if not isinstance(literal, str):
             return _NOBODY
         if op is Op.EQ:
-            stored = self._projections.read(self.number, ProjectionSelection(fields=(("ordinals", (literal,)),)))
-            return BitMap(int(ordinal) for ordinal in stored.hashes["ordinals"].values())
+            ordinals = read_fields(self._projections, self.number, "ordinals", [literal])
+            return BitMap(map(int, ordinals.values()))
         if op is Op.NE and not literal:
             return self.everyone()
         compare = {Op.NE: str.__ne__, Op.LT: str.__lt__, Op.LE: str.__le__, Op.GT: str.__gt__, Op.GE: str.__ge__}[op]
@@ -216,12 +215,10 @@ class ModuleIndex:
     def _configured(self, assigned: StoredPartition) -> BitMap:
         assignments = assignments_of(assigned)
         digests = sorted({assignment.configuration for assignment in assignments.values()})
-        stored = self._projections.read(
-            self._devices.number, ProjectionSelection(fields=(("configurations", tuple(digests)),))
-        )
+        configurations = read_fields(self._projections, self._devices.number, "configurations", digests)
         having = {
             digest
-            for digest, data in stored.hashes["configurations"].items()
+            for digest, data in configurations.items()
             if self._module_id in module_ids(msgspec.json.decode(data))
         }
         numbers = [number for number, assignment in assignments.items() if assignment.configuration in having]

@@ -11,17 +11,14 @@ from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.personal import HIDDEN
-from events.device.state import DeviceDocument, ModuleDocument, begun_module, decode_device, decode_module, section
+from events.device.state import DeviceDocument, ModuleDocument, decode_device, decode_module, section
 from events.device.twin import (
-    Configured,
     DeviceTwin,
     ModuleTwin,
-    PropertyAuthor,
     configurations_of,
     device_twin,
-    module_twin,
 )
-from events.fleet.assignments import NO_ASSIGNMENT, Assignment, Layer
+from events.fleet.assignments import NO_ASSIGNMENT, Assignment
 from events.fleet.configuration import HUB, module_ids
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import EDGE_ANSWER
@@ -29,13 +26,13 @@ from events.fleet.packed import PAGE_ITEMS
 from events.log.device_documents import device_in
 from events.log.fleet_documents import deployments_of
 from events.log.port import Log, Stored
-from events.manifest.document import DEVICE, MODULE, by_module
-from events.manifest.merge import contributes, last_setter
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.manifest.document import DEVICE, MODULE
+from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
 from events.projection_store.query_index import PartitionIndex
+from events.projection_store.twin_builder import Assigned, built_device, built_module, modules_of
 from events.properties import masked, merge_patch
 from events.query.evaluate import Assignment as QueryRow
-from events.query.tree import Path, Query, paths
+from events.query.tree import Query, paths
 from events.stored_projection.partition_reader import Targeting, assignment_numbers, assignments_of
 
 _PLAIN = "$twin"
@@ -74,6 +71,8 @@ class QueryRows:
         )
         self._times = whole or any("$metadata" in path for path in query_paths)
         self._ids: dict[int, list[str]] = {}
+        self._sections_by_digest: dict[str, dict[str, JsonObject]] = {}
+        self._assignment_change_times: dict[int, int] = {}
 
     def shown(self, row: QueryRow) -> QueryRow:
         """The row as `SELECT *` shows it: the twin, without values that only conditions read."""
@@ -191,8 +190,7 @@ class QueryRows:
         """The device ids of ordinals."""
         pages = {ordinal // PAGE_ITEMS for ordinal in ordinals} - self._ids.keys()
         if pages:
-            selection = ProjectionSelection(fields=(("ids", tuple(str(page) for page in sorted(pages))),))
-            ids = self._projections.read(self._index.number, selection).hashes["ids"]
+            ids = read_fields(self._projections, self._index.number, "ids", [str(page) for page in sorted(pages)])
             self._ids |= {int(page): msgspec.json.decode(data, type=list[str]) for page, data in ids.items()}
         return [self._ids[ordinal // PAGE_ITEMS][ordinal % PAGE_ITEMS] for ordinal in ordinals]
 
@@ -271,28 +269,16 @@ class QueryRows:
         )
 
     def _sections(self, digest: str) -> dict[str, JsonObject]:
-        sections = self._known_sections
-        if digest not in sections:
-            stored = self._projections.read(
-                self._index.number, ProjectionSelection(fields=(("configurations", (digest,)),))
-            )
-            data = stored.hashes["configurations"].get(digest)
-            sections[digest] = {} if data is None else msgspec.json.decode(data)
-        return sections[digest]
-
-    @cached_property
-    def _known_sections(self) -> dict[str, dict[str, JsonObject]]:
-        return {}
+        if digest not in self._sections_by_digest:
+            data = read_fields(self._projections, self._index.number, "configurations", [digest]).get(digest)
+            self._sections_by_digest[digest] = {} if data is None else msgspec.json.decode(data)
+        return self._sections_by_digest[digest]
 
     def _assignment_change_at(self, position: int) -> int:
         if position not in self._assignment_change_times:
             at = self._projections.assignment_change_at(self._index.number, position) if position else None
             self._assignment_change_times[position] = -1 if at is None else at
         return self._assignment_change_times[position]
-
-    @cached_property
-    def _assignment_change_times(self) -> dict[int, int]:
-        return {}
 
     @cached_property
     def deployments(self) -> dict[str, DeploymentDocument]:
@@ -331,88 +317,10 @@ def _holds(scope: Callable[[JsonObject], bool], device_id: str, stored: Stored) 
     return document is not None and scope(_plain(device_id, document))
 
 
-def modules_of(document: DeviceDocument, sections: dict[str, JsonObject]) -> set[str]:
-    """The modules of a device: those created by hand, and for an edge device the system modules and its configuration's."""
-    return set(document.modules) | (module_ids(sections) | set(SYSTEM_MODULES) if document.edge else set())
-
-
-class Assigned(msgspec.Struct, frozen=True):
-    """What the projections have of a device: its assignment since a time, and the deployments that target it.
-
-    `configured` is what configurations of modules give the module to build, and `of_module` says which of those that target
-    it are applied.
-    """
-
-    assignment: Assignment = NO_ASSIGNMENT
-    sections: dict[str, JsonObject] = {}
-    since: int = -1
-    statuses: dict[str, bool] = {}
-    documents: dict[str, DeploymentDocument] = {}
-    configured: JsonObject | None = None
-    of_module: dict[str, bool] = {}
-
-
-def built_module(
-    subject: tuple[str, str],
-    document: DeviceDocument,
-    module: ModuleDocument | None,
-    assigned: Assigned,
-    *,
-    times: bool = True,
-) -> ModuleTwin:
-    """A module's twin, from projections and documents (contract/hub.md §1.6, §1.7)."""
-    device_id, module_id = subject
-    row, documents = assigned.assignment, assigned.documents
-    # A document of a former registration of the device does not count.
-    own = module if module is not None and module.generation == document.generation else begun_module(document)
-    configured = Configured(
-        assigned.sections.get(module_id),
-        row.versions.get(module_id, 0),
-        assigned.since,
-        _author_in(row.stack, documents, module_id),
-        {
-            name: applied and name in documents and contributes(by_module(documents[name].content), module_id)
-            for name, applied in assigned.statuses.items()
-        }
-        | assigned.of_module,
-    )
-    part = row.module_part(module_id)
-    over = Configured(assigned.configured, part.version, assigned.since, _author_in(part.stack, documents, MODULE))
-    identity = document.modules.get(module_id)
-    return module_twin(device_id, module_id, own, configured, over=over, identity=identity, times=times)
-
-
 def _plain(device_id: str, document: DeviceDocument) -> JsonObject:
     """The part of a device's row that a target condition can name."""
     reported = {"reported": section(document.reported)}
     return {"deviceId": device_id, "tags": section(document.tags), "properties": reported}
-
-
-def built_device(device_id: str, document: DeviceDocument, assigned: Assigned) -> DeviceTwin:
-    """A device's twin, from its document and what `assigned` has for its own twin."""
-    own = assigned.assignment.own_part
-    configured = Configured(
-        assigned.sections.get(DEVICE),
-        own.version,
-        assigned.since,
-        _author_in(own.stack, assigned.documents, DEVICE),
-        assigned.statuses,
-    )
-    return device_twin(device_id, document, configured)
-
-
-def _author_in(
-    layers: Sequence[Layer], documents: dict[str, DeploymentDocument], module_id: str
-) -> Callable[[Path], PropertyAuthor | None]:
-    """A function that returns the last deployment of a stack to set a property of a module."""
-    stack = [layer.id for layer in layers if layer.id in documents]
-    contents = [by_module(documents[name].content) for name in stack]
-
-    def author(path: Path) -> PropertyAuthor | None:
-        setter = last_setter(contents, module_id, path)
-        return None if setter < 0 else PropertyAuthor(stack[setter], documents[stack[setter]].updated_at)
-
-    return author
 
 
 def _overlaid(row: QueryRow, hub: JsonObject, *, plain: bool) -> QueryRow:

@@ -13,7 +13,7 @@ from events.log.fleet_documents import deployments_of
 from events.log.port import Log
 from events.manifest.document import DEVICE
 from events.projection_store.fleet_projection import Effective, FleetProjection
-from events.projection_store.query_rows import Assigned, built_device, built_module, modules_of
+from events.projection_store.twin_builder import Assigned, built_device, built_module, modules_of
 
 
 class DesiredSection(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ class PropertyDifference(msgspec.Struct, frozen=True):
 
     module: str
     path: str
-    kind: DifferenceKind
+    how: DifferenceKind
     before: Json = None
     after: Json = None
 
@@ -43,7 +43,7 @@ def differences(before: Mapping[str, JsonObject], after: Mapping[str, JsonObject
         for difference in _between(module, before.get(module), after.get(module))
     ]
     return tuple(
-        sorted(unsorted, key=lambda difference: (_ORDER.index(difference.kind), difference.module, difference.path))
+        sorted(unsorted, key=lambda difference: (_ORDER.index(difference.how), difference.module, difference.path))
     )
 
 

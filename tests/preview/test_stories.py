@@ -174,7 +174,7 @@ def test_a_difference_names_removals_first_and_shows_no_secret() -> None:
     before = {"m": {"a": {"$secret": "one"}, "b": 1, "gone": {"x": {"$secret": "two"}}}}
     after = {"m": {"a": {"$secret": "three"}, "b": True, "new": 1}}
     found = differences(before, after)
-    assert [(one.path, one.kind) for one in found] == [
+    assert [(one.path, one.how) for one in found] == [
         ("gone", DifferenceKind.REMOVED),
         ("a", DifferenceKind.CHANGED),
         ("b", DifferenceKind.CHANGED),
@@ -189,7 +189,7 @@ def test_a_difference_names_removals_first_and_shows_no_secret() -> None:
 )
 def test_values_that_json_tells_apart_are_a_difference_wherever_they_stand(before: Any, after: Any) -> None:
     (found,) = differences({"m": {"a": before}}, {"m": {"a": after}})
-    assert (found.path, found.kind, repr(found.before), repr(found.after)) == (
+    assert (found.path, found.how, repr(found.before), repr(found.after)) == (
         "a",
         DifferenceKind.CHANGED,
         repr(before),

@@ -184,7 +184,7 @@ def _order(event: DiffEvent) -> tuple[int, str, int]:
 
 def _changes(before: dict[str, JsonObject], after: dict[str, JsonObject]) -> list[DiffChange]:
     return [
-        DiffChange(change.module, change.path, change.kind, change.before, change.after)
+        DiffChange(change.module, change.path, change.how, change.before, change.after)
         for change in differences(before, after)
     ]
 

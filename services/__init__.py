@@ -1,1 +1,1 @@
-"""twinfold's processes that someone talks to."""
+"""twinfold's processes for people and clients: the command line, the API, and what they start."""

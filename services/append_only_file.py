@@ -1,7 +1,8 @@
-"""The embedded server's append-only file: where it is damaged, what stands behind that place, and how it is cut there."""
+"""The embedded server's append-only file: where it is damaged, what is behind that place, and how to cut it there."""
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,16 +11,16 @@ from typing import BinaryIO
 import msgspec
 
 SINGLE, FOLDER = "appendonly.aof", "appendonlydir"
-"""Redis 6.2 keeps one file; Redis 7 and Valkey a folder with a manifest, a base and increments."""
+"""Redis 6.2 has one file; Redis 7 and Valkey have a folder with a manifest, a base and increments."""
 
-# Names by which a server's binary is called to be a checker; Valkey's listens to those of Redis as well.
+# A server's binary is a checker if it is started under one of these names. Valkey's accepts those of Redis, too.
 _CHECKER, _BASE_CHECKER = "redis-check-aof", "redis-check-rdb"
 _VALKEY_BASE = b"VALKEY"
 _GOOD_UP_TO = re.compile(r"ok_up_to=(\d+)")
 _OFFSET = re.compile(r"\[offset (\d+)\]")
 _PREAMBLE_END = re.compile(r"\[offset (\d+)\].*RDB looks OK")
 _FOREIGN = re.compile(r"Wrong signature|Can't handle RDB format version")
-# As Redis and as Valkey says it.
+# The messages of Redis and of Valkey.
 _UNKNOWN = re.compile(
     r"Unknown command '(.*?)' reading the append only file"
     r"|reading the append only file \S+, error: unknown command '(.*?)', with args"
@@ -31,9 +32,9 @@ _ARGUMENTS_MAX = 1 << 20
 
 
 class Damage(msgspec.Struct, frozen=True):
-    """The first place that cannot be read. `position` is where the last whole command ends: the file is good up to there.
+    """The first place that cannot be read. `position` is the end of the last complete command: the file is readable up to there.
 
-    It is `None` in the base of a file, which is one whole; `is_last` is false where another file follows that this one leads to.
+    `position` is `None` if the base is damaged, which can be read only as a whole. `is_last` is false if another file follows.
     """
 
     path: Path
@@ -44,12 +45,13 @@ class Damage(msgspec.Struct, frozen=True):
 
     @property
     def can_be_cut(self) -> bool:
-        """Whether cutting the file there makes it one that Redis reads."""
+        """Whether Redis can read the file once it is cut there."""
+        # Without the end of one file, the commands in the next would apply to another state.
         return self.position is not None and self.is_last
 
 
 class LogFileDamaged(Exception):
-    """The append-only file cannot be read from a place on."""
+    """The append-only file cannot be read from some place on."""
 
     def __init__(self, damage: Damage) -> None:
         location = f"byte {damage.position} of {damage.size}" if damage.position is not None else "its base"
@@ -63,7 +65,7 @@ class LogFileDamaged(Exception):
 
 
 class Command(msgspec.Struct, frozen=True):
-    """A whole command of the file: where it begins and ends, in bytes, and its words."""
+    """A complete command of the file: its begin and end in bytes, and its words."""
 
     start: int
     end: int
@@ -71,7 +73,7 @@ class Command(msgspec.Struct, frozen=True):
 
     @property
     def event(self) -> str | None:
-        """The event that it appends, as `p03:17 TwinPatched edge-1`; `None` where it appends none."""
+        """The event that the command appends, as `p03:17 TwinPatched edge-1`; `None` if it appends none."""
         match self.words:
             case (name, stream, entry_id, *fields) if name.upper() == b"XADD" and (of := _EVENT.fullmatch(stream)):
                 pairs = dict(zip(fields[::2], fields[1::2], strict=False))
@@ -83,18 +85,17 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """What stands behind a place: how many bytes and whole commands, and the events among them."""
+    """What is behind a place: the numbers of bytes and of complete commands, and the events among them."""
 
     size: int
     commands: int
     events: tuple[str, ...]
 
 
-def find_damage(server: Path, directory: Path, *, said: Sequence[str] = ()) -> Damage | None:
-    """The first place that the server cannot read; `None` where every file is as it should be.
+def find_damage(server: Path, directory: Path, *, server_log: Sequence[str] = ()) -> Damage | None:
+    """The first place that the server cannot read; `None` if every file is intact.
 
-    The server's binary is its own checker where it is called by that name, so that both read by the same rules. `said` are
-    lines of the server's log: an unknown command is one for the server alone.
+    `server_log` are lines of the server's log: only the server finds unknown commands.
     """
     paths = files(directory)
     for path in paths:
@@ -106,7 +107,7 @@ def find_damage(server: Path, directory: Path, *, said: Sequence[str] = ()) -> D
             continue
         checked = _check(server, path)
         begins = _PREAMBLE_END.search(checked.stdout)
-        for name in filter(None, map(_UNKNOWN.search, said)):
+        for name in filter(None, map(_UNKNOWN.search, server_log)):
             unknown = name[1] or name[2]
             location = _begin_of(path, int(begins[1]) if begins else 0, unknown.encode())
             if location is not None:
@@ -118,7 +119,7 @@ def find_damage(server: Path, directory: Path, *, said: Sequence[str] = ()) -> D
 
 
 def files(directory: Path) -> list[Path]:
-    """The files that make the log, in their order; none where there is no log yet."""
+    """The files of the log in their order; empty if there is no log yet."""
     manifest = directory / FOLDER / f"{SINGLE}.manifest"
     if manifest.exists():
         lines = manifest.read_text(errors="replace").splitlines()
@@ -130,8 +131,9 @@ def files(directory: Path) -> list[Path]:
 
 def _check(server: Path, path: Path) -> subprocess.CompletedProcess[str]:
     with path.open("rb") as file:
-        # Valkey's checker of append-only files knows no base but one that begins with REDIS (9.1.2).
+        # Valkey's checker of append-only files accepts only a base that begins with REDIS (9.1.2).
         is_valkey_base = file.read(len(_VALKEY_BASE)) == _VALKEY_BASE
+    # The server's binary is its own checker, so that both read by the same rules.
     return subprocess.run(  # noqa: S603 - the server's own binary
         [_BASE_CHECKER if is_valkey_base else _CHECKER, str(path)],
         executable=server,
@@ -146,7 +148,7 @@ def _check(server: Path, path: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _reason_of(text: str) -> str:
-    """What the checker has found, as `0x1ad: Expected to read 6 bytes, got 4 bytes` or the offset in the base."""
+    """The problem in the checker's output, as `Expected to read 6 bytes, got 4 bytes`, or the offset in the base."""
     if _FOREIGN.search(text):
         return "this server cannot read the format of its base, which another or a newer server wrote"
     for line in text.splitlines():
@@ -157,7 +159,7 @@ def _reason_of(text: str) -> str:
 
 
 def _begin_of(path: Path, start: int, name: bytes) -> int | None:
-    """Where the first command of a name begins, or the transaction that it is part of."""
+    """The begin of the first command with a name, or of the transaction that has it."""
     transaction: int | None = None
     for command in commands(path, start):
         called = command.words[0].upper() if command.words else b""
@@ -171,7 +173,7 @@ def _begin_of(path: Path, start: int, name: bytes) -> int | None:
 
 
 def behind(damage: Damage) -> Cut:
-    """What a cut would take away."""
+    """What a cut would remove."""
     assert damage.position is not None
     events, count = list[str](), 0
     for command in commands(damage.path, damage.position):
@@ -182,27 +184,27 @@ def behind(damage: Damage) -> Cut:
 
 
 def cut(damage: Damage, *, into: Path) -> None:
-    """Cut a file where it is damaged; what was behind the place is kept in a file of its own.
+    """Cut a file where it is damaged, and write the removed bytes to the file `into`.
 
     Raises:
-        OSError: it cannot be kept, or not be cut; the file is as it was.
+        OSError: the copy cannot be written, or the file not be cut; the file is unchanged.
     """
     assert damage.can_be_cut
     assert damage.position is not None
     with damage.path.open("r+b") as file:
         file.seek(damage.position)
         descriptor = os.open(into, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as kept:
-            while data := file.read(1 << 20):
-                kept.write(data)
-            kept.flush()
-            os.fsync(kept.fileno())
+        with os.fdopen(descriptor, "wb") as copy:
+            shutil.copyfileobj(file, copy)
+            copy.flush()
+            # The copy is on the disk before the original loses it.
+            os.fsync(copy.fileno())
         file.truncate(damage.position)
         os.fsync(file.fileno())
 
 
 def commands(path: Path, start: int) -> Iterator[Command]:
-    """The whole commands from a place on; what is none is skipped up to the next that is."""
+    """The complete commands from a place on; other bytes are skipped."""
     with path.open("rb") as file:
         file.seek(start)
         at = start
@@ -219,7 +221,7 @@ def commands(path: Path, start: int) -> Iterator[Command]:
 
 
 def _command(file: BinaryIO, start: int) -> Command | None:
-    r"""The command that begins here (`*2\r\n$3\r\nDEL\r\n$1\r\na\r\n`); `None` where none does."""
+    r"""The command that begins here, as in `*2\r\n$3\r\nDEL\r\n$1\r\na\r\n`; `None` if none does."""
     count = _number(file.readline(32), b"*")
     if count is None or not 0 < count <= _ARGUMENTS_MAX:
         return None
@@ -241,12 +243,12 @@ def _number(line: bytes, mark: bytes) -> int | None:
 
 
 def _next_begin(file: BinaryIO, start: int) -> int:
-    """Where the next command may begin; -1 where the file ends."""
+    """Where the next command may begin; -1 at the end of the file."""
     at = start
     file.seek(at)
     while data := file.read(1 << 16):
-        found = data.find(b"*")
-        if found >= 0:
-            return at + found
+        offset = data.find(b"*")
+        if offset >= 0:
+            return at + offset
         at += len(data)
     return -1

@@ -1,4 +1,4 @@
-"""The author of changes that a command makes on the log itself: a person."""
+"""The author of a command's changes to the log: a person."""
 
 import os
 import pwd
@@ -10,15 +10,15 @@ from events.clock import now_ms
 from events.envelope import Principal
 from events.log.port import Log
 from events.settings import ENV_PREFIX, Settings
-from services.local import serving
 from services.logins import read
+from services.serving import serving
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._@+-]")
 _NAME_CHARACTERS_MAX = 64
 
 
 class TokenNotAccepted(Exception):
-    """A token that the caller shows is not one of this log, was revoked, or has expired."""
+    """The user's token is unknown to this log, revoked or expired."""
 
     def __init__(self, source: str) -> None:
         super().__init__(
@@ -29,10 +29,10 @@ class TokenNotAccepted(Exception):
 
 
 def author_of(log: Log, settings: Settings) -> Principal:
-    """The holder of the token that the caller shows, as in `user:ada`; without a token, the operating system's user.
+    """The holder of the user's token, as in `user:ada`; without a token, the operating system's user.
 
     Raises:
-        TokenNotAccepted: the token does not open this log.
+        TokenNotAccepted: the token is unknown, revoked or expired.
         LoginsUnreadable: the file of stored logins cannot be read.
         LogUnavailable: Redis does not answer.
     """
@@ -52,7 +52,7 @@ def system_user() -> str:
     try:
         name = pwd.getpwuid(user_id).pw_name
     except KeyError:
-        # Containers run under ids without a name.
+        # Containers often run under ids without a name.
         name = f"uid-{user_id}"
     return _NOT_IN_A_NAME.sub("-", name)[:_NAME_CHARACTERS_MAX]
 

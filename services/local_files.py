@@ -1,4 +1,4 @@
-"""The files of a data directory that make a system itself: what it is known by, and what opens it."""
+"""The files of a data directory that a backup needs besides the log: keys, tokens and certificates."""
 
 import msgspec
 
@@ -7,7 +7,7 @@ from services import whole_files
 
 KEY_FILE, SEAL_KEY_FILE = "master.key", "seal.key"
 RESTORING = "restoring"
-"""Stands in a data directory while a restore writes into it."""
+"""A file that exists in a data directory while a restore writes into it."""
 
 _SKIPPED_FOLDERS = {"redis", "archive"}
 _SKIPPED_FILES = {"lock", "roles.lock", "serving.json", RESTORING}
@@ -16,36 +16,36 @@ _BYTES_MAX = 1 << 20
 
 
 class LocalFiles(msgspec.Struct, frozen=True):
-    """Files by their names in the data directory; `private` ones open secrets, or pass for the system or its administrator."""
+    """Files by their names in the data directory. `private` files open secrets, or impersonate the system or its administrator."""
 
     public: dict[str, bytes]
     private: dict[str, bytes]
 
 
 def read(settings: Settings) -> LocalFiles:
-    """What is there to be copied; the key files are called `master.key` and `seal.key`, wherever they are.
+    """The files to copy; the key files are named `master.key` and `seal.key`, wherever they are.
 
     Raises:
         OSError: a file cannot be read.
     """
-    found = LocalFiles({}, {})
+    local_files = LocalFiles({}, {})
     keys = {KEY_FILE: settings.effective_key_file, SEAL_KEY_FILE: settings.effective_seal_key_file}
     for path in sorted(settings.data_dir.rglob("*")):
         name = path.relative_to(settings.data_dir)
-        if not path.is_file() or name.parts[0] in _SKIPPED_FOLDERS or any(one.startswith(".") for one in name.parts):
+        if not path.is_file() or name.parts[0] in _SKIPPED_FOLDERS or any(part.startswith(".") for part in name.parts):
             continue
         if str(name) in _SKIPPED_FILES or path in keys.values() or path.stat().st_size > _BYTES_MAX:
             continue
         public = path.suffix in _PUBLIC or str(name) == "layout"
-        (found.public if public else found.private)[str(name)] = path.read_bytes()
+        (local_files.public if public else local_files.private)[str(name)] = path.read_bytes()
     for key_name, path in keys.items():
         if path.exists():
-            found.private[key_name] = path.read_bytes()
-    return found
+            local_files.private[key_name] = path.read_bytes()
+    return local_files
 
 
 def foreign(settings: Settings) -> str | None:
-    """A file that a restore must not touch; `None` where there is nothing but what a restore that broke off left."""
+    """A file that a restore must not overwrite; `None` if there is none, or a restore was interrupted in the directory."""
     directory = settings.data_dir
     if not directory.is_dir() or (directory / RESTORING).exists():
         return None
@@ -59,7 +59,7 @@ def foreign(settings: Settings) -> str | None:
 
 
 def write(settings: Settings, name: str, data: bytes) -> None:
-    """Put a file where it belongs, for its owner alone.
+    """Write a file to its place in a system, readable only for its owner.
 
     Raises:
         OSError: it cannot be written.

@@ -1,4 +1,4 @@
-"""What the embedded server has written to its own log since it was started."""
+"""The embedded server's own log since its start."""
 
 import contextlib
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 _LINES = 3
 _PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ [.*#-] ")
-"""Process, time and level of a line."""
+"""Process, time and level of a line, which the messages for operators omit."""
 
 _FREE_BYTES_MIN = 64 << 10
 _BYTES_MAX = 1 << 20
@@ -20,7 +20,7 @@ _CUT = re.compile(r"!!! Truncating the AOF (?:(\S+) )?at offset (\d+)")
 
 
 class RedisDidNotStart(Exception):
-    """The embedded server ended, or did not answer in time; the last lines of its log say why."""
+    """The embedded server ended, or did not answer in time; `why` has the last lines of its log."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the embedded Redis did not start: {why}")
@@ -28,18 +28,18 @@ class RedisDidNotStart(Exception):
 
 
 class ServerLog:
-    """The log's lines from the last `begin` on."""
+    """The log's lines since the last `begin`."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self._start = 0
 
     def begin(self) -> None:
-        """What is written from here on is the next process's."""
+        """Start the lines of the next process."""
         self._start = self.file.stat().st_size if self.file.exists() else 0
 
     def lines(self) -> Sequence[str]:
-        """What the process has written; the newest where that is very much."""
+        """The lines of the process; at most the newest MiB."""
         with contextlib.suppress(OSError), self.file.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(self._start, size - _BYTES_MAX))
@@ -47,27 +47,27 @@ class ServerLog:
         return ()
 
     def last_output(self) -> str:
-        """The last lines, in one, and that the disk is full where it is: then there may be none."""
-        said = (
-            " | ".join(_PREFIX.sub("", line) for line in self.lines()[-_LINES:]) or "it ended at once and left no log"
-        )
-        return f"the disk of {self.file.parent} is full: {said}" if self._is_full() else said
+        """The last lines, joined into one; with the reason first if the disk is full."""
+        lines = " | ".join(_PREFIX.sub("", line) for line in self.lines()[-_LINES:])
+        text = lines or "it ended at once and left no log"
+        # A server on a full disk cannot write the reason into its log.
+        return f"the disk of {self.file.parent} is full: {text}" if self._is_full() else text
 
     def _is_full(self) -> bool:
         with contextlib.suppress(OSError):
             return shutil.disk_usage(self.file.parent).free < _FREE_BYTES_MIN
         return False
 
-    def tells_of_damage(self) -> bool:
+    def has_damage(self) -> bool:
         """Whether the process could not read its append-only file."""
         return any(map(_DAMAGED.search, self.lines()))
 
     def cut(self) -> str | None:
-        """What the process has cut off the end of its append-only file at its start; `None` where it has not."""
-        found = [match for match in map(_CUT.search, self.lines()) if match]
-        if not found:
+        """A message about the end that the process cut off its append-only file at its start; `None` if it did not."""
+        cuts = [match for match in map(_CUT.search, self.lines()) if match]
+        if not cuts:
             return None
         return (
-            f"cut off the end of {found[-1][1] or 'appendonly.aof'} from byte {found[-1][2]} on: the last command there"
+            f"cut off the end of {cuts[-1][1] or 'appendonly.aof'} from byte {cuts[-1][2]} on: the last command there"
             " was not written whole, and had not been acknowledged"
         )

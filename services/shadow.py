@@ -1,4 +1,4 @@
-"""Whether the packages Python finds under our names are ours; others may be installed as `events`, too."""
+"""Checks that the packages which Python finds under twinfold's names are twinfold's."""
 
 import ast
 import importlib.util
@@ -10,38 +10,39 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 class PackageShadowed(Exception):
-    """Another package goes by a name of ours. Install twinfold into an environment of its own."""
+    """Another package has a name of twinfold's. Install twinfold into a virtual environment of its own."""
 
-    def __init__(self, name: str, *, found: Path | None, expected: Path) -> None:
-        if found is None:
+    def __init__(self, name: str, *, actual: Path | None, expected: Path) -> None:
+        if actual is None:
             what = "Python finds none"
-        elif found.parent == expected:
-            what = f"another distribution has put its own {found.name} there"
+        elif actual.parent == expected:
+            what = f"another distribution has put its own {actual.name} there"
         else:
-            what = f"Python finds {found}"
+            what = f"Python finds {actual}"
         super().__init__(
             f"twinfold's package {name!r} belongs at {expected}, but {what};"
             f" uninstall what else provides {name!r}, clear PYTHONPATH,"
             " or install twinfold into a virtual environment of its own"
         )
-        self.name, self.found, self.expected = name, found, expected
+        self.name, self.actual, self.expected = name, actual, expected
 
 
 def check() -> None:
-    """Make sure that importing our packages gets ours, without importing them.
+    """Check twinfold's packages without importing them.
 
     Raises:
-        PackageShadowed: one is elsewhere, missing, or overwritten in place by another distribution's.
+        PackageShadowed: one is elsewhere, missing, or overwritten by another distribution.
     """
+    # The names are common words. With another distribution's `events`, an import would fail far from the cause.
     for name in PACKAGES:
         expected = _ROOT / name
-        found = _found(name)
-        if found is None or found.parent != expected or not _is_ours(found):
-            raise PackageShadowed(name, found=found, expected=expected)
+        actual = _file_of(name)
+        if actual is None or actual.parent != expected or not _is_ours(actual):
+            raise PackageShadowed(name, actual=actual, expected=expected)
 
 
-def _found(name: str) -> Path | None:
-    """The file that `import name` would run first; `None` for no package or one without such a file."""
+def _file_of(name: str) -> Path | None:
+    """The file that `import name` would run first; `None` if there is no such package, or it has no such file."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         return None
@@ -49,5 +50,5 @@ def _found(name: str) -> Path | None:
 
 
 def _is_ours(init: Path) -> bool:
-    """Whether a package's first file says in its docstring that it is twinfold's; another distribution's would not."""
+    """Whether the docstring of a package's first file names twinfold."""
     return "twinfold" in (ast.get_docstring(ast.parse(init.read_bytes())) or "")

@@ -1,1 +1,1 @@
-"""Who may come in: shared access policies and tokens, as events. Their keys lie sealed beside the log, never in it."""
+"""Shared access policies and tokens, as events. Their keys are sealed beside the log, never in it."""

@@ -1,4 +1,4 @@
-"""A bearer token as its holder shows it: `twf_<id>_<secret>`. The log has a digest of the secret alone."""
+"""A bearer token as its holder sends it: `twf_<id>_<secret>`. The log has only a digest of the secret."""
 
 import hashlib
 import hmac
@@ -20,24 +20,25 @@ class BearerToken(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "BearerToken | None":
-        """Read a token; `None` where the text is none."""
+        """Read a token; `None` if the text is no token."""
         parts = _FORM.fullmatch(text)
         return None if parts is None else cls(parts[1], parts[2])
 
     @property
     def text(self) -> str:
-        """The token as its holder shows it."""
+        """The token as its holder sends it."""
         return f"twf_{self.token_id}_{self.secret}"
 
     @property
     def digest(self) -> str:
         """The SHA-256 of the secret, in hexadecimal digits."""
+        # No slow hash is needed: the secret has 32 random bytes, too many to guess (docs/decisions/0015).
         return hashlib.sha256(self.secret.encode()).hexdigest()
 
     def holder(self, document: AccessDocument | None, *, now: int) -> TokenDocument | None:
-        """The token's document if the secret is its own and it has not expired at `now` (milliseconds since 1970)."""
+        """The token's document, if the secret matches it and it has not expired at `now` (milliseconds since 1970)."""
         token = document if isinstance(document, TokenDocument) else None
-        # Compared for unknown ids too, so that the time of an answer does not tell which ids exist.
+        # Compared for unknown ids too, so that the response time does not reveal which ids exist.
         if not hmac.compare_digest(self.digest, token.digest if token else _NO_DIGEST) or token is None:
             return None
         return None if 0 < token.expires_at <= now else token

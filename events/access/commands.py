@@ -1,4 +1,4 @@
-"""What can be asked of policies and tokens."""
+"""Commands on policies and tokens."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from typing_extensions import override
 
 
 class DefinePolicy(msgspec.Struct, frozen=True):
-    """Make a policy, or give it other permissions or keys. Keys are base64 of 16 to 64 bytes, and never shown when printed.
+    """Make a policy, or change its permissions or keys. Keys are base64 of 16 to 64 bytes.
 
-    `new` refuses where there is one already.
+    With `new`, an existing policy is an error.
     """
 
     policy: str
@@ -20,18 +20,18 @@ class DefinePolicy(msgspec.Struct, frozen=True):
 
     @override
     def __repr__(self) -> str:
-        """Without the keys."""
+        """Without the keys, which would reach logs and tracebacks."""
         return f"DefinePolicy(policy={self.policy!r}, permissions={self.permissions!r})"
 
 
 class DeletePolicy(msgspec.Struct, frozen=True):
-    """Remove a policy of one's own."""
+    """Remove a policy that is not built in."""
 
     policy: str
 
 
 class IssueToken(msgspec.Struct, frozen=True):
-    """Give somebody a token; `digest` is the SHA-256 of what they will hold, `expires_at` in milliseconds (0: never)."""
+    """Issue a token. `digest` is the SHA-256 of its secret; `expires_at` is in milliseconds since 1970 (0: never)."""
 
     token_id: str
     name: str
@@ -42,13 +42,13 @@ class IssueToken(msgspec.Struct, frozen=True):
 
 
 class RevokeToken(msgspec.Struct, frozen=True):
-    """Take a token back, for good."""
+    """Revoke a token for good."""
 
     token_id: str
 
 
 class NoteSecretsRead(msgspec.Struct, frozen=True):
-    """Note that a principal (`kind:id`) is about to be shown secrets; the members are as in `SecretsRead`."""
+    """Record that a principal (`kind:id`) is about to get secrets; the members are as in `SecretsRead`."""
 
     reader: str
     subjects: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What may happen to policies and tokens: a command becomes an event, or is refused."""
+"""Decides commands on policies and tokens: a command becomes an event, or is rejected."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from events.access.events import (
     TokenIssued,
     TokenRevoked,
 )
-from events.access.permissions import BUILT_IN, POLICY_PERMISSIONS, ROLES, Permission
+from events.access.permissions import BUILT_IN, POLICY_PERMISSIONS, ROLES
 from events.access.state import POLICY, READER, TOKEN, AccessDocument, decode, evolve
 from events.decider import CommandAuthor, Decider, Documents, SubjectChange
 from events.query.condition import parse_condition
@@ -31,12 +31,13 @@ from events.query.errors import ConditionInvalid
 
 _NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._@+-]{1,64}")
 _NAME_RULE = "a name has 1 to 64 ASCII letters, digits and . _ @ + -, and is not . or .."
+# The end of the year 9999 in milliseconds, the last time that `datetime` can write.
 _TIME_MAX = 253_402_300_799_999
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def check(command: AccessCommand) -> None:
-    """Refuse what no state could allow.
+    """Reject a command that is invalid in every state.
 
     Raises:
         PolicyInvalid, BuiltInPolicy, TokenInvalid: names the element and the rule.
@@ -55,9 +56,7 @@ def check(command: AccessCommand) -> None:
             if not _NAME.fullmatch(token_id):
                 raise TokenInvalid(token_id, _NAME_RULE)
         case NoteSecretsRead(subjects=subjects, count=count):
-            assert 0 < len(subjects) <= min(count, SUBJECTS_NAMED_MAX), (
-                "whoever notes a read names some of what is read"
-            )
+            assert 0 < len(subjects) <= min(count, SUBJECTS_NAMED_MAX)
         case _:
             assert_never(command)
 
@@ -66,12 +65,13 @@ def _check_permissions(command: DefinePolicy) -> None:
     built_in = BUILT_IN.get(command.policy)
     if built_in is not None:
         if tuple(sorted(command.permissions)) != tuple(sorted(permission.value for permission in built_in)):
+            # Clients of the hub rely on what each of the five allows (contract/hub.md §4).
             raise PolicyInvalid(command.policy, "is built in, and keeps its permissions")
         return
-    known = {permission.value for permission in POLICY_PERMISSIONS}
-    wrong = [permission for permission in command.permissions if permission not in known]
+    allowed = {permission.value for permission in POLICY_PERMISSIONS}
+    wrong = [permission for permission in command.permissions if permission not in allowed]
     if wrong or not command.permissions:
-        raise PolicyInvalid(command.policy, f"has one or more of the permissions {', '.join(sorted(known))}")
+        raise PolicyInvalid(command.policy, f"has one or more of the permissions {', '.join(sorted(allowed))}")
 
 
 def _check_token(command: IssueToken) -> None:
@@ -89,13 +89,16 @@ def _check_token(command: IssueToken) -> None:
         except ConditionInvalid as error:
             raise TokenInvalid(command.name, f"its scope is no target condition: {error}") from error
         if command.role == "admin":
-            raise TokenInvalid(command.name, "an admin is not scoped: who issues tokens could widen any scope")
+            raise TokenInvalid(
+                command.name, "an admin cannot be scoped: an admin could issue a token without the scope"
+            )
+        # A history has devices that have left the scope, and events of the fleet that belong to no device.
         if command.role == "audit":
-            raise TokenInvalid(command.name, "an auditor is not scoped: history is that of the whole fleet")
+            raise TokenInvalid(command.name, "an auditor cannot be scoped: history is that of the whole fleet")
 
 
 def subject_of(command: AccessCommand) -> str:
-    """The subject that a command's event is about."""
+    """The subject of a command's event."""
     if isinstance(command, DefinePolicy | DeletePolicy):
         return POLICY + command.policy
     if isinstance(command, NoteSecretsRead):
@@ -107,7 +110,7 @@ def decide(command: AccessCommand, document: AccessDocument | None) -> AccessEve
     """The event that a checked command becomes.
 
     Raises:
-        AccessError: the command may not happen as things stand.
+        AccessError: the current state does not allow the command.
     """
     match command:
         case DefinePolicy():
@@ -130,11 +133,6 @@ def decide(command: AccessCommand, document: AccessDocument | None) -> AccessEve
             return SecretsRead(subjects, count, what, through)
         case _:
             assert_never(command)
-
-
-def permissions_of(permissions: tuple[str, ...]) -> tuple[Permission, ...]:
-    """Permissions by their names."""
-    return tuple(Permission(permission) for permission in permissions)
 
 
 def _decide(command: AccessCommand, documents: Documents, _: CommandAuthor) -> Iterator[SubjectChange]:

@@ -1,22 +1,22 @@
-"""Why a command on policies or tokens is refused.
+"""Errors of commands on policies and tokens.
 
 AccessError
-├── OutOfScope        a command of an author with a scope that leads out of it, or is about what is in no scope
-├── PolicyInvalid     a name, a right or a key that cannot be one
+├── OutOfScope        a scoped author's command moves a device out of the scope or into it, or is about what has no scope
+├── PolicyInvalid     an invalid name, permission or key
 ├── PolicyExists · PolicyNotFound
 ├── BuiltInPolicy     the five of the contract cannot be deleted
-├── TokenInvalid      a name, a role, a time or a scope that cannot be one
+├── TokenInvalid      an invalid name, role, time or scope
 ├── TokenExists
 └── TokenNotFound
 """
 
 
 class AccessError(Exception):
-    """Any refusal of a command on policies and tokens. None quotes a key."""
+    """A command on policies or tokens was rejected. No message quotes a key."""
 
 
 class OutOfScope(AccessError):
-    """An author with a scope may not take a device out of it or into it, nor change what is in no scope at all."""
+    """A scoped author may not move a device out of the scope or into it, nor change what has no scope."""
 
     def __init__(self, subject: str, why: str) -> None:
         super().__init__(f"{subject[:140]!r} {why}")
@@ -24,7 +24,7 @@ class OutOfScope(AccessError):
 
 
 class PolicyInvalid(AccessError):
-    """The policy cannot be like this."""
+    """An element of a policy is invalid; `why` has the rule."""
 
     def __init__(self, policy: str, why: str) -> None:
         super().__init__(f"policy {policy[:80]!r}: {why}")
@@ -32,7 +32,7 @@ class PolicyInvalid(AccessError):
 
 
 class PolicyExists(AccessError):
-    """A policy of that name is there."""
+    """A policy with that name exists."""
 
     def __init__(self, policy: str) -> None:
         super().__init__(f"there is a policy {policy[:80]!r} already")
@@ -40,7 +40,7 @@ class PolicyExists(AccessError):
 
 
 class PolicyNotFound(AccessError):
-    """There is no such policy."""
+    """No policy has that name."""
 
     def __init__(self, policy: str) -> None:
         super().__init__(f"there is no policy {policy[:80]!r}")
@@ -48,7 +48,7 @@ class PolicyNotFound(AccessError):
 
 
 class BuiltInPolicy(AccessError):
-    """Clients count on it."""
+    """A built-in policy cannot be deleted: clients rely on it."""
 
     def __init__(self, policy: str) -> None:
         super().__init__(f"{policy!r} is built in: change its keys instead of deleting it")
@@ -56,7 +56,7 @@ class BuiltInPolicy(AccessError):
 
 
 class TokenInvalid(AccessError):
-    """The token cannot be like this."""
+    """An element of a token is invalid; `why` has the rule."""
 
     def __init__(self, token: str, why: str) -> None:
         super().__init__(f"token {token[:80]!r}: {why}")
@@ -64,7 +64,7 @@ class TokenInvalid(AccessError):
 
 
 class TokenExists(AccessError):
-    """The id is taken; draw another."""
+    """A token with that random id exists; draw another id."""
 
     def __init__(self, token: str) -> None:
         super().__init__(f"there is a token {token[:80]!r} already")
@@ -72,7 +72,7 @@ class TokenExists(AccessError):
 
 
 class TokenNotFound(AccessError):
-    """There is no such token, or it was revoked."""
+    """No token has that id, or it was revoked."""
 
     def __init__(self, token: str) -> None:
         super().__init__(f"there is no token {token[:80]!r}")

@@ -1,6 +1,6 @@
-"""What can happen to policies, tokens and secrets, in the fleet's stream.
+"""Events on policies, tokens and secrets, in the fleet's stream.
 
-Subjects: `policy:<name>`, `token:<id>`, and `reader:<principal>` for who reads secrets.
+Subjects: `policy:<name>`, `token:<id>`, and `reader:<principal>` for reads of secrets.
 """
 
 import msgspec
@@ -9,7 +9,7 @@ from events.canonical import JsonObject
 
 
 class PolicyDefined(msgspec.Struct, frozen=True, tag="PolicyDefined", forbid_unknown_fields=True):
-    """A shared access policy has exactly these permissions and keys; each key is a `{"$secret": id}`."""
+    """A shared access policy has exactly these permissions and keys from now on; each key is a `{"$secret": id}`."""
 
     permissions: tuple[str, ...]
     primary_key: JsonObject
@@ -17,11 +17,11 @@ class PolicyDefined(msgspec.Struct, frozen=True, tag="PolicyDefined", forbid_unk
 
 
 class PolicyDeleted(msgspec.Struct, frozen=True, tag="PolicyDeleted", forbid_unknown_fields=True):
-    """Nobody comes in by this policy any more."""
+    """Signatures with the policy's keys are not accepted any more."""
 
 
 class TokenIssued(msgspec.Struct, frozen=True, tag="TokenIssued", forbid_unknown_fields=True):
-    """A token was given to somebody. `digest` is the SHA-256 of what they hold; `expires_at` in milliseconds, 0 is never."""
+    """A token was issued. `digest` is the SHA-256 of its secret; `expires_at` is in milliseconds since 1970, 0 is never."""
 
     name: str
     role: str
@@ -31,19 +31,20 @@ class TokenIssued(msgspec.Struct, frozen=True, tag="TokenIssued", forbid_unknown
 
 
 class TokenRevoked(msgspec.Struct, frozen=True, tag="TokenRevoked", forbid_unknown_fields=True):
-    """The token opens nothing any more."""
+    """The token is not accepted any more."""
 
 
 SUBJECTS_NAMED_MAX = 100
 
 
 class SecretsRead(msgspec.Struct, frozen=True, tag="SecretsRead", forbid_unknown_fields=True):
-    """Somebody was about to be shown secrets in plain: the event stands before they are. It holds none of them.
+    """A principal was about to get secrets in plain text. The event has none of them.
 
-    `subjects` names whose they are, the first SUBJECTS_NAMED_MAX of `count`; `what` they are, as in `keys`; `through` says by
-    which way, as in `GET /devices`.
+    `subjects` are the owners of the secrets, the first SUBJECTS_NAMED_MAX of `count`; `what` is their kind, as in `keys`;
+    `through` is the operation, as in `GET /devices`.
     """
 
+    # Written before the answer: a read that cannot be recorded does not happen.
     subjects: tuple[str, ...]
     count: int
     what: str

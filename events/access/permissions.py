@@ -1,11 +1,11 @@
-"""What a caller may be allowed: the permissions of shared access policies, and the roles of tokens (contract/hub.md §4)."""
+"""The permissions of shared access policies, and the roles of tokens (contract/hub.md §4)."""
 
 import enum
 from collections.abc import Mapping
 
 
 class Permission(enum.Enum):
-    """One thing that can be allowed. The first four are the hub's."""
+    """A permission. The first four are the hub's."""
 
     REGISTRY_READ = "RegistryRead"
     REGISTRY_WRITE = "RegistryWrite"
@@ -23,8 +23,9 @@ POLICY_PERMISSIONS = (
     Permission.SERVICE_CONNECT,
     Permission.DEVICE_CONNECT,
 )
-"""Those that a policy can have."""
+"""The permissions that a policy can have."""
 
+# Our permissions split the hub's: the role `read` reads twins without changing them (docs/decisions/0015).
 _IMPLIED: Mapping[Permission, frozenset[Permission]] = {
     Permission.SERVICE_CONNECT: frozenset({Permission.TWIN_READ, Permission.TWIN_WRITE}),
     Permission.REGISTRY_WRITE: frozenset({Permission.REGISTRY_READ}),
@@ -40,7 +41,7 @@ BUILT_IN: Mapping[str, tuple[Permission, ...]] = {
     "registryRead": (Permission.REGISTRY_READ,),
     "registryReadWrite": (Permission.REGISTRY_READ, Permission.REGISTRY_WRITE),
 }
-"""The policies that every hub has. The owner's may also manage policies and tokens."""
+"""The policies that every hub has. The owner's policy may also manage policies and tokens."""
 
 _READ = (Permission.REGISTRY_READ, Permission.TWIN_READ)
 _OPERATE = (*_READ, Permission.REGISTRY_WRITE, Permission.SERVICE_CONNECT, Permission.TWIN_WRITE)
@@ -49,12 +50,12 @@ ROLES: Mapping[str, tuple[Permission, ...]] = {
     "read": _READ,
     "operate": _OPERATE,
     "admin": (*_OPERATE, Permission.DEVICE_CONNECT, Permission.ADMIN),
-    # Not the registry: who may read that is shown keys.
+    # Without RegistryRead, which shows the keys of devices.
     "audit": (Permission.AUDIT_READ,),
 }
-"""What each role of a token allows."""
+"""The permissions of each role of a token."""
 
 
 def with_implied(permissions: tuple[Permission, ...]) -> frozenset[Permission]:
-    """Permissions with those that come along."""
+    """Permissions, and those that they imply."""
     return frozenset(permissions).union(*(_IMPLIED.get(permission, frozenset()) for permission in permissions))

@@ -1,4 +1,4 @@
-"""A scope: the target condition that a token's holder is kept within."""
+"""A scope: the target condition that limits a token to some devices."""
 
 import msgspec
 
@@ -10,33 +10,34 @@ from events.query.tree import Expression
 from events.text_cache import by_text
 
 
+# Compiled once for each text: a list of devices tests the scope on every one of them.
 @by_text
 def _test_of(text: str) -> Test:
     return row_test(parse_condition(text))
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Two scopes are the same if their texts are. The text is a condition that was accepted once."""
+    """A scope by its text, which is a valid target condition. Scopes with the same text are equal."""
 
     text: str
 
     @property
     def condition(self) -> Expression:
-        """The tree of it."""
+        """The parsed condition."""
         return parse_condition(self.text)
 
     def holds(self, device_id: str, document: DeviceDocument | None) -> bool:
-        """Whether a device is in the scope; one that is not there, or retired, is in none."""
+        """Whether a device is in the scope; a missing or retired device is in no scope."""
         if document is None or document.retired:
             return False
         assignment = twin_row(device_id, section(document.tags), section(document.reported))
         return _test_of(self.text)(assignment)
 
     def insist(self, device_id: str, document: DeviceDocument) -> None:
-        """Insist that a device is in the scope with a document that it is about to have.
+        """Reject a change after which a device would be outside the scope; `document` is the device after it.
 
         Raises:
-            OutOfScope: it is not.
+            OutOfScope: the device would be outside.
         """
         if not self.holds(device_id, document):
             raise OutOfScope(device_id, "would be outside the scope of these credentials; they do not allow that")

@@ -1,4 +1,4 @@
-"""The replay of policies and tokens: the documents that stand as snapshots beside the fleet's log."""
+"""The documents of policies and tokens, stored as snapshots beside the fleet's log."""
 
 import msgspec
 
@@ -8,11 +8,11 @@ from events.canonical import JsonObject
 POLICY = "policy:"
 TOKEN = "token:"  # noqa: S105 - a prefix of subjects
 READER = "reader:"
-"""Before the principal whose reads of secrets are noted; such a subject has no document."""
+"""Prefix of a principal whose reads of secrets are recorded; such a subject has no document."""
 
 
 class PolicyDocument(msgspec.Struct, frozen=True):
-    """A policy as its events made it; keys are references."""
+    """A policy; its keys are references to secrets."""
 
     version: int
     permissions: tuple[str, ...]
@@ -21,7 +21,7 @@ class PolicyDocument(msgspec.Struct, frozen=True):
 
 
 class TokenDocument(msgspec.Struct, frozen=True):
-    """A token as it was issued, of whom and when."""
+    """An issued token; times are in milliseconds since 1970, and `expires_at` 0 is never."""
 
     version: int
     name: str
@@ -39,17 +39,18 @@ _tokens = msgspec.json.Decoder(TokenDocument)
 
 
 def is_access(subject: str) -> bool:
-    """Whether a subject of the fleet's stream is a policy or a token; no deployment's id has a colon."""
+    """Whether a subject of the fleet's stream is a policy or a token."""
+    # Deployments are in the same stream, and no deployment's id has a colon.
     return subject.startswith((POLICY, TOKEN))
 
 
 def decode(subject: str, data: bytes) -> AccessDocument:
-    """Read a document's canonical bytes."""
+    """Decode a document's canonical bytes."""
     return _policies.decode(data) if subject.startswith(POLICY) else _tokens.decode(data)
 
 
 def evolve(event: AccessEvent, *, version: int, at: int) -> AccessDocument | None:
-    """The policy or token after one more event; `None` when it is gone, or there is nothing that would be kept."""
+    """The policy or token after an event; `None` if it is gone, or the event leaves no document."""
     match event:
         case PolicyDefined(permissions, primary, secondary):
             return PolicyDocument(version, permissions, primary, secondary)

@@ -24,7 +24,7 @@ class Advice(msgspec.Struct, frozen=True):
 
 
 def advice(
-    name: str, document: DeploymentDocument, others: Iterable[tuple[str, DeploymentDocument]]
+    name: str, document: DeploymentDocument, other_deployments: Iterable[tuple[str, DeploymentDocument]]
 ) -> tuple[Advice, ...]:
     """Advice on one deployment as it stands beside the others.
 
@@ -33,25 +33,25 @@ def advice(
     Raises:
         ConditionInvalid: the condition cannot be read (one that was accepted can).
     """
-    found = []
+    result = []
     of_module = document.kind is ContentKind.MODULE
     if not document.target_condition.strip():
         all_of_them = (
             "FROM devices.modules WHERE moduleId = 'm' targets all modules m" if of_module else "* targets all"
         )
-        found.append(Advice("empty-condition", f"{name} has no target condition, so it targets nobody; {all_of_them}"))
-    found += [
+        result.append(Advice("empty-condition", f"{name} has no target condition, so it targets nobody; {all_of_them}"))
+    result += [
         Advice("implicit-and", f"{name}: column {note.column}: {note.message}")
         for note in (() if of_module else lint(document.target_condition))
     ]
-    found += [
+    result += [
         Advice("metric-never-matches", f"{name}: metric {metric}: {why}")
         for metric, text in document.metrics.items()
         if (why := _in_vain(name, document, text))
     ]
-    found += [Advice(problem.rule, f"{name}: {problem}") for problem in problems(document.content)]
-    found += outranked(name, document, others)
-    return tuple(found)
+    result += [Advice(problem.rule, f"{name}: {problem}") for problem in problems(document.content)]
+    result += outranked(name, document, other_deployments)
+    return tuple(result)
 
 
 def targets_nothing(name: str) -> Advice:
@@ -105,17 +105,17 @@ def _in_vain(name: str, document: DeploymentDocument, text: str) -> str:
 
 
 def outranked(
-    name: str, document: DeploymentDocument, others: Iterable[tuple[str, DeploymentDocument]]
+    name: str, document: DeploymentDocument, other_deployments: Iterable[tuple[str, DeploymentDocument]]
 ) -> list[Advice]:
     """Layers that would not apply where this base does, or bases above which this layer does not stand.
 
     A layer applies only with a priority strictly above its device's base (contract/hub.md §3.3). Whether the two target a
     device in common is not looked at: that can change with any tag.
     """
-    found: list[Advice] = []
+    result: list[Advice] = []
     if document.kind is not ContentKind.EDGE:
-        return found
-    for other_name, other in sorted(others, key=lambda pair: pair[0]):
+        return result
+    for other_name, other in sorted(other_deployments, key=lambda pair: pair[0]):
         if other_name == name or other.kind is not ContentKind.EDGE or other.layered == document.layered:
             continue
         layer, base = (name, other_name) if document.layered else (other_name, name)
@@ -123,11 +123,11 @@ def outranked(
             (document.priority, other.priority) if document.layered else (other.priority, document.priority)
         )
         if layer_priority <= base_priority:
-            found.append(
+            result.append(
                 Advice(
                     "layer-not-above-base",
                     f"layer {layer} (priority {layer_priority}) is not applied on devices of {base} (priority {base_priority})",
                     other_name,
                 )
             )
-    return found
+    return result

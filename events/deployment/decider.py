@@ -96,8 +96,8 @@ def check(command: DeploymentCommand) -> None:
             raise SchemaVersionInvalid(name, command.schema_version)
         if command.validation is Validation.FULL:
             validate(command.content)
-        elif found := content_problems(command.content):
-            raise ManifestInvalid(found)
+        elif content_faults := content_problems(command.content):
+            raise ManifestInvalid(content_faults)
         check_condition(command.target_condition, kind_of(command.content))
 
 
@@ -161,12 +161,12 @@ def decide(
                 return None
             return AdmissionChanged(_in_order(admission), UNSET if late_ms is None else late_ms)
         case ScheduleDeployment(_, schedule):
-            former = Schedule() if document.schedule is UNSET else document.schedule
+            previous_schedule = Schedule() if document.schedule is UNSET else document.schedule
             if isinstance(document.admission, Ended):
                 raise ScheduleForbidden(name, "it has ended; its times do not change any more")
-            if not isinstance(document.admission, NotStarted) and schedule.start_at != former.start_at:
+            if not isinstance(document.admission, NotStarted) and schedule.start_at != previous_schedule.start_at:
                 raise ScheduleForbidden(name, "it has started; only its end can be moved")
-            return None if schedule == former else DeploymentScheduled(schedule)
+            return None if schedule == previous_schedule else DeploymentScheduled(schedule)
         case DeleteDeployment():
             _check_etag(name, command.if_match, document)
             return DeploymentDeleted()

@@ -204,7 +204,7 @@ def _for(content: JsonObject, module: str) -> JsonObject:
 
 def _set_by(content: JsonObject, module: str, leaf: Sequence[str]) -> Json:
     """What a content sets a property to; an object, where what it sets lies deeper."""
-    value: Json = merge({}, [content]).sections.get(module, {})
+    value: Json = merge({}, [content]).get(module, {})
     for name in leaf:
         if not isinstance(value, dict) or is_secret(value):
             return None

@@ -3,8 +3,8 @@
 from events.explain.judged_condition import Blame, Judged, blame
 from events.query.text import printed_literal, printed_path
 from events.query.tree import (
-    EVERYBODY,
-    NOBODY,
+    MATCH_ALL,
+    MATCH_NONE,
     OPPOSITE,
     Comparison,
     Constant,
@@ -29,7 +29,7 @@ def why_not(judged: Judged, *, own: str = "") -> str:
     reason = blame(judged)
     if reason is None:
         return ""
-    if judged.term == NOBODY:
+    if judged.term == MATCH_NONE:
         return "its condition is empty, which targets nobody"
     return own + _text(reason)
 
@@ -69,7 +69,7 @@ def _leaf(leaf: Judged, *, wanted: bool) -> str:
         case Comparison(PathOf(path), op, Constant(literal)):
             op = op if wanted else OPPOSITE[op]
             return f"{printed_path(path)} is {actual(leaf)}, wanted {_wanted(op, literal, leaf)}{_surprise(leaf, op)}"
-        case _ if term == EVERYBODY:
+        case _ if term == MATCH_ALL:
             return "its condition is true of everybody"
         case _:
             return "its condition is empty, which targets nobody"

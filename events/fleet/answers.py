@@ -86,8 +86,8 @@ class Expected(msgspec.Struct, frozen=True):
 
 def lacking(expected: Mapping[str, int], deliveries: Deliveries) -> frozenset[str]:
     """The sections of which a device does not have the expected version."""
-    known = dict(deliveries)
-    return frozenset(name for name, version in expected.items() if known.get(name, _BORN) < version)
+    delivered_versions = dict(deliveries)
+    return frozenset(name for name, version in expected.items() if delivered_versions.get(name, _BORN) < version)
 
 
 class SystemAnswers:
@@ -190,12 +190,17 @@ class DeviceAnswers:
         ordinals = np.array(self.stale, dtype=np.uint32)
         numbers, inverse = np.unique(assignments.take(ordinals), return_inverse=True)
         expected = [expected_of(int(number)) for number in numbers]
-        by_agent, agent_codes = self.agent.answered(ordinals, _of([one.agent for one in expected])[inverse])
-        exact = by_agent & (self.agent.versions.take(ordinals) == _of([one.agent for one in expected])[inverse])
-        hub_expected = _of([one.hub for one in expected])[inverse]
+        by_agent, agent_codes = self.agent.answered(
+            ordinals, _of([assignment_expected.agent for assignment_expected in expected])[inverse]
+        )
+        exact = by_agent & (
+            self.agent.versions.take(ordinals)
+            == _of([assignment_expected.agent for assignment_expected in expected])[inverse]
+        )
+        hub_expected = _of([assignment_expected.hub for assignment_expected in expected])[inverse]
         by_hub, hub_codes = self.hub.answered(ordinals, hub_expected)
         is_delivered = self._deliver(ordinals, inverse, expected)
-        runtime = _of([one.runtime for one in expected])[inverse]
+        runtime = _of([assignment_expected.runtime for assignment_expected in expected])[inverse]
         is_ok = by_agent & (agent_codes == OK)
         is_fresh = is_ok & ((runtime == 0) | (self.runtime_of.take(ordinals) == runtime))
         is_desired = self._as_desired(ordinals, inverse, expected, among=is_fresh)
@@ -223,7 +228,9 @@ class DeviceAnswers:
     def _deliver(self, ordinals: Numbers, inverse: npt.NDArray[np.intp], expected: list[Expected]) -> Truths:
         """Bring `undelivered` up to date; answers who has every section of what the agent runs."""
         result, by_name = np.ones(len(ordinals), dtype=np.bool_), dict[str, BitMap]()
-        among = np.array([bool(one.delivered) for one in expected], dtype=np.bool_)[inverse]
+        among = np.array([bool(assignment_expected.delivered) for assignment_expected in expected], dtype=np.bool_)[
+            inverse
+        ]
         for index, deliveries, holds in _pairs(inverse, self.delivered_of.take(ordinals), among):
             names = lacking(expected[index].delivered, self.deliveries.by_number[deliveries])
             if names & expected[index].of_edge:
@@ -231,9 +238,9 @@ class DeviceAnswers:
             for name in names:
                 by_name[name] = by_name.get(name, BitMap()) | BitMap(ordinals[holds])
         for name in sorted(self.undelivered.keys() | by_name.keys()):
-            former = self.undelivered.get(name, BitMap())
-            members = (former - self.stale) | by_name.get(name, BitMap())
-            if members != former:
+            previous = self.undelivered.get(name, BitMap())
+            members = (previous - self.stale) | by_name.get(name, BitMap())
+            if members != previous:
                 self.changed_undelivered.add(name)
                 self.undelivered[name] = members
                 if not members:

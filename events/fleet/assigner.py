@@ -106,7 +106,9 @@ class Assigner:
     def _decided(self, concerned: Mapping[str, BitMap]) -> Iterator[tuple[tuple[str, Stack], Ordinals]]:
         for module in sorted(concerned):
             eligible = self._targets.of_modules.eligible_for(module)
-            ascending = [one for one in self._deployments.of_modules_ascending if one.id in eligible]
+            ascending = [
+                deployment for deployment in self._deployments.of_modules_ascending if deployment.id in eligible
+            ]
             within = concerned[module] & self._directory.live
             for stack, ordinals in resolve_own(within, ascending=ascending, eligible=eligible):
                 yield (module, stack), ordinals
@@ -133,9 +135,9 @@ class Assigner:
                 _collect(result, old, assignment, unconcerned)
         for stack, targeted in stacks:
             for old, ordinals in self._by_assignment(targeted - planned):
-                former = self._assignments.by_number[old]
-                assignment = after(former, stack)
-                if assignment != former:
+                previous = self._assignments.by_number[old]
+                assignment = after(previous, stack)
+                if assignment != previous:
                     _collect(result, old, assignment, ordinals)
         return result
 
@@ -160,18 +162,18 @@ class Assigner:
     def _assign_back(self, moved: Planned) -> Planned:
         """What is planned so far, with those restored whose deployment is rolled back and whom nothing else targets."""
         names, self.restoring = self.restoring, set()
-        former = [
+        noted = [
             (layer, digest, members)
             for layer, members_by_digest in self._notes.before.items()
             if layer.id in names
             for digest, members in members_by_digest.items()
         ]
-        if not former:
+        if not noted:
             return moved
         result: Planned = {}
         for (old, _), (assignment, members) in moved.items():
             staying = members
-            for layer, digest, had in former if assignment.status is AssignmentStatus.UNMANAGED else ():
+            for layer, digest, had in noted if assignment.status is AssignmentStatus.UNMANAGED else ():
                 # A device that has it goes back when it ends, whenever that is applied; one that had lost it does not.
                 if self._assignments.by_number[old].has(layer) and (returning := staying & had):
                     staying = staying - returning
@@ -206,9 +208,9 @@ class Assigner:
                 if devices:
                     _collect(result, old, after, devices)
         for old, ordinals in self._by_assignment(retried - planned):
-            former = self._assignments.by_number[old]
-            if former.again() != former:
-                _collect(result, old, former.again(), ordinals)
+            previous = self._assignments.by_number[old]
+            if previous.again() != previous:
+                _collect(result, old, previous.again(), ordinals)
         return result
 
     def _with_gone(self, moved: Planned, gone: BitMap) -> Planned:

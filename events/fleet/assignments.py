@@ -14,9 +14,9 @@ from events.canonical import JsonObject
 from events.fleet.answers import Expected
 from events.fleet.configuration import AGENT, HUB, NOTHING, Configuration, ConfigurationOverLimit
 from events.fleet.deployments import Deployment
-from events.manifest.document import DEVICE
-from events.manifest.merge import DESIRED, over_limit
+from events.manifest.document import DESIRED, DEVICE
 from events.manifest.merge import merge as merge_contents
+from events.manifest.merge import over_limit
 
 UNASSIGNED = 0
 """The assignment of a device that never had a configuration."""
@@ -140,7 +140,7 @@ class Assignment(msgspec.Struct, frozen=True):
             self.versions.get(HUB, 0) if HUB in configuration.sections else 0,
             configuration.runtime_mark,
             configuration.statuses,
-            {name: one for name, one in deliverable.items() if name in of_edge or name in of_configurations},
+            {name: version for name, version in deliverable.items() if name in of_edge or name in of_configurations},
             of_edge,
         )
 
@@ -242,7 +242,7 @@ class Assignments:
         stack = assignment.stack if assignment.status is AssignmentStatus.MANAGED else assignment.wanted
         had = self.configurations[assignment.configuration].sections
         base = {module: {DESIRED: msgspec.json.decode(section)} for module, section in had.items()}
-        sections = merge_contents(base, [content]).sections
+        sections = merge_contents(base, [content])
         excess = over_limit(sections)
         if excess is not None:
             return msgspec.structs.replace(

@@ -21,11 +21,11 @@ class Children:
 
     def put(self, ordinal: int, scope: str) -> None:
         """Give a device a parent; none with an empty scope."""
-        former = self._parent_of.get(ordinal, "")
-        if former == scope:
+        previous_scope = self._parent_of.get(ordinal, "")
+        if previous_scope == scope:
             return
-        if former:
-            self._leave(ordinal, former)
+        if previous_scope:
+            self._leave(ordinal, previous_scope)
         if scope:
             self._parent_of[ordinal] = scope
             self.of.setdefault(scope, BitMap()).add(ordinal)

@@ -132,10 +132,10 @@ class Column:
         if old:
             if old == number:
                 return False
-            former = self.keys[old]
+            previous_key = self.keys[old]
             members = self.members[old]
             # The usual case, taken apart: one value gives way to another of its kind, and both go on being there.
-            if number and former[0] == key[0] and len(members) > 1:
+            if number and previous_key[0] == key[0] and len(members) > 1:
                 members.discard(ordinal)
                 self.members[number].add(ordinal)
                 page[slot] = number
@@ -212,9 +212,9 @@ class Column:
         turns = np.flatnonzero(np.diff(ordinals >> _PAGE_BITS)) + 1
         for start, end in pairwise([0, *turns.tolist(), len(ordinals)]):
             page = np.frombuffer(self._page(int(ordinals[start])), dtype=np.uint32)
-            there = slots[start:end]
-            old[start:end] = page[there]
-            page[there] = new[start:end]
+            page_slots = slots[start:end]
+            old[start:end] = page[page_slots]
+            page[page_slots] = new[start:end]
         return old
 
     def _page(self, ordinal: int) -> "array[int]":

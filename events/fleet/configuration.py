@@ -106,11 +106,11 @@ class ConfigurationOverLimit(msgspec.Struct, frozen=True):
 def effective(stack: Sequence[Deployment]) -> Configuration | ConfigurationOverLimit:
     """Merge a base and its layers, ascending (contract/hub.md §3.3); over a limit the answer is why not."""
     base, *layers = stack
-    merged = merge(base.content, [layer.content for layer in layers])
-    excess = over_limit(merged.sections)
+    sections = merge(base.content, [layer.content for layer in layers])
+    excess = over_limit(sections)
     if excess is not None:
         return ConfigurationOverLimit(str(excess))
-    return Configuration.of(merged.sections)
+    return Configuration.of(sections)
 
 
 NOTHING = Configuration.of({})

@@ -73,8 +73,8 @@ def target_of(text: str, scope: str | UnsetType = UNSET, *, module: str = "") ->
 
     With a `module`, it is what a condition that may be about any module asks of those of that name.
     """
-    found = _targets.get((text, scope, module))
-    if found is None:
+    target = _targets.get((text, scope, module))
+    if target is None:
         if len(_targets) >= _TARGETS_MAX:
             _targets.clear()
         condition, about = _condition_of(text, module)
@@ -84,17 +84,19 @@ def target_of(text: str, scope: str | UnsetType = UNSET, *, module: str = "") ->
         if is_monotone(condition):
             pairs = equalities(condition)
             values = frozenset((path, value_key(literal)) for path, literal in pairs if path != MODULE_ID)
-        found = Target(compile_select(condition), paths_of(condition) - {MODULE_ID}, values, about)
-        _targets[text, scope, module] = found
-    return found
+        target = Target(compile_select(condition), paths_of(condition) - {MODULE_ID}, values, about)
+        _targets[text, scope, module] = target
+    return target
 
 
 def _condition_of(text: str, module: str) -> tuple[Expression, str]:
     """A condition over what the index has, and the module that it is for."""
     if not is_module_condition(text):
         return parse_condition(text), ""
-    found = parse_module_condition(text)
-    condition, about = (found.of(module), module) if module else (found.condition, found.module_id)
+    module_condition = parse_module_condition(text)
+    condition, about = (
+        (module_condition.of(module), module) if module else (module_condition.condition, module_condition.module_id)
+    )
     apart = {DEVICE_ID, MODULE_ID}
     return renamed(condition, lambda path: path if path in apart else indexed(path, about)[0]), about
 
@@ -236,7 +238,7 @@ class Deployments:
         return {name: DeploymentChange(old, self.by_id.get(name)) for name, old in before.items()}
 
     def _rank(self) -> None:
-        self.has_phased = any(isinstance(one.admission, Phased) for one in self.by_id.values())
+        self.has_phased = any(isinstance(deployment.admission, Phased) for deployment in self.by_id.values())
         ranked = sorted(self.by_id.values(), key=lambda deployment: deployment.rank)
         edge = [deployment for deployment in ranked if deployment.kind is ContentKind.EDGE]
         self.layers_ascending = [deployment for deployment in edge if deployment.layered]
@@ -257,7 +259,7 @@ class Deployments:
     def translate(self, other: "Deployments", events: Sequence[tuple[int, str, TargetingEvent]]) -> None:
         """Become what one of another partition is here; `events` are all that it has applied."""
         self.adopt(other)
-        phased = {name for name, one in self.by_id.items() if isinstance(one.admission, Phased)}
+        phased = {name for name, deployment in self.by_id.items() if isinstance(deployment.admission, Phased)}
         if phased:
             # Who is admitted is all that differs from partition to partition.
             here = Deployments(self._number)
@@ -304,8 +306,8 @@ class Deployments:
             case RolloutCreated(plan):
                 return msgspec.structs.replace(old, rolled=plan_paths(plan))
             case DevicesAdmitted(_, devices) if isinstance(old.admission, NotStarted | Phased):
-                former = old.admission.members if isinstance(old.admission, Phased) else BitMap()
-                return msgspec.structs.replace(old, admission=Phased(former | self.members(devices)))
+                admitted = old.admission.members if isinstance(old.admission, Phased) else BitMap()
+                return msgspec.structs.replace(old, admission=Phased(admitted | self.members(devices)))
             case RolloutCompleted() if isinstance(old.admission, NotStarted | Phased):
                 return msgspec.structs.replace(old, admission=Everyone(), rolled=frozenset())
             case RollbackBegan():

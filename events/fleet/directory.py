@@ -28,12 +28,12 @@ class Directory:
         self.ordinal_of = {ids[ordinal]: ordinal for ordinal in live}
         self._sorted = None
 
-    def recall(self, count: int, known: Mapping[str, int], live: BitMap, edge: BitMap, enabled: BitMap) -> None:
-        """Become what was kept, of `count` registrations, though only the names of some live devices are `known`."""
+    def recall(self, count: int, ordinal_by_id: Mapping[str, int], live: BitMap, edge: BitMap, enabled: BitMap) -> None:
+        """Become what was kept, of `count` registrations, though only the names of some live devices are `ordinal_by_id`."""
         self.ids, self.live, self.edge, self.enabled = [""] * count, live, edge, enabled
-        for device_id, ordinal in known.items():
+        for device_id, ordinal in ordinal_by_id.items():
             self.ids[ordinal] = device_id
-        self.ordinal_of = dict(known)
+        self.ordinal_of = dict(ordinal_by_id)
         self._sorted = None
 
     def register(self, device_id: str, *, edge: bool, enabled: bool) -> int:

@@ -91,9 +91,9 @@ class Index:
             if name not in value:
                 changed |= self._clear(ordinal, child)
         for name, item in value.items():
-            found = node.children.get(name)
-            if found is not None and isinstance(item, dict) and not is_secret(item):
-                changed |= self._replace(ordinal, found, item)
+            member = node.children.get(name)
+            if member is not None and isinstance(item, dict) and not is_secret(item):
+                changed |= self._replace(ordinal, member, item)
             else:
                 changed |= self._patch_children(ordinal, node, {name: item})
         return changed
@@ -261,7 +261,7 @@ class Index:
             if self._is_kept_for_its_name(path):
                 self._index(self._node(path))
         if self._of_every_module:
-            for module in [one for name, one in self._modules.children.items() if can_be_for(name)]:
+            for module in [node for name, node in self._modules.children.items() if can_be_for(name)]:
                 self._index_every(module)
 
     def _is_kept_for_its_name(self, path: Path) -> bool:

@@ -63,16 +63,19 @@ def plan_of(text: str) -> MetricPlan | None:
         return None
     module = None
     if query.source is QuerySource.MODULES:
-        asked = module_ids_asked(query.where)
-        if asked is None or len(asked) != 1:
+        module_ids = module_ids_asked(query.where)
+        if module_ids is None or len(module_ids) != 1:
             return None
-        (module,) = asked
+        (module,) = module_ids
     if query.where is not None and not _is_known(query.where, module):
         return None
     named = {path for path in paths_of(query.where) if path not in _OF_THE_REGISTRY}
     statuses = any(path[0] == "configurations" or path == DESIRED_VERSION for path in named)
     indexed = frozenset(
-        one for path in named if path[0] != "configurations" and path != DESIRED_VERSION for one in _read(path, module)
+        read_path
+        for path in named
+        if path[0] != "configurations" and path != DESIRED_VERSION
+        for read_path in _read(path, module)
     )
     values = None if statuses or query.where is None else _values(query.where, module)
     return MetricPlan(compile_select(query.where), module, indexed, values, statuses)

@@ -58,17 +58,17 @@ class _Slices:
 
     def equal(self, path: Path, literal: Primitive) -> BitMap:
         key = (path, value_key(literal))
-        found = self._known.get(key)
-        return self._cut(key, self._index.compare(path, Op.EQ, literal)) if found is None else found
+        members = self._known.get(key)
+        return self._cut(key, self._index.compare(path, Op.EQ, literal)) if members is None else members
 
     def of_kind(self, path: Path, kind: str) -> BitMap:
         key = (path, kind)
-        found = self._known.get(key)
-        return self._cut(key, self._index.of_kind(path, kind)) if found is None else found
+        members = self._known.get(key)
+        return self._cut(key, self._index.of_kind(path, kind)) if members is None else members
 
     def defined(self, path: Path) -> BitMap:
-        found = self._known.get(path)
-        return self._cut(path, self._index.defined(path)) if found is None else found
+        members = self._known.get(path)
+        return self._cut(path, self._index.defined(path)) if members is None else members
 
     def ordered(self, path: Path, op: Op, literal: str | float) -> BitMap:
         if self.within is None or path == DEVICE_ID:
@@ -87,17 +87,17 @@ class _Slices:
 
     def _upto(self, path: Path, kind: str) -> tuple[list[Any], list[BitMap]]:
         """The values of a path, sorted, and who has one of the first so many of them."""
-        found = self._orders.get((path, kind))
-        if found is None:
+        order = self._orders.get((path, kind))
+        if order is None:
             values, upto = self._index.values(path, kind), [BitMap()]
             for value in values:
                 upto.append(upto[-1] | self.equal(path, value))
-            found = self._orders[path, kind] = (values, upto)
-        return found
+            order = self._orders[path, kind] = (values, upto)
+        return order
 
     def _cut(self, key: object, members: BitMap) -> BitMap:
-        found = self._known[key] = members if self.within is None else members & self.within
-        return found
+        slice_members = self._known[key] = members if self.within is None else members & self.within
+        return slice_members
 
 
 class _Within:
@@ -131,9 +131,9 @@ class _Within:
             case ("deviceId",):
                 return self._indexed(path, op, literal) & within
             case _:
-                first, *rest = indexed(path, self._plan.module)
+                first, *overlaid = indexed(path, self._plan.module)
                 own = self._indexed(first, op, literal)
-                for other in rest:
+                for other in overlaid:
                     theirs = self._indexed(other, op, literal) & directory.edge
                     own = own | (theirs - self._shown_itself(path))
                 return own & within
@@ -147,9 +147,9 @@ class _Within:
             case ("configurations", name, "status"):
                 return self._status(name)[1] & self._within
             case _:
-                first, *rest = indexed(path, self._plan.module)
+                first, *overlaid = indexed(path, self._plan.module)
                 own = self._slices.defined(first)
-                for other in rest:
+                for other in overlaid:
                     theirs = self._slices.defined(other) & self._state.directory.edge
                     own = own | (theirs - self._shown_itself(path))
                 return own & self._within
@@ -159,12 +159,12 @@ class _Within:
         ordinals = np.array(self._within, dtype=np.uint32)
         assignments, inverse = np.unique(self._state.assignment_of.take(ordinals), return_inverse=True)
         by_number = self._state.assignments.by_number
-        wanted = np.array(
+        expected = np.array(
             [max(1, by_number[int(assignment)].agent_version) for assignment in assignments], dtype=np.uint32
         )[inverse]
         answered = self._state.answers.agent.versions.take(ordinals)
-        equal = BitMap(ordinals[answered == wanted])
-        other = BitMap(ordinals[(answered != 0) & (answered != wanted)])
+        equal = BitMap(ordinals[answered == expected])
+        other = BitMap(ordinals[(answered != 0) & (answered != expected)])
         return equal if op is Op.EQ else other
 
     def contains(self, _path: Path, _literal: str) -> None:
@@ -189,12 +189,12 @@ class _Within:
         state = self._state
         if module in {AGENT, HUB}:
             return state.directory.edge
-        found = state.modules.get(module, _NOBODY) & state.directory.live
+        by_hand = state.modules.get(module, _NOBODY) & state.directory.live
         configurations = state.assignments.configurations
         configured = self._with_assignments(
             lambda assignment: module in configurations[assignment.configuration].module_ids, state.directory.edge
         )
-        return found | configured
+        return by_hand | configured
 
     def _with_assignments(self, holds: Callable[[Assignment], bool], among: BitMap) -> BitMap:
         """Those of some ordinals for whose rows something holds."""
@@ -243,11 +243,11 @@ class PartitionMetrics:
 
     def define(self, created: int, deployment_id: str, queries: Mapping[str, str]) -> None:
         """Keep exactly these metrics of a deployment."""
-        wanted = {(created, deployment_id, name): plan for name, text in queries.items() if (plan := plan_of(text))}
-        for name in [one for one in self._plans if one[:2] == (created, deployment_id)]:
-            if wanted.get(name) is not self._plans[name]:
+        plans = {(created, deployment_id, name): plan for name, text in queries.items() if (plan := plan_of(text))}
+        for name in [defined for defined in self._plans if defined[:2] == (created, deployment_id)]:
+            if plans.get(name) is not self._plans[name]:
                 self._drop(name)
-        for name, plan in wanted.items():
+        for name, plan in plans.items():
             if name not in self._plans:
                 self._add(name, plan)
 

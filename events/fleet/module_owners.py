@@ -40,13 +40,13 @@ class ModuleOwners:
 
     def having(self, module_id: str, within: BitMap) -> BitMap:
         """Those of some devices that have a module."""
-        found = self._made.get(module_id, _NOBODY) & within & self._directory.live
+        owners = self._made.get(module_id, _NOBODY) & within & self._directory.live
         if module_id in self._configured:
             numbers, members = self._configured[module_id]
             edge = within & self._directory.edge
             stay = np.array(edge - self.planned, dtype=np.uint32)
-            found |= BitMap(stay[np.isin(self._assignment_of.take(stay), numbers)]) | (members & edge)
-        return found
+            owners |= BitMap(stay[np.isin(self._assignment_of.take(stay), numbers)]) | (members & edge)
+        return owners
 
     def modules(self) -> set[str]:
         """Every module that a configuration can be for and that some device may have."""
@@ -66,14 +66,14 @@ class ModuleOwners:
     @cached_property
     def _configured(self) -> Mapping[str, tuple[list[int], BitMap]]:
         """By module, the assignments with a configuration that names it, and whoever comes to one that does."""
-        found: dict[str, tuple[list[int], BitMap]] = defaultdict(lambda: ([], BitMap()))
+        configured: dict[str, tuple[list[int], BitMap]] = defaultdict(lambda: ([], BitMap()))
         for number, assignment in self._assignments.by_number.items():
             for module_id in self._named_by(assignment):
-                found[module_id][0].append(number)
+                configured[module_id][0].append(number)
         for assignment, members in self._moved.values():
             for module_id in self._named_by(assignment):
-                found[module_id][1].update(members)
-        return found
+                configured[module_id][1].update(members)
+        return configured
 
     def _named_by(self, assignment: Assignment) -> frozenset[str]:
         return self._assignments.configurations[assignment.configuration].module_ids

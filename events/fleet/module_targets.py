@@ -58,7 +58,7 @@ class ModuleTargets:
 
     def everybody(self, names: Iterable[str]) -> BitMap:
         """Whom some deployments target."""
-        return BitMap().union(*(one for name in names for one in self.targets.get(name, {}).values()))
+        return BitMap().union(*(members for name in names for members in self.targets.get(name, {}).values()))
 
     def eligible_for(self, module: str) -> dict[str, BitMap]:
         """By deployment, who of those with a module is to have what it gives."""
@@ -85,7 +85,7 @@ class ModuleTargets:
         holders: ModuleOwners,
         concerned: Concerned,
     ) -> None:
-        targets, former = self.targets.pop(name, {}), self.eligible.pop(name, {})
+        targets, eligible = self.targets.pop(name, {}), self.eligible.pop(name, {})
         if before is not None:
             self._note(before, targets)
         if after is not None:
@@ -96,8 +96,8 @@ class ModuleTargets:
             self._note(after, self.targets.get(name, {}))
         present = self.eligible.get(name, {})
         same_but_target = before is not None and after is not None and before.rank == after.rank
-        for module in former.keys() | present.keys():
-            old, new = former.get(module, _NOBODY), present.get(module, _NOBODY)
+        for module in eligible.keys() | present.keys():
+            old, new = eligible.get(module, _NOBODY), present.get(module, _NOBODY)
             concerned[module] |= old ^ new if same_but_target else old | new
 
     def _note(self, deployment: Deployment, modules: Iterable[str]) -> None:
@@ -108,16 +108,16 @@ class ModuleTargets:
         """What stood as it does, and each of its modules that some devices have, or had."""
         if not ordinals:
             return
-        there: set[str] | None = None
+        present: set[str] | None = None
         for deployment in self._deployments.of_modules_ascending:
             if deployment.id in news.changes:
                 continue
             if deployment.module != EVERY_MODULE:
                 modules: Iterable[str] = _fixed(deployment)
             else:
-                there = holders.modules_of(ordinals) if there is None else there
+                present = holders.modules_of(ordinals) if present is None else present
                 targets = self.targets.get(deployment.id, {})
-                modules = there.union(module for module, members in targets.items() if members.intersect(ordinals))
+                modules = present.union(module for module, members in targets.items() if members.intersect(ordinals))
             yield from ((deployment, module) for module in modules)
 
     def _affected(self, news: News, touched: BitMap, holders: ModuleOwners) -> Iterator[tuple[Deployment, str]]:
@@ -127,7 +127,7 @@ class ModuleTargets:
         for path, keys in news.sets.items():
             if path[0] == MODULES[0] and can_be_for(path[1]):
                 of_every.setdefault(path[1], {})[of_module(path, EVERY_MODULE)] = keys
-        found = {
+        pairs = {
             (name, module)
             for module, sets in of_every.items()
             for name in self._deployments.affected(sets) - news.changes.keys()
@@ -137,8 +137,8 @@ class ModuleTargets:
             if deployment.kind is ContentKind.MODULE:
                 every = deployment.module == EVERY_MODULE
                 modules: Iterable[str] = holders.modules_of(touched) if every else _fixed(deployment)
-                found |= {(name, module) for module in modules}
-        yield from ((by_id[name], module) for name, module in found)
+                pairs |= {(name, module) for module in modules}
+        yield from ((by_id[name], module) for name, module in pairs)
 
     def _look_again(
         self, deployment: Deployment, module: str, ordinals: BitMap, holders: ModuleOwners, concerned: Concerned
@@ -152,10 +152,13 @@ class ModuleTargets:
             self.changed.add((deployment.created, kept_name(deployment, module)))
 
     def _put(self, deployment: Deployment, module: str, members: BitMap) -> None:
-        for kept, those in ((self.targets, members), (self.eligible, self._admitted(deployment, members))):
-            sets = kept.setdefault(deployment.id, {})
-            if those:
-                sets[module] = those
+        for sets_by_deployment, module_members in (
+            (self.targets, members),
+            (self.eligible, self._admitted(deployment, members)),
+        ):
+            sets = sets_by_deployment.setdefault(deployment.id, {})
+            if module_members:
+                sets[module] = module_members
             else:
                 sets.pop(module, None)
 

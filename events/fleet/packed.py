@@ -41,11 +41,11 @@ class Packed:
 
     def reserve(self, count: int) -> None:
         """Make room for ordinals below `count`, in whole pages, so that the stored length depends on `count` alone."""
-        wanted = -(-count // PAGE_ITEMS) * PAGE_ITEMS
-        if wanted > len(self._items):
+        length = -(-count // PAGE_ITEMS) * PAGE_ITEMS
+        if length > len(self._items):
             first = len(self._items) // PAGE_ITEMS
-            self._items.frombytes(bytes(4 * (wanted - len(self._items))))
-            self._dirty.update(range(first, wanted // PAGE_ITEMS))
+            self._items.frombytes(bytes(4 * (length - len(self._items))))
+            self._dirty.update(range(first, length // PAGE_ITEMS))
 
     def take(self, ordinals: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
         """The numbers at many ordinals."""

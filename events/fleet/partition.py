@@ -274,8 +274,8 @@ class Partition:
             return
         assert events[0].position == self.vector.fleet + 1
         for name, change in self.deployments.apply(targeting_events(events)).items():
-            former = self._changes.get(name)
-            self._changes[name] = DeploymentChange(former.before if former else change.before, change.after)
+            previous = self._changes.get(name)
+            self._changes[name] = DeploymentChange(previous.before if previous else change.before, change.after)
         for envelope in events:
             if isinstance(envelope.event, DevicesRetried):
                 self._assigner.retried.append(self.deployments.members(envelope.event.devices))
@@ -328,7 +328,7 @@ class Partition:
         self._changes, self._touched, self._renewed, self._gone = {}, BitMap(), BitMap(), BitMap()
         for name, change in news.changes.items():
             self.changed_deployments |= {
-                (one.created, name) for one in (change.before, change.after) if one is not None
+                (deployment.created, name) for deployment in (change.before, change.after) if deployment is not None
             }
         return news
 

@@ -35,10 +35,10 @@ def resolve(
         members = eligible[base.id]
         if not remainder.intersect(members):
             continue
-        taken = remainder & members
-        remainder -= taken
-        groups.push(base, _locations(ordinals, taken))
-        based.append((base.priority, taken))
+        chosen = remainder & members
+        remainder -= chosen
+        groups.push(base, _locations(ordinals, chosen))
+        based.append((base.priority, chosen))
         if not remainder:
             break
     below = BitMap()
@@ -51,9 +51,9 @@ def resolve(
         for layer in reversed(tuple(layers)):
             members = eligible[layer.id]
             if free.intersect(members):
-                taken = free & members
-                free = free - taken
-                groups.push(layer, _locations(ordinals, taken))
+                chosen = free & members
+                free = free - chosen
+                groups.push(layer, _locations(ordinals, chosen))
     yield from groups.split(ordinals)
 
 
@@ -80,15 +80,15 @@ def together(decided: Iterable[tuple[T, Ordinals]]) -> Iterator[tuple[tuple[T, .
         return
     everybody = np.unique(np.concatenate([ordinals for _, ordinals in parts]))
     groups: _Groups[T] = _Groups(len(everybody))
-    for one, ordinals in parts:
-        groups.push(one, np.searchsorted(everybody, ordinals))
+    for decision, ordinals in parts:
+        groups.push(decision, np.searchsorted(everybody, ordinals))
     yield from groups.split(everybody)
 
 
-def _locations(ordinals: Ordinals, taken: BitMap) -> npt.NDArray[np.intp]:
-    if len(taken) == len(ordinals):
+def _locations(ordinals: Ordinals, members: BitMap) -> npt.NDArray[np.intp]:
+    if len(members) == len(ordinals):
         return np.arange(len(ordinals))
-    return np.searchsorted(ordinals, np.array(taken, dtype=np.uint32))
+    return np.searchsorted(ordinals, np.array(members, dtype=np.uint32))
 
 
 class _Groups(Generic[T]):
@@ -98,15 +98,15 @@ class _Groups(Generic[T]):
         self._group = np.zeros(count, dtype=np.int64)
         self._stacks: list[tuple[T, ...]] = [()]
 
-    def push(self, one: T, locations: npt.NDArray[np.intp]) -> None:
-        former = self._group[locations]
-        if former.min() == former.max():
-            self._stacks.append((*self._stacks[int(former[0])], one))
+    def push(self, item: T, locations: npt.NDArray[np.intp]) -> None:
+        previous = self._group[locations]
+        if previous.min() == previous.max():
+            self._stacks.append((*self._stacks[int(previous[0])], item))
             self._group[locations] = len(self._stacks) - 1
             return
-        distinct, inverse = np.unique(former, return_inverse=True)
+        distinct, inverse = np.unique(previous, return_inverse=True)
         first = len(self._stacks)
-        self._stacks += [(*self._stacks[group], one) for group in distinct.tolist()]
+        self._stacks += [(*self._stacks[group], item) for group in distinct.tolist()]
         self._group[locations] = first + inverse
 
     def split(self, ordinals: Ordinals) -> Iterator[tuple[tuple[T, ...], Ordinals]]:

@@ -25,9 +25,9 @@ class RolloutNotes:
         came, left = set(new.stack) - set(old.stack), set(old.stack) - set(new.stack)
         same = old.configuration == new.configuration and new.status is AssignmentStatus.MANAGED
         for layer in came | left:
-            former = self.already.get(layer, BitMap())
-            after = former | members if layer in came and same and self._is_phased(layer) else former - members
-            if after != former:
+            previous = self.already.get(layer, BitMap())
+            after = previous | members if layer in came and same and self._is_phased(layer) else previous - members
+            if after != previous:
                 self.already[layer] = after
                 self.changed_already.add(layer)
             if layer in came and self._is_phased(layer) and old.was_assigned:
@@ -38,9 +38,9 @@ class RolloutNotes:
 
     def _note_before(self, layer: Layer, digest: str, members: BitMap, *, gone: bool = False) -> None:
         by_digest = self.before.setdefault(layer, {})
-        former = by_digest.get(digest, BitMap())
-        after = former - members if gone else former | members
-        if after == former:
+        previous = by_digest.get(digest, BitMap())
+        after = previous - members if gone else previous | members
+        if after == previous:
             return
         if digest not in by_digest:
             self._assignments.hold(digest)

@@ -59,11 +59,11 @@ class Targets:
             before, after = _of_devices(change.before), _of_devices(change.after)
             old, new = self.eligible.pop(name, BitMap()), BitMap()
             self.members.pop(name, None)
-            self.changed |= {(one.created, name) for one in (before, after) if one is not None}
+            self.changed |= {(deployment.created, name) for deployment in (before, after) if deployment is not None}
             if after is not None:
                 self.members[name] = after.target.select(self._index, self._candidates(after))
                 new = self.eligible[name] = self._admitted(after, self.members[name])
-            for kind in {one.kind for one in (before, after) if one is not None}:
+            for kind in {deployment.kind for deployment in (before, after) if deployment is not None}:
                 concerned[kind] |= old ^ new if _same_but_target(before, after) else old | new
         by_id = self._deployments.by_id
         if news.renewed or news.gone:

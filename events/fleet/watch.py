@@ -42,15 +42,17 @@ class Watch(Generic[N]):
 
     def affected(self, touched: Mapping[Path, set[ValueKey]]) -> set[N]:
         """Whoever watches one of these sets."""
-        found: set[N] = set()
+        affected: set[N] = set()
         for path, keys in touched.items():
-            found |= self.by_path.get(path, frozenset())
+            affected |= self.by_path.get(path, frozenset())
             if len(self.by_value) < len(keys):
-                found.update(*(names for (where, key), names in self.by_value.items() if where == path and key in keys))
+                affected.update(
+                    *(names for (where, key), names in self.by_value.items() if where == path and key in keys)
+                )
             else:
                 for key in keys:
-                    found |= self.by_value.get((path, key), frozenset())
-        return found
+                    affected |= self.by_value.get((path, key), frozenset())
+        return affected
 
 
 K = TypeVar("K", bound=Hashable)

@@ -55,8 +55,8 @@ def minor_of(version: object) -> int | None:
 
 def parts_of(version: object) -> tuple[int, int, int] | None:
     """major.minor[.build] as numbers; `None` when it is not written so."""
-    found = _version.fullmatch(version) if isinstance(version, str) else None
-    return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
+    match = _version.fullmatch(version) if isinstance(version, str) else None
+    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
 
 
 @lru_cache(maxsize=2)
@@ -77,14 +77,14 @@ def _members(minor: int) -> dict[str, Shape]:
         "env": env,
         "imagePullPolicy": Text(one_of=_PULL_POLICIES, strict=True),
     }
-    kept: dict[str, Shape] = {
+    hub_members: dict[str, Shape] = {
         **plain,
         "status": Text(one_of=_STATUSES, strict=True),
         "restartPolicy": Text(one_of=_RESTART_POLICIES, strict=True),
         "startupOrder": Integer(0, STARTUP_ORDER_MAX),
     }
     required = ("type", "status", "restartPolicy", "settings")
-    module = Fields({**kept, "version": Text()}, required, closed=closed)
+    module = Fields({**hub_members, "version": Text()}, required, closed=closed)
     credential = Fields(
         {
             "username": Text(also=_check_not_blank),
@@ -112,7 +112,7 @@ def _members(minor: int) -> dict[str, Shape]:
     system = Fields(
         {
             "edgeAgent": Fields(plain, ("type", "settings"), closed=closed),
-            "edgeHub": Fields(kept, required, closed=closed),
+            "edgeHub": Fields(hub_members, required, closed=closed),
         },
         ("edgeAgent", "edgeHub"),
         closed=True,

@@ -25,8 +25,8 @@ def chunks_of(settings: Mapping[str, object], key: str) -> tuple[str, ...]:
 
     A text that is set there is not continued by chunks of a former one; a chunk that is set by itself replaces that chunk.
     """
-    found = _number_in(key)
-    if found is None or found.group(1):
+    match = _number_in(key)
+    if match is None or match.group(1):
         return ()
     return tuple(name for name in settings if name != key and is_chunk(name))
 
@@ -37,7 +37,7 @@ def join(settings: Mapping[str, object]) -> str:
     Raises:
         CreateOptionsInvalid: a chunk is missing, doubled, one too many or not a string.
     """
-    chunks = [(found.group(1), value) for key, value in settings.items() if (found := _number_in(key))]
+    chunks = [(match.group(1), value) for key, value in settings.items() if (match := _number_in(key))]
     chunks.sort(key=lambda chunk: (chunk[0] != "", len(chunk[0].lstrip("0")), chunk[0].lstrip("0")))
     if len(chunks) > CHUNKS_MAX:
         raise CreateOptionsInvalid(_wrong(f"expected at most {CHUNKS_MAX} chunks found {len(chunks)}"))

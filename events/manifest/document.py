@@ -6,8 +6,10 @@ from typing import Literal
 
 from events.canonical import Json, JsonObject
 
-_AGENT = "$edgeAgent"
-_DESIRED = "properties.desired"
+AGENT = "$edgeAgent"
+HUB = "$edgeHub"
+DESIRED = "properties.desired"
+
 _STATUSES = ("running", "stopped")
 
 DEVICE = "$device"
@@ -59,12 +61,12 @@ def in_modern_form(content: Json) -> Json:
     modules = content.get(ContentKind.MODULE.value)
     if not isinstance(modules, dict) or not modules:
         return content
-    if any(name.startswith(_DESIRED) or not isinstance(paths, dict) for name, paths in modules.items()):
+    if any(name.startswith(DESIRED) or not isinstance(paths, dict) for name, paths in modules.items()):
         return content
-    others = {
+    other_members = {
         name: value for name, value in content.items() if name not in {ContentKind.EDGE.value, ContentKind.MODULE.value}
     }
-    return {**others, ContentKind.EDGE.value: modules}
+    return {**other_members, ContentKind.EDGE.value: modules}
 
 
 def kind_of(content: JsonObject) -> ContentKind:
@@ -77,8 +79,8 @@ def by_module(content: JsonObject) -> JsonObject:
     kind = kind_of(content)
     match kind:
         case ContentKind.EDGE:
-            found: JsonObject = content.get(kind.value, {})
-            return found
+            modules: JsonObject = content.get(kind.value, {})
+            return modules
         case ContentKind.DEVICE:
             return {DEVICE: content[kind.value]}
         case ContentKind.MODULE:
@@ -90,8 +92,8 @@ def is_layered(content: Json) -> bool:
     if isinstance(content, dict) and kind_of(content) is not ContentKind.EDGE:
         return False
     modules = content.get(ContentKind.EDGE.value) if isinstance(content, dict) else None
-    agent = modules.get(_AGENT) if isinstance(modules, dict) else None
-    return not isinstance(agent, dict) or _DESIRED not in agent
+    agent = modules.get(AGENT) if isinstance(modules, dict) else None
+    return not isinstance(agent, dict) or DESIRED not in agent
 
 
 def desired_status(sections: Mapping[str, JsonObject]) -> dict[str, str]:
@@ -100,12 +102,12 @@ def desired_status(sections: Mapping[str, JsonObject]) -> dict[str, str]:
     The system modules stand as `$edgeAgent`, always running, and `$edgeHub`: a user's module may be called edgeHub.
     What has no readable status is left out.
     """
-    agent = sections.get(_AGENT, {})
+    agent = sections.get(AGENT, {})
     system, modules = agent.get("systemModules"), agent.get("modules")
     specs: dict[str, Json] = dict(modules) if isinstance(modules, dict) else {}
     if isinstance(system, dict):
         specs |= {f"${name}": spec for name, spec in system.items() if name in ("edgeAgent", "edgeHub")}
-    found = {name: spec.get("status") for name, spec in specs.items() if isinstance(spec, dict)}
-    if _AGENT in found:
-        found[_AGENT] = "running"
-    return {name: status for name, status in found.items() if status in _STATUSES}
+    status_by_module = {name: spec.get("status") for name, spec in specs.items() if isinstance(spec, dict)}
+    if AGENT in status_by_module:
+        status_by_module[AGENT] = "running"
+    return {name: status for name, status in status_by_module.items() if status in _STATUSES}

@@ -4,16 +4,13 @@ import re
 from collections.abc import Iterator
 
 from events.canonical import Json, JsonObject
-from events.manifest.document import DEVICE, MODULE, ContentKind, by_module
+from events.manifest.document import AGENT, DESIRED, DEVICE, HUB, MODULE, ContentKind, by_module
 from events.manifest.merge import MODULES_MAX, merge
 from events.manifest.problem import Problem
 from events.manifest.shape import join, shown, type_name
 from events.properties import DESIRED_BYTES_MAX, SECRET, is_secret, problems_of
 
-AGENT = "$edgeAgent"
-HUB = "$edgeHub"
 CONTENT = ContentKind.EDGE.value
-DESIRED = "properties.desired"
 
 _EDGE_ALONE = "an edge deployment has modulesContent and no other kind"
 _ONE_KIND = "a configuration has one of modulesContent, deviceContent and moduleContent"
@@ -22,14 +19,14 @@ _module_id = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")
 
 def content_problems(content: Json) -> tuple[Problem, ...]:
     """Everything for which a configuration's content is refused; empty when it is taken. Any value is answered."""
-    found = tuple(_shape_problems(content, tuple(ContentKind), _ONE_KIND))
-    return found or tuple(_limit_problems(content))
+    shape_problems = tuple(_shape_problems(content, tuple(ContentKind), _ONE_KIND))
+    return shape_problems or tuple(_limit_problems(content))
 
 
 def edge_content_problems(content: Json) -> tuple[Problem, ...]:
     """As `content_problems`, where nothing but the content of an edge deployment will do."""
-    found = tuple(_shape_problems(content, (ContentKind.EDGE,), _EDGE_ALONE))
-    return found or tuple(_limit_problems(content))
+    shape_problems = tuple(_shape_problems(content, (ContentKind.EDGE,), _EDGE_ALONE))
+    return shape_problems or tuple(_limit_problems(content))
 
 
 def _shape_problems(content: Json, allowed: tuple[ContentKind, ...], rule: str) -> Iterator[Problem]:
@@ -38,8 +35,8 @@ def _shape_problems(content: Json, allowed: tuple[ContentKind, ...], rule: str) 
         return
     kinds = [kind for kind in ContentKind if content.get(kind.value) is not None]
     if len(kinds) != 1 or kinds[0] not in allowed:
-        found = " and ".join(kind.value for kind in kinds) or "nothing"
-        yield Problem("content", "kind", f"{rule}; this has {found}")
+        kind_names = " and ".join(kind.value for kind in kinds) or "nothing"
+        yield Problem("content", "kind", f"{rule}; this has {kind_names}")
     elif kinds == [ContentKind.EDGE]:
         yield from _module_problems(content[CONTENT])
     else:
@@ -76,7 +73,7 @@ def _path_problems(path: str, value: Json, at: str) -> Iterator[Problem]:
 
 
 def _limit_problems(content: JsonObject) -> Iterator[Problem]:
-    for module, section in merge({}, [by_module(content)]).sections.items():
+    for module, section in merge({}, [by_module(content)]).items():
         holder = {DEVICE: ContentKind.DEVICE.value, MODULE: ContentKind.MODULE.value}.get(module, f"{CONTENT}.{module}")
         path = f"{holder}.{DESIRED}"
         if module == AGENT:

@@ -61,14 +61,14 @@ def _members(minor: int) -> dict[str, Shape]:
 
 
 def _broker() -> Shape:
-    some = Text(pattern=r"(?s:.+)")
+    not_empty = Text(pattern=r"(?s:.+)")
     rules = ListOf(
         Fields(
-            {"operations": ListOf(Text(pattern="mqtt:(connect|subscribe|publish)")), "resources": ListOf(some)},
+            {"operations": ListOf(Text(pattern="mqtt:(connect|subscribe|publish)")), "resources": ListOf(not_empty)},
             closed=True,
         )
     )
-    authorization = Fields({"identities": ListOf(some), "allow": rules, "deny": rules}, closed=True)
+    authorization = Fields({"identities": ListOf(not_empty), "allow": rules, "deny": rules}, closed=True)
     topic = {"direction": Text(one_of=("in", "out")), "topic": Text(), "inPrefix": Text(), "outPrefix": Text()}
     bridge = Fields(
         {"endpoint": Text(one_of=("$upstream",)), "settings": ListOf(Fields(topic, closed=True))}, closed=True

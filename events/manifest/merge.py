@@ -7,20 +7,12 @@ from typing_extensions import override
 
 from events.canonical import Json, JsonObject
 from events.manifest import create_options
-from events.manifest.document import DEVICE, MODULE
+from events.manifest.document import AGENT, DESIRED, DEVICE, MODULE
 from events.properties import DESIRED_BYTES_MAX, is_secret, merge_patch, size_of
 
 MODULES_MAX = 50
 
-_AGENT = "$edgeAgent"
-DESIRED = "properties.desired"
 _ABSENT = object()
-
-
-class Merged(msgspec.Struct, frozen=True):
-    """The desired properties of each module that the stack sets anything for."""
-
-    sections: dict[str, JsonObject]
 
 
 class OverLimit(msgspec.Struct, frozen=True):
@@ -51,7 +43,7 @@ class Conflict(msgspec.Struct, frozen=True):
     losers: tuple[str, ...]
 
 
-def merge(base: JsonObject, layers: Sequence[JsonObject]) -> Merged:
+def merge(base: JsonObject, layers: Sequence[JsonObject]) -> dict[str, JsonObject]:
     """Lay `modulesContent` objects over a base, in ascending priority.
 
     `properties.desired` replaces what a module's section has so far; `properties.desired.a.b` replaces what is at
@@ -64,8 +56,8 @@ def merge(base: JsonObject, layers: Sequence[JsonObject]) -> Merged:
     for modules in (base, *layers):
         for module, paths in modules.items():
             if paths:
-                sections[module] = _laid_over(sections.get(module, {}), paths, of_agent=module == _AGENT)
-    return Merged(sections)
+                sections[module] = _laid_over(sections.get(module, {}), paths, of_agent=module == AGENT)
+    return sections
 
 
 def contributes(modules_content: JsonObject, module: str) -> bool:
@@ -75,9 +67,9 @@ def contributes(modules_content: JsonObject, module: str) -> bool:
 
 def over_limit(sections: Mapping[str, JsonObject]) -> OverLimit | None:
     """The first limit that merged sections break: 50 modules, then 32 KB for each section. `None` when none."""
-    modules = sections.get(_AGENT, {}).get("modules")
+    modules = sections.get(AGENT, {}).get("modules")
     if isinstance(modules, dict) and len(modules) > MODULES_MAX:
-        return OverLimit(_AGENT, "modules", MODULES_MAX, len(modules))
+        return OverLimit(AGENT, "modules", MODULES_MAX, len(modules))
     for module, section in sorted(sections.items()):
         if (size := size_of(section)) > DESIRED_BYTES_MAX:
             return OverLimit(module, "size", DESIRED_BYTES_MAX, size)
@@ -90,10 +82,10 @@ def conflicts(stack: Sequence[tuple[str, JsonObject]]) -> tuple[Conflict, ...]:
     The stack is (deployment id, `modulesContent`) in ascending priority. Ordered by module and path.
     """
     contents = [modules for _, modules in stack]
-    merged = merge({}, contents).sections
+    merged = merge({}, contents)
     losers: dict[tuple[str, tuple[str, ...]], list[int]] = {}
     for number, modules in enumerate(contents):
-        for module, section in merge({}, [modules]).sections.items():
+        for module, section in merge({}, [modules]).items():
             for leaf, value in _leaves(section):
                 if _differs(value, _value_at(merged[module], leaf)):
                     losers.setdefault((module, leaf), []).append(number)
@@ -186,13 +178,13 @@ def _differs(value: Json, final: object) -> bool:
 
 def last_setter(contents: Sequence[JsonObject], module: str, leaf: tuple[str, ...]) -> int:
     """Which of some contents, ascending, was the last to set a property of a module; -1 when none did."""
-    found = (
+    setters = (
         number
         for number, modules in enumerate(contents)
         for path in modules.get(module, {})
-        if _sets(_segments(path), leaf, of_agent=module == _AGENT)
+        if _sets(_segments(path), leaf, of_agent=module == AGENT)
     )
-    return max(found, default=-1)
+    return max(setters, default=-1)
 
 
 def _sets(segments: list[str], leaf: tuple[str, ...], *, of_agent: bool) -> bool:

@@ -20,7 +20,9 @@ def inside(text: str) -> tuple[str, ...]:
 
 def of_secret(text: str) -> tuple[str, ...]:
     """Placeholders in a password, whose characters can be any: as `inside`, but `$NAME` as the whole text alone."""
-    return _listed(_whole(text), [found for found in _in_text.findall(text) if not found[1:].isidentifier()])
+    return _listed(
+        _whole(text), [placeholder for placeholder in _in_text.findall(text) if not placeholder[1:].isidentifier()]
+    )
 
 
 def at_start(text: str) -> tuple[str, ...]:
@@ -33,5 +35,5 @@ def variables(text: str) -> tuple[str, ...]:
     return _listed(None, _variables.findall(text))
 
 
-def _listed(bare: re.Match[str] | None, others: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys([*([bare.group()] if bare else []), *others]))
+def _listed(bare: re.Match[str] | None, placeholders: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*([bare.group()] if bare else []), *placeholders]))

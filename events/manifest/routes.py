@@ -98,10 +98,10 @@ def _parser() -> Lark:
 
 def _check_nesting(text: str) -> None:
     depth = 0
-    for found in _string_or_parenthesis.finditer(text):
-        depth += {"(": 1, ")": -1}.get(found.group(), 0)
+    for match in _string_or_parenthesis.finditer(text):
+        depth += {"(": 1, ")": -1}.get(match.group(), 0)
         if depth > NESTING_MAX:
-            raise RouteInvalid(f"parentheses nest at most {NESTING_MAX} deep", column=found.start() + 1)
+            raise RouteInvalid(f"parentheses nest at most {NESTING_MAX} deep", column=match.start() + 1)
 
 
 def _column(token: Token) -> int:

@@ -145,12 +145,12 @@ def hold_at(shape: Shape, segments: Sequence[str], value: Json, path: str) -> It
         match shape:
             case Fields() | TextOr():
                 fields = shape if isinstance(shape, Fields) else shape.fields
-                found = _member(fields, segment)
-                if found is None:
+                member_shape = _member(fields, segment)
+                if member_shape is None:
                     if fields.closed:
                         yield _unknown(segment, path, fields)
                     return
-                shape = found
+                shape = member_shape
             case NamedMembers(what, pattern, item):
                 yield from _name(segment, path, what=what, pattern=pattern)
                 shape = item
@@ -195,9 +195,9 @@ def _text(shape: Text, value: Json, path: str) -> Iterator[Problem]:
     if not isinstance(value, str):
         yield _mistyped(value, path, "a string")
         return
-    if found := shape.open_names(value):
+    if open_names := shape.open_names(value):
         # A password may look like a placeholder, and no message repeats one.
-        names = ("this",) if shape.secret else found
+        names = ("this",) if shape.secret else open_names
         yield open_problem(names, path, Severity.ERROR if shape.strict else Severity.WARNING)
         if shape.strict:
             return
@@ -217,9 +217,9 @@ def _fields(shape: Fields, value: Json, path: str) -> Iterator[Problem]:
         if name not in value:
             yield Problem(path, "required", f"{name!r} is required")
     for name, member in value.items():
-        found = _member(shape, name)
-        if found is not None:
-            yield from hold(found, member, join(path, name))
+        member_shape = _member(shape, name)
+        if member_shape is not None:
+            yield from hold(member_shape, member, join(path, name))
         elif shape.closed:
             yield _unknown(name, path, shape)
     if shape.also is not None:
@@ -227,10 +227,10 @@ def _fields(shape: Fields, value: Json, path: str) -> Iterator[Problem]:
 
 
 def _member(shape: Fields, name: str) -> Shape | None:
-    found = shape.members.get(name)
-    if found is None:
-        found = next((other for pattern, other in shape.others if re.fullmatch(pattern, name)), None)
-    return found
+    member_shape = shape.members.get(name)
+    if member_shape is None:
+        member_shape = next((other for pattern, other in shape.others if re.fullmatch(pattern, name)), None)
+    return member_shape
 
 
 def _name(name: str, path: str, *, what: str, pattern: str) -> Iterator[Problem]:
@@ -244,8 +244,8 @@ def _unknown(name: str, path: str, shape: Fields) -> Problem:
     )
 
 
-def _mistyped(value: Json, path: str, wanted: str) -> Problem:
-    return Problem(path, "type", f"must be {wanted}, not {type_name(value)}")
+def _mistyped(value: Json, path: str, expected: str) -> Problem:
+    return Problem(path, "type", f"must be {expected}, not {type_name(value)}")
 
 
 def type_name(value: object) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from events.canonical import Json
 from events.manifest import agent_schema, hub_schema
-from events.manifest.document import is_layered
+from events.manifest.document import AGENT, DESIRED, HUB, is_layered
 from events.manifest.errors import ManifestInvalid
-from events.manifest.hub_rules import AGENT, CONTENT, DESIRED, HUB, content_problems
+from events.manifest.hub_rules import CONTENT, content_problems
 from events.manifest.placeholders import variables
 from events.manifest.problem import Problem, Severity
 from events.manifest.shape import hold, hold_at, join, open_problem
@@ -23,13 +23,13 @@ def problems(content: Json) -> tuple[Problem, ...]:
     if not isinstance(content, dict) or not isinstance(content.get(CONTENT), dict):
         return refused
     modules = content[CONTENT]
-    found = list(refused)
+    result = list(refused)
     for module, paths in modules.items():
         if not isinstance(paths, dict):
             continue
         for path, value in paths.items():
-            found.extend(_set_problems(module, path, value, layered=is_layered(content)))
-    return tuple(dict.fromkeys(found))
+            result.extend(_set_problems(module, path, value, layered=is_layered(content)))
+    return tuple(dict.fromkeys(result))
 
 
 def validate(content: Json) -> None:
@@ -38,9 +38,9 @@ def validate(content: Json) -> None:
     Raises:
         ManifestInvalid: with every problem, warnings included.
     """
-    found = problems(content)
-    if any(problem.severity is Severity.ERROR for problem in found):
-        raise ManifestInvalid(found)
+    all_problems = problems(content)
+    if any(problem.severity is Severity.ERROR for problem in all_problems):
+        raise ManifestInvalid(all_problems)
 
 
 def section_problems(module: str, section: Json, path: str = DESIRED) -> Iterator[Problem]:
@@ -68,8 +68,8 @@ def _set_problems(module: str, path: str, value: Json, *, layered: bool) -> Iter
 def _open_names(value: Json, path: str) -> Iterator[Problem]:
     nodes: list[tuple[Json, str, int]] = [(value, path, 0)]
     for node, at, depth in nodes:
-        if isinstance(node, str) and (found := variables(node)):
-            yield open_problem(found, at, Severity.WARNING)
+        if isinstance(node, str) and (names := variables(node)):
+            yield open_problem(names, at, Severity.WARNING)
         elif depth > 2 * DEPTH_MAX:
             continue  # refused for its depth already
         elif isinstance(node, dict):

@@ -80,9 +80,9 @@ class Aggregating:
         values = dict(zip(self._query.group_by, group_key, strict=True))
         result: dict[str, Any] = {}
         for key, item in zip(self._keys, self._query.select, strict=True):
-            shown = _shown(values[item.path]) if isinstance(item, Projection) else group.result(item)
-            if shown is not UNDEFINED:
-                result[key] = shown
+            value = _shown(values[item.path]) if isinstance(item, Projection) else group.result(item)
+            if value is not UNDEFINED:
+                result[key] = value
         return result
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from events.query.errors import ConditionInvalid, check_text
 from events.query.grammar import Misplaced, QueryRefused, read_condition
-from events.query.tree import EVERYBODY, NOBODY, Expression
+from events.query.tree import MATCH_ALL, MATCH_NONE, Expression
 from events.text_cache import by_text
 
 DEPTH_MAX = 100
@@ -39,10 +39,10 @@ def parse_condition(text: str) -> Expression:
             (8,192 characters, nesting of 100).
     """
     if not text.strip():
-        return NOBODY
+        return MATCH_NONE
     _check(text)
     if text.strip() == "*":
-        return EVERYBODY
+        return MATCH_ALL
     try:
         return read_condition(text)
     except QueryRefused as error:
@@ -58,12 +58,12 @@ def lint(text: str) -> tuple[Note, ...]:
         ConditionInvalid: as `parse_condition`.
     """
     parse_condition(text)
-    notes, former = [], ""
+    notes, previous_word = [], ""
     for match in _SCAN.finditer(text):
         word = match["word"] or ""
-        if word.lower() == "not" and former and former not in {"and", "or", "not", "("}:
+        if word.lower() == "not" and previous_word and previous_word not in {"and", "or", "not", "("}:
             notes.append(Note(match.start() + 1, "NOT right after a term is read as AND NOT; write the AND"))
-        former = word.lower() or match[0]
+        previous_word = word.lower() or match[0]
     return tuple(notes)
 
 
@@ -120,11 +120,11 @@ def _spelled_out(text: str) -> str | None:
 
 
 def _unexpected(text: str, position: int) -> ConditionInvalid:
-    rest = text[position:].strip()
-    if not rest:
+    remaining = text[position:].strip()
+    if not remaining:
         return ConditionInvalid(text, column=position + 1, reason="the condition ends too early")
-    word = re.match(r"[\w$.]+|.", rest)
-    shown = word[0][:40] if word else rest[:1]
+    word = re.match(r"[\w$.]+|.", remaining)
+    shown = word[0][:40] if word else remaining[:1]
     if text[:position].rstrip().endswith(("=", "<", ">")) and re.match(r"[A-Za-z_]", shown):
         return ConditionInvalid(
             text,

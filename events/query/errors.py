@@ -23,8 +23,8 @@ class TextInvalid(Exception):
 
     @override
     def __str__(self) -> str:
-        shown, caret = excerpt(self.text, self.column, self.context)
-        return f"{self.title}, column {self.column}: {self.reason}\n  {shown}\n  {' ' * caret}^"
+        line, caret = excerpt(self.text, self.column, self.context)
+        return f"{self.title}, column {self.column}: {self.reason}\n  {line}\n  {' ' * caret}^"
 
 
 class QueryInvalid(TextInvalid):
@@ -56,9 +56,9 @@ def excerpt(text: str, column: int, context: int) -> tuple[str, int]:
     """One line with up to `context` characters on either side of a column, and the place of the caret in it."""
     start = max(0, column - 1 - context)
     end = column - 1 + context
-    shown = "".join(c if c.isprintable() else " " for c in text[start:end])
+    line = "".join(c if c.isprintable() else " " for c in text[start:end])
     prefix = "…" if start else ""
-    return f"{prefix}{shown}{'…' if end < len(text) else ''}", column - 1 - start + len(prefix)
+    return f"{prefix}{line}{'…' if end < len(text) else ''}", column - 1 - start + len(prefix)
 
 
 def check_text(text: str, invalid: type[TextInvalid]) -> None:

@@ -164,13 +164,13 @@ def projected(query: Query, row: Assignment) -> Assignment:
     assert not is_aggregate(query)
     if not query.select:
         return row
-    shown: dict[str, object] = {}
+    result: dict[str, object] = {}
     for key, item in zip(keys(query), query.select, strict=True):
         assert isinstance(item, Projection)
         actual = value_at(item.path, row)
         if actual is not UNDEFINED:
-            shown[key] = actual
-    return shown
+            result[key] = actual
+    return result
 
 
 # -- the closures

@@ -353,13 +353,13 @@ def _number(token: Token, integer_max: int = INTEGER_MAX, limit: str = "(2^63 - 
 
 def _string(token: Token) -> str:
     def turn(match: re.Match[str]) -> str:
-        found = match[0]
-        if found[1] == "u" and len(found) > len(r"\u"):
-            units = b"".join(bytes.fromhex(code) for code in found.split("\\u")[1:])
+        escape = match[0]
+        if escape[1] == "u" and len(escape) > len(r"\u"):
+            units = b"".join(bytes.fromhex(code) for code in escape.split("\\u")[1:])
             with suppress(UnicodeDecodeError):  # half of a pair is no character
                 return units.decode("utf-16-be")
-        elif found[1] in _ESCAPES:
-            return _ESCAPES[found[1]]
+        elif escape[1] in _ESCAPES:
+            return _ESCAPES[escape[1]]
         position = _at(token) + 1 + match.start()
         raise QueryRefused(position, "no such escape; a string has \\' \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\uXXXX")
 

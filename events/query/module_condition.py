@@ -10,9 +10,9 @@ from events.query.evaluate import holds
 from events.query.parse import parse
 from events.query.text import printed_expression
 from events.query.tree import (
-    EVERYBODY,
+    MATCH_ALL,
+    MATCH_NONE,
     MIRRORED,
-    NOBODY,
     And,
     Comparison,
     Constant,
@@ -85,16 +85,16 @@ def parse_module_condition(text: str) -> ModuleCondition:
         raise ConditionInvalid(text, column=max(1, error.column - len(_SELECT)), reason=error.reason) from None
     if query.source is not QuerySource.MODULES or query.where is None or query.group_by:
         raise ConditionInvalid(text, column=1, reason=_SUPPORTED)
-    asked = module_ids_asked(query.where)
+    module_ids = module_ids_asked(query.where)
     condition = _restricted(query.where, text, 1)
-    if asked is None:
+    if module_ids is None:
         return ModuleCondition(EVERY_MODULE, condition)
-    possible = [module_id for module_id in sorted(asked) if _MODULE_ID.fullmatch(module_id)]
+    possible = [module_id for module_id in sorted(module_ids) if _MODULE_ID.fullmatch(module_id)]
     if not possible:
-        names = " or ".join(map(repr, sorted(asked)))[:140] or "moduleId with two values"
+        names = " or ".join(map(repr, sorted(module_ids)))[:140] or "moduleId with two values"
         reason = f"{names} is no module that a configuration can be for; system modules are not"
         raise ConditionInvalid(text, column=1, reason=reason)
-    if len(asked) > 1:
+    if len(module_ids) > 1:
         return ModuleCondition(EVERY_MODULE, condition)
     return ModuleCondition(possible[0], _of(condition, possible[0]))
 
@@ -149,16 +149,16 @@ def _of(condition: Expression, module_id: str) -> Expression:
     """What a condition comes to where `moduleId` is this: its parts on that are decided, and gone."""
     match condition:
         case And(terms):
-            return _joined(And, terms, module_id, neutral=EVERYBODY, decisive=NOBODY)
+            return _joined(And, terms, module_id, neutral=MATCH_ALL, decisive=MATCH_NONE)
         case Or(terms):
-            return _joined(Or, terms, module_id, neutral=NOBODY, decisive=EVERYBODY)
+            return _joined(Or, terms, module_id, neutral=MATCH_NONE, decisive=MATCH_ALL)
         case Not(term):
             inner = _of(term, module_id)
-            if inner == EVERYBODY:
-                return NOBODY
-            return EVERYBODY if inner == NOBODY else Not(inner)
+            if inner == MATCH_ALL:
+                return MATCH_NONE
+            return MATCH_ALL if inner == MATCH_NONE else Not(inner)
         case _ if MODULE_ID in paths_of(condition):
-            return EVERYBODY if holds(condition, {"moduleId": module_id}) else NOBODY
+            return MATCH_ALL if holds(condition, {"moduleId": module_id}) else MATCH_NONE
         case _:
             return condition
 

@@ -53,30 +53,30 @@ _CONDITIONS = {"IS_DEFINED", "ARRAY_CONTAINS"}
 
 
 def _reason(text: str, position: int, terminals: Collection[str]) -> str:
-    rest = text[position:]
+    remaining = text[position:]
     before = re.search(r"[\w$]*\s*\Z", text[:position])
     word = before[0].strip() if before else ""
-    if rest[:1] in {"'", '"'} and text[:position].rstrip().endswith(("'", '"')):
+    if remaining[:1] in {"'", '"'} and text[:position].rstrip().endswith(("'", '"')):
         return "a quote inside a string is written with a backslash before it"
-    if rest[:1] in {"'", '"'} and not re.match(r"""'(?:[^'\\]|\\[\s\S])*'|"(?:[^"\\]|\\[\s\S])*\"""", rest):
+    if remaining[:1] in {"'", '"'} and not re.match(r"""'(?:[^'\\]|\\[\s\S])*'|"(?:[^"\\]|\\[\s\S])*\"""", remaining):
         return "this quote is not closed"
-    if rest.startswith("=") and text[:position].endswith("="):
+    if remaining.startswith("=") and text[:position].endswith("="):
         return "equality is written ="
-    if rest.startswith("(") and word.upper() in Function.__members__:
+    if remaining.startswith("(") and word.upper() in Function.__members__:
         return f"{word.upper()} stands in SELECT only, and not within another aggregate"
-    if rest.startswith("(") and word.upper() in _CONDITIONS:
+    if remaining.startswith("(") and word.upper() in _CONDITIONS:
         return f"{word.upper()} stands in WHERE only"
-    if rest.startswith("(") and word and "LPAR" not in terminals:
+    if remaining.startswith("(") and word and "LPAR" not in terminals:
         return (
             f"there is no function {word[:40]}; queries have IS_DEFINED, ARRAY_CONTAINS, COUNT, AVG, SUM, MIN and MAX"
         )
-    found = re.match(r"[\w$.]+|\S", rest)
-    said = f"{found[0][:40]!r} does not belong here" if found else "the query ends too early"
+    token = re.match(r"[\w$.]+|\S", remaining)
+    fault = f"{token[0][:40]!r} does not belong here" if token else "the query ends too early"
     named = dict.fromkeys(words for terminal, words in _WORDS.items() if terminal in terminals)
     if "a value" in named:
         # Among operands a star or a bracket would only be noise.
         named = {words: None for words in named if words in {"a property", "a value"}}
-    return f"{said}; expected {_either(list(named))}" if named else said
+    return f"{fault}; expected {_either(list(named))}" if named else fault
 
 
 def _either(words: list[str]) -> str:

@@ -9,7 +9,7 @@ from pyroaring import BitMap
 
 from events.query.evaluate import compared, holds
 from events.query.tree import (
-    EVERYBODY,
+    MATCH_ALL,
     MIRRORED,
     OPPOSITE,
     And,
@@ -84,7 +84,7 @@ def compile_select(where: Expression | None) -> Select:
         case Comparison(PathOf(path), Op.EQ, Constant(str() | int() | float() as literal)):
             return _equality(path, literal)
         case _:
-            sides = _compiled(EVERYBODY if where is None else where)
+            sides = _compiled(MATCH_ALL if where is None else where)
 
     def select(index: ColumnIndex, within: BitMap | None) -> BitMap:
         sure, maybe = sides(index, index.everyone() if within is None else within)

@@ -3,7 +3,7 @@
 from events.query.condition import parse_condition
 from events.query.module_condition import EVERY_MODULE, parse_module_condition
 from events.query.text import STORED, printed_expression, query_literal
-from events.query.tree import EVERYBODY, NOBODY, both
+from events.query.tree import MATCH_ALL, MATCH_NONE, both
 
 _ALL = "select deviceId from devices"
 _EDGE = f"{_ALL} where capabilities.iotEdge = true"
@@ -19,9 +19,9 @@ def targeted_query(condition_text: str, scope_text: str = "*", *, own: bool = Fa
         ConditionInvalid: the text is not a condition.
     """
     condition = both(parse_condition(condition_text), parse_condition(scope_text))
-    if condition == NOBODY:
+    if condition == MATCH_NONE:
         return ""
-    if condition == EVERYBODY:
+    if condition == MATCH_ALL:
         return _ALL if own else _EDGE
     where = printed_expression(condition, STORED)
     return f"{_ALL} where {where}" if own else f"{_EDGE} and ({where})"

@@ -8,7 +8,7 @@ from functools import lru_cache
 import msgspec
 
 from events.query.tree import (
-    EVERYBODY,
+    MATCH_ALL,
     Aggregate,
     And,
     Arithmetic,
@@ -104,7 +104,7 @@ STORED = Dialect(printed_path, _backslashed, "and", "or", "not")
 def printed(condition: Expression) -> str:
     """A condition as text."""
     if isinstance(condition, Constant):
-        return "*" if condition == EVERYBODY else ""
+        return "*" if condition == MATCH_ALL else ""
     return printed_expression(condition, CONDITION)
 
 

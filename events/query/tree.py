@@ -132,9 +132,9 @@ class Not(msgspec.Struct, frozen=True, tag=True):
 
 Expression = Constant | PathOf | Arithmetic | Comparison | In | IsDefined | Contains | And | Or | Not
 
-EVERYBODY = Constant(value=True)
+MATCH_ALL = Constant(value=True)
 """The condition `*`: all devices."""
-NOBODY = Constant(value=False)
+MATCH_NONE = Constant(value=False)
 """The empty condition: no device."""
 
 
@@ -174,19 +174,19 @@ def keys(query: Query) -> tuple[str, ...]:
     It is the alias, or the last name of the path, or the function's name in lower case; one without an alias whose name is
     taken has a number behind it, from 2.
     """
-    taken = {item.alias for item in query.select}
-    found: list[str] = []
+    used_keys = {item.alias for item in query.select}
+    result: list[str] = []
     for item in query.select:
         if item.alias is not None:
-            found.append(item.alias)
+            result.append(item.alias)
             continue
         name = item.path[-1] if isinstance(item, Projection) else item.function.value.lower()
         key, number = name, 2
-        while key in taken:
+        while key in used_keys:
             key, number = f"{name}{number}", number + 1
-        taken.add(key)
-        found.append(key)
-    return tuple(found)
+        used_keys.add(key)
+        result.append(key)
+    return tuple(result)
 
 
 def paths_of(expression: Expression | None) -> frozenset[Path]:
@@ -226,17 +226,17 @@ def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
     """The module ids that a condition limits itself to; `None` where it may be about any."""
     match where:
         case And(terms):
-            known = [asked for asked in map(module_ids_asked, terms) if asked is not None]
-            return frozenset.intersection(*known) if known else None
+            limits = [ids for ids in map(module_ids_asked, terms) if ids is not None]
+            return frozenset.intersection(*limits) if limits else None
         case Or(terms):
             each = [module_ids_asked(term) for term in terms]
-            return None if None in each else frozenset().union(*(asked for asked in each if asked is not None))
+            return None if None in each else frozenset().union(*(ids for ids in each if ids is not None))
         case Comparison(PathOf(("moduleId",)), Op.EQ, Constant(str(name))) | Comparison(
             Constant(str(name)), Op.EQ, PathOf(("moduleId",))
         ):
             return frozenset({name})
         case In(PathOf(("moduleId",)), literals):
-            return frozenset(one for one in literals if isinstance(one, str))
+            return frozenset(literal for literal in literals if isinstance(literal, str))
         case _:
             return None
 
@@ -253,10 +253,10 @@ def compare_property(path: Path, op: Op, literal: Literal) -> Comparison:
 
 
 def both(first: Expression, second: Expression) -> Expression:
-    """The condition that is true where two are; `EVERYBODY` and `NOBODY` stand alone, never inside another."""
-    if first == EVERYBODY or second == NOBODY:
+    """The condition that is true where two are; `MATCH_ALL` and `MATCH_NONE` stand alone, never inside another."""
+    if first == MATCH_ALL or second == MATCH_NONE:
         return second
-    if second == EVERYBODY or first == NOBODY:
+    if second == MATCH_ALL or first == MATCH_NONE:
         return first
     return And(tuple(term for part in (first, second) for term in (part.terms if isinstance(part, And) else (part,))))
 

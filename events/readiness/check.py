@@ -43,7 +43,7 @@ class ReadinessReport(msgspec.Struct, frozen=True):
         counting: list[Finding] = []
         waived: list[Waived] = []
         for found in findings:
-            waiver = next((one for one in waivers if one.applies(found, now)), None)
+            waiver = next((waiver for waiver in waivers if waiver.applies(found, now)), None)
             if waiver is None:
                 counting.append(found)
             else:

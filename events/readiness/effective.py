@@ -34,9 +34,9 @@ class RuleFindings(msgspec.Struct, frozen=True, array_like=True):
     def of(cls, sections: Mapping[str, JsonObject]) -> "RuleFindings":
         """A pure function of the sections and of the rules' version."""
         modules: dict[str, set[str]] = {}
-        for one in findings_of(sections):
-            modules.setdefault(one.rule, set()).add(one.module)
-        return cls(VERSION, {rule: tuple(sorted(some)) for rule, some in modules.items()})
+        for finding in findings_of(sections):
+            modules.setdefault(finding.rule, set()).add(finding.module)
+        return cls(VERSION, {rule: tuple(sorted(names)) for rule, names in modules.items()})
 
 
 _decoder = msgspec.json.Decoder(RuleFindings)
@@ -44,8 +44,8 @@ _decoder = msgspec.json.Decoder(RuleFindings)
 
 def read_found(data: bytes | None) -> RuleFindings | None:
     """Read what `to_bytes` wrote; `None` where nothing is kept, or what rules of another version found."""
-    found = None if data is None else _decoder.decode(data)
-    return found if found is not None and found.version == VERSION else None
+    findings = None if data is None else _decoder.decode(data)
+    return findings if findings is not None and findings.version == VERSION else None
 
 
 def findings_of(sections: Mapping[str, JsonObject]) -> tuple[Finding, ...]:

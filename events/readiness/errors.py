@@ -36,7 +36,8 @@ class NotReady(ReadinessError):
 
     def __init__(self, deployment_id: str, findings: Sequence[Finding]) -> None:
         listed = "; ".join(
-            f"{one.severity.value} {one.rule} at {one.pointer or '/'}: {one.message}" for one in findings
+            f"{finding.severity.value} {finding.rule} at {finding.pointer or '/'}: {finding.message}"
+            for finding in findings
         )
         super().__init__(f"{deployment_id[:140]!r} is not ready: {listed}")
         self.deployment_id, self.findings = deployment_id, tuple(findings)

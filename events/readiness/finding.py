@@ -75,4 +75,6 @@ def _printable(text: str) -> str:
     # A name in JSON can hold line breaks, a terminal's commands, and half a surrogate pair.
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )

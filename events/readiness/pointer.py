@@ -25,9 +25,9 @@ def names_of(path: str) -> list[str]:
     return [name.replace("~1", "/").replace("~0", "~") for name in path.split("/")[1:]]
 
 
-def overlap(one: Sequence[Operation], other: Sequence[Operation]) -> bool:
+def overlap(patch: Sequence[Operation], other: Sequence[Operation]) -> bool:
     """Whether two patches touch the same place, or one a place inside of the other's."""
-    return any(_within(mine.path, theirs.path) or _within(theirs.path, mine.path) for mine in one for theirs in other)
+    return any(_within(mine.path, theirs.path) or _within(theirs.path, mine.path) for mine in patch for theirs in other)
 
 
 def _within(inner: str, outer: str) -> bool:

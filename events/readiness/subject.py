@@ -7,10 +7,20 @@ import msgspec
 
 from events.canonical import Json, JsonObject
 from events.manifest import create_options, placeholders
-from events.manifest.document import DEVICE, MODULE, ContentKind, by_module, content_of, is_layered, kind_of
+from events.manifest.document import (
+    AGENT,
+    DESIRED,
+    DEVICE,
+    HUB,
+    MODULE,
+    ContentKind,
+    by_module,
+    content_of,
+    is_layered,
+    kind_of,
+)
 from events.manifest.errors import CreateOptionsInvalid, RouteInvalid
-from events.manifest.hub_rules import AGENT, HUB
-from events.manifest.merge import DESIRED, merge
+from events.manifest.merge import merge
 from events.manifest.problem import Problem
 from events.manifest.routes import Route, parse_route
 from events.manifest.validate import problems
@@ -115,8 +125,8 @@ class Module(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def options(self) -> JsonObject:
         """Its createOptions; empty if they cannot be read."""
-        found = self.written_options
-        return found if isinstance(found, dict) else {}
+        options = self.written_options
+        return options if isinstance(options, dict) else {}
 
     @cached_property
     def host_config(self) -> JsonObject:
@@ -193,12 +203,12 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def routes(self) -> tuple[WrittenRoute, ...]:
         """The routes that have a text."""
-        found = []
+        result = []
         for name, value in _object(self.hub.get("routes")).items():
             text = value.get("route") if isinstance(value, dict) else value
             if isinstance(text, str) and not placeholders.variables(text):
-                found.append(WrittenRoute(("routes", name), value, text, _parsed(text)))
-        return tuple(found)
+                result.append(WrittenRoute(("routes", name), value, text, _parsed(text)))
+        return tuple(result)
 
     @cached_property
     def registries(self) -> dict[str, JsonObject]:
@@ -254,14 +264,14 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
         location = self.location(twin, path)
         if location.whole or location.document != len(self.documents) - 1:
             return ()
-        for known in range(len(path) - 1, -1, -1):
-            above = self.location(twin, path[:known])
+        for depth in range(len(path) - 1, -1, -1):
+            above = self.location(twin, path[:depth])
             if above.whole and above.document == location.document:
                 if not above.open:
                     break
-                for name in reversed(path[known + 1 :]):
+                for name in reversed(path[depth + 1 :]):
                     value = {name: value}
-                return (Operation("add", above.pointer + pointer(path[known]), value),)
+                return (Operation("add", above.pointer + pointer(path[depth]), value),)
         return ()
 
     def removed(self, twin: str, path: Sequence[str]) -> tuple[Operation, ...]:
@@ -279,16 +289,16 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
             return ()
         written = module.chunks
         if not as_text and any(isinstance(value, dict) for value in written.values()):
-            wanted: dict[str, Json] = {next(iter(written)): options}
+            new_settings: dict[str, Json] = {next(iter(written)): options}
         else:
             try:
-                wanted = {**create_options.split(msgspec.json.encode(options).decode())}
+                new_settings = {**create_options.split(msgspec.json.encode(options).decode())}
             except (CreateOptionsInvalid, OverflowError, RecursionError, UnicodeEncodeError):
                 return ()  # values that only a JSON text can hold
-        steps = [Operation("remove", location.pointer + pointer(name)) for name in written if name not in wanted]
+        steps = [Operation("remove", location.pointer + pointer(name)) for name in written if name not in new_settings]
         steps += [
             Operation("replace" if name in written else "add", location.pointer + pointer(name), value)
-            for name, value in wanted.items()
+            for name, value in new_settings.items()
             if written.get(name) != value
         ]
         return tuple(steps)
@@ -298,11 +308,11 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def _settings(self) -> dict[tuple[int, str], list[Setting]]:
-        found: dict[tuple[int, str], list[Setting]] = {}
+        by_twin: dict[tuple[int, str], list[Setting]] = {}
         for number, document in enumerate(self.documents):
             for setting in document.settings:
-                found.setdefault((number, setting.twin), []).append(setting)
-        return found
+                by_twin.setdefault((number, setting.twin), []).append(setting)
+        return by_twin
 
 
 def read_document(raw: Json, *, name: str, template: bool = False, doubled: tuple[str, ...] = ()) -> Document:
@@ -369,8 +379,8 @@ def member(members: Mapping[str, Json], name: str) -> Json:
     """A member in whatever case its name is written, as the engine and the agent read it; `None` where there is none."""
     if name in members:
         return members[name]
-    wanted = name.lower()
-    return next((value for key, value in members.items() if key.lower() == wanted), None)
+    lower_name = name.lower()
+    return next((value for key, value in members.items() if key.lower() == lower_name), None)
 
 
 def _object(value: Json) -> JsonObject:
@@ -411,7 +421,7 @@ def _merged(documents: Sequence[Document]) -> dict[str, JsonObject]:
         for setting in document.settings:
             modules.setdefault(setting.twin, {})[".".join((DESIRED, *setting.path))] = setting.value
         contents.append(modules)
-    return merge({}, contents).sections
+    return merge({}, contents)
 
 
 def _parsed(text: str) -> Route | RouteInvalid:

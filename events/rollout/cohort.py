@@ -58,13 +58,16 @@ def first(candidates: FleetSet, limit: int, rollout: str, hashes: dict[int, Hash
     numbers = sorted(candidates.by_partition)
     ordinals = [np.array(candidates.of_partition(number), dtype=np.uint32) for number in numbers]
     ranked = np.concatenate(
-        [ranks(rollout, hashes[number][some]) for number, some in zip(numbers, ordinals, strict=True)]
+        [
+            ranks(rollout, hashes[number][partition_ordinals])
+            for number, partition_ordinals in zip(numbers, ordinals, strict=True)
+        ]
     )
     # Of equal ranks the lower partition and ordinal come first, so that a limit is kept to the device.
     chosen = np.zeros(len(ranked), dtype=bool)
     chosen[np.argsort(ranked, kind="stable")[:limit]] = True
-    found, start = {}, 0
-    for number, some in zip(numbers, ordinals, strict=True):
-        found[number] = BitMap(some[chosen[start : start + len(some)]])
-        start += len(some)
-    return FleetSet(found)
+    chosen_by_partition, start = {}, 0
+    for number, partition_ordinals in zip(numbers, ordinals, strict=True):
+        chosen_by_partition[number] = BitMap(partition_ordinals[chosen[start : start + len(partition_ordinals)]])
+        start += len(partition_ordinals)
+    return FleetSet(chosen_by_partition)

@@ -197,9 +197,9 @@ def _check_plan(name: str, plan: RolloutPlan) -> None:
     for number, phase in enumerate(plan.phases):
         _check_phase(name, f"phases[{number}]", phase)
     for kind in ("percent", "count"):
-        found = [(number, getattr(phase, kind)) for number, phase in enumerate(plan.phases)]
-        given = [(number, value) for number, value in found if value is not None]
-        for (_, before), (number, value) in itertools.pairwise(given):
+        values = [(number, getattr(phase, kind)) for number, phase in enumerate(plan.phases)]
+        given_values = [(number, value) for number, value in values if value is not None]
+        for (_, before), (number, value) in itertools.pairwise(given_values):
             rule(f"phases[{number}].{kind}", value >= before, "is not less than before: phases add up")
     failure = plan.failure
     rule("failure.percent", failure.percent is None or _within(failure.percent, 0, PERCENT_MAX), "is 0 to 100")
@@ -223,8 +223,8 @@ def _check_plan(name: str, plan: RolloutPlan) -> None:
 
 
 def _check_phase(name: str, element: str, phase: Phase) -> None:
-    given = [kind for kind in ("percent", "count", "condition") if getattr(phase, kind) is not None]
-    if len(given) != 1:
+    extents = [kind for kind in ("percent", "count", "condition") if getattr(phase, kind) is not None]
+    if len(extents) != 1:
         raise PlanInvalid(name, element, "has one of `percent`, `count` and `condition`")
     if phase.percent is not None and not 0 < phase.percent <= PERCENT_MAX:
         raise PlanInvalid(name, f"{element}.percent", "is more than 0, and at most 100")
@@ -290,7 +290,7 @@ def _subjects_of(command: RolloutCommand | SchedulerCommand) -> tuple[str, ...]:
 
 def rollbacks_of(command: AdvanceRollout) -> tuple[str, ...]:
     """The deployments that are to be made for a rollback: one, or none."""
-    return tuple(one.deployment for one in command.events if isinstance(one, RollbackBegan) and one.deployment)
+    return tuple(event.deployment for event in command.events if isinstance(event, RollbackBegan) and event.deployment)
 
 
 def _also(command: RolloutCommand | SchedulerCommand, documents: Documents) -> Iterator[str]:

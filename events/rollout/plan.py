@@ -77,9 +77,9 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_phase(text: str) -> Phase | None:
     """A phase as `10%` or as `50`, a number of devices; `None` where a text is neither."""
-    number, percent, rest = text.strip().partition("%")
+    number, percent, suffix = text.strip().partition("%")
     try:
-        if not rest:
+        if not suffix:
             return Phase(percent=float(number)) if percent else Phase(count=int(number))
     except ValueError:
         pass

@@ -86,7 +86,7 @@ def _timeouts(plan: RolloutPlan) -> Iterator[str]:
     if len(limits) == 1:
         yield f"a phase has not passed within {duration(1000 * limits.pop())}"
     elif limits:
-        yield f"a phase has not passed within its time limit ({', '.join(duration(1000 * one) for one in sorted(limits))})"
+        yield f"a phase has not passed within its time limit ({', '.join(duration(1000 * limit) for limit in sorted(limits))})"
 
 
 def _then(plan: RolloutPlan) -> str:

@@ -170,12 +170,12 @@ class _Turn:
         if why := self._failure():
             return self._fail(why)
         # Who joins while success has to last comes with the next phase: it would never have lasted.
-        wanted = NOBODY if self._document.soak_at else self._wanted()
-        holds = not wanted and self._holds()
+        candidates = NOBODY if self._document.soak_at else self._wanted()
+        holds = not candidates and self._holds()
         if not holds and (why := self._timed_out()):
             return self._fail(why)
-        if wanted:
-            return self._admit(wanted)
+        if candidates:
+            return self._admit(candidates)
         if holds:
             return self._hold()
         return self._pause(why, unreachable=True) if (why := self._out_of_reach()) else self._miss()
@@ -212,36 +212,38 @@ class _Turn:
     def _order(self) -> str:
         return order_of(self._name, self._document)
 
-    def _admit(self, wanted: FleetSet) -> RolloutEvent | None:
+    def _admit(self, candidates: FleetSet) -> RolloutEvent | None:
         windows = self._plan.windows
         if windows and closes_at(windows, self._now) is None:
             return self._wait(
                 self._sentence(rollout_text.window(opens_at(windows, self._now), windows[0].zone, self._now))
             )
-        some = self._spread_out(wanted)
-        if not some:
+        chosen = self._spread_out(candidates)
+        if not chosen:
             return self._wait(self._sentence(rollout_text.spread(self._plan)))
         allowance = self._allowance()
-        if allowance is not None and allowance < len(some):
+        if allowance is not None and allowance < len(chosen):
             if not allowance:
                 return self._wait(self._sentence(rollout_text.rate(self._plan)))
-            some = first(some, allowance, self._order, self._fleet_snapshot.order())
-        reason = rollout_text.admitted(self._document, len(some), len(wanted) - len(some))
-        return DevicesAdmitted(self._document.phase, some.devices(), len(some), reason, self._fleet_snapshot.vectors)
+            chosen = first(chosen, allowance, self._order, self._fleet_snapshot.order())
+        reason = rollout_text.admitted(self._document, len(chosen), len(candidates) - len(chosen))
+        return DevicesAdmitted(
+            self._document.phase, chosen.devices(), len(chosen), reason, self._fleet_snapshot.vectors
+        )
 
-    def _spread_out(self, wanted: FleetSet) -> FleetSet:
+    def _spread_out(self, candidates: FleetSet) -> FleetSet:
         """As many of each value of the plan's tag as there is room for; whoever has no value is not limited."""
         spread = self._plan.spread
         if spread is None:
-            return wanted
-        rest, chosen = wanted, NOBODY
+            return candidates
+        unlimited, chosen = candidates, NOBODY
         for members in self._fleet_snapshot.by_value(spread.tag).values():
-            some = wanted & members
-            if some:
-                rest -= some
+            limited = candidates & members
+            if limited:
+                unlimited -= limited
                 context = spread.at_most - len(self.rollout_counts.waited & members)
-                chosen |= first(some, context, self._order, self._fleet_snapshot.order())
-        return chosen | rest
+                chosen |= first(limited, context, self._order, self._fleet_snapshot.order())
+        return chosen | unlimited
 
     def _allowance(self) -> int | None:
         rate = self._plan.rate
@@ -304,7 +306,7 @@ class _Turn:
     def _out_of_reach(self) -> str:
         """Why the gate cannot hold any more, whoever answers yet."""
         rollout_counts, timeout = self.rollout_counts, self._gate.device_timeout_seconds * _SECOND_MS
-        recent = together(one for one in self._batches if self._now - one[0] < timeout)
+        recent = together(batch for batch in self._batches if self._now - batch[0] < timeout)
         # A device that failed may still recover, as long as it has time.
         hopeful = len(rollout_counts.waited) + len(recent & (rollout_counts.failed - rollout_counts.timed_out))
         if rollout_counts.succeeded + hopeful < self._required():
@@ -374,12 +376,12 @@ class _Turn:
         timeout = self._gate.device_timeout_seconds * _SECOND_MS
         return bool(timeout) and self._now - at >= timeout
 
-    def _sentence(self, rest: str) -> str:
+    def _sentence(self, addition: str) -> str:
         left = self._left()
         limit = "" if left is None or left <= 0 else rollout_text.until_timeout(left)
         required = self._plan.required_percent(self._gate)
         return rollout_text.phase(
-            self._document, required, self.rollout_counts.counts, *(one for one in (rest, limit) if one)
+            self._document, required, self.rollout_counts.counts, *(part for part in (addition, limit) if part)
         )
 
 

@@ -232,11 +232,13 @@ def _with_codes(failed_by: Mapping[str, FleetSet], codes: Mapping[int, FleetSet]
     """Devices that answered with a failure by its code; of many codes, the CODES_MAX that most devices answered with."""
     answered = failed_by.get(ANSWERED_FAILURE, NOBODY)
     by_code = sorted(
-        ((code, answered & devices) for code, devices in codes.items()), key=lambda one: (-len(one[1]), one[0])
+        ((code, answered & devices) for code, devices in codes.items()), key=lambda item: (-len(item[1]), item[0])
     )
-    told = {f"it answered {code}": devices for code, devices in by_code[:CODES_MAX]}
-    others = {why: devices for why, devices in failed_by.items() if why != ANSWERED_FAILURE}
-    return _some({**told, ANSWERED_FAILURE: answered - FleetSet.union(told.values()), **others})
+    by_frequent_code = {f"it answered {code}": devices for code, devices in by_code[:CODES_MAX]}
+    by_other_reason = {why: devices for why, devices in failed_by.items() if why != ANSWERED_FAILURE}
+    return _some(
+        {**by_frequent_code, ANSWERED_FAILURE: answered - FleetSet.union(by_frequent_code.values()), **by_other_reason}
+    )
 
 
 def _some(by_reason: Mapping[str, FleetSet]) -> dict[str, FleetSet]:

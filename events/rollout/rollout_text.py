@@ -15,11 +15,11 @@ NOT_STARTED = NotStarted()
 """What a deployment says of itself as long as its rollout says who is admitted."""
 
 
-def phase(document: RolloutDocument, required_percent: float, counts: RecordedCounts, *rest: str) -> str:
+def phase(document: RolloutDocument, required_percent: float, counts: RecordedCounts, *additions: str) -> str:
     """`phase 2 of 4: 37 of 40 healthy (92 %), gate 95 % of 40, 3 pending`, and the rest."""
     well = counts.healthy + counts.already
     share = f" ({100 * well // counts.counted} %)" if counts.counted else ""
-    said = [
+    parts = [
         f"phase {document.phase + 1} of {len(document.plan.phases)}: {well} of {counts.counted} healthy{share}",
         f"gate {required_percent:g} % of {counts.counted}",
     ]
@@ -32,8 +32,8 @@ def phase(document: RolloutDocument, required_percent: float, counts: RecordedCo
         ("not applied", counts.not_applied),
     ):
         if count:
-            said.append(f"{count} {name}")
-    return ", ".join([*said, *rest])
+            parts.append(f"{count} {name}")
+    return ", ".join([*parts, *additions])
 
 
 _SILENT = {"wait": "waited for", "exclude": "not counted", "unknown": "counted as unknown"}
@@ -98,10 +98,10 @@ def approval(number: int, plan: RolloutPlan) -> str:
 def nobody(number: int, plan: RolloutPlan) -> str:
     """Waits for devices at all."""
     condition = plan.phases[number].condition
-    whom = (
+    cause = (
         "the deployment targets nobody who is enabled" if condition is None else f"nobody is targeted with {condition}"
     )
-    return f"phase {number + 1} of {len(plan.phases)} waits for devices: {whom}"
+    return f"phase {number + 1} of {len(plan.phases)} waits for devices: {cause}"
 
 
 def shut(number: int, plan: RolloutPlan, opens: int, now: int) -> str:

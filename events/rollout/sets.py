@@ -1,4 +1,4 @@
-"""Sets of devices over all partitions, and their form in facts: by partition, the base64 of a set of ordinals."""
+"""Sets of devices over all partitions, and their form in events: by partition, the base64 of a set of ordinals."""
 
 import base64
 from collections.abc import Callable, Iterable, Mapping
@@ -31,7 +31,7 @@ class FleetSet:
     @classmethod
     def over(cls, by_partition: Mapping[int, Of], members: Callable[[Of], BitMap]) -> "FleetSet":
         """What `members` says of each partition."""
-        return cls({number: members(one) for number, one in by_partition.items()})
+        return cls({number: members(value) for number, value in by_partition.items()})
 
     @classmethod
     def one(cls, number: int, ordinal: int) -> "FleetSet":
@@ -73,10 +73,10 @@ class FleetSet:
     @staticmethod
     def union(sets: Iterable["FleetSet"]) -> "FleetSet":
         """Whoever is in one of them."""
-        found = NOBODY
-        for one in sets:
-            found |= one
-        return found
+        result = NOBODY
+        for members in sets:
+            result |= members
+        return result
 
 
 NOBODY: Final = FleetSet({})

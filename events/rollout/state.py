@@ -274,17 +274,17 @@ def _batches(batches: tuple[Batch, ...], at: int, devices: FleetSet) -> tuple[Ba
     if not devices:
         return batches
     left = [(batch, FleetSet.of(batch.devices)) for batch in batches]
-    kept = [
+    result = [
         batch if not members & devices else Batch(batch.admitted_at, (members - devices).devices())
         for batch, members in left
         if members - devices
     ]
-    kept.append(Batch(at, devices.devices()))
-    while len(kept) > BATCHES_MAX or (len(kept) > 1 and _size(kept) > BATCHES_BYTES_MAX):
-        first, second, *rest = kept
+    result.append(Batch(at, devices.devices()))
+    while len(result) > BATCHES_MAX or (len(result) > 1 and _size(result) > BATCHES_BYTES_MAX):
+        first, second, *newer = result
         both = FleetSet.of(first.devices) | FleetSet.of(second.devices)
-        kept = [Batch(second.admitted_at, both.devices()), *rest]
-    return tuple(kept)
+        result = [Batch(second.admitted_at, both.devices()), *newer]
+    return tuple(result)
 
 
 def _size(batches: list[Batch]) -> int:

@@ -13,9 +13,9 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 def duration(milliseconds: int) -> str:
     """`4_320_000` -> `1 h 12 min`: the two largest units; less than a second is `0 s`."""
-    parts, rest = [], max(0, milliseconds)
+    parts, remaining = [], max(0, milliseconds)
     for size, unit in _UNITS:
-        count, rest = divmod(rest, size)
+        count, remaining = divmod(remaining, size)
         if count:
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2]) or "0 s"
@@ -48,10 +48,10 @@ def read_duration(text: str) -> int:
     Raises:
         DurationUnreadable: it is none of these.
     """
-    found = _DURATION.fullmatch(text.strip())
-    if found is None:
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
         raise DurationUnreadable(text)
-    return int(found[1]) * _SECONDS[found[2] or "s"]
+    return int(match[1]) * _SECONDS[match[2] or "s"]
 
 
 def read_time(text: str, zone: str) -> int:

@@ -1,1 +1,1 @@
-"""Secrets: references in facts, ciphertext beside the log, keys outside Redis."""
+"""Secrets: references in events, ciphertext beside the log, keys outside Redis."""

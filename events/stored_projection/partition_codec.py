@@ -253,15 +253,15 @@ def index_field(path: tuple[str, ...], key: tuple[str, object]) -> str:
 
 
 def restore(
-    number: int, kept: StoredPartition, fleet_events: Iterable[Envelope[Any]], merge: MergeCache | None = None
+    number: int, stored: StoredPartition, fleet_events: Iterable[Envelope[Any]], merge: MergeCache | None = None
 ) -> Partition:
     """The partition as it was kept. `fleet_events` are the fleet's from the first up to the checkpoint's vector."""
     partition = Partition(number, merge)
-    checkpoint = kept.checkpoint
+    checkpoint = stored.checkpoint
     partition.vector, partition.at = checkpoint.vector, checkpoint.at
     partition.assignment_changes, partition.decided = checkpoint.assignment_changes, checkpoint.decided
     partition.rebuilt = checkpoint.rebuilt
-    hashes = kept.hashes
+    hashes = stored.hashes
     _restore_directory(partition, hashes)
     partition.modules.update({name: from_bytes(data) for name, data in hashes["modules"].items()})
     partition.children.restore({scope: from_bytes(data) for scope, data in hashes["children"].items()})
@@ -269,7 +269,7 @@ def restore(
     _restore_index(partition.index, partition.deployments, hashes["index"], checkpoint.over_budget)
     partition.targets.restore({field.partition(":")[2]: from_bytes(data) for field, data in hashes["targets"].items()})
     for name, packed in _arrays(partition).items():
-        packed.load(kept.arrays.get(name, b""))
+        packed.load(stored.arrays.get(name, b""))
     for field, data in hashes["already"].items():
         created, _, name = field.partition(":")
         partition.notes.already[Layer(name, int(created))] = from_bytes(data)

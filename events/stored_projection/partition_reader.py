@@ -102,15 +102,15 @@ class StatusSets(msgspec.Struct, frozen=True):
 class PartitionReading:
     """Status sets from what is kept of one partition; `kept` holds STATUS_HASHES and STATUS_ARRAYS."""
 
-    def __init__(self, kept: StoredPartition) -> None:
-        self.vector = kept.checkpoint.vector
-        self._kept = kept
-        self._sets = {name: from_bytes(data) for name, data in kept.hashes["sets"].items()}
-        self._targets = {layer.id: (layer, sets) for layer, sets in targets_of(kept).items()}
-        self._by_layer = ranks_of(kept)
+    def __init__(self, stored: StoredPartition) -> None:
+        self.vector = stored.checkpoint.vector
+        self._kept = stored
+        self._sets = {name: from_bytes(data) for name, data in stored.hashes["sets"].items()}
+        self._targets = {layer.id: (layer, sets) for layer, sets in targets_of(stored).items()}
+        self._by_layer = ranks_of(stored)
         self._locations = {layer.id: rank for layer, rank in self._by_layer.items()}
-        self._assignment_of = assignment_numbers(kept)
-        self._assignments = assignments_of(kept)
+        self._assignment_of = assignment_numbers(stored)
+        self._assignments = assignments_of(stored)
 
     def deployments(self) -> list[str]:
         """Ids of the deployments that stand at this vector."""
@@ -214,8 +214,8 @@ class PartitionReading:
     def _targeted(self, deployment_id: str) -> tuple[Layer, Mapping[str, BitMap]]:
         return self._targets.get(deployment_id, (Layer(deployment_id, 0), {}))
 
-    def _in_assignments(self, wanted: Callable[[Assignment], bool]) -> BitMap:
-        return self._of_assignments([number for number, assignment in self._assignments.items() if wanted(assignment)])
+    def _in_assignments(self, holds: Callable[[Assignment], bool]) -> BitMap:
+        return self._of_assignments([number for number, assignment in self._assignments.items() if holds(assignment)])
 
     def _of_assignments(self, numbers: list[int]) -> BitMap:
         return BitMap(np.flatnonzero(np.isin(self._assignment_of, numbers)).astype(np.uint32)) if numbers else BitMap()
@@ -241,21 +241,21 @@ class PartitionReading:
         return self.set("live") & BitMap(np.flatnonzero(np.isin(self._assignment_of, numbers)).astype(np.uint32))
 
 
-def assignments_of(kept: StoredPartition) -> dict[int, Assignment]:
-    """The assignments by number, without that of devices which never had anything; `kept` holds `assignments`."""
+def assignments_of(stored: StoredPartition) -> dict[int, Assignment]:
+    """The assignments by number, without that of devices which never had anything; `stored` holds `assignments`."""
     return {
-        int(number): msgspec.json.decode(data, type=Assignment) for number, data in kept.hashes["assignments"].items()
+        int(number): msgspec.json.decode(data, type=Assignment) for number, data in stored.hashes["assignments"].items()
     }
 
 
-def assignment_numbers(kept: StoredPartition) -> Any:
-    """The number of the assignment of each device, by ordinal; `kept` holds `assignment_of`."""
-    return np.frombuffer(kept.arrays["assignment_of"], dtype=np.uint32)
+def assignment_numbers(stored: StoredPartition) -> Any:
+    """The number of the assignment of each device, by ordinal; `stored` holds `assignment_of`."""
+    return np.frombuffer(stored.arrays["assignment_of"], dtype=np.uint32)
 
 
-def in_assignments(numbers: Collection[int], kept: StoredPartition) -> BitMap:
-    """The ordinals of the devices whose assignment has one of some numbers; `kept` holds `assignment_of`."""
-    return BitMap(np.flatnonzero(np.isin(assignment_numbers(kept), list(numbers))).astype(np.uint32))
+def in_assignments(numbers: Collection[int], stored: StoredPartition) -> BitMap:
+    """The ordinals of the devices whose assignment has one of some numbers; `stored` holds `assignment_of`."""
+    return BitMap(np.flatnonzero(np.isin(assignment_numbers(stored), list(numbers))).astype(np.uint32))
 
 
 def pages_of(ordinals: BitMap) -> tuple[str, ...]:
@@ -263,36 +263,38 @@ def pages_of(ordinals: BitMap) -> tuple[str, ...]:
     return tuple(str(page) for page in sorted({ordinal // PAGE_ITEMS for ordinal in ordinals}))
 
 
-def ids_of(ordinals: BitMap, kept: StoredPartition) -> Iterator[str]:
-    """The device ids of some ordinals, in the order of ordinals; `kept` holds their `ids` pages."""
+def ids_of(ordinals: BitMap, stored: StoredPartition) -> Iterator[str]:
+    """The device ids of some ordinals, in the order of ordinals; `stored` holds their `ids` pages."""
     page, names = -1, []
     for ordinal in ordinals:
         if ordinal // PAGE_ITEMS != page:
             page = ordinal // PAGE_ITEMS
-            names = msgspec.json.decode(kept.hashes["ids"][str(page)], type=list[str])
+            names = msgspec.json.decode(stored.hashes["ids"][str(page)], type=list[str])
         yield names[ordinal % PAGE_ITEMS]
 
 
-def having(layer: Layer, kept: StoredPartition, *, module_id: str = "") -> BitMap:
+def having(layer: Layer, stored: StoredPartition, *, module_id: str = "") -> BitMap:
     """The ordinals whose assignment has a deployment in its stack, or in that of a module, targeted or not.
 
-    `kept` holds `assignments` and `assignment_of`.
+    `stored` holds `assignments` and `assignment_of`.
     """
-    return _in_assignments(lambda assignment: assignment.has(layer, module_id), kept)
+    return _in_assignments(lambda assignment: assignment.has(layer, module_id), stored)
 
 
-def configured(digests: Collection[str], kept: StoredPartition) -> BitMap:
+def configured(digests: Collection[str], stored: StoredPartition) -> BitMap:
     """The ordinals of live devices that have one of these configurations, in whichever of their twins.
 
-    `kept` holds `assignments`, `sets` and `assignment_of`.
+    `stored` holds `assignments`, `sets` and `assignment_of`.
     """
-    wanted = frozenset(digests)
-    live = from_bytes(kept.hashes["sets"]["live"]) if "live" in kept.hashes["sets"] else BitMap()
-    return live & _in_assignments(lambda assignment: not wanted.isdisjoint(assignment.configurations), kept)
+    digest_set = frozenset(digests)
+    live = from_bytes(stored.hashes["sets"]["live"]) if "live" in stored.hashes["sets"] else BitMap()
+    return live & _in_assignments(lambda assignment: not digest_set.isdisjoint(assignment.configurations), stored)
 
 
-def _in_assignments(holds: Callable[[Assignment], bool], kept: StoredPartition) -> BitMap:
-    return in_assignments([number for number, assignment in assignments_of(kept).items() if holds(assignment)], kept)
+def _in_assignments(holds: Callable[[Assignment], bool], stored: StoredPartition) -> BitMap:
+    return in_assignments(
+        [number for number, assignment in assignments_of(stored).items() if holds(assignment)], stored
+    )
 
 
 NOT_APPLIED_HASHES = ("deployments", "targets")
@@ -304,35 +306,35 @@ def deployment_of(field: str) -> Layer:
     return Layer(name.partition("/")[0], int(created))
 
 
-def ranks_of(kept: StoredPartition) -> dict[Layer, DeploymentRank]:
-    """Where each deployment stands; `kept` holds the `deployments` hash."""
+def ranks_of(stored: StoredPartition) -> dict[Layer, DeploymentRank]:
+    """Where each deployment stands; `stored` holds the `deployments` hash."""
     return {
         deployment_of(field): msgspec.json.decode(data, type=DeploymentRank)
-        for field, data in kept.hashes["deployments"].items()
+        for field, data in stored.hashes["deployments"].items()
     }
 
 
-def targets_of(kept: StoredPartition) -> dict[Layer, dict[str, BitMap]]:
-    """Whom each deployment targets, by module; of what is for devices, under no name. `kept` holds NOT_APPLIED_HASHES."""
-    ranks = ranks_of(kept)
-    found: dict[Layer, dict[str, BitMap]] = {layer: {} for layer in ranks}
-    for field, data in kept.hashes["targets"].items():
+def targets_of(stored: StoredPartition) -> dict[Layer, dict[str, BitMap]]:
+    """Whom each deployment targets, by module; of what is for devices, under no name. `stored` holds NOT_APPLIED_HASHES."""
+    ranks = ranks_of(stored)
+    targets: dict[Layer, dict[str, BitMap]] = {layer: {} for layer in ranks}
+    for field, data in stored.hashes["targets"].items():
         layer = deployment_of(field)
         module = field.partition("/")[2] or ranks[layer].module
-        found[layer][module] = from_bytes(data)
-    return found
+        targets[layer][module] = from_bytes(data)
+    return targets
 
 
 class Targeting:
     """Which deployments target a device in a partition; `kept` holds the `deployments` and `targets` hashes."""
 
-    def __init__(self, kept: StoredPartition) -> None:
-        self.checkpoint = kept.checkpoint
+    def __init__(self, stored: StoredPartition) -> None:
+        self.checkpoint = stored.checkpoint
         self._targets: list[tuple[Layer, BitMap]] = []
         self._own: list[tuple[Layer, BitMap]] = []
         self._of_modules: dict[str, list[tuple[Layer, BitMap]]] = {}
-        ranks = ranks_of(kept)
-        for layer, sets in targets_of(kept).items():
+        ranks = ranks_of(stored)
+        for layer, sets in targets_of(stored).items():
             rank = ranks[layer]
             if not rank.is_open:
                 continue
@@ -347,17 +349,17 @@ class Targeting:
         of_modules = itertools.chain(*self._of_modules.values())
         return [layer.id for layer, _ in (*self._targets, *self._own, *of_modules)]
 
-    def status(self, deployment_id: str, kept: StoredPartition) -> tuple[BitMap, BitMap]:
-        """Whom a deployment is part of what they run, and whom it targets; `kept` holds `assignments` and `assignment_of`, too."""
-        return _status(self._targets, deployment_id, kept)
+    def status(self, deployment_id: str, stored: StoredPartition) -> tuple[BitMap, BitMap]:
+        """Whom a deployment is part of what they run, and whom it targets; `stored` holds `assignments` and `assignment_of`, too."""
+        return _status(self._targets, deployment_id, stored)
 
-    def own_status(self, deployment_id: str, kept: StoredPartition) -> tuple[BitMap, BitMap]:
+    def own_status(self, deployment_id: str, stored: StoredPartition) -> tuple[BitMap, BitMap]:
         """As `status`, of a configuration of devices' own twins."""
-        return _status(self._own, deployment_id, kept)
+        return _status(self._own, deployment_id, stored)
 
-    def module_status(self, module_id: str, deployment_id: str, kept: StoredPartition) -> tuple[BitMap, BitMap]:
+    def module_status(self, module_id: str, deployment_id: str, stored: StoredPartition) -> tuple[BitMap, BitMap]:
         """As `status`, of a configuration of one module."""
-        return _status(self._of_modules.get(module_id, []), deployment_id, kept, module_id=module_id)
+        return _status(self._of_modules.get(module_id, []), deployment_id, stored, module_id=module_id)
 
     def has_of_module(self, module_id: str) -> bool:
         """Whether any configuration is for a module."""
@@ -382,33 +384,33 @@ class Targeting:
 
 
 def _status(
-    targets: list[tuple[Layer, BitMap]], deployment_id: str, kept: StoredPartition, *, module_id: str = ""
+    targets: list[tuple[Layer, BitMap]], deployment_id: str, stored: StoredPartition, *, module_id: str = ""
 ) -> tuple[BitMap, BitMap]:
     for layer, members in targets:
         if layer.id == deployment_id:
-            return members & having(layer, kept, module_id=module_id), members
+            return members & having(layer, stored, module_id=module_id), members
     return BitMap(), BitMap()
 
 
-def not_applied(ordinal: int, assignment: Assignment, kept: StoredPartition) -> tuple[NotApplied, ...]:
+def not_applied(ordinal: int, assignment: Assignment, stored: StoredPartition) -> tuple[NotApplied, ...]:
     """The deployments that target a device and do not apply, by id, each with its reason (contract/hub.md §3.3).
 
-    `kept` holds the `deployments` and `targets` hashes. Whom nothing outplaces was not admitted: there is no other way to
+    `stored` holds the `deployments` and `targets` hashes. Whom nothing outplaces was not admitted: there is no other way to
     be not applied.
     """
-    ranks = ranks_of(kept)
+    ranks = ranks_of(stored)
     targeting = [
         (layer, module)
-        for layer, sets in targets_of(kept).items()
+        for layer, sets in targets_of(stored).items()
         for module, members in sets.items()
         if ordinal in members
     ]
-    found: list[NotApplied] = []
+    reasons: list[NotApplied] = []
     for layer, module in sorted(targeting):
         passed = in_the_way(layer, assignment, ranks, module)
-        if passed is not None and passed not in found:
-            found.append(passed)
-    return tuple(found)
+        if passed is not None and passed not in reasons:
+            reasons.append(passed)
+    return tuple(reasons)
 
 
 def in_the_way(

@@ -35,11 +35,11 @@ class ReadinessReading:
     Where `is_stale`, what rules of another version found is kept: then `kept` must hold `configurations`, too.
     """
 
-    def __init__(self, kept: StoredPartition) -> None:
-        self._kept = kept
-        self._assignments = assignments_of(kept)
-        wanted = {assignment.configuration for assignment in self._assignments.values()} - {NOTHING.digest}
-        self._found = {digest: read_found(kept.hashes["readiness"].get(digest)) for digest in wanted}
+    def __init__(self, stored: StoredPartition) -> None:
+        self._kept = stored
+        self._assignments = assignments_of(stored)
+        digests = {assignment.configuration for assignment in self._assignments.values()} - {NOTHING.digest}
+        self._found = {digest: read_found(stored.hashes["readiness"].get(digest)) for digest in digests}
 
     @property
     def is_stale(self) -> bool:
@@ -52,22 +52,22 @@ class ReadinessReading:
 
     def stopped(self, rule: str, judge: Judge) -> StoppedDevices:
         """Whom a rule stops at."""
-        found, waived = [], []
+        stopped, waived = [], []
         for number, assignment in self._assignments.items():
             verdicts = [judge(self, assignment, rule, module) for module in self._of(assignment).get(rule, ())]
             if any(counts for counts, _ in verdicts):
-                found.append(number)
+                stopped.append(number)
             if any(is_waived for _, is_waived in verdicts):
                 waived.append(number)
-        return StoppedDevices(self._in_assignments(found), self._in_assignments(waived))
+        return StoppedDevices(self._in_assignments(stopped), self._in_assignments(waived))
 
     def _of(self, assignment: Assignment) -> Mapping[str, tuple[str, ...]]:
         if assignment.configuration == NOTHING.digest:
             return {}
-        found = self._found[assignment.configuration]
-        if found is None:
-            found = self._found[assignment.configuration] = RuleFindings.of(self.sections(assignment.configuration))
-        return found.modules
+        findings = self._found[assignment.configuration]
+        if findings is None:
+            findings = self._found[assignment.configuration] = RuleFindings.of(self.sections(assignment.configuration))
+        return findings.modules
 
     def sections(self, digest: str) -> dict[str, JsonObject]:
         """The sections of a configuration; `kept` must hold `configurations`, too."""
@@ -84,4 +84,4 @@ class ReadinessReading:
         in_order = np.argsort(assignment_of, kind="stable").astype(np.uint32)
         numbers, starts = np.unique(assignment_of[in_order], return_index=True)
         groups = np.split(in_order, starts[1:])
-        return {int(number): BitMap(some) for number, some in zip(numbers, groups, strict=True)}
+        return {int(number): BitMap(ordinals) for number, ordinals in zip(numbers, groups, strict=True)}

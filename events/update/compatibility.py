@@ -20,20 +20,20 @@ def condition_of(compatibility: Sequence[Mapping[str, str]]) -> str:
     """
     if not compatibility:
         return EVERYBODY
-    return " OR ".join(_grouped(_fits(one), more=len(compatibility) > 1) for one in compatibility)
+    return " OR ".join(_grouped(_fits(properties), more=len(compatibility) > 1) for properties in compatibility)
 
 
-def both(one: str, other: str) -> str:
+def both(first: str, second: str) -> str:
     """The condition that is true where both are."""
-    if EVERYBODY in {one.strip(), other.strip()}:
-        return other if one.strip() == EVERYBODY else one
-    return f"({one}) AND ({other})"
+    if EVERYBODY in {first.strip(), second.strip()}:
+        return second if first.strip() == EVERYBODY else first
+    return f"({first}) AND ({second})"
 
 
 def problem_of(compatibility: Sequence[Mapping[str, str]]) -> str:
     """What is wrong with some compatibilities; empty where nothing is."""
-    for one in compatibility:
-        if not one or (CONDITION in one and len(one) > 1):
+    for properties in compatibility:
+        if not properties or (CONDITION in properties and len(properties) > 1):
             return "a compatibility has properties and their values, or one condition"
     try:
         text = condition_of(compatibility)
@@ -43,10 +43,10 @@ def problem_of(compatibility: Sequence[Mapping[str, str]]) -> str:
     return "" if text.strip() else "its compatibility fits nobody"
 
 
-def _fits(one: Mapping[str, str]) -> str:
-    if CONDITION in one:
-        return one[CONDITION]
-    return " AND ".join(f"{_path(name)} = {printed_literal(value)}" for name, value in sorted(one.items()))
+def _fits(properties: Mapping[str, str]) -> str:
+    if CONDITION in properties:
+        return properties[CONDITION]
+    return " AND ".join(f"{_path(name)} = {printed_literal(value)}" for name, value in sorted(properties.items()))
 
 
 def _path(name: str) -> str:

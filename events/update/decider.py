@@ -215,7 +215,11 @@ def needs(command: UpdateCommand, status: UpdateDocuments) -> Iterator[str]:
     if isinstance(command, OfUpdate):
         return
     group = status.groups.get(command.group)
-    concerned = set() if group is None else {one.id for one in group.deployments if _concerns(command, one)}
+    concerned = (
+        set()
+        if group is None
+        else {deployment.id for deployment in group.deployments if _concerns(command, deployment)}
+    )
     if not isinstance(command, DefineGroup | RemoveGroup):
         concerned.add(command.deployment)
     for name in sorted(concerned):
@@ -226,8 +230,10 @@ def needs(command: UpdateCommand, status: UpdateDocuments) -> Iterator[str]:
             yield rollout.rollback
 
 
-def _concerns(command: OfGroup, one: GroupDeployment) -> bool:
-    return isinstance(command, RemoveGroup) or (isinstance(command, DeployUpdate) and one.state is UpdateState.ACTIVE)
+def _concerns(command: OfGroup, deployment: GroupDeployment) -> bool:
+    return isinstance(command, RemoveGroup) or (
+        isinstance(command, DeployUpdate) and deployment.state is UpdateState.ACTIVE
+    )
 
 
 def decide(command: UpdateCommand, status: UpdateDocuments, *, by: str) -> Events:
@@ -277,8 +283,8 @@ def _decide_on_group(command: OfGroup, status: UpdateDocuments, by: str) -> Even
                 raise GroupNotFound(command.group)
             _check_idle(command.group, group)
             yield subject, GroupRemoved()
-            for one in group.deployments:
-                yield from _delete(update_deployment_of(command.group, one.id), status)
+            for removed in group.deployments:
+                yield from _delete(update_deployment_of(command.group, removed.id), status)
         case DeployUpdate():
             yield from _deploy(command, group, status, by)
         case CancelUpdateDeployment(_, name, reason, keepers):
@@ -290,9 +296,9 @@ def _decide_on_group(command: OfGroup, status: UpdateDocuments, by: str) -> Even
             yield subject, UpdateDeploymentRetried(name)
             yield from _retry(update_deployment_of(command.group, name), name, status, by)
         case DeleteUpdateDeployment(_, name):
-            if group is None or (found := group.deployment(name)) is None:
+            if group is None or (deployment := group.deployment(name)) is None:
                 raise GroupDeploymentNotFound(command.group, name)
-            if found.state is UpdateState.ACTIVE:
+            if deployment.state is UpdateState.ACTIVE:
                 raise GroupDeploymentForbidden(name, "it is active; cancel it first")
             yield subject, UpdateDeploymentDeleted(name)
             yield from _delete(update_deployment_of(command.group, name), status)
@@ -305,11 +311,11 @@ def _check_idle(name: str, group: GroupDocument | None) -> None:
 
 def _of(group: GroupDocument | None, command: CancelUpdateDeployment | RetryUpdateDeployment) -> None:
     """Insist that a deployment is active: no command reaches one that is over (seed 004, Deployment lifecycle)."""
-    found = None if group is None else group.deployment(command.deployment)
-    if found is None:
+    deployment = None if group is None else group.deployment(command.deployment)
+    if deployment is None:
         raise GroupDeploymentNotFound(command.group, command.deployment)
-    if found.state is not UpdateState.ACTIVE:
-        raise GroupDeploymentForbidden(command.deployment, f"it is {found.state.value}, for good")
+    if deployment.state is not UpdateState.ACTIVE:
+        raise GroupDeploymentForbidden(command.deployment, f"it is {deployment.state.value}, for good")
 
 
 def _deploy(command: DeployUpdate, group: GroupDocument | None, status: UpdateDocuments, by: str) -> Events:
@@ -344,8 +350,8 @@ def _deploy(command: DeployUpdate, group: GroupDocument | None, status: UpdateDo
     if not command.start_at:
         yield rollout_subject(update_deployment), RolloutStarted()
     if group is not None and group.active is not None:
-        former = update_deployment_of(command.group, group.active.id)
-        yield from _close(former, status, command.keepers, f"superseded by {name}")
+        superseded = update_deployment_of(command.group, group.active.id)
+        yield from _close(superseded, status, command.keepers, f"superseded by {name}")
 
 
 def plan_of(policy: RollbackPolicy | None, plan: RolloutPlan | None = None) -> RolloutPlan:

@@ -58,8 +58,8 @@ class UpdateId(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=Tr
 def read_update(text: str) -> UpdateId | None:
     """`contoso/camera/1.2` -> its parts, also with the prefix of a subject; `None` where it is no such text."""
     parts = text.removeprefix(UPDATE).split("/")
-    found = UpdateId(*parts) if len(parts) == 3 else None  # noqa: PLR2004 - provider, name and version
-    return None if found is None or found.problem else found
+    update = UpdateId(*parts) if len(parts) == 3 else None  # noqa: PLR2004 - provider, name and version
+    return None if update is None or update.problem else update
 
 
 def group_subject(group: str) -> str:
@@ -100,17 +100,17 @@ def is_update_deployment(deployment_id: str) -> bool:
 def deployed_update(update_deployment: str) -> tuple[str, str] | None:
     """The group and the deployment that `update_deployment_of` was given; `None` where it was not."""
     group, plus, deployment = update_deployment.removeprefix(UPDATE_DEPLOYMENT).partition("+")
-    found = (_unescaped(group), _unescaped(deployment))
+    names = (_unescaped(group), _unescaped(deployment))
     return (
-        found
-        if is_update_deployment(update_deployment) and plus and update_deployment_of(*found) == update_deployment
+        names
+        if is_update_deployment(update_deployment) and plus and update_deployment_of(*names) == update_deployment
         else None
     )
 
 
 def _escaped(text: str) -> str:
-    return _PLAIN.sub(lambda found: f"%{ord(found[0]):02x}", text)
+    return _PLAIN.sub(lambda match: f"%{ord(match[0]):02x}", text)
 
 
 def _unescaped(text: str) -> str:
-    return re.sub(r"%([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), text)
+    return re.sub(r"%([0-9a-f]{2})", lambda match: chr(int(match[1], 16)), text)

@@ -87,11 +87,11 @@ class GroupDocument(msgspec.Struct, frozen=True):
     @property
     def active(self) -> GroupDeployment | None:
         """The active deployment, if there is one. One group has one at most (seed 004)."""
-        return next((one for one in self.deployments if one.state is UpdateState.ACTIVE), None)
+        return next((deployment for deployment in self.deployments if deployment.state is UpdateState.ACTIVE), None)
 
     def deployment(self, name: str) -> GroupDeployment | None:
         """The deployment of an id, if there is one."""
-        return next((one for one in self.deployments if one.id == name), None)
+        return next((deployment for deployment in self.deployments if deployment.id == name), None)
 
 
 _updates = msgspec.json.Decoder(UpdateDocument)
@@ -149,10 +149,10 @@ def evolve_group(document: GroupDocument | None, event: GroupEvent, *, version: 
         case UpdateDeploymentCanceled(name, reason):
             deployments = _with(deployments, name, {"state": UpdateState.CANCELED, "changed_at": at, "reason": reason})
         case UpdateDeploymentRetried(name):
-            retries = sum(one.retries for one in deployments if one.id == name)
+            retries = sum(deployment.retries for deployment in deployments if deployment.id == name)
             deployments = _with(deployments, name, {"retries": retries + 1, "changed_at": at})
         case UpdateDeploymentDeleted(name):
-            deployments = tuple(one for one in deployments if one.id != name)
+            deployments = tuple(deployment for deployment in deployments if deployment.id != name)
         case _:
             assert_never(event)
     return msgspec.structs.replace(group, version=version, deployments=deployments)
@@ -161,4 +161,7 @@ def evolve_group(document: GroupDocument | None, event: GroupEvent, *, version: 
 def _with(
     deployments: tuple[GroupDeployment, ...], name: str, changes: dict[str, object]
 ) -> tuple[GroupDeployment, ...]:
-    return tuple(msgspec.structs.replace(one, **changes) if one.id == name else one for one in deployments)
+    return tuple(
+        msgspec.structs.replace(deployment, **changes) if deployment.id == name else deployment
+        for deployment in deployments
+    )

@@ -32,15 +32,15 @@ _AUTHOR = Author(Principal.parse("system:api"))
 _POLL_SECONDS = 60.0
 _GOODBYE_SECONDS = 1.0
 _SWITCH_SECONDS = 0.001
-"""So long one thread computes before others get to: the event loop waits for it as often as there are such threads."""
+"""How long a thread computes before another one gets the interpreter: the event loop waits that long for each busy thread."""
 
 logger = structlog.get_logger()
 
 
 class Server(uvicorn.Server):
-    """Ends in order: who waits is answered at once, other requests that are under way end first.
+    """A server that ends in order: long polls and streams are answered at once, other running requests end first.
 
-    Certificate files that are replaced are read again, so that a renewal needs no restart.
+    It reloads replaced certificate files, so that a renewal requires no restart.
     """
 
     def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
@@ -56,13 +56,13 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._renewal.cancel()
         self.config.app.state.waiting.end()  # type: ignore[union-attr]
-        self.config.app.state.streams.end()  # type: ignore[union-attr]
+        self.config.app.state.followers.end()  # type: ignore[union-attr]
         hanging_up = asyncio.create_task(self._hang_up())
         await super().shutdown(sockets)
         hanging_up.cancel()
 
     async def _hang_up(self) -> None:
-        """Leave clients that have their answer and do not take part in the end of TLS, as those that keep a line open."""
+        # A client that has its answer and does not finish the end of TLS would hold up the process until its timeout.
         while True:
             await asyncio.sleep(_GOODBYE_SECONDS)
             for connection in tuple(self.server_state.connections):
@@ -75,7 +75,7 @@ class Server(uvicorn.Server):
             return
         read: tuple[int, ...] | None = None
         while True:
-            # What is served goes on being served, whatever is wrong with what comes after it.
+            # The current certificate stays in use if the new one is unusable: a bad file must not stop a running API.
             try:
                 certificate, key = certificates.of(self._settings, now=dt.datetime.now(dt.UTC))
                 modified = _modified((certificate, key))
@@ -84,7 +84,7 @@ class Server(uvicorn.Server):
                     logger.info("certificate read again", path=str(certificate))
                 read = modified
             except (CertificateUnusable, OSError) as error:
-                logger.error("certificate not renewed", why=str(error))  # noqa: TRY400 - expected, and no fault of ours
+                logger.error("certificate not renewed", why=str(error))  # noqa: TRY400 - expected, a traceback tells nothing
             await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -117,7 +117,7 @@ def _config(settings: Settings) -> uvicorn.Config:
 
 
 def main() -> int:
-    """Serve until SIGINT or SIGTERM, or until the parent ends; requests that are under way end first."""
+    """Serve until SIGINT or SIGTERM, or until the parent process ends; running requests end first."""
     line = lifeline.hold()
     try:
         settings = read_settings()
@@ -126,7 +126,7 @@ def main() -> int:
         with contextlib.nullcontext(handed_over) if handed_over else listening(settings) as sockets:
             server = Server(_config(settings), settings)
             sys.setswitchinterval(_SWITCH_SECONDS)
-            # It applies partitions of the past, and plans ahead.
+            # Replays of the past and previews make many objects at once, which the collector would walk again and again.
             with seldom():
                 server.run(sockets)
     except exits.EXPECTED as error:

@@ -1,4 +1,4 @@
-"""The description of the API as OpenAPI: FastAPI's, with the types of the answers, and what all paths have in common."""
+"""The description of the API as OpenAPI: FastAPI's, with the types of the answers and what all paths have in common."""
 
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -21,17 +21,13 @@ _KEY_PARAMETER = {
     "name": HEADER,
     "in": "header",
     "required": False,
-    "description": "A text of your own for this request: sent again with it, the same request is done once (docs/reference/api.md).",
+    "description": "A text that you choose for this request: sent again with it, the request is done once (docs/reference/api.md).",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 
 
 def describe(app: FastAPI) -> JsonObject:
-    """The description of an application: FastAPI's, which has no types of answers, with those of the handlers.
-
-    What FastAPI would say of a body that it refuses is not what we answer: that is a 400, as of every bad input. Every answer
-    has an id, and every refusal its code.
-    """
+    """The OpenAPI description of an application, with the answer types, headers and errors that FastAPI does not know."""
     described: JsonObject = app.openapi()
     for path in described["paths"].values():
         for method, operation in path.items():
@@ -39,36 +35,39 @@ def describe(app: FastAPI) -> JsonObject:
                 operation.setdefault("parameters", []).append(_KEY_PARAMETER)
             else:
                 operation["responses"].pop("422", None)
-            _tell_the_point_in_time(operation)
+            _describe_point_in_time(operation)
             for status, answer in operation["responses"].items():
                 answer["headers"] = {**answer.get("headers", {}), **_headers_of(int(status))}
+    # FastAPI describes its own answer to an invalid body. Ours is a 400, like that to every invalid input.
     for schema in ("HTTPValidationError", "ValidationError"):
         described["components"]["schemas"].pop(schema, None)
     _add_types(app, described)
     return described
 
 
-def _tell_the_point_in_time(operation: dict[str, Any]) -> None:
-    if any(one["name"] == "at" for one in operation.get("parameters", ())):
+def _describe_point_in_time(operation: dict[str, Any]) -> None:
+    if any(parameter["name"] == "at" for parameter in operation.get("parameters", ())):
         for status, answer in operation["responses"].items():
             if int(status) < BAD_REQUEST.status:
-                told = header("With `at`: the moment it is of; as `at` it gives the same answer.", required=False)
-                answer["headers"] = {**answer.get("headers", {}), AS_OF: told}
+                as_of = header(
+                    "With `at`: the point in time of the answer; sent as `at`, it gives the same answer.",
+                    required=False,
+                )
+                answer["headers"] = {**answer.get("headers", {}), AS_OF: as_of}
 
 
 def _headers_of(status: int) -> dict[str, JsonObject]:
-    said = {REQUEST_ID: header("The id under which the log has the request.")}
+    headers = {REQUEST_ID: header("The id under which the log has the request.")}
     if status >= BAD_REQUEST.status:
-        # A bulk change that is refused in parts is no error as a whole.
-        said["iothub-errorcode"] = header("The code of the error.", required=status != BAD_REQUEST.status)
+        # The hub answers a bulk change that is rejected in parts with a 400 without this header.
+        headers["iothub-errorcode"] = header("The code of the error.", required=status != BAD_REQUEST.status)
     if status in {BUSY.status, TOO_MANY.status}:
-        again = header("After so many seconds it is worth another try.", required=status == BUSY.status)
-        said["Retry-After"] = again
-    return said
+        headers["Retry-After"] = header("Seconds to wait before a retry.", required=status == BUSY.status)
+    return headers
 
 
 def _add_types(app: FastAPI, described: JsonObject) -> None:
-    """Add the schema of every answer that a handler's return type describes, and the structs that it is made of."""
+    """Add the schema of every answer with a type, and the structs that it consists of."""
     answers: list[tuple[dict[str, Any], Any]] = []
     for route in iter_route_contexts(app.routes):
         operations = described["paths"].get(route.path_format, {})
@@ -79,14 +78,14 @@ def _add_types(app: FastAPI, described: JsonObject) -> None:
                 for status, answer_type in answer_types_of(route.original_route).items()
                 if str(status) in responses
             )
-    # msgspec has no alternatives of several structs without tags; as a schema they are anyOf.
+    # msgspec rejects a union of structs without tags. In a schema that is `anyOf`.
     alternatives = [_alternatives(answer_type) for _, answer_type in answers]
     schemas, components = msgspec.json.schema_components(
         [each for types in alternatives for each in types], ref_template="#/components/schemas/{name}"
     )
     for component in components.values():
         if "properties" in component:
-            # msgspec says so of structs that refuse unknown members; a dictionary with named members has no others either.
+            # msgspec sets it for structs with `forbid_unknown_fields` only; a TypedDict has no other members either.
             component.setdefault("additionalProperties", False)
     remaining = iter(schemas)
     for (response, _), types in zip(answers, alternatives, strict=True):
@@ -95,13 +94,13 @@ def _add_types(app: FastAPI, described: JsonObject) -> None:
         response["content"] = {"application/json": {"schema": schema}}
     for component in components.values():
         _describe_as_written(component)
-    # A body and an answer of one name would silently be described as one of them.
+    # Of a body and an answer with the same name, one would silently describe the other.
     assert described["components"]["schemas"].keys().isdisjoint(components)
     described["components"]["schemas"].update(components)
 
 
 def _describe_as_written(component: dict[str, Any]) -> None:
-    """Say of a struct what is written of it; msgspec says what it reads, which may lack defaults and have other members."""
+    """Describe a struct as it is written: msgspec describes what it reads, where members with a default are optional."""
     if component.get("type") == "object":
         members = component["properties"]
         written = {*component["required"], *(name for name, member in members.items() if "default" in member)}

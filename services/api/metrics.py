@@ -1,4 +1,4 @@
-"""What Prometheus reads: events and how far each partition is behind them, what workers do, and this process's requests."""
+"""Metrics for Prometheus: events and the lag of each partition, the work of workers, and this process's requests."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -21,20 +21,20 @@ from events.notification.feed import Feed
 from events.notification.positions import lag
 from events.projection_store import work_counts
 from services.api.context.api_context import ApiContext
-from services.api.context.followers import Streams
+from services.api.context.followers import Followers
 from services.api.context.long_poll import WaitingDevices
 
 
 class ApiMetrics:
-    """The counters of one process, and what is read from Redis when they are asked for."""
+    """The counters of one process, and the metrics that are read from Redis at each scrape."""
 
-    def __init__(self, context: ApiContext, waiting: WaitingDevices, streams: Streams) -> None:
+    def __init__(self, context: ApiContext, waiting: WaitingDevices, followers: Followers) -> None:
         self._registry = CollectorRegistry()
         Gauge("twinfold_waiting_devices", "Devices that wait for a change.", registry=self._registry).set_function(
             lambda: len(waiting)
         )
         Gauge("twinfold_streams", "Clients that follow /v1/stream.", registry=self._registry).set_function(
-            lambda: len(streams)
+            lambda: len(followers)
         )
         for collector in (
             _Partitions(context),
@@ -61,7 +61,9 @@ class ApiMetrics:
 
 
 class _OfContext(Collector):
-    """Reads metrics from Redis when they are asked for."""
+    """Metrics that are read from Redis at each scrape."""
+
+    # Redis has the state of the whole system, so that every API process reports the same.
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
@@ -75,7 +77,9 @@ class _Partitions(_OfContext):
         lag = GaugeMetricFamily(
             "twinfold_lag_events", "Events that are not in the projections yet.", labels=["partition"]
         )
-        late = GaugeMetricFamily("twinfold_lag_seconds", "Age of the oldest of them.", labels=["partition"])
+        late = GaugeMetricFamily(
+            "twinfold_lag_seconds", "Age of the oldest event that is not in the projections yet.", labels=["partition"]
+        )
         blocked = GaugeMetricFamily(
             "twinfold_blocked", "Stopped at an event that cannot be applied.", labels=["partition"]
         )
@@ -110,7 +114,7 @@ class _Workers(_OfContext):
     @override
     def collect(self) -> Iterator[Metric]:
         events = CounterMetricFamily("twinfold_applied_events", "Events that workers applied.")
-        lost = CounterMetricFamily("twinfold_commits_lost", "Batches applied in vain, as another worker was faster.")
+        lost = CounterMetricFamily("twinfold_commits_lost", "Batches not committed, as another worker was faster.")
         commits = HistogramMetricFamily("twinfold_commit_seconds", "How long commits of projections took.")
         try:
             counts = self._context.work.total(self._context.log.partitions)
@@ -138,7 +142,7 @@ class _Seals(_OfContext):
         seals, clock = Seals(self._context.client), self._context.clock()
         try:
             last = seals.last()
-            # A seal's own time may be ahead of the clock.
+            # A seal's own time may be ahead of the clock: after a clock went back, seals continue from the newest time.
             at = seals.sealed_clock() or (0 if last is None else last.seal().at)
             ahead.add_metric([], ahead_ms(self._context.log, seals, clock=clock) / 1000)
             heads = Feed(self._context.log, self._context.projections).heads()
@@ -165,15 +169,22 @@ class _Webhooks(_OfContext):
             "twinfold_webhook_lag_events", "Events and assignment changes before the heads.", labels=["webhook"]
         )
         paused = GaugeMetricFamily("twinfold_webhook_paused", "Nothing is delivered.", labels=["webhook"])
-        kept, log = Deliveries(self._context.client), self._context.log
+        stored, log = Deliveries(self._context.client), self._context.log
         try:
             status = dict(webhooks(log))
-            counts, known, heads = kept.counts(), kept.all(), Feed(log, self._context.projections).heads()
+            counts, deliveries_by_webhook, heads = (
+                stored.counts(),
+                stored.all(),
+                Feed(log, self._context.projections).heads(),
+            )
         except LogError:
             return
         for (webhook_id, result), count in counts.items():
             deliveries.add_metric([webhook_id, result], count)
         for webhook_id, document in status.items():
-            late.add_metric([webhook_id], lag(begun(document, known.get(webhook_id), log.partitions).positions, heads))
+            late.add_metric(
+                [webhook_id],
+                lag(begun(document, deliveries_by_webhook.get(webhook_id), log.partitions).positions, heads),
+            )
             paused.add_metric([webhook_id], float(bool(document.paused)))
         yield from (deliveries, late, paused)

@@ -21,9 +21,8 @@ from events.terminal import print_json
 from services import logins
 from services.cli.connection_errors import SET_DIRECTORY, misfit
 from services.cli.flag_names import in_flags
-from services.credentials import Serving
-from services.local import TOKEN_FILE, serving
-from services.local import token as local_token
+from services.serving import TOKEN_FILE, Serving, serving
+from services.serving import token as local_token
 
 TIMEOUT_SECONDS = 30.0
 WATCH_SECONDS = 0.5

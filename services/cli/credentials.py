@@ -27,8 +27,8 @@ from events.terminal import complain, print_lines
 from services.authors import author_of
 from services.cli.flags import DataDir
 from services.cli.log_location import log_settings
-from services.credentials import Serving, device_key, issue_token, policies, policy_key, policy_of, tokens
-from services.local import NoAuthority, served
+from services.credentials import device_key, issue_token, policies, policy_key, policy_of, tokens
+from services.serving import NoAuthority, Serving, served
 
 token = typer.Typer(no_args_is_help=True, help="Bearer tokens: who may do what, until when.")
 policy = typer.Typer(no_args_is_help=True, help="Shared access policies and their keys.")

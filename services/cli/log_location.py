@@ -3,7 +3,7 @@
 from typing import Any
 
 from events.settings import Settings, read_settings
-from services.local import serving
+from services.serving import serving
 
 
 def log_settings(**given: Any) -> Settings:

@@ -12,7 +12,7 @@ from events.terminal import print_lines
 from services.append_only_file import Damage, LogFileDamaged, behind, cut, files, find_damage
 from services.cli.flags import DataDir
 from services.embedded_redis import FOLDER, find_server, server_log_of
-from services.local import NotServed
+from services.serving import NotServed
 from services.up.directory import held
 
 _EVENTS_SHOWN_MAX = 20
@@ -35,7 +35,7 @@ def repair_log(
         raise NotServed(settings.data_dir)
     with held(settings.data_dir):
         server = find_server(settings.redis_server)
-        damage = find_damage(server, directory, said=server_log_of(directory).lines())
+        damage = find_damage(server, directory, server_log=server_log_of(directory).lines())
         if damage is None:
             print_lines(f"nothing is damaged: {', '.join(str(path) for path in files(directory))}")
             return

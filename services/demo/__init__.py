@@ -1,1 +1,1 @@
-"""`twinfold demo`: the story of an edge fleet, told on a real log by real processes, with every number read back."""
+"""`twinfold demo`: the story of an edge fleet on a real log with real processes; every number is read back."""

@@ -1,4 +1,4 @@
-"""The manifests of the demo's story, and the reading of a user's own."""
+"""The manifests of the demo's story, and reading the user's own manifests."""
 
 import json
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ def camera_layer() -> JsonObject:
 
 
 class ManifestUnreadable(Exception):
-    """A file given on the command line is not a manifest of the kind that is asked for."""
+    """A file on the command line is not readable, or not a manifest of the required kind."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path}: {why}")
@@ -73,22 +73,22 @@ class ManifestUnreadable(Exception):
 
 
 class ManifestRefused(Exception):
-    """A file given on the command line has problems; each is named with its path."""
+    """A manifest on the command line has problems; the message names the path of each."""
 
     def __init__(self, path: Path, problems: Sequence[Problem]) -> None:
-        shown = [f"\n  {problem}" for problem in problems[:_SHOWN]]
+        lines = [f"\n  {problem}" for problem in problems[:_SHOWN]]
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        super().__init__(f"{path} cannot be deployed:{''.join(shown)}{more}")
+        super().__init__(f"{path} cannot be deployed:{''.join(lines)}{more}")
         self.path, self.problems = path, tuple(problems)
 
 
 def read_manifest(path: Path, *, layered: bool) -> JsonObject:
-    """A user's own manifest, valid and of the kind that is asked for.
+    """A user's manifest, valid and of the required kind.
 
     Raises:
-        ManifestUnreadable: not a readable JSON file, or a standard manifest where a layer is wanted, or the reverse.
+        ManifestUnreadable: it is no readable JSON file, or a standard manifest where a layer is required, or the reverse.
         ManifestRefused: it has problems.
-        SecretTextInvalid: a password that is no text.
+        SecretTextInvalid: a password in it is no text.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -96,11 +96,11 @@ def read_manifest(path: Path, *, layered: bool) -> JsonObject:
         raise ManifestUnreadable(path, str(error)) from error
     content: JsonObject = content_of(document)
     try:
-        # With references for its secrets, so that no message shows one.
+        # Secrets are replaced by references, so that no message shows one.
         validate(extract(content, new_id=lambda: "0")[0])
     except ManifestInvalid as error:
         raise ManifestRefused(path, error.problems) from error
     if is_layered(content) != layered:
         kinds = ("a standard manifest", "a layer")
-        raise ManifestUnreadable(path, f"{kinds[not layered]} where {kinds[layered]} is wanted")
+        raise ManifestUnreadable(path, f"{kinds[not layered]} where {kinds[layered]} is required")
     return content

@@ -34,19 +34,19 @@ _COLUMNS_OF_TEXT = 100
 
 
 def run(*, manifest: Path | None, layer: Path | None) -> None:
-    """Tell the story; raises what went wrong.
+    """Run the story and print what happened.
 
     Raises:
-        ManifestUnreadable, ManifestRefused: a file of the user's cannot be used; nothing was started.
+        ManifestUnreadable, ManifestRefused: a manifest of the user cannot be used; nothing was started.
         NoRedisServer, RedisDidNotStart: there is no Redis to embed.
-        DemoStalled, ChildDied: the projections did not follow.
+        DemoStalled, ChildDied: the projections did not catch up, or a process ended.
     """
     base = manifests.base("1.0.0") if manifest is None else manifests.read_manifest(manifest, layered=False)
     following = manifests.base("1.1.0") if manifest is None else _next_version(base)
     added = manifests.camera_layer() if layer is None else manifests.read_manifest(layer, layered=True)
     screen = console(width=_COLUMNS_OF_TEXT)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="twinfold-demo-") as name, _ending_when_told() as end_if_told:
+    with tempfile.TemporaryDirectory(prefix="twinfold-demo-") as name, _interruptible() as check_interrupt:
         directory = Path(name)
         screen.print(f"A Redis of its own (append-only file), {WORKERS} worker processes, {DEVICES} simulated devices.")
         with EmbeddedRedis(directory, server=read_settings().redis_server) as redis, _processes(redis.url, directory):
@@ -55,16 +55,16 @@ def run(*, manifest: Path | None, layer: Path | None) -> None:
             key_file = directory / "master.key"
             with open_producer(redis.url, by="user:demo", key_file=key_file) as producer, _screen(screen) as show:
 
-                def look(status: Status) -> None:
-                    end_if_told()
+                def show_status(status: Status) -> None:
+                    check_interrupt()
                     show(status)
 
-                story = Story(producer, fleet_projection, base=base, following=following, layer=added, show=look)
-                story.tell()
+                story = Story(producer, fleet_projection, base=base, following=following, layer=added, show=show_status)
+                story.run()
             events = sum(log.heads().values())
             log.client.close()
     screen.print("\nWhat happened:\n")
-    for sentence in story.told:
+    for sentence in story.sentences:
         screen.print(f" • {sentence}")
     screen.print(
         f"\n{events:,} events were appended and applied in {time.monotonic() - started:.0f} s. Every number above was read back"
@@ -73,31 +73,29 @@ def run(*, manifest: Path | None, layer: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _ending_when_told() -> Iterator[Callable[[], None]]:
-    """SIGTERM ends the demo as Ctrl-C does, so that it cleans up. Yields what ends it if it was told to and goes on.
-
-    Python drops what is raised while it tidies up after itself, and with that a Ctrl-C of just that moment.
-    """
-    told: list[int] = []
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Let SIGTERM end the demo like Ctrl-C, so that it cleans up. Yields a function that raises if a signal was lost."""
+    # Python drops exceptions that are raised in a destructor or a collector callback, a KeyboardInterrupt included.
+    signals: list[int] = []
 
     def interrupt(signum: int, _frame: object) -> None:
-        told.append(signum)
+        signals.append(signum)
         raise KeyboardInterrupt
 
-    def end_if_told() -> None:
-        if told:
+    def check_interrupt() -> None:
+        if signals:
             raise KeyboardInterrupt
 
-    former = {signum: signal.signal(signum, interrupt) for signum in (signal.SIGINT, signal.SIGTERM)}
+    previous_handlers = {signum: signal.signal(signum, interrupt) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield end_if_told
+        yield check_interrupt
     finally:
-        for signum, handler in former.items():
+        for signum, handler in previous_handlers.items():
             signal.signal(signum, handler)
 
 
 def _next_version(base: JsonObject) -> JsonObject:
-    """The user's manifest with something changed, so that there is a next version to move to."""
+    """The user's manifest with other module versions: the next version of the story."""
     following: JsonObject = copy.deepcopy(base)
     agent = following["modulesContent"]["$edgeAgent"]["properties.desired"]
     for module in (agent.get("modules") or {}).values():
@@ -106,19 +104,19 @@ def _next_version(base: JsonObject) -> JsonObject:
 
 
 class ChildDied(Exception):
-    """A process of the demo ended before its time; the last lines it wrote say why."""
+    """A process of the demo ended too early; the message has the last lines of its output."""
 
-    def __init__(self, command: str, code: int, words: str) -> None:
-        super().__init__(f"{command} ended with {code}: {words}")
+    def __init__(self, command: str, code: int, output: str) -> None:
+        super().__init__(f"{command} ended with {code}: {output}")
         self.command, self.code = command, code
 
 
 @contextlib.contextmanager
 def _processes(url: str, directory: Path) -> Iterator[None]:
-    """The log made, and workers and devices at work on it until the end; what they say goes into a file.
+    """Make the log, and run workers and simulated devices on it until the end of the block; a file gets their output.
 
     Raises:
-        ChildDied: one of them did not live to the end.
+        ChildDied: a process ended too early.
     """
     initialise(url).client.close()
     environment = environment_of(read_settings(redis_url=url, queue_url=url, workers=WORKERS))
@@ -126,17 +124,18 @@ def _processes(url: str, directory: Path) -> Iterator[None]:
     commands = [["workers.pool"]]
     commands += [["services.simulator", "--share", f"{n}/{SIMULATORS}", *silent] for n in range(SIMULATORS)]
     children: list[Child] = []
-    told = directory / "processes.log"
+    output = directory / "processes.log"
     try:
-        with told.open("wb") as file:
+        with output.open("wb") as file:
             children.extend(
                 Child([sys.executable, "-m", *command], environment, stdout=file, stderr=file) for command in commands
             )
         yield
         for child, command in zip(children, commands, strict=True):
             if (code := child.process.poll()) is not None:
-                raise ChildDied(command[0], code, " | ".join(told.read_text(errors="replace").splitlines()[-3:]))
+                raise ChildDied(command[0], code, " | ".join(output.read_text(errors="replace").splitlines()[-3:]))
     finally:
+        # All are asked to end before the first is waited for, so that they end at the same time.
         for child in children:
             child.terminate()
         for child in children:
@@ -144,7 +143,7 @@ def _processes(url: str, directory: Path) -> Iterator[None]:
 
 
 class _Screen:
-    """A live table on a terminal; without one, a table per step."""
+    """A live table on a terminal; otherwise a table per step."""
 
     def __init__(self, console: Console, live: Live | None) -> None:
         self._console = console

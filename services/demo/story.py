@@ -1,4 +1,4 @@
-"""What happens in the demo, step by step; each step appends events and waits until the projections have settled."""
+"""The steps of the demo. Each step appends events and waits until the projections have settled."""
 
 import time
 from collections import Counter
@@ -15,6 +15,7 @@ from events.projection_store.fleet_projection import FleetProjection
 
 DEVICES = 1000
 SILENT_DEVICE = "edge-0007"
+# Slow devices answer after 2 to 4 s (services/simulator/temperament.py).
 _SETTLE_SECONDS_MAX = 12.0
 _PROD_EVERY = 2
 
@@ -22,7 +23,7 @@ BASE, NEXT, LAYER = "factory-base", "factory-next", "cameras"
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What the table shows at one moment; every number is read from the projections."""
+    """The content of the table at a point in time; every number is read from the projections."""
 
     step: str
     deployments: dict[str, Counter[str]]
@@ -32,7 +33,7 @@ Show = Callable[[Status], None]
 
 
 class Story:
-    """The demo's fleet and what an operator does with it."""
+    """The demo's fleet, and what an operator does with it. `sentences` are the results of the steps."""
 
     def __init__(
         self,
@@ -48,10 +49,10 @@ class Story:
         self._fleet_projection = fleet_projection
         self._base, self._following, self._layer = base, following, layer
         self._show = show
-        self.told: list[str] = []
+        self.sentences: list[str] = []
 
-    def tell(self) -> None:
-        """The whole story."""
+    def run(self) -> None:
+        """Run all steps."""
         self._register()
         self._first_deployment()
         self._newcomers()
@@ -125,7 +126,8 @@ class Story:
         self._wait(lambda: name in self._fleet_projection.status())
 
     def _settled(self, step: str, name: str, *, at_least: int = 0) -> Counter[str]:
-        """Show the table until whoever will answer has answered; the silent device never does."""
+        """Show the table until all devices but one have answered, or the time is over."""
+        # The silent device never answers: at most one device remains pending.
         until = time.monotonic() + _SETTLE_SECONDS_MAX
         while True:
             status = self._fleet_projection.status()
@@ -145,15 +147,15 @@ class Story:
             time.sleep(0.02)
 
     def _tell(self, sentence: str) -> None:
-        self.told.append(sentence)
+        self.sentences.append(sentence)
 
 
 class DemoStalled(Exception):
-    """The projections did not come to what the events say in the time the demo gives them."""
+    """The projections did not catch up with the log within the demo's time limit."""
 
     def __init__(self) -> None:
         super().__init__(
-            f"the projections did not follow the log within {_SETTLE_SECONDS_MAX:.0f} s; is the machine overloaded?"
+            f"the projections did not catch up with the log within {_SETTLE_SECONDS_MAX:.0f} s; is the machine overloaded?"
         )
 
 

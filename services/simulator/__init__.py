@@ -1,1 +1,1 @@
-"""Simulated edge devices: processes that answer for many edge agents at once."""
+"""Simulated edge devices: each process answers for many edge agents."""

@@ -1,4 +1,4 @@
-"""A process of simulated devices: `python -m services.simulator --share 0/2 [--silent ID]`; the log by TWINFOLD_REDIS_URL."""
+"""A process of simulated devices: `python -m services.simulator --share 0/2 [--silent ID]`, on the log at TWINFOLD_REDIS_URL."""
 
 import argparse
 import signal
@@ -8,15 +8,15 @@ from events.log.log_factory import open_log
 from events.processes import lifeline
 from events.projection_store.redis import RedisProjectionStore
 from events.settings import read_settings
-from services.simulator.devices import Crowd
+from services.simulator.devices import SimulatedDevices
 from services.simulator.temperament import habit_of
 
 
 def main() -> None:
-    """Answer for the devices of every n-th partition until told to stop, or until the parent ends."""
+    """Answer for the devices of every n-th partition until SIGTERM or SIGINT, or until the parent process ends."""
     lifeline.hold()
     parser = argparse.ArgumentParser(prog="python -m services.simulator")
-    parser.add_argument("--share", default="0/1", help="which of how many processes this is, as in 0/2")
+    parser.add_argument("--share", default="0/1", help="number of this process and number of processes, as in 0/2")
     parser.add_argument("--silent", action="append", default=[], help="a device that never answers; repeatable")
     arguments = parser.parse_args()
     index, count = (int(part) for part in arguments.share.split("/"))
@@ -27,13 +27,13 @@ def main() -> None:
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     silent = frozenset(arguments.silent)
     with open_producer(settings.redis_url, queue_url=settings.queue_url, by="device:simulator") as producer:
-        crowd = Crowd(
+        devices = SimulatedDevices(
             RedisProjectionStore(log.client),
             producer,
             partitions=range(index, log.partitions, count),
             habit_of=lambda device_id: habit_of(device_id, silent=silent),
         )
-        crowd.run(go_on=lambda: not stopping)
+        devices.run(go_on=lambda: not stopping)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""A crowd of simulated devices: sees what they should run in the projections, and reports for them through the log."""
+"""Simulated devices: reads from the projections what they should run, and reports for them through the log."""
 
+import contextlib
 import heapq
 import itertools
 import time
@@ -21,16 +22,16 @@ POLL_SECONDS = 0.1
 
 
 class Device:
-    """What one simulated device remembers."""
+    """The memory of a simulated device: its assignment, the last one that it answered, and its modules."""
 
-    __slots__ = ("answered", "given", "modules")
+    __slots__ = ("answered", "assignment", "modules")
 
     def __init__(self) -> None:
-        self.given, self.answered = NO_ASSIGNMENT, NO_ASSIGNMENT
+        self.assignment, self.answered = NO_ASSIGNMENT, NO_ASSIGNMENT
         self.modules: frozenset[str] = frozenset()
 
 
-class Crowd:
+class SimulatedDevices:
     """The devices of some partitions. One thread answers for all of them."""
 
     def __init__(
@@ -50,47 +51,40 @@ class Crowd:
         self._numbers = itertools.count()
 
     def run(self, *, go_on: Callable[[], bool]) -> None:
-        """Look and answer until told to stop; a Redis that is away is waited for."""
+        """Read assignments and answer them while `go_on` is true; retries while Redis does not answer."""
         while go_on():
-            try:
+            with contextlib.suppress(LogUnavailable):
                 for number in self._partitions:
-                    self._look(number)
+                    self._read(number)
                 self._answer()
-            except LogUnavailable:
-                pass
             time.sleep(POLL_SECONDS)
 
-    def _look(self, number: int) -> None:
-        kept = self._projections.read(number, ProjectionSelection(hashes=_HASHES, arrays=("assignment_of",)))
-        if not kept.hashes["ids"]:
+    def _read(self, number: int) -> None:
+        stored = self._projections.read(number, ProjectionSelection(hashes=_HASHES, arrays=("assignment_of",)))
+        if not stored.hashes["ids"]:
             return
-        assignments = assignments_of(kept)
-        assignment_of = assignment_numbers(kept)
+        assignments = assignments_of(stored)
+        assignment_of = assignment_numbers(stored)
         ids: list[str] = []
-        for page in range(len(kept.hashes["ids"])):
-            ids += msgspec.json.decode(kept.hashes["ids"][str(page)], type=list[str])
+        for page in range(len(stored.hashes["ids"])):
+            ids += msgspec.json.decode(stored.hashes["ids"][str(page)], type=list[str])
         sections: dict[str, dict[str, JsonObject]] = {}
         for device_id, assignment_number in zip(ids, assignment_of.tolist(), strict=False):
             assignment = assignments.get(assignment_number, NO_ASSIGNMENT)
             device = self._devices.get(device_id)
-            if assignment.tells_the_same_as(NO_ASSIGNMENT if device is None else device.given):
+            if assignment.tells_the_same_as(NO_ASSIGNMENT if device is None else device.assignment):
                 continue
             if device is None:
                 device = self._devices[device_id] = Device()
-            device.given = assignment
+            device.assignment = assignment
             digest = assignment.configuration
             if digest not in sections:
-                sections[digest] = msgspec.json.decode(kept.hashes["configurations"].get(digest, b"{}"))
+                sections[digest] = msgspec.json.decode(stored.hashes["configurations"].get(digest, b"{}"))
             habit = self._habit_of(device_id)
             if habit.temperament is not Temperament.SILENT:
-                due = (
-                    time.monotonic() + habit.delay_seconds,
-                    device_id,
-                    next(self._numbers),
-                    assignment,
-                    sections[digest],
-                )
-                heapq.heappush(self._due, due)
+                due_at = time.monotonic() + habit.delay_seconds
+                # The number breaks ties: two assignments have no order.
+                heapq.heappush(self._due, (due_at, device_id, next(self._numbers), assignment, sections[digest]))
 
     def _answer(self) -> None:
         now = time.monotonic()
@@ -98,15 +92,16 @@ class Crowd:
         while self._due and self._due[0][0] <= now:
             _, device_id, _, assignment, sections = heapq.heappop(self._due)
             device = self._devices[device_id]
-            if device.given is not assignment:
+            # A newer assignment arrived before the device answered this one.
+            if device.assignment is not assignment:
                 continue
             patch, device.modules = report(
                 sections,
                 version=assignment.agent_version,
-                former=device.modules,
+                previous_modules=device.modules,
                 temperament=self._habit_of(device_id).temperament,
             )
-            commands += answers(device_id, assignment, patch, former=device.answered)
+            commands += answers(device_id, assignment, patch, previous=device.answered)
             device.answered = assignment
         if commands:
             self._producer.submit(commands)

@@ -1,4 +1,4 @@
-"""What a device answers to an assignment that it was given (contract/edge.md §1.2)."""
+"""The answers of a device to its assignment (contract/edge.md §1.2)."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,28 +15,28 @@ FAILED = 500
 Answer = ReportProperties | AcknowledgeDesired
 
 
-def answers(device_id: str, assignment: Assignment, patch: JsonObject, *, former: Assignment) -> Iterator[Answer]:
-    """What a device says that has what `assignment` gives, and had what `former` gave: of each section that changed.
+def answers(device_id: str, assignment: Assignment, patch: JsonObject, *, previous: Assignment) -> Iterator[Answer]:
+    """The answers of a device that went from the assignment `previous` to `assignment`, for each section that changed.
 
-    `patch` is what `report` answered for it.
+    `patch` is the patch that `report` returned for it.
     """
-    if assignment.agent_version != former.agent_version:
+    if assignment.agent_version != previous.agent_version:
         yield ReportProperties(device_id=device_id, module_id=AGENT, patch=patch)
     hub = assignment.versions.get(HUB, 0)
-    if hub != former.versions.get(HUB, 0):
+    if hub != previous.versions.get(HUB, 0):
         answered = {"lastDesiredVersion": hub, "lastDesiredStatus": {"code": OK, "description": ""}}
         yield ReportProperties(device_id=device_id, module_id=HUB, patch=answered)
-    if assignment.deliverable != former.deliverable:
+    if assignment.deliverable != previous.deliverable:
         yield AcknowledgeDesired(device_id=device_id, versions=assignment.deliverable)
 
 
 def report(
-    sections: Mapping[str, JsonObject], *, version: int, former: frozenset[str], temperament: Temperament
+    sections: Mapping[str, JsonObject], *, version: int, previous_modules: frozenset[str], temperament: Temperament
 ) -> tuple[JsonObject, frozenset[str]]:
-    """The merge patch to the `$edgeAgent` twin's reported properties, and the modules that are there from now on.
+    """The merge patch to the `$edgeAgent` twin's reported properties, and the names of the modules that it reports.
 
-    `former` are the modules reported before; what is gone from the configuration is removed with a null. A failing device
-    answers 500 where it has modules of its own to run, and its first module has failed.
+    `previous_modules` are the modules reported before; a module that is gone is removed with a null. A failing device answers
+    500 if it has modules to run, and its first module has failed.
     """
     agent = sections.get(AGENT, {})
     modules = agent.get("modules") or {}
@@ -45,7 +45,7 @@ def report(
     if failing:
         statuses[min(statuses)] = "failed"
     reported: dict[str, Any] = {name: {"runtimeStatus": status} for name, status in statuses.items()}
-    reported |= dict.fromkeys(former - statuses.keys())
+    reported |= dict.fromkeys(previous_modules - statuses.keys())
     system = agent.get("systemModules") or {}
     patch = {
         "schemaVersion": "1.1",

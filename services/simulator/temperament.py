@@ -7,7 +7,7 @@ import msgspec
 
 
 class Temperament(enum.Enum):
-    """What kind of device one is."""
+    """The kind of a simulated device."""
 
     PROMPT = "prompt"
     SLOW = "slow"
@@ -27,9 +27,10 @@ _SLOW_SECONDS = 2.0
 
 
 def habit_of(device_id: str, *, silent: frozenset[str] = frozenset()) -> Habit:
-    """The habit of a device, always the same for the same id: 1 in 100 is slow, 1 in 100 fails."""
+    """The habit of a device: 1 in 100 is slow, 1 in 100 fails."""
     if device_id in silent:
         return Habit(Temperament.SILENT, 0.0)
+    # A checksum, as Python's hash() of a text differs in each process: the same id behaves the same in every run.
     draw = zlib.crc32(device_id.encode())
     spread = (draw >> 16) / 0xFFFF
     match draw % 100:

@@ -22,10 +22,10 @@ from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import ENV_PREFIX, Settings, environment_of, hide_password
-from services import certificates, local, whole_files
+from services import certificates, serving, whole_files
 from services.authors import system_user
 from services.certificates import EVERYWHERE, files_of
-from services.credentials import Serving, ensure_policies, issue_token, tokens
+from services.credentials import ensure_policies, issue_token, tokens
 from services.embedded_redis import redis_of
 from services.sockets import handed_over, listening
 from services.up.directory import held
@@ -147,19 +147,19 @@ def _leave_word(settings: Settings, log: RedisLog) -> None:
     producer = Producer(log, by=_AUTHOR, take_secrets=vault.take_out)
     if not settings.open_access:
         ensure_policies(producer, log)
-        if local.token_id(settings.data_dir) not in {token_id for token_id, _ in tokens(log)}:
+        if serving.token_id(settings.data_dir) not in {token_id for token_id, _ in tokens(log)}:
             # Named after a person: what the commands of this machine change is recorded under it.
             text = issue_token(producer, name=system_user(), role="admin")
-            whole_files.put(settings.data_dir / local.TOKEN_FILE, text.encode())
+            whole_files.put(settings.data_dir / serving.TOKEN_FILE, text.encode())
     ca = str(files_of(settings.data_dir).ca) if settings.tls == "local" and settings.tls_certificate is None else ""
-    word = Serving(
+    word = serving.Serving(
         url=address(settings),
         host_name=address(settings).partition("://")[2],
         redis_url=settings.redis_url,
         queue_url=settings.effective_queue_url,
         ca=ca,
     )
-    whole_files.put(settings.data_dir / local.FILE, msgspec.json.encode(word))
+    whole_files.put(settings.data_dir / serving.FILE, msgspec.json.encode(word))
     log.client.close()
 
 

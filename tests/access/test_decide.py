@@ -121,8 +121,8 @@ def test_a_token_is_issued_once_and_revoked_once() -> None:
         ({"expires_at": -1}, "between 0 and"),
         ({"expires_at": 10**15}, "between 0 and"),
         ({"scope": "tags.site ="}, "no target condition"),
-        ({"scope": "*", "role": "admin"}, "an admin is not scoped"),
-        ({"scope": "*", "role": "audit"}, "an auditor is not scoped"),
+        ({"scope": "*", "role": "admin"}, "an admin cannot be scoped"),
+        ({"scope": "*", "role": "audit"}, "an auditor cannot be scoped"),
     ],
 )
 def test_a_token_that_cannot_be_says_why(members: dict[str, Any], why: str) -> None:

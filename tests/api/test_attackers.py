@@ -287,23 +287,27 @@ def test_whoever_may_not_do_something_is_told_which_right_is_missing_and_who_has
         return said.removeprefix(FORBIDDEN)
 
     reader, scoped = gate.token("read"), gate.token("operate", scope="tags.site = 'north'")
-    change = "they lack the right TwinWrite, which comes with the role operate or admin; policy iothubowner or service"
+    change = (
+        "they lack the permission TwinWrite, which comes with the role operate or admin; policy iothubowner or service"
+    )
     assert told(reader, "PATCH", "/twins/victim") == told(reader, "PATCH", "/twins/nobody") == change
     assert told(gate.policy("service"), "GET", "/v1/stream") == (
-        "they lack the right RegistryRead, which comes with the role operate or admin; policy iothubowner"
+        "they lack the permission RegistryRead, which comes with the role operate or admin; policy iothubowner"
     )
     assert told(reader, "GET", "/v1/audit/events").startswith(
-        "they lack the right AuditRead, which comes with the role "
+        "they lack the permission AuditRead, which comes with the role "
     )
-    assert told(gate.policy("device"), "GET", "/v1/diff").startswith("they lack the right RegistryRead and TwinRead, ")
-    assert told(scoped, "GET", "/v1/stream") == "they are limited to a scope, and this is not answered within one"
+    assert told(gate.policy("device"), "GET", "/v1/diff").startswith(
+        "they lack the permission RegistryRead and TwinRead, "
+    )
+    assert told(scoped, "GET", "/v1/stream") == "they are limited to a scope, and this request has no answer within one"
     for path in ("/devices/thief", "/v1/devices/thief/effective"):
         assert told(gate.device("thief"), "GET", path) == (
             "those of a device or a module reach its own modules, `desired` and `reports`"
         )
     line = json.dumps({"command": "RegisterDevice", "device_id": "smuggled"})
     (one,) = gate.http.post("/v1/events", content=line, headers=gate.policy("service")).json()["refused"]
-    assert one["error"].startswith(f"{FORBIDDEN}they lack the right RegistryWrite, which comes with ")
+    assert one["error"].startswith(f"{FORBIDDEN}they lack the permission RegistryWrite, which comes with ")
 
 
 def test_a_registry_policy_reads_no_twin(gate: Guarded) -> None:

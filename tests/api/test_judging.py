@@ -3,7 +3,7 @@
 from events.projection_store.fleet_snapshot import SETTLE_SECONDS
 from events.rollout.commands import RollBack
 from events.rollout.plan import Gate, Phase, RolloutPlan
-from services.api.context.rollout_state import Judging, says
+from services.api.context.rollout_state import RolloutStates, says
 from tests.rollout.simulation import Simulation
 
 PLAN = RolloutPlan((Phase(count=2, gate=Gate(soak_seconds=600)), Phase(percent=100.0)))
@@ -19,18 +19,18 @@ def test_a_reader_waits_for_workers_that_are_a_point_in_time_behind() -> None:
         if len(waited) == 3:
             simulation.drain()
 
-    judging = Judging(simulation.log, simulation.projections, pause=pause)  # type: ignore[arg-type]
-    judged = judging.judged({"new": simulation.document("new")}, simulation.now)["new"]
+    rollout_states = RolloutStates(simulation.log, simulation.projections, pause=pause)  # type: ignore[arg-type]
+    judged = rollout_states.judged({"new": simulation.document("new")}, simulation.now)["new"]
     assert (len(waited), judged.counts.target) == (3, 8)
-    assert judging.judged({}, simulation.now) == {}
+    assert rollout_states.judged({}, simulation.now) == {}
 
 
 def test_workers_that_stay_behind_are_named_after_half_a_second() -> None:
     simulation = Simulation(devices=8)
     simulation.create("new", PLAN)
     waited: list[float] = []
-    judging = Judging(simulation.log, simulation.projections, pause=waited.append)  # type: ignore[arg-type]
-    judged = judging.judged({"new": simulation.document("new")}, simulation.now)["new"]
+    rollout_states = RolloutStates(simulation.log, simulation.projections, pause=waited.append)  # type: ignore[arg-type]
+    judged = rollout_states.judged({"new": simulation.document("new")}, simulation.now)["new"]
     assert "p00" in judged.says
     assert sum(waited) >= SETTLE_SECONDS
     assert sum(waited) < 2 * SETTLE_SECONDS

@@ -20,7 +20,7 @@ from events.notification.feed import Feed
 from events.notification.positions import names_of
 from events.settings import read_settings
 from services.api.context.api_context import open_context
-from services.api.context.followers import Streams
+from services.api.context.followers import Followers
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.api.serving import Guarded, api, guarded, served
@@ -323,7 +323,7 @@ def test_a_stream_ends_when_the_api_does(shared_redis: EmbeddedRedis) -> None:
 def test_nothing_is_missed_while_it_cannot_be_told_who_is_allowed(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system:
         system.do(*join("a"), *join("b"))
-        streams = Streams(open_context(read_settings(redis_url=system.url)))
+        followers = Followers(open_context(read_settings(redis_url=system.url)))
         asked = itertools.count()
 
         async def sometimes() -> bool:
@@ -332,9 +332,9 @@ def test_nothing_is_missed_while_it_cannot_be_told_who_is_allowed(shared_redis: 
             return True
 
         async def follow() -> bytes:
-            heads = streams.heads()
+            heads = followers.heads()
             begin = (0,) * len(heads)
-            parts = streams.follow(begin, heads, lambda _one: True, still_allowed=sometimes, for_ever=False)
+            parts = followers.follow(begin, heads, lambda _one: True, still_allowed=sometimes, for_ever=False)
             return b"".join([part async for part in parts])
 
         text = asyncio.run(follow()).decode()

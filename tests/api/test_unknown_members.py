@@ -91,7 +91,7 @@ def test_no_object_inside_a_body_under_v1_lets_unknown_members_pass(description:
         for content in one.said.get("requestBody", {}).get("content", {}).values():
             for name, schema in objects_of(content["schema"], description, seen):
                 assert schema.get("additionalProperties") is False, (one.path, name)
-    assert {"CreateBody", "ScheduleBody", "PlanBody", "GateBody", "PolicyBody", "WindowBody"} <= seen
+    assert {"CreateBody", "ScheduleBody", "RolloutPlanBody", "GateBody", "PolicyBody", "WindowBody"} <= seen
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_member_is_named_with_its_path_in_the_body(serving: tuple[System, http
 def test_a_member_that_is_like_none_is_refused_with_all_that_there_are(serving: tuple[System, httpx.Client]) -> None:
     _, http = serving
     answer = http.post("/v1/deployments/none/cancel", json={"why": "x"})
-    assert "unknown member 'why'; known are reason, phase" in answer.text
+    assert "unknown member 'why'; allowed are reason, phase" in answer.text
     answer = http.post("/v1/deployments/none/start", json={"reason": "x"})
     assert answer.status_code == 400
     assert "unknown member 'reason'" in answer.text

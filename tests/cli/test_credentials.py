@@ -333,7 +333,7 @@ def test_a_line_of_events_needs_the_right_of_its_command(http: httpx.Client, twi
             (["policy", "delete", "service"], 1, "built in"),
             (["token", "issue", "a b"], 1, "1 to 64 ASCII"),
             (["token", "issue", "ada", "--role", "owner"], 1, "read, operate, admin"),
-            (["token", "issue", "ada", "--role", "admin", "--scope", "*"], 1, "an admin is not scoped"),
+            (["token", "issue", "ada", "--role", "admin", "--scope", "*"], 1, "an admin cannot be scoped"),
             (["token", "issue", "ada", "--expires", "soon"], 2, "30m, 12h or 90d"),
             (["token", "issue", "ada", "--expires", "0h"], 2, "30m, 12h or 90d"),
             (["token", "revoke", "nobody"], 1, "there is no token 'nobody'"),

@@ -86,8 +86,12 @@ def test_a_manifest_and_a_layer_of_ones_own_take_the_parts_of_the_storys(tempora
     [
         ("{", "--manifest", (2, "Expecting property name")),
         (json.dumps(content(agent=agent(modules={"m": {}}))), "--manifest", (1, "modules.m: 'type' is required")),
-        (json.dumps(content()), "--layer", (2, "a standard manifest where a layer is wanted")),
-        (json.dumps(layer({"modules.x": module()})), "--manifest", (2, "a layer where a standard manifest is wanted")),
+        (json.dumps(content()), "--layer", (2, "a standard manifest where a layer is required")),
+        (
+            json.dumps(layer({"modules.x": module()})),
+            "--manifest",
+            (2, "a layer where a standard manifest is required"),
+        ),
         ("[1]", "--manifest", (1, "must be an object, not an array")),
     ],
 )

@@ -16,7 +16,7 @@ import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
 
-from services.local import served
+from services.serving import served
 from tests import waiting
 from tests.api.serving import free_port
 from tests.cli.running import client, command

@@ -521,7 +521,7 @@ class Model:
 
     def sections(self, stack: tuple[str, ...]) -> dict[str, Any]:
         contents = [self.deployments[name][1].content["modulesContent"] for name in stack]
-        return merge(contents[0], contents[1:]).sections
+        return merge(contents[0], contents[1:])
 
 
 def _admits(admission: object, device_id: str) -> bool:

@@ -13,46 +13,46 @@ from tests.manifest.values import objects
 
 
 def test_a_base_alone_gives_its_own_sections() -> None:
-    assert merge({"m": {"properties.desired": {"a": 1}}}, []).sections == {"m": {"a": 1}}
+    assert merge({"m": {"properties.desired": {"a": 1}}}, []) == {"m": {"a": 1}}
 
 
 def test_a_path_is_set_and_its_siblings_stay() -> None:
     base = {"m": {"properties.desired": {"SendData": True, "nested": {"a": 1, "b": 2}}}}
     over = {"m": {"properties.desired.nested.b": {"c": 3}, "properties.desired.more": 4}}
-    assert merge(base, [over]).sections == {"m": {"SendData": True, "nested": {"a": 1, "b": {"c": 3}}, "more": 4}}
+    assert merge(base, [over]) == {"m": {"SendData": True, "nested": {"a": 1, "b": {"c": 3}}, "more": 4}}
 
 
 def test_an_object_at_a_path_replaces_what_was_there() -> None:
     base = {"m": {"properties.desired": {"x": {"old": 1}}}}
-    assert merge(base, [{"m": {"properties.desired.x": {"new": 2}}}]).sections == {"m": {"x": {"new": 2}}}
+    assert merge(base, [{"m": {"properties.desired.x": {"new": 2}}}]) == {"m": {"x": {"new": 2}}}
 
 
 def test_properties_desired_replaces_the_whole_section_so_far() -> None:
     stack = [{"m": {"properties.desired.b": 2}}, {"m": {"properties.desired": {"c": 3}}}]
-    assert merge({"m": {"properties.desired": {"a": 1}}}, stack).sections == {"m": {"c": 3}}
+    assert merge({"m": {"properties.desired": {"a": 1}}}, stack) == {"m": {"c": 3}}
 
 
 def test_a_path_through_a_scalar_or_a_secret_makes_an_object_of_it() -> None:
     base = {"m": {"properties.desired": {"a": 1, "b": {"$secret": "id"}}}}
     over = {"m": {"properties.desired.a.x": 1, "properties.desired.b.x": 2}}
-    assert merge(base, [over]).sections == {"m": {"a": {"x": 1}, "b": {"x": 2}}}
+    assert merge(base, [over]) == {"m": {"a": {"x": 1}, "b": {"x": 2}}}
 
 
 def test_null_stands_for_nothing_there() -> None:
     base = {"m": {"properties.desired": {"a": 1, "b": None, "c": {"d": None}}}}
-    assert merge(base, [{"m": {"properties.desired.a": None}}]).sections == {"m": {"c": {}}}
+    assert merge(base, [{"m": {"properties.desired.a": None}}]) == {"m": {"c": {}}}
 
 
 def test_a_layer_adds_a_module_a_route_and_a_twin() -> None:
     camera = layer({"modules.camera": module()}, {"routes.camera": "FROM /* INTO $upstream"})["modulesContent"]
-    sections = merge(content()["modulesContent"], [camera]).sections
+    sections = merge(content()["modulesContent"], [camera])
     assert sorted(sections["$edgeAgent"]["modules"]) == ["camera", "temp"]
     assert sorted(sections["$edgeHub"]["routes"]) == ["camera", "up"]
 
 
 def test_an_empty_module_contributes_nothing() -> None:
     over = {"$edgeAgent": {}, "m": {"properties.desired.x": 1}}
-    assert merge({}, [over]).sections == {"m": {"x": 1}}
+    assert merge({}, [over]) == {"m": {"x": 1}}
     assert not contributes(over, "$edgeAgent")
     assert not contributes(over, "other")
     assert contributes(over, "m")
@@ -66,8 +66,8 @@ def test_within_one_deployment_shorter_paths_come_first_whatever_their_order() -
         "properties.desired.a.b": {"c": 2, "d": 2},
     }
     expected = {"m": {"a": {"b": {"c": 3, "d": 2}}, "z": 9}}
-    assert merge({"m": paths}, []).sections == expected
-    assert merge({"m": dict(reversed(paths.items()))}, []).sections == expected
+    assert merge({"m": paths}, []) == expected
+    assert merge({"m": dict(reversed(paths.items()))}, []) == expected
 
 
 DEEPER = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(".".join)
@@ -89,8 +89,8 @@ def test_key_order_does_not_matter_and_inputs_stay_as_they_are(base: Any, layers
         return {name: dict(draw.sample(sorted(paths.items(), key=str), len(paths))) for name, paths in contents.items()}
 
     before = copy.deepcopy((base, layers))
-    merged = merge(base, layers).sections
-    assert merge(shuffled(base), [shuffled(over) for over in layers]).sections == merged
+    merged = merge(base, layers)
+    assert merge(shuffled(base), [shuffled(over) for over in layers]) == merged
     assert (base, layers) == before
 
 
@@ -99,15 +99,15 @@ def test_key_order_does_not_matter_and_inputs_stay_as_they_are(base: Any, layers
 def test_merging_in_steps_is_merging_at_once(stack: Any) -> None:
     stepwise: dict[str, Any] = {}
     for over in stack:
-        sections = merge(stepwise, [over]).sections
+        sections = merge(stepwise, [over])
         stepwise = {name: {"properties.desired": section} for name, section in sections.items()}
-    assert {name: {"properties.desired": section} for name, section in merge({}, stack).sections.items()} == stepwise
+    assert {name: {"properties.desired": section} for name, section in merge({}, stack).items()} == stepwise
 
 
 def test_the_answer_shares_no_object_with_its_inputs() -> None:
     base = {"m": {"properties.desired": {"a": {"b": 1}}}}
     merge(base, [])
-    sections = merge(base, [{"m": {"properties.desired.a.b": 2}}]).sections
+    sections = merge(base, [{"m": {"properties.desired.a.b": 2}}])
     sections["m"]["a"]["b"] = 3
     assert base == {"m": {"properties.desired": {"a": {"b": 1}}}}
 
@@ -145,7 +145,7 @@ LONG = {"image": "example.com/a:1", "createOptions": '{"Env":["a', "createOption
 
 def settings_of(*layers: dict[str, Any], module_id: str = "temp", **given: Any) -> Any:
     base = content(agent=agent(modules={module_id: module(settings={**LONG, **given})}))["modulesContent"]
-    section = merge(base, [{"$edgeAgent": over} for over in layers]).sections["$edgeAgent"]
+    section = merge(base, [{"$edgeAgent": over} for over in layers])["$edgeAgent"]
     return section["modules"][module_id]["settings"]
 
 
@@ -173,10 +173,10 @@ def test_a_layer_that_sets_a_further_chunk_alone_replaces_that_chunk() -> None:
 def test_system_modules_lose_their_chunks_as_well_and_twins_of_other_modules_lose_nothing() -> None:
     base = content(agent=agent(systemModules={"edgeHub": module(settings=LONG)}))["modulesContent"]
     over = {"$edgeAgent": {"properties.desired.systemModules.edgeHub.settings.createOptions": "{}"}}
-    hub = merge(base, [over]).sections["$edgeAgent"]["systemModules"]["edgeHub"]
+    hub = merge(base, [over])["$edgeAgent"]["systemModules"]["edgeHub"]
     assert hub["settings"] == {"image": "example.com/a:1", "createOptions": "{}"}
     own = {"m": {"properties.desired": {"settings": LONG}}}
-    twin = merge(own, [{"m": {"properties.desired.settings.createOptions": "{}"}}]).sections["m"]
+    twin = merge(own, [{"m": {"properties.desired.settings.createOptions": "{}"}}])["m"]
     assert twin["settings"] == {**LONG, "createOptions": "{}"}
 
 

@@ -19,7 +19,7 @@ from events.projection_store.query_engine import QueryEngine
 from events.secrets.personal import Personal
 from events.settings import read_settings
 from services.api.context.callers import Author, PreviewRequest
-from services.api.context.dry_run import DryRun, DryRuns
+from services.api.context.dry_run import DryRun, DryRuns, PreviewCheck
 from services.api.http.continuation_tokens import Continuations
 from services.embedded_redis import EmbeddedRedis
 from tests.preview.test_stories import BY, PARTITIONS, Stand
@@ -56,7 +56,7 @@ def looking_at(stand: Stand, continuations: Continuations, **how: Any) -> DryRun
 
 def glanced(dry_runs: DryRuns, *commands: Command) -> DryRun:
     """Commands decided by somebody who looks, and has not looked yet at what follows."""
-    dry_run = dry_runs.dry_run(Author(BY))
+    dry_run = DryRun(dry_runs, Author(BY))
     Producer(dry_run.log, by=BY, clock=lambda: 1000, take_secrets=dry_run.take_out).submit(commands).raise_if_refused()
     return dry_run
 
@@ -66,13 +66,13 @@ def token_of(dry_runs: DryRuns, *commands: Command) -> str:
 
 
 def held_to(dry_runs: DryRuns, token: str, *commands: Command) -> Producer:
-    author = Author(BY, None, PreviewRequest(looks=False, token=token, page=None))
-    preview_check = dry_runs.preview_check(author, lambda command: command)
-    preview_check.look(commands)
+    author = Author(BY, None, PreviewRequest(is_dry_run=False, token=token, page=None))
+    preview_check = PreviewCheck(dry_runs, author, lambda command: command)
+    preview_check.check(commands)
     mine: Producer = producer(
         dry_runs.log,
         take_secrets=preview_check.take_out,
-        before_append=lambda proposed: preview_check(proposed, written=mine.written),
+        before_append=lambda proposed: preview_check.check_batch(proposed, written=mine.written),
     )
     return mine
 
@@ -93,7 +93,7 @@ def test_once_some_is_written_the_rest_is_kept_out_where_others_wrote_and_the_er
     with pytest.raises(PreviewDiffers) as raised:
         mine.submit(TAGS)
     assert str(raised.value).startswith("only 1 event written, ")
-    assert f"somebody else wrote on {OTHER} meanwhile" in str(raised.value)
+    assert f"another author wrote on {OTHER} meanwhile" in str(raised.value)
     assert mine.written == raised.value.written == 1
     (one, other) = log.load([ONE, OTHER])
     assert (one.head.version, other.head.version) == (2, 2)

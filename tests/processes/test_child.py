@@ -52,7 +52,7 @@ def test_a_child_of_a_child_is_not_told_of_a_line_that_is_not_its_own() -> None:
 @pytest.mark.parametrize(
     ("program", "words"),
     [
-        ("line.last_words('the port is taken'); raise SystemExit(3)", "the port is taken"),
+        ("line.last_output('the port is taken'); raise SystemExit(3)", "the port is taken"),
         ("raise ValueError('nobody catches this')", "ValueError: nobody catches this"),
         ("pass", ""),
     ],

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from events.query.condition import DEPTH_MAX, lint, parse_condition
 from events.query.errors import LENGTH_MAX, ConditionInvalid
 from events.query.text import printed
-from events.query.tree import EVERYBODY, NOBODY, And, Expression, IsDefined, Not, Op, Or, compare_property
+from events.query.tree import MATCH_ALL, MATCH_NONE, And, Expression, IsDefined, Not, Op, Or, compare_property
 from tests.fleet.histories import conditions as random_conditions
 
 ENV, SITE = ("tags", "environment"), ("tags", "site")
@@ -30,10 +30,10 @@ def error_of(text: str) -> ConditionInvalid | None:
 @pytest.mark.parametrize(
     ("text", "tree"),
     [
-        ("", NOBODY),
-        (" \n\t ", NOBODY),
-        ("*", EVERYBODY),
-        ("  * ", EVERYBODY),
+        ("", MATCH_NONE),
+        (" \n\t ", MATCH_NONE),
+        ("*", MATCH_ALL),
+        ("  * ", MATCH_ALL),
         ("tags.environment = 'prod'", PROD),
         ("tags.environment='prod'", PROD),
         ("'prod' = tags.environment", PROD),
@@ -222,8 +222,8 @@ trees: st.SearchStrategy[Expression] = st.recursive(
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(trees)
-@example(EVERYBODY)
-@example(NOBODY)
+@example(MATCH_ALL)
+@example(MATCH_NONE)
 def test_a_printed_tree_reads_as_the_same_tree(tree: Expression) -> None:
     assert parse_condition(printed(tree)) == tree
 

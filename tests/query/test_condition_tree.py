@@ -5,7 +5,7 @@ import pytest
 from events.query.condition import DEPTH_MAX, parse_condition
 from events.query.errors import excerpt
 from events.query.text import printed
-from events.query.tree import EVERYBODY, NOBODY, Expression, both, equalities, is_monotone
+from events.query.tree import MATCH_ALL, MATCH_NONE, Expression, both, equalities, is_monotone
 from tests.query.test_condition import error_of, refused
 
 NORTH, PROD = parse_condition("tags.site = 'north'"), parse_condition("tags.env = 'prod'")
@@ -14,13 +14,13 @@ NORTH, PROD = parse_condition("tags.site = 'north'"), parse_condition("tags.env 
 @pytest.mark.parametrize(
     ("one", "other", "joined"),
     [
-        (EVERYBODY, NORTH, NORTH),
-        (NORTH, EVERYBODY, NORTH),
-        (NOBODY, NORTH, NOBODY),
-        (NORTH, NOBODY, NOBODY),
-        (EVERYBODY, NOBODY, NOBODY),
-        (NOBODY, EVERYBODY, NOBODY),
-        (EVERYBODY, EVERYBODY, EVERYBODY),
+        (MATCH_ALL, NORTH, NORTH),
+        (NORTH, MATCH_ALL, NORTH),
+        (MATCH_NONE, NORTH, MATCH_NONE),
+        (NORTH, MATCH_NONE, MATCH_NONE),
+        (MATCH_ALL, MATCH_NONE, MATCH_NONE),
+        (MATCH_NONE, MATCH_ALL, MATCH_NONE),
+        (MATCH_ALL, MATCH_ALL, MATCH_ALL),
         (NORTH, PROD, parse_condition("tags.site = 'north' AND tags.env = 'prod'")),
     ],
     ids=lambda condition: printed(condition) or "nobody",

@@ -6,7 +6,7 @@ from events.query.errors import ConditionInvalid
 from events.query.module_condition import EVERY_MODULE, parse_module_condition
 from events.query.parse import parse
 from events.query.system_metric import module_applied_query, module_targeted_query
-from events.query.tree import EVERYBODY, NOBODY, And, IsDefined, Not, Op, Or, compare_property
+from events.query.tree import MATCH_ALL, MATCH_NONE, And, IsDefined, Not, Op, Or, compare_property
 
 TAGGED = compare_property(("tags", "a"), Op.EQ, "x")
 R, S = ("properties", "reported", "r"), ("properties", "reported", "s", "deep")
@@ -15,7 +15,7 @@ R, S = ("properties", "reported", "r"), ("properties", "reported", "s", "deep")
 @pytest.mark.parametrize(
     ("where", "condition"),
     [
-        ("moduleId = 'm'", EVERYBODY),
+        ("moduleId = 'm'", MATCH_ALL),
         ("'m' = moduleId and properties.reported.r = 1", compare_property(R, Op.EQ, 1)),
         ("properties.reported.r and moduleId = 'm'", compare_property(R, Op.EQ, literal=True)),
         ("moduleId = 'm' and 2 > properties.reported.r", compare_property(R, Op.LT, 2)),
@@ -45,13 +45,13 @@ def test_what_fixes_the_module_is_a_condition_over_the_twin_of_that_one(where: s
     ("where", "of_m", "of_n"),
     [
         ("tags.a = 'x'", TAGGED, TAGGED),
-        ("moduleId = 'm' or moduleId = 'n'", EVERYBODY, EVERYBODY),
-        ("moduleId != 'm'", NOBODY, EVERYBODY),
-        ("'n' > moduleId", EVERYBODY, NOBODY),
-        ("moduleId in ['m', '$edgeAgent'] and tags.a = 'x'", TAGGED, NOBODY),
-        ("moduleId nin ['m', 'o'] or tags.a = 'x'", TAGGED, EVERYBODY),
-        ("not (moduleId = 'm' and tags.a = 'x')", Not(TAGGED), EVERYBODY),
-        ("not (moduleId = 'm' or tags.a = 'x')", NOBODY, Not(TAGGED)),
+        ("moduleId = 'm' or moduleId = 'n'", MATCH_ALL, MATCH_ALL),
+        ("moduleId != 'm'", MATCH_NONE, MATCH_ALL),
+        ("'n' > moduleId", MATCH_ALL, MATCH_NONE),
+        ("moduleId in ['m', '$edgeAgent'] and tags.a = 'x'", TAGGED, MATCH_NONE),
+        ("moduleId nin ['m', 'o'] or tags.a = 'x'", TAGGED, MATCH_ALL),
+        ("not (moduleId = 'm' and tags.a = 'x')", Not(TAGGED), MATCH_ALL),
+        ("not (moduleId = 'm' or tags.a = 'x')", MATCH_NONE, Not(TAGGED)),
         ("is_defined(moduleId) and deviceId != ''", *[compare_property(("deviceId",), Op.NE, "")] * 2),
         ("(moduleId < 'n' or tags.a = 'x') and is_defined(tags.a)", IsDefined(("tags", "a")), None),
     ],

@@ -26,7 +26,7 @@ class Reconciler:
         self._projections = projections
         self._waker = waker
         self._queue = Queue(QUEUE, connection=queue, serializer=JSONSerializer)
-        self._lease = Lease(log.client, "sweep")
+        self._lease = Lease(log.client, "reconciler")
         self._lagging: dict[int, Vector] = {}
         self._checked: dict[int, tuple[int, int]] = {}
 

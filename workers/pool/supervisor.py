@@ -89,7 +89,7 @@ class Supervisor:
                 child.tend()
             if time.monotonic() - reconciled_at >= INTERVAL_SECONDS:
                 reconciled_at = time.monotonic()
-                self._postponed.attempt("sweep", self._reconcile_once)
+                self._postponed.attempt("reconciler", self._reconcile_once)
                 self._beat()
         for child in self.children:
             child.terminate()

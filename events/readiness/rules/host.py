@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from events.manifest.hub_rules import AGENT, HUB
+from events.manifest.document import AGENT, HUB
 from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
@@ -138,10 +138,12 @@ def dev_proxy(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator
     """Some that go through a proxy, and some that do not."""
     if host.proxies is None:
         return
-    found = dict(host.proxies) | ({"the engine": host.engine.proxy} if host.engine is not None else {})
-    found |= {name: has_proxy(module) for name, module in subject.system_modules.items() if name in (AGENT, HUB)}
-    without = sorted(name for name, there in found.items() if not there)
-    if any(found.values()) and without:
+    has_proxy_by_part = dict(host.proxies) | ({"the engine": host.engine.proxy} if host.engine is not None else {})
+    has_proxy_by_part |= {
+        name: has_proxy(module) for name, module in subject.system_modules.items() if name in (AGENT, HUB)
+    }
+    without = sorted(name for name, has in has_proxy_by_part.items() if not has)
+    if any(has_proxy_by_part.values()) and without:
         yield subject.hit(f"there is a proxy, and {', '.join(map(shown, without))} does not know it")
 
 

@@ -89,8 +89,8 @@ def image_format(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
 )
 def image_placeholder(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A placeholder in an image, outside of templates."""
-    if not subject.template and (found := placeholders.at_start(module.image)):
-        listed = ", ".join(map(shown, found))
+    if not subject.template and (names := placeholders.at_start(module.image)):
+        listed = ", ".join(map(shown, names))
         yield subject.module_hit(module, f"the image of {module.name} holds {listed}", "settings", "image")
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from events.manifest.hub_rules import AGENT
+from events.manifest.document import AGENT
 from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
@@ -59,8 +59,8 @@ def debug_ports(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     for name in ("Cmd", "Entrypoint"):
         words = member(module.options, name)
         command = words if isinstance(words, str) else " ".join(texts(words))
-        if found := _debugger(command):
-            message = f"{name} of {module.name} starts a debugger ({found.group()})"
+        if match := _debugger(command):
+            message = f"{name} of {module.name} starts a debugger ({match.group()})"
             yield subject.options_hit(module, message, detail=name)
 
 
@@ -77,13 +77,13 @@ def host_ports(subject: ReadinessSubject) -> Iterator[Hit]:
     seen: dict[tuple[str, str], list[tuple[Module, PortBinding]]] = {}
     for module in subject.modules:
         for binding in port_bindings(module):
-            others = seen.setdefault((binding.host_port, binding.protocol), [])
-            other = next((theirs for theirs, bound in others if _same_address(bound, binding)), None)
+            previous_bindings = seen.setdefault((binding.host_port, binding.protocol), [])
+            other = next((theirs for theirs, bound in previous_bindings if _same_address(bound, binding)), None)
             if other is not None and other is not module and binding.host_port.isdecimal() and binding.host_port != "0":
                 port = f"{shown(binding.host_port)}/{binding.protocol}"
                 message = f"{module.name} and {other.name} both bind port {port} of the host"
                 yield subject.options_hit(module, message, detail=port)
-            others.append((module, binding))
+            previous_bindings.append((module, binding))
 
 
 @module_rule(
@@ -246,18 +246,18 @@ def volume_renamed(subject: ReadinessSubject) -> Iterator[Hit]:
     """A directory of a module that had another volume before the last document was laid on."""
     before = subject.sections_before.get(AGENT, {}).get("modules")
     for module in subject.user_modules:
-        former = before.get(module.name) if isinstance(before, dict) else None
-        if not isinstance(former, dict):
+        previous = before.get(module.name) if isinstance(before, dict) else None
+        if not isinstance(previous, dict):
             continue
-        volumes = _volumes(Module(module.name, module.path, former, whole=True))
+        volumes = _volumes(Module(module.name, module.path, previous, whole=True))
         for target, name in _volumes(module).items():
             if volumes.get(target, name) != name:
                 message = f"{module.name} had {shown(volumes[target])} at {shown(target)} and gets {shown(name)}"
                 yield subject.options_hit(module, message, detail=target)
 
 
-def _same_address(one: PortBinding, other: PortBinding) -> bool:
-    return one.host_ip == other.host_ip or one.host_ip in _ANY_ADDRESS or other.host_ip in _ANY_ADDRESS
+def _same_address(binding: PortBinding, other: PortBinding) -> bool:
+    return binding.host_ip == other.host_ip or binding.host_ip in _ANY_ADDRESS or other.host_ip in _ANY_ADDRESS
 
 
 def _limitable(module: Module) -> bool:
@@ -267,12 +267,12 @@ def _limitable(module: Module) -> bool:
 
 def _mounts(module: Module) -> list[tuple[str, str]]:
     mounts = member(module.host_config, "Mounts")
-    found = [tuple(bind.split(":")[:2]) for bind in texts(member(module.host_config, "Binds")) if ":" in bind]
+    pairs = [tuple(bind.split(":")[:2]) for bind in texts(member(module.host_config, "Binds")) if ":" in bind]
     for mount in mounts if isinstance(mounts, list) else ():
         pair = (member(mount, "Source"), member(mount, "Target")) if isinstance(mount, dict) else ()
         if pair and all(isinstance(part, str) for part in pair):
-            found.append(pair)
-    return [(source, target) for source, target in found]
+            pairs.append(pair)
+    return [(source, target) for source, target in pairs]
 
 
 def _sources(module: Module) -> list[str]:

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from events.manifest.document import ContentKind
-from events.manifest.hub_rules import AGENT
+from events.manifest.document import AGENT, ContentKind
 from events.manifest.problem import Severity
 from events.readiness.finding import ElementLocation, Hit
 from events.readiness.rule import Inspects, rule
@@ -86,8 +85,8 @@ def layered_priority(subject: ReadinessSubject) -> Iterator[Hit]:
 
 
 def _modules_of(layer: Document) -> set[str]:
-    found = {path[1] for path in (setting.path for setting in layer.settings) if len(path) > 1 and path[0] == "modules"}
+    names = {path[1] for path in (setting.path for setting in layer.settings) if len(path) > 1 and path[0] == "modules"}
     for setting in layer.settings:
         if setting.twin == AGENT and setting.path == ("modules",) and isinstance(setting.value, dict):
-            found.update(setting.value)
-    return found
+            names.update(setting.value)
+    return names

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from events.canonical import Json
 from events.manifest.create_options import CHUNK_CHARACTERS
-from events.manifest.hub_rules import AGENT
+from events.manifest.document import AGENT
 from events.manifest.merge import MODULES_MAX
 from events.manifest.problem import Severity
 from events.manifest.shape import shown

@@ -116,8 +116,8 @@ def create_options_object(subject: ReadinessSubject, module: Module) -> Iterator
 )
 def create_options_type(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A member of another type."""
-    for where, wanted, value in _wrong_types(module):
-        message = f"{where} of {module.name} must be {wanted}, not {type_name(value)}"
+    for where, expected, value in _wrong_types(module):
+        message = f"{where} of {module.name} must be {expected}, not {type_name(value)}"
         yield subject.options_hit(module, message, detail=where)
 
 
@@ -156,12 +156,12 @@ def create_options_value(subject: ReadinessSubject, module: Module) -> Iterator[
 )
 def create_options_key_unknown(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """A name that no member has."""
-    for members, known, above in (
+    for members, names, above in (
         (module.options, _container_members, ""),
         (module.host_config, _host_members, "HostConfig."),
     ):
         for name in members:
-            if name.lower() not in known and not placeholders.inside(name):
+            if name.lower() not in names and not placeholders.inside(name):
                 message = f"the engine knows no {above}{shown(name)} (in createOptions of {module.name})"
                 yield subject.options_hit(module, message, detail=f"{above}{name}")
 
@@ -261,9 +261,9 @@ def log_driver_known(subject: ReadinessSubject, module: Module) -> Iterator[Hit]
 def log_option_known(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """An option of another name."""
     config = member(module.host_config, "LogConfig")
-    given = member(config, "Config") if isinstance(config, dict) else None
+    options = member(config, "Config") if isinstance(config, dict) else None
     driver = _log_driver(module)
-    for name in given if isinstance(given, dict) and driver in _log_options else ():
+    for name in options if isinstance(options, dict) and driver in _log_options else ():
         if name not in _log_options[driver]:
             yield subject.options_hit(module, f"{driver} knows no option {shown(name)!r} ({module.name})", detail=name)
 
@@ -284,14 +284,14 @@ class PortBinding(msgspec.Struct, frozen=True):
 def port_bindings(module: Module) -> list[PortBinding]:
     """The bindings of a module that are written as the engine wants them."""
     bindings = member(module.host_config, "PortBindings")
-    found = []
+    result = []
     for container, hosts in bindings.items() if isinstance(bindings, dict) else ():
         for host in hosts if isinstance(hosts, list) else ():
             port = member(host, "HostPort") if isinstance(host, dict) else None
             address = member(host, "HostIp") if isinstance(host, dict) else None
             if isinstance(port, str) and port:
-                found.append(PortBinding(container, address if isinstance(address, str) else "", port))
-    return found
+                result.append(PortBinding(container, address if isinstance(address, str) else "", port))
+    return result
 
 
 def limits_logs(driver: str, options: dict[str, str]) -> bool:
@@ -321,9 +321,9 @@ def _log_driver(module: Module) -> str:
 
 def _chunks_wrong(module: Module) -> bool:
     names = sorted(module.chunks, key=lambda name: (len(name), name))
-    wanted = [_NO_NAME, *(f"{_NO_NAME}{number:02}" for number in range(1, len(names)))]
+    expected = [_NO_NAME, *(f"{_NO_NAME}{number:02}" for number in range(1, len(names)))]
     lowered = [name.lower() for name in names]
-    return lowered != [name.lower() for name in wanted] or not all(
+    return lowered != [name.lower() for name in expected] or not all(
         isinstance(value, str) for value in module.chunks.values()
     )
 
@@ -388,10 +388,10 @@ _TYPES: tuple[tuple[str, str, str, Callable[[Json], bool]], ...] = (
 
 
 def _wrong_types(module: Module) -> Iterator[tuple[str, str, Json]]:
-    for above, name, wanted, fits in _TYPES:
+    for above, name, expected, fits in _TYPES:
         value = member(module.host_config if above else module.options, name)
         if value is not None and not fits(value) and not (isinstance(value, str) and placeholders.inside(value)):
-            yield f"{above}.{name}" if above else name, wanted, value
+            yield f"{above}.{name}" if above else name, expected, value
     bindings = member(module.host_config, "PortBindings")
     for container, hosts in bindings.items() if isinstance(bindings, dict) else ():
         where = f"PortBindings of {shown(container)}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from events.manifest import image, placeholders
-from events.manifest.hub_rules import AGENT
+from events.manifest.document import AGENT
 from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
@@ -34,10 +34,10 @@ _AZURE = ".azurecr.io"
 )
 def registry_credentials_missing(subject: ReadinessSubject) -> Iterator[Hit]:
     """An image from a registry that is not known to be public and for which nobody has a password."""
-    known = [credential.get("address") for credential in subject.registries.values()]
-    if any(not isinstance(address, str) or placeholders.at_start(address) for address in known):
+    credential_addresses = [credential.get("address") for credential in subject.registries.values()]
+    if any(not isinstance(address, str) or placeholders.at_start(address) for address in credential_addresses):
         return  # what is still open may be the very one
-    addresses = {address.lower() for address in known if isinstance(address, str)}
+    addresses = {address.lower() for address in credential_addresses if isinstance(address, str)}
     for module in subject.modules:
         registry = image.registry_of(module.image) if readable(module.image) else None
         if registry is not None and _is_private(registry) and registry.lower() not in addresses:
@@ -116,7 +116,9 @@ def registry_password_clear(subject: ReadinessSubject) -> Iterator[Hit]:
 def runtime_registry(subject: ReadinessSubject) -> Iterator[Hit]:
     """System modules from the public registry beside others from a private one."""
     images = [module.image for module in subject.user_modules if readable(module.image)]
-    used = sorted(registry for one in images if (registry := image.registry_of(one)) and _is_private(registry))
+    used = sorted(
+        registry for reference in images if (registry := image.registry_of(reference)) and _is_private(registry)
+    )
     for module in subject.system_modules.values():
         if used and image.registry_of(module.image) == MICROSOFT:
             message = f"{module.name} comes from {MICROSOFT}, other modules from {shown(used[0])}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from events.manifest import agent_schema, hub_schema
-from events.manifest.hub_rules import HUB
+from events.manifest.document import HUB
 from events.manifest.problem import Severity
 from events.manifest.routes import Route
 from events.manifest.shape import refusal, shown
@@ -77,7 +77,7 @@ def route_priority_range(subject: ReadinessSubject) -> Iterator[Hit]:
 )
 def route_unknown_module(subject: ReadinessSubject) -> Iterator[Hit]:
     """A source or an endpoint of a module that is nowhere."""
-    known = {module.name.lower() for module in subject.user_modules} | {
+    module_names = {module.name.lower() for module in subject.user_modules} | {
         "edgehub",
         "edgeagent",
         "$edgehub",
@@ -85,7 +85,7 @@ def route_unknown_module(subject: ReadinessSubject) -> Iterator[Hit]:
     }
     for route in subject.routes:
         for name in dict.fromkeys(_named(route.parsed)) if isinstance(route.parsed, Route) else ():
-            if name.lower() not in known:
+            if name.lower() not in module_names:
                 message = f"route {shown(route.path[-1])} names {shown(name)}, which is no module here"
                 yield subject.hit(message, module=HUB, twin=HUB, path=route.path, detail=name)
 
@@ -122,9 +122,11 @@ def module_not_routed(subject: ReadinessSubject) -> Iterator[Hit]:
         return
     for module in subject.user_modules:
         own = f"{_MODULES}{module.name}/".lower()
-        taken = any(own.startswith(route.source.lower()) or route.source.lower().startswith(own) for route in parsed)
+        is_source = any(
+            own.startswith(route.source.lower()) or route.source.lower().startswith(own) for route in parsed
+        )
         effects = any(_endpoint_module(route).lower() == module.name.lower() for route in parsed)
-        if not taken and not effects:
+        if not is_source and not effects:
             yield subject.module_hit(module, f"no route takes messages of {module.name} or leads to it")
 
 
@@ -135,8 +137,8 @@ def _named(route: Route) -> Iterator[str]:
         # Without anything behind it the name may be the beginning of several.
         if slash and "*" not in name:
             yield name
-    if found := _endpoint_module(route):
-        yield found
+    if endpoint_module := _endpoint_module(route):
+        yield endpoint_module
 
 
 def _endpoint_module(route: Route) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from events.canonical import Json
 from events.manifest import placeholders
-from events.manifest.hub_rules import AGENT, HUB
+from events.manifest.document import AGENT, HUB
 from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
@@ -69,11 +69,11 @@ def up_protocol_consistent(subject: ReadinessSubject) -> Iterator[Hit]:
     if len(modules) < len(_STORAGE):
         return
     agent, hub = modules[AGENT], modules[HUB]
-    for one, other in ((agent, hub), (hub, agent)):
-        protocol = PROTOCOLS.get(protocol_of(one) or "", "Amqp")
+    for module, other in ((agent, hub), (hub, agent)):
+        protocol = PROTOCOLS.get(protocol_of(module) or "", "Amqp")
         if protocol != "Amqp" and other.variable(_PROTOCOL) is None:
             fix = subject.added(AGENT, (*other.path, "env", _PROTOCOL), {"value": protocol})
-            message = f"{one.name} sets {_PROTOCOL} and {other.name} does not, so {other.name} uses Amqp"
+            message = f"{module.name} sets {_PROTOCOL} and {other.name} does not, so {other.name} uses Amqp"
             yield subject.module_hit(other, message, "env", _PROTOCOL, fix=fix)
     mine, theirs = protocol_of(agent), protocol_of(hub)
     if mine is not None and theirs is not None and mine != theirs:
@@ -265,9 +265,11 @@ def proxy_consistent(subject: ReadinessSubject) -> Iterator[Hit]:
     modules = subject.system_modules
     if len(modules) < len(_STORAGE):
         return
-    for one, other in ((modules[AGENT], modules[HUB]), (modules[HUB], modules[AGENT])):
-        if has_proxy(one) and not has_proxy(other):
-            yield subject.module_hit(other, f"{one.name} has a proxy and {other.name} has none", "env", "https_proxy")
+    for module, other in ((modules[AGENT], modules[HUB]), (modules[HUB], modules[AGENT])):
+        if has_proxy(module) and not has_proxy(other):
+            yield subject.module_hit(
+                other, f"{module.name} has a proxy and {other.name} has none", "env", "https_proxy"
+            )
 
 
 @module_rule(
@@ -297,10 +299,10 @@ def mount_targets(module: Module) -> list[str]:
     """The directories of a module's container that outlive it: bound, mounted or declared as volumes."""
     binds, mounts = member(module.host_config, "Binds"), member(module.host_config, "Mounts")
     volumes = member(module.options, "Volumes")
-    found: list[Json] = [bind.split(":")[1] for bind in _list(binds) if isinstance(bind, str) and ":" in bind]
-    found += [member(mount, "Target") for mount in _list(mounts) if isinstance(mount, dict)]
-    found += list(volumes) if isinstance(volumes, dict) else []
-    return [target for target in found if isinstance(target, str) and target]
+    targets: list[Json] = [bind.split(":")[1] for bind in _list(binds) if isinstance(bind, str) and ":" in bind]
+    targets += [member(mount, "Target") for mount in _list(mounts) if isinstance(mount, dict)]
+    targets += list(volumes) if isinstance(volumes, dict) else []
+    return [target for target in targets if isinstance(target, str) and target]
 
 
 def _under(directory: str, target: str) -> bool:

@@ -5,9 +5,7 @@ from collections.abc import Iterator
 
 from events.canonical import Json
 from events.manifest import agent_schema, hub_schema, placeholders
-from events.manifest.document import ContentKind
-from events.manifest.hub_rules import AGENT, HUB
-from events.manifest.merge import DESIRED
+from events.manifest.document import AGENT, DESIRED, HUB, ContentKind
 from events.manifest.problem import Problem, Severity
 from events.manifest.shape import shown
 from events.manifest.validate import section_problems
@@ -53,8 +51,8 @@ _SAID = (
 def manifest_invalid(subject: ReadinessSubject) -> Iterator[Hit]:
     """What the validation of manifests refuses, and no other rule speaks of."""
     for problem in subject.problems:
-        said = any(problem.rule == name and problem.path.endswith(end) for name, end in _SAID)
-        if problem.severity is Severity.ERROR and not (said and not _unsaid(problem)):
+        has_own_rule = any(problem.rule == name and problem.path.endswith(end) for name, end in _SAID)
+        if problem.severity is Severity.ERROR and not (has_own_rule and not _unsaid(problem)):
             yield _problem_hit(subject, problem)
 
 
@@ -287,21 +285,21 @@ def _root_of(subject: ReadinessSubject, at: list[str]) -> str:
 def _resolved(content: Json, path: str) -> list[str]:
     """The members of a content that a problem's path leads through, as far as they are there."""
     names: list[str] = []
-    rest = re.sub(r"\[(\d+)\]", r".\1", path)
-    while rest:
+    remaining = re.sub(r"\[(\d+)\]", r".\1", path)
+    while remaining:
         if isinstance(content, dict):
-            found = max((name for name in content if _leads(rest, name)), key=len, default=None)
+            member_name = max((name for name in content if _leads(remaining, name)), key=len, default=None)
         else:
-            head = rest.partition(".")[0]
+            head = remaining.partition(".")[0]
             fits = isinstance(content, list) and head.isdecimal() and int(head) < len(content)
-            found = head if fits else None
-        if found is None:
+            member_name = head if fits else None
+        if member_name is None:
             break
-        content = content[found] if isinstance(content, dict) else content[int(found)]
-        names.append(found)
-        rest = rest[len(found) + 1 :]
+        content = content[member_name] if isinstance(content, dict) else content[int(member_name)]
+        names.append(member_name)
+        remaining = remaining[len(member_name) + 1 :]
     return names
 
 
-def _leads(rest: str, name: str) -> bool:
-    return bool(name) and (rest == name or rest.startswith(f"{name}."))
+def _leads(remaining: str, name: str) -> bool:
+    return bool(name) and (remaining == name or remaining.startswith(f"{name}."))

@@ -1,1 +1,1 @@
-"""Authentication and authorization: which caller a request is from, and what the caller is permitted."""
+"""Authentication and authorization: the caller of a request, and what they are permitted."""

@@ -1,10 +1,10 @@
-"""Authentication: every request says who it is from, and is let through or not, before its body is looked at."""
+"""Authentication and authorization of every request, before its body is read."""
 
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -12,7 +12,6 @@ from starlette.datastructures import Headers
 
 from events.access import state as access
 from events.access.bearer import BearerToken
-from events.access.decider import permissions_of
 from events.access.permissions import ROLES, Permission, with_implied
 from events.access.scope import Scope
 from events.access.state import PolicyDocument, TokenDocument
@@ -35,9 +34,9 @@ from services.api.http.route_index import RouteMatch
 from services.api.http.throttle import Throttle
 
 FRESH_SECONDS = 1.0
-"""So long a policy, a token or a device is remembered: a key that is changed elsewhere works, or stops working, after it."""
+"""How long a policy, a token or a device is cached: a new key is accepted, and an old one rejected, at most this much later."""
 
-_KEPT_MAX = 10_000
+_CACHED_MAX = 10_000
 _BEARER = "bearer"
 _NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 _DEVICE_PATH = re.compile(r"(?:/v1)?/devices/([^/]{1,128})(?:/modules/([^/]{1,128}))?")
@@ -46,62 +45,44 @@ _DEVICE_CONNECT = frozenset({Permission.DEVICE_CONNECT})
 V = TypeVar("V")
 
 
-class _Kept(Generic[V]):
-    """The newest things that were looked up, for a moment."""
-
-    def __init__(self, fresh_seconds: float) -> None:
-        self._fresh_seconds = fresh_seconds
-        self._kept: OrderedDict[Hashable, tuple[float, V]] = OrderedDict()
-
-    def get(self, name: Hashable) -> V | None:
-        found = self._kept.get(name)
-        return found[1] if found is not None and found[0] > time.monotonic() else None
-
-    def put(self, name: Hashable, value: V) -> V:
-        self._kept[name] = (time.monotonic() + self._fresh_seconds, value)
-        while len(self._kept) > _KEPT_MAX:
-            self._kept.popitem(last=False)
-        return value
-
-
 class _Holder(msgspec.Struct, frozen=True):
-    """A policy, token, device or module, as far as authentication has to know it; no keys where it is not there."""
+    """What authentication needs of a policy, token, device or module; without keys if it does not exist."""
 
     keys: tuple[str, ...] = ()
     document: PolicyDocument | TokenDocument | None = None
 
 
 class Authenticator:
-    """Tells who calls. Looks up what it needs in Redis, and remembers it for a second."""
+    """Finds the caller of a request. Reads what it needs from Redis, and caches it for a second."""
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
-        self._holders: _Kept[_Holder] = _Kept(FRESH_SECONDS)
+        self._holders: OrderedDict[tuple[str, str], tuple[float, _Holder]] = OrderedDict()
         per_minute = context.settings.requests_per_minute
-        self._asked, self._failed = Throttle(per_minute), Throttle(per_minute)
+        self._admitted, self._failed = Throttle(per_minute), Throttle(per_minute)
 
     async def admit(self, route: RouteMatch, headers: Headers, *, address: str) -> Caller:
-        """Let a request in, if its route may be used by the caller.
+        """The caller of a request who is permitted to use its route.
 
         Raises:
-            Unauthorized: nobody knows who it is from.
-            Forbidden: they may not do this.
-            DeviceNotFound: the device is outside their scope, or not there.
-            RequestNotLocal, NotJson: with open access, it could be that of a web page.
-            Throttled: they ask too much, or too much without good credentials comes from this address.
-            LogUnavailable, SecretsUnavailable: it cannot be told now.
+            Unauthorized: the credentials are missing, wrong or expired.
+            Forbidden: the caller lacks a permission.
+            DeviceNotFound: the device is outside the caller's scope, or does not exist.
+            RequestNotLocal, NotJson: with open access, the request may come from a web page.
+            Throttled: too many requests of the caller, or too many without valid credentials from this address.
+            LogUnavailable, SecretsUnavailable: the credentials cannot be checked now.
         """
         if self._context.settings.open_access:
             check_local(route.method, headers)
         if route.access.permissions is Open.ANYBODY:
             return ANYBODY
-        caller = ANYBODY if self._context.settings.open_access else await self._known(headers, route.path, address)
-        self._take(self._asked, str(caller.principal), "Read" if route.method == "GET" else "Write")
+        caller = ANYBODY if self._context.settings.open_access else await self._counted(headers, route.path, address)
+        self._take(self._admitted, str(caller.principal), "Read" if route.method == "GET" else "Write")
         await self._authorize(caller, route)
         return caller
 
     async def admit_still(self, route: RouteMatch, headers: Headers) -> Caller:
-        """Let an answer that takes long go on: as `admit`, but it is no further request, and is not counted.
+        """Check again whether a long answer may go on: as `admit`, without counting a request.
 
         Raises:
             Unauthorized, Forbidden, DeviceNotFound, LogUnavailable, SecretsUnavailable: as `admit`.
@@ -121,11 +102,11 @@ class Authenticator:
         if caller.scope is not None:
             await self._keep_within(caller.scope, route)
 
-    async def _known(self, headers: Headers, path: str, address: str) -> Caller:
+    async def _counted(self, headers: Headers, path: str, address: str) -> Caller:
         try:
             return await self._caller(headers, path)
         except Unauthorized:
-            # After the look at the credentials: good ones are never held up by whoever shares their address.
+            # Only after the check: callers with valid credentials are not throttled for others behind the same address.
             self._take(self._failed, address, "Authentication")
             raise
 
@@ -137,24 +118,24 @@ class Authenticator:
 
     async def _keep_within(self, scope: Scope, route: RouteMatch) -> None:
         if route.access.scope == "closed":
-            raise Forbidden("they are limited to a scope, and this is not answered within one")
+            raise Forbidden("they are limited to a scope, and this request has no answer within one")
         if route.access.scope == "device":
             assert route.device_id is not None
             if not await run_in_threadpool(self._context.reaches, scope, route.device_id):
                 raise DeviceNotFound(route.device_id)
 
     async def _caller(self, headers: Headers, path: str) -> Caller:
-        given = headers.get("authorization", "")
-        # The names of schemes are the same in upper and lower case (RFC 9110, section 11.1).
-        scheme, _, credentials = given.partition(" ")
+        authorization = headers.get("authorization", "")
+        # The names of schemes are case-insensitive (RFC 9110, section 11.1).
+        scheme, _, credentials = authorization.partition(" ")
         if scheme.lower() == _BEARER:
             return await self._bearer(credentials.strip(" "))
         try:
-            signature = sas.read(given)
+            signature = sas.read(authorization)
         except SignatureMalformed as error:
             raise Unauthorized from error
         host = headers.get("host", "")
-        # What is signed for /devices is good for /v1/devices: connection strings of devices do not know our prefix.
+        # A signature for /devices is valid for /v1/devices: devices sign by their connection strings, which lack our prefix.
         paths = (path.removeprefix("/v1"), path)
         covered = next((each for each in paths if signature.covers(host, each)), None)
         if covered is None or signature.is_expired(self._context.clock() / 1000):
@@ -167,14 +148,14 @@ class Authenticator:
         holder = await self._holder(access.POLICY + signature.policy, self._look_up_access)
         if not isinstance(holder.document, PolicyDocument) or not _made_by(signature, holder):
             raise Unauthorized
-        permissions = with_implied(permissions_of(holder.document.permissions))
+        permissions = with_implied(tuple(map(Permission, holder.document.permissions)))
         return Caller(Principal.parse(f"user:{signature.policy}"), permissions, policy=signature.policy)
 
     async def _device(self, signature: Signature, path: str) -> Caller:
-        found = _DEVICE_PATH.fullmatch(signature.part_of(path))
-        if found is None:
+        match = _DEVICE_PATH.fullmatch(signature.part_of(path))
+        if match is None:
             raise Unauthorized
-        device_id, module_id = found[1], found[2]
+        device_id, module_id = match[1], match[2]
         subject = f"{device_id}/{module_id}" if module_id else device_id
         holder = await self._holder(subject, self._look_up_device)
         if not _made_by(signature, holder):
@@ -199,12 +180,15 @@ class Authenticator:
         )
 
     async def _holder(self, subject: str, look_up: Callable[[str], _Holder]) -> _Holder:
-        # A device may be called `policy:service`; it is not that policy.
+        # With the function in the key: a device with the id `policy:service` is not that policy.
         name = (look_up.__name__, subject)
-        found = self._holders.get(name)
-        if found is None:
-            found = self._holders.put(name, await run_in_threadpool(look_up, subject))
-        return found
+        fresh_until, holder = self._holders.get(name, (0.0, _Holder()))
+        if fresh_until <= time.monotonic():
+            holder = await run_in_threadpool(look_up, subject)
+            self._holders[name] = (time.monotonic() + FRESH_SECONDS, holder)
+            while len(self._holders) > _CACHED_MAX:
+                self._holders.popitem(last=False)
+        return holder
 
     def _look_up_access(self, subject: str) -> _Holder:
         (stored,) = self._context.log.load([subject], fleet=True)
@@ -233,7 +217,7 @@ class Authenticator:
 
 
 def _is_own(caller: Caller, route: RouteMatch) -> bool:
-    """Whether the route is the caller's own, as a device or a module; a policy of devices may act for all of them."""
+    """Whether a device or module calls its own route, or a policy calls that acts for all devices."""
     own = route.access.own
     if not own:
         return False
@@ -246,7 +230,7 @@ def _is_own(caller: Caller, route: RouteMatch) -> bool:
 
 
 def _keys_of(document: DeviceDocument | None, module_id: str) -> tuple[Json, ...]:
-    """The keys of an enabled device or of one of its modules; none where there are none."""
+    """The keys of an enabled device or of one of its modules; empty if it has none."""
     if document is None or not document.enabled:
         return ()
     authentication = document.authentication

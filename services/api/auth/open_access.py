@@ -1,7 +1,7 @@
-"""What a request must look like where the API asks no caller for credentials.
+"""Checks on requests to an API with open access, which requires no credentials.
 
-The API listens on loopback alone then. Its other door is a web browser on the same machine, which sends requests of any page
-there: under the page's own host name, once that leads to loopback (DNS rebinding), or with the page as their origin.
+Such an API listens on loopback only. A web browser on the same machine is the remaining risk, as it sends requests of any web
+page to it: under the page's own host name, once that resolves to loopback (DNS rebinding), or with the page as their origin.
 """
 
 from urllib.parse import urlsplit
@@ -16,11 +16,11 @@ _OWN_SITES = ("same-origin", "none")
 
 
 def check_local(method: str, headers: Headers) -> None:
-    """Refuse what a web page could have sent.
+    """Reject a request that a web page could have sent.
 
     Raises:
-        RequestNotLocal: the host is no name of loopback, or a page of another origin asks.
-        NotJson: it has a body, which is not declared as JSON; a page sends any other kind without asking first.
+        RequestNotLocal: the host is no name of loopback, or the request comes from a page of another origin.
+        NotJson: the request has a body that is not declared as JSON.
     """
     host = headers.get("host", "")
     if _name_of(host) not in LOOPBACK:
@@ -28,7 +28,8 @@ def check_local(method: str, headers: Headers) -> None:
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
         raise RequestNotLocal(f"pages of the origin {origin[:80]!r} may not send requests here")
-    # Browsers say so of a request that has no Origin, as that of an image, too. Following a link shows a page, and reads nothing.
+    # Browsers send Sec-Fetch-Site with requests that have no Origin, too, as those of images. Following a link is harmless: the
+    # page that has the link cannot read the answer.
     site, mode = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-mode")
     if site not in _OWN_SITES and not (method == "GET" and mode == "navigate"):
         raise RequestNotLocal("pages of another origin may not send requests here")
@@ -41,13 +42,14 @@ def _check_content_type(headers: Headers) -> None:
     has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
     if content_type is None and not has_body:
         return
+    # Browsers send a form or plain text to another origin at once; before JSON they ask, and nothing here allows it.
     essence = (content_type or "").partition(";")[0].strip().lower()
     if essence not in _JSON and not (essence.startswith("application/") and essence.endswith("+json")):
         raise NotJson(content_type)
 
 
 def _name_of(host: str) -> str:
-    """`localhost:8080` and `[::1]:8080` without the port, in lower case; empty where it is no host."""
+    """The host without its port, in lower case, of `localhost:8080` or `[::1]:8080`; empty if it is malformed."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""Shared access signatures, as every client spells them (contract/hub.md §4)."""
+"""Shared access signatures (contract/hub.md §4)."""
 
 import base64
 import binascii
@@ -11,18 +11,18 @@ import msgspec
 
 SCHEME = "SharedAccessSignature"
 CLOCK_SKEW_SECONDS = 60
-"""So long after its expiry a signature is still good: clocks differ."""
+"""How long after its expiry a signature is still accepted, as clocks differ."""
 
 _LENGTH_MAX = 4096
 _SECONDS = re.compile(r"[0-9]{1,12}")
 
 
 class SignatureMalformed(Exception):
-    """It is no signature; the message quotes nothing of it."""
+    """A header is no signature. The message quotes nothing of it."""
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """A signature taken apart: what was signed as it stood, and what it means. `host` is in lower case, `path` is not."""
+    """The parts of a signature. `signed` is the signed text as it was sent; `host` is in lower case, `path` is not."""
 
     signed: str
     digest: bytes
@@ -32,7 +32,7 @@ class Signature(msgspec.Struct, frozen=True):
     path: str
 
     def is_of(self, key: str) -> bool:
-        """Whether a key made it; takes as long for a wrong key as for the right one."""
+        """Whether a key made the signature; takes the same time for a wrong key as for the right one."""
         try:
             secret = base64.b64decode(key)
         except (binascii.Error, ValueError):
@@ -41,40 +41,38 @@ class Signature(msgspec.Struct, frozen=True):
         return hmac.compare_digest(hmac.digest(secret, text, hashlib.sha256), self.digest)
 
     def is_expired(self, now_seconds: float) -> bool:
-        """Whether its time is over, the skew of clocks included."""
+        """Whether the signature has expired, clock skew included."""
         return self.expiry + CLOCK_SKEW_SECONDS <= now_seconds
 
     def covers(self, host: str, path: str) -> bool:
-        """Whether a request is within what was signed: the same host, with or without its port, and the path or one above.
-
-        Upper and lower case are alike, as the identity service of IoT Edge signs all in lower case. A key says whose the
-        request is, so that a device whose id differs in case alone gains nothing by it.
-        """
+        """Whether the signature is for this host, with or without its port, and for this path or one above it; in any case."""
         name, port = _name_and_port(self.host)
-        asked_name, asked_port = _name_and_port(host.lower())
-        # A client leaves out a port that goes without saying, in the one place or the other.
-        if name != asked_name or (port and asked_port and port != asked_port):
+        requested_name, requested_port = _name_and_port(host.lower())
+        # Clients omit the default port in the signature, in the header Host, or in neither.
+        if name != requested_name or (port and requested_port and port != requested_port):
             return False
-        signed, asked = self.path.lower(), path.lower()
-        return not signed or asked == signed or asked.startswith(f"{signed}/")
+        # The identity service of IoT Edge signs all in lower case. A device whose id differs only in case gains nothing: the key
+        # decides on whose request it is.
+        signed, requested = self.path.lower(), path.lower()
+        return not signed or requested == signed or requested.startswith(f"{signed}/")
 
     def part_of(self, path: str) -> str:
-        """As much of a covered path as was signed, in the case in which it was asked for."""
+        """The signed part of a covered path, in the case of the request."""
         return "/".join(path.split("/")[: self.path.count("/") + 1])
 
 
 def read(header: str) -> Signature:
-    """Take a header's value apart, whatever the order of its parts.
+    """Read the header Authorization, with the parts of the signature in any order.
 
     Raises:
-        SignatureMalformed: a part is missing, there twice, or not what it should be.
+        SignatureMalformed: a part is missing, repeated or invalid.
     """
-    scheme, _, rest = header.partition(" ")
+    scheme, _, fields = header.partition(" ")
     if scheme.lower() != SCHEME.lower() or len(header) > _LENGTH_MAX:
         raise SignatureMalformed("the scheme is not SharedAccessSignature, or it is too long")
     parts: dict[str, str] = {}
-    for one in rest.strip().split("&"):
-        name, equals, value = one.partition("=")
+    for part in fields.strip().split("&"):
+        name, equals, value = part.partition("=")
         if not equals or name in parts:
             raise SignatureMalformed("a part has no value, or is there twice")
         parts[name] = value
@@ -96,6 +94,6 @@ def read(header: str) -> Signature:
 
 
 def _name_and_port(host: str) -> tuple[str, str]:
-    """`localhost:8443` in two; an address of IPv6 keeps its colons."""
+    """The name and port in `localhost:8443`; an IPv6 address keeps its colons."""
     name, colon, port = host.rpartition(":")
     return (name, port) if colon and port.isascii() and port.isdecimal() else (host, "")

@@ -1,4 +1,4 @@
-"""Who reads secrets: people and tokens by an event that stands before they are answered, devices' own fetches by counters."""
+"""Records of reads of secrets: an event before a person or token gets them, a counter for devices' own fetches."""
 
 import asyncio
 import datetime as dt
@@ -26,7 +26,7 @@ _DAY_SECONDS = 86_400
 
 
 class _Read(msgspec.Struct, eq=False):
-    """One read that waits to be noted."""
+    """A read that waits to be recorded."""
 
     author: Author
     subjects: tuple[str, ...]
@@ -37,7 +37,7 @@ class _Read(msgspec.Struct, eq=False):
 
 
 class SecretReads:
-    """Notes reads; those that come while others are written are noted together, one event for each reader and way."""
+    """Records reads. Reads that arrive during a write are recorded together, in one event for each reader and operation."""
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
@@ -47,10 +47,10 @@ class SecretReads:
         self._postponed = Postponed(LogUnavailable)
 
     def note(self, author: Author, subjects: Sequence[str], *, what: str, through: str) -> None:
-        """Have it in the log that somebody reads secrets, or they are not to be shown.
+        """Record a read in the log. After an error the secrets must not be answered.
 
         Raises:
-            LogUnavailable, ConflictPersists: it is not noted.
+            LogUnavailable, ConflictPersists: the read is not recorded.
         """
         read = _Read(author, tuple(subjects), what, through)
         with self._adding:
@@ -65,28 +65,28 @@ class SecretReads:
         with self._adding:
             waiting, self._waiting = self._waiting, []
         alike: dict[tuple[Author, str, str], list[_Read]] = {}
-        for one in waiting:
-            alike.setdefault((one.author, one.what, one.through), []).append(one)
-        for (author, what, through), some in alike.items():
-            subjects = tuple(dict.fromkeys(subject for one in some for subject in one.subjects))
+        for read in waiting:
+            alike.setdefault((read.author, read.what, read.through), []).append(read)
+        for (author, what, through), reads in alike.items():
+            subjects = tuple(dict.fromkeys(subject for read in reads for subject in read.subjects))
             named = subjects[:SUBJECTS_NAMED_MAX]
             command = NoteSecretsRead(str(author.by), named, len(subjects), what, through)
             try:
                 self._context.do(command, author)
             except Exception as error:  # noqa: BLE001 - whoever reads answers their own; nobody is shown anything
-                for one in some:
-                    one.error = error
-            for one in some:
-                one.is_noted = True
+                for read in reads:
+                    read.error = error
+            for read in reads:
+                read.is_noted = True
 
     def fetched(self, device_id: str) -> None:
-        """Count a device's own fetch of what its modules need; kept in Redis a moment later."""
+        """Count a device's fetch of its modules' secrets; stored in Redis within a second."""
         self._context.fetches.inc()
         with self._adding:
             self._fetches[device_id] += 1
 
     async def run(self) -> None:
-        """Keep counts until cancelled; what was counted while Redis is away is kept when it is back."""
+        """Store counts until cancelled; after an outage of Redis, those of that time too."""
         try:
             while True:
                 await asyncio.sleep(FLUSH_SECONDS)
@@ -112,7 +112,7 @@ class SecretReads:
 
 
 def keep_fetches(client: Client, counted: Counter[str], *, partitions: int, at: int) -> None:
-    """Add to the counts of a day, by device; `at` is in milliseconds."""
+    """Add to the counts of a day, by device; `at` is in milliseconds since 1970."""
     pipe = client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
     for device_id, count in counted.items():
         name = fetches_key(partition_of(device_id, partitions), at)
@@ -123,8 +123,8 @@ def keep_fetches(client: Client, counted: Counter[str], *, partitions: int, at: 
 
 
 def fetches_of(client: Client, device_id: str, *, partitions: int, at: int) -> dict[str, int]:
-    """How often a device fetched its secrets, by day (UTC), newest first; days without are left out."""
-    partition, found = partition_of(device_id, partitions), {}
+    """How often a device fetched its secrets, by day (UTC), newest first; days without a fetch are missing."""
+    partition, fetches = partition_of(device_id, partitions), {}
     days = [at - 1000 * _DAY_SECONDS * back for back in range(KEPT_DAYS)]
     pipe = client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
     for day in days:
@@ -133,12 +133,12 @@ def fetches_of(client: Client, device_id: str, *, partitions: int, at: int) -> d
         counts = pipe.execute()
     for day, count in zip(days, counts, strict=True):
         if count is not None:
-            found[_day(day)] = int(count)
-    return found
+            fetches[_day(day)] = int(count)
+    return fetches
 
 
 def fetches_key(partition: int, at: int) -> str:
-    """Where the counts of a partition's devices of one day are."""
+    """The Redis key of the counts of a partition's devices on one day."""
     return key(partition, f"fetches:{_day(at)}")
 
 
@@ -147,18 +147,19 @@ def _day(at: int) -> str:
 
 
 def note_read(request: Request, subjects: Sequence[str], *, what: str) -> None:
-    """Note that a request is about to be answered with secrets; what a device fetches of its own is counted.
+    """Record that a request is about to be answered with secrets; a device's own fetch is counted.
 
     Raises:
-        LogUnavailable, ConflictPersists: it is not noted, and nothing may be shown.
+        LogUnavailable, ConflictPersists: the read is not recorded, and no secret may be answered.
     """
     if not subjects:
         return
     caller = caller_of(request)
     reads: SecretReads = request.app.state.secret_reads
     if caller.device_id is not None:
+        # Devices fetch all day: an event for each fetch would be most of the log (docs/decisions/0026).
         reads.fetched(caller.device_id)
         return
-    # A scope limits what somebody may write; that they read is not theirs to decide.
+    # Without the scope of the caller, which limits their own writes; this record is ours.
     through = f"{request.method} {request.scope['route'].path}"
     reads.note(Author(caller.principal), subjects, what=what, through=through)

@@ -1,9 +1,10 @@
-"""What every request shares: the log, the projections, and producers for one request each."""
+"""What all requests of a process share: the log, the projections, and a producer for each request."""
 
 import contextlib
-import functools
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 
 import msgspec
 from prometheus_client import Counter
@@ -28,7 +29,7 @@ from events.producer.errors import Command
 from events.producer.producer import Producer
 from events.producer.readiness import CheckedReadiness, ReadinessPolicy
 from events.producer.secrecy import LazyVault
-from events.projection_store.fleet_projection import FleetProjection, Within
+from events.projection_store.fleet_projection import FleetProjection
 from events.projection_store.port import ProjectionStore
 from events.projection_store.query_engine import QueryEngine
 from events.projection_store.readiness import FleetReadiness
@@ -39,61 +40,117 @@ from events.readiness.profile import PROFILES, Profile
 from events.secrets.personal import Personal
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings
-from services.api.context.callers import Author, Caller
+from services.api.context.callers import Author
 from services.api.context.dry_run import DryRun, DryRunDone, DryRuns, PreviewCheck
-from services.api.context.metric_results import Counting
-from services.api.context.recent_assignments import Recent
-from services.api.context.rollout_state import Judging
+from services.api.context.metric_results import MetricResults
+from services.api.context.recent_assignments import RecentAssignments
+from services.api.context.rollout_state import RolloutStates
 from services.api.context.wake_thread import BackgroundWaker
 from services.api.http.continuation_tokens import Continuations
 
 TIMEOUT_SECONDS = 2.0
-"""A caller over HTTP is told of a Redis that is away, instead of waiting for it."""
+"""How long a request waits for Redis. The caller then gets 503 with Retry-After instead of a hanging connection."""
 
 _ATTEMPTS = 2
 
 
-class ApiContext(msgspec.Struct, frozen=True):
-    """The open ends of an API process; with a `pointInTime`, as they were then, and nothing is written."""
+class ApiContext(msgspec.Struct, frozen=True, dict=True):
+    """What handlers read from and write to. With a `point_in_time` it answers as of then, and writes nothing.
+
+    The fields are what a process opens once. The properties are readers over `log` and `projections`: a context of the past
+    replaces those two, and its readers follow.
+    """
 
     settings: Settings
     client: Client
     log: Log
     projections: ProjectionStore
-    fleet_projection: FleetProjection
-    twins: TwinProjection
-    query_engine: QueryEngine
-    counting: Counting
     continuations: Continuations
     waker: BackgroundWaker
     vault: LazyVault
-    recent: Recent
-    readiness: FleetReadiness
-    judging: Judging
-    streams: RawStreams
     deployment_history: DeploymentHistory
-    work: WorkCounts
     conflicts: Counter
-    dry_runs: DryRuns
     fetches: Counter
     clock: Callable[[], int]
     point_in_time: PointInTime | None = None
+    present_queries: QueryEngine | None = None
+
+    @cached_property
+    def fleet_projection(self) -> FleetProjection:
+        """Devices, deployments and their status."""
+        return FleetProjection(self.projections, partitions=self.log.partitions)
+
+    @cached_property
+    def twins(self) -> TwinProjection:
+        """Twins with what workers assigned."""
+        return TwinProjection(self.log, self.fleet_projection)
+
+    @cached_property
+    def query_engine(self) -> QueryEngine:
+        """Answers queries. In the past a scope holds devices that are in it now and were in it then."""
+        return QueryEngine(self.log, self.projections, besides=self.present_queries)
+
+    @cached_property
+    def metric_results(self) -> MetricResults:
+        """Results of the metrics of deployments."""
+        return MetricResults(self.query_engine)
+
+    @cached_property
+    def recent_assignments(self) -> RecentAssignments:
+        """The newest assignment changes."""
+        return RecentAssignments(self.fleet_projection)
+
+    @cached_property
+    def readiness(self) -> FleetReadiness:
+        """Findings of the readiness rules on what devices should run."""
+        return FleetReadiness(self.log, self.projections, self.fleet_projection)
+
+    @cached_property
+    def rollout_states(self) -> RolloutStates:
+        """States of rollouts."""
+        # No worker applies events to the past: waiting for one would only cost each such request half a second.
+        pause = time.sleep if self.point_in_time is None else _no_pause
+        return RolloutStates(self.log, self.projections, pause=pause)
+
+    @cached_property
+    def streams(self) -> RawStreams:
+        """The streams of the log, archived entries included."""
+        return RawStreams(self.client)
+
+    @cached_property
+    def work(self) -> WorkCounts:
+        """What workers counted of their work."""
+        return WorkCounts(self.client)
+
+    @cached_property
+    def dry_runs(self) -> DryRuns:
+        """What dry runs need."""
+        return DryRuns(
+            Previewer(self.log, self.projections, clock=self.clock, personal=self.vault.personal),
+            self.query_engine,
+            self.continuations,
+            self.settings,
+            log=self.log,
+            readiness_policy=self.readiness_policy,
+            clock=self.clock,
+        )
 
     @contextlib.contextmanager
     def producer(self, author: Author, *commands: Command) -> Iterator[Producer]:
-        """A producer for one request; it is used by one thread at a time. `commands` are what it will write, where that is known.
+        """Yield a producer for one request, for one thread at a time. `commands` are what it will write, if that is known.
 
         Raises:
-            Shown: the author only looks; raised at the end.
-            PreviewError: the author should have looked, or something else follows than they saw.
+            DryRunDone: the author asked for a dry run; raised at the end.
+            PreviewError: a preview is required, or something else would happen than the preview showed.
         """
-        if author.asked is not None and author.asked.looks:
-            dry_run, dry_runs = self.dry_run(author)
-            yield dry_runs
+        if author.preview_request is not None and author.preview_request.is_dry_run:
+            dry_run, dry_producer = self.dry_run(author)
+            yield dry_producer
             raise DryRunDone(dry_run.preview(commands))
         preview_check = PreviewCheck(self.dry_runs, author, self.vault.take_out)
+        # A repeat of an answered request would differ from its preview: its own events are in the log.
         if author.key is None or not author.key.is_answered:
-            preview_check.look(commands)
+            preview_check.check(commands)
         producer = Producer(
             self.log,
             by=author.by,
@@ -104,42 +161,36 @@ class ApiContext(msgspec.Struct, frozen=True):
             attempts=_ATTEMPTS,
             deployments_max=self.settings.configurations_max,
             readiness_policy=self.readiness_policy,
-            before_append=lambda proposed: preview_check(proposed, written=held[0].written),
+            before_append=lambda proposed: preview_check.check_batch(proposed, written=producers[0].written),
             key=author.key,
         )
-        held = [producer]
+        producers = [producer]
         try:
             yield producer
         finally:
             self.conflicts.inc(producer.conflicts)
-            held.clear()  # Else its guard leads back to it, and keeps every command that it refused.
+            # Breaks the cycle of producer and callback, which would keep every rejected command until the next full garbage
+            # collection.
+            producers.clear()
 
     def as_of(self, point_in_time: PointInTime, log: Log, projections: ProjectionStore) -> "ApiContext":
-        """The room over a log and projections of the past. Whoever is limited reaches whom they reach now and did then."""
-        fleet_projection = FleetProjection(projections, partitions=log.partitions)
-        query_engine = QueryEngine(log, projections, besides=self.query_engine)
+        """The context over a log and projections of the past."""
         return msgspec.structs.replace(
             self,
             log=log,
             projections=projections,
-            fleet_projection=fleet_projection,
-            twins=TwinProjection(log, fleet_projection),
-            query_engine=query_engine,
-            counting=Counting(query_engine),
-            recent=Recent(fleet_projection),
-            readiness=FleetReadiness(log, projections, fleet_projection),
-            judging=Judging(log, projections, pause=_no_pause),
             clock=lambda: point_in_time.time,
             point_in_time=point_in_time,
+            present_queries=self.query_engine,
         )
 
     @property
     def until(self) -> float:
-        """The time up to which things are shown, in milliseconds; endless in the present."""
+        """The time up to which things are shown, in milliseconds; infinite in the present."""
         return math.inf if self.point_in_time is None else self.point_in_time.time
 
     def dry_run(self, author: Author) -> tuple[DryRun, Producer]:
-        """A producer that writes nothing, and what tells what it would have done."""
+        """A dry run, and the producer for it, which writes nothing."""
         dry_run = DryRun(self.dry_runs, author)
         producer = Producer(
             dry_run.log,
@@ -154,25 +205,26 @@ class ApiContext(msgspec.Struct, frozen=True):
 
     @property
     def profile(self) -> Profile:
-        """By which profile deployments and the fleet are checked."""
+        """The profile by which deployments and the fleet are checked."""
         return PROFILES[self.settings.readiness_profile]
 
     @property
     def readiness_policy(self) -> ReadinessPolicy | None:
-        """What a new deployment has to pass."""
-        return readiness_policy_of(self.settings)
+        """What a new deployment has to pass; `None` when the settings switch that off."""
+        refuse = self.settings.readiness_refuse
+        return None if refuse == "off" else ReadinessPolicy(self.profile, Severity(refuse))
 
     def do(self, command: Command, author: Author) -> tuple[Advice, ...]:
-        """Write one command.
+        """Write one command, and return advice on it.
 
         Raises:
-            Exception: the error that refuses it, or LogUnavailable; as `producer`.
+            Exception: the error that rejects it, or LogUnavailable; as `producer`.
         """
         with self.producer(author, command) as producer:
             return producer.do(command)
 
-    def stands(self, author: Author) -> bool:
-        """Whether the command of a request with a key, one on the fleet, is in the log: the request is a repeat.
+    def is_repeat(self, author: Author) -> bool:
+        """Whether the log has the command on the fleet of a request with a key already, so that the request is a repeat.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -182,85 +234,46 @@ class ApiContext(msgspec.Struct, frozen=True):
     def do_together(
         self, author: Author, *commands: Command
     ) -> tuple[tuple[Advice, ...], Mapping[str, CheckedReadiness]]:
-        """Write some commands on deployments and rollouts, all or none; answers advice, and what the readiness policy found.
+        """Write commands on deployments and rollouts, all or none. Returns advice, and by deployment what readiness found.
 
-        That is by deployment; of one that the policy was not asked about, there is nothing.
+        A deployment that the readiness policy did not check is missing from the second.
 
         Raises:
-            Exception: the error that refuses one of them, or LogUnavailable; as `producer`.
+            Exception: the error that rejects one of them, or LogUnavailable; as `producer`.
         """
         with self.producer(author, *commands) as producer:
             return producer.do_together(*commands), producer.readiness
 
-    def within(self, caller: Caller) -> Within | None:
-        """Who the caller reaches, for one request: each partition is looked at once; `None` for everybody."""
-        limit = caller.limit
-        return None if limit is None else functools.cache(lambda number: self.query_engine.within(number, limit))
-
     def reaches(self, scope: Scope, device_id: str) -> bool:
-        """Whether a device is in a scope as it stands in the log."""
+        """Whether a device is in a scope according to the log."""
         return scope.holds(device_id, registered_device(self.log, device_id))
 
 
 def _no_pause(_: float) -> None:
-    """Nobody applies in the past: there is nothing to wait for."""
-
-
-def readiness_policy_of(settings: Settings) -> ReadinessPolicy | None:
-    """What a new deployment has to pass."""
-    refuse = settings.readiness_refuse
-    return None if refuse == "off" else ReadinessPolicy(PROFILES[settings.readiness_profile], Severity(refuse))
+    return
 
 
 def open_context(settings: Settings) -> ApiContext:
-    """Open everything an API process needs.
+    """Open everything that an API process needs.
 
     Raises:
         LogNotInitialised, UnsafeRedis, LogUnavailable, SettingsInvalid: as `open_log`.
     """
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis, timeout_seconds=TIMEOUT_SECONDS)
-    projections = RedisProjectionStore(log.client)
-    fleet_projection = FleetProjection(projections, partitions=log.partitions)
     queue = Redis.from_url(
         settings.effective_queue_url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
     )
-    waker = BackgroundWaker(Waker(queue, partitions=log.partitions))
-    query_engine = QueryEngine(log, projections)
-    continuations = Continuations(log.client)
     personal = Personal(personal_paths(settings.personal_tags))
-    streams = RawStreams(log.client)
     return ApiContext(
         settings=settings,
         client=log.client,
         log=log,
-        projections=projections,
-        fleet_projection=fleet_projection,
-        twins=TwinProjection(log, fleet_projection),
-        query_engine=query_engine,
-        counting=Counting(query_engine),
-        continuations=continuations,
-        waker=waker,
-        vault=LazyVault(
-            RedisSecretStore(log.client),
-            settings.effective_key_file,
-            personal=personal,
-        ),
-        recent=Recent(fleet_projection),
-        readiness=FleetReadiness(log, projections, fleet_projection),
-        judging=Judging(log, projections),
-        streams=streams,
-        deployment_history=DeploymentHistory(streams),
-        work=WorkCounts(log.client),
-        fetches=Counter("twinfold_secret_fetches", "Devices' own reads of what their modules need.", registry=None),
+        projections=RedisProjectionStore(log.client),
+        continuations=Continuations(log.client),
+        waker=BackgroundWaker(Waker(queue, partitions=log.partitions)),
+        vault=LazyVault(RedisSecretStore(log.client), settings.effective_key_file, personal=personal),
+        deployment_history=DeploymentHistory(RawStreams(log.client)),
         conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),
-        dry_runs=DryRuns(
-            Previewer(log, projections, clock=now_ms, personal=personal),
-            query_engine,
-            continuations,
-            settings,
-            log=log,
-            readiness_policy=readiness_policy_of(settings),
-            clock=now_ms,
-        ),
+        fetches=Counter("twinfold_secret_fetches", "Devices' own reads of what their modules need.", registry=None),
         clock=now_ms,
     )

@@ -1,4 +1,4 @@
-"""Writing for many requests at once: what comes in while a batch is written goes out together in the next one."""
+"""Writes for many requests at once: commands that arrive while a batch is written form the next batch."""
 
 import asyncio
 import itertools
@@ -24,16 +24,16 @@ class _Job(msgspec.Struct, frozen=True, eq=False):
     loop: asyncio.AbstractEventLoop
     answer: "asyncio.Future[Stored]"
 
-    def tell(self, told: Stored | Exception) -> None:
-        self.loop.call_soon_threadsafe(self._settle, told)
+    def finish(self, result: Stored | Exception) -> None:
+        self.loop.call_soon_threadsafe(self._settle, result)
 
-    def _settle(self, told: Stored | Exception) -> None:
+    def _settle(self, result: Stored | Exception) -> None:
         if self.answer.done():
-            return  # Whoever asked is gone.
-        if isinstance(told, Exception):
-            self.answer.set_exception(told)
+            return  # The client closed the connection, and its request was cancelled.
+        if isinstance(result, Exception):
+            self.answer.set_exception(result)
         else:
-            self.answer.set_result(told)
+            self.answer.set_result(result)
 
 
 class BatchWriter:
@@ -45,12 +45,12 @@ class BatchWriter:
         threading.Thread(target=self._run, name="writer", daemon=True).start()
 
     async def do(self, command: DeviceCommand, author: Author) -> Stored:
-        """Write a command on a device; answers what the log knows of the device after it.
+        """Write a command on a device, and return the device's document after it.
 
         Raises:
             Exception: the error that refuses it, LogUnavailable or ConflictPersists.
         """
-        if author.asked is not None or author.key is not None:
+        if author.preview_request is not None or author.key is not None:
             return await run_in_threadpool(self._do_apart, command, author)
         loop = asyncio.get_running_loop()
         job = _Job(command, author, loop, loop.create_future())
@@ -58,7 +58,7 @@ class BatchWriter:
         return await job.answer
 
     def _do_apart(self, command: DeviceCommand, author: Author) -> Stored:
-        """What comes with a preview, or with a key, is written apart from what others send."""
+        # A producer has one preview token and one key, and a batch has one producer.
         self._context.do(command, author)
         (stored,) = self._context.log.load([command.device_id])
         return stored
@@ -69,28 +69,28 @@ class BatchWriter:
             try:
                 self._write_all(jobs)
             except Exception as error:  # noqa: BLE001 - each request answers its own; the thread lives on
-                # Who has waited meanwhile would only wait as long again.
+                # The next batch would wait for the same timeout, and each one after it: their requests fail now.
                 if isinstance(error, LogUnavailable):
                     jobs += self._waiting(self._jobs.qsize())
                 for job in jobs:
-                    job.tell(error)
+                    job.finish(error)
 
     def _waiting(self, limit: int) -> list[_Job]:
-        found: list[_Job] = []
-        while len(found) < limit and not self._jobs.empty():
-            found.append(self._jobs.get())
-        return found
+        jobs: list[_Job] = []
+        while len(jobs) < limit and not self._jobs.empty():
+            jobs.append(self._jobs.get())
+        return jobs
 
     def _write_all(self, jobs: Sequence[_Job]) -> None:
-        # A batch has one author; who writes on one device several times is written in order all the same.
-        for author, some in itertools.groupby(jobs, key=lambda job: job.author):
-            self._write(author, list(some))
+        # A batch has one author. Only neighbours are grouped, so that two authors' writes on a device stay in order.
+        for author, jobs_of_author in itertools.groupby(jobs, key=lambda job: job.author):
+            self._write(author, list(jobs_of_author))
 
     def _write(self, author: Author, jobs: Sequence[_Job]) -> None:
         with self._context.producer(author) as producer:
             report = producer.submit(job.command for job in jobs)
-        errors = {one.index: one.error for one in report.refused}
+        errors = {refused.index: refused.error for refused in report.refused}
         names = list(dict.fromkeys(job.command.device_id for job in jobs))
         stored = dict(zip(names, self._context.log.load(names), strict=True))
         for index, job in enumerate(jobs):
-            job.tell(errors.get(index) or stored[job.command.device_id])
+            job.finish(errors.get(index) or stored[job.command.device_id])

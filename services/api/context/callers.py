@@ -1,5 +1,6 @@
-"""Who calls, and what they are allowed."""
+"""Callers of the API, authors of events, and what they reach."""
 
+import functools
 from collections.abc import Mapping
 
 import msgspec
@@ -9,6 +10,8 @@ from events.access.scope import Scope
 from events.deployment.state import DeploymentDocument
 from events.envelope import Principal
 from events.producer.keys import CommandKey
+from events.projection_store.fleet_projection import Within
+from events.projection_store.query_engine import QueryEngine
 from events.query.tree import Expression
 
 
@@ -21,31 +24,31 @@ class ListPage(msgspec.Struct, frozen=True):
 
 
 class PreviewRequest:
-    """What a request says of previews: it only looks, or shows the token of one.
+    """What a request asks of previews: a dry run, or a write with the token of a preview.
 
-    With a `page`, who only looks sees that instead of the whole. `between` is told once a token held: where events came in
-    since it was given.
+    With a `page`, a dry run answers that page of a list instead of the whole preview. `between` is set once a token was
+    accepted: the positions of the events since the preview.
     """
 
-    def __init__(self, *, looks: bool, token: str, page: ListPage | None) -> None:
-        self.looks, self.token, self.page = looks, token, page
+    def __init__(self, *, is_dry_run: bool, token: str, page: ListPage | None) -> None:
+        self.is_dry_run, self.token, self.page = is_dry_run, token, page
         self.between: str | None = None
 
 
 class Author(msgspec.Struct, frozen=True):
-    """Whoever is behind events, the scope that what they write is kept within, whether they look first, and the key of their request."""
+    """The author of events. `scope` limits what they write; `key` is the Idempotency-Key of their request."""
 
     by: Principal
     scope: Scope | None = None
-    asked: PreviewRequest | None = None
+    preview_request: PreviewRequest | None = None
     key: CommandKey | None = None
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Whoever is behind a request.
+    """The caller of a request.
 
-    `device_id` and `module_id` are set where it is a device or a module itself, `policy` where they signed with its key.
-    `scope` is what a scoped token is limited to; `None` for everybody else.
+    `device_id` and `module_id` are set if the caller is a device or a module, `policy` if the request is signed with a policy's
+    key. `scope` is that of a scoped token; `None` for every other credential.
     """
 
     principal: Principal
@@ -57,28 +60,39 @@ class Caller(msgspec.Struct, frozen=True):
     role: str = ""
     """The role of a token; empty for every other credential."""
     expires_at: int = 0
-    """When the token ends, in milliseconds since 1970; 0 is never."""
+    """When the token expires, in milliseconds since 1970; 0 is never."""
 
     @property
     def limit(self) -> Expression | None:
-        """The scope as a condition of queries; `None` where there is none."""
+        """The scope as a condition of queries; `None` without a scope."""
         return None if self.scope is None else self.scope.condition
 
     def sees(self, document: DeploymentDocument, counts: Mapping[str, int]) -> bool:
-        """Whether a deployment is theirs, or targets anybody of those counted, whom they reach."""
+        """Whether the caller owns a deployment, or it targets a device in their scope; `counts` are of those devices."""
         return self.owns(document) or counts["target"] > 0
 
     def owns(self, document: DeploymentDocument) -> bool:
-        """Whether all devices of a deployment are theirs: they see how it is rolled out, too."""
+        """Whether a deployment was made within the caller's scope, so that they see all of its devices and its rollout."""
         return self.scope is None or document.scope == self.scope.text
 
     def may(self, permissions: frozenset[Permission]) -> bool:
-        """Whether all of these permissions are theirs."""
+        """Whether the caller has all of these permissions."""
         return permissions <= self.permissions
 
 
 NOBODY = Caller(Principal.parse("user:nobody"), frozenset())
-"""Whoever was not let in."""
+"""The caller of a request that was not authenticated."""
 
 ANYBODY = Caller(Principal.parse("user:anybody"), frozenset(Permission))
-"""Everybody, where the API is open to its machine."""
+"""Every caller of an API with open access."""
+
+
+def within_scope(query_engine: QueryEngine, scope: Scope | None) -> Within | None:
+    """The ordinals in a scope, by partition; `None` without a scope: all devices.
+
+    For one request: each partition is read once.
+    """
+    if scope is None:
+        return None
+    condition = scope.condition
+    return functools.cache(lambda number: query_engine.within(number, condition))

@@ -1,4 +1,4 @@
-"""Deployments as they stand, as far as the caller of a request sees them."""
+"""Deployments that the caller of a request sees."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -9,14 +9,14 @@ from events.deployment.errors import DeploymentNotFound
 from events.deployment.state import DeploymentDocument, decode
 from events.log.fleet_documents import deployments
 from services.api.context.api_context import ApiContext
-from services.api.context.request import caller_of, context_of
+from services.api.context.request import caller_of, context_of, reach_of
 
 
 def deployment_of(context: ApiContext, name: str) -> DeploymentDocument:
-    """A deployment as it stands.
+    """A deployment's document.
 
     Raises:
-        DeploymentNotFound: it does not.
+        DeploymentNotFound: there is no such deployment.
     """
     (stored,) = context.log.load([name], fleet=True)
     if stored.snapshot is None:
@@ -25,15 +25,15 @@ def deployment_of(context: ApiContext, name: str) -> DeploymentDocument:
 
 
 def deployment_seen(request: Request, name: str) -> tuple[DeploymentDocument, Counter[str]]:
-    """A deployment as it stands, and the counts of its status sets, for the caller.
+    """A deployment's document, and the sizes of its status sets among the devices that the caller reaches.
 
     Raises:
-        DeploymentNotFound: it does not stand, or they do not see it.
+        DeploymentNotFound: there is no such deployment, or the caller does not see it.
     """
-    context, caller = context_of(request), caller_of(request)
+    context = context_of(request)
     document = deployment_of(context, name)
-    counts = context.fleet_projection.status(name, within=context.within(caller))[name]
-    if not caller.sees(document, counts):
+    counts = context.fleet_projection.status(name, within=reach_of(request))[name]
+    if not caller_of(request).sees(document, counts):
         raise DeploymentNotFound(name)
     return document, counts
 
@@ -41,10 +41,10 @@ def deployment_seen(request: Request, name: str) -> tuple[DeploymentDocument, Co
 def deployments_seen(
     request: Request, labels: Mapping[str, str] | None = None
 ) -> Iterator[tuple[str, DeploymentDocument, Counter[str] | None]]:
-    """Every deployment that the caller sees and that carries some labels, with counts as soon as workers know it."""
+    """Every deployment with these labels that the caller sees. Its counts are `None` until workers apply its creation."""
     context, caller = context_of(request), caller_of(request)
-    counts = context.fleet_projection.status(within=context.within(caller))
+    counts = context.fleet_projection.status(within=reach_of(request))
     for name, document in deployments(context.log, labels=labels or {}):
-        found = counts.get(name)
-        if caller.sees(document, found or Counter()):
-            yield name, document, found
+        known_counts = counts.get(name)
+        if caller.sees(document, known_counts or Counter()):
+            yield name, document, known_counts

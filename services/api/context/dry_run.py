@@ -1,6 +1,5 @@
-"""Looking before writing: what a producer is given so that it shows what would happen, or writes only what was shown."""
+"""Dry runs: what a producer is given to show what would happen, or to write only what a preview showed."""
 
-import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from events.preview.imagined_events import ImaginedEvents
 from events.preview.imagined_log import ImaginedLog
 from events.preview.preview_result import PreviewResult
 from events.preview.preview_token import PreviewToken
-from events.preview.previewer import Decided, Previewer, SecretPlaceholders, Within
+from events.preview.previewer import Decided, Previewer, SecretPlaceholders
 from events.producer.author_advice import advise
 from events.producer.errors import Command, Refused
 from events.producer.readiness import ReadinessPolicy
@@ -24,14 +23,15 @@ from events.projection_store.query_engine import ContinuationInvalid, QueryEngin
 from events.rollout.commands import AbortRollout, PauseRollout, RolloutCommand
 from events.settings import Settings
 from events.update.commands import UpdateCommand
-from services.api.context.callers import Author
+from services.api.context.callers import Author, within_scope
 from services.api.http.continuation_tokens import Continuations
 
+# Continuations of lists are sealed with the same key: the prefix keeps one from passing for the other.
 _SEALED = "preview:"
 
 
 class Preview(msgspec.Struct, frozen=True, eq=False):
-    """What some commands of somebody would do, with all that is told of it; `until` when the token is good, in milliseconds."""
+    """What an author's commands would do. `until` is when the token expires, in milliseconds since 1970."""
 
     author: Author
     result: PreviewResult
@@ -44,7 +44,7 @@ class Preview(msgspec.Struct, frozen=True, eq=False):
 
 
 class DryRunDone(Exception):
-    """Somebody only looked: nothing was written, and this is what would have been."""
+    """A dry run ended: nothing was written, and `preview` is what would have been."""
 
     def __init__(self, preview: Preview) -> None:
         super().__init__("this is a preview")
@@ -52,7 +52,7 @@ class DryRunDone(Exception):
 
 
 class DryRuns:
-    """The previews of a process."""
+    """What dry runs need of a process."""
 
     def __init__(
         self,
@@ -65,36 +65,30 @@ class DryRuns:
         readiness_policy: ReadinessPolicy | None,
         clock: Callable[[], int],
     ) -> None:
-        self.previewer, self.log, self.readiness_policy, self.clock = previewer, log, readiness_policy, clock
-        self.limit, self.deployments_max = settings.preview_required_above, settings.configurations_max
-        self._query_engine, self._continuations = query_engine, continuations
-        self._token_ms = int(1000 * settings.preview_token_seconds)
+        self.previewer, self.log = previewer, log
+        self.limit = settings.preview_required_above
+        self._query_engine, self._continuations, self._settings = query_engine, continuations, settings
+        self._readiness_policy, self._clock = readiness_policy, clock
 
-    def preview(
-        self,
-        author: Author,
-        commands: Sequence[Command],
-        decided: Decided,
-    ) -> Preview:
-        """What would follow from what was decided on some commands.
+    def preview(self, author: Author, commands: Sequence[Command], decided: Decided) -> Preview:
+        """The preview of commands that were decided.
 
         Raises:
             PreviewBehind: as `Previewer.result`.
         """
-        events = decided.events
         result = self.result(author, decided)
-        until = self.clock() + self._token_ms
+        until = self._clock() + int(1000 * self._settings.preview_token_seconds)
         token = PreviewToken.of(
             result,
-            events,
+            decided.events,
             commands=digest_of(commands),
             author=_name_of(author),
             partitions=self.log.partitions,
             until=until,
         )
-        advice = tuple(one for command in commands for one in advise(decided.log, command, author.scope))
+        advice = tuple(item for command in commands for item in advise(decided.log, command, author.scope))
         sealed = self._continuations.seal(_SEALED + token.to_text())
-        return Preview(author, result, events, tuple(commands), decided.refused, advice, sealed, until)
+        return Preview(author, result, decided.events, tuple(commands), decided.refused, advice, sealed, until)
 
     def decide(self, author: Author, commands: Sequence[Command]) -> Decided:
         """Decide commands one after the other at the head of the log."""
@@ -102,26 +96,20 @@ class DryRuns:
             commands,
             by=author.by,
             scope=author.scope,
-            deployments_max=self.deployments_max,
-            readiness_policy=self.readiness_policy,
+            deployments_max=self._settings.configurations_max,
+            readiness_policy=self._readiness_policy,
         )
 
     def result(self, author: Author, decided: Decided) -> PreviewResult:
-        """What the events would do, as far as their author sees it."""
-        return self.previewer.result(decided.events, decided.proposed, within=self.within(author))
-
-    def within(self, author: Author) -> Within | None:
-        """Whom an author reaches; `None` for everybody."""
-        if author.scope is None:
-            return None
-        expression = author.scope.condition
-        return functools.cache(lambda number: self._query_engine.within(number, expression))
+        """What the events would do to the devices in the author's scope."""
+        within = within_scope(self._query_engine, author.scope)
+        return self.previewer.result(decided.events, decided.proposed, within=within)
 
     def opened(self, text: str, author: Author, commands: Sequence[Command]) -> PreviewToken:
-        """The token that somebody shows for some commands.
+        """The token of a preview of these commands.
 
         Raises:
-            PreviewTokenInvalid: it was not given for that.
+            PreviewTokenInvalid: it is no token, expired, or belongs to other commands or another author.
         """
         try:
             sealed = self._continuations.open(text) or ""
@@ -129,8 +117,8 @@ class DryRuns:
         except (ContinuationInvalid, msgspec.DecodeError):
             token = None
         if token is None:
-            raise PreviewTokenInvalid("was not given here")
-        token.check(commands=digest_of(commands), author=_name_of(author), now=self.clock())
+            raise PreviewTokenInvalid("was not issued by this system")
+        token.check(commands=digest_of(commands), author=_name_of(author), now=self._clock())
         return token
 
 
@@ -143,18 +131,18 @@ class DryRun:
         self.log = ImaginedLog(dry_runs.log)
 
     def take_out(self, command: Command) -> Command:
-        """The command without its secrets, which go nowhere."""
+        """The command without its secrets, which are stored nowhere."""
         self._commands.append(command)
         return self._secrets.take_out(command)
 
     def preview(self, commands: Sequence[Command] = (), refused: Sequence[Refused] | None = None) -> Preview:
-        """What the events would do that the producer meant to write.
+        """What the events that the producer meant to write would do.
 
-        `commands` are what it was given, those included that are refused at sight; where they are not known, what came through.
-        `refused` are those of them that it refused; `None` where it raises instead.
+        `commands` are what the producer was given, those included that it rejects at once; without them, those that passed
+        `take_out`. `refused` are the commands that it rejected; `None` if the producer raises instead.
 
         Raises:
-            Exception: the error that refuses one, if it is only now that one is.
+            Exception: the error that rejects a command, if another author's events cause it only now.
             PreviewBehind: as `Previewer.result`.
         """
         dry_runs, author, commands = self._dry_runs, self._author, commands or self._commands
@@ -165,73 +153,76 @@ class DryRun:
         except PreviewOvertaken:
             if not commands:
                 raise
-            # Whoever wrote meanwhile is applied by now.
+            # Other authors wrote on the same devices after the decision. Workers have applied that, so a second decision holds.
             decided = dry_runs.decide(author, commands)
             if refused is None:
-                for one in decided.refused:
-                    raise one.error from None
+                for refusal in decided.refused:
+                    raise refusal.error from None
             return dry_runs.preview(author, commands, decided)
 
 
 class PreviewCheck:
-    """With a token it lets what was shown through, without one what needs no look.
+    """Lets a producer write what a preview showed, and without a token what requires no preview.
 
-    `look` decides the commands once more at the head and compares what follows, before a secret of theirs is stored. Then it
-    is shown each batch right before that is appended: one that was decided on the same versions of the same subjects goes
-    through, any other is looked at again. One that was decided on older versions is in conflict, and comes again. Once some of
-    what was shown is written the rest cannot be held to it any more: it is kept out, and told so.
+    `check` decides the commands at the head and compares the result with the preview, before a secret of theirs is stored.
+    `check_batch` sees each batch right before it is appended: a batch decided on the same versions of the same subjects passes,
+    any other is checked again. A batch decided on older versions is in conflict, and returns. Once events are written, the
+    remaining commands cannot be compared with the preview any more: they are rejected, and the error says so.
     """
 
     def __init__(self, dry_runs: DryRuns, author: Author, take_out: Callable[[Command], Command]) -> None:
         self._dry_runs, self._author, self._take_out = dry_runs, author, take_out
-        self._token = "" if author.asked is None else author.asked.token
-        self._coming = list[Command]()
-        self._given: Sequence[Command] = ()
+        self._token = "" if author.preview_request is None else author.preview_request.token
+        self._upcoming = list[Command]()
+        self._all_commands: Sequence[Command] = ()
         self._commands: Sequence[Command] = ()
         self._cleared: set[tuple[str, int, type[Any]]] = set()
 
     def take_out(self, command: Command) -> Command:
         """The command without its secrets."""
-        self._coming.append(command)
+        self._upcoming.append(command)
         return self._take_out(command)
 
-    def look(self, commands: Sequence[Command]) -> None:
-        """Let commands through before anything is made of them; what they are refused for is told by who writes them.
+    def check(self, commands: Sequence[Command]) -> None:
+        """Check commands before a producer decides them. A command that is rejected passes: its producer raises the error.
 
         Raises:
-            PreviewTokenInvalid, PreviewDiffers: the token is of something else, or something else would happen now.
-            PreviewRequired: it reaches too many for going without.
-            PreviewBehind: it cannot be told now.
+            PreviewTokenInvalid, PreviewDiffers: the token belongs to something else, or something else would happen now.
+            PreviewRequired: it affects more devices than the settings allow without a preview.
+            PreviewBehind: workers are behind.
         """
-        self._given = commands
-        if self._token or (self._dry_runs.limit and any(map(_reaches, commands))):
+        self._all_commands = commands
+        if self._must_clear(commands):
             self._clear(commands)
 
-    def __call__(self, proposed: Sequence[Proposed], *, written: int) -> None:
-        """Let a batch through that was not decided as `look` saw it; `written` is how many events are in the log by now.
+    def check_batch(self, proposed: Sequence[Proposed], *, written: int) -> None:
+        """Check a batch that was decided on other versions than `check` saw; `written` events are in the log by now.
 
         Raises:
-            PreviewError: as `look`.
+            PreviewError: as `check`.
         """
-        coming, self._coming = self._coming, []
-        self._commands = self._given or coming or self._commands
-        others = _keys(proposed) - self._cleared
-        if not others:
+        upcoming, self._upcoming = self._upcoming, []
+        self._commands = self._all_commands or upcoming or self._commands
+        unchecked = _keys(proposed) - self._cleared
+        if not unchecked:
             return
         if self._token and written:
-            names = sorted({subject for subject, _, _ in others})
-            raise PreviewDiffers([f"somebody else wrote on {name} meanwhile" for name in names], written=written)
-        if self._token or (self._dry_runs.limit and any(map(_reaches, self._commands))):
+            names = sorted({subject for subject, _, _ in unchecked})
+            raise PreviewDiffers([f"another author wrote on {name} meanwhile" for name in names], written=written)
+        if self._must_clear(self._commands):
             self._clear(self._commands)
+
+    def _must_clear(self, commands: Sequence[Command]) -> bool:
+        return bool(self._token or (self._dry_runs.limit and any(map(_changes_devices, commands))))
 
     def _clear(self, commands: Sequence[Command]) -> None:
         try:
-            self._weigh(commands)
+            self._compare(commands)
         except PreviewOvertaken:
-            # Whoever wrote meanwhile is applied by now.
-            self._weigh(commands)
+            # Workers have applied by now what the other author wrote.
+            self._compare(commands)
 
-    def _weigh(self, commands: Sequence[Command]) -> None:
+    def _compare(self, commands: Sequence[Command]) -> None:
         dry_runs, author = self._dry_runs, self._author
         decided = dry_runs.decide(author, commands)
         token = dry_runs.opened(self._token, author, commands) if self._token else None
@@ -243,29 +234,31 @@ class PreviewCheck:
                 raise PreviewRequired(affected, dry_runs.limit)
         else:
             between = token.compare(result, decided.events)
-            assert author.asked is not None
-            # Where others write is not told to whoever is scoped.
-            author.asked.between = None if author.scope is not None else between
+            assert author.preview_request is not None
+            # The positions tell where other authors write, which is outside a scope.
+            author.preview_request.between = None if author.scope is not None else between
         self._cleared |= _keys(decided.proposed)
 
 
-def _reaches(command: Command) -> bool:
-    """Whether a command can change what devices get. One that cannot needs no projections, which may be behind, or stopped."""
+def _changes_devices(command: Command) -> bool:
+    """Whether a command can change what devices get."""
+    # Pausing and aborting need no projections, and have to work while those are behind or blocked.
     return isinstance(command, DeploymentCommand | RolloutCommand | UpdateCommand) and not isinstance(
         command, PauseRollout | AbortRollout
     )
 
 
 def _keys(proposed: Sequence[Proposed]) -> set[tuple[str, int, type[Any]]]:
-    return {(one.subject, one.expected_version, type(one.event)) for one in proposed}
+    return {(event.subject, event.expected_version, type(event.event)) for event in proposed}
 
 
 def digest_of(commands: Sequence[Command]) -> str:
-    """Of commands as they were sent, secrets and all: it goes nowhere but into a sealed token."""
-    said = hashlib.sha256()
+    """The SHA-256 of commands as they were sent, in hexadecimal digits."""
+    # Secrets are part of it, so that it leaves the process in a sealed token only.
+    digest = hashlib.sha256()
     for command in commands:
-        said.update(canonical.encode([type(command).__name__, command]))
-    return said.hexdigest()
+        digest.update(canonical.encode([type(command).__name__, command]))
+    return digest.hexdigest()
 
 
 def _name_of(author: Author) -> str:

@@ -1,4 +1,4 @@
-"""Everybody who follows what happens: one look at the log for all of them, and no memory of any of them."""
+"""Followers of `/v1/stream`: the log is read once for all of them, and no state is kept for any of them."""
 
 import asyncio
 import contextlib
@@ -22,10 +22,10 @@ from services.api.context.api_context import ApiContext
 
 POLL_SECONDS = 0.1
 BATCH = 64
-"""So much at most is read at once for one of those who follow."""
+"""How many notifications are read at once for one follower."""
 
 KEPT_BYTES_MAX = 16 << 20
-_LOOK_MAX = 256
+_READ_MAX = 256
 _PAUSE_SECONDS = 0.5
 _RETRY, _HEARTBEAT = b"retry: 1000\n", b":\n"
 
@@ -37,39 +37,39 @@ logger = structlog.get_logger()
 
 
 class _Newest:
-    """The newest notifications, read once for all who are near the heads; bounded in bytes."""
+    """The newest notifications, read once for all followers near the heads; bounded in bytes."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[int, int], Notification] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def add(self, some: list[Notification]) -> None:
+    def add(self, notifications: list[Notification]) -> None:
         with self._lock:
-            for one in some:
-                self._kept[one.location.index, one.location.position] = one
-                self._bytes += len(one.body)
+            for notification in notifications:
+                self._kept[notification.location.index, notification.location.position] = notification
+                self._bytes += len(notification.body)
             while self._bytes > KEPT_BYTES_MAX:
                 _, oldest = self._kept.popitem(last=False)
                 self._bytes -= len(oldest.body)
 
     def between(self, after: Positions, upto: Positions) -> list[Notification] | None:
-        """The next ones from behind some positions on; `None` where one of them is not here."""
-        found: list[Notification] = []
+        """At most `BATCH` notifications after some positions; `None` if one of them is not here any more."""
+        notifications: list[Notification] = []
         with self._lock:
             for index, (low, high) in enumerate(zip(after, upto, strict=True)):
                 for position in range(low + 1, high + 1):
-                    one = self._kept.get((index, position))
-                    if one is None:
+                    notification = self._kept.get((index, position))
+                    if notification is None:
                         return None
-                    found.append(one)
-                    if len(found) == BATCH:
-                        return found
-        return found
+                    notifications.append(notification)
+                    if len(notifications) == BATCH:
+                        return notifications
+        return notifications
 
 
-class Streams:
-    """Looks where the log ends ten times a second while anybody follows it, and lets everybody read on from where they are."""
+class Followers:
+    """Reads the heads of the log ten times a second while it has followers, and lets each read on from its position."""
 
     def __init__(self, context: ApiContext) -> None:
         self._feed = Feed(context.log, context.projections)
@@ -86,7 +86,7 @@ class Streams:
         return self._followers
 
     def heads(self) -> Positions:
-        """Where every stream ends now.
+        """The head of every stream.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -94,40 +94,40 @@ class Streams:
         return self._feed.heads()
 
     async def run(self) -> None:
-        """Look until cancelled; a Redis that is away is waited for."""
+        """Read until cancelled; retries while Redis does not answer."""
         postponed = Postponed(LogError)
         while True:
             if self._followers:
                 try:
-                    heads = await run_in_threadpool(self._look, self._heads)
+                    heads = await run_in_threadpool(self._read_heads, self._heads)
                 except LogError as error:
                     postponed.failed("following the log", error)
                 else:
                     postponed.worked("following the log")
                     if heads != self._heads:
                         self._heads = heads
-                        self._tell()
+                        self._wake()
             await asyncio.sleep(POLL_SECONDS)
 
-    def _look(self, before: Positions) -> Positions:
+    def _read_heads(self, before: Positions) -> Positions:
         heads = self._feed.heads()
         if before and heads != before:
-            # Of a burst the newest alone: what came before is read by whoever still wants it.
-            each = _LOOK_MAX // sum(map(ne, before, heads)) or 1
+            # Of a burst only the newest: a follower that needs older notifications reads them itself.
+            each = _READ_MAX // sum(map(ne, before, heads)) or 1
             low = tuple(max(old, new - each) for old, new in zip(before, heads, strict=True))
-            # Where something is missing, whoever comes to it is told.
+            # A follower that reaches the missing entry gets the error.
             with contextlib.suppress(LogLostItsTail):
-                self._newest.add(self._feed.read(low, heads, limit=_LOOK_MAX))
+                self._newest.add(self._feed.read(low, heads, limit=_READ_MAX))
         return heads
 
-    def _tell(self) -> None:
+    def _wake(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
 
     def end(self) -> None:
-        """Let everybody go who follows, and nobody follow from here on: the process is about to end."""
+        """End all streams, and accept no other: the process is about to end."""
         self._ended = True
-        self._tell()
+        self._wake()
 
     async def follow(
         self,
@@ -139,21 +139,22 @@ class Streams:
         in_turn: Callable[[Read], Awaitable[Part]] = run_in_threadpool,
         for_ever: bool,
     ) -> AsyncIterator[bytes]:
-        """Server-sent events from behind some positions to the heads, and with `for_ever` on from there.
+        """Yield server-sent events after some positions to the heads, and with `for_ever` on from there.
 
-        Whoever reads slowly holds up this alone: nothing is read for them that they have not asked for. Before each part
-        they show again that they are allowed it. `in_turn` runs a read in a thread, in a turn of theirs.
+        A slow client delays only itself: nothing is read for it ahead of time. `still_allowed` is asked before each part;
+        `in_turn` runs a read in a thread, in a turn of the caller.
         """
         self._followers += 1
         clock = asyncio.get_running_loop().time
         try:
-            # An id alone is no event; it lets whoever is cut off before the first one come back to this place.
+            # An id alone is no event. A client that is cut off before the first event resumes from it.
             yield _RETRY + self._id(positions)
             silent_until = clock() + self._heartbeat_seconds
             while not self._ended:
                 news = self._news
                 try:
                     behind, text = await in_turn(functools.partial(self._read, positions, heads, chosen))
+                    # After the read, as the token may be revoked while it waits for its turn.
                     if not await still_allowed():
                         return
                 except (LogUnavailable, SecretsUnavailable):
@@ -177,14 +178,14 @@ class Streams:
             self._followers -= 1
 
     def _read(self, after: Positions, upto: Positions, chosen: Chosen) -> tuple[Positions, bytes]:
-        some = self._newest.between(after, upto)
-        if some is None:
-            some = self._feed.read(after, upto, limit=BATCH)
+        notifications = self._newest.between(after, upto)
+        if notifications is None:
+            notifications = self._feed.read(after, upto, limit=BATCH)
         text = bytearray()
-        for one in some:
-            after = moved(after, one.location.index, one.location.position)
-            if chosen(one):
-                text += b"data: " + one.body + b"\n" + self._id(after)
+        for notification in notifications:
+            after = moved(after, notification.location.index, notification.location.position)
+            if chosen(notification):
+                text += b"data: " + notification.body + b"\n" + self._id(after)
         return after, bytes(text)
 
     def _id(self, positions: Positions) -> bytes:

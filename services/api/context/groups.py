@@ -12,7 +12,7 @@ from services.api.http.errors import BodyInvalid
 
 
 def groups_of(request: Request) -> GroupProjection:
-    """The groups as they stand for one request."""
+    """The groups, read once for one request."""
     context = context_of(request)
     return GroupProjection(context.log, context.projections)
 
@@ -34,9 +34,9 @@ def state_of(value: Json) -> DeviceState:
     """A device's state by its name.
 
     Raises:
-        BodyInvalid: there is none of that name.
+        BodyInvalid: no state has that name.
     """
     try:
         return DeviceState(value)
     except ValueError:
-        raise BodyInvalid(f"a state is one of {', '.join(one.value for one in DeviceState)}") from None
+        raise BodyInvalid(f"a state is one of {', '.join(state.value for state in DeviceState)}") from None

@@ -11,7 +11,7 @@ from events.log.keys import FLEET, key
 from events.log.redis import COMMANDS_REMEMBERED_MS
 from events.producer.keys import CommandKey
 from services.api.context.callers import Caller
-from services.api.context.request import asked_of, caller_of, context_of
+from services.api.context.request import caller_of, context_of, preview_request_of
 from services.api.http.errors import BAD_REQUEST, INTERNAL, BodyInvalid, IdempotencyKeyReused
 
 HEADER = "Idempotency-Key"
@@ -19,16 +19,16 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class IdempotencyKeys:
-    """The requests of the last 24 hours that came with a key: a digest of each, and its answer once it has one."""
+    """The requests with a key of the last 24 hours: a digest of each, and its answer once it has one."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def begin(self, name: str, digest: str) -> bytes | None:
-        """Note a request; the answer that it got before, if it is a repeat of one that was answered.
+        """Store a request under its key. Returns its answer if it repeats a request that was answered, else `None`.
 
         Raises:
-            IdempotencyKeyReused: the name is that of another request.
+            IdempotencyKeyReused: another request was stored under the name.
             LogUnavailable: Redis did not answer.
         """
         request, answer = _locations(name)
@@ -37,14 +37,14 @@ class IdempotencyKeys:
             pipe.set(request, digest, nx=True, px=COMMANDS_REMEMBERED_MS)
             pipe.get(request)
             pipe.get(answer)
-            _, noted, answered = pipe.execute()
+            replies: list[bytes | None] = pipe.execute()
+        _, noted, answered = replies
         if noted != digest.encode():
             raise IdempotencyKeyReused
-        found: bytes | None = answered
-        return found
+        return answered
 
     def finish(self, name: str, answer: bytes = b"") -> None:
-        """Keep the answer of a request.
+        """Store that a request was answered. `answer` is empty unless it is known to hold no keys and secrets.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -53,7 +53,7 @@ class IdempotencyKeys:
             self._client.set(_locations(name)[1], answer, px=COMMANDS_REMEMBERED_MS)
 
     def forget(self, name: str) -> None:
-        """Let a key be used for another request, as this one was refused.
+        """Forget a rejected request, so that its key can be used for another.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -67,19 +67,20 @@ def _locations(name: str) -> tuple[str, str]:
 
 
 def name_of(request: Request) -> str | None:
-    """What a request's key is known by, as its caller's; `None` where it has none, or only previews.
+    """The name under which a request's key is stored; `None` without a key, and for a dry run.
 
     Raises:
-        BodyInvalid: it is no key.
+        BodyInvalid: the header is no key.
     """
     text = request.headers.get(HEADER)
     if text is None:
         return None
     if not _KEY.fullmatch(text):
         raise BodyInvalid(f"{HEADER} has 1 to 255 printable ASCII characters without spaces")
-    asked = asked_of(request)
-    if asked is not None and asked.looks:
+    preview_request = preview_request_of(request)
+    if preview_request is not None and preview_request.is_dry_run:
         return None
+    # Two callers may use the same key: each has names of their own.
     return digest_of(_identity(caller_of(request)), text)[:32]
 
 
@@ -88,17 +89,18 @@ def _identity(caller: Caller) -> str:
 
 
 def digest_of(*parts: str | bytes) -> str:
-    """SHA-256 of some parts, as hexadecimal digits."""
+    """The SHA-256 of some parts, in hexadecimal digits."""
     whole = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
+        # With the length in front, ("ab", "c") and ("a", "bc") differ.
         whole.update(b"%d:" % len(data))
         whole.update(data)
     return whole.hexdigest()
 
 
 async def note_key(request: Request) -> None:
-    """Before a write: note its key, and whether it was answered before.
+    """Before a write: store its key, and whether the request was answered before.
 
     Raises:
         BodyInvalid, IdempotencyKeyReused, LogUnavailable: as `name_of` and `IdempotencyKeys.begin`.
@@ -119,20 +121,22 @@ async def note_key(request: Request) -> None:
 
 
 def command_key(name: str, digest: str, *, is_answered: bool = False) -> CommandKey:
-    """What the ids of a request's commands begin with: those of another request are others, whatever became of its key."""
+    """The prefix of the ids of a request's commands."""
+    # With the digest in it, a request that reuses a forgotten key does not pass for the request before it.
     return CommandKey(f"{name}:{digest[:32]}", is_answered)
 
 
 async def settle_key(request: Request, status: int) -> None:
-    """After a write: what was done is not done again, and what was refused leaves its key free for another request.
+    """After a write: keep the key of a request that succeeded, and free the key of a rejected one.
 
     Raises:
-        LogUnavailable: Redis did not answer. The ids of its commands are in the log all the same.
+        LogUnavailable: Redis did not answer. A repeat is still recognised by the ids of its commands in the log.
     """
     name: str | None = getattr(request.state, "idempotency_name", None)
     if name is None or request.state.command_key.is_answered:
         return
     keys = IdempotencyKeys(context_of(request).client)
+    # After a 5xx part of the work may be done: the key stays with the request, and a repeat goes on from there.
     if status < BAD_REQUEST.status:
         await run_in_threadpool(keys.finish, name)
     elif status < INTERNAL.status:

@@ -1,4 +1,4 @@
-"""Devices that wait for their next change, thousands of them, without a thread each."""
+"""Long polls: devices that wait for their next change, by the thousand, without a thread each."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ POLL_SECONDS = 0.1
 
 
 class _Seen(msgspec.Struct):
-    """How far a partition was looked at: its assignment changes, and how often desired properties were written by hand."""
+    """How far a partition was read: its assignment changes, and how often desired properties were written by hand."""
 
     assignment_changes: int
     hand_writes: int
@@ -27,7 +27,7 @@ class _Seen(msgspec.Struct):
 
 
 class WaitingDevices:
-    """Looks ten times a second at what every partition's devices are told, and wakes those that it changed for."""
+    """Reads ten times a second what changed for the devices of every partition, and wakes those that wait for it."""
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
@@ -39,20 +39,20 @@ class WaitingDevices:
         return sum(map(len, self._waiting.values()))
 
     async def run(self) -> None:
-        """Look until cancelled; a Redis that is away is waited for."""
+        """Read until cancelled; retries while Redis does not answer."""
         postponed = Postponed(LogError)
         while True:
             try:
-                for number, ordinals in await run_in_threadpool(self._look):
-                    self._tell(number, ordinals)
+                for number, ordinals in await run_in_threadpool(self._changed):
+                    self._wake(number, ordinals)
                 postponed.worked("waking devices that wait")
             except LogError as error:
                 postponed.failed("waking devices that wait", error)
             await asyncio.sleep(POLL_SECONDS)
 
-    def _look(self) -> list[tuple[int, BitMap]]:
-        """By partition, whom something was decided for, or written by hand, since the last look."""
-        news = []
+    def _changed(self) -> list[tuple[int, BitMap]]:
+        """The devices by partition that got another assignment, or a desired property by hand, since the last read."""
+        changed = []
         for number in range(self._context.log.partitions):
             checkpoint = self._context.projections.checkpoint(number)
             seen = self._seen.get(number)
@@ -63,33 +63,34 @@ class WaitingDevices:
                 continue
             ordinals = BitMap()
             if checkpoint.assignment_changes > seen.assignment_changes:
-                for recorded in self._context.recent.recorded(
+                for recorded in self._context.recent_assignments.recorded(
                     number, after=seen.assignment_changes, upto=checkpoint.assignment_changes
                 ):
                     ordinals |= BitMap().union(*(change.members for change in recorded.changes))
                 seen.assignment_changes = checkpoint.assignment_changes
             if checkpoint.hand_writes != seen.hand_writes:
                 hand_written = self._hand_written(number)
-                former = np.zeros_like(hand_written)
-                former[: len(seen.hand_written)] = seen.hand_written[: len(former)]
-                ordinals |= BitMap(np.flatnonzero(hand_written != former).astype(np.uint32))
+                # The array grows with new devices; the versions of those were 0 before.
+                previous = np.zeros_like(hand_written)
+                previous[: len(seen.hand_written)] = seen.hand_written[: len(previous)]
+                ordinals |= BitMap(np.flatnonzero(hand_written != previous).astype(np.uint32))
                 seen.hand_writes, seen.hand_written = checkpoint.hand_writes, hand_written
             if ordinals:
-                news.append((number, ordinals))
-        return news
+                changed.append((number, ordinals))
+        return changed
 
     def _hand_written(self, number: int) -> npt.NDArray[np.uint32]:
-        kept = self._context.projections.read(number, ProjectionSelection(arrays=("hand_written",)))
-        return np.frombuffer(kept.arrays["hand_written"], dtype=np.uint32)
+        stored = self._context.projections.read(number, ProjectionSelection(arrays=("hand_written",)))
+        return np.frombuffer(stored.arrays["hand_written"], dtype=np.uint32)
 
-    def _tell(self, number: int, ordinals: BitMap) -> None:
+    def _wake(self, number: int, ordinals: BitMap) -> None:
         for (partition, ordinal), events in self._waiting.items():
             if partition == number and ordinal in ordinals:
                 for event in events:
                     event.set()
 
     def end(self) -> None:
-        """Let everybody go who waits, and nobody wait from here on: the process is about to end."""
+        """Answer all devices that wait, and let no other wait: the process is about to end."""
         self.ended = True
         for events in self._waiting.values():
             for event in events:
@@ -97,7 +98,10 @@ class WaitingDevices:
 
     @contextlib.contextmanager
     def registered(self, partition: int, ordinal: int) -> Iterator[asyncio.Event]:
-        """An event that is set when the device is told something else; whoever waits looks again before, and after."""
+        """Yield an event that is set when something changes for the device.
+
+        The caller reads the device after registering, and again after the event: a change before the registration sets none.
+        """
         event = asyncio.Event()
         if self.ended:
             event.set()
@@ -105,6 +109,6 @@ class WaitingDevices:
         try:
             yield event
         finally:
-            left = [one for one in self._waiting.pop((partition, ordinal), []) if one is not event]
+            left = [waiting for waiting in self._waiting.pop((partition, ordinal), []) if waiting is not event]
             if left:
                 self._waiting[partition, ordinal] = left

@@ -1,4 +1,4 @@
-"""Pages of device ids: where one begins, and what is said of the next."""
+"""Pages of device ids: where a page begins, and the continuation of the next."""
 
 import re
 from typing import Annotated
@@ -21,7 +21,7 @@ class DevicePage(AnswerBody):
 
 
 class PageQuery:
-    """The page of devices that a request asks for; a handler takes it as `Annotated[PageQuery, Depends()]`."""
+    """The page of devices in a request's query; a handler takes it as `Annotated[PageQuery, Depends()]`."""
 
     def __init__(
         self,
@@ -32,34 +32,35 @@ class PageQuery:
         self._continuation = continuation
 
     def after(self, context: ApiContext) -> tuple[int, int]:
-        """The (partition, ordinal) behind which the page begins.
+        """The (partition, ordinal) before the page.
 
         Raises:
-            ContinuationInvalid: the continuation was made for something else.
+            ContinuationInvalid: the continuation belongs to another list.
         """
         return location_of(context.continuations.open(self._continuation))
 
 
-def page(context: ApiContext, found: tuple[list[str], tuple[int, int] | None]) -> DevicePage:
+def page(context: ApiContext, devices: tuple[list[str], tuple[int, int] | None]) -> DevicePage:
     """A page as an answer."""
-    names, location = found
+    names, location = devices
     return DevicePage(names, continuation_at(context, location))
 
 
 def continuation_at(context: ApiContext, location: tuple[int, int] | None) -> str | None:
-    """What asks for the page behind a (partition, ordinal), sealed; `None` where there is none."""
+    """The sealed continuation for the page after a (partition, ordinal); `None` after the last page."""
     return None if location is None else context.continuations.seal(f"{location[0]}:{location[1]}")
 
 
 def location_of(opened: str | None) -> tuple[int, int]:
-    """The (partition, ordinal) that an opened continuation names; before all devices where there is none.
+    """The (partition, ordinal) that an opened continuation names; without a continuation, the place before all devices.
 
     Raises:
         ContinuationInvalid: it names none.
     """
     if opened is None:
         return (0, -1)
-    found = _LOCATION.fullmatch(opened)
-    if found is None:
+    # A continuation of a preview's list is sealed with the same key, and is no such location.
+    match = _LOCATION.fullmatch(opened)
+    if match is None:
         raise ContinuationInvalid
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])

@@ -1,4 +1,4 @@
-"""Requests that look at the past: what they ask for, and the room that answers them."""
+"""Requests with `at`: the point in time that they name, and the context that answers as of then."""
 
 import threading
 from collections.abc import Collection, Sequence
@@ -20,39 +20,38 @@ from events.log.errors import ObjectStoreUnavailable
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, partition_of
 from events.log.object_store import ObjectStore
-from events.log.raw import RawStreams
 from services.api.context.api_context import ApiContext
 from services.api.context.callers import Caller
 from services.api.http.errors import BodyInvalid
 
 AS_OF = "Twinfold-As-Of"
-"""The header that names the moment an answer is of."""
+"""The header that names the point in time of an answer."""
 
 Mode = Literal["in-effect", "implied"]
 
 
 class PastRead(msgspec.Struct, frozen=True):
-    """A request's look at the past."""
+    """The context and point in time of a request with `at`, and the streams that its answer depends on."""
 
     context: ApiContext
     point_in_time: PointInTime
     streams: tuple[int, ...]
 
     @property
-    def said(self) -> str:
-        """The moment as the answer names it: of the streams that matter to it."""
+    def text(self) -> str:
+        """The value of the header `Twinfold-As-Of`."""
         return self.point_in_time.text(self.streams)
 
 
 class PastContexts:
-    """Contexts of the past, over what one process has replayed of it."""
+    """Contexts of the past, over what the process replayed of it."""
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
         self._lock = threading.Lock()
 
     def context_at(self, point_in_time: PointInTime, mode: Mode = "in-effect") -> ApiContext:
-        """The room as it was at a moment. Cheap: what is asked of it is replayed when it is asked.
+        """The context as of a point in time. Cheap: partitions are replayed when something is read from them.
 
         Raises:
             LogUnavailable: Redis does not answer.
@@ -67,7 +66,7 @@ class PastContexts:
         )
 
     def point_in_time(self, text: str) -> PointInTime:
-        """The moment that a text asks for.
+        """The point in time that a text names.
 
         Raises:
             PointInTimeInvalid, PointInTimeAhead, PointInTimeTooEarly, LogUnavailable: as `point_in_time_of`.
@@ -75,7 +74,7 @@ class PastContexts:
         return point_in_time_of(text, self._context.log, now=self._context.clock())
 
     def now(self) -> PointInTime:
-        """The moment that is now.
+        """The current point in time.
 
         Raises:
             LogUnavailable: Redis does not answer.
@@ -83,17 +82,17 @@ class PastContexts:
         return now_of(self._context.log, now=self._context.clock())
 
     def fleet_events(self, after: int, upto: int) -> Sequence[Envelope[Any]]:
-        """The fleet's events at positions after + 1 to `upto`, without those that an operator decided to leave out.
+        """The fleet's events at positions after + 1 to `upto`, without those that an operator skipped.
 
         Raises:
             UnreadableEvent, LogLostItsTail, LogUnavailable: as `FleetEventReader.upto`.
         """
         fleet = self._fleet_events()
         skipped = fleet.skipped(FLEET)
-        return [one for one in fleet.upto(upto, after=after) if one.position not in skipped]
+        return [envelope for envelope in fleet.upto(upto, after=after) if envelope.position not in skipped]
 
     def skipped(self, stream: int) -> Collection[int]:
-        """The positions of a stream that an operator decided to leave out.
+        """The positions of a stream that an operator skipped.
 
         Raises:
             LogUnavailable: Redis does not answer.
@@ -109,8 +108,9 @@ class PastContexts:
     def _snapshots(self) -> Snapshots | None:
         try:
             object_store = ObjectStore(self._context.settings.effective_archive_url)
-            return Snapshots(object_store, self._streams, epoch=self._context.log.epoch)
+            return Snapshots(object_store, self._context.streams, epoch=self._context.log.epoch)
         except ObjectStoreUnavailable:
+            # Snapshots only shorten a replay; the log has everything that the archive does not.
             return None
 
     @cached_property
@@ -120,16 +120,13 @@ class PastContexts:
 
     @cached_property
     def _documents(self) -> PastDocuments:
-        return PastDocuments(self._context.log, self._streams, self._snapshots)
-
-    @cached_property
-    def _streams(self) -> RawStreams:
-        return RawStreams(self._context.client)
+        return PastDocuments(self._context.log, self._context.streams, self._snapshots)
 
 
 AT_CHARACTERS_MAX = 16_384
+"""Enough for the vector of a thousand partitions, and less than the 32 KiB that the request line and headers may have."""
+
 AT_FORM = r"^[0-9A-Za-z:.,+\- ]*$"
-"""As long as the vector of a thousand partitions, and a line of a request takes it."""
 
 At = Annotated[
     str | None,
@@ -148,19 +145,21 @@ AtMode = Annotated[
 ]
 
 
-def look(request: Request, at: At = None, mode: AtMode = "in-effect") -> None:
-    """Have a request answered from the past, if it asks for that.
+def answer_as_of(request: Request, at: At = None, mode: AtMode = "in-effect") -> None:
+    """Give a request with `at` the context of that point in time.
 
     Raises:
-        PointInTimeInvalid, PointInTimeAhead, PointInTimeTooEarly: there is no such moment.
-        BodyInvalid: it waits for what is to come as well.
-        DeviceNotFound: whoever is limited did not reach the device then.
+        PointInTimeInvalid, PointInTimeAhead, PointInTimeTooEarly: `at` names no point in time that can be answered.
+        BodyInvalid: it has `wait` as well.
+        DeviceNotFound: the caller is limited to some devices, and did not reach this one then.
         LogUnavailable: Redis does not answer.
     """
     if at is None:
         return
     if "wait" in request.query_params:
-        raise BodyInvalid("`wait` is for what comes, and `at` for what was; they do not go together")
+        raise BodyInvalid(
+            "`wait` and `at` exclude each other: `wait` is for the next change, `at` for a time in the past"
+        )
     past: PastContexts = request.app.state.past
     caller: Caller = request.state.caller
     point_in_time = past.point_in_time(at)
@@ -174,15 +173,14 @@ def look(request: Request, at: At = None, mode: AtMode = "in-effect") -> None:
 
 
 def keep_within(live: ApiContext, context: ApiContext, caller: Caller, device_id: str) -> None:
-    """Keep whoever is limited to the devices that they reach now (which authentication sees to), and reached then.
-
-    A device reaches itself as long as it is registered: what had its id before is another one.
+    """Reject a device that a limited caller did not reach in `context`. Authentication checked that they reach it now.
 
     Raises:
-        DeviceNotFound: it was outside of their scope, or was registered again since.
+        DeviceNotFound: it was outside their scope, or was registered again since.
     """
     if caller.scope is None and caller.device_id is None:
         return
-    then, now = (one.log.load([device_id])[0].head.generation for one in (context, live))
+    # A device that was registered again under an id is another device, whose past is not the caller's.
+    then, now = (each.log.load([device_id])[0].head.generation for each in (context, live))
     if then != now or (caller.scope is not None and not context.reaches(caller.scope, device_id)):
         raise DeviceNotFound(device_id)

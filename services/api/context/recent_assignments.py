@@ -1,4 +1,4 @@
-"""The newest assignment changes, decoded once for all who ask."""
+"""The newest assignment changes, decoded once for all requests."""
 
 import threading
 from collections import OrderedDict
@@ -14,50 +14,50 @@ ASSIGNMENT_CHANGES_MAX = 500
 
 
 class RecentChange(msgspec.Struct, frozen=True):
-    """Devices that came to one assignment by one assignment change."""
+    """Devices that got the same assignment in one assignment change."""
 
     after: Assignment
     members: BitMap
 
 
-class Recorded(msgspec.Struct, frozen=True):
-    """An assignment change, ready to be asked who is in it."""
+class RecordedChange(msgspec.Struct, frozen=True):
+    """An assignment change with its devices as bitmaps; `at` is in milliseconds since 1970."""
 
     position: int
     at: int
     changes: tuple[RecentChange, ...]
 
 
-class Recent:
-    """The last assignment changes of each partition, as far as somebody asked for them."""
+class RecentAssignments:
+    """The last assignment changes of each partition that requests read."""
 
     def __init__(self, fleet_projection: FleetProjection) -> None:
         self._fleet_projection = fleet_projection
         self._lock = threading.Lock()
-        self._kept: dict[int, OrderedDict[int, Recorded]] = {}
+        self._changes: dict[int, OrderedDict[int, RecordedChange]] = {}
 
-    def recorded(self, partition: int, *, after: int, upto: int | None = None) -> Iterator[Recorded]:
+    def recorded(self, partition: int, *, after: int, upto: int | None = None) -> Iterator[RecordedChange]:
         """Assignment changes at positions after + 1 to `upto`, or to the newest."""
         position = after
         while upto is None or position < upto:
             with self._lock:
-                found = self._kept.setdefault(partition, OrderedDict()).get(position + 1)
-            if found is None:
+                recorded = self._changes.setdefault(partition, OrderedDict()).get(position + 1)
+            if recorded is None:
                 break
             position += 1
-            yield found
+            yield recorded
         if upto is not None and position >= upto:
             return
         for number, at, assignment_change in self._fleet_projection.recorded(partition, after=position):
             if upto is not None and number > upto:
                 return
             changes = tuple(RecentChange(moved.after, moved.ordinals()) for moved in assignment_change.moves)
-            yield self._keep(partition, Recorded(number, at, changes))
+            yield self._keep(partition, RecordedChange(number, at, changes))
 
-    def _keep(self, partition: int, recorded: Recorded) -> Recorded:
+    def _keep(self, partition: int, recorded: RecordedChange) -> RecordedChange:
         with self._lock:
-            kept = self._kept.setdefault(partition, OrderedDict())
-            kept[recorded.position] = recorded
-            while len(kept) > ASSIGNMENT_CHANGES_MAX:
-                kept.popitem(last=False)
+            newest = self._changes.setdefault(partition, OrderedDict())
+            newest[recorded.position] = recorded
+            while len(newest) > ASSIGNMENT_CHANGES_MAX:
+                newest.popitem(last=False)
         return recorded

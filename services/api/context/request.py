@@ -1,4 +1,4 @@
-"""What handlers want to know of their request."""
+"""What handlers read from their request."""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -6,9 +6,10 @@ from typing import ParamSpec, TypeVar
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
+from events.projection_store.fleet_projection import Within
 from services.api.context.api_context import ApiContext
 from services.api.context.batch_writer import BatchWriter
-from services.api.context.callers import Author, Caller, ListPage, PreviewRequest
+from services.api.context.callers import Author, Caller, ListPage, PreviewRequest, within_scope
 from services.api.context.pages import PAGE_MAX
 from services.api.context.point_in_time import PastRead
 from services.api.http.errors import BodyInvalid
@@ -19,13 +20,13 @@ R = TypeVar("R")
 
 PREVIEW_HEADER = "Twinfold-Preview"
 BETWEEN_HEADER = "Twinfold-Preview-Between"
-"""Where events came in since the token was given that a write came with, as in `fleet:18-19 p03:12-40`, or `none`."""
+"""The positions of the events since the preview whose token a write carries, as in `fleet:18-19 p03:12-40`, or `none`."""
 
 _YES, _NO = frozenset({"true", "1"}), frozenset({"false", "0"})
 
 
 def context_of(request: Request) -> ApiContext:
-    """The process's open ends; for a request that looks at the past, as they were then."""
+    """The process's context; for a request with `at`, that of the point in time."""
     past_read: PastRead | None = getattr(request.state, "past_read", None)
     if past_read is not None:
         return past_read.context
@@ -40,35 +41,42 @@ def writer_of(request: Request) -> BatchWriter:
 
 
 def caller_of(request: Request) -> Caller:
-    """Whoever authentication let in."""
+    """The caller that authentication admitted."""
     caller: Caller = request.state.caller
     return caller
 
 
+def reach_of(request: Request) -> Within | None:
+    """The ordinals that the caller reaches, by partition; `None` for all devices."""
+    return within_scope(context_of(request).query_engine, caller_of(request).scope)
+
+
 def author_of(request: Request) -> Author:
-    """Whoever is behind the events that follow, whether they look first, and the key that the request came with."""
+    """The caller as the author of events."""
     caller = caller_of(request)
-    return Author(caller.principal, caller.scope, asked_of(request), getattr(request.state, "command_key", None))
+    return Author(
+        caller.principal, caller.scope, preview_request_of(request), getattr(request.state, "command_key", None)
+    )
 
 
-def asked_of(request: Request) -> PreviewRequest | None:
-    """What a request says of previews.
+def preview_request_of(request: Request) -> PreviewRequest | None:
+    """What a request asks of previews; `None` for a plain write.
 
     Raises:
-        BodyInvalid: it cannot be told.
+        BodyInvalid: `preview`, `top` or `list` is invalid.
     """
     text, token = request.query_params.get("preview", "false"), request.headers.get(PREVIEW_HEADER, "")
     if text not in _YES | _NO:
         raise BodyInvalid(f"preview is true or false, not {text[:40]!r}")
     if text not in _YES and not token:
         return None
-    asked = PreviewRequest(looks=text in _YES, token=token, page=page_of(request))
-    request.state.asked = asked
-    return asked
+    preview_request = PreviewRequest(is_dry_run=text in _YES, token=token, page=page_of(request))
+    request.state.preview_request = preview_request
+    return preview_request
 
 
 async def in_turn(request: Request, read: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
-    """Read in a thread, in one of the caller's turns; for handlers that wait without one."""
+    """Read in a thread, in one of the caller's turns; for handlers that wait without a turn."""
     fairness: Fairness = request.state.fairness
     async with fairness.turn(str(caller_of(request).principal), RequestKind.READ):
         return await run_in_threadpool(read, *args, **named)
@@ -85,5 +93,5 @@ def page_of(request: Request) -> ListPage | None:
         return None
     top = query.get("top", "100")
     if not (top.isascii() and top.isdigit() and 1 <= int(top[:9]) <= PAGE_MAX):
-        raise BodyInvalid(f"top is a number from 1 to {PAGE_MAX}")
+        raise BodyInvalid(f"top is a number from 1 to {PAGE_MAX}, not {top[:40]!r}")
     return ListPage(query["list"], int(top), query.get("continuation"))

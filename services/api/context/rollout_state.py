@@ -1,4 +1,4 @@
-"""How rollouts stand, for readers: judged as the scheduler judges them, on the same sets, and nothing is done about it."""
+"""States of rollouts for readers: judged by the scheduler's rules and on its sets, without acting on them."""
 
 import threading
 import time
@@ -17,8 +17,8 @@ from events.rollout.rollout_text import NOT_STARTED, progress
 from events.rollout.state import RolloutDocument
 
 
-class Judging:
-    """Judges for one reader at a time; what it has read of the fleet is read again only where that has moved."""
+class RolloutStates:
+    """Judges rollouts for one reader at a time. Rereads only the partitions of the fleet that changed."""
 
     def __init__(self, log: Log, projections: ProjectionStore, *, pause: Callable[[float], None] = time.sleep) -> None:
         self._pause = pause
@@ -26,9 +26,9 @@ class Judging:
         self._lock = threading.Lock()
 
     def judged(self, rollouts: Mapping[str, RolloutDocument], now: int) -> dict[str, Judgement]:
-        """How rollouts stand at a time (milliseconds), all on the same look at the fleet.
+        """The state of each rollout at a time (milliseconds since 1970), all judged on one fleet snapshot.
 
-        That is once workers have applied what is in the log, or half a second passed; then the sentences say who is behind.
+        Waits up to half a second for workers to apply the log; after that the sentences name the partitions that are behind.
 
         Raises:
             LogUnavailable: the projections cannot be read.
@@ -40,7 +40,7 @@ class Judging:
             return {name: self._fleet_snapshot.judged(name, document, now) for name, document in rollouts.items()}
 
     def results(self, name: str, document: RolloutDocument, now: int) -> RolloutResults:
-        """How the devices of a rollout stand at a time (milliseconds), for the record of its end.
+        """The results of a rollout's devices at a time (milliseconds since 1970), for the record of its end.
 
         Raises:
             LogUnavailable: the projections cannot be read.
@@ -49,7 +49,7 @@ class Judging:
             return self._fleet_snapshot.results(name, document, now, self._pause)
 
     def order(self, name: str, document: RolloutDocument, *, number: int, ordinal: int) -> TurnOrder | None:
-        """Where a device, by its partition and ordinal, comes in a rollout's order as of the last look; `None`: at the end.
+        """The turn of a device in a rollout's order; `None` if it is no candidate, and follows at the end.
 
         Raises:
             LogUnavailable: the projections cannot be read.
@@ -60,14 +60,14 @@ class Judging:
             if ordinal not in candidates.of_partition(number):
                 return None
             hashes = self._fleet_snapshot.hashes()
-            found = location(candidates, order_of(name, document), hashes, number=number, ordinal=ordinal)
-            return TurnOrder(found, len(candidates))
+            turn = location(candidates, order_of(name, document), hashes, number=number, ordinal=ordinal)
+            return TurnOrder(turn, len(candidates))
 
 
 def says(document: RolloutDocument, judged: Judgement, admission: Admission | Kept = NOT_STARTED) -> str:
-    """What a rollout waits for; where something follows, why that, as it is about to be done.
+    """What a rollout waits for, or the reason of what the scheduler is about to do.
 
-    `admission` is what its deployment says of itself: once it is over, that decides what its devices have.
+    `admission` is that of its deployment: once the rollout is over, it decides what the devices get.
     """
     if not judged.events and not document.is_active:
         return progress(document, admission)

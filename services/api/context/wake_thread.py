@@ -1,4 +1,4 @@
-"""Waking the workers behind a request's back: the answer does not wait for RQ."""
+"""Wakes the workers from a thread, so that no answer waits for RQ."""
 
 import contextlib
 import threading
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from events.log.wake import WakeFailed, Waker
 
 PAUSE_SECONDS = 0.05
-"""After a wake-up, others are collected for so long: under load a worker gets a batch, and not a job for each event."""
+"""How long wake-ups are collected after one was sent: under load a worker gets a batch instead of a job for each event."""
 
 
 class BackgroundWaker:
-    """Takes wake-ups at once and hands them on from a thread of its own; what it loses, the reconciler finds."""
+    """Accepts wake-ups at once and sends them from a thread."""
 
     def __init__(self, waker: Waker) -> None:
         self._waker = waker
@@ -22,7 +22,7 @@ class BackgroundWaker:
         threading.Thread(target=self._run, name="waker", daemon=True).start()
 
     def wake(self, streams: Iterable[int]) -> None:
-        """Have these streams' partitions woken soon."""
+        """Wake the workers of these streams' partitions soon."""
         with self._lock:
             self._streams.update(streams)
         self._news.set()
@@ -32,6 +32,7 @@ class BackgroundWaker:
             self._news.clear()
             with self._lock:
                 streams, self._streams = self._streams, set()
+            # The reconciler finds partitions that are behind, so that a lost wake-up costs time and no event.
             with contextlib.suppress(WakeFailed):
                 self._waker.wake(streams)
             time.sleep(PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""The update service's paths of deployments to groups; a deployment is for one class, that of its update."""
+"""The update service's paths of deployments to groups; a deployment is for one device class, that of its update."""
 
 import datetime as dt
 from typing import Annotated, Any
@@ -44,10 +44,10 @@ _ORDERS = {"startDate": "start", "startDateTime": "start"}
 
 
 def deployment_named(request: Request, group_projection: Groups, group: str, deployment: str) -> DeployedUpdate:
-    """The deployment that a path names, if it is for the class that the path names, where it does.
+    """The deployment that a path names.
 
     Raises:
-        GroupDeploymentNotFound: it is not, or there is none.
+        GroupDeploymentNotFound: the group has no such deployment, or the path names another class than the deployment's.
     """
     deployed_update = group_projection.deployment(group, deployment)
     device_class = class_of_update(deployed_update, group_projection)
@@ -62,20 +62,22 @@ Named = Annotated[DeployedUpdate, Depends(deployment_named)]
 @router.get("/deployments")
 @router.get(f"{_SUBGROUP}/deployments")
 def list_deployments(request: Request, group_projection: Groups, group: str, orderby: OrderBy = None) -> JsonObject:
-    """What was deployed to a group, or to a class within it, in the order of that, or by when it starts."""
+    """The deployments of a group, or of a class within it, in the order in which they were made, or by start time."""
     device_class = request.path_params.get("device_class")
     if device_class is not None:
         condition_of(group_projection, device_class)
     group_projection.members(group)
-    found = [
-        one
-        for one in group_projection.deployed_update(group)
-        if device_class in {None, class_of_update(one, group_projection)}
+    deployed_updates = [
+        deployed
+        for deployed in group_projection.deployed_update(group)
+        if device_class in {None, class_of_update(deployed, group_projection)}
     ]
     order = read_order(orderby, _ORDERS)
     if order is not None:
-        found = sorted(found, key=lambda one: one.deployment.start_at or one.deployment.created_at, reverse=order[1])
-    return listed(request, found, lambda one: _answer(one, group_projection))
+        deployed_updates.sort(
+            key=lambda deployed: deployed.deployment.start_at or deployed.deployment.created_at, reverse=order[1]
+        )
+    return listed(request, deployed_updates, lambda deployed: _answer(deployed, group_projection))
 
 
 @router.get(_DEPLOYMENT)
@@ -89,29 +91,30 @@ def get_deployment(group_projection: Groups, deployed_update: Named) -> JsonObje
 def put_deployment(
     request: Request, group_projection: Groups, group: str, deployment: str, body: Annotated[Any, Body()]
 ) -> JsonObject:
-    """Deploy an update to a group; sending the same again changes nothing."""
+    """Deploy an update to a group; a repeat of the request changes nothing."""
     if group not in group_projection.names:
         raise GroupNotFound(group)
     command = _command(group, deployment, body, now=context_of(request).clock())
-    there = next(
-        (one.deployment for one in group_projection.deployed_update(group) if one.deployment.id == deployment), None
-    )
-    if there is None or (there.update, there.policy or None) != (command.update, command.policy):
+    deployments = (deployed.deployment for deployed in group_projection.deployed_update(group))
+    existing = next((document for document in deployments if document.id == deployment), None)
+    # The event names the devices that keep the deployment before: a replay must not depend on how the fleet's stream and those
+    # of the partitions interleave (docs/decisions/0024).
+    if existing is None or (existing.update, existing.policy or None) != (command.update, command.policy):
         keeping = msgspec.structs.replace(command, keepers=group_projection.keepers(group))
         context_of(request).do(keeping, author_of(request))
-    return _as_it_is_now(request, group, deployment)
+    return _current(request, group, deployment)
 
 
 @router.delete(_DEPLOYMENT, status_code=204)
 @router.delete(_OF_CLASS, status_code=204)
 def delete_deployment(request: Request, deployed_update: Named) -> None:
-    """Forget a deployment that is over; its devices fall back to what else targets them."""
+    """Delete a deployment that has ended; its devices get what else targets them."""
     context_of(request).do(DeleteUpdateDeployment(deployed_update.group, deployed_update.commanded), author_of(request))
 
 
 @router.get(f"{_DEPLOYMENT}/status")
 def get_status(group_projection: Groups, deployed_update: Named) -> JsonObject:
-    """How a deployment fares, with its one subgroup."""
+    """The status of a deployment and of its subgroup."""
     return {
         "groupId": deployed_update.group,
         "deploymentState": deployed_update.state,
@@ -122,7 +125,7 @@ def get_status(group_projection: Groups, deployed_update: Named) -> JsonObject:
 
 @router.get(f"{_OF_CLASS}/status")
 def get_status_of_class(group_projection: Groups, deployed_update: Named) -> JsonObject:
-    """How a deployment fares."""
+    """The status of a deployment within its subgroup."""
     return _subgroup_status(deployed_update, group_projection)
 
 
@@ -133,32 +136,32 @@ def cancel(request: Request, group_projection: Groups, deployed_update: Named) -
         deployed_update.group, deployed_update.commanded, keepers=group_projection.keepers(deployed_update.group)
     )
     context_of(request).do(command, author_of(request))
-    return _as_it_is_now(request, deployed_update.group, deployed_update.deployment.id)
+    return _current(request, deployed_update.group, deployed_update.deployment.id)
 
 
 @router.post(f"{_OF_CLASS}:retry")
 def retry(request: Request, deployed_update: Named) -> JsonObject:
-    """Let those who failed try again."""
+    """Retry a deployment on the devices on which it failed."""
     context_of(request).do(RetryUpdateDeployment(deployed_update.group, deployed_update.commanded), author_of(request))
-    return _as_it_is_now(request, deployed_update.group, deployed_update.deployment.id)
+    return _current(request, deployed_update.group, deployed_update.deployment.id)
 
 
 @router.get(f"{_OF_CLASS}/devicestates")
 def list_device_states(
     request: Request, group_projection: Groups, deployed_update: Named, filter_: Filter = None
 ) -> JsonObject:
-    """The devices of a deployment, with how far each is."""
-    wanted = read_filter(filter_, ("deviceId", "deviceState"))
+    """The devices of a deployment, each with its state."""
+    selection = read_filter(filter_, ("deviceId", "deviceState"))
     states = group_projection.states(deployed_update)
     members = FleetSet.union(states.values())
-    if "deviceState" in wanted:
-        members = states[state_of(wanted["deviceState"])]
-    if "deviceId" in wanted:
-        location = device_location(request, str(wanted["deviceId"]))
+    if "deviceState" in selection:
+        members = states[state_of(selection["deviceState"])]
+    if "deviceId" in selection:
+        location = device_location(request, str(selection["deviceId"]))
         members = NOBODY if location is None else members & FleetSet.one(*location)
 
     def shown(device_id: str, location: tuple[int, int]) -> JsonObject:
-        state = next(state for state, some in states.items() if is_among(location, some))
+        state = next(state for state, in_state in states.items() if is_among(location, in_state))
         retries = deployed_update.deployment.retries
         return {
             "deviceId": device_id,
@@ -170,26 +173,27 @@ def list_device_states(
     return devices_listed(request, group_projection, members, shown)
 
 
-def _as_it_is_now(request: Request, group: str, deployment: str) -> JsonObject:
+def _current(request: Request, group: str, deployment: str) -> JsonObject:
+    # Read again: the projection of the request is from before the command.
     group_projection = groups_of(request)
     return _answer(group_projection.deployment(group, deployment), group_projection)
 
 
 def _answer(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> JsonObject:
-    """A deployment of a group."""
-    one = deployed_update.deployment
+    deployment = deployed_update.deployment
     return {
         "groupId": deployed_update.group,
-        "deploymentId": one.id,
-        "startDateTime": time_text(one.start_at or one.created_at),
-        "update": update_info(one.update, group_projection),
+        "deploymentId": deployment.id,
+        "startDateTime": time_text(deployment.start_at or deployment.created_at),
+        "update": update_info(deployment.update, group_projection),
         "deviceClassSubgroups": [class_of_update(deployed_update, group_projection)],
         "isCanceled": deployed_update.state == "Canceled",
-        "isRetried": one.retries > 0,
+        "isRetried": deployment.retries > 0,
+        # A rollback is listed as a deployment of its own: both say so (docs/guides/updates.md).
         "isCloudInitiatedRollback": deployed_update.has_gone_back or bool(deployed_update.back_from),
         **(
-            {"rollbackPolicy": _policy_answer(one.policy, group_projection)}
-            if isinstance(one.policy, RollbackPolicy)
+            {"rollbackPolicy": _policy_answer(deployment.policy, group_projection)}
+            if isinstance(deployment.policy, RollbackPolicy)
             else {}
         ),
     }
@@ -204,7 +208,7 @@ def _policy_answer(policy: RollbackPolicy, group_projection: GroupProjection) ->
 
 
 def _subgroup_status(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> JsonObject:
-    """How many devices of a deployment are how far; the total has those as well who wait for their turn."""
+    """The numbers of a deployment's devices by state; the total includes those that wait for their turn in a rollout."""
     states = group_projection.states(deployed_update)
     return {
         "groupId": deployed_update.group,
@@ -228,18 +232,18 @@ def _error(deployed_update: DeployedUpdate) -> JsonObject:
 
 
 def _command(group: str, deployment: str, body: Json, *, now: int) -> DeployUpdate:
-    """The command that a body becomes; what is to begin by now begins at once."""
+    """The command of a body. A start time in the past starts the deployment at once."""
     match body:
-        case {"groupId": str(group_id), "deploymentId": str(name), "startDateTime": str(start), "update": said}:
+        case {"groupId": str(group_id), "deploymentId": str(name), "startDateTime": str(start), "update": update}:
             if (group_id, name) != (group, deployment):
-                raise BodyInvalid("groupId and deploymentId are those of the path")
+                raise BodyInvalid("groupId and deploymentId must be those of the path")
         case _:
-            raise BodyInvalid("a deployment has deploymentId, groupId, startDateTime and update")
+            raise BodyInvalid("a deployment requires deploymentId, groupId, startDateTime and update")
     start_at, policy = _time(start), body.get("rollbackPolicy")
     return DeployUpdate(
         group,
         deployment,
-        _update_id(said, "update"),
+        _update_id(update, "update"),
         start_at if start_at > now else 0,
         None if policy is None else _policy(policy),
     )
@@ -247,32 +251,32 @@ def _command(group: str, deployment: str, body: Json, *, now: int) -> DeployUpda
 
 def _time(text: str) -> int:
     try:
-        found = dt.datetime.fromisoformat(text)
+        time = dt.datetime.fromisoformat(text)
     except ValueError:
-        raise BodyInvalid(f"startDateTime is a time as 2030-01-31T12:00:00Z, not {text[:80]!r}") from None
-    return round((found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp() * 1000)
+        raise BodyInvalid(f"startDateTime is a time as in 2030-01-31T12:00:00Z, not {text[:80]!r}") from None
+    return round((time if time.tzinfo else time.replace(tzinfo=dt.UTC)).timestamp() * 1000)
 
 
-def _update_id(said: Json, location: str) -> UpdateId:
-    match said:
+def _update_id(body: Json, location: str) -> UpdateId:
+    match body:
         case {"updateId": {"provider": str(provider), "name": str(name), "version": str(version)}}:
             return UpdateId(provider, name, version)
         case _:
-            raise BodyInvalid(f"{location}.updateId has provider, name and version")
+            raise BodyInvalid(f"{location}.updateId requires provider, name and version")
 
 
-def _policy(said: Json) -> RollbackPolicy:
-    match said:
+def _policy(body: Json) -> RollbackPolicy:
+    match body:
         case {
             "update": update,
             "failure": {
                 "devicesFailedPercentage": int() | float() as percent,
                 "devicesFailedCount": int(count),
-                **others,
+                **optional,
             },
-        } if isinstance(answered := others.get("devicesAnsweredMinimum", 0), int):
+        } if isinstance(answered := optional.get("devicesAnsweredMinimum", 0), int):
             return RollbackPolicy(_update_id(update, "rollbackPolicy.update"), float(percent), count, answered)
         case _:
             raise BodyInvalid(
-                "rollbackPolicy has update, and failure with devicesFailedPercentage and devicesFailedCount"
+                "rollbackPolicy requires update, and failure with devicesFailedPercentage and devicesFailedCount"
             )

@@ -1,4 +1,4 @@
-"""The update service's paths of devices and their classes."""
+"""The update service's paths of devices and device classes."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from services.api.context.groups import Groups, state_of
 from services.api.context.request import context_of
 from services.api.device_update.filters import read_filter
 from services.api.device_update.lists import (
-    CLASSES_FOLLOW,
+    CLASSES_DERIVED,
     PREFIX,
     Filter,
     IfNoneMatch,
@@ -37,15 +37,15 @@ _OPERATION = "import-devices"
 
 @router.get("/deviceClasses")
 def list_classes(request: Request, group_projection: Groups, filter_: Filter = None) -> JsonObject:
-    """The classes of devices: one for each compatibility."""
-    wanted = read_filter(filter_, ("friendlyName",))
-    found = [pair for pair in group_projection.classes.items() if wanted.get("friendlyName", pair[1]) == pair[1]]
-    return listed(request, found, lambda pair: _class(pair[0], pair[1], group_projection))
+    """The device classes: one for each compatibility of updates."""
+    selection = read_filter(filter_, ("friendlyName",))
+    classes = [pair for pair in group_projection.classes.items() if selection.get("friendlyName", pair[1]) == pair[1]]
+    return listed(request, classes, lambda pair: _class(pair[0], pair[1], group_projection))
 
 
 @router.get("/deviceClasses/{device_class}")
 def get_class(group_projection: Groups, device_class: str) -> JsonObject:
-    """One class of devices."""
+    """One device class."""
     return _class(device_class, condition_of(group_projection, device_class), group_projection)
 
 
@@ -53,38 +53,38 @@ def get_class(group_projection: Groups, device_class: str) -> JsonObject:
 def list_installable(request: Request, group_projection: Groups, device_class: str) -> JsonObject:
     """The updates of a class, the newest first."""
     condition = condition_of(group_projection, device_class)
-    found = [one.update for one in group_projection.updates.values() if one.condition == condition]
-    return listed(request, found, lambda update: update_info(update, group_projection))
+    updates = [update.update for update in group_projection.updates.values() if update.condition == condition]
+    return listed(request, updates, lambda update: update_info(update, group_projection))
 
 
 @router.patch("/deviceClasses/{device_class}")
 @router.delete("/deviceClasses/{device_class}")
 def change_class(group_projection: Groups, device_class: str) -> None:
-    """Classes follow from updates."""
+    """Reject a change of a class."""
     condition_of(group_projection, device_class)
-    raise NotOffered(CLASSES_FOLLOW)
+    raise NotOffered(CLASSES_DERIVED)
 
 
 @router.get("/devices")
 def list_devices(request: Request, group_projection: Groups, filter_: Filter = None) -> JsonObject:
-    """Edge-capable devices with what they have: all, or those of a group, a class, or a state."""
-    wanted = read_filter(filter_, ("groupId", "deviceClassId", "deploymentStatus"))
+    """Edge-capable devices with their updates: all, or those of a group, a class, or a state."""
+    selection = read_filter(filter_, ("groupId", "deviceClassId", "deploymentStatus"))
     devices, members = _Devices(group_projection), group_projection.devices("*")
-    if "groupId" in wanted:
-        group = str(wanted["groupId"])
+    if "groupId" in selection:
+        group = str(selection["groupId"])
         members = members & group_projection.members(group) if group in group_projection.names else NOBODY
-    if "deviceClassId" in wanted:
-        condition = group_projection.classes.get(str(wanted["deviceClassId"]))
+    if "deviceClassId" in selection:
+        condition = group_projection.classes.get(str(selection["deviceClassId"]))
         members = NOBODY if condition is None else members & group_projection.devices(condition)
-    if "deploymentStatus" in wanted:
-        state = wanted["deploymentStatus"]
+    if "deploymentStatus" in selection:
+        state = selection["deploymentStatus"]
         members &= devices.of_state(None if state is None else state_of(state))
     return devices_listed(request, group_projection, members, devices.device)
 
 
 @router.get("/devices/{device}")
 def get_device(request: Request, group_projection: Groups, device: str) -> JsonObject:
-    """One edge-capable device with what it has."""
+    """One edge-capable device with its updates."""
     location = device_location(request, device)
     if location is None or not is_among(location, group_projection.devices("*")):
         raise NotFound(f"there is no edge-capable device {device[:140]!r}")
@@ -93,26 +93,26 @@ def get_device(request: Request, group_projection: Groups, device: str) -> JsonO
 
 @router.api_route("/devices/{_rest:path}", methods=["GET"])
 def get_device_module() -> None:
-    """Updates are for devices."""
+    """Reject a request for a module."""
     raise NotOffered("updates are for whole devices, not for modules")
 
 
 @router.post("/devices:import", status_code=202)
 def import_devices(request: Request, instance: str) -> Response:
-    """Nothing is left to import: whoever is registered is known."""
+    """Answer an import of devices, which has nothing to do: registered devices are known."""
     return begun(request, f"{PREFIX}/{instance}/management/operations/{_OPERATION}")
 
 
 @router.get("/operations")
 def list_operations(request: Request, filter_: Filter = None) -> JsonObject:
-    """There are none."""
+    """An empty list, as no operation is running: each is done before it is answered."""
     only_running(filter_)
     return listed(request, [])
 
 
 @router.get("/operations/{operation}")
 def get_operation(request: Request, operation: str, if_none_match: IfNoneMatch = None) -> Response:
-    """What became of an import of devices: it was done before it was asked for."""
+    """The result of an import of devices, which is always done."""
     if operation != _OPERATION:
         raise NotFound(f"there is no operation {operation[:80]!r}")
     return unless_known(operation_done(operation, None, at=context_of(request).clock()), if_none_match)
@@ -120,19 +120,18 @@ def get_operation(request: Request, operation: str, if_none_match: IfNoneMatch =
 
 @router.get("/updateCompliance")
 def get_compliance(group_projection: Groups) -> JsonObject:
-    """How all devices stand to the newest updates that fit them."""
+    """How many devices have the newest update that fits them."""
     return compliance_answer(group_projection.compliance(group_projection.devices("*")))
 
 
 @router.get("/deviceDiagnostics/{_rest:path}")
 @router.put("/deviceDiagnostics/{_rest:path}")
 def diagnostics() -> None:
-    """Logs and health of devices are not collected."""
+    """Reject a request for logs or health of devices."""
     raise NotOffered("logs and health checks of devices are not collected")
 
 
 def _class(class_id: str, condition: str, group_projection: GroupProjection) -> JsonObject:
-    """A device class: whoever one compatibility fits."""
     best = best_of_class(class_id, group_projection)
     return {
         "deviceClassId": class_id,
@@ -143,21 +142,24 @@ def _class(class_id: str, condition: str, group_projection: GroupProjection) -> 
 
 
 class _Devices:
-    """Devices, with what they have and what became of it; works out the sets once for all of them."""
+    """Answers about devices; the sets are computed once for all of them."""
 
     def __init__(self, group_projection: GroupProjection) -> None:
         self._group_projection = group_projection
         self._groups = [(name, group_projection.members(name)) for name in group_projection.names]
-        self._deployed_update = [(one, group_projection.states(one)) for one in group_projection.every_deployed_update]
+        self._deployed_update = [
+            (deployed_update, group_projection.states(deployed_update))
+            for deployed_update in group_projection.every_deployed_update
+        ]
         self._brought = [
-            (name, one, group_projection.having(name), update_)
-            for one in group_projection.every_deployed_update
-            for name, update_ in one.brings()
+            (name, deployed_update, group_projection.having(name), update_)
+            for deployed_update in group_projection.every_deployed_update
+            for name, update_ in deployed_update.brings()
         ]
         self._best = group_projection.best(group_projection.devices("*"))
 
     def device(self, device_id: str, location: tuple[int, int]) -> JsonObject:
-        """One device; what it never had is left out."""
+        """One device; members that do not apply to it are missing."""
         number, ordinal = location
         group_projection = self._group_projection
 
@@ -165,7 +167,9 @@ class _Devices:
             return ordinal in members.of_partition(number)
 
         groups = [name for name, members in self._groups if among(members)]
-        attempted = next(((one, update_) for _, one, having, update_ in self._brought if among(having)), None)
+        attempted = next(
+            ((deployed_update, update_) for _, deployed_update, having, update_ in self._brought if among(having)), None
+        )
         installed = next((update_ for update_, members in group_projection.installed.items() if among(members)), None)
         best = next((update_ for update_, members in self._best.items() if among(members)), None)
         state = self._state(among)
@@ -194,14 +198,15 @@ class _Devices:
         return None
 
     def of_state(self, state: DeviceState | None) -> FleetSet:
-        """The devices whose newest deployment has come so far; those without any for `None`."""
-        found, seen = FleetSet({}), FleetSet({})
+        """The devices whose newest deployment has this state; for `None`, those without a deployment."""
+        members, seen = FleetSet({}), FleetSet({})
         for _, states in self._deployed_update:
             everyone = FleetSet.union(states.values())
-            found |= FleetSet({}) if state is None else states[state] - seen
+            members |= FleetSet({}) if state is None else states[state] - seen
             seen |= everyone
-        return self._group_projection.devices("*") - seen if state is None else found
+        return self._group_projection.devices("*") - seen if state is None else members
 
 
 def _preferred(groups: list[str]) -> str:
+    # A device without the tag ADUGroup is in `$default`, and can be in a group that is defined by a condition as well.
     return groups[0] if len(groups) == 1 else next(name for name in groups if name != "$default")

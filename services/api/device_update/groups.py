@@ -1,4 +1,4 @@
-"""The update service's paths of groups, and of the classes within them."""
+"""The update service's paths of groups, and of the device classes within them."""
 
 from fastapi import Request
 
@@ -12,7 +12,7 @@ from services.api.context.groups import Groups
 from services.api.context.request import author_of, context_of
 from services.api.device_update.filters import read_filter, read_order
 from services.api.device_update.lists import (
-    CLASSES_FOLLOW,
+    CLASSES_DERIVED,
     Filter,
     OrderBy,
     best_of_class,
@@ -41,12 +41,12 @@ _COMPATIBLE = "compatProperties/condition"
 
 @router.get("")
 def list_groups(request: Request, group_projection: Groups, orderby: OrderBy = None) -> JsonObject:
-    """The groups, the default one first unless they are ordered."""
+    """The groups; without an order, the default group is first."""
     order = read_order(orderby, _ORDERS)
     if order is None:
         return listed(request, group_projection.names, lambda name: _group(name, group_projection))
-    found = (_group(name, group_projection) for name in group_projection.names)
-    return listed(request, sorted(found, key=lambda one: one[order[0]], reverse=order[1]))
+    groups = (_group(name, group_projection) for name in group_projection.names)
+    return listed(request, sorted(groups, key=lambda group: group[order[0]], reverse=order[1]))
 
 
 @router.get("/{group}")
@@ -57,7 +57,7 @@ def get_group(group_projection: Groups, group: str) -> JsonObject:
 
 @router.delete("/{group}", status_code=204)
 def delete_group(request: Request, group_projection: Groups, group: str) -> None:
-    """Forget a group and what was deployed to it; one that devices are tagged with stays, without a history."""
+    """Delete a group and its deployments. A group that devices are tagged with remains, without a history."""
     group_projection.members(group)
     if group in group_projection.groups:
         context_of(request).do(RemoveGroup(group), author_of(request))
@@ -65,13 +65,13 @@ def delete_group(request: Request, group_projection: Groups, group: str) -> None
 
 @router.get("/{group}/updateCompliance")
 def get_compliance(group_projection: Groups, group: str) -> JsonObject:
-    """How the devices of a group stand to the newest updates that fit them."""
+    """How many devices of a group have the newest update that fits them."""
     return compliance_answer(group_projection.compliance(group_projection.members(group)))
 
 
 @router.get("/{group}/bestUpdates")
 def list_best(request: Request, group_projection: Groups, group: str) -> JsonObject:
-    """The newest updates for a group, with how many devices do not have them yet."""
+    """The newest updates for a group, each with the number of devices that do not have it yet."""
     best = list(group_projection.best(group_projection.members(group)).items())
     return listed(
         request,
@@ -85,9 +85,13 @@ def list_best(request: Request, group_projection: Groups, group: str) -> JsonObj
 @router.get("/{group}/deviceClassSubgroups")
 def list_subgroups(request: Request, group_projection: Groups, group: str, filter_: Filter = None) -> JsonObject:
     """The classes that devices of a group are in."""
-    wanted = read_filter(filter_, (_COMPATIBLE,)).get(_COMPATIBLE)
-    found = [one for one in _classes_of(group, group_projection) if wanted in {None, group_projection.classes[one]}]
-    return listed(request, found, lambda class_id: _subgroup(group, class_id, group_projection))
+    condition = read_filter(filter_, (_COMPATIBLE,)).get(_COMPATIBLE)
+    classes = [
+        class_id
+        for class_id in _classes_of(group, group_projection)
+        if condition in {None, group_projection.classes[class_id]}
+    ]
+    return listed(request, classes, lambda class_id: _subgroup(group, class_id, group_projection))
 
 
 @router.get(_SUBGROUP)
@@ -99,20 +103,20 @@ def get_subgroup(group_projection: Groups, group: str, device_class: str) -> Jso
 
 @router.delete(_SUBGROUP)
 def delete_subgroup(group_projection: Groups, group: str, device_class: str) -> None:
-    """Classes follow from updates."""
+    """Reject the deletion of a class."""
     _members(group_projection, group, device_class)
-    raise NotOffered(CLASSES_FOLLOW)
+    raise NotOffered(CLASSES_DERIVED)
 
 
 @router.get(f"{_SUBGROUP}/updateCompliance")
 def get_subgroup_compliance(group_projection: Groups, group: str, device_class: str) -> JsonObject:
-    """How a class within a group stands to the newest updates."""
+    """How many devices of a class within a group have the newest update."""
     return compliance_answer(group_projection.compliance(_members(group_projection, group, device_class)))
 
 
 @router.get(f"{_SUBGROUP}/bestUpdates")
 def get_best(group_projection: Groups, group: str, device_class: str) -> JsonObject:
-    """The newest update of a class, with how many devices of a group do not have it yet."""
+    """The newest update of a class, with the number of devices of a group that do not have it yet."""
     members, best = _members(group_projection, group, device_class), best_of_class(device_class, group_projection)
     if best is None:
         raise NotFound(f"there is no update for the class {device_class[:80]!r}")
@@ -135,7 +139,6 @@ def _needed(
 
 
 def _group(name: str, group_projection: GroupProjection) -> JsonObject:
-    """A group, with its device classes by how they stand to their newest updates."""
     document = group_projection.groups.get(name)
     classes = [
         group_projection.compliance(_members(group_projection, name, class_id))
@@ -146,15 +149,16 @@ def _group(name: str, group_projection: GroupProjection) -> JsonObject:
         "groupType": "DefaultNoTag" if name == "$default" else "IoTHubTag",
         "createdDateTime": time_text(0 if document is None else document.created_at),
         "deviceCount": len(group_projection.members(name)),
-        "deployments": [one.deployment.id for one in group_projection.deployed_update(name)],
-        "subgroupsWithNewUpdatesAvailableCount": sum(bool(one.outdated) for one in classes),
-        "subgroupsWithUpdatesInProgressCount": sum(bool(one.under_way) for one in classes),
-        "subgroupsWithOnLatestUpdateCount": sum(not one.outdated and not one.under_way for one in classes),
+        "deployments": [deployed_update.deployment.id for deployed_update in group_projection.deployed_update(name)],
+        "subgroupsWithNewUpdatesAvailableCount": sum(bool(compliance.outdated) for compliance in classes),
+        "subgroupsWithUpdatesInProgressCount": sum(bool(compliance.under_way) for compliance in classes),
+        "subgroupsWithOnLatestUpdateCount": sum(
+            not compliance.outdated and not compliance.under_way for compliance in classes
+        ),
     }
 
 
 def _classes_of(group: str, group_projection: GroupProjection) -> list[str]:
-    """The classes that devices of a group are in."""
     members = group_projection.members(group)
     return [
         class_id
@@ -164,13 +168,12 @@ def _classes_of(group: str, group_projection: GroupProjection) -> list[str]:
 
 
 def _subgroup(group: str, class_id: str, group_projection: GroupProjection) -> JsonObject:
-    """Those of a group who are in a class."""
     document = group_projection.groups.get(group)
     active = next(
         (
-            one
-            for one in group_projection.deployed_update(group)
-            if one.is_active and class_of_update(one, group_projection) == class_id
+            deployed_update
+            for deployed_update in group_projection.deployed_update(group)
+            if deployed_update.is_active and class_of_update(deployed_update, group_projection) == class_id
         ),
         None,
     )

@@ -1,4 +1,4 @@
-"""An update as the service's clients import it: an import manifest and its file, which the request brings along in `data:` URLs."""
+"""The import of an update: an import manifest and its file, both in `data:` URLs of the request."""
 
 import base64
 import binascii
@@ -15,39 +15,37 @@ from events.update.names import UpdateId
 from services.api.http.errors import BodyInvalid
 
 HANDLER = "twinfold/manifest:1"
-"""What an import manifest's one step is handled by: its file is a manifest of an edge deployment, or a layer."""
+"""The handler of an import manifest's only step: its file is the manifest of an edge deployment, or a layer."""
 
 FILE = "content"
-"""The id of an update's one file."""
+"""The id of an update's only file."""
 
 _DATA = "data:"
 
 
 def command_of(body: Json) -> ImportUpdate:
-    """The command that an import request becomes.
-
-    Nothing is fetched from anywhere: a server that follows URLs reaches what its callers do not (docs/guides/updates.md).
+    """The command of an import request.
 
     Raises:
-        BodyInvalid: names what is missing, or does not fit.
+        BodyInvalid: names the element that is missing or invalid.
     """
     match body:
         case [{"importManifest": {"url": str()} as source, "files": [{"url": str(file_url)}]} as entry]:
             manifest = _json(_bytes(source, "importManifest"), "importManifest")
         case _:
             raise BodyInvalid(
-                "one import has importManifest.url, and one file with its url; child updates are not offered"
+                "one import requires importManifest.url and one file with its url; child updates are not supported"
             )
     match manifest:
         case {"updateId": {"provider": str(provider), "name": str(name), "version": str(version)}}:
             update = UpdateId(provider, name, version)
         case _:
-            raise BodyInvalid("importManifest: updateId has provider, name and version")
+            raise BodyInvalid("importManifest: updateId requires provider, name and version")
     match manifest:
         case {"instructions": {"steps": [{"handler": str(handler)}]}, "files": [dict(file)]} if handler == HANDLER:
             content = _json(_bytes({**file, "url": file_url}, "files[0]"), "files[0]")
         case _:
-            raise BodyInvalid(f"importManifest: instructions have one step with the handler {HANDLER}, and one file")
+            raise BodyInvalid(f"importManifest: requires one step with the handler {HANDLER}, and one file")
     return ImportUpdate(
         update,
         content_of(content),
@@ -71,15 +69,18 @@ def _text(value: Json, location: str) -> str:
 
 
 def _bytes(source: JsonObject, location: str) -> bytes:
-    """What a `data:` URL holds, if it is what its size and hash say."""
+    """The content of a `data:` URL, checked against its size and hash."""
+    # Nothing is fetched: a server that follows URLs reaches hosts that its callers do not (docs/guides/updates.md).
     url: str = source["url"]
-    head, comma, rest = url.removeprefix(_DATA).partition(",")
+    head, comma, payload = url.removeprefix(_DATA).partition(",")
     if not url.startswith(_DATA) or not comma:
-        raise BodyInvalid(f"{location}: its url holds it, as in data:application/json;base64,...; nothing is fetched")
+        raise BodyInvalid(
+            f"{location}: the url has the content, as in data:application/json;base64,...; nothing is fetched"
+        )
     try:
-        data = base64.b64decode(rest, validate=True) if head.endswith(";base64") else unquote_to_bytes(rest)
+        data = base64.b64decode(payload, validate=True) if head.endswith(";base64") else unquote_to_bytes(payload)
     except (binascii.Error, ValueError) as error:
-        raise BodyInvalid(f"{location}: its url is no base64") from error
+        raise BodyInvalid(f"{location}: the url is no base64") from error
     size, hashes = source.get("sizeInBytes", len(data)), source.get("hashes") or {}
     digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
     if size != len(data):
@@ -91,9 +92,9 @@ def _bytes(source: JsonObject, location: str) -> bytes:
 
 def _json(data: bytes, location: str) -> Any:
     try:
-        found = msgspec.json.decode(data)
+        value = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BodyInvalid(f"{location} is no JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise BodyInvalid(f"{location} is a JSON object")
-    return found
+    return value

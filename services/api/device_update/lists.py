@@ -1,4 +1,4 @@
-"""What the update service's paths have in common: one projection for each request, pages, and operations that are done."""
+"""What the update service's paths have in common: pages, operations, and the answers about updates."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -25,13 +25,14 @@ PREFIX = "/deviceUpdate"
 
 PAGE = 100
 
-CLASSES_FOLLOW = "device classes have no life of their own, they are what updates say they fit"
+CLASSES_DERIVED = "device classes are derived from the compatibility of updates, and cannot be changed"
 
 _RUNNING = "status eq 'NotStarted' or status eq 'Running'"
 
 
 def device_update_router(below: str = "") -> DeclaringRouter:
     """A router for paths below those of one instance of the service."""
+    # Closed to scoped tokens: no condition tells whose group it is (docs/decisions/0024).
     read, write = Access(REGISTRY_READ, at=False), Access(REGISTRY_WRITE, at=False, cost=CONTENT)
     return DeclaringRouter(read=read, write=write, prefix=below)
 
@@ -43,22 +44,22 @@ OrderBy = Annotated[str | None, Query(alias="orderby")]
 IfNoneMatch = Annotated[str | None, Header()]
 
 
-def listed(request: Request, found: Sequence[Any], shown: Callable[[Any], Json] = lambda one: one) -> JsonObject:
-    """A page of a list. Its link says how many came before: of a list that changes meanwhile one may show twice."""
+def listed(request: Request, items: Sequence[Any], answer: Callable[[Any], Json] = lambda item: item) -> JsonObject:
+    """A page of a list. Its link counts the items before it: if the list changes meanwhile, an item can appear twice."""
     start = location_of(_opened(request))[1] + 1
-    page = {"value": [shown(one) for one in found[start : start + PAGE]]}
-    return page if start + PAGE >= len(found) else {**page, "nextLink": _link(request, (0, start + PAGE - 1))}
+    page = {"value": [answer(item) for item in items[start : start + PAGE]]}
+    return page if start + PAGE >= len(items) else {**page, "nextLink": _link(request, (0, start + PAGE - 1))}
 
 
 def devices_listed(
     request: Request,
     group_projection: GroupProjection,
     members: FleetSet,
-    shown: Callable[[str, tuple[int, int]], JsonObject],
+    answer: Callable[[str, tuple[int, int]], JsonObject],
 ) -> JsonObject:
-    """A page of devices; whoever is among them throughout is on one page exactly."""
-    found, location = group_projection.page(members, after=location_of(_opened(request)), limit=PAGE)
-    page = {"value": [shown(name, where) for name, where in found]}
+    """A page of devices. A device that is in the set throughout is on exactly one page."""
+    names, location = group_projection.page(members, after=location_of(_opened(request)), limit=PAGE)
+    page = {"value": [answer(name, where) for name, where in names]}
     return page if location is None else {**page, "nextLink": _link(request, location)}
 
 
@@ -72,39 +73,39 @@ def _link(request: Request, location: tuple[int, int]) -> str:
 
 
 def begun(request: Request, location: str) -> Response:
-    """What was asked for is done; clients look for it under an operation."""
+    """The answer to a request that is done, with the operation under which clients poll its result."""
     return Response(status_code=202, headers={"Operation-Location": versioned(request, location)})
 
 
 def versioned(request: Request, location: str) -> str:
-    """A path with the version that the client speaks."""
+    """A path with the client's `api-version`."""
     return f"{location}?{urlencode({'api-version': request.query_params['api-version']})}"
 
 
-def unless_known(found: JsonObject, if_none_match: str | None) -> Response:
-    """An answer with its etag, or 304 to whoever has it already."""
-    headers = {"ETag": found["etag"]}
-    if if_none_match is not None and if_none_match.strip('"') == found["etag"].strip('"'):
+def unless_known(body: JsonObject, if_none_match: str | None) -> Response:
+    """An answer with its etag, or 304 if the client has it already."""
+    headers = {"ETag": body["etag"]}
+    if if_none_match is not None and if_none_match.strip('"') == body["etag"].strip('"'):
         return Response(status_code=304, headers=headers)
-    return JsonAnswer(found, headers=headers)
+    return JsonAnswer(body, headers=headers)
 
 
 def only_running(text: str | None) -> bool:
-    """Whether operations are asked for that are not done yet, which is the one filter there is.
+    """Whether a filter selects operations that are not done yet, the only one that is supported.
 
     Raises:
-        BodyInvalid: another is asked for.
+        BodyInvalid: it is another filter.
     """
     if text is not None and text.strip() != _RUNNING:
-        raise BodyInvalid(f"this filter is not supported; there is one: {_RUNNING}")
+        raise BodyInvalid(f"this filter is not supported: {text[:200]!r}; supported is {_RUNNING}")
     return text is not None
 
 
 def device_location(request: Request, device_id: str) -> tuple[int, int] | None:
-    """The partition and ordinal of a device; `None` where the projections do not know it."""
+    """The partition and ordinal of a device; `None` if it is not in the projections."""
     context = context_of(request)
-    found = context.fleet_projection.assignment(device_id)
-    return None if found is None else (partition_of(device_id, context.log.partitions), found.ordinal)
+    assignment = context.fleet_projection.assignment(device_id)
+    return None if assignment is None else (partition_of(device_id, context.log.partitions), assignment.ordinal)
 
 
 def condition_of(group_projection: GroupProjection, device_class: str) -> str:
@@ -119,7 +120,7 @@ def condition_of(group_projection: GroupProjection, device_class: str) -> str:
 
 
 def info_of(document: UpdateDocument) -> JsonObject:
-    """An update as others mention it."""
+    """An update as other answers mention it."""
     return {
         "updateId": document.update,
         "description": document.description,
@@ -128,32 +129,33 @@ def info_of(document: UpdateDocument) -> JsonObject:
 
 
 def update_info(update: UpdateId, group_projection: GroupProjection) -> JsonObject:
-    """An update as others mention it; without its description where it was deleted."""
+    """An update as other answers mention it; a deleted update has no description."""
     document = group_projection.updates.get(update)
     return {"updateId": update} if document is None else info_of(document)
 
 
 def class_of_update(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> str:
-    """The class that a deployment is for: that of its update; the default one where the update was deleted."""
+    """The device class of a deployment's update; the default class if the update was deleted."""
     document = group_projection.updates.get(deployed_update.deployment.update)
     return DEFAULT_CLASS if document is None else class_of(document.condition)
 
 
 def operation_done(operation_id: str, document: UpdateDocument | None, *, at: int, location: str = "") -> JsonObject:
-    """An operation that is done: whatever is asked for here is done before it is answered."""
+    """An operation that is done. No operation runs longer than its request."""
     return {
         "operationId": operation_id,
         "status": "Succeeded",
         "createdDateTime": time_text(at),
         "lastActionDateTime": time_text(at),
-        "etag": '"1"',
+        "etag": '"1"',  # An operation does not change any more.
         **({"resourceLocation": location} if location else {}),
         **({} if document is None else {"update": info_of(document)}),
     }
 
 
 def best_of_class(class_id: str, group_projection: GroupProjection) -> UpdateId | None:
-    """The newest update of a class."""
+    """The newest update of a class; `None` if it has none."""
+    # Updates are sorted by version, the newest first.
     return next(
         (document.update for document in group_projection.updates.values() if class_of(document.condition) == class_id),
         None,
@@ -161,7 +163,7 @@ def best_of_class(class_id: str, group_projection: GroupProjection) -> UpdateId 
 
 
 def compliance_answer(compliance: Compliance) -> JsonObject:
-    """How some devices stand to the newest updates."""
+    """How many devices have the newest update, and how many are on their way to it."""
     counts = {
         "onLatestUpdateDeviceCount": len(compliance.latest),
         "newUpdatesAvailableDeviceCount": len(compliance.outdated),

@@ -1,4 +1,4 @@
-"""The update service's paths of updates: import, look, delete."""
+"""The update service's paths of updates: import, read, delete."""
 
 import base64
 import hashlib
@@ -36,7 +36,7 @@ importing = device_update_router()
 
 _UPDATE = "/providers/{provider}/names/{name}/versions/{version}"
 _IMPORT, _DELETE = "import", "delete"
-_KEPT_MS = 7 * 86_400_000
+_LISTED_MS = 7 * 86_400_000
 
 T = TypeVar("T")
 
@@ -45,20 +45,19 @@ T = TypeVar("T")
 def list_updates(
     request: Request, group_projection: Groups, search: str | None = None, filter_: Filter = None
 ) -> JsonObject:
-    """Updates that have all words of `search` in what is said of them; the newest version first."""
+    """Updates with all words of `search` in their id, description or name; the newest version first."""
     words = (search or "").replace('"', " ").lower().split()
-    found = [
-        one
-        for one in group_projection.updates.values()
-        if _deployable(filter_)
-        and all(word in f"{one.update.text} {one.description} {one.friendly_name}".lower() for word in words)
+    updates = [
+        update
+        for update in group_projection.updates.values()
+        if all(word in f"{update.update.text} {update.description} {update.friendly_name}".lower() for word in words)
     ]
-    return listed(request, found, _answer)
+    return listed(request, updates if _deployable(filter_) else [], _answer)
 
 
 @importing.post("/updates:import", status_code=202)
 def import_update(request: Request, instance: str, body: Annotated[Any, Body()]) -> Response:
-    """Import an update; it is there when this is answered."""
+    """Import an update. It exists when the request is answered."""
     command = command_of(body)
     context_of(request).do(command, author_of(request))
     return begun(request, f"{PREFIX}/{instance}/updates/operations/{_operation(_IMPORT, command.update)}")
@@ -66,15 +65,15 @@ def import_update(request: Request, instance: str, body: Annotated[Any, Body()])
 
 @router.get("/providers")
 def list_providers(request: Request, group_projection: Groups) -> JsonObject:
-    """Who made the updates that there are."""
-    return listed(request, sorted({one.provider for one in group_projection.updates}))
+    """The providers of all updates."""
+    return listed(request, sorted({update.provider for update in group_projection.updates}))
 
 
 @router.get("/providers/{provider}/names")
 def list_names(request: Request, group_projection: Groups, provider: str) -> JsonObject:
-    """What updates of a provider are called."""
-    found = sorted({one.name for one in group_projection.updates if one.provider == provider})
-    return listed(request, _there(found, f"there is no update of the provider {provider[:80]!r}"))
+    """The names of a provider's updates."""
+    names = sorted({update.name for update in group_projection.updates if update.provider == provider})
+    return listed(request, _nonempty(names, f"there is no update of the provider {provider[:80]!r}"))
 
 
 @router.get("/providers/{provider}/names/{name}/versions")
@@ -82,9 +81,11 @@ def list_versions(
     request: Request, group_projection: Groups, provider: str, name: str, filter_: Filter = None
 ) -> JsonObject:
     """The versions of an update, the newest first."""
-    found = [one.version for one in group_projection.updates if (one.provider, one.name) == (provider, name)]
-    _there(found, f"there is no update {provider[:80]!r}, {name[:80]!r}")
-    return listed(request, found if _deployable(filter_) else [])
+    versions = [
+        update.version for update in group_projection.updates if (update.provider, update.name) == (provider, name)
+    ]
+    _nonempty(versions, f"there is no update {provider[:80]!r}, {name[:80]!r}")
+    return listed(request, versions if _deployable(filter_) else [])
 
 
 @router.get(_UPDATE)
@@ -95,25 +96,25 @@ def get_update(group_projection: Groups, update: UpdateInPath, if_none_match: If
 
 @router.delete(_UPDATE, status_code=202)
 def delete_update(request: Request, instance: str, update: UpdateInPath) -> Response:
-    """Delete an update; it is gone when this is answered."""
+    """Delete an update. It is gone when the request is answered."""
     context_of(request).do(DeleteUpdate(update), author_of(request))
     return begun(request, f"{PREFIX}/{instance}/updates/operations/{_operation(_DELETE, update)}")
 
 
 @router.get(f"{_UPDATE}/files")
 def list_files(request: Request, group_projection: Groups, update: UpdateInPath) -> JsonObject:
-    """The ids of an update's files: it has one."""
+    """The ids of an update's files; every update has one."""
     group_projection.update(update)
     return listed(request, [FILE])
 
 
 @router.get(f"{_UPDATE}/files/{{file}}")
 def get_file(group_projection: Groups, update: UpdateInPath, file: str, if_none_match: IfNoneMatch = None) -> Response:
-    """What is known of an update's file."""
+    """The description of an update's file."""
     document = group_projection.update(update)
     if file != FILE:
         raise NotFound(f"an update has one file, {FILE!r}")
-    # As it is stored, with references in the place of secrets.
+    # As it is stored, with references in place of secrets: size and hash must not depend on them.
     data = canonical.encode(document.content)
     described = {
         "fileId": FILE,
@@ -130,12 +131,14 @@ def get_file(group_projection: Groups, update: UpdateInPath, file: str, if_none_
 def list_operations(
     request: Request, group_projection: Groups, filter_: Filter = None, top: Annotated[int | None, Query(ge=0)] = None
 ) -> JsonObject:
-    """The imports of the last week. None of them runs: each was done before it was answered."""
-    since = context_of(request).clock() - _KEPT_MS
-    newest = sorted(group_projection.updates.values(), key=lambda one: -one.imported_at)
-    found = [] if only_running(filter_) else [one for one in newest if one.imported_at > since]
+    """The imports of the last seven days, all of which are done."""
+    since = context_of(request).clock() - _LISTED_MS
+    newest = sorted(group_projection.updates.values(), key=lambda update: -update.imported_at)
+    updates = [] if only_running(filter_) else [update for update in newest if update.imported_at > since]
     return listed(
-        request, found[:top], lambda one: operation_done(_operation(_IMPORT, one.update), one, at=one.imported_at)
+        request,
+        updates[:top],
+        lambda update: operation_done(_operation(_IMPORT, update.update), update, at=update.imported_at),
     )
 
 
@@ -143,7 +146,7 @@ def list_operations(
 def get_operation(
     request: Request, group_projection: Groups, instance: str, operation: str, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """What became of an import, or of a deletion: whether the update is there."""
+    """The result of an import or of a deletion, which is done if the update exists or is gone."""
     kind, *parts = operation.split(":")
     update = UpdateId(*parts) if len(parts) == 3 else None  # noqa: PLR2004 - provider, name and version
     document = None if update is None else group_projection.updates.get(update)
@@ -157,7 +160,6 @@ def get_operation(
 
 
 def _answer(document: UpdateDocument) -> JsonObject:
-    """An update as it was imported."""
     return {
         **info_of(document),
         "isDeployable": True,
@@ -172,7 +174,7 @@ def _answer(document: UpdateDocument) -> JsonObject:
 
 
 def _etag(document: UpdateDocument) -> str:
-    """An update's etag: it changes only when the update is deleted and another imported."""
+    # Updates are immutable: the etag changes only if one is deleted and another imported under its id.
     return f'"{document.version}"'
 
 
@@ -181,11 +183,11 @@ def _operation(kind: str, update: UpdateId) -> str:
 
 
 def _deployable(filter_: str | None) -> bool:
-    """Whether deployable updates are asked for: there are no others."""
+    """Whether a filter includes deployable updates, which all updates are."""
     return read_filter(filter_, ("isDeployable",)).get("isDeployable", True) is True
 
 
-def _there(found: list[T], why: str) -> list[T]:
-    if not found:
+def _nonempty(items: list[T], why: str) -> list[T]:
+    if not items:
         raise NotFound(why)
-    return found
+    return items

@@ -1,1 +1,1 @@
-"""What holds for every request, whatever it asks: limits, errors, connections, continuation tokens, OpenAPI."""
+"""What applies to every request: limits, errors, connections, continuation tokens, OpenAPI."""

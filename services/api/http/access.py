@@ -1,4 +1,4 @@
-"""What a route declares of its requests: who may send them, whether they look at the past, and what they cost."""
+"""What a route declares of its requests: the permissions they require, whether they take `at`, and what they cost."""
 
 import enum
 from collections.abc import Callable, Iterable
@@ -13,14 +13,14 @@ H = TypeVar("H", bound=Callable[..., Any])
 
 
 class Open(enum.Enum):
-    """Routes that require no permission: without credentials, or with any valid ones."""
+    """Routes that require no permission: they accept requests without credentials, or with any valid credentials."""
 
     ANYBODY = "anybody"
     AUTHENTICATED = "authenticated"
 
 
 Permissions = frozenset[Permission] | Open
-"""All of the permissions, or none at all."""
+"""All of these permissions, or none."""
 
 REGISTRY_READ, REGISTRY_WRITE = frozenset({Permission.REGISTRY_READ}), frozenset({Permission.REGISTRY_WRITE})
 TWIN_READ, TWIN_WRITE = frozenset({Permission.TWIN_READ}), frozenset({Permission.TWIN_WRITE})
@@ -34,17 +34,17 @@ DECLARED = "declared_access"
 class Access(msgspec.Struct, frozen=True):
     """The declaration of a route, and the decorator of a handler that attaches it.
 
-    With `own`, credentials of the device that the path names suffice, and those of the module that it names; a text is the
-    name of that module where it is no variable of the path.
+    With `own`, the credentials of the device or module that the path names suffice; a text is the name of that module if the
+    path has no variable for it.
 
-    `scope` says what becomes of a caller that is limited to a scope: `closed` refuses the request; with `device` the device of
-    the path has to be within the scope; with `new device` it may not be registered yet, and the producer decides; with
-    `handler` the handler keeps its answer within the scope.
+    `scope` decides on a caller that is limited to a scope: `closed` rejects the request; with `device` the device of the path
+    must be within the scope; with `new device` it may not be registered yet, and the producer decides; with `handler` the
+    handler limits its answer to the scope.
 
-    `at` is True where the route answers for the past, and False where it overlooks the parameter, as any that it does not
-    know. A text refuses the parameter for that reason; the empty text has the reason of all such routes.
+    `at` is True if the route answers as of a point in time, and False if it ignores the parameter, like any unknown one. A text
+    rejects the parameter for that reason; the empty text stands for the usual reason.
 
-    `cost` is `None` for what most reads and writes cost.
+    `cost` is `None` for the usual cost of a read or write.
     """
 
     permissions: Permissions
@@ -60,11 +60,11 @@ class Access(msgspec.Struct, frozen=True):
 
 
 def access_of(route: object) -> Access | None:
-    """What a route declares: its handler, else its router; `None` where neither does."""
+    """The declaration of a route's handler, else of its router; `None` if there is none."""
     declared: Access | None = getattr(getattr(route, "endpoint", None), DECLARED, None)
     return declared or getattr(route, DECLARED, None)
 
 
 def is_write(methods: Iterable[str]) -> bool:
-    """Whether a route of some methods may write."""
+    """Whether a route with these methods may write."""
     return not {"GET", "HEAD"} & {method.upper() for method in methods}

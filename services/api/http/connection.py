@@ -1,4 +1,4 @@
-"""One HTTP connection: uvicorn's, with a limit on the time until a request begins, and our words for what is no HTTP."""
+"""One HTTP connection: uvicorn's, with a time limit for the headers of a request, and our answer to malformed HTTP."""
 
 import asyncio
 from typing import Any
@@ -13,18 +13,17 @@ from events.clock import now_ms
 from services.api.http.errors import BAD_REQUEST, hub_error
 
 HEADERS_BYTES_MAX = 32 * 1024
-"""What the first line and the headers of a request take together at most."""
+"""Limit for the first line and the headers of a request together."""
 
 
 class StrictFraming(h11.Connection):
-    """Refuses a request whose end could be found in two ways (RFC 9112, section 6.1).
+    """Rejects a request whose end is ambiguous (RFC 9112, section 6.1)."""
 
-    h11 ignores the Content-Length of such a request. A proxy in front that ignores the Transfer-Encoding instead would take
-    the rest of the body for the next request, of another caller.
-    """
+    # h11 ignores the Content-Length of such a request. A proxy in front that ignores the Transfer-Encoding instead would take
+    # the rest of the body for the next request, of another caller.
 
     refusal = ""
-    """Why the last request was refused here; empty where h11 refused it."""
+    """Why this class rejected the last request; empty if h11 rejected it."""
 
     @override
     def next_event(self) -> Any:
@@ -43,14 +42,14 @@ def _framing_problem(request: h11.Request) -> str:
     if b"content-length" in names:
         return "a request has the header Content-Length or Transfer-Encoding, not both; leave one out"
     if request.http_version < b"1.1":
-        return "Transfer-Encoding takes HTTP/1.1; send Content-Length"
+        return "Transfer-Encoding requires HTTP/1.1; send Content-Length"
     return ""
 
 
 def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
-    """The class of connections on which the headers of a request are here within this time, or nothing is any more.
+    """The class of connections that close if the headers of a request do not arrive within this time, in seconds.
 
-    The rest of a body that was not wanted counts as time until the next request.
+    The time starts with the connection and after each answer; the rest of a body that no handler read counts towards it.
     """
 
     class Connection(H11Protocol):
@@ -68,15 +67,15 @@ def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
 
         @override
         def connection_lost(self, exc: Exception | None) -> None:
-            self._wait_no_more()
+            self._stop_waiting()
             super().connection_lost(exc)
 
         @override
         def handle_events(self) -> None:
             super().handle_events()
-            request: Any = self.cycle  # None before the first one
+            request: Any = self.cycle  # None before the first request
             if request is not None and not request.response_complete:
-                self._wait_no_more()
+                self._stop_waiting()
 
         @override
         def on_response_complete(self) -> None:
@@ -86,17 +85,18 @@ def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
 
         @override
         def shutdown(self) -> None:
-            # A transport of TLS that is closed for a second time cannot be aborted any more, and the server would wait.
+            # A TLS transport that is closed twice cannot be aborted any more, and the server would wait for it.
             if not self.transport.is_closing():
                 super().shutdown()
 
         @override
         def send_400_response(self, msg: str) -> None:
             if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
-                self.transport.close()  # In the middle of an answer there is no place for another.
+                self.transport.close()  # An answer is being sent already: a second one would corrupt it.
                 return
-            at = now_ms()
-            body = msgspec.json.encode(hub_error(BAD_REQUEST, self.conn.refusal or msg, request_id="none", at=at))
+            # The request has not reached the application: no handler, path or request id exists.
+            error = hub_error(BAD_REQUEST, self.conn.refusal or msg, request_id="none", at=now_ms())
+            body = msgspec.json.encode(error)
             headers = [
                 ("content-type", "application/json"),
                 ("content-length", str(len(body))),
@@ -109,14 +109,14 @@ def connection_class(seconds_max: float) -> type[asyncio.Protocol]:
             self.transport.close()
 
         def _wait_for_a_request(self) -> None:
-            self._wait_no_more()
+            self._stop_waiting()
             self._until_request = self.loop.call_later(seconds_max, self._end)
 
         def _end(self) -> None:
             if not self.transport.is_closing():
                 self.transport.close()
 
-        def _wait_no_more(self) -> None:
+        def _stop_waiting(self) -> None:
             if self._until_request is not None:
                 self._until_request.cancel()
                 self._until_request = None

@@ -1,4 +1,4 @@
-"""Continuations as they leave the house: sealed, so that they tell nobody how many devices there are besides their own."""
+"""Continuation tokens: sealed, so that a scoped caller cannot read from them how many other devices there are."""
 
 import base64
 import binascii
@@ -16,14 +16,14 @@ _CHARACTERS_MAX = 32_768
 
 
 class Continuations:
-    """Seals places of pages, and opens them again. The key is in Redis, one for all processes, and outlives them."""
+    """Seals and opens the places where pages begin."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._known: AESGCM | None = None
+        self._stored: AESGCM | None = None
 
     def seal(self, location: str) -> str:
-        """A continuation for a place.
+        """The continuation for a place.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -32,10 +32,10 @@ class Continuations:
         return base64.urlsafe_b64encode(nonce + self._cipher.encrypt(nonce, location.encode(), None)).decode()
 
     def open(self, continuation: str | None) -> str | None:
-        """The place that a continuation was sealed for; `None` where there is none.
+        """The place in a continuation; `None` without a continuation.
 
         Raises:
-            ContinuationInvalid: it was not sealed here, or is not as it was.
+            ContinuationInvalid: it was not sealed here, or was changed.
             LogUnavailable: as `seal`.
         """
         if not continuation:
@@ -48,11 +48,12 @@ class Continuations:
 
     @property
     def _cipher(self) -> AESGCM:
-        if self._known is None:
+        if self._stored is None:
+            # The key is in Redis: the next page may be asked of another process, or after a restart.
             name = key(FLEET, "continuations")
             with answering():
                 self._client.set(name, os.urandom(_KEY_BYTES), nx=True)
                 stored = self._client.get(name)
             assert isinstance(stored, bytes)
-            self._known = AESGCM(stored)
-        return self._known
+            self._stored = AESGCM(stored)
+        return self._stored

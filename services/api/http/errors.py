@@ -29,7 +29,7 @@ _TEXT_CHARACTERS_MAX = 4000
 
 
 class HttpError(msgspec.Struct, frozen=True):
-    """How an error is told over HTTP; `temporary` ones come with Retry-After. `number` is 0 where the hub's is not known."""
+    """The answer to an error over HTTP; with `temporary` it has Retry-After. `number` is 0 if the hub's number is unknown."""
 
     status: int
     code: str
@@ -38,7 +38,7 @@ class HttpError(msgspec.Struct, frozen=True):
 
 
 class Error(AnswerBody):
-    """A code, a sentence, and the id under which the logs know the request."""
+    """A code, a message, and the id under which the logs have the request."""
 
     code: str
     message: str
@@ -60,27 +60,28 @@ class HubErrorAnswer(AnswerBody):
 
 
 class BodyInvalid(Exception):
-    """A request is not of the shape that its path requires: its body as a rule, or its query, a header or the path itself."""
+    """A request does not have the shape that its path requires: usually its body; or its query, a header or the path itself."""
 
 
 class ContentMissing(Exception):
-    """Every configuration comes with its content, though an update lets it pass (contract/hub.md §0 item 3)."""
+    """A configuration was sent without its content, which an update cannot change (contract/hub.md §0 item 3)."""
 
     def __init__(self) -> None:
-        super().__init__("content is missing; send it with every request, as it stands")
+        super().__init__("content is missing; send it with every request, unchanged")
 
 
 class EtagMissing(Exception):
-    """Deleting an identity takes a condition (contract/hub.md §1.9)."""
+    """Deleting an identity requires an etag (contract/hub.md §1.9)."""
 
     def __init__(self) -> None:
         super().__init__("Etag missing: send If-Match with the etag, or * for any")
 
 
 class Unauthorized(Exception):
-    """Nobody knows who the request is from. One text for all that can be wrong with credentials: it tells of no name and no key."""
+    """The credentials of a request are missing, wrong or expired."""
 
     def __init__(self) -> None:
+        # One text for all problems with credentials: it must not tell which names or keys exist.
         super().__init__(
             "the credentials are missing, wrong or expired; the header Authorization takes a token, or a shared access"
             " signature with a key of a policy, a device or a module that covers the path (docs/reference/api.md)"
@@ -88,26 +89,26 @@ class Unauthorized(Exception):
 
 
 class Forbidden(Exception):
-    """It is known who the request is from, and they may not do this; `why` ends the sentence."""
+    """The caller is authenticated, and lacks permission; `why` ends the sentence."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"these credentials do not allow that: {why}")
 
 
 class RequestNotLocal(Exception):
-    """With open access, the request could be that of a web page that the operator happens to look at."""
+    """With open access, the request may come from a web page that is open in the operator's browser."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"with open access, requests come from programs of this machine: {why}")
 
 
 class NotJson(Exception):
-    """With open access, a body is declared as JSON: a web page cannot send that here without asking first."""
+    """With open access, a body must be declared as JSON: browsers ask before they send that from another origin."""
 
     def __init__(self, content_type: str | None) -> None:
-        given = "missing" if content_type is None else repr(content_type[:80])
+        received = "missing" if content_type is None else repr(content_type[:80])
         super().__init__(
-            f"the header Content-Type is {given}; send application/json, or application/x-ndjson for lines of JSON"
+            f"the header Content-Type is {received}; send application/json, or application/x-ndjson for lines of JSON"
         )
 
 
@@ -119,7 +120,7 @@ class ModulesOutOfReach(Exception):
 
 
 class Throttled(Exception):
-    """They ask too much (contract/hub.md §1.10); the text is the hub's, which clients look at."""
+    """The caller sends too many requests (contract/hub.md §1.10). Clients parse the text, which is the hub's."""
 
     def __init__(self, what: str, seconds: int) -> None:
         super().__init__(
@@ -128,7 +129,7 @@ class Throttled(Exception):
 
 
 class TooManyAtOnce(Exception):
-    """One caller has as many requests under way as one may, and as many waiting for their turn."""
+    """A caller has the maximum of requests running, and of requests waiting for their turn."""
 
     def __init__(self, running_max: int, waiting_max: int) -> None:
         super().__init__(
@@ -138,28 +139,28 @@ class TooManyAtOnce(Exception):
 
 
 class NotInThePast(Exception):
-    """The request asks for the past where there is none."""
+    """The request has `at`, and its route has no past."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"`at` cannot be answered here: {why}")
 
 
 class IdempotencyKeyReused(Exception):
-    """The key of a request came with another request before."""
+    """The key of a request was used for another request before."""
 
     def __init__(self) -> None:
         super().__init__(
-            "this Idempotency-Key came with another request in the last 24 hours; send the very same request again,"
-            " or another one with a key of its own"
+            "this Idempotency-Key was used for another request in the last 24 hours; repeat that request unchanged,"
+            " or use a new key"
         )
 
 
 class NotFound(Exception):
-    """There is nothing of that name; the text says of what."""
+    """Nothing has that name; the text says of which kind."""
 
 
 class OutOfDeviceScope(Exception):
-    """A gateway asks about a device that is not below it."""
+    """A gateway asks about a device that is not its child."""
 
     def __init__(self, gateway: str, device_id: str) -> None:
         super().__init__(f"{gateway[:140]} is not a gateway of {device_id[:140]!r}: set it as the parent first")
@@ -176,7 +177,7 @@ class DeviceNotOnline(Exception):
 
 
 class NotOffered(Exception):
-    """The contract has it, and nothing here answers for it (docs/guides/updates.md)."""
+    """The contract has the operation, and twinfold does not implement it (docs/guides/updates.md)."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"twinfold does not offer this: {why}")
@@ -198,120 +199,118 @@ _BY_STATUS = {
 }
 
 DAMAGE = (fleet.CannotApply, log.UnreadableEvent, log.LogLostItsTail, history.HistoryDiffers)
-"""An event is in the way, and stays there until an operator decides on it; these errors name events of anybody."""
+"""An event cannot be applied and blocks its partition until an operator decides on it. These errors name events of any device."""
 
-_TABLE: tuple[tuple[tuple[type[Exception], ...], HttpError], ...] = (
-    ((device.DeviceNotFound,), HttpError(404, "DeviceNotFound", number=404001)),
-    ((device.ModuleNotFound,), HttpError(404, "ModuleNotFound", number=404010)),
-    ((DeviceNotOnline,), HttpError(404, "DeviceNotOnline", number=404103)),
-    ((deployment.DeploymentNotFound,), HttpError(404, "ConfigurationNotFound")),
-    ((readiness.WaiverNotFound,), HttpError(404, "WaiverNotFound")),
-    ((rollout.RolloutNotFound,), HttpError(404, "RolloutNotFound")),
-    ((NotFound, WebhookNotFound), HttpError(404, "NotFound")),
-    ((update.UpdateNotFound,), HttpError(404, "UpdateNotFound")),
-    ((update.GroupNotFound,), HttpError(404, "GroupNotFound")),
-    ((update.GroupDeploymentNotFound,), HttpError(404, "DeploymentNotFound")),
-    ((update.UpdateExists,), HttpError(409, "UpdateAlreadyExists")),
-    ((update.GroupDeploymentExists,), HttpError(409, "DeploymentAlreadyExists")),
-    ((update.UpdateInUse,), HttpError(409, "UpdateInUse")),
-    ((update.GroupBusy, update.GroupDeploymentForbidden), HttpError(409, "DeploymentStateConflict")),
-    ((NotOffered,), HttpError(501, "NotImplemented")),
-    ((access.OutOfScope,), HttpError(401, "IotHubUnauthorizedAccess")),
-    ((device.DeviceExists,), HttpError(409, "DeviceAlreadyExists", number=409001)),
-    ((device.ModuleExists,), HttpError(409, "ModuleAlreadyExistsOnDevice", number=409301)),
-    ((deployment.DeploymentExists,), HttpError(409, "ConfigurationAlreadyExists")),
-    ((deployment.ScheduleForbidden,), HttpError(409, "ConfigurationStateConflict")),
-    ((rollout.RolloutExists,), HttpError(409, "RolloutAlreadyExists")),
-    (
-        (rollout.NotToBeRolledOut, rollout.RolloutForbidden, rollout.RolloutActive),
-        HttpError(409, "RolloutStateConflict"),
-    ),
-    ((device.TooManyModules,), HttpError(413, "TooManyModulesOnDevice", number=413003)),
-    ((deployment.DeploymentsFull,), HttpError(413, "ConfigurationCountLimitExceeded")),
-    ((device.EtagMismatch, deployment.DeploymentEtagMismatch, EtagMissing), _PRECONDITION),
-    ((preview.PreviewDiffers, preview.PreviewTokenInvalid), HttpError(412, "PreviewDiffers")),
-    ((preview.PreviewRequired,), HttpError(428, "PreviewRequired")),
-    ((preview.ListMissing,), HttpError(404, "NotFound")),
-    ((device.SystemModuleReserved,), HttpError(401, "SystemModuleModifyUnauthorizedAccess")),
-    ((ConditionInvalid,), HttpError(400, "InvalidConfigurationTargetCondition")),
-    ((ManifestInvalid, ContentMissing, readiness.NotReady), HttpError(400, "InvalidConfigurationContent")),
-    ((deployment.MetricsInvalid,), HttpError(400, "InvalidConfigurationCustomMetricsQuery")),
-    ((deployment.ScheduleInvalid,), HttpError(400, "InvalidConfigurationSchedule")),
-    ((rollout.PlanInvalid,), HttpError(400, "InvalidRolloutPlan")),
-    ((log.EventTooLarge,), _TOO_LARGE),
-    (
-        (
-            log.LogUnavailable,
-            log.ObjectStoreUnavailable,
-            secrets.SecretsUnavailable,
-            producer.ConflictPersists,
-            preview.PreviewBehind,
-        ),
-        BUSY,
-    ),
-    (DAMAGE, HttpError(500, "LogDamaged")),
-    ((log.SegmentMissing, log.SegmentDamaged, log.ManifestDamaged), HttpError(500, "ArchiveDamaged")),
-    (
-        (
-            device.DeviceError,
-            deployment.DeploymentError,
-            rollout.RolloutError,
-            producer.ProducerError,
-            secrets.SecretsError,
-            access.AccessError,
-            readiness.ReadinessError,
-            WebhookError,
-            update.UpdateError,
-        ),
-        _ARGUMENT,
-    ),
-    ((audit.SearchInvalid, audit.LocationInvalid), _ARGUMENT),
-    ((BodyInvalid, QueryInvalid, ContinuationInvalid, PositionsInvalid), _ARGUMENT),
-    (
-        (
-            NotInThePast,
-            history.PointInTimeInvalid,
-            history.PointInTimeAhead,
-            history.PointInTimeTooEarly,
-            history.PastIsFixed,
-        ),
-        _ARGUMENT,
-    ),
-    ((RequestNotLocal,), HttpError(403, "Forbidden")),
-    ((NotJson,), HttpError(415, "UnsupportedMediaType")),
-    ((Unauthorized, Forbidden, ModulesOutOfReach, OutOfDeviceScope), _UNAUTHORIZED),
-    ((IdempotencyKeyReused,), HttpError(422, "IdempotencyKeyReused")),
-    # Without Retry-After: clients of the hub have their own ways to wait (contract/hub.md §1.10).
-    ((Throttled,), HttpError(429, "ThrottlingException", number=429001)),
-    ((TooManyAtOnce,), TOO_MANY),
-)
+_TABLE: dict[type[Exception], HttpError] = {
+    device.DeviceNotFound: HttpError(404, "DeviceNotFound", number=404001),
+    device.ModuleNotFound: HttpError(404, "ModuleNotFound", number=404010),
+    DeviceNotOnline: HttpError(404, "DeviceNotOnline", number=404103),
+    deployment.DeploymentNotFound: HttpError(404, "ConfigurationNotFound"),
+    readiness.WaiverNotFound: HttpError(404, "WaiverNotFound"),
+    rollout.RolloutNotFound: HttpError(404, "RolloutNotFound"),
+    NotFound: HttpError(404, "NotFound"),
+    WebhookNotFound: HttpError(404, "NotFound"),
+    update.UpdateNotFound: HttpError(404, "UpdateNotFound"),
+    update.GroupNotFound: HttpError(404, "GroupNotFound"),
+    update.GroupDeploymentNotFound: HttpError(404, "DeploymentNotFound"),
+    update.UpdateExists: HttpError(409, "UpdateAlreadyExists"),
+    update.GroupDeploymentExists: HttpError(409, "DeploymentAlreadyExists"),
+    update.UpdateInUse: HttpError(409, "UpdateInUse"),
+    update.GroupBusy: HttpError(409, "DeploymentStateConflict"),
+    update.GroupDeploymentForbidden: HttpError(409, "DeploymentStateConflict"),
+    NotOffered: HttpError(501, "NotImplemented"),
+    access.OutOfScope: HttpError(401, "IotHubUnauthorizedAccess"),
+    device.DeviceExists: HttpError(409, "DeviceAlreadyExists", number=409001),
+    device.ModuleExists: HttpError(409, "ModuleAlreadyExistsOnDevice", number=409301),
+    deployment.DeploymentExists: HttpError(409, "ConfigurationAlreadyExists"),
+    deployment.ScheduleForbidden: HttpError(409, "ConfigurationStateConflict"),
+    rollout.RolloutExists: HttpError(409, "RolloutAlreadyExists"),
+    rollout.NotToBeRolledOut: HttpError(409, "RolloutStateConflict"),
+    rollout.RolloutForbidden: HttpError(409, "RolloutStateConflict"),
+    rollout.RolloutActive: HttpError(409, "RolloutStateConflict"),
+    device.TooManyModules: HttpError(413, "TooManyModulesOnDevice", number=413003),
+    deployment.DeploymentsFull: HttpError(413, "ConfigurationCountLimitExceeded"),
+    device.EtagMismatch: _PRECONDITION,
+    deployment.DeploymentEtagMismatch: _PRECONDITION,
+    EtagMissing: _PRECONDITION,
+    preview.PreviewDiffers: HttpError(412, "PreviewDiffers"),
+    preview.PreviewTokenInvalid: HttpError(412, "PreviewDiffers"),
+    preview.PreviewRequired: HttpError(428, "PreviewRequired"),
+    preview.ListMissing: HttpError(404, "NotFound"),
+    device.SystemModuleReserved: HttpError(401, "SystemModuleModifyUnauthorizedAccess"),
+    ConditionInvalid: HttpError(400, "InvalidConfigurationTargetCondition"),
+    ManifestInvalid: HttpError(400, "InvalidConfigurationContent"),
+    ContentMissing: HttpError(400, "InvalidConfigurationContent"),
+    readiness.NotReady: HttpError(400, "InvalidConfigurationContent"),
+    deployment.MetricsInvalid: HttpError(400, "InvalidConfigurationCustomMetricsQuery"),
+    deployment.ScheduleInvalid: HttpError(400, "InvalidConfigurationSchedule"),
+    rollout.PlanInvalid: HttpError(400, "InvalidRolloutPlan"),
+    log.EventTooLarge: _TOO_LARGE,
+    log.LogUnavailable: BUSY,
+    log.ObjectStoreUnavailable: BUSY,
+    secrets.SecretsUnavailable: BUSY,
+    producer.ConflictPersists: BUSY,
+    preview.PreviewBehind: BUSY,
+    **dict.fromkeys(DAMAGE, HttpError(500, "LogDamaged")),
+    log.SegmentMissing: HttpError(500, "ArchiveDamaged"),
+    log.SegmentDamaged: HttpError(500, "ArchiveDamaged"),
+    log.ManifestDamaged: HttpError(500, "ArchiveDamaged"),
+    RequestNotLocal: HttpError(403, "Forbidden"),
+    NotJson: HttpError(415, "UnsupportedMediaType"),
+    Unauthorized: _UNAUTHORIZED,
+    Forbidden: _UNAUTHORIZED,
+    ModulesOutOfReach: _UNAUTHORIZED,
+    OutOfDeviceScope: _UNAUTHORIZED,
+    IdempotencyKeyReused: HttpError(422, "IdempotencyKeyReused"),
+    # Without Retry-After: clients of the hub have their own retry policies (contract/hub.md §1.10).
+    Throttled: HttpError(429, "ThrottlingException", number=429001),
+    TooManyAtOnce: TOO_MANY,
+    device.DeviceError: _ARGUMENT,
+    deployment.DeploymentError: _ARGUMENT,
+    rollout.RolloutError: _ARGUMENT,
+    producer.ProducerError: _ARGUMENT,
+    secrets.SecretsError: _ARGUMENT,
+    access.AccessError: _ARGUMENT,
+    readiness.ReadinessError: _ARGUMENT,
+    WebhookError: _ARGUMENT,
+    update.UpdateError: _ARGUMENT,
+    audit.SearchInvalid: _ARGUMENT,
+    audit.LocationInvalid: _ARGUMENT,
+    BodyInvalid: _ARGUMENT,
+    QueryInvalid: _ARGUMENT,
+    ContinuationInvalid: _ARGUMENT,
+    PositionsInvalid: _ARGUMENT,
+    NotInThePast: _ARGUMENT,
+    history.PointInTimeInvalid: _ARGUMENT,
+    history.PointInTimeAhead: _ARGUMENT,
+    history.PointInTimeTooEarly: _ARGUMENT,
+    history.PastIsFixed: _ARGUMENT,
+}
 
-EXPECTED = tuple(dict.fromkeys(kind for kinds, _ in _TABLE for kind in kinds))
+EXPECTED = tuple(_TABLE)
 
 
 def answer_of(error: Exception) -> HttpError:
-    """The status and code of an expected error; the first line of the table that fits."""
-    return next(answer for kinds, answer in _TABLE if isinstance(error, kinds))
+    """The status and code of an expected error: those of its own class, else of the nearest base class in the table."""
+    return next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
 
 
 def text_of(error: Exception, *, is_limited: bool = False) -> str:
-    """What an error says, as far as anybody reads; a manifest can have as many problems as it has members.
-
-    Who `is_limited` to some devices is not told of an event that may be another's.
-    """
+    """The message of an error, shortened to 4000 characters. A caller who `is_limited` to some devices learns of no other's."""
     if is_limited and isinstance(error, DAMAGE):
-        return "an event of the log is in the way, and whoever runs twinfold has to decide on it"
+        return "an event of the log cannot be applied; the operator of twinfold has to decide on it"
+    # A manifest can have as many problems as it has members.
     text = str(error)
     return text if len(text) <= _TEXT_CHARACTERS_MAX else f"{text[:_TEXT_CHARACTERS_MAX]} … and more of this"
 
 
 def answer_of_status(status: int) -> HttpError:
-    """The code of what the web framework refuses."""
+    """The status and code of an error of the web framework."""
     return _BY_STATUS.get(status, HttpError(status, _ARGUMENT.code))
 
 
 def hub_error(answer: HttpError, message: str, *, request_id: str, at: int) -> HubErrorAnswer:
-    """An error on the hub's paths; `at` is in milliseconds."""
+    """An error of the hub's paths; `at` is in milliseconds since 1970."""
     time = dt.datetime.fromtimestamp(at / 1000, dt.UTC).strftime("%m/%d/%Y %H:%M:%S")
     return HubErrorAnswer(
         f"ErrorCode:{answer.code};{message}",

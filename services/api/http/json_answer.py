@@ -1,4 +1,4 @@
-"""Answers as JSON, written by msgspec, where the handler runs: in a thread, and not in the event loop of all requests."""
+"""Answers as JSON, encoded by msgspec in the thread of the handler, and not in the event loop of all requests."""
 
 import functools
 import inspect
@@ -13,20 +13,20 @@ T = TypeVar("T")
 
 
 class AnswerBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
-    """What a handler answers: an object with these members and no others, named as JSON names things.
+    """The answer of a handler: an object with exactly these members, in camelCase.
 
-    The description of the API is made from it (services/api/http/openapi.py); its docstring is part of that. A member that
-    may be left out is `UNSET` by default.
+    The description of the API is made from it (services/api/description.py), its docstring included. An optional member is
+    `UNSET` by default.
     """
 
 
 def one_of(*texts: str) -> msgspec.Meta:
-    """Describes a member of an answer that has one of some texts; for use in `Annotated[str, …]`."""
+    """Describes a member with an enumeration of texts; for use in `Annotated[str, …]`."""
     return msgspec.Meta(extra_json_schema={"enum": list(texts)})
 
 
 class EncodedJson(str):
-    """JSON as text; the framework passes a text on as it is, instead of walking through it."""
+    """JSON as text. FastAPI passes a `str` on as it is; of any other answer it would copy every value."""
 
     __slots__ = ()
 
@@ -45,7 +45,7 @@ class JsonAnswer(JSONResponse, Generic[T]):
 
 
 def encoding(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """The handler, with its answer encoded in the thread that it runs in; one that is a coroutine stays as it is."""
+    """The handler, with its answer encoded in its thread; a coroutine is returned as it is."""
     if inspect.iscoroutinefunction(handler):
         return handler
 

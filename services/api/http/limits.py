@@ -1,4 +1,4 @@
-"""What a request's body may take: bytes, time until they are here, values in its JSON; and a turn of its caller's."""
+"""Limits on a request's body: its bytes, the time until they arrive, the values in its JSON; and its caller's turns."""
 
 import asyncio
 import math
@@ -18,41 +18,41 @@ _CHECKED_AT_ONCE_BYTES = 64 * 1024
 """Larger bodies are checked in a thread: two megabytes take tens of milliseconds, in which no other caller would be answered."""
 
 _AHEAD_BYTES = 64 * 1024
-"""So much of a body is read before its caller's turn: a slow sender takes no turn from others of the same caller."""
+"""How much of a body is read before its caller's turn: a slow sender takes no turn from the caller's other requests."""
 
 
 class BodyTooLarge(HTTPException):
-    """The body has more bytes than it may."""
+    """The body has more bytes than its path accepts."""
 
     def __init__(self, bytes_max: int) -> None:
         super().__init__(413, f"a request to this path has at most {bytes_max} bytes; send several")
 
 
 class BodyOutOfBounds(HTTPException):
-    """The body is JSON of more values than are read, nested too deep, or with a member twice."""
+    """The body is JSON with too many values, nested too deep, or with a member twice."""
 
     def __init__(self, why: JsonOutOfBounds | NameTwice) -> None:
         super().__init__(413 if isinstance(why, JsonTooLarge) else 400, f"the body is not read: {why}")
 
 
 class BodyTooSlow(HTTPException):
-    """The body did not come in time."""
+    """The body did not arrive in time."""
 
     def __init__(self, seconds_max: float) -> None:
-        super().__init__(408, f"a request's body is here within {seconds_max:g} seconds; send it again")
+        super().__init__(408, f"the body did not arrive within {seconds_max:g} seconds; send the request again")
 
 
 class BodyCutOff(HTTPException):
-    """The client that sent it went away before its end; nobody reads the answer."""
+    """The client closed the connection before the end of the body, and does not read the answer."""
 
     def __init__(self) -> None:
         super().__init__(400, "the body ended early")
 
 
 class RequestLimits:
-    """Lets a request through once its body is within the limits of its path, and in its caller's turn.
+    """Passes a request on once its body is within the limits of its path, in a turn of its caller.
 
-    Bodies that are read line by line are passed on as they come, and held to the bytes and the time alone.
+    Bodies of lines are passed on as they arrive. Here they are limited in bytes and time only; their handler checks each line.
     """
 
     def __init__(self, app: ASGIApp, *, bytes_max: int, seconds_max: float) -> None:
@@ -92,7 +92,7 @@ async def _check_body(text: bytes, cost: Cost, *, names: bool) -> None:
 
 
 def _check(text: bytes, cost: Cost, *, names: bool) -> None:
-    # The hub's paths take the last of two members of one name, as the hub does.
+    # The hub's paths take the last of two members with the same name, as the hub does.
     try:
         check_bounds(text, values_max=cost.values_max)
         if names:
@@ -102,7 +102,7 @@ def _check(text: bytes, cost: Cost, *, names: bool) -> None:
 
 
 class _Body:
-    """A request's body: read in part before the handler asks for it, and passed on to the handler all the same."""
+    """A request's body: read ahead in part, and then passed on to the handler."""
 
     def __init__(self, scope: Scope, receive: Receive, *, bytes_max: int, seconds_max: float) -> None:
         self.bytes_max = bytes_max
@@ -115,16 +115,16 @@ class _Body:
 
     @property
     def so_far(self) -> bytes:
-        """What was read, and not passed on yet."""
+        """What was read and not yet passed on."""
         return b"".join(message.get("body", b"") for message in self._ahead)
 
     async def read(self, bytes_enough: float) -> None:
-        """Read ahead until there are so many bytes, or all."""
+        """Read ahead until this many bytes arrived, or the whole body."""
         while self._more and self._bytes < bytes_enough:
             self._ahead.append(await self._next())
 
     async def receive(self) -> Message:
-        """As ASGI has it, for the handler."""
+        """The next ASGI message, for the handler."""
         if self._ahead:
             return self._ahead.popleft()
         return await (self._next() if self._more else self._receive())

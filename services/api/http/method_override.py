@@ -8,17 +8,17 @@ HEADER = "X-HTTP-Method-Override"
 _METHODS = ("PATCH", "PUT", "DELETE")
 
 
-def method_asked(method: str, headers: Headers) -> str:
-    """The method that a request is about: that of the header for a POST, else its own.
+def method_of(method: str, headers: Headers) -> str:
+    """The method of a request: for a POST that of the header, else its own.
 
     Raises:
-        BodyInvalid: the header asks for something else, or does not go with the method.
+        BodyInvalid: the header has another value, or comes with another method than POST.
     """
-    given = headers.get(HEADER)
-    if given is None or given.upper() == method:
+    override = headers.get(HEADER)
+    if override is None or override.upper() == method:
         return method
-    if method != "POST" or given.upper() not in _METHODS:
+    if method != "POST" or override.upper() not in _METHODS:
         raise BodyInvalid(
-            f"{HEADER} takes {', '.join(_METHODS)} and goes with POST alone, not {given[:20]!r} with {method}"
+            f"{HEADER} takes {', '.join(_METHODS)} and goes with POST alone, not {override[:20]!r} with {method}"
         )
-    return given.upper()
+    return override.upper()

@@ -1,4 +1,4 @@
-"""How routes describe what their answers' types do not say: headers, answers without a body, and the ways of refusing."""
+"""What routes describe besides the types of their answers: headers, answers without a body, and errors."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 def header(text: str, *, required: bool = True) -> dict[str, Any]:
-    """A header of an answer."""
+    """The description of a header of an answer."""
     return {"description": text, "required": required, "schema": {"type": "string"}}
 
 
@@ -16,30 +16,30 @@ ETAG = {"ETag": header("What If-Match takes, in quotes.")}
 
 PAGED = {
     "x-ms-item-type": header("Twin, Raw or DeviceJob."),
-    "x-ms-continuation": header("Asks for the next page; not there on the last one.", required=False),
+    "x-ms-continuation": header("Continuation of the next page; missing on the last page.", required=False),
 }
 
 
 def with_headers(headers: dict[str, Any], *, status: int = 200) -> Responses:
-    """The entry of an answer with headers of its own."""
+    """The entry of an answer with these headers."""
     return {status: {"headers": headers}}
 
 
 def refusals() -> Responses:
-    """How every path of a router refuses."""
+    """The errors that every path of a router may answer."""
     responses = {
         400: "The request breaks a rule; the message names the element and the rule.",
-        401: "Nobody knows who the request is from, or it is not for them.",
-        403: "With open access: it comes from a web page of another origin, or the host is not that of loopback.",
-        404: "There is no such thing.",
-        409: "There is one already, or it does not go together with what stands.",
-        408: "The body did not come in time; send it again.",
-        412: "The etag is not the one that stands, a delete came without, or the assignment change is not what the preview showed.",
-        413: "It does not fit into one event, or into one request (docs/reference/api.md, Limits).",
-        415: "With open access: its body is not declared as JSON.",
-        422: "Its Idempotency-Key came with another request before.",
-        428: "It affects so many devices that it needs the token of a preview (docs/guides/preview.md).",
-        429: "It is too much at once; the message says how long to wait, or that an answer has to come first.",
-        503: "Redis does not answer; ask again after `Retry-After` seconds.",
+        401: "The credentials are missing, wrong or expired, or do not allow the request.",
+        403: "With open access: the request comes from a web page of another origin, or its host is not loopback.",
+        404: "What the path names does not exist.",
+        409: "It exists already, or its state does not allow the request.",
+        408: "The body did not arrive in time; send the request again.",
+        412: "The etag is not the current one, a delete came without an etag, or the result differs from the preview.",
+        413: "The request is too large, or does not fit into one event (docs/reference/api.md, Limits).",
+        415: "With open access: the body is not declared as JSON.",
+        422: "The Idempotency-Key was used for another request before.",
+        428: "It affects so many devices that it requires the token of a preview (docs/guides/preview.md).",
+        429: "The caller sends too many requests; the message says how long to wait, or to wait for an answer.",
+        503: "Redis does not answer; retry after `Retry-After` seconds.",
     }
     return {status: {"description": text} for status, text in responses.items()}

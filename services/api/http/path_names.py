@@ -1,6 +1,6 @@
 """The names in paths, with the examples that the description of the API gives."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Path
 
@@ -12,73 +12,34 @@ from events.stored_projection.partition_reader import STATUSES
 DEVICE = "1 to 128 ASCII letters, digits and - : . + % _ # * ? ! ( ) , = @ ; $ '"
 DEPLOYMENT = "1 to 128 lower-case ASCII letters, digits and - + % _ * ! '"
 
-# Said, and not asked for here: what decides refuses in its own words, and reading such a name is a 404.
+# Described here and not validated: the deciders reject such names with their own messages, and reading one is a 404.
 DEVICE_FORM = {"pattern": r"^[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}$"}
 DEPLOYMENT_FORM = {"pattern": r"^[a-z0-9\-+%_*!']{1,128}$"}
 
-DeviceId = Annotated[str, Path(description=DEVICE, examples=["edge-1"], json_schema_extra=DEVICE_FORM)]
-ModuleId = Annotated[
-    str,
-    Path(
-        description=f"{DEVICE}; $edgeAgent and $edgeHub are there",
-        examples=["sensor"],
-        json_schema_extra=DEVICE_FORM,
-    ),
-]
-DeploymentId = Annotated[str, Path(description=DEPLOYMENT, examples=["north"], json_schema_extra=DEPLOYMENT_FORM)]
-NewDeploymentId = Annotated[str, Path(description=DEPLOYMENT, examples=["south"], json_schema_extra=DEPLOYMENT_FORM)]
-RuleName = Annotated[
-    str,
-    Path(
-        description="a rule, as in docs/reference/readiness.md",
-        examples=["privileged"],
-        json_schema_extra={"enum": [*BY_ID]},
-    ),
-]
-WaiverName = Annotated[
-    str,
-    Path(
-        description="1 to 64 ASCII letters, digits and . _ @ + -",
-        examples=["press-driver"],
-        json_schema_extra={"pattern": r"^[A-Za-z0-9._@+\-]{1,64}$"},
-    ),
-]
-RolledOutId = Annotated[str, Path(description=DEPLOYMENT, examples=["phased"], json_schema_extra=DEPLOYMENT_FORM)]
-HeldId = Annotated[str, Path(description=DEPLOYMENT, examples=["held"], json_schema_extra=DEPLOYMENT_FORM)]
+
+def _named(description: str, example: str, **form: Any) -> Any:
+    return Path(description=description, examples=[example], json_schema_extra=form)
+
+
 ACTS = ("start", "pause", "resume", "approve", "skip", "retry", "abort", "rollback")
-ActName = Annotated[
-    str, Path(description="what is to happen", examples=["start"], json_schema_extra={"enum": list(ACTS)})
-]
 TALLIED = tuple(map(camel_case, RecordedCounts.__struct_fields__))
-TalliedName = Annotated[
-    str,
-    Path(
-        description="healthy, already, failed and so on",
-        examples=["target"],
-        json_schema_extra={"enum": list(TALLIED)},
-    ),
-]
-WebhookId = Annotated[
-    str,
-    Path(
-        description="1 to 64 lower-case ASCII letters, digits and . _ -, a letter or digit first",
-        examples=["siem"],
-        json_schema_extra={"pattern": r"^[a-z0-9][a-z0-9._\-]{0,63}$"},
-    ),
-]
-StopName = Annotated[
-    str,
-    Path(
-        description="a stream and a position",
-        examples=["p03:17"],
-        json_schema_extra={"pattern": r"^(fleet|p[0-9]{2,3}):[0-9]{1,16}$"},
-    ),
-]
-StatusName = Annotated[
-    str,
-    Path(
-        description="target, actual, healthy and so on",
-        examples=["target"],
-        json_schema_extra={"enum": list(STATUSES)},
-    ),
-]
+
+_RULE = "a rule, as in docs/reference/readiness.md"
+_WAIVER = "1 to 64 ASCII letters, digits and . _ @ + -"
+_WEBHOOK = "1 to 64 lower-case ASCII letters, digits and . _ -, a letter or digit first"
+_POSITION_FORM = r"^(fleet|p[0-9]{2,3}):[0-9]{1,16}$"
+
+DeviceId = Annotated[str, _named(DEVICE, "edge-1", **DEVICE_FORM)]
+ModuleId = Annotated[str, _named(f"{DEVICE}; $edgeAgent and $edgeHub always exist", "sensor", **DEVICE_FORM)]
+# Several names for one rule: the tests send each request with the example of its path, and the examples differ in their state.
+DeploymentId = Annotated[str, _named(DEPLOYMENT, "north", **DEPLOYMENT_FORM)]
+NewDeploymentId = Annotated[str, _named(DEPLOYMENT, "south", **DEPLOYMENT_FORM)]
+RolledOutId = Annotated[str, _named(DEPLOYMENT, "phased", **DEPLOYMENT_FORM)]
+HeldId = Annotated[str, _named(DEPLOYMENT, "held", **DEPLOYMENT_FORM)]
+RuleName = Annotated[str, _named(_RULE, "privileged", enum=[*BY_ID])]
+WaiverName = Annotated[str, _named(_WAIVER, "press-driver", pattern=r"^[A-Za-z0-9._@+\-]{1,64}$")]
+ActName = Annotated[str, _named("what the rollout does next", "start", enum=list(ACTS))]
+TalliedName = Annotated[str, _named("healthy, already, failed and so on", "target", enum=list(TALLIED))]
+WebhookId = Annotated[str, _named(_WEBHOOK, "siem", pattern=r"^[a-z0-9][a-z0-9._\-]{0,63}$")]
+StopName = Annotated[str, _named("a stream and a position", "p03:17", pattern=_POSITION_FORM)]
+StatusName = Annotated[str, _named("target, actual, healthy and so on", "target", enum=list(STATUSES))]

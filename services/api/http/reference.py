@@ -2,11 +2,9 @@
 
 from importlib.resources import files
 
-import msgspec
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
-from events.canonical import JsonObject
 from services.api.http.access import Access, Open
 from services.api.http.errors import NotFound
 from services.api.http.router import DeclaringRouter
@@ -32,7 +30,7 @@ _PAGE = """<!DOCTYPE html>
 """
 _START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#reference", deepLinking: true, validatorUrl: null});\n'
 _HEADERS = {
-    # Swagger UI writes style attributes and draws its icons from data URLs; scripts come from here alone, none from the page.
+    # Swagger UI writes style attributes and draws its icons from data URLs. Scripts come from this server only, none inline.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -42,11 +40,6 @@ _HEADERS = {
 _ANYBODY = Access(Open.ANYBODY, at=False)
 
 router = DeclaringRouter(read=_ANYBODY, include_in_schema=False)
-
-
-def encoded(description: JsonObject) -> bytes:
-    """The description as it is sent; encoded once, as it is large and never changes."""
-    return msgspec.json.encode(description)
 
 
 @router.get("/openapi.json")

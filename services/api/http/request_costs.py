@@ -1,4 +1,4 @@
-"""What a request may weigh and how much work it is, as its route declares it (docs/reference/api.md has it in words)."""
+"""The limits of a request and the kind of work it is, as its route declares them (docs/reference/api.md describes them)."""
 
 import msgspec
 
@@ -8,10 +8,10 @@ KIB, MIB = 1024, 1024 * 1024
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What a request is held to.
+    """The limits of a request.
 
-    `bytes_max` is that of its body, `values_max` that of names and values in its JSON; with `lines` a body is read line by
-    line, and each line held to the latter (services/api/v1/events.py).
+    `bytes_max` limits its body, `values_max` the names and values in its JSON. With `lines` a body is read line by line, and
+    `values_max` applies to each line (services/api/v1/events.py).
     """
 
     work: RequestKind
@@ -24,9 +24,9 @@ READ, WRITE, LONG, NO_WORK = (
     Cost(work) for work in (RequestKind.READ, RequestKind.WRITE, RequestKind.LONG, RequestKind.NONE)
 )
 
-# Near to what can be valid: a twin's tags have 8 KiB and its desired properties 32 KiB, by the count of contract/hub.md §6. JSON
-# may write a character of them with six; whole twins come back with `$metadata`, which has a time for each value. What is
-# written becomes one event, of 1 MiB at most.
+# Close to the largest valid bodies: a twin's tags have 8 KiB and its desired properties 32 KiB, by the count of contract/hub.md
+# §6. JSON may write one character of them with six, and clients send twins back with `$metadata`, which has a time for each
+# value. A write becomes one event of at most 1 MiB.
 REPORT = Cost(RequestKind.WRITE, 256 * KIB, 20_000)
 TWIN = Cost(RequestKind.WRITE, 1 * MIB, 60_000)
 CONTENT = Cost(RequestKind.LONG, 2 * MIB, 60_000)

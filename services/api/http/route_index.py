@@ -1,4 +1,4 @@
-"""Which route a request is for: known before its body is read, without trying all routes one by one."""
+"""The route of a request, found before its body is read, without trying all routes one by one."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ _NO_ROUTE_READ, _NO_ROUTE_WRITE = Access(REGISTRY_READ), Access(REGISTRY_WRITE)
 
 
 class RoutesUndeclared(Exception):
-    """Routes that do not declare who may use them, or declare what does not fit their paths; says which."""
+    """Routes lack a declaration of access, or have one that does not fit their paths; the message names them."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__(f"every route declares its access (services/api/http/access.py): {'; '.join(problems)}")
@@ -25,7 +25,7 @@ class RoutesUndeclared(Exception):
 class RouteMatch(msgspec.Struct, frozen=True):
     """A request's route, and the device and module that its path names.
 
-    `exists` is false where no route has the path and the method: the request is authorized, and answered by 404 or 405.
+    `exists` is false if no route has the path and the method: the request is authorized, and answered with 404 or 405.
     """
 
     method: str
@@ -36,8 +36,9 @@ class RouteMatch(msgspec.Struct, frozen=True):
     exists: bool = True
 
     def cost(self, query: bytes) -> Cost:
-        """What the request is held to; a look at the past and a preview are long work on every route."""
+        """The limits of the request."""
         cost = self.access.cost or (READ if self.method in _READ_METHODS else WRITE)
+        # A replay and a preview take up to seconds of a processor on every route.
         if b"at=" in query or b"preview=" in query:
             return msgspec.structs.replace(cost, work=RequestKind.LONG)
         return cost
@@ -52,14 +53,14 @@ class _Route(msgspec.Struct, frozen=True):
 class RouteIndex:
     """The routes of an application by the first segment of their paths, or the first two under `/v1`.
 
-    Takes the same route as the framework does: of those whose path fits, the first that has the method.
+    Finds the same route as the framework: the first whose path and method fit.
     """
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
-        """Index all routes, those of included routers too.
+        """Index all routes, including those of included routers.
 
         Raises:
-            RoutesUndeclared: some declare nothing, or nothing that fits.
+            RoutesUndeclared: a route declares no access, or one that does not fit its path.
         """
         self._routes: dict[str, list[_Route]] = {}
         problems: list[str] = []
@@ -73,11 +74,12 @@ class RouteIndex:
             raise RoutesUndeclared(problems)
 
     def match(self, method: str, path: str) -> RouteMatch:
-        """The route of a request; `path` is decoded, and `method` is written as it came.
+        """The route of a request; `path` is decoded, and `method` is as the client sent it.
 
-        A method that a path does not have requires what another one of the path does, if possible one that reads or writes as
-        well. A path without a route requires the permission to read or write the registry.
+        An unknown method of a path requires the permissions of another of its methods, preferably one that reads or writes as
+        well. An unknown path requires the permission to read or write the registry.
         """
+        # Without permission, a caller cannot find out which paths and methods exist: they get 401, not 404 or 405.
         fitting: list[tuple[_Route, re.Match[str]]] = []
         for route in self._routes.get(_head(path), ()):
             fields = route.path.match(path)
@@ -92,6 +94,12 @@ class RouteIndex:
         alike = (each for each in fitting if ("GET" in each[0].methods) is reads)
         return _match(method, path, *next(alike, fitting[0]), exists=False)
 
+    def methods(self, path: str) -> list[str]:
+        """The methods of a path, sorted; of two paths that fit, those of the path with fewer variables."""
+        fitting = [route for route in self._routes.get(_head(path), ()) if route.path.match(path)]
+        fewest = min((route.path.groups for route in fitting), default=0)
+        return sorted({method for route in fitting if route.path.groups == fewest for method in route.methods})
+
 
 def _match(method: str, path: str, route: _Route, fields: re.Match[str], *, exists: bool) -> RouteMatch:
     names = fields.groupdict()
@@ -99,7 +107,7 @@ def _match(method: str, path: str, route: _Route, fields: re.Match[str], *, exis
 
 
 def _head(path: str) -> str:
-    """The part of a path that no route has a variable in."""
+    """The part of a path in which no route has a variable."""
     segments = path.split("/", 3)[1:3]
     return "/".join(segments if segments[:1] == ["v1"] else segments[:1])
 

@@ -1,4 +1,4 @@
-"""A router whose routes declare their access, and whose handlers say with their return type what they answer."""
+"""A router whose routes declare their access, and whose handlers declare their answers by their return type."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -19,11 +19,11 @@ _ANSWER_TYPES = "answer_types"
 
 
 class DeclaringRouter(APIRouter):
-    """A router that declares for its routes: `read` for GET and `write` for others, unless the handler has its own.
+    """A router that declares `read` for routes with GET and `write` for others, unless the handler has a declaration.
 
-    A handler's return type is what the description of the API says of its answer: a struct, a list of structs, or a
-    `JsonAnswer` of either where the handler sets headers or a status. A `type` in an entry of `responses` is that of another
-    status. `error` is the struct of every refusal.
+    A handler's return type describes its answer: a struct, a list of structs, or a `JsonAnswer` of either if the handler sets
+    headers or a status. A `type` in an entry of `responses` describes the answer of that status. `error` is the struct of every
+    error.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class DeclaringRouter(APIRouter):
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         responses = {status: dict(entry) for status, entry in (options.get("responses") or {}).items()}
         own_types = {status: entry.pop("type") for status, entry in responses.items() if "type" in entry}
-        # `response_model=None`: FastAPI would validate each answer again, by a pydantic model that we do not have.
+        # `response_model=None`: FastAPI would make a pydantic model of the return type and validate each answer by it.
         super().add_api_route(path, encoding(endpoint), **{**options, "responses": responses, "response_model": None})
         route = self.routes[-1]
         assert isinstance(route, APIRoute)
@@ -54,13 +54,13 @@ class DeclaringRouter(APIRouter):
 
 
 def answer_types_of(route: object) -> Mapping[int, Any]:
-    """The type of what a route answers, by status; a status without a body, or with one that is no JSON, is left out."""
+    """The type of a route's answers, by status; a status without a JSON body is missing."""
     answers: Mapping[int, Any] = getattr(route, _ANSWER_TYPES, {})
     return answers
 
 
 def _answer_type(annotation: Any) -> Any:
-    """The type of the JSON that a handler with this return annotation answers; `None` where it answers none."""
+    """The type of a handler's JSON answer by its return annotation; `None` if the answer is no JSON or has no type."""
     if get_origin(annotation) in {Union, UnionType}:
         parts = [part for part in map(_answer_type, get_args(annotation)) if part is not None]
         return Union[tuple(parts)] if parts else None  # noqa: UP007 - the alternatives are known at run time alone

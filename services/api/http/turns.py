@@ -1,4 +1,4 @@
-"""How much work of one caller runs at once, so that the requests of others find a thread and the processor."""
+"""Limits on the work of one caller at a time, so that other callers get threads and processor time."""
 
 import asyncio
 import contextlib
@@ -12,9 +12,9 @@ from services.api.http.errors import TooManyAtOnce
 
 
 class RequestKind(enum.Enum):
-    """What kind of work a request is.
+    """The kind of work of a request.
 
-    `NONE` is answered at once, or waits for a change without a thread; what it reads then is `READ`, turn by turn.
+    `NONE` is answered at once, or waits for a change without a thread; its reads after that are `READ`, each in a turn.
     """
 
     NONE = "none"
@@ -24,26 +24,26 @@ class RequestKind(enum.Enum):
 
 
 class Turns(msgspec.Struct, frozen=True):
-    """How many requests of one kind of work of one caller run at once, and how many more wait. Any other gets 429."""
+    """How many requests of one kind and caller run at once, and how many more wait. Any other gets 429."""
 
     running_max: int
     waiting_max: int
 
 
 TURNS = {
-    # A thread each for some milliseconds.
+    # Each takes a thread for some milliseconds.
     RequestKind.READ: Turns(8, 10_000),
-    # Many wait for the one thread that writes, which takes all of them together.
+    # Many wait for the one thread that writes, which writes all of them in one batch.
     RequestKind.WRITE: Turns(24, 10_000),
-    # Up to seconds of a processor each.
+    # Each takes up to seconds of a processor.
     RequestKind.LONG: Turns(2, 200),
 }
 THREADS = 128
-"""How many threads requests have together: more than the turns of one caller, so that the requests of others find one."""
+"""How many threads serve requests: more than the turns of one caller, so that other callers get one."""
 
 
 class _Line(msgspec.Struct):
-    """Who of one caller runs, and who waits, first come first served."""
+    """The running and waiting requests of one caller and kind; first come, first served."""
 
     running: int
     waiting: deque["asyncio.Future[None]"]
@@ -57,10 +57,10 @@ class Fairness:
 
     @contextlib.asynccontextmanager
     async def turn(self, caller: str, work: RequestKind) -> AsyncIterator[None]:
-        """Wait until fewer of the caller's requests run than may, and be one of them.
+        """Wait for a turn of the caller, and hold it.
 
         Raises:
-            TooManyAtOnce: as many of them wait already as may.
+            TooManyAtOnce: the maximum of the caller's requests waits already.
         """
         if work is RequestKind.NONE:
             yield
@@ -82,14 +82,14 @@ class Fairness:
 
 
 async def _wait(line: _Line) -> None:
-    """Wait for a turn that one who ends hands over: `running` stays as it is then."""
+    # A request that ends hands its turn over, so that `running` stays the same: no newcomer takes the turn in between.
     turn = asyncio.get_running_loop().create_future()
     line.waiting.append(turn)
     try:
         await turn
     except asyncio.CancelledError:
         if turn.done() and not turn.cancelled():
-            _go(line)  # It was handed over to a client that has left.
+            _go(line)  # The turn was handed over to a client that has closed its connection.
         else:
             line.waiting.remove(turn)
         raise

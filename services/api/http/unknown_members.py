@@ -1,4 +1,4 @@
-"""Members of a body that are not known: under `/v1` they are refused, each with the known name that is spelled most like it."""
+"""Unknown members of a body: under `/v1` they are rejected, each with the most similar allowed name."""
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,24 +14,24 @@ _SHOWN_CHARACTERS = 60
 _MEMBERS_NAMED_MAX = 20
 
 
-def message_of(member: object, known: Iterable[str]) -> str:
-    """Why a member is refused, with the known name that is spelled most like it, or with all known names where none is."""
-    names = list(known)
+def message_of(member: object, allowed: Iterable[str]) -> str:
+    """The error for a member, with the most similar allowed name, or with all allowed names if none is similar."""
+    names = list(allowed)
     text = f"unknown member {str(member)[:_SHOWN_CHARACTERS]!r}"
     if closest := near(str(member)[:_SHOWN_CHARACTERS], names, alike=0.6):
         return f"{text}; did you mean {closest[0]!r}?"
-    return f"{text}; known are {', '.join(names)}" if names else f"{text}; no members are known here"
+    return f"{text}; allowed are {', '.join(names)}" if names else f"{text}; no members are allowed here"
 
 
-def messages_of(given: Mapping[str, object], known: Iterable[str]) -> str:
-    """`message_of` for each member of an object that is not known; empty where all are."""
-    names = list(known)
-    unknown = [member for member in given if member not in names]
+def messages_of(members: Mapping[str, object], allowed: Iterable[str]) -> str:
+    """The errors for the unknown members of an object, at most 20; empty if there are none."""
+    names = list(allowed)
+    unknown = [member for member in members if member not in names]
     return "; ".join(message_of(member, names) for member in unknown[:_MEMBERS_NAMED_MAX])
 
 
 def check_members(value: object, kind: type[msgspec.Struct]) -> None:
-    """Refuse members that a struct, or a struct inside it, does not have.
+    """Reject members that a struct, or a struct inside it, does not have.
 
     Raises:
         BodyInvalid: names the path of the first object with such members, and each of them.
@@ -41,10 +41,10 @@ def check_members(value: object, kind: type[msgspec.Struct]) -> None:
 
 
 async def refuse_members(request: Request) -> None:
-    """Refuse the members of a body that a route has no use for; no body, `{}` and `null` are let pass.
+    """Reject the body of a route that takes none; `{}` and `null` pass.
 
     Raises:
-        BodyInvalid: names each member, or says that there is no body to send.
+        BodyInvalid: names each member, or says that the request takes no body.
     """
     text = await request.body()
     if not text.strip():
@@ -82,10 +82,10 @@ def _unknown(value: object, kind: inspect.Type, path: str) -> Iterator[tuple[str
 
 
 def _unknown_of_union(value: object, types: tuple[inspect.Type, ...], path: str) -> Iterator[tuple[str, str]]:
-    """Of alternatives, the one whose tag the object carries; a wrong tag is told by whoever reads the value."""
-    for one in types:
-        if not isinstance(one, inspect.StructType) or _carries_tag(value, one):
-            yield from _unknown(value, one, path)
+    """The unknown members by the alternative whose tag the object has; a wrong tag is an error of decoding the value."""
+    for alternative in types:
+        if not isinstance(alternative, inspect.StructType) or _carries_tag(value, alternative):
+            yield from _unknown(value, alternative, path)
 
 
 def _carries_tag(value: object, kind: inspect.StructType) -> bool:

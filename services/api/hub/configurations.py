@@ -28,7 +28,7 @@ from events.query.parse import parse as parse_query
 from events.query.system_metric import module_applied_query, module_targeted_query, targeted_query
 from events.secrets.personal import Personal
 from services.api.context.deployments import deployment_seen, deployments_seen
-from services.api.context.request import author_of, caller_of, context_of, writer_of
+from services.api.context.request import author_of, caller_of, context_of, reach_of, writer_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.body_examples import CONTENT as EXAMPLE
 from services.api.http.body_examples import example
@@ -238,7 +238,7 @@ def _answers(
         name for name, (document, counts) in seen.items() if document.kind is ContentKind.MODULE and counts is not None
     ]
     # Those of modules are counted in twins, as soon as workers know them.
-    in_twins = context.fleet_projection.twins(*of_modules, within=context.within(caller)) if of_modules else {}
+    in_twins = context.fleet_projection.twins(*of_modules, within=reach_of(request)) if of_modules else {}
     # What workers count is of the whole fleet.
     counted = context.fleet_projection.metrics() if caller.scope is None else {}
     return [
@@ -246,7 +246,7 @@ def _answers(
             name,
             document,
             in_twins.get(name, counts),
-            context.counting.results(document, counted.get(name, {}), until=until, scope=caller.scope),
+            context.metric_results.results(document, counted.get(name, {}), until=until, scope=caller.scope),
         )
         for name, (document, counts) in seen.items()
     ]

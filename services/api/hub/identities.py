@@ -23,7 +23,7 @@ from events.device.times import NEVER, time_text
 from events.device.twin import DeviceCapabilities
 from events.log.device_documents import device_of, devices_of, registered_device
 from services.api.context.api_context import ApiContext
-from services.api.context.request import author_of, caller_of, context_of
+from services.api.context.request import author_of, caller_of, context_of, reach_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import EtagMissing, HubErrorAnswer, ModulesOutOfReach
 from services.api.http.json_answer import AnswerBody, JsonAnswer
@@ -117,7 +117,7 @@ def list_devices(request: Request, top: int = LISTED_MAX) -> list[DeviceIdentity
     """Identities of devices that the workers know, at most `top`; outside 1 to 1,000 it counts as 1,000."""
     context, caller = context_of(request), caller_of(request)
     limit = top if 1 <= top <= LISTED_MAX else LISTED_MAX
-    names, _ = context.fleet_projection.devices(limit=limit, within=context.within(caller))
+    names, _ = context.fleet_projection.devices(limit=limit, within=reach_of(request))
     documents = devices_of(context.log, names)
     if caller.scope is not None:
         documents = {name: each for name, each in documents.items() if caller.scope.holds(name, each)}
@@ -128,8 +128,7 @@ def list_devices(request: Request, top: int = LISTED_MAX) -> list[DeviceIdentity
 @Access(REGISTRY_READ, scope="handler", at=True)
 def count_devices(request: Request) -> DeviceStatistics:
     """How many devices there are, and how many of them are enabled."""
-    context = context_of(request)
-    total, enabled = context.fleet_projection.totals(within=context.within(caller_of(request)))
+    total, enabled = context_of(request).fleet_projection.totals(within=reach_of(request))
     return DeviceStatistics(total, enabled, total - enabled)
 
 

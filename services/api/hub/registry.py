@@ -89,7 +89,7 @@ def replacement_of(device_id: str, module_id: str | None, body: TwinBody, if_mat
 
 def in_bulk(context: ApiContext, bodies: Sequence[BulkBody], author: Author) -> list[BulkError]:
     """Do every line, and answer an error for each that was refused; of such a line nothing is done, neither identity nor twin."""
-    if author.asked is not None:
+    if author.preview_request is not None:
         raise BodyInvalid("many at once are previewed at POST /v1/preview, and written at /v1/events")
     errors: dict[int, BulkError] = {}
     commands: dict[int, IdentityChange] = {}

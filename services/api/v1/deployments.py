@@ -28,7 +28,7 @@ from events.stored_projection.partition_reader import STATUSES
 from services.api.context.api_context import ApiContext
 from services.api.context.deployments import deployment_of, deployment_seen, deployments_seen
 from services.api.context.pages import DevicePage, PageQuery, page
-from services.api.context.request import author_of, caller_of, context_of
+from services.api.context.request import author_of, caller_of, context_of, reach_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid, Forbidden, NotFound
 from services.api.http.json_answer import AnswerBody, one_of
@@ -211,7 +211,7 @@ def members(
     """Who is in a status, page by page: no device twice, and none missed that stood throughout."""
     if which not in STATUSES:
         raise NotFound(f"no status {which[:40]!r}; there are {', '.join(STATUSES)}")
-    context, within = context_of(request), context_of(request).within(caller_of(request))
+    context, within = context_of(request), reach_of(request)
     if within is None:
         deployment_of(context, name)
     else:
@@ -299,7 +299,7 @@ def _targeted_now(request: Request, name: str, advice: Iterable[Advice]) -> tupl
     """
     context = context_of(request)
     targeting = TargetedDevices(context.log, context.projections, context.fleet_projection)
-    document, within = deployment_of(context, name), context.within(caller_of(request))
+    document, within = deployment_of(context, name), reach_of(request)
     targeted = targeting.count(name, within=within)
     if targeted is None:
         return None, list(advice)
@@ -350,7 +350,7 @@ def start(request: Request, name: HeldId) -> DeploymentAnswer:
     elif isinstance(document.admission, NotStarted):
         # As it was read: what ends or is moved meanwhile is not started over that.
         context.do(ChangeAdmission(name, Everyone(), due_at=document.start_at), author)
-    elif not context.stands(author):
+    elif not context.is_repeat(author):
         raise ScheduleForbidden(name, "it has started already" if document.admission != Ended() else "it has ended")
     return deployment(request, name)
 
@@ -370,4 +370,4 @@ def _record(context: ApiContext, name: str, rollout: RolloutDocument | None) -> 
     """How the devices of a rollout stand, before its deployment ends: afterwards no device has it any more."""
     if rollout is None or rollout.results is not UNSET or rollout.state not in ALLOWED[RecordResults]:
         return []
-    return [RecordResults(name, context.judging.results(name, rollout, context.clock()))]
+    return [RecordResults(name, context.rollout_states.results(name, rollout, context.clock()))]

@@ -108,7 +108,7 @@ def changes_of(
     context: ApiContext, partition: int, ordinal: int, after: int, *, upto: int | None = None
 ) -> Iterator[DeviceAssignmentChange]:
     """The changes of a device's assignment by assignment changes at positions after + 1 to `upto`, or to the newest; oldest first."""
-    for recorded in context.recent.recorded(partition, after=after, upto=upto):
+    for recorded in context.recent_assignments.recorded(partition, after=after, upto=upto):
         for change in recorded.changes:
             if ordinal in change.members:
                 assignment = change.after

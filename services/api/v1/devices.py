@@ -17,7 +17,7 @@ from events.secrets.references import mask
 from events.stored_projection.partition_reader import Why
 from services.api.context.deployments import deployment_of
 from services.api.context.pages import DevicePage, PageQuery, page
-from services.api.context.request import author_of, caller_of, context_of, writer_of
+from services.api.context.request import author_of, context_of, reach_of, writer_of
 from services.api.http.access import TWIN_READ, TWIN_WRITE, Access
 from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
@@ -104,8 +104,8 @@ class DeviceAssignmentChanges(AnswerBody):
 def devices(request: Request, query: Annotated[PageQuery, Depends()]) -> DevicePage:
     """The ids of all devices, page by page."""
     context = context_of(request)
-    within = context.within(caller_of(request))
-    return page(context, context.fleet_projection.devices(after=query.after(context), limit=query.limit, within=within))
+    devices = context.fleet_projection.devices(after=query.after(context), limit=query.limit, within=reach_of(request))
+    return page(context, devices)
 
 
 @router.get("/devices/{device_id}/effective")

@@ -15,7 +15,7 @@ from events.notification.positions import Positions, decode
 from services.api.auth.authentication import Authenticator
 from services.api.auth.permissions import lacking
 from services.api.context.callers import Caller
-from services.api.context.followers import Streams
+from services.api.context.followers import Followers
 from services.api.context.request import caller_of, context_of, in_turn
 from services.api.http.access import REGISTRY_READ, SERVICE_CONNECT, Access
 from services.api.http.errors import BodyInvalid, Forbidden, Unauthorized
@@ -82,8 +82,8 @@ async def stream(
     return EventStream(parts, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
 
 
-def _streams(request: Request) -> Streams:
-    streams: Streams = request.app.state.streams
+def _streams(request: Request) -> Followers:
+    streams: Followers = request.app.state.followers
     return streams
 
 

@@ -95,8 +95,8 @@ async def events(request: Request) -> JsonAnswer[LinesAnswer]:
     With the token of a preview they are at most 1000, and looked at once more all together.
     """
     context, author, name = context_of(request), author_of(request), name_of(request)
-    if author.asked is not None:
-        if author.asked.looks:
+    if author.preview_request is not None:
+        if author.preview_request.is_dry_run:
             raise BodyInvalid("lines are previewed at POST /v1/preview")
         return JsonAnswer(await run_in_threadpool(_write_shown, context, author, await commands_of(request), name))
     answer = LinesAnswer(0, [])

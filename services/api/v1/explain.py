@@ -28,11 +28,11 @@ from events.log.keys import name as stream_name
 from events.manifest.document import KIND_NAMES, KindName
 from events.projection_store.fleet_projection import Effective
 from events.query.text import printed, printed_path
-from events.query.tree import EVERYBODY, And, Comparison, Constant, IsDefined, Not, Or, PathOf
+from events.query.tree import MATCH_ALL, And, Comparison, Constant, IsDefined, Not, Or, PathOf
 from events.secrets.references import mask
 from events.update.names import deployed_update, is_update_deployment
 from services.api.context.deployments import deployments_seen
-from services.api.context.request import caller_of, context_of
+from services.api.context.request import caller_of, context_of, reach_of
 from services.api.http.access import TWIN_READ, Access
 from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
@@ -215,8 +215,7 @@ def explain(
 
 def _near(request: Request, device_id: str) -> list[str]:
     """Similar ids, of the devices that the caller reaches."""
-    api_context = context_of(request)
-    names, _ = api_context.fleet_projection.devices(limit=_NEAR_AMONG, within=api_context.within(caller_of(request)))
+    names, _ = context_of(request).fleet_projection.devices(limit=_NEAR_AMONG, within=reach_of(request))
     return near(device_id, names)
 
 
@@ -254,12 +253,12 @@ def _turns(request: Request, explanation: Explanation, audience: Audience) -> di
     """Why rollouts have not admitted the device, by deployment."""
     api_context, at, subject = context_of(request), explanation.standpoint, explanation.subject
     waiting = explanation.waiting(audience)
-    judged = api_context.judging.judged(waiting, api_context.clock())
+    judged = api_context.rollout_states.judged(waiting, api_context.clock())
     turns = {}
     for name, rollout in waiting.items():
         order = None
         if at.ordinal is not None:
-            order = api_context.judging.order(name, rollout, number=at.number, ordinal=at.ordinal)
+            order = api_context.rollout_states.order(name, rollout, number=at.number, ordinal=at.ordinal)
         turns[name] = turn(
             rollout, subject.twin.assignment, enabled=subject.enabled, order=order, waits=judged[name].says
         )
@@ -324,7 +323,7 @@ def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, 
         turn=context.turns.get(weighed.id),
         target_condition=known.document.target_condition,
         condition=None if weighed.condition is None else _term(weighed.condition),
-        scope=None if weighed.scope is None or weighed.scope.term == EVERYBODY else _term(weighed.scope),
+        scope=None if weighed.scope is None or weighed.scope.term == MATCH_ALL else _term(weighed.scope),
         events=causes,
     )
 

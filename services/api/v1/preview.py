@@ -146,7 +146,7 @@ async def preview(
 def _preview(request: Request, commands: Sequence[Command]) -> JsonAnswer[PreviewAnswer | DevicePage]:
     context = context_of(request)
     author = msgspec.structs.replace(
-        author_of(request), asked=PreviewRequest(looks=True, token="", page=page_of(request))
+        author_of(request), preview_request=PreviewRequest(is_dry_run=True, token="", page=page_of(request))
     )
     dry_run, producer = context.dry_run(author)
     report = producer.submit(commands)
@@ -158,9 +158,9 @@ def _preview(request: Request, commands: Sequence[Command]) -> JsonAnswer[Previe
 
 def answer_to(request: Request, shown: Preview) -> JsonAnswer[PreviewAnswer | DevicePage]:
     """A preview as an answer, or the page of its lists that was asked for."""
-    context, asked = context_of(request), shown.author.asked
-    if asked is not None and asked.page is not None:
-        return JsonAnswer(_page(context, shown.result, asked.page))
+    context, preview_request = context_of(request), shown.author.preview_request
+    if preview_request is not None and preview_request.page is not None:
+        return JsonAnswer(_page(context, shown.result, preview_request.page))
     return JsonAnswer(_answer(request, context, shown))
 
 

@@ -24,7 +24,7 @@ from events.readiness.waiver import Waiver
 from events.stored_projection.readiness import StoppedDevices
 from services.api.context.api_context import ApiContext
 from services.api.context.pages import DevicePage, PageQuery, page
-from services.api.context.request import author_of, caller_of, context_of
+from services.api.context.request import author_of, caller_of, context_of, reach_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, TWIN_READ, Access
 from services.api.http.errors import BodyInvalid, NotFound
 from services.api.http.json_answer import AnswerBody
@@ -181,7 +181,7 @@ def score(request: Request) -> FleetScore:
     """How many devices each rule stops at by what they should run; each count is that of its list."""
     context, within, waivers = (
         context_of(request),
-        context_of(request).within(caller_of(request)),
+        reach_of(request),
         waivers_at(context_of(request)),
     )
     severities, (devices, _) = _counted(context.profile), context.fleet_projection.totals(within=within)
@@ -222,7 +222,7 @@ def devices_of(
         now=waivers.now,
         after=query.after(context),
         limit=query.limit,
-        within=context.within(caller_of(request)),
+        within=reach_of(request),
     )
     return page(context, found)
 

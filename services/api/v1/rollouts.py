@@ -268,7 +268,7 @@ def rollout_seen(request: Request, name: str) -> RolloutDocument:
 
 def judged_rollout(context: ApiContext, name: str, document: RolloutDocument) -> Judgement:
     """A rollout as the scheduler would judge it now."""
-    return context.judging.judged({name: document}, context.clock())[name]
+    return context.rollout_states.judged({name: document}, context.clock())[name]
 
 
 def lines_of(
@@ -276,7 +276,7 @@ def lines_of(
 ) -> list[RolloutLine]:
     """Rollouts in a list; those with which nothing happens any more are not judged, and count as they ended."""
     going = {name: document for name, document in rollouts.items() if document.is_active or not document.is_over}
-    judged = context.judging.judged(going, context.clock())
+    judged = context.rollout_states.judged(going, context.clock())
     return [_line(name, rollout, judged.get(name), documents[name]) for name, rollout in rollouts.items()]
 
 

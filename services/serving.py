@@ -1,17 +1,15 @@
-"""What `up` left in a data directory for the commands that come after it."""
+"""What `up` writes into a data directory for other commands: where the API and Redis are, and the administrator's token."""
 
 from pathlib import Path
 
 import msgspec
-
-from services.credentials import Serving
 
 FILE = "serving.json"
 TOKEN_FILE = "admin.token"  # noqa: S105 - the name of a file
 
 
 class NotServed(Exception):
-    """No `up` has worked in the data directory."""
+    """No `up` has run in the data directory."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(f"{directory}: no `twinfold up` has worked there; start one, or give its directory by --data")
@@ -19,15 +17,25 @@ class NotServed(Exception):
 
 
 class NoAuthority(Exception):
-    """The API of a data directory has no certificate of an authority made there."""
+    """The API of a data directory uses no certificate of the local authority."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(f"{directory}: no authority of its own, as the API has your certificate or no TLS")
         self.directory = directory
 
 
+class Serving(msgspec.Struct, frozen=True):
+    """Where the API and Redis of a data directory are. `ca` is the file of the local authority; empty if it is not used."""
+
+    url: str
+    host_name: str
+    redis_url: str
+    queue_url: str
+    ca: str = ""
+
+
 def serving(directory: Path) -> Serving | None:
-    """Where the API and Redis of a data directory are; `None` where no `up` has told."""
+    """Where the API and Redis of a data directory are; `None` if no `up` has run there."""
     try:
         return msgspec.json.decode((directory / FILE).read_bytes(), type=Serving)
     except (OSError, msgspec.DecodeError):
@@ -35,25 +43,25 @@ def serving(directory: Path) -> Serving | None:
 
 
 def served(directory: Path) -> Serving:
-    """The same, insisting.
+    """As `serving`, with an error instead of `None`.
 
     Raises:
-        NotServed: nobody has told.
+        NotServed: no `up` has run there.
     """
-    found = serving(directory)
-    if found is None:
+    location = serving(directory)
+    if location is None:
         raise NotServed(directory)
-    return found
+    return location
 
 
 def token_id(directory: Path) -> str:
-    """The id of the administrator's token; empty where there is none."""
+    """The id of the administrator's token; empty if there is none."""
     parts = token(directory).split("_", 2)
     return parts[1] if len(parts) > 2 else ""  # noqa: PLR2004 - twf, id, secret
 
 
 def token(directory: Path) -> str:
-    """The administrator's token of a data directory; empty where there is none, or it is not for us to read."""
+    """The administrator's token of a data directory; empty if there is none, or this user may not read it."""
     try:
         return (directory / TOKEN_FILE).read_text(encoding="utf-8").strip()
     except OSError:

@@ -1,0 +1,130 @@
+"""Answers to errors: the status and code of each, in the body that clients of its path expect."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from events.canonical import JsonObject
+from events.member_names import in_body_names
+from services.api.context.api_context import ApiContext
+from services.api.context.callers import Caller
+from services.api.context.dry_run import DryRunDone
+from services.api.device_update.lists import PREFIX
+from services.api.http.errors import (
+    DAMAGE,
+    EXPECTED,
+    INTERNAL,
+    METHOD_NOT_ALLOWED,
+    RETRY_AFTER_SECONDS,
+    BodyInvalid,
+    Error,
+    ErrorAnswer,
+    HttpError,
+    HubErrorAnswer,
+    answer_of,
+    answer_of_status,
+    hub_error,
+    text_of,
+)
+from services.api.http.json_answer import JsonAnswer
+from services.api.http.route_index import RouteIndex
+from services.api.v1.preview import answer_to
+
+_LINES = {"/v1/events", "/v1/preview"}
+"""Paths whose bodies are lines of commands."""
+
+logger = structlog.get_logger()
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Have an application answer every error that a handler may raise."""
+    for kind in EXPECTED:
+        app.add_exception_handler(kind, rejected)
+    app.add_exception_handler(DryRunDone, _previewed)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, rejected_by_framework)
+
+
+async def _previewed(request: Request, done: Exception) -> Response:
+    assert isinstance(done, DryRunDone)
+    return await run_in_threadpool(answer_to, request, done.preview)
+
+
+async def rejected(request: Request, error: Exception) -> JSONResponse:
+    """The answer to an expected error."""
+    caller: Caller = request.state.caller
+    if isinstance(error, DAMAGE):
+        logger.error("history is stopped", id=request.state.request_id, path=request.scope["path"], why=str(error))
+    is_limited = caller.scope is not None or caller.device_id is not None
+    text = text_of(error, is_limited=is_limited)
+    _drop_frames(error)
+    # Lines of commands have the commands' own names, as `device_id`; bodies have those of JSON, as `deviceId`.
+    return _answer(request, answer_of(error), text if request.scope["path"] in _LINES else in_body_names(text))
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    # Without the values: a body can hold passwords.
+    problems = "; ".join(f"{_location(detail)}: {detail['msg']}" for detail in error.errors())
+    _drop_frames(error)
+    return await rejected(request, BodyInvalid(problems))
+
+
+def _drop_frames(error: BaseException | None) -> None:
+    """Remove the frames from an error that is answered, and from its causes."""
+    # Frames hold the body of the request, and lead back to the error: such a cycle stays until the garbage collector runs, which
+    # counts objects, not megabytes.
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
+def _location(error: Mapping[str, Any]) -> str:
+    """Where a value is, in the caller's terms: `rollout.phases[0].authenticator`, `query.top`, `the body`."""
+    first, *path = error["loc"]
+    if error["type"] == "json_invalid":
+        return f"the body, character {path[0]}" if path else "the body"
+    names = path if first == "body" else [first, *path]
+    text = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names)
+    return text.removeprefix(".") or "the body"
+
+
+async def rejected_by_framework(request: Request, error: Exception) -> JSONResponse:
+    """The answer to what the framework rejects: an unknown path or method, bytes that are not text."""
+    assert isinstance(error, HTTPException)
+    _drop_frames(error)
+    answer = answer_of_status(error.status_code)
+    headers: dict[str, str] = {}
+    if answer.status == METHOD_NOT_ALLOWED:
+        routes: RouteIndex = request.app.state.routes
+        headers["Allow"] = ", ".join(routes.methods(request.scope["path"]))
+    return _answer(request, answer, str(error.detail), headers)
+
+
+def failed(request: Request, error: Exception) -> JSONResponse:
+    """The answer to an unexpected error: the id under which the log has its traceback."""
+    logger.error("request failed", id=request.state.request_id, path=request.scope["path"], exc_info=error)
+    return _answer(request, INTERNAL, "something failed here; the log has it under this id")
+
+
+def _answer(
+    request: Request, answer: HttpError, message: str, more_headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    request_id = request.state.request_id
+    headers = {"iothub-errorcode": answer.code, **(more_headers or {})}
+    if answer.temporary:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if request.scope["path"].startswith("/v1/"):
+        body: ErrorAnswer | HubErrorAnswer | JsonObject = ErrorAnswer(Error(answer.code, message, request_id))
+    elif request.scope["path"].startswith(f"{PREFIX}/"):
+        body = {"error": {"code": answer.code, "message": message}}
+    else:
+        context: ApiContext = request.app.state.context
+        body = hub_error(answer, message, request_id=request_id, at=context.clock())
+    return JsonAnswer(body, answer.status, headers)

@@ -57,7 +57,7 @@ class LogAt(LogOverlay):
         """Every subject of a stream that had a snapshot and starts with `prefix`."""
         return [subject for subject in self._whole_stream(stream).documented() if subject.startswith(prefix)]
 
-    def known(self, stream: int) -> Iterable[str]:
+    def subjects_with_events(self, stream: int) -> Iterable[str]:
         """Every subject of a stream that has a document; heads without one are not needed in the past."""
         return self._whole_stream(stream).documented()
 

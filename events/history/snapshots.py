@@ -212,7 +212,7 @@ class Snapshots:
             return b""
         entries = self._entries.read(stream, after=position - 1, limit=1)
         if not entries:
-            raise LogLostItsTail(stream, expected=position, found=position - 1)
+            raise LogLostItsTail(stream, expected=position, actual=position - 1)
         return digest(stream, entries[0])
 
     def _folder(self, number: int) -> str:

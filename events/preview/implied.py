@@ -111,4 +111,6 @@ def _target(partition: Any, target_name: str) -> BitMap:
     if deployment is None:
         return BitMap()
     targets = partition.targets.members.get(target_name)
-    return targets if targets is not None else partition.targets.of_modules.kept(deployment, module) or BitMap()
+    return (
+        targets if targets is not None else partition.targets.of_modules.stored_members(deployment, module) or BitMap()
+    )

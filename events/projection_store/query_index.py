@@ -7,22 +7,23 @@ import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from events.bitmaps import seen
+from events.bitmaps import as_stored
 from events.fleet.answers import OTHER
 from events.fleet.column import STRING, ValueKey, value_key
 from events.fleet.configuration import AGENT, HUB, module_ids
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION
+from events.manifest.document import DEVICE
 from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
 from events.query.evaluate import COMPARE
 from events.query.select import among
 from events.query.tree import Expression, Op, Path, Primitive, equalities
+from events.stored_projection.not_applied import deployment_of
 from events.stored_projection.partition_codec import index_field
 from events.stored_projection.partition_reader import (
     Targeting,
     assignment_numbers,
     assignments_of,
-    deployment_of,
     in_assignments,
 )
 from events.stored_projection.stored_partition import StoredPartition
@@ -65,7 +66,7 @@ class PartitionIndex:
         self._projections = projections
         self.number = number
         self._kept, self._fields = stored, frozenset(fields)
-        self._sets = {name: seen(data) for name, data in stored.hashes["sets"].items()}
+        self._sets = {name: as_stored(data) for name, data in stored.hashes["sets"].items()}
         self._columns: dict[Path, dict[ValueKey, BitMap] | None] = {}
         self.has_own = stored.checkpoint.has_own is True
 
@@ -117,7 +118,7 @@ class PartitionIndex:
         if path != PARENT_SCOPES:
             return None
         data = read_fields(self._projections, self.number, "children", [literal]).get(literal)
-        return _NOBODY if data is None else seen(data)
+        return _NOBODY if data is None else as_stored(data)
 
     def compare_properties(self, _left: Path, _op: Op, _right: Path) -> None:
         """Return `None`: the index cannot compare two properties of devices."""
@@ -125,7 +126,7 @@ class PartitionIndex:
     def _own_status(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         """The devices to whose own twin a configuration is applied, and those that it targets."""
         stored = _kept_of(self._projections, self.number, deployment_id)
-        return Targeting(stored).own_status(deployment_id, stored)
+        return Targeting(stored).status(deployment_id, stored, DEVICE)
 
     # -- indexed properties
 
@@ -139,7 +140,7 @@ class PartitionIndex:
             if not stored.checkpoint.is_indexed(path):
                 return None
             data = stored.hashes["index"].get(field)
-            return _NOBODY if data is None else seen(data)
+            return _NOBODY if data is None else as_stored(data)
         column = self.column(path)
         if column is None:
             return None
@@ -209,7 +210,7 @@ class ModuleIndex:
             ),
         )
         by_hand = stored.hashes["modules"].get(self._module_id)
-        made_by_hand = _NOBODY if by_hand is None else seen(by_hand)
+        made_by_hand = _NOBODY if by_hand is None else as_stored(by_hand)
         return (made_by_hand & self._devices.everyone()) | (self._configured(stored) & self._devices.edge)
 
     def _configured(self, assigned: StoredPartition) -> BitMap:
@@ -280,7 +281,7 @@ class ModuleIndex:
         targeting = Targeting(stored)
         if targeting.has_of_module(self._module_id):
             # `stored` has this deployment alone, and it is for modules.
-            return targeting.module_status(self._module_id, deployment_id, stored)
+            return targeting.status(deployment_id, stored, self._module_id)
         applied, targeted = targeting.status(deployment_id, stored)
         return (applied if deployment_id in self._contributing else _NOBODY), targeted
 
@@ -314,4 +315,4 @@ def _decoded(stored: StoredPartition) -> Iterator[tuple[ValueKey, BitMap]]:
         _, kind, value = msgspec.json.decode(
             field, type=tuple[tuple[str, ...], str, str | float | bool | dict[str, object] | None]
         )
-        yield (kind, value), seen(data)
+        yield (kind, value), as_stored(data)

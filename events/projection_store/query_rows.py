@@ -135,7 +135,7 @@ class QueryRows:
             row["capabilities"] = {"iotEdge": document.edge}
         sections = self._wanted
         if "tags" in sections and document.tags:
-            row["tags"] = masked(document.tags, shown=HIDDEN)
+            row["tags"] = masked(document.tags, mask=HIDDEN)
         properties = row["properties"] = {}
         if "desired" in sections:
             properties["desired"] = document.desired
@@ -229,7 +229,7 @@ class QueryRows:
             self._statuses(ordinal, row),
             self.deployments,
             configured=self._sections(row.module_part(module_id).configuration).get(MODULE),
-            of_module=self._targeting.module_standings(module_id, ordinal, row) if self._needs_statuses else {},
+            of_module=self._targeting.statuses(ordinal, row, module_id) if self._needs_statuses else {},
         )
         return built_module((device_id, module_id), document, module, assigned, times=self._times)
 
@@ -241,7 +241,7 @@ class QueryRows:
         return self._targeting.statuses(ordinal, row) if self._needs_statuses else {}
 
     def _own_statuses(self, ordinal: int, row: Assignment) -> dict[str, bool]:
-        return self._targeting.own_statuses(ordinal, row) if self._needs_statuses else {}
+        return self._targeting.statuses(ordinal, row, DEVICE) if self._needs_statuses else {}
 
     def _row(self, ordinal: int) -> Assignment:
         assignment_of = self._assignments.assignment_of

@@ -68,7 +68,10 @@ class DocumentComparison:
             pass
         self.excluded |= set(filter(None, map(self._subject_at, events.skipped)))
         names = dict.fromkeys(self._replayed.subjects())
-        beside = (("heads", self._log.known(self._stream)), ("snapshots", self._log.subjects(self._stream)))
+        beside = (
+            ("heads", self._log.subjects_with_events(self._stream)),
+            ("snapshots", self._log.subjects(self._stream)),
+        )
         for what, stored in beside:
             for name in stored:
                 if self._is_of_another(name):

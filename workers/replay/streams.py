@@ -12,7 +12,7 @@ from events.envelope import Envelope, Vector
 from events.fleet.assignment_change import AssignmentChange
 from events.fleet.errors import CannotApply
 from events.fleet.merge_cache import MergeCache
-from events.garbage_collection import seldom
+from events.garbage_collection import rare_collection
 from events.history.snapshots import Snapshots
 from events.log.documents import DeviceDocuments, FleetDocuments
 from events.log.errors import LogLostItsTail, UnreadableEvent
@@ -90,7 +90,7 @@ class Replay:
             LogLostItsTail, UnreadableEvent, CannotApply: an event before the recorded checkpoint cannot be read or applied.
         """
         # Python's garbage collector alone took a third of the time of a replay (decisions/0030).
-        with seldom():
+        with rare_collection():
             return self._compared(stream, tell)
 
     def _compared(self, stream: int, tell: ReportProgress) -> Compared:

@@ -174,7 +174,7 @@ def _about_keys(settings: Settings, manifest: BackupManifest) -> str:
         return "the backup has no secrets"
     path = settings.effective_key_file
     try:
-        key_id = keyfile.load(path).id
+        key_id = keyfile.KeyFile(keyfile.read_key(path)).id
     except KeyFileUnreadable:
         key_id = "missing or unreadable"
     missing = {needed_id: count for needed_id, count in manifest.key_ids.items() if needed_id != key_id}

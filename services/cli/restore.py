@@ -129,7 +129,7 @@ def _keys(manifest: BackupManifest, location: BackupLocation, keys_from: str | N
 
 
 def _check_free_space(settings: Settings) -> None:
-    found = local_files.foreign(settings)
+    found = local_files.blocking_file(settings)
     if found is not None:
         raise TargetNotEmpty(str(settings.data_dir), found)
 

@@ -22,7 +22,7 @@ from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import ENV_PREFIX, Settings, environment_of, hide_password
-from services import certificates, serving, whole_files
+from services import atomic_files, certificates, serving
 from services.authors import system_user
 from services.certificates import EVERYWHERE, files_of
 from services.credentials import ensure_policies, issue_token, tokens
@@ -150,7 +150,7 @@ def _leave_word(settings: Settings, log: RedisLog) -> None:
         if serving.token_id(settings.data_dir) not in {token_id for token_id, _ in tokens(log)}:
             # Named after a person: what the commands of this machine change is recorded under it.
             text = issue_token(producer, name=system_user(), role="admin")
-            whole_files.put(settings.data_dir / serving.TOKEN_FILE, text.encode())
+            atomic_files.write(settings.data_dir / serving.TOKEN_FILE, text.encode())
     ca = str(files_of(settings.data_dir).ca) if settings.tls == "local" and settings.tls_certificate is None else ""
     word = serving.Serving(
         url=address(settings),
@@ -159,7 +159,7 @@ def _leave_word(settings: Settings, log: RedisLog) -> None:
         queue_url=settings.effective_queue_url,
         ca=ca,
     )
-    whole_files.put(settings.data_dir / serving.FILE, msgspec.json.encode(word))
+    atomic_files.write(settings.data_dir / serving.FILE, msgspec.json.encode(word))
     log.client.close()
 
 

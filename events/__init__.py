@@ -1,6 +1,6 @@
-"""twinfold's events: what happened, and what follows from it. A producer script finds what it needs here.
+"""twinfold's events and the API for producer scripts.
 
-A producer sends commands; each becomes events in the log, or is refused with an error that says why:
+A producer sends commands. Each becomes events in the log, or is rejected with an error that names the rule:
 
     from events import PatchTags, RegisterDevice, open_producer
 
@@ -9,9 +9,9 @@ A producer sends commands; each becomes events in the log, or is refused with an
         producer.send(PatchTags("edge-7", {"site": "north"}))
         report = producer.flush()
 
-`report.refused` has each refused command with its error. Errors of one concept have a common class: `DeviceError`,
-`DeploymentError`, `RolloutError`, `UpdateError`, `ReadinessError`, `SecretsError`; `ProducerError` is trouble on the way to the
-log, `LogError` trouble of the log itself (`LogUnavailable`: try again later).
+`report.refused` has each rejected command with its error. The errors of a concept have a common class: `DeviceError`,
+`DeploymentError`, `RolloutError`, `UpdateError`, `ReadinessError`, `SecretsError`. `ProducerError` is an error before the log,
+`LogError` one of the log itself (`LogUnavailable`: retry later).
 """
 
 import ast
@@ -152,7 +152,8 @@ if TYPE_CHECKING:
 
 
 def _names_by_module() -> dict[str, list[str]]:
-    """The names above by their modules, read from this file: type checkers need them as imports, and one list is enough."""
+    """The names above by module, read from this file."""
+    # Type checkers need the names as import statements; a second list for `__getattr__` could differ from them.
     tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     names: dict[str, list[str]] = {}
@@ -168,17 +169,18 @@ _WHERE = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_WHERE)  # noqa: PLE0605 - help() and `import *` read it; the imports above are its one source
 
 
-# help(events) shows every class at length; the list by module is what a reader looks for first.
+# help(events) shows every class in full, many pages; this list by module comes before them.
 __doc__ = f"{__doc__}\n" + "\n".join(f"{module}: {', '.join(names)}" for module, names in _NAMES.items())
 
 
 def __dir__() -> list[str]:
-    """What `dir(events)` shows: the names above, imported or not."""
+    """The names above for `dir(events)`, imported or not."""
     return sorted({*globals(), *_WHERE})
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, and only that: a rule of the pure packages should not cost a Redis client."""
+    """Import a name when it is first used."""
+    # At import time, all of them would load redis-py, RQ and cryptography for every process that imports `events.canonical`.
     where = _WHERE.get(name)
     if where is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""JSON with members in camelCase, as the API speaks it, of structs with members in snake_case, as the log stores them."""
+"""Converts names between snake_case, as the log stores them, and camelCase, as the API has them."""
 
 import re
 from collections.abc import Callable
@@ -12,22 +12,22 @@ _UNDERSCORE = re.compile("_([a-z0-9])")
 
 
 def camel_case(name: str) -> str:
-    """`soak_seconds` as `soakSeconds`; also of a path, as in `phases[0].gate.soak_seconds`."""
-    return _UNDERSCORE.sub(lambda found: found[1].upper(), name)
+    """`soak_seconds` -> `soakSeconds`; also for a path, as in `phases[0].gate.soak_seconds`."""
+    return _UNDERSCORE.sub(lambda match: match[1].upper(), name)
 
 
 def snake_case(name: str) -> str:
-    """`soakSeconds` as `soak_seconds`."""
+    """`soakSeconds` -> `soak_seconds`."""
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
 def camel_json(value: Any) -> Any:
-    """A struct, or structs in lists and objects, as JSON; every member of every object is renamed."""
+    """A struct, or structs in lists and objects, as JSON with camelCase names in every object."""
     return _renamed(msgspec.to_builtins(value), camel_case)
 
 
 def snake_json(value: Any) -> Any:
-    """JSON as `camel_json` made it, with the names of the structs."""
+    """The reverse of `camel_json`: JSON with snake_case names in every object."""
     return _renamed(value, snake_case)
 
 
@@ -38,7 +38,7 @@ def _renamed(value: Any, rename: Callable[[str], str]) -> Any:
 
 
 def camel_schema(struct: type[msgspec.Struct]) -> JsonObject:
-    """The JSON schema of `camel_json` of a struct, in one piece: every member is always there, and no other."""
+    """The JSON schema of `camel_json` of a struct, without references; every member is required and no other is allowed."""
     _, components = msgspec.json.schema_components([struct], ref_template="{name}")
 
     def schema_of(schema: JsonObject) -> JsonObject:

@@ -1,4 +1,4 @@
-"""The clock of this machine, for processes; what decides or projects gets its time as an argument."""
+"""The clock of this machine, for processes. Deciders and projections get the time as an argument, so that replay is exact."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What a concept of the log is made of: its commands, what they are decided on, and the events that follow."""
+"""The interface of a concept of the log: its commands, its events, and the functions that decide and evolve."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -6,20 +6,20 @@ from typing import Any, Protocol
 import msgspec
 
 Documents = Mapping[str, Any]
-"""The documents of subjects; `None` for a subject that has none. A subject that was not loaded is not in it."""
+"""Documents by subject; `None` for a subject without one. A subject that was not loaded is not in it."""
 
 
 def prefix_of(subject: str) -> str:
-    """`rollout:prod` -> `rollout:`; empty for a deployment or a device, whose ids stand alone."""
+    """`rollout:prod` -> `rollout:`; empty for a deployment or a device, whose subjects are their ids."""
     return subject[: subject.find(":") + 1]
 
 
 class ScopeLike(Protocol):
-    """The devices, and the deployments, that the author of a command reaches (`events.access.scope`)."""
+    """The devices and deployments that an author may access (`events.access.scope`)."""
 
     @property
     def text(self) -> str:
-        """The condition; a deployment of the scope carries the same text."""
+        """The condition; a deployment of the scope has the same text."""
         ...
 
     def holds(self, device_id: str, document: Any, /) -> bool:
@@ -27,23 +27,23 @@ class ScopeLike(Protocol):
         ...
 
     def insist(self, device_id: str, document: Any, /) -> None:
-        """Raise `OutOfScope` where a device would not be in the scope with this document."""
+        """Raise `OutOfScope` if a device with this document is not in the scope."""
         ...
 
 
 class CommandAuthor(msgspec.Struct, frozen=True):
-    """Who gives a command: `by` is `kind:id`, empty where that is no matter; with a `scope`, all else is as if not there."""
+    """The author of a command: `by` is `kind:id`, or empty if irrelevant; everything outside of a `scope` counts as missing."""
 
     by: str = ""
     scope: ScopeLike | None = None
 
 
 class SubjectChange(msgspec.Struct, frozen=True):
-    """An event of a subject that a decision asks for.
+    """An event of a subject that a decision proposes.
 
-    `base` is the document that the event is applied to; `None`: the subject's own. `removes` are subjects whose documents
-    go with it. `generation` becomes the subject's where it is not `None`, and `guard` is a subject with the generation that
-    it must still have, as in `Proposed`.
+    `base` is the document that the event is applied to (`None`: the subject's own). `removes` are subjects whose documents
+    are deleted. `generation` becomes the subject's generation if it is not `None`. `guard` is a subject and the generation
+    that it must still have, as in `Proposed`.
     """
 
     subject: str
@@ -59,10 +59,10 @@ def _nothing(*_: Any) -> tuple[()]:
 
 
 class ForeignRule(msgspec.Struct, frozen=True):
-    """What a concept has to say of the commands of another one, which knows nothing of it.
+    """A rule of one concept on the commands of another concept, which does not import it.
 
-    `subjects` are what it has to see for that. `refuse` raises before the other concept decides, and `follow` after that: it
-    raises, or adds what follows.
+    `subjects` are the documents that the rule needs. `refuse` runs before the other concept decides and may raise. `follow`
+    runs after that and may raise or add events.
     """
 
     subjects: Callable[[Any], Sequence[str]] = _nothing
@@ -71,19 +71,20 @@ class ForeignRule(msgspec.Struct, frozen=True):
 
 
 class Decider(msgspec.Struct, frozen=True):
-    """A concept as the producer and replay see it.
+    """A concept, for producers and replay.
 
-    `commands` and `events` are its types. `subjects` names what a command is decided on; `also` what else, after a look at
-    what was loaded until now, and `families` prefixes whose subjects are all loaded. `check` raises for what no state could
-    allow. `decide` gives the events of a checked command, in order, and none where nothing would change; it raises one of the
-    concept's errors where the command may not happen as things stand.
-
-    `evolve` takes a document (`None`: there is none), an event, its version, its time and its author, and gives the document
-    after the event; `None` when nothing is left. It does no arithmetic on the time (see AT_APPEND). `decode` reads the document
-    of a subject; subjects begin with one of `prefixes`, or with none (an empty prefix).
-
-    `is_of_fleet`: its events stand in the fleet's stream, not in the partition of a device. `is_scoped`: authors with a scope
-    may give its commands. `names_texts`: its check names a text that cannot be written better than the producer's does.
+    - `commands` and `events`: its types. Its subjects start with one of `prefixes`, which can be empty.
+    - `subjects`: the subjects that a command is decided on. `also`: further ones, by the documents loaded so far.
+      `families`: prefixes of which all subjects are loaded.
+    - `check` raises an error for a command that breaks a rule in every state.
+    - `decide` returns the events of a checked command in order, none if it changes nothing; it raises one of the concept's
+      errors if the current state does not allow the command.
+    - `evolve` takes a document (or `None`), an event, its version, time and author, and returns the document after the event,
+      or `None`. It does no arithmetic on the time (see AT_APPEND).
+    - `decode` reads the document of a subject.
+    - `is_of_fleet`: its events are in the fleet's stream, not in the partition of a device.
+    - `is_scoped`: authors with a scope may send its commands.
+    - `names_texts`: its `check` names a text that JSON cannot hold more precisely than the producer's check.
     """
 
     commands: tuple[type[Any], ...]
@@ -100,8 +101,8 @@ class Decider(msgspec.Struct, frozen=True):
     is_scoped: bool = False
     names_texts: bool = False
 
-    def ruled(self, *rules: ForeignRule) -> "Decider":
-        """The same concept under the rules of others, in this order."""
+    def with_rules(self, *rules: ForeignRule) -> "Decider":
+        """The same concept with the rules of other concepts, applied in this order."""
 
         def subjects(command: Any) -> Sequence[str]:
             return (*self.subjects(command), *(name for rule in rules for name in rule.subjects(command)))

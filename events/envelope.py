@@ -1,4 +1,4 @@
-"""What every event carries besides its own data: where, when, by whom and why."""
+"""The envelope of an event: its position, subject, version, time, author and cause."""
 
 import enum
 from typing import Generic, TypeVar
@@ -10,7 +10,7 @@ F = TypeVar("F")
 
 
 class PrincipalKind(enum.Enum):
-    """Who can be behind an event."""
+    """The kinds of authors."""
 
     USER = "user"
     DEVICE = "device"
@@ -43,22 +43,22 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class Vector(msgspec.Struct, frozen=True, order=True, array_like=True):
-    """How far a partition has applied: a position in its own log and one in the fleet's. 0 is *nothing yet*."""
+    """The last positions that a partition has applied, in its own stream and in the fleet's; 0 before the first event."""
 
     partition: int = 0
     fleet: int = 0
 
     def is_within(self, bound: "Vector") -> bool:
-        """Whether it lies at or before another in both parts; of two vectors, neither may be within the other."""
+        """Whether both positions are at or before those of another vector; of two vectors, neither may be within the other."""
         return self.partition <= bound.partition and self.fleet <= bound.fleet
 
 
 class Envelope(msgspec.Struct, Generic[F], frozen=True):
-    """An event as it stands in the log.
+    """An event in the log.
 
-    `position` is dense from 1 within its stream. `version` counts the events of `subject`, from 1. `at` is in
-    milliseconds since 1970 UTC, never smaller than its predecessor's. `cause` names what led here (a command id, or
-    a position such as `fleet:17`), empty when the author acted unprompted.
+    `position` counts the entries of its stream without gaps, from 1. `version` counts the events of `subject`, from 1. `at`
+    is in milliseconds since 1970 UTC, and never smaller than that of the event before. `cause` is a command id or a position
+    such as `fleet:17`; empty if nothing caused the event but its author.
     """
 
     position: int

@@ -1,4 +1,4 @@
-"""Events in sentences: who did what to which subject. No value of a property and no secret is in any of them."""
+"""Sentences about events: who did what to which subject. No sentence has the value of a property or a secret."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,11 +16,11 @@ NAMES_SHOWN = 5
 _TEXT_MAX = 200
 
 _UNSHOWN = frozenset({"content", "devices", "evidence", "failed", "not_back", "pool", "results", "vectors"})
-"""Members that no text names: manifests and sets of devices, which are large."""
+"""Members that no sentence uses: manifests and sets of devices, which would be converted for nothing."""
 
 
 def text_of(envelope: Envelope[Any]) -> str:
-    """What an event did, without the time, as `event_text` says it."""
+    """The sentence about an event, without its time."""
     event = envelope.event
     data = {
         member: msgspec.to_builtins(value)
@@ -31,7 +31,7 @@ def text_of(envelope: Envelope[Any]) -> str:
 
 
 def event_text(kind: str, *, subject: str, by: str, data: JsonObject) -> str:
-    """What happened, without the time: `user:ada changed tags of edge1: site`. `data` is as it is shown, secrets masked."""
+    """The sentence about an entry, without its time: `user:ada changed tags of edge1: site`. `data` has its secrets masked."""
     if kind == UNREADABLE:
         return "an entry that this version cannot read"
     if kind == ASSIGNMENT_CHANGE:
@@ -42,7 +42,7 @@ def event_text(kind: str, *, subject: str, by: str, data: JsonObject) -> str:
 
 
 def _without_prefix(subject: str) -> str:
-    """`rollout:prod` -> `prod`; devices and deployments are called as they are."""
+    """`rollout:prod` -> `prod`; the id of a device or deployment as it is."""
     for prefix in ("rollout:", "policy:", "token:", "waiver:", "webhook:", "update:", "group:"):
         if subject.startswith(prefix):
             return subject.removeprefix(prefix)
@@ -61,7 +61,7 @@ def _filled(form: str, subject: str, data: JsonObject) -> str:
     return f"{text}: {_cut(str(reason))}" if reason else text
 
 
-# -- events with a text of their own
+# -- texts that depend on more than placeholders
 
 
 def _registered(subject: str, data: JsonObject) -> str:
@@ -223,7 +223,7 @@ EVENT_TEXTS: Mapping[str, str | Callable[[str, JsonObject], str]] = {
         f"destroyed {counted(len(data.get('ids', ())), 'secret')} of {data.get('of')}: {_cut(data.get('reason', ''))}"
     ),
 }
-"""By the type of an event: what its author did. A text with placeholders is followed by the reason that the event gives."""
+"""What the author of an event did, by the event's type. A text with placeholders is followed by the event's reason."""
 
 
 def _cut(text: str) -> str:

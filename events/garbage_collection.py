@@ -1,19 +1,21 @@
-"""Python's collector of garbage, kept from looking at a whole partition's state again and again while that is made."""
+"""Runs Python's garbage collector rarely while much state is built."""
 
 import contextlib
 import gc
 from collections.abc import Iterator
 
 _OBJECTS = 200_000
-"""Between two looks at what is new; state has no cycles, so that there is next to nothing to find."""
+"""The number of new objects between two collections."""
 
 
+# State has no reference cycles, so there is almost nothing to collect, and each collection walks the whole partition again. A
+# third of the time of applying events went there; reading stopped 33 ms each time (docs/how-it-works/performance.md).
 @contextlib.contextmanager
-def seldom() -> Iterator[None]:
-    """Collect seldom within the block: of the time that applying takes, a third went there."""
-    former = gc.get_threshold()
+def rare_collection() -> Iterator[None]:
+    """Collect garbage rarely within the block."""
+    threshold = gc.get_threshold()
     gc.set_threshold(_OBJECTS, 50, 50)
     try:
         yield
     finally:
-        gc.set_threshold(*former)
+        gc.set_threshold(*threshold)

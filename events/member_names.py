@@ -1,4 +1,4 @@
-"""How messages name members: in backticks, by the names of commands; whoever shows a message puts in the names its reader uses."""
+"""Replaces the names of members in messages, which are in backticks, by the names that the reader uses."""
 
 import re
 from collections.abc import Callable
@@ -10,15 +10,15 @@ _OTHERWISE = {"schedule.start_at": "schedule.start", "schedule.end_at": "schedul
 
 
 def renamed(message: str, name_of: Callable[[str], str]) -> str:
-    """A message with each name in backticks replaced by what a function makes of it."""
-    return _NAMED.sub(lambda found: name_of(found[1]), message)
+    """A message with each name in backticks replaced by `name_of` of it."""
+    return _NAMED.sub(lambda match: name_of(match[1]), message)
 
 
 def in_body_names(message: str) -> str:
-    """A message for who sent a JSON body: `offline_seconds` is `offlineSeconds` there."""
+    """A message for the sender of a JSON body, where `offline_seconds` is `offlineSeconds`."""
     return renamed(message, lambda name: f"`{body_name(name)}`")
 
 
 def body_name(name: str) -> str:
-    """What a member of a command is called in a JSON body."""
+    """The name of a command's member in a JSON body."""
     return camel_case(_OTHERWISE.get(name, name))

@@ -1,4 +1,4 @@
-"""The limits every section of a twin keeps (contract/hub.md §6), and how one is patched."""
+"""The limits of the sections of a twin (contract/hub.md §6), and merge patches of sections."""
 
 import math
 import re
@@ -16,7 +16,7 @@ REPORTED_BYTES_MAX = 32 * 1024
 KEY_BYTES_MAX = 1024
 STRING_BYTES_MAX = 4096
 DEPTH_MAX = 10
-# The bounds the documentation gives; a hub was seen to refuse the lowest one (contract/hub.md §6).
+# The documented range; a hub was seen to reject the lowest number (contract/hub.md §6).
 INTEGER_MIN = -(2**52)
 INTEGER_MAX = 2**52 - 1
 
@@ -32,10 +32,10 @@ _surrogate_in = re.compile("[\ud800-\udfff]").search
 
 
 class LimitProblem(msgspec.Struct, frozen=True):
-    """One place where a value breaks a limit; `message` says how, and does not repeat the path.
+    """A value that breaks a limit; `message` says how, without the path.
 
     `rule` is one of key-length, key-characters, string-length, string-unicode, depth, integer-range, number-finite,
-    null, type and size; `limit` is what is allowed there and `actual` what was found, in the rule's own unit.
+    null, type and size; `limit` is the allowed value and `actual` the given one, in the unit of the rule.
     """
 
     path: str
@@ -53,64 +53,64 @@ def problems_of(
     nulls_allowed: bool = False,
     references_allowed: bool = False,
 ) -> tuple[LimitProblem, ...]:
-    """Everything in a section, or in a patch of one, that breaks a limit; empty when it keeps them all.
+    """All limits that a section, or a patch of a section, breaks; empty if there are none.
 
-    `root` begins every path, as `tags` does in `tags.site.floor`. A null means *remove* in a patch and nothing
-    anywhere else, in arrays never. `references_allowed` lets references to secrets be. Any value is answered, also one that
-    no JSON text could have held.
+    `root` is the start of every path, as `tags` in `tags.site.floor`. `nulls_allowed` is for patches, where null removes a
+    member; an array never has null. `references_allowed` accepts references to secrets. Accepts any Python value.
     """
     if not isinstance(value, dict):
         return (_wrong_type(root, value, "an object"),)
-    found: list[LimitProblem] = []
+    problems: list[LimitProblem] = []
     size = 0
-    # Breadth first, so that no depth of nesting can exhaust the interpreter's stack. The limit counts objects; an
-    # array counts only inside another one, which the contract is silent about.
+    # A list of nodes instead of recursion: no depth of nesting can exhaust the interpreter's stack. Types are compared and not
+    # tested with isinstance, as bool is an int in Python. The limit of depth counts objects; an array counts only inside
+    # another array, which the contract does not mention.
     nodes: list[tuple[Any, str, int]] = [(value, root, 0)]
     for node, path, depth in nodes:
         in_array = type(node) is list
         for key, item in enumerate(node) if in_array else node.items():
             if not in_array:
                 if type(key) is not str or len(key) * 4 > KEY_BYTES_MAX or not _key_fits(key):
-                    found.extend(_key_problems(key, path))
+                    problems.extend(_key_problems(key, path))
                 size += _text_bytes(key) if type(key) is str else 0
             kind = type(item)
             if kind is str:
                 length = len(item) if item.isascii() else _text_bytes(item)
                 size += length
                 if length > STRING_BYTES_MAX or (length != len(item) and _surrogate_in(item)):
-                    found.extend(_string_problems(item, length, _join(path, key)))
+                    problems.extend(_string_problems(item, length, _join(path, key)))
             elif kind is bool:
                 size += _BOOLEAN_BYTES
             elif kind is int:
                 size += _NUMBER_BYTES
                 if not INTEGER_MIN <= item <= INTEGER_MAX:
-                    found.append(_out_of_range(_join(path, key), item))
+                    problems.append(_out_of_range(_join(path, key), item))
             elif references_allowed and is_secret(item):
                 size += size_of(item)
             elif kind is dict or kind is list:
                 depth_below = depth + (kind is dict or in_array)
                 if depth_below > DEPTH_MAX:
-                    found.append(_too_deep(_join(path, key)))
+                    problems.append(_too_deep(_join(path, key)))
                 else:
                     nodes.append((item, _join(path, key), depth_below))
             elif kind is float:
                 size += _NUMBER_BYTES
                 if not math.isfinite(item):
-                    found.append(_not_finite(_join(path, key), item))
+                    problems.append(_not_finite(_join(path, key), item))
             elif item is not None:
-                found.append(_wrong_type(_join(path, key), item, "a JSON value"))
+                problems.append(_wrong_type(_join(path, key), item, "a JSON value"))
             elif in_array or not nulls_allowed:
-                found.append(_null(_join(path, key), in_array=in_array))
+                problems.append(_null(_join(path, key), in_array=in_array))
     if size > size_bytes_max:
-        found.append(_too_large(root, size, size_bytes_max))
-    return tuple(found)
+        problems.append(_too_large(root, size, size_bytes_max))
+    return tuple(problems)
 
 
 def size_of(section: object) -> int:
-    """Bytes that count against a section's limit.
+    """The bytes of a section that count against its limit.
 
-    UTF-8 of keys and strings, 8 a number, 4 a boolean, nothing for null and for the section's own `$etag`,
-    `$metadata` and `$version`. A secret's reference counts as it stands, not as what it stands for.
+    UTF-8 of keys and strings, 8 for a number, 4 for a boolean, 0 for null and for the section's own `$etag`,
+    `$metadata` and `$version`. A reference to a secret counts as the reference.
     """
     size = 0
     nodes: list[Any] = [section]
@@ -133,23 +133,23 @@ def size_of(section: object) -> int:
 
 
 def is_secret(value: object) -> bool:
-    """Whether a value is a reference to a secret: `{"$secret": id}` and nothing else."""
+    """Whether a value is a reference to a secret: exactly `{"$secret": id}`."""
     return isinstance(value, dict) and len(value) == 1 and type(value.get(SECRET)) is str
 
 
-def masked(section: JsonObject, *, shown: str) -> JsonObject:
-    """A copy of a section with a text in the place of each reference to a secret."""
+def masked(section: JsonObject, *, mask: str) -> JsonObject:
+    """A copy of a section with `mask` in place of each reference to a secret."""
     return {
-        name: shown if is_secret(item) else masked(item, shown=shown) if type(item) is dict else item
+        name: mask if is_secret(item) else masked(item, mask=mask) if type(item) is dict else item
         for name, item in section.items()
     }
 
 
 def merge_patch(target: JsonObject, patch: JsonObject) -> JsonObject:
-    """Apply a merge patch (RFC 7386) and answer a new object; neither argument is changed.
+    """A new object: `target` with a merge patch (RFC 7386) applied.
 
-    Null removes, objects merge, anything else replaces, arrays as a whole. The answer shares what it did not have
-    to change with its arguments, so treat all three as values.
+    Null removes a member, objects merge, every other value replaces the old one, also arrays. The result shares unchanged
+    parts with both arguments, so none of the three may be modified.
     """
     merged = dict(target)
     unmerged = [(merged, patch)]
@@ -167,7 +167,7 @@ def merge_patch(target: JsonObject, patch: JsonObject) -> JsonObject:
 
 
 def patch_between(before: JsonObject, after: JsonObject) -> JsonObject:
-    """The smallest merge patch that makes one object of another; `after` holds no null."""
+    """The smallest merge patch that changes `before` into `after`, which has no null."""
     patch: JsonObject = {name: None for name in before if name not in after}
     for name, value in after.items():
         current = before.get(name)
@@ -197,30 +197,30 @@ def _shown(value: object) -> str:
 def _key_problems(key: object, path: str) -> list[LimitProblem]:
     if type(key) is not str:
         return [_wrong_type(_join(path, str(key)), key, "a string as key")]
-    found = []
+    problems = []
     if (length := _text_bytes(key)) > KEY_BYTES_MAX:
         message = f"a key has at most {KEY_BYTES_MAX} bytes, this one has {length}"
-        found.append(LimitProblem(_join(path, key), "key-length", KEY_BYTES_MAX, length, message))
+        problems.append(LimitProblem(_join(path, key), "key-length", KEY_BYTES_MAX, length, message))
     if not _key_fits(key):
         message = f"a key has {_KEY_RULE}: {_shown(key)!r}"
-        found.append(LimitProblem(_join(path, key), "key-characters", _KEY_RULE, _shown(key), message))
-    return found
+        problems.append(LimitProblem(_join(path, key), "key-characters", _KEY_RULE, _shown(key), message))
+    return problems
 
 
 def _string_problems(text: str, length: int, path: str) -> list[LimitProblem]:
-    found = []
+    problems = []
     if length > STRING_BYTES_MAX:
         message = f"a string has at most {STRING_BYTES_MAX} bytes, this one has {length}"
-        found.append(LimitProblem(path, "string-length", STRING_BYTES_MAX, length, message))
+        problems.append(LimitProblem(path, "string-length", STRING_BYTES_MAX, length, message))
     if _surrogate_in(text):
         message = "a string holds whole characters, this one half a surrogate pair"
-        found.append(LimitProblem(path, "string-unicode", "whole characters", "half a surrogate pair", message))
-    return found
+        problems.append(LimitProblem(path, "string-unicode", "whole characters", "half a surrogate pair", message))
+    return problems
 
 
 def _out_of_range(path: str, number: int) -> LimitProblem:
     limit = f"{INTEGER_MIN}…{INTEGER_MAX}"
-    # Hexadecimal takes linear time at any length; decimal is refused beyond some thousand digits.
+    # Python refuses to print integers of more than 4,300 decimal digits; hexadecimal has no limit and takes linear time.
     actual = str(number) if number.bit_length() < 2 * 64 else _shown(hex(number))
     return LimitProblem(path, "integer-range", limit, actual, f"an integer lies in {limit}, not at {actual}")
 
@@ -244,6 +244,6 @@ def _null(path: str, *, in_array: bool) -> LimitProblem:
     return LimitProblem(path, "null", "a value", "null", message)
 
 
-def _wrong_type(path: str, value: object, wanted: str) -> LimitProblem:
+def _wrong_type(path: str, value: object, expected: str) -> LimitProblem:
     actual = "null" if value is None else type(value).__name__
-    return LimitProblem(path, "type", wanted, actual, f"must be {wanted}, not {actual}")
+    return LimitProblem(path, "type", expected, actual, f"must be {expected}, not {actual}")

@@ -1,6 +1,8 @@
-"""Which of Redis's errors say *not now*, wherever in the error Redis names its reason."""
+"""Recognises the errors of Redis that are temporary."""
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from redis.exceptions import (
     BusyLoadingError,
@@ -24,15 +26,27 @@ _UNAVAILABLE = (
     RedisClusterException,
 )
 
-# A command of Lua that Redis 6.2 refuses is told as `Error running script (call to f_…): @user_script:12: -OOM command not
-# allowed …`; Redis 7 puts the code first, as for a command of its own.
+# For a command that fails within a script, Redis 6.2 answers `Error running script (call to f_…): @user_script:12: -OOM command
+# not allowed …`. Redis 7 puts the code first, as for any other command.
 _CODE = re.compile(
     r"(?:^|: ?-|caused error: )(?:BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN)\b"
 )
 
 
+@contextmanager
+def unavailable_as(error_type: Callable[[str], Exception]) -> Iterator[None]:
+    """Convert the temporary errors of Redis within the block into `error_type(why)`; other errors pass."""
+    try:
+        yield
+    except (RedisError, RedisClusterException) as error:
+        why = unavailable(error)
+        if why is None:
+            raise
+        raise error_type(why) from error
+
+
 def unavailable(error: RedisError | RedisClusterException) -> str | None:
-    """Why Redis cannot do now what it was asked; `None` where asking again would not help."""
+    """Why Redis cannot execute a command now; `None` if a retry would not help."""
     text = str(error) or type(error).__name__
     if isinstance(error, _UNAVAILABLE):
         return text

@@ -1,4 +1,4 @@
-"""Tables, trees and bars on a terminal, in which no value can act: as `terminal` for lines (docs/decisions/0043-terminal-output.md)."""
+"""Tables, trees and progress bars on a terminal, with escapes in values as in `terminal` (docs/decisions/0043-terminal-output.md)."""
 
 import sys
 from collections.abc import Iterable
@@ -12,11 +12,11 @@ from typing_extensions import override
 from events.visible import acting_characters, visible
 
 COLUMNS = 160
-"""How wide tables are where there is no terminal."""
+"""The width of tables without a terminal."""
 
 
 def console(*, error: bool = False, width: int | None = COLUMNS) -> Console:
-    """Where tables and bars go: as wide as the terminal, and `width` columns where there is none."""
+    """A console as wide as the terminal, or `width` columns wide without a terminal."""
     stream = sys.stderr if error else sys.stdout
     return _VisibleConsole(
         file=stream, width=None if stream.isatty() else width, highlight=False, markup=False, emoji=False
@@ -24,7 +24,7 @@ def console(*, error: bool = False, width: int | None = COLUMNS) -> Console:
 
 
 class _VisibleConsole(Console):
-    """A console on which texts stand as `visible` writes them, with line ends at their edges alone."""
+    """A console that escapes texts as `visible` does; line ends stay at the start and the end of a text."""
 
     @override
     def render_str(self, text: str, **how: Any) -> Text:
@@ -32,8 +32,8 @@ class _VisibleConsole(Console):
 
     @override
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        shown = _visible_text(renderable) if isinstance(renderable, Text) else renderable
-        return super().render(shown, options)
+        visible_renderable = _visible_text(renderable) if isinstance(renderable, Text) else renderable
+        return super().render(visible_renderable, options)
 
 
 def _edged(text: str) -> str:
@@ -43,7 +43,7 @@ def _edged(text: str) -> str:
 
 
 def _visible_text(text: Text) -> Text:
-    """The text with its styles, and escapes in the place of characters that act."""
+    """The text with its styles, and escapes in place of characters that act on a terminal."""
     plain = text.plain
     inner = range(len(plain) - len(plain.lstrip("\n")), len(plain.rstrip("\n")))
     locations = [(at, escape) for at, escape in acting_characters(plain) if at in inner]

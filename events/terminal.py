@@ -1,7 +1,7 @@
-"""The one way to standard output and standard error for lines that people read: no value can act on their terminal.
+"""Writes lines to standard output and standard error, with escapes for characters that act on a terminal.
 
-Ids, tags, reasons and messages come from devices and callers. Control characters and bidirectional overrides in them are
-shown and not obeyed (docs/decisions/0043-terminal-output.md). Tables go through `rich_console`.
+Ids, tags, reasons and messages come from devices and callers, and can contain control characters and bidirectional overrides
+(docs/decisions/0043-terminal-output.md). All output of commands goes through here; tables through `rich_console`.
 """
 
 import sys
@@ -12,7 +12,7 @@ from events.visible import visible, visible_json
 
 
 def print_lines(*lines: str) -> None:
-    """Write lines to standard output; whatever a value holds, each stays one line."""
+    """Write lines to standard output; each argument is one line, as line ends in it are escaped."""
     _write(sys.stdout, lines)
 
 
@@ -22,13 +22,13 @@ def complain(*lines: str) -> None:
 
 
 def complain_of(error: Exception, *, program: str = "twinfold", named: Callable[[str], str] = str) -> None:
-    """Write an error to standard error; the lines after its first one are indented. `named` puts other names into its text."""
+    """Write an error to standard error, all lines after the first indented; `named` replaces the names in its text."""
     first, *more = named(str(error)).split("\n")
     complain(f"{program}: {first}", *(f"  {line}" for line in more))
 
 
 def print_json(text: str) -> None:
-    """Write JSON to standard output, whose reader decodes the escapes."""
+    """Write JSON to standard output, with the escapes of JSON."""
     sys.stdout.write(f"{visible_json(text)}\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""What is made of texts, remembered: many short ones and few long ones, so that what is kept has an end in bytes."""
+"""Caches results by text: many short texts and few long ones, so that the cache is limited in bytes."""
 
 import functools
 from collections.abc import Callable
@@ -7,15 +7,13 @@ from typing import TypeVar
 V = TypeVar("V")
 
 _SIZES = ((96, 20_000), (1024, 256), (8192, 32))
-"""Characters, and how many texts of at most so many are remembered: 2.4 million characters in all.
-
-What is parsed of a text takes about a hundred bytes for each of its characters. A cache that counts texts alone is filled with
-gigabytes by a caller that sends a long one after another.
-"""
+"""The number of texts in the cache by their length in characters; 2.4 million characters in all."""
+# A parsed text takes about 100 bytes per character. A caller could fill a cache that counts only texts with gigabytes by sending
+# long texts.
 
 
 def by_text(made_of: Callable[[str], V]) -> Callable[[str], V]:
-    """The function, with its newest results remembered; longer texts than any of the sizes are not."""
+    """The function with a cache of its latest results; texts longer than 8,192 characters are not cached."""
     remembered = [(characters, functools.lru_cache(count)(made_of)) for characters, count in _SIZES]
 
     @functools.wraps(made_of)

@@ -1,14 +1,14 @@
-"""Text that a reader must be able to trust: characters that act on a screen instead of standing on it are written as escapes."""
+"""Escapes characters that act on a terminal or hide in a text, so that a reader can trust what is shown."""
 
 import re
 
 _ACTING = re.compile(
     "["
     "\x00-\x1f\x7f-\x9f"  # C0, DEL and C1: terminals take them for commands
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # the order of what stands around them
-    "\u2028\u2029"  # line ends of their own
-    "\u200b\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # nothing is seen of them
-    "\ud800-\udfff"  # halves of characters, which no stream can write
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidirectional controls: they reverse the text around them
+    "\u2028\u2029"  # line and paragraph separators: they end a line
+    "\u200b\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # invisible: two different ids look the same
+    "\ud800-\udfff"  # halves of surrogate pairs, which no stream can write
     "]"
 )
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
@@ -17,21 +17,18 @@ _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 def visible(text: str) -> str:
     r"""The text in one line, with an escape (`\x1b`, `\n`, `\u202e`) for each character that would act on a terminal.
 
-    Letters, signs and joiners of every script stay. A backslash stays as well, so the result is for reading, not for decoding.
+    Letters, signs and joiners of every script stay. A backslash stays too, so the result cannot be decoded again.
     """
     return _ACTING.sub(lambda match: _escape(match[0]), text)
 
 
 def visible_json(text: str) -> str:
-    """JSON that says the same, with the escapes of JSON for the characters that `visible` escapes.
-
-    White space between its elements stays: the text may have lines.
-    """
+    """The same JSON, with JSON's escapes for the characters that `visible` escapes; white space between elements stays."""
     return _ACTING.sub(lambda match: match[0] if match[0] in _SHORT else _json_escape(match[0]), text)
 
 
 def acting_characters(text: str) -> list[tuple[int, str]]:
-    """Where the characters stand that `visible` replaces, and what it puts in their place."""
+    """The index and the escape of each character that `visible` replaces."""
     return [(match.start(), _escape(match[0])) for match in _ACTING.finditer(text)]
 
 

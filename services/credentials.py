@@ -11,7 +11,7 @@ from events.access.errors import PolicyExists, PolicyNotFound
 from events.access.permissions import BUILT_IN
 from events.access.state import PolicyDocument, TokenDocument
 from events.device.errors import ModuleNotFound
-from events.log.device_documents import device_of
+from events.log.device_documents import load_device
 from events.log.keys import FLEET
 from events.log.port import Log
 from events.producer.producer import Producer
@@ -111,7 +111,7 @@ def device_key(log: Log, vault: LazyVault, device_id: str, module_id: str | None
         DeviceNotFound, ModuleNotFound, NoKey: there is no such identity, or it has no key.
         SecretsError: the key cannot be decrypted.
     """
-    document = device_of(log, device_id)
+    document = load_device(log, device_id)
     authentication, subject = document.authentication, device_id
     if module_id is not None:
         subject = f"{device_id}/{module_id}"

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from typing_extensions import override
 
 from events import logs
-from events.garbage_collection import seldom
+from events.garbage_collection import rare_collection
 from events.log.errors import LogError
 from events.log.wake import QUEUE
 from events.processes import lifeline
@@ -36,7 +36,7 @@ def main() -> int:
         if queue == QUEUE:
             context()
         worker = Worker([queue], connection=Redis.from_url(settings.effective_queue_url))
-        with seldom():
+        with rare_collection():
             worker.work(logging_level="WARNING")
     except (LogError, SettingsInvalid, RedisError) as error:
         if isinstance(error, RedisError) and unavailable(error) is None:

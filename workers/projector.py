@@ -15,7 +15,7 @@ from events.fleet.partition import Partition
 from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.events_ahead import EventsAhead
 from events.log.failpoints import FailPoint, reached
-from events.log.fleet_events import FleetEventReader, position_of
+from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.projection.driver import Driver, Fill, PathsMissing, refuse
@@ -213,9 +213,9 @@ class Projector:
     def _block(self, number: int, error: CannotApply | UnreadableEvent | LogLostItsTail) -> bool:
         """Commit what comes before an event that cannot be applied, then mark the partition as stopped at it."""
         self._warm.take(number)
-        position = position_of(error)
+        position = error.position
         in_fleet = error.fleet if isinstance(error, CannotApply) else error.stream == name(FLEET)
-        decidable = not isinstance(error, LogLostItsTail) or error.found > error.expected
+        decidable = not isinstance(error, LogLostItsTail) or error.actual > error.expected
         if decidable and (in_fleet or isinstance(error, CannotApply)):
             checkpoint, partition = self._current(number)
             at = partition.vector

@@ -12,7 +12,7 @@ from events.fleet.errors import CannotApply
 from events.log.connect import answering, connect
 from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.events_ahead import EventsAhead
-from events.log.fleet_events import FleetEventReader, position_of
+from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.log.raw import RawStreams
@@ -117,8 +117,8 @@ def _blocked(number: int, error: AssignmentChangeDiffers | CannotApply | LogLost
     streams = {name(number): number, name(FLEET): FLEET}
     if isinstance(error, AssignmentChangeDiffers) or error.stream not in streams:
         return Blocked(number, 0, str(error), now_ms(), decidable=False)
-    decidable = not isinstance(error, LogLostItsTail) or error.found > error.expected
-    return Blocked(streams[error.stream], position_of(error), str(error), now_ms(), decidable)
+    decidable = not isinstance(error, LogLostItsTail) or error.actual > error.expected
+    return Blocked(streams[error.stream], error.position, str(error), now_ms(), decidable)
 
 
 if __name__ == "__main__":

@@ -165,9 +165,9 @@ class Alignment:
                 # What stands before it in the same batch was not answered.
                 for entry in streams.read(self.stream, after=after, limit=error.expected - 1 - after):
                     yield entry
-                after = error.found - 1
-                if error.found < error.expected:
-                    self._odd(error.found)
+                after = error.actual - 1
+                if error.actual < error.expected:
+                    self._odd(error.actual)
                     after = error.expected - 1
             except (SegmentDamaged, SegmentMissing) as error:
                 first = max(error.first, after + 1)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
+from events import canonical
 from events.backup.backup import BackupProgress, ReportProgress
 from events.backup.blocks import Record, unpack, unpack_records
 from events.backup.errors import BackupDamaged, TargetNotEmpty
@@ -17,13 +18,13 @@ from events.backup.location import BackupLocation
 from events.backup.manifest import HERE, BackupManifest, Stream, name_of
 from events.backup.stream_replay import StreamReplay
 from events.log.archive.manifest import ArchiveManifest as Segments
-from events.log.archive.manifest import encode, manifest_name
-from events.log.archive.notes import Made, archive_key, note, set_location
+from events.log.archive.manifest import manifest_name
+from events.log.archive.notes import archive_key, note, set_location
 from events.log.codec import decode_entry
 from events.log.connect import Client, answering
 from events.log.entries import RawEntry, digest, link, number_of
 from events.log.errors import UnreadableEvent
-from events.log.events import BlockResolved, SecretsErased
+from events.log.events import BlockResolved, LogInitialised, SecretsErased
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, key, name
 from events.log.log_factory import RESTORING
@@ -234,12 +235,14 @@ def _restore_archive(manifest: BackupManifest, location: BackupLocation, client:
         archive.put(name_in_archive, location.get(file, name_in_archive))
     if not manifest.archive:
         return
-    set_location(client, archive.url, Made(manifest.epoch, manifest.partitions))
+    set_location(client, archive.url, LogInitialised(manifest.epoch, manifest.partitions))
     for stream in manifest.streams:
         for segment in stream.segments:
             note(client, segment)
         if stream.segments:
-            archive.put(manifest_name(stream.name), encode(Segments(stream.name, manifest.epoch, stream.segments)))
+            archive.put(
+                manifest_name(stream.name), canonical.encode(Segments(stream.name, manifest.epoch, stream.segments))
+            )
         if stream.trimmed:
             with answering():
                 client.hset(archive_key(stream.name), "trimmed", str(stream.trimmed))

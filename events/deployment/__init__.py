@@ -1,1 +1,1 @@
-"""Deployments: what a group of devices should run, as operators create, change and delete it."""
+"""Deployments: the configuration that operators create, change and delete for a group of devices."""

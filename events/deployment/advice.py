@@ -1,4 +1,4 @@
-"""What an operator should know about a deployment that is accepted: layers that do not apply, conditions that match nobody."""
+"""Advice on an accepted deployment: probable mistakes, such as layers that do not apply and conditions without devices."""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,7 +16,7 @@ from events.query.tree import Path, QuerySource, paths_of
 
 
 class Advice(msgspec.Struct, frozen=True):
-    """Something that is allowed and probably not meant. `about` names the other deployment, if it is one."""
+    """A probable mistake in a deployment. `about` is the id of the other deployment that it involves, if any."""
 
     rule: str
     message: str
@@ -26,20 +26,20 @@ class Advice(msgspec.Struct, frozen=True):
 def advice(
     name: str, document: DeploymentDocument, other_deployments: Iterable[tuple[str, DeploymentDocument]]
 ) -> tuple[Advice, ...]:
-    """Advice on one deployment as it stands beside the others.
+    """Return advice on a deployment, alone and together with the other deployments.
 
-    Of the content it names what the manifest's rules warn of, and what a creation without full validation let pass.
+    It includes the manifest's problems: warnings, and errors that a creation without full validation accepted.
 
     Raises:
-        ConditionInvalid: the condition cannot be read (one that was accepted can).
+        ConditionInvalid: the condition is invalid, which the condition of an accepted deployment never is.
     """
     result = []
     of_module = document.kind is ContentKind.MODULE
     if not document.target_condition.strip():
-        all_of_them = (
-            "FROM devices.modules WHERE moduleId = 'm' targets all modules m" if of_module else "* targets all"
+        example = (
+            "FROM devices.modules WHERE moduleId = 'm' targets all modules m" if of_module else "* targets all devices"
         )
-        result.append(Advice("empty-condition", f"{name} has no target condition, so it targets nobody; {all_of_them}"))
+        result.append(Advice("empty-condition", f"{name} has no target condition, so it targets no device; {example}"))
     result += [
         Advice("implicit-and", f"{name}: column {note.column}: {note.message}")
         for note in (() if of_module else lint(document.target_condition))
@@ -47,7 +47,7 @@ def advice(
     result += [
         Advice("metric-never-matches", f"{name}: metric {metric}: {why}")
         for metric, text in document.metrics.items()
-        if (why := _in_vain(name, document, text))
+        if (why := _why_never_matches(name, document, text))
     ]
     result += [Advice(problem.rule, f"{name}: {problem}") for problem in problems(document.content)]
     result += outranked(name, document, other_deployments)
@@ -55,7 +55,7 @@ def advice(
 
 
 def targets_nothing(name: str) -> Advice:
-    """Its condition is true for no device now; one that joins or changes can be targeted later."""
+    """Return the advice that the condition is true for no device now; a device can still match later."""
     return Advice(
         "targets-nothing",
         f"{name} targets 0 devices now; compare its condition with the tags and reported properties of a device",
@@ -66,40 +66,45 @@ _TYPE_NAMES = {"string": "text", "number": "a number", "boolean": "a boolean"}
 
 
 def another_type(name: str, path: Path, kind: str, devices_by_kind: Mapping[str, int]) -> Advice:
-    """A condition compares a property with a literal of a `kind` (string, number, boolean) that it is not on some devices."""
+    """Return the advice that a condition compares a property with a literal of a `kind` that differs from its values.
+
+    `kind` and the keys of `devices_by_kind` are string, number or boolean.
+    """
+    # The most frequent type first.
     counts = sorted((-count, other) for other, count in devices_by_kind.items() if other != kind and count)
     parts = [f"{_TYPE_NAMES[other]} on {counted(-count, 'device')}" for count, other in counts]
     return Advice(
         "another-type",
         f"{name}: {printed_path(path)} is {', '.join(parts)} and {_TYPE_NAMES[kind]} on {devices_by_kind.get(kind, 0)}; "
-        f"the condition compares it with {_TYPE_NAMES[kind]}, which is true for no other type: write the literal as devices "
-        "have the value (3 or '3'), or tag them anew",
+        f"the condition compares it with {_TYPE_NAMES[kind]}, which never matches another type: write the literal with the "
+        "type of the value on the devices (3 or '3'), or change the value on the devices",
     )
 
 
-_OF_THE_AGENT = {"modules", "systemModules", "runtime"}
+# `$edgeAgent` reports these sections, and the device's own twin never has them.
+_SECTIONS_OF_AGENT = {"modules", "systemModules", "runtime"}
 
 
-def _in_vain(name: str, document: DeploymentDocument, text: str) -> str:
-    """Why a metric can match nothing that it means; empty where it can."""
+def _why_never_matches(name: str, document: DeploymentDocument, text: str) -> str:
+    """Return why a metric never matches what it is probably meant for; empty if it can match."""
     try:
         query = parse_query(text)
     except QueryInvalid as error:
-        return f"it cannot be read: {error.reason}"
+        return f"the query is invalid: {error.reason}"
     if query.source is not QuerySource.DEVICES:
         return ""
     for path in sorted(paths_of(query.where)):
-        if path[:2] == ("properties", "reported") and path[2:3] and path[2] in _OF_THE_AGENT:
+        if path[:2] == ("properties", "reported") and path[2:3] and path[2] in _SECTIONS_OF_AGENT:
             return (
-                f"{'.'.join(path[:3])} is reported by the edge agent, not by the device; "
-                "ask FROM devices.modules WHERE moduleId = '$edgeAgent' AND …"
+                f"the edge agent reports {'.'.join(path[:3])}, not the device; "
+                "use FROM devices.modules WHERE moduleId = '$edgeAgent' AND …"
             )
         if path[:2] == ("configurations", name) and document.kind is ContentKind.MODULE:
-            return "whether it applies stands in the twins of modules; ask FROM devices.modules WHERE moduleId = …"
+            return "the status is in the twins of modules; use FROM devices.modules WHERE moduleId = …"
         if path[:2] == ("configurations", name) and document.kind is ContentKind.EDGE:
             return (
-                "whether an edge deployment applies stands in the twins of modules; "
-                "ask FROM devices.modules WHERE moduleId = '$edgeAgent' AND …"
+                "the status of an edge deployment is in the twins of modules; "
+                "use FROM devices.modules WHERE moduleId = '$edgeAgent' AND …"
             )
     return ""
 
@@ -107,12 +112,12 @@ def _in_vain(name: str, document: DeploymentDocument, text: str) -> str:
 def outranked(
     name: str, document: DeploymentDocument, other_deployments: Iterable[tuple[str, DeploymentDocument]]
 ) -> list[Advice]:
-    """Layers that would not apply where this base does, or bases above which this layer does not stand.
+    """Return advice on layers without a priority above this base, or on bases that this layer has no priority above.
 
-    A layer applies only with a priority strictly above its device's base (contract/hub.md §3.3). Whether the two target a
-    device in common is not looked at: that can change with any tag.
+    A layer applies only with a priority strictly above its device's base (contract/hub.md §3.3).
     """
     result: list[Advice] = []
+    # This does not check whether both target a common device, because any change of a tag can change that.
     if document.kind is not ContentKind.EDGE:
         return result
     for other_name, other in sorted(other_deployments, key=lambda pair: pair[0]):

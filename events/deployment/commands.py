@@ -1,4 +1,4 @@
-"""What can be asked of a deployment."""
+"""Commands on deployments."""
 
 import enum
 from typing import Any
@@ -11,10 +11,10 @@ from events.manifest.document import in_modern_form
 
 
 class Validation(enum.Enum):
-    """How closely a content is looked at when a deployment is created.
+    """How a content is validated when a deployment is created.
 
-    FULL holds it to the schemas of both system modules too; CONTENT to what the hub itself enforces
-    (contract/hub.md §1.3).
+    CONTENT checks only what IoT Hub itself enforces (contract/hub.md §1.3). FULL also checks the schemas of both system
+    modules.
     """
 
     FULL = "full"
@@ -22,10 +22,9 @@ class Validation(enum.Enum):
 
 
 class CreateDeployment(msgspec.Struct, frozen=True):
-    """Create a deployment; standard or layered by its content (layered: `$edgeAgent` has no `properties.desired`).
+    """Create a deployment. It is layered if `$edgeAgent` in its content has no `properties.desired`.
 
-    The content can hold secrets until they are taken out, so it does not show when the command is printed. One in the old
-    form, with modules in `moduleContent`, is that with `modulesContent`.
+    A content in the old form, with modules in `moduleContent`, is converted to `modulesContent`.
     """
 
     deployment_id: str
@@ -40,9 +39,10 @@ class CreateDeployment(msgspec.Struct, frozen=True):
     schedule: Schedule | None = None
 
     def __post_init__(self) -> None:
-        """Read the content as it is meant, whoever made the command."""
+        """Convert a content in the old form, so that no caller can forget it."""
         msgspec.structs.force_setattr(self, "content", in_modern_form(self.content))
 
+    # The content can have secrets until they are stored separately, so `repr` does not show it.
     @override
     def __repr__(self) -> str:
         return f"CreateDeployment({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -53,7 +53,7 @@ class CreateDeployment(msgspec.Struct, frozen=True):
 
 
 class UpdateDeployment(msgspec.Struct, frozen=True):
-    """Change what may change; `None` leaves a part as it is. `if_match`: an etag, `*`, or no condition."""
+    """Change parts of a deployment; `None` keeps a part. `if_match` is an etag, `*`, or `None` for no condition."""
 
     deployment_id: str
     target_condition: str | None = None
@@ -64,9 +64,9 @@ class UpdateDeployment(msgspec.Struct, frozen=True):
 
 
 class ChangeAdmission(msgspec.Struct, frozen=True):
-    """Say who may receive the deployment: nobody yet, everyone, some, or nobody any more.
+    """Change which of the targeted devices are admitted: none before the start, all, some, or none after the end.
 
-    `due_at` (milliseconds) is for the scheduler, and `late_ms` how long ago that was.
+    Only the scheduler sets `due_at`, the scheduled time in milliseconds, and `late_ms`, the delay since then.
     """
 
     deployment_id: str
@@ -76,14 +76,14 @@ class ChangeAdmission(msgspec.Struct, frozen=True):
 
 
 class ScheduleDeployment(msgspec.Struct, frozen=True):
-    """Set when a deployment starts and ends; the start can be moved until then."""
+    """Set when a deployment starts and ends. The start can change only until the deployment has started."""
 
     deployment_id: str
     schedule: Schedule
 
 
 class DeleteDeployment(msgspec.Struct, frozen=True):
-    """Delete a deployment; its devices fall back to what else targets them."""
+    """Delete a deployment. Its devices get the other deployments that target them."""
 
     deployment_id: str
     if_match: str | None = None

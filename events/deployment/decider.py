@@ -1,4 +1,4 @@
-"""What may happen to a deployment: a command becomes an event, or is refused."""
+"""The decider of deployments: it turns a command into an event, or refuses it."""
 
 import datetime as dt
 import re
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, assert_never, get_args
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from events.decider import CommandAuthor, Decider, Documents, SubjectChange
 from events.deployment import state
@@ -57,21 +58,21 @@ from events.manifest.validate import validate
 from events.query.errors import ConditionInvalid, QueryInvalid
 from events.query.parse import parse as parse_query
 
+# contract/hub.md §1.3
 _ID = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
 PRIORITY_MAX = 2**31 - 1
-METRICS_MAX = 5
+METRICS_MAX = 5  # contract/hub.md §6
 QUERY_CHARACTERS_MAX = 8192
 TIME_MAX = 253_402_214_399_999
-"""The end of 30 December 9999, in milliseconds: in every time zone, that is a date of four digits."""
+"""The end of 30 December 9999, in milliseconds: in every time zone, its year has four digits."""
 
 
 def check(command: DeploymentCommand) -> None:
-    """Refuse what no state could allow.
+    """Refuse a command that is invalid in every state.
 
     Raises:
         DeploymentIdInvalid, PriorityInvalid, LabelsInvalid, MetricsInvalid, SchemaVersionInvalid, AdmissionInvalid,
-        ScheduleInvalid,
-        ConditionInvalid, ManifestInvalid.
+        ScheduleInvalid, ConditionInvalid, ManifestInvalid.
     """
     name: Any = command.deployment_id
     check_id(name)
@@ -82,7 +83,7 @@ def check(command: DeploymentCommand) -> None:
             (command.metrics, _check_metrics),
             (command.target_condition, _check_condition),
         ):
-            # Only an update may leave a part as it is; in a created deployment a null would block every reader.
+            # In an update, None keeps a part. A created deployment with null would stop every reader of the log.
             if value is not None or isinstance(command, CreateDeployment):
                 rule(name, value)
     if isinstance(command, CreateDeployment | ChangeAdmission):
@@ -91,18 +92,19 @@ def check(command: DeploymentCommand) -> None:
         _check_schedule(name, command.schedule)
     if isinstance(command, CreateDeployment):
         if command.schedule is not None and command.schedule.start_at and command.admission != Everyone():
-            raise ScheduleInvalid(name, "start_at", "and `admission` do not go together: until then it has not started")
+            raise ScheduleInvalid(name, "start_at", "cannot be combined with `admission`, which applies from the start")
         if not _is_text(command.schema_version):
             raise SchemaVersionInvalid(name, command.schema_version)
         if command.validation is Validation.FULL:
             validate(command.content)
         elif content_faults := content_problems(command.content):
             raise ManifestInvalid(content_faults)
+        # Last, because only a valid content has a kind.
         check_condition(command.target_condition, kind_of(command.content))
 
 
 def check_id(deployment_id: object) -> None:
-    """Refuse what is no id of a deployment.
+    """Refuse an invalid deployment id.
 
     Raises:
         DeploymentIdInvalid: names the rule.
@@ -114,64 +116,71 @@ def check_id(deployment_id: object) -> None:
 def decide(
     command: DeploymentCommand, document: DeploymentDocument | None, *, scope: str | None = None
 ) -> DeploymentEvent | None:
-    """The event that a checked command becomes. With a `scope`, deployments of any other are as if they were not there.
+    """Return the event for a checked command; `None` if it changes nothing.
 
-    `None` where nothing would change. An ended deployment may be admitted again: only update deployments are canceled for good
-    (DESIGN §9).
+    With a `scope`, deployments of other scopes do not exist. An ended deployment can be admitted again, because only update
+    deployments are canceled for good (DESIGN §9).
 
     Raises:
-        DeploymentExists, DeploymentNotFound, DeploymentEtagMismatch, ScheduleForbidden: the command may not happen as things stand.
-        ConditionInvalid: the new condition is that of another kind.
+        DeploymentExists, DeploymentNotFound, DeploymentEtagMismatch, ScheduleForbidden: the current state forbids the command.
+        ConditionInvalid: the new condition is for another kind of content.
     """
     name = command.deployment_id
     if isinstance(command, CreateDeployment):
         if document is not None:
             raise DeploymentExists(name)
-        waits = command.schedule is not None and command.schedule.start_at
-        return DeploymentCreated(
-            command.content,
-            command.target_condition,
-            command.priority,
-            command.labels,
-            command.metrics,
-            command.schema_version,
-            NotStarted() if waits else _in_order(command.admission),
-            UNSET if scope is None else scope,
-            UNSET if command.schedule is None else command.schedule,
-        )
+        return _created(command, scope)
+    # A deployment of another scope is not found, rather than forbidden (docs/decisions/0018-scopes.md).
     if document is None or scope not in {None, document.scope}:
         raise DeploymentNotFound(name)
     match command:
         case UpdateDeployment():
             _check_etag(name, command.if_match, document)
-            if command.target_condition is not None:
-                check_condition(command.target_condition, document.kind)
-            before = DeploymentUpdated(document.target_condition, document.priority, document.labels, document.metrics)
-            after = DeploymentUpdated(
-                document.target_condition if command.target_condition is None else command.target_condition,
-                document.priority if command.priority is None else command.priority,
-                document.labels if command.labels is None else command.labels,
-                document.metrics if command.metrics is None else command.metrics,
-            )
-            return None if after == before else after
+            return _updated(command, document)
         case ChangeAdmission(_, admission, due_at, late_ms):
+            # The scheduler decided with an older state: by now the time may have changed, or an operator was first.
             if due_at is not None and due_at != (document.end_at if admission == Ended() else document.start_at):
-                raise ScheduleForbidden(name, "its time was moved, or it came")
+                raise ScheduleForbidden(name, "its time was changed, or has already passed")
             if _in_order(admission) == document.admission:
                 return None
             return AdmissionChanged(_in_order(admission), UNSET if late_ms is None else late_ms)
         case ScheduleDeployment(_, schedule):
             previous_schedule = Schedule() if document.schedule is UNSET else document.schedule
             if isinstance(document.admission, Ended):
-                raise ScheduleForbidden(name, "it has ended; its times do not change any more")
+                raise ScheduleForbidden(name, "it has ended; its times can no longer change")
             if not isinstance(document.admission, NotStarted) and schedule.start_at != previous_schedule.start_at:
-                raise ScheduleForbidden(name, "it has started; only its end can be moved")
+                raise ScheduleForbidden(name, "it has started; only its end can change")
             return None if schedule == previous_schedule else DeploymentScheduled(schedule)
         case DeleteDeployment():
             _check_etag(name, command.if_match, document)
             return DeploymentDeleted()
         case _:
             assert_never(command)
+
+
+def _created(command: CreateDeployment, scope: str | None) -> DeploymentCreated:
+    waits = command.schedule is not None and command.schedule.start_at
+    return DeploymentCreated(
+        command.content,
+        command.target_condition,
+        command.priority,
+        command.labels,
+        command.metrics,
+        command.schema_version,
+        NotStarted() if waits else _in_order(command.admission),
+        UNSET if scope is None else scope,
+        UNSET if command.schedule is None else command.schedule,
+    )
+
+
+def _updated(command: UpdateDeployment, document: DeploymentDocument) -> DeploymentUpdated | None:
+    if command.target_condition is not None:
+        check_condition(command.target_condition, document.kind)
+    before = DeploymentUpdated(document.target_condition, document.priority, document.labels, document.metrics)
+    changes = {name: getattr(command, name) for name in DeploymentUpdated.__struct_fields__}
+    # The event has all four parts, so that replaying it needs no earlier event.
+    after = replace(before, **{name: value for name, value in changes.items() if value is not None})
+    return None if after == before else after
 
 
 def _check_admission(name: str, admission: Admission) -> None:
@@ -187,11 +196,11 @@ def _check_admission(name: str, admission: Admission) -> None:
 def _check_schedule(name: str, schedule: Schedule) -> None:
     for element, time in (("start_at", schedule.start_at), ("end_at", schedule.end_at)):
         if not 0 <= time <= TIME_MAX:
-            raise ScheduleInvalid(name, element, "is a time from 1970 to the year 9999, in milliseconds")
+            raise ScheduleInvalid(name, element, "must be a time from 1970 to the year 9999, in milliseconds")
     try:
         zone = zoneinfo.ZoneInfo(schedule.zone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise ScheduleInvalid(name, "zone", "is a time zone of the IANA database, as Europe/Berlin is") from None
+        raise ScheduleInvalid(name, "zone", "must be a time zone of the IANA database, such as Europe/Berlin") from None
     if schedule.end_at and schedule.end_at <= schedule.start_at:
         start = dt.datetime.fromtimestamp(schedule.start_at / 1000, zone)
         raise ScheduleInvalid(
@@ -200,6 +209,7 @@ def _check_schedule(name: str, schedule: Schedule) -> None:
 
 
 def _in_order(admission: Admission) -> Admission:
+    # Sorted, so that a repeated command with another order changes nothing.
     return Admitted(tuple(sorted(set(admission.device_ids)))) if isinstance(admission, Admitted) else admission
 
 
@@ -219,14 +229,16 @@ def _check_labels(name: str, labels: object) -> None:
 
 def _check_metrics(name: str, metrics: object) -> None:
     if not isinstance(metrics, dict):
-        raise MetricsInvalid(name, "queries by name, as an object")
+        raise MetricsInvalid(name, "must be an object of queries by name")
     if len(metrics) > METRICS_MAX:
-        raise MetricsInvalid(name, f"at most {METRICS_MAX}, not {len(metrics)}")
+        raise MetricsInvalid(name, f"must have at most {METRICS_MAX} queries, not {len(metrics)}")
     for metric, query in metrics.items():
         if not (_is_text(metric) and _is_text(query)):
-            raise MetricsInvalid(name, f"{str(metric)[:140]!r} is not a query by name")
+            raise MetricsInvalid(name, f"{str(metric)[:140]!r} must be a text, and its query too")
         if len(query) > QUERY_CHARACTERS_MAX:
-            raise MetricsInvalid(name, f"{metric[:140]!r}: a query has at most {QUERY_CHARACTERS_MAX} characters")
+            raise MetricsInvalid(
+                name, f"{metric[:140]!r}: a query has at most {QUERY_CHARACTERS_MAX} characters, not {len(query)}"
+            )
         try:
             parse_query(query)
         except QueryInvalid as error:
@@ -235,13 +247,14 @@ def _check_metrics(name: str, metrics: object) -> None:
 
 def _check_condition(name: str, condition: object) -> None:
     if not isinstance(condition, str):
-        raise ConditionInvalid(str(condition)[:140], column=1, reason=f"the condition of {name} is a text")
+        raise ConditionInvalid(str(condition)[:140], column=1, reason=f"the condition of {name} must be a text")
     check_any_condition(condition)
 
 
 def _is_text(value: object) -> bool:
     if not isinstance(value, str):
         return False
+    # Half a surrogate pair cannot be stored as UTF-8.
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -252,6 +265,7 @@ def _is_text(value: object) -> bool:
 def _check_etag(name: str, if_match: str | None, document: DeploymentDocument) -> None:
     if if_match is None:
         return
+    # Clients send the etag with and without quotes (contract/hub.md, clients).
     plain = if_match[1:-1] if if_match.startswith('"') and if_match.endswith('"') else if_match
     if plain not in {"*", etag_of(document)}:
         raise DeploymentEtagMismatch(name, expected=if_match, actual=etag_of(document))

@@ -5,7 +5,7 @@ DeploymentError
 ├── ScheduleInvalid · ScheduleForbidden
 ├── DeploymentExists · DeploymentNotFound · DeploymentsFull
 └── DeploymentEtagMismatch
-Conditions and contents are refused by their own rooms: ConditionInvalid, ManifestInvalid.
+The packages query and manifest refuse conditions and contents: ConditionInvalid, ManifestInvalid.
 """
 
 _BITS_SHOWN = 128
@@ -22,11 +22,11 @@ class DeploymentError(Exception):
 
 
 class DeploymentIdInvalid(DeploymentError):
-    """The id breaks contract/hub.md §1.3."""
+    """The id breaks the rule of contract/hub.md §1.3."""
 
     def __init__(self, deployment_id: object) -> None:
         super().__init__(
-            f"deployment id {str(deployment_id)[:140]!r}: 1 to 128 lower-case letters, digits and - + % _ * ! '"
+            f"deployment id {str(deployment_id)[:140]!r}: must have 1 to 128 lower-case letters, digits and - + % _ * ! '"
         )
         self.deployment_id = deployment_id
 
@@ -35,20 +35,20 @@ class PriorityInvalid(DeploymentError):
     """The priority is not a non-negative 32-bit integer (DESIGN §7)."""
 
     def __init__(self, deployment_id: str, priority: object) -> None:
-        super().__init__(f"{deployment_id}: `priority` is an integer from 0 to 2147483647, not {_shown(priority)}")
+        super().__init__(f"{deployment_id}: `priority` must be an integer from 0 to 2147483647, not {_shown(priority)}")
         self.deployment_id, self.priority = deployment_id, priority
 
 
 class LabelsInvalid(DeploymentError):
-    """Labels are text by text (seed 000, Labels)."""
+    """A label or its value is not a text (seed 000, Labels)."""
 
     def __init__(self, deployment_id: str, name: object) -> None:
-        super().__init__(f"{deployment_id}: `labels`: {str(name)[:140]!r}: labels and their values are text")
+        super().__init__(f"{deployment_id}: `labels`: {str(name)[:140]!r}: labels and their values must be text")
         self.deployment_id, self.name = deployment_id, name
 
 
 class MetricsInvalid(DeploymentError):
-    """Custom metrics are queries by name, five at most (contract/hub.md §6)."""
+    """Custom metrics must be at most five queries by name (contract/hub.md §6)."""
 
     def __init__(self, deployment_id: str, why: str) -> None:
         super().__init__(f"{deployment_id}: `metrics`: {why}")
@@ -56,25 +56,23 @@ class MetricsInvalid(DeploymentError):
 
 
 class SchemaVersionInvalid(DeploymentError):
-    """The schema version is a text (contract/hub.md §1.2)."""
+    """The schema version is not a text (contract/hub.md §1.2)."""
 
     def __init__(self, deployment_id: str, schema_version: object) -> None:
-        super().__init__(f"{deployment_id}: `schema_version` is a text, not {str(schema_version)[:40]!r}")
+        super().__init__(f"{deployment_id}: `schema_version` must be a text, not {str(schema_version)[:40]!r}")
         self.deployment_id, self.schema_version = deployment_id, schema_version
 
 
 class AdmissionInvalid(DeploymentError):
-    """The devices that a deployment is admitted for are not named by ids that devices can have."""
+    """A device that a deployment admits has an id that no device can have."""
 
     def __init__(self, deployment_id: str, device_id: object) -> None:
-        super().__init__(
-            f"{deployment_id}: `admission.device_ids`: {str(device_id)[:140]!r} cannot be admitted, as no device can have this id"
-        )
+        super().__init__(f"{deployment_id}: `admission.device_ids`: {str(device_id)[:140]!r} is not a valid device id")
         self.deployment_id, self.device_id = deployment_id, device_id
 
 
 class ScheduleInvalid(DeploymentError):
-    """A time or a time zone that cannot be."""
+    """A time or the time zone is invalid."""
 
     def __init__(self, deployment_id: str, element: str, rule: str) -> None:
         super().__init__(f"{deployment_id}: `schedule.{element}` {rule}")
@@ -82,7 +80,7 @@ class ScheduleInvalid(DeploymentError):
 
 
 class ScheduleForbidden(DeploymentError):
-    """The times of a deployment cannot be changed any more, or are not those that were acted on."""
+    """The times of a deployment can no longer change, or have changed since the scheduler read them."""
 
     def __init__(self, deployment_id: str, why: str) -> None:
         super().__init__(f"{deployment_id}: {why}")
@@ -90,7 +88,7 @@ class ScheduleForbidden(DeploymentError):
 
 
 class DeploymentExists(DeploymentError):
-    """There is a deployment of this id."""
+    """A deployment with this id exists."""
 
     def __init__(self, deployment_id: str) -> None:
         super().__init__(
@@ -100,7 +98,7 @@ class DeploymentExists(DeploymentError):
 
 
 class DeploymentNotFound(DeploymentError):
-    """There is no deployment of this id; `why` is what became of it, or what it may be called, where somebody looked."""
+    """There is no deployment with this id; `why` says when it was deleted or which ids are similar, if the caller knows."""
 
     def __init__(self, deployment_id: str, *, why: str = "") -> None:
         super().__init__(f"there is no deployment {deployment_id!r}{why and f': {why}'}")
@@ -108,7 +106,7 @@ class DeploymentNotFound(DeploymentError):
 
 
 class DeploymentsFull(DeploymentError):
-    """There are as many deployments as the settings allow; the text is the hub's (contract/hub.md §1.3)."""
+    """The limit of deployments is reached; the text is that of IoT Hub (contract/hub.md §1.3)."""
 
     def __init__(self, deployments_max: int) -> None:
         super().__init__(f"Number of deployments exceed the maximum quota {deployments_max} for this IotHub.")
@@ -116,7 +114,7 @@ class DeploymentsFull(DeploymentError):
 
 
 class DeploymentEtagMismatch(DeploymentError):
-    """The deployment has changed since the etag was read."""
+    """The deployment has changed since the caller read the etag."""
 
     def __init__(self, deployment_id: str, *, expected: str, actual: str) -> None:
         super().__init__(f"{deployment_id}: the etag is {actual}, not {expected[:64]}; read the deployment again")

@@ -1,4 +1,4 @@
-"""What can happen to a deployment. Subject: the deployment's id; all stand in the fleet's stream."""
+"""Events of deployments. Their subject is the deployment's id, and they are in the fleet's stream."""
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -7,37 +7,37 @@ from events.canonical import JsonObject
 
 
 class NotStarted(msgspec.Struct, frozen=True, tag="NotStarted"):
-    """Nobody is admitted yet."""
+    """No device is admitted yet."""
 
 
 class Everyone(msgspec.Struct, frozen=True, tag="Everyone"):
-    """Whoever is targeted is admitted."""
+    """Every targeted device is admitted."""
 
 
 class Admitted(msgspec.Struct, frozen=True, tag="Admitted"):
-    """Exactly these devices are admitted, as far as they are targeted. Ids are sorted and unique."""
+    """Only these devices are admitted, if they are targeted. Ids are sorted and unique."""
 
     device_ids: tuple[str, ...]
 
 
 class Ended(msgspec.Struct, frozen=True, tag="Ended"):
-    """Nobody is admitted any more."""
+    """No device is admitted any more."""
 
 
 Admission = NotStarted | Everyone | Admitted | Ended
 
 
 class Kept(msgspec.Struct, frozen=True, tag="Kept"):
-    """Exactly these devices keep it, as far as they are targeted: by partition, the base64 of a set of ordinals.
+    """Only these devices keep the deployment, if they are targeted: partition → base64 of a set of ordinals.
 
-    For who acts on a fleet as it was read (a canceled update); nobody asks for it by hand.
+    Only the cancelation of an update writes this, with the devices that have the update; operators cannot request it.
     """
 
     devices: dict[str, str]
 
 
 class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When a deployment starts and ends, in milliseconds since 1970; 0 is not set. `zone` is how people read these times."""
+    """When a deployment starts and ends, in milliseconds since 1970; 0 is not set. `zone` is the time zone for display."""
 
     start_at: int = 0
     end_at: int = 0
@@ -45,10 +45,10 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DeploymentCreated(msgspec.Struct, frozen=True, tag="DeploymentCreated", forbid_unknown_fields=True):
-    """A deployment exists from here on. `content` never changes; `{"$secret": id}` stands where a secret was.
+    """A deployment was created. `content` never changes, and has `{"$secret": id}` in place of each secret.
 
-    `schedule` is left out where it has none.
-    `scope` is that of whoever created it: a second condition, for as long as the deployment lives. Left out where they had none.
+    `schedule` is absent without a schedule. `scope` is the scope of the creator, which restricts the targeted devices for
+    the deployment's whole life; it is absent if the creator had no scope.
     """
 
     content: JsonObject
@@ -63,7 +63,7 @@ class DeploymentCreated(msgspec.Struct, frozen=True, tag="DeploymentCreated", fo
 
 
 class DeploymentUpdated(msgspec.Struct, frozen=True, tag="DeploymentUpdated", forbid_unknown_fields=True):
-    """Target condition, priority, labels and metrics are now exactly these."""
+    """The target condition, priority, labels and metrics were replaced by these."""
 
     target_condition: str
     priority: int
@@ -72,20 +72,20 @@ class DeploymentUpdated(msgspec.Struct, frozen=True, tag="DeploymentUpdated", fo
 
 
 class AdmissionChanged(msgspec.Struct, frozen=True, tag="AdmissionChanged", forbid_unknown_fields=True):
-    """Who may receive the deployment changed: it started, or it ended; `late_ms` after it was due, where it was due at a time."""
+    """The admitted devices changed, such as at the start or end. `late_ms` is the delay after a scheduled time."""
 
     admission: Admission | Kept
     late_ms: int | UnsetType = UNSET
 
 
 class DeploymentScheduled(msgspec.Struct, frozen=True, tag="DeploymentScheduled", forbid_unknown_fields=True):
-    """Its times are now these."""
+    """The start and end were replaced by these."""
 
     schedule: Schedule
 
 
 class DeploymentDeleted(msgspec.Struct, frozen=True, tag="DeploymentDeleted", forbid_unknown_fields=True):
-    """The deployment is gone; its devices fall back to what else targets them."""
+    """The deployment was deleted. Its devices get the other deployments that target them."""
 
 
 DeploymentEvent = DeploymentCreated | DeploymentUpdated | AdmissionChanged | DeploymentScheduled | DeploymentDeleted

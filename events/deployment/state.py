@@ -1,4 +1,4 @@
-"""The replay of a deployment's events: the document that stands as a snapshot beside the fleet's log."""
+"""The state of a deployment: the document that results from replaying its events."""
 
 import base64
 
@@ -23,12 +23,12 @@ from events.manifest.document import ContentKind, is_layered, kind_of
 
 
 class DeploymentDocument(msgspec.Struct, frozen=True):
-    """A deployment as its events made it; `*_at` are milliseconds.
+    """A deployment after its events; `*_at` are milliseconds.
 
-    `version` counts the events of all deployments that had this id, deleted ones too: it is what an etag is made of, so that
-    one that was read before a deletion never fits the next deployment of the id.
+    `version` counts the events of all deployments that had this id, also of deleted ones. The etag is made from it, so an
+    etag from before a deletion never matches the next deployment of the id.
 
-    `scope` is the condition that holds beside the target condition, whatever that becomes; left out where there is none.
+    `scope` is a condition that must hold in addition to the target condition; it is absent without a scope.
     """
 
     version: int
@@ -42,24 +42,27 @@ class DeploymentDocument(msgspec.Struct, frozen=True):
     admission: Admission | Kept
     created_at: int
     updated_at: int
+    # msgspec does not write UNSET, so a document without these has no member for them.
     scope: str | UnsetType = UNSET
     schedule: Schedule | UnsetType = UNSET
 
     @property
     def start_at(self) -> int:
-        """When it is to start (milliseconds); 0 where it has started, or is not to by itself."""
-        waits = self.schedule is not UNSET and isinstance(self.admission, NotStarted)
-        return self.schedule.start_at if waits and self.schedule is not UNSET else 0
+        """The scheduled start (milliseconds); 0 if it has started or has no scheduled start."""
+        if self.schedule is UNSET or not isinstance(self.admission, NotStarted):
+            return 0
+        return self.schedule.start_at
 
     @property
     def end_at(self) -> int:
-        """When it is to end (milliseconds); 0 where it has ended, or is not to by itself."""
-        ended = self.schedule is UNSET or isinstance(self.admission, Ended | Kept)
-        return 0 if ended or self.schedule is UNSET else self.schedule.end_at
+        """The scheduled end (milliseconds); 0 if it has ended or has no scheduled end."""
+        if self.schedule is UNSET or isinstance(self.admission, Ended | Kept):
+            return 0
+        return self.schedule.end_at
 
     @property
     def kind(self) -> ContentKind:
-        """What it is for: the modules of edge devices, devices' own twins, or the twins of one module."""
+        """The kind of content: for the modules of edge devices, devices' own twins, or the twins of one module."""
         return kind_of(self.content)
 
 
@@ -67,42 +70,25 @@ _decoder = msgspec.json.Decoder(DeploymentDocument)
 
 
 def decode(data: bytes) -> DeploymentDocument:
-    """Read a document's canonical bytes."""
+    """Read a document from its canonical bytes."""
     return _decoder.decode(data)
 
 
 def evolve(
     document: DeploymentDocument | None, event: DeploymentEvent, *, version: int, at: int
 ) -> DeploymentDocument | None:
-    """The deployment after one more event; `None` when it is deleted."""
+    """Return the deployment after one more event; `None` if it is deleted."""
     if isinstance(event, DeploymentCreated):
+        # Every member of the event is a member of the document.
+        members = msgspec.structs.asdict(event)
         return DeploymentDocument(
-            version,
-            event.content,
-            is_layered(event.content),
-            event.target_condition,
-            event.priority,
-            event.labels,
-            event.metrics,
-            event.schema_version,
-            event.admission,
-            created_at=at,
-            updated_at=at,
-            scope=event.scope,
-            schedule=event.schedule,
+            version=version, layered=is_layered(event.content), created_at=at, updated_at=at, **members
         )
     assert document is not None
     match event:
         case DeploymentUpdated():
-            return msgspec.structs.replace(
-                document,
-                version=version,
-                target_condition=event.target_condition,
-                priority=event.priority,
-                labels=event.labels,
-                metrics=event.metrics,
-                updated_at=at,
-            )
+            changes = msgspec.structs.asdict(event)
+            return msgspec.structs.replace(document, version=version, updated_at=at, **changes)
         case DeploymentScheduled(schedule):
             return msgspec.structs.replace(document, version=version, schedule=schedule, updated_at=at)
         case AdmissionChanged(admission):
@@ -112,5 +98,5 @@ def evolve(
 
 
 def etag_of(document: DeploymentDocument) -> str:
-    """`MQ==` of version 1: the base64 of a decimal counter (contract/hub.md §1.3)."""
+    """Return the base64 of the version in decimal, such as `MQ==` for 1 (contract/hub.md §1.3)."""
     return base64.b64encode(str(document.version).encode()).decode()

@@ -80,8 +80,9 @@ from events.device.state import (
     identity_of,
     section,
 )
+from events.manifest.document import ContentKind
 from events.manifest.errors import ManifestInvalid
-from events.manifest.hub_rules import edge_content_problems
+from events.manifest.hub_rules import content_problems
 from events.properties import (
     DESIRED_BYTES_MAX,
     REPORTED_BYTES_MAX,
@@ -141,7 +142,7 @@ def check(command: DeviceCommand) -> None:
         case AcknowledgeDesired():
             _check_versions(command)
         case SetConfiguration():
-            if problems := edge_content_problems(command.content):
+            if problems := content_problems(command.content, (ContentKind.EDGE,)):
                 raise ManifestInvalid(problems)
         case RetireDevice():
             pass

@@ -132,7 +132,7 @@ def device_twin(device_id: str, document: DeviceDocument, configured: Configured
         **_connection(document.authentication or {}),
         "modelId": "",
         "version": document.twin_version,
-        "tags": masked(section(document.tags), shown=HIDDEN),
+        "tags": masked(section(document.tags), mask=HIDDEN),
         "properties": {
             "desired": {**desired, "$metadata": stamps, "$version": version},
             "reported": _reported(document, document.registered_at),
@@ -182,7 +182,7 @@ def module_twin(
         **_connection((identity and identity.authentication) or {"type": "none"}),
         "modelId": "",
         "version": own.twin_version,
-        "tags": masked(section(own.tags), shown=HIDDEN),
+        "tags": masked(section(own.tags), mask=HIDDEN),
         "properties": {
             "desired": {**desired, **({"$metadata": stamps} if times else {}), "$version": version},
             "reported": _reported(own, own.reported_at, times=times),

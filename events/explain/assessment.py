@@ -32,7 +32,7 @@ from events.properties import is_secret
 from events.query.condition import parse_condition
 from events.query.module_condition import EVERY_MODULE, ModuleCondition, can_be_for, parse_module_condition
 from events.secrets.references import mask
-from events.stored_projection.partition_reader import in_the_way, ranks_of, targets_of
+from events.stored_projection.not_applied import in_the_way, ranks_of, targets_of
 from events.stored_projection.stored_partition import DeploymentRank, StoredPartition
 
 

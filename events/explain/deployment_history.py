@@ -118,9 +118,9 @@ class DeploymentHistory:
                     self._position = entry.position
                     self._note(entry)
             except LogLostItsTail as error:
-                if error.found <= self._position:
+                if error.actual <= self._position:
                     return
-                self._position = error.found - 1
+                self._position = error.actual - 1
             else:
                 # A stream that ends before its head has lost its tail.
                 self._position = max(self._position, upto)

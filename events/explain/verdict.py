@@ -15,7 +15,7 @@ from events.fleet.assignments import NO_ASSIGNMENT, Assignment
 from events.manifest.document import ContentKind
 from events.query.evaluate import twin_row
 from events.rollout.state import RolloutDocument
-from events.stored_projection.partition_reader import Why
+from events.stored_projection.not_applied import Why
 
 
 class Verdict(enum.Enum):

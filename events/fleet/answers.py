@@ -1,4 +1,4 @@
-"""What devices answered to what they were given, per ordinal: versions and codes, deliveries, and how their modules are."""
+"""The answers of devices to their configurations, per ordinal: versions, codes, deliveries, and module statuses."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
@@ -13,20 +13,20 @@ from events.fleet.packed import Packed, grouped
 
 OK = 200
 NOT_RUNNING = 406
-"""The agent's own word for *I am going down*: neither success nor failure (contract/edge.md §1.2)."""
+"""The agent's code for its own shutdown: neither success nor failure (contract/edge.md §1.2)."""
 
 _U32_MAX = 2**32 - 1
 OTHER = _U32_MAX
-"""Stands for a reported number that no agent means as a version or a code; it is no success."""
+"""Replaces a reported number that cannot be a version or a code; it is never a success."""
 
-_BORN = 1
-"""The version of a section that nothing ever changed: there is nothing to deliver."""
+_FIRST_VERSION = 1
+"""The version of a section that never changed, which needs no delivery."""
 
 Signature = tuple[tuple[str, str], ...]
-"""Runtime statuses by module, sorted."""
+"""The runtime statuses of a device by module, sorted."""
 
 Deliveries = tuple[tuple[str, int], ...]
-"""Versions that were delivered by module, sorted."""
+"""The delivered versions of a device by module, sorted."""
 
 Value = TypeVar("Value", str, int)
 Numbers = npt.NDArray[np.uint32]
@@ -34,8 +34,9 @@ Truths = npt.NDArray[np.bool_]
 
 
 class Combinations(Generic[Value]):
-    """Distinct small mappings that many ordinals share, numbered as they came up; 0 is the empty one."""
+    """Distinct small mappings that many ordinals share, numbered in order of appearance; 0 is the empty mapping."""
 
+    # A device stores a number of 4 bytes instead of its mapping: the cost follows the few combinations (docs/decisions/0032).
     def __init__(self) -> None:
         self.by_number: dict[int, tuple[tuple[str, Value], ...]] = {0: ()}
         self.next_number = 1
@@ -44,7 +45,7 @@ class Combinations(Generic[Value]):
         self.changed: set[int] = set()
 
     def swap(self, old: int, members: Mapping[str, Value]) -> int:
-        """One ordinal goes from a combination to the one with these members; answers its number."""
+        """Move an ordinal from a combination to the one with these members; returns its number."""
         combination = tuple(sorted(members.items()))
         number = self._numbers.get(combination)
         if number is None:
@@ -62,18 +63,18 @@ class Combinations(Generic[Value]):
         return number
 
     def restore(self, number: int, combination: tuple[tuple[str, Value], ...], uses: int) -> None:
-        """Put a stored combination back."""
+        """Restore a stored combination."""
         self._numbers[combination] = number
         self.by_number[number] = combination
         self._uses[number] = uses
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """What the devices of one assignment are to answer for.
+    """The answers that are expected of the devices of one assignment.
 
-    `agent` and `hub` are the versions that the system modules are to name, 0 for none. `runtime` marks what the agent is to
-    run (0: nothing), and `statuses` are how its modules should be. `delivered` are the versions of other sections, by module,
-    and `$device` for the device's own twin; of these, `of_edge` belong to what the agent runs.
+    `agent` and `hub` are the versions that the system modules must answer for, 0 for none. `runtime` is a mark of the modules
+    that the agent must run (0: none), and `statuses` their desired statuses. `delivered` are the versions of other sections, by
+    module, with `$device` for the device's own twin; of these, `of_edge` are modules that the agent runs.
     """
 
     agent: int = 0
@@ -85,20 +86,22 @@ class Expected(msgspec.Struct, frozen=True):
 
 
 def lacking(expected: Mapping[str, int], deliveries: Deliveries) -> frozenset[str]:
-    """The sections of which a device does not have the expected version."""
+    """The sections of which a device has not received the expected version."""
     delivered_versions = dict(deliveries)
-    return frozenset(name for name, version in expected.items() if delivered_versions.get(name, _BORN) < version)
+    return frozenset(
+        name for name, version in expected.items() if delivered_versions.get(name, _FIRST_VERSION) < version
+    )
 
 
 class SystemAnswers:
-    """What one of the two system modules of each device answered last: for which version, with which code."""
+    """The last answer of one of the two system modules, per device: its version and its code."""
 
     def __init__(self) -> None:
         self.versions = Packed()
         self.codes = Packed()
 
     def apply(self, ordinal: int, patch: dict[str, Any]) -> None:
-        """Take a merge patch to the module's reported properties in; what is not as such a module reports is no answer."""
+        """Apply a merge patch to the module's reported properties; values that no such module reports are no answer."""
         if "lastDesiredVersion" in patch:
             self.versions[ordinal] = _number(patch["lastDesiredVersion"])
         if "lastDesiredStatus" in patch:
@@ -109,31 +112,31 @@ class SystemAnswers:
                 self.codes[ordinal] = _number(status["code"])
 
     def has_answered(self, ordinal: int, version: int) -> bool:
-        """Whether the module of a device has answered for a version, or a later one."""
+        """Whether the module of a device has answered for a version or a later one."""
         return 0 < version <= self.versions[ordinal] != OTHER and self.codes[ordinal] != 0
 
     def forget(self, ordinal: int) -> None:
-        """The device is gone."""
+        """Delete the answer of a retired device."""
         self.versions[ordinal] = self.codes[ordinal] = 0
 
     def answered(self, ordinals: Numbers, expected: Numbers) -> tuple[Truths, Numbers]:
-        """As `has_answered`, of many ordinals, with the codes."""
+        """As `has_answered` for many ordinals, with the codes."""
         versions, codes = self.versions.take(ordinals), self.codes.take(ordinals)
         return (expected > 0) & (versions >= expected) & (versions != OTHER) & (codes != 0), codes
 
 
 class DeviceAnswers:
-    """The answers of a partition's devices, and the sets that follow from them and from the assignments."""
+    """The answers of a partition's devices, and the sets that follow from the answers and the assignments."""
 
     def __init__(self) -> None:
         self.agent, self.hub = SystemAnswers(), SystemAnswers()
         self.signature_of, self.signatures = Packed(), Combinations[str]()
         self.runtime_of = Packed()
-        """What the agent last reported its modules of: `Expected.runtime` of the assignment that it had answered for."""
+        """The `Expected.runtime` that the agent's last report of its modules was about."""
         self.delivered_of, self.deliveries = Packed(), Combinations[int]()
         self.sets: dict[str, BitMap] = {name: BitMap() for name in SETS}
         self.undelivered: dict[str, BitMap] = {}
-        """By module, the ordinals that do not have its section yet."""
+        """By module, the ordinals that have not received its section."""
         self.changed_undelivered: set[str] = set()
         self.stale = BitMap()
 
@@ -147,7 +150,7 @@ class DeviceAnswers:
             packed.reserve(count)
 
     def apply_agent(self, ordinal: int, patch: dict[str, Any], expected: Expected) -> None:
-        """Take a merge patch to the reported properties of `$edgeAgent` in, of a device that was given `expected`."""
+        """Apply a merge patch to the reported properties of a device's `$edgeAgent`; `expected` is that of its assignment."""
         self.agent.apply(ordinal, patch)
         if "modules" in patch or "systemModules" in patch:
             old = self.signature_of[ordinal]
@@ -156,26 +159,29 @@ class DeviceAnswers:
             new = self.signatures.swap(old, statuses)
             if new != old:
                 self.signature_of[ordinal] = new
+            # In its first report after an update an agent still reports the statuses of before (contract/edge.md §1.2), so
+            # statuses count only from a report with or after its answer for these module definitions.
             if self.agent.has_answered(ordinal, expected.agent) and self.runtime_of[ordinal] != expected.runtime:
                 self.runtime_of[ordinal] = expected.runtime
         self.stale.add(ordinal)
 
     def apply_hub(self, ordinal: int, patch: dict[str, Any]) -> None:
-        """As `apply_agent`, of `$edgeHub`."""
+        """As `apply_agent` for `$edgeHub`."""
         self.hub.apply(ordinal, patch)
         self.stale.add(ordinal)
 
     def apply_delivered(self, ordinal: int, versions: Mapping[str, int]) -> None:
-        """Take in that a device has these versions of sections, or later ones."""
+        """Record that a device has received these versions of sections."""
         old = self.delivered_of[ordinal]
         delivered = dict(self.deliveries.by_number[old])
         for name, version in versions.items():
-            delivered[name] = max(version, delivered.get(name, _BORN))
+            # The maximum makes the result independent of the order in which deliveries arrive.
+            delivered[name] = max(version, delivered.get(name, _FIRST_VERSION))
         self.delivered_of[ordinal] = self.deliveries.swap(old, delivered)
         self.stale.add(ordinal)
 
     def forget(self, ordinal: int) -> None:
-        """The device is gone."""
+        """Delete the answers of a retired device."""
         self.agent.forget(ordinal)
         self.hub.forget(ordinal)
         self.runtime_of[ordinal] = 0
@@ -184,24 +190,23 @@ class DeviceAnswers:
         self.stale.add(ordinal)
 
     def judge(self, assignments: Packed, expected_of: Callable[[int], Expected]) -> None:
-        """Bring the sets up to date for the ordinals whose answers or assignment changed; `expected_of` is asked by row."""
+        """Update the sets for the ordinals whose answers or assignment changed; `expected_of` is by assignment number."""
         if not self.stale:
             return
         ordinals = np.array(self.stale, dtype=np.uint32)
         numbers, inverse = np.unique(assignments.take(ordinals), return_inverse=True)
         expected = [expected_of(int(number)) for number in numbers]
-        by_agent, agent_codes = self.agent.answered(
-            ordinals, _of([assignment_expected.agent for assignment_expected in expected])[inverse]
+        agent_expected, hub_expected, runtime = (
+            np.array([getattr(each, member) for each in expected], dtype=np.uint32)[inverse]
+            for member in ("agent", "hub", "runtime")
         )
-        exact = by_agent & (
-            self.agent.versions.take(ordinals)
-            == _of([assignment_expected.agent for assignment_expected in expected])[inverse]
-        )
-        hub_expected = _of([assignment_expected.hub for assignment_expected in expected])[inverse]
+        by_agent, agent_codes = self.agent.answered(ordinals, agent_expected)
+        # The contract's queries for success and failure require the exact version; `acknowledged` accepts later ones.
+        exact = by_agent & (self.agent.versions.take(ordinals) == agent_expected)
         by_hub, hub_codes = self.hub.answered(ordinals, hub_expected)
         is_delivered = self._deliver(ordinals, inverse, expected)
-        runtime = _of([assignment_expected.runtime for assignment_expected in expected])[inverse]
         is_ok = by_agent & (agent_codes == OK)
+        # Without a changed module definition the agent sends no further report, so none is required then.
         is_fresh = is_ok & ((runtime == 0) | (self.runtime_of.take(ordinals) == runtime))
         is_desired = self._as_desired(ordinals, inverse, expected, among=is_fresh)
         is_refused = (by_agent & _is_failure(agent_codes)) | (by_hub & _is_failure(hub_codes))
@@ -226,11 +231,9 @@ class DeviceAnswers:
             self.sets[name] |= BitMap(ordinals[holds])
 
     def _deliver(self, ordinals: Numbers, inverse: npt.NDArray[np.intp], expected: list[Expected]) -> Truths:
-        """Bring `undelivered` up to date; answers who has every section of what the agent runs."""
+        """Update `undelivered`; returns which devices have every section of the modules that the agent runs."""
         result, by_name = np.ones(len(ordinals), dtype=np.bool_), dict[str, BitMap]()
-        among = np.array([bool(assignment_expected.delivered) for assignment_expected in expected], dtype=np.bool_)[
-            inverse
-        ]
+        among = np.array([bool(each.delivered) for each in expected], dtype=np.bool_)[inverse]
         for index, deliveries, holds in _pairs(inverse, self.delivered_of.take(ordinals), among):
             names = lacking(expected[index].delivered, self.deliveries.by_number[deliveries])
             if names & expected[index].of_edge:
@@ -257,11 +260,7 @@ class DeviceAnswers:
 
 
 SETS = ("acknowledged", "failed", "healthy", "refused", "succeeded", "unhealthy")
-"""`failed` and `succeeded` are the contract's, of the agent alone; `refused` have answered with a code of failure."""
-
-
-def _of(numbers: list[int]) -> Numbers:
-    return np.array(numbers, dtype=np.uint32)
+"""`failed` and `succeeded` follow the contract and the agent alone; `refused` answered with a failure code."""
 
 
 def _is_failure(codes: Numbers) -> Truths:
@@ -271,7 +270,8 @@ def _is_failure(codes: Numbers) -> Truths:
 def _pairs(
     inverse: npt.NDArray[np.intp], numbers: Numbers, among: Truths
 ) -> Iterator[tuple[int, int, npt.NDArray[np.intp]]]:
-    """Each distinct pair of an index and a number, with where it is; where `among` is false is left out."""
+    """Each distinct pair of an index and a number with its locations, where `among` is true."""
+    # Devices with equal pairs have equal results, so the loop body runs once for each pair and not for each device.
     at = np.flatnonzero(among)
     pairs = (inverse[at].astype(np.uint64) << np.uint64(32)) | numbers[at].astype(np.uint64)
     for pair, locations in grouped(pairs, at):
@@ -279,7 +279,8 @@ def _pairs(
 
 
 def _number(value: object) -> int:
-    """A number as it is packed: 0 where there is none, `OTHER` for one that is not a whole number from 1 to 2³² - 2."""
+    """A reported number in packed form: 0 for no number, `OTHER` unless it is a whole number from 1 to 2³² - 2."""
+    # bool is an int in Python; without the check, true would be the version 1.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
     return int(value) if 0 < value < OTHER and value == int(value) else OTHER
@@ -306,17 +307,16 @@ def _apply_statuses(statuses: dict[str, str], patch: dict[str, Any]) -> None:
 
 
 def _apply_status(statuses: dict[str, str], name: str, module: object) -> None:
-    if not isinstance(module, dict):
+    if isinstance(module, dict) and "runtimeStatus" not in module:
+        return
+    status = module["runtimeStatus"] if isinstance(module, dict) else None
+    if isinstance(status, str):
+        statuses[name] = status
+    else:
         statuses.pop(name, None)
-    elif "runtimeStatus" in module:
-        status = module["runtimeStatus"]
-        if isinstance(status, str):
-            statuses[name] = status
-        else:
-            statuses.pop(name, None)
 
 
 def as_desired(desired: Signature, reported: Signature) -> bool:
-    """Whether every module that is desired is reported in its desired status; others do not matter."""
+    """Whether every desired module is reported in its desired status; further modules do not matter."""
     statuses = dict(reported)
     return all(statuses.get(name) == status for name, status in desired)

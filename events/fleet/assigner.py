@@ -1,4 +1,4 @@
-"""Plans which devices come to which assignment: by deployments, by hand, by a rollback, by a retry, and by leaving."""
+"""Plans the next assignment of each device: by deployments, by hand, by a rollback, by a retry, and on retirement."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from events.fleet.deployments import Deployments
 from events.fleet.directory import Directory
 from events.fleet.merge_cache import MergeCache
 from events.fleet.module_owners import ModuleOwners, Planned
-from events.fleet.module_targets import News
+from events.fleet.module_targets import AppliedChanges
 from events.fleet.packed import Packed, grouped
 from events.fleet.resolve import Ordinals, Stack, resolve, resolve_own, together
 from events.fleet.rollout_notes import RolloutNotes
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Assigner:
-    """Moves no device: what it plans is done by its partition."""
+    """Plans moves of devices between assignments; its partition carries them out."""
 
     def __init__(
         self,
@@ -43,33 +43,36 @@ class Assigner:
         self._assignments, self._assignment_of, self._modules = assignments, assignment_of, modules
         self._notes, self._merge = notes, merge
         self.by_hand: dict[int, list[JsonObject]] = {}
-        """The configurations that were set by hand since the last plan, by ordinal."""
+        """The configurations set by hand since the last plan, by ordinal."""
         self.retried: list[BitMap] = []
         """The devices of each retry since the last plan."""
         self.restoring: set[str] = set()
-        """The deployments that are rolled back since the last plan, to what devices had before."""
+        """The deployments rolled back since the last plan, whose devices return to what they had before."""
 
-    def plan(self, news: News) -> tuple[Planned, BitMap]:
-        """Bring targets up to date; answers who is to move, and everybody whose assignment may have changed."""
-        concerned = self._targets.retarget(news)
+    def plan(self, changes: AppliedChanges) -> tuple[Planned, BitMap]:
+        """Update the targets; returns the planned moves, and all devices whose assignment may have changed."""
+        concerned = self._targets.retarget(changes)
         moved = self._assign_devices(concerned)
-        of_modules = self._retarget_modules(news, moved)
-        planned = self._with_gone(self._with_modules(moved, of_modules), news.gone)
+        of_modules = self._retarget_modules(changes, moved)
+        planned = self._with_gone(self._with_modules(moved, of_modules), changes.gone)
         return planned, BitMap().union(*concerned.values(), *of_modules.values())
 
-    def _retarget_modules(self, news: News, moved: Planned) -> dict[str, BitMap]:
-        """Bring the targets of configurations of modules up to date, once it is planned who has which module."""
-        changed = (deployment for change in news.changes.values() for deployment in (change.before, change.after))
+    def _retarget_modules(self, changes: AppliedChanges, moved: Planned) -> dict[str, BitMap]:
+        """Update the targets of configurations of modules."""
+        # Which modules a device has follows from its planned edge assignment, so this step comes after it, in the same commit.
+        changed = (
+            deployment for change in changes.deployments.values() for deployment in (change.before, change.after)
+        )
         if not self._deployments.of_modules_ascending and not any(
             deployment and deployment.kind is ContentKind.MODULE for deployment in changed
         ):
             return {}
-        holders = ModuleOwners(self._directory, self._modules, self._assignments, self._assignment_of, moved=moved)
-        renewed = news.renewed | holders.planned
-        return self._targets.of_modules.retarget(msgspec.structs.replace(news, renewed=renewed), holders)
+        owners = ModuleOwners(self._directory, self._modules, self._assignments, self._assignment_of, moved=moved)
+        renewed = changes.renewed | owners.planned
+        return self._targets.of_modules.retarget(msgspec.structs.replace(changes, renewed=renewed), owners)
 
     def _assign_devices(self, concerned: Mapping[ContentKind, BitMap]) -> Planned:
-        """What follows for the modules that deployments and hands name, and for the devices' own twins."""
+        """The moves that follow for edge deployments, configurations of own twins, rollbacks, manual changes and retries."""
         moved: Planned = {}
         for stack, ordinals in resolve(
             concerned[ContentKind.EDGE] & self._directory.live,
@@ -98,7 +101,7 @@ class Assigner:
         return self._assign_again(moved)
 
     def _with_modules(self, moved: Planned, concerned: Mapping[str, BitMap]) -> Planned:
-        """What is planned so far, with what configurations of modules give to those concerned."""
+        """The planned moves with the configurations of modules of the concerned devices."""
         if not concerned:
             return moved
         return self._with_part(moved, together(self._decided(concerned)), self._after_modules)
@@ -121,7 +124,7 @@ class Assigner:
     def _with_part(
         self, moved: Planned, decided: Iterable[tuple[T, Ordinals]], after: Callable[[Assignment, T], Assignment]
     ) -> Planned:
-        """What is planned so far, with what is decided for some twins of each laid upon it; nobody is decided for twice."""
+        """The planned moves with another part of the assignments decided; each device is decided for at most once."""
         result: Planned = {}
         stacks = [(stack, BitMap(ordinals)) for stack, ordinals in decided]
         concerned = BitMap().union(*(targeted for _, targeted in stacks))
@@ -142,7 +145,7 @@ class Assigner:
         return result
 
     def _assign_by_hand(self, moved: Planned) -> None:
-        """Lay what was set by hand since the last call over what follows from the deployments."""
+        """Apply the configurations set by hand since the last call on top of the planned moves."""
         for ordinal, contents in self.by_hand.items():
             old = self._assignment_of[ordinal]
             assignment = self._assignments.by_number[old]
@@ -160,7 +163,7 @@ class Assigner:
         self.by_hand = {}
 
     def _assign_back(self, moved: Planned) -> Planned:
-        """What is planned so far, with those restored whose deployment is rolled back and whom nothing else targets."""
+        """The planned moves with devices restored whose deployment was rolled back and that no other deployment targets."""
         names, self.restoring = self.restoring, set()
         noted = [
             (layer, digest, members)
@@ -174,7 +177,7 @@ class Assigner:
         for (old, _), (assignment, members) in moved.items():
             staying = members
             for layer, digest, had in noted if assignment.status is AssignmentStatus.UNMANAGED else ():
-                # A device that has it goes back when it ends, whenever that is applied; one that had lost it does not.
+                # Only a device that still has the deployment goes back. The batch in which its end is applied must not matter.
                 if self._assignments.by_number[old].has(layer) and (returning := staying & had):
                     staying = staying - returning
                     _collect(
@@ -188,9 +191,9 @@ class Assigner:
         return result
 
     def _assign_again(self, moved: Planned) -> Planned:
-        """What is planned so far, with the same once more, under a new `$version`, for those who try again."""
+        """The planned moves with a new `$version` for the devices that are retried."""
         retries, self.retried = self.retried, []
-        # One after the other, so that it is as if each had been applied by itself.
+        # Retries are applied one by one, so that the result does not depend on how many fell into one batch.
         for retried in retries:
             moved = self._once_more(moved, retried & self._directory.live)
         return moved
@@ -202,7 +205,7 @@ class Assigner:
         planned = BitMap()
         for (old, _), (assignment, members) in moved.items():
             planned |= members
-            # A device that had nothing has nothing to retry, however late that is found.
+            # A device without an agent configuration has nothing to retry.
             again = members & retried if AGENT in self._assignments.by_number[old].versions else BitMap()
             for devices, after in ((again, assignment.again()), (members - again, assignment)):
                 if devices:
@@ -220,7 +223,7 @@ class Assigner:
         return moved
 
     def _by_assignment(self, devices: Ordinals | BitMap) -> Iterator[tuple[int, Ordinals]]:
-        """Devices by the number of the assignment that they have now."""
+        """The devices by the number of their current assignment."""
         ordinals = np.asarray(devices, dtype=np.uint32)
         return grouped(self._assignment_of.take(ordinals), ordinals)
 

@@ -1,4 +1,4 @@
-"""What a commit decided: which devices went from which assignment to which. Assignment changes are part of the log."""
+"""Assignment changes: the devices that a commit moved from one assignment to another. They are part of the log."""
 
 import base64
 
@@ -11,7 +11,7 @@ from events.fleet.assignments import Assignment
 
 
 class AssignmentMove(msgspec.Struct, frozen=True):
-    """Devices of one partition that went from one assignment to another. `devices`: base64 of their ordinals' set."""
+    """Devices of one partition that moved from one assignment to another. `devices`: base64 of the set of their ordinals."""
 
     before: Assignment
     after: Assignment
@@ -20,7 +20,7 @@ class AssignmentMove(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, before: Assignment, after: Assignment, members: BitMap) -> "AssignmentMove":
-        """Note a move."""
+        """The move of `members`."""
         return cls(before, after, len(members), base64.b64encode(to_bytes(members)).decode())
 
     def ordinals(self) -> BitMap:
@@ -29,17 +29,18 @@ class AssignmentMove(msgspec.Struct, frozen=True):
 
 
 class AssignmentChange(msgspec.Struct, frozen=True, tag="AssignmentChange"):
-    """The assignments changed at `after`; since `before`, where the last assignment change left them, they were the same.
+    """The assignments of a partition changed at `after`; the last change before was at `before`.
 
-    `moves` are in the order of their lowest ordinal. Commits that change no assignment leave no trace here, so that where
-    they fell does not matter to a replay.
+    `moves` are in the order of their lowest ordinal.
     """
 
+    # `before` is the vector of the last assignment change and not of the last commit: a replay must find the same bytes, however
+    # often the worker committed in between (docs/decisions/0012).
     partition: int
     before: Vector
     after: Vector
     moves: tuple[AssignmentMove, ...]
 
     def ordinals(self) -> BitMap:
-        """The devices that it moved."""
+        """The devices that the change moved."""
         return BitMap().union(*(move.ordinals() for move in self.moves))

@@ -1,7 +1,7 @@
-"""Assignments: what a device runs, interned so that devices with one history share one assignment.
+"""Assignments: the configurations of a device, interned so that devices with one history share one assignment.
 
-An assignment names the stack of deployments, the configuration they merge to, and the `$version` of each module twin. Re-targeting
-a million devices then makes a few assignments and rewrites one packed array per partition.
+An assignment names the stack of deployments, the configuration of their merge, and the `$version` of each module twin. Re-targeting
+a million devices creates a few assignments and rewrites one packed array per partition (docs/decisions/0004).
 """
 
 import enum
@@ -19,11 +19,11 @@ from events.manifest.merge import merge as merge_contents
 from events.manifest.merge import over_limit
 
 UNASSIGNED = 0
-"""The assignment of a device that never had a configuration."""
+"""The number of the assignment of devices that never had a configuration."""
 
 
 class AssignmentStatus(enum.Enum):
-    """How a device stands to its configuration."""
+    """The origin of a device's configuration."""
 
     MANAGED = "managed"
     UNMANAGED = "unmanaged"
@@ -33,21 +33,21 @@ class AssignmentStatus(enum.Enum):
 
 
 PINNED = frozenset({AssignmentStatus.BY_HAND, AssignmentStatus.RESTORED})
-"""What stays as it is until something else decides for the device than at that moment."""
+"""The statuses that stay until another stack targets the device."""
 
 
 class Layer(msgspec.Struct, frozen=True, array_like=True, order=True):
-    """A deployment in a stack; `created` tells apart two deployments that had the same id one after the other."""
+    """A deployment in a stack; `created` distinguishes two successive deployments with the same id."""
 
     id: str
     created: int
 
 
 class Own(msgspec.Struct, frozen=True):
-    """What configurations give one twin, a device's own or a module's: all that target it, ascending.
+    """The configurations of one twin, a device's own or a module's: all that target it, ascending.
 
-    `configuration` has the one section `DEVICE` or `MODULE`; `version` counts its changes from 1 and goes on after it is
-    gone. Over a limit the former stack stays, `wanted` is the one that does not fit, and `reason` says why.
+    `configuration` has the one section `DEVICE` or `MODULE`; `version` counts its changes from 1, also across its removal. Over
+    a limit the previous `stack` stays, `wanted` is the stack over the limit, and `reason` says why.
     """
 
     configuration: str = NOTHING.digest
@@ -57,7 +57,7 @@ class Own(msgspec.Struct, frozen=True):
     reason: str = ""
 
     def after(self, stack: Sequence[Deployment], merge: "Merge") -> tuple["Own", Configuration]:
-        """What follows when these configurations, ascending, are all that target the twin; with what they merge to."""
+        """The part that follows when exactly these configurations, ascending, target the twin, and their merge."""
         key = stack_key(stack)
         if self.stack == key and not self.wanted:
             return self, NOTHING
@@ -71,14 +71,15 @@ NOT_CONFIGURED = Own()
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """An assignment.
+    """The configurations of a device and their origin.
 
-    `stack` is the base and then its layers, ascending. Of an unmanaged device it is the last it had, and so it is of a
-    over limit one, whose `wanted` stack was over a limit, for the `reason` given. A device configured by hand, or restored
-    by a rollback, has no stack, and `wanted` is the one that it would have had. `versions` counts from 1, the empty section
-    every module twin is born with; a module keeps its count after its section is gone. `own` is not there where no
-    configuration of its own twin ever gave the device anything, and `modules`, by module, where none of a module did; these
-    parts know nothing of each other.
+    - `stack`: the base and then its layers, ascending; of an unmanaged or over-limit device, the last applied stack
+    - `wanted`: the stack over a limit, with its `reason`; or the stack that a device by hand or restored would have otherwise
+    - `versions`: the `$version` of each module twin, from 1 for the first empty section; it continues after a removal
+    - `own`: the part of the device's own twin; unset if it never had one
+    - `modules`: the parts of module twins, by module; unset if there never was one
+
+    The parts are independent of each other.
     """
 
     status: AssignmentStatus
@@ -92,26 +93,27 @@ class Assignment(msgspec.Struct, frozen=True):
 
     @property
     def agent_version(self) -> int:
-        """`$version` of the `$edgeAgent` twin: what an answer for this configuration must name."""
+        """The `$version` of the `$edgeAgent` twin, which an answer for this configuration must name."""
         return self.versions.get(AGENT, 0)
 
     @property
     def own_part(self) -> Own:
-        """What configurations give the device's own twin, if only nothing."""
+        """The part of the device's own twin; empty without any configuration."""
         return NOT_CONFIGURED if self.own is UNSET else self.own
 
     def module_part(self, module_id: str) -> Own:
-        """What configurations give a module's twin beside edge deployments, if only nothing."""
+        """The part of a module's twin, beside edge deployments; empty without any configuration."""
         return NOT_CONFIGURED if self.modules is UNSET else self.modules.get(module_id, NOT_CONFIGURED)
 
     @property
     def module_parts(self) -> dict[str, Own]:
-        """Each module that configurations ever gave something."""
+        """The parts of all modules that ever had a configuration."""
         return {} if self.modules is UNSET else self.modules
 
     @property
     def module_versions(self) -> dict[str, int]:
-        """By module, how often what it is given has changed, whoever gives it; counted from 1."""
+        """The version of each module's configuration from all deployments, counted from 1."""
+        # Edge deployments and configurations of the module count separately; the module's twin has one `$version`.
         versions = dict(self.versions)
         for module_id, part in self.module_parts.items():
             versions[module_id] = versions.get(module_id, 1) + part.version - 1
@@ -119,19 +121,17 @@ class Assignment(msgspec.Struct, frozen=True):
 
     @property
     def deliverable(self) -> dict[str, int]:
-        """The versions of all sections but the system modules', by module; `$device` stands for the device's own twin."""
+        """The versions of all sections except the system modules', by module; `$device` is the device's own twin."""
         own = {} if self.own is UNSET else {DEVICE: self.own.version}
         return {name: version for name, version in self.module_versions.items() if name not in {AGENT, HUB}} | own
 
     def tells_the_same_as(self, other: "Assignment") -> bool:
-        """Whether a device that goes from one to the other has nothing new to answer for."""
+        """Whether a device that moves from one assignment to the other has nothing new to answer for."""
         return self.versions == other.versions and self.deliverable == other.deliverable
 
     def expected(self, configuration: Configuration) -> Expected:
-        """What a device with this assignment, and the configuration that it names, is to answer for.
-
-        A section that is gone has nobody who could answer; one that never changed, nothing to answer for.
-        """
+        """The answers that are expected of a device with this assignment and its configuration."""
+        # No module is left to answer for a removed section, so only sections of named modules are required.
         deliverable = self.deliverable
         of_edge = configuration.module_ids & deliverable.keys()
         of_configurations = self.module_parts.keys() | {DEVICE}
@@ -146,17 +146,18 @@ class Assignment(msgspec.Struct, frozen=True):
 
     @property
     def was_assigned(self) -> bool:
-        """Whether there ever was a configuration of its modules, or is one that does not fit."""
+        """Whether the modules ever had a configuration, or have one over a limit."""
         return bool(self.versions) or self.status is not AssignmentStatus.UNMANAGED
 
     def again(self) -> "Assignment":
-        """The same under a new `$version` of the agent's twin, so that the device tries once more; for one that has anything."""
+        """The assignment with a new `$version` of the agent's twin; the same without a configuration."""
+        # An agent that has failed retries only when its `$version` changes.
         if AGENT not in self.versions:
             return self
         return msgspec.structs.replace(self, versions={**self.versions, AGENT: self.versions[AGENT] + 1})
 
     def has(self, layer: Layer, module_id: str = "") -> bool:
-        """Whether a deployment is part of what a device with this assignment has; one for a module, of what that module has."""
+        """Whether a deployment is part of the configuration of a device, or with `module_id` of that module's part."""
         if module_id:
             return layer in self.module_part(module_id).stack
         managed = self.status is not AssignmentStatus.UNMANAGED
@@ -164,7 +165,7 @@ class Assignment(msgspec.Struct, frozen=True):
 
     @property
     def layers(self) -> Iterator[Layer]:
-        """Every deployment that it names as part of what a device or a module has."""
+        """Every deployment in the stack of the device or of a part."""
         yield from self.stack
         for part in (self.own_part, *self.module_parts.values()):
             yield from part.stack
@@ -180,7 +181,7 @@ NO_ASSIGNMENT = Assignment(AssignmentStatus.UNMANAGED, (), NOTHING.digest, {})
 
 
 def stack_key(stack: Sequence[Deployment]) -> tuple[Layer, ...]:
-    """What a stack is called in a row."""
+    """The form of a stack in an assignment."""
     return tuple(Layer(deployment.id, deployment.created) for deployment in stack)
 
 
@@ -188,8 +189,9 @@ Merge = Callable[[Sequence[Deployment]], Configuration | ConfigurationOverLimit]
 
 
 class Assignments:
-    """The assignments of one partition, numbered as they came up; an assignment that no device has any more is dropped."""
+    """The assignments of one partition, numbered in order of appearance; unused assignments are dropped."""
 
+    # Numbers are never reused, so that a reader with an older array finds its assignment or none (docs/decisions/0004).
     def __init__(self) -> None:
         self.by_number: dict[int, Assignment] = {UNASSIGNED: NO_ASSIGNMENT}
         self.configurations: dict[str, Configuration] = {NOTHING.digest: NOTHING}
@@ -202,7 +204,7 @@ class Assignments:
         self.changed_configurations: set[str] = set()
 
     def after(self, number: int, stack: Sequence[Deployment], merge: Merge) -> Assignment:
-        """The assignment that follows when the devices of an assignment come under a stack; an empty stack targets nobody."""
+        """The assignment that follows when a stack targets the devices of an assignment; an empty stack if none does."""
         old = self.by_number[number]
         if not stack:
             pinned_alone = old.status in PINNED and not old.wanted
@@ -213,7 +215,7 @@ class Assignments:
         if old.status is AssignmentStatus.MANAGED and old.stack == key:
             return old
         if old.status in PINNED and old.wanted == key:
-            # Nothing changed that decides for it; what was set by hand stays (contract/hub.md §3.3 item 8).
+            # The same deployments target the device, so a configuration set by hand stays (contract/hub.md §3.3 item 8).
             return old
         merged = merge(stack)
         if isinstance(merged, ConfigurationOverLimit):
@@ -223,13 +225,13 @@ class Assignments:
         return Assignment(AssignmentStatus.MANAGED, key, merged.digest, versions, own=old.own, modules=old.modules)
 
     def after_own(self, old: Assignment, stack: Sequence[Deployment], merge: Merge) -> Assignment:
-        """The assignment that follows when these configurations, ascending, are all that target the devices' own twins."""
+        """The assignment that follows when exactly these configurations, ascending, target the devices' own twins."""
         new, merged = old.own_part.after(stack, merge)
         self.configurations.setdefault(merged.digest, merged)
         return msgspec.structs.replace(old, own=UNSET if new == NOT_CONFIGURED else new)
 
     def after_module(self, module_id: str, old: Assignment, stack: Sequence[Deployment], merge: Merge) -> Assignment:
-        """As `after_own`, of the twins of one module."""
+        """As `after_own` for the twins of one module."""
         new, merged = old.module_part(module_id).after(stack, merge)
         self.configurations.setdefault(merged.digest, merged)
         parts = {name: part for name, part in old.module_parts.items() if name != module_id}
@@ -238,7 +240,7 @@ class Assignments:
         return msgspec.structs.replace(old, modules=parts or UNSET)
 
     def by_hand(self, assignment: Assignment, content: JsonObject) -> Assignment:
-        """The assignment that follows when the modules that a content names are written by hand; over a limit, why not."""
+        """The assignment that follows when the modules of a content are set by hand, with a `reason` if it is over a limit."""
         stack = assignment.stack if assignment.status is AssignmentStatus.MANAGED else assignment.wanted
         had = self.configurations[assignment.configuration].sections
         base = {module: {DESIRED: msgspec.json.decode(section)} for module, section in had.items()}
@@ -256,16 +258,16 @@ class Assignments:
         )
 
     def restored(self, old: Assignment, planned: Assignment, digest: str) -> Assignment:
-        """The assignment of a device that goes from `old` back to a configuration, where nothing would target it (`planned`)."""
+        """The assignment of a device that returns from `old` to a configuration; `planned` has its other parts."""
         versions = self._versions(old, self.configurations[digest])
         return Assignment(AssignmentStatus.RESTORED, (), digest, versions, own=planned.own, modules=planned.modules)
 
     def hold(self, digest: str) -> None:
-        """Keep a configuration, though no assignment may have it."""
+        """Keep a configuration even without an assignment that has it."""
         self._uses[digest] = self._uses.get(digest, 0) + 1
 
     def release(self, digest: str) -> None:
-        """Take `hold` back."""
+        """End a `hold`, or an assignment's use."""
         self._uses[digest] -= 1
         if self._uses[digest] == 0:
             del self._uses[digest]
@@ -283,7 +285,7 @@ class Assignments:
         return versions
 
     def number_of(self, assignment: Assignment) -> int:
-        """The number of an assignment, a new one where it was not there."""
+        """The number of an assignment; a new number for a new assignment."""
         if assignment == NO_ASSIGNMENT:
             return UNASSIGNED
         name = msgspec.json.encode(assignment, order="deterministic")
@@ -304,19 +306,19 @@ class Assignments:
             self._uses[digest] = self._uses.get(digest, 0) + 1
 
     def restore(self, number: int, assignment: Assignment, devices: int) -> None:
-        """Put a stored assignment back; its configuration must be there already."""
+        """Restore a stored assignment; its configuration must be restored before."""
         self._insert(number, assignment, msgspec.json.encode(assignment, order="deterministic"))
         self._devices[number] = devices
         self.changed_configurations.difference_update(assignment.configurations)
 
     def move(self, old: int, new: int, count: int) -> None:
-        """Note that some devices went from one assignment to another."""
+        """Count devices that move from one assignment to another."""
         self._devices[old] = self._devices.get(old, 0) - count
         self._devices[new] = self._devices.get(new, 0) + count
         self._left.add(old)
 
     def drop_unused(self) -> None:
-        """Drop the assignments no device has any more, and the configurations no assignment has. Called at the end of an change."""
+        """Drop the assignments without devices, and the configurations without assignments, at the end of a change."""
         for number in sorted(self._left - {UNASSIGNED}):
             if self._devices.get(number, 0):
                 continue

@@ -1,4 +1,4 @@
-"""Which devices of a partition have which parent: the scope of a parent → the ordinals of its children."""
+"""The children of parent devices: the scope of a parent → the ordinals of its children in a partition."""
 
 from collections.abc import Mapping
 
@@ -6,21 +6,21 @@ from pyroaring import BitMap
 
 
 class Children:
-    """A device has at most one parent, which may be in another partition and is known by its scope alone."""
+    """The children by parent. A device has at most one parent, which can be in another partition; only its scope is stored."""
 
     def __init__(self) -> None:
         self.of: dict[str, BitMap] = {}
         self._parent_of: dict[int, str] = {}
         self.changed: set[str] = set()
-        """The scopes that got or lost a child since this was emptied."""
+        """The scopes that gained or lost a child since the last commit."""
 
     def restore(self, of: Mapping[str, BitMap]) -> None:
-        """Become what was kept."""
+        """Restore the stored children."""
         self.of = dict(of)
         self._parent_of = {ordinal: scope for scope, members in of.items() for ordinal in members}
 
     def put(self, ordinal: int, scope: str) -> None:
-        """Give a device a parent; none with an empty scope."""
+        """Set a device's parent; an empty scope removes it."""
         previous_scope = self._parent_of.get(ordinal, "")
         if previous_scope == scope:
             return

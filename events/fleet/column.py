@@ -1,4 +1,4 @@
-"""One property path of the index: which value each ordinal has, and which ordinals each value has."""
+"""One property path of the index: the value of each ordinal, and the ordinals of each value."""
 
 from array import array
 from bisect import bisect_left, bisect_right
@@ -22,8 +22,8 @@ ARRAY_KEY: ValueKey = ("array", None)
 _EMPTY = BitMap()
 _PAGE_BITS = 10
 _PAGE_MASK = (1 << _PAGE_BITS) - 1
+# Up to this number a loop over ordinals is faster than the set-up of numpy arrays.
 _FEW = 64
-"""Up to so many ordinals are quicker to go through one by one than by arrays."""
 
 _Numbers = npt.NDArray[np.uint32]
 
@@ -32,7 +32,7 @@ def value_key(value: object) -> ValueKey:
     """The typed key of a JSON value that is neither null nor an object."""
     if isinstance(value, str):
         return (STRING, value)
-    # bool is an int in Python; without the order, true would be found by 1.
+    # bool is an int in Python; with the tests in another order, 1 would match true.
     if isinstance(value, bool):
         return (BOOLEAN, value)
     if isinstance(value, int | float):
@@ -41,7 +41,8 @@ def value_key(value: object) -> ValueKey:
 
 
 def _value_keys(values: Collection[object]) -> Iterable[ValueKey]:
-    """`value_key` of each; values of one property mostly are of one type."""
+    """The `value_key` of each value."""
+    # The values of one property mostly have one type; the branches for one type avoid a call per value.
     types = set(map(type, values))
     if types == {str}:
         return zip(repeat(STRING), values)
@@ -51,11 +52,13 @@ def _value_keys(values: Collection[object]) -> Iterable[ValueKey]:
 
 
 class Column:
-    """One property path: which value each ordinal has, and which ordinals each value has.
+    """One property path: the value of each ordinal, and the ordinals of each value.
 
-    What `noted` has of an ordinal replaces its value with the next `settle`; before it, nothing that is read here shows it.
+    `noted` values replace those of their ordinals at the next `settle`; until then they are not visible.
     """
 
+    # Reported values arrive with every event but are read once a batch; noted values are applied together, a column at a time,
+    # and of several values of one device only the last (docs/decisions/0020).
     __slots__ = (
         "_free",
         "_moved",
@@ -77,26 +80,26 @@ class Column:
         self._numbers: dict[ValueKey, int] = {}
         self._free: list[int] = []
         self._sorted: dict[str, list[Any]] = {}
-        # Number 0 stands for no value; its set stays empty.
+        # Number 0 means no value, so that a new page of zeros has no values; its set stays empty.
         self.keys: list[ValueKey] = [("none", None)]
         self.members: list[BitMap] = [BitMap()]
         self.kinds: dict[str, BitMap] = {}
         self.present = BitMap()
         self.dirty: set[ValueKey] = set()
         self._touched: set[ValueKey] = set()
-        # The same by number, which is quicker to note; a number given to another value is taken out.
+        # Touched values by number: adding an int is faster than hashing a key. A number that is reused is removed.
         self._moved: set[int] = set()
         self.noted: dict[int, object] = {}
         self.changed = BitMap()
-        """Who got another value by `settle` since somebody emptied this."""
+        """The ordinals whose value changed by `settle` since the last `Index.take_touched`."""
 
     @property
     def touched(self) -> set[ValueKey]:
-        """The values that an ordinal took or left since the last `take_touched`."""
+        """The values that gained or lost an ordinal since the last `take_touched`."""
         return self._touched | {self.keys[number] for number in self._moved}
 
     def take_touched(self) -> set[ValueKey]:
-        """`touched`, once; they go on being dirty."""
+        """`touched`, which becomes empty; the values stay dirty until the next commit."""
         touched = self.touched
         self._touched.clear()
         self._moved.clear()
@@ -104,7 +107,7 @@ class Column:
         return touched
 
     def __len__(self) -> int:
-        """How many distinct values there are now."""
+        """The number of distinct values."""
         return len(self._numbers)
 
     def _number(self, key: ValueKey) -> int:
@@ -122,7 +125,7 @@ class Column:
         return number
 
     def put(self, ordinal: int, key: ValueKey) -> bool:
-        """Give an ordinal a value; says whether that changed anything."""
+        """Set the value of an ordinal; returns whether it changed."""
         if self.noted:
             self.noted.pop(ordinal, None)
         page = self._page(ordinal)
@@ -134,7 +137,7 @@ class Column:
                 return False
             previous_key = self.keys[old]
             members = self.members[old]
-            # The usual case, taken apart: one value gives way to another of its kind, and both go on being there.
+            # A fast path for the usual case: another value of the same kind, and both values keep members.
             if number and previous_key[0] == key[0] and len(members) > 1:
                 members.discard(ordinal)
                 self.members[number].add(ordinal)
@@ -152,7 +155,7 @@ class Column:
         return True
 
     def clear(self, ordinal: int) -> bool:
-        """Take an ordinal's value away; says whether it had one."""
+        """Delete the value of an ordinal; returns whether it had one."""
         self.noted.pop(ordinal, None)
         page = self._pages.get(ordinal >> _PAGE_BITS)
         if page is None or not page[ordinal & _PAGE_MASK]:
@@ -163,7 +166,7 @@ class Column:
         return True
 
     def settle(self) -> None:
-        """Give the ordinals what was noted of them."""
+        """Apply the noted values."""
         noted, self.noted = self.noted, {}
         if len(noted) > _FEW:
             self._put_many(noted)
@@ -202,11 +205,11 @@ class Column:
             numbers = map(self._numbers.__getitem__, _value_keys(values))
             return np.fromiter(numbers, dtype=np.uint32, count=len(values))
         except KeyError:
-            # Some are new; mostly none is, and then nothing but the look-up is done for each.
+            # A value is new. That is rare, so the usual case does only one lookup per value.
             return np.array([self._number(key) for key in _value_keys(values)], dtype=np.uint32)
 
     def _exchange(self, ordinals: _Numbers, new: _Numbers) -> _Numbers:
-        """Write the numbers of ascending ordinals; answers the former ones."""
+        """Write the numbers of ascending ordinals; returns the previous numbers."""
         old = np.empty_like(new)
         slots = ordinals & _PAGE_MASK
         turns = np.flatnonzero(np.diff(ordinals >> _PAGE_BITS)) + 1
@@ -236,7 +239,7 @@ class Column:
             self._release(number)
 
     def _release(self, number: int) -> None:
-        """Nobody has the value of this number any more."""
+        """Free a number whose value has no ordinals any more."""
         key = self.keys[number]
         del self._numbers[key]
         self._free.append(number)
@@ -250,7 +253,7 @@ class Column:
         return ordinals
 
     def restore(self, key: ValueKey, members: BitMap) -> None:
-        """Put a stored set back; says nothing of change."""
+        """Restore a stored set; it does not count as a change."""
         number = self._number(key)
         self.members[number] = members
         self.present |= members
@@ -263,7 +266,7 @@ class Column:
             self._page(ordinal)[ordinal & _PAGE_MASK] = number
 
     def equal(self, key: ValueKey) -> BitMap:
-        """The ordinals with a value; not to be changed."""
+        """The ordinals with a value; the caller must not change them."""
         number = self._numbers.get(key)
         return _EMPTY if number is None else self.members[number]
 
@@ -273,7 +276,7 @@ class Column:
             yield key, self.members[number]
 
     def ordered(self, kind: str, op: Op, literal: Any) -> BitMap:
-        """The ordinals whose value is of a kind and compares so with a literal."""
+        """The ordinals whose value of a kind satisfies the comparison with a literal."""
         values = self.values(kind)
         match op:
             case Op.LT:
@@ -289,7 +292,7 @@ class Column:
         return BitMap.union(*[self.members[self._numbers[kind, value]] for value in chosen]) if chosen else BitMap()
 
     def values(self, kind: str) -> list[Any]:
-        """The values of a kind, sorted; not to be changed."""
+        """The values of a kind, sorted; the caller must not change them."""
         values = self._sorted.get(kind)
         if values is None:
             values = self._sorted[kind] = sorted(key[1] for key in self._numbers if key[0] == kind)
@@ -297,13 +300,14 @@ class Column:
 
 
 def _sorted_pairs(first: _Numbers, second: _Numbers) -> tuple[_Numbers, _Numbers]:
-    """Pairs of numbers in ascending order. As one number of 64 bits each they sort several times as fast as by an argsort."""
+    """Pairs of numbers in ascending order."""
+    # One 64-bit number per pair sorts several times as fast as an argsort.
     pairs = np.sort(first.astype(np.uint64) << np.uint64(32) | second)
     return (pairs >> np.uint64(32)).astype(np.uint32), pairs.astype(np.uint32)
 
 
 def _groups(numbers: _Numbers, ordinals: _Numbers) -> Iterator[tuple[int, BitMap]]:
-    """The ordinals of each number but 0, which stands for no value."""
+    """The ordinals of each number except 0, which means no value."""
     numbers, ordinals = _sorted_pairs(numbers, ordinals)
     turns = np.flatnonzero(np.diff(numbers, prepend=np.uint32(0)))
     for start, end in pairwise([*turns.tolist(), len(numbers)]):
@@ -311,5 +315,5 @@ def _groups(numbers: _Numbers, ordinals: _Numbers) -> Iterator[tuple[int, BitMap
 
 
 def _bitmap(ordinals: _Numbers) -> BitMap:
-    # Of an array a BitMap takes the memory, of anything else one item after the other.
+    # A BitMap copies the memory of an array; it would iterate over any other sequence item by item.
     return BitMap(array("I", ordinals.tobytes()))

@@ -19,7 +19,7 @@ _UNREPORTED = frozenset({"configuration", "imagePullPolicy", "startupOrder"})
 
 
 class Configuration(msgspec.Struct, frozen=True, eq=False, dict=True):
-    """What a device should run: the desired properties of each module twin. `sections` are canonical bytes."""
+    """The effective configuration of a device: the desired properties of each module twin, as canonical bytes by module."""
 
     digest: str
     sections: dict[str, msgspec.Raw]
@@ -29,7 +29,7 @@ class Configuration(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     @classmethod
     def of(cls, sections: Mapping[str, JsonObject]) -> "Configuration":
-        """The configuration with these sections; equal sections give an equal digest."""
+        """The configuration of sections; equal sections give an equal digest."""
         encoded = {module: canonical.encode(section) for module, section in sorted(sections.items())}
         digests = {module: hashlib.sha256(data).hexdigest() for module, data in encoded.items()}
         return cls(
@@ -41,39 +41,38 @@ class Configuration(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     @property
     def module_ids(self) -> frozenset[str]:
-        """The modules that it names: those with a section, and those that the agent is to run."""
+        """The modules with a section, and the modules that the agent must run."""
         return _named_in(bytes(self.sections.get(AGENT, b"{}"))) | (self.sections.keys() - {DEVICE, MODULE})
 
     @property
     def is_of_modules(self) -> bool:
-        """Whether it is what an edge device runs, if that is anything; others are for one twin."""
+        """Whether it is a configuration of an edge device's modules and not empty; otherwise it is for one twin."""
         return bool(self.sections) and not self.sections.keys() & {DEVICE, MODULE}
 
     @cached_property
-    def found(self) -> RuleFindings:
-        """What the rules of readiness find in it."""
+    def findings(self) -> RuleFindings:
+        """The findings of the readiness rules."""
         return RuleFindings.of({module: msgspec.json.decode(section) for module, section in self.sections.items()})
 
     @cached_property
     def runtime_mark(self) -> int:
-        """Stands for what the agent is to run: equal where it has nothing new to report of its modules; 0 for no module.
-
-        What it neither acts on nor reports is left out (contract/edge.md §1.2), so that nobody waits for a report of it.
-        """
+        """A mark of the modules that the agent must run, equal where it has nothing new to report; 0 without modules."""
         if not self.statuses:
             return 0
+        # Members that the agent neither acts on nor reports (contract/edge.md §1.2) are left out: no report would come, and a
+        # rollout's gate would wait for ever.
         agent = msgspec.json.decode(bytes(self.sections[AGENT]))
         modules, system = agent.get("modules"), agent.get("systemModules")
         specs = (_runtime_specs(modules), _runtime_specs(system))
         return 1 + int.from_bytes(hashlib.sha256(canonical.encode(specs)).digest()[:4], "big") % (2**32 - 2)
 
     def to_bytes(self) -> bytes:
-        """Canonical bytes of the sections."""
+        """The canonical bytes of the sections."""
         return canonical.encode(self.sections)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Configuration":
-        """Read what `to_bytes` wrote."""
+        """The configuration of `to_bytes`."""
         return cls.of(msgspec.json.decode(data))
 
 
@@ -87,24 +86,25 @@ def _runtime_specs(group: object) -> JsonObject:
 
 
 def module_ids(sections: Mapping[str, JsonObject]) -> set[str]:
-    """The modules that a configuration names: those with a section, and those that the agent is to run."""
+    """The modules of a configuration: those with a section, and those that the agent must run."""
     listed = sections.get(AGENT, {}).get("modules")
     return (set(sections) - {DEVICE, MODULE}) | (set(listed) if isinstance(listed, dict) else set())
 
 
+# The agent's section is the same in many configurations, and decoding it dominates this question.
 @lru_cache(maxsize=4096)
 def _named_in(agent: bytes) -> frozenset[str]:
     return frozenset(module_ids({AGENT: msgspec.json.decode(agent)})) - {AGENT}
 
 
 class ConfigurationOverLimit(msgspec.Struct, frozen=True):
-    """A merge that is not applied because it is over a limit: the device keeps what it has."""
+    """A merge that is not applied because it is over a limit; the device keeps its configuration."""
 
     reason: str
 
 
 def effective(stack: Sequence[Deployment]) -> Configuration | ConfigurationOverLimit:
-    """Merge a base and its layers, ascending (contract/hub.md §3.3); over a limit the answer is why not."""
+    """The merge of a base and its layers, ascending (contract/hub.md §3.3), or the limit that it exceeds."""
     base, *layers = stack
     sections = merge(base.content, [layer.content for layer in layers])
     excess = over_limit(sections)

@@ -1,4 +1,4 @@
-"""The deployments as a partition sees them: conditions parsed, in the order in which they win."""
+"""The deployments of a partition, with parsed conditions, in the order of their rank."""
 
 import base64
 from collections import Counter
@@ -51,11 +51,11 @@ CONTENT_KEY = "modulesContent"
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A target condition made ready: how it selects, and what can change its answer.
+    """A compiled target condition: how it selects, and which changes can change its result.
 
-    `values` are the (path, value) pairs whose sets a monotone condition is made of; `values` is `None` where any
-    change of a path in `paths` may matter. `module` is the module that a condition for modules is about: it selects among the
-    devices that have it. Where that is `EVERY_MODULE`, so it is in `paths` and `values`, and only `Deployment.target_in` selects.
+    `values` are the (path, value) pairs of a monotone condition; `None` if any change of a path in `paths` can matter.
+    `module` is the module of a condition for modules, which selects among the devices that have it. If it is `EVERY_MODULE`,
+    `paths` and `values` have it in place of the module, and only `Deployment.target_in` can select.
     """
 
     select: Select
@@ -69,9 +69,9 @@ _TARGETS_MAX = 50_000
 
 
 def target_of(text: str, scope: str | UnsetType = UNSET, *, module: str = "") -> Target:
-    """Parse and compile a condition, with the scope that holds beside it, once per text and process.
+    """The compiled condition within a scope, cached per text and process.
 
-    With a `module`, it is what a condition that may be about any module asks of those of that name.
+    With a `module`, a condition for any module is compiled for the modules of that name.
     """
     target = _targets.get((text, scope, module))
     if target is None:
@@ -90,7 +90,7 @@ def target_of(text: str, scope: str | UnsetType = UNSET, *, module: str = "") ->
 
 
 def _condition_of(text: str, module: str) -> tuple[Expression, str]:
-    """A condition over what the index has, and the module that it is for."""
+    """A condition over the paths of the index, and its module."""
     if not is_module_condition(text):
         return parse_condition(text), ""
     module_condition = parse_module_condition(text)
@@ -102,17 +102,17 @@ def _condition_of(text: str, module: str) -> tuple[Expression, str]:
 
 
 class Phased(msgspec.Struct, frozen=True, eq=False):
-    """These devices of the partition are admitted, as far as they are targeted: as far as a rollout has come."""
+    """The admission during a rollout: these devices of the partition, as far as they are targeted."""
 
     members: BitMap
 
 
 class Deployment(msgspec.Struct, frozen=True, eq=False):
-    """One deployment at one moment. `created` is the fleet position of its creation: later ones win ties.
+    """A deployment at a point in time. `created` is the fleet position of its creation: later ones win ties.
 
-    It targets whom both its condition and its scope are true for.
-    `content` is paths and values by module; one of kind DEVICE, for the device's own twin, has the one module `DEVICE`, and
-    one of kind MODULE the one module `MODULE`, which stands for those that its condition is about.
+    It targets the devices for which its condition and its scope are true.
+    `content` has paths and values by module; kind DEVICE, for the device's own twin, has the one module `DEVICE`, and kind
+    MODULE the one module `MODULE`, which stands for the modules of its condition.
     """
 
     id: str
@@ -126,47 +126,47 @@ class Deployment(msgspec.Struct, frozen=True, eq=False):
     scope: str | UnsetType = UNSET
     kind: ContentKind = ContentKind.EDGE
     rolled: frozenset[Path] = frozenset()
-    """The properties that its rollout names."""
+    """The properties that its rollout's plan names."""
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Sorts by who wins: the highest wins (DESIGN §7: ties go to the one created last)."""
+        """The sort key: the highest rank wins (DESIGN §7: of equal priorities, the deployment created last)."""
         return (self.priority, self.created)
 
     @property
     def target(self) -> Target:
-        """The condition within the scope, ready to select."""
+        """The compiled condition within the scope."""
         return target_of(self.condition, self.scope)
 
     @property
     def module(self) -> str:
-        """The module that one of kind MODULE can be for, or `EVERY_MODULE`; empty where it targets nobody, and of other kinds."""
+        """The module of kind MODULE, or `EVERY_MODULE`; empty if it targets no device, and for other kinds."""
         return self.target.module
 
     def target_in(self, module: str) -> Target:
-        """As `target`, of the modules of one name."""
+        """As `target` for the modules of one name."""
         target = self.target
         return target_of(self.condition, self.scope, module=module) if target.module == EVERY_MODULE else target
 
 
 TargetingEvent = DeploymentEvent | RolloutEvent
-"""What can change whom a deployment targets, or who of them is admitted; those of rollouts, under the deployment's id."""
+"""The events that can change the targeted or admitted devices of a deployment; events of rollouts count for the deployment."""
 
 
 def deployment_of(subject: str) -> str:
-    """The deployment that an event's subject is, or is the rollout of."""
+    """The deployment of a subject, which is a deployment or its rollout."""
     return subject.removeprefix(ROLLOUT)
 
 
 def targeting_events(events: Iterable[Envelope[Any]]) -> Iterator[tuple[int, str, TargetingEvent]]:
-    """Those of the fleet's events that `Deployments` applies: position, deployment, event."""
+    """The fleet events that `Deployments` applies, as (position, deployment, event)."""
     for envelope in events:
         if isinstance(envelope.event, TargetingEvent):
             yield envelope.position, deployment_of(envelope.subject), envelope.event
 
 
 def paths_in(event: TargetingEvent) -> frozenset[Path]:
-    """The properties that an event makes a deployment name; those of its scope it names since its creation."""
+    """The properties that a deployment names from an event on; it names those of its scope from its creation on."""
     match event:
         case DeploymentCreated():
             return target_of(event.target_condition, event.scope).paths | metric_paths(event.metrics)
@@ -179,7 +179,7 @@ def paths_in(event: TargetingEvent) -> frozenset[Path]:
 
 
 def plan_paths(plan: RolloutPlan) -> frozenset[Path]:
-    """The properties that a rollout looks at: those of its phases' conditions, and the tag that it spreads over."""
+    """The properties that a rollout reads: those of its phases' conditions, and the tag of its spread."""
     conditions = [parse_condition(phase.condition) for phase in plan.phases if phase.condition is not None]
     if plan.spread is not None:
         conditions.append(parse_condition(f"{plan.spread.tag} = ''"))
@@ -187,20 +187,20 @@ def plan_paths(plan: RolloutPlan) -> frozenset[Path]:
 
 
 class DeploymentChange(msgspec.Struct, frozen=True, eq=False):
-    """What an event made of a deployment; `None` before it was created and after it was deleted."""
+    """A deployment before and after an event; `None` before its creation and after its deletion."""
 
     before: Deployment | None
     after: Deployment | None
 
 
 def metric_paths(metrics: Mapping[str, str]) -> frozenset[Path]:
-    """The properties that some metrics read of the index."""
+    """The properties that metrics read from the index."""
     plans = map(plan_of, metrics.values())
     return frozenset().union(*(plan.paths for plan in plans if plan is not None))
 
 
 class Deployments:
-    """The replay of the fleet's log as far as targeting needs it, in the partition of a number."""
+    """The replay of the fleet's log for targeting, in the partition of a number."""
 
     def __init__(self, number: int = 0) -> None:
         self._number = number
@@ -211,16 +211,17 @@ class Deployments:
         self.of_modules_ascending: list[Deployment] = []
         self.has_phased = False
         """Whether any deployment is rolled out in phases."""
+        # It is never reset: the changes of a past configuration still count in the twin's `$version`.
         self.has_had_own = False
-        """Whether there ever was a configuration of devices' own twins: what one gave counts for good in `$version`."""
+        """Whether there ever was a configuration of devices' own twins."""
         self.watch: Watch[str] = Watch()
         self.names: Counter[Path] = Counter()
 
     def apply(self, events: Iterable[tuple[int, str, TargetingEvent]]) -> dict[str, DeploymentChange]:
-        """Apply (position, deployment id, event) and say, per deployment, what it was before and is after all of them.
+        """Apply (position, deployment id, event); returns each changed deployment before and after all of them.
 
         Raises:
-            CannotApply: an event does not follow; the state is unusable from here on.
+            CannotApply: an event does not follow from the state, which is unusable afterwards.
         """
         before: dict[str, Deployment | None] = {}
         for position, deployment_id, event in events:
@@ -247,9 +248,9 @@ class Deployments:
         self.of_modules_ascending = [deployment for deployment in ranked if deployment.kind is ContentKind.MODULE]
 
     def adopt(self, other: "Deployments") -> None:
-        """Become what another one of the same partition is, and go on apart from it."""
+        """Become an independent copy of another one of the same partition."""
         self.by_id = dict(other.by_id)
-        # Applying puts others in their place, and changes none.
+        # `apply` replaces these lists and never changes them, so both can share them.
         self.layers_ascending, self.bases_descending = other.layers_ascending, other.bases_descending
         self.own_ascending, self.of_modules_ascending = other.own_ascending, other.of_modules_ascending
         self.has_phased, self.has_had_own = other.has_phased, other.has_had_own
@@ -257,11 +258,11 @@ class Deployments:
         self.names = Counter(other.names)
 
     def translate(self, other: "Deployments", events: Sequence[tuple[int, str, TargetingEvent]]) -> None:
-        """Become what one of another partition is here; `events` are all that it has applied."""
+        """Become a copy of one of another partition; `events` are all events that it has applied."""
         self.adopt(other)
         phased = {name for name, deployment in self.by_id.items() if isinstance(deployment.admission, Phased)}
         if phased:
-            # Who is admitted is all that differs from partition to partition.
+            # Only the admitted devices differ between partitions, so only phased deployments are replayed.
             here = Deployments(self._number)
             here.apply((position, name, event) for position, name, event in events if name in phased)
             self.by_id |= {name: here.by_id[name] for name in phased}
@@ -272,11 +273,11 @@ class Deployments:
         return self.watch.affected(touched)
 
     def named_paths(self) -> set[Path]:
-        """Every tag or reported path that a live condition names."""
+        """Every tag or reported path that a deployment names."""
         return set(self.names)
 
     def paths_named_after(self, events: Iterable[tuple[int, str, TargetingEvent]]) -> set[Path]:
-        """What `named_paths` would answer after some more events, without applying them.
+        """The result of `named_paths` after further events, without applying them.
 
         Raises:
             CannotApply: as `apply`.
@@ -298,8 +299,8 @@ class Deployments:
             members = self.members(event.admission.devices)
             return msgspec.structs.replace(old, admission=Phased(members), rolled=frozenset())
         if not isinstance(event, RolloutEvent):
-            return _evolve(old, event, deployment_id=deployment_id, position=position)
-        # A rollout goes with its deployment; one whose admission was changed by hand says nothing any more.
+            return _evolve_deployment(old, event, deployment_id=deployment_id, position=position)
+        # A rollout is deleted with its deployment, and a change of the admission by hand overrides it.
         if old is None:
             return None
         match event:
@@ -316,7 +317,7 @@ class Deployments:
                 return old
 
     def members(self, devices: Devices) -> BitMap:
-        """The ordinals of this partition among some devices."""
+        """The ordinals of the devices in this partition."""
         data = devices.get(str(self._number))
         return BitMap() if data is None else from_bytes(base64.b64decode(data))
 
@@ -337,15 +338,15 @@ class Deployments:
 
 
 def _named(deployment: Deployment | None) -> frozenset[Path]:
-    """What the index is to have for a deployment: the properties of its condition, and those of its metrics."""
-    return (
-        frozenset()
-        if deployment is None
-        else (deployment.target.paths - {DEVICE_ID}) | metric_paths(deployment.metrics) | deployment.rolled
-    )
+    """The paths that the index must have for a deployment: those of its condition, its metrics and its rollout."""
+    if deployment is None:
+        return frozenset()
+    return (deployment.target.paths - {DEVICE_ID}) | metric_paths(deployment.metrics) | deployment.rolled
 
 
-def _evolve(old: Deployment | None, event: DeploymentEvent, *, deployment_id: str, position: int) -> Deployment | None:
+def _evolve_deployment(
+    old: Deployment | None, event: DeploymentEvent, *, deployment_id: str, position: int
+) -> Deployment | None:
     if isinstance(event, DeploymentCreated):
         new = Deployment(
             deployment_id,
@@ -361,7 +362,7 @@ def _evolve(old: Deployment | None, event: DeploymentEvent, *, deployment_id: st
         )
         return _readable(new)
     if old is None:
-        raise CannotApply(position, deployment_id, "there is no such deployment", fleet=True)
+        raise CannotApply(position, deployment_id, "the deployment does not exist", fleet=True)
     match event:
         case DeploymentUpdated():
             return _readable(

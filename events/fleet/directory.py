@@ -1,4 +1,4 @@
-"""Who is in a partition: device id ↔ ordinal, and the sets live, edge-capable and enabled."""
+"""The devices of a partition: device id ↔ ordinal, and the sets live, edge-capable and enabled."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
@@ -9,8 +9,9 @@ from events.fleet.packed import PAGE_ITEMS
 
 
 class Directory:
-    """Ordinals count the registrations of a partition from 0 and are never reused."""
+    """The devices of a partition. Ordinals count its registrations from 0."""
 
+    # Ordinals are never reused: assignment changes in the log name devices by them for ever (docs/decisions/0003).
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.live = BitMap()
@@ -19,11 +20,11 @@ class Directory:
         self.ordinal_of: dict[str, int] = {}
         self.changed_ids: set[str] = set()
         self.changed_pages: set[int] = set()
-        """Those of `ids`, of PAGE_ITEMS each, that changed since they were kept."""
+        """The pages of `ids`, of PAGE_ITEMS each, that changed since the last commit."""
         self._sorted: list[str] | None = None
 
     def restore(self, ids: list[str], live: BitMap, edge: BitMap, enabled: BitMap) -> None:
-        """Become what was kept."""
+        """Restore the stored devices."""
         self.ids, self.live, self.edge, self.enabled = ids, live, edge, enabled
         self.ordinal_of = {ids[ordinal]: ordinal for ordinal in live}
         self._sorted = None
@@ -37,7 +38,7 @@ class Directory:
         self._sorted = None
 
     def register(self, device_id: str, *, edge: bool, enabled: bool) -> int:
-        """Give a device the next ordinal."""
+        """Register a device with the next ordinal, which is returned."""
         ordinal = len(self.ids)
         self.ids.append(device_id)
         self.ordinal_of[device_id] = ordinal
@@ -49,7 +50,7 @@ class Directory:
         return ordinal
 
     def update(self, ordinal: int, *, edge: bool, enabled: bool) -> None:
-        """Set what a device is capable of."""
+        """Set whether a device is edge-capable and enabled."""
         for members, holds in ((self.edge, edge), (self.enabled, enabled)):
             if holds:
                 members.add(ordinal)
@@ -57,7 +58,7 @@ class Directory:
                 members.discard(ordinal)
 
     def retire(self, device_id: str) -> int:
-        """Leave a hole where the device was."""
+        """Remove a device and return its ordinal, which stays unused."""
         ordinal = self.ordinal_of.pop(device_id)
         self.changed_ids.add(device_id)
         for members in (self.live, self.edge, self.enabled):
@@ -66,7 +67,7 @@ class Directory:
         return ordinal
 
     def between(self, *, low: str | None, high: str | None, low_open: bool, high_open: bool) -> BitMap:
-        """Live ordinals whose id lies in a range, by code point; `None` is no bound, `*_open` leaves the bound out."""
+        """The live ordinals whose id is in a range, by code point; `None` is no bound, `*_open` excludes the bound."""
         if self._sorted is None:
             self._sorted = sorted(self.ordinal_of)
         names = self._sorted

@@ -1,10 +1,10 @@
-"""Why applying stops."""
+"""Why a partition stops applying events."""
 
 
 class CannotApply(Exception):
-    """An event does not follow from the ones before it: the log is not one that twinfold wrote, or is damaged.
+    """An event does not follow from the events before it: twinfold did not write the log, or the log is damaged.
 
-    `fleet` says that the position is one of the fleet's stream, not of the partition's own.
+    `fleet`: the position is in the fleet's stream and not in the partition's own.
     """
 
     def __init__(self, position: int, subject: str, why: str, *, fleet: bool = False) -> None:

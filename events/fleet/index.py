@@ -14,22 +14,22 @@ from events.query.tree import Op, Path, Primitive
 TAGS: Path = ("tags",)
 REPORTED: Path = ("properties", "reported")
 MODULES: Path = ("modules",)
-"""Twins of modules: `modules.NAME.reported.a.b` and `modules.NAME.tags.a.b`, kept like reported properties."""
+"""The root of module twins: `modules.NAME.reported.a.b` and `modules.NAME.tags.a.b`, indexed like reported properties."""
 DEVICE_ID: Path = ("deviceId",)
 
 _ROOT_DEPTHS = {"tags": len(TAGS), "properties": len(REPORTED), "modules": len(MODULES) + 2}
-"""How many names of a path lead to the section it is in."""
+"""The number of names of a path before the property within its section."""
 
 CARDINALITY_BUDGET = 1000
-"""Distinct values of one tag path within one partition up to which it is indexed although no condition names it."""
+"""The number of distinct values up to which a partition indexes a tag path that no condition names."""
 
 _EMPTY = BitMap()
-# Looking up a member of an enumeration takes Python 3.11 0.1 µs, a tenth of selecting by one equality.
+# Access to a member of an enumeration takes 0.1 µs in Python 3.11, a tenth of a selection by one equality.
 _EQ, _NE = Op.EQ, Op.NE
 
 
 def of_module(path: Path, module_id: str) -> Path:
-    """The same property of a module's twin, of another module."""
+    """The same property of another module's twin."""
     return (*MODULES, module_id, *path[len(MODULES) + 1 :])
 
 
@@ -38,7 +38,7 @@ def _names_every_module(path: Path) -> bool:
 
 
 class Node:
-    """A property path on the way down; `column` is absent where the path itself is not indexed."""
+    """A property path in the tree of paths; `column` is `None` if the path itself is not indexed."""
 
     __slots__ = ("children", "column", "path")
 
@@ -49,9 +49,10 @@ class Node:
 
 
 class Index:
-    """Tags are indexed as they come, up to the budget; reported properties and twins of modules where a condition names them.
+    """The sets of ordinals by path and value.
 
-    A path of `EVERY_MODULE` names that property of whatever module there is or will be, but the system modules.
+    Tags are indexed on arrival, up to the budget; reported properties and module twins only if a condition names them.
+    A path of `EVERY_MODULE` names the property of all present and future modules except the system modules.
     """
 
     def __init__(self, directory: Directory) -> None:
@@ -70,11 +71,11 @@ class Index:
     # -- applying
 
     def patch_tags(self, ordinal: int, patch: dict[str, Any]) -> bool:
-        """Apply a merge patch (RFC 7386) to a device's tags; says whether an indexed value changed."""
+        """Apply a merge patch (RFC 7386) to a device's tags; returns whether an indexed value changed."""
         return self._patch_children(ordinal, self._tags, patch)
 
     def replace_tags(self, ordinal: int, tags: dict[str, Any]) -> bool:
-        """Apply new tags in place of all former ones."""
+        """Replace all tags of a device."""
         gone = {name: None for name in self._tags.children if name not in tags}
         changed = self._patch_children(ordinal, self._tags, gone)
         for name, value in tags.items():
@@ -108,7 +109,7 @@ class Index:
                 continue
             if child is None:
                 child = self._grow(node, name)
-            # What a reference stands for is nobody's to be found by, and the reference says nothing.
+            # A secret must not be found by its value, and the value of its reference means nothing.
             if is_secret(value):
                 for grandchild in child.children.values():
                     changed |= self._clear(ordinal, grandchild)
@@ -125,28 +126,28 @@ class Index:
     def patch_reported(self, ordinal: int, patch: dict[str, Any]) -> bool:
         """Apply a merge patch to a device's reported properties, along the named paths only.
 
-        Says whether an indexed value changed already; most are noted, and `take_touched` tells.
+        Returns whether an indexed value changed at once; most changes are noted until `take_touched`.
         """
         return self._patch_named(ordinal, self._reported, patch)
 
     def patch_module(self, ordinal: int, module_id: str, section: str, patch: dict[str, Any]) -> bool:
-        """`patch_reported` to `tags` or `reported` of a module of a device."""
+        """As `patch_reported` for the section `tags` or `reported` of a device's module."""
         node = self._module(module_id)
         return node is not None and self._patch_named(ordinal, node, {section: patch})
 
     def replace_module_tags(self, ordinal: int, module_id: str, tags: dict[str, Any]) -> bool:
-        """Apply new tags of a module of a device in place of all former ones, along the named paths only."""
+        """Replace all tags of a device's module, along the named paths only."""
         node = self._module(module_id)
         tagged = None if node is None else node.children.get("tags")
         return tagged is not None and self._replace_named(ordinal, tagged, tags)
 
     def forget_module(self, ordinal: int, module_id: str) -> bool:
-        """Take every value of a module of a device away."""
+        """Delete every value of a device's module."""
         node = self._modules.children.get(module_id)
         return node is not None and self._clear(ordinal, node)
 
     def _module(self, module_id: str) -> Node | None:
-        """Above the named paths of a module; `None` where there are none. What is named of every module begins here."""
+        """The node above the named paths of a module; `None` without any. Paths of every module are created here."""
         node = self._modules.children.get(module_id)
         if node is None and self._of_every_module and can_be_for(module_id):
             node = self._modules.children[module_id] = Node((*MODULES, module_id))
@@ -187,7 +188,7 @@ class Index:
                 if child.children:
                     for grandchild in child.children.values():
                         changed |= self._clear(ordinal, grandchild)
-                # Only tags have a budget: what is named is kept, however many values there are, and can wait.
+                # Named paths have no budget, so nothing depends on the value before the batch is resolved, and it is only noted.
                 column = child.column
                 if column is not None:
                     noted = column.noted
@@ -197,7 +198,7 @@ class Index:
         return changed
 
     def forget(self, ordinal: int) -> None:
-        """Take every value of a device away."""
+        """Delete every value of a device."""
         for path, column in self.columns.items():
             if column.clear(ordinal):
                 self._dirty_columns.add(path)
@@ -241,11 +242,11 @@ class Index:
     # -- which paths
 
     def missing(self, paths: Iterable[Path]) -> frozenset[Path]:
-        """Those of some paths that a condition could not be answered for yet."""
+        """The paths that must be indexed before a condition on them can be answered."""
         return frozenset(path for path in paths if self._is_kept_for_its_name(path) and not self._has(path))
 
     def name(self, paths: set[Path]) -> None:
-        """Index exactly these paths beside the tags within the budget; new ones start empty and must be filled."""
+        """Index exactly these paths beside the tags within the budget; new paths are empty until they are filled."""
         paths = paths | self._held
         if paths == self.named:
             return
@@ -265,15 +266,15 @@ class Index:
                 self._index_every(module)
 
     def _is_kept_for_its_name(self, path: Path) -> bool:
-        """Whether a path is indexed only while it is named."""
+        """Whether a path is indexed only while a condition names it."""
         return path in self.over_budget or path[0] in {"properties", MODULES[0]}
 
     def _has(self, path: Path) -> bool:
-        """Whether what there is of a path is kept; of a module that nothing was ever told of, there is no column."""
+        """Whether a path is indexed; a path of every module is, even before any module has a column."""
         return path in self.columns or self._is_of_every(path)
 
     def _is_of_every(self, path: Path) -> bool:
-        """Whether a path is named as one of every module, or names every module itself."""
+        """Whether a named path of every module includes this path."""
         return (
             bool(self._of_every_module)
             and path[0] == MODULES[0]
@@ -282,15 +283,13 @@ class Index:
         )
 
     def hold(self, paths: frozenset[Path], *, named: set[Path]) -> None:
-        """Index some paths beside the `named` ones, until `hold` is called with others.
-
-        A replay holds whatever the log will ever name: it has no documents of former times to fill a new path from.
-        """
+        """Index paths beside the `named` ones, until the next call of `hold`."""
+        # A replay holds every path that the log ever names: it has no past documents to fill a new path from.
         self._held = paths
         self.name(named)
 
     def fill(self, ordinal: int, path: Path, document: dict[str, Any]) -> None:
-        """Set one path of one device from its tags or reported properties."""
+        """Fill a path of one device from its tags or reported properties."""
         node = self._node(path)
         value: Any = document
         depth = _ROOT_DEPTHS[path[0]]
@@ -320,7 +319,7 @@ class Index:
     # -- keeping
 
     def restore(self, path: Path, key: ValueKey, members: BitMap) -> None:
-        """Put a stored set back."""
+        """Restore a stored set."""
         node = self._node(path)
         if node.column is None:
             self._index(node)
@@ -328,7 +327,7 @@ class Index:
         node.column.restore(key, members)
 
     def changes(self) -> Iterator[tuple[Path, ValueKey, BitMap]]:
-        """The sets changed since the last call; an empty one is gone."""
+        """The sets that changed since the last call; an empty set is deleted."""
         for path, key in self._dropped:
             yield path, key, _EMPTY
         self._dropped.clear()
@@ -342,7 +341,7 @@ class Index:
         self._dirty_columns.clear()
 
     def take_touched(self) -> tuple[dict[Path, set[ValueKey]], BitMap]:
-        """The (path, value) pairs that gained or lost an ordinal since the last call, and the ordinals whose noted value did it."""
+        """The (path, value) pairs that gained or lost ordinals since the last call, and the ordinals of noted values."""
         touched, ordinals = {}, BitMap()
         for path in self._dirty_columns:
             column = self._column(path)
@@ -365,7 +364,7 @@ class Index:
         return self._directory.live
 
     def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap:
-        """Ordinals whose value is of the literal's kind and compares so with it; booleans are compared for equality alone."""
+        """The ordinals whose value is of the literal's kind and satisfies the comparison; booleans only for equality."""
         if op is _NE:
             return self.of_kind(path, value_key(literal)[0]) - self.compare(path, _EQ, literal)
         if op is not _EQ:
@@ -378,32 +377,32 @@ class Index:
         return _EMPTY if column is None else column.equal(value_key(literal))
 
     def of_kind(self, path: Path, kind: str) -> BitMap:
-        """Ordinals whose value is of a kind."""
+        """The ordinals whose value is of a kind."""
         if path == DEVICE_ID:
             return self._directory.live if kind == STRING else _EMPTY
         column = self._column(path)
         return _EMPTY if column is None else column.kinds.get(kind, _EMPTY)
 
     def defined(self, path: Path) -> BitMap:
-        """Ordinals that have the property, whatever its value."""
+        """The ordinals that have the property, whatever its value."""
         if path == DEVICE_ID:
             return self._directory.live
         column = self._column(path)
         return _EMPTY if column is None else column.present
 
     def contains(self, _path: Path, _literal: str) -> None:
-        """No array is indexed."""
+        """`None`: arrays are not indexed."""
 
     def compare_properties(self, _left: Path, _op: Op, _right: Path) -> None:
-        """Properties are compared with literals alone."""
+        """`None`: the index compares properties only with literals."""
 
     def values(self, path: Path, kind: str) -> list[Any]:
-        """The values of a kind that a path has, sorted; not to be changed."""
+        """The values of a kind at a path, sorted; the caller must not change them."""
         column = self._column(path)
         return [] if column is None else column.values(kind)
 
     def ordered(self, path: Path, op: Op, literal: str | float) -> BitMap:
-        """Ordinals whose value is of the literal's kind and compares so with it."""
+        """The ordinals whose value is of the literal's kind and satisfies an order comparison."""
         if path == DEVICE_ID:
             if not isinstance(literal, str):
                 return _EMPTY

@@ -1,4 +1,4 @@
-"""What stacks of deployments merge to, once for all partitions of a process."""
+"""A cache of the effective configurations of stacks, shared by all partitions of a process."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,15 @@ from events.fleet.deployments import Deployment
 
 
 class MergeCache:
-    """Effective configurations by stack, shared by the partitions of a process; the oldest are forgotten."""
+    """Effective configurations by stack; beyond `stacks_max` the oldest are dropped."""
 
+    # All partitions resolve the same stacks, so each merge is computed once and not once for each partition.
     def __init__(self, stacks_max: int = 20_000) -> None:
         self._by_stack: dict[tuple[Layer, ...], Configuration | ConfigurationOverLimit] = {}
         self._stacks_max = stacks_max
 
     def __call__(self, stack: Sequence[Deployment]) -> Configuration | ConfigurationOverLimit:
-        """What a stack merges to."""
+        """The effective configuration of a stack."""
         key = stack_key(stack)
         configuration = self._by_stack.get(key)
         if configuration is None:

@@ -1,4 +1,4 @@
-"""How the rows of a custom metric are found: the plan of its query, where the index can answer it."""
+"""The plan of a custom metric's query, if the index can answer it."""
 
 import msgspec
 
@@ -30,7 +30,7 @@ from events.query.tree import (
 from events.text_cache import by_text
 
 EDGE_ANSWER = frozenset({"lastDesiredStatus", "lastDesiredVersion"})
-"""Reported properties that an edge-capable device shows of its `$edgeHub` where it has none itself (DESIGN §7)."""
+"""The reported properties that an edge-capable device inherits from its `$edgeHub` if it has none itself (DESIGN §7)."""
 
 DESIRED_VERSION: Path = ("properties", "desired", "$version")
 VERSION: Path = (*REPORTED, "lastDesiredVersion")
@@ -39,10 +39,10 @@ _OF_THE_REGISTRY: frozenset[Path] = frozenset({("deviceId",), ("moduleId",), ("s
 
 
 class MetricPlan(msgspec.Struct, frozen=True, eq=False):
-    """How a metric's rows are found. `module` is the module they are about, `None` for devices.
+    """How the rows of a metric are selected. `module` is their module, `None` for devices.
 
-    `paths` are those of the index that it reads, and `values` the (path, value) pairs where these alone can change it;
-    `statuses` is whether assignments and answers matter as well.
+    `paths` are the paths of the index that the query reads, and `values` the (path, value) pairs if only these can change the
+    rows; `statuses`: assignments and answers can change them as well.
     """
 
     select: Select
@@ -54,10 +54,11 @@ class MetricPlan(msgspec.Struct, frozen=True, eq=False):
 
 @by_text
 def plan_of(text: str) -> MetricPlan | None:
-    """The plan of a metric's query; `None` where it is not kept, or cannot be read at all."""
+    """The plan of a metric's query; `None` if the index cannot answer it, or the query is invalid."""
     try:
         query = parse(text)
     except QueryInvalid:
+        # The log can hold a query that an earlier version accepted; such a metric is not kept, and the partition goes on.
         return None
     if is_aggregate(query) or query.source is QuerySource.JOBS:
         return None
@@ -82,7 +83,7 @@ def plan_of(text: str) -> MetricPlan | None:
 
 
 def _is_known(where: Expression, module: str | None) -> bool:
-    """Whether the index can answer every leaf of a condition."""
+    """Whether the index can answer every term of a condition."""
     match where:
         case And(terms) | Or(terms):
             return all(_is_known(term, module) for term in terms)
@@ -126,13 +127,14 @@ def indexed(path: Path, module: str | None) -> tuple[Path, ...]:
 
 
 def _read(path: Path, module: str | None) -> frozenset[Path]:
-    """Every path of the index that it takes to answer for a property; of an overlaid one, too, who shows it itself."""
+    """Every path of the index that a property depends on."""
+    # A property that the device can inherit from `$edgeHub` also depends on whether the device reports it itself.
     paths = indexed(path, module)
     return frozenset(paths if len(paths) == 1 else (*paths, path[: len(REPORTED) + 1]))
 
 
 def _values(where: Expression, module: str | None) -> frozenset[tuple[Path, ValueKey]] | None:
-    """The pairs that a condition is made of, if it is equalities joined by AND and OR; overlaid properties are not."""
+    """The pairs of a condition of equalities joined by AND and OR; `None` for others, and for inherited properties."""
     if not is_monotone(where):
         return None
     pairs = [(indexed(path, module), literal) for path, literal in equalities(where) if path not in _OF_THE_REGISTRY]

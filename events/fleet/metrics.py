@@ -1,8 +1,7 @@
-"""Custom metrics kept up with every event: the rows of a deployment's metric queries as sets of ordinals.
+"""Custom metrics that are updated with every event: the rows of a deployment's metric queries as sets of ordinals.
 
-A metric is kept where the index can answer its query: about devices by tags, reported properties and what the registry says;
-about one module of each device by its tags, by what it reports and by what deployments are to it. The others are counted
-when they are asked for.
+A metric is kept here if the index can answer its query: about devices, by tags, reported properties and registry data; about
+one module of each device, by its tags, reported properties and deployment statuses. Other metrics are counted on request.
 """
 
 from bisect import bisect_left, bisect_right
@@ -33,7 +32,7 @@ _NOBODY = BitMap()
 
 
 class MetricsState(msgspec.Struct, frozen=True, eq=False):
-    """What metrics read of a partition."""
+    """The parts of a partition that metrics read."""
 
     directory: Directory
     index: Index
@@ -43,32 +42,28 @@ class MetricsState(msgspec.Struct, frozen=True, eq=False):
     assignment_of: Packed
     answers: DeviceAnswers
     targeted: Callable[[str, str], BitMap]
-    """Whom a deployment targets openly; one of modules, those of this name."""
+    """The devices that a started deployment targets; for configurations of modules, in the modules of this name."""
 
 
 class _Slices:
-    """Sets of the index, cut down to some ordinals once for all the metrics that ask for them."""
+    """Sets of the index within some ordinals, cut once for all metrics that read them."""
 
+    # After a batch few ordinals changed of a large partition; metrics then work on small sets (docs/decisions/0020).
     def __init__(self, index: Index, within: BitMap | None) -> None:
         self._index = index
         self.within = within
         self.live = index.everyone() if within is None else index.everyone() & within
-        self._known: dict[object, BitMap] = {}
+        self._cuts: dict[object, BitMap] = {}
         self._orders: dict[tuple[Path, str], tuple[list[Any], list[BitMap]]] = {}
 
     def equal(self, path: Path, literal: Primitive) -> BitMap:
-        key = (path, value_key(literal))
-        members = self._known.get(key)
-        return self._cut(key, self._index.compare(path, Op.EQ, literal)) if members is None else members
+        return self._cut((path, value_key(literal)), lambda: self._index.compare(path, Op.EQ, literal))
 
     def of_kind(self, path: Path, kind: str) -> BitMap:
-        key = (path, kind)
-        members = self._known.get(key)
-        return self._cut(key, self._index.of_kind(path, kind)) if members is None else members
+        return self._cut((path, kind), lambda: self._index.of_kind(path, kind))
 
     def defined(self, path: Path) -> BitMap:
-        members = self._known.get(path)
-        return self._cut(path, self._index.defined(path)) if members is None else members
+        return self._cut(path, lambda: self._index.defined(path))
 
     def ordered(self, path: Path, op: Op, literal: str | float) -> BitMap:
         if self.within is None or path == DEVICE_ID:
@@ -86,7 +81,7 @@ class _Slices:
                 return upto[-1] - upto[bisect_left(values, literal)]
 
     def _upto(self, path: Path, kind: str) -> tuple[list[Any], list[BitMap]]:
-        """The values of a path, sorted, and who has one of the first so many of them."""
+        """The values of a path, sorted, and for each number n the ordinals with one of the first n values."""
         order = self._orders.get((path, kind))
         if order is None:
             values, upto = self._index.values(path, kind), [BitMap()]
@@ -95,13 +90,15 @@ class _Slices:
             order = self._orders[path, kind] = (values, upto)
         return order
 
-    def _cut(self, key: object, members: BitMap) -> BitMap:
-        slice_members = self._known[key] = members if self.within is None else members & self.within
-        return slice_members
+    def _cut(self, key: object, read: Callable[[], BitMap]) -> BitMap:
+        members = self._cuts.get(key)
+        if members is None:
+            members = self._cuts[key] = read() if self.within is None else read() & self.within
+        return members
 
 
 class _Within:
-    """`ColumnIndex` of one metric over some ordinals."""
+    """The `ColumnIndex` of one metric within some ordinals."""
 
     def __init__(self, state: MetricsState, plan: MetricPlan, slices: _Slices) -> None:
         self._state, self._plan, self._slices = state, plan, slices
@@ -131,12 +128,7 @@ class _Within:
             case ("deviceId",):
                 return self._indexed(path, op, literal) & within
             case _:
-                first, *overlaid = indexed(path, self._plan.module)
-                own = self._indexed(first, op, literal)
-                for other in overlaid:
-                    theirs = self._indexed(other, op, literal) & directory.edge
-                    own = own | (theirs - self._shown_itself(path))
-                return own & within
+                return self._inherited(path, lambda indexed_path: self._indexed(indexed_path, op, literal))
 
     def defined(self, path: Path) -> BitMap:
         match path:
@@ -147,15 +139,10 @@ class _Within:
             case ("configurations", name, "status"):
                 return self._status(name)[1] & self._within
             case _:
-                first, *overlaid = indexed(path, self._plan.module)
-                own = self._slices.defined(first)
-                for other in overlaid:
-                    theirs = self._slices.defined(other) & self._state.directory.edge
-                    own = own | (theirs - self._shown_itself(path))
-                return own & self._within
+                return self._inherited(path, self._slices.defined)
 
     def compare_properties(self, _left: Path, op: Op, _right: Path) -> BitMap:
-        """Whether the agent answered for the version that it is to have; no metric that compares others is kept (`plan_of`)."""
+        """The ordinals whose agent answered for the expected version; `plan_of` keeps no other comparison of properties."""
         ordinals = np.array(self._within, dtype=np.uint32)
         assignments, inverse = np.unique(self._state.assignment_of.take(ordinals), return_inverse=True)
         by_number = self._state.assignments.by_number
@@ -168,11 +155,16 @@ class _Within:
         return equal if op is Op.EQ else other
 
     def contains(self, _path: Path, _literal: str) -> None:
-        """No metric with an array is kept (`plan_of`)."""
+        """`None`: `plan_of` keeps no metric with an array."""
 
-    def _shown_itself(self, path: Path) -> BitMap:
-        """Who reports the overlaid property itself: then nothing of the hub's is seen below it."""
-        return self._slices.defined(path[: len(REPORTED) + 1])
+    def _inherited(self, path: Path, members_of: Callable[[Path], BitMap]) -> BitMap:
+        """The members of a property; an edge-capable device that does not report it inherits that of its `$edgeHub`."""
+        own_path, *hub_paths = indexed(path, self._plan.module)
+        members = members_of(own_path)
+        for hub_path in hub_paths:
+            reported_itself = self._slices.defined(path[: len(REPORTED) + 1])
+            members = members | ((members_of(hub_path) & self._state.directory.edge) - reported_itself)
+        return members & self._within
 
     def _indexed(self, path: Path, op: Op, literal: Primitive) -> BitMap:
         index = self._slices
@@ -185,7 +177,7 @@ class _Within:
                 return _NOBODY if isinstance(literal, bool) else index.ordered(path, op, literal)
 
     def _having(self, module: str) -> BitMap:
-        """Who has a module: made by hand, or as an edge device by what it runs."""
+        """The devices that have a module: made by hand, or part of an edge device's configuration."""
         state = self._state
         if module in {AGENT, HUB}:
             return state.directory.edge
@@ -197,7 +189,7 @@ class _Within:
         return by_hand | configured
 
     def _with_assignments(self, holds: Callable[[Assignment], bool], among: BitMap) -> BitMap:
-        """Those of some ordinals for whose rows something holds."""
+        """The ordinals of `among` for whose assignments `holds` is true."""
         numbers = [number for number, assignment in self._state.assignments.by_number.items() if holds(assignment)]
         ordinals = np.array(among, dtype=np.uint32)
         return BitMap(ordinals[np.isin(self._state.assignment_of.take(ordinals), numbers)])
@@ -224,7 +216,7 @@ Name = tuple[int, str, str]
 
 
 class PartitionMetrics:
-    """The rows of every kept metric of a partition. Metrics of one query share their rows, whichever deployments they are of."""
+    """The rows of every kept metric of a partition. Metrics with the same query share their rows across deployments."""
 
     def __init__(self, state: MetricsState) -> None:
         self._state = state
@@ -234,10 +226,10 @@ class PartitionMetrics:
         self._watch: Watch[MetricPlan] = Watch()
         self._by_status: set[MetricPlan] = set()
         self.changed: set[Name] = set()
-        """Whose count is another one; which rows these are is not kept beyond the process."""
+        """The metrics whose count changed since the last commit; only counts are stored, not the rows."""
 
     def count(self, name: Name) -> int | None:
-        """How many rows a metric has; `None` where it is not kept."""
+        """The number of rows of a metric; `None` if it is not kept."""
         plan = self._plans.get(name)
         return None if plan is None else len(self._assignments[plan])
 
@@ -252,16 +244,16 @@ class PartitionMetrics:
                 self._add(name, plan)
 
     def fill(self) -> None:
-        """Find the rows of all metrics anew, as after `define` on a state that was put back."""
+        """Select the rows of all metrics again, as after `define` on a restored state."""
         slices = _Slices(self._state.index, None)
         self._assignments = {plan: BitMap(self._selected(plan, slices)) for plan in self._names}
         self.changed.clear()
 
     def update(self, touched: Mapping[Path, set[ValueKey]], ordinals: BitMap, renewed: BitMap, status: BitMap) -> None:
-        """Find the rows again among those that a replay may have changed.
+        """Update the rows after a batch.
 
-        `touched` are the sets of the index that `ordinals` went in or out of; `renewed` came, changed or went in the
-        registry; `status` may have another assignment, targets or answers.
+        `touched` are the sets of the index that gained or lost `ordinals`; `renewed` were registered, updated or retired;
+        `status` can have another assignment, other targets or answers.
         """
         plans = set(self._assignments) if renewed else self._watch.affected(touched) & self._assignments.keys()
         if status:
@@ -271,7 +263,7 @@ class PartitionMetrics:
         for plan in plans:
             assignments = self._assignments[plan]
             before = len(assignments)
-            # Few change, of many: in place.
+            # In place: a new set would copy all rows for a few changes.
             assignments -= within
             assignments |= self._selected(plan, slices)
             if len(assignments) != before:
@@ -280,7 +272,7 @@ class PartitionMetrics:
             self._assignments[plan] = BitMap(self._selected(plan, _Slices(self._state.index, None)))
 
     def _selected(self, plan: MetricPlan, slices: _Slices) -> BitMap:
-        """The rows within the slices; not to be changed."""
+        """The rows within the slices; the caller must not change them."""
         return plan.select(_Within(self._state, plan, slices), None)
 
     def _add(self, name: Name, plan: MetricPlan) -> None:

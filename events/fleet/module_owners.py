@@ -1,4 +1,4 @@
-"""Who has which module, once what is planned is done: made by hand, or as an edge device by what it runs."""
+"""The devices that have each module after the planned moves: made by hand, or part of an edge device's configuration."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -15,32 +15,32 @@ from events.query.module_condition import can_be_for
 _NOBODY = BitMap()
 
 Planned = dict[tuple[int, bytes], tuple[Assignment, BitMap]]
-"""Who goes from which assignment to which; by the number of the one and the bytes of the other."""
+"""The planned moves of devices, by the number of the old assignment and the bytes of the new one."""
 
 
 class ModuleOwners:
-    """Reads a partition while it resolves; of no use once `moved` is done."""
+    """The owners of modules while a partition resolves; invalid once the moves are carried out."""
 
     def __init__(
         self,
         directory: Directory,
-        made: Mapping[str, BitMap],
+        by_hand: Mapping[str, BitMap],
         assignments: Assignments,
         assignment_of: Packed,
         *,
         moved: Planned,
     ) -> None:
-        self._directory, self._made = directory, made
+        self._directory, self._by_hand = directory, by_hand
         self._assignments, self._assignment_of, self._moved = assignments, assignment_of, moved
 
     @cached_property
     def planned(self) -> BitMap:
-        """Everybody who comes to another assignment."""
+        """All devices that move to another assignment."""
         return BitMap().union(*(members for _, members in self._moved.values()))
 
     def having(self, module_id: str, within: BitMap) -> BitMap:
-        """Those of some devices that have a module."""
-        owners = self._made.get(module_id, _NOBODY) & within & self._directory.live
+        """The devices of `within` that have a module."""
+        owners = self._by_hand.get(module_id, _NOBODY) & within & self._directory.live
         if module_id in self._configured:
             numbers, members = self._configured[module_id]
             edge = within & self._directory.edge
@@ -49,23 +49,23 @@ class ModuleOwners:
         return owners
 
     def modules(self) -> set[str]:
-        """Every module that a configuration can be for and that some device may have."""
-        return _suiting((*self._made, *self._configured))
+        """Every module that a device can have and a configuration can be for."""
+        return _targetable((*self._by_hand, *self._configured))
 
     def modules_of(self, ordinals: BitMap) -> set[str]:
-        """As `modules`, of some devices."""
+        """As `modules` for some devices."""
         edge = ordinals & self._directory.edge
         stay = np.array(edge - self.planned, dtype=np.uint32)
         assignments = [
             self._assignments.by_number[number] for number in np.unique(self._assignment_of.take(stay)).tolist()
         ]
         assignments += [assignment for assignment, members in self._moved.values() if members.intersect(edge)]
-        made = (module_id for module_id, members in self._made.items() if members.intersect(ordinals))
-        return _suiting(made).union(*(_suiting(self._named_by(assignment)) for assignment in assignments))
+        made = (module_id for module_id, members in self._by_hand.items() if members.intersect(ordinals))
+        return _targetable(made).union(*(_targetable(self._named_by(assignment)) for assignment in assignments))
 
     @cached_property
     def _configured(self) -> Mapping[str, tuple[list[int], BitMap]]:
-        """By module, the assignments with a configuration that names it, and whoever comes to one that does."""
+        """By module, the assignments whose configuration names it, and the devices that move to such an assignment."""
         configured: dict[str, tuple[list[int], BitMap]] = defaultdict(lambda: ([], BitMap()))
         for number, assignment in self._assignments.by_number.items():
             for module_id in self._named_by(assignment):
@@ -79,5 +79,5 @@ class ModuleOwners:
         return self._assignments.configurations[assignment.configuration].module_ids
 
 
-def _suiting(module_ids: Iterable[str]) -> set[str]:
+def _targetable(module_ids: Iterable[str]) -> set[str]:
     return {module_id for module_id in module_ids if can_be_for(module_id)}

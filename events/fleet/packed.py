@@ -1,4 +1,4 @@
-"""One number per ordinal, packed: O(1) to read, and written back by the pages that changed."""
+"""One number per ordinal in a packed array, with O(1) access; only changed pages are written to the store."""
 
 from array import array
 from collections import Counter
@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+# A commit writes whole pages: 256 numbers are 1 KiB, and few enough that a report rewrites little beside its device.
 PAGE_ITEMS = 256
 
 
@@ -20,12 +21,12 @@ class Packed:
         self._dirty: set[int] = set()
 
     def load(self, data: bytes) -> None:
-        """Become what was stored."""
+        """Restore the stored array."""
         self._items = array("I", data)
         self._dirty.clear()
 
     def counts(self) -> Counter[int]:
-        """How often each number occurs."""
+        """The number of occurrences of each number."""
         distinct, counts = np.unique(np.frombuffer(self._items, dtype=np.uint32), return_counts=True)
         return Counter(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
 
@@ -40,7 +41,8 @@ class Packed:
         self._dirty.add(ordinal // PAGE_ITEMS)
 
     def reserve(self, count: int) -> None:
-        """Make room for ordinals below `count`, in whole pages, so that the stored length depends on `count` alone."""
+        """Extend the array for ordinals below `count`."""
+        # In whole pages, so that the stored length depends on `count` alone and a rebuild finds the same bytes.
         length = -(-count // PAGE_ITEMS) * PAGE_ITEMS
         if length > len(self._items):
             first = len(self._items) // PAGE_ITEMS
@@ -57,7 +59,7 @@ class Packed:
         self._dirty.update(np.unique(ordinals // PAGE_ITEMS).tolist())
 
     def changes(self) -> Iterator[tuple[int, bytes]]:
-        """The byte ranges changed since the last call, as (offset, bytes), neighbours joined; ascending."""
+        """The byte ranges that changed since the last call, as (offset, bytes), ascending, with adjacent pages joined."""
         pages = sorted(self._dirty)
         self._dirty.clear()
         start = 0
@@ -75,7 +77,8 @@ Item = TypeVar("Item", np.uint32, np.intp)
 
 
 def grouped(keys: npt.NDArray[Key], items: npt.NDArray[Item]) -> Iterator[tuple[int, npt.NDArray[Item]]]:
-    """The items of each key, ascending; each is looked at once, however many keys there are."""
+    """The items of each key, by ascending key."""
+    # One sort instead of a scan for each key: the cost does not grow with the number of keys.
     order = np.argsort(keys, kind="stable")
     in_order = keys[order]
     edges = np.flatnonzero(in_order[1:] != in_order[:-1]) + 1

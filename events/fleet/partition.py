@@ -1,4 +1,4 @@
-"""One partition of the fleet: the replay of its own events and the fleet's, and what every device runs in consequence."""
+"""One partition of the fleet: it applies its own events and the fleet's, and decides the assignment of every device."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
@@ -42,7 +42,7 @@ from events.fleet.index import DEVICE_ID, Index
 from events.fleet.merge_cache import MergeCache
 from events.fleet.metrics import MetricsState, PartitionMetrics
 from events.fleet.module_owners import Planned
-from events.fleet.module_targets import News
+from events.fleet.module_targets import AppliedChanges
 from events.fleet.packed import Packed
 from events.fleet.rollout_notes import RolloutNotes
 from events.fleet.targets import Targets
@@ -53,7 +53,7 @@ _EXPECTED_MAX = 10_000
 
 
 class Partition:
-    """The state of one partition at `vector`. Apply, then `resolve`; an exception leaves it unusable."""
+    """The state of one partition at `vector`. Apply events, then `resolve`; an exception leaves it unusable."""
 
     def __init__(self, number: int, merge: MergeCache | None = None) -> None:
         self.number = number
@@ -62,7 +62,7 @@ class Partition:
         self.assignment_changes = 0
         self.decided = Vector()
         self.rebuilt: int | UnsetType = UNSET
-        """How often what is kept of it was replaced; no event says so, and nothing follows from it."""
+        """The number of rebuilds of the stored form; it does not follow from events."""
         self.directory = Directory()
         self.index = Index(self.directory)
         self.deployments = Deployments(number)
@@ -73,12 +73,12 @@ class Partition:
         self.twin_versions = Packed()
         self.answers = DeviceAnswers()
         self.hand_written = Packed()
-        """How often desired properties of a device or of its modules were written by hand, by ordinal."""
+        """The number of writes by hand to desired properties of a device or its modules, by ordinal."""
         self.hand_writes = 0
-        """The same of all devices that there ever were."""
+        """The sum of `hand_written` of all devices, retired ones included."""
         self._expected: dict[int, Expected] = {}
         self.modules: dict[str, BitMap] = {}
-        """Who has a module made by hand, by its name."""
+        """The devices with a module made by hand, by module."""
         self.changed_modules: set[str] = set()
         self.children = Children()
         self.stored_sets: dict[str, bytes] = {}
@@ -114,10 +114,10 @@ class Partition:
     # -- applying the partition's own events
 
     def apply(self, events: Iterable[Envelope[DeviceEvent]]) -> None:
-        """Apply events of the partition's log, dense from the vector on.
+        """Apply events of the partition's log, without a gap from the vector on.
 
         Raises:
-            CannotApply: an event does not follow; the state is unusable from here on.
+            CannotApply: an event does not follow from the state, which is unusable afterwards.
         """
         ordinal_of = self.directory.ordinal_of
         position, at = self.vector.partition, self.at
@@ -135,6 +135,7 @@ class Partition:
             except CannotApply:
                 raise
             except Exception as error:
+                # Whatever is wrong with an event must block this partition visibly and not crash the worker of all.
                 raise CannotApply(envelope.position, subject, f"{type(error).__name__}: {error}") from error
             position = envelope.position
             at = max(at, envelope.at)
@@ -142,7 +143,7 @@ class Partition:
         self.at = at
 
     def skip_to(self, position: int) -> None:
-        """Go past events that an operator decided to skip, up to a position; nothing where the partition is there or beyond."""
+        """Skip events that an operator decided to skip, up to a position; no effect at or behind the current position."""
         if position > self.vector.partition:
             self.vector = Vector(position, self.vector.fleet)
 
@@ -247,29 +248,27 @@ class Partition:
     # -- applying the fleet's events
 
     def paths_to_fill(self, events: Iterable[Envelope[Any]]) -> frozenset[Path]:
-        """The paths that these fleet events name and the index does not have; fill them before applying."""
+        """The paths that fleet events name and the index does not have; the caller must fill them before `apply_fleet`."""
         return self.index.missing(self.deployments.paths_named_after(targeting_events(events)))
 
     def open_paths(self, paths: frozenset[Path]) -> None:
-        """Begin to index some paths; from here on applying keeps them, and `NewPaths` brings in what was before."""
+        """Index further paths: `apply` updates them from now on, and `NewPaths` fills in the earlier values."""
         self.index.name(self.index.named | paths)
 
     def hold_paths_of(self, events: Iterable[Envelope[Any]]) -> None:
-        """Index whatever some fleet events will name, from before the first event on."""
-        named = {path for _, _, event in targeting_events(events) for path in paths_in(event)}
-        self.index.hold(frozenset(named - {DEVICE_ID}), named=self.deployments.named_paths())
+        """Index all paths that fleet events will name, before the first event."""
+        self.index.hold(_paths_in(events), named=self.deployments.named_paths())
 
     def paths_held_by(self, events: Iterable[Envelope[Any]]) -> frozenset[Path]:
-        """The paths that `hold_paths_of` some events would begin to index: fill them from documents, or they are empty."""
-        named = {path for _, _, event in targeting_events(events) for path in paths_in(event)}
-        return self.index.missing(named - {DEVICE_ID})
+        """The paths that `hold_paths_of` would add to the index, which are empty until they are filled from documents."""
+        return self.index.missing(_paths_in(events))
 
     def release_paths(self) -> None:
-        """Index what the deployments name now, and no more."""
+        """Index only the paths that the deployments name now."""
         self.index.hold(frozenset(), named=self.deployments.named_paths())
 
     def apply_fleet(self, events: Sequence[Envelope[Any]]) -> None:
-        """Apply events of the fleet's log, dense from the vector on; those of other rooms only move the vector."""
+        """Apply events of the fleet's log, without a gap from the vector on; events of other packages only move the vector."""
         if not events:
             return
         assert events[0].position == self.vector.fleet + 1
@@ -285,22 +284,22 @@ class Partition:
         self.vector = Vector(self.vector.partition, events[-1].position)
         self.at = max(self.at, events[-1].at)
 
-    # -- what follows
+    # -- deciding
 
     def resolve(self) -> AssignmentChange | None:
-        """Decide anew for whoever may be concerned since the last call; `None` when no assignment changed."""
-        news = self._take_news()
-        targeted = self.targets.everybody(news.changes)
-        planned, concerned = self._assigner.plan(news)
+        """Decide the assignments of all devices that changes since the last call can concern; `None` if none changed."""
+        changes = self._take_changes()
+        targeted = self.targets.targeted_by(changes.deployments)
+        planned, concerned = self._assigner.plan(changes)
         stale = self.answers.stale
         if self.deployments.has_phased:
-            # Who is well shows with the reports that came until now, and with what they were about.
+            # `RolloutNotes` records which devices were healthy before their move, so answers are judged before it as well.
             self._judge()
         moves = self._move(planned)
-        # Whom a deployment targets and does not admit, its twin shows all the same.
-        targeted |= self.targets.everybody(news.changes)
+        # The status of a deployment counts devices that it targets and does not admit, although their assignment stays.
+        targeted |= self.targets.targeted_by(changes.deployments)
         status = targeted | concerned | self.answers.stale | stale
-        self._count(news, status)
+        self._count(changes, status)
         self._judge()
         if not moves:
             return None
@@ -311,44 +310,44 @@ class Partition:
         return AssignmentChange(self.number, before, self.vector, moves)
 
     def planned(self) -> tuple[Planned, set[str]]:
-        """Who `resolve` would move to which assignment, and whose targets it would change, by the names that they are kept by.
+        """The moves that `resolve` would carry out, and the stored names of the targets that it would change.
 
-        Nobody is moved: the state is of no use after it but to be looked at.
+        No device is moved; afterwards the state can only be read.
         """
-        planned, _ = self._assigner.plan(self._take_news())
+        planned, _ = self._assigner.plan(self._take_changes())
         return planned, {name for _, name in self.targets.changed | self.targets.of_modules.changed}
 
     def _judge(self) -> None:
         self.answers.judge(self.assignment_of, self._expected_of)
 
-    def _take_news(self) -> News:
+    def _take_changes(self) -> AppliedChanges:
         sets, noted = self.index.take_touched()
         touched = (self._touched | noted) - self._gone
-        news = News(self._changes, sets, touched, self._renewed, self._gone)
+        changes = AppliedChanges(self._changes, sets, touched, self._renewed, self._gone)
         self._changes, self._touched, self._renewed, self._gone = {}, BitMap(), BitMap(), BitMap()
-        for name, change in news.changes.items():
+        for name, change in changes.deployments.items():
             self.changed_deployments |= {
                 (deployment.created, name) for deployment in (change.before, change.after) if deployment is not None
             }
-        return news
+        return changes
 
-    def _count(self, news: News, status: BitMap) -> None:
-        for name, change in news.changes.items():
+    def _count(self, changes: AppliedChanges, status: BitMap) -> None:
+        for name, change in changes.deployments.items():
             before, after = change.before, change.after
             if before is not None and (after is None or after.created != before.created):
                 self.metrics.define(before.created, name, {})
             if after is not None:
                 self.metrics.define(after.created, name, after.metrics)
-        self.metrics.update(news.sets, news.touched, news.renewed | news.gone, status)
+        self.metrics.update(changes.sets, changes.touched, changes.renewed | changes.gone, status)
 
     def count_anew(self) -> None:
-        """Find the assignments of all metrics, on a state that was put back."""
+        """Select the rows of all metrics, on a restored state."""
         for deployment in self.deployments.by_id.values():
             self.metrics.define(deployment.created, deployment.id, deployment.metrics)
         self.metrics.fill()
 
     def _move(self, moved: Planned) -> tuple[AssignmentMove, ...]:
-        # Assignments are numbered in the order of the lowest ordinal that moved, whatever order they were found in.
+        # New assignments are numbered by the lowest ordinal that moved, so that a replay gives the same numbers.
         moves = []
         in_order = sorted(
             ((old, assignment, members) for (old, _), (assignment, members) in moved.items()),
@@ -367,7 +366,8 @@ class Partition:
         return tuple(moves)
 
     def _expected_of(self, number: int) -> Expected:
-        """What the devices of an assignment are to answer for; numbers of assignments are never given twice."""
+        """The expected answers of an assignment."""
+        # Cached without invalidation: the number of an assignment is never reused.
         expected = self._expected.get(number)
         if expected is None:
             if len(self._expected) >= _EXPECTED_MAX:
@@ -377,3 +377,8 @@ class Partition:
                 self.assignments.configurations[assignment.configuration]
             )
         return expected
+
+
+def _paths_in(events: Iterable[Envelope[Any]]) -> frozenset[Path]:
+    named = {path for _, _, event in targeting_events(events) for path in paths_in(event)}
+    return frozenset(named - {DEVICE_ID})

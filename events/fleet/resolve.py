@@ -1,4 +1,4 @@
-"""Who gets what, by sets: the base with the highest priority, then the layers above it; of one's own twin, every one."""
+"""The stacks of devices, by sets: the base with the highest priority and the layers above it; for single twins all."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pyroaring import BitMap
 
 from events.fleet.deployments import Deployment
+from events.fleet.packed import grouped
 
 Ordinals = npt.NDArray[np.uint32]
 Stack = tuple[Deployment, ...]
@@ -24,8 +25,8 @@ def resolve(
 ) -> Iterator[tuple[Stack, Ordinals]]:
     """The stack of every ordinal of `within`, grouped by stack: base first, then its layers, ascending.
 
-    Those whom no base targets come with an empty stack (layers need a base; contract/hub.md §3.3 item 4). A layer
-    applies where its priority is strictly above the base's, and of layers with equal priority only the newest does.
+    Devices that no base targets have an empty stack (layers need a base; contract/hub.md §3.3 item 4). A layer applies if its
+    priority is strictly above the base's, and of layers with equal priority only the newest applies.
     """
     ordinals = np.array(within, dtype=np.uint32)
     groups: _Groups[Deployment] = _Groups(len(ordinals))
@@ -41,6 +42,7 @@ def resolve(
         based.append((base.priority, chosen))
         if not remainder:
             break
+    # Bases and layers are merged by ascending priority: `below` has the devices whose base is under the current layers.
     below = BitMap()
     for priority, layers in groupby(layers_ascending, key=lambda layer: layer.priority):
         while based and based[-1][0] < priority:
@@ -60,9 +62,9 @@ def resolve(
 def resolve_own(
     within: BitMap, *, ascending: Sequence[Deployment], eligible: Mapping[str, BitMap]
 ) -> Iterator[tuple[Stack, Ordinals]]:
-    """The configurations of one twin each, its own or one module's, that every ordinal of `within` has, grouped by stack.
+    """The configurations of one twin, its own or a module's, of every ordinal of `within`, grouped by stack.
 
-    Whoever is eligible has it, whatever else applies; nobody's come as an empty stack.
+    Every eligible device has each of them; a device without any has an empty stack.
     """
     ordinals = np.array(within, dtype=np.uint32)
     groups: _Groups[Deployment] = _Groups(len(ordinals))
@@ -74,7 +76,7 @@ def resolve_own(
 
 
 def together(decided: Iterable[tuple[T, Ordinals]]) -> Iterator[tuple[tuple[T, ...], Ordinals]]:
-    """What is decided for some ordinals each, one thing after the other, as the ordinals for whom all the same is decided."""
+    """The decisions for sets of ordinals, regrouped by ordinals with the same decisions, in order."""
     parts = list(decided)
     if not parts:
         return
@@ -92,10 +94,11 @@ def _locations(ordinals: Ordinals, members: BitMap) -> npt.NDArray[np.intp]:
 
 
 class _Groups(Generic[T]):
-    """A partition of places by what was pushed onto them, refined push by push."""
+    """Groups of locations with the same stack of pushed items."""
 
+    # A push splits the groups that it touches; the work follows the number of groups, and no device is handled on its own.
     def __init__(self, count: int) -> None:
-        self._group = np.zeros(count, dtype=np.int64)
+        self._group = np.zeros(count, dtype=np.uint32)
         self._stacks: list[tuple[T, ...]] = [()]
 
     def push(self, item: T, locations: npt.NDArray[np.intp]) -> None:
@@ -110,10 +113,5 @@ class _Groups(Generic[T]):
         self._group[locations] = first + inverse
 
     def split(self, ordinals: Ordinals) -> Iterator[tuple[tuple[T, ...], Ordinals]]:
-        if len(ordinals) == 0:
-            return
-        order = np.argsort(self._group, kind="stable")
-        sorted_groups = self._group[order]
-        starts = np.flatnonzero(np.r_[True, sorted_groups[1:] != sorted_groups[:-1]])
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-            yield self._stacks[int(sorted_groups[start])], ordinals[order[start:end]]
+        for group, members in grouped(self._group, ordinals):
+            yield self._stacks[group], members

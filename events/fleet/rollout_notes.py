@@ -1,4 +1,4 @@
-"""What rollouts need to know of the time when a device was admitted: whether it was there already, and what it had before."""
+"""What rollouts need from the time of a device's admission: whether it ran the same already, and what it had before."""
 
 from pyroaring import BitMap
 
@@ -9,19 +9,19 @@ from events.fleet.deployments import Deployments, Phased
 
 
 class RolloutNotes:
-    """Kept for each deployment that is rolled out in phases, until its rollout is over."""
+    """The notes of each deployment that is rolled out in phases, until its rollout is over."""
 
     def __init__(self, deployments: Deployments, assignments: Assignments, answers: DeviceAnswers) -> None:
         self._deployments, self._assignments, self._answers = deployments, assignments, answers
         self.already: dict[Layer, BitMap] = {}
-        """Who ran the same already when they were admitted."""
+        """The devices that ran the same configuration at their admission."""
         self.changed_already: set[Layer] = set()
         self.before: dict[Layer, dict[str, BitMap]] = {}
-        """Who had which configuration, and was well with it, when they were admitted."""
+        """The devices that were healthy with a configuration at their admission, by deployment and configuration."""
         self.changed_before: set[tuple[Layer, str]] = set()
 
     def note(self, old: Assignment, new: Assignment, members: BitMap) -> None:
-        """Note devices that go from one assignment to another: one that runs already what a rollout gives it is there already."""
+        """Note devices that move from one assignment to another."""
         came, left = set(new.stack) - set(old.stack), set(old.stack) - set(new.stack)
         same = old.configuration == new.configuration and new.status is AssignmentStatus.MANAGED
         for layer in came | left:
@@ -43,6 +43,7 @@ class RolloutNotes:
         if after == previous:
             return
         if digest not in by_digest:
+            # A rollback restores this configuration even when no assignment has it any more.
             self._assignments.hold(digest)
         by_digest[digest] = after
         self.changed_before.add((layer, digest))
@@ -58,7 +59,7 @@ class RolloutNotes:
         return deployment is None or deployment.created != layer.created or isinstance(deployment.admission, Ended)
 
     def drop(self) -> None:
-        """Forget who was there already once a rollout is over, and what was before once its deployment is."""
+        """Drop the notes of deployments that have ended or were deleted."""
         for layer in [layer for layer in self.already if self._is_over(layer)]:
             del self.already[layer]
             self.changed_already.add(layer)

@@ -1,4 +1,4 @@
-"""Whom each deployment targets, and who of these is admitted, brought up to date with what changed."""
+"""The targeted and admitted devices of each deployment, updated with each batch of changes."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -10,23 +10,23 @@ from events.deployment.events import Admitted, Ended, Everyone, NotStarted
 from events.fleet.deployments import Deployment, Deployments, Phased
 from events.fleet.directory import Directory
 from events.fleet.index import Index
-from events.fleet.module_targets import ModuleTargets, News
+from events.fleet.module_targets import AppliedChanges, ModuleTargets
 from events.manifest.document import ContentKind
 
 
 class Targets:
-    """Of all deployments but configurations of modules by id; those are `of_modules`."""
+    """The targets by deployment id; those of configurations of modules are in `of_modules`."""
 
     def __init__(self, directory: Directory, index: Index, deployments: Deployments) -> None:
         self._directory, self._index, self._deployments = directory, index, deployments
         self.members: dict[str, BitMap] = {}
         self.eligible: dict[str, BitMap] = {}
         self.changed: set[tuple[int, str]] = set()
-        """Those that changed since they were kept: position of the deployment's creation, and its id."""
+        """The targets that changed since the last commit: position of the deployment's creation, and its id."""
         self.of_modules = ModuleTargets(index, deployments, self._admitted)
 
     def restore(self, targets: Mapping[str, BitMap]) -> None:
-        """Put targets back by the names that they are kept by, and derive who is eligible."""
+        """Restore targets by their stored names, and derive the admitted devices."""
         for name, members in targets.items():
             deployment_id, _, module = name.partition("/")
             deployment = self._deployments.by_id[deployment_id]
@@ -37,7 +37,7 @@ class Targets:
                 self.eligible[name] = self._admitted(deployment, members)
 
     def openly(self, name: str, module: str) -> BitMap:
-        """Whom a deployment targets that has started and not ended; one of modules, those of this name."""
+        """The devices that a started deployment targets; for configurations of modules, in the modules of this name."""
         deployment = self._deployments.by_id[name]
         if isinstance(deployment.admission, NotStarted | Ended):
             return BitMap()
@@ -45,17 +45,17 @@ class Targets:
             return self.of_modules.targets.get(name, {}).get(module, BitMap())
         return self.members[name]
 
-    def everybody(self, names: Iterable[str]) -> BitMap:
-        """All devices that any of some deployments targets."""
-        return self.of_modules.everybody(names).union(*(self.members[name] for name in names if name in self.members))
+    def targeted_by(self, names: Iterable[str]) -> BitMap:
+        """The devices that at least one of these deployments targets."""
+        return self.of_modules.targeted_by(names).union(*(self.members[name] for name in names if name in self.members))
 
-    def retarget(self, news: News) -> dict[ContentKind, BitMap]:
-        """Bring the targets up to date of all but configurations of modules.
+    def retarget(self, changes: AppliedChanges) -> dict[ContentKind, BitMap]:
+        """Update the targets of all deployments except configurations of modules.
 
-        Answers whose assignment may have changed, by the part of it.
+        Returns the devices whose assignment can have changed, by part.
         """
         concerned: dict[ContentKind, BitMap] = defaultdict(BitMap)
-        for name, change in news.changes.items():
+        for name, change in changes.deployments.items():
             before, after = _of_devices(change.before), _of_devices(change.after)
             old, new = self.eligible.pop(name, BitMap()), BitMap()
             self.members.pop(name, None)
@@ -66,14 +66,14 @@ class Targets:
             for kind in {deployment.kind for deployment in (before, after) if deployment is not None}:
                 concerned[kind] |= old ^ new if _same_but_target(before, after) else old | new
         by_id = self._deployments.by_id
-        if news.renewed or news.gone:
-            unchanged = by_id.keys() - news.changes.keys()
-            self._retarget_within(news.renewed, unchanged, concerned)
-            self._retarget_within(news.gone, unchanged, concerned)
+        if changes.renewed or changes.gone:
+            unchanged = by_id.keys() - changes.deployments.keys()
+            self._retarget_within(changes.renewed, unchanged, concerned)
+            self._retarget_within(changes.gone, unchanged, concerned)
         for kind in (ContentKind.EDGE, ContentKind.DEVICE):
-            concerned[kind] |= news.renewed
-        affected = self._deployments.affected(news.sets) - news.changes.keys()
-        self._retarget_within(news.touched - news.renewed, affected, concerned)
+            concerned[kind] |= changes.renewed
+        affected = self._deployments.affected(changes.sets) - changes.deployments.keys()
+        self._retarget_within(changes.touched - changes.renewed, affected, concerned)
         return concerned
 
     def _retarget_within(self, ordinals: BitMap, names: Iterable[str], concerned: dict[ContentKind, BitMap]) -> None:
@@ -96,7 +96,7 @@ class Targets:
             self.eligible[name] = self._admitted(deployment, target)
 
     def _candidates(self, deployment: Deployment) -> BitMap:
-        """Whom a deployment can target at all: what is for modules, edge-capable devices alone."""
+        """The devices that a deployment can target: for edge deployments only edge-capable devices."""
         return self._directory.edge if deployment.kind is ContentKind.EDGE else self._directory.live
 
     def _admitted(self, deployment: Deployment, target: BitMap) -> BitMap:

@@ -1,4 +1,4 @@
-"""Who is to be looked at again when sets of the index change."""
+"""The names to re-evaluate when sets of the index change."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
@@ -11,14 +11,15 @@ Values = frozenset[tuple[Path, ValueKey]]
 
 
 class Watch(Generic[N]):
-    """Names by what they watch: (path, value) pairs where these alone matter, else whole paths."""
+    """Names by what they watch: (path, value) pairs if only these matter, otherwise whole paths."""
 
+    # With pairs, a report re-evaluates only the conditions on its own values and not all conditions on its path.
     def __init__(self) -> None:
         self.by_path: dict[Path, set[N]] = {}
         self.by_value: dict[tuple[Path, ValueKey], set[N]] = {}
 
     def add(self, name: N, paths: Iterable[Path], values: Values | None) -> None:
-        """Watch some pairs, or where they are `None` some paths."""
+        """Watch pairs, or paths if `values` is `None`."""
         if values is None:
             for path in paths:
                 self.by_path.setdefault(path, set()).add(name)
@@ -27,7 +28,7 @@ class Watch(Generic[N]):
                 self.by_value.setdefault(pair, set()).add(name)
 
     def remove(self, name: N, paths: Iterable[Path], values: Values | None) -> None:
-        """Take back what `add` was told."""
+        """Undo an `add` with the same arguments."""
         if values is None:
             for path in paths:
                 _discard(self.by_path, path, name)
@@ -36,12 +37,12 @@ class Watch(Generic[N]):
                 _discard(self.by_value, pair, name)
 
     def adopt(self, other: "Watch[N]") -> None:
-        """Become what another one is, and go on apart from it."""
+        """Become an independent copy of another watch."""
         self.by_path = {path: set(names) for path, names in other.by_path.items()}
         self.by_value = {pair: set(names) for pair, names in other.by_value.items()}
 
     def affected(self, touched: Mapping[Path, set[ValueKey]]) -> set[N]:
-        """Whoever watches one of these sets."""
+        """The names that watch at least one of these sets."""
         affected: set[N] = set()
         for path, keys in touched.items():
             affected |= self.by_path.get(path, frozenset())

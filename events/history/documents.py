@@ -7,9 +7,8 @@ from events.history.snapshots import Snapshots
 from events.log.documents import DeviceDocuments
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import device_of
-from events.log.port import Event, Log
+from events.log.port import Event, Log, read_all
 from events.log.raw import RawStreams
-from events.log.reader import Reader
 from events.log.scan import events_of
 
 _BATCH_EVENTS = 4096
@@ -57,7 +56,7 @@ class PastDocuments:
 
     def _events(self, number: int, wanted: Sequence[str] | None, after: int, upto: int) -> Iterator[Envelope[Event]]:
         if wanted is None:
-            return Reader(self._log, number, batch=_BATCH_EVENTS).events(after=after, upto=upto)
+            return read_all(self._log, number, batch=_BATCH_EVENTS, after=after, upto=upto)
         if not wanted:
             return iter(())
         return events_of(self._streams, wanted, partitions=self._log.partitions, after=after, upto=upto)

@@ -75,7 +75,7 @@ class LogAt(LogOverlay):
         """Every subject of a stream that had a snapshot and begins so."""
         return [subject for subject in self._every(stream).documented() if subject.startswith(prefix)]
 
-    def known(self, stream: int) -> Iterable[str]:
+    def subjects_with_events(self, stream: int) -> Iterable[str]:
         """Every subject of a stream that has a document; what is forgotten of the others nobody asks for in the past."""
         return self._every(stream).documented()
 

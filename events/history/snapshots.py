@@ -215,7 +215,7 @@ class Snapshots:
             return b""
         found = self._entries.read(stream, after=position - 1, limit=1)
         if not found:
-            raise LogLostItsTail(stream, expected=position, found=position - 1)
+            raise LogLostItsTail(stream, expected=position, actual=position - 1)
         return digest(stream, found[0])
 
     def _folder(self, number: int) -> str:

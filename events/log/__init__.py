@@ -1,1 +1,1 @@
-"""The log: every event, in Redis Streams, and nothing else."""
+"""The log: every event, in Redis Streams; the only source of all projections."""

@@ -6,12 +6,17 @@
 --       data, id of its command ('' for none), number of snapshots, then per snapshot: subject, document ('' deletes).
 -- Answers {'repeated', first position, woke, versions...}, {'written', ...} alike,
 --       {'conflict', subject, version, generation, ...}, or {'fenced', newest fence}.
+
+-- First, before fence and versions: a chunk that is sent again after a lost answer must get the first answer, although the
+-- versions that it expects have passed (docs/decisions/0002).
 local seen = redis.call('HGET', KEYS[6], ARGV[1])
 if seen then
   local answer = cjson.decode(seen)
   return {'repeated', answer[1], 0, unpack(answer[2])}
 end
 
+-- Stored with the stream and compared in the same script: a process that slept through the end of its lease cannot know
+-- that another one took over, so the stream has to reject it.
 local fence = ARGV[5]
 if fence ~= '' then
   local newest = tonumber(redis.call('HGET', KEYS[4], 'fence') or '0')
@@ -41,6 +46,7 @@ local function conflict(subject)
   end
 end
 
+-- All conditions are checked before the first entry is written: Redis does not roll a script back.
 local index = 10
 local answer_versions = {}
 for number = 1, count do
@@ -71,6 +77,8 @@ if #conflicts > 0 then
   return answer
 end
 
+-- The position is counted here and not read from the newest entry: a stream whose last entries were deleted is then
+-- noticed by its readers (RedisLog._check_end), and not continued as if nothing were missing.
 local meta = redis.call('HMGET', KEYS[4], 'position', 'at')
 local position = tonumber(meta[1] or '0')
 local at = ARGV[2]
@@ -108,6 +116,7 @@ for subject in pairs(heads) do
 end
 redis.call('HSET', KEYS[4], 'position', position, 'at', at)
 
+-- Each call forgets at most eight ids more than it adds: the hash shrinks, and no call has to delete thousands.
 local forgotten_max = 8
 for command, answer in pairs(commands) do
   redis.call('HSET', KEYS[6], command, cjson.encode(answer))
@@ -122,6 +131,7 @@ if #old > 0 then
   redis.call('ZREM', KEYS[7], unpack(old))
 end
 
+-- In the script that writes the events: set afterwards, a process killed in between would leave events without a flag.
 local woke = 1
 if ARGV[6] == '1' then woke = redis.call('SETNX', KEYS[5], 1) end
 return {'written', first, woke, unpack(answer_versions)}

@@ -1,4 +1,4 @@
-"""Whether a Redis server keeps what it acknowledged."""
+"""Checks that a Redis server keeps the events that it acknowledged, and that it accepts writes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ VERSION_MIN = (6, 2)
 
 
 def check_server(client: Client) -> None:
-    """Refuse a server that evicts keys, keeps no append-only file, or is too old.
+    """Reject a server that evicts keys, has no append-only file, or is older than 6.2.
 
     Raises:
         UnsafeRedis: names the setting.
@@ -26,7 +26,7 @@ def check_server(client: Client) -> None:
 
 
 def why_not_writable(client: Client) -> str | None:
-    """Why Redis would refuse a write now; `None` where it would take one. Nothing is written to find out.
+    """Why Redis would reject a write now; `None` if it would accept one. Reads INFO and writes nothing.
 
     Raises:
         LogUnavailable: the server does not answer.
@@ -36,7 +36,7 @@ def why_not_writable(client: Client) -> str | None:
             with answering():
                 information: Mapping[str, Any] = node.info()
         except NoPermissionError:
-            # Where INFO is forbidden, a write that is refused says so itself.
+            # An access list may forbid INFO. Then the first write that is rejected reports the reason.
             continue
         why = refusal_in(information)
         if why is not None:
@@ -45,9 +45,9 @@ def why_not_writable(client: Client) -> str | None:
 
 
 def refusal_in(information: Mapping[str, Any]) -> str | None:
-    """Why a server that says this of itself refuses writes; `None` where it does not."""
+    """Why a server with this INFO rejects writes; `None` if it accepts them."""
     maximum = int(information.get("maxmemory", 0))
-    # As Redis counts: the buffers of the append-only file and of replicas are not held against the maximum.
+    # As Redis itself counts: the buffers of the append-only file and of replicas do not count against the maximum.
     used = int(information.get("used_memory", 0)) - int(information.get("mem_not_counted_for_evict", 0))
     if 0 < maximum <= used:
         return f"memory is full: {used} of {maximum} bytes are used (raise maxmemory, or archive older events)"
@@ -65,7 +65,7 @@ def _primaries(client: Client) -> list[Any]:
 
 
 def check_information(information: Mapping[str, Any], configured: Mapping[str, str]) -> None:
-    """Judge what a server says of itself; `configured` is empty where CONFIG is forbidden.
+    """Check a server's INFO and configuration; `configured` is empty where CONFIG is forbidden.
 
     Raises:
         UnsafeRedis: names the setting.
@@ -73,15 +73,18 @@ def check_information(information: Mapping[str, Any], configured: Mapping[str, s
     version = str(information.get("redis_version", "0"))
     if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < VERSION_MIN:
         raise UnsafeRedis("version", version, "6.2 or newer")
+    # With any other policy Redis deletes keys when its memory is full: whole streams of events.
     policy = str(configured.get("maxmemory-policy") or information.get("maxmemory_policy", "unknown"))
     if policy != "noeviction":
         raise UnsafeRedis("maxmemory-policy", policy, "noeviction")
+    # Without the file, all events since the last RDB snapshot are lost when the server is killed.
     append_only = str(configured.get("appendonly") or ("yes" if information.get("aof_enabled") else "no"))
     if append_only != "yes":
         raise UnsafeRedis("appendonly", append_only, "yes")
 
 
 def _configured(node: Any) -> dict[str, str]:
+    # Managed Redis often forbids CONFIG. INFO then has the same answers, as far as the server reports them.
     try:
         with answering():
             return {**node.config_get("maxmemory-policy"), **node.config_get("appendonly")}

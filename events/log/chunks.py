@@ -1,19 +1,19 @@
-"""How a batch falls into chunks: by stream, then by count and size; always the same for the same batch."""
+"""Splits a batch into chunks by stream, count and size; the same batch always gives the same chunks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from events import canonical
 from events.device.events import DeviceEvent
-from events.log.codec import encode_event
 from events.log.errors import EventTooLarge
-from events.log.port import CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, Event, Proposed
+from events.log.port import CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, Proposed, stream_of
 
 _OVERHEAD_BYTES = 64
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """One chunk to be: the events of one stream, with their places in the batch and their encoded data."""
+    """A chunk before it is appended: events of one stream, their indices in the batch, and their encoded data."""
 
     stream: int
     indices: tuple[int, ...]
@@ -28,46 +28,49 @@ def _size(proposed: Proposed, data: bytes) -> int:
 
 
 def check_size(proposed: Proposed) -> None:
-    """Refuse an event that no chunk could hold, before its batch is sent.
+    """Reject an event that is too large for a chunk, before its batch is sent.
 
     Raises:
         EventTooLarge: it is over the limit with its snapshots.
     """
-    # Only contents, the sets of a rollout and a group's deployments can be so big; twins have limits of their own far below.
+    # Only manifests, the sets of a rollout and the deployments of a group reach 1 MiB. A section of a twin has at most
+    # 32 KiB (contract/hub.md §6), so encoding every device event a second time would find nothing.
     if not isinstance(proposed.event, DeviceEvent):
-        _size(proposed, encode_event(proposed.event))
+        _size(proposed, canonical.encode(proposed.event))
 
 
 def _together(batch: Sequence[Proposed]) -> Iterator[list[int]]:
-    some: list[int] = []
+    indices: list[int] = []
     for index, proposed in enumerate(batch):
-        if some and not proposed.follows:
-            yield some
-            some = []
-        some.append(index)
-    if some:
-        yield some
+        if indices and not proposed.follows:
+            yield indices
+            indices = []
+        indices.append(index)
+    if indices:
+        yield indices
 
 
-def split(batch: Sequence[Proposed], *, stream_of: Callable[[str, Event], int]) -> Iterator[Piece]:
-    """Split a batch; order within a stream is kept, and what follows another event stays with it.
+def split(batch: Sequence[Proposed], *, partitions: int) -> Iterator[Piece]:
+    """Split a batch; the order within a stream is kept, and an event that `follows` another is in the same chunk.
 
     Raises:
-        EventTooLarge: one event alone, or with those that follow it, is over the limit of a chunk with its snapshots.
+        EventTooLarge: an event, with its snapshots and the events that follow it, is over the limit of a chunk.
     """
+    # A chunk's id is the batch's command id and the chunk's number. A batch that is sent again after a lost answer must fall
+    # into the same chunks, or the log would take a chunk it has for a new one.
     open_pieces: dict[int, tuple[list[int], list[bytes], int]] = {}
-    for some in _together(batch):
-        data = [encode_event(batch[index].event) for index in some]
-        size = sum(_size(batch[index], one) for index, one in zip(some, data, strict=True))
-        first = batch[some[0]]
+    for together in _together(batch):
+        data = [canonical.encode(batch[index].event) for index in together]
+        size = sum(_size(batch[index], encoded_event) for index, encoded_event in zip(together, data, strict=True))
+        first = batch[together[0]]
         if size > CHUNK_BYTES_MAX:
             raise EventTooLarge(first.subject, size, CHUNK_BYTES_MAX)
-        stream = stream_of(first.subject, first.event)
+        stream = stream_of(first.subject, first.event, partitions=partitions)
         indices, encoded, total = open_pieces.get(stream, ([], [], 0))
-        if len(indices) + len(some) > CHUNK_EVENTS_MAX or total + size > CHUNK_BYTES_MAX:
+        if len(indices) + len(together) > CHUNK_EVENTS_MAX or total + size > CHUNK_BYTES_MAX:
             yield Piece(stream, tuple(indices), tuple(encoded))
             indices, encoded, total = [], [], 0
-        indices += some
+        indices += together
         encoded += data
         open_pieces[stream] = (indices, encoded, total + size)
     for stream, (indices, encoded, _) in open_pieces.items():

@@ -1,4 +1,4 @@
-"""Between an envelope and the fields of a stream entry."""
+"""Encodes events, and decodes the fields of a stream entry into an envelope."""
 
 from collections.abc import Callable, Mapping
 
@@ -10,26 +10,23 @@ from events.envelope import Envelope, Principal
 from events.log.errors import UnreadableEvent
 from events.log.port import Event
 
+# Redis stores field names once for consecutive entries of the same fields; alternating shapes cost 28 bytes an entry
+# (contract/redis-rq.md).
 FIELDS = ("type", "subject", "version", "at", "by", "cause", "data")
-"""Always all of them and in this order: Redis keeps entries of one shape compactly (contract/redis-rq.md)."""
+"""The fields of every event, always all of them and in this order."""
 
 RECORDED = b"recorded"
-"""What an change's entry has behind them: when it was written down, in milliseconds. Entries of older versions do not have it."""
+"""The last field of an assignment change: when it was written, in milliseconds. Entries of older versions have none."""
 
 Upcaster = Callable[[JsonObject], JsonObject]
-"""Brings the data of an event from the shape that an older version wrote to the shape of today."""
+"""Converts the data of an event from the shape that an older version wrote to the current shape."""
 
 UPCASTERS: Mapping[bytes, Upcaster] = {}
-"""By the type as it was written. Events are never edited: a shape that changes gets a new tag, and the old one a line here."""
+"""Upcasters by the stored type. Events are never edited: a new shape gets a new tag, and the old tag an entry here."""
 
 _decoder = msgspec.json.Decoder(Event)
 _principals: dict[bytes, Principal] = {}
 _PRINCIPALS_MAX = 10_000
-
-
-def encode_event(event: Event) -> bytes:
-    """Canonical bytes of an event; its type is the tag `type` in it."""
-    return canonical.encode(event)
 
 
 def type_of(event: Event) -> str:
@@ -40,12 +37,13 @@ def type_of(event: Event) -> str:
 def decode_entry(
     stream: str, position: int, fields: Mapping[bytes, bytes], *, upcasters: Mapping[bytes, Upcaster] = UPCASTERS
 ) -> Envelope[Event]:
-    """Read an entry, whichever version wrote it.
+    """The event of an entry, with its envelope, whichever version wrote it.
 
     Raises:
         UnreadableEvent: a field is missing or does not decode.
     """
     try:
+        # A log has few authors and millions of entries: parsing each author once saves the parsing of every `by`.
         by = fields[b"by"]
         principal = _principals.get(by)
         if principal is None:
@@ -69,6 +67,7 @@ def decode_entry(
 
 
 def _remember(by: bytes) -> Principal:
+    # Devices are authors too: without a limit, a process would keep one principal for each device of the fleet.
     if len(_principals) >= _PRINCIPALS_MAX:
         _principals.clear()
     principal = _principals[by] = Principal.parse(by.decode())

@@ -1,4 +1,4 @@
-"""The concepts whose events stand in the log: one line each."""
+"""The concepts whose events are in the log, each with its decider."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -16,15 +16,16 @@ from events.webhook import decider as webhook
 
 DECIDERS: tuple[Decider, ...] = (
     DEVICE,
-    # Deployments know nothing of what is built on them.
-    DEPLOYMENT.ruled(update.DEPLOYMENT_RULE, rollout.DEPLOYMENT_RULE),
-    rollout.DECIDER.ruled(update.ROLLOUT_RULE),
+    # Updates and rollouts restrict what may happen to their deployments. Their rules are joined here, so that the package of
+    # deployments need not import theirs.
+    DEPLOYMENT.with_rules(update.DEPLOYMENT_RULE, rollout.DEPLOYMENT_RULE),
+    rollout.DECIDER.with_rules(update.ROLLOUT_RULE),
     update.DECIDER,
     ACCESS,
     READINESS,
     webhook.decider(KINDS),
 )
-"""What producers decide by, and replay applies. A command and an event are those of one concept."""
+"""The deciders of producers and of replay. Each command and each event belongs to exactly one."""
 
 BY_COMMAND: Mapping[type[Any], Decider] = MappingProxyType(
     {command: decider for decider in DECIDERS for command in decider.commands}
@@ -38,10 +39,10 @@ _BY_PREFIX = {prefix: decider for decider in DECIDERS if decider.is_of_fleet for
 
 
 def decode_of_fleet(subject: str, data: bytes) -> Any:
-    """Read the document of a subject of the fleet's stream."""
+    """The document of a subject of the fleet's stream."""
     return _BY_PREFIX[prefix_of(subject)].decode(subject, data)
 
 
 def decode_of_device(subject: str, data: bytes) -> Any:
-    """Read the document of a device or of one of its modules."""
+    """The document of a device or of a module."""
     return DEVICE.decode(subject, data)

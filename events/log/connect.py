@@ -1,7 +1,6 @@
-"""From a URL to an open log, with the checks that keep events from being lost."""
+"""Connects to Redis by a URL, and reports its temporary failures as `LogUnavailable`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import cast
 from urllib.parse import unquote
 
@@ -12,44 +11,37 @@ from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 
 from events.log.errors import LogUnavailable
-from events.redis_errors import unavailable
+from events.redis_errors import unavailable_as
 
 Client = Redis | RedisCluster
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
-"""Stream entries as a client answers them: id, fields."""
+"""Stream entries as a client returns them: id, fields."""
 
 CLUSTER_SCHEMES = {"redis+cluster": False, "rediss+cluster": True}
-"""Scheme → with TLS."""
+"""Whether a scheme uses TLS."""
 TIMEOUT_SECONDS = 10.0
 
 
-@contextmanager
-def answering() -> Iterator[None]:
-    """Turn *Redis is away* into the log's own error.
+def answering() -> AbstractContextManager[None]:
+    """Convert Redis's temporary errors within the block into the log's own error.
 
     Raises:
         LogUnavailable: Redis did not answer, is loading, is full or is a replica.
     """
-    try:
-        yield
-    except (RedisError, RedisClusterException) as error:
-        why = unavailable(error)
-        if why is None:
-            raise
-        raise LogUnavailable(why) from error
+    return unavailable_as(LogUnavailable)
 
 
 def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Client:
     """A client for `redis://`, `rediss://`, `unix://`, or `redis+cluster://user:password@host:port,host:port` (`rediss+cluster`).
 
-    No command is sent twice by the client itself: what may be repeated, the log decides.
-
     Raises:
-        LogUnavailable: a cluster's nodes do not answer (a single server is asked at the first command).
+        LogUnavailable: no node of a cluster answers (to a single server, the first command connects).
     """
-    scheme, _, rest = url.partition("://")
+    scheme, _, locations = url.partition("://")
     if scheme in CLUSTER_SCHEMES:
-        return _cluster(rest.partition("/")[0], ssl=CLUSTER_SCHEMES[scheme], timeout_seconds=timeout_seconds)
+        return _cluster(locations.partition("/")[0], ssl=CLUSTER_SCHEMES[scheme], timeout_seconds=timeout_seconds)
+    # No retries: redis-py would repeat any command whose answer was lost, and one that is not idempotent would run twice.
+    # Appends carry an id, and the producer repeats those.
     return Redis.from_url(
         url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds, retry=Retry(NoBackoff(), 0)
     )
@@ -76,5 +68,5 @@ def _host_and_port(location: str) -> tuple[str, int]:
 
 
 def entries_of(answer: object) -> Entries:
-    """Stream entries from what a client answered, which its annotations leave open."""
+    """A client's answer as stream entries; redis-py's annotations do not name their type."""
     return cast("Entries", answer)

@@ -1,4 +1,4 @@
-"""Devices and their modules as they are in the log now."""
+"""Reads the current documents of devices and their modules from the log."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from events.log.port import Log, Stored
 
 
 def registered_device(log: Log, device_id: str) -> DeviceDocument | None:
-    """A device; `None` where it is not registered, or was retired.
+    """A device; `None` if it is not registered or retired.
 
     Raises:
         LogUnavailable: Redis did not answer.
@@ -17,18 +17,18 @@ def registered_device(log: Log, device_id: str) -> DeviceDocument | None:
     return device_in(*log.load([device_id]))
 
 
-def device_of(log: Log, device_id: str) -> DeviceDocument:
+def load_device(log: Log, device_id: str) -> DeviceDocument:
     """A device.
 
     Raises:
-        DeviceNotFound: it is not registered, or was retired.
+        DeviceNotFound: the device is not registered or retired.
         LogUnavailable: Redis did not answer.
     """
     return registered(device_id, *log.load([device_id]))
 
 
-def devices_of(log: Log, device_ids: Sequence[str]) -> dict[str, DeviceDocument]:
-    """Those of some devices that are registered, in their order.
+def load_devices(log: Log, device_ids: Sequence[str]) -> dict[str, DeviceDocument]:
+    """The devices that are registered among these ids, in the order of the ids.
 
     Raises:
         LogUnavailable: Redis did not answer.
@@ -41,7 +41,7 @@ def registered(device_id: str, stored: Stored) -> DeviceDocument:
     """The device of a stored document.
 
     Raises:
-        DeviceNotFound: it is not registered, or was retired.
+        DeviceNotFound: the device is not registered or retired.
     """
     document = device_in(stored)
     if document is None:
@@ -50,7 +50,7 @@ def registered(device_id: str, stored: Stored) -> DeviceDocument:
 
 
 def device_in(stored: Stored) -> DeviceDocument | None:
-    """The device of a stored document; `None` where it is not registered, or was retired."""
+    """The device of a stored document; `None` if it is not registered or retired."""
     document = None if stored.snapshot is None else decode_device(stored.snapshot)
     return None if document is None or document.retired else document
 
@@ -58,13 +58,12 @@ def device_in(stored: Stored) -> DeviceDocument | None:
 def module_documents(
     log: Log, device_id: str, document: DeviceDocument, module_ids: Sequence[str]
 ) -> Iterator[ModuleDocument | None]:
-    """The module twins of a device, `None` for one that nothing was ever written to.
-
-    What was written before the device was registered again is of another device, and left out.
+    """The module twins of a device; `None` for a twin that was never written.
 
     Raises:
         LogUnavailable: Redis did not answer.
     """
+    # A document of another generation is of an earlier registration of the same id, whose modules this device does not have.
     for stored in log.load([module_subject(device_id, name) for name in module_ids]) if module_ids else ():
         module = None if stored.snapshot is None else decode_module(stored.snapshot)
         yield module if module is not None and module.generation == document.generation else None

@@ -1,4 +1,4 @@
-"""The documents that stand as snapshots, applied from the events of a stream: for replay, restore, reads of the past, snapshots."""
+"""Builds the documents of a stream from its events, as the snapshots in Redis have them: for replay, restore and time travel."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast, get_args
@@ -19,13 +19,13 @@ from events.log.keys import FLEET, device_of
 from events.log.port import Event, Head, Stored
 
 _OPEN_BYTES_MAX = 16 << 20
-"""How much JSON of open twins is held as objects, which take some five times as much."""
+"""The limit of JSON in open twins; as Python objects it takes about five times as much memory."""
 _OPEN_BYTES = 100
 _OF_TWINS = frozenset(get_args(TwinEvent))
 
 
 class _HeadStatus(msgspec.Struct, frozen=True):
-    """What a kept document says of its subject's head."""
+    """The members of a stored document that give its subject's head."""
 
     version: int
     generation: int
@@ -33,7 +33,7 @@ class _HeadStatus(msgspec.Struct, frozen=True):
 
 
 class FleetDocuments:
-    """The documents of the fleet's stream from its first event on, and how many events each subject has."""
+    """The documents of the fleet's stream from its first event on, and the version of each subject."""
 
     def __init__(self) -> None:
         self._versions: dict[str, int] = {}
@@ -43,7 +43,7 @@ class FleetDocuments:
         """Apply the next event of the stream.
 
         Raises:
-            AssertionError, KeyError: it does not follow from the ones before it; nothing is changed.
+            AssertionError, KeyError: the event does not follow from the events before it; nothing is changed.
         """
         if not isinstance(envelope.event, LogEvent):
             decider = BY_EVENT[type(envelope.event)]
@@ -54,58 +54,58 @@ class FleetDocuments:
         self._versions[envelope.subject] = envelope.version
 
     def apply_all(self, events: Iterable[Envelope[Event]]) -> None:
-        """Apply the next events of the stream, in their order.
+        """Apply the next events of the stream, in order.
 
         Raises:
-            CannotApply: one does not follow from those before it.
+            CannotApply: an event does not follow from the events before it.
         """
         _apply_each(self.apply, events, fleet=True)
 
     def subjects(self) -> Iterable[str]:
-        """Everybody who has an event."""
+        """Every subject that has an event."""
         return self._versions.keys()
 
     def documented(self) -> list[str]:
-        """Whoever has a document, sorted."""
+        """Every subject that has a document, sorted."""
         return sorted(subject for subject, document in self._documents.items() if document is not None)
 
     def head(self, subject: str) -> Head:
-        """Where a subject stands."""
+        """The head of a subject."""
         return Head(self._versions.get(subject, 0))
 
     def document(self, subject: str) -> bytes | None:
-        """The document of a subject, as its snapshot is to be; `None` where it has none, or no longer."""
+        """The document of a subject in the bytes of its snapshot; `None` if it has none."""
         document = self._documents.get(subject)
         return None if document is None else canonical.encode(document)
 
     def stored(self, subject: str) -> Stored:
-        """As `Log.load` answers; of a subject that has no document, its head counts no events."""
+        """The answer of `Log.load` for a subject, but `Stored()` for one without a document."""
         return _stored(self, subject)
 
 
 class DeviceDocuments:
-    """The documents of a partition's devices and their modules, and where each subject stands."""
+    """The documents of a partition's devices and modules, and the head of each."""
 
-    def __init__(self, kept: Mapping[str, bytes] | None = None) -> None:
-        """`kept` are documents by subject at some position, to go on from; without them it begins with the first event.
+    def __init__(self, documents: Mapping[str, bytes] | None = None) -> None:
+        """`documents` are those of a snapshot, by subject, to continue from; without them, start with the first event.
 
-        Of a module whose document is gone there, nobody knows how many events it had.
+        A snapshot does not have the versions of modules whose document was deleted before it.
         """
-        self._kept = dict(kept or {})
-        """Those that no event has come to yet."""
+        # Documents stay bytes until an event or a reader needs them: few of a partition's devices change after a snapshot.
+        self._undecoded = dict(documents or {})
         self._devices: dict[str, DeviceDocument] = {}
         self._modules: dict[str, ModuleDocument] = {}
         self._module_versions: dict[str, int] = {}
-        """How many events each module has; its document can be gone."""
+        """The version of each module, also of one whose document was deleted."""
         self._open_devices: dict[str, OpenTwin[DeviceDocument]] = {}
         self._open_modules: dict[str, OpenTwin[ModuleDocument]] = {}
         self._weight = 0
 
     def apply(self, envelope: Envelope[Event]) -> None:
-        """Apply the next event of the partition; those of devices that nobody asks for may be left out.
+        """Apply the next event of the partition; the caller may omit all events of a device that it does not need.
 
         Raises:
-            AssertionError, KeyError: it does not follow from the ones before it; nothing is changed.
+            AssertionError, KeyError: the event does not follow from the events before it; nothing is changed.
         """
         subject, event = envelope.subject, envelope.event
         twin: OpenTwin[DeviceDocument] | OpenTwin[ModuleDocument]
@@ -126,49 +126,50 @@ class DeviceDocuments:
             self._close_all()
 
     def apply_all(self, events: Iterable[Envelope[Event]]) -> None:
-        """Apply the next events of the partition, in their order; several threads may read afterwards.
+        """Apply the next events of the partition, in order.
 
         Raises:
-            CannotApply: one does not follow from those before it.
+            CannotApply: an event does not follow from the events before it.
         """
         _apply_each(self.apply, events, fleet=False)
+        # Reading an open twin closes it, which changes these dictionaries. With all twins closed, threads may read at once.
         self._close_all()
 
     def _apply_identity(self, envelope: Envelope[Event]) -> None:
         subject, event = envelope.subject, envelope.event
         assert isinstance(event, DeviceEvent), "a partition's stream has no other events"
-        former = self._device(subject)
-        self._devices[subject] = device_state.evolve_device(former, event, version=envelope.version, at=envelope.at)
+        before = self._device(subject)
+        self._devices[subject] = device_state.evolve_device(before, event, version=envelope.version, at=envelope.at)
         if isinstance(event, ModuleDeleted):
             gone = module_subject(subject, event.module_id)
-            for some in (self._open_modules, self._modules, self._kept):
-                some.pop(gone, None)
+            for modules in (self._open_modules, self._modules, self._undecoded):
+                modules.pop(gone, None)
 
     def _open_device(self, subject: str) -> OpenTwin[DeviceDocument]:
-        found = self._open_devices[subject] = OpenTwin(self._device_now(subject))
+        twin = self._open_devices[subject] = OpenTwin(self._device_now(subject))
         self._weight += _OPEN_BYTES
-        return found
+        return twin
 
     def _open_module(self, subject: str) -> OpenTwin[ModuleDocument]:
         device = self._device_now(device_of(subject))
-        found = self._open_modules.get(subject)
-        if found is not None and found.generation == device.generation:
-            return found
+        twin = self._open_modules.get(subject)
+        if twin is not None and twin.generation == device.generation:
+            return twin
         opened = self._open_modules[subject] = OpenTwin(current_module(self._module(subject), device))
         self._weight += _OPEN_BYTES
         return opened
 
     def _device_now(self, device_id: str) -> DeviceDocument:
-        """Its identity, whatever stands in its twin."""
-        if device_id in self._kept:
-            self._devices[device_id] = device_state.decode_device(self._kept.pop(device_id))
+        """A device with its current identity; its twin may be older, while it is open."""
+        if device_id in self._undecoded:
+            self._devices[device_id] = device_state.decode_device(self._undecoded.pop(device_id))
         return self._devices[device_id]
 
     def _device(self, subject: str) -> DeviceDocument | None:
         twin = self._open_devices.pop(subject, None)
         if twin is not None:
             self._devices[subject] = twin.close()
-        elif subject in self._kept:
+        elif subject in self._undecoded:
             return self._device_now(subject)
         return self._devices.get(subject)
 
@@ -176,9 +177,9 @@ class DeviceDocuments:
         twin = self._open_modules.pop(subject, None)
         if twin is not None:
             self._modules[subject] = twin.close()
-        elif subject in self._kept:
-            found = device_state.decode_module(self._kept.pop(subject))
-            self._modules[subject], self._module_versions[subject] = found, found.version
+        elif subject in self._undecoded:
+            module = device_state.decode_module(self._undecoded.pop(subject))
+            self._modules[subject], self._module_versions[subject] = module, module.version
         return self._modules.get(subject)
 
     def _close_all(self) -> None:
@@ -187,18 +188,18 @@ class DeviceDocuments:
         self._open_devices, self._open_modules, self._weight = {}, {}, 0
 
     def subjects(self) -> Iterable[str]:
-        """Everybody who has an event."""
-        return dict.fromkeys((*self._kept, *self._devices, *self._module_versions))
+        """Every subject that has an event."""
+        return dict.fromkeys((*self._undecoded, *self._devices, *self._module_versions))
 
     def documented(self) -> list[str]:
-        """Whoever has a document, sorted."""
-        return sorted({*self._kept, *self._devices, *self._modules, *self._open_modules})
+        """Every subject that has a document, sorted."""
+        return sorted({*self._undecoded, *self._devices, *self._modules, *self._open_modules})
 
     def head(self, subject: str) -> Head:
-        """Where a subject stands."""
-        kept = self._kept.get(subject)
-        if kept is not None:
-            status = msgspec.json.decode(kept, type=_HeadStatus)
+        """The head of a subject."""
+        untouched = self._undecoded.get(subject)
+        if untouched is not None:
+            status = msgspec.json.decode(untouched, type=_HeadStatus)
             return Head(status.version, 0 if "/" in subject or status.retired else status.generation)
         if "/" in subject:
             return Head(self._module_versions.get(subject, 0))
@@ -206,15 +207,15 @@ class DeviceDocuments:
         return Head() if document is None else Head(document.version, 0 if document.retired else document.generation)
 
     def document(self, subject: str) -> bytes | None:
-        """The document of a subject, as its snapshot is to be; `None` where it has none, or no longer."""
-        kept = self._kept.get(subject)
-        if kept is not None:
-            return kept
-        found = self._module(subject) if "/" in subject else self._device(subject)
-        return None if found is None else device_state.encode(found)
+        """The document of a subject in the bytes of its snapshot; `None` if it has none."""
+        untouched = self._undecoded.get(subject)
+        if untouched is not None:
+            return untouched
+        document = self._module(subject) if "/" in subject else self._device(subject)
+        return None if document is None else device_state.encode(document)
 
     def stored(self, subject: str) -> Stored:
-        """As `Log.load` answers; of a subject that has no document, its head counts no events."""
+        """The answer of `Log.load` for a subject, but `Stored()` for one without a document."""
         return _stored(self, subject)
 
 
@@ -222,14 +223,14 @@ Documents = FleetDocuments | DeviceDocuments
 
 
 def documents_of(stream: int) -> Documents:
-    """What applies the events of a stream, from its first on."""
+    """Empty documents of a stream, to apply its events to from the first one on."""
     return FleetDocuments() if stream == FLEET else DeviceDocuments()
 
 
 def encoded(documents: Documents) -> dict[str, bytes]:
-    """All documents by subject."""
-    found = {subject: documents.document(subject) for subject in documents.documented()}
-    return {subject: document for subject, document in found.items() if document is not None}
+    """All documents in the bytes of their snapshots, by subject."""
+    by_subject = {subject: documents.document(subject) for subject in documents.documented()}
+    return {subject: document for subject, document in by_subject.items() if document is not None}
 
 
 def _apply_each(apply: Callable[[Envelope[Event]], None], events: Iterable[Envelope[Event]], *, fleet: bool) -> None:

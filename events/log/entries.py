@@ -1,4 +1,4 @@
-"""Entries of every stream of the log as they are stored: their names, their bytes, their chain."""
+"""Raw entries of all streams: the names of streams, the bytes of entries, and the hash chain over them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from itertools import chain
 
 import msgspec
 
+from events.log.codec import position_of
 from events.log.connect import Client, answering, entries_of
 from events.log.errors import LogLostItsTail
 from events.log.keys import FLEET, key, name
@@ -14,14 +15,14 @@ _ASSIGNMENT_CHANGES = "assignments"
 
 
 class RawEntry(msgspec.Struct, frozen=True):
-    """One entry of a stream: its position, and its fields as they are stored, in their order."""
+    """One entry of a stream: its position, and its fields as stored, in order."""
 
     position: int
     fields: dict[bytes, bytes]
 
     @property
     def at(self) -> int:
-        """Its time in milliseconds; 0 where it has none that can be read."""
+        """Its time in milliseconds; 0 if the field is missing or not a number."""
         at = self.fields.get(b"at", b"")
         return int(at) if at.isdigit() else 0
 
@@ -30,7 +31,7 @@ _SIZES = tuple(size.to_bytes(4, "big") for size in range(1024))
 
 
 def stream_names(partitions: int) -> tuple[str, ...]:
-    """Every stream of a log of so many partitions: `fleet`, `p00` and on, `p00:assignments` and on."""
+    """The names of all streams of a log: `fleet`, then `p00` and on, then `p00:assignments` and on."""
     numbers = range(partitions)
     return (
         name(FLEET),
@@ -49,7 +50,7 @@ def number_of(stream: str) -> int:
     """`p03` and `p03:assignments` -> 3, `fleet` -> -1.
 
     Raises:
-        ValueError: no stream is called so.
+        ValueError: the name is not that of a stream.
     """
     slot, colon, what = stream.partition(":")
     if slot == name(FLEET) and not colon:
@@ -60,12 +61,14 @@ def number_of(stream: str) -> int:
 
 
 def genesis(epoch: str, stream: str) -> bytes:
-    """What the chain of a stream begins with, before its first entry: 32 bytes."""
+    """The first value of a stream's chain, before its first entry: 32 bytes."""
+    # With the epoch: an entry of another log, or of another stream, never fits into this chain.
     return hashlib.sha256(_framed([b"twinfold", epoch.encode(), stream.encode()])).digest()
 
 
 def entry_bytes(stream: str, entry: RawEntry) -> bytes:
-    """The one byte form of an entry that digests are made of: every part with its length before it (4 bytes, big-endian)."""
+    """The bytes of an entry that its digest covers: every part after its length (4 bytes, big-endian)."""
+    # Without lengths, moving a byte from one field to the next would not change the digest.
     return _framed(chain((stream.encode(), b"%d" % entry.position), *entry.fields.items()))
 
 
@@ -75,7 +78,7 @@ def digest(stream: str, entry: RawEntry) -> bytes:
 
 
 def link(previous: bytes, entry_digest: bytes) -> bytes:
-    """The chain's value after an entry, from its value before."""
+    """The chain's value after an entry, from its value before the entry."""
     return hashlib.sha256(previous + entry_digest).digest()
 
 
@@ -83,16 +86,16 @@ def _framed(parts: Iterator[bytes] | list[bytes]) -> bytes:
     framed: list[bytes] = []
     for part in parts:
         size = len(part)
-        # Twice as fast as making the four bytes each time; sealing and verifying do little else.
+        # A table is twice as fast as `to_bytes` each time, and sealing and verifying do little else.
         framed.append(_SIZES[size] if size < len(_SIZES) else size.to_bytes(4, "big"))
         framed.append(part)
     return b"".join(framed)
 
 
 def in_stream(client: Client, stream: str, *, after: int, limit: int) -> list[RawEntry]:
-    """Entries that are in Redis at positions after + 1 and on, at most `limit`; those that were archived are not.
+    """At most `limit` entries that are in Redis from position after + 1 on.
 
-    The first one may lie further on; behind it none is missing.
+    The first one may have a later position, if entries before it are only in the archive. After it there is no gap.
 
     Raises:
         LogLostItsTail: a position is missing.
@@ -100,10 +103,10 @@ def in_stream(client: Client, stream: str, *, after: int, limit: int) -> list[Ra
     """
     with answering():
         entries = entries_of(client.xrange(key_of(stream), min=f"{after + 1}-0", count=limit))
-    found: list[RawEntry] = []
+    raw_entries: list[RawEntry] = []
     for entry_id, fields in entries:
-        position = int(entry_id[: entry_id.index(b"-")])
-        if found and position != found[-1].position + 1:
-            raise LogLostItsTail(stream, expected=found[-1].position + 1, found=position)
-        found.append(RawEntry(position, dict(fields)))
-    return found
+        position = position_of(entry_id)
+        if raw_entries and position != raw_entries[-1].position + 1:
+            raise LogLostItsTail(stream, expected=raw_entries[-1].position + 1, actual=position)
+        raw_entries.append(RawEntry(position, dict(fields)))
+    return raw_entries

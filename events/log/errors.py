@@ -1,75 +1,75 @@
-"""Why the log refuses, or stops.
+"""Errors of the log and of its archive.
 
 LogError
-├── LogUnavailable        not now: Redis does not answer; send again
-├── LogNotInitialised     nothing here yet, or another program's database
-├── LogRestoring          not now: a restore is under way, or broke off
-├── UnsafeRedis           the server's settings would lose events
-├── LogMismatch           refused: another number of partitions
-├── EventTooLarge          refused
-├── Fenced                refused: another process took over
-├── ObjectStoreUnavailable      not now: the place of archived events, or no such place
-├── ArchiveElsewhere      refused: the archive is at another place
-├── SegmentMissing        stop: a file of the archive is gone
-├── SegmentDamaged        stop: a file of the archive is not what was written
-├── ManifestDamaged       stop: a list of the archive's files is not what was written
-├── LogLostItsTail        stop: positions are missing
-└── UnreadableEvent        stop: an entry does not decode
+├── LogUnavailable          temporary: Redis does not answer; retry
+├── LogNotInitialised       the database is empty, or another program's
+├── LogRestoring            temporary: a restore is running, or was interrupted
+├── UnsafeRedis             the server's settings would lose events
+├── LogMismatch             rejected: another number of partitions
+├── EventTooLarge           rejected
+├── Fenced                  rejected: another process took over
+├── ObjectStoreUnavailable  temporary: the object store does not answer, or its URL is wrong
+├── ArchiveElsewhere        rejected: the archive is at another location
+├── SegmentMissing          stop: a file of the archive is missing
+├── SegmentDamaged          stop: a file of the archive was changed
+├── ManifestDamaged         stop: a manifest of the archive was changed
+├── LogLostItsTail          stop: positions are missing
+└── UnreadableEvent         stop: an entry does not decode
 """
 
 from events.settings import hide_password
 
 
 class LogError(Exception):
-    """Any trouble with the log."""
+    """An error of the log; the base of all others."""
 
 
 class LogUnavailable(LogError):
-    """Redis did not answer. What was sent may or may not be in the log; sending it again is safe."""
+    """Redis did not answer. A batch that was sent may or may not be in the log; sending it again is safe."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the log is unavailable: {why}; trying again is safe")
+        super().__init__(f"the log is unavailable: {why}; retrying is safe")
         self.why = why
 
 
 class ObjectStoreUnavailable(LogError):
-    """The place where history is kept outside Redis does not work."""
+    """The object store of the archive, of a backup or of snapshots cannot be used."""
 
     def __init__(self, url: str, why: str) -> None:
-        super().__init__(f"history at {hide_password(url)}: {why}")
+        super().__init__(f"object store {hide_password(url)}: {why}")
         self.url, self.why = url, why
 
 
 class ArchiveElsewhere(LogError):
-    """A place is named for the archive that is another than where it is.
+    """The settings name another location for the archive than the log does.
 
-    `missing` is a file that was archived so far and is not there; empty where nobody looked, as nobody said that it is to move.
+    `missing` is an archived file that the new location does not have; empty if no move was requested.
     """
 
-    def __init__(self, *, known: str, asked: str, missing: str = "") -> None:
+    def __init__(self, *, recorded: str, configured: str, missing: str = "") -> None:
+        there, here = hide_password(recorded), hide_password(configured)
         super().__init__(
-            f"the archive is at {hide_password(known)}, and {hide_password(asked)} does not have its {missing}:"
-            " copy all of it there first, or name the former place"
+            f"the archive is at {there}, and {here} does not have its file {missing}: copy all files there first"
             if missing
-            else f"the archive is at {hide_password(known)}, and the settings say {hide_password(asked)}: set"
-            " TWINFOLD_ARCHIVE_URL to where it is, or move it with `twinfold archive --archive-url`"
+            else f"the archive is at {there}, and the settings say {here}: set TWINFOLD_ARCHIVE_URL to {there}, or move"
+            " the archive with `twinfold archive --archive-url`"
         )
-        self.known, self.asked, self.missing = known, asked, missing
+        self.recorded, self.configured, self.missing = recorded, configured, missing
 
 
 class SegmentMissing(LogError):
-    """A file of the archive is not there."""
+    """A file of the archive does not exist."""
 
     def __init__(self, url: str, name: str, stream: str, first: int, last: int) -> None:
         super().__init__(
-            f"{stream}:{first} to {last} were archived as {name} at {hide_password(url)}, and there is no such file;"
+            f"{stream}:{first} to {last}, archived as {name} at {hide_password(url)}: the file is missing;"
             " restore it from a backup"
         )
         self.url, self.name, self.stream, self.first, self.last = url, name, stream, first, last
 
 
 class SegmentDamaged(LogError):
-    """A file of the archive is not what was written: changed, cut short, or another log's."""
+    """A file of the archive was changed or truncated, or belongs to another log."""
 
     def __init__(self, url: str, name: str, stream: str, first: int, last: int, *, why: str) -> None:
         super().__init__(
@@ -79,57 +79,60 @@ class SegmentDamaged(LogError):
 
 
 class ManifestDamaged(LogError):
-    """A manifest of the archive is not what was written, or not there."""
+    """A manifest of the archive was changed or is missing."""
 
     def __init__(self, url: str, name: str, why: str) -> None:
-        super().__init__(f"{name} at {hide_password(url)}: {why}; the next run of `twinfold archive` writes it again")
+        super().__init__(f"{name} at {hide_password(url)}: {why}; `twinfold archive` writes it again")
         self.url, self.name, self.why = url, name, why
 
 
 class LogNotInitialised(LogError):
-    """There is no twinfold log in this database."""
+    """The database has no twinfold log."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(f"no twinfold log at {url}; `twinfold up` or `twinfold init` makes one")
+        super().__init__(f"no twinfold log at {url}; initialise one with `twinfold up` or `twinfold init`")
         self.url = url
 
 
 class LogRestoring(LogError):
-    """A restore writes into this database, or broke off there: it holds a part of a log."""
+    """A restore into this database is running or was interrupted: the database has a part of a log."""
 
     def __init__(self) -> None:
-        super().__init__("a restore into this database has not ended; if none is running, `twinfold restore` again")
+        super().__init__(
+            "a restore into this database has not finished; if none is running, repeat the same `twinfold restore`"
+        )
 
 
 class UnsafeRedis(LogError):
     """A setting of the Redis server would lose acknowledged events."""
 
-    def __init__(self, setting: str, actual: str, wanted: str) -> None:
+    def __init__(self, setting: str, actual: str, required: str) -> None:
         super().__init__(
-            f"Redis has {setting} {actual}; twinfold needs {wanted}, or events are lost"
-            " (set it in redis.conf; --allow-volatile-redis accepts the loss)"
+            f"Redis has {setting} {actual}; twinfold requires {required}, or events can be lost"
+            " (set it in redis.conf, or accept the loss with --allow-volatile-redis)"
         )
-        self.setting, self.actual, self.wanted = setting, actual, wanted
+        self.setting, self.actual, self.required = setting, actual, required
 
 
 class EventTooLarge(LogError):
-    """One event is bigger than a whole chunk may be."""
+    """An event, with the documents after it, is larger than a chunk may be."""
 
     def __init__(self, subject: str, size: int, limit: int) -> None:
-        super().__init__(f"{subject}: an event of {size} bytes is over the limit of {limit}")
+        super().__init__(f"{subject}: the event has {size} bytes with its documents; at most {limit} are allowed")
         self.subject, self.size, self.limit = subject, size, limit
 
 
 class LogLostItsTail(LogError):
-    """Positions that were acknowledged are not there: a failover or a restore lost them."""
+    """Positions that were acknowledged are missing: a failover, a restart or a restore lost them."""
 
-    def __init__(self, stream: str, *, expected: int, found: int) -> None:
-        super().__init__(f"{stream}: position {expected} was expected, the log has {found}; restore the missing events")
-        self.stream, self.expected, self.found = stream, expected, found
+    def __init__(self, stream: str, *, expected: int, actual: int) -> None:
+        super().__init__(f"{stream}: expected position {expected}, the log has {actual}; restore the missing events")
+        self.stream, self.expected, self.actual = stream, expected, actual
+        self.position = expected
 
 
 class UnreadableEvent(LogError):
-    """An entry of the log does not decode as any event this version knows."""
+    """An entry of the log does not decode as an event of this version."""
 
     def __init__(self, stream: str, position: int, why: str) -> None:
         super().__init__(f"{stream}:{position} cannot be read: {why}")
@@ -137,19 +140,19 @@ class UnreadableEvent(LogError):
 
 
 class Fenced(LogError):
-    """Another process took over; what this one decided with its older fence is not written."""
+    """Another process took over; nothing that this process decided under its older fence is written."""
 
     def __init__(self, stream: str, newest: int) -> None:
-        super().__init__(f"{stream}: a newer holder (fence {newest}) has taken over; stop and let it work")
+        super().__init__(f"{stream}: another process (fence {newest}) has taken over; stop this one")
         self.stream, self.newest = stream, newest
 
 
 class LogMismatch(LogError):
-    """There is a log already, and it is not the one that is asked for."""
+    """The database has a log with another number of partitions than requested."""
 
-    def __init__(self, *, partitions: int, wanted: int) -> None:
+    def __init__(self, *, partitions: int, requested: int) -> None:
         super().__init__(
-            f"this log has {partitions} partitions, fixed when it was made; {wanted} are asked for:"
-            " leave the number away, or use another database"
+            f"this log has {partitions} partitions, not {requested}, and the number cannot change;"
+            f" request {partitions} partitions, or use another database"
         )
-        self.partitions, self.wanted = partitions, wanted
+        self.partitions, self.requested = partitions, requested

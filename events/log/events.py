@@ -1,4 +1,4 @@
-"""What can happen to the log itself. Subject: `log`, in the fleet's stream."""
+"""Events of the log itself. Their subject is `log`, in the fleet's stream."""
 
 import msgspec
 
@@ -6,14 +6,14 @@ LOG_SUBJECT = "log"
 
 
 class LogInitialised(msgspec.Struct, frozen=True, tag="LogInitialised", forbid_unknown_fields=True):
-    """The first event of every log: its epoch and the number of partitions, fixed from here on."""
+    """The first event of every log: its permanent id (`epoch`) and its number of partitions."""
 
     epoch: str
     partitions: int
 
 
 class BlockResolved(msgspec.Struct, frozen=True, tag="BlockResolved", forbid_unknown_fields=True):
-    """An operator decided to leave out the event at a position of a stream, a partition's or the fleet's (-1)."""
+    """An operator decided to skip the event at a position of a partition's stream or of the fleet's (-1)."""
 
     stream: int
     position: int
@@ -21,7 +21,7 @@ class BlockResolved(msgspec.Struct, frozen=True, tag="BlockResolved", forbid_unk
 
 
 class BlockRetried(msgspec.Struct, frozen=True, tag="BlockRetried", forbid_unknown_fields=True):
-    """An operator wants the event at a position looked at again: by another version, or as it was repaired."""
+    """An operator asked for a retry of the event at a position, after an upgrade or a repair."""
 
     stream: int
     position: int
@@ -29,7 +29,7 @@ class BlockRetried(msgspec.Struct, frozen=True, tag="BlockRetried", forbid_unkno
 
 
 class SecretsErased(msgspec.Struct, frozen=True, tag="SecretsErased", forbid_unknown_fields=True):
-    """Somebody had secrets of something destroyed for good: `of` is `device:edge1`, `deployment:north` or `webhook:siem`."""
+    """An operator had secrets destroyed; `of` is their owner: `device:edge1`, `deployment:north` or `webhook:siem`."""
 
     of: str
     ids: tuple[str, ...]

@@ -1,12 +1,12 @@
 """The events of one stream in order, read ahead in batches, without those that an operator decided to skip."""
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from events.envelope import Envelope
 from events.log.errors import LogLostItsTail, UnreadableEvent
-from events.log.fleet_events import position_of
 from events.log.keys import name
 from events.log.port import Event, Log
 
@@ -17,7 +17,7 @@ Skips = Callable[[], Mapping[int, str]]
 
 
 class EventsAhead:
-    """Reads a stream once, from behind a position on."""
+    """Reads a stream once, from the position after `after` on."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class EventsAhead:
         seen: Callable[[Sequence[Envelope[Any]]], None] | None = None,
         stops: Sequence[int] = (),
     ) -> None:
-        """`seen` is called with the events of each batch as it is read. Reading ahead ends at the next of the `stops`, which rise."""
+        """`seen` is called with the events of each batch. A batch ends at the next of the `stops`, which are in rising order."""
         self._stops = deque(stops)
         self._log, self._stream, self._skips, self._seen = log, stream, skips, seen
         self._ahead: list[Envelope[Event]] = []
@@ -37,10 +37,10 @@ class EventsAhead:
         self._read = after
         self.skipped: list[int] = []
         self.stopped: UnreadableEvent | LogLostItsTail | None = None
-        """Why nothing can be read any more: an event that nobody decided to skip."""
+        """Why reading stopped: an event that cannot be read and is not skipped."""
 
     def read_on(self) -> bool:
-        """Read the next batch behind what is there; false at the head, or where it cannot be read."""
+        """Read the next batch; false at the head, or if the next event cannot be read."""
         batch = self._readable()
         if not batch:
             return False
@@ -62,7 +62,8 @@ class EventsAhead:
             try:
                 return self._log.read(self._stream, after=self._read, limit=limit)
             except (UnreadableEvent, LogLostItsTail) as error:
-                bad = position_of(error)
+                # The whole batch failed at one event: read up to it first, so that the events before it are applied.
+                bad = error.position
                 before = bad - 1 - self._read
                 if 0 < before < limit:
                     limit = before
@@ -81,11 +82,11 @@ class EventsAhead:
 
     @property
     def position(self) -> int:
-        """How far it has read."""
+        """The last position that was read."""
         return self._read
 
     def read_ahead(self) -> int:
-        """The position that the next batch leads to, which is read if it is not yet; the present one at the head.
+        """The last position of the next batch, which this reads if necessary; the current position at the head.
 
         Raises:
             LogLostItsTail, UnreadableEvent: the next event cannot be read.
@@ -98,30 +99,24 @@ class EventsAhead:
         return self._read
 
     def runs(self, upto: int) -> Iterator[list[Envelope[Event]]]:
-        """The next events up to a position, in runs without a gap: between two lie those that are skipped.
+        """The next events up to a position, in runs without a gap; skipped events are between two runs.
 
         Raises:
-            LogLostItsTail, UnreadableEvent: they cannot be read so far; those before are given.
+            LogLostItsTail, UnreadableEvent: an event cannot be read; the events before it were yielded.
         """
         yield from self._take(upto)
         while self._read < upto:
             before = self._read
             self.read_on()
             if self._read == before:
-                raise self.stopped or LogLostItsTail(name(self._stream), expected=upto, found=self._read)
+                raise self.stopped or LogLostItsTail(name(self._stream), expected=upto, actual=self._read)
             yield from self._take(upto)
 
     def _take(self, position: int) -> Iterator[list[Envelope[Event]]]:
-        ahead, start = self._ahead, self._next
-        end = start
-        if ahead and ahead[-1].position <= position:
-            end = len(ahead)
-        else:
-            while end < len(ahead) and ahead[end].position <= position:
-                end += 1
-        self._next = end
-        if end > start:
-            yield from _runs(ahead[start:end])
+        start = self._next
+        self._next = bisect_right(self._ahead, position, lo=start, key=lambda envelope: envelope.position)
+        if self._next > start:
+            yield from _runs(self._ahead[start : self._next])
 
 
 def _runs(events: list[Envelope[Event]]) -> Iterator[list[Envelope[Event]]]:

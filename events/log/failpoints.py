@@ -1,4 +1,4 @@
-"""Every step between a command and its committed projection or its delivery, named, so that a test can kill the process at each."""
+"""Fail-points: named steps between a command and its projection or delivery, at each of which a test can kill the process."""
 
 import enum
 import os
@@ -9,7 +9,7 @@ VARIABLE = "TWINFOLD_FAILPOINT"
 
 
 class FailPoint(enum.Enum):
-    """A place between two steps: what stands before it is done, what stands after it is not."""
+    """A point between two steps: the step before it is done, the step after it is not."""
 
     APPEND_BEFORE_SCRIPT = "append_before_script"
     APPEND_AFTER_SCRIPT = "append_after_script"
@@ -59,18 +59,19 @@ def _armed() -> tuple[str, int, signal.Signals]:
 
 _name, _left, _signal = _armed()
 observers: list[Callable[[FailPoint], None]] = []
-"""Called at every fail-point passed; a test that lists them all adds itself here."""
+"""Called at every fail-point that the process passes; a test that lists all of them adds itself here."""
 
 
 def reached(point: FailPoint) -> None:
-    """Kill this process with -9 if it is armed for this point.
+    """Kill this process with SIGKILL if `TWINFOLD_FAILPOINT` names this point.
 
-    `TWINFOLD_FAILPOINT=name` kills at the first pass, `name:3` at the third, `name:3:stop` stops it there with SIGSTOP.
+    `name` kills at the first pass, `name:3` at the third; `name:3:stop` stops the process there with SIGSTOP.
     """
     global _left  # noqa: PLW0603 - one countdown per process
     if observers:
         for observer in observers:
             observer(point)
+    # SIGKILL: no handler, no `finally` and no buffer is written, as when the kernel kills a process for its memory.
     if _name == point.value:
         _left -= 1
         if _left == 0:

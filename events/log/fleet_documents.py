@@ -1,4 +1,4 @@
-"""What the fleet's stream has documents of, as they are in the log now: deployments, waivers, webhooks."""
+"""Reads the current documents of the fleet's stream from the log: deployments, rollouts, waivers, webhooks."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -20,12 +20,12 @@ _EVERY: Mapping[str, str] = {}
 
 
 def fleet_documents(log: Log, subjects: Iterable[str], decode: Callable[[bytes], D]) -> Iterator[tuple[str, D]]:
-    """(subject, document) of those subjects that have one, by subject; the caller's own writes are among them.
+    """(subject, document) of the subjects that have a document, sorted by subject; includes the caller's own writes.
 
     Raises:
         LogUnavailable: Redis did not answer.
     """
-    # A scan may name a subject twice.
+    # HSCAN may return a field twice.
     ordered = sorted(set(subjects))
     for subject, stored in zip(ordered, log.load(ordered, fleet=True), strict=True):
         if stored.snapshot is not None:
@@ -33,19 +33,19 @@ def fleet_documents(log: Log, subjects: Iterable[str], decode: Callable[[bytes],
 
 
 def deployments(log: Log, *, labels: Mapping[str, str] = _EVERY) -> Iterator[tuple[str, DeploymentDocument]]:
-    """(id, deployment) of each that carries all of some labels, by id.
+    """(id, deployment) of each deployment that has all these labels, sorted by id.
 
     Raises:
         LogUnavailable: Redis did not answer.
     """
-    # Every other subject has a colon in its name, which no deployment's id has.
+    # The id of a deployment has no colon; every other subject of the fleet's stream has a prefix with one.
     ids = (subject for subject in log.subjects(FLEET) if ":" not in subject)
     documents = fleet_documents(log, ids, deployment_state.decode)
     return ((name, document) for name, document in documents if matches_labels(document, labels))
 
 
 def deployments_of(log: Log, names: Iterable[str]) -> dict[str, DeploymentDocument]:
-    """The deployments of some ids, without those that do not exist.
+    """The deployments of these ids that exist.
 
     Raises:
         LogUnavailable: Redis did not answer.
@@ -54,7 +54,7 @@ def deployments_of(log: Log, names: Iterable[str]) -> dict[str, DeploymentDocume
 
 
 def rollouts_of(log: Log, deployment_ids: Iterable[str]) -> dict[str, RolloutDocument]:
-    """The rollouts of some deployments, by their ids; without those that have none.
+    """The rollouts of these deployments, by deployment id; a deployment without a rollout is not in the answer.
 
     Raises:
         LogUnavailable: Redis did not answer.
@@ -64,12 +64,12 @@ def rollouts_of(log: Log, deployment_ids: Iterable[str]) -> dict[str, RolloutDoc
 
 
 def matches_labels(document: DeploymentDocument, labels: Mapping[str, str]) -> bool:
-    """Whether a deployment carries all of some labels, with these values (seed 000, Labels); no labels match all."""
+    """Whether a deployment has all these labels with these values (seed 000, Labels); no labels match every deployment."""
     return all(document.labels.get(name) == value for name, value in labels.items())
 
 
 def waivers(log: Log) -> Iterator[tuple[str, WaiverDocument]]:
-    """(id, waiver), by id; an expired waiver is among them until it is withdrawn.
+    """(id, waiver), sorted by id; an expired waiver is included until it is withdrawn.
 
     Raises:
         LogUnavailable: Redis did not answer.
@@ -78,7 +78,7 @@ def waivers(log: Log) -> Iterator[tuple[str, WaiverDocument]]:
 
 
 def webhooks(log: Log) -> Iterator[tuple[str, WebhookDocument]]:
-    """(id, webhook), by id.
+    """(id, webhook), sorted by id.
 
     Raises:
         LogUnavailable: Redis did not answer.
@@ -87,10 +87,10 @@ def webhooks(log: Log) -> Iterator[tuple[str, WebhookDocument]]:
 
 
 def webhook_of(log: Log, webhook_id: str) -> WebhookDocument:
-    """A webhook as it is now.
+    """The current document of a webhook.
 
     Raises:
-        WebhookNotFound: there is none of that id.
+        WebhookNotFound: no webhook has this id.
         LogUnavailable: Redis did not answer.
     """
     (stored,) = log.load([WEBHOOK + webhook_id], fleet=True)

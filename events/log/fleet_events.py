@@ -1,4 +1,4 @@
-"""The fleet's events as far as a process has read them, without those that an operator decided to leave out."""
+"""The events of the fleet's stream that a process has read, without those that an operator decided to skip."""
 
 import contextlib
 from array import array
@@ -9,7 +9,6 @@ from typing_extensions import override
 
 from events.access.events import SecretsRead
 from events.envelope import Envelope, Principal
-from events.fleet.errors import CannotApply
 from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.events import LOG_SUBJECT, BlockResolved, BlockRetried
 from events.log.keys import FLEET, name
@@ -22,18 +21,17 @@ _READ = SecretsRead((), 0, "", "")
 
 
 class _Events(Sequence[Envelope[Any]]):
-    """Envelopes at positions from `first` on. Of one that says who read secrets only its time is kept, and who: 16 bytes.
+    """Envelopes at positions from `first` on. A `SecretsRead` has version 0 here and names no subjects; the log has both."""
 
-    Nobody applies those, and they come with every look at keys, so a process that held them would grow for ever. As they are
-    shown here they have version 0 and name nobody whose secrets were read; the log has all that.
-    """
+    # Of a `SecretsRead` only its time and its reader are stored, 16 bytes. No projection applies these events, and each read
+    # of keys writes one, so a process that stored them whole would grow for ever (tests/log/test_fleet_events.py).
 
     def __init__(self, held: list[Envelope[Any]], at: "array[int]", first: int = 1) -> None:
         self._held, self._at, self._first = held, at, first
         self._reads: dict[tuple[str, Principal], Envelope[Any]] = {}
 
     def append(self, envelope: Envelope[Any]) -> None:
-        """Add the one at the next position."""
+        """Add the envelope of the next position."""
         self._at.append(envelope.at)
         if isinstance(envelope.event, SecretsRead) and not envelope.cause:
             who = (envelope.subject, envelope.by)
@@ -43,7 +41,7 @@ class _Events(Sequence[Envelope[Any]]):
         self._held.append(envelope)
 
     def skip(self, position: int) -> None:
-        """Let the one at a position be one that was left out."""
+        """Replace the event at a position by a skipped one."""
         skipped = _skipped(position)
         self._held[position - self._first], self._at[position - self._first] = skipped, skipped.at
 
@@ -74,7 +72,7 @@ class _Events(Sequence[Envelope[Any]]):
 
 
 class FleetEventReader:
-    """The fleet's events as far as this process has read them; partitions apply slices of it."""
+    """Reads the fleet's events once for a process; all its partitions apply slices of them."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -87,7 +85,7 @@ class FleetEventReader:
         """Read on to the head.
 
         Raises:
-            UnreadableEvent, LogLostItsTail: at an event that nobody has decided to leave out; those before it are read.
+            UnreadableEvent, LogLostItsTail: an event cannot be read and is not skipped; the events before it are read.
             LogUnavailable: Redis does not answer.
         """
         self.read_on()
@@ -95,7 +93,7 @@ class FleetEventReader:
             raise self._stopped.with_traceback(None)
 
     def read_on(self) -> None:
-        """Read on to the head, or as far as events can be read; `upto` says what is in the way.
+        """Read on to the head, or to the first event that cannot be read; `upto` raises its error then.
 
         Raises:
             LogUnavailable: Redis does not answer.
@@ -105,7 +103,7 @@ class FleetEventReader:
             try:
                 more = self._read(_FLEET_BATCH)
             except (UnreadableEvent, LogLostItsTail) as error:
-                position = position_of(error)
+                position = error.position
                 self._read(max(0, position - 1 - len(self._events)))
                 self._read_ahead(position)
                 if position not in self.skipped(FLEET):
@@ -134,7 +132,9 @@ class FleetEventReader:
             self._events.skip(event.position)
 
     def _read_ahead(self, position: int) -> None:
-        """The decision on an event that cannot be read stands after it."""
+        """Note the operator's decisions that are after an event that cannot be read."""
+        # The decision to skip an event is itself an event of this stream, and always after it. One by one: other events after
+        # it may be unreadable too.
         head = self._log.head(FLEET)
         for after in range(position, head):
             with contextlib.suppress(UnreadableEvent, LogLostItsTail):
@@ -143,15 +143,15 @@ class FleetEventReader:
 
     @property
     def position(self) -> int:
-        """How far they were read."""
+        """The last position that was read."""
         return len(self._events)
 
     def between(self, after: int, upto: int | None = None) -> Sequence[Envelope[Any]]:
-        """The events at positions after + 1 to `upto`, or to what was read last; who read secrets is told, not whose."""
+        """The events at positions after + 1 to `upto` (default: the last one read); a `SecretsRead` names no subjects."""
         return self._events[after:upto]
 
     def upto(self, position: int, *, after: int = 0) -> Sequence[Envelope[Any]]:
-        """The events behind one position and up to another, each of them.
+        """All events at positions after + 1 to `position`.
 
         Raises:
             UnreadableEvent, LogLostItsTail: one of them could not be read.
@@ -160,26 +160,21 @@ class FleetEventReader:
             return self._events[after:position]
         if self._stopped is not None:
             raise self._stopped.with_traceback(None)
-        raise LogLostItsTail(name(FLEET), expected=position, found=self.position)
+        raise LogLostItsTail(name(FLEET), expected=position, actual=self.position)
 
     def skipped(self, stream: int) -> dict[int, str]:
-        """Positions of a stream that an operator decided to leave out, with the reasons."""
+        """The positions of a stream that an operator decided to skip, with the reasons."""
         return self._resolved.get(stream, {})
 
     def retried(self, stream: int, position: int) -> int:
-        """When somebody wanted a position tried again, the last time, in milliseconds; before all times where nobody did."""
+        """When an operator last asked for a retry of a position, in milliseconds; -1 if never."""
         return self._retried.get((stream, position), -1)
 
 
 def _skipped(position: int) -> Envelope[Any]:
-    """Stands for an event of the fleet that was left out; it moves the vector, and nothing else."""
+    """The envelope in place of a skipped event of the fleet: applying it moves the vector and changes nothing else."""
     return Envelope(position, LOG_SUBJECT, 0, 0, _NOBODY, "", BlockResolved(FLEET, position, ""))
 
 
 def _read_at(position: int, at: int, who: Envelope[Any]) -> Envelope[Any]:
     return Envelope(position, who.subject, 0, at, who.by, "", _READ)
-
-
-def position_of(error: CannotApply | UnreadableEvent | LogLostItsTail) -> int:
-    """The position that an error stops at."""
-    return error.expected if isinstance(error, LogLostItsTail) else error.position

@@ -1,4 +1,4 @@
-"""The names of everything the log keeps in Redis. One hash tag per partition, one for the fleet (Redis Cluster)."""
+"""The names of the log's keys in Redis. Each stream has a hash tag, so that its keys share a slot of a Redis Cluster."""
 
 import zlib
 
@@ -10,7 +10,8 @@ PARTITIONS_MAX = 1000
 
 
 def partition_of(device_id: str, partitions: int) -> int:
-    """The partition a device lives in: CRC-32 of its id's UTF-8 bytes, modulo the number of partitions."""
+    """The partition of a device: CRC-32 of its id's UTF-8 bytes, modulo the number of partitions."""
+    # Not Python's `hash`, which differs from process to process (docs/decisions/0003).
     return zlib.crc32(device_id.encode()) % partitions
 
 
@@ -25,10 +26,10 @@ def tag(stream: int) -> str:
 
 
 def name(stream: int) -> str:
-    """`p03` or `fleet`: how people and causes name a stream."""
+    """`p03` or `fleet`: the name of a stream in messages and in the causes of events."""
     return tag(stream)[1:-1]
 
 
 def key(stream: int, what: str) -> str:
-    """`{p03}:log` and the like."""
+    """The key of a stream's data, as in `{p03}:log`."""
     return f"{tag(stream)}:{what}"

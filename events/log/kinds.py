@@ -1,4 +1,4 @@
-"""The kinds of what there is to be told of: every event, every assignment change, and what cannot be read."""
+"""The kinds of entries that webhooks and event streams deliver: event types, assignment changes, unreadable entries."""
 
 from typing import get_args
 
@@ -8,9 +8,9 @@ from events.webhook.events import WebhookEvent
 
 ASSIGNMENT_CHANGE = "AssignmentChange"
 UNREADABLE = "Unreadable"
-"""Stands where an entry of the log does not decode: nobody is told nothing in silence."""
+"""The kind that replaces an entry that does not decode, so that a receiver learns of the gap."""
 
 KINDS = frozenset({*(kind.__name__ for kind in get_args(Event)), ASSIGNMENT_CHANGE, UNREADABLE})
 
 RESTRICTED_KINDS = frozenset(kind.__name__ for union in (AccessEvent, WebhookEvent) for kind in get_args(union))
-"""Those that tell who may come in and who is told: for whoever may manage that."""
+"""Kinds that show who has access and which webhooks exist; only callers who may manage both receive them."""

@@ -1,4 +1,4 @@
-"""What one process at a time holds in Redis, for a while."""
+"""Leases: a key in Redis that one process at a time holds for a limited time."""
 
 import secrets
 
@@ -7,8 +7,8 @@ from events.log.keys import FLEET, key
 
 LEASE_MS = 3000
 
-# Redis keeps the end of a key by its machine's clock: one that was ahead for a while leaves keys that outlive their time. No
-# holder has longer than it asked for.
+# Redis stores when a key expires by its machine's clock. A clock that was ahead and is set back leaves a key that outlives its
+# time, so a key with more time left than a holder may ask for counts as expired.
 _TAKE = """
 local left = redis.call('PTTL', KEYS[1])
 if left == -2 or left > tonumber(ARGV[2]) then
@@ -18,7 +18,8 @@ end
 return 0
 """
 
-# The fence is counted beside the lease, and never below one that was used.
+# The counter of fences is a key of its own. If only that key is lost, a new fence would be below one that the stream has seen,
+# and every write would be rejected; so a new fence is above both.
 _HOLD = """
 local holder = redis.call('HGET', KEYS[1], 'holder')
 if holder == ARGV[1] then
@@ -43,21 +44,23 @@ if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then redis.call('DEL', KEYS[
 
 
 class Lease:
-    """One process's hold on work that one process at a time does, with a fence: each holder has a higher one than those before.
+    """The right of one process to do work that no two processes may do, with a fence that is higher for each new holder.
 
-    A holder that does not take the lease again within `milliseconds` has lost it. It may not know that, as it slept; so what
-    must not be done twice carries the fence, and who receives it refuses an older one (`Log.append`).
+    A holder that does not renew the lease within `milliseconds` loses it.
     """
 
+    # A holder whose process slept (SIGSTOP, a paused virtual machine) does not know that it lost the lease. So each write
+    # carries the fence, and the stream rejects an older one (`Log.append`).
+
     def __init__(self, client: Client, name: str, *, milliseconds: int = LEASE_MS, used_in: str | None = None) -> None:
-        """`used_in` is the fleet's hash whose `fence` is the highest that was used; `None` where nothing is fenced."""
+        """`used_in` is the hash in the fleet's slot whose `fence` is the highest one used; `None`: no write is fenced."""
         self._client, self._key, self._milliseconds = client, key(FLEET, f"lease:{name}"), milliseconds
         used = self._key if used_in is None else key(FLEET, used_in)
         self._keys = (self._key, f"{self._key}:fence", used)
         self._holder = secrets.token_hex(8)
 
     def take(self) -> int | None:
-        """Take the lease or keep it; answers the fence (from 1), or `None` while another process has it.
+        """Take or renew the lease; returns the fence (from 1), or `None` while another process has it.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -67,7 +70,7 @@ class Lease:
         return fence or None
 
     def leave(self) -> None:
-        """Give the lease up, so that another process need not wait for its end.
+        """Release the lease, so that another process need not wait until it expires.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -77,7 +80,7 @@ class Lease:
 
 
 def take_for(client: Client, name: str, holder: str, milliseconds: int) -> bool:
-    """Take a key that has no holder for so long; false where it has one, the same one included.
+    """Take a key for a number of milliseconds; false if it has a holder, even if that is the same one.
 
     Raises:
         LogUnavailable: Redis did not answer.

@@ -1,10 +1,10 @@
-"""Making a log, and opening one."""
+"""Initialises and opens logs in Redis."""
 
 import secrets
 
 from events.clock import now_ms
 from events.envelope import Principal
-from events.log.archive.notes import made_of
+from events.log.archive.notes import initialisation_of
 from events.log.checks import check_server
 from events.log.codec import decode_entry, position_of
 from events.log.connect import TIMEOUT_SECONDS, Client, answering, connect, entries_of
@@ -16,7 +16,7 @@ from events.log.redis import RedisLog
 from events.settings import hide_password
 
 RESTORING = key(FLEET, "restoring")
-"""Stands in a database from the first to the last write of a restore: what is there is not a log yet."""
+"""The key that a database has from the first to the last write of a restore, so that a part of a log is not opened as a log."""
 
 _AUTHOR = Principal.parse("system:log")
 
@@ -29,13 +29,13 @@ def initialise(
     epoch: str | None = None,
     at: int | None = None,
 ) -> RedisLog:
-    """Make a log where there is none; where there is one with as many partitions, open it.
+    """Initialise a log in an empty database; open the log that is there if it has the same number of partitions.
 
-    `allow_volatile` accepts a server that may lose events. `epoch` names the log for good, by chance if it is not given;
-    `at` is in milliseconds, now if it is not given.
+    `allow_volatile` accepts a server that may lose events. `epoch` is the permanent id of the log (default: random);
+    `at` is in milliseconds (default: now).
 
     Raises:
-        LogMismatch: there is a log with another number of partitions.
+        LogMismatch: the database has a log with another number of partitions.
         LogRestoring, UnsafeRedis, LogUnavailable: as `open_log`.
     """
     if not 1 <= partitions <= PARTITIONS_MAX:
@@ -43,35 +43,37 @@ def initialise(
     client = connect(url)
     if not allow_volatile:
         check_server(client)
-    found = _first_event(client)
-    if found is None:
+    first_event = _first_event(client)
+    if first_event is None:
+        # Of two processes that initialise at once, one append is written and the other is a conflict or repeated (the command
+        # id is fixed). So the first event is read again, and both open the same log.
         event = LogInitialised(epoch or secrets.token_hex(8), partitions)
         log = RedisLog(client, partitions=partitions, epoch=event.epoch)
         now = now_ms()
         log.append([Proposed(LOG_SUBJECT, 0, event)], command_id="initialise", by=_AUTHOR, at=now if at is None else at)
-        found = _first_event(client)
-        assert found is not None
-    if found.partitions != partitions:
-        raise LogMismatch(partitions=found.partitions, wanted=partitions)
-    return RedisLog(client, partitions=found.partitions, epoch=found.epoch)
+        first_event = _first_event(client)
+        assert first_event is not None
+    if first_event.partitions != partitions:
+        raise LogMismatch(partitions=first_event.partitions, requested=partitions)
+    return RedisLog(client, partitions=first_event.partitions, epoch=first_event.epoch)
 
 
 def open_log(url: str, *, allow_volatile: bool = False, timeout_seconds: float = TIMEOUT_SECONDS) -> RedisLog:
-    """Open the log at a URL; no answer within `timeout_seconds` is no answer.
+    """Open the log at a URL.
 
     Raises:
-        LogNotInitialised: there is none.
-        LogRestoring: a restore into it has not ended.
-        UnsafeRedis: the server would lose events, and `allow_volatile` does not accept that.
-        LogUnavailable: the server does not answer.
+        LogNotInitialised: the database has no log.
+        LogRestoring: a restore into the database has not ended.
+        UnsafeRedis: the server would lose events, and `allow_volatile` is not set.
+        LogUnavailable: the server does not answer within `timeout_seconds`.
     """
     client = connect(url, timeout_seconds=timeout_seconds)
     if not allow_volatile:
         check_server(client)
-    found = _first_event(client)
-    if found is None:
+    first_event = _first_event(client)
+    if first_event is None:
         raise LogNotInitialised(hide_password(url))
-    return RedisLog(client, partitions=found.partitions, epoch=found.epoch)
+    return RedisLog(client, partitions=first_event.partitions, epoch=first_event.epoch)
 
 
 def _first_event(client: Client) -> LogInitialised | None:
@@ -81,8 +83,8 @@ def _first_event(client: Client) -> LogInitialised | None:
         entries = entries_of(client.xrange(key(FLEET, "log"), count=1))
     if not entries:
         return None
+    # Once the first event is archived, its copy in Redis is read: a log opens although its archive is away.
     if position_of(entries[0][0]) != 1:
-        made = made_of(client)
-        return None if made is None else LogInitialised(made.epoch, made.partitions)
+        return initialisation_of(client)
     event = decode_entry("fleet", 1, entries[0][1]).event
     return event if isinstance(event, LogInitialised) else None

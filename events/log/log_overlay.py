@@ -1,30 +1,18 @@
-"""What a log says that stands over another one: of itself it says the same."""
+"""The base of logs that show another log with changes: at a point in time, or with events of a dry run."""
 
 from collections.abc import Sequence
 
-from events.log.port import Event, Log
+from events.log.port import Log
 
 
 class LogOverlay:
-    """The part of `Log` that does not change, whatever is laid over the events."""
+    """The part of `Log` that an overlay takes over unchanged from the log below it."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions there are."""
-        return self._log.partitions
-
-    @property
-    def epoch(self) -> str:
-        """The id the log beneath was given when it was initialised."""
-        return self._log.epoch
-
-    def stream_of(self, subject: str, event: Event) -> int:
-        """The stream an event belongs to."""
-        return self._log.stream_of(subject, event)
+        self.partitions = log.partitions
+        self.epoch = log.epoch
 
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
-        """How many events each of some commands has in the log beneath."""
+        """The number of events that each command has in the log below."""
         return self._log.remembered(stream, command_ids)

@@ -1,4 +1,4 @@
-"""The log in memory, for tests: the same behaviour without a server."""
+"""The log in memory, for tests and backtests: the same behaviour as in Redis, without a server."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from events.log.codec import decode_entry, type_of
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.events import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, device_of, name, partition_of
-from events.log.port import AT_APPEND, Chunk, Conflicted, Event, Head, Proposed, Stored, Written, stream_of
+from events.log.port import AT_APPEND, Chunk, Conflicted, Event, Head, Proposed, Stored, Written
 
 _AT_APPEND = b'_at":%d' % AT_APPEND
 
@@ -30,25 +30,11 @@ class MemoryLog:
     """A log of one process."""
 
     def __init__(self, *, partitions: int = PARTITIONS_DEFAULT, epoch: str = "memory", at: int = 0) -> None:
-        self._partitions = partitions
-        self._epoch = epoch
+        self.partitions = partitions
+        self.epoch = epoch
         self._streams = {stream: _Stream() for stream in (FLEET, *range(partitions))}
         event = LogInitialised(epoch, partitions)
         self.append([Proposed(LOG_SUBJECT, 0, event)], command_id="initialise", by=Principal.parse("system:log"), at=at)
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions there are."""
-        return self._partitions
-
-    @property
-    def epoch(self) -> str:
-        """The id this log was given."""
-        return self._epoch
-
-    def stream_of(self, subject: str, event: Event) -> int:
-        """The stream an event belongs to."""
-        return stream_of(subject, event, partitions=self._partitions)
 
     def append(
         self,
@@ -61,9 +47,11 @@ class MemoryLog:
         fence: int | None = None,
     ) -> tuple[Chunk, ...]:
         """Append a batch; see `events.log.port.Log.append`."""
+        # A list, as in Redis: an event that is too large leaves nothing of its batch in the log.
+        pieces = list(split(batch, partitions=self.partitions))
         return tuple(
             self._append(piece, batch, f"{command_id}:{number}", by=by, at=at, cause=cause, fence=fence)
-            for number, piece in enumerate(list(split(batch, stream_of=self.stream_of)))
+            for number, piece in enumerate(pieces)
         )
 
     def _append(
@@ -78,9 +66,10 @@ class MemoryLog:
         fence: int | None,
     ) -> Chunk:
         stream = self._streams[piece.stream]
+        # The same order as in append.lua, which has the reasons; tests/log/test_contract.py runs over both.
         if chunk_id in stream.commands:
-            first, known = stream.commands[chunk_id]
-            return Written(piece.stream, piece.indices, first, known, repeated=True, woke=False)
+            first, stored_versions = stream.commands[chunk_id]
+            return Written(piece.stream, piece.indices, first, stored_versions, repeated=True, woke=False)
         if fence is not None:
             if fence < stream.fence:
                 raise Fenced(name(piece.stream), stream.fence)
@@ -88,7 +77,8 @@ class MemoryLog:
         proposals = [batch[index] for index in piece.indices]
         heads, versions, conflicts = _check(stream, proposals)
         if conflicts:
-            return Conflicted(piece.stream, piece.indices, {one: stream.heads.get(one, Head()) for one in conflicts})
+            current = {subject: stream.heads.get(subject, Head()) for subject in conflicts}
+            return Conflicted(piece.stream, piece.indices, current)
         stream.at = max(stream.at, at)
         first = len(stream.entries) + 1
         for proposed, version, data in zip(proposals, versions, piece.data, strict=True):
@@ -113,16 +103,16 @@ class MemoryLog:
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """Heads and snapshots of subjects, in their order."""
-        found = []
+        stored = []
         for subject in subjects:
-            stream = self._streams[FLEET if fleet else partition_of(device_of(subject), self._partitions)]
-            found.append(Stored(stream.heads.get(subject, Head()), stream.snapshots.get(subject)))
-        return found
+            stream = self._streams[FLEET if fleet else partition_of(device_of(subject), self.partitions)]
+            stored.append(Stored(stream.heads.get(subject, Head()), stream.snapshots.get(subject)))
+        return stored
 
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
-        """How many events each of some commands has in a stream."""
+        """The number of events that each command has in a stream; here no id is ever forgotten."""
         commands = self._streams[stream].commands
-        return [len(commands[one][1]) if one in commands else 0 for one in command_ids]
+        return [len(commands[command_id][1]) if command_id in commands else 0 for command_id in command_ids]
 
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
         """Snapshots of subjects of one partition, in their order."""
@@ -130,10 +120,10 @@ class MemoryLog:
         return [stored.get(subject) for subject in subjects]
 
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
-        """Every subject of a stream that has a snapshot and begins so."""
+        """Every subject of a stream that has a snapshot and starts with `prefix`."""
         return [subject for subject in self._streams[stream].snapshots if subject.startswith(prefix)]
 
-    def known(self, stream: int) -> Iterable[str]:
+    def subjects_with_events(self, stream: int) -> Iterable[str]:
         """Every subject of a stream that has a head."""
         return list(self._streams[stream].heads)
 
@@ -146,26 +136,26 @@ class MemoryLog:
         return {stream: self.head(stream) for stream in self._streams}
 
     def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
-        """Events at positions after + 1 and on."""
+        """At most `limit` events from position after + 1 on."""
         entries = self._streams[stream].entries
         if after > len(entries):
-            raise LogLostItsTail(name(stream), expected=after, found=len(entries))
+            raise LogLostItsTail(name(stream), expected=after, actual=len(entries))
         return [
             decode_entry(name(stream), after + 1 + number, fields)
             for number, fields in enumerate(entries[after : after + limit])
         ]
 
     def position_at(self, stream: int, at: int) -> int:
-        """The last position whose time is <= `at`; 0 when there is none."""
+        """The last position whose time is <= `at`; 0 if there is none."""
         return sum(int(fields[b"at"]) <= at for fields in self._streams[stream].entries)
 
     def clear_wake(self, stream: int) -> None:
-        """Take the wake flag down."""
+        """Delete the wake flag of a partition."""
         self._streams[stream].wake = False
 
 
 def _check(stream: _Stream, proposals: Sequence[Proposed]) -> tuple[dict[str, Head], tuple[int, ...], list[str]]:
-    """The heads that follow, the version of each event, and every subject that conflicts."""
+    """The heads after the events, the version of each event, and every subject that is in conflict."""
     heads: dict[str, Head] = {}
     versions, conflicts = [], []
     for proposed in proposals:

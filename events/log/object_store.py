@@ -1,4 +1,4 @@
-"""Files of the log's history outside Redis: a directory, or an object store behind an fsspec URL."""
+"""Stores the files of the archive and of backups outside Redis: in a directory, or in an object store by its fsspec URL."""
 
 import contextlib
 import os
@@ -19,19 +19,19 @@ _FAULTS = (
     RecursionError,
     TypeError,
 )
-"""What says that a program is wrong, and not that a store does not answer."""
+"""Errors of a program, not of a store; these are never reported as an unavailable store."""
 
 
 class ObjectStore:
-    """Named files under one URL, each written whole or not at all and never changed afterwards."""
+    """Named files under one URL. Each is written whole or not at all, and not changed afterwards."""
 
     def __init__(self, url: str) -> None:
-        """Open a place: a path, or `file://`, `s3://`, `memory://` and whatever else fsspec has a driver for.
+        """Open a directory, or a URL that fsspec has a driver for: `file://`, `s3://`, `memory://` and others.
 
         Raises:
-            ObjectStoreUnavailable: nobody knows such a URL, or its driver is not installed.
+            ObjectStoreUnavailable: the scheme is unknown, or its driver is not installed.
         """
-        # It is slow to import, and most processes never look at history.
+        # fsspec is slow to import, and most processes never open a store.
         from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # noqa: PLC0415
 
         self.url = url
@@ -40,10 +40,10 @@ class ObjectStore:
         self._is_local = "file" in _protocols(self._files)
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a file, in place of one of the same name if there is one; once this returns it is on the disk.
+        """Write a file, replacing one of the same name; when this returns, the file is on the disk.
 
         Raises:
-            ObjectStoreUnavailable: it cannot be written: no room, no right, nobody there. Nothing of it is to be seen.
+            ObjectStoreUnavailable: it cannot be written (no space, no permission, no answer); no part of it is visible.
         """
         path = self._path(name)
         with self._answering():
@@ -54,7 +54,7 @@ class ObjectStore:
                     file.write(data)
 
     def get(self, name: str) -> bytes | None:
-        """What a file has; `None` where there is none.
+        """The content of a file; `None` if it does not exist.
 
         Raises:
             ObjectStoreUnavailable: it cannot be read.
@@ -67,10 +67,10 @@ class ObjectStore:
             return data
 
     def size(self, name: str) -> int | None:
-        """How many bytes a file has; `None` where there is none.
+        """The size of a file in bytes; `None` if it does not exist.
 
         Raises:
-            ObjectStoreUnavailable: nobody answers.
+            ObjectStoreUnavailable: the store does not answer.
         """
         with self._answering():
             try:
@@ -79,57 +79,57 @@ class ObjectStore:
                 return None
 
     def stamp(self, name: str) -> int:
-        """A number that is another once a file was written again: of its size, times and whatever else its store says of it.
+        """A number that changes when a file is written again, made from its size, its times and what else the store reports.
 
         Raises:
-            FileNotFoundError: there is none.
-            ObjectStoreUnavailable: nobody answers.
+            FileNotFoundError: the file does not exist.
+            ObjectStoreUnavailable: the store does not answer.
         """
         with self._answering():
             path = self._path(name)
-            # Drivers of object stores remember what they listed.
+            # Drivers of object stores cache listings, and would report the old file.
             self._files.invalidate_cache(path)
             return int(self._files.checksum(path))
 
     def names(self, folder: str = "") -> Sequence[str]:
-        """The files under a folder and in folders of it, in order, each by its name from the root on.
+        """The names of all files in a folder and below, sorted; each name starts at the root.
 
         Raises:
-            ObjectStoreUnavailable: nobody answers.
+            ObjectStoreUnavailable: the store does not answer.
         """
         with self._answering():
             try:
-                # Others write there too; some drivers remember what was there when they looked last.
+                # Other processes write to the store too, and some drivers cache listings.
                 self._files.invalidate_cache()
-                found = self._files.find(self._path(folder) if folder else self._root)
+                paths = self._files.find(self._path(folder) if folder else self._root)
             except FileNotFoundError:
                 return []
         root = self._root.rstrip("/") + "/"
-        return sorted(path.removeprefix(root) for path in found if not PurePosixPath(path).name.startswith("."))
+        return sorted(path.removeprefix(root) for path in paths if not PurePosixPath(path).name.startswith("."))
 
     def delete(self, name: str) -> None:
-        """Remove a file, if it is there.
+        """Delete a file, if it exists.
 
         Raises:
-            ObjectStoreUnavailable: it cannot be removed.
+            ObjectStoreUnavailable: it cannot be deleted.
         """
         with self._answering(), contextlib.suppress(FileNotFoundError):
             self._files.rm_file(self._path(name))
 
     def open(self, name: str) -> "OpenFile":
-        """A file to read from, seekable, to close afterwards.
+        """A file opened for reading, seekable; the caller closes it.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the file does not exist.
             ObjectStoreUnavailable: it cannot be read.
         """
         with self._answering():
             return OpenFile(self._files.open(self._path(name), "rb"), self._answering)
 
     def _path(self, name: str) -> str:
-        # Names stand in manifests, too, which somebody else may have written.
+        # Names come from manifests too. A forged manifest must not lead to a file outside the store.
         if not name or name.startswith("/") or ".." in PurePosixPath(name).parts:
-            raise ObjectStoreUnavailable(self.url, f"{name[:120]!r} is no name of a file there")
+            raise ObjectStoreUnavailable(self.url, f"{name[:120]!r} is not the name of a file in it")
         return f"{self._root.rstrip('/')}/{name}"
 
     @contextlib.contextmanager
@@ -138,40 +138,40 @@ class ObjectStore:
             yield
         except (FileNotFoundError, ObjectStoreUnavailable, *_FAULTS):
             raise
-        # Each store's driver refuses in its own words (botocore's ClientError, azure's HttpResponseError), most of which come
-        # from no class that they share, and none of which can be named without having the driver installed.
+        # Each driver has its own errors (botocore's ClientError, azure's HttpResponseError). They have no common base class, and
+        # none can be imported without its driver. A program's own faults passed through above.
         except Exception as error:
             raise ObjectStoreUnavailable(self.url, _why(error)) from error
 
 
 class OpenFile:
-    """A file of an object store, open for reading; raises `ObjectStoreUnavailable` where the store does not go on giving it."""
+    """A file of an object store, open for reading; raises `ObjectStoreUnavailable` when the store stops answering."""
 
     def __init__(self, file: Any, answering: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
         self._file, self._answering = file, answering
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the file is closed."""
         return bool(self._file.closed)
 
     def read(self, size: int = -1) -> bytes:
-        """So many bytes, fewer at the end; all that there are where none are said."""
+        """The next `size` bytes, fewer at the end; without a size, all that remain."""
         with self._answering():
             data: bytes = self._file.read(size)
             return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place; answers where that is."""
+        """Move to a position in the file; returns the new position."""
         with self._answering():
             return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
-        """Where it is."""
+        """The current position in the file."""
         return int(self._file.tell())
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file."""
         self._file.close()
 
 
@@ -188,7 +188,7 @@ def _protocols(files: Any) -> tuple[str, ...]:
 
 def _write_local(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Processes of two containers that share a directory can have one number.
+    # A process id alone is not unique: containers that share a directory have the same ids.
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -201,6 +201,7 @@ def _write_local(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             draft.unlink()
         raise
+    # The rename is on the disk only once the folder is. After a power failure the manifest could list a file that is not there.
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -1,6 +1,6 @@
-"""What is asked of a log, whoever keeps it: Redis, or memory for tests."""
+"""The interface of a log, which Redis implements, and memory for tests and backtests."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -30,25 +30,24 @@ Event = (
 
 
 def stream_of(subject: str, event: Event, *, partitions: int) -> int:
-    """The fleet's stream for all that is not of a device, else the partition of the subject's device."""
+    """The stream of an event: the partition of its device, or the fleet's stream for all other concepts."""
     return partition_of(device_of(subject), partitions) if isinstance(event, DeviceEvent) else FLEET
 
 
+# A script blocks every other client of the server: one with 20,000 events stalled Redis for 0.24 to 0.31 s. From 100 events
+# a call on, larger chunks gain little (246,000 events/s with 100, 297,000 with 500; contract/redis-rq.md).
 CHUNK_EVENTS_MAX = 256
 CHUNK_BYTES_MAX = 1 << 20
 
+# Integers of twins end at ±2^52 (contract/hub.md §6) and this is no float, so no data holds it (docs/decisions/0010).
 AT_APPEND = 2**53 + 1
-"""Stands in a snapshot's `…_at` members for the time that the append gives its events.
-
-That time is known in the append alone, which may raise it. No data holds this number: integers end at ±2^52
-(contract/hub.md §6), and it is no float.
-"""
+"""The placeholder in a snapshot's `…_at` members for the time of the event, which only the append knows: it may raise it."""
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Where a subject stands.
+    """The current state of a subject: `version` counts its events, `generation` is its registration.
 
-    `version` counts its events; `generation` is its registration, 0 when it is retired or not a device.
+    The generation is 0 for a retired device and for everything that is not a device.
     """
 
     version: int = 0
@@ -56,21 +55,24 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """What the log knows of a subject without applying: its head and its snapshot document, if it has one."""
+    """What the log has of a subject without replaying events: its head, and its snapshot document if it has one."""
 
     head: Head = Head()
     snapshot: bytes | None = None
 
 
 class Proposed(msgspec.Struct, frozen=True):
-    """One event that a decision wants in the log.
+    """One event to append, with the conditions under which it may be written.
 
-    `expected_version` is the subject's version that the decision saw; with several events of one subject in a batch, each
-    counts the ones before it. `snapshots` are the documents that follow (subject in the same partition, canonical bytes;
-    `None` deletes); in them, `"…_at":AT_APPEND` becomes the time of the event. `generation` becomes the subject's new
-    generation where it is not `None`. `guard` is another subject whose generation must still be the one named. One that `follows`
-    stands in the log together with the one before it, or neither does. The events of a command with an id of its own carry that
-    as `command_id`, and are in one chunk: then the log can tell for 24 hours that it has them (`Log.remembered`).
+    - `expected_version`: the version of the subject that the decision read. Of several events of one subject in a batch,
+      each counts the events before it.
+    - `snapshots`: the documents after the event, as canonical bytes, of subjects in the same partition; `None` deletes the
+      document. `"…_at":AT_APPEND` in them becomes the time of the event.
+    - `generation`: the subject's new generation; `None` leaves it as it is.
+    - `guard`: another subject and the generation that it must still have.
+    - `follows`: the event is written together with the one before it, or neither is.
+    - `command_id`: the id of the command, if it has one. All events of a command are in one chunk, so that the log can
+      recognise the command for 24 hours (`Log.remembered`).
     """
 
     subject: str
@@ -84,7 +86,7 @@ class Proposed(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A chunk is in the log. Positions are `first_position` and on, in order; `repeated` says it already was."""
+    """A chunk is in the log, at `first_position` and the positions after it; `repeated`: it was there before this call."""
 
     stream: int
     indices: tuple[int, ...]
@@ -95,7 +97,7 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class Conflicted(msgspec.Struct, frozen=True):
-    """Nothing of a chunk is in the log: these subjects (all of them) moved on since they were decided upon."""
+    """Nothing of a chunk is in the log: `current` has every subject that changed after the decision read it."""
 
     stream: int
     indices: tuple[int, ...]
@@ -108,19 +110,10 @@ Chunk = Written | Conflicted
 class Log(Protocol):
     """Append-only streams: one per partition and one for the fleet."""
 
-    @property
-    def partitions(self) -> int:
-        """How many partitions there are; fixed when the log was initialised."""
-        ...
-
-    @property
-    def epoch(self) -> str:
-        """The id this log was given when it was initialised."""
-        ...
-
-    def stream_of(self, subject: str, event: Event) -> int:
-        """The stream an event belongs to: the fleet's, or the partition of the subject's device."""
-        ...
+    partitions: int
+    """The number of partitions; fixed when the log was initialised."""
+    epoch: str
+    """The id that the log got when it was initialised."""
 
     def append(
         self,
@@ -134,43 +127,43 @@ class Log(Protocol):
     ) -> tuple[Chunk, ...]:
         """Append a batch, split by stream and then into chunks of at most 256 events or 1 MiB.
 
-        Each chunk is atomic and stands in the log at most once per `command_id`, so that sending the same batch again
-        completes it. `indices` of a chunk point into `batch`; order within a stream is kept. `at` (milliseconds) is raised
-        to the predecessor's where it is smaller. A partition's wake flag is set by the same script: `woke` is true for
-        the chunk that set it, whose caller then owes the partition a wake-up.
+        Each chunk is atomic, and is written at most once per `command_id`: sending the same batch again completes it.
+        `indices` of a chunk point into `batch`; the order within a stream is kept. `at` (milliseconds) is raised to the
+        time of the previous event where it is smaller. `woke` is true for the chunk that set its partition's wake flag;
+        its caller must enqueue a job for the partition.
 
         Raises:
-            LogUnavailable: Redis did not answer; the batch may or may not be in the log: send it again.
-            EventTooLarge: one event alone is over 1 MiB.
-            Fenced: `fence` is older than one that was used on this stream; a newer holder has taken over.
+            LogUnavailable: Redis did not answer. The batch may or may not be in the log; send the same batch again.
+            EventTooLarge: an event is over 1 MiB with its snapshots.
+            Fenced: another process with a higher fence has written to this stream.
         """
         ...
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
-        """Heads and snapshots of device-side subjects, or of deployments with `fleet`; unknown ones are `Stored()`."""
+        """Heads and snapshots of devices and modules, or of subjects of the fleet's stream; `Stored()` for an unknown one."""
         ...
 
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
-        """How many events each of some commands has in a stream; 0 for one that is not there, or not remembered any more.
+        """The number of events that each command has in a stream; 0 for a command that the log does not remember.
 
-        Ids are remembered for 24 hours, and the last 100,000 of each stream (COMMANDS_REMEMBERED_MAX) at most.
+        Ids are remembered for 24 hours, at most the last 100,000 of each stream (COMMANDS_REMEMBERED_MAX).
         """
         ...
 
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
-        """Snapshots of subjects of one partition, in their order: for who looks at many, and decides nothing on them."""
+        """Snapshots of many subjects of one partition, in their order. Without heads, so no decision can use them."""
         ...
 
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
-        """Every subject of a stream that has a snapshot and begins so, in no particular order."""
+        """Every subject of a stream that has a snapshot and starts with `prefix`, in no particular order."""
         ...
 
-    def known(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a head, in no particular order."""
+    def subjects_with_events(self, stream: int) -> Iterable[str]:
+        """Every subject of a stream that has a head, with or without a snapshot, in no particular order."""
         ...
 
     def head(self, stream: int) -> int:
-        """Position of the newest event of a stream; 0 when it is empty."""
+        """Position of the newest event of a stream; 0 for an empty stream."""
         ...
 
     def heads(self) -> Mapping[int, int]:
@@ -178,18 +171,34 @@ class Log(Protocol):
         ...
 
     def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
-        """Events at positions after + 1 and on, at most `limit`.
+        """At most `limit` events from position after + 1 on.
 
         Raises:
-            LogLostItsTail: a position is missing, or `after` lies beyond the head.
-            UnreadableEvent: an entry does not decode; the ones before it are read by a smaller `limit`.
+            LogLostItsTail: a position is missing, or `after` is greater than the head.
+            UnreadableEvent: an entry does not decode; a smaller `limit` reads the events before it.
         """
         ...
 
     def position_at(self, stream: int, at: int) -> int:
-        """The last position whose time is <= `at` (milliseconds); 0 when there is none."""
+        """The last position whose time is <= `at` (milliseconds); 0 if there is none."""
         ...
 
     def clear_wake(self, stream: int) -> None:
-        """Take the wake flag down: whoever reads on from here sees every event appended before."""
+        """Delete the wake flag of a partition. A worker that reads the stream afterwards sees every event appended before."""
         ...
+
+
+def read_all(
+    log: Log, stream: int, *, after: int = 0, upto: int | None = None, batch: int = 1000
+) -> Iterator[Envelope[Event]]:
+    """Events from position after + 1 to `upto` (default: the head when it is reached), read in batches.
+
+    Raises:
+        LogLostItsTail, UnreadableEvent: as `Log.read`.
+    """
+    while upto is None or after < upto:
+        events = log.read(stream, after=after, limit=batch if upto is None else min(batch, upto - after))
+        if not events:
+            return
+        yield from events
+        after = events[-1].position

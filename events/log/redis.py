@@ -17,42 +17,28 @@ from events.log.connect import Client, answering, entries_of
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
-from events.log.port import Chunk, Conflicted, Event, Head, Proposed, Stored, Written, stream_of
+from events.log.port import Chunk, Conflicted, Event, Head, Proposed, Stored, Written
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
 COMMANDS_REMEMBERED_MAX = 100_000
 
 _answers = msgspec.json.Decoder(tuple[int, tuple[int, ...]])
-"""What the script remembers of a chunk or of a command: its first position, and the version of each event."""
+"""What the script remembers of a chunk or a command: its first position, and the version of each of its events."""
 
 _SCRIPT = files("events.log").joinpath("append.lua").read_text(encoding="utf-8")
 _KEYS = ("log", "heads", "snapshots", "meta", "wake", "commands", "commands:times")
 _IN_FLIGHT = 32
-"""Chunks of a batch that are sent in one go."""
+"""Chunks of a batch that are sent in one pipeline, which holds their arguments in memory: at most 32 MiB."""
 
 
 class RedisLog:
-    """A log in one Redis server, or in a cluster: each stream and what belongs to it share a slot."""
+    """A log in one Redis server or in a cluster; all keys of a stream share a hash slot."""
 
     def __init__(self, client: Client, *, partitions: int, epoch: str) -> None:
         self.client = client
-        self._partitions = partitions
-        self._epoch = epoch
+        self.partitions = partitions
+        self.epoch = epoch
         self.archive_index = ArchiveIndex(client)
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions there are."""
-        return self._partitions
-
-    @property
-    def epoch(self) -> str:
-        """The id this log was given when it was initialised."""
-        return self._epoch
-
-    def stream_of(self, subject: str, event: Event) -> int:
-        """The stream an event belongs to."""
-        return stream_of(subject, event, partitions=self._partitions)
 
     # -- writing
 
@@ -69,24 +55,27 @@ class RedisLog:
         """Append a batch; see `events.log.port.Log.append`.
 
         Raises:
-            Fenced: a newer holder of the fence has written to this stream.
+            Fenced: another process with a higher fence has written to this stream.
         """
-        pieces = list(split(batch, stream_of=self.stream_of))
+        # A list: an event that is too large is an error before the first chunk is sent, and leaves no trace in the log.
+        pieces = list(split(batch, partitions=self.partitions))
         chunks: list[Chunk] = []
         for start in range(0, len(pieces), _IN_FLIGHT):
-            some = pieces[start : start + _IN_FLIGHT]
+            in_flight = pieces[start : start + _IN_FLIGHT]
             calls = [
                 (
                     piece.stream,
                     _arguments(piece, batch, f"{command_id}:{start + number}", at=at, by=by, cause=cause, fence=fence),
                 )
-                for number, piece in enumerate(some)
+                for number, piece in enumerate(in_flight)
             ]
+            # Killed before the script, nothing is written. Killed after it, the events are in the log with the wake flag
+            # set, and no job: the reconciler sees the partition's lag (tests/workers/test_faults.py kills at both points).
             reached(FailPoint.APPEND_BEFORE_SCRIPT)
             with answering():
                 answers = self._run(calls)
             reached(FailPoint.APPEND_AFTER_SCRIPT)
-            chunks += [_chunk(piece, answer) for piece, answer in zip(some, answers, strict=True)]
+            chunks += [_chunk(piece, answer) for piece, answer in zip(in_flight, answers, strict=True)]
         return tuple(chunks)
 
     @cached_property
@@ -97,7 +86,8 @@ class RedisLog:
         try:
             return self._pipelined(calls)
         except NoScriptError:
-            # A restart forgot the script. Chunks that were written meanwhile answer as repeated.
+            # Redis loses its scripts when it restarts. EVALSHA sends 40 bytes instead of the whole script with each chunk,
+            # so the script is loaded again only here. Chunks of this batch that are in the log answer as repeated.
             self.client.script_load(_SCRIPT)
             return self._pipelined(calls)
 
@@ -111,28 +101,29 @@ class RedisLog:
         return list(pipe.execute())
 
     def clear_wake(self, stream: int) -> None:
-        """Take the wake flag down."""
+        """Delete the wake flag of a partition."""
         with answering():
             self.client.delete(key(stream, "wake"))
 
-    # -- what is known without applying
+    # -- heads and snapshots
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """Heads and snapshots of subjects, in their order."""
         by_stream: dict[int, list[int]] = {}
         for index, subject in enumerate(subjects):
-            stream = FLEET if fleet else partition_of(device_of(subject), self._partitions)
+            stream = FLEET if fleet else partition_of(device_of(subject), self.partitions)
             by_stream.setdefault(stream, []).append(index)
-        found: list[Stored] = [Stored()] * len(subjects)
+        stored: list[Stored] = [Stored()] * len(subjects)
         with answering():
             answers = self._load(by_stream, subjects)
         for indices, (heads, snapshots) in zip(by_stream.values(), answers, strict=True):
             for index, head, snapshot in zip(indices, heads, snapshots, strict=True):
-                found[index] = Stored(_head(head), snapshot)
-        return found
+                stored[index] = Stored(_head(head), snapshot)
+        return stored
 
     def _load(self, by_stream: Mapping[int, list[int]], subjects: Sequence[str]) -> list[tuple[list[Any], list[Any]]]:
-        # Head and snapshot of one subject are read in one transaction; each stream is a slot.
+        # MULTI: an append between the two reads would pair a head with the document of another version. A transaction on a
+        # cluster is limited to one slot, and so to one stream.
         if isinstance(self.client, RedisCluster):
             answers = []
             for stream, indices in by_stream.items():
@@ -147,7 +138,7 @@ class RedisLog:
         return list(zip(flat[::2], flat[1::2], strict=True))
 
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
-        """How many events each of some commands has in a stream, while its id is remembered."""
+        """The number of events that each command has in a stream; 0 for a command that the log does not remember."""
         if not command_ids:
             return []
         with answering():
@@ -162,13 +153,13 @@ class RedisLog:
             return cast("list[bytes | None]", self.client.hmget(key(partition, "snapshots"), list(subjects)))
 
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
-        """Every subject of a stream that has a snapshot and begins so."""
+        """Every subject of a stream that has a snapshot and starts with `prefix`."""
         match = f"{prefix}*" if prefix else None
         with answering():
             for field, _ in self.client.hscan_iter(key(stream, "snapshots"), match=match, count=1000):
                 yield field.decode()
 
-    def known(self, stream: int) -> Iterable[str]:
+    def subjects_with_events(self, stream: int) -> Iterable[str]:
         """Every subject of a stream that has a head."""
         with answering():
             for field, _ in self.client.hscan_iter(key(stream, "heads"), count=1000):
@@ -183,7 +174,7 @@ class RedisLog:
 
     def heads(self) -> Mapping[int, int]:
         """`head` of every stream."""
-        streams = (FLEET, *range(self._partitions))
+        streams = (FLEET, *range(self.partitions))
         with answering():
             if isinstance(self.client, RedisCluster):
                 return {stream: self.head(stream) for stream in streams}
@@ -193,10 +184,10 @@ class RedisLog:
             return {stream: int(head or 0) for stream, head in zip(streams, pipe.execute(), strict=True)}
 
     def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
-        """Events at positions after + 1 and on, from the archive and the stream as if they were one.
+        """Events from position after + 1 on, from the archive and then from the stream in Redis.
 
         Raises:
-            ObjectStoreUnavailable, SegmentMissing, SegmentDamaged: the archive does not have what was archived.
+            ObjectStoreUnavailable, SegmentMissing, SegmentDamaged: an archived entry cannot be read.
         """
         stream_name = name(stream)
         envelopes: list[Envelope[Event]] = []
@@ -209,12 +200,14 @@ class RedisLog:
                 entries = entries_of(
                     self.client.xrange(key(stream, "log"), min=f"{at + 1}-0", count=limit - len(envelopes))
                 )
+            # A stream that starts later was trimmed after this process last read its notes, or has lost entries. Reading the
+            # notes again tells which; doing so only here saves a round trip with every read.
             if entries and position_of(entries[0][0]) != at + 1 and self.archive_index.refresh(stream_name) > at:
                 continue
             for entry_id, fields in entries:
                 at += 1
                 if position_of(entry_id) != at:
-                    raise LogLostItsTail(stream_name, expected=at, found=position_of(entry_id))
+                    raise LogLostItsTail(stream_name, expected=at, actual=position_of(entry_id))
                 envelopes.append(decode_entry(stream_name, at, fields))
             break
         if len(envelopes) < limit:
@@ -222,24 +215,28 @@ class RedisLog:
         return envelopes
 
     def _check_end(self, stream: int, *, after: int, last: int) -> None:
-        """The stream ended here; positions that were given out beyond it are lost."""
+        """Raise `LogLostItsTail` where a read got nothing although the stream should have more."""
+        # A read that got events has no gap, and its caller asks again at the end: checking there is enough.
         if last > after:
             return
+        # `after > head`: a restart or a failover lost events that this reader has seen. Under appendfsync everysec that is up
+        # to the last second. `end < head`: entries were deleted, as the position is counted apart from the stream.
         head = self.head(stream)
         if after > head:
-            raise LogLostItsTail(name(stream), expected=after, found=head)
+            raise LogLostItsTail(name(stream), expected=after, actual=head)
         with answering():
             newest = entries_of(self.client.xrevrange(key(stream, "log"), count=1))
         end = position_of(newest[0][0]) if newest else 0
         if end < head or end < after:
-            raise LogLostItsTail(name(stream), expected=max(after, end + 1), found=end)
+            raise LogLostItsTail(name(stream), expected=max(after, end + 1), actual=end)
 
     def position_at(self, stream: int, at: int) -> int:
-        """The last position whose time is <= `at`; 0 when there is none. Times never fall, so halving finds it."""
+        """The last position whose time is <= `at`; 0 if there is none."""
         with answering():
             oldest = entries_of(self.client.xrange(key(stream, "log"), count=1))
         if not oldest:
             return 0
+        # Binary search: the script raises each time to the previous one, so times never fall.
         low, high = position_of(oldest[0][0]) - 1, self.head(stream)
         if low and at < int(oldest[0][1][b"at"]) and self.archive_index.refresh(name(stream)):
             return self.archive_index.position_at(name(stream), at)
@@ -248,7 +245,7 @@ class RedisLog:
             with answering():
                 entry = entries_of(self.client.xrange(key(stream, "log"), min=f"{middle}-0", count=1))
             if entry and position_of(entry[0][0]) != middle:
-                return self.position_at(stream, at)  # It was archived meanwhile.
+                return self.position_at(stream, at)  # The archive mover trimmed the stream during the search.
             if entry and int(entry[0][1][b"at"]) <= at:
                 low = middle
             else:
@@ -320,12 +317,6 @@ def _chunk(piece: Piece, answer: list[Any]) -> Chunk:
             return Conflicted(piece.stream, piece.indices, current)
         case b"fenced":
             raise Fenced(name(piece.stream), answer[1])
-        case assignment_change:
-            return Written(
-                piece.stream,
-                piece.indices,
-                answer[1],
-                tuple(answer[3:]),
-                repeated=assignment_change == b"repeated",
-                woke=bool(answer[2]),
-            )
+        case state:
+            repeated, woke = state == b"repeated", bool(answer[2])
+            return Written(piece.stream, piece.indices, answer[1], tuple(answer[3:]), repeated=repeated, woke=woke)

@@ -1,4 +1,4 @@
-"""Entries of one stream by what is in their fields: column by column in segments, and on in what Redis alone has."""
+"""Searches a stream by the fields of its entries: by column in segments, entry by entry in Redis."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +19,10 @@ from events.log.raw import RawStreams
 
 
 class EntryFilter(msgspec.Struct, frozen=True):
-    """Which entries; each condition that is not `None` must hold.
+    """Conditions on an entry; every condition that is not `None` must hold.
 
-    `subjects` are exact; `devices` are devices with all their modules; `types` as in `TwinPatched`; `authors` as in
-    `user:ada`; `causes` are exact; `since` and `until` are milliseconds, both included.
+    `subjects` are exact; `devices` include their modules; `types` as in `TwinPatched`; `authors` as in `user:ada`; `causes`
+    are exact; `since` and `until` are milliseconds, both inclusive.
     """
 
     subjects: frozenset[str] | None = None
@@ -34,7 +34,7 @@ class EntryFilter(msgspec.Struct, frozen=True):
     until: int | None = None
 
     def includes(self, entry: RawEntry) -> bool:
-        """Whether an entry is wanted; one without a field that is asked for is not."""
+        """Whether an entry matches; an entry without a field that has a condition does not."""
         for column, values in self.columns():
             value = entry.fields.get(column.encode())
             if value is None or value.decode(errors="replace") not in values:
@@ -49,37 +49,36 @@ class EntryFilter(msgspec.Struct, frozen=True):
         return at.isdigit() and (self.since or 0) <= int(at) <= (int(at) if self.until is None else self.until)
 
     def columns(self) -> Iterator[tuple[str, frozenset[str]]]:
-        """The columns that have to have one of some values."""
+        """The columns with a condition, each with the values that are allowed."""
         named = {"subject": self.subjects, "type": self.types, "by": self.authors, "cause": self.causes}
         yield from ((column, values) for column, values in named.items() if values is not None)
 
 
 def scan(
-    streams: RawStreams, stream: str, wanted: EntryFilter, *, after: int = 0, upto: int | None = None
+    streams: RawStreams, stream: str, entry_filter: EntryFilter, *, after: int = 0, upto: int | None = None
 ) -> Iterator[RawEntry]:
-    """The wanted entries of a stream in order, at positions after + 1 to `upto`, or to the head when it is reached.
-
-    Segments are used as far as they are written, also for what is in Redis as well: of each, the columns that are asked for
-    are read first, and the rest of it where something was found.
+    """The matching entries of a stream in order, from position after + 1 to `upto` (default: the head when it is reached).
 
     Raises:
         LogLostItsTail, LogUnavailable: as `RawStreams.read`.
-        SegmentMissing, SegmentDamaged, ObjectStoreUnavailable: the archive does not have what was archived.
+        SegmentMissing, SegmentDamaged, ObjectStoreUnavailable: an archived entry cannot be read.
     """
+    # Segments are read even for entries that Redis has too: reading two columns of a file costs milliseconds, and a filter in
+    # Redis would cost the server 5 to 11 times the processor time of XRANGE (docs/decisions/0025).
     for segment in streams.archive_index.segments(stream):
         if segment.last <= after or (upto is not None and segment.first > upto):
             continue
         low, high = max(after, segment.first - 1), segment.last if upto is None else min(upto, segment.last)
         try:
-            yield from _in_segment(streams, segment, wanted, low, high)
+            yield from _in_segment(streams, segment, entry_filter, low, high)
         except (SegmentMissing, SegmentDamaged, ObjectStoreUnavailable):
             if low < streams.archive_index.trimmed(stream):
                 raise
-            # It is in Redis as well; `twinfold archive verify` finds what is wrong with the file.
+            # Redis has these entries too, so the search goes on there; `twinfold archive verify` reports the file.
             break
         after = high
     for entry in streams.entries(stream, after=after, upto=upto):
-        if wanted.includes(entry):
+        if entry_filter.includes(entry):
             yield entry
 
 
@@ -92,47 +91,47 @@ def events_of(
     after: int = 0,
     upto: int | None = None,
 ) -> Iterator[Envelope[Event]]:
-    """The events of some subjects that share a stream, in their order, from position after + 1 to `upto`.
+    """The events of subjects that share a stream, in order, from position after + 1 to `upto`.
 
-    `fleet` says that they are subjects of the fleet's stream; otherwise they are devices of one partition and their modules.
+    With `fleet` they are subjects of the fleet's stream; otherwise devices of one partition and their modules.
 
     Raises:
-        LogLostItsTail, LogUnavailable, UnreadableEvent: as `Log.read`; events of others are not decoded.
-        SegmentMissing, SegmentDamaged, ObjectStoreUnavailable: the archive does not have what was archived.
+        LogLostItsTail, LogUnavailable, UnreadableEvent: as `Log.read`; events of other subjects are not decoded.
+        SegmentMissing, SegmentDamaged, ObjectStoreUnavailable: an archived entry cannot be read.
     """
-    wanted = EntryFilter(subjects=frozenset(subjects))
+    entry_filter = EntryFilter(subjects=frozenset(subjects))
     stream = name(FLEET if fleet else partition_of(device_of(subjects[0]), partitions))
-    for entry in scan(streams, stream, wanted, after=after, upto=upto):
+    for entry in scan(streams, stream, entry_filter, after=after, upto=upto):
         yield decode_entry(stream, entry.position, entry.fields)
 
 
 def _in_segment(
-    streams: RawStreams, segment: Segment, wanted: EntryFilter, after: int, upto: int
+    streams: RawStreams, segment: Segment, entry_filter: EntryFilter, after: int, upto: int
 ) -> Sequence[RawEntry]:
-    if wanted.since is not None and segment.last_at < wanted.since:
+    if entry_filter.since is not None and segment.last_at < entry_filter.since:
         return ()
-    if wanted.until is not None and segment.first_at > wanted.until:
+    if entry_filter.until is not None and segment.first_at > entry_filter.until:
         return ()
     with contextlib.closing(streams.archive_index.opened(segment)) as opened:
-        positions = opened.read(lambda parquet: _matching(parquet, segment, wanted))
+        positions = opened.read(lambda parquet: _matching(parquet, segment, entry_filter))
         chosen = [position for position in positions if after < position <= upto]
-        return [entry for entry in _at(opened, chosen) if wanted.includes(entry)]
+        return [entry for entry in _at(opened, chosen) if entry_filter.includes(entry)]
 
 
-def _matching(parquet: Any, segment: Segment, wanted: EntryFilter) -> list[int]:
-    """Positions of rows that may be wanted, by their dictionaries; entries with `other` say themselves."""
+def _matching(parquet: Any, segment: Segment, entry_filter: EntryFilter) -> list[int]:
+    """Positions of the rows that can match. Rows with `other` are included: only their whole entry can decide."""
     import numpy as np  # noqa: PLC0415 - slow to import, and most processes never look into the archive
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
 
-    columns = dict(wanted.columns())
-    names = [*columns, *({"subject"} - columns.keys() if wanted.devices is not None else ()), "other"]
+    columns = dict(entry_filter.columns())
+    names = [*columns, *({"subject"} - columns.keys() if entry_filter.devices is not None else ()), "other"]
     table = parquet.read(columns=names, use_threads=False)
     keep = np.ones(segment.count, dtype=bool)
     for column, values in columns.items():
         keep &= _rows_where(table.column(column), partial(pc.is_in, value_set=pa.array(sorted(values), pa.string())))
-    if wanted.devices is not None:
-        devices = pa.array(sorted(wanted.devices), pa.string())
+    if entry_filter.devices is not None:
+        devices = pa.array(sorted(entry_filter.devices), pa.string())
         # A device id holds no slash; what comes behind the first one is the module's.
         bare = partial(pc.replace_substring_regex, pattern="/.*", replacement="")
         keep &= _rows_where(table.column("subject"), lambda subjects: pc.is_in(bare(subjects), value_set=devices))
@@ -143,18 +142,20 @@ def _matching(parquet: Any, segment: Segment, wanted: EntryFilter) -> list[int]:
 
 
 def _rows_where(column: Any, test: Callable[[Any], Any]) -> Any:
-    """Which rows have a word that passes; a row without one does not."""
+    """Whether the value of each row passes the test; a row without a value does not."""
     import numpy as np  # noqa: PLC0415 - as above
 
-    found = []
+    matches = []
     for chunk in column.chunks:
+        # The test runs once for each value of the dictionary, not for each row. The index of a null row leads to the `False`
+        # at the end.
         passes = np.append(test(chunk.dictionary).to_numpy(zero_copy_only=False).astype(bool), False)
-        found.append(passes[chunk.indices.fill_null(len(passes) - 1).to_numpy(zero_copy_only=False)])
-    return np.concatenate(found)
+        matches.append(passes[chunk.indices.fill_null(len(passes) - 1).to_numpy(zero_copy_only=False)])
+    return np.concatenate(matches)
 
 
 def _at(opened: SegmentFile, positions: Sequence[int]) -> Iterator[RawEntry]:
-    """The entries at some positions, in order; a row group with none of them is not read."""
-    for group, some in opened.by_group(positions):
+    """The entries at these positions, in order; a row group without any of them is not read."""
+    for group, in_group in opened.by_group(positions):
         rows = opened.rows(group)
-        yield from rows.picked([position - rows.first for position in some])
+        yield from rows.picked([position - rows.first for position in in_group])

@@ -1,4 +1,4 @@
-"""Waking the workers: an RQ job per partition. A hint that may be lost; the reconciler is the guarantee (DESIGN §4)."""
+"""Wakes the workers with an RQ job per partition: a hint that may be lost, as the reconciler finds every lag (DESIGN §4)."""
 
 from collections.abc import Iterable
 
@@ -17,10 +17,10 @@ FAILURE_TTL_SECONDS = 3600
 
 
 class WakeFailed(Exception):
-    """The queue did not take the wake-up. The events are in the log all the same; the reconciler will find them."""
+    """The queue did not accept a wake-up. The events are in the log; the reconciler will find them."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the queue did not take a wake-up: {why}; the reconciler will find the events")
+        super().__init__(f"the queue did not accept a wake-up: {why}; the reconciler will find the events")
         self.why = why
 
 
@@ -32,27 +32,27 @@ class Waker:
         self._partitions = partitions
 
     def wake(self, streams: Iterable[int]) -> None:
-        """Enqueue one job per partition; the fleet's stream stands for all of them.
+        """Enqueue one job per partition; for the fleet's stream, a job for every partition.
 
         Raises:
-            WakeFailed: the queue is away; whoever appended may ignore it.
+            WakeFailed: the queue does not answer. The events are in the log, so the caller may ignore the error.
         """
         named = set(streams)
+        # Every partition projects the fleet's events.
         partitions = range(self._partitions) if FLEET in named else sorted(named)
         jobs = [
             Queue.prepare_data(
-                JOB,
-                args=(partition,),
-                timeout=JOB_TIMEOUT_SECONDS,
-                result_ttl=0,
-                failure_ttl=FAILURE_TTL_SECONDS,
+                JOB, args=(partition,), timeout=JOB_TIMEOUT_SECONDS, result_ttl=0, failure_ttl=FAILURE_TTL_SECONDS
             )
             for partition in partitions
         ]
         if not jobs:
             return
+        # Killed before the enqueue, events have a wake flag and no job. Later appends see the flag and enqueue nothing: then
+        # only the reconciler, which compares heads with checkpoints, enqueues one (tests/workers/test_faults.py).
         reached(FailPoint.WAKE_BEFORE_ENQUEUE)
         try:
+            # One round trip: 9,000 to 11,000 jobs/s instead of 1,800 one by one (contract/redis-rq.md).
             self._queue.enqueue_many(jobs)
         except RedisError as error:
             raise WakeFailed(str(error) or type(error).__name__) from error

@@ -1,1 +1,1 @@
-"""Manifests: what a deployment's content may say, and what a stack of them comes to."""
+"""Manifests: the rules for a deployment's content, and the merge of several contents."""

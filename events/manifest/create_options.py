@@ -1,4 +1,4 @@
-"""createOptions: a container's settings as JSON text, cut into chunks because a twin's strings are short."""
+"""createOptions: a container's settings as JSON text, split into chunks because strings in a twin are limited."""
 
 import re
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ _number_in = re.compile(r"createoptions([0-9]*)", re.IGNORECASE).fullmatch
 
 
 def is_chunk(key: str) -> bool:
-    """Whether a member of a module's settings holds a chunk: `createOptions`, `createOptions01`, …, in any case."""
+    """Return whether a member of a module's settings is a chunk: `createOptions`, `createOptions01`, …, in any case."""
     return _number_in(key) is not None
 
 
 def chunks_of(settings: Mapping[str, object], key: str) -> tuple[str, ...]:
-    """The other members of a module's settings that go with what is set at `key`, where that is the first chunk.
+    """Return the chunks that setting `key` removes: all others if `key` is the first chunk, else none.
 
-    A text that is set there is not continued by chunks of a former one; a chunk that is set by itself replaces that chunk.
+    Without this, chunks of the previous text would continue a new and shorter one. A later chunk replaces only itself.
     """
     match = _number_in(key)
     if match is None or match.group(1):
@@ -32,11 +32,12 @@ def chunks_of(settings: Mapping[str, object], key: str) -> tuple[str, ...]:
 
 
 def join(settings: Mapping[str, object]) -> str:
-    """The chunks of a module's settings in their order, as one text; empty when there are none.
+    """Return the joined chunks of a module's settings; empty without chunks.
 
     Raises:
-        CreateOptionsInvalid: a chunk is missing, doubled, one too many or not a string.
+        CreateOptionsInvalid: a chunk is missing, doubled or not a string, or there are more than 100.
     """
+    # The messages about numbers are those of the agent (contract/edge.md §1.1, createOptions chunking).
     chunks = [(match.group(1), value) for key, value in settings.items() if (match := _number_in(key))]
     chunks.sort(key=lambda chunk: (chunk[0] != "", len(chunk[0].lstrip("0")), chunk[0].lstrip("0")))
     if len(chunks) > CHUNKS_MAX:
@@ -52,10 +53,10 @@ def join(settings: Mapping[str, object]) -> str:
 
 
 def split(text: str) -> dict[str, str]:
-    """The members of a module's settings that hold a text: chunks of 512 characters, at least one.
+    """Return the members of a module's settings for a text: chunks of 512 characters, at least one.
 
     Raises:
-        CreateOptionsInvalid: it would take more than 100 chunks.
+        CreateOptionsInvalid: the text needs more than 100 chunks.
     """
     parts = [text[start : start + CHUNK_CHARACTERS] for start in range(0, len(text), CHUNK_CHARACTERS)] or [""]
     if len(parts) > CHUNKS_MAX:
@@ -64,10 +65,10 @@ def split(text: str) -> dict[str, str]:
 
 
 def parse(text: str) -> JsonObject:
-    """The object a joined text stands for; blank and `null` mean *none* and answer an empty one.
+    """Return the object in a joined text; empty for blank text and `null`.
 
     Raises:
-        CreateOptionsInvalid: not JSON, or JSON of another kind.
+        CreateOptionsInvalid: the text is not JSON, or not a JSON object.
     """
     if not text.strip():
         return {}
@@ -76,7 +77,7 @@ def parse(text: str) -> JsonObject:
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise CreateOptionsInvalid(f"{_NAME} is not JSON: {error}") from error
     except RecursionError as error:
-        raise CreateOptionsInvalid(f"{_NAME} is nested too deep to be read") from error
+        raise CreateOptionsInvalid(f"{_NAME} is nested too deeply") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -89,4 +90,5 @@ def _wrong(what: str) -> str:
 
 
 def _shown(number: str) -> str:
+    # The number comes from the manifest and can have any length.
     return number if len(number) <= len(str(CHUNKS_MAX)) else number[:3] + "…"

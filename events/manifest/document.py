@@ -1,4 +1,4 @@
-"""A manifest as a document: what it wraps, which kind it is, and which modules it wants to run."""
+"""A manifest as a document: its content, its kind, and the modules that it runs."""
 
 import enum
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ DESIRED = "properties.desired"
 _STATUSES = ("running", "stopped")
 
 DEVICE = "$device"
-"""Stands for the device's own twin where modules are named; no module can be called so."""
+"""The key of the device's own twin among modules; module ids cannot begin with `$`."""
 
 MODULE = "$module"
-"""Stands for the module that a configuration's condition names, which an update may change; no module can be called so."""
+"""The key of the module in a configuration's condition, which an update of the condition can change; not a module id."""
 
 
 class ContentKind(enum.Enum):
@@ -33,14 +33,14 @@ KIND_NAMES: Mapping[ContentKind, KindName] = {
     ContentKind.DEVICE: "device",
     ContentKind.MODULE: "module",
 }
-"""Whom each kind of content is for, as answers name it."""
+"""Kind of content → the name that API responses use."""
 
 
 def content_of(document: Json) -> Json:
-    """The content in a file as the CLI takes it (contract/hub.md §3.1).
+    """Return the content in a file that the CLI accepts (contract/hub.md §3.1).
 
-    A `{"content": …}` wrapper is taken off, whatever stands beside the content is left out, and the old form is read as
-    `in_modern_form` says. What is no content is answered as it is, for `problems` to name.
+    This removes a `{"content": …}` wrapper and members beside the content, and converts the old form (`in_modern_form`).
+    A value that is not an object is returned unchanged, so that `problems` reports it.
     """
     content = document
     if isinstance(document, dict) and "content" in document:
@@ -51,10 +51,11 @@ def content_of(document: Json) -> Json:
 
 
 def in_modern_form(content: Json) -> Json:
-    """A content whose `moduleContent` names modules, as older manifests of edge deployments do, with `modulesContent` instead.
+    """Return a content with `moduleContent` renamed to `modulesContent` if its members are modules; else unchanged.
 
-    The CLI reads it so too (contract/hub.md §3.1). In a configuration of one module's twin, `moduleContent` names paths
-    (`properties.desired…`); that stays, and so does what has both, which is refused.
+    Older manifests of edge deployments have this form, and the CLI reads them too (contract/hub.md §3.1). The members of
+    `moduleContent` in a configuration of one module's twin are paths (`properties.desired…`). A content with both members
+    stays unchanged, and `problems` reports it.
     """
     if not isinstance(content, dict) or content.get(ContentKind.EDGE.value) is not None:
         return content
@@ -70,14 +71,13 @@ def in_modern_form(content: Json) -> Json:
 
 
 def kind_of(content: JsonObject) -> ContentKind:
-    """The kind of a content that passed `content_problems`."""
+    """Return the kind of a content that passed `content_problems`."""
     return next((kind for kind in ContentKind if content.get(kind.value) is not None), ContentKind.EDGE)
 
 
 def by_module(content: JsonObject) -> JsonObject:
-    """What a content sets, as paths and values by module; of a device's own twin under `DEVICE`, of one module under `MODULE`."""
-    kind = kind_of(content)
-    match kind:
+    """Return the paths and values that a content sets, by module; under `DEVICE` or `MODULE` for the other kinds."""
+    match kind := kind_of(content):
         case ContentKind.EDGE:
             modules: JsonObject = content.get(kind.value, {})
             return modules
@@ -88,7 +88,7 @@ def by_module(content: JsonObject) -> JsonObject:
 
 
 def is_layered(content: Json) -> bool:
-    """Whether an edge content lies over a base instead of being one: `$edgeAgent` has no key `properties.desired`."""
+    """Return whether an edge content is a layer: its `$edgeAgent` has no key `properties.desired`."""
     if isinstance(content, dict) and kind_of(content) is not ContentKind.EDGE:
         return False
     modules = content.get(ContentKind.EDGE.value) if isinstance(content, dict) else None
@@ -97,10 +97,10 @@ def is_layered(content: Json) -> bool:
 
 
 def desired_status(sections: Mapping[str, JsonObject]) -> dict[str, str]:
-    """Module id → `running` or `stopped`, by the merged `$edgeAgent` section.
+    """Return module id → `running` or `stopped`, from the merged section of `$edgeAgent`.
 
-    The system modules stand as `$edgeAgent`, always running, and `$edgeHub`: a user's module may be called edgeHub.
-    What has no readable status is left out.
+    The system modules have the keys `$edgeAgent`, always running, and `$edgeHub`, because a user's module can have the name
+    edgeHub. Modules without a valid status are skipped.
     """
     agent = sections.get(AGENT, {})
     system, modules = agent.get("systemModules"), agent.get("modules")

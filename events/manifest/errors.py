@@ -1,4 +1,4 @@
-"""Why a manifest, or one of the small languages inside it, is refused.
+"""Why a manifest, or a text with its own grammar in a manifest, is refused.
 
 ManifestInvalid
 ManifestPartInvalid
@@ -13,7 +13,7 @@ from events.manifest.problem import Problem
 
 
 class ManifestInvalid(Exception):
-    """A manifest has problems; the text names each with its path, one a line."""
+    """A manifest has problems; the text has one line for each, with its path."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -25,11 +25,11 @@ class ManifestPartInvalid(Exception):
 
 
 class CreateOptionsInvalid(ManifestPartInvalid):
-    """The chunks of a module's createOptions do not join, or do not make a JSON object."""
+    """The chunks of a module's createOptions cannot be joined, or are not a JSON object."""
 
 
 class ImageInvalid(ManifestPartInvalid):
-    """An image reference is blank, or has no name or more than one tag."""
+    """An image reference is blank, has no name, an empty tag, or more than one tag."""
 
     def __init__(self, image: str, why: str) -> None:
         super().__init__(f"Image {image!r} {why}")

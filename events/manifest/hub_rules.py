@@ -1,7 +1,7 @@
-"""What the hub itself refuses in a deployment's content (contract/hub.md §1.3, §6), whatever the modules make of it."""
+"""What IoT Hub itself refuses in a deployment's content (contract/hub.md §1.3, §6), before any module reads it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from events.canonical import Json, JsonObject
 from events.manifest.document import AGENT, DESIRED, DEVICE, HUB, MODULE, ContentKind, by_module
@@ -12,31 +12,27 @@ from events.properties import DESIRED_BYTES_MAX, SECRET, is_secret, problems_of
 
 CONTENT = ContentKind.EDGE.value
 
-_EDGE_ALONE = "an edge deployment has modulesContent and no other kind"
-_ONE_KIND = "a configuration has one of modulesContent, deviceContent and moduleContent"
 _module_id = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")
 
 
-def content_problems(content: Json) -> tuple[Problem, ...]:
-    """Everything for which a configuration's content is refused; empty when it is taken. Any value is answered."""
-    shape_problems = tuple(_shape_problems(content, tuple(ContentKind), _ONE_KIND))
-    return shape_problems or tuple(_limit_problems(content))
+def content_problems(content: Json, allowed: Sequence[ContentKind] = tuple(ContentKind)) -> tuple[Problem, ...]:
+    """Return the problems for which a content is refused, if it must have one of the `allowed` kinds.
+
+    Any value is accepted.
+    """
+    # The limits are those of the merge, which needs a content of the right shape.
+    return tuple(_shape_problems(content, allowed)) or tuple(_limit_problems(content))
 
 
-def edge_content_problems(content: Json) -> tuple[Problem, ...]:
-    """As `content_problems`, where nothing but the content of an edge deployment will do."""
-    shape_problems = tuple(_shape_problems(content, (ContentKind.EDGE,), _EDGE_ALONE))
-    return shape_problems or tuple(_limit_problems(content))
-
-
-def _shape_problems(content: Json, allowed: tuple[ContentKind, ...], rule: str) -> Iterator[Problem]:
+def _shape_problems(content: Json, allowed: Sequence[ContentKind]) -> Iterator[Problem]:
     if not isinstance(content, dict):
         yield Problem("content", "type", f"must be an object, not {type_name(content)}")
         return
     kinds = [kind for kind in ContentKind if content.get(kind.value) is not None]
     if len(kinds) != 1 or kinds[0] not in allowed:
-        kind_names = " and ".join(kind.value for kind in kinds) or "nothing"
-        yield Problem("content", "kind", f"{rule}; this has {kind_names}")
+        actual = " and ".join(kind.value for kind in kinds) or "nothing"
+        expected = " or ".join(kind.value for kind in allowed)
+        yield Problem("content", "kind", f"must have only {expected}, not {actual}")
     elif kinds == [ContentKind.EDGE]:
         yield from _module_problems(content[CONTENT])
     else:
@@ -51,7 +47,7 @@ def _module_problems(modules: Json) -> Iterator[Problem]:
         yield Problem(CONTENT, "agent-missing", f"{AGENT!r} is required")
     for module, paths in modules.items():
         if not _module_id.fullmatch(module) or (module.startswith("$") and module not in (AGENT, HUB)):
-            yield Problem(join(CONTENT, module), "module-id", f"{shown(module)!r} is no name for a module")
+            yield Problem(join(CONTENT, module), "module-id", f"{shown(module)!r} is not a valid module id")
         yield from _paths_problems(paths, join(CONTENT, module))
 
 
@@ -65,9 +61,9 @@ def _paths_problems(paths: Json, at: str) -> Iterator[Problem]:
 
 def _path_problems(path: str, value: Json, at: str) -> Iterator[Problem]:
     if path != DESIRED and not path.startswith(f"{DESIRED}."):
-        yield Problem(join(at, path), "path", f"must be {DESIRED} or begin with {DESIRED}. and a name")
+        yield Problem(join(at, path), "path", f"must be {DESIRED}, or {DESIRED}. followed by a name")
     elif "" in path.split("."):
-        yield Problem(join(at, path), "path", "a path has a name between any two dots and at its end")
+        yield Problem(join(at, path), "path", "must have a name between any two dots and at its end")
     elif path == DESIRED and not isinstance(value, dict):
         yield Problem(join(at, path), "type", f"must be an object, not {type_name(value)}")
 
@@ -87,7 +83,8 @@ def _limit_problems(content: JsonObject) -> Iterator[Problem]:
 
 
 def _lift_secrets(section: JsonObject) -> None:
-    # A reference where one may stand counts as the text it is; anywhere else its `$` breaks the rule for keys.
+    # Registry passwords and environment variables can be `{"$secret": id}`. It counts as its text here, because its `$`
+    # would break the hub's rule for keys, as it still does at any other place.
     registries = _at(section, "runtime", "settings", "registryCredentials")
     holders = [(registry, "password") for registry in _objects(registries)]
     for group in (section.get("modules"), section.get("systemModules")):

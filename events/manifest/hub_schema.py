@@ -12,7 +12,7 @@ from events.manifest.routes import parse_route
 from events.manifest.shape import Anything, Fields, Integer, ListOf, NamedMembers, Shape, Text, TextOr, refusal, shown
 
 PRIORITY_MAX = 9
-TIME_TO_LIVE_SECONDS_MAX = 2**32 - 1
+_TIME_TO_LIVE_SECONDS_MAX = 2**32 - 1
 
 _MINOR_MAX = 3
 _BROKER_FROM = 2
@@ -20,17 +20,17 @@ _ROUTE_NAME = {0: r".+", 1: r"[^.$# ]+"}
 
 
 def shape(minor: int) -> Shape:
-    """The section as `properties.desired` sets it, under schema version 1.`minor`."""
+    """Return the shape of the section in a standard deployment of schema version 1.`minor`."""
     return Fields(_members(minor), ("schemaVersion", "routes"), closed=minor > 0, also=_check_forwarding)
 
 
 def layer_shape() -> Shape:
-    """What a layer may set in the section: anything that the newest version knows."""
+    """Return the shape of what a layer can set in the section: everything that the newest version knows."""
     return Fields(_members(_MINOR_MAX), closed=True)
 
 
 def minor_of(version: object) -> int | None:
-    """The minor number of a schema version that the hub accepts, 1.0 to 1.3; `None` for any other."""
+    """Return the minor number of a schema version that the edge hub accepts, 1.0 to 1.3; `None` for any other."""
     parts = parts_of(version)
     return parts[1] if parts is not None and parts[0] == 1 and parts[1] <= _MINOR_MAX else None
 
@@ -43,7 +43,7 @@ def _members(minor: int) -> dict[str, Shape]:
         {
             "route": text,
             "priority": Integer(0, PRIORITY_MAX),
-            "timeToLiveSecs": Integer(0, TIME_TO_LIVE_SECONDS_MAX),
+            "timeToLiveSecs": Integer(0, _TIME_TO_LIVE_SECONDS_MAX),
         },
         ("route",),
         closed=True,
@@ -91,5 +91,6 @@ def _check_route(text: str, path: str) -> Iterator[Problem]:
 
 def _check_forwarding(section: JsonObject, path: str) -> Iterator[Problem]:
     if "storeAndForwardConfiguration" not in section:
-        message = "without storeAndForwardConfiguration the hub module does not take this configuration"
+        # Optional in the schema, but the module itself rejects such a configuration (contract/edge.md §2).
+        message = "without storeAndForwardConfiguration, $edgeHub rejects this configuration"
         yield Problem(path, "store-and-forward", message, Severity.WARNING)

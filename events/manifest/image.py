@@ -1,4 +1,4 @@
-"""Image references: their normal form, and the registry an image comes from (contract/edge.md §1.1, §3.8)."""
+"""Image references: their normal form, and the registry of an image (contract/edge.md §1.1, §3.8)."""
 
 from events.manifest.errors import ImageInvalid
 
@@ -6,10 +6,10 @@ DOCKER_HUB = "https://index.docker.io/v1/"
 
 
 def normalize(image: str) -> str:
-    """The reference without surrounding space, with `:latest` where it names no tag.
+    """Return the reference without surrounding spaces, and with `:latest` if it has no tag.
 
     Raises:
-        ImageInvalid: it is blank, or what follows the last slash is not `name` or `name:tag`.
+        ImageInvalid: it is blank, or the text after the last slash is not `name` or `name:tag`.
     """
     trimmed = image.strip()
     if not trimmed:
@@ -25,10 +25,9 @@ def normalize(image: str) -> str:
 
 
 def registry_of(image: str) -> str | None:
-    """The registry whose credentials an image needs.
+    """Return the registry whose credentials an image needs; `None` for a bare name, which needs none.
 
-    `None` for a bare name, which is pulled without credentials. A first component without a dot or a colon is a
-    namespace on Docker Hub, not a host.
+    A first component without a dot or a colon is a namespace on Docker Hub, not a host.
     """
     first, slash, _ = image.partition("/")
     if not slash:

@@ -1,4 +1,4 @@
-"""What a stack of deployments makes of each module's desired properties (contract/hub.md §3.3)."""
+"""The merge of a base and its layers into the desired properties of each module (contract/hub.md §3.3)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -16,7 +16,7 @@ _ABSENT = object()
 
 
 class OverLimit(msgspec.Struct, frozen=True):
-    """A merge that no device could take. `limit` and `actual` count bytes of a section, or modules."""
+    """A merge that is over a limit of devices. `limit` and `actual` count bytes of a section, or modules."""
 
     module: str
     rule: str
@@ -26,16 +26,16 @@ class OverLimit(msgspec.Struct, frozen=True):
     @override
     def __str__(self) -> str:
         if self.rule == "modules":
-            return f"{self.actual} modules are more than the {self.limit} a device can have"
+            return f"{self.actual} modules are more than the {self.limit} that a device can have"
         if self.module == DEVICE:
             return f"the device's own desired properties have {self.actual} bytes, more than {self.limit}"
         if self.module == MODULE:
-            return f"what configurations give the module has {self.actual} bytes, more than {self.limit}"
+            return f"the desired properties of the module from configurations have {self.actual} bytes, more than {self.limit}"
         return f"the desired properties of {self.module} have {self.actual} bytes, more than {self.limit}"
 
 
 class Conflict(msgspec.Struct, frozen=True):
-    """A property on which deployments of a stack disagree; the last one to set it wins."""
+    """A property that deployments of a stack set to different values; the last one wins."""
 
     module: str
     path: str
@@ -44,13 +44,14 @@ class Conflict(msgspec.Struct, frozen=True):
 
 
 def merge(base: JsonObject, layers: Sequence[JsonObject]) -> dict[str, JsonObject]:
-    """Lay `modulesContent` objects over a base, in ascending priority.
+    """Merge `modulesContent` objects into a base, in ascending priority; return the sections by module.
 
-    `properties.desired` replaces what a module's section has so far; `properties.desired.a.b` replaces what is at
-    a.b and leaves its siblings. A text that several members hold is one value: setting `…settings.createOptions` of a
-    module takes `createOptions01` and all others away that deployments below set. Within one deployment shorter paths come
-    first, whatever their order in the file.
-    Null stands for *nothing there*. Each content must have passed `content_problems`; none is changed.
+    `properties.desired` replaces a module's whole section. `properties.desired.a.b` replaces only a.b and keeps its
+    siblings. Null removes a property. createOptions in several chunks are one value: setting `…settings.createOptions` of
+    a module removes `createOptions01` and the other chunks of lower deployments. Within one deployment, shorter paths
+    apply first, whatever their order in the file.
+
+    Each content must have passed `content_problems`. The contents are not changed.
     """
     sections: dict[str, JsonObject] = {}
     for modules in (base, *layers):
@@ -61,12 +62,12 @@ def merge(base: JsonObject, layers: Sequence[JsonObject]) -> dict[str, JsonObjec
 
 
 def contributes(modules_content: JsonObject, module: str) -> bool:
-    """Whether a deployment sets anything for a module; `"$edgeAgent": {}` does not (contract/hub.md §1.7)."""
+    """Return whether a deployment sets anything for a module; `"$edgeAgent": {}` does not (contract/hub.md §1.7)."""
     return bool(modules_content.get(module))
 
 
 def over_limit(sections: Mapping[str, JsonObject]) -> OverLimit | None:
-    """The first limit that merged sections break: 50 modules, then 32 KB for each section. `None` when none."""
+    """Return the first limit that merged sections exceed: 50 modules, then 32 KB per section; `None` if within limits."""
     modules = sections.get(AGENT, {}).get("modules")
     if isinstance(modules, dict) and len(modules) > MODULES_MAX:
         return OverLimit(AGENT, "modules", MODULES_MAX, len(modules))
@@ -77,9 +78,9 @@ def over_limit(sections: Mapping[str, JsonObject]) -> OverLimit | None:
 
 
 def conflicts(stack: Sequence[tuple[str, JsonObject]]) -> tuple[Conflict, ...]:
-    """Where a later deployment of a stack overwrote what an earlier one had set to something else.
+    """Return the properties that a later deployment of a stack sets to another value than an earlier one.
 
-    The stack is (deployment id, `modulesContent`) in ascending priority. Ordered by module and path.
+    The stack is (deployment id, `modulesContent`) in ascending priority. The result is ordered by module and path.
     """
     contents = [modules for _, modules in stack]
     merged = merge({}, contents)
@@ -101,11 +102,11 @@ def conflicts(stack: Sequence[tuple[str, JsonObject]]) -> tuple[Conflict, ...]:
 
 
 def _laid_over(section: JsonObject, paths: JsonObject, *, of_agent: bool) -> JsonObject:
-    # `section` is this merge's own copy; what is laid into it is copied first, so that inputs stay as they are.
+    # Only this merge has `section`, so it can be changed. Values are copied into it, so that the inputs stay unchanged.
     if of_agent:
         for path in paths:
-            _take_chunks_away(section, _segments(path))
-    for path in sorted(paths, key=_depth) if len(paths) > 1 else paths:
+            _remove_chunks(section, _segments(path))
+    for path in sorted(paths, key=lambda path: path.count(".")):
         value = paths[path]
         segments = _segments(path)
         if segments:
@@ -115,20 +116,16 @@ def _laid_over(section: JsonObject, paths: JsonObject, *, of_agent: bool) -> Jso
     return section
 
 
-def _take_chunks_away(section: JsonObject, segments: list[str]) -> None:
-    # Before anything is set: chunks that the same deployment brings stay.
+def _remove_chunks(section: JsonObject, segments: list[str]) -> None:
+    # This runs before the deployment's own paths are set, so that its own chunks stay.
     if _is_of_options(segments) and isinstance(settings := _value_at(section, tuple(segments[:-1])), dict):
         for name in create_options.chunks_of(settings, segments[-1]):
             del settings[name]
 
 
 def _is_of_options(segments: list[str]) -> bool:
-    """Whether a place of `$edgeAgent`'s section holds createOptions of a module, or a chunk of them."""
+    """Return whether a path in the section of `$edgeAgent` is a chunk of a module's createOptions."""
     return segments[-2:-1] == ["settings"] and create_options.is_chunk(segments[-1])
-
-
-def _depth(path: str) -> int:
-    return path.count(".")
 
 
 def _segments(path: str) -> list[str]:
@@ -139,6 +136,7 @@ def _set(section: JsonObject, segments: list[str], value: Json) -> None:
     node = section
     for name in segments[:-1]:
         child = node.get(name)
+        # A reference to a secret is one value, although it is written as an object.
         if not isinstance(child, dict) or is_secret(child):
             child = node[name] = {}
         node = child
@@ -170,14 +168,14 @@ def _value_at(section: Json, path: tuple[str, ...]) -> object:
 
 
 def _differs(value: Json, final: object) -> bool:
-    # An empty object is not overwritten by what is put into it; True == 1 in Python, though not in JSON.
+    # Members that are added to an empty object do not overwrite it. True == 1 in Python, but not in JSON.
     if value == {}:
         return not isinstance(final, dict)
     return isinstance(value, bool) != isinstance(final, bool) or value != final
 
 
 def last_setter(contents: Sequence[JsonObject], module: str, leaf: tuple[str, ...]) -> int:
-    """Which of some contents, ascending, was the last to set a property of a module; -1 when none did."""
+    """Return the index of the last content, in ascending order, that sets a property of a module; -1 if none does."""
     setters = (
         number
         for number, modules in enumerate(contents)
@@ -188,7 +186,7 @@ def last_setter(contents: Sequence[JsonObject], module: str, leaf: tuple[str, ..
 
 
 def _sets(segments: list[str], leaf: tuple[str, ...], *, of_agent: bool) -> bool:
-    """Whether setting a place decides about a property: it is there, above or below, or a chunk that is taken away."""
+    """Return whether setting a path changes a property: itself, a parent, a part of it, or a chunk that is removed."""
     if of_agent and _is_of_options(segments) and segments[:-1] == list(leaf[:-1]):
         return segments[-1] == leaf[-1] or bool(create_options.chunks_of({leaf[-1]: None}, segments[-1]))
     return all(mine == theirs for mine, theirs in zip(segments, leaf, strict=False))

@@ -1,37 +1,37 @@
-"""What a template leaves open for somebody to fill in."""
+"""Placeholders: the parts of a template that a build replaces."""
 
 import re
 
-# As tools replace them (`os.path.expandvars`): `$NAME` as well as `${NAME}`. Within a text only capitals count: `$upstream`,
-# `$connectionModuleId` and `$body` are words of routes. `$$NAME` and `\\$NAME` are written so in order to stay.
+# Tools replace `$NAME` and `${NAME}` (`os.path.expandvars`). Within a text only capitals are placeholders, because routes
+# use `$upstream`, `$connectionModuleId` and `$body`. `$$NAME` and `\\$NAME` are escapes.
 _variable = r"\$\{[^{}]*\}|(?<![\w$\\])\$[A-Z_][A-Z0-9_]+(?!\w)"
 _in_text = re.compile(rf"{_variable}|<[A-Za-z][\w. -]*>")
 _variables = re.compile(_variable)
-# `$upstream` is what a nested device calls its parent, not a placeholder.
+# `$upstream` is not a placeholder: a nested device names its parent so.
 _bare = r"\$(?!upstream\b)[A-Za-z_]\w*|\[\$\w+\]|__[A-Z][A-Z0-9_]*"
 _whole = re.compile(_bare).fullmatch
 _start = re.compile(_bare).match
 
 
 def inside(text: str) -> tuple[str, ...]:
-    """Placeholders in plain text: `${NAME}`, `$NAME`, `<name>`, or the whole text `$name`, `[$name]` or `__NAME`."""
+    """Return placeholders in plain text: `${NAME}`, `$NAME`, `<name>`, or the whole text `$name`, `[$name]` or `__NAME`."""
     return _listed(_whole(text), _in_text.findall(text))
 
 
 def of_secret(text: str) -> tuple[str, ...]:
-    """Placeholders in a password, whose characters can be any: as `inside`, but `$NAME` as the whole text alone."""
+    """Return placeholders in a password: those of `inside`, but `$NAME` only as the whole text, as passwords can have `$`."""
     return _listed(
         _whole(text), [placeholder for placeholder in _in_text.findall(text) if not placeholder[1:].isidentifier()]
     )
 
 
 def at_start(text: str) -> tuple[str, ...]:
-    """Placeholders in an image or a registry's address, which may also begin with `$NAME`."""
+    """Return placeholders in an image or a registry's address, which can also begin with `$NAME`."""
     return _listed(_start(text), _in_text.findall(text))
 
 
 def variables(text: str) -> tuple[str, ...]:
-    """Placeholders in text with a grammar of its own, where only `${NAME}` and `$NAME` in capitals mean nothing else."""
+    """Return placeholders in text with its own grammar: only `${NAME}` and `$NAME` in capitals."""
     return _listed(None, _variables.findall(text))
 
 

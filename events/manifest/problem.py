@@ -1,4 +1,4 @@
-"""One thing that is wrong with a manifest, and how bad it is."""
+"""A problem of a manifest, and its severity."""
 
 import enum
 
@@ -7,21 +7,21 @@ from typing_extensions import override
 
 
 class Severity(enum.Enum):
-    """What follows from a problem."""
+    """The consequence of a problem; in order, the worst first."""
 
     ERROR = "error"
-    """The hub or the device would refuse it, or could not do what it says."""
+    """IoT Hub or the device rejects it, or cannot do it."""
     WARNING = "warning"
-    """It would be taken as it stands, which is hardly what was meant."""
+    """It is accepted, but is probably a mistake."""
     INFO = "info"
-    """It works; there is something better, or something to know."""
+    """It works, but there is a better way, or something to consider."""
 
 
 class Problem(msgspec.Struct, frozen=True):
     """A place in a manifest that breaks a rule.
 
-    `path` is written as `modulesContent.$edgeAgent.properties.desired.modules.temp.status`; `rule` is stable and in
-    kebab case, `message` is for people.
+    `path` has the form `modulesContent.$edgeAgent.properties.desired.modules.temp.status`. `rule` is a stable name in
+    kebab case, and `message` is for people.
     """
 
     path: str

@@ -26,11 +26,10 @@ _escape = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A route, taken apart.
+    """The parts of a route.
 
-    `source` is the prefix that a message's source must have, in any case: what was written, without a `*` at its end.
-    `condition` is the text between WHERE and INTO, `true` when there is none. `endpoint` is what a brokered endpoint
-    names, `None` when the sink is `$upstream`.
+    `source` is the prefix that a message's source must have, in any case; a `*` at its end is removed. `condition` is the
+    text between WHERE and INTO, or `true`. `endpoint` is the argument of BrokeredEndpoint, or `None` for `$upstream`.
     """
 
     source: str
@@ -39,19 +38,19 @@ class Route(msgspec.Struct, frozen=True):
     endpoint: str | None
 
 
-# One manifest is looked at from several sides, and its routes are most of the work.
+# Validation and several readiness rules parse the routes of one manifest again, and parsing is most of their work.
 @lru_cache(maxsize=256)
 def parse_route(text: str) -> Route:
-    """Read a route by the grammar of contract/edge.md §2.
+    """Parse a route by the grammar of contract/edge.md §2.
 
     Raises:
-        RouteInvalid: it does not follow the grammar, calls an unknown function, or leads to no known sink.
+        RouteInvalid: it does not follow the grammar, calls an unknown function, or has an unknown sink.
     """
     if len(text) > CHARACTERS_MAX:
         raise RouteInvalid(f"a route has at most {CHARACTERS_MAX} characters", column=CHARACTERS_MAX + 1)
     _check_nesting(text)
     try:
-        # The embedded reader answers in the place of a tree.
+        # The transformer that is embedded in the parser returns these parts instead of a tree.
         parts: Any = _parser().parse(text)
     except UnexpectedInput as error:
         raise _unexpected(error, text) from error
@@ -60,7 +59,7 @@ def parse_route(text: str) -> Route:
 
 
 class _Reader(Transformer[Token, Any]):
-    """Takes from a parse what a Route needs: source, sink and where the condition stands."""
+    """Extracts from a parse what a Route needs: source, sink and the position of the condition."""
 
     def start(self, children: list[Any]) -> tuple[str, tuple[str, str | None], slice | None]:
         _select, _star, _from, source, where, _condition, into, sink = children
@@ -72,16 +71,18 @@ class _Reader(Transformer[Token, Any]):
     @v_args(inline=True)
     def upstream(self, sink: Token) -> tuple[str, None]:
         if sink.lower() != "$upstream":
-            raise RouteInvalid(f"the only sink of this kind is $upstream, not {sink}", column=_column(sink))
+            raise RouteInvalid(f"the sink must be $upstream or BrokeredEndpoint(…), not {sink}", column=_column(sink))
         return str(sink), None
 
     @v_args(inline=True)
     def endpoint(self, sink: Token, target: Token) -> tuple[str, str]:
         if sink.lower() != "brokeredendpoint":
-            raise RouteInvalid(f"the only sink of this kind is BrokeredEndpoint, not {sink}", column=_column(sink))
+            raise RouteInvalid(
+                f"the sink must be $upstream or BrokeredEndpoint(…), not {sink}(…)", column=_column(sink)
+            )
         endpoint = _escape.sub(_unescaped, target[1:-1])
         if len(endpoint.removeprefix("/").removesuffix("/").split("/")) != _ENDPOINT_PARTS:
-            why = f"an endpoint is /modules/{{module}}/inputs/{{input}}, not {endpoint}"
+            why = f"an endpoint must be /modules/{{module}}/inputs/{{input}}, not {endpoint}"
             raise RouteInvalid(why, column=_column(target))
         return str(sink), endpoint
 
@@ -101,11 +102,11 @@ def _check_nesting(text: str) -> None:
     for match in _string_or_parenthesis.finditer(text):
         depth += {"(": 1, ")": -1}.get(match.group(), 0)
         if depth > NESTING_MAX:
-            raise RouteInvalid(f"parentheses nest at most {NESTING_MAX} deep", column=match.start() + 1)
+            raise RouteInvalid(f"parentheses are nested deeper than {NESTING_MAX}", column=match.start() + 1)
 
 
 def _column(token: Token) -> int:
-    # Lark's own column starts again on each line; a message about one text is easier to follow without lines.
+    # Lark's columns restart on each line, and a route in a manifest is one string.
     return (token.start_pos or 0) + 1
 
 

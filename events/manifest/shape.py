@@ -1,4 +1,4 @@
-"""What a part of a manifest may look like, as data, and the one walk that holds a value against it."""
+"""Shapes: rules for a part of a manifest as data, and the function that checks a value against them."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -6,13 +6,13 @@ from typing import Any, assert_never
 
 import msgspec
 
-from events.canonical import Json, JsonObject
+from events.canonical import Json
 from events.manifest import placeholders
 from events.manifest.problem import Problem, Severity
 from events.properties import is_secret
 
 Check = Callable[[Any, str], Iterator[Problem]]
-"""Says what is wrong with a value of the right type at a path."""
+"""Yields the problems of a value at a path; the value has the right type."""
 
 _SHOWN_CHARACTERS_MAX = 80
 _REFUSAL_CHARACTERS_MAX = 400
@@ -21,8 +21,8 @@ _REFUSAL_CHARACTERS_MAX = 400
 class Text(msgspec.Struct, frozen=True):
     """A string.
 
-    `open_names` finds the placeholders a template has left; in a `strict` text they are errors, and nothing else is
-    looked at. `secret` allows a reference instead of the text.
+    `open_names` returns the placeholders in the text. In a `strict` text they are errors, and no other check runs.
+    `secret` allows a reference to a secret instead of the text.
     """
 
     one_of: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Text(msgspec.Struct, frozen=True):
 
 
 class Integer(msgspec.Struct, frozen=True):
-    """A whole number within bounds, both of them allowed."""
+    """A whole number; both bounds are included."""
 
     minimum: int | None = None
     maximum: int | None = None
@@ -45,20 +45,20 @@ class Scalar(msgspec.Struct, frozen=True):
 
 
 class Fields(msgspec.Struct, frozen=True):
-    """An object with members of known names; only a `closed` one has no others.
+    """An object with named members; other members are allowed unless it is `closed`.
 
-    A name that is no member's but matches a pattern of `others` has the shape found there.
+    `pattern_members` are (pattern, shape) for members whose name is not in `members`.
     """
 
     members: Mapping[str, "Shape"]
     required: tuple[str, ...] = ()
     closed: bool = False
-    others: tuple[tuple[str, "Shape"], ...] = ()
+    pattern_members: tuple[tuple[str, "Shape"], ...] = ()
     also: Check | None = None
 
 
 class NamedMembers(msgspec.Struct, frozen=True):
-    """An object whose members have names of their own, all alike."""
+    """An object with members of any name, which all have one shape; `what` is a member in messages."""
 
     what: str
     pattern: str
@@ -66,24 +66,24 @@ class NamedMembers(msgspec.Struct, frozen=True):
 
 
 class ListOf(msgspec.Struct, frozen=True):
-    """An array whose items are all alike."""
+    """An array of items of one shape."""
 
     shape: "Shape"
 
 
 class TextOr(msgspec.Struct, frozen=True):
-    """Either a string or an object."""
+    """A string or an object."""
 
     text: Text
     fields: Fields
 
 
 class Anything(msgspec.Struct, frozen=True):
-    """No rule."""
+    """Any value."""
 
 
 class ForbiddenMember(msgspec.Struct, frozen=True):
-    """What nothing may be set at."""
+    """A member that must not be set."""
 
     rule: str
     message: str
@@ -93,7 +93,7 @@ Shape = Text | Integer | Scalar | Fields | NamedMembers | ListOf | TextOr | Anyt
 
 
 def hold(shape: Shape, value: Json, path: str) -> Iterator[Problem]:
-    """Everything in which a value departs from a shape. Deep values do no harm: the walk is as deep as the shape."""
+    """Yield the problems of a value by its shape. The recursion is only as deep as the shape, whatever the value."""
     match shape:
         case Anything():
             pass
@@ -106,7 +106,7 @@ def hold(shape: Shape, value: Json, path: str) -> Iterator[Problem]:
             if not isinstance(value, int) or isinstance(value, bool):
                 yield _mistyped(value, path, "an integer")
             elif (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
-                yield Problem(path, "range", f"{shown(value)} is not within {minimum} and {maximum}")
+                yield Problem(path, "range", f"{shown(value)} is not from {minimum} to {maximum}")
         case Scalar():
             if isinstance(value, str):
                 yield from _text(Text(), value, path)
@@ -139,7 +139,7 @@ def hold(shape: Shape, value: Json, path: str) -> Iterator[Problem]:
 
 
 def hold_at(shape: Shape, segments: Sequence[str], value: Json, path: str) -> Iterator[Problem]:
-    """What is wrong with setting a value at a path below `path`, the place that has the shape."""
+    """Yield the problems of setting a value at `segments` below `path`, the place that has the shape."""
     for segment in segments:
         path_below = join(path, segment)
         match shape:
@@ -159,30 +159,31 @@ def hold_at(shape: Shape, segments: Sequence[str], value: Json, path: str) -> It
             case ForbiddenMember():
                 break
             case _:
-                yield Problem(path_below, "path", f"nothing can be set below {path}, which is no object")
+                yield Problem(path_below, "path", f"cannot be set, because {path} is not an object")
                 return
         path = path_below
     yield from hold(shape, value, path)
 
 
 def refusal(error: Exception) -> str:
-    """The text of an error that quotes what was given, cut to a length one can read."""
+    """Return the text of an error, shortened because it can quote a value of any length."""
     return shown(error, _REFUSAL_CHARACTERS_MAX)
 
 
 def join(path: str, name: object) -> str:
-    """A path and a member's name, as one path."""
+    """Return the path of a member."""
     return f"{path}.{shown(name)}"
 
 
 def open_problem(names: Sequence[str], path: str, severity: Severity) -> Problem:
-    """Placeholders in a text that should have none."""
+    """Return the problem of a text that must not have placeholders."""
     listed = ", ".join(map(shown, names))
-    return Problem(path, "template-placeholder", f"{listed} is a placeholder that nobody replaced", severity)
+    return Problem(path, "template-placeholder", f"{listed} is a placeholder that was not replaced", severity)
 
 
 def shown(value: object, characters_max: int = _SHOWN_CHARACTERS_MAX) -> str:
-    """A name or value, short enough and clean enough for a message."""
+    """Return a name or value for a message: shortened, and without lone surrogates."""
+    # Python refuses to write integers of thousands of digits in decimal.
     if isinstance(value, int) and value.bit_length() > 2 * 64:
         value = hex(value)
     text = str(value)
@@ -196,7 +197,7 @@ def _text(shape: Text, value: Json, path: str) -> Iterator[Problem]:
         yield _mistyped(value, path, "a string")
         return
     if open_names := shape.open_names(value):
-        # A password may look like a placeholder, and no message repeats one.
+        # A password can look like a placeholder, and no message may quote a password.
         names = ("this",) if shape.secret else open_names
         yield open_problem(names, path, Severity.ERROR if shape.strict else Severity.WARNING)
         if shape.strict:
@@ -229,19 +230,20 @@ def _fields(shape: Fields, value: Json, path: str) -> Iterator[Problem]:
 def _member(shape: Fields, name: str) -> Shape | None:
     member_shape = shape.members.get(name)
     if member_shape is None:
-        member_shape = next((other for pattern, other in shape.others if re.fullmatch(pattern, name)), None)
+        member_shape = next((other for pattern, other in shape.pattern_members if re.fullmatch(pattern, name)), None)
     return member_shape
 
 
 def _name(name: str, path: str, *, what: str, pattern: str) -> Iterator[Problem]:
     if not re.fullmatch(pattern, name):
-        yield Problem(join(path, name), "name", f"{shown(name)!r} is no name for {what}: it does not match {pattern}")
+        yield Problem(
+            join(path, name), "name", f"{shown(name)!r} is not a valid name for {what}: it does not match {pattern}"
+        )
 
 
 def _unknown(name: str, path: str, shape: Fields) -> Problem:
-    return Problem(
-        join(path, name), "unknown-member", f"{shown(name)!r} is not one of {', '.join(shape.members) or 'no members'}"
-    )
+    message = f"{shown(name)!r} is not one of {', '.join(shape.members) or 'no members'}"
+    return Problem(join(path, name), "unknown-member", message)
 
 
 def _mistyped(value: Json, path: str, expected: str) -> Problem:
@@ -249,7 +251,16 @@ def _mistyped(value: Json, path: str, expected: str) -> Problem:
 
 
 def type_name(value: object) -> str:
-    """What JSON calls the type of a value."""
-    names: JsonObject = {"NoneType": "null", "dict": "an object", "list": "an array", "str": "a string"}
-    names |= {"bool": "a boolean", "int": "a number", "float": "a number"}
-    return str(names.get(type(value).__name__, type(value).__name__))
+    """Return the JSON name of a value's type, with its article."""
+    return _TYPE_NAMES.get(type(value), type(value).__name__)
+
+
+_TYPE_NAMES = {
+    type(None): "null",
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+}

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a deployment's content, for the hub and for the modules that receive it."""
+"""The validation of a deployment's content, by IoT Hub's rules and by those of the system modules."""
 
 from collections.abc import Iterator
 
@@ -14,10 +14,10 @@ from events.properties import DEPTH_MAX
 
 
 def problems(content: Json) -> tuple[Problem, ...]:
-    """All problems of a content of any kind, errors and warnings; empty when there is none.
+    """Return all problems of a content of any kind, errors and warnings.
 
-    They are `content_problems` and what the system modules would refuse: by the schema of the version that
-    `properties.desired` declares, or by the newest where a layer declares none. Any value is answered.
+    They are `content_problems` and those of the system modules' schemas: of the schema version in `properties.desired`, or
+    of the newest version for a layer without one. Any value is accepted.
     """
     refused = content_problems(content)
     if not isinstance(content, dict) or not isinstance(content.get(CONTENT), dict):
@@ -33,7 +33,7 @@ def problems(content: Json) -> tuple[Problem, ...]:
 
 
 def validate(content: Json) -> None:
-    """Refuse a content that has errors; warnings alone let it pass.
+    """Refuse a content that has errors; warnings do not refuse it.
 
     Raises:
         ManifestInvalid: with every problem, warnings included.
@@ -44,10 +44,10 @@ def validate(content: Json) -> None:
 
 
 def section_problems(module: str, section: Json, path: str = DESIRED) -> Iterator[Problem]:
-    """What `$edgeAgent` or `$edgeHub` would refuse in its desired properties as a whole."""
+    """Yield the problems of the whole desired properties of `$edgeAgent` or `$edgeHub`."""
     schema = agent_schema if module == AGENT else hub_schema
     minor = schema.minor_of(section.get("schemaVersion")) if isinstance(section, dict) else None
-    # Without a version there is none to hold it against; what every version forbids is still worth saying.
+    # Without a valid version, the rules of 1.0 apply: later versions forbid all that it forbids.
     yield from hold(schema.shape(minor or 0), section, path)
 
 
@@ -71,7 +71,7 @@ def _open_names(value: Json, path: str) -> Iterator[Problem]:
         if isinstance(node, str) and (names := variables(node)):
             yield open_problem(names, at, Severity.WARNING)
         elif depth > 2 * DEPTH_MAX:
-            continue  # refused for its depth already
+            continue  # the limit of depth already refuses this
         elif isinstance(node, dict):
             nodes.extend((item, join(at, key), depth + 1) for key, item in node.items())
         elif isinstance(node, list):

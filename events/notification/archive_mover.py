@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from events.log.archive.mover import Mover
-from events.log.archive.notes import Made
 from events.log.archive.retention_hold import UnsealedHold
+from events.log.events import LogInitialised
 from events.log.fleet_documents import webhooks
 from events.log.object_store import ObjectStore
 from events.log.port import Log
@@ -26,7 +26,7 @@ def open_mover(log: RedisLog, settings: Settings) -> Mover:
     return Mover(
         log.client,
         ObjectStore(settings.effective_archive_url),
-        made=Made(log.epoch, log.partitions),
+        initialisation=LogInitialised(log.epoch, log.partitions),
         holdings=(
             ProjectionHold(projections, partitions=log.partitions),
             WebhookHold(log, Deliveries(log.client)),

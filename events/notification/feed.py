@@ -104,10 +104,10 @@ class Feed:
         found = []
         for expected, entry in enumerate(entries, after + 1):
             if entry.position != expected:
-                raise LogLostItsTail(self._names[index], expected=expected, found=entry.position)
+                raise LogLostItsTail(self._names[index], expected=expected, actual=entry.position)
             found.append(self.assignment_change(index, entry))
         if len(found) < upto - after:
-            raise LogLostItsTail(self._names[index], expected=upto, found=after + len(found))
+            raise LogLostItsTail(self._names[index], expected=upto, actual=after + len(found))
         return found
 
     def assignment_change(self, index: int, entry: AssignmentEntry) -> Notification:

@@ -7,9 +7,9 @@ import msgspec
 
 from events import canonical
 from events.envelope import Envelope, Principal
-from events.log.codec import decode_entry, encode_event, type_of
+from events.log.codec import decode_entry, type_of
 from events.log.keys import FLEET, name
-from events.log.port import Event, Log, Proposed
+from events.log.port import Event, Log, Proposed, stream_of
 
 NEW_SECRET = "new-"  # noqa: S105 - what a reference to a secret that is not stored begins with
 _REFERENCE = b'"$secret":"%s"'
@@ -43,8 +43,8 @@ def imagined(
     said = hashlib.sha256()
     names: dict[bytes, bytes] = {}
     for one in proposed:
-        stream = log.stream_of(one.subject, one.event)
-        data = _renamed(encode_event(one.event), new_secrets, names)
+        stream = stream_of(one.subject, one.event, partitions=log.partitions)
+        data = _renamed(canonical.encode(one.event), new_secrets, names)
         texts = (type_of(one.event), one.subject, str(one.expected_version + 1), str(at), str(by), "")
         keys = (b"type", b"subject", b"version", b"at", b"by", b"cause")
         entry = dict(zip(keys, (text.encode() for text in texts), strict=True))

@@ -38,7 +38,7 @@ class ImaginedLog(LogOverlay):
         """
         del command_id, by, cause, fence
         chunks = []
-        for piece in split(batch, stream_of=self.stream_of):
+        for piece in split(batch, partitions=self.partitions):
             versions = tuple(self._take(piece.stream, batch[index], at) for index in piece.indices)
             chunks.append(Written(piece.stream, piece.indices, 0, versions, repeated=False, woke=False))
         self.proposed += batch
@@ -69,9 +69,9 @@ class ImaginedLog(LogOverlay):
         locations = [(partition, subject) for subject in subjects]
         return [self._over[at].snapshot if at in self._over else one for at, one in zip(locations, under, strict=True)]
 
-    def known(self, stream: int) -> Iterable[str]:
+    def subjects_with_events(self, stream: int) -> Iterable[str]:
         """Every subject of a stream that has a head, with what was taken."""
-        return {*self._log.known(stream), *(subject for over, subject in self._over if over == stream)}
+        return {*self._log.subjects_with_events(stream), *(subject for over, subject in self._over if over == stream)}
 
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
         """Every subject of a stream that has a snapshot and begins so, with what was taken."""

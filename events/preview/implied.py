@@ -108,4 +108,6 @@ def _target(partition: Any, kept_name: str) -> BitMap:
     if deployment is None:
         return BitMap()
     targets = partition.targets.members.get(kept_name)
-    return targets if targets is not None else partition.targets.of_modules.kept(deployment, module) or BitMap()
+    return (
+        targets if targets is not None else partition.targets.of_modules.stored_members(deployment, module) or BitMap()
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 from pyroaring import BitMap
 
-from events.bitmaps import seen
+from events.bitmaps import as_stored
 from events.canonical import JsonObject
 from events.fleet.assignments import Assignment, Layer
 from events.fleet.column import ValueKey
@@ -57,7 +57,7 @@ class Recalled:
         self.deployments = deployments
         self._assignment_of = kept.arrays["assignment_of"]
         self._sets = {name: hashes["sets"].get(name) for name in ("live", "edge", "enabled")}
-        self._targets = {field.partition(":")[2]: seen(data) for field, data in hashes["targets"].items()}
+        self._targets = {field.partition(":")[2]: as_stored(data) for field, data in hashes["targets"].items()}
         self._modules = hashes["modules"]
         self.assignments = assignments
         self._before = tuple(_before(kept))
@@ -74,10 +74,10 @@ class Recalled:
         """A state at the checkpoint to apply on from; what it does not have is what nothing that is applied may look at."""
         partition, checkpoint = Partition(number, merge), self.checkpoint
         partition.vector, partition.at = checkpoint.vector, checkpoint.at
-        sets = {name: BitMap() if data is None else seen(data) for name, data in self._sets.items()}
+        sets = {name: BitMap() if data is None else as_stored(data) for name, data in self._sets.items()}
         partition.directory.recall(checkpoint.ordinals, ahead.ids, **sets)
         partition.deployments.adopt(self.deployments)
-        partition.modules.update({name: seen(data) for name, data in self._modules.items()})
+        partition.modules.update({name: as_stored(data) for name, data in self._modules.items()})
         targets = self._targets
         if ahead.changes_devices:
             # Whoever changes goes in or out of these very sets.
@@ -121,7 +121,7 @@ def digests_of(kept: StoredPartition, assignments: Mapping[int, Assignment]) -> 
 def _before(kept: StoredPartition) -> Iterator[tuple[Layer, str, BitMap]]:
     for field, data in kept.hashes["before"].items():
         at, deployment_id, digest = msgspec.json.decode(field, type=tuple[int, str, str])
-        yield Layer(deployment_id, at), digest, seen(data)
+        yield Layer(deployment_id, at), digest, as_stored(data)
 
 
 def decoded_sets(fields: Iterable[tuple[str, bytes]]) -> Iterator[IndexSet]:
@@ -130,7 +130,7 @@ def decoded_sets(fields: Iterable[tuple[str, bytes]]) -> Iterator[IndexSet]:
         path, kind, value = msgspec.json.decode(
             field, type=tuple[tuple[str, ...], str, JsonObject | str | float | bool | None]
         )
-        yield path, (kind, value), seen(data)
+        yield path, (kind, value), as_stored(data)
 
 
 def path_of(field: str) -> Path:

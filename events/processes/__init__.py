@@ -1,1 +1,1 @@
-"""Child processes: they end with their parent, however it ends, and are started again when they end before it."""
+"""Supervised child processes: they end with their parent, and are started again when they end before it."""

@@ -1,4 +1,4 @@
-"""A child process on a lifeline."""
+"""A child process that ends with its parent."""
 
 import contextlib
 import os
@@ -12,16 +12,16 @@ from typing import Any
 from events.processes.lifeline import LAST_OUTPUT_BYTES_MAX, VARIABLE
 
 STOPPED_SECONDS_MAX = 1.0
-"""A child that was stopped (SIGSTOP) for so long is continued."""
+"""A child that has been stopped (SIGSTOP) for this long is continued."""
 
 
 class Child:
-    """A process that ends when this one does, however this one ends."""
+    """A process with a lifeline to this one: it ends when this process ends, even by SIGKILL."""
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], *, keeps: Sequence[int] = (), **how: Any
     ) -> None:
-        """Start a command with more variables than this process's own; `keeps` are descriptors that it inherits.
+        """Start a command; `environment` adds to this process's variables, `keeps` are descriptors that the child inherits.
 
         Raises:
             OSError: it cannot be started.
@@ -33,17 +33,17 @@ class Child:
                 command,
                 env={**os.environ, **environment, VARIABLE: str(descriptor)},
                 pass_fds=(descriptor, *keeps),
-                # Ctrl-C at the terminal is for the parent alone, which ends its children in order. In the parent's own
-                # session still: when the parent dies, the kernel continues a stopped child, and that ends then, too.
+                # A group of its own, so that Ctrl-C reaches the parent alone, which ends its children in order. Not a session
+                # of its own: within the session the kernel continues a stopped child whose parent dies, so it ends too.
                 process_group=0,
-                # What it makes is for its owner alone, such as the files of Redis, which has no setting for that.
+                # Redis has no setting for the mode of its files, which hold all data and must be the owner's alone.
                 umask=0o077,
                 **how,
             )
         self._stopped_at: float | None = None
 
     def continue_if_stopped(self) -> bool:
-        """Continue a process that was stopped a while ago; answers whether it was."""
+        """Continue the process if it has been stopped for `STOPPED_SECONDS_MAX`; returns whether it was continued."""
         if self._is_stopped() and self._stopped_at is None:
             self._stopped_at = time.monotonic()
         if self._stopped_at is None or time.monotonic() - self._stopped_at < STOPPED_SECONDS_MAX:
@@ -53,7 +53,7 @@ class Child:
         return True
 
     def _is_stopped(self) -> bool:
-        # macOS has it from Python 3.13 on; before, a stopped child there stays as it is.
+        # macOS has `waitid` from Python 3.13 on. Before, a stopped child stays stopped there (decision 0035).
         if not hasattr(os, "waitid"):
             return False
         with contextlib.suppress(ChildProcessError):
@@ -67,20 +67,20 @@ class Child:
         return False
 
     def last_output(self) -> str:
-        """Why it ended, as far as it told; empty where it did not."""
+        """The reason that the process gave for its end; empty if it gave none."""
         with contextlib.suppress(OSError):
             return self._line.recv(LAST_OUTPUT_BYTES_MAX, socket.MSG_DONTWAIT).decode(errors="replace").strip()
         return ""
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Ask the process to end (SIGTERM)."""
         if self.process.poll() is None:
-            # Who is stopped hears of it only when continued.
+            # A stopped process receives SIGTERM only once it is continued.
             self.process.send_signal(signal.SIGTERM)
             self.process.send_signal(signal.SIGCONT)
 
     def end(self, seconds_max: float) -> int:
-        """Wait until it has ended, and insist after a while; answers its exit code."""
+        """Wait for the process to end, and kill it after `seconds_max`; returns its exit code."""
         try:
             self.process.wait(max(0.0, seconds_max))
         except subprocess.TimeoutExpired:

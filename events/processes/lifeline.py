@@ -1,4 +1,4 @@
-"""The line between a process and its parent: its end tells the child that the parent is gone, its last bytes why the child ended."""
+"""A socket between a process and its parent: it closes when the parent ends, and carries the reason why the child ended."""
 
 import contextlib
 import os
@@ -10,34 +10,34 @@ import threading
 from types import TracebackType
 
 VARIABLE = "TWINFOLD_LIFELINE"
-"""In a supervised child: the descriptor of its end of the line."""
+"""The environment variable with the descriptor of the child's end."""
 
 GRACE_SECONDS = 20.0
-"""How long a child whose parent is gone may take to end in order."""
+"""How long a child may take to end in order after its parent ended."""
 
 LAST_OUTPUT_BYTES_MAX = 2000
 
 
 class Lifeline:
-    """The child's end."""
+    """The child's end of the line."""
 
     def __init__(self, line: socket.socket | None) -> None:
         self._line = line
 
     def last_output(self, text: str) -> None:
-        """Tell the parent why this process is about to end; nothing where no parent listens."""
+        """Send the parent the reason why this process is about to end; without a parent this does nothing."""
         if self._line is not None:
             with contextlib.suppress(OSError):
                 self._line.send(text.encode(errors="replace")[:LAST_OUTPUT_BYTES_MAX], socket.MSG_DONTWAIT)
 
 
 def hold() -> Lifeline:
-    """Take up the child's end: SIGTERM when the parent ends, SIGKILL if that is not heeded within `GRACE_SECONDS`.
+    """Watch the parent: when it ends, this process gets SIGTERM, and SIGKILL after `GRACE_SECONDS`.
 
-    The kernel closes the parent's end whatever the parent dies of, on every Unix; a signal on the parent's death
-    (prctl) is Linux's alone, and comes already when the thread ends that started the child. A process that nobody
-    supervises goes on as it is. What nobody catches becomes the process's last words.
+    The text of an uncaught exception is sent to the parent. A process without a supervisor is not changed.
     """
+    # A socket, because the kernel closes the parent's end whatever the parent dies of, on every Unix. The alternative, a
+    # signal on the parent's death (prctl), exists on Linux alone and comes already when the thread that started the child ends.
     descriptor = os.environ.pop(VARIABLE, "")
     if not descriptor:
         return Lifeline(None)
@@ -45,27 +45,23 @@ def hold() -> Lifeline:
     line.set_inheritable(False)
     threading.Thread(target=_end_with, args=(line,), name="lifeline", daemon=True).start()
     lifeline = Lifeline(line)
-    _tell_of_crashes(lifeline)
+    _report_crashes(lifeline)
     return lifeline
 
 
 def _end_with(line: socket.socket) -> None:
-    _wait_for_the_end(line)
+    # The parent never writes, so the line becomes readable only when it is closed.
+    select.select([line], [], [])
     os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait(GRACE_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _wait_for_the_end(line: socket.socket) -> None:
-    # The parent never writes: whatever can be read is the end.
-    select.select([line], [], [])
-
-
-def _tell_of_crashes(lifeline: Lifeline) -> None:
-    former = sys.excepthook
+def _report_crashes(lifeline: Lifeline) -> None:
+    previous_hook = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         lifeline.last_output(f"{kind.__name__}: {error}")
-        former(kind, error, traceback)
+        previous_hook(kind, error, traceback)
 
     sys.excepthook = hook

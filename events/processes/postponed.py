@@ -1,4 +1,4 @@
-"""What cannot be done now is done later: that it cannot is logged once, and so is that it can again."""
+"""Repeated acts that can fail for a while: the first failure is logged, and so is the next success."""
 
 from collections.abc import Callable
 
@@ -8,15 +8,15 @@ logger = structlog.get_logger()
 
 
 class Postponed:
-    """Which of a process's repeated acts fail at the moment, by name."""
+    """Tracks which of a process's repeated acts fail at the moment, by name."""
 
     def __init__(self, *expected: type[Exception]) -> None:
-        """`expected` are the errors that say *not now*."""
+        """`expected` are the errors after which the act is tried again later."""
         self._expected = expected
         self._failing: set[str] = set()
 
     def attempt(self, what: str, act: Callable[[], object]) -> None:
-        """Do it once; an expected error means that the next time may do better."""
+        """Run the act once; an expected error is logged and not raised, because the caller repeats the act anyway."""
         try:
             act()
         except self._expected as error:
@@ -25,13 +25,13 @@ class Postponed:
             self.worked(what)
 
     def failed(self, what: str, error: Exception) -> None:
-        """Note that it cannot be done now."""
+        """Record a failure; only the first in a row is logged."""
         if what not in self._failing:
             self._failing.add(what)
             logger.warning("postponed", what=what, error=str(error) or type(error).__name__)
 
     def worked(self, what: str) -> None:
-        """Note that it can be done."""
+        """Record a success; only the first after a failure is logged."""
         if what in self._failing:
             self._failing.discard(what)
             logger.info("done again", what=what)

@@ -1,4 +1,4 @@
-"""A process that is kept alive: started again with back-off when it ends, and given up when it ends at once every time."""
+"""A process that is kept alive: it is restarted with back-off, and given up if it ends at once every time."""
 
 import signal
 import time
@@ -10,22 +10,23 @@ from typing_extensions import override
 from events.processes.child import Child
 
 BACK_OFF_SECONDS_MIN, BACK_OFF_SECONDS_MAX = 0.2, 5.0
-"""The first pause before a start, and the longest; each is twice as long as the one before."""
+"""The first pause before a restart, and the longest; each pause is twice the one before."""
 
 YOUNG_SECONDS = 10.0
-"""A process that lived longer begins anew with the first pause."""
+"""A process that lived longer is restarted after the first pause again."""
 
 ATTEMPTS_MAX = 5
-"""A process that ended by itself so often in a row within `YOUNG_SECONDS` of its start is given up."""
+"""A process is given up when it has ended by itself this often in a row within `YOUNG_SECONDS` of its start."""
 
 UNAVAILABLE = 3
-"""The exit code that says: something outside is away (services/cli/exits.py). It may come back, so that is tried on and on."""
+"""The exit code for a missing dependency such as Redis (services/cli/exits.py)."""
 
+# Sent by an operator or the kernel's out-of-memory killer: they say nothing about the process, so they are not counted.
 _FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP}
 
 
 class ProcessEnded(msgspec.Struct, frozen=True):
-    """A process ended and is started again in so many seconds; `code` is negative for a signal, `reason` what it told."""
+    """A process ended and is restarted in `again_in_seconds`; `code` is negative for a signal, `reason` is its own text."""
 
     pid: int
     code: int
@@ -35,32 +36,32 @@ class ProcessEnded(msgspec.Struct, frozen=True):
     @override
     def __str__(self) -> str:
         reason = f" ({self.reason})" if self.reason else ""
-        return f"ended with {self.code}{reason}; again in {self.again_in_seconds:.1f} s"
+        return f"ended with {self.code}{reason}; starts again in {self.again_in_seconds:.1f} s"
 
 
 class Continued(msgspec.Struct, frozen=True):
-    """A process had been stopped, and was continued."""
+    """A process had been stopped (SIGSTOP) and was continued."""
 
     pid: int
 
     @override
     def __str__(self) -> str:
-        return "was stopped, and is continued"
+        return "was stopped and is continued"
 
 
 class GivenUp(Exception):
-    """A process ends at once, however often it is started."""
+    """A process ended at once too often in a row."""
 
     def __init__(self, name: str, code: int, reason: str) -> None:
         super().__init__(
             f"{name} ended {ATTEMPTS_MAX} times in a row within {YOUNG_SECONDS:.0f} s of its start, the last time with"
-            f" code {code}: {reason or 'it gave no reason; see its lines above'}"
+            f" code {code}: {reason or 'it gave no reason; see its messages above'}"
         )
         self.name, self.code, self.reason = name, code, reason
 
 
 class Supervised:
-    """One process, from `start` on until `terminate`."""
+    """One process, kept alive by calls of `tend` until `terminate`."""
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class Supervised:
         gives_up: bool = False,
         reason: Callable[[Child], str] = Child.last_output,
     ) -> None:
-        """`make` starts the process; with `gives_up` one that ends at once every time is an error, else it is tried for ever."""
+        """`make` starts the process. With `gives_up` it is an error that it ends at once every time; else it is restarted for ever."""
         self.name, self._make, self._tell, self._gives_up, self._reason = name, make, tell, gives_up, reason
         self._back_off_seconds = BACK_OFF_SECONDS_MIN
         self._again_at: float | None = None
@@ -84,14 +85,14 @@ class Supervised:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process runs."""
         return self.child.process.poll() is None
 
     def tend(self) -> bool:
-        """Look after the process, often; answers whether it was started again just now.
+        """Restart or continue the process if that is due; returns whether it was restarted. To be called often.
 
         Raises:
-            GivenUp: it ends at once every time.
+            GivenUp: it ended at once every time.
         """
         code = self.child.process.poll()
         if code is None:
@@ -112,6 +113,7 @@ class Supervised:
         self.child.end(0)
         if now - self._started_at > YOUNG_SECONDS:
             self._back_off_seconds, self._attempts = BACK_OFF_SECONDS_MIN, 0
+        # What is missing may come back, as Redis after its own restart: such a process is started again without limit.
         if code == UNAVAILABLE:
             self._attempts = 0
         elif code not in _FROM_OUTSIDE:
@@ -127,5 +129,5 @@ class Supervised:
         self.child.terminate()
 
     def end(self, seconds_max: float) -> None:
-        """Wait until it has ended; insist after a while."""
+        """Wait for the process to end, and kill it after `seconds_max`."""
         self.child.end(seconds_max)

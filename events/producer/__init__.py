@@ -1,1 +1,1 @@
-"""The way in: typed commands, decided against what stands and appended in batches."""
+"""Producers: typed commands, decided on the current state and appended to the log in batches."""

@@ -1,7 +1,7 @@
-"""From commands, and what they are decided on, to proposed events: whatever the concept, in the same steps."""
+"""Decides commands: checks them, loads the state that they depend on, and proposes events. The same steps for all concepts."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -47,24 +47,31 @@ REFUSALS = (
     NoVault,
     EventTooLarge,
 )
-"""What a command can be refused with: it breaks a rule, and no retry would help."""
+"""The errors that reject a command: it breaks a rule, and a retry does not help."""
 
 
 def parts_of(sent: Sent) -> Sequence[Command]:
-    """The commands that something sent consists of."""
+    """The single commands of what was sent: of a `Together`, each of its commands."""
     return sent.commands if isinstance(sent, Together) else (sent,)
 
 
+def with_parts(sent: Sent, change: Callable[[Command], Command]) -> Sent:
+    """What was sent, with each single command replaced by `change` of it."""
+    return Together(tuple(map(change, sent.commands))) if isinstance(sent, Together) else change(sent)
+
+
 def subjects_of(sent: Sent) -> Sequence[str]:
-    """The subjects whose state a command is decided on, as far as it names them itself."""
-    if isinstance(sent, Together):
-        return [subject for command in sent.commands for subject in subjects_of(command)]
-    return BY_COMMAND[type(sent)].subjects(sent)
+    """The subjects that a command names and is decided on."""
+    return [subject for command in parts_of(sent) for subject in BY_COMMAND[type(command)].subjects(command)]
 
 
 def load(log: Log, sent: Iterable[Sent]) -> LoadedState:
-    """What the log has of every subject that some commands are decided on."""
-    commands = [(BY_COMMAND[type(command)], command) for one in sent for command in parts_of(one)]
+    """Load every subject that these commands are decided on.
+
+    Raises:
+        LogUnavailable: Redis did not answer.
+    """
+    commands = [(BY_COMMAND[type(command)], command) for item in sent for command in parts_of(item)]
     state = LoadedState()
     for fleet in (True, False):
         documents = state.of(fleet=fleet)
@@ -72,7 +79,7 @@ def load(log: Log, sent: Iterable[Sent]) -> LoadedState:
         documents.load(log, (subject for decider, command in concerned for subject in decider.subjects(command)))
         for prefix in {prefix for decider, command in concerned for prefix in decider.families(command)}:
             documents.load(log, log.subjects(FLEET, prefix=prefix))
-        # What is loaded tells what else is to be: the parents of parents, the deployments of a group.
+        # A loaded document can name further subjects: the parent of a parent, the deployments of a group.
         while documents.load(
             log, (name for decider, command in concerned for name in decider.also(command, documents))
         ):
@@ -81,7 +88,7 @@ def load(log: Log, sent: Iterable[Sent]) -> LoadedState:
 
 
 def deployments_left(log: Log, commands: Iterable[Sent], deployments_max: int) -> float:
-    """How many more deployments some commands may create; without a maximum (0) any number."""
+    """The number of deployments that these commands may still create; infinite for a maximum of 0."""
     creates = (isinstance(part, CreateDeployment | DeployUpdate) for command in commands for part in parts_of(command))
     if not deployments_max or not any(creates):
         return math.inf
@@ -89,15 +96,22 @@ def deployments_left(log: Log, commands: Iterable[Sent], deployments_max: int) -
 
 
 def propose(sent: Sent, state: LoadedState, scope: Scope | None = None, *, by: str = "") -> tuple[Proposed, ...]:
-    """Decide a checked command by its author (`kind:id`) on a state; what is outside a `scope` is as if it were not there.
+    """The events of a checked command by its author (`kind:id`), decided on a state; none if it changes nothing.
 
-    The events stand in the log together, or none of them does. There are none where nothing would change.
+    They are appended together or not at all. Each command of a `Together` is decided on the result of the commands before it.
+    With a `scope`, everything outside of it counts as missing.
 
     Raises:
-        REFUSALS: the command breaks a rule.
+        REFUSALS: the command, or a command of a `Together`, breaks a rule.
     """
+    proposed: list[Proposed] = []
     if isinstance(sent, Together):
-        return propose_together(sent.commands, state, scope, by=by)
+        state = state.over()
+        for command in sent.commands:
+            for event in propose(command, state, scope, by=by):
+                proposed.append(msgspec.structs.replace(event, follows=bool(proposed)))
+                state.put(event)
+        return tuple(proposed)
     decider = BY_COMMAND[type(sent)]
     if scope is not None and not decider.is_scoped:
         raise OutOfScope(decider.subjects(sent)[0], "is in no scope")
@@ -105,34 +119,19 @@ def propose(sent: Sent, state: LoadedState, scope: Scope | None = None, *, by: s
     changes = tuple(decider.decide(sent, documents, CommandAuthor(by, scope)))
     if len(changes) == 1:
         return (_proposed(changes[0], documents, by=by),)
-    documents, proposed = documents.over(), list[Proposed]()
+    documents = documents.over()
     for change in changes:
         proposed.append(_proposed(change, documents, by=by, follows=bool(proposed)))
         documents.put(proposed[-1])
     return tuple(proposed)
 
 
-def propose_together(
-    commands: Sequence[Command], state: LoadedState, scope: Scope | None = None, *, by: str = ""
-) -> tuple[Proposed, ...]:
-    """As `propose`, each command on what the ones before it make; all events stand together, or none does.
-
-    Raises:
-        REFUSALS: one of the commands breaks a rule.
-    """
-    state, proposed = state.over(), list[Proposed]()
-    for command in commands:
-        for event in propose(command, state, scope, by=by):
-            proposed.append(msgspec.structs.replace(event, follows=bool(proposed)))
-            state.put(event)
-    return tuple(proposed)
-
-
 def _proposed(change: SubjectChange, documents: LoadedDocuments, *, by: str, follows: bool = False) -> Proposed:
-    """A change as the log takes it, with the document that it leaves in canonical bytes."""
+    """A change as a proposal to the log, with the document after it in canonical bytes."""
     subject, event = change.subject, change.event
     version = documents.head(subject).version
     before = documents.get(subject) if change.base is None else change.base
+    # By the same `evolve` as in replay, so that a snapshot is byte for byte what replay gives (tests/producer/test_replay.py).
     after = BY_EVENT[type(event)].evolve(before, event, version + 1, AT_APPEND, by)
     snapshot = None if after is None else canonical.encode(after)
     snapshots = ((subject, snapshot), *((name, None) for name in change.removes))
@@ -140,20 +139,20 @@ def _proposed(change: SubjectChange, documents: LoadedDocuments, *, by: str, fol
 
 
 def check(command: Command) -> None:
-    """Refuse a command that no state could allow, before anything is looked up.
+    """Reject a command that breaks a rule in every state, before any document is loaded.
 
     Raises:
         REFUSALS: names the element and the rule.
     """
     decider = BY_COMMAND[type(command)]
     if not decider.is_of_fleet:
-        # Commands of devices hold no values of our types, and their own rules name every text.
+        # Commands of devices have no members of our own types, and their own rules check every text.
         _read(command, {name: getattr(command, name) for name in command.__struct_fields__})
         decider.check(command)
         return
     read = _read(command, {name: _unapplied(getattr(command, name)) for name in command.__struct_fields__})
     if not _is_made_of(command, read):
-        raise CommandInvalid(type(command).__name__, "an object stands where a value of its own type is wanted")
+        raise CommandInvalid(type(command).__name__, "an object is given where a value of its own type is required")
     if decider.names_texts:
         decider.check(command)
         _check_texts(command)
@@ -165,34 +164,37 @@ def check(command: Command) -> None:
 def _read(command: Command, members: dict[str, Any]) -> Command:
     try:
         return msgspec.convert(members, type(command))
-    # Half a surrogate pair is refused by msgspec's own reading of a text, before its rules are.
+    # msgspec raises UnicodeEncodeError, not ValidationError, for a text with half a surrogate pair.
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise CommandInvalid(type(command).__name__, str(error)) from error
 
 
 def _check_texts(command: Command) -> None:
-    """Refuse texts and numbers that cannot be written, wherever they stand."""
+    """Reject texts and numbers that JSON cannot hold, in any member."""
     try:
         canonical.encode(command)
     except UnicodeEncodeError as error:
-        raise CommandInvalid(type(command).__name__, "a text holds half a surrogate pair") from error
+        raise CommandInvalid(type(command).__name__, "a text has half a surrogate pair") from error
     except (OverflowError, ValueError) as error:
         raise CommandInvalid(type(command).__name__, "a number has more than 64 bits") from error
 
 
 def _unapplied(value: Any) -> Any:
-    """A plan or a schedule as its members, which are looked at as well; what is a value of such a type is taken as it is."""
+    """A struct without a tag as an object of its members, recursively; any other value as it is."""
+    # `convert` does not check the members of a value that already has its type. A plan built in Python has to be taken apart
+    # for its members to be checked.
     if isinstance(value, msgspec.Struct) and value.__struct_config__.tag is None:
         return {name: _unapplied(getattr(value, name)) for name in value.__struct_fields__}
     return tuple(map(_unapplied, value)) if isinstance(value, tuple) else value
 
 
-def _is_made_of(given: Any, read: Any) -> bool:
-    """Whether values of our types stand where they were read as such, and not objects that read alike."""
+def _is_made_of(value: Any, read: Any) -> bool:
+    """Whether each struct that was read from a value was a struct of the same type before."""
+    # `convert` makes a struct of a dict too. The command keeps the dict, and the decider would fail on it.
     if isinstance(read, msgspec.Struct):
-        return type(given) is type(read) and all(
-            _is_made_of(getattr(given, name), getattr(read, name)) for name in read.__struct_fields__
+        return type(value) is type(read) and all(
+            _is_made_of(getattr(value, name), getattr(read, name)) for name in read.__struct_fields__
         )
     if isinstance(read, tuple):
-        return isinstance(given, tuple) and all(map(_is_made_of, given, read))
+        return isinstance(value, tuple) and all(map(_is_made_of, value, read))
     return True

@@ -11,7 +11,7 @@ from events.log.port import Head, Log, Proposed, Stored
 
 
 class LoadedDocuments(Mapping[str, Any]):
-    """Documents by subject, of the fleet or of devices; `None` for a subject without one. Only what was loaded is in it."""
+    """Loaded documents by subject, of the fleet or of devices; `None` for a subject without one."""
 
     def __init__(self, *, fleet: bool) -> None:
         self._fleet = fleet
@@ -20,7 +20,7 @@ class LoadedDocuments(Mapping[str, Any]):
         self._documents: MutableMapping[str, Any] = {}
 
     def load(self, log: Log, subjects: Iterable[str]) -> bool:
-        """Load what is not loaded yet; answers whether there was anything.
+        """Load the subjects that are not loaded yet; returns whether there were any.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -31,18 +31,19 @@ class LoadedDocuments(Mapping[str, Any]):
         return bool(names)
 
     def head(self, subject: str) -> Head:
-        """Where a subject stands; of one that was not loaded, as if there were nothing of it."""
+        """The head of a subject; `Head()` if it was not loaded."""
         stored = self._stored.get(subject)
         return Head() if stored is None else stored.head
 
     def over(self) -> "LoadedDocuments":
-        """The same documents, over which others can be put; these stay as they are."""
+        """A copy to `put` changes into; this one does not change."""
+        # Layered, not copied: each command of a `Together` gets one, and a batch can have loaded a thousand documents.
         over = LoadedDocuments(fleet=self._fleet)
         over._stored, over._documents = ChainMap({}, self._stored), ChainMap({}, self._documents)
         return over
 
     def put(self, proposed: Proposed) -> None:
-        """Let its subjects be from here on as they are after a proposed event."""
+        """Replace the documents and heads of the subjects that a proposed event changes."""
         for subject, snapshot in proposed.snapshots:
             head = self.head(subject)
             if subject == proposed.subject:
@@ -68,20 +69,20 @@ class LoadedDocuments(Mapping[str, Any]):
 
 
 class LoadedState:
-    """The documents of the fleet and those of devices; a deployment and a device can have the same name."""
+    """The loaded documents of the fleet and of devices, apart: a deployment and a device can have the same id."""
 
     def __init__(self, fleet: LoadedDocuments | None = None, devices: LoadedDocuments | None = None) -> None:
         self.fleet = LoadedDocuments(fleet=True) if fleet is None else fleet
         self.devices = LoadedDocuments(fleet=False) if devices is None else devices
 
     def of(self, *, fleet: bool) -> LoadedDocuments:
-        """The documents of the fleet, or those of devices."""
+        """The documents of the fleet, or of devices."""
         return self.fleet if fleet else self.devices
 
     def over(self) -> "LoadedState":
-        """The same state, over which other documents can be put."""
+        """A copy to `put` changes into; this one does not change."""
         return LoadedState(self.fleet.over(), self.devices.over())
 
     def put(self, proposed: Proposed) -> None:
-        """Let its subjects be from here on as they are after a proposed event."""
+        """Replace the documents and heads of the subjects that a proposed event changes."""
         self.of(fleet=BY_EVENT[type(proposed.event)].is_of_fleet).put(proposed)

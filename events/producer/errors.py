@@ -1,11 +1,11 @@
-"""What can go wrong between a command and its event, beside the refusals of the packages.
+"""Commands, and the errors of producers beside those of the concepts.
 
 ProducerError
 ├── CommandInvalid     a member of a command has the wrong type
-├── DecisionInvalid    a decision on an event that is not there, or without a reason
-├── NoVault            a secret, and nowhere to keep it
+├── DecisionInvalid    a decision on a position that does not exist, or without a reason
+├── NoVault            a secret in plain text, and no vault to store it
 ├── CommandsRefused    some commands break a rule; the others are in the log
-└── ConflictPersists   others kept changing the same subjects
+└── ConflictPersists   other authors kept changing the same subjects
 """
 
 import msgspec
@@ -32,56 +32,54 @@ Command = (
 
 
 class Together(msgspec.Struct, frozen=True):
-    """Commands on one device and its modules, or on the fleet, that stand in the log together, or none does.
+    """Commands on one device and its modules, or on the fleet, that are written together or not at all.
 
-    Each is decided on what the ones before it make. It counts as one command.
+    Each is decided on the result of the commands before it. A `Together` counts as one command.
     """
 
     commands: tuple[Command, ...]
 
 
 Sent = Command | Together
-"""What a producer takes."""
+"""What a caller sends to a producer."""
 
 _SHOWN = 5
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A command that breaks a rule, with the error that says which; `index` counts the commands sent, from 0."""
+    """A rejected command with the error that names the rule; `index` is its number among the commands sent, from 0."""
 
     index: int
     command: Sent
     error: Exception
 
 
-def refusal(index: int, command: "Sent", error: Exception) -> Refused:
-    """A refused command, without the traceback of its error.
-
-    A traceback leads to the list that the refusal goes into. Such a circle keeps all commands in memory until the collector
-    of garbage comes by, and that counts objects, not megabytes.
-    """
+def refusal(index: int, command: Sent, error: Exception) -> Refused:
+    """A rejected command with its error, whose traceback is removed."""
+    # The traceback refers to the frame with the list that the refusal goes into. Such a cycle keeps all commands in memory until
+    # Python collects garbage, which is triggered by the number of objects and not by their size.
     return Refused(index, command, error.with_traceback(None))
 
 
 class ProducerError(Exception):
-    """Trouble on the way to the log."""
+    """An error of a producer; the base of all others."""
 
 
 class CommandsRefused(ProducerError):
-    """Some commands of a batch were refused; nothing of them is in the log.
+    """Some commands were rejected; none of them is in the log.
 
-    `refused` lists them all. The text names the first ones by their index among the commands sent, from 0.
+    `refused` lists all of them. The text names the first five by their index among the commands sent, from 0.
     """
 
     def __init__(self, refused: tuple[Refused, ...]) -> None:
-        shown = "; ".join(f"command {one.index}: {one.error}" for one in refused[:_SHOWN])
+        listed = "; ".join(f"command {refusal.index}: {refusal.error}" for refusal in refused[:_SHOWN])
         more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
-        super().__init__(f"{counted(len(refused), 'command')} refused: {shown}{more}")
+        super().__init__(f"{counted(len(refused), 'command')} refused: {listed}{more}")
         self.refused = refused
 
 
 class CommandInvalid(ProducerError):
-    """A member of a command is not of its type; `why` names it, as in *Expected `bool`, got `null` - at `$.edge`*."""
+    """A member of a command has the wrong type; `why` names it, as in *Expected `bool`, got `null` - at `$.edge`*."""
 
     def __init__(self, command: str, why: str) -> None:
         super().__init__(f"{command}: {why}")
@@ -89,7 +87,7 @@ class CommandInvalid(ProducerError):
 
 
 class DecisionInvalid(ProducerError):
-    """Nothing can be left out there, or it is not said why."""
+    """The position cannot be skipped or retried, or the reason is missing or too long."""
 
     def __init__(self, location: str, why: str) -> None:
         super().__init__(f"{location}: {why}")
@@ -97,16 +95,16 @@ class DecisionInvalid(ProducerError):
 
 
 class NoVault(ProducerError):
-    """A command holds a secret in plain, and this producer was given no vault to put it into."""
+    """A command has a secret in plain text, and this producer has no vault to store it in."""
 
-    def __init__(self, deployment_id: str) -> None:
-        super().__init__(f"{deployment_id}: it holds a secret in plain; open the producer with `open_producer`")
-        self.deployment_id = deployment_id
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"{subject}: the command has a secret in plain text; open the producer with `open_producer`")
+        self.subject = subject
 
 
 class ConflictPersists(ProducerError):
-    """Other authors changed the same subjects again and again while this one decided."""
+    """Other authors changed the same subjects during every attempt of this one."""
 
     def __init__(self, subjects: tuple[str, ...], attempts: int) -> None:
-        super().__init__(f"still in conflict after {attempts} attempts: {', '.join(subjects[:_SHOWN])}; send again")
+        super().__init__(f"still in conflict after {attempts} attempts: {', '.join(subjects[:_SHOWN])}; retry later")
         self.subjects, self.attempts = subjects, attempts

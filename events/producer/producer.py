@@ -1,4 +1,4 @@
-"""The producer: commands in, events in the log, workers woken."""
+"""The producer: decides commands in batches, appends their events, and wakes the workers."""
 
 import contextlib
 import itertools
@@ -37,6 +37,7 @@ from events.producer.decision import (
     parts_of,
     propose,
     subjects_of,
+    with_parts,
 )
 from events.producer.documents import LoadedState
 from events.producer.errors import (
@@ -46,7 +47,6 @@ from events.producer.errors import (
     DecisionInvalid,
     Refused,
     Sent,
-    Together,
     refusal,
 )
 from events.producer.keys import CommandKey, stream_of
@@ -63,43 +63,47 @@ _CONFLICT_SECONDS = 0.001
 
 
 class WakerLike(Protocol):
-    """Who wakes the workers of some streams."""
+    """Wakes the workers of streams."""
 
     def wake(self, streams: Iterable[int]) -> None:
-        """Give each of these streams' partitions a job."""
+        """Enqueue a job for the partition of each stream."""
         ...
 
 
 class ProducerReport(msgspec.Struct, frozen=True):
-    """What became of some commands: how many events are in the log, and which commands were refused, and why."""
+    """The result of sent commands: the number of events in the log, and the rejected commands with their errors."""
 
     written: int
     refused: tuple[Refused, ...] = ()
 
     def raise_if_refused(self) -> None:
-        """Insist that every command went through.
+        """Raise an error if a command was rejected.
 
         Raises:
-            CommandsRefused: names those that did not.
+            CommandsRefused: lists the rejected commands.
         """
         if self.refused:
             raise CommandsRefused(self.refused)
 
 
 Pending = tuple[int, Sent]
-"""A command and which of the sent ones it is."""
+"""A command with its number among the commands sent."""
 
 
 class Producer:
-    """Decides commands on what stands and appends what follows, in batches.
+    """Decides commands on the current state and appends their events, in batches.
 
-    One producer belongs to one thread. `send` buffers and blocks while a full batch is written, so that a fast script goes
-    at the pace of the log. Several producers may write at once: when another one changed a subject meanwhile, the commands
-    on it, and no others, are decided again. With a `scope`, all that is outside of it is as if it were not there; a new deployment
-    has to pass the `readiness_policy`. `new_keys` makes authentications for identities that come without; if it is not given,
-    they have none. The `before_append` is shown each batch right before it is appended, and may keep it out by raising. With a `key`, a
-    command that is in the log under its id, made of the key and of its number, is not written again. With a `fence`, nothing is
-    appended once a process with a higher one has taken over (`Fenced`).
+    A producer belongs to one thread. Several producers may write at once: if another one changes a subject, only the commands
+    on that subject are decided again. `send` buffers, and blocks while a full batch is written.
+
+    - `scope`: everything outside of it counts as missing.
+    - `take_secrets`: returns a command with references in place of its secrets (default: reject commands with secrets).
+    - `new_keys`: makes authentications for new identities without one (default: they get none).
+    - `deployments_max`: the highest number of deployments; 0 is no limit.
+    - `readiness_policy`: rejects new deployments that do not pass it.
+    - `before_append`: called with each batch before it is appended; it may raise to prevent that.
+    - `key`: a command that is in the log under its id, made of the key and its number, is not written again.
+    - `fence`: appending raises `Fenced` once a process with a higher fence has written.
     """
 
     def __init__(
@@ -141,11 +145,11 @@ class Producer:
         self._buffer: list[Sent] = []
         self._written, self._refused, self._sent = 0, list[Refused](), 0
         self.conflicts = 0
-        """How often somebody else had changed a subject meanwhile, so that commands were decided again."""
+        """How often commands were decided again because another author had changed a subject."""
         self.written = 0
-        """How many events it has brought into the log."""
+        """The number of events that this producer has written to the log."""
         self.readiness: dict[str, CheckedReadiness] = {}
-        """What the readiness policy found in the deployments that the last call decided on, by id."""
+        """The readiness of the deployments that the last call created, by id."""
 
     def __enter__(self) -> Self:
         return self
@@ -157,7 +161,7 @@ class Producer:
             self.flush().raise_if_refused()
 
     def send(self, command: Sent) -> None:
-        """Hand a command over; it is in the log after the next `flush`, or sooner.
+        """Buffer a command; it is in the log after the next `flush`, or earlier when the buffer is full.
 
         Raises:
             ConflictPersists, LogUnavailable: as `submit`.
@@ -167,7 +171,7 @@ class Producer:
             self._write_buffer()
 
     def flush(self) -> ProducerReport:
-        """Write what is buffered, and report on everything sent since the last flush."""
+        """Write the buffered commands, and report on all commands sent since the last flush."""
         self._write_buffer()
         report = ProducerReport(self._written, tuple(self._refused))
         self._written, self._refused, self._sent = 0, [], 0
@@ -182,52 +186,41 @@ class Producer:
             self._refused += refused
 
     def submit(self, commands: Iterable[Sent]) -> ProducerReport:
-        """Write commands in order, in batches, and report; refused ones do not hold the others up.
+        """Write commands in order, in batches, and report; a rejected command does not stop the others.
 
         Raises:
-            ConflictPersists: others kept changing the same subjects; these commands are not in the log.
-            LogUnavailable: Redis stayed away; what was not written may be submitted again.
+            ConflictPersists: other authors kept changing the same subjects; these commands are not in the log.
+            LogUnavailable: Redis did not answer for several attempts; the commands may be submitted again.
         """
         return self.submit_numbered(enumerate(commands))
 
     def submit_numbered(self, commands: Iterable[Pending]) -> ProducerReport:
-        """As `submit`, of commands with the numbers by which the report, and the ids of a `key`, know them.
+        """As `submit`, with the numbers that the report and the ids of a `key` use for the commands.
 
         Raises:
             ConflictPersists, LogUnavailable: as `submit`.
         """
         written, refused = 0, list[Refused]()
         numbered = iter(commands)
-        while some := list(itertools.islice(numbered, self._batch_commands)):
-            more, others = self._write(some)
+        while batch := list(itertools.islice(numbered, self._batch_commands)):
+            more, refusals = self._write(batch)
             written += more
-            refused += others
+            refused += refusals
         return ProducerReport(written, tuple(refused))
 
-    def do(self, command: Command, *, cause: str = "") -> tuple[Advice, ...]:
-        """Write one command, and answer what its author should know: of a deployment, the layers it outranks and the like.
+    def do(self, command: Sent, *, cause: str = "") -> tuple[Advice, ...]:
+        """Write one command, and return advice for its author, such as the layers that a new deployment outranks.
 
         Raises:
-            Exception: the very error that refuses it, or as `submit`.
+            Exception: the error that rejects the command, or as `submit`.
         """
         _, refused = self._write([(0, command)], cause=cause)
         if refused:
             raise refused[0].error
-        return advise(self._log, command, self._scope)
-
-    def do_together(self, *commands: Command) -> tuple[Advice, ...]:
-        """Write some commands of the fleet, all or none; each is decided on what the ones before it make.
-
-        Raises:
-            Exception: the very error that refuses one of them, or as `submit`.
-        """
-        _, refused = self._write([(0, Together(commands))])
-        if refused:
-            raise refused[0].error
-        return tuple(one for command in commands for one in advise(self._log, command, self._scope))
+        return tuple(item for part in parts_of(command) for item in advise(self._log, part, self._scope))
 
     def skip(self, stream: int, position: int, *, reason: str) -> None:
-        """Record an operator's decision that applying goes on without the event at a position of a stream (DESIGN §4).
+        """Record an operator's decision to skip the event at a position of a stream (DESIGN §4).
 
         Raises:
             DecisionInvalid: there is no such position, or no reason.
@@ -236,7 +229,7 @@ class Producer:
         self._decide_block(BlockResolved(stream, position, reason))
 
     def retry(self, stream: int, position: int, *, reason: str) -> None:
-        """Record an operator's wish that the event at a position is tried again; who stopped there stops again if need be.
+        """Record that an operator asked for a retry of the event at a position; a partition that fails again stops again.
 
         Raises:
             DecisionInvalid, LogUnavailable: as `skip`.
@@ -246,7 +239,7 @@ class Producer:
     def _decide_block(self, event: BlockResolved | BlockRetried) -> None:
         heads = self._log.heads()
         if event.stream not in heads or not 0 < event.position <= heads[event.stream]:
-            raise DecisionInvalid(f"{event.stream}:{event.position}", "is no position of this log")
+            raise DecisionInvalid(f"{event.stream}:{event.position}", "this log has no such position")
         if not event.reason.strip():
             raise DecisionInvalid(f"{name(event.stream)}:{event.position}", "`reason` is required")
         if len(event.reason.encode(errors="replace")) > REASON_BYTES_MAX:
@@ -256,10 +249,10 @@ class Producer:
         self._record(event)
 
     def record_erasure(self, of: str, ids: Sequence[str], *, reason: str) -> None:
-        """Record that secrets of something are destroyed for good; whoever calls this destroys them next.
+        """Record that the secrets of an owner are erased; the caller destroys them next.
 
         Raises:
-            DecisionInvalid: no reason.
+            DecisionInvalid: the reason is missing or too long.
             LogUnavailable: as `submit`.
         """
         if not reason.strip() or len(reason.encode(errors="replace")) > REASON_BYTES_MAX:
@@ -271,24 +264,20 @@ class Producer:
         chunks: tuple[Chunk, ...] = ()
         while not chunks or isinstance(chunks[0], Conflicted):
             (stored,) = self._log.load([LOG_SUBJECT], fleet=True)
-            if self._stands(FLEET):
+            if self._key is not None and self._key.counts(self._log, FLEET, [0]) != [0]:
                 return
             chunks = self._append(self._with_id(0, [Proposed(LOG_SUBJECT, stored.head.version, event)]), "")
         self._wake(chunks)
 
-    def _stands(self, stream: int) -> bool:
-        """Whether the only command of a request with a key is in the log."""
-        return self._key is not None and self._key.counts(self._log, stream, [0]) != [0]
-
     def _with_id(self, number: int, events: Iterable[Proposed]) -> Sequence[Proposed]:
-        """The events of a command, with the id under which it is known."""
+        """The events of a command with its id, if the producer has a key."""
         if self._key is None:
             return tuple(events)
         command_id = self._key.command_id(number)
         return tuple(msgspec.structs.replace(event, command_id=command_id) for event in events)
 
     def _split_off_written(self, commands: Sequence[Pending]) -> tuple[Sequence[Pending], int]:
-        """The commands that are not in the log under their ids, and how many events the others have there."""
+        """The commands that are not in the log under their ids, and the number of events of those that are."""
         if self._key is None:
             return commands, 0
         by_stream: dict[int, list[int]] = {}
@@ -297,19 +286,20 @@ class Producer:
         counts: dict[int, int] = {}
         for stream, numbers in by_stream.items():
             counts |= zip(numbers, self._key.counts(self._log, stream, numbers), strict=True)
-        return [one for one in commands if not counts[one[0]]], sum(counts.values())
+        return [pending for pending in commands if not counts[pending[0]]], sum(counts.values())
 
     def _write(self, commands: Iterable[Pending], *, cause: str = "") -> tuple[int, list[Refused]]:
-        # Before secrets are taken: those of a command that is in the log are kept there already.
+        # Before secrets are taken out: a command that is in the log has its secrets stored, and a repeat would store copies.
         commands, written = self._split_off_written(list(commands))
         pending, refused = self._admitted(commands)
         conflicts, self.readiness = 0, {}
         while pending:
             now, later = _one_each(pending)
             state = load(self._log, [command for _, command in now])
-            # After the load: what another sender of the same writes in between is in conflict.
-            missing, there = self._split_off_written(now)
-            written += there
+            # After the load: what another sender of the same request wrote before it is seen here, and what it writes from now
+            # on is a conflict of versions. So two senders write a command once, without a lock (docs/decisions/0041).
+            missing, written_already = self._split_off_written(now)
+            written += written_already
             proposed, authors = self._decide(missing, state, refused)
             chunks = self._append(proposed, cause) if proposed else ()
             again: list[Pending] = []
@@ -320,23 +310,23 @@ class Producer:
                     written += len(chunk.indices)
             self._wake(chunks)
             if again:
-                # Writing something is progress: only what stays in conflict however often it is tried is given up.
-                # One command can have several events, which are written together or not at all.
+                # A batch that writes something makes progress and may retry. Only a batch in which every command is in
+                # conflict counts towards the limit. By commands, not events: one command can have several events.
                 conflicts = 1 if len(again) < len({number for number, _ in authors}) else conflicts + 1
                 self.conflicts += 1
             else:
                 conflicts = 0
             if conflicts == ATTEMPTS_MAX:
-                names = dict.fromkeys(subject for _, one in again for subject in subjects_of(one))
+                names = dict.fromkeys(subject for _, command in again for subject in subjects_of(command))
                 raise ConflictPersists(tuple(names), ATTEMPTS_MAX)
             if conflicts > 1:
-                # Apart in time, so that one of those who meet gets through.
+                # At random, so that two authors who conflict do not meet again at the next attempt.
                 self._pause(_CONFLICT_SECONDS * 2**conflicts * random.random())  # noqa: S311
             pending = again + later
         return written, refused
 
     def _admitted(self, commands: Iterable[Pending]) -> tuple[list[Pending], list[Refused]]:
-        """The commands that a state could allow, without the secrets in them; and the others."""
+        """The commands that pass the checks without a state, with their secrets taken out; and the rejected ones."""
         fine, refused = [], []
         for index, command in commands:
             try:
@@ -346,24 +336,19 @@ class Producer:
         return fine, refused
 
     def _checked(self, sent: Sent) -> Sent:
-        if isinstance(sent, Together):
-            for command in sent.commands:
-                self._check(command)
-            return Together(tuple(map(self._take_secrets, sent.commands)))
-        self._check(sent)
-        return self._take_secrets(sent)
-
-    def _check(self, command: Command) -> None:
-        check(in_references(command))
-        if self._scope is not None:
-            refuse_references(command)
+        # All commands are checked before a secret of any of them is stored: a rejected `Together` leaves none behind.
+        for command in parts_of(sent):
+            check(in_references(command))
+            if self._scope is not None:
+                refuse_references(command)
+        return with_parts(sent, self._take_secrets)
 
     def _decide(
         self, commands: Sequence[Pending], state: LoadedState, refused: list[Refused]
     ) -> tuple[list[Proposed], list[Pending]]:
         commands = self._with_keys(commands, state.devices)
         left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
-        waivers = cache(self._waivers)
+        waivers = cache(lambda: dict(fleet_documents.waivers(self._log)))
         proposed: list[Proposed] = []
         authors: list[Pending] = []
         for index, command in commands:
@@ -384,7 +369,8 @@ class Producer:
         return proposed, authors
 
     def _with_keys(self, commands: Sequence[Pending], devices: Documents) -> Sequence[Pending]:
-        """The commands with keys for the identities that they are about to make: a refused one leaves no keys behind."""
+        """The commands with authentications for the identities that they create."""
+        # Only now, when the state is loaded: a script that runs again gets `DeviceExists` and leaves no sealed keys (0042).
         if self._new_keys is None:
             return commands
         count = sum(wants_keys(command, devices) for _, sent in commands for command in parts_of(sent))
@@ -396,16 +382,10 @@ class Producer:
             wants = wants_keys(command, devices)
             return msgspec.structs.replace(command, authentication=next(made)) if wants else command
 
-        return [
-            (index, Together(tuple(map(keyed, sent.commands))) if isinstance(sent, Together) else keyed(sent))
-            for index, sent in commands
-        ]
-
-    def _waivers(self) -> dict[str, WaiverDocument]:
-        return dict(fleet_documents.waivers(self._log))
+        return [(index, with_parts(sent, keyed)) for index, sent in commands]
 
     def _check_readiness(self, proposed: Iterable[Proposed], waivers: Callable[[], dict[str, WaiverDocument]]) -> None:
-        """Keep deployments out that the readiness policy does not allow."""
+        """Raise `NotReady` for a new deployment that the readiness policy does not allow."""
         policy = self._readiness_policy
         if policy is None:
             return
@@ -415,7 +395,8 @@ class Producer:
                 self.readiness[subject] = policy.check(subject, entry.event, waivers=waivers(), now=self._clock())
 
     def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:
-        """Append a batch; while Redis is away, send the very same again, so that nothing is written twice."""
+        """Append a batch; while Redis does not answer, repeat the same batch."""
+        # One id for all attempts: after a lost answer the log recognises the chunks that it has, and writes nothing twice.
         self._before_append(proposed)
         command_id, pause_seconds = self._ids(), _PAUSE_SECONDS
         for attempt in range(1, self._attempts + 1):
@@ -429,29 +410,32 @@ class Producer:
                 self._pause(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
             else:
-                self.written += sum(len(one.indices) for one in chunks if not isinstance(one, Conflicted))
+                self.written += sum(len(chunk.indices) for chunk in chunks if not isinstance(chunk, Conflicted))
                 return chunks
         raise AssertionError
 
     def _wake(self, chunks: Iterable[Chunk]) -> None:
+        # A repeated chunk also wakes: the process that got no answer to the first attempt enqueued nothing.
         streams = {
             chunk.stream for chunk in chunks if not isinstance(chunk, Conflicted) and (chunk.woke or chunk.repeated)
         }
         if self._waker is not None and streams:
-            # What is appended is acknowledged; the reconciler wakes whoever this does not.
+            # The events are in the log, so a failed wake-up is no failure of the commands: the reconciler finds the lag.
             with contextlib.suppress(WakeFailed):
                 self._waker.wake(streams)
 
 
 def _one_each(commands: Sequence[Pending]) -> tuple[list[Pending], list[Pending]]:
-    """The first command on each subject, and those that must see what it does first."""
-    taken: set[str] = set()
+    """The first command on each subject, and the commands that have to see its result."""
+    # The second command on a subject is decided on the document after the first, which only the append makes certain. A script
+    # that tags 10,000 devices once is not slowed down; one that changes one device 100 times is (docs/decisions/0011).
+    decided: set[str] = set()
     now, later = [], []
-    for one in commands:
-        subjects = subjects_of(one[1])
-        if taken.isdisjoint(subjects):
-            now.append(one)
+    for pending in commands:
+        subjects = subjects_of(pending[1])
+        if decided.isdisjoint(subjects):
+            now.append(pending)
         else:
-            later.append(one)
-        taken.update(subjects)
+            later.append(pending)
+        decided.update(subjects)
     return now, later

@@ -1,4 +1,4 @@
-"""A producer from a URL."""
+"""Opens a producer by the URL of a log."""
 
 from pathlib import Path
 
@@ -23,18 +23,17 @@ def open_producer(
     key_file: Path | None = None,
     allow_volatile: bool = False,
 ) -> Producer:
-    """Open the log at a URL for writing. `by` is who the events are by, as in `producer:csv-import` or `user:ada`.
+    """Open the log at a URL for writing. `by` is the author of the events, as in `producer:csv-import` or `user:ada`.
 
-    New devices and modules without an authentication get keys, which are sealed and kept beside the log; register with
+    New devices and modules without an authentication get keys, which are sealed and stored in Redis; register with
     `authentication=KEYS_DECLINED` to have none.
 
-    `queue_url` is where the workers' queue is; without it, `TWINFOLD_QUEUE_URL` says, else it is the same server. `key_file`
-    wraps the keys of secrets that commands bring along; without it, the settings say where it is. It is made when the first
-    secret comes.
+    `queue_url` is the server of the workers' queue (default: `TWINFOLD_QUEUE_URL`, else `url`). `key_file` wraps the keys of
+    secrets in commands (default: from the settings); it is created with the first secret if it does not exist.
 
     Raises:
         LogNotInitialised, UnsafeRedis, LogUnavailable: as `open_log`.
-        SettingsInvalid: a TWINFOLD_* variable is not right.
+        SettingsInvalid: a TWINFOLD_* variable is invalid.
         ValueError: `by` is not kind:id, or the queue would be on a cluster.
     """
     author = Principal.parse(by)
@@ -42,7 +41,7 @@ def open_producer(
     queue = queue_url or settings.queue_url or url
     if is_cluster(queue):
         raise ValueError(
-            f"RQ cannot use a Redis Cluster; give queue_url or {ENV_PREFIX}QUEUE_URL, a single server for the queue"
+            f"RQ cannot use a Redis Cluster; set queue_url or {ENV_PREFIX}QUEUE_URL to a single server for the queue"
         )
     log = open_log(url, allow_volatile=allow_volatile)
     waker = Waker(Redis.from_url(queue), partitions=log.partitions)

@@ -1,4 +1,4 @@
-"""What the rules of readiness say of a new deployment, and whether that keeps it out."""
+"""Checks new deployments by the readiness rules, and rejects those that the readiness policy does not allow."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ from events.readiness.waiver import Waiver
 
 
 class ReadinessPolicy(msgspec.Struct, frozen=True):
-    """Findings of the severity `refuse` or worse keep a new deployment out, unless they are waived."""
+    """Rejects a new deployment with findings of the severity `refuse` or worse that are not waived."""
 
     profile: Profile
     refuse: Severity
@@ -29,7 +29,7 @@ class ReadinessPolicy(msgspec.Struct, frozen=True):
         """Check a new deployment at a time in milliseconds.
 
         Raises:
-            NotReady: lists the findings that keep it out.
+            NotReady: lists the findings that reject it.
         """
         document = document_of(deployment_id, created.content, created.labels, created.priority)
         terms = [waiver.waiver for waiver in waivers.values()]
@@ -41,20 +41,20 @@ class ReadinessPolicy(msgspec.Struct, frozen=True):
 
 
 class CheckedReadiness(msgspec.Struct, frozen=True):
-    """What the rules find in a new deployment, and the waivers by id that were granted then."""
+    """The readiness report of a new deployment, and the waivers, by id, at the time of the check."""
 
     report: ReadinessReport
     waivers: Mapping[str, WaiverDocument]
 
 
 def document_of(deployment_id: str, content: JsonObject, labels: Mapping[str, str], priority: int) -> Document:
-    """A deployment as a check takes it, with references for the secrets in it; its labels go before the profile."""
+    """A deployment as the input of a check, with references for its secrets; its labels override the profile."""
     return read_document({"content": content, "labels": labels, "priority": priority}, name=deployment_id)
 
 
 def report_on(command: CreateDeployment, profile: Profile, *, waivers: Sequence[Waiver], now: int) -> ReadinessReport:
-    """A check of the content of a deployment by itself, as it will stand."""
-    taken = in_references(command)
-    assert isinstance(taken, CreateDeployment)
-    document = document_of(taken.deployment_id, taken.content, taken.labels, taken.priority)
+    """The readiness report on a deployment before it is created."""
+    referring = in_references(command)
+    assert isinstance(referring, CreateDeployment)
+    document = document_of(referring.deployment_id, referring.content, referring.labels, referring.priority)
     return check(ReadinessSubject((document,)), profile, now=now, waivers=waivers)

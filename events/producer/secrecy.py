@@ -1,4 +1,4 @@
-"""No command goes on with a secret in plain: it is taken out into the vault, or the command is refused."""
+"""Takes secrets out of commands into the vault, or rejects a command that has some, so that none reaches the log."""
 
 import contextlib
 import itertools
@@ -17,7 +17,7 @@ from events.secrets.vault import Vault
 
 
 def in_references(command: Command) -> Command:
-    """The command as it will stand, with a reference for each secret: what is checked, so that no message shows one.
+    """The command with a reference in place of each secret, for checks: no message of theirs can show a secret.
 
     Raises:
         SecretTextInvalid: as `references.extract`.
@@ -26,10 +26,10 @@ def in_references(command: Command) -> Command:
 
 
 def refuse_plain_secrets(command: Command) -> Command:
-    """The command as it is, where it holds no secret.
+    """The same command, if it has no secret.
 
     Raises:
-        NoVault: it does, and there is nowhere to put it.
+        NoVault: the command has a secret.
     """
     if holds_secrets(command) and take(command, new_id=lambda: "0")[1]:
         raise NoVault(subjects_of(command)[0])
@@ -37,11 +37,13 @@ def refuse_plain_secrets(command: Command) -> Command:
 
 
 def refuse_references(command: Command) -> None:
-    """Insist that a command refers to no secret: it may be that of a device which its author does not reach.
+    """Reject a command that refers to a stored secret.
 
     Raises:
-        SecretNotFound: it does; the error is the same whether there is such a secret.
+        SecretNotFound: the command refers to a secret, whether or not the secret exists.
     """
+    # For authors with a scope: the secret may be that of a device outside of it, whose configuration would show its text. The
+    # one error does not tell whether an id exists.
     for brought in take(command, new_id=lambda: "0")[2] if holds_secrets(command) else ():
         raise SecretNotFound(brought)
 
@@ -49,11 +51,11 @@ def refuse_references(command: Command) -> None:
 NOTHING_PERSONAL = Personal()
 
 _SAMPLE = 50
-"""Of so many secrets of the log it is looked at which key file they are sealed under."""
+"""The number of stored secrets whose key file is compared with this process's."""
 
 
 class LazyVault:
-    """A vault that is opened when the first secret comes along: its key file is read then, or made."""
+    """A vault that is opened for the first secret; its key file is read then, or created."""
 
     def __init__(self, store: SecretStore, key_file: Path, *, personal: Personal = NOTHING_PERSONAL) -> None:
         self._store = store
@@ -63,27 +65,28 @@ class LazyVault:
         self._is_of_this_log = False
 
     def take_out(self, command: Command) -> Command:
-        """The command without the secrets and personal values in it.
+        """The command with references in place of its secrets and personal values.
 
         Raises:
             SecretsError: as `Vault.take_out`, or the key file cannot be used.
-            ConditionInvalid, MetricsInvalid: it targets or counts by a personal tag.
+            ConditionInvalid, MetricsInvalid: a condition or a metric uses a personal tag.
         """
         self.personal.check(command)
         if self.personal.take(command, new_id=lambda: "0")[1]:
             command = self.opened.take_personal(command, self.personal)
         if not holds_secrets(command):
             return command
+        # A content without a secret must not create a key file: most scripts never have one.
         if self._opened is None:
             with contextlib.suppress(NoVault):
                 return refuse_plain_secrets(command)
         return self.opened.take_out(command)
 
     def new_keys(self, count: int) -> list[JsonObject]:
-        """Authentications with new keys for so many identities, sealed and stored.
+        """Authentications with new keys for `count` identities; the keys are sealed and stored.
 
         Raises:
-            KeyFileError: the key file cannot be used, or is not that of this log.
+            KeyFileError: the key file cannot be used, or belongs to another log.
             SecretsUnavailable: the store did not answer.
         """
         if not self._is_of_this_log:
@@ -92,16 +95,17 @@ class LazyVault:
         return self.opened.new_keys(count)
 
     def _insist_on_the_key_file(self) -> None:
-        # A key file made here would seal keys that no process of this log opens. While one is being replaced, there are two.
+        # A key file created here by accident would seal keys that no process of this log can open. While a key file is being
+        # replaced, secrets are sealed under two, so any match in the sample is enough.
         sample = self._store.left(list(itertools.islice(self._store.ids(), _SAMPLE)))
         key_ids = {sealed.key_id for sealed in sample.values() if not isinstance(sealed, Erased)}
-        there = self._key_file.exists()
-        if key_ids and not (there and load(self._key_file).id in key_ids):
-            raise KeyFileOfAnotherLog(self._key_file, there=there, key_ids=key_ids)
+        exists = self._key_file.exists()
+        if key_ids and not (exists and load(self._key_file).id in key_ids):
+            raise KeyFileOfAnotherLog(self._key_file, exists=exists, key_ids=key_ids)
 
     @property
     def opened(self) -> Vault:
-        """The vault itself.
+        """The opened vault.
 
         Raises:
             KeyFileError: the key file cannot be used.

@@ -1,1 +1,1 @@
-"""Takes a partition forward: the one loop behind workers, replay, time travel, previews and backtests."""
+"""Advances a partition: the one loop behind workers, replay, time travel, previews and backtests."""

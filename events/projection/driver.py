@@ -1,4 +1,4 @@
-"""The one loop that takes a partition forward: read, apply, index what conditions name, decide."""
+"""The one loop that advances a partition: read, apply, index the paths that conditions name, decide."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -13,14 +13,16 @@ class PathsMissing(Exception):
     """An event names properties that are not indexed, and there are no documents to fill the index from."""
 
     def __init__(self) -> None:
-        super().__init__("deployments that name other properties keep coming; rebuild again when that has calmed down")
+        super().__init__(
+            "new deployments name further properties during the rebuild; start it again when no more are created"
+        )
 
 
 class PartitionEvents(Protocol):
-    """The events of one partition in order. The driver asks for each of them once."""
+    """The events of one partition in order. The driver reads each event once."""
 
     def read_ahead(self) -> int:
-        """The position that the next batch leads to, which is read if it is not yet; the present one at the head.
+        """The last position of the next batch, which is read if necessary; the current position at the head.
 
         Raises:
             LogLostItsTail, UnreadableEvent: the next event cannot be read.
@@ -28,10 +30,10 @@ class PartitionEvents(Protocol):
         ...
 
     def runs(self, upto: int) -> Iterable[Sequence[Envelope[Any]]]:
-        """The next events up to a position, in runs without a gap: an operator decided to skip what lies between two.
+        """The next events up to a position, in runs without a gap; an operator decided to skip the events between two runs.
 
         Raises:
-            LogLostItsTail, UnreadableEvent: they cannot be read so far; those before are given.
+            LogLostItsTail, UnreadableEvent: an event cannot be read; the runs before it were returned.
         """
         ...
 
@@ -41,33 +43,35 @@ class FleetEvents(Protocol):
 
     @property
     def position(self) -> int:
-        """How far they are read."""
+        """The position up to which they are read."""
         ...
 
     def upto(self, position: int, *, after: int) -> Sequence[Envelope[Any]]:
-        """The events behind one position and up to another, each of them.
+        """All events after one position and up to another.
 
         Raises:
-            LogLostItsTail, UnreadableEvent: one of them cannot be read.
+            LogLostItsTail, UnreadableEvent: an event cannot be read.
         """
         ...
 
 
 Fill = Callable[["Driver", frozenset[Path]], None]
-"""Brings paths into the index that events of the fleet name for the first time, before these are applied.
+"""Fills paths into the index that events of the fleet name for the first time, before the events are applied.
 
-It may call `Driver.apply`: then the partition comes further than was asked for.
+It may call `Driver.apply`: documents can be ahead of the partition, which then advances further than requested.
 """
 
 
 def refuse(_driver: "Driver", _paths: frozenset[Path]) -> None:
-    """Fill nothing: for partitions that index everything that events will name from the beginning."""
+    """Reject new paths: for partitions that index all paths of all events from the beginning."""
     raise PathsMissing
 
 
 class Driver:
-    """Takes one partition forward; its user commits, compares or discards, and says where to stop."""
+    """Advances one partition; its caller decides where to stop, and commits, compares or discards the result."""
 
+    # Workers, replay, time travel and previews share this loop: a replay proves the workers right only if it runs their code
+    # (docs/decisions/0053).
     def __init__(
         self,
         partition: Partition,
@@ -79,7 +83,7 @@ class Driver:
         self._events, self._fleet, self._fill = events, fleet, fill
 
     def read_ahead(self) -> Vector:
-        """The vector that the next batch leads to, with all events of the fleet that are read; the present one at the heads.
+        """The vector after the next batch, with all fleet events that are read; the current vector at the heads.
 
         Raises:
             LogLostItsTail, UnreadableEvent: the next event of the partition cannot be read.
@@ -87,12 +91,13 @@ class Driver:
         return Vector(self._events.read_ahead(), self._fleet.position)
 
     def advance(self, vector: Vector) -> None:
-        """Apply the events up to a vector that lies behind in neither part, and decide nothing.
+        """Apply the events up to a vector, which is not before the current one in either part, without a decision.
 
         Raises:
-            LogLostItsTail, UnreadableEvent, CannotApply: they cannot be read or applied so far; the partition is unusable.
+            LogLostItsTail, UnreadableEvent, CannotApply: an event cannot be read or applied; the partition is unusable.
             PathsMissing: a path cannot be filled.
         """
+        # The partition's events come first in workers and replay alike: the same order gives the same bytes.
         self.apply(vector.partition)
         partition = self.partition
         events = self._fleet.upto(vector.fleet, after=partition.vector.fleet)
@@ -115,7 +120,7 @@ class Driver:
         partition.skip_to(position)
 
     def decide(self, vector: Vector) -> AssignmentChange | None:
-        """Apply the events up to a vector, and decide what follows there; `None` when no assignment changes.
+        """Apply the events up to a vector and decide the assignments there; `None` if no assignment changes.
 
         Raises:
             LogLostItsTail, UnreadableEvent, CannotApply, PathsMissing: as `advance`.

@@ -1,4 +1,4 @@
-"""Property paths that come into a partition's index, filled from the documents of twins."""
+"""New property paths of a partition's index, filled from the documents of twins."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -15,8 +15,8 @@ from events.query.tree import Path
 class TwinText(msgspec.Struct, frozen=True):
     """The part of a twin's document, a device's or a module's, that fills the index.
 
-    `version` says which events a device's document contains. A module's is in force where it has the `generation` of its device's:
-    else it is of a device that had the same id before.
+    `version` tells which events a device's document contains. A module's document is valid if its `generation` is that of its
+    device; otherwise it belongs to an earlier device with the same id.
     """
 
     version: int = 0
@@ -30,7 +30,7 @@ read_twin = msgspec.json.Decoder(TwinText).decode
 
 
 class NewPaths:
-    """Some paths of a partition's index that twins are brought into."""
+    """Paths of a partition's index that are filled from twins."""
 
     def __init__(self, partition: Partition, paths: Iterable[Path]) -> None:
         self._index, self._ordinal_of = partition.index, partition.directory.ordinal_of
@@ -41,9 +41,10 @@ class NewPaths:
             (self.by_module[path[1]] if path[0] == MODULES[0] else self.of_devices).append(path)
 
     def fill(self, device_id: str, module_id: str, twin: TwinText) -> None:
-        """Bring in the values of a device's twin, or with a `module_id` of its module's; of no device that is not registered."""
+        """Fill in the values of a device's twin, or with a `module_id` of its module's."""
         ordinal = self._ordinal_of.get(device_id)
         if ordinal is None:
+            # The document can be newer than the partition, and its device not registered yet at the partition's position.
             return
         if not module_id:
             for path in self.of_devices:

@@ -18,16 +18,14 @@ from events.manifest.document import DEVICE, MODULE
 from events.projection_store.device_pages import FIRST, DevicePosition, device_ids, device_ids_at, locations_after
 from events.projection_store.port import Blocked, ProjectionSelection, ProjectionStore, StoredDevice
 from events.properties import merge_patch
+from events.stored_projection.not_applied import NOT_APPLIED_HASHES, NotApplied, not_applied
 from events.stored_projection.partition_reader import (
-    NOT_APPLIED_HASHES,
     STATUS_ARRAYS,
     STATUS_HASHES,
     STATUSES,
     DeviceAssignment,
-    NotApplied,
     PartitionReading,
     Targeting,
-    not_applied,
 )
 from events.stored_projection.stored_partition import Checkpoint
 
@@ -198,11 +196,11 @@ class FleetProjection:
 
     def own_statuses(self, effective: Effective) -> dict[str, bool]:
         """As `statuses`, of the configurations of its own twin."""
-        return self._targeting_of(effective).own_statuses(effective.ordinal, effective.assignment)
+        return self._targeting_of(effective).statuses(effective.ordinal, effective.assignment, DEVICE)
 
     def module_standings(self, module_id: str, effective: Effective) -> dict[str, bool]:
         """As `statuses`, of the configurations of one of its modules."""
-        return self._targeting_of(effective).module_standings(module_id, effective.ordinal, effective.assignment)
+        return self._targeting_of(effective).statuses(effective.ordinal, effective.assignment, module_id)
 
     def _targeting_of(self, effective: Effective) -> Targeting:
         number = partition_of(effective.device_id, self._partitions)

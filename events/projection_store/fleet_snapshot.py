@@ -23,7 +23,6 @@ from events.projection_store.query_engine import QueryEngine
 from events.projection_store.query_index import indexes
 from events.query.condition import parse_condition
 from events.rollout.cohort import Hashes, hashes_of
-from events.rollout.decider import tag_path
 from events.rollout.events import RolloutResults
 from events.rollout.fleet_snapshot import (
     AdmissionOrder,
@@ -38,9 +37,11 @@ from events.rollout.fleet_snapshot import (
 )
 from events.rollout.planner import Judgement, judge
 from events.rollout.rollout_counts import ANSWERED_FAILURE, rollout_counts
+from events.rollout.rules import tag_path
 from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import RolloutDocument
-from events.stored_projection.partition_reader import NOT_APPLIED, STATUS_ARRAYS, STATUS_HASHES, PartitionReading
+from events.stored_projection.not_applied import NOT_APPLIED
+from events.stored_projection.partition_reader import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
 from events.update.names import is_update
 
 SETTLE_SECONDS = 0.5

@@ -7,22 +7,23 @@ import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from events.bitmaps import seen
+from events.bitmaps import as_stored
 from events.fleet.answers import OTHER
 from events.fleet.column import STRING, ValueKey, value_key
 from events.fleet.configuration import AGENT, HUB, module_ids
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION
+from events.manifest.document import DEVICE
 from events.projection_store.port import ProjectionSelection, ProjectionStore
 from events.query.evaluate import COMPARE
 from events.query.select import among
 from events.query.tree import Expression, Op, Path, Primitive, equalities
+from events.stored_projection.not_applied import deployment_of
 from events.stored_projection.partition_codec import index_field
 from events.stored_projection.partition_reader import (
     Targeting,
     assignment_numbers,
     assignments_of,
-    deployment_of,
     in_assignments,
 )
 from events.stored_projection.stored_partition import StoredPartition
@@ -63,7 +64,7 @@ class PartitionIndex:
         self._projections = projections
         self.number = number
         self._kept, self._fields = kept, frozenset(fields)
-        self._sets = {name: seen(data) for name, data in kept.hashes["sets"].items()}
+        self._sets = {name: as_stored(data) for name, data in kept.hashes["sets"].items()}
         self._columns: dict[Path, dict[ValueKey, BitMap] | None] = {}
         self.has_own = kept.checkpoint.has_own is True
 
@@ -116,7 +117,7 @@ class PartitionIndex:
             return None
         kept = self._projections.read(self.number, ProjectionSelection(fields=(("children", (literal,)),)))
         data = kept.hashes["children"].get(literal)
-        return _NOBODY if data is None else seen(data)
+        return _NOBODY if data is None else as_stored(data)
 
     def compare_properties(self, _left: Path, _op: Op, _right: Path) -> None:
         """No two properties of devices are compared by the index."""
@@ -124,7 +125,7 @@ class PartitionIndex:
     def _own_status(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         """To whose own twin a configuration is applied, and whose it targets."""
         kept = _kept_of(self._projections, self.number, deployment_id)
-        return Targeting(kept).own_status(deployment_id, kept)
+        return Targeting(kept).status(deployment_id, kept, DEVICE)
 
     # -- indexed properties
 
@@ -138,7 +139,7 @@ class PartitionIndex:
             if not kept.checkpoint.is_indexed(path):
                 return None
             data = kept.hashes["index"].get(field)
-            return _NOBODY if data is None else seen(data)
+            return _NOBODY if data is None else as_stored(data)
         column = self.column(path)
         if column is None:
             return None
@@ -208,7 +209,7 @@ class ModuleIndex:
             ),
         )
         by_hand = kept.hashes["modules"].get(self._module_id)
-        found = _NOBODY if by_hand is None else seen(by_hand)
+        found = _NOBODY if by_hand is None else as_stored(by_hand)
         return (found & self._devices.everyone()) | (self._configured(kept) & self._devices.edge)
 
     def _configured(self, kept: StoredPartition) -> BitMap:
@@ -278,7 +279,7 @@ class ModuleIndex:
         targeting = Targeting(kept)
         if targeting.has_of_module(self._module_id):
             # One deployment is kept here, and it is for modules.
-            return targeting.module_status(self._module_id, deployment_id, kept)
+            return targeting.status(deployment_id, kept, self._module_id)
         applied, targeted = targeting.status(deployment_id, kept)
         return (applied if deployment_id in self._contributing else _NOBODY), targeted
 
@@ -312,4 +313,4 @@ def _decoded(kept: StoredPartition) -> Iterator[tuple[ValueKey, BitMap]]:
         _, kind, value = msgspec.json.decode(
             field, type=tuple[tuple[str, ...], str, str | float | bool | dict[str, object] | None]
         )
-        yield (kind, value), seen(data)
+        yield (kind, value), as_stored(data)

@@ -134,7 +134,7 @@ class QueryRows:
             row["capabilities"] = {"iotEdge": document.edge}
         wanted = self._wanted
         if "tags" in wanted and document.tags:
-            row["tags"] = masked(document.tags, shown=HIDDEN)
+            row["tags"] = masked(document.tags, mask=HIDDEN)
         properties = row["properties"] = {}
         if "desired" in wanted:
             properties["desired"] = document.desired
@@ -229,7 +229,7 @@ class QueryRows:
             self._standings(ordinal, row),
             self.deployments,
             given=self._sections(row.module_part(module_id).configuration).get(MODULE),
-            of_module=self._targeting.module_standings(module_id, ordinal, row) if self._needs_statuses else {},
+            of_module=self._targeting.statuses(ordinal, row, module_id) if self._needs_statuses else {},
         )
         return built_module((device_id, module_id), document, module, assigned, times=self._times)
 
@@ -241,7 +241,7 @@ class QueryRows:
         return self._targeting.statuses(ordinal, row) if self._needs_statuses else {}
 
     def _own_standings(self, ordinal: int, row: Assignment) -> dict[str, bool]:
-        return self._targeting.own_statuses(ordinal, row) if self._needs_statuses else {}
+        return self._targeting.statuses(ordinal, row, DEVICE) if self._needs_statuses else {}
 
     def _row(self, ordinal: int) -> Assignment:
         assignment_of = self._assignments.assignment_of

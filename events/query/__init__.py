@@ -1,1 +1,1 @@
-"""The hub query language: which twins a query is about and what it shows of them (contract/hub.md §2.1)."""
+"""IoT Hub's query language and target conditions: parsing, evaluation and printing (contract/hub.md §2.1, §2.2)."""

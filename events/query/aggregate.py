@@ -1,4 +1,4 @@
-"""Many rows made few: counts, sums and extremes by group, whatever order the rows come in."""
+"""Aggregation of rows: counts, sums, averages and extremes by group, whatever the order of the rows."""
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -16,16 +16,16 @@ from events.query.tree import (
     keys,
 )
 
-# (kind, value): True, 1 and "1" are three groups, and kinds order the groups.
+# (kind, value). Without the kind, True and 1 would be one group, and values of several types could not be sorted.
 _Member = tuple[int, Any]
 _Key = tuple[_Member, ...]
 _NONE: _Member = (0, 0)
 
 
 class Aggregating:
-    """The result of an aggregate query, row by row or as parts that are merged; equal rows give equal results in any order.
+    """The aggregator of a query; equal rows give equal results in any order, added one by one or merged.
 
-    Whether a row fulfils the condition is the caller's to ask.
+    The caller adds only rows that fulfil the condition.
     """
 
     def __init__(self, query: Query) -> None:
@@ -37,16 +37,16 @@ class Aggregating:
         self._groups: dict[_Key, _Group] = {} if query.group_by else {(): _Group(self._arguments)}
 
     def add(self, row: Assignment) -> None:
-        """Count a row in."""
+        """Add a row."""
         group = self._group(tuple(_member(value_at(path, row)) for path in self._query.group_by))
         group.rows += 1
         for path, numbers in group.numbers.items():
             numbers.add(value_at(path, row))
 
     def add_count(self, group_key: tuple[object, ...] | None, count: int) -> None:
-        """Count `count` rows in at once, as `add` would; for queries without aggregates other than COUNT.
+        """Add `count` rows of one group at once; only for queries whose aggregates are all COUNT.
 
-        `group_key` has a value, or `UNDEFINED`, for each property of GROUP BY, and is `None` without GROUP BY.
+        `group_key` has a value or `UNDEFINED` for each property of GROUP BY; it is `None` without GROUP BY.
         """
         assert not self._arguments
         assert count >= 0
@@ -55,7 +55,7 @@ class Aggregating:
             self._group(tuple(map(_member, group_key or ()))).rows += count
 
     def merge(self, other: "Aggregating") -> None:
-        """Take in what another one of the same query has; the other stays as it is."""
+        """Add the rows of another aggregator of the same query, which stays unchanged."""
         assert other._query == self._query  # noqa: SLF001 - its own kind
         for key, theirs in other._groups.items():  # noqa: SLF001
             group = self._group(key)
@@ -64,9 +64,9 @@ class Aggregating:
                 numbers.merge(theirs.numbers[path])
 
     def results(self) -> list[Assignment]:
-        """A result for each group, at most TOP, in the order of their keys: undefined, null, booleans, numbers, strings.
+        """Return a result for each group, at most TOP, ordered by key: undefined, null, booleans, numbers, strings.
 
-        What is undefined is left out: a missing property of GROUP BY, and any aggregate but COUNT of no numbers.
+        A result omits undefined values: a missing property of GROUP BY, and any aggregate but COUNT without numbers.
         """
         return [self._result(key, self._groups[key]) for key in sorted(self._groups)][: self._query.top]
 
@@ -96,7 +96,7 @@ class _Group:
 
 
 class _Numbers:
-    """What is known of some numbers. The total is exact, or it would depend on the order."""
+    """The count, sum and extremes of numbers. The sum is exact, because a sum of floats depends on their order."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -105,15 +105,17 @@ class _Numbers:
         self.greatest: float | None = None
 
     def add(self, actual: object) -> None:
-        """Count a value in; any but a number is skipped."""
+        """Add a value; values other than numbers are skipped."""
         if not is_number(actual):
             return
         assert isinstance(actual, int | float)
-        self._extend(count=1, total=actual if isinstance(actual, int) else Fraction(actual))
+        self.count += 1
+        self.total += actual if isinstance(actual, int) else Fraction(actual)
         self._widen(actual, actual)
 
     def merge(self, other: "_Numbers") -> None:
-        self._extend(count=other.count, total=other.total)
+        self.count += other.count
+        self.total += other.total
         if other.least is not None and other.greatest is not None:
             self._widen(other.least, other.greatest)
 
@@ -132,17 +134,13 @@ class _Numbers:
             case Function.MAX:
                 return _number(Fraction(self.greatest))
 
-    def _extend(self, *, count: int, total: int | Fraction) -> None:
-        self.count += count
-        self.total += total
-
     def _widen(self, least: float, greatest: float) -> None:
         self.least = least if self.least is None else min(self.least, least)
         self.greatest = greatest if self.greatest is None else max(self.greatest, greatest)
 
 
 def _number(exact: int | Fraction) -> object:
-    """A whole number as an integer while it fits 64 bits, so that 1 and 1.0 show alike; `UNDEFINED` beyond what floats hold."""
+    """Return an integer if it is whole and fits 64 bits, so that 1 and 1.0 print alike; `UNDEFINED` if too large for a float."""
     if exact.denominator == 1 and -(2**63) < exact < 2**63:
         return int(exact)
     try:
@@ -155,7 +153,7 @@ _KINDS = {type(None): 1, bool: 2, int: 3, float: 3, str: 4}
 
 
 def _member(actual: object) -> _Member:
-    """What an object or an array is grouped as is what is undefined."""
+    """Return the part of a group's key for a value; objects and arrays count as undefined."""
     kind = _KINDS.get(type(actual), 0)
     return (kind, 0 if actual is None else actual) if kind else _NONE
 

@@ -8,9 +8,10 @@ LENGTH_MAX = 8192
 
 
 class TextInvalid(Exception):
-    """A text that cannot be read; shows where, and why.
+    """A text that cannot be parsed; the message shows where and why.
 
-    `column` counts characters from 1. `noun` is what the text is, `context` how much of it is shown beside the column.
+    `column` counts characters from 1. `noun` and `title` name the kind of text, and `context` is the number of characters
+    that the message shows on each side of the column.
     """
 
     noun: ClassVar[str]
@@ -28,17 +29,14 @@ class TextInvalid(Exception):
 
 
 class QueryInvalid(TextInvalid):
-    """A query that cannot be read; says what was expected. At most 40 characters of the query are shown."""
+    """A query that cannot be parsed; the reason says what was expected. The message shows at most 40 characters of the query."""
 
     noun = title = "query"
     context = 20
 
 
 class ConditionInvalid(TextInvalid):
-    """A target condition that cannot be used; says what it should be where that is plain.
-
-    `corrected` is a condition that says what was probably meant, or `None`.
-    """
+    """A target condition that is invalid; `corrected` is a proposal if the intention is clear, else `None`."""
 
     noun, title = "condition", "target condition"
     context = 60
@@ -53,7 +51,7 @@ class ConditionInvalid(TextInvalid):
 
 
 def excerpt(text: str, column: int, context: int) -> tuple[str, int]:
-    """One line with up to `context` characters on either side of a column, and the place of the caret in it."""
+    """Return one line with up to `context` characters on each side of a column, and the position of the caret in it."""
     start = max(0, column - 1 - context)
     end = column - 1 + context
     line = "".join(c if c.isprintable() else " " for c in text[start:end])
@@ -62,14 +60,14 @@ def excerpt(text: str, column: int, context: int) -> tuple[str, int]:
 
 
 def check_text(text: str, invalid: type[TextInvalid]) -> None:
-    """Refuse what is too long, or no text.
+    """Refuse a text that is too long, or has control characters or lone surrogates.
 
     Raises:
-        TextInvalid: of the type that is given.
+        TextInvalid: of the type `invalid`.
     """
     if len(text) > LENGTH_MAX:
-        reason = f"a {invalid.noun} has at most {LENGTH_MAX} characters, this one has {len(text)}"
+        reason = f"a {invalid.noun} has at most {LENGTH_MAX} characters, not {len(text)}"
         raise invalid(text, column=LENGTH_MAX + 1, reason=reason)
     for position, character in enumerate(text):
         if (ord(character) < 32 and character not in "\t\n\r") or 0xD800 <= ord(character) < 0xE000:  # noqa: PLR2004
-            raise invalid(text, column=position + 1, reason="control characters and lone surrogates are not text")
+            raise invalid(text, column=position + 1, reason="control characters and lone surrogates are not allowed")

@@ -1,4 +1,4 @@
-"""What a query or a condition says of one row: a twin as it is shown."""
+"""Evaluation of a query or a condition for one row: a twin in the form of query results."""
 
 import math
 import operator
@@ -45,25 +45,25 @@ COMPARE: dict[Op, Callable[[Any, Any], bool]] = {
 
 
 def twin_row(device_id: str, tags: Assignment, reported: Assignment) -> Assignment:
-    """The row of a twin as far as conditions see it."""
+    """Return the row of a twin with the properties that conditions can use."""
     return {"deviceId": device_id, "tags": tags, "properties": {"reported": reported}}
 
 
 def holds(where: Expression | None, row: Assignment) -> bool | None:
-    """True, false, or `None` for unknown; only true selects the row, or targets the device. Without a condition it is true.
+    """Return true, false, or `None` for unknown; only true selects the row, or targets the device. No condition is true.
 
-    A comparison is unknown, `!=` too, when a side is missing, an object or an array, or when the sides are of different
-    types. A bare value is what it is when it is a boolean, and else unknown.
+    A comparison, also with `!=`, is unknown if a side is missing, an object or an array, or if the types of the sides
+    differ. A value without comparison is itself if it is a boolean, and else unknown.
     """
     verdict = True if where is None else compiled(where)(row)
     return verdict if isinstance(verdict, bool) else None
 
 
 def row_test(where: Expression | None) -> Test:
-    """Whether `holds(where, row) is True`, with the condition compiled beforehand: what is asked of every row of a scan."""
+    """Return a function for `holds(where, row) is True`, with the condition compiled once for all rows of a scan."""
     if where is None:
         return lambda _row: True
-    # Only true counts here, so that an AND may stop at a term that is unknown.
+    # Only true counts here, so an AND can stop at an unknown term.
     parts = tuple(map(compiled, where.terms if isinstance(where, And) else (where,)))
 
     def test(row: Assignment) -> bool:
@@ -76,10 +76,9 @@ def row_test(where: Expression | None) -> Test:
 
 
 def compiled(expression: Expression) -> ValueOf:
-    """The value of an expression as closures over the row: JSON, or `UNDEFINED` where it is missing or unknown.
-
-    It calls itself directly, and so do the closures: queries are nested 320 deep, and Python stops at 1,000 frames.
-    """
+    """Return a function from a row to the expression's value: JSON, or `UNDEFINED` if it is missing or unknown."""
+    # This function and the closures call each other without helpers between them: queries are nested up to 320 deep, and
+    # Python stops at 1,000 frames.
     match expression:
         case Comparison(PathOf(path), op, Constant(literal)):
             return _with_literal(path, op, literal)
@@ -97,7 +96,7 @@ def compiled(expression: Expression) -> ValueOf:
             return partial(value_at, path)
         case Comparison(left, op, right):
             left_of, right_of = compiled(left), compiled(right)
-            return lambda row: _known(compared(left_of(row), op, right_of(row)))
+            return lambda row: _defined(compared(left_of(row), op, right_of(row)))
         case Arithmetic(left, sign, right):
             left_of, right_of = compiled(left), compiled(right)
             return lambda row: computed(left_of(row), sign, right_of(row))
@@ -108,14 +107,14 @@ def compiled(expression: Expression) -> ValueOf:
             return lambda row: value_of(row) is not UNDEFINED
         case Contains(path, literal):
             array_of = partial(value_at, path)
-            return lambda row: _known(contained(array_of(row), literal))
+            return lambda row: _defined(contained(array_of(row), literal))
 
 
 def value_at(path: Path, row: Assignment) -> object:
-    """What stands at a path: JSON, null as `None`, or `UNDEFINED`."""
+    """Return the value at a path: JSON, with `None` for null, or `UNDEFINED`."""
     at: Any = row
     for name in path:
-        # Rows are dicts nearly always, and asking for a Mapping is ten times as slow.
+        # Nearly all rows are dicts, and isinstance with Mapping takes ten times as long.
         if type(at) is not dict and not isinstance(at, Mapping):
             return UNDEFINED
         at = at.get(name, UNDEFINED)
@@ -123,7 +122,7 @@ def value_at(path: Path, row: Assignment) -> object:
 
 
 def compared(left: object, op: Op, right: object) -> bool | None:
-    """One comparison of two values; numbers compare by value, strings by code point, booleans and null for equality alone."""
+    """Compare two values: numbers by value, strings by code point, booleans and null only for equality. `None` is unknown."""
     kind = _kind(left)
     if kind is None or kind != _kind(right):
         return None
@@ -133,14 +132,14 @@ def compared(left: object, op: Op, right: object) -> bool | None:
 
 
 def contained(array: object, literal: object) -> bool | None:
-    """Whether an array has an item that is equal to a literal; unknown of what is missing or no array."""
+    """Return whether an array has an item equal to a literal; `None` (unknown) if it is not an array."""
     if not isinstance(array, list):
         return None
     return any(compared(item, Op.EQ, literal) is True for item in array)
 
 
 def computed(left: object, op: ArithmeticOp, right: object) -> object:
-    """One operation on two values; `UNDEFINED` unless both are numbers and the result is one that floats hold.
+    """Return the result of an operation; `UNDEFINED` unless both values are numbers and a float can hold the result.
 
     `/` does not round. The remainder has the sign of the dividend.
     """
@@ -154,13 +153,13 @@ def computed(left: object, op: ArithmeticOp, right: object) -> object:
 
 
 def is_number(actual: object) -> bool:
-    """Whether a value is a JSON number."""
-    # bool is an int in Python.
+    """Return whether a value is a JSON number."""
+    # bool is an int in Python; without this, true would be 1.
     return isinstance(actual, int | float) and not isinstance(actual, bool)
 
 
 def projected(query: Query, row: Assignment) -> Assignment:
-    """What a query that is no aggregate shows of a row; undefined properties are left out, and `*` is the row itself."""
+    """Return the result of a query without aggregates for a row, without undefined properties; for `*`, the row itself."""
     assert not is_aggregate(query)
     if not query.select:
         return row
@@ -177,7 +176,7 @@ def projected(query: Query, row: Assignment) -> Assignment:
 
 
 def _with_literal(path: Path, op: Op, literal: Literal) -> ValueOf:
-    """What is asked most, so that it is worth a closure for each kind; JSON has no subclasses of str, int or float."""
+    # Most comparisons are these, so each kind has its own closure. type() suffices: JSON has no subclasses of these types.
     value_of, compare = partial(value_at, path), COMPARE[op]
     if type(literal) is str:
         return lambda row: compare(actual, literal) if type(actual := value_of(row)) is str else UNDEFINED
@@ -185,7 +184,7 @@ def _with_literal(path: Path, op: Op, literal: Literal) -> ValueOf:
         return lambda row: (
             compare(actual, literal) if type(actual := value_of(row)) is int or type(actual) is float else UNDEFINED
         )
-    return lambda row: _known(compared(value_of(row), op, literal))
+    return lambda row: _defined(compared(value_of(row), op, literal))
 
 
 def _within(operand: ValueOf, literals: tuple[Literal, ...]) -> ValueOf:
@@ -206,7 +205,7 @@ def _opposite(term: ValueOf) -> ValueOf:
 
 
 def _joined(terms: tuple[ValueOf, ...], *, decisive: bool) -> ValueOf:
-    """AND, of which one false term decides, or OR, of which one true term does; else one that is unknown makes it unknown."""
+    """Return an AND, which one false term decides, or an OR, which one true term decides; else unknown wins."""
     otherwise = not decisive
 
     def value(row: Assignment) -> object:
@@ -222,7 +221,7 @@ def _joined(terms: tuple[ValueOf, ...], *, decisive: bool) -> ValueOf:
     return value
 
 
-def _known(verdict: bool | None) -> object:  # noqa: FBT001 - three truth values, not a switch
+def _defined(verdict: bool | None) -> object:  # noqa: FBT001 - three truth values, not a switch
     return UNDEFINED if verdict is None else verdict
 
 
@@ -230,7 +229,7 @@ def _kind(actual: object) -> str | None:
     match actual:
         case None:
             return "null"
-        case bool():  # before the numbers: it is an int in Python
+        case bool():  # before the numbers, because bool is an int in Python
             return "boolean"
         case int() | float():
             return "number"
@@ -242,6 +241,7 @@ def _kind(actual: object) -> str | None:
 
 def _remainder(left: float, right: float) -> float:
     if isinstance(left, int) and isinstance(right, int):
+        # Integers stay exact; % of Python would give the sign of the divisor.
         size = abs(left) % abs(right)
         return -size if left < 0 else size
     if right == 0:

@@ -1,4 +1,4 @@
-"""The grammar, from the text of a query or of a condition to its tree."""
+"""The parser: it turns the text of a query or a condition into a tree, by `grammar.lark`."""
 
 import math
 import re
@@ -40,7 +40,7 @@ from events.query.tree import (
     is_aggregate,
 )
 
-# A condition nested as deep as conditions may be, in the query that counts its devices, stays below.
+# Conditions have at most 100 levels, so the query that counts the devices of a condition stays within this limit.
 DEPTH_MAX = 320
 INTEGER_MAX = 2**63 - 1
 CONDITION_INTEGER_MAX = 2**52
@@ -54,7 +54,7 @@ _WRONG_ROOT = "It must be a filter condition based on 'deviceId', 'tags', or 'pr
 
 
 class QueryRefused(Exception):
-    """What the grammar takes and the language does not: where, from 0, and why."""
+    """A text that the grammar accepts, but the language does not: the position, from 0, and the reason."""
 
     def __init__(self, position: int, reason: str) -> None:
         super().__init__(reason)
@@ -62,7 +62,7 @@ class QueryRefused(Exception):
 
 
 class Misplaced(Exception):
-    """What the grammar does not take: where, from 0, and the terminals that could stand there."""
+    """A text that the grammar does not accept: the position, from 0, and the terminals that are possible there."""
 
     def __init__(self, position: int, terminals: Collection[str]) -> None:
         super().__init__(position)
@@ -70,20 +70,20 @@ class Misplaced(Exception):
 
 
 def read_query(text: str) -> Query:
-    """The tree of a query.
+    """Return the tree of a query.
 
     Raises:
-        Refused, Misplaced: it is none.
+        QueryRefused, Misplaced: the text is not a query.
     """
     query: Query = _read(text, "query")
     return query
 
 
 def read_condition(text: str) -> Expression:
-    """The tree of a target condition, with the property on the left of each comparison and a literal on the right.
+    """Return the tree of a target condition: each comparison has a property on the left and a literal on the right.
 
     Raises:
-        Refused, Misplaced: it is none.
+        QueryRefused, Misplaced: the text is not a condition.
     """
     condition: Expression = _read(text, "condition")
     return condition
@@ -105,22 +105,22 @@ def _parser(start: str) -> Lark:
     return Lark(grammar, start=start, parser="lalr", transformer=_ToTree(), maybe_placeholders=True)
 
 
-class _Made(NamedTuple):
-    """An expression, and how many operators stand within each other in it: whoever walks it recurses that deep."""
+class _Subtree(NamedTuple):
+    """An expression and its depth in operators, which is how deep a function that walks the tree recurses."""
 
     expression: Expression
     depth: int = 0
 
 
 class _Named(NamedTuple):
-    """A path, and where it stands."""
+    """A path and its position in the text."""
 
     path: Path
     position: int
 
 
 class _Item(NamedTuple):
-    """What is selected, and where it stands."""
+    """A selected item and its position in the text."""
 
     item: Projection | Aggregate
     position: int
@@ -133,7 +133,7 @@ class _ToTree(Transformer[Token, Any]):
         top: int | None,
         items: tuple[_Item, ...],
         source: QuerySource | None,
-        where: _Made | None,
+        where: _Subtree | None,
         group_by: tuple[_Named, ...] | None,
     ) -> Query:
         query = Query(
@@ -144,23 +144,24 @@ class _ToTree(Transformer[Token, Any]):
             group_by=tuple(path for path, _ in group_by or ()),
         )
         if group_by and not items:
-            raise QueryRefused(
-                group_by[0].position, "SELECT * cannot be grouped; select the grouped properties and aggregates"
-            )
+            reason = "SELECT * cannot be grouped; select the grouped properties and aggregates"
+            raise QueryRefused(group_by[0].position, reason)
         _check_items(query, items)
         return query
 
     def top(self, number: Token) -> int:
         count = _number(number)
         if not isinstance(count, int) or count < 1:
-            raise QueryRefused(_at(number), "TOP needs a whole number from 1")
+            raise QueryRefused(_at(number), "TOP needs a whole number of at least 1")
         return count
 
     def everything(self, _star: Token) -> tuple[_Item, ...]:
         return ()
 
-    def items(self, *items: _Item) -> tuple[_Item, ...]:
-        return items
+    def items(self, *children: Any) -> tuple[Any, ...]:
+        return children
+
+    group_by = list = items
 
     def projection(self, named: _Named, alias: str | None) -> _Item:
         return _Item(Projection(named.path, alias), named.position)
@@ -168,25 +169,22 @@ class _ToTree(Transformer[Token, Any]):
     def count(self, name: Token, _star: Token | None, alias: str | None) -> _Item:
         function = Function[name.upper()]
         if function is not Function.COUNT:
-            raise QueryRefused(_at(name), f"{function.value} needs a property, as in {function.value}(tags.x)")
+            raise QueryRefused(_at(name), f"{function.value} needs a property, such as in {function.value}(tags.x)")
         return _Item(Aggregate(function, None, alias), _at(name))
 
     def aggregate(self, name: Token, named: _Named, alias: str | None) -> _Item:
         function = Function[name.upper()]
         if function is Function.COUNT:
             raise QueryRefused(
-                named.position, "COUNT takes no property; restrict what it counts with WHERE is_defined(…)"
+                named.position, "COUNT has no argument; select the counted rows with WHERE is_defined(…)"
             )
         return _Item(Aggregate(function, named.path, alias), _at(name))
 
     def source(self, *names: Token) -> QuerySource:
         source = _SOURCES.get(".".join(names).lower())
         if source is None:
-            raise QueryRefused(_at(names[0]), "FROM is followed by devices, devices.modules or devices.jobs")
+            raise QueryRefused(_at(names[0]), "FROM must be followed by devices, devices.modules or devices.jobs")
         return source
-
-    def group_by(self, *named: _Named) -> tuple[_Named, ...]:
-        return named
 
     def alias(self, token: Token) -> str:
         return _name(token)
@@ -194,51 +192,48 @@ class _ToTree(Transformer[Token, Any]):
     def path(self, *tokens: Token) -> _Named:
         return _Named(_rooted([_name(token) for token in tokens]), _at(tokens[0]))
 
-    def any_of(self, *parts: _Made | Token) -> _Made:
+    def any_of(self, *parts: _Subtree | Token) -> _Subtree:
         return _joined(Or, parts)
 
-    def all_of(self, *parts: _Made | Token) -> _Made:
+    def all_of(self, *parts: _Subtree | Token) -> _Subtree:
         return _joined(And, parts)
 
-    def negated(self, token: Token, term: _Made) -> _Made:
-        return _made(token, Not(term.expression), term)
+    def negated(self, token: Token, term: _Subtree) -> _Subtree:
+        return _subtree(token, Not(term.expression), term)
 
-    def compared(self, left: _Made, op: Token, right: _Made) -> _Made:
-        return _made(op, Comparison(left.expression, _OPS[op], right.expression), left, right)
+    def compared(self, left: _Subtree, op: Token, right: _Subtree) -> _Subtree:
+        return _subtree(op, Comparison(left.expression, _OPS[op], right.expression), left, right)
 
-    def within(self, value: _Made, token: Token, literals: tuple[Literal, ...]) -> _Made:
-        return _made(token, In(value.expression, literals), value)
+    def within(self, value: _Subtree, token: Token, literals: tuple[Literal, ...]) -> _Subtree:
+        return _subtree(token, In(value.expression, literals), value)
 
-    def outside(self, value: _Made, token: Token, literals: tuple[Literal, ...]) -> _Made:
-        return _made(token, Not(In(value.expression, literals)), value)
+    def outside(self, value: _Subtree, token: Token, literals: tuple[Literal, ...]) -> _Subtree:
+        return _subtree(token, Not(In(value.expression, literals)), value)
 
-    def arithmetic(self, left: _Made, op: Token, right: _Made) -> _Made:
-        return _made(op, Arithmetic(left.expression, ArithmeticOp(op), right.expression), left, right)
+    def arithmetic(self, left: _Subtree, op: Token, right: _Subtree) -> _Subtree:
+        return _subtree(op, Arithmetic(left.expression, ArithmeticOp(op), right.expression), left, right)
 
-    def negative(self, token: Token, term: _Made) -> _Made:
+    def negative(self, token: Token, term: _Subtree) -> _Subtree:
         match term.expression:
             case Constant(int() | float() as value) if not isinstance(value, bool):
-                return _Made(Constant(-value))
+                return _Subtree(Constant(-value))
             case _:
-                return _made(token, Arithmetic(Constant(0), ArithmeticOp.SUBTRACT, term.expression), term)
+                return _subtree(token, Arithmetic(Constant(0), ArithmeticOp.SUBTRACT, term.expression), term)
 
-    def positive(self, _plus: Token, number: Token) -> _Made:
-        return _Made(Constant(_number(number)))
+    def positive(self, _plus: Token, number: Token) -> _Subtree:
+        return _Subtree(Constant(_number(number)))
 
-    def path_of(self, named: _Named) -> _Made:
-        return _Made(PathOf(named.path))
+    def path_of(self, named: _Named) -> _Subtree:
+        return _Subtree(PathOf(named.path))
 
-    def constant_of(self, literal: Literal) -> _Made:
-        return _Made(Constant(literal))
+    def constant_of(self, literal: Literal) -> _Subtree:
+        return _Subtree(Constant(literal))
 
-    def is_defined(self, _word: Token, named: _Named) -> _Made:
-        return _Made(IsDefined(named.path))
+    def is_defined(self, _word: Token, named: _Named) -> _Subtree:
+        return _Subtree(IsDefined(named.path))
 
-    def contains(self, _word: Token, named: _Named, literal: Literal) -> _Made:
-        return _Made(Contains(named.path, literal))
-
-    def list(self, *literals: Literal) -> tuple[Literal, ...]:
-        return literals
+    def contains(self, _word: Token, named: _Named, literal: Literal) -> _Subtree:
+        return _Subtree(Contains(named.path, literal))
 
     def negative_number(self, _minus: Token, number: Token) -> float:
         return -_number(number)
@@ -266,14 +261,14 @@ class _ToTree(Transformer[Token, Any]):
 
     # -- in conditions
 
-    def condition(self, inner: _Made) -> Expression:
+    def condition(self, inner: _Subtree) -> Expression:
         return inner.expression
 
-    def restricted(self, named: _Named, op: Token, literal: Primitive) -> _Made:
-        return _Made(compare_property(named.path, _restricted_op(op, literal), literal), 1)
+    def restricted(self, named: _Named, op: Token, literal: Primitive) -> _Subtree:
+        return _Subtree(compare_property(named.path, _restricted_op(op, literal), literal), 1)
 
-    def restricted_turned(self, literal: Primitive, op: Token, named: _Named) -> _Made:
-        return _Made(compare_property(named.path, MIRRORED[_restricted_op(op, literal)], literal), 1)
+    def restricted_turned(self, literal: Primitive, op: Token, named: _Named) -> _Subtree:
+        return _Subtree(compare_property(named.path, MIRRORED[_restricted_op(op, literal)], literal), 1)
 
     def path_in_condition(self, root: Token, *names: Token) -> _Named:
         below = tuple(name[2:-2] if name.type == "C_ESCAPED" else str(name) for name in names)
@@ -290,33 +285,33 @@ def _at(token: Token) -> int:
     return int(token.start_pos or 0)
 
 
-def _made(token: Token, expression: Expression, *parts: _Made) -> _Made:
+def _subtree(token: Token, expression: Expression, *parts: _Subtree) -> _Subtree:
     depth = 1 + max(part.depth for part in parts)
     if depth > DEPTH_MAX:
         raise QueryRefused(_at(token), f"nested deeper than {DEPTH_MAX} operators")
-    return _Made(expression, depth)
+    return _Subtree(expression, depth)
 
 
-def _joined(kind: type[And | Or], parts: tuple[_Made | Token, ...]) -> _Made:
-    """Terms with the same word between them, as one; terms that are of the kind themselves are dissolved in it."""
-    made = [part for part in parts if isinstance(part, _Made)]
-    # Conditions have terms with no word between them.
+def _joined(kind: type[And | Or], parts: tuple[_Subtree | Token, ...]) -> _Subtree:
+    """Return one AND or OR of all terms; a term of the same kind is replaced by its own terms."""
+    subtrees = [part for part in parts if isinstance(part, _Subtree)]
+    # In a condition, a NOT directly after a term has no word before it.
     token = next((part for part in parts if isinstance(part, Token)), Token("AND", ""))
     terms: list[Expression] = []
-    for part in made:
+    for part in subtrees:
         terms += part.expression.terms if isinstance(part.expression, kind) else (part.expression,)
-    return _made(token, kind(tuple(terms)), *made)
+    return _subtree(token, kind(tuple(terms)), *subtrees)
 
 
 def _check_items(query: Query, items: tuple[_Item, ...]) -> None:
     aliases: set[str] = set()
     for item, position in items:
         if item.alias is not None and item.alias in aliases:
-            raise QueryRefused(position, "two results cannot have the same alias")
+            raise QueryRefused(position, "another result has the same alias")
         if item.alias is not None:
             aliases.add(item.alias)
         if is_aggregate(query) and isinstance(item, Projection) and item.path not in query.group_by:
-            raise QueryRefused(position, "beside an aggregate, a property must stand in GROUP BY")
+            raise QueryRefused(position, "a query with aggregates can select only properties of its GROUP BY")
 
 
 def _name(token: Token) -> str:
@@ -324,13 +319,13 @@ def _name(token: Token) -> str:
 
 
 def _rooted(names: list[str]) -> Path:
-    """The path from the root of a twin: without the collection before it, and with the root as twins spell it."""
+    """Return the path from the root of a twin, without the collection before it and with the root in the case of twins."""
     while len(names) > 1 and names[0].lower() == "devices":
         names = names[1:]
         if len(names) > 1 and names[0].lower() in {"modules", "jobs"}:
             names = names[1:]
     root = _ROOTS.get(names[0].lower(), names[0])
-    # What stands below `properties` is of the twin's form too, and conditions write it in any case.
+    # Below `properties` the names are of the twin's form too, and conditions can write them in any case.
     if root == "properties" and len(names) > 1 and names[1].lower() in {"desired", "reported"}:
         return (root, names[1].lower(), *names[2:])
     return (root, *names[1:])
@@ -340,10 +335,10 @@ def _number(token: Token, integer_max: int = INTEGER_MAX, limit: str = "(2^63 - 
     digits = token.lstrip("+-")
     base = 16 if digits[:2] in {"0x", "0X"} else 10
     if base == 16 or digits.isdigit():  # noqa: PLR2004 - a base
-        # Python itself refuses to read thousands of digits; twenty are more than fit.
+        # Python refuses to read integers of thousands of digits. Twenty digits are always above the limit.
         value = int(digits.lstrip("0xX")[:20] or "0", base)
         if value > integer_max:
-            raise QueryRefused(_at(token), f"an integer must lie within ±{limit}")
+            raise QueryRefused(_at(token), f"an integer must be within ±{limit}")
         return -value if token.startswith("-") else value
     number = float(token)
     if not math.isfinite(number):
@@ -352,7 +347,7 @@ def _number(token: Token, integer_max: int = INTEGER_MAX, limit: str = "(2^63 - 
 
 
 def _string(token: Token) -> str:
-    def turn(match: re.Match[str]) -> str:
+    def unescaped(match: re.Match[str]) -> str:
         escape = match[0]
         if escape[1] == "u" and len(escape) > len(r"\u"):
             units = b"".join(bytes.fromhex(code) for code in escape.split("\\u")[1:])
@@ -361,15 +356,17 @@ def _string(token: Token) -> str:
         elif escape[1] in _ESCAPES:
             return _ESCAPES[escape[1]]
         position = _at(token) + 1 + match.start()
-        raise QueryRefused(position, "no such escape; a string has \\' \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\uXXXX")
+        raise QueryRefused(
+            position, "unknown escape; a string can have \\' \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\uXXXX"
+        )
 
-    return _ESCAPE.sub(turn, token[1:-1])
+    return _ESCAPE.sub(unescaped, token[1:-1])
 
 
 def _restricted_op(token: Token, literal: Primitive) -> Op:
     op = _OPS[token]
     if isinstance(literal, bool) and op not in {Op.EQ, Op.NE}:
-        raise QueryRefused(_at(token), "booleans have no order; they compare with = and != only")
+        raise QueryRefused(_at(token), "booleans have no order; use = or !=")
     return op
 
 
@@ -381,7 +378,7 @@ def _condition_path(root: Token, below: Path, names: tuple[Token, ...]) -> Path:
         return ("deviceId",)
     if name == "tags":
         if not below:
-            raise QueryRefused(_at(root), "tags needs the name of a tag, as in tags.environment")
+            raise QueryRefused(_at(root), "tags needs the name of a tag, such as in tags.environment")
         return ("tags", *below)
     if name == "properties" and below and below[0].lower() == "reported":
         if len(below) == 1:

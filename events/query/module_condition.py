@@ -35,38 +35,38 @@ _SELECT = "select deviceId "
 _BEGINNING = re.compile(r"\s*from\s+devices\.modules\s+where\b", re.IGNORECASE)
 _MODULE_ID = re.compile(r"(?!\$)[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")
 _SUPPORTED = (
-    "a condition for modules is FROM devices.modules WHERE … over moduleId, deviceId, tags and properties.reported of the "
-    "module, each compared with a text, a number, true or false, and moduleId with texts alone"
+    "a condition for modules is FROM devices.modules WHERE … on moduleId, deviceId, and tags and properties.reported of the "
+    "module, each compared with a string, a number, true or false, and moduleId only with strings"
 )
 
 MODULE_ID: Path = ("moduleId",)
 
 EVERY_MODULE = "/"
-"""Stands for the module of a condition that may be about any; no id holds a slash."""
+"""Stands for the module id of a condition for modules of several ids; an id cannot have a slash."""
 
 
 class ModuleCondition(msgspec.Struct, frozen=True):
-    """Which modules of which devices: `condition` is over `deviceId`, and `tags` and `properties.reported` of a module.
+    """A condition for modules: `condition` is on `deviceId`, and on `tags` and `properties.reported` of a module.
 
-    `module_id` is the only module that it can be about. Where that is `EVERY_MODULE`, `condition` names `moduleId` as well, and
-    `of` says what it comes to for one.
+    `module_id` is the only module id that it can select. If it is `EVERY_MODULE`, `condition` also has terms on `moduleId`,
+    and `of` evaluates them for one module id.
     """
 
     module_id: str
     condition: Expression
 
     def of(self, module_id: str) -> Expression:
-        """The condition on what is left to ask of modules of one name."""
+        """Return the condition that remains for modules with an id, without terms on `moduleId`."""
         return _of(self.condition, module_id)
 
 
 def can_be_for(module_id: str) -> bool:
-    """Whether a configuration can be for modules of a name: for any but the system modules, whose names begin with `$`."""
+    """Return whether a configuration can be for a module id: for all but system modules, whose ids begin with `$`."""
     return not module_id.startswith("$")
 
 
 def is_module_condition(text: str) -> bool:
-    """Whether a text begins as conditions for modules do; no condition for devices does."""
+    """Return whether a text begins with `FROM devices.modules WHERE`, as only conditions for modules do."""
     return _BEGINNING.match(text) is not None
 
 
@@ -75,7 +75,7 @@ def parse_module_condition(text: str) -> ModuleCondition:
     """Parse a condition for modules.
 
     Raises:
-        ConditionInvalid: it is none, or asks for what is not supported; says what is.
+        ConditionInvalid: it is not a condition for modules, or has unsupported parts; the message says what is supported.
     """
     if not is_module_condition(text):
         raise ConditionInvalid(text, column=1, reason=_SUPPORTED)
@@ -92,7 +92,7 @@ def parse_module_condition(text: str) -> ModuleCondition:
     possible = [module_id for module_id in sorted(module_ids) if _MODULE_ID.fullmatch(module_id)]
     if not possible:
         names = " or ".join(map(repr, sorted(module_ids)))[:140] or "moduleId with two values"
-        reason = f"{names} is no module that a configuration can be for; system modules are not"
+        reason = f"{names} is not a module id for a configuration; system modules are not supported"
         raise ConditionInvalid(text, column=1, reason=reason)
     if len(module_ids) > 1:
         return ModuleCondition(EVERY_MODULE, condition)
@@ -100,9 +100,9 @@ def parse_module_condition(text: str) -> ModuleCondition:
 
 
 def _restricted(where: Expression, text: str, depth: int) -> Expression:
-    """The same in the form of a target condition: properties on the left, each compared with one literal."""
+    """Return a condition in the form of target conditions: each property on the left, compared with one literal."""
     if depth > DEPTH_MAX:
-        raise ConditionInvalid(text, column=1, reason=f"a condition is nested at most {DEPTH_MAX} deep")
+        raise ConditionInvalid(text, column=1, reason=f"nested deeper than {DEPTH_MAX}")
     match where:
         case And(terms) | Or(terms):
             return type(where)(tuple(_restricted(term, text, depth + 1) for term in terms))
@@ -115,7 +115,7 @@ def _restricted(where: Expression, text: str, depth: int) -> Expression:
         case In(PathOf(path), literals) if all(_compares(path, Op.EQ, literal) for literal in literals):
             equal = tuple(compare_property(path, Op.EQ, literal) for literal in literals)
             return Or(equal) if len(equal) > 1 else equal[0]
-        case IsDefined(path) if _is_known(path):
+        case IsDefined(path) if _is_supported(path):
             return where
         case PathOf(path) if _compares(path, Op.EQ, literal=True):
             return compare_property(path, Op.EQ, literal=True)
@@ -124,7 +124,7 @@ def _restricted(where: Expression, text: str, depth: int) -> Expression:
             raise ConditionInvalid(text, column=1, reason=reason)
 
 
-def _is_known(path: Path) -> bool:
+def _is_supported(path: Path) -> bool:
     match path:
         case ("deviceId",) | ("moduleId",):
             return True
@@ -135,10 +135,10 @@ def _is_known(path: Path) -> bool:
 
 
 def _compares(path: Path, op: Op, literal: object) -> bool:
-    if not _is_known(path):
+    if not _is_supported(path):
         return False
     if path == MODULE_ID:
-        # Nothing else compares with a name: so this part of a condition is true or false of a module, and never unknown.
+        # Only strings: then a term on moduleId is true or false for every module, never unknown, and `of` can remove it.
         return isinstance(literal, str)
     if isinstance(literal, bool):
         return op in {Op.EQ, Op.NE}
@@ -146,7 +146,7 @@ def _compares(path: Path, op: Op, literal: object) -> bool:
 
 
 def _of(condition: Expression, module_id: str) -> Expression:
-    """What a condition comes to where `moduleId` is this: its parts on that are decided, and gone."""
+    """Return a condition for one `moduleId`, with its terms on `moduleId` evaluated and removed."""
     match condition:
         case And(terms):
             return _joined(And, terms, module_id, neutral=MATCH_ALL, decisive=MATCH_NONE)
@@ -171,10 +171,10 @@ def _joined(
     neutral: Expression,
     decisive: Expression,
 ) -> Expression:
-    """Terms without those that change nothing; one that decides stands for all."""
-    left = [part for part in (_of(term, module_id) for term in terms) if part != neutral]
-    if decisive in left:
+    """Join the terms of a condition: neutral terms are dropped, and a decisive term replaces all."""
+    parts = [part for part in (_of(term, module_id) for term in terms) if part != neutral]
+    if decisive in parts:
         return decisive
-    if len(left) > 1:
-        return join(tuple(left))
-    return left[0] if left else neutral
+    if len(parts) > 1:
+        return join(tuple(parts))
+    return parts[0] if parts else neutral

@@ -1,4 +1,4 @@
-"""From the text of a query to its tree, or to an error that shows where and what was expected."""
+"""Parsing of queries, with errors that show the position and what was expected there."""
 
 import re
 from collections.abc import Collection
@@ -13,10 +13,10 @@ from events.text_cache import by_text
 def parse(text: str) -> Query:
     """Parse a query.
 
-    Keywords, collections, functions and root properties are written in any case; other names are case-sensitive.
+    Keywords, collections, functions and root properties can be in any case; other names are case-sensitive.
 
     Raises:
-        QueryInvalid: it is not a query, or over a limit (8,192 characters, 320 operators within each other).
+        QueryInvalid: it is not a query, or exceeds a limit (8,192 characters, 320 nested operators).
     """
     check_text(text, QueryInvalid)
     try:
@@ -28,7 +28,8 @@ def parse(text: str) -> Query:
         raise QueryInvalid(text, column=error.position + 1, reason=reason) from None
 
 
-# What terminals are called in a message, in the order they are listed; PLUS and MINUS are told as operator or not at all.
+# Terminal → its name in messages, in the order of the list. PLUS and MINUS are not here: they are signs as well as
+# operators, and wherever they are operators, so is SLASH.
 _WORDS = {
     **dict.fromkeys(("NAME", "ESCAPED"), "a property"),
     **dict.fromkeys(("NUMBER", "STRING", "TRUE", "FALSE", "NULL", "UNDEFINED"), "a value"),
@@ -47,8 +48,6 @@ _WORDS = {
     "_GROUP": "GROUP BY",
     "$END": "the end of the query",
 }
-
-
 _CONDITIONS = {"IS_DEFINED", "ARRAY_CONTAINS"}
 
 
@@ -57,24 +56,22 @@ def _reason(text: str, position: int, terminals: Collection[str]) -> str:
     before = re.search(r"[\w$]*\s*\Z", text[:position])
     word = before[0].strip() if before else ""
     if remaining[:1] in {"'", '"'} and text[:position].rstrip().endswith(("'", '"')):
-        return "a quote inside a string is written with a backslash before it"
+        return "a quote inside a string needs a backslash before it"
     if remaining[:1] in {"'", '"'} and not re.match(r"""'(?:[^'\\]|\\[\s\S])*'|"(?:[^"\\]|\\[\s\S])*\"""", remaining):
         return "this quote is not closed"
     if remaining.startswith("=") and text[:position].endswith("="):
-        return "equality is written ="
+        return "== is not an operator; use ="
     if remaining.startswith("(") and word.upper() in Function.__members__:
-        return f"{word.upper()} stands in SELECT only, and not within another aggregate"
+        return f"{word.upper()} is allowed only in SELECT, and not in another aggregate"
     if remaining.startswith("(") and word.upper() in _CONDITIONS:
-        return f"{word.upper()} stands in WHERE only"
+        return f"{word.upper()} is allowed only in WHERE"
     if remaining.startswith("(") and word and "LPAR" not in terminals:
-        return (
-            f"there is no function {word[:40]}; queries have IS_DEFINED, ARRAY_CONTAINS, COUNT, AVG, SUM, MIN and MAX"
-        )
+        return f"unknown function {word[:40]}; known are IS_DEFINED, ARRAY_CONTAINS, COUNT, AVG, SUM, MIN and MAX"
     token = re.match(r"[\w$.]+|\S", remaining)
-    fault = f"{token[0][:40]!r} does not belong here" if token else "the query ends too early"
+    fault = f"unexpected {token[0][:40]!r}" if token else "the query ends too early"
     named = dict.fromkeys(words for terminal, words in _WORDS.items() if terminal in terminals)
     if "a value" in named:
-        # Among operands a star or a bracket would only be noise.
+        # Where an operand is expected, other terminals such as * or ( would only make the list longer.
         named = {words: None for words in named if words in {"a property", "a value"}}
     return f"{fault}; expected {_either(list(named))}" if named else fault
 

@@ -1,4 +1,4 @@
-"""The queries of the system metrics `targetedCount` and `appliedCount`, as the hub shows them beside a deployment (DESIGN §7)."""
+"""The queries of the system metrics `targetedCount` and `appliedCount`, as IoT Hub returns them (DESIGN §7)."""
 
 from events.query.condition import parse_condition
 from events.query.module_condition import EVERY_MODULE, parse_module_condition
@@ -11,9 +11,9 @@ _MODULES = "select deviceId from devices.modules where {}"
 
 
 def targeted_query(condition_text: str, scope_text: str = "*", *, own: bool = False) -> str:
-    """The query whose rows are the devices that a deployment targets within a scope; empty where it is nobody.
+    """Return the query for the devices that a deployment targets within a scope; empty if it targets no device.
 
-    An edge deployment targets edge-capable devices; a configuration of devices' `own` twins, any.
+    An edge deployment targets only edge-capable devices; a configuration of devices' `own` twins targets any.
 
     Raises:
         ConditionInvalid: the text is not a condition.
@@ -28,12 +28,12 @@ def targeted_query(condition_text: str, scope_text: str = "*", *, own: bool = Fa
 
 
 def module_targeted_query(text: str) -> str:
-    """The query whose rows are the modules that such a condition selects, by their devices; empty where it is nobody."""
+    """Return the query for the modules that a condition for modules selects; empty for a blank condition."""
     return f"select deviceId {text.strip()}" if text.strip() else ""
 
 
 def module_applied_query(text: str, deployment_id: str) -> str:
-    """The query whose rows are the modules that a configuration with such a condition is applied to."""
+    """Return the query for the modules to which a configuration with a condition for modules is applied."""
     status = f"configurations.[[{deployment_id}]].status = 'Applied'"
     module_id = parse_module_condition(text).module_id if text.strip() else EVERY_MODULE
     if module_id == EVERY_MODULE:

@@ -1,4 +1,4 @@
-"""Queries and conditions as text that parses to the same tree, each with its own words and quotes."""
+"""Printing of queries and conditions: text that parses to the same tree, in one of three dialects."""
 
 import json
 import re
@@ -40,23 +40,24 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 @lru_cache(10_000)
 def printed_path(path: Path) -> str:
-    """`tags.site` as conditions write it, with `[[…]]` around names that are not plain."""
+    """Return `tags.site` in the form of conditions, with `[[…]]` around names that are not plain."""
     return ".".join(name if _PLAIN.match(name) and name.lower() not in _KEYWORDS else f"[[{name}]]" for name in path)
 
 
 def printed_literal(literal: Literal) -> str:
-    """A literal as conditions write it; a quote inside a string is doubled."""
+    """Return a literal in the form of conditions; quotes in a string are doubled."""
     return "'" + literal.replace("'", "''") + "'" if isinstance(literal, str) else _unquoted(literal)
 
 
 def query_path(path: Path) -> str:
-    """`tags.site` as queries write it, with `[[…]]` around names that are not plain and roots no twin has, which may be keywords."""
+    """Return `tags.site` in the form of queries, with `[[…]]` around names that are not plain, and around unknown roots."""
+    # A root that no twin has can be a keyword.
     root, *names = path
     return ".".join([root if root in ROOTS else f"[[{root}]]", *map(_name, names)])
 
 
 def query_literal(literal: Literal) -> str:
-    """A literal as queries write it; strings as JSON does, in single quotes."""
+    """Return a literal in the form of queries; strings are escaped as in JSON, in single quotes."""
     if not isinstance(literal, str):
         return _unquoted(literal)
     return "'" + json.dumps(literal, ensure_ascii=False)[1:-1].replace("'", "\\'") + "'"
@@ -85,7 +86,7 @@ def _name(name: str) -> str:
 
 
 class Dialect(msgspec.Struct, frozen=True):
-    """How an expression is written."""
+    """How expressions are printed."""
 
     path: Callable[[Path], str]
     literal: Callable[[Literal], str]
@@ -98,18 +99,18 @@ class Dialect(msgspec.Struct, frozen=True):
 QUERY = Dialect(query_path, query_literal, is_defined="IS_DEFINED")
 CONDITION = Dialect(printed_path, printed_literal)
 STORED = Dialect(printed_path, _backslashed, "and", "or", "not")
-"""A condition in the stored query of a system metric (`system_metric.py`)."""
+"""The dialect of conditions in the queries of system metrics (`system_metric.py`)."""
 
 
 def printed(condition: Expression) -> str:
-    """A condition as text."""
+    """Return the text of a condition."""
     if isinstance(condition, Constant):
         return "*" if condition == MATCH_ALL else ""
     return printed_expression(condition, CONDITION)
 
 
 def printed_query(query: Query) -> str:
-    """A query as text, if it stays within the longest text of a query."""
+    """Return the text of a query; `parse` reads it if it is not too long."""
     parts = ["SELECT"]
     if query.top is not None:
         parts.append(f"TOP {query.top}")
@@ -130,7 +131,7 @@ def _item(item: Projection | Aggregate) -> str:
 
 
 def printed_expression(expression: Expression, dialect: Dialect = QUERY) -> str:
-    """An expression as text."""
+    """Return the text of an expression."""
 
     def operand(inner: Expression) -> str:
         text = printed_expression(inner, dialect)

@@ -1,4 +1,4 @@
-"""The syntax tree of queries and of target conditions, which are a WHERE clause with less in it (`condition.py`)."""
+"""The syntax tree of queries and of target conditions, which are a restricted WHERE clause (`condition.py`)."""
 
 import enum
 from collections.abc import Callable
@@ -10,7 +10,7 @@ Path = tuple[str, ...]
 
 
 class Op(enum.Enum):
-    """A comparison; `<>` is written `!=` here."""
+    """A comparison operator; `<>` becomes `!=`."""
 
     EQ = "="
     NE = "!="
@@ -21,7 +21,7 @@ class Op(enum.Enum):
 
 
 class Undefined(enum.Enum):
-    """The value of a property that is not there; its only member is `UNDEFINED`."""
+    """The value of a missing property; its only member is `UNDEFINED`."""
 
     UNDEFINED = "undefined"
 
@@ -30,14 +30,14 @@ UNDEFINED: OneOf[Undefined.UNDEFINED] = Undefined.UNDEFINED
 Primitive = str | int | float | bool
 Literal = Primitive | Undefined | None
 
-# The operator that says the same with the sides swapped.
+# The operator with the same meaning after the sides are swapped.
 MIRRORED = {Op.LT: Op.GT, Op.LE: Op.GE, Op.GT: Op.LT, Op.GE: Op.LE, Op.EQ: Op.EQ, Op.NE: Op.NE}
-# Values that compare at all are in total order: what is not < is >=.
+# Values that can be compared have a total order, so not < is >=.
 OPPOSITE = {Op.EQ: Op.NE, Op.NE: Op.EQ, Op.LT: Op.GE, Op.GE: Op.LT, Op.GT: Op.LE, Op.LE: Op.GT}
 
 
 class QuerySource(enum.Enum):
-    """What a query goes over, as FROM writes it."""
+    """The collection of a query, as in FROM."""
 
     DEVICES = "devices"
     MODULES = "devices.modules"
@@ -45,7 +45,7 @@ class QuerySource(enum.Enum):
 
 
 class Function(enum.Enum):
-    """An aggregate."""
+    """The function of an aggregate."""
 
     COUNT = "COUNT"
     AVG = "AVG"
@@ -65,7 +65,7 @@ class ArithmeticOp(enum.Enum):
 
 
 class Constant(msgspec.Struct, frozen=True, tag=True):
-    """A literal. As in all of Python, those of 1, 1.0 and true are equal: trees are no keys for a cache."""
+    """A literal. In Python 1, 1.0 and true are equal, so trees must not be keys of a cache."""
 
     value: Literal
 
@@ -77,7 +77,7 @@ class PathOf(msgspec.Struct, frozen=True, tag=True):
 
 
 class Arithmetic(msgspec.Struct, frozen=True, tag=True):
-    """Two numbers made one; a negated property is 0 minus it."""
+    """An operation on two numbers; a negated property is 0 minus the property."""
 
     left: "Expression"
     op: ArithmeticOp
@@ -85,7 +85,7 @@ class Arithmetic(msgspec.Struct, frozen=True, tag=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, tag=True):
-    """Two values of one type compared."""
+    """A comparison of two values."""
 
     left: "Expression"
     op: Op
@@ -93,14 +93,14 @@ class Comparison(msgspec.Struct, frozen=True, tag=True):
 
 
 class In(msgspec.Struct, frozen=True, tag=True):
-    """A value is equal to one of one or more literals; NIN is the `Not` of it."""
+    """A value is equal to any of at least one literal; NIN is `Not` of it."""
 
     value: "Expression"
     literals: tuple[Literal, ...]
 
 
 class IsDefined(msgspec.Struct, frozen=True, tag=True):
-    """The property is there, null included."""
+    """The property exists, null included."""
 
     path: Path
 
@@ -139,14 +139,14 @@ MATCH_NONE = Constant(value=False)
 
 
 class Projection(msgspec.Struct, frozen=True, tag=True):
-    """A property that is shown."""
+    """A selected property."""
 
     path: Path
     alias: str | None = None
 
 
 class Aggregate(msgspec.Struct, frozen=True, tag=True):
-    """One number for many rows; `path` is `None` for COUNT alone."""
+    """A selected aggregate; `path` is `None` only for COUNT."""
 
     function: Function
     path: Path | None = None
@@ -164,15 +164,15 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_aggregate(query: Query) -> bool:
-    """Whether a row of the result stands for many twins."""
+    """Return whether a row of the result is made from many twins."""
     return bool(query.group_by) or any(isinstance(item, Aggregate) for item in query.select)
 
 
 def keys(query: Query) -> tuple[str, ...]:
-    """The key of every selected item, in order, each its own; empty for `*`.
+    """Return the unique key of every selected item, in order; empty for `*`.
 
-    It is the alias, or the last name of the path, or the function's name in lower case; one without an alias whose name is
-    taken has a number behind it, from 2.
+    It is the alias, or the last name of the path, or the function's name in lower case. Without an alias, a name that is
+    already used gets a number, from 2.
     """
     used_keys = {item.alias for item in query.select}
     result: list[str] = []
@@ -190,7 +190,7 @@ def keys(query: Query) -> tuple[str, ...]:
 
 
 def paths_of(expression: Expression | None) -> frozenset[Path]:
-    """Every property that an expression names."""
+    """Return every property in an expression."""
     match expression:
         case None | Constant():
             return frozenset()
@@ -207,7 +207,7 @@ def paths_of(expression: Expression | None) -> frozenset[Path]:
 
 
 def equalities(expression: Expression | None) -> tuple[tuple[Path, Primitive], ...]:
-    """Every (property, value) that an expression compares for equality, wherever it does."""
+    """Return every (property, value) that an expression compares for equality, at any depth."""
     pairs: list[tuple[Path, Literal]] = []
     for leaf in () if expression is None else leaves(expression):
         match leaf:
@@ -223,7 +223,7 @@ def equalities(expression: Expression | None) -> tuple[tuple[Path, Primitive], .
 
 
 def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
-    """The module ids that a condition limits itself to; `None` where it may be about any."""
+    """Return the module ids that a condition can select; `None` if it can select any."""
     match where:
         case And(terms):
             limits = [ids for ids in map(module_ids_asked, terms) if ids is not None]
@@ -242,18 +242,18 @@ def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
 
 
 def paths(query: Query) -> frozenset[Path]:
-    """Every property that a query names, wherever it does; `*` names none."""
+    """Return every property in a query, at any depth; `*` has none."""
     selected = frozenset(item.path for item in query.select if item.path is not None)
     return selected | paths_of(query.where) | frozenset(query.group_by)
 
 
 def compare_property(path: Path, op: Op, literal: Literal) -> Comparison:
-    """A property against a literal, the property on the left."""
+    """Return the comparison of a property, on the left, with a literal."""
     return Comparison(PathOf(path), op, Constant(literal))
 
 
 def both(first: Expression, second: Expression) -> Expression:
-    """The condition that is true where two are; `MATCH_ALL` and `MATCH_NONE` stand alone, never inside another."""
+    """Return the condition that is true if both are; `MATCH_ALL` and `MATCH_NONE` are never part of another condition."""
     if first == MATCH_ALL or second == MATCH_NONE:
         return second
     if second == MATCH_ALL or first == MATCH_NONE:
@@ -262,7 +262,7 @@ def both(first: Expression, second: Expression) -> Expression:
 
 
 def renamed(condition: Expression, name: Callable[[Path], Path]) -> Expression:
-    """The same condition over properties of other names."""
+    """Return the condition with every path replaced by `name(path)`."""
     match condition:
         case PathOf(path) | IsDefined(path) | Contains(path):
             return msgspec.structs.replace(condition, path=name(path))
@@ -279,7 +279,7 @@ def renamed(condition: Expression, name: Callable[[Path], Path]) -> Expression:
 
 
 def leaves(condition: Expression) -> tuple[Expression, ...]:
-    """What AND, OR and NOT join, from left to right."""
+    """Return the parts that AND, OR and NOT join, from left to right."""
     match condition:
         case And(terms) | Or(terms):
             return tuple(leaf for term in terms for leaf in leaves(term))
@@ -290,9 +290,9 @@ def leaves(condition: Expression) -> tuple[Expression, ...]:
 
 
 def is_monotone(condition: Expression) -> bool:
-    """Whether a condition is made of equalities, AND and OR alone.
+    """Return whether a condition has only equalities, AND and OR.
 
-    Then a device can enter or leave only when one of the named (property, value) pairs gains or loses it.
+    A device can then join or leave only if one of the condition's (property, value) pairs begins or stops to hold for it.
     """
     match condition:
         case Comparison(PathOf(), Op.EQ, Constant()) | Comparison(Constant(), Op.EQ, PathOf()) | Constant():

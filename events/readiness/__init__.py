@@ -1,1 +1,1 @@
-"""Readiness: whether what is written in manifests, and what devices say of their hosts, is fit for production."""
+"""Readiness: rules that check manifests and the host facts of devices before production."""

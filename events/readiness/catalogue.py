@@ -1,4 +1,4 @@
-"""All rules, in the order of the checklist."""
+"""All readiness rules, in the order of the checklist."""
 
 from events.readiness.rule import Rule
 from events.readiness.rules import (
@@ -16,12 +16,13 @@ from events.readiness.rules import (
 )
 
 VERSION = 2
-"""Raised with every change of what a rule finds: what is kept of the rules of another version is made anew."""
+"""The version of the rules. A change of what a rule finds raises it, and stored findings of another version are discarded."""
 
+# The order of the definitions is the order of the checklist, and of findings in reports.
 RULES: tuple[Rule, ...] = tuple(
     value
-    for context in (structure, layers, images, runtime, limits, options, isolation, registries, routes, host, manual)
-    for value in vars(context).values()
+    for module in (structure, layers, images, runtime, limits, options, isolation, registries, routes, host, manual)
+    for value in vars(module).values()
     if isinstance(value, Rule)
 )
 

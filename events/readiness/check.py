@@ -1,4 +1,4 @@
-"""The check: every rule of a profile held against a subject."""
+"""The check: it applies every rule of a profile to a subject."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,22 +14,22 @@ from events.readiness.rule import Inspects, Rule
 from events.readiness.subject import ReadinessSubject
 from events.readiness.waiver import Waiver
 
-RANK = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
-"""The worst first."""
+RANK = {severity: rank for rank, severity in enumerate(Severity)}
+"""The rank of each severity; the worst is 0."""
 
 
 class Waived(msgspec.Struct, frozen=True):
-    """A finding that may stand, and the decision."""
+    """A finding that is not counted, and the waiver that covers it."""
 
     finding: Finding
     waiver: Waiver
 
 
 class ReadinessReport(msgspec.Struct, frozen=True):
-    """What a check found, the worst first, then in the order of the rules and of the document.
+    """The result of a check: findings by severity, the worst first, then in the order of the rules and the document.
 
-    `waived` are not among the `findings`. `expired` are all waivers whose time is over; `unknown_labels` begin as
-    labels of readiness do and say nothing known.
+    Waived findings are in `waived` and not in `findings`. `expired` lists the waivers whose last day is over, and
+    `unknown_labels` the labels that begin with `readiness.` and name no rule, profile or severity.
     """
 
     profile: str
@@ -39,51 +39,53 @@ class ReadinessReport(msgspec.Struct, frozen=True):
     unknown_labels: tuple[str, ...] = ()
 
     def on(self, findings: Iterable[Finding], *, now: int, waivers: Sequence[Waiver]) -> "ReadinessReport":
-        """The same report on other findings, told apart by waivers at a time in milliseconds."""
+        """Return this report with other findings, of which the waivers that apply at `now` (milliseconds) cover some."""
         counting: list[Finding] = []
         waived: list[Waived] = []
-        for found in findings:
-            waiver = next((waiver for waiver in waivers if waiver.applies(found, now)), None)
+        for each in findings:
+            waiver = next((waiver for waiver in waivers if waiver.applies(each, now)), None)
             if waiver is None:
-                counting.append(found)
+                counting.append(each)
             else:
-                waived.append(Waived(found, waiver))
+                waived.append(Waived(each, waiver))
         expired = tuple(waiver for waiver in waivers if waiver.expired(now))
         return msgspec.structs.replace(self, findings=tuple(counting), waived=tuple(waived), expired=expired)
 
 
 def check(subject: ReadinessSubject, profile: Profile, *, now: int, waivers: Sequence[Waiver] = ()) -> ReadinessReport:
-    """Hold the rules of a profile, as the labels of the last document change it, against a subject.
+    """Apply the rules of a profile to a subject; labels of the last document can override the profile.
 
-    `now` is in milliseconds. Any document is answered, however odd, and no time or place but what is given counts.
+    `now` is in milliseconds. Any document is accepted, and the result depends only on the arguments.
     """
+    # Labels override the requested profile, because the author of the deployment knows it best.
     profile, unknown = labelled(profile, subject.last.labels)
     report = ReadinessReport(profile.name, (), unknown_labels=tuple(map(shown, unknown)))
-    return report.on([found for _, found in _found(subject, profile, now)], now=now, waivers=waivers)
+    return report.on([each for _, each in _hits(subject, profile, now)], now=now, waivers=waivers)
 
 
 def fixes(
     subject: ReadinessSubject, profile: Profile, *, now: int, waivers: Sequence[Waiver] = ()
 ) -> tuple[tuple[Finding, tuple[Operation, ...]], ...]:
-    """Patches of the last document for findings that have one, as far as they do not touch the same place.
+    """Return the findings with a patch of the last document; overlapping patches and waived findings are skipped.
 
-    What is waived stays. After these patches a document may have others: ask again until there are none.
+    The caller repeats the check after each round of patches, until there are none: a patch can make another one possible.
     """
     profile, _ = labelled(profile, subject.last.labels)
     chosen: list[tuple[Finding, tuple[Operation, ...]]] = []
-    for hit, found in _found(subject, profile, now):
-        if not hit.fix or any(waiver.applies(found, now) for waiver in waivers):
+    for hit, each in _hits(subject, profile, now):
+        if not hit.fix or any(waiver.applies(each, now) for waiver in waivers):
             continue
+        # The pointers of an overlapping patch may be wrong after the first patch.
         if not any(overlap(hit.fix, fix) for _, fix in chosen):
-            chosen.append((found, hit.fix))
+            chosen.append((each, hit.fix))
     return tuple(chosen)
 
 
-def _found(subject: ReadinessSubject, profile: Profile, now: int) -> list[tuple[Hit, Finding]]:
+def _hits(subject: ReadinessSubject, profile: Profile, now: int) -> list[tuple[Hit, Finding]]:
     pairs: list[tuple[Hit, Finding]] = []
     for rule in RULES:
         severity = profile.severity_of(rule.id)
-        if severity is None or not _is_about(rule, subject):
+        if severity is None or not _applies(rule, subject):
             continue
         for hit in rule.find(subject, now):
             document = subject.documents[hit.location.document].name
@@ -91,7 +93,7 @@ def _found(subject: ReadinessSubject, profile: Profile, now: int) -> list[tuple[
     return sorted(pairs, key=lambda pair: RANK[pair[1].severity])
 
 
-def _is_about(rule: Rule, subject: ReadinessSubject) -> bool:
+def _applies(rule: Rule, subject: ReadinessSubject) -> bool:
     match rule.inspects:
         case Inspects.PART | Inspects.HOST:
             return True

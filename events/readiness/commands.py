@@ -1,4 +1,4 @@
-"""What can be asked of waivers."""
+"""Commands on waivers."""
 
 import datetime as dt
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class GrantWaiver(msgspec.Struct, frozen=True):
-    """Let findings of a rule stand up to and including the day `until` (UTC), or change on what terms they do."""
+    """Waive the findings of a rule up to and including the day `until` (UTC), or replace the terms of a waiver."""
 
     waiver_id: str
     rule: str
@@ -17,7 +17,7 @@ class GrantWaiver(msgspec.Struct, frozen=True):
 
 
 class WithdrawWaiver(msgspec.Struct, frozen=True):
-    """Take a waiver back."""
+    """Withdraw a waiver."""
 
     waiver_id: str
 

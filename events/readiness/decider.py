@@ -1,4 +1,4 @@
-"""What may happen to waivers: a command becomes an event, or is refused."""
+"""The decider of waivers: it turns a command into an event, or refuses it."""
 
 import re
 from collections.abc import Iterator
@@ -13,41 +13,43 @@ from events.readiness.rule import Inspects
 from events.readiness.state import WAIVER, WaiverDocument, decode, evolve
 
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._@+-]{1,64}")
-_TEXT_CHARACTERS_MAX = 1000
+_REASON_CHARACTERS_MAX = 1000
 _NAME_CHARACTERS_MAX = 128
 
 
 def check(command: WaiverCommand) -> None:
-    """Refuse what no state could allow.
+    """Refuse a command that is invalid in every state.
 
     Raises:
-        WaiverInvalid: names the rule that is broken.
+        WaiverInvalid: names the broken rule.
     """
     name = command.waiver_id
     if not _ID.fullmatch(name):
-        raise WaiverInvalid(name, "a name has 1 to 64 ASCII letters, digits and . _ @ + -, and is not . or ..")
+        raise WaiverInvalid(
+            name, "the name must have 1 to 64 ASCII letters, digits and . _ @ + -, and must not be . or .."
+        )
     if isinstance(command, WithdrawWaiver):
         return
     rule = BY_ID.get(command.rule)
     if rule is None or rule.inspects is Inspects.NOTHING:
-        raise WaiverInvalid(name, f"`rule`: there is no rule {command.rule[:80]!r} that finds anything")
-    if not command.reason.strip() or len(command.reason) > _TEXT_CHARACTERS_MAX:
-        raise WaiverInvalid(name, f"`reason` has 1 to {_TEXT_CHARACTERS_MAX} characters")
+        raise WaiverInvalid(name, f"`rule`: there is no rule {command.rule[:80]!r} that can have findings")
+    if not command.reason.strip() or len(command.reason) > _REASON_CHARACTERS_MAX:
+        raise WaiverInvalid(name, f"`reason` must have 1 to {_REASON_CHARACTERS_MAX} characters")
     for member, value in (("module", command.module), ("deployment", command.deployment)):
         if value is not None and not 0 < len(value) <= _NAME_CHARACTERS_MAX:
-            raise WaiverInvalid(name, f"`{member}` has 1 to {_NAME_CHARACTERS_MAX} characters, or is left out")
+            raise WaiverInvalid(name, f"`{member}` is optional and must have 1 to {_NAME_CHARACTERS_MAX} characters")
 
 
 def subject_of(command: WaiverCommand) -> str:
-    """The subject that a command's event is about."""
+    """Return the subject of a command's event."""
     return WAIVER + command.waiver_id
 
 
 def decide(command: WaiverCommand, document: WaiverDocument | None) -> WaiverEvent:
-    """The event that a checked command becomes.
+    """Return the event for a checked command.
 
     Raises:
-        WaiverNotFound: there is nothing to withdraw.
+        WaiverNotFound: there is no waiver to withdraw.
     """
     match command:
         case GrantWaiver():

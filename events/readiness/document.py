@@ -1,4 +1,4 @@
-"""`python -m events.readiness.document > docs/reference/readiness.md`: the catalogue of rules as a document for people."""
+"""`python -m events.readiness.document > docs/reference/readiness.md`: writes the reference page of all rules."""
 
 import sys
 import textwrap
@@ -16,14 +16,14 @@ For authors of manifests and for operators. With this page you check manifests b
 pipeline, see how ready a fleet is, and look up every rule. `twinfold check` checks manifests without a server; a
 server checks what is deployed by the same rules.
 
-This page is made from the rules (`python -m events.readiness.document > docs/reference/readiness.md`); a test fails
-when it is not up to date.
+This page is generated from the rules (`python -m events.readiness.document > docs/reference/readiness.md`); a test fails
+if it is not up to date.
 
 ## In short
 
     twinfold check deployment.json                                   # the profile of production
     twinfold check --profile development deployment.template.json    # a template: placeholders are allowed
-    twinfold check camera.json --merge-onto base.json                # a layer on the base it is for
+    twinfold check camera.json --merge-onto base.json                # a layer on its base
     twinfold check deployment.json --fix                             # fix what can be fixed safely
 
 A layer without `--merge-onto` is checked alone: rules that need the whole configuration are skipped. With it, bases
@@ -35,12 +35,12 @@ when there is one, and with 2 when a file, a flag, a waiver or a baseline cannot
 the baseline are shown and do not count. `-` is standard input; with `--fix` the fixed manifest then goes to standard
 output and the report to standard error. `--format json`, `sarif` (2.1.0) and `junit` are for programs.
 
-**Severities.** `error`: IoT Hub (*the hub*) refuses it, or it fails on the device. `warning`: it works, but not
-reliably in production. `info`: there is a better way, or something to know. Findings never contain passwords or
+**Severities.** `error`: IoT Hub (*the hub*) rejects it, or it fails on the device. `warning`: it works, but not
+reliably in production. `info`: there is a better way, or something to consider. Findings never contain passwords or
 values of environment variables.
 
-**Fixes** are patches (RFC 6902) of the file: `--fix` rewrites the elements that it names and leaves every other
-character as it is. A second run changes nothing.
+**Fixes** are patches (RFC 6902) of the file: `--fix` rewrites only the elements that need it and leaves every
+other character unchanged. A second run changes nothing.
 
 ## In a pipeline
 
@@ -59,18 +59,18 @@ jobs:
         with: {sarif_file: readiness.sarif}
 ```
 
-A **baseline** makes a pipeline fail on new findings only. `--write-baseline F` writes the fingerprints of the present
-findings, and `--baseline F` does not count them. A fingerprint is made of the rule, the document, the module and the
-element, so it survives moved lines, another order, and other numbers in the message.
+A **baseline** makes a pipeline fail on new findings only. `--write-baseline F` writes the fingerprints of the current
+findings, and `--baseline F` does not count them. A fingerprint identifies the rule, the document, the module and the
+element. It survives moved lines, another order, and other numbers in the message.
 
-A **waiver** is a decision: who accepts which finding, why, and until when. `--waivers F` reads waivers from TOML or
-JSON. The last day counts (UTC). An expired waiver is shown in every report until it is removed.
+A **waiver** records who accepts which finding, why, and until when. `--waivers F` reads waivers from TOML or
+JSON. The day `until` is included (UTC). An expired waiver is shown in every report until it is removed.
 
 ```toml
 [[waivers]]
 rule = "privileged"
-module = "driver"                 # optional: of this module alone
-deployment = "line-3"             # optional: the deployment's id, or its file as it was given
+module = "driver"                 # optional: only for this module
+deployment = "line-3"             # optional: the id of the deployment, or its file
 who = "ada"
 why = "the driver of the press needs it until its next release"
 until = 2027-03-31
@@ -101,8 +101,8 @@ rule reports a missing one.
 }}
 ```
 
-`expiresAt` is in milliseconds. `proxies` says for each service whether it uses a proxy. `outboundPorts` are those on
-which the device reaches its hub. A device whose engine limits logs needs no LogConfig in its modules.
+`expiresAt` is in milliseconds. `proxies` says for each service whether it uses a proxy. `outboundPorts` are the
+ports on which the device reaches its hub. A device whose engine limits logs needs no LogConfig in its modules.
 
 ## On a server
 
@@ -117,22 +117,22 @@ fleet.
     twinfold waiver list
 
 **A new deployment** under `/v1` is answered with the findings on its own content: a layer is checked as a layer. Its
-labels override the profile. `TWINFOLD_READINESS_REFUSE` is `off`, `error` or `warning`: with one of the latter two, a
-deployment with a finding of that severity or worse is refused, on every path of the API, the hub's and updates of
-groups included. The message lists the findings. Existing deployments stay.
+labels override the profile. `TWINFOLD_READINESS_REFUSE` is `off`, `error` or `warning`: with `error` or `warning`,
+the server refuses a deployment with a finding of that severity or worse, on every path of the API, the hub's and group
+updates included. The message lists the findings. Existing deployments stay.
 
 **The fleet's score** (`GET /v1/readiness`) has, for each rule on configurations, the severity, the number of devices
-with a finding, and their share of all devices. Every number is that of a list (`GET /v1/readiness/{rule}`). The
-effective configuration counts, layers on their base, under one profile for the whole fleet: labels are for their
-deployment, not for its devices. Rules on host facts are not in the score, because some change their answer with time;
-each device shows its own. A device that never had a configuration is in no list.
+with a finding, and their share of all devices. Every number has a list (`GET /v1/readiness/{rule}`). The
+effective configuration is checked, layers on their base, under one profile for the whole fleet: labels override the
+profile for their deployment only, not for its devices. Rules about hosts are not in the score, because the result of
+some changes with time; each device shows its own. A device that never had a configuration is in no list.
 
 **One device** (`GET /v1/devices/{id}/readiness`) shows the findings on its effective configuration, each with the
 deployment that wrote the element, and those on the host facts that it reports.
 
 **Waivers** on a server are events with an author, and the log keeps all of them. A waiver for a `deployment` covers
 what that deployment wrote, on all devices, as long as the deployments of a device's configuration exist. An expired
-one does not count, and is shown in every report until it is withdrawn.
+waiver has no effect, and every report shows it until it is withdrawn.
 
 Workers store the findings of each configuration, once for all devices that share it. Profiles, severities and waivers
 are applied when a reader asks, so their changes are visible at once.
@@ -149,14 +149,14 @@ _SECTIONS = {
 
 
 def markdown() -> str:
-    """The whole document, ending in a line break."""
+    """Return the whole page, with a line break at its end."""
     return "\n".join([_HEAD, *_profiles(), *_rules()])
 
 
 def _profiles() -> Iterator[str]:
     names = [PRODUCTION.name, *(name for name in PROFILES if name != PRODUCTION.name)]
     yield "## Profiles\n"
-    yield "Only rules that are not the same everywhere:\n"
+    yield "Rules whose severity depends on the profile:\n"
     yield f"| rule | {' | '.join(names)} |"
     yield f"|---|{'---|' * len(names)}"
     for rule in RULES:
@@ -171,10 +171,10 @@ def _rules() -> Iterator[str]:
         yield f"## {heading}\n"
         for rule in RULES:
             if rule.inspects is inspects:
-                yield from _one(rule)
+                yield from _rule(rule)
 
 
-def _one(rule: Rule) -> Iterator[str]:
+def _rule(rule: Rule) -> Iterator[str]:
     marks = "by hand" if rule.inspects is Inspects.NOTHING else rule.severity.value
     yield f"### {rule.id}\n"
     yield f"**{rule.title}** ({marks}{', can be fixed' if rule.fixes else ''})\n"

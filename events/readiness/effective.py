@@ -1,4 +1,4 @@
-"""What the rules say of an effective configuration: what is kept of that by its digest, and which deployment wrote what."""
+"""Findings on an effective configuration, which workers store by its digest, and the deployment that caused each."""
 
 from collections.abc import Mapping
 
@@ -14,25 +14,25 @@ from events.readiness.profile import Profile
 from events.readiness.subject import ReadinessSubject, subject_of_sections
 
 EVERY_RULE = Profile("every rule", {})
-"""Nothing is off: profiles are applied when findings are read."""
+"""A profile with every rule on, because readers apply their own profile to the stored findings."""
 
 
 class RuleFindings(msgspec.Struct, frozen=True, array_like=True):
-    """What the rules of a version found: rule → the modules it stopped at, sorted.
+    """What the rules of a version found: rule → the modules with a finding, sorted.
 
-    The empty name stands for what is about no module. Rules on hosts are not among them.
+    The empty module name is for findings that are not about a module. Rules about hosts are not included.
     """
 
     version: int
     modules: dict[str, tuple[str, ...]]
 
     def to_bytes(self) -> bytes:
-        """Canonical bytes."""
+        """Return the canonical bytes."""
         return canonical.encode(self)
 
     @classmethod
     def of(cls, sections: Mapping[str, JsonObject]) -> "RuleFindings":
-        """A pure function of the sections and of the rules' version."""
+        """Check the sections; the result depends only on them and on the version of the rules."""
         modules: dict[str, set[str]] = {}
         for finding in findings_of(sections):
             modules.setdefault(finding.rule, set()).add(finding.module)
@@ -43,20 +43,21 @@ _decoder = msgspec.json.Decoder(RuleFindings)
 
 
 def read_found(data: bytes | None) -> RuleFindings | None:
-    """Read what `to_bytes` wrote; `None` where nothing is kept, or what rules of another version found."""
+    """Read the bytes of `to_bytes`; `None` without data, or if another version of the rules wrote them."""
     findings = None if data is None else _decoder.decode(data)
     return findings if findings is not None and findings.version == VERSION else None
 
 
 def findings_of(sections: Mapping[str, JsonObject]) -> tuple[Finding, ...]:
-    """The findings of every rule on an effective configuration, those on hosts aside; severities are the catalogue's."""
+    """Return the findings of all rules but those about hosts; the severities are those of the catalogue."""
     return check(subject_of_sections(sections, name=""), EVERY_RULE, now=0).findings
 
 
 def written_in(stack: ReadinessSubject, pointer: str) -> str:
-    """The document of a stack that wrote an element of the merge last; `pointer` is as in a finding on the merge."""
-    names = names_of(pointer)
-    if len(names) < len(("modulesContent", "twin")):
-        return stack.last.name
-    _, twin, *path = names
-    return stack.documents[stack.location(twin, path[1:]).document].name
+    """Return the name of the document that wrote an element of the merge; `pointer` is that of a finding on the merge."""
+    match names_of(pointer):
+        # The third name is `properties.desired`, and the rest is the path in the section.
+        case [_, twin, *path]:
+            return stack.documents[stack.location(twin, path[1:]).document].name
+        case _:
+            return stack.last.name

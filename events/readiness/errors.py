@@ -1,9 +1,9 @@
-"""Why a waiver is refused, or a deployment.
+"""Why a waiver or a deployment is refused.
 
 ReadinessError
-├── WaiverInvalid     a name, a rule or a reason that cannot be one
+├── WaiverInvalid     the name, rule, reason or a restriction is invalid
 ├── WaiverNotFound
-└── NotReady          a deployment with findings that are not let in
+└── NotReady          a deployment has findings of a severity that this server refuses
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from events.readiness.finding import Finding
 
 
 class ReadinessError(Exception):
-    """Any refusal in the name of readiness."""
+    """Any refusal because of readiness."""
 
 
 class WaiverInvalid(ReadinessError):
-    """The waiver cannot be like this."""
+    """A member of the waiver is invalid; `why` names the member and its rule."""
 
     def __init__(self, waiver_id: str, why: str) -> None:
         super().__init__(f"waiver {waiver_id[:80]!r}: {why}")
@@ -24,7 +24,7 @@ class WaiverInvalid(ReadinessError):
 
 
 class WaiverNotFound(ReadinessError):
-    """There is no such waiver, or it was withdrawn."""
+    """The waiver does not exist, or was withdrawn."""
 
     def __init__(self, waiver_id: str) -> None:
         super().__init__(f"there is no waiver {waiver_id[:80]!r}")
@@ -32,7 +32,7 @@ class WaiverNotFound(ReadinessError):
 
 
 class NotReady(ReadinessError):
-    """The content of a deployment is not fit for where it is to go; `findings` says what to mend, or to waive."""
+    """A deployment has findings of a refused severity; `findings` lists what to fix or waive."""
 
     def __init__(self, deployment_id: str, findings: Sequence[Finding]) -> None:
         listed = "; ".join(

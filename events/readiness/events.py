@@ -1,4 +1,4 @@
-"""What can happen to waivers. Subject: `waiver:<id>`, in the fleet's stream; who grants one is the author of the event."""
+"""Events of waivers. Their subject is `waiver:<id>` in the fleet's stream, and their author granted or withdrew the waiver."""
 
 import datetime as dt
 
@@ -6,9 +6,9 @@ import msgspec
 
 
 class WaiverGranted(msgspec.Struct, frozen=True, tag="WaiverGranted", forbid_unknown_fields=True):
-    """Findings of a rule may stand up to and including the day `until` (UTC); granted again, the former terms are gone.
+    """The findings of a rule are waived up to and including the day `until` (UTC). A later grant replaces all terms.
 
-    `module` and `deployment` confine it; `None` stands for any.
+    `module` and `deployment` restrict the waiver; `None` means any.
     """
 
     rule: str

@@ -1,4 +1,4 @@
-"""What a rule found, and where."""
+"""Hits and findings: what a rule found, and where."""
 
 import msgspec
 
@@ -6,14 +6,15 @@ from events.canonical import digest
 from events.manifest.problem import Severity
 from events.readiness.pointer import Operation
 
+# 64 bits: short in a baseline file, and long enough to tell all findings of a repository apart.
 _FINGERPRINT_DIGITS = 16
 
 
 class ElementLocation(msgspec.Struct, frozen=True):
-    """An element of a document, or the nearest thing above where it would be.
+    """The location of an element in a document, or of its deepest existing parent.
 
-    `whole` says that the element itself is there, `open` that it is an object, which can be given members. `document` is
-    a number in the subject's documents.
+    `whole` is true if the element itself exists, and `open` if it is an object, to which a patch can add members.
+    `document` is an index in the subject's documents.
     """
 
     document: int
@@ -23,11 +24,11 @@ class ElementLocation(msgspec.Struct, frozen=True):
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """What a rule answers: the element it stopped at, and what it saw there.
+    """What a rule found at an element.
 
-    `module` is whom it is about (`$edgeAgent` and `$edgeHub` for the system's modules, empty for all of it), `twin` and
-    `path` where it stands once sections are merged. `detail` tells hits of one rule at one place apart, and outlives
-    changes of the message. `fix` changes the document the place is in.
+    `module` is the module that the hit is about: `$edgeAgent` and `$edgeHub` for the system modules, empty for the whole
+    document. `twin` and `path` locate the element in the merged sections. `detail` distinguishes several hits of a rule
+    at one element, and does not depend on the message. `fix` is a patch of the element's document.
     """
 
     module: str
@@ -40,10 +41,10 @@ class Hit(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A hit of a rule, as reports show it; it holds neither values of environment variables nor passwords.
+    """A hit as reports show it; it contains neither passwords nor values of environment variables.
 
-    `pointer` leads to the element in the document (RFC 6901). `fingerprint` stays the same while the rule finds the
-    same thing at the same element, wherever that stands in the file.
+    `pointer` is the element's location in the document (RFC 6901). `fingerprint` identifies the rule and the element,
+    so it survives moved lines and other numbers in the message.
     """
 
     rule: str
@@ -57,7 +58,8 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def finding(hit: Hit, *, rule: str, severity: Severity, document: str) -> Finding:
-    """A hit as a finding of a rule in a document."""
+    """Return the finding for a hit of a rule in a document."""
+    # No line, message or pointer is part of it, so that a baseline survives edits of the file.
     identity = digest([_printable(part) for part in (rule, document, hit.module, hit.twin, *hit.path, hit.detail)])
     return Finding(
         rule=rule,
@@ -72,7 +74,7 @@ def finding(hit: Hit, *, rule: str, severity: Severity, document: str) -> Findin
 
 
 def _printable(text: str) -> str:
-    # A name in JSON can hold line breaks, a terminal's commands, and half a surrogate pair.
+    # A name in JSON can contain line breaks, commands of a terminal, and half a surrogate pair.
     if text.isprintable():
         return text
     return "".join(

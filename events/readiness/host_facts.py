@@ -1,22 +1,22 @@
-"""What a device reports of its host, for rules that no manifest can answer."""
+"""Host facts: what a device reports about its host, for rules that a manifest cannot answer."""
 
 import msgspec
 
 from events.canonical import Json
 
 SECTION = "hostFacts"
-"""The member of the device's reported properties that holds the events."""
+"""The member of the device's reported properties with the host facts."""
 
 
 class Certificate(msgspec.Struct, frozen=True, rename="camel"):
-    """A certificate on the device. `expires_at` is in milliseconds; `temporary` one was made by the runtime for testing."""
+    """A certificate on the device. `expires_at` is in milliseconds; the runtime generated a `temporary` one for testing."""
 
     expires_at: int
     temporary: bool = False
 
 
 class ContainerEngine(msgspec.Struct, frozen=True, rename="camel"):
-    """The container engine as its `info` and its daemon.json have it."""
+    """The container engine, as its `info` and daemon.json describe it."""
 
     name: str = ""
     version: str = ""
@@ -27,7 +27,7 @@ class ContainerEngine(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ImageCollection(msgspec.Struct, frozen=True, rename="camel"):
-    """The runtime's settings for the collection of unused images, as config.toml has them."""
+    """The runtime's settings for image garbage collection in config.toml, with the defaults of the runtime."""
 
     enabled: bool = True
     cleanup_recurrence: str = "1d"
@@ -36,10 +36,10 @@ class ImageCollection(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class HostFacts(msgspec.Struct, frozen=True, rename="camel"):
-    """The section `hostFacts` of a device's reported properties; what is left out is not known, and no rule speaks of it.
+    """The section `hostFacts` of a device's reported properties. A missing member is unknown, and rules skip it.
 
-    `proxies` says for each part of the runtime that was looked at (`aziot-edged`, `aziot-identityd`) whether it goes
-    through a proxy. `outbound_ports` are those on which the device could reach its hub.
+    `proxies` says for each service of the runtime (`aziot-edged`, `aziot-identityd`) whether it uses a proxy.
+    `outbound_ports` are the ports on which the device reaches its hub.
     """
 
     certificates: dict[str, Certificate] | None = None
@@ -52,7 +52,7 @@ class HostFacts(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def read_host_facts(section: Json) -> HostFacts | str:
-    """The events in a reported section, or why it cannot be read; anything is answered."""
+    """Return the host facts in a reported section, or an error text. Any value is accepted."""
     try:
         return msgspec.convert(section, HostFacts)
     except (msgspec.ValidationError, RecursionError, UnicodeEncodeError) as error:

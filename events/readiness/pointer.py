@@ -1,4 +1,4 @@
-"""JSON pointers (RFC 6901) and the operations of a JSON patch (RFC 6902) that fixes are made of."""
+"""JSON pointers (RFC 6901), and the operations of a JSON patch (RFC 6902) in a fix."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from events.canonical import Json
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One step of a patch: `add`, `replace` or `remove` at a pointer; what is removed has no value."""
+    """One step of a patch: `add`, `replace` or `remove` at a pointer; `value` is unused for `remove`."""
 
     op: str
     path: str
@@ -16,17 +16,17 @@ class Operation(msgspec.Struct, frozen=True):
 
 
 def pointer(*names: object) -> str:
-    """The pointer that leads through members and items of these names."""
+    """Return the pointer through the members and items with these names."""
     return "".join("/" + str(name).replace("~", "~0").replace("/", "~1") for name in names)
 
 
 def names_of(path: str) -> list[str]:
-    """The names a pointer leads through; the inverse of `pointer`."""
+    """Return the names in a pointer; the inverse of `pointer`."""
     return [name.replace("~1", "/").replace("~0", "~") for name in path.split("/")[1:]]
 
 
 def overlap(patch: Sequence[Operation], other: Sequence[Operation]) -> bool:
-    """Whether two patches touch the same place, or one a place inside of the other's."""
+    """Return whether two patches change the same element, or one changes a part of an element of the other."""
     return any(_within(mine.path, theirs.path) or _within(theirs.path, mine.path) for mine in patch for theirs in other)
 
 

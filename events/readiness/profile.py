@@ -1,4 +1,4 @@
-"""Profiles: which rules hold where, and how much; and the labels of a deployment that say otherwise."""
+"""Profiles: the severity of each rule in an environment, and the labels of a deployment that override it."""
 
 from collections.abc import Mapping
 
@@ -15,35 +15,27 @@ _SEVERITIES: dict[str, Severity | None] = {**{severity.value: severity for sever
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """What a profile changes: rule → severity, `None` for off. Every other rule has the severity of the catalogue."""
+    """A profile's changes: rule → severity, `None` for off. Every other rule has the severity of the catalogue."""
 
     name: str
     changes: dict[str, Severity | None]
 
     def severity_of(self, rule_id: str) -> Severity | None:
-        """How much a rule's findings weigh; `None` if it is off."""
+        """Return the severity of a rule's findings; `None` if the rule is off."""
         return self.changes[rule_id] if rule_id in self.changes else BY_ID[rule_id].severity
 
 
-_SMALL: dict[str, Severity | None] = dict.fromkeys(("hub-optimize", "hub-protocol-heads", "hub-ttl-long"))
+# These rules save memory and disk space, which matters only on small devices.
+_CONSTRAINED_ONLY: dict[str, Severity | None] = dict.fromkeys(("hub-optimize", "hub-protocol-heads", "hub-ttl-long"))
 
-PRODUCTION = Profile("production", _SMALL)
+PRODUCTION = Profile("production", _CONSTRAINED_ONLY)
 DEVELOPMENT = Profile(
     "development",
     {
-        **_SMALL,
-        **dict.fromkeys(
-            (
-                "cap-add",
-                "create-options-unchunked",
-                "devices",
-                "host-ports-any-address",
-                "log-config",
-                "module-not-routed",
-            )
-        ),
-        **dict.fromkeys(("registry-password-clear", "res-cpu", "res-memory", "runtime-registry", "sysmod-storage")),
-        **dict.fromkeys(("dev-cert-temporary", "dev-engine-moby", "update-mode")),
+        **_CONSTRAINED_ONLY,
+        **dict.fromkeys(("cap-add", "create-options-unchunked", "devices", "host-ports-any-address", "log-config")),
+        **dict.fromkeys(("dev-cert-temporary", "dev-engine-moby", "module-not-routed", "registry-password-clear")),
+        **dict.fromkeys(("res-cpu", "res-memory", "runtime-registry", "sysmod-storage", "update-mode")),
         **dict.fromkeys(
             ("debug-ports", "image-debug", "privileged", "registry-admin-user", "tag-latest", "tag-rolling-runtime"),
             Severity.INFO,
@@ -53,12 +45,8 @@ DEVELOPMENT = Profile(
 CONSTRAINED = Profile(
     "constrained",
     {
-        "hub-optimize": Severity.WARNING,
-        "hub-protocol-heads": Severity.WARNING,
-        "hub-ttl-long": Severity.WARNING,
+        **dict.fromkeys((*_CONSTRAINED_ONLY, "gc-enabled", "vol-unused"), Severity.WARNING),
         "res-memory": Severity.ERROR,
-        "gc-enabled": Severity.WARNING,
-        "vol-unused": Severity.WARNING,
     },
 )
 
@@ -66,13 +54,14 @@ PROFILES = {profile.name: profile for profile in (PRODUCTION, DEVELOPMENT, CONST
 
 
 def labelled(profile: Profile, labels: Mapping[str, str]) -> tuple[Profile, tuple[str, ...]]:
-    """The profile that a deployment's labels choose and change, and the labels that say nothing known."""
+    """Return the profile with the overrides of a deployment's labels, and the labels that are unknown."""
     unknown = []
     chosen = labels.get(PROFILE_LABEL)
     if chosen in PROFILES:
         profile = PROFILES[chosen]
     elif chosen is not None:
         unknown.append(PROFILE_LABEL)
+    # After the choice of the profile, so that labels of rules override it, whatever their order.
     changes = dict(profile.changes)
     for label, value in labels.items():
         rule_id = label.removeprefix(RULE_LABEL)

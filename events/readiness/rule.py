@@ -1,31 +1,34 @@
-"""A rule: one question that a manifest or a device is asked before production."""
+"""A rule: one check of a manifest or a device before production."""
 
 import enum
 from collections.abc import Callable, Iterator
+from typing import TypedDict
 
 import msgspec
+from typing_extensions import Unpack
 
 from events.manifest.problem import Severity
 from events.readiness.finding import Hit
 from events.readiness.host_facts import HostFacts
-from events.readiness.subject import Module, ReadinessSubject
+from events.readiness.module import Module
+from events.readiness.subject import ReadinessSubject
 
 Find = Callable[[ReadinessSubject, int], Iterator[Hit]]
-"""Hits in a subject at a time in milliseconds."""
+"""Yields the hits in a subject at a time in milliseconds."""
 
 
 class Inspects(enum.Enum):
-    """What a rule has to see before it can say anything."""
+    """The input that a rule needs."""
 
     PART = "any manifest, a layer alone included"
     WHOLE = "a standard manifest, or layers merged onto one"
     LAYER = "a layer"
     HOST = "what a device reports of its host"
-    NOTHING = "no program: somebody has to see to it"
+    NOTHING = "nothing: people check it"
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """A rule of the catalogue. `source` says where it comes from, `fixes` whether its hits can carry a patch."""
+    """A rule of the catalogue. `source` is the origin of the rule, and `fixes` says whether its hits can have a patch."""
 
     id: str
     title: str
@@ -38,62 +41,68 @@ class Rule(msgspec.Struct, frozen=True):
     fixes: bool = False
 
 
+class RuleText(TypedDict):
+    """The texts of a rule; its title is the docstring of its function."""
+
+    reason: str
+    remedy: str
+    source: str
+
+
 def rule(
     rule_id: str,
-    title: str,
     severity: Severity,
     *,
-    reason: str,
-    remedy: str,
-    source: str,
     inspects: Inspects = Inspects.PART,
     fixes: bool = False,
+    **text: Unpack[RuleText],
 ) -> Callable[[Callable[[ReadinessSubject], Iterator[Hit]]], Rule]:
-    """Make a rule of a function that looks through a subject."""
+    """Return a decorator that makes a rule from a function of a subject."""
 
-    def made(function: Callable[[ReadinessSubject], Iterator[Hit]]) -> Rule:
+    def decorated(function: Callable[[ReadinessSubject], Iterator[Hit]]) -> Rule:
         def find(subject: ReadinessSubject, _now: int) -> Iterator[Hit]:
             return function(subject)
 
-        return Rule(rule_id, title, severity, inspects, reason, remedy, source, find, fixes)
+        return Rule(rule_id, _title(function), severity, inspects, find=find, fixes=fixes, **text)
 
-    return made
+    return decorated
 
 
 def module_rule(
-    rule_id: str, title: str, severity: Severity, *, reason: str, remedy: str, source: str, fixes: bool = False
+    rule_id: str, severity: Severity, *, fixes: bool = False, **text: Unpack[RuleText]
 ) -> Callable[[Callable[[ReadinessSubject, Module], Iterator[Hit]]], Rule]:
-    """Make a rule of a function that looks at one module."""
+    """Return a decorator that makes a rule from a function of one module; it runs for each module."""
 
-    def made(function: Callable[[ReadinessSubject, Module], Iterator[Hit]]) -> Rule:
+    def decorated(function: Callable[[ReadinessSubject, Module], Iterator[Hit]]) -> Rule:
         def find(subject: ReadinessSubject, _now: int) -> Iterator[Hit]:
             for module in subject.modules:
                 yield from function(subject, module)
 
-        return Rule(rule_id, title, severity, Inspects.PART, reason, remedy, source, find, fixes)
+        return Rule(rule_id, _title(function), severity, Inspects.PART, find=find, fixes=fixes, **text)
 
-    return made
+    return decorated
 
 
 def host_rule(
-    rule_id: str, title: str, severity: Severity, *, reason: str, remedy: str, source: str
+    rule_id: str, severity: Severity, **text: Unpack[RuleText]
 ) -> Callable[[Callable[[ReadinessSubject, HostFacts, int], Iterator[Hit]]], Rule]:
-    """Make a rule of a function that looks at a device's host facts, beside what the device is to run."""
+    """Return a decorator that makes a rule from a function of host facts; devices without host facts are skipped."""
 
-    def made(function: Callable[[ReadinessSubject, HostFacts, int], Iterator[Hit]]) -> Rule:
+    def decorated(function: Callable[[ReadinessSubject, HostFacts, int], Iterator[Hit]]) -> Rule:
         def find(subject: ReadinessSubject, now: int) -> Iterator[Hit]:
             if subject.host is not None:
                 yield from function(subject, subject.host, now)
 
-        return Rule(rule_id, title, severity, Inspects.HOST, reason, remedy, source, find)
+        return Rule(rule_id, _title(function), severity, Inspects.HOST, find=find, **text)
 
-    return made
-
-
-def by_hand(rule_id: str, title: str, *, reason: str, remedy: str, source: str) -> Rule:
-    """A point of the checklist that no program can see."""
-    return Rule(rule_id, title, Severity.INFO, Inspects.NOTHING, reason, remedy, source, _nothing)
+    return decorated
 
 
-def _nothing(_subject: ReadinessSubject, _now: int) -> Iterator[Hit]:
-    return iter(())
+def by_hand(rule_id: str, title: str, **text: Unpack[RuleText]) -> Rule:
+    """Return a rule for a point of the checklist that only people can check."""
+    return Rule(rule_id, title, Severity.INFO, Inspects.NOTHING, find=lambda *_: iter(()), **text)
+
+
+def _title(function: Callable[..., Iterator[Hit]]) -> str:
+    # One text is both the docstring and the title in reports, so that the two cannot differ.
+    return (function.__doc__ or "").removesuffix(".")

@@ -1,4 +1,4 @@
-"""The replay of waivers: the documents that stand as snapshots beside the fleet's log."""
+"""The state of a waiver: the document that results from replaying its events."""
 
 import datetime as dt
 from typing import assert_never
@@ -9,11 +9,11 @@ from events.readiness.events import WaiverEvent, WaiverGranted, WaiverWithdrawn
 from events.readiness.waiver import Waiver
 
 WAIVER = "waiver:"
-"""What the subjects of waivers begin with; no deployment's id has a colon."""
+"""The prefix of waiver subjects. It cannot be a deployment, because deployment ids have no colon."""
 
 
 class WaiverDocument(msgspec.Struct, frozen=True):
-    """A waiver as its events made it; `who` granted it last, at `granted_at` (milliseconds)."""
+    """A waiver after its events; `who` granted it last, at `granted_at` (milliseconds)."""
 
     version: int
     rule: str
@@ -26,7 +26,7 @@ class WaiverDocument(msgspec.Struct, frozen=True):
 
     @property
     def waiver(self) -> Waiver:
-        """As a check takes it."""
+        """The waiver in the form that a check needs."""
         return Waiver(self.rule, self.who, self.reason, self.until, self.module, self.deployment)
 
 
@@ -34,12 +34,12 @@ _decoder = msgspec.json.Decoder(WaiverDocument)
 
 
 def decode(data: bytes) -> WaiverDocument:
-    """Read a document's canonical bytes."""
+    """Read a document from its canonical bytes."""
     return _decoder.decode(data)
 
 
 def evolve(event: WaiverEvent, *, version: int, at: int, by: str) -> WaiverDocument | None:
-    """The waiver after one more event, by somebody; `None` when it is gone."""
+    """Return the waiver after one more event of the author `by`; `None` after its withdrawal."""
     match event:
         case WaiverGranted(rule, reason, until, module, deployment):
             return WaiverDocument(version, rule, reason, until, module, deployment, by, at)

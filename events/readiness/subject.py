@@ -1,4 +1,4 @@
-"""What is checked: documents laid over each other, and the way back from a merged element to where it was written."""
+"""The subject of a check: documents merged in order, and the location in a document of each merged element."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -26,14 +26,15 @@ from events.manifest.routes import Route, parse_route
 from events.manifest.validate import problems
 from events.readiness.finding import ElementLocation, Hit
 from events.readiness.host_facts import HostFacts
+from events.readiness.module import Module, object_of
 from events.readiness.pointer import Operation, pointer
 
 SYSTEM = {"edgeAgent": AGENT, "edgeHub": HUB}
-"""How the system's modules are called in `systemModules` → how they are called here."""
+"""Name of a system module in `systemModules` → name of its twin."""
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """One path that a document sets in a module's desired properties, and where it does."""
+    """One path that a document sets in a module's desired properties; `pointer` is its location in the document."""
 
     twin: str
     path: tuple[str, ...]
@@ -42,11 +43,10 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 class Document(msgspec.Struct, frozen=True):
-    """One content: a manifest's file, a deployment, or the merged sections of a device.
+    """A document to check: a manifest file, a deployment, or the effective configuration of a device.
 
-    `root` leads to what it says by module, `edge` says that this is `modulesContent`. In a `template`,
-    placeholders and createOptions as objects are right. `doubled` are the pointers to members of a text whose names another
-    member of the same object has.
+    `root` is the pointer to the content by module, and `edge` is true for `modulesContent`. In a `template`, placeholders
+    and createOptions as objects are allowed. `doubled` are pointers to members whose name occurs again in the same object.
     """
 
     name: str
@@ -61,81 +61,8 @@ class Document(msgspec.Struct, frozen=True):
     doubled: tuple[str, ...] = ()
 
 
-class Module(msgspec.Struct, frozen=True, dict=True):
-    """A module as the merged sections have it; `path` is where in `$edgeAgent`.
-
-    `whole` says that there is no more of it. Otherwise a layer alone changes some of its members, and what is missing may
-    stand in its base.
-    """
-
-    name: str
-    path: tuple[str, ...]
-    spec: JsonObject
-    whole: bool
-
-    @property
-    def system(self) -> bool:
-        """Whether it is the agent or the hub."""
-        return self.path[0] == "systemModules"
-
-    @cached_property
-    def settings(self) -> JsonObject:
-        """Its image and createOptions; empty if they are no object."""
-        return _object(self.spec.get("settings"))
-
-    @cached_property
-    def image(self) -> str:
-        """Its image as written, without surrounding space; empty if there is none."""
-        image = self.settings.get("image")
-        return image.strip() if isinstance(image, str) else ""
-
-    @cached_property
-    def env(self) -> dict[str, Json]:
-        """Values of its environment by name."""
-        return {
-            name: value["value"]
-            for name, value in _object(self.spec.get("env")).items()
-            if isinstance(value, dict) and "value" in value
-        }
-
-    def variable(self, name: str) -> Json:
-        """The value of an environment variable, in whatever case its name is written; `None` where there is none."""
-        return member(self.env, name)
-
-    def at(self, name: str) -> tuple[str, str]:
-        """Where in the module an environment variable is set, in whatever case; or where it would be."""
-        return "env", next((key for key in self.env if key.lower() == name.lower()), name)
-
-    @cached_property
-    def chunks(self) -> dict[str, Json]:
-        """Those of its settings that hold createOptions."""
-        return {name: value for name, value in self.settings.items() if create_options.is_chunk(name)}
-
-    @cached_property
-    def written_options(self) -> JsonObject | CreateOptionsInvalid:
-        """Its createOptions, an object or one in text; or why they are none."""
-        chunks = list(self.chunks.values())
-        if len(chunks) == 1 and isinstance(chunks[0], dict):
-            return chunks[0]
-        try:
-            return create_options.parse(create_options.join(self.chunks))
-        except CreateOptionsInvalid as error:
-            return error
-
-    @cached_property
-    def options(self) -> JsonObject:
-        """Its createOptions; empty if they cannot be read."""
-        options = self.written_options
-        return options if isinstance(options, dict) else {}
-
-    @cached_property
-    def host_config(self) -> JsonObject:
-        """The member HostConfig of its createOptions; empty if it is no object."""
-        return _object(member(self.options, "HostConfig"))
-
-
 class WrittenRoute(msgspec.Struct, frozen=True):
-    """A route of the hub; `parsed` says why where it does not follow the grammar."""
+    """A route of the edge hub; `parsed` is the error if the route does not follow the grammar."""
 
     path: tuple[str, ...]
     value: Json
@@ -144,7 +71,7 @@ class WrittenRoute(msgspec.Struct, frozen=True):
 
 
 class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
-    """Documents in ascending priority, the last one being the one that is asked about, and what is known of a device."""
+    """Documents in ascending priority, of which the last one is checked, and the host facts of a device, if any."""
 
     documents: tuple[Document, ...]
     host: HostFacts | None = None
@@ -152,12 +79,12 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def last(self) -> Document:
-        """The document that is asked about."""
+        """The document that is checked."""
         return self.documents[-1]
 
     @cached_property
     def whole(self) -> bool:
-        """Whether the merge is all that a device runs: it begins with a standard manifest."""
+        """Whether the merge is a whole configuration, because the first document is a standard manifest."""
         return self.documents[0].edge and not self.documents[0].layered
 
     @cached_property
@@ -167,28 +94,28 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def sections(self) -> dict[str, JsonObject]:
-        """What each module is to have, once documents are merged."""
+        """The merged desired properties by module."""
         return _merged(self.documents)
 
     @cached_property
     def sections_before(self) -> dict[str, JsonObject]:
-        """The same without the last document; empty if it is the only one."""
+        """The merged desired properties without the last document; empty if it is the only one."""
         return _merged(self.documents[:-1])
 
     @cached_property
     def agent(self) -> JsonObject:
-        """What the agent is to have."""
+        """The merged section of `$edgeAgent`."""
         return self.sections.get(AGENT, {})
 
     @cached_property
     def hub(self) -> JsonObject:
-        """What the hub is to have."""
+        """The merged section of `$edgeHub`."""
         return self.sections.get(HUB, {})
 
     @cached_property
     def modules(self) -> tuple[Module, ...]:
-        """The system's modules, then the user's, as far as they are objects."""
-        return tuple(modules_of(self))
+        """The system modules, then the user's modules; entries that are not objects are skipped."""
+        return tuple(_modules_of(self))
 
     @cached_property
     def user_modules(self) -> tuple[Module, ...]:
@@ -197,14 +124,14 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def system_modules(self) -> dict[str, Module]:
-        """The system's modules by their names, `$edgeAgent` and `$edgeHub`."""
+        """The system modules by name, `$edgeAgent` and `$edgeHub`."""
         return {module.name: module for module in self.modules if module.system}
 
     @cached_property
     def routes(self) -> tuple[WrittenRoute, ...]:
-        """The routes that have a text."""
+        """The routes whose text has no placeholder."""
         result = []
-        for name, value in _object(self.hub.get("routes")).items():
+        for name, value in object_of(self.hub.get("routes")).items():
             text = value.get("route") if isinstance(value, dict) else value
             if isinstance(text, str) and not placeholders.variables(text):
                 result.append(WrittenRoute(("routes", name), value, text, _parsed(text)))
@@ -212,18 +139,21 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def registries(self) -> dict[str, JsonObject]:
-        """Credentials of registries by name."""
-        settings = _object(_object(self.agent.get("runtime")).get("settings"))
-        credentials = _object(settings.get("registryCredentials"))
+        """The registry credentials by name."""
+        settings = object_of(object_of(self.agent.get("runtime")).get("settings"))
+        credentials = object_of(settings.get("registryCredentials"))
         return {name: value for name, value in credentials.items() if isinstance(value, dict)}
 
     @cached_property
     def problems(self) -> tuple[Problem, ...]:
-        """What the validation of manifests says of the last document."""
+        """The problems of the last document, by the validation of manifests."""
         return problems(self.last.content)
 
     def location(self, twin: str, path: Sequence[str] = ()) -> ElementLocation:
-        """Where an element of a merged section was written: by the last of the documents that go furthest towards it."""
+        """Return where an element of a merged section was written, or the closest location to it.
+
+        The last document wins among those that are equally close, because its value overrides the earlier ones.
+        """
         best, nearness = ElementLocation(len(self.documents) - 1, self.last.root, whole=False), 1
         for number in range(len(self.documents)):
             for setting in self._settings.get((number, twin), ()):
@@ -242,7 +172,7 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
         detail: str = "",
         fix: Sequence[Operation] = (),
     ) -> Hit:
-        """A hit at an element of a merged section, or at the whole of it."""
+        """Return a hit at an element of a merged section; without `twin`, at the whole last document."""
         location = (
             self.location(twin, path) if twin else ElementLocation(len(self.documents) - 1, self.last.root, whole=True)
         )
@@ -251,19 +181,20 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
     def module_hit(
         self, module: Module, message: str, *path: str, detail: str = "", fix: Sequence[Operation] = ()
     ) -> Hit:
-        """A hit at a module, or at a member of it."""
+        """Return a hit at a module, or at a member of the module."""
         return self.hit(message, module=module.name, twin=AGENT, path=(*module.path, *path), detail=detail, fix=fix)
 
     def options_hit(self, module: Module, message: str, *, detail: str = "", fix: Sequence[Operation] = ()) -> Hit:
-        """A hit at a module's createOptions."""
+        """Return a hit at a module's createOptions."""
         first = min(module.chunks, key=len, default="createOptions")
         return self.module_hit(module, message, "settings", first, detail=detail, fix=fix)
 
     def added(self, twin: str, path: Sequence[str], value: Json) -> tuple[Operation, ...]:
-        """A patch of the last document that puts a value where none is, with the objects around it; empty if it cannot."""
+        """Return a patch of the last document that adds a missing value and its parent objects; empty if impossible."""
         location = self.location(twin, path)
         if location.whole or location.document != len(self.documents) - 1:
             return ()
+        # The closest existing parent gets the value, with the missing objects around it.
         for depth in range(len(path) - 1, -1, -1):
             above = self.location(twin, path[:depth])
             if above.whole and above.document == location.document:
@@ -275,14 +206,14 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
         return ()
 
     def removed(self, twin: str, path: Sequence[str]) -> tuple[Operation, ...]:
-        """A patch of the last document that takes an element away; empty if it cannot."""
+        """Return a patch of the last document that removes an element; empty if impossible."""
         location = self.location(twin, path)
         return (Operation("remove", location.pointer),) if self._ours(location) else ()
 
     def options_replaced(self, module: Module, options: JsonObject, *, as_text: bool = False) -> tuple[Operation, ...]:
-        """A patch of the last document that gives a module other createOptions, written as before; empty if it cannot.
+        """Return a patch of the last document that replaces a module's createOptions; empty if impossible.
 
-        Text that does not fit into one string of a twin is cut into chunks. `as_text` also makes text of an object.
+        Text that is too long for one string of a twin is split into chunks. An object stays an object, unless `as_text`.
         """
         location = self.location(AGENT, (*module.path, "settings"))
         if not self._ours(location) or not location.open:
@@ -294,8 +225,9 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
             try:
                 new_settings = {**create_options.split(msgspec.json.encode(options).decode())}
             except (CreateOptionsInvalid, OverflowError, RecursionError, UnicodeEncodeError):
-                return ()  # values that only a JSON text can hold
+                return ()  # too many chunks, or a value that only a text can hold, such as an integer over 64 bits
         steps = [Operation("remove", location.pointer + pointer(name)) for name in written if name not in new_settings]
+        # Unchanged chunks are not written, so that a diff shows only the fix.
         steps += [
             Operation("replace" if name in written else "add", location.pointer + pointer(name), value)
             for name, value in new_settings.items()
@@ -316,7 +248,7 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
 
 
 def read_document(raw: Json, *, name: str, template: bool = False, doubled: tuple[str, ...] = ()) -> Document:
-    """A manifest's document, with or without the wrapper of a configuration; any JSON value is answered."""
+    """Read a manifest, with or without the wrapper of a configuration. Any JSON value is accepted."""
     content = content_of(raw)
     document = _wrapper(raw)
     wrapped = isinstance(raw, dict) and "content" in raw
@@ -342,7 +274,7 @@ def read_document(raw: Json, *, name: str, template: bool = False, doubled: tupl
         or (isinstance(inner, dict) and "$schema-template" in inner)
         or _has_template_images(settings),
         priority=priority if isinstance(priority, int) and not isinstance(priority, bool) else None,
-        labels={key: value for key, value in _object(labels).items() if isinstance(value, str)},
+        labels={key: value for key, value in object_of(labels).items() if isinstance(value, str)},
         doubled=doubled,
     )
 
@@ -354,9 +286,10 @@ def subject_of_sections(
     host: HostFacts | str | None = None,
     labels: Mapping[str, str] = {},
 ) -> ReadinessSubject:
-    """An effective configuration, with what its device reports of its host if that is known.
+    """Return the subject for an effective configuration and the host facts of its device.
 
-    Pointers lead through `/modulesContent/{module}/properties.desired`, as in the manifest that it would be.
+    `host` is an error text if the host facts cannot be read. Pointers have the form of a manifest:
+    `/modulesContent/{module}/properties.desired/…`.
     """
     raw = {ContentKind.EDGE.value: {module: {DESIRED: section} for module, section in sections.items()}}
     document = msgspec.structs.replace(read_document(raw, name=name), labels=dict(labels))
@@ -365,26 +298,13 @@ def subject_of_sections(
     return ReadinessSubject((document,), host)
 
 
-def modules_of(subject: ReadinessSubject) -> Iterator[Module]:
-    """The system's modules, then the user's, as far as they are objects."""
+def _modules_of(subject: ReadinessSubject) -> Iterator[Module]:
     for group in ("systemModules", "modules"):
-        for name, spec in _object(subject.agent.get(group)).items():
+        for name, spec in object_of(subject.agent.get(group)).items():
             if isinstance(spec, dict) and (group == "modules" or name in SYSTEM):
                 path = (group, name)
                 whole = subject.whole or subject.location(AGENT, path).whole
                 yield Module(SYSTEM[name] if group == "systemModules" else name, path, spec, whole)
-
-
-def member(members: Mapping[str, Json], name: str) -> Json:
-    """A member in whatever case its name is written, as the engine and the agent read it; `None` where there is none."""
-    if name in members:
-        return members[name]
-    lower_name = name.lower()
-    return next((value for key, value in members.items() if key.lower() == lower_name), None)
-
-
-def _object(value: Json) -> JsonObject:
-    return value if isinstance(value, dict) else {}
 
 
 def _wrapper(raw: Json) -> JsonObject:
@@ -393,11 +313,11 @@ def _wrapper(raw: Json) -> JsonObject:
 
 def _settings(content: JsonObject, above: str) -> Iterator[Setting]:
     modules: Json = by_module(content)
-    if not isinstance(modules, dict):  # by_module reads what has passed validation; this may not have
+    if not isinstance(modules, dict):  # by_module expects a valid content, and this one is not yet validated
         return
     for twin, paths in modules.items():
         inside = above if twin in (DEVICE, MODULE) else above + pointer(twin)
-        for path, value in _object(paths).items():
+        for path, value in object_of(paths).items():
             names = path.split(".")
             proper = path == DESIRED or (path.startswith(f"{DESIRED}.") and "" not in names)
             if proper and (path != DESIRED or isinstance(value, dict)):
@@ -406,9 +326,10 @@ def _settings(content: JsonObject, above: str) -> Iterator[Setting]:
 
 def _has_template_images(settings: Sequence[Setting]) -> bool:
     for setting in settings:
-        for modules in (_object(setting.value).get("modules"), setting.value):
-            for module in _object(modules).values():
-                image = _object(_object(module).get("settings")).get("image")
+        for modules in (object_of(setting.value).get("modules"), setting.value):
+            for module in object_of(modules).values():
+                image = object_of(object_of(module).get("settings")).get("image")
+                # The build replaces ${MODULES.<name>.<platform>} by an image, so only templates have it.
                 if isinstance(image, str) and image.startswith("${MODULES."):
                     return True
     return False
@@ -432,9 +353,10 @@ def _parsed(text: str) -> Route | RouteInvalid:
 
 
 def _near(setting: Setting, path: tuple[str, ...], document: int) -> tuple[int, ElementLocation]:
-    """How near to an element a setting comes, and where that is; 0 if it sets something else.
+    """Return how close a setting is to an element, and its location; 0 if it sets something else.
 
-    The element itself is nearest, then a part of it, then what is above it.
+    The element itself is closest, then a part of it, then its deepest existing parent. The weights keep this order at
+    every depth: 2 * depth + 2 for the element or a parent, 2 * length of the path + 1 for a part.
     """
     depth, at, value = len(setting.path), setting.pointer, setting.value
     if depth > len(path):

@@ -1,4 +1,4 @@
-"""Waivers: who has decided that a finding may stand, why, and until when."""
+"""Waivers: who accepts which finding, why, and until when."""
 
 import datetime as dt
 
@@ -9,9 +9,9 @@ from events.readiness.finding import Finding
 
 
 class Waiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A decision to leave findings of a rule as they are, up to and including the day `until` (UTC).
+    """A decision to accept the findings of a rule, up to and including the day `until` (UTC).
 
-    `module` and `deployment` confine it; `None` stands for any. A deployment is named by its id, or by its file.
+    `module` and `deployment` restrict it; `None` means any. A deployment is named by its id, or by its file.
     """
 
     rule: str
@@ -27,7 +27,7 @@ class Waiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{self.who}, for {self.rule}{of}, until {self.until}: {self.why}"
 
     def applies(self, finding: Finding, now: int) -> bool:
-        """Whether a finding is waived at a time in milliseconds."""
+        """Return whether this waives a finding at a time in milliseconds."""
         return (
             not self.expired(now)
             and self.rule == finding.rule
@@ -36,5 +36,5 @@ class Waiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def expired(self, now: int) -> bool:
-        """Whether its last day is over at a time in milliseconds."""
+        """Return whether the last day is over at a time in milliseconds."""
         return dt.datetime.fromtimestamp(now / 1000, dt.UTC).date() > self.until

@@ -1,1 +1,1 @@
-"""Rollouts: a deployment reaches a fleet in phases, each judged by what devices report, and goes back when it hurts."""
+"""Rollouts: a deployment reaches a fleet in phases, each judged by what devices report, and rolls back on failure."""

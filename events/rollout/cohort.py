@@ -1,4 +1,4 @@
-"""The order in which a rollout takes devices: by a stable hash of both, the same for good, and another one for every rollout."""
+"""The order in which a rollout admits devices: by a stable hash of rollout and device, different for every rollout."""
 
 import hashlib
 from collections.abc import Iterable
@@ -11,6 +11,8 @@ from events.rollout.sets import FleetSet
 
 Hashes = npt.NDArray[np.uint64]
 
+# The constants of splitmix64. Mixing two hashes with it puts a million devices in order in 0.1 s; BLAKE2b of every pair of
+# rollout and device would take a call for each (docs/decisions/0023).
 _GOLDEN, _FIRST, _SECOND = (
     np.uint64(0x9E3779B97F4A7C15),
     np.uint64(0xBF58476D1CE4E5B9),
@@ -19,13 +21,14 @@ _GOLDEN, _FIRST, _SECOND = (
 
 
 def hashes_of(device_ids: Iterable[str]) -> Hashes:
-    """64 bits of the BLAKE2b digest of each id; they stay the same, so that whoever keeps them hashes a device once."""
+    """64 bits of the BLAKE2b digest of each id; they never change, so that the scheduler hashes a device once and caches it."""
+    # Python's own hash differs between processes, and the order must be the same after a restart.
     digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8).digest() for name in device_ids)
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 def ranks(rollout: str, hashes: Hashes) -> Hashes:
-    """Where each device comes in a rollout's order, lowest first: the mix of both hashes (splitmix64)."""
+    """The rank of each device in a rollout's order, lowest first: the mix of both hashes (splitmix64)."""
     mixed: Hashes = hashes ^ hashes_of([rollout])[0]
     with np.errstate(over="ignore"):
         mixed = mixed + _GOLDEN
@@ -36,7 +39,7 @@ def ranks(rollout: str, hashes: Hashes) -> Hashes:
 
 
 def location(candidates: FleetSet, rollout: str, hashes: dict[int, Hashes], *, number: int, ordinal: int) -> int:
-    """Where one of some devices comes in a rollout's order, from 1: it is among the `first` so many, and not among one less."""
+    """The place (from 1) of a device among the candidates in a rollout's order: `first` includes it from this limit on."""
     mine = (ranks(rollout, hashes[number][[ordinal]])[0], number, ordinal)
     before = 0
     for other, members in sorted(candidates.by_partition.items()):
@@ -50,7 +53,7 @@ def location(candidates: FleetSet, rollout: str, hashes: dict[int, Hashes], *, n
 
 
 def first(candidates: FleetSet, limit: int, rollout: str, hashes: dict[int, Hashes]) -> FleetSet:
-    """Those of some devices who come first in a rollout's order, at most `limit`; `hashes` by partition and ordinal."""
+    """The first candidates in a rollout's order, at most `limit`; `hashes` by partition and ordinal."""
     if limit <= 0:
         return FleetSet({})
     if limit >= len(candidates):
@@ -63,7 +66,7 @@ def first(candidates: FleetSet, limit: int, rollout: str, hashes: dict[int, Hash
             for number, partition_ordinals in zip(numbers, ordinals, strict=True)
         ]
     )
-    # Of equal ranks the lower partition and ordinal come first, so that a limit is kept to the device.
+    # Of equal ranks the lower partition and ordinal come first, so that exactly `limit` devices are chosen.
     chosen = np.zeros(len(ranked), dtype=bool)
     chosen[np.argsort(ranked, kind="stable")[:limit]] = True
     chosen_by_partition, start = {}, 0

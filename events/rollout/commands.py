@@ -1,4 +1,4 @@
-"""What can be asked of a rollout; each names the deployment."""
+"""The commands on a rollout; each names its deployment."""
 
 import msgspec
 
@@ -7,14 +7,14 @@ from events.rollout.plan import RolloutPlan
 
 
 class CreateRollout(msgspec.Struct, frozen=True):
-    """Roll a deployment out that has not started. It begins with `StartRollout`, or at the deployment's time."""
+    """Create the rollout of a deployment that has not started. It begins with `StartRollout`, or at the deployment's start."""
 
     deployment_id: str
     plan: RolloutPlan
 
 
 class StartRollout(msgspec.Struct, frozen=True):
-    """Open the first phase. `due_at` (milliseconds) is for the scheduler, and `late_ms` how long ago that was."""
+    """Open the first phase. The scheduler gives `due_at` (milliseconds) and `late_ms`, the time since then."""
 
     deployment_id: str
     due_at: int | None = None
@@ -22,54 +22,54 @@ class StartRollout(msgspec.Struct, frozen=True):
 
 
 class PauseRollout(msgspec.Struct, frozen=True):
-    """Admit nobody more for now."""
+    """Admit no further device until the rollout is resumed."""
 
     deployment_id: str
     reason: str = ""
 
 
 class ResumeRollout(msgspec.Struct, frozen=True):
-    """Go on where it was paused or has failed."""
+    """Continue a paused or failed rollout at the same phase."""
 
     deployment_id: str
 
 
 class ApprovePhase(msgspec.Struct, frozen=True):
-    """Let a phase (from 0) open that needs approval."""
+    """Approve a phase (from 0) that requires it, so that it can open."""
 
     deployment_id: str
     phase: int
 
 
 class SkipPhase(msgspec.Struct, frozen=True):
-    """Pass the open phase (from 0) without its gate."""
+    """End the open phase (from 0) without its gate."""
 
     deployment_id: str
     phase: int
 
 
 class RetryFailed(msgspec.Struct, frozen=True):
-    """Let the devices that failed try again, under a new `$version`."""
+    """Retry the failed devices, under a new `$version`."""
 
     deployment_id: str
 
 
 class AbortRollout(msgspec.Struct, frozen=True):
-    """End it here: who was admitted keeps the deployment, nobody else gets it."""
+    """End the rollout at its current phase: admitted devices keep the deployment, no other device gets it."""
 
     deployment_id: str
     reason: str = ""
 
 
 class RecordResults(msgspec.Struct, frozen=True):
-    """Record how the devices stand, as the deployment is about to end; `results` are as its giver has read them."""
+    """Record the results of the devices before the deployment ends; the caller has read the `results`."""
 
     deployment_id: str
     results: RolloutResults
 
 
 class RollBack(msgspec.Struct, frozen=True):
-    """End the deployment, and bring its devices back."""
+    """End the deployment and roll its devices back."""
 
     deployment_id: str
     reason: str = ""
@@ -90,7 +90,7 @@ RolloutCommand = (
 
 
 class AdvanceRollout(msgspec.Struct, frozen=True):
-    """Let happen what the planner found to follow for a rollout as of a version: the events, in order."""
+    """Append the events that the planner derived from a version of the rollout, in order."""
 
     deployment_id: str
     version: int
@@ -104,4 +104,4 @@ class DiscardRollout(msgspec.Struct, frozen=True):
 
 
 SchedulerCommand = AdvanceRollout | DiscardRollout
-"""What the scheduler alone asks: nobody else knows what follows by itself."""
+"""The commands that only the scheduler sends."""

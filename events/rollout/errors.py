@@ -1,16 +1,16 @@
-"""Why a command on a rollout is refused.
+"""Why a command on a rollout is rejected.
 
 RolloutError
 ├── PlanInvalid            a part of the plan breaks a rule
 ├── RolloutExists · RolloutNotFound
 ├── NotToBeRolledOut       the deployment has started already, or ended
-├── RolloutForbidden       not in this state, or not by this person
-└── RolloutActive          a deployment is not changed by hand while it is rolled out
+├── RolloutForbidden       not allowed in this state, or not to this person
+└── RolloutActive          an operator cannot change a deployment's admission while it is rolled out
 """
 
 
 class RolloutError(Exception):
-    """Any refusal of a command on a rollout."""
+    """The base of every rejection of a command on a rollout."""
 
 
 class PlanInvalid(RolloutError):
@@ -22,10 +22,10 @@ class PlanInvalid(RolloutError):
 
 
 class RolloutExists(RolloutError):
-    """A deployment is rolled out once."""
+    """A deployment has at most one rollout."""
 
     def __init__(self, deployment_id: str) -> None:
-        super().__init__(f"{deployment_id!r} has a rollout already; another one is another deployment")
+        super().__init__(f"{deployment_id!r} has a rollout already; create another deployment to roll out again")
         self.deployment_id = deployment_id
 
 
@@ -38,7 +38,7 @@ class RolloutNotFound(RolloutError):
 
 
 class NotToBeRolledOut(RolloutError):
-    """Only what has not started can be rolled out in phases."""
+    """A deployment that has started cannot be rolled out in phases."""
 
     def __init__(self, deployment_id: str, admission: str) -> None:
         super().__init__(
@@ -48,7 +48,7 @@ class NotToBeRolledOut(RolloutError):
 
 
 class RolloutForbidden(RolloutError):
-    """The command is not for a rollout as it stands."""
+    """The current state of a rollout, or its plan, does not allow the command."""
 
     def __init__(self, deployment_id: str, why: str) -> None:
         super().__init__(f"{deployment_id}: {why}")
@@ -56,7 +56,7 @@ class RolloutForbidden(RolloutError):
 
 
 class RolloutActive(RolloutError):
-    """Who is admitted follows from the rollout."""
+    """The rollout decides which devices are admitted, so an operator cannot change the admission."""
 
     def __init__(self, deployment_id: str) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""What can happen to a rollout. Subject: `rollout:<deployment id>`; all stand in the fleet's stream."""
+"""The events of a rollout. Subject: `rollout:<deployment id>`, in the fleet's stream."""
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -6,15 +6,15 @@ from msgspec import UNSET, UnsetType
 from events.rollout.plan import RolloutPlan
 
 Devices = dict[str, str]
-"""By partition, the base64 of a set of ordinals (events/fleet/fleet_set.py)."""
+"""By partition, the base64 of a set of ordinals (events/rollout/sets.py)."""
 
 
 class RecordedCounts(msgspec.Struct, frozen=True):
-    """Who a rollout was judged on; each number is the size of a set.
+    """The numbers of devices that a rollout was judged on; each is the size of a set.
 
-    Of the `target` devices that are enabled, `admitted` are. Of these, `healthy`, `already` there, `failed` (`timed_out` is a
-    part of it), `silent`, `pending`, `outranked` (another deployment wins) and `not_applied` (something else stands in the way,
-    as that no base targets the device) come to `admitted`, and `counted` are in the denominator.
+    `target` are the enabled targeted devices, `admitted` a part of them, and `counted` the denominator. `admitted` is the sum of
+    `healthy`, `already` there, `failed` (including `timed_out`), `silent`, `pending`, `outranked` (another deployment wins) and
+    `not_applied` (another reason, such as no base that targets the device).
     """
 
     target: int = 0
@@ -31,10 +31,10 @@ class RecordedCounts(msgspec.Struct, frozen=True):
 
 
 class RolloutResults(msgspec.Struct, frozen=True):
-    """How each admitted device stood when a deployment ended that was rolled out: afterwards no device has it any more.
+    """The result of each admitted device when a deployment that was rolled out ended.
 
-    `failed` and `not_applied` have the devices by the reason, as a sentence. Every admitted device is in one of the sets, unless
-    they are too large to be recorded together: then `is_whole` is false, and `failed` is what is left of them.
+    `failed` and `not_applied` have the devices by reason, a sentence. Every admitted device is in one set, unless the sets are
+    too large for one record: then `is_whole` is false, and only `failed` is recorded, or nothing.
     """
 
     healthy: Devices = {}
@@ -48,30 +48,30 @@ class RolloutResults(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """What an automatic act was taken on: the counts, and (partition, fleet) positions of every partition as they were read."""
+    """The basis of an automatic step: the counts, and the (partition, fleet) positions at which every partition was read."""
 
     counts: RecordedCounts
     vectors: tuple[tuple[int, int], ...]
 
 
 class RolloutCreated(msgspec.Struct, frozen=True, tag="RolloutCreated", forbid_unknown_fields=True):
-    """A deployment is to be rolled out so; nobody is admitted yet. `author` is who may have to find somebody to approve."""
+    """A rollout was created by `author`; no device is admitted yet."""
 
     plan: RolloutPlan
     author: str
 
 
 class RolloutStarted(msgspec.Struct, frozen=True, tag="RolloutStarted", forbid_unknown_fields=True):
-    """From here on phases open. `late_ms` after it was due, where it was due at a time."""
+    """The rollout started, and phases can open. `late_ms` is the delay after a scheduled start."""
 
     late_ms: int | UnsetType = UNSET
 
 
 class RolloutPaused(msgspec.Struct, frozen=True, tag="RolloutPaused", forbid_unknown_fields=True):
-    """No further device is admitted until it is resumed; by hand, or with evidence by itself.
+    """No further device is admitted until the rollout is resumed. It was paused by an operator, or automatically with evidence.
 
-    `unreachable`: because the gate of the open phase cannot be reached any more. That is no failure: the thresholds and the time
-    limit of the plan still decide whether it has failed.
+    `unreachable`: the gate of the open phase cannot be reached any more. That is no failure: the thresholds and the time
+    limit of the plan still decide whether the rollout has failed (docs/decisions/0034).
     """
 
     reason: str
@@ -80,18 +80,18 @@ class RolloutPaused(msgspec.Struct, frozen=True, tag="RolloutPaused", forbid_unk
 
 
 class RolloutResumed(msgspec.Struct, frozen=True, tag="RolloutResumed", forbid_unknown_fields=True):
-    """It goes on where it was."""
+    """The rollout continues at the same phase."""
 
 
 class PhaseApproved(msgspec.Struct, frozen=True, tag="PhaseApproved", forbid_unknown_fields=True):
-    """A phase (from 0) may open. `approver` is who said so."""
+    """`approver` approved a phase (from 0), so that it can open."""
 
     phase: int
     approver: str
 
 
 class PhaseOpened(msgspec.Struct, frozen=True, tag="PhaseOpened", forbid_unknown_fields=True):
-    """Devices of a phase (from 0) are admitted from here on. `pool`: whom the first phase found, where joiners wait."""
+    """A phase (from 0) opened. `pool` has the devices targeted at the first phase, if later joiners wait for the end."""
 
     phase: int
     evidence: Evidence
@@ -99,7 +99,7 @@ class PhaseOpened(msgspec.Struct, frozen=True, tag="PhaseOpened", forbid_unknown
 
 
 class DevicesAdmitted(msgspec.Struct, frozen=True, tag="DevicesAdmitted", forbid_unknown_fields=True):
-    """These devices may receive the deployment, beside those before; `count` of them."""
+    """Another `count` devices were admitted to the deployment."""
 
     phase: int
     devices: Devices
@@ -109,19 +109,19 @@ class DevicesAdmitted(msgspec.Struct, frozen=True, tag="DevicesAdmitted", forbid
 
 
 class SoakBegan(msgspec.Struct, frozen=True, tag="SoakBegan", forbid_unknown_fields=True):
-    """The gate of the open phase holds from here on."""
+    """The gate of the open phase holds, and its soak time began."""
 
     evidence: Evidence
 
 
 class SoakBroken(msgspec.Struct, frozen=True, tag="SoakBroken", forbid_unknown_fields=True):
-    """It does not hold any more: a device is no longer healthy, or more have to be."""
+    """The gate does not hold any more: a device is no longer healthy, or more devices must be healthy."""
 
     evidence: Evidence
 
 
 class PhasePassed(msgspec.Struct, frozen=True, tag="PhasePassed", forbid_unknown_fields=True):
-    """The open phase is done; by its gate, with evidence, or as somebody skipped it."""
+    """The open phase ended: by its gate, with evidence, or because an operator skipped it."""
 
     phase: int
     reason: str
@@ -129,27 +129,27 @@ class PhasePassed(msgspec.Struct, frozen=True, tag="PhasePassed", forbid_unknown
 
 
 class RetryAsked(msgspec.Struct, frozen=True, tag="RetryAsked", forbid_unknown_fields=True):
-    """Somebody wants the failed devices to try again."""
+    """An operator requested a retry of the failed devices."""
 
 
 class DevicesRetried(msgspec.Struct, frozen=True, tag="DevicesRetried", forbid_unknown_fields=True):
-    """These devices get the same once more, under a new `$version`; `count` of them."""
+    """`count` devices get the same configuration again, under a new `$version`."""
 
     devices: Devices
     count: int
 
 
 class RollbackAsked(msgspec.Struct, frozen=True, tag="RollbackAsked", forbid_unknown_fields=True):
-    """Somebody wants the deployment rolled back."""
+    """An operator requested a rollback of the deployment."""
 
     reason: str
 
 
 class RollbackBegan(msgspec.Struct, frozen=True, tag="RollbackBegan", forbid_unknown_fields=True):
-    """The deployment ends, and its devices go back.
+    """The deployment ended, and its devices roll back. `results` are those of the deployment.
 
-    To `deployment`, created for that; with `restore` each to what it had and was well with; else to what else targets them.
-    `results`: how the devices stood with the deployment.
+    They go back to `deployment`, which was created for that; with `restore` each to what it had and was healthy with; else to
+    the other deployments that target them.
     """
 
     reason: str
@@ -160,15 +160,15 @@ class RollbackBegan(msgspec.Struct, frozen=True, tag="RollbackBegan", forbid_unk
 
 
 class ResultsRecorded(msgspec.Struct, frozen=True, tag="ResultsRecorded", forbid_unknown_fields=True):
-    """The deployment is about to end, by hand or at its time: so the devices stood with it."""
+    """The results of the devices before the deployment ends, by an operator or at its scheduled end."""
 
     results: RolloutResults
 
 
 class RollbackEnded(msgspec.Struct, frozen=True, tag="RollbackEnded", forbid_unknown_fields=True):
-    """All devices are back, or the rollback failed in turn: then it halts, and an operator has to decide.
+    """The rollback succeeded, or it failed and halts until an operator decides.
 
-    `not_back` has the devices that are not back, by the reason.
+    `not_back` has the devices that did not go back, by reason.
     """
 
     succeeded: bool
@@ -178,17 +178,17 @@ class RollbackEnded(msgspec.Struct, frozen=True, tag="RollbackEnded", forbid_unk
 
 
 class RolloutAborted(msgspec.Struct, frozen=True, tag="RolloutAborted", forbid_unknown_fields=True):
-    """It ends where it is: who was admitted keeps the deployment, and nobody else gets it."""
+    """The rollout ended at its current phase: admitted devices keep the deployment, and no other device gets it."""
 
     reason: str
 
 
 class RolloutDeleted(msgspec.Struct, frozen=True, tag="RolloutDeleted", forbid_unknown_fields=True):
-    """The deployment is gone, and its rollout with it."""
+    """The rollout was deleted together with its deployment."""
 
 
 class RolloutCompleted(msgspec.Struct, frozen=True, tag="RolloutCompleted", forbid_unknown_fields=True):
-    """All phases passed: from here on every targeted device is admitted. `reason` says how many have it, and how many do not."""
+    """All phases passed, and every targeted device is admitted. `reason` gives the numbers of devices with and without it."""
 
     evidence: Evidence
     reason: str = ""

@@ -1,4 +1,4 @@
-"""The fleet as a rollout is judged on it."""
+"""The state of the fleet that a rollout is judged on."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,25 +16,27 @@ class Where(msgspec.Struct, frozen=True):
 
 
 class ByValue(msgspec.Struct, frozen=True):
-    """The devices (`FleetSet`) by their value of a tag; a device without one is not among them."""
+    """The devices (`FleetSet`) by their value of a tag, without the devices that have no value."""
 
     tag: str
 
 
 class AdmissionOrder(msgspec.Struct, frozen=True):
-    """By partition and ordinal, the hashes of the ids of devices, which the order of admission follows from."""
+    """The hashes of device ids by partition and ordinal, which determine the order of admission."""
 
 
 class FailureCodes(msgspec.Struct, frozen=True):
-    """The failed devices (`FleetSet`) by the code that their agent answered with last, as far as that is read."""
+    """The failed devices (`FleetSet`) by the code of their agent's last answer."""
 
 
 class RollbackId(msgspec.Struct, frozen=True):
-    """What the deployment of a rollback is to be called; empty where what it goes back to is not there."""
+    """The id of a rollback's deployment; empty if the content to roll back to does not exist any more."""
 
 
+# The scheduler judges every rollout once a second, and these reads cost too much to repeat each time; a plan asks for them
+# only before devices are admitted or rolled back.
 Question = Where | ByValue | AdmissionOrder | FailureCodes | RollbackId
-"""What a plan needs only where devices are about to be admitted or brought back; it costs too much to be read each time."""
+"""A read that a plan needs in few steps only."""
 
 
 class NotRead(Exception):
@@ -46,7 +48,7 @@ class NotRead(Exception):
 
 
 class Back(msgspec.Struct, frozen=True, eq=False):
-    """How a rollback goes: whom it is for, who is back and well, who is not, and who has nothing to go back to."""
+    """The progress of a rollback: its devices, and those that are back and healthy, unhealthy, or without any deployment."""
 
     devices: FleetSet = NOBODY
     healthy: FleetSet = NOBODY
@@ -55,13 +57,15 @@ class Back(msgspec.Struct, frozen=True, eq=False):
 
 
 class FleetSnapshot(msgspec.Struct, frozen=True, eq=False):
-    """The sets of one deployment, all partitions together, as of `vectors` ((partition, fleet) positions).
+    """The device sets of one deployment in all partitions, at `vectors` ((partition, fleet) positions).
 
-    `lagging` names the partitions that are behind or stopped. `target` are enabled devices that the condition is true for, whether
-    admitted or not; of whoever has the deployment (`actual`), `healthy` and `unhealthy` are as in DESIGN §3, and
-    `answered_failure` have answered with a failure; `held` are those for whom it is over a limit, and `already` those who ran the
-    same before. `not_applied` are, by the reason, targeted devices for which it is no matter of rank that they do not have it.
-    `is_open_to_all`: the deployment admits every targeted device. `answers` are those to the questions that were read.
+    - `lagging`: the names of partitions that are behind or stopped
+    - `target`: enabled devices that the condition is true for, admitted or not
+    - `actual`: devices that have the deployment; of these, `healthy` and `unhealthy` as in DESIGN §3, `answered_failure`
+    - `held`: devices for which the merge is over a limit; `already`: devices that ran the same configuration before
+    - `not_applied`: targeted devices without the deployment that no other deployment outranks, by reason
+    - `is_open_to_all`: the deployment admits every targeted device
+    - `answers`: the answers to the questions that were read
     """
 
     vectors: tuple[tuple[int, int], ...] = ()
@@ -79,7 +83,7 @@ class FleetSnapshot(msgspec.Struct, frozen=True, eq=False):
     answers: Mapping[Question, Any] = {}
 
     def where(self, condition: str) -> FleetSet:
-        """The answer to `Where`; as the following, it raises `NotRead` where that was not read."""
+        """The answer to `Where`; like the other answers, it raises `NotRead` if it was not read."""
         answer: FleetSet = self._answer(Where(condition))
         return answer
 

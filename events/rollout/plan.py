@@ -1,4 +1,4 @@
-"""How a deployment is to reach its devices: phases and their gates, limits on the way, and what follows a failure."""
+"""The plan of a rollout: phases and their gates, limits on admissions, and the action on failure."""
 
 import enum
 import math
@@ -7,23 +7,24 @@ import msgspec
 
 PERCENT_MAX = 100.0
 
+# 16.1 % of 1,000 devices are 161.00000000000003 in floating point; without this tolerance they would round up to 162.
 _ROUNDING = 1e-9
-"""By how much a percentage of a number of devices can be off: 0.07 * 100 is 7.000000000000001 in floating point."""
 
 EVERY_DEVICE = 2**31 - 1
-"""As `Gate.answered_min`: every device that can answer, however many there are."""
+"""As `Gate.answered_min`: all devices that can answer."""
 
 
 def share_of(percent: float, devices: int) -> int:
-    """A percentage (0 to 100) of some devices, rounded up: of a small fleet, a phase has one device at least."""
+    """A percentage (0 to 100) of a number of devices, rounded up."""
+    # Rounding up gives a phase of a small fleet at least one device.
     return math.ceil(devices * percent / PERCENT_MAX - _ROUNDING)
 
 
 class Offline(enum.Enum):
-    """What devices count as that have not answered `offline_seconds` after they were admitted.
+    """How devices count that have not answered `offline_seconds` after their admission.
 
-    WAIT: pending, so that the gate waits for them. EXCLUDE: not at all. UNKNOWN: neither success nor failure, but in the
-    denominator; nobody waits for them.
+    WAIT: as pending, so that the gate waits for them. EXCLUDE: not at all. UNKNOWN: neither as success nor as failure, but in
+    the denominator; the gate does not wait for them.
     """
 
     WAIT = "wait"
@@ -32,25 +33,25 @@ class Offline(enum.Enum):
 
 
 class Joiners(enum.Enum):
-    """When devices are admitted that come under the target condition after the start: with the others, or at the end."""
+    """When devices are admitted that match the target condition only after the start: with their cohort, or at the end."""
 
     COHORT = "cohort"
     END = "end"
 
 
 class OnFailure(enum.Enum):
-    """What a rollout does by itself when a failure threshold or a time limit of its plan is met."""
+    """The automatic action when a failure threshold or a time limit of a plan is reached."""
 
     PAUSE = "pause"
     ROLL_BACK = "roll back"
 
 
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What must hold before the next phase.
+    """The conditions before the next phase.
 
-    `success_percent` (0 to 100; `None` where the plan does not say, see `RolloutPlan.required_percent`) of the devices that count are
-    healthy, `answered_min` of them have answered, and both without a break for `soak_seconds`. A device that is not healthy
-    `device_timeout_seconds` after it was admitted has failed; a phase that has not passed after `phase_timeout_seconds` has.
+    `success_percent` (0 to 100; `None` if the plan does not say, see `RolloutPlan.required_percent`) of the counted devices must be
+    healthy and `answered_min` of them must have answered, both without a break for `soak_seconds`. A device that is not healthy
+    `device_timeout_seconds` after its admission has failed; a phase that has not passed after `phase_timeout_seconds` has failed.
     0 is no limit.
     """
 
@@ -62,9 +63,9 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who is admitted up to here, together with all former phases: a percentage, a number, or who a condition is true for.
+    """The devices admitted by the end of a phase, earlier phases included: a percentage, a number, or a target condition.
 
-    Exactly one of the three is given. `approval`: somebody has to approve of it before it opens.
+    Exactly one of the three is set. `approval`: a person must approve the phase before it opens.
     """
 
     percent: float | None = None
@@ -76,7 +77,7 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_phase(text: str) -> Phase | None:
-    """A phase as `10%` or as `50`, a number of devices; `None` where a text is neither."""
+    """A phase from `10%` or from `50`, a number of devices; `None` for any other text."""
     number, percent, suffix = text.strip().partition("%")
     try:
         if not suffix:
@@ -87,10 +88,10 @@ def read_phase(text: str) -> Phase | None:
 
 
 class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When a rollout has failed: every threshold that is given is reached (>=), once `answered_min` devices have answered.
+    """When a rollout has failed: every threshold is reached (>=), once `answered_min` devices have answered.
 
-    seed 004, Automatic rollback policy; DESIGN §9. `percent` (0 to 100) is of the devices that count, `count` a number of
-    devices, at least 1. `None` is no threshold; without either, no number of failed devices is a failure of the rollout.
+    seed 004, Automatic rollback policy; DESIGN §9. `percent` (0 to 100) is of the counted devices, `count` a number of
+    devices, at least 1. `None` is no threshold; without both, failed devices never make the rollout fail.
     """
 
     percent: float | None = None
@@ -100,11 +101,12 @@ class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def has_threshold(self) -> bool:
-        """Whether a number of failed devices can be a failure of the rollout."""
+        """Whether failed devices can make the rollout fail."""
         return self.percent is not None or self.count is not None
 
     def is_reached(self, *, failed: int, counted: int) -> bool:
-        """Whether so many failed devices of those that count reach every threshold that is given; none that failed never do."""
+        """Whether `failed` of `counted` devices reach every threshold."""
+        # A threshold of 0 % would otherwise be reached before any device failed.
         if not failed or not self.has_threshold:
             return False
         by_percent = 0 if self.percent is None else share_of(self.percent, counted)
@@ -112,21 +114,21 @@ class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Spread(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """At most so many devices of one value of a tag at once, as in *not more than 2 of a site*; `tag` is `tags.site`."""
+    """A limit on devices in progress with the same value of a tag, such as at most 2 of a site; `tag` is `tags.site`."""
 
     tag: str
     at_most: int = 1
 
 
 class Rate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many devices are admitted within any minute; `growth_percent` (0 to 100) more with every minute of a phase."""
+    """The number of devices admitted in any minute; it grows by `growth_percent` (0 to 100) with every minute of a phase."""
 
     per_minute: float
     growth_percent: float = 0.0
 
 
 class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When devices may be admitted: from each time of a cron expression in an IANA time zone, for some minutes."""
+    """A maintenance window: `minutes` from each time of a cron expression in an IANA time zone."""
 
     cron: str
     zone: str = "UTC"
@@ -134,12 +136,12 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RolloutPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A rollout as its author wants it.
+    """The plan of a rollout.
 
-    `rollback_to` is the deployment whose content a rollback brings, or the update (`update:…`, where its group's policy says
-    so); empty goes back to what else targets each device. Whom nothing else targets, `restore` brings back to what they had, and
-    were well with, when they were admitted: their last known good (seed 004).
-    `approval_by_another`: who approves is not the author.
+    `rollback_to` is the deployment whose content a rollback brings, or the update (`update:…`) of the group's policy; if it is
+    empty, each device falls back to the other deployments that target it. `restore` gives devices without another deployment
+    their last known good: what they had, and were healthy with, at their admission (seed 004).
+    `approval_by_another`: the author cannot approve phases.
     """
 
     phases: tuple[Phase, ...]
@@ -155,20 +157,15 @@ class RolloutPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approval_by_another: bool = False
 
     def required_percent(self, gate: Gate) -> float:
-        """The share (0 to 100) of healthy devices that a gate requires.
-
-        Where the plan does not say, it is what the failure percentage leaves: otherwise one failed device made the gate
-        unreachable long before the failure thresholds are met (DESIGN §9, the act on failure).
-        """
+        """The share (0 to 100) of healthy devices that a gate requires; by default 100 minus the failure percentage."""
         if gate.success_percent is not None:
             return gate.success_percent
+        # With a default of 100 %, one failed device of ten made the gate unreachable although the plan tolerated 20 %, and
+        # the whole fleet was rolled back (docs/decisions/0034).
         return PERCENT_MAX - (self.failure.percent or 0.0)
 
     def required_count(self, gate: Gate, *, counted: int) -> int:
-        """How many of the devices that count must be healthy for a gate; a share is rounded up.
-
-        A share that the plan does not say requires one healthy device at least: with a failure percentage of 100, no device
-        at all would be enough otherwise.
-        """
+        """The number of counted devices that must be healthy for a gate; a share is rounded up."""
         required = share_of(self.required_percent(gate), counted)
+        # With a failure percentage of 100 the default share is 0: no healthy device would be required.
         return max(required, min(1, counted)) if gate.success_percent is None else required

@@ -1,4 +1,4 @@
-"""What a plan does, for its author: when the rollout proceeds, when it stops, and what happens then."""
+"""A description of a plan for its author: when the rollout proceeds, when it fails, and what happens then."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from events.rollout.times import duration
 
 
 class PlanText(msgspec.Struct, frozen=True):
-    """One sentence each."""
+    """The description, one sentence each."""
 
     proceeds: str
     stops: str
@@ -19,7 +19,7 @@ class PlanText(msgspec.Struct, frozen=True):
 
 
 def plan_text(plan: RolloutPlan) -> PlanText:
-    """What a rollout by a plan does by itself."""
+    """The automatic steps of a rollout by a plan, in sentences."""
     return PlanText(_proceeds(plan), _stops(plan), _then(plan))
 
 
@@ -36,7 +36,7 @@ def _gate_key(gate: Gate) -> tuple[float | None, int, int]:
 
 
 def _by_gate(gates: list[Gate]) -> Iterator[tuple[str, Gate]]:
-    """Phases in a row that have one gate: `Phase 1 passes`, `phases 2 to 4 pass`."""
+    """Consecutive phases with equal gates: `Phase 1 passes`, `phases 2 to 4 pass`."""
     number = 1
     for _, group in itertools.groupby(gates, key=_gate_key):
         members = list(group)
@@ -68,7 +68,7 @@ def _stops(plan: RolloutPlan) -> str:
     causes = [*_failures(plan.failure), *_timeouts(plan)]
     pauses = "a gate that cannot be reached any more only pauses it"
     if not causes:
-        return f"Nothing makes it fail by itself, as the plan has no failure threshold and no time limit; {pauses}."
+        return f"It never fails automatically, as the plan has no failure threshold and no time limit; {pauses}."
     return f"It fails when {', or when '.join(causes)}; {pauses}."
 
 
@@ -93,12 +93,13 @@ def _then(plan: RolloutPlan) -> str:
     if plan.failure.then is OnFailure.PAUSE:
         return "Then it pauses: no further device is admitted until an operator resumes, aborts or rolls back."
     has_cause = plan.failure.has_threshold or any(phase.gate.phase_timeout_seconds for phase in plan.phases)
-    begin = "Then it rolls back" if has_cause else "It rolls back only when an operator says so"
+    begin = "Then it rolls back" if has_cause else "It rolls back only on an operator's command"
     return f"{begin}: the deployment ends; {_back_to(plan)}."
 
 
 def _back_to(plan: RolloutPlan) -> str:
     if plan.rollback_to:
+        # The id of an update is `update:contoso/camera/1.2`; the sentence reads `update contoso/camera/1.2`.
         return f"its devices get the content of {plan.rollback_to.replace(':', ' ')}"
     if plan.restore:
         return "each device gets what else targets it, or else what it had and was healthy with before"

@@ -1,4 +1,4 @@
-"""What a rollout does next by itself: a pure function of the rollout, the fleet as it was read, and the time."""
+"""The next automatic step of a rollout: a pure function of the rollout, the fleet snapshot, and the time."""
 
 import math
 from typing import Final
@@ -32,7 +32,6 @@ from events.rollout.rollout_counts import (
     batches_of,
     record_of,
     rollout_counts,
-    rollout_counts_of,
     together,
 )
 from events.rollout.sets import NOBODY, FleetSet
@@ -55,7 +54,7 @@ NOT_ANSWERED: Final = "it has not answered yet"
 
 
 class Judgement(msgspec.Struct, frozen=True, eq=False):
-    """What follows now: the events, in order, and what is waited for where there are none, as a sentence."""
+    """The events that follow now, in order; without events, `says` is a sentence about what the rollout waits for."""
 
     rollout_counts: RolloutCounts
     events: tuple[RolloutEvent, ...]
@@ -63,15 +62,15 @@ class Judgement(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def counts(self) -> RecordedCounts:
-        """The sizes of the sets that it was judged on."""
+        """The sizes of the sets that the rollout was judged on."""
         return self.rollout_counts.counts
 
 
 def judge(name: str, document: RolloutDocument, fleet_snapshot: FleetSnapshot, now: int) -> Judgement:
-    """What a rollout does at a time (milliseconds), and why it does not do more; `name` is its deployment.
+    """The step of a rollout at a time (milliseconds), and the reason if there is none; `name` is its deployment.
 
     Raises:
-        NotRead: names what is to be read of the fleet first.
+        NotRead: names the question to read of the fleet first.
     """
     events: list[RolloutEvent] = []
     while True:
@@ -81,7 +80,7 @@ def judge(name: str, document: RolloutDocument, fleet_snapshot: FleetSnapshot, n
             return Judgement(turn.rollout_counts, tuple(events), turn.says)
         events.append(event)
         if isinstance(event, _MOVING):
-            # Whom it moves shows in the next fleet snapshot.
+            # The event moves devices, so a further step needs a new fleet snapshot.
             return Judgement(turn.rollout_counts, tuple(events), turn.says)
         after = evolve(document, event, version=document.version + 1, at=now)
         assert after is not None
@@ -89,21 +88,16 @@ def judge(name: str, document: RolloutDocument, fleet_snapshot: FleetSnapshot, n
 
 
 class _Turn:
-    """One look at a rollout: at most one event follows."""
+    """One step of a rollout: at most one event."""
 
     def __init__(self, name: str, document: RolloutDocument, fleet_snapshot: FleetSnapshot, now: int) -> None:
         self._name, self._document, self._fleet_snapshot, self._now = name, document, fleet_snapshot, now
         self._plan: RolloutPlan = document.plan
         self._gate = document.gate
-        # What events hold is decoded once: of a large fleet it is most of the work.
+        # The batches are decoded once: in a large fleet decoding is most of the work.
         self._batches = batches_of(document)
         self._admitted = together(self._batches)
-        is_open = document.results is UNSET
-        self.rollout_counts = (
-            rollout_counts_of(document, self._batches, fleet_snapshot, now)
-            if is_open
-            else rollout_counts(document, fleet_snapshot, now)
-        )
+        self.rollout_counts = rollout_counts(document, fleet_snapshot, now, self._batches)
         self.says = ""
 
     @property
@@ -113,13 +107,15 @@ class _Turn:
     def act(self) -> RolloutEvent | None:
         document = self._document
         if self._fleet_snapshot.lagging:
-            # What is not applied yet, or cannot be, could turn the scale.
+            # Events that these partitions have not applied could change the result.
             return self._wait(rollout_text.lagging(self._fleet_snapshot.lagging))
         if document.rollback_asked:
             return self._roll_back(document.reason, UNSET)
         if document.retry_asked:
-            failed = self._spread_out(self._to_retry())
-            return DevicesRetried(failed.devices(), len(failed))
+            is_halted = document.state is RolloutState.HALTED
+            failed = self._fleet_snapshot.back.unhealthy if is_halted else self.rollout_counts.failed
+            retried = self._spread_out(failed)
+            return DevicesRetried(retried.devices(), len(retried))
         match document.state:
             case RolloutState.RUNNING if document.is_open:
                 return self._go_on()
@@ -131,14 +127,6 @@ class _Turn:
                 return self._judge_rollback()
             case _:
                 return self._wait(rollout_text.status(document))
-
-    def _to_retry(self) -> FleetSet:
-        fleet_snapshot = self._fleet_snapshot
-        match self._document.state:
-            case RolloutState.HALTED:
-                return fleet_snapshot.back.unhealthy
-            case _:
-                return self.rollout_counts.failed
 
     def _wait(self, says: str) -> RolloutEvent | None:
         self.says = says
@@ -157,9 +145,9 @@ class _Turn:
         condition, windows = self._plan.phases[number].condition, self._plan.windows
         target = self._fleet_snapshot.target
         if not target or (condition is not None and not target & self._fleet_snapshot.where(condition)):
-            return self._wait(rollout_text.nobody(number, self._plan))
+            return self._wait(rollout_text.no_devices(number, self._plan))
         if windows and closes_at(windows, self._now) is None:
-            # Its time limit begins when somebody can be admitted.
+            # The time limit of a phase begins when it opens, so a phase opens only when devices can be admitted.
             return self._wait(rollout_text.shut(number, self._plan, opens_at(windows, self._now), self._now))
         waits = number == 0 and self._plan.joiners is Joiners.END
         return PhaseOpened(number, self._evidence, target.devices() if waits else UNSET)
@@ -169,7 +157,7 @@ class _Turn:
     def _go_on(self) -> RolloutEvent | None:
         if why := self._failure():
             return self._fail(why)
-        # Who joins while success has to last comes with the next phase: it would never have lasted.
+        # Devices that join during the soak time come with the next phase; otherwise every joiner would restart the soak.
         candidates = NOBODY if self._document.soak_at else self._wanted()
         holds = not candidates and self._holds()
         if not holds and (why := self._timed_out()):
@@ -181,32 +169,26 @@ class _Turn:
         return self._pause(why, unreachable=True) if (why := self._out_of_reach()) else self._miss()
 
     def _fail_or_wait(self) -> RolloutEvent | None:
-        """What follows while the rollout is paused by an unreachable gate: more devices may fail, and its time may run out."""
+        """The step of a rollout that is paused by an unreachable gate."""
+        # More devices can fail and the time limit can be reached: without this check, one failed device would prevent the
+        # rollback that the plan requires (docs/decisions/0034).
         if why := self._failure() or self._timed_out():
             return self._fail(why)
         return self._wait(rollout_text.status(self._document))
 
     def _wanted(self) -> FleetSet:
-        """Whom the open phase is for, and who is not admitted yet."""
-        universe, phase = self._universe(), self._document.current
-        free = universe - self._admitted
+        """The devices of the open phase that are not admitted yet."""
+        devices, phase = universe(self._document, self._fleet_snapshot), self._document.current
+        free = devices - self._admitted
         if not free:
             return NOBODY
         if phase.condition is not None:
             return free & self._fleet_snapshot.where(phase.condition)
-        # Whoever is disabled and has it all the same takes a place.
-        context = self._cap(universe) - len(self._admitted & (universe | self._fleet_snapshot.actual))
-        return first(free, context, self._order, self._fleet_snapshot.order()) if context > 0 else NOBODY
-
-    def _universe(self) -> FleetSet:
-        return universe(self._document, self._fleet_snapshot)
-
-    def _cap(self, universe: FleetSet) -> int:
-        phase = self._document.current
-        if phase.percent is not None:
-            return share_of(phase.percent, len(universe))
-        assert phase.count is not None
-        return min(phase.count, len(universe))
+        limit = phase.count if phase.percent is None else share_of(phase.percent, len(devices))
+        assert limit is not None
+        # A disabled device that has the deployment takes a place: it runs it again once it is enabled.
+        places = min(limit, len(devices)) - len(self._admitted & (devices | self._fleet_snapshot.actual))
+        return first(free, places, self._order, self._fleet_snapshot.order()) if places > 0 else NOBODY
 
     @property
     def _order(self) -> str:
@@ -232,7 +214,7 @@ class _Turn:
         )
 
     def _spread_out(self, candidates: FleetSet) -> FleetSet:
-        """As many of each value of the plan's tag as there is room for; whoever has no value is not limited."""
+        """The candidates within the plan's limit for each value of a tag; devices without a value are not limited."""
         spread = self._plan.spread
         if spread is None:
             return candidates
@@ -241,20 +223,21 @@ class _Turn:
             limited = candidates & members
             if limited:
                 unlimited -= limited
-                context = spread.at_most - len(self.rollout_counts.waited & members)
-                chosen |= first(limited, context, self._order, self._fleet_snapshot.order())
+                places = spread.at_most - len(self.rollout_counts.waited & members)
+                chosen |= first(limited, places, self._order, self._fleet_snapshot.order())
         return chosen | unlimited
 
     def _allowance(self) -> int | None:
+        """The number of devices that the plan's rate admits now; `None` without a rate."""
         rate = self._plan.rate
         if rate is None:
             return None
         minutes = max(0, self._now - self._document.paced_at) // _MINUTE_MS
-        # However it grows, more than there are devices is any number.
+        # Exponential growth overflows a float after some hours; above the number of devices, every limit is the same.
         growth = min(_COUNT_MAX, math.exp(min(_EXPONENT_MAX, minutes * math.log1p(rate.growth_percent / 100))))
         per_minute = min(_COUNT_MAX, rate.per_minute * growth)
-        # Time in which nobody could be admitted gives no right to more at once: only the last minute counts, or as long as
-        # one device takes.
+        # A closed window must not save up admissions for one burst: only those of the last minute count, or of the time
+        # that a rate below one device a minute needs for a device.
         since = self._now - _MINUTE_MS * max(1.0, 1 / per_minute)
         lately = sum(len(devices) for admitted_at, devices in self._batches if admitted_at > since)
         return max(0, max(1, math.floor(per_minute + _ROUNDING)) - lately)
@@ -280,7 +263,7 @@ class _Turn:
         return rollout_text.phase_timeout(self._gate) if left is not None and left <= 0 else ""
 
     def _left(self) -> int | None:
-        """How long the open phase may take yet; `None` where it has no limit."""
+        """The milliseconds until the open phase times out; `None` without a limit."""
         timeout = self._gate.phase_timeout_seconds * _SECOND_MS
         return self._document.phase_at + timeout - self._now if timeout and self._document.is_open else None
 
@@ -290,13 +273,13 @@ class _Turn:
     def _holds(self) -> bool:
         rollout_counts = self.rollout_counts
         if self._gate.success_percent != 0 and self._admitted and not rollout_counts.counted:
-            # Of nobody, any share is reached.
+            # Any share of no device is reached; a gate without evidence must wait.
             return False
         answered_min = min(self._gate.answered_min, rollout_counts.able)
         return rollout_counts.succeeded >= self._required() and rollout_counts.answered >= answered_min
 
     def _failure(self) -> str:
-        """Why the rollout has failed by the thresholds of its plan (DESIGN §9)."""
+        """Why the rollout has failed by the thresholds of its plan (DESIGN §9); empty if it has not."""
         failure, failed, counted = self._plan.failure, len(self.rollout_counts.failed), len(self.rollout_counts.counted)
         reached = failure.is_reached(failed=failed, counted=counted)
         if reached and self.rollout_counts.answered >= min(failure.answered_min, counted):
@@ -304,10 +287,10 @@ class _Turn:
         return ""
 
     def _out_of_reach(self) -> str:
-        """Why the gate cannot hold any more, whoever answers yet."""
+        """Why the gate cannot hold any more, whatever devices answer; empty if it can."""
         rollout_counts, timeout = self.rollout_counts, self._gate.device_timeout_seconds * _SECOND_MS
         recent = together(batch for batch in self._batches if self._now - batch[0] < timeout)
-        # A device that failed may still recover, as long as it has time.
+        # A failed device can recover until its time limit.
         hopeful = len(rollout_counts.waited) + len(recent & (rollout_counts.failed - rollout_counts.timed_out))
         if rollout_counts.succeeded + hopeful < self._required():
             return rollout_text.out_of_reach(self._plan.required_percent(self._gate), rollout_counts.counts)
@@ -326,7 +309,7 @@ class _Turn:
     def _roll_back(self, why: str, evidence: Evidence | msgspec.UnsetType) -> RolloutEvent:
         rollback = self._fleet_snapshot.rollback_id() if self._plan.rollback_to else ""
         if self._plan.rollback_to and not rollback:
-            gone = f"{why}; it cannot be rolled back: {self._plan.rollback_to!r} is not there any more"
+            gone = f"{why}; it cannot be rolled back: {self._plan.rollback_to!r} does not exist any more"
             return RolloutPaused(gone, self._evidence)
         restore = True if self._plan.restore else UNSET
         codes = self._fleet_snapshot.failure_codes() if ANSWERED_FAILURE in self.rollout_counts.failed_by else {}
@@ -334,12 +317,11 @@ class _Turn:
 
     def _judge_rollback(self) -> RolloutEvent | None:
         back, document = self._fleet_snapshot.back, self._document
-        late = self._late_since(document.rollback_at)
+        elapsed, timeout = self._now - document.rollback_at, self._gate.device_timeout_seconds * _SECOND_MS
         pending = back.devices - back.healthy - back.unhealthy - back.unmanaged
-        waits = self._plan.offline is Offline.WAIT
-        is_old = self._now - document.rollback_at >= self._plan.offline_seconds * _SECOND_MS
-        silent = pending if is_old and not waits else NOBODY
-        timed_out = pending - silent if late else NOBODY
+        is_old = elapsed >= self._plan.offline_seconds * _SECOND_MS
+        silent = pending if is_old and self._plan.offline is not Offline.WAIT else NOBODY
+        timed_out = pending - silent if timeout and elapsed >= timeout else NOBODY
         failed = back.unhealthy | timed_out
         waited = pending - silent - timed_out
         counts = RecordedCounts(
@@ -372,10 +354,6 @@ class _Turn:
         )
         return RollbackEnded(succeeded=succeeded, reason=reason, evidence=evidence, not_back=not_back)
 
-    def _late_since(self, at: int) -> bool:
-        timeout = self._gate.device_timeout_seconds * _SECOND_MS
-        return bool(timeout) and self._now - at >= timeout
-
     def _sentence(self, addition: str) -> str:
         left = self._left()
         limit = "" if left is None or left <= 0 else rollout_text.until_timeout(left)
@@ -386,10 +364,11 @@ class _Turn:
 
 
 def order_of(name: str, document: RolloutDocument) -> str:
-    """What the order in which a rollout takes devices is called: another one for each that is made."""
+    """The name of a rollout's order of admission."""
+    # A deployment of the same id can be created again; its rollout must not take the same devices first.
     return f"{name}:{document.created_at}"
 
 
 def universe(document: RolloutDocument, fleet_snapshot: FleetSnapshot) -> FleetSet:
-    """Whom the phases of a rollout are for: enabled devices that are targeted, without those that wait for its end."""
+    """The devices of a rollout's phases: enabled targeted devices, without joiners that wait for the end."""
     return fleet_snapshot.target if document.pool is UNSET else fleet_snapshot.target & FleetSet.of(document.pool)

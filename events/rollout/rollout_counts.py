@@ -1,4 +1,4 @@
-"""How the admitted devices of a rollout stand: now, or when its deployment ended."""
+"""The results of a rollout's admitted devices: now, or when its deployment ended."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -19,24 +19,25 @@ OVER_LIMIT: Final = "its configuration would be over a limit"
 LATE: Final = "it did not become healthy in time"
 """Why a device counts as failed."""
 
+# A chunk of the log has at most 1 MiB. Without a limit on the record, a huge fleet could not be rolled back
+# (docs/decisions/0034).
 RESULTS_BYTES_MAX = 150_000
-"""What the record of a rollout's end takes at most, so that the end itself always fits into the log (1 MiB a chunk)."""
 
 CODES_MAX = 20
-"""How many codes are told apart in a record."""
+"""The number of codes with a set of their own in a record."""
 
 _SECOND_MS = 1000
 
 Batches = Sequence[tuple[int, FleetSet]]
-"""When devices were admitted, or tried again (milliseconds), and which."""
+"""The times (milliseconds) at which devices were admitted or retried, and these devices."""
 
 
 class RolloutCounts(msgspec.Struct, frozen=True, eq=False):
-    """How the admitted devices stand; every count is the size of one of these sets.
+    """The admitted devices by result; every count is the size of one of these sets.
 
-    `healthy`, `already`, `failed`, `silent`, `pending`, `outranked` and `not_applied` come to `admitted`, and `timed_out` is a part of
-    `failed`. `counted` is the denominator, `waited` the devices that the gate waits for. `failed_by` and `not_applied_by` are the
-    same sets by the reason.
+    `healthy`, `already`, `failed`, `silent`, `pending`, `outranked` and `not_applied` add up to `admitted`, and `timed_out` is a part
+    of `failed`. `counted` is the denominator, `waited` the devices that the gate waits for. `failed_by` and `not_applied_by` are
+    the same sets by reason.
     """
 
     target: FleetSet
@@ -56,35 +57,35 @@ class RolloutCounts(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def counts(self) -> RecordedCounts:
-        """The sizes."""
+        """The sizes of the sets."""
         return RecordedCounts(**{name: len(getattr(self, name)) for name in RecordedCounts.__struct_fields__})
 
     @property
     def succeeded(self) -> int:
-        """How many are as they are meant to be."""
+        """The number of devices that are healthy, those that were so before included."""
         return len(self.healthy) + len(self.already)
 
     @property
     def answered(self) -> int:
-        """How many have said how it went."""
+        """The number of devices that have answered for the deployment."""
+        # Devices that ran the same configuration before send no new answer, so they are success without evidence.
         return len(self.healthy) + len(self.failed) - len(self.timed_out)
 
     @property
     def able(self) -> int:
-        """How many can answer: a device that was there already never does anew, nor does one that does not have it."""
+        """The number of devices that can answer: without those that ran the same before or do not have the deployment."""
         return len(self.admitted) - len(self.already) - len(self.outranked) - len(self.not_applied)
 
     @property
     def having(self) -> int:
-        """How many have the deployment, however they are with it."""
+        """The number of devices that have the deployment, whatever their result."""
         over_limit = self.failed_by.get(OVER_LIMIT, NOBODY)
         return len(self.admitted) - len(self.outranked) - len(self.not_applied) - len(over_limit)
 
     def results(self, codes: Mapping[int, FleetSet]) -> RolloutResults:
-        """The sets as a record; `codes` are devices by the code that they answered with, as far as those were read.
+        """The sets as a record; `codes` are devices by the code of their answer, as far as it was read.
 
-        Of a fleet for which that is over `RESULTS_BYTES_MAX`, the failed devices alone, or nothing where even they are: the
-        end of a rollout must never depend on the size of its record.
+        If the record is over `RESULTS_BYTES_MAX`, it has the failed devices alone, or nothing if they are over it, too.
         """
         whole = RolloutResults(
             self.healthy.devices(),
@@ -99,37 +100,37 @@ class RolloutCounts(msgspec.Struct, frozen=True, eq=False):
         return next(record for record in records if len(canonical.encode(record)) <= RESULTS_BYTES_MAX)
 
 
-def rollout_counts(document: RolloutDocument, fleet_snapshot: FleetSnapshot, now: int) -> RolloutCounts:
-    """How the admitted devices of a rollout stand at a time (milliseconds); once its deployment has ended, how they stood then."""
-    if document.results is not UNSET:
-        return _recorded(document.plan, document.results, fleet_snapshot.target)
-    return rollout_counts_of(document, batches_of(document), fleet_snapshot, now)
-
-
 def batches_of(document: RolloutDocument) -> Batches:
     """The batches of a rollout, decoded."""
     return [(batch.admitted_at, FleetSet.of(batch.devices)) for batch in document.batches]
 
 
 def together(batches: Iterable[tuple[int, FleetSet]]) -> FleetSet:
-    """The devices of some batches."""
+    """The devices of these batches."""
     return FleetSet.union(devices for _, devices in batches)
 
 
-def rollout_counts_of(
-    document: RolloutDocument, batches: Batches, fleet_snapshot: FleetSnapshot, now: int
+def rollout_counts(
+    document: RolloutDocument, fleet_snapshot: FleetSnapshot, now: int, batches: Batches | None = None
 ) -> RolloutCounts:
-    """As `rollout_counts` while the deployment goes on, from batches that are decoded."""
+    """The admitted devices of a rollout by result at a time (milliseconds), or at the end of its deployment after that.
+
+    `batches` are those of the document, if the caller has decoded them.
+    """
+    if document.results is not UNSET:
+        # No device has a deployment that has ended, so the sets of now tell nothing about it.
+        return _recorded(document.plan, document.results, fleet_snapshot.target)
     plan, gate = document.plan, document.gate
-    # A completed rollout has admitted every targeted device, and an event only those that it found.
+    batches = batches_of(document) if batches is None else batches
+    # After completion every targeted device is admitted, but the events name only those targeted before.
     is_open = document.state is RolloutState.COMPLETED and fleet_snapshot.is_open_to_all
     admitted = fleet_snapshot.target if is_open else together(batches) & fleet_snapshot.target
     absent = admitted - fleet_snapshot.actual - fleet_snapshot.held if not fleet_snapshot.lagging else NOBODY
-    not_applied_by = _some({why: absent & devices for why, devices in fleet_snapshot.not_applied.items()})
+    not_applied_by = _not_empty({why: absent & devices for why, devices in fleet_snapshot.not_applied.items()})
     not_applied = FleetSet.union(not_applied_by.values())
     outranked = absent - not_applied
     well = admitted & fleet_snapshot.healthy
-    # A device for which something else is over a limit keeps it, and is as well with it as before.
+    # A device that has the deployment keeps it while the merge with another one is over a limit, and its health counts.
     over_limit = admitted & (fleet_snapshot.held - fleet_snapshot.actual)
     reported = (admitted & fleet_snapshot.unhealthy) | over_limit
     undecided = admitted - well - reported - absent
@@ -156,7 +157,7 @@ def rollout_counts_of(
         outranked=outranked,
         not_applied=not_applied,
         waited=pending | silent if plan.offline is Offline.WAIT else pending,
-        failed_by=_some(failed_by),
+        failed_by=_not_empty(failed_by),
         not_applied_by=not_applied_by,
     )
 
@@ -164,11 +165,11 @@ def rollout_counts_of(
 def _silent_and_late(
     plan: RolloutPlan, gate: Gate, batches: Batches, undecided: FleetSet, now: int
 ) -> tuple[FleetSet, FleetSet]:
-    """The devices without a result that have been silent for too long, and those that are late; no device is both."""
+    """The undecided devices that are silent, and those that are late; no device is both."""
     offline, timeout = plan.offline_seconds * _SECOND_MS, gate.device_timeout_seconds * _SECOND_MS
     silent = undecided & together(batch for batch in batches if now - batch[0] >= offline)
     late = together(batch for batch in batches if timeout and now - batch[0] >= timeout)
-    # Of both limits, the one that came first counts for good; without a time limit nothing is late.
+    # The limit that a device reaches first decides, so that its result does not change later; without a time limit no device is late.
     late_first = plan.offline is Offline.WAIT or gate.device_timeout_seconds < plan.offline_seconds
     timed_out = undecided & late if late_first else (undecided - silent) & late
     return silent - timed_out, timed_out
@@ -179,7 +180,7 @@ def _counted(plan: RolloutPlan, admitted: FleetSet, *, absent: FleetSet, silent:
 
 
 def recorded_counts(document: RolloutDocument) -> RecordedCounts | None:
-    """How many devices stood how when the deployment ended, of the admitted ones alone; `None` while it goes on."""
+    """The counts of the admitted devices at the end of the deployment; `None` before its end."""
     if document.results is UNSET:
         return None
     ended = _recorded(document.plan, document.results, NOBODY)
@@ -213,33 +214,33 @@ def _recorded(plan: RolloutPlan, results: RolloutResults, target: FleetSet) -> R
 
 
 def as_devices(by_reason: Mapping[str, FleetSet]) -> dict[str, Devices]:
-    """Sets of devices by the reason, in the form that events have."""
+    """Sets of devices by reason, in the form of events."""
     return {why: devices.devices() for why, devices in by_reason.items()}
 
 
 def as_sets(by_reason: Mapping[str, Devices]) -> dict[str, FleetSet]:
-    """Read what `as_devices` wrote."""
+    """Sets of devices by reason, from the form of events."""
     return {why: FleetSet.of(devices) for why, devices in by_reason.items()}
 
 
 def record_of(by_reason: Mapping[str, FleetSet]) -> dict[str, Devices]:
-    """Sets of devices by the reason as an event has them; none of them where they are over `RESULTS_BYTES_MAX`."""
-    record = as_devices(_some(by_reason))
+    """Sets of devices by reason, in the form of events; empty if they are over `RESULTS_BYTES_MAX`."""
+    record = as_devices(_not_empty(by_reason))
     return record if len(canonical.encode(record)) <= RESULTS_BYTES_MAX else {}
 
 
 def _with_codes(failed_by: Mapping[str, FleetSet], codes: Mapping[int, FleetSet]) -> dict[str, FleetSet]:
-    """Devices that answered with a failure by its code; of many codes, the CODES_MAX that most devices answered with."""
+    """Failed devices with their answer's code as the reason; of many codes, the CODES_MAX most frequent."""
     answered = failed_by.get(ANSWERED_FAILURE, NOBODY)
     by_code = sorted(
         ((code, answered & devices) for code, devices in codes.items()), key=lambda item: (-len(item[1]), item[0])
     )
     by_frequent_code = {f"it answered {code}": devices for code, devices in by_code[:CODES_MAX]}
     by_other_reason = {why: devices for why, devices in failed_by.items() if why != ANSWERED_FAILURE}
-    return _some(
+    return _not_empty(
         {**by_frequent_code, ANSWERED_FAILURE: answered - FleetSet.union(by_frequent_code.values()), **by_other_reason}
     )
 
 
-def _some(by_reason: Mapping[str, FleetSet]) -> dict[str, FleetSet]:
+def _not_empty(by_reason: Mapping[str, FleetSet]) -> dict[str, FleetSet]:
     return {why: devices for why, devices in by_reason.items() if devices}

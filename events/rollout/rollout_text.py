@@ -1,4 +1,4 @@
-"""Sentences about rollouts, with the numbers that count, and about who may receive a deployment."""
+"""Sentences about rollouts with their counts, and about the devices that a deployment admits."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from events.rollout.state import RolloutDocument, RolloutState
 from events.rollout.times import duration, local_time
 
 NOT_STARTED = NotStarted()
-"""What a deployment says of itself as long as its rollout says who is admitted."""
+"""The admission of a deployment while its rollout determines the admitted devices."""
 
 
 def phase(document: RolloutDocument, required_percent: float, counts: RecordedCounts, *additions: str) -> str:
-    """`phase 2 of 4: 37 of 40 healthy (92 %), gate 95 % of 40, 3 pending`, and the rest."""
+    """`phase 2 of 4: 37 of 40 healthy (92 %), gate 95 % of 40, 3 pending`, and the additions."""
     well = counts.healthy + counts.already
     share = f" ({100 * well // counts.counted} %)" if counts.counted else ""
     parts = [
@@ -40,7 +40,7 @@ _SILENT = {"wait": "waited for", "exclude": "not counted", "unknown": "counted a
 
 
 def status(document: RolloutDocument, admission: Admission | Kept = NOT_STARTED) -> str:
-    """What a rollout says that does nothing by itself; `admission` is what its deployment says of itself by now."""
+    """The state of a rollout that has no automatic step; `admission` is its deployment's current admission."""
     because = f": {document.reason}" if document.reason else ""
     match document.state:
         case RolloutState.CREATED:
@@ -61,7 +61,7 @@ def status(document: RolloutDocument, admission: Admission | Kept = NOT_STARTED)
 
 
 def _since(document: RolloutDocument, admission: Admission | Kept, otherwise: str) -> str:
-    """What holds for the devices of a rollout that is over; its deployment may have been ended by itself since."""
+    """What holds for the devices of a rollout that is over; an operator can have ended or opened its deployment since."""
     match admission:
         case Ended():
             return (
@@ -72,62 +72,62 @@ def _since(document: RolloutDocument, admission: Admission | Kept, otherwise: st
         case Kept():
             return "; devices that had it keep it, and no other device gets it"
         case Everyone() | Admitted():
-            return "; its deployment was opened by hand since"
+            return "; an operator has opened its deployment since"
         case NotStarted():
             return f"; {otherwise}"
 
 
 def back_to(document: RolloutDocument) -> str:
-    """What a rollback brings, or brought."""
+    """The target of a rollback."""
     if document.rollback:
         return document.rollback
     return "what each device had before" if document.plan.restore else "what else targets each device"
 
 
 def lagging(partitions: Sequence[str]) -> str:
-    """Waits for partitions."""
+    """The rollout waits for partitions."""
     return f"waits for {', '.join(partitions)}: behind or stopped"
 
 
 def approval(number: int, plan: RolloutPlan) -> str:
-    """Waits for a person."""
-    who = "somebody other than its author" if plan.approval_by_another else "somebody"
-    return f"phase {number + 1} of {len(plan.phases)} waits for {who} to approve of it"
+    """A phase waits for its approval."""
+    by = " by another person than its author" if plan.approval_by_another else ""
+    return f"phase {number + 1} of {len(plan.phases)} waits for approval{by}"
 
 
-def nobody(number: int, plan: RolloutPlan) -> str:
-    """Waits for devices at all."""
+def no_devices(number: int, plan: RolloutPlan) -> str:
+    """A phase waits for its first device."""
     condition = plan.phases[number].condition
     cause = (
-        "the deployment targets nobody who is enabled" if condition is None else f"nobody is targeted with {condition}"
+        "the deployment targets no enabled device" if condition is None else f"no device is targeted with {condition}"
     )
     return f"phase {number + 1} of {len(plan.phases)} waits for devices: {cause}"
 
 
 def shut(number: int, plan: RolloutPlan, opens: int, now: int) -> str:
-    """Waits for a window before a phase."""
+    """A phase waits for a maintenance window before it opens."""
     return f"phase {number + 1} of {len(plan.phases)} waits: {window(opens, plan.windows[0].zone, now)}"
 
 
 def window(opens: int, zone: str, now: int) -> str:
-    """Waits for a maintenance window."""
+    """Admissions wait for a maintenance window."""
     return f"the next window opens {local_time(opens, zone)}, in {duration(opens - now)}"
 
 
 def spread(plan: RolloutPlan) -> str:
-    """Waits for others of the same tag."""
+    """Admissions wait for devices with the same value of a tag."""
     assert plan.spread is not None
-    return f"more are admitted as others answer: {plan.spread.at_most} at once of each {plan.spread.tag}"
+    return f"more are admitted when admitted devices answer: {plan.spread.at_most} at once of each {plan.spread.tag}"
 
 
 def rate(plan: RolloutPlan) -> str:
-    """Waits for the clock."""
+    """Admissions wait for the plan's rate."""
     assert plan.rate is not None
     return f"more are admitted at {plan.rate.per_minute:g} a minute"
 
 
 def admitted(document: RolloutDocument, count: int, left: int) -> str:
-    """Why some were admitted."""
+    """Why devices were admitted; `left` devices of the phase are admitted later."""
     return f"phase {document.phase + 1} of {len(document.plan.phases)} admits {count}" + (
         f", {left} later" if left else ""
     )
@@ -139,10 +139,9 @@ def passed(gate: Gate) -> str:
 
 
 def completed(rollout_counts: RolloutCounts) -> str:
-    """How many devices have what was rolled out, and why others do not: `52 of 134 devices have it; 82 not applied (…)`."""
-    parts = [
-        f"{rollout_counts.having} of {counted(len(rollout_counts.target), 'device')} {'has' if rollout_counts.having == 1 else 'have'} it"
-    ]
+    """The number of devices that have the deployment, and the reasons of the remaining: `52 of 134 devices have it; …`."""
+    having = rollout_counts.having
+    parts = [f"{having} of {counted(len(rollout_counts.target), 'device')} {'has' if having == 1 else 'have'} it"]
     parts += [f"{len(devices)} not applied ({why})" for why, devices in rollout_counts.not_applied_by.items()]
     for name, devices in (
         ("outranked", rollout_counts.outranked),
@@ -155,12 +154,12 @@ def completed(rollout_counts: RolloutCounts) -> str:
 
 
 def soak(left: int) -> str:
-    """How long success must last yet."""
+    """The time for which the gate must still hold."""
     return f"the gate holds and has to for another {duration(left)}"
 
 
 def until_timeout(left: int) -> str:
-    """How long a phase may take yet."""
+    """The time until a phase times out."""
     return f"{duration(left)} until timeout"
 
 
@@ -171,20 +170,20 @@ def phase_timeout(gate: Gate) -> str:
 
 def failed(failure: Failure, counts: RecordedCounts) -> str:
     """Why a rollout failed."""
-    late = f", {counts.timed_out} of them as they were late" if counts.timed_out else ""
+    late = f", {counts.timed_out} of them late" if counts.timed_out else ""
     share = 100 * counts.failed / counts.counted if counts.counted else 0.0
     return f"{counts.failed} of {counts.counted} failed ({share:.3g} %){late}: the limit is {thresholds(failure)}"
 
 
 def thresholds(failure: Failure) -> str:
-    """`20 % and 3 devices`: the failure thresholds that a plan gives, of which there is one at least."""
+    """`20 % and 3 devices`: the failure thresholds of a plan, which has at least one."""
     percent = "" if failure.percent is None else f"{failure.percent:g} %"
     count = "" if failure.count is None else counted(failure.count, "device")
     return " and ".join(filter(None, (percent, count)))
 
 
 def out_of_reach(required_percent: float, counts: RecordedCounts) -> str:
-    """Why a gate cannot be reached any more, and what an operator can do."""
+    """Why a gate cannot be reached any more, with the operator's options."""
     silent = f", {counts.silent} silent" if counts.silent else ""
     return (
         f"the gate of {required_percent:g} % cannot be reached: {counts.failed} of {counts.counted} failed{silent}; "
@@ -198,19 +197,19 @@ def about_to_roll_back(why: str) -> str:
 
 
 def rolling_back(document: RolloutDocument, counts: RecordedCounts) -> str:
-    """How a rollback goes."""
+    """The progress of a rollback."""
     how = f"{counts.healthy} of {counts.target} are back, {counts.failed} failed, {counts.pending} pending"
     return f"rolling back to {back_to(document)}: {how}"
 
 
 def rolled_back(counts: RecordedCounts) -> str:
-    """How a rollback went."""
+    """The result of a successful rollback."""
     silent = f", {counts.silent} silent" if counts.silent else ""
     return f"{counts.healthy} of {counts.target} are back{silent}"
 
 
 def rollback_failed(counts: RecordedCounts, unmanaged: int = 0) -> str:
-    """How a rollback went wrong."""
+    """The result of a failed rollback."""
     nothing = f"; nothing else targets {unmanaged} of them, which keep what they have" if unmanaged else ""
     return f"the rollback failed: {counts.failed} of {counts.target} are not back{nothing}"
 
@@ -219,22 +218,21 @@ def rollback_failed(counts: RecordedCounts, unmanaged: int = 0) -> str:
 
 
 def admission_text(document: DeploymentDocument, rollout: RolloutDocument | None, now: int) -> str:
-    """In a sentence, who may receive a deployment as of now (milliseconds), and what changes that."""
-    # Whoever changed its admission by hand when the rollout was over has the last word.
+    """The devices that a deployment admits as of now (milliseconds), and what changes that, in a sentence."""
+    # After the rollout an operator can change the admission, which then takes precedence.
     if rollout is not None and isinstance(document.admission, NotStarted):
         return _rolled_out(document, rollout, now)
     match document.admission:
         case NotStarted():
-            begins = _starts(document, now)
-            return begins or "has not started: it targets nobody until somebody starts it"
+            return _starts(document, now) or "has not started: it targets no device until an operator starts it"
         case Everyone():
-            return f"is for everybody whom it targets{_until(document, now)}"
+            return f"is for all devices that it targets{_until(document, now)}"
         case Admitted(devices):
             return f"is for {counted(len(devices), 'named device')}{_until(document, now)}"
         case Kept():
-            return f"is kept by whoever had it when it was canceled{_until(document, now)}"
+            return f"is kept by the devices that had it when it was canceled{_until(document, now)}"
         case Ended():
-            return "has ended: it targets nobody"
+            return "has ended: it targets no device"
 
 
 def _starts(document: DeploymentDocument, now: int) -> str:
@@ -242,8 +240,8 @@ def _starts(document: DeploymentDocument, now: int) -> str:
         return ""
     when = _when(document.start_at, document)
     if document.start_at <= now:
-        return f"was to start {when}, {duration(now - document.start_at)} ago: it targets nobody yet"
-    return f"starts {when}, in {duration(document.start_at - now)}: until then it targets nobody"
+        return f"was to start {when}, {duration(now - document.start_at)} ago: it targets no device yet"
+    return f"starts {when}, in {duration(document.start_at - now)}: until then it targets no device"
 
 
 def _until(document: DeploymentDocument, now: int) -> str:
@@ -259,13 +257,13 @@ def _when(at: int, document: DeploymentDocument) -> str:
 
 def _rolled_out(document: DeploymentDocument, rollout: RolloutDocument, now: int) -> str:
     if rollout.state is RolloutState.CREATED:
-        return _starts(document, now) or "has not started: it targets nobody until its rollout is started"
+        return _starts(document, now) or "has not started: it targets no device until its rollout is started"
     moves = rollout.state in {RolloutState.RUNNING, RolloutState.COMPLETED}
     return progress(rollout, document.admission) + (_until(document, now) if moves else "")
 
 
 def progress(rollout: RolloutDocument, admission: Admission | Kept = NOT_STARTED) -> str:
-    """How far a rollout is, without a look at its devices; `admission` is what its deployment says of itself."""
+    """The progress of a rollout without counts of devices; `admission` is its deployment's current admission."""
     phases = len(rollout.plan.phases)
     if rollout.state is not RolloutState.RUNNING:
         return status(rollout, admission)

@@ -1,6 +1,8 @@
 """Sets of devices over all partitions, and their form in events: by partition, the base64 of a set of ordinals."""
 
 import base64
+import functools
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
@@ -16,7 +18,7 @@ Of = TypeVar("Of")
 
 
 class FleetSet:
-    """A set of devices, each by its partition and ordinal. Not to be changed."""
+    """An immutable set of devices, each by its partition and ordinal."""
 
     __slots__ = ("by_partition",)
 
@@ -25,26 +27,26 @@ class FleetSet:
 
     @classmethod
     def of(cls, devices: Devices) -> "FleetSet":
-        """Read the form that events have."""
+        """The set from its form in events."""
         return cls({int(number): from_bytes(base64.b64decode(data)) for number, data in devices.items()})
 
     @classmethod
     def over(cls, by_partition: Mapping[int, Of], members: Callable[[Of], BitMap]) -> "FleetSet":
-        """What `members` says of each partition."""
+        """The set of the `members` of each partition."""
         return cls({number: members(value) for number, value in by_partition.items()})
 
     @classmethod
     def one(cls, number: int, ordinal: int) -> "FleetSet":
-        """The device of a partition's ordinal."""
+        """The set of one device."""
         return cls({number: BitMap([ordinal])})
 
     def devices(self) -> Devices:
-        """The form that events have; equal sets, equal text."""
+        """The form in events; equal sets have equal text."""
         by_partition = sorted(self.by_partition.items())
         return {str(number): base64.b64encode(to_bytes(members)).decode() for number, members in by_partition}
 
     def of_partition(self, number: int) -> BitMap:
-        """The ordinals of a partition; not to be changed."""
+        """The ordinals of a partition; the caller must not change them."""
         return self.by_partition.get(number, _NOBODY)
 
     def __len__(self) -> int:
@@ -72,11 +74,8 @@ class FleetSet:
 
     @staticmethod
     def union(sets: Iterable["FleetSet"]) -> "FleetSet":
-        """Whoever is in one of them."""
-        result = NOBODY
-        for members in sets:
-            result |= members
-        return result
+        """The devices that are in at least one set."""
+        return functools.reduce(operator.or_, sets, NOBODY)
 
 
 NOBODY: Final = FleetSet({})

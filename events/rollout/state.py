@@ -1,4 +1,4 @@
-"""The replay of a rollout's events: the document that stands as a snapshot beside the fleet's log."""
+"""The replay of a rollout's events: the document that is its snapshot beside the fleet's log."""
 
 import enum
 from typing import assert_never
@@ -33,18 +33,19 @@ from events.rollout.events import (
 from events.rollout.plan import Gate, OnFailure, Phase, RolloutPlan
 from events.rollout.sets import FleetSet
 
+# A deployment id has no colon, so a subject of a rollout cannot be one.
 ROLLOUT = "rollout:"
-"""What the subjects of rollouts begin with; no deployment's id has a colon."""
 
 BATCHES_MAX = 50
-"""How many times of admission are told apart; of more, the two oldest count as the younger of them."""
+"""The number of admission times in a document; beyond it, the two oldest batches are merged at the later time."""
 
+# An event and its snapshot share a chunk of 1 MiB; a set of 100,000 of a million devices has 200 KB (docs/decisions/0023).
 BATCHES_BYTES_MAX = 400_000
-"""The same holds where all of them take more than this: an event and its snapshot share a chunk of 1 MB."""
+"""The bytes of all batches; beyond it, the two oldest batches are merged as well."""
 
 
 class RolloutState(enum.Enum):
-    """Where a rollout stands. After ROLLED_BACK nothing follows; a HALTED rollback waits for somebody."""
+    """The state of a rollout. ROLLED_BACK is final; a HALTED rollback waits for an operator."""
 
     CREATED = "created"
     RUNNING = "running"
@@ -57,19 +58,21 @@ class RolloutState(enum.Enum):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Devices that were admitted together, or that try again since then."""
+    """Devices that were admitted, or retried, together."""
 
     admitted_at: int
     devices: Devices
 
 
 class RolloutDocument(msgspec.Struct, frozen=True):
-    """A rollout as its events made it; `*_at` are milliseconds, 0 for not yet.
+    """The state of a rollout after its events; `*_at` are milliseconds, 0 for not yet.
 
-    `phase` is the phase (from 0) that was opened last, -1 before the first; it `is_open` until it passed. `paced_at` is since
-    when the plan's rate grows. `reason` is what the last event gave as one. `unreachable`: it is paused because the gate of the
-    open phase cannot be reached any more. `passed` are the phases that did. `results` are how the devices stood when the deployment
-    ended, `rollback_reason` is why it was rolled back, and `not_back` the devices that a rollback did not bring back, by the reason.
+    - `phase`: the phase (from 0) that was opened last, -1 before the first; it `is_open` until it passes
+    - `paced_at`: the time from which the plan's rate grows
+    - `reason`: the reason of the last event; `rollback_reason`: why the rollout was rolled back
+    - `unreachable`: the rollout is paused because the gate of the open phase cannot be reached any more
+    - `passed`: the phases that passed; `results`: the results of the devices at the end of the deployment
+    - `not_back`: the devices that did not go back in a rollback, by reason
     """
 
     version: int
@@ -101,38 +104,38 @@ class RolloutDocument(msgspec.Struct, frozen=True):
 
     @property
     def admitted(self) -> FleetSet:
-        """Whoever was admitted so far."""
+        """All devices admitted so far."""
         return FleetSet.union(FleetSet.of(batch.devices) for batch in self.batches)
 
     @property
     def current(self) -> Phase:
-        """The phase that was opened last; not before the first."""
+        """The phase that was opened last; invalid before the first."""
         return self.plan.phases[self.phase]
 
     @property
     def gate(self) -> Gate:
-        """The gate of the phase that was opened last; before the first, that of the first."""
+        """The gate of the phase that was opened last, or of the first phase before that."""
         return self.plan.phases[max(0, self.phase)].gate
 
     @property
     def why(self) -> str:
-        """Why it is as it is: of a rollback, what led to it, and how that went."""
+        """The reason of the current state; for a rollback, its cause and its result."""
         if not self.rollback_at or self.reason == self.rollback_reason:
             return self.reason
         return f"{self.rollback_reason}; {self.reason}"
 
     @property
     def is_over(self) -> bool:
-        """Whether who is admitted does not follow from it any more."""
+        """Whether the rollout does not determine the admitted devices any more."""
         return self.state in {RolloutState.COMPLETED, RolloutState.ABORTED, RolloutState.ROLLED_BACK}
 
     @property
     def admits(self) -> bool:
-        """Whether it may admit somebody yet."""
+        """Whether the rollout can still admit devices."""
         return self.state in {RolloutState.CREATED, RolloutState.RUNNING, RolloutState.PAUSED}
 
     def phase_state(self, number: int) -> str:
-        """What became of a phase (from 0): `passed` only if it did, and otherwise what ended the rollout."""
+        """The state of a phase (from 0): `passed`, `open`, `waiting`, `not opened`, or the state that ended the rollout."""
         if number in self.passed:
             return "passed"
         if self.is_open and number == self.phase:
@@ -143,12 +146,12 @@ class RolloutDocument(msgspec.Struct, frozen=True):
 
     @property
     def can_fail(self) -> bool:
-        """Whether it is paused by an unreachable gate, and its failure thresholds or time limit can still be met."""
+        """Whether the rollout is paused by an unreachable gate and can still fail by its thresholds or time limit."""
         return self.unreachable and self.state is RolloutState.PAUSED and self.plan.failure.then is OnFailure.ROLL_BACK
 
     @property
     def is_active(self) -> bool:
-        """Whether the scheduler has something to do with it, or will have."""
+        """Whether the scheduler has a step for the rollout, now or later."""
         moves = self.state in {RolloutState.RUNNING, RolloutState.ROLLING_BACK} or self.can_fail
         return moves or self.retry_asked or self.rollback_asked
 
@@ -162,12 +165,12 @@ def subject_of(deployment_id: str) -> str:
 
 
 def decode(data: bytes) -> RolloutDocument:
-    """Read a document's canonical bytes."""
+    """The document of canonical bytes."""
     return _decoder.decode(data)
 
 
 def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: int, at: int) -> RolloutDocument | None:
-    """The rollout after one more event; `None` when it is gone with its deployment. No arithmetic on `at`: see AT_APPEND."""
+    """The rollout after an event; `None` after its deletion. No arithmetic on `at`: see AT_APPEND."""
     if isinstance(event, RolloutCreated):
         return RolloutDocument(version, event.plan, event.author, RolloutState.CREATED, created_at=at, changed_at=at)
     assert document is not None
@@ -178,7 +181,7 @@ def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: in
         case RolloutStarted():
             changes = {"state": RolloutState.RUNNING, "started_at": at}
         case RolloutPaused(reason, evidence, unreachable):
-            # By itself: a rollback that was asked for and cannot be is not tried again, and what is over stays so.
+            # An automatic pause (with evidence) can mean that a requested rollback is impossible, which is then not retried.
             changes = {
                 "state": document.state if document.is_over else RolloutState.PAUSED,
                 "reason": reason,
@@ -187,7 +190,7 @@ def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: in
                 "unreachable": unreachable is True,
             }
         case RolloutResumed():
-            # Who is late gets the whole time again; otherwise what paused it would at once do so again.
+            # Late devices get their whole time again; otherwise the same time limit would pause the rollout at once.
             changes = {
                 "state": RolloutState.RUNNING,
                 "reason": "",
@@ -270,7 +273,7 @@ def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: in
 
 
 def _batches(batches: tuple[Batch, ...], at: int, devices: FleetSet) -> tuple[Batch, ...]:
-    """With some devices as of now, and in no other batch."""
+    """The batches with devices that are admitted at `at`, and removed from all other batches."""
     if not devices:
         return batches
     left = [(batch, FleetSet.of(batch.devices)) for batch in batches]

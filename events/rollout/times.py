@@ -1,4 +1,4 @@
-"""Times and durations as people read and write them."""
+"""Times and durations in the form that people read and write."""
 
 import datetime as dt
 import re
@@ -12,7 +12,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def duration(milliseconds: int) -> str:
-    """`4_320_000` -> `1 h 12 min`: the two largest units; less than a second is `0 s`."""
+    """`4_320_000` -> `1 h 12 min`: the two largest units; below a second `0 s`."""
     parts, remaining = [], max(0, milliseconds)
     for size, unit in _UNITS:
         count, remaining = divmod(remaining, size)
@@ -27,7 +27,7 @@ def local_time(milliseconds: int, zone: str) -> str:
 
 
 class TimeUnreadable(Exception):
-    """A text is no time, or names one that never comes; `rule` says what is wanted."""
+    """A text is not a time, or names a local time that clocks skip; `rule` says what is wrong and what is allowed."""
 
     def __init__(self, rule: str) -> None:
         super().__init__(rule)
@@ -35,10 +35,10 @@ class TimeUnreadable(Exception):
 
 
 class DurationUnreadable(Exception):
-    """A text is no duration."""
+    """A text is not a duration."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(f"{text[:40]!r} is no duration; write 90s, 15m, 2h or 1d, or a number of seconds")
+        super().__init__(f"{text[:40]!r} is not a duration; write 90s, 15m, 2h or 1d, or a number of seconds")
         self.text = text
 
 
@@ -46,7 +46,7 @@ def read_duration(text: str) -> int:
     """`90s`, `15m`, `2h`, `1d` or a number of seconds, as seconds.
 
     Raises:
-        DurationUnreadable: it is none of these.
+        DurationUnreadable: the text has another form.
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
@@ -55,22 +55,28 @@ def read_duration(text: str) -> int:
 
 
 def read_time(text: str, zone: str) -> int:
-    """An RFC 3339 time as milliseconds; one without an offset is read in an IANA time zone.
+    """An RFC 3339 time as milliseconds; a time without an offset is read in an IANA time zone.
 
-    Where clocks are put back, such a time comes twice: the first is meant.
+    When clocks are put back, a repeated local time means its first occurrence.
 
     Raises:
-        TimeUnreadable: it is no such time, or clocks in the zone jump over it.
+        TimeUnreadable: the text is not such a time, or clocks in the zone skip it.
     """
+    # `fromisoformat` also accepts dates, week dates and times without colons, which no document promises.
     if not _TIME.fullmatch(text):
-        raise TimeUnreadable("is a time such as 2026-11-21T08:00:00+01:00; without an offset it is read in the zone")
+        raise TimeUnreadable(
+            "must be a time such as 2026-11-21T08:00:00+01:00; without an offset it is read in the zone"
+        )
     try:
         local_time = dt.datetime.fromisoformat(text.upper())
         local = local_time if local_time.tzinfo is not None else local_time.replace(tzinfo=zoneinfo.ZoneInfo(zone))
+        # A skipped local time comes back from UTC as another one.
         if local.astimezone(dt.UTC).astimezone(local.tzinfo).replace(tzinfo=None) != local_time.replace(tzinfo=None):
-            raise TimeUnreadable(f"never comes in {zone}: clocks are put forward over it")
+            raise TimeUnreadable(f"does not exist in {zone}: clocks are put forward over it")
         return (local - _EPOCH) // dt.timedelta(milliseconds=1)
     except (ValueError, OverflowError) as error:
-        raise TimeUnreadable(f"is no time: {error}") from error
+        raise TimeUnreadable(f"is not a time: {error}") from error
     except (zoneinfo.ZoneInfoNotFoundError, OSError):
-        raise TimeUnreadable("is in no time zone of the IANA database") from None
+        raise TimeUnreadable(
+            "is in an unknown time zone; use a name of the IANA database such as Europe/Berlin"
+        ) from None

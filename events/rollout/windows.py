@@ -1,4 +1,4 @@
-"""Maintenance windows: a cron expression in a time zone, and for how long."""
+"""Maintenance windows: when they open and close."""
 
 import datetime as dt
 import zoneinfo
@@ -13,37 +13,38 @@ _MINUTE_MS = 60_000
 
 
 def check_window(window: Window) -> str | None:
-    """What is wrong with a window, if anything; with the member at fault."""
+    """What is wrong with a window, with the member at fault; `None` if it is valid."""
     try:
         zone = zoneinfo.ZoneInfo(window.zone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        return f"zone {window.zone[:40]!r} is no time zone of the IANA database, as Europe/Berlin is"
+        return f"zone {window.zone[:40]!r} must be a time zone of the IANA database, such as Europe/Berlin"
     try:
+        # The 30th of February is a valid expression that never occurs: only a search for an occurrence tells.
         next(CronSim(window.cron, dt.datetime(2000, 1, 1, tzinfo=zone)))
     except (CronSimError, StopIteration):
-        return f"cron {window.cron[:80]!r} is no cron expression of five fields that ever comes true"
+        return f"cron {window.cron[:80]!r} must be a cron expression of five fields that occurs at some time"
     if not 1 <= window.minutes <= MINUTES_MAX:
-        return f"minutes is 1 to {MINUTES_MAX} (a week)"
+        return f"minutes must be 1 to {MINUTES_MAX} (a week)"
     return None
 
 
 def closes_at(windows: Sequence[Window], now: int) -> int | None:
-    """When (milliseconds) the windows that are open now are all closed; `None` where none is open."""
+    """The time (milliseconds) when all currently open windows are closed; `None` if no window is open."""
     ends = [began + window.minutes * _MINUTE_MS for window in windows if (began := _began(window, now)) is not None]
     return max((end for end in ends if end > now), default=None)
 
 
 def opens_at(windows: Sequence[Window], now: int) -> int:
-    """When (milliseconds) the next window opens, after now; there is at least one window."""
+    """The time (milliseconds) when the next window opens after now; `windows` has at least one."""
     return min(_milliseconds(next(CronSim(window.cron, _local(window, now)))) for window in windows)
 
 
 def _began(window: Window, now: int) -> int | None:
-    # The minute that has begun counts; going back begins before what it is given.
+    # CronSim in reverse starts before its argument, so the current minute is included by the start of the next one.
     before = _local(window, now - now % _MINUTE_MS + _MINUTE_MS)
     try:
         began = _milliseconds(next(CronSim(window.cron, before, reverse=True)))
-        # In the hour that comes twice, going back passes over what began in it the first time.
+        # In reverse, CronSim misses the first of two equal local times in the hour that clocks repeat.
         while (after := _milliseconds(next(CronSim(window.cron, _local(window, began))))) <= now:
             began = after
     except StopIteration:

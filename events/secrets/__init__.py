@@ -1,1 +1,1 @@
-"""Secrets: references in events, ciphertext beside the log, keys outside Redis."""
+"""Secrets: events have references, Redis has the ciphertext, and the key is in a file outside Redis."""

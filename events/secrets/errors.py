@@ -1,19 +1,19 @@
-"""Why a secret cannot be kept or shown. No error holds or quotes a secret, or a part of one.
+"""Errors of secrets. No error holds or quotes a secret or a part of one.
 
 SecretsError
-├── SecretTextInvalid      refused: what stands where a secret belongs is no text that can be one
-├── MarkNotFound           refused: nothing stands at a place that was marked as secret
-├── SecretNotFound         refused: a reference to nothing
-├── SecretErased           refused: its data key is destroyed
-├── SecretExists           refused: the id is taken
-├── SecretTampered         stop: the sealed bytes are not those that were sealed under this id
-├── SecretsUnavailable     not now: the store does not answer
-└── KeyFileError           the process must not start
-    ├── KeyFileUnreadable  it is not there, or not to be read or made
-    ├── KeyFileExposed     others than its owner may read or write it
-    ├── KeyFileMalformed   it does not hold one key
-    ├── KeyFileOfAnotherLog  it opens nothing that this log has
-    └── KeyFileWrong       it holds another key than the secret was sealed under
+├── SecretTextInvalid        rejected: the value in the place of a secret cannot be one
+├── MarkNotFound             rejected: the content has nothing where it is marked as secret
+├── SecretNotFound           rejected: a reference to a secret that does not exist
+├── SecretErased             rejected: its data key is destroyed
+├── SecretExists             rejected: the id is in use
+├── SecretTampered           stop: the stored bytes are not those that were sealed under this id
+├── SecretsUnavailable       temporary: the store does not answer
+└── KeyFileError             the process must not start
+    ├── KeyFileUnreadable    the file does not exist, or cannot be read or created
+    ├── KeyFileExposed       other users may read or write the file
+    ├── KeyFileMalformed     the file does not have exactly one key
+    ├── KeyFileOfAnotherLog  the file opens no secret of this log
+    └── KeyFileWrong         the secret was sealed under another key
 """
 
 from collections.abc import Collection
@@ -21,11 +21,11 @@ from pathlib import Path
 
 
 class SecretsError(Exception):
-    """Any trouble with secrets."""
+    """An error of secrets; the base of all others."""
 
 
 class SecretTextInvalid(SecretsError):
-    """A secret is a text that is not blank, of at most 4,096 bytes."""
+    """The value is not a secret: a text of at most 4,096 bytes that is not blank."""
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(f"{path}: a secret {why}")
@@ -33,7 +33,7 @@ class SecretTextInvalid(SecretsError):
 
 
 class MarkNotFound(SecretsError):
-    """A mistyped mark would leave a secret in clear text, so it is refused."""
+    """A mark names no variable of the content. A typing error would leave the secret in plain text."""
 
     def __init__(self, mark: str) -> None:
         super().__init__(
@@ -44,15 +44,16 @@ class MarkNotFound(SecretsError):
 
 
 class SecretNotFound(SecretsError):
-    """No secret was ever kept under this id. Its text does not quote the id: who mistakes `$secret` writes a secret there."""
+    """No secret was ever stored under this id."""
 
     def __init__(self, secret_id: str) -> None:
-        super().__init__("there is no secret of the id that is referred to; give the value, or a reference that stands")
+        # Without the id: a caller who misunderstands `$secret` writes the secret itself there.
+        super().__init__("`$secret` refers to a secret that does not exist; give the value, or an existing reference")
         self.secret_id = secret_id
 
 
 class SecretErased(SecretsError):
-    """The secret's data key is destroyed; nobody can read it again."""
+    """The secret's data key is destroyed; it cannot be read again."""
 
     def __init__(self, secret_id: str) -> None:
         super().__init__(f"secret {secret_id!r} is erased; create a deployment with a new value")
@@ -60,15 +61,15 @@ class SecretErased(SecretsError):
 
 
 class SecretExists(SecretsError):
-    """Another secret, or an erased one, has this id; it is left as it is."""
+    """Another secret, or an erased one, has this id; it is not changed."""
 
     def __init__(self, secret_id: str) -> None:
-        super().__init__(f"a secret {secret_id!r} exists; draw another id")
+        super().__init__(f"a secret {secret_id!r} exists; use another id")
         self.secret_id = secret_id
 
 
 class SecretTampered(SecretsError):
-    """What the store holds under this id was changed, or belongs to another id."""
+    """The stored bytes of this id were changed, or belong to another id."""
 
     def __init__(self, secret_id: str) -> None:
         super().__init__(f"secret {secret_id!r} does not open: the stored bytes were changed; restore them")
@@ -76,10 +77,10 @@ class SecretTampered(SecretsError):
 
 
 class SecretsUnavailable(SecretsError):
-    """The store did not answer. What was to be kept may or may not be; sending the command again is safe."""
+    """The store did not answer. The secrets may or may not be stored; sending the command again is safe."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the store of secrets is unavailable: {why}; send the command again")
+        super().__init__(f"the store of secrets is unavailable: {why}; retrying is safe")
         self.why = why
 
 
@@ -88,7 +89,7 @@ class KeyFileError(SecretsError):
 
 
 class KeyFileUnreadable(KeyFileError):
-    """The file is not there, is no file, or the system does not let this process read or make it."""
+    """The file does not exist, is not a regular file, or cannot be read or created by this process."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"key file {path}: {why}")
@@ -96,7 +97,7 @@ class KeyFileUnreadable(KeyFileError):
 
 
 class KeyFileExposed(KeyFileError):
-    """Who else can read the key can read every secret in a copy of Redis."""
+    """Other users may access the key file. With the key, a copy of Redis shows every secret."""
 
     def __init__(self, path: Path, mode: int) -> None:
         super().__init__(f"key file {path} has mode {mode:04o}; only its owner may read it: chmod 600 {path}")
@@ -104,35 +105,35 @@ class KeyFileExposed(KeyFileError):
 
 
 class KeyFileMalformed(KeyFileError):
-    """The file holds something else than one key of 64 hexadecimal digits."""
+    """The file does not have exactly one key of 64 hexadecimal digits."""
 
     def __init__(self, path: Path, characters: int) -> None:
         super().__init__(
-            f"key file {path} holds {characters} characters that are not one key of 64 hexadecimal digits;"
-            " restore it from its backup"
+            f"key file {path} has {characters} characters that are not one key of 64 hexadecimal digits;"
+            " restore it from a backup"
         )
         self.path, self.characters = path, characters
 
 
 class KeyFileOfAnotherLog(KeyFileError):
-    """New secrets would be sealed under a key file that opens none of those that the log has; nothing was written."""
+    """The key file opens none of the log's secrets, so no new secret is sealed under it; nothing was written."""
 
-    def __init__(self, path: Path, *, there: bool, key_ids: Collection[str]) -> None:
-        state = "opens none of them" if there else "does not exist"
+    def __init__(self, path: Path, *, exists: bool, key_ids: Collection[str]) -> None:
+        state = "opens none of them" if exists else "does not exist"
         super().__init__(
-            f"the secrets of this log are sealed under key file {' or '.join(sorted(key_ids))}, and {path} {state}: name a copy of "
-            "that file by TWINFOLD_KEY_FILE or its directory by TWINFOLD_DATA_DIR; to register devices without keys, give them "
-            "authentication=KEYS_DECLINED"
+            f"the secrets of this log are sealed under key file {' or '.join(sorted(key_ids))}, and {path} {state}: set"
+            " TWINFOLD_KEY_FILE to a copy of that file, or TWINFOLD_DATA_DIR to its directory; to register devices without keys,"
+            " use authentication=KEYS_DECLINED"
         )
         self.path = path
 
 
 class KeyFileWrong(KeyFileError):
-    """The secret was sealed under another key file. Ids are derived from keys and tell nothing about them."""
+    """The secret was sealed under another key file. The ids in the text are digests, from which no key can be derived."""
 
-    def __init__(self, secret_id: str, *, wanted: str, actual: str) -> None:
+    def __init__(self, secret_id: str, *, required: str, actual: str) -> None:
         super().__init__(
-            f"secret {secret_id!r} was sealed under key {wanted[:64]}, this key file is {actual};"
-            " set TWINFOLD_KEY_FILE to the other one"
+            f"secret {secret_id!r} was sealed under key {required[:64]}, and this key file has key {actual};"
+            f" set TWINFOLD_KEY_FILE to the file of {required[:64]}"
         )
-        self.secret_id, self.wanted, self.actual = secret_id, wanted, actual
+        self.secret_id, self.required, self.actual = secret_id, required, actual

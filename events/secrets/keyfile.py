@@ -1,4 +1,4 @@
-"""The key file: one key, outside Redis, that wraps the data key of every secret."""
+"""The key file: one key outside Redis that wraps the data keys of all secrets."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ _digits = re.compile(rb"\s*([0-9a-fA-F]{64})\s*").fullmatch
 
 
 class KeyFile:
-    """A key that was read. `id` names it in sealed secrets and messages; the key itself shows nowhere."""
+    """A key from a key file. `id` names it in sealed secrets and messages; the key itself is never shown."""
 
     def __init__(self, key: bytes) -> None:
         assert len(key) == KEY_BYTES
@@ -36,13 +36,13 @@ def load(path: Path) -> KeyFile:
     """Read a key file.
 
     Raises:
-        KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: as the file stands, it cannot be used.
+        KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: the file cannot be used.
     """
     return KeyFile(read_key(path))
 
 
 def read_key(path: Path) -> bytes:
-    """The key in a key file, whatever it is for: KEY_BYTES of them.
+    """The KEY_BYTES bytes of the key in a key file, for secrets or for seals.
 
     Raises:
         KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: as `load`.
@@ -51,14 +51,14 @@ def read_key(path: Path) -> bytes:
         data = _read(path)
     except OSError as error:
         raise KeyFileUnreadable(path, error.strerror or type(error).__name__) from None
-    found = _digits(data)
-    if found is None:
+    digits = _digits(data)
+    if digits is None:
         raise KeyFileMalformed(path, len(data))
-    return bytes.fromhex(found[1].decode())
+    return bytes.fromhex(digits[1].decode())
 
 
 def load_or_create(path: Path) -> KeyFile:
-    """Read a key file, or make one with a new key where there is none; its directory must be there.
+    """Read a key file, or create one with a new key if it does not exist; its directory must exist.
 
     Raises:
         KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: as `load`.
@@ -67,9 +67,9 @@ def load_or_create(path: Path) -> KeyFile:
 
 
 def read_or_create_key(path: Path) -> bytes:
-    """The key in a key file, made by chance where there is none; its directory must be there.
+    """The key in a key file, which is created with a random key if it does not exist; its directory must exist.
 
-    Several processes may call this at once: one file is made, and all answer its key. A file that is there is whole.
+    Several processes may call this at once: one file is created, and all of them return its key.
 
     Raises:
         KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: as `load`.
@@ -83,7 +83,7 @@ def read_or_create_key(path: Path) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    # A pipe in its place must not hold the process up.
+    # O_NONBLOCK: opening a named pipe would wait for a writer, for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         mode = os.fstat(descriptor).st_mode
@@ -97,6 +97,7 @@ def _read(path: Path) -> bytes:
 
 
 def _create(path: Path, key: bytes) -> None:
+    # Written to a draft first: a process that is killed leaves no incomplete key file.
     draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
     try:
@@ -104,7 +105,7 @@ def _create(path: Path, key: bytes) -> None:
             file.write(key.hex().encode() + b"\n")
             file.flush()
             os.fsync(descriptor)
-        # A link is refused where a file is, so whoever comes second takes the first one's key.
+        # Unlike a rename, a link fails if the file exists: of two processes at once, the second uses the key of the first.
         os.link(draft, path)
     except FileExistsError:
         pass

@@ -1,4 +1,4 @@
-"""Tags that say something about a person: their values are taken out of commands as secrets are, and nobody is found by them."""
+"""Personal tags: their values are taken out of commands like secrets, and no condition or query may use them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -28,50 +28,52 @@ _TAGGING = (PatchTags, PatchTwin, ReplaceTwin)
 
 
 class Personal(msgspec.Struct, frozen=True):
-    """The paths below `tags` whose values are personal, each with all that is below it."""
+    """The paths of personal tags, without `tags`; everything below a path is personal too."""
 
     paths: tuple[Path, ...] = ()
 
     def holds(self, path: Path) -> bool:
         """Whether the tag at a path (without `tags`) is personal."""
-        return any(path[: len(one)] == one for one in self.paths)
+        return any(path[: len(personal)] == personal for personal in self.paths)
 
     def touches(self, path: Path) -> bool:
-        """Whether there is a personal tag at a path, below it or above it."""
-        return any(one[: len(path)] == path[: len(one)] for one in self.paths)
+        """Whether a tag at a path, above it or below it is personal."""
+        return any(personal[: len(path)] == path[: len(personal)] for personal in self.paths)
 
     def take(self, command: C, *, new_id: Callable[[], str]) -> tuple[C, tuple[Secret, ...]]:
-        """The command with a reference for each personal value, and those values.
+        """The command with references in place of its personal values, and those values.
 
         Raises:
-            SecretTextInvalid: one is not a text of at most 4,096 bytes.
+            SecretTextInvalid: a value is not a text of at most 4,096 bytes.
         """
         if not self.paths or not isinstance(command, _TAGGING) or not isinstance(command.tags, dict):
             return command, ()
-        found: list[Secret] = []
-        tags = self._below(command.tags, (), new_id, found)
-        replaced: Any = msgspec.structs.replace(command, tags=tags) if found else command
-        return replaced, tuple(found)
+        secrets: list[Secret] = []
+        tags = self._below(command.tags, (), new_id, secrets)
+        replaced: Any = msgspec.structs.replace(command, tags=tags) if secrets else command
+        return replaced, tuple(secrets)
 
-    def _below(self, value: JsonObject, path: Path, new_id: Callable[[], str], found: list[Secret]) -> JsonObject:
-        taken: JsonObject = {}
+    def _below(self, value: JsonObject, path: Path, new_id: Callable[[], str], secrets: list[Secret]) -> JsonObject:
+        replaced: JsonObject = {}
         for name, item in value.items():
             location = (*path, name)
             if isinstance(item, dict):
-                taken[name] = self._below(item, location, new_id, found)
+                replaced[name] = self._below(item, location, new_id, secrets)
             elif item is None or not self.holds(location):
-                taken[name] = item
+                replaced[name] = item
             else:
-                found.append(Secret(new_id(), _text(item, location)))
-                taken[name] = {SECRET: found[-1].id}
-        return taken
+                secrets.append(Secret(new_id(), _text(item, location)))
+                replaced[name] = {SECRET: secrets[-1].id}
+        return replaced
 
     def check(self, command: object) -> None:
-        """Refuse a condition or a metric that looks at a personal tag: nobody knows for whom it would hold.
+        """Reject a condition or a metric that uses a personal tag.
 
         Raises:
             ConditionInvalid, MetricsInvalid: names the tag.
         """
+        # The devices that a condition selects would tell the hidden value, and after the value is erased the decision could not
+        # be replayed (docs/decisions/0031).
         if self.paths:
             for text in _conditions(command):
                 self.check_condition(text)
@@ -86,34 +88,34 @@ class Personal(msgspec.Struct, frozen=True):
                 raise MetricsInvalid(deployment_id, f"{metric[:140]!r}: {error}") from error
 
     def check_condition(self, text: str) -> None:
-        """Refuse one condition.
+        """Reject a condition that uses a personal tag.
 
         Raises:
-            ConditionInvalid: it looks at a personal tag, or cannot be read.
+            ConditionInvalid: it uses a personal tag, or its syntax is wrong.
         """
         if not self.paths or not text.strip():
             return
         condition = parse_module_condition(text).condition if is_module_condition(text) else parse_condition(text)
         for path in self._touched(paths_of(condition)):
-            reason = f"{printed_path(path)} is personal: kept as a secret, nobody is targeted by it"
+            reason = f"{printed_path(path)} is personal: it is stored as a secret, and no condition can use it"
             raise ConditionInvalid(text, column=_column(text, path), reason=reason)
 
     def check_query(self, text: str) -> None:
-        """Refuse a query whose rows depend on a personal tag; it may be shown, as `***`.
+        """Reject a query whose rows depend on a personal tag. It may select the tag, whose value is `***` in the answer.
 
         Raises:
-            QueryInvalid: its condition, its groups or an aggregate look at a personal tag, or it cannot be read.
+            QueryInvalid: its condition, its groups or an aggregate use a personal tag, or its syntax is wrong.
         """
         if not self.paths:
             return
         query = parse_query(text)
         counted = {item.path for item in query.select if isinstance(item, Aggregate) and item.path is not None}
         for path in self._touched({*paths_of(query.where), *query.group_by, *counted}):
-            reason = f"{printed_path(path)} is personal: kept as a secret, nobody is found or counted by it"
+            reason = f"{printed_path(path)} is personal: it is stored as a secret, and a query can only select it"
             raise QueryInvalid(text, column=_column(text, path), reason=reason)
 
-    def _touched(self, some: Iterable[Path]) -> Iterator[Path]:
-        return (path for path in sorted(some) if path[0] == "tags" and self.touches(path[1:]))
+    def _touched(self, paths: Iterable[Path]) -> Iterator[Path]:
+        return (path for path in sorted(paths) if path[0] == "tags" and self.touches(path[1:]))
 
     def references(self, tags: Json) -> dict[str, str]:
         """The ids of the personal values in a device's tags, by path as `contact.mail`."""
@@ -149,11 +151,12 @@ def _conditions(command: object) -> Iterable[str]:
 def _text(value: Json, location: Path) -> str:
     path = ".".join(("tags", *location))
     if not isinstance(value, str):
-        raise SecretTextInvalid(path, "is a text, as every personal tag")
+        raise SecretTextInvalid(path, "must be a text, as every personal tag")
     if not value.strip():
-        raise SecretTextInvalid(path, "is not blank; null removes it")
+        raise SecretTextInvalid(path, "must not be blank; null removes it")
+    # A client that read the twin and writes it back would otherwise replace the value by asterisks.
     if value == MASK:
-        raise SecretTextInvalid(path, f"is not {MASK}, which only stands for it in what is shown; leave the tag out")
+        raise SecretTextInvalid(path, f"must not be {MASK}, which answers show in its place; omit the tag")
     if (length := len(value.encode())) > STRING_BYTES_MAX:
         raise SecretTextInvalid(path, f"has at most {STRING_BYTES_MAX} bytes, this one has {length}")
     return value

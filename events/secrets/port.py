@@ -1,4 +1,4 @@
-"""What is asked of whoever keeps the sealed secrets."""
+"""The interface of a store of sealed secrets, and the bytes that it stores."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
@@ -11,50 +11,50 @@ from events.secrets.sealed_secret import Sealed
 
 
 class Erased(msgspec.Struct, frozen=True, tag="Erased", forbid_unknown_fields=True):
-    """What is left of a secret whose data key was destroyed: the knowledge that it was there."""
+    """The record of a secret whose data key was destroyed."""
 
 
 class SecretStore(Protocol):
-    """One keeper of sealed secrets. It never sees a secret, nor the key file."""
+    """A store of sealed secrets. It never gets a secret in plain text, nor the key file."""
 
     def put_many(self, sealed: Mapping[str, Sealed]) -> None:
-        """Keep secrets under ids that are free, or hold the very same bytes already.
+        """Store secrets under ids that are free or have the same bytes already.
 
         Raises:
-            SecretExists: an id is taken; what is there stays, and others of the call may be kept.
-            SecretsUnavailable: some, all or none may be kept.
+            SecretExists: an id has other bytes, which are not changed; other secrets of the call may be stored.
+            SecretsUnavailable: some, all or none may be stored.
         """
         ...
 
     def sealed(self, ids: Collection[str]) -> Mapping[str, Sealed]:
-        """The sealed secrets of these ids, every one of them.
+        """The sealed secrets of all these ids.
 
         Raises:
-            SecretNotFound, SecretErased, SecretTampered: one of them cannot be had.
+            SecretNotFound, SecretErased, SecretTampered: a secret cannot be read.
             SecretsUnavailable: the store did not answer.
         """
         ...
 
     def left(self, ids: Collection[str]) -> Mapping[str, Sealed | Erased]:
-        """What is left of these ids: the sealed secret, or that it was erased; those that never were are not among them.
+        """The sealed or erased secrets of these ids; an id that was never used is not in the answer.
 
         Raises:
-            SecretTampered: one of them cannot be read.
+            SecretTampered: a secret cannot be read.
             SecretsUnavailable: the store did not answer.
         """
         ...
 
     def destroy(self, secret_id: str) -> None:
-        """Destroy a secret's data key and ciphertext for good; repeating it changes nothing.
+        """Destroy a secret's data key and ciphertext permanently; repeating it changes nothing.
 
         Raises:
-            SecretNotFound: there never was one.
+            SecretNotFound: the id was never used.
             SecretsUnavailable: it may or may not be destroyed.
         """
         ...
 
-    def replace(self, secret_id: str, *, former: Sealed, sealed: Sealed) -> bool:
-        """Put new bytes in place of those known, or answer false: another has replaced or destroyed them.
+    def replace(self, secret_id: str, *, before: Sealed, sealed: Sealed) -> bool:
+        """Replace the bytes of a secret if they are still those in `before`; false if they were replaced or destroyed.
 
         Raises:
             SecretsUnavailable: they may or may not be replaced.
@@ -74,15 +74,15 @@ _decoder: msgspec.json.Decoder[Sealed | Erased] = msgspec.json.Decoder(Sealed | 
 
 
 def encode(stored: Sealed | Erased) -> bytes:
-    """Canonical bytes, as they are stored."""
+    """The stored form in canonical bytes."""
     return canonical.encode(stored)
 
 
 def decode(secret_id: str, data: bytes | None) -> Sealed:
-    """Read what `encode` wrote; `None` is what a store has for an unknown id.
+    """The sealed secret in stored bytes; `None` are those of an unknown id.
 
     Raises:
-        SecretNotFound, SecretErased, SecretTampered: there is nothing to open.
+        SecretNotFound, SecretErased, SecretTampered: there is no secret to open.
     """
     if data is None:
         raise SecretNotFound(secret_id)
@@ -93,7 +93,7 @@ def decode(secret_id: str, data: bytes | None) -> Sealed:
 
 
 def decode_left(secret_id: str, data: bytes) -> Sealed | Erased:
-    """Read what `encode` wrote, be it erased.
+    """The sealed or erased secret in stored bytes.
 
     Raises:
         SecretTampered: it cannot be read.

@@ -1,23 +1,25 @@
-"""Sealed secrets in Redis: one hash beside the fleet's log, id to sealed bytes."""
+"""Stores sealed secrets in one hash in Redis, in the slot of the fleet's stream: id to sealed bytes."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from redis import Redis
 from redis.cluster import RedisCluster
-from redis.exceptions import RedisClusterException, RedisError
 
-from events.redis_errors import unavailable
+from events.redis_errors import unavailable_as
 from events.secrets.errors import SecretExists, SecretNotFound, SecretsUnavailable
 from events.secrets.port import Erased, decode, decode_left, encode
 from events.secrets.sealed_secret import Sealed
 
 KEY = "{fleet}:secrets"
 
+_answering = partial(unavailable_as, SecretsUnavailable)
+
 _ERASED = encode(Erased())
 
-# Each compares and writes in one step, so that nothing that was destroyed comes back.
+# Scripts, as each compares and writes in one step: with two commands, a replacement (a new key file) between them could bring
+# back a secret that was destroyed.
 _DESTROY = """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
@@ -37,42 +39,43 @@ class RedisSecretStore:
         self._client = client
 
     def put_many(self, sealed: Mapping[str, Sealed]) -> None:
-        """Keep secrets under ids that are free."""
+        """Store secrets under ids that are free."""
+        # HSETNX, not HSET: an id that is used twice must not replace another secret, nor bring back an erased one.
         with _answering():
             pipe = self._client.pipeline(transaction=False)
-            for secret_id, one in sealed.items():
-                pipe.hsetnx(KEY, secret_id, encode(one))
-            taken = [one for one, is_new in zip(sealed, pipe.execute(), strict=True) if not is_new]
-            stored = dict(zip(taken, self._values(taken), strict=True))
-        for secret_id in taken:
+            for secret_id, secret in sealed.items():
+                pipe.hsetnx(KEY, secret_id, encode(secret))
+            existing = [secret for secret, is_new in zip(sealed, pipe.execute(), strict=True) if not is_new]
+            stored = dict(zip(existing, self._values(existing), strict=True))
+        for secret_id in existing:
             if stored[secret_id] != encode(sealed[secret_id]):
                 raise SecretExists(secret_id)
 
     def sealed(self, ids: Collection[str]) -> Mapping[str, Sealed]:
-        """The sealed secrets of these ids, in one question."""
+        """The sealed secrets of these ids, in one round trip."""
         names = list(ids)
         with _answering():
             values = self._values(names)
         return {secret_id: decode(secret_id, value) for secret_id, value in zip(names, values, strict=True)}
 
     def left(self, ids: Collection[str]) -> Mapping[str, Sealed | Erased]:
-        """What is left of these ids, in one question."""
+        """The sealed or erased secrets of these ids, in one round trip."""
         names = list(ids)
         with _answering():
             values = zip(names, self._values(names), strict=True)
         return {secret_id: decode_left(secret_id, value) for secret_id, value in values if value is not None}
 
     def destroy(self, secret_id: str) -> None:
-        """Destroy a secret for good."""
+        """Destroy a secret permanently."""
         with _answering():
-            found = self._client.eval(_DESTROY, 1, KEY, secret_id, _ERASED)
-        if not found:
+            existed = self._client.eval(_DESTROY, 1, KEY, secret_id, _ERASED)
+        if not existed:
             raise SecretNotFound(secret_id)
 
-    def replace(self, secret_id: str, *, former: Sealed, sealed: Sealed) -> bool:
-        """Put new bytes in place of those known."""
+    def replace(self, secret_id: str, *, before: Sealed, sealed: Sealed) -> bool:
+        """Replace the bytes of a secret, if they are still those in `before`."""
         with _answering():
-            return bool(self._client.eval(_REPLACE, 1, KEY, secret_id, encode(former), encode(sealed)))
+            return bool(self._client.eval(_REPLACE, 1, KEY, secret_id, encode(before), encode(sealed)))
 
     def ids(self) -> Iterable[str]:
         """The ids of all secrets that are not erased."""
@@ -84,14 +87,3 @@ class RedisSecretStore:
     def _values(self, ids: list[str]) -> list[bytes | None]:
         values: Any = self._client.hmget(KEY, ids) if ids else []
         return list(values)
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, RedisClusterException) as error:
-        why = unavailable(error)
-        if why is None:
-            raise
-        raise SecretsUnavailable(why) from error

@@ -1,4 +1,4 @@
-"""Where secrets stand in a deployment's content, and how references take their place and give it back."""
+"""Replaces the secrets in a deployment's content by references, and references by secrets."""
 
 import re
 from collections.abc import Callable, Collection
@@ -24,7 +24,7 @@ _half_a_pair = re.compile("[\ud800-\udfff]").search
 
 
 class Secret(msgspec.Struct, frozen=True):
-    """A value that was taken out, with the id that refers to it. It does not show when it is printed."""
+    """A value that was taken out, with the id of its reference. Its `repr` does not show the value."""
 
     id: str
     plaintext: str
@@ -41,55 +41,55 @@ class Secret(msgspec.Struct, frozen=True):
 def extract(
     content: JsonObject, *, new_id: Callable[[], str], marked: Collection[str] = ()
 ) -> tuple[JsonObject, tuple[Secret, ...]]:
-    """Take the secrets out of a content, standard or layered; the argument is not changed.
+    """A copy of a content, standard or layered, with references in place of its secrets, and those secrets.
 
     Secrets are every registry password, every environment variable written `{"value": {"$secret_text": "…"}}`, and
-    those that `marked` names as `modules.<module>.env.<variable>` (or `systemModules.…`). References that stand already
-    stay. Any value is answered: what is no content is left for the manifest's rules to judge, and so is what is blank.
+    the variables that `marked` names as `modules.<module>.env.<variable>` (or `systemModules.…`). Existing references stay.
+    A value that is not a content, or a blank password, is returned as it is; the manifest's rules reject it.
 
     Raises:
-        SecretTextInvalid: a secret that is no text, or over 4,096 bytes.
-        MarkNotFound: a mark names nothing that the content sets.
+        SecretTextInvalid: a secret is not a text, or is over 4,096 bytes.
+        MarkNotFound: a mark names a variable that the content does not set.
     """
-    taking = _Taking(new_id, frozenset(marked))
-    # Whatever the type says: this may run before the content is checked.
-    given: Json = content
-    modules = given.get("modulesContent") if isinstance(given, dict) else None
+    extraction = _Extraction(new_id, frozenset(marked))
+    # Of any type: this runs before the content is checked, so that no check can quote a secret in its message.
+    unchecked: Json = content
+    modules = unchecked.get("modulesContent") if isinstance(unchecked, dict) else None
     agent = modules.get(_AGENT) if isinstance(modules, dict) else None
     if isinstance(modules, dict) and isinstance(agent, dict):
-        taken = {path: taking.below(value, path) for path, value in agent.items()}
-        content = {**content, "modulesContent": {**modules, _AGENT: taken}}
-    if taking.unseen:
-        raise MarkNotFound(min(taking.unseen))
-    return content, tuple(taking.found)
+        replaced = {path: extraction.below(value, path) for path, value in agent.items()}
+        content = {**content, "modulesContent": {**modules, _AGENT: replaced}}
+    if extraction.unmatched_marks:
+        raise MarkNotFound(min(extraction.unmatched_marks))
+    return content, tuple(extraction.secrets)
 
 
 def materialise(value: Json, reveal: Callable[[str], Json]) -> Json:
-    """A copy of a value with every reference replaced by what `reveal` answers for its id."""
+    """A copy of a value with every reference replaced by the result of `reveal` for its id."""
     return _replaced(value, reveal)
 
 
 def mask(value: Json) -> Json:
-    """A copy of a value with `***` for every reference, for whoever may not even see ids."""
+    """A copy of a value with `***` in place of every reference, for readers who may not see ids either."""
     return _replaced(value, lambda _: MASK)
 
 
 def references(value: Json) -> frozenset[str]:
     """The ids of all secrets that a value refers to."""
-    found: set[str] = set()
+    ids: set[str] = set()
     nodes = [value]
     for node in nodes:
         if is_secret(node):
-            found.add(node[SECRET])
+            ids.add(node[SECRET])
         elif isinstance(node, dict):
             nodes.extend(node.values())
         elif isinstance(node, list):
             nodes.extend(node)
-    return frozenset(found)
+    return frozenset(ids)
 
 
 def _replaced(value: Json, text_of: Callable[[str], Json]) -> Json:
-    # Without recursion: no depth of nesting can exhaust the interpreter's stack.
+    # Without recursion: a caller's JSON could be nested deeply enough to exhaust the interpreter's stack.
     holder = [value]
     locations: list[tuple[Any, Any]] = [(holder, 0)]
     for parent, key in locations:
@@ -105,17 +105,17 @@ def _replaced(value: Json, text_of: Callable[[str], Json]) -> Json:
     return holder[0]
 
 
-class _Taking:
-    """One walk through a content, as deep as the places where secrets stand."""
+class _Extraction:
+    """Takes the secrets out of one content; visits it only as deep as secrets can be."""
 
     def __init__(self, new_id: Callable[[], str], marked: frozenset[str]) -> None:
-        self.found: list[Secret] = []
-        self.unseen = set(marked)
+        self.secrets: list[Secret] = []
+        self.unmatched_marks = set(marked)
         self._new_id = new_id
         self._marked = marked
 
     def below(self, value: Json, path: str) -> Json:
-        """What a flat key such as `properties.desired.modules.temp` sets, without its secrets."""
+        """The value of a flat key such as `properties.desired.modules.temp`, with references in place of its secrets."""
         segments = path.split(".")
         return self._taken(value, tuple(segments[2:])) if segments[:2] == _DESIRED else value
 
@@ -134,36 +134,36 @@ class _Taking:
     def _password(self, value: Json, location: tuple[str, ...]) -> Json:
         if value is None or is_secret(value) or (isinstance(value, str) and not value.strip()):
             return value
-        # Whatever else stands there, and below it, is meant as a password, and would be in the log in clear text.
+        # Any other value there, or below, is meant as a password too, and would be in the log in plain text.
         return self._reference(value if len(location) == _DEPTH else {}, location)
 
     def _variable(self, value: Json, location: tuple[str, ...]) -> Json:
         if len(location) > _DEPTH:
             return value
         name = ".".join(location[:-1])
-        self.unseen.discard(name)
+        self.unmatched_marks.discard(name)
         if isinstance(value, dict) and value.keys() == {SECRET_TEXT}:
             return self._reference(value[SECRET_TEXT], location)
         return self._reference(value, location) if name in self._marked and not is_secret(value) else value
 
     def _reference(self, value: Json, location: tuple[str, ...]) -> Json:
         secret = Secret(self._new_id(), _text(value, ".".join((_AGENT, *_DESIRED, *location))))
-        self.found.append(secret)
+        self.secrets.append(secret)
         return {SECRET: secret.id}
 
 
 def _leads_to(location: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether a place is on the way to where a pattern points, or beyond."""
-    return all(wanted in (_ANY, name) for name, wanted in zip(location, pattern, strict=False))
+    """Whether a location is above, at or below the locations of a pattern."""
+    return all(segment in (_ANY, name) for name, segment in zip(location, pattern, strict=False))
 
 
 def _text(value: Json, path: str) -> str:
     if not isinstance(value, str):
-        raise SecretTextInvalid(path, "is a text")
+        raise SecretTextInvalid(path, "must be a text")
     if not value.strip():
-        raise SecretTextInvalid(path, "is not blank")
+        raise SecretTextInvalid(path, "must not be blank")
     if _half_a_pair(value):
-        raise SecretTextInvalid(path, "holds whole characters, this one half a surrogate pair")
+        raise SecretTextInvalid(path, "must have whole characters, this one has half a surrogate pair")
     if (length := len(value.encode())) > STRING_BYTES_MAX:
         raise SecretTextInvalid(path, f"has at most {STRING_BYTES_MAX} bytes, this one has {length}")
     return value

@@ -1,4 +1,4 @@
-"""Sealing: each secret under a data key of its own, each data key wrapped by the key file's."""
+"""Seals secrets: each under its own data key, which the key of the key file wraps."""
 
 import os
 
@@ -13,10 +13,10 @@ _NONCE_BYTES = 12
 
 
 class Sealed(msgspec.Struct, frozen=True, tag="Sealed", forbid_unknown_fields=True):
-    """A secret as it may be stored. Each part is a nonce and what AES-256-GCM made; `key_id` names the key file.
+    """A sealed secret as it is stored. Each part is a nonce and an AES-256-GCM ciphertext; `key_id` names the key file."""
 
-    Both parts are bound to the secret's id, so that none opens under another one's.
-    """
+    # Both parts are bound to the secret's id: an attacker who can write to Redis cannot exchange two secrets, to read one with
+    # the permissions for the other (tests/secrets/test_vault.py).
 
     wrapped_key: bytes
     ciphertext: bytes
@@ -31,7 +31,7 @@ def seal(plaintext: str, secret_id: str, key: KeyFile) -> Sealed:
 
 
 def unseal(sealed: Sealed, secret_id: str, key: KeyFile) -> str:
-    """The secret again.
+    """The secret in plain text.
 
     Raises:
         KeyFileWrong: it was sealed under another key file.
@@ -41,19 +41,19 @@ def unseal(sealed: Sealed, secret_id: str, key: KeyFile) -> str:
     return _decrypt(cipher, sealed.ciphertext, _text_of(secret_id), secret_id).decode()
 
 
-def rewrap(sealed: Sealed, secret_id: str, *, former: KeyFile, key: KeyFile) -> Sealed:
-    """The same secret under a new key file; the ciphertext stays as it is.
+def rewrap(sealed: Sealed, secret_id: str, *, old_key: KeyFile, key: KeyFile) -> Sealed:
+    """The same secret under a new key file; its ciphertext does not change.
 
     Raises:
-        KeyFileWrong, SecretTampered: as `unseal` with the former key.
+        KeyFileWrong, SecretTampered: as `unseal` with the old key.
     """
-    data_key = _data_key(sealed, secret_id, former)
+    data_key = _data_key(sealed, secret_id, old_key)
     return Sealed(_encrypt(key.cipher, data_key, _key_of(secret_id, key.id)), sealed.ciphertext, key.id)
 
 
 def _data_key(sealed: Sealed, secret_id: str, key: KeyFile) -> bytes:
     if sealed.key_id != key.id:
-        raise KeyFileWrong(secret_id, wanted=sealed.key_id, actual=key.id)
+        raise KeyFileWrong(secret_id, required=sealed.key_id, actual=key.id)
     return _decrypt(key.cipher, sealed.wrapped_key, _key_of(secret_id, key.id), secret_id)
 
 
@@ -65,7 +65,7 @@ def _encrypt(cipher: AESGCM, data: bytes, bound_to: bytes) -> bytes:
 def _decrypt(cipher: AESGCM, data: bytes, bound_to: bytes, secret_id: str) -> bytes:
     try:
         return cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], bound_to)
-    # ValueError: so little is left that there is no nonce.
+    # ValueError: the data is too short to have a nonce.
     except (InvalidTag, ValueError):
         raise SecretTampered(secret_id) from None
 

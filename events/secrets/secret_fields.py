@@ -1,4 +1,4 @@
-"""Which commands hold secrets, and where: contents of deployments, keys of identities and policies, webhooks."""
+"""The secrets in commands: in contents of deployments, in keys of identities and policies, in webhooks."""
 
 import base64
 import binascii
@@ -30,29 +30,29 @@ _QUERY = re.compile(r"[!-\"$-~]{1,2000}")
 
 
 def holds_secrets(command: object) -> bool:
-    """Whether a command could hold a secret, or refer to one."""
+    """Whether a command can have a secret or a reference to one."""
     if isinstance(command, _IDENTITY):
         return command.authentication is not None
     return isinstance(command, CreateDeployment | SetConfiguration | ImportUpdate | DefinePolicy | DefineWebhook)
 
 
 def new_key() -> str:
-    """A key that nobody guesses: base64 of 32 bytes."""
+    """A new random key: base64 of 32 bytes."""
     return base64.b64encode(secrets.token_bytes(_NEW_KEY_BYTES)).decode()
 
 
 def take(
     command: C, *, new_id: Callable[[], str], marked: Collection[str] = ()
 ) -> tuple[C, tuple[Secret, ...], frozenset[str]]:
-    """The command with a reference for each secret, those secrets, and the references that it brought along.
+    """The command with a reference in place of each secret, those secrets, and the references that it already had.
 
     Raises:
-        SecretTextInvalid: a secret that is no text, or a key that is not base64 of 16 to 64 bytes.
+        SecretTextInvalid: a secret is not a text, or a key is not base64 of 16 to 64 bytes.
         MarkNotFound: as `references.extract`.
     """
     if isinstance(command, CreateDeployment | SetConfiguration | ImportUpdate):
-        content, found = extract(command.content, new_id=new_id, marked=marked)
-        return msgspec.structs.replace(command, content=content), found, references(command.content)
+        content, extracted = extract(command.content, new_id=new_id, marked=marked)
+        return msgspec.structs.replace(command, content=content), extracted, references(command.content)
     found_secrets: list[Secret] = []
     brought: set[str] = set()
 
@@ -74,10 +74,10 @@ def take(
     elif isinstance(command, _IDENTITY) and isinstance(command.authentication, dict):
         keys = command.authentication.get("symmetricKey")
         if isinstance(keys, dict):
-            taken = {
+            replaced_keys = {
                 name: key(value, f"symmetricKey.{name}") if name in KEYS else value for name, value in keys.items()
             }
-            changes = {"authentication": {**command.authentication, "symmetricKey": taken}}
+            changes = {"authentication": {**command.authentication, "symmetricKey": replaced_keys}}
     replaced: Any = msgspec.structs.replace(command, **changes) if changes else command  # type: ignore[type-var]
     return replaced, tuple(found_secrets), frozenset(brought)
 
@@ -86,6 +86,7 @@ def _of_webhook(command: DefineWebhook, put: Callable[[Json, Callable[[Json], st
     changes: dict[str, Any] = {}
     if command.secret is not None:
         changes["secret"] = put(command.secret, _signing_secret)
+    # Receivers take tokens in the query of their URL, so all of it is a secret.
     if "?" in str(command.url):
         changes["url"], _, query = command.url.partition("?")
         changes["query"] = put(query, _query)
@@ -98,13 +99,13 @@ def _signing_secret(value: Json) -> str:
     try:
         key_of(value if isinstance(value, str) else "")
     except ValueError:
-        raise SecretTextInvalid("secret", "that signs is whsec_ and base64 of 24 to 64 bytes") from None
+        raise SecretTextInvalid("secret", "for signing must be whsec_ and base64 of 24 to 64 bytes") from None
     return str(value)
 
 
 def _query(value: Json) -> str:
     if not isinstance(value, str) or not _QUERY.fullmatch(value):
-        raise SecretTextInvalid("url", "in a query has 1 to 2000 characters of ASCII without spaces and #")
+        raise SecretTextInvalid("url", "in a query must have 1 to 2000 ASCII characters without spaces and #")
     return value
 
 
@@ -114,5 +115,5 @@ def _key(value: Json, location: str) -> str:
     except (binascii.Error, ValueError):
         decoded = b""
     if len(decoded) not in _KEY_BYTES:
-        raise SecretTextInvalid(location, f"that is a key is base64 of {_KEY_BYTES[0]} to {_KEY_BYTES[-1]} bytes")
+        raise SecretTextInvalid(location, f"that is a key must be base64 of {_KEY_BYTES[0]} to {_KEY_BYTES[-1]} bytes")
     return str(value)

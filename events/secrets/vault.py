@@ -1,4 +1,4 @@
-"""The vault: takes secrets out of commands, and puts them back for whoever may see them."""
+"""The vault: takes secrets out of commands, and reveals them to devices and to authorised readers."""
 
 from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
@@ -18,7 +18,7 @@ C = TypeVar("C")
 
 
 class Vault:
-    """Secrets behind their references. `new_id` must draw ids that nobody guesses, and never one twice."""
+    """Stores secrets and reveals them by their references. `new_id` must return ids that are unique and not guessable."""
 
     def __init__(self, store: SecretStore, key: KeyFile, *, new_id: Callable[[], str]) -> None:
         self._store = store
@@ -26,39 +26,40 @@ class Vault:
         self._new_id = new_id
 
     def take_out(self, command: C, *, marked: Collection[str] = ()) -> C:
-        """The command with references for its secrets, which are stored by then; other commands as they are.
+        """The command with references in place of its secrets, which are stored; a command without secrets as it is.
 
-        A crash, a refusal or a repetition afterwards leaves a sealed secret that nothing refers to, and no more.
-        References that the content brings along must stand, so that a deployment can be made from another one's content.
+        References that the command already has must exist: a deployment can be created from the content of another one.
 
         Raises:
             SecretTextInvalid, MarkNotFound: as `references.extract`.
-            SecretNotFound, SecretErased: a reference leads nowhere.
+            SecretNotFound, SecretErased: a reference to a secret that does not exist.
             SecretsUnavailable: the store did not answer.
         """
+        # Stored before the event is written: a crash, a rejection or a repeat in between leaves a sealed secret without a
+        # reference. The other way round it would leave an event whose secret does not exist.
         if not holds_secrets(command):
             return command
-        taken, found, brought = take(command, new_id=self._new_id, marked=marked)
+        replaced, new_secrets, brought = take(command, new_id=self._new_id, marked=marked)
         if brought:
             self._store.sealed(brought)
-        if found:
-            self._put(found)
-        return taken
+        if new_secrets:
+            self._put(new_secrets)
+        return replaced
 
     def take_personal(self, command: C, personal: Personal) -> C:
-        """The command with references for its personal values, which are stored by then.
+        """The command with references in place of its personal values, which are stored.
 
         Raises:
             SecretTextInvalid: as `Personal.take`.
             SecretsUnavailable: the store did not answer.
         """
-        taken, found = personal.take(command, new_id=self._new_id)
-        if found:
-            self._put(found)
-        return taken
+        replaced, new_secrets = personal.take(command, new_id=self._new_id)
+        if new_secrets:
+            self._put(new_secrets)
+        return replaced
 
     def new_keys(self, count: int) -> list[JsonObject]:
-        """Authentications for so many identities, each with two keys that nobody guesses; they are stored by then, in one step.
+        """Authentications for `count` identities, each with two random keys, which are stored in one round trip.
 
         Raises:
             SecretsUnavailable: the store did not answer.
@@ -74,11 +75,11 @@ class Vault:
         self._store.put_many({secret.id: seal(secret.plaintext, secret.id, self._key) for secret in secrets})
 
     def reveal(self, value: Json) -> Json:
-        """A copy of a value with every secret in its place: for the device's own answer, or an authorised read.
+        """A copy of a value with its secrets in plain text: for the answer to the device, or an authorised read.
 
         Raises:
-            SecretNotFound, SecretErased: a reference leads nowhere.
-            SecretTampered, KeyFileWrong: a secret does not open.
+            SecretNotFound, SecretErased: a reference to a secret that does not exist.
+            SecretTampered, KeyFileWrong: a secret cannot be opened.
             SecretsUnavailable: the store did not answer.
         """
         ids = references(value)
@@ -88,10 +89,10 @@ class Vault:
         return materialise(value, lambda secret_id: unseal(sealed[secret_id], secret_id, self._key))
 
     def reveal_left(self, value: Json, *, instead: Json) -> Json:
-        """As `reveal`, with `instead` in the place of every secret that was erased; all are had in one question as well.
+        """As `reveal`, with `instead` in place of every erased secret.
 
         Raises:
-            SecretNotFound: a reference leads nowhere, which no erasure does.
+            SecretNotFound: a reference to a secret that never existed.
             SecretTampered, KeyFileWrong, SecretsUnavailable: as `reveal`.
         """
         ids = references(value)
@@ -99,36 +100,36 @@ class Vault:
             return value
         left = self._store.left(ids)
 
-        def found(secret_id: str) -> Json:
+        def text_of(secret_id: str) -> Json:
             if secret_id not in left:
                 raise SecretNotFound(secret_id)
-            one = left[secret_id]
-            return instead if isinstance(one, Erased) else unseal(one, secret_id, self._key)
+            stored = left[secret_id]
+            return instead if isinstance(stored, Erased) else unseal(stored, secret_id, self._key)
 
-        return materialise(value, found)
+        return materialise(value, text_of)
 
-    def rewrap(self, former: KeyFile) -> int:
-        """Bring every secret that is sealed under a former key file under this one; answers how many.
+    def rewrap(self, old_key: KeyFile) -> int:
+        """Seal the data keys of all secrets under this key file instead of the old one; returns the number of secrets changed.
 
-        May be stopped and repeated at any time. A process that still has the former key file cannot open what is done.
+        It can be interrupted and repeated at any time. A process that still has the old key file cannot open changed secrets.
 
         Raises:
-            SecretTampered: one of them does not open; those before it are done.
-            KeyFileWrong: one is sealed under neither of the two.
-            SecretsUnavailable: the store did not answer; those before are done.
+            SecretTampered: a secret cannot be opened; the secrets before it are changed.
+            KeyFileWrong: a secret is sealed under neither key file.
+            SecretsUnavailable: the store did not answer; the secrets before are changed.
         """
         done = 0
         for secret_id in list(self._store.ids()):
-            done += self._rewrap(secret_id, former)
+            done += self._rewrap(secret_id, old_key)
         return done
 
-    def _rewrap(self, secret_id: str, former: KeyFile) -> bool:
+    def _rewrap(self, secret_id: str, old_key: KeyFile) -> bool:
         try:
             sealed = self._store.sealed([secret_id])[secret_id]
         except SecretErased:
             return False
         if sealed.key_id == self._key.id:
             return False
-        wrapped = rewrap(sealed, secret_id, former=former, key=self._key)
-        # When it is replaced no more, another has done the same, or erased it: nothing is left to do either way.
-        return self._store.replace(secret_id, former=sealed, sealed=wrapped)
+        wrapped = rewrap(sealed, secret_id, old_key=old_key, key=self._key)
+        # False if another process has rewrapped or erased the secret since it was read; then there is nothing to do.
+        return self._store.replace(secret_id, before=sealed, sealed=wrapped)

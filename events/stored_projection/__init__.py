@@ -1,1 +1,1 @@
-"""Read models as data: what a partition's state looks like when it is kept, and what readers make of it."""
+"""The stored form of a partition's state, and the answers that readers derive from it."""

@@ -1,10 +1,11 @@
-"""Between a partition at work and its stored form."""
+"""Converts a partition in memory to its stored form and back."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET
+from pyroaring import BitMap
 
 from events import canonical
 from events.bitmaps import from_bytes, to_bytes
@@ -32,10 +33,11 @@ from events.stored_projection.stored_partition import (
 )
 
 _json = msgspec.json
+_K = TypeVar("_K")
 
 
 def checkpoint_of(partition: Partition) -> Checkpoint:
-    """The checkpoint that belongs to a partition's state."""
+    """The checkpoint of a partition's state."""
     return Checkpoint(
         partition.vector,
         partition.at,
@@ -60,15 +62,15 @@ def writes_of(
     expected: Checkpoint,
     recorded: int | None = None,
 ) -> Writes:
-    """Everything that changed since the last call; the partition counts as kept from here on.
+    """Everything that changed since the last call; the partition counts as stored afterwards.
 
-    `recorded` is the time at which the assignment change is written down (milliseconds), where that is known.
+    `recorded` is the time at which the assignment change is recorded (milliseconds), if it is known.
     """
     checkpoint = checkpoint_of(partition)
     entry = None
     if assignment_change is not None:
         cause = cause_of(partition.number, assignment_change.before, assignment_change.after)
-        # Clocks differ: nothing is decided before it happens.
+        # The clocks of two hosts differ, and an assignment change must not be recorded before its events.
         recorded = None if recorded is None else max(recorded, partition.at)
         entry = AssignmentEntry(
             partition.assignment_changes, partition.at, cause, canonical.encode(assignment_change), recorded
@@ -85,7 +87,7 @@ def writes_of(
 
 
 def cause_of(number: int, before: Vector, after: Vector) -> str:
-    """The events between two vectors, as the cause of an assignment change: `p03:101-117 fleet:4-4`."""
+    """The events between two vectors as the cause of an assignment change: `p03:101-117 fleet:4-4`."""
     spans = [(f"p{number:02d}", before.partition, after.partition), ("fleet", before.fleet, after.fleet)]
     return " ".join(f"{name}:{first + 1}-{last}" for name, first, last in spans if last > first)
 
@@ -109,90 +111,85 @@ def _arrays(partition: Partition) -> dict[str, Packed]:
 
 def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
     directory, assignments, answers = partition.directory, partition.assignments, partition.answers
-    changed: dict[str, dict[str, bytes | None]] = {
-        "already": {
-            target_field(layer.created, layer.id): to_bytes(partition.notes.already[layer])
-            if partition.notes.already.get(layer)
-            else None
-            for layer in partition.notes.changed_already
-        },
-        "before": {
-            _before_field(layer, digest): to_bytes(partition.notes.before[layer][digest])
-            if partition.notes.before.get(layer, {}).get(digest)
-            else None
-            for layer, digest in partition.notes.changed_before
-        },
-        "children": {
-            scope: to_bytes(partition.children.of[scope]) if scope in partition.children.of else None
-            for scope in partition.children.changed
-        },
-        "configurations": {
-            digest: assignments.configurations[digest].to_bytes() if digest in assignments.configurations else None
-            for digest in assignments.changed_configurations
-        },
-        "deployments": {
-            target_field(created, name): _location(partition, created, name)
-            for created, name in partition.changed_deployments
-        },
-        "ids": {str(page): _page(directory, page) for page in directory.changed_pages},
-        "index": {
-            index_field(path, key): to_bytes(members) if members else None
-            for path, key, members in partition.index.changes()
-        },
-        "metrics": {
-            metric_field(*name): None if (count := partition.metrics.count(name)) is None else str(count).encode()
-            for name in partition.metrics.changed
-        },
-        "modules": {
-            name: to_bytes(partition.modules[name]) if name in partition.modules else None
-            for name in partition.changed_modules
-        },
-        "ordinals": {
-            name: str(directory.ordinal_of[name]).encode() if name in directory.ordinal_of else None
-            for name in directory.changed_ids
-        },
-        "readiness": {digest: _found(assignments, digest) for digest in assignments.changed_configurations},
-        "assignments": {
-            str(number): _json.encode(assignments.by_number[number], order="deterministic")
-            if number in assignments.by_number
-            else None
-            for number in assignments.changed_assignments
-        },
+    notes, targets = partition.notes, partition.targets
+    configurations, by_number = assignments.configurations, assignments.by_number
+    readiness = {digest: _findings(assignments, digest) for digest in assignments.changed_configurations}
+    return {
+        "already": _drained(
+            notes.changed_already,
+            lambda layer: target_field(layer.created, layer.id),
+            lambda layer: _set_bytes(notes.already.get(layer)),
+        ),
+        "before": _drained(
+            notes.changed_before,
+            lambda pair: _before_field(*pair),
+            lambda pair: _set_bytes(notes.before.get(pair[0], {}).get(pair[1])),
+        ),
+        "children": _drained(
+            partition.children.changed, str, lambda scope: _set_bytes(partition.children.of.get(scope))
+        ),
+        "configurations": _drained(
+            assignments.changed_configurations,
+            str,
+            lambda digest: configurations[digest].to_bytes() if digest in configurations else None,
+        ),
+        "deployments": _drained(
+            partition.changed_deployments, lambda pair: target_field(*pair), lambda pair: _rank(partition, *pair)
+        ),
+        "ids": _drained(directory.changed_pages, str, lambda page: _page(directory, page)),
+        "index": {index_field(path, key): _set_bytes(members) for path, key, members in partition.index.changes()},
+        "metrics": _drained(
+            partition.metrics.changed,
+            lambda name: metric_field(*name),
+            lambda name: _number_bytes(partition.metrics.count(name)),
+        ),
+        "modules": _drained(partition.changed_modules, str, lambda name: _set_bytes(partition.modules.get(name))),
+        "ordinals": _drained(directory.changed_ids, str, lambda name: _number_bytes(directory.ordinal_of.get(name))),
+        "readiness": readiness,
+        "assignments": _drained(
+            assignments.changed_assignments,
+            str,
+            lambda number: _json.encode(by_number[number], order="deterministic") if number in by_number else None,
+        ),
         "sets": _changed_sets(partition),
         "deliveries": _changed_combinations(answers.deliveries),
         "signatures": _changed_combinations(answers.signatures),
-        "undelivered": {
-            name: to_bytes(answers.undelivered[name]) if name in answers.undelivered else None
-            for name in answers.changed_undelivered
-        },
-        "targets": {
-            target_field(created, name): _target(partition, created, name)
-            for created, name in partition.targets.changed | partition.targets.of_modules.changed
-        },
+        "undelivered": _drained(
+            answers.changed_undelivered, str, lambda name: _set_bytes(answers.undelivered.get(name))
+        ),
+        "targets": _changed_targets(partition, targets.changed)
+        | _changed_targets(partition, targets.of_modules.changed),
     }
-    for dirty in (assignments.changed_configurations, assignments.changed_assignments, partition.targets.changed):
-        dirty.clear()
-    answers.changed_undelivered.clear()
-    partition.targets.of_modules.changed.clear()
-    partition.changed_deployments.clear()
-    partition.changed_modules.clear()
-    partition.children.changed.clear()
-    partition.notes.changed_already.clear()
-    partition.notes.changed_before.clear()
-    partition.metrics.changed.clear()
-    directory.changed_ids.clear()
-    directory.changed_pages.clear()
-    return changed
+
+
+def _drained(
+    changed: set[_K], field: Callable[[_K], str], data: Callable[[_K], bytes | None]
+) -> dict[str, bytes | None]:
+    """The fields and bytes of the changed members, which are not changed any more."""
+    fields = {field(member): data(member) for member in changed}
+    changed.clear()
+    return fields
+
+
+def _changed_targets(partition: Partition, changed: set[tuple[int, str]]) -> dict[str, bytes | None]:
+    return _drained(changed, lambda pair: target_field(*pair), lambda pair: _target(partition, *pair))
+
+
+def _set_bytes(members: BitMap | None) -> bytes | None:
+    return to_bytes(members) if members else None
+
+
+def _number_bytes(number: int | None) -> bytes | None:
+    return None if number is None else str(number).encode()
 
 
 def _changed_combinations(combinations: Combinations[Any]) -> dict[str, bytes | None]:
     by_number = combinations.by_number
-    changed = {
-        str(number): canonical.encode(by_number[number]) if number in by_number else None
-        for number in combinations.changed
-    }
-    combinations.changed.clear()
-    return changed
+    return _drained(
+        combinations.changed,
+        str,
+        lambda number: canonical.encode(by_number[number]) if number in by_number else None,
+    )
 
 
 def _target(partition: Partition, created: int, name: str) -> bytes | None:
@@ -202,11 +199,11 @@ def _target(partition: Partition, created: int, name: str) -> bytes | None:
         return None
     if deployment.kind is not ContentKind.MODULE:
         return to_bytes(partition.targets.members[name])
-    members = partition.targets.of_modules.kept(deployment, module)
+    members = partition.targets.of_modules.stored_members(deployment, module)
     return None if members is None else to_bytes(members)
 
 
-def _location(partition: Partition, created: int, name: str) -> bytes | None:
+def _rank(partition: Partition, created: int, name: str) -> bytes | None:
     deployment = partition.deployments.by_id.get(name)
     if deployment is None or deployment.created != created:
         return None
@@ -214,9 +211,9 @@ def _location(partition: Partition, created: int, name: str) -> bytes | None:
     return DeploymentRank(deployment.priority, deployment.layered, admission, own, deployment.module).to_bytes()
 
 
-def _found(assignments: Assignments, digest: str) -> bytes | None:
+def _findings(assignments: Assignments, digest: str) -> bytes | None:
     configuration = assignments.configurations.get(digest)
-    return configuration.found.to_bytes() if configuration is not None and configuration.is_of_modules else None
+    return configuration.findings.to_bytes() if configuration is not None and configuration.is_of_modules else None
 
 
 def _before_field(layer: Layer, digest: str) -> str:
@@ -224,12 +221,13 @@ def _before_field(layer: Layer, digest: str) -> str:
 
 
 def metric_field(created: int, deployment_id: str, metric: str) -> str:
-    """`[17,"prod","slow"]`: a metric of a deployment, which the fleet position of its creation tells from another."""
+    """`[17,"prod","slow"]`: the field of a deployment's metric, with the fleet position of the deployment's creation."""
     return canonical.encode([created, deployment_id, metric]).decode()
 
 
 def _changed_sets(partition: Partition) -> dict[str, bytes | None]:
     directory = partition.directory
+    # These sets change in place with many events, so their bytes are compared instead of noting each change.
     now = {"live": directory.live, "edge": directory.edge, "enabled": directory.enabled, **partition.answers.sets}
     changed: dict[str, bytes | None] = {}
     for name, members in now.items():
@@ -244,8 +242,8 @@ def _page(directory: Directory, page: int) -> bytes:
 
 
 def index_field(path: tuple[str, ...], key: tuple[str, object]) -> str:
-    """The field of the `index` hash that has the set of a path and a typed value."""
-    # 1 and 1.0 are one value of a condition, so they are one field.
+    """The field of the `index` hash with the set of a path and a typed value."""
+    # A condition does not distinguish 1 from 1.0, so both have one field.
     kind, value = key
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -255,7 +253,7 @@ def index_field(path: tuple[str, ...], key: tuple[str, object]) -> str:
 def restore(
     number: int, stored: StoredPartition, fleet_events: Iterable[Envelope[Any]], merge: MergeCache | None = None
 ) -> Partition:
-    """The partition as it was kept. `fleet_events` are the fleet's from the first up to the checkpoint's vector."""
+    """The partition of a stored form. `fleet_events` are the fleet's events from the first to the checkpoint's vector."""
     partition = Partition(number, merge)
     checkpoint = stored.checkpoint
     partition.vector, partition.at = checkpoint.vector, checkpoint.at
@@ -321,7 +319,7 @@ def _restore_assignments(partition: Partition, hashes: dict[str, dict[str, bytes
         assignments.restore(number, _json.decode(hashes["assignments"][str(number)], type=Assignment), counts[number])
     for digest, configuration in assignments.configurations.items():
         if configuration.is_of_modules and read_found(hashes["readiness"].get(digest)) is None:
-            # Rules of another version found what is kept; the next commit has what those of today find.
+            # The stored findings are those of another version of the rules; the next commit writes the current ones.
             assignments.changed_configurations.add(digest)
 
 

@@ -1,4 +1,4 @@
-"""Whom the rules of readiness stop at in one partition, from what is kept of it."""
+"""The devices of one partition with readiness findings, from its stored form."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -19,39 +19,39 @@ READINESS_ARRAYS = ("assignment_of",)
 
 
 class StoppedDevices(msgspec.Struct, frozen=True):
-    """Whom a rule stops at: `found` have a finding of it that counts, `waived` one that does not; some have both."""
+    """The devices with findings of a rule: `found` with a finding that counts, `waived` with a waived one; a device can be in both."""
 
     found: BitMap
     waived: BitMap
 
 
 Judge = Callable[["ReadinessReading", Assignment, str, str], tuple[bool, bool]]
-"""Of a rule's findings on a module of an assignment's configuration: whether some count, and whether some are waived."""
+"""For a rule and a module of an assignment's configuration: whether a finding counts, and whether a finding is waived."""
 
 
 class ReadinessReading:
-    """Sets of devices by rule; `kept` holds READINESS_HASHES and READINESS_ARRAYS.
+    """Sets of devices by rule; `stored` holds READINESS_HASHES and READINESS_ARRAYS.
 
-    Where `is_stale`, what rules of another version found is kept: then `kept` must hold `configurations`, too.
+    If `is_stale`, the stored findings are those of another version of the rules: `stored` must then hold `configurations`, too.
     """
 
     def __init__(self, stored: StoredPartition) -> None:
-        self._kept = stored
+        self._stored = stored
         self._assignments = assignments_of(stored)
         digests = {assignment.configuration for assignment in self._assignments.values()} - {NOTHING.digest}
-        self._found = {digest: read_found(stored.hashes["readiness"].get(digest)) for digest in digests}
+        self._findings = {digest: read_found(stored.hashes["readiness"].get(digest)) for digest in digests}
 
     @property
     def is_stale(self) -> bool:
-        """Whether a configuration has yet to be checked by the rules of this version."""
-        return None in self._found.values()
+        """Whether a configuration was not checked yet by this version of the rules."""
+        return None in self._findings.values()
 
     def rules(self) -> frozenset[str]:
-        """The rules that stop at anybody, waived or not."""
+        """The rules with a finding in any assignment, waived or not."""
         return frozenset(rule for assignment in self._assignments.values() for rule in self._of(assignment))
 
     def stopped(self, rule: str, judge: Judge) -> StoppedDevices:
-        """Whom a rule stops at."""
+        """The devices with findings of a rule."""
         stopped, waived = [], []
         for number, assignment in self._assignments.items():
             verdicts = [judge(self, assignment, rule, module) for module in self._of(assignment).get(rule, ())]
@@ -64,14 +64,16 @@ class ReadinessReading:
     def _of(self, assignment: Assignment) -> Mapping[str, tuple[str, ...]]:
         if assignment.configuration == NOTHING.digest:
             return {}
-        findings = self._found[assignment.configuration]
+        findings = self._findings[assignment.configuration]
         if findings is None:
-            findings = self._found[assignment.configuration] = RuleFindings.of(self.sections(assignment.configuration))
+            findings = self._findings[assignment.configuration] = RuleFindings.of(
+                self.sections(assignment.configuration)
+            )
         return findings.modules
 
     def sections(self, digest: str) -> dict[str, JsonObject]:
-        """The sections of a configuration; `kept` must hold `configurations`, too."""
-        sections: dict[str, JsonObject] = msgspec.json.decode(self._kept.hashes["configurations"][digest])
+        """The sections of a configuration; `stored` also holds `configurations`."""
+        sections: dict[str, JsonObject] = msgspec.json.decode(self._stored.hashes["configurations"][digest])
         return sections
 
     def _in_assignments(self, numbers: list[int]) -> BitMap:
@@ -79,8 +81,9 @@ class ReadinessReading:
 
     @cached_property
     def _members(self) -> dict[int, BitMap]:
-        """Who is in each assignment, found at once for all: the score asks for every rule."""
-        assignment_of = assignment_numbers(self._kept)
+        """The devices of each assignment."""
+        # One sort serves all rules: the score reads the sets of every rule.
+        assignment_of = assignment_numbers(self._stored)
         in_order = np.argsort(assignment_of, kind="stable").astype(np.uint32)
         numbers, starts = np.unique(assignment_of[in_order], return_index=True)
         groups = np.split(in_order, starts[1:])

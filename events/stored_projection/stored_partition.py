@@ -25,13 +25,22 @@ HASHES = (
     "targets",
     "undelivered",
 )
-"""Field → bytes. `already` deployment → who ran the same before they were admitted; `before` [deployment, configuration] →
-who had it, and was well, before they were admitted; `children` scope of a parent → who has it;
-`ids` page → ids of 256 ordinals; `ordinals` device → ordinal; `index` [path, kind, value] → set;
-`sets` and `targets` name → set, `name/module` where a deployment may be for any; `modules` module made by hand → who has
-it; `metrics` metric → how many assignments; `deployments` name → place; `readiness` configuration → what rules found in it;
-`undelivered` module → who does not have its section yet; `assignments`, `configurations`, `signatures` (runtime statuses by
-module) and `deliveries` (delivered versions by module) by number or digest."""
+"""The hashes, each from a field to bytes; a set is a canonical set of ordinals (docs/decisions/0012).
+
+- `already`: deployment → set that ran the same configuration before its admission
+- `before`: [deployment, configuration] → set that had it, and was healthy, before its admission
+- `children`: scope of a parent → set of its children
+- `ids`: page → ids of 256 ordinals; `ordinals`: device → ordinal
+- `index`: [path, kind, value] → set
+- `sets`: name → set; `targets`: deployment → set, `deployment/module` if it can be for any module
+- `modules`: module made by hand → set that has it
+- `metrics`: metric → number of rows
+- `deployments`: deployment → `DeploymentRank`
+- `readiness`: configuration → findings of the rules
+- `undelivered`: module → set that has not received its section
+- `assignments`, `signatures` (runtime statuses by module), `deliveries` (delivered versions by module): by number
+- `configurations`: by digest
+"""
 
 ARRAYS = (
     "answer_codes",
@@ -50,12 +59,13 @@ ARRAYS = (
 
 
 def target_field(created: int, deployment_id: str) -> str:
-    """`17:prod`: a deployment and the fleet position of its creation, which tells it from another of the same id."""
+    """`17:prod`: the field of a deployment, with the fleet position of its creation."""
+    # An id can be used again after a deletion; the position tells the two deployments apart.
     return f"{created}:{deployment_id}"
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """How far a partition is applied, and the few numbers that its state has beside sets and arrays."""
+    """The position up to which a partition is applied, and the numbers of its state beside sets and arrays."""
 
     vector: Vector = Vector()
     at: int = 0
@@ -68,21 +78,21 @@ class Checkpoint(msgspec.Struct, frozen=True):
     over_budget: tuple[tuple[str, ...], ...] = ()
     named: tuple[tuple[str, ...], ...] = ()
     has_own: bool | UnsetType = UNSET
-    """Set once there was a configuration of devices' own twins; until then no assignment has anything for one."""
+    """Set for ever once there was a configuration of devices' own twins; until then no assignment has a part for them."""
     hand_writes: int = 0
-    """How often desired properties were written by hand: devices that wait for that are told when it moves."""
+    """The number of writes to desired properties by hand; waiting devices are notified when it changes."""
     rebuilt: int | UnsetType = UNSET
-    """How often what is kept was replaced by what the events give: copies of what it was are of no use from then on."""
+    """The number of rebuilds that replaced the stored form; copies of an earlier form are invalid."""
 
     def is_indexed(self, path: tuple[str, ...]) -> bool:
-        """Whether the index has a path: a tag within the budget, or what a deployment names."""
+        """Whether the index has a path: a tag within the budget, or a path that a deployment names."""
         return path in self.named or (path[0] == "tags" and len(path) > 1 and path not in self.over_budget)
 
 
 class DeploymentRank(msgspec.Struct, frozen=True, array_like=True):
-    """Where a deployment stands among others, beside the time of its creation; `admission` is the tag of its admission.
+    """The rank of a deployment, without the position of its creation; `admission` is the tag of its admission.
 
-    `own` ones are for one twin of a device and no others' rivals: its own, or that of a `module`, which may be `EVERY_MODULE`.
+    An `own` deployment configures one twin and has no rivals: the device's own, or that of `module`, which can be `EVERY_MODULE`.
     """
 
     priority: int
@@ -92,24 +102,22 @@ class DeploymentRank(msgspec.Struct, frozen=True, array_like=True):
     module: str = ""
 
     def to_bytes(self) -> bytes:
-        """Canonical bytes; what is as it is for edge deployments is left out."""
+        """Canonical bytes."""
+        # Members with the values of edge deployments are left out: fleets without other kinds keep the bytes of before.
         own = (self.own, self.module) if self.module else (self.own,) if self.own else ()
         return canonical.encode((self.priority, self.layered, self.admission, *own))
 
     @property
     def is_open(self) -> bool:
-        """Whether it has started and not ended: otherwise it targets nobody."""
-        return self.admission not in CLOSED
-
-
-CLOSED = ("NotStarted", "Ended")
+        """Whether it has started and not ended; otherwise it targets no device."""
+        return self.admission not in {"NotStarted", "Ended"}
 
 
 class AssignmentEntry(msgspec.Struct, frozen=True):
-    """An assignment change as it goes into `{pNN}:assignments` at `position`.
+    """An assignment change as it is appended to `{pNN}:assignments` at `position`.
 
-    `at` is the time of the newest event that it is about, and `recorded` when a worker wrote it down; `None` in the log of a
-    version that did not say so. Both in milliseconds, neither falls within a stream, and `recorded` is not before `at`.
+    `at` is the time of the newest event that led to it, and `recorded` the time when a worker recorded it, or `None` in logs of
+    earlier versions. Both are milliseconds and never decrease within a stream; `recorded` is not before `at`.
     """
 
     position: int
@@ -120,12 +128,12 @@ class AssignmentEntry(msgspec.Struct, frozen=True):
 
     @property
     def effective_from(self) -> int:
-        """Since when it is in effect, in milliseconds."""
+        """The time from which it is in effect, in milliseconds."""
         return self.at if self.recorded is None else self.recorded
 
 
 class Writes(msgspec.Struct, frozen=True):
-    """What one commit changes. A field set to `None` goes; array bytes are written at their offsets."""
+    """The changes of one commit. A field with `None` is deleted; array bytes are written at their offsets."""
 
     expected: Checkpoint
     checkpoint: Checkpoint
@@ -135,7 +143,7 @@ class Writes(msgspec.Struct, frozen=True):
 
 
 class StoredPartition(msgspec.Struct, frozen=True):
-    """Everything that is kept of a partition."""
+    """Everything that is stored of a partition."""
 
     checkpoint: Checkpoint
     hashes: dict[str, dict[str, bytes]]

@@ -1,1 +1,1 @@
-"""Updates for groups of devices (seed 004): what a group is, what there is to deploy to it, and what was deployed."""
+"""Updates for groups of devices (seed 004): the groups, the imported updates, and the deployments of updates to groups."""

@@ -1,4 +1,4 @@
-"""What can be asked of updates and groups."""
+"""The commands on updates and groups."""
 
 from typing import Any
 
@@ -11,15 +11,13 @@ from events.rollout.plan import RolloutPlan
 from events.update.events import RollbackPolicy
 from events.update.names import UpdateId
 
+# Above the priorities that operators type by hand, and below half of the maximum of 2**31 - 1, so that both sides have room.
 PRIORITY_DEFAULT = 1_000_000_000
-"""Of deployments that carry updates: above what people write by hand, with as much room above again."""
+"""The priority of a group's deployments where the group defines none."""
 
 
 class ImportUpdate(msgspec.Struct, frozen=True):
-    """Make an update known: a manifest or a layer, for the devices that one of `compatibility` fits.
-
-    The content can hold secrets until they are taken out, so it does not show when the command is printed.
-    """
+    """Import an update: a manifest or a layer, for the devices that at least one of `compatibility` fits."""
 
     update: UpdateId
     content: dict[str, Any]
@@ -33,18 +31,19 @@ class ImportUpdate(msgspec.Struct, frozen=True):
 
     @override
     def __repr__(self) -> str:
-        """Without the content."""
+        """The command without its content."""
+        # The content holds plain-text secrets until they are moved into the secret store; a log line must not print them.
         return f"ImportUpdate(update={self.update!r})"
 
 
 class DeleteUpdate(msgspec.Struct, frozen=True):
-    """Take an update off the list; not while an active deployment uses it, or would go back to it."""
+    """Delete an update; rejected while an active deployment uses it or would roll back to it."""
 
     update: UpdateId
 
 
 class DefineGroup(msgspec.Struct, frozen=True):
-    """Say who is in a group, by a target condition or (empty) by the tag; not while a deployment of it is active."""
+    """Define a group by a target condition, or by the group tag if it is empty; rejected while a deployment is active."""
 
     group: str
     condition: str = ""
@@ -52,16 +51,16 @@ class DefineGroup(msgspec.Struct, frozen=True):
 
 
 class RemoveGroup(msgspec.Struct, frozen=True):
-    """Forget a group and what was deployed to it; not while a deployment of it is active."""
+    """Delete a group and its deployments; rejected while a deployment is active."""
 
     group: str
 
 
 class DeployUpdate(msgspec.Struct, frozen=True):
-    """Bring an update to a group, at once or from `start_at` (milliseconds) on, until `end_at`, when it is canceled.
+    """Deploy an update to a group, at once or from `start_at` until `end_at` (milliseconds), when it is canceled.
 
-    `plan` rolls it out in phases; its failure and rollback are those of the policy, where there is one. `keepers` are those who
-    have what the group got until now, by the deployments that carry it: they keep it until the update reaches them.
+    `plan` rolls it out in phases; a policy replaces the plan's failure thresholds and rollback. `keepers` are the devices that run
+    the group's previous update, by deployment: they keep it until the new update reaches them.
     """
 
     group: str
@@ -75,7 +74,7 @@ class DeployUpdate(msgspec.Struct, frozen=True):
 
 
 class CancelUpdateDeployment(msgspec.Struct, frozen=True):
-    """Stop a deployment for good. `keepers` are those who have it, by the deployments that carry it: they keep it."""
+    """Cancel a deployment finally. `keepers` are the devices that have it, by deployment: they keep it."""
 
     group: str
     deployment: str
@@ -84,14 +83,14 @@ class CancelUpdateDeployment(msgspec.Struct, frozen=True):
 
 
 class RetryUpdateDeployment(msgspec.Struct, frozen=True):
-    """Let the devices that failed try again."""
+    """Retry the devices that failed."""
 
     group: str
     deployment: str
 
 
 class DeleteUpdateDeployment(msgspec.Struct, frozen=True):
-    """Forget a deployment that is not active; its devices fall back to what else targets them."""
+    """Delete a deployment that is not active; its devices fall back to the other deployments that target them."""
 
     group: str
     deployment: str

@@ -1,4 +1,4 @@
-"""Which devices an update is for: what an import says of it, as a target condition."""
+"""Compatibility: the properties that an import requires of devices, as a target condition."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,40 +7,43 @@ from events.query.errors import ConditionInvalid
 from events.query.text import printed_literal
 
 CONDITION = "condition"
-"""The member that holds a target condition, beside none other."""
+"""The member of a compatibility that holds a target condition; it excludes all other members."""
 
 EVERYBODY = "*"
 
 
 def condition_of(compatibility: Sequence[Mapping[str, str]]) -> str:
-    """The condition that is true where one of the compatibilities fits, and `*` where there is none.
+    """The condition that is true where at least one compatibility fits; `*` without any compatibility.
 
-    One fits where each of its properties has its value: `{"tags.model": "x"}`; a name without a dot is that of a tag. Or it is
+    A compatibility fits where each of its properties has the value: `{"tags.model": "x"}`; a name without a dot is a tag. Or it is
     a target condition, `{"condition": "tags.model = 'x'"}`.
     """
     if not compatibility:
         return EVERYBODY
-    return " OR ".join(_grouped(_fits(properties), more=len(compatibility) > 1) for properties in compatibility)
+    conditions = [_fits(properties) for properties in compatibility]
+    # A condition can hold an OR of its own and AND binds tighter, so several are joined in parentheses.
+    return conditions[0] if len(conditions) == 1 else " OR ".join(f"({condition})" for condition in conditions)
 
 
 def both(first: str, second: str) -> str:
-    """The condition that is true where both are."""
+    """The condition that is true where both conditions are true."""
     if EVERYBODY in {first.strip(), second.strip()}:
         return second if first.strip() == EVERYBODY else first
     return f"({first}) AND ({second})"
 
 
 def problem_of(compatibility: Sequence[Mapping[str, str]]) -> str:
-    """What is wrong with some compatibilities; empty where nothing is."""
+    """What is wrong with the compatibilities of an import; empty if they are valid."""
     for properties in compatibility:
         if not properties or (CONDITION in properties and len(properties) > 1):
-            return "a compatibility has properties and their values, or one condition"
+            return "each compatibility must have properties with their values, or `condition` alone"
     try:
         text = condition_of(compatibility)
         parse_condition(text)
     except ConditionInvalid as error:
-        return f"its compatibility is no condition: {error}"
-    return "" if text.strip() else "its compatibility fits nobody"
+        return f"its compatibility is not a valid condition: {error}"
+    # The language accepts an empty condition and it is false for every device; an update that fits no device is a mistake.
+    return "" if text.strip() else "its compatibility fits no device: `condition` is empty"
 
 
 def _fits(properties: Mapping[str, str]) -> str:
@@ -51,7 +54,3 @@ def _fits(properties: Mapping[str, str]) -> str:
 
 def _path(name: str) -> str:
     return name if "." in name else f"tags.{name}"
-
-
-def _grouped(text: str, *, more: bool) -> str:
-    return f"({text})" if more else text

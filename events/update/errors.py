@@ -1,21 +1,21 @@
-"""Why a command on updates or groups is refused.
+"""Why a command on updates or groups is rejected.
 
 UpdateError
-├── UpdateInvalid            a name, a version, a content or a compatibility that cannot be one
+├── UpdateInvalid            an invalid name, version, content or compatibility
 ├── UpdateExists · UpdateNotFound · UpdateInUse
-├── GroupInvalid             a name, a condition, a priority or a policy that cannot be one
+├── GroupInvalid             an invalid name, condition, priority or policy
 ├── GroupNotFound · GroupBusy
 ├── GroupDeploymentExists · GroupDeploymentNotFound
-└── GroupDeploymentForbidden not in this state, or not this way
+└── GroupDeploymentForbidden not allowed in this state, or not by this command
 """
 
 
 class UpdateError(Exception):
-    """Any refusal of a command on updates or groups."""
+    """The base of every rejection of a command on updates or groups."""
 
 
 class UpdateInvalid(UpdateError):
-    """The update cannot be like this."""
+    """An update has an invalid name, version, content or compatibility."""
 
     def __init__(self, update: str, why: str) -> None:
         super().__init__(f"update {update[:200]!r}: {why}")
@@ -26,7 +26,7 @@ class UpdateExists(UpdateError):
     """A version is imported once; its content never changes."""
 
     def __init__(self, update: str) -> None:
-        super().__init__(f"there is an update {update!r} already; another content is another version")
+        super().__init__(f"update {update!r} exists already; import changed content under another version")
         self.update = update
 
 
@@ -34,12 +34,12 @@ class UpdateNotFound(UpdateError):
     """There is no such update."""
 
     def __init__(self, update: str) -> None:
-        super().__init__(f"there is no update {update[:200]!r}")
+        super().__init__(f"update {update[:200]!r} does not exist")
         self.update = update
 
 
 class UpdateInUse(UpdateError):
-    """An active deployment brings it, or would go back to it."""
+    """An active deployment uses the update, or would roll back to it."""
 
     def __init__(self, update: str, group: str, deployment: str) -> None:
         super().__init__(f"update {update!r} is used by the active deployment {deployment!r} of the group {group!r}")
@@ -47,7 +47,7 @@ class UpdateInUse(UpdateError):
 
 
 class GroupInvalid(UpdateError):
-    """A group, or what is to be deployed to it, cannot be like this; `element` names the member."""
+    """A group or a deployment of an update to it is invalid; `element` names the member."""
 
     def __init__(self, group: str, element: str, rule: str) -> None:
         super().__init__(f"group {group[:140]!r}: `{element}` {rule}")
@@ -55,15 +55,15 @@ class GroupInvalid(UpdateError):
 
 
 class GroupNotFound(UpdateError):
-    """There is no such group, and no device is tagged so."""
+    """There is no such group, and no device has its tag."""
 
     def __init__(self, group: str) -> None:
-        super().__init__(f"there is no group {group[:140]!r}")
+        super().__init__(f"group {group[:140]!r} does not exist")
         self.group = group
 
 
 class GroupBusy(UpdateError):
-    """A group does not change under its active deployment."""
+    """A group cannot change while a deployment of it is active."""
 
     def __init__(self, group: str, deployment: str) -> None:
         super().__init__(f"group {group!r} has the active deployment {deployment!r}; cancel it first")
@@ -71,15 +71,15 @@ class GroupBusy(UpdateError):
 
 
 class GroupDeploymentExists(UpdateError):
-    """An id names one deployment of a group, for good."""
+    """An id of a deployment is used once per group."""
 
     def __init__(self, group: str, deployment: str) -> None:
-        super().__init__(f"group {group!r} has a deployment {deployment!r} already; another one has another id")
+        super().__init__(f"group {group!r} has a deployment {deployment!r} already; choose another id")
         self.group, self.deployment = group, deployment
 
 
 class GroupDeploymentNotFound(UpdateError):
-    """The group has no such deployment."""
+    """A group has no deployment of this id."""
 
     def __init__(self, group: str, deployment: str) -> None:
         super().__init__(f"group {group[:140]!r} has no deployment {deployment[:140]!r}")
@@ -87,7 +87,7 @@ class GroupDeploymentNotFound(UpdateError):
 
 
 class GroupDeploymentForbidden(UpdateError):
-    """The command is not for a deployment as it stands, or goes past the group that it belongs to."""
+    """The current state of a deployment does not allow the command, or only its group allows it."""
 
     def __init__(self, deployment: str, why: str) -> None:
         super().__init__(f"deployment {deployment[:140]!r}: {why}")

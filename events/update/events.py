@@ -1,4 +1,4 @@
-"""What can happen to updates and groups. Subjects: `update:<provider>/<name>/<version>` and `group:<id>`, in the fleet's stream."""
+"""The events of updates and groups. Subjects: `update:<provider>/<name>/<version>` and `group:<id>`, in the fleet's stream."""
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -8,11 +8,11 @@ from events.update.names import UpdateId
 
 
 class RollbackPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When all devices of a group go back, and to which update (seed 004, Automatic rollback policy).
+    """When all devices of a group roll back, and to which update (seed 004, Automatic rollback policy).
 
-    Without an update each device goes back to what it had, and was well with, before: its last known good.
-    Both thresholds must be reached (>=): `percent` (0 to 100) of those who count, `count` of devices; and not before
-    `answered_min` devices have answered.
+    Without an update each device returns to its last known good: what it had, and was healthy with, before.
+    Both thresholds must be reached (>=): `percent` (0 to 100) of the counted devices, and `count` devices; and at least
+    `answered_min` devices must have answered.
     """
 
     update: UpdateId | None
@@ -22,9 +22,9 @@ class RollbackPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UpdateImported(msgspec.Struct, frozen=True, tag="UpdateImported", forbid_unknown_fields=True):
-    """An update can be deployed from here on. `content` never changes; `{"$secret": id}` stands where a secret was.
+    """An update was imported and can be deployed. `content` never changes; `{"$secret": id}` replaces each secret.
 
-    It is for devices that one of `compatibility` fits, and for all where there is none; see `condition_of`.
+    It is for devices that at least one of `compatibility` fits, and for all devices without any; see `condition_of`.
     """
 
     update: UpdateId
@@ -35,16 +35,16 @@ class UpdateImported(msgspec.Struct, frozen=True, tag="UpdateImported", forbid_u
 
 
 class UpdateDeleted(msgspec.Struct, frozen=True, tag="UpdateDeleted", forbid_unknown_fields=True):
-    """The update cannot be deployed any more; where it was, it stays."""
+    """An update was deleted: it cannot be deployed any more. Devices that have it keep it."""
 
 
 UpdateEvent = UpdateImported | UpdateDeleted
 
 
 class GroupDefined(msgspec.Struct, frozen=True, tag="GroupDefined", forbid_unknown_fields=True):
-    """Whoever `condition` is true for is in the group; empty: whoever is tagged with its name.
+    """A group was defined: the devices that `condition` is true for; if it is empty, the devices tagged with its name.
 
-    `priority` is that of the deployments which carry its updates.
+    `priority` is the priority of the deployments of its updates.
     """
 
     condition: str
@@ -52,11 +52,11 @@ class GroupDefined(msgspec.Struct, frozen=True, tag="GroupDefined", forbid_unkno
 
 
 class GroupRemoved(msgspec.Struct, frozen=True, tag="GroupRemoved", forbid_unknown_fields=True):
-    """The group is by its tag again, and what was deployed to it is forgotten."""
+    """A group was deleted with its deployments; its name again means the devices tagged with it."""
 
 
 class UpdateDeployed(msgspec.Struct, frozen=True, tag="UpdateDeployed", forbid_unknown_fields=True):
-    """The group gets an update from here on, or from `start_at` (milliseconds); what it got until now is superseded."""
+    """A group gets an update, at once or from `start_at` (milliseconds); the previous deployment is superseded."""
 
     deployment: str
     update: UpdateId
@@ -65,20 +65,20 @@ class UpdateDeployed(msgspec.Struct, frozen=True, tag="UpdateDeployed", forbid_u
 
 
 class UpdateDeploymentCanceled(msgspec.Struct, frozen=True, tag="UpdateDeploymentCanceled", forbid_unknown_fields=True):
-    """Nobody else of the group gets the deployment, ever."""
+    """A deployment was canceled: no further device of the group gets it."""
 
     deployment: str
     reason: str = ""
 
 
 class UpdateDeploymentRetried(msgspec.Struct, frozen=True, tag="UpdateDeploymentRetried", forbid_unknown_fields=True):
-    """Those of the group who failed are to try again."""
+    """An operator retries the devices of the group that failed."""
 
     deployment: str
 
 
 class UpdateDeploymentDeleted(msgspec.Struct, frozen=True, tag="UpdateDeploymentDeleted", forbid_unknown_fields=True):
-    """The deployment is forgotten, and gone from its devices."""
+    """A deployment was deleted, and its devices do not have it any more."""
 
     deployment: str
 

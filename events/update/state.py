@@ -1,4 +1,4 @@
-"""The replay of updates and groups: the documents that stand as snapshots beside the fleet's log."""
+"""The replay of updates and groups: the documents that are the snapshots beside the fleet's log."""
 
 import enum
 from typing import assert_never
@@ -27,14 +27,14 @@ from events.update.events import (
 from events.update.names import DEFAULT_GROUP, UpdateId
 
 SCHEMA_VERSION = "1.0"
-"""Of the contents of updates."""
+"""The schema version of the contents of updates."""
 
 GROUP_TAG = "tags.ADUGroup"
-"""What devices are grouped by, where nobody said otherwise."""
+"""The tag that puts devices into groups which have no condition."""
 
 
 class UpdateDocument(msgspec.Struct, frozen=True):
-    """An update as it was imported, `imported_at` milliseconds."""
+    """An imported update; `imported_at` in milliseconds."""
 
     version: int
     update: UpdateId
@@ -46,14 +46,14 @@ class UpdateDocument(msgspec.Struct, frozen=True):
 
     @property
     def condition(self) -> str:
-        """Whom it is for, as a target condition."""
+        """The target condition of the devices that the update is for."""
         return condition_of(self.compatibility)
 
 
 class UpdateState(enum.Enum):
-    """Where a deployment of a group stands; from SUPERSEDED and CANCELED nothing leads back (seed 004, Deployment lifecycle).
+    """The state of a group's deployment; SUPERSEDED and CANCELED are final (seed 004, Deployment lifecycle).
 
-    One that is ACTIVE and has not started yet shows as inactive, too.
+    An ACTIVE deployment that has not started is shown as inactive, too.
     """
 
     ACTIVE = "active"
@@ -76,7 +76,7 @@ class GroupDeployment(msgspec.Struct, frozen=True):
 
 
 class GroupDocument(msgspec.Struct, frozen=True):
-    """A group that was defined, or that something was deployed to; `deployments` in the order of their creation."""
+    """A group that was defined or has had a deployment; `deployments` in the order of their creation."""
 
     version: int
     created_at: int
@@ -86,11 +86,11 @@ class GroupDocument(msgspec.Struct, frozen=True):
 
     @property
     def active(self) -> GroupDeployment | None:
-        """The active deployment, if there is one. One group has one at most (seed 004)."""
+        """The active deployment, or `None`. A group has at most one (seed 004)."""
         return next((deployment for deployment in self.deployments if deployment.state is UpdateState.ACTIVE), None)
 
     def deployment(self, name: str) -> GroupDeployment | None:
-        """The deployment of an id, if there is one."""
+        """The deployment with an id, or `None`."""
         return next((deployment for deployment in self.deployments if deployment.id == name), None)
 
 
@@ -99,13 +99,13 @@ _groups = msgspec.json.Decoder(GroupDocument)
 
 
 def to_go_back_to(document: UpdateDocument | DeploymentDocument) -> tuple[JsonObject, str]:
-    """What a rollback brings: the content, and its schema's version, of an update or a deployment."""
+    """The content, and its schema version, that a rollback to an update or a deployment brings."""
     schema_version = SCHEMA_VERSION if isinstance(document, UpdateDocument) else document.schema_version
     return document.content, schema_version
 
 
 def condition_of_group(group: str, document: GroupDocument | None) -> str:
-    """Who is in a group: by its condition, or by the tag."""
+    """The target condition of a group's devices: its own condition, or one on the group tag."""
     if document is not None and document.condition:
         return document.condition
     if group == DEFAULT_GROUP:
@@ -124,7 +124,7 @@ def decode_group(data: bytes) -> GroupDocument:
 
 
 def evolve_update(event: UpdateEvent, *, version: int, at: int) -> UpdateDocument | None:
-    """The update after one more event; `None` when it is gone."""
+    """The update after an event; `None` after its deletion."""
     match event:
         case UpdateImported(update, content, compatibility, description, friendly_name):
             return UpdateDocument(version, update, content, compatibility, description, friendly_name, at)
@@ -133,7 +133,8 @@ def evolve_update(event: UpdateEvent, *, version: int, at: int) -> UpdateDocumen
 
 
 def evolve_group(document: GroupDocument | None, event: GroupEvent, *, version: int, at: int) -> GroupDocument | None:
-    """The group after one more event; `None` when it is removed. No arithmetic on `at`: see AT_APPEND."""
+    """The group after an event; `None` after its deletion. No arithmetic on `at`: see AT_APPEND."""
+    # A deployment to a group that is named by a tag alone makes the document.
     group = document or GroupDocument(version, at)
     deployments = group.deployments
     match event:

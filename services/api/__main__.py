@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from events import logs
 from events.envelope import Principal
-from events.garbage_collection import seldom
+from events.garbage_collection import rare_collection
 from events.processes import lifeline
 from events.settings import Settings, read_settings
 from events.terminal import complain_of
@@ -127,7 +127,7 @@ def main() -> int:
             server = Server(_config(settings), settings)
             sys.setswitchinterval(_SWITCH_SECONDS)
             # Replays of the past and previews make many objects at once, which the collector would walk again and again.
-            with seldom():
+            with rare_collection():
                 server.run(sockets)
     except exits.EXPECTED as error:
         line.last_output(str(error))

@@ -62,8 +62,8 @@ from services.api.v1 import (
     diff,
     events,
     explain,
+    groups,
     me,
-    personal,
     preview,
     readiness,
     rollout_devices,
@@ -72,7 +72,7 @@ from services.api.v1 import (
     webhooks,
 )
 from services.api.v1 import event_stream as stream
-from services.api.v1.history_entries import Auditing
+from services.api.v1.history_entries import AuditReader
 
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 _UNREADABLE = re.compile("[\x00-\x1f\x7f]")
@@ -118,8 +118,8 @@ def create_app(context: ApiContext) -> FastAPI:
     app.state.logs_requests = not logs.are_for_people() if log_requests is None else log_requests
     app.state.writer, app.state.authenticator = BatchWriter(context), Authenticator(context)
     app.state.context, app.state.waiting, app.state.followers = context, waiting, followers
-    app.state.acknowledged = desired.Acknowledged()
-    app.state.secret_reads, app.state.auditing = reads, Auditing(context)
+    app.state.acknowledgements = desired.WrittenAcknowledgements()
+    app.state.secret_reads, app.state.audit_reader = reads, AuditReader(context)
     app.state.past = PastContexts(context)
     app.state.metrics = ApiMetrics(context, waiting, followers)
     app.state.routes = add_routes(app)
@@ -157,12 +157,12 @@ def add_routes(app: FastAPI) -> RouteIndex:
         rollouts.router,
         rollout_devices.router,
         updates.router,
+        groups.router,
         device_update.router,
         stream.router,
         webhooks.router,
         audit.router,
         blocked.router,
-        personal.router,
         me.router,
         reference.router,
     ):

@@ -1,1 +1,1 @@
-"""The recorded devices once more, in virtual time, under other deployments, plans or rollback policies."""
+"""`twinfold backtest`: recorded devices in virtual time, under other deployments, plans or rollback policies."""

@@ -1,4 +1,4 @@
-"""What is to be other than it was: a rollback policy, plans, deployments put in place of others, added or left out."""
+"""The changes of a backtest: a rollback policy, plans, and deployments that are replaced, added or removed."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -23,23 +23,23 @@ T = TypeVar("T")
 
 
 class ChangeInvalid(Exception):
-    """What a backtest is to change cannot be read."""
+    """A change of a backtest is invalid, or names what is not recorded."""
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(f"{what}: {why}")
         self.what, self.why = what, why
 
 
-class Deployed(msgspec.Struct, frozen=True):
-    """A deployment of the backtest's own; `at` (milliseconds) is when it is created where it stands for none, 0 the beginning."""
+class BacktestDeployment(msgspec.Struct, frozen=True):
+    """A deployment that the backtest adds or replaces; an added one is created `at` a time (milliseconds), 0 is the beginning."""
 
     command: CreateDeployment
     at: int = 0
     plan: RolloutPlan | None = None
 
 
-class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """When a rollout has failed and what it does then; what is left out stays as its plan has it."""
+class PolicyOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """When a rollout has failed and what it does then; `None` keeps what its plan says."""
 
     percent: float | None = None
     count: int | None = None
@@ -49,24 +49,24 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     restore: bool | None = None
 
     def on(self, plan: RolloutPlan) -> RolloutPlan:
-        """A plan under this policy."""
-        given = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
-        beside = {name: given.pop(name) for name in ("rollback_to", "restore") if name in given}
-        failure = msgspec.convert({**msgspec.to_builtins(plan.failure), **given}, Failure)
+        """The plan with this policy in place of its own."""
+        overrides = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        beside = {name: overrides.pop(name) for name in ("rollback_to", "restore") if name in overrides}
+        failure = msgspec.convert({**msgspec.to_builtins(plan.failure), **overrides}, Failure)
         return msgspec.structs.replace(plan, failure=failure, **beside)
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """All that is other. A policy is for the rollouts named in `rollouts`, or for all of them where none is."""
+    """All changes of a backtest. The policy is for the rollouts named in `rollouts`, or for all when it is empty."""
 
-    policy: Policy | None = None
+    policy: PolicyOverride | None = None
     rollouts: frozenset[str] = frozenset()
     plans: Mapping[str, RolloutPlan] = {}
-    deployments: Mapping[str, Deployed] = {}
+    deployments: Mapping[str, BacktestDeployment] = {}
     without: frozenset[str] = frozenset()
 
     def of(self, envelope: Envelope[Event]) -> Event | None:
-        """What a recorded event is in the backtest; `None` where it is left out."""
+        """The event that replaces a recorded one in the backtest; `None` when it is skipped."""
         event, name = envelope.event, envelope.subject.removeprefix(ROLLOUT)
         if not isinstance(event, DeploymentEvent | RolloutEvent):
             return event
@@ -86,10 +86,10 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 def check_names(changes: Changes, fleet: Iterable[Envelope[Event]]) -> None:
-    """Hold the names that are to be changed against those that are recorded in the fleet's events.
+    """Check that every name in the changes is recorded in the fleet's events.
 
     Raises:
-        ChangeInvalid: one never was.
+        ChangeInvalid: a name is not recorded.
     """
     deployments, rollouts = set(), set()
     for envelope in fleet:
@@ -103,33 +103,33 @@ def check_names(changes: Changes, fleet: Iterable[Envelope[Event]]) -> None:
         raise ChangeInvalid(name, "no rollout of that name is recorded")
 
 
-def policy_of(body: JsonObject) -> Policy:
-    """Read a policy: `{"percent": 5, "count": 10, "answeredMin": 20, "then": "roll back", "rollbackTo": "…", "restore": true}`.
+def policy_of(body: JsonObject) -> PolicyOverride:
+    """A policy from JSON: `{"percent": 5, "count": 10, "answeredMin": 20, "then": "roll back", "rollbackTo": "…", "restore": true}`.
 
     Raises:
-        ChangeInvalid: it cannot be read.
+        ChangeInvalid: it is invalid.
     """
-    policy = _read("the rollback policy", lambda: msgspec.convert(body, Policy))
+    policy = _read("the rollback policy", lambda: msgspec.convert(body, PolicyOverride))
     _read("the rollback policy", lambda: policy.on(RolloutPlan(())))
     return policy
 
 
 def plan_of(name: str, body: JsonObject) -> RolloutPlan:
-    """Read a plan, as the API takes it.
+    """A plan from JSON, as the API takes it.
 
     Raises:
-        ChangeInvalid: it cannot be read.
+        ChangeInvalid: it is invalid.
     """
     plan = _read(f"the plan of {name}", lambda: msgspec.convert(snake_json(body), RolloutPlan))
     _read(f"the plan of {name}", lambda: check(CreateRollout(name, plan)))
     return plan
 
 
-def deployment_of(body: JsonObject) -> Deployed:
-    """Read a deployment: `id`, `content`, `targetCondition`, `priority`; `createdAt` and a `plan` of one that is added.
+def deployment_of(body: JsonObject) -> BacktestDeployment:
+    """A deployment from JSON: `id`, `content`, `targetCondition`, `priority`; an added one may have `createdAt` and `plan`.
 
     Raises:
-        ChangeInvalid: it cannot be read.
+        ChangeInvalid: it is invalid.
     """
     body = dict(body)
     what = f"the deployment {body.get('id')!r}"
@@ -137,13 +137,15 @@ def deployment_of(body: JsonObject) -> Deployed:
     at = _point_in_time(what, body.pop("createdAt", None))
     names = {"id": "deployment_id", "targetCondition": "target_condition", "content": "content", "priority": "priority"}
     if unknown := body.keys() - names.keys():
-        raise ChangeInvalid(what, f"{min(unknown)} is not known")
-    given = {names[name]: value for name, value in body.items()}
+        raise ChangeInvalid(
+            what, f"unknown member {min(unknown)!r}; allowed are {', '.join(names)}, createdAt and plan"
+        )
+    fields = {names[name]: value for name, value in body.items()}
     waits = {"admission": Everyone() if plan is None else NotStarted()}
-    command = _read(what, lambda: refuse_plain_secrets(CreateDeployment(**{"target_condition": "", **given, **waits})))
+    command = _read(what, lambda: refuse_plain_secrets(CreateDeployment(**{"target_condition": "", **fields, **waits})))
     _read(what, lambda: check(command))
     assert isinstance(command, CreateDeployment)
-    return Deployed(command, at, None if plan is None else plan_of(command.deployment_id, plan))
+    return BacktestDeployment(command, at, None if plan is None else plan_of(command.deployment_id, plan))
 
 
 def _point_in_time(what: str, text: Any) -> int:

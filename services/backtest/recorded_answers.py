@@ -1,4 +1,4 @@
-"""How each device answered to what it was really given: what it would have said, had it been given the same at another time."""
+"""How each device really answered to what it was given, to be sent again when a backtest gives it the same at another time."""
 
 from typing import Any
 
@@ -9,68 +9,70 @@ from events.device.events import DesiredDelivered, DeviceRegistered
 from events.envelope import Envelope
 from events.log.keys import FLEET
 from events.log.port import Event
-from services.backtest.course import Course, Given, version_in
-from services.backtest.recorded import History, code_in, is_answer, telling
+from services.backtest.history import History, code_in, health_part, is_answer
+from services.backtest.timeline import Grant, Timeline, version_in
 
 
 class RecordedAnswer(msgspec.Struct, frozen=True):
-    """What a device said so long after it was given a version of a module's section; nothing (`patch`) but that it has it."""
+    """A device's answer, `after_ms` after it was given a version of a module's section; without `patch` only that it received it."""
 
     after_ms: int
     patch: dict[str, Any] | None
 
 
 class RecordedAnswers:
-    """By partition and ordinal, module and version of its section, what the device said, in order."""
+    """The answers by partition, ordinal, module and version of its section, in order."""
 
     def __init__(self) -> None:
         self._of: dict[tuple[int, int, str, int], list[RecordedAnswer]] = {}
         self._patches: dict[bytes, dict[str, Any]] = {}
         self.unmatched = 0
-        """Reports about a version that the device was never given: nothing can be said of them."""
+        """Number of reports about a version that the device was never given; the backtest cannot use them."""
 
-    def to(self, course: Course, location: tuple[int, int], configuration: str, module_id: str) -> list[RecordedAnswer]:
-        """What a device said of a module's section in a configuration; nothing where it never had that, or was silent.
+    def to(
+        self, timeline: Timeline, location: tuple[int, int], configuration: str, module_id: str
+    ) -> list[RecordedAnswer]:
+        """The answers of a device to a module's section of a configuration; empty if it never had that or never answered.
 
-        `course` is what really happened.
+        `timeline` is what really happened.
         """
-        versions = course.versions(location, configuration, module_id)
+        versions = timeline.versions(location, configuration, module_id)
         return [answer for version in versions for answer in self._of.get((*location, module_id, version), [])]
 
     def note(
-        self, location: tuple[int, int], given: Given, at: int, module_id: str, patch: dict[str, Any] | None
+        self, location: tuple[int, int], grant: Grant, at: int, module_id: str, patch: dict[str, Any] | None
     ) -> None:
-        """Keep what a device said."""
-        # Thousands of devices say the same.
-        kept = None if patch is None else self._patches.setdefault(canonical.encode(patch), patch)
-        answers = self._of.setdefault((*location, module_id, given.versions[module_id]), [])
-        answers.append(RecordedAnswer(max(0, at - given.at), kept))
+        """Store a device's answer."""
+        # Thousands of devices send equal patches; one copy of each keeps an answer at a few hundred bytes (decision 0030).
+        shared_patch = None if patch is None else self._patches.setdefault(canonical.encode(patch), patch)
+        answers = self._of.setdefault((*location, module_id, grant.versions[module_id]), [])
+        answers.append(RecordedAnswer(max(0, at - grant.at), shared_patch))
 
 
-def really(history: History) -> tuple[Course, RecordedAnswers, int]:
-    """What really happened, how devices answered, and the time of the last of it."""
-    course, answers, last = Course(), RecordedAnswers(), 0
+def read_history(history: History) -> tuple[Timeline, RecordedAnswers, int]:
+    """Read the history once: what really happened, how devices answered, and the time of the last entry (milliseconds)."""
+    timeline, answers, last = Timeline(), RecordedAnswers(), 0
     ordinals: list[dict[str, int]] = [{} for _ in range(history.partitions)]
     counts = [0] * history.partitions
-    for one in history.all():
-        last = one.at
-        if one.assignment_change is not None:
-            for _ in course.decided(one.stream, one.assignment_change, one.at):
+    for entry in history.all():
+        last = entry.at
+        if entry.assignment_change is not None:
+            for _ in timeline.decided(entry.stream, entry.assignment_change, entry.at):
                 pass
             continue
-        assert one.event is not None
-        if one.stream == FLEET:
-            course.acted(one.event)
-        elif isinstance(one.event.event, DeviceRegistered):
-            ordinals[one.stream][one.event.subject] = counts[one.stream]
-            counts[one.stream] += 1
-        elif is_answer(one.event):
-            _heard(course, answers, one.stream, ordinals[one.stream], one.event)
-    return course, answers, last
+        assert entry.event is not None
+        if entry.stream == FLEET:
+            timeline.acted(entry.event)
+        elif isinstance(entry.event.event, DeviceRegistered):
+            ordinals[entry.stream][entry.event.subject] = counts[entry.stream]
+            counts[entry.stream] += 1
+        elif is_answer(entry.event):
+            _heard(timeline, answers, entry.stream, ordinals[entry.stream], entry.event)
+    return timeline, answers, last
 
 
 def _heard(
-    course: Course, answers: RecordedAnswers, number: int, ordinals: dict[str, int], envelope: Envelope[Event]
+    timeline: Timeline, answers: RecordedAnswers, number: int, ordinals: dict[str, int], envelope: Envelope[Event]
 ) -> None:
     device_id, _, module_id = envelope.subject.partition("/")
     ordinal = ordinals.get(device_id)
@@ -78,23 +80,23 @@ def _heard(
         answers.unmatched += 1
         return
     location, event = (number, ordinal), envelope.event
-    every = course.given.get(location, [])
+    every = timeline.grants.get(location, [])
     if isinstance(event, DesiredDelivered):
         for name, version in event.versions.items():
-            if given := _about(every, name, version):
-                answers.note(location, given, envelope.at, name, None)
+            if grant := _about(every, name, version):
+                answers.note(location, grant, envelope.at, name, None)
         return
-    patch = telling(getattr(event, "patch", {}))
-    given = _about(every, module_id, version_in(patch))
-    if given is None:
+    patch = health_part(getattr(event, "patch", {}))
+    grant = _about(every, module_id, version_in(patch))
+    if grant is None:
         answers.unmatched += 1
         return
-    answers.note(location, given, envelope.at, module_id, patch)
-    course.answered(number, ordinal, given, code_in(patch))
+    answers.note(location, grant, envelope.at, module_id, patch)
+    timeline.answered(number, ordinal, grant, code_in(patch))
 
 
-def _about(given: list[Given], module_id: str, version: int | None) -> Given | None:
-    """What an answer is about: what first gave the version that it names, or what the device has where it names none."""
+def _about(grants: list[Grant], module_id: str, version: int | None) -> Grant | None:
+    """The grant that an answer is about: the first with the version that it names, else the device's last one."""
     if version is None:
-        return given[-1] if given and module_id in given[-1].versions else None
-    return next((one for one in given if one.versions.get(module_id) == version), None)
+        return grants[-1] if grants and module_id in grants[-1].versions else None
+    return next((grant for grant in grants if grant.versions.get(module_id) == version), None)

@@ -11,19 +11,19 @@ def main() -> None:
         shadow.check()
     except shadow.PackageShadowed as error:
         sys.exit(f"twinfold: {error}")
-    # Only now: commands import `events`, which may not have been ours.
+    # Imported after the check, because commands import `events`, and another package of that name may shadow ours.
     from services.cli import app  # noqa: PLC0415
 
     try:
         app.app()
     except Exception as error:
-        # Only now: whatever can go wrong anywhere is known there, Redis among it.
+        # Imported only here: `exits` knows every expected error and imports Redis, which most commands do not need.
         from events.terminal import complain_of  # noqa: PLC0415
         from services.cli import client, exits, flag_names  # noqa: PLC0415
 
         if not isinstance(error, exits.EXPECTED):
             raise
-        # What the API refused has the names of flags already, or those of a file.
+        # A refusal of the API already has the names of flags, or those of a file.
         complain_of(error, named=str if isinstance(error, client.ApiRefused) else flag_names.in_flags)
         sys.exit(exits.code_of(error))
 

@@ -1,4 +1,4 @@
-"""The commands of `twinfold`: a table of contents. A command is imported when somebody asks for it."""
+"""The commands of `twinfold`: a table of contents. A command is imported when it is called."""
 
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
@@ -12,9 +12,9 @@ from events.terminal import print_lines
 
 COMMANDS = {
     "up": "services.cli.up:up",
-    "api": "services.cli.api:api",
-    "worker": "services.cli.worker:worker",
-    "scheduler": "services.cli.scheduler:scheduler",
+    "api": "services.cli.roles:api",
+    "worker": "services.cli.roles:worker",
+    "scheduler": "services.cli.roles:scheduler",
     "blocked": "services.cli.blocked:app",
     "backup": "services.cli.backup:backup",
     "erase": "services.cli.erase:erase",
@@ -30,7 +30,7 @@ COMMANDS = {
     "replay": "services.cli.replay:replay",
     "rebuild": "services.cli.rebuild:rebuild",
     "backtest": "services.backtest.command:command",
-    "check": "services.cli.check:check",
+    "check": "services.cli.check.command:check",
     "explain": "services.cli.explain:explain",
     "diff": "services.cli.diff:diff",
     "device": "services.cli.device:app",
@@ -47,11 +47,14 @@ COMMANDS = {
     "token": "services.cli.credentials:token",
     "policy": "services.cli.credentials:policy",
 }
-"""Name → where its function or group of commands is."""
+"""Name → module and attribute of its function or group."""
 
 
 class _Commands(MutableMapping[str, Any]):
-    """The table as commands, each made when it is looked up: one needs a Redis client, another nothing of the kind."""
+    """The table as a mapping of commands. Each is imported when it is looked up."""
+
+    # Importing all commands takes 1.3 s instead of 0.1 s: it imports Redis, pyroaring and cryptography, which most commands
+    # do not need.
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
@@ -73,11 +76,11 @@ class _Commands(MutableMapping[str, Any]):
 
     @override
     def __setitem__(self, name: str, command: Any) -> None:
-        raise TypeError("commands stand in the table")
+        raise TypeError("commands are added to COMMANDS")
 
     @override
     def __delitem__(self, name: str) -> None:
-        raise TypeError("commands stand in the table")
+        raise TypeError("commands are removed from COMMANDS")
 
 
 class _LazyGroup(TyperGroup):
@@ -88,7 +91,7 @@ class _LazyGroup(TyperGroup):
 
 
 def _command(name: str, what: Any) -> Any:
-    # The group that typer makes of an app of its own gives each command the name and the help it has in any other.
+    # typer makes commands only within an app. An app for each one gives it the same name and help as one app for all.
     app = typer.Typer(add_completion=False)
     app.callback()(_nothing)
     if isinstance(what, typer.Typer):
@@ -102,9 +105,9 @@ def _command(name: str, what: Any) -> Any:
 def _nothing() -> None: ...
 
 
-def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position
-    if asked:
-        from importlib.metadata import version as installed_version  # noqa: PLC0415 - slow, and wanted here alone
+def _show_version(show_version: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position
+    if show_version:
+        from importlib.metadata import version as installed_version  # noqa: PLC0415 - slow, and used here alone
 
         print_lines(f"twinfold {installed_version('twinfold')}")
         raise typer.Exit
@@ -122,8 +125,8 @@ app = typer.Typer(
 def twinfold(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Automatic deployments for edge fleets, on a log you keep yourself."""
-    del version  # The callback has answered it.
+    del version  # The callback has printed it.

@@ -1,13 +1,11 @@
-"""`twinfold archive`: older events in files outside Redis."""
+"""`twinfold archive`: older events in Parquet files outside Redis."""
 
 import contextlib
-import time
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from typing import Annotated
 
 import msgspec
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -30,14 +28,12 @@ from events.settings import ENV_PREFIX, Settings, hide_password
 from events.terminal import complain_of, print_lines
 from services.cli.client import AsJson, show_json
 from services.cli.exits import REFUSED, code_of
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
-from services.cli.log_location import log_settings
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings
+from services.cli.progress import ProgressBar
 
 DAY_MS = 86_400_000
 
-_TIMES = ("first_at", "last_at")
-
-app = typer.Typer(help="Older events in files outside Redis, as Parquet: move them there, list them, verify them.")
+app = typer.Typer(help="Older events in Parquet files outside Redis: move, list and verify them.")
 
 
 @app.callback(invoke_without_command=True)
@@ -49,25 +45,27 @@ def archive(
     archive_url: Annotated[
         str | None,
         typer.Option(
-            help="A directory, or a URL of an object store; if another than so far, the archive moves there.",
+            help="A directory or the URL of an object store. Another one than before moves the archive there.",
             show_default="TWINFOLD_ARCHIVE_URL",
         ),
     ] = None,
-    segment_events: Annotated[int | None, typer.Option(min=1, help="How many events go into one file.")] = None,
+    segment_events: Annotated[int | None, typer.Option(min=1, help="Number of events in a file.")] = None,
     keep_days: Annotated[
         float | None,
-        typer.Option(min=0, help="Events that are older leave Redis.", show_default="TWINFOLD_ARCHIVE_KEEP_DAYS"),
+        typer.Option(min=0, help="Remove older events from Redis.", show_default="TWINFOLD_ARCHIVE_KEEP_DAYS"),
     ] = None,
     write_only: Annotated[
-        bool, typer.Option("--write-only", help="Write files; everything stays in Redis too.")
+        bool, typer.Option("--write-only", help="Only write files; remove nothing from Redis.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and who holds the rest.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be moved, and what keeps the rest in Redis.")
+    ] = False,
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Write events to the archive, and take out of Redis what is older than --keep-days and in nobody's way.
+    """Write events to the archive, and remove those from Redis that are older than --keep-days and no longer needed there.
 
-    Exits with 1 where a stream could not be moved, which is named; all others are.
+    A stream that cannot be moved is named, the others are moved, and the command exits with 1.
 
     Example: twinfold archive --keep-days 30 --dry-run
     """
@@ -87,7 +85,8 @@ def archive(
         if dry_run:
             _show_waiting(_waiting(log, mover, before_at), settings, as_json=json, trims=not write_only)
             return
-        # A flag is somebody's word for it; a variable that one process still has from before is not.
+        # Only the flag moves the archive. A variable can be left over in the environment of one process, and would move it
+        # back and forth between two locations.
         mover.settle(may_move=archive_url is not None)
         failed = list[LogError]()
         moved = list(_move(log, mover, before_at, failed, quiet=json))
@@ -100,15 +99,20 @@ def archive(
     for error in failed:
         complain_of(error)
     if failed:
+        # Unavailable (3) outranks refused (1): then the same command can succeed later.
         raise typer.Exit(max(map(code_of, failed)))
 
 
 def _show_moved(moved: list[ArchivedStream]) -> None:
-    for one in (stream for stream in moved if stream.written or stream.trimmed):
-        held = f"; the next ones are held by: {one.held_by}" if one.held_by not in {"", "age", "head"} else ""
+    for moved_stream in (stream for stream in moved if stream.written or stream.trimmed):
+        held = (
+            f"; the next are kept for: {moved_stream.held_by}"
+            if moved_stream.held_by not in {"", "age", "head"}
+            else ""
+        )
         print_lines(
-            f"{one.stream}: {one.written} written in {counted(one.segments, 'file')}"
-            f" ({one.bytes / 1e6:.1f} MB), {one.trimmed} taken out of Redis{held}"
+            f"{moved_stream.stream}: {moved_stream.written} written in {counted(moved_stream.segments, 'file')}"
+            f" ({moved_stream.bytes / 1e6:.1f} MB), {moved_stream.trimmed} removed from Redis{held}"
         )
 
 
@@ -117,7 +121,7 @@ def _show_nothing_to_do(streams: list[PlannedMove], settings: Settings, *, trims
     print_lines(f"  to write: {_why_not_written(streams, settings.archive_segment_events)}")
     if trims:
         for why in _why_not_trimmed(streams, settings.archive_keep_days):
-            print_lines(f"  to take out of Redis: {why}")
+            print_lines(f"  to remove from Redis: {why}")
 
 
 def _why_not_written(streams: list[PlannedMove], segment_events: int) -> str:
@@ -126,17 +130,17 @@ def _why_not_written(streams: list[PlannedMove], segment_events: int) -> str:
     if not unwritten:
         return "every event is in a file already"
     return (
-        f"a file takes {segment_events:,} events of one stream (--segment-events), and no stream has so many that are not"
-        f" written; most are in {longest.stream}: {unwritten:,}"
+        f"a file takes {segment_events:,} events of one stream (--segment-events), and no stream has that many unwritten"
+        f" events; {longest.stream} has the most: {unwritten:,}"
     )
 
 
 def _why_not_trimmed(streams: list[PlannedMove], keep_days: float | None) -> list[str]:
     if keep_days is None:
-        return [f"everything stays there as long as --keep-days ({ENV_PREFIX}ARCHIVE_KEEP_DAYS) is not set"]
+        return [f"--keep-days ({ENV_PREFIX}ARCHIVE_KEEP_DAYS) is not set, so everything stays there"]
     in_redis = [stream for stream in streams if stream.trimmed < stream.written]
     if not in_redis:
-        return ["no file has events that are in Redis too"]
+        return ["all archived events are removed already"]
     reasons = []
     young = sum(stream.held_by == "age" for stream in in_redis)
     if young:
@@ -159,7 +163,7 @@ def list_(
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """The files of the archive, stream by stream.
+    """List the files of the archive, stream by stream.
 
     Example: twinfold archive list
     """
@@ -174,26 +178,26 @@ def list_(
                 "streams": [
                     {
                         "stream": stream,
-                        "written": known.written,
-                        "trimmed": known.trimmed,
-                        "segments": [_segment(one) for one in known.segments],
+                        "written": note.written,
+                        "trimmed": note.trimmed,
+                        "segments": [_segment(segment) for segment in note.segments],
                     }
-                    for stream, known in notes.items()
+                    for stream, note in notes.items()
                 ],
             }
         )
         return
-    if url is None or not any(known.segments for known in notes.values()):
-        print_lines("nothing was archived yet")
+    if url is None or not any(note.segments for note in notes.values()):
+        print_lines("nothing is archived yet")
         return
-    table = Table(
-        "file", "events", "from", "to", "MB", "in Redis as well", title=hide_password(url), title_justify="left"
-    )
-    for known in notes.values():
-        for one in known.segments:
-            in_redis = "no" if one.last <= known.trimmed else "yes"
-            size = f"{one.bytes / 1e6:.2f}"
-            table.add_row(one.name, str(one.count), iso_text(one.first_at), iso_text(one.last_at), size, in_redis)
+    table = Table("file", "events", "from", "to", "MB", "also in Redis", title=hide_password(url), title_justify="left")
+    for note in notes.values():
+        for segment in note.segments:
+            in_redis = "no" if segment.last <= note.trimmed else "yes"
+            size = f"{segment.bytes / 1e6:.2f}"
+            table.add_row(
+                segment.name, str(segment.count), iso_text(segment.first_at), iso_text(segment.last_at), size, in_redis
+            )
     console().print(table)
 
 
@@ -205,9 +209,9 @@ def verify(
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Read every file of the archive and hold it against what was written: bytes, rows, and the chain over them.
+    """Read every file of the archive and check it against what was written: bytes, rows, and the hash chain over them.
 
-    Exits with 1 where something is wrong, naming the file, the stream and its positions.
+    Each fault is listed with the file, the stream and its positions; the command then exits with 1.
 
     Example: twinfold archive verify
     """
@@ -216,33 +220,34 @@ def verify(
         url = location_of(log.client)
         streams = stream_names(log.partitions)
         counts = {stream: notes_of(log.client, stream).written for stream in streams}
-        found: list[LogError] = []
+        errors: list[LogError] = []
         if url is not None:
             object_store = ObjectStore(url)
             with _bar(sum(counts.values()), quiet=json) as advance:
                 for stream in streams:
-                    found += faults(log.client, object_store, stream, epoch=log.epoch, progress=advance)
+                    errors += faults(log.client, object_store, stream, epoch=log.epoch, progress=advance)
     if json:
-        faulty = [{"fault": type(one).__name__, "message": str(one)} for one in found]
+        faulty = [{"fault": type(error).__name__, "message": str(error)} for error in errors]
         show_json({"verified": sum(counts.values()), "faults": faulty})
     else:
-        for one in found:
-            console().print(Text(str(one), "bold red"))
+        for error in errors:
+            console().print(Text(str(error), "bold red"))
         print_lines(
-            f"{sum(counts.values())} events and assignment changes in the archive, {counted(len(found), 'fault')}"
+            f"{sum(counts.values())} events and assignment changes in the archive, {counted(len(errors), 'fault')}"
         )
-    if found:
+    if errors:
         raise typer.Exit(REFUSED)
 
 
-def _segment(one: Segment) -> JsonObject:
-    # A manifest, which stays as it is written, calls its members otherwise.
-    times = {"firstAt": one.first_at, "lastAt": one.last_at}
-    return {name: value for name, value in msgspec.structs.asdict(one).items() if name not in _TIMES} | times
+def _segment(segment: Segment) -> JsonObject:
+    members = msgspec.structs.asdict(segment)
+    # JSON has camelCase. The struct's own names are those of the archive's manifests, which are stored.
+    times = {"firstAt": members.pop("first_at"), "lastAt": members.pop("last_at")}
+    return {**members, **times}
 
 
 def _before_at(settings: Settings) -> int | None:
-    """The time that events have to be older than, to leave Redis."""
+    """Events before this time (milliseconds) are removed from Redis; `None` removes none."""
     days = settings.archive_keep_days
     return None if days is None else now_ms() - round(DAY_MS * days)
 
@@ -257,15 +262,16 @@ def _opened(settings: Settings) -> Iterator[RedisLog]:
 def _move(
     log: RedisLog, mover: Mover, before_at: int | None, failed: list[LogError], *, quiet: bool
 ) -> Iterator[ArchivedStream]:
-    """Move every stream; what is wrong with one is put among the `failed`, and keeps no other from being moved."""
+    """Move every stream. The error of a stream is added to `failed`, and the others are moved all the same."""
     waiting = _waiting(log, mover, before_at)
-    total = sum(one.would_be_written - one.written + one.would_be_trimmed - one.trimmed for one in waiting)
+    total = sum(plan.would_be_written - plan.written + plan.would_be_trimmed - plan.trimmed for plan in waiting)
     with _bar(total, quiet=quiet) as advance:
         for stream in mover.streams:
             try:
                 written = mover.write(stream, advance)
                 trimmed = written if before_at is None else mover.trim(stream, before_at=before_at, progress=advance)
             except LogUnavailable:
+                # Without Redis every other stream would fail as well, after a timeout each.
                 raise
             except LogError as error:
                 failed.append(error)
@@ -282,43 +288,32 @@ def _show_waiting(waiting: list[PlannedMove], settings: Settings, *, as_json: bo
     if as_json:
         show_json(msgspec.to_builtins(waiting))
         return
-    table = Table("stream", "head", "written", "would be written", "out of Redis", "would leave", "held by")
-    for one in (some for some in waiting if some.head):
-        held = {"": "", "age": "age", "head": "the newest entry"}.get(one.held_by)
-        who = f"{one.held_by}, at {one.holders[one.held_by]}" if held is None else held
+    table = Table("stream", "head", "written", "would be written", "removed from Redis", "would be removed", "kept for")
+    for plan in (plan for plan in waiting if plan.head):
+        held = {"": "", "age": "age", "head": "the newest entry"}.get(plan.held_by)
+        who = f"{plan.held_by}, at {plan.holders[plan.held_by]}" if held is None else held
         numbers = (
-            one.head,
-            one.written,
-            one.would_be_written - one.written,
-            one.trimmed,
-            one.would_be_trimmed - one.trimmed,
+            plan.head,
+            plan.written,
+            plan.would_be_written - plan.written,
+            plan.trimmed,
+            plan.would_be_trimmed - plan.trimmed,
         )
-        table.add_row(one.stream, *map(str, numbers), Text(who))
+        table.add_row(plan.stream, *map(str, numbers), Text(who))
     console().print(table)
-    if not any(one.would_be_written > one.written or one.would_be_trimmed > one.trimmed for one in waiting):
+    if not any(plan.would_be_written > plan.written or plan.would_be_trimmed > plan.trimmed for plan in waiting):
         _show_nothing_to_do(waiting, settings, trims=trims)
 
 
 @contextlib.contextmanager
-def _bar(total: int, *, quiet: bool) -> Iterator[Any]:
-    """A bar with a rate; what it gives takes a stream, and how many of its entries were done."""
-    rate = TextColumn("{task.fields[rate]}", markup=False)
-    columns = (
-        TextColumn("{task.description:14}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        rate,
-        TimeRemainingColumn(),
-    )
-    screen = console()
-    with Progress(*columns, console=screen, transient=True, disable=quiet or not screen.is_terminal) as progress:
-        task = progress.add_task("", total=total, rate="")
-        begun = time.monotonic()
+def _bar(total: int, *, quiet: bool) -> Iterator[Callable[[str, int], None]]:
+    """A progress bar; yields a function that is called with a stream and the number of entries done in it."""
+    with ProgressBar(quiet=quiet) as bar:
+        done = 0
 
         def advance(stream: str, count: int) -> None:
-            progress.advance(task, count)
-            done = progress.tasks[task].completed
-            rate = done / max(1e-9, time.monotonic() - begun)
-            progress.update(task, description=stream, rate=f"{rate:,.0f}/s")
+            nonlocal done
+            done += count
+            bar.show(stream, done, total)
 
         yield advance

@@ -1,38 +1,31 @@
-"""`twinfold audit`: whether history is as it was written, and what it says."""
+"""`twinfold audit`: verifies that the history is as it was sealed, and searches it."""
 
-import datetime as dt
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from events.audit.errors import AuditError, PublicKeyUnusable
 from events.audit.seal import PublicKey
 from events.audit.sealer import public_key
-from events.audit.verify import Progress as Told
 from events.audit.verify import SealSpan, VerificationReport, verify_log
 from events.log.errors import LogError
 from events.log.log_factory import open_log
 from events.number_text import counted, iso_text
-from events.rich_console import console
 from events.secrets.errors import KeyFileError
 from events.settings import Settings, read_settings
 from events.terminal import complain, complain_of, print_lines
 from services.cli import audit_search
 from services.cli.client import AsJson, show_json
-from services.cli.flags import DataDir, RedisUrl
-from services.cli.log_location import log_settings
+from services.cli.flags import DataDir, RedisUrl, log_settings, point_in_time
+from services.cli.progress import ProgressBar
 
 FAULTS = 1
 CANNOT = 2
-_TELL_SECONDS = 1.0
 
-app = typer.Typer(no_args_is_help=True, help="Whether history is as it was written, and what it says.")
+app = typer.Typer(no_args_is_help=True, help="Verify that the history is as it was sealed, and search it.")
 
 for _command in (audit_search.search, audit_search.show, audit_search.causes, audit_search.export):
     app.command()(_command)
@@ -40,14 +33,15 @@ for _command in (audit_search.search, audit_search.show, audit_search.causes, au
 PublicKeys = Annotated[
     list[Path] | None,
     typer.Option(
-        help="A public key in PEM that seals may be signed by; again for more. That of the data directory if none."
+        help="File with a public key (PEM) that may have signed seals; can be repeated. "
+        "The default is the key of the data directory."
     ),
 ]
 
 
 @app.command()
 def key(*, data: DataDir = None) -> None:
-    """Print the public key that verifies seals: give it to whoever audits, and keep it away from this machine.
+    """Print the public key that verifies seals. Give it to the auditors, and keep a copy away from this machine.
 
     Example: twinfold audit key
     """
@@ -61,14 +55,14 @@ def verify(
     data: DataDir = None,
     public_key: PublicKeys = None,
     since: Annotated[
-        str | None, typer.Option("--from", help="From this seal or time on, as in 120 or 2026-05-01T00:00Z.")
+        str | None, typer.Option("--from", help="First seal or time, as in 120 or 2026-05-01T00:00Z.")
     ] = None,
-    until: Annotated[str | None, typer.Option("--to", help="Up to this seal or time.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Last seal or time.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Compute every sealed entry again, and name what was changed, dropped, reordered or inserted since.
+    """Check every sealed entry, and name each that was changed, dropped, reordered or inserted since.
 
-    Exits with 0 where all is as it was sealed, 1 where something is not, and 2 where that cannot be told.
+    Exits with 0 if everything is as it was sealed, 1 if something is not, 2 if it cannot be verified.
 
     Example: twinfold audit verify --public-key seal.pem
     """
@@ -76,40 +70,52 @@ def verify(
     settings = log_settings(redis_url=redis_url, data_dir=data)
     try:
         keys = _keys(settings, public_key)
+        # Verifying writes nothing, so it does not matter whether this Redis could lose events.
         log = open_log(settings.redis_url, allow_volatile=True)
         start = time.monotonic()
-        with _progress() as told:
-            report = verify_log(settings, log, keys, span=span, progress=told)
+        with ProgressBar(quiet=False) as bar:
+            # What is written meanwhile is verified as well, so `done` can pass the total that was counted at the start.
+            report = verify_log(
+                settings,
+                log,
+                keys,
+                span=span,
+                progress=lambda done, total: bar.show("verifying", done, max(done, total)),
+            )
     except (AuditError, LogError, KeyFileError) as error:
         complain_of(error)
         raise typer.Exit(CANNOT) from None
     seconds = time.monotonic() - start
     if report.is_fine and not report.in_span:
         newest, sealed_at = report.last[0], report.sealed_at
-        asked = " ".join(f"{word} {bound}" for word, bound in (("from", since), ("to", until)) if bound)
-        complain(f"twinfold: nothing is sealed {asked}: the newest is seal {newest} of {iso_text(sealed_at)}")
+        range_text = " ".join(f"{word} {bound}" for word, bound in (("from", since), ("to", until)) if bound)
+        complain(f"twinfold: nothing is sealed {range_text}; the newest seal is {newest} of {iso_text(sealed_at)}")
         raise typer.Exit(CANNOT)
     if json:
         show_json(_as_json(report, seconds))
     else:
-        _say(report, seconds)
+        _print(report, seconds)
     if not report.is_fine:
         raise typer.Exit(FAULTS)
 
 
-def _say(report: VerificationReport, seconds: float) -> None:
+def _print(report: VerificationReport, seconds: float) -> None:
     for fault in report.faults:
         print_lines(f"{fault.location} {fault.what}")
-    for one in report.unsealed:
-        print_lines(f"{one.stream}: {one.entries} not sealed yet, since {one.stream}:{one.after}")
+    for tail in report.unsealed:
+        print_lines(f"{tail.stream}: {tail.entries} not sealed yet, since {tail.stream}:{tail.after}")
     number, digest = report.last
     rate = f"{report.entries / seconds:,.0f} a second" if seconds else ""
     print_lines(
         f"{report.entries} entries and {report.seals} seals in {seconds:.1f} s ({rate}); keys: {', '.join(report.keys)}"
     )
-    newest = f"{number} of {iso_text(report.sealed_at)}, {digest}" if number else "none that a key given here signed"
+    newest = (
+        f"{number} of {iso_text(report.sealed_at)}, {digest}"
+        if number
+        else "none that is signed by a key of this command"
+    )
     print_lines(f"newest seal: {newest}")
-    print_lines("everything sealed is as it was" if report.is_fine else counted(len(report.faults), "fault"))
+    print_lines("everything is as it was sealed" if report.is_fine else counted(len(report.faults), "fault"))
 
 
 def _as_json(report: VerificationReport, seconds: float) -> dict[str, object]:
@@ -125,37 +131,16 @@ def _as_json(report: VerificationReport, seconds: float) -> dict[str, object]:
     }
 
 
-@contextmanager
-def _progress() -> Iterator[Told]:
-    """A bar with rate and time left where somebody watches; nothing elsewhere."""
-    columns = (
-        TextColumn("verifying"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f}, {task.fields[rate]:,.0f} a second"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    screen = console(error=True, width=None)
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task, start = bar.add_task("", total=0, rate=0), time.monotonic()
-
-        def told(done: int, total: int) -> None:
-            rate = done / max(time.monotonic() - start, 0.001)
-            bar.update(task, completed=done, total=max(done, total), rate=rate)
-
-        yield told
-
-
 def _keys(settings: Settings, files: list[Path] | None) -> list[PublicKey]:
     if not files:
         return [public_key(settings)]
-    found = []
+    keys = []
     for file in files:
         try:
-            found.append(PublicKey.from_pem(file.read_bytes(), location=str(file)))
+            keys.append(PublicKey.from_pem(file.read_bytes(), location=str(file)))
         except OSError as error:
             raise PublicKeyUnusable(str(file), f"cannot be read: {error.strerror}") from error
-    return found
+    return keys
 
 
 def _span(since: str | None, until: str | None) -> SealSpan:
@@ -168,18 +153,9 @@ def _span(since: str | None, until: str | None) -> SealSpan:
 
 
 def _bound(text: str | None) -> tuple[int | None, int | None]:
-    """(number of a seal, milliseconds), one of them."""
+    """(number of a seal, milliseconds), of which at most one is not `None`."""
     if text is None:
         return None, None
     if text.isascii() and text.isdigit():
         return int(text), None
-    return None, milliseconds(text)
-
-
-def milliseconds(text: str) -> int:
-    """A time that was given, in milliseconds; one without a zone is in UTC."""
-    try:
-        found = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time such as 2026-05-01 or 2026-05-01T12:30Z") from None
-    return int((found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp() * 1000)
+    return None, point_in_time(text)

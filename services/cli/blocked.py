@@ -1,4 +1,4 @@
-"""`twinfold blocked`: partitions that stopped at an event, what stands there, and the decision to go on."""
+"""`twinfold blocked`: partitions that stopped at an event, the event, and the decision to continue."""
 
 import time
 from typing import Annotated
@@ -20,20 +20,17 @@ from events.settings import Settings
 from events.terminal import print_lines
 from services.cli.client import AsJson, show_json
 from services.cli.exits import StillBlocked
-from services.cli.flags import AllowVolatileRedis, By, DataDir, RedisUrl, author
-from services.cli.log_location import log_settings
+from services.cli.flags import AllowVolatileRedis, By, DataDir, QueueUrl, Reason, RedisUrl, author, log_settings
 
 _POLL_SECONDS = 0.1
 _WAIT_SECONDS = 60.0
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="Partitions that are stopped at an event they cannot apply: show them, and decide.",
+    help="Partitions that are stopped at an event they cannot apply: show them and decide.",
 )
 
-QueueUrl = Annotated[str | None, typer.Option(help="Where RQ's queue is; the same server if not given.")]
-Reason = Annotated[str, typer.Option(help="Why; recorded in the log.")]
-LocationName = Annotated[str, typer.Argument(help="Where it stopped, as in p03:17 or fleet:4.")]
+LocationName = Annotated[str, typer.Argument(help="Position of the event, as in p03:17 or fleet:4.")]
 
 
 @app.callback()
@@ -43,15 +40,13 @@ def blocked(
     redis_url: RedisUrl = None,
     data: DataDir = None,
     queue_url: QueueUrl = None,
-    skip: Annotated[
-        str | None, typer.Option(help="Go on without this event, as in p03:17; short for resolve --skip.")
-    ] = None,
+    skip: Annotated[str | None, typer.Option(help="Skip this event, as in p03:17; short for resolve --skip.")] = None,
     reason: Reason = "",
     by: By = None,
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """List the partitions that are stopped at an event they cannot apply; with --skip, let them go on without it.
+    """List the partitions that are stopped at an event they cannot apply; with --skip, skip that event.
 
     Example: twinfold blocked --skip p03:17 --reason "written by a faulty script"
     """
@@ -61,21 +56,23 @@ def blocked(
         data_dir=data, redis_url=redis_url, queue_url=queue_url, allow_volatile_redis=allow_volatile_redis
     )
     log, projections = _open(settings)
-    found = stops(log, projections)
+    all_stops = stops(log, projections)
     if skip is not None:
-        stop = _at(found, skip)
+        stop = _at(all_stops, skip)
         _producer(log, settings, by).skip(stop.stream, stop.position, reason=reason)
-        print_lines(f"{skip} is left out from now on")
+        print_lines(f"{skip} is skipped from now on")
         return
     if json:
-        show_json(msgspec.to_builtins(found))
+        show_json(msgspec.to_builtins(all_stops))
         return
-    for one in found:
-        hint = "" if one.decidable else " (restore the missing events; it goes on by itself)"
-        for partition, waiting in sorted(one.waiting.items()):
+    for entry in all_stops:
+        hint = "" if entry.decidable else " (restore the missing events; it then continues by itself)"
+        for partition, waiting in sorted(entry.waiting.items()):
             behind = f", {counted(waiting, 'event')} wait{'s' if waiting == 1 else ''}"
-            print_lines(f"{partition} stopped at {one.location} since {iso_text(one.since)}{behind}: {one.error}{hint}")
-    if not found:
+            print_lines(
+                f"{partition} stopped at {entry.location} since {iso_text(entry.since)}{behind}: {entry.error}{hint}"
+            )
+    if not all_stops:
         print_lines("no partition is stopped")
 
 
@@ -88,17 +85,17 @@ def show(
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Show what stands where a partition stopped, who wrote it, who waits behind it, and what can be done.
+    """Show the event that stopped a partition, its author, what waits behind it, and what you can do.
 
     Example: twinfold blocked show p03:17
     """
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log, projections = _open(settings)
-    found = details(log.client, projections, _at(stops(log, projections), location))
+    stop_details = details(log.client, projections, _at(stops(log, projections), location))
     if json:
-        show_json(msgspec.to_builtins(found))
+        show_json(msgspec.to_builtins(stop_details))
         return
-    for line in _lines(found):
+    for line in _lines(stop_details):
         print_lines(line)
 
 
@@ -106,22 +103,24 @@ def show(
 def resolve(
     location: LocationName,
     *,
-    skip: Annotated[bool, typer.Option("--skip", help="Go on without it, for good.")] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Try it again, as after an upgrade.")] = False,
+    skip: Annotated[bool, typer.Option("--skip", help="Skip the event for good.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Apply the event again, for example after an upgrade.")
+    ] = False,
     reason: Reason = "",
     by: By = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Until nobody is stopped there any more.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until no partition is stopped there.")] = False,
     redis_url: RedisUrl = None,
     data: DataDir = None,
     queue_url: QueueUrl = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Record a decision on an event that a partition is stopped at. It stays in the log, and so does the decision.
+    """Decide on an event that a partition is stopped at. The event and the decision both stay in the log.
 
     Example: twinfold blocked resolve p03:17 --skip --reason "written by a faulty script" --wait
     """
     if skip == retry:
-        raise typer.BadParameter("give one of --skip and --retry")
+        raise typer.BadParameter("give either --skip or --retry")
     settings = log_settings(
         data_dir=data, redis_url=redis_url, queue_url=queue_url, allow_volatile_redis=allow_volatile_redis
     )
@@ -130,7 +129,7 @@ def resolve(
     producer = _producer(log, settings, by)
     decide = producer.skip if skip else producer.retry
     decide(stop.stream, stop.position, reason=reason)
-    print_lines(f"{location} is left out from now on" if skip else f"{location} is tried again")
+    print_lines(f"{location} is skipped from now on" if skip else f"{location} is retried")
     if wait:
         _wait(log, projections, stop, again=retry)
 
@@ -138,28 +137,28 @@ def resolve(
 @app.command()
 def documents(
     *,
-    mend_them: Annotated[bool, typer.Option("--mend", help="Put what the events give in their place.")] = False,
+    replace: Annotated[bool, typer.Option("--mend", help="Replace damaged documents by what the events give.")] = False,
     redis_url: RedisUrl = None,
     data: DataDir = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Find documents beside the log that are not what the events make of them; with --mend, put them right.
+    """Find stored documents that differ from what their events give; with --mend, replace them.
 
-    A damaged one stops nobody but its own subject, whose reads and writes fail. All events are applied for this.
+    Reads and writes of a damaged document fail; all other subjects work. The command replays all events.
 
     Example: twinfold blocked documents --mend
     """
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log, _ = _open(settings)
-    found = left = 0
+    damaged_count = left = 0
     for stream in (FLEET, *range(log.partitions)):
-        for one in damaged(log, stream):
-            found += 1
-            done = mend_them and mend(log, one)
-            left += not done
-            print_lines(f"{one.location} is not what its events make of it" + ("; mended" if done else ""))
-    if not found:
-        print_lines("every document is what its events make of it")
+        for document in damaged(log, stream):
+            damaged_count += 1
+            replaced = replace and mend(log, document)
+            left += not replaced
+            print_lines(f"{document.location} differs from what its events give" + ("; replaced" if replaced else ""))
+    if not damaged_count:
+        print_lines("every document is what its events give")
     if left:
         raise typer.Exit(1)
 
@@ -167,14 +166,17 @@ def documents(
 def _wait(log: RedisLog, projections: RedisProjectionStore, stop: Stop, *, again: bool) -> None:
     until = time.monotonic() + _WAIT_SECONDS
     while time.monotonic() < until:
-        there = next((one for one in stops(log, projections) if one.location == stop.location), None)
-        if there is None:
-            print_lines(f"{', '.join(sorted(stop.waiting))} went on")
+        current = next(
+            (candidate for candidate in stops(log, projections) if candidate.location == stop.location), None
+        )
+        if current is None:
+            print_lines(f"{', '.join(sorted(stop.waiting))} continued")
             return
-        if again and there.since > stop.since:
-            raise StillBlocked(stop.location, there.error)
+        # A later time means that the event was applied again, and failed again.
+        if again and current.since > stop.since:
+            raise StillBlocked(stop.location, current.error)
         time.sleep(_POLL_SECONDS)
-    raise StillBlocked(stop.location, f"nobody went on within {_WAIT_SECONDS:.0f} s; are workers running?")
+    raise StillBlocked(stop.location, f"no partition continued within {_WAIT_SECONDS:.0f} s; are workers running?")
 
 
 def _open(settings: Settings) -> tuple[RedisLog, RedisProjectionStore]:
@@ -187,23 +189,23 @@ def _producer(log: RedisLog, settings: Settings, by: str | None) -> Producer:
     return Producer(log, by=author(log, settings, by), waker=waker)
 
 
-def _at(found: tuple[Stop, ...], location: str) -> Stop:
-    by_location = {one.location: one for one in found}
+def _at(all_stops: tuple[Stop, ...], location: str) -> Stop:
+    by_location = {stop.location: stop for stop in all_stops}
     if location not in by_location:
-        known = ", ".join(sorted(by_location)) or "nothing"
-        raise typer.BadParameter(f"nobody is stopped at {location}; stopped at: {known}")
+        locations = ", ".join(sorted(by_location)) or "none"
+        raise typer.BadParameter(f"no partition is stopped at {location}; blocked positions: {locations}")
     return by_location[location]
 
 
-def _lines(found: Details) -> list[str]:
-    stop, entry = found.stop, found.entry
+def _lines(stop_details: Details) -> list[str]:
+    stop, entry = stop_details.stop, stop_details.entry
     partitions = ", ".join(sorted(stop.waiting))
     lines = [
         f"{stop.location} stops {partitions} since {iso_text(stop.since)}",
         f"error     {stop.error}",
     ]
     if entry is None:
-        lines.append("entry     there is none")
+        lines.append("entry     missing")
     else:
         data = entry.data if isinstance(entry.data, str) else msgspec.json.encode(entry.data).decode()
         lines += [
@@ -212,16 +214,16 @@ def _lines(found: Details) -> list[str]:
             f"data      {data}",
         ]
     lines.append(
-        f"waiting   {counted(sum(stop.waiting.values()), 'event')}; {counted(found.devices, 'device')} get no new decisions"
+        f"waiting   {counted(sum(stop.waiting.values()), 'event')}; {counted(stop_details.devices, 'device')} get no new decisions"
     )
     if stop.stream != FLEET:
         more = (
-            f" and {found.subjects_total - len(found.subjects)} more"
-            if found.subjects_total > len(found.subjects)
+            f" and {stop_details.subjects_total - len(stop_details.subjects)} more"
+            if stop_details.subjects_total > len(stop_details.subjects)
             else ""
         )
-        lines.append(f"behind it {', '.join(found.subjects) or 'nobody'}{more}")
-    for choice in found.choices:
+        lines.append(f"behind it {', '.join(stop_details.subjects) or 'nothing'}{more}")
+    for choice in stop_details.choices:
         flag = {"skip": "--skip", "retry": "--retry"}.get(choice.decision or "", "")
         lines.append(f"you can   {choice.what}" + (f" ({flag})" if flag else ""))
         lines.append(f"          {choice.follows}")

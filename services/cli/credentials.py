@@ -1,7 +1,7 @@
-"""`twinfold connection-string`, `ca`, `token` and `policy`: what clients show, and who may have it."""
+"""`twinfold connection-string`, `ca`, `token` and `policy`: the credentials of clients."""
 
 import contextlib
-import datetime as dt
+import time
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -17,6 +17,7 @@ from events.envelope import Principal
 from events.log.log_factory import open_log
 from events.log.redis import RedisLog
 from events.log.wake import Waker
+from events.number_text import iso_text
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.rich_console import console
@@ -25,12 +26,11 @@ from events.secrets.secret_fields import new_key
 from events.settings import Settings, read_settings
 from events.terminal import complain, print_lines
 from services.authors import author_of
-from services.cli.flags import DataDir
-from services.cli.log_location import log_settings
+from services.cli.flags import DataDir, log_settings
 from services.credentials import device_key, issue_token, policies, policy_key, policy_of, tokens
 from services.serving import NoAuthority, Serving, served
 
-token = typer.Typer(no_args_is_help=True, help="Bearer tokens: who may do what, until when.")
+token = typer.Typer(no_args_is_help=True, help="Bearer tokens: permissions of people and programs.")
 policy = typer.Typer(no_args_is_help=True, help="Shared access policies and their keys.")
 
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
@@ -38,25 +38,26 @@ _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 _HTTPS_PORT = 443
 _OTHER_PORT = (
     "note: IoT Hub's libraries for Node and Java accept no port in a connection string and connect to port 443. For them,"
-    " start `twinfold up --port 443`; docs/guides/operating.md says what that needs. Python's library and az use the port as printed."
+    " start `twinfold up --port 443` (see docs/guides/operating.md). Python's library and az use the port as printed."
 )
 
 Name = Annotated[str, typer.Argument(help="The policy's name.")]
 
 
 class OpenedLog(msgspec.Struct, frozen=True):
-    """The log of a data directory, or of the settings."""
+    """The log of a data directory or of the settings, with what is needed to write to it."""
 
     log: RedisLog
     vault: LazyVault
     producer: Producer
     author: Principal
 
+    # Recorded before the key is printed: a key in use without a trace of who read it could not be found later.
     def note_read(self, subject: str) -> None:
-        """Have it in the log that a key is about to be printed.
+        """Record in the log that a key is about to be printed.
 
         Raises:
-            LogUnavailable: it is not noted, and must not be printed.
+            LogUnavailable: it is not recorded, so the key must not be printed.
         """
         self.producer.do(NoteSecretsRead(str(self.author), (subject,), 1, "keys", "twinfold connection-string"))
 
@@ -73,11 +74,13 @@ def _opened(settings: Settings) -> Iterator[OpenedLog]:
 
 def connection_string(
     *,
-    policy: Annotated[str, typer.Option(help="Of a shared access policy.")] = OWNER,
-    device: Annotated[str | None, typer.Option(help="Of a device instead, or of a module as device/module.")] = None,
+    policy: Annotated[str, typer.Option(help="A shared access policy.")] = OWNER,
+    device: Annotated[
+        str | None, typer.Option(help="A device, or a module as device/module, instead of a policy.")
+    ] = None,
     data: DataDir = None,
 ) -> None:
-    """Print what clients take to connect; it holds a key.
+    """Print a connection string for clients. It contains a key.
 
     Example: twinfold connection-string --policy service
     """
@@ -97,7 +100,7 @@ def connection_string(
 
 
 def _print_connection_string(location: Serving, credentials: str) -> None:
-    """Print it without the port where that is 443, as the hub's clients for Node and Java take no port and use that one."""
+    # IoT Hub's libraries for Node and Java reject a port, and connect to 443.
     host_name = location.host_name.removesuffix(f":{_HTTPS_PORT}")
     print_lines(f"HostName={host_name};{credentials}")
     if host_name == location.host_name:
@@ -105,7 +108,7 @@ def _print_connection_string(location: Serving, credentials: str) -> None:
 
 
 def ca(*, data: DataDir = None) -> None:
-    """Print the path of the certificate that clients trust.
+    """Print the path of the certificate that clients must trust.
 
     Example: twinfold ca --data ./twinfold-data
     """
@@ -118,16 +121,18 @@ def ca(*, data: DataDir = None) -> None:
 
 @token.command()
 def issue(
-    name: Annotated[str, typer.Argument(help="Who gets it; events say that they are by user:<name>.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the person or program; its changes are recorded as by user:<name>.")
+    ],
     *,
     role: Annotated[str, typer.Option(help="read, operate or admin.")] = "read",
     expires: Annotated[
-        str | None, typer.Option(help="How long it is good, as in 30m, 12h or 90d; for ever if not given.")
+        str | None, typer.Option(help="How long it is valid, as in 30m, 12h or 90d. The default is no limit.")
     ] = None,
-    scope: Annotated[str, typer.Option(help="A target condition: for these devices alone.")] = "",
+    scope: Annotated[str, typer.Option(help="A target condition: the token is for these devices only.")] = "",
     data: DataDir = None,
 ) -> None:
-    """Issue a token, and print it once: it is not kept.
+    """Issue a token and print it. It is not stored, so it cannot be shown again.
 
     Example: twinfold token issue ada --role operate --expires 90d
     """
@@ -137,21 +142,25 @@ def issue(
 
 @token.command("list")
 def list_tokens(*, data: DataDir = None) -> None:
-    """The tokens that stand.
+    """List the valid tokens.
 
     Example: twinfold token list
     """
     table = Table("id", "name", "role", "expires", "scope")
     with _opened(log_settings(data_dir=data)) as opened:
         for token_id, document in tokens(opened.log):
-            until = _text(document.expires_at) if document.expires_at else "never"
+            until = iso_text(document.expires_at) if document.expires_at else "never"
             table.add_row(token_id, document.name, document.role, until, document.scope)
     console().print(table)
 
 
 @token.command()
-def revoke(token_id: Annotated[str, typer.Argument(help="As `token list` shows it.")], *, data: DataDir = None) -> None:
-    """Take a token back; it opens nothing a second later.
+def revoke(
+    token_id: Annotated[str, typer.Argument(help="The id of the token, from `twinfold token list`.")],
+    *,
+    data: DataDir = None,
+) -> None:
+    """Revoke a token. It is refused from a second later.
 
     Example: twinfold token revoke 0a1b2c3d4e5f6071
     """
@@ -162,7 +171,7 @@ def revoke(token_id: Annotated[str, typer.Argument(help="As `token list` shows i
 
 @policy.command("list")
 def list_policies(*, data: DataDir = None) -> None:
-    """The policies, and what they allow.
+    """List the policies and their permissions.
 
     Example: twinfold policy list
     """
@@ -177,12 +186,12 @@ def list_policies(*, data: DataDir = None) -> None:
 def create(
     name: Name,
     permissions: Annotated[
-        list[str], typer.Argument(help="RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect.")
+        list[str], typer.Argument(help="Any of RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect.")
     ],
     *,
     data: DataDir = None,
 ) -> None:
-    """Make a policy of your own, with new keys.
+    """Create a policy with new keys.
 
     Example: twinfold policy create dashboards RegistryRead ServiceConnect
     """
@@ -193,19 +202,19 @@ def create(
 
 @policy.command()
 def rotate(name: Name, *, data: DataDir = None) -> None:
-    """Give a policy a new primary key; the former one goes on as the secondary, so that nobody is cut off.
+    """Give a policy a new primary key. The old primary key becomes the secondary, so clients that use it keep working.
 
     Example: twinfold policy rotate service
     """
     with _opened(log_settings(data_dir=data)) as opened:
-        former = policy_of(opened.log, name)
-        opened.producer.do(DefinePolicy(name, former.permissions, new_key(), former.primary_key))
+        current = policy_of(opened.log, name)
+        opened.producer.do(DefinePolicy(name, current.permissions, new_key(), current.primary_key))
     print_lines(f"{name} has a new primary key")
 
 
 @policy.command()
 def delete(name: Name, *, data: DataDir = None) -> None:
-    """Remove a policy of your own.
+    """Delete a policy that you created.
 
     Example: twinfold policy delete dashboards
     """
@@ -219,9 +228,7 @@ def _time(expires: str | None) -> int:
         return 0
     number, unit = expires[:-1], expires[-1:]
     if not (number.isascii() and number.isdecimal()) or unit not in _UNITS or not 0 < int(number) <= 10_000:  # noqa: PLR2004 - plenty
-        raise typer.BadParameter(f"{expires!r} is no time such as 30m, 12h or 90d", param_hint="--expires")
-    return int((dt.datetime.now(dt.UTC).timestamp() + int(number) * _UNITS[unit]) * 1000)
-
-
-def _text(at: int) -> str:
-    return dt.datetime.fromtimestamp(at / 1000, dt.UTC).isoformat(timespec="seconds")
+        raise typer.BadParameter(
+            f"{expires!r} is not a duration, as in 30m, 12h or 90d (at most 10000)", param_hint="--expires"
+        )
+    return int((time.time() + int(number) * _UNITS[unit]) * 1000)

@@ -1,4 +1,4 @@
-"""`twinfold demo`: the story of an edge fleet in half a minute, on a Redis and workers of its own."""
+"""`twinfold demo`: an edge fleet in half a minute, on a Redis and workers of its own."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +11,11 @@ from services.demo.run import run
 def demo(
     *,
     manifest: Annotated[
-        Path | None, typer.Option(help="A deployment manifest of yours, instead of the story's own.")
+        Path | None, typer.Option(help="A deployment manifest of yours instead of the built-in one.")
     ] = None,
-    layer: Annotated[Path | None, typer.Option(help="A layered manifest of yours.")] = None,
+    layer: Annotated[Path | None, typer.Option(help="A layered manifest of yours instead of the built-in one.")] = None,
 ) -> None:
-    """Show real manifests reaching 1,000 simulated devices through a real Redis and real workers. Leaves nothing behind.
+    """Show manifests reaching 1,000 simulated devices through a real Redis and real workers. All data is removed afterwards.
 
     Example: twinfold demo --manifest base.json
     """

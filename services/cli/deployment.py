@@ -1,4 +1,4 @@
-"""`twinfold deployment`: deployments, and how they fare."""
+"""`twinfold deployment`: deployments and their status."""
 
 from typing import Annotated, Any
 
@@ -7,46 +7,44 @@ from rich.table import Table
 
 from events.number_text import counted
 from events.terminal import print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, Limit, Watch, quoted, show_answer, show_json, show_lines
 from services.cli.inputs import read_json
 from services.cli.preview_option import Preview, PreviewChoice, Token, write
 from services.cli.readiness import summary
 
-app = typer.Typer(no_args_is_help=True, help="Deployments, and how they fare.")
+app = typer.Typer(no_args_is_help=True, help="Deployments and their status.")
 
 COLUMNS = ("target", "actual", "healthy", "unhealthy", "unknown", "pending")
 
 Name = Annotated[str, typer.Argument(help="The deployment's id.")]
-Condition = Annotated[str | None, typer.Option("--condition", help="Whom it is for, as in: tags.site = 'north'")]
-Priority = Annotated[int | None, typer.Option(min=0, help="The highest wins.")]
-Start = Annotated[str | None, typer.Option(help="When it starts, as 2026-11-21T08:00 or with an offset.")]
+Condition = Annotated[
+    str | None,
+    typer.Option("--condition", help="Condition for the devices that it targets, as in: tags.site = 'north'"),
+]
+Priority = Annotated[int | None, typer.Option(min=0, help="Priority. The highest wins.")]
+Start = Annotated[str | None, typer.Option(help="When it starts, as in 2026-11-21T08:00, with or without an offset.")]
 End = Annotated[str | None, typer.Option(help="When it ends.")]
-Zone = Annotated[str | None, typer.Option(help="The time zone of times without an offset, as Europe/Berlin.")]
-Labels = Annotated[list[str] | None, typer.Option("--label", help="A label, as name=value; again for more.")]
+Zone = Annotated[str | None, typer.Option(help="Time zone of times without an offset, as in Europe/Berlin.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="A label, as name=value; can be repeated.")]
 
 
 @app.command("list")
 def list_(
     *, label: Labels = None, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: AsJson = False
 ) -> None:
-    """Deployments with their counts.
+    """List the deployments with the number of devices in each status.
 
     Example: twinfold deployment list --label team=x --watch
     """
     api = Api(api_url, at=at)
-
-    def look() -> Any:
-        return api.call("GET", "/v1/deployments", params={"label": label or []})
-
-    if json:
-        show_json(look())
-        return
-    show_table(lambda: _table(look()), watch=watch)
+    show_answer(
+        lambda: api.call("GET", "/v1/deployments", params={"label": label or []}), _table, json=json, watch=watch
+    )
 
 
 @app.command()
 def show(name: Name, *, at: At = None, api_url: ApiUrl = None) -> None:
-    """A deployment with its content, as JSON.
+    """Show a deployment with its content as JSON.
 
     Example: twinfold deployment show factory-base
     """
@@ -56,7 +54,7 @@ def show(name: Name, *, at: At = None, api_url: ApiUrl = None) -> None:
 @app.command()
 def create(
     name: Name,
-    manifest: Annotated[str, typer.Argument(help="A manifest's file, or - for standard input.")],
+    manifest: Annotated[str, typer.Argument(help="File with a manifest, or - for standard input.")],
     *,
     condition: Condition = None,
     priority: Priority = None,
@@ -64,7 +62,7 @@ def create(
     start: Start = None,
     end: End = None,
     zone: Zone = None,
-    hold: Annotated[bool, typer.Option("--hold", help="It waits until somebody starts it, or rolls it out.")] = False,
+    hold: Annotated[bool, typer.Option("--hold", help="Wait for `deployment start` or `rollout create`.")] = False,
     preview: Preview = False,
     preview_token: Token = None,
     api_url: ApiUrl = None,
@@ -73,6 +71,7 @@ def create(
 
     Example: twinfold deployment create factory-base base.json --condition "tags.site = 'north'" --priority 10
     """
+    # The file is a manifest, or a whole deployment that has it as `content`, as `deployment show` prints it.
     document = read_json(manifest)
     body = {
         "content": document.get("content", document),
@@ -82,12 +81,10 @@ def create(
         "hold": hold,
         "schedule": _times(start, end, zone) or None,
     }
-    told = write(
-        Api(api_url), "POST", f"/v1/deployments/{quoted(name)}", PreviewChoice(preview, preview_token), body=body
-    )
-    print_lines(f"{name} is created; {_targeted(told)}")
-    _say_advice(told)
-    for line in summary(told["readiness"]["findings"]):
+    answer = write(Api(api_url), "POST", _path(name), PreviewChoice(preview, preview_token), body=body)
+    print_lines(f"{name} is created; {_targeted(answer)}")
+    _print_advice(answer)
+    for line in summary(answer["readiness"]["findings"]):
         print_lines(f"  {line}")
 
 
@@ -102,42 +99,40 @@ def update(
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Change a deployment's condition, priority or labels; its content stays.
+    """Change a deployment's condition, priority or labels. Its content cannot be changed.
 
     Example: twinfold deployment update factory-base --priority 20
     """
     changes = {"targetCondition": condition, "priority": priority, "labels": None if label is None else _labels(label)}
     body = {member: value for member, value in changes.items() if value is not None}
-    told = write(
-        Api(api_url), "PUT", f"/v1/deployments/{quoted(name)}", PreviewChoice(preview, preview_token), body=body
-    )
-    print_lines(f"{name} is changed; {_targeted(told)}")
-    _say_advice(told)
+    answer = write(Api(api_url), "PUT", _path(name), PreviewChoice(preview, preview_token), body=body)
+    print_lines(f"{name} is changed; {_targeted(answer)}")
+    _print_advice(answer)
 
 
 @app.command()
 def schedule(
     name: Name,
     *,
-    start: Annotated[str | None, typer.Option(help="When it starts; `none` takes the time away.")] = None,
-    end: Annotated[str | None, typer.Option(help="When it ends; `none` takes the time away.")] = None,
+    start: Annotated[str | None, typer.Option(help="When it starts; `none` removes the time.")] = None,
+    end: Annotated[str | None, typer.Option(help="When it ends; `none` removes the time.")] = None,
     zone: Zone = None,
     preview: Preview = False,
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Move when a deployment starts or ends; what is not given stays.
+    """Change when a deployment starts or ends. A time that is not given stays.
 
     Example: twinfold deployment schedule camera-2 --start 2026-11-21T08:00 --zone Europe/Berlin
     """
     times = {element: None if time == "none" else time for element, time in _times(start, end, zone).items()}
     if not times:
-        raise typer.BadParameter("nothing changes without --start, --end or --zone")
-    _tell(
+        raise typer.BadParameter("give at least one of --start, --end and --zone")
+    _print_state(
         write(
             Api(api_url),
             "PUT",
-            f"/v1/deployments/{quoted(name)}/schedule",
+            f"{_path(name)}/schedule",
             PreviewChoice(preview, preview_token),
             body=times,
         )
@@ -146,31 +141,31 @@ def schedule(
 
 @app.command()
 def start(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Start a deployment now that waits, or its rollout.
+    """Start a waiting deployment, or its rollout, now.
 
     Example: twinfold deployment start camera-2
     """
-    _tell(write(Api(api_url), "POST", f"/v1/deployments/{quoted(name)}/start", PreviewChoice(preview, preview_token)))
+    _print_state(write(Api(api_url), "POST", f"{_path(name)}/start", PreviewChoice(preview, preview_token)))
 
 
 @app.command()
 def cancel(
     name: Name,
     *,
-    reason: Annotated[str, typer.Option(help="Why, where it is rolled out; it stands in the log.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason, recorded in the log if the deployment has a rollout.")] = "",
     preview: Preview = False,
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """End a deployment, and its rollout with it; its devices fall back to what else targets them.
+    """End a deployment and its rollout. Its devices get the other deployments that target them.
 
     Example: twinfold deployment cancel camera-2
     """
-    _tell(
+    _print_state(
         write(
             Api(api_url),
             "POST",
-            f"/v1/deployments/{quoted(name)}/cancel",
+            f"{_path(name)}/cancel",
             PreviewChoice(preview, preview_token),
             body={"reason": reason},
         )
@@ -179,7 +174,7 @@ def cancel(
 
 @app.command()
 def delete(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Delete a deployment; its devices fall back to what else targets them.
+    """Delete a deployment. Its devices get the other deployments that target them.
 
     Example: twinfold deployment delete factory-base
     """
@@ -191,39 +186,37 @@ def delete(name: Name, *, preview: Preview = False, preview_token: Token = None,
 def status(
     name: Name,
     *,
-    devices: Annotated[str | None, typer.Option(help="List the devices of a status instead, as in unhealthy.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="With --devices: at most so many.")] = 1000,
+    devices: Annotated[str | None, typer.Option(help="List the devices in this status, as in unhealthy.")] = None,
+    limit: Limit = 1000,
     watch: Watch = False,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """How many devices of a deployment are in each status, or which.
+    """Show the number of devices in each status, or with --devices the devices in one.
 
     Example: twinfold deployment status factory-base --devices unhealthy
     """
     api = Api(api_url, at=at)
     if devices is not None:
-        found = list(api.pages(f"/v1/deployments/{quoted(name)}/status/{devices}", limit=limit))
-        if json:
-            show_json(found)
-        else:
-            print_lines(*(found or [f"no device is {devices}"]))
+        device_ids = api.pages(f"{_path(name)}/status/{devices}", limit=limit)
+        show_lines(device_ids, json=json, empty=f"no device is {devices}")
         return
-    if json:
-        show_json(api.call("GET", f"/v1/deployments/{quoted(name)}/status"))
-        return
-    show_table(lambda: _counts(api.call("GET", f"/v1/deployments/{quoted(name)}/status")), watch=watch)
+    show_answer(lambda: api.call("GET", f"{_path(name)}/status"), _counts, json=json, watch=watch)
 
 
-def _labels(given: list[str] | None) -> dict[str, str]:
-    found = {}
-    for one in given or []:
-        name, equals, value = one.partition("=")
+def _path(name: str) -> str:
+    return f"/v1/deployments/{quoted(name)}"
+
+
+def _labels(texts: list[str] | None) -> dict[str, str]:
+    labels = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
         if not equals:
-            raise typer.BadParameter(f"{one!r} is not name=value", param_hint="--label")
-        found[name] = value
-    return found
+            raise typer.BadParameter(f"{text!r} is not name=value", param_hint="--label")
+        labels[name] = value
+    return labels
 
 
 def _times(start: str | None, end: str | None, zone: str | None) -> dict[str, str | None]:
@@ -231,8 +224,8 @@ def _times(start: str | None, end: str | None, zone: str | None) -> dict[str, st
     return {element: time for element, time in times.items() if time is not None}
 
 
-def _tell(found: dict[str, Any]) -> None:
-    print_lines(f"{found['id']}: {found['says']}")
+def _print_state(answer: dict[str, Any]) -> None:
+    print_lines(f"{answer['id']}: {answer['says']}")
 
 
 _KINDS = {"device": " (own twins)", "module": " (module)"}
@@ -242,32 +235,36 @@ def _table(deployments: list[dict[str, Any]]) -> Table:
     table = Table("deployment", "priority", "condition", "admission")
     for column in COLUMNS:
         table.add_column(column, justify="right")
-    for one in deployments:
-        kind = _KINDS.get(one["kind"], " (layer)" if one["layered"] else "")
-        counts = (str(one["counts"].get(column, 0)) for column in COLUMNS)
+    for deployment in deployments:
+        kind = _KINDS.get(deployment["kind"], " (layer)" if deployment["layered"] else "")
+        counts = (str(deployment["counts"].get(column, 0)) for column in COLUMNS)
         table.add_row(
-            f"{one['id']}{kind}", str(one["priority"]), one["targetCondition"] or "-", _admission(one), *counts
+            f"{deployment['id']}{kind}",
+            str(deployment["priority"]),
+            deployment["targetCondition"] or "-",
+            _admission(deployment),
+            *counts,
         )
     return table
 
 
-def _admission(one: dict[str, Any]) -> str:
-    starts = (one["schedule"] or {}).get("start") if one["admission"] == "NotStarted" else None
-    return str(starts or one["rollout"] or one["admission"])
+def _admission(deployment: dict[str, Any]) -> str:
+    starts = (deployment["schedule"] or {}).get("start") if deployment["admission"] == "NotStarted" else None
+    return str(starts or deployment["rollout"] or deployment["admission"])
 
 
-def _counts(found: dict[str, Any]) -> Table:
+def _counts(answer: dict[str, Any]) -> Table:
     table = Table("status", "devices")
-    for column, count in found["counts"].items():
+    for column, count in answer["counts"].items():
         table.add_row(column, str(count))
     return table
 
 
-def _targeted(told: dict[str, Any]) -> str:
-    if told["targeted"] is None:
-        return "workers have not come to it, so how many devices it targets is not known yet"
-    return f"it targets {counted(told['targeted'], 'device')} now"
+def _targeted(answer: dict[str, Any]) -> str:
+    if answer["targeted"] is None:
+        return "workers have not applied it yet, so the number of targeted devices is not known"
+    return f"it targets {counted(answer['targeted'], 'device')} now"
 
 
-def _say_advice(told: dict[str, Any]) -> None:
-    print_lines(*(f"  note: {one['message']}" for one in told["advice"]))
+def _print_advice(answer: dict[str, Any]) -> None:
+    print_lines(*(f"  note: {note['message']}" for note in answer["advice"]))

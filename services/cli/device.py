@@ -7,14 +7,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from events.rich_console import console
 from events.terminal import complain, print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, Watch, pairs, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, Limit, Watch, pairs, quoted, show_answer, show_json, show_lines
 from services.cli.inputs import read_text
 from services.cli.preview_option import Preview, PreviewChoice, Token, write
 
 app = typer.Typer(no_args_is_help=True, help="Devices, their tags, and what they run.")
 
+# `Api.pages` needs a limit; no fleet has that many devices.
 _ALL = 1 << 40
 
 DeviceId = Annotated[str, typer.Argument(help="The device's id.")]
@@ -26,32 +26,28 @@ StatusReason = Annotated[str | None, typer.Option(help="Why it is enabled or not
 @app.command("list")
 def list_(
     *,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1000,
+    limit: Limit = 1000,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """The ids of the devices, one a line.
+    """List the ids of the devices, one a line.
 
     Example: twinfold device list --limit 20
     """
-    found = list(Api(api_url, at=at).pages("/v1/devices", limit=limit))
-    if json:
-        show_json(found)
-    else:
-        print_lines(*(found or ["no devices"]))
+    show_lines(Api(api_url, at=at).pages("/v1/devices", limit=limit), json=json, empty="no devices")
 
 
 @app.command()
 def show(device_id: DeviceId, *, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """A device's twin.
+    """Show a device's twin.
 
     Example: twinfold device show edge-1 --json
     """
-    twin = Api(api_url, at=at).call("GET", f"/twins/{quoted(device_id)}")
-    if json:
-        show_json(twin)
-        return
+    show_answer(lambda: Api(api_url, at=at).call("GET", f"/twins/{quoted(device_id)}"), _twin, json=json)
+
+
+def _twin(twin: dict[str, Any]) -> Table:
     table = Table(show_header=False)
     for name in ("deviceId", "status", "statusReason", "version", "etag"):
         table.add_row(name, str(twin.get(name)))
@@ -60,7 +56,7 @@ def show(device_id: DeviceId, *, at: At = None, api_url: ApiUrl = None, json: As
         table.add_row("parent", scope)
     for name, value in sorted(twin.get("tags", {}).items()):
         table.add_row(f"tags.{name}", str(value))
-    console().print(table)
+    return table
 
 
 @app.command()
@@ -69,7 +65,7 @@ def create(
     *,
     edge: Annotated[bool, typer.Option(help="Whether it is an edge device.")] = True,
     enabled: Annotated[bool, typer.Option(help="Whether it may connect.")] = True,
-    tag: Annotated[list[str] | None, typer.Option(help="A tag, as name=value; again for more.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag, as name=value; can be repeated.")] = None,
     api_url: ApiUrl = None,
 ) -> None:
     """Register a device.
@@ -83,7 +79,7 @@ def create(
         "capabilities": {"iotEdge": edge},
         "tags": pairs(tag or []),
     }
-    # In one step: where a tag is refused, no device is left behind without it.
+    # One request: if a tag is refused, no device is registered without it.
     Api(api_url).call("POST", "/devices", body=[line])
     print_lines(f"{device_id} is registered")
 
@@ -99,7 +95,7 @@ def update(
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Change a device's identity.
+    """Change whether a device is an edge device and whether it may connect.
 
     Example: twinfold device update edge-1 --no-enabled --status-reason stolen
     """
@@ -110,7 +106,7 @@ def update(
         "status": now["status"] if enabled is None else _status(enabled=enabled),
         "statusReason": now["statusReason"] if status_reason is None else status_reason,
         "capabilities": now["capabilities"] if edge is None else {"iotEdge": edge},
-        # Without it the device would get new keys.
+        # A body without keys would give the device new ones.
         "authentication": now["authentication"],
     }
     write(api, "PUT", f"/devices/{quoted(device_id)}", PreviewChoice(preview, preview_token), body=body, any_etag=True)
@@ -121,12 +117,12 @@ def update(
 def delete(
     device_id: DeviceId, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
 ) -> None:
-    """Let a device go, with its twin and modules.
+    """Delete a device with its twin and modules.
 
     Example: twinfold device delete edge-1
     """
     write(Api(api_url), "DELETE", f"/devices/{quoted(device_id)}", PreviewChoice(preview, preview_token), any_etag=True)
-    print_lines(f"{device_id} is retired")
+    print_lines(f"{device_id} is deleted")
 
 
 @app.command()
@@ -138,7 +134,7 @@ def tag(
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Change tags.
+    """Change tags of a device.
 
     Example: twinfold device tag edge-1 environment=prod old=
     """
@@ -156,32 +152,32 @@ def tag(
 def keys(
     device_ids: Annotated[list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Ids of devices.")] = None,
     *,
-    file: Annotated[str | None, typer.Option(help="A file with an id a line, or - for standard input.")] = None,
+    file: Annotated[str | None, typer.Option(help="File with an id a line, or - for standard input.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All devices.")] = False,
-    give: Annotated[bool, typer.Option("--give", help="Give keys to those that have none.")] = False,
+    give: Annotated[bool, typer.Option("--give", help="Create keys for devices that have none.")] = False,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """The symmetric keys of devices, one device a line: its id, the primary and the secondary key.
+    """Print the symmetric keys of devices, one device a line: id, primary key, secondary key.
 
-    A device that has none, as it declined them or has certificates, is named on standard error. That keys are read is noted in
+    A device without keys, because it declined them or has certificates, is named on standard error. Reading keys is recorded in
     the log.
 
     Example: twinfold device keys edge-1 edge-2 --give
     """
     if sum((bool(device_ids), file is not None, everything)) != 1:
-        raise typer.BadParameter("name devices, or give one of --file and --all")
-    api, shown = Api(api_url), {}
+        raise typer.BadParameter("give ids of devices, --file or --all")
+    api, keys_by_device = Api(api_url), {}
     for device_id in device_ids or (_ids_in(file) if file is not None else api.pages("/v1/devices", limit=_ALL)):
-        found = _keys_of(api, device_id, give=give)
+        key_pair = _keys_of(api, device_id, give=give)
         if json:
-            shown[device_id] = found
-        elif found is None:
-            complain(f"{device_id} has no symmetric keys; --give makes some where it has no certificate")
+            keys_by_device[device_id] = key_pair
+        elif key_pair is None:
+            complain(f"{device_id} has no symmetric keys; --give creates them if it has no certificate")
         else:
-            print_lines(f"{device_id} {found['primaryKey']} {found['secondaryKey']}")
+            print_lines(f"{device_id} {key_pair['primaryKey']} {key_pair['secondaryKey']}")
     if json:
-        show_json(shown)
+        show_json(keys_by_device)
 
 
 def _ids_in(location: str) -> list[str]:
@@ -204,34 +200,34 @@ def _has_keys(identity: dict[str, Any]) -> bool:
 def effective(
     device_id: DeviceId, *, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: AsJson = False
 ) -> None:
-    """What a device should run, from which deployments, and which others target it in vain.
+    """Show what a device should run, from which deployments, and which deployments target it but are not applied.
 
     Example: twinfold device effective edge-1 --watch
     """
     api, path = Api(api_url, at=at), f"/v1/devices/{quoted(device_id)}"
-    if json:
-        show_json(api.call("GET", f"{path}/effective"))
-        return
-    show_table(
-        lambda: _runs(api.call("GET", f"{path}/effective"), api.call("GET", f"{path}/not-applied")["notApplied"]),
+    show_answer(
+        lambda: api.call("GET", f"{path}/effective"),
+        lambda answer: _effective(answer, api.call("GET", f"{path}/not-applied")["notApplied"]),
+        json=json,
         watch=watch,
     )
 
 
-def _runs(found: dict[str, Any], not_applied: list[dict[str, Any]]) -> RenderableType:
-    layers = " + ".join(found["layers"]) or "nothing"
-    lines = [f"{found['deviceId']} is {found['status']}; it runs {layers}"]
-    if found["reason"]:
-        lines.append(f"over limit: {found['reason']}")
+def _effective(answer: dict[str, Any], not_applied: list[dict[str, Any]]) -> RenderableType:
+    layers = " + ".join(answer["layers"]) or "nothing"
+    lines = [f"{answer['deviceId']} is {answer['status']}; it runs {layers}"]
+    if answer["reason"]:
+        lines.append(f"over limit: {answer['reason']}")
     table = Table("module", "status", "image", "version")
-    agent = found["modules"].get("$edgeAgent", {})
+    agent = answer["modules"].get("$edgeAgent", {})
     for name, spec in sorted({**agent.get("modules", {})}.items()):
         image = spec.get("settings", {}).get("image", "")
-        table.add_row(name, spec.get("status", ""), image, str(found["versions"].get(name, "")))
-    others = [
-        f"not {one['deployment']}: {one['why']}" + (f" ({one['by']})" if one["by"] else "") for one in not_applied
+        table.add_row(name, spec.get("status", ""), image, str(answer["versions"].get(name, "")))
+    reasons = [
+        f"not {deployment['deployment']}: {deployment['why']}" + (f" ({deployment['by']})" if deployment["by"] else "")
+        for deployment in not_applied
     ]
-    return Group(*map(Text, lines), table, *map(Text, others))
+    return Group(*map(Text, lines), table, *map(Text, reasons))
 
 
 def _status(*, enabled: bool) -> str:

@@ -1,4 +1,4 @@
-"""`twinfold erase`: secrets and personal tags destroyed for good; history stays, and still verifies."""
+"""`twinfold erase`: destroys secrets and personal tags for good; the history stays and still verifies."""
 
 from typing import Annotated
 
@@ -10,40 +10,42 @@ from events.producer.erasure import erase as erase_secrets
 from events.producer.producer import Producer
 from events.secrets.redis import RedisSecretStore
 from events.terminal import print_lines
-from services.cli.flags import AllowVolatileRedis, By, DataDir, RedisUrl, author
-from services.cli.log_location import log_settings
+from services.cli.flags import AllowVolatileRedis, By, DataDir, Reason, RedisUrl, author, log_settings
 
 
 def erase(
-    kind: Annotated[SecretOwner, typer.Argument(help="Whose secrets: device, deployment or webhook.")],
+    kind: Annotated[SecretOwner, typer.Argument(help="What the secrets belong to: device, deployment or webhook.")],
     subject: Annotated[str, typer.Argument(help="Its id.")],
     *,
-    reason: Annotated[str, typer.Option(help="Why; recorded in the log.")],
+    reason: Reason,
     tags: Annotated[
-        bool, typer.Option("--tags", help="Of a device: the personal tags alone, its keys go on working.")
+        bool, typer.Option("--tags", help="For a device: only the personal tags. Its keys keep working.")
     ] = False,
-    even_in_use: Annotated[bool, typer.Option("--even-in-use", help="Although something needs them.")] = False,
+    even_in_use: Annotated[
+        bool, typer.Option("--even-in-use", help="Erase them although something still uses them.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     by: By = None,
     redis_url: RedisUrl = None,
     data: DataDir = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Destroy the keys of secrets: nobody reads them again, and every event that refers to them stays as it is.
+    """Destroy the keys of secrets, so that they can never be read again. The events that refer to them stay unchanged.
 
-    Backups taken before still have them: delete those, as with `twinfold backup --keep 1`.
+    Older backups still contain the secrets: delete those, as with `twinfold backup --keep 1`.
 
     Example: twinfold erase device edge-1 --tags --reason "its owner asked for it"
     """
     if tags and kind is not SecretOwner.DEVICE:
-        raise typer.BadParameter("only devices have tags", param_hint="--tags")
+        raise typer.BadParameter(f"only a device has tags, not a {kind.value}", param_hint="--tags")
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     store = RedisSecretStore(log.client)
-    found = erasable(log, store, kind, subject, tags_alone=tags)
-    if found.users and not even_in_use:
-        raise InUse(found.of, found.users)
+    secrets = erasable(log, store, kind, subject, tags_alone=tags)
+    # Something that uses an erased secret fails later, far from this command: a deployment that can no longer be delivered.
+    if secrets.users and not even_in_use:
+        raise InUse(secrets.of, secrets.users)
     if not yes:
-        typer.confirm(f"{len(found.ids)} secrets of {found.of} can never be read again. Go on?", abort=True)
-    erase_secrets(log, store, Producer(log, by=author(log, settings, by)), found, reason=reason)
-    print_lines(f"{len(found.ids)} secrets of {found.of} are erased; backups taken before still have them")
+        typer.confirm(f"{len(secrets.ids)} secrets of {secrets.of} can never be read again. Continue?", abort=True)
+    erase_secrets(log, store, Producer(log, by=author(log, settings, by)), secrets, reason=reason)
+    print_lines(f"{len(secrets.ids)} secrets of {secrets.of} are erased; older backups still have them")

@@ -1,11 +1,11 @@
-"""What `twinfold` exits with.
+"""The exit codes of `twinfold`.
 
-0    it did what was asked
-1    refused: what was asked may not happen, or something it needs stopped on the way
-2    usage: a flag, an argument, a file given or a TWINFOLD_* variable is not right
-3    unavailable: Redis or the archive does not answer, is not to be had, or Redis would lose events; a port, an address or a
-     certificate cannot be used; a role of `up` ends at once every time; ask again when that is mended
-4    done, but not whole: the log misses entries, or partitions are stopped; each is named (`backup`, `restore`)
+0    done
+1    refused: the change is not allowed, or something it needs stopped on the way
+2    usage: a flag, an argument, a file or a TWINFOLD_* variable is invalid
+3    unavailable: Redis or the archive does not answer or does not exist, or Redis would lose events; a port, an address or a
+     certificate cannot be used; a role of `up` ends at once every time. The same command can succeed once that is repaired.
+4    done but incomplete: the log misses entries, or partitions are stopped; each is named (`backup`, `restore`)
 130  interrupted from the keyboard
 """
 
@@ -42,15 +42,15 @@ INCOMPLETE = 4
 
 
 class RestoreFailed(Exception):
-    """A restore broke off; what it left is no system yet, and is emptied when it is started again."""
+    """A restore failed midway. What it wrote is no usable system; the next `twinfold restore` empties it."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"{why}; `twinfold restore` again begins anew")
+        super().__init__(f"{why}; run `twinfold restore` again, it starts from the beginning")
         self.why = why
 
 
 class StillBlocked(Exception):
-    """A decision is recorded, and partitions are stopped at the place all the same."""
+    """A decision is recorded, but partitions are still stopped at the location."""
 
     def __init__(self, location: str, why: str) -> None:
         super().__init__(f"still stopped at {location}: {why}")
@@ -101,7 +101,9 @@ EXPECTED = (*_USAGE, *_UNAVAILABLE, *_REFUSED)
 
 
 def code_of(error: Exception) -> int:
-    """The exit code that an expected error stands for."""
+    """The exit code of an expected error."""
+    # In this order: `ApiMisaddressed` is an `ApiUnavailable` that only another flag can repair, and most of `_UNAVAILABLE`
+    # are a `LogError`, which is a refusal otherwise.
     if isinstance(error, _USAGE):
         return USAGE
     return UNAVAILABLE if isinstance(error, _UNAVAILABLE) else REFUSED

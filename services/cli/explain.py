@@ -1,4 +1,4 @@
-"""`twinfold explain`: why a device has what it has, and does not get what it does not."""
+"""`twinfold explain`: why a device has its configuration, and why deployments do not apply to it."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -9,118 +9,121 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from events.rich_console import console
-from services.cli.client import Api, ApiUrl, AsJson, quoted, show_json
+from services.cli.client import Api, ApiUrl, AsJson, quoted, show_answer
 
 _APPLIES = {"base", "layer", "applies"}
 _STYLES = {"not applied": "yellow", "not decided yet": "yellow", "not targeted": "dim"}
 _MARKS = {"not applied": "~", "not decided yet": "?", "not targeted": "-"}
 _TRUTHS = {"true": "green", "false": "red", "unknown": "yellow"}
-OTHERS_SHOWN = 20
+_NOT_TARGETING_SHOWN_MAX = 20
 
 
 def explain(
     device_id: Annotated[str, typer.Argument(metavar="DEVICE", help="The device's id.")],
     *,
-    deployment: Annotated[str | None, typer.Option("--deployment", "-d", help="This one alone, in full.")] = None,
-    at: Annotated[str | None, typer.Option(help="As of then: a time, or a position of the log.")] = None,
-    read_back: Annotated[
-        int | None, typer.Option(min=0, help="Over how many events the ones that led here are looked for.")
+    deployment: Annotated[
+        str | None,
+        typer.Option("--deployment", "-d", help="Explain only this deployment, with all terms of its condition."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All deployments that do not target it, too.")] = False,
+    at: Annotated[str | None, typer.Option(help="Read a past state: a time, or a position of the log.")] = None,
+    read_back: Annotated[int | None, typer.Option(min=0, help="Number of past events to search for causes.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List all deployments that do not target the device.")
+    ] = False,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """Why a device has what it has, and does not get what it does not: the answer first, then the reasons.
+    """Explain why a device has its configuration, and why other deployments do not apply: the result first, then the reasons.
 
     Example: twinfold explain edge-7 --deployment prod-9
     """
-    asked = {"deployment": deployment, "at": at, "readBack": read_back}
-    params = {name: value for name, value in asked.items() if value is not None}
-    found = Api(api_url).call("GET", f"/v1/devices/{quoted(device_id)}/explain", params=params)
-    if json:
-        show_json(found)
-        return
-    limit = len(found["deployments"]) if everything or deployment is not None else OTHERS_SHOWN
-    console().print(Group(*_page(found, in_full=deployment is not None, others_max=limit)))
+    query = {"deployment": deployment, "at": at, "readBack": read_back}
+    params = {name: value for name, value in query.items() if value is not None}
+    in_full = deployment is not None
+    limit = None if everything or in_full else _NOT_TARGETING_SHOWN_MAX
+    show_answer(
+        lambda: Api(api_url).call("GET", f"/v1/devices/{quoted(device_id)}/explain", params=params),
+        lambda answer: Group(*_page(answer, in_full=in_full, not_targeting_max=limit)),
+        json=json,
+    )
 
 
-def _page(found: dict[str, Any], *, in_full: bool, others_max: int) -> Iterator[RenderableType]:
-    yield Text(found["says"], style="bold")
-    yield from _standpoint(found)
-    yield from _deployments(found["deployments"], in_full=in_full, others_max=others_max)
-    asked = {one["id"] for one in found["deployments"]} if in_full else None
-    contests = [one for one in found["contests"] if asked is None or asked & _sides(one)]
+def _page(answer: dict[str, Any], *, in_full: bool, not_targeting_max: int | None) -> Iterator[RenderableType]:
+    yield Text(answer["says"], style="bold")
+    yield from _standpoint(answer)
+    yield from _deployments(answer["deployments"], in_full=in_full, not_targeting_max=not_targeting_max)
+    shown_ids = {line["id"] for line in answer["deployments"]} if in_full else None
+    contests = [contest for contest in answer["contests"] if shown_ids is None or shown_ids & _sides(contest)]
     if contests:
-        yield _head("Who sets what, where they disagree")
+        yield _head("Properties that deployments set differently")
         yield _indented(_contests(contests))
-    runs, reported = found["runs"], found["reported"]
+    runs, reported = answer["runs"], answer["reported"]
     if runs is not None and runs["causes"]:
-        yield _head("What led to what it has")
+        yield _head("Events that led to its configuration")
         yield from map(_event, runs["causes"])
     if reported is not None:
-        yield _head("What it reported")
+        yield _head("Reported by the device")
         yield _indented(Text(reported["says"], style="" if reported["status"] == "healthy" else "yellow"))
-    if found["events"]:
-        yield _head("The device")
-        yield from map(_event, found["events"])
-    if found["readBackTo"]:
-        text = f"older events than {found['asOf']['stream']}:{found['readBackTo']} were not looked at; --read-back goes further"
+    if answer["events"]:
+        yield _head("Events of the device")
+        yield from map(_event, answer["events"])
+    if answer["readBackTo"]:
+        text = f"events before {answer['asOf']['stream']}:{answer['readBackTo']} were not searched; --read-back searches more"
         yield Text(f"\n{text}", style="dim")
 
 
-def _standpoint(found: dict[str, Any]) -> Iterator[RenderableType]:
-    at = found["asOf"]
+def _standpoint(answer: dict[str, Any]) -> Iterator[RenderableType]:
+    at = answer["asOf"]
     if at["blocked"] is not None:
         yield Text(
-            f"{at['stream']} is stopped at {at['blocked']['at']}: {at['blocked']['error'] or 'ask whoever runs this'}",
+            f"{at['stream']} is stopped at {at['blocked']['at']}: {at['blocked']['error'] or 'ask the operator of this system'}",
             style="red",
         )
     if at["isBehind"]:
         heads = at["heads"]
-        told = (
+        text = (
             f"as of {at['stream']}:{at['partition']} and fleet:{at['fleet']}; the log is at {heads['partition']} and "
-            f"{heads['fleet']}, and workers have not come to the rest"
+            f"{heads['fleet']}, and workers have not applied the rest yet"
         )
-        yield Text(told, style="yellow")
-    yield from (_event(one, style="yellow") for one in found["undecided"])
+        yield Text(text, style="yellow")
+    yield from (_event(event, style="yellow") for event in answer["undecided"])
 
 
-def _deployments(lines: list[dict[str, Any]], *, in_full: bool, others_max: int) -> Iterator[RenderableType]:
-    near = [one for one in lines if one["verdict"] != "not targeted"]
-    others = [one for one in lines if one["verdict"] == "not targeted"]
-    for title, some, shown in (
+def _deployments(
+    lines: list[dict[str, Any]], *, in_full: bool, not_targeting_max: int | None
+) -> Iterator[RenderableType]:
+    near = [line for line in lines if line["verdict"] != "not targeted"]
+    not_targeting = [line for line in lines if line["verdict"] == "not targeted"]
+    for title, section, shown_max in (
         ("Deployments", near, len(near)),
-        ("Deployments that do not target it", others, others_max),
+        ("Deployments that do not target it", not_targeting, not_targeting_max),
     ):
-        if some:
+        if section:
             yield _head(title)
-        for one in some[:shown]:
-            yield _verdict(one)
+        for line in section[:shown_max]:
+            yield _verdict(line)
             if in_full:
-                yield from _reasons(one)
-        if len(some) > shown:
-            yield _indented(
-                Text(f"and {len(some) - shown} more; --all shows them, --deployment one in full", style="dim")
-            )
+                yield from _reasons(line)
+        if hidden := len(section) - len(section[:shown_max]):
+            yield _indented(Text(f"and {hidden} more; --all shows them, --deployment one in full", style="dim"))
 
 
-def _verdict(one: dict[str, Any]) -> RenderableType:
-    applies = one["verdict"] in _APPLIES
-    mark, style = ("+", "green") if applies else (_MARKS[one["verdict"]], _STYLES[one["verdict"]])
-    line = Table.grid(padding=(0, 1))
-    called = one["id"] + (f" for {one['module']}" if one["module"] else "")
-    said = Text(one["says"], style=style) if applies else Text.assemble((called, "bold"), f": {one['because']}")
-    line.add_row(Text(f"  {mark}", style=style), said)
-    return Group(line, *(_indented(Text(note, style="dim"), 4) for note in one["notes"]))
+def _verdict(line: dict[str, Any]) -> RenderableType:
+    applies = line["verdict"] in _APPLIES
+    mark, style = ("+", "green") if applies else (_MARKS[line["verdict"]], _STYLES[line["verdict"]])
+    grid = Table.grid(padding=(0, 1))
+    name = line["id"] + (f" for {line['module']}" if line["module"] else "")
+    text = Text(line["says"], style=style) if applies else Text.assemble((name, "bold"), f": {line['because']}")
+    grid.add_row(Text(f"  {mark}", style=style), text)
+    return Group(grid, *(_indented(Text(note, style="dim"), 4) for note in line["notes"]))
 
 
-def _reasons(one: dict[str, Any]) -> Iterator[RenderableType]:
-    for name, title in (("condition", "its condition"), ("scope", "the scope of whoever created it")):
-        if one[name] is not None:
+def _reasons(line: dict[str, Any]) -> Iterator[RenderableType]:
+    for name, title in (("condition", "its condition"), ("scope", "the scope of its author")):
+        if line[name] is not None:
             yield _indented(Text(f"{title}:", style="dim"), 4)
-            yield from _terms(one[name], depth=6)
-    yield from (_event(event, depth=4) for event in one["events"])
+            yield from _terms(line[name], depth=6)
+    yield from (_event(event, depth=4) for event in line["events"])
 
 
 def _terms(term: dict[str, Any], *, depth: int) -> Iterator[RenderableType]:
@@ -128,8 +131,8 @@ def _terms(term: dict[str, Any], *, depth: int) -> Iterator[RenderableType]:
     for joined in ("and", "or"):
         if joined in term:
             yield _indented(_truth(f"{'all' if joined == 'and' else 'any'} of", truth), depth)
-            for one in term[joined]:
-                yield from _terms(one, depth=depth + 2)
+            for operand in term[joined]:
+                yield from _terms(operand, depth=depth + 2)
             return
     if "not" in term:
         yield _indented(_truth("not", truth), depth)
@@ -149,8 +152,8 @@ def _value(term: dict[str, Any]) -> str:
     if term["found"] == "missing":
         return "missing"
     value = term["value"]
-    shown = f"'{value}'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
-    return shown if term["comparable"] else f"{shown}, a {term['found']}"
+    text = f"'{value}'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if term["comparable"] else f"{text}, a {term['found']}"
 
 
 def _sides(contest: dict[str, Any]) -> set[str]:
@@ -159,15 +162,19 @@ def _sides(contest: dict[str, Any]) -> set[str]:
 
 def _contests(contests: list[dict[str, Any]]) -> Table:
     table = Table("module", "property", "has it", "value", "over")
-    for one in contests:
-        over = ", ".join(f"{side['deployment']}: {side['value']}" for side in one["losers"])
-        path = one["path"].removeprefix("properties.desired.")
-        table.add_row(*map(Text, (one["module"], path, one["winner"]["deployment"], str(one["winner"]["value"]), over)))
+    for contest in contests:
+        over = ", ".join(f"{side['deployment']}: {side['value']}" for side in contest["losers"])
+        path = contest["path"].removeprefix("properties.desired.")
+        table.add_row(
+            *map(
+                Text, (contest["module"], path, contest["winner"]["deployment"], str(contest["winner"]["value"]), over)
+            )
+        )
     return table
 
 
-def _event(one: dict[str, Any], *, depth: int = 2, style: str = "") -> RenderableType:
-    return _indented(Text(one["says"], style=style), depth)
+def _event(event: dict[str, Any], *, depth: int = 2, style: str = "") -> RenderableType:
+    return _indented(Text(event["says"], style=style), depth)
 
 
 def _head(title: str) -> Text:

@@ -1,4 +1,4 @@
-"""What members of requests are called on the command line: the flag that sets each."""
+"""The flag that sets each member of a request, so that errors of the API name what the user typed."""
 
 import re
 from collections.abc import Mapping
@@ -53,14 +53,15 @@ FLAGS: Mapping[str, str] = {
     "windows[].minutes": "--window-minutes",
     "windows[].zone": "--zone",
 }
-"""Members by their paths in a body. Those of files (`--file`, `--plan`, a manifest) keep the names that they have there."""
+"""Path of a member in a request body → flag. Members that come from a file (`--file`, `--plan`, a manifest) have no flag."""
 
+# Flags that can be repeated: a message about one of them needs its number, as in "--phase number 2".
 _REPEATED = {"--phase", "--window"}
 _INDEX = re.compile(r"\[([0-9]+)\]")
 
 
 def in_flags(message: str) -> str:
-    """A message with the flags that the user typed for the members that it names."""
+    """A message of the API with flags in place of the members that it names."""
     return renamed(message, _flag)
 
 

@@ -1,38 +1,38 @@
 """`twinfold group`: groups of devices that updates are deployed to."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from events.number_text import counted
 from events.terminal import print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_answer, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Groups of devices that updates are deployed to.")
 
-Name = Annotated[str, typer.Argument(help="The group's name; whoever is tagged ADUGroup with it is in it.")]
+Name = Annotated[str, typer.Argument(help="The group's name, which is the value of the tag ADUGroup on its devices.")]
 
 
 @app.command("list")
 def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """Groups, with how many devices they have and what they get.
+    """List the groups with their number of devices and their active deployment.
 
     Example: twinfold group list
     """
-    found = Api(api_url, at=at).call("GET", "/v1/groups")
-    if json:
-        show_json(found)
-        return
+    show_answer(lambda: Api(api_url, at=at).call("GET", "/v1/groups"), _table, json=json)
+
+
+def _table(groups: list[dict[str, Any]]) -> Table:
     table = Table("group", "condition", "devices", "active deployment")
-    for one in found:
-        table.add_row(one["group"], one["condition"], str(one["devices"]), one["active"] or "-")
-    show_table(lambda: table, watch=False)
+    for group in groups:
+        table.add_row(group["group"], group["condition"], str(group["devices"]), group["active"] or "-")
+    return table
 
 
 @app.command()
 def show(name: Name, *, at: At = None, api_url: ApiUrl = None) -> None:
-    """A group, as JSON.
+    """Show a group as JSON.
 
     Example: twinfold group show north
     """
@@ -44,23 +44,26 @@ def define(
     name: Name,
     *,
     condition: Annotated[
-        str, typer.Option(help="Who is in it, as in: tags.site = 'north'; by the tag if not given.")
+        str,
+        typer.Option(
+            help="Condition that selects its devices, as in: tags.site = 'north'. The default is the tag ADUGroup."
+        ),
     ] = "",
-    priority: Annotated[int | None, typer.Option(help="Of the deployments that carry its updates.")] = None,
+    priority: Annotated[int | None, typer.Option(help="Priority of the deployments of its updates.")] = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Say who is in a group, while no deployment of it is active.
+    """Define which devices are in a group. This requires that no deployment of the group is active.
 
     Example: twinfold group define north --condition "tags.site = 'north'"
     """
     body = {"condition": condition, **({} if priority is None else {"priority": priority})}
-    found = Api(api_url).call("PUT", f"/v1/groups/{quoted(name)}", body=body)
-    print_lines(f"{name} has {counted(found['devices'], 'device')}: {found['condition']}")
+    group = Api(api_url).call("PUT", f"/v1/groups/{quoted(name)}", body=body)
+    print_lines(f"{name} has {counted(group['devices'], 'device')}: {group['condition']}")
 
 
 @app.command()
 def remove(name: Name, *, api_url: ApiUrl = None) -> None:
-    """Forget a group and what was deployed to it, while no deployment of it is active.
+    """Remove a group and its past deployments. This requires that no deployment of the group is active.
 
     Example: twinfold group remove north
     """

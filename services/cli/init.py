@@ -1,4 +1,4 @@
-"""`twinfold init`: an empty database becomes a log."""
+"""`twinfold init`: a log in an empty Redis database."""
 
 from typing import Annotated
 
@@ -15,11 +15,11 @@ def init(
     *,
     redis_url: RedisUrl = None,
     partitions: Annotated[
-        int, typer.Option(min=1, max=PARTITIONS_MAX, help="How many partitions; fixed from here on.")
+        int, typer.Option(min=1, max=PARTITIONS_MAX, help="Number of partitions; it cannot be changed later.")
     ] = PARTITIONS_DEFAULT,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Make a log in an empty Redis database. A log that is there already stays as it is.
+    """Create a log in an empty Redis database. An existing log is not changed.
 
     Example: twinfold init --partitions 16
     """

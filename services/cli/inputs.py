@@ -1,4 +1,4 @@
-"""What is given on the command line: files, and standard input for `-`."""
+"""Files named on the command line, and standard input for `-`."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ STANDARD_INPUT = "-"
 
 
 class InputUnreadable(Exception):
-    """A file given on the command line, or standard input, is not JSON."""
+    """A file named on the command line, or standard input, cannot be read or is not what it should be."""
 
     def __init__(self, location: str, why: str) -> None:
         super().__init__(f"{location}: {why}")
@@ -19,10 +19,10 @@ class InputUnreadable(Exception):
 
 
 def read_text(location: str) -> str:
-    """The text of a file, or of standard input for `-`; a byte order mark is left out.
+    """The text of a file, or of standard input for `-`, without a byte order mark.
 
     Raises:
-        InputUnreadable: there is none.
+        InputUnreadable: the file cannot be read, or is not UTF-8.
     """
     try:
         data = sys.stdin.buffer.read() if location == STANDARD_INPUT else Path(location).read_bytes()
@@ -36,12 +36,12 @@ def read_json(location: str) -> JsonObject:
     """The JSON object in a file, or on standard input for `-`.
 
     Raises:
-        InputUnreadable: there is none.
+        InputUnreadable: the file cannot be read, is not JSON, or holds something else than an object.
     """
     try:
         document = json.loads(read_text(location), object_pairs_hook=with_unique_names)
     except (ValueError, RecursionError) as error:
         raise InputUnreadable(location, str(error)) from error
     if not isinstance(document, dict):
-        raise InputUnreadable(location, "a JSON object is wanted")
+        raise InputUnreadable(location, "must be a JSON object")
     return document

@@ -1,4 +1,4 @@
-"""`twinfold log`: the events as they stand, one a line."""
+"""`twinfold log`: the events of the log, one a line."""
 
 import heapq
 import itertools
@@ -14,18 +14,16 @@ from events import canonical
 from events.envelope import Envelope
 from events.log import keys
 from events.log.log_factory import open_log
-from events.log.port import Event, Log
-from events.log.reader import Reader
+from events.log.port import Event, Log, read_all
 from events.terminal import print_json, print_lines
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl
-from services.cli.log_location import log_settings
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings
 
 FOLLOW_SECONDS = 0.2
 DATA_CHARACTERS_MAX = 120
 
 
 class LogLine(msgspec.Struct, frozen=True):
-    """An event and the stream it stands in."""
+    """An event and the number of its stream."""
 
     stream: int
     envelope: Envelope[Event]
@@ -36,11 +34,13 @@ def log(
     redis_url: RedisUrl = None,
     data: DataDir = None,
     stream: Annotated[
-        list[str] | None, typer.Option(help="p00, p01, … or fleet; again for more. All of them if not given.")
+        list[str] | None, typer.Option(help="A stream: fleet, p00, p01, …; can be repeated. The default is all.")
     ] = None,
-    since: Annotated[int, typer.Option(min=1, help="The first position to show, of each stream.")] = 1,
-    limit: Annotated[int | None, typer.Option(min=1, help="Leave after this many events.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more events at the end.")] = False,
+    since: Annotated[int, typer.Option(min=1, help="First position to show, in each stream.")] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of events.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Wait for new events at the end, until Ctrl-C.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all of the data.")] = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
@@ -60,20 +60,20 @@ def log(
 
 
 def as_text(line: LogLine) -> str:
-    """One line for people; long data is cut short."""
+    """An event as a line for people; data longer than `DATA_CHARACTERS_MAX` is shortened."""
     envelope = line.envelope
     type_name, data = _type_and_data(envelope.event)
-    shown = canonical.encode(data).decode()
-    if len(shown) > DATA_CHARACTERS_MAX:
-        shown = shown[: DATA_CHARACTERS_MAX - 1] + "…"
+    data_text = canonical.encode(data).decode()
+    if len(data_text) > DATA_CHARACTERS_MAX:
+        data_text = data_text[: DATA_CHARACTERS_MAX - 1] + "…"
     at = datetime.fromtimestamp(envelope.at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     cause = f" because of {envelope.cause}" if envelope.cause else ""
     location = f"{keys.name(line.stream)}:{envelope.position}"
-    return f"{at} {location} {envelope.subject} {type_name} {shown} by {envelope.by}{cause}"
+    return f"{at} {location} {envelope.subject} {type_name} {data_text} by {envelope.by}{cause}"
 
 
 def as_json(line: LogLine) -> str:
-    """One line for programs: the same names as the fields of a stream entry, and the stream and position."""
+    """An event as JSON, with the names of the fields of a stream entry, and its stream and position."""
     envelope = line.envelope
     type_name, data = _type_and_data(envelope.event)
     return canonical.encode(
@@ -102,20 +102,21 @@ def _streams(opened: Log, names: list[str] | None) -> list[int]:
     for name in chosen:
         if name not in by_name:
             raise typer.BadParameter(
-                f"no stream {name!r}; this log has fleet and {keys.name(0)} to {list(by_name)[-1]}"
+                f"unknown stream {name!r}; this log has fleet and {keys.name(0)} to {list(by_name)[-1]}"
             )
     return [by_name[name] for name in chosen]
 
 
 def _stored(opened: Log, after: dict[int, int]) -> Iterator[LogLine]:
-    """What is in the log now, merged by time; `after` moves along."""
+    """The events that are in the log now, merged by time; `after` is advanced to the last position of each stream."""
     heads = opened.heads()
     streams = [_pages(opened, stream, after, until=heads[stream]) for stream in after]
+    # Each stream is in the order of its times, so merging holds one event of each in memory, not the log.
     return heapq.merge(*streams, key=lambda line: line.envelope.at)
 
 
 def _pages(opened: Log, stream: int, after: dict[int, int], *, until: int) -> Iterable[LogLine]:
-    for envelope in Reader(opened, stream).events(after=after[stream], upto=until):
+    for envelope in read_all(opened, stream, after=after[stream], upto=until):
         after[stream] = envelope.position
         yield LogLine(stream, envelope)
 

@@ -1,4 +1,4 @@
-"""`twinfold login`, `logout` and `whoami`: the person behind changes."""
+"""`twinfold login`, `logout` and `whoami`: the person that changes are recorded under."""
 
 import sys
 from datetime import UTC, datetime
@@ -15,18 +15,19 @@ from services.logins import Login, NotLoggedIn
 
 
 def login(*, api_url: ApiUrl = None) -> None:
-    """Store a token for a server: later commands use it, and their changes are recorded under its name.
+    """Store a token for a server. Later commands use it, and their changes are recorded under its name.
 
-    The token comes from standard input, or is asked for without an echo. It is checked before it is stored.
+    The token is read from standard input, at a terminal without an echo. It is checked before it is stored.
 
     Example: twinfold login --api-url https://twinfold.example:8080
     """
+    # Not an argument: other users would see it in the process list, and it would stay in the history of the shell.
     if sys.stdin.isatty():
         token = str(typer.prompt("Token (of `twinfold token issue`)", hide_input=True)).strip()
     else:
         token = sys.stdin.readline().strip()
     if not token.isascii() or not token.isprintable() or not token:
-        raise typer.BadParameter("give the token on standard input, one line as `twinfold token issue` printed it")
+        raise typer.BadParameter("standard input has no token; send one line, as `twinfold token issue` printed it")
     api = Api(api_url, token=token)
     caller = api.call("GET", "/v1/me")
     logins.put(read_settings().login_file, api.url, Login(token, caller["principal"]))

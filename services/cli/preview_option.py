@@ -1,4 +1,4 @@
-"""`--preview` and `--preview-token`: what a command would do, shown before it is done."""
+"""`--preview` and `--preview-token`: show what a command would do before it does it."""
 
 import sys
 from typing import Annotated, Any, NamedTuple
@@ -16,9 +16,12 @@ from services.cli.client import Api, json_text
 from services.cli.readiness import summary
 
 Preview = Annotated[
-    bool, typer.Option("--preview", help="Show what would happen; at a terminal, ask whether to do it.")
+    bool, typer.Option("--preview", help="Show what would change. At a terminal, ask whether to do it.")
 ]
-Token = Annotated[str | None, typer.Option("--preview-token", help="Do it only if it does what a preview showed.")]
+Token = Annotated[
+    str | None,
+    typer.Option("--preview-token", help="Make the change only if its effect is still what a preview showed."),
+]
 
 _DIFFERENCES_SHOWN = 12
 _DEPLOYMENTS_SHOWN = 20
@@ -27,63 +30,70 @@ _SIGNS = {"removed": ("-", "red"), "changed": ("~", "yellow"), "added": ("+", "g
 
 
 class PreviewChoice(NamedTuple):
-    """What the flags say: to look first, or that somebody has looked."""
+    """The values of the two flags: preview first, or the token of an earlier preview."""
 
     first: bool = False
     token: str | None = None
 
 
-def write(api: Api, method: str, path: str, look: PreviewChoice, *, body: Json = None, any_etag: bool = False) -> Any:
-    """The answer to a write, once it was shown and agreed to where that was asked for.
+def write(api: Api, method: str, path: str, choice: PreviewChoice, *, body: Json = None, any_etag: bool = False) -> Any:
+    """Send a write and return the answer; with `--preview` only after it is shown and the user agrees.
 
     Raises:
-        typer.Exit: it was only shown.
+        typer.Exit: the change was only shown.
         ApiRefused, ApiUnavailable: as `Api.call`.
     """
-    token = look.token
-    if look.first:
-        shown = api.call(method, path, body=body, any_etag=any_etag, params={"preview": "true"})
-        console().print(rendered(shown))
-        token = shown["token"]
+    token = choice.token
+    if choice.first:
+        preview = api.call(method, path, body=body, any_etag=any_etag, params={"preview": "true"})
+        console().print(rendered(preview))
+        token = preview["token"]
+        # A script cannot answer, and a default of yes would change the fleet unseen.
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            print_lines(f"nothing is done; to do it: --preview-token {token}")
+            print_lines(f"nothing is changed; to make this change: --preview-token {token}")
             raise typer.Exit
-        if not typer.confirm("Do it?", default=False):
-            print_lines("nothing is done")
+        if not typer.confirm("Make this change?", default=False):
+            print_lines("nothing is changed")
             raise typer.Exit
+    # With the token the API refuses the write if its effect is no longer what was shown (docs/decisions/0028-preview.md).
     headers = {} if token is None else {"Twinfold-Preview": token}
     answer = api.call(method, path, body=body, any_etag=any_etag, headers=headers)
     if (between := api.headers.get("twinfold-preview-between", "none")) != "none":
-        print_lines(f"events came in since the preview and changed nothing of it: {between}")
+        print_lines(f"events since the preview did not change its effect: {between}")
     return answer
 
 
-def rendered(shown: dict[str, Any]) -> RenderableType:
-    """What changes for how many first, then what it is, then what else there is to know."""
-    parts: list[RenderableType] = [Text(line, style="bold") for line in shown["says"]]
-    if shown["changesNothing"]:
+def rendered(preview: dict[str, Any]) -> RenderableType:
+    """A preview for people: the summary first, then the changes, then notes."""
+    parts: list[RenderableType] = [Text(line, style="bold") for line in preview["says"]]
+    if preview["changesNothing"]:
         parts.append(Text("the command would write nothing"))
-    parts += [Text(f"line {one['line']} would be refused: {one['error']}", style="red") for one in shown["refused"]]
-    if shown["deployments"]:
-        parts.append(_deployments(shown["deployments"]))
-    for change in shown["changes"]:
+    parts += [
+        Text(f"line {line['line']} would be refused: {line['error']}", style="red") for line in preview["refused"]
+    ]
+    if preview["deployments"]:
+        parts.append(_deployments(preview["deployments"]))
+    for change in preview["changes"]:
         parts += _change(change)
-    if shown["moreChanges"]:
-        parts.append(Text(f"… and {shown['moreChanges']} more changes of configurations"))
+    if preview["moreChanges"]:
+        parts.append(Text(f"… and {preview['moreChanges']} more changes of configurations"))
     parts += [
-        Text(f"over a limit: {one['reason']}: {_listed(one)} would keep what they have", style="red")
-        for one in shown["reasons"]
+        Text(f"over a limit: {reason['reason']}: {_listed(reason)} would keep what they have", style="red")
+        for reason in preview["reasons"]
     ]
     parts += [
-        Text(f"rollout {one['deployment']}: {one['says']}: {_listed(one['admitted'])}") for one in shown["rollouts"]
+        Text(f"rollout {rollout['deployment']}: {rollout['says']}: {_listed(rollout['admitted'])}")
+        for rollout in preview["rollouts"]
     ]
     parts += [
-        Text(f"conflict: {one['module']} {one['path']}: {one['winner']} goes before {', '.join(one['losers'])}")
-        for one in shown["conflicts"]
+        Text(
+            f"conflict: {conflict['module']} {conflict['path']}: {conflict['winner']} goes before {', '.join(conflict['losers'])}"
+        )
+        for conflict in preview["conflicts"]
     ]
-    for report in shown["readiness"]:
+    for report in preview["readiness"]:
         parts += [Text(f"{report['deployment']}: {line}") for line in summary(report["findings"])]
-    parts += [Text(f"note: {one['message']}") for one in shown["advice"]]
+    parts += [Text(f"note: {note['message']}") for note in preview["advice"]]
     return Group(*parts)
 
 
@@ -91,9 +101,9 @@ def _deployments(deployments: list[dict[str, Any]]) -> Table:
     table = Table("deployment")
     for column in ("gets it", "loses it", "newly targeted", "no more targeted"):
         table.add_column(column, justify="right")
-    for one in deployments[:_DEPLOYMENTS_SHOWN]:
-        counts = (str(one[part]["devices"] or "-") for part in ("gained", "lost", "targeted", "untargeted"))
-        table.add_row(one["id"], *counts)
+    for deployment in deployments[:_DEPLOYMENTS_SHOWN]:
+        counts = (str(deployment[part]["devices"] or "-") for part in ("gained", "lost", "targeted", "untargeted"))
+        table.add_row(deployment["id"], *counts)
     if (more := len(deployments) - _DEPLOYMENTS_SHOWN) > 0:
         table.add_row(f"… and {more} more")
     return table
@@ -101,15 +111,22 @@ def _deployments(deployments: list[dict[str, Any]]) -> Table:
 
 def _change(change: dict[str, Any]) -> list[Text]:
     twin = {None: "", "device": " (own twin)"}.get(change["module"], f" (module {change['module']})")
-    said = [Text(f"{_listed(change)}{twin}:", style="bold")]
-    for one in change["differences"][:_DIFFERENCES_SHOWN]:
-        sign, style = _SIGNS[one["how"]]
+    lines = [Text(f"{_listed(change)}{twin}:", style="bold")]
+    for difference in change["differences"][:_DIFFERENCES_SHOWN]:
+        sign, style = _SIGNS[difference["how"]]
         values = [
-            _value(one[side]) for side in ("before", "after") if one["how"] != {"before": "added"}.get(side, "removed")
+            _value(difference[side])
+            for side in ("before", "after")
+            if difference["how"] != {"before": "added"}.get(side, "removed")
         ]
-        said.append(Text(f"  {sign} {one['module']} {one['path'] or '(all of it)'}: {' → '.join(values)}", style=style))
+        lines.append(
+            Text(
+                f"  {sign} {difference['module']} {difference['path'] or '(all of it)'}: {' → '.join(values)}",
+                style=style,
+            )
+        )
     more = change["moreDifferences"] + max(0, len(change["differences"]) - _DIFFERENCES_SHOWN)
-    return [*said, Text(f"  … and {more} more properties")] if more else said
+    return [*lines, Text(f"  … and {more} more properties")] if more else lines
 
 
 def _listed(listed: dict[str, Any]) -> str:

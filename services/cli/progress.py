@@ -1,4 +1,4 @@
-"""How far something long has come: a bar with rate and remaining time on a terminal, now and then a line elsewhere."""
+"""The progress of a long command, on standard error."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ _LINE_SECONDS = 5.0
 
 
 class ProgressBar:
-    """Shows, on standard error, what it is told; nothing at all where it is to be `quiet`."""
+    """A bar with rate and remaining time at a terminal, elsewhere a line every 5 s; with `quiet` nothing."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
@@ -27,11 +27,12 @@ class ProgressBar:
             bars.TextColumn("{task.fields[rate]}", markup=False),
             bars.TimeRemainingColumn(),
             console=console(error=True, width=None),
+            transient=True,
             disable=not self._terminal,
         )
         self._task = self._bar.add_task("", total=None, rate="")
-        self._begun = self._said = time.monotonic()
-        self._before = (-1, "")
+        self._begun = self._printed_at = time.monotonic()
+        self._done_before = -1
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -42,18 +43,20 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
-    def tell(self, told: BackupProgress) -> None:
-        """Show it."""
+    def tell(self, progress: BackupProgress) -> None:
+        """Show the progress of a backup or a restore."""
+        self.show(progress.what, progress.done, progress.total)
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` entries or files are done."""
         now = time.monotonic()
-        if told.done <= self._before[0]:
+        # A count that does not grow is that of the next phase, such as files after entries, which has a rate of its own.
+        if done <= self._done_before:
             self._begun = now
-        self._before = (told.done, told.what)
-        rate = told.done / max(now - self._begun, 1e-3)
+        self._done_before = done
+        rate = done / max(now - self._begun, 1e-3)
         if self._terminal:
-            self._bar.update(
-                self._task, description=told.what, completed=told.done, total=told.total, rate=f"{rate:,.0f}/s"
-            )
-        elif not self._quiet and now - self._said >= _LINE_SECONDS:
-            self._said = now
-            left = (told.total - told.done) / max(rate, 1e-3)
-            complain(f"{told.what}: {told.done} of {told.total}, {rate:,.0f}/s, {left:.0f} s left")
+            self._bar.update(self._task, description=what, completed=done, total=total, rate=f"{rate:,.0f}/s")
+        elif not self._quiet and now - self._printed_at >= _LINE_SECONDS:
+            self._printed_at = now
+            complain(f"{what}: {done} of {total}, {rate:,.0f}/s, {(total - done) / max(rate, 1e-3):.0f} s left")

@@ -1,96 +1,96 @@
-"""`twinfold readiness`: whether what devices run is fit for production, rule by rule, or all of one device."""
+"""`twinfold readiness`: whether the configurations of devices are ready for production, by rule or for one device."""
 
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from events.rich_console import console
-from events.terminal import print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json
+from services.cli.client import Api, ApiUrl, AsJson, At, Limit, quoted, show_answer, show_lines
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
 def readiness(
-    device: Annotated[str | None, typer.Argument(help="A device's id, for all there is to say of it.")] = None,
+    device: Annotated[str | None, typer.Argument(help="A device's id. Lists all findings of that device.")] = None,
     *,
-    rule: Annotated[str | None, typer.Option(help="The devices that a rule stops at, one a line.")] = None,
-    waived: Annotated[bool, typer.Option("--waived", help="With --rule: those of waived findings instead.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="With --rule: at most so many.")] = 1000,
+    rule: Annotated[str | None, typer.Option(help="List the devices with findings of this rule, one a line.")] = None,
+    waived: Annotated[
+        bool, typer.Option("--waived", help="With --rule: list the devices with waived findings instead.")
+    ] = False,
+    limit: Limit = 1000,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """How many devices each rule stops at; with a device, its findings, and with a rule, its devices.
+    """Show the number of devices with findings of each rule; with a device its findings, with --rule the devices.
 
     Example: twinfold readiness --rule privileged
     """
     if device is not None and rule is not None:
-        raise typer.BadParameter("a device, or --rule; not both")
+        raise typer.BadParameter("give a device or --rule, not both")
     api = Api(api_url, at=at)
     if rule is not None:
         which = {"which": "waived" if waived else "found"}
-        found = list(api.pages(f"/v1/readiness/{quoted(rule)}", limit=limit, params=which))
-        if json:
-            show_json(found)
-        else:
-            print_lines(*(found or [f"{rule} stops at no device"]))
+        device_ids = api.pages(f"/v1/readiness/{quoted(rule)}", limit=limit, params=which)
+        show_lines(device_ids, json=json, empty=f"no device has a finding of {rule}")
         return
     path = "/v1/readiness" if device is None else f"/v1/devices/{quoted(device)}/readiness"
-    told = api.call("GET", path)
-    if json:
-        show_json(told)
-        return
-    console().print(_score(told) if device is None else _report(told))
-    for waiver in told["expired"]:
-        console().print(Text(f"expired: {waiver_text(waiver)}", "magenta"))
+    show_answer(lambda: api.call("GET", path), _score if device is None else _report, json=json)
 
 
 def waiver_text(waiver: dict[str, Any]) -> str:
-    """A waiver in a line."""
+    """A waiver as a line of text."""
     of = "".join(f" of {waiver[name]}" for name in ("module", "deployment") if waiver[name])
     return f"waiver {waiver['id']} for {waiver['rule']}{of}, by {waiver['who']} until {waiver['until']}: {waiver['reason']}"
 
 
 def summary(findings: list[dict[str, Any]]) -> list[str]:
-    """A line for each severity: its rules, each with how many findings it has."""
+    """A line for each severity: its rules, each with its number of findings."""
     lines = []
     for severity in _STYLES:
-        rules = [one["rule"] for one in findings if one["severity"] == severity]
+        rules = [finding["rule"] for finding in findings if finding["severity"] == severity]
         if rules:
             lines.append(f"{severity}: " + ", ".join(f"{rule} ({rules.count(rule)})" for rule in dict.fromkeys(rules)))
     return lines
 
 
-def _score(told: dict[str, Any]) -> Table:
-    table = Table("severity", "rule", "", title=f"{told['devices']} devices, {told['profile']}", title_justify="left")
+def _score(answer: dict[str, Any]) -> RenderableType:
+    table = Table(
+        "severity", "rule", "", title=f"{answer['devices']} devices, {answer['profile']}", title_justify="left"
+    )
     for column in ("devices", "share", "waived"):
         table.add_column(column, justify="right")
-    for one in told["rules"]:
-        if one["devices"] or one["waived"]:
-            severity = Text(one["severity"], _STYLES[one["severity"]])
-            counts = (str(one["devices"]), f"{one['share']:.1%}", str(one["waived"]))
-            table.add_row(severity, one["rule"], one["title"], *counts)
-    return table
+    for rule in answer["rules"]:
+        if rule["devices"] or rule["waived"]:
+            severity = Text(rule["severity"], _STYLES[rule["severity"]])
+            counts = (str(rule["devices"]), f"{rule['share']:.1%}", str(rule["waived"]))
+            table.add_row(severity, rule["rule"], rule["title"], *counts)
+    return Group(table, *_expired(answer))
 
 
-def _report(told: dict[str, Any]) -> Table:
+def _report(answer: dict[str, Any]) -> RenderableType:
     table = Table(
         "severity",
         "rule",
         "written in",
         "finding",
-        title=f"{told['deviceId']}, {told['profile']}",
+        title=f"{answer['deviceId']}, {answer['profile']}",
         title_justify="left",
     )
-    for one in told["findings"]:
-        table.add_row(Text(one["severity"], _STYLES[one["severity"]]), *_cells(one))
-    for one in told["waived"]:
-        rule, document, message = _cells(one["finding"])
-        table.add_row(Text("waived", "dim"), rule, document, Text.assemble(message, f" ({waiver_text(one['waiver'])})"))
-    return table
+    for finding in answer["findings"]:
+        table.add_row(Text(finding["severity"], _STYLES[finding["severity"]]), *_cells(finding))
+    for finding in answer["waived"]:
+        rule, document, message = _cells(finding["finding"])
+        table.add_row(
+            Text("waived", "dim"), rule, document, Text.assemble(message, f" ({waiver_text(finding['waiver'])})")
+        )
+    return Group(table, *_expired(answer))
+
+
+def _expired(answer: dict[str, Any]) -> list[Text]:
+    return [Text(f"expired: {waiver_text(waiver)}", "magenta") for waiver in answer["expired"]]
 
 
 def _cells(finding: dict[str, Any]) -> tuple[Text, Text, Text]:

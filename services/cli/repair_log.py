@@ -1,4 +1,4 @@
-"""`twinfold repair-log`: a damaged append-only file of the embedded Redis, cut where it can no longer be read."""
+"""`twinfold repair-log`: cuts a damaged append-only file of the embedded Redis at the damage."""
 
 import time
 from collections.abc import Iterator
@@ -23,9 +23,9 @@ def repair_log(
     data: DataDir = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Show where the embedded Redis's file is damaged and what stands behind that place, and cut it there if you agree.
+    """Show where the file of the embedded Redis is damaged and what follows the damage, and cut it there after you confirm.
 
-    What is cut off is kept in a file of its own. A backup that has all events is better: see `twinfold restore`.
+    The part that is cut off is saved in another file. A backup that has all events is better: see `twinfold restore`.
 
     Example: twinfold repair-log --data ./twinfold-data
     """
@@ -33,25 +33,27 @@ def repair_log(
     directory = settings.data_dir / FOLDER
     if not files(directory):
         raise NotServed(settings.data_dir)
+    # Held, because a running `up` would append to the file that is being cut.
     with held(settings.data_dir):
         server = find_server(settings.redis_server)
         damage = find_damage(server, directory, server_log=server_log_of(directory).lines())
         if damage is None:
-            print_lines(f"nothing is damaged: {', '.join(str(path) for path in files(directory))}")
+            print_lines(f"no damage in {', '.join(str(path) for path in files(directory))}")
             return
         if not damage.can_be_cut:
             raise LogFileDamaged(damage)
         print_lines(*_described(damage))
-        kept = damage.path.with_name(f"{damage.path.name}.cut-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+        cut_off_path = damage.path.with_name(f"{damage.path.name}.cut-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
         if not yes:
-            typer.confirm(f"Cut the file at byte {damage.position}? What is cut off is kept in {kept}.", abort=True)
-        cut(damage, into=kept)
-        again = find_damage(server, directory)
-        if again is not None:
-            raise LogFileDamaged(again)
+            typer.confirm(f"Cut the file at byte {damage.position}? The rest is saved in {cut_off_path}.", abort=True)
+        cut(damage, into=cut_off_path)
+        # The server checks the result: the part before the cut may be damaged as well.
+        remaining = find_damage(server, directory)
+        if remaining is not None:
+            raise LogFileDamaged(remaining)
     print_lines(
-        f"{damage.path} is cut at byte {damage.position}; what was behind it is in {kept}",
-        "start `twinfold up`, and then check what is left: `twinfold replay`, `twinfold audit verify`",
+        f"{damage.path} is cut at byte {damage.position}; the rest is saved in {cut_off_path}",
+        "start `twinfold up`, then check the log with `twinfold replay` and `twinfold audit verify`",
     )
 
 
@@ -59,7 +61,7 @@ def _described(damage: Damage) -> Iterator[str]:
     lost = cut_of(damage)
     yield f"{damage.path} is damaged at byte {damage.position} of {damage.size}: {damage.why}"
     yield (
-        f"cutting it there takes {counted(lost.size, 'byte')} away, with {counted(lost.commands, 'whole command')} and"
+        f"cutting it there removes {counted(lost.size, 'byte')}, with {counted(lost.commands, 'whole command')} and"
         f" {counted(len(lost.events), 'whole event')}"
     )
     for event in lost.events[:_EVENTS_SHOWN_MAX]:

@@ -1,23 +1,21 @@
-"""`twinfold replay`: the history replayed from events alone, and held against all that is stored."""
+"""`twinfold replay`: the history replayed from events alone, and compared with what is stored."""
 
-import os
-import sys
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
 
 from events.log.entries import number_of
 from events.log.keys import FLEET, name
-from events.settings import Settings, environment_of
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, point_in_time
-from services.cli.log_location import log_settings
+from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings, point_in_time
+from services.cli.roles import become
 
 Partition = Annotated[
-    list[str] | None, typer.Option("--partition", help="p00, p01, … or fleet; again for more. All if not given.")
+    list[str] | None,
+    typer.Option("--partition", help="A stream: fleet, p00, p01, …; can be repeated. The default is all."),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, max=64, help="How many processes apply; one for each processor if not given.")
+    int | None, typer.Option(min=1, max=64, help="Number of processes. The default is one for each processor.")
 ]
 
 
@@ -25,58 +23,57 @@ def replay(
     *,
     partition: Partition = None,
     upto: Annotated[
-        str | None, typer.Option(help="A time, as in 2026-01-31T12:00:00Z, or positions, as in fleet:17,p03:120.")
+        str | None,
+        typer.Option(help="Stop there: a time, as in 2026-01-31T12:00:00Z, or positions, as in fleet:17,p03:120."),
     ] = None,
     workers: Workers = None,
     archive: Annotated[
-        str | None, typer.Option(help="Apply what an archive alone has: a directory, or a URL that fsspec knows.")
+        str | None, typer.Option(help="Replay an archive alone: a directory, or a URL that fsspec supports.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON, for programs.")] = False,
     redis_url: RedisUrl = None,
     data: DataDir = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Apply the log again and compare every assignment change, projection, twin and document with what is stored, bit for bit.
+    """Replay the log and compare every assignment change, projection, twin and document with what is stored, bit for bit.
 
-    Exits with 0 where nothing differs, 1 where something does, 2 where it cannot be done.
+    Exits with 0 if nothing differs, 1 if something differs, 2 if the comparison is impossible.
 
     Example: twinfold replay --workers 4
     """
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
-    asked = {
-        "streams": [stream_named(one) for one in partition or []],
+    request = {
+        "streams": [stream_named(text) for text in partition or []],
         **({} if upto is None else _end(upto)),
         "archive": archive or "",
         "workers": workers or 0,
         "json": json,
     }
-    become_replay(asked, settings)
-
-
-def become_replay(asked: dict[str, object], settings: Settings) -> NoReturn:
-    """Replace this process by the replay's: services and workers know each other by name only."""
-    command = [sys.executable, "-m", "workers.replay", msgspec.json.encode(asked).decode()]
-    os.execve(sys.executable, command, {**os.environ, **environment_of(settings)})  # noqa: S606 - our own module
+    become("workers.replay", settings, msgspec.json.encode(request).decode())
 
 
 def stream_named(text: str) -> int:
-    """The number of a stream that somebody names, the fleet's or a partition's."""
+    """The number of a stream from its name: the fleet's or a partition's.
+
+    Raises:
+        typer.BadParameter: there is no such stream, or it is one of assignment changes.
+    """
     try:
         number = number_of(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     if ":" in text:
-        raise typer.BadParameter(f"{text}: assignment changes are compared with the partition they are of")
+        raise typer.BadParameter(f"{text}: name the partition instead; its assignment changes are compared with it")
     return number
 
 
 def _end(text: str) -> dict[str, object]:
-    """By stream, the last position that counts; or a time."""
+    """The members of the request for `--upto`: the last position of each stream, or a time."""
     try:
-        found = {}
-        for one in text.split(","):
-            stream, _, position = one.rpartition(":")
-            found[str(stream_named(stream.strip()))] = int(position)
+        positions = {}
+        for part in text.split(","):
+            stream, _, position = part.rpartition(":")
+            positions[str(stream_named(stream.strip()))] = int(position)
     except (ValueError, typer.BadParameter):
         try:
             return {"until": point_in_time(text)}
@@ -85,4 +82,4 @@ def _end(text: str) -> dict[str, object]:
                 f"{text!r} is neither a time, as in 2026-01-31T12:00:00Z,"
                 f" nor positions, as in {name(FLEET)}:17,{name(3)}:120"
             ) from None
-    return {"upto": found}
+    return {"upto": positions}

@@ -1,4 +1,4 @@
-"""`twinfold restore`: a system out of a backup, into an empty Redis and an empty data directory."""
+"""`twinfold restore`: restores a backup into an empty Redis and an empty data directory."""
 
 import os
 import subprocess
@@ -33,25 +33,28 @@ from services.up.directory import held
 
 def restore(
     *,
-    source: Annotated[str, typer.Option("--from", help="Where backups are: a directory or a URL.")],
-    backup: Annotated[str | None, typer.Option(help="The id of one; the newest if not given.")] = None,
+    source: Annotated[str, typer.Option("--from", help="Where the backups are: a directory or a URL.")],
+    backup: Annotated[str | None, typer.Option(help="Id of the backup. The default is the newest.")] = None,
     data: DataDir = None,
     redis_url: Annotated[
-        str | None, typer.Option(help="An empty Redis of your own; the one of the data directory if not given.")
+        str | None,
+        typer.Option(help="An empty Redis of your own. The default is an embedded one in the data directory."),
     ] = None,
     archive_url: Annotated[
         str | None,
-        typer.Option(help="Where archived events go: an empty directory or URL.", show_default="TWINFOLD_ARCHIVE_URL"),
+        typer.Option(
+            help="Where to put archived events: an empty directory or URL.", show_default="TWINFOLD_ARCHIVE_URL"
+        ),
     ] = None,
-    keys_from: Annotated[str | None, typer.Option(help="Where --keys-to put the keys.")] = None,
-    list_only: Annotated[bool, typer.Option("--list", help="Show the backups that are there, and leave.")] = False,
-    verify_only: Annotated[bool, typer.Option("--verify", help="Read and check every file, and leave.")] = False,
+    keys_from: Annotated[str | None, typer.Option(help="Where the keys are: the --keys-to of the backup.")] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="List the backups and exit.")] = False,
+    verify_only: Annotated[bool, typer.Option("--verify", help="Read and check every file and exit.")] = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Bring a backup back. Nothing is written before every file of it has been checked; then `twinfold up` goes on.
+    """Restore a backup into an empty Redis and data directory. Every file is checked before anything is written.
 
-    It goes into an empty Redis and data directory alone. When it breaks off, start it again: it begins anew. Exits with 4 where
-    everything is restored and partitions are stopped all the same, each named with the reason.
+    If it is interrupted, run it again: it starts from the beginning. Exits with 4 if everything is restored but partitions are
+    stopped; each is named with the reason.
 
     Example: twinfold restore --from /mnt/backups --keys-from /mnt/safe --data ./twinfold-data
     """
@@ -64,7 +67,7 @@ def restore(
     with ProgressBar(quiet=False) as progress:
         verify(manifest, location, keys=keys, tell=progress.tell)
     if verify_only:
-        print_lines(f"backup {manifest.id}: {counted(len(manifest.files()), 'file')} read, all as written")
+        print_lines(f"backup {manifest.id}: {counted(len(manifest.files()), 'file')} read, all unchanged")
         return
     settings = read_settings(
         data_dir=data, redis_url=redis_url, archive_url=archive_url, allow_volatile_redis=allow_volatile_redis
@@ -78,6 +81,8 @@ def restore(
             if not settings.allow_volatile_redis:
                 check_server(client)
             object_store = _archive(settings, manifest, again=is_unfinished(client))
+            # Both marks are set before anything is written, so that an interrupted restore is recognised in Redis and in the
+            # directory, and the next one may empty them.
             claim(manifest, client)
             local_files.write(settings, local_files.RESTORING, manifest.id.encode())
             restored = restore_log(manifest, location, client, archive=object_store, tell=progress.tell)
@@ -92,11 +97,11 @@ def restore(
         f"restored {manifest.id}: {restored.entries} entries, {restored.subjects} subjects, log {manifest.epoch}"
     )
     for location_of_entry in restored.unapplied:
-        print_lines(f"{location_of_entry} cannot be applied: `twinfold blocked` says more when workers run")
+        print_lines(f"{location_of_entry} cannot be applied; `twinfold blocked` shows the reason once workers run")
     for location_of_entry in restored.unerased:
         print_lines(
-            f"NOT ERASED AGAIN: {location_of_entry} says that secrets were erased, and cannot be read; if the backup was taken before"
-            " they were destroyed they are back: `twinfold erase` whatever was erased at that time"
+            f"NOT ERASED AGAIN: {location_of_entry} records an erasure and cannot be read. If the backup is older than the erasure,"
+            " those secrets are restored: run `twinfold erase` again for what was erased at that time"
         )
     print_lines(_about_keys(settings, manifest))
     print_lines(f"start it with: twinfold up --data {settings.data_dir}" + ("" if own_redis else " --redis-url …"))
@@ -104,17 +109,17 @@ def restore(
         print_lines(f"STOPPED: {why}")
     if stopped:
         print_lines(
-            "these partitions have no projections and wait; all others go on. docs/guides/backup.md says what can be done"
+            "these partitions wait without projections, all others run; docs/guides/backup.md says what you can do"
         )
         raise typer.Exit(INCOMPLETE)
 
 
 def _show(location: BackupLocation) -> None:
-    for backup_id in location.ids() or [location.manifest().id]:  # Where there is none, that says so.
-        found = location.manifest(backup_id)
-        entries = sum(stream.head for stream in found.streams)
-        keys = {"": "without keys", HERE: "with keys"}.get(found.private_at, f"keys at {found.private_at}")
-        print_lines(f"{backup_id} log {found.epoch} at {time_text(found.at)}, {entries} entries, {keys}")
+    for backup_id in location.ids() or [location.manifest().id]:  # Without any backup, `manifest` raises the error.
+        manifest = location.manifest(backup_id)
+        entries = sum(stream.head for stream in manifest.streams)
+        keys = {"": "without keys", HERE: "with keys"}.get(manifest.private_at, f"keys at {manifest.private_at}")
+        print_lines(f"{backup_id} log {manifest.epoch} at {time_text(manifest.at)}, {entries} entries, {keys}")
 
 
 def _keys(manifest: BackupManifest, location: BackupLocation, keys_from: str | None) -> BackupLocation | None:
@@ -122,32 +127,32 @@ def _keys(manifest: BackupManifest, location: BackupLocation, keys_from: str | N
         return location
     if keys_from is not None and not manifest.private_at:
         raise typer.BadParameter(
-            f"backup {manifest.id} was made without keys; take one that has them (--list), or leave --keys-from out"
+            f"backup {manifest.id} has no keys; choose one that has (--list), or omit --keys-from"
             " and put the key file into the data directory yourself"
         )
     return None if keys_from is None else BackupLocation(keys_from)
 
 
 def _check_free_space(settings: Settings) -> None:
-    found = local_files.blocking_file(settings)
-    if found is not None:
-        raise TargetNotEmpty(str(settings.data_dir), found)
+    blocking_path = local_files.blocking_file(settings)
+    if blocking_path is not None:
+        raise TargetNotEmpty(str(settings.data_dir), blocking_path)
 
 
 def _archive(settings: Settings, manifest: BackupManifest, *, again: bool) -> ObjectStore | None:
-    """Where the archive goes; only a restore that broke off may have left something there."""
+    """The object store for the archive, which must be empty unless this restore repeats one that was interrupted."""
     if not manifest.archive:
         return None
     object_store = ObjectStore(settings.effective_archive_url)
-    there = object_store.names()
-    if there and not again:
-        raise TargetNotEmpty(f"the archive {object_store.url}", there[0])
+    names = object_store.names()
+    if names and not again:
+        raise TargetNotEmpty(f"the archive {object_store.url}", names[0])
     return object_store
 
 
 def _rebuild_projections(settings: Settings, url: str, manifest: BackupManifest, progress: ProgressBar) -> list[str]:
-    """Apply the projections; answers why partitions are stopped that cannot be applied to where they were."""
-    # Workers and services do not know each other; what composes a system starts them by name.
+    """Compute the projections; returns the reason for each partition that is stopped before its recorded position."""
+    # A process started by name, because services may not import workers (the import contracts in pyproject.toml).
     environment = {**os.environ, **environment_of(settings.model_copy(update={"redis_url": url}))}
     command = [sys.executable, "-m", "workers.restored", str(manifest.partitions), manifest.epoch]
     stopped = []
@@ -160,7 +165,7 @@ def _rebuild_projections(settings: Settings, url: str, manifest: BackupManifest,
                 partition = f"{name(int(done) - 1)}: "
                 stopped.append(partition + why.removeprefix(partition))
     if process.returncode:
-        raise RestoreFailed("projections cannot be applied from what was restored; see above")
+        raise RestoreFailed("the projections cannot be computed from what was restored; see above")
     return stopped
 
 
@@ -171,14 +176,16 @@ def _finish(settings: Settings, client: Client) -> None:
 
 def _about_keys(settings: Settings, manifest: BackupManifest) -> str:
     if not manifest.key_ids:
-        return "there are no secrets to open"
+        return "the backup has no secrets"
     path = settings.effective_key_file
     try:
-        found = keyfile.load(path).id
+        key_id = keyfile.load(path).id
     except KeyFileUnreadable:
-        found = "not there"
-    missing = {one: count for one, count in manifest.key_ids.items() if one != found}
+        key_id = "missing or unreadable"
+    missing = {needed_id: count for needed_id, count in manifest.key_ids.items() if needed_id != key_id}
     if not missing:
-        return f"key file {path} opens all secrets there are ({sum(manifest.key_ids.values())})"
-    wanted = " and ".join(f"{counted(count, 'secret')} with key file {one} alone" for one, count in missing.items())
-    return f"NO KEY: one can open {wanted}, and {path} is {found}. Put that key file there before anybody starts."
+        return f"key file {path} opens all {counted(sum(manifest.key_ids.values()), 'secret')}"
+    needed = " and ".join(
+        f"{counted(count, 'secret')} with key file {needed_id}" for needed_id, count in missing.items()
+    )
+    return f"NO KEY: {needed} cannot be read, because {path} is {key_id}. Put that key file there before you start the system."

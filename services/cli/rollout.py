@@ -1,58 +1,35 @@
 """`twinfold rollout`: deployments that reach their devices in phases."""
 
-import enum
-import sys
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from msgspec import structs
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from events.camel_case import camel_json
-from events.device.times import time_text
-from events.rich_console import console
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread, Window, read_phase
-from events.rollout.times import DurationUnreadable, duration, read_duration
+from events.rollout.times import DurationUnreadable, read_duration
 from events.terminal import print_lines
-from services.cli.client import (
-    Api,
-    ApiUnavailable,
-    ApiUrl,
-    AsJson,
-    At,
-    Watch,
-    look_on,
-    quoted,
-    show_json,
-    show_live,
-    show_table,
-)
+from services.cli.client import Api, ApiUrl, AsJson, At, Limit, Watch, quoted, show_answer
 from services.cli.exits import REFUSED
+from services.cli.flags import Reason
 from services.cli.inputs import read_json
 from services.cli.preview_option import Preview, PreviewChoice, Token, write
+from services.cli.rollout_output import (
+    ACTS_SHOWN_MAX,
+    devices_table,
+    followed,
+    print_plan,
+    rendered,
+    rollouts_table,
+    state_line,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Deployments that reach their devices in phases.")
 
-BAR_CHARACTERS = 20
-ACTS_SHOWN = 5
-_ENDS = {"completed", "aborted", "rolled back", "halted"}
-_SAID = ("admitted", "healthy", "already", "failed", "timedOut", "silent", "pending", "outranked", "notApplied")
-
 Name = Annotated[str, typer.Argument(help="The deployment's id.")]
-Reason = Annotated[str, typer.Option(help="Why; it stands in the log.")]
 PhaseNumber = Annotated[
-    int | None, typer.Option(min=1, help="Which one, from 1; the next one to decide on if not given.")
+    int | None, typer.Option(min=1, help="Number of the phase, from 1. The default is the next one that waits.")
 ]
-
-
-class ActOnFailure(enum.Enum):
-    """What happens by itself."""
-
-    PAUSE = "pause"
-    ROLLBACK = "rollback"
 
 
 @app.command()
@@ -60,7 +37,8 @@ def create(
     name: Name,
     *,
     phase: Annotated[
-        list[str] | None, typer.Option(help="Who is admitted up to here: 5% or a number of devices; again for more.")
+        list[str] | None,
+        typer.Option(help="Devices admitted by the end of the phase: 5% or a number; can be repeated."),
     ] = None,
     success: Annotated[
         float | None,
@@ -69,45 +47,58 @@ def create(
             "if not given, 100 minus --fail-percent."
         ),
     ] = None,
-    answered: Annotated[int, typer.Option(min=0, help="Gate: and at least so many have answered.")] = 0,
-    soak: Annotated[str, typer.Option(help="Gate: without a break for so long, as 30m.")] = "0",
-    timeout: Annotated[str, typer.Option(help="A phase that takes longer has failed, as 2h; 0 is no limit.")] = "0",
+    answered: Annotated[
+        int, typer.Option(min=0, help="Minimum number of devices that have answered before the next phase starts.")
+    ] = 0,
+    soak: Annotated[
+        str, typer.Option(help="How long the gate must hold without a break before the next phase starts, as in 30m.")
+    ] = "0",
+    timeout: Annotated[str, typer.Option(help="A phase that takes longer has failed, as in 2h; 0 is no limit.")] = "0",
     device_timeout: Annotated[str, typer.Option(help="A device that takes longer has failed; 0 is no limit.")] = "0",
     fail_percent: Annotated[
-        float | None, typer.Option(help="The rollout has failed when so many percent of its devices failed …")
+        float | None, typer.Option(help="The rollout has failed when this percentage of its devices failed …")
     ] = None,
     fail_count: Annotated[
-        int | None, typer.Option(min=1, help="… and so many devices. With both flags, both must be reached.")
+        int | None, typer.Option(min=1, help="… and this number of devices. With both flags, both must be reached.")
     ] = None,
     on_failure: Annotated[
-        ActOnFailure, typer.Option(help="What happens when it has failed, or a phase did not pass within --timeout.")
-    ] = ActOnFailure.PAUSE,
-    rollback_to: Annotated[str, typer.Option(help="The deployment whose content a rollback brings.")] = "",
+        Literal["pause", "rollback"],
+        typer.Option(help="What to do when it has failed, or a phase did not pass within --timeout."),
+    ] = "pause",
+    rollback_to: Annotated[str, typer.Option(help="The deployment whose content devices get in a rollback.")] = "",
     restore: Annotated[
-        bool, typer.Option("--restore", help="A rollback brings each device what it had and was well with.")
+        bool, typer.Option("--restore", help="In a rollback, each device gets back what it had and was healthy with.")
     ] = False,
-    window: Annotated[list[str] | None, typer.Option(help="Admit from these times on, as a cron expression.")] = None,
-    zone: Annotated[str, typer.Option(help="The time zone of the windows.")] = "UTC",
+    window: Annotated[
+        list[str] | None,
+        typer.Option(help="Cron expression of when a window for admissions opens; can be repeated."),
+    ] = None,
+    zone: Annotated[str, typer.Option(help="Time zone of the windows.")] = "UTC",
     window_minutes: Annotated[int, typer.Option(min=1, help="How long a window is open.")] = 60,
-    rate: Annotated[float | None, typer.Option(help="Admit so many devices a minute.")] = None,
-    per_tag: Annotated[str | None, typer.Option(help="At once so many of one value, as tags.site=2.")] = None,
-    offline: Annotated[Offline, typer.Option(help="What silent devices count as.")] = Offline.WAIT,
-    offline_after: Annotated[str, typer.Option(help="A device is silent after so long.")] = "1h",
-    approve_each: Annotated[bool, typer.Option("--approve-each", help="Each phase waits for an approval.")] = False,
+    rate: Annotated[float | None, typer.Option(help="Maximum number of devices admitted per minute.")] = None,
+    per_tag: Annotated[
+        str | None,
+        typer.Option(help="Maximum number of devices in progress per value of a tag, as tags.site=2."),
+    ] = None,
+    offline: Annotated[Offline, typer.Option(help="How silent devices are counted.")] = Offline.WAIT,
+    offline_after: Annotated[str, typer.Option(help="A device is silent after this time without a report.")] = "1h",
+    approve_each: Annotated[bool, typer.Option("--approve-each", help="Every phase waits for an approval.")] = False,
     approve_by_another: Annotated[
-        bool, typer.Option("--approve-by-another", help="Who approves is not who made the plan.")
+        bool, typer.Option("--approve-by-another", help="The author of the plan cannot approve its phases.")
     ] = False,
-    file: Annotated[str | None, typer.Option(help="A plan as JSON instead, or - for standard input.")] = None,
+    file: Annotated[
+        str | None, typer.Option(help="A JSON file with the plan instead of flags, or - for standard input.")
+    ] = None,
     preview: Preview = False,
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Roll a deployment out in phases that was created with --hold or --start.
+    """Roll out a deployment in phases. It must have been created with --hold or --start.
 
     Example: twinfold rollout create camera-2 --phase 5% --phase 100% --fail-percent 5 --fail-count 2 --on-failure rollback
     """
     if (file is None) == (not phase):
-        raise typer.BadParameter("either --phase or --file says how")
+        raise typer.BadParameter("give either --phase or --file")
     gate = Gate(
         success_percent=success,
         answered_min=answered,
@@ -115,7 +106,7 @@ def create(
         phase_timeout_seconds=_seconds(timeout, "--timeout"),
         device_timeout_seconds=_seconds(device_timeout, "--device-timeout"),
     )
-    then = OnFailure.PAUSE if on_failure is ActOnFailure.PAUSE else OnFailure.ROLL_BACK
+    then = OnFailure.PAUSE if on_failure == "pause" else OnFailure.ROLL_BACK
     plan = RolloutPlan(
         tuple(structs.replace(_phase(text), gate=gate, approval=approve_each) for text in phase or ()),
         Failure(fail_percent, fail_count, then=then),
@@ -129,51 +120,46 @@ def create(
         approval_by_another=approve_by_another,
     )
     body = camel_json(plan) if file is None else read_json(file)
-    # What a file says is named as it is there.
+    # Errors about members of a file name them as the file does; errors about flags name the flag.
     api = Api(api_url) if file is None else Api(api_url, named=str)
     answer = write(api, "PUT", _path(name), PreviewChoice(preview, preview_token), body=body)
-    _tell(answer)
+    print_lines(state_line(answer))
     print_plan(answer)
 
 
 @app.command("list")
 def list_(*, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """Rollouts, how far they are and what they wait for.
+    """List the rollouts, their progress and what they wait for.
 
     Example: twinfold rollout list --watch
     """
     api = Api(api_url, at=at)
-    if json:
-        show_json(api.call("GET", "/v1/rollouts"))
-        return
-    show_table(lambda: _table(api.call("GET", "/v1/rollouts")), watch=watch)
+    show_answer(lambda: api.call("GET", "/v1/rollouts"), rollouts_table, json=json, watch=watch)
 
 
 @app.command()
 def show(
     name: Name,
     *,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it until it is over.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until the rollout is over.")] = False,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """A rollout's phases, counts and last acts, and what it waits for. --watch exits with 1 unless it is completed.
+    """Show a rollout's phases, counts and latest decisions, and what it waits for.
+
+    With --watch it exits with 1 unless the rollout is completed.
 
     Example: twinfold rollout show camera-2 --watch
     """
     api = Api(api_url, at=at)
 
-    def look() -> Any:
-        return api.call("GET", _path(name), params={"history": 1000 if json else ACTS_SHOWN})
+    def read() -> Any:
+        return api.call("GET", _path(name), params={"history": 1000 if json else ACTS_SHOWN_MAX})
 
-    if json:
-        show_json(look())
-        return
-    if not watch:
-        console().print(_shown(look()))
-        return
-    if _followed(look)["state"] != "completed":
+    if json or not watch:
+        show_answer(read, rendered, json=json)
+    elif followed(read)["state"] != "completed":
         raise typer.Exit(REFUSED)
 
 
@@ -188,31 +174,23 @@ def devices(
             "notAdmitted or notBack."
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1000,
+    limit: Limit = 1000,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """The devices of a rollout: how each stands with it, why, and what it runs now.
+    """List the devices of a rollout: the state of each, the reason, and what it runs now.
 
     Example: twinfold rollout devices camera-2 --state failed
     """
     params = {} if state is None else {"state": state}
-    found = list(Api(api_url, at=at).pages(f"{_path(name)}/devices", limit=limit, params=params))
-    if json:
-        show_json(found)
-        return
-    table = Table("device", "state", "reason", "runs")
-    for one in found:
-        back = f"; not back: {one['notBack']}" if one["notBack"] else ""
-        runs = ", ".join(one["runs"]["deployments"]) or one["runs"]["status"]
-        table.add_row(one["deviceId"], one["state"], one["reason"] + back, runs)
-    show_table(lambda: table, watch=False)
+    pages = Api(api_url, at=at).pages(f"{_path(name)}/devices", limit=limit, params=params)
+    show_answer(lambda: list(pages), devices_table, json=json)
 
 
 @app.command()
 def start(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Open the first phase now.
+    """Start the first phase now.
 
     Example: twinfold rollout start camera-2
     """
@@ -223,7 +201,7 @@ def start(name: Name, *, preview: Preview = False, preview_token: Token = None, 
 def pause(
     name: Name, *, reason: Reason = "", preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
 ) -> None:
-    """Admit nobody more for now.
+    """Pause the rollout: no more devices are admitted until it is resumed.
 
     Example: twinfold rollout pause camera-2 --reason "the line is being changed"
     """
@@ -232,7 +210,7 @@ def pause(
 
 @app.command()
 def resume(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Go on where it was paused; who is late gets the whole time again.
+    """Resume a paused rollout. Devices that are late get the full time again.
 
     Example: twinfold rollout resume camera-2
     """
@@ -248,7 +226,7 @@ def approve(
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Let a phase open that waits for an approval.
+    """Approve a phase that waits for it.
 
     Example: twinfold rollout approve camera-2 --phase 2
     """
@@ -264,7 +242,7 @@ def skip(
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Pass the open phase without its gate.
+    """Pass the open phase without waiting for its gate.
 
     Example: twinfold rollout skip camera-2
     """
@@ -273,7 +251,7 @@ def skip(
 
 @app.command()
 def retry(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Let the devices that failed try again.
+    """Retry the devices that failed.
 
     Example: twinfold rollout retry camera-2
     """
@@ -284,7 +262,7 @@ def retry(name: Name, *, preview: Preview = False, preview_token: Token = None, 
 def abort(
     name: Name, *, reason: Reason = "", preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
 ) -> None:
-    """End it here: who was admitted keeps the deployment, and nobody else gets it.
+    """Abort the rollout: admitted devices keep the deployment, no other device gets it.
 
     Example: twinfold rollout abort camera-2 --reason "the next release comes sooner"
     """
@@ -295,7 +273,7 @@ def abort(
 def rollback(
     name: Name, *, reason: Reason = "", preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
 ) -> None:
-    """End the deployment, and bring its devices back.
+    """End the deployment and roll its devices back, as the plan of the rollout says.
 
     Example: twinfold rollout rollback camera-2 --reason "pictures are dark"
     """
@@ -306,26 +284,8 @@ def _path(name: str) -> str:
     return f"/v1/deployments/{quoted(name)}/rollout"
 
 
-def _act(name: str, act: str, look: PreviewChoice, api_url: str | None, **body: Any) -> None:
-    _tell(write(Api(api_url), "POST", f"{_path(name)}/{act}", look, body=body))
-
-
-def _tell(found: dict[str, Any]) -> None:
-    print_lines(_line(found))
-
-
-def print_plan(answer: dict[str, Any]) -> None:
-    """Print what a rollout that was created does by itself: when it proceeds, when it stops, and what happens then."""
-    for sentence in (answer["planText"] or {}).values():
-        print_lines(sentence)
-
-
-def _line(found: dict[str, Any]) -> str:
-    state, says = found["state"], found["says"]
-    return f"{found['id']}: {says}" if says.startswith(state) else f"{found['id']}: {state}; {says}"
-
-
-# -- what flags say
+def _act(name: str, act: str, choice: PreviewChoice, api_url: str | None, **body: Any) -> None:
+    print_lines(state_line(write(Api(api_url), "POST", f"{_path(name)}/{act}", choice, body=body)))
 
 
 def _seconds(text: str, flag: str) -> int:
@@ -338,96 +298,14 @@ def _seconds(text: str, flag: str) -> int:
 def _phase(text: str) -> Phase:
     phase = read_phase(text)
     if phase is None:
-        raise typer.BadParameter(f"{text!r} is no phase; write 5% or a number of devices", param_hint="--phase")
+        raise typer.BadParameter(
+            f"{text!r} is not a phase; give a percentage, as in 5%, or a number of devices", param_hint="--phase"
+        )
     return phase
 
 
 def _spread(text: str) -> Spread:
     tag, equals, at_most = text.rpartition("=")
     if not equals or not (at_most.isascii() and at_most.isdecimal()):
-        raise typer.BadParameter(f"{text!r} is not a tag and a number, as tags.site=2", param_hint="--per-tag")
+        raise typer.BadParameter(f"{text!r} is not a tag and a number, as in tags.site=2", param_hint="--per-tag")
     return Spread(tag, int(at_most))
-
-
-# -- what is shown
-
-
-def _followed(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    if sys.stdout.isatty():
-        return show_live(look, _shown, until=_is_over)
-    first, tell = look(), _Teller()
-    tell(first)
-    return look_on(first, look, tell, until=_is_over)
-
-
-def _is_over(found: dict[str, Any]) -> bool:
-    return found["state"] in _ENDS
-
-
-class _Teller:
-    """One line whenever a device, a phase or the rollout moved; what only the clock changes is no news."""
-
-    def __init__(self) -> None:
-        self._told: Any = None
-
-    def __call__(self, found: dict[str, Any] | ApiUnavailable) -> None:
-        if not isinstance(found, ApiUnavailable) and (moved := _moved(found)) != self._told:
-            self._told = moved
-            print_lines(_line(found))
-
-
-def _moved(found: dict[str, Any]) -> Any:
-    return found["state"], found["counts"], [one["state"] for one in found["phases"]], found["reason"]
-
-
-def _shown(found: dict[str, Any]) -> RenderableType:
-    table = Table("phase", "admits", "state", "progress", "gate")
-    for one in found["phases"]:
-        approval = "" if not one["approval"] else ", approved" if one["approved"] else ", wants approval"
-        number = f"{one['number']} {one['name']}".strip()
-        table.add_row(number, one["admits"], one["state"] + approval, _progress(one["counts"]), _gate(one["gate"]))
-    counts = found["counts"]
-    counted = ", ".join(f"{counts[name]} {_NAMES.get(name, name)}" for name in _SAID if counts[name])
-    acts = [
-        f"{time_text(act['at'])} {act['act']} by {act['by']}" + (f": {act['reason']}" if act["reason"] else "")
-        for act in found["history"][-ACTS_SHOWN:]
-    ]
-    said = f"of {counts['target']} targeted: {counted}" if counted else f"{counts['target']} targeted, nobody admitted"
-    whys = [
-        f"{count} {what}: {why}"
-        for what, member in (("failed", "failedBy"), ("not applied", "notAppliedBy"), ("not back", "notBack"))
-        for why, count in found[member].items()
-    ]
-    return Group(Text(_line(found)), table, Text(said), *map(Text, whys), *map(Text, acts))
-
-
-_NAMES = {"already": "already there", "timedOut": "of them late", "notApplied": "not applied"}
-
-
-def _progress(counts: dict[str, int] | None) -> str:
-    if counts is None:
-        return ""
-    well, counted = counts["healthy"] + counts["already"], counts["counted"]
-    full = BAR_CHARACTERS * well // counted if counted else 0
-    return f"{'█' * full}{'░' * (BAR_CHARACTERS - full)} {well} of {counted}"
-
-
-def _gate(gate: dict[str, float]) -> str:
-    said = [f"{gate['successPercent']:g}%"]
-    if gate["answeredMin"]:
-        said.append(f"{gate['answeredMin']} answered")
-    if gate["soakSeconds"]:
-        said.append(f"for {duration(int(gate['soakSeconds']) * 1000)}")
-    return ", ".join(said)
-
-
-def _table(rollouts: list[dict[str, Any]]) -> Table:
-    table = Table("deployment", "state", "phase")
-    for column in ("healthy", "failed", "pending"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    for one in rollouts:
-        counts = one["counts"] or {}
-        numbers = (str(counts.get(column, "")) for column in ("healthy", "failed", "pending"))
-        table.add_row(one["id"], one["state"], f"{one['phase']} of {one['phases']}", *numbers, one["says"])
-    return table

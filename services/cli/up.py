@@ -1,4 +1,4 @@
-"""`twinfold up`: everything on one machine."""
+"""`twinfold up`: all roles on one machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,25 +7,30 @@ import typer
 
 from events.settings import read_settings
 from events.terminal import print_lines
-from services.cli.api import Port, QueueUrl
-from services.cli.flags import AllowVolatileRedis, TlsCertificate, TlsKey
+from services.cli.flags import AllowVolatileRedis, Port, QueueUrl, TlsCertificate, TlsKey
 from services.up.run import run
 
 
 def up(
     *,
     data: Annotated[
-        Path | None, typer.Option(help="Where everything is kept.", show_default="TWINFOLD_DATA_DIR")
+        Path | None, typer.Option(help="Directory that holds all data.", show_default="TWINFOLD_DATA_DIR")
     ] = None,
     port: Port = None,
     redis_url: Annotated[
-        str | None, typer.Option(help="A Redis of your own; one is embedded in the data directory if not given.")
+        str | None, typer.Option(help="A Redis of your own. The default is an embedded one in the data directory.")
     ] = None,
     queue_url: QueueUrl = None,
-    workers: Annotated[int | None, typer.Option(min=1, max=64, help="How many worker processes.")] = None,
-    host: Annotated[str | None, typer.Option(help="Where to listen, as in 0.0.0.0; this machine if not given.")] = None,
-    name: Annotated[list[str] | None, typer.Option(help="Another name of this machine for its certificate.")] = None,
-    tls: Annotated[bool, typer.Option(help="HTTPS, with a certificate of an authority made here.")] = True,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Number of worker processes.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on, as in 0.0.0.0. The default is this machine only.")
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="A further name of this machine for its certificate; can be repeated.")
+    ] = None,
+    tls: Annotated[
+        bool, typer.Option(help="Serve HTTPS, with a certificate from an authority in the data directory.")
+    ] = True,
     tls_certificate: TlsCertificate = None,
     tls_key: TlsKey = None,
     allow_volatile_redis: AllowVolatileRedis = None,

@@ -1,4 +1,4 @@
-"""`twinfold update`: updates, and what was deployed to groups."""
+"""`twinfold update`: updates, and their deployments to groups."""
 
 import datetime as dt
 from typing import Annotated, Any
@@ -8,28 +8,31 @@ from rich.table import Table
 
 from events.canonical import JsonObject
 from events.terminal import print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_json, show_table
+from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_answer, show_json
+from services.cli.flags import Reason
 from services.cli.inputs import read_json
 from services.cli.preview_option import Preview, PreviewChoice, Token, write
-from services.cli.rollout import print_plan
+from services.cli.rollout_output import print_plan
 
 app = typer.Typer(no_args_is_help=True, help="Updates, and their deployments to groups.")
 
 Update = Annotated[str, typer.Argument(help="An update, as provider/name/version.")]
-Group = Annotated[str, typer.Argument(help="The group: the value of the tag ADUGroup, or a name that was defined.")]
+Group = Annotated[str, typer.Argument(help="The group: a value of the tag ADUGroup, or the name of a defined group.")]
 Deployment = Annotated[str, typer.Argument(help="The deployment's id within its group.")]
 
 
 @app.command("import")
 def import_(
     update: Update,
-    manifest: Annotated[str, typer.Argument(help="A manifest's or a layer's file, or - for standard input.")],
+    manifest: Annotated[str, typer.Argument(help="File with a manifest or a layer, or - for standard input.")],
     *,
-    condition: Annotated[str, typer.Option(help="Which devices it fits, as in: tags.model = 'x-200'")] = "",
-    description: Annotated[str, typer.Option(help="What it is about.")] = "",
+    condition: Annotated[
+        str, typer.Option(help="Condition for the devices that it fits, as in: tags.model = 'x-200'")
+    ] = "",
+    description: Annotated[str, typer.Option(help="Description for people.")] = "",
     api_url: ApiUrl = None,
 ) -> None:
-    """Make an update known; its content never changes.
+    """Import an update. Its content cannot be changed later.
 
     Example: twinfold update import contoso/camera/1.0 camera.json --condition "tags.model = 'x-200'"
     """
@@ -45,23 +48,16 @@ def import_(
 
 @app.command("list")
 def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """Updates, the newest version first.
+    """List the updates, newest version first.
 
     Example: twinfold update list
     """
-    found = Api(api_url, at=at).call("GET", "/v1/updates")
-    if json:
-        show_json(found)
-        return
-    table = Table("update", "for", "description")
-    for one in found:
-        table.add_row(one["update"], one["condition"], one["description"])
-    show_table(lambda: table, watch=False)
+    show_answer(lambda: Api(api_url, at=at).call("GET", "/v1/updates"), _updates, json=json)
 
 
 @app.command()
 def show(update: Update, *, at: At = None, api_url: ApiUrl = None) -> None:
-    """An update with its content, as JSON.
+    """Show an update with its content as JSON.
 
     Example: twinfold update show contoso/camera/1.0
     """
@@ -70,7 +66,7 @@ def show(update: Update, *, at: At = None, api_url: ApiUrl = None) -> None:
 
 @app.command()
 def delete(update: Update, *, api_url: ApiUrl = None) -> None:
-    """Delete an update that no active deployment uses.
+    """Delete an update. This requires that no active deployment uses it.
 
     Example: twinfold update delete contoso/camera/1.0
     """
@@ -83,36 +79,46 @@ def deploy(
     update: Update,
     group: Group,
     *,
-    name: Annotated[str, typer.Option("--id", help="The deployment's id; another one for each deployment of a group.")],
-    start: Annotated[dt.datetime | None, typer.Option(help="When it starts, in UTC; at once if not given.")] = None,
-    end: Annotated[dt.datetime | None, typer.Option(help="When it ends, in UTC; who has it keeps it.")] = None,
-    roll_back_to: Annotated[str | None, typer.Option(help="The update to go back to when too many fail.")] = None,
+    name: Annotated[str, typer.Option("--id", help="The deployment's id, unique within the group.")],
+    start: Annotated[dt.datetime | None, typer.Option(help="When it starts, in UTC. The default is at once.")] = None,
+    end: Annotated[
+        dt.datetime | None, typer.Option(help="When it ends, in UTC. Devices that have the update keep it.")
+    ] = None,
+    roll_back_to: Annotated[
+        str | None, typer.Option(help="The update that devices get back when too many fail.")
+    ] = None,
     restore: Annotated[
-        bool, typer.Option("--restore", help="Or each device to what it had, and was well with, before.")
+        bool,
+        typer.Option(
+            "--restore", help="When too many fail, each device gets back what it had, and was healthy with, before."
+        ),
     ] = False,
-    percent: Annotated[float, typer.Option(help="Too many: this share of those who answered, at least.")] = 100.0,
-    count: Annotated[int, typer.Option(help="And this many devices, at least.")] = 1,
-    answered: Annotated[int, typer.Option(help="And not before so many have answered.")] = 0,
-    plan: Annotated[str | None, typer.Option(help="A file with a rollout's plan, to go in phases.")] = None,
+    percent: Annotated[
+        float, typer.Option(help="Too many means at least this percentage of the devices that answered …")
+    ] = 100.0,
+    count: Annotated[int, typer.Option(help="… and at least this number of devices …")] = 1,
+    answered: Annotated[int, typer.Option(help="… once at least this number of devices have answered.")] = 0,
+    plan: Annotated[str | None, typer.Option(help="JSON file with a rollout plan, to deploy in phases.")] = None,
     preview: Preview = False,
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Bring an update to a group; what the group got until now is superseded.
+    """Deploy an update to a group. It supersedes the group's current deployment.
 
     Example: twinfold update deploy contoso/camera/1.1 north --id 2 --roll-back-to contoso/camera/1.0 --percent 20 --count 3
     """
     policy = {"update": roll_back_to, "percent": percent, "count": count, "answeredMin": answered}
     body: JsonObject = {
         "update": update,
+        # typer reads times without a zone; the help texts say that they are UTC.
         "startAt": 0 if start is None else round(start.replace(tzinfo=dt.UTC).timestamp() * 1000),
         "endAt": 0 if end is None else round(end.replace(tzinfo=dt.UTC).timestamp() * 1000),
         "policy": policy if roll_back_to or restore else None,
         "plan": None if plan is None else read_json(plan),
     }
-    found = write(Api(api_url), "PUT", _deployment(group, name), PreviewChoice(preview, preview_token), body=body)
-    print_lines(f"{update} is deployed to {group} as {name}: {found['state'].lower()}")
-    print_plan(found)
+    answer = write(Api(api_url), "PUT", _deployment(group, name), PreviewChoice(preview, preview_token), body=body)
+    print_lines(f"{update} is deployed to {group} as {name}: {answer['state'].lower()}")
+    print_plan(answer)
 
 
 @app.command()
@@ -120,12 +126,12 @@ def cancel(
     group: Group,
     deployment: Deployment,
     *,
-    reason: Annotated[str, typer.Option(help="Why; it stands in the log.")] = "",
+    reason: Reason = "",
     preview: Preview = False,
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Stop a deployment for good: who has it keeps it, nobody else gets it.
+    """Cancel a deployment for good. Devices that have it keep it, no other device gets it.
 
     Example: twinfold update cancel north 2 --reason "the wrong one"
     """
@@ -148,66 +154,75 @@ def retry(
     preview_token: Token = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Let the devices that failed try again.
+    """Retry the devices that failed.
 
     Example: twinfold update retry north 2
     """
     write(Api(api_url), "POST", f"{_deployment(group, deployment)}/retry", PreviewChoice(preview, preview_token))
-    print_lines(f"those of {group} who failed with {deployment} try again")
+    print_lines(f"the devices of {group} that failed with {deployment} are retried")
 
 
 @app.command()
 def status(
     group: Group,
-    deployment: Annotated[str | None, typer.Argument(help="A deployment's id; all of the group if not given.")] = None,
+    deployment: Annotated[
+        str | None, typer.Argument(help="A deployment's id. The default is all of the group.")
+    ] = None,
     *,
-    devices: Annotated[str | None, typer.Option(help="List the devices of a state instead, as in Failed.")] = None,
+    devices: Annotated[str | None, typer.Option(help="List the devices in this state, as in Failed.")] = None,
     watch: Watch = False,
     at: At = None,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """How deployments to a group fare, or which devices are how far, and why.
+    """Show the state of deployments to a group, or with --devices the devices in a state and the reason.
 
     Example: twinfold update status north 2 --devices Failed
     """
     api = Api(api_url, at=at)
     if devices is not None and deployment is not None:
         page = api.call("GET", f"{_deployment(group, deployment)}/devices", params={"state": devices, "top": 1000})
-        if json:
-            show_json(page["devices"])
-            return
-        table = Table("device", "state", "reason")
-        for one in page["devices"]:
-            table.add_row(one["deviceId"], one["state"], one["reason"])
-        show_table(lambda: table, watch=False)
+        show_answer(lambda: page["devices"], _devices, json=json)
         return
 
-    def look() -> Any:
-        found = api.call("GET", f"/v1/groups/{quoted(group)}/deployments")
-        return [one for one in found if deployment in {None, one["deployment"]}]
+    def read() -> Any:
+        answer = api.call("GET", f"/v1/groups/{quoted(group)}/deployments")
+        return [entry for entry in answer if deployment in {None, entry["deployment"]}]
 
-    if json:
-        show_json(look())
-        return
-    show_table(lambda: _table(look()), watch=watch)
+    show_answer(read, _deployments, json=json, watch=watch)
 
 
-def _table(deployments: list[JsonObject]) -> Table:
+def _updates(updates: list[JsonObject]) -> Table:
+    table = Table("update", "for", "description")
+    for update in updates:
+        table.add_row(update["update"], update["condition"], update["description"])
+    return table
+
+
+def _devices(devices: list[JsonObject]) -> Table:
+    table = Table("device", "state", "reason")
+    for device in devices:
+        table.add_row(device["deviceId"], device["state"], device["reason"])
+    return table
+
+
+def _deployments(deployments: list[JsonObject]) -> Table:
     counts = list(deployments[0]["counts"]) if deployments else []
     table = Table("deployment", "update", "state", "reason")
     for column in counts:
         table.add_column(column, justify="right")
-    for one in deployments:
-        numbers = (str(one["counts"][column]) for column in counts)
-        back = f" to {one['rolledBack']['to']}" if one["rolledBack"] else ""
-        table.add_row(one["deployment"], one["update"], one["state"] + back, one["reason"], *numbers)
+    for deployment in deployments:
+        numbers = (str(deployment["counts"][column]) for column in counts)
+        back = f" to {deployment['rolledBack']['to']}" if deployment["rolledBack"] else ""
+        table.add_row(
+            deployment["deployment"], deployment["update"], deployment["state"] + back, deployment["reason"], *numbers
+        )
     return table
 
 
 def _path(update: str) -> str:
     if update.count("/") != 2:  # noqa: PLR2004 - between three parts
-        raise typer.BadParameter(f"an update is named as provider/name/version, not {update!r}")
+        raise typer.BadParameter(f"{update!r} is not provider/name/version, as in contoso/camera/1.0")
     return "/v1/updates/" + "/".join(map(quoted, update.split("/")))
 
 

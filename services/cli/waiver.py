@@ -1,52 +1,51 @@
-"""`twinfold waiver`: decisions that findings may stand, with an author, a reason and an end."""
+"""`twinfold waiver`: findings that are accepted for a time, with an author and a reason."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from events.rich_console import console
 from events.terminal import print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json
+from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_answer
 
-app = typer.Typer(no_args_is_help=True, help="Waivers: decisions that findings may stand for a time.")
+app = typer.Typer(no_args_is_help=True, help="Waivers: findings that are accepted for a time.")
 
 Name = Annotated[str, typer.Argument(help="The waiver's id.")]
 
 
 @app.command("list")
 def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """The waivers; expired ones stand until they are withdrawn.
+    """List the waivers. An expired one is listed until it is withdrawn.
 
     Example: twinfold waiver list
     """
-    found = Api(api_url, at=at).call("GET", "/v1/waivers")
-    if json:
-        show_json(found)
-        return
+    show_answer(lambda: Api(api_url, at=at).call("GET", "/v1/waivers"), _table, json=json)
+
+
+def _table(waivers: list[dict[str, Any]]) -> Table:
     table = Table("waiver", "rule", "module", "deployment", "until", "who", "reason")
-    for one in found:
-        until = Text(one["until"]) if not one["expired"] else Text(f"{one['until']} (expired)", "magenta")
-        cells = (Text(one[name] or "any") for name in ("id", "rule", "module", "deployment"))
-        table.add_row(*cells, until, Text(one["who"]), Text(one["reason"]))
-    console().print(table)
+    for waiver in waivers:
+        until = Text(waiver["until"]) if not waiver["expired"] else Text(f"{waiver['until']} (expired)", "magenta")
+        cells = (Text(waiver[name] or "any") for name in ("id", "rule", "module", "deployment"))
+        table.add_row(*cells, until, Text(waiver["who"]), Text(waiver["reason"]))
+    return table
 
 
 @app.command()
 def grant(
     name: Name,
     rule: Annotated[
-        str, typer.Argument(help="The rule whose findings may stand, as docs/reference/readiness.md lists them.")
+        str, typer.Argument(help="The rule whose findings are accepted; docs/reference/readiness.md lists the rules.")
     ],
     *,
-    reason: Annotated[str, typer.Option(help="Why.")],
-    until: Annotated[str, typer.Option(help="The last day (UTC), as in 2027-03-31.")],
-    module: Annotated[str | None, typer.Option(help="Those of this module alone.")] = None,
-    deployment: Annotated[str | None, typer.Option(help="Those on what this deployment wrote alone.")] = None,
+    reason: Annotated[str, typer.Option(help="Why the findings are accepted.")],
+    until: Annotated[str, typer.Option(help="Last day of the waiver (UTC), as in 2027-03-31.")],
+    module: Annotated[str | None, typer.Option(help="Only findings of this module.")] = None,
+    deployment: Annotated[str | None, typer.Option(help="Only findings on content of this deployment.")] = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Let findings of a rule stand for a time, or change the terms; you are who decided.
+    """Accept findings of a rule for a time, or change a waiver. You are recorded as its author.
 
     Example: twinfold waiver grant press privileged --module driver --reason "until its next release" --until 2027-03-31
     """
@@ -57,7 +56,7 @@ def grant(
 
 @app.command()
 def withdraw(name: Name, *, api_url: ApiUrl = None) -> None:
-    """Take a waiver back: its findings count again.
+    """Withdraw a waiver. Its findings count again.
 
     Example: twinfold waiver withdraw press
     """

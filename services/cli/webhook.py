@@ -1,62 +1,58 @@
-"""`twinfold webhook`: whom to tell over HTTP of what happens."""
+"""`twinfold webhook`: HTTP receivers of events."""
 
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from events.rich_console import console
 from events.terminal import complain, print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_json
+from services.cli.client import Api, ApiUrl, AsJson, At, quoted, show_answer, show_json
+from services.cli.flags import Kinds
 
-app = typer.Typer(no_args_is_help=True, help="Webhooks: whom to tell over HTTP of what happens.")
+app = typer.Typer(no_args_is_help=True, help="Webhooks: HTTP receivers of events.")
 
 Name = Annotated[str, typer.Argument(help="The webhook's id.")]
-Kinds = Annotated[
-    list[str] | None, typer.Option("--kind", help="A type of event, or Assignment change; again for more, else any.")
+Deployments = Annotated[
+    list[str] | None, typer.Option("--deployment", help="Only events of this deployment; can be repeated.")
 ]
-Deployments = Annotated[list[str] | None, typer.Option("--deployment", help="About this one alone; again for more.")]
-Devices = Annotated[list[str] | None, typer.Option("--device", help="About this one alone; again for more.")]
+Devices = Annotated[list[str] | None, typer.Option("--device", help="Only events of this device; can be repeated.")]
 
 
 @app.command()
 def add(
     name: Name,
-    url: Annotated[str, typer.Argument(help="Where events are posted to, over HTTPS.")],
+    url: Annotated[str, typer.Argument(help="HTTPS URL that events are posted to.")],
     *,
     kind: Kinds = None,
     deployment: Deployments = None,
     device: Devices = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Make a webhook, or make one that stands exactly this; prints a new one's secret, once.
+    """Create or replace a webhook. The secret of a new webhook is printed once.
 
     Example: twinfold webhook add siem https://hooks.example/twinfold --kind DeploymentCreated --kind AssignmentChange
     """
     body = {"url": url, "kinds": kind or [], "deployments": deployment or [], "devices": device or []}
-    told = Api(api_url).call("PUT", _path(name), body=body)
-    if told["secret"].startswith("whsec_"):
-        print_lines(told["secret"])
+    answer = Api(api_url).call("PUT", _path(name), body=body)
+    # The API shows a secret once, when it is new; later it is masked.
+    if answer["secret"].startswith("whsec_"):
+        print_lines(answer["secret"])
     else:
         print_lines(f"{name} is changed; its secret stays")
 
 
 @app.command("list")
 def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """The webhooks, and how far each is behind.
+    """List the webhooks, with the number of events that each has still to deliver.
 
     Example: twinfold webhook list
     """
-    found = Api(api_url, at=at).call("GET", "/v1/webhooks")
-    if json:
-        show_json(found)
-    else:
-        console().print(_table(found))
+    show_answer(lambda: Api(api_url, at=at).call("GET", "/v1/webhooks"), _table, json=json)
 
 
 @app.command()
 def show(name: Name, *, at: At = None, api_url: ApiUrl = None) -> None:
-    """A webhook and how it fares, as JSON.
+    """Show a webhook and its state as JSON.
 
     Example: twinfold webhook show siem
     """
@@ -65,7 +61,7 @@ def show(name: Name, *, at: At = None, api_url: ApiUrl = None) -> None:
 
 @app.command()
 def remove(name: Name, *, api_url: ApiUrl = None) -> None:
-    """Tell nobody any more.
+    """Remove a webhook; no events are sent to it any more.
 
     Example: twinfold webhook remove siem
     """
@@ -77,10 +73,10 @@ def remove(name: Name, *, api_url: ApiUrl = None) -> None:
 def pause(
     name: Name,
     *,
-    why: Annotated[str, typer.Option(help="What others should know of it.")] = "paused by an operator",
+    why: Annotated[str, typer.Option(help="Reason, shown to other operators.")] = "paused by an operator",
     api_url: ApiUrl = None,
 ) -> None:
-    """Deliver nothing until it is resumed; what happens meanwhile waits.
+    """Pause deliveries. Events that happen meanwhile are delivered after `resume`.
 
     Example: twinfold webhook pause siem --why "the receiver moves"
     """
@@ -90,7 +86,7 @@ def pause(
 
 @app.command()
 def resume(name: Name, *, api_url: ApiUrl = None) -> None:
-    """Deliver again, from where it stopped.
+    """Resume deliveries where they stopped.
 
     Example: twinfold webhook resume siem
     """
@@ -100,38 +96,46 @@ def resume(name: Name, *, api_url: ApiUrl = None) -> None:
 
 @app.command("test")
 def send_test(name: Name, *, api_url: ApiUrl = None) -> None:
-    """Send a test event, and say what became of it.
+    """Send a test event and show the answer.
 
     Example: twinfold webhook test siem
     """
-    told = Api(api_url).call("POST", f"{_path(name)}/test")
-    answer = told["status"] or told["result"]
-    if not told["delivered"]:
-        complain(f"{name} did not take the event: {answer}, after {told['milliseconds']} ms")
+    attempt = Api(api_url).call("POST", f"{_path(name)}/test")
+    result = f"{attempt['status'] or attempt['result']}, after {attempt['milliseconds']} ms"
+    if not attempt["delivered"]:
+        complain(f"{name} did not accept the event: {result}")
         raise typer.Exit(1)
-    print_lines(f"{name} took the event: {answer}, after {told['milliseconds']} ms")
+    print_lines(f"{name} accepted the event: {result}")
 
 
 @app.command()
 def deliveries(
     name: Name,
     *,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of attempts.")] = 20,
     api_url: ApiUrl = None,
     json: AsJson = False,
 ) -> None:
-    """The last attempts to deliver, newest first.
+    """List the latest delivery attempts, newest first.
 
     Example: twinfold webhook deliveries siem --limit 50
     """
-    found = Api(api_url).call("GET", f"{_path(name)}/deliveries", params={"top": limit})["deliveries"]
-    if json:
-        show_json(found)
-        return
+    api = Api(api_url)
+    show_answer(
+        lambda: api.call("GET", f"{_path(name)}/deliveries", params={"top": limit})["deliveries"], _attempts, json=json
+    )
+
+
+def _attempts(attempts: list[dict[str, Any]]) -> Table:
     table = Table("event", "result", "attempt", "ms")
-    for one in found:
-        table.add_row(one["event"], str(one["status"] or one["result"]), str(one["attempt"]), str(one["milliseconds"]))
-    console().print(table)
+    for attempt in attempts:
+        table.add_row(
+            attempt["event"],
+            str(attempt["status"] or attempt["result"]),
+            str(attempt["attempt"]),
+            str(attempt["milliseconds"]),
+        )
+    return table
 
 
 def _path(name: str) -> str:
@@ -140,9 +144,11 @@ def _path(name: str) -> str:
 
 def _table(webhooks: list[dict[str, Any]]) -> Table:
     table = Table("webhook", "url", "kinds", "about", "behind", "state")
-    for one in webhooks:
-        about = ", ".join([*one["deployments"], *one["devices"]]) or "-"
-        failing = f"failing: {one['error']}" if one["failures"] else "ok"
-        state = f"paused: {one['paused']}" if one["paused"] else failing
-        table.add_row(one["id"], one["url"], ", ".join(one["kinds"]) or "-", about, str(one["lag"]), state)
+    for webhook in webhooks:
+        about = ", ".join([*webhook["deployments"], *webhook["devices"]]) or "-"
+        failing = f"failing: {webhook['error']}" if webhook["failures"] else "ok"
+        state = f"paused: {webhook['paused']}" if webhook["paused"] else failing
+        table.add_row(
+            webhook["id"], webhook["url"], ", ".join(webhook["kinds"]) or "-", about, str(webhook["lag"]), state
+        )
     return table

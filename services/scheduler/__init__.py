@@ -1,1 +1,1 @@
-"""The scheduler: what happens by itself, and when."""
+"""The scheduler: starts and ends deployments at their times, advances rollouts, and seals the log."""

@@ -34,7 +34,7 @@ _ABOUT_CLOCKS = "docs/guides/operating.md, Clocks"
 
 
 def run(settings: Settings, stopping: threading.Event) -> None:
-    """Schedule until told to stop, whenever it is this process's turn.
+    """Run a round every `TICK_SECONDS` while this process holds the lease, until `stopping` is set.
 
     Raises:
         LogNotInitialised, UnsafeRedis, LogUnavailable: there is no log to work on.
@@ -55,6 +55,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
             fence = lease.take()
             if (fence is not None) is not holds:
                 holds = fence is not None
+                # Logged when it changes alone: a second scheduler waits for days, and would log a line every second.
                 logger.info("scheduling" if holds else "another process schedules", fence=fence)
             if fence is not None:
                 reached(FailPoint.SCHEDULE_LEASED)
@@ -67,6 +68,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
             postponed.failed("scheduling", error)
         except LogError as error:
             logger.error("the fleet's events cannot be read", error=str(error))  # noqa: TRY400 - expected
+        # Touched after a failed round too: the file says that the process is alive, not that Redis is.
         if settings.heartbeat_file is not None:
             with contextlib.suppress(OSError):
                 settings.heartbeat_file.touch()
@@ -76,7 +78,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
 
 
 def main() -> int:
-    """Schedule until SIGINT or SIGTERM, or until the parent ends; a round that is under way ends first."""
+    """Schedule until SIGINT or SIGTERM, or until the parent ends; a round in progress is finished first."""
     line = lifeline.hold()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

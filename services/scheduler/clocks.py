@@ -1,4 +1,4 @@
-"""Clocks that step: noticed, and followed in a way that time goes on and never goes back."""
+"""Clock steps: a watch that reports them, and a time for the scheduler that never goes back."""
 
 import time
 from collections.abc import Callable
@@ -9,14 +9,14 @@ Monotonic = Callable[[], float]
 
 
 class ClockWatch:
-    """Holds a clock against the time that passes on this machine."""
+    """Compares a clock (milliseconds) with the monotonic time of this machine."""
 
     def __init__(self, clock: Callable[[], int], *, monotonic: Monotonic = time.monotonic) -> None:
         self._clock, self._monotonic = clock, monotonic
         self._before = (clock(), monotonic())
 
     def step_seconds(self) -> float:
-        """By how much the clock stepped since the last look: ahead (more than 0) or back; 0 where it goes as it should."""
+        """The seconds that the clock stepped since the last call: positive is ahead, 0 is within the tolerance."""
         clock, passed = self._clock(), self._monotonic()
         before, passed_before = self._before
         self._before = (clock, passed)
@@ -25,10 +25,9 @@ class ClockWatch:
 
 
 class LogTime:
-    """The log's time: a clock's, and where that is behind the newest event, half of what has passed since that event was seen.
+    """The scheduler's time: the clock's, but never before the newest event of the log.
 
-    Were it the event's time alone, nothing would take any time until the clock has caught up: no soak would end. At half the
-    clock's speed it goes on, and the clock catches up all the same.
+    While the clock is behind that event, time runs at half speed from the event on.
     """
 
     def __init__(self, clock: Callable[[], int], *, monotonic: Monotonic) -> None:
@@ -36,9 +35,11 @@ class LogTime:
         self._newest = (0, 0.0)
 
     def now(self, newest: int) -> int:
-        """The time in milliseconds; `newest` is that of the newest event, before which nothing happens."""
+        """The time in milliseconds; `newest` is the time of the newest event, and the least that is returned."""
         at, seen = self._newest
-        gone_on = at + round(500 * (self._monotonic() - seen))
-        if newest > gone_on:
-            self._newest, gone_on = (newest, self._monotonic()), newest
-        return max(self._clock(), gone_on)
+        # Time that stood still at the newest event would end no soak until the clock has caught up. Half the clock's speed
+        # (500 ms a second) lets soaks end, and the clock still catches up (decision 0035).
+        continued = at + round(500 * (self._monotonic() - seen))
+        if newest > continued:
+            self._newest, continued = (newest, self._monotonic()), newest
+        return max(self._clock(), continued)

@@ -1,4 +1,4 @@
-"""One round of the scheduler: what is due, and what follows for each rollout. It holds nothing that is not in the log."""
+"""One round of the scheduler: start and end deployments that are due, and advance rollouts. All its state comes from the log."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -34,7 +34,7 @@ logger = structlog.get_logger()
 
 
 class SchedulerEngine:
-    """Executes what follows, under a fence: an older holder's acts are refused by the log."""
+    """Writes what is due under a fence: the log refuses the writes of an earlier holder of the lease."""
 
     def __init__(
         self,
@@ -46,41 +46,42 @@ class SchedulerEngine:
         settle: Callable[[float], None] = time.sleep,
         monotonic: Monotonic = lambda: 0.0,
     ) -> None:
-        """`monotonic` lets time go on where the clock is behind the log (`LogTime`); in virtual time nothing passes by itself."""
+        """`monotonic` moves time while the clock is behind the log (`LogTime`); the default, for virtual time, never moves it."""
         self._log, self._projections, self._waker, self._settle = log, projections, waker, settle
         self._time = LogTime(clock, monotonic=monotonic)
-        self._status = ScheduledWork(log)
+        self._work = ScheduledWork(log)
         self._fleet_snapshot = FleetSnapshotReader(log, projections)
 
     def tick(self, fence: int | None = None) -> int:
-        """Do all that is due and all that follows now; answers how many events were written.
+        """Do all that is due now; returns the number of events written.
 
         Raises:
             Fenced: another process has taken over.
-            LogUnavailable: Redis did not answer; what is due then is due at the next tick.
-            UnreadableEvent, LogLostItsTail: the fleet's stream stops at an event.
+            LogUnavailable: Redis did not answer; the next tick does what is still due.
+            UnreadableEvent, LogLostItsTail: the fleet's stream cannot be read beyond an event.
         """
-        status = self._status
-        status.refresh()
-        # The log's time never goes back, so that a clock that does changes nothing that was decided.
-        now = self._time.now(status.at)
+        work = self._work
+        work.refresh()
+        now = self._time.now(work.at)
         producer = Producer(
             self._log,
             by=AUTHOR,
             waker=self._waker,
             clock=lambda: now,
+            # A conflict means that another author was faster. The next round decides again on the new state; a retry
+            # here would repeat a decision made on the old one.
             attempts=1,
             before_append=lambda _: reached(FailPoint.SCHEDULE_JUDGED),
             fence=fence,
         )
-        for name, deployment in sorted(status.timed.items()):
+        for name, deployment in sorted(work.timed.items()):
             self._apart(name, partial(self._begin_or_end, producer, name, deployment, now))
-        for name, stray in sorted(status.strays.items()):
+        for name, stray in sorted(work.strays.items()):
             self._apart(name, partial(self._end_stray, producer, name, stray))
         active = {
             name: rollout
-            for name, rollout in sorted(status.rollouts.items())
-            if rollout.is_active and name not in status.strays
+            for name, rollout in sorted(work.rollouts.items())
+            if rollout.is_active and name not in work.strays
         }
         if active:
             self._fleet_snapshot.settle(self._settle)
@@ -89,16 +90,16 @@ class SchedulerEngine:
         return producer.written
 
     def _apart(self, name: str, act: Callable[[], None]) -> None:
-        """Do one thing; what fails of it does not keep the others from theirs."""
+        """Run one act; a failure is logged and does not stop the acts on other deployments."""
         try:
             act()
         except (Fenced, LogUnavailable):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others have theirs
-            logger.error("left out", deployment=name, error=f"{type(error).__name__}: {error}")  # noqa: TRY400
+        except Exception as error:  # noqa: BLE001 - a fault of one deployment must not stop all other rollouts
+            logger.error("skipped", deployment=name, error=f"{type(error).__name__}: {error}")  # noqa: TRY400
 
     def _end_stray(self, producer: Producer, name: str, deployment: DeploymentDocument | None) -> None:
-        """End a rollout that two people made at once with what contradicts it."""
+        """End a rollout whose deployment was deleted, or given another admission, at the same time as the rollout was created."""
         if deployment is None:
             _do(producer, name, DiscardRollout(name))
         else:
@@ -108,17 +109,18 @@ class SchedulerEngine:
 
     def _begin_or_end(self, producer: Producer, name: str, deployment: DeploymentDocument, now: int) -> None:
         end, start = deployment.end_at, deployment.start_at
-        rollout = self._status.rollouts.get(name)
+        rollout = self._work.rollouts.get(name)
         if end and end <= now:
             if (group := deployed_update(name)) is not None:
                 self._end_update(producer, group, rollout)
             elif rollout is not None and not rollout.is_over:
-                # One that is rolled back is not about to be given to any device. Any other has the admission until it is
-                # over; the end follows in the next round.
+                # A rollout that is rolling back admits no device, so it may finish. Any other is aborted, because it owns the
+                # admission until it is over; the next round ends the deployment.
                 if rollout.admits:
-                    _do(producer, name, AbortRollout(name, "the deployment's time came to end"))
+                    _do(producer, name, AbortRollout(name, "the end time of the deployment is reached"))
             elif rollout is not None and rollout.results is UNSET:
-                # Once it has ended, no device has it any more; the end follows in the next round.
+                # The results are recorded first: when the deployment has ended, no device has it any more and they could not
+                # be counted. The next round ends the deployment.
                 results = self._fleet_snapshot.results(name, rollout, now, self._settle)
                 _do(producer, name, RecordResults(name, results))
             else:
@@ -130,14 +132,14 @@ class SchedulerEngine:
                 _do(producer, name, StartRollout(name, start, now - start))
 
     def _end_update(self, producer: Producer, of: tuple[str, str], rollout: RolloutDocument | None) -> None:
-        """What brings an update to a group ends as it is canceled: who has it keeps it."""
+        """End the deployment of an update as a cancellation does: devices that have the update keep it."""
         if rollout is None or not (rollout.admits or rollout.state is RolloutState.COMPLETED):
             return
         if not self._fleet_snapshot.look(self._fleet_snapshot.heads()):
-            return  # The next round sees who has it.
+            return  # The snapshot is behind the log; the next round reads which devices have the update.
         group, name = of
         keepers = GroupProjection(self._log, self._projections).keepers(group)
-        _do(producer, f"{group}/{name}", CancelUpdateDeployment(group, name, "its time came to end", keepers))
+        _do(producer, f"{group}/{name}", CancelUpdateDeployment(group, name, "its end time is reached", keepers))
 
     # -- rollouts
 
@@ -148,11 +150,11 @@ class SchedulerEngine:
 
 
 def _do(producer: Producer, cause: str, command: Command) -> bool:
-    """Write a command; answers whether it is done. An author who was faster has their way."""
+    """Write a command; returns whether it was accepted. When another author was faster, their change stays."""
     try:
         producer.do(command, cause=cause)
     except (*REFUSALS, ConflictPersists) as error:
-        logger.info("not done", command=type(command).__name__, deployment=cause, why=str(error))
+        logger.info("command refused", command=type(command).__name__, deployment=cause, why=str(error))
         return False
     return True
 

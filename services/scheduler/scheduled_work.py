@@ -1,4 +1,4 @@
-"""What the scheduler looks after: deployments with times, and rollouts that are not over. A projection, kept up by the fleet's events."""
+"""The work of the scheduler: deployments with times, and rollouts that are not over. A projection of the fleet's events."""
 
 from collections.abc import Iterable
 
@@ -13,28 +13,30 @@ _BATCH = 1000
 
 
 class ScheduledWork:
-    """The documents as of the position that was read last."""
+    """The documents at the position that was read last."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._position = -1
         self.at = 0
-        """The time of the newest event of the fleet; nothing happens before it."""
+        """The time of the newest event of the fleet (milliseconds); the scheduler never decides at an earlier time."""
         self.timed: dict[str, DeploymentDocument] = {}
-        """Deployments that are to start or to end at a time."""
+        """Deployments with a start or an end time that is not used up."""
         self.rollouts: dict[str, RolloutDocument] = {}
-        """Rollouts by deployment; of those with which nothing is left to do, those of timed deployments alone."""
+        """Rollouts by deployment. A rollout with nothing left to do is here only if its deployment has a time."""
         self.strays: dict[str, DeploymentDocument | None] = {}
-        """Deployments that say themselves who may receive them, or are gone (`None`), beside a rollout that would."""
+        """Deployments that contradict their rollout: they have an admission of their own, or are deleted (`None`)."""
 
     def refresh(self) -> None:
-        """Read on to the head.
+        """Read the events up to the head.
 
         Raises:
             LogUnavailable: Redis did not answer.
-            UnreadableEvent, LogLostItsTail: the fleet's stream stops there.
+            UnreadableEvent, LogLostItsTail: the fleet's stream cannot be read beyond an event.
         """
         if self._position < 0:
+            # The first time it reads all documents, not all events. The head is read before them, so that what is written
+            # meanwhile is read again below instead of being missed.
             position = self._log.head(FLEET)
             self._read(self._log.subjects(FLEET))
             newest = self._log.read(FLEET, after=position - 1, limit=1) if position else []
@@ -45,11 +47,12 @@ class ScheduledWork:
             self._position, self.at = events[-1].position, max(self.at, events[-1].at)
 
     def _read(self, subjects: Iterable[str]) -> None:
-        # A deployment's times and its rollout are looked at together; policies and the like have other colons.
+        # A deployment and its rollout are read together: what is due depends on both. Subjects with another prefix, such as
+        # those of policies, have a colon as well.
         names = {subject.removeprefix(ROLLOUT) for subject in subjects}
-        wanted = sorted(name for name in names if ":" not in name)
-        deployments, rollouts = deployments_of(self._log, wanted), rollouts_of(self._log, wanted)
-        for name in wanted:
+        deployment_ids = sorted(name for name in names if ":" not in name)
+        deployments, rollouts = deployments_of(self._log, deployment_ids), rollouts_of(self._log, deployment_ids)
+        for name in deployment_ids:
             self.timed.pop(name, None)
             self.rollouts.pop(name, None)
             self.strays.pop(name, None)
@@ -57,7 +60,8 @@ class ScheduledWork:
             if deployment is not None and is_timed(deployment):
                 self.timed[name] = deployment
             if document is not None:
-                # What was rolled out, however it went, is not opened to everybody at the deployment's time.
+                # A rollout that is over stays while its deployment has a time. Without it, the start would admit all
+                # targeted devices, although the rollout had been aborted or rolled back.
                 if document.is_active or not document.is_over or name in self.timed:
                     self.rollouts[name] = document
                 if deployment is None or (document.admits and not isinstance(deployment.admission, NotStarted)):
@@ -65,5 +69,5 @@ class ScheduledWork:
 
 
 def is_timed(document: DeploymentDocument) -> bool:
-    """Whether the clock has something to do with a deployment yet."""
+    """Whether a deployment has a start or an end time ahead."""
     return bool(document.start_at or document.end_at)

@@ -1,4 +1,4 @@
-"""Sealing beside scheduling: a thread of its own, as a long catch-up must not keep deployments from starting in time."""
+"""The thread that seals the log, beside the scheduler's."""
 
 import contextlib
 import threading
@@ -18,16 +18,17 @@ from events.settings import Settings
 
 POLL_SECONDS = 1.0
 LEASE_MS = 5000
-"""Longer than a round usually takes: another process begins with reading everything."""
+"""Longer than a round usually takes, because a process that takes over reads everything anew."""
 
 logger = structlog.get_logger()
 
 
+# A thread of its own, because sealing a long backlog must not delay the start of a deployment.
 class Sealing(threading.Thread):
-    """Seals until told to stop, whenever it is this process's turn."""
+    """Seals what is due while this process holds the lease, until `stopping` is set."""
 
     def __init__(self, settings: Settings, log: RedisLog, stopping: threading.Event) -> None:
-        """Read the key, or make it.
+        """Read the signing key, or create it.
 
         Raises:
             KeyFileError, ObjectStoreUnavailable: this process cannot seal.
@@ -37,41 +38,41 @@ class Sealing(threading.Thread):
         self._sealer = open_sealer(settings, log, clock=now_ms)
         self._lease = Lease(log.client, "sealer", milliseconds=LEASE_MS, used_in="sealing")
         self._fence: int | None = None
-        self._said = ""
+        self._last_error = ""
         self._postponed = Postponed(LogUnavailable)
 
     @override
     def run(self) -> None:
-        """Look every second, and seal what is due."""
+        """Seal what is due, every second."""
         try:
             while not self._stopping.wait(self._every_seconds):
                 self._round()
             with contextlib.suppress(LogUnavailable):
                 self._lease.leave()
         finally:
-            # However this ended, the process does not go on without it.
+            # A scheduler that runs on without sealing would look healthy. Stopping it lets the supervisor start both again.
             self._stopping.set()
 
     def _round(self) -> None:
         try:
-            while self._look() == SEALS_MAX and not self._stopping.is_set():
+            while self._seal() == SEALS_MAX and not self._stopping.is_set():
                 pass
-            self._said = ""
+            self._last_error = ""
             self._postponed.worked("sealing")
         except LogUnavailable as error:
             self._postponed.failed("sealing", error)
         except (LogError, AuditError) as error:
-            # It is looked at again every second, and said once.
-            if str(error) != self._said:
-                self._said = str(error)
-                logger.error("nothing can be sealed", error=self._said)  # noqa: TRY400 - expected
+            # The round is retried every second; the same error is logged once.
+            if str(error) != self._last_error:
+                self._last_error = str(error)
+                logger.error("nothing can be sealed", error=self._last_error)  # noqa: TRY400 - expected
 
-    def _look(self) -> int:
+    def _seal(self) -> int:
         fence = self._lease.take()
         if fence is None:
             return 0
         if fence != self._fence:
-            # Others may have sealed meanwhile.
+            # Another process may have sealed since; the sealer's state in memory is then out of date.
             self._fence = fence
             self._sealer.forget()
             logger.info("sealing", fence=fence)

@@ -1,1 +1,1 @@
-"""`twinfold up`: an embedded Redis, the API and the workers, on one machine."""
+"""`twinfold up`: an embedded Redis, the API, the workers and the scheduler on one machine."""

@@ -1,4 +1,4 @@
-"""The data directory: one `up` at a time holds it, it says which layout it has, and it is its owner's alone."""
+"""The data directory: held by one `up` at a time, with a layout version, and readable by its owner alone."""
 
 import contextlib
 import fcntl
@@ -13,45 +13,47 @@ from services import atomic_files
 
 LAYOUT = 1
 LOCK, ROLES_LOCK = "lock", "roles.lock"
-"""Held by `up` itself; and by the processes that it started, so that two generations of them never work side by side."""
+"""`LOCK` is held by `up`, `ROLES_LOCK` by the processes that it started."""
 
 PREDECESSOR_SECONDS_MAX = 30.0
-"""So long the processes of an `up` that was killed are waited for: they end by themselves."""
+"""How long `up` waits for the processes of a killed `up`. They end by themselves within `lifeline.GRACE_SECONDS` (20)."""
 
 _POLL_SECONDS = 0.2
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
 
 
 class DirectoryHeld(Exception):
-    """Another `twinfold up` works on the data directory."""
+    """Another process holds the data directory."""
 
     def __init__(self, path: Path, holder: str) -> None:
-        super().__init__(f"{path} is held by process {holder}; stop that one, or give another --data")
+        super().__init__(f"{path} is in use by process {holder}; stop that process, or choose another --data")
         self.path, self.holder = path, holder
 
 
 class PredecessorRuns(Exception):
-    """Processes of an `up` that is gone still work on the data directory."""
+    """Processes of an earlier `up` still work on the data directory."""
 
     def __init__(self, path: Path, holders: Sequence[int]) -> None:
         named = f" ({', '.join(map(str, holders))})" if holders else ""
         super().__init__(
-            f"{path}: processes{named} of a former `twinfold up` have not ended within"
+            f"{path}: processes{named} of an earlier `twinfold up` have not ended within"
             f" {PREDECESSOR_SECONDS_MAX:.0f} s; end them: they hold {path / ROLES_LOCK}"
         )
         self.path, self.holders = path, holders
 
 
 class LayoutTooNew(Exception):
-    """A newer twinfold made the data directory."""
+    """A newer twinfold created the data directory."""
 
     def __init__(self, path: Path, layout: str) -> None:
-        super().__init__(f"{path} has layout {layout[:20]!r}, this twinfold knows {LAYOUT}; install a newer one")
+        super().__init__(
+            f"{path} has layout {layout[:20]!r}, but this twinfold supports layouts up to {LAYOUT}; install a newer one"
+        )
         self.path, self.layout = path, layout
 
 
 class DirectoryUnusable(Exception):
-    """The data directory cannot be made or written."""
+    """The data directory cannot be created or written."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"data directory {path}: {why}")
@@ -60,14 +62,15 @@ class DirectoryUnusable(Exception):
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[int]:
-    """Hold a data directory, made if it is not there; the kernel lets go of it however this process ends.
+    """Hold a data directory, created if it is missing. All files in it become readable by their owner alone.
 
-    Yields a descriptor for the processes that are started here to inherit: whoever holds the directory next waits for the
-    last of them. What was there already is for its owner alone from here on.
+    Yields a descriptor that started processes must inherit: the next holder of the directory waits for the last of them.
 
     Raises:
         DirectoryHeld, PredecessorRuns, LayoutTooNew, DirectoryUnusable: it cannot be worked on.
     """
+    # Kernel locks, because the kernel releases them however a process ends; a file with a process id would stay. Two of
+    # them, so that roles of a killed `up` never write the append-only file beside those of the next one (decision 0035).
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
@@ -78,17 +81,17 @@ def held(path: Path) -> Iterator[int]:
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
             _wait_for_predecessors(path, roles)
             _check_layout(path)
-            close_to_others(path)
+            restrict_to_owner(path)
         except OSError as error:
             raise DirectoryUnusable(path, error.strerror or type(error).__name__) from error
         yield roles
 
 
-def close_to_others(path: Path) -> None:
-    """Take every right of others on a directory and all that is below away: files have 0600, directories 0700.
+def restrict_to_owner(path: Path) -> None:
+    """Set the mode of a directory and everything below: files get 0600, directories 0700.
 
     Raises:
-        OSError: a mode cannot be changed, as the file is another user's.
+        OSError: a mode cannot be changed, because another user owns the file.
     """
     _set_mode(path, _FOLDER_MODE)
     for folder, folders, names in os.walk(path):
@@ -99,10 +102,10 @@ def close_to_others(path: Path) -> None:
 
 
 def _set_mode(path: Path, mode: int) -> None:
-    # Files come and go, such as Redis's drafts; a link's own mode says nothing, and its target is not ours.
+    # Redis deletes its temporary files while this runs. A link has no mode of its own, and its target may be anywhere.
     with contextlib.suppress(FileNotFoundError):
-        found = path.lstat().st_mode
-        if stat.S_ISLNK(found) or stat.S_ISSOCK(found) or stat.S_IMODE(found) == mode:
+        current_mode = path.lstat().st_mode
+        if stat.S_ISLNK(current_mode) or stat.S_ISSOCK(current_mode) or stat.S_IMODE(current_mode) == mode:
             return
         path.chmod(mode)
 
@@ -131,20 +134,20 @@ def _wait_for_predecessors(path: Path, roles: int) -> None:
         if time.monotonic() > until:
             raise PredecessorRuns(path, holders)
         for pid in holders:
-            # One that was stopped just as its parent died does not know yet that it is to end.
+            # A process that was stopped (SIGSTOP) when its parent died notices the closed lifeline only once it runs again.
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGCONT)
         time.sleep(_POLL_SECONDS)
 
 
 def _holders(lock: Path) -> list[int]:
-    """The other processes that have a file open, where the system tells (Linux)."""
-    found = set()
+    """The other processes that have a file open; empty on systems without /proc (macOS)."""
+    pids = set()
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
             if descriptor.readlink() == lock.resolve():
-                found.add(int(descriptor.parts[2]))
-    return sorted(found - {os.getpid()})
+                pids.add(int(descriptor.parts[2]))
+    return sorted(pids - {os.getpid()})
 
 
 def _check_layout(path: Path) -> None:

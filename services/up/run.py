@@ -1,4 +1,4 @@
-"""Everything on one machine, until Ctrl-C or SIGTERM."""
+"""Runs all roles on one machine until Ctrl-C or SIGTERM."""
 
 import contextlib
 import datetime as dt
@@ -17,7 +17,7 @@ from events.envelope import Principal
 from events.log.log_factory import initialise
 from events.log.redis import RedisLog
 from events.processes.child import Child
-from events.processes.supervised import Continued, ProcessEnded, Supervised
+from events.processes.supervised import Supervised
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
@@ -41,21 +41,23 @@ def run(settings: Settings, *, own_redis: bool, print_lines: Callable[[str], Non
     """Run all roles until a signal; `own_redis` embeds a server in the data directory.
 
     Raises:
-        DirectoryHeld, PredecessorRuns, LayoutTooNew, DirectoryUnusable: the data directory cannot be worked on.
+        DirectoryHeld, PredecessorRuns, LayoutTooNew, DirectoryUnusable: the data directory cannot be used.
         CertificateUnusable, CannotListen: the API cannot serve.
         NoRedisServer, RedisDidNotStart, LogFileDamaged, LogError: there is no Redis to work on.
-        GivenUp: a role ends at once, however often it is started.
+        GivenUp: a role ends at once every time it is started.
     """
     stopping = _stopping_on_signals()
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(held(settings.data_dir))
+        # The certificate and the port are checked before anything starts, so that a mistake ends `up` at once and with its
+        # reason; found by the API later, it would be a process that ends again and again (decision 0035).
         if settings.has_tls:
             certificates.of(settings, now=dt.datetime.now(dt.UTC))
         sockets = stack.enter_context(listening(settings))
         url, redis = stack.enter_context(redis_of(settings, own_redis=own_redis, keeps=[lock], print_lines=print_lines))
         log = initialise(url, allow_volatile=settings.allow_volatile_redis)
         changed = settings.model_copy(update={"redis_url": url, "queue_url": settings.queue_url or url})
-        _leave_word(changed, log)
+        _write_serving(changed, log)
         print_lines(f"data   {settings.data_dir}")
         print_lines(f"redis  {hide_password(url)} ({log.partitions} partitions)")
         roles: list[Supervised] = []
@@ -63,21 +65,21 @@ def run(settings: Settings, *, own_redis: bool, print_lines: Callable[[str], Non
         def tend() -> None:
             if redis is not None:
                 redis.tend()
-            for one in roles:
-                one.tend()
+            for role in roles:
+                role.tend()
 
         try:
             roles += _started(changed, lock, sockets, print_lines)
             _wait_until_ready(settings, stopping, tend)
             if not stopping.is_set():
-                _say_where(settings, print_lines)
+                _print_addresses(settings, print_lines)
             while not stopping.wait(_TEND_SECONDS):
                 tend()
         finally:
-            # Nobody is kept waiting for an API that does not come back.
-            for one in sockets:
-                one.close()
-            # The API first, so that nobody is answered who would not be worked for.
+            # Connections wait in these sockets while the API restarts. When `up` ends, they must be refused instead.
+            for listener in sockets:
+                listener.close()
+            # The API ends first: a change accepted now would find no worker.
             _stop(roles)
     print_lines("stopped")
 
@@ -85,7 +87,7 @@ def run(settings: Settings, *, own_redis: bool, print_lines: Callable[[str], Non
 def _stopping_on_signals() -> threading.Event:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # A terminal that closes ends it in order; `nohup` has it go on.
+        # A closed terminal (SIGHUP) ends `up` in order, but not under `nohup`, which has set the signal to be ignored.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda _signum, _frame: stopping.set())
     return stopping
@@ -96,12 +98,12 @@ def _started(
 ) -> Iterator[Supervised]:
     environment = environment_of(settings)
     yield _role("workers", "workers.pool", environment, keeps=[lock], print_lines=print_lines)
-    # The heartbeat file is the workers'.
+    # Both would touch the same heartbeat file. It is the workers', so a dead pool is noticed although the scheduler lives.
     yield _role(
         "scheduler", "services.scheduler", environment | {_HEARTBEAT: ""}, keeps=[lock], print_lines=print_lines
     )
-    # It serves the sockets that are bound here, so that what answers there is this API or nothing.
-    descriptors = [one.fileno() for one in sockets]
+    # The API serves sockets that `up` has bound, so that no other process can answer on the port (decision 0035).
+    descriptors = [listener.fileno() for listener in sockets]
     yield _role(
         "api", "services.api", environment | handed_over(sockets), keeps=[lock, *descriptors], print_lines=print_lines
     )
@@ -110,13 +112,12 @@ def _started(
 def _role(
     name: str, module: str, environment: Mapping[str, str], *, keeps: Sequence[int], print_lines: Callable[[str], None]
 ) -> Supervised:
-    """Start a role, to be tended; one that ends at once every time is given up."""
-
-    def tell(change: ProcessEnded | Continued) -> None:
-        print_lines(f"{name} {change}")
-
+    """Start a role under supervision; it is given up when it ends at once every time."""
     return Supervised(
-        name, lambda: Child([sys.executable, "-m", module], environment, keeps=keeps), tell=tell, gives_up=True
+        name,
+        lambda: Child([sys.executable, "-m", module], environment, keeps=keeps),
+        tell=lambda change: print_lines(f"{name} {change}"),
+        gives_up=True,
     )
 
 
@@ -127,39 +128,39 @@ def _stop(roles: Sequence[Supervised]) -> None:
         role.end(_STOP_SECONDS_MAX)
 
 
-def _say_where(settings: Settings, print_lines: Callable[[str], None]) -> None:
+def _print_addresses(settings: Settings, print_lines: Callable[[str], None]) -> None:
     print_lines(f"api    {address(settings)}")
     if settings.tls == "local" and settings.tls_certificate is None:
         ca = files_of(settings.data_dir).ca
         print_lines(f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}")
-    print_lines(f"workers {settings.workers}; Ctrl-C ends everything")
+    print_lines(f"workers {settings.workers}; Ctrl-C stops everything")
 
 
 def address(settings: Settings) -> str:
-    """Where clients find the API; by name, as certificates are."""
+    """The URL of the API, with a host name, because certificates are for names."""
     name = "localhost" if settings.host in {*EVERYWHERE, "127.0.0.1", "::1"} else settings.host
     return f"{'https' if settings.has_tls else 'http'}://{name}:{settings.port}"
 
 
-def _leave_word(settings: Settings, log: RedisLog) -> None:
-    """Leave what the other commands need in the data directory, readable for its owner alone."""
+def _write_serving(settings: Settings, log: RedisLog) -> None:
+    """Write what other commands need to find and use this server into the data directory."""
     vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
     producer = Producer(log, by=_AUTHOR, take_secrets=vault.take_out)
     if not settings.open_access:
         ensure_policies(producer, log)
         if serving.token_id(settings.data_dir) not in {token_id for token_id, _ in tokens(log)}:
-            # Named after a person: what the commands of this machine change is recorded under it.
+            # The token has the name of a person, because changes made with it are recorded under that name (decision 0046).
             text = issue_token(producer, name=system_user(), role="admin")
             atomic_files.write(settings.data_dir / serving.TOKEN_FILE, text.encode())
     ca = str(files_of(settings.data_dir).ca) if settings.tls == "local" and settings.tls_certificate is None else ""
-    word = serving.Serving(
+    document = serving.Serving(
         url=address(settings),
         host_name=address(settings).partition("://")[2],
         redis_url=settings.redis_url,
         queue_url=settings.effective_queue_url,
         ca=ca,
     )
-    atomic_files.write(settings.data_dir / serving.FILE, msgspec.json.encode(word))
+    atomic_files.write(settings.data_dir / serving.FILE, msgspec.json.encode(document))
     log.client.close()
 
 
@@ -168,7 +169,7 @@ def _wait_until_ready(settings: Settings, stopping: threading.Event, tend: Calla
         tend()
         with contextlib.suppress(OSError, urllib.error.URLError):
             context = ssl.create_default_context()
-            # It is only asked whether our own child answers on this machine.
+            # Unverified: this only asks whether our own process answers, and an operator's certificate may not name 127.0.0.1.
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             host = "127.0.0.1" if settings.host in EVERYWHERE else settings.host
             url = f"{'https' if settings.has_tls else 'http'}://{host}:{settings.port}/healthz"

@@ -104,7 +104,7 @@ def test_after_a_thousand_refused_lines_the_rest_is_not_read(gate: Guarded) -> N
     assert answer.status_code == 400
     message = answer.json()["error"]["message"]
     assert message.startswith("over 1000 lines are refused, the first of them line 1: command must be one of ")
-    assert message.endswith("lines up to 2000 were read and gave 0 events, and the others were not read")
+    assert message.endswith("the lines up to line 2000 were read and wrote 0 events, the rest was not read")
 
 
 @pytest.mark.parametrize(

@@ -258,7 +258,7 @@ def test_lines_that_were_previewed_are_done_with_the_token_all_together(system: 
     heads = system.log.heads()
     assert http.post("/v1/events", content=wanted.replace(b"2", b"3"), headers=headers).status_code == 412
     long = http.post("/v1/events", content=(wanted + b"\n") * 300, headers=headers)
-    assert (long.status_code, "at most 1000 lines, and so has what comes with its token" in long.text) == (400, True)
+    assert (long.status_code, "a request with its token, must have at most 1000 lines" in long.text) == (400, True)
     assert system.log.heads() == heads
 
 

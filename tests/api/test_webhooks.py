@@ -72,7 +72,7 @@ def test_a_secret_is_shown_once_and_never_in_what_is_stored_or_said(gate: Guarde
         ({"url": "http://hooks.example/"}, "plain http"),
         ({"url": f"{URL}?a b"}, "url: a secret in a query"),
         ({"url": 5}, "url"),
-        ({"secret": "hunter2"}, "secret: a secret that signs is whsec_"),
+        ({"secret": "hunter2"}, "secret: a secret for signing must be whsec_"),
         ({"kinds": ["Everything"]}, "`kinds` has no 'Everything'; there are AdmissionChanged"),
         ({"kinds": "AssignmentChange"}, "kinds"),
         ({"devices": [""]}, "`devices` has at most 100 names"),

@@ -10,9 +10,9 @@ from redis import Redis
 from events.device.events import DeviceRegistered, TwinPatched
 from events.envelope import Principal
 from events.log.archive.mover import Mover
-from events.log.archive.notes import Made
 from events.log.archive.retention_hold import RegisteredHolds
 from events.log.entries import stream_names
+from events.log.events import LogInitialised
 from events.log.log_factory import initialise
 from events.log.object_store import ObjectStore
 from events.log.port import Proposed
@@ -59,7 +59,9 @@ def write_events(log: RedisLog, devices: int, *, patches: int = 4, at: int = 100
 
 def mover(log: RedisLog, location: Path | str, *, segment_entries: int = 10, **more: Any) -> Mover:
     """Moves a log's entries to a place, in short segments."""
-    made = Made(log.epoch, log.partitions)
-    found = Mover(log.client, ObjectStore(str(location)), made=made, segment_entries=segment_entries, **more)
+    initialisation = LogInitialised(log.epoch, log.partitions)
+    found = Mover(
+        log.client, ObjectStore(str(location)), initialisation=initialisation, segment_entries=segment_entries, **more
+    )
     found.settle()
     return found

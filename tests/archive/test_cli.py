@@ -60,14 +60,14 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(log: RedisLog, tmp_p
 
 
 def test_moving_listing_and_verifying(log: RedisLog, tmp_path: Path) -> None:
-    assert _run(log, tmp_path, "list") == "nothing was archived yet\n"
+    assert _run(log, tmp_path, "list") == "nothing is archived yet\n"
     (written,) = [one for one in _json(log, tmp_path) if one["written"]]
     assert written.keys() == {"stream", "segments", "written", "bytes", "trimmed", "heldBy"}
     assert (written["segments"], written["written"], written["trimmed"]) == (3, 90, 0)
-    assert "p00: 0 written in 0 files (0.0 MB), 90 taken out of Redis" in _run(log, tmp_path, "--keep-days", "0")
+    assert "p00: 0 written in 0 files (0.0 MB), 90 removed from Redis" in _run(log, tmp_path, "--keep-days", "0")
     nothing = _run(log, tmp_path, "--keep-days", "0")
     assert nothing.startswith("nothing to do\n")
-    assert "no file has events that are in Redis too" in nothing
+    assert "all archived events are removed already" in nothing
     listed = _json(log, tmp_path, "list")
     assert listed["url"] == str(tmp_path)
     (stream,) = [one for one in listed["streams"] if one["segments"]]
@@ -103,9 +103,9 @@ def test_an_archive_that_moves_nothing_says_why(log: RedisLog, tmp_path: Path) -
 
     written = reasons("--write-only")
     assert "a file takes 30 events of one stream" in written
-    assert "most are in p00: 10" in written
+    assert "p00 has the most: 10" in written
     assert "Redis" not in written
-    assert "everything stays there as long as --keep-days (TWINFOLD_ARCHIVE_KEEP_DAYS) is not set" in reasons()
+    assert "--keep-days (TWINFOLD_ARCHIVE_KEEP_DAYS) is not set, so everything stays there" in reasons()
     assert "in 1 stream the next file has events younger than --keep-days 30000" in reasons("--keep-days", "30000")
     log.client.hset("{p00}:log:holders", "sealer", "20")
     assert "p00 is still needed by sealer, which is at position 20" in reasons("--keep-days", "0")
@@ -118,5 +118,5 @@ def test_a_stream_that_lost_entries_is_named_and_every_other_is_moved_all_the_sa
     for number in range(1, 41):
         log.client.xadd("{p00}:assignments", {"at": str(number), "cause": "p00:1", "data": "{}"}, id=f"{number}-0")
     said = _run(log, tmp_path, "--write-only", code=1)
-    assert "p00: position 3 was expected" in said
+    assert "p00: expected position 3" in said
     assert "p00:assignments: 30 written in 1 file" in said

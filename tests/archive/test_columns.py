@@ -81,7 +81,7 @@ def _segment(count: int) -> tuple[list[RawEntry], SegmentFile, ObjectStore]:
 
 def test_a_segment_of_several_row_groups_reads_whole_and_in_part() -> None:
     stored, opened, object_store = _segment(2 * GROUP_ENTRIES + 10)
-    assert opened.groups == 3
+    assert len(opened.firsts) == 3
     found = [entry for group in range(3) for entry in opened.rows(group).entries(0, len(opened.rows(group)))]
     assert found == stored
     verify(object_store, opened.segment)

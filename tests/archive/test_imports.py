@@ -12,7 +12,7 @@ print(sorted({{"pyarrow", "fsspec", "duckdb"}} & set(sys.modules)))
 """
 
 
-MODULES = ("services.cli.check", "services.cli.log", "workers.projection_job")
+MODULES = ("services.cli.check.command", "services.cli.log", "workers.projection_job")
 
 
 def test_plain_processes_do_not_load_parquet_or_file_systems() -> None:

@@ -250,7 +250,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(
     command += ["--archive-url", str(tmp_path), "--segment-events", "50"]
     full = waiting.run(command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
     assert full.returncode == 3
-    assert f"history at {tmp_path}: File too large" in full.stderr
+    assert f"object store {tmp_path}: File too large" in full.stderr
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert (log.client.xlen(key(0, "log")), notes_of(log.client, "p00").written) == (100, 0)
 

@@ -10,9 +10,8 @@ from events.log.errors import LogLostItsTail
 from events.log.events import LOG_SUBJECT, BlockResolved
 from events.log.keys import FLEET, key
 from events.log.log_factory import initialise, open_log
-from events.log.port import Proposed
+from events.log.port import Proposed, read_all
 from events.log.raw import RawStreams
-from events.log.reader import Reader
 from events.log.redis import RedisLog
 from services.embedded_redis import EmbeddedRedis
 from tests.archive.streams import ADA, FAR, fresh_log, mover, write_events
@@ -30,7 +29,7 @@ def log(shared_redis: EmbeddedRedis) -> Iterator[RedisLog]:
 def test_what_was_archived_reads_as_it_did(log: RedisLog, tmp_path: Path) -> None:
     streams = RawStreams(log.client)
     stored = [entry_bytes("p00", entry) for entry in streams.entries("p00")]
-    events = list(Reader(log, 0).events())
+    events = list(read_all(log, 0))
     times = [log.position_at(0, at) for at in range(0, 25_000, 500)]
     moving = mover(log, tmp_path)
     assert moving.write("p00").segments == 10
@@ -42,8 +41,8 @@ def test_what_was_archived_reads_as_it_did(log: RedisLog, tmp_path: Path) -> Non
     assert again.head("p00") == 100
     # One that read before and one that is new; in batches that end anywhere.
     for reader in (log, RedisLog(log.client, partitions=1, epoch="test")):
-        assert list(Reader(reader, 0).events()) == events
-        assert list(Reader(reader, 0, batch=7).events(after=33, upto=95)) == events[33:95]
+        assert list(read_all(reader, 0)) == events
+        assert list(read_all(reader, 0, batch=7, after=33, upto=95)) == events[33:95]
         assert reader.read(0, after=85, limit=10) == events[85:95]
         assert reader.read(0, after=100, limit=10) == []
         assert [reader.position_at(0, at) for at in range(0, 25_000, 500)] == times

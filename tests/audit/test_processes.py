@@ -103,7 +103,7 @@ def test_the_program_verifies_with_the_public_key_alone_and_leaves_with_what_it_
     assert b"PRIVATE" not in pem.read_bytes()
     (system.data_dir / "seal.key").unlink()
     code, said = verify(system, "--public-key", str(pem))
-    assert (code, said.splitlines()[-1]) == (0, "everything sealed is as it was")
+    assert (code, said.splitlines()[-1]) == (0, "everything is as it was sealed")
 
     # Where nothing was looked at, nothing is said to be as it was.
     for nowhere in (("--to", "2001-01-01"), ("--from", "2999-01-01"), ("--from", "1000000"), ("--to", "0")):

@@ -12,8 +12,8 @@ from events.audit.errors import LocationInvalid
 from events.audit.search import FoundEntry, Search, Searching, SearchOrder, location_of, locations_of
 from events.envelope import Principal
 from events.log.archive.mover import Mover
-from events.log.archive.notes import Made
 from events.log.entries import stream_names
+from events.log.events import LogInitialised
 from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from services.embedded_redis import EmbeddedRedis
@@ -53,8 +53,8 @@ def system(
 
 
 def _archive(system: System, location: Path) -> None:
-    made = Made(system.log.epoch, system.log.partitions)
-    mover = Mover(system.log.client, ObjectStore(str(location)), made=made, segment_entries=4)
+    initialisation = LogInitialised(system.log.epoch, system.log.partitions)
+    mover = Mover(system.log.client, ObjectStore(str(location)), initialisation=initialisation, segment_entries=4)
     mover.settle()
     for stream in ("fleet", *(f"p{number:02d}" for number in range(PARTITIONS))):
         mover.write(stream)

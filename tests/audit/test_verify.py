@@ -17,8 +17,8 @@ from events.audit.seal_store import SealFiles
 from events.audit.sealer import public_key
 from events.audit.verify import SealSpan, VerificationReport, verify_log
 from events.log.archive.mover import Mover
-from events.log.archive.notes import Made
 from events.log.entries import key_of
+from events.log.events import LogInitialised
 from events.log.object_store import ObjectStore
 from events.secrets.keyfile import read_key
 from services.embedded_redis import EmbeddedRedis
@@ -169,9 +169,9 @@ def test_an_entry_between_two_positions_is_noticed(sealed: System, tmp_path: Pat
 
 def archived(system: System, directory: Path) -> list[Path]:
     """Everything sealed moves to the archive, in short segments; answers their files."""
-    made = Made(system.log.epoch, system.log.partitions)
+    initialisation = LogInitialised(system.log.epoch, system.log.partitions)
     location = directory / "archive"
-    mover = Mover(system.log.client, ObjectStore(str(location)), made=made, segment_entries=5)
+    mover = Mover(system.log.client, ObjectStore(str(location)), initialisation=initialisation, segment_entries=5)
     mover.settle()
     for stream in ("fleet", "p00", "p01", "p02", "p03"):
         mover.write(stream)

@@ -5,7 +5,7 @@ from events.device.commands import PatchTags, RegisterDevice, RetireDevice
 from events.rollout.commands import ApprovePhase, PauseRollout, ResumeRollout
 from events.rollout.plan import Failure, Gate, Phase, RolloutPlan
 from services.backtest.changes import ChangeInvalid, Changes, deployment_of, plan_of, policy_of
-from services.backtest.run import Backtest, Of, backtest
+from services.backtest.run import Backtest, DeploymentComparison, backtest
 from tests.rollout.simulation import MINUTE, Simulation
 from tests.workers.system import base
 
@@ -37,7 +37,7 @@ def tried(simulation: Simulation, changes: Changes = Changes()) -> Backtest:  # 
     return backtest(simulation.log, simulation.projections, changes)
 
 
-def of(found: Backtest, name: str) -> Of:
+def of(found: Backtest, name: str) -> DeploymentComparison:
     return next(one for one in found.deployments if one.name == name)
 
 
@@ -48,7 +48,7 @@ def test_with_nothing_changed_everything_happens_again_as_it_happened() -> None:
     new = of(found, "new")
     assert (new.had_really, new.failed_really, new.had_instead) == (40, 10, 40)
     assert "RolloutCompleted" in [act.act for act in new.instead]
-    assert found.as_text().splitlines()[0] == "no deployment would have fared otherwise"
+    assert found.as_text().splitlines()[0] == "no deployment would have ended otherwise"
 
 
 def test_a_stricter_rollback_policy_stops_it_early_and_spares_the_devices_that_came_later() -> None:

@@ -397,7 +397,7 @@ def test_an_erasure_that_nobody_can_read_is_told_by_a_restore_which_erases_the_o
     command = [sys.executable, "-m", "services.cli", *words]
     done = waiting.run(command, env=system.environment())
     assert done.returncode == 0, done.stderr
-    assert f"NOT ERASED AGAIN: fleet:{bad} says that secrets were erased" in done.stdout
+    assert f"NOT ERASED AGAIN: fleet:{bad} records an erasure" in done.stdout
     assert list(store.ids()) == ["s2"]
     drain(system)
     assert system.fleet_projection.blocked() == {}
@@ -457,11 +457,7 @@ def test_a_partition_that_no_longer_applies_to_where_it_was_is_restored_as_stopp
     words = ["--from", str(tmp_path / "b"), "--redis-url", system.url, "--data", str(tmp_path / "d")]
     done = cli(system, "restore", *words)
     assert done.returncode == 4, done.stderr
-    why = (
-        f"position {gap.partition(':')[2]} was expected"
-        if "gone" in how
-        else "assignment change 1 is recorded otherwise"
-    )
+    why = f"expected position {gap.partition(':')[2]}" if "gone" in how else "assignment change 1 is recorded otherwise"
     assert f"STOPPED: {name(number)}: {why}" in done.stdout
     open_log(system.url)
     drain(system)
@@ -672,7 +668,7 @@ def test_a_full_disk_leaves_no_backup_and_a_clear_word(system: System, tmp_path:
     environment = system.environment(TWINFOLD_DATA_DIR=str(tmp_path / "d"))
     done = waiting.run(command, env=environment, preexec_fn=_little_context)
     assert done.returncode == 3
-    assert done.stderr.splitlines()[-1].startswith(f"twinfold: history at {tmp_path / 'b'}: ")
+    assert done.stderr.splitlines()[-1].startswith(f"twinfold: object store {tmp_path / 'b'}: ")
     assert "Traceback" not in done.stderr
     assert BackupLocation(str(tmp_path / "b")).ids() == ()
 

@@ -12,7 +12,7 @@ from events import PatchTags, Producer, RegisterDevice
 from events.envelope import Principal
 from events.log.archive.archive_index import ArchiveIndex
 from events.log.archive.mover import Mover
-from events.log.archive.notes import Made
+from events.log.events import LogInitialised
 from events.log.keys import partition_of
 from events.log.log_factory import initialise
 from events.log.object_store import ObjectStore
@@ -41,7 +41,12 @@ def run(scale: Scale) -> Iterator[Figure]:
         _grow(log, ids)
         yield _one_device(log, ids, "Redis alone", 60.0)
         segment = max(1000, min(50_000, scale.devices // 20))
-        mover = Mover(log.client, ObjectStore(location), made=Made(log.epoch, log.partitions), segment_entries=segment)
+        mover = Mover(
+            log.client,
+            ObjectStore(location),
+            initialisation=LogInitialised(log.epoch, log.partitions),
+            segment_entries=segment,
+        )
         mover.settle()
         yield from _moving(mover, segment)
         yield _one_device(log, ids, "segments", 1.0)

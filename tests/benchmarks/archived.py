@@ -8,7 +8,7 @@ from events.fleet.partition import Partition
 from events.log.events_ahead import BATCH_EVENTS, EventsAhead
 from events.log.fleet_events import FleetEventReader
 from events.log.log_factory import open_log
-from events.log.reader import Reader
+from events.log.port import read_all
 from events.projection.driver import Driver
 
 
@@ -17,7 +17,7 @@ def main(url: str, number: int, limit: int) -> None:
     log = open_log(url)
     upto = min(limit, log.head(number))
     begun = time.process_time()
-    for _ in Reader(open_log(url), number, batch=BATCH_EVENTS).events(upto=upto):
+    for _ in read_all(open_log(url), number, batch=BATCH_EVENTS, upto=upto):
         pass
     read = time.process_time() - begun
     partition = Partition(number)

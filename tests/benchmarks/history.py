@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from events import CreateDeployment, RegisterDevice
 from events.device.events import PropertiesReported, TwinPatched
 from events.envelope import Principal, Vector
-from events.garbage_collection import seldom
+from events.garbage_collection import rare_collection
 from events.history.documents import PastDocuments
 from events.history.log_at import LogAt
 from events.history.partition_at import PastReplay
@@ -48,7 +48,7 @@ def run(scale: Scale) -> Iterator[Figure]:
         write(fleet, names)
         snapshots = Snapshots(ObjectStore(directory), RawStreams(fleet.log.client), epoch=fleet.log.epoch)
         # As the processes do that apply and look back.
-        with seldom():
+        with rare_collection():
             apply(fleet, snapshots)
             yield from read_back(fleet, names, snapshots)
 

@@ -20,10 +20,10 @@ from events.readiness.catalogue import RULES
 from events.readiness.profile import PROFILES
 from events.readiness.subject import ReadinessSubject
 from services.cli.app import app
-from services.cli.check import ProfileName
-from services.cli.check_report.as_text import show
-from services.cli.check_report.check_inputs import document_of
-from services.cli.check_report.checked import Checked, CheckedFiles, SourceFile
+from services.cli.check.check_files import document_of
+from services.cli.check.check_result import CheckedFile, CheckResult, SourceFile
+from services.cli.check.command import ProfileName
+from services.cli.check.text_report import show
 from tests import waiting
 from tests.readiness.examples import EXAMPLES
 from tests.readiness.manifests import (
@@ -118,7 +118,7 @@ def test_a_name_that_stands_twice_is_a_finding_with_its_line(put: Any) -> None:
     text = json.dumps(READY, indent=2).replace('"status": "running",', '"status": "running",\n"status": "stopped",', 1)
     ran = check(put("m.json", text), "--format", "json")
     (found,) = [one for one in json.loads(ran.stdout)["files"][0]["findings"] if one["rule"] == "duplicate-member"]
-    assert "'status' stands more than once in modulesContent" in found["message"]
+    assert "'status' occurs more than once in modulesContent" in found["message"]
     assert text.splitlines()[found["line"] - 1].strip() == '"status": "stopped",'
     assert (found["severity"], ran.exit_code) == ("error", 1)
 
@@ -173,7 +173,7 @@ def test_text_for_a_terminal_keeps_its_indentation(put: Any) -> None:
     document = document_of(source := SourceFile(str(path), path.read_text()))
     report = readiness.check(ReadinessSubject((document,)), PROFILES["production"], now=0)
     screen = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=40)
-    show(screen, CheckedFiles([Checked(source, {}, report)]))
+    show(screen, CheckResult([CheckedFile(source, {}, report)]))
     assert isinstance(screen.file, io.StringIO)
     lines = [line.rstrip() for line in screen.file.getvalue().splitlines()]
     assert max(map(len, lines)) <= 40
@@ -199,7 +199,7 @@ def test_several_files_are_summed_up_in_one_line(put: Any) -> None:
     put("b.json", READY)
     lines = check("a.json", "b.json").stdout.splitlines()
     assert lines[-1] == "2 files: 1 warning"
-    assert lines[lines.index("b.json (production)") + 1] == "nothing to say"
+    assert lines[lines.index("b.json (production)") + 1] == "no new findings"
 
 
 def test_json_has_findings_with_their_lines(put: Any) -> None:
@@ -486,7 +486,7 @@ def test_nothing_is_fixed_if_something_cannot_be_read(put: Any) -> None:
 
 def test_what_was_fixed_is_said(put: Any) -> None:
     ran = check(put("m.json", RESTARTING), "--fix")
-    assert "fixed    create-options-restart: createOptions of temp has a RestartPolicy" in ran.stdout
+    assert "fixed    create-options-restart: createOptions of temp has the RestartPolicy" in ran.stdout
     assert ran.stdout.splitlines()[-1] == "1 file: no findings; 1 fixed"
 
 

@@ -71,7 +71,7 @@ def test_an_api_that_is_away_is_no_misfit(tmp_path: Path) -> None:
     assert misfit("http://127.0.0.1:1", httpx.ConnectError("refused")) is None
     assert misfit("http://127.0.0.1:1", httpx.RemoteProtocolError("Server disconnected")) is None
     code, text = refusal(tmp_path, "http://127.0.0.1:1")
-    assert (code, "is `twinfold up` running?" in text, "a guess" in text) == (3, True, False)
+    assert (code, "is `twinfold up` running?" in text, "the default URL" in text) == (3, True, False)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.up.directory import DirectoryHeld, close_to_others, held
+from services.up.directory import DirectoryHeld, held, restrict_to_owner
 from tests.process_tree import is_stopped
 from tests.servers import eventually
 
@@ -43,7 +43,7 @@ def test_rights_of_others_are_taken_away_below_and_links_lead_nowhere(tmp_path: 
     (data / "redis").mkdir(parents=True, mode=0o755)
     (data / "redis" / "appendonly.aof").touch(mode=0o644)
     (data / "link").symlink_to(elsewhere)
-    close_to_others(data)
+    restrict_to_owner(data)
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (data, data / "redis", data / "redis" / "appendonly.aof")]
     assert modes == [0o700, 0o700, 0o600]
     assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o644

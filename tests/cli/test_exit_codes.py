@@ -39,7 +39,7 @@ def twinfold(*arguments: str, cwd: Path, **environment: str) -> subprocess.Compl
         (errors.LogUnavailable("connection refused"), UNAVAILABLE),
         (errors.LogNotInitialised("redis://host"), UNAVAILABLE),
         (errors.UnsafeRedis("appendonly", "no", "yes"), UNAVAILABLE),
-        (errors.LogLostItsTail("p03", expected=8, found=7), REFUSED),
+        (errors.LogLostItsTail("p03", expected=8, actual=7), REFUSED),
         (SettingsInvalid("TWINFOLD_WORKERS", "TWINFOLD_WORKERS: too many"), USAGE),
         (ManifestUnreadable(Path("x.json"), "is no JSON"), USAGE),
         (ManifestInvalid([]), REFUSED),
@@ -97,4 +97,4 @@ def test_without_a_redis_server_only_a_command_that_takes_another_one_names_its_
 
 
 def test_where_there_is_no_log_the_command_that_makes_one_is_named_as_it_is_called() -> None:
-    assert "`twinfold init` makes one" in str(errors.LogNotInitialised("redis://host"))
+    assert "`twinfold init`" in str(errors.LogNotInitialised("redis://host"))

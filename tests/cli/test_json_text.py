@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.readiness.pointer import Operation, pointer
-from services.cli.check_report.json_text import TextPosition, edited, line_of, spans
+from services.cli.check.json_text import TextPosition, edited, line_of, spans
 from tests.readiness.patching import patched, value_at
 
 NAMES = st.sampled_from(["a", "b", "a/b", "~", "", "é", '"', "\n"])

@@ -58,4 +58,4 @@ def test_an_operator_looks_at_what_was_and_at_what_became_of_it(shared_redis: Em
         assert "~ old -> new: 1 device: d" in fleet
         gone = json.loads(twinfold("diff", "--from", then, "--deployment", "old", "--json"))
         assert gone["devices"]["actual"]["lost"] == {"count": 1, "devices": ["d"]}
-        assert "not of two" in twinfold("diff", "--from", then, "--device", "d", "--deployment", "old", code=1)
+        assert "cannot both be set" in twinfold("diff", "--from", then, "--device", "d", "--deployment", "old", code=1)

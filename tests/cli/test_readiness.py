@@ -41,7 +41,7 @@ def test_an_operator_looks_at_the_fleet_waives_and_looks_again(shared_redis: Emb
         assert "ea-missing" not in score
         listed = set(twinfold("readiness", "--rule", "privileged").split())
         assert listed == {"d1", "d2"}
-        assert twinfold("readiness", "--rule", "ea-missing") == "ea-missing stops at no device\n"
+        assert twinfold("readiness", "--rule", "ea-missing") == "no device has a finding of ea-missing\n"
         assert json.loads(twinfold("readiness", "--json"))["devices"] == 3
         assert "no rule 'nonsense'" in twinfold("readiness", "--rule", "nonsense", code=1)
         assert "not both" in twinfold("readiness", "d1", "--rule", "privileged", code=2)
@@ -53,7 +53,7 @@ def test_an_operator_looks_at_the_fleet_waives_and_looks_again(shared_redis: Emb
         twinfold("waiver", "grant", "old", "log-config", "--reason", "once", "--until", "2020-01-01")
         assert "until [its] next release" in twinfold("waiver", "list")
         assert "2020-01-01 (expired)" in twinfold("waiver", "list")
-        assert twinfold("readiness", "--rule", "privileged") == "privileged stops at no device\n"
+        assert twinfold("readiness", "--rule", "privileged") == "no device has a finding of privileged\n"
         assert set(twinfold("readiness", "--rule", "privileged", "--waived").split()) == {"d1", "d2"}
         report = twinfold("readiness", "d1")
         assert "d1, production" in report

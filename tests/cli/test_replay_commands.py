@@ -52,7 +52,7 @@ def test_a_backtest_without_a_deployment_is_told_as_text_and_as_json(system: Sys
     [
         (["replay", "--partition", "p3x"], "a stream is called"),
         (["replay", "--upto", "yesterday"], "neither a time"),
-        (["rebuild", "--partition", "fleet"], "none of its own"),
+        (["rebuild", "--partition", "fleet"], "has no projections"),
         (["backtest", "--deployment", "/nowhere.json"], "nowhere.json"),
         (["replay", "--archive", "/nowhere/at/all"], "has no log"),
     ],

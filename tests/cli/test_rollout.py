@@ -82,13 +82,13 @@ def test_a_deployment_is_scheduled_moved_started_and_canceled(twinfold: Run) -> 
     moved = twinfold("deployment", "schedule", "timed", "--start", "2099-12-01T08:00", "--end", "2099-12-24T00:00")
     assert "timed: starts 2099-12-01T08:00:00+01:00 (Europe/Berlin), in" in moved.stdout
     held = twinfold("deployment", "schedule", "timed", "--start", "none")
-    assert "until somebody starts it" in held.stdout
+    assert "until an operator starts it" in held.stdout
     assert "ends 2099-12-24" in twinfold("deployment", "start", "timed").stdout
-    assert twinfold("deployment", "cancel", "timed").stdout == "timed: has ended: it targets nobody\n"
+    assert twinfold("deployment", "cancel", "timed").stdout == "timed: has ended: it targets no device\n"
     assert "has ended" in twinfold("deployment", "start", "timed", code=1).stderr
     assert "--start" in twinfold("deployment", "schedule", "timed", code=2).stderr
     wrong = twinfold("deployment", "create", "never", "-", "--start", "soon", given=json.dumps(base("m")), code=1)
-    assert "--start is a time" in wrong.stderr
+    assert "--start must be a time" in wrong.stderr
 
 
 def test_a_rollout_is_created_followed_and_completed(
@@ -101,7 +101,7 @@ def test_a_rollout_is_created_followed_and_completed(
         "camera: created; waits to be started",
         "A phase passes when all admitted devices are healthy.",
         (
-            "Nothing makes it fail by itself, as the plan has no failure threshold and no time limit; "
+            "It never fails automatically, as the plan has no failure threshold and no time limit; "
             "a gate that cannot be reached any more only pauses it."
         ),
         "Then it pauses: no further device is admitted until an operator resumes, aborts or rolls back.",
@@ -147,7 +147,10 @@ def shown(twinfold: Run, name: str) -> Any:
 def test_every_act_has_its_command_and_a_refusal_leaves_with_1(twinfold: Run) -> None:
     created(twinfold, "acts", "--hold", "--priority", "3")
     twinfold("rollout", "create", "acts", "--phase", "1", "--phase", "100%", "--soak", "1h")
-    assert "its rollout is created: no pause now" in twinfold("rollout", "pause", "acts", code=1).stderr
+    assert (
+        "its rollout is created; pause is possible only while it is running"
+        in twinfold("rollout", "pause", "acts", code=1).stderr
+    )
     twinfold("deployment", "start", "acts")
     eventually(lambda: shown(twinfold, "acts")["phase"] == 1, what="the first phase is open")
     assert twinfold("rollout", "pause", "acts", "--reason", "lunch").stdout == "acts: paused: lunch\n"
@@ -195,7 +198,7 @@ def test_all_that_a_plan_can_say_is_said_by_flags_or_by_a_file(twinfold: Run, tm
     twinfold("rollout", "create", "file", "--file", str(file))
     assert shown(twinfold, "file")["plan"] == plan
     approved = twinfold("rollout", "approve", "file", code=1)
-    assert "whoever made the plan" in approved.stderr
+    assert "another person than its author" in approved.stderr
 
 
 @pytest.mark.parametrize(
@@ -203,8 +206,8 @@ def test_all_that_a_plan_can_say_is_said_by_flags_or_by_a_file(twinfold: Run, tm
     [
         ((), "--phase or --file"),
         (("--phase", "5%", "--file", "-"), "--phase or --file"),
-        (("--phase", "some"), "no phase"),
-        (("--phase", "5%", "--soak", "soon"), "no duration"),
+        (("--phase", "some"), "is not a phase"),
+        (("--phase", "5%", "--soak", "soon"), "not a duration"),
         (("--phase", "5%", "--per-tag", "tags.site"), "tags.site=2"),
         (("--phase", "5%", "--on-failure", "cry"), "rollback"),
     ],

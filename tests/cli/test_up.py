@@ -81,11 +81,11 @@ def test_a_role_that_dies_or_is_stopped_goes_on_and_it_is_said(data: Path) -> No
         for name in ROLES:
             (child,) = children(process.pid, name)
             os.kill(child, signal.SIGKILL)
-            until_said(process, "ended with -9; again in" if name != EMBEDDED_SERVER else "redis is back after")
+            until_said(process, "ended with -9; starts again in" if name != EMBEDDED_SERVER else "redis is back after")
             eventually(lambda: ready(http) and children(process.pid, name), what="the role is back")  # noqa: B023
             (child,) = children(process.pid, name)
             os.kill(child, signal.SIGSTOP)
-            until_said(process, "was stopped, and is continued")
+            until_said(process, "was stopped and is continued")
             eventually(lambda: ready(http), what="the role goes on")
         http.put("/devices/edge-1", json={"deviceId": "edge-1", "capabilities": {"iotEdge": True}}).raise_for_status()
         eventually(lambda: http.get("/v1/devices/edge-1/effective").is_success, what="it is applied")
@@ -145,7 +145,7 @@ def test_a_second_one_on_the_directory_says_who_holds_it(data: Path) -> None:
     with up(data) as (process, _, _):
         second = waiting.run(command(data, free_port()))
     assert (second.returncode, second.stdout) == (3, "")
-    assert f"held by process {process.pid}" in second.stderr
+    assert f"in use by process {process.pid}" in second.stderr
 
 
 def test_a_directory_of_a_newer_layout_is_refused(data: Path) -> None:

@@ -65,7 +65,7 @@ def test_an_operator_imports_deploys_looks_and_cancels(serving: tuple[System, ht
     ]
     told = twinfold("update", "deploy", V2, "north", "--id", "2")
     assert told.startswith(f"{V2} is deployed to north as 2: active\n")
-    assert "Nothing makes it fail by itself" in told
+    assert "It never fails automatically" in told
     assert json.loads(twinfold("group", "show", "north"))["active"] == "2"
     first, second = json.loads(twinfold("update", "status", "north", "--json"))
     assert (first["state"], second["state"]) == ("Superseded", "Active")
@@ -76,7 +76,7 @@ def test_an_operator_imports_deploys_looks_and_cancels(serving: tuple[System, ht
     )
     assert "Superseded" in twinfold("update", "status", "north")
     assert twinfold("update", "cancel", "north", "2", "--reason", "no") == "2 of north is canceled\n"
-    assert "canceled, for good" in twinfold("update", "cancel", "north", "2", code=1)
+    assert "canceled, which is final" in twinfold("update", "cancel", "north", "2", code=1)
     twinfold("group", "remove", "north")
     twinfold("group", "remove", "west")
     twinfold("update", "delete", V1)

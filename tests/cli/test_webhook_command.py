@@ -33,11 +33,11 @@ def test_an_operator_adds_tests_looks_pauses_and_removes(serving: Notifying) -> 
         secret = twinfold("add", "siem", hook.url + "?s=3cret", "--kind", "DeviceRegistered").strip()
         assert secret.startswith("whsec_")
         assert twinfold("add", "siem", hook.url + "?s=3cret") == "siem is changed; its secret stays\n"
-        assert "siem took the event: 200" in twinfold("test", "siem")
+        assert "siem accepted the event: 200" in twinfold("test", "siem")
         assert hook.received[0].is_signed_with(secret)
         assert hook.received[0].event["type"] == "twinfold.Test"
         hook.answer = lambda _one: 500
-        assert "siem did not take the event: 500" in twinfold("test", "siem", code=1)
+        assert "siem did not accept the event: 500" in twinfold("test", "siem", code=1)
         hook.answer = lambda _one: 200
         assert json.loads(twinfold("show", "siem"))["url"] == hook.url + "?***"
         twinfold("pause", "siem", "--why", "moving")

@@ -284,7 +284,7 @@ def test_node_names_import_modes_with_a_capital(node: httpx.Client, mode: str, e
 
 def test_an_import_mode_that_does_not_exist_is_refused_with_those_that_do(node: httpx.Client) -> None:
     (error,) = node.post("/devices", json=[{"id": "x", "importMode": "Replace"}]).json()["errors"]
-    assert error["errorStatus"].startswith("importMode is one of create, update, ")
+    assert error["errorStatus"].startswith("importMode must be one of create, update, ")
     assert "'Replace'" in error["errorStatus"]
 
 

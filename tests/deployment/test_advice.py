@@ -68,7 +68,7 @@ def test_an_empty_condition_is_pointed_out() -> None:
     for blank in ("", "  "):
         (only,) = advice("base", base(condition=blank), [])
         assert only.rule == "empty-condition"
-        assert "targets nobody" in only.message
+        assert "targets no device" in only.message
 
 
 def test_a_not_without_an_and_is_pointed_out_with_its_column() -> None:

@@ -5,6 +5,7 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from events import canonical
 from events.deployment.commands import (
     ChangeAdmission,
     CreateDeployment,
@@ -38,7 +39,6 @@ from events.deployment.events import (
     NotStarted,
     Schedule,
 )
-from events.log.codec import encode_event
 from events.manifest.errors import ManifestInvalid
 from events.query.errors import ConditionInvalid
 from events.secrets.secret_fields import take
@@ -109,7 +109,7 @@ def test_five_metrics_are_taken_and_a_sixth_is_refused() -> None:
     five = {f"m{number}": "select * from devices" for number in range(METRICS_MAX)}
     given().when(create(metrics=five)).then(DeploymentCreated(content(), metrics=five))
     six = {**five, "m6": "select * from devices"}
-    given().when(create(metrics=six)).refused(MetricsInvalid, "base", "at most 5, not 6")
+    given().when(create(metrics=six)).refused(MetricsInvalid, "base", "must have at most 5 queries, not 6")
 
 
 @pytest.mark.parametrize("metrics", [{"a": 1}, {1: "a"}, ["a"], None, {"m": "x" * (QUERY_CHARACTERS_MAX + 1)}])
@@ -290,7 +290,7 @@ def test_whatever_json_is_sent_becomes_an_event_that_can_be_written_or_a_typed_r
         check(command)
     except (DeploymentError, ConditionInvalid, ManifestInvalid):
         return
-    assert encode_event(decide(command, None))
+    assert canonical.encode(decide(command, None))
 
 
 @pytest.mark.parametrize("device_id", ["", "a b", "\ud800", "x" * 129])

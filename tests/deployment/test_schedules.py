@@ -101,12 +101,12 @@ def test_a_start_that_was_due_says_how_late_it_came() -> None:
 
 @pytest.mark.parametrize("events", [(DeploymentScheduled(Schedule(6000)),), (STARTED,), (ENDED,)])
 def test_a_start_that_was_moved_or_came_already_is_not_due(events: Any) -> None:
-    given(WAITING, *events).when(ChangeAdmission("base", Everyone(), 5000, 0)).refused(ScheduleForbidden, "moved")
+    given(WAITING, *events).when(ChangeAdmission("base", Everyone(), 5000, 0)).refused(ScheduleForbidden, "was changed")
 
 
 def test_an_end_that_was_moved_or_came_already_is_not_due() -> None:
     for event in (DeploymentScheduled(Schedule(5000, 10_000)), ENDED):
-        given(WAITING, event).when(ChangeAdmission("base", Ended(), 9000, 0)).refused(ScheduleForbidden, "moved")
+        given(WAITING, event).when(ChangeAdmission("base", Ended(), 9000, 0)).refused(ScheduleForbidden, "was changed")
 
 
 def test_a_canceled_deployment_is_due_for_nothing() -> None:

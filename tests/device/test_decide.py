@@ -5,6 +5,7 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from events import canonical
 from events.device.commands import (
     CreateModule,
     DeleteModule,
@@ -44,7 +45,6 @@ from events.device.events import (
     TwinReplaced,
 )
 from events.device.state import begun_module
-from events.log.codec import encode_event
 from tests.device.given import DEVICE, device, given, module
 from tests.manifest.values import anything
 
@@ -306,7 +306,7 @@ def test_any_command_is_an_event_that_can_be_written_or_a_typed_refusal(command:
     except DeviceError as error:
         assert str(error)  # noqa: PT017 - either is right
         return
-    encode_event(event)
+    canonical.encode(event)
     assert subject_of(command).partition("/")[0] == command.device_id
 
 

@@ -75,7 +75,7 @@ def test_one_that_is_stopped_is_continued(directory: Path) -> None:
     said: list[str] = []
     with EmbeddedRedis(directory, server=SERVER, print_lines=said.append) as redis:
         os.kill(redis.pid, signal.SIGSTOP)
-        tend_until(redis, said, "was stopped, and is continued")
+        tend_until(redis, said, "was stopped and is continued")
         eventually(lambda: answers(redis.url), what="it answers")
 
 

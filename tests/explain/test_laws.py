@@ -11,7 +11,7 @@ from events.explain.verdict import ExplainedDevice, JudgedTwin, Reason, Standpoi
 from events.fleet.assignments import Assignment, AssignmentStatus
 from events.manifest.document import ContentKind
 from events.projection_store.memory import MemoryProjectionStore
-from events.stored_projection.partition_reader import not_applied, targets_of
+from events.stored_projection.not_applied import not_applied, targets_of
 from tests.explain.explained import known_of, row_at, weighed
 from tests.fleet.histories import History, Model, histories
 from tests.fleet.test_laws import run, steps

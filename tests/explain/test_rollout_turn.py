@@ -38,7 +38,7 @@ def test_a_device_comes_with_the_first_phase_that_reaches_it(
     found = turn(document, LATE.assignment, enabled=True, order=order, waits=waits)
     assert found.comes_with == comes
     said = turn_text(found, document, enabled=True)
-    assert said == (f"its rollout has not come to it: phase 2 of 3 waits for somebody to approve of it; {sentence}")
+    assert said == (f"its rollout has not come to it: phase 2 of 3 waits for approval; {sentence}")
 
 
 def test_a_rollout_that_goes_nowhere_says_that_alone() -> None:

@@ -213,17 +213,17 @@ STORIES: dict[str, tuple[History, str, str]] = {
     "to be started": (
         story(D0, made("a", admission=NotStarted())),
         "a",
-        "it does not get a: it has not started: it targets nobody until somebody starts it",
+        "it does not get a: it has not started: it targets no device until an operator starts it",
     ),
     "to start at a time": (
         story(D0, made("a", admission=NotStarted(), schedule=Schedule(start_at=7_200_000))),
         "a",
-        "it does not get a: it starts 1970-01-01T02:00:00+00:00 (UTC), in 1 h: until then it targets nobody",
+        "it does not get a: it starts 1970-01-01T02:00:00+00:00 (UTC), in 1 h: until then it targets no device",
     ),
     "ended": (
         story(D0, made("a"), ("a", AdmissionChanged(Ended()))),
         "a",
-        "it does not get a: it has ended: it targets nobody",
+        "it does not get a: it has ended: it targets no device",
     ),
     "for others by name": (
         story(D0, made("a", admission=Admitted(("d1", "d2")))),
@@ -248,7 +248,7 @@ STORIES: dict[str, tuple[History, str, str]] = {
     "a rollout that was not started": (
         story(D0, *rolled("a")),
         "a",
-        "it does not get a: it has not started: it targets nobody until its rollout is started",
+        "it does not get a: it has not started: it targets no device until its rollout is started",
     ),
     "a paused rollout": (
         story(D0, *rolled("a", *OPENED, RolloutPaused("too hot"))),

@@ -119,12 +119,12 @@ def _refuses_what_there_is_not(http: httpx.Client) -> None:
         ("GET", "/v1/devices", {"at": "soon"}, "no moment is written"),
         ("GET", "/v1/devices", {"at": "p77:1"}, "this log has the partitions"),
         ("GET", "/v1/devices/d/desired", {"at": "fleet:1", "wait": "1"}, "do not go together"),
-        ("GET", "/v1/stream", {"at": "fleet:1"}, "a stream tells what comes"),
+        ("GET", "/v1/stream", {"at": "fleet:1"}, "a stream has events to come"),
         ("GET", "/devices/d", {"at": "fleet:1"}, "no past"),
         ("PATCH", "/twins/d", {"at": "fleet:1"}, "not changed"),
         ("DELETE", "/v1/groups/d", {"at": "fleet:1"}, "not changed"),
-        ("GET", "/v1/diff", {"from": "fleet:3", "to": "fleet:1"}, "lies before"),
-        ("GET", "/v1/diff", {"from": "fleet:1", "device": "d", "deployment": "old"}, "not of two"),
+        ("GET", "/v1/diff", {"from": "fleet:3", "to": "fleet:1"}, "must not be before"),
+        ("GET", "/v1/diff", {"from": "fleet:1", "device": "d", "deployment": "old"}, "cannot both be set"),
     ):
         answer = http.request(method, path, params=params, json={} if method == "PATCH" else None)
         assert answer.status_code == 400, (path, answer.text)

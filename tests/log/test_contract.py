@@ -5,17 +5,16 @@ import fakeredis
 import pytest
 from redis import Redis
 
+from events import canonical
 from events.deployment.events import DeploymentCreated, DeploymentDeleted
 from events.device.events import DeviceRegistered, TwinPatched
 from events.envelope import Principal
-from events.log.codec import encode_event
 from events.log.errors import EventTooLarge, Fenced, LogLostItsTail, UnreadableEvent
 from events.log.events import LogInitialised
 from events.log.keys import FLEET, key, partition_of
 from events.log.log_factory import initialise
 from events.log.memory import MemoryLog
-from events.log.port import AT_APPEND, Conflicted, Head, Log, Proposed, Written
-from events.log.reader import Reader
+from events.log.port import AT_APPEND, Conflicted, Head, Log, Proposed, Written, read_all
 from events.log.redis import RedisLog
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import BACKENDS, CLUSTER, flush
@@ -119,7 +118,7 @@ def test_a_batch_is_split_by_stream_and_size_and_sending_it_again_completes_it(l
         (0, 256, True),
         (256, 44, False),
     ]
-    assert [one.subject for one in Reader(log, 3, batch=100).events()] == names
+    assert [one.subject for one in read_all(log, 3, batch=100)] == names
 
 
 def test_an_event_goes_to_the_stream_of_its_device_or_of_the_fleet(log: Log) -> None:
@@ -185,7 +184,7 @@ def test_snapshots_are_read_without_heads_in_the_order_asked_for(log: Log) -> No
 def test_reading_beyond_the_head_is_a_lost_tail(log: Log) -> None:
     append(log, register(names_in(0, 1)[0]))
     assert log.read(0, after=1, limit=10) == []
-    with pytest.raises(LogLostItsTail, match="p00: position 5 was expected, the log has 1"):
+    with pytest.raises(LogLostItsTail, match="p00: expected position 5, the log has 1"):
         log.read(0, after=5, limit=10)
 
 
@@ -237,7 +236,7 @@ def test_a_position_that_is_missing_is_a_lost_tail(raw: tuple[RedisLog, Redis], 
     append(log, *(register(name) for name in names_in(0, 3)))
     client.xdel(key(0, "log"), "2-0" if lose == "middle" else "3-0")
     with pytest.raises(LogLostItsTail):
-        list(Reader(log, 0).events())
+        list(read_all(log, 0))
 
 
 @REAL
@@ -257,7 +256,7 @@ def test_acknowledged_events_survive_the_server_killed_with_minus_9(tmp_path: An
 
 def test_every_event_encodes_to_bytes_that_decode_to_it() -> None:
     assert (
-        encode_event(DeviceRegistered())
+        canonical.encode(DeviceRegistered())
         == b'{"type":"DeviceRegistered","edge":true,"enabled":true,"status_reason":null}'
     )
 

@@ -7,8 +7,9 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+from events import canonical
 from events.envelope import Principal
-from events.log.codec import FIELDS, decode_entry, encode_event, type_of
+from events.log.codec import FIELDS, decode_entry, type_of
 from events.log.errors import UnreadableEvent
 from events.log.port import Event
 
@@ -28,7 +29,7 @@ def test_an_entry_of_long_ago_reads_as_ever_and_would_be_written_the_same(name: 
     assert (envelope.position, envelope.by, type_of(envelope.event)) == (7, Principal.parse("user:ada"), name)
     assert str(envelope.version).encode() == fields[b"version"]
     assert str(envelope.at).encode() == fields[b"at"]
-    assert encode_event(envelope.event) == fields[b"data"]
+    assert canonical.encode(envelope.event) == fields[b"data"]
 
 
 def test_every_event_there_is_has_a_golden_file() -> None:

@@ -26,7 +26,7 @@ def test_a_name_that_leads_elsewhere_is_refused_by_the_log_s_own_error(tmp_path:
         object_store.open,
         lambda one: object_store.put(one, b""),
     ):
-        with pytest.raises(ObjectStoreUnavailable, match="no name of a file"):
+        with pytest.raises(ObjectStoreUnavailable, match="not the name of a file"):
             reach(name)
 
 

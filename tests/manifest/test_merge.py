@@ -206,7 +206,7 @@ def test_fifty_modules_are_allowed_and_one_more_is_named() -> None:
     excess = over_limit(sections)
     assert excess is not None
     assert (excess.module, excess.limit, excess.actual) == ("$edgeAgent", 50, 51)
-    assert str(excess) == "51 modules are more than the 50 a device can have"
+    assert str(excess) == "51 modules are more than the 50 that a device can have"
 
 
 def test_a_section_of_32_kb_is_allowed_and_one_more_byte_is_named() -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.manifest.document import content_of
+from events.manifest.document import ContentKind, content_of
 from events.manifest.errors import ManifestInvalid
-from events.manifest.hub_rules import content_problems, edge_content_problems
+from events.manifest.hub_rules import content_problems
 from events.manifest.merge import merge
 from events.manifest.problem import Problem, Severity
 from events.manifest.validate import problems, validate
@@ -133,9 +133,9 @@ def test_a_content_for_devices_own_twins_is_taken_within_the_limits_of_a_twin() 
 
 
 def test_what_is_set_by_hand_is_of_an_edge_deployments_kind() -> None:
-    assert edge_content_problems(content()) == ()
+    assert content_problems(content(), (ContentKind.EDGE,)) == ()
     for kind in ("deviceContent", "moduleContent"):
-        assert [problem.rule for problem in edge_content_problems({kind: {}})] == ["kind"]
+        assert [problem.rule for problem in content_problems({kind: {}}, (ContentKind.EDGE,))] == ["kind"]
 
 
 def test_limits_hold_for_the_paths_of_a_layer_together() -> None:

@@ -6,11 +6,19 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from events import KEYS_DECLINED, CreateModule, DeviceExists, PatchTags, Producer, RegisterDevice, RetireDevice
+from events import (
+    KEYS_DECLINED,
+    CreateModule,
+    DeviceExists,
+    PatchTags,
+    Producer,
+    RegisterDevice,
+    RetireDevice,
+    canonical,
+)
 from events.device.commands import UpdateDevice
 from events.device.errors import AuthenticationInvalid
 from events.device.state import decode_device
-from events.log.codec import encode_event
 from events.log.memory import MemoryLog
 from events.producer.secrecy import LazyVault
 from events.secrets.errors import KeyFileOfAnotherLog
@@ -52,7 +60,7 @@ class Fleet:
 
     def everything_written(self) -> str:
         entries = [one for number in range(4) for one in self.log.read(number, after=0, limit=1000)]
-        return str([encode_event(one.event) for one in entries]) + str(
+        return str([canonical.encode(one.event) for one in entries]) + str(
             [stored.snapshot for stored in self.log.load(["a", "b"])]
         )
 

@@ -72,7 +72,7 @@ def test_two_who_send_the_same_at_once_write_it_once() -> None:
 def test_commands_that_stand_together_are_written_once() -> None:
     log = MemoryLog(partitions=1)
     for _ in range(2):
-        producer(log, key=KEY).do_together(CreateDeployment("d", content(), "*"), UpdateDeployment("d", priority=2))
+        producer(log, key=KEY).do(Together((CreateDeployment("d", content(), "*"), UpdateDeployment("d", priority=2))))
     assert len(all_events(log)) == 2
 
 

@@ -9,6 +9,7 @@ from events import CreateDeployment
 from events.deployment.events import NotStarted
 from events.log.memory import MemoryLog
 from events.manifest.problem import Severity
+from events.producer.errors import Together
 from events.producer.readiness import ReadinessPolicy, report_on
 from events.readiness.commands import GrantWaiver
 from events.readiness.errors import NotReady
@@ -89,7 +90,7 @@ def test_a_deployment_with_its_rollout_has_to_pass_as_well() -> None:
     heads = log.heads()
     rollout = CreateRollout("line", RolloutPlan((Phase(percent=100.0),)))
     with pytest.raises(NotReady, match="tag-latest"):
-        producer(log, readiness_policy=POLICY).do_together(create(admission=NotStarted()), rollout)
+        producer(log, readiness_policy=POLICY).do(Together((create(admission=NotStarted()), rollout)))
     assert log.heads() == heads
 
 
@@ -108,7 +109,7 @@ def test_a_report_is_on_the_content_as_it_will_stand_with_secrets_in_references(
 def test_the_report_of_a_new_deployment_is_that_of_the_check_that_let_it_in() -> None:
     log = MemoryLog(partitions=1)
     sender = producer(log, readiness_policy=ReadinessPolicy(PRODUCTION, Severity.ERROR), clock=lambda: NOW)
-    sender.do_together(GrantWaiver("one", "tag-latest", "so be it", DAY), create())
+    sender.do(Together((GrantWaiver("one", "tag-latest", "so be it", DAY), create())))
     checked = sender.readiness["line"]
     assert [one.rule for one in checked.report.findings] == ["tag-latest"]
     sender.do(create("next"))

@@ -8,7 +8,7 @@ from events import ChangeAdmission, CreateDeployment, DeleteDeployment
 from events.deployment.errors import DeploymentExists, DeploymentsFull
 from events.deployment.events import AdmissionChanged, DeploymentCreated, Ended, NotStarted
 from events.log.memory import MemoryLog
-from events.producer.errors import ConflictPersists
+from events.producer.errors import ConflictPersists, Together
 from events.rollout.commands import AbortRollout, CreateRollout, StartRollout
 from events.rollout.errors import PlanInvalid, RolloutForbidden
 from events.rollout.events import RolloutAborted, RolloutCreated
@@ -22,7 +22,7 @@ HELD = CreateDeployment("new", content(), "*", admission=NotStarted())
 
 def test_a_deployment_and_its_rollout_are_created_together() -> None:
     log, bell = MemoryLog(partitions=1), Bell()
-    producer(log, waker=bell).do_together(HELD, CreateRollout("new", PLAN))
+    producer(log, waker=bell).do(Together((HELD, CreateRollout("new", PLAN))))
     assert [type(event) for event in all_events(log)] == [DeploymentCreated, RolloutCreated]
     assert len(bell.woken) == 1
 
@@ -44,16 +44,16 @@ def test_of_commands_of_which_one_is_refused_nothing_remains(commands: Any, erro
     one.do(CreateDeployment("layer", layer({"modules.x": module()}), "*"))
     before = all_events(log)
     with pytest.raises(error):
-        one.do_together(*commands)
+        one.do(Together(tuple(commands)))
     assert all_events(log) == before
-    one.do_together(HELD, CreateRollout("new", PLAN))
+    one.do(Together((HELD, CreateRollout("new", PLAN))))
 
 
 def test_a_rollout_and_its_deployment_end_together() -> None:
     log = MemoryLog(partitions=1)
     one = producer(log)
-    one.do_together(HELD, CreateRollout("new", PLAN))
-    one.do_together(AbortRollout("new"), ChangeAdmission("new", Ended()))
+    one.do(Together((HELD, CreateRollout("new", PLAN))))
+    one.do(Together((AbortRollout("new"), ChangeAdmission("new", Ended()))))
     assert all_events(log)[2:] == [RolloutAborted("aborted by hand"), AdmissionChanged(Ended())]
 
 
@@ -62,7 +62,7 @@ def test_there_is_no_more_context_for_a_deployment_with_a_rollout_than_for_any()
     one = producer(log, deployments_max=1)
     one.do(CreateDeployment("other", content(), "*"))
     with pytest.raises(DeploymentsFull):
-        one.do_together(HELD, CreateRollout("new", PLAN))
+        one.do(Together((HELD, CreateRollout("new", PLAN))))
 
 
 def test_when_somebody_was_faster_all_are_decided_again() -> None:
@@ -70,7 +70,7 @@ def test_when_somebody_was_faster_all_are_decided_again() -> None:
     rival, one = producer(log), producer(log)
     log.rivals = [lambda: rival.do(CreateDeployment("new", content(), "*"))]
     with pytest.raises(DeploymentExists):
-        one.do_together(HELD, CreateRollout("new", PLAN))
+        one.do(Together((HELD, CreateRollout("new", PLAN))))
     assert [type(event) for event in all_events(log)] == [DeploymentCreated]
     assert one.conflicts == 1
 
@@ -90,4 +90,4 @@ def test_when_others_never_let_go_it_is_said_so() -> None:
 
     log.rivals = [meddle] * 8
     with pytest.raises(ConflictPersists, match="new"):
-        one.do_together(HELD, CreateRollout("new", PLAN))
+        one.do(Together((HELD, CreateRollout("new", PLAN))))

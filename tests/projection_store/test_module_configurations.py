@@ -22,7 +22,7 @@ from events.device.commands import (
 from events.fleet.assignments import AssignmentStatus
 from events.query.parse import parse
 from events.query.system_metric import module_applied_query, module_targeted_query
-from events.stored_projection.partition_reader import NotApplied, Why
+from events.stored_projection.not_applied import NotApplied, Why
 from tests.projection_store.test_query_engine import Fleet
 from tests.workers.system import base, layer
 

@@ -11,7 +11,7 @@ from events.deployment.events import Ended
 from events.device.commands import PatchTwin, RetireDevice, SetConfiguration
 from events.fleet.assignments import AssignmentStatus
 from events.projection_store.fleet_projection import LATELY_SECONDS, FleetProjection
-from events.stored_projection.partition_reader import NotApplied, Why
+from events.stored_projection.not_applied import NotApplied, Why
 from tests.projection_store.test_query_engine import PARTITIONS, Fleet
 from tests.workers.system import base, layer
 

@@ -51,7 +51,7 @@ def test_it_is_printed_as_it_is_read() -> None:
     [
         ("select * from devices where array_contains(parentScopes)", "expected a comma"),
         ("select * from devices where array_contains('a', parentScopes)", "expected a property"),
-        ("select array_contains(parentScopes, 'a') from devices", "ARRAY_CONTAINS stands in WHERE only"),
+        ("select array_contains(parentScopes, 'a') from devices", "ARRAY_CONTAINS is allowed only in WHERE"),
     ],
 )
 def test_what_is_not_an_array_and_a_value_is_refused_with_what_is_expected(text: str, why: str) -> None:

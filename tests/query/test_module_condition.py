@@ -115,7 +115,7 @@ def test_anything_else_is_refused(text: str) -> None:
 def test_a_refusal_says_what_is_supported() -> None:
     with pytest.raises(ConditionInvalid, match=r"status = 'x' is not supported.*tags and properties.reported of the"):
         parse_module_condition("FROM devices.modules WHERE moduleId = 'm' AND status = 'x'")
-    with pytest.raises(ConditionInvalid, match=r"'\$edgeAgent' is no module that a configuration can be for"):
+    with pytest.raises(ConditionInvalid, match=r"'\$edgeAgent' is not a module id for a configuration"):
         parse_module_condition("FROM devices.modules WHERE moduleId = '$edgeAgent' AND tags.a = 'x'")
 
 

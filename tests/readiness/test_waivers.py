@@ -66,7 +66,7 @@ def test_what_does_not_stand_is_not_withdrawn(given: tuple[WaiverEvent, ...]) ->
     [
         (grant(waiver_id=""), "64"),
         (grant(waiver_id="a:b"), "64"),
-        (grant(waiver_id=".."), "is not . or .."),
+        (grant(waiver_id=".."), "must not be . or .."),
         (WithdrawWaiver("a/b"), "64"),
         (grant(rule="privilege"), "no rule"),
         (grant(rule="device-management-plan"), "no rule"),

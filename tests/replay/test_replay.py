@@ -20,10 +20,10 @@ from events.history.documents import PastDocuments
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
 from events.log.archive.mover import Mover
-from events.log.archive.notes import Made
 from events.log.documents import DeviceDocuments
 from events.log.entries import number_of
 from events.log.errors import LogUnavailable
+from events.log.events import LogInitialised
 from events.log.keys import FLEET, key, partition_of
 from events.log.memory import MemoryLog
 from events.log.object_store import ObjectStore
@@ -96,7 +96,7 @@ def test_all_that_a_life_left_behind_is_found_again_from_its_events(system: Syst
     assert {one.stream: one.events for one in found} == dict(heads)
     recorded = sum(system.projections.checkpoint(number).assignment_changes for number in range(PARTITIONS))
     assert sum(one.assignment_changes for one in found) == recorded > 8
-    subjects = [set(system.log.known(stream)) | set(system.log.subjects(stream)) for stream in heads]
+    subjects = [set(system.log.subjects_with_events(stream)) | set(system.log.subjects(stream)) for stream in heads]
     assert sum(one.documents for one in found) == sum(map(len, subjects))
 
 
@@ -295,8 +295,8 @@ def test_a_partition_that_is_stopped_is_compared_as_far_as_it_came(system: Syste
 
 def archived(system: System, location: Path, *, keep: bool) -> None:
     """Write the log to an archive, and take what is there out of Redis unless it is to stay."""
-    made = Made(system.log.epoch, system.log.partitions)
-    mover = Mover(system.log.client, ObjectStore(str(location)), made=made, segment_entries=2)
+    initialisation = LogInitialised(system.log.epoch, system.log.partitions)
+    mover = Mover(system.log.client, ObjectStore(str(location)), initialisation=initialisation, segment_entries=2)
     mover.settle()
     for stream in mover.streams:
         mover.write(stream)
@@ -351,13 +351,13 @@ def test_the_command_names_what_differs_and_leaves_with_1_and_with_2_where_it_ca
     system.log.client.xdel("{p02}:log", "2-0")
     ran = waiting.run([*command, "--partition", "p02"], seconds_max=100)
     assert ran.returncode == 2
-    assert "p02 cannot be replayed: p02: position 2 was expected" in ran.stdout
+    assert "p02 cannot be replayed: p02: expected position 2" in ran.stdout
 
 
 @pytest.mark.full
 def test_processes_that_end_because_redis_went_away_are_told_as_that(system: System, tmp_path: Path) -> None:
     environment = system.environment(TWINFOLD_REDIS_URL=f"unix://{tmp_path}/nobody.sock")
-    with pytest.raises(LogUnavailable, match="trying again is safe"):
+    with pytest.raises(LogUnavailable, match="retrying is safe"):
         list(told(ReplayRequest(), [0, 1], processes=2, environment=environment))
 
 
@@ -411,7 +411,7 @@ class RecordedLog(MemoryLog):
         return list(self._history[stream][after : after + limit])
 
     @override
-    def known(self, stream: int) -> list[str]:
+    def subjects_with_events(self, stream: int) -> list[str]:
         return []
 
     @override

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from pyroaring import BitMap
 
+from events import canonical
 from events.canonical import encode
 from events.deployment.commands import CreateDeployment, DeleteDeployment
 from events.deployment.events import NotStarted
 from events.device.commands import PatchTags, RegisterDevice, UpdateDevice
 from events.envelope import Principal
-from events.log.codec import encode_event
 from events.log.port import CHUNK_BYTES_MAX, Proposed
 from events.projection_store.memory import MemoryProjectionStore
 from events.rollout.commands import AbortRollout, ResumeRollout, RetryFailed, RollBack, StartRollout
@@ -74,7 +74,7 @@ def test_a_rollback_whose_target_is_gone_is_said_once_and_reopens_nothing(end: s
     passes(simulation, 5)
     assert simulation.document("new").state is before
     assert simulation.kinds("new").count("RolloutPaused") == 1
-    assert "'good' is not there any more" in simulation.document("new").reason
+    assert "'good' does not exist any more" in simulation.document("new").reason
     with pytest.raises(RolloutForbidden):
         simulation.producers["user:bo"].do(ResumeRollout("new"))
 
@@ -107,7 +107,7 @@ def test_a_million_devices_admitted_bit_by_bit_fit_into_a_chunk() -> None:
         after = evolve(document, event, version=number, at=number)
         assert after is not None
         document = after
-        assert len(encode_event(event)) + len(encode(document)) < CHUNK_BYTES_MAX
+        assert len(canonical.encode(event)) + len(encode(document)) < CHUNK_BYTES_MAX
     assert len(document.admitted) == 1_000_000
 
 
@@ -140,7 +140,7 @@ def test_nobody_is_no_success() -> None:
     )
     passes(simulation, 5)
     assert simulation.running("canary") == set()
-    assert "nobody is targeted with tags.ring = 'canary'" in simulation.judged("canary").says
+    assert "no device is targeted with tags.ring = 'canary'" in simulation.judged("canary").says
 
 
 def test_restoring_is_for_whoever_has_it_and_the_same_whenever_it_is_applied() -> None:
@@ -226,7 +226,7 @@ def test_who_fails_while_somebody_is_to_approve_is_seen() -> None:
     simulation = Simulation(devices=6)
     phases = (Phase(percent=50), Phase(percent=100, approval=True))
     simulation.create("new", RolloutPlan(phases=phases, failure=Failure(percent=50, count=2)))
-    simulation.run(until=lambda: "approve" in simulation.judged("new").says, most=5)
+    simulation.run(until=lambda: "waits for approval" in simulation.judged("new").says, most=5)
     for name in simulation.running("new"):
         simulation.report(name, 500)
     passes(simulation, 2)

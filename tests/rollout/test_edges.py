@@ -8,12 +8,12 @@ import pytest
 from msgspec.structs import replace
 
 from events.rollout.commands import CreateRollout
-from events.rollout.decider import PHASES_MAX, check
 from events.rollout.events import Devices, DevicesAdmitted, RollbackBegan
 from events.rollout.fleet_snapshot import AdmissionOrder, Back, FleetSnapshot, NotRead, Where
 from events.rollout.plan import Failure, Gate, Offline, Phase, Rate, RolloutPlan, Window
 from events.rollout.planner import LATE, NOT_ANSWERED, NOTHING_ELSE, SILENT, Judgement, judge
 from events.rollout.rollout_text import status as said_of
+from events.rollout.rules import PHASES_MAX, check
 from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import BATCHES_BYTES_MAX, RolloutState
 from events.rollout.windows import MINUTES_MAX, check_window

@@ -227,7 +227,7 @@ def test_a_deployment_that_ends_at_its_time_leaves_a_record_of_its_devices() -> 
 
 
 def test_what_is_opened_by_hand_after_the_end_says_so() -> None:
-    assert "opened by hand" in status(in_state(RolloutState.ABORTED), Everyone())
+    assert "opened its deployment" in status(in_state(RolloutState.ABORTED), Everyone())
 
 
 # -- layers that do not apply

@@ -80,7 +80,7 @@ def test_a_held_rollout_is_held_after_a_restart() -> None:
     simulation.engine = simulation.fresh_engine()
     for _ in range(5):
         assert simulation.step(HOUR) == 0
-    assert "waits for somebody to approve" in simulation.judged("new").says
+    assert "waits for approval" in simulation.judged("new").says
     assert len(simulation.running("new")) == 5
 
 
@@ -102,7 +102,7 @@ def test_a_dead_device_that_is_waited_for_is_named_and_fails_by_its_timeout() ->
     simulation.run(until=lambda: simulation.counts("new").healthy == 3, most=5)
     assert "1 pending" in simulation.judged("new").says
     simulation.run(until=lambda: simulation.document("new").state is RolloutState.PAUSED, most=70)
-    assert "1 of 4 failed (25 %), 1 of them as they were late" in simulation.document("new").reason
+    assert "1 of 4 failed (25 %), 1 of them late" in simulation.document("new").reason
 
 
 def test_disabled_devices_are_in_no_denominator() -> None:

@@ -79,7 +79,7 @@ def test_a_plan_says_when_it_proceeds(plan: RolloutPlan, proceeds: str) -> None:
         ),
         (
             everyone(),
-            f"Nothing makes it fail by itself, as the plan has no failure threshold and no time limit; {ONLY_PAUSES}",
+            f"It never fails automatically, as the plan has no failure threshold and no time limit; {ONLY_PAUSES}",
         ),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_plan_says_when_it_stops(plan: RolloutPlan, stops: str) -> None:
         (everyone(failure=Failure(5)), ["Then it pauses", "until an operator"]),
         (everyone(failure=Failure(5, then=BACK)), ["Then it rolls back", "what else targets it, or keeps"]),
         (everyone(gate=Gate(phase_timeout_seconds=1), failure=Failure(then=BACK)), ["Then it rolls back"]),
-        (everyone(failure=Failure(then=BACK)), ["rolls back only when an operator says so"]),
+        (everyone(failure=Failure(then=BACK)), ["rolls back only on an operator's command"]),
         (everyone(failure=Failure(5, then=BACK), rollback_to="good"), ["get the content of good"]),
         (everyone(failure=Failure(5, then=BACK), rollback_to="update:a/b/1.0"), ["the content of update a/b/1.0"]),
         (everyone(failure=Failure(5, then=BACK), restore=True), ["what it had and was healthy with before"]),

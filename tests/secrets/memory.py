@@ -34,9 +34,9 @@ class MemorySecretStore:
             raise SecretNotFound(secret_id)
         self._stored[secret_id] = encode(Erased())
 
-    def replace(self, secret_id: str, *, former: Sealed, sealed: Sealed) -> bool:
+    def replace(self, secret_id: str, *, before: Sealed, sealed: Sealed) -> bool:
         """Put new bytes in place of those known."""
-        if self._stored.get(secret_id) != encode(former):
+        if self._stored.get(secret_id) != encode(before):
             return False
         self._stored[secret_id] = encode(sealed)
         return True

@@ -132,7 +132,7 @@ def test_what_is_in_use_is_erased_by_insisting_alone_with_a_reason_and_former_ke
     blank = twinfold(system, *insisting, "--reason", " ")
     assert (blank.returncode, "reason" in blank.stderr) == (1, True)
     nobody = twinfold(system, "erase", "webhook", "none", "--reason", "x", "--yes")
-    assert (nobody.returncode, "look at the name" in nobody.stderr) == (1, True)
+    assert (nobody.returncode, "check the name" in nobody.stderr) == (1, True)
     refused = twinfold(system, "erase", "device", "d1", "--reason", "gone", "--yes")
     assert (refused.returncode, "device:d1 (registered)" in refused.stderr) == (1, True)
     assert http.delete("/devices/d1", headers=serving.policy() | {"If-Match": "*"}).is_success

@@ -30,7 +30,7 @@ def test_the_same_text_sealed_twice_shares_nothing() -> None:
 def test_another_key_file_is_told_apart_from_tampering_and_both_ids_are_named() -> None:
     with pytest.raises(KeyFileWrong) as caught:
         unseal(seal(PASSWORD, "s1", KEY), "s1", OTHER_KEY)
-    assert (caught.value.wanted, caught.value.actual) == (KEY.id, OTHER_KEY.id)
+    assert (caught.value.required, caught.value.actual) == (KEY.id, OTHER_KEY.id)
     assert all(text in str(caught.value) for text in ("s1", KEY.id, OTHER_KEY.id, "TWINFOLD_KEY_FILE"))
     assert PASSWORD not in str(caught.value)
 
@@ -73,7 +73,7 @@ def test_what_was_cut_off_does_not_open(part: str, length: int) -> None:
 
 def test_rewrapping_changes_the_key_and_leaves_the_ciphertext() -> None:
     sealed = seal(PASSWORD, "s1", KEY)
-    again = rewrap(sealed, "s1", former=KEY, key=OTHER_KEY)
+    again = rewrap(sealed, "s1", old_key=KEY, key=OTHER_KEY)
     assert (again.ciphertext, again.key_id) == (sealed.ciphertext, OTHER_KEY.id)
     assert unseal(again, "s1", OTHER_KEY) == PASSWORD
     with pytest.raises(KeyFileWrong):
@@ -82,7 +82,7 @@ def test_rewrapping_changes_the_key_and_leaves_the_ciphertext() -> None:
 
 def test_rewrapping_needs_the_key_it_was_sealed_under() -> None:
     with pytest.raises(KeyFileWrong):
-        rewrap(seal(PASSWORD, "s1", KEY), "s1", former=OTHER_KEY, key=KEY)
+        rewrap(seal(PASSWORD, "s1", KEY), "s1", old_key=OTHER_KEY, key=KEY)
 
 
 def test_a_sealed_secret_reads_back_as_it_was_written() -> None:

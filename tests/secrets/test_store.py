@@ -85,7 +85,7 @@ def test_an_erased_secret_stays_erased(store: SecretStore) -> None:
         store.sealed(["s1"])
     with pytest.raises(SecretExists):
         store.put_many({"s1": S1})
-    assert not store.replace("s1", former=S1, sealed=S1)
+    assert not store.replace("s1", before=S1, sealed=S1)
     with pytest.raises(SecretErased):
         store.sealed(["s1"])
     assert list(store.ids()) == ["s2"]
@@ -93,10 +93,10 @@ def test_an_erased_secret_stays_erased(store: SecretStore) -> None:
 
 def test_a_replacement_needs_what_stood(store: SecretStore) -> None:
     store.put_many({"s1": S1})
-    new = rewrap(S1, "s1", former=KEY, key=OTHER_KEY)
-    assert store.replace("s1", former=S1, sealed=new)
-    assert not store.replace("s1", former=S1, sealed=S1)
-    assert not store.replace("s2", former=S1, sealed=S1)
+    new = rewrap(S1, "s1", old_key=KEY, key=OTHER_KEY)
+    assert store.replace("s1", before=S1, sealed=new)
+    assert not store.replace("s1", before=S1, sealed=S1)
+    assert not store.replace("s2", before=S1, sealed=S1)
     assert store.sealed(["s1"]) == {"s1": new}
     assert list(store.ids()) == ["s1"]
 
@@ -121,8 +121,8 @@ def test_a_server_that_is_away_is_not_now() -> None:
         lambda: store.put_many({"s1": S1}),
         lambda: store.sealed(["s1"]),
         lambda: store.destroy("s1"),
-        lambda: store.replace("s1", former=S1, sealed=S1),
+        lambda: store.replace("s1", before=S1, sealed=S1),
         lambda: list(store.ids()),
     ):
-        with pytest.raises(SecretsUnavailable, match="send the command again"):
+        with pytest.raises(SecretsUnavailable, match="retrying is safe"):
             ask()

@@ -4,12 +4,12 @@ import msgspec
 import pytest
 from typing_extensions import override
 
+from events import canonical
 from events.canonical import encode
 from events.deployment.commands import CreateDeployment, DeleteDeployment
 from events.deployment.decider import check, decide
 from events.deployment.state import evolve
 from events.envelope import Principal
-from events.log.codec import encode_event
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.producer.producer import Producer
@@ -96,7 +96,7 @@ def test_no_secret_stands_in_an_event_a_snapshot_a_projection_or_a_representatio
     stored = repr(vars(store)).encode()
     shown = repr((command, event, document, store)).encode()
     for text in (PASSWORD.encode(), TOKEN.encode()):
-        assert text not in encode_event(event) + encode(document) + stored + shown
+        assert text not in canonical.encode(event) + encode(document) + stored + shown
 
 
 def test_what_was_taken_out_is_revealed_in_its_place() -> None:
@@ -156,7 +156,7 @@ def test_an_erased_secret_is_revealed_no_more_and_the_events_stay_as_they_are() 
     store = MemorySecretStore()
     one = vault(store)
     command = one.take_out(create())
-    before = encode_event(decide(command, None))
+    before = canonical.encode(decide(command, None))
     store.destroy("s1")
     store.destroy("s1")
     with pytest.raises(SecretErased, match="s1"):
@@ -164,7 +164,7 @@ def test_an_erased_secret_is_revealed_no_more_and_the_events_stay_as_they_are() 
     with pytest.raises(SecretErased, match="s1"):
         one.take_out(create(command.content))
     assert one.reveal({"$secret": "s2"}) in {PASSWORD, TOKEN}
-    assert encode_event(decide(command, None)) == before
+    assert canonical.encode(decide(command, None)) == before
     with pytest.raises(SecretNotFound) as refused:
         store.destroy("s9")
     assert refused.value.secret_id == "s9"
@@ -194,7 +194,7 @@ def test_secrets_that_were_exchanged_in_the_store_do_not_open() -> None:
     one = vault(store)
     command = one.take_out(create())
     sealed = store.sealed(["s1", "s2"])
-    assert store.replace("s1", former=sealed["s1"], sealed=sealed["s2"])
+    assert store.replace("s1", before=sealed["s1"], sealed=sealed["s2"])
     with pytest.raises(SecretTampered, match="s1"):
         one.reveal(command.content)
 
@@ -251,5 +251,5 @@ def test_a_producer_with_a_vault_writes_no_secret_into_its_log() -> None:
     (_, envelope) = log.read(FLEET, after=0, limit=10)
     snapshot = log.load(["base"], fleet=True)[0].snapshot
     assert snapshot is not None
-    assert PASSWORD.encode() not in encode_event(envelope.event) + snapshot
+    assert PASSWORD.encode() not in canonical.encode(envelope.event) + snapshot
     assert one.reveal(msgspec.json.decode(snapshot)["content"]) == with_password()

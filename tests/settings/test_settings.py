@@ -95,7 +95,7 @@ def test_beyond_this_machine_there_is_tls_and_no_open_access() -> None:
     assert read_settings(host=everywhere, tls="local").has_tls
     assert read_settings(host=everywhere, tls_certificate="/c.pem", tls_key="/k.pem").has_tls
     assert read_settings(open_access=True).host == "127.0.0.1"
-    with pytest.raises(SettingsInvalid, match="OPEN_ACCESS lets everybody in"):
+    with pytest.raises(SettingsInvalid, match="OPEN_ACCESS, which needs no keys"):
         read_settings(host=everywhere, tls="local", open_access=True)
 
 

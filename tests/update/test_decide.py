@@ -195,7 +195,7 @@ def test_a_superseded_deployment_is_over_for_good() -> None:
     fleet = Fleet()
     fleet.do(deploy("1"), deploy("2"))
     for command in (cancel("1"), retry("1"), RollBack(UPDATE_DEPLOYMENT), ResumeRollout(UPDATE_DEPLOYMENT)):
-        assert "superseded" in str(fleet.refused(command)) or "over, for good" in str(fleet.refused(command))
+        assert "superseded" in str(fleet.refused(command)) or "ended, which is final" in str(fleet.refused(command))
 
 
 def test_those_who_failed_are_asked_to_try_again() -> None:

@@ -8,10 +8,11 @@ from events.deployment.decider import PRIORITY_MAX, TIME_MAX
 from events.deployment.events import AdmissionChanged, DeploymentCreated, DeploymentDeleted, Everyone, Kept, NotStarted
 from events.rollout.plan import EVERY_DEVICE
 from events.update.commands import DefineGroup, DeleteUpdateDeployment
-from events.update.decider import TEXT_CHARACTERS_MAX, UpdateDocuments, check, decide, is_open, needs, plan_of
+from events.update.decider import UpdateDocuments, decide, is_open, needs, plan_of
 from events.update.errors import GroupInvalid, UpdateInvalid
 from events.update.events import RollbackPolicy, UpdateDeployed, UpdateDeploymentCanceled, UpdateDeploymentRetried
 from events.update.names import UPDATE_DEPLOYMENT_CHARACTERS_MAX, update_deployment_of
+from events.update.rules import TEXT_CHARACTERS_MAX, check
 from events.update.state import evolve_group
 from tests.deployment.given import status
 from tests.update.given import V1, V2, back_to, cancel, deploy, imported

@@ -203,7 +203,7 @@ def test_an_operator_is_shown_what_stands_there_and_what_each_choice_leads_to(sy
     assert both.returncode == 2
     words = ("resolve", f"p01:{bad}", "--skip", "--reason", "a script", "--wait", "--redis-url", system.url)
     done = command(system, *words)
-    assert (done.returncode, done.stdout) == (0, f"p01:{bad} is left out from now on\np01 went on\n")
+    assert (done.returncode, done.stdout) == (0, f"p01:{bad} is skipped from now on\np01 continued\n")
     assert command(system).stdout == "no partition is stopped\n"
 
 
@@ -257,7 +257,7 @@ def test_a_damaged_document_is_found_and_made_of_the_events_again(system: System
     names = [line.split(" is not")[0] for line in found.stdout.splitlines()]
     assert sorted(names) == sorted(["fleet a", f"p01 {victim}", f"p01 {devices_of(1)[1]}", "p01 nobody"])
     mended = command(system, "documents", "--mend", "--redis-url", system.url)
-    assert (mended.returncode, mended.stdout.count("; mended")) == (0, 4), mended.stderr
+    assert (mended.returncode, mended.stdout.count("; replaced")) == (0, 4), mended.stderr
     after = (
         client.hgetall(key(1, "snapshots")),
         client.hgetall(key(1, "heads")),
@@ -278,7 +278,7 @@ def test_an_operator_sees_what_is_stopped_and_decides(system: System) -> None:
     assert (without.returncode, len(without.stderr.splitlines())) == (1, 1)
     assert "reason" in without.stderr
     done = command(system, "--skip", f"p01:{bad}", "--reason", "a faulty disk", "--by", "user:ada")
-    assert (done.returncode, done.stdout) == (0, f"p01:{bad} is left out from now on\n")
+    assert (done.returncode, done.stdout) == (0, f"p01:{bad} is skipped from now on\n")
     system.settle()
     assert command(system).stdout == "no partition is stopped\n"
     (decision,) = system.log.read(FLEET, after=system.log.head(FLEET) - 1, limit=1)

@@ -14,7 +14,7 @@ import pytest
 from events import PatchTags, RegisterDevice, ReportProperties, open_producer
 from events.log.failpoints import VARIABLE, FailPoint
 from events.log.keys import FLEET
-from events.log.reader import Reader
+from events.log.port import read_all
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.replayed import replay
@@ -121,7 +121,7 @@ def test_a_million_events_under_dying_workers_and_a_dying_redis_are_all_there() 
         assert system.log.head(FLEET) == 41
         assert_rebuilt(system)
         for number in range(PARTITIONS):
-            documents = replay(Reader(system.log, number).events())
+            documents = replay(read_all(system.log, number))
             stored = system.log.load(list(documents))
             assert [one.snapshot for one in stored] == list(documents.values())
 
@@ -140,7 +140,7 @@ def test_a_script_killed_again_and_again_is_run_again_until_it_is_through(shared
         system.settle()
         assert system.status("odd")["actual"] == 10_000
         for number in range(PARTITIONS):
-            documents = replay(Reader(system.log, number).events())
+            documents = replay(read_all(system.log, number))
             assert [one.snapshot for one in system.log.load(list(documents))] == list(documents.values())
         assert_rebuilt(system)
 

@@ -14,7 +14,7 @@ from events import (
 from events.deployment.events import Admitted, Ended, Everyone, NotStarted
 from events.fleet.assignments import AssignmentStatus
 from events.log.fleet_documents import deployments
-from events.stored_projection.partition_reader import NotApplied, Why
+from events.stored_projection.not_applied import NotApplied, Why
 from services.embedded_redis import EmbeddedRedis
 from tests.workers.system import System, answer, base, deploy, fresh_system, join, layer
 

@@ -65,7 +65,10 @@ class Beside:
             pass
         self._set_apart(events)
         names = dict.fromkeys(self._replayed.subjects())
-        beside = (("heads", self._log.known(self._stream)), ("snapshots", self._log.subjects(self._stream)))
+        beside = (
+            ("heads", self._log.subjects_with_events(self._stream)),
+            ("snapshots", self._log.subjects(self._stream)),
+        )
         for what, stored in beside:
             for name in stored:
                 if self._is_of_another(name):

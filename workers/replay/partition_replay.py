@@ -171,4 +171,4 @@ def _readable(recorded: RecordedChanges, number: int, after: int) -> Sequence[As
             if error.expected > after + 1:
                 limit = error.expected - 1 - after
             else:
-                after = error.found - 1
+                after = error.actual - 1

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from events.envelope import Vector
 from events.fleet.assignment_change import AssignmentChange
 from events.fleet.merge_cache import MergeCache
-from events.garbage_collection import seldom
+from events.garbage_collection import rare_collection
 from events.log.events_ahead import EventsAhead
 from events.log.failpoints import FailPoint, reached
 from events.log.fleet_events import FleetEventReader
@@ -48,7 +48,7 @@ class Rebuilding:
         began = time.monotonic()
         for attempt in itertools.count(1):
             try:
-                with seldom():
+                with rare_collection():
                     found = self._once(number, tell)
             except PathsMissing:
                 # The fleet came to name other properties since this attempt began.

@@ -12,7 +12,7 @@ from events.envelope import Envelope, Vector
 from events.fleet.assignment_change import AssignmentChange
 from events.fleet.errors import CannotApply
 from events.fleet.merge_cache import MergeCache
-from events.garbage_collection import seldom
+from events.garbage_collection import rare_collection
 from events.history.snapshots import Snapshots
 from events.log.documents import DeviceDocuments, FleetDocuments
 from events.log.errors import LogLostItsTail, UnreadableEvent
@@ -88,7 +88,7 @@ class Replay:
             LogUnavailable: Redis did not answer.
             LogLostItsTail, UnreadableEvent, CannotApply: it cannot be replayed to where it is recorded to be.
         """
-        with seldom():
+        with rare_collection():
             return self._compared(stream, tell)
 
     def _compared(self, stream: int, tell: ReportProgress) -> Compared:

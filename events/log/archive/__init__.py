@@ -1,1 +1,1 @@
-"""The log's older entries in Parquet files outside Redis: written, verified, moved, read, and searched by column."""
+"""The archive: older entries of the log in Parquet files outside Redis, with their writer, verification, reader and search."""

@@ -1,4 +1,4 @@
-"""What was archived, as readers find it: by stream and position, from wherever Redis says that the archive is."""
+"""Finds archived entries by stream and position, at the location of the archive that Redis has."""
 
 import threading
 from bisect import bisect_left, bisect_right
@@ -19,47 +19,48 @@ from events.log.port import Event
 
 FILES_BYTES_MAX = 32 << 20
 GROUPS_MAX = 8
-"""What a reader keeps open: compressed files, and decoded row groups."""
+"""The limits of a reader's cache: compressed bytes of files, and decoded row groups."""
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class _Recent(Generic[K, V]):
-    """The values that were asked for last, as long as they do not weigh too much together."""
+    """A cache of the most recently used values, up to a total weight."""
 
     def __init__(self, weight_max: int, weigh: Callable[[V], int]) -> None:
-        self._kept: OrderedDict[K, V] = OrderedDict()
+        self._values: OrderedDict[K, V] = OrderedDict()
         self._weigh, self._weight_max = weigh, weight_max
 
     def get(self, key: K, make: Callable[[], V]) -> V:
-        if key not in self._kept:
-            self._kept[key] = make()
-            while len(self._kept) > 1 and sum(map(self._weigh, self._kept.values())) > self._weight_max:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        if key not in self._values:
+            self._values[key] = make()
+            # One value stays, whatever it weighs: a segment of more than 32 MiB must be readable too.
+            while len(self._values) > 1 and sum(map(self._weigh, self._values.values())) > self._weight_max:
+                self._values.popitem(last=False)
+        self._values.move_to_end(key)
+        return self._values[key]
 
 
 class ArchiveIndex:
-    """Entries that are in the archive. Nothing is asked for, or imported, before somebody reads what was archived."""
+    """The archived entries of a log. Opens the object store, and imports Parquet, at the first read of an archived entry."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._notes: dict[str, Notes] = {}
         self._object_store: ObjectStore | None = None
         self._lock = threading.Lock()
-        self._files: _Recent[str, SegmentFile] = _Recent(FILES_BYTES_MAX, lambda one: one.segment.bytes)
+        self._files: _Recent[str, SegmentFile] = _Recent(FILES_BYTES_MAX, lambda opened: opened.segment.bytes)
         self._groups: _Recent[tuple[str, int], GroupRows] = _Recent(GROUPS_MAX, lambda _: 1)
 
-    # -- what is known
+    # -- notes
 
     def trimmed(self, stream: str) -> int:
-        """Up to which position a stream was known to be in the archive alone, at the last look; Redis is not asked."""
+        """The last position that only the archive has, by the notes that were read last; does not ask Redis."""
         return self._known(stream).trimmed
 
     def refresh(self, stream: str) -> int:
-        """Look again how far a stream is in the archive alone.
+        """Read the notes on a stream again; returns the last position that only the archive has.
 
         Raises:
             LogUnavailable: Redis does not answer.
@@ -68,7 +69,7 @@ class ArchiveIndex:
         return self._notes[stream].trimmed
 
     def segments(self, stream: str) -> Sequence[Segment]:
-        """The segments of a stream by now, in order; their last ones may have entries that are in Redis as well.
+        """The current segments of a stream, in order; Redis may have the entries of the last ones too.
 
         Raises:
             LogUnavailable: Redis does not answer.
@@ -77,16 +78,16 @@ class ArchiveIndex:
         return self._known(stream).segments
 
     def object_store(self) -> ObjectStore:
-        """Where the archive is.
+        """The object store of the archive.
 
         Raises:
             LogUnavailable: Redis does not answer.
-            ObjectStoreUnavailable: there is no driver for such a place, or nobody says where it is.
+            ObjectStoreUnavailable: its URL has no driver, or Redis has no URL.
         """
         if self._object_store is None:
             url = location_of(self._client)
             if url is None:
-                raise ObjectStoreUnavailable("the archive", "Redis does not say where it is")
+                raise ObjectStoreUnavailable("of the archive", "Redis does not have its location")
             self._object_store = ObjectStore(url)
         return self._object_store
 
@@ -96,19 +97,19 @@ class ArchiveIndex:
     # -- reading on
 
     def entries(self, stream: str, *, after: int, limit: int) -> list[RawEntry]:
-        """Archived entries at positions after + 1 and on, at most `limit`; as many as there are in one row group.
+        """At most `limit` archived entries from position after + 1 on, up to the end of their row group.
 
         Raises:
-            SegmentMissing, SegmentDamaged, ObjectStoreUnavailable, LogUnavailable: they cannot be had.
+            SegmentMissing, SegmentDamaged, ObjectStoreUnavailable, LogUnavailable: they cannot be read.
         """
         rows, start, stop = self._rows(stream, after, limit)
         return rows.entries(start, stop)
 
     def envelopes(self, stream: str, *, after: int, limit: int) -> list[Envelope[Event]]:
-        """The same, as events.
+        """The same entries as events.
 
         Raises:
-            SegmentMissing, SegmentDamaged, ObjectStoreUnavailable, LogUnavailable, UnreadableEvent: they cannot be had.
+            SegmentMissing, SegmentDamaged, ObjectStoreUnavailable, LogUnavailable, UnreadableEvent: they cannot be read.
         """
         rows, start, stop = self._rows(stream, after, limit)
         return rows.envelopes(stream, start, stop)
@@ -116,8 +117,8 @@ class ArchiveIndex:
     def _rows(self, stream: str, after: int, limit: int) -> tuple[GroupRows, int, int]:
         notes = self._known(stream)
         assert after < notes.trimmed, "the rest is in Redis"
-        segment = notes.segments[bisect_left(notes.segments, after + 1, key=lambda one: one.last)]
-        # An API process answers in several threads.
+        segment = notes.segments[bisect_left(notes.segments, after + 1, key=lambda segment_at: segment_at.last)]
+        # An API process reads in several threads, which share the caches.
         with self._lock:
             opened = self._files.get(segment.name, lambda: self._found(open_whole, segment))
             group = bisect_right(opened.firsts, after + 1) - 1
@@ -126,13 +127,13 @@ class ArchiveIndex:
         return rows, start, min(len(rows), start + limit)
 
     def position_at(self, stream: str, at: int) -> int:
-        """The last archived position whose time is <= `at` (milliseconds), of those in the archive alone; 0 for none.
+        """The last position that only the archive has whose time is <= `at` (milliseconds); 0 if there is none.
 
         Raises:
-            SegmentMissing, SegmentDamaged, ObjectStoreUnavailable, LogUnavailable: it cannot be had.
+            SegmentMissing, SegmentDamaged, ObjectStoreUnavailable, LogUnavailable: its segment cannot be read.
         """
         notes = self._known(stream)
-        before = bisect_right(notes.segments, at, key=lambda one: one.first_at)
+        before = bisect_right(notes.segments, at, key=lambda segment_at: segment_at.first_at)
         if not before:
             return 0
         segment = notes.segments[before - 1]
@@ -149,10 +150,10 @@ class ArchiveIndex:
     # -- by column
 
     def opened(self, segment: Segment) -> SegmentFile:
-        """A segment, open for reading a part of it.
+        """A segment, opened for reading a part of it.
 
         Raises:
-            SegmentMissing, SegmentDamaged, ObjectStoreUnavailable, LogUnavailable: it cannot be had.
+            SegmentMissing, SegmentDamaged, ObjectStoreUnavailable, LogUnavailable: it cannot be read.
         """
         return self._found(open_part, segment)
 
@@ -162,6 +163,6 @@ class ArchiveIndex:
         except SegmentMissing:
             if self._object_store is None or location_of(self._client) == self._object_store.url:
                 raise
-        # The archive has moved house.
+        # The file is missing because the archive was moved since this process opened it.
         self._object_store = None
         return opens(self.object_store(), segment)

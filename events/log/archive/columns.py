@@ -1,4 +1,4 @@
-"""Between entries of a stream and the columns of a segment."""
+"""Converts entries of a stream to the columns of a segment, and back."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -18,17 +18,17 @@ _NUMBERS = (b"version", b"at")
 _ASSIGNMENT_CHANGE_KEYS = (*_KEYS, RECORDED)
 _RECORDED = RECORDED.decode()
 _FEW = 64
-"""Up to so many rows of a group are read value by value."""
+"""The number of rows of a group up to which they are read value by value."""
 _NAMES = {field: field.encode() for field in FIELDS}
 
 _events = msgspec.json.Decoder(Event)
 
 
 def schema() -> Any:
-    """The columns, as pyarrow has them: `at` and `recorded` in milliseconds, `data` as JSON.
+    """The schema of a segment: `at` and `recorded` in milliseconds, `data` as JSON.
 
-    Only assignment changes have a `recorded`. `other` is null but for an entry that has not just the fields of every event, or of every
-    assignment change, each in its one form: it has all of them as they are, and the other columns as far as they go.
+    Only assignment changes have `recorded`. `other` is null for an entry that the columns give back byte by byte. For any
+    other entry it has all fields as stored, and the columns have what they can hold.
     """
     import pyarrow as pa  # noqa: PLC0415 - slow to import, and most processes never look into the archive
 
@@ -40,7 +40,7 @@ def schema() -> Any:
 
 
 def batch_of(entries: Sequence[RawEntry]) -> Any:
-    """A record batch of entries."""
+    """A pyarrow record batch of entries."""
     import pyarrow as pa  # noqa: PLC0415 - as above
 
     plain = [is_plain(entry.fields) for entry in entries]
@@ -56,15 +56,15 @@ def batch_of(entries: Sequence[RawEntry]) -> Any:
             columns.append(pa.array(values, pa.string()))
     recorded = [row.get(RECORDED) for row in rows]
     columns.append(pa.array([None if value is None else int(value) for value in recorded], pa.int64()))
-    others = [
+    unfit = [
         None if fits else msgspec.msgpack.encode(list(entry.fields.items()))
         for entry, fits in zip(entries, plain, strict=True)
     ]
-    return pa.record_batch([*columns, pa.array(others, pa.binary())], schema=schema())
+    return pa.record_batch([*columns, pa.array(unfit, pa.binary())], schema=schema())
 
 
 def is_plain(fields: Mapping[bytes, bytes]) -> bool:
-    """Whether the columns give the fields back, byte by byte."""
+    """Whether the columns give the fields back byte by byte."""
     names = tuple(fields)
     if names == _ASSIGNMENT_CHANGE_KEYS:
         if not _is_number(fields[RECORDED]):
@@ -75,6 +75,7 @@ def is_plain(fields: Mapping[bytes, bytes]) -> bool:
 
 
 def _is_number(value: bytes) -> bool:
+    # Only the canonical form: `007` would come back as `7`, and the digest of the entry would be another.
     return value.isdigit() and len(value) < 19 and (value[:1] != b"0" or value == b"0")  # noqa: PLR2004 - of 64 bits
 
 
@@ -89,19 +90,19 @@ def _is_text(fields: Mapping[bytes, bytes]) -> bool:
 
 
 def _readable(fields: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """What columns can show of an entry that they cannot hold."""
-    shown = {key: fields[key] for key in _KEYS if key in fields}
+    """The fields of an entry that does not fit the columns, as far as a column can show them."""
+    columns = {key: fields[key] for key in _KEYS if key in fields}
     for key in _NUMBERS:
-        if key in shown and not _is_number(shown[key]):
-            del shown[key]
-    return {key: value.decode(errors="replace").encode() for key, value in shown.items()}
+        if key in columns and not _is_number(columns[key]):
+            del columns[key]
+    return {key: value.decode(errors="replace").encode() for key, value in columns.items()}
 
 
 class GroupRows:
-    """The rows of one row group, as lists that are made when somebody asks for them."""
+    """The rows of one row group; each column becomes a list when it is first used."""
 
     def __init__(self, table: Any) -> None:
-        """`table` has the columns that are asked for, and one row or more."""
+        """`table` has the columns to read, and at least one row."""
         self._table = table.combine_chunks()
         self._columns = {name: self._table.column(name).chunk(0) for name in self._table.column_names}
 
@@ -129,7 +130,7 @@ class GroupRows:
 
     @cached_property
     def _recorded(self) -> list[int | None]:
-        """When each row was written down; empty where no row says so, as in a file of events, or of an older version."""
+        """When each row was written; empty if no row has it, as in a file of events or of an older version."""
         column = self._columns.get(_RECORDED)
         if column is None or column.null_count == len(column):
             return []
@@ -143,7 +144,7 @@ class GroupRows:
         return bool(other.null_count == len(other))
 
     def entries(self, start: int, stop: int) -> list[RawEntry]:
-        """Rows `start` to `stop` as entries, each field as it was stored."""
+        """Rows `start` to `stop` (exclusive) as entries, each field as it was stored."""
         columns = [self._texts[name][start:stop] for name in DICTIONARIES]
         types, subjects, authors, causes = columns
         versions = [b"%d" % number for number in self._versions[start:stop]]
@@ -164,9 +165,10 @@ class GroupRows:
         return entries
 
     def picked(self, numbers: Sequence[int]) -> list[RawEntry]:
-        """Some rows as entries, in the order that is asked for."""
+        """The rows of these numbers as entries, in the order of the numbers."""
         if len(numbers) > _FEW:
-            # A search for a type finds dozens in each row group: a quarter of the time that decoding all rows takes.
+            # A search by type matches hundreds of rows in a group. Taking them first and decoding them together needs a
+            # quarter to half of the time of decoding whole groups (docs/decisions/0048).
             return GroupRows(self._table.take(list(numbers))).entries(0, len(numbers))
         return [self._picked(number) for number in numbers]
 
@@ -188,7 +190,7 @@ class GroupRows:
         Raises:
             UnreadableEvent: one of them does not decode.
         """
-        # Column by column is quicker than entry by entry; where that does not go, the entry says why.
+        # Decoding column by column is faster. If an event does not decode, the loop below finds which one, for its error.
         if self.is_plain and not upcasters:
             try:
                 return self._envelopes(start, stop)
@@ -251,7 +253,7 @@ def _words(column: Any) -> list[str]:
 
 
 def _taken(column: Any, values: list[Any]) -> list[Any]:
-    """The value of each row; a null row, which only an entry with `other` has, takes nothing."""
+    """The value of each row; `None` for a null row, which only an entry with `other` has."""
     indices = column.indices
     if indices.null_count:
         return [None if index is None else values[index] for index in indices.to_pylist()]
@@ -259,7 +261,8 @@ def _taken(column: Any, values: list[Any]) -> list[Any]:
 
 
 def _slices(column: Any, start: int, stop: int) -> Iterator[bytes]:
-    """The bytes of each row, out of one piece of memory."""
+    """The bytes of each row, sliced from the column's one buffer."""
+    # Without pyarrow's `to_pylist`, which decodes each row to a text that would be encoded again at once.
     import numpy as np  # noqa: PLC0415 - as pyarrow
 
     _, offsets, data = column.buffers()

@@ -1,23 +1,24 @@
-"""Moves the log's older entries: written ahead in whole segments, read back, and taken out of Redis when nobody needs them there."""
+"""Moves older entries of the log to the archive: writes whole segments, verifies them, and later trims Redis."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
 
+from events import canonical
 from events.log.archive.manifest import (
     ArchiveManifest,
     Segment,
-    encode,
     folder_of,
     manifest_name,
 )
-from events.log.archive.notes import MOVED, TRIMMED, Made, location_of, note, notes_of, set_location, trim
+from events.log.archive.notes import MOVED, TRIMMED, location_of, note, notes_of, set_location, trim
 from events.log.archive.retention_hold import RegisteredHolds, RetentionHold
 from events.log.archive.segment import SEGMENT_BYTES_MAX, SegmentWriter, chain_start, chained, damaged, verify
 from events.log.connect import Client
 from events.log.entries import RawEntry, in_stream, stream_names
 from events.log.errors import ArchiveElsewhere, LogLostItsTail
+from events.log.events import LogInitialised
 from events.log.failpoints import FailPoint, reached
 from events.log.object_store import ObjectStore
 
@@ -25,13 +26,13 @@ SEGMENT_ENTRIES_DEFAULT = 50_000
 _BATCH = 4096
 
 Progress = Callable[[str, int], None]
-"""Told the stream, and how many of its entries were just dealt with."""
+"""Called with a stream and the number of its entries that were just processed."""
 
 
 def is_due(
     client: Client, *, partitions: int, segment_entries: int, before_at: int | None, head_of: Callable[[str], int]
 ) -> bool:
-    """Whether a stream has a whole segment to write, or one to take out that is older than `before_at` (milliseconds).
+    """Whether a stream has a whole segment to write, or a segment older than `before_at` (milliseconds) to trim.
 
     Raises:
         LogUnavailable: Redis does not answer.
@@ -40,26 +41,26 @@ def is_due(
         notes = notes_of(client, stream)
         if head_of(stream) - notes.written >= segment_entries:
             return True
-        next_out = next((one for one in notes.segments if one.last > notes.trimmed), None)
+        next_out = next((segment for segment in notes.segments if segment.last > notes.trimmed), None)
         if before_at is not None and next_out is not None and next_out.last_at < before_at:
             return True
     return False
 
 
 class Keeper(Protocol):
-    """Keeps in Redis what goes on being needed of entries that are taken out of a stream."""
+    """Stores in Redis what the system still needs of entries that are about to be trimmed."""
 
     def keep(self, stream: str, entries: Sequence[RawEntry]) -> None:
-        """Called for all entries that are about to go, some at a time; again after a crash.
+        """Store what is needed of a batch of entries; called for every entry before it is trimmed, and again after a crash.
 
         Raises:
-            UnreadableEvent: what is to be kept of an entry cannot be read.
+            UnreadableEvent: an entry cannot be read; it is not trimmed.
         """
         ...
 
 
 class ArchivedStream(msgspec.Struct, frozen=True, rename="camel"):
-    """What became of one stream: segments and entries written, and taken out of Redis; `held_by` is who needs the next ones."""
+    """The result of one stream: segments and entries written, entries trimmed; `held_by` is the holder of the next ones."""
 
     stream: str
     segments: int = 0
@@ -70,7 +71,7 @@ class ArchivedStream(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class PlannedMove(msgspec.Struct, frozen=True, rename="camel"):
-    """What would become of one stream: positions up to which it would be written and trimmed, from those where it is."""
+    """The dry run of one stream: the positions up to which it is and would be written and trimmed."""
 
     stream: str
     head: int
@@ -83,61 +84,64 @@ class PlannedMove(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Mover:
-    """Writes and trims the streams of one log. Safe to kill at any step, and to run twice at once: Redis decides who was first."""
+    """Writes and trims the streams of one log."""
+
+    # Safe to kill at any step (tests/archive/test_faults.py kills at each) and to run twice at once: a segment counts once
+    # its line is in Redis, and a script adds that line only directly after the last one.
 
     def __init__(
         self,
         client: Client,
         object_store: ObjectStore,
         *,
-        made: Made,
+        initialisation: LogInitialised,
         holdings: Sequence[RetentionHold] = (),
         keepers: Sequence[Keeper] = (),
         segment_entries: int = SEGMENT_ENTRIES_DEFAULT,
     ) -> None:
-        self._client, self._object_store, self._made = client, object_store, made
+        self._client, self._object_store, self._initialisation = client, object_store, initialisation
         self._holdings = (*holdings, RegisteredHolds(client))
         self._keepers = keepers
         self._segment_entries = segment_entries
-        self.streams = stream_names(made.partitions)
+        self.streams = stream_names(initialisation.partitions)
 
     def settle(self, *, may_move: bool = False) -> None:
-        """Say in Redis that the archive is at this object store, where nothing says yet where it is.
-
-        Only who is told so in so many words may move it: what was archived so far must be there then.
+        """Record this object store as the location of the archive, if none is recorded or `may_move` is set.
 
         Raises:
-            ArchiveElsewhere: it is at another place, and may not move here.
+            ArchiveElsewhere: another location is recorded and `may_move` is not set, or files are missing here.
             ObjectStoreUnavailable, LogUnavailable: one of them does not answer.
         """
-        known = location_of(self._client)
-        if known == self._object_store.url:
+        location = location_of(self._client)
+        if location == self._object_store.url:
             return
-        if known is not None:
+        if location is not None:
             if not may_move:
-                raise ArchiveElsewhere(known=known, asked=self._object_store.url)
+                raise ArchiveElsewhere(recorded=location, configured=self._object_store.url)
             for stream in self.streams:
                 for segment in notes_of(self._client, stream).segments:
                     if self._object_store.size(segment.name) != segment.bytes:
-                        raise ArchiveElsewhere(known=known, asked=self._object_store.url, missing=segment.name)
-        set_location(self._client, self._object_store.url, self._made)
+                        raise ArchiveElsewhere(
+                            recorded=location, configured=self._object_store.url, missing=segment.name
+                        )
+        set_location(self._client, self._object_store.url, self._initialisation)
 
     def _stay(self) -> None:
-        """Stop a run that began before the archive was moved: what it would do is at the former place."""
-        known = location_of(self._client)
-        if known is not None and known != self._object_store.url:
-            raise ArchiveElsewhere(known=known, asked=self._object_store.url)
+        """Stop a run that began before the archive was moved; it would write to the previous location."""
+        location = location_of(self._client)
+        if location is not None and location != self._object_store.url:
+            raise ArchiveElsewhere(recorded=location, configured=self._object_store.url)
 
     # -- writing ahead
 
     def write(self, stream: str, progress: Progress = lambda _stream, _count: None) -> ArchivedStream:
-        """Write every whole segment that a stream has beyond what is written; it stays in Redis as well.
+        """Write every whole segment of a stream that is not written yet; the entries stay in Redis.
 
         Raises:
             LogLostItsTail: entries are missing in Redis that are not in the archive.
-            ArchiveElsewhere: the archive was moved meanwhile.
-            SegmentMissing, SegmentDamaged: what was written does not read back.
-            ObjectStoreUnavailable, LogUnavailable: one of them does not answer, or has no room.
+            ArchiveElsewhere: the archive was moved during the run.
+            SegmentMissing, SegmentDamaged: a file that was just written does not read back.
+            ObjectStoreUnavailable, LogUnavailable: one of them does not answer or has no space.
         """
         self._stay()
         notes = notes_of(self._client, stream)
@@ -145,8 +149,10 @@ class Mover:
         self._tidy(stream, segments)
         self._list(stream, segments)
         moved = ArchivedStream(stream)
-        while (made := self._next(stream, segments, progress)) is not None:
-            segment, data = made
+        while (next_segment := self._next(stream, segments, progress)) is not None:
+            segment, data = next_segment
+            # File, then manifest, then Redis. Killed in between, Redis never lists a file that is not there; a file that
+            # nothing lists is deleted by `_tidy`, and a manifest with a segment too many is written again by `_list`.
             self._object_store.put(segment.name, data)
             reached(FailPoint.ARCHIVE_PUT)
             verify(self._object_store, segment)
@@ -155,7 +161,7 @@ class Mover:
             reached(FailPoint.ARCHIVE_LISTED)
             self._stay()
             if not note(self._client, segment):
-                break  # Another process was faster, and goes on.
+                break  # Another mover recorded a segment here, and continues.
             reached(FailPoint.ARCHIVE_NOTED)
             segments.append(segment)
             moved = ArchivedStream(
@@ -164,7 +170,7 @@ class Mover:
         return moved
 
     def _tidy(self, stream: str, segments: Sequence[Segment]) -> None:
-        """Remove files that a killed process left behind and another one's took the place of."""
+        """Delete the files of killed movers whose entries are in a segment of another name."""
         listed = {segment.name for segment in segments}
         written = segments[-1].last if segments else 0
         for name in self._object_store.names(folder_of(stream)):
@@ -173,16 +179,17 @@ class Mover:
                 self._object_store.delete(name)
 
     def _list(self, stream: str, segments: Sequence[Segment]) -> None:
-        data = encode(ArchiveManifest(stream, self._made.epoch, tuple(segments)))
+        data = canonical.encode(ArchiveManifest(stream, self._initialisation.epoch, tuple(segments)))
         if segments and self._object_store.get(manifest_name(stream)) != data:
             self._object_store.put(manifest_name(stream), data)
 
     def _next(self, stream: str, segments: Sequence[Segment], progress: Progress) -> tuple[Segment, bytes] | None:
-        """The next whole segment; `None` where the stream has not enough for one."""
+        """The next whole segment and its file; `None` if the stream has too few entries."""
         after = segments[-1].last if segments else 0
         if not self._has(stream, after + self._segment_entries):
             return None
-        writer = SegmentWriter(stream, epoch=self._made.epoch, before=chain_start(self._made.epoch, stream, segments))
+        epoch = self._initialisation.epoch
+        writer = SegmentWriter(stream, epoch=epoch, before=chain_start(epoch, stream, segments))
         for entry in self._entries(stream, after, after + self._segment_entries):
             writer.add(entry)
             if writer.count % _BATCH == 0:
@@ -197,23 +204,21 @@ class Mover:
 
     def _entries(self, stream: str, after: int, upto: int) -> Iterator[RawEntry]:
         while after < upto:
-            some = in_stream(self._client, stream, after=after, limit=min(_BATCH, upto - after))
-            if not some or some[0].position != after + 1:
-                raise LogLostItsTail(stream, expected=after + 1, found=some[0].position if some else after)
-            yield from some
-            after = some[-1].position
+            batch = in_stream(self._client, stream, after=after, limit=min(_BATCH, upto - after))
+            if not batch or batch[0].position != after + 1:
+                raise LogLostItsTail(stream, expected=after + 1, actual=batch[0].position if batch else after)
+            yield from batch
+            after = batch[-1].position
 
-    # -- taking out
+    # -- trimming
 
     def trim(self, stream: str, *, before_at: int, progress: Progress = lambda _stream, _count: None) -> ArchivedStream:
-        """Take out of Redis the written segments whose last entry is older than `before_at` (milliseconds) and that nobody holds.
-
-        Each is read back once more and held against what Redis has, entry by entry, before it goes.
+        """Trim the written segments whose last entry is older than `before_at` (milliseconds) and that no holder needs.
 
         Raises:
-            ArchiveElsewhere: the archive was moved meanwhile.
-            SegmentMissing, SegmentDamaged: the archive does not have what is to go; it stays.
-            UnreadableEvent: nobody can keep what goes on being needed of an entry; it stays.
+            ArchiveElsewhere: the archive was moved during the run.
+            SegmentMissing, SegmentDamaged: the archive does not have the same entries as Redis; nothing is trimmed.
+            UnreadableEvent: a keeper cannot read an entry; its segment is not trimmed.
             ObjectStoreUnavailable, LogUnavailable: one of them does not answer.
         """
         notes = notes_of(self._client, stream)
@@ -234,9 +239,11 @@ class Mover:
         return ArchivedStream(stream, trimmed=count)
 
     def _compare(self, segment: Segment, progress: Progress) -> None:
+        # Redis has the only other copy, so the file is read back once more, and the chain over Redis's own entries has to end
+        # in the file's value. A Redis that lost its tail after the segment was written has other entries there.
         verify(self._object_store, segment)
 
-        def told() -> Iterator[RawEntry]:
+        def kept_entries() -> Iterator[RawEntry]:
             for number, entry in enumerate(self._entries(segment.stream, segment.first - 1, segment.last), 1):
                 batch.append(entry)
                 if number % _BATCH == 0 or entry.position == segment.last:
@@ -247,15 +254,13 @@ class Mover:
                 yield entry
 
         batch: list[RawEntry] = []
-        after = chained(segment.stream, bytes.fromhex(segment.before), told())
+        after = chained(segment.stream, bytes.fromhex(segment.before), kept_entries())
         if after.hex() != segment.after:
-            raise damaged(
-                self._object_store, segment, "its entries are others than those in Redis, which are left there"
-            )
+            raise damaged(self._object_store, segment, "its entries differ from those in Redis, which are not trimmed")
         reached(FailPoint.ARCHIVE_COMPARED)
 
     def _in_the_way(self, stream: str, segment: Segment, before_at: int) -> str | None:
-        """Who keeps a segment in Redis: `age`, `head`, or a holder."""
+        """Why a segment stays in Redis: `age`, `head`, or the name of a holder; `None` if it can be trimmed."""
         if segment.last_at >= before_at:
             return "age"
         if not self._has(stream, segment.last + 1):
@@ -265,17 +270,17 @@ class Mover:
         return slowest if slowest and holders[slowest] < segment.last else None
 
     def holders(self, stream: str) -> dict[str, int]:
-        """How far each holder of a stream is.
+        """The position of each holder of a stream.
 
         Raises:
             LogUnavailable: Redis does not answer.
         """
-        return {name: position for one in self._holdings for name, position in one.positions(stream).items()}
+        return {name: position for holding in self._holdings for name, position in holding.positions(stream).items()}
 
-    # -- saying what would be done
+    # -- dry run
 
     def waiting(self, stream: str, *, head: int, before_at: int | None) -> PlannedMove:
-        """What `write`, and `trim` unless `before_at` is `None`, would do with a stream whose head is known.
+        """What `write`, and `trim` unless `before_at` is `None`, would do with a stream that has this head.
 
         Raises:
             LogUnavailable: Redis does not answer.

@@ -1,4 +1,4 @@
-"""What Redis knows of the archive: where it is, which segments each stream has, and how far it is trimmed."""
+"""The notes on the archive in Redis: where it is, which segments each stream has, and how far Redis is trimmed."""
 
 from importlib.resources import files
 from typing import Any, cast
@@ -9,31 +9,26 @@ from events import canonical
 from events.log.archive.manifest import Segment
 from events.log.connect import Client, answering
 from events.log.entries import key_of
+from events.log.events import LogInitialised
 from events.log.keys import FLEET, name
 
 _SEGMENT = b"segment:"
 _NOTE = files("events.log.archive").joinpath("note.lua").read_text(encoding="utf-8")
+# The script answers these or the name of a holder, and no holder's name starts with `=`.
 TRIMMED, MOVED = "=trimmed", "=moved"
 _TRIM = files("events.log.archive").joinpath("trim.lua").read_text(encoding="utf-8")
 
 
 class Notes(msgspec.Struct, frozen=True):
-    """Of one stream: its segments in order, and the position up to which they alone have its entries."""
+    """The notes on one stream: its segments in order, and the position up to which only they have its entries."""
 
     segments: tuple[Segment, ...] = ()
     trimmed: int = 0
 
     @property
     def written(self) -> int:
-        """The last position that a segment has."""
+        """The last position that is in a segment."""
         return self.segments[-1].last if self.segments else 0
-
-
-class Made(msgspec.Struct, frozen=True):
-    """What the log's first event says, for when that is archived."""
-
-    epoch: str
-    partitions: int
 
 
 def archive_key(stream: str) -> str:
@@ -47,20 +42,20 @@ def holds_key(stream: str) -> str:
 
 
 def notes_of(client: Client, stream: str) -> Notes:
-    """What is known of a stream.
+    """The notes on a stream.
 
     Raises:
         LogUnavailable: Redis does not answer.
     """
     with answering():
-        found = cast("dict[bytes, bytes]", client.hgetall(archive_key(stream)))
-    segments = [msgspec.json.decode(data, type=Segment) for field, data in found.items() if field.startswith(_SEGMENT)]
-    segments.sort(key=lambda one: one.first)
-    return Notes(tuple(segments), int(found.get(b"trimmed", 0)))
+        fields = cast("dict[bytes, bytes]", client.hgetall(archive_key(stream)))
+    segments = [msgspec.json.decode(data, type=Segment) for field, data in fields.items() if field.startswith(_SEGMENT)]
+    segments.sort(key=lambda segment: segment.first)
+    return Notes(tuple(segments), int(fields.get(b"trimmed", 0)))
 
 
 def note(client: Client, segment: Segment) -> bool:
-    """Add a segment behind the ones that are known; false where another one was faster.
+    """Add a segment directly behind the last one; false if another process has added one there.
 
     Raises:
         LogUnavailable: Redis does not answer.
@@ -72,9 +67,9 @@ def note(client: Client, segment: Segment) -> bool:
 
 
 def trim(client: Client, stream: str, *, expected: int, upto: int) -> str:
-    """Take entries up to a position out of the stream, if it is trimmed to `expected` and no registered holder needs them.
+    """Remove entries up to a position from the stream, if it is trimmed to `expected` and no registered holder needs them.
 
-    Answers `TRIMMED`, `MOVED` where another one was faster, or the name of the holder in the way.
+    Returns `TRIMMED`, `MOVED` if another process has trimmed the stream, or the name of a holder that needs the entries.
 
     Raises:
         LogUnavailable: Redis does not answer.
@@ -86,7 +81,7 @@ def trim(client: Client, stream: str, *, expected: int, upto: int) -> str:
 
 
 def location_of(client: Client) -> str | None:
-    """The URL of the archive; `None` where nothing was archived yet.
+    """The URL of the archive; `None` if nothing was archived yet.
 
     Raises:
         LogUnavailable: Redis does not answer.
@@ -96,8 +91,8 @@ def location_of(client: Client) -> str | None:
     return None if url is None else url.decode()
 
 
-def set_location(client: Client, url: str, made: Made) -> None:
-    """Say where the archive is, and what the log's first event says.
+def set_location(client: Client, url: str, initialisation: LogInitialised) -> None:
+    """Record where the archive is, with a copy of the log's first event, which may be archived later.
 
     Raises:
         LogUnavailable: Redis does not answer.
@@ -105,16 +100,16 @@ def set_location(client: Client, url: str, made: Made) -> None:
     with answering():
         client.hset(
             archive_key(name(FLEET)),
-            mapping={"url": url, "epoch": made.epoch, "partitions": str(made.partitions)},
+            mapping={"url": url, "epoch": initialisation.epoch, "partitions": str(initialisation.partitions)},
         )
 
 
-def made_of(client: Client) -> Made | None:
-    """What the log's first event says; `None` where nothing was archived yet.
+def initialisation_of(client: Client) -> LogInitialised | None:
+    """The copy of the log's first event; `None` if nothing was archived yet.
 
     Raises:
         LogUnavailable: Redis does not answer.
     """
     with answering():
         epoch, partitions = cast("list[bytes | None]", client.hmget(archive_key(name(FLEET)), ["epoch", "partitions"]))
-    return None if epoch is None or partitions is None else Made(epoch.decode(), int(partitions))
+    return None if epoch is None or partitions is None else LogInitialised(epoch.decode(), int(partitions))

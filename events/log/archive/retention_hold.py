@@ -1,4 +1,4 @@
-"""Who still needs entries to be in Redis: nothing is taken out of a stream that one of its holders is not past."""
+"""Retention holds: the readers that need entries in Redis. No entry is trimmed before every holder is past it."""
 
 from collections.abc import Mapping
 from typing import Protocol, cast
@@ -8,10 +8,10 @@ from events.log.connect import Client, answering
 
 
 class RetentionHold(Protocol):
-    """Knows how far some readers have come."""
+    """Knows the positions of one kind of reader."""
 
     def positions(self, stream: str) -> Mapping[str, int]:
-        """By the name of each reader of a stream, the last position that it is past; who is not named does not hold."""
+        """The last position that each reader of a stream is past, by name; a reader that is not named does not hold."""
         ...
 
 
@@ -19,10 +19,9 @@ SEALER = "sealer"
 
 
 class RegisteredHolds:
-    """Holders that say in Redis how far they have come: the sealer as `sealer`, from its first round on.
+    """Holders that record their position in Redis: the sealer as `sealer`, from its first round on.
 
-    Whoever wants to be heeded from the first entry on registers at 0 before anything else. The script that trims looks here
-    itself, so that nobody who registered is overtaken.
+    A holder that needs every entry registers at 0 first. The script that trims reads the positions itself.
     """
 
     def __init__(self, client: Client) -> None:
@@ -35,22 +34,22 @@ class RegisteredHolds:
             LogUnavailable: Redis does not answer.
         """
         with answering():
-            found = cast("Mapping[bytes, bytes]", self._client.hgetall(holds_key(stream)))
-        return {name.decode(): int(position) for name, position in found.items()}
+            holders = cast("Mapping[bytes, bytes]", self._client.hgetall(holds_key(stream)))
+        return {name.decode(): int(position) for name, position in holders.items()}
 
     def hold(self, stream: str, holder: str, position: int) -> None:
-        """Say that a holder is past a position of a stream, and needs what comes after it.
+        """Record that a holder is past a position of a stream, and needs the entries after it.
 
         Raises:
             LogUnavailable: Redis does not answer.
         """
-        assert not holder.startswith("="), "answers of the script begin so"
+        assert not holder.startswith("="), "answers of trim.lua start with ="
         with answering():
             self._client.hset(holds_key(stream), holder, str(position))
 
 
 class UnsealedHold:
-    """Holds everything until a sealer has registered: what nobody sealed stays in Redis, also where none ever ran."""
+    """Holds every entry until a sealer has registered, so that no entry leaves Redis unsealed, even if no sealer ever ran."""
 
     def __init__(self, client: Client) -> None:
         self._registered = RegisteredHolds(client)

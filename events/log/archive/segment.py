@@ -1,4 +1,4 @@
-"""One segment: a Parquet file of entries, written group by group, and read whole, in part or by column."""
+"""Segments: Parquet files of entries, written group by group, and read whole, in part or by column."""
 
 import hashlib
 import io
@@ -16,21 +16,21 @@ from events.log.entries import RawEntry, digest, genesis, link
 from events.log.errors import SegmentDamaged, SegmentMissing
 from events.log.object_store import ObjectStore
 
+# A row group ends at whichever limit comes first: a reader has a whole group in memory.
 GROUP_ENTRIES = 4096
 GROUP_BYTES_MAX = 16 << 20
-"""A row group ends at whichever comes first: who reads one holds all of it."""
 SEGMENT_BYTES_MAX = 256 << 20
-"""A segment ends here too, uncompressed: who writes one holds its compressed form."""
+"""The size before compression at which a segment ends early: a writer has the whole compressed file in memory."""
 
 _ABOUT = b"twinfold"
 
 _checked: dict[tuple[str, str, str], int] = {}
-"""By place, name and SHA-256: the stamps of files that this process held against their SHA-256."""
+"""The stamps of files whose SHA-256 this process has checked, by location, name and SHA-256."""
 _DELTAS = ("position", "version", "at", "recorded")
 
 
 class _About(msgspec.Struct, frozen=True):
-    """What a file says of itself, under the key `twinfold` of its metadata."""
+    """The description of a segment in its own file, under the key `twinfold` of the metadata."""
 
     epoch: str
     stream: str
@@ -42,10 +42,10 @@ class _About(msgspec.Struct, frozen=True):
 
 
 class SegmentWriter:
-    """Makes one segment of entries that come in order."""
+    """Writes one segment from entries in order."""
 
     def __init__(self, stream: str, *, epoch: str, before: bytes) -> None:
-        """Begin a segment; `before` is the chain's value up to here, `genesis` for the first."""
+        """Start a segment; `before` is the chain's value before its first entry (`genesis` for the first segment)."""
         import pyarrow as pa  # noqa: PLC0415 - slow to import, and most processes never archive
         import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -66,7 +66,7 @@ class SegmentWriter:
         self._last: RawEntry | None = None
         self.count = 0
         self.size = 0
-        """Of the entries' fields in bytes, before they are compressed."""
+        """The bytes of the entries' fields before compression."""
 
     def add(self, entry: RawEntry) -> None:
         """Add the next entry."""
@@ -83,7 +83,7 @@ class SegmentWriter:
             self._flush()
 
     def finish(self) -> tuple[Segment, bytes]:
-        """The segment, and its file."""
+        """The segment and the bytes of its file."""
         assert self._first is not None, "a segment has an entry"
         assert self._last is not None
         self._flush()
@@ -114,53 +114,48 @@ class SegmentWriter:
 
 
 class SegmentFile:
-    """A segment's file, open for reading; its row groups are decoded when they are asked for."""
+    """A segment's file, open for reading; a row group is decoded when it is read."""
 
     def __init__(self, object_store: ObjectStore, segment: Segment, parquet: Any) -> None:
         self.object_store, self.segment, self._parquet = object_store, segment, parquet
         metadata = parquet.metadata
         counts = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
         self.firsts = [segment.first + sum(counts[:number]) for number in range(len(counts))]
-        """The position that each row group begins with."""
-
-    @property
-    def groups(self) -> int:
-        """How many row groups it has."""
-        return len(self.firsts)
+        """The first position of each row group."""
 
     def rows(self, group: int, columns: Sequence[str] | None = None) -> GroupRows:
-        """A row group, all its columns or some; `position` and `other` always come along.
+        """A row group with all columns, or with these, `position` and `other`.
 
         Raises:
-            SegmentDamaged: it does not decode, or does not have the positions that it should.
+            SegmentDamaged: it does not decode, or has other positions than it should.
             ObjectStoreUnavailable: the file cannot be read any more.
         """
-        wanted = None if columns is None else list(dict.fromkeys(("position", *columns, "other")))
-        rows: GroupRows = self.read(lambda parquet: GroupRows(parquet.read_row_group(group, columns=wanted)))
+        names = None if columns is None else list(dict.fromkeys(("position", *columns, "other")))
+        rows: GroupRows = self.read(lambda parquet: GroupRows(parquet.read_row_group(group, columns=names)))
         end = (*self.firsts, self.segment.last + 1)[group + 1]
         if rows.first != self.firsts[group] or len(rows) != end - rows.first or rows.positions[-1] != end - 1:
             raise damaged(self.object_store, self.segment, f"row group {group} has other positions than it should")
         return rows
 
     def by_group(self, positions: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-        """Positions in order, by the row group that has them."""
-        for group, some in itertools.groupby(positions, lambda position: bisect_right(self.firsts, position) - 1):
-            yield group, list(some)
+        """Row groups with those of the positions (in order) that each of them has."""
+        for group, in_group in itertools.groupby(positions, lambda position: bisect_right(self.firsts, position) - 1):
+            yield group, list(in_group)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._parquet.close(force=True)
 
     def read(self, how: Any) -> Any:
-        """What `how` reads from the Parquet file, with its errors as ours."""
+        """The result of `how` on the Parquet file; errors of pyarrow become `SegmentDamaged`."""
         return _reading(self.object_store, self.segment, lambda: how(self._parquet))
 
 
 def open_whole(object_store: ObjectStore, segment: Segment) -> SegmentFile:
-    """Fetch a segment and hold it against what the manifest says, every byte.
+    """Fetch a segment and check every byte of it by the SHA-256 in the manifest.
 
     Raises:
-        SegmentMissing, SegmentDamaged: it is not what was written.
+        SegmentMissing, SegmentDamaged: the file is missing or was changed.
         ObjectStoreUnavailable: the archive does not answer.
     """
     data = object_store.get(segment.name)
@@ -169,19 +164,18 @@ def open_whole(object_store: ObjectStore, segment: Segment) -> SegmentFile:
     if len(data) != segment.bytes:
         raise damaged(object_store, segment, f"{len(data)} bytes instead of {segment.bytes}")
     if hashlib.sha256(data).hexdigest() != segment.sha256:
-        raise damaged(object_store, segment, "its bytes have another SHA-256 than was written down")
+        raise damaged(object_store, segment, "its SHA-256 is not the recorded one")
     return _open(object_store, segment, io.BytesIO(data))
 
 
 def open_part(object_store: ObjectStore, segment: Segment) -> SegmentFile:
-    """Open a segment for reading a part of it.
-
-    The first time in a process, and again whenever the file was written since, it is fetched and held against what the manifest
-    says, every byte: pages have checksums, but whoever forges one makes them too.
+    """Open a segment for reading a part of it, after its SHA-256 was checked once in this process.
 
     Raises:
         SegmentMissing, SegmentDamaged, ObjectStoreUnavailable: as `open_whole`.
     """
+    # Parquet's page checksums find a disk's faults, but a forger writes them anew. So the whole file is checked at first use
+    # and whenever its stamp has changed (tests/archive/test_damage.py). That costs 1.4 times a later read (0025).
     location = (object_store.url, segment.name, segment.sha256)
     try:
         stamp = object_store.stamp(segment.name)
@@ -209,15 +203,14 @@ def _open(object_store: ObjectStore, segment: Segment, source: Any) -> SegmentFi
             page_checksum_verification=True,
         ),
     )
-    said = (parquet.metadata.metadata or {}).get(_ABOUT)
-    about = _reading(object_store, segment, lambda: msgspec.json.decode(said or b"", type=_About))
+    metadata = (parquet.metadata.metadata or {}).get(_ABOUT)
+    about = _reading(object_store, segment, lambda: msgspec.json.decode(metadata or b"", type=_About))
     if about.format > FORMAT:
-        raise damaged(object_store, segment, f"it has format {about.format}, and this version reads up to {FORMAT}")
-    wanted = (segment.stream, segment.first, segment.last, segment.before, segment.after)
-    if (about.stream, about.first, about.last, about.before, about.after) != wanted:
-        raise damaged(
-            object_store, segment, f"it says to be {about.stream}:{about.first} to {about.last} of epoch {about.epoch}"
-        )
+        raise damaged(object_store, segment, f"it has format {about.format}; this version reads up to {FORMAT}")
+    expected = (segment.stream, segment.first, segment.last, segment.before, segment.after)
+    if (about.stream, about.first, about.last, about.before, about.after) != expected:
+        described = f"it describes itself as {about.stream}:{about.first} to {about.last} of epoch {about.epoch}"
+        raise damaged(object_store, segment, described)
     if parquet.metadata.num_rows != segment.count:
         raise damaged(object_store, segment, f"{parquet.metadata.num_rows} rows instead of {segment.count}")
     return SegmentFile(object_store, segment, parquet)
@@ -233,41 +226,36 @@ def _reading(object_store: ObjectStore, segment: Segment, how: Any) -> Any:
 
 
 def missing(object_store: ObjectStore, segment: Segment) -> SegmentMissing:
-    """The error that a segment's file is not there."""
+    """The error for a segment whose file does not exist."""
     return SegmentMissing(object_store.url, segment.name, segment.stream, segment.first, segment.last)
 
 
 def damaged(object_store: ObjectStore, segment: Segment, why: str) -> SegmentDamaged:
-    """The error that a segment's file is not what was written."""
+    """The error for a segment whose file was changed."""
     return SegmentDamaged(object_store.url, segment.name, segment.stream, segment.first, segment.last, why=why)
 
 
 def verify(object_store: ObjectStore, segment: Segment) -> None:
-    """Read a segment back: its bytes, its rows, and the chain over them.
+    """Check a segment: its bytes, its rows, and the chain over its entries.
 
     Raises:
         SegmentMissing, SegmentDamaged, ObjectStoreUnavailable: as `open_whole`.
     """
     opened = open_whole(object_store, segment)
-    found = chained(segment.stream, bytes.fromhex(segment.before), _entries(opened))
-    if found.hex() != segment.after:
-        raise damaged(object_store, segment, "the chain over its entries ends in another value than was written down")
+    groups = map(opened.rows, range(len(opened.firsts)))
+    entries = (entry for rows in groups for entry in rows.entries(0, len(rows)))
+    if chained(segment.stream, bytes.fromhex(segment.before), entries).hex() != segment.after:
+        raise damaged(object_store, segment, "the chain over its entries does not end in the recorded value")
 
 
 def chained(stream: str, before: bytes, entries: Iterable[RawEntry]) -> bytes:
-    """The chain's value after some entries."""
+    """The chain's value after these entries."""
     after = before
     for entry in entries:
         after = link(after, digest(stream, entry))
     return after
 
 
-def _entries(opened: SegmentFile) -> Iterable[RawEntry]:
-    for group in range(opened.groups):
-        rows = opened.rows(group)
-        yield from rows.entries(0, len(rows))
-
-
 def chain_start(epoch: str, stream: str, segments: Sequence[Segment]) -> bytes:
-    """The chain's value that the next segment begins with."""
+    """The chain's value before the next segment."""
     return bytes.fromhex(segments[-1].after) if segments else genesis(epoch, stream)

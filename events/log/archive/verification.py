@@ -1,4 +1,4 @@
-"""Whether the archive has what Redis says it has: every file, every row, every link of the chain."""
+"""Verifies that the archive has every file, row and link of the chain that Redis has on record."""
 
 from collections.abc import Callable, Iterator
 
@@ -19,7 +19,7 @@ def faults(
     epoch: str,
     progress: Callable[[str, int], None] = lambda _s, _n: None,
 ) -> Iterator[LogError]:
-    """What is wrong with a stream's part of the archive, each thing as the error that a reader would meet.
+    """The faults of a stream's archive, each as the error that a reader would get.
 
     Raises:
         LogUnavailable, ObjectStoreUnavailable: Redis or the archive does not answer.
@@ -28,7 +28,7 @@ def faults(
     chain, last = genesis(epoch, stream).hex(), 0
     for segment in segments:
         if segment.first != last + 1 or segment.before != chain:
-            yield damaged(object_store, segment, "it does not go on where the one before it ends")
+            yield damaged(object_store, segment, "it does not continue the segment before it")
         chain, last = segment.after, segment.last
         try:
             verify(object_store, segment)
@@ -41,4 +41,4 @@ def faults(
         yield error
         return
     if segments and (listed is None or listed.segments[: len(segments)] != segments):
-        yield ManifestDamaged(object_store.url, manifest_name(stream), "it lists other segments than Redis")
+        yield ManifestDamaged(object_store.url, manifest_name(stream), "its segments are not those recorded in Redis")

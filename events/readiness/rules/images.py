@@ -1,4 +1,4 @@
-"""Images: that they can be pulled, and that they stay what they are."""
+"""Rules about images: the device can pull them, and a tag keeps its content."""
 
 import re
 from collections.abc import Iterator
@@ -8,13 +8,14 @@ from events.manifest.errors import ImageInvalid
 from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
+from events.readiness.module import Module
 from events.readiness.rule import module_rule
-from events.readiness.subject import Module, ReadinessSubject
+from events.readiness.subject import ReadinessSubject
 
 _MODULE_IMAGES = "seed 003, Use correct module images in deployment manifests"
 _TAGS = "seed 003, Use tags to manage versions"
 
-# The grammar of the engine's references: what it refuses, no registry is asked about.
+# The grammar of the engine's image references. The engine rejects any other text before it contacts a registry.
 _component = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _reference = re.compile(
     rf"(?:[A-Za-z0-9$][A-Za-z0-9.-]*(?::[0-9]+)?/)?{_component}(?:/{_component})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
@@ -24,22 +25,22 @@ _debug = re.compile(r"(?:^|[.:\-_])debug(?:$|[.\-_}])", re.IGNORECASE).search
 
 
 def tag_of(reference: str) -> str:
-    """The tag of a reference; empty if it has none."""
+    """Return the tag of a reference; empty if it has none."""
     return reference.partition("@")[0].rpartition("/")[2].partition(":")[2]
 
 
 def pinned(reference: str) -> bool:
-    """Whether a reference names content by its digest."""
+    """Return whether a reference names its content by digest."""
     return "@sha256:" in reference
 
 
 def is_open(reference: str) -> bool:
-    """Whether a reference is still to be filled in."""
+    """Return whether a reference has a placeholder."""
     return bool(placeholders.at_start(reference))
 
 
 def readable(reference: str) -> bool:
-    """Whether a reference is one that agent and engine take, nothing in it left open."""
+    """Return whether the agent and the engine accept a reference; one with a placeholder they do not."""
     if is_open(reference):
         return False
     try:
@@ -51,14 +52,14 @@ def readable(reference: str) -> bool:
 
 @module_rule(
     "image-empty",
-    "Every module has an image",
     Severity.ERROR,
-    reason="The agent tries again and again to pull what has no name, which makes traffic and no module.",
-    remedy="Give settings.image the image's full name and tag.",
+    reason="The agent retries the pull without end. That causes traffic, and the module never starts.",
+    remedy="Set settings.image to the image's full name and tag.",
     source=f"{_MODULE_IMAGES}; contract/edge.md §1.1",
 )
 def image_empty(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """An image that is missing or blank."""
+    """Every module has an image."""
+    # A layer alone can change a module without its image, which the base then has.
     written = module.settings.get("image")
     if (isinstance(written, str) and not written.strip()) or (written is None and module.whole):
         yield subject.module_hit(module, f"{module.name} has no image", "settings", "image")
@@ -66,74 +67,71 @@ def image_empty(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
 
 @module_rule(
     "image-format",
-    "Every image is a reference that the agent and the engine can read",
     Severity.ERROR,
-    reason="The agent refuses a name with two tags, and the engine one with upper case letters or spaces.",
-    remedy="Write registry/name:tag, the name in lower case; leave the tag out where a digest is given.",
+    reason="The agent rejects a reference with two tags. The engine rejects upper-case letters and spaces in the name.",
+    remedy="Write registry/name:tag with the name in lower case, or registry/name@sha256:digest.",
     source=f"{_MODULE_IMAGES}; contract/edge.md §1.1, §7.3",
 )
 def image_format(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """An image that is no reference."""
+    """Every image reference is valid."""
     if module.image and not is_open(module.image) and not readable(module.image):
-        message = f"{shown(module.image)!r} of {module.name} is no image reference"
+        message = f"{shown(module.image)!r} of {module.name} is not a valid image reference"
         yield subject.module_hit(module, message, "settings", "image")
 
 
 @module_rule(
     "image-placeholder",
-    "No image is left to be filled in",
     Severity.ERROR,
-    reason="Nobody fills in a placeholder of a manifest that is deployed; the pull fails on the device.",
-    remedy="Deploy what the build makes of the template, with names in place of placeholders.",
+    reason="Placeholders are not replaced after the deployment, so the pull fails on the device.",
+    remedy="Deploy the manifest that the build generates from the template.",
     source=_MODULE_IMAGES,
 )
 def image_placeholder(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """A placeholder in an image, outside of templates."""
+    """No image has a placeholder."""
     if not subject.template and (names := placeholders.at_start(module.image)):
         listed = ", ".join(map(shown, names))
-        yield subject.module_hit(module, f"the image of {module.name} holds {listed}", "settings", "image")
+        yield subject.module_hit(
+            module, f"the image of {module.name} has the placeholder {listed}", "settings", "image"
+        )
 
 
 @module_rule(
     "image-debug",
-    "No image is a debug version",
     Severity.WARNING,
-    reason="Debug versions are larger and slower, and open ways in.",
-    remedy="Name the image that the release build made.",
+    reason="Debug builds are larger and slower, and they can open the device to attackers.",
+    remedy="Use the image of the release build.",
     source="seed 003, Don't use debug versions of module images",
 )
 def image_debug(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """A name or tag that says debug."""
+    """No image is a debug build."""
     if _debug(module.image.rpartition("/")[2]):
-        message = f"{shown(module.image)!r} of {module.name} is a debug version"
+        message = f"{shown(module.image)!r} of {module.name} is a debug build"
         yield subject.module_hit(module, message, "settings", "image")
 
 
 @module_rule(
     "tag-missing",
-    "Every image has a tag",
     Severity.WARNING,
-    reason="Without a tag the agent asks for latest, which is another image from one day to the next.",
-    remedy="Add the version's tag to the image.",
+    reason="Without a tag the agent pulls latest, whose content changes with every release.",
+    remedy="Add the tag of a version to the image.",
     source=f"{_TAGS}; contract/edge.md §1.1",
 )
 def tag_missing(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """A reference without tag and digest."""
+    """Every image has a tag."""
     if readable(module.image) and not tag_of(module.image) and not pinned(module.image):
-        message = f"{shown(module.image)!r} of {module.name} has no tag, so latest is pulled"
+        message = f"{shown(module.image)!r} of {module.name} has no tag, so the agent pulls latest"
         yield subject.module_hit(module, message, "settings", "image")
 
 
 @module_rule(
     "tag-latest",
-    "No image has the tag latest",
     Severity.WARNING,
-    reason="The tag moves with every push: what a device runs depends on when it pulled, and no update is told.",
-    remedy="Use a specific tag, and a new one for each version.",
+    reason="The tag moves with every push. Devices run different versions, depending on when they pulled, and get no update.",
+    remedy="Use a specific tag, and a new tag for each version.",
     source=_TAGS,
 )
 def tag_latest(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """The tag `latest`."""
+    """No image has the tag latest."""
     if readable(module.image) and tag_of(module.image) == "latest" and not pinned(module.image):
         message = f"{shown(module.image)!r} of {module.name} has the tag latest"
         yield subject.module_hit(module, message, "settings", "image")
@@ -141,16 +139,15 @@ def tag_latest(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
 
 @module_rule(
     "tag-rolling-runtime",
-    "The runtime's images have specific tags",
     Severity.WARNING,
-    reason="A tag of two numbers rolls: the runtime changes when the image is pulled again, without a deployment.",
-    remedy="Use a tag of three numbers in production, and raise it when you are ready.",
+    reason="A tag of two numbers moves. The runtime then changes with the next pull, without a deployment.",
+    remedy="Use a tag of three numbers in production, and change it when you want to update.",
     source="seed 003, Tags for the IoT Edge runtime",
 )
 def tag_rolling_runtime(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """A system module whose tag has fewer than three numbers."""
+    """The runtime's images have specific tags."""
     tag = tag_of(module.image)
-    rolls = readable(module.image) and not pinned(module.image) and not _three_numbers(tag)
-    if module.system and rolls and tag not in ("", "latest"):
-        message = f"the tag {shown(tag)} of {module.name} is no version of three numbers"
+    moves = readable(module.image) and not pinned(module.image) and not _three_numbers(tag)
+    if module.system and moves and tag not in ("", "latest"):
+        message = f"the tag {shown(tag)} of {module.name} is not a version of three numbers"
         yield subject.module_hit(module, message, "settings", "image")

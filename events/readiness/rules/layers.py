@@ -1,4 +1,4 @@
-"""Layers: what a deployment may say that is laid over another."""
+"""Rules about layers: what a layered deployment may set."""
 
 from collections.abc import Iterator
 
@@ -13,33 +13,31 @@ _SOURCE = "seed 002, layered deployments; contract/edge.md §4.2"
 
 @rule(
     "layered-has-system-modules",
-    "A layer leaves the system's modules alone",
     Severity.ERROR,
     inspects=Inspects.LAYER,
-    reason="Only a standard deployment has the agent and the hub; the hub refuses a layer that sets them.",
+    reason="Only a standard deployment can set the agent and the hub. IoT Hub rejects a layer that sets them.",
     remedy="Move the change into the standard deployment.",
     source=_SOURCE,
 )
 def layered_has_system_modules(subject: ReadinessSubject) -> Iterator[Hit]:
-    """A path to the system's modules."""
+    """A layer does not set the system modules."""
     for setting in subject.last.settings:
         if setting.twin == AGENT and setting.path[:1] == ("systemModules",):
             location = ElementLocation(len(subject.documents) - 1, setting.pointer, whole=True)
             module = SYSTEM.get(setting.path[1], AGENT) if len(setting.path) > 1 else AGENT
-            yield Hit(module, "a layer sets the system's modules", location, AGENT, setting.path)
+            yield Hit(module, "a layer sets the system modules", location, AGENT, setting.path)
 
 
 @rule(
     "layered-no-agent-object",
-    "A layer has $edgeAgent",
     Severity.ERROR,
     inspects=Inspects.LAYER,
-    reason="The hub refuses modulesContent without it; a layer that has nothing to say of it has an empty object.",
+    reason="IoT Hub rejects modulesContent without $edgeAgent. It can be an empty object.",
     remedy='Add "$edgeAgent": {}.',
     source="contract/hub.md §1.7; contract/edge.md §4.2",
 )
 def layered_no_agent_object(subject: ReadinessSubject) -> Iterator[Hit]:
-    """Content without `$edgeAgent`, or with something else than an object there."""
+    """A layer has $edgeAgent."""
     modules = subject.last.content.get(ContentKind.EDGE.value)
     if not isinstance(modules.get(AGENT), dict):
         yield subject.hit("modulesContent has no object $edgeAgent", module=AGENT)
@@ -47,15 +45,14 @@ def layered_no_agent_object(subject: ReadinessSubject) -> Iterator[Hit]:
 
 @rule(
     "layered-full-overwrite",
-    "A layer sets properties, not whole twins",
     Severity.WARNING,
     inspects=Inspects.LAYER,
-    reason="properties.desired without a name behind it takes away all that the base and lower layers say of the module.",
-    remedy="Set properties.desired.name for each property, unless the module is the layer's own.",
+    reason="properties.desired without a property name removes everything that the base and lower layers set for the module.",
+    remedy="Set properties.desired.name for each property. Only a module that the layer adds needs properties.desired.",
     source=_SOURCE,
 )
 def layered_full_overwrite(subject: ReadinessSubject) -> Iterator[Hit]:
-    """`properties.desired` of a module that the layer does not bring along."""
+    """A layer sets properties, not whole twins."""
     layer = subject.last
     own = _modules_of(layer)
     for setting in layer.settings:
@@ -67,15 +64,14 @@ def layered_full_overwrite(subject: ReadinessSubject) -> Iterator[Hit]:
 
 @rule(
     "layered-priority",
-    "A layer has a higher priority than its base",
     Severity.ERROR,
     inspects=Inspects.LAYER,
-    reason="A layer that does not stand above its device's base is not applied.",
-    remedy="Give the layer a priority strictly above that of every base of its devices.",
+    reason="A layer is not applied unless its priority is above that of the device's base.",
+    remedy="Set the layer's priority above that of every base of its devices.",
     source=_SOURCE,
 )
 def layered_priority(subject: ReadinessSubject) -> Iterator[Hit]:
-    """A priority that is not above that of the standard deployment it is merged onto."""
+    """A layer has a higher priority than its base."""
     layer = subject.last
     for base in subject.documents[:-1]:
         if layer.priority is None or base.priority is None or base.layered or layer.priority > base.priority:
@@ -85,6 +81,7 @@ def layered_priority(subject: ReadinessSubject) -> Iterator[Hit]:
 
 
 def _modules_of(layer: Document) -> set[str]:
+    # A layer can add a module by a path below `modules`, or as a member of the whole object.
     names = {path[1] for path in (setting.path for setting in layer.settings) if len(path) > 1 and path[0] == "modules"}
     for setting in layer.settings:
         if setting.twin == AGENT and setting.path == ("modules",) and isinstance(setting.value, dict):

@@ -1,8 +1,7 @@
-"""Limits: how much fits into a device's twins."""
+"""Rules about limits: how much fits into a device's twins."""
 
 from collections.abc import Iterator
 
-from events.canonical import Json
 from events.manifest.create_options import CHUNK_CHARACTERS
 from events.manifest.document import AGENT
 from events.manifest.merge import MODULES_MAX
@@ -10,25 +9,28 @@ from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.properties import DESIRED_BYTES_MAX, size_of
 from events.readiness.finding import Hit
+from events.readiness.module import Module
 from events.readiness.rule import module_rule, rule
-from events.readiness.subject import Module, ReadinessSubject
+from events.readiness.subject import ReadinessSubject
 
 NEAR_PERCENT = 80
 CHUNKS_OF_TOOLS = 8
 
 _SOURCE = "seed 003, Be mindful of twin size limits when using custom modules; contract/edge.md §1.1"
+_SMALLER = (
+    "Move settings of modules into their own twins, or store them elsewhere and reference them by a short property."
+)
 
 
 @rule(
     "twin-size",
-    "The desired properties of every module fit",
     Severity.ERROR,
-    reason=f"The hub takes {DESIRED_BYTES_MAX} bytes for each module's desired properties; the agent's hold all modules.",
-    remedy="Move settings of modules into their own twins, or to a place that a short property points at.",
+    reason=f"The hub accepts {DESIRED_BYTES_MAX} bytes of desired properties per module. Those of the agent contain all modules.",
+    remedy=_SMALLER,
     source=_SOURCE,
 )
 def twin_size(subject: ReadinessSubject) -> Iterator[Hit]:
-    """A section above the limit."""
+    """The desired properties of every module are within the size limit."""
     for twin, section in subject.sections.items():
         if (size := size_of(section)) > DESIRED_BYTES_MAX:
             message = f"desired properties of {shown(twin)} have {size} bytes, more than {DESIRED_BYTES_MAX}"
@@ -37,14 +39,13 @@ def twin_size(subject: ReadinessSubject) -> Iterator[Hit]:
 
 @rule(
     "twin-size-near",
-    "The desired properties of every module leave room",
     Severity.WARNING,
-    reason="What is almost full does not take the next module or the next layer.",
-    remedy="Move settings of modules into their own twins, or to a place that a short property points at.",
+    reason="With little space left, the next module or layer does not fit.",
+    remedy=_SMALLER,
     source=_SOURCE,
 )
 def twin_size_near(subject: ReadinessSubject) -> Iterator[Hit]:
-    """A section of more than four fifths of the limit."""
+    """The desired properties of every module are below 80 % of the size limit."""
     for twin, section in subject.sections.items():
         size = size_of(section)
         if DESIRED_BYTES_MAX * NEAR_PERCENT < 100 * size <= 100 * DESIRED_BYTES_MAX:
@@ -54,14 +55,13 @@ def twin_size_near(subject: ReadinessSubject) -> Iterator[Hit]:
 
 @rule(
     "modules-max",
-    "A device has no more modules than the hub takes",
     Severity.ERROR,
-    reason=f"A device has at most {MODULES_MAX} modules.",
-    remedy="Put several functions into one module, or use more devices.",
+    reason=f"IoT Hub accepts at most {MODULES_MAX} modules in a deployment. A merge of deployments with more is not applied.",
+    remedy="Combine modules, or use more devices.",
     source=_SOURCE,
 )
 def modules_max(subject: ReadinessSubject) -> Iterator[Hit]:
-    """More modules than that."""
+    """A device has no more modules than IoT Hub allows."""
     modules = subject.agent.get("modules")
     if isinstance(modules, dict) and len(modules) > MODULES_MAX:
         message = f"there are {len(modules)} modules, more than {MODULES_MAX}"
@@ -70,31 +70,31 @@ def modules_max(subject: ReadinessSubject) -> Iterator[Hit]:
 
 @module_rule(
     "create-options-size",
-    "createOptions fit into the chunks that tools write",
     Severity.WARNING,
-    reason=f"Tools cut createOptions into at most {CHUNKS_OF_TOOLS} chunks of {CHUNK_CHARACTERS} characters.",
-    remedy="Move settings of the module into its own twin.",
+    reason=f"Tools split createOptions into at most {CHUNKS_OF_TOOLS} chunks of {CHUNK_CHARACTERS} characters.",
+    remedy="Move settings of the module into its twin.",
     source=_SOURCE,
 )
 def create_options_size(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Text that takes more chunks."""
-    characters, most = _characters(module), CHUNK_CHARACTERS * CHUNKS_OF_TOOLS
-    if characters > most:
-        message = f"createOptions of {module.name} have {characters} characters, more than {most}"
-        yield subject.options_hit(module, message)
+    """The createOptions fit into the chunks that tools can write."""
+    characters = sum(len(chunk) for chunk in module.chunks.values() if isinstance(chunk, str))
+    if characters > CHUNK_CHARACTERS * CHUNKS_OF_TOOLS:
+        limit = CHUNK_CHARACTERS * CHUNKS_OF_TOOLS
+        yield subject.options_hit(
+            module, f"createOptions of {module.name} have {characters} characters, more than {limit}"
+        )
 
 
 @module_rule(
     "create-options-unchunked",
-    "Long createOptions are cut into chunks",
     Severity.INFO,
     fixes=True,
-    reason=f"Hubs may keep strings of {CHUNK_CHARACTERS} characters alone; the agent joins what is cut.",
-    remedy="Cut the text into createOptions, createOptions01 and so on.",
+    reason=f"A hub may reject strings of more than {CHUNK_CHARACTERS} characters. The agent joins the chunks.",
+    remedy="Split the text into createOptions, createOptions01 and so on.",
     source=_SOURCE,
 )
 def create_options_unchunked(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """A chunk that is longer than one."""
+    """Long createOptions are split into chunks."""
     longest = max((len(value) for value in module.chunks.values() if isinstance(value, str)), default=0)
     if longest > CHUNK_CHARACTERS:
         fix = () if isinstance(module.written_options, Exception) else subject.options_replaced(module, module.options)
@@ -102,8 +102,3 @@ def create_options_unchunked(subject: ReadinessSubject, module: Module) -> Itera
             f"createOptions of {module.name} have {longest} characters in one string, more than {CHUNK_CHARACTERS}"
         )
         yield subject.options_hit(module, message, fix=() if subject.template else fix)
-
-
-def _characters(module: Module) -> int:
-    chunks: list[Json] = list(module.chunks.values())
-    return sum(len(chunk) for chunk in chunks if isinstance(chunk, str))

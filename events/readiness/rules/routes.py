@@ -1,4 +1,4 @@
-"""Routes: that the hub takes them, and that messages get somewhere."""
+"""Rules about routes: the edge hub accepts them, and messages reach a destination."""
 
 from collections.abc import Iterator
 
@@ -13,19 +13,17 @@ from events.readiness.subject import ReadinessSubject
 
 _MODULES = "/messages/modules/"
 _CONTRACT = "contract/edge.md §2"
-_ENDPOINT_MODULE = 1
 
 
 @rule(
     "route-syntax",
-    "Every route follows the grammar",
     Severity.ERROR,
-    reason="One route that cannot be read makes the hub refuse its whole configuration.",
+    reason="The edge hub rejects its whole configuration if it cannot read one route.",
     remedy='Write FROM source [WHERE condition] INTO $upstream, or INTO BrokeredEndpoint("/modules/m/inputs/i").',
     source=_CONTRACT,
 )
 def route_syntax(subject: ReadinessSubject) -> Iterator[Hit]:
-    """A route that cannot be read."""
+    """Every route is valid."""
     for route in subject.routes:
         if not isinstance(route.parsed, Route):
             message = f"route {shown(route.path[-1])}: {refusal(route.parsed)}"
@@ -34,14 +32,13 @@ def route_syntax(subject: ReadinessSubject) -> Iterator[Hit]:
 
 @rule(
     "route-object-needs-1.1",
-    "Routes with a priority stand in a configuration of version 1.1",
     Severity.ERROR,
-    reason="A hub that reads schema version 1.0 takes text alone for a route, and refuses the rest.",
+    reason="With schema version 1.0, the edge hub accepts only text as a route.",
     remedy="Set schemaVersion of $edgeHub to 1.1.",
     source=_CONTRACT,
 )
 def route_object_schema(subject: ReadinessSubject) -> Iterator[Hit]:
-    """A route as an object under version 1.0."""
+    """Routes with a priority have schema version 1.1."""
     if hub_schema.minor_of(subject.hub.get("schemaVersion")) == 0:
         for route in subject.routes:
             if isinstance(route.value, dict):
@@ -51,73 +48,68 @@ def route_object_schema(subject: ReadinessSubject) -> Iterator[Hit]:
 
 @rule(
     "route-priority-range",
-    "Priorities of routes lie within 0 and 9",
     Severity.ERROR,
-    reason="One priority outside makes the hub refuse its whole configuration.",
-    remedy="Use 0 for what goes first, up to 9; leave the priority out for what goes last.",
+    reason="The edge hub rejects its whole configuration if one priority is out of range.",
+    remedy="Use 0 for the first messages to 9 for the last. Routes without a priority come after all others.",
     source=_CONTRACT,
 )
 def route_priority_range(subject: ReadinessSubject) -> Iterator[Hit]:
-    """A priority out of bounds."""
+    """Route priorities are from 0 to 9."""
     for route in subject.routes:
         priority = route.value.get("priority") if isinstance(route.value, dict) else None
         if isinstance(priority, int) and not 0 <= priority <= hub_schema.PRIORITY_MAX:
-            message = f"route {shown(route.path[-1])} has the priority {shown(priority)}"
+            message = f"route {shown(route.path[-1])} has the priority {shown(priority)}, which is not from 0 to {hub_schema.PRIORITY_MAX}"
             yield subject.hit(message, module=HUB, twin=HUB, path=(*route.path, "priority"))
 
 
 @rule(
     "route-unknown-module",
-    "Routes name modules that are there",
     Severity.WARNING,
     inspects=Inspects.WHOLE,
-    reason="The hub does not look whether the module exists: such a route carries nothing, or into nothing.",
+    reason="The edge hub does not check that a module exists. A route with an unknown module carries no messages or loses them.",
     remedy="Correct the name, or add the module.",
     source=_CONTRACT,
 )
 def route_unknown_module(subject: ReadinessSubject) -> Iterator[Hit]:
-    """A source or an endpoint of a module that is nowhere."""
-    module_names = {module.name.lower() for module in subject.user_modules} | {
-        "edgehub",
-        "edgeagent",
-        "$edgehub",
-        "$edgeagent",
-    }
+    """Routes name existing modules."""
+    module_names = {module.name.lower() for module in subject.user_modules}
+    module_names |= {"edgehub", "edgeagent", "$edgehub", "$edgeagent"}
     for route in subject.routes:
         for name in dict.fromkeys(_named(route.parsed)) if isinstance(route.parsed, Route) else ():
             if name.lower() not in module_names:
-                message = f"route {shown(route.path[-1])} names {shown(name)}, which is no module here"
+                message = (
+                    f"route {shown(route.path[-1])} names {shown(name)}, which is not a module of this configuration"
+                )
                 yield subject.hit(message, module=HUB, twin=HUB, path=route.path, detail=name)
 
 
 @rule(
     "route-wildcard-middle",
-    "A wildcard stands at the end of a source",
     Severity.WARNING,
-    reason="Anywhere else the hub takes * for a character, and no message comes from there.",
-    remedy="Write /messages/modules/m/* or name the output.",
+    reason="Anywhere else the edge hub reads * as a plain character, and no message matches.",
+    remedy="Write /messages/modules/m/*, or name the output.",
     source=_CONTRACT,
 )
 def route_wildcard_middle(subject: ReadinessSubject) -> Iterator[Hit]:
-    """A * that more of the source follows."""
+    """Wildcards are at the end of a source."""
     for route in subject.routes:
         if isinstance(route.parsed, Route) and "*" in route.parsed.source:
-            message = f"route {shown(route.path[-1])} has a * inside of {shown(route.parsed.source)}"
+            message = f"route {shown(route.path[-1])} has a * in the middle of {shown(route.parsed.source)}"
             yield subject.hit(message, module=HUB, twin=HUB, path=route.path)
 
 
 @rule(
     "module-not-routed",
-    "Every module is part of a route",
     Severity.INFO,
     inspects=Inspects.WHOLE,
-    reason="What a module sends goes nowhere unless a route takes it.",
-    remedy="Add a route from the module; if it sends nothing there is nothing to do.",
+    reason="Messages of a module are dropped unless a route forwards them.",
+    remedy="Add a route from the module, or ignore this if it sends no messages.",
     source="contract/edge.md §4.2",
 )
 def module_not_routed(subject: ReadinessSubject) -> Iterator[Hit]:
-    """A module that no route takes from or leads to."""
+    """Every module has a route."""
     parsed = [route.parsed for route in subject.routes if isinstance(route.parsed, Route)]
+    # A route that cannot be parsed may be the one for a module.
     if len(parsed) < len(subject.routes) or agent_schema.minor_of(subject.agent.get("schemaVersion")) is None:
         return
     for module in subject.user_modules:
@@ -125,16 +117,16 @@ def module_not_routed(subject: ReadinessSubject) -> Iterator[Hit]:
         is_source = any(
             own.startswith(route.source.lower()) or route.source.lower().startswith(own) for route in parsed
         )
-        effects = any(_endpoint_module(route).lower() == module.name.lower() for route in parsed)
-        if not is_source and not effects:
-            yield subject.module_hit(module, f"no route takes messages of {module.name} or leads to it")
+        is_endpoint = any(_endpoint_module(route).lower() == module.name.lower() for route in parsed)
+        if not is_source and not is_endpoint:
+            yield subject.module_hit(module, f"no route forwards messages from or to {module.name}")
 
 
 def _named(route: Route) -> Iterator[str]:
     source = route.source
     if source.lower().startswith(_MODULES) and len(source) > len(_MODULES):
         name, slash, _ = source[len(_MODULES) :].partition("/")
-        # Without anything behind it the name may be the beginning of several.
+        # A source is a prefix: without a slash after it, the name may be the start of several names.
         if slash and "*" not in name:
             yield name
     if endpoint_module := _endpoint_module(route):
@@ -142,6 +134,5 @@ def _named(route: Route) -> Iterator[str]:
 
 
 def _endpoint_module(route: Route) -> str:
-    if route.endpoint is None:
-        return ""
-    return route.endpoint.removeprefix("/").removesuffix("/").split("/")[_ENDPOINT_MODULE]
+    # `modules/{module}/inputs/{input}`: the parser has checked that an endpoint has these four parts.
+    return "" if route.endpoint is None else route.endpoint.removeprefix("/").removesuffix("/").split("/")[1]

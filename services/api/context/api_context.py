@@ -25,7 +25,7 @@ from events.log.raw import RawStreams
 from events.log.wake import Waker
 from events.manifest.problem import Severity
 from events.preview.previewer import Previewer
-from events.producer.errors import Command
+from events.producer.errors import Command, Together
 from events.producer.producer import Producer
 from events.producer.readiness import CheckedReadiness, ReadinessPolicy
 from events.producer.secrecy import LazyVault
@@ -228,7 +228,7 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
             Exception: the error that rejects one of them, or LogUnavailable; as `producer`.
         """
         with self.producer(author, *commands) as producer:
-            return producer.do_together(*commands), producer.readiness
+            return producer.do(Together(commands)), producer.readiness
 
     def reaches(self, scope: Scope, device_id: str) -> bool:
         """Whether a device is in a scope according to the log."""

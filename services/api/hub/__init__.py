@@ -1,1 +1,1 @@
-"""The paths of IoT Hub, in its shapes (contract/hub.md)."""
+"""The paths of Azure IoT Hub, with its request and answer shapes (contract/hub.md)."""

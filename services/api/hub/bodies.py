@@ -1,4 +1,4 @@
-"""The bodies of requests to the hub's paths, which let unknown members pass."""
+"""The bodies of requests to the hub's paths. Unknown members are ignored."""
 
 from typing import Annotated, Any, Literal
 
@@ -20,14 +20,13 @@ IMPORT_MODES = (
 
 
 def _in_any_case(*names: str) -> BeforeValidator:
-    """Reads one of these names in any case as the name; any other value stays, so that its own check can name it.
-
-    Clients for Java and Node write `Enabled` and `Create`.
-    """
+    """Reads one of these names in any case as that name. Any other value stays as it is."""
+    # The Java and Node clients write `Enabled` and `Create` (decision 0039). An unknown value passes, because the refusal
+    # that follows quotes it as it was sent.
     by_lower_case = {name.lower(): name for name in names}
 
-    def read(given: Any) -> Any:
-        return by_lower_case.get(given.lower(), given) if isinstance(given, str) else given
+    def read(value: Any) -> Any:
+        return by_lower_case.get(value.lower(), value) if isinstance(value, str) else value
 
     return BeforeValidator(read)
 
@@ -39,8 +38,9 @@ AuthenticationType = Annotated[str, _in_any_case(*MODULE_TYPES)]
 
 
 class HubBody(BaseModel):
-    """A body of the hub's paths; members that a client sends and we do not know do no harm (contract/hub.md §0 item 7)."""
+    """A body of a request to the hub's paths."""
 
+    # Clients send whole documents back, with members that only the hub writes (contract/hub.md §0 item 7).
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore", populate_by_name=True, strict=True)
 
 
@@ -51,7 +51,7 @@ class CapabilitiesBody(HubBody):
 
 
 class AuthenticationBody(HubBody):
-    """How an identity proves itself, as clients send it."""
+    """How an identity authenticates: by keys, by certificate thumbprints or by a certificate authority."""
 
     type: AuthenticationType | None = None
     symmetric_key: dict[str, str | None] | None = None
@@ -59,7 +59,7 @@ class AuthenticationBody(HubBody):
 
 
 class DeviceBody(HubBody):
-    """An identity as clients send it."""
+    """A device identity to write."""
 
     model_config = example({"deviceId": "edge-1", "status": "enabled", "capabilities": {"iotEdge": True}})
 
@@ -72,7 +72,7 @@ class DeviceBody(HubBody):
 
 
 class ModuleBody(HubBody):
-    """A module identity as clients send it."""
+    """A module identity to write."""
 
     model_config = example({"deviceId": "edge-1", "moduleId": "sensor", "managedBy": None})
 
@@ -81,13 +81,13 @@ class ModuleBody(HubBody):
 
 
 class PropertiesBody(HubBody):
-    """The part of a twin's properties that a service may write."""
+    """The properties of a twin that a service may write: the desired ones."""
 
     desired: dict[str, Any] | None = None
 
 
 class TwinBody(HubBody):
-    """A twin as clients send it back; only tags and desired properties are read. In a patch, `null` removes all of either."""
+    """A twin. Only its tags and desired properties are read. In a patch, `null` removes all tags or all desired properties."""
 
     model_config = example({"tags": {"site": "north", "old": None}, "properties": {"desired": {"rate": 5}}})
 
@@ -96,18 +96,18 @@ class TwinBody(HubBody):
 
     @property
     def desired(self) -> dict[str, Any] | None:
-        """Desired properties, where any were sent."""
+        """The desired properties of the body, `None` if it has none."""
         return None if self.properties is None else self.properties.desired
 
     @property
     def cleared(self) -> tuple[Literal["tags", "desired"], ...]:
-        """The parts that a patch removes as a whole."""
-        found: list[Literal["tags", "desired"]] = []
+        """The parts that a patch removes completely."""
+        parts: list[Literal["tags", "desired"]] = []
         if self.tags is None and "tags" in self.model_fields_set:
-            found.append("tags")
+            parts.append("tags")
         if self.properties is not None and self.desired is None and "desired" in self.properties.model_fields_set:
-            found.append("desired")
-        return tuple(found)
+            parts.append("desired")
+        return tuple(parts)
 
 
 BULK_EXAMPLE: dict[str, Any] = {
@@ -119,7 +119,7 @@ BULK_EXAMPLE: dict[str, Any] = {
 
 
 class BulkBody(DeviceBody):
-    """One line of a bulk change of the registry (contract/hub.md §1.2, ExportImportDevice)."""
+    """One line of a bulk change of the registry: `ExportImportDevice` of contract/hub.md §1.2."""
 
     model_config = example(BULK_EXAMPLE)
 

@@ -1,11 +1,11 @@
-"""Configurations, and content that is set on one device by hand (contract/hub.md §1.3)."""
+"""The configurations of the hub, and content that is set on a single device (contract/hub.md §1.3)."""
 
 import asyncio
 import math
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from fastapi import Request, Response
 from msgspec import UNSET
@@ -41,8 +41,9 @@ from services.api.hub.bodies import HubBody
 from services.api.hub.router import IfMatch, IfMatchToDelete, hub_router
 
 COUNTING_SECONDS = 1.0
-"""So long a list of configurations runs queries of metrics that are not kept."""
+"""How long a list of configurations runs the queries of metrics that workers do not count (decision 0020)."""
 
+# At most 2 seconds: `az` lists the modules of the device right after this call, and expects those of the content.
 _WAITS, _WAIT_SECONDS = 100, 0.02
 
 _APPLIED = (
@@ -54,13 +55,13 @@ _CODE = " and properties.reported.lastDesiredStatus.code {} 200"
 
 
 class MetricsBody(HubBody):
-    """Custom metrics: queries by name."""
+    """Custom metrics: a query by name."""
 
     queries: dict[str, str] = Field(default={})
 
 
 class ConfigurationBody(HubBody):
-    """A deployment as clients send it."""
+    """A deployment to write."""
 
     model_config = example(
         {
@@ -81,7 +82,7 @@ class ConfigurationBody(HubBody):
 
 
 class ContentBody(HubBody):
-    """A content to set on one device by hand."""
+    """Content to set on a single device."""
 
     model_config = example(EXAMPLE)
 
@@ -91,7 +92,7 @@ class ContentBody(HubBody):
 
 
 class TestQueriesBody(HubBody):
-    """A condition and queries to try."""
+    """A target condition and queries to check."""
 
     model_config = example({"targetCondition": "tags.site = 'north'", "customMetricQueries": {}})
 
@@ -100,14 +101,14 @@ class TestQueriesBody(HubBody):
 
 
 class QueryResults(AnswerBody):
-    """Counts by query, and the queries they stand for."""
+    """Queries by name, and the number of rows of each."""
 
     results: dict[str, int]
     queries: dict[str, str]
 
 
 class ConfigurationAnswer(AnswerBody):
-    """A deployment in the hub's shape (contract/hub.md §1.5); secrets in the content show as references."""
+    """A deployment in the hub's shape (contract/hub.md §1.5). Secrets in the content appear as references."""
 
     id: str
     schema_version: str
@@ -123,8 +124,8 @@ class ConfigurationAnswer(AnswerBody):
     etag: str
 
 
-class QueriesTried(AnswerBody):
-    """What is wrong with a condition and with queries; `null` and nothing where all is well."""
+class QueryErrors(AnswerBody):
+    """The error of a target condition, `null` if it is valid, and the errors of the invalid queries by name."""
 
     target_condition_error: str | None
     custom_metric_query_errors: dict[str, str]
@@ -138,7 +139,7 @@ router = hub_router(
 @router.post("/devices/{device_id}/applyConfigurationContent", status_code=204)
 @Access(REGISTRY_WRITE, scope="device", cost=CONTENT)
 async def set_configuration(request: Request, device_id: DeviceId, body: ContentBody) -> None:
-    """Set a configuration on one edge device by hand; answered when it is in force, or after some seconds."""
+    """Set a configuration on a single edge device. The answer comes when it is in effect, or after 2 seconds."""
     context = context_of(request)
     content: JsonObject = in_modern_form(body.model_dump(by_alias=True, exclude_none=True))
     stored = await writer_of(request).do(SetConfiguration(device_id, content), author_of(request))
@@ -152,14 +153,14 @@ async def set_configuration(request: Request, device_id: DeviceId, body: Content
 @router.get("/configurations")
 @Access(REGISTRY_READ, scope="handler", at=True, cost=LONG)
 def list_configurations(request: Request) -> list[ConfigurationAnswer]:
-    """Every deployment that the caller sees; `top` is let pass and means nothing, as on the hub."""
+    """Every deployment that the caller can see. `top` has no effect, as on the hub."""
     seen = {name: (document, counts) for name, document, counts in deployments_seen(request)}
     return _answers(request, seen, until=time.monotonic() + COUNTING_SECONDS)
 
 
 @router.get("/configurations/{name}", responses=with_headers(ETAG))
 def get_configuration(request: Request, response: Response, name: DeploymentId) -> ConfigurationAnswer:
-    """One deployment, with the number of rows of each of its custom metrics."""
+    """A deployment, with the number of rows of each of its custom metrics."""
     return _configuration(request, response, name)
 
 
@@ -167,29 +168,21 @@ def get_configuration(request: Request, response: Response, name: DeploymentId) 
 def put_configuration(
     request: Request, response: Response, name: DeploymentId, body: ConfigurationBody, if_match: IfMatch = None
 ) -> ConfigurationAnswer:
-    """Create a deployment, or with If-Match change what may change; then the content is let pass."""
+    """Create a deployment, or with `If-Match` change everything but its content, which is then ignored."""
     if body.content is None:
         raise ContentMissing
-    context, metrics = context_of(request), {} if body.metrics is None else body.metrics.queries
-    by = author_of(request)
-    condition, labels = body.target_condition or "", body.labels or {}
+    metrics = {} if body.metrics is None else body.metrics.queries
+    condition, labels, validation = body.target_condition or "", body.labels or {}, Validation.CONTENT
+    command: CreateDeployment | UpdateDeployment
     if if_match is None:
-        context.do(
-            CreateDeployment(
-                name,
-                body.content,
-                condition,
-                body.priority,
-                labels,
-                metrics,
-                body.schema_version,
-                validation=Validation.CONTENT,
-            ),
-            by,
+        command = CreateDeployment(
+            name, body.content, condition, body.priority, labels, metrics, body.schema_version, validation=validation
         )
     else:
-        context.do(UpdateDeployment(name, condition, body.priority, labels, metrics, if_match), by)
-    # Queries that are not kept are run for those who ask for the configuration.
+        # Live hubs ignore another content in an update instead of refusing it (contract/hub.md §8.7).
+        command = UpdateDeployment(name, condition, body.priority, labels, metrics, if_match)
+    context_of(request).do(command, author_of(request))
+    # A write does not run the queries that workers do not count: each of them can be a scan of the fleet.
     return _configuration(request, response, name, until=-math.inf)
 
 
@@ -201,8 +194,8 @@ def delete_configuration(request: Request, name: DeploymentId, if_match: IfMatch
 
 @router.post("/configurations/testQueries")
 @Access(REGISTRY_READ, scope="handler", cost=QUERY)
-def try_queries(request: Request, body: TestQueriesBody) -> QueriesTried:
-    """Whether a target condition and queries can be read; their errors are in the answer."""
+def try_queries(request: Request, body: TestQueriesBody) -> QueryErrors:
+    """Check a target condition and queries. The answer has their errors."""
     personal, errors = context_of(request).vault.personal, {}
     for name, text in (body.custom_metric_queries or {}).items():
         try:
@@ -210,8 +203,7 @@ def try_queries(request: Request, body: TestQueriesBody) -> QueriesTried:
             personal.check_query(text)
         except QueryInvalid as refused:
             errors[name] = str(refused)
-    error = _condition_error(body.target_condition or "", personal)
-    return QueriesTried(error, errors)
+    return QueryErrors(_condition_error(body.target_condition or "", personal), errors)
 
 
 def _condition_error(text: str, personal: Personal) -> str | None:
@@ -220,8 +212,8 @@ def _condition_error(text: str, personal: Personal) -> str | None:
         personal.check_condition(text)
     except ConditionInvalid as refused:
         return str(refused)
-    # A configuration may target everyone so, and yet the hub does not let it be tried (contract/hub.md §1.3).
-    return "the condition * cannot be tried; it targets every device" if text.strip() == "*" else None
+    # A configuration may have this condition, and yet the hub refuses to check it (contract/hub.md §1.3).
+    return "the condition * cannot be checked; it targets every device" if text.strip() == "*" else None
 
 
 def _configuration(request: Request, response: Response, name: str, *, until: float = math.inf) -> ConfigurationAnswer:
@@ -234,12 +226,12 @@ def _answers(
     request: Request, seen: Mapping[str, tuple[DeploymentDocument, Counter[str] | None]], *, until: float
 ) -> list[ConfigurationAnswer]:
     context, caller = context_of(request), caller_of(request)
+    # The hub counts twins, and a device can have several modules that a configuration of modules targets (decision 0019).
     of_modules = [
         name for name, (document, counts) in seen.items() if document.kind is ContentKind.MODULE and counts is not None
     ]
-    # Those of modules are counted in twins, as soon as workers know them.
     in_twins = context.fleet_projection.twins(*of_modules, within=reach_of(request)) if of_modules else {}
-    # What workers count is of the whole fleet.
+    # Workers count metrics over the whole fleet. A caller with a scope must not learn how many devices are outside.
     counted = context.fleet_projection.metrics() if caller.scope is None else {}
     return [
         _answer(
@@ -255,12 +247,10 @@ def _answers(
 def _answer(
     name: str, document: DeploymentDocument, counts: Mapping[str, int] | None, metrics: Mapping[str, int]
 ) -> ConfigurationAnswer:
-    """A deployment as a Configuration; secrets show as references, and results are empty until the workers know it.
-
-    Results are as many as the rows of the queries beside them: three of these ask what the deployment is to the `$edgeAgent`
-    twin, and one that sets nothing there is applied to none.
-    """
-    queries = _QUERIES[document.kind](name, document)
+    """A deployment as a configuration of the hub; its results are empty until the workers know the deployment."""
+    queries = _queries(name, document)
+    # A result is the number of rows of the query beside it, and three queries ask for the status in the `$edgeAgent` twin.
+    # A layer that sets nothing there has no such status, so its applied count is 0 (decision 0020).
     of_agent = document.kind is not ContentKind.EDGE or contributes(document.content.get(CONTENT_KEY, {}), AGENT)
     results = {}
     if counts is not None:
@@ -293,34 +283,28 @@ _RESULTS = {
 }
 
 
-def _edge_queries(name: str, document: DeploymentDocument) -> dict[str, str]:
-    applied = _APPLIED.format(name)
-    return {
-        "appliedCount": applied,
-        "reportedSuccessfulCount": applied + _ANSWERED + _CODE.format("="),
-        "reportedFailedCount": applied + _ANSWERED + _CODE.format("!="),
-        "targetedCount": targeted_query(document.target_condition, _scope(document)),
-    }
-
-
-def _own_queries(name: str, document: DeploymentDocument) -> dict[str, str]:
-    """Nobody answers for a device's own twin, so there are no others (contract/hub.md §1.3)."""
-    return {
-        "appliedCount": _OWN_APPLIED.format(name),
-        "targetedCount": targeted_query(document.target_condition, _scope(document), own=True),
-    }
-
-
-def _module_queries(name: str, document: DeploymentDocument) -> dict[str, str]:
-    """The condition of one of a module is a query's as it stands; a scope, which is of devices, cannot be in it."""
-    return {
-        "appliedCount": module_applied_query(document.target_condition, name),
-        "targetedCount": module_targeted_query(document.target_condition),
-    }
-
-
-_QUERIES = {ContentKind.EDGE: _edge_queries, ContentKind.DEVICE: _own_queries, ContentKind.MODULE: _module_queries}
-
-
-def _scope(document: DeploymentDocument) -> str:
-    return "*" if document.scope is UNSET else document.scope
+def _queries(name: str, document: DeploymentDocument) -> dict[str, str]:
+    condition, scope = document.target_condition, "*" if document.scope is UNSET else document.scope
+    match document.kind:
+        case ContentKind.EDGE:
+            applied = _APPLIED.format(name)
+            return {
+                "appliedCount": applied,
+                "reportedSuccessfulCount": applied + _ANSWERED + _CODE.format("="),
+                "reportedFailedCount": applied + _ANSWERED + _CODE.format("!="),
+                "targetedCount": targeted_query(condition, scope),
+            }
+        # Nothing reports success or failure for a device's own twin or a module: two counts (contract/hub.md §1.3).
+        case ContentKind.DEVICE:
+            return {
+                "appliedCount": _OWN_APPLIED.format(name),
+                "targetedCount": targeted_query(condition, scope, own=True),
+            }
+        # The query is the condition itself. A scope is a condition on devices and cannot be part of it (decision 0019).
+        case ContentKind.MODULE:
+            return {
+                "appliedCount": module_applied_query(condition, name),
+                "targetedCount": module_targeted_query(condition),
+            }
+        case _:
+            assert_never(document.kind)

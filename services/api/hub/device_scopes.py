@@ -1,4 +1,4 @@
-"""The scope calls of edgeHub: whom an edge device is the gateway of, with the keys to authenticate them (contract/device.md §2)."""
+"""The scope calls of edgeHub: the devices below a gateway, with the keys that authenticate them (contract/device.md §2)."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pydantic import Field
 from events.device.errors import ModuleNotFound
 from events.device.hierarchy import LAYERS_MAX, device_of_scope, own_scope
 from events.device.state import DeviceDocument
-from events.log.device_documents import device_of, devices_of
+from events.log.device_documents import load_device, load_devices
 from events.projection_store.query_engine import PAGE_DEFAULT, PAGE_MAX
 from events.query import tree
 from services.api.context.api_context import ApiContext
@@ -23,15 +23,10 @@ from services.api.http.errors import BodyInvalid, OutOfDeviceScope
 from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
 from services.api.hub.bodies import HubBody
-from services.api.hub.identities import (
-    DeviceIdentityAnswer,
-    ModuleIdentityAnswer,
-    device_identities,
-    module_identities,
-)
+from services.api.hub.identities import DeviceIdentityAnswer, ModuleIdentityAnswer, device_identities, module_identities
 from services.api.hub.router import hub_router
 
-# The answers hold keys of the devices below, and no scope limits them.
+# Closed to tokens with a scope: the answers hold keys of devices below, which may be outside of the scope (decision 0038).
 _EDGE_HUB = Access(REGISTRY_READ, own="$edgeHub")
 router = hub_router(read=_EDGE_HUB, write=_EDGE_HUB)
 
@@ -40,7 +35,7 @@ _GET_VERSION = "2018-08-30-preview"
 
 
 class DeviceScopeResult(AnswerBody):
-    """Identities that a gateway authenticates, and how to go on; `null` at the end."""
+    """Identities that a gateway authenticates, and the continuation of the next page; `null` on the last page."""
 
     devices: list[DeviceIdentityAnswer]
     modules: list[ModuleIdentityAnswer]
@@ -48,7 +43,7 @@ class DeviceScopeResult(AnswerBody):
 
 
 class TargetScopeBody(HubBody):
-    """Whose scope edgeHub asks for, and which page of it."""
+    """The device whose scope edgeHub requests (the first of `authChain`), and the page."""
 
     model_config = example({"pageSize": 100, "continuationLink": None, "authChain": "edge-1"})
 
@@ -58,7 +53,7 @@ class TargetScopeBody(HubBody):
 
 
 class IdentityOnBehalfBody(HubBody):
-    """Which identity edgeHub asks for."""
+    """The identity that edgeHub requests."""
 
     model_config = example({"targetDeviceId": "edge-1", "targetModuleId": None, "authChain": "edge-1"})
 
@@ -68,9 +63,11 @@ class IdentityOnBehalfBody(HubBody):
 
 @router.post(f"{_OF_EDGE_HUB}/devicesAndModulesInTargetDeviceScope")
 def list_target_scope(request: Request, device_id: DeviceId, body: TargetScopeBody) -> DeviceScopeResult:
-    """A page of the children of the first device of `authChain`, which is this one or below it, and itself on the first page."""
-    target = _first_of(body.auth_chain)
-    return _page(request, device_id, target, body.page_size, body.continuation_link)
+    """A page of the children of the first device of `authChain`, and on the first page that device itself.
+
+    It is the device of the path, or below it.
+    """
+    return _page(request, device_id, _first_of(body.auth_chain), body.page_size, body.continuation_link)
 
 
 @router.get(f"{_OF_EDGE_HUB}/devicesAndModulesInDeviceScope")
@@ -80,7 +77,7 @@ def list_scope(
     count: Annotated[int, Query(alias="deviceCount", ge=0, le=PAGE_MAX)] = PAGE_DEFAULT,
     continuation: Annotated[str, Query(alias="continuationToken")] = "",
 ) -> DeviceScopeResult:
-    """A page of the device's children, and itself on the first page; `continuationLink` is the address of the next page."""
+    """A page of the device's children, and on the first page the device itself. `continuationLink` is the next page's path."""
     result = _page(request, device_id, device_id, count, continuation)
     if result.continuation_link is None:
         return result
@@ -92,7 +89,7 @@ def list_scope(
 
 @router.post(f"{_OF_EDGE_HUB}/getDeviceAndModuleOnBehalfOf")
 def get_on_behalf(request: Request, device_id: DeviceId, body: IdentityOnBehalfBody) -> DeviceScopeResult:
-    """One device below this one, or one of its modules and the device."""
+    """A device below this one. With `targetModuleId` also that module of it."""
     return _identity(request, device_id, body.target_device_id, body.target_module_id)
 
 
@@ -103,15 +100,16 @@ def get_in_scope(
     target_device_id: Annotated[str, Query(alias="targetDeviceId", examples=["edge-1"])],
     target_module_id: Annotated[str, Query(alias="targetModuleId")] = "",
 ) -> DeviceScopeResult:
-    """One device below this one, or one of its modules and the device."""
+    """A device below this one. With `targetModuleId` also that module of it."""
     return _identity(request, device_id, target_device_id, target_module_id)
 
 
 def _first_of(auth_chain: str) -> str:
-    """The device that a chain begins with: `leaf;edge-2;edge-1`, or `edge-2/$edgeHub;edge-2;edge-1`."""
+    """The first device of a chain such as `leaf;edge-2;edge-1` or `edge-2/$edgeHub;edge-2;edge-1`."""
+    # The rest of the chain is not trusted: parents are looked up in the log (`_document_below`).
     first = auth_chain.partition(";")[0].partition("/")[0].strip()
     if not first:
-        raise BodyInvalid("authChain begins with the id of a device, as in edge-2;edge-1")
+        raise BodyInvalid("authChain must begin with a device id, as in edge-2;edge-1")
     return first
 
 
@@ -131,14 +129,14 @@ def _page(request: Request, actor: str, target: str, size: int, continuation: st
         raise OutOfDeviceScope(actor, target)
     scope = own_scope(target, gateway)
     query = tree.Query(select=(tree.Projection(("deviceId",)),), where=tree.Contains(("parentScopes",), scope))
-    location = context.continuations.open(continuation or None)
-    page = context.query_engine.page(query, size=size or PAGE_DEFAULT, continuation=location)
+    position = context.continuations.open(continuation or None)
+    page = context.query_engine.page(query, size=size or PAGE_DEFAULT, continuation=position)
     names = [row["deviceId"] for row in page.rows]
-    # Projections are behind the log by a moment: who has another parent by now is not this gateway's any more.
+    # Projections lag behind the log: a device that has moved to another parent is still in this page.
     documents = {
-        name: document for name, document in devices_of(context.log, names).items() if document.parent_scope == scope
+        name: document for name, document in load_devices(context.log, names).items() if document.parent_scope == scope
     }
-    if location is None:
+    if position is None:
         documents = {target: gateway, **documents}
     modules = {name: context.twins.module_ids(name) for name in documents}
     link = None if page.continuation is None else context.continuations.seal(page.continuation)
@@ -146,19 +144,22 @@ def _page(request: Request, actor: str, target: str, size: int, continuation: st
 
 
 def _document_below(context: ApiContext, actor: str, device_id: str) -> DeviceDocument:
-    """A device that is another, the gateway that asks, or below it.
+    """The document of a device that is the actor itself, or below it.
 
     Raises:
-        DeviceNotFound: there is none of that id.
-        OutOfDeviceScope: it is somewhere else.
+        DeviceNotFound: the device id is unknown.
+        OutOfDeviceScope: the device is not below the actor.
     """
-    document = found = device_of(context.log, device_id)
+    document = requested = load_device(context.log, device_id)
     name = device_id
+    # Bounded, because two writes at the same time can make a circle of parents (decision 0038). Two more than the layers:
+    # the leaf device below them, and the edge device above.
     for _ in range(LAYERS_MAX + 2):
         if name == actor:
-            return found
+            return requested
         above = device_of_scope(document.parent_scope)
-        gateway = None if above is None else devices_of(context.log, [above]).get(above)
+        gateway = None if above is None else load_devices(context.log, [above]).get(above)
+        # A gateway that was deleted and registered again has another scope: its former children are not its own.
         if above is None or gateway is None or own_scope(above, gateway) != document.parent_scope:
             break
         name, document = above, gateway
@@ -166,10 +167,7 @@ def _document_below(context: ApiContext, actor: str, device_id: str) -> DeviceDo
 
 
 def _result(
-    request: Request,
-    documents: dict[str, DeviceDocument],
-    modules: dict[str, Sequence[str]],
-    link: str | None,
+    request: Request, documents: dict[str, DeviceDocument], modules: dict[str, Sequence[str]], link: str | None
 ) -> DeviceScopeResult:
     devices = device_identities(request, documents)
     of_modules = (module_identities(request, name, document, modules[name]) for name, document in documents.items())

@@ -1,4 +1,4 @@
-"""Identities of devices and modules, their keys, and counts of them (contract/hub.md §1.1, §1.5)."""
+"""The identities of devices and modules, with their keys, and their number (contract/hub.md §1.1, §1.5)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -8,12 +8,7 @@ from fastapi import Body, Depends, Request, Response
 from msgspec import UNSET, UnsetType
 
 from events.device.authentication import X509_TYPES
-from events.device.commands import (
-    CreateModule,
-    DeleteModule,
-    RetireDevice,
-    UpdateModule,
-)
+from events.device.commands import CreateModule, DeleteModule, RetireDevice, UpdateModule
 from events.device.errors import EtagMismatch, ModuleNotFound
 from events.device.etags import matches, twin_etag
 from events.device.hierarchy import device_scope, generation_id, parent_scopes
@@ -21,7 +16,7 @@ from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
 from events.device.times import NEVER, time_text
 from events.device.twin import DeviceCapabilities
-from events.log.device_documents import device_of, devices_of, registered_device
+from events.log.device_documents import load_device, load_devices, registered_device
 from services.api.context.api_context import ApiContext
 from services.api.context.request import author_of, caller_of, context_of, reach_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
@@ -35,7 +30,7 @@ from services.api.hub.keys import (
     IdentityAuthentication,
     authentication_of,
     identity_authentication,
-    shown,
+    in_plain,
     without_present_keys,
 )
 from services.api.hub.registry import BulkResult, identity_command, in_bulk
@@ -43,7 +38,7 @@ from services.api.hub.router import IDENTITY_SERVICE_VERSION, IfMatch, IfMatchTo
 
 
 class DeviceIdentityAnswer(AnswerBody, kw_only=True):
-    """A device's identity (contract/hub.md §1.3); `deviceScope` is that of edge devices and of those with a parent."""
+    """A device's identity (contract/hub.md §1.3). Only edge devices and devices with a parent have a `deviceScope`."""
 
     device_id: str
     generation_id: str
@@ -77,13 +72,13 @@ class ModuleIdentityAnswer(AnswerBody):
 
 
 class ServiceStatistics(AnswerBody):
-    """How many devices are connected."""
+    """The number of connected devices."""
 
     connected_device_count: int
 
 
 class DeviceStatistics(AnswerBody):
-    """How many devices there are."""
+    """The number of registered devices."""
 
     total_device_count: int
     enabled_device_count: int
@@ -91,11 +86,13 @@ class DeviceStatistics(AnswerBody):
 
 
 def modules_in_reach(request: Request, device_id: DeviceId) -> None:
-    """Turn away a policy's signature from the modules of a device that is missing or disabled (contract/hub.md §1.5).
+    """Refuse the signature of a policy if the device is missing or disabled (contract/hub.md §1.5).
 
     Raises:
-        ModulesOutOfReach: it is. Everybody else gets what the operation itself says of such a device.
+        ModulesOutOfReach: the device is missing or disabled.
     """
+    # Only signatures of policies, as the hub knows no other callers. A bearer token gets the 404 of the operation, which
+    # says more (decision 0017).
     if caller_of(request).policy is None:
         return
     document = registered_device(context_of(request).log, device_id)
@@ -105,20 +102,21 @@ def modules_in_reach(request: Request, device_id: DeviceId) -> None:
 
 router = hub_router()
 
-
+_MODULE = "/devices/{device_id}/modules/{module_id}"
 BULK_MAX = 100
-
 LISTED_MAX = 1000
 
 
 @router.get("/devices")
 @Access(REGISTRY_READ, scope="handler", cost=LONG)
 def list_devices(request: Request, top: int = LISTED_MAX) -> list[DeviceIdentityAnswer]:
-    """Identities of devices that the workers know, at most `top`; outside 1 to 1,000 it counts as 1,000."""
+    """The identities of at most `top` devices that the workers know. A `top` outside 1 to 1,000 counts as 1,000."""
     context, caller = context_of(request), caller_of(request)
+    # The Python library of the hub documents this for 0 and for more than 1,000 (decision 0017).
     limit = top if 1 <= top <= LISTED_MAX else LISTED_MAX
     names, _ = context.fleet_projection.devices(limit=limit, within=reach_of(request))
-    documents = devices_of(context.log, names)
+    documents = load_devices(context.log, names)
+    # Projections lag behind the log: a device may have left the scope, and its keys are in this answer.
     if caller.scope is not None:
         documents = {name: each for name, each in documents.items() if caller.scope.holds(name, each)}
     return device_identities(request, documents)
@@ -127,15 +125,16 @@ def list_devices(request: Request, top: int = LISTED_MAX) -> list[DeviceIdentity
 @router.get("/statistics/devices")
 @Access(REGISTRY_READ, scope="handler", at=True)
 def count_devices(request: Request) -> DeviceStatistics:
-    """How many devices there are, and how many of them are enabled."""
-    total, enabled = context_of(request).fleet_projection.totals(within=reach_of(request))
+    """The number of devices, and how many of them are enabled."""
+    context = context_of(request)
+    total, enabled = context.fleet_projection.totals(within=reach_of(request))
     return DeviceStatistics(total, enabled, total - enabled)
 
 
 @router.get("/statistics/service")
 @Access(REGISTRY_READ, scope="handler")
 def count_connected() -> ServiceStatistics:
-    """How many devices are connected: none, as long as none can."""
+    """The number of connected devices: always 0, because no device can connect."""
     return ServiceStatistics(0)
 
 
@@ -144,7 +143,7 @@ def count_connected() -> ServiceStatistics:
     responses={
         400: {
             "type": BulkResult | HubErrorAnswer,
-            "description": "Some of it was refused, or all as the request breaks a rule.",
+            "description": "Some lines were refused, or the whole request breaks a rule.",
         },
     },
 )
@@ -152,7 +151,7 @@ def count_connected() -> ServiceStatistics:
 def change_many(
     request: Request, body: Annotated[list[BulkBody], Body(max_length=BULK_MAX, examples=[[BULK_EXAMPLE]])]
 ) -> JsonAnswer[BulkResult]:
-    """Change up to 100 identities and twins; 400 with the same body where some were refused."""
+    """Change up to 100 identities and twins. If some are refused, the status is 400 with the same body."""
     errors = in_bulk(context_of(request), body, author_of(request))
     return JsonAnswer(BulkResult(not errors, errors, warnings=[]), 400 if errors else 200)
 
@@ -169,7 +168,7 @@ def get_device(request: Request, response: Response, device_id: DeviceId) -> Dev
 def put_device(
     request: Request, response: Response, device_id: DeviceId, body: DeviceBody, if_match: IfMatch = None
 ) -> DeviceIdentityAnswer:
-    """Register a device, or with If-Match update it. Without keys, new ones are made."""
+    """Register a device, or with `If-Match` update it. Without keys in the body, new keys are made."""
     context = context_of(request)
     (command,) = without_present_keys(context, [identity_command(device_id, body, if_match)])
     context.do(command, author_of(request))
@@ -179,7 +178,7 @@ def put_device(
 @router.delete("/devices/{device_id}", status_code=204)
 @Access(REGISTRY_WRITE, scope="device")
 def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDelete = None) -> None:
-    """Let a device go."""
+    """Retire a device."""
     if if_match is None:
         raise EtagMissing
     context_of(request).do(RetireDevice(device_id, if_match), author_of(request))
@@ -190,20 +189,16 @@ def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDele
 def list_modules(request: Request, device_id: DeviceId) -> list[ModuleIdentityAnswer]:
     """The identities of a device's modules, with their keys."""
     context = context_of(request)
-    document = device_of(context.log, device_id)
+    document = load_device(context.log, device_id)
     return module_identities(request, device_id, document, context.twins.module_ids(device_id))
 
 
-@router.get(
-    "/devices/{device_id}/modules/{module_id}",
-    responses=with_headers(ETAG),
-    dependencies=[Depends(modules_in_reach)],
-)
+@router.get(_MODULE, responses=with_headers(ETAG), dependencies=[Depends(modules_in_reach)])
 @Access(REGISTRY_READ, own=True, scope="device")
 def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> ModuleIdentityAnswer:
     """A module's identity, with its keys."""
     context = context_of(request)
-    document = device_of(context.log, device_id)
+    document = load_device(context.log, device_id)
     if module_id not in context.twins.module_ids(device_id):
         raise ModuleNotFound(device_id, module_id)
     (identity,) = module_identities(request, device_id, document, [module_id])
@@ -211,11 +206,7 @@ def get_module(request: Request, response: Response, device_id: DeviceId, module
     return identity
 
 
-@router.put(
-    "/devices/{device_id}/modules/{module_id}",
-    responses=with_headers(ETAG),
-    dependencies=[Depends(modules_in_reach)],
-)
+@router.put(_MODULE, responses=with_headers(ETAG), dependencies=[Depends(modules_in_reach)])
 @Access(REGISTRY_WRITE, own=True, scope="device")
 def put_module(
     request: Request,
@@ -226,7 +217,7 @@ def put_module(
     body: ModuleBody,
     if_match: IfMatch = None,
 ) -> ModuleIdentityAnswer:
-    """Make a module by hand, or with If-Match make it exactly this."""
+    """Create a module by hand, or with `If-Match` replace it."""
     context, authentication = context_of(request), authentication_of(body.authentication, module=True)
     command: CreateModule | UpdateModule
     if if_match is None or _is_only_configured(context, device_id, module_id, if_match):
@@ -239,13 +230,15 @@ def put_module(
 
 
 def _is_only_configured(context: ApiContext, device_id: str, module_id: str, if_match: str) -> bool:
-    """Whether a module's identity follows from a configuration alone: an update makes it one by hand, with its keys.
+    """Whether a module exists only because a configuration names it.
 
     Raises:
         DeviceNotFound: the device is not registered.
-        EtagMismatch: it does, and its etag is another.
+        EtagMismatch: such a module has another etag.
     """
-    document = device_of(context.log, device_id)
+    # An update of such a module makes it one by hand, under the etag that its identity shows (decision 0039): the IoT
+    # identity service gives keys to modules that way.
+    document = load_device(context.log, device_id)
     if module_id in {*document.modules, *SYSTEM_MODULES} or module_id not in context.twins.module_ids(device_id):
         return False
     if not matches(if_match, CONFIGURED_IDENTITY.etag):
@@ -254,24 +247,24 @@ def _is_only_configured(context: ApiContext, device_id: str, module_id: str, if_
     return True
 
 
-@router.delete("/devices/{device_id}/modules/{module_id}", status_code=204, dependencies=[Depends(modules_in_reach)])
+@router.delete(_MODULE, status_code=204, dependencies=[Depends(modules_in_reach)])
 @Access(REGISTRY_WRITE, own=True, scope="device")
 def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if_match: IfMatchToDelete = None) -> None:
-    """Remove a module made by hand."""
+    """Delete a module that was made by hand."""
     if if_match is None:
         raise EtagMissing
     context_of(request).do(DeleteModule(device_id, module_id, if_match), author_of(request))
 
 
 def _identity(request: Request, response: Response, device_id: str) -> DeviceIdentityAnswer:
-    (identity,) = device_identities(request, {device_id: device_of(context_of(request).log, device_id)})
+    (identity,) = device_identities(request, {device_id: load_device(context_of(request).log, device_id)})
     response.headers["ETag"] = f'"{identity.etag}"'
     return identity
 
 
 def device_identities(request: Request, documents: Mapping[str, DeviceDocument]) -> list[DeviceIdentityAnswer]:
-    """The identities of some devices, with their keys; that these are read is noted before."""
-    keys = shown(request, {name: document.authentication for name, document in documents.items()})
+    """The identities of devices, with their keys. The read of the keys is noted in the log."""
+    keys = in_plain(request, {name: document.authentication for name, document in documents.items()})
     return [
         DeviceIdentityAnswer(
             device_id=device_id,
@@ -296,14 +289,14 @@ def device_identities(request: Request, documents: Mapping[str, DeviceDocument])
 def module_identities(
     request: Request, device_id: str, document: DeviceDocument, names: Sequence[str]
 ) -> list[ModuleIdentityAnswer]:
-    """The identities of some modules of a device, with their keys; that these are read is noted before."""
+    """The identities of modules of a device, with their keys. The read of the keys is noted in the log."""
     by_hand = {name: document.modules[name] for name in names if name in document.modules}
-    keys = shown(request, {module_subject(device_id, name): each.authentication for name, each in by_hand.items()})
+    keys = in_plain(request, {module_subject(device_id, name): each.authentication for name, each in by_hand.items()})
     answers = []
     for name in names:
-        # A system module, or one of a configuration, comes with its device and has no keys.
+        # A system module, or a module that a configuration names, comes with its device and has no keys.
         authentication = keys.get(module_subject(device_id, name)) or identity_authentication({"type": "none"})
-        # The IoT identity service knows the types none, sas and x509 alone, and drops a list with any other.
+        # The IoT identity service knows only none, sas and x509, and drops a list with any other type (decision 0039).
         is_old = request.query_params["api-version"] == IDENTITY_SERVICE_VERSION
         if is_old and authentication.type in X509_TYPES:
             authentication = msgspec.structs.replace(authentication, type="x509")

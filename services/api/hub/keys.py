@@ -1,4 +1,4 @@
-"""Keys of identities: made where a client wants new ones, and shown to those who may read the registry."""
+"""The keys of identities: made where a client asks for new keys, and answered in plain to callers with registry read."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
@@ -12,7 +12,7 @@ from events.device.authentication import KEYS, THUMBPRINTS
 from events.device.commands import DeviceCommand, UpdateDevice, UpdateModule
 from events.device.state import DeviceDocument
 from events.device.twin import TwinThumbprints, twin_thumbprints
-from events.log.device_documents import devices_of
+from events.log.device_documents import load_devices
 from events.producer.decision import subjects_of
 from events.producer.errors import Together
 from events.secrets.errors import SecretNotFound
@@ -30,26 +30,24 @@ C = TypeVar("C", bound=IdentityChange)
 
 
 def authentication_of(body: AuthenticationBody | None, *, module: bool = False) -> dict[str, Any]:
-    """What a client sent, as a command takes it: null, "" and {} all want new keys (contract/hub.md §1.5)."""
+    """The authentication of a command, with new keys where the body has null, "" or {} (contract/hub.md §1.5)."""
     body = body or AuthenticationBody()
     if body.type in {None, "sas"} or (module and body.type == "none"):
-        given = body.symmetric_key or {}
-        if not any(given.get(name) for name in KEYS):
-            given = {name: new_key() for name in KEYS}
-        return {"type": "sas", "symmetricKey": {name: given.get(name) for name in KEYS}}
+        keys = body.symmetric_key or {}
+        if not any(keys.get(name) for name in KEYS):
+            keys = {name: new_key() for name in KEYS}
+        return {"type": "sas", "symmetricKey": {name: keys.get(name) for name in KEYS}}
     if body.type == "selfSigned":
-        given = body.x509_thumbprint or {}
-        first = given.get("primaryThumbprint") or given.get("secondaryThumbprint")
-        return {"type": "selfSigned", "x509Thumbprint": {name: given.get(name) or first for name in THUMBPRINTS}}
+        thumbprints = body.x509_thumbprint or {}
+        first = next(filter(None, map(thumbprints.get, THUMBPRINTS)), None)
+        return {"type": "selfSigned", "x509Thumbprint": {name: thumbprints.get(name) or first for name in THUMBPRINTS}}
     return {"type": body.type}
 
 
 def without_present_keys(context: ApiContext, commands: Sequence[C]) -> list[C]:
-    """The commands, with `authentication` left out of each update that sends the keys that its identity already has.
-
-    Service clients read an identity, change one member and send all of it back. Sealed anew, the same keys would count as a
-    change. Only the first command on a device is compared: an earlier one of the same request may change its keys.
-    """
+    """The commands, without `authentication` in each update that sends the keys that its identity already has."""
+    # Service clients read an identity, change one member and send all of it back. Sealed anew, the same keys would count as
+    # a change. Only the first command on a device is compared: a later one may follow a change of keys in this request.
     first: dict[str, int] = {}
     for number, command in enumerate(commands):
         first.setdefault(subjects_of(command)[0], number)
@@ -59,10 +57,10 @@ def without_present_keys(context: ApiContext, commands: Sequence[C]) -> list[C]:
         if isinstance(change, UpdateDevice | UpdateModule) and "symmetricKey" in (change.authentication or {}):
             updates[device_id] = change
     cleaned = list(commands)
-    for device_id, document in devices_of(context.log, list(updates)).items():
+    for device_id, document in load_devices(context.log, list(updates)).items():
         update = updates[device_id]
         present = _authentication_in(document, update)
-        if present is not None and _left_of(context.vault.opened, present) == update.authentication:
+        if present is not None and _readable(context.vault.opened, present) == update.authentication:
             cleaned[first[device_id]] = cast("C", msgspec.structs.replace(update, authentication=None))
     return cleaned
 
@@ -75,38 +73,38 @@ def _authentication_in(document: DeviceDocument, command: UpdateDevice | UpdateM
 
 
 class IdentityKeys(AnswerBody):
-    """Two keys, so that one can be changed while the other is in use; `null` where there are none."""
+    """Two keys, so that one can be changed while the other is in use; `null` if there is none."""
 
     primary_key: str | None
     secondary_key: str | None
 
 
 class IdentityAuthentication(AnswerBody):
-    """How an identity proves itself."""
+    """How an identity authenticates."""
 
     symmetric_key: IdentityKeys
     x509_thumbprint: TwinThumbprints
     type: str
 
 
-def shown(request: Request, authentications: Mapping[str, JsonObject | UnsetType]) -> dict[str, IdentityAuthentication]:
-    """Authentications by their subjects, in the hub's shape, with keys in plain; all are opened in one round trip.
-
-    That they are read is noted before. Keys that were erased are null, and so are lost ones; all others are shown.
-    """
+def in_plain(
+    request: Request, authentications: Mapping[str, JsonObject | UnsetType]
+) -> dict[str, IdentityAuthentication]:
+    """Authentications by subject, in the hub's shape, with keys in plain. Erased and lost keys are `null`."""
     sealed = {subject: authentication or {} for subject, authentication in authentications.items()}
-    note_read(
-        request, [subject for subject, authentication in sealed.items() if references(authentication)], what="keys"
-    )
+    # Noted before the keys are opened: a read that is not in the log did not happen (decision 0026).
+    with_keys = [subject for subject, authentication in sealed.items() if references(authentication)]
+    note_read(request, with_keys, what="keys")
     vault = context_of(request).vault.opened
     try:
+        # One round trip to Redis for a whole list of devices. Only if a key is lost, each identity is opened alone.
         opened: Any = vault.reveal_left([*sealed.values()], instead=None)
     except SecretNotFound:
-        opened = [_left_of(vault, authentication) for authentication in sealed.values()]
+        opened = [_readable(vault, authentication) for authentication in sealed.values()]
     return dict(zip(sealed, map(identity_authentication, opened), strict=True))
 
 
-def _left_of(vault: Vault, authentication: JsonObject) -> JsonObject:
+def _readable(vault: Vault, authentication: JsonObject) -> JsonObject:
     try:
         opened: Any = vault.reveal_left(authentication, instead=None)
     except SecretNotFound:
@@ -115,7 +113,7 @@ def _left_of(vault: Vault, authentication: JsonObject) -> JsonObject:
 
 
 def identity_authentication(authentication: JsonObject) -> IdentityAuthentication:
-    """An authentication whose keys are in plain, in the hub's shape."""
+    """An authentication with keys in plain, in the hub's shape."""
     keys = authentication.get("symmetricKey", {})
     return IdentityAuthentication(
         IdentityKeys(keys.get("primaryKey"), keys.get("secondaryKey")),

@@ -1,4 +1,4 @@
-"""Direct methods on the hub's paths: no device can be connected, so each call is answered as the hub answers for one that is not."""
+"""Direct methods on the hub's paths. No device can be connected, so every call gets the hub's 404 for an offline device."""
 
 from typing import Annotated, Any, NoReturn
 
@@ -18,7 +18,7 @@ from services.api.hub.router import hub_router
 
 
 class MethodBody(HubBody):
-    """A direct method to call; times in seconds, within the hub's limits."""
+    """A direct method to call. Timeouts are in seconds, within the hub's limits."""
 
     model_config = example({"methodName": "reboot", "responseTimeoutInSeconds": 30, "payload": {"delay": 3}})
 
@@ -29,7 +29,7 @@ class MethodBody(HubBody):
 
 
 class MethodResult(AnswerBody):
-    """What a direct method of a device answered."""
+    """The answer of a direct method: a status of the device's choice, and a payload."""
 
     status: int
     payload: Any
@@ -38,20 +38,18 @@ class MethodResult(AnswerBody):
 router = hub_router(write=Access(TWIN_WRITE, scope="device", cost=TWIN))
 
 
+# The 200 is for the description of the API alone: no handler here gives that answer.
 @router.post("/twins/{device_id}/methods", responses={200: {"type": MethodResult}})
 def call_method(request: Request, device_id: DeviceId, body: MethodBody) -> NoReturn:
-    """Call a direct method of a device; 404 `DeviceNotOnline` where it is not connected."""
+    """Call a direct method of a device. An offline device gets 404 `DeviceNotOnline`."""
     if context_of(request).twins.device(device_id) is None:
         raise DeviceNotFound(device_id)
     raise DeviceNotOnline(device_id, body.method_name)
 
 
-@router.post(
-    "/twins/{device_id}/modules/{module_id}/methods",
-    responses={200: {"type": MethodResult}},
-)
+@router.post("/twins/{device_id}/modules/{module_id}/methods", responses={200: {"type": MethodResult}})
 def call_module_method(request: Request, device_id: DeviceId, module_id: ModuleId, body: MethodBody) -> NoReturn:
-    """Call a direct method of a module; 404 `DeviceNotOnline` where it is not connected."""
+    """Call a direct method of a module. A module of an offline device gets 404 `DeviceNotOnline`."""
     twins = context_of(request).twins
     if twins.device(device_id) is None:
         raise DeviceNotFound(device_id)

@@ -36,20 +36,16 @@ def run_query(
     size: Annotated[int, Header(alias="x-ms-max-item-count", ge=1)] = PAGE_DEFAULT,
     continuation: Annotated[str | None, Header(alias="x-ms-continuation")] = None,
 ) -> JsonAnswer[list[Assignment]]:
-    """One page of a query; `x-ms-continuation` of the answer, where there is one, asks for the next."""
+    """One page of a query. The header `x-ms-continuation` of the answer asks for the next page; the last page has none."""
     context, query = context_of(request), parse_query(body.query)
+    # A query could find a personal tag's value by trying one value after the other.
     context.vault.personal.check_query(body.query)
-    location = context.continuations.open(continuation)
+    position = context.continuations.open(continuation)
     page = context.query_engine.page(
-        query, size=min(size, PAGE_MAX), continuation=location, scope=caller_of(request).limit
+        query, size=min(size, PAGE_MAX), continuation=position, scope=caller_of(request).limit
     )
-    headers = {"x-ms-item-type": _item_type(query)}
+    is_of_jobs = query.source is tree.QuerySource.JOBS
+    headers = {"x-ms-item-type": "DeviceJob" if is_of_jobs else "Raw" if query.select else "Twin"}
     if page.continuation is not None:
         headers["x-ms-continuation"] = context.continuations.seal(page.continuation)
     return JsonAnswer(page.rows, headers=headers)
-
-
-def _item_type(query: tree.Query) -> str:
-    if query.source is tree.QuerySource.JOBS:
-        return "DeviceJob"
-    return "Raw" if query.select else "Twin"

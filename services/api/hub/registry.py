@@ -1,4 +1,4 @@
-"""Changes of the registry: one identity, or up to a hundred lines of a bulk request (contract/hub.md §1.1, §1.5)."""
+"""The commands behind changes of the registry: of one identity, or of up to 100 in bulk (contract/hub.md §1.1, §1.5)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,12 +23,12 @@ from services.api.hub.bodies import IMPORT_MODES, BulkBody, DeviceBody, TwinBody
 from services.api.hub.keys import IdentityChange, authentication_of, without_present_keys
 
 _STATUSES = {"enabled": True, "disabled": False}
-_ANY = "*"
-_OVERLOOKED = {"$version", "$metadata"}
+# The service adds these members, and clients send them back. Any other member that begins with `$` is refused.
+_MEMBERS_OF_SERVICE = {"$version", "$metadata"}
 
 
 class BulkError(AnswerBody):
-    """A line that was refused."""
+    """A line of a bulk change that was refused, and why."""
 
     device_id: str
     module_id: str | None
@@ -38,7 +38,7 @@ class BulkError(AnswerBody):
 
 
 class BulkResult(AnswerBody):
-    """What became of a bulk change (contract/hub.md §1.2)."""
+    """The result of a bulk change (contract/hub.md §1.2)."""
 
     is_successful: bool
     errors: list[BulkError]
@@ -46,7 +46,7 @@ class BulkResult(AnswerBody):
 
 
 def identity_command(device_id: str, body: DeviceBody, if_match: str | None) -> RegisterDevice | UpdateDevice:
-    """The command that registers a device, or with a condition updates it. Keys that are left out are made anew.
+    """The command that registers a device, or updates it if there is a condition. Missing keys are made anew.
 
     Raises:
         BodyInvalid: the status is neither enabled nor disabled.
@@ -65,32 +65,36 @@ def identity_command(device_id: str, body: DeviceBody, if_match: str | None) -> 
 
 
 def _written(section: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A section without the members that the service adds and clients send back; any other that begins with `$` is refused."""
-    return None if section is None else {name: value for name, value in section.items() if name not in _OVERLOOKED}
+    if section is None:
+        return None
+    return {name: value for name, value in section.items() if name not in _MEMBERS_OF_SERVICE}
 
 
 def patch_of(device_id: str, module_id: str | None, body: TwinBody, if_match: str | None) -> PatchTwin:
-    """The patch to a twin that a body asks for, as RFC 7386 reads it: `null` removes all tags, or all desired properties.
+    """The command that patches a twin by RFC 7386: `null` removes all tags, or all desired properties.
 
     Raises:
-        BodyInvalid: `properties` is null, which would remove what the device reports as well.
+        BodyInvalid: `properties` is null.
     """
     if body.properties is None and "properties" in body.model_fields_set:
         raise BodyInvalid(
-            'properties: null would remove what the device reports as well; send {"desired": null} to remove all desired ones'
+            "properties must not be null, because that would remove the reported properties as well;"
+            ' send "properties": {"desired": null} to remove all desired properties'
         )
     return PatchTwin(device_id, module_id, _written(body.tags), _written(body.desired), if_match, body.cleared)
 
 
 def replacement_of(device_id: str, module_id: str | None, body: TwinBody, if_match: str | None) -> ReplaceTwin:
-    """The command that makes a twin's tags and desired properties, those written by hand, exactly those of a body."""
+    """The command that replaces a twin's tags, and its desired properties that were written by hand, with those of a body."""
     return ReplaceTwin(device_id, module_id, _written(body.tags) or {}, _written(body.desired) or {}, if_match)
 
 
 def in_bulk(context: ApiContext, bodies: Sequence[BulkBody], author: Author) -> list[BulkError]:
-    """Do every line, and answer an error for each that was refused; of such a line nothing is done, neither identity nor twin."""
+    """Write every line, and return an error for each refused one. Of a refused line neither identity nor twin is written."""
     if author.preview_request is not None:
-        raise BodyInvalid("many at once are previewed at POST /v1/preview, and written at /v1/events")
+        raise BodyInvalid(
+            "a bulk request has no preview; send the commands to POST /v1/preview and then to POST /v1/events"
+        )
     errors: dict[int, BulkError] = {}
     commands: dict[int, IdentityChange] = {}
     for number, body in enumerate(bodies):
@@ -110,20 +114,20 @@ def in_bulk(context: ApiContext, bodies: Sequence[BulkBody], author: Author) -> 
 def _line(body: BulkBody) -> IdentityChange:
     mode = body.import_mode
     if mode not in IMPORT_MODES:
-        raise BodyInvalid(f"importMode is one of {', '.join(IMPORT_MODES)}, not {mode[:40]!r}")
+        raise BodyInvalid(f"importMode must be one of {', '.join(IMPORT_MODES)}, not {mode[:40]!r}")
     desired = None if body.properties is None else body.properties.desired
     if_match = body.twin_etag if mode == "updateTwinIfMatchETag" else None
     twin = PatchTwin(body.id, body.module_id, _written(body.tags), _written(desired), if_match)
     if mode.startswith("updateTwin"):
         return twin
-    identity = _module(body) if body.module_id is not None else _device(body)
+    identity = _device(body) if body.module_id is None else _module(body, body.module_id)
     return Together((identity, twin)) if mode == "create" and (body.tags or desired) else identity
 
 
 def _condition(body: BulkBody) -> str | None:
     if body.import_mode == "create":
         return None
-    return body.etag or _ANY if body.import_mode.endswith("IfMatchETag") else _ANY
+    return body.etag or "*" if body.import_mode.endswith("IfMatchETag") else "*"
 
 
 def _device(body: BulkBody) -> DeviceCommand:
@@ -132,14 +136,13 @@ def _device(body: BulkBody) -> DeviceCommand:
     return identity_command(body.id, body, _condition(body))
 
 
-def _module(body: BulkBody) -> DeviceCommand:
-    assert body.module_id is not None
+def _module(body: BulkBody, module_id: str) -> DeviceCommand:
     if body.import_mode.startswith("delete"):
-        return DeleteModule(body.id, body.module_id, _condition(body))
+        return DeleteModule(body.id, module_id, _condition(body))
     authentication = authentication_of(body.authentication, module=True)
     if body.import_mode == "create":
-        return CreateModule(body.id, body.module_id, body.managed_by, authentication)
-    return UpdateModule(body.id, body.module_id, body.managed_by, authentication, _condition(body))
+        return CreateModule(body.id, module_id, body.managed_by, authentication)
+    return UpdateModule(body.id, module_id, body.managed_by, authentication, _condition(body))
 
 
 def _error(body: BulkBody, error: Exception) -> BulkError:

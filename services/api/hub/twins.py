@@ -1,4 +1,4 @@
-"""Twins of devices and modules (contract/hub.md §1.4)."""
+"""The twins of devices and modules (contract/hub.md §1.4)."""
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -34,7 +34,7 @@ def get_twin(request: Request, device_id: DeviceId) -> DeviceTwin:
 async def patch_twin(
     request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None
 ) -> JsonAnswer[DeviceTwin]:
-    """Merge-patch tags and desired properties; answers the whole twin."""
+    """Merge-patch a device's tags and desired properties. The answer is the whole twin."""
     return await _write_twin(request, patch_of(device_id, None, body, if_match))
 
 
@@ -42,13 +42,15 @@ async def patch_twin(
 async def put_twin(
     request: Request, device_id: DeviceId, body: TwinBody, if_match: IfMatch = None
 ) -> JsonAnswer[DeviceTwin]:
-    """Make tags and desired properties exactly these."""
+    """Replace a device's tags and desired properties with those of the body."""
     return await _write_twin(request, replacement_of(device_id, None, body, if_match))
 
 
 async def _write_twin(request: Request, command: PatchTwin | ReplaceTwin) -> JsonAnswer[DeviceTwin]:
     stored = await writer_of(request).do(command, author_of(request))
     document, twins = registered(command.device_id, stored), context_of(request).twins
+    # The twin of a plain device follows from its document alone: without a thread and without a read of projections, a
+    # fleet without configurations of own twins pays nothing for them (decision 0019).
     if twins.is_plain(command.device_id):
         return JsonAnswer(device_twin(command.device_id, document))
     return JsonAnswer(await run_in_threadpool(twins.of, command.device_id, document))
@@ -67,7 +69,7 @@ def get_module_twin(request: Request, device_id: DeviceId, module_id: ModuleId) 
 def put_module_twin(
     request: Request, device_id: DeviceId, module_id: ModuleId, body: TwinBody, if_match: IfMatch = None
 ) -> ModuleTwin:
-    """Make a module's tags and desired properties, those by hand, exactly these."""
+    """Replace a module's tags and the desired properties that were written by hand with those of the body."""
     return _write_module_twin(request, device_id, module_id, replacement_of(device_id, module_id, body, if_match))
 
 
@@ -82,6 +84,7 @@ def patch_module_twin(
 def _write_module_twin(
     request: Request, device_id: str, module_id: str, command: PatchTwin | ReplaceTwin
 ) -> ModuleTwin:
+    # A module that only a configuration names has no document: projections decide whether it exists.
     get_module_twin(request, device_id, module_id)
     context_of(request).do(command, author_of(request))
     return get_module_twin(request, device_id, module_id)

@@ -1,7 +1,6 @@
-"""`/v1/audit`: what happened, by whom, why, and what it led to."""
+"""`/v1/audit`: search and export of events and assignment changes, with their authors, causes and effects."""
 
 import datetime as dt
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from fastapi import Depends, Path, Query, Request
@@ -18,11 +17,12 @@ from services.api.http.access import AUDIT_READ, Access
 from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
 from services.api.http.request_costs import LONG
-from services.api.v1.audit_export import MEDIA_TYPES, rows
-from services.api.v1.history_entries import Auditing, AuditLine
+from services.api.v1.audit_export import MEDIA_TYPES, export_of
+from services.api.v1.devices import POSITION_MAX
+from services.api.v1.history_entries import AuditLine, AuditReader
 from services.api.v1.router import v1_router
 
-_READ = Access(AUDIT_READ, at="it is the log itself, and takes positions and times of its own", cost=LONG)
+_READ = Access(AUDIT_READ, at="it is the log itself, and has parameters of its own for positions and times", cost=LONG)
 router = v1_router("/audit", read=_READ)
 
 Name = Annotated[str, Query(max_length=256)]
@@ -32,7 +32,7 @@ PointInTime = Annotated[
     str | None, Query(max_length=40, description="RFC 3339, or milliseconds.", examples=["2026-01-01T00:00:00Z"])
 ]
 StreamName = Annotated[str, Path(description="fleet, p03 or p03:assignments", examples=["fleet"])]
-Position = Annotated[int, Path(ge=1, le=2**53 - 1, examples=[1])]
+Position = Annotated[int, Path(ge=1, le=POSITION_MAX, examples=[1])]
 _EXPORT: JsonObject = {
     "description": "One line or record per entry.",
     "content": {media: {"schema": {"type": "string"}} for media in MEDIA_TYPES.values()},
@@ -40,7 +40,7 @@ _EXPORT: JsonObject = {
 
 
 class AuditPage(AnswerBody):
-    """Entries in their order; `scanned` were looked at for this page, and the continuation leads to the rest."""
+    """Entries in their order, the number of entries that were read for the page, and the continuation of the next page."""
 
     events: list[AuditLine]
     scanned: int
@@ -48,7 +48,7 @@ class AuditPage(AnswerBody):
 
 
 class CauseBranch(AnswerBody):
-    """An entry of a tree, with what is behind it; without a place, only a sentence."""
+    """An entry of a tree with its branches. A branch without a location has only a sentence."""
 
     location: str | None
     sentence: str
@@ -58,7 +58,7 @@ class CauseBranch(AnswerBody):
 
 
 class CausesAnswer(AnswerBody):
-    """An entry, what led to it, and what it led to."""
+    """An entry, its causes and its effects."""
 
     event: AuditLine
     causes: list[CauseBranch]
@@ -83,10 +83,10 @@ def search_of(
     until: Annotated[str | None, Query(max_length=40, description="As `since`; included.")] = None,
     stream: Names = None,
 ) -> Search:
-    """A search as it is asked for.
+    """The search of the query parameters.
 
     Raises:
-        SearchInvalid: a time is none.
+        SearchInvalid: a time cannot be read.
     """
     return Search(
         device,
@@ -106,69 +106,71 @@ def _point_in_time(element: str, text: str | None) -> int | None:
     if text.isascii() and text.isdigit():
         return int(text)
     try:
-        found = dt.datetime.fromisoformat(text)
-        return int((found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp() * 1000)
+        parsed = dt.datetime.fromisoformat(text)
+        # A time without an offset is UTC: the time zone of this machine says nothing to the caller.
+        return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=dt.UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
-        raise SearchInvalid(element, f"{text[:40]!r} is no time such as 2026-05-01T12:30:00Z") from None
+        raise SearchInvalid(element, f"must be a time such as 2026-05-01T12:30:00Z, not {text[:40]!r}") from None
 
 
-Asked = Annotated[Search, Depends(search_of)]
+SearchQuery = Annotated[Search, Depends(search_of)]
 
 
-def auditing_of(request: Request) -> Auditing:
-    """The process's reader of history."""
-    auditing: Auditing = request.app.state.auditing
-    return auditing
+def reader_of(request: Request) -> AuditReader:
+    """The audit reader of the process."""
+    reader: AuditReader = request.app.state.audit_reader
+    return reader
 
 
 @router.get("/events")
 def events(
     request: Request,
-    search: Asked,
+    search: SearchQuery,
     *,
     order: Literal["oldest", "newest"] = "newest",
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     continuation: Annotated[str | None, Query()] = None,
 ) -> AuditPage:
-    """Events and assignment changes by device, deployment, author, kind, cause, time and stream, page by page; secrets show as `***`.
+    """Events and assignment changes by device, deployment, author, kind, cause, time and stream, page by page.
 
-    A page may have few entries, or none, and a continuation: much was looked at, and there may be more.
+    Secrets appear as `***`. A page with a continuation can have few entries or none: the number of entries that are read
+    for a page is limited.
     """
-    auditing = auditing_of(request)
-    page, more = auditing.page(search, order=SearchOrder(order), limit=top, continuation=continuation)
-    return AuditPage([auditing.line(found) for found in page.found], page.scanned, more)
+    reader = reader_of(request)
+    page, more = reader.page(search, order=SearchOrder(order), limit=top, continuation=continuation)
+    return AuditPage([reader.line(entry) for entry in page.found], page.scanned, more)
 
 
 @router.get("/events/{stream}/{position}")
 def event(request: Request, stream: StreamName, position: Position) -> AuditLine:
-    """One entry."""
-    auditing = auditing_of(request)
-    return auditing.line(auditing.entry(stream, position))
+    """An entry by its position."""
+    reader = reader_of(request)
+    return reader.line(reader.entry(stream, position))
 
 
 @router.get("/events/{stream}/{position}/causes")
 def causes(request: Request, stream: StreamName, position: Position) -> CausesAnswer:
-    """What led to an entry, and what it led to, as trees."""
-    auditing = auditing_of(request)
-    entry = auditing.entry(stream, position)
+    """The causes and the effects of an entry, as trees."""
+    reader = reader_of(request)
+    entry = reader.entry(stream, position)
     return CausesAnswer(
-        event=auditing.line(entry),
-        causes=[_branch(auditing, tree) for tree in causes_of(auditing.searching, entry)],
-        effects=[_branch(auditing, tree) for tree in effects(auditing.searching, entry)],
+        event=reader.line(entry),
+        causes=[_branch(reader, tree) for tree in causes_of(reader.searching, entry)],
+        effects=[_branch(reader, tree) for tree in effects(reader.searching, entry)],
     )
 
 
-def _branch(auditing: Auditing, tree: Tree) -> CauseBranch:
+def _branch(reader: AuditReader, tree: Tree) -> CauseBranch:
     if tree.found is None:
         return CauseBranch(None, tree.said)
-    line = auditing.line(tree.found)
-    more = tuple(_branch(auditing, branch) for branch in tree.branches)
+    line = reader.line(tree.found)
+    more = tuple(_branch(reader, branch) for branch in tree.branches)
     return CauseBranch(f"{line.stream}:{line.position}", line.sentence, line.by, line.time, more)
 
 
 @router.get("/fetches/{device_id}")
 def fetches(request: Request, device_id: DeviceId) -> SecretFetches:
-    """How often a device fetched the secrets of its own modules and keys, by day (UTC), newest first."""
+    """How often a device fetched the secrets of its modules and its own keys, by day (UTC), newest first."""
     context = context_of(request)
     days = fetches_of(context.client, device_id, partitions=context.log.partitions, at=context.clock())
     return SecretFetches(device_id, days)
@@ -177,16 +179,16 @@ def fetches(request: Request, device_id: DeviceId) -> SecretFetches:
 @router.get("/export", response_class=StreamingResponse, responses={200: _EXPORT})
 def export(
     request: Request,
-    search: Asked,
+    search: SearchQuery,
     *,
     format_: Annotated[Literal["ndjson", "csv", "cloudevents"], Query(alias="format")] = "ndjson",
-    after: Annotated[str | None, Query(max_length=40, description="Go on behind this place, as in p03:17.")] = None,
+    after: Annotated[str | None, Query(max_length=40, description="Continue after this entry, as in p03:17.")] = None,
 ) -> StreamingResponse:
-    """Everything that is found, stream by stream, as JSON lines, CSV, or CloudEvents one a line."""
-    auditing = auditing_of(request)
+    """All entries of a search, stream by stream, as JSON lines, CSV, or CloudEvents with one event per line."""
+    reader = reader_of(request)
     location = None if after is None else location_of(after)
-    if location is not None:
-        auditing.entry(*location)
-    found = auditing.all(search, location)
-    parts: Iterator[bytes] = rows(auditing, found, format_, with_header=after is None)
+    if location is not None:  # An unknown position is a 404 here; the body of a stream could not say so any more.
+        reader.entry(*location)
+    entries = reader.all(search, location)
+    parts = export_of(reader, entries, format_, with_header=after is None)
     return StreamingResponse(parts, media_type=MEDIA_TYPES[format_], headers={"cache-control": "no-store"})

@@ -1,4 +1,4 @@
-"""Entries as bytes for other programs: JSON lines, CSV, or CloudEvents one a line."""
+"""The export of entries for other programs: JSON lines, CSV, or CloudEvents with one event per line."""
 
 import csv
 import io
@@ -11,13 +11,13 @@ import msgspec
 from events import canonical
 from events.audit.search import FoundEntry
 from events.visible import visible, visible_json
-from services.api.v1.history_entries import Auditing
+from services.api.v1.history_entries import AuditReader
 
 Format = Literal["ndjson", "csv", "cloudevents"]
 MEDIA_TYPES: dict[str, str] = {
     "ndjson": "application/x-ndjson",
     "csv": "text/csv",
-    # One event a line; a batch would be one JSON array, which nobody can go on with where it broke off.
+    # One event per line: the batch format of CloudEvents is a single JSON array, which cannot be continued after a break.
     "cloudevents": "application/x-ndjson",
 }
 COLUMNS = ("stream", "position", "time", "kind", "subject", "by", "version", "cause", "sentence", "data")
@@ -26,19 +26,21 @@ BATCH_LINES = 200
 _FORMULAS = ("=", "+", "-", "@", "\\t", "\\r")
 
 
-def rows(auditing: Auditing, found: Iterable[FoundEntry], how: Format, *, with_header: bool) -> Iterator[bytes]:
-    """The lines of an export, some at a time; CSV begins with the names of its columns where it begins."""
-    if how == "csv" and with_header:
+def export_of(
+    reader: AuditReader, entries: Iterable[FoundEntry], format_: Format, *, with_header: bool
+) -> Iterator[bytes]:
+    """An export in parts of at most 200 lines. CSV can begin with the names of its columns."""
+    if format_ == "csv" and with_header:
         yield _csv([COLUMNS])
-    left = iter(found)
-    while some := list(itertools.islice(left, BATCH_LINES)):
-        match how:
+    remaining = iter(entries)
+    while batch := list(itertools.islice(remaining, BATCH_LINES)):
+        match format_:
             case "cloudevents":
-                yield b"".join(_line(auditing.told(one).body) for one in some)
+                yield b"".join(_line(reader.notification(entry).body) for entry in batch)
             case "ndjson":
-                yield b"".join(_line(msgspec.json.encode(auditing.line(one), order="sorted")) for one in some)
+                yield b"".join(_line(msgspec.json.encode(reader.line(entry), order="sorted")) for entry in batch)
             case "csv":
-                lines = (auditing.line(one) for one in some)
+                lines = (reader.line(entry) for entry in batch)
                 yield _csv([_cell(getattr(line, column)) for column in COLUMNS] for line in lines)
 
 
@@ -53,11 +55,9 @@ def _csv(lines: Iterable[Iterable[str]]) -> bytes:
 
 
 def _cell(value: Any) -> str:
-    """A value as a cell on one line; what a spreadsheet would take for a formula has an apostrophe before it.
-
-    Characters that act on a terminal are escaped: as in JSON where the cell is JSON, else as `visible` writes them.
-    """
+    """A value as a cell on one line, with characters that control a terminal escaped as in JSON or by `visible`."""
     if value is None:
         return ""
     text = visible(value) if isinstance(value, str) else visible_json(canonical.encode(value).decode())
+    # An apostrophe keeps a spreadsheet from running the cell as a formula: device ids and reasons are the callers' text.
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULAS) else text

@@ -1,4 +1,4 @@
-"""`/v1/blocked`: where partitions are stopped, what stands there, and the decision to go on."""
+"""`/v1/blocked`: the events that partitions are stopped at, and the decisions on them."""
 
 import msgspec
 from fastapi import Request
@@ -15,15 +15,15 @@ from services.api.v1.router import v1_router
 
 router = v1_router(
     read=Access(REGISTRY_READ, at="where workers are stopped is not part of the log"),
-    # Going on without an event changes what history means.
+    # To skip an event changes what devices run, in every replay from then on (decision 0009).
     write=Access(ADMIN),
 )
 
 
 class StopAnswer(AnswerBody):
-    """A place that partitions are stopped at, since a time in milliseconds, and how many events each has behind it.
+    """A position that partitions are stopped at since `since` (milliseconds). `waiting` has the events behind it by partition.
 
-    One that is not `decidable` waits for events that are missing, and goes on by itself when they are back.
+    A stop that is not `decidable` waits for missing events, and continues without a decision when they are back.
     """
 
     location: str
@@ -34,7 +34,7 @@ class StopAnswer(AnswerBody):
 
 
 class StopDetailsAnswer(StopAnswer):
-    """A stop with its entry, the first devices with events behind it, and how many devices get no new decisions."""
+    """A stop with its entry, the first subjects with events behind it, and the number of devices that get no decisions."""
 
     entry: Entry | None
     subjects: tuple[str, ...]
@@ -45,29 +45,29 @@ class StopDetailsAnswer(StopAnswer):
 
 @router.get("/blocked")
 def list_blocked(request: Request) -> list[StopAnswer]:
-    """The places that partitions are stopped at; none where all is well."""
+    """The positions that partitions are stopped at; empty if no partition is stopped."""
     context = context_of(request)
     return [_answer(stop) for stop in stops(context.log, context.projections)]
 
 
 @router.get("/blocked/{location}")
 def show_blocked(request: Request, location: StopName) -> StopDetailsAnswer:
-    """What stands there, without secrets; who wrote it and when; who waits behind it; what each decision leads to."""
+    """The entry without secrets, its author and time, the subjects that wait behind it, and the effect of each decision."""
     context = context_of(request)
-    found = details(context.client, context.projections, _at(context, location))
+    stop_details = details(context.client, context.projections, _at(context, location))
     return StopDetailsAnswer(
-        **msgspec.structs.asdict(_answer(found.stop)),
-        entry=found.entry,
-        subjects=found.subjects,
-        subjects_total=found.subjects_total,
-        devices=found.devices,
-        choices=found.choices,
+        **msgspec.structs.asdict(_answer(stop_details.stop)),
+        entry=stop_details.entry,
+        subjects=stop_details.subjects,
+        subjects_total=stop_details.subjects_total,
+        devices=stop_details.devices,
+        choices=stop_details.choices,
     )
 
 
 @router.post("/blocked/{location}", status_code=202)
 def decide(request: Request, location: StopName, body: DecisionBody) -> StopAnswer:
-    """Record a decision: `skip` goes on without the event for good, `retry` tries it again, as after an upgrade."""
+    """Record a decision: `skip` leaves the event out for good, `retry` applies it again, for example after an upgrade."""
     context = context_of(request)
     stop = _at(context, location)
     with context.producer(author_of(request)) as producer:
@@ -77,10 +77,10 @@ def decide(request: Request, location: StopName, body: DecisionBody) -> StopAnsw
 
 
 def _at(context: ApiContext, location: str) -> Stop:
-    for one in stops(context.log, context.projections):
-        if one.location == location:
-            return one
-    raise NotFound(f"nobody is stopped at {location[:40]!r}")
+    for stop in stops(context.log, context.projections):
+        if stop.location == location:
+            return stop
+    raise NotFound(f"no partition is stopped at {location[:40]!r}; GET /v1/blocked lists the stops")
 
 
 def _answer(stop: Stop) -> StopAnswer:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from events.rollout.decider import PHASES_MAX, REASON_CHARACTERS_MAX
+from events.rollout.rules import PHASES_MAX, REASON_CHARACTERS_MAX
 from events.update.commands import PRIORITY_DEFAULT
 from services.api.http.body_examples import CONTENT, example
 from services.api.v1.plan_body import PlanBody
@@ -12,7 +12,7 @@ from services.api.v1.v1_body import V1Body
 
 
 class ReportBody(V1Body):
-    """A merge patch to the reported properties of a device, or of one of its modules."""
+    """A merge patch to the reported properties of a device, or of the module `moduleId`."""
 
     model_config = example({"patch": {"model": "x-200"}})
 
@@ -21,7 +21,7 @@ class ReportBody(V1Body):
 
 
 class DecisionBody(V1Body):
-    """What is to be done about an event that partitions are stopped at, and why."""
+    """The decision about an event that partitions are stopped at, and its reason."""
 
     model_config = example({"decision": "skip", "reason": "written by a faulty script"})
 
@@ -30,7 +30,10 @@ class DecisionBody(V1Body):
 
 
 class WebhookBody(V1Body):
-    """Whom to tell of what. No secret makes one, or keeps the one that stands; no names are any."""
+    """A webhook: where to deliver, and which events. Without `secret`, a new one is made, or the present one is kept.
+
+    An empty list selects all kinds, all deployments or all devices.
+    """
 
     model_config = example(
         {
@@ -48,7 +51,7 @@ class WebhookBody(V1Body):
 
 
 class PauseBody(V1Body):
-    """Why nothing is to be delivered."""
+    """The reason for a pause."""
 
     model_config = example({"why": "the receiver moves"})
 
@@ -56,7 +59,7 @@ class PauseBody(V1Body):
 
 
 class UpdateBody(V1Body):
-    """What changes of a deployment."""
+    """The members of a deployment that change."""
 
     model_config = example({"priority": 20, "targetCondition": "tags.site = 'south'"})
 
@@ -68,9 +71,9 @@ class UpdateBody(V1Body):
 
 
 class ScheduleBody(V1Body):
-    """When a deployment starts and ends, as RFC 3339; a time without an offset is read in `zone`.
+    """When a deployment starts and ends, as RFC 3339. A time without an offset is read in `zone`.
 
-    What is left out stays as it is, or unset; `null` takes a time away.
+    A time that is left out stays as it is. `null` removes a time.
     """
 
     model_config = example({"end": "2099-01-01T08:00:00", "zone": "Europe/Berlin"})
@@ -81,7 +84,10 @@ class ScheduleBody(V1Body):
 
 
 class ActBody(V1Body):
-    """Why, and on which phase, counted from 1: the next one to approve of, the open one to skip, if none is named."""
+    """The reason for a command, and its phase, counted from 1.
+
+    The default is the next phase without approval for `approve`, and the open phase for `skip`.
+    """
 
     model_config = example({"reason": "the first site looks well"})
 
@@ -90,10 +96,10 @@ class ActBody(V1Body):
 
 
 class CreateBody(V1Body):
-    """A deployment as `/v1` takes it, validated in full.
+    """A deployment to create.
 
-    `hold`: it waits until somebody starts it. With a `rollout` it reaches its devices in phases, once that is started or its
-    time has come.
+    With `hold` it waits until an operator starts it. With a `rollout` it reaches its devices in phases, from the rollout's
+    start or its scheduled time on.
     """
 
     model_config = example(
@@ -111,7 +117,10 @@ class CreateBody(V1Body):
 
 
 class WaiverBody(V1Body):
-    """A decision that findings of a rule may stand, up to and including a day (UTC); `null` stands for any."""
+    """A decision to accept the findings of a rule up to and including the day `until` (UTC).
+
+    `null` as `module` or `deployment` means every one.
+    """
 
     model_config = example(
         {
@@ -130,7 +139,7 @@ class WaiverBody(V1Body):
 
 
 class UpdateImportBody(V1Body):
-    """An update to import; `compatibility` has properties with their values, or a target condition as `condition`."""
+    """An update to import. `compatibility` has properties with their values, or a target condition as `condition`."""
 
     model_config = example({"content": CONTENT, "compatibility": [{"model": "x-200"}], "description": "the first"})
 
@@ -141,7 +150,10 @@ class UpdateImportBody(V1Body):
 
 
 class GroupBody(V1Body):
-    """Who is in a group; an empty condition is the tag. Its updates are deployed with the priority."""
+    """A group. Its devices are those of the condition; an empty condition means the tag `ADUGroup`.
+
+    Updates are deployed to it with the priority.
+    """
 
     model_config = example({"condition": "tags.site = 'north'"})
 
@@ -150,9 +162,9 @@ class GroupBody(V1Body):
 
 
 class PolicyBody(V1Body):
-    """When a group goes back: both thresholds are reached, once so many devices have answered.
+    """When a group is rolled back: both thresholds are reached, and at least `answeredMin` devices have answered.
 
-    Without an update each device goes back to what it had, and was well with, before.
+    Without an update, each device returns to its last healthy configuration.
     """
 
     update: str | None = None
@@ -162,7 +174,7 @@ class PolicyBody(V1Body):
 
 
 class DeployBody(V1Body):
-    """An update to deploy, as provider/name/version; `startAt` and `endAt` in milliseconds. `plan` is that of a rollout."""
+    """An update to deploy, as provider/name/version. `startAt` and `endAt` are in milliseconds, `plan` is a rollout's plan."""
 
     model_config = example({"update": "contoso/camera/1.0"})
 
@@ -174,7 +186,7 @@ class DeployBody(V1Body):
 
 
 class CancelBody(V1Body):
-    """Why a deployment is canceled."""
+    """The reason to cancel a deployment."""
 
     model_config = example({"reason": "the wrong one"})
 

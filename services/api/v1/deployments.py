@@ -1,4 +1,4 @@
-"""`/v1/deployments`: created, changed and listed, with their times, and with the devices in each status."""
+"""`/v1/deployments`: create, change and list deployments, with their schedules and the devices in each status."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Self, get_args
@@ -43,7 +43,7 @@ from services.api.v1.router import v1_router
 router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True), write=Access(REGISTRY_WRITE, scope="handler"))
 
 _NOT_SEEN = "is rolled out in phases"
-_SILENTLY = ActBody()
+_NO_REASON = ActBody()
 _OVER = {RolloutState.COMPLETED: "Everyone", RolloutState.CREATED: "NotStarted"} | dict.fromkeys(
     (RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK, RolloutState.HALTED), "Ended"
 )
@@ -51,7 +51,7 @@ _ADMISSIONS = (*(kind.__name__ for kind in (*get_args(Admission), Kept)), "Phase
 
 
 class DeploymentTimes(AnswerBody):
-    """When a deployment starts and ends: in milliseconds, and as RFC 3339 in its time zone; `null` is not set."""
+    """When a deployment starts and ends: in milliseconds, and as RFC 3339 in its time zone. `null` means not set."""
 
     start_at: int | None
     end_at: int | None
@@ -61,14 +61,14 @@ class DeploymentTimes(AnswerBody):
 
     @classmethod
     def of(cls, schedule: Schedule) -> Self:
-        """As a deployment has them."""
+        """The times of a schedule."""
         start_at, end_at = schedule.start_at or None, schedule.end_at or None
         start, end = (at and local_time(at, schedule.zone) for at in (start_at, end_at))
         return cls(start_at, end_at, start, end, schedule.zone)
 
 
 class DeploymentLine(AnswerBody):
-    """A deployment in a list. `rollout` is the state of its rollout, and `says` who may receive it as of now."""
+    """A deployment in a list. `rollout` is the state of its rollout. `says` is a sentence on which devices it admits now."""
 
     id: str
     priority: int
@@ -93,7 +93,8 @@ class DeploymentLine(AnswerBody):
         rollout: RolloutDocument | None,
         **members: Any,
     ) -> Self:
-        """A deployment for the caller; `members` are those that a subclass adds."""
+        """A deployment for the caller. `members` are the members that a subclass adds."""
+        # A rollout counts devices of the whole fleet: a caller with another scope learns only that there is one.
         is_seen = rollout is None or caller_of(request).owns(document)
         return cls(
             id=name,
@@ -113,7 +114,7 @@ class DeploymentLine(AnswerBody):
 
 
 class DeploymentAnswer(DeploymentLine):
-    """A deployment by itself; times in milliseconds."""
+    """A deployment. Times are in milliseconds."""
 
     rolled_out: RolloutLine | None
     created_at: int
@@ -122,10 +123,10 @@ class DeploymentAnswer(DeploymentLine):
 
 
 class WrittenDeployment(AnswerBody):
-    """A deployment stands; `readiness` is that of its content by itself, left out where nothing was created.
+    """The result of a write of a deployment. `readiness` is that of its content; it is absent after an update.
 
-    `targeted` is how many devices (of a configuration of modules: modules) it targets now; null where workers are behind.
-    `planText` is there where it was created together with a rollout.
+    `targeted` is the number of devices that it targets now (of modules, for a configuration of modules), `null` while
+    workers are behind. `planText` is present if the deployment was created with a rollout.
     """
 
     id: str
@@ -136,21 +137,21 @@ class WrittenDeployment(AnswerBody):
 
 
 class StatusCounts(AnswerBody):
-    """How many devices are in each status."""
+    """The number of devices in each status."""
 
     id: str
     counts: dict[str, int]
 
 
 class DeploymentSeries(AnswerBody):
-    """The course of a deployment, oldest first."""
+    """Samples of a deployment's counts and metrics, oldest first."""
 
     id: str
     samples: Sequence[Sample]
 
 
 def _admission(document: DeploymentDocument, rollout: RolloutDocument | None) -> str:
-    """As the partitions have it: what a rollout admits, it admits in the deployment's place."""
+    """The admission that the partitions apply: that of the rollout in place of the deployment's own."""
     if rollout is None or not isinstance(document.admission, NotStarted):
         return type(document.admission).__name__
     return _OVER.get(rollout.state, "Phased" if rollout.phase >= 0 else "NotStarted")
@@ -162,7 +163,7 @@ def _admission(document: DeploymentDocument, rollout: RolloutDocument | None) ->
 @router.get("/deployments")
 @Access(REGISTRY_READ, scope="handler", at=True, cost=LONG)
 def list_deployments(request: Request, label: Annotated[list[str] | None, Query()] = None) -> list[DeploymentLine]:
-    """The deployments that carry all of some labels (`?label=team=x`), with their counts, times and rollouts in short."""
+    """The deployments with all of the labels (`?label=team=x`), each with its counts, its times and its rollout's state."""
     labels = dict(map(_pair, label or []))
     seen = list(deployments_seen(request, labels))
     rollouts = rollouts_of(context_of(request).log, (name for name, _, _ in seen))
@@ -174,23 +175,23 @@ def list_deployments(request: Request, label: Annotated[list[str] | None, Query(
 def _pair(label: str) -> tuple[str, str]:
     name, equals, value = label.partition("=")
     if not equals:
-        raise BodyInvalid(f"a label is asked for as name=value, not {label[:80]!r}")
+        raise BodyInvalid(f"label must be name=value, not {label[:80]!r}")
     return name, value
 
 
 @router.get("/deployments/{name}")
 def deployment(request: Request, name: DeploymentId) -> DeploymentAnswer:
-    """A deployment with its times, its rollout and its counts, and who may receive it, in a sentence."""
+    """A deployment with its times, its rollout, its counts, and a sentence on which devices it admits."""
     document, counts = deployment_seen(request, name)
     rollout = rollouts_of(context_of(request).log, [name]).get(name)
-    shown = {} if rollout is None or not caller_of(request).owns(document) else {name: rollout}
+    visible_rollouts = {} if rollout is None or not caller_of(request).owns(document) else {name: rollout}
     return DeploymentAnswer.of(
         request,
         name,
         document,
         counts,
         rollout,
-        rolled_out=next(iter(lines_of(context_of(request), shown, {name: document})), None),
+        rolled_out=next(iter(lines_of(context_of(request), visible_rollouts, {name: document})), None),
         created_at=document.created_at,
         updated_at=document.updated_at,
         etag=etag_of(document),
@@ -199,7 +200,7 @@ def deployment(request: Request, name: DeploymentId) -> DeploymentAnswer:
 
 @router.get("/deployments/{name}/status")
 def status(request: Request, name: DeploymentId) -> StatusCounts:
-    """How many devices are in each status; each count is that of its list."""
+    """The number of devices in each status. Each count is the length of its list."""
     _, counts = deployment_seen(request, name)
     return StatusCounts(name, dict(counts))
 
@@ -208,10 +209,11 @@ def status(request: Request, name: DeploymentId) -> StatusCounts:
 def members(
     request: Request, name: DeploymentId, which: StatusName, query: Annotated[PageQuery, Depends()]
 ) -> DevicePage:
-    """Who is in a status, page by page: no device twice, and none missed that stood throughout."""
+    """The devices in a status, page by page. A device that stays in the status during the reads is on exactly one page."""
     if which not in STATUSES:
-        raise NotFound(f"no status {which[:40]!r}; there are {', '.join(STATUSES)}")
+        raise NotFound(f"a deployment has no status {which[:40]!r}; allowed are {', '.join(STATUSES)}")
     context, within = context_of(request), reach_of(request)
+    # Only what a caller with a scope can see depends on counts, and these are read from every partition.
     if within is None:
         deployment_of(context, name)
     else:
@@ -230,9 +232,9 @@ def series(
     since: Annotated[int, Query(ge=0, le=POSITION_MAX)] = 0,
     limit: Annotated[int, Query(ge=1, le=SAMPLES_MAX)] = SAMPLES_MAX,
 ) -> DeploymentSeries:
-    """The course of a deployment's counts and metrics, sampled about once a minute; times in milliseconds."""
+    """The samples of a deployment's counts and metrics, about one a minute. Times are in milliseconds."""
     if caller_of(request).scope is not None:
-        raise Forbidden("they are limited to a scope, and samples are of the whole fleet")
+        raise Forbidden("the caller is limited to a scope, and samples are of the whole fleet")
     context = context_of(request)
     deployment_of(context, name)
     return DeploymentSeries(name, SeriesStore(context.client).read(name, since=since, until=context.until, limit=limit))
@@ -244,13 +246,13 @@ def series(
 @router.post("/deployments/{name}", status_code=201)
 @Access(REGISTRY_WRITE, scope="handler", cost=CONTENT)
 def create(request: Request, name: NewDeploymentId, body: CreateBody) -> WrittenDeployment:
-    """Create a deployment, validated in full, with its times and its rollout; answers what its author should know.
+    """Create a deployment with its schedule and its rollout. The answer has advice for the author.
 
-    `targeted` is how many devices it targets now, `readiness` has what the rules find in its content.
+    `targeted` is the number of devices that it targets now, `readiness` has the findings in its content.
     """
     context = context_of(request)
     times = None if body.schedule is None else _schedule(name, body.schedule, Schedule())
-    # What has a time to start waits for it anyway.
+    # A deployment with a start time waits for it without this.
     waits = (body.hold or body.rollout is not None) and not (times and times.start_at)
     command = CreateDeployment(
         name,
@@ -281,30 +283,31 @@ def create(request: Request, name: NewDeploymentId, body: CreateBody) -> Written
 def update(
     request: Request, name: DeploymentId, body: UpdateBody, if_match: Annotated[str | None, Header()] = None
 ) -> WrittenDeployment:
-    """Change what may change of a deployment; what is left out stays. Says so if a content was sent that is another."""
+    """Change a deployment. A member that is left out stays. A content that differs is not applied, and answered with advice."""
     context = context_of(request)
     command = UpdateDeployment(name, body.target_condition, body.priority, body.labels, body.metrics, if_match or "*")
     targeted, advice = _targeted_now(request, name, context.do(command, author_of(request)))
-    if body.content is not None and _masked(in_modern_form(body.content)) != _masked(
-        deployment_of(context, name).content
-    ):
-        advice.append(Advice("content-immutable", f"{name} keeps its content; another one is another deployment"))
+    if body.content is not None:
+        sent, stored = in_modern_form(body.content), deployment_of(context, name).content
+        # Masked: the stored content has references where the sent one has secrets.
+        if _masked(sent) != _masked(stored):
+            text = f"{name} keeps its content; create another deployment for another content"
+            advice.append(Advice("content-immutable", text))
     return WrittenDeployment(name, targeted, advice)
 
 
 def _targeted_now(request: Request, name: str, advice: Iterable[Advice]) -> tuple[int | None, list[Advice]]:
-    """How many devices a deployment targets that was just written, and what its author should know by now.
-
-    Of layers and bases that outrank one another, those are told that have a device in common.
-    """
+    """The number of devices that a deployment targets, `None` while workers are behind, and the advice for its author."""
     context = context_of(request)
     targeting = Targeted(context.log, context.projections, context.fleet_projection)
     document, within = deployment_of(context, name), reach_of(request)
     targeted = targeting.count(name, within=within)
     if targeted is None:
         return None, list(advice)
-    met = [one for one in advice if one.rule != "layer-not-above-base" or targeting.meet(name, one.about)]
-    return targeted, [*met, *targeting.advice(name, document, targeted, within=within)]
+    # A layer at or below a base matters only if a device has both. Commands are decided without the projections, so that
+    # advice is given for every such base.
+    relevant = [item for item in advice if item.rule != "layer-not-above-base" or targeting.meet(name, item.about)]
+    return targeted, [*relevant, *targeting.advice(name, document, targeted, within=within)]
 
 
 def _masked(content: JsonObject) -> Any:
@@ -313,20 +316,20 @@ def _masked(content: JsonObject) -> Any:
 
 @router.put("/deployments/{name}/schedule")
 def schedule(request: Request, name: DeploymentId, body: ScheduleBody) -> DeploymentAnswer:
-    """Move when a deployment starts, as long as it has not, or when it ends; what is left out stays, `null` takes it away."""
+    """Change when a deployment starts, if it has not started, or when it ends. `null` removes a time; a missing one stays."""
     document, _ = deployment_seen(request, name)
-    former = Schedule() if document.schedule is UNSET else document.schedule
-    context_of(request).do(ScheduleDeployment(name, _schedule(name, body, former)), author_of(request))
+    current = Schedule() if document.schedule is UNSET else document.schedule
+    context_of(request).do(ScheduleDeployment(name, _schedule(name, body, current)), author_of(request))
     return deployment(request, name)
 
 
-def _schedule(name: str, body: ScheduleBody, former: Schedule) -> Schedule:
-    """The times that a body asks for; what it leaves out is as before.
+def _schedule(name: str, body: ScheduleBody, current: Schedule) -> Schedule:
+    """The schedule after a body: a time that it leaves out stays.
 
     Raises:
         ScheduleInvalid: a time cannot be read.
     """
-    zone = body.zone or former.zone
+    zone = body.zone or current.zone
 
     def moved(element: str, at: int) -> int:
         if element not in body.model_fields_set:
@@ -337,18 +340,18 @@ def _schedule(name: str, body: ScheduleBody, former: Schedule) -> Schedule:
         except TimeUnreadable as error:
             raise ScheduleInvalid(name, element, error.rule) from error
 
-    return Schedule(moved("start", former.start_at), moved("end", former.end_at), zone)
+    return Schedule(moved("start", current.start_at), moved("end", current.end_at), zone)
 
 
 @router.post("/deployments/{name}/start")
 def start(request: Request, name: HeldId) -> DeploymentAnswer:
-    """Start a deployment now that waits for its time or for somebody, or its rollout where it has one."""
+    """Start a deployment that waits for its time or for an operator. A rollout is started in its place."""
     document, _ = deployment_seen(request, name)
     context, author = context_of(request), author_of(request)
     if rollouts_of(context.log, [name]):
         context.do(StartRollout(name), author)
     elif isinstance(document.admission, NotStarted):
-        # As it was read: what ends or is moved meanwhile is not started over that.
+        # `due_at` as it was read: a deployment that ends or is rescheduled at the same time is not started over that.
         context.do(ChangeAdmission(name, Everyone(), due_at=document.start_at), author)
     elif not context.is_repeat(author):
         raise ScheduleForbidden(name, "it has started already" if document.admission != Ended() else "it has ended")
@@ -356,8 +359,8 @@ def start(request: Request, name: HeldId) -> DeploymentAnswer:
 
 
 @router.post("/deployments/{name}/cancel")
-def cancel(request: Request, name: HeldId, body: ActBody = _SILENTLY) -> DeploymentAnswer:
-    """End a deployment, and its rollout with it: from here on it targets nobody."""
+def cancel(request: Request, name: HeldId, body: ActBody = _NO_REASON) -> DeploymentAnswer:
+    """End a deployment and its rollout. It targets no device any more."""
     context = context_of(request)
     deployment_seen(request, name)
     rollout = rollouts_of(context.log, [name]).get(name)
@@ -367,7 +370,8 @@ def cancel(request: Request, name: HeldId, body: ActBody = _SILENTLY) -> Deploym
 
 
 def _record(context: ApiContext, name: str, rollout: RolloutDocument | None) -> list[RolloutCommand]:
-    """How the devices of a rollout stand, before its deployment ends: afterwards no device has it any more."""
+    """The command that records the states of a rollout's devices."""
+    # Before the deployment ends: afterwards no device has it, and every failed one would be in no list (decision 0034).
     if rollout is None or rollout.results is not UNSET or rollout.state not in ALLOWED[RecordResults]:
         return []
     return [RecordResults(name, context.rollout_states.results(name, rollout, context.clock()))]

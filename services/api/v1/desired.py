@@ -1,4 +1,4 @@
-"""`/v1/devices/{id}/desired`: what a device is told, as soon as it differs from what it has, and what it says it has by asking."""
+"""`/v1/devices/{id}/desired`: a device's desired properties as soon as they change, and its acknowledgement of them."""
 
 import asyncio
 import re
@@ -10,7 +10,6 @@ import msgspec
 from fastapi import Query, Request, Response
 from msgspec import UNSET, UnsetType
 
-from events.access.permissions import Permission
 from events.device.commands import AcknowledgeDesired
 from events.device.decider import SECTIONS_MAX
 from events.device.errors import DeviceNotFound
@@ -23,7 +22,7 @@ from services.api.auth.secret_reads import note_read
 from services.api.context.callers import Author
 from services.api.context.long_poll import WaitingDevices
 from services.api.context.request import caller_of, context_of, in_turn, writer_of
-from services.api.http.access import TWIN_READ, Access
+from services.api.http.access import TWIN_READ, TWIN_WRITE, Access
 from services.api.http.errors import BodyInvalid
 from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.path_names import DeviceId
@@ -46,54 +45,55 @@ DEVICES_REMEMBERED_MAX = 100_000
 _VERSION = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,10}))?")
 
 
-class Version(msgspec.Struct, frozen=True):
-    """Which of all that a device was ever told: by the assignment change that gave it, and how often something was written by hand."""
+class DesiredVersion(msgspec.Struct, frozen=True):
+    """The version of a device's desired properties: its last assignment change, and the number of writes by hand."""
 
     assignment_change: int
     hand_written: int = 0
 
     @classmethod
-    def of(cls, assignment: DeviceAssignment | Effective) -> "Version":
-        """What a device is told now."""
+    def of(cls, assignment: DeviceAssignment | Effective) -> "DesiredVersion":
+        """The present version of a device."""
         return cls(assignment.assignment_change, assignment.hand_written)
 
     @classmethod
-    def parse(cls, text: str) -> "Version":
-        """Read what `text` wrote.
+    def parse(cls, text: str) -> "DesiredVersion":
+        """The version of a `text`.
 
         Raises:
-            BodyInvalid: it is no version.
+            BodyInvalid: the text is not a version.
         """
-        found = _VERSION.fullmatch(text)
-        if found is None or int(found[1]) > POSITION_MAX:
-            raise BodyInvalid(f"version is that of an answer, as in 17 or 17.2, not {text[:40]!r}")
-        return cls(int(found[1]), int(found[2] or 0))
+        match = _VERSION.fullmatch(text)
+        if match is None or int(match[1]) > POSITION_MAX:
+            raise BodyInvalid(f"version must be the version of an earlier answer, as in 17 or 17.2, not {text[:40]!r}")
+        return cls(int(match[1]), int(match[2] or 0))
 
     @property
     def text(self) -> str:
-        """`17`, or `17.2` where something was written by hand."""
+        """`17`, or `17.2` if something was written by hand."""
         return f"{self.assignment_change}.{self.hand_written}" if self.hand_written else str(self.assignment_change)
 
 
-class Acknowledged:
-    """What devices said they have, as far as this process wrote it down; workers may not have come to it yet."""
+class WrittenAcknowledgements:
+    """The acknowledgements that this process has written, of the most recent devices."""
 
+    # Workers apply an acknowledgement after a moment. Until then every further request of the device would write it again.
     def __init__(self) -> None:
         self._assignment_changes: OrderedDict[str, int] = OrderedDict()
 
     def has(self, device_id: str, assignment_change: int) -> bool:
-        """Whether it is written down that a device has what an assignment change gave it."""
+        """Whether the acknowledgement of an assignment change by a device is written."""
         return self._assignment_changes.get(device_id) == assignment_change
 
-    def note(self, device_id: str, assignment_change: int) -> None:
-        """It is; the devices that were longest ago are forgotten, and asked for again."""
+    def add(self, device_id: str, assignment_change: int) -> None:
+        """Remember an acknowledgement, and forget those of the least recent devices."""
         self._assignment_changes[device_id] = assignment_change
         self._assignment_changes.move_to_end(device_id)
         while len(self._assignment_changes) > DEVICES_REMEMBERED_MAX:
             self._assignment_changes.popitem(last=False)
 
 
-class Section(AnswerBody):
+class DesiredSection(AnswerBody):
     """A module's desired properties and their version."""
 
     desired: dict[str, Any]
@@ -101,19 +101,17 @@ class Section(AnswerBody):
 
 
 class DesiredProperties(AnswerBody):
-    """What a device should run, and each change since the version it asked with."""
+    """What a device should run, and each change since the version of the request."""
 
     device_id: str
     version: str
     changes: list[DeviceAssignmentChange]
-    modules: dict[str, Section]
+    modules: dict[str, DesiredSection]
     by_module: dict[str, ModulePart] | UnsetType = UNSET
     device: DevicePart | UnsetType = UNSET
 
 
-@router.get(
-    "/devices/{device_id}/desired", responses={204: {"description": "Nothing differs from the version asked with."}}
-)
+@router.get("/devices/{device_id}/desired", responses={204: {"description": "The version has not changed."}})
 @Access(TWIN_READ, own=True, scope="device", at=True, cost=NO_WORK)
 async def desired(
     request: Request,
@@ -121,54 +119,57 @@ async def desired(
     version: Annotated[str | None, Query(max_length=40)] = None,
     wait: Annotated[float, Query(ge=0, le=WAIT_SECONDS_MAX)] = 0,
 ) -> JsonAnswer[DesiredProperties] | Response:
-    """What a device should run once it differs from `version` (the last one it was told), or 204 after `wait` seconds.
+    """What a device should run, as soon as it differs from `version` (of its last answer), or 204 after `wait` seconds.
 
-    `changes` has every change since that version, once each, however many came while the device was not asking. By asking
-    with a version the device acknowledges that it has what it was told with it.
+    `changes` has every change since that version once, also those that occurred between two requests. A request with a
+    version acknowledges that the device has the properties of that version.
     """
-    asked = None if version is None else Version.parse(version)
-    found = await in_turn(request, assignment_of, context_of(request), device_id)
-    if asked is not None:
-        await _acknowledge(request, found, asked)
+    device_version = None if version is None else DesiredVersion.parse(version)
+    assignment = await in_turn(request, assignment_of, context_of(request), device_id)
+    if device_version is not None:
+        await _acknowledge(request, assignment, device_version)
         if wait:
-            await _wait(request, found, asked, seconds=wait)
+            await _wait(request, assignment, device_version, seconds=wait)
     caller = caller_of(request)
     if caller.scope is not None and not await in_turn(request, context_of(request).reaches, caller.scope, device_id):
-        raise DeviceNotFound(device_id)  # It left the scope while they waited.
-    return await in_turn(request, _desired, request, device_id, asked, is_own=caller.device_id is not None)
+        raise DeviceNotFound(device_id)  # The device left the scope during the wait.
+    return await in_turn(request, _desired, request, device_id, device_version, is_own=caller.device_id is not None)
 
 
-async def _acknowledge(request: Request, found: DeviceAssignment, asked: Version) -> None:
-    """Write down that a device has what its present assignment gives, where that is asked with by whoever may report for it."""
+async def _acknowledge(request: Request, assignment: DeviceAssignment, device_version: DesiredVersion) -> None:
+    """Record that a device has its present assignment, if it sent that version and the caller may report for it."""
     context, caller = context_of(request), caller_of(request)
-    may = caller.device_id is not None or caller.may(frozenset({Permission.TWIN_WRITE}))
-    if (
-        not may
-        or context.point_in_time is not None
-        or not asked.assignment_change
-        or asked.assignment_change != found.assignment_change
-    ):
+    may_report = caller.device_id is not None or caller.may(TWIN_WRITE)
+    # Only the present assignment counts: a rollout's gate must not pass on answers to a former configuration (decision 0032).
+    is_present = 0 < device_version.assignment_change == assignment.assignment_change
+    if not may_report or not is_present or context.point_in_time is not None:
         return
-    acknowledged: Acknowledged = request.app.state.acknowledged
-    if acknowledged.has(found.device_id, found.assignment_change):
+    written: WrittenAcknowledgements = request.app.state.acknowledgements
+    if written.has(assignment.device_id, assignment.assignment_change):
         return
-    versions = await in_turn(request, context.fleet_projection.undelivered, found)
+    versions = await in_turn(request, context.fleet_projection.undelivered, assignment)
     if versions:
-        some = dict(list(versions.items())[:SECTIONS_MAX])
+        first_versions = dict(list(versions.items())[:SECTIONS_MAX])
         author = Author(caller.principal, caller.scope)
-        await writer_of(request).do(AcknowledgeDesired(found.device_id, some), author)
-    acknowledged.note(found.device_id, found.assignment_change)
+        await writer_of(request).do(AcknowledgeDesired(assignment.device_id, first_versions), author)
+    written.add(assignment.device_id, assignment.assignment_change)
 
 
-async def _wait(request: Request, found: DeviceAssignment, asked: Version, *, seconds: float) -> None:
-    """Wait until a device is told something else than it asked with."""
+async def _wait(
+    request: Request, assignment: DeviceAssignment, device_version: DesiredVersion, *, seconds: float
+) -> None:
+    """Wait until a device's version is another one, at most some seconds."""
     context, until = context_of(request), time.monotonic() + seconds
     waiting: WaitingDevices = request.app.state.waiting
-    partition = partition_of(found.device_id, context.log.partitions)
-    with waiting.registered(partition, found.ordinal) as event:
+    partition = partition_of(assignment.device_id, context.log.partitions)
+    with waiting.registered(partition, assignment.ordinal) as event:
         while not waiting.ended and (left := until - time.monotonic()) > 0:
+            # Cleared before the read: a change that arrives after the read sets the event again (decision 0013).
             event.clear()
-            if Version.of(await in_turn(request, assignment_of, context, found.device_id)) != asked:
+            if (
+                DesiredVersion.of(await in_turn(request, assignment_of, context, assignment.device_id))
+                != device_version
+            ):
                 return
             try:
                 await asyncio.wait_for(event.wait(), left)
@@ -177,18 +178,18 @@ async def _wait(request: Request, found: DeviceAssignment, asked: Version, *, se
 
 
 def _desired(
-    request: Request, device_id: str, asked: Version | None, *, is_own: bool
+    request: Request, device_id: str, device_version: DesiredVersion | None, *, is_own: bool
 ) -> JsonAnswer[DesiredProperties] | Response:
     context = context_of(request)
     effective = effective_of(context, device_id)
-    version = Version.of(effective)
-    if version == asked:
+    version = DesiredVersion.of(effective)
+    if version == device_version:
         return Response(status_code=204)
-    told = context.twins.told(effective)
-    sections: Any = {name: section.desired for name, section in told.items()}
-    # The device's own answer is the one place where it gets what its modules need.
+    twin_sections = context.twins.told(effective)
+    sections: Any = {name: section.desired for name, section in twin_sections.items()}
+    # Only the device itself gets secrets in plain: its modules need them, and no other caller does.
     if is_own and context.point_in_time is None:
-        # What was erased all the same must not keep the rest from it: a device keeps what it has until something replaces it.
+        # `***` in place of an erased secret: the device would otherwise get none of its properties, and keep the old ones.
         revealed = context.vault.opened.reveal_left(sections, instead=MASK)
         if revealed is not sections:
             note_read(request, [device_id], what="what modules need")
@@ -196,14 +197,14 @@ def _desired(
     else:
         sections = mask(sections)
     own = effective.assignment.own_part
-    device = DevicePart.of(own, sections.pop(DEVICE), told[DEVICE].version) if DEVICE in sections else UNSET
+    device = DevicePart.of(own, sections.pop(DEVICE), twin_sections[DEVICE].version) if DEVICE in sections else UNSET
     partition = partition_of(device_id, context.log.partitions)
-    after = 0 if asked is None else asked.assignment_change
+    after = 0 if device_version is None else device_version.assignment_change
     answer = DesiredProperties(
         device_id,
         version.text,
         list(changes_of(context, partition, effective.ordinal, after, upto=effective.assignment_change)),
-        {name: Section(section, told[name].version) for name, section in sections.items()},
+        {name: DesiredSection(section, twin_sections[name].version) for name, section in sections.items()},
         ModulePart.all_of(effective.assignment),
         device,
     )

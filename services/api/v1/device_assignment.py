@@ -1,4 +1,4 @@
-"""What a device should run, as the projections have it, and what changed it."""
+"""The assignment of a device, as the projections have it, and its changes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,31 +16,35 @@ from services.api.http.json_answer import AnswerBody
 
 
 class AsOf(AnswerBody):
-    """The positions of the device's partition and of the fleet that an answer was applied to."""
+    """The positions of the device's partition and of the fleet up to which an answer has all events."""
 
     partition: int
     fleet: int
 
     @classmethod
     def of(cls, vector: Vector) -> "AsOf":
-        """A vector, which is stored as an array, as an object."""
+        """The positions of a vector."""
+        # A vector is encoded as an array, where a reader could not tell which position is which.
         return cls(vector.partition, vector.fleet)
 
 
 class PartVersion(AnswerBody):
-    """The configurations that give the device's own twin something, ascending, and how often that changed, from 1."""
+    """The configurations of the device's own twin by ascending rank, and the number of their changes, from 1."""
 
     version: int
     layers: list[str]
 
     @classmethod
     def of(cls, own: Own | UnsetType) -> "PartVersion | UnsetType":
-        """That of the device's own twin; left out where no configuration ever gave it anything."""
+        """The version of the device's own twin, `UNSET` if no configuration ever set anything there."""
         return UNSET if own is UNSET else cls(own.version, _ids(own))
 
 
 class ModulePart(AnswerBody):
-    """The configurations that give one module something, ascending, how often that changed, and why they do not, if so."""
+    """The configurations of a single module by ascending rank, the number of their changes, and why they do not apply.
+
+    `reason` is `null` if they apply.
+    """
 
     version: int
     layers: list[str]
@@ -48,13 +52,16 @@ class ModulePart(AnswerBody):
 
     @classmethod
     def all_of(cls, assignment: Assignment) -> "dict[str, ModulePart] | UnsetType":
-        """By module; left out where no configuration ever gave a module anything."""
+        """The parts by module, `UNSET` if no configuration ever set anything in a module."""
         parts = sorted(assignment.module_parts.items())
         return {name: cls(part.version, _ids(part), part.reason or None) for name, part in parts} or UNSET
 
 
 class DevicePart(AnswerBody):
-    """What configurations give the device's own twin, ascending, how often that changed, and why they do not, if so."""
+    """What configurations set in the device's own twin, with `layers` by ascending rank.
+
+    `version` is the number of changes. `reason` says why they do not apply; it is `null` if they do.
+    """
 
     desired: dict[str, Any]
     version: int
@@ -63,12 +70,12 @@ class DevicePart(AnswerBody):
 
     @classmethod
     def of(cls, own: Own, desired: JsonObject, version: int) -> "DevicePart":
-        """A part of an assignment, with the desired properties and the version that the twin has."""
+        """The part of an assignment, with the desired properties and the version of the twin."""
         return cls(desired, version, _ids(own), own.reason or None)
 
 
 class DeviceAssignmentChange(AnswerBody):
-    """A change of a device's assignment; `at` is in milliseconds."""
+    """A change of a device's assignment. `at` is in milliseconds."""
 
     assignment_change: int
     at: int
@@ -88,7 +95,7 @@ def assignment_of(context: ApiContext, device_id: str) -> DeviceAssignment:
     """A device's assignment.
 
     Raises:
-        DeviceNotFound: the projections do not have the device (yet).
+        DeviceNotFound: the projections do not have the device, or not yet.
     """
     assignment = context.fleet_projection.assignment(device_id)
     if assignment is None:
@@ -97,7 +104,11 @@ def assignment_of(context: ApiContext, device_id: str) -> DeviceAssignment:
 
 
 def effective_of(context: ApiContext, device_id: str) -> Effective:
-    """As `assignment_of`, with what it gives."""
+    """A device's assignment with the configuration that follows from it.
+
+    Raises:
+        DeviceNotFound: the projections do not have the device, or not yet.
+    """
     effective = context.fleet_projection.effective(device_id)
     if effective is None:
         raise DeviceNotFound(device_id)
@@ -107,7 +118,7 @@ def effective_of(context: ApiContext, device_id: str) -> Effective:
 def changes_of(
     context: ApiContext, partition: int, ordinal: int, after: int, *, upto: int | None = None
 ) -> Iterator[DeviceAssignmentChange]:
-    """The changes of a device's assignment by assignment changes at positions after + 1 to `upto`, or to the newest; oldest first."""
+    """The changes of a device's assignment, oldest first, at positions after + 1 to `upto`, or to the newest."""
     for recorded in context.recent_assignments.recorded(partition, after=after, upto=upto):
         for change in recorded.changes:
             if ordinal in change.members:

@@ -1,4 +1,4 @@
-"""`/v1/diff`: what changed between two moments, why, and by whom."""
+"""`/v1/diff`: what changed between two points in time, why, and by whom."""
 
 from typing import Annotated
 
@@ -10,19 +10,20 @@ from services.api.http.access import REGISTRY_READ, TWIN_READ, Access
 from services.api.http.errors import BodyInvalid
 from services.api.http.path_names import DEPLOYMENT, DEPLOYMENT_FORM, DEVICE, DEVICE_FORM
 from services.api.http.request_costs import LONG
-from services.api.v1.changes import Between, Diff, of_deployment, of_device, of_fleet
+from services.api.v1.changes import ComparedContexts, of_deployment, of_device, of_fleet
+from services.api.v1.diff_answer import Diff
 from services.api.v1.router import v1_router
 
-ThisDevice = Annotated[str | None, Query(description=f"This device alone: {DEVICE}.", json_schema_extra=DEVICE_FORM)]
+ThisDevice = Annotated[str | None, Query(description=f"Only this device: {DEVICE}.", json_schema_extra=DEVICE_FORM)]
 ThisDeployment = Annotated[
-    str | None, Query(description=f"This deployment alone: {DEPLOYMENT}.", json_schema_extra=DEPLOYMENT_FORM)
+    str | None, Query(description=f"Only this deployment: {DEPLOYMENT}.", json_schema_extra=DEPLOYMENT_FORM)
 ]
 
 router = v1_router()
 
 
 @router.get("/diff")
-@Access(REGISTRY_READ | TWIN_READ, at="it has its own two moments, `from` and `to`", cost=LONG)
+@Access(REGISTRY_READ | TWIN_READ, at="it has two points in time of its own, `from` and `to`", cost=LONG)
 def diff(
     request: Request,
     *,
@@ -32,7 +33,7 @@ def diff(
             alias="from",
             max_length=AT_CHARACTERS_MAX,
             pattern=AT_FORM,
-            description="The earlier moment, as `at`.",
+            description="The earlier point in time, as `at`.",
             examples=["fleet:1"],
         ),
     ],
@@ -42,23 +43,25 @@ def diff(
             alias="to",
             max_length=AT_CHARACTERS_MAX,
             pattern=AT_FORM,
-            description="The later one, as `at`; now if it is not given.",
+            description="The later point in time, as `at`. The default is now.",
         ),
     ] = None,
     device: ThisDevice = None,
     deployment: ThisDeployment = None,
     mode: AtMode = "in-effect",
 ) -> Diff:
-    """What changed between two moments: removals first, with the events in between; secrets show as `***`."""
+    """What changed between two points in time: removals first, with the events in between. Secrets appear as `***`."""
     if device is not None and deployment is not None:
-        raise BodyInvalid("a diff is of one device, of one deployment, or of the fleet; not of two of these")
+        raise BodyInvalid(
+            "`device` and `deployment` cannot both be set; a diff is of a device, a deployment or the fleet"
+        )
     past: PastContexts = request.app.state.past
     before, after = past.point_in_time(first), past.now() if last is None else past.point_in_time(last)
     behind = [stream for stream in before.positions if before.positions[stream] > after.positions[stream]]
     if behind or before.time > after.time:
-        raise BodyInvalid(f"`to` ({after.text([FLEET])}) lies before `from` ({before.text([FLEET])})")
+        raise BodyInvalid(f"`to` ({after.text([FLEET])}) must not be before `from` ({before.text([FLEET])})")
     events = past.fleet_events(before.positions[FLEET], after.positions[FLEET])
-    both = Between(past.context_at(before, mode), past.context_at(after, mode), tuple(events))
+    both = ComparedContexts(past.context_at(before, mode), past.context_at(after, mode), tuple(events))
     if device is not None:
         return of_device(both, device, skipped=past.skipped(partition_of(device, both.after.log.partitions)))
     return of_fleet(both) if deployment is None else of_deployment(both, deployment)

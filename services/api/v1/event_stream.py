@@ -1,4 +1,4 @@
-"""`GET /v1/stream`: what happens, as it happens."""
+"""`GET /v1/stream`: events and assignment changes as server-sent events, as soon as they are written."""
 
 import functools
 from typing import Annotated, Literal
@@ -29,19 +29,19 @@ router = v1_router()
 Names = Annotated[list[str] | None, Query(max_length=NAMES_MAX)]
 _RESTRICTED = frozenset({Permission.ADMIN})
 _ANSWER: JsonObject = {
-    "description": "Server-sent events without an end, or to the heads.",
+    "description": "Server-sent events, without an end or up to the newest event.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events; nobody on the way should keep them or hold them back."""
+    """Server-sent events."""
 
     media_type = "text/event-stream"
 
 
 @router.get("/stream", response_class=Response, responses={200: _ANSWER})
-@Access(REGISTRY_READ | SERVICE_CONNECT, at="a stream tells what comes; `after` begins it in the past", cost=NO_WORK)
+@Access(REGISTRY_READ | SERVICE_CONNECT, at="a stream has events to come; `after` begins it in the past", cost=NO_WORK)
 async def stream(
     request: Request,
     *,
@@ -50,19 +50,21 @@ async def stream(
     device: Names = None,
     after: Annotated[str | None, Query(description="The id of the last event that you have.")] = None,
     start: Annotated[Literal["now", "start"], Query(alias="from", description="Where to begin without an id.")] = "now",
-    follow: Annotated[bool, Query(description="Go on at the end.", examples=[False])] = True,
-    last_event_id: Annotated[str | None, Header(description="As `after`, and before it.")] = None,
+    follow: Annotated[bool, Query(description="Wait for new events at the end.", examples=[False])] = True,
+    last_event_id: Annotated[str | None, Header(description="As `after`, which it overrides.")] = None,
 ) -> EventStream:
-    """Events and assignment changes as server-sent events, each a CloudEvent: those of a kind, about a deployment or a device.
+    """Events and assignment changes as server-sent events, filtered by kind, deployment and device. Each is a CloudEvent.
 
-    Each stream comes in its order. The id of an event says how far one has come in all of them.
+    The events of each stream are in order. The id of an event has the positions in all streams.
     """
-    context, streams = context_of(request), _streams(request)
+    context = context_of(request)
+    followers: Followers = request.app.state.followers
     kinds = _kinds(kind or [], caller_of(request))
-    heads = await in_turn(request, streams.heads)
+    heads = await in_turn(request, followers.heads)
     positions = _begin(last_event_id or after, start, heads, epoch=context.log.epoch)
-    wanted = EventFilter(streams.ordinals, kinds=kinds, deployments=deployment or [], devices=device or [])
+    event_filter = EventFilter(followers.ordinals, kinds=kinds, deployments=deployment or [], devices=device or [])
 
+    # Asked again before each part: a stream can last for days, and a revoked token must not follow on (decision 0022).
     async def still_allowed() -> bool:
         authenticator: Authenticator = request.app.state.authenticator
         try:
@@ -71,35 +73,31 @@ async def stream(
             return False
         return caller.may(_RESTRICTED) or kinds.isdisjoint(RESTRICTED_KINDS)
 
-    parts = streams.follow(
+    parts = followers.follow(
         positions,
         heads,
-        wanted.includes,
+        event_filter.includes,
         still_allowed=still_allowed,
         in_turn=functools.partial(in_turn, request),
         for_ever=follow,
     )
+    # Without the second header nginx would hold events back until a buffer is full.
     return EventStream(parts, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
 
 
-def _streams(request: Request) -> Followers:
-    streams: Followers = request.app.state.followers
-    return streams
-
-
-def _kinds(asked: list[str], caller: Caller) -> frozenset[str]:
-    """The kinds that a caller is told of: those asked for, or all that are theirs."""
-    unknown = sorted(set(asked) - KINDS)
+def _kinds(requested: list[str], caller: Caller) -> frozenset[str]:
+    """The requested kinds, or all kinds that the caller may read."""
+    unknown = sorted(set(requested) - KINDS)
     if unknown:
         raise BodyInvalid(f"kind: there is no {unknown[0][:80]!r}; there are {', '.join(sorted(KINDS))}")
     if caller.may(_RESTRICTED):
-        return frozenset(asked) or KINDS
-    if not RESTRICTED_KINDS.isdisjoint(asked):
+        return frozenset(requested) or KINDS
+    if not RESTRICTED_KINDS.isdisjoint(requested):
         raise Forbidden(lacking(_RESTRICTED, caller.permissions))
-    return frozenset(asked) or KINDS - RESTRICTED_KINDS
+    return frozenset(requested) or KINDS - RESTRICTED_KINDS
 
 
-def _begin(given: str | None, start: str, heads: Positions, *, epoch: str) -> Positions:
-    if given:
-        return decode(given, epoch=epoch, heads=heads)
+def _begin(event_id: str | None, start: str, heads: Positions, *, epoch: str) -> Positions:
+    if event_id:
+        return decode(event_id, epoch=epoch, heads=heads)
     return (0,) * len(heads) if start == "start" else heads

@@ -1,4 +1,4 @@
-"""`POST /v1/events`: commands from other languages, one JSON object a line."""
+"""`POST /v1/events`: commands as lines of JSON, for producers in any language."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
@@ -38,15 +38,12 @@ from services.api.v1.router import v1_router
 router = v1_router()
 
 BATCH_LINES = 1000
-
 LINES_MAX = 100_000
-
+# Each refused line takes memory until the answer is sent: refusals once came to 32 MB for a request (decision 0036).
 REFUSED_MAX = 1000
 
 _LINE_BYTES_MAX = 1 << 20
-
 _LINE_VALUES_MAX = 60_000
-
 _BATCH_BYTES = 1 << 20
 
 EVENTS_BODY: JsonObject = {
@@ -68,20 +65,20 @@ _KINDS: dict[str, type[Command]] = {
     kind.__name__: kind
     for union in (DeviceCommand, DeploymentCommand, RolloutCommand, WaiverCommand)
     for kind in union.__args__
-    # How devices stand is read from projections and nothing that a caller says.
+    # The results of a rollout are read from the projections. A caller must not invent them.
     if kind is not RecordResults
 }
 
 
 class RefusedLine(AnswerBody, order=True):
-    """A line that is refused, counted from 1, and why."""
+    """A refused line, counted from 1, and the error."""
 
     line: int
     error: str
 
 
 class LinesAnswer(AnswerBody):
-    """What became of some lines: how many events are in the log, and the lines that were refused."""
+    """The result of lines: the number of events that they wrote, and the refused lines."""
 
     written: int
     refused: list[RefusedLine]
@@ -90,15 +87,15 @@ class LinesAnswer(AnswerBody):
 @router.post("/events", openapi_extra=EVENTS_BODY)
 @Access(SERVICE_CONNECT, scope="handler", cost=LINES)  # Each line requires the permission of its command, too.
 async def events(request: Request) -> JsonAnswer[LinesAnswer]:
-    """Commands, one JSON object a line (`{"command": "PatchTags", "device_id": …}`), in order and in batches.
+    """Write commands, one JSON object per line (`{"command": "PatchTags", "device_id": …}`), in order and in batches.
 
-    With the token of a preview they are at most 1000, and looked at once more all together.
+    With the token of a preview there can be at most 1000 lines, and all are decided together.
     """
     context, author, name = context_of(request), author_of(request), name_of(request)
     if author.preview_request is not None:
         if author.preview_request.is_dry_run:
-            raise BodyInvalid("lines are previewed at POST /v1/preview")
-        return JsonAnswer(await run_in_threadpool(_write_shown, context, author, await commands_of(request), name))
+            raise BodyInvalid("POST /v1/events has no ?preview=true; send the lines to POST /v1/preview")
+        return JsonAnswer(await run_in_threadpool(_write_previewed, context, author, await commands_of(request), name))
     answer = LinesAnswer(0, [])
     async for first, lines in batches(request):
         try:
@@ -106,7 +103,7 @@ async def events(request: Request) -> JsonAnswer[LinesAnswer]:
                 _write_batch, context, author, _Batch(first, lines), caller_of(request), name
             )
         except LogUnavailable as error:
-            raise LogUnavailable(f"{error}; lines before {first} are done, send the others again") from error
+            raise LogUnavailable(f"{error}; lines before {first} are done, send the rest again") from error
         answer.written += batch.written
         answer.refused += batch.refused
         if len(answer.refused) > REFUSED_MAX:
@@ -122,14 +119,14 @@ class _Batch(NamedTuple):
 def _once(
     context: ApiContext, name: str | None, digest: str, write: Callable[[CommandKey | None], LinesAnswer]
 ) -> LinesAnswer:
-    """Write a batch, or answer what became of it when it came with the same key before."""
+    """Write a batch, or return its stored answer if it was sent with the same idempotency key before."""
     if name is None:
         return write(None)
     keys = IdempotencyKeys(context.client)
-    if (known := keys.begin(name, digest)) is not None:
-        return msgspec.json.decode(known, type=LinesAnswer)
+    if (stored_answer := keys.begin(name, digest)) is not None:
+        return msgspec.json.decode(stored_answer, type=LinesAnswer)
     answer = write(command_key(name, digest))
-    # What could not be kept is not lost: the ids of its commands are in the log.
+    # Without a stored answer a repeat is still detected: the ids of the commands are in the log (decision 0041).
     with contextlib.suppress(LogUnavailable):
         keys.finish(name, msgspec.json.encode(answer))
     return answer
@@ -143,6 +140,7 @@ def _write_batch(context: ApiContext, author: Author, batch: _Batch, caller: Cal
             try:
                 return _submit(producer, batch, caller)
             except PreviewError as error:
+                # Several commands are appended in chunks: a preview can stop holding after the first of them (decision 0028).
                 if first > 1 or producer.written:
                     error.add(_done(first, producer.written))
                 raise
@@ -154,19 +152,17 @@ def _too_many_refused(answer: LinesAnswer, *, after: int) -> str:
     first = answer.refused[0]
     return (
         f"over {REFUSED_MAX} lines are refused, the first of them line {first.line}: {first.error[:500]};"
-        f" lines up to {after} were read and gave {answer.written} events, and the others were not read"
+        f" the lines up to line {after} were read and wrote {answer.written} events, the rest was not read"
     )
 
 
 def _done(first: int, more: int) -> str:
-    """What is written of a body that was left at a batch, of whose own events some may be written as well."""
-    before = f"lines before {first} are done" if first > 1 else ""
-    return " and ".join(
-        filter(None, (before, f"{more} events of the lines from {first} on are written" if more else ""))
-    )
+    """What is written of a body whose batch from line `first` on failed: the lines before, and `more` events of the batch."""
+    before = [f"lines before {first} are done"] if first > 1 else []
+    return " and ".join([*before, *([f"{more} events of the lines from {first} on are written"] if more else [])])
 
 
-def _write_shown(context: ApiContext, author: Author, commands: Sequence[Command], name: str | None) -> LinesAnswer:
+def _write_previewed(context: ApiContext, author: Author, commands: Sequence[Command], name: str | None) -> LinesAnswer:
     def write(key: CommandKey | None) -> LinesAnswer:
         with context.producer(msgspec.structs.replace(author, key=key), *commands) as producer:
             report = producer.submit(commands)
@@ -176,22 +172,22 @@ def _write_shown(context: ApiContext, author: Author, commands: Sequence[Command
 
 
 def refused_lines(refused: Iterable[Refused]) -> list[RefusedLine]:
-    """The lines of commands that were refused, whose `index` counts from 0."""
+    """Refused commands, whose `index` counts from 0, as lines."""
     return [RefusedLine(each.index + 1, text_of(each.error)) for each in refused]
 
 
 async def commands_of(request: Request) -> list[Command]:
-    """All commands of a body that is looked at as a whole, which has at most 1000 lines.
+    """All commands of a body of at most 1000 lines.
 
     Raises:
-        BodyInvalid: it has more, or a line is no command.
-        Forbidden: a command is not theirs to give.
+        BodyInvalid: the body has more lines, or a line is not a command.
+        Forbidden: the caller lacks the permission of a command.
     """
     lines: list[bytes] = []
-    async for _, some in batches(request):
-        lines += some
+    async for _, batch in batches(request):
+        lines += batch
         if len(lines) > BATCH_LINES:
-            raise BodyInvalid(f"a preview has at most {BATCH_LINES} lines, and so has what comes with its token")
+            raise BodyInvalid(f"a preview, or a request with its token, must have at most {BATCH_LINES} lines")
     return await run_in_threadpool(_commands, lines, caller_of(request))
 
 
@@ -212,14 +208,14 @@ def _submit(producer: Producer, batch: _Batch, caller: Caller) -> LinesAnswer:
 
 
 def allowed(command: Command, caller: Caller) -> Command:
-    """The command, where it is theirs to give.
+    """The command, if the caller may give it.
 
     Raises:
-        Forbidden: it is not.
+        Forbidden: the caller lacks the permission of the command.
     """
-    need = needed_for(command)
-    if not caller.may(need):
-        raise Forbidden(lacking(need, caller.permissions))
+    permissions = needed_for(command)
+    if not caller.may(permissions):
+        raise Forbidden(lacking(permissions, caller.permissions))
     return command
 
 
@@ -227,9 +223,11 @@ def command_of(line: bytes) -> Command:
     """A command from its line.
 
     Raises:
-        BodyInvalid: no JSON object, an unknown command, or a member of a wrong name or type, or given twice.
+        BodyInvalid: the line is not a JSON object, the command is unknown, or a member is unknown, repeated or of a wrong
+            type.
     """
     try:
+        # Before decoding: 7 MiB of small members would hold the interpreter for seconds (decision 0036).
         check_bounds(line, values_max=_LINE_VALUES_MAX)
         check_unique_names(line)
         members_ = msgspec.json.decode(line, type=dict[str, Any])
@@ -238,11 +236,11 @@ def command_of(line: bytes) -> Command:
         for part in _PARTS if kind is PatchTwin else ():
             if part in members_ and members_[part] is None:
                 raise BodyInvalid(
-                    f'{part}: null is no patch; leave it out, or send "clear": ["{part}"] to remove all of it'
+                    f'{part} must not be null; leave it out, or send "clear": ["{part}"] to remove all of it'
                 )
-        # Whoever may read the registry sees keys in plain: a password that is referred to must not become one.
+        # Callers with registry read see keys in plain: a reference would show them another secret as a key.
         if references(members_.get("authentication")):
-            raise BodyInvalid("a key is given itself, not as a reference")
+            raise BodyInvalid("authentication must have the key itself, not a reference to a secret")
         return msgspec.convert(members_, kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, JsonOutOfBounds, NameTwice) as error:
         raise BodyInvalid(str(error)) from error
@@ -251,32 +249,32 @@ def command_of(line: bytes) -> Command:
 def _kind_of(command: object) -> type[Command]:
     if isinstance(command, str) and command in _KINDS:
         return _KINDS[command]
-    closest = [name for name in near(str(command)[:80], _KINDS)[:1] if isinstance(command, str)]
-    meant = f"; did you mean {closest[0]!r}?" if closest else ""
-    raise BodyInvalid(f"command must be one of {', '.join(sorted(_KINDS))}{meant}")
+    closest = near(command[:80], _KINDS) if isinstance(command, str) else []
+    hint = f"; did you mean {closest[0]!r}?" if closest else ""
+    raise BodyInvalid(f"command must be one of {', '.join(sorted(_KINDS))}{hint}")
 
 
 async def batches(request: Request) -> Any:
-    """Lines of a body as they arrive, with the number of the first, counted from 1: 1000 of them, or a megabyte.
-
-    How they are parted follows from the lines alone, so that a body that is sent again has the same batches.
+    """The lines of a body in batches of 1000 lines or 1 MiB, each with the number of its first line, counted from 1.
 
     Raises:
-        BodyInvalid: a line is too long, or there are too many.
+        BodyInvalid: a line is longer than 1 MiB, or there are more than 100,000 lines.
     """
+    # The batches follow from the lines and not from the chunks of the network: a body that is sent again with the same
+    # idempotency key must have the same batches (decision 0041).
     lines: list[bytes] = []
-    first, rest = 1, b""
+    first, partial_line = 1, b""
     async for chunk in request.stream():
-        *whole, rest = (rest + chunk).split(b"\n")
-        if len(rest) > _LINE_BYTES_MAX:
-            raise BodyInvalid(f"line {first + len(lines) + len(whole)} is over {_LINE_BYTES_MAX} bytes")
+        *whole, partial_line = (partial_line + chunk).split(b"\n")
+        if len(partial_line) > _LINE_BYTES_MAX:
+            raise BodyInvalid(f"line {first + len(lines) + len(whole)} has more than {_LINE_BYTES_MAX} bytes")
         lines += whole
         while count := _whole_batch(lines):
             yield first, lines[:count]
             first, lines = first + count, lines[count:]
-            if first > LINES_MAX and (lines or rest):
-                raise BodyInvalid(f"a request has at most {LINES_MAX} lines; those before line {first} are done")
-    lines += [rest] if rest.strip() else []
+            if first > LINES_MAX and (lines or partial_line):
+                raise BodyInvalid(f"a request must have at most {LINES_MAX} lines; lines before {first} are done")
+    lines += [partial_line] if partial_line.strip() else []
     while lines:
         count = _whole_batch(lines) or len(lines)
         yield first, lines[:count]
@@ -284,7 +282,7 @@ async def batches(request: Request) -> Any:
 
 
 def _whole_batch(lines: Sequence[bytes]) -> int:
-    """How many lines from the first on are a batch; 0 where they are not enough yet."""
+    """The number of lines of the first batch, 0 if more lines are needed for one."""
     size = 0
     for count, line in enumerate(lines[:BATCH_LINES], 1):
         size += len(line)

@@ -1,4 +1,4 @@
-"""`/v1/devices/{device_id}/explain`: why a device has its configuration, with one verdict for each deployment."""
+"""`/v1/devices/{device_id}/explain`: why a device has its configuration, with a verdict for each deployment."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -44,6 +44,7 @@ from services.api.v1.router import v1_router
 router = v1_router()
 
 READ_BACK_MAX = 10_000_000
+# A search for similar ids compares the unknown id with each of these: with a million it would hold the interpreter.
 _NEAR_AMONG = 20_000
 
 
@@ -56,7 +57,7 @@ class ExplainedStop(AnswerBody):
 
 
 class ExplainedAsOf(AnswerBody):
-    """How far the projections are that the answer is from, and how far the log is."""
+    """The position of the projections behind the answer, and that of the log."""
 
     stream: str
     partition: int
@@ -67,7 +68,7 @@ class ExplainedAsOf(AnswerBody):
 
 
 class ExplainedAssignment(AnswerBody):
-    """What the device has, what it had before, and the events that the change came with; `since` in milliseconds."""
+    """The device's assignment, the layers before its last change, and the events of that change. `since` is in milliseconds."""
 
     status: AssignmentStatus
     reason: str | None
@@ -81,10 +82,10 @@ class ExplainedAssignment(AnswerBody):
 
 
 class ExplainedTerm(AnswerBody, kw_only=True):
-    """A term of a condition with its truth on the device's twin, or the module's.
+    """A term of a condition with its truth on the twin of the device or of the module.
 
-    One that joins others has `and`, `or` or `not`; a comparison has the property, what was wanted, and what was found: `missing` or the
-    value with its type. `comparable` is false where that is not the type of what was wanted: the comparison is then unknown.
+    A compound term has `and`, `or` or `not`. A comparison has the `property`, the `wanted` value, and in `found` the type of
+    the twin's `value`, or `missing`. `comparable` is false if the types differ: the comparison is then unknown.
     """
 
     text: str
@@ -101,10 +102,10 @@ class ExplainedTerm(AnswerBody, kw_only=True):
 
 
 class ExplainedDeployment(AnswerBody):
-    """One deployment against the device, or against one of its modules.
+    """The verdict of a deployment on the device, or on one of its modules.
 
-    `ifTargeted` is what else would stand in its way if its condition were true. `appliedCount` is whether the contract's count of
-    that name has the device, and `events` are those that made the properties and the deployment what they are.
+    `ifTargeted` is the obstacle that would remain if the condition were true. `appliedCount` is whether the hub's count of
+    that name includes the device. `events` are the last changes of the properties and of the deployment.
     """
 
     id: str
@@ -130,10 +131,11 @@ class ExplainedDeployment(AnswerBody):
 
 
 class DeviceExplanation(AnswerBody):
-    """Why a device has what it has, and does not get what it does not.
+    """Why a device has its configuration, and why deployments are not applied.
 
-    `says` has the answer in a sentence. `state` is `registered` as long as the projections do not know the device. `events` made the
-    device what it is beside its twin, `undecided` are those that workers have not come to; before `readBackTo` nobody looked for any.
+    `says` is the answer in a sentence. `state` is `registered` while the projections do not know the device. `events` are
+    the last changes of the device apart from its twin, `undecided` those that workers have not applied. Events before the
+    position `readBackTo` were not searched.
     """
 
     device_id: str
@@ -156,23 +158,23 @@ class DeviceExplanation(AnswerBody):
 def explain(
     request: Request,
     device_id: DeviceId,
-    deployment: Annotated[str | None, Query(description="This deployment alone.")] = None,
+    deployment: Annotated[str | None, Query(description="Only this deployment.")] = None,
     read_back: Annotated[
         int,
         Query(
             alias="readBack",
             ge=0,
             le=READ_BACK_MAX,
-            description="Over how many events of its partition the ones that led here are looked for.",
+            description="How many events of the device's partition are searched for causes, back from the newest.",
         ),
     ] = ENTRIES_MAX,
 ) -> DeviceExplanation:
-    """Why a device has its configuration: for each deployment the verdict, its reason, and the events that led there.
+    """Why a device has its configuration: for each deployment the verdict, its reason, and the events that led to it.
 
-    An unknown device id gets a 404 with similar ids. The answer says so where the device is retired, or not known to the workers
-    yet. Secrets show as `***`.
+    An unknown device id gets a 404 with similar ids. The answer says if the device is retired, or unknown to the workers.
+    Secrets appear as `***`.
     """
-    api_context, scope = context_of(request), caller_of(request).scope
+    api_context = context_of(request)
     explainer = Explainer(
         api_context.log,
         api_context.fleet_projection,
@@ -184,13 +186,18 @@ def explain(
     if explanation is None:
         raise DeviceNotFound(device_id, near=_near(request, device_id))
     explanation = msgspec.structs.replace(explanation, weighed=_seen(request, explanation, deployment))
+    return _answer(request, explainer, explanation, requested=deployment or "")
+
+
+def _answer(request: Request, explainer: Explainer, explanation: Explanation, *, requested: str) -> DeviceExplanation:
+    scope, device_id = caller_of(request).scope, explanation.device_id
     audience = Audience(None if scope is None else scope.text)
     context = ExplainContext(
         device_id,
         explanation.subject,
         explanation.standpoint,
         explanation.deployments,
-        api_context.clock(),
+        context_of(request).clock(),
         _turns(request, explanation, audience),
         audience,
     )
@@ -198,7 +205,7 @@ def explain(
     effective, document = explanation.effective, explanation.document
     return DeviceExplanation(
         device_id=device_id,
-        says=answer(explanation, context, asked=deployment or ""),
+        says=answer(explanation, context, asked=requested),
         state="retired" if document.retired else "registered" if effective is None else "known",
         edge_capable=document.edge,
         enabled=document.enabled,
@@ -214,34 +221,38 @@ def explain(
 
 
 def _near(request: Request, device_id: str) -> list[str]:
-    """Similar ids, of the devices that the caller reaches."""
-    names, _ = context_of(request).fleet_projection.devices(limit=_NEAR_AMONG, within=reach_of(request))
+    """Similar ids among the devices that the caller reaches."""
+    api_context = context_of(request)
+    names, _ = api_context.fleet_projection.devices(limit=_NEAR_AMONG, within=reach_of(request))
     return near(device_id, names)
 
 
-def _seen(request: Request, explanation: Explanation, asked: str | None) -> tuple[Weighed, ...]:
-    """What the caller asks for and sees: a scoped caller, their own deployments and those that target a device of theirs.
+def _seen(request: Request, explanation: Explanation, deployment_id: str | None) -> tuple[Weighed, ...]:
+    """The deployments that the caller can see, or only the requested one.
+
+    A caller with a scope sees its own deployments and those that target a device of the scope.
 
     Raises:
-        DeploymentNotFound: the caller asks for a deployment that is not there, or that they do not see.
+        DeploymentNotFound: the requested deployment does not exist, or the caller cannot see it.
     """
     weighed = explanation.weighed
+    # `deployments_seen` counts every deployment within the scope. All that target this device are seen without that.
     if caller_of(request).scope is not None and not all(each.targeted for each in weighed):
         seen = {name for name, _, _ in deployments_seen(request)}
         weighed = tuple(each for each in weighed if each.targeted or each.id in seen)
-    if asked is None:
+    if deployment_id is None:
         return weighed
-    weighed = tuple(each for each in weighed if each.id == asked)
+    weighed = tuple(each for each in weighed if each.id == deployment_id)
     if not weighed and not explanation.document.retired:
-        raise DeploymentNotFound(asked, why=_why_not(request, asked))
+        raise DeploymentNotFound(deployment_id, why=_why_not(request, deployment_id))
     return weighed
 
 
 def _why_not(request: Request, deployment_id: str) -> str:
-    """How a deployment was deleted, or similar names; empty for a scoped caller, who could learn about other devices."""
+    """Who deleted a deployment and when, or similar names."""
     api_context = context_of(request)
     if caller_of(request).scope is not None:
-        return ""
+        return ""  # Names and authors of deployments outside of the scope would tell about devices outside.
     history = api_context.deployment_history.of(deployment_id, upto=api_context.log.head(FLEET))
     if history and history[-1].kind == DeploymentDeleted.__name__:
         return of_deployment(history[-1]).says
@@ -300,8 +311,8 @@ def _as_of(explanation: Explanation, audience: Audience) -> ExplainedAsOf:
 
 
 def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, ...]) -> ExplainedDeployment:
-    """One verdict, with the events that led to it."""
-    known = context.deployments[weighed.id]
+    """The verdict of a deployment, with the events that led to it."""
+    deployment = context.deployments[weighed.id]
     group = deployed_update(weighed.id) if is_update_deployment(weighed.id) else None
     why = "" if weighed.obstacle is None else verdict_text.because(weighed, context)
     return ExplainedDeployment(
@@ -318,10 +329,10 @@ def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, 
         obstacle=weighed.obstacle,
         if_targeted=weighed.then,
         targeted=weighed.targeted,
-        applied_count=verdict_text.is_counted(weighed, known),
-        notes=list(verdict_text.notes(weighed, known)),
+        applied_count=verdict_text.is_counted(weighed, deployment),
+        notes=list(verdict_text.notes(weighed, deployment)),
         turn=context.turns.get(weighed.id),
-        target_condition=known.document.target_condition,
+        target_condition=deployment.document.target_condition,
         condition=None if weighed.condition is None else _term(weighed.condition),
         scope=None if weighed.scope is None or weighed.scope.term == MATCH_ALL else _term(weighed.scope),
         events=causes,

@@ -1,4 +1,4 @@
-"""History as people and programs are told of it: each entry as a notification, with a sentence."""
+"""The entries of the log and of assignment changes as the audit shows them: each as a CloudEvent and as a line."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -27,9 +27,9 @@ from services.api.http.json_answer import AnswerBody
 
 
 class AuditLine(AnswerBody):
-    """An event or an assignment change: where it stands, when, who, what, why; `data` is its own, `***` stands for secrets.
+    """An event or an assignment change: its position, time, author, kind, subject and cause, with a sentence.
 
-    `at` is in milliseconds.
+    `at` is in milliseconds. `data` has the members of the event, with `***` in place of secrets.
     """
 
     stream: str
@@ -45,15 +45,15 @@ class AuditLine(AnswerBody):
     data: JsonObject
 
 
-class _Location(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a continuation of a search stands for."""
+class _SearchProgress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of a continuation: the digest of the search, and the ranges that it has not read."""
 
     of: str
-    rest: dict[str, Range]
+    ranges: dict[str, Range]
 
 
-class Auditing:
-    """Reads one log's history."""
+class AuditReader:
+    """Reads and searches the entries of a log."""
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
@@ -71,86 +71,89 @@ class Auditing:
     def page(
         self, search: Search, *, order: SearchOrder, limit: int, continuation: str | None
     ) -> tuple[SearchPage, str | None]:
-        """A page of a search, and the continuation that leads on.
+        """A page of a search, and the continuation of the next page; `None` after the last page.
 
         Raises:
-            SearchInvalid, ContinuationInvalid: it cannot be made, or gone on with.
-            LogUnavailable, LogLostItsTail: history cannot be read.
+            SearchInvalid, ContinuationInvalid: the search or the continuation is invalid.
+            LogUnavailable, LogLostItsTail: the log cannot be read.
         """
         check(search)
         of = canonical.digest((msgspec.to_builtins(search), order.value))
-        location = self._context.continuations.open(continuation)
-        rest = self.searching.begin(search) if location is None else self._rest(location, of)
-        page = self.searching.page(search, rest, order=order, limit=limit)
+        text = self._context.continuations.open(continuation)
+        ranges = self.searching.begin(search) if text is None else self._ranges(text, of)
+        page = self.searching.page(search, ranges, order=order, limit=limit)
         if not page.rest:
             return page, None
-        return page, self._context.continuations.seal(canonical.encode(_Location(of, page.rest)).decode())
+        return page, self._context.continuations.seal(canonical.encode(_SearchProgress(of, page.rest)).decode())
 
-    def _rest(self, location: str, of: str) -> Mapping[str, Range]:
+    def _ranges(self, text: str, of: str) -> Mapping[str, Range]:
         try:
-            found = msgspec.json.decode(location, type=_Location)
+            progress = msgspec.json.decode(text, type=_SearchProgress)
         except msgspec.DecodeError:
             raise ContinuationInvalid from None
-        if found.of != of:
-            raise SearchInvalid(
-                "continuation", "is of another search; what is looked for stays the same from page to page"
-            )
-        return found.rest
+        if progress.of != of:
+            raise SearchInvalid("continuation", "is of another search; send the parameters of the first page with it")
+        return progress.ranges
 
     def entry(self, stream: str, position: int) -> FoundEntry:
-        """One entry.
+        """The entry at a position.
 
         Raises:
-            NotFound: there is none.
-            LogUnavailable, LogLostItsTail: it cannot be read.
+            NotFound: the stream or the position does not exist.
+            LogUnavailable, LogLostItsTail: the log cannot be read.
         """
         if stream not in self.names:
-            raise NotFound(f"no stream {stream[:40]!r}; there are {self.names[0]}, {self.names[1]} and on")
-        some = self.searching.streams.read(stream, after=position - 1, limit=1) if position > 0 else []
-        if not some:
+            last = self.names[self._context.log.partitions]
+            raise NotFound(
+                f"there is no stream {stream[:40]!r}; there are {self.names[0]}, {self.names[1]} to {last},"
+                f" and {self.names[1]}:assignments to {last}:assignments"
+            )
+        entries = self.searching.streams.read(stream, after=position - 1, limit=1) if position > 0 else []
+        if not entries:
             raise NotFound(f"{stream} has no position {position}")
-        return FoundEntry(stream, some[0])
+        return FoundEntry(stream, entries[0])
 
-    def told(self, one: FoundEntry) -> Notification:
-        """An entry as a notification: a CloudEvent without secrets.
+    def notification(self, found_entry: FoundEntry) -> Notification:
+        """An entry as a CloudEvent without secrets.
 
         Raises:
-            LogUnavailable: Redis did not say which devices an assignment change is about.
+            LogUnavailable: the device ids of an assignment change could not be read from Redis.
         """
-        index, number, entry = self.names.index(one.stream), number_of(one.stream), one.entry
+        index, number, entry = self.names.index(found_entry.stream), number_of(found_entry.stream), found_entry.entry
         location = self._feed.location(index, number, entry.position)
         try:
             if index > self._context.log.partitions:
                 return self._feed.assignment_change(index, assignment_change_of(entry))
-            return self._feed.event(index, number, decode_entry(one.stream, entry.position, entry.fields))
+            return self._feed.event(index, number, decode_entry(found_entry.stream, entry.position, entry.fields))
         except (UnreadableEvent, msgspec.DecodeError, KeyError, ValueError):
+            # An audit shows that the entry exists: an entry that was tampered with must not end the search.
             return of_unreadable(location)
 
-    def line(self, one: FoundEntry) -> AuditLine:
+    def line(self, found_entry: FoundEntry) -> AuditLine:
         """An entry as a line of an answer."""
-        told = self.told(one)
-        event: JsonObject = msgspec.json.decode(told.body)
+        notification = self.notification(found_entry)
+        event: JsonObject = msgspec.json.decode(notification.body)
         by, subject, data = event.get("by", ""), event.get("subject", ""), event.get("data", {})
         return AuditLine(
-            stream=one.stream,
-            position=one.entry.position,
-            at=told.at,
-            time=time_text(told.at) if told.at else None,
-            kind=told.kind,
+            stream=found_entry.stream,
+            position=found_entry.entry.position,
+            at=notification.at,
+            time=time_text(notification.at) if notification.at else None,
+            kind=notification.kind,
             subject=subject,
             by=by or None,
             version=event.get("version"),
             cause=event.get("cause"),
-            sentence=event_text(told.kind, subject=subject, by=by, data=data),
+            sentence=event_text(notification.kind, subject=subject, by=by, data=data),
             data=data,
         )
 
     def all(self, search: Search, after: tuple[str, int] | None) -> Iterator[FoundEntry]:
-        """Everything that is found, stream by stream, each from its beginning; from behind a place of one stream on.
+        """All entries of a search, stream by stream, oldest first; `after` is the last entry that the caller has.
 
         Raises:
-            SearchInvalid: it cannot be made.
-            LogUnavailable, LogLostItsTail: history cannot be read.
+            SearchInvalid: the search is invalid.
+            LogUnavailable, LogLostItsTail: the log cannot be read.
         """
         check(search)
         ranges = self.searching.begin(search)
@@ -165,24 +168,24 @@ class Auditing:
         )
 
     def _one_stream(self, search: Search, stream: str, left: Range) -> Iterator[FoundEntry]:
-        rest: Mapping[str, Range] = {stream: left} if left.after < left.upto else {}
-        while rest:
-            page = self.searching.page(search, rest, order=SearchOrder.OLDEST, limit=_EXPORTED)
+        ranges: Mapping[str, Range] = {stream: left} if left.after < left.upto else {}
+        while ranges:
+            page = self.searching.page(search, ranges, order=SearchOrder.OLDEST, limit=_EXPORTED)
             yield from page.found
-            rest = page.rest
+            ranges = page.rest
 
 
 _EXPORTED = 1000
 
 
 def check(search: Search) -> None:
-    """Refuse what nothing could be found by.
+    """Refuse a search that no entry can match.
 
     Raises:
-        SearchInvalid: names what is at fault.
+        SearchInvalid: a kind is unknown, or `since` is after `until`.
     """
     unknown = sorted(search.kinds - KINDS)
     if unknown:
         raise SearchInvalid("kind", f"there is no {unknown[0][:80]!r}; there are {', '.join(sorted(KINDS))}")
     if search.since is not None and search.until is not None and search.since > search.until:
-        raise SearchInvalid("since", "is after until")
+        raise SearchInvalid("since", "must not be after until")

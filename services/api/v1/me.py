@@ -1,4 +1,4 @@
-"""`/v1/me`: the caller, as the API knows it from the credentials of the request."""
+"""`/v1/me`: the caller, as the credentials of the request identify it."""
 
 from fastapi import Request
 
@@ -11,9 +11,9 @@ router = v1_router()
 
 
 class CallerAnswer(AnswerBody):
-    """The caller. `role` is null unless a token was shown, `scope` where the caller is not limited to one.
+    """The caller. `role` is `null` without a token, `scope` is `null` for a caller without a scope.
 
-    `expiresAt` is when the token ends (milliseconds since 1970), null where it does not.
+    `expiresAt` is when the token expires (milliseconds since 1970), `null` if it does not.
     """
 
     principal: str
@@ -24,9 +24,9 @@ class CallerAnswer(AnswerBody):
 
 
 @router.get("/me")
-@Access(Open.AUTHENTICATED, at="it tells who calls now")
+@Access(Open.AUTHENTICATED, at="it describes the caller of this request")
 def me(request: Request) -> CallerAnswer:
-    """The name under which the caller's writes are recorded, what the caller may do, and until when."""
+    """The principal that the caller's writes are recorded under, its permissions, and when its token expires."""
     caller = caller_of(request)
     return CallerAnswer(
         principal=str(caller.principal),

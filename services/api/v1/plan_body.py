@@ -1,4 +1,4 @@
-"""How a rollout's plan is written in a body (docs/guides/rollouts.md): read as `RolloutPlan`, from models that are made of it."""
+"""A rollout's plan in a body (docs/guides/rollouts.md): pydantic models that are derived from `RolloutPlan`."""
 
 import enum
 import types
@@ -16,9 +16,9 @@ from services.api.http.body_examples import example
 from services.api.v1.v1_body import V1Body
 
 
-def _seconds(given: Any) -> Any:
+def _seconds(value: Any) -> Any:
     try:
-        return read_duration(given) if isinstance(given, str) else given
+        return read_duration(value) if isinstance(value, str) else value
     except DurationUnreadable as error:
         raise ValueError(str(error)) from error
 
@@ -27,17 +27,17 @@ _SECONDS = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=int |
 """Seconds as a number, or a duration as text: 90s, 15m, 2h, 1d."""
 
 
-def _phase(given: Any) -> Any:
-    if not isinstance(given, str):
-        return {"count": given} if isinstance(given, int) else given
-    phase = read_phase(given)
+def _phase(value: Any) -> Any:
+    if not isinstance(value, str):
+        return {"count": value} if isinstance(value, int) else value
+    phase = read_phase(value)
     if phase is None:
-        raise ValueError("a phase is a percentage as 10%, a number of devices as 50, or an object")
+        raise ValueError("a phase must be a percentage (10%), a number of devices (50) or an object")
     return msgspec.to_builtins(phase)
 
 
 def _model_of(struct: type[msgspec.Struct]) -> Any:
-    """The model of a part of a plan; what is left out of a body stays unset, and gets the default of the struct."""
+    """The model of a struct. A member that a body leaves out stays unset, and gets the default of the struct."""
     members: dict[str, Any] = {}
     for field in msgspec.structs.fields(struct):
         kind = _SECONDS if field.name.endswith("_seconds") else _type_of(field.type)
@@ -48,7 +48,7 @@ def _model_of(struct: type[msgspec.Struct]) -> Any:
 
 
 def _type_of(kind: Any) -> Any:
-    """The type that a member of a model has for one of a struct."""
+    """The type of a model's member, from the type of the struct's."""
     if get_origin(kind) is types.UnionType:
         return Union[tuple(map(_type_of, get_args(kind)))]  # noqa: UP007 - the alternatives are known at run time alone
     if get_origin(kind) is tuple:
@@ -72,6 +72,7 @@ _MODEL.model_rebuild(force=True)
 
 
 def _read(model: V1Body) -> RolloutPlan:
+    # Without the unset members: an absent threshold means something else than one that is given (decision 0034).
     return msgspec.convert(model.model_dump(exclude_unset=True), RolloutPlan)
 
 
@@ -79,4 +80,4 @@ PlanBody = Annotated[
     RolloutPlan,
     GetPydanticSchema(lambda _, schema_of: core_schema.no_info_after_validator_function(_read, schema_of(_MODEL))),
 ]
-"""A plan in a body."""
+"""The type of a plan in a body: validated by the model, and handed to the route as `RolloutPlan`."""

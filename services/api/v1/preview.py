@@ -1,4 +1,4 @@
-"""`/v1/preview`, and `?preview=true` on every write: what would happen, who would be concerned, and the token to go on with."""
+"""`/v1/preview`, and `?preview=true` on every write: the effect of commands on devices, and a token to apply exactly that."""
 
 import datetime as dt
 import functools
@@ -11,6 +11,7 @@ from msgspec import field
 from starlette.concurrency import run_in_threadpool
 
 from events import canonical
+from events.camel_case import snake_case
 from events.deployment.advice import Advice
 from events.deployment.events import DeploymentCreated
 from events.log.keys import name as stream_name
@@ -18,7 +19,14 @@ from events.manifest.merge import Conflict, conflicts
 from events.number_text import counted
 from events.preview.difference import PropertyDifference, differences
 from events.preview.errors import PreviewDiffers
-from events.preview.preview_result import OF_DEPLOYMENTS, ConfigurationChange, PreviewResult, page_of_list, sections_of
+from events.preview.preview_result import (
+    OF_DEPLOYMENTS,
+    PLAIN,
+    ConfigurationChange,
+    PreviewResult,
+    page_of_list,
+    sections_of,
+)
 from events.producer.errors import Command
 from events.producer.readiness import document_of
 from events.projection_store.query_engine import ContinuationInvalid
@@ -34,7 +42,7 @@ from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.request_costs import LINES
 from services.api.v1.device_assignment import AsOf
 from services.api.v1.events import EVENTS_BODY, RefusedLine, commands_of, refused_lines
-from services.api.v1.readiness import ReadinessAnswer, waivers_at
+from services.api.v1.readiness import ReadinessAnswer, current_waivers
 from services.api.v1.router import v1_router
 
 router = v1_router()
@@ -46,7 +54,7 @@ _STACKS_MAX = 200
 
 
 class PreviewList(AnswerBody):
-    """How many devices, the first of them, and the name under which `?list=` has them all."""
+    """A number of devices, the first of them, and the name of the list for `?list=`, which has all."""
 
     name: str = field(name="list")
     devices: int
@@ -54,7 +62,7 @@ class PreviewList(AnswerBody):
 
 
 class PreviewedDeployment(AnswerBody):
-    """The devices that would get a deployment's part or lose it, and those that it would target or target no more."""
+    """The devices that would get or lose a deployment, and those that it would target or no longer target."""
 
     id: str
     gained: PreviewList
@@ -64,7 +72,7 @@ class PreviewedDeployment(AnswerBody):
 
 
 class PreviewedChange(PreviewList):
-    """One configuration in place of another; `module` is `null` for what an edge device runs. Removals come first."""
+    """A configuration that would replace another. `module` is `null` for an edge device's. Removals come first."""
 
     module: str | None
     before: str
@@ -74,7 +82,7 @@ class PreviewedChange(PreviewList):
 
 
 class PreviewedLimit(AnswerBody):
-    """A limit that devices would be over, and therefore keep what they have."""
+    """A limit that devices would exceed, so that they keep their present configuration."""
 
     reason: str
     name: str = field(name="list")
@@ -83,7 +91,7 @@ class PreviewedLimit(AnswerBody):
 
 
 class PreviewedRollout(AnswerBody):
-    """The devices that a rollout would admit first, if all is as it is now."""
+    """The devices that a rollout would admit first, in the current state."""
 
     deployment: str
     says: str
@@ -91,13 +99,13 @@ class PreviewedRollout(AnswerBody):
 
 
 class DeploymentReadiness(ReadinessAnswer):
-    """What the rules find in the content of a new deployment."""
+    """The findings in the content of a new deployment."""
 
     deployment: str
 
 
 class PreviewAnswer(AnswerBody):
-    """What commands would do. `affected` are those who change, and those whom deployments come to target or leave."""
+    """The effect of commands. `affected` are the devices that change, and those that deployments would target or leave."""
 
     says: list[str]
     changes_nothing: bool
@@ -133,12 +141,14 @@ async def preview(
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     continuation: Annotated[str | None, Query()] = None,
 ) -> JsonAnswer[PreviewAnswer | DevicePage]:
-    """What commands would do, given as for `/v1/events`, at most 1000 of them; nothing is written, not even a secret.
+    """The effect of at most 1000 commands, in the form of `/v1/events`. Nothing is written, not even a secret.
 
-    A single command that would be refused is refused here the same way. Every other write takes `?preview=true` and answers
-    as this does. The `token`, sent as `Twinfold-Preview` with the same write, has it done only if the result is still the
-    same: else it answers 412 and says what differs. `?list=` asks for the ids of one of the lists.
+    A single command that would be refused is refused here in the same way. Every other write takes `?preview=true` and has
+    the same answer. The same write with the `token` in the header `Twinfold-Preview` is done only if the result is still
+    the same; otherwise the answer is 412 with the differences. `?list=` requests the ids of one of the lists.
     """
+    # The parameters are declared for the description of the API. `page_of` reads them for every write, as `?preview=true`
+    # has them too.
     del list_, top, continuation
     return await run_in_threadpool(_preview, request, await commands_of(request))
 
@@ -150,59 +160,51 @@ def _preview(request: Request, commands: Sequence[Command]) -> JsonAnswer[Previe
     )
     dry_run = DryRun(context.dry_runs, author)
     report = dry_run.producer().submit(commands)
-    if len(commands) == 1:
-        for one in report.refused:
-            raise one.error
+    if len(commands) == 1 and report.refused:
+        raise report.refused[0].error
     return answer_to(request, dry_run.preview(commands, report.refused if len(commands) > 1 else None))
 
 
-def answer_to(request: Request, shown: Preview) -> JsonAnswer[PreviewAnswer | DevicePage]:
-    """A preview as an answer, or the page of its lists that was asked for."""
-    context, preview_request = context_of(request), shown.author.preview_request
+def answer_to(request: Request, previewed: Preview) -> JsonAnswer[PreviewAnswer | DevicePage]:
+    """The answer of a preview, or the requested page of one of its lists."""
+    context, preview_request = context_of(request), previewed.author.preview_request
     if preview_request is not None and preview_request.page is not None:
-        return JsonAnswer(_page(context, shown.result, preview_request.page))
-    return JsonAnswer(_answer(request, context, shown))
+        return JsonAnswer(_page(context, previewed.result, preview_request.page))
+    return JsonAnswer(_answer(request, context, previewed))
 
 
-def _page(context: ApiContext, result: PreviewResult, wanted: ListPage) -> DevicePage:
-    digest = result.summary().get(wanted.name, (0, ""))[1]
+def _page(context: ApiContext, result: PreviewResult, requested_page: ListPage) -> DevicePage:
+    digest = result.summary().get(requested_page.name, (0, ""))[1]
     after = (0, -1)
-    if (text := context.continuations.open(wanted.continuation)) is not None:
+    if (text := context.continuations.open(requested_page.continuation)) is not None:
         try:
-            name, shown, *location = msgspec.json.decode(text, type=tuple[str, str, int, int])
+            name, digest_before, *position = msgspec.json.decode(text, type=tuple[str, str, int, int])
         except msgspec.DecodeError:
             raise ContinuationInvalid from None
-        if name != wanted.name:
+        if name != requested_page.name:
             raise ContinuationInvalid
-        if shown != digest:
-            raise PreviewDiffers([f"{wanted.name} has other devices by now"])
-        after = (location[0], location[1])
-    members = result.members(wanted.name)
-    names, location_after = page_of_list(context.projections, result, members, after=after, limit=wanted.top)
+        # Lists are not stored: each page is another preview, which has to find the same devices (decision 0028).
+        if digest_before != digest:
+            raise PreviewDiffers([f"the devices of {requested_page.name} have changed since the first page"])
+        after = (position[0], position[1])
+    members = result.members(requested_page.name)
+    names, position_after = page_of_list(context.projections, result, members, after=after, limit=requested_page.top)
     sealed = None
-    if location_after is not None:
-        sealed = context.continuations.seal(canonical.encode([wanted.name, digest, *location_after]).decode())
+    if position_after is not None:
+        sealed = context.continuations.seal(canonical.encode([requested_page.name, digest, *position_after]).decode())
     return DevicePage(names, sealed)
 
 
-def _answer(request: Request, context: ApiContext, shown: Preview) -> PreviewAnswer:
-    result, events = shown.result, shown.events.by_stream
+def _answer(request: Request, context: ApiContext, previewed: Preview) -> PreviewAnswer:
+    result, events = previewed.result, previewed.events.by_stream
     listed = functools.partial(_list, context, result)
-    # Elsewhere, how much is written is about devices that a scoped caller does not reach.
+    # The position of another partition would tell a caller with a scope how much is written on devices outside.
     reached = {number for members in result.lists.values() for number, ordinals in members.items() if ordinals}
     return PreviewAnswer(
-        says=says(result),
+        says=sentences_of(result),
         changes_nothing=not result.count("affected") and not events,
         events=sum(map(len, events.values())),
-        affected=listed("affected"),
-        changed=listed("changed"),
-        reconfigured=listed("reconfigured"),
-        unmanaged=listed("unmanaged"),
-        managed=listed("managed"),
-        over_limit=listed("overLimit"),
-        again=listed("again"),
-        registered=listed("registered"),
-        retired=listed("retired"),
+        **{snake_case(name): listed(name) for name in PLAIN},
         deployments=[
             PreviewedDeployment(name, *(listed(f"deployments/{name}/{part}") for part in OF_DEPLOYMENTS))
             for name in result.deployment_ids
@@ -210,24 +212,24 @@ def _answer(request: Request, context: ApiContext, shown: Preview) -> PreviewAns
         changes=[_change(change, listed(change.name)) for change in result.changes[:CHANGES_MAX]],
         more_changes=max(0, len(result.changes) - CHANGES_MAX),
         reasons=[
-            PreviewedLimit(reason, *msgspec.structs.astuple(listed(f"overLimit/{location}")))
-            for location, reason in enumerate(result.held, 1)
+            PreviewedLimit(reason, *msgspec.structs.astuple(listed(f"overLimit/{number}")))
+            for number, reason in enumerate(result.held, 1)
         ],
         rollouts=[
             PreviewedRollout(first.deployment, first.says, listed(f"rollouts/{first.deployment}/first"))
             for first in result.rollouts
         ],
         conflicts=_conflicts(result),
-        readiness=_readiness(request, shown),
-        advice=shown.advice,
-        refused=refused_lines(shown.refused),
+        readiness=_readiness(request, previewed),
+        advice=previewed.advice,
+        refused=refused_lines(previewed.refused),
         as_of={
             stream_name(number): AsOf.of(vector)
             for number, vector in sorted(result.vectors.items())
-            if shown.author.scope is None or number in reached
+            if previewed.author.scope is None or number in reached
         },
-        token=shown.token,
-        token_until=dt.datetime.fromtimestamp(shown.until / 1000, dt.UTC).isoformat(timespec="seconds"),
+        token=previewed.token,
+        token_until=dt.datetime.fromtimestamp(previewed.until / 1000, dt.UTC).isoformat(timespec="seconds"),
     )
 
 
@@ -238,7 +240,7 @@ def _list(context: ApiContext, result: PreviewResult, name: str) -> PreviewList:
 
 
 def _change(change: ConfigurationChange, devices: PreviewList) -> PreviewedChange:
-    found = differences(sections_of(change.before), sections_of(change.after))
+    property_differences = differences(sections_of(change.before), sections_of(change.after))
     return PreviewedChange(
         name=devices.name,
         devices=devices.devices,
@@ -246,13 +248,13 @@ def _change(change: ConfigurationChange, devices: PreviewList) -> PreviewedChang
         module=change.module or None,
         before=change.before.digest,
         after=change.after.digest,
-        differences=found[:DIFFERENCES_MAX],
-        more_differences=max(0, len(found) - DIFFERENCES_MAX),
+        differences=property_differences[:DIFFERENCES_MAX],
+        more_differences=max(0, len(property_differences) - DIFFERENCES_MAX),
     )
 
 
 def _conflicts(result: PreviewResult) -> list[Conflict]:
-    """On which properties the layers disagree of those who come to other ones; each once."""
+    """The properties that layers of a changed device set to different values, each once."""
     stacks = (
         [(name, result.deployments[name].content) for name in stack if name in result.deployments]
         for stack in result.stacks[:_STACKS_MAX]
@@ -260,23 +262,23 @@ def _conflicts(result: PreviewResult) -> list[Conflict]:
     return list(dict.fromkeys(conflict for contents in stacks for conflict in conflicts(contents)))
 
 
-def _readiness(request: Request, shown: Preview) -> list[DeploymentReadiness]:
-    """What the rules find in the content of each new deployment."""
+def _readiness(request: Request, previewed: Preview) -> list[DeploymentReadiness]:
+    """The findings in the content of each new deployment."""
     context = context_of(request)
-    waivers = waivers_at(context)
-    found = []
-    for envelope in shown.events.fleet:
+    waivers = current_waivers(context)
+    answers = []
+    for envelope in previewed.events.fleet:
         if isinstance(envelope.event, DeploymentCreated):
             document = document_of(
                 envelope.subject, envelope.event.content, envelope.event.labels, envelope.event.priority
             )
             report = check(ReadinessSubject((document,)), context.profile, now=waivers.now, waivers=waivers.all)
-            found.append(DeploymentReadiness.of(request, report, waivers, deployment=envelope.subject))
-    return found
+            answers.append(DeploymentReadiness.of(request, report, waivers, deployment=envelope.subject))
+    return answers
 
 
-def says(result: PreviewResult) -> list[str]:
-    """The most important things first, in sentences."""
+def sentences_of(result: PreviewResult) -> list[str]:
+    """The effect in sentences, the most important first."""
     sentences = [
         f"{counted(count, 'device')} {text}" for name, text in _SENTENCES.items() if (count := result.count(name))
     ]
@@ -284,11 +286,11 @@ def says(result: PreviewResult) -> list[str]:
 
 
 _SENTENCES = {
-    "unmanaged": "would be left without any deployment, and keep what they have",
+    "unmanaged": "would be left without any deployment, and keep their configuration",
     "reconfigured": "would get another configuration",
-    "overLimit": "would keep what they have, as what they should have is over a limit",
-    "again": "would get the same configuration once more",
-    "managed": "would come under deployments that were under none",
-    "registered": "would be new",
-    "retired": "would be gone",
+    "overLimit": "would keep their configuration, because the new one is over a limit",
+    "again": "would get the same configuration again",
+    "managed": "without a deployment would get one",
+    "registered": "would be registered",
+    "retired": "would be retired",
 }

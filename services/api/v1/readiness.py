@@ -1,11 +1,10 @@
-"""Readiness over HTTP: the fleet's score, each rule's devices, a device's report, and waivers."""
+"""`/v1/readiness` and `/v1/waivers`: the fleet's score, the devices with findings, a device's report, and waivers."""
 
 import datetime as dt
 from typing import Annotated, Literal, Self
 
 import msgspec
 from fastapi import Depends, Query, Request
-from pyroaring import BitMap
 
 from events.deployment.commands import CreateDeployment
 from events.device.errors import DeviceNotFound
@@ -21,7 +20,6 @@ from events.readiness.profile import Profile
 from events.readiness.rule import Inspects
 from events.readiness.state import WaiverDocument
 from events.readiness.waiver import Waiver
-from events.stored_projection.readiness import StoppedDevices
 from services.api.context.api_context import ApiContext
 from services.api.context.pages import DevicePage, PageQuery, page
 from services.api.context.request import author_of, caller_of, context_of, reach_of
@@ -37,7 +35,7 @@ router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True, cost=LON
 
 
 class WaiverAnswer(AnswerBody):
-    """A waiver. `until` is its last day (UTC), `who` granted it last, at `grantedAt` (milliseconds)."""
+    """A waiver. `until` is its last day (UTC). `who` is the principal that granted it last, at `grantedAt` (milliseconds)."""
 
     id: str
     rule: str
@@ -51,14 +49,14 @@ class WaiverAnswer(AnswerBody):
 
 
 class WaivedFinding(AnswerBody):
-    """A finding that may stand, and the decision."""
+    """A finding that is accepted, and the waiver that accepts it."""
 
     finding: Finding
     waiver: WaiverAnswer
 
 
 class ReadinessAnswer(AnswerBody):
-    """What a check found, the worst first; `expired` waivers do not count any more, `unknownLabels` say nothing known."""
+    """The findings of a check, the worst first. `expired` waivers have no effect, `unknownLabels` are labels without a rule."""
 
     profile: str
     findings: tuple[Finding, ...]
@@ -68,9 +66,9 @@ class ReadinessAnswer(AnswerBody):
 
     @classmethod
     def of(cls, request: Request, report: ReadinessReport, waivers: "Waivers", **members: str) -> Self:
-        """A report for the caller, who sees the waivers of its findings alone where they have a scope.
+        """The answer of a report. A caller with a scope sees only the waivers of its findings.
 
-        `members` are those that a subclass adds.
+        `members` are the members that a subclass adds.
         """
         return cls(
             profile=report.profile,
@@ -83,13 +81,16 @@ class ReadinessAnswer(AnswerBody):
 
 
 class DeviceReadiness(ReadinessAnswer):
-    """Of one device. `document` is the deployment that wrote the element, or the device where that is not known."""
+    """The findings of a device. `document` is the deployment that wrote the element, or the device if that is unknown."""
 
     device_id: str
 
 
 class RuleScore(AnswerBody):
-    """How many devices a rule stops at, and what share of the fleet (0 to 1); some findings of `waived` ones may stand."""
+    """The number of devices with findings of a rule, and their share of the fleet (0 to 1).
+
+    `waived` is the number of devices that have accepted findings of the rule.
+    """
 
     rule: str
     title: str
@@ -100,7 +101,7 @@ class RuleScore(AnswerBody):
 
 
 class FleetScore(AnswerBody):
-    """The fleet by rule, the worst first; `devices` are all there are."""
+    """The score of the fleet by rule, the worst severity first. `devices` is the number of all devices."""
 
     profile: str
     devices: int
@@ -109,25 +110,25 @@ class FleetScore(AnswerBody):
 
 
 class Waivers(msgspec.Struct, frozen=True):
-    """The waivers that stood at a time in milliseconds, and by whom reports say they were decided."""
+    """The waivers at a time in milliseconds, by id."""
 
     now: int
     by_id: dict[str, WaiverDocument]
 
     @property
     def all(self) -> tuple[Waiver, ...]:
-        """As a check takes them."""
+        """The waivers as a check takes them."""
         return tuple(document.waiver for document in self.by_id.values())
 
     def of(self, *waivers: Waiver) -> list[WaiverAnswer]:
-        """Some of them for people, by id."""
+        """The answers of some of these waivers."""
         return [self.answer(name) for name, document in self.by_id.items() if document.waiver in waivers]
 
     def answer(self, name: str) -> WaiverAnswer:
-        """A waiver for people.
+        """The answer of a waiver by its id.
 
         Raises:
-            WaiverNotFound: there is none of that id.
+            WaiverNotFound: the id is unknown.
         """
         document = self.by_id.get(name)
         if document is None:
@@ -145,46 +146,43 @@ class Waivers(msgspec.Struct, frozen=True):
         )
 
 
-def waivers_at(context: ApiContext) -> Waivers:
-    """The waivers as they stand now."""
+def current_waivers(context: ApiContext) -> Waivers:
+    """The waivers of now, or of the point in time of the request."""
     return Waivers(context.clock(), dict(waivers_of(context.log)))
 
 
 def readiness_of(
     context: ApiContext, command: CreateDeployment, checked: CheckedReadiness | None
 ) -> tuple[ReadinessReport, Waivers]:
-    """What the rules find in a deployment that was created: as the policy found, or, if it was not asked, found now."""
+    """The findings of a deployment that was created: those of the readiness policy, or else those of a check now."""
     if checked is not None:
         return checked.report, Waivers(context.clock(), dict(checked.waivers))
-    waivers = waivers_at(context)
+    waivers = current_waivers(context)
     return report_on(command, context.profile, waivers=waivers.all, now=waivers.now), waivers
 
 
 def _expired(request: Request, waivers: Waivers) -> list[WaiverAnswer]:
     if caller_of(request).scope is not None:
-        return []
+        return []  # The reason of a waiver can be about devices outside of the scope.
     return waivers.of(*(waiver for waiver in waivers.all if waiver.expired(waivers.now)))
 
 
 # -- reports
 
 
-def _counted(profile: Profile) -> dict[str, Severity]:
-    """The rules of the score, the worst first: those on what devices run, as far as they are on."""
-    about = (rule.id for rule in RULES if rule.inspects not in (Inspects.HOST, Inspects.NOTHING))
-    severities = {rule: severity for rule in about if (severity := profile.severity_of(rule)) is not None}
+def _rules_of_score(profile: Profile) -> dict[str, Severity]:
+    """The rules of the score with their severity, the worst first: the enabled rules about what devices run."""
+    about_fleet = (rule.id for rule in RULES if rule.inspects not in (Inspects.HOST, Inspects.NOTHING))
+    severities = {rule: severity for rule in about_fleet if (severity := profile.severity_of(rule)) is not None}
     return dict(sorted(severities.items(), key=lambda item: RANK[item[1]]))
 
 
 @router.get("/readiness")
 def score(request: Request) -> FleetScore:
-    """How many devices each rule stops at by what they should run; each count is that of its list."""
-    context, within, waivers = (
-        context_of(request),
-        reach_of(request),
-        waivers_at(context_of(request)),
-    )
-    severities, (devices, _) = _counted(context.profile), context.fleet_projection.totals(within=within)
+    """The number of devices with findings of each rule in what they should run. Each count is the length of its list."""
+    context = context_of(request)
+    within, waivers = reach_of(request), current_waivers(context)
+    severities, (devices, _) = _rules_of_score(context.profile), context.fleet_projection.totals(within=within)
     counts = context.readiness.counts(severities, waivers=waivers.all, now=waivers.now, within=within)
     rules = [
         RuleScore(
@@ -207,35 +205,34 @@ def devices_of(
     query: Annotated[PageQuery, Depends()],
     which: Annotated[Literal["found", "waived"], Query()] = "found",
 ) -> DevicePage:
-    """The devices a rule stops at, or those of its findings that are waived, page by page; some are in both."""
-    context, waivers = context_of(request), waivers_at(context_of(request))
-    if rule not in _counted(context.profile):
-        raise NotFound(f"no rule {rule[:80]!r} of the fleet's score by the profile {context.profile.name}")
-
-    def members(stopped: StoppedDevices) -> BitMap:
-        return stopped.found if which == "found" else stopped.waived
-
-    found = context.readiness.page(
+    """The devices with findings of a rule, or those with waived findings, page by page. A device can be in both lists."""
+    context = context_of(request)
+    waivers, rules = current_waivers(context), _rules_of_score(context.profile)
+    if rule not in rules:
+        raise NotFound(
+            f"no rule {rule[:80]!r} in the fleet's score by the profile {context.profile.name}; there are {', '.join(rules)}"
+        )
+    device_ids = context.readiness.page(
         rule,
-        members,
+        lambda devices: devices.found if which == "found" else devices.waived,
         waivers=waivers.all,
         now=waivers.now,
         after=query.after(context),
         limit=query.limit,
         within=reach_of(request),
     )
-    return page(context, found)
+    return page(context, device_ids)
 
 
 @router.get("/devices/{device_id}/readiness")
 @Access(TWIN_READ, scope="device", at=True, cost=LONG)
 def device(request: Request, device_id: DeviceId) -> DeviceReadiness:
-    """Every finding on one device: on what it should run, and on what it reports of its host."""
+    """The findings of a device: in what it should run, and in what it reports of its host."""
     context = context_of(request)
     effective, twin = context.fleet_projection.effective(device_id), context.twins.device(device_id)
     if effective is None or twin is None:
         raise DeviceNotFound(device_id)
-    waivers = waivers_at(context)
+    waivers = current_waivers(context)
     report = context.readiness.report(
         effective, twin["properties"]["reported"], context.profile, waivers=waivers.all, now=waivers.now
     )
@@ -248,26 +245,26 @@ def device(request: Request, device_id: DeviceId) -> DeviceReadiness:
 @router.get("/waivers")
 @Access(REGISTRY_READ, at=True)
 def list_waivers(request: Request) -> list[WaiverAnswer]:
-    """All waivers by id; one whose last day is over stands as expired until it is withdrawn."""
-    waivers = waivers_at(context_of(request))
+    """All waivers by id. A waiver whose last day is over is listed as expired until it is withdrawn."""
+    waivers = current_waivers(context_of(request))
     return [waivers.answer(name) for name in waivers.by_id]
 
 
 @router.get("/waivers/{name}")
 @Access(REGISTRY_READ, at=True)
 def get_waiver(request: Request, name: WaiverName) -> WaiverAnswer:
-    """One waiver."""
-    return waivers_at(context_of(request)).answer(name)
+    """A waiver."""
+    return current_waivers(context_of(request)).answer(name)
 
 
 @router.put("/waivers/{name}")
 @Access(REGISTRY_WRITE)
 def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> WaiverAnswer:
-    """Let findings of a rule stand for a time, or change the terms; whoever asks is who decided."""
+    """Accept the findings of a rule for a time, or change such a waiver. The caller is recorded as its author."""
     try:
         until = msgspec.convert(body.until, dt.date)
     except msgspec.ValidationError as error:
-        raise BodyInvalid("until is the last day, as in 2027-03-31") from error
+        raise BodyInvalid(f"`until` must be the last day, as in 2027-03-31, not {body.until[:40]!r}") from error
     command = GrantWaiver(name, body.rule, body.reason, until, body.module, body.deployment)
     context_of(request).do(command, author_of(request))
     return get_waiver(request, name)

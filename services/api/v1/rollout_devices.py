@@ -1,4 +1,4 @@
-"""The devices of a rollout: how each stands or stood with it, why, and what it runs now."""
+"""The devices of a rollout: the state of each, the reason, and what it runs now."""
 
 from collections.abc import Mapping
 from typing import Annotated, Self
@@ -28,18 +28,21 @@ router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True))
 
 _REASONS = {
     "healthy": "it answered that all is well",
-    "already": "it ran the same before it was admitted",
-    "silent": "it has not answered for long",
+    "already": "it had the same configuration before it was admitted",
+    "silent": "it has not answered for a long time",
     "pending": "it has not answered yet",
     "notAdmitted": "it was not admitted",
 }
-_TALLIED_STATES = ("healthy", "already", "failed", "silent", "pending", "outranked", "notApplied")
-STATES = (*_TALLIED_STATES, "notAdmitted", "notBack")
-"""How a device can stand with a rollout. `notBack` comes beside another one: a rollback did not bring the device back."""
+_COUNTED_STATES = ("healthy", "already", "failed", "silent", "pending", "outranked", "notApplied")
+STATES = (*_COUNTED_STATES, "notAdmitted", "notBack")
+"""The states of a device in a rollout. `notBack` is in addition to another state: a rollback did not reach the device."""
 
 
 class RunningAssignment(AnswerBody):
-    """What a device has now: the deployments of its configuration, the base first; none where it is by hand or restored."""
+    """What a device has now: the deployments of its configuration, the base first.
+
+    There are none if the configuration was set on the device alone, or restored by a rollback.
+    """
 
     status: Annotated[str, one_of(*(status.value for status in AssignmentStatus), "nothing")]
     deployments: list[str]
@@ -47,13 +50,13 @@ class RunningAssignment(AnswerBody):
 
     @classmethod
     def of(cls, assignment: Assignment) -> Self:
-        """As the projections have it."""
+        """An assignment as the projections have it."""
         status = assignment.status.value if assignment.was_assigned else "nothing"
         return cls(status, [layer.id for layer in assignment.stack], assignment.configuration)
 
 
 class RolloutDevice(AnswerBody):
-    """How a device stands with a rollout, and why; `notBack` says why a rollback did not bring it back, if it did not."""
+    """The state of a device in a rollout, and the reason. `notBack` says why a rollback did not bring it back, if it did not."""
 
     device_id: str
     state: Annotated[str, one_of(*STATES[:-1])]
@@ -63,14 +66,14 @@ class RolloutDevice(AnswerBody):
 
 
 class RolloutDevices(AnswerBody):
-    """Devices of a rollout, and where the next page begins; `null` after the last."""
+    """Devices of a rollout, and the continuation of the next page; `null` on the last page."""
 
     devices: list[RolloutDevice]
     continuation: str | None
 
 
-class _Standings(msgspec.Struct, frozen=True, eq=False):
-    """The devices of a rollout by their state, each in one; and by the reason, where a state has reasons of its own."""
+class _DeviceStates(msgspec.Struct, frozen=True, eq=False):
+    """The devices of a rollout by state, each in one state; and by reason, for the states that have several reasons."""
 
     by_state: Mapping[str, FleetSet]
     reasons: tuple[tuple[str, FleetSet], ...]
@@ -82,13 +85,17 @@ class _Standings(msgspec.Struct, frozen=True, eq=False):
             return FleetSet.union(self.by_state.values())
         return FleetSet.union(self.not_back.values()) if state == "notBack" else self.by_state[state]
 
-    def state_of(self, location: FleetSet) -> str:
+    def state_of(self, device: FleetSet) -> str:
         """The state of one device."""
-        return next(state for state, devices in self.by_state.items() if location & devices)
+        return next(state for state, devices in self.by_state.items() if device & devices)
 
-    def reason_of(self, location: FleetSet) -> str | None:
-        """Why it stands so, if it is said of the device."""
-        return next((why for why, devices in self.reasons if location & devices), None)
+    def reason_of(self, device: FleetSet) -> str | None:
+        """The recorded reason of one device's state, if there is one."""
+        return next((why for why, devices in self.reasons if device & devices), None)
+
+    def why_not_back(self, device: FleetSet) -> str | None:
+        """Why a rollback did not bring one device back, if it did not."""
+        return next((why for why, devices in self.not_back.items() if device & devices), None)
 
 
 @router.get("/deployments/{name}/rollout/devices")
@@ -98,43 +105,43 @@ def list_devices(
     query: Annotated[PageQuery, Depends()],
     state: Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})] = None,
 ) -> RolloutDevices:
-    """The devices that a rollout targets or has admitted, by how they stand with it, and why, page by page.
+    """The devices that a rollout targets or has admitted, with the state of each and the reason, page by page.
 
-    Once its deployment has ended, they stand as they did then; `runs` is always what a device has now.
+    Once the deployment has ended, the states are those at its end. `runs` is always what a device has now.
     """
     if state is not None and state not in STATES:
-        raise BodyInvalid(f"state is one of {', '.join(STATES)}, not {state[:40]!r}")
+        raise BodyInvalid(f"state must be one of {', '.join(STATES)}, not {state[:40]!r}")
     document, context = rollout_seen(request, name), context_of(request)
-    statuses = _standings(document, judged_rollout(context, name, document).rollout_counts)
-    members = statuses.members(state)
-    device_ids, location = context.fleet_projection.page_of(
-        members.of_partition, after=query.after(context), limit=query.limit
+    states = _device_states(document, judged_rollout(context, name, document).rollout_counts)
+    device_ids, last_position = context.fleet_projection.page_of(
+        states.members(state).of_partition, after=query.after(context), limit=query.limit
     )
-    lines = (_line(context, name, device_id, document, statuses) for device_id in device_ids)
-    return RolloutDevices([line for line in lines if line is not None], continuation_at(context, location))
+    lines = (_line(context, name, device_id, document, states) for device_id in device_ids)
+    return RolloutDevices([line for line in lines if line is not None], continuation_at(context, last_position))
 
 
-def _standings(document: RolloutDocument, rollout_counts: RolloutCounts) -> _Standings:
-    by_state = {state: getattr(rollout_counts, snake_case(state)) for state in _TALLIED_STATES}
+def _device_states(document: RolloutDocument, rollout_counts: RolloutCounts) -> _DeviceStates:
+    by_state = {state: getattr(rollout_counts, snake_case(state)) for state in _COUNTED_STATES}
     by_state["notAdmitted"] = rollout_counts.target - rollout_counts.admitted
     reasons = (*rollout_counts.failed_by.items(), *rollout_counts.not_applied_by.items())
-    return _Standings(by_state, reasons, as_sets(document.not_back))
+    return _DeviceStates(by_state, reasons, as_sets(document.not_back))
 
 
 def _line(
-    context: ApiContext, name: str, device_id: str, document: RolloutDocument, statuses: _Standings
+    context: ApiContext, name: str, device_id: str, document: RolloutDocument, states: _DeviceStates
 ) -> RolloutDevice | None:
     assignment = context.fleet_projection.assignment(device_id)
     if assignment is None:
-        return None  # It was retired meanwhile.
-    location = FleetSet.one(partition_of(device_id, context.log.partitions), assignment.ordinal)
-    state = statuses.state_of(location)
+        return None  # The device was retired after the page of ids was read.
+    device = FleetSet.one(partition_of(device_id, context.log.partitions), assignment.ordinal)
+    state = states.state_of(device)
+    # After the end, the twin and the projections say nothing of this rollout any more: only what was recorded counts.
     is_live = document.results is msgspec.UNSET
     return RolloutDevice(
         device_id,
         state,
-        _reason(context, name, device_id, state, statuses.reason_of(location), is_live=is_live),
-        next((why for why, devices in statuses.not_back.items() if location & devices), None),
+        _reason(context, name, device_id, state, states.reason_of(device), is_live=is_live),
+        states.why_not_back(device),
         RunningAssignment.of(assignment.assignment),
     )
 
@@ -143,18 +150,19 @@ def _reason(context: ApiContext, name: str, device_id: str, state: str, reason: 
     if reason == ANSWERED_FAILURE and is_live:
         return failure_of(context, device_id)
     if state == "outranked":
-        passed = (one for one in context.fleet_projection.not_applied(device_id) if one.deployment_id == name)
-        found = next(passed, None) if is_live else None
-        return "another deployment won" if found is None else found.text
+        lines = context.fleet_projection.not_applied(device_id) if is_live else ()
+        return next((line.text for line in lines if line.deployment_id == name), "another deployment won")
     return reason or _REASONS[state]
 
 
 def failure_of(context: ApiContext, device_id: str) -> str:
-    """What a device said of its failure, in the words of its system modules."""
+    """The reason of a device's failure, as its system modules report it."""
     for module_id, who in ((AGENT, "it"), (HUB, "its $edgeHub")):
         twin = context.twins.module(device_id, module_id)
-        said = None if twin is None else twin["properties"]["reported"].get("lastDesiredStatus")
-        code, text = (said.get("code"), said.get("description")) if isinstance(said, dict) else (None, None)
+        last_status = None if twin is None else twin["properties"]["reported"].get("lastDesiredStatus")
+        code, text = (
+            (last_status.get("code"), last_status.get("description")) if isinstance(last_status, dict) else (None, None)
+        )
         if code not in {None, OK, NOT_RUNNING}:
             return f"{who} answered {code}{f': {text}' if text else ''}"
     return "a module is not as it should be"

@@ -1,5 +1,8 @@
 """`/v1/rollouts` and `/v1/deployments/{id}/rollout`: deployments that reach their devices in phases."""
 
+# `camel_json` and `camel_schema` write structs of the domain as they are: one definition for the log, the answer and the
+# description, where a copy of each would have to follow every change.
+
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -51,16 +54,17 @@ from services.api.v1.router import v1_router
 router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True), write=Access(REGISTRY_WRITE, scope="handler"))
 
 HISTORY_MAX = 10_000
-_SILENTLY = ActBody()
+_NO_REASON = ActBody()
 
 RolloutCounts = Annotated[dict[str, Any], msgspec.Meta(extra_json_schema=camel_schema(RecordedCounts))]
-"""Whom a rollout was judged on (docs/guides/rollouts.md); each number is that of a list."""
+"""The numbers of devices that a rollout is judged by (docs/guides/rollouts.md). Each is the length of a list of devices."""
 
 
 class RolloutLine(AnswerBody):
-    """A rollout in a list; `phase` counts from 1.
+    """A rollout in a list. `phase` counts from 1.
 
-    `counts` of one whose deployment has ended are those of its end; they are `null` where it is over and its devices keep it.
+    If the deployment has ended, `counts` are those at its end. They are `null` if the rollout is over and its devices keep
+    the deployment.
     """
 
     id: str
@@ -72,10 +76,10 @@ class RolloutLine(AnswerBody):
 
 
 class RolloutPhase(AnswerBody):
-    """A phase: whom it is for, its gate, and what became of it, with the reason.
+    """A phase: the devices that it admits, its gate, and its state with the reason.
 
-    `passed` is one that did; one that was open when the rollout ended says how that ended. `counts` are those that it passed or
-    ended with, or as they are now.
+    A phase that was open at the end of the rollout has the state of the rollout. `counts` are those at which the phase
+    passed or ended, or those of now.
     """
 
     number: int
@@ -92,7 +96,7 @@ class RolloutPhase(AnswerBody):
 
 
 class JudgedAct(AnswerBody):
-    """The last act that was taken on counts: these, and the positions of all partitions as they were read."""
+    """The last act that was decided on counts, with these counts and the positions of all partitions that they are from."""
 
     act: str
     at: int
@@ -101,10 +105,10 @@ class JudgedAct(AnswerBody):
 
 
 class RolloutAnswer(AnswerBody):
-    """A rollout. `rollback` is the deployment that it goes back to, made for that; times in milliseconds, 0 for not yet.
+    """A rollout. `rollback` is the deployment that a rollback created. Times are in milliseconds, 0 for not yet.
 
-    Once its deployment has ended, `counts` and the numbers of devices by reason are those of that moment; `notBack` are the
-    devices that a rollback did not bring back.
+    Once the deployment has ended, `counts` and the numbers of devices by reason are those at its end. `notBack` has the
+    number of devices that a rollback did not bring back, by reason.
     """
 
     id: str
@@ -132,7 +136,7 @@ class RolloutAnswer(AnswerBody):
 @router.get("/rollouts")
 @Access(REGISTRY_READ, scope="handler", at=True, cost=LONG)
 def list_rollouts(request: Request) -> list[RolloutLine]:
-    """All rollouts, each with its phase, its counts, and the sentence that says what it waits for."""
+    """All rollouts, each with its phase, its counts, and a sentence that says what it waits for."""
     context = context_of(request)
     documents = dict(deployments(context.log))
     owned = [name for name, document in documents.items() if caller_of(request).owns(document)]
@@ -142,7 +146,7 @@ def list_rollouts(request: Request) -> list[RolloutLine]:
 @router.put("/deployments/{name}/rollout")
 @Access(REGISTRY_WRITE, scope="handler", cost=CONTENT)
 def create_rollout(request: Request, name: RolledOutId, body: Annotated[PlanBody, Body()]) -> RolloutAnswer:
-    """Roll a deployment out by a plan that has not started; it begins when it is started, or at the deployment's time."""
+    """Create the rollout of a deployment that has not started. It begins with `start`, or at the deployment's time."""
     context_of(request).do(CreateRollout(name, body), author_of(request))
     return rollout(request, name)
 
@@ -151,7 +155,7 @@ def create_rollout(request: Request, name: RolledOutId, body: Annotated[PlanBody
 def rollout(
     request: Request, name: RolledOutId, history: Annotated[int, Query(ge=0, le=HISTORY_MAX)] = 100
 ) -> RolloutAnswer:
-    """A rollout: its plan, how far each phase is, whom it was judged on, what it waits for, and its last acts."""
+    """A rollout: its plan, the state of each phase, its counts, what it waits for, and its last acts."""
     context, document = context_of(request), rollout_seen(request, name)
     judged, plan = judged_rollout(context, name, document), document.plan
     acts = context.deployment_history.acts(name, upto=context.log.head(FLEET))
@@ -174,15 +178,16 @@ def rollout(
         reason=document.reason,
         rollback=document.rollback or None,
         back_to=rollout_text.back_to(document) if document.rollback_at else None,
-        not_back=_sizes(as_sets(document.not_back)),
-        failed_by=_sizes(judged.rollout_counts.failed_by),
-        not_applied_by=_sizes(judged.rollout_counts.not_applied_by),
+        not_back=sizes_of(as_sets(document.not_back)),
+        failed_by=sizes_of(judged.rollout_counts.failed_by),
+        not_applied_by=sizes_of(judged.rollout_counts.not_applied_by),
         evidence=_evidence(context, acts),
         history=camel_json(acts[max(0, len(acts) - history) :]),
     )
 
 
-def _sizes(sets: Mapping[str, FleetSet]) -> dict[str, int]:
+def sizes_of(sets: Mapping[str, FleetSet]) -> dict[str, int]:
+    """The number of devices by reason."""
     return {reason: len(devices) for reason, devices in sets.items()}
 
 
@@ -195,10 +200,10 @@ def _evidence(context: ApiContext, acts: Sequence[RolloutAct]) -> JudgedAct | No
 
 
 @router.post("/deployments/{name}/rollout/{act}")
-def do(request: Request, name: RolledOutId, act: ActName, body: ActBody = _SILENTLY) -> RolloutAnswer:
-    """Start, pause, resume, abort or roll back a rollout, approve of a phase or skip one, or let failed devices try again."""
+def do(request: Request, name: RolledOutId, act: ActName, body: ActBody = _NO_REASON) -> RolloutAnswer:
+    """Start, pause, resume, abort or roll back a rollout, approve or skip a phase, or let failed devices retry."""
     if act not in ACTS:
-        raise NotFound(f"nobody can {act[:40]!r} a rollout; there are {', '.join(ACTS)}")
+        raise NotFound(f"a rollout has no act {act[:40]!r}; allowed are {', '.join(ACTS)}")
     command = _command(act, name, body, rollout_seen(request, name))
     context_of(request).do(command, author_of(request))
     return rollout(request, name)
@@ -208,9 +213,9 @@ def do(request: Request, name: RolledOutId, act: ActName, body: ActBody = _SILEN
 def devices(
     request: Request, name: RolledOutId, which: TalliedName, query: Annotated[PageQuery, Depends()]
 ) -> DevicePage:
-    """Who is in one of a rollout's counts, page by page."""
+    """The devices of one of a rollout's counts, page by page."""
     if which not in TALLIED:
-        raise NotFound(f"no count {which[:40]!r}; there are {', '.join(TALLIED)}")
+        raise NotFound(f"a rollout has no count {which[:40]!r}; allowed are {', '.join(TALLIED)}")
     context = context_of(request)
     members = getattr(judged_rollout(context, name, rollout_seen(request, name)).rollout_counts, snake_case(which))
     return page(
@@ -219,7 +224,7 @@ def devices(
 
 
 def _command(act: str, name: str, body: ActBody, document: RolloutDocument) -> RolloutCommand:
-    current = document.phase
+    # Phases count from 1 in bodies and answers, as in sentences, and from 0 in commands and documents.
     match act:
         case "start":
             return StartRollout(name)
@@ -230,7 +235,7 @@ def _command(act: str, name: str, body: ActBody, document: RolloutDocument) -> R
         case "approve":
             return ApprovePhase(name, _next_approval(document) if body.phase is None else body.phase - 1)
         case "skip":
-            return SkipPhase(name, max(0, current) if body.phase is None else body.phase - 1)
+            return SkipPhase(name, max(0, document.phase) if body.phase is None else body.phase - 1)
         case "retry":
             return RetryFailed(name)
         case "abort":
@@ -240,25 +245,26 @@ def _command(act: str, name: str, body: ActBody, document: RolloutDocument) -> R
 
 
 def _next_approval(document: RolloutDocument) -> int:
-    """The next phase (from 0) that nobody has approved of yet; the one that opens next where there is none."""
-    wanting = (
+    """The next phase (from 0) that waits for an approval, or the phase that opens next if there is none."""
+    without_approval = (
         number
         for number, phase in enumerate(document.plan.phases)
         if phase.approval and number > document.phase and number not in document.approved
     )
-    return next(wanting, min(document.phase + 1, len(document.plan.phases) - 1))
+    return next(without_approval, min(document.phase + 1, len(document.plan.phases) - 1))
 
 
 def rollout_seen(request: Request, name: str) -> RolloutDocument:
-    """A rollout as it stands.
+    """The document of a rollout.
 
     Raises:
-        DeploymentNotFound, RolloutNotFound: it does not, or the caller does not see it.
+        DeploymentNotFound, RolloutNotFound: it does not exist, or the caller cannot see it.
     """
     context = context_of(request)
     document = deployment_of(context, name)
     rollout = rollouts_of(context.log, [name]).get(name)
     if not caller_of(request).owns(document):
+        # A caller with a scope can see a deployment that targets its devices, but a rollout counts devices outside as well.
         deployment_seen(request, name)
         raise RolloutNotFound(name)
     if rollout is None:
@@ -274,9 +280,10 @@ def judged_rollout(context: ApiContext, name: str, document: RolloutDocument) ->
 def lines_of(
     context: ApiContext, rollouts: Mapping[str, RolloutDocument], documents: Mapping[str, DeploymentDocument]
 ) -> list[RolloutLine]:
-    """Rollouts in a list; those with which nothing happens any more are not judged, and count as they ended."""
-    going = {name: document for name, document in rollouts.items() if document.is_active or not document.is_over}
-    judged = context.rollout_states.judged(going, context.clock())
+    """Rollouts as lines of a list. A rollout that is over has the counts of its end."""
+    # To judge a rollout takes the sets of all partitions, and nothing can change for one that is over.
+    current = {name: document for name, document in rollouts.items() if document.is_active or not document.is_over}
+    judged = context.rollout_states.judged(current, context.clock())
     return [_line(name, rollout, judged.get(name), documents[name]) for name, rollout in rollouts.items()]
 
 
@@ -290,11 +297,12 @@ def _line(
 
 
 def _phase(document: RolloutDocument, number: int, now: RecordedCounts, passed: RolloutAct | None) -> RolloutPhase:
-    """A phase by its number, from 1."""
+    """A phase by its number, from 1. `passed` is the act by which it passed, if it did."""
     phase, state = document.plan.phases[number - 1], document.phase_state(number - 1)
-    ended_it = state not in {"open", "passed", "waiting", "not opened"}
-    counts = now if state == "open" or ended_it else None if passed is None else passed.counts
-    reason = document.reason if ended_it else None if passed is None else passed.reason
+    # In any other state the rollout ended in this phase: only then is the reason of the rollout that of the phase.
+    is_last = state not in {"open", "passed", "waiting", "not opened"}
+    counts = now if state == "open" or is_last else None if passed is None else passed.counts
+    reason = document.reason if is_last else None if passed is None else passed.reason
     gate = msgspec.structs.replace(phase.gate, success_percent=document.plan.required_percent(phase.gate))
     return RolloutPhase(
         number,

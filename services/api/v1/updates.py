@@ -1,51 +1,29 @@
-"""Our own paths of updates and groups (seed 004)."""
+"""`/v1/updates`: import, list and delete updates (seed 004)."""
 
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Request
 
-from events.projection_store.groups import DeployedUpdate, DeviceState, GroupProjection, is_among
-from events.rollout.plan_text import PlanText, plan_text
-from events.rollout.rollout_counts import as_sets
-from events.rollout.sets import FleetSet
-from events.rollout.state import RolloutState
 from events.update.commands import (
-    CancelUpdateDeployment,
-    DefineGroup,
     DeleteUpdate,
-    DeleteUpdateDeployment,
-    DeployUpdate,
     ImportUpdate,
-    RemoveGroup,
-    RetryUpdateDeployment,
 )
-from events.update.events import RollbackPolicy
-from events.update.names import UpdateId, read_update
-from events.update.state import GroupDocument, UpdateDocument, condition_of_group
-from services.api.context.api_context import ApiContext
-from services.api.context.groups import Groups, UpdateInPath, groups_of, state_of
-from services.api.context.pages import PageQuery, continuation_at
+from events.update.state import UpdateDocument
+from services.api.context.groups import Groups, UpdateInPath, groups_of
 from services.api.context.request import author_of, context_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
-from services.api.http.errors import BodyInvalid
-from services.api.http.json_answer import AnswerBody, one_of
+from services.api.http.json_answer import AnswerBody
 from services.api.http.request_costs import CONTENT
-from services.api.v1.bodies import CancelBody, DeployBody, GroupBody, PolicyBody, UpdateImportBody
-from services.api.v1.rollout_devices import failure_of
+from services.api.v1.bodies import UpdateImportBody
 from services.api.v1.router import v1_router
 
 router = v1_router(read=Access(REGISTRY_READ, at=True), write=Access(REGISTRY_WRITE, cost=CONTENT))
 
 _UPDATE = "/updates/{provider}/{name}/{version}"
-_GROUP = "/groups/{group}"
-_DEPLOYMENT = f"{_GROUP}/deployments/{{deployment}}"
-
-GroupId = Annotated[str, Path(description="The value of the tag ADUGroup, or any name.", examples=["north"])]
-Deployment = Annotated[str, Path(description="Of your choice, once for each group.", examples=["1"])]
 
 
 class UpdateAnswer(AnswerBody):
-    """An update; `condition` says whom it is for."""
+    """An update. `condition` is the condition on the devices that it is compatible with."""
 
     update: str
     provider: str
@@ -59,7 +37,7 @@ class UpdateAnswer(AnswerBody):
 
     @classmethod
     def of(cls, document: UpdateDocument, **members: Any) -> Self:
-        """As it was imported; `members` are those that a subclass adds."""
+        """An imported update. `members` are the members that a subclass adds."""
         update = document.update
         return cls(
             update=update.text,
@@ -76,124 +54,14 @@ class UpdateAnswer(AnswerBody):
 
 
 class UpdateWithContent(UpdateAnswer):
-    """An update with its content; references stand where secrets were."""
+    """An update with its content. Secrets appear as references."""
 
     content: dict[str, Any]
 
 
-class GroupAnswer(AnswerBody):
-    """A group; `condition` says who is in it."""
-
-    group: str
-    condition: str
-    priority: int
-    devices: int
-    active: str | None
-    deployments: list[str]
-
-    @classmethod
-    def of(cls, name: str, group_projection: GroupProjection) -> Self:
-        """A group by its name.
-
-        Raises:
-            GroupNotFound: there is no such group.
-        """
-        document = group_projection.groups.get(name)
-        active = next(
-            (
-                deployed_update
-                for deployed_update in group_projection.deployed_update(name)
-                if deployed_update.is_active
-            ),
-            None,
-        )
-        return cls(
-            name,
-            condition_of_group(name, document),
-            (document or GroupDocument(0, 0)).priority,
-            len(group_projection.members(name)),
-            None if active is None else active.deployment.id,
-            [deployed_update.deployment.id for deployed_update in group_projection.deployed_update(name)],
-        )
-
-
-class RollbackPolicyAnswer(AnswerBody):
-    """When the group goes back, and to which update; `null` to what each device had."""
-
-    update: str | None
-    percent: float
-    count: int
-    answered_min: int
-
-    @classmethod
-    def of(cls, policy: RollbackPolicy) -> Self:
-        """As the deployment has it."""
-        update = None if policy.update is None else policy.update.text
-        return cls(update, policy.percent, policy.count, policy.answered_min)
-
-
-class GroupRollback(AnswerBody):
-    """What a deployment was rolled back to (an update, or what each device had), why, and how many devices run that.
-
-    `deployment` is the deployment of the group that brings it, if there is one; `notBack` are devices that are not back, by reason.
-    """
-
-    to: str
-    deployment: str | None
-    reason: str
-    at: int
-    devices: int
-    not_back: dict[str, int]
-
-
-class GroupDeploymentAnswer(AnswerBody):
-    """A deployment to a group; `updateDeployment` is the ordinary deployment that it is made of, and `rollback` the one that takes it back.
-
-    One that a rollback brought says in `rollbackOf` which one was rolled back.
-    """
-
-    group: str
-    deployment: str
-    update: str
-    state: Annotated[
-        str, one_of("Active", "Inactive", "RollingBack", "RolledBack", "RollbackFailed", "Superseded", "Canceled")
-    ]
-    reason: str
-    start_at: int
-    created_at: int
-    changed_at: int
-    retries: int
-    policy: RollbackPolicyAnswer | None
-    update_deployment: str
-    rollout: RolloutState | None
-    rollback: str | None
-    rolled_back: GroupRollback | None
-    rollback_of: str | None
-    plan_text: PlanText | None
-    counts: dict[DeviceState, int]
-
-
-class UpdatedDevice(AnswerBody):
-    """A device of a deployment, and why it stands so."""
-
-    device_id: str
-    state: DeviceState
-    reason: str
-
-
-class UpdatedDevices(AnswerBody):
-    """Some devices of a deployment, and where to go on."""
-
-    devices: list[UpdatedDevice]
-    continuation: str | None
-
-
-# -- updates
-
-
 @router.get("/updates")
 def list_updates(group_projection: Groups) -> list[UpdateAnswer]:
-    """All updates, the newest version first."""
+    """All updates, the highest version first."""
     return list(map(UpdateAnswer.of, group_projection.updates.values()))
 
 
@@ -206,7 +74,7 @@ def show_update(group_projection: Groups, update: UpdateInPath) -> UpdateWithCon
 
 @router.put(_UPDATE)
 def import_update(request: Request, update: UpdateInPath, body: UpdateImportBody) -> UpdateAnswer:
-    """Import an update: a manifest or a layer, which never changes."""
+    """Import an update: a manifest or a layer. An update never changes."""
     compatibility = tuple(body.compatibility)
     command = ImportUpdate(update, body.content, compatibility, body.description, body.friendly_name)
     context_of(request).do(command, author_of(request))
@@ -217,200 +85,3 @@ def import_update(request: Request, update: UpdateInPath, body: UpdateImportBody
 def delete_update(request: Request, update: UpdateInPath) -> None:
     """Delete an update that no active deployment uses."""
     context_of(request).do(DeleteUpdate(update), author_of(request))
-
-
-# -- groups
-
-
-@router.get("/groups")
-def list_groups(group_projection: Groups) -> list[GroupAnswer]:
-    """All groups with how many edge-capable devices they have: those of the tag, and those that were defined."""
-    return [GroupAnswer.of(name, group_projection) for name in group_projection.names]
-
-
-@router.get(_GROUP)
-def show_group(group_projection: Groups, group: GroupId) -> GroupAnswer:
-    """A group."""
-    return GroupAnswer.of(group, group_projection)
-
-
-@router.put(_GROUP)
-def define_group(request: Request, group: GroupId, body: GroupBody) -> GroupAnswer:
-    """Say who is in a group by a target condition; without one, by the tag."""
-    context_of(request).do(DefineGroup(group, body.condition, body.priority), author_of(request))
-    return GroupAnswer.of(group, groups_of(request))
-
-
-@router.delete(_GROUP, status_code=204)
-def remove_group(request: Request, group: GroupId) -> None:
-    """Forget a group and what was deployed to it; the devices of its deployments fall back to what else targets them."""
-    context_of(request).do(RemoveGroup(group), author_of(request))
-
-
-# -- deployments
-
-
-@router.get(f"{_GROUP}/deployments")
-def list_deployments(group_projection: Groups, group: GroupId) -> list[GroupDeploymentAnswer]:
-    """What was deployed to a group, in the order of that."""
-    group_projection.members(group)
-    return [_deployment(one, group_projection) for one in group_projection.deployed_update(group)]
-
-
-@router.get(_DEPLOYMENT)
-def show_deployment(group_projection: Groups, group: GroupId, deployment: Deployment) -> GroupDeploymentAnswer:
-    """A deployment, with how many of its devices are how far."""
-    return _deployment(group_projection.deployment(group, deployment), group_projection)
-
-
-@router.put(_DEPLOYMENT)
-def deploy(
-    request: Request, group_projection: Groups, group: GroupId, deployment: Deployment, body: DeployBody
-) -> GroupDeploymentAnswer:
-    """Bring an update to a group, at once or later, all at once or in phases; what the group got until now is superseded."""
-    command = DeployUpdate(
-        group,
-        deployment,
-        _update_id(body.update),
-        body.start_at if body.start_at > context_of(request).clock() else 0,
-        None if body.policy is None else _policy(body.policy),
-        body.plan,
-        group_projection.keepers(group),
-        body.end_at,
-    )
-    context_of(request).do(command, author_of(request))
-    return show_deployment(groups_of(request), group, deployment)
-
-
-@router.post(f"{_DEPLOYMENT}/retry")
-def retry(request: Request, group_projection: Groups, group: GroupId, deployment: Deployment) -> GroupDeploymentAnswer:
-    """Let the devices that failed try again."""
-    context_of(request).do(
-        RetryUpdateDeployment(group, _commanded(group_projection, group, deployment)), author_of(request)
-    )
-    return show_deployment(groups_of(request), group, deployment)
-
-
-@router.post(f"{_DEPLOYMENT}/cancel")
-def cancel(
-    request: Request, group_projection: Groups, group: GroupId, deployment: Deployment, body: CancelBody
-) -> GroupDeploymentAnswer:
-    """Stop a deployment for good: who has it keeps it, and nobody else gets it."""
-    command = CancelUpdateDeployment(
-        group, _commanded(group_projection, group, deployment), body.reason, group_projection.keepers(group)
-    )
-    context_of(request).do(command, author_of(request))
-    return show_deployment(groups_of(request), group, deployment)
-
-
-@router.delete(_DEPLOYMENT, status_code=204)
-def delete_deployment(request: Request, group_projection: Groups, group: GroupId, deployment: Deployment) -> None:
-    """Forget a deployment that is over; its devices fall back to what else targets them."""
-    context_of(request).do(
-        DeleteUpdateDeployment(group, _commanded(group_projection, group, deployment)), author_of(request)
-    )
-
-
-@router.get(f"{_DEPLOYMENT}/devices")
-def list_devices(
-    request: Request,
-    group_projection: Groups,
-    group: GroupId,
-    deployment: Deployment,
-    *,
-    query: Annotated[PageQuery, Depends()],
-    state: Annotated[str | None, Query(json_schema_extra={"enum": [state.value for state in DeviceState]})] = None,
-) -> UpdatedDevices:
-    """The devices of a deployment by how they stand to it, and why, page by page."""
-    context, deployed_update = context_of(request), group_projection.deployment(group, deployment)
-    states = group_projection.states(deployed_update)
-    members = FleetSet.union(states.values()) if state is None else states[state_of(state)]
-    devices, location = group_projection.page(members, after=query.after(context), limit=query.limit)
-    failures, back_to = group_projection.failures(deployed_update), deployed_update.back_to
-
-    def recorded(where: tuple[int, int]) -> str:
-        if not deployed_update.has_gone_back:
-            return ""
-        gone = f"the deployment was rolled back to {back_to}"
-        return next((why for why, failed in failures.items() if is_among(where, failed)), gone)
-
-    def line(device_id: str, where: tuple[int, int]) -> UpdatedDevice:
-        state = next(state for state, members in states.items() if is_among(where, members))
-        return UpdatedDevice(device_id, state, recorded(where) or _reason(context, deployed_update, device_id, state))
-
-    return UpdatedDevices([line(*device) for device in devices], continuation_at(context, location))
-
-
-def _commanded(group_projection: GroupProjection, group: str, deployment: str) -> str:
-    """The deployment that a command on one of these is about: what a rollback brought goes with what was rolled back."""
-    return next(
-        (one.commanded for one in group_projection.deployed_update(group) if one.deployment.id == deployment),
-        deployment,
-    )
-
-
-def _update_id(text: str) -> UpdateId:
-    update = read_update(text)
-    if update is None:
-        raise BodyInvalid(f"an update is named as provider/name/version, not {text[:200]!r}")
-    return update
-
-
-def _policy(body: PolicyBody) -> RollbackPolicy:
-    update = None if body.update is None else _update_id(body.update)
-    return RollbackPolicy(update, body.percent, body.count, body.answered_min)
-
-
-def _deployment(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> GroupDeploymentAnswer:
-    deployment, rollout = deployed_update.deployment, deployed_update.rollout
-    return GroupDeploymentAnswer(
-        group=deployed_update.group,
-        deployment=deployment.id,
-        update=deployment.update.text,
-        state=deployed_update.state,
-        reason=deployment.reason or ("" if rollout is None else rollout.why),
-        start_at=deployment.start_at,
-        created_at=deployment.created_at,
-        changed_at=deployment.changed_at,
-        retries=deployment.retries,
-        policy=RollbackPolicyAnswer.of(deployment.policy) if isinstance(deployment.policy, RollbackPolicy) else None,
-        update_deployment=deployed_update.update_deployment,
-        rollout=None if rollout is None else rollout.state,
-        rollback=None if rollout is None else rollout.rollback or None,
-        rolled_back=_rollback(deployed_update, group_projection),
-        rollback_of=deployed_update.back_from or None,
-        plan_text=None if rollout is None else plan_text(rollout.plan),
-        counts={state: len(devices) for state, devices in group_projection.states(deployed_update).items()},
-    )
-
-
-def _rollback(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> GroupRollback | None:
-    if deployed_update.rollout is None or not deployed_update.has_gone_back:
-        return None
-    back = deployed_update.back
-    return GroupRollback(
-        deployed_update.back_to,
-        None if back is None else back.deployment.id,
-        deployed_update.rollout.rollback_reason,
-        deployed_update.rollout.rollback_at,
-        len(group_projection.back(deployed_update)),
-        {why: len(devices) for why, devices in as_sets(deployed_update.rollout.not_back).items()},
-    )
-
-
-def _reason(context: ApiContext, deployed_update: DeployedUpdate, device_id: str, state: DeviceState) -> str:
-    match state:
-        case DeviceState.SUCCEEDED:
-            return "it answered that all is well"
-        case DeviceState.IN_PROGRESS:
-            return "it has not answered yet"
-        case DeviceState.FAILED:
-            return failure_of(context, device_id)
-        case DeviceState.NOT_STARTED | DeviceState.CANCELED:
-            state_text = "has not started" if deployed_update.is_active else f"is {deployed_update.state.lower()}"
-            reasons = (
-                line.text
-                for line in context.fleet_projection.not_applied(device_id)
-                if line.deployment_id == deployed_update.update_deployment
-            )
-            return next(reasons, f"the deployment {state_text}")

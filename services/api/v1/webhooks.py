@@ -1,4 +1,4 @@
-"""`/v1/webhooks`: whom to tell of what, and how that goes."""
+"""`/v1/webhooks`: define, pause and test webhooks, and list their deliveries."""
 
 import secrets
 from collections.abc import Sequence
@@ -7,8 +7,7 @@ from typing import Annotated
 from fastapi import Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from events.log.fleet_documents import webhook_of
-from events.log.fleet_documents import webhooks as status
+from events.log.fleet_documents import webhook_of, webhooks
 from events.notification.cloud_event import of_test
 from events.notification.deliveries import DELIVERIES_MAX, Deliveries, Delivery, begun
 from events.notification.feed import Feed
@@ -36,10 +35,11 @@ router = v1_router(read=Access(ADMIN, at=True), write=Access(ADMIN))
 
 
 class WebhookAnswer(AnswerBody):
-    """A webhook, and how it fares. Times are in milliseconds, `null` where there is none.
+    """A webhook and the state of its deliveries. Times are in milliseconds, `null` for none.
 
-    `secret` is in plain in the answer of the PUT that made it, and nowhere else. `lag` has the events and assignment changes that were not
-    looked at for it yet. In the past `lag`, `failures` and what follows are `null`: deliveries are not part of the log.
+    `secret` is in plain only in the answer of the PUT that made it. `lag` is the number of events and assignment changes
+    that were not read for the webhook yet. For a past point in time, `lag` and the members after it are `null`: deliveries
+    are not part of the log.
     """
 
     id: str
@@ -65,7 +65,7 @@ class WebhookDeliveries(AnswerBody):
 
 
 class WebhookTest(AnswerBody):
-    """What became of a test event."""
+    """The result of the delivery of a test event."""
 
     id: str
     delivered: bool
@@ -76,27 +76,27 @@ class WebhookTest(AnswerBody):
 
 @router.get("/webhooks")
 def list_webhooks(request: Request) -> list[WebhookAnswer]:
-    """All webhooks, and how they fare."""
+    """All webhooks, with the state of their deliveries."""
     context = context_of(request)
     heads = Feed(context.log, context.projections).heads()
-    return [_answer(context, webhook_id, document, heads) for webhook_id, document in status(context.log)]
+    return [_answer(context, webhook_id, document, heads) for webhook_id, document in webhooks(context.log)]
 
 
 @router.get("/webhooks/{webhook_id}")
 def show(request: Request, webhook_id: WebhookId) -> WebhookAnswer:
-    """A webhook, and how it fares; secrets show as `***`."""
+    """A webhook, with the state of its deliveries. Secrets appear as `***`."""
     context = context_of(request)
-    return _answer(
-        context, webhook_id, webhook_of(context.log, webhook_id), Feed(context.log, context.projections).heads()
-    )
+    document = webhook_of(context.log, webhook_id)
+    return _answer(context, webhook_id, document, Feed(context.log, context.projections).heads())
 
 
 @router.put("/webhooks/{webhook_id}")
 def define(request: Request, webhook_id: WebhookId, body: WebhookBody) -> WebhookAnswer:
-    """Make a webhook that begins now, or make one that stands exactly this; it goes on where it was, and is not paused."""
+    """Create a webhook that begins with the next event, or replace one, which continues where it was and is resumed."""
     context = context_of(request)
+    # The heads are part of the event, so that it does not matter when a worker first sees the webhook (decision 0022).
     heads = Feed(context.log, context.projections).heads()
-    made = "" if body.secret or _stands(context, webhook_id) else secret_of(secrets.token_bytes(_KEY_BYTES))
+    made = "" if body.secret or _exists(context, webhook_id) else secret_of(secrets.token_bytes(_KEY_BYTES))
     command = DefineWebhook(
         webhook_id,
         body.url,
@@ -107,6 +107,7 @@ def define(request: Request, webhook_id: WebhookId, body: WebhookBody) -> Webhoo
         named(heads, context.log.partitions),
     )
     check(in_references(command))
+    # An address inside this machine's network would let a caller post into it (decision 0022).
     check_target(body.url, AllowedTargets.parse(context.settings.webhook_private_targets))
     context.do(command, author_of(request))
     answer = _answer(context, webhook_id, webhook_of(context.log, webhook_id), heads)
@@ -116,19 +117,19 @@ def define(request: Request, webhook_id: WebhookId, body: WebhookBody) -> Webhoo
 
 @router.delete("/webhooks/{webhook_id}", status_code=204)
 def delete(request: Request, webhook_id: WebhookId) -> None:
-    """Tell nobody any more."""
+    """Delete a webhook."""
     context_of(request).do(DeleteWebhook(webhook_id), author_of(request))
 
 
 @router.post("/webhooks/{webhook_id}/pause", status_code=204)
 def pause(request: Request, webhook_id: WebhookId, body: PauseBody) -> None:
-    """Deliver nothing until it is resumed; what happens meanwhile waits in the log."""
+    """Pause deliveries. Events wait in the log until the webhook is resumed."""
     context_of(request).do(PauseWebhook(webhook_id, body.why), author_of(request))
 
 
 @router.post("/webhooks/{webhook_id}/resume", status_code=204)
 def resume(request: Request, webhook_id: WebhookId) -> None:
-    """Deliver again, at once, from where it stopped."""
+    """Resume deliveries now, from where they stopped."""
     context_of(request).do(ResumeWebhook(webhook_id), author_of(request))
 
 
@@ -139,13 +140,13 @@ def deliveries(
 ) -> WebhookDeliveries:
     """The last attempts to deliver, newest first."""
     context = context_of(request)
-    webhook_of(context.log, webhook_id)
+    webhook_of(context.log, webhook_id)  # An unknown webhook is a 404, and not an empty list.
     return WebhookDeliveries(webhook_id, Deliveries(context.client).newest(webhook_id, limit=top))
 
 
 @router.post("/webhooks/{webhook_id}/test")
 async def test(request: Request, webhook_id: WebhookId) -> JsonAnswer[WebhookTest]:
-    """Send an event of the type `twinfold.Test` now, past all others, and say what became of it."""
+    """Deliver an event of the type `twinfold.Test` now, ahead of waiting events, and return the result."""
     context = context_of(request)
     document = await run_in_threadpool(webhook_of, context.log, webhook_id)
     url, secret = await run_in_threadpool(lambda: opened(context.vault.opened, document))
@@ -155,7 +156,7 @@ async def test(request: Request, webhook_id: WebhookId) -> JsonAnswer[WebhookTes
     return JsonAnswer(WebhookTest(webhook_id, answer.delivered, answer.result, answer.status, answer.milliseconds))
 
 
-def _stands(context: ApiContext, webhook_id: str) -> bool:
+def _exists(context: ApiContext, webhook_id: str) -> bool:
     try:
         webhook_of(context.log, webhook_id)
     except WebhookNotFound:

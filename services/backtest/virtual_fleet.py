@@ -1,4 +1,4 @@
-"""The fleet in virtual time: its recorded devices, what people did, and the real scheduler, on a log and projections of its own."""
+"""A fleet in virtual time: recorded devices and commands, and the real scheduler, on a log and projections in memory."""
 
 import heapq
 import itertools
@@ -24,47 +24,14 @@ from events.producer.producer import Producer
 from events.projection.driver import Driver
 from events.projection.in_memory import EventsInMemory
 from events.projection_store.memory import MemoryProjectionStore
-from events.rollout.commands import (
-    AbortRollout,
-    ApprovePhase,
-    CreateRollout,
-    PauseRollout,
-    ResumeRollout,
-    RetryFailed,
-    RollBack,
-    RolloutCommand,
-    SkipPhase,
-    StartRollout,
-)
-from events.rollout.events import (
-    DevicesAdmitted,
-    DevicesRetried,
-    PhaseApproved,
-    PhaseOpened,
-    PhasePassed,
-    ResultsRecorded,
-    RetryAsked,
-    RollbackAsked,
-    RollbackBegan,
-    RollbackEnded,
-    RolloutAborted,
-    RolloutCompleted,
-    RolloutCreated,
-    RolloutDeleted,
-    RolloutEvent,
-    RolloutPaused,
-    RolloutResumed,
-    RolloutStarted,
-    SoakBegan,
-    SoakBroken,
-)
+from events.rollout import commands, events
 from events.rollout.state import ROLLOUT
 from events.stored_projection.partition_codec import checkpoint_of, writes_of
 from events.update.events import GroupEvent, UpdateEvent
 from services.backtest.changes import Changes
-from services.backtest.course import Course, Given, version_in
-from services.backtest.recorded import Happened, code_in, is_answer
+from services.backtest.history import RecordedEntry, code_in, is_answer
 from services.backtest.recorded_answers import RecordedAnswers
+from services.backtest.timeline import Grant, Timeline, version_in
 from services.scheduler.engine import AUTHOR, SchedulerEngine
 from services.scheduler.scheduled_work import ScheduledWork
 
@@ -73,7 +40,7 @@ _ALL = 10**9
 
 
 class _Log(MemoryLog):
-    """Events of the fleet alone: those of `devices`, by partition, are forgotten as soon as they are applied."""
+    """A log in memory that stores the fleet's events; those of `devices`, by partition, are dropped once they are applied."""
 
     def __init__(self, partitions: int) -> None:
         self.devices = [EventsInMemory(0) for _ in range(partitions)]
@@ -86,7 +53,7 @@ class _Log(MemoryLog):
 
 
 class _Due(msgspec.Struct, frozen=True):
-    """What a device is to answer: a report of a system module, or that it has a module's section (`patch` is `None`)."""
+    """An answer that a device is to send: an agent's report, or without `patch` that it received a module's section."""
 
     location: tuple[int, int]
     module_id: str
@@ -94,13 +61,13 @@ class _Due(msgspec.Struct, frozen=True):
     patch: dict[str, Any] | None
 
 
-class Virtual:
-    """A twinfold of its own in one process; `now` (milliseconds) moves by `step` alone."""
+class VirtualFleet:
+    """A whole system in one process. Its clock `now` (milliseconds) is set by the caller."""
 
     def __init__(
         self,
         partitions: int,
-        really: Course,
+        really: Timeline,
         answers: RecordedAnswers,
         changes: Changes,
         fleet: Iterable[Envelope[Event]],
@@ -109,12 +76,12 @@ class Virtual:
 
         `fleet` are the recorded events of the fleet, whose conditions are indexed from the beginning.
         """
-        self.course = Course()
+        self.timeline = Timeline()
         self.now = 0
         self.refused: list[str] = []
-        """What people did that was not possible here, each with the reason."""
+        """The recorded commands that the backtest refused, each with the reason."""
         self.unknown = 0
-        """How often a device was given what it never had in reality, so that nobody knows what it would have said."""
+        """How often a device was given what it never had in reality, so that its answer is unknown."""
         self._really, self._answers, self._changes = really, answers, changes
         self._log, self._projections = _Log(partitions), MemoryProjectionStore()
         self._documents, self._documented = FleetDocuments(), 0
@@ -122,8 +89,8 @@ class Virtual:
         merge = MergeCache()
         self.partitions = [Partition(number, merge) for number in range(partitions)]
         self._drivers = [
-            Driver(partition, events, self._fleet)
-            for partition, events in zip(self.partitions, self._log.devices, strict=True)
+            Driver(partition, devices, self._fleet)
+            for partition, devices in zip(self.partitions, self._log.devices, strict=True)
         ]
         self._due: list[tuple[int, int, _Due]] = []
         self._numbers = itertools.count()
@@ -131,6 +98,8 @@ class Virtual:
             self._log, self._projections, clock=lambda: self.now, settle=lambda _seconds: self._apply()
         )
         self._status = ScheduledWork(self._log)
+        # Properties that conditions name are indexed before the first device is read. For a property that is named later
+        # there are no documents to fill the index from, and the driver raises `PathsMissing` (decision 0053).
         named = [*self._changed(fleet), *self._own_events()]
         for partition in self.partitions:
             partition.hold_paths_of(named)
@@ -141,56 +110,59 @@ class Virtual:
                 yield msgspec.structs.replace(envelope, event=event)
 
     def _own_events(self) -> Iterable[Envelope[Event]]:
-        for name, one in self._changes.deployments.items():
-            command = one.command
+        for name, deployed in self._changes.deployments.items():
+            command = deployed.command
             created = DeploymentCreated(command.content, command.target_condition, command.priority)
             yield Envelope(1, name, 1, 0, AUTHOR, "", created)
-            if one.plan is not None:
-                yield Envelope(1, ROLLOUT + name, 1, 0, AUTHOR, "", RolloutCreated(one.plan, ""))
+            if deployed.plan is not None:
+                yield Envelope(1, ROLLOUT + name, 1, 0, AUTHOR, "", events.RolloutCreated(deployed.plan, ""))
 
-    # -- what comes in
+    # -- recorded entries
 
-    def take(self, one: Happened) -> None:
-        """Take a recorded event in, as far as it is still one: what the scheduler and the agents did, they do anew."""
-        envelope = one.event
+    def take(self, entry: RecordedEntry) -> None:
+        """Apply a recorded event, unless it is one that the scheduler or a device produces anew in the backtest."""
+        envelope = entry.event
         assert envelope is not None
-        if one.stream != FLEET:
+        if entry.stream != FLEET:
             if not is_answer(envelope):
-                self._put(one.stream, envelope)
+                self._log.devices[entry.stream].put(envelope)
         elif envelope.by != AUTHOR and not isinstance(envelope.event, LogEvent):
             event = self._changes.of(envelope)
             if event is not None:
-                self._again(envelope, event)
+                self._repeat(envelope, event)
 
     def add(self, name: str, *, at: int) -> None:
-        """Create a deployment of the backtest's own at a time (milliseconds), and its rollout if it has a plan."""
-        one = self._changes.deployments[name]
-        self._do(one.command, AUTHOR, at=at)
-        if one.plan is not None:
-            self._do(CreateRollout(name, one.plan), AUTHOR, at=at)
-            self._do(StartRollout(name), AUTHOR, at=at)
+        """Create a deployment that the backtest adds at a time (milliseconds), and its rollout if it has a plan."""
+        deployed = self._changes.deployments[name]
+        self._do(deployed.command, AUTHOR, at=at)
+        if deployed.plan is not None:
+            self._do(commands.CreateRollout(name, deployed.plan), AUTHOR, at=at)
+            self._do(commands.StartRollout(name), AUTHOR, at=at)
 
-    def _put(self, number: int, envelope: Envelope[Any]) -> None:
-        self._log.devices[number].put(envelope)
-
-    def _again(self, envelope: Envelope[Event], event: Event) -> None:
-        """What somebody did: deployments and groups as they did it, acts on a rollout as the commands that they were."""
-        if isinstance(event, RolloutEvent) and not isinstance(event, RolloutCreated | RolloutDeleted):
+    def _repeat(self, envelope: Envelope[Event], event: Event) -> None:
+        # Whether a command on a rollout is possible depends on the state that the backtest is in, so the decider must
+        # judge it again. Events of deployments and groups are appended as they are: their own time orders a rollout.
+        if isinstance(event, events.RolloutEvent) and not isinstance(
+            event, events.RolloutCreated | events.RolloutDeleted
+        ):
             command = _command_of(envelope.subject.removeprefix(ROLLOUT), event)
             if command is not None:
                 self._do(command, envelope.by, at=envelope.at)
-        elif isinstance(event, DeploymentEvent | RolloutEvent | UpdateEvent | GroupEvent):
+        elif isinstance(event, DeploymentEvent | events.RolloutEvent | UpdateEvent | GroupEvent):
             self._append(envelope, event)
 
     def _append(self, envelope: Envelope[Event], event: Event) -> None:
         self._document()
         subject = envelope.subject
-        known = self._documents.document(subject) is not None
-        if isinstance(event, DeploymentEvent | RolloutDeleted) and isinstance(event, DeploymentCreated) is known:
-            self._refuse(type(event).__name__, subject, "it is there already" if known else "it is not there")
+        exists = self._documents.document(subject) is not None
+        if (
+            isinstance(event, DeploymentEvent | events.RolloutDeleted)
+            and isinstance(event, DeploymentCreated) is exists
+        ):
+            self._refuse(type(event).__name__, subject, "it already exists" if exists else "it does not exist")
             return
         version = self._documents.head(subject).version
-        # With its own time, and not the step's: the order in which a rollout takes devices comes from when it was made.
+        # It keeps its own time, not that of the step: the order in which a rollout admits devices depends on its creation.
         again = msgspec.structs.replace(envelope, version=version + 1, event=event)
         self._documents.apply(again)
         self._documented += 1
@@ -216,44 +188,44 @@ class Virtual:
 
     @property
     def next_due(self) -> int | None:
-        """When the next device is to answer."""
+        """The time of the next answer of a device (milliseconds); `None` when none is due."""
         return self._due[0][0] if self._due else None
 
     @property
     def is_busy(self) -> bool:
-        """Whether the clock alone can make something happen."""
+        """Whether the scheduler can act without a new event: a deployment has a time, or a rollout is active."""
         self._status.refresh()
-        return bool(self._status.timed) or any(one.is_active for one in self._status.rollouts.values())
+        return bool(self._status.timed) or any(rollout.is_active for rollout in self._status.rollouts.values())
 
     def step(self) -> None:
-        """Let devices answer that are due, apply everything, and let the scheduler act until it has nothing more to do."""
+        """Send the answers that are due, apply all events, and run the scheduler until it writes no more."""
         while self._due and self._due[0][0] <= self.now:
             self._answer(heapq.heappop(self._due)[2])
         self._apply()
         while self._engine.tick():
             self._apply()
 
-    def _answer(self, due: "_Due") -> None:
+    def _answer(self, due: _Due) -> None:
         number, ordinal = due.location
-        given, module_id, patch = self.course.given[due.location][-1], due.module_id, due.patch
-        # One that was given something else meanwhile, or is gone, says nothing about what it had.
-        if given.versions.get(module_id) != due.version or ordinal not in self.partitions[number].directory.live:
+        grant, module_id, patch = self.timeline.grants[due.location][-1], due.module_id, due.patch
+        # A device that has another version by now, or is deleted, does not answer to the old one.
+        if grant.versions.get(module_id) != due.version or ordinal not in self.partitions[number].directory.live:
             return
         device_id = self.partitions[number].directory.ids[ordinal]
         if patch is None:
             delivered = DesiredDelivered({module_id: due.version})
-            self._put(number, Envelope(0, device_id, 1, self.now, _DEVICE, "", delivered))
+            self._log.devices[number].put(Envelope(0, device_id, 1, self.now, _DEVICE, "", delivered))
             return
         if version_in(patch) is not None:
             patch = {**patch, "lastDesiredVersion": due.version}
-        self.course.answered(number, ordinal, given, code_in(patch))
+        self.timeline.answered(number, ordinal, grant, code_in(patch))
         subject = module_subject(device_id, module_id)
-        self._put(number, Envelope(0, subject, 1, self.now, _DEVICE, "", PropertiesReported(patch)))
+        self._log.devices[number].put(Envelope(0, subject, 1, self.now, _DEVICE, "", PropertiesReported(patch)))
 
     def _apply(self) -> None:
         self._fleet.refresh()
         for envelope in self._fleet.between(self._acted):
-            self.course.acted(envelope)
+            self.timeline.acted(envelope)
         self._acted = self._fleet.position
         for driver in self._drivers:
             vector = driver.read_ahead()
@@ -265,46 +237,50 @@ class Virtual:
         expected = self._projections.checkpoint(partition.number)
         assignment_change = driver.decide(vector)
         written = self._projections.commit(partition.number, writes_of(partition, assignment_change, expected=expected))
-        assert written, "nobody else writes here"
+        assert written, "the projections have a single writer"
         assert self._projections.checkpoint(partition.number) == checkpoint_of(partition)
         if assignment_change is not None:
-            for ordinal, given, changed in self.course.decided(partition.number, assignment_change, self.now):
-                self._expect((partition.number, ordinal), given, changed)
+            for ordinal, grant, changed in self.timeline.decided(partition.number, assignment_change, self.now):
+                self._expect((partition.number, ordinal), grant, changed)
 
-    def _expect(self, location: tuple[int, int], given: Given, changed: tuple[str, ...]) -> None:
-        """Have a device answer for what changed as it did when it really had the same."""
-        found = {name: self._answers.to(self._really, location, given.configuration, name) for name in changed}
-        self.unknown += not all(found.values())
-        for name, answers in found.items():
+    def _expect(self, location: tuple[int, int], grant: Grant, changed: tuple[str, ...]) -> None:
+        """Schedule the answers that the device really gave to the same configuration, each after the same delay."""
+        answers_by_module = {
+            name: self._answers.to(self._really, location, grant.configuration, name) for name in changed
+        }
+        self.unknown += not all(answers_by_module.values())
+        for name, answers in answers_by_module.items():
             for answer in answers:
-                due = _Due(location, name, given.versions[name], answer.patch)
+                due = _Due(location, name, grant.versions[name], answer.patch)
                 heapq.heappush(self._due, (self.now + answer.after_ms, next(self._numbers), due))
 
 
-def _command_of(name: str, event: RolloutEvent) -> RolloutCommand | None:
-    """What somebody asked for, of whom an event of a rollout is; nothing where it followed by itself."""
+def _command_of(name: str, event: events.RolloutEvent) -> commands.RolloutCommand | None:
+    """The command behind an event of a rollout; `None` for what the scheduler decided, or what is repeated as an event."""
     match event:
-        case RolloutStarted():
-            return StartRollout(name)
-        case RolloutPaused(reason):
-            return PauseRollout(name, reason)
-        case RolloutResumed():
-            return ResumeRollout(name)
-        case PhaseApproved(phase):
-            return ApprovePhase(name, phase)
-        case PhasePassed(phase):
-            return SkipPhase(name, phase)
-        case RetryAsked():
-            return RetryFailed(name)
-        case RollbackAsked(reason):
-            return RollBack(name, reason)
-        case RolloutAborted(reason):
-            return AbortRollout(name, reason)
-        case RolloutCreated() | RolloutDeleted():
+        case events.RolloutStarted():
+            return commands.StartRollout(name)
+        case events.RolloutPaused(reason):
+            return commands.PauseRollout(name, reason)
+        case events.RolloutResumed():
+            return commands.ResumeRollout(name)
+        case events.PhaseApproved(phase):
+            return commands.ApprovePhase(name, phase)
+        case events.PhasePassed(phase):
+            return commands.SkipPhase(name, phase)
+        case events.RetryAsked():
+            return commands.RetryFailed(name)
+        case events.RollbackAsked(reason):
+            return commands.RollBack(name, reason)
+        case events.RolloutAborted(reason):
+            return commands.AbortRollout(name, reason)
+        case events.RolloutCreated() | events.RolloutDeleted():
             return None
-        case PhaseOpened() | DevicesAdmitted() | SoakBegan() | SoakBroken() | DevicesRetried():
+        case events.PhaseOpened() | events.DevicesAdmitted() | events.SoakBegan() | events.SoakBroken():
             return None
-        case RollbackBegan() | RollbackEnded() | RolloutCompleted() | ResultsRecorded():
+        case events.DevicesRetried() | events.RollbackBegan() | events.RollbackEnded():
+            return None
+        case events.RolloutCompleted() | events.ResultsRecorded():
             return None
         case _:
             assert_never(event)

@@ -1,4 +1,4 @@
-"""What `twinfold check` reads and writes: manifests, waivers, baselines."""
+"""The files that `twinfold check` reads and writes: manifests, waivers, baselines."""
 
 import codecs
 import json
@@ -13,8 +13,8 @@ from events.readiness.catalogue import BY_ID
 from events.readiness.finding import Finding
 from events.readiness.subject import Document, read_document
 from events.readiness.waiver import Waiver
-from services.cli.check_report.checked import SourceFile
-from services.cli.check_report.json_text import doubled
+from services.cli.check.check_result import SourceFile
+from services.cli.check.json_text import doubled
 from services.cli.inputs import STANDARD_INPUT, InputUnreadable, read_text
 
 _TEMPLATE = ".template."
@@ -27,7 +27,7 @@ class WaiverFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BaselineFinding(msgspec.Struct, frozen=True):
-    """A finding in a baseline; what stands beside the fingerprint is for people."""
+    """A finding in a baseline. Only the fingerprint is compared; the other members are for people."""
 
     fingerprint: str
     rule: str
@@ -42,20 +42,11 @@ class Baseline(msgspec.Struct, frozen=True):
     findings: tuple[BaselineFinding, ...]
 
 
-def read_source(location: str) -> SourceFile:
-    """A file's text, or that of standard input for `-`.
-
-    Raises:
-        InputUnreadable: there is none.
-    """
-    return SourceFile(location, read_text(location))
-
-
 def document_of(source: SourceFile) -> Document:
-    """The document of a manifest's text; its name is its id, or its file as it was given.
+    """The document in a manifest's text. Its name is its id, or the file as the user typed it.
 
     Raises:
-        InputUnreadable: it is no JSON.
+        InputUnreadable: it is not JSON.
     """
     try:
         raw: Json = json.loads(source.text, parse_constant=_refused)
@@ -67,7 +58,7 @@ def document_of(source: SourceFile) -> Document:
 
 
 def write_manifest(source: SourceFile) -> None:
-    """Put a text into its file, with the byte order mark that is there.
+    """Write a text to its file, and keep the byte order mark that the file has.
 
     Raises:
         InputUnreadable: the file cannot be written.
@@ -81,44 +72,48 @@ def write_manifest(source: SourceFile) -> None:
 
 
 def read_waivers(location: str) -> tuple[Waiver, ...]:
-    """The waivers of a TOML file, or a JSON one if it is called so.
+    """The waivers in a TOML file, or in a JSON file if its name ends with `.json`.
 
     Raises:
-        InputUnreadable: it is neither, lacks a member, or names a rule that does not exist.
+        InputUnreadable: it cannot be parsed, lacks a member, or names an unknown rule.
     """
     text = read_text(location)
     try:
         decode = msgspec.json.decode if location.endswith(".json") else msgspec.toml.decode
-        found = decode(text.encode(), type=WaiverFile).waivers
+        waivers = decode(text.encode(), type=WaiverFile).waivers
     except (ValueError, msgspec.DecodeError) as error:
         raise InputUnreadable(location, str(error)) from error
-    for waiver in found:
+    for waiver in waivers:
         if waiver.rule not in BY_ID:
-            raise InputUnreadable(location, f"there is no rule {waiver.rule!r}")
-    return found
+            raise InputUnreadable(
+                location, f"unknown rule {waiver.rule!r}; docs/reference/readiness.md lists all rules"
+            )
+    return waivers
 
 
 def read_baseline(location: str) -> frozenset[str]:
-    """The fingerprints of a baseline.
+    """The fingerprints in a baseline.
 
     Raises:
-        InputUnreadable: the file is none.
+        InputUnreadable: the file is not a baseline.
     """
     try:
-        found = msgspec.json.decode(read_text(location).encode(), type=Baseline)
+        baseline = msgspec.json.decode(read_text(location).encode(), type=Baseline)
     except (ValueError, msgspec.DecodeError) as error:
         raise InputUnreadable(location, str(error)) from error
-    return frozenset(known.fingerprint for known in found.findings)
+    return frozenset(finding.fingerprint for finding in baseline.findings)
 
 
 def write_baseline(location: str, findings: Sequence[Finding]) -> None:
-    """Write a baseline of findings, an entry a line, so that a review shows what became known.
+    """Write a baseline of findings, one member a line, so that a code review shows which findings were added.
 
     Raises:
         InputUnreadable: the file cannot be written.
     """
-    known = tuple(BaselineFinding(one.fingerprint, one.rule, one.document, one.module) for one in findings)
-    text = msgspec.json.format(msgspec.json.encode(Baseline(1, known)), indent=2)
+    entries = tuple(
+        BaselineFinding(finding.fingerprint, finding.rule, finding.document, finding.module) for finding in findings
+    )
+    text = msgspec.json.format(msgspec.json.encode(Baseline(1, entries)), indent=2)
     try:
         Path(location).write_bytes(text + b"\n")
     except OSError as error:
@@ -126,4 +121,4 @@ def write_baseline(location: str, findings: Sequence[Finding]) -> None:
 
 
 def _refused(constant: str) -> Json:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

@@ -1,4 +1,4 @@
-"""A report for programs: JSON, and SARIF 2.1.0 for those that show findings beside code."""
+"""Reports for programs: JSON, and SARIF 2.1.0 for tools that show findings beside code."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from events.manifest.problem import Severity
 from events.readiness.catalogue import RULES
 from events.readiness.finding import Finding
 from events.readiness.rule import Rule
-from services.cli.check_report.checked import Checked, CheckedFiles
+from services.cli.check.check_result import CheckedFile, CheckResult
 from services.cli.inputs import STANDARD_INPUT, InputUnreadable
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -20,15 +20,15 @@ _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: 
 _LOCATIONS = {rule.id: number for number, rule in enumerate(RULES)}
 
 
-def as_json(files: CheckedFiles) -> str:
-    """Every file with its findings, their lines among them, and the files that cannot be read."""
+def as_json(files: CheckResult) -> str:
+    """The files with their findings and lines, and the files that cannot be read, as JSON."""
     unreadable = [{"file": error.location, "message": error.why} for error in files.unreadable]
     return _text({"version": 1, "files": [_file(checked) for checked in files.checked], "unreadable": unreadable})
 
 
-def as_sarif(all_files: CheckedFiles) -> str:
-    """One run. Waived findings are suppressed, those of a baseline unchanged."""
-    from importlib.metadata import version  # noqa: PLC0415 - slow, and wanted here alone
+def as_sarif(all_files: CheckResult) -> str:
+    """One SARIF run. Waived findings are suppressed, findings of the baseline are `unchanged`."""
+    from importlib.metadata import version  # noqa: PLC0415 - slow, and used here alone
 
     files = all_files.checked
     results = [_result(checked, finding) for checked in files for finding in checked.report.findings]
@@ -44,6 +44,7 @@ def as_sarif(all_files: CheckedFiles) -> str:
     expired = {waiver for checked in files for waiver in checked.report.expired}
     run = {
         "tool": {"driver": driver},
+        # `line_of` counts characters of Python, which are code points.
         "columnKind": "unicodeCodePoints",
         "invocations": [_invocation(all_files.unreadable)],
         "results": results,
@@ -64,7 +65,7 @@ def _invocation(unreadable: Sequence[InputUnreadable]) -> JsonObject:
     return {"executionSuccessful": not unreadable, "toolExecutionNotifications": notifications}
 
 
-def _file(checked: Checked) -> JsonObject:
+def _file(checked: CheckedFile) -> JsonObject:
     report = checked.report
     return {
         "file": checked.source.location,
@@ -83,20 +84,20 @@ def _file(checked: Checked) -> JsonObject:
     }
 
 
-def _finding(checked: Checked, finding: Finding) -> JsonObject:
+def _finding(checked: CheckedFile, finding: Finding) -> JsonObject:
     line = checked.line(finding)
     location = {"line": line.line, "column": line.column} if line is not None else {}
     return {**msgspec.to_builtins(finding), "file": checked.source_of(finding).location, **location}
 
 
-def _result(checked: Checked, finding: Finding) -> JsonObject:
+def _result(checked: CheckedFile, finding: Finding) -> JsonObject:
     line = checked.line(finding)
     physical: JsonObject = {"artifactLocation": {"uri": _uri(checked.source_of(finding).location)}}
     if line is not None:
         physical["region"] = {"startLine": line.line, "startColumn": line.column}
     location: JsonObject = {"physicalLocation": physical}
     location["logicalLocations"] = [{"name": finding.module or finding.document, "fullyQualifiedName": finding.pointer}]
-    state = {} if checked.known is None else {"baselineState": "unchanged" if checked.knows(finding) else "new"}
+    state = {} if checked.baseline is None else {"baselineState": "unchanged" if checked.knows(finding) else "new"}
     return {
         "ruleId": finding.rule,
         "ruleIndex": _LOCATIONS[finding.rule],

@@ -1,4 +1,4 @@
-"""A report for whoever shows tests: a suite for each file, a case for each rule."""
+"""A JUnit report for tools that show tests: a suite for each file, a case for each rule."""
 
 import re
 from xml.etree import ElementTree as ET
@@ -7,16 +7,18 @@ from events.manifest.problem import Severity
 from events.readiness.catalogue import RULES
 from events.readiness.rule import Inspects
 from events.visible import visible
-from services.cli.check_report.checked import Checked, CheckedFiles, counts
+from services.cli.check.check_result import CheckedFile, CheckResult, counts
 
 _NO_CASE = (Inspects.HOST, Inspects.NOTHING)
+# XML 1.0 has no escape for these characters; one of them would make the whole report unreadable.
 _no_xml = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def as_junit(files: CheckedFiles, fail_on: Severity) -> str:
-    """A case fails with the findings of its rule that count, and is skipped if all of them are waived or known.
+def as_junit(files: CheckResult, fail_on: Severity) -> str:
+    """The report as JUnit XML.
 
-    A file that cannot be read is a suite of one case with an error.
+    A case fails if findings of its rule count, and is skipped if all of them are waived or in the baseline. A file that cannot
+    be read is a suite of one case with an error.
     """
     suites = ET.Element("testsuites", name="twinfold check")
     for checked in files.checked:
@@ -33,7 +35,7 @@ def as_junit(files: CheckedFiles, fail_on: Severity) -> str:
     return ET.tostring(suites, encoding="unicode", xml_declaration=False) + "\n"
 
 
-def _suite(suites: ET.Element, checked: Checked, fail_on: Severity) -> None:
+def _suite(suites: ET.Element, checked: CheckedFile, fail_on: Severity) -> None:
     suite = ET.SubElement(suites, "testsuite", name=_clean(checked.source.location))
     if checked.report.expired:
         properties = ET.SubElement(suite, "properties")
@@ -46,7 +48,7 @@ def _suite(suites: ET.Element, checked: Checked, fail_on: Severity) -> None:
         new = [finding for finding in checked.new if finding.rule == rule.id]
         failing = [finding for finding in new if counts(finding, fail_on)]
         let = [waived.finding for waived in checked.report.waived if waived.finding.rule == rule.id]
-        let += [one for one in checked.report.findings if one.rule == rule.id and checked.knows(one)]
+        let += [finding for finding in checked.report.findings if finding.rule == rule.id and checked.knows(finding)]
         if failing:
             failure = ET.SubElement(case, "failure", type=failing[0].severity.value, message=rule.title)
             lines = [f"{finding.pointer}: {finding.message}" for finding in failing]

@@ -1,4 +1,4 @@
-"""JSON as text: where each element stands, and patches that leave everything else as it was."""
+"""JSON as text: the position of each element, and patches that keep every other character."""
 
 import json
 import re
@@ -11,6 +11,7 @@ import msgspec
 from events.canonical import Json
 from events.readiness.pointer import Operation, names_of, pointer
 
+# A parser of our own: libraries find positions, but neither repeated members nor edits that keep the layout (decision 0054).
 _space = re.compile(r"[ \t\r\n]*").match
 _scalar = re.compile(r"[^\s,\]}]+").match
 _surrogate_in = re.compile("[\ud800-\udfff]").search
@@ -18,7 +19,7 @@ _INDENT = "  "
 
 
 class TextSpan(msgspec.Struct, frozen=True):
-    """Where a value stands: from `start` to before `end`; `name` is where its member's name begins, `start` elsewhere."""
+    """The offsets of a value, `end` excluded; `name` is where its member's name begins, or `start` for items of arrays."""
 
     name: int
     start: int
@@ -26,13 +27,15 @@ class TextSpan(msgspec.Struct, frozen=True):
 
 
 class TextPosition(msgspec.Struct, frozen=True):
-    """A place for people, counted from 1."""
+    """A position for people, counted from 1."""
 
     line: int
     column: int
 
 
 class _Open(msgspec.Struct):
+    """An object or an array that is being read."""
+
     pointer: str
     name: int
     start: int
@@ -41,22 +44,22 @@ class _Open(msgspec.Struct):
 
 
 def spans(text: str) -> dict[str, TextSpan]:
-    """Pointer → where the element stands. The text must be JSON; of members of the same name the last one counts."""
+    """JSON pointer → offsets of the element. The text must be JSON; of members with the same name the last counts."""
     return _read(text)[0]
 
 
 def doubled(text: str) -> tuple[str, ...]:
-    """Pointers to members whose names another member of the same object has, each once. The text must be JSON."""
+    """Pointers to members whose name is repeated within their object, each once. The text must be JSON."""
     return tuple(dict.fromkeys(_read(text)[1]))
 
 
 def _read(text: str) -> tuple[dict[str, TextSpan], list[str]]:
-    found: dict[str, TextSpan] = {}
-    again: list[str] = []
+    by_pointer: dict[str, TextSpan] = {}
+    repeated: list[str] = []
     stack: list[_Open] = []
     at = _after(text, 0)
     while True:
-        at, name, path = _named(text, at, stack, again)
+        at, name, path = _named(text, at, stack, repeated)
         if text[at] in "{[":
             stack.append(_Open(path, name, at))
             at = _after(text, at + 1)
@@ -64,14 +67,14 @@ def _read(text: str) -> tuple[dict[str, TextSpan], list[str]]:
                 continue
         else:
             end = scanstring(text, at + 1)[1] if text[at] == '"' else _end_of(text, at)
-            found[path] = TextSpan(name, at, end)
+            by_pointer[path] = TextSpan(name, at, end)
             at = _after(text, end)
         while stack and text[at] in "}]":
             done = stack.pop()
-            found[done.pointer] = TextSpan(done.name, done.start, at + 1)
+            by_pointer[done.pointer] = TextSpan(done.name, done.start, at + 1)
             at = _after(text, at + 1)
         if not stack:
-            return found, again
+            return by_pointer, repeated
         if text[at] == ",":
             at = _after(text, at + 1)
 
@@ -82,10 +85,10 @@ def line_of(text: str, offset: int) -> TextPosition:
 
 
 def edited(text: str, operations: Sequence[Operation]) -> str:
-    """The text with a patch done to it; elements that no operation names keep every character.
+    """The text with a patch applied; elements that no operation names keep every character.
 
     Raises:
-        LookupError: an operation leads nowhere.
+        LookupError: an operation names an element that does not exist.
     """
     for operation in operations:
         text = _edited(text, operation)
@@ -95,14 +98,14 @@ def edited(text: str, operations: Sequence[Operation]) -> str:
 def _edited(text: str, operation: Operation) -> str:
     locations = spans(text)
     above, _, _ = operation.path.rpartition("/")
-    there, holder = locations.get(operation.path), locations[above]
+    span, holder = locations.get(operation.path), locations[above]
     if operation.op == "remove":
-        if there is None:
+        if span is None:
             raise LookupError(operation.path)
-        return _without(text, there, holder)
-    if there is not None:
-        value = _written(operation.value, text, _margin(text, there.name))
-        return text[: there.start] + value + text[there.end :]
+        return _without(text, span, holder)
+    if span is not None:
+        value = _written(operation.value, text, _margin(text, span.name))
+        return text[: span.start] + value + text[span.end :]
     if operation.op == "replace":
         raise LookupError(operation.path)
     return _with(text, operation, holder, last=_last_member(locations, above))
@@ -123,20 +126,20 @@ def _with(text: str, operation: Operation, holder: TextSpan, *, last: TextSpan |
     return f"{text[: last.end]}{comma if inline else ','}{line}{member}{text[last.end :]}"
 
 
-def _without(text: str, there: TextSpan, holder: TextSpan) -> str:
-    after = _after(text, there.end)
+def _without(text: str, span: TextSpan, holder: TextSpan) -> str:
+    after = _after(text, span.end)
     if text[after] == ",":
-        return text[: there.name] + text[_after(text, after + 1) :]
-    before = there.name
+        return text[: span.name] + text[_after(text, after + 1) :]
+    before = span.name
     while text[before - 1] in " \t\r\n":
         before -= 1
     if text[before - 1] == ",":
-        return text[: before - 1] + text[there.end :]
+        return text[: before - 1] + text[span.end :]
     return text[: holder.start + 1] + text[holder.end - 1 :]
 
 
 def _last_member(locations: dict[str, TextSpan], above: str) -> TextSpan | None:
-    # What is inside of a member ends before it does.
+    # Nested elements end before the member that they are in, so the one that ends last is a member itself.
     inside = [span for path, span in locations.items() if path.startswith(f"{above}/")]
     return max(inside, key=lambda span: (span.end, -span.name), default=None)
 
@@ -150,25 +153,25 @@ def _written(value: Json, text: str, margin: str | None) -> str:
 
 def _dumped(value: Json, **how: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, **how)
-    # Half a surrogate pair can be escaped and not encoded.
+    # Half a surrogate pair can be written as an escape alone: encoding it as UTF-8 would raise.
     return json.dumps(value, **how) if _surrogate_in(text) else text
 
 
 def _margin(text: str, offset: int) -> str:
-    """The white space that a line begins with; empty where the text is not broken into lines."""
+    """The white space at the start of the offset's line."""
     start = text.rfind("\n", 0, offset) + 1
-    found = re.compile(r"[ \t]*").match(text, start)
-    return found.group() if found else ""
+    match = re.compile(r"[ \t]*").match(text, start)
+    return match.group() if match else ""
 
 
 def _step(text: str) -> str:
-    """What the text adds with each level."""
-    found = re.search(r"[{\[]\r?\n([ \t]+)", text)
-    return found[1] if found else _INDENT
+    """The indentation that the text adds with each level."""
+    match = re.search(r"[{\[]\r?\n([ \t]+)", text)
+    return match[1] if match else _INDENT
 
 
 def _separators(text: str) -> tuple[str, str]:
-    """What parts members, and a name from its value, on one line."""
+    """The separators between members, and between a name and its value, on one line."""
     return (", ", ": ") if '": ' in text else (",", ":")
 
 
@@ -176,8 +179,8 @@ def _break(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"
 
 
-def _named(text: str, at: int, stack: list[_Open], again: list[str]) -> tuple[int, int, str]:
-    """Where the next value begins, where its name does, and the pointer to it, which is put into `again` if it is."""
+def _named(text: str, at: int, stack: list[_Open], repeated: list[str]) -> tuple[int, int, str]:
+    """The offsets of the next value and of its name, and its pointer, which is added to `repeated` for a name used before."""
     if not stack:
         return at, at, ""
     top = stack[-1]
@@ -187,17 +190,17 @@ def _named(text: str, at: int, stack: list[_Open], again: list[str]) -> tuple[in
     key, end = scanstring(text, at + 1)
     path = top.pointer + pointer(key)
     if key in top.names:
-        again.append(path)
+        repeated.append(path)
     top.names.add(key)
     colon = _after(text, end)
     return _after(text, colon + 1), at, path
 
 
 def _after(text: str, offset: int) -> int:
-    found = _space(text, offset)
-    return found.end() if found else offset
+    match = _space(text, offset)
+    return match.end() if match else offset
 
 
 def _end_of(text: str, offset: int) -> int:
-    found = _scalar(text, offset)
-    return found.end() if found else offset
+    match = _scalar(text, offset)
+    return match.end() if match else offset

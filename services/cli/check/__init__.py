@@ -1,0 +1,1 @@
+"""`twinfold check`: its files, fixes and reports. The rules are in `events.readiness`."""

@@ -21,10 +21,17 @@ from events.log.log_factory import open_log
 from events.log.redis import RedisLog
 from events.log.wake import FAILURE_TTL_SECONDS, JOB_TIMEOUT_SECONDS, Waker
 from events.notification.cloud_event import Notification
-from events.notification.deliveries import RETRY_SECONDS_MAX, Deliveries, Delivery, DeliveryProgress, begun, is_due
-from events.notification.event_filter import EventFilter, Ordinals
+from events.notification.deliveries import (
+    RETRY_SECONDS_MAX,
+    Deliveries,
+    Delivery,
+    DeliveryProgress,
+    current_progress,
+    is_due,
+)
+from events.notification.event_filter import DeviceOrdinals, EventFilter
 from events.notification.feed import Feed
-from events.notification.http_delivery import GONE, DeliveryResult, Posting, opened
+from events.notification.http_delivery import GONE, DeliveryResult, WebhookSender, revealed_target
 from events.notification.positions import moved
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
@@ -109,7 +116,7 @@ class Deliverer:
         self._feed, self._deliveries = Feed(log, projections), Deliveries(log.client)
         self._vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
         self._producer = Producer(log, by=_AUTHOR, waker=Waker(queue, partitions=log.partitions))
-        self._ordinals = Ordinals(projections, partitions=log.partitions)
+        self._ordinals = DeviceOrdinals(projections, partitions=log.partitions)
         # Longer than a delivery takes, as it is renewed after each.
         self._lease_ms = round(1000 * (2 * settings.webhook_timeout_seconds + 1))
 
@@ -134,7 +141,7 @@ class Deliverer:
             logger.warning("another process delivers by now", webhook=webhook_id)
             return True
         finally:
-            self._deliveries.let_go(webhook_id, token)
+            self._deliveries.release(webhook_id, token)
 
     async def _drain(self, turn: _Turn, go_on: Callable[[], bool]) -> bool:
         progress = self._progress(turn)
@@ -154,15 +161,15 @@ class Deliverer:
         known = self._deliveries.progress(turn.webhook_id)
         if known is not None and known.born != turn.document.born:
             self._deliveries.forget(turn.webhook_id)
-        return begun(turn.document, known, self._log.partitions)
+        return current_progress(turn.document, known, self._log.partitions)
 
     async def _deliver(self, turn: _Turn, progress: DeliveryProgress, go_on: Callable[[], bool]) -> bool:
         document = turn.document
         wanted = EventFilter(
             self._ordinals, kinds=document.kinds, deployments=document.deployments, devices=document.devices
         )
-        url, secret = opened(self._vault.opened, document)
-        async with Posting(self._settings) as posting:
+        url, secret = revealed_target(self._vault.opened, document)
+        async with WebhookSender(self._settings) as posting:
             while batch := self._feed.read(progress.positions, self._feed.heads(), limit=BATCH):
                 for one in batch:
                     if wanted.includes(one):

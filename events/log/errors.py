@@ -47,11 +47,11 @@ class ArchiveElsewhere(LogError):
     """
 
     def __init__(self, *, recorded: str, configured: str, missing: str = "") -> None:
-        there, here = hide_password(recorded), hide_password(configured)
+        old, new = hide_password(recorded), hide_password(configured)
         super().__init__(
-            f"the archive is at {there}, and {here} does not have its file {missing}: copy all files there first"
+            f"the archive is at {old}, and {new} does not have its file {missing}: copy all files there first"
             if missing
-            else f"the archive is at {there}, and the settings say {here}: set TWINFOLD_ARCHIVE_URL to {there}, or move"
+            else f"the archive is at {old}, and the settings say {new}: set TWINFOLD_ARCHIVE_URL to {old}, or move"
             " the archive with `twinfold archive --archive-url`"
         )
         self.recorded, self.configured, self.missing = recorded, configured, missing

@@ -19,7 +19,7 @@ from events.decider import Documents
 from events.deployment.advice import Advice
 from events.deployment.errors import DeploymentsFull
 from events.deployment.events import DeploymentCreated
-from events.device.decider import wants_keys
+from events.device.decider import needs_keys
 from events.envelope import Principal
 from events.log import fleet_documents
 from events.log.chunks import check_size
@@ -316,14 +316,18 @@ class Producer:
                 self.conflicts += 1
             else:
                 conflicts = 0
-            if conflicts == ATTEMPTS_MAX:
-                names = dict.fromkeys(subject for _, command in again for subject in subjects_of(command))
-                raise ConflictPersists(tuple(names), ATTEMPTS_MAX)
-            if conflicts > 1:
-                # At random, so that two authors who conflict do not meet again at the next attempt.
-                self._pause(_CONFLICT_SECONDS * 2**conflicts * random.random())  # noqa: S311
+            self._pause_after(conflicts, again)
             pending = again + later
         return written, refused
+
+    def _pause_after(self, conflicts: int, again: Sequence[Pending]) -> None:
+        """Wait after `conflicts` batches in a row with nothing but conflicts; raise `ConflictPersists` at the limit."""
+        if conflicts == ATTEMPTS_MAX:
+            names = dict.fromkeys(subject for _, command in again for subject in subjects_of(command))
+            raise ConflictPersists(tuple(names), ATTEMPTS_MAX)
+        if conflicts > 1:
+            # At random, so that two authors who conflict do not meet again at the next attempt.
+            self._pause(_CONFLICT_SECONDS * 2**conflicts * random.random())  # noqa: S311
 
     def _admitted(self, commands: Iterable[Pending]) -> tuple[list[Pending], list[Refused]]:
         """The commands that pass the checks without a state, with their secrets taken out; and the rejected ones."""
@@ -373,13 +377,13 @@ class Producer:
         # Only now, when the state is loaded: a script that runs again gets `DeviceExists` and leaves no sealed keys (0042).
         if self._new_keys is None:
             return commands
-        count = sum(wants_keys(command, devices) for _, sent in commands for command in parts_of(sent))
+        count = sum(needs_keys(command, devices) for _, sent in commands for command in parts_of(sent))
         if not count:
             return commands
         made = iter(self._new_keys(count))
 
         def keyed(command: Any) -> Any:
-            wants = wants_keys(command, devices)
+            wants = needs_keys(command, devices)
             return msgspec.structs.replace(command, authentication=next(made)) if wants else command
 
         return [(index, with_parts(sent, keyed)) for index, sent in commands]

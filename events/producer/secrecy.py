@@ -9,7 +9,7 @@ from events.canonical import JsonObject
 from events.producer.decision import subjects_of
 from events.producer.errors import Command, NoVault
 from events.secrets.errors import KeyFileOfAnotherLog, SecretNotFound
-from events.secrets.keyfile import load, load_or_create
+from events.secrets.keyfile import KeyFile, read_key, read_or_create_key
 from events.secrets.personal import Personal
 from events.secrets.port import Erased, SecretStore
 from events.secrets.secret_fields import holds_secrets, take
@@ -100,7 +100,7 @@ class LazyVault:
         sample = self._store.left(list(itertools.islice(self._store.ids(), _SAMPLE)))
         key_ids = {sealed.key_id for sealed in sample.values() if not isinstance(sealed, Erased)}
         exists = self._key_file.exists()
-        if key_ids and not (exists and load(self._key_file).id in key_ids):
+        if key_ids and not (exists and KeyFile(read_key(self._key_file)).id in key_ids):
             raise KeyFileOfAnotherLog(self._key_file, exists=exists, key_ids=key_ids)
 
     @property
@@ -112,6 +112,6 @@ class LazyVault:
         """
         if self._opened is None:
             self._key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            key = load_or_create(self._key_file)
+            key = KeyFile(read_or_create_key(self._key_file))
             self._opened = Vault(self._store, key, new_id=lambda: secrets.token_hex(16))
         return self._opened

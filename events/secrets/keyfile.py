@@ -32,20 +32,11 @@ class KeyFile:
         return f"KeyFile(id={self.id!r})"
 
 
-def load(path: Path) -> KeyFile:
-    """Read a key file.
-
-    Raises:
-        KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: the file cannot be used.
-    """
-    return KeyFile(read_key(path))
-
-
 def read_key(path: Path) -> bytes:
     """The KEY_BYTES bytes of the key in a key file, for secrets or for seals.
 
     Raises:
-        KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: as `load`.
+        KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: the file cannot be used.
     """
     try:
         data = _read(path)
@@ -57,22 +48,13 @@ def read_key(path: Path) -> bytes:
     return bytes.fromhex(digits[1].decode())
 
 
-def load_or_create(path: Path) -> KeyFile:
-    """Read a key file, or create one with a new key if it does not exist; its directory must exist.
-
-    Raises:
-        KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: as `load`.
-    """
-    return KeyFile(read_or_create_key(path))
-
-
 def read_or_create_key(path: Path) -> bytes:
     """The key in a key file, which is created with a random key if it does not exist; its directory must exist.
 
     Several processes may call this at once: one file is created, and all of them return its key.
 
     Raises:
-        KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: as `load`.
+        KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: as `read_key`.
     """
     try:
         if not path.exists():

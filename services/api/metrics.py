@@ -16,7 +16,7 @@ from events.log.entries import stream_names
 from events.log.errors import LogError
 from events.log.fleet_documents import webhooks
 from events.log.keys import FLEET, name
-from events.notification.deliveries import Deliveries, begun
+from events.notification.deliveries import Deliveries, current_progress
 from events.notification.feed import Feed
 from events.notification.positions import lag
 from events.projection_store import work
@@ -184,7 +184,7 @@ class _Webhooks(_OfContext):
         for webhook_id, document in status.items():
             late.add_metric(
                 [webhook_id],
-                lag(begun(document, deliveries_by_webhook.get(webhook_id), log.partitions).positions, heads),
+                lag(current_progress(document, deliveries_by_webhook.get(webhook_id), log.partitions).positions, heads),
             )
             paused.add_metric([webhook_id], float(bool(document.paused)))
         yield from (deliveries, late, paused)

@@ -36,6 +36,7 @@ class History:
         self._log, self._recorded, self._until = log, recorded, until
         self.partitions = log.partitions
         self._skipped: dict[int, set[int]] = {stream: set() for stream in (FLEET, *range(log.partitions))}
+        # Events that an operator skipped were never applied in reality, so the backtest skips them too.
         for envelope in self._events(FLEET):
             if isinstance(envelope.event, BlockResolved):
                 self._skipped[envelope.event.stream].add(envelope.event.position)

@@ -46,6 +46,7 @@ class RecordedAnswers:
         # Thousands of devices send equal patches; one copy of each keeps an answer at a few hundred bytes (decision 0030).
         shared_patch = None if patch is None else self._patches.setdefault(canonical.encode(patch), patch)
         answers = self._of.setdefault((*location, module_id, grant.versions[module_id]), [])
+        # The clocks of a worker and the API can differ, so an answer can be dated before its grant.
         answers.append(RecordedAnswer(max(0, at - grant.at), shared_patch))
 
 

@@ -110,6 +110,7 @@ def backtest(
         if was.configuration((number, ordinal)) != virtual.timeline.configuration((number, ordinal))
         and ordinal in virtual.partitions[number].directory.live
     )
+    # Rounds in virtual time fall on multiples of the step, real ones on any second: the same decision comes up to two steps apart.
     return Backtest(
         last,
         tuple(_compared(name, was, virtual.timeline, ids, tolerance_ms=2000 * step_seconds) for name in names),

@@ -71,6 +71,7 @@ class Timeline:
 
     def answered(self, number: int, ordinal: int, grant: Grant, code: int | None) -> None:
         """Add a device's answer to a grant; `code` is `None` when the answer has none."""
+        # A report is about the whole configuration. Which of its deployments made it fail is unknown, so it counts for each.
         if code is not None and code not in SUCCESS_CODES:
             for name in grant.deployments:
                 self.failed[name][number].add(ordinal)

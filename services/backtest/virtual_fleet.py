@@ -252,6 +252,7 @@ class VirtualFleet:
         for name, answers in answers_by_module.items():
             for answer in answers:
                 due = _Due(location, name, grant.versions[name], answer.patch)
+                # The number breaks ties: answers that are due at the same time cannot be compared.
                 heapq.heappush(self._due, (self.now + answer.after_ms, next(self._numbers), due))
 
 

@@ -28,7 +28,7 @@ COMMANDS = {
     "archive": "services.cli.archive:app",
     "audit": "services.cli.audit:app",
     "replay": "services.cli.replay:replay",
-    "rebuild": "services.cli.rebuild:rebuild",
+    "rebuild": "services.cli.replay:rebuild",
     "backtest": "services.backtest.command:command",
     "check": "services.cli.check.command:check",
     "explain": "services.cli.explain:explain",
@@ -93,16 +93,13 @@ class _LazyGroup(TyperGroup):
 def _command(name: str, what: Any) -> Any:
     # typer makes commands only within an app. An app for each one gives it the same name and help as one app for all.
     app = typer.Typer(add_completion=False)
-    app.callback()(_nothing)
+    app.callback()(lambda: None)
     if isinstance(what, typer.Typer):
         app.add_typer(what, name=name)
     else:
         app.command(name)(what)
     group: Any = typer.main.get_command(app)
     return group.commands[name]
-
-
-def _nothing() -> None: ...
 
 
 def _show_version(show_version: bool) -> None:  # noqa: FBT001 - typer hands the flag over by position

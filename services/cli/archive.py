@@ -81,7 +81,9 @@ def archive(
     )
     with _opened(settings) as log:
         mover = open_mover(log, settings)
-        before_at = None if write_only else _before_at(settings)
+        days = settings.archive_keep_days
+        # Events before this time are removed from Redis.
+        before_at = None if write_only or days is None else now_ms() - round(DAY_MS * days)
         if dry_run:
             _show_waiting(_waiting(log, mover, before_at), settings, as_json=json, trims=not write_only)
             return
@@ -244,12 +246,6 @@ def _segment(segment: Segment) -> JsonObject:
     # JSON has camelCase. The struct's own names are those of the archive's manifests, which are stored.
     times = {"firstAt": members.pop("first_at"), "lastAt": members.pop("last_at")}
     return {**members, **times}
-
-
-def _before_at(settings: Settings) -> int | None:
-    """Events before this time (milliseconds) are removed from Redis; `None` removes none."""
-    days = settings.archive_keep_days
-    return None if days is None else now_ms() - round(DAY_MS * days)
 
 
 @contextlib.contextmanager

@@ -50,6 +50,7 @@ def backup(
     contents = BackupContents(files.public, files.private, keys)
     with ProgressBar(quiet=json) as progress:
         made = take(log, location, contents, at=now_ms(), tell=progress.tell)
+    # Older backups are deleted only once the new one is complete.
     pruned = Pruned((), 0, ()) if keep is None else location.prune(log.epoch, keep=keep, at=now_ms())
     missing = [
         f"{stream.name}:{first} to {stream.name}:{last}" for stream in made.streams for first, last in stream.gaps

@@ -7,7 +7,7 @@ import msgspec
 import typer
 from redis import Redis
 
-from events.backup.document_repair import damaged, mend
+from events.backup.document_repair import damaged_documents, repair
 from events.log.keys import FLEET
 from events.log.log_factory import open_log
 from events.log.redis import RedisLog
@@ -152,9 +152,9 @@ def documents(
     log, _ = _open(settings)
     damaged_count = left = 0
     for stream in (FLEET, *range(log.partitions)):
-        for document in damaged(log, stream):
+        for document in damaged_documents(log, stream):
             damaged_count += 1
-            replaced = replace and mend(log, document)
+            replaced = replace and repair(log, document)
             left += not replaced
             print_lines(f"{document.location} differs from what its events give" + ("; replaced" if replaced else ""))
     if not damaged_count:

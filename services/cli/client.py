@@ -24,6 +24,7 @@ from services.cli.flag_names import in_flags
 from services.serving import TOKEN_FILE, Serving, serving
 from services.serving import token as local_token
 
+# A preview waits up to 5 s for workers before it computes (decision 0028).
 TIMEOUT_SECONDS = 30.0
 WATCH_SECONDS = 0.5
 # The hub's routes require a version; those of `/v1` have none.

@@ -1,5 +1,6 @@
 """`twinfold device`: devices, their tags, and what they run."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -168,7 +169,13 @@ def keys(
     if sum((bool(device_ids), file is not None, everything)) != 1:
         raise typer.BadParameter("give ids of devices, --file or --all")
     api, keys_by_device = Api(api_url), {}
-    for device_id in device_ids or (_ids_in(file) if file is not None else api.pages("/v1/devices", limit=_ALL)):
+    ids: Iterable[str] = device_ids or []
+    if file is not None:
+        ids = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+    elif everything:
+        ids = api.pages("/v1/devices", limit=_ALL)
+    # Each line is printed at once, so that an interrupted run over a large fleet has shown its part.
+    for device_id in ids:
         key_pair = _keys_of(api, device_id, give=give)
         if json:
             keys_by_device[device_id] = key_pair
@@ -178,10 +185,6 @@ def keys(
             print_lines(f"{device_id} {key_pair['primaryKey']} {key_pair['secondaryKey']}")
     if json:
         show_json(keys_by_device)
-
-
-def _ids_in(location: str) -> list[str]:
-    return [line.strip() for line in read_text(location).splitlines() if line.strip()]
 
 
 def _keys_of(api: Api, device_id: str, *, give: bool) -> dict[str, Any] | None:

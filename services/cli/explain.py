@@ -15,6 +15,7 @@ _APPLIES = {"base", "layer", "applies"}
 _STYLES = {"not applied": "yellow", "not decided yet": "yellow", "not targeted": "dim"}
 _MARKS = {"not applied": "~", "not decided yet": "?", "not targeted": "-"}
 _TRUTHS = {"true": "green", "false": "red", "unknown": "yellow"}
+# Most deployments of a large system target other devices, and say nothing about this one.
 _NOT_TARGETING_SHOWN_MAX = 20
 
 

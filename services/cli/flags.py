@@ -12,6 +12,7 @@ from events.settings import Settings, read_settings
 from services.authors import author_of
 from services.serving import serving
 
+# `envvar=[]`: `read_settings` reads the variable, as it does for the roles, which have no flags. typer would read it twice.
 RedisUrl = Annotated[
     str | None,
     typer.Option(

@@ -23,6 +23,7 @@ Token = Annotated[
     typer.Option("--preview-token", help="Make the change only if its effect is still what a preview showed."),
 ]
 
+# A preview of a large change has to fit the screen on which the question follows; the API's answer can have more.
 _DIFFERENCES_SHOWN = 12
 _DEPLOYMENTS_SHOWN = 20
 _VALUE_CHARACTERS = 60

@@ -1,4 +1,4 @@
-"""`twinfold replay`: the history replayed from events alone, and compared with what is stored."""
+"""`twinfold replay` and `rebuild`: replay the history, to compare it with what is stored or to replace projections."""
 
 from typing import Annotated
 
@@ -7,6 +7,7 @@ import typer
 
 from events.log.entries import number_of
 from events.log.keys import FLEET, name
+from services.cli.client import AsJson
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings, point_in_time
 from services.cli.roles import become
 
@@ -30,7 +31,7 @@ def replay(
     archive: Annotated[
         str | None, typer.Option(help="Replay an archive alone: a directory, or a URL that fsspec supports.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="JSON, for programs.")] = False,
+    json: AsJson = False,
     redis_url: RedisUrl = None,
     data: DataDir = None,
     allow_volatile_redis: AllowVolatileRedis = None,
@@ -43,7 +44,7 @@ def replay(
     """
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     request = {
-        "streams": [stream_named(text) for text in partition or []],
+        "streams": [_stream_number(text) for text in partition or []],
         **({} if upto is None else _end(upto)),
         "archive": archive or "",
         "workers": workers or 0,
@@ -52,7 +53,34 @@ def replay(
     become("workers.replay", settings, msgspec.json.encode(request).decode())
 
 
-def stream_named(text: str) -> int:
+def rebuild(
+    *,
+    partition: Annotated[
+        list[str] | None, typer.Option("--partition", help="p00, p01, …; can be repeated. The default is all.")
+    ] = None,
+    workers: Workers = None,
+    json: AsJson = False,
+    redis_url: RedisUrl = None,
+    data: DataDir = None,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
+    """Compute the projections anew from the log and replace the stored ones, while the system runs.
+
+    Exits with 0 if all are replaced, 2 if a partition could not be rebuilt; its projections then stay as they were.
+
+    Example: twinfold rebuild --partition p03
+    """
+    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    streams = [_stream_number(text) for text in partition or []]
+    if FLEET in streams:
+        raise typer.BadParameter(
+            "the fleet's stream has no projections; name a partition, as in p03", param_hint="--partition"
+        )
+    request = {"streams": streams, "workers": workers or 0, "json": json, "rebuild": True}
+    become("workers.replay", settings, msgspec.json.encode(request).decode())
+
+
+def _stream_number(text: str) -> int:
     """The number of a stream from its name: the fleet's or a partition's.
 
     Raises:
@@ -69,11 +97,12 @@ def stream_named(text: str) -> int:
 
 def _end(text: str) -> dict[str, object]:
     """The members of the request for `--upto`: the last position of each stream, or a time."""
+    # A time has colons too, so it is tried when the text is no list of positions.
     try:
         positions = {}
         for part in text.split(","):
             stream, _, position = part.rpartition(":")
-            positions[str(stream_named(stream.strip()))] = int(position)
+            positions[str(_stream_number(stream.strip()))] = int(position)
     except (ValueError, typer.BadParameter):
         try:
             return {"until": point_in_time(text)}

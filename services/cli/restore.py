@@ -11,11 +11,11 @@ from events.backup.backup import BackupProgress
 from events.backup.errors import TargetNotEmpty
 from events.backup.location import BackupLocation
 from events.backup.manifest import HERE, BackupManifest
-from events.backup.restore import claim, finish, is_unfinished, verify
+from events.backup.restore import Restored, claim, finish, is_unfinished, verify
 from events.backup.restore import restore as restore_log
 from events.device.times import time_text
 from events.log.checks import check_server
-from events.log.connect import Client, connect
+from events.log.connect import connect
 from events.log.keys import name
 from events.log.object_store import ObjectStore
 from events.number_text import counted
@@ -72,7 +72,8 @@ def restore(
     settings = read_settings(
         data_dir=data, redis_url=redis_url, archive_url=archive_url, allow_volatile_redis=allow_volatile_redis
     )
-    _check_free_space(settings)
+    if (foreign := local_files.blocking_file(settings)) is not None:
+        raise TargetNotEmpty(str(settings.data_dir), foreign)
     with held(settings.data_dir) as roles:
         own_redis = "redis_url" not in settings.model_fields_set
         embedding = redis_of(settings, own_redis=own_redis, keeps=[roles])
@@ -92,7 +93,21 @@ def restore(
                 for named, file in manifest.private.items():
                     local_files.write(settings, named, keys.get(file, named))
             stopped = _rebuild_projections(settings, url, manifest, progress)
-            _finish(settings, client)
+            finish(client)
+            (settings.data_dir / local_files.RESTORING).unlink()
+    _print_restored(restored, manifest)
+    print_lines(_about_keys(settings, manifest))
+    print_lines(f"start it with: twinfold up --data {settings.data_dir}" + ("" if own_redis else " --redis-url …"))
+    for why in stopped:
+        print_lines(f"STOPPED: {why}")
+    if stopped:
+        print_lines(
+            "these partitions wait without projections, all others run; docs/guides/backup.md says what you can do"
+        )
+        raise typer.Exit(INCOMPLETE)
+
+
+def _print_restored(restored: Restored, manifest: BackupManifest) -> None:
     print_lines(
         f"restored {manifest.id}: {restored.entries} entries, {restored.subjects} subjects, log {manifest.epoch}"
     )
@@ -103,15 +118,6 @@ def restore(
             f"NOT ERASED AGAIN: {location_of_entry} records an erasure and cannot be read. If the backup is older than the erasure,"
             " those secrets are restored: run `twinfold erase` again for what was erased at that time"
         )
-    print_lines(_about_keys(settings, manifest))
-    print_lines(f"start it with: twinfold up --data {settings.data_dir}" + ("" if own_redis else " --redis-url …"))
-    for why in stopped:
-        print_lines(f"STOPPED: {why}")
-    if stopped:
-        print_lines(
-            "these partitions wait without projections, all others run; docs/guides/backup.md says what you can do"
-        )
-        raise typer.Exit(INCOMPLETE)
 
 
 def _show(location: BackupLocation) -> None:
@@ -131,12 +137,6 @@ def _keys(manifest: BackupManifest, location: BackupLocation, keys_from: str | N
             " and put the key file into the data directory yourself"
         )
     return None if keys_from is None else BackupLocation(keys_from)
-
-
-def _check_free_space(settings: Settings) -> None:
-    foreign_path = local_files.foreign(settings)
-    if foreign_path is not None:
-        raise TargetNotEmpty(str(settings.data_dir), foreign_path)
 
 
 def _archive(settings: Settings, manifest: BackupManifest, *, again: bool) -> ObjectStore | None:
@@ -169,17 +169,12 @@ def _rebuild_projections(settings: Settings, url: str, manifest: BackupManifest,
     return stopped
 
 
-def _finish(settings: Settings, client: Client) -> None:
-    finish(client)
-    (settings.data_dir / local_files.RESTORING).unlink()
-
-
 def _about_keys(settings: Settings, manifest: BackupManifest) -> str:
     if not manifest.key_ids:
         return "the backup has no secrets"
     path = settings.effective_key_file
     try:
-        key_id = keyfile.load(path).id
+        key_id = keyfile.KeyFile(keyfile.read_key(path)).id
     except KeyFileUnreadable:
         key_id = "missing or unreadable"
     missing = {needed_id: count for needed_id, count in manifest.key_ids.items() if needed_id != key_id}

@@ -97,6 +97,7 @@ def create(
 
     Example: twinfold rollout create camera-2 --phase 5% --phase 100% --fail-percent 5 --fail-count 2 --on-failure rollback
     """
+    # Exactly one of the two: a plan in a file has its own phases.
     if (file is None) == (not phase):
         raise typer.BadParameter("give either --phase or --file")
     gate = Gate(

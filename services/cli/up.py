@@ -52,5 +52,6 @@ def up(
         tls_key=tls_key,
         allow_volatile_redis=allow_volatile_redis,
     )
+    # A variable counts as well: with TWINFOLD_REDIS_URL set, no Redis is embedded.
     own_redis = "redis_url" not in settings.model_fields_set
     run(settings, own_redis=own_redis, print_lines=print_lines)

@@ -22,7 +22,7 @@ from events.device.state import decode_device
 from events.log.memory import MemoryLog
 from events.producer.secrecy import LazyVault
 from events.secrets.errors import KeyFileOfAnotherLog
-from events.secrets.keyfile import load_or_create
+from events.secrets.keyfile import KeyFile, read_or_create_key
 from events.secrets.vault import Vault
 from tests.producer.logs import ADA
 from tests.secrets.memory import MemorySecretStore
@@ -52,7 +52,7 @@ class Fleet:
         return decode_device(stored.snapshot).authentication
 
     def keys(self, device_id: str) -> list[str]:
-        opened: Any = Vault(self.store, load_or_create(self.key_file), new_id=str).reveal(
+        opened: Any = Vault(self.store, KeyFile(read_or_create_key(self.key_file)), new_id=str).reveal(
             self.authentication(device_id)
         )
         assert opened["type"] == "sas"
@@ -123,7 +123,7 @@ def test_a_producer_with_another_key_file_writes_nothing_and_says_what_to_do(fle
     fleet.producer.do(RegisterDevice("a"))
     elsewhere = fleet.key_file.with_name("elsewhere.key")
     if there:
-        load_or_create(elsewhere)
+        read_or_create_key(elsewhere)
     stranger = fleet.another(LazyVault(fleet.store, elsewhere))
     with pytest.raises(KeyFileOfAnotherLog, match=r"TWINFOLD_KEY_FILE.*KEYS_DECLINED") as caught:
         stranger.do(RegisterDevice("b"))

@@ -6,7 +6,7 @@ from events.log.fleet_documents import webhooks
 from events.log.keys import FLEET
 from events.log.lease import Lease
 from events.log.redis import RedisLog
-from events.notification.deliveries import Deliveries, DeliveryProgress, begun, is_due
+from events.notification.deliveries import Deliveries, DeliveryProgress, current_progress, is_due
 from events.notification.feed import Feed
 from events.notification.positions import Positions
 from events.webhook.state import WebhookDocument
@@ -54,5 +54,5 @@ class Dispatcher:
                 self._hints.give(webhook_id)
 
     def _is_due(self, document: WebhookDocument, progress: DeliveryProgress | None, heads: Positions) -> bool:
-        now = begun(document, progress, self._log.partitions)
+        now = current_progress(document, progress, self._log.partitions)
         return now.positions != heads and is_due(now, self._clock())

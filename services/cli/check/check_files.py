@@ -65,6 +65,7 @@ def write_manifest(source: SourceFile) -> None:
     """
     path = Path(source.location)
     try:
+        # Without its mark the first line of the file would show as changed in a code review.
         mark = codecs.BOM_UTF8 if path.read_bytes().startswith(codecs.BOM_UTF8) else b""
         path.write_bytes(mark + source.text.encode())
     except OSError as error:

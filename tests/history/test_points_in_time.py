@@ -118,7 +118,7 @@ def _refuses_what_there_is_not(http: httpx.Client) -> None:
         ("GET", "/v1/devices", {"at": "fleet:0"}, "before the beginning"),
         ("GET", "/v1/devices", {"at": "soon"}, "no moment is written"),
         ("GET", "/v1/devices", {"at": "p77:1"}, "this log has the partitions"),
-        ("GET", "/v1/devices/d/desired", {"at": "fleet:1", "wait": "1"}, "do not go together"),
+        ("GET", "/v1/devices/d/desired", {"at": "fleet:1", "wait": "1"}, "exclude each other"),
         ("GET", "/v1/stream", {"at": "fleet:1"}, "a stream has events to come"),
         ("GET", "/devices/d", {"at": "fleet:1"}, "no past"),
         ("PATCH", "/twins/d", {"at": "fleet:1"}, "not changed"),

@@ -57,7 +57,7 @@ def looking_at(stand: Stand, continuations: Continuations, **how: Any) -> DryRun
 def glanced(dry_runs: DryRuns, *commands: Command) -> DryRun:
     """Commands decided by somebody who looks, and has not looked yet at what follows."""
     dry_run = DryRun(dry_runs, Author(BY))
-    Producer(dry_run.log, by=BY, clock=lambda: 1000, take_secrets=dry_run.take_out).submit(commands).raise_if_refused()
+    dry_run.producer().submit(commands).raise_if_refused()
     return dry_run
 
 

@@ -98,6 +98,7 @@ def _check_versions(command: AcknowledgeDesired) -> None:
             )
         if module_id != OWN_TWIN:
             check_module_id(module_id)
+        # bool is an int in Python: `isinstance` would accept `true` as version 1.
         if type(version) is not int or not 1 <= version <= VERSION_MAX:
             raise DeliveryInvalid(
                 command.device_id, module_id, f"has a version from 1 to {VERSION_MAX}, not {version!r}"

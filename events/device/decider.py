@@ -142,6 +142,7 @@ def decide(
         case CreateModule(device_id, module_id, managed_by, authentication):
             if module_id in device.modules:
                 raise ModuleExists(device_id, module_id)
+            # System modules are listed only once they have keys, and do not count (docs/decisions/0039).
             if len(device.modules.keys() - set(SYSTEM_MODULES)) >= MODULES_MAX:
                 raise TooManyModules(device_id, MODULES_MAX)
             return ModuleCreated(module_id, managed_by, _authentication(authentication))
@@ -239,6 +240,7 @@ def _update_device(command: UpdateDevice, device: DeviceDocument, above: Documen
         device.authentication if command.authentication is None else command.authentication,
         _parent_scope(command, device, edge=edge, above=above) or UNSET,
     )
+    # The event repeats no unchanged authentication: `UNSET` keeps it.
     return None if after == before else replace(after, authentication=_authentication(command.authentication))
 
 

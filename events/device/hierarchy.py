@@ -100,6 +100,7 @@ def check_parent(device_id: str, parent_scope: str, documents: Documents, *, edg
         HierarchyCyclic: the device would be its own ancestor.
         HierarchyTooDeep: an edge device would be more than 5 layers below the top, another device more than 6.
     """
+    # Other devices can be below the fifth layer of edge devices (docs/guides/clients.md).
     layers_max = LAYERS_MAX if edge else LAYERS_MAX + 1
     above: list[str] = []
     scope = parent_scope

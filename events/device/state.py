@@ -167,6 +167,7 @@ def evolve_device(document: DeviceDocument | None, event: DeviceEvent, *, versio
             )
         case ConfigurationSet() | DesiredDelivered():
             return msgspec.structs.replace(document, version=version)
+        # The etags and counters stay: a device that is registered again must not repeat one.
         case DeviceRetired():
             return DeviceDocument(
                 version,

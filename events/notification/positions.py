@@ -98,5 +98,6 @@ def _numbers(data: bytes) -> Iterator[int]:
         if not byte & _MORE:
             yield number
             number = shift = 0
+        # No log reaches this position; the missing positions then refuse the id.
         elif number > _POSITION_MAX:
             return

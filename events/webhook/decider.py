@@ -120,6 +120,7 @@ def _defined(command: DefineWebhook, document: WebhookDocument | None) -> Webhoo
         if document is None:
             raise WebhookInvalid(command.webhook_id, "secret", "is missing: a new webhook requires one")
         secret = document.secret
+    # An existing webhook continues from its progress.
     after = command.after if document is None else document.after
     event = WebhookDefined(
         command.url, secret, command.query, command.kinds, command.deployments, command.devices, after

@@ -15,6 +15,7 @@ def key_of(secret: str) -> bytes:
     Raises:
         ValueError: the text is not such a secret.
     """
+    # The errors quote only the prefix: the text may be a real secret with a typing error.
     if not secret.startswith(PREFIX):
         raise ValueError(PREFIX)
     try:

@@ -19,7 +19,7 @@ from events.log.keys import FLEET, name
 from events.notification.deliveries import Deliveries, current_progress
 from events.notification.feed import Feed
 from events.notification.positions import lag
-from events.projection_store import work
+from events.projection_store import work_counts
 from services.api.context.api_context import ApiContext
 from services.api.context.followers import Followers
 from services.api.context.long_poll import WaitingDevices
@@ -120,12 +120,12 @@ class _Workers(_OfContext):
             counts = self._context.work.total(self._context.log.partitions)
         except LogError:
             return
-        events.add_metric([], counts.get(work.EVENTS, 0))
-        lost.add_metric([], counts.get(work.LOST, 0))
-        within = itertools.accumulate(counts.get(work.bucket(bound), 0) for bound in work.BOUNDS_MS)
-        buckets = [(str(bound / 1000), count) for bound, count in zip(work.BOUNDS_MS, within, strict=True)]
-        buckets.append(("+Inf", counts.get(work.COMMITS, 0)))
-        commits.add_metric([], buckets, counts.get(work.COMMIT_MICROSECONDS, 0) / 1_000_000)
+        events.add_metric([], counts.get(work_counts.EVENTS, 0))
+        lost.add_metric([], counts.get(work_counts.LOST, 0))
+        within = itertools.accumulate(counts.get(work_counts.bucket(bound), 0) for bound in work_counts.BOUNDS_MS)
+        buckets = [(str(bound / 1000), count) for bound, count in zip(work_counts.BOUNDS_MS, within, strict=True)]
+        buckets.append(("+Inf", counts.get(work_counts.COMMITS, 0)))
+        commits.add_metric([], buckets, counts.get(work_counts.COMMIT_MICROSECONDS, 0) / 1_000_000)
         yield from (events, lost, commits)
 
 

@@ -15,7 +15,7 @@ from events.log.wake import Waker
 from events.number_text import counted, iso_text
 from events.producer.producer import Producer
 from events.projection_store.redis import RedisProjectionStore
-from events.projection_store.stopped import Details, Stop, details, stops
+from events.projection_store.stopped import Stop, StopDetails, details, stops
 from events.settings import Settings
 from events.terminal import print_lines
 from services.cli.client import AsJson, show_json
@@ -197,7 +197,7 @@ def _at(all_stops: tuple[Stop, ...], location: str) -> Stop:
     return by_location[location]
 
 
-def _lines(stop_details: Details) -> list[str]:
+def _lines(stop_details: StopDetails) -> list[str]:
     stop, entry = stop_details.stop, stop_details.entry
     partitions = ", ".join(sorted(stop.waiting))
     lines = [

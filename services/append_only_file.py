@@ -101,7 +101,7 @@ def find_damage(server: Path, directory: Path, *, server_log: Sequence[str] = ()
     for path in paths:
         is_last = path == paths[-1]
         if not path.exists():
-            return Damage(path, 0, None, "the manifest names it, and it is not there", is_last)
+            return Damage(path, 0, None, "the manifest names it, and it does not exist", is_last)
         size = path.stat().st_size
         if size == 0:
             continue
@@ -172,7 +172,7 @@ def _begin_of(path: Path, start: int, name: bytes) -> int | None:
     return None
 
 
-def behind(damage: Damage) -> Cut:
+def cut_of(damage: Damage) -> Cut:
     """What a cut would remove."""
     assert damage.position is not None
     events, count = list[str](), 0

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from events.settings import Settings
-from services import whole_files
+from services import atomic_files
 
 NAMES = ("localhost", "127.0.0.1", "::1")
 """Names that a local server always has."""
@@ -118,8 +118,8 @@ def _make_authority(ca: Path, key_file: Path, now: dt.datetime) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    whole_files.put(key_file, _private(key))
-    whole_files.put(ca, certificate.public_bytes(serialization.Encoding.PEM))
+    atomic_files.write(key_file, _private(key))
+    atomic_files.write(ca, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _make_server(files: CertificateFiles, ca_key_file: Path, names: tuple[str, ...], now: dt.datetime) -> None:
@@ -144,8 +144,8 @@ def _make_server(files: CertificateFiles, ca_key_file: Path, names: tuple[str, .
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    whole_files.put(files.key, _private(key))
-    whole_files.put(files.certificate, certificate.public_bytes(serialization.Encoding.PEM))
+    atomic_files.write(files.key, _private(key))
+    atomic_files.write(files.certificate, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _is_good(files: CertificateFiles, names: tuple[str, ...], now: dt.datetime) -> bool:

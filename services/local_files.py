@@ -3,7 +3,7 @@
 import msgspec
 
 from events.settings import Settings
-from services import whole_files
+from services import atomic_files
 
 KEY_FILE, SEAL_KEY_FILE = "master.key", "seal.key"
 RESTORING = "restoring"
@@ -44,7 +44,7 @@ def read(settings: Settings) -> LocalFiles:
     return local_files
 
 
-def foreign(settings: Settings) -> str | None:
+def blocking_file(settings: Settings) -> str | None:
     """A file that a restore must not overwrite; `None` if there is none, or a restore was interrupted in the directory."""
     directory = settings.data_dir
     if not directory.is_dir() or (directory / RESTORING).exists():
@@ -67,4 +67,4 @@ def write(settings: Settings, name: str, data: bytes) -> None:
     elsewhere = {KEY_FILE: settings.effective_key_file, SEAL_KEY_FILE: settings.effective_seal_key_file}
     path = elsewhere.get(name, settings.data_dir / name)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    whole_files.put(path, data)
+    atomic_files.write(path, data)

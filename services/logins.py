@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from services import whole_files
+from services import atomic_files
 
 _FORMAT = 1
 
@@ -68,6 +68,6 @@ def put(path: Path, url: str, login: Login | None) -> None:
         logins[url] = login
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        whole_files.put(path, msgspec.json.encode(_File(logins)))
+        atomic_files.write(path, msgspec.json.encode(_File(logins)))
     except OSError as error:
         raise LoginsUnreadable(path, error.strerror or type(error).__name__) from error

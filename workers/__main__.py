@@ -19,14 +19,13 @@ from workers.exits import code_of
 from workers.projection_job import context
 from workers.worker import Worker
 
-_AGAIN = "could not connect to Redis instance"
-"""RQ says so at every attempt; that Redis is away the pool says, once."""
+_RECONNECTING = "could not connect to Redis instance"
 
 logger = structlog.get_logger()
 
 
 def main() -> int:
-    """Work until told to stop, or until the parent ends; SIGTERM lets the batch at hand finish."""
+    """Work until SIGTERM or SIGINT, or until the parent ends. The current batch is finished first."""
     line = lifeline.hold()
     try:
         settings = read_settings()
@@ -34,6 +33,7 @@ def main() -> int:
         _forward_log_of_rq()
         queue = sys.argv[1] if len(sys.argv) > 1 else QUEUE
         if queue == QUEUE:
+            # Open the log now, so that the process exits with the reason if it cannot. A job would only fail in RQ's log.
             context()
         worker = Worker([queue], connection=Redis.from_url(settings.effective_queue_url))
         with rare_collection():
@@ -41,7 +41,7 @@ def main() -> int:
     except (LogError, SettingsInvalid, RedisError) as error:
         if isinstance(error, RedisError) and unavailable(error) is None:
             raise
-        # Who started it says so.
+        # The supervisor logs the reason, once for all workers.
         line.last_output(str(error) or type(error).__name__)
         return code_of(error)
     return 0
@@ -50,12 +50,14 @@ def main() -> int:
 class _Forwarding(logging.Handler):
     @override
     def emit(self, record: logging.LogRecord) -> None:
-        level = logging.DEBUG if _AGAIN in record.getMessage() else record.levelno
+        # RQ warns at every attempt to connect; the supervisor already logs once that Redis is unavailable.
+        level = logging.DEBUG if _RECONNECTING in record.getMessage() else record.levelno
         logger.log(level, record.getMessage(), exc_info=record.exc_info)
 
 
 def _forward_log_of_rq() -> None:
-    """Have warnings and errors of RQ's workers logged as ours; RQ adds no handler of its own where there is one."""
+    """Log warnings and errors of RQ's workers with structlog."""
+    # RQ adds no handler of its own if its logger has one.
     rq = logging.getLogger("rq.worker")
     rq.setLevel(logging.WARNING)
     rq.propagate = False

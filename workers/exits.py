@@ -1,4 +1,4 @@
-"""What a process of this package exits with when it cannot work: the codes of services/cli/exits.py, of which it knows these."""
+"""Exit codes of the worker processes, a part of those in services/cli/exits.py."""
 
 from redis.exceptions import RedisError
 
@@ -11,10 +11,11 @@ USAGE = 2
 
 
 def code_of(error: LogError | SettingsInvalid | RedisError) -> int:
-    """The exit code that an error stands for."""
+    """The exit code for an error."""
     match error:
         case SettingsInvalid():
             return USAGE
+        # Services cannot be imported here (import-linter). UNAVAILABLE tells the supervisor that a restart may succeed.
         case LogUnavailable() | LogNotInitialised() | UnsafeRedis() | RedisError():
             return UNAVAILABLE
         case LogError():

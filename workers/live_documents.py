@@ -1,4 +1,4 @@
-"""Fills new paths of a partition's index from the documents beside the log, which may be ahead of what is applied."""
+"""Fills new paths of a partition's index from stored documents, which may be ahead of the applied events."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class DocumentsAhead(Exception):
-    """Devices change all the time, so that their documents stay ahead of what is applied."""
+    """Some devices change so often that their documents stay ahead of the applied events."""
 
 
 class LiveDocuments:
@@ -29,15 +29,14 @@ class LiveDocuments:
         self._log = log
 
     def fill(self, driver: Driver, paths: frozenset[Path]) -> None:
-        """Bring newly named paths into the index, exactly as of the partition's vector, which may advance to the head for that.
-
-        Applying keeps the new paths from here on, so that only devices that change all the time are asked for again.
+        """Fill newly named paths of the index, exactly as of the partition's vector. The vector may advance to the head.
 
         Raises:
-            DocumentsAhead: there are such devices.
+            DocumentsAhead: documents are still ahead after 50 rounds.
             LogLostItsTail, UnreadableEvent, CannotApply: events up to the head cannot be applied.
         """
         partition = driver.partition
+        # From here on events keep the new paths, so a later round only reads the devices that changed in between.
         partition.open_paths(paths)
         new = NewPaths(partition, paths)
         self._fill_modules(driver, new)
@@ -52,7 +51,7 @@ class LiveDocuments:
         raise DocumentsAhead
 
     def _fill_devices(self, partition: Partition, new: NewPaths, device_ids: Sequence[str]) -> list[str]:
-        """Fill from the documents of some devices; answers those whose document is ahead."""
+        """Fill from the documents of devices; returns the devices whose document is ahead."""
         ahead = []
         ordinal_of, versions = partition.directory.ordinal_of, partition.twin_versions
         for device_id, stored in zip(device_ids, self._log.load(device_ids), strict=True):
@@ -67,19 +66,18 @@ class LiveDocuments:
         return ahead
 
     def _fill_modules(self, driver: Driver, new: NewPaths) -> None:
-        """Bring in twins of modules. A document may be ahead; applying what it has already once more changes nothing.
-
-        For that, all of it must be applied before anything is made of it: to where the log was after the last document.
-        """
+        """Fill from the documents of modules, and apply events up to the head."""
         for module_id in new.by_module:
             for modules in _chunks(self._modules(driver.partition, module_id)):
                 for device_id, name, twin in self._in_force(modules):
                     new.fill(device_id, name, twin)
+        # A module's document may be ahead. Applying its events once more changes nothing, as they are merge patches, but all
+        # of them must be applied before the index is read (decisions/0020).
         if new.by_module:
             driver.apply(self._log.head(driver.partition.number))
 
     def _modules(self, partition: Partition, module_id: str) -> Iterator[tuple[str, str]]:
-        """The devices that can have a document of a module, with its name; of every module, those that have one of any."""
+        """(device, module) of every document of a module that can exist; for `EVERY_MODULE`, of every module's document."""
         if module_id != EVERY_MODULE:
             yield from ((device_id, module_id) for device_id in sorted(partition.directory.ordinal_of))
             return
@@ -89,6 +87,7 @@ class LiveDocuments:
                 yield device_id, name
 
     def _in_force(self, modules: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, TwinText]]:
+        # The document of a module stays when its device is registered again, but belongs to the former registration.
         devices = self._log.load([device_id for device_id, _ in modules])
         stored = self._log.load([module_subject(device_id, module_id) for device_id, module_id in modules])
         for (device_id, module_id), device, module in zip(modules, devices, stored, strict=True):

@@ -15,13 +15,13 @@ from events.log.failpoints import FailPoint, reached
 from events.log.log_factory import open_log
 from events.log.wake import Waker
 from events.projection_store.redis import RedisProjectionStore
-from events.projection_store.work import WorkCounts
+from events.projection_store.work_counts import WorkCounts
 from events.settings import Settings, read_settings
 from workers.projector import Projector
 
 
 class WorkerContext(msgspec.Struct, frozen=True):
-    """The open ends of a worker process."""
+    """The open connections of a worker process."""
 
     settings: Settings
     projector: Projector
@@ -31,7 +31,7 @@ class WorkerContext(msgspec.Struct, frozen=True):
 
 @cache
 def context() -> WorkerContext:
-    """Open everything, at the first job of the process.
+    """The context of this process; opened by the first call.
 
     Raises:
         LogNotInitialised, LogUnavailable, UnsafeRedis: as `open_log`.
@@ -49,11 +49,12 @@ def context() -> WorkerContext:
 
 
 def project(partition: int) -> None:
-    """Drain a partition. The job is a hint: it carries no state, and running it twice or late does no harm."""
+    """Project a partition to its head. The job carries no state, so it can run twice or late (decisions/0005)."""
     here = context()
-    # Who has more to do goes behind the others.
+    # A partition with more to do queues behind the others, so that it does not starve them.
     until = time.monotonic() + here.settings.work_seconds_max
     finished = here.projector.drain(partition, go_on=lambda: time.monotonic() < until)
+    # Counts are for metrics only; a job must not fail for them.
     with contextlib.suppress(LogUnavailable):
         here.work_counts.add(partition, here.projector.work.take())
     if not finished:
@@ -62,7 +63,7 @@ def project(partition: int) -> None:
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM; 0 where the system does not say."""
+    """The resident memory of this process; 0 on systems without /proc."""
     statm = Path("/proc/self/statm")
     if not statm.exists():
         return 0

@@ -1,4 +1,4 @@
-"""Applies one partition at a time from the log in the projections, with warm copies in memory."""
+"""Brings the projections of partitions up to the log, with warm copies of partitions in memory."""
 
 import time
 from collections import OrderedDict
@@ -20,7 +20,7 @@ from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.projection.driver import Driver, Fill, PathsMissing, refuse
 from events.projection_store.port import Blocked, ProjectionStore
-from events.projection_store.work import ProcessWork
+from events.projection_store.work_counts import ProcessWork
 from events.stored_projection.partition_codec import checkpoint_of, restore, writes_of
 from events.stored_projection.stored_partition import Checkpoint
 from workers.live_documents import DocumentsAhead, LiveDocuments
@@ -29,15 +29,15 @@ logger = structlog.get_logger()
 
 
 class CheckpointMoved(Exception):
-    """Another worker committed this partition meanwhile; what was applied here is of no use."""
+    """Another worker committed this partition first; the work of this one is discarded."""
 
 
 class ProjectionsLost(Exception):
-    """Changes are recorded, and nothing is kept of the projections they led to: applying from the start would decide them again."""
+    """Assignment changes are recorded but the projections are missing. Only a rebuild may go on: it decides nothing again."""
 
     def __init__(self, partition: int) -> None:
         super().__init__(
-            f"the projections of {name(partition)} are lost; `twinfold rebuild --partition {name(partition)}`"
+            f"the projections of {name(partition)} are lost; run `twinfold rebuild --partition {name(partition)}`"
         )
         self.partition = partition
 
@@ -45,19 +45,19 @@ class ProjectionsLost(Exception):
 _LOST = (CheckpointMoved, DocumentsAhead)
 
 
-class Warm:
-    """Copies of partitions as they stood at their last commit, least recently used first."""
+class WarmPartitions:
+    """Partitions as of their last commit, least recently used first."""
 
     def __init__(self, over_budget: Callable[[], bool]) -> None:
         self._copies: OrderedDict[int, tuple[Checkpoint, Partition]] = OrderedDict()
         self._over_budget = over_budget
 
     def take(self, number: int) -> tuple[Checkpoint, Partition] | None:
-        """Take a copy out; it is put back only when the work on it went well."""
+        """Remove and return a copy. A caller that fails does not put it back, so no half-applied copy stays."""
         return self._copies.pop(number, None)
 
     def put(self, number: int, checkpoint: Checkpoint, partition: Partition) -> None:
-        """Keep a copy, and let others go while the process is over its budget."""
+        """Store a copy, and drop the oldest copies while the process is over its memory budget."""
         self._copies[number] = (checkpoint, partition)
         while len(self._copies) > 1 and self._over_budget():
             self._copies.popitem(last=False)
@@ -80,17 +80,18 @@ class Projector:
         self._merge = MergeCache()
         self._fleet = FleetEventReader(log)
         self._documents = LiveDocuments(log)
-        self._warm = Warm(over_budget)
+        self._warm = WarmPartitions(over_budget)
         self.work = ProcessWork()
 
     def drain(self, number: int, *, go_on: Callable[[], bool]) -> bool:
-        """Apply a partition to its head, or until `go_on` says no; answers whether it reached the head.
+        """Project a partition to its head, or until `go_on` is false; returns whether it reached the head.
 
-        A partition that cannot go on is marked blocked, and counts as done: only a decision moves it.
+        A partition that cannot go on is marked as blocked and counts as done: it waits for an operator's decision.
 
         Raises:
-            LogUnavailable: Redis did not answer; nothing is half done, call again.
+            LogUnavailable: Redis did not answer. Nothing is half done; call again.
         """
+        # Clear the flag before reading, so that an event appended later sets it again and wakes a worker (decisions/0005).
         self._log.clear_wake(number)
         reached(FailPoint.PROJECT_FLAG_CLEARED)
         try:
@@ -101,9 +102,9 @@ class Projector:
         except (CannotApply, UnreadableEvent, LogLostItsTail) as error:
             return self._block(number, error)
         except ProjectionsLost as error:
-            former = self._projections.blocked(number)
-            # Whoever lost them can have said why.
-            if former is None or former.position:
+            blocked = self._projections.blocked(number)
+            # A restore that failed has already marked the partition with its own reason.
+            if blocked is None or blocked.position:
                 self._projections.block(number, Blocked(number, 0, str(error), self._clock(), decidable=False))
             return True
 
@@ -117,7 +118,7 @@ class Projector:
         while True:
             advanced = self._advance(driver)
             if blocked is not None:
-                # Before the commit, so that nobody sees projections at the head of a partition that is said to be blocked.
+                # Before the commit. Otherwise readers could see projections at the head and the partition still blocked.
                 self._projections.block(number, None)
                 blocked = None
             if advanced:
@@ -128,7 +129,7 @@ class Projector:
             self._fleet.refresh()
 
     def _waits(self, blocked: Blocked) -> bool:
-        """Whether nobody has decided yet, nor wanted it tried again since it stopped."""
+        """Whether a blocked partition still waits: no skip is recorded, and no retry since it was blocked."""
         if not blocked.decidable or blocked.position in self._fleet.skipped(blocked.stream):
             return False
         return self._fleet.retried(blocked.stream, blocked.position) < blocked.at
@@ -137,24 +138,26 @@ class Projector:
 
     def _current(self, number: int) -> tuple[Checkpoint, Partition]:
         stored = self._projections.checkpoint(number)
-        taken = self._warm.take(number)
-        if taken is not None and taken[0] == stored:
-            return taken
-        if taken is not None and self._catch_up(number, taken[1], stored):
-            return stored, taken[1]
-        kept = self._projections.load(number)
-        if kept.checkpoint == Checkpoint() and self._projections.assignment_changes(number, after=0, limit=1):
+        warm = self._warm.take(number)
+        if warm is not None and warm[0] == stored:
+            return warm
+        if warm is not None and self._catch_up(number, warm[1], stored):
+            return stored, warm[1]
+        stored_partition = self._projections.load(number)
+        if stored_partition.checkpoint == Checkpoint() and self._projections.assignment_changes(
+            number, after=0, limit=1
+        ):
             raise ProjectionsLost(number)
-        vector = kept.checkpoint.vector
+        vector = stored_partition.checkpoint.vector
         events = self._fleet.upto(vector.fleet)
-        return kept.checkpoint, restore(number, kept, events, self._merge)
+        return stored_partition.checkpoint, restore(number, stored_partition, events, self._merge)
 
     def _catch_up(self, number: int, partition: Partition, stored: Checkpoint) -> bool:
-        """Apply a warm copy on to what another worker committed, without committing; false when it cannot be done so."""
-        if stored.rebuilt != partition.rebuilt:
-            return False
+        """Bring a warm copy to another worker's checkpoint, without committing; returns whether that was possible."""
+        # A rebuild, or a Redis that lost its newest entries, can put the checkpoint elsewhere or before this copy.
         if (
-            stored.assignment_changes < partition.assignment_changes
+            stored.rebuilt != partition.rebuilt
+            or stored.assignment_changes < partition.assignment_changes
             or stored.vector.partition < partition.vector.partition
         ):
             return False
@@ -162,19 +165,19 @@ class Projector:
             number, after=partition.assignment_changes, limit=stored.assignment_changes - partition.assignment_changes
         )
         vectors = [msgspec.json.decode(entry.data, type=AssignmentChange).after for entry in assignment_changes]
-        # Documents are ahead of these vectors: without them, a new path ends it.
+        # Stored documents are ahead of these vectors, so new paths cannot be filled here.
         driver = self._driver(partition, refuse, stop=stored.vector.partition)
         try:
             for vector in (*vectors, stored.vector):
                 driver.decide(vector)
         except PathsMissing:
             return False
-        # What these commits wrote is stored already; only what comes after is to be written.
+        # Marks the changes as written: the other worker stored them already.
         writes_of(partition, None, expected=stored)
         return checkpoint_of(partition) == stored
 
     def _driver(self, partition: Partition, fill: Fill, *, stop: int | None = None) -> Driver:
-        """What takes a partition on from where it is; it reads ahead no further than to a `stop`."""
+        """A driver that continues a partition from its vector, and reads no further than `stop`."""
         number = partition.number
         events = EventsAhead(
             self._log,
@@ -211,7 +214,8 @@ class Projector:
     # -- stopping
 
     def _block(self, number: int, error: CannotApply | UnreadableEvent | LogLostItsTail) -> bool:
-        """Commit what comes before an event that cannot be applied, then mark the partition as stopped at it."""
+        """Commit everything before an event that cannot be applied, then mark the partition as blocked at it."""
+        # The warm copy failed in the middle of a batch.
         self._warm.take(number)
         position = error.position
         in_fleet = error.fleet if isinstance(error, CannotApply) else error.stream == name(FLEET)
@@ -227,12 +231,14 @@ class Projector:
             except _LOST:
                 return False
         stream = FLEET if in_fleet else number
-        former = self._projections.blocked(number)
-        # Later than the wish to try again, so that each is followed once.
-        since = max(self._clock(), self._fleet.retried(stream, position) + 1)
-        known = former is not None and (former.stream, former.position, former.error) == (stream, position, str(error))
-        if former is None or not known or former.at <= self._fleet.retried(stream, position):
-            self._projections.block(number, Blocked(stream, position, str(error), since, decidable))
+        recorded = self._projections.blocked(number)
+        retried = self._fleet.retried(stream, position)
+        blocked = Blocked(stream, position, str(error), max(self._clock(), retried + 1), decidable)
+        # A repeated failure keeps its first time. After a retry the time must be later than the retry, or it would be
+        # tried again for ever.
+        is_recorded = recorded is not None and recorded == msgspec.structs.replace(blocked, at=recorded.at)
+        if recorded is None or not is_recorded or recorded.at <= retried:
+            self._projections.block(number, blocked)
             logger.error(
                 "partition blocked", partition=name(number), stopped_at=f"{name(stream)}:{position}", error=str(error)
             )

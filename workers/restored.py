@@ -1,4 +1,4 @@
-"""Projections of a restored log, from its events and recorded changes, before anybody opens it: `python -m workers.restored P EPOCH`."""
+"""Rebuilds the projections of a restored log before it is opened: `python -m workers.restored PARTITIONS EPOCH`."""
 
 import sys
 
@@ -9,6 +9,7 @@ from events.clock import now_ms
 from events.envelope import Vector
 from events.fleet.assignment_change import AssignmentChange
 from events.fleet.errors import CannotApply
+from events.fleet.partition import Partition
 from events.log.connect import answering, connect
 from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.events_ahead import EventsAhead
@@ -25,38 +26,39 @@ from events.stored_projection.stored_partition import ARRAYS, HASHES, Writes
 from workers.replay.partition_replay import AssignmentChangeDiffers, PartitionReplay
 
 
-class BesideAssignmentChanges(RedisProjectionStore):
-    """Projections whose assignment changes stand in the log already."""
+class RestoredProjectionStore(RedisProjectionStore):
+    """Projections of a log that was restored with its assignment changes."""
 
     @override
     def commit(self, partition: int, writes: Writes) -> bool:
-        """Make all writes stand; the assignment change does."""
+        """Commit all writes without the assignment change, which the log already has."""
         return super().commit(partition, msgspec.structs.replace(writes, assignment_change=None))
 
     def forget(self, partition: int) -> None:
-        """Keep nothing of a partition: from projections in the middle of its changes a worker would decide the rest a second time."""
+        """Delete the projections of a partition."""
         with answering():
             self._client.unlink(*(projection_key(partition, what) for what in ("checkpoint", *HASHES, *ARRAYS)))
 
 
 def main() -> None:
-    """Rebuild every partition to its last assignment change; workers replay on from there.
+    """Rebuild every partition to its last assignment change; workers go on from there.
 
-    Says how many are done, one line for each; behind the number, why the partition is marked as stopped, if it is.
+    Writes one line per partition: how many are done, and the reason if the partition is marked as blocked.
     """
     partitions, epoch = int(sys.argv[1]), sys.argv[2]
     log = RedisLog(connect(read_settings().redis_url), partitions=partitions, epoch=epoch)
-    projections = BesideAssignmentChanges(log.client)
+    projections = RestoredProjectionStore(log.client)
     streams = RawStreams(log.client)
     for number in range(partitions):
         why = ""
         try:
             vector = _decided(projections, number, streams.head(f"{name(number)}:assignments"))
-            # Where nothing was ever decided nothing is kept, not even how far it is.
+            # Without any assignment change, workers start at the first event by themselves.
             if vector != Vector():
                 rebuild(number, log=log, recorded=projections, into=projections, upto=vector)
         except (AssignmentChangeDiffers, CannotApply, LogLostItsTail, UnreadableEvent) as error:
             why = " ".join(str(error).split())
+            # From half of the assignment changes a worker would decide the other half a second time (decisions/0030).
             projections.forget(number)
             projections.block(number, _blocked(number, error))
         sys.stdout.write(f"{number + 1} {why}\n")
@@ -68,16 +70,16 @@ def rebuild(
 ) -> None:
     """Replay a partition from its first event to `upto` (or the recorded checkpoint), through every recorded vector.
 
-    `recorded` is only asked for assignment changes and the checkpoint. `into` must hold nothing of the partition yet.
+    Of `recorded`, only assignment changes and the checkpoint are read. `into` must hold nothing of the partition yet.
 
     Raises:
         AssignmentChangeDiffers: an assignment change is not what was recorded.
-        LogLostItsTail, UnreadableEvent, CannotApply: it cannot be replayed so far.
+        LogLostItsTail, UnreadableEvent, CannotApply: an event before `upto` cannot be read or applied.
     """
     stored = recorded.checkpoint(number)
     head = upto or stored.vector
     fleet = FleetEventReader(log)
-    # What lies behind `upto` has no part in it.
+    # `read_on` ends without an error at an event that cannot be read: it can lie behind `upto`.
     fleet.read_on()
     replay = PartitionReplay(number, events=EventsAhead(log, number, skips=lambda: fleet.skipped(number)), fleet=fleet)
     partition = replay.partition
@@ -85,22 +87,25 @@ def rebuild(
     for step in replay.through(recorded, upto=head, assignment_changes=None, decided=None):
         if step.recorded != step.replayed:
             raise AssignmentChangeDiffers(number, step.position)
-        before = into.checkpoint(number)
         recorded_at = None if step.recorded is None else step.recorded.recorded
-        writes = writes_of(partition, step.assignment_change, expected=before, recorded=recorded_at)
-        written = into.commit(number, writes)
-        assert written, "somebody else writes to the database of the rebuild"
+        _commit(into, partition, step.assignment_change, recorded_at)
     replay.replay_to(head)
     partition.release_paths()
-    assignment_change = partition.resolve()
-    if assignment_change is not None:
+    if partition.resolve() is not None:
         raise AssignmentChangeDiffers(number, partition.assignment_changes)
-    written = into.commit(number, writes_of(partition, None, expected=into.checkpoint(number)))
-    assert written, "somebody else writes to the database of the rebuild"
+    _commit(into, partition, None, None)
+
+
+def _commit(
+    into: ProjectionStore, partition: Partition, assignment_change: AssignmentChange | None, recorded: int | None
+) -> None:
+    expected = into.checkpoint(partition.number)
+    writes = writes_of(partition, assignment_change, expected=expected, recorded=recorded)
+    assert into.commit(partition.number, writes), "another process writes to the database of the rebuild"
 
 
 def _decided(projections: ProjectionStore, number: int, last: int) -> Vector:
-    """Where the last assignment change of a partition was computed to."""
+    """The vector of the last assignment change of a partition; the initial vector if there is none."""
     if not last:
         return Vector()
     (entry,) = projections.assignment_changes(number, after=last - 1, limit=1)
@@ -111,7 +116,7 @@ def _decided(projections: ProjectionStore, number: int, last: int) -> Vector:
 
 
 def _blocked(number: int, error: AssignmentChangeDiffers | CannotApply | LogLostItsTail | UnreadableEvent) -> Blocked:
-    """As a worker marks it: at an event that somebody can decide about, or else at no position, until it is rebuilt."""
+    """The mark that a worker would set: at an event, or without a position if only a rebuild helps."""
     if isinstance(error, CannotApply):
         return Blocked(FLEET if error.fleet else number, error.position, str(error), now_ms())
     streams = {name(number): number, name(FLEET): FLEET}

@@ -1,4 +1,4 @@
-"""The RQ worker class of twinfold: one process, no fork, JSON jobs."""
+"""The RQ worker class of twinfold: it runs jobs in its own process and reads them as JSON."""
 
 import signal
 from typing import Any
@@ -10,33 +10,33 @@ from typing_extensions import override
 
 
 class Worker(SimpleWorker):
-    """Runs jobs in its own process, where the warm copies of partitions are.
+    """Runs jobs in its own process; also works with `rq worker -w workers.worker.Worker twinfold-project`."""
 
-    Also good for plain `rq worker -w workers.worker.Worker twinfold-project`: the serializer is JSON whatever the flags
-    say, since with pickle whoever can write to Redis could run code here.
-    """
+    # SimpleWorker does not fork: a fork per job costs 13 ms and every warm copy of a partition (decisions/0005).
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # JSON whatever the flags say. With pickle, anyone who can write to Redis could run code here.
         kwargs["serializer"] = JSONSerializer
-        # A dead worker's registration should not stand for RQ's default of seven minutes (contract/redis-rq.md).
+        # RQ's default keeps the registration of a dead worker for seven minutes (contract/redis-rq.md).
         kwargs.setdefault("default_worker_ttl", 30)
         kwargs.setdefault("maintenance_interval", 10)
         super().__init__(*args, **kwargs)
-        self._told_to_end = False
+        self._is_stopped = False
 
     @override
     def register_birth(self) -> None:
-        """Once it is registered, a signal must find somebody who takes the registration away again."""
+        """Register the worker."""
+        # RQ handles signals only after it has registered the worker. A signal in between would leave the registration behind.
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note_the_end)
+            signal.signal(number, self._note_stop)
         super().register_birth()  # type: ignore[no-untyped-call]
 
-    def _note_the_end(self, _number: int, _frame: object) -> None:
-        self._told_to_end = True
+    def _note_stop(self, _number: int, _frame: object) -> None:
+        self._is_stopped = True
 
     @override
     def check_for_suspension(self, burst: bool) -> None:
-        """The first step of every round, from which on a request to stop is heeded; one may have come before."""
-        if self._told_to_end:
+        """Stop if a signal arrived before RQ's own handlers were set; RQ calls this at the start of every round."""
+        if self._is_stopped:
             raise StopRequested
         super().check_for_suspension(burst)

@@ -1,7 +1,8 @@
-"""One stream held against what was sealed of it, entry by entry: which was changed, dropped, inserted or put elsewhere."""
+"""The comparison of one stream with its seals, entry by entry: which were changed, dropped, inserted or moved."""
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 
 from events.audit.fault import Fault, FaultKind
 from events.audit.seal import ENTRY_BYTES, Reached
@@ -10,22 +11,22 @@ from events.log.errors import LogLostItsTail, SegmentDamaged, SegmentMissing
 from events.log.raw import RawStreams
 
 READ_AHEAD = 64
-"""So far the place is looked for where what is found and what was sealed come together again."""
+"""How many entries are searched for the next entry that matches its seal again."""
 
 NAMED_MAX = 1000
-"""So many faults of one stream are named; behind them nobody looks for what became of an entry."""
+"""The most faults of one stream that are named; after that, entries are no longer matched with their new places."""
 
 
 class Alignment:
-    """Goes through one stream once, oldest first. What is found is taken in its order; its own positions prove nothing."""
+    """Reads one stream once, oldest first. Entries count in their order: an attacker can also change their positions."""
 
     def __init__(self, streams: RawStreams, stream: str, *, epoch: str, after: Reached | None = None) -> None:
-        """Begin behind a sealed place, or at the beginning."""
+        """Begin after a sealed position, or at the beginning of the stream."""
         self.stream = stream
         self.position = 0 if after is None else after.position
         self.checked = 0
         self._chain: bytes | None = genesis(epoch, stream) if after is None else bytes.fromhex(after.chain)
-        self._found = self._entries(streams, self.position)
+        self._unread = self._entries(streams, self.position)
         self._lost: list[tuple[int, int]] = []
         self._ahead: deque[RawEntry] = deque()
         self._faults: list[Fault] = []
@@ -33,26 +34,24 @@ class Alignment:
         self._inserted: list[RawEntry] = []
 
     def sealed(self, before: int, short: bytes, upto: Reached) -> None:
-        """Hold the entries behind `before` up to a sealed place against their shortened digests; the chain alone speaks for others."""
+        """Compare the entries after `before` with their shortened digests; the chain's value alone covers earlier entries."""
         chain = bytes.fromhex(upto.chain)
         if upto.position <= self.position:
-            # Nobody seals what is sealed, but a sealer that was made to begin further back.
+            # Only a sealer that was made to begin further back seals a position twice.
             if upto.position < self.position or chain != self._chain:
-                self._fault(
-                    FaultKind.CHANGED, upto.position, self.position, "was sealed twice: a seal between was forged"
-                )
+                what = "was sealed twice: a seal between was forged"
+                self._fault(FaultKind.CHANGED, what, upto.position, self.position)
             return
         start, self._is_whole = self.position, True
-        self._follow(before)
-        self._compare(short[(self.position - before) * ENTRY_BYTES :], upto.position)
+        self._advance(before)
+        self._advance(upto.position, short[(self.position - before) * ENTRY_BYTES :])
         if self._is_whole and self._chain is not None and self._chain != chain:
-            self._fault(
-                FaultKind.CHANGED, start + 1, upto.position, "one of these is not what was sealed: the chain says so"
-            )
+            what = "at least one of these differs from the sealed entries, by the chain's value"
+            self._fault(FaultKind.CHANGED, what, start + 1, upto.position)
         self._chain, self.position = chain, upto.position
 
     def faults(self) -> list[Fault]:
-        """What was found, with what was taken out at one place and put in at another as one."""
+        """Returns the faults; an entry that was dropped at one position and inserted at another counts as moved."""
         moved: dict[int, RawEntry] = {}
         for entry in self._inserted:
             for position, short in self._dropped.items():
@@ -60,157 +59,126 @@ class Alignment:
                     moved[position] = entry
                     break
         elsewhere = {entry.position for entry in moved.values()}
-        found = [
-            *self._faults,
+        unmatched = [
             *(
-                Fault(
-                    FaultKind.REORDERED,
-                    f"{self.stream}:{position}",
-                    f"was sealed here, and stands at {entry.position} now",
-                )
-                for position, entry in moved.items()
+                (FaultKind.REORDERED, at, f"was sealed here, and is now at {entry.position}")
+                for at, entry in moved.items()
             ),
+            *((FaultKind.DROPPED, at, "was sealed, and is missing") for at in self._dropped if at not in moved),
             *(
-                Fault(FaultKind.DROPPED, f"{self.stream}:{position}", "was sealed, and is no longer there")
-                for position in self._dropped
-                if position not in moved
-            ),
-            *(
-                Fault(
-                    FaultKind.INSERTED, f"{self.stream}:{entry.position}", "was never sealed, and stands among what was"
-                )
+                (FaultKind.INSERTED, entry.position, "was never sealed, and is among sealed entries")
                 for entry in self._inserted
                 if entry.position not in elsewhere
             ),
         ]
-        return found[:NAMED_MAX]
+        faults = [*self._faults, *(Fault(kind, f"{self.stream}:{at}", what) for kind, at, what in unmatched)]
+        return faults[:NAMED_MAX]
 
-    def _compare(self, short: bytes, upto: int) -> None:
-        first = self.position + 1
-        assert len(short) == (upto - self.position) * ENTRY_BYTES
+    def _advance(self, upto: int, short: bytes | None = None) -> None:
+        """Read the entries up to a position; compare them with their shortened digests, if there are any."""
+        start = self.position
+        assert short is None or len(short) == (upto - start) * ENTRY_BYTES
         while self.position < upto:
             entry = self._peek()
             if self._lost and self._skip(upto):
                 continue
-            position = self.position + 1
-            at = (position - first) * ENTRY_BYTES
             if entry is None:
-                self._missing(upto)
+                self._fault(
+                    FaultKind.MISSING, "was sealed, and is missing at the end of the stream", self.position + 1, upto
+                )
+                self._is_whole, self.position = False, upto
                 return
-            one = digest(self.stream, entry) if entry.position == position else self._digest(entry, position)
-            if one[:ENTRY_BYTES] == short[at : at + ENTRY_BYTES]:
-                self._take(one)
+            entry_digest = self._digest(entry, self.position + 1)
+            at = (self.position - start) * ENTRY_BYTES
+            if short is None or entry_digest[:ENTRY_BYTES] == short[at : at + ENTRY_BYTES]:
+                self._take(entry_digest)
             else:
-                self._part(short[at : at + READ_AHEAD * ENTRY_BYTES])
+                self._resynchronize(short[at : at + READ_AHEAD * ENTRY_BYTES])
 
-    def _follow(self, upto: int) -> None:
-        while self.position < upto:
-            entry = self._peek()
-            if self._lost and self._skip(upto):
-                continue
-            if entry is None:
-                self._missing(upto)
-                return
-            self._take(self._digest(entry, self.position + 1))
-
-    def _take(self, one: bytes) -> None:
+    def _take(self, entry_digest: bytes) -> None:
         self._ahead.popleft()
         self.position += 1
         self.checked += 1
         if self._chain is not None:
-            self._chain = link(self._chain, one)
+            self._chain = link(self._chain, entry_digest)
 
-    def _part(self, short: bytes) -> None:
-        """Take what does not fit, up to where it fits again, and note what became of it."""
+    def _resynchronize(self, short: bytes) -> None:
+        """Skip entries that do not match, up to the next match, and record them as changed, dropped or inserted."""
         if len(self._faults) + len(self._dropped) + len(self._inserted) >= NAMED_MAX:
-            # Looking around each of millions, as where one stream stands for another, would take days.
+            # LogSearcher around each of millions of entries, as with a stream that replaces another, would take days.
             self._is_whole, self._chain = False, None
             self._ahead.popleft()
             self.position += 1
             self.checked += 1
             return
         sealed = [short[at : at + ENTRY_BYTES] for at in range(0, len(short), ENTRY_BYTES)]
-        self._look()
-        gone, come = self._together_again(sealed)
+        self._read_ahead(READ_AHEAD)
+        dropped, inserted = self._next_match(sealed)
         self._is_whole, self._chain = False, None
-        both = min(gone, come)
-        for index in range(both):
-            self._fault(
-                FaultKind.CHANGED, self.position + 1 + index, self.position + 1 + index, "is not what was sealed"
-            )
-        for index in range(both, gone):
+        changed = min(dropped, inserted)
+        # As many changes as possible: an entry that was edited in place is one fault, not a drop and an insertion.
+        for index in range(changed):
+            position = self.position + 1 + index
+            self._fault(FaultKind.CHANGED, "differs from the sealed entry", position, position)
+        for index in range(changed, dropped):
             self._dropped[self.position + 1 + index] = sealed[index]
-        taken = [self._ahead.popleft() for _ in range(come)]
-        self._inserted += taken[both:]
-        self.position += gone
-        self.checked += come
+        skipped = [self._ahead.popleft() for _ in range(inserted)]
+        self._inserted += skipped[changed:]
+        self.position += dropped
+        self.checked += inserted
 
-    def _together_again(self, sealed: list[bytes]) -> tuple[int, int]:
-        """How many sealed ones, and how many found ones, are left behind: as few as can be."""
-        for both in range(1, len(sealed) + len(self._ahead)):
-            for gone in range(max(0, both - len(self._ahead) + 1), min(both, len(sealed) - 1) + 1):
-                here = self._digest(self._ahead[both - gone], self.position + 1 + gone)
-                if here[:ENTRY_BYTES] == sealed[gone]:
-                    return gone, both - gone
+    def _next_match(self, sealed: list[bytes]) -> tuple[int, int]:
+        """How many sealed and how many present entries to skip until two match: the smallest sum."""
+        for skipped in range(1, len(sealed) + len(self._ahead)):
+            for dropped in range(max(0, skipped - len(self._ahead) + 1), min(skipped, len(sealed) - 1) + 1):
+                present = self._digest(self._ahead[skipped - dropped], self.position + 1 + dropped)
+                if present[:ENTRY_BYTES] == sealed[dropped]:
+                    return dropped, skipped - dropped
         return 1, 1
 
     def _entries(self, streams: RawStreams, after: int) -> Iterator[RawEntry]:
-        """The entries of the stream in their order, whatever is missing between them."""
+        """The entries of the stream in their order, across gaps."""
         while True:
             try:
                 for entry in streams.entries(self.stream, after=after):
                     yield entry
                     after = entry.position
             except LogLostItsTail as error:
-                # What stands before it in the same batch was not answered.
+                # The failed read did not return the entries of its batch before the gap.
                 for entry in streams.read(self.stream, after=after, limit=error.expected - 1 - after):
                     yield entry
                 after = error.actual - 1
                 if error.actual < error.expected:
-                    self._odd(error.actual)
+                    self._is_whole = False
+                    what = "is followed by an entry without a position of its own"
+                    self._fault(FaultKind.INSERTED, what, error.actual, error.actual)
                     after = error.expected - 1
             except (SegmentDamaged, SegmentMissing) as error:
                 first = max(error.first, after + 1)
                 self._lost.append((first, error.last))
-                self._fault(FaultKind.SEGMENT, first, error.last, f"cannot be looked at: {error}")
+                self._fault(FaultKind.SEGMENT, f"cannot be checked: {error}", first, error.last)
                 after = error.last
             else:
                 return
 
     def _skip(self, upto: int) -> bool:
-        """Go past what a file of the archive would have had."""
+        """Skip the positions of an archive file that cannot be read."""
         for first, last in self._lost:
             if first <= self.position + 1 <= last:
                 self.position, self._is_whole, self._chain = min(last, upto), False, None
                 return True
         return False
 
-    def _odd(self, position: int) -> None:
-        self._is_whole = False
-        self._fault(FaultKind.INSERTED, position, position, "has another behind it that has no position of its own")
-
-    def _missing(self, upto: int) -> None:
-        self._fault(FaultKind.MISSING, self.position + 1, upto, "sealed, and missing at the end of the stream")
-        self._is_whole, self.position = False, upto
-
     def _digest(self, entry: RawEntry, position: int) -> bytes:
-        return digest(self.stream, RawEntry(position, entry.fields))
+        return digest(self.stream, entry if entry.position == position else RawEntry(position, entry.fields))
 
     def _peek(self) -> RawEntry | None:
-        if not self._ahead:
-            entry = next(self._found, None)
-            if entry is None:
-                return None
-            self._ahead.append(entry)
-        return self._ahead[0]
+        self._read_ahead(1)
+        return self._ahead[0] if self._ahead else None
 
-    def _look(self) -> None:
-        while len(self._ahead) < READ_AHEAD:
-            entry = next(self._found, None)
-            if entry is None:
-                return
-            self._ahead.append(entry)
+    def _read_ahead(self, count: int) -> None:
+        self._ahead.extend(islice(self._unread, max(0, count - len(self._ahead))))
 
-    def _fault(self, kind: FaultKind, first: int, last: int, what: str) -> None:
+    def _fault(self, kind: FaultKind, what: str, first: int, last: int) -> None:
         location = f"{self.stream}:{first}" if first == last else f"{self.stream}:{first}-{last}"
         self._faults.append(Fault(kind, location, what))

@@ -1,4 +1,4 @@
-"""The tree of causes: what led to an entry, and what followed from it."""
+"""The trees of causes and effects of a log entry."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,9 @@ import msgspec
 from events.audit.search import (
     CausePositions,
     FoundEntry,
+    LogSearcher,
     Range,
     Search,
-    Searching,
     SearchOrder,
     deployments_of,
     locations_of,
@@ -21,66 +21,63 @@ from events.log.keys import FLEET, device_of, name
 from events.log.raw import RawStreams
 
 BRANCHES_MAX = 20
-"""So many branches of one place are shown; the last one says how many more there are."""
+"""The most branches of one entry that are shown; a further branch has the number of hidden ones."""
 
 DEPTH_MAX = 6
 _ENTRIES_READ_MAX = 20_000
 _ROLLOUT = "rollout:"
 
 
-class Tree(msgspec.Struct, frozen=True):
-    """An entry and what is behind it; without an entry, what is `said` in its place."""
+class CauseTree(msgspec.Struct, frozen=True):
+    """An entry with its causes, or its effects, as branches; a tree without an entry has a `text` instead."""
 
-    found: FoundEntry | None
-    said: str = ""
-    branches: tuple["Tree", ...] = ()
+    found_entry: FoundEntry | None
+    text: str = ""
+    branches: tuple["CauseTree", ...] = ()
 
 
-def causes_of(searching: Searching, one: FoundEntry, *, depth: int = DEPTH_MAX) -> tuple[Tree, ...]:
-    """What led to an entry, as its cause names it, and what led to that in turn.
+def causes_of(searcher: LogSearcher, effect: FoundEntry, *, depth: int = DEPTH_MAX) -> tuple[CauseTree, ...]:
+    """Returns the causes of an entry, by the positions or the deployment that its `cause` names, and their causes in turn.
 
-    Of the events between two assignment changes those are shown that are about what the change changed; a cause that is a name is said.
+    A cause without an event becomes a text. An assignment change names all events since the one before; only events on its
+    devices and deployments are shown.
 
     Raises:
         LogUnavailable, LogLostItsTail: history cannot be read.
     """
-    cause = one.entry.fields.get(b"cause", b"").decode(errors="replace")
+    cause = effect.entry.fields.get(b"cause", b"").decode(errors="replace")
     if not cause or not depth:
         return ()
     named = list(locations_of(cause))
     if named:
-        about = _about(one)
-        found = [each for locations in named for each in _at_locations(searching, locations, about)]
+        assignment_change = _assignment_change(effect.entry) if ":" in effect.stream else None
+        entries = [each for locations in named for each in _at_locations(searcher, locations, assignment_change)]
     else:
-        found = list(_last_of(searching, one, cause))
-        if not found:
-            return (Tree(None, f"because of {cause}"),)
-    shown = [Tree(each, "", causes_of(searching, each, depth=depth - 1)) for each in found[:BRANCHES_MAX]]
-    return (*shown, *_more(len(found)))
+        entries = list(_last_of(searcher, effect, cause))
+        if not entries:
+            return (CauseTree(None, f"because of {cause}"),)
+    trees = [CauseTree(each, "", causes_of(searcher, each, depth=depth - 1)) for each in entries[:BRANCHES_MAX]]
+    return (*trees, *_more(len(entries)))
 
 
-def effects(searching: Searching, one: FoundEntry, *, depth: int = DEPTH_MAX) -> tuple[Tree, ...]:
-    """What followed from an entry: the assignment changes that it is in, and the events that name it, or its deployment, as their cause.
+def effects(searcher: LogSearcher, cause: FoundEntry, *, depth: int = DEPTH_MAX) -> tuple[CauseTree, ...]:
+    """Returns the effects of an entry: the assignment changes that include it, and the events that name it or its deployment as cause.
 
     Raises:
         LogUnavailable, LogLostItsTail: history cannot be read.
     """
-    if not depth or ":" in one.stream:
+    if not depth or ":" in cause.stream:
         return ()
-    found = [*_assignment_changes(searching, one), *_because(searching, one)]
-    shown = [Tree(each, "", effects(searching, each, depth=depth - 1)) for each in found[:BRANCHES_MAX]]
-    return (*shown, *_more(len(found)))
+    entries = [*_assignment_changes(searcher, cause), *_because(searcher, cause)]
+    trees = [CauseTree(each, "", effects(searcher, each, depth=depth - 1)) for each in entries[:BRANCHES_MAX]]
+    return (*trees, *_more(len(entries)))
 
 
-def _more(count: int) -> tuple[Tree, ...]:
-    return (Tree(None, f"and {count - BRANCHES_MAX} more"),) if count > BRANCHES_MAX else ()
+def _more(count: int) -> tuple[CauseTree, ...]:
+    return (CauseTree(None, f"and {count - BRANCHES_MAX} more"),) if count > BRANCHES_MAX else ()
 
 
-# -- up
-
-
-def _about(one: FoundEntry) -> AssignmentChange | None:
-    return _assignment_change(one.entry) if ":" in one.stream else None
+# -- causes
 
 
 def _assignment_change(entry: RawEntry) -> AssignmentChange | None:
@@ -91,9 +88,9 @@ def _assignment_change(entry: RawEntry) -> AssignmentChange | None:
 
 
 def _at_locations(
-    searching: Searching, locations: CausePositions, assignment_change: AssignmentChange | None
+    searcher: LogSearcher, locations: CausePositions, assignment_change: AssignmentChange | None
 ) -> Iterator[FoundEntry]:
-    """The entries at some places; behind an assignment change, those about a deployment it is about, or about a device that it moved."""
+    """The entries at these positions; for an assignment change, only the entries on its deployments or the devices that it moved."""
     first = max(locations.first, locations.last - _ENTRIES_READ_MAX)
     in_fleet = locations.stream == name(FLEET)
     about = frozenset[str]()
@@ -101,43 +98,43 @@ def _at_locations(
         about = (
             deployments_of(assignment_change)
             if in_fleet
-            else searching.device_ids(number_of(locations.stream), assignment_change.ordinals())
+            else searcher.device_ids(number_of(locations.stream), assignment_change.ordinals())
         )
-    for entry in searching.streams.entries(locations.stream, after=first - 1, upto=locations.last):
+    for entry in searcher.streams.entries(locations.stream, after=first - 1, upto=locations.last):
         subject = entry.fields.get(b"subject", b"").decode(errors="replace")
         if assignment_change is None or (subject.removeprefix(_ROLLOUT) if in_fleet else device_of(subject)) in about:
             yield FoundEntry(locations.stream, entry)
 
 
-def _last_of(searching: Searching, one: FoundEntry, cause: str) -> Iterator[FoundEntry]:
-    """The last event of a deployment, or of its rollout, before one that was done because of it."""
-    if one.stream != name(FLEET):
+def _last_of(searcher: LogSearcher, effect: FoundEntry, cause: str) -> Iterator[FoundEntry]:
+    """The last event on a deployment, or its rollout, before an event that names the deployment as its cause."""
+    if effect.stream != name(FLEET):
         return
-    search = Search(deployment=cause, streams=(one.stream,))
-    before = {one.stream: Range(0, one.entry.position - 1)}
-    page = searching.page(search, before, order=SearchOrder.NEWEST, limit=1, scanned_max=_ENTRIES_READ_MAX)
-    yield from page.found
+    search = Search(deployment=cause, streams=(effect.stream,))
+    before = {effect.stream: Range(0, effect.entry.position - 1)}
+    page = searcher.page(search, before, order=SearchOrder.NEWEST, limit=1, scanned_max=_ENTRIES_READ_MAX)
+    yield from page.entries
 
 
-# -- down
+# -- effects
 
 
-def _assignment_changes(searching: Searching, one: FoundEntry) -> Iterator[FoundEntry]:
-    """In each partition that an entry concerns, the assignment change whose vectors it lies between, if it is about the same."""
-    number = number_of(one.stream)
-    subject = one.entry.fields.get(b"subject", b"").decode(errors="replace")
-    numbers = range(searching.partitions) if number == FLEET else [number]
+def _assignment_changes(searcher: LogSearcher, cause: FoundEntry) -> Iterator[FoundEntry]:
+    """The assignment change of each partition that processed an entry, if it is about the entry's deployment or device."""
+    number = number_of(cause.stream)
+    subject = cause.entry.fields.get(b"subject", b"").decode(errors="replace")
+    numbers = range(searcher.partitions) if number == FLEET else [number]
     for partition in numbers:
-        found = _assignment_change_with(
-            searching.streams, f"{name(partition)}:assignments", one.entry.position, in_fleet=number == FLEET
+        match = _assignment_change_with(
+            searcher.streams, f"{name(partition)}:assignments", cause.entry.position, in_fleet=number == FLEET
         )
-        if found is None:
+        if match is None:
             continue
-        entry, assignment_change = found
+        entry, assignment_change = match
         if number == FLEET:
             is_about = subject.removeprefix(_ROLLOUT) in deployments_of(assignment_change)
         else:
-            is_about = searching.among(device_of(subject), partition, assignment_change.ordinals())
+            is_about = searcher.among(device_of(subject), partition, assignment_change.ordinals())
         if is_about:
             yield FoundEntry(f"{name(partition)}:assignments", entry)
 
@@ -145,9 +142,10 @@ def _assignment_changes(searching: Searching, one: FoundEntry) -> Iterator[Found
 def _assignment_change_with(
     streams: RawStreams, stream: str, position: int, *, in_fleet: bool
 ) -> tuple[RawEntry, AssignmentChange] | None:
-    """The first assignment change that was computed with a position, where the one before was not; vectors never fall."""
+    """The first assignment change that includes a position."""
+    # Vectors never fall, so bisection finds it with about 20 reads of a million changes.
     low, high = 0, streams.head(stream)
-    found: tuple[RawEntry, AssignmentChange] | None = None
+    match: tuple[RawEntry, AssignmentChange] | None = None
     while low < high:
         middle = (low + high) // 2
         (entry,) = streams.read(stream, after=middle, limit=1)
@@ -155,30 +153,30 @@ def _assignment_change_with(
         if assignment_change is None:
             return None
         if _reached(assignment_change.after, in_fleet=in_fleet) >= position:
-            found, high = (entry, assignment_change), middle
+            match, high = (entry, assignment_change), middle
         else:
             low = middle + 1
-    return found
+    return match
 
 
 def _reached(vector: Vector, *, in_fleet: bool) -> int:
     return vector.fleet if in_fleet else vector.partition
 
 
-def _because(searching: Searching, one: FoundEntry) -> Iterator[FoundEntry]:
-    """Later events of the fleet whose cause is this one; or, of a deployment's event, what was done because of the deployment."""
+def _because(searcher: LogSearcher, event: FoundEntry) -> Iterator[FoundEntry]:
+    """Events of the fleet that name an event as their cause, and the next event that names its deployment."""
     fleet = name(FLEET)
-    location = f"{one.stream}:{one.entry.position}"
-    subject = one.entry.fields.get(b"subject", b"").decode(errors="replace").removeprefix(_ROLLOUT)
-    head = searching.streams.head(fleet)
-    after = one.entry.position if one.stream == fleet else 0
-    for cause in (location, *((subject,) if one.stream == fleet else ())):
-        rest = {fleet: Range(after, head)}
-        page = searching.page(
+    location = f"{event.stream}:{event.entry.position}"
+    subject = event.entry.fields.get(b"subject", b"").decode(errors="replace").removeprefix(_ROLLOUT)
+    head = searcher.streams.head(fleet)
+    after = event.entry.position if event.stream == fleet else 0
+    for cause in (location, *((subject,) if event.stream == fleet else ())):
+        ranges = {fleet: Range(after, head)}
+        page = searcher.page(
             Search(cause=cause, streams=(fleet,)),
-            rest,
+            ranges,
             order=SearchOrder.OLDEST,
             limit=1 if cause == subject else BRANCHES_MAX + 1,
             scanned_max=_ENTRIES_READ_MAX,
         )
-        yield from page.found
+        yield from page.entries

@@ -1,54 +1,56 @@
 """Why history cannot be audited.
 
 AuditError
-├── SealUnreadable        stop: these bytes are no seal
-├── PublicKeyUnusable     usage: a file is no public key
+├── SealUnreadable        stop: these bytes are not a seal
+├── PublicKeyUnusable     usage: a file is not a public key
 ├── NothingSealed         cannot be done: there is no seal to verify by
-├── SealsMoved            not now: somebody else has sealed meanwhile; look again
-├── SealsLost             not now: sealing had begun, and its seals are not to be had
-├── SealStands            refused: another seal of this number is kept as a file
-├── LocationInvalid          refused: no such place in the log
-└── SearchInvalid         refused: what is asked for cannot be
+├── SealsMoved            not now: another process added a seal; read the newest seal again
+├── SealsLost             not now: sealing had begun, and its seals are missing
+├── SealExists            refused: another seal of this number is stored as a file
+├── LocationInvalid       refused: no such position in the log
+└── SearchInvalid         refused: a search has an invalid member
 """
 
 
 class AuditError(Exception):
-    """Any trouble with auditing."""
+    """Base of all errors of the audit."""
 
 
 class SealUnreadable(AuditError):
-    """Bytes that stand where a seal belongs are none."""
+    """Bytes in the place of a seal are not a seal."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"this is no seal: {why}")
+        super().__init__(f"not a readable seal: {why}")
         self.why = why
 
 
 class PublicKeyUnusable(AuditError):
-    """A file that was given holds no key that seals could be verified with."""
+    """A file holds no public key that can verify seals."""
 
     def __init__(self, location: str, why: str) -> None:
-        super().__init__(f"{location} {why}; `twinfold audit key` prints one that fits")
+        super().__init__(f"{location} {why}; `twinfold audit key` prints a usable one")
         self.location, self.why = location, why
 
 
 class NothingSealed(AuditError):
-    """There are no seals, neither in Redis nor outside."""
+    """There are no seals, neither in Redis nor in the archive."""
 
     def __init__(self) -> None:
-        super().__init__("nothing is sealed: there is no seal in Redis or in the archive; `twinfold scheduler` seals")
+        super().__init__(
+            "nothing is sealed: there is no seal in Redis or in the archive; `twinfold scheduler` creates seals"
+        )
 
 
 class SealsMoved(AuditError):
-    """A seal was added by somebody else since the last one was read."""
+    """Another process added a seal after the newest one was read."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"seal {number} stands already; another process seals")
+        super().__init__(f"seal {number} exists already: another process created it")
         self.number = number
 
 
 class SealsLost(AuditError):
-    """Sealing had begun, Redis has no seal, and the archive gives none: to begin anew would seal whatever stands there now."""
+    """Sealing had begun, and neither Redis nor the archive gives a seal. A new first seal would vouch for a log that may be changed."""
 
     def __init__(self, why: str) -> None:
         super().__init__(
@@ -58,16 +60,16 @@ class SealsLost(AuditError):
         self.why = why
 
 
-class SealStands(AuditError):
-    """Another seal is kept under this number outside Redis; it stays as it is."""
+class SealExists(AuditError):
+    """The archive has another seal of this number; it is not overwritten."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"seal {number} is kept in the archive and is another; `twinfold audit verify` tells more")
+        super().__init__(f"the archive has a different seal {number}; run `twinfold audit verify`")
         self.number = number
 
 
 class LocationInvalid(AuditError):
-    """A text names no place in the log."""
+    """A text is not a position in the log."""
 
     def __init__(self, text: str, why: str) -> None:
         super().__init__(f"{text[:80]!r} {why}")
@@ -75,7 +77,7 @@ class LocationInvalid(AuditError):
 
 
 class SearchInvalid(AuditError):
-    """A search that cannot be made; `element` names what is at fault."""
+    """A search has an invalid member; `element` names it."""
 
     def __init__(self, element: str, why: str) -> None:
         super().__init__(f"{element}: {why}")

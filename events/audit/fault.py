@@ -1,4 +1,4 @@
-"""What can be wrong with history, each with the place where it is."""
+"""The faults that verification finds in the log."""
 
 import enum
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class FaultKind(enum.Enum):
-    """The kinds of faults: of entries, of the archive's files, and of seals."""
+    """Kinds of faults: of entries, of the archive's files, and of seals."""
 
     CHANGED = "changed"
     DROPPED = "dropped"
@@ -21,7 +21,7 @@ class FaultKind(enum.Enum):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One of them: `location` is `p03:17`, `p03:17-20` or `seal 5`, `what` the rest of the sentence."""
+    """A fault: `location` is `p03:17`, `p03:17-20` or `seal 5`, `what` the rest of the sentence."""
 
     kind: FaultKind
     location: str

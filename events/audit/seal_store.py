@@ -1,4 +1,4 @@
-"""Where seals are kept: the newest in a stream of their own, all of them as files beside the archive."""
+"""The stores of seals: a Redis stream, and files in the object store of the archive."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
-from events.audit.errors import SealsMoved, SealStands
+from events.audit.errors import SealExists, SealsMoved
 from events.audit.seal import Signed
 from events.log.archive.retention_hold import SEALER, RegisteredHolds
 from events.log.connect import Client, answering, entries_of
@@ -25,36 +25,36 @@ _FILE = re.compile(r".*/([0-9]{12})\.seal")
 
 
 class StoredSeal(msgspec.Struct, frozen=True):
-    """A seal in the stream, with the stream's own id of it: `17-0` for number 17, anything else where somebody meddled."""
+    """A seal in the Redis stream with its entry id: `17-0` for number 17. Any other form of id is a manipulation."""
 
     entry_id: str
     signed: Signed
 
     @property
     def number(self) -> int | None:
-        """The number that its id stands for."""
-        number, _, rest = self.entry_id.partition("-")
-        return int(number) if rest == "0" else None
+        """The seal's number by its id; `None` for an id of another form."""
+        number, _, sequence = self.entry_id.partition("-")
+        return int(number) if sequence == "0" else None
 
 
 class Seals:
-    """Seals of one log, in Redis."""
+    """The seals of one log in Redis."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def last(self) -> Signed | None:
-        """The newest seal; `None` where there is none.
+        """Returns the newest seal; `None` if there is none.
 
         Raises:
             LogUnavailable: Redis did not answer.
         """
         with answering():
-            found = entries_of(self._client.xrevrange(SEALS, count=1))
-        return _signed(found[0][1]) if found else None
+            entries = entries_of(self._client.xrevrange(SEALS, count=1))
+        return _signed(entries[0][1]) if entries else None
 
     def all(self) -> Iterator[StoredSeal]:
-        """Every seal that is in Redis, oldest first.
+        """Yields every seal in Redis, oldest first.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -62,15 +62,15 @@ class Seals:
         after = "-"
         while True:
             with answering():
-                some = entries_of(self._client.xrange(SEALS, min=after, count=BATCH_SEALS))
-            for entry_id, fields in some:
+                entries = entries_of(self._client.xrange(SEALS, min=after, count=BATCH_SEALS))
+            for entry_id, fields in entries:
                 yield StoredSeal(entry_id.decode(), _signed(fields))
-            if len(some) < BATCH_SEALS:
+            if len(entries) < BATCH_SEALS:
                 return
-            after = f"({some[-1][0].decode()}"
+            after = f"({entries[-1][0].decode()}"
 
     def had_begun(self, streams: Iterable[str]) -> bool:
-        """Whether Redis notes that something was sealed: beside the seals, or beside one of these streams.
+        """Returns whether Redis has a trace of sealing: at the seals, or at the retention holds of these streams.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -82,9 +82,9 @@ class Seals:
         return any(registered.positions(stream).get(SEALER, 0) for stream in streams)
 
     def sealed_clock(self) -> int | None:
-        """What the sealer's clock said when it made the newest seal, in milliseconds; `None` where it is not known.
+        """Returns the sealer's clock at the newest seal, in milliseconds; `None` if it is unknown. It gives the seal's age.
 
-        The time in a seal never goes back and may be ahead of the clock; this is for telling how old the seal is.
+        The time in the seal does not: it never goes back, so it can be ahead of the clock.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -94,16 +94,16 @@ class Seals:
         return None if clock is None else int(clock)
 
     def append(self, signed: Signed, *, number: int, previous: str, fence: int, clock: int) -> None:
-        """Add a seal behind the newest one; it stands there at most once. `clock` is kept beside it.
+        """Append a seal after the newest one, at most once, with the sealer's `clock`.
 
         Raises:
-            SealsMoved: the newest one is another than `previous`.
+            SealsMoved: the newest seal is not `previous`.
             Fenced: another process has taken over.
-            LogUnavailable: Redis did not answer; the seal may stand.
+            LogUnavailable: Redis did not answer; the seal may be stored.
         """
         arguments: Sequence[Any] = (number, previous, signed.digest, fence, signed.body, signed.signature, clock)
         with answering():
-            # An answer of a script is whatever it is; redis-py leaves it open.
+            # redis-py does not type the answer of a script.
             answer: Any = self._client.eval(_SCRIPT, 2, SEALS, SEALING, *arguments)
         if answer[0] == b"fenced":
             raise Fenced(f"{name(FLEET)}:seals", answer[1])
@@ -112,47 +112,47 @@ class Seals:
 
 
 class SealFiles:
-    """Seals outside Redis, one file each: whoever empties Redis does not empty these."""
+    """The seals of one log as files outside Redis, one file each: they survive the loss of Redis."""
 
     def __init__(self, object_store: ObjectStore, *, epoch: str) -> None:
-        """Those of one log: several may keep theirs in one place."""
+        # Several logs can use one object store: a folder per epoch keeps their seals apart.
         self._object_store, self._folder = object_store, f"{FOLDER}/{epoch}"
 
     def put(self, number: int, signed: Signed) -> None:
-        """Keep a seal, unless it is kept already; one that is kept is never changed.
+        """Store a seal, unless it is stored already; a stored seal is never changed.
 
         Raises:
-            SealStands: another of its number is kept.
-            ObjectStoreUnavailable: it is not kept.
+            SealExists: another seal of this number is stored.
+            ObjectStoreUnavailable: the seal is not stored.
         """
-        kept = self.get(number)
-        if kept == signed.to_file():
+        stored = self.get(number)
+        if stored == signed.to_file():
             return
-        if kept is not None:
-            raise SealStands(number)
+        if stored is not None:
+            raise SealExists(number)
         self._object_store.put(self._file(number), signed.to_file())
 
     def get(self, number: int) -> bytes | None:
-        """The file of a seal as it stands; `None` where there is none.
+        """Returns the file of a seal; `None` if there is none.
 
         Raises:
-            ObjectStoreUnavailable: it cannot be read.
+            ObjectStoreUnavailable: the file cannot be read.
         """
         return self._object_store.get(self._file(number))
 
     def numbers(self) -> Sequence[int]:
-        """The seals that are kept, in order.
+        """Returns the numbers of the stored seals, in order.
 
         Raises:
-            ObjectStoreUnavailable: nobody answers.
+            ObjectStoreUnavailable: the object store does not answer.
         """
-        found = (_FILE.fullmatch(one) for one in self._object_store.names(self._folder))
-        return [int(one[1]) for one in found if one is not None]
+        matches = (_FILE.fullmatch(file) for file in self._object_store.names(self._folder))
+        return [int(match[1]) for match in matches if match is not None]
 
     def _file(self, number: int) -> str:
         return f"{self._folder}/{number:012d}.seal"
 
 
 def _signed(fields: dict[bytes, bytes]) -> Signed:
-    # What is missing does not verify, and that is what is to be said of it.
+    # A missing field does not verify, so verification reports it as a fault instead of failing here.
     return Signed(fields.get(b"body", b""), fields.get(b"signature", b""))

@@ -1,11 +1,11 @@
-"""The sealer: applies what came into each stream's chain, and signs how far it came."""
+"""The sealer: adds new entries to each stream's chain, and signs the chains' values."""
 
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 import structlog
 
-from events.audit.errors import SealsLost, SealsMoved, SealStands, SealUnreadable
+from events.audit.errors import SealExists, SealsLost, SealsMoved, SealUnreadable
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, Seal, SealKey, Signed, shortened
 from events.audit.seal_store import SealFiles, Seals
 from events.log.archive.retention_hold import SEALER, RegisteredHolds
@@ -19,16 +19,16 @@ from events.secrets.keyfile import read_key, read_or_create_key
 from events.settings import Settings
 
 ENTRIES_MAX = 8192
-"""A seal covers so many entries at most; more of them get several seals."""
+"""The most entries that a seal covers; more entries get several seals."""
 
 SEALS_MAX = 16
-"""A round makes so many seals at most, so that its caller keeps its lease; the next one goes on."""
+"""The most seals of a round, so that its caller can renew its lease in between; the next round continues."""
 
 logger = structlog.get_logger()
 
 
 class _State(msgspec.Struct, frozen=True):
-    """Where sealing goes on: the last seal's number, digest, time and streams."""
+    """The last seal's number, digest, time and streams."""
 
     number: int = 0
     digest: str = FIRST
@@ -37,20 +37,20 @@ class _State(msgspec.Struct, frozen=True):
 
 
 def public_key(settings: Settings) -> PublicKey:
-    """The public half of the key that seals here.
+    """Returns the public half of this installation's seal key.
 
     Raises:
-        KeyFileError: there is no such key file, or it is not for us to read.
+        KeyFileError: the key file is missing or cannot be read.
     """
     return SealKey(read_key(settings.effective_seal_key_file)).public
 
 
 def open_sealer(settings: Settings, log: RedisLog, *, clock: Callable[[], int]) -> "Sealer":
-    """The sealer of a log, with its key read, or made where there is none.
+    """Returns the sealer of a log; creates the key file if there is none.
 
     Raises:
         KeyFileError: the key file cannot be used.
-        ObjectStoreUnavailable: there is no such place for seals outside Redis.
+        ObjectStoreUnavailable: the object store for seals does not exist.
     """
     file = settings.effective_seal_key_file
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -65,7 +65,7 @@ def open_sealer(settings: Settings, log: RedisLog, *, clock: Callable[[], int]) 
 
 
 class Sealer:
-    """Seals one log. It keeps nothing that does not follow from the last seal."""
+    """Seals one log. Its state follows from the last seal alone."""
 
     def __init__(
         self,
@@ -77,35 +77,32 @@ class Sealer:
         every_events: int,
         every_seconds: float,
     ) -> None:
-        """A seal is due after so many entries (events and assignment changes), or so many seconds after the last one, if anything came.
+        """A seal is due after `every_events` entries (events and assignment changes), or `every_seconds` after the last seal.
 
-        Seals are in the order of their numbers. A clock that goes back delays none: the next one has the time of the one before.
+        Without new entries, no seal is due. A clock that goes back delays no seal: the next one has the time of the previous.
         """
-        self._streams, self._seals, self._holders = (
-            RawStreams(log.client),
-            Seals(log.client),
-            RegisteredHolds(log.client),
-        )
+        self._streams, self._seals, self._holds = RawStreams(log.client), Seals(log.client), RegisteredHolds(log.client)
         self._names, self._epoch = stream_names(log.partitions), log.epoch
         self._key, self._files, self._clock = key, files, clock
         self._every_events, self._every_ms = every_events, int(1000 * every_seconds)
         self._state: _State | None = None
         self._sealed_clock = 0
-        """What the clock said when the last seal was made; a seal's own time never goes back, the clock's may."""
-        self._kept = 0
+        """The clock at the last seal; unlike the seal's own time, it can go back."""
+        self._filed = 0
+        """The number of the last seal that is in the archive."""
 
     def round(self, fence: int) -> int:
-        """Seal what is due; answers how many seals were made.
+        """Create the seals that are due; returns how many.
 
         Raises:
             Fenced: another process has taken over.
-            SealsLost: sealing had begun, and where it goes on is not known; the next round looks again.
-            LogUnavailable: Redis did not answer; what is due then is due in the next round.
+            SealsLost: sealing had begun, and the last seal is missing; the next round reads again.
+            LogUnavailable: Redis did not answer; the seals are due in the next round.
         """
         if self._state is None:
             self._state = self._resumed()
             self._sealed_clock = self._state.at
-            # At 0 too, and before anything else: from here on nothing leaves Redis unsealed.
+            # First, and also at position 0: without a hold, the archive could remove entries from Redis before they are sealed.
             self._hold(self._names)
             self._keep_files(self._state.number)
         heads = {name: self._streams.head(name) for name in self._names}
@@ -115,132 +112,139 @@ class Sealer:
         if not behind or (behind < self._every_events and not self._is_time(clock)):
             return 0
         made = 0
-        # A catch-up may take longer than the lease: whoever has it then is not written over, by the fence.
+        # A catch-up can take longer than the lease; the fence then rejects this process's seals.
         while made < SEALS_MAX and self._seal(heads, now, fence):
             made += 1
         return made
 
     def _is_time(self, clock: int) -> bool:
-        """Whether the next seal is due by the clock; one that went back says nothing of how long the last seal was ago."""
+        """Whether the next seal is due by the clock."""
+        # A clock that went back does not tell the age of the last seal, so a seal is due.
         return clock < self._sealed_clock or clock - self._sealed_clock >= self._every_ms
 
     def forget(self) -> None:
-        """Begin the next round from the newest seal, whoever made it."""
+        """Make the next round start from the newest stored seal, also if another process created it."""
         self._state = None
 
     def _seal(self, heads: Mapping[str, int], now: int, fence: int) -> bool:
-        """Make the next seal; false where nothing is left."""
+        """Create the next seal; returns false if no entries are left."""
         assert self._state is not None
         before = self._state
-        streams, came = dict(before.streams), dict[str, bytes]()
+        streams, digests_by_stream = dict(before.streams), dict[str, bytes]()
         left = ENTRIES_MAX
         for name, head in heads.items():
             if left and head > self._position(name):
-                streams[name], came[name] = self._apply(name, min(head, self._position(name) + left))
-                left -= len(came[name]) // ENTRY_BYTES
-        came = {name: some for name, some in came.items() if some}
-        if not came:
+                streams[name], digests_by_stream[name] = self._apply(name, min(head, self._position(name) + left))
+                left -= len(digests_by_stream[name]) // ENTRY_BYTES
+        digests_by_stream = {name: digests for name, digests in digests_by_stream.items() if digests}
+        if not digests_by_stream:
             return False
-        seal = Seal(before.number + 1, before.digest, self._epoch, now, self._key.public.id, streams, shortened(came))
+        seal = Seal(
+            before.number + 1,
+            before.digest,
+            self._epoch,
+            now,
+            self._key.public.id,
+            streams,
+            shortened(digests_by_stream),
+        )
         signed = self._key.sign(seal)
         reached(FailPoint.SEAL_CHAINED)
         try:
             self._seals.append(signed, number=seal.number, previous=seal.previous, fence=fence, clock=self._clock())
         except SealsMoved as error:
-            # An answer that was lost on the way, or another process: either way the newest seal is the truth.
-            logger.info("sealing goes on from the newest seal", why=str(error))
+            # A lost answer to an earlier append, or another process: in both cases the stored seal counts.
+            logger.info("sealing continues from the newest seal", why=str(error))
             self._state = None
             return False
         reached(FailPoint.SEAL_APPENDED)
         self._state, self._sealed_clock = _State(seal.number, signed.digest, now, streams), self._clock()
         self._keep_files(seal.number, signed)
         reached(FailPoint.SEAL_KEPT)
-        self._hold(came)
+        self._hold(digests_by_stream)
         reached(FailPoint.SEAL_HELD)
         return True
 
     def _apply(self, name: str, upto: int) -> tuple[Reached, bytes]:
-        """The chain of a stream up to a position, and the shortened digests of what came."""
+        """The chain of a stream up to a position, and the shortened digests of the new entries."""
         assert self._state is not None
         start = self._state.streams.get(name)
-        position, chain = (0, genesis(self._epoch, name)) if start is None else (start.position, _bytes(start))
+        position, chain = (
+            (0, genesis(self._epoch, name)) if start is None else (start.position, bytes.fromhex(start.chain))
+        )
         short = bytearray()
         try:
             for entry in self._streams.entries(name, after=position, upto=upto):
-                one = digest(name, entry)
-                chain, position = link(chain, one), entry.position
-                short += one[:ENTRY_BYTES]
+                entry_digest = digest(name, entry)
+                chain, position = link(chain, entry_digest), entry.position
+                short += entry_digest[:ENTRY_BYTES]
         except LogLostItsTail as error:
-            # The others are sealed all the same, and verification names what is missing here.
-            logger.error("a stream cannot be sealed further", stream=name, why=str(error))  # noqa: TRY400 - expected
+            # The other streams are still sealed, and verification reports the missing entries.
+            logger.error("a stream cannot be sealed beyond a gap", stream=name, why=str(error))  # noqa: TRY400 - expected
         return Reached(position, chain.hex()), bytes(short)
 
     def _position(self, name: str) -> int:
         assert self._state is not None
-        found = self._state.streams.get(name)
-        return 0 if found is None else found.position
+        sealed = self._state.streams.get(name)
+        return 0 if sealed is None else sealed.position
 
     def _hold(self, names: Iterable[str]) -> None:
-        """Say beside some streams how far they are sealed, so that no entry leaves Redis before it is."""
+        """Register the sealed positions as retention holds, so that no entry leaves Redis unsealed."""
         for name in names:
-            self._holders.hold(name, SEALER, self._position(name))
+            self._holds.hold(name, SEALER, self._position(name))
 
     def _resumed(self) -> _State:
-        """Where the newest seal leaves off: in Redis, or in the files where Redis has lost it."""
+        """The state at the newest seal in Redis, or in the archive if Redis has lost it."""
         try:
-            found = self._read(self._seals.last(), "in Redis")
+            state = self._read(self._seals.last(), "in Redis")
         except SealUnreadable as error:
             logger.error("the newest seal in Redis cannot be read", why=str(error))  # noqa: TRY400 - the files may have it
-            found = _State()
-        why = "the archive has none"
+            state = _State()
+        why = "the archive has no seal"
         try:
             numbers = self._files.numbers()
-            if numbers and numbers[-1] > found.number:
+            if numbers and numbers[-1] > state.number:
                 data = self._files.get(numbers[-1])
                 archived = self._read(None if data is None else Signed.from_file(data), "in the archive")
-                if archived.number > found.number:
-                    logger.error("Redis has lost seals", newest=found.number, archived=archived.number)
-                    found = archived
+                if archived.number > state.number:
+                    logger.error("Redis has lost seals", newest=state.number, archived=archived.number)
+                    state = archived
         except (ObjectStoreUnavailable, SealUnreadable) as error:
-            why = f"the archive gives none: {error}"
+            why = f"the archive gives no seal: {error}"
             logger.warning("seals in the archive cannot be read", why=str(error))
-        # Whoever took the seals away may have changed what they sealed: it is not for us to sign that anew.
-        if not found.number and self._seals.had_begun(self._names):
+        # An attacker who removed the seals may have changed the entries too: a new first seal would vouch for them.
+        if not state.number and self._seals.had_begun(self._names):
             raise SealsLost(why)
-        return found
+        return state
 
     def _read(self, signed: Signed | None, where: str) -> _State:
         if signed is None:
             return _State()
         seal = signed.seal()
         if seal.key != self._key.public.id:
-            logger.warning("the last seal is by another key", where=where, theirs=seal.key, ours=self._key.public.id)
+            logger.warning("the last seal has another key", where=where, theirs=seal.key, ours=self._key.public.id)
         elif not self._key.public.signed(signed):
-            # Whoever forged it is found by verification; what is sealed from here on is sealed behind it.
-            logger.error("the last seal's signature is not good", where=where, number=seal.number)
+            # Verification reports the forged seal; to stop here would leave new entries unsealed.
+            logger.error("the last seal's signature is invalid", where=where, number=seal.number)
         return _State(seal.number, signed.digest, seal.at, seal.streams)
 
     def _keep_files(self, upto: int, newest: Signed | None = None) -> None:
-        """Keep seals as files, those too that were made while the archive was away."""
+        """Store seals as files, also seals that were created while the archive was unavailable."""
         try:
-            if newest is not None and self._kept == upto - 1:
+            if newest is not None and self._filed == upto - 1:
                 self._put(upto, newest)
-            elif self._kept < upto:
-                there = set(self._files.numbers())
+            elif self._filed < upto:
+                numbers = set(self._files.numbers())
                 for placed in self._seals.all():
-                    if placed.number is not None and placed.number not in there:
+                    if placed.number is not None and placed.number not in numbers:
                         self._put(placed.number, placed.signed)
-            self._kept = upto
+            self._filed = upto
         except ObjectStoreUnavailable as error:
-            logger.warning("seals are not kept in the archive", why=str(error))
+            logger.warning("seals are not stored in the archive", why=str(error))
 
     def _put(self, number: int, signed: Signed) -> None:
         try:
             self._files.put(number, signed)
-        except SealStands as error:
-            # Both stay, and verification tells of it.
-            logger.error("a seal is not kept in the archive", why=str(error))  # noqa: TRY400 - expected
-
-
-def _bytes(one: Reached) -> bytes:
-    return bytes.fromhex(one.chain)
+        except SealExists as error:
+            # Both copies stay, and verification reports the difference.
+            logger.error("a seal is not stored in the archive", why=str(error))  # noqa: TRY400 - expected

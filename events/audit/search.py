@@ -1,4 +1,4 @@
-"""Search in history: entries of all streams that somebody asks for, in the order of their times, some at a time."""
+"""Search in the log: matching entries of all streams, in the order of their times, page by page."""
 
 import enum
 import heapq
@@ -16,7 +16,7 @@ from events.log.raw import RawStreams
 from events.log.scan import EntryFilter, scan
 
 SCANNED_MAX = 200_000
-"""A page looks at so many entries at most; then it is answered with what was found so far, and can be gone on from."""
+"""The most entries that a page reads; a page that reaches it has fewer entries, and the search can continue."""
 
 _BLOCK_FIRST, _BLOCK_MAX = 64, 4096
 _ROLLOUT = "rollout:"
@@ -25,25 +25,25 @@ _DIGITS_MAX = 32
 _ASSIGNMENT_CHANGE = ASSIGNMENT_CHANGE.encode()
 
 Among = Callable[[str, int, BitMap], bool]
-"""Whether a device of a partition has, or had, one of some ordinals. Raises LogUnavailable."""
+"""Returns whether a device of a partition has, or had, one of these ordinals. Raises LogUnavailable."""
 
 DeviceIds = Callable[[int, BitMap], frozenset[str]]
-"""The devices of a partition that have, or had, some ordinals. Raises LogUnavailable."""
+"""Returns the devices of a partition that have, or had, these ordinals. Raises LogUnavailable."""
 
 
 class SearchOrder(enum.Enum):
-    """By the times of entries; of one stream always by their positions."""
+    """The order of entries: by time, and within a stream by position."""
 
     OLDEST = "oldest"
     NEWEST = "newest"
 
 
 class Search(msgspec.Struct, frozen=True):
-    """What is looked for; all that is given must hold.
+    """The criteria of a search; an entry must match all of them.
 
-    `device` with its modules; `deployment` with its rollout and the assignment changes that gave or took it; `by` a principal such as
-    `user:ada`, or its id alone; `kinds` types of events, and `AssignmentChange`; `cause` as it stands, or a place that a cause such as
-    `p03:5-9 fleet:2-3` has in it; times in milliseconds, both included; `streams` by their names.
+    `device` includes its modules; `deployment` includes its rollout and the assignment changes that added or removed it; `by` is a
+    principal such as `user:ada`, or its id alone; `kinds` are types of events, and `AssignmentChange`; `cause` is the exact text, or
+    a position within a cause such as `p03:5-9 fleet:2-3`; times are in milliseconds, inclusive; `streams` are names.
     """
 
     device: str = ""
@@ -64,22 +64,22 @@ class FoundEntry(msgspec.Struct, frozen=True):
 
 
 class Range(msgspec.Struct, frozen=True, array_like=True):
-    """What is left of a stream: positions after + 1 to `upto`."""
+    """The unread part of a stream: positions after + 1 to `upto`."""
 
     after: int
     upto: int
 
 
 class SearchPage(msgspec.Struct, frozen=True):
-    """What was found, how many entries were looked at, and what is left of each stream; nothing where all was seen."""
+    """Matching entries, how many entries were read, and the unread part of each stream; empty at the end."""
 
-    found: tuple[FoundEntry, ...]
+    entries: tuple[FoundEntry, ...]
     scanned: int
-    rest: dict[str, Range]
+    unread: dict[str, Range]
 
 
-class Searching:
-    """Looks through one log."""
+class LogSearcher:
+    """Searches one log."""
 
     def __init__(
         self, streams: RawStreams, *, names: Sequence[str], partitions: int, among: Among, device_ids: DeviceIds
@@ -88,57 +88,60 @@ class Searching:
         self.among, self.device_ids = among, device_ids
 
     def begin(self, search: Search) -> dict[str, Range]:
-        """What there is to look through.
+        """Returns the part of each stream to search.
 
         Raises:
-            SearchInvalid: there is no such stream.
+            SearchInvalid: a stream is unknown.
             LogUnavailable: Redis did not answer.
         """
         for stream in search.streams:
             if stream not in self._names:
-                known = (
-                    f"{self._names[0]}, {self._names[1]} to {self._names[self.partitions]}, and p00:assignments and on"
-                )
-                raise SearchInvalid("stream", f"there is no {stream[:40]!r}; there are {known}")
-        found = {}
+                last = self._names[self.partitions]
+                allowed = f"{self._names[0]}, {self._names[1]} to {last}, p00:assignments to {last}:assignments"
+                raise SearchInvalid("stream", f"{stream[:40]!r} is unknown; allowed are {allowed}")
+        ranges = {}
         for stream in self._concerned(search):
             head = self.streams.head(stream)
             after = 0 if search.since is None else self._before(stream, search.since, head)
             upto = head if search.until is None else self._before(stream, search.until + 1, head)
             if after < upto:
-                found[stream] = Range(after, upto)
-        return found
+                ranges[stream] = Range(after, upto)
+        return ranges
 
     def page(
         self,
         search: Search,
-        rest: Mapping[str, Range],
+        ranges: Mapping[str, Range],
         *,
         order: SearchOrder,
         limit: int,
         scanned_max: int = SCANNED_MAX,
     ) -> SearchPage:
-        """The next entries of what is left, at most `limit`.
+        """Returns the next matching entries of `ranges`, at most `limit`.
 
         Raises:
             LogUnavailable, LogLostItsTail: history cannot be read.
         """
         matches = _Matches(search, self.among)
         is_newest = order is SearchOrder.NEWEST
-        ways = [
-            (self._back if is_newest else self._forth)(stream, number, left, matches)
-            for number, (stream, left) in enumerate(rest.items())
+        steps = [
+            (self._newest_first if is_newest else self._oldest_first)(stream, number, left, matches)
+            for number, (stream, left) in enumerate(ranges.items())
         ]
-        left, found, scanned = dict(rest), list[FoundEntry](), 0
-        for step in heapq.merge(*ways, key=lambda step: (step.at, step.number), reverse=is_newest):
+        left, entries, scanned = dict(ranges), list[FoundEntry](), 0
+        for step in heapq.merge(*steps, key=lambda step: (step.at, step.number), reverse=is_newest):
             after, upto = left[step.stream].after, left[step.stream].upto
             left[step.stream] = Range(after, step.location) if is_newest else Range(step.location, upto)
             scanned += step.scanned
             if step.entry is not None:
-                found.append(FoundEntry(step.stream, step.entry))
-            if len(found) == limit or scanned >= scanned_max:
+                entries.append(FoundEntry(step.stream, step.entry))
+            if len(entries) == limit or scanned >= scanned_max:
                 break
-        return SearchPage(tuple(found), scanned, {stream: one for stream, one in left.items() if one.after < one.upto})
+        return SearchPage(
+            tuple(entries),
+            scanned,
+            {stream: range_left for stream, range_left in left.items() if range_left.after < range_left.upto},
+        )
 
     # -- which streams
 
@@ -154,13 +157,14 @@ class Searching:
                 continue
             if search.kinds == {ASSIGNMENT_CHANGE} and not is_assignment_changes:
                 continue
-            # A device's events name no deployment.
+            # Events of devices name no deployment: only the fleet's stream and the assignment changes can match.
             if search.deployment and not is_assignment_changes and number != FLEET:
                 continue
             yield stream
 
     def _before(self, stream: str, at: int, head: int) -> int:
-        """The last position whose time is before `at`; times of a stream never fall, so halving finds it."""
+        """The last position whose time is before `at`."""
+        # Times of a stream never go back, so bisection finds it.
         low, high = 0, head
         while low < high:
             middle = (low + high + 1) // 2
@@ -173,19 +177,17 @@ class Searching:
 
     # -- steps
 
-    def _forth(self, stream: str, number: int, left: Range, matches: "_Matches") -> Iterator["_Step"]:
+    def _oldest_first(self, stream: str, number: int, left: Range, matches: "_Matches") -> Iterator["_Step"]:
         after, block = left.after, _BLOCK_FIRST
         while after < left.upto:
             upto = min(left.upto, after + block)
-            at = 0
             for entry in self._entries(stream, matches, after=after, upto=upto):
                 if matches.exactly(stream, entry):
-                    at = entry.at
-                    yield _Step(at, number, stream, entry.position, 0, entry)
+                    yield _Step(entry.at, number, stream, entry.position, 0, entry)
             yield _Step(self._time(stream, upto), number, stream, upto, upto - after, None)
             after, block = upto, min(_BLOCK_MAX, 2 * block)
 
-    def _back(self, stream: str, number: int, left: Range, matches: "_Matches") -> Iterator["_Step"]:
+    def _newest_first(self, stream: str, number: int, left: Range, matches: "_Matches") -> Iterator["_Step"]:
         upto, block = left.upto, _BLOCK_FIRST
         while upto > left.after:
             after = max(left.after, upto - block)
@@ -196,7 +198,7 @@ class Searching:
             upto, block = after, min(_BLOCK_MAX, 2 * block)
 
     def _entries(self, stream: str, matches: "_Matches", *, after: int, upto: int) -> Iterator[RawEntry]:
-        """Those that may match: by columns where they are archived, entry by entry elsewhere."""
+        """Entries that may match, filtered by columns in the archive and by their fields in Redis."""
         entries = scan(self.streams, stream, matches.columns(stream), after=after, upto=upto)
         return filter(matches.raw, entries)
 
@@ -206,7 +208,7 @@ class Searching:
 
 
 class _Step(msgspec.Struct, frozen=True):
-    """How far a stream was looked through, and what was found there, if anything."""
+    """How far a stream was read, with a matching entry, if any."""
 
     at: int
     number: int
@@ -217,7 +219,7 @@ class _Step(msgspec.Struct, frozen=True):
 
 
 class _Matches:
-    """Holds entries against a search: by their bytes first, and decoded only where these leave it open."""
+    """Matches entries against a search: by their bytes first, and decodes only the entries that the bytes do not decide."""
 
     def __init__(self, search: Search, among: Among) -> None:
         self._search, self._among = search, among
@@ -228,7 +230,7 @@ class _Matches:
         self._location = _location(search.cause)
 
     def columns(self, stream: str) -> EntryFilter:
-        """What the archive can tell by its columns alone; nothing that may be wanted is left out by it."""
+        """Returns a filter of the archive's columns; it passes every entry that may match."""
         search = self._search
         if ":" in stream:
             return EntryFilter(since=search.since, until=search.until)
@@ -243,7 +245,7 @@ class _Matches:
         )
 
     def raw(self, entry: RawEntry) -> bool:
-        """Whether an entry may be wanted, by its fields as they are stored."""
+        """Returns whether an entry may match, by its stored fields."""
         fields, search = entry.fields, self._search
         kind = fields.get(b"type", b"")
         if self._kinds and kind not in self._kinds:
@@ -260,19 +262,18 @@ class _Matches:
         if kind == _ASSIGNMENT_CHANGE:
             return self._quoted in fields.get(b"data", b"")
         subject = fields.get(b"subject", b"")
-        if self._quoted and subject not in self._subjects and not self._names_it(fields):
+        if self._quoted and subject not in self._subjects and not self._names_deployment(fields):
             return False
-        return not self._device or subject.partition(b"/")[0] == self._device or self._reads_it(fields)
+        return not self._device or subject.partition(b"/")[0] == self._device or self._reads_secrets(fields)
 
     def exactly(self, stream: str, entry: RawEntry) -> bool:
-        """Whether an entry that may be wanted is."""
+        """Returns whether an entry that may match does."""
         search = self._search
         if entry.fields.get(b"type") != _ASSIGNMENT_CHANGE or not (search.device or search.deployment):
-            # In the fleet's stream a deployment, and in others a device, may have any name.
+            # A deployment can have the same name as a device: a subject in the fleet's stream is no device.
             subject = entry.fields.get(b"subject", b"").partition(b"/")[0]
-            return not (search.device and number_of(stream) == FLEET and subject == self._device) or self._reads_it(
-                entry.fields
-            )
+            is_namesake = bool(search.device) and number_of(stream) == FLEET and subject == self._device
+            return not is_namesake or self._reads_secrets(entry.fields)
         try:
             assignment_change = msgspec.json.decode(entry.fields.get(b"data", b""), type=AssignmentChange)
         except msgspec.DecodeError:
@@ -281,25 +282,27 @@ class _Matches:
             return False
         return not search.device or self._among(search.device, number_of(stream), assignment_change.ordinals())
 
-    def _names_it(self, fields: Mapping[bytes, bytes]) -> bool:
-        """Of the events that are not about a deployment itself: those that give its name as theirs."""
+    def _names_deployment(self, fields: Mapping[bytes, bytes]) -> bool:
+        """Whether an event on something else has the deployment as a member, as a waiver does."""
         return b'"deployment":' + self._quoted in fields.get(b"data", b"")
 
-    def _reads_it(self, fields: Mapping[bytes, bytes]) -> bool:
-        """Whether secrets of the device were read."""
+    def _reads_secrets(self, fields: Mapping[bytes, bytes]) -> bool:
+        """Whether it is a read of the device's secrets."""
         if fields.get(b"type") != b"SecretsRead":
             return False
         try:
-            found = msgspec.json.decode(fields.get(b"data", b""), type=_Read)
+            secrets_read = msgspec.json.decode(fields.get(b"data", b""), type=_Read)
         except msgspec.DecodeError:
-            # It says of nobody that they were read; verification says that it is not as it was.
+            # A damaged event names no device; verification reports the damage.
             return False
-        return any(device_of(subject) == self._search.device for subject in found.subjects)
+        return any(device_of(subject) == self._search.device for subject in secrets_read.subjects)
 
     def _is_because(self, cause: str) -> bool:
         if cause == self._search.cause:
             return True
-        return self._location is not None and any(one.includes(*self._location) for one in locations_of(cause))
+        return self._location is not None and any(
+            positions.includes(*self._location) for positions in locations_of(cause)
+        )
 
 
 class _Read(msgspec.Struct):
@@ -307,19 +310,19 @@ class _Read(msgspec.Struct):
 
 
 class CausePositions(msgspec.Struct, frozen=True):
-    """Positions of a stream that a cause names, first to last."""
+    """A range of positions in a cause, first to last."""
 
     stream: str
     first: int
     last: int
 
     def includes(self, stream: str, position: int) -> bool:
-        """Whether a position is one of them."""
+        """Returns whether a position is in the range."""
         return stream == self.stream and self.first <= position <= self.last
 
 
 def locations_of(cause: str) -> Iterator[CausePositions]:
-    """The places in a cause: `p03:5-9 fleet:2-3`, `fleet:17`; what is no place is left out."""
+    """Yields the positions in a cause such as `p03:5-9 fleet:2-3` or `fleet:17`; skips other words."""
     for word in cause.split():
         stream, _, positions = word.rpartition(":")
         first, _, last = positions.partition("-")
@@ -332,35 +335,35 @@ def locations_of(cause: str) -> Iterator[CausePositions]:
 
 
 def _is_position(text: str) -> bool:
-    # No stream comes so far, and Redis takes no number that is much longer.
+    # No stream gets that long, and Redis rejects ids over 64 bits.
     return text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX and int(text) <= _POSITION_MAX
 
 
 def location_of(text: str) -> tuple[str, int]:
-    """`p03:17`, `p03:assignments:2`, `fleet:5` as a stream and a position.
+    """Returns the stream and the position of a text such as `p03:17`, `p03:assignments:2` or `fleet:5`.
 
     Raises:
-        LocationInvalid: it is none.
+        LocationInvalid: the text is not a position.
     """
     # Notifications write p03/assignments:2.
-    found = _location(text.replace("/", ":"))
-    if found is None:
-        raise LocationInvalid(text, "is no place in the log, such as p03:17, fleet:5 or p03:assignments:2")
-    return found
+    location = _location(text.replace("/", ":"))
+    if location is None:
+        raise LocationInvalid(text, "is not a position in the log, such as p03:17, fleet:5 or p03:assignments:2")
+    return location
 
 
 def _location(text: str) -> tuple[str, int] | None:
-    some = list(locations_of(text))
-    if len(some) != 1 or some[0].first != some[0].last or " " in text:
+    positions = list(locations_of(text))
+    if len(positions) != 1 or positions[0].first != positions[0].last or " " in text:
         return None
-    return some[0].stream, some[0].first
+    return positions[0].stream, positions[0].first
 
 
 def deployments_of(assignment_change: AssignmentChange) -> frozenset[str]:
-    """The deployments that devices had before an assignment change, or have after it, among those that it moved."""
+    """Returns the deployments that the moved devices had before an assignment change, or have after it."""
     return frozenset(
         layer.id
         for move in assignment_change.moves
-        for row in (move.before, move.after)
-        for layer in (*row.layers, *row.wanted)
+        for assignment in (move.before, move.after)
+        for layer in (*assignment.layers, *assignment.wanted)
     )

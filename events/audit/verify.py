@@ -1,7 +1,9 @@
-"""Verification: everything is computed again from the streams and held against the seals."""
+"""Verification: recomputes every digest and chain from the streams, and compares them with the seals."""
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import msgspec
 
@@ -19,11 +21,11 @@ from events.log.redis import RedisLog
 from events.settings import Settings
 
 WINDOW_ENTRIES = 1 << 20
-"""So many entries' shortened digests are held at a time."""
+"""How many entries' shortened digests are in memory at a time: 8 MiB."""
 
 
 class UnsealedStream(msgspec.Struct, frozen=True):
-    """What came to a stream since it was last sealed: nobody can say yet that it is as it was written."""
+    """The entries of a stream after its last seal: they cannot be verified yet."""
 
     stream: str
     entries: int
@@ -31,10 +33,10 @@ class UnsealedStream(msgspec.Struct, frozen=True):
 
 
 class VerificationReport(msgspec.Struct, frozen=True):
-    """What verification found.
+    """The result of a verification.
 
-    `keys` are the ids of the keys that signed, `last` the number and digest of the newest seal, `in_span` how many of the good
-    seals had their entries looked at: with 0 nothing is said of any entry.
+    `keys` are the ids of the keys that signed, `last` is the number and digest of the newest seal, `in_span` is how many valid
+    seals had their entries verified: with 0, no entry was verified.
     """
 
     seals: int
@@ -48,12 +50,12 @@ class VerificationReport(msgspec.Struct, frozen=True):
 
     @property
     def is_fine(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no faults."""
         return not self.faults
 
 
 class SealSpan(msgspec.Struct, frozen=True):
-    """Which seals' entries are looked at, by number or by the time they were made (milliseconds); all of them by default."""
+    """The seals whose entries are verified, by number or by time (milliseconds); all seals by default."""
 
     first: int = 0
     last: int | None = None
@@ -61,7 +63,7 @@ class SealSpan(msgspec.Struct, frozen=True):
     until: int | None = None
 
     def includes(self, seal: Seal) -> bool:
-        """Whether a seal's entries are."""
+        """Returns whether a seal is in the span."""
         return (
             seal.number >= self.first
             and (self.last is None or seal.number <= self.last)
@@ -71,7 +73,7 @@ class SealSpan(msgspec.Struct, frozen=True):
 
 
 Progress = Callable[[int, int], None]
-"""Told how many entries are done, of how many."""
+"""Called with the number of verified entries, and their total."""
 
 
 def verify_log(
@@ -82,22 +84,22 @@ def verify_log(
     span: SealSpan | None = None,
     progress: Progress = lambda _done, _all: None,
 ) -> VerificationReport:
-    """Verify a log's seals by public keys alone, and the entries of those in a span; nothing that is found stops it.
+    """Verify a log's seals with public keys, and the entries of the seals in a span; continues after every fault.
 
     Raises:
-        NothingSealed: there is nothing to verify by.
-        LogUnavailable, ObjectStoreUnavailable: it cannot be read.
+        NothingSealed: there is no seal.
+        LogUnavailable, ObjectStoreUnavailable: the log cannot be read.
     """
     streams, seals, names = RawStreams(log.client), Seals(log.client), stream_names(log.partitions)
     files = SealFiles(ObjectStore(settings.effective_archive_url), epoch=log.epoch)
-    walk = _Walk(seals, files, keys, log.epoch)
-    check = _Check(streams, log.epoch, span or SealSpan(), progress, total=_total(seals))
+    walk = _SealWalk(seals, files, keys, log.epoch)
+    check = _EntryCheck(streams, log.epoch, span or SealSpan(), progress, total=_total(seals))
     for seal in walk.good():
         check.add(seal)
-    check.finish()
+    check.flush()
     if walk.count == 0:
         raise NothingSealed
-    newest, found = walk.newest, tuple(check.faults())
+    newest, faults = walk.newest, tuple(check.faults())
     heads = {name: streams.head(name) for name in names}
     reached = {} if newest is None else newest.streams
     unsealed = [
@@ -112,27 +114,27 @@ def verify_log(
         last=(0, FIRST) if newest is None else (newest.number, walk.previous),
         sealed_at=0 if newest is None else newest.at,
         keys=tuple(sorted(walk.signers)),
-        faults=(*walk.faults, *found, *(fault for name in names for fault in _between(streams, name, found))),
+        faults=(*walk.faults, *faults, *(fault for name in names for fault in _between(streams, name, faults))),
         unsealed=tuple(unsealed),
     )
 
 
-def _between(streams: RawStreams, name: str, found: Sequence[Fault]) -> Iterator[Fault]:
-    """Whether there are entries that have no position of their own: their ids have another number behind the dash."""
-    if any(fault.kind is FaultKind.INSERTED and fault.location.startswith(f"{name}:") for fault in found):
+def _between(streams: RawStreams, name: str, faults: Sequence[Fault]) -> Iterator[Fault]:
+    """The fault of entries whose id has another number after the dash than 0: they have no position of their own."""
+    if any(fault.kind is FaultKind.INSERTED and fault.location.startswith(f"{name}:") for fault in faults):
         return
     client, key = streams.client, key_of(name)
     with answering():
-        # In this order what is appended or archived meanwhile only makes it seem fewer.
+        # In this order, a concurrent append or archiving can only lower the count, and never causes a false fault.
         first = entries_of(client.xrange(key, count=1))
         count = client.xlen(key)
         last = entries_of(client.xrevrange(key, count=1))
     if first and count > position_of(last[0][0]) - position_of(first[0][0]) + 1:
-        yield Fault(FaultKind.INSERTED, name, "has more entries than positions: some stand between two of them")
+        yield Fault(FaultKind.INSERTED, name, "has more entries than positions: some entries are between two positions")
 
 
-class _Walk:
-    """Goes through the seals, from Redis and from the archive, and answers those that are good, each once."""
+class _SealWalk:
+    """Reads the seals in Redis and in the archive, and verifies their signatures and their chain."""
 
     def __init__(self, seals: Seals, files: SealFiles, keys: Sequence[PublicKey], epoch: str) -> None:
         self._seals, self._files, self._epoch = seals, files, epoch
@@ -144,7 +146,7 @@ class _Walk:
         self.newest: Seal | None = None
 
     def good(self) -> Iterator[Seal]:
-        """The good seals, oldest first; what is wrong with the others is in `faults`."""
+        """Yields the valid seals, oldest first; `faults` has the faults of all seals."""
         expected = 1
         for number, in_redis, file in self._pairs():
             self.count += 1
@@ -152,61 +154,45 @@ class _Walk:
                 self._missing(expected, number - 1)
                 self.previous = ""
             expected = number + 1
-            seal = self._one(number, in_redis, file)
+            seal = self._good_seal(number, in_redis, file)
             if seal is None:
                 self.previous = ""
                 continue
             if self.previous and seal.previous != self.previous:
-                self._fault(FaultKind.SEAL_CHANGED, number, f"does not follow seal {number - 1} as that one stands now")
+                self._fault(FaultKind.SEAL_CHANGED, number, f"does not follow the current seal {number - 1}")
             self.previous = self._digest
             self.newest = seal
             self.signers.add(seal.key)
             yield seal
 
     def _pairs(self) -> Iterator[tuple[int, Signed | None, bytes | None]]:
-        """(number, the seal in Redis, the file), wherever there is one of the two."""
+        """(number, the seal in Redis, the file), by number; one of the two can be missing."""
         numbers = self._files.numbers()
-        newest_kept = numbers[-1] if numbers else 0
-        entries = heapq.merge(
-            ((number, 1, None) for number in numbers), ((number, 0, signed) for number, signed in self._in_redis())
-        )
-        at: int | None = None
-        signed: Signed | None = None
-        kept = False
-        for number, is_file, one in entries:
-            if at is not None and number != at:
-                yield self._pair(at, signed, kept=kept, newest_kept=newest_kept)
-                signed, kept = None, False
-            at = number
-            if is_file:
-                kept = True
-            else:
-                signed = one
-        if at is not None:
-            yield self._pair(at, signed, kept=kept, newest_kept=newest_kept)
-
-    def _pair(
-        self, number: int, signed: Signed | None, *, kept: bool, newest_kept: int
-    ) -> tuple[int, Signed | None, bytes | None]:
-        data = self._files.get(number) if kept else None
-        if signed is None:
-            self._fault(FaultKind.SEAL_DROPPED, number, "is in the archive and no longer in Redis")
-        elif data is None and number < newest_kept:
-            self._fault(FaultKind.SEAL_DROPPED, number, "is in Redis and no longer in the archive")
-        return number, signed, data
+        in_archive = ((number, None) for number in numbers)
+        copies = heapq.merge(in_archive, self._in_redis(), key=itemgetter(0))
+        for number, copies_of_seal in groupby(copies, key=itemgetter(0)):
+            seals = [seal for _, seal in copies_of_seal]
+            signed = next((seal for seal in seals if seal is not None), None)
+            data = self._files.get(number) if None in seals else None
+            if signed is None:
+                self._fault(FaultKind.SEAL_DROPPED, number, "is in the archive and no longer in Redis")
+            # Newer seals may wait for an archive that was unavailable; a gap before the newest file is a fault.
+            elif data is None and numbers and number < numbers[-1]:
+                self._fault(FaultKind.SEAL_DROPPED, number, "is in Redis and no longer in the archive")
+            yield number, signed, data
 
     def _in_redis(self) -> Iterator[tuple[int, Signed]]:
-        for placed in self._seals.all():
-            if placed.number is None:
+        for stored in self._seals.all():
+            if stored.number is None:
                 self.faults.append(
-                    Fault(FaultKind.SEAL_INSERTED, f"seal {placed.entry_id}", "has no number that a seal could have")
+                    Fault(FaultKind.SEAL_INSERTED, f"seal {stored.entry_id}", "has an id that is not a seal number")
                 )
             else:
-                yield placed.number, placed.signed
+                yield stored.number, stored.signed
 
-    def _one(self, number: int, in_redis: Signed | None, file: bytes | None) -> Seal | None:
-        """The seal of a number by whichever copy is good."""
-        found: Seal | None = None
+    def _good_seal(self, number: int, in_redis: Signed | None, file: bytes | None) -> Seal | None:
+        """The seal of a number, by the first valid copy."""
+        good_seal: Seal | None = None
         for where, copy in (("in Redis", in_redis), ("in the archive", file)):
             if copy is None:
                 continue
@@ -214,48 +200,48 @@ class _Walk:
                 signed = copy if isinstance(copy, Signed) else Signed.from_file(copy)
                 seal = signed.seal()
             except SealUnreadable:
-                self._fault(FaultKind.SEAL_CHANGED, number, f"cannot be read as it stands {where}")
+                self._fault(FaultKind.SEAL_CHANGED, number, f"cannot be read {where}")
                 continue
             if not self._is_good(number, seal, signed, where):
                 continue
-            if found is None:
-                found, self._digest = seal, signed.digest
+            if good_seal is None:
+                good_seal, self._digest = seal, signed.digest
             elif signed.digest != self._digest:
-                # Both are signed: whoever sealed was shown another past meanwhile.
-                self._fault(FaultKind.SEAL_CHANGED, number, "says one thing in Redis and another in the archive")
-        return found
+                # Both have a valid signature: the sealer read two different logs.
+                self._fault(FaultKind.SEAL_CHANGED, number, "differs between Redis and the archive")
+        return good_seal
 
     def _is_good(self, number: int, seal: Seal, signed: Signed, where: str) -> bool:
         key = self._keys.get(seal.key)
         if key is None:
             self._fault(
-                FaultKind.SEAL_SIGNATURE, number, f"is signed {where} by key {seal.key[:64]}, which was not given"
+                FaultKind.SEAL_SIGNATURE,
+                number,
+                f"is signed {where} by key {seal.key[:64]}, which is not among the given keys",
             )
             return False
         if not key.signed(signed):
-            self._fault(
-                FaultKind.SEAL_SIGNATURE, number, f"has a signature {where} that is not of its key: it was changed"
-            )
+            self._fault(FaultKind.SEAL_SIGNATURE, number, f"has an invalid signature {where}: it was changed")
             return False
         if seal.number != number or seal.epoch != self._epoch:
             self._fault(
                 FaultKind.SEAL_INSERTED,
                 number,
-                f"is seal {seal.number} of log {seal.epoch[:64]} {where}, in another's place",
+                f"is seal {seal.number} of log {seal.epoch[:64]} {where}, stored in the place of another seal",
             )
             return False
         return True
 
     def _missing(self, first: int, last: int) -> None:
         location = f"seal {first}" if first == last else f"seals {first}-{last}"
-        self.faults.append(Fault(FaultKind.SEAL_DROPPED, location, "is nowhere, neither in Redis nor in the archive"))
+        self.faults.append(Fault(FaultKind.SEAL_DROPPED, location, "is missing in Redis and in the archive"))
 
     def _fault(self, kind: FaultKind, number: int, what: str) -> None:
         self.faults.append(Fault(kind, f"seal {number}", what))
 
 
-class _Check:
-    """Holds streams against good seals, some seals at a time."""
+class _EntryCheck:
+    """Compares the entries of streams with valid seals, several seals at a time."""
 
     def __init__(self, streams: RawStreams, epoch: str, span: SealSpan, progress: Progress, *, total: int) -> None:
         self._streams, self._epoch, self._span = streams, epoch, span
@@ -268,32 +254,29 @@ class _Check:
         self.seals = 0
 
     def add(self, seal: Seal) -> None:
-        """Take another seal; its entries are looked at by and by."""
+        """Take the next seal; its entries are verified once WINDOW_ENTRIES are waiting."""
         if self._span.includes(seal):
             self.seals += 1
-            short = {name: (before, some) for name, before, some in seal.digests()}
+            short = {name: (before, digests) for name, before, digests in seal.digests()}
             for name, reached in seal.streams.items():
                 start = self._before.get(name)
                 if reached != start:
                     if name not in self._alignments:
                         self._alignments[name] = Alignment(self._streams, name, epoch=self._epoch, after=start)
-                    before, some = short.get(name, (reached.position, b""))
-                    self._waiting.setdefault(name, []).append((before, some, reached))
-                    self._entries += len(some) // ENTRY_BYTES
+                    before, digests = short.get(name, (reached.position, b""))
+                    self._waiting.setdefault(name, []).append((before, digests, reached))
+                    self._entries += len(digests) // ENTRY_BYTES
         self._before = seal.streams
         if self._entries >= WINDOW_ENTRIES:
-            self._work()
-
-    def finish(self) -> None:
-        """Look at what is left."""
-        self._work()
+            self.flush()
 
     def faults(self) -> Iterable[Fault]:
-        """All that was found, stream by stream."""
+        """Returns all faults, stream by stream."""
         for alignment in self._alignments.values():
             yield from alignment.faults()
 
-    def _work(self) -> None:
+    def flush(self) -> None:
+        """Verify the entries of the seals taken so far."""
         for name, pieces in self._waiting.items():
             alignment = self._alignments[name]
             for before, short, reached in pieces:
@@ -305,9 +288,9 @@ class _Check:
 
 
 def _total(seals: Seals) -> int:
-    """About how many entries are sealed, for who waits; 0 where the newest seal cannot be read."""
+    """About how many entries are sealed, for the progress display; 0 if the newest seal cannot be read."""
     last = seals.last()
     try:
-        return 0 if last is None else sum(one.position for one in last.seal().streams.values())
+        return 0 if last is None else sum(sealed.position for sealed in last.seal().streams.values())
     except SealUnreadable:
         return 0

@@ -1,4 +1,4 @@
-"""The one form of a file of a backup: MessagePack under gzip, for entries of a stream and for keys beside the log."""
+"""The file format of a backup: MessagePack in gzip, for entries of a stream and for keys beside the log."""
 
 import gzip
 import io
@@ -13,22 +13,21 @@ from events.log.entries import RawEntry
 
 ENTRIES_MAX = 10_000
 BYTES_MAX = 8 << 20
-"""A block is full with so many entries, or so many bytes before they are packed."""
+"""A block is full with ENTRIES_MAX entries, or with BYTES_MAX bytes before compression."""
 
 UNPACKED_BYTES_MAX = 64 << 20
-"""What a file unpacks to is no longer than that, or than the file itself: what is longer is stored as it is.
-
-Who restores holds one whole file, and may have it from somebody else: a few kilobytes of gzip can be made to unpack to any size.
-"""
+"""The largest unpacked size of a compressed file; larger content is stored uncompressed."""
+# A restore holds a whole unpacked file in memory, and the file may come from an attacker: a few kilobytes of gzip can unpack to any
+# size.
 
 _LEVEL = 1
 _STORED = 0
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
-    """Members of a key of Redis: `hash` fields and values, or `stream` entries, each an id and its fields, flat.
+    """Members of a Redis key: fields and values of a `hash`, or entries of a `stream`, each a flat tuple of id and fields.
 
-    `expires_ms` is for how long it is kept from then on; negative for good.
+    `expires_ms` is the remaining lifetime; negative for no expiry.
     """
 
     kind: Literal["hash", "stream"]
@@ -44,20 +43,22 @@ T = TypeVar("T")
 
 
 def size_of(entry: RawEntry) -> int:
-    """Bytes of an entry's names and values."""
+    """Returns the bytes of an entry's names and values."""
     return sum(len(field) + len(value) for field, value in entry.fields.items())
 
 
 def pack(entries: Sequence[RawEntry]) -> bytes:
-    """Entries as a file; the same entries give the same bytes."""
-    return _packed([(one.position, tuple(part for pair in one.fields.items() for part in pair)) for one in entries])
+    """Returns entries as a file; the same entries give the same bytes."""
+    return _packed(
+        [(entry.position, tuple(part for pair in entry.fields.items() for part in pair)) for entry in entries]
+    )
 
 
 def unpack(name: str, data: bytes) -> list[RawEntry]:
-    """Entries of a file.
+    """Returns the entries in a file.
 
     Raises:
-        BackupDamaged: it holds something else.
+        BackupDamaged: the file has other content.
     """
     flat = _unpacked(name, data, _entries)
     if any(len(parts) % 2 for _, parts in flat):
@@ -66,15 +67,15 @@ def unpack(name: str, data: bytes) -> list[RawEntry]:
 
 
 def pack_records(records: Sequence[Record]) -> bytes:
-    """What lies beside the log as a file."""
+    """Returns records of keys beside the log as a file."""
     return _packed(records)
 
 
 def unpack_records(name: str, data: bytes) -> list[Record]:
-    """What lies beside the log, from a file.
+    """Returns the records of keys beside the log in a file.
 
     Raises:
-        BackupDamaged: it holds something else.
+        BackupDamaged: the file has other content.
     """
     records = _unpacked(name, data, _records)
     for record in records:
@@ -86,6 +87,7 @@ def unpack_records(name: str, data: bytes) -> list[Record]:
 
 def _packed(value: object) -> bytes:
     data = msgspec.msgpack.encode(value)
+    # `mtime=0`: equal content has to give equal bytes, so that it is stored once.
     return gzip.compress(data, _LEVEL if len(data) <= UNPACKED_BYTES_MAX else _STORED, mtime=0)
 
 
@@ -93,10 +95,10 @@ def _unpacked(name: str, data: bytes, decoder: "msgspec.msgpack.Decoder[T]") -> 
     limit = max(UNPACKED_BYTES_MAX, len(data))
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            # It is at its end, and its checksum looked at, only if there is less.
+            # One byte beyond the limit: only a read that reaches the end verifies the checksum.
             unpacked = file.read(limit + 1)
         if len(unpacked) > limit:
-            raise BackupDamaged(name, f"unpacks to more than {limit} bytes, which no backup does")
+            raise BackupDamaged(name, f"unpacks to more than {limit} bytes, the maximum")
         return decoder.decode(unpacked)
     except (OSError, EOFError, zlib.error, msgspec.DecodeError, ValueError) as error:
         raise BackupDamaged(name, f"cannot be unpacked: {error}") from error

@@ -1,4 +1,4 @@
-"""Documents and heads beside the log that are not what the events make of them, and putting them right."""
+"""Finding and repairing documents and heads beside the log that differ from the replayed events."""
 
 from collections.abc import Iterator, Mapping
 from typing import cast
@@ -14,8 +14,8 @@ from events.log.redis import RedisLog
 
 _BATCH = 1000
 
-# Only while nothing has happened to the subject since its events were replayed, and what is there is what was seen.
-_MEND = """
+# Writes only if the subject has no new event since the replay, and its stored document is still the damaged one.
+_REPAIR = """
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
 if (redis.call('HGET', KEYS[2], ARGV[1]) or '') ~= ARGV[4] then return 0 end
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
@@ -24,24 +24,24 @@ return 1
 """
 
 
-class Damaged(msgspec.Struct, frozen=True):
-    """A subject whose document or head is not what its events give; empty bytes are *none*."""
+class DamagedDocument(msgspec.Struct, frozen=True):
+    """A subject whose stored document or head differs from its replayed events; empty bytes mean a missing value."""
 
     stream: int
     subject: str
     head: bytes
-    wanted_head: bytes
+    expected_head: bytes
     document: bytes
-    wanted: bytes
+    expected_document: bytes
 
     @property
     def location(self) -> str:
-        """As people name it."""
+        """The stream and the subject, for messages."""
         return f"{name(self.stream)} {self.subject}"
 
 
-def damaged(log: RedisLog, stream: int) -> Iterator[Damaged]:
-    """What differs in one stream; subjects that are written to at the moment are left for another look.
+def damaged_documents(log: RedisLog, stream: int) -> Iterator[DamagedDocument]:
+    """Yields the damaged documents and heads of one stream.
 
     Raises:
         LogError: the history cannot be read.
@@ -54,25 +54,26 @@ def damaged(log: RedisLog, stream: int) -> Iterator[Damaged]:
     documents = replay.run()
     stored_heads, stored = _stored(log, stream, "heads"), _stored(log, stream, "snapshots")
     for subject in sorted(replay.heads.keys() | documents.keys() | stored.keys()):
-        wanted_head, wanted = replay.heads.get(subject, b""), documents.get(subject, b"")
-        found_head, found = stored_heads.get(subject, b""), stored.get(subject, b"")
-        if (found_head, found) == (wanted_head, wanted) or _version(found_head) > _version(wanted_head):
+        expected_head, expected = replay.heads.get(subject, b""), documents.get(subject, b"")
+        stored_head, document = stored_heads.get(subject, b""), stored.get(subject, b"")
+        # A higher version is from an event after the replay, not damage.
+        if (stored_head, document) == (expected_head, expected) or _version(stored_head) > _version(expected_head):
             continue
-        yield Damaged(stream, subject, found_head, wanted_head, found, wanted)
+        yield DamagedDocument(stream, subject, stored_head, expected_head, document, expected)
 
 
-def mend(log: RedisLog, one: Damaged) -> bool:
-    """Put what the events give in its place; false where somebody has written to the subject meanwhile."""
-    keys = (key(one.stream, "heads"), key(one.stream, "snapshots"))
-    arguments = (one.subject, one.head, one.wanted_head, one.document, one.wanted)
+def repair(log: RedisLog, damaged: DamagedDocument) -> bool:
+    """Store the replayed document and head; returns false if the subject was written to since the replay."""
+    keys = (key(damaged.stream, "heads"), key(damaged.stream, "snapshots"))
+    arguments = (damaged.subject, damaged.head, damaged.expected_head, damaged.document, damaged.expected_document)
     with answering():
-        return bool(log.client.eval(_MEND, len(keys), *keys, *cast("tuple[str, ...]", arguments)))
+        return bool(log.client.eval(_REPAIR, len(keys), *keys, *cast("tuple[str, ...]", arguments)))
 
 
 def _stored(log: RedisLog, stream: int, what: str) -> Mapping[str, bytes]:
     with answering():
-        found = log.client.hscan_iter(key(stream, what), count=_BATCH)
-        return {field.decode(): value for field, value in found}
+        members = log.client.hscan_iter(key(stream, what), count=_BATCH)
+        return {field.decode(): value for field, value in members}
 
 
 def _version(head: bytes) -> int:

@@ -1,66 +1,66 @@
 """Why a backup is not made, or not restored.
 
 BackupError
-├── NoBackup          refused: there is none at the place, or none of that id
-├── BackupDamaged     refused: a file of it is missing, or is not what was written
-├── ArchiveDamaged    stop: a segment of the archive cannot be copied
-├── BackupUnwritten   stop: what was written does not read back as it was
-├── FileWentAway      stop: somebody deleted a file of it while it was taken
-└── TargetNotEmpty    refused: a restore goes into an empty database and an empty place
+├── NoBackup          refused: the location has no backup, or none of this id
+├── BackupDamaged     refused: a file of the backup is missing or changed
+├── ArchiveDamaged    stop: a segment of the archive is missing or changed
+├── BackupUnwritten   stop: a file reads back differently than it was written
+├── FileDeleted       stop: a file was deleted while the backup ran
+└── TargetNotEmpty    refused: a restore needs an empty database and an empty directory
 """
 
 
 class BackupError(Exception):
-    """Any trouble with backups."""
+    """Base of all errors of backups."""
 
 
 class NoBackup(BackupError):
-    """There is no whole backup at a place. One that was not finished has no list of its files, and is none."""
+    """The location has no complete backup. An unfinished backup has no manifest, so it does not count."""
 
-    def __init__(self, url: str, known: tuple[str, ...], wanted: str | None = None) -> None:
-        which = "no backup" if wanted is None else f"no backup {wanted!r}"
-        there = ", ".join(known) or "none"
-        super().__init__(f"{url}: {which} there; whole ones: {there}")
-        self.url, self.known, self.wanted = url, known, wanted
+    def __init__(self, url: str, ids: tuple[str, ...], backup_id: str | None = None) -> None:
+        which = "no backup" if backup_id is None else f"no backup {backup_id!r}"
+        available = ", ".join(ids) or "none"
+        super().__init__(f"{url}: {which}; complete backups: {available}")
+        self.url, self.ids, self.backup_id = url, ids, backup_id
 
 
 class BackupDamaged(BackupError):
-    """A file of a backup is not what its list says; nothing was restored."""
+    """A file of a backup differs from its manifest; nothing was restored."""
 
     def __init__(self, file: str, why: str) -> None:
-        super().__init__(f"the backup is damaged: {file} {why}; nothing is restored, take another backup")
+        super().__init__(f"the backup is damaged: {file} {why}; nothing is restored; use another backup")
         self.file, self.why = file, why
 
 
 class ArchiveDamaged(BackupError):
-    """The archive does not have a segment as it was written."""
+    """A segment of the archive is missing or changed."""
 
     def __init__(self, segment: str) -> None:
-        super().__init__(
-            f"{segment} is missing in the archive, or is not what was written; see `twinfold archive verify`"
-        )
+        super().__init__(f"{segment} is missing in the archive, or was changed; run `twinfold archive verify`")
         self.segment = segment
 
 
 class BackupUnwritten(BackupError):
-    """A file read back is not what was written."""
+    """A file reads back differently than it was written."""
 
     def __init__(self, file: str) -> None:
-        super().__init__(f"{file} does not read back as it was written; look at the disk, or give another place")
+        super().__init__(f"{file} reads back differently than it was written; check the disk, or use another location")
         self.file = file
 
 
-class FileWentAway(BackupError):
-    """A file that was at the place is gone when the backup ends."""
+class FileDeleted(BackupError):
+    """A file of the location was deleted while the backup ran."""
 
     def __init__(self, file: str) -> None:
-        super().__init__(f"{file} was there and is gone: somebody deletes files at this place; take the backup again")
+        super().__init__(
+            f"{file} was deleted while the backup ran; run the backup again, and delete no files at its location meanwhile"
+        )
         self.file = file
 
 
 class TargetNotEmpty(BackupError):
-    """A restore never mixes with what is there."""
+    """The target of a restore is not empty; a restore never mixes with existing data."""
 
-    def __init__(self, location: str, found: str) -> None:
-        super().__init__(f"{location} is not empty ({found}); restore into an empty one")
-        self.location, self.found = location, found
+    def __init__(self, location: str, content: str) -> None:
+        super().__init__(f"{location} is not empty: it has {content}; restore into an empty one")
+        self.location, self.content = location, content

@@ -1,4 +1,4 @@
-"""Where backups are: files named by their digests, and lists of them; nothing that is there is ever changed."""
+"""The location of backups: files named by their digests, and manifests. No stored file is ever changed."""
 
 import contextlib
 import hashlib
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from events.backup.errors import BackupDamaged, BackupUnwritten, FileWentAway, NoBackup
+from events.backup.errors import BackupDamaged, BackupUnwritten, FileDeleted, NoBackup
 from events.backup.manifest import FOLDER, BackupManifest, File, decode, encode, name_of
 from events.log.errors import ObjectStoreUnavailable
 from events.log.failpoints import FailPoint, reached
@@ -14,15 +14,15 @@ from events.log.object_store import ObjectStore
 from events.settings import hide_password
 
 UNDER_WAY_MS = 24 * 3_600_000
-"""For so long a backup that has not ended keeps files that no list names; one that was killed is forgotten then."""
+"""How long an unfinished backup protects files that no manifest names; after that, it counts as killed."""
 
 _MARK = ".under-way"
 
 
 class Pruned(msgspec.Struct, frozen=True):
-    """What became of older backups: the ids of those that are gone, how many files went, and for whom the others were left.
+    """The result of pruning: the ids of deleted backups, the number of deleted files, and unfinished backups.
 
-    `under_way` names the marks of backups that have not ended; whose files are whose nobody knows before their lists are there.
+    `under_way` has the marks of unfinished backups. Until they have manifests, it is unknown which files they need.
     """
 
     ids: tuple[str, ...]
@@ -36,68 +36,71 @@ class _UnderWay(msgspec.Struct, frozen=True):
 
 
 class BackupLocation:
-    """One directory, or one prefix of an object store, with any number of backups of one or several systems."""
+    """A directory, or a prefix of an object store, with backups of one or several systems."""
 
     def __init__(self, url: str) -> None:
-        """Open a place; see `ObjectStore`.
+        """Open a location; `url` is as in `ObjectStore`.
 
         Raises:
-            ObjectStoreUnavailable: there is no such place.
+            ObjectStoreUnavailable: the location does not exist.
         """
         self._object_store = ObjectStore(url)
-        self._known: set[str] | None = None
+        self._names: set[str] | None = None
         self.written_bytes = 0
         self.written_files = 0
 
     @property
     def url(self) -> str:
-        """Where it is, as it may be shown and written down."""
+        """The URL without its password, for messages and manifests."""
         return hide_password(self._object_store.url)
 
     def put(self, data: bytes) -> File:
-        """Keep some bytes, and read them back; those that are there already are not written again.
+        """Store bytes as a file and read them back; an existing file is not written again.
 
         Raises:
-            ObjectStoreUnavailable: there is no room, or no right.
-            BackupUnwritten: they do not read back.
+            ObjectStoreUnavailable: the location has no space, or denies access.
+            BackupUnwritten: the bytes read back differently.
         """
         file = File(hashlib.sha256(data).hexdigest(), len(data))
-        if self._known is None:
-            self._known = set(self._object_store.names("files"))
-        if file.name not in self._known:
+        names = self._file_names()
+        if file.name not in names:
             self._object_store.put(file.name, data)
             if _digest(self._object_store.get(file.name)) != file.sha256:
                 raise BackupUnwritten(file.name)
-            self._known.add(file.name)
+            names.add(file.name)
             self.written_bytes += file.bytes
             self.written_files += 1
             reached(FailPoint.BACKUP_FILE_PUT)
         return file
 
     def get(self, file: File, what: str) -> bytes:
-        """The bytes of a file; `what` says of what, for people.
+        """Returns the bytes of a file; `what` names its content in errors.
 
         Raises:
-            BackupDamaged: it is missing, or not what was written.
+            BackupDamaged: the file is missing or changed.
         """
         data = self._object_store.get(file.name)
         if data is None:
             raise BackupDamaged(f"{file.name} ({what})", "is missing")
         if _digest(data) != file.sha256:
-            raise BackupDamaged(f"{file.name} ({what})", "is not what was written: its digest differs")
+            raise BackupDamaged(f"{file.name} ({what})", "was changed: its digest differs")
         return data
 
     def has(self, file: File) -> bool:
-        """Whether a file of that name is there, without looking into it."""
-        if self._known is None:
-            self._known = set(self._object_store.names("files"))
-        return file.name in self._known
+        """Returns whether a file exists, without reading it."""
+        return file.name in self._file_names()
+
+    def _file_names(self) -> set[str]:
+        # Listed once: a backup of a large log asks for thousands of files.
+        if self._names is None:
+            self._names = set(self._object_store.names("files"))
+        return self._names
 
     def finish(self, manifest: BackupManifest) -> None:
-        """Make a backup of what is kept: from here on it is whole.
+        """Store the manifest, which completes the backup.
 
         Raises:
-            BackupUnwritten, ObjectStoreUnavailable: it is not.
+            BackupUnwritten, ObjectStoreUnavailable: the manifest is not stored.
         """
         name, data = name_of(manifest.id), encode(manifest)
         reached(FailPoint.BACKUP_BEFORE_LIST)
@@ -106,15 +109,15 @@ class BackupLocation:
             raise BackupUnwritten(name)
 
     def ids(self) -> tuple[str, ...]:
-        """The ids of all whole backups, oldest first."""
-        names = (one.removeprefix(f"{FOLDER}/") for one in self._object_store.names(FOLDER))
+        """Returns the ids of all complete backups, oldest first."""
+        names = (name.removeprefix(f"{FOLDER}/") for name in self._object_store.names(FOLDER))
         return tuple(sorted(name.removesuffix(".json") for name in names if name.endswith(".json")))
 
     def manifest(self, backup_id: str | None = None) -> BackupManifest:
-        """The list of a backup, of the newest where none is named.
+        """Returns the manifest of a backup, by default of the newest.
 
         Raises:
-            NoBackup, BackupDamaged: there is none that can be used.
+            NoBackup, BackupDamaged: the backup does not exist, or its manifest is damaged.
         """
         ids = self.ids()
         if not ids or (backup_id is not None and backup_id not in ids):
@@ -127,15 +130,15 @@ class BackupLocation:
 
     @contextlib.contextmanager
     def under_way(self, backup_id: str, *, at: int) -> Iterator[None]:
-        """Say that a backup is being taken, from `at` on (milliseconds), so that nobody deletes its files before they are listed.
+        """Mark a backup as running since `at` (milliseconds), so that pruning does not delete its files before the manifest exists.
 
         Raises:
-            ObjectStoreUnavailable: the place does not take it.
+            ObjectStoreUnavailable: the mark is not stored.
         """
         mark = f"{FOLDER}/{backup_id}{_MARK}"
         self._object_store.put(mark, msgspec.json.encode(_UnderWay(backup_id, at)))
-        # What was there before the mark may be gone by now.
-        self._known = None
+        # A prune before the mark may have deleted files that were listed earlier.
+        self._names = None
         try:
             yield
         except BaseException:
@@ -144,81 +147,82 @@ class BackupLocation:
             raise
         self._object_store.delete(mark)
 
-    def insist_on(self, manifest: BackupManifest) -> None:
-        """Look once more, when a backup is listed, whether all of its files are there; where one is not, it is none.
+    def check_files(self, manifest: BackupManifest) -> None:
+        """Check that all files of a new backup exist; otherwise delete its manifest.
 
         Raises:
-            FileWentAway: names the file; the list is gone, too.
-            ObjectStoreUnavailable: the place cannot be read.
+            FileDeleted: a file is missing; the manifest is deleted.
+            ObjectStoreUnavailable: the location cannot be read.
         """
-        self._known = None
+        self._names = None
         missing = next((file for file in manifest.files() if not self.has(file)), None)
         if missing is not None:
             self._object_store.delete(name_of(manifest.id))
-            raise FileWentAway(missing.name)
+            raise FileDeleted(missing.name)
 
     def prune(self, epoch: str, *, keep: int, at: int) -> Pruned:
-        """Keep the newest backups of a log alone, and no file that no backup needs; `at` is now, in milliseconds.
+        """Delete all but the newest `keep` backups of a log, and all files that no backup needs; `at` is now, in milliseconds.
 
-        While another backup is under way, begun less than `UNDER_WAY_MS` ago, lists alone are deleted: its files are in none yet.
+        While another backup runs (started less than `UNDER_WAY_MS` ago), only manifests are deleted: its files are in none yet.
 
         Raises:
-            BackupDamaged: a list cannot be read, so that nobody knows which files it needs; nothing is deleted.
+            BackupDamaged: a manifest cannot be read, so that the files it needs are unknown; nothing is deleted.
         """
-        of_log = [one.id for one in self._lists() if one.epoch == epoch]
-        gone = of_log[: max(0, len(of_log) - keep)]
-        for one in gone:
-            self._object_store.delete(name_of(one))
+        of_log = [manifest.id for manifest in self._manifests() if manifest.epoch == epoch]
+        deleted = of_log[: max(0, len(of_log) - keep)]
+        for backup_id in deleted:
+            self._object_store.delete(name_of(backup_id))
         files, under_way = self._remove_unused(at)
-        return Pruned(tuple(gone), files, under_way)
+        return Pruned(tuple(deleted), files, under_way)
 
     def _remove_unused(self, at: int) -> tuple[int, tuple[str, ...]]:
-        """Delete files that no list names; answers how many, and the marks for which that was not done, or not to its end."""
-        # In this order: what is put later is not among the names, and whoever ends meanwhile has a list when lists are read.
+        """Delete files that no manifest names; returns how many, and the marks of running backups that prevented or stopped it."""
+        # In this order: a file stored later is not among the names, and a backup that ends meanwhile has a manifest in time.
         names = self._object_store.names("files")
-        there = set(self._object_store.names(FOLDER))
-        marks = self._marks(there, at)
+        folder_names = set(self._object_store.names(FOLDER))
+        marks = self._marks(folder_names, at)
         if marks:
             return 0, marks
-        wanted = {file.name for one in self._lists() for file in _needed(one)}
+        needed = {file.name for manifest in self._manifests() for file in _needed(manifest)}
         deleted = 0
-        for name in (one for one in names if one not in wanted):
-            # Whoever has begun since may need a file that nobody needed.
-            since = set(self._object_store.names(FOLDER)) - there
+        for name in (name for name in names if name not in needed):
+            # A backup that has started since may reuse a file that no manifest names.
+            since = set(self._object_store.names(FOLDER)) - folder_names
             if since:
                 return deleted, tuple(sorted(since))
             self._object_store.delete(name)
             deleted += 1
-        self._known = None
+        self._names = None
         return deleted, ()
 
-    def _lists(self) -> Iterator[BackupManifest]:
+    def _manifests(self) -> Iterator[BackupManifest]:
         for name in map(name_of, self.ids()):
             data = self._object_store.get(name)
-            # Another run may delete older ones as well.
+            # Another prune may delete a manifest meanwhile.
             if data is not None:
                 yield decode(name, data)
 
-    def _marks(self, there: set[str], at: int) -> tuple[str, ...]:
-        found = []
-        for name in sorted(one for one in there if one.endswith(_MARK)):
+    def _marks(self, folder_names: set[str], at: int) -> tuple[str, ...]:
+        marks = []
+        for name in sorted(name for name in folder_names if name.endswith(_MARK)):
             data = self._object_store.get(name)
             if data is None:
                 continue
             try:
-                begun = msgspec.json.decode(data, type=_UnderWay).at
+                started_at = msgspec.json.decode(data, type=_UnderWay).at
             except msgspec.DecodeError:
-                begun = at
-            if begun > at - UNDER_WAY_MS:
-                found.append(name)
+                # A half-written mark is of a backup that has just started.
+                started_at = at
+            if started_at > at - UNDER_WAY_MS:
+                marks.append(name)
             else:
                 self._object_store.delete(name)
-                there.discard(name)
-        return tuple(found)
+                folder_names.discard(name)
+        return tuple(marks)
 
 
 def _needed(manifest: BackupManifest) -> list[File]:
-    # Keys that are said to be elsewhere can be here all the same: one place may have two URLs.
+    # Private files of another location can still be here: one location can have two URLs.
     return [*manifest.files(), *manifest.private.values()]
 
 

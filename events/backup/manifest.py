@@ -1,4 +1,4 @@
-"""The list of a backup: every file with its digest, the head of every stream, and which key opens the secrets."""
+"""The manifest of a backup: every file with its digest, the head of every stream, and the keys of its secrets."""
 
 import hashlib
 
@@ -13,22 +13,22 @@ FOLDER = "backups"
 
 
 class File(msgspec.Struct, frozen=True):
-    """A file of a backup, named by the SHA-256 of its bytes as they are stored."""
+    """A file of a backup, named by the SHA-256 of its stored bytes."""
 
     sha256: str
     bytes: int
 
     @property
     def name(self) -> str:
-        """Where it is, from the root of the backup's place on; files that are equal are one."""
+        """The path from the root of the location; equal files are stored once."""
         return f"files/{self.sha256[:2]}/{self.sha256}"
 
 
 class Block(msgspec.Struct, frozen=True):
     """Entries `first` to `last` of a stream; `chain` is the stream's chain value after the last one, in hexadecimal.
 
-    A `full` one never changes: the next backup of the same place takes it over as it is, if the log still ends it with the entry
-    whose digest is `end`, in hexadecimal.
+    A `full` block never changes: the next backup at the same location reuses it, if the log's entry at `last` still has the
+    digest `end` (hexadecimal).
     """
 
     first: int
@@ -40,10 +40,10 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class Stream(msgspec.Struct, frozen=True):
-    """A stream up to `head`, as `key` in Redis; positions before the first block's are in the segments of the archive.
+    """A stream up to `head`, with its `key` in Redis; positions before the first block are in `segments` of the archive.
 
-    `chain` is the stream's chain value before the first block, in hexadecimal. `gaps` are positions, first to last, that nobody
-    has any more: a partition that stopped at one stops there again after a restore. `segments` are the archive's.
+    `chain` is the stream's chain value before the first block, in hexadecimal. `gaps` are lost positions, first to last: a
+    partition that stopped at one stops there again after a restore. Entries up to `trimmed` are only in the archive.
     """
 
     name: str
@@ -57,11 +57,11 @@ class Stream(msgspec.Struct, frozen=True):
 
 
 class BackupManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One backup. `at` is in milliseconds.
+    """The manifest of one backup. `at` is in milliseconds.
 
-    `beside` are records of what lies beside the log; `archive` and `local` the archive's segments and the files of the data
-    directory by their names. `private` are those that open or pass for the system; they are where `private_at` says, which is empty
-    where they were left out. `key_ids` counts the secrets by the key file that opens them.
+    `beside` are records of keys beside the log; `archive` and `local` are the archive's segments and the files of the data
+    directory, by name. `private` are key files and credentials; `private_at` is their location, empty if they were left out.
+    `key_ids` counts the secrets by the id of their key.
     """
 
     id: str
@@ -79,23 +79,23 @@ class BackupManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_ids: dict[str, int] = {}
 
     def files(self) -> list[File]:
-        """Every file, those left elsewhere excepted."""
+        """Returns all files at the backup's location."""
         private = self.private.values() if self.private_at == HERE else ()
         blocks = (block.file for stream in self.streams for block in stream.blocks)
         return [*blocks, *self.beside, *self.archive.values(), *self.local.values(), *private]
 
 
 HERE = "here"
-"""Stands in `private_at` for the place of the backup itself."""
+"""The value of `private_at` for the location of the backup itself."""
 
 
 def name_of(backup_id: str) -> str:
-    """Where the list of a backup is."""
+    """Returns the path of a backup's manifest."""
     return f"{FOLDER}/{backup_id}.json"
 
 
 def encode(manifest: BackupManifest) -> bytes:
-    """The list with a digest of itself, so that a change of it is noticed."""
+    """Returns the manifest with its own digest, which reveals changes."""
     body = canonical.encode(manifest)
     return canonical.encode({"backup": msgspec.Raw(body), "sha256": hashlib.sha256(body).hexdigest()})
 
@@ -106,18 +106,20 @@ class _Signed(msgspec.Struct, frozen=True):
 
 
 def decode(name: str, data: bytes) -> BackupManifest:
-    """Read what `encode` wrote.
+    """Returns the manifest that `encode` wrote.
 
     Raises:
-        BackupDamaged: it is not that.
+        BackupDamaged: the data is not a manifest, or was changed.
     """
     try:
         signed = msgspec.json.decode(data, type=_Signed)
         if hashlib.sha256(signed.backup).hexdigest() != signed.sha256:
-            raise BackupDamaged(name, "was changed: its own digest does not fit")
-        found = msgspec.json.decode(signed.backup, type=BackupManifest)
+            raise BackupDamaged(name, "was changed: its own digest differs")
+        manifest = msgspec.json.decode(signed.backup, type=BackupManifest)
     except msgspec.DecodeError as error:
         raise BackupDamaged(name, f"cannot be read: {error}") from error
-    if found.format != FORMAT:
-        raise BackupDamaged(name, f"has format {found.format}, this twinfold reads {FORMAT}")
-    return found
+    if manifest.format != FORMAT:
+        raise BackupDamaged(
+            name, f"has format {manifest.format}, and this version of twinfold reads only format {FORMAT}"
+        )
+    return manifest

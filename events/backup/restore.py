@@ -1,8 +1,9 @@
-"""Bringing a backup back into an empty database: entries as they were, and what follows from them replayed again."""
+"""The restore of a backup into an empty database: the entries, and the documents that replaying them gives."""
 
 import contextlib
 import functools
 import heapq
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -29,6 +30,7 @@ from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, key, name
 from events.log.log_factory import RESTORING
 from events.log.object_store import ObjectStore
+from events.log.port import Event
 from events.log.raw import RawStreams
 from events.secrets.errors import SecretNotFound
 from events.secrets.redis import RedisSecretStore
@@ -39,10 +41,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Restored(msgspec.Struct, frozen=True):
-    """What a restore brought back. Places are named as `p03:17`.
+    """The result of a restore. Positions are named as `p03:17`.
 
-    `unapplied` are those whose entries no document could be made of; at `unerased` the log says that secrets were erased, and not
-    legibly which ones.
+    `unapplied` are the entries that could not be applied to a document; `unerased` are erasures of secrets whose ids cannot be read.
     """
 
     entries: int
@@ -58,13 +59,13 @@ def verify(
     keys: BackupLocation | None,
     tell: ReportProgress = lambda _: None,
 ) -> None:
-    """Read every file of a backup and hold it against the list; `keys` is where private ones are, if they are wanted.
+    """Read every file of a backup and compare it with the manifest; `keys` is the location of private files, `None` to skip them.
 
     Raises:
-        BackupDamaged: names the file that is missing or changed, the stream whose chain does not come out or whose entries are
-            neither there nor named as gaps, or a name that would lead out of where files are put.
+        BackupDamaged: a file is missing or changed, a stream's chain differs, its entries are incomplete, or a name would lead out
+            of the target directory.
     """
-    _insist_on_names(manifest)
+    _check_names(manifest)
     files = dict.fromkeys(manifest.files())
     for number, file in enumerate(files, 1):
         location.get(file, _what(manifest, file.sha256))
@@ -73,30 +74,31 @@ def verify(
         for what, file in manifest.private.items():
             keys.get(file, what)
     for stream in manifest.streams:
-        _insist_on_all(stream, manifest, location)
+        _check_complete(stream, manifest, location)
     for file in manifest.beside:
-        unpack_records(file.name, location.get(file, "what lies beside the log"))
+        unpack_records(file.name, location.get(file, "keys beside the log"))
 
 
 def claim(manifest: BackupManifest, client: Client) -> None:
-    """Mark an empty database as being restored into: from here to `finish` nobody opens a log there.
+    """Mark an empty database as the target of a restore: until `finish`, no process opens a log there.
 
-    One where a restore broke off is emptied of it.
+    Empties a database with an unfinished restore.
 
     Raises:
-        TargetNotEmpty: there is a log, or a part of one, that no restore left.
+        TargetNotEmpty: the database has data that is not from an unfinished restore.
         LogUnavailable: Redis did not answer.
     """
     with answering():
         if not is_unfinished(client):
-            found = next(iter(client.scan_iter(match="{*}:*", count=1000)), None)
-            if found is not None:
-                raise TargetNotEmpty("the database", found.decode())
+            stored_key = next(iter(client.scan_iter(match="{*}:*", count=1000)), None)
+            if stored_key is not None:
+                raise TargetNotEmpty("the database", stored_key.decode())
             client.set(RESTORING, manifest.id)
             return
-        for one in list(client.scan_iter(match="{*}:*", count=1000)):
-            if one != RESTORING.encode():
-                client.unlink(one)
+        # The mark itself stays until `finish`: a crash in between must not leave an unmarked half of a log.
+        for half_key in list(client.scan_iter(match="{*}:*", count=1000)):
+            if half_key != RESTORING.encode():
+                client.unlink(half_key)
 
 
 def restore(
@@ -107,34 +109,35 @@ def restore(
     archive: ObjectStore | None = None,
     tell: ReportProgress = lambda _: None,
 ) -> Restored:
-    """Write the log and what lies beside it into a claimed database, and replay every subject's document and head again.
+    """Write the log and the keys beside it into a claimed database, and replay every subject's document and head.
 
-    What was in the archive alone goes into `archive`, the rest into Redis.
+    Entries that were only in the archive go into `archive`, all others into Redis.
 
     Raises:
-        BackupDamaged: a file is not what it was when it was verified.
+        BackupDamaged: a file has changed since it was verified.
         ObjectStoreUnavailable: the archive cannot be written.
-        LogUnavailable: Redis did not answer; claim it and restore again.
+        LogUnavailable: Redis did not answer; claim the database and restore again.
     """
     total = sum(stream.head - stream.trimmed for stream in manifest.streams)
     done, subjects, unapplied = 0, 0, list[str]()
     if archive is not None:
         _restore_archive(manifest, location, client, archive)
     for stream in manifest.streams:
-        for some in _batches(_in_redis(stream, location)):
-            _add(client, stream, some)
+        entries_left = _in_redis(stream, location)
+        while batch := list(itertools.islice(entries_left, _BATCH)):
+            _add(client, stream, batch)
             reached(FailPoint.RESTORE_ENTRIES_PUT)
-            done += len(some)
+            done += len(batch)
             tell(BackupProgress(stream.name, done, total))
     for file in manifest.beside:
-        for record in unpack_records(file.name, location.get(file, "what lies beside the log")):
+        for record in unpack_records(file.name, location.get(file, "keys beside the log")):
             _put(client, record)
     skipped = _skipped(manifest, location, client)
     unerased = tuple(_erase_again(manifest, location, client))
     events = [stream for stream in manifest.streams if ":" not in stream.name]
     for number, stream in enumerate(events, 1):
         entries = functools.partial(_all_entries, stream, location, client)
-        replay = StreamReplay(stream.name, entries, skipped.get(number_of(stream.name), frozenset()))
+        replay = StreamReplay(stream.name, entries, skipped.get(number_of(stream.name), ()))
         documents = replay.run()
         _set(client, number_of(stream.name), "heads", replay.heads)
         _set(client, number_of(stream.name), "snapshots", documents)
@@ -149,14 +152,14 @@ def restore(
 
 
 def finish(client: Client) -> None:
-    """Let the log be opened: everything is there."""
+    """Remove the mark, so that the restored log can be opened."""
     reached(FailPoint.RESTORE_BEFORE_FINISH)
     with answering():
         client.delete(RESTORING)
 
 
 def is_unfinished(client: Client) -> bool:
-    """Whether a restore into a database broke off."""
+    """Returns whether a database has an unfinished restore."""
     with answering():
         return bool(client.exists(RESTORING))
 
@@ -164,16 +167,17 @@ def is_unfinished(client: Client) -> bool:
 # -- entries
 
 
-def _insist_on_names(manifest: BackupManifest) -> None:
-    """Whoever made the list may not say where else on this machine something is written or read."""
+def _check_names(manifest: BackupManifest) -> None:
+    """Refuse names that lead out of the target directory."""
+    # A backup may come from an attacker, whose manifest must not choose files of this machine to write or read.
     segments = (segment.name for stream in manifest.streams for segment in stream.segments)
-    for named in (*manifest.archive, *manifest.local, *manifest.private, *segments):
-        path = PurePosixPath(named)
-        if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in named:
-            raise BackupDamaged(name_of(manifest.id), f"names a file {named[:80]!r}, which is no name of one")
+    for file_name in (*manifest.archive, *manifest.local, *manifest.private, *segments):
+        path = PurePosixPath(file_name)
+        if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in file_name:
+            raise BackupDamaged(name_of(manifest.id), f"has the invalid file name {file_name[:80]!r}")
     for file in (*manifest.files(), *manifest.private.values()):
         if _SHA256.fullmatch(file.sha256) is None:
-            raise BackupDamaged(name_of(manifest.id), f"names a digest {file.sha256[:80]!r}, which is none")
+            raise BackupDamaged(name_of(manifest.id), f"has the invalid digest {file.sha256[:80]!r}")
 
 
 def _what(manifest: BackupManifest, sha256: str) -> str:
@@ -182,7 +186,7 @@ def _what(manifest: BackupManifest, sha256: str) -> str:
             if block.file.sha256 == sha256:
                 return f"{stream.name}:{block.first}-{block.last}"
     named = {**manifest.archive, **manifest.local, **manifest.private}
-    return next((what for what, file in named.items() if file.sha256 == sha256), "what lies beside the log")
+    return next((what for what, file in named.items() if file.sha256 == sha256), "keys beside the log")
 
 
 def _entries(stream: Stream, location: BackupLocation) -> Iterator[RawEntry]:
@@ -191,10 +195,10 @@ def _entries(stream: Stream, location: BackupLocation) -> Iterator[RawEntry]:
         what = f"{stream.name}:{block.first}-{block.last}"
         entries = unpack(block.file.name, location.get(block.file, what))
         if not entries or (entries[0].position, entries[-1].position) != (block.first, block.last):
-            raise BackupDamaged(f"{block.file.name} ({what})", "holds other entries than its list says")
+            raise BackupDamaged(f"{block.file.name} ({what})", "has other entries than its manifest says")
         for entry in entries:
             if entry.position <= after:
-                raise BackupDamaged(f"{block.file.name} ({what})", "holds entries out of order")
+                raise BackupDamaged(f"{block.file.name} ({what})", "has entries out of order")
             chain = link(chain, digest(stream.name, entry))
             after = entry.position
         if chain.hex() != block.chain:
@@ -202,10 +206,12 @@ def _entries(stream: Stream, location: BackupLocation) -> Iterator[RawEntry]:
         yield from entries
 
 
-def _insist_on_all(stream: Stream, manifest: BackupManifest, location: BackupLocation) -> None:
-    """Every position up to the head is in a block, or a gap, or, before those that Redis is to have, in a segment."""
+def _check_complete(stream: Stream, manifest: BackupManifest, location: BackupLocation) -> None:
+    """Refuse a stream with a position that is in no block, no gap, and no segment of the archive."""
     segments = [
-        (one.first, one.last) for one in stream.segments if one.last <= stream.trimmed and one.name in manifest.archive
+        (segment.first, segment.last)
+        for segment in stream.segments
+        if segment.last <= stream.trimmed and segment.name in manifest.archive
     ]
     entries = (
         (entry.position, entry.position) for entry in _entries(stream, location) if entry.position > stream.trimmed
@@ -214,7 +220,7 @@ def _insist_on_all(stream: Stream, manifest: BackupManifest, location: BackupLoc
     ends = [(stream.head + 1, stream.head + 1)]
     for first, last in heapq.merge(sorted([*segments, *stream.gaps]), entries, ends):
         if first > reached_to + 1:
-            missing = f"has nothing of {stream.name}:{reached_to + 1} to {stream.name}:{first - 1}"
+            missing = f"has no entries {stream.name}:{reached_to + 1} to {stream.name}:{first - 1}"
             raise BackupDamaged(name_of(manifest.id), missing)
         reached_to = max(reached_to, last)
 
@@ -224,7 +230,7 @@ def _in_redis(stream: Stream, location: BackupLocation) -> Iterator[RawEntry]:
 
 
 def _all_entries(stream: Stream, location: BackupLocation, client: Client) -> Iterator[RawEntry]:
-    """Every entry of a restored stream, those of the archive first; past gaps."""
+    """Every entry of a restored stream, first those in the archive, across gaps."""
     if stream.trimmed:
         yield from RawStreams(client).entries(stream.name, upto=stream.trimmed)
     yield from _in_redis(stream, location)
@@ -248,17 +254,6 @@ def _restore_archive(manifest: BackupManifest, location: BackupLocation, client:
                 client.hset(archive_key(stream.name), "trimmed", str(stream.trimmed))
 
 
-def _batches(entries: Iterator[RawEntry]) -> Iterator[list[RawEntry]]:
-    some: list[RawEntry] = []
-    for entry in entries:
-        some.append(entry)
-        if len(some) == _BATCH:
-            yield some
-            some = []
-    if some:
-        yield some
-
-
 def _add(client: Client, stream: Stream, entries: list[RawEntry]) -> None:
     with answering():
         pipe = client.pipeline(transaction=False)
@@ -267,45 +262,42 @@ def _add(client: Client, stream: Stream, entries: list[RawEntry]) -> None:
         pipe.execute()
 
 
-# -- what follows from entries
+# -- derived data
 
 
-def _skipped(manifest: BackupManifest, location: BackupLocation, client: Client) -> dict[int, frozenset[int]]:
-    found: dict[int, set[int]] = {}
-    for stream in manifest.streams:
-        if stream.name != name(FLEET):
-            continue
-        for entry in _all_entries(stream, location, client):
-            if entry.fields.get(b"type") == b"BlockResolved":
-                with contextlib.suppress(UnreadableEvent):
-                    event = decode_entry(stream.name, entry.position, entry.fields).event
-                    if isinstance(event, BlockResolved):
-                        found.setdefault(event.stream, set()).add(event.position)
-    return {number: frozenset(positions) for number, positions in found.items()}
+def _skipped(manifest: BackupManifest, location: BackupLocation, client: Client) -> dict[int, set[int]]:
+    """The positions that operators resolved as skipped, by partition."""
+    positions: dict[int, set[int]] = {}
+    for _, event in _fleet_events(manifest, location, client, BlockResolved):
+        if isinstance(event, BlockResolved):
+            positions.setdefault(event.stream, set()).add(event.position)
+    return positions
 
 
 def _erase_again(manifest: BackupManifest, location: BackupLocation, client: Client) -> Iterator[str]:
-    """Whatever the log says is erased is so, also where a backup was taken between the event and the deed.
-
-    Yields the places of erasures that nobody can read.
-    """
+    """Erase the secrets that the log names as erased; yields the positions of erasures that cannot be read."""
+    # The event is stored before the secrets are destroyed: a backup taken in between has the event and the secrets.
     store = RedisSecretStore(client)
-    for stream in manifest.streams:
-        if stream.name != name(FLEET):
+    for position, event in _fleet_events(manifest, location, client, SecretsErased):
+        if not isinstance(event, SecretsErased):
+            yield f"{name(FLEET)}:{position}"
             continue
+        for secret_id in event.ids:
+            with contextlib.suppress(SecretNotFound):
+                store.destroy(secret_id)
+
+
+def _fleet_events(
+    manifest: BackupManifest, location: BackupLocation, client: Client, kind: type[Event]
+) -> Iterator[tuple[int, Event | None]]:
+    """The events of a type in the fleet's stream, with their positions; `None` for an event that cannot be read."""
+    for stream in (stream for stream in manifest.streams if stream.name == name(FLEET)):
         for entry in _all_entries(stream, location, client):
-            if entry.fields.get(b"type") != b"SecretsErased":
-                continue
-            try:
-                event = decode_entry(stream.name, entry.position, entry.fields).event
-            except UnreadableEvent:
-                event = None
-            if not isinstance(event, SecretsErased):
-                yield f"{stream.name}:{entry.position}"
-                continue
-            for secret_id in event.ids:
-                with contextlib.suppress(SecretNotFound):
-                    store.destroy(secret_id)
+            if entry.fields.get(b"type") == kind.__name__.encode():
+                try:
+                    yield entry.position, decode_entry(stream.name, entry.position, entry.fields).event
+                except UnreadableEvent:
+                    yield entry.position, None
 
 
 def _set(client: Client, stream: int, what: str, members: dict[str, bytes]) -> None:

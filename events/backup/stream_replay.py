@@ -1,4 +1,4 @@
-"""Documents and heads of one stream replayed again, past entries that nothing can be made of."""
+"""The replay of one stream into documents and heads, without entries that cannot be applied."""
 
 from collections.abc import Callable, Collection, Iterator
 
@@ -11,7 +11,7 @@ from events.log.port import Event
 
 
 class StreamReplay:
-    """The documents and heads of one stream, without what was left out or does not replay."""
+    """The documents and heads of one stream, without entries that operators skipped or that cannot be applied."""
 
     def __init__(self, stream: str, entries: Callable[[], Iterator[RawEntry]], skipped: Collection[int]) -> None:
         self._stream, self._entries = stream, entries
@@ -21,7 +21,7 @@ class StreamReplay:
         self.at = 0
 
     def run(self) -> dict[str, bytes]:
-        """Replay the stream, without entries that nothing can be made of, as its partition stops there, too."""
+        """Replay the stream; returns the encoded documents by subject. `unapplied` names the entries that cannot be applied."""
         while (documents := self._replayed()) is None:
             pass
         heads = {subject: documents.head(subject) for subject in documents.subjects()}
@@ -34,9 +34,9 @@ class StreamReplay:
             try:
                 documents.apply(envelope)
             except (AssertionError, KeyError):
-                # It changed nothing. All events of a device whose registration is lost end here, and may be many.
+                # The event changed nothing, so the replay can continue: without its registration, all events of a device end here.
                 self._note(envelope.position)
-            except Exception:  # noqa: BLE001 - whatever it is, it may have left a half of something: once more without it
+            except Exception:  # noqa: BLE001 - it may have applied half of the event: replay again without it
                 self._note(envelope.position)
                 return None
         return documents
@@ -48,7 +48,7 @@ class StreamReplay:
     def _events(self) -> Iterator[Envelope[Event]]:
         for entry in self._entries():
             at = entry.fields.get(b"at", b"")
-            # A damaged entry may say anything; what comes after it may not be given an older time all the same.
+            # The time of a damaged entry counts too: the log's next entry must not get an older one.
             self.at = max(self.at, int(at) if at.isdigit() else 0)
             if entry.position in self._skipped:
                 continue

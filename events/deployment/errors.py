@@ -8,13 +8,7 @@ DeploymentError
 The packages query and manifest refuse conditions and contents: ConditionInvalid, ManifestInvalid.
 """
 
-_BITS_SHOWN = 128
-
-
-def _shown(value: object) -> str:
-    # Python refuses to write integers of thousands of digits in decimal.
-    huge = isinstance(value, int) and value.bit_length() > _BITS_SHOWN
-    return f"{value:x}"[:40] if huge else repr(str(value)[:40])
+from events.manifest.shape import shown
 
 
 class DeploymentError(Exception):
@@ -35,7 +29,9 @@ class PriorityInvalid(DeploymentError):
     """The priority is not a non-negative 32-bit integer (DESIGN §7)."""
 
     def __init__(self, deployment_id: str, priority: object) -> None:
-        super().__init__(f"{deployment_id}: `priority` must be an integer from 0 to 2147483647, not {_shown(priority)}")
+        super().__init__(
+            f"{deployment_id}: `priority` must be an integer from 0 to 2147483647, not {shown(priority, 40)!r}"
+        )
         self.deployment_id, self.priority = deployment_id, priority
 
 
@@ -59,7 +55,7 @@ class SchemaVersionInvalid(DeploymentError):
     """The schema version is not a text (contract/hub.md §1.2)."""
 
     def __init__(self, deployment_id: str, schema_version: object) -> None:
-        super().__init__(f"{deployment_id}: `schema_version` must be a text, not {str(schema_version)[:40]!r}")
+        super().__init__(f"{deployment_id}: `schema_version` must be a text, not {shown(schema_version, 40)!r}")
         self.deployment_id, self.schema_version = deployment_id, schema_version
 
 

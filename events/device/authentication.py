@@ -1,4 +1,4 @@
-"""How a device or module proves who it is (contract/hub.md §1.5); its keys are references by the time they are looked at."""
+"""The authentication of a device or module (contract/hub.md §1.5). Keys are references to secrets before they are checked."""
 
 import re
 from typing import Any, TypeGuard
@@ -12,7 +12,7 @@ TYPES = ("sas", *X509_TYPES)
 MODULE_TYPES = (*TYPES, "none")
 
 KEYS_DECLINED: JsonObject = {"type": "declined"}
-"""For a new device or module that is to have no keys: without an authentication of its own it is given some."""
+"""Creates a device or module without keys; without any authentication it gets generated keys."""
 
 KEYS = ("primaryKey", "secondaryKey")
 THUMBPRINTS = ("primaryThumbprint", "secondaryThumbprint")
@@ -21,21 +21,22 @@ _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}")
 
 
 def check_new_authentication(device_id: str, authentication: JsonObject | None, *, module: bool) -> None:
-    """As `check_authentication`, of an identity that is to be made, which can decline keys.
+    """Refuse invalid authentication of a new identity, which can decline keys.
 
     Raises:
-        AuthenticationInvalid: as there.
+        AuthenticationInvalid: names the member and the rule.
     """
     if authentication != KEYS_DECLINED:
         check_authentication(device_id, authentication, module=module)
 
 
 def check_authentication(device_id: str, authentication: JsonObject | None, *, module: bool) -> None:
-    """Refuse what nobody could prove themselves with.
+    """Refuse invalid authentication.
 
     Raises:
-        AuthenticationInvalid: names the member and the rule, and quotes nothing.
+        AuthenticationInvalid: names the member and the rule.
     """
+    # No error quotes a value: it may be a key in plain text.
     if authentication is None:
         return
     types = MODULE_TYPES if module else TYPES
@@ -45,7 +46,7 @@ def check_authentication(device_id: str, authentication: JsonObject | None, *, m
         raise AuthenticationInvalid(device_id, f".type is one of {', '.join(types)}")
     keys, thumbprints = authentication.get("symmetricKey"), authentication.get("x509Thumbprint")
     if authentication["type"] == "sas":
-        if not _both(keys, KEYS) or not all(is_secret(one) for one in keys.values()):
+        if not _both(keys, KEYS) or not all(is_secret(key) for key in keys.values()):
             raise AuthenticationInvalid(device_id, ".symmetricKey has a primaryKey and a secondaryKey")
     elif keys is not None:
         raise AuthenticationInvalid(device_id, ".symmetricKey goes with the type sas")

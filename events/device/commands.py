@@ -1,18 +1,20 @@
-"""What can be asked of a device."""
+"""The commands on devices, modules and twins."""
 
 from typing import Any, Literal
 
 import msgspec
 from typing_extensions import override
 
+from events.device.identifiers import module_subject
+
 
 class _Keyed(msgspec.Struct, frozen=True):
-    """A command that may hold keys, which do not show when it is printed."""
+    """A command that can hold keys; its representation hides them."""
 
     @override
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
-        return f"{type(self).__name__}({shown})"
+        members = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({members})"
 
     @override
     def __rich_repr__(self) -> list[tuple[str, Any]]:
@@ -20,11 +22,11 @@ class _Keyed(msgspec.Struct, frozen=True):
 
 
 class RegisterDevice(_Keyed, frozen=True):
-    """Let a device join; one that was retired joins as a new generation.
+    """Register a device; a retired device gets a new generation.
 
     `authentication` is the hub's object (contract/hub.md §1.5): `{"type": "sas", "symmetricKey": {"primaryKey": …}}` and so on.
-    `None` asks for new keys, which producers of `open_producer` and the API make; `KEYS_DECLINED` for none.
-    The parent of an edge device is in `parent_scopes`, that of another in `device_scope`, by its `deviceScope`.
+    `None` asks for new keys, which the API and producers of `open_producer` generate; `KEYS_DECLINED` asks for no keys.
+    The parent, by its `deviceScope`, is in `parent_scopes` for an edge device, and in `device_scope` for other devices.
     """
 
     device_id: str
@@ -37,9 +39,9 @@ class RegisterDevice(_Keyed, frozen=True):
 
 
 class UpdateDevice(_Keyed, frozen=True):
-    """Change the identity; `None` leaves a value as it is. `if_match` is the identity's etag, `*`, or no condition.
+    """Update the identity; `None` leaves a value unchanged. `if_match` is the identity's etag, `*`, or no condition.
 
-    An empty `device_scope`, or of an edge device empty `parent_scopes`, takes the parent away.
+    An empty `device_scope`, or empty `parent_scopes` of an edge device, removes the parent.
     """
 
     device_id: str
@@ -53,14 +55,14 @@ class UpdateDevice(_Keyed, frozen=True):
 
 
 class RetireDevice(msgspec.Struct, frozen=True):
-    """Let a device go, with its twin and modules. `if_match`: as in `UpdateDevice`."""
+    """Retire a device, with its twin and modules. `if_match`: as in `UpdateDevice`."""
 
     device_id: str
     if_match: str | None = None
 
 
 class CreateModule(_Keyed, frozen=True):
-    """Make a module identity by hand. `authentication`: as in `RegisterDevice`."""
+    """Create a module identity by hand. `authentication`: as in `RegisterDevice`."""
 
     device_id: str
     module_id: str
@@ -69,10 +71,9 @@ class CreateModule(_Keyed, frozen=True):
 
 
 class UpdateModule(_Keyed, frozen=True):
-    """Make a module identity exactly this (contract/hub.md §1.5). `if_match` is the identity's etag, `*`, or no condition.
+    """Replace a module identity (contract/hub.md §1.5). `if_match` is the identity's etag, `*`, or no condition.
 
-    Without `authentication` it keeps the keys that it has. A system module, which comes and goes with its device, gets keys of
-    its own so; its owner is always `iotEdge`.
+    Without `authentication` it keeps its keys. This is the way to give keys to a system module; its owner is always `iotEdge`.
     """
 
     device_id: str
@@ -83,7 +84,7 @@ class UpdateModule(_Keyed, frozen=True):
 
 
 class DeleteModule(msgspec.Struct, frozen=True):
-    """Remove a module identity made by hand. `if_match`: as in `UpdateModule`."""
+    """Delete a module identity made by hand. `if_match`: as in `UpdateModule`."""
 
     device_id: str
     module_id: str
@@ -91,7 +92,7 @@ class DeleteModule(msgspec.Struct, frozen=True):
 
 
 class PatchTags(msgspec.Struct, frozen=True):
-    """Merge-patch a device's tags; null removes one."""
+    """Merge-patch a device's tags; null removes a tag."""
 
     device_id: str
     tags: dict[str, Any]
@@ -100,8 +101,8 @@ class PatchTags(msgspec.Struct, frozen=True):
 class PatchTwin(msgspec.Struct, frozen=True):
     """Merge-patch tags, desired properties or both, of a device or one of its modules.
 
-    `None` leaves a part as it is; the parts in `clear` lose all they have. `if_match` is an etag as the twin shows it, `*`, or
-    `None` for no condition.
+    `None` leaves a part unchanged; the parts in `clear` are emptied before the patch. `if_match` is the twin's etag, `*`, or `None`
+    for no condition.
     """
 
     device_id: str
@@ -113,7 +114,7 @@ class PatchTwin(msgspec.Struct, frozen=True):
 
 
 class ReplaceTwin(msgspec.Struct, frozen=True):
-    """Make tags and desired properties exactly these."""
+    """Replace tags and desired properties."""
 
     device_id: str
     module_id: str | None = None
@@ -125,7 +126,7 @@ class ReplaceTwin(msgspec.Struct, frozen=True):
 class SetConfiguration(msgspec.Struct, frozen=True):
     """Set a configuration on one edge device by hand (contract/hub.md §1.1, applyConfigurationContent).
 
-    It writes the modules that it names, once; the next automatic change replaces it.
+    It writes the modules that it names once; the next automatic change of the assignment replaces it.
     """
 
     device_id: str
@@ -133,7 +134,7 @@ class SetConfiguration(msgspec.Struct, frozen=True):
 
 
 class ReportProperties(msgspec.Struct, frozen=True):
-    """Merge-patch reported properties, as the device or module itself does."""
+    """Merge-patch reported properties, in the name of the device or module."""
 
     device_id: str
     patch: dict[str, Any]
@@ -141,7 +142,7 @@ class ReportProperties(msgspec.Struct, frozen=True):
 
 
 class AcknowledgeDesired(msgspec.Struct, frozen=True):
-    """Say that a device has sections of what configurations give it; `versions` is as in `DesiredDelivered`."""
+    """Acknowledge that a device has the desired properties of modules; `versions` is as in `DesiredDelivered`."""
 
     device_id: str
     versions: dict[str, int]
@@ -161,3 +162,11 @@ DeviceCommand = (
     | ReportProperties
     | AcknowledgeDesired
 )
+
+
+def subject_of(command: DeviceCommand) -> str:
+    """Returns the subject of a command's event."""
+    module_id = getattr(command, "module_id", None)
+    if module_id is None or isinstance(command, CreateModule | UpdateModule | DeleteModule):
+        return command.device_id
+    return module_subject(command.device_id, module_id)

@@ -5,9 +5,9 @@ DeviceError
 ├── DeviceExists · DeviceNotFound
 ├── ModuleExists · ModuleNotFound · TooManyModules
 ├── DeviceScopeInvalid · ParentNotFound · ParentNotEdgeCapable · HierarchyCyclic · HierarchyTooDeep
-├── SystemModuleReserved   written by deployments alone
+├── SystemModuleReserved   only deployments write it
 ├── EtagMismatch
-└── TwinLimitExceeded      with every problem found
+└── TwinLimitExceeded      with every problem
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ _SHOWN = 20
 
 
 class DeviceError(Exception):
-    """Any refusal of a command on a device."""
+    """Base of all refusals of a command on a device."""
 
 
 class DeviceIdInvalid(DeviceError):
-    """A device id that no hub would take (contract/hub.md §6)."""
+    """The device id is invalid (contract/hub.md §6)."""
 
     def __init__(self, device_id: str, why: str) -> None:
         super().__init__(f"device id {device_id[:140]!r}: {why}")
@@ -30,7 +30,7 @@ class DeviceIdInvalid(DeviceError):
 
 
 class ModuleIdInvalid(DeviceError):
-    """A module id that no hub would take (contract/hub.md §6)."""
+    """The module id is invalid (contract/hub.md §6)."""
 
     def __init__(self, module_id: str, why: str) -> None:
         super().__init__(f"module id {module_id[:140]!r}: {why}")
@@ -38,7 +38,7 @@ class ModuleIdInvalid(DeviceError):
 
 
 class IdentityTextInvalid(DeviceError):
-    """A text that goes with an identity (`statusReason`, `managedBy`) is none, or too long."""
+    """A text of an identity (`statusReason`, `managedBy`) is not a text, or too long."""
 
     def __init__(self, device_id: str, member: str, why: str) -> None:
         super().__init__(f"{device_id}: `{member}` {why}")
@@ -46,7 +46,7 @@ class IdentityTextInvalid(DeviceError):
 
 
 class AuthenticationInvalid(DeviceError):
-    """The authentication of an identity is none that could be used; `why` begins with the member."""
+    """The authentication of an identity is invalid; `why` begins with the member."""
 
     def __init__(self, device_id: str, why: str) -> None:
         super().__init__(f"{device_id}: authentication{'' if why.startswith('.') else ' '}{why}")
@@ -62,7 +62,7 @@ class DeviceExists(DeviceError):
 
 
 class DeviceNotFound(DeviceError):
-    """The device is not registered, or is retired; `near` are devices that are called alike, where somebody looked for them."""
+    """The device is not registered, or is retired; `near` are similar device ids, if the caller searched for them."""
 
     def __init__(self, device_id: str, *, near: Sequence[str] = ()) -> None:
         meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
@@ -71,7 +71,7 @@ class DeviceNotFound(DeviceError):
 
 
 class ModuleExists(DeviceError):
-    """The device has such a module already."""
+    """The device already has a module of this id."""
 
     def __init__(self, device_id: str, module_id: str) -> None:
         super().__init__(f"device {device_id!r} already has a module {module_id!r}")
@@ -79,7 +79,7 @@ class ModuleExists(DeviceError):
 
 
 class ModuleNotFound(DeviceError):
-    """The device has no such module made by hand."""
+    """The device has no module of this id that was made by hand."""
 
     def __init__(self, device_id: str, module_id: str) -> None:
         super().__init__(f"device {device_id!r} has no module {module_id!r}")
@@ -87,26 +87,26 @@ class ModuleNotFound(DeviceError):
 
 
 class TooManyModules(DeviceError):
-    """The device has as many modules made by hand as it can have (contract/hub.md §6)."""
+    """The device has the maximum number of modules made by hand (contract/hub.md §6)."""
 
     def __init__(self, device_id: str, modules_max: int) -> None:
-        super().__init__(f"device {device_id!r} has {modules_max} modules made by hand, and can have no more")
+        super().__init__(f"device {device_id!r} has {modules_max} modules made by hand, the maximum; delete one first")
         self.device_id, self.modules_max = device_id, modules_max
 
 
 class SystemModuleReserved(DeviceError):
-    """The desired properties of `$edgeAgent` and `$edgeHub` come from deployments alone (contract/hub.md §1.6)."""
+    """Only deployments write the desired properties of `$edgeAgent` and `$edgeHub` (contract/hub.md §1.6)."""
 
     def __init__(self, device_id: str, module_id: str) -> None:
         super().__init__(
             f"Unauthorized to modify reserved module. {device_id}/{module_id} is a system module: create a deployment to "
-            "change what it should run"
+            "change its desired properties"
         )
         self.device_id, self.module_id = device_id, module_id
 
 
 class EtagMismatch(DeviceError):
-    """The twin has moved on since the etag was read."""
+    """The twin has changed since the etag was read."""
 
     def __init__(self, subject: str, *, expected: str, actual: str) -> None:
         super().__init__(f"{subject}: the etag is {actual}, not {expected[:64]}; read the twin again")
@@ -114,7 +114,7 @@ class EtagMismatch(DeviceError):
 
 
 class TwinLimitExceeded(DeviceError):
-    """The twin would break limits (contract/hub.md §6); each problem names path, limit and actual size."""
+    """The twin would exceed limits (contract/hub.md §6); each problem names path, limit and actual size."""
 
     def __init__(self, subject: str, problems: tuple[LimitProblem, ...]) -> None:
         lines = "; ".join(f"{problem.path}: {problem.message}" for problem in problems[:_SHOWN])
@@ -124,7 +124,7 @@ class TwinLimitExceeded(DeviceError):
 
 
 class DeliveryInvalid(DeviceError):
-    """A device cannot have acknowledged that; `member` is what is wrong, and `rule` what is allowed."""
+    """A device acknowledges an invalid version; `member` is the invalid member, `rule` says what is allowed."""
 
     def __init__(self, device_id: str, member: str, rule: str) -> None:
         super().__init__(f"{device_id}: {member[:64]!r} {rule}")
@@ -132,15 +132,15 @@ class DeliveryInvalid(DeviceError):
 
 
 class NotEdgeCapable(DeviceError):
-    """Only an edge device runs modules."""
+    """The device is not an edge device, and only edge devices run modules."""
 
     def __init__(self, device_id: str) -> None:
-        super().__init__(f"{device_id}: not an edge device; set capabilities.iotEdge to true first")
+        super().__init__(f"{device_id} is not an edge device; set capabilities.iotEdge to true first")
         self.device_id = device_id
 
 
 class DeviceScopeInvalid(DeviceError):
-    """`deviceScope` or `parentScopes` of an identity cannot be so; `why` goes on with the sentence."""
+    """`deviceScope` or `parentScopes` of an identity is invalid; `why` continues the sentence."""
 
     def __init__(self, device_id: str, member: str, why: str) -> None:
         super().__init__(f"{device_id}: {member} {why}")
@@ -148,7 +148,7 @@ class DeviceScopeInvalid(DeviceError):
 
 
 class ParentNotFound(DeviceError):
-    """No device has the scope that was named as the parent's: it is not registered, or was registered again since."""
+    """No device has the scope of the parent: it is not registered, or was registered again since."""
 
     def __init__(self, device_id: str, scope: str) -> None:
         super().__init__(
@@ -158,7 +158,7 @@ class ParentNotFound(DeviceError):
 
 
 class ParentNotEdgeCapable(DeviceError):
-    """Only an edge device can be a parent."""
+    """The parent is not an edge device."""
 
     def __init__(self, device_id: str, parent: str) -> None:
         super().__init__(
@@ -168,17 +168,17 @@ class ParentNotEdgeCapable(DeviceError):
 
 
 class HierarchyCyclic(DeviceError):
-    """A device would be its own ancestor; `above` are those from its parent up to itself."""
+    """A device would be its own ancestor; `above` are the devices from its parent up to itself."""
 
     def __init__(self, device_id: str, above: tuple[str, ...]) -> None:
         super().__init__(
-            f"{device_id}: it would be above itself: {' < '.join((device_id, *above))}; remove a parent on that way first"
+            f"{device_id} would be its own ancestor: {' < '.join((device_id, *above))}; first remove the parent of one of these"
         )
         self.device_id, self.above = device_id, above
 
 
 class HierarchyTooDeep(DeviceError):
-    """There would be too many layers of edge devices."""
+    """The hierarchy would have too many layers of edge devices."""
 
     def __init__(self, device_id: str, parent: str, layers_max: int) -> None:
         super().__init__(

@@ -6,12 +6,12 @@ WILDCARD = "*"
 
 
 def twin_etag(counter: int) -> str:
-    """`1` -> `AAAAAAAAAAE=`."""
+    """Returns the etag of a counter: `1` -> `AAAAAAAAAAE=`."""
     return base64.b64encode(counter.to_bytes(8, "big")).decode()
 
 
 def matches(if_match: str | None, counter: int) -> bool:
-    """Whether a condition holds: none, the wildcard, or the etag, with quotes or without (contract/hub.md §1.9)."""
+    """Returns whether an If-Match condition holds: `None`, the wildcard, or the etag, with or without quotes (contract/hub.md §1.9)."""
     if if_match is None:
         return True
     plain = if_match[1:-1] if if_match.startswith('"') and if_match.endswith('"') else if_match

@@ -1,13 +1,12 @@
-"""What can happen to a device, its twin and its modules. Subject: `device` or `device/module`."""
+"""The events of a device, its twin and its modules. Subject: `device` or `device/module`."""
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from events.canonical import JsonObject
 
-# `authentication` is the hub's object (contract/hub.md §1.2) with a `{"$secret": id}` for each key, and left out where nobody
-# said anything of it, as events were written before there was any. `parent_scope` is the `deviceScope` of the parent, and left
-# out where there is none.
+# `authentication` is the hub's object (contract/hub.md §1.2) with a `{"$secret": id}` for each key; it is absent without keys,
+# and in events from before it existed. `parent_scope` is the `deviceScope` of the parent; it is absent without a parent.
 
 
 class DeviceRegistered(msgspec.Struct, frozen=True, tag="DeviceRegistered", forbid_unknown_fields=True):
@@ -21,7 +20,7 @@ class DeviceRegistered(msgspec.Struct, frozen=True, tag="DeviceRegistered", forb
 
 
 class DeviceUpdated(msgspec.Struct, frozen=True, tag="DeviceUpdated", forbid_unknown_fields=True):
-    """The identity changed; the values are all those it has now."""
+    """The identity changed; the event has all its values."""
 
     edge: bool
     enabled: bool
@@ -35,7 +34,7 @@ class DeviceRetired(msgspec.Struct, frozen=True, tag="DeviceRetired", forbid_unk
 
 
 class ModuleCreated(msgspec.Struct, frozen=True, tag="ModuleCreated", forbid_unknown_fields=True):
-    """A module identity was made by hand. Subject: the device, whose registry it is part of."""
+    """A module identity was created by hand. Subject: the device."""
 
     module_id: str
     managed_by: str | None = None
@@ -43,7 +42,7 @@ class ModuleCreated(msgspec.Struct, frozen=True, tag="ModuleCreated", forbid_unk
 
 
 class ModuleUpdated(msgspec.Struct, frozen=True, tag="ModuleUpdated", forbid_unknown_fields=True):
-    """A module identity made by hand, or that of a system module, is now exactly this. Subject: the device."""
+    """The identity of a module made by hand, or of a system module, was replaced. Subject: the device."""
 
     module_id: str
     managed_by: str | None = None
@@ -51,27 +50,27 @@ class ModuleUpdated(msgspec.Struct, frozen=True, tag="ModuleUpdated", forbid_unk
 
 
 class ModuleDeleted(msgspec.Struct, frozen=True, tag="ModuleDeleted", forbid_unknown_fields=True):
-    """A module identity made by hand is gone. Subject: the device."""
+    """A module identity made by hand was deleted. Subject: the device."""
 
     module_id: str
 
 
 class TwinPatched(msgspec.Struct, frozen=True, tag="TwinPatched", forbid_unknown_fields=True):
-    """Merge patches (RFC 7386) to the tags, the desired properties or both. `None` leaves a part alone."""
+    """Merge patches (RFC 7386) to the tags, the desired properties or both. `None` leaves a part unchanged."""
 
     tags: JsonObject | None = None
     desired: JsonObject | None = None
 
 
 class TwinReplaced(msgspec.Struct, frozen=True, tag="TwinReplaced", forbid_unknown_fields=True):
-    """Tags and desired properties are now exactly these."""
+    """Tags and desired properties were replaced."""
 
     tags: JsonObject
     desired: JsonObject
 
 
 class ConfigurationSet(msgspec.Struct, frozen=True, tag="ConfigurationSet", forbid_unknown_fields=True):
-    """A configuration was set on one device by hand: it writes the modules that it names, and is in force from here on.
+    """A configuration was set on one device by hand; it writes the modules that it names.
 
     `content` is as in `DeploymentCreated`. The next automatic change replaces it (DESIGN §7).
     """
@@ -86,10 +85,10 @@ class PropertiesReported(msgspec.Struct, frozen=True, tag="PropertiesReported", 
 
 
 class DesiredDelivered(msgspec.Struct, frozen=True, tag="DesiredDelivered", forbid_unknown_fields=True):
-    """The device has these sections of what configurations give it. Subject: the device.
+    """The device acknowledged the desired properties of modules. Subject: the device.
 
-    `versions`: by module, how often configurations had changed what they give it (`versions` of the assignment); `$device`
-    stands for the device's own twin. The system modules answer in their reported properties instead.
+    `versions`: the version by module (`versions` of the assignment counts the changes); `$device` is the device's own twin. The
+    system modules acknowledge in their reported properties instead.
     """
 
     versions: dict[str, int]

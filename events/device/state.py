@@ -1,6 +1,6 @@
-"""The replay of a device's events, and of a module's: the documents that stand as snapshots beside the log."""
+"""The state of devices and modules: the documents that replaying their events gives, stored as snapshots beside the log."""
 
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -27,18 +27,17 @@ from events.properties import merge_patch
 
 EMPTY = msgspec.Raw(b"{}")
 NEVER = -1
-"""No time of the log: those are not negative, but 0 can be one in virtual time."""
+"""Before any time of the log. Not 0, which is a valid time in tests with a virtual clock."""
 
 TWIN_VERSION_AT_BIRTH = 2
-"""Of a new twin; its desired and reported `$version` are 1 (contract/hub.md §1.6)."""
-
+"""The version of a new twin; its desired and reported `$version` are 1 (contract/hub.md §1.6)."""
 
 _CHANGES_MAX = 2**32
-"""More than a module's twin is changed in its life: how far etags of one and of the next twin of the same id are apart."""
+"""The distance between the etags of a module's twin and the next twin of the same id: more changes than a twin can have."""
 
 
 class ModuleIdentity(msgspec.Struct, frozen=True):
-    """A module made by hand; `etag` is the device's version that made it so."""
+    """A module made by hand; `etag` is the device's version at its last change."""
 
     etag: int
     managed_by: str | None = None
@@ -46,19 +45,21 @@ class ModuleIdentity(msgspec.Struct, frozen=True):
 
 
 SYSTEM_OWNER = "iotEdge"
-"""Who manages the system modules, as the hub says of them."""
+"""The hub's `managedBy` of the system modules."""
 
 CONFIGURED_IDENTITY = ModuleIdentity(1, SYSTEM_OWNER)
-"""Of a system module, or of one that a configuration alone names, as long as nothing was written of it."""
+"""The identity of a system module, or of a module that only a configuration names, until a command writes it."""
 
 
 class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A device as its events made it. Sections stay canonical JSON until somebody needs them.
+    """A device as its events made it.
 
-    `version` counts the subject's events. `generation` counts registrations, and `modules_deleted` modules made by hand that
-    were deleted, in all generations; a retired device keeps a document without
-    sections, so that versions and etags go on. `*_at` are milliseconds, `*_stamps` trees as in `stamps`.
+    `version` counts the subject's events, `generation` its registrations, and `modules_deleted` the deleted modules of all
+    generations. A retired device keeps a document without sections, so that versions and etags continue. `*_at` are
+    milliseconds, `*_stamps` trees as in `stamps`.
     """
+
+    # Sections stay canonical JSON (`Raw`): most reads of a device need none of them.
 
     version: int
     generation: int
@@ -84,13 +85,13 @@ class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     modules_deleted: int = 0
     authentication: JsonObject | UnsetType = UNSET
     parent_scope: str = ""
-    """The `deviceScope` of the parent; empty where there is none."""
+    """The `deviceScope` of the parent; empty without a parent."""
 
 
 class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A module twin as its own events made it; what deployments desire of it stands in the projections, not here.
+    """A module twin as its own events made it, without the desired properties from deployments, which are in the projections.
 
-    It belongs to one generation of its device: with another it counts as absent.
+    It belongs to one generation of its device: in another generation it counts as absent.
     """
 
     version: int
@@ -109,43 +110,42 @@ class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 Document = TypeVar("Document", DeviceDocument, ModuleDocument)
+TwinEvent = TwinPatched | TwinReplaced | PropertiesReported
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _objects = msgspec.json.Decoder(dict[str, Any])
-
-
 _devices = msgspec.json.Decoder(DeviceDocument)
 _modules = msgspec.json.Decoder(ModuleDocument)
 
 
 def encode(document: DeviceDocument | ModuleDocument) -> bytes:
-    """Canonical bytes of a document."""
+    """Returns the canonical bytes of a document."""
     return _encoder.encode(document)
 
 
 def decode_device(data: bytes) -> DeviceDocument:
-    """Read what `encode` wrote of a device."""
+    """Returns the device that `encode` wrote."""
     return _devices.decode(data)
 
 
 def decode_module(data: bytes) -> ModuleDocument:
-    """Read what `encode` wrote of a module."""
+    """Returns the module that `encode` wrote."""
     return _modules.decode(data)
 
 
 def section(raw: msgspec.Raw) -> dict[str, Any]:
-    """A section as an object of its own."""
+    """Returns a section as a new object."""
     return {} if raw is EMPTY else _objects.decode(raw)
 
 
 def identity_of(document: DeviceDocument, module_id: str) -> ModuleIdentity | None:
-    """The identity of a module made by hand, or of a system module of an edge device, which has one from the start."""
+    """Returns the identity of a module made by hand, or of a system module of an edge device; `None` for other modules."""
     identity = document.modules.get(module_id)
     return CONFIGURED_IDENTITY if identity is None and document.edge and module_id in SYSTEM_MODULES else identity
 
 
 def evolve_device(document: DeviceDocument | None, event: DeviceEvent, *, version: int, at: int) -> DeviceDocument:
-    """The device after one more event of its subject."""
+    """Returns the device after an event of its subject."""
     if isinstance(event, DeviceRegistered):
         return _registered(document, event, version=version, at=at)
     assert document is not None
@@ -167,6 +167,7 @@ def evolve_device(document: DeviceDocument | None, event: DeviceEvent, *, versio
             )
         case ConfigurationSet() | DesiredDelivered():
             return msgspec.structs.replace(document, version=version)
+        # The etags and counters stay: a device that is registered again must not repeat one.
         case DeviceRetired():
             return DeviceDocument(
                 version,
@@ -192,87 +193,152 @@ def _without(modules: dict[str, ModuleIdentity], *names: str) -> dict[str, Modul
 
 
 def _registered(document: DeviceDocument | None, event: DeviceRegistered, *, version: int, at: int) -> DeviceDocument:
-    former = document or DeviceDocument(0, 0, identity_etag=0, twin_etag=0)
+    previous = document or DeviceDocument(0, 0, identity_etag=0, twin_etag=0)
     return DeviceDocument(
         version,
-        former.generation + 1,
+        previous.generation + 1,
         edge=event.edge,
         enabled=event.enabled,
         status_reason=event.status_reason,
-        identity_etag=former.identity_etag + 1,
-        twin_etag=former.twin_etag + 1,
+        identity_etag=previous.identity_etag + 1,
+        twin_etag=previous.twin_etag + 1,
         registered_at=at,
         authentication=event.authentication,
         parent_scope="" if event.parent_scope is UNSET else event.parent_scope,
-        modules_deleted=former.modules_deleted,
+        modules_deleted=previous.modules_deleted,
     )
 
 
 def begun_module(device: DeviceDocument) -> ModuleDocument:
-    """A module's twin before its first event.
-
-    Its etag is above those of all former twins of the id: of other generations of the device, and of modules that were deleted.
-    """
-    former = device.generation - 1 + device.modules_deleted
-    return ModuleDocument(0, device.generation, twin_etag=1 + former * _CHANGES_MAX)
+    """Returns a module's twin before its first event."""
+    # The etag is above those of all earlier twins of the id (earlier generations of the device, deleted modules): an old etag
+    # in If-Match must not match the new twin.
+    previous_twins = device.generation - 1 + device.modules_deleted
+    return ModuleDocument(0, device.generation, twin_etag=1 + previous_twins * _CHANGES_MAX)
 
 
 def current_module(document: ModuleDocument | None, device: DeviceDocument) -> ModuleDocument:
-    """The module's twin in the present registration of its device: one of another generation is begun anew."""
+    """Returns the module's twin in the current registration of its device; a twin of an earlier one is replaced by a new twin."""
     return document if document is not None and document.generation == device.generation else begun_module(device)
 
 
 def evolve_module(document: ModuleDocument, event: DeviceEvent, *, version: int, at: int) -> ModuleDocument:
-    """The module twin, as it is in the present registration of its device (`current_module`), after one more event."""
+    """Returns the module twin (`current_module`) after an event."""
     assert isinstance(event, TwinPatched | TwinReplaced | PropertiesReported)
     return _evolve_twin(document, event, version=version, at=at)
 
 
-def _evolve_twin(
-    document: Document, event: TwinPatched | TwinReplaced | PropertiesReported, *, version: int, at: int
-) -> Document:
-    changes: dict[str, Any] = {"version": version, "twin_version": document.twin_version + 1}
-    match event:
-        case PropertiesReported(patch):
-            before = section(document.reported)
-            stamp = Stamp(_since(document, document.reported_at), document.reported_version)
-            changes["reported_stamps"] = _restamped(before, patch, document.reported_stamps, stamp)
-            changes["reported"] = _merged(before, patch)
-            changes["reported_version"] = document.reported_version + 1
-            changes["reported_at"] = at
-        case TwinPatched(tags, desired):
-            changes["twin_etag"] = document.twin_etag + 1
-            if tags is not None:
-                changes["tags"] = _merged(section(document.tags), tags)
-            if desired is not None:
-                before = section(document.desired)
-                stamp = Stamp(_since(document, document.desired_at), document.desired_version)
-                changes["desired_stamps"] = _restamped(before, desired, document.desired_stamps, stamp)
-                changes |= _desired(document, _merged(before, desired), at)
-        case TwinReplaced(tags, desired):
-            changes["twin_etag"] = document.twin_etag + 1
-            changes["tags"] = _merged({}, tags)
-            changes["desired_stamps"] = EMPTY
-            changes |= _desired(document, _merged({}, desired), at)
-    return msgspec.structs.replace(document, **changes)
+def _evolve_twin(document: Document, event: TwinEvent, *, version: int, at: int) -> Document:
+    twin = OpenTwin(document)
+    twin.apply(event, version=version, at=at)
+    return twin.close()
 
 
-def _desired(document: DeviceDocument | ModuleDocument, desired: msgspec.Raw, at: int) -> dict[str, Any]:
-    return {"desired": desired, "desired_version": document.desired_version + 1, "desired_at": at}
+class OpenTwin(Generic[Document]):
+    """A document with decoded sections: each section is decoded once and encoded once, however many events change it."""
+
+    __slots__ = (
+        "_desired_at",
+        "_desired_version",
+        "_document",
+        "_reported_at",
+        "_reported_version",
+        "_sections",
+        "_twin_etag",
+        "_twin_version",
+        "version",
+        "weight",
+    )
+
+    def __init__(self, document: Document) -> None:
+        self._document: Document = document
+        self._sections: dict[str, JsonObject] = {}
+        self._desired_at, self._desired_version = document.desired_at, document.desired_version
+        self._reported_at, self._reported_version = document.reported_at, document.reported_version
+        self._twin_etag, self._twin_version = document.twin_etag, document.twin_version
+        self.version = document.version
+        self.weight = 0
+        """Bytes of JSON that were decoded into objects."""
+
+    @property
+    def generation(self) -> int:
+        """The device's generation that it belongs to."""
+        return int(self._document.generation)
+
+    def apply(self, event: TwinEvent, *, version: int, at: int) -> None:
+        """Apply the next event of the twin."""
+        self.version = version
+        self._twin_version += 1
+        if type(event) is TwinPatched:
+            self._twin_etag += 1
+            if event.tags is not None:
+                _merge_into(self._sections.get("tags") or self._section("tags"), event.tags)
+            if event.desired is not None:
+                self._restamp("desired", event.desired, self._desired_at, self._desired_version)
+                _merge_into(self._section("desired"), event.desired)
+                self._desired_version += 1
+                self._desired_at = at
+        elif type(event) is PropertiesReported:
+            self._restamp("reported", event.patch, self._reported_at, self._reported_version)
+            _merge_into(self._section("reported"), event.patch)
+            self._reported_version += 1
+            self._reported_at = at
+        else:
+            assert isinstance(event, TwinReplaced)
+            self._twin_etag += 1
+            self._sections |= {"tags": merge_patch({}, event.tags), "desired": merge_patch({}, event.desired)}
+            self._sections["desired_stamps"] = {}
+            self._desired_version += 1
+            self._desired_at = at
+
+    def close(self) -> Document:
+        """Returns the document after the applied events."""
+        sections: dict[str, Any] = {
+            name: msgspec.Raw(canonical.encode(value)) if value else EMPTY for name, value in self._sections.items()
+        }
+        document: Document = msgspec.structs.replace(
+            self._document,
+            version=self.version,
+            twin_etag=self._twin_etag,
+            twin_version=self._twin_version,
+            desired_version=self._desired_version,
+            reported_version=self._reported_version,
+            desired_at=self._desired_at,
+            reported_at=self._reported_at,
+            **sections,
+        )
+        return document
+
+    def _section(self, name: str) -> JsonObject:
+        """A section that may be changed in place, because the decoded object is not shared."""
+        content = self._sections.get(name)
+        if content is None:
+            raw = getattr(self._document, name)
+            self.weight += len(bytes(raw))
+            content = self._sections[name] = section(raw)
+        return content
+
+    def _restamp(self, name: str, patch: JsonObject, at: int, version: int) -> None:
+        before, stamps = self._section(name), f"{name}_stamps"
+        if not before:
+            self._sections[stamps] = {}
+            return
+        # A section that never changed has the time of the registration.
+        if at == NEVER and isinstance(self._document, DeviceDocument):
+            at = self._document.registered_at
+        self._sections[stamps] = restamped(before, patch, self._section(stamps), Stamp(at, version))
 
 
-def _merged(before: JsonObject, patch: JsonObject) -> msgspec.Raw:
-    return _raw(merge_patch(before, patch))
-
-
-def _restamped(before: JsonObject, patch: JsonObject, tree: msgspec.Raw, stamp: Stamp) -> msgspec.Raw:
-    return _raw(restamped(before, patch, section(tree), stamp)) if before else EMPTY
-
-
-def _raw(value: JsonObject) -> msgspec.Raw:
-    return msgspec.Raw(canonical.encode(value)) if value else EMPTY
-
-
-def _since(document: DeviceDocument | ModuleDocument, at: int) -> int:
-    """When a section was last changed: at the latest when the twin came to be."""
-    return at if at != NEVER or isinstance(document, ModuleDocument) else document.registered_at
+def _merge_into(target: JsonObject, patch: JsonObject) -> None:
+    """Apply a merge patch in place; the target shares no objects with the patch."""
+    for name, value in patch.items():
+        if value is None:
+            target.pop(name, None)
+        elif type(value) is dict:
+            current = target.get(name)
+            if type(current) is dict:
+                _merge_into(current, value)
+            else:
+                target[name] = merge_patch({}, value)
+        else:
+            target[name] = value

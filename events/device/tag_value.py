@@ -1,4 +1,4 @@
-"""Which value a tag has whose value comes as text: from a CSV file, or from `--tag name=value`."""
+"""The type of a tag's value that is given as text: in a CSV file, or in `--tag name=value`."""
 
 import json
 
@@ -8,17 +8,18 @@ _WORDS = {"true": True, "false": False, "": None}
 
 
 def tag_value(text: str) -> str | int | float | bool | None:
-    """The typed value of a text; conditions compare numbers with numbers and text with text alone.
+    """Returns the typed value of a text. The type matters: conditions compare numbers only with numbers, and text only with text.
 
     - `true` and `false` are booleans.
-    - A number in the very form that JSON writes it (`2`, `-1.5`) is a number, so that no digit is lost: `007`, `1.10`,
-      `1e5`, `+1` and integers that a twin cannot hold (beyond ±2^52) stay text.
+    - A number in the form that JSON writes (`2`, `-1.5`) is a number. To lose no digit, `007`, `1.10`, `1e5`, `+1` and integers
+      that a twin cannot hold (beyond ±2^52) stay text.
     - Text in double quotes is the text between them, as JSON reads it: `"2"` is the text 2.
-    - Nothing (`""`) is `None`, which removes the tag.
-    - All else is text, as it is.
+    - The empty text is `None`, which removes the tag.
+    - Everything else is text.
     """
     if text in _WORDS:
         return _WORDS[text]
+    # JSON text ends with a quote, and a number with a digit; this keeps `null`, `NaN` and `[1]` from the JSON parser.
     if text[0] != '"' and text[-1:] not in "0123456789":
         return text
     try:

@@ -9,12 +9,12 @@ _TICKS_PER_MS = 10_000
 
 
 def time_text(at: int) -> str:
-    """Milliseconds as the hub writes a time; a negative one is *never*."""
+    """Returns a time in milliseconds as the hub writes it; a negative time is NEVER."""
     if at < 0:
         return NEVER
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def ticks(at: int) -> int:
-    """Milliseconds as steps of 100 ns since the year 1, which is how the hub numbers registrations and changes."""
+    """Returns a time in milliseconds as ticks of 100 ns since the year 1, the hub's unit of registrations and changes."""
     return _TICKS_AT_EPOCH + at * _TICKS_PER_MS

@@ -1,4 +1,4 @@
-"""The events that led to a verdict, in words, with who and when."""
+"""The events that led to a verdict, as text, with their authors and times."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -24,7 +24,7 @@ from events.rollout.events import DevicesAdmitted
 
 
 class Cause(msgspec.Struct, frozen=True):
-    """An event that led to a verdict: its place, its time (milliseconds), its author, its type, and in words what it did."""
+    """An event that led to a verdict: its location, its time (milliseconds), its author, its type, and its text."""
 
     stream: str
     position: int
@@ -36,20 +36,20 @@ class Cause(msgspec.Struct, frozen=True):
 
 
 def of_device(stream: int, envelope: Envelope[Any], done: str = "") -> Cause:
-    """An event of the device's partition; `done` is what it did to one property, where that says more than its own text."""
+    """Returns an event of the device's partition as a cause; `done` says what it did to one property, instead of the event's text."""
     by, kind = str(envelope.by), type(envelope.event).__name__
     text = f"{by} {done}" if done else text_of(envelope)
-    says = _placed(text, envelope.at, stream, envelope.position)
+    says = _dated(text, envelope.at, stream, envelope.position)
     return Cause(name(stream), envelope.position, envelope.at, by, kind, envelope.cause or None, says)
 
 
 def of_deployment(entry: HistoryEntry) -> Cause:
-    """An event on a deployment or its rollout."""
-    says = _placed(entry.text, entry.at, FLEET, entry.position)
+    """Returns an event on a deployment or its rollout as a cause."""
+    says = _dated(entry.text, entry.at, FLEET, entry.position)
     return Cause(name(FLEET), entry.position, entry.at, entry.by, entry.kind, entry.cause or None, says)
 
 
-def _placed(text: str, at: int, stream: int, position: int) -> str:
+def _dated(text: str, at: int, stream: int, position: int) -> str:
     return f"{text} on {utc_text(at)} ({name(stream)}:{position})"
 
 
@@ -57,7 +57,7 @@ def _placed(text: str, at: int, stream: int, position: int) -> str:
 
 
 def deciding_properties(subject: ExplainedDevice, weighed: Iterable[Weighed]) -> dict[Property, Any]:
-    """The properties that conditions ask for, with their values now."""
+    """Returns the properties that the conditions read, with their current values."""
     values: dict[Property, Any] = {EDGE: subject.edge, ENABLED: subject.enabled}
     for module, _, path in _leaves(weighed):
         twin = subject.modules.get(module, subject.twin) if module else subject.twin
@@ -69,7 +69,7 @@ def deciding_properties(subject: ExplainedDevice, weighed: Iterable[Weighed]) ->
 
 
 def property_of(path: Path, module: str) -> Property | None:
-    """`properties.reported.x` -> `reported.x`; `None` for an id, which nothing sets."""
+    """Returns the property of a condition's path (`properties.reported.x` -> `reported.x`); `None` for an id, which no event sets."""
     match path:
         case ("tags", *_):
             return Property(path, module)
@@ -90,7 +90,7 @@ def _leaves(weighed: Iterable[Weighed]) -> Iterator[tuple[str, Judged, Path]]:
 def of_identity(
     document: DeviceDocument, last_changes: Mapping[Property, Envelope[Any]], stream: int
 ) -> Iterator[Cause]:
-    """What made a device edge-capable or not, and enabled or not, since its registration."""
+    """Yields the last changes of edge capability and of enabled or disabled since the registration."""
     reason = f" ({document.status_reason})" if document.status_reason else ""
     done_by_property = {
         EDGE: f"made the device {'' if document.edge else 'not '}edge-capable",
@@ -102,7 +102,7 @@ def of_identity(
 
 
 def of_conditions(weighed: Weighed, last_changes: Mapping[Property, Envelope[Any]], stream: int) -> Iterator[Cause]:
-    """When each property that a verdict depends on last changed, once each."""
+    """Yields the last change of each property that a verdict depends on, each property once."""
     seen = set()
     for module, leaf, path in _leaves([weighed]):
         prop = property_of(path, module)
@@ -116,8 +116,8 @@ def of_conditions(weighed: Weighed, last_changes: Mapping[Property, Envelope[Any
 def _done_to(leaf: Judged, path: Path, module: str, envelope: Envelope[Any]) -> str:
     called = printed_path(path) + (f" of {module}" if module else "")
     if isinstance(envelope.event, DeviceRegistered):
-        return f"registered the device, and {called} was never set since,"
-    if leaf.found == "missing":
+        return f"registered the device, and {called} has not been set since,"
+    if leaf.actual_type == "missing":
         return f"removed {called}"
     verb = "reported" if isinstance(envelope.event, PropertiesReported) else "set"
     return f"{verb} {called} as {actual(leaf)}"
@@ -127,9 +127,9 @@ def _done_to(leaf: Judged, path: Path, module: str, envelope: Envelope[Any]) -> 
 
 
 def of_history(history: tuple[HistoryEntry, ...], admission: HistoryEntry | None) -> Iterator[Cause]:
-    """Who made a deployment what it is: its creation, what set its condition and its priority, its times, its admission.
+    """Yields the events that shaped a deployment: its creation, condition, priority, schedule, and admission.
 
-    `admission` is the event that admitted the device, where a rollout did.
+    `admission` is the event of a rollout that admitted the device; `None` if there is none.
     """
     entries = [setter for member in ("condition", "priority") if (setter := _setter(history, member)) is not None]
     entries += [entry for entry in history if entry.kind in {DeploymentCreated.__name__, DeploymentDeleted.__name__}]
@@ -147,8 +147,9 @@ _EDITS = {
 
 
 def _setter(history: tuple[HistoryEntry, ...], member: str) -> HistoryEntry | None:
-    """The oldest event since which a member has been what it is."""
+    """The event that last changed a member of the deployment."""
     setter: HistoryEntry | None = None
+    # An update repeats members that it does not change, so the newest event with the member need not be the one that set it.
     for entry in reversed([entry for entry in history if getattr(entry, member) is not None]):
         if setter is not None and getattr(entry, member) != getattr(setter, member):
             break

@@ -1,4 +1,4 @@
-"""Why a condition is not true of a twin, in words."""
+"""The text that says why a condition is not true of a twin."""
 
 from events.explain.judged_condition import Blame, Judged, blame
 from events.query.text import printed_literal, printed_path
@@ -15,28 +15,30 @@ from events.query.tree import (
     equalities,
 )
 
-SHOWN_CHARACTERS_MAX = 120
+_VALUE_CHARACTERS_MAX = 120
+
+EMPTY_CONDITION = "its condition is empty, so it targets no device"
 
 _WANTED = {Op.EQ: "", Op.NE: "anything but ", Op.LT: "< ", Op.LE: "<= ", Op.GT: "> ", Op.GE: ">= "}
 _TYPES = {str: "the text ", bool: "the boolean ", int: "the number ", float: "the number "}
 
 
 def why_not(judged: Judged, *, own: str = "") -> str:
-    """Why a condition is not true, as `tags.site is 'south', wanted 'north'`; empty where it is.
+    """Returns why a condition is not true, as `tags.site is 'south', wanted 'north'`; empty if it is true.
 
-    `own` stands before each property, as in `module cam: `, where the twin is not the device's.
+    `own` is a prefix that names the twin, as in `of cam, `, if it is not the device's.
     """
     reason = blame(judged)
     if reason is None:
         return ""
     if judged.term == MATCH_NONE:
-        return "its condition is empty, which targets nobody"
+        return EMPTY_CONDITION
     return own + _text(reason)
 
 
 def _text(blame: Blame) -> str:
     if blame.leaf is not None:
-        return _leaf(blame.leaf, wanted=blame.wanted)
+        return _leaf(blame.leaf, expected=blame.expected)
     if blame.any_of and (together := _one_of(blame.parts)):
         return together
     if len(blame.parts) == 1:
@@ -51,8 +53,8 @@ def _grouped(blame: Blame) -> str:
 
 
 def _one_of(parts: tuple[Blame, ...]) -> str:
-    """`tags.site is 'south', wanted 'north' or 'east'`, where all that would help is another value of one property."""
-    leaves = [part.leaf for part in parts if part.leaf is not None and part.wanted]
+    """`tags.site is 'south', wanted 'north' or 'east'` if the parts are all about one property; empty otherwise."""
+    leaves = [part.leaf for part in parts if part.leaf is not None and part.expected]
     pairs = [pair for leaf in leaves for pair in equalities(leaf.term)]
     if len(pairs) != len(parts) or len(parts) < 2 or len({path for path, _ in pairs}) > 1:  # noqa: PLR2004 - a single leaf has its own text
         return ""
@@ -60,45 +62,41 @@ def _one_of(parts: tuple[Blame, ...]) -> str:
     return f"{printed_path(pairs[0][0])} is {actual(leaves[0])}, wanted {', '.join(literals)} or {last}"
 
 
-def _leaf(leaf: Judged, *, wanted: bool) -> str:
+def _leaf(leaf: Judged, *, expected: bool) -> str:
     term = leaf.term
     match term:
         case IsDefined(path):
-            is_there = "is missing" if leaf.found == "missing" else f"is {actual(leaf)}"
-            return f"{printed_path(path)} {is_there}, wanted {'any value' if wanted else 'none'}"
+            return f"{printed_path(path)} is {actual(leaf)}, wanted {'any value' if expected else 'none'}"
         case Comparison(PathOf(path), op, Constant(literal)):
-            op = op if wanted else OPPOSITE[op]
+            op = op if expected else OPPOSITE[op]
             return f"{printed_path(path)} is {actual(leaf)}, wanted {_wanted(op, literal, leaf)}{_surprise(leaf, op)}"
         case _ if term == MATCH_ALL:
-            return "its condition is true of everybody"
+            return "its condition is true of every device"
         case _:
-            return "its condition is empty, which targets nobody"
+            return EMPTY_CONDITION
 
 
 def _wanted(op: Op, literal: Literal, leaf: Judged) -> str:
-    kind = "" if leaf.comparable or leaf.found == "missing" else _TYPES[type(literal)]
+    kind = "" if leaf.comparable or leaf.actual_type == "missing" else _TYPES[type(literal)]
     return f"{_WANTED[op]}{kind}{printed_literal(literal)}"
 
 
 def _surprise(leaf: Judged, op: Op) -> str:
-    """What people do not expect: that something is not equal to a value does not hold of what is not there."""
+    """The explanation of `!=` on a missing property or another type, which is unknown and not true."""
     if op is not Op.NE or leaf.comparable:
         return ""
-    kind = "a missing property" if leaf.found == "missing" else "a value of another type"
-    return f" (a comparison with {kind} is unknown, != too, and only what is true targets)"
+    kind = "a missing property" if leaf.actual_type == "missing" else "a value of another type"
+    return f" (a comparison with {kind} is unknown, also with !=, and a condition targets a device only if it is true)"
 
 
 def actual(leaf: Judged) -> str:
-    """A leaf's value as conditions write values; of another type than its literal, with the type's name."""
-    if leaf.found == "missing":
+    """Returns a leaf's value as conditions write it, cut to a sentence's length; with its type if that is not the literal's."""
+    if leaf.actual_type == "missing":
         return "missing"
-    text = shown(leaf.value)
-    return text if leaf.comparable else f"{text} ({'an' if leaf.found == 'object' else 'a'} {leaf.found})"
-
-
-def shown(value: object) -> str:
-    """A value, short enough for a sentence."""
-    if not isinstance(value, str | bool | int | float):
-        return "[…]" if isinstance(value, list) else "{…}"
-    text = printed_literal(value)
-    return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}…"
+    if isinstance(leaf.value, str | bool | int | float):
+        text = printed_literal(leaf.value)
+        # A tag's text can have 4,096 characters.
+        text = text if len(text) <= _VALUE_CHARACTERS_MAX else f"{text[:_VALUE_CHARACTERS_MAX]}…"
+    else:
+        text = "[…]" if isinstance(leaf.value, list) else "{…}"
+    return text if leaf.comparable else f"{text} ({'an' if leaf.actual_type == 'object' else 'a'} {leaf.actual_type})"

@@ -1,4 +1,4 @@
-"""The acts on each deployment and its rollout, with their authors: read from the fleet's stream as far as a caller asks."""
+"""The events on each deployment and its rollout, with their authors, read incrementally from the fleet's stream."""
 
 import contextlib
 import threading
@@ -14,7 +14,6 @@ from events.envelope import Envelope
 from events.event_text import text_of
 from events.fleet.deployments import deployment_of
 from events.log.codec import decode_entry
-from events.log.entries import RawEntry
 from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.keys import FLEET, name
 from events.log.port import Event, Log
@@ -32,9 +31,9 @@ from events.rollout.sets import FleetSet
 
 
 class RolloutAct(msgspec.Struct, frozen=True):
-    """An act on a rollout: when (milliseconds), who, what, and why. `phase` counts from 1, `count` are devices.
+    """An event on a rollout: its time (milliseconds), author, type and reason. `phase` counts from 1, `count` are devices.
 
-    `counts` are those of its evidence, `None` where it was not taken on evidence.
+    `counts` are those of its evidence, `None` if it has no evidence.
     """
 
     position: int
@@ -50,8 +49,8 @@ class RolloutAct(msgspec.Struct, frozen=True):
 class HistoryEntry(msgspec.Struct, frozen=True):
     """An event on a deployment, or on its rollout, without its content and without sets of devices.
 
-    `text` says what it did, without the time. `condition` and `priority` are what it set them to, `None` where it set neither.
-    `of_rollout` is the act, where it is one on the rollout.
+    `text` says what it did, without the time. `condition` and `priority` are the values that it set, or `None`.
+    `of_rollout` is set for an event on the rollout.
     """
 
     position: int
@@ -65,16 +64,13 @@ class HistoryEntry(msgspec.Struct, frozen=True):
     of_rollout: RolloutAct | None = None
 
 
-_WANTED = EntryFilter(
+_HISTORY_EVENTS = EntryFilter(
     types=frozenset(kind.__name__ for union in (DeploymentEvent, RolloutEvent) for kind in get_args(union))
 )
 
 
 class DeploymentHistory:
-    """Every event on a deployment or its rollout, also of deleted deployments. Safe for several threads.
-
-    Skips what cannot be read: where the fleet's stream stops workers, explanations still have the rest.
-    """
+    """Every event on a deployment or its rollout, also of deleted deployments. Safe for several threads."""
 
     def __init__(self, streams: RawStreams) -> None:
         self._streams = streams
@@ -83,25 +79,25 @@ class DeploymentHistory:
         self._lock = threading.Lock()
 
     def of(self, deployment_id: str, *, upto: int) -> tuple[HistoryEntry, ...]:
-        """The events on the deployment that was created last under an id, oldest first, up to a position of the fleet's stream.
+        """Returns the events on a deployment, oldest first, up to a position of the fleet's stream; of a reused id, those of its last use.
 
         Raises:
             LogUnavailable: Redis does not answer.
-            ObjectStoreUnavailable, SegmentDamaged, SegmentMissing: the archive does not have what was archived.
+            ObjectStoreUnavailable, SegmentDamaged, SegmentMissing: archived events cannot be read.
         """
         entries = self._entries(deployment_id, upto)
         return tuple(entries[_last(entries, DeploymentCreated.__name__) or 0 :])
 
     def acts(self, deployment_id: str, *, upto: int) -> list[RolloutAct]:
-        """The acts on the rollout that a deployment has, oldest first, up to a position of the fleet's stream.
+        """Returns the events on a deployment's current rollout, oldest first, up to a position of the fleet's stream.
 
         Raises:
             LogUnavailable, ObjectStoreUnavailable, SegmentDamaged, SegmentMissing: as `of`.
         """
         entries = self._entries(deployment_id, upto)
-        former = _last(entries, RolloutDeleted.__name__)
+        deleted = _last(entries, RolloutDeleted.__name__)
         created = _last(entries, RolloutCreated.__name__)
-        if created is None or (former is not None and former > created):
+        if created is None or (deleted is not None and deleted > created):
             return []
         return [entry.of_rollout for entry in entries[created:] if entry.of_rollout is not None]
 
@@ -114,9 +110,12 @@ class DeploymentHistory:
     def _read_on(self, upto: int) -> None:
         while self._position < upto:
             try:
-                for entry in scan(self._streams, name(FLEET), _WANTED, after=self._position, upto=upto):
+                for entry in scan(self._streams, name(FLEET), _HISTORY_EVENTS, after=self._position, upto=upto):
                     self._position = entry.position
-                    self._note(entry)
+                    # An event that cannot be read stops workers; explanations still show the other events.
+                    with contextlib.suppress(UnreadableEvent):
+                        envelope = decode_entry(name(FLEET), entry.position, entry.fields)
+                        self._by_id.setdefault(deployment_of(envelope.subject), []).append(_entry(envelope))
             except LogLostItsTail as error:
                 if error.actual <= self._position:
                     return
@@ -124,11 +123,6 @@ class DeploymentHistory:
             else:
                 # A stream that ends before its head has lost its tail.
                 self._position = max(self._position, upto)
-
-    def _note(self, entry: RawEntry) -> None:
-        with contextlib.suppress(UnreadableEvent):
-            envelope = decode_entry(name(FLEET), entry.position, entry.fields)
-            self._by_id.setdefault(deployment_of(envelope.subject), []).append(_entry(envelope))
 
 
 def _last(entries: Sequence[HistoryEntry], kind: str) -> int | None:
@@ -167,7 +161,7 @@ def _act(envelope: Envelope[Event]) -> RolloutAct:
 
 
 def evidence_of(log: Log, act: RolloutAct) -> Evidence:
-    """What an act was taken on that has `counts`.
+    """Returns the evidence of an act that has `counts`, with the sets of devices that the history leaves out.
 
     Raises:
         LogUnavailable, ObjectStoreUnavailable, SegmentDamaged, SegmentMissing: as `DeploymentHistory.of`.
@@ -179,16 +173,15 @@ def evidence_of(log: Log, act: RolloutAct) -> Evidence:
 
 
 ADMISSIONS_MAX = 200
-"""The newest so many admissions are searched for a device."""
+"""How many of the newest admissions are searched for a device. Each takes one read of the log."""
 
 
 def admission_of(log: Log, history: Iterable[HistoryEntry], *, number: int, ordinal: int) -> HistoryEntry | None:
-    """The event that admitted a device, by its partition and ordinal; `None` where none of the newest ADMISSIONS_MAX did."""
+    """Returns the event that admitted a device; `None` if none of the newest ADMISSIONS_MAX did."""
     admissions = [entry for entry in history if entry.kind == DevicesAdmitted.__name__]
     for entry in reversed(admissions[-ADMISSIONS_MAX:]):
         for envelope in log.read(FLEET, after=entry.position - 1, limit=1):
-            if isinstance(envelope.event, DevicesAdmitted) and ordinal in FleetSet.of(
-                envelope.event.devices
-            ).of_partition(number):
+            assert isinstance(envelope.event, DevicesAdmitted)
+            if ordinal in FleetSet.of(envelope.event.devices).of_partition(number):
                 return entry
     return None

@@ -1,4 +1,4 @@
-"""What a device's system modules reported last, against what they should have."""
+"""The last reports of a device's system modules, compared with its configuration."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -8,6 +8,7 @@ import msgspec
 from events.bitmaps import from_bytes
 from events.canonical import JsonObject
 from events.device.state import NEVER, ModuleDocument, section
+from events.fleet.answers import NOT_RUNNING, OK
 from events.fleet.assignments import Assignment
 from events.fleet.configuration import Configuration
 from events.number_text import utc_text
@@ -15,12 +16,14 @@ from events.stored_projection.stored_partition import StoredPartition
 
 Health = Literal["healthy", "unhealthy", "unknown", "pending"]
 
-SETS_OF_HEALTH = ("acknowledged", "healthy", "unhealthy")
-"""The status sets that a report is read with, beside the hash `undelivered` and the array `answer_runtimes`."""
+# In this order: every device in `healthy` is in `acknowledged` too, so the first match is the exact one.
+_HEALTH_BY_SET: Mapping[str, Health] = {"healthy": "healthy", "unhealthy": "unhealthy", "acknowledged": "unknown"}
+SETS_OF_HEALTH = tuple(_HEALTH_BY_SET)
+"""The status sets that a report needs, beside the hash `undelivered` and the array `answer_runtimes`."""
 
 
 class HubReport(msgspec.Struct, frozen=True, rename="camel"):
-    """What `$edgeHub` answered last: for which version, with which code; `wanted_version` is the one that it is to answer for."""
+    """The last answer of `$edgeHub`: the version and the code; `wanted_version` is the version that it should answer for."""
 
     version: int | None
     wanted_version: int
@@ -28,19 +31,19 @@ class HubReport(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ModuleStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """What a module should be and what the agent reports it is; `None` where the manifest, or the report, lacks it."""
+    """A module's desired status and the one that the agent reports; `None` if the manifest, or the report, lacks the module."""
 
     desired: str | None
     runtime_status: str | None
 
 
 class DeviceReport(msgspec.Struct, frozen=True, rename="camel"):
-    """What a device's agent reported last, at a time (milliseconds): for which version, with which code, and in words.
+    """The last report of a device's agent: its time (milliseconds), version, code and description.
 
-    `wanted_version` is the version that it is to answer for. `status` is what the projections make of all answers for that:
-    `pending` until everything is acknowledged. `hub` is the same of `$edgeHub`, null where it has nothing to answer for.
-    `undelivered` are the modules that do not have their sections yet. `stale` says that the states of modules were reported
-    before the agent's answer.
+    `wanted_version` is the version that the agent should answer for. `status` is the health in the projections: `pending` until
+    every answer is there. `hub` is the answer of `$edgeHub`, null if the configuration has nothing for it. `undelivered` are the
+    modules that do not have their desired properties yet. `stale` means that the states of modules were reported before the
+    agent's answer.
     """
 
     says: str
@@ -62,24 +65,22 @@ def device_report(
     *,
     assignment: Assignment,
     sections: Mapping[str, JsonObject],
-    kept: StoredPartition,
+    stored: StoredPartition,
     ordinal: int | None,
 ) -> DeviceReport | None:
-    """What the system modules reported, against a device's assignment and the sections of its configuration.
+    """Returns the system modules' reports, compared with the device's configuration; `None` if the agent never reported.
 
-    `None` where the agent never reported. `kept` has SETS_OF_HEALTH and the rest as of the assignment; `ordinal` is `None` where
-    the projection does not know the device.
+    `stored` has SETS_OF_HEALTH, `undelivered` and `answer_runtimes` as of the assignment; `ordinal` is `None` for a device that
+    the projection does not have.
     """
     if agent is None or agent.reported_at == NEVER:
         return None
     reported = section(agent.reported)
     version, code, description = _answer(reported)
     expected = assignment.expected(Configuration.of(sections))
-    runtime = (
-        0
-        if ordinal is None
-        else int.from_bytes(kept.arrays["answer_runtimes"][4 * ordinal : 4 * ordinal + 4], "little")
-    )
+    runtime = 0
+    if ordinal is not None:
+        runtime = int.from_bytes(stored.arrays["answer_runtimes"][4 * ordinal : 4 * ordinal + 4], "little")
     has_answered = version is not None and version >= expected.agent
     hub_report = None
     if expected.hub:
@@ -92,10 +93,10 @@ def device_report(
         wanted_version=expected.agent,
         code=code,
         description=description or None,
-        status=_health(kept, ordinal),
+        status=_health(stored, ordinal),
         hub=hub_report,
         undelivered=tuple(
-            name for name in sorted(expected.of_edge) if _is_in(kept.hashes["undelivered"].get(name), ordinal)
+            name for name in sorted(expected.of_edge) if _is_in(stored.hashes["undelivered"].get(name), ordinal)
         ),
         stale=has_answered and expected.runtime not in {0, runtime},
         modules=_modules(dict(expected.statuses), _modules_of(reported)),
@@ -109,7 +110,7 @@ def _modules(desired: Mapping[str, str], reported: Mapping[str, dict[str, Any]])
 
 
 def _answer(reported: Mapping[str, Any]) -> tuple[int | None, int | None, str]:
-    """The version, the code and the description that a system module answered with."""
+    """The version, the code and the description in a system module's reported properties."""
     status = reported.get("lastDesiredStatus")
     status = status if isinstance(status, dict) else {}
     version, code = _number(reported.get("lastDesiredVersion")), _number(status.get("code"))
@@ -117,6 +118,7 @@ def _answer(reported: Mapping[str, Any]) -> tuple[int | None, int | None, str]:
 
 
 def _number(value: object) -> int | None:
+    # Devices report any JSON. bool is an int in Python: without the second test, `true` would be version 1.
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
@@ -129,17 +131,9 @@ def _modules_of(reported: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return modules
 
 
-def _health(kept: StoredPartition, ordinal: int | None) -> Health:
-    """The first of some status sets that a device is in, as the projection has them."""
-    statuses: tuple[tuple[str, Health], ...] = (
-        ("healthy", "healthy"),
-        ("unhealthy", "unhealthy"),
-        ("acknowledged", "unknown"),
-    )
-    for name, health in statuses:
-        if _is_in(kept.hashes["sets"].get(name), ordinal):
-            return health
-    return "pending"
+def _health(stored: StoredPartition, ordinal: int | None) -> Health:
+    sets = stored.hashes["sets"]
+    return next((health for name, health in _HEALTH_BY_SET.items() if _is_in(sets.get(name), ordinal)), "pending")
 
 
 def _is_in(members: bytes | None, ordinal: int | None) -> bool:
@@ -147,8 +141,8 @@ def _is_in(members: bytes | None, ordinal: int | None) -> bool:
 
 
 def report_text(report: DeviceReport) -> str:
-    """What the device answered last, and what that is to what it should run."""
-    return "; ".join((_of_agent(report), *_of_others(report)))
+    """Returns the report as one sentence: the last answers, and how they differ from the configuration."""
+    return "; ".join((_of_agent(report), *_missing_or_failed(report)))
 
 
 def _of_agent(report: DeviceReport) -> str:
@@ -156,11 +150,11 @@ def _of_agent(report: DeviceReport) -> str:
     what = f" ({report.description})" if report.description else ""
     when = utc_text(report.at)
     if report.version is None or report.code is None:
-        return f"its agent reported on {when}, and answered for no version"
+        return f"its agent reported on {when}, without a version that it answers for"
     if report.version < report.wanted_version:
         return f"its agent answered {code}{what} on {when}, for version {report.version}; it should have {report.wanted_version}"
     wrong = [
-        f"{name} is {'not there' if module.runtime_status is None else module.runtime_status} and should be {module.desired}"
+        f"{name} is {'missing' if module.runtime_status is None else module.runtime_status} and should be {module.desired}"
         for name, module in report.modules.items()
         if module.desired is not None and module.runtime_status != module.desired
     ]
@@ -177,16 +171,15 @@ def _of_agent(report: DeviceReport) -> str:
     return f"its agent answered {code}{what} for version {report.version}, {which}, on {when}: {report.status}{modules}"
 
 
-def _of_others(report: DeviceReport) -> Iterator[str]:
-    """What is missing, or has failed, of the answers of all but the agent."""
+def _missing_or_failed(report: DeviceReport) -> Iterator[str]:
+    """The answers that are missing or failed, of all modules but the agent."""
     hub = report.hub
     if hub is not None and (hub.version is None or hub.code is None or hub.version < hub.wanted_version):
         answered = "never answered" if hub.version is None else f"answered for version {hub.version} last"
         yield f"its $edgeHub {answered}; it should have {hub.wanted_version}"
-    elif hub is not None and hub.code not in {200, 406}:
+    # 406 means that the module is stopping: neither success nor failure (contract/edge.md §1.2).
+    elif hub is not None and hub.code not in {OK, NOT_RUNNING}:
         yield f"its $edgeHub answered code {hub.code} for version {hub.version}, which it should have"
     if report.undelivered:
-        lacks = (
-            "do not have what they are told yet" if len(report.undelivered) > 1 else "does not have what it is told yet"
-        )
-        yield f"{', '.join(report.undelivered)} {lacks}"
+        have = "do not have their" if len(report.undelivered) > 1 else "does not have its"
+        yield f"{', '.join(report.undelivered)} {have} desired properties yet"

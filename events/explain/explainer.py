@@ -13,7 +13,7 @@ from events.explain.cause import Cause, deciding_properties
 from events.explain.deployment_history import DeploymentHistory, admission_of
 from events.explain.device_report import SETS_OF_HEALTH, device_report
 from events.explain.explanation import Explanation, LastAssignmentChange
-from events.explain.trace import Traced, trace
+from events.explain.trace import DeviceTrace, trace
 from events.explain.verdict import ExplainedDevice, JudgedTwin, LoggedDeployment, Standpoint, Weighed
 from events.fleet.assignment_change import AssignmentChange
 from events.fleet.assignments import NO_ASSIGNMENT
@@ -24,16 +24,16 @@ from events.log.port import Log
 from events.log.raw import RawStreams
 from events.projection_store.fleet_projection import Effective, FleetProjection
 from events.projection_store.port import ProjectionSelection, ProjectionStore
-from events.projection_store.query_rows import modules_of
+from events.projection_store.twin_builder import modules_of
 from events.stored_projection.not_applied import NOT_APPLIED_HASHES
 from events.stored_projection.stored_partition import StoredPartition
 
 ENTRIES_MAX = 20_000
-"""How far back the partition of a device is read for the events that led there, unless the caller asks for more."""
+"""How many entries of the device's partition are read backwards for the events behind a verdict, unless the caller sets it."""
 
 
 class Explainer:
-    """Reads everything that an explanation needs, anew for each question."""
+    """Reads everything that an explanation needs; it caches nothing between calls."""
 
     def __init__(
         self,
@@ -50,14 +50,14 @@ class Explainer:
     def explain(
         self, device_id: str, *, deployment: str | None = None, entries_max: int = ENTRIES_MAX
     ) -> Explanation | None:
-        """A device's explanation; `None` where there never was a device of that id.
+        """Returns a device's explanation; `None` if no device of that id ever existed.
 
-        With one deployment, of all others only those are weighed that are part of what the device has. `entries_max` is how many
-        entries of the device's partition are searched for the events that led there.
+        With `deployment`, other deployments are assessed only if they are part of the device's assignment. `entries_max` is how
+        many entries of the device's partition are searched for the events behind the verdicts.
 
         Raises:
             LogUnavailable: Redis did not answer.
-            UnreadableEvent, LogLostItsTail: events that led there cannot be read.
+            UnreadableEvent, LogLostItsTail: events behind the verdicts cannot be read.
         """
         (stored,) = self._log.load([device_id])
         if stored.snapshot is None:
@@ -71,25 +71,22 @@ class Explainer:
             explanation = Explanation(device_id, document, subject, at)
         else:
             explanation = self._weighed(device_id, document, subject, head, deployment)
+        assignments = (explanation.standpoint.assignment, explanation.change.was)
+        named = {*explanation.deployments, *(layer.id for assignment in assignments for layer in assignment.layers)}
         return msgspec.structs.replace(
             explanation,
             blocked=self._projections.blocked(number),
             traced=self._trace(explanation, entries_max),
-            histories={name: self._history.of(name, upto=head.fleet) for name in self._named(explanation)},
+            histories={name: self._history.of(name, upto=head.fleet) for name in named},
         )
-
-    @staticmethod
-    def _named(explanation: Explanation) -> set[str]:
-        assignments = (explanation.standpoint.assignment, explanation.change.was)
-        return {*explanation.deployments, *(layer.id for assignment in assignments for layer in assignment.layers)}
 
     def _weighed(
         self, device_id: str, document: DeviceDocument, subject: ExplainedDevice, head: Vector, deployment: str | None
     ) -> Explanation:
         number = partition_of(device_id, self._log.partitions)
-        effective, kept = self._read(number, device_id)
-        known = self._deployments(None if deployment is None else {deployment, *_named_by(effective)})
-        at = Standpoint(number, kept.checkpoint.vector, head)
+        effective, stored = self._read(number, device_id)
+        logged_deployments = self._deployments(None if deployment is None else {deployment, *_named_by(effective)})
+        at = Standpoint(number, stored.checkpoint.vector, head)
         if effective is not None:
             at = msgspec.structs.replace(at, ordinal=effective.ordinal, assignment=effective.assignment)
         sections = {} if effective is None else effective.sections
@@ -99,27 +96,24 @@ class Explainer:
             document,
             subject,
             at,
-            known,
-            weigh(subject, at, kept, known),
-            contests(at.assignment, {name: one.document.content for name, one in known.items()}),
+            logged_deployments,
+            weigh(subject, at, stored, logged_deployments),
+            contests(at.assignment, {name: logged.document.content for name, logged in logged_deployments.items()}),
             effective,
             reported=device_report(
                 *module_documents(self._log, device_id, document, SYSTEM_MODULES),
                 assignment=at.assignment,
                 sections=sections,
-                kept=kept,
+                stored=stored,
                 ordinal=at.ordinal,
             ),
             change=LastAssignmentChange() if effective is None else self._change(effective, number),
         )
 
     def _change(self, effective: Effective, number: int) -> LastAssignmentChange:
-        entries = (
-            self._projections.assignment_changes(number, after=effective.assignment_change - 1, limit=1)
-            if effective.assignment_change
-            else ()
-        )
-        for entry in entries:
+        position = effective.assignment_change
+        # Position 0: the device never had an assignment change.
+        for entry in self._projections.assignment_changes(number, after=position - 1, limit=1) if position else ():
             assignment_change = msgspec.json.decode(entry.data, type=AssignmentChange)
             was = next(
                 (move.before for move in assignment_change.moves if effective.ordinal in move.ordinals()), NO_ASSIGNMENT
@@ -127,9 +121,9 @@ class Explainer:
             return LastAssignmentChange(
                 entry.position, entry.at, entry.cause, was, assignment_change.before, assignment_change.after
             )
-        return LastAssignmentChange(effective.assignment_change, effective.since, effective.cause)
+        return LastAssignmentChange(position, effective.since, effective.cause)
 
-    def _trace(self, explanation: Explanation, entries_max: int) -> Traced:
+    def _trace(self, explanation: Explanation, entries_max: int) -> DeviceTrace:
         at, change = explanation.standpoint, explanation.change
         return trace(
             self._streams,
@@ -143,36 +137,37 @@ class Explainer:
         )
 
     def causes(self, explanation: Explanation, weighed: Weighed, audience: Audience) -> tuple[Cause, ...]:
-        """The events that led to a verdict, as far as the caller may know them.
+        """Returns the events behind a verdict that the caller may know.
 
         Raises:
             LogUnavailable: Redis did not answer.
         """
-        known, at, admission = explanation.deployments[weighed.id], explanation.standpoint, None
-        is_rolled_out = known.rollout is not None and audience.may_know_rollout(known)
+        logged, at, admission = explanation.deployments[weighed.id], explanation.standpoint, None
+        is_rolled_out = logged.rollout is not None and audience.may_know_rollout(logged)
         if weighed.applies and is_rolled_out and at.ordinal is not None:
             history = explanation.histories[weighed.id]
             admission = admission_of(self._log, history, number=at.number, ordinal=at.ordinal)
         return explanation.causes_of_verdict(weighed, audience, admission)
 
     def _deployments(self, names: set[str] | None) -> dict[str, LoggedDeployment]:
-        """All deployments as they stand in the log, or those with some names."""
-        # What has a colon in its name is no deployment.
+        """The deployments with these names in the log; all deployments for `None`."""
+        # A colon marks other documents of the fleet, such as `rollout:north`.
         named = sorted(name for name in names or () if ":" not in name)
         documents = dict(deployments(self._log)) if names is None else deployments_of(self._log, named)
         rollouts = rollouts_of(self._log, documents)
         return {name: LoggedDeployment(document, rollouts.get(name)) for name, document in documents.items()}
 
     def _read(self, number: int, device_id: str) -> tuple[Effective | None, StoredPartition]:
-        """What is kept of the device and of whom deployments target, both as of one vector."""
+        """The device and the target sets of its partition, both as of one vector."""
+        selection = ProjectionSelection(
+            (*NOT_APPLIED_HASHES, "undelivered"), (("sets", SETS_OF_HEALTH),), ("answer_runtimes",)
+        )
+        # Two reads: a worker can write between them, and a mixture would show a verdict that never held.
         while True:
             effective = self._fleet_projection.effective(device_id)
-            selection = ProjectionSelection(
-                (*NOT_APPLIED_HASHES, "undelivered"), (("sets", SETS_OF_HEALTH),), ("answer_runtimes",)
-            )
-            kept = self._projections.read(number, selection)
-            if effective is None or effective.checkpoint.vector == kept.checkpoint.vector:
-                return effective, kept
+            stored = self._projections.read(number, selection)
+            if effective is None or effective.checkpoint.vector == stored.checkpoint.vector:
+                return effective, stored
 
     def _with_modules(
         self, subject: ExplainedDevice, document: DeviceDocument, sections: dict[str, JsonObject]
@@ -190,7 +185,7 @@ class Explainer:
 
 
 def _named_by(effective: Effective | None) -> set[str]:
-    """The deployments that are part of what a device has, or should have."""
+    """The deployments that are part of a device's assignment, or that would be if they were not over a limit."""
     if effective is None:
         return set()
     assignment = effective.assignment

@@ -1,4 +1,4 @@
-"""Everything that is known about why a device has its configuration."""
+"""All data of the answer to why a device has its configuration."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from events.explain.audience import Audience
 from events.explain.cause import Cause
 from events.explain.deployment_history import HistoryEntry
 from events.explain.device_report import DeviceReport
-from events.explain.trace import Traced
+from events.explain.trace import DeviceTrace
 from events.explain.verdict import Contest, ExplainedDevice, LoggedDeployment, Reason, Standpoint, Weighed
 from events.fleet.assignments import NO_ASSIGNMENT, Assignment
 from events.projection_store.fleet_projection import Effective
@@ -21,7 +21,7 @@ from events.rollout.state import RolloutDocument
 
 
 class LastAssignmentChange(msgspec.Struct, frozen=True):
-    """How a device came to have what it has: what it had before, and the vectors that the change was decided between."""
+    """The last change of a device's assignment: the previous assignment, and the vectors before and after the change."""
 
     position: int = 0
     at: int = 0
@@ -32,9 +32,9 @@ class LastAssignmentChange(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """One device, explained. `effective` is `None` where the projection does not know it; of a retired one, little is left.
+    """One device, explained. `effective` is `None` if the projection does not have the device; a retired device has only its events.
 
-    `histories` has the events on each deployment that is named, oldest first.
+    `histories` has the events on each deployment that the explanation names, oldest first.
     """
 
     device_id: str
@@ -48,49 +48,49 @@ class Explanation(msgspec.Struct, frozen=True):
     blocked: Blocked | None = None
     reported: DeviceReport | None = None
     change: LastAssignmentChange = LastAssignmentChange()
-    traced: Traced = Traced()
+    traced: DeviceTrace = DeviceTrace()
     histories: Mapping[str, tuple[HistoryEntry, ...]] = {}
 
     @property
     def registration(self) -> Cause | None:
-        """The device's registration, where it was found."""
+        """The device's registration, if the trace reached it."""
         return self._cause(self.traced.registered)
 
     @property
     def retirement(self) -> Cause | None:
-        """The end of a device that is retired, where it was found."""
+        """The retirement of a device that is retired, if the trace reached it."""
         return self._cause(self.traced.retired) if self.document.retired else None
 
     def _cause(self, envelope: Envelope[Any] | None) -> Cause | None:
         return None if envelope is None else cause.of_device(self.standpoint.number, envelope)
 
     def waiting(self, audience: Audience) -> dict[str, RolloutDocument]:
-        """The rollouts that have not admitted the device, by deployment: those that the caller may know."""
+        """Returns the rollouts that have not admitted the device and that the caller may know, by deployment."""
         return {
-            weighed.id: known.rollout
+            weighed.id: logged.rollout
             for weighed in self.weighed
             if Reason.NOT_ADMITTED in {each.reason for each in (weighed.obstacle, weighed.then) if each is not None}
-            and (known := self.deployments[weighed.id]).rollout is not None
-            and known.rollout.admits
-            and audience.may_know_rollout(known)
+            and (logged := self.deployments[weighed.id]).rollout is not None
+            and logged.rollout.admits
+            and audience.may_know_rollout(logged)
         }
 
     def causes_of_verdict(
         self, weighed: Weighed, audience: Audience, admission: HistoryEntry | None
     ) -> tuple[Cause, ...]:
-        """The events that led to a verdict: when its properties last changed, and who made the deployment what it is.
+        """Returns the events behind a verdict: the last changes of its properties, and the events that shaped the deployment.
 
-        `admission` is the event that admitted the device, where a rollout did.
+        `admission` is the event of a rollout that admitted the device, if any.
         """
-        known = self.deployments[weighed.id]
+        logged = self.deployments[weighed.id]
         of_deployment = cause.of_history(self.histories.get(weighed.id, ()), admission)
         return (
             *cause.of_conditions(weighed, self.traced.last_changes, self.standpoint.number),
-            *(one for one in of_deployment if audience.may_know(one.act, known)),
+            *(entry_cause for entry_cause in of_deployment if audience.may_know(entry_cause.act, logged)),
         )
 
     def causes_of_device(self) -> tuple[Cause, ...]:
-        """What made the device what it is beside its twin: registration, identity, configuration by hand, last report."""
+        """Returns the device's registration, identity changes, configuration by hand, and last report, by position."""
         traced, number = self.traced, self.standpoint.number
         retired = traced.retired if self.document.retired else None
         envelopes = (traced.registered, traced.by_hand, traced.reported, retired)
@@ -99,13 +99,13 @@ class Explanation(msgspec.Struct, frozen=True):
         return tuple(each for _, each in sorted(causes.items()))
 
     def undecided(self) -> tuple[Cause, ...]:
-        """Events of the device that workers have not come to."""
+        """Returns the events of the device that workers have not processed."""
         return tuple(cause.of_device(self.standpoint.number, envelope) for envelope in self.traced.undecided)
 
     def causes_of_change(self, audience: Audience) -> tuple[Cause, ...]:
-        """The events that came with the assignment change: of the device, and on deployments that came or went with it."""
+        """Returns the events of the last assignment change: of the device, and on deployments that it added or removed."""
         layers, had = set(self.standpoint.assignment.layers), set(self.change.was.layers)
-        # Of a device that nothing targets any more the stack stays, and what took it away was done to that.
+        # A device that became unmanaged keeps its stack, so both stacks are equal; the event is then on a deployment of that stack.
         names = {layer.id for layer in (layers ^ had or layers)}
         before, after = self.change.before.fleet, self.change.after.fleet
         of_device = [cause.of_device(self.standpoint.number, envelope) for envelope in self.traced.moving]

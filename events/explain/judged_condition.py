@@ -1,4 +1,4 @@
-"""A condition held against one twin, term by term: what each property is, and what the reference says of each term."""
+"""A condition evaluated on one twin, term by term: the value of each property, and the truth of each term."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -14,20 +14,20 @@ PropertyType = Literal["missing", "text", "number", "boolean", "object", "list"]
 class Judged(msgspec.Struct, frozen=True):
     """A term with its truth (`None`: unknown), and the terms that it joins.
 
-    Of a comparison and of `is_defined`, `found` says what the property is, and `value` is what stands there. `comparable` is
-    whether that is of the literal's type.
+    A comparison and `is_defined` have the property's `value` and its type, `actual_type`. `comparable` is whether that type is
+    the literal's.
     """
 
     term: Expression
     truth: bool | None
     terms: tuple["Judged", ...] = ()
-    found: PropertyType | None = None
+    actual_type: PropertyType | None = None
     value: object = None
     comparable: bool = True
 
 
 def judge(condition: Expression, assignment: Assignment) -> Judged:
-    """Hold a target condition against a twin; every truth is what `holds` answers for that term."""
+    """Returns each term of a target condition with its truth on a twin; `holds` decides every truth."""
     truth = holds(condition, assignment)
     match condition:
         case And(terms) | Or(terms):
@@ -49,10 +49,10 @@ def _typed_value(path: Path, assignment: Assignment) -> tuple[PropertyType, obje
 
 
 def type_of(value: object) -> PropertyType:
-    """How people call the type of a value; `missing` where there is none."""
+    """Returns the type of a value by the name that messages use; `missing` for no value and for null."""
     if value is UNDEFINED or value is None:
         return "missing"
-    # bool is an int in Python.
+    # bool is an int in Python: without this, true would be called a number.
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, str):
@@ -63,7 +63,7 @@ def type_of(value: object) -> PropertyType:
 
 
 def leaves(judged: Judged) -> Iterator[Judged]:
-    """Every comparison and every `is_defined`, from left to right."""
+    """Yields every comparison and every `is_defined`, from left to right."""
     if isinstance(judged.term, Comparison | IsDefined):
         yield judged
     for term in judged.terms:
@@ -71,26 +71,26 @@ def leaves(judged: Judged) -> Iterator[Judged]:
 
 
 class Blame(msgspec.Struct, frozen=True):
-    """Why a term is not what is wanted: leaves that would have to be otherwise, all of them, or any one where `any_of`.
+    """The leaves that would have to change for a term to be as expected: all of them, or any of them with `any_of`.
 
-    `wanted` is what each leaf should be.
+    `expected` is the truth that the leaf should have.
     """
 
     leaf: Judged | None = None
-    wanted: bool = True
+    expected: bool = True
     parts: tuple["Blame", ...] = ()
     any_of: bool = False
 
 
-def blame(judged: Judged, *, wanted: bool = True) -> Blame | None:
-    """What keeps a term from being as wanted; `None` where it is."""
-    if judged.truth is wanted:
+def blame(judged: Judged, *, expected: bool = True) -> Blame | None:
+    """Returns the leaves that keep a term from being as expected; `None` if it is."""
+    if judged.truth is expected:
         return None
     match judged.term:
         case Not():
-            return blame(judged.terms[0], wanted=not wanted)
+            return blame(judged.terms[0], expected=not expected)
         case And() | Or():
-            parts = tuple(part for term in judged.terms if (part := blame(term, wanted=wanted)) is not None)
-            return Blame(parts=parts, any_of=isinstance(judged.term, Or) is wanted)
+            parts = tuple(part for term in judged.terms if (part := blame(term, expected=expected)) is not None)
+            return Blame(parts=parts, any_of=isinstance(judged.term, Or) is expected)
         case _:
-            return Blame(judged, wanted)
+            return Blame(judged, expected)

@@ -1,4 +1,4 @@
-"""Which event made a value what it is: the oldest event since which it has been the same, found by reading backwards."""
+"""The event that set each property to its current value, found by reading events backwards."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -18,7 +18,7 @@ from events.device.events import (
 from events.envelope import Envelope
 
 ABSENT: Final = object()
-"""The value of what is not there."""
+"""The value of a property that does not exist."""
 
 _UNTOUCHED: Final = object()
 
@@ -26,7 +26,7 @@ _UNTOUCHED: Final = object()
 class Property(msgspec.Struct, frozen=True):
     """A property of a device (`module` empty) or of one of its modules.
 
-    `path` begins with `tags` or `reported`; `edge` and `enabled` are those of the device's identity.
+    `path` begins with `tags` or `reported`; EDGE and ENABLED are properties of the device's identity.
     """
 
     path: tuple[str, ...]
@@ -38,40 +38,42 @@ ENABLED = Property(("enabled",))
 
 
 class LastChanges:
-    """Takes the events of a device and its modules, newest first; `found` has what each property goes back to."""
+    """Reads the events of a device and its modules, newest first; `by_property` has the last change of each property."""
 
     def __init__(self, device_id: str, values: Mapping[Property, Any]) -> None:
-        """`values` are properties with their values now, ABSENT for what is not there."""
+        """`values` are properties with their current values, ABSENT for a missing property."""
         self._device_id = device_id
         self._open = dict(values)
-        self.found: dict[Property, Envelope[Any]] = {}
+        self.by_property: dict[Property, Envelope[Any]] = {}
 
     @property
     def is_done(self) -> bool:
-        """Whether older events say nothing more."""
+        """Whether older events cannot change the result."""
         return not self._open
 
     def note(self, envelope: Envelope[Any]) -> None:
-        """Take the next older event."""
+        """Read the next older event."""
         module = envelope.subject[len(self._device_id) + 1 :]
         for prop in list(self._open):
             after = _after(envelope.event, prop, module)
             if after is _UNTOUCHED:
                 continue
-            if _same(after, self._open[prop]) or prop not in self.found:
-                self.found[prop] = envelope
+            # An older event with the same value is the earlier one since which it holds; one with another value ends the search.
+            if _same(after, self._open[prop]) or prop not in self.by_property:
+                self.by_property[prop] = envelope
             if isinstance(envelope.event, DeviceRegistered) or not _same(after, self._open[prop]):
                 del self._open[prop]
 
 
 def _after(event: DeviceEvent, prop: Property, module: str) -> object:
-    """The value that an event leaves a property with, if it says anything of it; `module` is whose event it is."""
+    """The value that a property has after an event, or _UNTOUCHED; `module` is the module that the event is about."""
     if isinstance(event, DeviceRegistered):
         return {EDGE: event.edge, ENABLED: event.enabled}.get(prop, ABSENT)
     if prop in {EDGE, ENABLED}:
         if not isinstance(event, DeviceUpdated):
             return _UNTOUCHED
         return event.edge if prop == EDGE else event.enabled
+    # A module starts and ends with an empty twin.
     if isinstance(event, ModuleCreated | ModuleDeleted):
         return ABSENT if prop.module == event.module_id else _UNTOUCHED
     if module != prop.module:
@@ -101,7 +103,8 @@ def _patched(patch: Any, path: list[str]) -> object:
 
 
 def _same(before: object, after: object) -> bool:
-    # An object is patched piece by piece: that it is one is all that can be compared. True == 1 in Python, though not in JSON.
+    # A patch holds only parts of an object, so two objects cannot be compared and count as the same.
     if isinstance(before, dict) and isinstance(after, dict):
         return True
+    # True == 1 in Python, though not in JSON.
     return isinstance(before, bool) == isinstance(after, bool) and before == after

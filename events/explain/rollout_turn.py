@@ -1,4 +1,4 @@
-"""When a device's turn comes in a rollout that has not admitted it."""
+"""The phase of a rollout that will admit a device."""
 
 import msgspec
 
@@ -12,7 +12,7 @@ from events.rollout.state import RolloutDocument, RolloutState
 
 
 class TurnOrder(msgspec.Struct, frozen=True):
-    """Where a device comes among those that a rollout takes one after the other: `rank` from 1, `of` so many."""
+    """The device's place in the rollout's order: number `rank` (from 1) of `of` devices."""
 
     rank: int
     of: int
@@ -21,9 +21,9 @@ class TurnOrder(msgspec.Struct, frozen=True):
 class Turn(msgspec.Struct, frozen=True, rename="camel"):
     """Why a device is not admitted yet, and what has to happen first.
 
-    `phase` is the one that was opened last, from 1, 0 before the first; `admitted` are the devices that were so far. `comes_with` is
-    the first phase that is for the device, `None` where that is not known. It is number `rank` of `of` devices in the rollout's order,
-    where phases go by percentages or numbers. `waits` is what the rollout as a whole waits for.
+    `phase` is the phase that was opened last (from 1; 0 before the first), `admitted` the number of admitted devices. `comes_with`
+    is the first phase that includes the device, `None` if that is unknown. The device is number `rank` of `of` in the rollout's
+    order, if phases go by percentages or numbers. `waits` is what the rollout as a whole waits for.
     """
 
     state: RolloutState
@@ -39,7 +39,7 @@ class Turn(msgspec.Struct, frozen=True, rename="camel"):
 def turn(
     document: RolloutDocument, assignment: Assignment, *, enabled: bool, order: TurnOrder | None, waits: str
 ) -> Turn:
-    """Where a rollout stands for a device that it targets and has not admitted; `order` where that is known."""
+    """Returns a rollout's state for a device that it targets and has not admitted; `order` is `None` if unknown."""
     return Turn(
         document.state,
         document.phase + 1,
@@ -53,11 +53,12 @@ def turn(
 
 
 def _comes_with(document: RolloutDocument, assignment: Assignment, order: TurnOrder | None) -> int | None:
-    """Everything is for everybody in the end, so the last resort is one beyond the last phase."""
+    """The first phase, from the current one on, that includes the device; `None` if it depends on an unknown order."""
     for number, phase in enumerate(document.plan.phases, 1):
         if phase.condition is not None:
             is_for = holds(parse_condition(phase.condition), assignment) is True
         elif order is None:
+            # Only a phase of 100 % includes every device, whatever its rank.
             is_for = phase.percent == 100.0  # noqa: PLR2004 - percent
         else:
             cap = phase.count if phase.count is not None else share_of(phase.percent or 0.0, order.of)
@@ -68,12 +69,12 @@ def _comes_with(document: RolloutDocument, assignment: Assignment, order: TurnOr
 
 
 def turn_text(turn: Turn, document: RolloutDocument, *, enabled: bool) -> str:
-    """The same in a sentence without a subject: `phase 1 of 3 (10 %) is open; its rank is 7 of 20, so that it comes with phase 2`."""
+    """Returns why the rollout has not admitted the device, in a sentence such as `its rollout is paused: too hot`."""
     if not enabled:
-        return "it is disabled, and a rollout admits enabled devices alone"
+        return "it is disabled, and a rollout admits only enabled devices"
     if document.state not in {RolloutState.CREATED, RolloutState.RUNNING}:
         return f"its rollout is {rollout_text.status(document)}"
-    parts = [f"its rollout has not come to it: {turn.waits}"]
+    parts = [f"its rollout has not admitted it yet: {turn.waits}"]
     if turn.rank is not None:
         parts.append(f"it is number {turn.rank} of {turn.of} in the rollout's order")
     if turn.comes_with is not None and turn.comes_with > turn.phase:
@@ -81,12 +82,12 @@ def turn_text(turn: Turn, document: RolloutDocument, *, enabled: bool) -> str:
             f"its turn comes with phase {turn.comes_with} of {turn.phases} ({admits(document, turn.comes_with)})"
         )
     elif turn.comes_with is not None:
-        parts.append(f"phase {turn.comes_with} is for it, and admits others first")
+        parts.append(f"phase {turn.comes_with} includes it, and admits other devices first")
     return "; ".join(parts)
 
 
 def admits(document: RolloutDocument, number: int) -> str:
-    """Whom a phase (from 1) is for, in words."""
+    """Returns the devices that a phase (from 1) includes, as text."""
     phase = document.plan.phases[number - 1]
     if phase.percent is not None:
         return f"{phase.percent:g} %"

@@ -1,4 +1,4 @@
-"""The events that led a device to where it is: its partition read backwards once, as far as the caller wants."""
+"""The events behind a device's current state, found by one backward read of its partition."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,12 +15,12 @@ from events.log.raw import RawStreams
 from events.log.scan import events_of
 
 
-class Traced(msgspec.Struct, frozen=True):
-    """What was found, looking back from a position to `back_to` (+ 1).
+class DeviceTrace(msgspec.Struct, frozen=True):
+    """The events of a device between a position and `back_to` (exclusive).
 
-    `last_changes` has, for each property, the event since which it has been as it is. `reported` is the agent's last report,
-    `by_hand` the last configuration set by hand; `registered` and `retired` begin and end the device's last generation.
-    `undecided` are the events that workers have not come to, and `moving` those that came with the assignment change.
+    `last_changes` has the last change of each property. `reported` is the agent's last report, `by_hand` the last configuration
+    set by hand; `registered` and `retired` begin and end the device's last generation. `undecided` are the events that workers
+    have not processed, and `moving` the events of the last assignment change.
     """
 
     back_to: int = 0
@@ -34,10 +34,10 @@ class Traced(msgspec.Struct, frozen=True):
 
 
 WINDOW_ENTRIES = 1000
-"""The first look back; each further one is twice as long, up to WINDOW_ENTRIES_MAX."""
+"""The size of the first read; each further one is twice as long, up to WINDOW_ENTRIES_MAX."""
 WINDOW_ENTRIES_MAX = 16_000
 NOT_THERE = (LogLostItsTail, ObjectStoreUnavailable, SegmentDamaged, SegmentMissing)
-"""What ends a look back before its time."""
+"""Errors that end a trace early: an explanation with fewer causes is better than none."""
 
 
 def trace(
@@ -50,10 +50,11 @@ def trace(
     decided: int,
     span: tuple[int, int],
     entries_max: int,
-) -> Traced:
-    """Look back from a position of the device's partition, over at most so many entries, or to where they cannot be read.
+) -> DeviceTrace:
+    """Returns the events found by reading the device's partition backwards from `upto`, over at most `entries_max` entries.
 
-    `decided` is how far workers have come, `span` the (after, upto) of the assignment change that gave the device what it has.
+    Stops at entries that cannot be read. `decided` is the position that workers have reached, `span` the (after, upto) of the
+    device's last assignment change.
 
     Raises:
         LogUnavailable: Redis does not answer.
@@ -61,9 +62,9 @@ def trace(
     last_changes = LastChanges(device_id, values)
     modules = {prop.module for prop in values if prop.module} | {AGENT}
     subjects = [device_id, *sorted(module_subject(device_id, module) for module in modules)]
-    seen = _Seen(device_id)
+    builder = _TraceBuilder(device_id)
     upper, least, window = upto, max(0, upto - entries_max), WINDOW_ENTRIES
-    while upper > least and not (seen.registered and last_changes.is_done):
+    while upper > least and not (builder.registered and last_changes.is_done):
         after = max(least, upper - window)
         try:
             envelopes = _readable(streams, subjects, partitions=partitions, after=after, upto=upper)
@@ -71,17 +72,18 @@ def trace(
             break
         for envelope in reversed(envelopes):
             last_changes.note(envelope)
-            seen.note(envelope, decided=decided, span=span)
-            if seen.registered:
+            builder.note(envelope, decided=decided, span=span)
+            # Older events are of an earlier device with the same id.
+            if builder.registered:
                 break
         upper, window = after, min(2 * window, WINDOW_ENTRIES_MAX)
-    return seen.traced(upper, last_changes)
+    return builder.trace(upper, last_changes)
 
 
 def _readable(
     streams: RawStreams, subjects: Sequence[str], *, partitions: int, after: int, upto: int
 ) -> list[Envelope[Event]]:
-    """The events of some subjects. Skips those that do not decode: they stop workers, but not an explanation."""
+    """The events of these subjects. Skips events that do not decode: they stop workers, but not an explanation."""
     envelopes: list[Envelope[Event]] = []
     while True:
         try:
@@ -92,8 +94,8 @@ def _readable(
             return envelopes
 
 
-class _Seen:
-    """What was passed on the way back, newest first."""
+class _TraceBuilder:
+    """Collects the events of a trace, newest first."""
 
     def __init__(self, device_id: str) -> None:
         self._device_id = device_id
@@ -112,7 +114,7 @@ class _Seen:
             self._reported = self._reported or envelope
             return
         if isinstance(envelope.event, DesiredDelivered):
-            # It follows from an assignment, and none follows from it.
+            # It is the effect of an assignment, never the cause of one.
             return
         if envelope.subject == self._device_id:
             self._last.setdefault(type(envelope.event), envelope)
@@ -121,18 +123,14 @@ class _Seen:
         elif span[0] < envelope.position <= span[1]:
             self._moving.append(envelope)
 
-    def traced(self, back_to: int, last_changes: LastChanges) -> Traced:
-        return Traced(
+    def trace(self, back_to: int, last_changes: LastChanges) -> DeviceTrace:
+        return DeviceTrace(
             0 if self.registered else back_to,
-            last_changes.found,
+            last_changes.by_property,
             self._reported,
             self._last.get(ConfigurationSet),
             self.registered,
             self._last.get(DeviceRetired),
-            _ascending(self._undecided),
-            _ascending(self._moving),
+            tuple(reversed(self._undecided)),
+            tuple(reversed(self._moving)),
         )
-
-
-def _ascending(newest_first: Sequence[Envelope[Any]]) -> tuple[Envelope[Any], ...]:
-    return tuple(reversed(newest_first))

@@ -1,4 +1,4 @@
-"""What an explanation is made of: one verdict for each deployment and twin that it could be for, with its reason as data."""
+"""The verdict on each deployment for a device or module, with its reason as data."""
 
 import enum
 from collections.abc import Mapping
@@ -15,23 +15,22 @@ from events.fleet.assignments import NO_ASSIGNMENT, Assignment
 from events.manifest.document import ContentKind
 from events.query.evaluate import twin_row
 from events.rollout.state import RolloutDocument
-from events.stored_projection.not_applied import Why
 
 
 class Verdict(enum.Enum):
-    """What a deployment is to a device."""
+    """The effect of a deployment on a device."""
 
     BASE = "base"
     LAYER = "layer"
     APPLIES = "applies"
-    """Part of what its own twin, or one of its modules', is given."""
+    """Its properties go to the device's own twin, or to the twin of one of its modules."""
     NOT_APPLIED = "not applied"
     NOT_TARGETED = "not targeted"
     UNDECIDED = "not decided yet"
 
 
 class Reason(enum.Enum):
-    """Why a deployment does not apply, or stands open: those of `Why` by the same names, and why it does not target the device."""
+    """Why a deployment does not apply or is undecided: the names of `Why`, and the reasons for not targeting the device."""
 
     BASE_OUTRANKED = "base-outranked"
     LAYER_NOT_ABOVE_BASE = "layer-not-above-base"
@@ -49,14 +48,9 @@ class Reason(enum.Enum):
     NO_MODULE = "no-such-module"
     NOT_APPLIED_YET = "not-applied-yet"
 
-    @classmethod
-    def of(cls, why: Why) -> "Reason":
-        """The same reason."""
-        return cls[why.name]
-
 
 class JudgedTwin(msgspec.Struct, frozen=True):
-    """A device or one of its modules as conditions read it; of a module, `device_id` is its device's."""
+    """The properties of a device or module that conditions read; a module has the `device_id` of its device."""
 
     device_id: str
     tags: Mapping[str, Json] = {}
@@ -64,12 +58,12 @@ class JudgedTwin(msgspec.Struct, frozen=True):
 
     @property
     def assignment(self) -> Mapping[str, Any]:
-        """The twin as conditions are evaluated on it."""
+        """The twin as the evaluator of conditions takes it."""
         return twin_row(self.device_id, self.tags, self.reported)
 
 
 class ExplainedDevice(msgspec.Struct, frozen=True):
-    """The device as it stands in the log: its twin, and those of the modules that it has."""
+    """The device's state in the log: its twin, and the twins of its modules."""
 
     twin: JudgedTwin
     edge: bool = True
@@ -78,26 +72,25 @@ class ExplainedDevice(msgspec.Struct, frozen=True):
 
 
 class LoggedDeployment(msgspec.Struct, frozen=True):
-    """A deployment as it stands in the log, with its rollout if it has one."""
+    """A deployment's state in the log, with its rollout if it has one."""
 
     document: DeploymentDocument
     rollout: RolloutDocument | None = None
 
 
 class Obstacle(msgspec.Struct, frozen=True):
-    """Something in a deployment's way; `by` names the deployment that is, if one is."""
+    """The reason that a deployment does not apply; `by` names the deployment that prevents it, if any."""
 
     reason: Reason
     by: str | None = None
 
 
 class Weighed(msgspec.Struct, frozen=True):
-    """One deployment against one device, or one of its modules.
+    """The verdict on one deployment for one device, or for one of its modules.
 
-    `created` is the fleet position of its creation, 0 where the projections do not know it. `targeted` is what the
-    projections have, `holds`
-    what the condition and the scope come to on the twins as they stand now (`None`: unknown). `rank` counts layers from 1. `then` is what
-    would stand in the way if it did target the device.
+    `created` is the fleet position of its creation, 0 if the projections do not have the deployment. `targeted` is the state in
+    the projections; `holds` is the truth of the condition and the scope on the current twins (`None`: unknown). `rank` counts
+    layers from 1. `then` is the obstacle that would remain if the deployment targeted the device.
     """
 
     id: str
@@ -117,24 +110,24 @@ class Weighed(msgspec.Struct, frozen=True):
 
     @property
     def applies(self) -> bool:
-        """Whether it is part of what the device has."""
+        """Whether it is part of the device's assignment."""
         return self.verdict in {Verdict.BASE, Verdict.LAYER, Verdict.APPLIES}
 
     @property
     def is_settled(self) -> bool:
-        """Whether the projections have what follows from the twins as they stand."""
+        """Whether the projections agree with the current twins."""
         return self.targeted == (self.holds is True)
 
 
 class Setter(msgspec.Struct, frozen=True):
-    """A deployment that sets a property, and to what; secrets show as `***`."""
+    """A deployment that sets a property, with the value; secrets show as `***`."""
 
     deployment: str
     value: Json
 
 
 class Contest(msgspec.Struct, frozen=True):
-    """A property that several parts of a stack set: the last one, `winner`, has it."""
+    """A property that several layers of a stack set to different values; the value of the top one, `winner`, applies."""
 
     module: str
     path: str
@@ -143,7 +136,7 @@ class Contest(msgspec.Struct, frozen=True):
 
 
 class Standpoint(msgspec.Struct, frozen=True):
-    """As of when the projections answer, and how far the log is; `ordinal` is `None` where they do not know the device."""
+    """The vector of the projections and of the log, with the device's assignment; `ordinal` is `None` if they do not have the device."""
 
     number: int = 0
     vector: Vector = Vector()
@@ -153,10 +146,10 @@ class Standpoint(msgspec.Struct, frozen=True):
 
     @property
     def is_behind(self) -> bool:
-        """Whether there are events that the projections do not have."""
+        """Whether the log has events that the projections do not include."""
         return self.vector.partition < self.head.partition or self.vector.fleet < self.head.fleet
 
 
 def scope_of(document: DeploymentDocument) -> str:
-    """A deployment's scope; `*` where it has none."""
+    """Returns a deployment's scope; `*` if it has none."""
     return "*" if document.scope is UNSET else document.scope

@@ -1,4 +1,4 @@
-"""A verdict in a sentence, with its reason."""
+"""The text of a verdict, with its reason."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,7 +6,7 @@ import msgspec
 
 from events.deployment.events import Admitted, Kept, NotStarted
 from events.explain.audience import Audience
-from events.explain.condition_text import why_not
+from events.explain.condition_text import EMPTY_CONDITION, why_not
 from events.explain.rollout_turn import Turn, turn_text
 from events.explain.verdict import ExplainedDevice, LoggedDeployment, Obstacle, Reason, Standpoint, Verdict, Weighed
 from events.fleet.configuration import AGENT
@@ -19,7 +19,7 @@ from events.update.names import deployed_update, is_update_deployment
 
 
 class ExplainContext(msgspec.Struct, frozen=True):
-    """What texts are made of beside a verdict; `now` in milliseconds, `turns` by deployment."""
+    """The data that the texts need besides a verdict; `now` in milliseconds, `turns` by deployment."""
 
     device_id: str
     subject: ExplainedDevice
@@ -31,14 +31,14 @@ class ExplainContext(msgspec.Struct, frozen=True):
 
 
 def called(name: str) -> str:
-    """A deployment's id; of one that carries an update, whose it is."""
+    """Returns a deployment's id; for the deployment of an update, with the update's group and number."""
     update = deployed_update(name) if is_update_deployment(name) else None
     return name if update is None else f"{name} (deployment {update[1]} of the group {update[0]})"
 
 
 def verdict(weighed: Weighed, context: ExplainContext, *, why: str = "") -> str:
-    """What a deployment is to the device, and why; `why` is the text of `because`, where the caller has it already."""
-    whom = f" for the module {weighed.module}" if weighed.module else ""
+    """Returns the effect of a deployment on the device, with the reason; `why` saves calling `because` again."""
+    module = f" for the module {weighed.module}" if weighed.module else ""
     match weighed.verdict:
         case Verdict.BASE:
             text = f"{called(weighed.id)} applies as the base, with priority {weighed.priority}"
@@ -49,48 +49,45 @@ def verdict(weighed: Weighed, context: ExplainContext, *, why: str = "") -> str:
             twin = f"the twin of the module {weighed.module}" if weighed.module else "the device's own twin"
             text = f"{called(weighed.id)} applies to {twin}, with priority {weighed.priority}"
         case Verdict.UNDECIDED:
-            return f"{called(weighed.id)} is not decided on yet{whom}: {why or because(weighed, context)}"
+            return f"{called(weighed.id)} is not evaluated yet{module}: {why or because(weighed, context)}"
         case _:
-            return f"it does not get {called(weighed.id)}{whom}: {why or because(weighed, context)}"
-    return text if weighed.is_settled else f"{text}; what decides has changed since, and {behind(context.standpoint)}"
+            return f"it does not get {called(weighed.id)}{module}: {why or because(weighed, context)}"
+    return text if weighed.is_settled else f"{text}; its inputs have changed since, and {behind(context.standpoint)}"
 
 
 def because(weighed: Weighed, context: ExplainContext) -> str:
-    """Why a deployment does not apply; what else would stand in the way comes last."""
+    """Returns why a deployment does not apply; a further obstacle comes last."""
     assert weighed.obstacle is not None
     text = _obstacle(weighed, weighed.obstacle, context)
     if weighed.verdict is Verdict.NOT_TARGETED and weighed.then is not None:
         text += f"; and if it did target the device: {_obstacle(weighed, weighed.then, context)}"
     if weighed.verdict is Verdict.NOT_APPLIED and not weighed.is_settled:
-        text += f"; what decides has changed since, and {behind(context.standpoint)}"
+        text += f"; its inputs have changed since, and {behind(context.standpoint)}"
     return text
 
 
 def _obstacle(weighed: Weighed, obstacle: Obstacle, context: ExplainContext) -> str:
     deployment, assignment, by = context.deployments[weighed.id], context.standpoint.assignment, obstacle.by or ""
+    # The other texts count devices or name conditions; a scoped caller would learn about devices outside of the scope.
     of_rollout = {Reason.NOT_STARTED, Reason.ENDED, Reason.NOT_ADMITTED}
     if (
         deployment.rollout is not None
         and obstacle.reason in of_rollout
         and not context.audience.may_know_rollout(deployment)
     ):
-        return "it is rolled out in phases, and is not open to the device"
+        return "it is rolled out in phases, and no phase has admitted the device"
     match obstacle.reason:
         case Reason.CONDITION:
             if weighed.condition is None:
-                return "its condition is empty, which targets nobody"
+                return EMPTY_CONDITION
             return why_not(weighed.condition, own=f"of {weighed.module}, " if weighed.module else "")
         case Reason.OUT_OF_SCOPE:
             assert weighed.scope is not None
-            return f"whoever created it is kept to a scope: {why_not(weighed.scope)}"
+            return f"its author is limited to a scope: {why_not(weighed.scope)}"
         case Reason.NOT_EDGE:
-            return "the device is not edge-capable, and it sets modules of edge devices"
+            return "the device is not edge-capable, and the deployment sets modules of edge devices"
         case Reason.NO_MODULE:
-            return (
-                f"the device has no module {weighed.module}"
-                if weighed.module
-                else "the device has no module that it could be for"
-            )
+            return f"the device has no module {weighed.module or 'that it can apply to'}"
         case Reason.NOT_APPLIED_YET:
             return f"its condition is true, and {behind(context.standpoint)}"
         case Reason.NOT_STARTED | Reason.ENDED:
@@ -103,19 +100,20 @@ def _obstacle(weighed: Weighed, obstacle: Obstacle, context: ExplainContext) -> 
             priority = _priority(by, context)
             return (
                 f"its priority {weighed.priority} is not above that of the base {called(by)}, {priority}, "
-                "and only layers above their base are laid on it"
+                "and a layer applies only with a higher priority than its base"
             )
         case Reason.NEWER_LAYER:
             return f"the layer {called(by)} has the same priority {weighed.priority} and was created later"
         case Reason.NO_BASE:
-            return "it is a layer, and no base targets the device that it could be laid on"
+            return "it is a layer, and no base targets the device"
         case Reason.OVER_LIMIT:
             part = assignment.module_part(weighed.module) if weighed.module else assignment.own_part
-            return f"what it would merge to is over a limit: {assignment.reason if weighed.kind is ContentKind.EDGE else part.reason}"
+            reason = assignment.reason if weighed.kind is ContentKind.EDGE else part.reason
+            return f"the merged configuration would exceed a limit: {reason}"
         case Reason.BY_HAND:
-            return "a configuration was set on the device by hand, and stays until something changes which deployments apply to it"
+            return "a configuration was set on the device by hand; it stays until the deployments that apply to the device change"
         case Reason.RESTORED:
-            return "a rollback brought the device back to what it had before, and that stays until something else targets it"
+            return "a rollback restored the device's previous configuration, which stays until another deployment targets the device"
 
 
 def _closed(deployment: LoggedDeployment, now: int) -> str:
@@ -144,19 +142,19 @@ def _not_admitted(weighed: Weighed, deployment: LoggedDeployment, context: Expla
         return turn_text(turn, deployment.rollout, enabled=enabled)
     match deployment.document.admission:
         case Admitted(devices):
-            return f"it is for {len(devices)} named devices, and this is none of them"
+            return f"it is for {len(devices)} named devices, and this device is not one of them"
         case Kept():
-            return "it was canceled: whoever had it then keeps it, and nobody else gets it"
+            return "it was canceled: devices that had it then keep it, and no other device gets it"
         case _ if deployment.rollout is not None:
             return f"its rollout is {admission(deployment.document, deployment.rollout, context.now)}"
         case _:
-            return "the device is not among those admitted"
+            return "the device is not admitted"
 
 
 def behind(at: Standpoint) -> str:
-    """How far the workers are behind the log, by stream."""
+    """Returns how far the workers are behind the log, by stream."""
     if not at.is_behind:
-        return "the projections have not taken that in"
+        return "the projections do not include that yet"
     ranks = [
         f"{name} at {done} of {head}"
         for name, done, head in (
@@ -165,20 +163,20 @@ def behind(at: Standpoint) -> str:
         )
         if done < head
     ]
-    return f"the workers have not come to that yet ({', '.join(ranks)})"
+    return f"the workers have not processed that yet ({', '.join(ranks)})"
 
 
 def is_counted(weighed: Weighed, deployment: LoggedDeployment) -> bool:
-    """Whether the device is in the contract's appliedCount: of an edge deployment, a question about the `$edgeAgent` twin."""
+    """Returns whether the contract's appliedCount includes the device; for an edge deployment, that needs content for `$edgeAgent`."""
     return weighed.applies and (
         weighed.kind is not ContentKind.EDGE or contributes(by_module(deployment.document.content), AGENT)
     )
 
 
 def notes(weighed: Weighed, deployment: LoggedDeployment) -> Iterator[str]:
-    """What surprises people about a verdict."""
+    """Yields notes about surprising differences between the verdict and the contract's counts."""
     if weighed.applies and not is_counted(weighed, deployment):
         yield (
-            "the contract's appliedCount leaves the device out, as that is a question about $edgeAgent, for which this layer "
-            "sets nothing; the status list `actual` has it"
+            "the contract's appliedCount does not include the device, because it counts $edgeAgent twins and this layer sets "
+            "nothing for $edgeAgent; the status list `actual` includes it"
         )

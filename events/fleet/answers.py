@@ -212,23 +212,18 @@ class DeviceAnswers:
         is_refused = (by_agent & _is_failure(agent_codes)) | (by_hub & _is_failure(hub_codes))
         needs_no_hub = hub_expected == 0
         acknowledged = by_agent & (by_hub | needs_no_hub) & is_delivered
-        self._replace(
-            ordinals,
-            {
-                "acknowledged": acknowledged,
-                "succeeded": exact & (agent_codes == OK),
-                "failed": exact & (agent_codes != OK),
-                "healthy": acknowledged & is_desired & (needs_no_hub | (hub_codes == OK)),
-                "refused": is_refused,
-                "unhealthy": is_refused | (is_fresh & ~is_desired),
-            },
-        )
-        self.stale = BitMap()
-
-    def _replace(self, ordinals: Numbers, judged: Mapping[str, Truths]) -> None:
+        judged = {
+            "acknowledged": acknowledged,
+            "succeeded": exact & (agent_codes == OK),
+            "failed": exact & (agent_codes != OK),
+            "healthy": acknowledged & is_desired & (needs_no_hub | (hub_codes == OK)),
+            "refused": is_refused,
+            "unhealthy": is_refused | (is_fresh & ~is_desired),
+        }
         for name, holds in judged.items():
             self.sets[name] -= self.stale
             self.sets[name] |= BitMap(ordinals[holds])
+        self.stale = BitMap()
 
     def _deliver(self, ordinals: Numbers, inverse: npt.NDArray[np.intp], expected: list[Expected]) -> Truths:
         """Update `undelivered`; returns which devices have every section of the modules that the agent runs."""

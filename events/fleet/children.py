@@ -25,15 +25,12 @@ class Children:
         if previous_scope == scope:
             return
         if previous_scope:
-            self._leave(ordinal, previous_scope)
+            del self._parent_of[ordinal]
+            self.of[previous_scope].discard(ordinal)
+            if not self.of[previous_scope]:
+                del self.of[previous_scope]
+            self.changed.add(previous_scope)
         if scope:
             self._parent_of[ordinal] = scope
             self.of.setdefault(scope, BitMap()).add(ordinal)
             self.changed.add(scope)
-
-    def _leave(self, ordinal: int, scope: str) -> None:
-        del self._parent_of[ordinal]
-        self.of[scope].discard(ordinal)
-        if not self.of[scope]:
-            del self.of[scope]
-        self.changed.add(scope)

@@ -91,7 +91,7 @@ def module_ids(sections: Mapping[str, JsonObject]) -> set[str]:
     return (set(sections) - {DEVICE, MODULE}) | (set(listed) if isinstance(listed, dict) else set())
 
 
-# The agent's section is the same in many configurations, and decoding it dominates this question.
+# Many configurations have the same agent section, so it is decoded once.
 @lru_cache(maxsize=4096)
 def _named_in(agent: bytes) -> frozenset[str]:
     return frozenset(module_ids({AGENT: msgspec.json.decode(agent)})) - {AGENT}

@@ -58,7 +58,7 @@ def plan_of(text: str) -> MetricPlan | None:
     try:
         query = parse(text)
     except QueryInvalid:
-        # The log can hold a query that an earlier version accepted; such a metric is not kept, and the partition goes on.
+        # A metric whose query cannot be read must not block the partition, so it is only not kept.
         return None
     if is_aggregate(query) or query.source is QuerySource.JOBS:
         return None

@@ -1,1 +1,1 @@
-"""Time travel: the log, the projections and what readers make of them, as they were at a moment."""
+"""Time travel: the log and the projections as they were at a point in time (decisions/0029)."""

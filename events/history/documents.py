@@ -1,4 +1,4 @@
-"""Documents of devices and modules as they were at a position of their stream."""
+"""The documents of devices and modules as they were at a position of their stream."""
 
 from collections.abc import Collection, Iterator, Sequence
 
@@ -16,7 +16,7 @@ _ANY_FLEET = 2**53
 
 
 class PastDocuments:
-    """Replays documents from the newest snapshot that lies before a position, or from the first event on."""
+    """Replays documents from the newest snapshot before a position, or from the first event."""
 
     def __init__(self, log: Log, streams: RawStreams, snapshots: Snapshots | None) -> None:
         self._log, self._streams, self._snapshots = log, streams, snapshots
@@ -29,34 +29,38 @@ class PastDocuments:
         *,
         fleet: FleetEventReader | None = None,
     ) -> DeviceDocuments:
-        """The documents of some subjects of a partition at a position, or of all of them.
+        """The documents of a partition at a position; of `subjects` only, if given.
 
         Raises:
-            LogUnavailable, ObjectStoreUnavailable, LogLostItsTail, UnreadableEvent: as reading does.
-            CannotApply: an event does not follow.
+            LogUnavailable, ObjectStoreUnavailable, LogLostItsTail, UnreadableEvent: events cannot be read.
+            CannotApply: an event does not follow from the ones before it.
         """
         if fleet is None:
             fleet = FleetEventReader(self._log)
             fleet.read_on()
-        found = None if self._snapshots is None else self._snapshots.newest(number, Vector(position, _ANY_FLEET))
-        after = 0 if found is None else found.vector.partition
-        kept = {} if found is None else found.documents()
-        # What a module's document begins with, and whether it ends, is said of its device.
-        wanted = None if subjects is None else sorted({*subjects, *map(device_of, subjects)})
-        documents = DeviceDocuments(kept if wanted is None else {one: kept[one] for one in wanted if one in kept})
+        snapshot = None if self._snapshots is None else self._snapshots.newest(number, Vector(position, _ANY_FLEET))
+        after = 0 if snapshot is None else snapshot.vector.partition
+        snapshot_documents = {} if snapshot is None else snapshot.documents()
+        # A module's document begins and ends with a registration of its device, so the device's events are read too.
+        read_subjects = None if subjects is None else sorted({*subjects, *map(device_of, subjects)})
+        documents = DeviceDocuments(
+            snapshot_documents
+            if read_subjects is None
+            else {subject: snapshot_documents[subject] for subject in read_subjects if subject in snapshot_documents}
+        )
         skipped = fleet.skipped(number)
         while after < position:
             if after + 1 in skipped:
                 after += 1
                 continue
             end = min([position, *(bad - 1 for bad in skipped if bad > after)])
-            documents.apply_all(self._events(number, wanted, after, end))
+            documents.apply_all(self._events(number, read_subjects, after, end))
             after = end
         return documents
 
-    def _events(self, number: int, wanted: Sequence[str] | None, after: int, upto: int) -> Iterator[Envelope[Event]]:
-        if wanted is None:
+    def _events(self, number: int, subjects: Sequence[str] | None, after: int, upto: int) -> Iterator[Envelope[Event]]:
+        if subjects is None:
             return read_all(self._log, number, batch=_BATCH_EVENTS, after=after, upto=upto)
-        if not wanted:
+        if not subjects:
             return iter(())
-        return events_of(self._streams, wanted, partitions=self._log.partitions, after=after, upto=upto)
+        return events_of(self._streams, subjects, partitions=self._log.partitions, after=after, upto=upto)

@@ -1,9 +1,10 @@
-"""The log as it was at a moment, for whoever reads it: nothing is appended in the past."""
+"""The log as it was at a point in time: it can be read, and nothing can be appended."""
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
 
-from events.envelope import Envelope, Principal
+from events.envelope import Envelope
 from events.history.documents import PastDocuments
 from events.history.errors import PastIsFixed
 from events.history.point_in_time import PointInTime
@@ -11,76 +12,57 @@ from events.log.documents import Documents, FleetDocuments
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, device_of, partition_of
 from events.log.log_overlay import LogOverlay
-from events.log.port import Chunk, Event, Log, Proposed, Stored
+from events.log.port import Event, Log, Stored
 
+# For more subjects of one partition, replaying all of its documents at once is cheaper than reading their events apart.
 _SUBJECTS_MAX = 200
-"""More subjects of one partition at once are a reason to replay its other documents with them."""
 
 
 class LogAt(LogOverlay):
-    """One for each request: it remembers what it replayed."""
+    """The log of one request at a point in time; keeps what it replayed for further reads of the request."""
 
     def __init__(self, log: Log, point_in_time: PointInTime, documents: PastDocuments, fleet: FleetEventReader) -> None:
         super().__init__(log)
         self._point_in_time, self._documents, self._fleet = point_in_time, documents, fleet
-        self._all: dict[int, Documents] = {}
-        self._some: dict[str, Stored] = {}
+        self._whole_streams: dict[int, Documents] = {}
+        self._stored_subjects: dict[str, Stored] = {}
         self._lock = threading.RLock()
 
-    def append(
-        self,
-        batch: Sequence[Proposed],
-        *,
-        command_id: str,
-        by: Principal,
-        at: int,
-        cause: str = "",
-        fence: int | None = None,
-    ) -> tuple[Chunk, ...]:
-        """Refuse.
-
-        Raises:
-            PastIsFixed: always.
-        """
-        del batch, command_id, by, at, cause, fence
+    def append(self, *_: object, **__: object) -> NoReturn:
+        """Raise `PastIsFixed`: nothing is appended in the past."""
         raise PastIsFixed
 
-    def clear_wake(self, stream: int) -> None:
-        """Refuse.
-
-        Raises:
-            PastIsFixed: always.
-        """
-        del stream
+    def clear_wake(self, _stream: int) -> NoReturn:
+        """Raise `PastIsFixed`: no worker is woken in the past."""
         raise PastIsFixed
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
-        """Snapshots of subjects as they were; heads as their documents say."""
+        """Snapshots of subjects as they were, and heads as their documents give them."""
         if fleet:
-            documents = self._every(FLEET)
+            documents = self._whole_stream(FLEET)
             return [documents.stored(subject) for subject in subjects]
         by_partition: dict[int, list[str]] = {}
         for subject in subjects:
             by_partition.setdefault(partition_of(device_of(subject), self.partitions), []).append(subject)
-        for number, some in by_partition.items():
-            self._bring(number, some)
-        return [self._known(subject) for subject in subjects]
+        for number, partition_subjects in by_partition.items():
+            self._replay_subjects(number, partition_subjects)
+        return [self._stored(subject) for subject in subjects]
 
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
         """Snapshots of subjects of one partition, in their order."""
-        self._bring(partition, subjects)
-        return [self._known(subject).snapshot for subject in subjects]
+        self._replay_subjects(partition, subjects)
+        return [self._stored(subject).snapshot for subject in subjects]
 
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
-        """Every subject of a stream that had a snapshot and begins so."""
-        return [subject for subject in self._every(stream).documented() if subject.startswith(prefix)]
+        """Every subject of a stream that had a snapshot and starts with `prefix`."""
+        return [subject for subject in self._whole_stream(stream).documented() if subject.startswith(prefix)]
 
     def subjects_with_events(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a document; what is forgotten of the others nobody asks for in the past."""
-        return self._every(stream).documented()
+        """Every subject of a stream that has a document; heads without one are not needed in the past."""
+        return self._whole_stream(stream).documented()
 
     def head(self, stream: int) -> int:
-        """How far a stream had come."""
+        """The last position of a stream at the point in time."""
         return self._point_in_time.positions[stream]
 
     def heads(self) -> Mapping[int, int]:
@@ -88,39 +70,43 @@ class LogAt(LogOverlay):
         return self._point_in_time.positions
 
     def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
-        """Events at positions after + 1 and on, as far as the stream had come."""
+        """Events at positions after + 1 and on, up to the stream's head at the point in time."""
         left = min(limit, self.head(stream) - after)
         return self._log.read(stream, after=after, limit=left) if left > 0 else []
 
     def position_at(self, stream: int, at: int) -> int:
-        """The last position whose time is <= `at` (milliseconds), as far as the stream had come."""
+        """The last position whose time is <= `at` (milliseconds), up to the stream's head at the point in time."""
         return min(self._log.position_at(stream, at), self.head(stream))
 
     # -- what was replayed
 
-    def _known(self, subject: str) -> Stored:
+    def _stored(self, subject: str) -> Stored:
         number = partition_of(device_of(subject), self.partitions)
-        return self._all[number].stored(subject) if number in self._all else self._some[subject]
+        return (
+            self._whole_streams[number].stored(subject)
+            if number in self._whole_streams
+            else self._stored_subjects[subject]
+        )
 
-    def _bring(self, number: int, subjects: Sequence[str]) -> None:
+    def _replay_subjects(self, number: int, subjects: Sequence[str]) -> None:
         with self._lock:
-            missing = [subject for subject in subjects if subject not in self._some]
-            if number in self._all or not missing:
+            missing = [subject for subject in subjects if subject not in self._stored_subjects]
+            if number in self._whole_streams or not missing:
                 return
             if len(missing) > _SUBJECTS_MAX:
-                self._every(number)
+                self._whole_stream(number)
                 return
-            found = self._documents.at(number, self.head(number), missing, fleet=self._fleet)
-            self._some.update({subject: found.stored(subject) for subject in missing})
+            documents = self._documents.at(number, self.head(number), missing, fleet=self._fleet)
+            self._stored_subjects.update({subject: documents.stored(subject) for subject in missing})
 
-    def _every(self, stream: int) -> Documents:
+    def _whole_stream(self, stream: int) -> Documents:
         with self._lock:
-            found = self._all.get(stream)
-            if found is None:
+            documents = self._whole_streams.get(stream)
+            if documents is None:
                 if stream == FLEET:
-                    found = FleetDocuments()
-                    found.apply_all(self._fleet.upto(self.head(FLEET)))
+                    documents = FleetDocuments()
+                    documents.apply_all(self._fleet.upto(self.head(FLEET)))
                 else:
-                    found = self._documents.at(stream, self.head(stream), fleet=self._fleet)
-                self._all[stream] = found
-            return found
+                    documents = self._documents.at(stream, self.head(stream), fleet=self._fleet)
+                self._whole_streams[stream] = documents
+            return documents

@@ -1,4 +1,4 @@
-"""A partition as it was at a vector: replayed by the code that replays it live, through every assignment change that is recorded."""
+"""A partition as it was at a vector, replayed by the live code through every recorded assignment change (decisions/0029)."""
 
 import itertools
 import sys
@@ -22,6 +22,7 @@ from events.log.keys import name
 from events.log.port import Log
 from events.projection.driver import Driver
 from events.projection.new_paths import NewPaths, read_twin
+from events.projection_store.memory import apply_writes
 from events.projection_store.port import ProjectionStore
 from events.stored_projection.partition_codec import restore, writes_of
 from events.stored_projection.stored_partition import (
@@ -39,12 +40,12 @@ _ASSIGNMENT_CHANGES = 500
 class PartitionAt(msgspec.Struct, frozen=True):
     """A partition as it was.
 
-    `assignments` are those recorded that stood by then; `implied` is the one that follows and was not decided yet, where it is
-    asked for. `is_final` says that no later decision can change this answer. It is the same for all times from `since` up to
-    before `until` (milliseconds; `None`: for good): the next decision about these events was recorded then.
+    `assignment_changes` counts those recorded by then. `implied` is the next one that follows from the events but was not
+    decided yet, if requested. `is_final` means that no later decision can change this answer. The answer is the same for all
+    times from `since` up to, not including, `until` (milliseconds; `None`: for ever), when the next decision was recorded.
     """
 
-    kept: StoredPartition
+    stored_partition: StoredPartition
     assignment_changes: int
     implied: AssignmentEntry | None
     is_final: bool
@@ -52,23 +53,25 @@ class PartitionAt(msgspec.Struct, frozen=True):
     until: int | None
 
     def is_as_of(self, decided_by: int | None) -> bool:
-        """Whether it is what a time gives; `None` counts every decision about these events."""
+        """Whether this is the answer for a time; `None` counts every decision about these events."""
         if decided_by is None:
             return self.until is None
         return self.since <= decided_by and (self.until is None or decided_by < self.until)
 
     @property
     def size_bytes(self) -> int:
-        """About how much memory it takes, with what Python adds to each small text: there are several of them for a device."""
-        hashes = self.kept.hashes.values()
+        """The approximate memory that this takes."""
+        # A device has several small texts, and Python's overhead of each is larger than its content.
+        hashes = self.stored_partition.hashes.values()
         small = itertools.chain.from_iterable(itertools.chain(fields, fields.values()) for fields in hashes)
-        return sum(map(sys.getsizeof, itertools.chain(hashes, small, self.kept.arrays.values())))
+        return sum(map(sys.getsizeof, itertools.chain(hashes, small, self.stored_partition.arrays.values())))
 
 
 class PastReplay:
-    """Replays partitions of a log to vectors of the past. `recorded` has the assignment changes, and says how far live projections are.
+    """Replays partitions of a log to vectors of the past.
 
-    `snapshots` make it quick; without them it begins at the first event, and comes to the same.
+    `recorded` has the assignment changes and the live checkpoints. `snapshots` only make the replay faster: without them it
+    begins at the first event and gives the same result.
     """
 
     def __init__(self, log: Log, recorded: ProjectionStore, snapshots: Snapshots | None) -> None:
@@ -78,20 +81,21 @@ class PastReplay:
         self._lock = threading.Lock()
 
     def fleet_events(self) -> FleetEventReader:
-        """The fleet's events up to its head, or as far as they can be read: a moment before that needs no more of them.
+        """The fleet's events up to its head, or up to the first that cannot be read.
 
         Raises:
             LogUnavailable: as `FleetEventReader.read_on`.
         """
+        # No error for an unreadable event: a point in time before it can still be answered.
         with self._lock:
             self._fleet.read_on()
         return self._fleet
 
     def implied(self, number: int, vector: Vector, *, decided_by: int | None = None) -> PartitionAt:
-        """What follows from the events up to a vector, whoever had decided it by then; `decided_by` as for `in_effect`.
+        """What follows from the events up to a vector, decided by then or not; `decided_by` as for `in_effect`.
 
         Raises:
-            CannotApply, UnreadableEvent, LogLostItsTail, LogUnavailable: as replaying does.
+            CannotApply, UnreadableEvent, LogLostItsTail, LogUnavailable: events cannot be read or applied.
             HistoryDiffers: the events do not give the recorded assignment changes.
         """
         fleet = self.fleet_events()
@@ -101,13 +105,13 @@ class PastReplay:
         partition.release_paths()
         writes = writes_of(partition, assignment_change, expected=base.checkpoint)
         is_final = vector.is_within(self._recorded.checkpoint(number).vector)
-        return PartitionAt(_laid(base, writes), recorded, writes.assignment_change, is_final, since, until)
+        return PartitionAt(_after_writes(base, writes), recorded, writes.assignment_change, is_final, since, until)
 
     def in_effect(self, number: int, vector: Vector, *, decided_by: int | None = None) -> PartitionAt:
-        """What was in effect at a vector (decision 0029): as of the moment, where nothing was left to decide by then.
+        """What was in effect at a vector (decisions/0029), as of the first of these that leaves nothing to decide.
 
-        Otherwise without the fleet's newest events, and else as of the last decision that counts: one that was recorded by
-        `decided_by` (milliseconds), or any about these events.
+        The vector itself; the vector with the fleet's position of the last decision that counts; that decision's vector.
+        A decision counts if it was recorded by `decided_by` (milliseconds); with `None`, every decision about the events.
 
         Raises:
             CannotApply, UnreadableEvent, LogLostItsTail, LogUnavailable, HistoryDiffers: as `implied`.
@@ -118,21 +122,21 @@ class PastReplay:
         is_final = vector.is_within(live)
         times: tuple[int, int | None] | None = None
         while True:
-            partition, base, found = self._replayed(number, upto, decided_by, fleet)
-            # With fewer events the last decision stays, but the next may be about others.
-            times = times or found
+            partition, base, replayed_times = self._replayed(number, upto, decided_by, fleet)
+            # Fewer events keep the last decision, but not the time of the next, so the first round's times count.
+            times = times or replayed_times
             decided = partition.decided
             if partition.resolve() is None:
                 partition.release_paths()
                 writes = writes_of(partition, None, expected=base.checkpoint)
-                return PartitionAt(_laid(base, writes), partition.assignment_changes, None, is_final, *times)
+                return PartitionAt(_after_writes(base, writes), partition.assignment_changes, None, is_final, *times)
             assert upto != decided, "a recorded decision leaves nothing to decide"
             upto = Vector(upto.partition, decided.fleet) if upto.fleet != decided.fleet else decided
 
     def _replayed(
         self, number: int, upto: Vector, decided_by: int | None, fleet: FleetEventReader
     ) -> tuple[Partition, StoredPartition, tuple[int, int | None]]:
-        """The partition at a vector, before what follows is decided; the stored form it began with; its times as in `PartitionAt`."""
+        """The partition at a vector, with nothing decided there; the stored form it began with; times as in `PartitionAt`."""
         partition, base = self._begin(number, upto, decided_by, fleet)
         driver = Driver(partition, self._events(partition, upto, fleet), fleet)
         since = (
@@ -178,33 +182,39 @@ class PastReplay:
 
     def _snapshot(self, number: int, upto: Vector, decided_by: int | None) -> Snapshot | None:
         """The newest snapshot that has no later events, and no later decisions."""
-        found = None if self._snapshots is None else self._snapshots.newest(number, upto)
-        if self._snapshots is None or found is None or decided_by is None:
-            return found
-        passed = found.kept.checkpoint.assignment_changes
-        if not passed or self._assignment_change(number, passed).effective_from <= decided_by:
-            return found
-        positions = range(1, passed + 1)
-        count = bisect_right(positions, decided_by, key=lambda one: self._assignment_change(number, one).effective_from)
+        if self._snapshots is None:
+            return None
+        snapshot = self._snapshots.newest(number, upto)
+        if snapshot is None or decided_by is None:
+            return snapshot
+        last = snapshot.stored_partition.checkpoint.assignment_changes
+        if not last or self._assignment_change(number, last).effective_from <= decided_by:
+            return snapshot
+        # Recorded times never fall, so that a binary search finds the last decision that counts (decisions/0029).
+        positions = range(1, last + 1)
+        count = bisect_right(
+            positions, decided_by, key=lambda position: self._assignment_change(number, position).effective_from
+        )
         return self._snapshots.newest(number, upto, before=_after(self._assignment_change(number, count + 1)))
 
     def _begin(
         self, number: int, upto: Vector, decided_by: int | None, fleet: FleetEventReader
     ) -> tuple[Partition, StoredPartition]:
         events = fleet.upto(upto.fleet)
-        found = self._snapshot(number, upto, decided_by)
-        if found is None:
+        snapshot = self._snapshot(number, upto, decided_by)
+        if snapshot is None:
             partition = Partition(number, self._merge)
             partition.hold_paths_of(events)
-            return partition, _nothing_kept()
-        kept = found.kept
-        vector = kept.checkpoint.vector
-        partition = restore(number, kept, events[: vector.fleet], self._merge)
-        self._hold(partition, events[vector.fleet :], found)
-        return partition, kept
+            return partition, _empty_stored_partition()
+        stored = snapshot.stored_partition
+        vector = stored.checkpoint.vector
+        partition = restore(number, stored, events[: vector.fleet], self._merge)
+        self._hold(partition, events[vector.fleet :], snapshot)
+        return partition, stored
 
     def _hold(self, partition: Partition, events: Sequence[Envelope[Any]], snapshot: Snapshot) -> None:
-        """Index whatever is named on the way, from the documents that stood where the way begins."""
+        """Index the properties that later events name, from the documents of the snapshot."""
+        # A snapshot's index has only what conditions named by then (decisions/0029).
         missing = partition.paths_held_by(events)
         partition.hold_paths_of(events)
         if not missing:
@@ -222,24 +232,13 @@ def _after(entry: AssignmentEntry) -> Vector:
     return msgspec.json.decode(entry.data, type=AssignmentChange).after
 
 
-def _nothing_kept() -> StoredPartition:
-    return StoredPartition(Checkpoint(), {one: {} for one in HASHES}, dict.fromkeys(ARRAYS, b""))
+def _empty_stored_partition() -> StoredPartition:
+    return StoredPartition(Checkpoint(), {hash_name: {} for hash_name in HASHES}, dict.fromkeys(ARRAYS, b""))
 
 
-def _laid(base: StoredPartition, writes: Writes) -> StoredPartition:
-    """The stored form after what one commit changes."""
-    hashes = {one: dict(fields) for one, fields in base.hashes.items()}
-    for one, fields in writes.hashes.items():
-        for field, value in fields.items():
-            if value is None:
-                hashes[one].pop(field, None)
-            else:
-                hashes[one][field] = value
-    arrays = dict(base.arrays)
-    for one, ranges in writes.arrays.items():
-        items = bytearray(arrays.get(one, b""))
-        for offset, data in ranges:
-            items.extend(bytes(max(0, offset + len(data) - len(items))))
-            items[offset : offset + len(data)] = data
-        arrays[one] = bytes(items)
-    return StoredPartition(writes.checkpoint, hashes, arrays)
+def _after_writes(base: StoredPartition, writes: Writes) -> StoredPartition:
+    """The stored form after the writes of a commit."""
+    hashes = {hash_name: dict(fields) for hash_name, fields in base.hashes.items()}
+    arrays = {array_name: bytearray(data) for array_name, data in base.arrays.items()}
+    apply_writes(writes, hashes, arrays)
+    return StoredPartition(writes.checkpoint, hashes, {array_name: bytes(data) for array_name, data in arrays.items()})

@@ -1,4 +1,4 @@
-"""Moments: when a reader looks, as it is written, and as the streams stood then."""
+"""Points in time: how they are written, and the positions of the streams at them."""
 
 import datetime as dt
 import re
@@ -20,38 +20,39 @@ _TEXT_CHARACTERS_MAX = 32_768
 
 
 class RequestedTime(msgspec.Struct, frozen=True):
-    """A moment as it is written: a time in milliseconds, positions by stream, or both."""
+    """A point in time as written: a time in milliseconds, positions by stream, or both."""
 
     time: int | None
     positions: dict[int, int]
 
 
 class PointInTime(msgspec.Struct, frozen=True):
-    """A moment of the whole log: how far each stream had come, and what the clock said (milliseconds).
+    """A point in time of the whole log: the position of each stream, and the time (milliseconds).
 
-    `decided_by` is the time that was asked for: what was recorded later was not in effect. It is `None` where positions
-    alone were asked for, `asked` says of which streams; then every decision about the events up to there counts.
+    `decided_by` is the requested time: decisions that were recorded later were not in effect. It is `None` if only positions
+    were requested; then every decision about the events up to them counts. `named_streams` are the streams of requested
+    positions.
     """
 
     time: int
     positions: dict[int, int]
     decided_by: int | None = None
-    asked: tuple[int, ...] = ()
+    named_streams: tuple[int, ...] = ()
 
     def text(self, streams: Sequence[int]) -> str:
-        """`fleet:17,p03:120,time:1763…`: the part that is of some streams; asking for it finds them as they are here.
+        """The positions of some streams as text, `fleet:17,p03:120,time:1763…`; a read at this text finds the same state.
 
-        Without a time where none was asked for: that of the positions is the same then.
+        The text has a time only if one was requested.
         """
-        named = [f"{name(one)}:{self.positions[one]}" for one in sorted({*streams, *self.asked})]
+        named = [f"{name(stream)}:{self.positions[stream]}" for stream in sorted({*streams, *self.named_streams})]
         return ",".join(named if self.decided_by is None else [*named, f"{_TIME}:{self.time}"])
 
 
 def read_point_in_time(text: str) -> RequestedTime:
-    """Read a moment: RFC 3339, milliseconds since 1970, or positions (`fleet:17,p03:120`, and `time:…` beside them).
+    """Parse a point in time: RFC 3339, milliseconds since 1970, or positions (`fleet:17,p03:120`, optionally with `time:…`).
 
     Raises:
-        PointInTimeInvalid: it is none of these.
+        PointInTimeInvalid: the text is none of these.
     """
     if _MILLISECONDS.fullmatch(text):
         return RequestedTime(int(text), {})
@@ -61,72 +62,75 @@ def read_point_in_time(text: str) -> RequestedTime:
 
 
 def _positions(text: str) -> RequestedTime:
-    found: dict[int, int] = {}
+    positions: dict[int, int] = {}
     time = None
     for part in text[:_TEXT_CHARACTERS_MAX].split(","):
-        fitting = _POSITION.fullmatch(part)
-        if fitting is None:
-            raise PointInTimeInvalid(text, f"{part[:40]!r} is no position of a stream")
-        if fitting[1] == _TIME:
-            time = int(fitting[2])
+        match = _POSITION.fullmatch(part)
+        if match is None:
+            raise PointInTimeInvalid(text, f"{part[:40]!r} is no position, as in p03:120")
+        if match[1] == _TIME:
+            time = int(match[2])
             continue
         try:
-            stream = number_of(fitting[1])
+            stream = number_of(match[1])
         except ValueError as error:
             raise PointInTimeInvalid(text, str(error)) from error
-        if stream in found:
-            raise PointInTimeInvalid(text, f"{fitting[1]} stands there twice")
-        found[stream] = int(fitting[2])
-    return RequestedTime(time, found)
+        if stream in positions:
+            raise PointInTimeInvalid(text, f"{match[1]} has two positions")
+        positions[stream] = int(match[2])
+    return RequestedTime(time, positions)
 
 
 def _milliseconds(text: str) -> int:
     try:
-        # In a query a plus sign that is not escaped is read as a space.
+        # Clients forget to escape the plus sign of an offset; in a query it is then read as a space.
         time = dt.datetime.fromisoformat(text.replace(" ", "+") if text.count(" ") == 1 and "T" in text else text)
     except ValueError as error:
-        raise PointInTimeInvalid(text, "it is no time") from error
+        raise PointInTimeInvalid(text, "it is no RFC 3339 time") from error
     if time.tzinfo is None:
-        raise PointInTimeInvalid(text, "the time has no offset (Z is UTC)")
+        raise PointInTimeInvalid(text, "the time has no offset; add Z for UTC, or an offset as in +01:00")
     return int(time.timestamp() * 1000)
 
 
 def point_in_time_of(text: str, log: Log, *, now: int) -> PointInTime:
-    """The moment that is asked for. Streams that it does not name stand as they did at its time.
+    """The point in time of a text. Streams without a position in it have their position at its time.
 
-    The time, where it is not said, is that of the newest event at the positions.
+    Without a time, it is the time of the newest event at the positions.
 
     Raises:
-        PointInTimeInvalid: it is not written as a moment, or names a stream that there is not.
-        PointInTimeAhead: a position is beyond the head, or the time beyond `now` (milliseconds).
-        PointInTimeTooEarly: there was no log yet.
+        PointInTimeInvalid: the text is no point in time, or names an unknown stream.
+        PointInTimeAhead: a position is after the head, or the time is after `now` (milliseconds).
+        PointInTimeTooEarly: the log did not exist yet.
         LogUnavailable: Redis does not answer.
     """
-    asked = read_point_in_time(text)
+    requested = read_point_in_time(text)
     heads = log.heads()
-    times = [_time_at(text, log, stream, position, heads) for stream, position in asked.positions.items()]
+    times = [_time_at(text, log, stream, position, heads) for stream, position in requested.positions.items()]
     reached = max(times, default=0)
-    time = reached if asked.time is None else asked.time
+    time = reached if requested.time is None else requested.time
     if time < reached:
-        raise PointInTimeInvalid(text, f"an event that it names is of {time_text(reached)}, which is after its time")
+        raise PointInTimeInvalid(
+            text, f"its time is before {time_text(reached)}, the time of an event at its positions"
+        )
+    # Times of events are clamped to the one before, so that after a clock was ahead they can be later than now.
     if time > max(now, reached):
         raise PointInTimeAhead(text, time_text(now))
     first = _time_of(log, FLEET, 1)
-    if time < first or asked.positions.get(FLEET, 1) < 1:
+    if time < first or requested.positions.get(FLEET, 1) < 1:
         raise PointInTimeTooEarly(text, first)
     return PointInTime(
         time,
         {
-            stream: asked.positions[stream] if stream in asked.positions else log.position_at(stream, time)
+            stream: requested.positions[stream] if stream in requested.positions else log.position_at(stream, time)
             for stream in heads
         },
-        asked.time,
-        tuple(asked.positions),
+        requested.time,
+        tuple(requested.positions),
     )
 
 
 def now_of(log: Log, *, now: int) -> PointInTime:
-    """The moment that is now: all there is."""
+    """The present: everything in the log."""
     return PointInTime(now, dict(log.heads()), now)
 
 
@@ -142,6 +146,6 @@ def _time_of(log: Log, stream: int, position: int) -> int:
     try:
         (envelope,) = log.read(stream, after=position - 1, limit=1)
     except UnreadableEvent:
-        # Nobody can say when that was; the one before it was at most as late.
+        # The time cannot be read. The event before it is at most as late, since times of a stream never fall.
         return _time_of(log, stream, position - 1) if position > 1 else 0
     return envelope.at

@@ -1,4 +1,4 @@
-"""Takes snapshots of the partitions that applied so much since their last one that it would take long to go on from it."""
+"""Takes snapshots of the partitions that applied many events since their last snapshot."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ _ORDINALS_PER_EVENT = 2
 
 
 class SnapshotTaker:
-    """Takes snapshots of a log's projections, every so many events of a partition, and of one with many devices more seldom."""
+    """Takes a snapshot of a partition every `every_events` events, less often for a partition with many devices."""
 
     def __init__(
         self,
@@ -34,52 +34,53 @@ class SnapshotTaker:
         self._last: dict[int, int] = {}
 
     def due(self) -> Iterator[int]:
-        """The partitions of which it is time to take one; none where `every_events` is 0.
+        """The partitions that need a snapshot; none if `every_events` is 0.
 
         Raises:
-            LogUnavailable, ObjectStoreUnavailable: it cannot be told now.
+            LogUnavailable, ObjectStoreUnavailable: Redis or the object store did not answer.
         """
         for number in range(self._log.partitions if self._every_events else 0):
             checkpoint = self._projections.checkpoint(number)
             position = checkpoint.vector.partition
-            # A snapshot has the documents of all devices: of many it is worth its size only after more events.
+            # A snapshot has the documents of all devices. For many devices it is worth its size only after more events.
             enough = max(self._every_events, checkpoint.ordinals // _ORDINALS_PER_EVENT)
             if position - self._last.get(number, 0) < enough:
                 continue
-            # One that lies ahead is of events that were lost.
-            known = (one.partition for one in self._snapshots.vectors(number) if one.partition <= position)
-            self._last[number] = max(known, default=0)
+            # A snapshot after the checkpoint has events that the log lost.
+            positions = (vector.partition for vector in self._snapshots.vectors(number) if vector.partition <= position)
+            self._last[number] = max(positions, default=0)
             if position - self._last[number] >= enough:
                 yield number
 
     def take(self, number: int) -> str | None:
-        """Take a snapshot of a partition as its projections stand; answers the file's name.
+        """Take a snapshot of a partition at its checkpoint, and delete older ones that are not needed; returns the file name.
 
-        `None` where there is a good one of that vector (a damaged one is replaced), or where the entry that it would stand
-        on was left out and is gone. Older ones that are not needed any more go, once it is there.
+        `None` if there is an undamaged snapshot of that vector (a damaged one is replaced), or if an entry whose digest it
+        needs is missing.
 
         Raises:
-            LogUnavailable, ObjectStoreUnavailable, SegmentMissing, SegmentDamaged: not now; nothing of it is to be seen.
-            LogLostItsTail, UnreadableEvent: the log is not what it was.
+            LogUnavailable, ObjectStoreUnavailable, SegmentMissing, SegmentDamaged: not now; nothing is written.
+            LogLostItsTail, UnreadableEvent: the log has lost or damaged events.
         """
-        kept = self._projections.load(number)
-        vector = kept.checkpoint.vector
+        stored = self._projections.load(number)
+        vector = stored.checkpoint.vector
         if self._snapshots.has(number, vector):
             return None
         documents = encoded(self._documents.at(number, vector.partition))
         try:
-            where = self._snapshots.put(number, kept, documents)
+            file_name = self._snapshots.put(number, stored, documents)
         except LogLostItsTail:
+            # An operator skipped the last entry after it was deleted; the next event makes a snapshot possible again.
             return None
         self._snapshots.thin(number)
-        return where
+        return file_name
 
 
 def open_snapshot_taker(log: RedisLog, settings: Settings) -> SnapshotTaker:
-    """Takes snapshots of a log's projections into the place of its archive.
+    """A taker that writes snapshots of a log's projections into the object store of its archive.
 
     Raises:
-        ObjectStoreUnavailable: there is no such place.
+        ObjectStoreUnavailable: the object store cannot be opened.
     """
     streams = RawStreams(log.client)
     snapshots = Snapshots(ObjectStore(settings.effective_archive_url), streams, epoch=log.epoch)

@@ -1,4 +1,4 @@
-"""Partitions as they stood at some vectors, in files outside Redis: a cache, from which replaying goes on."""
+"""Snapshots: stored forms of partitions in files outside Redis, at which a replay can begin. They are a cache."""
 
 import hashlib
 import re
@@ -23,7 +23,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"([0-9]{15})-([0-9]{15})\.zst", re.ASCII)
 
 DENSITY = 32
-"""What is replayed to a moment is at most this part of the events since then, or what lay between two snapshots when they were taken."""
+"""A replay to a point in time applies at most a `DENSITY`-th of the events since, or the events between two takings."""
 
 logger = structlog.get_logger()
 
@@ -34,20 +34,20 @@ class _Packed(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _File(msgspec.Struct, frozen=True, array_like=True):
-    """What a file has beside its digest: whose it is, the stored form, and the documents of devices and modules by subject.
+    """The content of a file: log and partition, the stored form, and the documents of devices and modules by subject.
 
-    `stands_on` are the digests of the last entries that it has in it: of its partition, of the fleet, and of its assignment changes.
+    `entry_digests` are those of the last entries that it includes: of the partition, of the fleet, of the assignment changes.
     """
 
     epoch: str
     partition: int
-    stands_on: tuple[bytes, bytes, bytes]
-    kept: _Packed
+    entry_digests: tuple[bytes, bytes, bytes]
+    stored_partition: _Packed
     documents: _Packed
 
 
 class Entries(Protocol):
-    """Where entries of the log are read as they are stored: `RawStreams`."""
+    """Reads entries of the log as they are stored: `RawStreams`."""
 
     def read(self, stream: str, *, after: int, limit: int) -> Sequence[RawEntry]:
         """Entries at positions after + 1 and on, at most `limit`."""
@@ -55,15 +55,15 @@ class Entries(Protocol):
 
 
 class Snapshot:
-    """One partition as it stood at a vector; its documents are unpacked when somebody asks."""
+    """One partition at a vector; its documents are unpacked at the first use."""
 
-    def __init__(self, kept: StoredPartition, documents: _Packed) -> None:
-        self.kept, self._documents = kept, documents
+    def __init__(self, stored: StoredPartition, documents: _Packed) -> None:
+        self.stored_partition, self._documents = stored, documents
 
     @property
     def vector(self) -> Vector:
-        """Where it stands."""
-        return self.kept.checkpoint.vector
+        """The vector of the snapshot."""
+        return self.stored_partition.checkpoint.vector
 
     def documents(self) -> dict[str, bytes]:
         """The documents of its devices and modules at that position, by subject."""
@@ -75,133 +75,130 @@ class Snapshot:
 
 
 class Snapshots:
-    """The snapshots of one log in an object store, `snapshots/<epoch>/p03/<position>-<fleet>.zst`.
+    """The snapshots of one log in an object store, `snapshots/<epoch>/p03/<position>-<fleet>.zst`."""
 
-    A Redis that lost its newest events (a failover, an older file) goes on from where it stands: one that was taken
-    before has events in it that the log does not have. So each is held against the log's entries where it stands.
-    """
+    # A Redis that lost its newest events (a failover, an older file) goes on without them. A snapshot that was taken before
+    # would keep the lost events for ever, so each use compares digests of its last entries with the log's (decisions/0029).
 
     def __init__(self, object_store: ObjectStore, entries: Entries, *, epoch: str) -> None:
         self._object_store, self._entries, self._epoch = object_store, entries, epoch
 
-    def put(self, number: int, kept: StoredPartition, documents: dict[str, bytes]) -> str:
-        """Keep a partition's state at its checkpoint; the documents are those at the same position. Answers the file's name.
+    def put(self, number: int, stored: StoredPartition, documents: dict[str, bytes]) -> str:
+        """Write a partition's stored form with the documents at the same position; returns the file name.
 
         Raises:
-            ObjectStoreUnavailable: it cannot be written; nothing of it is to be seen.
-            LogLostItsTail: an entry that it would stand on is not there: lost, or left out and gone.
-            SegmentMissing, SegmentDamaged, LogUnavailable: nobody can tell what it would stand on.
+            ObjectStoreUnavailable: the file cannot be written; no part of it is visible.
+            LogLostItsTail: an entry whose digest it needs is missing: lost, or skipped and deleted.
+            SegmentMissing, SegmentDamaged, LogUnavailable: such an entry cannot be read.
         """
         file = _File(
             self._epoch,
             number,
-            self._stands_on(number, kept.checkpoint),
-            _packed(msgspec.msgpack.encode(kept)),
+            self._entry_digests(number, stored.checkpoint),
+            _packed(msgspec.msgpack.encode(stored)),
             _packed(msgspec.msgpack.encode(documents)),
         )
         body = msgspec.msgpack.encode(file)
-        where = self._where(number, kept.checkpoint.vector)
-        self._object_store.put(where, _MAGIC + hashlib.sha256(body).digest() + body)
-        return where
+        file_name = self._file_name(number, stored.checkpoint.vector)
+        self._object_store.put(file_name, _MAGIC + hashlib.sha256(body).digest() + body)
+        return file_name
 
     def vectors(self, number: int) -> list[Vector]:
-        """Where there are snapshots of a partition, in order.
+        """The vectors of a partition's snapshots, in order.
 
         Raises:
-            ObjectStoreUnavailable: nobody answers.
+            ObjectStoreUnavailable: the object store does not answer.
         """
         return [vector for vector, _ in self._listed(number)]
 
     def newest(self, number: int, upto: Vector, *, before: Vector | None = None) -> Snapshot | None:
-        """The last good snapshot that lies at a vector or before it in both parts; `None` where there is none.
+        """The last undamaged snapshot at or before a vector, in both parts; `None` if there is none.
 
-        With `before`, one that does not have all up to that vector: what was decided there is not in it.
-
-        One that is damaged is told of by its name, and the one before it is taken. Where the object store does not answer it is as
-        if there were none: without snapshots it takes longer, and comes to the same.
+        With `before`, snapshots that include everything up to that vector are skipped: they include its decision. Damaged
+        snapshots are logged and skipped.
 
         Raises:
             LogUnavailable: Redis does not answer.
         """
         try:
-            for vector, where in reversed(self._listed(number)):
+            for vector, file_name in reversed(self._listed(number)):
                 is_late = before is not None and before.is_within(vector)
                 if vector.is_within(upto) and not is_late:
-                    found = self._good(number, where)
-                    if found is not None:
-                        return found
+                    snapshot = self._good(number, file_name)
+                    if snapshot is not None:
+                        return snapshot
         except ObjectStoreUnavailable as error:
+            # Without snapshots a replay takes longer and gives the same result.
             logger.warning("snapshots cannot be read", why=str(error))
         return None
 
-    def _good(self, number: int, where: str) -> Snapshot | None:
+    def _good(self, number: int, file_name: str) -> Snapshot | None:
         try:
-            return self.read(number, where)
+            return self.read(number, file_name)
         except SnapshotGone:
             return None
         except SnapshotDamaged as error:
-            logger.warning("snapshot damaged", snapshot=where, why=error.why)
+            logger.warning("snapshot damaged", snapshot=file_name, why=error.why)
             return None
 
-    def read(self, number: int, where: str) -> Snapshot:
-        """A snapshot by the name of its file.
+    def read(self, number: int, file_name: str) -> Snapshot:
+        """The snapshot of a file.
 
         Raises:
-            SnapshotGone: it was removed.
-            SnapshotDamaged: it is not as it was written, or is another log's or partition's, or has events in it that the
-                log does not have.
-            ObjectStoreUnavailable, LogUnavailable: nobody answers.
+            SnapshotGone: the file was deleted.
+            SnapshotDamaged: the file is damaged, belongs to another log or partition, or has events that the log lost.
+            ObjectStoreUnavailable, LogUnavailable: the object store or Redis does not answer.
         """
-        data = self._object_store.get(where)
+        data = self._object_store.get(file_name)
         if data is None:
-            raise SnapshotGone(where)
+            raise SnapshotGone(file_name)
         if not data.startswith(_MAGIC):
-            raise SnapshotDamaged(where, "it is no snapshot of this version")
+            raise SnapshotDamaged(file_name, "it is no snapshot of this version of twinfold")
         body = data[len(_MAGIC) + _DIGEST_BYTES :]
         if hashlib.sha256(body).digest() != data[len(_MAGIC) : len(_MAGIC) + _DIGEST_BYTES]:
-            raise SnapshotDamaged(where, "its digest is another")
+            raise SnapshotDamaged(file_name, "its SHA-256 digest does not match")
         try:
             file = msgspec.msgpack.decode(body, type=_File)
             if (file.epoch, file.partition) != (self._epoch, number):
-                raise SnapshotDamaged(where, f"it is of {name(file.partition)} of the log {file.epoch}")
-            kept = msgspec.msgpack.decode(_unpacked(file.kept), type=StoredPartition)
+                raise SnapshotDamaged(file_name, f"it belongs to {name(file.partition)} of the log {file.epoch}")
+            stored = msgspec.msgpack.decode(_unpacked(file.stored_partition), type=StoredPartition)
         except (msgspec.DecodeError, ValueError, OSError) as error:
-            raise SnapshotDamaged(where, str(error)) from error
-        if where != self._where(number, kept.checkpoint.vector):
-            raise SnapshotDamaged(where, "it is of another vector than its name says")
+            raise SnapshotDamaged(file_name, str(error)) from error
+        if file_name != self._file_name(number, stored.checkpoint.vector):
+            raise SnapshotDamaged(file_name, "its vector does not match its name")
         try:
-            stands_on = self._stands_on(number, kept.checkpoint)
+            entry_digests = self._entry_digests(number, stored.checkpoint)
         except (LogLostItsTail, SegmentMissing, SegmentDamaged) as error:
-            raise SnapshotDamaged(where, f"it cannot be held against the log: {error}") from error
-        if stands_on != file.stands_on:
-            raise SnapshotDamaged(where, "it has events or assignment changes in it that the log does not have")
-        return Snapshot(kept, file.documents)
+            raise SnapshotDamaged(file_name, f"it cannot be compared with the log: {error}") from error
+        if entry_digests != file.entry_digests:
+            raise SnapshotDamaged(file_name, "it has events or assignment changes that the log does not have")
+        return Snapshot(stored, file.documents)
 
     def has(self, number: int, vector: Vector) -> bool:
-        """Whether there is a good snapshot of a partition at a vector.
+        """Whether there is an undamaged snapshot of a partition at a vector.
 
         Raises:
-            ObjectStoreUnavailable, LogUnavailable: nobody answers.
+            ObjectStoreUnavailable, LogUnavailable: the object store or Redis does not answer.
         """
-        return self._good(number, self._where(number, vector)) is not None
+        return self._good(number, self._file_name(number, vector)) is not None
 
     def thin(self, number: int) -> list[str]:
-        """Remove those that are not needed, as there are others near enough; answers their files' names.
+        """Delete the snapshots that are not needed because others are near enough; returns their file names.
 
         Raises:
-            ObjectStoreUnavailable: nobody answers; some may be gone already, and the next call goes on.
+            ObjectStoreUnavailable: the object store does not answer. Some may be deleted already; the next call continues.
         """
         listed = self._listed(number)
         names = [listed[index][1] for index in dispensable([vector.partition for vector, _ in listed])]
-        for where in names:
-            self._object_store.delete(where)
+        for file_name in names:
+            self._object_store.delete(file_name)
         return names
 
     def names(self, number: int) -> Iterator[str]:
         """The files of a partition's snapshots, in the order of their vectors."""
-        return (where for _, where in self._listed(number))
+        return (file_name for _, file_name in self._listed(number))
 
-    def _stands_on(self, number: int, checkpoint: Checkpoint) -> tuple[bytes, bytes, bytes]:
+    def _entry_digests(self, number: int, checkpoint: Checkpoint) -> tuple[bytes, bytes, bytes]:
         vector, own = checkpoint.vector, name(number)
         return (
             self._digest(own, vector.partition),
@@ -210,36 +207,37 @@ class Snapshots:
         )
 
     def _digest(self, stream: str, position: int) -> bytes:
-        """Of the entry at a position; empty where it is before the first one."""
+        """The digest of the entry at a position; empty at position 0."""
         if not position:
             return b""
-        found = self._entries.read(stream, after=position - 1, limit=1)
-        if not found:
+        entries = self._entries.read(stream, after=position - 1, limit=1)
+        if not entries:
             raise LogLostItsTail(stream, expected=position, actual=position - 1)
-        return digest(stream, found[0])
+        return digest(stream, entries[0])
 
     def _folder(self, number: int) -> str:
         return f"snapshots/{self._epoch}/{name(number)}"
 
-    def _where(self, number: int, vector: Vector) -> str:
+    def _file_name(self, number: int, vector: Vector) -> str:
         return f"{self._folder(number)}/{vector.partition:015}-{vector.fleet:015}.zst"
 
     def _listed(self, number: int) -> list[tuple[Vector, str]]:
-        found = []
-        for where in self._object_store.names(self._folder(number)):
-            fitting = _NAME.fullmatch(where.rpartition("/")[2])
-            if fitting is not None:
-                found.append((Vector(int(fitting[1]), int(fitting[2])), where))
-        return sorted(found)
+        snapshots = []
+        for file_name in self._object_store.names(self._folder(number)):
+            match = _NAME.fullmatch(file_name.rpartition("/")[2])
+            if match is not None:
+                snapshots.append((Vector(int(match[1]), int(match[2])), file_name))
+        return sorted(snapshots)
 
 
 def dispensable(positions: Sequence[int]) -> list[int]:
-    """Of the rising positions of some snapshots, the indices of those that are not needed; the newest always is.
+    """The indices of the snapshots that are not needed, of their rising positions; the newest is always needed.
 
-    One may go if the two beside it are no further apart than a `DENSITY`-th of the events since the later of them. Before the
-    first one there is the beginning of the log. Whatever goes, that stays true of those that are left, as they only get older:
-    at most some 2 * DENSITY of them for every time that the log becomes e times as long.
+    A snapshot is not needed if its two neighbours are no further apart than a `DENSITY`-th of the events since the later
+    one. The beginning of the log counts as the neighbour of the first.
     """
+    # The condition stays true for those that remain, as they only get older. About 2 * DENSITY snapshots remain for every time
+    # that the log becomes e times as long.
     gone: list[int] = []
     before = 0
     for index, (position, following) in enumerate(pairwise(positions)):
@@ -260,7 +258,7 @@ def _unpacked(packed: _Packed) -> bytes:
 
 
 def _zstd() -> Any:
-    # It is slow to import, and a process may never look at the past.
+    # pyarrow is slow to import, and most processes never read the past.
     import pyarrow as pa  # noqa: PLC0415
 
     return pa.Codec("zstd")

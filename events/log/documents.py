@@ -9,8 +9,7 @@ from events import canonical
 from events.device import state as device_state
 from events.device.events import DeviceEvent, ModuleDeleted
 from events.device.identifiers import module_subject
-from events.device.open_twin import OpenTwin, TwinEvent
-from events.device.state import DeviceDocument, ModuleDocument, current_module
+from events.device.state import DeviceDocument, ModuleDocument, OpenTwin, TwinEvent, current_module
 from events.envelope import Envelope
 from events.fleet.errors import CannotApply
 from events.log.concepts import BY_EVENT

@@ -1,1 +1,1 @@
-"""Telling others what happens: the log and its assignment changes as events, for whoever follows them and for webhooks."""
+"""Notifications: events and assignment changes for readers of the event stream and for webhooks."""

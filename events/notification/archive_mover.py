@@ -1,4 +1,4 @@
-"""The mover of a log, with all readers that may still need something of it."""
+"""The mover of a log to the archive, with the holds of all readers."""
 
 from collections.abc import Mapping
 
@@ -9,18 +9,18 @@ from events.log.fleet_documents import webhooks
 from events.log.object_store import ObjectStore
 from events.log.port import Log
 from events.log.redis import RedisLog
-from events.notification.deliveries import Deliveries, begun
-from events.notification.positions import named
+from events.notification.deliveries import Deliveries, current_progress
+from events.notification.positions import by_name
 from events.projection_store.archived_assignments import AssignmentChangeKeeper, ProjectionHold
 from events.projection_store.redis import RedisProjectionStore
 from events.settings import Settings
 
 
 def open_mover(log: RedisLog, settings: Settings) -> Mover:
-    """Moves a log's older entries to the place that the settings name.
+    """Returns the mover of a log's older entries to the object store of the settings.
 
     Raises:
-        ObjectStoreUnavailable: nobody knows such a place.
+        ObjectStoreUnavailable: the object store does not exist.
     """
     projections = RedisProjectionStore(log.client)
     return Mover(
@@ -38,24 +38,24 @@ def open_mover(log: RedisLog, settings: Settings) -> Mover:
 
 
 class WebhookHold:
-    """Each webhook, a paused one too, needs what it was not told of yet."""
+    """Holds the entries that a webhook has not received yet, also of a paused webhook."""
 
     def __init__(self, log: Log, deliveries: Deliveries) -> None:
         self._log, self._deliveries = log, deliveries
 
     def positions(self, stream: str) -> Mapping[str, int]:
-        """See `events.log.archive.retention_hold.Holding`; holders are called `webhook ID`.
+        """Returns the position of each webhook in a stream, as `events.log.archive.retention_hold.Holding`, by `webhook ID`.
 
         Raises:
             LogUnavailable: Redis does not answer.
         """
         partitions = self._log.partitions
-        known = self._deliveries.all()
+        progress_by_id = self._deliveries.all()
         # Notifications name the stream of assignment changes as in p03/assignments.
         name = stream.replace(":", "/")
         return {
-            f"webhook {webhook_id}": named(begun(document, known.get(webhook_id), partitions).positions, partitions)[
-                name
-            ]
+            f"webhook {webhook_id}": by_name(
+                current_progress(document, progress_by_id.get(webhook_id), partitions).positions, partitions
+            )[name]
             for webhook_id, document in webhooks(self._log)
         }

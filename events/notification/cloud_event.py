@@ -1,4 +1,4 @@
-"""An event or an assignment change as others are told of it: a CloudEvent 1.0 in JSON, without secrets."""
+"""An event or an assignment change for receivers outside: a CloudEvent 1.0 in JSON, without secrets."""
 
 from collections.abc import Callable, Iterator
 
@@ -36,15 +36,14 @@ TEST = "Test"
 MEDIA_TYPE = "application/cloudevents+json"
 
 _HIDDEN = ("authentication", "digest")
-"""Members that say how somebody proves who they are: they tell nobody else anything."""
+"""Members that prove an identity; receivers have no use for them."""
 
-
-Shown = Callable[[Devices], JsonObject]
-"""`{"count": 3, "devices": ["edge-1", …]}` of a set."""
+DescribeDevices = Callable[[Devices], JsonObject]
+"""Returns a set of devices as `{"count": 3, "devices": ["edge-1", …]}`."""
 
 
 class EventLocation(msgspec.Struct, frozen=True):
-    """Where a notification stands. `index` is that of its stream among all positions, `number` the partition's or FLEET."""
+    """The location of a notification. `index` is its stream's index among all positions, `number` the partition's or FLEET."""
 
     epoch: str
     index: int
@@ -54,7 +53,7 @@ class EventLocation(msgspec.Struct, frozen=True):
 
     @property
     def event_id(self) -> str:
-        """`p03:17`, `p03/assignments:2`; unique together with the source, and for good."""
+        """`p03:17`, `p03/assignments:2`; permanent, and unique together with the source."""
         return f"{self.name}:{self.position}"
 
     @property
@@ -64,9 +63,9 @@ class EventLocation(msgspec.Struct, frozen=True):
 
 
 class Notification(msgspec.Struct, frozen=True):
-    """What somebody may be told of, with what it is about; `body` is the event.
+    """An event for a receiver, with its deployments and devices; `body` is the CloudEvent.
 
-    `moved` has the ordinals of an assignment change's partition that it is about. `at` is in milliseconds, 0 where nobody can tell.
+    `moved` has the ordinals of the devices of an assignment change. `at` is in milliseconds, 0 for an unknown time.
     """
 
     location: EventLocation
@@ -78,56 +77,56 @@ class Notification(msgspec.Struct, frozen=True):
     moved: BitMap | None = None
 
 
-def of_event(location: EventLocation, envelope: Envelope[Event], sets: Shown) -> Notification:
-    """Tell of an event; `sets` says which devices are in its sets."""
-    data = with_ids(envelope.event, msgspec.to_builtins(envelope.event), sets)
+def of_event(location: EventLocation, envelope: Envelope[Event], describe: DescribeDevices) -> Notification:
+    """Returns an event as a notification; `describe` returns the devices of a set."""
+    data = with_ids(envelope.event, msgspec.to_builtins(envelope.event), describe)
     kind = data.pop("type")
-    shown = {name: MASK if name in _HIDDEN and value else mask(value) for name, value in data.items()}
+    visible = {name: MASK if name in _HIDDEN and value else mask(value) for name, value in data.items()}
     more: JsonObject = {"position": location.position, "version": envelope.version, "by": str(envelope.by)}
     if envelope.cause:
         more["cause"] = envelope.cause
-    body = _body(location, kind, envelope.at, {**more, "subject": envelope.subject, "data": shown})
+    body = _body(location, kind, envelope.at, {**more, "subject": envelope.subject, "data": visible})
     is_about = isinstance(envelope.event, DeploymentEvent | RolloutEvent)
     deployments = frozenset({envelope.subject.removeprefix(ROLLOUT)} if is_about else ())
     device = None if location.number == FLEET else device_of(envelope.subject)
     return Notification(location, envelope.at, kind, body, deployments, device)
 
 
-def with_ids(event: Event, data: JsonObject, shown: Shown) -> JsonObject:
-    """The data of an event, with ids in the place of ordinals, which say nothing outside the log."""
+def with_ids(event: Event, data: JsonObject, describe: DescribeDevices) -> JsonObject:
+    """Returns an event's data with device ids instead of ordinals, which have no meaning outside the log."""
     match event:
         case DevicesAdmitted(_, devices) | DevicesRetried(devices):
-            return {**data, "devices": shown(devices)}
+            return {**data, "devices": describe(devices)}
         case PhaseOpened(_, _, pool) if pool is not UNSET:
-            return {**data, "pool": shown(pool)}
+            return {**data, "pool": describe(pool)}
         case RollbackBegan() | ResultsRecorded():
-            return {**data, "results": _results(event.results, shown)}
+            return {**data, "results": _results(event.results, describe)}
         case RollbackEnded():
-            return {**data, "not_back": _by_reason(event.not_back, shown)}
+            return {**data, "not_back": _by_reason(event.not_back, describe)}
         case AdmissionChanged(Kept(devices)):
-            return {**data, "admission": {**data["admission"], "devices": shown(devices)}}
+            return {**data, "admission": {**data["admission"], "devices": describe(devices)}}
         case _:
             return data
 
 
-def _results(results: RolloutResults, shown: Shown) -> JsonObject:
+def _results(results: RolloutResults, describe: DescribeDevices) -> JsonObject:
     plain = ("healthy", "already", "silent", "pending", "outranked")
     return {
-        **{name: shown(getattr(results, name)) for name in plain},
-        "failed": _by_reason(results.failed, shown),
-        "not_applied": _by_reason(results.not_applied, shown),
+        **{name: describe(getattr(results, name)) for name in plain},
+        "failed": _by_reason(results.failed, describe),
+        "not_applied": _by_reason(results.not_applied, describe),
         "is_whole": results.is_whole,
     }
 
 
-def _by_reason(by_reason: dict[str, Devices], shown: Shown) -> JsonObject:
-    return {why: shown(devices) for why, devices in by_reason.items()}
+def _by_reason(by_reason: dict[str, Devices], describe: DescribeDevices) -> JsonObject:
+    return {why: describe(devices) for why, devices in by_reason.items()}
 
 
 def of_assignment_change(
     location: EventLocation, entry: AssignmentEntry, assignment_change: AssignmentChange, devices: list[list[str]]
 ) -> Notification:
-    """Tell of an assignment change; `devices` has, for each of its moves, the ids of its first devices."""
+    """Returns an assignment change as a notification; `devices` has the ids of each move's first devices."""
     moves: list[JsonObject] = [
         {"count": move.count, "devices": ids, "before": _assignment(move.before), "after": _assignment(move.after)}
         for move, ids in zip(assignment_change.moves, devices, strict=True)
@@ -148,12 +147,12 @@ def of_assignment_change(
 
 
 def of_unreadable(location: EventLocation) -> Notification:
-    """Tell that an entry does not decode, as operators are told by a partition that stops there."""
+    """Returns the notification of an entry that does not decode; the partition stops there."""
     return Notification(location, 0, UNREADABLE, _body(location, UNREADABLE, 0, {"position": location.position}))
 
 
 def of_test(epoch: str, webhook_id: str, *, at: int) -> Notification:
-    """What is sent to see whether a webhook gets through; its place is the time."""
+    """Returns the test notification of a webhook; its position is the time."""
     location = EventLocation(epoch, -1, f"webhooks/{webhook_id}", FLEET, at)
     return Notification(location, at, TEST, _body(location, TEST, at, {"subject": f"webhook:{webhook_id}", "data": {}}))
 
@@ -177,7 +176,7 @@ def _vector(vector: object) -> JsonObject:
 
 
 def _assignment(assignment: Assignment) -> JsonObject:
-    shown: JsonObject = {
+    described: JsonObject = {
         "status": assignment.status.value,
         "reason": assignment.reason or None,
         "layers": [layer.id for layer in assignment.stack],
@@ -185,10 +184,10 @@ def _assignment(assignment: Assignment) -> JsonObject:
         "versions": assignment.module_versions,
     }
     if assignment.own is not UNSET:
-        shown["device"] = _own(assignment.own)
+        described["device"] = _own(assignment.own)
     if assignment.module_parts:
-        shown["byModule"] = {name: _own(part) for name, part in sorted(assignment.module_parts.items())}
-    return shown
+        described["byModule"] = {name: _own(part) for name, part in sorted(assignment.module_parts.items())}
+    return described
 
 
 def _own(own: Own) -> JsonObject:

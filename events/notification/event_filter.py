@@ -1,4 +1,4 @@
-"""What somebody wants to be told of."""
+"""The filter of notifications: by kind, deployment and device."""
 
 from collections.abc import Iterable
 
@@ -11,40 +11,41 @@ from events.notification.cloud_event import Notification
 from events.projection_store.device_pages import device_ids
 from events.projection_store.port import ProjectionSelection, ProjectionStore
 
-_KNOWN_MAX = 10_000
+_CACHED_MAX = 10_000
 
 
-class Ordinals:
-    """The ordinals that device ids have had in their partitions, one for each registration; read as far as they are needed."""
+class DeviceOrdinals:
+    """The ordinals of device ids in their partitions, one for each registration; read on demand and cached."""
 
     def __init__(self, projections: ProjectionStore, *, partitions: int) -> None:
         self._projections, self._partitions = projections, partitions
-        self._known: dict[str, tuple[int, BitMap]] = {}
+        self._cached: dict[str, tuple[int, BitMap]] = {}
 
     def among(self, device_id: str, partition: int, ordinals: BitMap) -> bool:
-        """Whether one of some ordinals of a partition is, or was, this device.
+        """Returns whether one of these ordinals of a partition is, or was, this device.
 
         Raises:
             LogUnavailable: Redis did not answer.
         """
         if not ordinals or partition_of(device_id, self._partitions) != partition:
             return False
-        seen, own = self._known.get(device_id, (0, BitMap()))
+        # Ordinals are only ever appended, so a cached device needs only the pages after the last one read.
+        seen, own = self._cached.get(device_id, (0, BitMap()))
         if seen <= ordinals.max():
             pages = range(seen // PAGE_ITEMS, ordinals.max() // PAGE_ITEMS + 1)
             fields = tuple(map(str, pages))
-            kept = self._projections.read(partition, ProjectionSelection(fields=(("ids", fields),))).hashes["ids"]
+            ids = self._projections.read(partition, ProjectionSelection(fields=(("ids", fields),))).hashes["ids"]
             for page, field in zip(pages, fields, strict=True):
-                names = msgspec.json.decode(kept[field], type=list[str])
+                names = msgspec.json.decode(ids[field], type=list[str])
                 own |= BitMap(page * PAGE_ITEMS + location for location, name in enumerate(names) if name == device_id)
                 seen = page * PAGE_ITEMS + len(names)
-            if len(self._known) >= _KNOWN_MAX:
-                self._known.clear()
-            self._known[device_id] = (seen, own)
+            if len(self._cached) >= _CACHED_MAX:
+                self._cached.clear()
+            self._cached[device_id] = (seen, own)
         return bool(own & ordinals)
 
     def names(self, partition: int, ordinals: BitMap) -> frozenset[str]:
-        """The devices that some ordinals of a partition are, or were.
+        """Returns the devices that have, or had, these ordinals of a partition.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -55,26 +56,26 @@ class Ordinals:
 
 
 class EventFilter:
-    """What is of one of the kinds, and about one of the deployments or devices; where none are named, about anything."""
+    """Matches notifications of one of the kinds, about one of the deployments or devices; an empty list matches everything."""
 
     def __init__(
-        self, ordinals: Ordinals, *, kinds: Iterable[str], deployments: Iterable[str], devices: Iterable[str]
+        self, ordinals: DeviceOrdinals, *, kinds: Iterable[str], deployments: Iterable[str], devices: Iterable[str]
     ) -> None:
         self._ordinals = ordinals
         self._kinds = frozenset(kinds)
         self._deployments, self._devices = frozenset(deployments), frozenset(devices)
 
-    def includes(self, one: Notification) -> bool:
-        """Whether a notification is wanted.
+    def includes(self, notification: Notification) -> bool:
+        """Returns whether a notification matches.
 
         Raises:
-            LogUnavailable: it is an assignment change, and Redis did not say whom it is about.
+            LogUnavailable: Redis did not answer which devices an assignment change is about.
         """
-        if self._kinds and one.kind not in self._kinds:
+        if self._kinds and notification.kind not in self._kinds:
             return False
         if not self._deployments and not self._devices:
             return True
-        if one.device in self._devices or not self._deployments.isdisjoint(one.deployments):
+        if notification.device in self._devices or not self._deployments.isdisjoint(notification.deployments):
             return True
-        number, moved = one.location.number, one.moved
+        number, moved = notification.location.number, notification.moved
         return moved is not None and any(self._ordinals.among(name, number, moved) for name in self._devices)

@@ -1,4 +1,4 @@
-"""Events of all streams, and assignment changes, read on from anybody's positions."""
+"""The events and assignment changes of all streams as notifications, from any positions on."""
 
 import heapq
 import itertools
@@ -22,45 +22,46 @@ from events.stored_projection.partition_reader import ids_of, pages_of
 from events.stored_projection.stored_partition import AssignmentEntry
 
 DEVICES_NAMED_MAX = 100
-"""So many devices of each move an assignment change names; its count says how many there are."""
+"""The most devices that a move of an assignment change names; its count is the total."""
 
 
 class Feed:
-    """Reads notifications; keeps nothing, so that whoever comes back after days is served as whoever is at the heads."""
+    """Reads notifications. It has no state per reader, so a reader can come back after days."""
 
     def __init__(self, log: Log, projections: ProjectionStore) -> None:
         self._log, self._projections = log, projections
         self._names = names_of(log.partitions)
 
     def heads(self) -> Positions:
-        """Where every stream ends now.
+        """Returns the current end of every stream.
 
         Raises:
             LogUnavailable: Redis did not answer.
         """
         numbers = range(self._log.partitions)
-        events = self._log.heads()
-        kept = self._projections.read_each(numbers, ProjectionSelection())
+        heads = self._log.heads()
+        partitions = self._projections.read_each(numbers, ProjectionSelection())
         return (
-            events[FLEET],
-            *(events[number] for number in numbers),
-            *(one.checkpoint.assignment_changes for one in kept),
+            heads[FLEET],
+            *(heads[number] for number in numbers),
+            *(partition.checkpoint.assignment_changes for partition in partitions),
         )
 
     def read(self, after: Positions, upto: Positions, *, limit: int) -> list[Notification]:
-        """The next notifications behind `after`, about `limit` of them: each stream in its order, together by time.
+        """Returns the next notifications after `after`, about `limit`: in the order of each stream, merged by time.
 
         Raises:
             LogUnavailable: as `heads`.
             LogLostItsTail: a position is missing.
         """
         behind = [index for index, (low, high) in enumerate(zip(after, upto, strict=True)) if low < high]
-        each = max(1, limit // max(1, len(behind)))
-        some = [self.of_stream(index, after[index], min(upto[index], after[index] + each)) for index in behind]
-        return list(heapq.merge(*some, key=lambda one: one.at))
+        # An equal share for each stream, so that a busy stream does not delay the others.
+        share = max(1, limit // max(1, len(behind)))
+        streams = [self.of_stream(index, after[index], min(upto[index], after[index] + share)) for index in behind]
+        return list(heapq.merge(*streams, key=lambda notification: notification.at))
 
     def of_stream(self, index: int, after: int, upto: int) -> list[Notification]:
-        """Notifications of one stream at positions after + 1 to `upto`; fewer where the next one cannot be read.
+        """Returns the notifications of one stream at positions after + 1 to `upto`, or up to an entry that cannot be read.
 
         Raises:
             LogUnavailable, LogLostItsTail: as `read`.
@@ -77,14 +78,14 @@ class Feed:
         return [self.event(index, number, envelope) for envelope in events]
 
     def event(self, index: int, number: int, envelope: Envelope[Event]) -> Notification:
-        """An event that was read from a stream, as a notification.
+        """Returns an event as a notification.
 
         Raises:
-            LogUnavailable: Redis did not say which devices it is about.
+            LogUnavailable: Redis did not answer which devices it is about.
         """
-        return of_event(self.location(index, number, envelope.position), envelope, self._shown)
+        return of_event(self.location(index, number, envelope.position), envelope, self._described)
 
-    def _shown(self, devices: Devices) -> JsonObject:
+    def _described(self, devices: Devices) -> JsonObject:
         members = FleetSet.of(devices)
         names: list[str] = []
         for number, ordinals in sorted(members.by_partition.items()):
@@ -92,38 +93,39 @@ class Feed:
         return {"count": len(members), "devices": names}
 
     def _ids(self, number: int, ordinals: BitMap) -> list[str]:
-        """The ids of some devices; those that the projections do not have, as while they are rebuilt, are not among them."""
+        """The ids of these devices."""
         if not ordinals:
             return []
-        known = BitMap(range(self._projections.checkpoint(number).ordinals)) & ordinals
-        return list(device_ids(self._projections, number, known))
+        # During a rebuild, the projections do not have all ordinals yet; the missing devices are left out.
+        projected = BitMap(range(self._projections.checkpoint(number).ordinals)) & ordinals
+        return list(device_ids(self._projections, number, projected))
 
     def _assignment_changes(self, index: int, after: int, upto: int) -> list[Notification]:
         number = index - 1 - self._log.partitions
         entries = self._projections.assignment_changes(number, after=after, limit=upto - after)
-        found = []
+        notifications = []
         for expected, entry in enumerate(entries, after + 1):
             if entry.position != expected:
                 raise LogLostItsTail(self._names[index], expected=expected, actual=entry.position)
-            found.append(self.assignment_change(index, entry))
-        if len(found) < upto - after:
-            raise LogLostItsTail(self._names[index], expected=upto, actual=after + len(found))
-        return found
+            notifications.append(self.assignment_change(index, entry))
+        if len(notifications) < upto - after:
+            raise LogLostItsTail(self._names[index], expected=upto, actual=after + len(notifications))
+        return notifications
 
     def assignment_change(self, index: int, entry: AssignmentEntry) -> Notification:
-        """An assignment change that was read, as a notification.
+        """Returns an assignment change as a notification.
 
         Raises:
-            LogUnavailable: Redis did not say which devices it is about.
+            LogUnavailable: Redis did not answer which devices it is about.
         """
         number = index - 1 - self._log.partitions
         assignment_change = msgspec.json.decode(entry.data, type=AssignmentChange)
         firsts = [BitMap(itertools.islice(move.ordinals(), DEVICES_NAMED_MAX)) for move in assignment_change.moves]
         pages = pages_of(BitMap.union(*firsts)) if firsts else ()
-        kept = self._projections.read(number, ProjectionSelection(fields=(("ids", pages),)))
-        named = [list(ids_of(first, kept)) for first in firsts]
+        stored = self._projections.read(number, ProjectionSelection(fields=(("ids", pages),)))
+        named = [list(ids_of(first, stored)) for first in firsts]
         return of_assignment_change(self.location(index, number, entry.position), entry, assignment_change, named)
 
     def location(self, index: int, number: int, position: int) -> EventLocation:
-        """A position of a stream, by the stream's index among all positions and its number."""
+        """Returns a location, by the stream's index among all positions and its partition number."""
         return EventLocation(self._log.epoch, index, self._names[index], number, position)

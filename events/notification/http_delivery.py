@@ -1,4 +1,4 @@
-"""One delivery over HTTP: to an address that is allowed, signed, within its time, and with next to nothing read back."""
+"""One delivery over HTTP: signed, only to an allowed address, within a time limit."""
 
 import asyncio
 import socket
@@ -24,7 +24,7 @@ from events.webhook.state import WebhookDocument
 from events.webhook.targets import Address, AllowedTargets
 
 ANSWER_BYTES_MAX = 16_384
-"""So much of an answer is read, so that the connection can be used again; of a longer one, nothing more."""
+"""How much of an answer is read, so that the connection can be used again; a longer answer closes it."""
 
 TIMEOUT, NO_NAME, NOT_ALLOWED, TLS, NO_CONNECTION, BROKEN = ("timeout", "name", "target", "tls", "connection", "http")
 """Why there was no answer."""
@@ -33,7 +33,7 @@ GONE = 410
 
 
 class DeliveryResult(msgspec.Struct, frozen=True):
-    """What became of a delivery: a status, or `None` and one of the errors above. No body: it is nobody's business here."""
+    """The result of a delivery: a status, or `None` and one of the errors above. The body of the answer is not stored."""
 
     status: int | None
     error: str
@@ -41,7 +41,7 @@ class DeliveryResult(msgspec.Struct, frozen=True):
 
     @property
     def delivered(self) -> bool:
-        """Whether the receiver has it."""
+        """Whether the receiver accepted it."""
         return self.status is not None and httpx.codes.is_success(self.status)
 
     @property
@@ -50,35 +50,35 @@ class DeliveryResult(msgspec.Struct, frozen=True):
         return self.error if self.status is None else f"{self.status // 100}xx"
 
 
-def opened(vault: Vault, document: WebhookDocument) -> tuple[str, str]:
-    """A webhook's URL with its query, and the secret that it is signed with.
+def revealed_target(vault: Vault, document: WebhookDocument) -> tuple[str, str]:
+    """Returns a webhook's URL with its query, and its signing secret, in plain text.
 
     Raises:
-        SecretsError: one of them does not open.
+        SecretsError: one of them cannot be decrypted.
     """
-    found = vault.reveal({"secret": document.secret, "query": document.query or ""})
-    assert isinstance(found, dict)
-    return f"{document.url}?{found['query']}" if document.query else document.url, found["secret"]
+    plain = vault.reveal({"secret": document.secret, "query": document.query or ""})
+    assert isinstance(plain, dict)
+    return f"{document.url}?{plain['query']}" if document.query else document.url, plain["secret"]
 
 
 async def resolve(host: str, port: int | str) -> list[Address]:
-    """The addresses that a host of a URL has at the moment.
+    """Returns the current addresses of a host.
 
     Raises:
-        socket.gaierror: it has none.
+        socket.gaierror: the host has no address.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [ip_address(str(location[0])) for *_, location in found]
+    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ip_address(str(location[0])) for *_, location in infos]
 
 
 Resolve = Callable[[str, int | str], Awaitable[list[Address]]]
 
 
-class Posting:
-    """Posts to the receiver of one webhook, over connections that are kept until the end of the block.
+class WebhookSender:
+    """Sends to the receiver of one webhook, over connections that stay open until the end of the `async with` block.
 
     Raises:
-        SettingsInvalid: the file of authorities cannot be read.
+        SettingsInvalid: the file of certificate authorities cannot be read.
     """
 
     def __init__(self, settings: Settings, *, resolve: Resolve = resolve) -> None:
@@ -86,7 +86,7 @@ class Posting:
         self._targets = AllowedTargets.parse(settings.webhook_private_targets)
         self._timeout_seconds = settings.webhook_timeout_seconds
         trusted = _trusted(settings.webhook_ca_file)
-        # No proxy and no credentials of the environment: where it goes is decided here.
+        # `trust_env=False`: a proxy or a netrc file of the environment would get around the check of addresses.
         self._client = httpx.AsyncClient(
             verify=trusted, trust_env=False, follow_redirects=False, timeout=self._timeout_seconds
         )
@@ -101,15 +101,15 @@ class Posting:
     ) -> None:
         await self._stack.aclose()
 
-    async def post(self, url: str, one: Notification, *, secret: str, at: int) -> DeliveryResult:
-        """Deliver a notification; whatever goes wrong on the way is the answer, and shows neither URL nor secret."""
+    async def post(self, url: str, notification: Notification, *, secret: str, at: int) -> DeliveryResult:
+        """Deliver a notification; returns every failure as a result, without URL and secret."""
         start = time.perf_counter()
         status, error = None, ""
-        message_id = f"{one.location.epoch}:{one.location.event_id}"
-        signed = signature.headers(secret, message_id=message_id, at_seconds=at // 1000, body=one.body)
+        message_id = f"{notification.location.epoch}:{notification.location.event_id}"
+        signed = signature.headers(secret, message_id=message_id, at_seconds=at // 1000, body=notification.body)
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                answer = await self._answer(url, {**signed, "content-type": MEDIA_TYPE}, one.body)
+                answer = await self._answer(url, {**signed, "content-type": MEDIA_TYPE}, notification.body)
                 status = answer.status_code
                 await _read_on(answer)
         except (TimeoutError, httpx.TimeoutException):
@@ -128,7 +128,7 @@ class Posting:
         parts = urlsplit(url)
         addresses = await self._addresses(parts.hostname or "", parts.port or parts.scheme, scheme=parts.scheme)
         for number, address in enumerate(addresses, 1):
-            # To the address that was looked at, whatever the name says by now; TLS and the receiver see the name.
+            # To the checked address: a second lookup of the name could give another one. TLS and the receiver see the name.
             request = self._client.build_request(
                 "POST",
                 httpx.URL(url).copy_with(host=str(address)),
@@ -146,7 +146,7 @@ class Posting:
     async def _addresses(self, host: str, port: int | str, *, scheme: str) -> list[Address]:
         addresses = await self._resolve(host, port)
         for address in addresses:
-            # One that is not allowed spoils the others: nobody's public receiver has one.
+            # A public receiver has no private address, so one that is not allowed refuses the whole name.
             if not self._targets.allow(address, scheme=scheme):
                 raise TargetRefused(str(address))
         return addresses
@@ -159,7 +159,7 @@ def _trusted(ca_file: Path | None) -> ssl.SSLContext:
             context.load_verify_locations(ca_file)
     except OSError as error:
         variable = f"{ENV_PREFIX}WEBHOOK_CA_FILE"
-        raise SettingsInvalid(variable, f"{variable}: no certificates can be read there") from error
+        raise SettingsInvalid(variable, f"{variable}: the file has no readable certificates") from error
     return context
 
 

@@ -1,6 +1,6 @@
--- Keeps how far a webhook has come, if its lease is still the caller's.
+-- Stores a webhook's progress, if the caller still has its lease.
 -- KEYS: lease, progress, counts, deliveries
--- ARGV: token, lease ms, webhook, progress, delivery (or ''), result, deliveries kept
+-- ARGV: token, lease ms, webhook, progress, delivery (or ''), result, deliveries to keep
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end

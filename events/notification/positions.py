@@ -1,4 +1,4 @@
-"""How far somebody was told: a position in every stream, as numbers, by name, and as the opaque id of an event."""
+"""A reader's position in every stream: as numbers, by name, and as the opaque id of an event."""
 
 import base64
 import binascii
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from events.log.keys import FLEET, name
 
 Positions = tuple[int, ...]
-"""The fleet's log, each partition's log, each partition's assignment changes."""
+"""In this order: the fleet's log, each partition's log, each partition's assignment changes."""
 
 _EPOCH_BYTES = 4
 _CHARACTERS_MAX = 32_768
@@ -17,50 +17,51 @@ _LOW, _MORE = 0x7F, 0x80
 
 
 class PositionsInvalid(Exception):
-    """An id of an event that this log did not give out."""
+    """The id of an event is not from this log."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the id to go on after {why}; begin without one, or with from=start")
+        super().__init__(f"the id to continue after {why}; start without an id, or with from=start")
         self.why = why
 
 
 def names_of(partitions: int) -> tuple[str, ...]:
-    """What the streams are called, in the order of positions: `fleet`, then `p00` and on, then `p00/assignments` and on."""
+    """Returns the names of the streams, in the order of positions: `fleet`, `p00` and so on, `p00/assignments` and so on."""
     logs = tuple(name(number) for number in range(partitions))
-    return (name(FLEET), *logs, *(f"{one}/assignments" for one in logs))
+    return (name(FLEET), *logs, *(f"{log}/assignments" for log in logs))
 
 
-def named(positions: Positions, partitions: int) -> dict[str, int]:
-    """Positions by the names of their streams."""
+def by_name(positions: Positions, partitions: int) -> dict[str, int]:
+    """Returns positions by the names of their streams."""
     return dict(zip(names_of(partitions), positions, strict=True))
 
 
-def of_names(by_name: Mapping[str, int], partitions: int) -> Positions:
-    """Positions by name as numbers; a stream that is not named is at its beginning."""
-    return tuple(by_name.get(one, 0) for one in names_of(partitions))
+def of_names(positions: Mapping[str, int], partitions: int) -> Positions:
+    """Returns positions by name as numbers; a missing stream is at its beginning."""
+    return tuple(positions.get(stream, 0) for stream in names_of(partitions))
 
 
 def moved(positions: Positions, stream: int, position: int) -> Positions:
-    """Positions after one more entry of a stream."""
+    """Returns positions with a new position of one stream."""
     return (*positions[:stream], position, *positions[stream + 1 :])
 
 
 def lag(positions: Positions, heads: Positions) -> int:
-    """How many events and assignment changes are between."""
+    """Returns how many events and assignment changes are between positions and heads."""
     return sum(max(0, head - position) for position, head in zip(positions, heads, strict=True))
 
 
 def encode(positions: Positions, *, epoch: str) -> str:
-    """The id of an event: text that fits into a header. Numbers below 128 take a byte each before base64."""
+    """Returns the id of an event: text that fits into a header."""
+    # An id has two positions for each partition and must fit into a header, so numbers below 128 take one byte.
     data = _of_epoch(epoch) + bytes(_varints(positions))
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def decode(text: str, *, epoch: str, heads: Positions) -> Positions:
-    """What an id stands for.
+    """Returns the positions in an id.
 
     Raises:
-        PositionsInvalid: it is no such id, or one of another log, or ahead of the heads.
+        PositionsInvalid: the text is not an id, is from another log, or is ahead of the heads.
     """
     try:
         data = base64.b64decode(text[:_CHARACTERS_MAX].encode("ascii") + b"==", altchars=b"-_", validate=False)
@@ -82,11 +83,11 @@ def _of_epoch(epoch: str) -> bytes:
 
 def _varints(numbers: Iterable[int]) -> Iterator[int]:
     for number in numbers:
-        rest = number
-        while rest > _LOW:
-            yield rest & _LOW | _MORE
-            rest >>= 7
-        yield rest
+        remainder = number
+        while remainder > _LOW:
+            yield remainder & _LOW | _MORE
+            remainder >>= 7
+        yield remainder
 
 
 def _numbers(data: bytes) -> Iterator[int]:
@@ -97,5 +98,6 @@ def _numbers(data: bytes) -> Iterator[int]:
         if not byte & _MORE:
             yield number
             number = shift = 0
+        # No log reaches this position; the missing positions then refuse the id.
         elif number > _POSITION_MAX:
             return

@@ -1,1 +1,1 @@
-"""What if: what commands would do to the fleet, decided and applied by what decides and applies, and nothing done."""
+"""Previews: what commands would do to the fleet, computed by the code that would do it, with nothing written."""

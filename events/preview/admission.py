@@ -1,7 +1,7 @@
-"""Whom rollouts would admit first, once some events stand: planned by what plans it for the scheduler."""
+"""The devices that rollouts would admit first, planned by the planner of the scheduler."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -9,7 +9,7 @@ from events.fleet.deployments import deployment_of
 from events.log.keys import FLEET
 from events.log.port import AT_APPEND, Log, Proposed
 from events.preview.implied import Implied
-from events.preview.preview_result import First
+from events.preview.preview_result import FirstStep
 from events.projection_store.fleet_snapshot import FleetSnapshotReader
 from events.projection_store.port import ProjectionStore
 from events.rollout.events import (
@@ -26,46 +26,52 @@ from events.rollout.sets import NOBODY, FleetSet
 from events.rollout.state import ROLLOUT, RolloutDocument, RolloutState, decode, evolve
 
 
-class Admitting:
-    """Asks the planner. Several threads may ask."""
+class AdmissionPreview:
+    """Plans the first step of rollouts. Thread-safe."""
 
     def __init__(self, log: Log, projections: ProjectionStore) -> None:
         self._log = log
         self._reader = FleetSnapshotReader(log, projections)
         self._lock = threading.Lock()
 
-    def first(self, proposed: Sequence[Proposed], implied: Sequence[Implied], *, now: int) -> list[First]:
-        """What each rollout that some proposals are about would do at once, or as soon as it starts; `now` in milliseconds."""
-        documents = {name: (document, reaches) for name, document, reaches in self._documents(proposed)}
-        if not documents:
+    def first(self, proposed: Sequence[Proposed], implied: Sequence[Implied], *, now: int) -> list[FirstStep]:
+        """The first step of each rollout of the proposals, taken now or when it starts; `now` in milliseconds."""
+        # A rollout's last proposal counts: its document is the one that the commands would leave.
+        rollouts = {
+            deployment_of(subject): (decode(data), isinstance(proposal.event, _REACHING))
+            for proposal in proposed
+            if isinstance(proposal.event, RolloutEvent)
+            for subject, data in proposal.snapshots
+            if subject.startswith(ROLLOUT) and data is not None
+        }
+        if not rollouts:
             return []
         with self._lock:
-            self._reader.look(dict.fromkeys((FLEET, *range(self._log.partitions)), 0))
+            # Heads of 0: `PartitionCache` has already waited until the projections are at the head.
+            self._reader.refresh(dict.fromkeys((FLEET, *range(self._log.partitions)), 0))
             return [
-                self._first(name, document, reaches, implied, now=now)
-                for name, (document, reaches) in sorted(documents.items())
+                self._first(name, document, implied, reaches_all=reaches_all, now=now)
+                for name, (document, reaches_all) in sorted(rollouts.items())
             ]
 
-    def _documents(self, proposed: Iterable[Proposed]) -> Iterable[tuple[str, RolloutDocument, frozenset[str]]]:
-        """The rollouts as they would stand, and whose whole target is reached by and by; none of one that would be gone."""
-        for one in proposed:
-            if isinstance(one.event, RolloutEvent):
-                for subject, data in one.snapshots:
-                    if subject.startswith(ROLLOUT) and data is not None:
-                        name = deployment_of(subject)
-                        yield name, decode(data), frozenset({name} if isinstance(one.event, _REACHING) else ())
-
     def _first(
-        self, name: str, document: RolloutDocument, reaches: frozenset[str], implied: Sequence[Implied], *, now: int
-    ) -> First:
+        self, name: str, document: RolloutDocument, implied: Sequence[Implied], *, reaches_all: bool, now: int
+    ) -> FirstStep:
         waits = document.state is RolloutState.CREATED
         if waits:
             started = evolve(document, RolloutStarted(), version=document.version + 1, at=now)
             assert started is not None
             document = started
-        target = FleetSet({one.number: one.rolled[name] for one in implied if name in one.rolled})
-        stands = all(name in one.stood for one in implied)
-        fleet_snapshot = self._reader.of(name, document) if stands else FleetSnapshot()
+        target = FleetSet(
+            {
+                partition.number: partition.rollout_targets[name]
+                for partition in implied
+                if name in partition.rollout_targets
+            }
+        )
+        # The projections know nothing of a deployment that the commands create.
+        exists = all(name in partition.deployment_ids_before for partition in implied)
+        fleet_snapshot = self._reader.of(name, document) if exists else FleetSnapshot()
         judgement = self._reader.judge(name, document, msgspec.structs.replace(fleet_snapshot, target=target), now)
         devices = NOBODY
         for event in judgement.events:
@@ -73,19 +79,19 @@ class Admitting:
                 devices |= FleetSet.of(event.devices)
             elif isinstance(event, RollbackBegan):
                 devices |= fleet_snapshot.actual
-        done = [_DOES[type(event)] for event in judgement.events if type(event) in _DOES]
-        says = ("once it is started, it " if waits else "it ") + (", ".join(done) or f"waits: {judgement.says}")
+        actions = [_ACTIONS[type(event)] for event in judgement.events if type(event) in _ACTIONS]
+        says = ("once it is started, it " if waits else "it ") + (", ".join(actions) or f"waits: {judgement.says}")
         if document.created_at == AT_APPEND and devices != target:
-            # The order of admission is drawn by the time of creation, which is not known yet.
-            says += ", or as many others: who is first is drawn when the rollout is created"
-        return First(
-            name, says, dict(devices.by_partition), dict((target if name in reaches else devices).by_partition)
-        )
+            # The order of admission is drawn from the time of creation, which is not known yet (decisions/0028).
+            says += ", or as many other devices: the order is drawn when the rollout is created"
+        reached = target if reaches_all else devices
+        return FirstStep(name, says, dict(devices.by_partition), dict(reached.by_partition))
 
 
+# After these events a rollout goes on to its whole target by itself.
 _REACHING = (RolloutCreated, RolloutStarted, RolloutResumed)
-_DOES: Mapping[type[object], str] = {
+_ACTIONS: Mapping[type[object], str] = {
     DevicesAdmitted: "admits these devices first",
-    DevicesRetried: "lets these devices try again",
-    RollbackBegan: "brings these devices back",
+    DevicesRetried: "retries these devices",
+    RollbackBegan: "rolls these devices back",
 }

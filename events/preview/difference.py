@@ -1,4 +1,4 @@
-"""What differs between two configurations, property by property, as somebody reads it who is about to cause it."""
+"""The differences between two configurations, property by property."""
 
 import enum
 from collections.abc import Iterator, Mapping
@@ -10,8 +10,8 @@ from events.properties import is_secret
 from events.secrets.references import mask
 
 
-class How(enum.Enum):
-    """What becomes of a property."""
+class DifferenceKind(enum.Enum):
+    """What happens to a property."""
 
     REMOVED = "removed"
     CHANGED = "changed"
@@ -19,34 +19,36 @@ class How(enum.Enum):
 
 
 class PropertyDifference(msgspec.Struct, frozen=True):
-    """One property of one module, with its value before and after; `None` where there is none. Secrets show as `***`.
+    """One property of one module, with its value before and after; `None` if there is none. Secrets show as `***`.
 
-    A secret that gives way to another one is `changed` from `***` to `***`. `path` is dotted below the desired properties, and
-    empty for the whole section.
+    A secret that is replaced by another one is `changed` from `***` to `***`. `path` is dotted below the desired
+    properties, and empty for the whole section.
     """
 
     module: str
     path: str
-    how: How
+    how: DifferenceKind
     before: Json = None
     after: Json = None
 
 
-_ORDER = list(How)
+_ORDER = list(DifferenceKind)
 
 
 def differences(before: Mapping[str, JsonObject], after: Mapping[str, JsonObject]) -> tuple[PropertyDifference, ...]:
-    """Removals first, then changes, then additions; each by module and path."""
-    found = [
-        one
+    """The differences by kind (removals, changes, additions), module and path."""
+    unsorted = [
+        difference
         for module in before.keys() | after.keys()
-        for one in _between(module, before.get(module), after.get(module))
+        for difference in _between(module, before.get(module), after.get(module))
     ]
-    return tuple(sorted(found, key=lambda one: (_ORDER.index(one.how), one.module, one.path)))
+    return tuple(
+        sorted(unsorted, key=lambda difference: (_ORDER.index(difference.how), difference.module, difference.path))
+    )
 
 
 def _between(module: str, before: Json, after: Json) -> Iterator[PropertyDifference]:
-    """Walk both together; what is an object on both sides is looked into, what is on one side alone is told whole."""
+    """The differences of two sections. Objects on both sides are compared by property; a value on one side is one difference."""
     locations: list[tuple[tuple[str, ...], bool, Json, bool, Json]] = [
         ((), before is not None, before, after is not None, after)
     ]
@@ -57,11 +59,11 @@ def _between(module: str, before: Json, after: Json) -> Iterator[PropertyDiffere
                 for name in sorted(old.keys() | new.keys())
             ]
         elif not is_:
-            yield PropertyDifference(module, ".".join(path), How.REMOVED, before=mask(old))
+            yield PropertyDifference(module, ".".join(path), DifferenceKind.REMOVED, before=mask(old))
         elif not was:
-            yield PropertyDifference(module, ".".join(path), How.ADDED, after=mask(new))
+            yield PropertyDifference(module, ".".join(path), DifferenceKind.ADDED, after=mask(new))
         elif _is_other(old, new):
-            yield PropertyDifference(module, ".".join(path), How.CHANGED, mask(old), mask(new))
+            yield PropertyDifference(module, ".".join(path), DifferenceKind.CHANGED, mask(old), mask(new))
 
 
 def _is_object(value: Json) -> bool:
@@ -69,5 +71,5 @@ def _is_object(value: Json) -> bool:
 
 
 def _is_other(old: Json, new: Json) -> bool:
-    # True == 1 == 1.0 in Python, though not in JSON, also within lists; of texts alone that need not be looked at.
+    # True == 1 == 1.0 in Python but not in JSON, also within lists. Texts are equal in both or in neither.
     return bool(old != new) or (not isinstance(old, str) and encode(old) != encode(new))

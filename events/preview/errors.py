@@ -1,81 +1,79 @@
-"""What can go wrong with a look ahead.
+"""Why a preview, or a write that needs one, fails.
 
 PreviewError
-├── PreviewTokenInvalid   no token of ours, of another command or person, or too old
-├── PreviewDiffers        the result is no longer the one that was shown
-├── PreviewRequired       so many devices change that somebody is to look first
-├── PreviewBehind         the projections are behind the log, or stopped
-│   └── PreviewOvertaken  somebody else wrote on the same meanwhile
+├── PreviewTokenInvalid   the token is unknown, expired, or of another command or principal
+├── PreviewDiffers        the result is no longer the previewed one
+├── PreviewRequired       more devices would change than are allowed without a preview
+├── PreviewBehind         the projections are behind the log, or blocked
+│   └── PreviewOvertaken  another write changed the same subjects meanwhile
 └── ListMissing           a preview has no list of that name
 """
 
 from collections.abc import Sequence
 
+from events.number_text import counted
+
 _SHOWN = 8
 
 
 class PreviewError(Exception):
-    """Trouble with a look ahead; nothing is written, or it says what is."""
+    """A preview, or a write that needs one, fails. Nothing is written, unless the message says what is."""
 
-    def add(self, said: str) -> None:
-        """Say more, as whoever passes the error on knows it."""
-        self.args = (f"{self}; {said}",)
+    def add(self, sentence: str) -> None:
+        """Append a sentence to the message; a caller that passes the error on knows more."""
+        self.args = (f"{self}; {sentence}",)
 
 
 class PreviewTokenInvalid(PreviewError):
-    """The token was not given for this: `why` says in which respect."""
+    """The token is not valid for this write; `why` is the reason."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the preview's token {why}; preview again")
+        super().__init__(f"the preview token {why}; preview again")
         self.why = why
 
 
 class PreviewDiffers(PreviewError):
-    """What would happen now is not what was shown. `differences` are sentences, the first ones in the message.
+    """The result is no longer the previewed one. `differences` are sentences; the message has the first ones.
 
-    `written` is how many events were written before that showed, which happens where there are several commands.
+    `written` is how many events were written before that was detected, which can happen with several commands.
     """
 
     def __init__(self, differences: Sequence[str], *, written: int = 0) -> None:
-        shown = "; ".join(differences[:_SHOWN])
+        first = "; ".join(differences[:_SHOWN])
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
-        done = (
-            f"{written} {'event is' if written == 1 else 'events are'} written and no more"
-            if written
-            else "nothing is written"
-        )
-        super().__init__(f"{done}, the result differs from the preview: {shown}{more}")
+        done = f"only {counted(written, 'event')} written" if written else "nothing is written"
+        super().__init__(f"{done}, the result differs from the preview: {first}{more}")
         self.differences, self.written = tuple(differences), written
 
 
 class PreviewRequired(PreviewError):
-    """More devices would change than may without a look first."""
+    """More devices would change than are allowed without a preview."""
 
     def __init__(self, devices: int, limit: int) -> None:
         super().__init__(
-            f"{devices} devices would change, and more than {limit} need a preview first: ask the same with ?preview=true"
-            " (twinfold … --preview), and send its token as Twinfold-Preview (--preview-token)"
+            f"{devices} devices would change, and more than {limit} require a preview: send the same request with"
+            " ?preview=true (twinfold … --preview), then send its token as Twinfold-Preview (--preview-token)"
         )
         self.devices, self.limit = devices, limit
 
 
 class PreviewBehind(PreviewError):
-    """The projections do not have everything that the commands were decided on; `what` says where they stand."""
+    """The projections do not have every event that the commands were decided on; `what` is the reason."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"no preview at the moment: {what}; try again")
+        super().__init__(f"no preview is possible now: {what}; try again")
         self.what = what
 
 
 class PreviewOvertaken(PreviewBehind):
-    """The projections have more than the commands were decided on, and what was decided does not follow on that."""
+    """The projections have newer events than the commands were decided on, and the decision does not follow from them."""
 
     def __init__(self) -> None:
-        super().__init__("somebody else wrote on the same meanwhile")
+        super().__init__("another write changed the same subjects")
 
 
 class ListMissing(PreviewError):
-    """There is no list of that name."""
+    """A preview has no list of that name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the preview has no list {name[:140]!r}")

@@ -1,4 +1,4 @@
-"""The events that are looked ahead at, as they would be read from the log."""
+"""The events of a preview, as they would be read from the log."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -15,11 +15,10 @@ NEW_SECRET = "new-"  # noqa: S105 - what a reference to a secret that is not sto
 _REFERENCE = b'"$secret":"%s"'
 
 
-class Imagined(msgspec.Struct, frozen=True, eq=False):
-    """Events by stream, in order, and a digest of what they say.
+class ImaginedEvents(msgspec.Struct, frozen=True, eq=False):
+    """Events by stream, in order, and a digest of their content.
 
-    Secrets that come with them are named by their place, so that the same commands make the same events each time. Envelopes
-    have no position yet: those follow from where a partition stands.
+    Envelopes have no position yet: positions follow from the partition's vector.
     """
 
     by_stream: dict[int, tuple[Envelope[Event], ...]]
@@ -27,37 +26,38 @@ class Imagined(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def fleet(self) -> tuple[Envelope[Event], ...]:
-        """Those of the fleet's stream."""
+        """The events of the fleet's stream."""
         return self.by_stream.get(FLEET, ())
 
     def of(self, number: int) -> tuple[Envelope[Event], ...]:
-        """Those of one partition."""
+        """The events of a partition."""
         return self.by_stream.get(number, ())
 
 
-def imagined(
+def imagined_events(
     log: Log, proposed: Sequence[Proposed], *, by: Principal, at: int, new_secrets: Collection[str]
-) -> Imagined:
-    """What the log would hold of some proposals; `new_secrets` are the references that came with them."""
+) -> ImaginedEvents:
+    """The events that the log would have for proposals; `new_secrets` are the references to secrets of these commands."""
     by_stream: dict[int, list[Envelope[Event]]] = {}
-    said = hashlib.sha256()
+    sha256 = hashlib.sha256()
     names: dict[bytes, bytes] = {}
-    for one in proposed:
-        stream = stream_of(one.subject, one.event, partitions=log.partitions)
-        data = _renamed(canonical.encode(one.event), new_secrets, names)
-        texts = (type_of(one.event), one.subject, str(one.expected_version + 1), str(at), str(by), "")
+    for proposal in proposed:
+        stream = stream_of(proposal.subject, proposal.event, partitions=log.partitions)
+        data = _renamed(canonical.encode(proposal.event), new_secrets, names)
+        texts = (type_of(proposal.event), proposal.subject, str(proposal.expected_version + 1), str(at), str(by), "")
         keys = (b"type", b"subject", b"version", b"at", b"by", b"cause")
         entry = dict(zip(keys, (text.encode() for text in texts), strict=True))
         by_stream.setdefault(stream, []).append(decode_entry(name(stream), 0, {**entry, b"data": data}))
-        said.update(canonical.encode([one.subject, data.decode()]))
-    return Imagined({stream: tuple(events) for stream, events in by_stream.items()}, said.digest())
+        sha256.update(canonical.encode([proposal.subject, data.decode()]))
+    return ImaginedEvents({stream: tuple(events) for stream, events in by_stream.items()}, sha256.digest())
 
 
 def _renamed(data: bytes, new_secrets: Collection[str], names: dict[bytes, bytes]) -> bytes:
-    """Each reference that is new under a name that follows from where it stands."""
-    locations = sorted((data.find(_REFERENCE % one.encode()), one.encode()) for one in new_secrets)
-    for location, one in locations:
+    """The data with each new reference replaced by a number, in the order of the references."""
+    # Ids of secrets are random. By number, the same commands give the same digest each time (decisions/0028).
+    locations = sorted((data.find(_REFERENCE % reference.encode()), reference.encode()) for reference in new_secrets)
+    for location, reference in locations:
         if location >= 0:
-            names.setdefault(one, f"{NEW_SECRET}{len(names)}".encode())
-            data = data.replace(_REFERENCE % one, _REFERENCE % names[one])
+            names.setdefault(reference, f"{NEW_SECRET}{len(names)}".encode())
+            data = data.replace(_REFERENCE % reference, _REFERENCE % names[reference])
     return data

@@ -1,4 +1,4 @@
-"""A log that takes events and appends none: whoever decides on it decides as if they stood."""
+"""A log that keeps appended events in memory, so that later commands are decided as if they were written."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,7 +14,7 @@ _AT_APPEND = b'_at":%d' % AT_APPEND
 
 
 class ImaginedLog(LogOverlay):
-    """`Log` over another one that is read and never written; `proposed` are the events that would be in it by now, in order."""
+    """A `Log` over another one, which is never written. `proposed` are the events that would be in it, in order."""
 
     def __init__(self, log: Log) -> None:
         super().__init__(log)
@@ -31,7 +31,7 @@ class ImaginedLog(LogOverlay):
         cause: str = "",
         fence: int | None = None,
     ) -> tuple[Chunk, ...]:
-        """Take a batch, as `Log.append` would; it never conflicts, as nobody else is here.
+        """Keep a batch, as `Log.append` would write it. It never conflicts: there are no other writers.
 
         Raises:
             EventTooLarge: as `Log.append`.
@@ -51,39 +51,44 @@ class ImaginedLog(LogOverlay):
         self._over[stream, proposed.subject] = msgspec.structs.replace(stored, head=head)
         for subject, document in proposed.snapshots:
             (under,) = self.load([subject], fleet=stream == FLEET)
+            # The append script would put the time here (decisions/0010).
             snapshot = None if document is None else document.replace(_AT_APPEND, b'_at":%d' % at)
             self._over[stream, subject] = msgspec.structs.replace(under, snapshot=snapshot)
         return head.version
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
-        """Heads and snapshots of subjects, with what was taken."""
+        """Heads and snapshots of subjects, with the events in memory."""
         streams = [FLEET if fleet else partition_of(device_of(subject), self.partitions) for subject in subjects]
         locations = list(zip(streams, subjects, strict=True))
-        wanted = [subject for stream, subject in locations if (stream, subject) not in self._over]
-        found = iter(self._log.load(wanted, fleet=fleet) if wanted else [])
-        return [self._over[location] if location in self._over else next(found) for location in locations]
+        stored_subjects = [subject for stream, subject in locations if (stream, subject) not in self._over]
+        stored = iter(self._log.load(stored_subjects, fleet=fleet) if stored_subjects else [])
+        return [self._over[location] if location in self._over else next(stored) for location in locations]
 
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
-        """Snapshots of subjects of one partition, with what was taken."""
+        """Snapshots of subjects of one partition, with the events in memory."""
         under = self._log.snapshots(partition, subjects)
         locations = [(partition, subject) for subject in subjects]
-        return [self._over[at].snapshot if at in self._over else one for at, one in zip(locations, under, strict=True)]
+        return [
+            self._over[at].snapshot if at in self._over else snapshot
+            for at, snapshot in zip(locations, under, strict=True)
+        ]
 
     def subjects_with_events(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a head, with what was taken."""
+        """Every subject of a stream that has a head, with the events in memory."""
         return {*self._log.subjects_with_events(stream), *(subject for over, subject in self._over if over == stream)}
 
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
-        """Every subject of a stream that has a snapshot and begins so, with what was taken."""
+        """Every subject of a stream that has a snapshot and starts with `prefix`, with the events in memory."""
         for subject in self._log.subjects(stream, prefix=prefix):
             if (stream, subject) not in self._over:
                 yield subject
-        for (where, subject), stored in list(self._over.items()):
-            if where == stream and subject.startswith(prefix) and stored.snapshot is not None:
+        # A copy, as a consumer of this iterator may append.
+        for (over, subject), stored in list(self._over.items()):
+            if over == stream and subject.startswith(prefix) and stored.snapshot is not None:
                 yield subject
 
     def head(self, stream: int) -> int:
-        """Position of the newest event of a stream that stands."""
+        """Position of the newest written event of a stream."""
         return self._log.head(stream)
 
     def heads(self) -> Mapping[int, int]:
@@ -91,13 +96,13 @@ class ImaginedLog(LogOverlay):
         return self._log.heads()
 
     def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
-        """The events that stand."""
+        """The written events."""
         return self._log.read(stream, after=after, limit=limit)
 
     def position_at(self, stream: int, at: int) -> int:
-        """As of the log beneath."""
+        """The last written position whose time is <= `at` (milliseconds)."""
         return self._log.position_at(stream, at)
 
     def clear_wake(self, stream: int) -> None:
-        """Nobody was woken."""
+        """Do nothing: no worker was woken."""
         del stream

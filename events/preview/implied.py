@@ -1,4 +1,4 @@
-"""What events would make of one partition: who would come to which assignment, and whom deployments would target."""
+"""What events would change in one partition: assignments, and the targets of deployments."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -12,8 +12,8 @@ from events.fleet.assignments import Assignment
 from events.fleet.configuration import Configuration, ConfigurationOverLimit
 from events.fleet.deployments import Deployment, deployment_of
 from events.fleet.merge_cache import MergeCache
-from events.preview.imagined_events import Imagined
-from events.preview.recalled_partition import Ahead, Recalled
+from events.preview.cached_partition import CachedPartition, PreviewInputs
+from events.preview.imagined_events import ImaginedEvents
 from events.projection.driver import Driver
 from events.projection.in_memory import EventsInMemory
 from events.rollout.events import RolloutEvent
@@ -30,44 +30,47 @@ class Shift(msgspec.Struct, frozen=True, eq=False):
 class Implied(msgspec.Struct, frozen=True, eq=False):
     """What follows in one partition from its state at `vector`.
 
-    `targets` are whom deployments targeted, and would target, where that differs; by deployment, and for each of its modules
-    where it may be for any. `names` are the ids of devices that would be new; `came` and `went` those registered and retired.
+    `targets` are the devices that a deployment targets before and after, if they differ: by deployment, and for each of its
+    modules if it is for any module. `names` are the ids of new devices. `rollout_targets` are, by deployment whose rollout
+    the events are about, the enabled devices that it would target.
     """
 
     number: int
     vector: Vector
     shifts: tuple[Shift, ...]
     targets: dict[str, list[tuple[BitMap, BitMap]]]
-    came: BitMap
-    went: BitMap
+    registered: BitMap
+    retired: BitMap
     names: dict[int, str]
     deployments: Mapping[str, Deployment]
     configurations: Mapping[str, Configuration]
-    rolled: dict[str, BitMap]
-    """Of each deployment whose rollout the events are about, the enabled devices that it would target."""
-    stood: Collection[str]
-    """The deployments that there were."""
+    rollout_targets: dict[str, BitMap]
+    deployment_ids_before: Collection[str]
 
 
 class ImaginedMerge(MergeCache):
-    """Merges of what stands from the shared cache, and those of what is imagined apart from it."""
+    """A cache of its own for merges with deployments of the preview, over the shared cache."""
+
+    # Merges are cached by deployment, and an imagined deployment may never exist: it must not get into the shared cache.
 
     def __init__(self, shared: MergeCache, *, fleet: int) -> None:
-        """`fleet` is the position up to which deployments stand."""
+        """`fleet` is the position up to which deployments are in the log."""
         super().__init__()
         self._shared, self._fleet = shared, fleet
 
     @override
     def __call__(self, stack: Sequence[Deployment]) -> Configuration | ConfigurationOverLimit:
-        stands = all(deployment.created <= self._fleet for deployment in stack)
-        return self._shared(stack) if stands else super().__call__(stack)
+        is_in_log = all(deployment.created <= self._fleet for deployment in stack)
+        return self._shared(stack) if is_in_log else super().__call__(stack)
 
 
-def imply(number: int, recalled: Recalled, ahead: Ahead, events: Imagined, merge: MergeCache) -> Implied:
-    """Apply imagined events to a partition as it is, plan what follows, and discard it.
+def imply(
+    number: int, recalled: CachedPartition, ahead: PreviewInputs, events: ImaginedEvents, merge: MergeCache
+) -> Implied:
+    """What events would change in a partition. Applies them to a copy, plans, and discards the copy.
 
     Raises:
-        CannotApply: they do not follow.
+        CannotApply: the events do not follow from the partition's state.
     """
     partition = recalled.partition(number, ahead, merge)
     vector, live = partition.vector, BitMap(partition.directory.live)
@@ -98,16 +101,16 @@ def imply(number: int, recalled: Recalled, ahead: Ahead, events: Imagined, merge
     )
 
 
-def _rolled(events: Imagined) -> set[str]:
-    return {deployment_of(one.subject) for one in events.fleet if isinstance(one.event, RolloutEvent)}
+def _rolled(events: ImaginedEvents) -> set[str]:
+    return {deployment_of(envelope.subject) for envelope in events.fleet if isinstance(envelope.event, RolloutEvent)}
 
 
-def _target(partition: Any, kept_name: str) -> BitMap:
-    deployment_id, _, module = kept_name.partition("/")
+def _target(partition: Any, target_name: str) -> BitMap:
+    deployment_id, _, module = target_name.partition("/")
     deployment = partition.deployments.by_id.get(deployment_id)
     if deployment is None:
         return BitMap()
-    targets = partition.targets.members.get(kept_name)
+    targets = partition.targets.members.get(target_name)
     return (
         targets if targets is not None else partition.targets.of_modules.stored_members(deployment, module) or BitMap()
     )

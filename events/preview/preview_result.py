@@ -1,4 +1,4 @@
-"""What would happen to the fleet: lists of devices, and the changes of configurations, over all partitions."""
+"""What commands would change in the fleet: lists of devices and changes of configurations, over all partitions."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,15 +27,15 @@ Members = dict[int, BitMap]
 """Devices by partition."""
 
 PLAIN = ("affected", "changed", "reconfigured", "unmanaged", "managed", "overLimit", "again", "registered", "retired")
-"""The lists that every result has, with nobody on them if need be."""
+"""The lists that every result has, even if empty."""
 OF_DEPLOYMENTS = ("gained", "lost", "targeted", "untargeted")
-"""And those of each deployment that one names."""
+"""The lists of each deployment that the result names."""
 
 
 class ConfigurationChange(msgspec.Struct, frozen=True, eq=False):
-    """One configuration that would give way to another, for as many devices as its list has.
+    """One configuration that would be replaced by another, for the devices of the list `name`.
 
-    `module` is empty for what an edge device runs, else `device` for a device's own twin or the module that it is of.
+    `module` is empty for the configuration of an edge device, `device` for a device's own twin, else the id of a module.
     """
 
     name: str
@@ -44,8 +44,8 @@ class ConfigurationChange(msgspec.Struct, frozen=True, eq=False):
     after: Configuration
 
 
-class First(msgspec.Struct, frozen=True, eq=False):
-    """What a rollout would do first, to whom, and whom it would reach by and by."""
+class FirstStep(msgspec.Struct, frozen=True, eq=False):
+    """What a rollout would do first, the devices of that step, and the devices that it would reach in the end."""
 
     deployment: str
     says: str
@@ -54,28 +54,30 @@ class First(msgspec.Struct, frozen=True, eq=False):
 
 
 class PreviewResult(msgspec.Struct, frozen=True, eq=False):
-    """Everything that would happen. No count without its list: each count is the size of one of `lists`."""
+    """Everything that would change. Each count is the size of one of `lists`.
+
+    `stacks` are the new stacks of devices whose stack changes, as ids of layers in ascending order. `over_limit_reasons` are
+    the limits that keep devices from a new configuration; the lists `overLimit/1` and on have these devices.
+    """
 
     lists: dict[str, Members]
     changes: tuple[ConfigurationChange, ...]
     stacks: tuple[tuple[str, ...], ...]
-    """The layers of those who come to other ones, by their ids, ascending."""
-    held: tuple[str, ...]
-    """Why some keep what they have, each a limit; `overLimit/1` and on are who."""
+    over_limit_reasons: tuple[str, ...]
     names: dict[tuple[int, int], str]
     deployments: Mapping[str, Deployment]
     vectors: dict[int, Vector]
-    rollouts: tuple[First, ...] = ()
+    rollouts: tuple[FirstStep, ...] = ()
 
     def count(self, name: str) -> int:
-        """How many devices a list has; 0 where there is none of that name."""
+        """How many devices a list has; 0 if there is no list of that name."""
         return sum(map(len, self.lists.get(name, {}).values()))
 
     def members(self, name: str) -> Members:
-        """A list.
+        """The devices of a list.
 
         Raises:
-            ListMissing: there is none of that name, not even one that has nobody.
+            ListMissing: there is no list of that name, not even an empty one.
         """
         if name not in self.lists and name not in self._empty():
             raise ListMissing(name)
@@ -87,51 +89,55 @@ class PreviewResult(msgspec.Struct, frozen=True, eq=False):
         return sorted({name.split("/")[1] for name in self.lists if name.startswith("deployments/")})
 
     def _empty(self) -> Iterator[str]:
-        """The names that are told with their counts whether or not anybody is on these lists."""
+        """The names of the lists that are shown even if they are empty."""
         yield from PLAIN
-        yield from (f"deployments/{one}/{part}" for one in self.deployment_ids for part in OF_DEPLOYMENTS)
-        yield from (f"rollouts/{one.deployment}/first" for one in self.rollouts)
+        yield from (
+            f"deployments/{deployment_id}/{part}" for deployment_id in self.deployment_ids for part in OF_DEPLOYMENTS
+        )
+        yield from (f"rollouts/{rollout.deployment}/first" for rollout in self.rollouts)
 
     def summary(self) -> dict[str, tuple[int, str]]:
-        """Each list that has anybody: how many they are, and a digest of who."""
+        """For each list that is not empty: how many devices it has, and a digest of them."""
         return {
             name: (self.count(name), self._digest(self.lists[name])) for name in sorted(self.lists) if self.count(name)
         }
 
     def _digest(self, members: Members) -> str:
-        said = hashlib.sha256()
-        for number, some in sorted(members.items()):
-            # Who is not registered yet has no ordinal of their own so far.
-            new = sorted(self.names[number, one] for one in some if (number, one) in self.names)
-            old = some - BitMap([one for where, one in self.names if where == number])
-            said.update(canonical.encode([number, new]) + to_bytes(old))
-        return said.hexdigest()[: 2 * _DIGEST_BYTES]
+        sha256 = hashlib.sha256()
+        for number, devices in sorted(members.items()):
+            # New devices count by id: their ordinals depend on which devices are registered in the meantime.
+            new = sorted(self.names[number, ordinal] for ordinal in devices if (number, ordinal) in self.names)
+            old = devices - BitMap([ordinal for where, ordinal in self.names if where == number])
+            sha256.update(canonical.encode([number, new]) + to_bytes(old))
+        return sha256.hexdigest()[: 2 * _DIGEST_BYTES]
 
 
 def result_of(
-    implied: Iterable[Implied], *, first: Iterable[First] = (), within: Callable[[int], BitMap] | None = None
+    implied: Iterable[Implied], *, first: Iterable[FirstStep] = (), within: Callable[[int], BitMap] | None = None
 ) -> PreviewResult:
-    """What follows over all partitions, as far as somebody sees it who is kept `within` some devices."""
-    gathering = _Gathering()
-    for one in implied:
-        gathering.add(one, None if within is None else within(one.number) | one.came)
+    """The result over all partitions, limited to the devices `within` and to new devices, if given."""
+    builder = _ResultBuilder()
+    for partition in implied:
+        builder.add(partition, None if within is None else within(partition.number) | partition.registered)
     for rollout in first:
-        gathering.add_rollout(rollout, within)
-    return gathering.result()
+        builder.add_rollout(rollout, within)
+    return builder.result()
 
 
-class _Gathering:
-    """Sets are collected, and united once at the end: a fleet falls into thousands of shifts."""
+class _ResultBuilder:
+    """Collects the sets of all lists."""
+
+    # Sets are united once at the end: a large fleet has thousands of shifts, and uniting pairwise copies each time.
 
     def __init__(self) -> None:
         self._lists: dict[str, _Parts] = {}
         self._changes: dict[tuple[str, str, str], tuple[Configuration, Configuration, _Parts]] = {}
         self._stacks: dict[tuple[str, ...], None] = {}
-        self._held: dict[str, _Parts] = {}
+        self._over_limit_reasons: dict[str, _Parts] = {}
         self._names: dict[tuple[int, int], str] = {}
         self._deployments: Mapping[str, Deployment] = {}
         self._vectors: dict[int, Vector] = {}
-        self._rollouts: list[First] = []
+        self._rollouts: list[FirstStep] = []
         self._noted: dict[Any, list[_Parts]] = {}
 
     def add(self, implied: Implied, seen: BitMap | None) -> None:
@@ -150,10 +156,10 @@ class _Gathering:
             self._note(f"deployments/{name}/targeted", number, _within(after - before, seen))
             self._note(f"deployments/{name}/untargeted", number, _within(before - after, seen))
             self._note("affected", number, _within(before ^ after, seen))
-        self._note("registered", number, _within(implied.came, seen))
-        self._note("retired", number, _within(implied.went, seen))
+        self._note("registered", number, _within(implied.registered, seen))
+        self._note("retired", number, _within(implied.retired, seen))
 
-    def add_rollout(self, first: First, within: Callable[[int], BitMap] | None) -> None:
+    def add_rollout(self, first: FirstStep, within: Callable[[int], BitMap] | None) -> None:
         self._rollouts.append(first)
         for name, sets in ((f"rollouts/{first.deployment}/first", first.devices), ("affected", first.reached)):
             for number, members in sets.items():
@@ -166,8 +172,9 @@ class _Gathering:
     def _shift(self, number: int, shift: Shift, members: BitMap, implied: Implied) -> None:
         before, after = shift.before, shift.after
         plain = before.own is after.own is UNSET and before.modules is after.modules is UNSET
-        # Assignments differ by what a device had before, and so by partition; what a move between them is called seldom does.
-        key = (_told(before), _told(after), after.agent_version != before.agent_version) if plain else None
+        # Partitions have many assignments that differ only by what a device had before. Their shifts belong to the same lists,
+        # so the lists are looked up once for all of them.
+        key = (_visible(before), _visible(after), after.agent_version != before.agent_version) if plain else None
         noted = None if key is None else self._noted.get(key)
         if noted is None:
             noted = list(self._lists_of(before, after, implied.configurations))
@@ -179,11 +186,11 @@ class _Gathering:
     def _lists_of(
         self, before: Assignment, after: Assignment, configurations: Mapping[str, Configuration]
     ) -> "Iterator[_Parts]":
-        """The lists that whoever goes from one assignment to another comes onto."""
+        """The lists that a device joins when its assignment changes."""
         was, will = before.status in _MANAGED, after.status in _MANAGED
         if was != will:
             yield self._list("managed" if will else "unmanaged")
-        had, has = {one.id for one in _layers(before)}, {one.id for one in _layers(after)}
+        had, has = {layer.id for layer in _layers(before)}, {layer.id for layer in _layers(after)}
         yield from (self._list(f"deployments/{name}/lost") for name in had - has)
         yield from (self._list(f"deployments/{name}/gained") for name in has - had)
         parts = list(_parts(before, after))
@@ -195,7 +202,7 @@ class _Gathering:
             yield self._list("again")
         if reasons := set(_reasons(after)) - set(_reasons(before)):
             yield self._list("overLimit")
-            yield from (self._held.setdefault(reason, {}) for reason in reasons)
+            yield from (self._over_limit_reasons.setdefault(reason, {}) for reason in reasons)
         if after.stack != before.stack and after.status is AssignmentStatus.MANAGED:
             self._stacks[tuple(layer.id for layer in after.stack)] = None
 
@@ -205,19 +212,19 @@ class _Gathering:
     def result(self) -> PreviewResult:
         lists = {name: _united(parts) for name, parts in self._lists.items()}
         united = {key: (old, new, _united(parts)) for key, (old, new, parts) in self._changes.items()}
-        # The most devices first, which is what whoever is woken at night has to see.
+        # The change with the most devices first: it is the one that an operator must not miss.
         ranked = sorted(united.items(), key=lambda item: (-sum(map(len, item[1][2].values())), item[0]))
         changes = []
         for location, ((module, _, _), (old, new, members)) in enumerate(ranked, 1):
             changes.append(ConfigurationChange(f"changes/{location}", module, old, new))
             lists[f"changes/{location}"] = members
-        for location, (_, parts) in enumerate(sorted(self._held.items()), 1):
+        for location, (_, parts) in enumerate(sorted(self._over_limit_reasons.items()), 1):
             lists[f"overLimit/{location}"] = _united(parts)
         return PreviewResult(
             lists,
             tuple(changes),
             tuple(sorted(self._stacks)),
-            tuple(sorted(self._held)),
+            tuple(sorted(self._over_limit_reasons)),
             self._names,
             self._deployments,
             self._vectors,
@@ -233,19 +240,20 @@ def _put(parts: _Parts, number: int, members: BitMap) -> None:
 
 
 def _united(parts: _Parts) -> Members:
-    return {number: BitMap.union(*some) for number, some in parts.items()}
+    return {number: BitMap.union(*bitmaps) for number, bitmaps in parts.items()}
 
 
 def _within(members: BitMap, seen: BitMap | None) -> BitMap:
     return members if seen is None else members & seen
 
 
-def _told(assignment: Assignment) -> tuple[Any, ...]:
+def _visible(assignment: Assignment) -> tuple[Any, ...]:
     return assignment.status, assignment.stack, assignment.configuration, assignment.reason
 
 
 def _layers(assignment: Assignment) -> Iterator[Any]:
-    """The deployments that decide what a device has; what an unmanaged one once had does not count."""
+    """The layers that decide the configurations of a device and its modules."""
+    # An unmanaged device keeps its last stack, which decides nothing any more.
     if assignment.status is not AssignmentStatus.UNMANAGED:
         yield from assignment.stack
     if assignment.own is not UNSET or assignment.modules is not UNSET:
@@ -254,7 +262,7 @@ def _layers(assignment: Assignment) -> Iterator[Any]:
 
 
 def _parts(before: Assignment, after: Assignment) -> Iterator[tuple[str, str, str]]:
-    """Module, old and new configuration, where they differ."""
+    """(module, old configuration, new configuration) of everything that differs."""
     if before.configuration != after.configuration:
         yield "", before.configuration, after.configuration
     if before.own is after.own is UNSET and before.modules is after.modules is UNSET:
@@ -288,11 +296,11 @@ def sections_of(configuration: Configuration) -> dict[str, JsonObject]:
 def page_of_list(
     projections: ProjectionStore, result: PreviewResult, members: Members, *, after: DevicePosition = FIRST, limit: int
 ) -> tuple[list[str], DevicePosition | None]:
-    """Device ids of a list from behind a place on, and the place to go on from; `None` at the end."""
+    """The next device ids of a list after a position, and the position to continue from; `None` at the end."""
     partitions = max(members, default=-1) + 1
     locations, location_after = locations_after(
         lambda number: members.get(number, BitMap()), partitions=partitions, after=after, limit=limit
     )
-    # A device that would be registered is in no projection yet.
+    # New devices are in no projection yet.
     stored = iter(device_ids_at(projections, [location for location in locations if location not in result.names]))
     return [result.names.get(location) or next(stored) for location in locations], location_after

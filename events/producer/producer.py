@@ -19,7 +19,7 @@ from events.decider import Documents
 from events.deployment.advice import Advice
 from events.deployment.errors import DeploymentsFull
 from events.deployment.events import DeploymentCreated
-from events.device.decider import wants_keys
+from events.device.decider import needs_keys
 from events.envelope import Principal
 from events.log import fleet_documents
 from events.log.chunks import check_size
@@ -377,13 +377,13 @@ class Producer:
         # Only now, when the state is loaded: a script that runs again gets `DeviceExists` and leaves no sealed keys (0042).
         if self._new_keys is None:
             return commands
-        count = sum(wants_keys(command, devices) for _, sent in commands for command in parts_of(sent))
+        count = sum(needs_keys(command, devices) for _, sent in commands for command in parts_of(sent))
         if not count:
             return commands
         made = iter(self._new_keys(count))
 
         def keyed(command: Any) -> Any:
-            wants = wants_keys(command, devices)
+            wants = needs_keys(command, devices)
             return msgspec.structs.replace(command, authentication=next(made)) if wants else command
 
         return [(index, with_parts(sent, keyed)) for index, sent in commands]

@@ -1,1 +1,1 @@
-"""Where projections are kept: Redis, or memory for tests."""
+"""Stores projections in Redis (in memory for tests), and reads them for the API, the scheduler and previews."""

@@ -1,4 +1,4 @@
-"""What projections hold of the archive: streams up to their checkpoints, and time and cause of changes that devices still have."""
+"""What projections need of streams that are archived: entries after their checkpoints, and time and cause of last changes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,29 +16,30 @@ _ASSIGNMENT_CHANGES = ":assignments"
 
 
 def stored_key(partition: int) -> str:
-    """`{p03}:assignments:kept`: position → `at cause` of archived assignment changes, so that reading a device asks no archive."""
+    """`{p03}:assignments:kept`: position → `at cause` of archived assignment changes."""
+    # With this hash, reading a device needs no archive, which can be a slow object store.
     return key(partition, "assignments:kept")
 
 
 def stored_of(data: bytes) -> tuple[int, str]:
-    """(at in milliseconds, cause) of what is kept."""
+    """(at in milliseconds, cause) of a field of the hash."""
     at, _, cause = data.partition(b" ")
     return int(at), cause.decode()
 
 
 def _kept(stream: str, entry: RawEntry) -> bytes:
     try:
-        kept = entry.fields[b"at"] + b" " + entry.fields[b"cause"]
-        stored_of(kept)
+        field = entry.fields[b"at"] + b" " + entry.fields[b"cause"]
+        stored_of(field)
     except KeyError as error:
         raise UnreadableEvent(stream, entry.position, f"field {error} is missing") from error
     except ValueError as error:
         raise UnreadableEvent(stream, entry.position, str(error)) from error
-    return kept
+    return field
 
 
 class ProjectionHold:
-    """Projections need what comes after their checkpoints: the fleet's stream is needed by the slowest partition."""
+    """Holds the entries after the checkpoints; of the fleet's stream, those after the checkpoint of the slowest partition."""
 
     def __init__(self, projections: ProjectionStore, *, partitions: int) -> None:
         self._projections, self._partitions = projections, partitions
@@ -51,7 +52,11 @@ class ProjectionHold:
         """
         number = number_of(stream)
         if number == FLEET:
-            return {PROJECTIONS: min(self._projections.checkpoint(one).vector.fleet for one in range(self._partitions))}
+            return {
+                PROJECTIONS: min(
+                    self._projections.checkpoint(partition).vector.fleet for partition in range(self._partitions)
+                )
+            }
         checkpoint = self._projections.checkpoint(number)
         return {
             PROJECTIONS: checkpoint.assignment_changes
@@ -61,7 +66,7 @@ class ProjectionHold:
 
 
 class AssignmentChangeKeeper:
-    """Keeps time and cause of assignment changes that are about to leave Redis, for as long as a device has one of them."""
+    """Keeps time and cause of assignment changes that leave Redis, as long as one is the last change of a device."""
 
     def __init__(self, client: Client, projections: ProjectionStore) -> None:
         self._client, self._projections = client, projections
@@ -70,19 +75,21 @@ class AssignmentChangeKeeper:
         """See `events.log.archive.mover.Keeper`.
 
         Raises:
-            UnreadableEvent: an assignment change that a device has does not say when it was, or why; it stays in Redis.
+            UnreadableEvent: the last change of a device has no time or cause; the entry stays in Redis.
             LogUnavailable: Redis does not answer.
         """
         if not stream.endswith(_ASSIGNMENT_CHANGES):
             return
         number = number_of(stream)
         moved_by = self._projections.read(number, ProjectionSelection(arrays=("moved_by",))).arrays["moved_by"]
-        # Devices only ever move to newer assignment changes, so that what nobody has is not asked for again.
+        # Devices only move to newer assignment changes, so one that no device has is never read again.
         had = set(np.unique(np.frombuffer(moved_by, dtype="<u4")).tolist())
-        kept: dict[Any, Any] = {str(entry.position): _kept(stream, entry) for entry in entries if entry.position in had}
+        new_fields: dict[Any, Any] = {
+            str(entry.position): _kept(stream, entry) for entry in entries if entry.position in had
+        }
         with answering():
             gone = [field for field in self._client.hkeys(stored_key(number)) if int(field) not in had]
-            if kept:
-                self._client.hset(stored_key(number), mapping=kept)
+            if new_fields:
+                self._client.hset(stored_key(number), mapping=new_fields)
             if gone:
                 self._client.hdel(stored_key(number), *gone)

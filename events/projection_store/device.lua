@@ -1,11 +1,11 @@
--- What is kept of one device, at one moment and in one round trip.
--- KEYS: 1 checkpoint, 2 ordinals, 3 assignment_of, 4 moved_by, 5 rows, 6 configurations, 7 assignment changes, 8 what is kept of archived ones,
--- 9 hand_written, 10 delivered_of.
+-- Reads what is stored of one device, atomically and in one round trip.
+-- KEYS: 1 checkpoint, 2 ordinals, 3 assignment_of, 4 moved_by, 5 assignments, 6 configurations, 7 assignment changes,
+-- 8 time and cause of archived assignment changes, 9 hand_written, 10 delivered_of.
 -- ARGV: 1 device id.
--- Answers nothing where the device is not known; else checkpoint, ordinal, row ('' for none), assignment change's position,
--- configuration ('' for none), time and cause of the assignment change as in '17 fleet:3' ('' where it is not here), the configuration
--- of the device's own twin ('' for none), how often its desired properties were written by hand, and the number of what was
--- delivered to it.
+-- Returns an empty list if the device is unknown; else checkpoint, ordinal, assignment ('' for none), position of its assignment
+-- change, configuration ('' for none), time and cause of the assignment change as in '17 fleet:3' ('' if not in Redis), the
+-- configuration of the device's own twin ('' for none), how often its desired properties were written by hand, and the field of
+-- `deliveries` for it.
 local ordinal = redis.call('HGET', KEYS[2], ARGV[1])
 if not ordinal then return {} end
 
@@ -23,11 +23,11 @@ if assignment_number > 0 then
   assignment = redis.call('HGET', KEYS[5], tostring(assignment_number))
   digest = string.match(assignment, '"configuration":"(%x+)"')
   configuration = redis.call('HGET', KEYS[6], digest) or ''
-  -- The parts of modules come last, and one of them can be called own.
+  -- Cut off the parts of modules, which come last: a module can be called own.
   digest = string.match(string.match(assignment, '^(.-),"modules":{') or assignment, '"own":{"configuration":"(%x+)"')
   if digest then own = redis.call('HGET', KEYS[6], digest) or '' end
 end
-local kept = ''
+local time_and_cause = ''
 if assignment_change > 0 then
   local entry = redis.call('XRANGE', KEYS[7], assignment_change .. '-0', assignment_change .. '-0')[1]
   if entry then
@@ -36,9 +36,9 @@ if assignment_change > 0 then
       if entry[2][index] == 'at' then at = entry[2][index + 1] end
       if entry[2][index] == 'cause' then cause = entry[2][index + 1] end
     end
-    kept = at .. ' ' .. cause
+    time_and_cause = at .. ' ' .. cause
   else
-    kept = redis.call('HGET', KEYS[8], tostring(assignment_change)) or ''
+    time_and_cause = redis.call('HGET', KEYS[8], tostring(assignment_change)) or ''
   end
 end
-return {redis.call('GET', KEYS[1]), ordinal, assignment, assignment_change, configuration, kept, own, number(KEYS[9]), number(KEYS[10])}
+return {redis.call('GET', KEYS[1]), ordinal, assignment, assignment_change, configuration, time_and_cause, own, number(KEYS[9]), number(KEYS[10])}

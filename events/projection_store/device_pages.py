@@ -9,14 +9,14 @@ from events.projection_store.port import ProjectionSelection, ProjectionStore
 from events.stored_projection.partition_reader import ids_of, pages_of
 
 DevicePosition = tuple[int, int]
-"""A partition, and the ordinal of a device in it."""
+"""Partition and ordinal of a device."""
 
 FIRST: DevicePosition = (0, -1)
 """Before all devices."""
 
 
 def device_ids(projections: ProjectionStore, number: int, ordinals: BitMap) -> Iterator[str]:
-    """The ids of some devices of a partition, in the order of their ordinals.
+    """The ids of devices of a partition, in the order of their ordinals.
 
     Raises:
         LogUnavailable: Redis did not answer.
@@ -27,10 +27,8 @@ def device_ids(projections: ProjectionStore, number: int, ordinals: BitMap) -> I
 def locations_after(
     members: Callable[[int], BitMap], *, partitions: int, after: DevicePosition = FIRST, limit: int
 ) -> tuple[Sequence[DevicePosition], DevicePosition | None]:
-    """The next `limit` places of a set that each partition has, and the place to go on from; `None` at the end.
-
-    No partition is asked twice. Ordinals only grow, so that a device which is in the set throughout is on one page exactly.
-    """
+    """The next `limit` positions of a set that each partition has, and the position to continue from; `None` at the end."""
+    # Ordinals only grow, so a device that stays in the set is on exactly one page.
     locations: list[DevicePosition] = []
     for number in range(after[0], partitions):
         behind = after[1] if number == after[0] else -1
@@ -42,7 +40,7 @@ def locations_after(
 
 
 def device_ids_at(projections: ProjectionStore, locations: Sequence[DevicePosition]) -> list[str]:
-    """The ids of the devices at some ascending places.
+    """The ids of the devices at ascending positions.
 
     Raises:
         LogUnavailable: Redis did not answer.

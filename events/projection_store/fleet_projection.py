@@ -1,4 +1,4 @@
-"""The fleet as readers ask for it: one device's assignment, and the status of deployments over all partitions."""
+"""Reads projections of the whole fleet: the assignment of a device, and the status of deployments over all partitions."""
 
 import time
 from collections import Counter
@@ -16,7 +16,7 @@ from events.fleet.configuration import NOTHING
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE, MODULE
 from events.projection_store.device_pages import FIRST, DevicePosition, device_ids, device_ids_at, locations_after
-from events.projection_store.port import Blocked, ProjectionSelection, ProjectionStore, StoredDevice
+from events.projection_store.port import Blocked, ProjectionSelection, ProjectionStore, StoredDevice, read_fields
 from events.properties import merge_patch
 from events.stored_projection.not_applied import NOT_APPLIED_HASHES, NotApplied, not_applied
 from events.stored_projection.partition_reader import (
@@ -30,17 +30,20 @@ from events.stored_projection.partition_reader import (
 from events.stored_projection.stored_partition import Checkpoint
 
 _ASSIGNMENT_CHANGES = 200
-LATELY_SECONDS = 1.0
-"""For how long it counts as known that no own twin of a partition has anything from a configuration."""
+RECENT_SECONDS = 1.0
+"""How long a read is trusted that no device's own twin in a partition has anything from a configuration."""
 
 Within = Callable[[int], BitMap]
-"""The ordinals of a partition that a reader is kept within; `None` in its place is the whole fleet."""
+"""The ordinals of a partition that a reader may see; `None` instead means the whole fleet."""
 
 
 class Effective(msgspec.Struct, frozen=True):
-    """A device's effective configuration, with why it has it.
+    """A device's effective configuration, with its cause.
 
-    `since` (milliseconds) and `assignment_change` name the assignment change that gave it, 0 where it never had one.
+    `since` (milliseconds) and `assignment_change` are of the assignment change that gave it, 0 if there is none. `own` are the
+    desired properties that configurations give the device's own twin; `None` if they give none. `hand_written` counts how
+    often desired properties of the device or its modules were written by hand. `given` is, by module, what configurations of
+    modules lay over its section.
     """
 
     device_id: str
@@ -52,26 +55,23 @@ class Effective(msgspec.Struct, frozen=True):
     since: int
     cause: str
     own: JsonObject | None = None
-    """The desired properties that configurations give the device's own twin; `None` where they give none."""
     hand_written: int = 0
-    """How often desired properties of the device or of its modules were written by hand."""
     given: dict[str, JsonObject] = {}
-    """By module, what configurations of modules lie over its section."""
 
     @property
     def vector(self) -> Vector:
-        """What the answer is as of."""
+        """The vector of the projections that were read."""
         return self.checkpoint.vector
 
     @property
     def modules(self) -> dict[str, JsonObject]:
-        """The desired properties of each module, whoever gives them."""
-        laid = {name: merge_patch(self.sections.get(name, {}), given) for name, given in self.given.items()}
+        """The desired properties of each module, from all configurations."""
+        laid = {name: merge_patch(self.sections.get(name, {}), patch) for name, patch in self.given.items()}
         return {**self.sections, **laid}
 
     @property
     def managed(self) -> bool:
-        """Whether a deployment decides what the device runs; a over limit device is managed."""
+        """Whether a deployment decides what the device runs; a device over a limit is managed."""
         return self.assignment.status in {AssignmentStatus.MANAGED, AssignmentStatus.OVER_LIMIT}
 
 
@@ -88,84 +88,80 @@ class FleetProjection:
         self._has_none_until: dict[int, float] = {}
 
     def assignment(self, device_id: str) -> DeviceAssignment | None:
-        """What a device runs; `None` when the projections do not know it (yet)."""
-        found = self._projections.device(partition_of(device_id, self._partitions), device_id)
-        if found is None:
+        """What a device runs; `None` if the projections do not have the device (yet)."""
+        device = self._projections.device(partition_of(device_id, self._partitions), device_id)
+        if device is None:
             return None
         return DeviceAssignment(
             device_id,
-            found.ordinal,
-            found.checkpoint.vector,
-            _assignment(found),
-            found.assignment_change,
-            found.hand_written,
-            found.delivered,
+            device.ordinal,
+            device.checkpoint.vector,
+            _assignment(device),
+            device.assignment_change,
+            device.hand_written,
+            device.delivered,
         )
 
     def undelivered(self, assignment: DeviceAssignment) -> dict[str, int]:
-        """The versions of sections that a device is not known to have, by module; `$device` stands for its own twin.
+        """By module, the versions of sections that no answer of the device confirms; `$device` is its own twin.
 
-        Those of the system modules are not among them, and neither is what nothing ever changed.
+        System modules and sections that never changed are not included.
         """
         expected = assignment.assignment.deliverable
         if not expected:
             return {}
         number, field = partition_of(assignment.device_id, self._partitions), str(assignment.delivered)
-        kept = self._projections.read(number, ProjectionSelection(fields=(("deliveries", (field,)),))).hashes[
-            "deliveries"
-        ]
-        known: Deliveries = msgspec.json.decode(kept[field], type=Deliveries) if field in kept else ()
-        return {name: expected[name] for name in sorted(lacking(expected, known))}
+        deliveries = read_fields(self._projections, number, "deliveries", [field])
+        delivered: Deliveries = msgspec.json.decode(deliveries[field], type=Deliveries) if field in deliveries else ()
+        return {name: expected[name] for name in sorted(lacking(expected, delivered))}
 
     def applied_version(self, device_id: str) -> int:
-        """How many of a device's own events the projections know; 0 where they do not know the device."""
+        """The number of a device's own events in the projections; 0 if they do not have the device."""
         number = partition_of(device_id, self._partitions)
-        found = self._projections.device(number, device_id)
-        return 0 if found is None else self._projections.numbers(number, found.ordinal, ("twin_versions",))[0]
+        device = self._projections.device(number, device_id)
+        return 0 if device is None else self._projections.numbers(number, device.ordinal, ("twin_versions",))[0]
 
     def effective(self, device_id: str) -> Effective | None:
-        """A device's effective configuration; `None` when the projections do not know the device (yet)."""
+        """A device's effective configuration; `None` if the projections do not have the device (yet)."""
         number = partition_of(device_id, self._partitions)
         while True:
-            found = self._projections.device(number, device_id)
-            if found is None:
+            device = self._projections.device(number, device_id)
+            if device is None:
                 return None
-            given = self._given(number, _assignment(found))
-            # Otherwise a commit came between, and what the modules had is gone.
-            if given is not None:
+            module_layers = self._given(number, _assignment(device))
+            # A commit in between can delete the configurations that the device had at the first read.
+            if module_layers is not None:
                 break
-        sections: dict[str, JsonObject] = msgspec.json.decode(found.configuration) if found.configuration else {}
-        own: JsonObject | None = msgspec.json.decode(found.own).get(DEVICE) if found.own else None
+        sections: dict[str, JsonObject] = msgspec.json.decode(device.configuration) if device.configuration else {}
+        own: JsonObject | None = msgspec.json.decode(device.own).get(DEVICE) if device.own else None
         return Effective(
             device_id,
-            found.ordinal,
-            found.checkpoint,
-            _assignment(found),
+            device.ordinal,
+            device.checkpoint,
+            _assignment(device),
             sections,
-            found.assignment_change,
-            found.at,
-            found.cause,
+            device.assignment_change,
+            device.at,
+            device.cause,
             own,
-            found.hand_written,
-            given,
+            device.hand_written,
+            module_layers,
         )
 
     def _given(self, number: int, assignment: Assignment) -> dict[str, JsonObject] | None:
-        """What configurations of modules give, by module; `None` where it is not kept any more."""
-        wanted = {name: part.configuration for name, part in assignment.module_parts.items()}
-        wanted = {name: digest for name, digest in wanted.items() if digest != NOTHING.digest}
-        if not wanted:
+        """By module, what configurations of modules give; `None` if a configuration is not stored any more."""
+        parts = assignment.module_parts.items()
+        digests = {name: part.configuration for name, part in parts if part.configuration != NOTHING.digest}
+        if not digests:
             return {}
-        fields = tuple(sorted(set(wanted.values())))
-        kept = self._projections.read(number, ProjectionSelection(fields=(("configurations", fields),))).hashes[
-            "configurations"
-        ]
-        if kept.keys() != set(fields):
+        fields = tuple(sorted(set(digests.values())))
+        configurations = read_fields(self._projections, number, "configurations", fields)
+        if configurations.keys() != set(fields):
             return None
-        return {name: msgspec.json.decode(kept[digest]).get(MODULE, {}) for name, digest in wanted.items()}
+        return {name: msgspec.json.decode(configurations[digest]).get(MODULE, {}) for name, digest in digests.items()}
 
     def has_own(self, device_id: str) -> bool:
-        """Whether configurations can have given the device's own twin anything: there is one, or was."""
+        """Whether a configuration gives, or ever gave, anything to an own twin in the device's partition."""
         number = partition_of(device_id, self._partitions)
         if self._projections.checkpoint(number).has_own is True:
             self._has_none_until.pop(number, None)
@@ -173,45 +169,45 @@ class FleetProjection:
         self._has_none_until[number] = self._clock()
         return False
 
-    def had_no_own_lately(self, device_id: str) -> bool:
-        """Whether `has_own` said no a moment ago for the device's partition; asks nobody."""
+    def had_no_own_recently(self, device_id: str) -> bool:
+        """Whether `has_own` was false less than `RECENT_SECONDS` ago for the device's partition. Reads nothing."""
         looked = self._has_none_until.get(partition_of(device_id, self._partitions))
-        return looked is not None and self._clock() - looked < LATELY_SECONDS
+        return looked is not None and self._clock() - looked < RECENT_SECONDS
 
     def not_applied(self, device_id: str) -> tuple[NotApplied, ...]:
-        """The deployments that target a device and do not apply, each with its reason; none where it is not known."""
+        """The deployments that target a device and do not apply, each with its reason; none if the device is unknown."""
         number = partition_of(device_id, self._partitions)
         while True:
             assignment = self.assignment(device_id)
             if assignment is None:
                 return ()
-            kept = self._projections.read(number, ProjectionSelection(hashes=NOT_APPLIED_HASHES))
-            # Otherwise a commit came between, and what was read does not belong together.
-            if kept.checkpoint.vector == assignment.vector:
-                return not_applied(assignment.ordinal, assignment.assignment, kept)
+            stored = self._projections.read(number, ProjectionSelection(hashes=NOT_APPLIED_HASHES))
+            # If a commit came in between, the two reads do not belong together.
+            if stored.checkpoint.vector == assignment.vector:
+                return not_applied(assignment.ordinal, assignment.assignment, stored)
 
     def statuses(self, effective: Effective) -> dict[str, bool]:
-        """The deployments that target a device, and whether each is part of what it runs, as of now."""
+        """The deployments that target a device, and whether each is part of what it runs."""
         return self._targeting_of(effective).statuses(effective.ordinal, effective.assignment)
 
     def own_statuses(self, effective: Effective) -> dict[str, bool]:
-        """As `statuses`, of the configurations of its own twin."""
+        """As `statuses`, for configurations of the device's own twin."""
         return self._targeting_of(effective).statuses(effective.ordinal, effective.assignment, DEVICE)
 
-    def module_standings(self, module_id: str, effective: Effective) -> dict[str, bool]:
-        """As `statuses`, of the configurations of one of its modules."""
+    def module_statuses(self, module_id: str, effective: Effective) -> dict[str, bool]:
+        """As `statuses`, for configurations of one of its modules."""
         return self._targeting_of(effective).statuses(effective.ordinal, effective.assignment, module_id)
 
     def _targeting_of(self, effective: Effective) -> Targeting:
         number = partition_of(effective.device_id, self._partitions)
-        known = self._targeting.get(number)
-        if known is None or known.checkpoint != effective.checkpoint:
-            known = Targeting(self._projections.read(number, ProjectionSelection(hashes=NOT_APPLIED_HASHES)))
-            self._targeting[number] = known
-        return known
+        targeting = self._targeting.get(number)
+        if targeting is None or targeting.checkpoint != effective.checkpoint:
+            targeting = Targeting(self._projections.read(number, ProjectionSelection(hashes=NOT_APPLIED_HASHES)))
+            self._targeting[number] = targeting
+        return targeting
 
     def status(self, *deployment_ids: str, within: Within | None = None) -> dict[str, Counter[str]]:
-        """Counts by status of some deployments, or of all of them; each is the number of `members`."""
+        """Counts by status of the given deployments, or of all; each is the number of `members`."""
         counts: dict[str, Counter[str]] = {name: Counter(dict.fromkeys(STATUSES, 0)) for name in deployment_ids}
         for number in range(self._partitions):
             reading = self._reading(number)
@@ -224,11 +220,11 @@ class FleetProjection:
         return counts
 
     def targets(self, number: int, deployment_id: str) -> BitMap:
-        """The ordinals of one partition for whose devices a deployment's condition is true, started or not."""
+        """The ordinals of a partition for which a deployment's condition is true, started or not."""
         return self._reading(number).targeted(deployment_id)
 
     def targeted(self, deployment_id: str, *, within: Within | None = None) -> int:
-        """For how many devices a deployment's condition is true, started or not; a configuration of modules counts these."""
+        """How many devices (modules, for a configuration of modules) a deployment's condition is true for, started or not."""
         return sum(
             size_within(members, None if within is None else within(number))
             for number in range(self._partitions)
@@ -236,9 +232,9 @@ class FleetProjection:
         )
 
     def twins(self, *deployment_ids: str, within: Within | None = None) -> dict[str, Counter[str]]:
-        """As `status`, of configurations of modules and in twins: how many are targeted, and how many have what it gives.
+        """As `status`, for configurations of modules: how many twins are targeted, and how many have what it gives.
 
-        A device counts once for each of its modules, so that each is the number of rows of a query.
+        A device counts once for each of its modules, as in the rows of a query.
         """
         counts = {name: Counter({"target": 0, "actual": 0}) for name in deployment_ids}
         for number in range(self._partitions if deployment_ids else 0):
@@ -250,24 +246,24 @@ class FleetProjection:
         return counts
 
     def metrics(self) -> dict[str, dict[str, int]]:
-        """How many rows each kept custom metric has, by deployment and name; only those that every partition knows."""
-        known: Counter[tuple[str, str]] = Counter()
-        assignments: Counter[tuple[str, str]] = Counter()
+        """How many rows each stored custom metric has, by deployment and name; only metrics that every partition has."""
+        partitions_with: Counter[tuple[str, str]] = Counter()
+        counts: Counter[tuple[str, str]] = Counter()
         for number in range(self._partitions):
             for field, count in (
                 self._projections.read(number, ProjectionSelection(hashes=("metrics",))).hashes["metrics"].items()
             ):
                 _, deployment_id, name = msgspec.json.decode(field, type=tuple[int, str, str])
-                known[deployment_id, name] += 1
-                assignments[deployment_id, name] += int(count)
-        found: dict[str, dict[str, int]] = {}
-        for (deployment_id, name), partitions in known.items():
+                partitions_with[deployment_id, name] += 1
+                counts[deployment_id, name] += int(count)
+        complete: dict[str, dict[str, int]] = {}
+        for (deployment_id, name), partitions in partitions_with.items():
             if partitions == self._partitions:
-                found.setdefault(deployment_id, {})[name] = assignments[deployment_id, name]
-        return found
+                complete.setdefault(deployment_id, {})[name] = counts[deployment_id, name]
+        return complete
 
     def members(self, deployment_id: str, status: str, *, within: Within | None = None) -> Iterator[str]:
-        """Device ids in one status set of a deployment, by partition and order of registration."""
+        """The device ids of a status of a deployment, by partition and order of registration."""
         for number in range(self._partitions):
             ordinals = self._reading(number).status(deployment_id).named()[status]
             if within is not None:
@@ -283,10 +279,7 @@ class FleetProjection:
         limit: int,
         within: Within | None = None,
     ) -> tuple[list[str], DevicePosition | None]:
-        """Device ids in one status set from behind a place on, and the place to go on from; `None` at the end.
-
-        A device that is in it throughout is on one page exactly, as of `locations_after`.
-        """
+        """The next device ids of a status of a deployment after a position, and the position to continue from; `None` at the end."""
         return self.page_of(
             lambda number: self._reading(number).status(deployment_id).named()[status],
             after=after,
@@ -317,7 +310,7 @@ class FleetProjection:
         limit: int,
         within: Within | None = None,
     ) -> tuple[list[str], DevicePosition | None]:
-        """Device ids of a set that each partition has, as `page`; no partition is asked twice."""
+        """Device ids of a set that each partition has, as `page`."""
         ranks, location_after = locations_after(
             members if within is None else lambda number: members(number) & within(number),
             partitions=self._partitions,
@@ -327,15 +320,15 @@ class FleetProjection:
         return device_ids_at(self._projections, ranks), location_after
 
     def with_status(self, status: AssignmentStatus) -> Iterator[str]:
-        """Device ids of a standing."""
+        """The device ids with a status."""
         for number in range(self._partitions):
             ordinals = self._reading(number).with_status(status)
             yield from device_ids(self._projections, number, ordinals)
 
     def blocked(self) -> dict[int, Blocked]:
-        """The partitions that are stopped, with where and why."""
-        found = {number: self._projections.blocked(number) for number in range(self._partitions)}
-        return {number: blocked for number, blocked in found.items() if blocked is not None}
+        """The blocked partitions, with position and reason."""
+        blocked_by_partition = {number: self._projections.blocked(number) for number in range(self._partitions)}
+        return {number: blocked for number, blocked in blocked_by_partition.items() if blocked is not None}
 
     def recorded(self, number: int, *, after: int = 0) -> Iterator[tuple[int, int, AssignmentChange]]:
         """(position, time, assignment change) of a partition, from position after + 1 to the newest."""
@@ -356,9 +349,9 @@ class FleetProjection:
 
 
 def size_within(members: BitMap, within: BitMap | None) -> int:
-    """How many of a set are within another, or in it at all."""
+    """How many members of a set are within another, if given."""
     return len(members) if within is None else members.intersection_cardinality(within)
 
 
-def _assignment(found: StoredDevice) -> Assignment:
-    return msgspec.json.decode(found.assignment, type=Assignment) if found.assignment else NO_ASSIGNMENT
+def _assignment(device: StoredDevice) -> Assignment:
+    return msgspec.json.decode(device.assignment, type=Assignment) if device.assignment else NO_ASSIGNMENT

@@ -1,4 +1,4 @@
-"""The fleet as rollouts are judged on it: read once for all of them, partition by partition as their checkpoints move."""
+"""Reads the fleet snapshot that rollouts are judged on, for all rollouts at once."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +18,7 @@ from events.fleet.packed import PAGE_ITEMS
 from events.log.keys import FLEET, name
 from events.log.port import Log, Stored
 from events.projection_store.device_pages import device_ids
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
 from events.projection_store.query_engine import QueryEngine
 from events.projection_store.query_index import indexes
 from events.query.condition import parse_condition
@@ -48,29 +48,29 @@ SETTLE_SECONDS = 0.5
 _POLL_SECONDS = 0.02
 
 CODES_READ_MAX = 1000
-"""Of how many failed devices the code is read when a rollout ends; the others have answered with a failure."""
+"""For how many failed devices the code is read when a rollout ends; further ones count as failed without a code."""
 
 _WANTED = ProjectionSelection(hashes=(*STATUS_HASHES, "already"), arrays=STATUS_ARRAYS)
 
 
 class FleetSnapshotReader:
-    """Reads what rollouts are judged on. One for each thread; `look` before the censuses of a round."""
+    """Reads what rollouts are judged on. One per thread; call `refresh` before the snapshots of a round."""
 
     def __init__(self, log: Log, projections: ProjectionStore) -> None:
         self._log, self._projections = log, projections
         self._query_engine = QueryEngine(log, projections)
         self._readings: dict[int, PartitionReading] = {}
         self._hashes: dict[int, list[Hashes]] = {}
-        self._asked: dict[str, tuple[int, tuple[Question, ...]]] = {}
-        """What the last plan of a rollout asked for, with the rollout's version."""
+        # By rollout: its version, and the questions of its last plan.
+        self._last_questions: dict[str, tuple[int, tuple[Question, ...]]] = {}
         self.lagging: tuple[str, ...] = ()
 
     def heads(self) -> dict[int, int]:
-        """Where the streams stand."""
+        """The heads of all streams."""
         return dict(self._log.heads())
 
-    def look(self, heads: Mapping[int, int]) -> bool:
-        """Read what moved since the last look; answers whether every partition is at these heads, and none is stopped.
+    def refresh(self, heads: Mapping[int, int]) -> bool:
+        """Read the partitions that moved; returns whether every partition is at these heads, and none is blocked.
 
         Raises:
             LogUnavailable: the projections cannot be read.
@@ -80,34 +80,33 @@ class FleetSnapshotReader:
             reading = self._readings.get(number)
             if reading is None or reading.vector != self._projections.checkpoint(number).vector:
                 reading = self._readings[number] = PartitionReading(self._projections.read(number, _WANTED))
-            wanted = Vector(heads[number], heads[FLEET])
-            behind = reading.vector.partition < wanted.partition or reading.vector.fleet < wanted.fleet
+            head = Vector(heads[number], heads[FLEET])
+            behind = reading.vector.partition < head.partition or reading.vector.fleet < head.fleet
             if behind or self._projections.blocked(number) is not None:
                 lagging.append(name(number))
         self.lagging = tuple(lagging)
         return not lagging
 
     def settle(self, pause: Callable[[float], None]) -> None:
-        """Look until workers have applied what is in the log now, for half a second at most.
-
-        A fleet that reports all the time is always a little ahead of its projections.
+        """Refresh until workers have applied the present log, for `SETTLE_SECONDS` at most.
 
         Raises:
             LogUnavailable: the projections cannot be read.
         """
+        # The limit is needed: the log of a fleet that reports all the time is always a little ahead of its projections.
         heads, waited = self.heads(), 0.0
-        while not self.look(heads) and waited < SETTLE_SECONDS:
+        while not self.refresh(heads) and waited < SETTLE_SECONDS:
             pause(_POLL_SECONDS)
             waited += _POLL_SECONDS
 
     def judged(self, name: str, document: RolloutDocument, now: int) -> Judgement:
-        """What follows for a rollout at a time (milliseconds), as of the last look."""
+        """What follows for a rollout at a time (milliseconds), as of the last refresh."""
         return self.judge(name, document, self.of(name, document), now)
 
     def judge(self, name: str, document: RolloutDocument, fleet_snapshot: FleetSnapshot, now: int) -> Judgement:
-        """As `judged`, on a fleet snapshot that is given; what the plan asks for besides is read."""
-        # While a rollout waits, each look at it asks the same: then it is planned once.
-        version, questions = self._asked.pop(name, (0, ()))
+        """As `judged`, on a given fleet snapshot. What the plan needs beside the snapshot is read."""
+        # A waiting rollout asks the same questions each time. Answering them in advance plans it once, not once per question.
+        version, questions = self._last_questions.pop(name, (0, ()))
         asked_again = questions if version == document.version else ()
         answers = {question: self._answer(question, name, document, fleet_snapshot, now) for question in asked_again}
         while True:
@@ -117,7 +116,7 @@ class FleetSnapshotReader:
                 answers[unread.question] = self._answer(unread.question, name, document, fleet_snapshot, now)
             else:
                 if answers:
-                    self._asked[name] = (document.version, tuple(answers))
+                    self._last_questions[name] = (document.version, tuple(answers))
                 return judgement
 
     def _answer(
@@ -138,7 +137,7 @@ class FleetSnapshotReader:
                 assert_never(question)
 
     def results(self, name: str, document: RolloutDocument, now: int, pause: Callable[[float], None]) -> RolloutResults:
-        """How the devices of a rollout stand at a time (milliseconds), once workers have applied what is in the log.
+        """The results of a rollout at a time (milliseconds), after workers have applied the present log.
 
         Raises:
             LogUnavailable: the projections cannot be read.
@@ -148,20 +147,20 @@ class FleetSnapshotReader:
         return rollout_counts(document, fleet_snapshot, now).results(self._codes(document, fleet_snapshot, now))
 
     def of(self, name: str, document: RolloutDocument) -> FleetSnapshot:
-        """What a rollout is judged on, as of the last look."""
+        """What a rollout is judged on, as of the last refresh."""
         readings = self._readings
         status = {number: reading.status(name) for number, reading in readings.items()}
         return FleetSnapshot(
             tuple((reading.vector.partition, reading.vector.fleet) for _, reading in sorted(readings.items())),
             self.lagging,
-            FleetSet.over(readings, lambda one: one.targeted(name) & one.set("enabled")),
-            FleetSet.over(status, lambda one: one.actual),
-            FleetSet.over(status, lambda one: one.healthy),
-            FleetSet.over(status, lambda one: one.unhealthy),
-            FleetSet.over(readings, lambda one: one.over_limit(name)),
-            FleetSet.over(readings, lambda one: one.already(name)),
+            FleetSet.over(readings, lambda reading: reading.targeted(name) & reading.set("enabled")),
+            FleetSet.over(status, lambda sets: sets.actual),
+            FleetSet.over(status, lambda sets: sets.healthy),
+            FleetSet.over(status, lambda sets: sets.unhealthy),
+            FleetSet.over(readings, lambda reading: reading.over_limit(name)),
+            FleetSet.over(readings, lambda reading: reading.already(name)),
             self._back(name, document) if document.rollback_at else Back(),
-            FleetSet.over(readings, lambda one: one.set("refused")),
+            FleetSet.over(readings, lambda reading: reading.set("refused")),
             self._not_applied(name),
             all(reading.is_open_to_all(name) for reading in readings.values()),
         )
@@ -169,31 +168,33 @@ class FleetSnapshotReader:
     def _not_applied(self, name: str) -> dict[str, FleetSet]:
         by_partition = {number: reading.not_applied(name) for number, reading in self._readings.items()}
         return {
-            why.value: FleetSet({number: found.get(why, BitMap()) for number, found in by_partition.items()})
+            why.value: FleetSet({number: by_reason.get(why, BitMap()) for number, by_reason in by_partition.items()})
             for why in NOT_APPLIED
         }
 
     def _back(self, name: str, document: RolloutDocument) -> Back:
         readings = self._readings
         if not document.rollback:
-            devices = document.admitted & FleetSet.over(readings, lambda one: one.targeted(name) & one.set("enabled"))
+            devices = document.admitted & FleetSet.over(
+                readings, lambda reading: reading.targeted(name) & reading.set("enabled")
+            )
             return Back(
                 devices,
-                devices & FleetSet.over(readings, lambda one: one.settled(name)),
-                devices & FleetSet.over(readings, lambda one: one.unsettled(name)),
-                devices & FleetSet.over(readings, lambda one: one.stranded(name)),
+                devices & FleetSet.over(readings, lambda reading: reading.settled(name)),
+                devices & FleetSet.over(readings, lambda reading: reading.unsettled(name)),
+                devices & FleetSet.over(readings, lambda reading: reading.stranded(name)),
             )
         fleet_snapshot = self.of(document.rollback, msgspec.structs.replace(document, rollback_at=0))
-        # Whoever something else wins is not the rollback's to bring back.
+        # A device that another deployment wins does not wait for the rollback.
         devices = fleet_snapshot.target & (fleet_snapshot.actual | fleet_snapshot.held)
         return Back(
             devices, devices & fleet_snapshot.healthy, devices & (fleet_snapshot.unhealthy | fleet_snapshot.held)
         )
 
-    # -- what plans ask for besides
+    # -- what plans need beside the snapshot
 
     def _where(self, condition: str) -> FleetSet:
-        """The devices that a target condition is true for."""
+        """The devices for which a target condition is true."""
         where = parse_condition(condition)
         return FleetSet({number: self._query_engine.within(number, where) for number in range(self._log.partitions)})
 
@@ -201,38 +202,38 @@ class FleetSnapshotReader:
         """The devices by their value of a tag."""
         path = tag_path(tag)
         assert path is not None
-        found: dict[object, dict[int, BitMap]] = {}
+        devices_by_value: dict[object, dict[int, BitMap]] = {}
         for index in indexes(self._projections, range(self._log.partitions)):
             for key, members in (index.column(path) or {}).items():
-                found.setdefault(key, {})[index.number] = members
-        return {key: FleetSet(by_partition) for key, by_partition in found.items()}
+                devices_by_value.setdefault(key, {})[index.number] = members
+        return {key: FleetSet(by_partition) for key, by_partition in devices_by_value.items()}
 
     def hashes(self) -> dict[int, Hashes]:
-        """By partition and ordinal, the hashes of the ids of devices."""
+        """By partition and ordinal, the hashes of device ids."""
         return {number: np.concatenate([*self._pages_of(number)]) for number in range(self._log.partitions)}
 
     def _pages_of(self, number: int) -> Iterable[Hashes]:
-        """Ordinals are never given twice, so a full page stays as it is."""
+        # Ordinals are never reused, so a full page never changes and is hashed once.
         pages = self._hashes.setdefault(number, [np.zeros(0, dtype=np.uint64)])
         ordinals = self._projections.checkpoint(number).ordinals
-        known = sum(map(len, pages))
-        if known < ordinals:
-            full = known // PAGE_ITEMS
-            wanted = tuple(str(page) for page in range(full, -(-ordinals // PAGE_ITEMS)))
-            kept = self._projections.read(number, ProjectionSelection(fields=(("ids", wanted),))).hashes["ids"]
-            fresh = [hashes_of(msgspec.json.decode(kept[page], type=list[str])) for page in wanted]
+        hashed = sum(map(len, pages))
+        if hashed < ordinals:
+            full = hashed // PAGE_ITEMS
+            new_pages = tuple(str(page) for page in range(full, -(-ordinals // PAGE_ITEMS)))
+            ids = read_fields(self._projections, number, "ids", new_pages)
+            fresh = [hashes_of(msgspec.json.decode(ids[page], type=list[str])) for page in new_pages]
             merged = np.concatenate([*pages])[: full * PAGE_ITEMS]
             self._hashes[number] = [merged, *fresh]
         return self._hashes[number]
 
     def _codes(self, document: RolloutDocument, fleet_snapshot: FleetSnapshot, now: int) -> Mapping[int, FleetSet]:
-        """Failed devices by the code that a system module of theirs answered with last; of many, the first CODES_READ_MAX.
+        """Failed devices by the code of their system modules' last answer; at most the first `CODES_READ_MAX` devices.
 
         Raises:
             LogUnavailable: the reports cannot be read.
         """
         devices = rollout_counts(document, fleet_snapshot, now).failed_by.get(ANSWERED_FAILURE, NOBODY)
-        found: dict[int, FleetSet] = {}
+        devices_by_code: dict[int, FleetSet] = {}
         left = CODES_READ_MAX
         for number, members in sorted(devices.by_partition.items()):
             ordinals = BitMap(itertools.islice(members, left))
@@ -243,30 +244,31 @@ class FleetSnapshotReader:
             )
             for ordinal, agent, hub in zip(ordinals, by_agent, by_hub, strict=True):
                 if (code := _code_of(agent) or _code_of(hub)) is not None:
-                    found[code] = found.get(code, NOBODY) | FleetSet.one(number, ordinal)
-        return found
+                    devices_by_code[code] = devices_by_code.get(code, NOBODY) | FleetSet.one(number, ordinal)
+        return devices_by_code
 
     def _rollback_id(self, name: str, document: RolloutDocument) -> str:
-        """What the deployment of a rollback is to be called; empty where what it goes back to is not there."""
+        """A free id for the deployment of a rollback; empty if the deployment to go back to does not exist."""
         beneath = document.plan.rollback_to
         ids = [f"{name[:117]}-rollback{suffix}" for suffix in ("", *(f"-{number}" for number in range(2, 10)))]
-        (stored, failed, *taken) = self._log.load([beneath, name, *ids], fleet=True)
+        (stored, failed, *existing) = self._log.load([beneath, name, *ids], fleet=True)
         if stored.snapshot is None or failed.snapshot is None:
             return ""
         if not is_update(beneath):
-            # Another of that name may have been made since the plan.
+            # A deployment of another kind may have been created under that name since the plan.
             old, other = decode(failed.snapshot), decode(stored.snapshot)
             if (old.kind, old.layered) != (other.kind, other.layered) or old.scope not in {UNSET, other.scope}:
                 return ""
-        return next((one for one, other in zip(ids, taken, strict=True) if other.snapshot is None), "")
+        return next((candidate for candidate, other in zip(ids, existing, strict=True) if other.snapshot is None), "")
 
 
 def _code_of(stored: Stored) -> int | None:
-    """The code that a system module reported last; `None` where that is no number, or no failure."""
+    """The code that a system module reported last; `None` if that is no number, or no failure."""
     if stored.snapshot is None:
         return None
     reported = msgspec.json.decode(device_state.decode_module(stored.snapshot).reported)
     status = reported.get("lastDesiredStatus")
     code = status.get("code") if isinstance(status, dict) else None
+    # bool is an int in Python: without the check, a reported `true` would be code 1.
     is_failure = isinstance(code, int) and not isinstance(code, bool) and code not in {OK, NOT_RUNNING}
     return code if is_failure else None

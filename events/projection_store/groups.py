@@ -1,4 +1,4 @@
-"""Groups and updates as readers ask for them: who is in a group, and how updates fare there. Every count is the size of a set."""
+"""Reads groups and updates: the devices of a group, and the state of each update on them. Every count is the size of a set."""
 
 import enum
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ from events.update.state import (
 )
 
 DEFAULT_CLASS = "default"
-"""The class of devices that updates for everybody are for, and of those that none is for."""
+"""The class of the devices that only updates without a compatibility condition fit, or none."""
 
 _CLASS_CHARACTERS = 40
 _WANTED = ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
@@ -53,9 +53,9 @@ _TAGGED = parse_query("SELECT tags.ADUGroup AS name, COUNT() AS devices FROM dev
 
 
 class DeviceState(enum.Enum):
-    """How a device stands to a deployment of its group, as the service names it.
+    """The state of a device in a deployment of its group, by the service's names.
 
-    CANCELED: it does not have the deployment, and will not get it.
+    CANCELED: the device does not have the deployment, and will not get it.
     """
 
     NOT_STARTED = "NotStarted"
@@ -66,10 +66,10 @@ class DeviceState(enum.Enum):
 
 
 class DeployedUpdate(msgspec.Struct, frozen=True, eq=False):
-    """One deployment of a group, with what carries it: `rollout` is `None` where that is gone.
+    """One deployment of a group, with the rollout of its ordinary deployment; `None` if that was deleted.
 
-    The deployment that a rollback brings stands in the list of its group, too: then `back_from` is the one that was rolled back, and
-    `rollback` the ordinary deployment.
+    The deployment of a rollback is in the list of its group too: then `back_from` is the id of the deployment that was rolled
+    back, and `rollback` is the ordinary deployment.
     """
 
     group: str
@@ -80,12 +80,12 @@ class DeployedUpdate(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def update_deployment(self) -> str:
-        """The ordinary deployment."""
+        """The id of the ordinary deployment that brings the update to devices."""
         return self.rollback or update_deployment_of(self.group, self.deployment.id)
 
     @property
     def commanded(self) -> str:
-        """The id that commands on it name: what a rollback brings goes with what was rolled back."""
+        """The id that commands name: the deployment of a rollback is controlled through the one that was rolled back."""
         return self.back_from or self.deployment.id
 
     @property
@@ -97,12 +97,12 @@ class DeployedUpdate(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def is_active(self) -> bool:
-        """Whether it is what its group gets: the one deployment that is not over, or what that was rolled back to."""
+        """Whether its group gets this deployment: the one that has not ended, or the one that it was rolled back to."""
         return self.deployment.state is UpdateState.ACTIVE and not self.has_gone_back
 
     @property
     def has_gone_back(self) -> bool:
-        """Whether it was rolled back, by itself or by hand."""
+        """Whether it was rolled back, automatically or by an operator."""
         return self.rollout is not None and self.rollout.rollback_at > 0
 
     def brings(self) -> Iterator[tuple[str, UpdateId]]:
@@ -111,19 +111,21 @@ class DeployedUpdate(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def back(self) -> "DeployedUpdate | None":
-        """What it was rolled back to, if that is a deployment of its own."""
+        """The deployment that it was rolled back to; `None` if there is none of its own."""
         policy = self.deployment.policy
         update = policy.update if isinstance(policy, RollbackPolicy) else None
         of_group = None if self.rollout is None else group_and_deployment(self.rollout.rollback)
         if self.rollout is None or of_group is None or update is None:
             return None
-        at, one = self.rollout.rollback_at, self.deployment
-        deployment = GroupDeployment(of_group[1], update, one.state, 0, at, max(at, one.changed_at), reason=one.reason)
-        return DeployedUpdate(self.group, deployment, None, one.id, self.rollout.rollback)
+        at, failed = self.rollout.rollback_at, self.deployment
+        deployment = GroupDeployment(
+            of_group[1], update, failed.state, 0, at, max(at, failed.changed_at), reason=failed.reason
+        )
+        return DeployedUpdate(self.group, deployment, None, failed.id, self.rollout.rollback)
 
     @property
     def back_to(self) -> str:
-        """What its devices were brought back to: an update, or what each of them had."""
+        """What its devices were rolled back to, as text: an update, or what each device had before."""
         back = self.back
         if back is not None:
             return back.deployment.update.text
@@ -136,11 +138,11 @@ _STATES = {
     RolloutState.ROLLED_BACK: "RolledBack",
     RolloutState.HALTED: "RollbackFailed",
 }
-"""Of an active deployment, by its rollout."""
+"""The state of an active deployment, by the state of its rollout."""
 
 
 class Compliance(msgspec.Struct, frozen=True, eq=False):
-    """Devices by whether the newest update that fits them is on them: `latest`, `under_way` and `outdated` come to all of them."""
+    """Devices by whether they have the newest update that fits them; every device is in exactly one of the sets."""
 
     latest: FleetSet
     under_way: FleetSet
@@ -148,7 +150,7 @@ class Compliance(msgspec.Struct, frozen=True, eq=False):
 
 
 class GroupProjection:
-    """Reads once what it is asked for: one for each request."""
+    """The groups and updates for one request; everything is read once."""
 
     def __init__(self, log: Log, projections: ProjectionStore) -> None:
         self._log, self._projections = log, projections
@@ -167,22 +169,24 @@ class GroupProjection:
 
     def _documents(self, names: list[str]) -> dict[str, bytes]:
         stored = zip(names, self._log.load(names, fleet=True), strict=True)
-        return {name: one.snapshot for name, one in stored if one.snapshot is not None}
+        return {name: document.snapshot for name, document in stored if document.snapshot is not None}
 
     # -- updates
 
     @cached_property
     def updates(self) -> dict[UpdateId, UpdateDocument]:
-        """What was imported; the newest version first, of equal ones what was imported last."""
-        found = map(update_state.decode_update, self._documents(list(filter(is_update, self._subjects))).values())
-        newest = sorted(found, key=lambda one: (one.update.numbers, one.imported_at, one.update), reverse=True)
-        return {one.update: one for one in newest}
+        """The imported updates, newest version first; of equal versions, the last imported first."""
+        updates = map(update_state.decode_update, self._documents(list(filter(is_update, self._subjects))).values())
+        newest = sorted(
+            updates, key=lambda update: (update.update.numbers, update.imported_at, update.update), reverse=True
+        )
+        return {update.update: update for update in newest}
 
     def update(self, update: UpdateId) -> UpdateDocument:
-        """One update.
+        """The document of an update.
 
         Raises:
-            UpdateNotFound: there is none.
+            UpdateNotFound: it does not exist.
         """
         data = self._documents([update.subject]).get(update.subject)
         if data is None:
@@ -191,29 +195,30 @@ class GroupProjection:
 
     @cached_property
     def classes(self) -> dict[str, str]:
-        """Device classes by their ids, with their conditions: one for each compatibility, and the default one first."""
-        conditions = sorted({one.condition for one in self.updates.values()} - {EVERYBODY})
-        return {DEFAULT_CLASS: EVERYBODY, **{class_of(one): one for one in conditions}}
+        """Device classes: id → condition. One for each compatibility condition, the default class first."""
+        conditions = sorted({update.condition for update in self.updates.values()} - {EVERYBODY})
+        return {DEFAULT_CLASS: EVERYBODY, **{class_of(condition): condition for condition in conditions}}
 
     def best(self, devices: FleetSet) -> dict[UpdateId, FleetSet]:
-        """Those of some devices for whom an update is the newest of all that fit; whom none fits are in none."""
-        found = {}
+        """By update, the devices for which it is the newest that fits; devices that no update fits are not included."""
+        devices_by_update = {}
+        # Updates come newest first, so a device belongs to the first one that fits.
         for update, document in self.updates.items():
-            found[update] = devices & self.devices(document.condition)
-            devices -= found[update]
-        return {update: members for update, members in found.items() if members}
+            devices_by_update[update] = devices & self.devices(document.condition)
+            devices -= devices_by_update[update]
+        return {update: members for update, members in devices_by_update.items() if members}
 
     # -- groups
 
     @cached_property
     def groups(self) -> dict[str, GroupDocument]:
-        """The groups that were defined, or that something was deployed to."""
-        found = self._documents(list(filter(is_group, self._subjects)))
-        return {name.removeprefix(GROUP): update_state.decode_group(data) for name, data in found.items()}
+        """The groups that were defined, or that have a deployment."""
+        documents = self._documents(list(filter(is_group, self._subjects)))
+        return {name.removeprefix(GROUP): update_state.decode_group(data) for name, data in documents.items()}
 
     @cached_property
     def names(self) -> list[str]:
-        """All groups, the default one first: those above, and whatever devices are tagged with that can be a group's name."""
+        """The names of all groups, the default group first: `groups`, and values of the tag `ADUGroup` that are valid names."""
         values = (row.get("name") for row in self._query_engine.page(_TAGGED).rows)
         tagged = {value for value in values if isinstance(value, str) and is_group_name(value)}
         return [DEFAULT_GROUP, *sorted((tagged | self.groups.keys()) - {DEFAULT_GROUP})]
@@ -222,27 +227,27 @@ class GroupProjection:
         """The edge-capable devices of a group.
 
         Raises:
-            GroupNotFound: there is no such group.
+            GroupNotFound: the group does not exist.
         """
         if group not in self.groups and group not in self.names:
             raise GroupNotFound(group)
         return self.devices(condition_of_group(group, self.groups.get(group)))
 
     def devices(self, condition: str) -> FleetSet:
-        """The edge-capable devices that a condition is true for."""
-        known = self._conditions.get(condition)
-        if known is None:
-            edge = {number: one.set("edge") & one.set("live") for number, one in self._readings.items()}
+        """The edge-capable devices for which a condition is true."""
+        devices = self._conditions.get(condition)
+        if devices is None:
+            edge = {number: reading.set("edge") & reading.set("live") for number, reading in self._readings.items()}
             if condition != EVERYBODY:
                 where = parse_condition(condition)
                 edge = {number: members & self._query_engine.within(number, where) for number, members in edge.items()}
-            known = self._conditions[condition] = FleetSet(edge)
-        return known
+            devices = self._conditions[condition] = FleetSet(edge)
+        return devices
 
     # -- deployments
 
     def deployed_update(self, group: str) -> list[DeployedUpdate]:
-        """What was deployed to a group, in the order of that; what a rollback brought comes after what was rolled back."""
+        """The deployments of a group in order; the deployment of a rollback follows the one that was rolled back."""
         if group in self._deployed_update:
             return self._deployed_update[group]
         document = self.groups.get(group)
@@ -261,93 +266,102 @@ class GroupProjection:
         """One deployment of a group.
 
         Raises:
-            GroupDeploymentNotFound: it has none of that id.
+            GroupDeploymentNotFound: the group has no deployment of that id.
         """
-        found = next((one for one in self.deployed_update(group) if one.deployment.id == name), None)
-        if found is None:
+        deployed = next(
+            (
+                deployed_update
+                for deployed_update in self.deployed_update(group)
+                if deployed_update.deployment.id == name
+            ),
+            None,
+        )
+        if deployed is None:
             raise GroupDeploymentNotFound(group, name)
-        return found
+        return deployed
 
     @cached_property
     def every_deployed_update(self) -> list[DeployedUpdate]:
-        """What was deployed to any group; what was deployed last comes first."""
-        found = [one for group in self.groups for one in self.deployed_update(group)]
-        return sorted(found, key=lambda one: one.deployment.created_at, reverse=True)
+        """The deployments of all groups, the last created first."""
+        unsorted = [deployed_update for group in self.groups for deployed_update in self.deployed_update(group)]
+        return sorted(unsorted, key=lambda deployed_update: deployed_update.deployment.created_at, reverse=True)
 
     def states(self, deployed_update: DeployedUpdate) -> dict[DeviceState, FleetSet]:
-        """The devices that a deployment is for, by how they stand to it now; nobody is in two states.
+        """The devices of a deployment by their present state; no device is in two states.
 
-        Whoever had it and has gone on to another one is in none.
+        A device that had the deployment and then got another one is in none.
         """
         readings, update_deployment = self._readings, deployed_update.update_deployment
         if deployed_update.has_gone_back:
             return self._states_after_rollback(deployed_update)
         status = {number: reading.status(update_deployment) for number, reading in readings.items()}
-        live = FleetSet.over(readings, lambda one: one.set("live"))
-        target = live & FleetSet.over(readings, lambda one: one.targeted(update_deployment))
-        held = FleetSet.over(readings, lambda one: one.over_limit(update_deployment))
-        actual = FleetSet.over(status, lambda one: one.actual)
-        well = FleetSet.over(status, lambda one: one.healthy)
-        failed = FleetSet.over(status, lambda one: one.unhealthy) | (target & held)
-        rest = target - actual - failed
+        live = FleetSet.over(readings, lambda reading: reading.set("live"))
+        target = live & FleetSet.over(readings, lambda reading: reading.targeted(update_deployment))
+        held = FleetSet.over(readings, lambda reading: reading.over_limit(update_deployment))
+        actual = FleetSet.over(status, lambda sets: sets.actual)
+        well = FleetSet.over(status, lambda sets: sets.healthy)
+        failed = FleetSet.over(status, lambda sets: sets.unhealthy) | (target & held)
+        without_update = target - actual - failed
         goes_on = deployed_update.is_active
         gone_on = NOBODY if deployed_update.rollout is None else deployed_update.rollout.admitted
         return {
-            DeviceState.NOT_STARTED: rest if goes_on else NOBODY,
+            DeviceState.NOT_STARTED: without_update if goes_on else NOBODY,
             DeviceState.IN_PROGRESS: actual - well - failed,
             DeviceState.SUCCEEDED: well,
             DeviceState.FAILED: failed,
-            DeviceState.CANCELED: NOBODY if goes_on else rest - gone_on,
+            DeviceState.CANCELED: NOBODY if goes_on else without_update - gone_on,
         }
 
     def _states_after_rollback(self, deployed_update: DeployedUpdate) -> dict[DeviceState, FleetSet]:
-        """Devices that failed when it was rolled back stay so; no other has it any more, nor gets it."""
-        live = FleetSet.over(self._readings, lambda one: one.set("live"))
+        """As `states`: the devices that failed at the rollback stay failed, all others are canceled."""
+        live = FleetSet.over(self._readings, lambda reading: reading.set("live"))
         failed = live & FleetSet.union(self.failures(deployed_update).values())
-        target = live & FleetSet.over(self._readings, lambda one: one.targeted(deployed_update.update_deployment))
+        target = live & FleetSet.over(
+            self._readings, lambda reading: reading.targeted(deployed_update.update_deployment)
+        )
         states = dict.fromkeys(DeviceState, NOBODY)
         admitted = NOBODY if deployed_update.rollout is None else deployed_update.rollout.admitted
         return states | {DeviceState.FAILED: failed, DeviceState.CANCELED: (target | (live & admitted)) - failed}
 
     def failures(self, deployed_update: DeployedUpdate) -> dict[str, FleetSet]:
-        """The devices that failed when a deployment ended, by the reason; none while it goes on."""
+        """The devices that failed when a deployment ended, by reason; none before its end."""
         results = UNSET if deployed_update.rollout is None else deployed_update.rollout.results
         return {} if results is UNSET else as_sets(results.failed)
 
     def back(self, deployed_update: DeployedUpdate) -> FleetSet:
         """The devices that run what a deployment was rolled back to."""
+        # A rollback to a deployment brings that one; otherwise each device returns to what else targets it, or what it had.
         if deployed_update.rollout is None or not deployed_update.has_gone_back:
             return NOBODY
         if deployed_update.rollout.rollback:
             return self.having(deployed_update.rollout.rollback)
-        # Back at what else targets each device, or at what it had.
-        unmanaged = FleetSet.over(self._readings, lambda one: one.with_status(AssignmentStatus.UNMANAGED))
-        live = FleetSet.over(self._readings, lambda one: one.set("live"))
+        unmanaged = FleetSet.over(self._readings, lambda reading: reading.with_status(AssignmentStatus.UNMANAGED))
+        live = FleetSet.over(self._readings, lambda reading: reading.set("live"))
         return (live & deployed_update.rollout.admitted) - unmanaged
 
     def having(self, deployment_id: str) -> FleetSet:
-        """The devices that an ordinary deployment is part of what they run."""
-        return FleetSet.over(self._readings, lambda one: one.status(deployment_id).actual)
+        """The devices that run an ordinary deployment."""
+        return FleetSet.over(self._readings, lambda reading: reading.status(deployment_id).actual)
 
     def keepers(self, group: str) -> dict[str, dict[str, str]]:
-        """Who has what a group gets now, by the deployments that carry it: what a command takes that ends it."""
-        found = (one for one in self.deployed_update(group) if one.is_active)
-        return {name: self.having(name).devices() for one in found for name, _ in one.brings()}
+        """By ordinary deployment, the devices that have what the group gets now: an argument of commands that end it."""
+        active = (deployed_update for deployed_update in self.deployed_update(group) if deployed_update.is_active)
+        return {name: self.having(name).devices() for deployed_update in active for name, _ in deployed_update.brings()}
 
     @cached_property
     def installed(self) -> dict[UpdateId, FleetSet]:
-        """By update, the devices that it was brought to, and that are well with it."""
-        found: dict[UpdateId, FleetSet] = {}
-        for one in self.every_deployed_update:
-            for name, update in one.brings():
-                found[update] = found.get(update, NOBODY) | self._well_with(name)
-        return found
+        """By update, the devices that have it and are healthy."""
+        devices_by_update: dict[UpdateId, FleetSet] = {}
+        for deployed_update in self.every_deployed_update:
+            for name, update in deployed_update.brings():
+                devices_by_update[update] = devices_by_update.get(update, NOBODY) | self._well_with(name)
+        return devices_by_update
 
     def _well_with(self, deployment_id: str) -> FleetSet:
-        return FleetSet.over(self._readings, lambda one: one.status(deployment_id).healthy)
+        return FleetSet.over(self._readings, lambda reading: reading.status(deployment_id).healthy)
 
     def compliance(self, devices: FleetSet) -> Compliance:
-        """How some devices stand to the newest update that fits each of them; whom none fits have the latest."""
+        """The compliance of devices. A device that no update fits has the latest."""
         whole = self._compliance
         return Compliance(devices & whole.latest, devices & whole.under_way, devices & whole.outdated)
 
@@ -357,7 +371,9 @@ class GroupProjection:
         best = self.best(devices)
         latest = devices - FleetSet.union(best.values())
         latest |= FleetSet.union(members & self.installed.get(update, NOBODY) for update, members in best.items())
-        active = (self.states(one) for one in self.every_deployed_update if one.is_active)
+        active = (
+            self.states(deployed_update) for deployed_update in self.every_deployed_update if deployed_update.is_active
+        )
         moving = FleetSet.union(states[DeviceState.IN_PROGRESS] for states in active)
         under_way = (devices & moving) - latest
         return Compliance(latest, under_way, devices - latest - under_way)
@@ -367,7 +383,7 @@ class GroupProjection:
     def page(
         self, devices: FleetSet, *, after: DevicePosition = FIRST, limit: int
     ) -> tuple[list[tuple[str, DevicePosition]], DevicePosition | None]:
-        """(id, place) of some devices from behind a place on, and the place to go on from; `None` at the end."""
+        """(id, position) of the next devices after a position, and the position to continue from; `None` at the end."""
         locations, location_after = locations_after(
             devices.of_partition, partitions=self._log.partitions, after=after, limit=limit
         )
@@ -375,10 +391,10 @@ class GroupProjection:
 
 
 def class_of(condition: str) -> str:
-    """The id of the device class that a condition makes; equal conditions, equal classes."""
+    """The id of the device class of a condition; equal conditions have equal ids."""
     return DEFAULT_CLASS if condition == EVERYBODY else digest(condition)[:_CLASS_CHARACTERS]
 
 
 def is_among(location: tuple[int, int], devices: FleetSet) -> bool:
-    """Whether the device of a place is in a set."""
+    """Whether the device at a position is in a set."""
     return location[1] in devices.of_partition(location[0])

@@ -1,4 +1,4 @@
-"""What is asked of whoever keeps the projections."""
+"""The interface of a projection store."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,10 +9,10 @@ from events.stored_projection.stored_partition import AssignmentEntry, Checkpoin
 
 
 class Blocked(msgspec.Struct, frozen=True):
-    """A partition stopped at a position of a stream, its own or the fleet's (-1), since `at` (milliseconds).
+    """A partition is blocked at a position of a stream, its own or the fleet's (-1), since `at` (milliseconds).
 
-    At an event that cannot be applied it waits for an operator's decision; where the tail of a stream is lost there is nothing
-    to decide (`decidable` is false), and it goes on when the events are restored.
+    At an event that cannot be applied it waits for an operator's decision. If the tail of a stream is lost there is nothing to
+    decide (`decidable` is false), and the partition goes on when the events are restored.
     """
 
     stream: int
@@ -23,7 +23,7 @@ class Blocked(msgspec.Struct, frozen=True):
 
 
 class ProjectionSelection(msgspec.Struct, frozen=True):
-    """What a reader wants of a partition: whole hashes, single fields of hashes, whole arrays, and single numbers."""
+    """The parts of a partition to read: whole hashes, single fields of hashes, and whole arrays."""
 
     hashes: tuple[str, ...] = ()
     fields: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -31,11 +31,11 @@ class ProjectionSelection(msgspec.Struct, frozen=True):
 
 
 class StoredDevice(msgspec.Struct, frozen=True):
-    """What is kept of one device; `assignment` and `configuration` are empty where it never had one.
+    """What is stored of one device; `assignment` and `configuration` are empty if it never had one.
 
-    `assignment_change` is the position of the assignment change that gave it, with its time and cause; 0 where there is none. `own` is the
-    configuration of its own twin, empty as well where there is none. `hand_written` counts how often desired properties of it
-    or of its modules were written by hand; `delivered` is the field of `deliveries` that says what it has.
+    `assignment_change` is the position of the assignment change that gave it, with its time and cause; 0 if there is none.
+    `own` is the configuration of the device's own twin, or empty. `hand_written` counts how often desired properties of the
+    device or its modules were written by hand. `delivered` is the field of `deliveries` with the versions that it has.
     """
 
     checkpoint: Checkpoint
@@ -51,47 +51,47 @@ class StoredDevice(msgspec.Struct, frozen=True):
 
 
 DEVICE_ARRAYS = ("assignment_of", "moved_by", "hand_written", "delivered_of")
-"""Where the numbers of a `StoredDevice` are kept."""
+"""The arrays with the numbers of a `StoredDevice`."""
 
 
 class ProjectionStore(Protocol):
-    """One keeper of the stored form of every partition."""
+    """Stores every partition. Each read is atomic: it sees one state of its partition."""
 
     def checkpoint(self, partition: int) -> Checkpoint:
-        """How far a partition is kept; the initial one where nothing is."""
+        """The checkpoint of a partition; the initial one if nothing is stored."""
         ...
 
     def load(self, partition: int) -> StoredPartition:
-        """Everything kept of a partition, as of one moment."""
+        """Everything stored of a partition."""
         ...
 
-    def read(self, partition: int, wanted: ProjectionSelection) -> StoredPartition:
-        """A part of what is kept of a partition, as of one moment; fields that are not there are left out."""
+    def read(self, partition: int, selection: ProjectionSelection) -> StoredPartition:
+        """A part of a partition; missing fields are omitted."""
         ...
 
-    def read_each(self, partitions: Sequence[int], wanted: ProjectionSelection) -> list[StoredPartition]:
-        """The same part of several partitions, each as `read` answers it, in one round trip where one server has them all."""
+    def read_each(self, partitions: Sequence[int], selection: ProjectionSelection) -> list[StoredPartition]:
+        """The same part of several partitions, each as by `read`; one round trip if one server has all partitions."""
         ...
 
     def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
-        """The fields that a hash of a partition has, in no particular order."""
+        """The fields of a hash of a partition, in no particular order."""
         ...
 
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
-        """One ordinal's number in each of some arrays, as of one moment; 0 where nothing is kept."""
+        """The number of an ordinal in each of the arrays; 0 if nothing is stored."""
         ...
 
     def device(self, partition: int, device_id: str) -> StoredDevice | None:
-        """What is kept of one device, as of one moment; `None` where it is not known."""
+        """What is stored of a device; `None` if it is unknown."""
         ...
 
     def commit(self, partition: int, writes: Writes) -> bool:
-        """Make all writes and the assignment change stand, or nothing: false when the checkpoint is no longer the expected one.
+        """Commit all writes and the assignment change, or nothing; false if the checkpoint is no longer the expected one.
 
-        The time at which the assignment change is `recorded` is raised to that of the one before it, if a clock went back.
+        The `recorded` time of the assignment change is raised to that of the one before it, if a clock went back.
 
         Raises:
-            LogUnavailable: the store did not answer; the commit may or may not stand. Load again.
+            LogUnavailable: the store did not answer. The commit may or may not be done: load again.
         """
         ...
 
@@ -100,13 +100,20 @@ class ProjectionStore(Protocol):
         ...
 
     def assignment_change_at(self, partition: int, position: int) -> int | None:
-        """The time of an assignment change in milliseconds; `None` where there is no such assignment change."""
+        """The time of an assignment change in milliseconds; `None` if it does not exist."""
         ...
 
     def blocked(self, partition: int) -> Blocked | None:
-        """Where the partition is stopped, if it is."""
+        """Where a partition is blocked, if it is."""
         ...
 
     def block(self, partition: int, blocked: Blocked | None) -> None:
-        """Mark a partition as stopped, or as going on again."""
+        """Mark a partition as blocked, or remove the mark with `None`."""
         ...
+
+
+def read_fields(
+    projections: ProjectionStore, partition: int, hash_name: str, fields: Sequence[str]
+) -> dict[str, bytes]:
+    """Fields of one hash of a partition; missing fields are omitted."""
+    return projections.read(partition, ProjectionSelection(fields=((hash_name, tuple(fields)),))).hashes[hash_name]

@@ -1,7 +1,7 @@
-"""Answers queries (contract/hub.md §1.8, §2.1): from the index what it knows, from the documents what is left.
+"""Runs queries (contract/hub.md §1.8, §2.1) on the index, and on documents where the index is not enough.
 
-Rows come in the order of (partition, ordinal, module). Ordinals only grow, and a first page notes how far they go: whoever
-was there then and stays is on one page exactly, and who comes meanwhile on none.
+Rows come in the order of (partition, ordinal, module). A first page notes the highest ordinals: a device that exists then
+and stays is on exactly one page, and a device that is registered later is on none.
 """
 
 import base64
@@ -41,29 +41,29 @@ from events.query.tree import (
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
 READING_SECONDS = 0.1
-"""A page that has to read documents ends after this time, however few rows it has; the next one goes on (docs/reference/query.md)."""
+"""A page that reads documents ends after this time, however few rows it has (docs/reference/query.md)."""
 
 _CHUNK = 2000
 _LAST = "\U0010ffff"
-"""Behind the name of any module."""
+"""Sorts after the name of every module."""
 
 
 class ContinuationInvalid(Exception):
-    """The continuation is none that was given out for this query."""
+    """The continuation was not issued for this query."""
 
     def __init__(self) -> None:
-        super().__init__("the continuation is none that was given out for this query")
+        super().__init__("the continuation was not issued for this query; start again without it")
 
 
 class QueryPage(msgspec.Struct, frozen=True):
-    """Some rows, and what to go on with; `None` at the end."""
+    """A page of rows, and the continuation of the next page; `None` at the end."""
 
     rows: list[Assignment]
     continuation: str | None
 
 
 class _Location(msgspec.Struct, frozen=True, array_like=True):
-    """Behind which row to go on, for which query; `bounds` are the ordinals of each partition at the first page."""
+    """The row to continue after, and the query's digest; `bounds` are the ordinals of each partition at the first page."""
 
     query: str
     partition: int
@@ -73,15 +73,15 @@ class _Location(msgspec.Struct, frozen=True, array_like=True):
     bounds: tuple[int, ...]
 
 
-class _Still(msgspec.Struct, frozen=True):
-    """A scope, and the logs in each of which a device has to be in it."""
+class _Scope(msgspec.Struct, frozen=True):
+    """A scope, and the logs in each of which a device must be in it."""
 
-    scope: Callable[[Assignment], bool]
+    holds: Callable[[Assignment], bool]
     logs: tuple[Log, ...]
 
     @property
-    def in_the_past(self) -> bool:
-        """Whether it takes documents to tell: an index does not know one registration of an id from the next."""
+    def needs_documents(self) -> bool:
+        """Whether documents must be read: the index cannot tell one registration of an id from the next."""
         return len(self.logs) > 1
 
 
@@ -96,7 +96,8 @@ class QueryEngine:
         clock: Callable[[], float] = time.monotonic,
         besides: "QueryEngine | None" = None,
     ) -> None:
-        """`besides` is where else a scope has to be true for a device, in the same registration: in the past, now."""
+        """`besides` is a second engine in which a scope must hold too, for the same registration: the present, for past reads."""
+        # Without it, a read of the past would show devices that have left the caller's scope since (decisions/0029).
         self._log, self._projections, self._clock, self._besides = log, projections, clock, besides
         self.logs: tuple[Log, ...] = (log,) if besides is None else (log, *besides.logs)
 
@@ -108,10 +109,10 @@ class QueryEngine:
         continuation: str | None = None,
         scope: Expression | None = None,
     ) -> QueryPage:
-        """The next rows of a query; a `scope` limits it to the devices for which it is true, and their modules.
+        """The next rows of a query. A `scope` limits it to the devices for which it is true, and their modules.
 
         Raises:
-            ContinuationInvalid: the continuation is not of this query.
+            ContinuationInvalid: the continuation was not issued for this query.
         """
         if query.source is QuerySource.JOBS:
             return QueryPage([], None)
@@ -131,13 +132,13 @@ class QueryEngine:
         if query.source is QuerySource.JOBS:
             return 0
         if is_aggregate(query):
-            found = len(self._aggregated(query, scope))
+            rows = len(self._aggregated(query, scope))
         else:
-            found = sum(self._counted(part) for part in self._parts(query, scope))
-        return found if query.top is None else min(found, query.top)
+            rows = sum(self._counted(part) for part in self._parts(query, scope))
+        return rows if query.top is None else min(rows, query.top)
 
     def within(self, number: int, scope: Expression) -> BitMap:
-        """The ordinals of one partition whose devices are in a scope: as target conditions see them, by their own twins."""
+        """The ordinals of a partition whose devices are in a scope, evaluated on their own twins as target conditions are."""
         (index,) = indexes(self._projections, [number], scope)
         return self._allowed(index, scope)
 
@@ -151,7 +152,7 @@ class QueryEngine:
         digest = hashlib.sha256(printed_query(query).encode()).hexdigest()[:16]
         if continuation is None:
             everywhere = self._projections.read_each(range(self._log.partitions), ProjectionSelection())
-            bounds = tuple(kept.checkpoint.ordinals for kept in everywhere)
+            bounds = tuple(stored.checkpoint.ordinals for stored in everywhere)
             return _Location(digest, 0, -1, "", -1 if query.top is None else query.top, bounds)
         try:
             location = msgspec.json.decode(base64.urlsafe_b64decode(continuation.encode("ascii")), type=_Location)
@@ -165,9 +166,9 @@ class QueryEngine:
     def _collected(
         self, query: Query, scope: Expression | None, location: _Location, size: int
     ) -> tuple[list[Assignment], _Location | None]:
-        """At most `size` rows from behind a place on, and the place to go on from; `None` where no row can follow.
+        """At most `size` rows after a location, and the location to continue from; `None` if no row can follow.
 
-        Another row follows for certain, unless the time ended the page: then there is only something left to look at.
+        At least one more row follows, unless the time limit ended the page.
         """
         rows: list[Assignment] = []
         last = location
@@ -176,7 +177,7 @@ class QueryEngine:
         for part in parts:
             behind = location.ordinal if part.number == location.partition else -1
             module = location.module if part.number == location.partition else ""
-            # A page that ended between two devices does not come back to the first: each page gets on, however slow.
+            # A page that ended between two devices starts with the second. So every page makes progress, however slow it is.
             ahead = part.ahead(behind, location.bounds[part.number], again=module not in {"", _LAST})
             while ordinals := list(itertools.islice(ahead, min(_CHUNK, part.chunk(size - len(rows))))):
                 for ordinal, name, row in part.rows(ordinals):
@@ -191,12 +192,12 @@ class QueryEngine:
                     return rows, last if _is_any_left(ahead, parts, location.bounds) else None
         return rows, None
 
-    # -- what a query is made of, partition by partition
+    # -- the parts of a query, by partition
 
     def _parts(self, query: Query, scope: Expression | None, *, first: int = 0) -> Iterator["_Part"]:
         documents = dict(deployments(self._log)) if query.source is QuerySource.MODULES else {}
         test = row_test(query.where)
-        still = None if scope is None else _Still(row_test(scope), self.logs)
+        checked_scope = None if scope is None else _Scope(row_test(scope), self.logs)
         for index in self._indexes(query, scope, first):
             allowed = None if scope is None else self._allowed(index, scope)
             rows = QueryRows(self._log, self._projections, index, query)
@@ -204,10 +205,10 @@ class QueryEngine:
                 bounds = {"": _within(select_bounds(query.where, index), allowed)}
             else:
                 bounds = self._of_modules(query, index, rows, documents, allowed)
-            yield _Part(index, query, bounds, rows, test, still=still)
+            yield _Part(index, query, bounds, rows, test, scope=checked_scope)
 
     def _indexes(self, query: Query, scope: Expression | None, first: int) -> Iterator[PartitionIndex]:
-        """All at once where all are needed; a page often ends in the partition that it begins with."""
+        # A page often ends in the partition that it begins with, so that one is read alone; an aggregate needs all.
         ahead = 0 if is_aggregate(query) else 1
         for numbers in (range(first, first + ahead), range(first + ahead, self._log.partitions)):
             if numbers:
@@ -221,21 +222,21 @@ class QueryEngine:
         documents: dict[str, DeploymentDocument],
         allowed: BitMap | None,
     ) -> dict[str, Bounds]:
-        """Bounds by module id; those of modules that are not there in any case are left out."""
-        found = {}
+        """Bounds by module id, without modules that no device has."""
+        bounds_by_module = {}
         names = module_ids_asked(query.where)
         for name in sorted(rows.all_module_ids() if names is None else names):
             contributing = frozenset(
-                one
-                for one, document in documents.items()
+                deployment_id
+                for deployment_id, document in documents.items()
                 if contributes(document.content.get("modulesContent", {}), name)
             )
             bounds = _within(
                 select_bounds(query.where, ModuleIndex(self._projections, index, name, contributing)), allowed
             )
             if bounds.maybe:
-                found[name] = bounds
-        return found
+                bounds_by_module[name] = bounds
+        return bounds_by_module
 
     def _exact(self, index: PartitionIndex, where: Expression, *, overlaid: bool = True) -> BitMap:
         bounds = select_bounds(where, index)
@@ -250,11 +251,11 @@ class QueryEngine:
             QueryRows(self._log, self._projections, index, query, overlaid=overlaid),
             row_test(where),
         )
-        found = BitMap(bounds.sure)
+        members = BitMap(bounds.sure)
         ahead = iter(doubtful)
         while ordinals := list(itertools.islice(ahead, _CHUNK)):
-            found.update(ordinal for ordinal, _, _ in part.rows(ordinals))
-        return found
+            members.update(ordinal for ordinal, _, _ in part.rows(ordinals))
+        return members
 
     # -- numbers
 
@@ -281,7 +282,7 @@ class QueryEngine:
 
 
 class _Part:
-    """One partition's share of a query: per module (one `""` for devices) bounds on the ordinals."""
+    """One partition of a query: bounds on the ordinals by module (`""` for devices)."""
 
     def __init__(
         self,
@@ -291,60 +292,61 @@ class _Part:
         rows: QueryRows,
         test: Callable[[Assignment], bool],
         *,
-        still: _Still | None = None,
+        scope: _Scope | None = None,
     ) -> None:
-        """`still` is the scope: it is held against the documents too, which may be ahead of the projections."""
-        self._still = still
+        # The scope is checked on documents too, which may be ahead of the projections: a device may have left it.
+        self._scope = scope
         self.number, self.bounds = index.number, bounds
         self._index, self._query, self._rows, self._test = index, query, rows, test
-        self._is_sure = all(one.sure == one.maybe for one in bounds.values())
+        self._is_sure = all(module_bounds.sure == module_bounds.maybe for module_bounds in bounds.values())
         self._modules = query.source is QuerySource.MODULES
-        self.index_counts = still is None or not still.in_the_past
+        self.index_counts = scope is None or not scope.needs_documents
 
     def ahead(self, behind: int, bound: int, *, again: bool) -> Iterator[int]:
-        """The ordinals from behind one on, or with it where a page ended amid its modules, up to a bound."""
-        every = BitMap().union(*(one.maybe for one in self.bounds.values()))
+        """The ordinals after `behind`, or from it on with `again` (a page ended between its modules), up to a bound."""
+        every = BitMap().union(*(module_bounds.maybe for module_bounds in self.bounds.values()))
         low = max(0, behind if again else behind + 1)
         every &= BitMap(range(low, max(low, bound)))
         return iter(every)
 
-    def chunk(self, wanted: int) -> int:
-        """How many ordinals to take at once: as many as rows are wanted, where each is known to be one."""
-        return max(1, wanted + 1) if self._is_sure else _CHUNK
+    def chunk(self, rows: int) -> int:
+        """How many ordinals to read at once for a number of rows."""
+        # Each ordinal of a sure part is a row; one more shows whether a further row follows.
+        return max(1, rows + 1) if self._is_sure else _CHUNK
 
     def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, Assignment]]:
-        """(ordinal, module, result) of those that fulfil the condition, in order."""
+        """(ordinal, module, result) of the rows that fulfil the condition, in order."""
         query = self._query
         for ordinal, name, row in self._raw(ordinals):
             yield ordinal, name, self._rows.shown(row) if not query.select else dict(projected(query, row))
 
     def raw(self) -> Iterator[Assignment]:
-        """Every row that fulfils the condition, as it is evaluated."""
+        """Every row that fulfils the condition, before SELECT is applied."""
         ahead = self.ahead(-1, 2**32, again=False)
         while ordinals := list(itertools.islice(ahead, _CHUNK)):
             for _, _, row in self._raw(ordinals):
                 yield row
 
     def groups(self) -> list[tuple[tuple[object, ...] | None, int]] | None:
-        """How many rows that are known to fulfil the condition are in each group; `None` where the index cannot tell."""
-        sure = [one.sure for one in self.bounds.values()]
+        """The number of sure rows in each group; `None` if the index cannot tell."""
+        sure = [module_bounds.sure for module_bounds in self.bounds.values()]
         match self._query.group_by:
             case ():
                 return [(None, sum(map(len, sure)))]
             case (path,) if not self._modules and (column := self._index.column(path)) is not None:
-                known: list[tuple[tuple[object, ...] | None, int]] = [
+                groups: list[tuple[tuple[object, ...] | None, int]] = [
                     ((value,), sure[0].intersection_cardinality(members))
                     for (kind, value), members in column.items()
                     if kind in PRIMITIVE_KINDS
                 ]
-                # An object or an array counts as nothing there.
-                return [*known, ((UNDEFINED,), len(sure[0]) - sum(count for _, count in known))]
+                # GROUP BY treats an object or an array as a missing value.
+                return [*groups, ((UNDEFINED,), len(sure[0]) - sum(count for _, count in groups))]
             case _:
                 return None
 
     def doubtful(self) -> Iterator[Assignment]:
-        """The rows of those whom the index leaves in doubt and that fulfil the condition."""
-        every = {name: one.maybe - one.sure for name, one in self.bounds.items()}
+        """The rows that fulfil the condition, of those that the index leaves in doubt."""
+        every = {name: module_bounds.maybe - module_bounds.sure for name, module_bounds in self.bounds.items()}
         ahead = iter(BitMap().union(*every.values()))
         while ordinals := list(itertools.islice(ahead, _CHUNK)):
             for ordinal, name, row in self._raw(ordinals):
@@ -353,21 +355,26 @@ class _Part:
 
     def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, Assignment]]:
         test = self._test
-        wanted: Iterable[tuple[int, str]]
+        candidates: Iterable[tuple[int, str]]
         if self._modules:
-            wanted = tuple((at, name) for at in ordinals for name, one in self.bounds.items() if at in one.maybe)
-            built = self._rows.modules(wanted)
+            candidates = tuple(
+                (at, name)
+                for at in ordinals
+                for name, module_bounds in self.bounds.items()
+                if at in module_bounds.maybe
+            )
+            built = self._rows.modules(candidates)
         else:
-            wanted = zip(ordinals, itertools.repeat(""), strict=False)
+            candidates = zip(ordinals, itertools.repeat(""), strict=False)
             built = self._rows.devices(ordinals, sure=self._is_sure)
-        gone = frozenset() if self._still is None else self._rows.gone(ordinals, self._still.scope, self._still.logs)
-        for (ordinal, name), row in zip(wanted, built, strict=True):
+        gone = frozenset() if self._scope is None else self._rows.gone(ordinals, self._scope.holds, self._scope.logs)
+        for (ordinal, name), row in zip(candidates, built, strict=True):
             if row is not None and ordinal not in gone and (ordinal in self.bounds[name].sure or test(row)):
                 yield ordinal, name, row
 
 
 def _is_any_left(ahead: Iterator[int], parts: Iterator[_Part], bounds: Sequence[int]) -> bool:
-    """Whether anything is left that could be a row: in the rest of a partition, or in those that come after it."""
+    """Whether a row can follow, in the current partition or in later ones."""
     later = (part.ahead(-1, bounds[part.number], again=False) for part in parts)
     return next(itertools.chain(ahead, itertools.chain.from_iterable(later)), None) is not None
 

@@ -1,4 +1,4 @@
-"""What the projections of one partition can answer of a query: sets by property, fetched as they are asked for."""
+"""The index of one partition for queries: sets of ordinals by property, read when they are needed."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -14,7 +14,7 @@ from events.fleet.configuration import AGENT, HUB, module_ids
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION
 from events.manifest.document import DEVICE
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
 from events.query.evaluate import COMPARE
 from events.query.select import among
 from events.query.tree import Expression, Op, Path, Primitive, equalities
@@ -35,18 +35,18 @@ _NOBODY = BitMap()
 
 
 def indexes(projections: ProjectionStore, numbers: Sequence[int], *wheres: Expression | None) -> list["PartitionIndex"]:
-    """The indexes of some partitions, with the sets of all equalities in some conditions, read at once."""
-    compared = [one for where in wheres for one in equalities(where) if _is_property(one[0])]
+    """The indexes of partitions, with the sets for all equalities in the conditions, read in one round trip."""
+    compared = [equality for where in wheres for equality in equalities(where) if _is_property(equality[0])]
     fields = tuple(sorted({index_field(path, value_key(literal)) for path, literal in compared}))
-    wanted = ProjectionSelection(fields=(("sets", ("live", "edge", "enabled")), ("index", fields)))
+    selection = ProjectionSelection(fields=(("sets", ("live", "edge", "enabled")), ("index", fields)))
     return [
-        PartitionIndex(projections, number, kept, fields)
-        for number, kept in zip(numbers, projections.read_each(numbers, wanted), strict=True)
+        PartitionIndex(projections, number, stored, fields)
+        for number, stored in zip(numbers, projections.read_each(numbers, selection), strict=True)
     ]
 
 
 def _is_property(path: Path) -> bool:
-    """Whether a path is one that the index may have."""
+    """Whether the index can have a path."""
     match path:
         case ("properties", "reported", name, *_):
             return name not in EDGE_ANSWER
@@ -57,16 +57,18 @@ def _is_property(path: Path) -> bool:
 
 
 class PartitionIndex:
-    """`ColumnIndex` over the devices of a partition. Each read is as of one moment, one after the other."""
+    """`ColumnIndex` over the devices of a partition. Each read is atomic; different reads can see different commits."""
 
-    def __init__(self, projections: ProjectionStore, number: int, kept: StoredPartition, fields: Sequence[str]) -> None:
-        """`kept` has the sets of everybody, and of the index these fields, as far as they are there."""
+    def __init__(
+        self, projections: ProjectionStore, number: int, stored: StoredPartition, fields: Sequence[str]
+    ) -> None:
+        """`stored` has the sets of all devices, and these `fields` of the index, as far as they exist."""
         self._projections = projections
         self.number = number
-        self._kept, self._fields = kept, frozenset(fields)
-        self._sets = {name: as_stored(data) for name, data in kept.hashes["sets"].items()}
+        self._kept, self._fields = stored, frozenset(fields)
+        self._sets = {name: as_stored(data) for name, data in stored.hashes["sets"].items()}
         self._columns: dict[Path, dict[ValueKey, BitMap] | None] = {}
-        self.has_own = kept.checkpoint.has_own is True
+        self.has_own = stored.checkpoint.has_own is True
 
     def everyone(self) -> BitMap:
         """Every device."""
@@ -78,7 +80,7 @@ class PartitionIndex:
         return self._sets.get("edge", _NOBODY)
 
     def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap | None:
-        """For whom a comparison is true; `None` where the path is not indexed."""
+        """The devices for which a comparison is true; `None` if the path is not indexed."""
         match path:
             case ("deviceId",):
                 return self._compare_ids(op, literal)
@@ -96,13 +98,13 @@ class PartitionIndex:
                 return self._compare_indexed(path, op, literal) if _is_property(path) else None
 
     def defined(self, path: Path) -> BitMap | None:
-        """Who has a property; `None` where the path is not indexed."""
+        """The devices that have a property; `None` if the path is not indexed."""
         match path:
             case ("deviceId",) | ("status",) | ("capabilities", "iotEdge"):
                 return self.everyone()
             case ("configurations",) if self.has_own:
-                kept = self._projections.read(self.number, ProjectionSelection(hashes=("deployments", "targets")))
-                return Targeting(kept).own_members()
+                stored = self._projections.read(self.number, ProjectionSelection(hashes=("deployments", "targets")))
+                return Targeting(stored).own_members()
             case ("configurations", name) | ("configurations", name, "status") if self.has_own:
                 return self._own_status(name)[1]
             case ("configurations", *_) | ("moduleId",):
@@ -112,44 +114,43 @@ class PartitionIndex:
                 return None if column is None else BitMap().union(*column.values())
 
     def contains(self, path: Path, literal: str) -> BitMap | None:
-        """Whose parent has a scope; other arrays are not indexed."""
+        """The devices whose parent has a scope; `None` for other arrays, which are not indexed."""
         if path != PARENT_SCOPES:
             return None
-        kept = self._projections.read(self.number, ProjectionSelection(fields=(("children", (literal,)),)))
-        data = kept.hashes["children"].get(literal)
+        data = read_fields(self._projections, self.number, "children", [literal]).get(literal)
         return _NOBODY if data is None else as_stored(data)
 
     def compare_properties(self, _left: Path, _op: Op, _right: Path) -> None:
-        """No two properties of devices are compared by the index."""
+        """Return `None`: the index cannot compare two properties of devices."""
 
     def _own_status(self, deployment_id: str) -> tuple[BitMap, BitMap]:
-        """To whose own twin a configuration is applied, and whose it targets."""
-        kept = _kept_of(self._projections, self.number, deployment_id)
-        return Targeting(kept).status(deployment_id, kept, DEVICE)
+        """The devices to whose own twin a configuration is applied, and those that it targets."""
+        stored = _kept_of(self._projections, self.number, deployment_id)
+        return Targeting(stored).status(deployment_id, stored, DEVICE)
 
     # -- indexed properties
 
     def _compare_indexed(self, path: Path, op: Op, literal: Primitive) -> BitMap | None:
-        wanted = value_key(literal)
+        value = value_key(literal)
         if op is Op.EQ:
-            field = index_field(path, wanted)
-            kept = self._kept
+            field = index_field(path, value)
+            stored = self._kept
             if field not in self._fields:
-                kept = self._projections.read(self.number, ProjectionSelection(fields=(("index", (field,)),)))
-            if not kept.checkpoint.is_indexed(path):
+                stored = self._projections.read(self.number, ProjectionSelection(fields=(("index", (field,)),)))
+            if not stored.checkpoint.is_indexed(path):
                 return None
-            data = kept.hashes["index"].get(field)
+            data = stored.hashes["index"].get(field)
             return _NOBODY if data is None else as_stored(data)
         column = self.column(path)
         if column is None:
             return None
         compare = COMPARE[op]
         return BitMap().union(
-            *(members for key, members in column.items() if key[0] == wanted[0] and compare(key[1], wanted[1]))
+            *(members for key, members in column.items() if key[0] == value[0] and compare(key[1], value[1]))
         )
 
     def column(self, path: Path) -> dict[ValueKey, BitMap] | None:
-        """Every typed value of a property with who has it; `None` where the path is not indexed."""
+        """The devices by typed value of a property; `None` if the path is not indexed."""
         if path not in self._columns:
             self._columns[path] = self._read_column(path) if _is_property(path) else None
         return self._columns[path]
@@ -157,8 +158,8 @@ class PartitionIndex:
     def _read_column(self, path: Path) -> dict[ValueKey, BitMap] | None:
         prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
         fields = tuple(name for name in self._projections.field_names(self.number, "index") if name.startswith(prefix))
-        kept = self._projections.read(self.number, ProjectionSelection(fields=(("index", fields),)))
-        return dict(_decoded(kept)) if kept.checkpoint.is_indexed(path) else None
+        stored = self._projections.read(self.number, ProjectionSelection(fields=(("index", fields),)))
+        return dict(_decoded(stored)) if stored.checkpoint.is_indexed(path) else None
 
     # -- ids
 
@@ -166,8 +167,8 @@ class PartitionIndex:
         if not isinstance(literal, str):
             return _NOBODY
         if op is Op.EQ:
-            kept = self._projections.read(self.number, ProjectionSelection(fields=(("ordinals", (literal,)),)))
-            return BitMap(int(found) for found in kept.hashes["ordinals"].values())
+            ordinals = read_fields(self._projections, self.number, "ordinals", [literal])
+            return BitMap(map(int, ordinals.values()))
         if op is Op.NE and not literal:
             return self.everyone()
         compare = {Op.NE: str.__ne__, Op.LT: str.__lt__, Op.LE: str.__le__, Op.GT: str.__gt__, Op.GE: str.__ge__}[op]
@@ -175,18 +176,18 @@ class PartitionIndex:
 
     @cached_property
     def ids(self) -> list[str]:
-        """The device id of every ordinal there ever was."""
+        """The device id of every ordinal, retired devices included."""
         pages = self._projections.read(self.number, ProjectionSelection(hashes=("ids",))).hashes["ids"]
         return [name for page in range(len(pages)) for name in msgspec.json.decode(pages[str(page)], type=list[str])]
 
 
 class ModuleIndex:
-    """`ColumnIndex` over one module of every device of a partition; its ordinals are those of the devices."""
+    """`ColumnIndex` over one module of every device of a partition; ordinals are those of the devices."""
 
     def __init__(
         self, projections: ProjectionStore, devices: PartitionIndex, module_id: str, contributing: frozenset[str]
     ) -> None:
-        """`contributing` names the deployments that set anything for the module."""
+        """`contributing` are the ids of the deployments that set anything for the module."""
         self._projections, self._devices, self._module_id, self._contributing = (
             projections,
             devices,
@@ -202,36 +203,34 @@ class ModuleIndex:
     def _members(self) -> BitMap:
         if self._module_id in {AGENT, HUB}:
             return self._devices.edge
-        kept = self._projections.read(
+        stored = self._projections.read(
             self._devices.number,
             ProjectionSelection(
                 hashes=("assignments",), fields=(("modules", (self._module_id,)),), arrays=("assignment_of",)
             ),
         )
-        by_hand = kept.hashes["modules"].get(self._module_id)
-        found = _NOBODY if by_hand is None else as_stored(by_hand)
-        return (found & self._devices.everyone()) | (self._configured(kept) & self._devices.edge)
+        by_hand = stored.hashes["modules"].get(self._module_id)
+        made_by_hand = _NOBODY if by_hand is None else as_stored(by_hand)
+        return (made_by_hand & self._devices.everyone()) | (self._configured(stored) & self._devices.edge)
 
-    def _configured(self, kept: StoredPartition) -> BitMap:
-        assignments = assignments_of(kept)
+    def _configured(self, assigned: StoredPartition) -> BitMap:
+        assignments = assignments_of(assigned)
         digests = sorted({assignment.configuration for assignment in assignments.values()})
-        stored = self._projections.read(
-            self._devices.number, ProjectionSelection(fields=(("configurations", tuple(digests)),))
-        )
+        configurations = read_fields(self._projections, self._devices.number, "configurations", digests)
         having = {
             digest
-            for digest, data in stored.hashes["configurations"].items()
+            for digest, data in configurations.items()
             if self._module_id in module_ids(msgspec.json.decode(data))
         }
         numbers = [number for number, assignment in assignments.items() if assignment.configuration in having]
-        return in_assignments(numbers, kept)
+        return in_assignments(numbers, assigned)
 
     def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap | None:
-        """For whom a comparison is true; `None` where the path is not indexed."""
+        """The devices for which a comparison is true; `None` if the path is not indexed."""
         match path:
             case ("deviceId",):
-                found = self._devices.compare(path, op, literal)
-                return None if found is None else found & self.everyone()
+                devices = self._devices.compare(path, op, literal)
+                return None if devices is None else devices & self.everyone()
             case ("moduleId",):
                 return among(op, literal, (self._module_id, self.everyone()))
             case ("configurations", name, "status"):
@@ -243,7 +242,7 @@ class ModuleIndex:
                 return None
 
     def defined(self, path: Path) -> BitMap | None:
-        """Who has a property; `None` where the path is not indexed."""
+        """The devices that have a property; `None` if the path is not indexed."""
         match path:
             case ("deviceId",) | ("moduleId",):
                 return self.everyone()
@@ -253,41 +252,44 @@ class ModuleIndex:
                 return None
 
     def contains(self, path: Path, _literal: str) -> BitMap | None:
-        """No module has a parent, and no other arrays are indexed."""
+        """No devices for `parentScopes`, as no module has a parent; `None` for other arrays, which are not indexed."""
         return _NOBODY if path == PARENT_SCOPES else None
 
     def compare_properties(self, left: Path, op: Op, right: Path) -> BitMap | None:
-        """Whether the agent answered for the version that it is to have."""
+        """The devices whose agent answered for the version that it should have, or for another; else `None`."""
         if self._module_id != AGENT or {left, right} != {VERSION, DESIRED_VERSION} or op not in {Op.EQ, Op.NE}:
             return None
-        kept = self._projections.read(
+        stored = self._projections.read(
             self._devices.number,
             ProjectionSelection(hashes=("assignments",), arrays=("assignment_of", "answer_versions")),
         )
-        assignments = assignments_of(kept)
-        wanted = np.ones(1 + max(assignments, default=0), dtype=np.uint32)
+        assignments = assignments_of(stored)
+        expected_versions = np.ones(1 + max(assignments, default=0), dtype=np.uint32)
         for number, assignment in assignments.items():
-            wanted[number] = max(1, assignment.agent_version)
-        answered = np.frombuffer(kept.arrays["answer_versions"], dtype=np.uint32)
-        equal = BitMap(np.flatnonzero(answered == wanted[assignment_numbers(kept)]).astype(np.uint32)) & self.everyone()
+            expected_versions[number] = max(1, assignment.agent_version)
+        answered = np.frombuffer(stored.arrays["answer_versions"], dtype=np.uint32)
+        equal = (
+            BitMap(np.flatnonzero(answered == expected_versions[assignment_numbers(stored)]).astype(np.uint32))
+            & self.everyone()
+        )
         other = (BitMap(np.flatnonzero(answered).astype(np.uint32)) & self.everyone()) - equal
         return equal if op is Op.EQ else other
 
     def _status(self, deployment_id: str) -> tuple[BitMap, BitMap]:
-        """Whom a deployment is applied to in this module's twin, and whom it targets."""
-        kept = _kept_of(self._projections, self._devices.number, deployment_id)
-        targeting = Targeting(kept)
+        """The devices to whose twin of this module a deployment is applied, and those that it targets."""
+        stored = _kept_of(self._projections, self._devices.number, deployment_id)
+        targeting = Targeting(stored)
         if targeting.has_of_module(self._module_id):
-            # One deployment is kept here, and it is for modules.
-            return targeting.status(deployment_id, kept, self._module_id)
-        applied, targeted = targeting.status(deployment_id, kept)
+            # `stored` has this deployment alone, and it is for modules.
+            return targeting.status(deployment_id, stored, self._module_id)
+        applied, targeted = targeting.status(deployment_id, stored)
         return (applied if deployment_id in self._contributing else _NOBODY), targeted
 
     def _compare_code(self, op: Op, literal: Primitive) -> BitMap | None:
         if isinstance(literal, bool):
             return _NOBODY
-        kept = self._projections.read(self._devices.number, ProjectionSelection(arrays=("answer_codes",)))
-        codes = np.frombuffer(kept.arrays["answer_codes"], dtype=np.uint32)
+        stored = self._projections.read(self._devices.number, ProjectionSelection(arrays=("answer_codes",)))
+        codes = np.frombuffer(stored.arrays["answer_codes"], dtype=np.uint32)
         if isinstance(literal, str) or (op not in {Op.EQ, Op.NE} and bool((codes == OTHER).any())):
             return None
         if op in {Op.EQ, Op.NE} and not 0 < literal < OTHER:
@@ -297,19 +299,19 @@ class ModuleIndex:
 
 
 def _kept_of(projections: ProjectionStore, number: int, deployment_id: str) -> StoredPartition:
-    """What is kept of one deployment, beside all assignments."""
+    """The stored parts of one deployment, with all assignments."""
     targets = tuple(
         field for field in projections.field_names(number, "targets") if deployment_of(field).id == deployment_id
     )
     ranks = tuple({field.partition("/")[0] for field in targets})
-    wanted = ProjectionSelection(
+    selection = ProjectionSelection(
         hashes=("assignments",), fields=(("deployments", ranks), ("targets", targets)), arrays=("assignment_of",)
     )
-    return projections.read(number, wanted)
+    return projections.read(number, selection)
 
 
-def _decoded(kept: StoredPartition) -> Iterator[tuple[ValueKey, BitMap]]:
-    for field, data in kept.hashes["index"].items():
+def _decoded(stored: StoredPartition) -> Iterator[tuple[ValueKey, BitMap]]:
+    for field, data in stored.hashes["index"].items():
         _, kind, value = msgspec.json.decode(
             field, type=tuple[tuple[str, ...], str, str | float | bool | dict[str, object] | None]
         )

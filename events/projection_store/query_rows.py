@@ -1,4 +1,4 @@
-"""The rows that a query looks at, built from documents and projections in bulk, with no more in them than is asked for."""
+"""Builds the rows of a query from documents and projections, with no more than the query reads."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -11,17 +11,14 @@ from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.personal import HIDDEN
-from events.device.state import DeviceDocument, ModuleDocument, begun_module, decode_device, decode_module, section
+from events.device.state import DeviceDocument, ModuleDocument, decode_device, decode_module, section
 from events.device.twin import (
-    Configured,
     DeviceTwin,
     ModuleTwin,
-    PropertyAuthor,
     configurations_of,
     device_twin,
-    module_twin,
 )
-from events.fleet.assignments import NO_ASSIGNMENT, Assignment, Layer
+from events.fleet.assignments import NO_ASSIGNMENT, Assignment
 from events.fleet.configuration import HUB, module_ids
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import EDGE_ANSWER
@@ -29,13 +26,13 @@ from events.fleet.packed import PAGE_ITEMS
 from events.log.device_documents import device_in
 from events.log.fleet_documents import deployments_of
 from events.log.port import Log, Stored
-from events.manifest.document import DEVICE, MODULE, by_module
-from events.manifest.merge import contributes, last_setter
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.manifest.document import DEVICE, MODULE
+from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
 from events.projection_store.query_index import PartitionIndex
+from events.projection_store.twin_builder import Assigned, built_device, built_module, modules_of
 from events.properties import masked, merge_patch
 from events.query.evaluate import Assignment as QueryRow
-from events.query.tree import Path, Query, paths
+from events.query.tree import Query, paths
 from events.stored_projection.partition_reader import Targeting, assignment_numbers, assignments_of
 
 _PLAIN = "$twin"
@@ -57,34 +54,37 @@ _LIGHT_ROOTS = {"deviceId", "status", "statusReason", "version", "tags", "capabi
 
 
 class QueryRows:
-    """Rows of one partition, for one query."""
+    """The rows of one partition for one query."""
 
     def __init__(
         self, log: Log, projections: ProjectionStore, index: PartitionIndex, query: Query, *, overlaid: bool = True
     ) -> None:
-        """`overlaid` says whether a device shows what its hub answers (DESIGN §7)."""
+        """`overlaid`: whether a device shows the answers of its edge hub (DESIGN §7)."""
         self._log, self._projections, self._index = log, projections, index
-        asked = paths(query)
+        query_paths = paths(query)
         whole = not query.select
-        self._asked, self._whole = asked, whole
-        shown = {item.path for item in query.select} | set(query.group_by)
-        self._shown_only_ids = not whole and shown <= {("deviceId",), None}
+        self._asked, self._whole = query_paths, whole
+        selected = {item.path for item in query.select} | set(query.group_by)
+        self._shown_only_ids = not whole and selected <= {("deviceId",), None}
         self._overlaid = overlaid and any(
-            path[:2] == REPORTED and path[2:3] and path[2] in EDGE_ANSWER for path in asked
+            path[:2] == REPORTED and path[2:3] and path[2] in EDGE_ANSWER for path in query_paths
         )
-        self._times = whole or any("$metadata" in path for path in asked)
+        self._times = whole or any("$metadata" in path for path in query_paths)
         self._ids: dict[int, list[str]] = {}
+        self._sections_by_digest: dict[str, dict[str, JsonObject]] = {}
+        self._assignment_change_times: dict[int, int] = {}
 
     def shown(self, row: QueryRow) -> QueryRow:
-        """A row as `SELECT *` shows it: the twin, without what it is only read for."""
+        """The row as `SELECT *` shows it: the twin, without values that only conditions read."""
         plain: QueryRow = row.get(_PLAIN, row)
         return plain
 
     # -- devices
 
     def devices(self, ordinals: Sequence[int], *, sure: bool) -> Iterator[QueryRow | None]:
-        """The rows of some devices; `None` for those that are gone. Of `sure` ones only what is shown matters."""
+        """The rows of devices; `None` for retired ones. With `sure`, the rows are known to fulfil the condition."""
         names = self.names(ordinals)
+        # Nothing of the documents is evaluated or shown, so they need not be read.
         if sure and self._shown_only_ids:
             yield from ({"deviceId": name} for name in names)
             return
@@ -107,19 +107,20 @@ class QueryRows:
 
     @cached_property
     def _wanted(self) -> frozenset[str]:
-        """The sections of a document that are asked for."""
+        """The sections of a document that the query reads."""
         roots = {path[0] if path[0] == "tags" else path[1] for path in self._asked if path[0] in {"tags", "properties"}}
         return frozenset(roots)
 
     @cached_property
     def _decoder(self) -> msgspec.json.Decoder[Any]:
-        """Reads of a document just what is asked for."""
+        """Decodes only the members of a document that the query reads."""
+        # msgspec skips other members without building objects of them.
         fields = [(name, *of) for name, of in _LIGHT.items() if name not in _SECTIONS or name in self._wanted]
         return msgspec.json.Decoder(msgspec.defstruct("Light", fields))
 
     @cached_property
     def _asks_plain(self) -> bool:
-        """Whether anything of a device is asked for that is not in a section."""
+        """Whether the query reads anything of a device outside of its sections."""
         return self._overlaid or any(path[0] not in {"deviceId", "tags", "properties"} for path in self._asked)
 
     def _light(self, ordinal: int, device_id: str, snapshot: bytes) -> JsonObject | None:
@@ -132,14 +133,14 @@ class QueryRows:
             row["statusReason"] = document.status_reason
             row["version"] = document.twin_version
             row["capabilities"] = {"iotEdge": document.edge}
-        wanted = self._wanted
-        if "tags" in wanted and document.tags:
+        sections = self._wanted
+        if "tags" in sections and document.tags:
             row["tags"] = masked(document.tags, mask=HIDDEN)
         properties = row["properties"] = {}
-        if "desired" in wanted:
+        if "desired" in sections:
             properties["desired"] = document.desired
             document.desired["$version"] = document.desired_version
-        if "reported" in wanted:
+        if "reported" in sections:
             properties["reported"] = document.reported
             document.reported["$version"] = document.reported_version
         if self._index.has_own:
@@ -147,13 +148,13 @@ class QueryRows:
         return row
 
     def _lay_own(self, row: JsonObject, ordinal: int) -> None:
-        """Lay what configurations give the device's own twin over a light row."""
+        """Add what configurations give the device's own twin to a light row."""
         own, desired = self._row(ordinal), row["properties"].get("desired")
         if desired is not None:
-            given = self._sections(own.own_part.configuration).get(DEVICE, {})
+            configured = self._sections(own.own_part.configuration).get(DEVICE, {})
             version = desired["$version"] + own.own_part.version - 1
-            row["properties"]["desired"] = {**merge_patch(desired, given), "$version": version}
-        statuses = self._own_standings(ordinal, own)
+            row["properties"]["desired"] = {**merge_patch(desired, configured), "$version": version}
+        statuses = self._own_statuses(ordinal, own)
         if statuses:
             row["configurations"] = configurations_of(statuses)
 
@@ -164,21 +165,21 @@ class QueryRows:
         if not self._index.has_own:
             return device_twin(device_id, document)
         row = self._row(ordinal)
-        sections, statuses = self._sections(row.own_part.configuration), self._own_standings(ordinal, row)
+        sections, statuses = self._sections(row.own_part.configuration), self._own_statuses(ordinal, row)
         assigned = Assigned(row, sections, self._since(ordinal), statuses, self.deployments)
         return built_device(device_id, document, assigned)
 
     def gone(self, ordinals: Sequence[int], scope: Callable[[JsonObject], bool], logs: Sequence[Log]) -> frozenset[int]:
-        """Those of some devices that are in a scope no more by the documents of some logs, whatever the projections know of it.
-
-        Whoever was registered again between two of the logs is somebody else.
-        """
+        """The devices that are no longer in a scope by the documents of one of the logs."""
         names = self.names(ordinals)
-        found = set()
+        ordinals_gone = set()
+        # A device that was registered again between two of the logs is another device: its generation differs.
         for ordinal, name, *stored in zip(ordinals, names, *(log.load(names) for log in logs), strict=True):
-            if len({one.head.generation for one in stored}) > 1 or not all(_holds(scope, name, one) for one in stored):
-                found.add(ordinal)
-        return frozenset(found)
+            if len({document.head.generation for document in stored}) > 1 or not all(
+                _holds(scope, name, document) for document in stored
+            ):
+                ordinals_gone.add(ordinal)
+        return frozenset(ordinals_gone)
 
     def _hub_answers(self, names: Sequence[str]) -> Iterator[JsonObject]:
         for snapshot in self._log.snapshots(self._index.number, [module_subject(name, HUB) for name in names]):
@@ -186,28 +187,27 @@ class QueryRows:
             yield {name: reported[name] for name in EDGE_ANSWER if name in reported}
 
     def names(self, ordinals: Sequence[int]) -> list[str]:
-        """The device ids of some ordinals."""
+        """The device ids of ordinals."""
         pages = {ordinal // PAGE_ITEMS for ordinal in ordinals} - self._ids.keys()
         if pages:
-            wanted = ProjectionSelection(fields=(("ids", tuple(str(page) for page in sorted(pages))),))
-            kept = self._projections.read(self._index.number, wanted).hashes["ids"]
-            self._ids |= {int(page): msgspec.json.decode(data, type=list[str]) for page, data in kept.items()}
+            ids = read_fields(self._projections, self._index.number, "ids", [str(page) for page in sorted(pages)])
+            self._ids |= {int(page): msgspec.json.decode(data, type=list[str]) for page, data in ids.items()}
         return [self._ids[ordinal // PAGE_ITEMS][ordinal % PAGE_ITEMS] for ordinal in ordinals]
 
     # -- modules
 
-    def modules(self, wanted: Sequence[tuple[int, str]]) -> Iterator[QueryRow | None]:
-        """The rows of some (ordinal, module); `None` where a device or its module is gone."""
-        ordinals = list(dict.fromkeys(ordinal for ordinal, _ in wanted))
+    def modules(self, locations: Sequence[tuple[int, str]]) -> Iterator[QueryRow | None]:
+        """The rows of (ordinal, module) pairs; `None` if the device or its module does not exist."""
+        ordinals = list(dict.fromkeys(ordinal for ordinal, _ in locations))
         names = dict(zip(ordinals, self.names(ordinals), strict=True))
         snapshots = self._log.snapshots(self._index.number, [names[ordinal] for ordinal in ordinals])
         documents = {
             ordinal: None if snapshot is None else decode_device(snapshot)
             for ordinal, snapshot in zip(ordinals, snapshots, strict=True)
         }
-        subjects = [module_subject(names[ordinal], module_id) for ordinal, module_id in wanted]
+        subjects = [module_subject(names[ordinal], module_id) for ordinal, module_id in locations]
         own = self._log.snapshots(self._index.number, subjects)
-        for (ordinal, module_id), snapshot in zip(wanted, own, strict=True):
+        for (ordinal, module_id), snapshot in zip(locations, own, strict=True):
             document = documents[ordinal]
             if document is None or document.retired:
                 yield None
@@ -226,9 +226,9 @@ class QueryRows:
             row,
             sections,
             self._since(ordinal),
-            self._standings(ordinal, row),
+            self._statuses(ordinal, row),
             self.deployments,
-            given=self._sections(row.module_part(module_id).configuration).get(MODULE),
+            configured=self._sections(row.module_part(module_id).configuration).get(MODULE),
             of_module=self._targeting.statuses(ordinal, row, module_id) if self._needs_statuses else {},
         )
         return built_module((device_id, module_id), document, module, assigned, times=self._times)
@@ -237,10 +237,10 @@ class QueryRows:
         moved = self._assignments.moved_by
         return self._assignment_change_at(int(moved[ordinal])) if self._times and ordinal < len(moved) else -1
 
-    def _standings(self, ordinal: int, row: Assignment) -> dict[str, bool]:
+    def _statuses(self, ordinal: int, row: Assignment) -> dict[str, bool]:
         return self._targeting.statuses(ordinal, row) if self._needs_statuses else {}
 
-    def _own_standings(self, ordinal: int, row: Assignment) -> dict[str, bool]:
+    def _own_statuses(self, ordinal: int, row: Assignment) -> dict[str, bool]:
         return self._targeting.statuses(ordinal, row, DEVICE) if self._needs_statuses else {}
 
     def _row(self, ordinal: int) -> Assignment:
@@ -253,13 +253,13 @@ class QueryRows:
 
     @cached_property
     def _assignments(self) -> "_Assignments":
-        kept = self._projections.read(
+        stored = self._projections.read(
             self._index.number, ProjectionSelection(hashes=("assignments",), arrays=("assignment_of", "moved_by"))
         )
         return _Assignments(
-            assignments_of(kept),
-            assignment_numbers(kept),
-            np.frombuffer(kept.arrays["moved_by"], dtype=np.uint32),
+            assignments_of(stored),
+            assignment_numbers(stored),
+            np.frombuffer(stored.arrays["moved_by"], dtype=np.uint32),
         )
 
     @cached_property
@@ -269,32 +269,20 @@ class QueryRows:
         )
 
     def _sections(self, digest: str) -> dict[str, JsonObject]:
-        known = self._known_sections
-        if digest not in known:
-            found = self._projections.read(
-                self._index.number, ProjectionSelection(fields=(("configurations", (digest,)),))
-            )
-            data = found.hashes["configurations"].get(digest)
-            known[digest] = {} if data is None else msgspec.json.decode(data)
-        return known[digest]
-
-    @cached_property
-    def _known_sections(self) -> dict[str, dict[str, JsonObject]]:
-        return {}
+        if digest not in self._sections_by_digest:
+            data = read_fields(self._projections, self._index.number, "configurations", [digest]).get(digest)
+            self._sections_by_digest[digest] = {} if data is None else msgspec.json.decode(data)
+        return self._sections_by_digest[digest]
 
     def _assignment_change_at(self, position: int) -> int:
         if position not in self._assignment_change_times:
-            found = self._projections.assignment_change_at(self._index.number, position) if position else None
-            self._assignment_change_times[position] = -1 if found is None else found
+            at = self._projections.assignment_change_at(self._index.number, position) if position else None
+            self._assignment_change_times[position] = -1 if at is None else at
         return self._assignment_change_times[position]
 
     @cached_property
-    def _assignment_change_times(self) -> dict[int, int]:
-        return {}
-
-    @cached_property
     def deployments(self) -> dict[str, DeploymentDocument]:
-        """The deployments that rows of this partition name."""
+        """The deployments that the rows of this partition can name."""
         rows = self._assignments.rows.values()
         names = {layer.id for row in rows for layer in row.layers}
         names.update(self._targeting.names() if self._needs_statuses else ())
@@ -305,7 +293,7 @@ class QueryRows:
         return self._whole or any(path[0] == "configurations" for path in self._asked)
 
     def all_module_ids(self) -> set[str]:
-        """Every module that a device of the partition could have."""
+        """Every module that a device of the partition can have."""
         number = self._index.number
         stored = self._projections.read(number, ProjectionSelection(hashes=("configurations",))).hashes[
             "configurations"
@@ -329,88 +317,14 @@ def _holds(scope: Callable[[JsonObject], bool], device_id: str, stored: Stored) 
     return document is not None and scope(_plain(device_id, document))
 
 
-def modules_of(document: DeviceDocument, sections: dict[str, JsonObject]) -> set[str]:
-    """The modules of a device: those made by hand, and of an edge device the system modules and its configuration's."""
-    return set(document.modules) | (module_ids(sections) | set(SYSTEM_MODULES) if document.edge else set())
-
-
-class Assigned(msgspec.Struct, frozen=True):
-    """What the projections know of a device: its assignment since a time, and the deployments that target it, with documents."""
-
-    assignment: Assignment = NO_ASSIGNMENT
-    sections: dict[str, JsonObject] = {}
-    since: int = -1
-    statuses: dict[str, bool] = {}
-    known: dict[str, DeploymentDocument] = {}
-    given: JsonObject | None = None
-    """What configurations of the module in question give it, and what each that targets it is to it."""
-    of_module: dict[str, bool] = {}
-
-
-def built_module(
-    subject: tuple[str, str],
-    document: DeviceDocument,
-    module: ModuleDocument | None,
-    assigned: Assigned,
-    *,
-    times: bool = True,
-) -> ModuleTwin:
-    """A module's twin, as the projections and documents make it (contract/hub.md §1.6, §1.7)."""
-    device_id, module_id = subject
-    row, known = assigned.assignment, assigned.known
-    own = module if module is not None and module.generation == document.generation else begun_module(document)
-    configured = Configured(
-        assigned.sections.get(module_id),
-        row.versions.get(module_id, 0),
-        assigned.since,
-        _author_in(row.stack, known, module_id),
-        {
-            name: applied and name in known and contributes(by_module(known[name].content), module_id)
-            for name, applied in assigned.statuses.items()
-        }
-        | assigned.of_module,
-    )
-    part = row.module_part(module_id)
-    over = Configured(assigned.given, part.version, assigned.since, _author_in(part.stack, known, MODULE))
-    identity = document.modules.get(module_id)
-    return module_twin(device_id, module_id, own, configured, over=over, identity=identity, times=times)
-
-
 def _plain(device_id: str, document: DeviceDocument) -> JsonObject:
-    """As much of a device's row as a target condition can name."""
+    """The part of a device's row that a target condition can name."""
     reported = {"reported": section(document.reported)}
     return {"deviceId": device_id, "tags": section(document.tags), "properties": reported}
 
 
-def built_device(device_id: str, document: DeviceDocument, assigned: Assigned) -> DeviceTwin:
-    """A device's twin, as the projections and its document make it; `assigned` has what is for its own twin alone."""
-    own = assigned.assignment.own_part
-    configured = Configured(
-        assigned.sections.get(DEVICE),
-        own.version,
-        assigned.since,
-        _author_in(own.stack, assigned.known, DEVICE),
-        assigned.statuses,
-    )
-    return device_twin(device_id, document, configured)
-
-
-def _author_in(
-    layers: Sequence[Layer], known: dict[str, DeploymentDocument], module_id: str
-) -> Callable[[Path], PropertyAuthor | None]:
-    """Tells who of a stack was the last to set a property of a module."""
-    stack = [layer.id for layer in layers if layer.id in known]
-    contents = [by_module(known[name].content) for name in stack]
-
-    def author(path: Path) -> PropertyAuthor | None:
-        setter = last_setter(contents, module_id, path)
-        return None if setter < 0 else PropertyAuthor(stack[setter], known[stack[setter]].updated_at)
-
-    return author
-
-
 def _overlaid(row: QueryRow, hub: JsonObject, *, plain: bool) -> QueryRow:
-    """A device's row with what its hub answers, where it says nothing itself (DESIGN §7)."""
+    """A device's row with the answers of its edge hub, for properties that the device does not report itself (DESIGN §7)."""
     properties = row["properties"]
     over = {**row, "properties": {**properties, "reported": {**hub, **properties["reported"]}}}
     return {**over, _PLAIN: row} if plain else over

@@ -1,4 +1,4 @@
-"""The readiness of the fleet: how many devices each rule stops at, and which, under a profile and the waivers of the time."""
+"""The readiness of the fleet: the devices with a finding of each rule, with waivers."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -25,39 +25,43 @@ from events.readiness.waiver import Waiver
 from events.stored_projection.readiness import READINESS_ARRAYS, READINESS_HASHES, ReadinessReading, StoppedDevices
 
 
-class Count(msgspec.Struct, frozen=True):
-    """How many devices a rule stops at; `waived` have a finding that may stand, whether or not another one counts."""
+class RuleCount(msgspec.Struct, frozen=True):
+    """How many devices have a finding of a rule that counts, and how many have a waived one; a device can have both."""
 
     found: int = 0
     waived: int = 0
 
 
 class Authors:
-    """Which deployment wrote what of an effective configuration, as long as those it was merged from stand."""
+    """Finds the deployment that wrote an element of an effective configuration."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
 
     def attributed(self, assignment: Assignment, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-        """Findings on the configuration of a row, under the id of the deployment that wrote the element of each.
+        """Findings on a configuration, each with the id of the deployment that wrote its element as `document`.
 
-        Where the deployments do not stand any more, or do not make this configuration, findings stay as they are; so do
-        those on the host, which nobody deployed.
+        Findings on the host stay as they are. So do all findings if the deployments do not exist any more, or do not give this
+        configuration any more.
         """
         stack = self._stack(assignment)
         if stack is None:
             return tuple(findings)
         return tuple(
-            one if _is_of_host(one) else msgspec.structs.replace(one, document=written_in(stack, one.pointer))
-            for one in findings
+            finding
+            if _is_of_host(finding)
+            else msgspec.structs.replace(finding, document=written_in(stack, finding.pointer))
+            for finding in findings
         )
 
     def _stack(self, assignment: Assignment) -> ReadinessSubject | None:
         names = [layer.id for layer in assignment.stack]
-        known = deployments_of(self._log, names)
-        if not names or len(known) != len(names):
+        documents = deployments_of(self._log, names)
+        if not names or len(documents) != len(names):
             return None
-        subject = ReadinessSubject(tuple(read_document({"content": known[name].content}, name=name) for name in names))
+        subject = ReadinessSubject(
+            tuple(read_document({"content": documents[name].content}, name=name) for name in names)
+        )
         return subject if Configuration.of(subject.sections).digest == assignment.configuration else None
 
 
@@ -70,19 +74,19 @@ class FleetReadiness:
 
     def counts(
         self, rules: Iterable[str], *, waivers: Sequence[Waiver], now: int, within: Within | None = None
-    ) -> dict[str, Count]:
-        """How many devices each of some rules stops at, at a time in milliseconds; each number is that of its `page`."""
-        waiving = _Waiving(self.authors, waivers, now)
-        found = {rule: Count() for rule in rules}
+    ) -> dict[str, RuleCount]:
+        """How many devices have a finding of each rule at `now` (milliseconds); each number is the size of its `page`."""
+        waivers_in_force = _WaiversInForce(self.authors, waivers, now)
+        counts = {rule: RuleCount() for rule in rules}
         for number in range(self._partitions):
-            reading = self._reading(number, waiving)
+            reading = self._reading(number, waivers_in_force)
             seen = None if within is None else within(number)
-            for rule in sorted(reading.rules() & found.keys()):
-                stopped, former = reading.stopped(rule, waiving), found[rule]
-                found[rule] = Count(
-                    former.found + size_within(stopped.found, seen), former.waived + size_within(stopped.waived, seen)
+            for rule in sorted(reading.rules() & counts.keys()):
+                stopped, count = reading.stopped(rule, waivers_in_force), counts[rule]
+                counts[rule] = RuleCount(
+                    count.found + size_within(stopped.found, seen), count.waived + size_within(stopped.waived, seen)
                 )
-        return found
+        return counts
 
     def page(
         self,
@@ -96,9 +100,9 @@ class FleetReadiness:
         within: Within | None = None,
     ) -> tuple[list[str], DevicePosition | None]:
         """Device ids of one of a rule's sets, as `FleetProjection.page`."""
-        waiving = _Waiving(self.authors, waivers, now)
+        waivers_in_force = _WaiversInForce(self.authors, waivers, now)
         return self._fleet_projection.page_of(
-            lambda number: members(self._reading(number, waiving).stopped(rule, waiving)),
+            lambda number: members(self._reading(number, waivers_in_force).stopped(rule, waivers_in_force)),
             after=after,
             limit=limit,
             within=within,
@@ -107,33 +111,31 @@ class FleetReadiness:
     def report(
         self, effective: Effective, reported: JsonObject, profile: Profile, *, waivers: Sequence[Waiver], now: int
     ) -> ReadinessReport:
-        """Everything there is to say of one device: of what it should run, and of the host facts among what it reports."""
+        """The report of one device: on what it should run, and on the host facts that it reports."""
         host = read_host_facts(reported[SECTION]) if SECTION in reported else None
         subject = subject_of_sections(effective.sections, name=effective.device_id, host=host)
         report = check(subject, profile, now=now)
-        # Of a device that never had a configuration there is none to say anything of.
-        found = [one for one in report.findings if effective.sections or _is_of_host(one)]
-        return report.on(self.authors.attributed(effective.assignment, found), now=now, waivers=waivers)
+        # A device that never had a configuration would get findings on an empty one.
+        findings = [finding for finding in report.findings if effective.sections or _is_of_host(finding)]
+        return report.on(self.authors.attributed(effective.assignment, findings), now=now, waivers=waivers)
 
-    def _reading(self, number: int, waiving: "_Waiving") -> ReadinessReading:
-        every = (*READINESS_HASHES, "configurations")
-        hashes = every if waiving.is_confined else READINESS_HASHES
-        reading = ReadinessReading(
-            self._projections.read(number, ProjectionSelection(hashes=hashes, arrays=READINESS_ARRAYS))
-        )
-        if reading.is_stale:
-            return ReadinessReading(
-                self._projections.read(number, ProjectionSelection(hashes=every, arrays=READINESS_ARRAYS))
-            )
-        return reading
+    def _reading(self, number: int, waivers_in_force: "_WaiversInForce") -> ReadinessReading:
+        reading = self._read(number, with_configurations=waivers_in_force.is_confined)
+        # Findings of an older version's rules are computed again, from the configurations.
+        return self._read(number, with_configurations=True) if reading.is_stale else reading
+
+    def _read(self, number: int, *, with_configurations: bool) -> ReadinessReading:
+        hashes = (*READINESS_HASHES, "configurations") if with_configurations else READINESS_HASHES
+        selection = ProjectionSelection(hashes=hashes, arrays=READINESS_ARRAYS)
+        return ReadinessReading(self._projections.read(number, selection))
 
 
 def _is_of_host(finding: Finding) -> bool:
     return BY_ID[finding.rule].inspects is Inspects.HOST
 
 
-class _Waiving:
-    """Waivers that are in force, as they apply to findings on effective configurations."""
+class _WaiversInForce:
+    """The waivers that have not expired, applied to findings on effective configurations."""
 
     def __init__(self, authors: Authors, waivers: Iterable[Waiver], now: int) -> None:
         self._authors = authors
@@ -142,11 +144,11 @@ class _Waiving:
 
     @property
     def is_confined(self) -> bool:
-        """Whether any is for one deployment alone, so that it counts who wrote what."""
+        """Whether a waiver is for one deployment alone, so that the author of each element counts."""
         return any(waiver.deployment is not None for waiver in self._in_force)
 
     def __call__(self, reading: ReadinessReading, assignment: Assignment, rule: str, module: str) -> tuple[bool, bool]:
-        applying = [one for one in self._in_force if one.rule == rule and one.module in (None, module)]
+        applying = [waiver for waiver in self._in_force if waiver.rule == rule and waiver.module in (None, module)]
         if any(waiver.deployment is None for waiver in applying):
             return False, True
         named = {waiver.deployment for waiver in applying} & {layer.id for layer in assignment.stack}
@@ -156,11 +158,13 @@ class _Waiving:
         return bool(written - named), bool(written & named)
 
     def _written_by(self, reading: ReadinessReading, assignment: Assignment) -> dict[tuple[str, str], set[str]]:
-        """By rule and module, whoever wrote what the rule stopped at."""
+        """By rule and module, the ids of the deployments that wrote what has a finding."""
         key = (assignment.stack, assignment.configuration)
         if key not in self._written:
             written: dict[tuple[str, str], set[str]] = {}
-            for one in self._authors.attributed(assignment, findings_of(reading.sections(assignment.configuration))):
-                written.setdefault((one.rule, one.module), set()).add(one.document)
+            for finding in self._authors.attributed(
+                assignment, findings_of(reading.sections(assignment.configuration))
+            ):
+                written.setdefault((finding.rule, finding.module), set()).add(finding.document)
             self._written[key] = written
         return self._written[key]

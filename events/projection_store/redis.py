@@ -26,7 +26,7 @@ from events.stored_projection.stored_partition import (
 )
 
 _FIELDS_MAX = 1000
-"""Fields of one command in the script: Lua unpacks at most some 8,000 values."""
+"""How many fields one command of a script writes; Lua unpacks about 8,000 values at most."""
 
 ASSIGNMENT_CHANGES = "assignments"
 """The stream of a partition's assignment changes."""
@@ -35,24 +35,25 @@ _AUTHOR = "system:project"
 
 
 class Script:
-    """A script of this room, sent by its digest; a server that has forgotten it is given the text."""
+    """A Lua script of this package, run by its digest."""
 
     def __init__(self, *parts: str) -> None:
         self._text = "".join(files("events.projection_store").joinpath(part).read_text() for part in parts)
         self._sha = ""
 
     def run(self, client: Client, keys: list[str], arguments: list[Any]) -> Any:
-        """What the script answers."""
+        """The result of the script."""
         if not self._sha:
             self._sha = str(client.script_load(self._text))
         try:
             return client.evalsha(self._sha, len(keys), *keys, *arguments)
         except NoScriptError:
+            # A server that restarted, or a replica after a failover, has no scripts.
             return client.eval(self._text, len(keys), *keys, *arguments)
 
 
 class RedisProjectionStore:
-    """Projections beside the log they are applied from."""
+    """Projections in the Redis of their log."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -60,41 +61,42 @@ class RedisProjectionStore:
         self._commit, self._device = Script("write.lua", "commit.lua"), Script("device.lua")
 
     def checkpoint(self, partition: int) -> Checkpoint:
-        """How far a partition is kept; the initial one where nothing is."""
+        """The checkpoint of a partition; the initial one if nothing is stored."""
         with answering():
             return _checkpoint(cast("bytes | None", self._client.get(projection_key(partition, "checkpoint"))))
 
     def load(self, partition: int) -> StoredPartition:
-        """Everything kept of a partition, as of one moment."""
+        """Everything stored of a partition, in one transaction."""
         return self.read(partition, ProjectionSelection(hashes=HASHES, arrays=ARRAYS))
 
-    def read(self, partition: int, wanted: ProjectionSelection) -> StoredPartition:
-        """A part of what is kept of a partition, as of one moment."""
-        (kept,) = self.read_each([partition], wanted)
-        return kept
+    def read(self, partition: int, selection: ProjectionSelection) -> StoredPartition:
+        """A part of a partition, in one transaction; missing fields are omitted."""
+        (stored,) = self.read_each([partition], selection)
+        return stored
 
-    def read_each(self, partitions: Sequence[int], wanted: ProjectionSelection) -> list[StoredPartition]:
-        """The same part of several partitions, in one transaction where one server has them all."""
+    def read_each(self, partitions: Sequence[int], selection: ProjectionSelection) -> list[StoredPartition]:
+        """The same part of several partitions, in one transaction if one server has all partitions."""
+        # A transaction of a cluster is limited to one slot, and each partition has its own.
         if isinstance(self._client, RedisCluster):
-            return [kept for partition in partitions for kept in self._read([partition], wanted)]
-        return self._read(partitions, wanted)
+            return [stored for partition in partitions for stored in self._read([partition], selection)]
+        return self._read(partitions, selection)
 
-    def _read(self, partitions: Sequence[int], wanted: ProjectionSelection) -> list[StoredPartition]:
+    def _read(self, partitions: Sequence[int], selection: ProjectionSelection) -> list[StoredPartition]:
         with answering():
             pipe = self._client.pipeline(transaction=True)
             for partition in partitions:
-                _queue_read(pipe, partition, wanted)
+                _queue_read(pipe, partition, selection)
             answers = iter(pipe.execute())
-        return [_kept(answers, wanted) for _ in partitions]
+        return [_kept(answers, selection) for _ in partitions]
 
     def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
-        """The fields that a hash of a partition has, in no particular order."""
+        """The fields of a hash of a partition, in no particular order."""
         with answering():
             names = cast("list[bytes]", self._client.hkeys(projection_key(partition, hash_name)))
-        return [one.decode() for one in names]
+        return [field.decode() for field in names]
 
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
-        """One ordinal's number in each of some arrays, as of one moment; 0 where nothing is kept."""
+        """The number of an ordinal in each of the arrays, in one transaction; 0 if nothing is stored."""
         with answering():
             pipe = self._client.pipeline(transaction=True)
             for array_name in arrays:
@@ -102,7 +104,7 @@ class RedisProjectionStore:
             return tuple(int.from_bytes(data, "little") for data in pipe.execute())
 
     def device(self, partition: int, device_id: str) -> StoredDevice | None:
-        """What is kept of one device, as of one moment; `None` where it is not known."""
+        """What is stored of a device, in one round trip; `None` if it is unknown."""
         keys = [projection_key(partition, what) for what in _DEVICE_KEYS]
         keys += [key(partition, ASSIGNMENT_CHANGES), stored_key(partition)]
         keys += [projection_key(partition, "hand_written"), projection_key(partition, "delivered_of")]
@@ -110,8 +112,8 @@ class RedisProjectionStore:
             answer = self._device.run(self._client, keys, [device_id])
         if not answer:
             return None
-        checkpoint, ordinal, assignment, assignment_change, configuration, kept, own, *numbers = answer
-        at, cause = stored_of(kept) if kept else self._at_and_cause(partition, int(assignment_change))
+        checkpoint, ordinal, assignment, assignment_change, configuration, archived, own, *numbers = answer
+        at, cause = stored_of(archived) if archived else self._at_and_cause(partition, int(assignment_change))
         hand_written, delivered = map(int, numbers)
         return StoredDevice(
             _checkpoint(checkpoint),
@@ -129,19 +131,20 @@ class RedisProjectionStore:
     def assignment_change_at(self, partition: int, position: int) -> int | None:
         """The time of an assignment change in milliseconds."""
         with answering():
-            kept = cast("bytes | None", self._client.hget(stored_key(partition), str(position)))
-        if kept is not None:
-            return stored_of(kept)[0]
-        found = self.assignment_changes(partition, after=position - 1, limit=1)
-        return found[0].at if found else None
+            archived = cast("bytes | None", self._client.hget(stored_key(partition), str(position)))
+        if archived is not None:
+            return stored_of(archived)[0]
+        entries = self.assignment_changes(partition, after=position - 1, limit=1)
+        return entries[0].at if entries else None
 
     def _at_and_cause(self, partition: int, assignment_change: int) -> tuple[int, str]:
-        """Of an assignment change that is neither in Redis nor kept there: projections that were rebuilt may name any that was archived."""
-        found = self.assignment_changes(partition, after=assignment_change - 1, limit=1) if assignment_change else ()
-        return (found[0].at, found[0].cause) if found else (0, "")
+        # Rebuilt projections can name an archived assignment change that was not the last change of any device when it was
+        # archived, so that Redis keeps nothing of it.
+        entries = self.assignment_changes(partition, after=assignment_change - 1, limit=1) if assignment_change else ()
+        return (entries[0].at, entries[0].cause) if entries else (0, "")
 
     def commit(self, partition: int, writes: Writes) -> bool:
-        """Make all writes and the assignment change stand, or nothing."""
+        """Commit all writes and the assignment change, or nothing."""
         initial = writes.expected == Checkpoint()
         keys = [projection_key(partition, "checkpoint"), key(partition, ASSIGNMENT_CHANGES)]
         arguments: list[Any] = [
@@ -155,7 +158,7 @@ class RedisProjectionStore:
         for array_name, ranges in writes.arrays.items():
             keys.append(projection_key(partition, array_name))
             for offset, data in ranges:
-                arguments += [len(keys), "R", offset, data]
+                arguments += range_arguments(len(keys), offset, data)
         with answering():
             return bool(self._commit.run(self._client, keys, arguments))
 
@@ -167,13 +170,13 @@ class RedisProjectionStore:
         return [assignment_change_of(entry) for entry in entries]
 
     def blocked(self, partition: int) -> Blocked | None:
-        """Where the partition is stopped, if it is."""
+        """Where a partition is blocked, if it is."""
         with answering():
             data = self._client.get(projection_key(partition, "blocked"))
         return None if data is None else msgspec.json.decode(data, type=Blocked)
 
     def block(self, partition: int, blocked: Blocked | None) -> None:
-        """Mark a partition as stopped, or as going on again."""
+        """Mark a partition as blocked, or remove the mark with `None`."""
         with answering():
             if blocked is None:
                 self._client.delete(projection_key(partition, "blocked"))
@@ -182,15 +185,15 @@ class RedisProjectionStore:
 
 
 def projection_key(partition: int, what: str) -> str:
-    """The key of a hash or an array of a partition, of its checkpoint, or of where it is stopped."""
+    """The key of a hash or an array of a partition, of its `checkpoint`, or of its mark `blocked`."""
     return key(partition, f"projection:{what}")
 
 
 def assignment_change_of(entry: RawEntry) -> AssignmentEntry:
-    """The assignment change that an entry of a partition's assignment changes has.
+    """The assignment change of an entry.
 
     Raises:
-        KeyError, ValueError: it has none.
+        KeyError, ValueError: the entry has none.
     """
     fields = entry.fields
     recorded = fields.get(RECORDED)
@@ -207,28 +210,28 @@ def _checkpoint(data: bytes | None) -> Checkpoint:
     return Checkpoint() if data is None else msgspec.json.decode(data, type=Checkpoint)
 
 
-def _queue_read(pipe: Any, partition: int, wanted: ProjectionSelection) -> None:
+def _queue_read(pipe: Any, partition: int, selection: ProjectionSelection) -> None:
     pipe.get(projection_key(partition, "checkpoint"))
-    for hash_name in wanted.hashes:
+    for hash_name in selection.hashes:
         pipe.hgetall(projection_key(partition, hash_name))
-    for hash_name, fields in wanted.fields:
+    for hash_name, fields in selection.fields:
         if fields:
             pipe.hmget(projection_key(partition, hash_name), list(fields))
-    for array_name in wanted.arrays:
+    for array_name in selection.arrays:
         pipe.get(projection_key(partition, array_name))
 
 
-def _kept(answers: Iterator[Any], wanted: ProjectionSelection) -> StoredPartition:
+def _kept(answers: Iterator[Any], selection: ProjectionSelection) -> StoredPartition:
     """What was queued for one partition, from the answers in the same order."""
     checkpoint = _checkpoint(next(answers))
     hashes: dict[str, dict[str, bytes]] = {
-        hash_name: {field.decode(): value for field, value in next(answers).items()} for hash_name in wanted.hashes
+        hash_name: {field.decode(): value for field, value in next(answers).items()} for hash_name in selection.hashes
     }
-    for hash_name, fields in wanted.fields:
-        found = zip(fields, next(answers), strict=True) if fields else ()
+    for hash_name, fields in selection.fields:
+        pairs = zip(fields, next(answers), strict=True) if fields else ()
         stored = hashes.setdefault(hash_name, {})
-        stored.update({field: value for field, value in found if value is not None})
-    return StoredPartition(checkpoint, hashes, {array_name: next(answers) or b"" for array_name in wanted.arrays})
+        stored.update({field: value for field, value in pairs if value is not None})
+    return StoredPartition(checkpoint, hashes, {array_name: next(answers) or b"" for array_name in selection.arrays})
 
 
 def _assignment_change_arguments(partition: int, assignment_change: AssignmentEntry | None) -> list[Any]:
@@ -244,20 +247,25 @@ def _assignment_change_arguments(partition: int, assignment_change: AssignmentEn
         "data": assignment_change.data,
     }
     if assignment_change.recorded is not None:
-        # The last, where the script looks for it.
+        # It must be the last field: the script raises it if a clock went back (commit.lua).
         pairs[RECORDED.decode()] = assignment_change.recorded
     flat = [item for pair in pairs.items() for item in pair]
     return [1 + len(flat), f"{assignment_change.position}-0", *flat]
 
 
+def range_arguments(key_index: int, offset: int, data: bytes) -> list[Any]:
+    """The arguments of a script (write.lua) to write bytes of an array."""
+    return [key_index, "R", offset, data]
+
+
 def hash_arguments(key_index: int, fields: dict[str, bytes | None]) -> Iterator[Any]:
-    """What a script is given to write some fields of a hash; those that are `None` go."""
+    """The arguments of a script (write.lua) to write fields of a hash; fields with `None` are deleted."""
     put = [(field, value) for field, value in fields.items() if value is not None]
     gone = [field for field, value in fields.items() if value is None]
     for start in range(0, len(put), _FIELDS_MAX):
-        some = put[start : start + _FIELDS_MAX]
-        yield from (key_index, "S", len(some))
-        for pair in some:
+        pairs = put[start : start + _FIELDS_MAX]
+        yield from (key_index, "S", len(pairs))
+        for pair in pairs:
             yield from pair
     for start in range(0, len(gone), _FIELDS_MAX):
         names = gone[start : start + _FIELDS_MAX]

@@ -1,7 +1,4 @@
-"""The course of a deployment's counts and metrics: samples taken now and then, as many as a bound allows.
-
-Samples are for plots. They are taken by the clock, and are no projections: a rebuild does not bring them back.
-"""
+"""Samples of a deployment's counts and metrics over time, for plots; at most `SAMPLES_MAX` for each deployment."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,9 +11,10 @@ from events.log.connect import Client, answering, entries_of
 from events.log.keys import FLEET, key
 from events.log.lease import take_for
 
+# Samples depend on the clock, so they are no projections: a rebuild does not restore them (decisions/0020).
 SAMPLES_MAX = 2000
 KEPT_MS = 30 * 24 * 3600 * 1000
-"""A course that nothing is added to for so long is forgotten, as those of deleted deployments are."""
+"""After this time without a new sample the series is deleted, as those of deleted deployments."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -28,17 +26,17 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class SeriesStore:
-    """The courses of all deployments, in Redis."""
+    """The samples of all deployments, in Redis."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def claim(self, interval_ms: int) -> bool:
-        """Whether it is the caller's turn to sample: true for one caller in each interval."""
+        """Whether the caller is to sample; true for one caller in each interval."""
         return take_for(self._client, key(FLEET, "lease:series"), "1", interval_ms)
 
     def add(self, at: int, samples: Mapping[str, Sample]) -> None:
-        """Append a sample for each deployment whose numbers are not those of its last one."""
+        """Append a sample for each deployment whose numbers changed since its last sample."""
         with answering():
             for deployment_id, sample in samples.items():
                 name = _key(deployment_id)

@@ -1,37 +1,37 @@
-"""What is rebuilt of a partition, beside its projections in the same slot, until one script puts it in their place."""
+"""The rebuilt projections of a partition: stored beside the live ones until one script replaces those."""
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, cast
 
 from events import canonical
 from events.log.connect import Client, answering
-from events.log.keys import key
-from events.projection_store.redis import ASSIGNMENT_CHANGES, Script, hash_arguments, projection_key
+from events.log.keys import key, name
+from events.projection_store.redis import ASSIGNMENT_CHANGES, Script, hash_arguments, projection_key, range_arguments
 from events.stored_projection.stored_partition import ARRAYS, HASHES, Checkpoint, Writes
 
 _CALL_BYTES = 1 << 18
-"""What one script writes: others wait for it no longer than for a commit."""
+"""How much one call of a script writes. Redis runs nothing else meanwhile, so it must not take longer than a commit."""
 
 
 class RebuildSuperseded(Exception):
-    """Another rebuilding of the partition has begun since; that one goes on, and this one ends without a trace."""
+    """Another rebuild of the partition began; this one ends and leaves nothing behind."""
 
     def __init__(self, partition: int) -> None:
-        super().__init__(f"another rebuilding of partition {partition} has begun meanwhile; it goes on, this one ends")
+        super().__init__(f"another rebuild of {name(partition)} began meanwhile; it continues, this one ends")
         self.partition = partition
 
 
 class Switch(enum.Enum):
-    """What came of putting the rebuilt in place: done, or the projections had moved on meanwhile."""
+    """The result of a switch: done, or not done because the live projections have changed."""
 
     SWITCHED = "switched"
     MOVED = "moved"
 
 
-class Staging:
-    """One rebuilding of one partition. Whatever an earlier one left behind goes when the next begins."""
+class StagedProjection:
+    """One rebuild of one partition."""
 
     def __init__(self, client: Client, partition: int) -> None:
         self._client, self._partition = client, partition
@@ -42,7 +42,8 @@ class Staging:
         while not self._number:
             with answering():
                 newest = int(cast("bytes | None", client.get(self._counter)) or 0)
-                # Only the newest writes, and each clears, as it begins, what the one before it wrote: nothing older can be left.
+                # Only the newest rebuild can write, and each deletes at its start what the one before it wrote. So a killed
+                # rebuild leaves nothing behind for long (decisions/0030).
                 earlier = [self._key(what, newest) for what in (*HASHES, *ARRAYS)]
                 self._number = int(begin.run(client, [self._counter, *earlier], [str(newest)]))
 
@@ -50,10 +51,10 @@ class Staging:
         return key(self._partition, f"rebuild:{self._number if number is None else number}:{what}")
 
     def write(self, writes: Writes) -> None:
-        """Write what changed since the last call, beside the projections.
+        """Write what changed since the last call, beside the live projections.
 
         Raises:
-            RebuildSuperseded: another one has begun.
+            RebuildSuperseded: another rebuild began.
             LogUnavailable: Redis did not answer.
         """
         keys: list[str] = []
@@ -73,16 +74,16 @@ class Staging:
 
     def _write(self, keys: list[str], arguments: list[Any]) -> None:
         with answering():
-            stood = self._stage.run(self._client, [self._counter, *keys], [str(self._number), *arguments])
-        if not stood:
+            is_newest = self._stage.run(self._client, [self._counter, *keys], [str(self._number), *arguments])
+        if not is_newest:
             raise RebuildSuperseded(self._partition)
 
     def switch(self, seen: bytes, *, assignment_changes: int, checkpoint: Checkpoint) -> Switch:
-        """Put what was written in place of the projections, if their checkpoint is still the one seen, and no assignment change is newer.
+        """Replace the live projections, if their checkpoint is still `seen` and no assignment change is newer.
 
         Raises:
-            RebuildSuperseded: another one has begun.
-            LogUnavailable: Redis did not answer; it may or may not be done.
+            RebuildSuperseded: another rebuild began.
+            LogUnavailable: Redis did not answer; the switch may or may not be done.
         """
         keys = [self._counter, projection_key(self._partition, "checkpoint"), key(self._partition, ASSIGNMENT_CHANGES)]
         for what in (*HASHES, *ARRAYS):
@@ -95,39 +96,31 @@ class Staging:
         return Switch(answer.decode())
 
     def seen(self) -> bytes:
-        """The checkpoint of the projections as it stands now, byte for byte; empty where there is none."""
+        """The bytes of the live checkpoint; empty if there is none."""
         with answering():
             data: Any = self._client.get(projection_key(self._partition, "checkpoint"))
         return data or b""
 
 
-_Arguments = Callable[[int], list[Any]]
-"""What the script is given to write a part, by the number of its key."""
+_Arguments = Callable[[int], Iterable[Any]]
+"""Gives the arguments of the script that write a part to the key of a number."""
 
 
 def _parts(writes: Writes) -> Iterator[tuple[str, int, _Arguments]]:
-    """Hash or array, bytes, and arguments of every part of some writes, none much larger than one call."""
-    for name, fields in writes.hashes.items():
-        some: dict[str, bytes | None] = {}
+    """Name of the hash or array, bytes, and arguments of every part of the writes; no part is much larger than one call."""
+    for what, fields in writes.hashes.items():
+        part_fields: dict[str, bytes | None] = {}
         size = 0
         for field, data in fields.items():
-            some[field] = data
+            part_fields[field] = data
             size += len(field) + len(data or b"")
             if size >= _CALL_BYTES:
-                yield name, size, partial(_hash_part, some)
-                some, size = {}, 0
-        if some:
-            yield name, size, partial(_hash_part, some)
-    for name, ranges in writes.arrays.items():
+                yield what, size, partial(hash_arguments, fields=part_fields)
+                part_fields, size = {}, 0
+        if part_fields:
+            yield what, size, partial(hash_arguments, fields=part_fields)
+    for what, ranges in writes.arrays.items():
         for offset, data in ranges:
             for start in range(0, len(data), _CALL_BYTES):
                 part = data[start : start + _CALL_BYTES]
-                yield name, len(part), partial(_array_part, offset + start, part)
-
-
-def _hash_part(fields: dict[str, bytes | None], key_index: int) -> list[Any]:
-    return list(hash_arguments(key_index, fields))
-
-
-def _array_part(offset: int, data: bytes, key_index: int) -> list[Any]:
-    return [key_index, "R", offset, data]
+                yield what, len(part), partial(range_arguments, offset=offset + start, data=part)

@@ -1,4 +1,4 @@
-"""Where partitions are stopped, what stands there, who waits behind it, and what each decision would lead to."""
+"""The events at which partitions are blocked: the stored entry, the devices behind it, and the possible decisions."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,18 +21,18 @@ _HIDDEN = ("authentication", "digest")
 _BATCH = 1000
 
 
-class Choice(msgspec.Struct, frozen=True):
-    """What can be done about a stop, and what follows from it. `decision` is `None` where it is not one that is recorded."""
+class StopChoice(msgspec.Struct, frozen=True):
+    """What an operator can do about a stop, and what follows. `decision` is `None` if the choice is not recorded as an event."""
 
     decision: Literal["skip", "retry"] | None
     what: str
     follows: str
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """A stored entry, readable: its fields as text, the data without secrets. `why` says why it is no event, empty where it is one.
+class StoppedEntry(msgspec.Struct, frozen=True):
+    """A stored entry as text, without secrets. `why` is the reason if it cannot be read as an event, else empty.
 
-    `data` is JSON where it can be read as such; else a text that says how long it is, with its SHA-256.
+    `data` is the decoded JSON, or if it is no JSON, a text with its length and SHA-256.
     """
 
     type: str
@@ -46,7 +46,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """A place that partitions are stopped at. `since` is in milliseconds; `waiting` is how many events each has behind it."""
+    """A position at which partitions are blocked. `since` is in milliseconds; `waiting` is the number of events by partition."""
 
     location: str
     stream: int
@@ -57,75 +57,78 @@ class Stop(msgspec.Struct, frozen=True):
     waiting: dict[str, int]
 
 
-class Details(msgspec.Struct, frozen=True, rename="camel"):
-    """A stop with what stands there.
+class StopDetails(msgspec.Struct, frozen=True, rename="camel"):
+    """A stop with its entry; `None` if the entry is missing.
 
-    `subjects` are the first of those that have events behind it in the partition's stream, `devices` how many devices the
-    stopped partitions have. `entry` is `None` where nothing is there.
+    `subjects` are the first `SUBJECTS_MAX` devices with events behind it in the partition's stream, `subjects_total` is the
+    number of all of them, and `devices` is the number of devices of the blocked partitions.
     """
 
     stop: Stop
-    entry: Entry | None
+    entry: StoppedEntry | None
     subjects: tuple[str, ...]
     subjects_total: int
     devices: int
-    choices: tuple[Choice, ...]
+    choices: tuple[StopChoice, ...]
 
 
 def stops(log: Log, projections: ProjectionStore) -> tuple[Stop, ...]:
-    """Every place that some partition is stopped at, the fleet's first."""
-    found: dict[tuple[int, int], list[tuple[int, Blocked]]] = {}
+    """Every position at which a partition is blocked, the fleet's first."""
+    blocked_by_location: dict[tuple[int, int], list[tuple[int, Blocked]]] = {}
     for number in range(log.partitions):
         blocked = projections.blocked(number)
         if blocked is not None:
-            found.setdefault((blocked.stream, blocked.position), []).append((number, blocked))
-    heads = log.heads() if found else {}
-    return tuple(_stop(location, some, heads, projections) for location, some in sorted(found.items()))
+            blocked_by_location.setdefault((blocked.stream, blocked.position), []).append((number, blocked))
+    heads = log.heads() if blocked_by_location else {}
+    return tuple(
+        _stop(location, blocked_partitions, heads, projections)
+        for location, blocked_partitions in sorted(blocked_by_location.items())
+    )
 
 
 def _stop(
     location: tuple[int, int],
-    some: Sequence[tuple[int, Blocked]],
+    blocked_partitions: Sequence[tuple[int, Blocked]],
     heads: Mapping[int, int],
     projections: ProjectionStore,
 ) -> Stop:
     stream, position = location
-    first = min((blocked for _, blocked in some), key=lambda one: one.at)
+    first = min((blocked for _, blocked in blocked_partitions), key=lambda blocked: blocked.at)
     waiting = {}
-    for number, _ in some:
+    for number, _ in blocked_partitions:
         vector = projections.checkpoint(number).vector
         behind = (heads[number] - vector.partition, heads[FLEET] - vector.fleet)
-        waiting[name(number)] = sum(max(0, one) for one in behind)
-    decidable = all(blocked.decidable for _, blocked in some)
+        waiting[name(number)] = sum(max(0, events) for events in behind)
+    decidable = all(blocked.decidable for _, blocked in blocked_partitions)
     return Stop(f"{name(stream)}:{position}", stream, position, first.error, first.at, decidable, waiting)
 
 
-def details(client: Client, projections: ProjectionStore, stop: Stop) -> Details:
-    """What an operator needs to decide."""
+def details(client: Client, projections: ProjectionStore, stop: Stop) -> StopDetails:
+    """The details that an operator needs to decide."""
     entry = _entry(client, stop.stream, stop.position)
     behind = [] if stop.stream == FLEET else list(dict.fromkeys(_behind(client, stop.stream, stop.position)))
-    devices = sum(projections.checkpoint(int(one[1:])).ordinals for one in stop.waiting)
-    return Details(stop, entry, tuple(behind[:SUBJECTS_MAX]), len(behind), devices, _choices(stop, entry))
+    devices = sum(projections.checkpoint(int(partition[1:])).ordinals for partition in stop.waiting)
+    return StopDetails(stop, entry, tuple(behind[:SUBJECTS_MAX]), len(behind), devices, _choices(stop, entry))
 
 
 def _behind(client: Client, stream: int, position: int) -> Iterator[str]:
     after = position - 1
     while True:
         with answering():
-            some = entries_of(client.xrange(key(stream, "log"), min=f"{after + 1}-0", count=_BATCH))
-        if not some:
+            entries = entries_of(client.xrange(key(stream, "log"), min=f"{after + 1}-0", count=_BATCH))
+        if not entries:
             return
-        yield from (device_of(_text(fields.get(b"subject", b""))) for _, fields in some)
-        after = int(some[-1][0].partition(b"-")[0])
+        yield from (device_of(_text(fields.get(b"subject", b""))) for _, fields in entries)
+        after = int(entries[-1][0].partition(b"-")[0])
 
 
-def _entry(client: Client, stream: int, position: int) -> Entry | None:
+def _entry(client: Client, stream: int, position: int) -> StoppedEntry | None:
     with answering():
         stored_key, at_position = key(stream, "log"), f"{position}-0"
-        some = entries_of(client.xrange(stored_key, min=at_position, max=at_position))
-    if not some:
+        entries = entries_of(client.xrange(stored_key, min=at_position, max=at_position))
+    if not entries:
         return None
-    fields = some[0][1]
+    fields = entries[0][1]
     why = ""
     try:
         decode_entry(name(stream), position, fields)
@@ -133,7 +136,7 @@ def _entry(client: Client, stream: int, position: int) -> Entry | None:
         why = error.why
     at = fields.get(b"at", b"")
     kind = _text(fields.get(b"type", b""))
-    return Entry(
+    return StoppedEntry(
         kind,
         _text(fields.get(b"subject", b"")),
         _text(fields.get(b"version", b"")),
@@ -146,10 +149,11 @@ def _entry(client: Client, stream: int, position: int) -> Entry | None:
 
 
 def _data(kind: str, data: bytes) -> Any:
-    """The data as JSON without secrets; where it cannot be read, nobody knows what is in it, and none of it is shown."""
+    """The data as JSON without secrets."""
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError):
+        # Data that cannot be parsed can hold secrets anywhere, so none of it is shown.
         return f"{len(data)} bytes that are no JSON, with SHA-256 {hashlib.sha256(data).hexdigest()}"
     if kind in RESTRICTED_KINDS:
         return MASK
@@ -162,36 +166,37 @@ def _text(data: bytes) -> str:
     return data[:_TEXT_CHARACTERS_MAX].decode(errors="backslashreplace")
 
 
-def _choices(stop: Stop, entry: Entry | None) -> tuple[Choice, ...]:
-    restore = Choice(
+def _choices(stop: Stop, entry: StoppedEntry | None) -> tuple[StopChoice, ...]:
+    restore = StopChoice(
         None,
-        "bring back what is missing: from a replica, or with `twinfold restore` from a backup into an empty system",
-        "a restore goes back to the backup: what was acknowledged after it is gone",
+        "restore the missing events: from a replica, or with `twinfold restore` from a backup into an empty system",
+        "a restore returns to the time of the backup: everything acknowledged after it is lost",
     )
     if not stop.decidable:
-        goes_on = Choice(
+        goes_on = StopChoice(
             None,
-            f"give back the events from {stop.location} on, under the positions they had",
-            "it is tried again every second and goes on by itself, with nothing lost",
+            f"restore the events from {stop.location} on, at their original positions",
+            "the partition is retried every second and goes on by itself; nothing is lost",
         )
         return (goes_on, restore)
-    everyone = "every partition goes on" if stop.stream == FLEET else f"{name(stop.stream)} goes on"
-    lost = "what it said of the whole fleet is not heeded" if stop.stream == FLEET else _without(entry)
-    skip = Choice(
+    partitions = "every partition goes on" if stop.stream == FLEET else f"{name(stop.stream)} goes on"
+    lost = "its change of the fleet is ignored" if stop.stream == FLEET else _without(entry)
+    skip = StopChoice(
         "skip",
-        "go on without it, for good",
-        f"{everyone}; {lost}; the entry and the decision stay in the log, and every replay leaves it out, too",
+        "go on without the event, for good",
+        f"{partitions}; {lost}; the entry and the decision stay in the log, and every replay skips the event too",
     )
-    retry = Choice(
+    retry = StopChoice(
         "retry",
-        "try it again: after an upgrade of twinfold to a version that knows it",
-        "if it can be applied now, nothing is lost; if not, it stops here again at once",
+        "retry the event: after an upgrade to a version of twinfold that can apply it",
+        "if it can be applied now, nothing is lost; if not, the partition stops here again at once",
     )
+    # A missing entry cannot be retried; only a restore brings it back.
     return (retry, skip) if entry is not None else (skip, restore)
 
 
-def _without(entry: Entry | None) -> str:
+def _without(entry: StoppedEntry | None) -> str:
     if entry is None:
-        return "what stood there is lost; documents that devices are read by already hold it"
-    whom = entry.subject or "its subject"
-    return f"deployments are decided as if it had not happened to {whom}, whose own twin as read holds it all the same"
+        return "the event at this position is lost, but the twins that devices read already include it"
+    subject = entry.subject or "its subject"
+    return f"deployments are decided without this event of {subject}, but the twin that the device reads includes it"

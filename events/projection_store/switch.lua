@@ -1,8 +1,8 @@
--- Put what was rebuilt of one partition in place of its projections: all of it at once, if they still stand where they were seen.
--- KEYS: 1 number of the newest rebuilding, 2 checkpoint, 3 assignment changes, then pairs: what is kept, and what was rebuilt of it.
--- ARGV: 1 number of this rebuilding, 2 checkpoint as it was seen ('' for none), 3 position of the newest assignment change (0 for none),
---       4 the checkpoint to put.
--- Answers 'switched', 'moved' where something came meanwhile, or 'superseded' by a newer rebuilding.
+-- Replaces the live projections of one partition by the rebuilt ones, all at once, if they are still those that the caller read.
+-- KEYS: 1 number of the newest rebuild, 2 checkpoint, 3 assignment changes, then pairs: live key, rebuilt key.
+-- ARGV: 1 number of this rebuild, 2 checkpoint as read by the caller ('' for none), 3 position of the newest assignment change
+--       (0 for none), 4 the new checkpoint.
+-- Returns 'switched', 'moved' if a commit came in between, or 'superseded' if a newer rebuild began.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'superseded' end
 if (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return 'moved' end
 local newest = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]

@@ -1,4 +1,4 @@
-"""Twins as people and devices read them: a document of the log, under what deployments desire of its modules."""
+"""Twins as clients and devices read them: the document with the desired properties that deployments give."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from events.log.fleet_documents import deployments_of
 from events.log.port import Log
 from events.manifest.document import DEVICE
 from events.projection_store.fleet_projection import Effective, FleetProjection
-from events.projection_store.query_rows import Assigned, built_device, built_module, modules_of
+from events.projection_store.twin_builder import Assigned, built_device, built_module, modules_of
 
 
 class DesiredSection(msgspec.Struct, frozen=True):
@@ -24,43 +24,43 @@ class DesiredSection(msgspec.Struct, frozen=True):
 
 
 class TwinProjection:
-    """Reads twins. Who has the answer to a write reads that write in the device's own twin (DESIGN §2, snapshots)."""
+    """Reads twins. A caller whose write was acknowledged sees it in the device's own twin (DESIGN §2, snapshots)."""
 
     def __init__(self, log: Log, fleet_projection: FleetProjection) -> None:
         self._log = log
         self._fleet_projection = fleet_projection
 
     def device(self, device_id: str) -> DeviceTwin | None:
-        """A device's twin (contract/hub.md §1.6); `None` where no such device is registered."""
+        """A device's twin (contract/hub.md §1.6); `None` if the device is not registered."""
         document = registered_device(self._log, device_id)
         return None if document is None else self.of(device_id, document)
 
     def of(self, device_id: str, document: DeviceDocument) -> DeviceTwin:
-        """The twin of a device whose document is at hand."""
+        """The twin of a device with a given document."""
         effective = self._fleet_projection.effective(device_id) if self._fleet_projection.has_own(device_id) else None
         if effective is None:
             return device_twin(device_id, document)
         statuses = self._fleet_projection.own_statuses(effective)
         names = sorted({layer.id for layer in effective.assignment.own_part.stack} | statuses.keys())
         sections = {} if effective.own is None else {DEVICE: effective.own}
-        known = deployments_of(self._log, names)
+        documents = deployments_of(self._log, names)
         return built_device(
-            device_id, document, Assigned(effective.assignment, sections, effective.since, statuses, known)
+            device_id, document, Assigned(effective.assignment, sections, effective.since, statuses, documents)
         )
 
     def is_plain(self, device_id: str) -> bool:
-        """Whether it is known, without asking anybody, that a device's twin is its document alone."""
-        return self._fleet_projection.had_no_own_lately(device_id)
+        """Whether a device's twin is known to be its document alone. Reads nothing."""
+        return self._fleet_projection.had_no_own_recently(device_id)
 
     def module_ids(self, device_id: str) -> Sequence[str]:
-        """The modules of a device: the system modules, those of its configuration and those made by hand; sorted."""
+        """The modules of a device, sorted: system modules, those of its configuration, and those created by hand."""
         document = registered_device(self._log, device_id)
         if document is None:
             return ()
         return tuple(sorted(_modules(document, self._fleet_projection.effective(device_id))))
 
     def module(self, device_id: str, module_id: str) -> ModuleTwin | None:
-        """A module's twin; `None` where the device has no such module."""
+        """A module's twin; `None` if the device has no such module."""
         document = registered_device(self._log, device_id)
         if document is None:
             return None
@@ -72,7 +72,7 @@ class TwinProjection:
             return built_module((device_id, module_id), document, own, Assigned())
         statuses = self._fleet_projection.statuses(effective)
         of_module, part = (
-            self._fleet_projection.module_standings(module_id, effective),
+            self._fleet_projection.module_statuses(module_id, effective),
             effective.assignment.module_part(module_id),
         )
         layers = (*effective.assignment.stack, *part.stack)
@@ -83,15 +83,15 @@ class TwinProjection:
             effective.since,
             statuses,
             deployments_of(self._log, names),
-            given=effective.given.get(module_id),
+            configured=effective.given.get(module_id),
             of_module=of_module,
         )
         return built_module((device_id, module_id), document, own, assigned)
 
-    def told(self, effective: Effective) -> dict[str, "DesiredSection"]:
-        """What a device is told, by module: what configurations give and what was written by hand.
+    def desired_sections(self, effective: Effective) -> dict[str, "DesiredSection"]:
+        """By module, the desired properties that a device receives: those of configurations and those written by hand.
 
-        `$device` stands for its own twin; it is left out, as modules are, where neither ever said anything.
+        `$device` is its own twin. Modules and the own twin are omitted if neither source ever set anything.
         """
         device_id, assignment = effective.device_id, effective.assignment
         document = registered_device(self._log, device_id)
@@ -99,7 +99,7 @@ class TwinProjection:
             return {}
         names = sorted(modules_of(document, effective.sections) | effective.modules.keys())
         written = (module or ModuleDocument(0, 0) for module in module_documents(self._log, device_id, document, names))
-        told = {
+        sections = {
             name: DesiredSection(
                 module_desired(section(own.desired), effective.sections.get(name), effective.given.get(name)),
                 assignment.module_versions.get(name, 1) + own.desired_version - 1,
@@ -109,8 +109,8 @@ class TwinProjection:
         }
         if assignment.own is not UNSET or document.desired_version > 1:
             version = assignment.own_part.version + document.desired_version - 1
-            told[DEVICE] = DesiredSection(device_desired(section(document.desired), effective.own), version)
-        return told
+            sections[DEVICE] = DesiredSection(device_desired(section(document.desired), effective.own), version)
+        return sections
 
 
 def _modules(document: DeviceDocument, effective: Effective | None) -> set[str]:

@@ -1,4 +1,4 @@
--- What follows begins with this: writes the rest of ARGV, from an index on, to the keys that it names.
+-- The beginning of other scripts: writes ARGV, from an index on, to the keys that it names.
 -- Per write: key index, 'S' field-count pairs | 'D' field-count fields | 'R' offset bytes.
 local function write(at)
   while ARGV[at] do

@@ -16,8 +16,8 @@ For authors of manifests and for operators. With this page you check manifests b
 pipeline, see how ready a fleet is, and look up every rule. `twinfold check` checks manifests without a server; a
 server checks what is deployed by the same rules.
 
-This page is generated from the rules (`python -m events.readiness.document > docs/reference/readiness.md`); a test fails
-if it is not up to date.
+This page is generated from the rules (`python -m events.readiness.document > docs/reference/readiness.md`). A test
+fails if it is not up to date.
 
 ## In short
 

@@ -250,21 +250,21 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
 def read_document(raw: Json, *, name: str, template: bool = False, doubled: tuple[str, ...] = ()) -> Document:
     """Read a manifest, with or without the wrapper of a configuration. Any JSON value is accepted."""
     content = content_of(raw)
-    document = _wrapper(raw)
-    wrapped = isinstance(raw, dict) and "content" in raw
-    inner = raw["content"] if wrapped else raw
+    wrapper = raw if isinstance(raw, dict) and "content" in raw else {}
+    inner = wrapper.get("content", raw)
     edge, layered, root = False, False, ""
     settings: tuple[Setting, ...] = ()
     if isinstance(content, dict):
         kind = kind_of(content)
         edge, layered = isinstance(content.get(ContentKind.EDGE.value), dict), is_layered(content)
+        # A manifest in the old form has the modules in moduleContent, where its pointers must lead.
         written = kind.value if isinstance(inner, dict) and kind.value in inner else ContentKind.MODULE.value
         if isinstance(inner, dict) and written in inner:
-            root = pointer(*(["content"] if wrapped else []), written)
-        settings = tuple(_settings(content, root))
-    priority, labels = document.get("priority"), document.get("labels")
+            root = pointer(*(["content"] if wrapper else []), written)
+        settings = tuple(_settings_of(content, root))
+    wrapper_id, priority = wrapper.get("id"), wrapper.get("priority")
     return Document(
-        name=document["id"] if isinstance(document.get("id"), str) and document["id"] else name,
+        name=wrapper_id if isinstance(wrapper_id, str) and wrapper_id else name,
         content=content,
         root=root,
         settings=settings,
@@ -274,7 +274,7 @@ def read_document(raw: Json, *, name: str, template: bool = False, doubled: tupl
         or (isinstance(inner, dict) and "$schema-template" in inner)
         or _has_template_images(settings),
         priority=priority if isinstance(priority, int) and not isinstance(priority, bool) else None,
-        labels={key: value for key, value in object_of(labels).items() if isinstance(value, str)},
+        labels={key: value for key, value in object_of(wrapper.get("labels")).items() if isinstance(value, str)},
         doubled=doubled,
     )
 
@@ -307,11 +307,7 @@ def _modules_of(subject: ReadinessSubject) -> Iterator[Module]:
                 yield Module(SYSTEM[name] if group == "systemModules" else name, path, spec, whole)
 
 
-def _wrapper(raw: Json) -> JsonObject:
-    return raw if isinstance(raw, dict) and "content" in raw else {}
-
-
-def _settings(content: JsonObject, above: str) -> Iterator[Setting]:
+def _settings_of(content: JsonObject, above: str) -> Iterator[Setting]:
     modules: Json = by_module(content)
     if not isinstance(modules, dict):  # by_module expects a valid content, and this one is not yet validated
         return

@@ -1,6 +1,5 @@
 """The decider of rollouts: a command becomes an event, or is rejected."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import assert_never, get_args
 
@@ -54,26 +53,6 @@ from events.rollout.rules import check
 from events.rollout.state import ROLLOUT, RolloutDocument, RolloutState, decode, evolve
 from events.rollout.state import subject_of as rollout_subject
 
-PHASES_MAX = 100
-SECONDS_MAX = 366 * 24 * 3600
-WINDOWS_MAX = 20
-REASON_CHARACTERS_MAX = 500
-NAME_CHARACTERS_MAX = 100
-_COUNT_MAX = 2**31 - 1
-_DEPLOYMENT_ID = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
-
-_TEXTS: Mapping[type[RolloutCommand], str] = {
-    StartRollout: "start",
-    PauseRollout: "pause",
-    ResumeRollout: "resume",
-    ApprovePhase: "approve",
-    SkipPhase: "skip",
-    RetryFailed: "retry",
-    AbortRollout: "abort",
-    RecordResults: "record results",
-    RollBack: "roll back",
-}
-
 # HALTED does not allow RollBack: a rollback that failed once would fail again, in a loop.
 ALLOWED: Mapping[type[RolloutCommand], frozenset[RolloutState]] = {
     StartRollout: frozenset({RolloutState.CREATED}),
@@ -115,7 +94,7 @@ def decide(
     allowed = ALLOWED[type(command)]
     if document.state not in allowed:
         states = " or ".join(state.value for state in RolloutState if state in allowed)
-        why = f"its rollout is {document.state.value}; {_TEXTS[type(command)]} is possible only while it is {states}"
+        why = f"its rollout is {document.state.value}; the command is possible only while it is {states}"
         raise RolloutForbidden(name, why)
     match command:
         case StartRollout(_, due_at, late_ms):

@@ -156,17 +156,13 @@ class RolloutDocument(msgspec.Struct, frozen=True):
         return moves or self.retry_asked or self.rollback_asked
 
 
-_decoder = msgspec.json.Decoder(RolloutDocument)
+decode = msgspec.json.Decoder(RolloutDocument).decode
+"""The rollout of canonical bytes."""
 
 
 def subject_of(deployment_id: str) -> str:
     """`prod` -> `rollout:prod`."""
     return ROLLOUT + deployment_id
-
-
-def decode(data: bytes) -> RolloutDocument:
-    """The document of canonical bytes."""
-    return _decoder.decode(data)
 
 
 def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: int, at: int) -> RolloutDocument | None:

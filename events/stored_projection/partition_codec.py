@@ -16,7 +16,6 @@ from events.fleet.assignment_change import AssignmentChange
 from events.fleet.assignments import UNASSIGNED, Assignment, Assignments, Layer
 from events.fleet.configuration import Configuration
 from events.fleet.deployments import Deployments, targeting_events
-from events.fleet.directory import Directory
 from events.fleet.index import Index
 from events.fleet.merge_cache import MergeCache
 from events.fleet.packed import PAGE_ITEMS, Packed
@@ -122,7 +121,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
         ),
         "before": _drained(
             notes.changed_before,
-            lambda pair: _before_field(*pair),
+            lambda pair: canonical.encode([pair[0].created, pair[0].id, pair[1]]).decode(),
             lambda pair: _set_bytes(notes.before.get(pair[0], {}).get(pair[1])),
         ),
         "children": _drained(
@@ -136,7 +135,11 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
         "deployments": _drained(
             partition.changed_deployments, lambda pair: target_field(*pair), lambda pair: _rank(partition, *pair)
         ),
-        "ids": _drained(directory.changed_pages, str, lambda page: _page(directory, page)),
+        "ids": _drained(
+            directory.changed_pages,
+            str,
+            lambda page: canonical.encode(directory.ids[page * PAGE_ITEMS : (page + 1) * PAGE_ITEMS]),
+        ),
         "index": {index_field(path, key): _set_bytes(members) for path, key, members in partition.index.changes()},
         "metrics": _drained(
             partition.metrics.changed,
@@ -216,10 +219,6 @@ def _findings(assignments: Assignments, digest: str) -> bytes | None:
     return configuration.findings.to_bytes() if configuration is not None and configuration.is_of_modules else None
 
 
-def _before_field(layer: Layer, digest: str) -> str:
-    return canonical.encode([layer.created, layer.id, digest]).decode()
-
-
 def metric_field(created: int, deployment_id: str, metric: str) -> str:
     """`[17,"prod","slow"]`: the field of a deployment's metric, with the fleet position of the deployment's creation."""
     return canonical.encode([created, deployment_id, metric]).decode()
@@ -235,10 +234,6 @@ def _changed_sets(partition: Partition) -> dict[str, bytes | None]:
         if partition.stored_sets.get(name) != data:
             changed[name] = partition.stored_sets[name] = data
     return changed
-
-
-def _page(directory: Directory, page: int) -> bytes:
-    return canonical.encode(directory.ids[page * PAGE_ITEMS : (page + 1) * PAGE_ITEMS])
 
 
 def index_field(path: tuple[str, ...], key: tuple[str, object]) -> str:
@@ -263,6 +258,7 @@ def restore(
     _restore_directory(partition, hashes)
     partition.modules.update({name: from_bytes(data) for name, data in hashes["modules"].items()})
     partition.children.restore({scope: from_bytes(data) for scope, data in hashes["children"].items()})
+    # Deployments are not stored with each partition: they follow from the fleet's events, which are few beside the devices'.
     partition.deployments.apply(targeting_events(fleet_events))
     _restore_index(partition.index, partition.deployments, hashes["index"], checkpoint.over_budget)
     partition.targets.restore({field.partition(":")[2]: from_bytes(data) for field, data in hashes["targets"].items()})
@@ -281,6 +277,7 @@ def restore(
     partition.answers.signatures.next_number = checkpoint.next_signature
     partition.answers.deliveries.next_number = checkpoint.next_delivery
     partition.hand_writes = checkpoint.hand_writes
+    # Only the counts of metrics are stored; the rows follow from the index and the assignments (docs/decisions/0020).
     partition.count_anew()
     return partition
 
@@ -292,7 +289,7 @@ def _restore_directory(partition: Partition, hashes: dict[str, dict[str, bytes]]
     sets = hashes["sets"]
     partition.stored_sets = dict(sets)
     partition.directory.restore(
-        ids, *(from_bytes(sets[name]) if name in sets else from_bytes(_EMPTY) for name in ("live", "edge", "enabled"))
+        ids, *(from_bytes(sets[name]) if name in sets else BitMap() for name in ("live", "edge", "enabled"))
     )
 
 
@@ -313,6 +310,7 @@ def _restore_assignments(partition: Partition, hashes: dict[str, dict[str, bytes
     for data in hashes["configurations"].values():
         configuration = Configuration.from_bytes(data)
         assignments.configurations[configuration.digest] = configuration
+    # The number of devices of an assignment is not stored, as it follows from the array.
     counts = partition.assignment_of.counts()
     for number in sorted(map(int, hashes["assignments"])):
         assert number != UNASSIGNED
@@ -337,6 +335,3 @@ def _restore_combinations(combinations: Combinations[Any], stored: dict[str, byt
     uses = of.counts()
     for number in sorted(map(int, stored)):
         combinations.restore(number, _json.decode(stored[str(number)], type=kind), uses[number])
-
-
-_EMPTY = to_bytes(Directory().live)

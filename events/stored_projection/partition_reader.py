@@ -16,6 +16,7 @@ from events.manifest.document import DEVICE
 from events.stored_projection.not_applied import NOT_APPLIED, Why, in_the_way, ranks_of, targets_of
 from events.stored_projection.stored_partition import StoredPartition, target_field
 
+# Readers name the hashes and arrays that they need: a partition of a large fleet has megabytes of others.
 STATUS_HASHES = ("deployments", "assignments", "sets", "targets", "undelivered")
 STATUS_ARRAYS = ("assignment_of",)
 STATUSES = ("target", "actual", "reportedSuccessful", "reportedFailed", "healthy", "unhealthy", "unknown", "pending")
@@ -83,6 +84,7 @@ class PartitionReading:
         by_module = list(self.by_module(deployment_id))
         target = BitMap().union(*(members for members, _ in by_module))
         actual = BitMap().union(*(members for _, members in by_module))
+        # Devices acknowledge these by a delivery alone, so `undelivered` decides (docs/decisions/0032).
         if self._is_own(deployment_id):
             pending, none = actual & self._lacking(deployment_id), BitMap()
             return StatusSets(target, actual, none, none, actual - pending, none, pending, pending)

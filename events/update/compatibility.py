@@ -49,8 +49,7 @@ def problem_of(compatibility: Sequence[Mapping[str, str]]) -> str:
 def _fits(properties: Mapping[str, str]) -> str:
     if CONDITION in properties:
         return properties[CONDITION]
-    return " AND ".join(f"{_path(name)} = {printed_literal(value)}" for name, value in sorted(properties.items()))
-
-
-def _path(name: str) -> str:
-    return name if "." in name else f"tags.{name}"
+    return " AND ".join(
+        f"{name if '.' in name else f'tags.{name}'} = {printed_literal(value)}"
+        for name, value in sorted(properties.items())
+    )

@@ -94,8 +94,11 @@ class GroupDocument(msgspec.Struct, frozen=True):
         return next((deployment for deployment in self.deployments if deployment.id == name), None)
 
 
-_updates = msgspec.json.Decoder(UpdateDocument)
-_groups = msgspec.json.Decoder(GroupDocument)
+decode_update = msgspec.json.Decoder(UpdateDocument).decode
+"""The update of canonical bytes."""
+
+decode_group = msgspec.json.Decoder(GroupDocument).decode
+"""The group of canonical bytes."""
 
 
 def to_go_back_to(document: UpdateDocument | DeploymentDocument) -> tuple[JsonObject, str]:
@@ -111,16 +114,6 @@ def condition_of_group(group: str, document: GroupDocument | None) -> str:
     if group == DEFAULT_GROUP:
         return f"NOT is_defined({GROUP_TAG})"
     return f"{GROUP_TAG} = {printed_literal(group)}"
-
-
-def decode_update(data: bytes) -> UpdateDocument:
-    """Read an update's canonical bytes."""
-    return _updates.decode(data)
-
-
-def decode_group(data: bytes) -> GroupDocument:
-    """Read a group's canonical bytes."""
-    return _groups.decode(data)
 
 
 def evolve_update(event: UpdateEvent, *, version: int, at: int) -> UpdateDocument | None:

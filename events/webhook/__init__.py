@@ -1,1 +1,1 @@
-"""Webhooks: whom to tell over HTTP of what happens, as events, and the rules of where they may lead."""
+"""Webhooks: receivers of events over HTTP, and the rules for their addresses."""

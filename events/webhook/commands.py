@@ -1,4 +1,4 @@
-"""What can be asked of webhooks."""
+"""The commands on webhooks."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from typing_extensions import override
 
 
 class DefineWebhook(msgspec.Struct, frozen=True):
-    """Make a webhook, or make one that stands exactly this.
+    """Create or replace a webhook.
 
-    `url` comes with its query, if it has one. `secret` is `whsec_` and base64 of 24 to 64 bytes; `None` keeps the one that
-    stands. Neither shows when the command is printed. `after` as in `WebhookDefined`.
+    `url` includes its query, if any. `secret` is `whsec_` and base64 of 24 to 64 bytes; `None` keeps the current one. The
+    command's representation hides both. `after` as in `WebhookDefined`.
     """
 
     webhook_id: str
@@ -21,29 +21,29 @@ class DefineWebhook(msgspec.Struct, frozen=True):
     devices: tuple[str, ...] = ()
     after: dict[str, int] = {}
     query: Any = None
-    """Where the secret of the URL's query went, when it was taken out."""
+    """The reference to the URL's query, after the producer stored the query as a secret."""
 
     @override
     def __repr__(self) -> str:
-        """Without the secrets."""
+        """Returns the command without its secrets."""
         return f"DefineWebhook(webhook_id={self.webhook_id!r})"
 
 
 class PauseWebhook(msgspec.Struct, frozen=True):
-    """Deliver nothing until it is resumed."""
+    """Stop deliveries until the webhook is resumed."""
 
     webhook_id: str
     why: str
 
 
 class ResumeWebhook(msgspec.Struct, frozen=True):
-    """Go on delivering."""
+    """Continue deliveries."""
 
     webhook_id: str
 
 
 class DeleteWebhook(msgspec.Struct, frozen=True):
-    """Tell nobody any more."""
+    """Delete a webhook."""
 
     webhook_id: str
 

@@ -1,4 +1,4 @@
-"""What may happen to webhooks: a command becomes an event, or is refused."""
+"""The decisions on webhook commands: a command becomes an event, or is refused."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -24,7 +24,7 @@ _NUMERIC = re.compile(r"(.*\.)?(0[xX][0-9a-fA-F]*|[0-9]+)\.?")
 
 
 def check(command: WebhookCommand, *, kinds: Collection[str]) -> None:
-    """Refuse what no state could allow; `kinds` are those that there are.
+    """Refuse a command that no state allows; `kinds` are all kinds of notifications.
 
     Raises:
         WebhookInvalid: names the element and the rule.
@@ -32,7 +32,7 @@ def check(command: WebhookCommand, *, kinds: Collection[str]) -> None:
     webhook_id = command.webhook_id
     if not _ID.fullmatch(webhook_id):
         raise WebhookInvalid(
-            webhook_id, "id", "has 1 to 64 lower-case letters, digits and . _ -, a letter or digit first"
+            webhook_id, "id", "has 1 to 64 lower-case letters, digits and . _ -, and starts with a letter or digit"
         )
     match command:
         case DefineWebhook():
@@ -52,7 +52,7 @@ def _check_url(webhook_id: str, url: str) -> None:
         raise WebhookInvalid(webhook_id, "url", why)
 
     if len(url) > URL_CHARACTERS_MAX or not _URL.fullmatch(url) or "\\" in url:
-        refuse(f"has 1 to {URL_CHARACTERS_MAX} characters of ASCII without spaces and backslashes")
+        refuse(f"has 1 to {URL_CHARACTERS_MAX} ASCII characters, without spaces and backslashes")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -60,16 +60,17 @@ def _check_url(webhook_id: str, url: str) -> None:
         refuse("has a host or a port that cannot be read")
         raise
     if parts.scheme not in {"https", "http"}:
-        refuse("begins with https://, or with http:// where a setting allows the target")
+        refuse("begins with https://, or with http:// if TWINFOLD_WEBHOOK_PRIVATE_TARGETS allows the target")
     if "@" in parts.netloc:
-        refuse("holds no user and no password: who sends is told by the signature")
+        refuse("holds no user and no password: the signature proves the sender")
     if "#" in url:
         refuse("has no fragment")
     if port == 0:
         refuse("has a port from 1 to 65535")
+    # Resolvers read a numeric host such as 0x7f000001 as an address, which the rules for addresses would not see.
     is_name = _HOST.fullmatch(host) is not None and not _NUMERIC.fullmatch(host)
     if address_of(host) is None and not is_name:
-        refuse("names a host in ASCII, or an address in its usual form")
+        refuse("has a host name in ASCII, or an address in its usual notation")
 
 
 def _check_names(command: DefineWebhook, kinds: Collection[str]) -> None:
@@ -77,24 +78,26 @@ def _check_names(command: DefineWebhook, kinds: Collection[str]) -> None:
     for element in ("kinds", "deployments", "devices"):
         names = getattr(command, element)
         if len(names) > NAMES_MAX or not all(names):
-            raise WebhookInvalid(webhook_id, element, f"has at most {NAMES_MAX} names, none of them empty")
+            raise WebhookInvalid(webhook_id, element, f"has at most {NAMES_MAX} names, and no empty name")
     unknown = sorted(set(command.kinds) - set(kinds))
     if unknown:
-        raise WebhookInvalid(webhook_id, "kinds", f"has no {unknown[0][:80]!r}; there are {', '.join(sorted(kinds))}")
+        raise WebhookInvalid(
+            webhook_id, "kinds", f"has the unknown kind {unknown[0][:80]!r}; allowed are {', '.join(sorted(kinds))}"
+        )
     if any(position < 0 for position in command.after.values()):
-        raise WebhookInvalid(webhook_id, "after", "has positions from 0 on")
+        raise WebhookInvalid(webhook_id, "after", "has positions of 0 or more")
 
 
 def subject_of(command: WebhookCommand) -> str:
-    """The subject that a command's event is about."""
+    """Returns the subject of a command's event."""
     return WEBHOOK + command.webhook_id
 
 
 def decide(command: WebhookCommand, document: WebhookDocument | None) -> WebhookEvent | None:
-    """The event that a checked command becomes; `None` where nothing would change.
+    """Returns the event that a checked command becomes; `None` if it would change nothing.
 
     Raises:
-        WebhookError: the command may not happen as things stand.
+        WebhookError: the current state does not allow the command.
     """
     if isinstance(command, DefineWebhook):
         return _defined(command, document)
@@ -115,18 +118,18 @@ def _defined(command: DefineWebhook, document: WebhookDocument | None) -> Webhoo
     secret = command.secret
     if secret is None:
         if document is None:
-            raise WebhookInvalid(command.webhook_id, "secret", "is missing: a new webhook has one")
+            raise WebhookInvalid(command.webhook_id, "secret", "is missing: a new webhook requires one")
         secret = document.secret
+    # An existing webhook continues from its progress.
     after = command.after if document is None else document.after
     event = WebhookDefined(
         command.url, secret, command.query, command.kinds, command.deployments, command.devices, after
     )
-    # One that is paused is not any more.
-    return None if document is not None and not document.paused and _is_so(document, event) else event
-
-
-def _is_so(document: WebhookDocument, event: WebhookDefined) -> bool:
-    return all(getattr(document, member) == getattr(event, member) for member in event.__struct_fields__)
+    # For a paused webhook, an unchanged definition is an event too: it resumes the webhook.
+    if document is None or document.paused:
+        return event
+    is_unchanged = all(getattr(document, member) == getattr(event, member) for member in event.__struct_fields__)
+    return None if is_unchanged else event
 
 
 def _decide(command: WebhookCommand, documents: Documents, _: CommandAuthor) -> Iterator[SubjectChange]:
@@ -137,7 +140,7 @@ def _decide(command: WebhookCommand, documents: Documents, _: CommandAuthor) -> 
 
 
 def decider(kinds: Collection[str]) -> Decider:
-    """The decider of webhooks, which may name these `kinds`."""
+    """Returns the decider of webhooks, whose filters may name these `kinds`."""
     return Decider(
         get_args(WebhookCommand),
         get_args(WebhookEvent),

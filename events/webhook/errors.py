@@ -1,18 +1,18 @@
 """Why a command on a webhook is refused.
 
 WebhookError
-├── WebhookInvalid    a name, an address, a kind or a filter that cannot be one
-├── TargetRefused     an address that webhooks may not lead to
+├── WebhookInvalid    the name, the URL, a kind or a filter is invalid
+├── TargetRefused     webhooks may not use the address
 └── WebhookNotFound
 """
 
 
 class WebhookError(Exception):
-    """Any refusal of a command on webhooks. None quotes a URL or a secret."""
+    """Base of all refusals of a command on webhooks. No message quotes a URL or a secret."""
 
 
 class WebhookInvalid(WebhookError):
-    """The webhook cannot be like this; `element` is the member at fault."""
+    """A member of the webhook is invalid; `element` names it."""
 
     def __init__(self, webhook_id: str, element: str, why: str) -> None:
         super().__init__(f"webhook {webhook_id[:80]!r}: `{element}` {why}")
@@ -24,14 +24,14 @@ class TargetRefused(WebhookError):
 
     def __init__(self, address: str) -> None:
         super().__init__(
-            f"url leads to {address[:80]}, which is no public address;"
-            " TWINFOLD_WEBHOOK_PRIVATE_TARGETS names the networks that webhooks may also lead to"
+            f"url leads to {address[:80]}, which is not a public address;"
+            " TWINFOLD_WEBHOOK_PRIVATE_TARGETS allows more networks"
         )
         self.address = address
 
 
 class WebhookNotFound(WebhookError):
-    """There is no such webhook."""
+    """The webhook does not exist."""
 
     def __init__(self, webhook_id: str) -> None:
         super().__init__(f"there is no webhook {webhook_id[:80]!r}")

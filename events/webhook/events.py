@@ -1,4 +1,4 @@
-"""What can happen to a webhook. Subject: `webhook:<id>`, in the fleet's stream."""
+"""The events of a webhook. Subject: `webhook:<id>`, in the fleet's stream."""
 
 import msgspec
 
@@ -6,11 +6,11 @@ from events.canonical import JsonObject
 
 
 class WebhookDefined(msgspec.Struct, frozen=True, tag="WebhookDefined", forbid_unknown_fields=True):
-    """A webhook is exactly this from here on, and not paused.
+    """A webhook was created or replaced, and is not paused.
 
-    `url` ends before its query; the query may hold secrets, so it is a `{"$secret": id}` as the signing `secret` is. Told is
-    what is of one of the `kinds` and about one of the `deployments` or `devices`; nothing named is anything. `after` has the
-    positions of all streams, by name, behind which a new webhook begins; one that stands goes on where it was.
+    `url` ends before its query; the query can hold secrets, so it is a `{"$secret": id}`, as the signing `secret` is. The webhook
+    receives notifications of the `kinds`, about one of the `deployments` or `devices`; an empty list matches everything. `after`
+    has the positions of all streams, by name, after which a new webhook starts; a replaced webhook continues from its progress.
     """
 
     url: str
@@ -23,17 +23,17 @@ class WebhookDefined(msgspec.Struct, frozen=True, tag="WebhookDefined", forbid_u
 
 
 class WebhookPaused(msgspec.Struct, frozen=True, tag="WebhookPaused", forbid_unknown_fields=True):
-    """Nothing is delivered until it is resumed; what happens meanwhile waits in the log."""
+    """Deliveries stopped until the webhook is resumed; events since then wait in the log."""
 
     why: str
 
 
 class WebhookResumed(msgspec.Struct, frozen=True, tag="WebhookResumed", forbid_unknown_fields=True):
-    """Deliveries go on where they stopped."""
+    """Deliveries continue where they stopped."""
 
 
 class WebhookDeleted(msgspec.Struct, frozen=True, tag="WebhookDeleted", forbid_unknown_fields=True):
-    """Nobody is told any more."""
+    """The webhook was deleted."""
 
 
 WebhookEvent = WebhookDefined | WebhookPaused | WebhookResumed | WebhookDeleted

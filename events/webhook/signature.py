@@ -1,4 +1,4 @@
-"""How a delivery proves whom it is from: HMAC-SHA256 over its id, its time and its body (the Standard Webhooks convention)."""
+"""The signature of a delivery: HMAC-SHA256 over its id, its time and its body (the Standard Webhooks convention)."""
 
 import base64
 import binascii
@@ -10,11 +10,12 @@ _KEY_BYTES = range(24, 65)
 
 
 def key_of(secret: str) -> bytes:
-    """The key in a secret, `whsec_` and base64 of 24 to 64 bytes.
+    """Returns the key in a secret, which is `whsec_` and base64 of 24 to 64 bytes.
 
     Raises:
-        ValueError: it is not like that.
+        ValueError: the text is not such a secret.
     """
+    # The errors quote only the prefix: the text may be a real secret with a typing error.
     if not secret.startswith(PREFIX):
         raise ValueError(PREFIX)
     try:
@@ -27,12 +28,12 @@ def key_of(secret: str) -> bytes:
 
 
 def secret_of(key: bytes) -> str:
-    """The secret that a key is handed over as."""
+    """Returns a key as a secret for the receiver."""
     return PREFIX + base64.b64encode(key).decode()
 
 
 def headers(secret: str, *, message_id: str, at_seconds: int, body: bytes) -> dict[str, str]:
-    """The headers of a delivery; the same message has the same id however often it is sent."""
+    """Returns the headers of a delivery; a repeated delivery has the same id, so that the receiver can ignore it."""
     signed = b".".join((message_id.encode(), str(at_seconds).encode(), body))
     digest = hmac.digest(key_of(secret), signed, hashlib.sha256)
     return {

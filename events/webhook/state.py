@@ -1,4 +1,4 @@
-"""The replay of a webhook: the document that stands as a snapshot beside the fleet's log."""
+"""The state of a webhook: the document that replaying its events gives, stored as a snapshot beside the fleet's log."""
 
 from typing import assert_never
 
@@ -13,8 +13,8 @@ WEBHOOK = "webhook:"
 class WebhookDocument(msgspec.Struct, frozen=True):
     """A webhook as its events made it; `secret` and `query` are references.
 
-    `born` is the version that it began with: one that is deleted and defined again is another. `paused` says why, and is
-    empty where it is not. `changed_at` is the time of its newest event, in milliseconds.
+    `born` is the version of its creation, which tells a webhook from a deleted one of the same id. `paused` is the reason, and
+    empty if it is not paused. `changed_at` is the time of its newest event, in milliseconds.
     """
 
     version: int
@@ -34,12 +34,12 @@ _decoder = msgspec.json.Decoder(WebhookDocument)
 
 
 def decode(data: bytes) -> WebhookDocument:
-    """Read a document's canonical bytes."""
+    """Returns the document in canonical bytes."""
     return _decoder.decode(data)
 
 
 def evolve(document: WebhookDocument | None, event: WebhookEvent, *, version: int, at: int) -> WebhookDocument | None:
-    """The webhook after one more event; `None` when it is gone."""
+    """Returns the webhook after an event; `None` after its deletion."""
     match event:
         case WebhookDefined():
             born = version if document is None else document.born

@@ -1,4 +1,4 @@
-"""Where webhooks may lead: public addresses over HTTPS, and what a setting allows besides."""
+"""The addresses that webhooks may use: public addresses over HTTPS, and the networks of a setting."""
 
 import ipaddress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -17,23 +17,23 @@ _EVERYTHING = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
 
 class AllowedTargets(msgspec.Struct, frozen=True):
-    """The rule. `private` are networks that are allowed although they are not public; there plain HTTP is, too."""
+    """The allowed addresses. `private` are networks that are allowed although they are not public, also over plain HTTP."""
 
     private: tuple[Network, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> "AllowedTargets":
-        """Read networks with commas between them, as in `10.0.0.0/8,::1`, or `any`.
+        """Returns the networks in a comma-separated text such as `10.0.0.0/8,::1`, or all networks for `any`.
 
         Raises:
-            ValueError: one of them is no network.
+            ValueError: a part is not a network.
         """
         if text.strip() == ANY:
             return cls(_EVERYTHING)
-        return cls(tuple(ipaddress.ip_network(one.strip()) for one in text.split(",") if one.strip()))
+        return cls(tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()))
 
     def allow(self, address: Address, *, scheme: str) -> bool:
-        """Whether a webhook may be delivered to an address over `http` or `https`."""
+        """Returns whether a webhook may use an address over `http` or `https`."""
         address = _plain(address)
         if any(address.version == network.version and address in network for network in self.private):
             return True
@@ -41,15 +41,16 @@ class AllowedTargets(msgspec.Struct, frozen=True):
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is anybody's on the internet: not private, loopback, link-local, multicast, reserved or a tunnel's."""
+    """Returns whether an address is public: not private, loopback, link-local, multicast, reserved, or of a tunnel."""
     address = _plain(address)
     if address.is_multicast or address.is_reserved or not address.is_global:
         return False
+    # 2000::/3 is the part of IPv6 that is in use. A 6to4 address holds an IPv4 address, which could be private.
     return isinstance(address, IPv4Address) or (address in _PUBLIC_V6 and address.sixtofour is None)
 
 
 def address_of(host: str) -> Address | None:
-    """The address that a host of a URL is, where it is one and no name."""
+    """Returns the address that a host is; `None` for a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -57,17 +58,19 @@ def address_of(host: str) -> Address | None:
 
 
 def _plain(address: Address) -> Address:
-    """An IPv4 address that is written as IPv6 is the IPv4 address."""
+    """The IPv4 address in an IPv4-mapped IPv6 address; other addresses unchanged."""
+    # Without this, ::ffff:10.0.0.1 would get around the rules for 10.0.0.1.
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
 
 
 def check_target(url: str, targets: AllowedTargets) -> None:
-    """Refuse a URL of which it can be told without asking anybody that it leads nowhere allowed.
+    """Refuse a URL that is not allowed, as far as that is clear without resolving its host.
 
     Raises:
-        TargetRefused: it names an address that is not allowed, or goes over plain HTTP where nothing private is.
+        TargetRefused: its address is not allowed, or it uses plain HTTP and no private network is allowed.
     """
+    # Only an early answer for the operator: names can change, so each delivery checks the resolved addresses.
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".").lower()
     address = IPv4Address("127.0.0.1") if host.rpartition(".")[2] == "localhost" else address_of(host)

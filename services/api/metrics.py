@@ -16,10 +16,10 @@ from events.log.entries import stream_names
 from events.log.errors import LogError
 from events.log.fleet_documents import webhooks
 from events.log.keys import FLEET, name
-from events.notification.deliveries import Deliveries, begun
+from events.notification.deliveries import Deliveries, current_progress
 from events.notification.feed import Feed
 from events.notification.positions import lag
-from events.projection_store import work
+from events.projection_store import work_counts
 from services.api.context.api_context import ApiContext
 from services.api.context.followers import Followers
 from services.api.context.long_poll import WaitingDevices
@@ -120,12 +120,12 @@ class _Workers(_OfContext):
             counts = self._context.work.total(self._context.log.partitions)
         except LogError:
             return
-        events.add_metric([], counts.get(work.EVENTS, 0))
-        lost.add_metric([], counts.get(work.LOST, 0))
-        within = itertools.accumulate(counts.get(work.bucket(bound), 0) for bound in work.BOUNDS_MS)
-        buckets = [(str(bound / 1000), count) for bound, count in zip(work.BOUNDS_MS, within, strict=True)]
-        buckets.append(("+Inf", counts.get(work.COMMITS, 0)))
-        commits.add_metric([], buckets, counts.get(work.COMMIT_MICROSECONDS, 0) / 1_000_000)
+        events.add_metric([], counts.get(work_counts.EVENTS, 0))
+        lost.add_metric([], counts.get(work_counts.LOST, 0))
+        within = itertools.accumulate(counts.get(work_counts.bucket(bound), 0) for bound in work_counts.BOUNDS_MS)
+        buckets = [(str(bound / 1000), count) for bound, count in zip(work_counts.BOUNDS_MS, within, strict=True)]
+        buckets.append(("+Inf", counts.get(work_counts.COMMITS, 0)))
+        commits.add_metric([], buckets, counts.get(work_counts.COMMIT_MICROSECONDS, 0) / 1_000_000)
         yield from (events, lost, commits)
 
 
@@ -184,7 +184,7 @@ class _Webhooks(_OfContext):
         for webhook_id, document in status.items():
             late.add_metric(
                 [webhook_id],
-                lag(begun(document, deliveries_by_webhook.get(webhook_id), log.partitions).positions, heads),
+                lag(current_progress(document, deliveries_by_webhook.get(webhook_id), log.partitions).positions, heads),
             )
             paused.add_metric([webhook_id], float(bool(document.paused)))
         yield from (deliveries, late, paused)

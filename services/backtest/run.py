@@ -18,7 +18,7 @@ from services.backtest.virtual_fleet import VirtualFleet
 
 STEP_SECONDS = 60
 _REFUSED_SHOWN = 20
-_ACTS_TOLD = ("RolloutPaused", "RollbackBegan", "RollbackEnded", "RolloutCompleted", "RolloutAborted")
+_ACTS_SHOWN = ("RolloutPaused", "RollbackBegan", "RollbackEnded", "RolloutCompleted", "RolloutAborted")
 
 ReportProgress = Callable[[int, int], None]
 """Called with the virtual time reached and the time of the end (milliseconds)."""
@@ -189,7 +189,7 @@ def _names(members: Mapping[int, Iterable[int]], ids: list[list[str]]) -> tuple[
 def _lines_of(comparison: DeploymentComparison) -> list[str]:
     lines = [f"{comparison.name}"]
     for when, acts in (("really ", comparison.really), ("instead", comparison.instead)):
-        listed_acts = [act for act in acts if act.act.startswith((*_ACTS_TOLD, "PhaseOpened", "PhasePassed"))]
+        listed_acts = [act for act in acts if act.act.startswith((*_ACTS_SHOWN, "PhaseOpened", "PhasePassed"))]
         lines += [
             f"  {when} {iso_text(act.at)} {act.act}: {act.had:,} devices had it, {act.failed:,} had failed"
             + (f" ({act.reason})" if act.reason else "")

@@ -7,7 +7,7 @@ import msgspec
 import typer
 from redis import Redis
 
-from events.backup.document_repair import damaged, mend
+from events.backup.document_repair import damaged_documents, repair
 from events.log.keys import FLEET
 from events.log.log_factory import open_log
 from events.log.redis import RedisLog
@@ -15,7 +15,7 @@ from events.log.wake import Waker
 from events.number_text import counted, iso_text
 from events.producer.producer import Producer
 from events.projection_store.redis import RedisProjectionStore
-from events.projection_store.stopped import Details, Stop, details, stops
+from events.projection_store.stopped import Stop, StopDetails, details, stops
 from events.settings import Settings
 from events.terminal import print_lines
 from services.cli.client import AsJson, show_json
@@ -152,9 +152,9 @@ def documents(
     log, _ = _open(settings)
     damaged_count = left = 0
     for stream in (FLEET, *range(log.partitions)):
-        for document in damaged(log, stream):
+        for document in damaged_documents(log, stream):
             damaged_count += 1
-            replaced = replace and mend(log, document)
+            replaced = replace and repair(log, document)
             left += not replaced
             print_lines(f"{document.location} differs from what its events give" + ("; replaced" if replaced else ""))
     if not damaged_count:
@@ -197,7 +197,7 @@ def _at(all_stops: tuple[Stop, ...], location: str) -> Stop:
     return by_location[location]
 
 
-def _lines(stop_details: Details) -> list[str]:
+def _lines(stop_details: StopDetails) -> list[str]:
     stop, entry = stop_details.stop, stop_details.entry
     partitions = ", ".join(sorted(stop.waiting))
     lines = [

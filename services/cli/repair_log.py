@@ -9,7 +9,7 @@ import typer
 from events.number_text import counted
 from events.settings import read_settings
 from events.terminal import print_lines
-from services.append_only_file import Damage, LogFileDamaged, behind, cut, files, find_damage
+from services.append_only_file import Damage, LogFileDamaged, cut, cut_of, files, find_damage
 from services.cli.flags import DataDir
 from services.embedded_redis import FOLDER, find_server, server_log_of
 from services.serving import NotServed
@@ -58,7 +58,7 @@ def repair_log(
 
 
 def _described(damage: Damage) -> Iterator[str]:
-    lost = behind(damage)
+    lost = cut_of(damage)
     yield f"{damage.path} is damaged at byte {damage.position} of {damage.size}: {damage.why}"
     yield (
         f"cutting it there removes {counted(lost.size, 'byte')}, with {counted(lost.commands, 'whole command')} and"

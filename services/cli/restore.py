@@ -72,7 +72,7 @@ def restore(
     settings = read_settings(
         data_dir=data, redis_url=redis_url, archive_url=archive_url, allow_volatile_redis=allow_volatile_redis
     )
-    if (foreign := local_files.foreign(settings)) is not None:
+    if (foreign := local_files.blocking_file(settings)) is not None:
         raise TargetNotEmpty(str(settings.data_dir), foreign)
     with held(settings.data_dir) as roles:
         own_redis = "redis_url" not in settings.model_fields_set

@@ -135,7 +135,7 @@ class SchedulerEngine:
         """End the deployment of an update as a cancellation does: devices that have the update keep it."""
         if rollout is None or not (rollout.admits or rollout.state is RolloutState.COMPLETED):
             return
-        if not self._fleet_snapshot.look(self._fleet_snapshot.heads()):
+        if not self._fleet_snapshot.refresh(self._fleet_snapshot.heads()):
             return  # The snapshot is behind the log; the next round reads which devices have the update.
         group, name = of
         keepers = GroupProjection(self._log, self._projections).keepers(group)

@@ -8,8 +8,8 @@ from events.log.log_factory import open_log
 from events.processes import lifeline
 from events.projection_store.redis import RedisProjectionStore
 from events.settings import read_settings
+from services.simulator.behaviour import behaviour_of
 from services.simulator.devices import SimulatedDevices
-from services.simulator.temperament import habit_of
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
             RedisProjectionStore(log.client),
             producer,
             partitions=range(index, log.partitions, count),
-            habit_of=lambda device_id: habit_of(device_id, silent=silent),
+            behaviour_of=lambda device_id: behaviour_of(device_id, silent=silent),
         )
         devices.run(go_on=lambda: not stopping)
 

@@ -14,8 +14,8 @@ from events.log.errors import LogUnavailable
 from events.producer.producer import Producer
 from events.projection_store.port import ProjectionSelection, ProjectionStore
 from events.stored_projection.partition_reader import assignment_numbers, assignments_of
+from services.simulator.behaviour import Behaviour, BehaviourKind
 from services.simulator.report import Answer, answers, report
-from services.simulator.temperament import Habit, Temperament
 
 _HASHES = ("configurations", "ids", "assignments")
 POLL_SECONDS = 0.1
@@ -40,12 +40,12 @@ class SimulatedDevices:
         producer: Producer,
         *,
         partitions: Iterable[int],
-        habit_of: Callable[[str], Habit],
+        behaviour_of: Callable[[str], Behaviour],
     ) -> None:
         self._projections = projections
         self._producer = producer
         self._partitions = tuple(partitions)
-        self._habit_of = habit_of
+        self._behaviour_of = behaviour_of
         self._devices: dict[str, Device] = {}
         self._due: list[tuple[float, str, int, Assignment, dict[str, JsonObject]]] = []
         self._numbers = itertools.count()
@@ -80,9 +80,9 @@ class SimulatedDevices:
             digest = assignment.configuration
             if digest not in sections:
                 sections[digest] = msgspec.json.decode(stored.hashes["configurations"].get(digest, b"{}"))
-            habit = self._habit_of(device_id)
-            if habit.temperament is not Temperament.SILENT:
-                due_at = time.monotonic() + habit.delay_seconds
+            behaviour = self._behaviour_of(device_id)
+            if behaviour.kind is not BehaviourKind.SILENT:
+                due_at = time.monotonic() + behaviour.delay_seconds
                 # The number breaks ties: two assignments have no order.
                 heapq.heappush(self._due, (due_at, device_id, next(self._numbers), assignment, sections[digest]))
 
@@ -99,7 +99,7 @@ class SimulatedDevices:
                 sections,
                 version=assignment.agent_version,
                 previous_modules=device.modules,
-                temperament=self._habit_of(device_id).temperament,
+                kind=self._behaviour_of(device_id).kind,
             )
             commands += answers(device_id, assignment, patch, previous=device.answered)
             device.answered = assignment

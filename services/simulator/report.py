@@ -7,7 +7,7 @@ from events import AcknowledgeDesired, ReportProperties
 from events.canonical import JsonObject
 from events.fleet.assignments import Assignment
 from events.fleet.configuration import AGENT, HUB
-from services.simulator.temperament import Temperament
+from services.simulator.behaviour import BehaviourKind
 
 OK = 200
 FAILED = 500
@@ -31,7 +31,7 @@ def answers(device_id: str, assignment: Assignment, patch: JsonObject, *, previo
 
 
 def report(
-    sections: Mapping[str, JsonObject], *, version: int, previous_modules: frozenset[str], temperament: Temperament
+    sections: Mapping[str, JsonObject], *, version: int, previous_modules: frozenset[str], kind: BehaviourKind
 ) -> tuple[JsonObject, frozenset[str]]:
     """The merge patch to the `$edgeAgent` twin's reported properties, and the names of the modules that it reports.
 
@@ -40,7 +40,7 @@ def report(
     """
     agent = sections.get(AGENT, {})
     modules = agent.get("modules") or {}
-    failing = temperament is Temperament.FAILING and bool(modules)
+    failing = kind is BehaviourKind.FAILING and bool(modules)
     statuses = {name: str(module.get("status", "running")) for name, module in modules.items()}
     if failing:
         statuses[min(statuses)] = "failed"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from services import whole_files
+from services import atomic_files
 
 LAYOUT = 1
 LOCK, ROLES_LOCK = "lock", "roles.lock"
@@ -153,7 +153,7 @@ def _holders(lock: Path) -> list[int]:
 def _check_layout(path: Path) -> None:
     file = path / "layout"
     if not file.exists():
-        whole_files.put(file, f"{LAYOUT}\n".encode())
+        atomic_files.write(file, f"{LAYOUT}\n".encode())
     layout = file.read_text().strip()
     if not layout.isascii() or not layout.isdigit() or int(layout) > LAYOUT:
         raise LayoutTooNew(path, layout)

@@ -22,7 +22,7 @@ from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import ENV_PREFIX, Settings, environment_of, hide_password
-from services import certificates, serving, whole_files
+from services import atomic_files, certificates, serving
 from services.authors import system_user
 from services.certificates import EVERYWHERE, files_of
 from services.credentials import ensure_policies, issue_token, tokens
@@ -151,7 +151,7 @@ def _write_serving(settings: Settings, log: RedisLog) -> None:
         if serving.token_id(settings.data_dir) not in {token_id for token_id, _ in tokens(log)}:
             # The token has the name of a person, because changes made with it are recorded under that name (decision 0046).
             text = issue_token(producer, name=system_user(), role="admin")
-            whole_files.put(settings.data_dir / serving.TOKEN_FILE, text.encode())
+            atomic_files.write(settings.data_dir / serving.TOKEN_FILE, text.encode())
     ca = str(files_of(settings.data_dir).ca) if settings.tls == "local" and settings.tls_certificate is None else ""
     document = serving.Serving(
         url=address(settings),
@@ -160,7 +160,7 @@ def _write_serving(settings: Settings, log: RedisLog) -> None:
         queue_url=settings.effective_queue_url,
         ca=ca,
     )
-    whole_files.put(settings.data_dir / serving.FILE, msgspec.json.encode(document))
+    atomic_files.write(settings.data_dir / serving.FILE, msgspec.json.encode(document))
     log.client.close()
 
 

@@ -88,7 +88,7 @@ def test_the_contract_counts_a_layer_of_module_twins_otherwise_and_that_is_said(
         results = http.get(f"/configurations/{name}").json()["systemMetrics"]["results"]
         assert (results["appliedCount"] == 1) == holds
     assert system.status("twin-layer")["actual"] == 1
-    assert "appliedCount leaves the device out" in of(found, "twin-layer")["notes"][0]
+    assert "appliedCount does not include the device" in of(found, "twin-layer")["notes"][0]
 
 
 def test_a_report_is_held_against_what_the_device_should_run(serving: tuple[System, httpx.Client]) -> None:
@@ -137,7 +137,7 @@ def test_what_was_set_by_hand_says_who_did(serving: tuple[System, httpx.Client])
     http.post("/devices/hand/applyConfigurationContent", json=base("mine")).raise_for_status()
     system.settle()
     found = explained(http, "hand")
-    assert found["says"].startswith("hand runs what somebody set on it by hand since ")
+    assert found["says"].startswith("hand runs a configuration that was set by hand since ")
     assert of(found, "base-2")["obstacle"]["reason"] == "by-hand"
     assert "ConfigurationSet" in [act for act, _ in acts(found["runs"]["causes"])]
     assert ("ConfigurationSet", "user:anybody") in acts(found["events"])
@@ -152,7 +152,7 @@ def test_who_lost_its_deployment_says_what_took_it_away(serving: tuple[System, h
     system.settle()
     found = explained(http, "lost")
     assert "is unmanaged since " in found["says"]
-    assert "it keeps what brief gave it" in found["says"]
+    assert "it keeps the configuration from brief" in found["says"]
     assert acts(found["runs"]["causes"]) == [("DeploymentDeleted", "user:ada")]
     asked = http.get("/v1/devices/lost/explain", params={"deployment": "brief"})
     assert asked.status_code == 404
@@ -190,7 +190,7 @@ def test_a_disabled_and_a_retired_device_say_so_and_who_never_was_is_not_found(
     system.do(RegisterDevice("going"), UpdateDevice("going", edge=False, enabled=False, status_reason="stolen"))
     system.settle()
     disabled = explained(http, "going")
-    assert disabled["says"].endswith("it is disabled, so that it cannot fetch anything")
+    assert disabled["says"].endswith("it is disabled, so it cannot fetch a configuration")
     assert "disabled the device (stolen)" in str(disabled["events"])
     assert of(disabled, "base-2")["obstacle"]["reason"] == "condition"
     system.do(RetireDevice("going"))
@@ -247,7 +247,7 @@ def test_a_partition_that_is_stopped_is_named_with_what_nobody_has_decided(
     assert f"its partition {stream} is stopped at {stream}:{position}" in known["says"]
     assert of(known, "prod-9")["verdict"] == "not decided yet"
     assert acts(known["undecided"]) == [("TwinPatched", "user:ada")]
-    assert "what decides has changed since" in of(known, "gpu-layer")["says"]
+    assert "its inputs have changed since" in of(known, "gpu-layer")["says"]
     unknown = explained(http, late, deployment="prod-9")
     assert (unknown["state"], unknown["runs"]) == ("registered", None)
     assert unknown["says"].startswith(f"{late} was registered by user:ada on ")

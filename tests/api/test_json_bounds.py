@@ -41,7 +41,7 @@ def test_what_is_within_the_bounds_passes_whatever_stands_in_its_strings(*, docu
     ],
 )
 def test_too_many_names_and_values_are_refused(text: str) -> None:
-    with pytest.raises(JsonOutOfBounds, match="at most 100 are read"):
+    with pytest.raises(JsonOutOfBounds, match="the limit of this path is 100"):
         check_bounds(text.encode(), values_max=100)
 
 

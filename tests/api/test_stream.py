@@ -210,8 +210,8 @@ def test_filters_choose_by_kind_deployment_and_device(serving: tuple[System, htt
     [
         ({"kind": "Nothing"}, "kind: there is no 'Nothing'; there are AdmissionChanged"),
         ({"kind": ["AssignmentChange", "assignmentChange"]}, "kind: there is no 'assignmentChange'"),
-        ({"after": "nonsense"}, "the id to go on after"),
-        ({"after": "A" * 5000}, "the id to go on after"),
+        ({"after": "nonsense"}, "the id to continue after"),
+        ({"after": "A" * 5000}, "the id to continue after"),
         ({"from": "yesterday"}, "from"),
         ({"follow": "perhaps"}, "follow"),
         ({"device": ["d"] * 101}, "device"),

@@ -118,7 +118,7 @@ def test_the_program_verifies_with_the_public_key_alone_and_leaves_with_what_it_
     write_again(system, "p02", change)
     code, said = verify(system, "--public-key", str(pem))
     assert code == 1
-    assert "p02:3 is not what was sealed" in said
+    assert "p02:3 differs from the sealed entry" in said
     as_json = json.loads(verify(system, "--public-key", str(pem), "--json")[1])
     assert [one["location"] for one in as_json["faults"]] == ["p02:3"]
     assert verify(system, "--public-key", __file__)[0] == 2

@@ -9,7 +9,7 @@ from pyroaring import BitMap
 
 from events import Producer
 from events.audit.errors import LocationInvalid
-from events.audit.search import FoundEntry, Search, Searching, SearchOrder, location_of, locations_of
+from events.audit.search import FoundEntry, LogSearcher, Search, SearchOrder, location_of, locations_of
 from events.envelope import Principal
 from events.log.archive.mover import Mover
 from events.log.entries import stream_names
@@ -68,15 +68,15 @@ def nobody(_device: str, _partition: int, _ordinals: BitMap) -> bool:
 def found(system: System, search: Search, order: SearchOrder, *, limit: int, scanned_max: int) -> list[FoundEntry]:
     """All pages, one after the other."""
     streams = RawStreams(system.log.client)
-    searching = Searching(
+    searching = LogSearcher(
         streams, names=stream_names(PARTITIONS), partitions=PARTITIONS, among=nobody, device_ids=lambda *_: frozenset()
     )
     rest, every = searching.begin(search), list[FoundEntry]()
     while rest:
         page = searching.page(search, rest, order=order, limit=limit, scanned_max=scanned_max)
-        assert len(page.found) <= limit
-        every += page.found
-        rest = page.rest
+        assert len(page.entries) <= limit
+        every += page.entries
+        rest = page.unread
     return every
 
 
@@ -120,7 +120,7 @@ def test_a_damaged_read_of_secrets_is_nobody_s_and_ends_no_search(
 
 @pytest.mark.parametrize("text", ["p00:9007199254740992", "p00:" + "9" * 23, "p00:" + "9" * 5000, "p00:0" + "1" * 40])
 def test_a_position_that_no_stream_can_have_is_no_place(text: str) -> None:
-    with pytest.raises(LocationInvalid, match="is no place in the log"):
+    with pytest.raises(LocationInvalid, match="is not a position in the log"):
         location_of(text)
     assert list(locations_of(f"p00:1-{text.partition(':')[2]}")) == []
     assert location_of("p00:9007199254740991") == ("p00", 2**53 - 1)

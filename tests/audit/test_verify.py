@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from events import canonical
-from events.audit.errors import NothingSealed, SealsLost, SealStands
+from events.audit.errors import NothingSealed, SealExists, SealsLost
 from events.audit.fault import FaultKind
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, SealKey, Signed, shortened
 from events.audit.seal_store import SealFiles
@@ -313,7 +313,7 @@ def test_a_file_of_a_seal_is_not_written_over_by_another_of_its_number(sealed: S
     files = _files(archive)
     assert {name: files[name] for name in kept} == kept
     assert (FaultKind.SEAL_CHANGED, "seal 4") in found(sealed, tmp_path)
-    with pytest.raises(SealStands, match="seal 4 is kept in the archive and is another"):
+    with pytest.raises(SealExists, match="the archive has a different seal 4"):
         SealFiles(ObjectStore(str(archive)), epoch=sealed.log.epoch).put(4, Signed(b"another", b""))
 
 

@@ -18,7 +18,7 @@ from events import PatchTags, RegisterDevice, RetireDevice
 from events.access.commands import DefinePolicy
 from events.backup.backup import BackupContents, take
 from events.backup.blocks import ENTRIES_MAX
-from events.backup.errors import BackupDamaged, FileWentAway, NoBackup, TargetNotEmpty
+from events.backup.errors import BackupDamaged, FileDeleted, NoBackup, TargetNotEmpty
 from events.backup.location import UNDER_WAY_MS, BackupLocation, Pruned
 from events.backup.manifest import BackupManifest, File
 from events.backup.restore import claim, finish, restore, verify
@@ -217,7 +217,7 @@ def test_a_backup_whose_file_goes_away_before_it_ends_is_none(system: System, tm
     def delete() -> None:
         next(path for path in sorted((tmp_path / "files").rglob("*")) if path.is_file()).unlink()
 
-    with once_at(FailPoint.BACKUP_BEFORE_LIST, delete), pytest.raises(FileWentAway, match="take the backup again"):
+    with once_at(FailPoint.BACKUP_BEFORE_LIST, delete), pytest.raises(FileDeleted, match="take the backup again"):
         taken(system, tmp_path)
     assert BackupLocation(str(tmp_path)).ids() == ()
     assert list((tmp_path / "backups").iterdir()) == []
@@ -507,7 +507,7 @@ def test_a_list_that_names_files_elsewhere_is_refused_before_anything_is_written
     manifest, location = taken(system, tmp_path)
     file = location.put(b"whatever")
     location.finish(msgspec.structs.replace(manifest, **{where: {named: file}}))
-    with pytest.raises(BackupDamaged, match="which is no name of one"):
+    with pytest.raises(BackupDamaged, match="has the invalid file name"):
         verify(location.manifest(), location, keys=None)
 
 
@@ -528,7 +528,7 @@ def test_a_list_that_leaves_out_entries_up_to_the_head_is_refused(system: System
         (msgspec.structs.replace(gapped, gaps=()), f"p02:{lost} to p02:{lost}"),
     ):
         streams = tuple(lame if one.name == lame.name else one for one in manifest.streams)
-        with pytest.raises(BackupDamaged, match=f"has nothing of {missing};"):
+        with pytest.raises(BackupDamaged, match=f"has no entries {missing};"):
             verify(msgspec.structs.replace(manifest, streams=streams), location, keys=None)
 
 
@@ -559,7 +559,7 @@ def test_a_password_in_a_place_is_neither_shown_nor_written_down(system: System,
 
 
 def test_a_place_without_a_whole_backup_says_so(tmp_path: Path, system: System) -> None:
-    with pytest.raises(NoBackup, match="whole ones: none"):
+    with pytest.raises(NoBackup, match="complete backups: none"):
         BackupLocation(str(tmp_path)).manifest()
     manifest, location = taken(system, tmp_path)
     with pytest.raises(NoBackup, match=manifest.id):

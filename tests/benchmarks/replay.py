@@ -21,8 +21,8 @@ from tests.benchmarks.measuring import Figure, at_least
 from tests.benchmarks.scale import Scale, print_lines
 from tests.servers import redis_server
 from workers.projector import Projector
-from workers.replay.pool import told
-from workers.replay.rebuild import Rebuilding
+from workers.replay.pool import replay_streams
+from workers.replay.rebuild import Rebuilder
 from workers.replay.report import Done, ReplayRequest
 from workers.replay.streams import Replay
 
@@ -139,7 +139,7 @@ def _processes(server: EmbeddedRedis, log: RedisLog) -> Iterator[Figure]:
 def _rate(server: EmbeddedRedis, processes: int) -> float:
     environment = environment_of(read_settings(redis_url=server.url))
     events, seconds = 0, 0.0
-    for one in told(ReplayRequest(), tuple(range(PARTITIONS)), processes=processes, environment=environment):
+    for one in replay_streams(ReplayRequest(), tuple(range(PARTITIONS)), processes=processes, environment=environment):
         if isinstance(one, Done):
             assert one.compared.differences == ()
             events += one.compared.events
@@ -149,7 +149,7 @@ def _rate(server: EmbeddedRedis, processes: int) -> float:
 
 def _peak(server: EmbeddedRedis, events: int) -> tuple[int, int]:
     environment = environment_of(read_settings(redis_url=server.url))
-    for one in told(ReplayRequest(), (0,), processes=1, environment=environment):
+    for one in replay_streams(ReplayRequest(), (0,), processes=1, environment=environment):
         if isinstance(one, Done):
             assert one.compared.differences == ()
             return events, one.compared.memory_bytes_max
@@ -158,7 +158,7 @@ def _peak(server: EmbeddedRedis, events: int) -> tuple[int, int]:
 
 def _rebuilt(log: RedisLog) -> Figure:
     events = log.head(0)
-    rates = [events / cpu_seconds_of(lambda: Rebuilding(log).partition(0)) for _ in range(ROUNDS)]
+    rates = [events / cpu_seconds_of(lambda: Rebuilder(log).partition(0)) for _ in range(ROUNDS)]
     beside = f"{events:,} events, nobody writing"
     return Figure(
         "rebuild of a partition's projections",

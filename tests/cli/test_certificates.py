@@ -87,7 +87,7 @@ def test_no_certificate_outlives_its_authority_which_says_when_it_has_ended(tmp_
     assert read(files.certificate).not_valid_after_utc <= read(files.ca).not_valid_after_utc
     made = contents(files)
     assert contents(ensure(tmp_path, [], now=late + DAY)) == made
-    with pytest.raises(CertificateUnusable, match="has ended"):
+    with pytest.raises(CertificateUnusable, match="has expired"):
         ensure(tmp_path, [], now=NOW + CA_DAYS * DAY)
 
 

@@ -41,7 +41,7 @@ def test_an_operator_looks_at_what_was_and_at_what_became_of_it(shared_redis: Em
         assert "tags.site" in twinfold("device", "show", "d", "--at", then)
         assert twinfold("device", "list", "--at", then) == "d\n"
         assert [one["id"] for one in json.loads(twinfold("deployment", "list", "--json", "--at", then))] == ["old"]
-        assert "has not come yet" in twinfold("device", "list", "--at", "fleet:9999", code=1)
+        assert "is in the future" in twinfold("device", "list", "--at", "fleet:9999", code=1)
         assert "runs old" in twinfold("explain", "d", "--at", then)
 
         told = twinfold("diff", "--from", then, "--device", "d")

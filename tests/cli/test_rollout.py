@@ -148,7 +148,7 @@ def test_every_act_has_its_command_and_a_refusal_leaves_with_1(twinfold: Run) ->
     created(twinfold, "acts", "--hold", "--priority", "3")
     twinfold("rollout", "create", "acts", "--phase", "1", "--phase", "100%", "--soak", "1h")
     assert (
-        "its rollout is created; pause is possible only while it is running"
+        "its rollout is created; the command is possible only while it is running"
         in twinfold("rollout", "pause", "acts", code=1).stderr
     )
     twinfold("deployment", "start", "acts")

@@ -52,5 +52,5 @@ def test_an_operator_adds_tests_looks_pauses_and_removes(serving: Notifying) -> 
         assert "200" in twinfold("deliveries", "siem", "--limit", "3")
         assert twinfold("remove", "siem") == "siem is removed\n"
         assert "there is no webhook 'siem'" in twinfold("show", "siem", code=1)
-        assert "no public address" in twinfold("add", "x", "https://169.254.169.254/", code=1)
+        assert "not a public address" in twinfold("add", "x", "https://169.254.169.254/", code=1)
         assert "3cret" not in twinfold("list")

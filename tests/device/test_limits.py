@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from events.device.command_check import SECTIONS_MAX, VERSION_MAX, check
 from events.device.commands import (
     AcknowledgeDesired,
     PatchTags,
@@ -14,8 +15,9 @@ from events.device.commands import (
     SetConfiguration,
     UpdateDevice,
     UpdateModule,
+    subject_of,
 )
-from events.device.decider import SECTIONS_MAX, VERSION_MAX, check, decide, subject_of
+from events.device.decider import decide
 from events.device.errors import (
     DeliveryInvalid,
     DeviceScopeInvalid,
@@ -182,5 +184,5 @@ def test_of_many_problems_twenty_are_told(count: int, end: str) -> None:
 def test_personal_tags_are_paths() -> None:
     assert personal_paths(" owner, contact.mail ,,owner") == (("contact", "mail"), ("owner",))
     assert personal_paths("") == ()
-    with pytest.raises(ValueError, match="a personal tag is written"):
+    with pytest.raises(ValueError, match="a personal tag is a path such as owner"):
         personal_paths("owner,contact..mail")

@@ -40,7 +40,7 @@ def origin(one: Property, now: Any, *events: DeviceEvent | tuple[str, DeviceEven
     for envelope in reversed(envelopes(*events)):
         if not last_changes.is_done:
             last_changes.note(envelope)
-    found = last_changes.found.get(one)
+    found = last_changes.by_property.get(one)
     return None if found is None else found.position
 
 

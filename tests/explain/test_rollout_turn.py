@@ -25,7 +25,7 @@ PLAN = RolloutPlan((Phase(count=2), Phase(percent=50, approval=True), Phase(cond
         (
             TurnOrder(2, 20),
             1,
-            "it is number 2 of 20 in the rollout's order; phase 1 is for it, and admits others first",
+            "it is number 2 of 20 in the rollout's order; phase 1 includes it, and admits other devices first",
         ),
         (None, 3, "its turn comes with phase 3 of 3 (tags.ring = 'late')"),
     ],
@@ -38,7 +38,7 @@ def test_a_device_comes_with_the_first_phase_that_reaches_it(
     found = turn(document, LATE.assignment, enabled=True, order=order, waits=waits)
     assert found.comes_with == comes
     said = turn_text(found, document, enabled=True)
-    assert said == (f"its rollout has not come to it: phase 2 of 3 waits for approval; {sentence}")
+    assert said == (f"its rollout has not admitted it yet: phase 2 of 3 waits for approval; {sentence}")
 
 
 def test_a_rollout_that_goes_nowhere_says_that_alone() -> None:

@@ -130,7 +130,7 @@ STORIES: dict[str, tuple[History, str, str]] = {
         "a",
         (
             "it does not get a: tags.site is missing, wanted anything but 'north' (a comparison with a missing property is "
-            "unknown, != too, and only what is true targets)"
+            "unknown, also with !=, and a condition targets a device only if it is true)"
         ),
     ),
     "another type": (
@@ -168,17 +168,17 @@ STORIES: dict[str, tuple[History, str, str]] = {
     "an empty condition": (
         story(D0, made("a", condition="")),
         "a",
-        "it does not get a: its condition is empty, which targets nobody",
+        "it does not get a: its condition is empty, so it targets no device",
     ),
     "outside the scope of its author": (
         story(D0, SOUTH, made("a", scope="tags.site = 'north'")),
         "a",
-        "it does not get a: whoever created it is kept to a scope: tags.site is 'south', wanted 'north'",
+        "it does not get a: its author is limited to a scope: tags.site is 'south', wanted 'north'",
     ),
     "not edge-capable": (
         story(("d0", DeviceRegistered(edge=False)), made("a")),
         "a",
-        "it does not get a: the device is not edge-capable, and it sets modules of edge devices",
+        "it does not get a: the device is not edge-capable, and the deployment sets modules of edge devices",
     ),
     "a higher priority": (
         story(D0, made("a", priority=1), made("b", priority=2)),
@@ -198,7 +198,10 @@ STORIES: dict[str, tuple[History, str, str]] = {
     "a layer that is not above": (
         story(D0, made("a", priority=3), made("b", layer("m"), priority=3)),
         "b",
-        "it does not get b: its priority 3 is not above that of the base a, 3, and only layers above their base are laid on it",
+        (
+            "it does not get b: its priority 3 is not above that of the base a, 3, and a layer applies only with a higher "
+            "priority than its base"
+        ),
     ),
     "a newer layer": (
         story(D0, made("a"), made("b", layer("m"), priority=3), made("c", layer("n"), priority=3)),
@@ -208,7 +211,7 @@ STORIES: dict[str, tuple[History, str, str]] = {
     "no base": (
         story(D0, made("b", layer("m"))),
         "b",
-        "it does not get b: it is a layer, and no base targets the device that it could be laid on",
+        "it does not get b: it is a layer, and no base targets the device",
     ),
     "to be started": (
         story(D0, made("a", admission=NotStarted())),
@@ -228,12 +231,12 @@ STORIES: dict[str, tuple[History, str, str]] = {
     "for others by name": (
         story(D0, made("a", admission=Admitted(("d1", "d2")))),
         "a",
-        "it does not get a: it is for 2 named devices, and this is none of them",
+        "it does not get a: it is for 2 named devices, and this device is not one of them",
     ),
     "not in this phase": (
         story(D0, *rolled("a", *OPENED)),
         "a",
-        "it does not get a: its rollout has not come to it: phase 1 of 2 is open; its turn comes with phase 2 of 2 (100 %)",
+        "it does not get a: its rollout has not admitted it yet: phase 1 of 2 is open; its turn comes with phase 2 of 2 (100 %)",
     ),
     "in a later phase by its condition": (
         story(
@@ -241,7 +244,7 @@ STORIES: dict[str, tuple[History, str, str]] = {
         ),
         "a",
         (
-            "it does not get a: its rollout has not come to it: phase 1 of 2 is open; its turn comes with phase 2 of 2 "
+            "it does not get a: its rollout has not admitted it yet: phase 1 of 2 is open; its turn comes with phase 2 of 2 "
             "(tags.site = 'south')"
         ),
     ),
@@ -273,14 +276,14 @@ STORIES: dict[str, tuple[History, str, str]] = {
     "over a limit": (
         story(D0, made("a"), made("b", big(20), priority=2), made("c", big(16), priority=3)),
         "c",
-        "it does not get c: what it would merge to is over a limit: the desired properties of m have 36024 bytes, more than 32768",
+        "it does not get c: the merged configuration would exceed a limit: the desired properties of m have 36024 bytes, more than 32768",
     ),
     "set by hand": (
         story(D0, made("a"), ("d0", ConfigurationSet(base("n")))),
         "a",
         (
-            "it does not get a: a configuration was set on the device by hand, and stays until something changes which deployments "
-            "apply to it"
+            "it does not get a: a configuration was set on the device by hand; it stays until the deployments that apply to the "
+            "device change"
         ),
     ),
     "its own twin": (
@@ -326,7 +329,7 @@ def test_an_event_that_workers_have_not_come_to_is_said_to_be_undecided() -> Non
     history = story(D0, made("a", condition="tags.site = 'north'"), ("d0", TwinPatched(tags={"site": "north"})))
     behind = told(history, applied=Vector(1, 1))
     assert behind.verdicts["a"] == (
-        "a is not decided on yet: its condition is true, and the workers have not come to that yet (p00 at 1 of 2)"
+        "a is not evaluated yet: its condition is true, and the workers have not processed that yet (p00 at 1 of 2)"
     )
 
 
@@ -334,7 +337,7 @@ def test_an_event_that_takes_a_deployment_away_and_is_not_applied_is_told_beside
     history = story(D0, ("d0", TwinPatched(tags={"site": "north"})), made("a", condition="tags.site = 'north'"), SOUTH)
     behind = told(history, applied=Vector(2, 1))
     assert behind.verdicts["a"] == (
-        "a applies as the base, with priority 1; what decides has changed since, and the workers have not come to that yet "
+        "a applies as the base, with priority 1; its inputs have changed since, and the workers have not processed that yet "
         "(p00 at 2 of 3)"
     )
 
@@ -342,7 +345,7 @@ def test_an_event_that_takes_a_deployment_away_and_is_not_applied_is_told_beside
 def test_a_disabled_device_waits_for_no_phase() -> None:
     history = story(D0, ("d0", DeviceUpdated(edge=True, enabled=False)), *rolled("a", *OPENED))
     assert told(history, enabled=False).verdicts["a"] == (
-        "it does not get a: it is disabled, and a rollout admits enabled devices alone"
+        "it does not get a: it is disabled, and a rollout admits only enabled devices"
     )
 
 
@@ -365,7 +368,7 @@ def test_the_answer_says_what_an_unmanaged_device_keeps_and_who_has_never_had_an
     assert answers_of(gone) == "d0 runs nothing: no base targets it"
     assert answers_of(story(D0, made("a"), made("b", layer("m"), priority=2))) == "d0 runs a + b"
     walked = told(gone, by_way_of=Vector(2, 1))
-    assert walked.answer == "d0 is unmanaged: nothing targets it any more, and it keeps what a gave it"
+    assert walked.answer == "d0 is unmanaged: no deployment targets it any more, and it keeps the configuration from a"
 
 
 def test_no_value_is_longer_than_a_sentence_bears() -> None:
@@ -406,15 +409,15 @@ def test_what_a_rollback_brought_back_says_so() -> None:
     )
     known = LoggedDeployment(deployment())
     assert verdict(one, msgspec.structs.replace(context, deployments={"a": known})).startswith(
-        "it does not get a: a rollback brought the device back to what it had before"
+        "it does not get a: a rollback restored the device's previous configuration"
     )
     held = {"wanted": (Layer("b", 2),), "reason": "too big"}
     assignments = {status: Assignment(status, (Layer("a", 1),), "x", {"m": 2}, **held) for status in AssignmentStatus}
     runs = {status: answer_text.runs(assignment) for status, assignment in assignments.items()}
     assert runs == {
         AssignmentStatus.MANAGED: "runs a",
-        AssignmentStatus.UNMANAGED: "is unmanaged: nothing targets it any more, and it keeps what a gave it",
+        AssignmentStatus.UNMANAGED: "is unmanaged: no deployment targets it any more, and it keeps the configuration from a",
         AssignmentStatus.OVER_LIMIT: "keeps a, as b does not fit: too big",
-        AssignmentStatus.BY_HAND: "runs what somebody set on it by hand",
-        AssignmentStatus.RESTORED: "runs what a rollback brought it back to",
+        AssignmentStatus.BY_HAND: "runs a configuration that was set by hand",
+        AssignmentStatus.RESTORED: "runs the configuration that a rollback restored",
     }

@@ -455,7 +455,7 @@ BY_AGENT = "its agent answered code 200 for version 3, which it should have, on 
         ),
         (
             replace(ANSWERED, undelivered=("cam", "x")),
-            f"{BY_AGENT}pending; all modules are as desired; cam, x do not have what they are told yet",
+            f"{BY_AGENT}pending; all modules are as desired; cam, x do not have their desired properties yet",
         ),
         (
             replace(ANSWERED, status="unknown", stale=True),

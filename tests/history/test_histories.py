@@ -117,8 +117,8 @@ def test_a_recorded_vector_gives_what_stood_then_and_any_vector_the_same_with_an
         replay, documents = small.replay(quick=quick), small.documents if quick else small.alone
         for vector, (kept, texts) in recorded.items():
             found = replay.in_effect(0, vector)
-            assert found.kept == kept
-            assert replay.implied(0, vector).kept == kept
+            assert found.stored_partition == kept
+            assert replay.implied(0, vector).stored_partition == kept
             assert encoded(documents.at(0, vector.partition)) == texts
     heads = small.log.heads()
     for own, fleet in cuts:
@@ -159,7 +159,7 @@ def test_a_time_gives_what_devices_ran_then_however_late_workers_were_with_what_
         for time, (runs, assignment_changes) in [*stood.items(), *stood.items()]:
             vector = Vector(small.log.position_at(0, time), small.log.position_at(FLEET, time))
             found = partitions.at(0, vector, implied=False, decided_by=time)
-            assert (_runs(found.kept), found.assignment_changes) == (runs, assignment_changes)
+            assert (_runs(found.stored_partition), found.assignment_changes) == (runs, assignment_changes)
             assert partitions.at(0, vector, implied=True, decided_by=time).assignment_changes == assignment_changes
 
 
@@ -198,7 +198,7 @@ def test_a_damaged_snapshot_is_named_and_the_one_before_it_is_taken(how: str) ->
         replayed = small.replay(quick=True).in_effect(0, last)
     assert found is not None
     assert found.vector == first
-    assert replayed.kept == small.projections.load(0)
+    assert replayed.stored_partition == small.projections.load(0)
     assert {(one["event"], one["snapshot"]) for one in told} == {("snapshot damaged", newest)}
 
 
@@ -251,7 +251,7 @@ def test_an_answer_that_may_change_yet_is_not_kept() -> None:
     assert not partitions.at(0, ahead, implied=False).is_final
     small.drain()
     late = partitions.at(0, ahead, implied=False)
-    assert (late.is_final, late.kept) == (True, small.projections.load(0))
+    assert (late.is_final, late.stored_partition) == (True, small.projections.load(0))
 
 
 def test_what_is_named_after_a_snapshot_is_filled_from_the_documents_of_then() -> None:
@@ -271,4 +271,4 @@ def test_what_is_named_after_a_snapshot_is_filled_from_the_documents_of_then() -
     live = small.projections.load(0)
     assert sum(len(data) > 0 for field, data in live.hashes["targets"].items()) == 3
     for quick in (True, False):
-        assert small.replay(quick=quick).in_effect(0, vector).kept == live
+        assert small.replay(quick=quick).in_effect(0, vector).stored_partition == live

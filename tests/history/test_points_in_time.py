@@ -37,15 +37,15 @@ def test_a_point_in_time_is_a_time_or_positions_or_both(text: str, asked: Reques
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "it is no time"),
-        ("yesterday", "it is no time"),
+        ("", "it is no RFC 3339 time"),
+        ("yesterday", "it is no RFC 3339 time"),
         ("2025-11-21T10:00:00", "no offset"),
-        ("-5", "it is no time"),
+        ("-5", "it is no RFC 3339 time"),
         ("fleet:", "is no position"),
         ("fleet:-1", "is no position"),
         ("p03:assignments", "is no position"),
         ("rocket:1", "a stream is called"),
-        ("fleet:1,fleet:2", "stands there twice"),
+        ("fleet:1,fleet:2", "has two positions"),
         ("fleet:1 p03:2", "is no position"),
     ],
 )
@@ -113,12 +113,12 @@ def test_what_was_decided_late_is_in_effect_from_then_on_and_not_before(shared_r
 
 def _refuses_what_there_is_not(http: httpx.Client) -> None:
     for method, path, params, said in (
-        ("GET", "/v1/devices", {"at": "fleet:999"}, "has not come yet"),
-        ("GET", "/v1/devices", {"at": "9999-01-01T00:00:00Z"}, "has not come yet"),
-        ("GET", "/v1/devices", {"at": "fleet:0"}, "before the beginning"),
-        ("GET", "/v1/devices", {"at": "soon"}, "no moment is written"),
+        ("GET", "/v1/devices", {"at": "fleet:999"}, "is in the future"),
+        ("GET", "/v1/devices", {"at": "9999-01-01T00:00:00Z"}, "is in the future"),
+        ("GET", "/v1/devices", {"at": "fleet:0"}, "before the first event"),
+        ("GET", "/v1/devices", {"at": "soon"}, "is no point in time"),
         ("GET", "/v1/devices", {"at": "p77:1"}, "this log has the partitions"),
-        ("GET", "/v1/devices/d/desired", {"at": "fleet:1", "wait": "1"}, "do not go together"),
+        ("GET", "/v1/devices/d/desired", {"at": "fleet:1", "wait": "1"}, "exclude each other"),
         ("GET", "/v1/stream", {"at": "fleet:1"}, "a stream has events to come"),
         ("GET", "/devices/d", {"at": "fleet:1"}, "no past"),
         ("PATCH", "/twins/d", {"at": "fleet:1"}, "not changed"),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.notification.positions import PositionsInvalid, decode, encode, lag, moved, named, names_of, of_names
+from events.notification.positions import PositionsInvalid, by_name, decode, encode, lag, moved, names_of, of_names
 
 HEADS = (9, 400, 70_000, 2**40, 0)
 within = st.tuples(*(st.integers(0, head) for head in HEADS))
@@ -16,7 +16,7 @@ def test_an_id_says_again_what_it_was_made_of(positions: tuple[int, ...]) -> Non
     assert text.isascii()
     assert "\n" not in text
     assert decode(text, epoch="e", heads=HEADS) == positions
-    assert of_names(named(positions, 2), 2) == positions
+    assert of_names(by_name(positions, 2), 2) == positions
 
 
 def test_an_id_is_short() -> None:
@@ -26,7 +26,7 @@ def test_an_id_is_short() -> None:
 @given(within, st.text(max_size=60))
 def test_any_other_text_is_refused(positions: tuple[int, ...], text: str) -> None:
     for wrong in (text, encode(positions, epoch="e")[:-1], encode(positions, epoch="e") + text + "A"):
-        with pytest.raises(PositionsInvalid, match="begin without one"):
+        with pytest.raises(PositionsInvalid, match="start without an id"):
             decode(wrong, epoch="e", heads=HEADS)
 
 

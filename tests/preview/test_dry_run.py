@@ -57,7 +57,7 @@ def looking_at(stand: Stand, continuations: Continuations, **how: Any) -> DryRun
 def glanced(dry_runs: DryRuns, *commands: Command) -> DryRun:
     """Commands decided by somebody who looks, and has not looked yet at what follows."""
     dry_run = DryRun(dry_runs, Author(BY))
-    Producer(dry_run.log, by=BY, clock=lambda: 1000, take_secrets=dry_run.take_out).submit(commands).raise_if_refused()
+    dry_run.producer().submit(commands).raise_if_refused()
     return dry_run
 
 
@@ -92,7 +92,7 @@ def test_once_some_is_written_the_rest_is_kept_out_where_others_wrote_and_the_er
     log.rivals.append(lambda: stand.do(PatchTags(OTHER, {"b": 2})))
     with pytest.raises(PreviewDiffers) as raised:
         mine.submit(TAGS)
-    assert str(raised.value).startswith("1 event is written and no more, ")
+    assert str(raised.value).startswith("only 1 event written, ")
     assert f"another author wrote on {OTHER} meanwhile" in str(raised.value)
     assert mine.written == raised.value.written == 1
     (one, other) = log.load([ONE, OTHER])
@@ -154,7 +154,7 @@ def test_what_is_held_to_a_token_and_overtaken_is_decided_once_more_and_twice_sa
 
     unseen()
     races += [comes, lambda: stand.do(RetireDevice(ONE))]
-    with pytest.raises(PreviewBehind, match="somebody else wrote on the same meanwhile; try again"):
+    with pytest.raises(PreviewBehind, match="another write changed the same subjects; try again"):
         held_to(dry_runs, token, *commands)
     assert not races
     # With everything seen it is as any other: what was shown does not happen any more.

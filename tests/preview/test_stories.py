@@ -20,10 +20,10 @@ from events.device.commands import SetConfiguration
 from events.envelope import Principal
 from events.fleet.assignment_change import AssignmentChange
 from events.log.memory import MemoryLog
-from events.preview.difference import How, differences
+from events.preview.difference import DifferenceKind, differences
 from events.preview.errors import PreviewBehind, PreviewDiffers, PreviewTokenInvalid
+from events.preview.preview_token import PreviewToken
 from events.preview.previewer import Previewer
-from events.preview.token import Token
 from events.projection_store.memory import MemoryProjectionStore
 from tests.producer.logs import producer
 from tests.workers.system import base, layer
@@ -157,8 +157,8 @@ def test_what_is_imagined_is_not_taken_for_what_is_done_later() -> None:
 def test_a_token_is_for_one_command_of_one_person_for_a_while() -> None:
     stand = Stand(*FLEET)
     decided, result = stand.foretold(DeleteDeployment("both"))
-    token = Token.of(result, decided.events, commands="c", author="a", partitions=PARTITIONS, until=10)
-    read = Token.from_text(token.to_text())
+    token = PreviewToken.of(result, decided.events, commands="c", author="a", partitions=PARTITIONS, until=10)
+    read = PreviewToken.from_text(token.to_text())
     read.check(commands="c", author="a", now=10)
     for wrong in ({"commands": "d"}, {"author": "b"}, {"now": 11}):
         with pytest.raises(PreviewTokenInvalid):
@@ -166,7 +166,7 @@ def test_a_token_is_for_one_command_of_one_person_for_a_while() -> None:
     assert read.compare(result, decided.events) == "none"
     stand.do(PatchTags("d1", {"b": 2}))
     decided, result = stand.foretold(DeleteDeployment("both"))
-    with pytest.raises(PreviewDiffers, match="deployments/both/lost had 1 device and has 2 now"):
+    with pytest.raises(PreviewDiffers, match="deployments/both/lost had 1 device and now has 2"):
         read.compare(result, decided.events)
 
 
@@ -175,10 +175,10 @@ def test_a_difference_names_removals_first_and_shows_no_secret() -> None:
     after = {"m": {"a": {"$secret": "three"}, "b": True, "new": 1}}
     found = differences(before, after)
     assert [(one.path, one.how) for one in found] == [
-        ("gone", How.REMOVED),
-        ("a", How.CHANGED),
-        ("b", How.CHANGED),
-        ("new", How.ADDED),
+        ("gone", DifferenceKind.REMOVED),
+        ("a", DifferenceKind.CHANGED),
+        ("b", DifferenceKind.CHANGED),
+        ("new", DifferenceKind.ADDED),
     ]
     assert found[0].before == {"x": "***"}
     assert (found[1].before, found[1].after) == ("***", "***")
@@ -191,7 +191,7 @@ def test_values_that_json_tells_apart_are_a_difference_wherever_they_stand(befor
     (found,) = differences({"m": {"a": before}}, {"m": {"a": after}})
     assert (found.path, found.how, repr(found.before), repr(found.after)) == (
         "a",
-        How.CHANGED,
+        DifferenceKind.CHANGED,
         repr(before),
         repr(after),
     )

@@ -226,7 +226,7 @@ def test_what_is_over_the_limit_is_held_back_with_a_reason(fleet: Fleet) -> None
     fleet.do(given("two", **{f"{name}b": value for name, value in many.items()}))
     effective = fleet.fleet_projection.effective("leaf")
     assert effective is not None
-    assert "what configurations give the module has" in effective.assignment.module_part("m").reason
+    assert "desired properties of the module from configurations have" in effective.assignment.module_part("m").reason
     assert desired(fleet) == {**many, "$version": 2}
     assert statuses(fleet) == {"one": "Applied", "two": "Targeted"}
     assert fleet.fleet_projection.not_applied("leaf") == (

@@ -11,7 +11,7 @@ from events.access.scope import Scope
 from events.canonical import encode
 from events.device.commands import RetireDevice, SetConfiguration
 from events.projection_store.memory import MemoryProjectionStore
-from events.projection_store.readiness import Count, FleetReadiness
+from events.projection_store.readiness import FleetReadiness, RuleCount
 from events.readiness.catalogue import RULES, VERSION
 from events.readiness.effective import RuleFindings
 from events.readiness.waiver import Waiver
@@ -55,7 +55,7 @@ def readiness(fleet: Fleet) -> FleetReadiness:
     return FleetReadiness(fleet.log, fleet.projections, fleet.fleet_projection)
 
 
-def counts(fleet: Fleet, *waivers: Waiver, now: int = NOW, scope: Scope | None = None) -> dict[str, Count]:
+def counts(fleet: Fleet, *waivers: Waiver, now: int = NOW, scope: Scope | None = None) -> dict[str, RuleCount]:
     """Counts that are not zero, each held against its list, read in pages of two."""
     within = None if scope is None else lambda number: fleet.query_engine.within(number, scope.condition)
     reader = readiness(fleet)
@@ -75,7 +75,7 @@ def counts(fleet: Fleet, *waivers: Waiver, now: int = NOW, scope: Scope | None =
                 )
                 listed += some
             assert len(listed) == len(set(listed)) == getattr(count, which), (rule, which)
-    return {rule: count for rule, count in found.items() if count != Count()}
+    return {rule: count for rule, count in found.items() if count != RuleCount()}
 
 
 def who(fleet: Fleet, rule: str, *waivers: Waiver, waived: bool = False) -> set[str]:
@@ -91,9 +91,9 @@ def waiver(**members: Any) -> Waiver:
 
 def test_a_rule_counts_the_devices_that_run_what_it_stops_at(fleet: Fleet) -> None:
     found = counts(fleet)
-    assert found["privileged"] == Count(2)
+    assert found["privileged"] == RuleCount(2)
     assert who(fleet, "privileged") == {"d4", "d5"}
-    assert found["log-config"] == Count(4)
+    assert found["log-config"] == RuleCount(4)
     assert who(fleet, "log-config") == {"d2", "d3", "d4", "d5"}
 
 
@@ -154,29 +154,29 @@ def test_what_rules_of_another_version_found_is_not_shown_and_made_anew_with_the
 
 
 def test_a_waiver_takes_findings_out_of_the_count_until_its_last_day_is_over(fleet: Fleet) -> None:
-    assert counts(fleet, waiver())["privileged"] == Count(0, 2)
+    assert counts(fleet, waiver())["privileged"] == RuleCount(0, 2)
     assert who(fleet, "privileged", waiver(), waived=True) == {"d4", "d5"}
     over = int(dt.datetime(2030, 1, 2, tzinfo=dt.UTC).timestamp() * 1000)
-    assert counts(fleet, waiver(), now=over)["privileged"] == Count(2)
-    assert counts(fleet, waiver(rule="log-config"))["privileged"] == Count(2)
+    assert counts(fleet, waiver(), now=over)["privileged"] == RuleCount(2)
+    assert counts(fleet, waiver(rule="log-config"))["privileged"] == RuleCount(2)
 
 
 def test_a_waiver_for_a_module_leaves_other_modules_alone(fleet: Fleet) -> None:
     fleet.do(CreateDeployment("more", privileged("q"), "tags.n = 5", 3))
-    assert counts(fleet, waiver(module="p"))["privileged"] == Count(1, 2)
+    assert counts(fleet, waiver(module="p"))["privileged"] == RuleCount(1, 2)
     assert who(fleet, "privileged", waiver(module="p")) == {"d5"}
-    assert counts(fleet, waiver(module="p"), waiver(module="q"))["privileged"] == Count(0, 2)
+    assert counts(fleet, waiver(module="p"), waiver(module="q"))["privileged"] == RuleCount(0, 2)
 
 
 def test_a_waiver_for_a_deployment_is_for_what_that_deployment_wrote(fleet: Fleet) -> None:
     fleet.do(CreateDeployment("more", privileged("q"), "tags.n = 5", 3))
-    assert counts(fleet, waiver(deployment="open"))["privileged"] == Count(1, 2)
+    assert counts(fleet, waiver(deployment="open"))["privileged"] == RuleCount(1, 2)
     assert who(fleet, "privileged", waiver(deployment="open")) == {"d5"}
-    assert counts(fleet, waiver(deployment="base"))["privileged"] == Count(2)
+    assert counts(fleet, waiver(deployment="base"))["privileged"] == RuleCount(2)
     # Two layers write one module: the upper one wrote what the rule stops at.
     fleet.do(CreateDeployment("again", privileged("q"), "tags.n = 5", 4))
-    assert counts(fleet, waiver(deployment="open"), waiver(deployment="more"))["privileged"] == Count(1, 2)
-    assert counts(fleet, waiver(deployment="open"), waiver(deployment="again"))["privileged"] == Count(0, 2)
+    assert counts(fleet, waiver(deployment="open"), waiver(deployment="more"))["privileged"] == RuleCount(1, 2)
+    assert counts(fleet, waiver(deployment="open"), waiver(deployment="again"))["privileged"] == RuleCount(0, 2)
 
 
 def test_a_deployment_that_is_gone_waives_nothing_any_more(fleet: Fleet) -> None:
@@ -189,7 +189,7 @@ def test_a_deployment_that_is_gone_waives_nothing_any_more(fleet: Fleet) -> None
 
 def test_counts_within_a_scope_are_of_its_devices_alone(fleet: Fleet) -> None:
     found = counts(fleet, scope=Scope("tags.n <= 4"))
-    assert (found["privileged"], found["log-config"]) == (Count(1), Count(3))
+    assert (found["privileged"], found["log-config"]) == (RuleCount(1), RuleCount(3))
 
 
 def test_nobody_is_counted_who_never_had_a_configuration() -> None:

@@ -14,7 +14,7 @@ from events.log.connect import connect
 from events.log.failpoints import VARIABLE, FailPoint
 from events.log.keys import FLEET, key
 from events.projection_store.port import ProjectionSelection
-from events.projection_store.staged_projection import RebuildSuperseded, Staging
+from events.projection_store.staged_projection import RebuildSuperseded, StagedProjection
 from events.stored_projection.partition_codec import restore, writes_of
 from events.stored_projection.stored_partition import ARRAYS, HASHES, Checkpoint, StoredPartition, Writes
 from services.embedded_redis import EmbeddedRedis
@@ -25,7 +25,7 @@ from tests.shortening import shortened
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system
 from workers.projector import Projector
 from workers.replay.partition_replay import AssignmentChangeDiffers
-from workers.replay.rebuild import Rebuilding
+from workers.replay.rebuild import Rebuilder
 
 pytestmark = pytest.mark.redis_server
 
@@ -55,7 +55,7 @@ def staged(system: System) -> list[str]:
 
 
 def rebuild(system: System) -> None:
-    rebuilding = Rebuilding(system.log)
+    rebuilding = Rebuilder(system.log)
     for number in range(PARTITIONS):
         rebuilding.partition(number)
 
@@ -144,7 +144,7 @@ def test_killed_at_any_point_projections_are_as_they_were_and_the_next_run_clear
 
 @pytest.mark.full
 def test_of_two_that_rebuild_one_partition_the_later_goes_on_and_nothing_is_left_of_the_other(system: System) -> None:
-    first = Staging(system.log.client, 1)
+    first = StagedProjection(system.log.client, 1)
     rebuild(system)
     before = kept(system)
     with pytest.raises(RebuildSuperseded):
@@ -157,7 +157,7 @@ def test_of_two_that_rebuild_one_partition_the_later_goes_on_and_nothing_is_left
 @pytest.mark.full
 def test_what_one_left_goes_with_the_next_though_one_between_could_not_clear_it(system: System) -> None:
     client: Any = system.log.client
-    Staging(client, 1).write(Writes(Checkpoint(), Checkpoint(), {"ids": {"0": b"x"}}, {}, None))
+    StagedProjection(client, 1).write(Writes(Checkpoint(), Checkpoint(), {"ids": {"0": b"x"}}, {}, None))
     assert staged(system) != []
     client.acl_setuser(
         "narrow", enabled=True, passwords=["+p"], keys=["*"], channels=["*"], commands=["+@all", "-unlink"]
@@ -165,10 +165,10 @@ def test_what_one_left_goes_with_the_next_though_one_between_could_not_clear_it(
     try:
         narrow = connect(system.url.replace("://", "://narrow:p@"))
         with contextlib.closing(narrow), pytest.raises(ResponseError, match="command"):
-            Staging(narrow, 1)
+            StagedProjection(narrow, 1)
     finally:
         client.acl_deluser("narrow")
-    Staging(client, 1)
+    StagedProjection(client, 1)
     assert staged(system) == []
 
 

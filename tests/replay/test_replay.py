@@ -37,7 +37,7 @@ from tests.fleet.test_laws import run, steps
 from tests.shortening import shortened
 from tests.workers.system import PARTITIONS, System, answer, base, deploy, fresh_system, join, layer
 from workers.projector import Projector
-from workers.replay.pool import told
+from workers.replay.pool import replay_streams
 from workers.replay.report import Compared, ReplayDifference, ReplayRequest
 from workers.replay.streams import Replay
 
@@ -260,7 +260,7 @@ def test_an_assignment_change_too_many_is_named(system: System) -> None:
     )
     found = differences(system)
     assert found[0].location == f"p{number:02d}:assignments:{count + 1}"
-    assert found[0].replayed == "nothing that is decided here"
+    assert found[0].replayed == "no assignment change"
 
 
 @pytest.mark.full
@@ -358,7 +358,7 @@ def test_the_command_names_what_differs_and_leaves_with_1_and_with_2_where_it_ca
 def test_processes_that_end_because_redis_went_away_are_told_as_that(system: System, tmp_path: Path) -> None:
     environment = system.environment(TWINFOLD_REDIS_URL=f"unix://{tmp_path}/nobody.sock")
     with pytest.raises(LogUnavailable, match="retrying is safe"):
-        list(told(ReplayRequest(), [0, 1], processes=2, environment=environment))
+        list(replay_streams(ReplayRequest(), [0, 1], processes=2, environment=environment))
 
 
 @pytest.mark.parametrize("upto", shortened(["fleet:3", "p01:4,fleet:2"]))
@@ -440,8 +440,10 @@ def test_snapshots_of_the_history_are_compared_on_the_way_past_them_and_a_wrong_
         documents = good.documents()
         subject = min(documents)
         documents[subject] = documents[subject].replace(b'"site":', b'"side":')
-        assignment_of = b"\x07" + good.kept.arrays["assignment_of"][1:]
-        kept = msgspec.structs.replace(good.kept, arrays={**good.kept.arrays, "assignment_of": assignment_of})
+        assignment_of = b"\x07" + good.stored_partition.arrays["assignment_of"][1:]
+        kept = msgspec.structs.replace(
+            good.stored_partition, arrays={**good.stored_partition.arrays, "assignment_of": assignment_of}
+        )
         snapshots.put(number, kept, documents)
         (tmp_path / second).write_bytes(b"x")
         wrong = replay.stream(number).differences

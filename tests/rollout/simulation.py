@@ -166,14 +166,14 @@ class Simulation:
         """What the scheduler thinks of a rollout now."""
         self.drain()
         reader = FleetSnapshotReader(self.log, self.projections)
-        reader.look(reader.heads())
+        reader.refresh(reader.heads())
         return reader.judged(name, self.document(name), self.now)
 
     def counts(self, name: str) -> RecordedCounts:
         """The counts of a rollout now."""
         self.drain()
         reader = FleetSnapshotReader(self.log, self.projections)
-        assert reader.look(reader.heads())
+        assert reader.refresh(reader.heads())
         document = self.document(name)
         return rollout_counts(document, reader.of(name, document), self.now).counts
 

@@ -158,7 +158,7 @@ class Rollouts(RuleBasedStateMachine):
         document = self.simulation.document(NAME)
         self.simulation.drain()
         reader = FleetSnapshotReader(self.simulation.log, self.simulation.projections)
-        assert reader.look(reader.heads())
+        assert reader.refresh(reader.heads())
         found = rollout_counts(document, reader.of(NAME, document), self.simulation.now)
         counts = found.counts
         parts = (found.healthy, found.already, found.failed, found.silent, found.pending, found.outranked)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from events.notification.cloud_event import of_test
-from events.notification.http_delivery import DeliveryResult, Posting, Resolve, resolve
+from events.notification.http_delivery import DeliveryResult, Resolve, WebhookSender, resolve
 from events.settings import SettingsInvalid, read_settings
 from events.webhook.errors import TargetRefused
 from events.webhook.signature import secret_of
@@ -105,7 +105,7 @@ def post(url: str, *, using: Resolve = resolve, **settings: Any) -> DeliveryResu
     """Deliver a test event."""
 
     async def once() -> DeliveryResult:
-        async with Posting(read_settings(**settings), resolve=using) as posting:
+        async with WebhookSender(read_settings(**settings), resolve=using) as posting:
             return await posting.post(url, of_test("test", "siem", at=1), secret=SECRET, at=1)
 
     return asyncio.run(once())

@@ -254,7 +254,7 @@ def test_a_damaged_document_is_found_and_made_of_the_events_again(system: System
     client.hset(key(1, "heads"), devices_of(1)[1], "0:0")
     found = command(system, "documents", "--redis-url", system.url)
     assert found.returncode == 1
-    names = [line.split(" is not")[0] for line in found.stdout.splitlines()]
+    names = [line.split(" differs")[0] for line in found.stdout.splitlines()]
     assert sorted(names) == sorted(["fleet a", f"p01 {victim}", f"p01 {devices_of(1)[1]}", "p01 nobody"])
     mended = command(system, "documents", "--mend", "--redis-url", system.url)
     assert (mended.returncode, mended.stdout.count("; replaced")) == (0, 4), mended.stderr

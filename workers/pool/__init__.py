@@ -1,1 +1,1 @@
-"""The pool: worker processes kept alive, and the reconciler that sees to it that no partition is left behind."""
+"""The pool: keeps worker processes alive, and wakes partitions that are behind."""

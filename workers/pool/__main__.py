@@ -13,7 +13,7 @@ from workers.pool.supervisor import Supervisor
 
 
 def main() -> int:
-    """Keep the pool until SIGINT or SIGTERM, or until its parent ends."""
+    """Run the pool until SIGINT or SIGTERM, or until its parent ends."""
     line = lifeline.hold()
     try:
         settings = read_settings()

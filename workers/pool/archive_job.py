@@ -1,4 +1,4 @@
-"""Moves the log's older entries once: `python -m workers.pool.archive_job`. Settings come from TWINFOLD_* variables."""
+"""Moves old entries of the log to the archive, once: `python -m workers.pool.archive_job`. Settings: TWINFOLD_* variables."""
 
 import sys
 
@@ -23,7 +23,7 @@ logger = structlog.get_logger()
 
 
 def archive_job(log: RedisLog, settings: Settings) -> ChildJob:
-    """The job as a pool runs it: when there are entries to move."""
+    """The job of the pool; it is due when there are entries to move."""
     streams = RawStreams(log.client)
     return ChildJob(
         "workers.pool.archive_job",
@@ -40,13 +40,13 @@ def archive_job(log: RedisLog, settings: Settings) -> ChildJob:
 
 
 def _before_at(settings: Settings) -> int | None:
-    """The time that events have to be older than, to leave Redis; `None` where they stay."""
+    """The time (milliseconds) before which events leave Redis; `None` if they stay."""
     days = settings.archive_keep_days
     return None if days is None else now_ms() - round(_DAY_MS * days)
 
 
 def main() -> int:
-    """Write and trim every stream; answers 0, or 1 where one of them could not be, which the next run tries again."""
+    """Archive and trim every stream; returns 0, or 1 if a stream failed. The next run retries it."""
     lifeline.hold()
     try:
         settings = read_settings()
@@ -64,7 +64,7 @@ def main() -> int:
             limit = _before_at(settings)
             trimmed = 0 if limit is None else mover.trim(stream, before_at=limit).trimmed
         except LogError as error:
-            # What is wrong with one stream keeps no other from being archived.
+            # One damaged stream must not keep the other streams in Redis, where memory is short.
             logger.error("not archived", stream=stream, why=str(error))  # noqa: TRY400 - expected
             failed = 1
             continue

@@ -1,4 +1,4 @@
-"""Work in a process of its own: what it holds in memory is gone when it is done, and workers go on at their pace."""
+"""Runs a module in a process of its own when it is due."""
 
 import subprocess
 import sys
@@ -12,18 +12,20 @@ _RENEW_SECONDS = LEASE_MS / 3000
 
 
 class ChildJob:
-    """A module that is run as a process of its own when it is due, by one pool at a time, under a lease."""
+    """A module that one pool at a time, under a lease, runs as a process when it is due."""
+
+    # A process of its own gives its memory back when it ends, and does not slow down the threads of the pool.
 
     def __init__(self, module: str, settings: Settings, lease: Lease, *, is_due: Callable[[], bool]) -> None:
         self._module, self._settings, self._lease, self._is_due = module, settings, lease, is_due
 
     def once(self, *, go_on: Callable[[], bool]) -> int | None:
-        """Run it if it is due, as long as the lease holds and `go_on` says so.
+        """Run the job if it is due, as long as the lease holds and `go_on` is true.
 
-        Answers its exit code; `None` where it is not due, it is another pool's turn, or it was ended.
+        Returns its exit code; `None` if it is not due, another pool holds the lease, or it was ended.
 
         Raises:
-            LogUnavailable, ObjectStoreUnavailable: not now.
+            LogUnavailable, ObjectStoreUnavailable: Redis or the object store did not answer.
         """
         if self._lease.take() is None or not self._is_due():
             return None
@@ -37,5 +39,5 @@ class ChildJob:
                     if not go_on() or self._lease.take() is None:
                         return None
         finally:
-            # It can be killed at any step.
+            # No time to end: both jobs can be killed at any step and continue at the next run.
             child.end(0)

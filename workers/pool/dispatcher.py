@@ -1,4 +1,4 @@
-"""Sees to it that every webhook that is behind, and due, gets a job."""
+"""Gives a delivery job to every webhook that is behind the log and due."""
 
 from collections.abc import Callable
 
@@ -6,53 +6,60 @@ from events.log.fleet_documents import webhooks
 from events.log.keys import FLEET
 from events.log.lease import Lease
 from events.log.redis import RedisLog
-from events.notification.deliveries import Deliveries, DeliveryProgress, begun, is_due
+from events.notification.deliveries import Deliveries, DeliveryProgress, current_progress, is_due
 from events.notification.feed import Feed
 from events.notification.positions import Positions
 from events.webhook.state import WebhookDocument
-from workers.delivery_job import Hints
+from workers.delivery_job import DeliveryQueue
 
 INTERVAL_SECONDS = 0.2
 
 
 class Dispatcher:
-    """Looks at every webhook several times a second; one process at a time does, under a lease."""
+    """Checks every webhook; one process at a time does, under a lease."""
 
     def __init__(
-        self, log: RedisLog, feed: Feed, deliveries: Deliveries, hints: Hints, *, clock: Callable[[], int]
+        self,
+        log: RedisLog,
+        feed: Feed,
+        deliveries: Deliveries,
+        delivery_queue: DeliveryQueue,
+        *,
+        clock: Callable[[], int],
     ) -> None:
-        self._log, self._feed, self._deliveries, self._hints = log, feed, deliveries, hints
+        self._log, self._feed, self._deliveries, self._delivery_queue = log, feed, deliveries, delivery_queue
         self._clock = clock
         self._lease = Lease(log.client, "webhooks")
         self._webhooks: dict[str, WebhookDocument] = {}
         self._seen = -1
 
     def once(self) -> bool:
-        """Give jobs; answers whether there are webhooks at all, whoever gives the jobs.
+        """Enqueue due deliveries if this process has the lease; returns whether there are any webhooks.
 
         Raises:
             LogUnavailable, RedisError: Redis or the queue did not answer.
         """
+        # Webhooks are events of the fleet's stream: while its head stays, the definitions stay.
         head = self._log.head(FLEET)
         if head != self._seen:
             self._webhooks = dict(webhooks(self._log))
             self._seen = head
         if self._lease.take() is not None:
-            self._give()
+            self._enqueue_due()
         return bool(self._webhooks)
 
-    def _give(self) -> None:
-        known = self._deliveries.all()
-        for gone in known.keys() - self._webhooks.keys():
-            self._deliveries.forget(gone)
+    def _enqueue_due(self) -> None:
+        progress_by_webhook = self._deliveries.all()
+        for deleted in progress_by_webhook.keys() - self._webhooks.keys():
+            self._deliveries.forget(deleted)
         if not self._webhooks:
             return
         heads = self._feed.heads()
         for webhook_id, document in self._webhooks.items():
-            is_due = not document.paused and self._is_due(document, known.get(webhook_id), heads)
+            is_due = not document.paused and self._is_due(document, progress_by_webhook.get(webhook_id), heads)
             if is_due and self._deliveries.claim(webhook_id):
-                self._hints.give(webhook_id)
+                self._delivery_queue.enqueue(webhook_id)
 
     def _is_due(self, document: WebhookDocument, progress: DeliveryProgress | None, heads: Positions) -> bool:
-        now = begun(document, progress, self._log.partitions)
+        now = current_progress(document, progress, self._log.partitions)
         return now.positions != heads and is_due(now, self._clock())

@@ -1,4 +1,4 @@
-"""The guarantee behind the wake-ups: whoever lags and does not move gets a new job."""
+"""Gives a new job to every partition that is behind the log and does not move."""
 
 from redis import Redis
 from rq import Queue
@@ -13,11 +13,13 @@ from events.projection_store.port import ProjectionStore
 
 INTERVAL_SECONDS = 1.0
 _JOBS_PER_PARTITION_MAX = 4
-_LOOKS = 2
+_CHECKS_PER_DECISION = 2
 
 
 class Reconciler:
-    """Looks at every partition once a second; one process at a time does, under a lease."""
+    """Checks every partition; one process at a time does, under a lease."""
+
+    # Jobs can get lost: RQ leaves the job of a killed worker as started for 77 to 240 seconds (decisions/0005).
 
     def __init__(self, log: RedisLog, projections: ProjectionStore, waker: Waker, queue: Redis) -> None:
         self._log = log
@@ -26,10 +28,10 @@ class Reconciler:
         self._queue = Queue(QUEUE, connection=queue, serializer=JSONSerializer)
         self._lease = Lease(log.client, "reconciler")
         self._lagging: dict[int, Vector] = {}
-        self._decided: dict[int, tuple[int, int]] = {}
+        self._checked: dict[int, tuple[int, int]] = {}
 
     def once(self) -> list[int]:
-        """Wake the partitions that are behind and whose checkpoint stands where the last look found it.
+        """Wake the partitions that are behind and have not moved since the last call; returns them.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -40,7 +42,7 @@ class Reconciler:
         behind = self._behind()
         stuck = [number for number, vector in behind.items() if self._lagging.get(number) == vector]
         self._lagging = behind
-        # Jobs are hints: when plenty wait already, one more would not make anybody faster.
+        # With many jobs in the queue, a further job would not make a worker faster.
         if stuck and self._queue.count < _JOBS_PER_PARTITION_MAX * self._log.partitions:
             self._waker.wake(stuck)
         return stuck
@@ -55,13 +57,14 @@ class Reconciler:
         return behind
 
     def _waits(self, number: int, fleet_head: int) -> bool:
-        """A blocked partition waits for a decision, which is an event of the fleet; until there is one it is left alone."""
+        """Whether a partition is blocked, and no event of the fleet, which could be a decision, came since it was woken."""
         blocked = self._projections.blocked(number)
+        # A lost tail needs no decision. It is tried again at every round, and goes on once the events are restored.
         if blocked is None or not blocked.decidable:
-            self._decided.pop(number, None)
+            self._checked.pop(number, None)
             return False
-        # Two looks at a head, as the first of them only notes that the partition lags.
-        looks, seen = self._decided.get(number, (0, -1))
-        looks = looks + 1 if seen == fleet_head else 1
-        self._decided[number] = (looks, fleet_head)
-        return looks > _LOOKS
+        # Two checks per head: the first only notes that the partition is behind, the second wakes it.
+        checks, seen = self._checked.get(number, (0, -1))
+        checks = checks + 1 if seen == fleet_head else 1
+        self._checked[number] = (checks, fleet_head)
+        return checks > _CHECKS_PER_DECISION

@@ -1,4 +1,4 @@
-"""Takes the samples of which the courses of deployments are made."""
+"""Samples the counts and metrics of deployments over time."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,8 @@ from events.projection_store.fleet_projection import FleetProjection
 from events.projection_store.series import Sample, SeriesStore
 
 
-class Sampling:
-    """Samples the counts and metrics of every deployment, when it is this process's turn."""
+class Sampler:
+    """Samples the counts and metrics of every deployment; one process does so in each interval."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class Sampling:
         self._clock = clock
 
     def once(self) -> bool:
-        """Sample, unless somebody did within the interval; answers whether it was done.
+        """Sample, unless a process did within the interval; returns whether this call sampled.
 
         Raises:
             LogUnavailable: Redis did not answer.

@@ -1,4 +1,4 @@
-"""Takes the snapshots that are due, once: `python -m workers.pool.snapshot_job`. Settings come from TWINFOLD_* variables."""
+"""Takes the snapshots that are due: `python -m workers.pool.snapshot_job`. Settings come from TWINFOLD_* variables."""
 
 import sys
 from functools import cache
@@ -21,8 +21,8 @@ logger = structlog.get_logger()
 
 
 def snapshot_job(log: RedisLog, settings: Settings) -> ChildJob:
-    """The job as a pool runs it: when a partition has applied so much since its last snapshot."""
-    # Opened when it is asked first, as the archive may not answer yet.
+    """The job of the pool; it is due when a partition has applied enough events since its last snapshot."""
+    # Open the object store at the first check: it may not answer yet when the pool starts.
     taker = cache(lambda: open_snapshot_taker(log, settings))
     return ChildJob(
         "workers.pool.snapshot_job",
@@ -33,15 +33,15 @@ def snapshot_job(log: RedisLog, settings: Settings) -> ChildJob:
 
 
 def main() -> int:
-    """Take them; answers 0, or 1 where one could not be taken, which the next run tries again."""
+    """Take the snapshots; returns 0, or 1 if one failed. The next run retries it."""
     lifeline.hold()
     try:
         settings = read_settings()
         logs.configure(settings.log_level)
         log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
-        taking = open_snapshot_taker(log, settings)
-        for number in taking.due():
-            logger.info("snapshot taken", snapshot=taking.take(number))
+        taker = open_snapshot_taker(log, settings)
+        for number in taker.due():
+            logger.info("snapshot taken", snapshot=taker.take(number))
     except (LogError, SettingsInvalid) as error:
         logger.error("no snapshot is taken", why=str(error))  # noqa: TRY400 - expected
         return 1

@@ -1,4 +1,4 @@
-"""Keeps worker processes alive, sweeps, and has webhooks delivered and older events archived."""
+"""Keeps worker processes alive, and runs the reconciler, the dispatcher, the sampler and the jobs beside the workers."""
 
 import contextlib
 import sys
@@ -24,18 +24,18 @@ from events.projection_store.redis import RedisProjectionStore
 from events.projection_store.series import SeriesStore
 from events.settings import Settings, environment_of
 from workers.delivery_job import QUEUE as DELIVERY_QUEUE
-from workers.delivery_job import Hints
+from workers.delivery_job import DeliveryQueue
 from workers.pool.archive_job import archive_job
 from workers.pool.dispatcher import INTERVAL_SECONDS as DISPATCH_SECONDS
 from workers.pool.dispatcher import Dispatcher
 from workers.pool.reconciler import INTERVAL_SECONDS, Reconciler
-from workers.pool.sampler import Sampling
+from workers.pool.sampler import Sampler
 from workers.pool.snapshot_job import INTERVAL_SECONDS as SNAPSHOT_SECONDS
 from workers.pool.snapshot_job import snapshot_job
 
 STOP_SECONDS_MAX = 15.0
 BEHIND_SECONDS = 30.0
-"""So long a partition may be behind and not move before it is said; at a start they all are for a while."""
+"""How long a partition may be behind without moving before it is logged; at a start every partition is behind for a while."""
 
 logger = structlog.get_logger()
 
@@ -53,13 +53,15 @@ class Supervisor:
         projections = RedisProjectionStore(log.client)
         self._reconciler = Reconciler(log, projections, Waker(queue, partitions=log.partitions), queue)
         fleet_projection = FleetProjection(projections, partitions=log.partitions)
-        self._sampling = Sampling(
+        self._sampler = Sampler(
             SeriesStore(log.client),
             fleet_projection,
             interval_seconds=settings.series_seconds,
             clock=now_ms,
         )
-        self._dispatcher = Dispatcher(log, Feed(log, projections), Deliveries(log.client), Hints(queue), clock=now_ms)
+        self._dispatcher = Dispatcher(
+            log, Feed(log, projections), Deliveries(log.client), DeliveryQueue(queue), clock=now_ms
+        )
         self._archive_job = archive_job(log, settings)
         self._snapshot_job = snapshot_job(log, settings) if settings.history_snapshot_events else None
         self._has_webhooks = threading.Event()
@@ -69,26 +71,29 @@ class Supervisor:
     def run(self) -> None:
         """Start the workers, tend them and reconcile until `stop` is called from a signal handler or another thread."""
         self.children = [self._worker(QUEUE) for _ in range(self._settings.workers)]
-        # A sample of a large fleet takes longer than a child may be left alone.
-        self._every(min(1.0, self._settings.series_seconds / 4), "sample", self._sampling.once)
+        # These run in threads: a sample of a large fleet takes longer than a child may stay untended.
+        self._every(min(1.0, self._settings.series_seconds / 4), "sample", self._sampler.once)
         self._every(DISPATCH_SECONDS, "deliveries", self._dispatch_once)
         self._every(self._settings.archive_seconds, "archiving", lambda: self._archive_job.once(go_on=self._goes_on))
         if (job := self._snapshot_job) is not None:
             self._every(SNAPSHOT_SECONDS, "snapshots", lambda: job.once(go_on=self._goes_on))
         delivering = range(self._settings.webhook_workers)
-        swept_at = 0.0
+        reconciled_at = 0.0
         while not self._stopping.wait(0.05):
+            # Delivery workers cost memory, so they start with the first webhook. They are processes of their own, as a
+            # slow receiver must not hold up projections (decisions/0022).
             if delivering and self._has_webhooks.is_set():
                 self.children += [self._worker(DELIVERY_QUEUE) for _ in delivering]
                 delivering = range(0)
             for child in self.children:
                 child.tend()
-            if time.monotonic() - swept_at >= INTERVAL_SECONDS:
-                swept_at = time.monotonic()
+            if time.monotonic() - reconciled_at >= INTERVAL_SECONDS:
+                reconciled_at = time.monotonic()
                 self._postponed.attempt("reconciler", self._reconcile_once)
                 self._beat()
         for child in self.children:
             child.terminate()
+        # One deadline for all: they finish their batches at the same time.
         until = time.monotonic() + STOP_SECONDS_MAX
         for child in self.children:
             child.end(until - time.monotonic())
@@ -101,13 +106,13 @@ class Supervisor:
         return not self._stopping.is_set()
 
     def _every(self, seconds: float, what: str, act: Callable[[], object]) -> None:
-        """Do something again and again until the end, in a thread of its own."""
+        """Call `act` every `seconds` until the pool stops, in a thread of its own."""
 
-        def go_on() -> None:
+        def repeat() -> None:
             while not self._stopping.wait(seconds):
                 self._postponed.attempt(what, act)
 
-        threading.Thread(target=go_on, name=what, daemon=True).start()
+        threading.Thread(target=repeat, name=what, daemon=True).start()
 
     def _dispatch_once(self) -> None:
         if self._dispatcher.once():
@@ -124,6 +129,7 @@ class Supervisor:
     def _beat(self) -> None:
         file = self._settings.heartbeat_file
         if file is not None and all(child.is_running for child in self.children):
+            # A full or read-only disk must not end the pool; the old file then makes the health check fail.
             with contextlib.suppress(OSError):
                 file.touch()
 

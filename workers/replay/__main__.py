@@ -1,4 +1,4 @@
-"""A replay as a process: `python -m workers.replay ASKED`, or `twinfold replay`. Settings come from TWINFOLD_* variables."""
+"""A replay as a process: `python -m workers.replay REQUEST`, or `twinfold replay`. Settings come from TWINFOLD_* variables."""
 
 import os
 import signal
@@ -14,15 +14,15 @@ from events.log.errors import LogError, LogNotInitialised, LogUnavailable, Unsaf
 from events.log.keys import FLEET, name
 from events.log.log_factory import open_log
 from events.log.redis import RedisLog
+from events.processes.supervised import UNAVAILABLE
 from events.settings import SettingsInvalid, environment_of, read_settings
 from events.terminal import complain_of, print_json, print_lines
 from workers.replay.archived import ArchivedLog
-from workers.replay.pool import ProcessDied, told
-from workers.replay.replay_output import Bar, Summary
+from workers.replay.pool import ProcessDied, replay_streams
+from workers.replay.replay_output import ReplayProgressBar, Summary
 from workers.replay.report import Done, Failed, ReplayRequest
 
 CANNOT_BE_DONE = 2
-_UNAVAILABLE = 3
 
 
 class StreamUnknown(Exception):
@@ -33,81 +33,78 @@ class StreamUnknown(Exception):
         self.stream = stream
 
 
-class NothingSoEarly(Exception):
-    """The end that somebody gave lies before the first event."""
+class NothingToReplay(Exception):
+    """The end of the replay is before the first event."""
 
     def __init__(self) -> None:
-        super().__init__("there is nothing to replay: the log had not begun by then")
+        super().__init__("nothing to replay: the first event is later than the end of the replay; give a later --upto")
 
 
 def main() -> int:
-    """Replay or rebuild, show how far it is, and say what came of it."""
-    asked = msgspec.json.decode(sys.argv[1], type=ReplayRequest)
-    command = "twinfold rebuild" if asked.rebuild else "twinfold replay"
+    """Replay or rebuild, show the progress, and print the result; returns the exit code."""
+    request = msgspec.json.decode(sys.argv[1], type=ReplayRequest)
     try:
-        return _run(asked)
-    except (LogUnavailable, LogNotInitialised, UnsafeRedis) as error:
-        code = _UNAVAILABLE
-        complain_of(error, program=command)
-    except (LogError, SettingsInvalid, ProcessDied, StreamUnknown, NothingSoEarly) as error:
-        code = CANNOT_BE_DONE
-        complain_of(error, program=command)
-    return code
+        return _run(request)
+    except (LogError, SettingsInvalid, ProcessDied, StreamUnknown, NothingToReplay) as error:
+        complain_of(error, program="twinfold rebuild" if request.rebuild else "twinfold replay")
+        # 1 means differences here, so that no error may exit with it (docs/guides/replay.md).
+        return UNAVAILABLE if isinstance(error, LogUnavailable | LogNotInitialised | UnsafeRedis) else CANNOT_BE_DONE
 
 
-def _run(asked: ReplayRequest) -> int:
+def _run(request: ReplayRequest) -> int:
     settings = read_settings()
     logs.configure(settings.log_level)
     log: RedisLog | ArchivedLog
     log = (
-        ArchivedLog(asked.archive)
-        if asked.archive
+        ArchivedLog(request.archive)
+        if request.archive
         else open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     )
     heads = log.heads()
-    asked = _with_ends(asked, log, heads)
-    if asked.until is not None and not asked.upto[str(FLEET)]:
-        raise NothingSoEarly
+    request = _with_ends(request, log, heads)
+    if request.until is not None and not request.upto[str(FLEET)]:
+        raise NothingToReplay
     partitions = tuple(range(log.partitions))
-    streams = asked.streams or (partitions if asked.rebuild else (FLEET, *partitions))
+    streams = request.streams or (partitions if request.rebuild else (FLEET, *partitions))
     for stream in streams:
-        if stream not in (partitions if asked.rebuild else heads):
+        if stream not in (partitions if request.rebuild else heads):
             raise StreamUnknown(stream, log.partitions)
-    # The longest first, so that no process is left alone with it at the end.
+    # Longest first: a long stream that starts last would run alone while the other processes have no work.
     streams = tuple(sorted(streams, key=lambda stream: -heads[stream]))
-    events = sum(min(heads[stream], asked.upto.get(str(stream), heads[stream])) for stream in streams)
+    events = sum(min(heads[stream], request.upto.get(str(stream), heads[stream])) for stream in streams)
     began, done, failed = time.monotonic(), list[Any](), list[Failed]()
-    with Bar(events) as hear:
-        processes = asked.workers or os.cpu_count() or 1
-        for one in told(asked, streams, processes=processes, environment=environment_of(settings)):
-            hear(one)
-            match one:
+    with ReplayProgressBar(events) as hear:
+        processes = request.workers or os.cpu_count() or 1
+        for message in replay_streams(request, streams, processes=processes, environment=environment_of(settings)):
+            hear(message)
+            match message:
                 case Done(compared):
                     done.append(compared)
                 case Failed():
-                    failed.append(one)
+                    failed.append(message)
                 case _:
                     pass
+    # Streams end in any order; the summary lists them by number.
     done.sort(key=lambda compared: compared.stream)
-    summary = Summary(tuple(done), tuple(failed), time.monotonic() - began, rebuilt=asked.rebuild)
-    if asked.json:
+    summary = Summary(tuple(done), tuple(failed), time.monotonic() - began, rebuilt=request.rebuild)
+    if request.json:
         print_json(summary.as_json().decode())
     else:
         print_lines(*summary.as_lines())
     return summary.code
 
 
-def _with_ends(asked: ReplayRequest, log: RedisLog | ArchivedLog, heads: Mapping[int, int]) -> ReplayRequest:
-    """With the last position of each stream where there is an end: a time, or the end of an archive."""
-    upto = dict(asked.upto)
-    if asked.until is not None:
-        upto |= {str(stream): log.position_at(stream, asked.until) for stream in heads}
-    if asked.archive:
+def _with_ends(request: ReplayRequest, log: RedisLog | ArchivedLog, heads: Mapping[int, int]) -> ReplayRequest:
+    """The request with the last position of each stream, if it ends at a time or at the end of an archive."""
+    upto = dict(request.upto)
+    if request.until is not None:
+        upto |= {str(stream): log.position_at(stream, request.until) for stream in heads}
+    if request.archive:
         upto = {str(stream): min(head, upto.get(str(stream), head)) for stream, head in heads.items()}
-    return msgspec.structs.replace(asked, upto=upto)
+    return msgspec.structs.replace(request, upto=upto)
 
 
 if __name__ == "__main__":
-    # A Ctrl-C ends the processes as well: they die with this one.
+    # Ctrl-C reaches this process alone; its children hold a lifeline and end with it (decisions/0035).
     signal.signal(signal.SIGINT, lambda _signum, _frame: os._exit(130))
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The log as an archive alone has it: events and assignment changes by position, without any Redis."""
+"""Reads a log from its archive alone, without Redis: events and assignment changes by position."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
@@ -18,21 +18,21 @@ from events.stored_projection.stored_partition import AssignmentEntry
 
 
 class ArchiveEmpty(LogError):
-    """An archive does not have the first event of a log."""
+    """The archive does not have the first event of a log."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(f"the archive at {url} has no log: its first segment of the fleet's stream is missing")
+        super().__init__(f"the archive at {url} has no log: the first segment of the stream `fleet` is missing")
         self.url = url
 
 
 class ArchivedLog:
-    """Reads what was archived of a log; a file is held against the manifest, every byte, before anything of it is used."""
+    """Reads an archived log. Every byte of a file is checked against the manifest before the file is used."""
 
     def __init__(self, url: str) -> None:
         """Open the archive at a URL.
 
         Raises:
-            ArchiveEmpty: there is no log in it.
+            ArchiveEmpty: it has no log.
             ObjectStoreUnavailable, ManifestDamaged, SegmentMissing, SegmentDamaged: it cannot be read.
         """
         self._object_store = ObjectStore(url)
@@ -44,18 +44,19 @@ class ArchivedLog:
             raise ArchiveEmpty(self._object_store.url)
         self.partitions = first[0].event.partitions
         self.epoch = first[0].event.epoch
+        # Read every manifest now: a damaged archive is then reported before hours of replay.
         for stream in stream_names(self.partitions):
-            self._of(stream)
+            self._segments_of(stream)
 
-    def _of(self, stream: str) -> Sequence[Segment]:
+    def _segments_of(self, stream: str) -> Sequence[Segment]:
         if stream not in self._segments:
             manifest = manifest_of(self._object_store, stream)
             self._segments[stream] = () if manifest is None else manifest.segments
         return self._segments[stream]
 
     def head(self, stream: int) -> int:
-        """The last archived position of a stream of events; 0 where it has none."""
-        segments = self._of(name(stream))
+        """The last archived position of a stream of events; 0 if there is none."""
+        segments = self._segments_of(name(stream))
         return segments[-1].last if segments else 0
 
     def heads(self) -> Mapping[int, int]:
@@ -66,7 +67,7 @@ class ArchivedLog:
         """Archived events at positions after + 1 and on, at most `limit`.
 
         Raises:
-            SegmentMissing, SegmentDamaged, ObjectStoreUnavailable, UnreadableEvent: they cannot be had.
+            SegmentMissing, SegmentDamaged, ObjectStoreUnavailable, UnreadableEvent: they cannot be read.
         """
         events: list[Envelope[Event]] = []
         while len(events) < limit and (rows := self._rows_at(name(stream), after + len(events))) is not None:
@@ -78,32 +79,32 @@ class ArchivedLog:
         """Archived assignment changes at positions after + 1 and on, at most `limit`.
 
         Raises:
-            SegmentMissing, SegmentDamaged, ObjectStoreUnavailable: they cannot be had.
+            SegmentMissing, SegmentDamaged, ObjectStoreUnavailable: they cannot be read.
         """
-        found = self._rows_at(f"{name(partition)}:{ASSIGNMENT_CHANGES}", after)
-        if found is None:
+        rows = self._rows_at(f"{name(partition)}:{ASSIGNMENT_CHANGES}", after)
+        if rows is None:
             return []
-        start = after + 1 - found.first
-        return [assignment_change_of(one) for one in found.entries(start, min(len(found), start + limit))]
+        start = after + 1 - rows.first
+        return [assignment_change_of(entry) for entry in rows.entries(start, min(len(rows), start + limit))]
 
     def position_at(self, stream: int, at: int) -> int:
-        """The last archived position of a stream of events whose time is <= `at` (milliseconds); 0 when there is none."""
-        segments = self._of(name(stream))
-        before = bisect_right(segments, at, key=lambda one: one.first_at)
+        """The last archived position of a stream of events whose time is <= `at` (milliseconds); 0 if there is none."""
+        segments = self._segments_of(name(stream))
+        before = bisect_right(segments, at, key=lambda segment: segment.first_at)
         position = segments[before - 1].first - 1 if before else 0
-        while (some := self._rows_at(name(stream), position)) is not None:
-            number = bisect_right(some.ats, at)
-            if number < len(some):
-                return some.first + number - 1
-            position = some.first + len(some) - 1
+        while (rows := self._rows_at(name(stream), position)) is not None:
+            number = bisect_right(rows.ats, at)
+            if number < len(rows):
+                return rows.first + number - 1
+            position = rows.first + len(rows) - 1
         return position
 
     def _rows_at(self, stream: str, after: int) -> GroupRows | None:
-        segments = self._of(stream)
+        segments = self._segments_of(stream)
         if not segments or after >= segments[-1].last:
             return None
-        segment = segments[bisect_left(segments, after + 1, key=lambda one: one.last)]
-        # One file and one group of it at a time: streams are read in order.
+        segment = segments[bisect_left(segments, after + 1, key=lambda segment: segment.last)]
+        # One file and one row group are enough: streams are read in order.
         if self._open is None or self._open[0] != segment.name:
             self._open = (segment.name, open_whole(self._object_store, segment))
         opened = self._open[1]

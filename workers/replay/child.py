@@ -1,4 +1,4 @@
-"""One process of a replay: `python -m workers.replay.child`. It is asked for streams, one a line, and tells of them, one a line."""
+"""One process of a replay: `python -m workers.replay.child`. Reads stream numbers and writes messages, one per line."""
 
 import sys
 import time
@@ -22,25 +22,34 @@ from events.settings import Settings, read_settings
 from events.terminal import complain_of
 from workers.replay.archived import ArchivedLog
 from workers.replay.partition_replay import AssignmentChangeDiffers
-from workers.replay.rebuild import Rebuilding
-from workers.replay.report import Away, Begun, Came, ChildMessage, Compared, Done, Failed, ReplayRequest
+from workers.replay.rebuild import Rebuilder
+from workers.replay.report import (
+    Advanced,
+    ChildMessage,
+    Compared,
+    Done,
+    Failed,
+    RedisUnavailable,
+    ReplayRequest,
+    Started,
+)
 from workers.replay.streams import CannotBeRead, Replay, ReportProgress
 
-_TELL_SECONDS = 0.2
+_PROGRESS_SECONDS = 0.2
 
 
 def main() -> int:
-    """Work until there is nothing more to read."""
+    """Replay the streams named on standard input until it ends."""
     lifeline.hold()
     settings = read_settings()
     logs.configure(settings.log_level)
-    asked = msgspec.json.decode(sys.argv[1], type=ReplayRequest)
-    apply, head = _open(settings, asked)
+    request = msgspec.json.decode(sys.argv[1], type=ReplayRequest)
+    apply, head = _open(settings, request)
     for line in sys.stdin:
         stream = int(line)
-        _tell(Begun(stream, head(stream)))
+        _write(Started(stream, head(stream)))
         try:
-            _tell(Done(apply(stream, _telling(stream))))
+            _write(Done(apply(stream, _progress_of(stream))))
         except LogUnavailable:
             raise
         except (
@@ -51,42 +60,44 @@ def main() -> int:
             PathsMissing,
             RebuildSuperseded,
         ) as error:
-            _tell(Failed(stream, str(error)))
+            _write(Failed(stream, str(error)))
     return 0
 
 
 def _open(
-    settings: Settings, asked: ReplayRequest
+    settings: Settings, request: ReplayRequest
 ) -> tuple[Callable[[int, ReportProgress], Compared], Callable[[int], int]]:
-    if asked.archive:
-        archived = ArchivedLog(asked.archive)
-        # It reads as a log does; nobody writes to it, or asks it for what stands beside one.
-        alone = Replay(cast("Log", archived), archived, None, upto=lambda stream: asked.upto[str(stream)])
-        return alone.stream, archived.head
+    if request.archive:
+        archived = ArchivedLog(request.archive)
+        # A replay without projections only reads events; an archive has no more methods of a log than those.
+        replay = Replay(cast("Log", archived), archived, None, upto=lambda stream: request.upto[str(stream)])
+        return replay.stream, archived.head
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
-    if asked.rebuild:
-        return Rebuilding(log).partition, log.head
+    if request.rebuild:
+        return Rebuilder(log).partition, log.head
     projections = RedisProjectionStore(log.client)
     snapshots = Snapshots(ObjectStore(settings.effective_archive_url), RawStreams(log.client), epoch=log.epoch)
-    replay = Replay(log, projections, projections, upto=lambda stream: asked.upto.get(str(stream)), snapshots=snapshots)
+    replay = Replay(
+        log, projections, projections, upto=lambda stream: request.upto.get(str(stream)), snapshots=snapshots
+    )
     return replay.stream, log.head
 
 
-def _telling(stream: int) -> Callable[[int], None]:
-    told_at = 0.0
+def _progress_of(stream: int) -> ReportProgress:
+    written_at = 0.0
 
-    def tell(position: int) -> None:
-        nonlocal told_at
+    def report(position: int) -> None:
+        nonlocal written_at
         now = time.monotonic()
-        if now - told_at >= _TELL_SECONDS:
-            told_at = now
-            _tell(Came(stream, position))
+        if now - written_at >= _PROGRESS_SECONDS:
+            written_at = now
+            _write(Advanced(stream, position))
 
-    return tell
+    return report
 
 
-def _tell(said: ChildMessage) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(said) + b"\n")
+def _write(message: ChildMessage) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
     sys.stdout.buffer.flush()
 
 
@@ -94,8 +105,8 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except LogUnavailable as error:
-        # Whoever started it says so, once for all of its processes.
-        _tell(Away(error.why))
+        # The parent reports it, once for all of its processes.
+        _write(RedisUnavailable(error.why))
         sys.exit(1)
     except LogError as error:
         complain_of(error, program="twinfold replay")

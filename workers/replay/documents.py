@@ -1,4 +1,4 @@
-"""The documents and heads of one stream, replayed from its events and held against those that stand beside the log."""
+"""Compares the stored documents and heads of one stream with those that its events give."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -19,51 +19,54 @@ _CHUNK = 500
 
 
 class ReplayedDocuments(Protocol):
-    """Documents of a stream as its events make them."""
+    """The documents of a stream as its events give them."""
 
     def apply(self, envelope: Envelope[Any]) -> None:
-        """Replay the next event."""
+        """Apply the next event."""
         ...
 
     def subjects(self) -> Iterable[str]:
-        """Everybody who has an event."""
+        """Every subject that has an event."""
         ...
 
     def head(self, subject: str) -> Head:
-        """Where a subject stands."""
+        """The version and generation of a subject."""
         ...
 
     def document(self, subject: str) -> bytes | None:
-        """Its document, if it has one."""
+        """The document of a subject, if it has one."""
         ...
 
 
-class Beside:
-    """What stands beside a stream, and what its events make of it."""
+class DocumentComparison:
+    """Compares what is stored beside a stream with what its events give.
+
+    `excluded` are the subjects of skipped events and of events that cannot be applied: nothing but those events says what
+    they wrote, so their documents are not compared. `faults` are the events that cannot be applied.
+    """
 
     def __init__(self, log: Log, stream: int, replayed: ReplayedDocuments) -> None:
         self._log, self._stream, self._replayed = log, stream, replayed
-        self.apart: set[str] = set()
-        """Subjects of events that were left out: what those wrote beside the log is nobody's to say."""
+        self.excluded: set[str] = set()
         self.faults: list[ReplayDifference] = []
         self.compared = 0
 
-    def see(self, events: Sequence[Envelope[Any]]) -> None:
-        """Replay events that came next."""
+    def apply(self, events: Sequence[Envelope[Any]]) -> None:
+        """Apply the next events."""
         apply = self._replayed.apply
         for envelope in events:
             try:
                 apply(envelope)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is this event that is
-                self.apart.add(envelope.subject)
+            except Exception as error:  # noqa: BLE001 - any exception of an event is a fault of that event (decisions/0009)
+                self.excluded.add(envelope.subject)
                 location = f"{name_of(self._stream)}:{envelope.position}"
                 self.faults.append(ReplayDifference("event", location, replayed=f"{type(error).__name__}: {error}"))
 
     def differences(self, events: EventsAhead) -> Iterable[ReplayDifference]:
-        """Hold every head and document against what is stored, however the log moves meanwhile; reads the events to their end."""
+        """Every head and document that differs from what is stored. Reads the events to their end; the log may grow meanwhile."""
         while events.read_on():
             pass
-        self._set_apart(events)
+        self.excluded |= set(filter(None, map(self._subject_at, events.skipped)))
         names = dict.fromkeys(self._replayed.subjects())
         beside = (
             ("heads", self._log.subjects_with_events(self._stream)),
@@ -78,18 +81,12 @@ class Beside:
                     )
                 else:
                     names[name] = None
-        waiting = (name for name in names if name not in self.apart)
-        while some := list(itertools.islice(waiting, _CHUNK)):
-            yield from self._compare(some, events)
+        waiting = (name for name in names if name not in self.excluded)
+        while chunk := list(itertools.islice(waiting, _CHUNK)):
+            yield from self._compare(chunk, events)
 
     def _is_of_another(self, name: str) -> bool:
         return self._stream != FLEET and partition_of(device_of(name), self._log.partitions) != self._stream
-
-    def _set_apart(self, events: EventsAhead) -> None:
-        for position in events.skipped:
-            subject = self._subject_at(position)
-            if subject is not None:
-                self.apart.add(subject)
 
     def _subject_at(self, position: int) -> str | None:
         try:
@@ -97,18 +94,23 @@ class Beside:
         except UnreadableEvent:
             if not isinstance(self._log, RedisLog):
                 return None
+            # The entry has a readable subject even if its event is not readable.
             entry = RawStreams(self._log.client).read(name_of(self._stream), after=position - 1, limit=1)[0]
             subject = entry.fields.get(b"subject")
             return None if subject is None else subject.decode(errors="replace")
         except LookupError:
+            # An operator can skip a position whose entry was deleted by hand (decisions/0009, a gap).
             return None
 
     def _compare(self, names: Sequence[str], events: EventsAhead) -> Iterable[ReplayDifference]:
-        """What is stored is at least as new as what was replayed before: events that came since explain a difference, or nothing does."""
+        # Load after replaying: what is stored is then at least as new as what was replayed. A difference is explained by
+        # events that came in between, or it is real (decisions/0030).
         while names:
             stored = dict(zip(names, self._log.load(names, fleet=self._stream == FLEET), strict=True))
             differing = {
-                name: self._applied_of(name) for name, one in stored.items() if self._applied_of(name) != _both(one)
+                name: self._applied_of(name)
+                for name, document in stored.items()
+                if self._applied_of(name) != _both(document)
             }
             self.compared += len(names) - len(differing)
             while differing and events.read_on():
@@ -116,7 +118,7 @@ class Beside:
             names = [name for name, before in differing.items() if self._applied_of(name) != before]
             for name in differing.keys() - set(names):
                 self.compared += 1
-                if name not in self.apart and events.stopped is None:
+                if name not in self.excluded and events.stopped is None:
                     yield from self._difference(name, stored[name])
 
     def _applied_of(self, name: str) -> tuple[Head, bytes | None]:
@@ -125,15 +127,12 @@ class Beside:
     def _difference(self, name: str, stored: Stored) -> Iterable[ReplayDifference]:
         head = self._replayed.head(name)
         if stored.head != head:
-            texts = [f"{one.version}:{one.generation}" if one.version else "" for one in (stored.head, head)]
+            texts = [f"{side.version}:{side.generation}" if side.version else "" for side in (stored.head, head)]
             yield ReplayDifference("head", f"{key(self._stream, 'heads')} {name}", stored=texts[0], replayed=texts[1])
-        found = difference_of_bytes(stored.snapshot, self._replayed.document(name))
-        if found is not None:
+        difference = difference_of_bytes(stored.snapshot, self._replayed.document(name))
+        if difference is not None:
             kind = "document" if self._stream == FLEET else "twin"
-            path, one, other = found
-            yield ReplayDifference(
-                kind, f"{key(self._stream, 'snapshots')} {name}", path=path, stored=one, replayed=other
-            )
+            yield ReplayDifference(kind, f"{key(self._stream, 'snapshots')} {name}", *difference)
 
 
 def _both(stored: Stored) -> tuple[Head, bytes | None]:

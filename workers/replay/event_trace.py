@@ -1,4 +1,4 @@
-"""From a document that differs to the event that it differs by: the last one that set what stands there."""
+"""Finds the event that caused a difference in a document: the last one that set the differing value."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,20 +18,27 @@ _NOTHING = object()
 def traced(
     log: Log, stream: int, differences: Sequence[ReplayDifference], *, skips: Skips, upto: int
 ) -> tuple[ReplayDifference, ...]:
-    """The same, with the event that set the place in a document which differs; it reads the stream once more where one does."""
-    concerned = {one.location: one for one in differences if one.kind in {"twin", "document"}}
+    """The differences, each in a document with the last event that set the differing value as `first_event`.
+
+    Reads the stream up to position `upto` once more if a document differs.
+    """
+    concerned = {
+        difference.location: difference for difference in differences if difference.kind in {"twin", "document"}
+    }
     if not concerned:
         return tuple(differences)
-    tracer = _Tracer(stream, {location: (location.partition(" ")[2], one.path) for location, one in concerned.items()})
+    tracer = _Tracer(
+        stream, {location: (location.partition(" ")[2], difference.path) for location, difference in concerned.items()}
+    )
     events = EventsAhead(log, stream, skips=skips, seen=tracer.see)
     while events.position < upto and events.read_on():
         for _ in events.runs(events.position):
             pass
     return tuple(
-        msgspec.structs.replace(one, first_event=f"{name(stream)}:{tracer.last[one.location]}")
-        if one.location in tracer.last
-        else one
-        for one in differences
+        msgspec.structs.replace(difference, first_event=f"{name(stream)}:{tracer.last[difference.location]}")
+        if difference.location in tracer.last
+        else difference
+        for difference in differences
     )
 
 
@@ -40,7 +47,7 @@ class _Tracer:
         self._documents = documents_of(stream)
         self._locations = locations
         subjects = {subject for subject, _ in locations.values()}
-        # A module's document goes by its device's registrations.
+        # A module's document begins anew when its device is registered again (decisions/0010), so devices are followed too.
         self._subjects = subjects | {device_of(subject) for subject in subjects}
         self._values: dict[str, Any] = {}
         self.last: dict[str, int] = {}
@@ -49,9 +56,9 @@ class _Tracer:
         for envelope in events:
             if envelope.subject in self._subjects:
                 self._documents.apply(envelope)
-                self._look(envelope.position)
+                self._note_changes(envelope.position)
 
-    def _look(self, position: int) -> None:
+    def _note_changes(self, position: int) -> None:
         for location, (subject, path) in self._locations.items():
             document = self._documents.document(subject)
             value = _NOTHING if document is None else _at(msgspec.json.decode(document), path)
@@ -61,7 +68,7 @@ class _Tracer:
 
 
 def _at(value: Any, path: str) -> Any:
-    """What stands at a path of `differing`, or at as much of it as there is."""
+    """The value at a path of `first_difference`, or at the longest part of it that exists."""
     for part in path.replace("[", ".[").split(".")[1:]:
         if part.startswith("[") and isinstance(value, list):
             number = int(part[1:-1])

@@ -1,5 +1,6 @@
-"""Where two values part first."""
+"""The first place at which two values differ."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,42 +12,45 @@ from events.secrets.references import mask
 _TEXT_MAX = 120
 _MISSING = object()
 
+FirstDifference = tuple[str, str, str]
+"""Path, stored text and replayed text, in the order of the fields of `ReplayDifference`."""
 
-def first_difference(stored: Any, replayed: Any) -> tuple[str, str, str] | None:
-    """The path to the first difference of two JSON values (names in order), with what stands there; `None` where they are equal.
 
-    Numbers count as equal only as JSON writes them: 1 is not 1.0. What is not there is empty.
+def first_difference(stored: Any, replayed: Any) -> FirstDifference | None:
+    """The first difference of two JSON values, in the order of names; `None` if they are equal.
+
+    Numbers are equal only if JSON writes them the same way: 1 is not 1.0. A missing value has an empty text.
     """
     return next(_differences(stored, replayed, "$"), None)
 
 
-def difference_of_bytes(stored: bytes | None, replayed: bytes | None) -> tuple[str, str, str] | None:
-    """As `first_difference`, of two documents in JSON; where one is none, or not JSON, of the whole."""
+def difference_of_bytes(stored: bytes | None, replayed: bytes | None) -> FirstDifference | None:
+    """The first difference of two JSON documents; of the whole text if either is missing or not JSON."""
     if stored == replayed:
         return None
+    whole = ("$", _short_bytes(stored), _short_bytes(replayed))
     try:
-        pair = [_MISSING if one is None else msgspec.json.decode(one) for one in (stored, replayed)]
+        pair = [_MISSING if data is None else msgspec.json.decode(data) for data in (stored, replayed)]
     except msgspec.DecodeError:
-        return "$", _short_bytes(stored), _short_bytes(replayed)
-    # Two ways to write one value: the bytes differ all the same.
-    return first_difference(*pair) or ("$", _short_bytes(stored), _short_bytes(replayed))
+        return whole
+    # One value written in two ways is a difference too: a rebuild must give the same bytes (decisions/0012).
+    return first_difference(*pair) or whole
 
 
-def _differences(stored: Any, replayed: Any, path: str) -> Iterator[tuple[str, str, str]]:
+def _differences(stored: Any, replayed: Any, path: str) -> Iterator[FirstDifference]:
     if isinstance(stored, dict) and isinstance(replayed, dict):
         for name in sorted(stored.keys() | replayed.keys()):
             yield from _differences(stored.get(name, _MISSING), replayed.get(name, _MISSING), f"{path}.{name}")
     elif isinstance(stored, list) and isinstance(replayed, list):
-        for number in range(max(len(stored), len(replayed))):
-            one = stored[number] if number < len(stored) else _MISSING
-            other = replayed[number] if number < len(replayed) else _MISSING
-            yield from _differences(one, other, f"{path}[{number}]")
+        for number, pair in enumerate(itertools.zip_longest(stored, replayed, fillvalue=_MISSING)):
+            yield from _differences(*pair, f"{path}[{number}]")
+    # True == 1 == 1.0 in Python, but not in JSON.
     elif type(stored) is not type(replayed) or stored != replayed:
-        yield path, short(stored), short(replayed)
+        yield path, _short(stored), _short(replayed)
 
 
-def short(value: Any) -> str:
-    """A value as it is shown: JSON, without the ids of secrets, cut where it is long; empty for what is not there."""
+def _short(value: Any) -> str:
+    # A difference can lie in a document that refers to secrets; their ids are masked as everywhere else.
     return "" if value is _MISSING else _cut(canonical.encode(mask(value)).decode())
 
 

@@ -1,4 +1,4 @@
-"""One partition replayed from its first event on, through every vector at which something was decided."""
+"""Replays one partition from its first event, through every vector at which an assignment change was decided."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -22,18 +22,18 @@ _ASSIGNMENT_CHANGES = 1000
 
 
 class AssignmentChangeDiffers(Exception):
-    """Replaying again does not give what was recorded: the log, or the code that replays it, is not what it was."""
+    """A replay does not give the recorded assignment change: the log changed, or the code that replays it."""
 
     def __init__(self, partition: int, position: int) -> None:
         super().__init__(
-            f"{name(partition)}: assignment change {position} is recorded otherwise than the events give it;"
-            " `twinfold replay` says how"
+            f"{name(partition)}: assignment change {position} differs from what the events give;"
+            " run `twinfold replay` for the differences"
         )
         self.partition, self.position = partition, position
 
 
 class RecordedChanges(Protocol):
-    """Who has the recorded assignment changes."""
+    """The recorded assignment changes: of a projection store, or of an archive."""
 
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
         """Assignment changes at positions after + 1 and on, at most `limit`."""
@@ -41,9 +41,9 @@ class RecordedChanges(Protocol):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """A vector at which something was decided: what is recorded of it, and what the events give; `None` where there is none.
+    """A vector at which an assignment change is recorded or replayed; `None` for the side that has none.
 
-    `position` is what the assignment change has, or would have, and `after` its vector.
+    `position` is the position of the assignment change, recorded or not, and `after` is its vector.
     """
 
     position: int
@@ -53,20 +53,20 @@ class Step(msgspec.Struct, frozen=True):
     assignment_change: AssignmentChange | None
 
 
-class OnTheWay(Protocol):
-    """Who looks at a partition at some vectors between those at which something was decided."""
+class ReplayObserver(Protocol):
+    """Stops a replay at chosen vectors and reads the partition there."""
 
-    def before(self, after: Vector, upto: Vector) -> Iterator[Vector]:
-        """The vectors to stop at, from behind one to before another."""
+    def stops_between(self, after: Vector, upto: Vector) -> Iterator[Vector]:
+        """The vectors to stop at between two vectors, without both ends."""
         ...
 
-    def pass_by(self, replay: "PartitionReplay", step: Step) -> None:
-        """Look; `step` says whether anything follows here."""
+    def observe(self, replay: "PartitionReplay") -> None:
+        """Read the partition at the vector that is reached."""
         ...
 
 
 class PartitionReplay:
-    """A partition at work. No projection, snapshot or warm state has a part in it."""
+    """Replays one partition from events alone: no projection, snapshot or warm copy is used."""
 
     def __init__(
         self,
@@ -75,48 +75,49 @@ class PartitionReplay:
         events: EventsAhead,
         fleet: FleetEventReader,
         merge: MergeCache | None = None,
-        on_the_way: OnTheWay | None = None,
+        observer: ReplayObserver | None = None,
     ) -> None:
         self.partition = Partition(number, merge)
-        self._driver, self._on_the_way = Driver(self.partition, events, fleet), on_the_way
+        self._driver, self._observer = Driver(self.partition, events, fleet), observer
+        # The position of the last recorded assignment change that was replayed.
         self._last = 0
-        """The last recorded assignment change that was replayed through."""
+        # Index from the start what any later condition names: documents of that time are not stored (decisions/0012).
         self.partition.hold_paths_of(fleet.between(0))
 
     def replay_to(self, vector: Vector) -> None:
-        """Replay on to a vector that lies behind in neither part, and decide nothing.
+        """Replay to a vector that is not before the present one in either part. Decides nothing.
 
         Raises:
-            LogLostItsTail, UnreadableEvent, CannotApply: it cannot be replayed so far.
-            PathsMissing: begin again.
+            LogLostItsTail, UnreadableEvent, CannotApply: an event before the vector cannot be read or applied.
+            PathsMissing: a deployment names new properties since the replay began; begin again.
         """
-        if self._on_the_way is not None:
-            for stop in self._on_the_way.before(self.partition.vector, vector):
+        if self._observer is not None:
+            for stop in self._observer.stops_between(self.partition.vector, vector):
                 self._driver.advance(stop)
-                # As it was when somebody committed here, and decided nothing.
-                self._on_the_way.pass_by(self, self.decide(self.partition.assignment_changes + 1, None))
+                # A worker committed here and decided nothing, so the replay resolves here as well.
+                self.decide(self.partition.assignment_changes + 1, None)
+                self._observer.observe(self)
         self._driver.advance(vector)
 
     def through(
         self, recorded: RecordedChanges, *, upto: Vector, assignment_changes: int | None, decided: Vector | None
     ) -> Iterator[Step]:
-        """Replay through the recorded assignment changes that lie within `upto`, and say of each what is recorded and what follows.
+        """Replay the recorded assignment changes within `upto`; yields a step for each.
 
-        `assignment_changes` is how many there must be, and `decided` the vector of the last of them, where that is
-        known: one that is missing
-        is found so, and by the vector that the next one begins at.
+        `assignment_changes` is how many there must be, and `decided` is the vector of the last one, if known. A missing
+        assignment change is detected by these, or by the vector that the next one begins at.
         """
         number = self.partition.number
         while entries := _readable(recorded, number, self._last):
             for entry in entries:
                 if assignment_changes is not None and entry.position > assignment_changes:
                     return
-                assignment_change = _read(entry)
+                assignment_change = assignment_change_in(entry)
                 if assignment_change is not None:
                     if not assignment_change.after.is_within(upto):
                         return
                     if entry.position > self._last + 1 and assignment_change.before.is_within(assignment_change.after):
-                        # Those in between are gone; where the last of them was decided is still known.
+                        # Entries in between are missing, but this one still names the vector of the last of them.
                         yield self._step(assignment_change.before, self._last + 1, None)
                     vector = assignment_change.after
                 else:
@@ -138,15 +139,15 @@ class PartitionReplay:
         return self.decide(position, recorded)
 
     def decide(self, position: int, recorded: AssignmentEntry | None) -> Step:
-        """What follows at the vector that is reached, beside what is recorded of it."""
+        """Decide at the present vector; returns the result with what is recorded of it."""
         partition = self.partition
-        # The record counts, so that what is missing in it or too much does not make all that follows different.
+        # Count as the record does. Otherwise one missing entry would make every later assignment change differ.
         partition.assignment_changes = position - 1
         assignment_change = partition.resolve()
         replayed = None
         if assignment_change is not None:
             cause = cause_of(partition.number, assignment_change.before, assignment_change.after)
-            # When it was written down nothing but the record says.
+            # `recorded` is the clock of the worker that committed; no event gives it again (decisions/0029).
             recorded_at = None if recorded is None else recorded.recorded
             replayed = AssignmentEntry(position, partition.at, cause, canonical.encode(assignment_change), recorded_at)
         else:
@@ -154,15 +155,16 @@ class PartitionReplay:
         return Step(position, partition.vector, recorded, replayed, assignment_change)
 
 
-def _read(entry: AssignmentEntry) -> AssignmentChange | None:
+def assignment_change_in(entry: AssignmentEntry | None) -> AssignmentChange | None:
+    """The assignment change of an entry; `None` if there is no entry, or its data is damaged."""
     try:
-        return msgspec.json.decode(entry.data, type=AssignmentChange)
+        return None if entry is None else msgspec.json.decode(entry.data, type=AssignmentChange)
     except msgspec.DecodeError:
         return None
 
 
 def _readable(recorded: RecordedChanges, number: int, after: int) -> Sequence[AssignmentEntry]:
-    """The next recorded assignment changes, behind a gap where there is one."""
+    """The next recorded assignment changes; a gap is skipped."""
     limit = _ASSIGNMENT_CHANGES
     while True:
         try:

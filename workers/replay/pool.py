@@ -1,4 +1,4 @@
-"""The processes of a replay: each replays one stream at a time, and one that dies is followed by another."""
+"""The processes of a replay: each replays one stream at a time, and a process that dies is replaced."""
 
 import contextlib
 import os
@@ -11,49 +11,50 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from events.log.errors import LogUnavailable
+from events.log.keys import name
 from events.processes.child import Child
-from workers.replay.report import Away, ChildMessage, Done, Failed, ReplayRequest, StreamProgress
+from workers.replay.report import ChildMessage, Done, Failed, RedisUnavailable, ReplayRequest, StreamProgress
 
 ATTEMPTS_MAX = 3
 _END_SECONDS = 10.0
 
 
 class ProcessDied(Exception):
-    """A process of the replay died again and again over one stream."""
+    """A process of the replay died `ATTEMPTS_MAX` times over the same stream."""
 
     def __init__(self, stream: int, code: int) -> None:
-        super().__init__(f"the process that replayed stream {stream} ended with {code}, {ATTEMPTS_MAX} times")
+        super().__init__(f"the process that replays {name(stream)} ended {ATTEMPTS_MAX} times, with exit code {code}")
         self.stream, self.code = stream, code
 
 
 class _Child:
-    def __init__(self, asked: ReplayRequest, environment: Mapping[str, str]) -> None:
+    def __init__(self, request: ReplayRequest, environment: Mapping[str, str]) -> None:
         self.stream: int | None = None
-        self.away: str | None = None
+        self.unavailable: str | None = None
         self._child = Child(
-            [sys.executable, "-m", "workers.replay.child", msgspec.json.encode(asked).decode()],
+            [sys.executable, "-m", "workers.replay.child", msgspec.json.encode(request).decode()],
             environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         self.process = self._child.process
-        self._rest = b""
+        self._partial_line = b""
 
     def ask(self, stream: int) -> None:
         self.stream = stream
         assert self.process.stdin is not None
-        # One that is dead already is found so when it says nothing.
+        # A dead process is detected when its output ends.
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(b"%d\n" % stream)
             self.process.stdin.flush()
 
-    def heard(self) -> list[ChildMessage] | None:
-        """What it said since; `None` when it will say no more."""
+    def messages(self) -> list[ChildMessage] | None:
+        """The messages since the last call; `None` when the output has ended."""
         assert self.process.stdout is not None
         data = os.read(self.process.stdout.fileno(), 1 << 20)
         if not data:
             return None
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, self._partial_line = (self._partial_line + data).split(b"\n")
         return [msgspec.json.decode(line, type=ChildMessage) for line in lines]
 
     def end(self) -> int:
@@ -65,21 +66,21 @@ class _Child:
         return self._child.end(_END_SECONDS)
 
 
-def told(
-    asked: ReplayRequest, streams: Sequence[int], *, processes: int, environment: Mapping[str, str]
+def replay_streams(
+    request: ReplayRequest, streams: Sequence[int], *, processes: int, environment: Mapping[str, str]
 ) -> Iterator[StreamProgress]:
-    """Have every stream replayed, and tell what comes of it as it comes.
+    """Replay every stream in child processes, and yield their messages as they arrive.
 
     Raises:
         ProcessDied: a process died three times over the same stream.
-        LogUnavailable: the last time because Redis did not answer.
+        LogUnavailable: it died because Redis did not answer.
     """
     waiting, deaths = deque(streams), dict.fromkeys(streams, 0)
     children: list[_Child] = []
     with selectors.DefaultSelector() as selector:
 
         def start() -> None:
-            child = _Child(asked, environment)
+            child = _Child(request, environment)
             children.append(child)
             assert child.process.stdout is not None
             selector.register(child.process.stdout, selectors.EVENT_READ, child)
@@ -91,17 +92,17 @@ def told(
             while any(child.stream is not None for child in children):
                 for selected, _ in selector.select():
                     child: _Child = selected.data
-                    heard = child.heard()
-                    for one in heard or ():
-                        if isinstance(one, Away):
-                            child.away = one.why
+                    messages = child.messages()
+                    for message in messages or ():
+                        if isinstance(message, RedisUnavailable):
+                            child.unavailable = message.why
                             continue
-                        yield one
-                        if isinstance(one, Done | Failed):
+                        yield message
+                        if isinstance(message, Done | Failed):
                             child.stream = None
                             if waiting:
                                 child.ask(waiting.popleft())
-                    if heard is None:
+                    if messages is None:
                         selector.unregister(selected.fileobj)
                         children.remove(child)
                         code = child.end()
@@ -109,8 +110,8 @@ def told(
                             continue
                         deaths[child.stream] += 1
                         if deaths[child.stream] == ATTEMPTS_MAX:
-                            if child.away is not None:
-                                raise LogUnavailable(child.away)
+                            if child.unavailable is not None:
+                                raise LogUnavailable(child.unavailable)
                             raise ProcessDied(child.stream, code)
                         waiting.appendleft(child.stream)
                         start()

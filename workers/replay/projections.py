@@ -1,7 +1,6 @@
-"""The stored form of a partition held against another: every hash, field, array and number of the checkpoint."""
+"""Compares two stored forms of a partition: every hash, field, array and number of the checkpoint."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,86 +17,80 @@ _SETS = frozenset({"already", "before", "children", "index", "modules", "sets", 
 _DEVICES_NAMED = 5
 
 
-def count_of(kept: StoredPartition) -> int:
+def count_of(stored: StoredPartition) -> int:
     """How many fields, arrays and checkpoints there are to compare."""
-    return 1 + len(kept.arrays) + sum(map(len, kept.hashes.values()))
+    return 1 + len(stored.arrays) + sum(map(len, stored.hashes.values()))
 
 
 def differences(number: int, stored: StoredPartition, replayed: StoredPartition) -> Iterator[ReplayDifference]:
-    """What is kept otherwise than the events give it."""
-    pair: list[Any] = [msgspec.to_builtins(one.checkpoint) for one in (stored, replayed)]
-    found = first_difference(*pair)
-    if found is not None:
-        path, one, other = found
-        yield ReplayDifference(
-            "checkpoint", key(number, "projection:checkpoint"), path=path, stored=one, replayed=other
-        )
+    """Every part of a partition that is stored differently from what the events give."""
+    difference = first_difference(msgspec.to_builtins(stored.checkpoint), msgspec.to_builtins(replayed.checkpoint))
+    if difference is not None:
+        yield ReplayDifference("checkpoint", key(number, "projection:checkpoint"), *difference)
     for name in HASHES:
-        fields = stored.hashes[name].keys() | replayed.hashes[name].keys()
-        for field in sorted(fields):
-            data, wanted = stored.hashes[name].get(field), replayed.hashes[name].get(field)
-            if data != wanted and not _is_of_other_rules(name, data):
-                yield _of_field(f"{key(number, f'projection:{name}')} {field}", name, data, wanted, replayed)
+        for field in sorted(stored.hashes[name].keys() | replayed.hashes[name].keys()):
+            data, expected = stored.hashes[name].get(field), replayed.hashes[name].get(field)
+            if data != expected and not _is_of_other_rules(name, data):
+                yield _of_field(f"{key(number, f'projection:{name}')} {field}", name, data, expected, replayed)
     for name in ARRAYS:
         if stored.arrays[name] != replayed.arrays[name]:
             yield _of_array(key(number, f"projection:{name}"), stored.arrays[name], replayed.arrays[name], replayed)
 
 
 def _is_of_other_rules(name: str, data: bytes | None) -> bool:
-    """What rules of another version found stands until the partition is read from its projections the next time."""
+    # Findings of an older version's readiness rules stay stored until a worker loads the partition the next time. They
+    # are no sign of a damaged projection.
     return name == "readiness" and data is not None and read_found(data) is None
 
 
 def _of_field(
-    location: str, name: str, data: bytes | None, wanted: bytes | None, replayed: StoredPartition
+    location: str, name: str, data: bytes | None, expected: bytes | None, replayed: StoredPartition
 ) -> ReplayDifference:
-    if name in _SETS and data is not None and wanted is not None:
-        try:
-            members = from_bytes(data)
-        except ValueError:
-            return ReplayDifference(
-                "projection", location, stored="no set", replayed=counted(len(from_bytes(wanted)), "device")
-            )
-        differing = members ^ from_bytes(wanted)
-        return ReplayDifference(
-            "projection",
-            location,
-            stored=counted(len(members), "device"),
-            replayed=counted(len(from_bytes(wanted)), "device"),
-            devices=names_of(list(differing[:_DEVICES_NAMED]), replayed),
-        )
-    if name in _SETS:
-        one, other = ("" if some is None else "a set" for some in (data, wanted))
-        return ReplayDifference("projection", location, stored=one, replayed=other)
-    path, one, other = difference_of_bytes(data, wanted) or ("$", "", "")
-    return ReplayDifference("projection", location, path=path, stored=one, replayed=other)
+    if name not in _SETS:
+        return ReplayDifference("projection", location, *(difference_of_bytes(data, expected) or ("$", "", "")))
+    if data is None or expected is None:
+        stored_text, replayed_text = ("" if side is None else "a set" for side in (data, expected))
+        return ReplayDifference("projection", location, stored=stored_text, replayed=replayed_text)
+    expected_members = from_bytes(expected)
+    replayed_text = counted(len(expected_members), "device")
+    try:
+        members = from_bytes(data)
+    except ValueError:
+        return ReplayDifference("projection", location, stored="no set", replayed=replayed_text)
+    return ReplayDifference(
+        "projection",
+        location,
+        stored=counted(len(members), "device"),
+        replayed=replayed_text,
+        devices=_names_of(list((members ^ expected_members)[:_DEVICES_NAMED]), replayed),
+    )
 
 
-def _of_array(location: str, stored: bytes, replayed: bytes, kept: StoredPartition) -> ReplayDifference:
+def _of_array(location: str, stored: bytes, replayed: bytes, partition: StoredPartition) -> ReplayDifference:
+    lengths = ReplayDifference("projection", location, stored=f"{len(stored)} bytes", replayed=f"{len(replayed)} bytes")
+    # Arrays hold numbers of 4 bytes.
     if len(stored) % 4:
-        return ReplayDifference(
-            "projection", location, stored=f"{len(stored)} bytes", replayed=f"{len(replayed)} bytes"
-        )
+        return lengths
     size = max(len(stored), len(replayed))
-    one, other = (np.frombuffer(data.ljust(size, b"\0"), dtype="<u4") for data in (stored, replayed))
-    differing = np.flatnonzero(one != other)
+    stored_numbers, replayed_numbers = (
+        np.frombuffer(data.ljust(size, b"\0"), dtype="<u4") for data in (stored, replayed)
+    )
+    differing = np.flatnonzero(stored_numbers != replayed_numbers)
     if not len(differing):
-        return ReplayDifference(
-            "projection", location, stored=f"{len(stored)} bytes", replayed=f"{len(replayed)} bytes"
-        )
+        return lengths
     first = int(differing[0])
     return ReplayDifference(
         "projection",
         f"{location} [{first}]",
-        stored=str(int(one[first])),
-        replayed=str(int(other[first])),
-        devices=names_of(differing[:_DEVICES_NAMED].tolist(), kept),
+        stored=str(int(stored_numbers[first])),
+        replayed=str(int(replayed_numbers[first])),
+        devices=_names_of(differing[:_DEVICES_NAMED].tolist(), partition),
     )
 
 
-def names_of(ordinals: list[int], kept: StoredPartition) -> tuple[str, ...]:
-    """The devices of some ordinals, as far as they have an id."""
+def _names_of(ordinals: list[int], stored: StoredPartition) -> tuple[str, ...]:
+    """The ids of the devices with these ordinals; ordinals without an id are skipped."""
     ids: list[str] = []
-    for page in range(len(kept.hashes["ids"])):
-        ids += msgspec.json.decode(kept.hashes["ids"].get(str(page), b"[]"), type=list[str])
+    for page in range(len(stored.hashes["ids"])):
+        ids += msgspec.json.decode(stored.hashes["ids"].get(str(page), b"[]"), type=list[str])
     return tuple(ids[ordinal] for ordinal in ordinals if ordinal < len(ids))

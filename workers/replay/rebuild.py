@@ -1,4 +1,4 @@
-"""The projections of one partition replayed anew beside the live ones, and put in their place in one step, while work goes on."""
+"""Rebuilds the projections of one partition beside the live ones, and switches to them in one step while workers go on."""
 
 import itertools
 import time
@@ -18,7 +18,7 @@ from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.projection.driver import PathsMissing
 from events.projection_store.redis import RedisProjectionStore
-from events.projection_store.staged_projection import Staging, Switch
+from events.projection_store.staged_projection import StagedProjection, Switch
 from events.stored_projection.partition_codec import checkpoint_of, writes_of
 from events.stored_projection.stored_partition import Checkpoint
 from workers.replay.partition_replay import AssignmentChangeDiffers, PartitionReplay
@@ -28,7 +28,7 @@ from workers.replay.streams import ReportProgress
 _ATTEMPTS = 5
 
 
-class Rebuilding:
+class Rebuilder:
     """Rebuilds projections from events and recorded assignment changes alone."""
 
     def __init__(self, log: RedisLog) -> None:
@@ -37,36 +37,35 @@ class Rebuilding:
         self._merge = MergeCache()
 
     def partition(self, number: int, tell: ReportProgress = lambda _position: None) -> Compared:
-        """Rebuild one partition and switch; killed at any point, the live projections are as they were, or are the rebuilt ones.
+        """Rebuild one partition and switch. If it is killed at any point, the live projections are the old or the rebuilt ones.
 
         Raises:
-            AssignmentChangeDiffers: the events give another assignment change than is recorded: `twinfold replay` says which.
-            RebuildSuperseded: somebody else began to rebuild the partition meanwhile.
-            LogLostItsTail, UnreadableEvent, CannotApply: it cannot be replayed to where the projections are.
+            AssignmentChangeDiffers: the events give another assignment change than is recorded.
+            RebuildSuperseded: another rebuild of the partition began meanwhile.
+            LogLostItsTail, UnreadableEvent, CannotApply: an event before the live checkpoint cannot be read or applied.
             LogUnavailable: Redis did not answer.
         """
         began = time.monotonic()
         for attempt in itertools.count(1):
             try:
                 with rare_collection():
-                    found = self._once(number, tell)
+                    compared = self._rebuilt(number, tell)
+                return msgspec.structs.replace(compared, seconds=time.monotonic() - began)
             except PathsMissing:
-                # The fleet came to name other properties since this attempt began.
+                # A deployment names new properties since this attempt began; they must be indexed from the first event.
                 if attempt == _ATTEMPTS:
                     raise
-            else:
-                return msgspec.structs.replace(found, seconds=time.monotonic() - began)
         raise AssertionError
 
-    def _once(self, number: int, tell: ReportProgress) -> Compared:
+    def _rebuilt(self, number: int, tell: ReportProgress) -> Compared:
         self._fleet.read_on()
-        staging = Staging(self._log.client, number)
+        staging = StagedProjection(self._log.client, number)
         reached(FailPoint.REBUILD_BEGUN)
         events = EventsAhead(
             self._log,
             number,
             skips=lambda: self._fleet.skipped(number),
-            seen=lambda some: tell(some[-1].position) if some else None,
+            seen=lambda envelopes: tell(envelopes[-1].position) if envelopes else None,
         )
         replay = PartitionReplay(number, events=events, fleet=self._fleet, merge=self._merge)
         written = Checkpoint()
@@ -74,13 +73,14 @@ class Rebuilding:
         assignment_changes = 0
         while switch is Switch.MOVED:
             rounds += 1
-            # Looked at before the checkpoint that it comes with, or it could be newer than that.
+            # Read before the checkpoint. In the other order, a commit in between would give a newer assignment change.
             newest = RawStreams(self._log.client).head(f"{name(number)}:assignments")
             seen = staging.seen()
             live = msgspec.json.decode(seen, type=Checkpoint) if seen else Checkpoint()
             self._fleet.read_on()
             assignment_changes, vector = self._target(number, live, newest)
             self._apply(replay, assignment_changes, vector)
+            # The number makes this checkpoint differ from those that warm copies expect: their commits fail (decisions/0030).
             partition.rebuilt = 1 + (0 if live.rebuilt is UNSET else live.rebuilt)
             writes = writes_of(partition, None, expected=written)
             written = writes.checkpoint
@@ -101,7 +101,8 @@ class Rebuilding:
         )
 
     def _target(self, number: int, live: Checkpoint, newest: int) -> tuple[int, Vector]:
-        """How many changes to replay through, and how far; what is recorded counts where the projections are behind it, or gone."""
+        """How many assignment changes to replay, and the vector to reach: the live checkpoint's, or those of newer records."""
+        # Projections can be gone, or behind a record that a failover kept; then the record says how far to go.
         if live.assignment_changes >= newest:
             return live.assignment_changes, live.vector
         (entry,) = self._recorded.assignment_changes(number, after=newest - 1, limit=1)
@@ -117,12 +118,13 @@ class Rebuilding:
                 raise AssignmentChangeDiffers(number, step.position)
         replay.replay_to(vector)
         replay.partition.release_paths()
-        # What was decided is recorded; nothing more may follow.
+        # Every decision up to here is recorded, so nothing may be left to decide.
         last = replay.decide(assignment_changes + 1, None)
         if last.replayed is not None:
             raise AssignmentChangeDiffers(number, last.position)
 
     def _unblock(self, number: int) -> None:
+        # Position 0 marks lost projections, which now exist again. A partition that is stopped at an event stays stopped.
         blocked = self._recorded.blocked(number)
         if blocked is not None and not blocked.position:
             self._recorded.block(number, None)

@@ -1,4 +1,4 @@
-"""How a replay shows how far it is, and what came of it."""
+"""The progress and the result of a replay, as text and as JSON."""
 
 import sys
 import time
@@ -13,15 +13,15 @@ from events.log.keys import FLEET, name
 from events.number_text import counted
 from events.rich_console import console
 from events.terminal import complain
-from workers.replay.report import Begun, Came, Compared, Done, Failed, ReplayDifference, StreamProgress
+from workers.replay.report import Advanced, Compared, Done, Failed, ReplayDifference, Started, StreamProgress
 
 _LINE_SECONDS = 5.0
 _TERMS = ("events", "assignment_changes", "projections", "documents", "snapshots")
 _MEMBERS = {"assignment_changes": "assignmentChanges"}
 
 
-class Bar:
-    """A progress bar on a terminal; elsewhere a line now and then. Both go to standard error."""
+class ReplayProgressBar:
+    """A progress bar on a terminal, and a line every 5 s elsewhere. Both go to standard error."""
 
     def __init__(self, events: int) -> None:
         self._came: dict[int, int] = {}
@@ -47,18 +47,18 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def _hear(self, told: StreamProgress) -> None:
-        match told:
-            case Begun(stream):
+    def _hear(self, message: StreamProgress) -> None:
+        match message:
+            case Started(stream):
                 self._came[stream] = 0
-            case Came(stream, position):
+            case Advanced(stream, position):
                 self._came[stream] = position
             case Done(compared):
                 self._came[compared.stream] = compared.events + compared.skipped
             case Failed():
                 pass
         replayed = sum(self._came.values())
-        # A log that is written to meanwhile has more than it had.
+        # The log can grow while it is replayed; without this, the bar would pass 100 %.
         self._events = max(self._events, replayed)
         self._progress.update(self._task, completed=replayed, total=max(1, self._events))
         now = time.monotonic()
@@ -79,7 +79,7 @@ class _Rate(ProgressColumn):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """All that came of a replay."""
+    """The results of all streams of a replay."""
 
     streams: tuple[Compared, ...]
     failed: tuple[Failed, ...]
@@ -88,58 +88,56 @@ class Summary(msgspec.Struct, frozen=True):
 
     @property
     def code(self) -> int:
-        """What the program exits with: 0 without a difference, 1 with one, 2 where something could not be replayed."""
+        """The exit code: 0 without differences, 1 with differences, 2 if a stream could not be replayed."""
         if self.failed:
             return 2
-        return 1 if any(one.differences for one in self.streams) else 0
+        return 1 if any(stream.differences for stream in self.streams) else 0
 
     def total(self, what: str) -> int:
-        """The sum of a count over the streams."""
-        return sum(getattr(one, what) for one in self.streams)
+        """The sum of a field of `Compared` over all streams."""
+        return sum(getattr(stream, what) for stream in self.streams)
 
     def as_json(self) -> bytes:
-        """The whole, for programs."""
-        sums = {_MEMBERS.get(what, what): self.total(what) for what in _TERMS}
-        found = {
-            **sums,
+        """The summary and all streams as a JSON document."""
+        document = {
+            **{_MEMBERS.get(what, what): self.total(what) for what in _TERMS},
             "skipped": self.total("skipped"),
             "apart": self.total("apart"),
-            "differences": self.total("more") + sum(len(one.differences) for one in self.streams),
+            "differences": self.total("differences_total"),
             "seconds": round(self.seconds, 3),
-            "streams": [{"name": one.name, **msgspec.to_builtins(one)} for one in self.streams],
-            "failed": [{"name": name(one.stream), "error": one.error} for one in self.failed],
+            "streams": [{"name": stream.name, **msgspec.to_builtins(stream)} for stream in self.streams],
+            "failed": [{"name": name(failed.stream), "error": failed.error} for failed in self.failed],
         }
-        return msgspec.json.format(msgspec.json.encode(found), indent=2)
+        return msgspec.json.format(msgspec.json.encode(document), indent=2)
 
     def as_lines(self) -> list[str]:
-        """The same for people."""
+        """The summary and all differences as lines for a terminal."""
         return self._rebuilt_lines() if self.rebuilt else self._compared_lines()
 
     def _rebuilt_lines(self) -> list[str]:
         lines = [
-            f"{one.name} is rebuilt to {_location(one)}: {_many(one.events, 'event')},"
-            f" {_many(one.assignment_changes, 'assignment_change')}; {', '.join(one.notes)}"
-            for one in self.streams
+            f"{stream.name} is rebuilt to {_location(stream)}: {_many(stream.events, 'event')},"
+            f" {_many(stream.assignment_changes, 'assignment change')}; {', '.join(stream.notes)}"
+            for stream in self.streams
         ]
-        lines += [f"{name(one.stream)} is as it was: {one.error}" for one in self.failed]
-        done = counted(len(self.streams), "partition")
-        return [*lines, f"{done} rebuilt in {self.seconds:,.1f} s"]
+        lines += [f"{name(failed.stream)} is unchanged: {failed.error}" for failed in self.failed]
+        return [*lines, f"{counted(len(self.streams), 'partition')} rebuilt in {self.seconds:,.1f} s"]
 
     def _compared_lines(self) -> list[str]:
         lines = [
             *_lines_of(self.streams),
-            *(f"{name(one.stream)} cannot be replayed: {one.error}" for one in self.failed),
+            *(f"{name(failed.stream)} cannot be replayed: {failed.error}" for failed in self.failed),
         ]
         counts = ", ".join(_many(self.total(what), what.removesuffix("s").replace("_", " ")) for what in _TERMS)
         rate = self.total("events") / self.seconds if self.seconds else 0.0
         lines.append(f"{counts} compared in {self.seconds:,.1f} s ({rate:,.0f} events/s)")
         if self.total("skipped"):
             lines.append(
-                f"left out by decision: {counted(self.total('skipped'), 'event')};"
+                f"skipped by decision: {counted(self.total('skipped'), 'event')};"
                 f" not compared: {counted(self.total('apart'), 'subject')} of such events"
             )
-        found = self.total("more") + sum(len(one.differences) for one in self.streams)
-        lines.append(_many(found, "difference") if found else "no difference")
+        differences = self.total("differences_total")
+        lines.append(_many(differences, "difference") if differences else "no difference")
         return lines
 
 
@@ -149,25 +147,29 @@ def _many(count: int, what: str) -> str:
 
 def _lines_of(streams: Sequence[Compared]) -> list[str]:
     lines = []
-    for one in streams:
-        lines += [f"{one.name}: stopped at {note}" for note in one.notes]
-        lines += [_line(difference) for difference in one.differences]
-        if one.more:
-            lines.append(f"{one.name}: and {one.more:,} more")
+    for stream in streams:
+        lines += [f"{stream.name}: stopped at {note}" for note in stream.notes]
+        lines += [_line(difference) for difference in stream.differences]
+        if stream.more:
+            lines.append(f"{stream.name}: and {stream.more:,} more")
     return lines
 
 
-def _line(one: ReplayDifference) -> str:
-    location = f"{one.location} {one.path}".rstrip()
-    parts = [f"{one.kind} {location}: stored {one.stored or 'nothing'}, replayed {one.replayed or 'nothing'}"]
-    if one.first_event:
-        parts.append(f"first event {one.first_event}")
-    if one.events:
-        parts.append(f"between {one.events}")
-    if one.devices:
-        parts.append(f"devices {', '.join(one.devices)}")
+def _line(difference: ReplayDifference) -> str:
+    location = f"{difference.location} {difference.path}".rstrip()
+    parts = [
+        f"{difference.kind} {location}: stored {difference.stored or 'nothing'}, replayed {difference.replayed or 'nothing'}"
+    ]
+    if difference.first_event:
+        parts.append(f"first event {difference.first_event}")
+    if difference.events:
+        parts.append(f"between {difference.events}")
+    if difference.devices:
+        parts.append(f"devices {', '.join(difference.devices)}")
     return "; ".join(parts)
 
 
-def _location(one: Compared) -> str:
-    return "" if one.vector is None else f"{one.name}:{one.vector.partition}, {name(FLEET)}:{one.vector.fleet}"
+def _location(stream: Compared) -> str:
+    return (
+        "" if stream.vector is None else f"{stream.name}:{stream.vector.partition}, {name(FLEET)}:{stream.vector.fleet}"
+    )

@@ -1,4 +1,4 @@
-"""What a replay is asked, and what it says: plain data between its processes, and to who asked."""
+"""The request for a replay and its results: plain data between the processes of a replay, and for its caller."""
 
 import msgspec
 
@@ -6,14 +6,14 @@ from events.envelope import Vector
 from events.log.keys import name
 
 NAMED_MAX = 20
-"""Differences that are told one by one, of each kind in one stream; the others are counted."""
+"""How many differences of each kind in one stream are named; further differences are only counted."""
 
 
 class ReplayRequest(msgspec.Struct, frozen=True):
-    """What is to be replayed again: whole streams, or each up to a position, or up to a time (milliseconds).
+    """What to replay: whole streams, or each up to a position, or up to a time (milliseconds).
 
-    `archive` is the URL of an archive, in place of the log.
-    What comes of it is compared with what is stored, or, to `rebuild`, put in its place.
+    `archive` is the URL of an archive to read instead of the log. With `rebuild`, the result replaces what is stored;
+    without, it is compared with what is stored.
     """
 
     streams: tuple[int, ...] = ()
@@ -26,12 +26,12 @@ class ReplayRequest(msgspec.Struct, frozen=True):
 
 
 class ReplayDifference(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """One thing that is stored otherwise than the events give it.
+    """One thing that is stored differently from what the events give.
 
     `kind` is `assignment_change`, `checkpoint`, `projection`, `twin`, `document`, `head`, `snapshot` or `event`.
-    `location` is `stream:position`, or a key and its field.
-    `path` leads to the first difference inside of JSON. `events` are the positions it can come from, as in `p03:101-117`,
-    `first_event` the first of them that is of a subject concerned. `stored` and `applied` are what stands there, shortened.
+    `location` is `stream:position`, or a key and its field. `path` leads to the first difference inside of JSON, and
+    `stored` and `replayed` are the values at that path, shortened. `events` are the positions that can have caused it,
+    as in `p03:101-117`, and `first_event` is the first of them whose subject is affected.
     """
 
     kind: str
@@ -45,7 +45,10 @@ class ReplayDifference(msgspec.Struct, frozen=True, omit_defaults=True, rename="
 
 
 class Compared(msgspec.Struct, frozen=True, rename="camel"):
-    """What came of one stream. Numbers of things compared, and what differs; `more` counts differences not named."""
+    """The result of one stream: how many things were compared, and the differences; `more` counts those not named.
+
+    `apart` counts the subjects that are not compared, because an event of theirs is skipped.
+    """
 
     stream: int
     events: int = 0
@@ -68,16 +71,21 @@ class Compared(msgspec.Struct, frozen=True, rename="camel"):
         """`p03`, or `fleet`."""
         return name(self.stream)
 
+    @property
+    def differences_total(self) -> int:
+        """How many differences there are, named or not."""
+        return len(self.differences) + self.more
 
-class Begun(msgspec.Struct, frozen=True, tag=True):
-    """A process works on a stream of so many events."""
+
+class Started(msgspec.Struct, frozen=True, tag=True):
+    """A process has started to replay a stream of `events` events."""
 
     stream: int
     events: int
 
 
-class Came(msgspec.Struct, frozen=True, tag=True):
-    """A process has come to a position of its stream."""
+class Advanced(msgspec.Struct, frozen=True, tag=True):
+    """A process has reached a position of its stream."""
 
     stream: int
     position: int
@@ -90,20 +98,20 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """A stream cannot be replayed, for a reason that another try does not mend."""
+    """A stream cannot be replayed, for a reason that a second attempt does not remove."""
 
     stream: int
     error: str
 
 
-StreamProgress = Begun | Came | Done | Failed
+StreamProgress = Started | Advanced | Done | Failed
 
 
-class Away(msgspec.Struct, frozen=True, tag=True):
-    """A process ends because Redis does not answer; why, as `LogUnavailable` has it."""
+class RedisUnavailable(msgspec.Struct, frozen=True, tag=True):
+    """A process ends because Redis does not answer; `why` is the text of `LogUnavailable`."""
 
     why: str
 
 
-ChildMessage = StreamProgress | Away
-"""What a process of a replay says to the one that started it."""
+ChildMessage = StreamProgress | RedisUnavailable
+"""What a process of a replay writes to the process that started it."""

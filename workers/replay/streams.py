@@ -1,4 +1,4 @@
-"""One stream of the log replayed again and held against what is recorded of it."""
+"""Replays one stream of the log and compares the result with what is stored of it."""
 
 import itertools
 import resource
@@ -18,50 +18,51 @@ from events.log.documents import DeviceDocuments, FleetDocuments
 from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.events_ahead import EventsAhead
 from events.log.fleet_events import FleetEventReader
-from events.log.keys import FLEET, name
+from events.log.keys import FLEET, device_of, name
 from events.log.port import Log
 from events.projection_store.port import ProjectionStore
 from events.stored_projection.partition_codec import cause_of
 from events.stored_projection.stored_partition import AssignmentEntry, StoredPartition
-from workers.replay.documents import Beside
+from workers.replay.documents import DocumentComparison
 from workers.replay.event_trace import traced
-from workers.replay.first_difference import difference_of_bytes, first_difference
-from workers.replay.partition_replay import PartitionReplay, RecordedChanges, Step
+from workers.replay.first_difference import FirstDifference, difference_of_bytes, first_difference
+from workers.replay.partition_replay import PartitionReplay, RecordedChanges, Step, assignment_change_in
 from workers.replay.projections import count_of, differences
 from workers.replay.report import NAMED_MAX, Compared, ReplayDifference
-from workers.replay.snapshots import SnapshotsPassed
+from workers.replay.snapshots import SnapshotComparison
 
 CannotBeRead = (UnreadableEvent, LogLostItsTail, CannotApply)
 ReportProgress = Callable[[int], None]
-"""Is told how many events of the stream are replayed."""
+"""Takes the number of events of the stream that are replayed."""
 
 _DEVICES_NAMED = 5
+_NO_END = 2**63
 
 
 class NamedDifferences:
-    """Differences as they are found: the first of each kind by name, the others as a number."""
+    """Collects differences: the first `NAMED_MAX` of each kind, and the number of further ones."""
 
     def __init__(self) -> None:
         self._by_kind: dict[str, list[ReplayDifference]] = {}
         self.more = 0
 
-    def add(self, found: Iterable[ReplayDifference]) -> None:
-        """Take some more."""
-        for one in found:
-            some = self._by_kind.setdefault(one.kind, [])
-            if len(some) < NAMED_MAX:
-                some.append(one)
+    def add(self, new_differences: Iterable[ReplayDifference]) -> None:
+        """Add differences."""
+        for difference in new_differences:
+            same_kind = self._by_kind.setdefault(difference.kind, [])
+            if len(same_kind) < NAMED_MAX:
+                same_kind.append(difference)
             else:
                 self.more += 1
 
     @property
     def named(self) -> tuple[ReplayDifference, ...]:
-        """Those that are told one by one."""
+        """The differences that are named."""
         return tuple(itertools.chain.from_iterable(self._by_kind.values()))
 
 
 class Replay:
-    """Replays streams of a log again, from events alone; what is stored is only looked at to compare."""
+    """Replays streams of a log from events alone. What is stored is only compared, never used."""
 
     def __init__(
         self,
@@ -72,9 +73,9 @@ class Replay:
         upto: Callable[[int], int | None] = lambda _stream: None,
         snapshots: Snapshots | None = None,
     ) -> None:
-        """`upto` answers the last position of a stream that counts; `None` is the newest.
+        """`upto` returns the last position of a stream to replay; `None` is the newest.
 
-        Where there are no `projections`, as of an archive alone, assignment changes are what there is to compare, and `upto` names an end.
+        Without `projections`, as for an archive, only assignment changes are compared, and `upto` must name an end.
         """
         self._log, self._recorded, self._projections, self._upto = log, recorded, projections, upto
         self._snapshots = snapshots
@@ -86,21 +87,24 @@ class Replay:
 
         Raises:
             LogUnavailable: Redis did not answer.
-            LogLostItsTail, UnreadableEvent, CannotApply: it cannot be replayed to where it is recorded to be.
+            LogLostItsTail, UnreadableEvent, CannotApply: an event before the recorded checkpoint cannot be read or applied.
         """
+        # Python's garbage collector alone took a third of the time of a replay (decisions/0030).
         with rare_collection():
             return self._compared(stream, tell)
 
     def _compared(self, stream: int, tell: ReportProgress) -> Compared:
         began, cpu = time.monotonic(), time.process_time()
         self._fleet.read_on()
-        found = self._of_fleet(tell) if stream == FLEET else self._of_partition(stream, tell)
-        position = found.events + found.skipped
-        named = traced(self._log, stream, found.differences, skips=lambda: self._fleet.skipped(stream), upto=position)
-        found = msgspec.structs.replace(found, differences=named)
+        compared = self._of_fleet(tell) if stream == FLEET else self._of_partition(stream, tell)
+        position = compared.events + compared.skipped
+        named = traced(
+            self._log, stream, compared.differences, skips=lambda: self._fleet.skipped(stream), upto=position
+        )
+        compared = msgspec.structs.replace(compared, differences=named)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return msgspec.structs.replace(
-            found,
+            compared,
             seconds=time.monotonic() - began,
             cpu_seconds=time.process_time() - cpu,
             memory_bytes_max=peak,
@@ -109,28 +113,28 @@ class Replay:
     # -- the fleet's stream: documents alone
 
     def _of_fleet(self, tell: ReportProgress) -> Compared:
-        beside = Beside(self._log, FLEET, FleetDocuments())
+        comparison = DocumentComparison(self._log, FLEET, FleetDocuments())
         upto = self._upto(FLEET)
         events = EventsAhead(
             self._log,
             FLEET,
             skips=lambda: self._fleet.skipped(FLEET),
-            seen=_telling(beside.see, tell),
+            seen=_reporting(comparison.apply, tell),
             stops=() if upto is None else (upto,),
         )
         named = NamedDifferences()
         if upto is None:
-            named.add(beside.differences(events))
-            named.add(beside.faults)
+            named.add(comparison.differences(events))
+            named.add(comparison.faults)
         else:
             for _ in events.runs(upto):
                 pass
         return Compared(
             FLEET,
             events=events.position - len(events.skipped),
-            documents=beside.compared,
+            documents=comparison.compared,
             skipped=len(events.skipped),
-            apart=len(beside.apart),
+            apart=len(comparison.excluded),
             differences=named.named,
             more=named.more,
             notes=_stopped(events),
@@ -139,55 +143,56 @@ class Replay:
     # -- a partition: assignment changes, projections, twins
 
     def _of_partition(self, number: int, tell: ReportProgress) -> Compared:
-        upto = Vector(*(_or_all(self._upto(stream)) for stream in (number, FLEET)))
-        # All of it as of one moment, before anything is replayed: so that nothing of it moves meanwhile.
+        ends = [self._upto(stream) for stream in (number, FLEET)]
+        upto = Vector(*(_NO_END if end is None else end for end in ends))
+        # Load everything in one transaction before replaying: workers may go on (decisions/0030).
         stored = None if self._projections is None else self._projections.load(number)
         self._fleet.read_on()
         if stored is not None and not stored.checkpoint.vector.is_within(upto):
             stored = None
-        documents_too = self._upto(number) is None
+        # Stored documents are those of the head, so a replay that ends earlier has nothing to compare them with.
+        documents_too = ends[0] is None
         documents = DeviceDocuments()
-        beside = Beside(self._log, number, documents)
+        comparison = DocumentComparison(self._log, number, documents)
         named, assignment_changes = NamedDifferences(), 0
-        passed = SnapshotsPassed(self._snapshots if documents_too else None, number, documents, named.add)
-        seen: Callable[[Sequence[Envelope[Any]]], None] = beside.see if documents_too else _nothing
+        snapshots = SnapshotComparison(self._snapshots if documents_too else None, number, documents, named.add)
         events = EventsAhead(
             self._log,
             number,
             skips=lambda: self._fleet.skipped(number),
-            seen=_telling(seen, tell),
-            stops=passed.stops if documents_too else (upto.partition,),
+            seen=_reporting(comparison.apply if documents_too else None, tell),
+            stops=snapshots.stops if documents_too else (upto.partition,),
         )
-        replay = PartitionReplay(number, events=events, fleet=self._fleet, merge=self._merge, on_the_way=passed)
+        replay = PartitionReplay(number, events=events, fleet=self._fleet, merge=self._merge, observer=snapshots)
         decided = None if stored is None else stored.checkpoint.decided
         count = None if stored is None else stored.checkpoint.assignment_changes
         for step in replay.through(self._recorded, upto=upto, assignment_changes=count, decided=decided):
             assignment_changes += step.recorded is not None
             named.add(self._assignment_change_differences(number, step, replay))
-            passed.pass_by(replay, step)
+            snapshots.observe(replay)
         projections = 0
         if stored is not None:
-            replayed = self._applied_to(replay, stored, named, passed)
+            replayed = self._applied_to(replay, stored, named, snapshots)
             projections = count_of(replayed)
             named.add(differences(number, stored, replayed))
         else:
             replay.replay_to(_within_head(upto, replay.partition.vector, self._log.head(number), self._fleet))
-        passed.end()
+        snapshots.end()
         vector = replay.partition.vector
         if documents_too:
-            named.add(beside.differences(events))
-            # What a stopped partition waits for at its checkpoint is told as such.
-            is_blocked = self._projections is not None and self._projections.blocked(number) is not None
-            named.add(one for one in beside.faults if not is_blocked)
+            named.add(comparison.differences(events))
+            # A blocked partition waits for a decision about exactly this event; that is not a difference.
+            if self._projections is None or self._projections.blocked(number) is None:
+                named.add(comparison.faults)
         return Compared(
             number,
             events=events.position - len(events.skipped),
             assignment_changes=assignment_changes,
             projections=projections,
-            documents=beside.compared,
-            snapshots=passed.compared,
+            documents=comparison.compared,
+            snapshots=snapshots.compared,
             skipped=len(events.skipped),
-            apart=len(beside.apart),
+            apart=len(comparison.excluded),
             vector=vector,
             differences=named.named,
             more=named.more,
@@ -195,9 +200,9 @@ class Replay:
         )
 
     def _applied_to(
-        self, replay: PartitionReplay, stored: StoredPartition, named: NamedDifferences, passed: SnapshotsPassed
+        self, replay: PartitionReplay, stored: StoredPartition, named: NamedDifferences, snapshots: SnapshotComparison
     ) -> StoredPartition:
-        """The stored form at the recorded checkpoint; anything that is decided there is not recorded."""
+        """The stored form at the recorded checkpoint. An assignment change that is decided there is a difference."""
         partition = replay.partition
         vector = stored.checkpoint.vector
         if partition.vector.is_within(vector):
@@ -205,67 +210,57 @@ class Replay:
         partition.release_paths()
         last = replay.decide(partition.assignment_changes + 1, None)
         named.add(self._assignment_change_differences(partition.number, last, replay))
-        passed.pass_by(replay, last)
+        snapshots.observe(replay)
+        # The number of rebuilds is no result of events.
         partition.rebuilt = stored.checkpoint.rebuilt
-        return passed.kept(partition)
+        return snapshots.stored_form(partition)
 
     def _assignment_change_differences(
         self, number: int, step: Step, replay: PartitionReplay
     ) -> Iterator[ReplayDifference]:
-        location = f"{name(number)}:assignments:{step.position}"
         if step.recorded == step.replayed:
             return
-        recorded = _assignment_change_in(step.recorded)
+        recorded = assignment_change_in(step.recorded)
         before = (step.assignment_change or recorded or AssignmentChange(number, Vector(), step.after, ())).before
-        span = cause_of(number, before, step.after)
-        devices = sorted(_concerned(recorded, step.assignment_change))
+        ordinals = sorted(_moved_differently(recorded, step.assignment_change))
         names = replay.partition.directory.ids
-        concerned = tuple(names[ordinal] for ordinal in devices[:_DEVICES_NAMED] if ordinal < len(names))
-        found = _parting(step.recorded, step.replayed)
+        devices = tuple(names[ordinal] for ordinal in ordinals[:_DEVICES_NAMED] if ordinal < len(names))
         yield ReplayDifference(
             "assignment_change",
-            location,
-            path=found[0],
-            stored=found[1],
-            replayed=found[2],
-            events=span,
-            first_event=self._first_of(number, before, step.after, set(concerned)),
-            devices=concerned,
+            f"{name(number)}:assignments:{step.position}",
+            *_entry_difference(step.recorded, step.replayed),
+            events=cause_of(number, before, step.after),
+            first_event=self._first_event(number, before, step.after, set(devices)),
+            devices=devices,
         )
 
-    def _first_of(self, number: int, before: Vector, after: Vector, concerned: set[str]) -> str:
-        """The first event between two vectors that is of a device concerned; else the first of the fleet, or of them all."""
+    def _first_event(self, number: int, before: Vector, after: Vector, devices: set[str]) -> str:
+        """The first event of one of the devices between two vectors; else the fleet's first, else the partition's first."""
         position = before.partition
         while position < after.partition:
             try:
-                some = self._log.read(number, after=position, limit=min(1000, after.partition - position))
+                envelopes = self._log.read(number, after=position, limit=min(1000, after.partition - position))
             except (UnreadableEvent, LogLostItsTail):
                 break
-            for envelope in some:
-                if envelope.subject.partition("/")[0] in concerned:
+            for envelope in envelopes:
+                if device_of(envelope.subject) in devices:
                     return f"{name(number)}:{envelope.position}"
-            position = some[-1].position
+            position = envelopes[-1].position
         if after.fleet > before.fleet:
             return f"{name(FLEET)}:{before.fleet + 1}"
         return f"{name(number)}:{before.partition + 1}" if after.partition > before.partition else ""
 
 
-def _telling(
-    seen: Callable[[Sequence[Envelope[Any]]], None], tell: ReportProgress
+def _reporting(
+    apply: Callable[[Sequence[Envelope[Any]]], None] | None, tell: ReportProgress
 ) -> Callable[[Sequence[Envelope[Any]]], None]:
-    def see(events: Sequence[Envelope[Any]]) -> None:
-        seen(events)
+    def seen(events: Sequence[Envelope[Any]]) -> None:
+        if apply is not None:
+            apply(events)
         if events:
             tell(events[-1].position)
 
-    return see
-
-
-def _nothing(_events: Sequence[Envelope[Any]]) -> None: ...
-
-
-def _or_all(position: int | None) -> int:
-    return 2**63 if position is None else position
+    return seen
 
 
 def _within_head(upto: Vector, least: Vector, head: int, fleet: FleetEventReader) -> Vector:
@@ -276,15 +271,8 @@ def _stopped(events: EventsAhead) -> tuple[str, ...]:
     return () if events.stopped is None else (str(events.stopped),)
 
 
-def _assignment_change_in(entry: AssignmentEntry | None) -> AssignmentChange | None:
-    try:
-        return None if entry is None else msgspec.json.decode(entry.data, type=AssignmentChange)
-    except msgspec.DecodeError:
-        return None
-
-
-def _concerned(recorded: AssignmentChange | None, replayed: AssignmentChange | None) -> set[int]:
-    """The ordinals of devices that moved otherwise."""
+def _moved_differently(recorded: AssignmentChange | None, replayed: AssignmentChange | None) -> set[int]:
+    """The ordinals of the devices that two assignment changes move differently."""
     moved: list[set[tuple[int, bytes, bytes]]] = []
     for assignment_change in (recorded, replayed):
         try:
@@ -296,17 +284,18 @@ def _concerned(recorded: AssignmentChange | None, replayed: AssignmentChange | N
                 }
             )
         except ValueError:
+            # A recorded change can be damaged JSON of the right shape, whose ordinals are no set.
             moved.append(set())
     return {ordinal for ordinal, _, _ in moved[0] ^ moved[1]}
 
 
-def _parting(recorded: AssignmentEntry | None, replayed: AssignmentEntry | None) -> tuple[str, str, str]:
+def _entry_difference(recorded: AssignmentEntry | None, replayed: AssignmentEntry | None) -> FirstDifference:
     if recorded is None:
         return "", "", "an assignment change that is not recorded"
     if replayed is None:
-        return "", "an assignment change", "nothing that is decided here"
-    found = difference_of_bytes(recorded.data, replayed.data)
-    if found is not None:
-        return found
-    pair = [{"at": one.at, "cause": one.cause, "position": one.position} for one in (recorded, replayed)]
+        return "", "an assignment change", "no assignment change"
+    difference = difference_of_bytes(recorded.data, replayed.data)
+    if difference is not None:
+        return difference
+    pair = [{"at": entry.at, "cause": entry.cause, "position": entry.position} for entry in (recorded, replayed)]
     return first_difference(*pair) or ("", "", "")

@@ -15,6 +15,7 @@ from events.readiness.pointer import names_of, pointer
 from events.readiness.rule import Inspects, module_rule, rule
 from events.readiness.subject import ReadinessSubject
 
+_KINDS = {kind.value for kind in ContentKind}
 _POLICIES = ("never", "on-failure", "on-unhealthy", "always")
 
 _name_fits = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]+").fullmatch
@@ -259,14 +260,13 @@ def _problem_hit(subject: ReadinessSubject, problem: Problem) -> Hit:
     if _may_be_secret(problem.path) and problem.rule not in _QUOTES_NO_VALUE:
         is_open = problem.rule == "template-placeholder"
         message = f"{problem.path}: {'has a placeholder' if is_open else f'breaks the rule {problem.rule}'}"
-    names = [name for name in at if name not in (kind.value for kind in ContentKind)]
+    names = [name for name in at if name not in _KINDS]
     location = ElementLocation(len(subject.documents) - 1, _root_of(subject, at), whole=True)
     return Hit(names[0] if names else "", message, location, path=tuple(at), detail=f"{problem.rule} {problem.path}")
 
 
 def _root_of(subject: ReadinessSubject, at: list[str]) -> str:
-    kinds = {kind.value for kind in ContentKind}
-    if at and at[0] in kinds and subject.last.root:
+    if at and at[0] in _KINDS and subject.last.root:
         return subject.last.root + pointer(*at[1:])
     return pointer(*at)
 

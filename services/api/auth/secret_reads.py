@@ -73,7 +73,7 @@ class SecretReads:
             command = NoteSecretsRead(str(author.by), named, len(subjects), what, through)
             try:
                 self._context.do(command, author)
-            except Exception as error:  # noqa: BLE001 - whoever reads answers their own; nobody is shown anything
+            except Exception as error:  # noqa: BLE001 - each waiting read raises it, and answers no secret
                 for read in reads:
                     read.error = error
             for read in reads:

@@ -1,1 +1,1 @@
-"""What the handlers of a process share: connections, projections, batched writes, long polls; and what belongs to one request."""
+"""What handlers share: connections, projections, batched writes, long polls; and what belongs to one request."""

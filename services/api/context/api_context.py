@@ -35,7 +35,7 @@ from events.projection_store.query_engine import QueryEngine
 from events.projection_store.readiness import FleetReadiness
 from events.projection_store.redis import RedisProjectionStore
 from events.projection_store.twins import TwinProjection
-from events.projection_store.work import WorkCounts
+from events.projection_store.work_counts import WorkCounts
 from events.readiness.profile import PROFILES, Profile
 from events.secrets.personal import Personal
 from events.secrets.redis import RedisSecretStore
@@ -144,8 +144,8 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
             PreviewError: a preview is required, or something else would happen than the preview showed.
         """
         if author.preview_request is not None and author.preview_request.is_dry_run:
-            dry_run, dry_producer = self.dry_run(author)
-            yield dry_producer
+            dry_run = DryRun(self.dry_runs, author)
+            yield dry_run.producer()
             raise DryRunDone(dry_run.preview(commands))
         preview_check = PreviewCheck(self.dry_runs, author, self.vault.take_out)
         # A repeat of an answered request would differ from its preview: its own events are in the log.
@@ -188,20 +188,6 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
     def until(self) -> float:
         """The time up to which things are shown, in milliseconds; infinite in the present."""
         return math.inf if self.point_in_time is None else self.point_in_time.time
-
-    def dry_run(self, author: Author) -> tuple[DryRun, Producer]:
-        """A dry run, and the producer for it, which writes nothing."""
-        dry_run = DryRun(self.dry_runs, author)
-        producer = Producer(
-            dry_run.log,
-            by=author.by,
-            scope=author.scope,
-            clock=self.clock,
-            take_secrets=dry_run.take_out,
-            deployments_max=self.settings.configurations_max,
-            readiness_policy=self.readiness_policy,
-        )
-        return dry_run, producer
 
     @property
     def profile(self) -> Profile:
@@ -273,7 +259,7 @@ def open_context(settings: Settings) -> ApiContext:
         waker=BackgroundWaker(Waker(queue, partitions=log.partitions)),
         vault=LazyVault(RedisSecretStore(log.client), settings.effective_key_file, personal=personal),
         deployment_history=DeploymentHistory(RawStreams(log.client)),
-        conflicts=Counter("twinfold_conflicts", "Commands decided again, as others were faster.", registry=None),
-        fetches=Counter("twinfold_secret_fetches", "Devices' own reads of what their modules need.", registry=None),
+        conflicts=Counter("twinfold_conflicts", "Commands decided again after a concurrent change.", registry=None),
+        fetches=Counter("twinfold_secret_fetches", "Fetches of their modules' secrets by devices.", registry=None),
         clock=now_ms,
     )

@@ -11,13 +11,14 @@ from events.deployment.advice import Advice
 from events.deployment.commands import DeploymentCommand
 from events.log.port import Log, Proposed
 from events.preview.errors import PreviewDiffers, PreviewOvertaken, PreviewRequired, PreviewTokenInvalid
-from events.preview.imagined_events import Imagined
+from events.preview.imagined_events import ImaginedEvents
 from events.preview.imagined_log import ImaginedLog
 from events.preview.preview_result import PreviewResult
-from events.preview.previewer import Decided, Previewer, Secrets
-from events.preview.token import Token
+from events.preview.preview_token import PreviewToken
+from events.preview.previewer import Decided, Previewer, SecretPlaceholders
 from events.producer.author_advice import advise
 from events.producer.errors import Command, Refused
+from events.producer.producer import Producer
 from events.producer.readiness import ReadinessPolicy
 from events.projection_store.query_engine import ContinuationInvalid, QueryEngine
 from events.rollout.commands import AbortRollout, PauseRollout, RolloutCommand
@@ -35,7 +36,7 @@ class Preview(msgspec.Struct, frozen=True, eq=False):
 
     author: Author
     result: PreviewResult
-    events: Imagined
+    events: ImaginedEvents
     commands: tuple[Command, ...]
     refused: tuple[Refused, ...]
     advice: tuple[Advice, ...]
@@ -51,24 +52,21 @@ class DryRunDone(Exception):
         self.preview = preview
 
 
-class DryRuns:
+class DryRuns(msgspec.Struct, frozen=True):
     """What dry runs need of a process."""
 
-    def __init__(
-        self,
-        previewer: Previewer,
-        query_engine: QueryEngine,
-        continuations: Continuations,
-        settings: Settings,
-        *,
-        log: Log,
-        readiness_policy: ReadinessPolicy | None,
-        clock: Callable[[], int],
-    ) -> None:
-        self.previewer, self.log = previewer, log
-        self.limit = settings.preview_required_above
-        self._query_engine, self._continuations, self._settings = query_engine, continuations, settings
-        self._readiness_policy, self._clock = readiness_policy, clock
+    previewer: Previewer
+    query_engine: QueryEngine
+    continuations: Continuations
+    settings: Settings
+    log: Log
+    readiness_policy: ReadinessPolicy | None
+    clock: Callable[[], int]
+
+    @property
+    def limit(self) -> int:
+        """How many devices a write may affect without a preview; 0 is any number."""
+        return self.settings.preview_required_above
 
     def preview(self, author: Author, commands: Sequence[Command], decided: Decided) -> Preview:
         """The preview of commands that were decided.
@@ -77,8 +75,8 @@ class DryRuns:
             PreviewBehind: as `Previewer.result`.
         """
         result = self.result(author, decided)
-        until = self._clock() + int(1000 * self._settings.preview_token_seconds)
-        token = Token.of(
+        until = self.clock() + int(1000 * self.settings.preview_token_seconds)
+        token = PreviewToken.of(
             result,
             decided.events,
             commands=digest_of(commands),
@@ -87,7 +85,7 @@ class DryRuns:
             until=until,
         )
         advice = tuple(item for command in commands for item in advise(decided.log, command, author.scope))
-        sealed = self._continuations.seal(_SEALED + token.to_text())
+        sealed = self.continuations.seal(_SEALED + token.to_text())
         return Preview(author, result, decided.events, tuple(commands), decided.refused, advice, sealed, until)
 
     def decide(self, author: Author, commands: Sequence[Command]) -> Decided:
@@ -96,42 +94,53 @@ class DryRuns:
             commands,
             by=author.by,
             scope=author.scope,
-            deployments_max=self._settings.configurations_max,
-            readiness_policy=self._readiness_policy,
+            deployments_max=self.settings.configurations_max,
+            readiness_policy=self.readiness_policy,
         )
 
     def result(self, author: Author, decided: Decided) -> PreviewResult:
         """What the events would do to the devices in the author's scope."""
-        within = within_scope(self._query_engine, author.scope)
+        within = within_scope(self.query_engine, author.scope)
         return self.previewer.result(decided.events, decided.proposed, within=within)
 
-    def opened(self, text: str, author: Author, commands: Sequence[Command]) -> Token:
+    def opened(self, text: str, author: Author, commands: Sequence[Command]) -> PreviewToken:
         """The token of a preview of these commands.
 
         Raises:
             PreviewTokenInvalid: it is no token, expired, or belongs to other commands or another author.
         """
         try:
-            sealed = self._continuations.open(text) or ""
-            token = Token.from_text(sealed.removeprefix(_SEALED)) if sealed.startswith(_SEALED) else None
+            sealed = self.continuations.open(text) or ""
+            token = PreviewToken.from_text(sealed.removeprefix(_SEALED)) if sealed.startswith(_SEALED) else None
         except (ContinuationInvalid, msgspec.DecodeError):
             token = None
         if token is None:
             raise PreviewTokenInvalid("was not issued by this system")
-        token.check(commands=digest_of(commands), author=_name_of(author), now=self._clock())
+        token.check(commands=digest_of(commands), author=_name_of(author), now=self.clock())
         return token
 
 
 class DryRun:
-    """The log and the secrets of one producer that writes nothing."""
+    """One dry run: a producer that writes nothing, and the preview of what it would have written."""
 
     def __init__(self, dry_runs: DryRuns, author: Author) -> None:
         self._dry_runs, self._author = dry_runs, author
-        self._secrets, self._commands = Secrets(dry_runs.previewer.personal), list[Command]()
-        self.log = ImaginedLog(dry_runs.log)
+        self._secrets, self._commands = SecretPlaceholders(dry_runs.previewer.personal), list[Command]()
+        self._log = ImaginedLog(dry_runs.log)
 
-    def take_out(self, command: Command) -> Command:
-        """The command without its secrets, which are stored nowhere."""
+    def producer(self) -> Producer:
+        """The producer, for one thread at a time."""
+        return Producer(
+            self._log,
+            by=self._author.by,
+            scope=self._author.scope,
+            clock=self._dry_runs.clock,
+            take_secrets=self._take_out,
+            deployments_max=self._dry_runs.settings.configurations_max,
+            readiness_policy=self._dry_runs.readiness_policy,
+        )
+
+    def _take_out(self, command: Command) -> Command:
         self._commands.append(command)
         return self._secrets.take_out(command)
 
@@ -146,8 +155,8 @@ class DryRun:
             PreviewBehind: as `Previewer.result`.
         """
         dry_runs, author, commands = self._dry_runs, self._author, commands or self._commands
-        events = dry_runs.previewer.events(self.log.proposed, by=author.by, new_secrets=self._secrets.new)
-        decided = Decided(tuple(self.log.proposed), events, tuple(refused or ()), self.log)
+        events = dry_runs.previewer.events(self._log.proposed, by=author.by, new_secrets=self._secrets.new)
+        decided = Decided(tuple(self._log.proposed), events, tuple(refused or ()), self._log)
         try:
             return dry_runs.preview(author, commands, decided)
         except PreviewOvertaken:

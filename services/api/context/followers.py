@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from events.log.errors import LogError, LogLostItsTail, LogUnavailable
 from events.notification.cloud_event import Notification
-from events.notification.event_filter import Ordinals
+from events.notification.event_filter import DeviceOrdinals
 from events.notification.feed import Feed
 from events.notification.positions import Positions, encode, moved
 from events.processes.postponed import Postponed
@@ -75,7 +75,7 @@ class Followers:
         self._feed = Feed(context.log, context.projections)
         self._epoch = context.log.epoch
         self._heartbeat_seconds = context.settings.stream_heartbeat_seconds
-        self.ordinals = Ordinals(context.projections, partitions=context.log.partitions)
+        self.ordinals = DeviceOrdinals(context.projections, partitions=context.log.partitions)
         self._newest = _Newest()
         self._heads: Positions = ()
         self._news = asyncio.Event()

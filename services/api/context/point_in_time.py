@@ -133,14 +133,14 @@ At = Annotated[
     Query(
         max_length=AT_CHARACTERS_MAX,
         pattern=AT_FORM,
-        description="Answers as of then: a time (RFC 3339, or milliseconds since 1970), a position (`fleet:17`, `p03:120`),"
-        " several with commas, or what `Twinfold-As-Of` of an answer says.",
+        description="Point in time of the answer: a time (RFC 3339, or milliseconds since 1970), positions (`fleet:17,p03:120`),"
+        " or the header `Twinfold-As-Of` of an answer.",
     ),
 ]
 AtMode = Annotated[
     Mode,
     Query(
-        description="With `at`: what was in effect (as workers had decided by then), or what the events implied, decided or not."
+        description="With `at`: `in-effect` is what workers had decided by then, `implied` is what the events up to then imply."
     ),
 ]
 

@@ -55,7 +55,7 @@ class RolloutStates:
             LogUnavailable: the projections cannot be read.
         """
         with self._lock:
-            self._fleet_snapshot.look(self._fleet_snapshot.heads())
+            self._fleet_snapshot.refresh(self._fleet_snapshot.heads())
             candidates = universe(document, self._fleet_snapshot.of(name, document))
             if ordinal not in candidates.of_partition(number):
                 return None

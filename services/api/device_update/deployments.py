@@ -28,9 +28,10 @@ from services.api.device_update.lists import (
     class_of_update,
     condition_of,
     device_location,
+    device_page,
     device_update_router,
-    devices_listed,
-    listed,
+    list_page,
+    present,
     update_info,
 )
 from services.api.http.errors import BodyInvalid
@@ -77,7 +78,7 @@ def list_deployments(request: Request, group_projection: Groups, group: str, ord
         deployed_updates.sort(
             key=lambda deployed: deployed.deployment.start_at or deployed.deployment.created_at, reverse=order[1]
         )
-    return listed(request, deployed_updates, lambda deployed: _answer(deployed, group_projection))
+    return list_page(request, deployed_updates, lambda deployed: _answer(deployed, group_projection))
 
 
 @router.get(_DEPLOYMENT)
@@ -170,7 +171,7 @@ def list_device_states(
             "movedOnToNewDeployment": False,
         }
 
-    return devices_listed(request, group_projection, members, shown)
+    return device_page(request, group_projection, members, shown)
 
 
 def _current(request: Request, group: str, deployment: str) -> JsonObject:
@@ -180,31 +181,30 @@ def _current(request: Request, group: str, deployment: str) -> JsonObject:
 
 
 def _answer(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> JsonObject:
-    deployment = deployed_update.deployment
-    return {
-        "groupId": deployed_update.group,
-        "deploymentId": deployment.id,
-        "startDateTime": time_text(deployment.start_at or deployment.created_at),
-        "update": update_info(deployment.update, group_projection),
-        "deviceClassSubgroups": [class_of_update(deployed_update, group_projection)],
-        "isCanceled": deployed_update.state == "Canceled",
-        "isRetried": deployment.retries > 0,
+    deployment, policy = deployed_update.deployment, deployed_update.deployment.policy
+    return present(
+        groupId=deployed_update.group,
+        deploymentId=deployment.id,
+        startDateTime=time_text(deployment.start_at or deployment.created_at),
+        update=update_info(deployment.update, group_projection),
+        deviceClassSubgroups=[class_of_update(deployed_update, group_projection)],
+        isCanceled=deployed_update.state == "Canceled",
+        isRetried=deployment.retries > 0,
         # A rollback is listed as a deployment of its own: both say so (docs/guides/updates.md).
-        "isCloudInitiatedRollback": deployed_update.has_gone_back or bool(deployed_update.back_from),
-        **(
-            {"rollbackPolicy": _policy_answer(deployment.policy, group_projection)}
-            if isinstance(deployment.policy, RollbackPolicy)
-            else {}
-        ),
-    }
+        isCloudInitiatedRollback=deployed_update.has_gone_back or bool(deployed_update.back_from),
+        rollbackPolicy=_policy_answer(policy, group_projection) if isinstance(policy, RollbackPolicy) else None,
+    )
 
 
 def _policy_answer(policy: RollbackPolicy, group_projection: GroupProjection) -> JsonObject:
-    failure: JsonObject = {"devicesFailedPercentage": policy.percent, "devicesFailedCount": policy.count}
-    if policy.answered_min:
-        failure["devicesAnsweredMinimum"] = policy.answered_min
-    back_to = {} if policy.update is None else {"update": update_info(policy.update, group_projection)}
-    return {**back_to, "failure": failure}
+    return present(
+        update=None if policy.update is None else update_info(policy.update, group_projection),
+        failure=present(
+            devicesFailedPercentage=policy.percent,
+            devicesFailedCount=policy.count,
+            devicesAnsweredMinimum=policy.answered_min or None,
+        ),
+    )
 
 
 def _subgroup_status(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> JsonObject:

@@ -1,5 +1,6 @@
 """The update service's paths of devices and device classes."""
 
+import functools
 from collections.abc import Callable
 
 from fastapi import Request, Response
@@ -15,17 +16,18 @@ from services.api.device_update.lists import (
     PREFIX,
     Filter,
     IfNoneMatch,
-    begun,
+    accepted,
+    answer_with_etag,
     best_of_class,
     compliance_answer,
     condition_of,
     device_location,
+    device_page,
     device_update_router,
-    devices_listed,
-    listed,
-    only_running,
+    list_page,
     operation_done,
-    unless_known,
+    present,
+    selects_running,
     update_info,
 )
 from services.api.http.errors import NotFound, NotOffered
@@ -40,7 +42,7 @@ def list_classes(request: Request, group_projection: Groups, filter_: Filter = N
     """The device classes: one for each compatibility of updates."""
     selection = read_filter(filter_, ("friendlyName",))
     classes = [pair for pair in group_projection.classes.items() if selection.get("friendlyName", pair[1]) == pair[1]]
-    return listed(request, classes, lambda pair: _class(pair[0], pair[1], group_projection))
+    return list_page(request, classes, lambda pair: _class(pair[0], pair[1], group_projection))
 
 
 @router.get("/deviceClasses/{device_class}")
@@ -54,7 +56,7 @@ def list_installable(request: Request, group_projection: Groups, device_class: s
     """The updates of a class, the newest first."""
     condition = condition_of(group_projection, device_class)
     updates = [update.update for update in group_projection.updates.values() if update.condition == condition]
-    return listed(request, updates, lambda update: update_info(update, group_projection))
+    return list_page(request, updates, lambda update: update_info(update, group_projection))
 
 
 @router.patch("/deviceClasses/{device_class}")
@@ -79,7 +81,7 @@ def list_devices(request: Request, group_projection: Groups, filter_: Filter = N
     if "deploymentStatus" in selection:
         state = selection["deploymentStatus"]
         members &= devices.of_state(None if state is None else state_of(state))
-    return devices_listed(request, group_projection, members, devices.device)
+    return device_page(request, group_projection, members, devices.device)
 
 
 @router.get("/devices/{device}")
@@ -100,14 +102,14 @@ def get_device_module() -> None:
 @router.post("/devices:import", status_code=202)
 def import_devices(request: Request, instance: str) -> Response:
     """Answer an import of devices, which has nothing to do: registered devices are known."""
-    return begun(request, f"{PREFIX}/{instance}/management/operations/{_OPERATION}")
+    return accepted(request, f"{PREFIX}/{instance}/management/operations/{_OPERATION}")
 
 
 @router.get("/operations")
 def list_operations(request: Request, filter_: Filter = None) -> JsonObject:
     """An empty list, as no operation is running: each is done before it is answered."""
-    only_running(filter_)
-    return listed(request, [])
+    selects_running(filter_)
+    return list_page(request, [])
 
 
 @router.get("/operations/{operation}")
@@ -115,7 +117,7 @@ def get_operation(request: Request, operation: str, if_none_match: IfNoneMatch =
     """The result of an import of devices, which is always done."""
     if operation != _OPERATION:
         raise NotFound(f"there is no operation {operation[:80]!r}")
-    return unless_known(operation_done(operation, None, at=context_of(request).clock()), if_none_match)
+    return answer_with_etag(operation_done(operation, None, at=context_of(request).clock()), if_none_match)
 
 
 @router.get("/updateCompliance")
@@ -133,12 +135,12 @@ def diagnostics() -> None:
 
 def _class(class_id: str, condition: str, group_projection: GroupProjection) -> JsonObject:
     best = best_of_class(class_id, group_projection)
-    return {
-        "deviceClassId": class_id,
-        "friendlyName": condition,
-        "deviceClassProperties": {"compatProperties": {"condition": condition}},
-        **({} if best is None else {"bestCompatibleUpdate": update_info(best, group_projection)}),
-    }
+    return present(
+        deviceClassId=class_id,
+        friendlyName=condition,
+        deviceClassProperties={"compatProperties": {"condition": condition}},
+        bestCompatibleUpdate=None if best is None else update_info(best, group_projection),
+    )
 
 
 class _Devices:
@@ -160,12 +162,7 @@ class _Devices:
 
     def device(self, device_id: str, location: tuple[int, int]) -> JsonObject:
         """One device; members that do not apply to it are missing."""
-        number, ordinal = location
-        group_projection = self._group_projection
-
-        def among(members: FleetSet) -> bool:
-            return ordinal in members.of_partition(number)
-
+        group_projection, among = self._group_projection, functools.partial(is_among, location)
         groups = [name for name, members in self._groups if among(members)]
         attempted = next(
             ((deployed_update, update_) for _, deployed_update, having, update_ in self._brought if among(having)), None
@@ -173,22 +170,16 @@ class _Devices:
         installed = next((update_ for update_, members in group_projection.installed.items() if among(members)), None)
         best = next((update_ for update_, members in self._best.items() if among(members)), None)
         state = self._state(among)
-        return {
-            "deviceId": device_id,
-            "deviceClassId": DEFAULT_CLASS if best is None else class_of(group_projection.updates[best].condition),
-            "onLatestUpdate": best is None or best == installed,
-            **({"groupId": _preferred(groups)} if groups else {}),
-            **({} if state is None else {"deploymentStatus": state.value}),
-            **({} if installed is None else {"installedUpdate": update_info(installed, group_projection)}),
-            **(
-                {}
-                if attempted is None
-                else {
-                    "lastAttemptedUpdate": update_info(attempted[1], group_projection),
-                    "lastDeploymentId": attempted[0].deployment.id,
-                }
-            ),
-        }
+        return present(
+            deviceId=device_id,
+            deviceClassId=DEFAULT_CLASS if best is None else class_of(group_projection.updates[best].condition),
+            onLatestUpdate=best is None or best == installed,
+            groupId=_preferred(groups) if groups else None,
+            deploymentStatus=None if state is None else state.value,
+            installedUpdate=None if installed is None else update_info(installed, group_projection),
+            lastAttemptedUpdate=None if attempted is None else update_info(attempted[1], group_projection),
+            lastDeploymentId=None if attempted is None else attempted[0].deployment.id,
+        )
 
     def _state(self, among: Callable[[FleetSet], bool]) -> DeviceState | None:
         for _, states in self._deployed_update:

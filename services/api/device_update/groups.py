@@ -20,7 +20,8 @@ from services.api.device_update.lists import (
     compliance_answer,
     condition_of,
     device_update_router,
-    listed,
+    list_page,
+    present,
     update_info,
 )
 from services.api.http.errors import NotFound, NotOffered
@@ -44,9 +45,9 @@ def list_groups(request: Request, group_projection: Groups, orderby: OrderBy = N
     """The groups; without an order, the default group is first."""
     order = read_order(orderby, _ORDERS)
     if order is None:
-        return listed(request, group_projection.names, lambda name: _group(name, group_projection))
+        return list_page(request, group_projection.names, lambda name: _group(name, group_projection))
     groups = (_group(name, group_projection) for name in group_projection.names)
-    return listed(request, sorted(groups, key=lambda group: group[order[0]], reverse=order[1]))
+    return list_page(request, sorted(groups, key=lambda group: group[order[0]], reverse=order[1]))
 
 
 @router.get("/{group}")
@@ -73,7 +74,7 @@ def get_compliance(group_projection: Groups, group: str) -> JsonObject:
 def list_best(request: Request, group_projection: Groups, group: str) -> JsonObject:
     """The newest updates for a group, each with the number of devices that do not have it yet."""
     best = list(group_projection.best(group_projection.members(group)).items())
-    return listed(
+    return list_page(
         request,
         best,
         lambda pair: _needed(
@@ -91,7 +92,7 @@ def list_subgroups(request: Request, group_projection: Groups, group: str, filte
         for class_id in _classes_of(group, group_projection)
         if condition in {None, group_projection.classes[class_id]}
     ]
-    return listed(request, classes, lambda class_id: _subgroup(group, class_id, group_projection))
+    return list_page(request, classes, lambda class_id: _subgroup(group, class_id, group_projection))
 
 
 @router.get(_SUBGROUP)
@@ -140,7 +141,7 @@ def _needed(
 
 def _group(name: str, group_projection: GroupProjection) -> JsonObject:
     document = group_projection.groups.get(name)
-    classes = [
+    compliances = [
         group_projection.compliance(_members(group_projection, name, class_id))
         for class_id in _classes_of(name, group_projection)
     ]
@@ -150,11 +151,9 @@ def _group(name: str, group_projection: GroupProjection) -> JsonObject:
         "createdDateTime": time_text(0 if document is None else document.created_at),
         "deviceCount": len(group_projection.members(name)),
         "deployments": [deployed_update.deployment.id for deployed_update in group_projection.deployed_update(name)],
-        "subgroupsWithNewUpdatesAvailableCount": sum(bool(compliance.outdated) for compliance in classes),
-        "subgroupsWithUpdatesInProgressCount": sum(bool(compliance.under_way) for compliance in classes),
-        "subgroupsWithOnLatestUpdateCount": sum(
-            not compliance.outdated and not compliance.under_way for compliance in classes
-        ),
+        "subgroupsWithNewUpdatesAvailableCount": sum(bool(each.outdated) for each in compliances),
+        "subgroupsWithUpdatesInProgressCount": sum(bool(each.under_way) for each in compliances),
+        "subgroupsWithOnLatestUpdateCount": sum(not each.outdated and not each.under_way for each in compliances),
     }
 
 
@@ -177,10 +176,10 @@ def _subgroup(group: str, class_id: str, group_projection: GroupProjection) -> J
         ),
         None,
     )
-    return {
-        "groupId": group,
-        "deviceClassId": class_id,
-        "createdDateTime": time_text(0 if document is None else document.created_at),
-        "deviceCount": len(_members(group_projection, group, class_id)),
-        **({} if active is None else {"deploymentId": active.deployment.id}),
-    }
+    return present(
+        groupId=group,
+        deviceClassId=class_id,
+        createdDateTime=time_text(0 if document is None else document.created_at),
+        deviceCount=len(_members(group_projection, group, class_id)),
+        deploymentId=None if active is None else active.deployment.id,
+    )

@@ -59,12 +59,14 @@ def _compatibility(value: Json) -> tuple[dict[str, str], ...]:
     try:
         return msgspec.convert(value, tuple[dict[str, str], ...])
     except msgspec.ValidationError as error:
-        raise BodyInvalid(f"importManifest.compatibility is a list of properties and their values: {error}") from error
+        raise BodyInvalid(
+            f"importManifest.compatibility must be a list of properties and their values: {error}"
+        ) from error
 
 
 def _text(value: Json, location: str) -> str:
     if value is not None and not isinstance(value, str):
-        raise BodyInvalid(f"{location} is a text")
+        raise BodyInvalid(f"{location} must be a text")
     return value or ""
 
 
@@ -96,5 +98,5 @@ def _json(data: bytes, location: str) -> Any:
     except (msgspec.DecodeError, RecursionError) as error:
         raise BodyInvalid(f"{location} is no JSON: {error}") from error
     if not isinstance(value, dict):
-        raise BodyInvalid(f"{location} is a JSON object")
+        raise BodyInvalid(f"{location} must be a JSON object")
     return value

@@ -44,14 +44,15 @@ OrderBy = Annotated[str | None, Query(alias="orderby")]
 IfNoneMatch = Annotated[str | None, Header()]
 
 
-def listed(request: Request, items: Sequence[Any], answer: Callable[[Any], Json] = lambda item: item) -> JsonObject:
+def list_page(request: Request, items: Sequence[Any], answer: Callable[[Any], Json] = lambda item: item) -> JsonObject:
     """A page of a list. Its link counts the items before it: if the list changes meanwhile, an item can appear twice."""
     start = location_of(_opened(request))[1] + 1
-    page = {"value": [answer(item) for item in items[start : start + PAGE]]}
-    return page if start + PAGE >= len(items) else {**page, "nextLink": _link(request, (0, start + PAGE - 1))}
+    end = start + PAGE
+    next_link = None if end >= len(items) else _link(request, (0, end - 1))
+    return present(value=[answer(item) for item in items[start:end]], nextLink=next_link)
 
 
-def devices_listed(
+def device_page(
     request: Request,
     group_projection: GroupProjection,
     members: FleetSet,
@@ -59,8 +60,8 @@ def devices_listed(
 ) -> JsonObject:
     """A page of devices. A device that is in the set throughout is on exactly one page."""
     names, location = group_projection.page(members, after=location_of(_opened(request)), limit=PAGE)
-    page = {"value": [answer(name, where) for name, where in names]}
-    return page if location is None else {**page, "nextLink": _link(request, location)}
+    next_link = None if location is None else _link(request, location)
+    return present(value=[answer(name, where) for name, where in names], nextLink=next_link)
 
 
 def _opened(request: Request) -> str | None:
@@ -72,7 +73,7 @@ def _link(request: Request, location: tuple[int, int]) -> str:
     return f"{request.scope['path']}?{urlencode({**request.query_params, 'after': sealed})}"
 
 
-def begun(request: Request, location: str) -> Response:
+def accepted(request: Request, location: str) -> Response:
     """The answer to a request that is done, with the operation under which clients poll its result."""
     return Response(status_code=202, headers={"Operation-Location": versioned(request, location)})
 
@@ -82,7 +83,7 @@ def versioned(request: Request, location: str) -> str:
     return f"{location}?{urlencode({'api-version': request.query_params['api-version']})}"
 
 
-def unless_known(body: JsonObject, if_none_match: str | None) -> Response:
+def answer_with_etag(body: JsonObject, if_none_match: str | None) -> Response:
     """An answer with its etag, or 304 if the client has it already."""
     headers = {"ETag": body["etag"]}
     if if_none_match is not None and if_none_match.strip('"') == body["etag"].strip('"'):
@@ -90,7 +91,7 @@ def unless_known(body: JsonObject, if_none_match: str | None) -> Response:
     return JsonAnswer(body, headers=headers)
 
 
-def only_running(text: str | None) -> bool:
+def selects_running(text: str | None) -> bool:
     """Whether a filter selects operations that are not done yet, the only one that is supported.
 
     Raises:
@@ -142,15 +143,21 @@ def class_of_update(deployed_update: DeployedUpdate, group_projection: GroupProj
 
 def operation_done(operation_id: str, document: UpdateDocument | None, *, at: int, location: str = "") -> JsonObject:
     """An operation that is done. No operation runs longer than its request."""
-    return {
-        "operationId": operation_id,
-        "status": "Succeeded",
-        "createdDateTime": time_text(at),
-        "lastActionDateTime": time_text(at),
-        "etag": '"1"',  # An operation does not change any more.
-        **({"resourceLocation": location} if location else {}),
-        **({} if document is None else {"update": info_of(document)}),
-    }
+    return present(
+        operationId=operation_id,
+        status="Succeeded",
+        createdDateTime=time_text(at),
+        lastActionDateTime=time_text(at),
+        etag='"1"',  # An operation does not change any more.
+        resourceLocation=location or None,
+        update=None if document is None else info_of(document),
+    )
+
+
+def present(**members: Json) -> JsonObject:
+    """An answer without the members that are `None`."""
+    # The service omits members that do not apply, and its clients expect that.
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def best_of_class(class_id: str, group_projection: GroupProjection) -> UpdateId | None:

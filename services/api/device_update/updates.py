@@ -20,13 +20,13 @@ from services.api.device_update.lists import (
     PREFIX,
     Filter,
     IfNoneMatch,
-    begun,
+    accepted,
+    answer_with_etag,
     device_update_router,
     info_of,
-    listed,
-    only_running,
+    list_page,
     operation_done,
-    unless_known,
+    selects_running,
     versioned,
 )
 from services.api.http.errors import NotFound
@@ -52,7 +52,7 @@ def list_updates(
         for update in group_projection.updates.values()
         if all(word in f"{update.update.text} {update.description} {update.friendly_name}".lower() for word in words)
     ]
-    return listed(request, updates if _deployable(filter_) else [], _answer)
+    return list_page(request, updates if _deployable(filter_) else [], _answer)
 
 
 @importing.post("/updates:import", status_code=202)
@@ -60,20 +60,20 @@ def import_update(request: Request, instance: str, body: Annotated[Any, Body()])
     """Import an update. It exists when the request is answered."""
     command = command_of(body)
     context_of(request).do(command, author_of(request))
-    return begun(request, f"{PREFIX}/{instance}/updates/operations/{_operation(_IMPORT, command.update)}")
+    return accepted(request, f"{PREFIX}/{instance}/updates/operations/{_operation(_IMPORT, command.update)}")
 
 
 @router.get("/providers")
 def list_providers(request: Request, group_projection: Groups) -> JsonObject:
     """The providers of all updates."""
-    return listed(request, sorted({update.provider for update in group_projection.updates}))
+    return list_page(request, sorted({update.provider for update in group_projection.updates}))
 
 
 @router.get("/providers/{provider}/names")
 def list_names(request: Request, group_projection: Groups, provider: str) -> JsonObject:
     """The names of a provider's updates."""
     names = sorted({update.name for update in group_projection.updates if update.provider == provider})
-    return listed(request, _nonempty(names, f"there is no update of the provider {provider[:80]!r}"))
+    return list_page(request, _nonempty(names, f"there is no update of the provider {provider[:80]!r}"))
 
 
 @router.get("/providers/{provider}/names/{name}/versions")
@@ -85,27 +85,27 @@ def list_versions(
         update.version for update in group_projection.updates if (update.provider, update.name) == (provider, name)
     ]
     _nonempty(versions, f"there is no update {provider[:80]!r}, {name[:80]!r}")
-    return listed(request, versions if _deployable(filter_) else [])
+    return list_page(request, versions if _deployable(filter_) else [])
 
 
 @router.get(_UPDATE)
 def get_update(group_projection: Groups, update: UpdateInPath, if_none_match: IfNoneMatch = None) -> Response:
     """One update."""
-    return unless_known(_answer(group_projection.update(update)), if_none_match)
+    return answer_with_etag(_answer(group_projection.update(update)), if_none_match)
 
 
 @router.delete(_UPDATE, status_code=202)
 def delete_update(request: Request, instance: str, update: UpdateInPath) -> Response:
     """Delete an update. It is gone when the request is answered."""
     context_of(request).do(DeleteUpdate(update), author_of(request))
-    return begun(request, f"{PREFIX}/{instance}/updates/operations/{_operation(_DELETE, update)}")
+    return accepted(request, f"{PREFIX}/{instance}/updates/operations/{_operation(_DELETE, update)}")
 
 
 @router.get(f"{_UPDATE}/files")
 def list_files(request: Request, group_projection: Groups, update: UpdateInPath) -> JsonObject:
     """The ids of an update's files; every update has one."""
     group_projection.update(update)
-    return listed(request, [FILE])
+    return list_page(request, [FILE])
 
 
 @router.get(f"{_UPDATE}/files/{{file}}")
@@ -124,7 +124,7 @@ def get_file(group_projection: Groups, update: UpdateInPath, file: str, if_none_
         "mimeType": "application/json",
         "etag": _etag(document),
     }
-    return unless_known(described, if_none_match)
+    return answer_with_etag(described, if_none_match)
 
 
 @router.get("/operations")
@@ -134,8 +134,8 @@ def list_operations(
     """The imports of the last seven days, all of which are done."""
     since = context_of(request).clock() - _LISTED_MS
     newest = sorted(group_projection.updates.values(), key=lambda update: -update.imported_at)
-    updates = [] if only_running(filter_) else [update for update in newest if update.imported_at > since]
-    return listed(
+    updates = [] if selects_running(filter_) else [update for update in newest if update.imported_at > since]
+    return list_page(
         request,
         updates[:top],
         lambda update: operation_done(_operation(_IMPORT, update.update), update, at=update.imported_at),
@@ -153,10 +153,12 @@ def get_operation(
     if update is None or update.problem or kind != (_DELETE if document is None else _IMPORT):
         raise NotFound(f"there is no operation {operation[:200]!r}")
     if document is None:
-        return unless_known(operation_done(operation, None, at=context_of(request).clock()), if_none_match)
+        return answer_with_etag(operation_done(operation, None, at=context_of(request).clock()), if_none_match)
     path = _UPDATE.format(provider=update.provider, name=update.name, version=update.version)
     location = versioned(request, f"{PREFIX}/{instance}/updates{path}")
-    return unless_known(operation_done(operation, document, at=document.imported_at, location=location), if_none_match)
+    return answer_with_etag(
+        operation_done(operation, document, at=document.imported_at, location=location), if_none_match
+    )
 
 
 def _answer(document: UpdateDocument) -> JsonObject:

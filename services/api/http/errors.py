@@ -301,7 +301,7 @@ def text_of(error: Exception, *, is_limited: bool = False) -> str:
         return "an event of the log cannot be applied; the operator of twinfold has to decide on it"
     # A manifest can have as many problems as it has members.
     text = str(error)
-    return text if len(text) <= _TEXT_CHARACTERS_MAX else f"{text[:_TEXT_CHARACTERS_MAX]} … and more of this"
+    return text if len(text) <= _TEXT_CHARACTERS_MAX else f"{text[:_TEXT_CHARACTERS_MAX]} … (shortened)"
 
 
 def answer_of_status(status: int) -> HttpError:

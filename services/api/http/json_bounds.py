@@ -25,14 +25,14 @@ class JsonTooLarge(JsonOutOfBounds):
     """It holds more values than its path accepts."""
 
     def __init__(self, values: int, values_max: int) -> None:
-        super().__init__(f"it holds {values} names and values; at most {values_max} are read here")
+        super().__init__(f"it has {values} names and values, and the limit of this path is {values_max}")
 
 
 class JsonTooDeep(JsonOutOfBounds):
     """It is nested deeper than any valid body."""
 
     def __init__(self) -> None:
-        super().__init__(f"it is nested deeper than {DEPTH_MAX}")
+        super().__init__(f"it is nested deeper than {DEPTH_MAX} levels")
 
 
 def check_bounds(text: bytes, *, values_max: int) -> None:

@@ -25,7 +25,9 @@ class BodyTooLarge(HTTPException):
     """The body has more bytes than its path accepts."""
 
     def __init__(self, bytes_max: int) -> None:
-        super().__init__(413, f"a request to this path has at most {bytes_max} bytes; send several")
+        super().__init__(
+            413, f"the body has more than {bytes_max} bytes, the limit of this path; send several requests"
+        )
 
 
 class BodyOutOfBounds(HTTPException):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
-from events.audit.causes import Tree, causes_of, effects
+from events.audit.causes import CauseTree, causes_of, effects
 from events.audit.errors import SearchInvalid
 from events.audit.search import Search, SearchOrder, location_of
 from events.canonical import JsonObject
@@ -138,7 +138,7 @@ def events(
     """
     reader = reader_of(request)
     page, more = reader.page(search, order=SearchOrder(order), limit=top, continuation=continuation)
-    return AuditPage([reader.line(entry) for entry in page.found], page.scanned, more)
+    return AuditPage([reader.line(entry) for entry in page.entries], page.scanned, more)
 
 
 @router.get("/events/{stream}/{position}")
@@ -160,10 +160,10 @@ def causes(request: Request, stream: StreamName, position: Position) -> CausesAn
     )
 
 
-def _branch(reader: AuditReader, tree: Tree) -> CauseBranch:
-    if tree.found is None:
-        return CauseBranch(None, tree.said)
-    line = reader.line(tree.found)
+def _branch(reader: AuditReader, tree: CauseTree) -> CauseBranch:
+    if tree.found_entry is None:
+        return CauseBranch(None, tree.text)
+    line = reader.line(tree.found_entry)
     more = tuple(_branch(reader, branch) for branch in tree.branches)
     return CauseBranch(f"{line.stream}:{line.position}", line.sentence, line.by, line.time, more)
 

@@ -3,7 +3,7 @@
 import msgspec
 from fastapi import Request
 
-from events.projection_store.stopped import Choice, Entry, Stop, details, stops
+from events.projection_store.stopped import Stop, StopChoice, StoppedEntry, details, stops
 from services.api.context.api_context import ApiContext
 from services.api.context.request import author_of, context_of
 from services.api.http.access import ADMIN, REGISTRY_READ, Access
@@ -36,11 +36,11 @@ class StopAnswer(AnswerBody):
 class StopDetailsAnswer(StopAnswer):
     """A stop with its entry, the first subjects with events behind it, and the number of devices that get no decisions."""
 
-    entry: Entry | None
+    entry: StoppedEntry | None
     subjects: tuple[str, ...]
     subjects_total: int
     devices: int
-    choices: tuple[Choice, ...]
+    choices: tuple[StopChoice, ...]
 
 
 @router.get("/blocked")

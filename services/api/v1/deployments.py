@@ -15,7 +15,7 @@ from events.deployment.state import DeploymentDocument, etag_of
 from events.log.fleet_documents import rollouts_of
 from events.manifest.document import KIND_NAMES, KindName, in_modern_form
 from events.projection_store.series import SAMPLES_MAX, Sample, SeriesStore
-from events.projection_store.targeted import Targeted
+from events.projection_store.targeted_devices import TargetedDevices
 from events.rollout.commands import AbortRollout, CreateRollout, RecordResults, RolloutCommand, StartRollout
 from events.rollout.decider import ALLOWED
 from events.rollout.errors import PlanInvalid
@@ -299,7 +299,7 @@ def update(
 def _targeted_now(request: Request, name: str, advice: Iterable[Advice]) -> tuple[int | None, list[Advice]]:
     """The number of devices that a deployment targets, `None` while workers are behind, and the advice for its author."""
     context = context_of(request)
-    targeting = Targeted(context.log, context.projections, context.fleet_projection)
+    targeting = TargetedDevices(context.log, context.projections, context.fleet_projection)
     document, within = deployment_of(context, name), reach_of(request)
     targeted = targeting.count(name, within=within)
     if targeted is None:

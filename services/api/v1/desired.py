@@ -10,8 +10,8 @@ import msgspec
 from fastapi import Query, Request, Response
 from msgspec import UNSET, UnsetType
 
+from events.device.command_check import SECTIONS_MAX
 from events.device.commands import AcknowledgeDesired
-from events.device.decider import SECTIONS_MAX
 from events.device.errors import DeviceNotFound
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE
@@ -185,7 +185,7 @@ def _desired(
     version = DesiredVersion.of(effective)
     if version == device_version:
         return Response(status_code=204)
-    twin_sections = context.twins.told(effective)
+    twin_sections = context.twins.desired_sections(effective)
     sections: Any = {name: section.desired for name, section in twin_sections.items()}
     # Only the device itself gets secrets in plain: its modules need them, and no other caller does.
     if is_own and context.point_in_time is None:

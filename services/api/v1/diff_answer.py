@@ -8,7 +8,7 @@ from msgspec import field
 from pyroaring import BitMap
 
 from events.fleet.assignments import AssignmentStatus
-from events.preview.difference import How
+from events.preview.difference import DifferenceKind
 from events.projection_store.port import ProjectionSelection
 from events.stored_projection.partition_reader import ids_of, pages_of
 from services.api.context.api_context import ApiContext
@@ -23,7 +23,7 @@ class DiffChange(AnswerBody):
 
     section: str
     path: str
-    how: How
+    how: DifferenceKind
     before: Any
     after: Any
 

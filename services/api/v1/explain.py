@@ -205,7 +205,7 @@ def _answer(request: Request, explainer: Explainer, explanation: Explanation, *,
     effective, document = explanation.effective, explanation.document
     return DeviceExplanation(
         device_id=device_id,
-        says=answer(explanation, context, asked=requested),
+        says=answer(explanation, context, deployment_id=requested),
         state="retired" if document.retired else "registered" if effective is None else "known",
         edge_capable=document.edge,
         enabled=document.enabled,
@@ -358,6 +358,7 @@ def _term(judged: Judged) -> ExplainedTerm:
             explained.property, explained.operator = printed_path(path), "is_defined"
         case _:
             pass
-    if judged.found:
-        explained.found, explained.value, explained.comparable = judged.found, mask(judged.value), judged.comparable
+    if judged.actual_type:
+        explained.found, explained.value = judged.actual_type, mask(judged.value)
+        explained.comparable = judged.comparable
     return explained

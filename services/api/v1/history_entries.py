@@ -7,7 +7,7 @@ import msgspec
 
 from events import canonical
 from events.audit.errors import SearchInvalid
-from events.audit.search import FoundEntry, Range, Search, Searching, SearchOrder, SearchPage
+from events.audit.search import FoundEntry, LogSearcher, Range, Search, SearchOrder, SearchPage
 from events.canonical import JsonObject
 from events.device.times import time_text
 from events.event_text import event_text
@@ -17,7 +17,7 @@ from events.log.errors import UnreadableEvent
 from events.log.kinds import KINDS
 from events.log.raw import RawStreams
 from events.notification.cloud_event import Notification, of_unreadable
-from events.notification.event_filter import Ordinals
+from events.notification.event_filter import DeviceOrdinals
 from events.notification.feed import Feed
 from events.projection_store.query_engine import ContinuationInvalid
 from events.projection_store.redis import assignment_change_of
@@ -59,8 +59,8 @@ class AuditReader:
         self._context = context
         self.names = stream_names(context.log.partitions)
         self._feed = Feed(context.log, context.projections)
-        ordinals = Ordinals(context.projections, partitions=context.log.partitions)
-        self.searching = Searching(
+        ordinals = DeviceOrdinals(context.projections, partitions=context.log.partitions)
+        self.searching = LogSearcher(
             RawStreams(context.client),
             names=self.names,
             partitions=context.log.partitions,
@@ -82,9 +82,9 @@ class AuditReader:
         text = self._context.continuations.open(continuation)
         ranges = self.searching.begin(search) if text is None else self._ranges(text, of)
         page = self.searching.page(search, ranges, order=order, limit=limit)
-        if not page.rest:
+        if not page.unread:
             return page, None
-        return page, self._context.continuations.seal(canonical.encode(_SearchProgress(of, page.rest)).decode())
+        return page, self._context.continuations.seal(canonical.encode(_SearchProgress(of, page.unread)).decode())
 
     def _ranges(self, text: str, of: str) -> Mapping[str, Range]:
         try:
@@ -171,8 +171,8 @@ class AuditReader:
         ranges: Mapping[str, Range] = {stream: left} if left.after < left.upto else {}
         while ranges:
             page = self.searching.page(search, ranges, order=SearchOrder.OLDEST, limit=_EXPORTED)
-            yield from page.found
-            ranges = page.rest
+            yield from page.entries
+            ranges = page.unread
 
 
 _EXPORTED = 1000

@@ -9,10 +9,10 @@ from starlette.concurrency import run_in_threadpool
 
 from events.log.fleet_documents import webhook_of, webhooks
 from events.notification.cloud_event import of_test
-from events.notification.deliveries import DELIVERIES_MAX, Deliveries, Delivery, begun
+from events.notification.deliveries import DELIVERIES_MAX, Deliveries, Delivery, current_progress
 from events.notification.feed import Feed
-from events.notification.http_delivery import Posting, opened
-from events.notification.positions import Positions, lag, named
+from events.notification.http_delivery import WebhookSender, revealed_target
+from events.notification.positions import Positions, by_name, lag
 from events.producer.decision import check
 from events.producer.secrecy import in_references
 from events.secrets.references import MASK
@@ -104,7 +104,7 @@ def define(request: Request, webhook_id: WebhookId, body: WebhookBody) -> Webhoo
         body.kinds,
         body.deployments,
         body.devices,
-        named(heads, context.log.partitions),
+        by_name(heads, context.log.partitions),
     )
     check(in_references(command))
     # An address inside this machine's network would let a caller post into it (decision 0022).
@@ -149,9 +149,9 @@ async def test(request: Request, webhook_id: WebhookId) -> JsonAnswer[WebhookTes
     """Deliver an event of the type `twinfold.Test` now, ahead of waiting events, and return the result."""
     context = context_of(request)
     document = await run_in_threadpool(webhook_of, context.log, webhook_id)
-    url, secret = await run_in_threadpool(lambda: opened(context.vault.opened, document))
+    url, secret = await run_in_threadpool(lambda: revealed_target(context.vault.opened, document))
     at = context.clock()
-    async with Posting(context.settings) as posting:
+    async with WebhookSender(context.settings) as posting:
         answer = await posting.post(url, of_test(context.log.epoch, webhook_id, at=at), secret=secret, at=at)
     return JsonAnswer(WebhookTest(webhook_id, answer.delivered, answer.result, answer.status, answer.milliseconds))
 
@@ -176,7 +176,7 @@ def _answer(context: ApiContext, webhook_id: str, document: WebhookDocument, hea
         changed_at=document.changed_at,
     )
     if context.point_in_time is None:
-        progress = begun(document, Deliveries(context.client).progress(webhook_id), context.log.partitions)
+        progress = current_progress(document, Deliveries(context.client).progress(webhook_id), context.log.partitions)
         answer.lag, answer.failures = lag(progress.positions, heads), progress.failures
         answer.failing_since, answer.next_attempt_at = progress.failing_since or None, progress.due_at or None
         answer.error = progress.error or None

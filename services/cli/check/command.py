@@ -96,7 +96,6 @@ def check(
 
     Example: twinfold check deployment.json --profile constrained --fail-on error
     """
-    fix_asked = fix
     try:
         options = CheckOptions(
             PROFILES[profile.value],
@@ -107,8 +106,8 @@ def check(
         )
         # All files are read before any is fixed: a run that cannot read one changes none.
         parsed_files, unreadable = _readable(files)
-        fix = fix and not unreadable
-        checked = [_checked(parsed, options, fix=fix) for parsed in parsed_files]
+        applies_fixes = fix and not unreadable
+        checked = [_checked(parsed, options, fix=applies_fixes) for parsed in parsed_files]
         if write_baseline_to and not unreadable:
             write_baseline(write_baseline_to, fingerprints(checked))
     except InputUnreadable as error:
@@ -116,7 +115,7 @@ def check(
         complain_of(error)
         raise typer.Exit(UNREADABLE) from error
     fixed_input = next(
-        (result.source.text for result in checked if fix and result.source.location == STANDARD_INPUT), None
+        (result.source.text for result in checked if applies_fixes and result.source.location == STANDARD_INPUT), None
     )
     # The fixed manifest goes to standard output, so that `check --fix -` can be used in a pipe; the report then goes elsewhere.
     if fixed_input is not None:
@@ -126,7 +125,7 @@ def check(
     for unread in unreadable:
         complain_of(unread)
     if unreadable:
-        if fix_asked or write_baseline_to:
+        if fix or write_baseline_to:
             complain("twinfold: no file and no baseline was written")
         raise typer.Exit(UNREADABLE)
     if not write_baseline_to and failing(checked, fail_on):

@@ -1,4 +1,4 @@
-"""Reads of projections that a process has whole in memory."""
+"""The reads of a projection store whose partitions are entirely in memory."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from events.projection_store.port import DEVICE_ARRAYS, ProjectionSelection, Sto
 from events.stored_projection.stored_partition import ARRAYS, HASHES, AssignmentEntry, Checkpoint, StoredPartition
 
 
-class WholeProjections(ABC):
+class LoadedProjections(ABC):
     """The reading half of `ProjectionStore`, over the hashes and arrays of each partition."""
 
     @abstractmethod
     def checkpoint(self, partition: int) -> Checkpoint:
-        """How far a partition is; the initial one where nothing is stored."""
+        """The checkpoint of a partition; the initial one if nothing is stored."""
 
     @abstractmethod
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
@@ -30,30 +30,30 @@ class WholeProjections(ABC):
         """Everything stored of a partition."""
         return self.read(partition, ProjectionSelection(hashes=HASHES, arrays=ARRAYS))
 
-    def read(self, partition: int, wanted: ProjectionSelection) -> StoredPartition:
-        """A part of what is stored of a partition."""
-        hashes = {name: dict(self._hash(partition, name)) for name in wanted.hashes}
-        for name, fields in wanted.fields:
+    def read(self, partition: int, selection: ProjectionSelection) -> StoredPartition:
+        """A part of a partition; missing fields are omitted."""
+        hashes = {name: dict(self._hash(partition, name)) for name in selection.hashes}
+        for name, fields in selection.fields:
             stored = self._hash(partition, name)
             hashes.setdefault(name, {}).update({field: stored[field] for field in fields if field in stored})
-        arrays = {name: bytes(self._array(partition, name)) for name in wanted.arrays}
+        arrays = {name: bytes(self._array(partition, name)) for name in selection.arrays}
         return StoredPartition(self.checkpoint(partition), hashes, arrays)
 
-    def read_each(self, partitions: Sequence[int], wanted: ProjectionSelection) -> list[StoredPartition]:
+    def read_each(self, partitions: Sequence[int], selection: ProjectionSelection) -> list[StoredPartition]:
         """The same part of several partitions."""
-        return [self.read(partition, wanted) for partition in partitions]
+        return [self.read(partition, selection) for partition in partitions]
 
     def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
-        """The fields that a hash of a partition has."""
+        """The fields of a hash of a partition."""
         return list(self._hash(partition, hash_name))
 
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
-        """One ordinal's number in each of some arrays; 0 where nothing is stored."""
+        """The number of an ordinal in each of the arrays; 0 if nothing is stored."""
         numbers = (self._array(partition, name)[ordinal * 4 : ordinal * 4 + 4] for name in arrays)
         return tuple(int.from_bytes(number, "little") for number in numbers)
 
     def device(self, partition: int, device_id: str) -> StoredDevice | None:
-        """What is stored of one device; `None` where it is unknown."""
+        """What is stored of a device; `None` if it is unknown."""
         stored_ordinal = self._hash(partition, "ordinals").get(device_id)
         if stored_ordinal is None:
             return None
@@ -79,6 +79,6 @@ class WholeProjections(ABC):
         )
 
     def assignment_change_at(self, partition: int, position: int) -> int | None:
-        """The time of an assignment change in milliseconds; `None` where there is none of that position."""
+        """The time of an assignment change in milliseconds; `None` if it does not exist."""
         entries = self.assignment_changes(partition, after=position - 1, limit=1)
         return entries[0].at if entries else None

@@ -1,4 +1,4 @@
-"""What is kept of a partition, put back as far as deciding ahead needs it: everybody's assignments and targets, and nobody's name."""
+"""A stored partition, restored as far as a preview needs it: assignments and targets of all devices, without their ids."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -17,61 +17,58 @@ from events.projection.new_paths import NewPaths, TwinText
 from events.query.tree import Path
 from events.stored_projection.stored_partition import Checkpoint, StoredPartition
 
-_NOBODY = BitMap()
-
-RECALLED_HASHES = ("before", "modules", "assignments", "sets", "targets")
-RECALLED_ARRAYS = ("assignment_of",)
+CACHED_HASHES = ("before", "modules", "assignments", "sets", "targets")
+CACHED_ARRAYS = ("assignment_of",)
 IndexSet = tuple[Path, ValueKey, BitMap]
-"""One set of the index."""
+"""Path, value and ordinals of one set of the index."""
 
 
-class Ahead(msgspec.Struct, frozen=True, eq=False):
+class PreviewInputs(msgspec.Struct, frozen=True, eq=False):
     """What commands need of a partition beside its assignments and targets.
 
-    `ids` are the ordinals of the devices that are named. `sets` of the index are there for conditions that are asked anew of
-    everybody; what they name that is not indexed, `unindexed`, is read from `everybody`'s documents, device by device, with
-    the name of the module where it is that of one. `documents` are the devices that change, and their modules.
+    `ids` are the ordinals of the named devices. `sets` of the index are for conditions that are evaluated for every device.
+    Their paths without an index, `unindexed`, are read from `all_documents`: device id, module id (empty for the device's own
+    document) and document. `documents` are those of the devices that change, and of their modules.
     """
 
     ids: Mapping[str, int]
     changes_devices: bool = False
     sets: tuple[IndexSet, ...] = ()
     unindexed: frozenset[Path] = frozenset()
-    everybody: Iterable[tuple[str, str, TwinText]] = ()
+    all_documents: Iterable[tuple[str, str, TwinText]] = ()
     documents: tuple[tuple[str, str, TwinText], ...] = ()
 
 
-class Recalled:
-    """A partition at one checkpoint, to make states of which differ from there on. Not changed by any of them."""
+class CachedPartition:
+    """A partition at one checkpoint, from which copies are made. Copies do not change it."""
 
     def __init__(
         self,
-        kept: StoredPartition,
+        stored: StoredPartition,
         assignments: Mapping[int, Assignment],
         deployments: Deployments,
         configurations: Mapping[str, Configuration],
     ) -> None:
-        """`assignments` are those kept, `deployments` at the checkpoint's vector; every configuration is there that is named."""
-        hashes = kept.hashes
-        self.checkpoint: Checkpoint = kept.checkpoint
+        """`assignments` are those of `stored`, `deployments` those at its vector; every named configuration must be given."""
+        hashes = stored.hashes
+        self.checkpoint: Checkpoint = stored.checkpoint
         self.deployments = deployments
-        self._assignment_of = kept.arrays["assignment_of"]
+        self._assignment_of = stored.arrays["assignment_of"]
         self._sets = {name: hashes["sets"].get(name) for name in ("live", "edge", "enabled")}
         self._targets = {field.partition(":")[2]: as_stored(data) for field, data in hashes["targets"].items()}
         self._modules = hashes["modules"]
         self.assignments = assignments
-        self._before = tuple(_before(kept))
-        self.configurations = {digest: configurations[digest] for digest in digests_of(kept, assignments)}
-        """Those that are named, by digest."""
+        self._before = tuple(_before(stored))
+        self.configurations = {digest: configurations[digest] for digest in digests_of(stored, assignments)}
 
     @property
     def module_ids(self) -> frozenset[str]:
-        """Every module that some device may have."""
+        """Every module that a device can have."""
         named = (configuration.module_ids for configuration in self.configurations.values())
         return frozenset(self._modules).union(*named)
 
-    def partition(self, number: int, ahead: Ahead, merge: MergeCache) -> Partition:
-        """A state at the checkpoint to apply on from; what it does not have is what nothing that is applied may look at."""
+    def partition(self, number: int, ahead: PreviewInputs, merge: MergeCache) -> Partition:
+        """A copy of the partition at the checkpoint, with no more than applying the events of the preview reads."""
         partition, checkpoint = Partition(number, merge), self.checkpoint
         partition.vector, partition.at = checkpoint.vector, checkpoint.at
         sets = {name: BitMap() if data is None else as_stored(data) for name, data in self._sets.items()}
@@ -80,7 +77,7 @@ class Recalled:
         partition.modules.update({name: as_stored(data) for name, data in self._modules.items()})
         targets = self._targets
         if ahead.changes_devices:
-            # Whoever changes goes in or out of these very sets.
+            # Applying events of devices changes these sets in place, and all copies share them.
             targets = {name: BitMap(members) for name, members in targets.items()}
             for packed in (partition.moved_by, partition.twin_versions, partition.hand_written, partition.answers):
                 packed.reserve(checkpoint.ordinals)
@@ -94,38 +91,38 @@ class Recalled:
         self._fill(partition, ahead)
         return partition
 
-    def _fill(self, partition: Partition, ahead: Ahead) -> None:
+    def _fill(self, partition: Partition, ahead: PreviewInputs) -> None:
         index = partition.index
         index.over_budget = set(self.checkpoint.over_budget)
         for path, key, members in ahead.sets:
             index.restore(path, key, members)
         named = partition.deployments.named_paths()
         index.name(named | ahead.unindexed)
-        for paths, twins in ((ahead.unindexed, ahead.everybody), (named | ahead.unindexed, ahead.documents)):
+        for paths, twins in ((ahead.unindexed, ahead.all_documents), (named | ahead.unindexed, ahead.documents)):
             new = NewPaths(partition, paths)
             for device_id, module_id, twin in twins:
                 new.fill(device_id, module_id, twin)
         index.take_touched()
 
-    def target(self, kept_name: str) -> BitMap:
-        """Whom a deployment targeted, by the name that it is kept by; nobody where there is none."""
-        return self._targets.get(kept_name, _NOBODY)
+    def target(self, target_name: str) -> BitMap:
+        """The devices that a deployment targeted, by the name in the hash `targets`."""
+        return self._targets.get(target_name, BitMap())
 
 
-def digests_of(kept: StoredPartition, assignments: Mapping[int, Assignment]) -> set[str]:
-    """The configurations that the assignments and the notes of rollouts name; the empty one needs no keeping."""
+def digests_of(stored: StoredPartition, assignments: Mapping[int, Assignment]) -> set[str]:
+    """The digests that the assignments and the notes of rollouts name, without the empty configuration's."""
     named = {digest for assignment in assignments.values() for digest in assignment.configurations}
-    return (named | {digest for _, digest, _ in _before(kept)}) - {NOTHING.digest}
+    return (named | {digest for _, digest, _ in _before(stored)}) - {NOTHING.digest}
 
 
-def _before(kept: StoredPartition) -> Iterator[tuple[Layer, str, BitMap]]:
-    for field, data in kept.hashes["before"].items():
+def _before(stored: StoredPartition) -> Iterator[tuple[Layer, str, BitMap]]:
+    for field, data in stored.hashes["before"].items():
         at, deployment_id, digest = msgspec.json.decode(field, type=tuple[int, str, str])
         yield Layer(deployment_id, at), digest, as_stored(data)
 
 
 def decoded_sets(fields: Iterable[tuple[str, bytes]]) -> Iterator[IndexSet]:
-    """Sets of the index from their fields and bytes."""
+    """The sets of the index from fields of the hash `index`."""
     for field, data in fields:
         path, kind, value = msgspec.json.decode(
             field, type=tuple[tuple[str, ...], str, JsonObject | str | float | bool | None]
@@ -134,5 +131,5 @@ def decoded_sets(fields: Iterable[tuple[str, bytes]]) -> Iterator[IndexSet]:
 
 
 def path_of(field: str) -> Path:
-    """The path that a field of the `index` hash is of."""
+    """The path of a field of the hash `index`."""
     return tuple(msgspec.json.decode(field)[0])

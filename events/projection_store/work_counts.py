@@ -1,4 +1,4 @@
-"""What workers did for a partition, counted beside its projections: for those who watch, never for those who decide."""
+"""Counts of the workers' work, stored beside the projections of each partition. They are for metrics only."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ EVENTS = "events"
 COMMITS = "commits"
 COMMIT_MICROSECONDS = "commit_us"
 LOST = "lost"
-"""Batches that were applied in vain, because another worker committed the partition first."""
+"""Batches that were discarded because another worker committed the partition first."""
 
 BOUNDS_MS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500)
-"""Upper bounds of the histogram of commit times; what took longer is in `COMMITS` alone."""
+"""Upper bounds of the histogram of commit times; longer commits are in `COMMITS` alone."""
 
 
 def bucket(bound_ms: int) -> str:
-    """The field that counts the commits of at most so many milliseconds, and more than the bound before."""
+    """The field that counts the commits of at most `bound_ms`, and more than the bound before it."""
     return f"commit_le_{bound_ms}ms"
 
 
 class ProcessWork:
-    """What one process did since it last told; a process that is killed takes that little with it."""
+    """Counts of one process since the last `take`; a killed process loses only these."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -38,17 +38,17 @@ class ProcessWork:
             self._counts[bucket(bound)] += 1
 
     def lost(self) -> None:
-        """Count a batch that another worker was faster with."""
+        """Count a batch that another worker committed first."""
         self._counts[LOST] += 1
 
     def take(self) -> Mapping[str, int]:
-        """What was counted; counting begins anew."""
+        """Return the counts and reset them."""
         counts, self._counts = self._counts, Counter()
         return counts
 
 
 class WorkCounts:
-    """The sums of all processes, in one hash a partition."""
+    """The sums over all processes, in one hash per partition."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -68,7 +68,7 @@ class WorkCounts:
             pipe.execute()
 
     def total(self, partitions: int) -> Mapping[str, int]:
-        """The counts of all partitions together.
+        """The counts summed over all partitions.
 
         Raises:
             LogUnavailable: as `add`.
@@ -76,6 +76,6 @@ class WorkCounts:
         total: Counter[str] = Counter()
         with answering():
             for partition in range(partitions):
-                found = cast("dict[bytes, bytes]", self._client.hgetall(key(partition, "work")))
-                total.update({field.decode(): int(value) for field, value in found.items()})
+                fields = cast("dict[bytes, bytes]", self._client.hgetall(key(partition, "work")))
+                total.update({field.decode(): int(value) for field, value in fields.items()})
         return total

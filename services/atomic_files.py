@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def put(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes) -> None:
     """Write or replace a file, readable only for its owner; it is on the disk when this returns.
 
     Raises:

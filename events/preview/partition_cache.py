@@ -1,4 +1,4 @@
-"""The partitions as they stand at the head of the log, kept from one look to the next by their checkpoints."""
+"""A cache of partitions at the head of the log, for previews."""
 
 import threading
 import time
@@ -15,18 +15,18 @@ from events.fleet.merge_cache import MergeCache
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, name
 from events.log.port import Log
-from events.preview.errors import PreviewBehind
-from events.preview.recalled_partition import (
-    RECALLED_ARRAYS,
-    RECALLED_HASHES,
-    Ahead,
-    Recalled,
+from events.preview.cached_partition import (
+    CACHED_ARRAYS,
+    CACHED_HASHES,
+    CachedPartition,
+    PreviewInputs,
     decoded_sets,
     digests_of,
     path_of,
 )
+from events.preview.errors import PreviewBehind
 from events.projection.new_paths import TwinText, read_twin
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
 from events.query.module_condition import EVERY_MODULE, can_be_for
 from events.query.tree import Path
 from events.stored_projection.partition_codec import index_field
@@ -37,101 +37,99 @@ WAIT_SECONDS = 5.0
 _POLL_SECONDS = 0.01
 _DOCUMENTS = 1000
 _SPARE = 64
-"""How many configurations that nobody has are kept at most, beside as many as somebody has."""
-_WANTED = ProjectionSelection(hashes=RECALLED_HASHES, arrays=RECALLED_ARRAYS)
+"""How many unused configurations are cached at most, beside as many as are in use."""
+_SELECTION = ProjectionSelection(hashes=CACHED_HASHES, arrays=CACHED_ARRAYS)
 
 
-class Recall:
-    """Partitions to look ahead from. Several threads may ask."""
+class PartitionCache:
+    """Partitions to preview from, each cached until its checkpoint moves. Thread-safe."""
 
     def __init__(self, log: Log, projections: ProjectionStore, *, pause: Callable[[float], None] = time.sleep) -> None:
         self._log, self._projections, self._pause = log, projections, pause
         self.merge = MergeCache()
         self._fleet = FleetEventReader(log)
-        self._recalled: dict[int, Recalled] = {}
+        self._recalled: dict[int, CachedPartition] = {}
         self._shared = (0, Deployments())
         self.configurations: dict[str, Configuration] = {NOTHING.digest: NOTHING}
-        """Those that were read, by digest: partitions share them."""
-        self._many = _SPARE
+        """Configurations by digest, shared by all partitions."""
+        self._configurations_max = _SPARE
         self._lock = threading.Lock()
 
-    def at(self, heads: Mapping[int, int], numbers: Sequence[int]) -> dict[int, Recalled]:
-        """Some partitions, each with everything up to these heads or more.
+    def at(self, heads: Mapping[int, int], numbers: Sequence[int]) -> dict[int, CachedPartition]:
+        """Partitions, each at these heads or later. Waits up to 5 s for workers.
 
         Raises:
-            PreviewBehind: the projections do not get there, or a partition is stopped.
+            PreviewBehind: the projections do not get there, or a partition is blocked.
         """
         self._wait(heads, numbers)
         with self._lock:
             now = zip(numbers, self._projections.read_each(numbers, ProjectionSelection()), strict=True)
-            stale = [number for number, kept in now if not self._is_known(number, kept.checkpoint)]
+            stale = [number for number, stored in now if not self._is_known(number, stored.checkpoint)]
             while stale:
-                read = zip(stale, self._projections.read_each(stale, _WANTED), strict=True)
-                stale = [number for number, kept in read if not self._keep(number, kept)]
+                read = zip(stale, self._projections.read_each(stale, _SELECTION), strict=True)
+                stale = [number for number, stored in read if not self._keep(number, stored)]
             self._forget()
             return {number: self._recalled[number] for number in numbers}
 
     def _is_known(self, number: int, checkpoint: Checkpoint) -> bool:
-        known = self._recalled.get(number)
-        return known is not None and known.checkpoint == checkpoint
+        recalled = self._recalled.get(number)
+        return recalled is not None and recalled.checkpoint == checkpoint
 
     def _wait(self, heads: Mapping[int, int], numbers: Sequence[int]) -> None:
         waited = 0.0
         while behind := self._behind(heads, numbers):
             blocked = [name(number) for number in behind if self._projections.blocked(number) is not None]
             if blocked:
-                raise PreviewBehind(
-                    f"{', '.join(blocked)} stands still at an event that cannot be applied (twinfold blocked)"
-                )
+                raise PreviewBehind(f"{', '.join(blocked)} is blocked at an event (see `twinfold blocked`)")
             if waited >= WAIT_SECONDS:
                 raise PreviewBehind(f"the projections of {', '.join(map(name, behind))} are behind the log")
             self._pause(_POLL_SECONDS)
             waited += _POLL_SECONDS
 
     def _behind(self, heads: Mapping[int, int], numbers: Sequence[int]) -> list[int]:
-        vectors = [kept.checkpoint.vector for kept in self._projections.read_each(numbers, ProjectionSelection())]
+        vectors = [stored.checkpoint.vector for stored in self._projections.read_each(numbers, ProjectionSelection())]
         return [
             number
             for number, at in zip(numbers, vectors, strict=True)
             if at.partition < heads[number] or at.fleet < heads[FLEET]
         ]
 
-    def _keep(self, number: int, kept: StoredPartition) -> bool:
-        """Recall a partition as it was read; false when a commit came between two looks."""
-        assignments = assignments_of(kept)
-        if unknown := tuple(sorted(digests_of(kept, assignments) - self.configurations.keys())):
-            found = self._projections.read(number, ProjectionSelection(fields=(("configurations", unknown),))).hashes[
-                "configurations"
-            ]
-            if found.keys() != set(unknown):
+    def _keep(self, number: int, stored: StoredPartition) -> bool:
+        """Cache a partition as it was read; returns false if a commit came between the two reads."""
+        assignments = assignments_of(stored)
+        if unknown := tuple(sorted(digests_of(stored, assignments) - self.configurations.keys())):
+            configurations = read_fields(self._projections, number, "configurations", unknown)
+            if configurations.keys() != set(unknown):
                 return False
-            self.configurations |= {digest: Configuration.from_bytes(data) for digest, data in found.items()}
-        deployments = self._deployments_at(number, kept.checkpoint.vector.fleet)
-        self._recalled[number] = Recalled(kept, assignments, deployments, self.configurations)
+            self.configurations |= {digest: Configuration.from_bytes(data) for digest, data in configurations.items()}
+        deployments = self._deployments_at(number, stored.checkpoint.vector.fleet)
+        self._recalled[number] = CachedPartition(stored, assignments, deployments, self.configurations)
         return True
 
     def _forget(self) -> None:
-        """Let go of configurations that no partition names any more, once there are many."""
-        if len(self.configurations) <= self._many:
+        """Drop configurations that no partition uses, once there are many."""
+        if len(self.configurations) <= self._configurations_max:
             return
         self.configurations = {NOTHING.digest: NOTHING}
-        for one in self._recalled.values():
-            self.configurations |= one.configurations
-        self._many = 2 * len(self.configurations) + _SPARE
+        for recalled in self._recalled.values():
+            self.configurations |= recalled.configurations
+        # Twice as many before the next time, so that finding the unused ones stays cheap per configuration.
+        self._configurations_max = 2 * len(self.configurations) + _SPARE
 
     def _deployments_at(self, number: int, position: int) -> Deployments:
-        """The deployments as a partition sees them; applied once for all partitions."""
-        known, shared = self._shared
-        if position < known:
-            known, shared = 0, Deployments()
-        if position > known:
+        """The deployments of a partition at a position of the fleet's stream."""
+        # Events are applied once for all partitions; only phased deployments differ by partition.
+        shared_position, shared = self._shared
+        if position < shared_position:
+            shared_position, shared = 0, Deployments()
+        if position > shared_position:
             if self._fleet.position < position:
                 self._fleet.refresh()
             after = Deployments()
             after.adopt(shared)
-            after.apply(targeting_events(self._fleet.between(known, position)))
+            after.apply(targeting_events(self._fleet.between(shared_position, position)))
             shared = after
-            self._shared = max(self._shared, (position, shared), key=lambda one: one[0])
+            self._shared = max(self._shared, (position, shared), key=lambda pair: pair[0])
         here = Deployments(number)
         here.translate(shared, list(targeting_events(self._fleet.between(0, position))) if shared.has_phased else ())
         return here
@@ -140,30 +138,31 @@ class Recall:
 
     def ahead(
         self,
-        recalled: Mapping[int, Recalled],
+        recalled: Mapping[int, CachedPartition],
         *,
         targets: Sequence[Target],
         names: Iterable[str],
         devices: Mapping[int, Sequence[str]],
-    ) -> dict[int, Ahead]:
-        """What it takes to ask some conditions anew of everybody, and any condition of some devices, by partition.
+    ) -> dict[int, PreviewInputs]:
+        """What a preview needs beside the cached partitions, by partition.
 
-        `names` are ids that what is decided refers to, wherever these devices are.
+        That is the index for `targets`, conditions that are evaluated for every device, and the documents of `devices`, for
+        which every condition is evaluated. `names` are further device ids that the events name.
         """
-        asked = _asked(targets)
-        ids = {*names, *asked.ids, *(one for some in devices.values() for one in some)}
+        reads = _reads_of(targets)
+        ids = {*names, *reads.ids, *(device_id for device_ids in devices.values() for device_id in device_ids)}
         plain = ProjectionSelection(
-            hashes=("ordinals",) if asked.every_id else (),
+            hashes=("ordinals",) if reads.every_id else (),
             fields=(
-                ("index", tuple(sorted(index_field(path, key) for path, key in asked.values))),
-                ("ordinals", () if asked.every_id else tuple(sorted(ids))),
+                ("index", tuple(sorted(index_field(path, key) for path, key in reads.values))),
+                ("ordinals", () if reads.every_id else tuple(sorted(ids))),
             ),
         )
         numbers = list(recalled)
         read = dict(zip(numbers, self._projections.read_each(numbers, plain), strict=True))
         return {
             number: self._ahead(
-                number, recalled[number], read[number], asked=asked, targets=targets, devices=devices.get(number, ())
+                number, recalled[number], read[number], reads=reads, targets=targets, devices=devices.get(number, ())
             )
             for number in numbers
         }
@@ -171,30 +170,30 @@ class Recall:
     def _ahead(
         self,
         number: int,
-        recalled: Recalled,
-        kept: StoredPartition,
+        recalled: CachedPartition,
+        stored: StoredPartition,
         *,
-        asked: "_Asked",
+        reads: "_ConditionReads",
         targets: Sequence[Target],
         devices: Sequence[str],
-    ) -> Ahead:
-        checkpoint, hashes = recalled.checkpoint, kept.hashes
-        unindexed = frozenset(path for path in asked.columns | asked.paths if not _is_indexed(checkpoint, path))
+    ) -> PreviewInputs:
+        checkpoint, hashes = recalled.checkpoint, stored.hashes
+        unindexed = frozenset(path for path in reads.columns | reads.paths if not _is_indexed(checkpoint, path))
         index = dict(hashes.get("index", {}))
-        if columns := asked.columns - unindexed:
-            fields = [one for one in self._projections.field_names(number, "index") if _is_of(path_of(one), columns)]
-            index |= self._projections.read(number, ProjectionSelection(fields=(("index", tuple(fields)),))).hashes.get(
-                "index", {}
-            )
+        if columns := reads.columns - unindexed:
+            fields = [
+                field for field in self._projections.field_names(number, "index") if _is_of(path_of(field), columns)
+            ]
+            index |= read_fields(self._projections, number, "index", fields)
         ordinals = hashes.get("ordinals", {})
-        if unindexed and not asked.every_id:
+        if unindexed and not reads.every_id:
             ordinals = self._projections.read(number, ProjectionSelection(hashes=("ordinals",))).hashes["ordinals"]
         ids = {device_id: int(ordinal) for device_id, ordinal in ordinals.items()}
         module_ids = _module_ids(recalled, targets)
-        return Ahead(
+        return PreviewInputs(
             {device_id: ordinal for device_id, ordinal in ids.items() if ordinal < checkpoint.ordinals},
             bool(devices),
-            tuple(one for one in decoded_sets(index.items()) if one[0] not in unindexed),
+            tuple(index_set for index_set in decoded_sets(index.items()) if index_set[0] not in unindexed),
             unindexed,
             self._documents(number, ids, module_ids, unindexed) if unindexed else (),
             tuple(self._documents(number, devices, module_ids)),
@@ -207,9 +206,9 @@ class Recall:
         module_ids: Iterable[str],
         paths: frozenset[Path] | None = None,
     ) -> Iterator[tuple[str, str, TwinText]]:
-        """The documents of some devices and of their modules; with `paths` no others than those that have one of them."""
+        """The documents of devices and of their modules; with `paths`, modules only if a path is of a module."""
         of_modules = paths is None or any(path[0] == MODULES[0] for path in paths)
-        some = sorted(module_ids) if of_modules else []
+        modules = sorted(module_ids) if of_modules else []
         names = list(device_ids)
         for start in range(0, len(names), _DOCUMENTS):
             devices = names[start : start + _DOCUMENTS]
@@ -219,7 +218,7 @@ class Recall:
                     document = read_twin(data)
                     generations[device_id] = document.generation
                     yield device_id, "", document
-            for module_id in some:
+            for module_id in modules:
                 subjects = [module_subject(device_id, module_id) for device_id in devices]
                 for device_id, data in zip(devices, self._log.snapshots(number, subjects), strict=True):
                     if data is not None:
@@ -228,18 +227,17 @@ class Recall:
                             yield device_id, module_id, document
 
 
-class _Asked(msgspec.Struct, frozen=True):
-    """What some conditions look at: single sets where they need no more, whole columns, and ids."""
+class _ConditionReads(msgspec.Struct, frozen=True):
+    """What conditions read of the index: single sets (`values`, with their `paths`), whole columns, and device ids."""
 
     values: frozenset[tuple[Path, ValueKey]]
     paths: frozenset[Path]
-    """Those of the single sets."""
     columns: frozenset[Path]
     ids: frozenset[str]
     every_id: bool
 
 
-def _asked(targets: Iterable[Target]) -> _Asked:
+def _reads_of(targets: Iterable[Target]) -> _ConditionReads:
     values, columns, ids, every_id = set[tuple[Path, ValueKey]](), set[Path](), set[str](), False
     for target in targets:
         if target.values is None or any(path[0] == MODULES[0] for path in target.paths):
@@ -249,7 +247,7 @@ def _asked(targets: Iterable[Target]) -> _Asked:
             values |= {pair for pair in target.values if pair[0] != DEVICE_ID}
             ids |= {str(key[1]) for path, key in target.values if path == DEVICE_ID}
     paths = frozenset(path for path, _ in values)
-    return _Asked(frozenset(values), paths, frozenset(columns), frozenset(ids), every_id)
+    return _ConditionReads(frozenset(values), paths, frozenset(columns), frozenset(ids), every_id)
 
 
 def _is_indexed(checkpoint: Checkpoint, path: Path) -> bool:
@@ -262,8 +260,8 @@ def _is_of(path: Path, columns: frozenset[Path]) -> bool:
     return path in columns or (path[0] == MODULES[0] and of_module(path, EVERY_MODULE) in columns)
 
 
-def _module_ids(recalled: Recalled, targets: Iterable[Target]) -> frozenset[str]:
-    """The modules that conditions may be about; none where no condition is about any."""
+def _module_ids(recalled: CachedPartition, targets: Iterable[Target]) -> frozenset[str]:
+    """The modules that conditions can be about; none if no condition is about modules."""
     if not recalled.deployments.of_modules_ascending and not any(target.module for target in targets):
         return frozenset()
     named = {path[1] for path in recalled.deployments.named_paths() if path[0] == MODULES[0]}

@@ -1,4 +1,4 @@
-"""What a deployment targets now, for its author: how many devices, and whether its condition compares with the right types."""
+"""The devices that a deployment targets now, and advice on types in its condition, for the author of the deployment."""
 
 import time
 from collections import Counter
@@ -17,13 +17,13 @@ from events.query.module_condition import is_module_condition
 from events.query.tree import Comparison, Constant, Path, PathOf, leaves
 
 SETTLE_SECONDS = 1.0
-"""For how long the author of a deployment waits, at most, until workers know it."""
+"""How long the author of a deployment waits at most until workers have applied it."""
 
 _POLL_SECONDS = 0.02
 
 
-class Targeted:
-    """Reads what workers made of deployments that were written just now."""
+class TargetedDevices:
+    """Reads the targets of deployments that were written just now."""
 
     def __init__(
         self,
@@ -38,18 +38,19 @@ class Targeted:
         self._pause, self._clock = pause, clock
 
     def count(self, name: str, *, within: Within | None = None) -> int | None:
-        """How many devices (of a configuration of modules: modules) a deployment targets, started or not.
+        """How many devices (modules, for a configuration of modules) a deployment targets, started or not.
 
-        Waits until workers have come to what is in the log now; `None` where that takes longer than `SETTLE_SECONDS`.
+        Waits until workers have applied the present log; `None` if that takes longer than `SETTLE_SECONDS`.
         """
         return self._fleet_projection.targeted(name, within=within) if self._settled() else None
 
     def advice(
         self, name: str, document: DeploymentDocument, targeted: int, *, within: Within | None = None
     ) -> tuple[Advice, ...]:
-        """Advice on the devices that a deployment targets, as workers know them."""
+        """Advice on the devices that a deployment targets, as of the projections."""
+        # The advice on documents already covers an empty condition.
         if not document.target_condition.strip():
-            return ()  # that it targets nothing then is said by the advice on documents
+            return ()
         nothing = (targets_nothing(name),) if not targeted else ()
         return (*nothing, *self._other_types(name, document.target_condition, within))
 
@@ -64,7 +65,9 @@ class Targeted:
         heads, until = self._log.heads(), self._clock() + SETTLE_SECONDS
         numbers = range(self._log.partitions)
         while True:
-            vectors = [kept.checkpoint.vector for kept in self._projections.read_each(numbers, ProjectionSelection())]
+            vectors = [
+                stored.checkpoint.vector for stored in self._projections.read_each(numbers, ProjectionSelection())
+            ]
             if all(
                 vector.partition >= heads[number] and vector.fleet >= heads[FLEET]
                 for number, vector in zip(numbers, vectors, strict=True)
@@ -88,7 +91,7 @@ class Targeted:
                 yield another_type(name, path, kind, counts)
 
     def _by_type(self, path: Path, within: Within | None) -> Counter[str]:
-        """How many devices have a property by its type; none where workers keep no index of it, as of a thousand values."""
+        """How many devices have a property, by its type; empty if it is not indexed, as with more than 1,000 values."""
         counts: Counter[str] = Counter()
         for index in indexes(self._projections, range(self._log.partitions)):
             seen = index.everyone() if within is None else index.everyone() & within(index.number)

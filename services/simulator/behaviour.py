@@ -6,7 +6,7 @@ import zlib
 import msgspec
 
 
-class Temperament(enum.Enum):
+class BehaviourKind(enum.Enum):
     """The kind of a simulated device."""
 
     PROMPT = "prompt"
@@ -15,10 +15,10 @@ class Temperament(enum.Enum):
     SILENT = "silent"
 
 
-class Habit(msgspec.Struct, frozen=True):
+class Behaviour(msgspec.Struct, frozen=True):
     """A device's kind, and how long it takes to answer."""
 
-    temperament: Temperament
+    kind: BehaviourKind
     delay_seconds: float
 
 
@@ -26,17 +26,17 @@ _PROMPT_SECONDS = 0.2
 _SLOW_SECONDS = 2.0
 
 
-def habit_of(device_id: str, *, silent: frozenset[str] = frozenset()) -> Habit:
-    """The habit of a device: 1 in 100 is slow, 1 in 100 fails."""
+def behaviour_of(device_id: str, *, silent: frozenset[str] = frozenset()) -> Behaviour:
+    """The behaviour of a device: 1 in 100 is slow, 1 in 100 fails."""
     if device_id in silent:
-        return Habit(Temperament.SILENT, 0.0)
+        return Behaviour(BehaviourKind.SILENT, 0.0)
     # A checksum, as Python's hash() of a text differs in each process: the same id behaves the same in every run.
     draw = zlib.crc32(device_id.encode())
     spread = (draw >> 16) / 0xFFFF
     match draw % 100:
         case 0:
-            return Habit(Temperament.SLOW, _SLOW_SECONDS * (1 + spread))
+            return Behaviour(BehaviourKind.SLOW, _SLOW_SECONDS * (1 + spread))
         case 1:
-            return Habit(Temperament.FAILING, _PROMPT_SECONDS * (1 + spread))
+            return Behaviour(BehaviourKind.FAILING, _PROMPT_SECONDS * (1 + spread))
         case _:
-            return Habit(Temperament.PROMPT, _PROMPT_SECONDS * (1 + spread))
+            return Behaviour(BehaviourKind.PROMPT, _PROMPT_SECONDS * (1 + spread))

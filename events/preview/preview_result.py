@@ -145,9 +145,9 @@ class _ResultBuilder:
         self._vectors[number] = implied.vector
         self._deployments = implied.deployments
         self._names |= {(number, ordinal): name for ordinal, name in implied.names.items()}
-        everybody = BitMap().union(*(shift.members for shift in implied.shifts))
+        moved_devices = BitMap().union(*(shift.members for shift in implied.shifts))
         for name in ("changed", "affected"):
-            self._note(name, number, _within(everybody, seen))
+            self._note(name, number, _within(moved_devices, seen))
         for shift in implied.shifts:
             if members := _within(shift.members, seen):
                 self._shift(number, shift, members, implied)

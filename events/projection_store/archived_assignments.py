@@ -27,7 +27,7 @@ def stored_of(data: bytes) -> tuple[int, str]:
     return int(at), cause.decode()
 
 
-def _kept(stream: str, entry: RawEntry) -> bytes:
+def _time_and_cause(stream: str, entry: RawEntry) -> bytes:
     try:
         field = entry.fields[b"at"] + b" " + entry.fields[b"cause"]
         stored_of(field)
@@ -85,7 +85,7 @@ class AssignmentChangeKeeper:
         # Devices only move to newer assignment changes, so one that no device has is never read again.
         had = set(np.unique(np.frombuffer(moved_by, dtype="<u4")).tolist())
         new_fields: dict[Any, Any] = {
-            str(entry.position): _kept(stream, entry) for entry in entries if entry.position in had
+            str(entry.position): _time_and_cause(stream, entry) for entry in entries if entry.position in had
         }
         with answering():
             gone = [field for field in self._client.hkeys(stored_key(number)) if int(field) not in had]

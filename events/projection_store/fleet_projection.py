@@ -129,7 +129,7 @@ class FleetProjection:
             if device is None:
                 return None
             module_layers = self._given(number, _assignment(device))
-            # A commit in between can delete the configurations that the device had at the first read.
+            # A commit in between can delete the configurations that the device had at the first read; then read both again.
             if module_layers is not None:
                 break
         sections: dict[str, JsonObject] = msgspec.json.decode(device.configuration) if device.configuration else {}

@@ -325,6 +325,7 @@ class GroupProjection:
 
     def failures(self, deployed_update: DeployedUpdate) -> dict[str, FleetSet]:
         """The devices that failed when a deployment ended, by reason; none before its end."""
+        # A rollout stores its results at its end, since devices go on to other deployments afterwards.
         results = UNSET if deployed_update.rollout is None else deployed_update.rollout.results
         return {} if results is UNSET else as_sets(results.failed)
 

@@ -65,7 +65,7 @@ class PartitionIndex:
         """`stored` has the sets of all devices, and these `fields` of the index, as far as they exist."""
         self._projections = projections
         self.number = number
-        self._kept, self._fields = stored, frozenset(fields)
+        self._stored, self._fields = stored, frozenset(fields)
         self._sets = {name: as_stored(data) for name, data in stored.hashes["sets"].items()}
         self._columns: dict[Path, dict[ValueKey, BitMap] | None] = {}
         self.has_own = stored.checkpoint.has_own is True
@@ -125,7 +125,7 @@ class PartitionIndex:
 
     def _own_status(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         """The devices to whose own twin a configuration is applied, and those that it targets."""
-        stored = _kept_of(self._projections, self.number, deployment_id)
+        stored = _deployment_parts(self._projections, self.number, deployment_id)
         return Targeting(stored).status(deployment_id, stored, DEVICE)
 
     # -- indexed properties
@@ -134,7 +134,7 @@ class PartitionIndex:
         value = value_key(literal)
         if op is Op.EQ:
             field = index_field(path, value)
-            stored = self._kept
+            stored = self._stored
             if field not in self._fields:
                 stored = self._projections.read(self.number, ProjectionSelection(fields=(("index", (field,)),)))
             if not stored.checkpoint.is_indexed(path):
@@ -277,7 +277,7 @@ class ModuleIndex:
 
     def _status(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         """The devices to whose twin of this module a deployment is applied, and those that it targets."""
-        stored = _kept_of(self._projections, self._devices.number, deployment_id)
+        stored = _deployment_parts(self._projections, self._devices.number, deployment_id)
         targeting = Targeting(stored)
         if targeting.has_of_module(self._module_id):
             # `stored` has this deployment alone, and it is for modules.
@@ -298,7 +298,7 @@ class ModuleIndex:
         return BitMap(np.flatnonzero(holds).astype(np.uint32)) & self.everyone()
 
 
-def _kept_of(projections: ProjectionStore, number: int, deployment_id: str) -> StoredPartition:
+def _deployment_parts(projections: ProjectionStore, number: int, deployment_id: str) -> StoredPartition:
     """The stored parts of one deployment, with all assignments."""
     targets = tuple(
         field for field in projections.field_names(number, "targets") if deployment_of(field).id == deployment_id

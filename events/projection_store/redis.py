@@ -87,7 +87,7 @@ class RedisProjectionStore:
             for partition in partitions:
                 _queue_read(pipe, partition, selection)
             answers = iter(pipe.execute())
-        return [_kept(answers, selection) for _ in partitions]
+        return [_partition_of(answers, selection) for _ in partitions]
 
     def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
         """The fields of a hash of a partition, in no particular order."""
@@ -221,7 +221,7 @@ def _queue_read(pipe: Any, partition: int, selection: ProjectionSelection) -> No
         pipe.get(projection_key(partition, array_name))
 
 
-def _kept(answers: Iterator[Any], selection: ProjectionSelection) -> StoredPartition:
+def _partition_of(answers: Iterator[Any], selection: ProjectionSelection) -> StoredPartition:
     """What was queued for one partition, from the answers in the same order."""
     checkpoint = _checkpoint(next(answers))
     hashes: dict[str, dict[str, bytes]] = {

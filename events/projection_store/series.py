@@ -13,7 +13,7 @@ from events.log.lease import take_for
 
 # Samples depend on the clock, so they are no projections: a rebuild does not restore them (decisions/0020).
 SAMPLES_MAX = 2000
-KEPT_MS = 30 * 24 * 3600 * 1000
+RETENTION_MS = 30 * 24 * 3600 * 1000
 """After this time without a new sample the series is deleted, as those of deleted deployments."""
 
 
@@ -46,7 +46,7 @@ class SeriesStore:
                     continue
                 pipe: Any = self._client.pipeline(transaction=False)
                 pipe.xadd(name, {"at": at, "data": data}, maxlen=SAMPLES_MAX)
-                pipe.pexpire(name, KEPT_MS)
+                pipe.pexpire(name, RETENTION_MS)
                 pipe.execute()
 
     def read(

@@ -62,6 +62,7 @@ class TargetedDevices:
         )
 
     def _settled(self) -> bool:
+        # The heads of now, not of each round: a busy log would never be reached.
         heads, until = self._log.heads(), self._clock() + SETTLE_SECONDS
         numbers = range(self._log.partitions)
         while True:

@@ -62,6 +62,7 @@ class WorkCounts:
         if not counts:
             return
         with answering():
+            # No transaction: counts are for metrics, and a partial sum does no harm.
             pipe = self._client.pipeline(transaction=False)
             for field, count in counts.items():
                 pipe.hincrby(key(partition, "work"), field, count)

@@ -64,7 +64,7 @@ def _since(document: RolloutDocument, admission: Admission | Kept, otherwise: st
     """What holds for the devices of a rollout that is over; an operator can have ended or opened its deployment since."""
     match admission:
         case Ended():
-            # A device that nothing else targets is unmanaged from now on, and keeps what it had (DESIGN §9.4).
+            # A device that nothing else targets is unmanaged from now on, and keeps what it had (DESIGN §9).
             return (
                 "; its deployment has ended, and each device gets what else targets it, or keeps its configuration"
                 if document.batches

@@ -201,7 +201,10 @@ def test_a_canceled_deployment_does_not_say_that_devices_keep_it() -> None:
     passes(simulation, 2)
     document = simulation.document("new")
     assert simulation.running("new") == set()
-    assert status(document, Ended()) == "aborted: no more; its deployment has ended, and each device gets what else targets it, or keeps its configuration"
+    assert (
+        status(document, Ended())
+        == "aborted: no more; its deployment has ended, and each device gets what else targets it, or keeps its configuration"
+    )
     assert "keep it" in status(document)
     assert recorded_counts(document) == simulation.judged("new").counts.__class__(
         target=1, admitted=1, counted=1, pending=1

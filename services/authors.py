@@ -10,8 +10,8 @@ from events.clock import now_ms
 from events.envelope import Principal
 from events.log.port import Log
 from events.settings import ENV_PREFIX, Settings
+from services.local_api import serving
 from services.logins import read
-from services.serving import serving
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._@+-]")
 _NAME_CHARACTERS_MAX = 64

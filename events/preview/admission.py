@@ -22,7 +22,7 @@ from events.rollout.events import (
     RolloutStarted,
 )
 from events.rollout.fleet_snapshot import FleetSnapshot
-from events.rollout.sets import NOBODY, FleetSet
+from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import ROLLOUT, RolloutDocument, RolloutState, decode, evolve
 
 
@@ -73,7 +73,7 @@ class AdmissionPreview:
         exists = all(name in partition.deployment_ids_before for partition in implied)
         fleet_snapshot = self._reader.of(name, document) if exists else FleetSnapshot()
         judgement = self._reader.judge(name, document, msgspec.structs.replace(fleet_snapshot, target=target), now)
-        devices = NOBODY
+        devices = NO_DEVICES
         for event in judgement.events:
             if isinstance(event, DevicesAdmitted | DevicesRetried):
                 devices |= FleetSet.of(event.devices)

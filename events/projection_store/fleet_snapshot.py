@@ -38,7 +38,7 @@ from events.rollout.fleet_snapshot import (
 from events.rollout.planner import Judgement, judge
 from events.rollout.rollout_counts import ANSWERED_FAILURE, rollout_counts
 from events.rollout.rules import tag_path
-from events.rollout.sets import NOBODY, FleetSet
+from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import RolloutDocument
 from events.stored_projection.not_applied import NOT_APPLIED
 from events.stored_projection.partition_reader import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
@@ -232,7 +232,7 @@ class FleetSnapshotReader:
         Raises:
             LogUnavailable: the reports cannot be read.
         """
-        devices = rollout_counts(document, fleet_snapshot, now).failed_by.get(ANSWERED_FAILURE, NOBODY)
+        devices = rollout_counts(document, fleet_snapshot, now).failed_by.get(ANSWERED_FAILURE, NO_DEVICES)
         devices_by_code: dict[int, FleetSet] = {}
         left = CODES_READ_MAX
         for number, members in sorted(devices.by_partition.items()):
@@ -244,7 +244,7 @@ class FleetSnapshotReader:
             )
             for ordinal, agent, hub in zip(ordinals, by_agent, by_hub, strict=True):
                 if (code := _code_of(agent) or _code_of(hub)) is not None:
-                    devices_by_code[code] = devices_by_code.get(code, NOBODY) | FleetSet.one(number, ordinal)
+                    devices_by_code[code] = devices_by_code.get(code, NO_DEVICES) | FleetSet.one(number, ordinal)
         return devices_by_code
 
     def _rollback_id(self, name: str, document: RolloutDocument) -> str:

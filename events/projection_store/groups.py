@@ -19,7 +19,7 @@ from events.query.condition import parse_condition
 from events.query.parse import parse as parse_query
 from events.rollout import rollout_text
 from events.rollout.rollout_counts import as_sets
-from events.rollout.sets import NOBODY, FleetSet
+from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import RolloutDocument, RolloutState
 from events.stored_projection.partition_reader import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
 from events.update import state as update_state
@@ -303,13 +303,13 @@ class GroupProjection:
         failed = FleetSet.over(status, lambda sets: sets.unhealthy) | (target & held)
         without_update = target - actual - failed
         goes_on = deployed_update.is_active
-        gone_on = NOBODY if deployed_update.rollout is None else deployed_update.rollout.admitted
+        gone_on = NO_DEVICES if deployed_update.rollout is None else deployed_update.rollout.admitted
         return {
-            DeviceState.NOT_STARTED: without_update if goes_on else NOBODY,
+            DeviceState.NOT_STARTED: without_update if goes_on else NO_DEVICES,
             DeviceState.IN_PROGRESS: actual - well - failed,
             DeviceState.SUCCEEDED: well,
             DeviceState.FAILED: failed,
-            DeviceState.CANCELED: NOBODY if goes_on else without_update - gone_on,
+            DeviceState.CANCELED: NO_DEVICES if goes_on else without_update - gone_on,
         }
 
     def _states_after_rollback(self, deployed_update: DeployedUpdate) -> dict[DeviceState, FleetSet]:
@@ -319,8 +319,8 @@ class GroupProjection:
         target = live & FleetSet.over(
             self._readings, lambda reading: reading.targeted(deployed_update.update_deployment)
         )
-        states = dict.fromkeys(DeviceState, NOBODY)
-        admitted = NOBODY if deployed_update.rollout is None else deployed_update.rollout.admitted
+        states = dict.fromkeys(DeviceState, NO_DEVICES)
+        admitted = NO_DEVICES if deployed_update.rollout is None else deployed_update.rollout.admitted
         return states | {DeviceState.FAILED: failed, DeviceState.CANCELED: (target | (live & admitted)) - failed}
 
     def failures(self, deployed_update: DeployedUpdate) -> dict[str, FleetSet]:
@@ -333,7 +333,7 @@ class GroupProjection:
         """The devices that run what a deployment was rolled back to."""
         # A rollback to a deployment brings that one; otherwise each device returns to what else targets it, or what it had.
         if deployed_update.rollout is None or not deployed_update.has_gone_back:
-            return NOBODY
+            return NO_DEVICES
         if deployed_update.rollout.rollback:
             return self.having(deployed_update.rollout.rollback)
         unmanaged = FleetSet.over(self._readings, lambda reading: reading.with_status(AssignmentStatus.UNMANAGED))
@@ -355,7 +355,7 @@ class GroupProjection:
         devices_by_update: dict[UpdateId, FleetSet] = {}
         for deployed_update in self.every_deployed_update:
             for name, update in deployed_update.brings():
-                devices_by_update[update] = devices_by_update.get(update, NOBODY) | self._well_with(name)
+                devices_by_update[update] = devices_by_update.get(update, NO_DEVICES) | self._well_with(name)
         return devices_by_update
 
     def _well_with(self, deployment_id: str) -> FleetSet:
@@ -371,7 +371,7 @@ class GroupProjection:
         devices = self.devices(EVERYBODY)
         best = self.best(devices)
         latest = devices - FleetSet.union(best.values())
-        latest |= FleetSet.union(members & self.installed.get(update, NOBODY) for update, members in best.items())
+        latest |= FleetSet.union(members & self.installed.get(update, NO_DEVICES) for update, members in best.items())
         active = (
             self.states(deployed_update) for deployed_update in self.every_deployed_update if deployed_update.is_active
         )

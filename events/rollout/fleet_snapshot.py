@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from events.rollout.cohort import Hashes
-from events.rollout.sets import NOBODY, FleetSet
+from events.rollout.sets import NO_DEVICES, FleetSet
 
 
 class Where(msgspec.Struct, frozen=True):
@@ -50,10 +50,10 @@ class NotRead(Exception):
 class Back(msgspec.Struct, frozen=True, eq=False):
     """The progress of a rollback: its devices, and those that are back and healthy, unhealthy, or without any deployment."""
 
-    devices: FleetSet = NOBODY
-    healthy: FleetSet = NOBODY
-    unhealthy: FleetSet = NOBODY
-    unmanaged: FleetSet = NOBODY
+    devices: FleetSet = NO_DEVICES
+    healthy: FleetSet = NO_DEVICES
+    unhealthy: FleetSet = NO_DEVICES
+    unmanaged: FleetSet = NO_DEVICES
 
 
 class FleetSnapshot(msgspec.Struct, frozen=True, eq=False):
@@ -70,14 +70,14 @@ class FleetSnapshot(msgspec.Struct, frozen=True, eq=False):
 
     vectors: tuple[tuple[int, int], ...] = ()
     lagging: tuple[str, ...] = ()
-    target: FleetSet = NOBODY
-    actual: FleetSet = NOBODY
-    healthy: FleetSet = NOBODY
-    unhealthy: FleetSet = NOBODY
-    held: FleetSet = NOBODY
-    already: FleetSet = NOBODY
+    target: FleetSet = NO_DEVICES
+    actual: FleetSet = NO_DEVICES
+    healthy: FleetSet = NO_DEVICES
+    unhealthy: FleetSet = NO_DEVICES
+    held: FleetSet = NO_DEVICES
+    already: FleetSet = NO_DEVICES
     back: Back = Back()
-    answered_failure: FleetSet = NOBODY
+    answered_failure: FleetSet = NO_DEVICES
     not_applied: Mapping[str, FleetSet] = {}
     is_open_to_all: bool = False
     answers: Mapping[Question, Any] = {}

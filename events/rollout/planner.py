@@ -34,7 +34,7 @@ from events.rollout.rollout_counts import (
     rollout_counts,
     together,
 )
-from events.rollout.sets import NOBODY, FleetSet
+from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import RolloutDocument, RolloutState, evolve
 from events.rollout.windows import closes_at, opens_at
 
@@ -158,7 +158,7 @@ class _Turn:
         if why := self._failure():
             return self._fail(why)
         # Devices that join during the soak time come with the next phase; otherwise every joiner would restart the soak.
-        candidates = NOBODY if self._document.soak_at else self._wanted()
+        candidates = NO_DEVICES if self._document.soak_at else self._wanted()
         holds = not candidates and self._holds()
         if not holds and (why := self._timed_out()):
             return self._fail(why)
@@ -181,14 +181,14 @@ class _Turn:
         devices, phase = universe(self._document, self._fleet_snapshot), self._document.current
         free = devices - self._admitted
         if not free:
-            return NOBODY
+            return NO_DEVICES
         if phase.condition is not None:
             return free & self._fleet_snapshot.where(phase.condition)
         limit = phase.count if phase.percent is None else share_of(phase.percent, len(devices))
         assert limit is not None
         # A disabled device that has the deployment takes a place: it runs it again once it is enabled.
         places = min(limit, len(devices)) - len(self._admitted & (devices | self._fleet_snapshot.actual))
-        return first(free, places, self._order, self._fleet_snapshot.order()) if places > 0 else NOBODY
+        return first(free, places, self._order, self._fleet_snapshot.order()) if places > 0 else NO_DEVICES
 
     @property
     def _order(self) -> str:
@@ -218,7 +218,7 @@ class _Turn:
         spread = self._plan.spread
         if spread is None:
             return candidates
-        unlimited, chosen = candidates, NOBODY
+        unlimited, chosen = candidates, NO_DEVICES
         for members in self._fleet_snapshot.by_value(spread.tag).values():
             limited = candidates & members
             if limited:
@@ -320,8 +320,8 @@ class _Turn:
         elapsed, timeout = self._now - document.rollback_at, self._gate.device_timeout_seconds * _SECOND_MS
         pending = back.devices - back.healthy - back.unhealthy - back.unmanaged
         is_old = elapsed >= self._plan.offline_seconds * _SECOND_MS
-        silent = pending if is_old and self._plan.offline is not Offline.WAIT else NOBODY
-        timed_out = pending - silent if timeout and elapsed >= timeout else NOBODY
+        silent = pending if is_old and self._plan.offline is not Offline.WAIT else NO_DEVICES
+        timed_out = pending - silent if timeout and elapsed >= timeout else NO_DEVICES
         failed = back.unhealthy | timed_out
         waited = pending - silent - timed_out
         counts = RecordedCounts(

@@ -10,7 +10,7 @@ from events import canonical
 from events.rollout.events import Devices, RecordedCounts, RolloutResults
 from events.rollout.fleet_snapshot import FleetSnapshot
 from events.rollout.plan import Gate, Offline, RolloutPlan
-from events.rollout.sets import NOBODY, FleetSet
+from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import RolloutDocument, RolloutState
 
 ANSWERED_FAILURE: Final = "it answered with a failure"
@@ -79,7 +79,7 @@ class RolloutCounts(msgspec.Struct, frozen=True, eq=False):
     @property
     def having(self) -> int:
         """The number of devices that have the deployment, whatever their result."""
-        over_limit = self.failed_by.get(OVER_LIMIT, NOBODY)
+        over_limit = self.failed_by.get(OVER_LIMIT, NO_DEVICES)
         return len(self.admitted) - len(self.outranked) - len(self.not_applied) - len(over_limit)
 
     def results(self, codes: Mapping[int, FleetSet]) -> RolloutResults:
@@ -125,7 +125,7 @@ def rollout_counts(
     # After completion every targeted device is admitted, but the events name only those targeted before.
     is_open = document.state is RolloutState.COMPLETED and fleet_snapshot.is_open_to_all
     admitted = fleet_snapshot.target if is_open else together(batches) & fleet_snapshot.target
-    absent = admitted - fleet_snapshot.actual - fleet_snapshot.held if not fleet_snapshot.lagging else NOBODY
+    absent = admitted - fleet_snapshot.actual - fleet_snapshot.held if not fleet_snapshot.lagging else NO_DEVICES
     not_applied_by = _not_empty({why: absent & devices for why, devices in fleet_snapshot.not_applied.items()})
     not_applied = FleetSet.union(not_applied_by.values())
     outranked = absent - not_applied
@@ -183,7 +183,7 @@ def recorded_counts(document: RolloutDocument) -> RecordedCounts | None:
     """The counts of the admitted devices at the end of the deployment; `None` before its end."""
     if document.results is UNSET:
         return None
-    ended = _recorded(document.plan, document.results, NOBODY)
+    ended = _recorded(document.plan, document.results, NO_DEVICES)
     return msgspec.structs.replace(ended, target=ended.admitted).counts
 
 
@@ -202,12 +202,12 @@ def _recorded(plan: RolloutPlan, results: RolloutResults, target: FleetSet) -> R
         healthy=healthy,
         already=already,
         failed=failed,
-        timed_out=failed_by.get(LATE, NOBODY),
+        timed_out=failed_by.get(LATE, NO_DEVICES),
         silent=silent,
         pending=pending,
         outranked=outranked,
         not_applied=not_applied,
-        waited=NOBODY,
+        waited=NO_DEVICES,
         failed_by=failed_by,
         not_applied_by=not_applied_by,
     )
@@ -231,7 +231,7 @@ def record_of(by_reason: Mapping[str, FleetSet]) -> dict[str, Devices]:
 
 def _with_codes(failed_by: Mapping[str, FleetSet], codes: Mapping[int, FleetSet]) -> dict[str, FleetSet]:
     """Failed devices with their answer's code as the reason; of many codes, the CODES_MAX most frequent."""
-    answered = failed_by.get(ANSWERED_FAILURE, NOBODY)
+    answered = failed_by.get(ANSWERED_FAILURE, NO_DEVICES)
     by_code = sorted(
         ((code, answered & devices) for code, devices in codes.items()), key=lambda item: (-len(item[1]), item[0])
     )

@@ -75,7 +75,7 @@ class FleetSet:
     @staticmethod
     def union(sets: Iterable["FleetSet"]) -> "FleetSet":
         """The devices that are in at least one set."""
-        return functools.reduce(operator.or_, sets, NOBODY)
+        return functools.reduce(operator.or_, sets, NO_DEVICES)
 
 
-NOBODY: Final = FleetSet({})
+NO_DEVICES: Final = FleetSet({})

@@ -26,7 +26,7 @@ from services.api.auth.authentication import Authenticator
 from services.api.auth.secret_reads import SecretReads
 from services.api.context.api_context import ApiContext
 from services.api.context.batch_writer import BatchWriter
-from services.api.context.callers import NOBODY, PreviewRequest
+from services.api.context.callers import NO_CALLER, PreviewRequest
 from services.api.context.followers import Followers
 from services.api.context.idempotency import note_key, settle_key
 from services.api.context.long_poll import WaitingDevices
@@ -253,7 +253,7 @@ def _check_point_in_time(request: Request, route: RouteMatch) -> None:
 
 async def _around(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     request.state.request_id = secrets.token_hex(8)
-    request.state.caller = NOBODY
+    request.state.caller = NO_CALLER
     start = time.perf_counter()
     response = await _answered(request, call_next)
     # A key that cannot be settled is recognised by the ids of its commands, which are in the log.

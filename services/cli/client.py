@@ -21,8 +21,8 @@ from events.terminal import print_json, print_lines
 from services import logins
 from services.cli.connection_errors import SET_DIRECTORY, misfit
 from services.cli.flag_names import in_flags
-from services.serving import TOKEN_FILE, Serving, serving
-from services.serving import token as local_token
+from services.local_api import TOKEN_FILE, Serving, serving
+from services.local_api import token as local_token
 
 # A preview waits up to 5 s for workers before it computes (decision 0028).
 TIMEOUT_SECONDS = 30.0

@@ -28,7 +28,7 @@ from events.terminal import complain, print_lines
 from services.authors import author_of
 from services.cli.flags import DataDir, log_settings
 from services.credentials import device_key, issue_token, policies, policy_key, policy_of, tokens
-from services.serving import NoAuthority, Serving, served
+from services.local_api import NoAuthority, Serving, served
 
 token = typer.Typer(no_args_is_help=True, help="Bearer tokens: permissions of people and programs.")
 policy = typer.Typer(no_args_is_help=True, help="Shared access policies and their keys.")

@@ -10,7 +10,7 @@ from events.envelope import Principal
 from events.log.port import Log
 from events.settings import Settings, read_settings
 from services.authors import author_of
-from services.serving import serving
+from services.local_api import serving
 
 # `envvar=[]`: `read_settings` reads the variable, as it does for the roles, which have no flags. typer would read it twice.
 RedisUrl = Annotated[

@@ -12,7 +12,7 @@ from events.terminal import print_lines
 from services.append_only_file import Damage, LogFileDamaged, cut, cut_of, files, find_damage
 from services.cli.flags import DataDir
 from services.embedded_redis import FOLDER, find_server, server_log_of
-from services.serving import NotServed
+from services.local_api import NotServed
 from services.up.directory import held
 
 _EVENTS_SHOWN_MAX = 20

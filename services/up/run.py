@@ -22,7 +22,7 @@ from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import ENV_PREFIX, Settings, environment_of, hide_password
-from services import atomic_files, certificates, serving
+from services import atomic_files, certificates, local_api
 from services.authors import system_user
 from services.certificates import EVERYWHERE, files_of
 from services.credentials import ensure_policies, issue_token, tokens
@@ -148,19 +148,19 @@ def _write_serving(settings: Settings, log: RedisLog) -> None:
     producer = Producer(log, by=_AUTHOR, take_secrets=vault.take_out)
     if not settings.open_access:
         ensure_policies(producer, log)
-        if serving.token_id(settings.data_dir) not in {token_id for token_id, _ in tokens(log)}:
+        if local_api.token_id(settings.data_dir) not in {token_id for token_id, _ in tokens(log)}:
             # The token has the name of a person, because changes made with it are recorded under that name (decision 0046).
             text = issue_token(producer, name=system_user(), role="admin")
-            atomic_files.write(settings.data_dir / serving.TOKEN_FILE, text.encode())
+            atomic_files.write(settings.data_dir / local_api.TOKEN_FILE, text.encode())
     ca = str(files_of(settings.data_dir).ca) if settings.tls == "local" and settings.tls_certificate is None else ""
-    document = serving.Serving(
+    document = local_api.Serving(
         url=address(settings),
         host_name=address(settings).partition("://")[2],
         redis_url=settings.redis_url,
         queue_url=settings.effective_queue_url,
         ca=ca,
     )
-    atomic_files.write(settings.data_dir / serving.FILE, msgspec.json.encode(document))
+    atomic_files.write(settings.data_dir / local_api.FILE, msgspec.json.encode(document))
     log.client.close()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from services.serving import token
+from services.local_api import token
 from tests import waiting
 from tests.api.serving import API_VERSION, free_port
 

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from services import certificates
-from services.serving import token_id
+from services.local_api import token_id
 from tests import waiting
 from tests.api.serving import API_VERSION, free_port
 from tests.cli.running import bearer, command, up

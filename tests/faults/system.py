@@ -16,7 +16,7 @@ import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
 
-from services.serving import served
+from services.local_api import served
 from tests import waiting
 from tests.api.serving import free_port
 from tests.cli.running import client, command

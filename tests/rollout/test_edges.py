@@ -14,7 +14,7 @@ from events.rollout.plan import Failure, Gate, Offline, Phase, Rate, RolloutPlan
 from events.rollout.planner import LATE, NOT_ANSWERED, NOTHING_ELSE, SILENT, Judgement, judge
 from events.rollout.rollout_text import status as said_of
 from events.rollout.rules import PHASES_MAX, check
-from events.rollout.sets import NOBODY, FleetSet
+from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import BATCHES_BYTES_MAX, RolloutState
 from events.rollout.windows import MINUTES_MAX, check_window
 from tests.rollout.given import in_state, status
@@ -29,8 +29,8 @@ COUNT_MAX = 2**31 - 1
 def test_sets_are_equal_by_their_devices_and_to_nothing_else() -> None:
     assert some([1]) == some([1])
     assert some([1]) != some([2])
-    assert NOBODY != {}
-    assert NOBODY != 0
+    assert NO_DEVICES != {}
+    assert NO_DEVICES != 0
 
 
 # -- what is kept

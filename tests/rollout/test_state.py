@@ -27,7 +27,7 @@ from events.rollout.events import (
     SoakBegan,
     SoakBroken,
 )
-from events.rollout.sets import NOBODY, FleetSet
+from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import BATCHES_MAX, Batch, RolloutDocument, RolloutState, decode, subject_of
 from tests.rollout.given import ADA, BOB, EVIDENCE, PLAN, admitted, applied, created, devices, in_state, status
 
@@ -46,7 +46,7 @@ def test_a_rollout_begins_with_its_plan_and_its_author_and_nobody() -> None:
     document = status(created())
     assert (document.plan, document.author, document.state) == (PLAN, ADA, RolloutState.CREATED)
     assert (document.version, document.created_at, document.phase, document.is_open) == (1, 1000, -1, False)
-    assert document.admitted == NOBODY
+    assert document.admitted == NO_DEVICES
 
 
 @pytest.mark.parametrize(

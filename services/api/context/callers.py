@@ -80,7 +80,7 @@ class Caller(msgspec.Struct, frozen=True):
         return permissions <= self.permissions
 
 
-NOBODY = Caller(Principal.parse("user:nobody"), frozenset())
+NO_CALLER = Caller(Principal.parse("user:nobody"), frozenset())
 """The caller of a request that was not authenticated."""
 
 ANYBODY = Caller(Principal.parse("user:anybody"), frozenset(Permission))

@@ -9,7 +9,7 @@ from fastapi import Body, Depends, Request
 from events.canonical import Json, JsonObject
 from events.device.times import time_text
 from events.projection_store.groups import DeployedUpdate, DeviceState, GroupProjection, is_among
-from events.rollout.sets import NOBODY, FleetSet
+from events.rollout.sets import NO_DEVICES, FleetSet
 from events.update.commands import (
     CancelUpdateDeployment,
     DeleteUpdateDeployment,
@@ -159,7 +159,7 @@ def list_device_states(
         members = states[state_of(selection["deviceState"])]
     if "deviceId" in selection:
         location = device_location(request, str(selection["deviceId"]))
-        members = NOBODY if location is None else members & FleetSet.one(*location)
+        members = NO_DEVICES if location is None else members & FleetSet.one(*location)
 
     def shown(device_id: str, location: tuple[int, int]) -> JsonObject:
         state = next(state for state, in_state in states.items() if is_among(location, in_state))

@@ -7,7 +7,7 @@ from fastapi import Request, Response
 
 from events.canonical import JsonObject
 from events.projection_store.groups import DEFAULT_CLASS, DeviceState, GroupProjection, class_of, is_among
-from events.rollout.sets import NOBODY, FleetSet
+from events.rollout.sets import NO_DEVICES, FleetSet
 from services.api.context.groups import Groups, state_of
 from services.api.context.request import context_of
 from services.api.device_update.filters import read_filter
@@ -74,10 +74,10 @@ def list_devices(request: Request, group_projection: Groups, filter_: Filter = N
     devices, members = _Devices(group_projection), group_projection.devices("*")
     if "groupId" in selection:
         group = str(selection["groupId"])
-        members = members & group_projection.members(group) if group in group_projection.names else NOBODY
+        members = members & group_projection.members(group) if group in group_projection.names else NO_DEVICES
     if "deviceClassId" in selection:
         condition = group_projection.classes.get(str(selection["deviceClassId"]))
-        members = NOBODY if condition is None else members & group_projection.devices(condition)
+        members = NO_DEVICES if condition is None else members & group_projection.devices(condition)
     if "deploymentStatus" in selection:
         state = selection["deploymentStatus"]
         members &= devices.of_state(None if state is None else state_of(state))

@@ -5,7 +5,7 @@ from fastapi import Request
 from events.canonical import JsonObject
 from events.device.times import time_text
 from events.projection_store.groups import GroupProjection, class_of
-from events.rollout.sets import NOBODY, FleetSet
+from events.rollout.sets import NO_DEVICES, FleetSet
 from events.update.commands import RemoveGroup
 from events.update.names import UpdateId
 from services.api.context.groups import Groups
@@ -135,7 +135,7 @@ def _needed(
         "groupId": group,
         "deviceClassId": device_class,
         "update": update_info(update, group_projection),
-        "deviceCount": len(members - group_projection.installed.get(update, NOBODY)),
+        "deviceCount": len(members - group_projection.installed.get(update, NO_DEVICES)),
     }
 
 

@@ -93,7 +93,7 @@ class WrittenAcknowledgements:
             self._assignment_changes.popitem(last=False)
 
 
-class DesiredSection(AnswerBody):
+class DesiredSectionAnswer(AnswerBody):
     """A module's desired properties and their version."""
 
     desired: dict[str, Any]
@@ -106,7 +106,7 @@ class DesiredProperties(AnswerBody):
     device_id: str
     version: str
     changes: list[DeviceAssignmentChange]
-    modules: dict[str, DesiredSection]
+    modules: dict[str, DesiredSectionAnswer]
     by_module: dict[str, ModulePart] | UnsetType = UNSET
     device: DevicePart | UnsetType = UNSET
 
@@ -204,7 +204,7 @@ def _desired(
         device_id,
         version.text,
         list(changes_of(context, partition, effective.ordinal, after, upto=effective.assignment_change)),
-        {name: DesiredSection(section, twin_sections[name].version) for name, section in sections.items()},
+        {name: DesiredSectionAnswer(section, twin_sections[name].version) for name, section in sections.items()},
         ModulePart.all_of(effective.assignment),
         device,
     )

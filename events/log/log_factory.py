@@ -24,13 +24,14 @@ _AUTHOR = Principal.parse("system:log")
 def initialise(
     url: str,
     *,
-    partitions: int = PARTITIONS_DEFAULT,
+    partitions: int | None = None,
     allow_volatile: bool = False,
     epoch: str | None = None,
     at: int | None = None,
 ) -> RedisLog:
-    """Initialise a log in an empty database; open the log that is there if it has the same number of partitions.
+    """Initialise a log in an empty database, or open the log that is there.
 
+    `partitions` is from 1 to 1,000; `None` is the number of the log that is there, or the default of a new one.
     `allow_volatile` accepts a server that may lose events. `epoch` is the permanent id of the log (default: random);
     `at` is in milliseconds (default: now).
 
@@ -38,7 +39,7 @@ def initialise(
         LogMismatch: the database has a log with another number of partitions.
         LogRestoring, UnsafeRedis, LogUnavailable: as `open_log`.
     """
-    if not 1 <= partitions <= PARTITIONS_MAX:
+    if partitions is not None and not 1 <= partitions <= PARTITIONS_MAX:
         raise ValueError(f"a log has 1 to {PARTITIONS_MAX} partitions, not {partitions}")
     client = connect(url)
     if not allow_volatile:
@@ -47,13 +48,14 @@ def initialise(
     if first_event is None:
         # Of two processes that initialise at once, one append is written and the other is a conflict or repeated (the command
         # id is fixed). So the first event is read again, and both open the same log.
-        event = LogInitialised(epoch or secrets.token_hex(8), partitions)
-        log = RedisLog(client, partitions=partitions, epoch=event.epoch)
+        event = LogInitialised(epoch or secrets.token_hex(8), partitions or PARTITIONS_DEFAULT)
+        log = RedisLog(client, partitions=event.partitions, epoch=event.epoch)
         now = now_ms()
         log.append([Proposed(LOG_SUBJECT, 0, event)], command_id="initialise", by=_AUTHOR, at=now if at is None else at)
         first_event = _first_event(client)
         assert first_event is not None
-    if first_event.partitions != partitions:
+    # `up` names no number: it also continues a log that `init` or a restore made with another one than the default.
+    if partitions is not None and first_event.partitions != partitions:
         raise LogMismatch(partitions=first_event.partitions, requested=partitions)
     return RedisLog(client, partitions=first_event.partitions, epoch=first_event.epoch)
 

@@ -109,7 +109,9 @@ def test_an_empty_database_is_no_log_and_making_one_twice_is_making_it_once(shar
         initialise(shared_redis.url, partitions=4)
     with pytest.raises(ValueError, match="1 to 1000"):
         initialise(shared_redis.url, partitions=0)
-    for log in (first, second):
+    unnumbered = initialise(shared_redis.url)
+    assert (unnumbered.epoch, unnumbered.partitions) == (first.epoch, 3)
+    for log in (first, second, unnumbered):
         log.client.close()
     client.close()
 

@@ -217,7 +217,7 @@ def test_a_backup_whose_file_goes_away_before_it_ends_is_none(system: System, tm
     def delete() -> None:
         next(path for path in sorted((tmp_path / "files").rglob("*")) if path.is_file()).unlink()
 
-    with once_at(FailPoint.BACKUP_BEFORE_LIST, delete), pytest.raises(FileDeleted, match="take the backup again"):
+    with once_at(FailPoint.BACKUP_BEFORE_LIST, delete), pytest.raises(FileDeleted, match="run the backup again"):
         taken(system, tmp_path)
     assert BackupLocation(str(tmp_path)).ids() == ()
     assert list((tmp_path / "backups").iterdir()) == []
@@ -457,7 +457,7 @@ def test_a_partition_that_no_longer_applies_to_where_it_was_is_restored_as_stopp
     words = ["--from", str(tmp_path / "b"), "--redis-url", system.url, "--data", str(tmp_path / "d")]
     done = cli(system, "restore", *words)
     assert done.returncode == 4, done.stderr
-    why = f"expected position {gap.partition(':')[2]}" if "gone" in how else "assignment change 1 is recorded otherwise"
+    why = f"expected position {gap.partition(':')[2]}" if "gone" in how else "assignment change 1 differs from what the events give"
     assert f"STOPPED: {name(number)}: {why}" in done.stdout
     open_log(system.url)
     drain(system)
@@ -535,7 +535,7 @@ def test_a_list_that_leaves_out_entries_up_to_the_head_is_refused(system: System
 def test_a_list_that_names_no_digest_is_refused(system: System, tmp_path: Path) -> None:
     manifest, location = taken(system, tmp_path)
     location.finish(msgspec.structs.replace(manifest, beside=(File("../../etc/passwd", 1),)))
-    with pytest.raises(BackupDamaged, match="which is none"):
+    with pytest.raises(BackupDamaged, match="has the invalid digest"):
         verify(location.manifest(), location, keys=None)
 
 

@@ -139,7 +139,7 @@ def test_a_refusal_names_the_flags_that_were_typed(twinfold: Run) -> None:
     assert early.stderr == "twinfold: early: --end must be after --start (2099-06-01 00:00 Europe/Berlin)\n"
     twinfold("deployment", "create", "phased", "-", "--hold", given=manifest)
     falling = twinfold("rollout", "create", "phased", "--phase", "50%", "--phase", "10%", code=1)
-    assert "--phase number 2 is not less than before" in falling.stderr
+    assert "--phase number 2 must not be less than in an earlier phase" in falling.stderr
     plan = json.dumps({"phases": ["50%", "10%"]})
     assert (
         "`phases[1].percent` is not"

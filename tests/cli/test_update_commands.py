@@ -80,5 +80,5 @@ def test_an_operator_imports_deploys_looks_and_cancels(serving: tuple[System, ht
     twinfold("group", "remove", "north")
     twinfold("group", "remove", "west")
     twinfold("update", "delete", V1)
-    assert "no update" in twinfold("update", "show", V1, code=1)
+    assert "does not exist" in twinfold("update", "show", V1, code=1)
     twinfold("update", "show", "camera", code=2)

@@ -142,7 +142,7 @@ def test_a_refusal_names_the_flags_that_were_typed(twinfold: Run) -> None:
     assert "--phase number 2 must not be less than in an earlier phase" in falling.stderr
     plan = json.dumps({"phases": ["50%", "10%"]})
     assert (
-        "`phases[1].percent` is not"
+        "`phases[1].percent` must not be"
         in twinfold("rollout", "create", "phased", "--file", "-", given=plan, code=1).stderr
     )
     assert "--soak" in twinfold("rollout", "create", "phased", "--phase", "5%", "--soak", "long", code=2).stderr

@@ -153,7 +153,9 @@ class Previewer:
         changes = after.apply(targeting_events(fleet.upto(fleet.position, after=position)))
         deployments = [deployment for name in changes if (deployment := after.by_id.get(name)) is not None]
         deployments += [deployment for deployment in after.of_modules_ascending if deployment.id not in changes]
-        targets, names = [deployment.target for deployment in deployments], list(_named(after.by_id.values()))
+        targets = [deployment.target for deployment in deployments]
+        # A deployment that the events delete or admit anew has devices to lose: those that its present admission names.
+        names = list(_named([*first.deployments.by_id.values(), *after.by_id.values()]))
         upto = min(partition.checkpoint.vector.fleet for partition in recalled.values())
         merge = ImaginedMerge(self._recall.merge, fleet=upto)
         devices = {

@@ -4,11 +4,19 @@ from collections import Counter
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
-from events.deployment.events import DeploymentCreated, DeploymentDeleted, DeploymentEvent, DeploymentUpdated
+from events.deployment.events import (
+    AdmissionChanged,
+    Admitted,
+    DeploymentCreated,
+    DeploymentDeleted,
+    DeploymentEvent,
+    DeploymentUpdated,
+)
 from events.device.events import DeviceRegistered, PropertiesReported, TwinPatched
 from events.envelope import Envelope
 from events.fleet.assignment_change import AssignmentChange
@@ -192,3 +200,20 @@ def _by_module(before: Partition, after: Partition, name: str) -> list[tuple[Bit
 
 def _counted(pairs: list[tuple[BitMap, BitMap]]) -> Counter[tuple[tuple[int, ...], tuple[int, ...]]]:
     return Counter((tuple(new - old), tuple(old - new)) for old, new in pairs)
+
+
+@pytest.mark.parametrize("coming", [DeploymentDeleted(), AdmissionChanged(Admitted(("d1",)))])
+def test_devices_that_an_admission_names_are_foretold_to_lose_a_deployment(coming: DeploymentEvent) -> None:
+    history, stand = History(), Stand()
+    for device in ("d0", "d1"):
+        history.device(device, DeviceRegistered())
+    content = {"deviceContent": {"properties.desired.x": 1}}
+    history.deployment("own", DeploymentCreated(content, "*", priority=1, admission=Admitted(("d0", "d1"))))
+    stand.append(_NUMBER, history.partition)
+    stand.append(FLEET, history.fleet)
+    stand.drain()
+    history.deployment("own", coming)
+    proposals = stand.proposals(FLEET, history.fleet[1:])
+    (implied,) = stand.previewer.implied(stand.previewer.events(proposals, by=AUTHOR))
+    losing = BitMap([0, 1]) if isinstance(coming, DeploymentDeleted) else BitMap([0])
+    assert [shift.members for shift in implied.shifts] == [losing]

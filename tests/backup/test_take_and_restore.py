@@ -457,7 +457,11 @@ def test_a_partition_that_no_longer_applies_to_where_it_was_is_restored_as_stopp
     words = ["--from", str(tmp_path / "b"), "--redis-url", system.url, "--data", str(tmp_path / "d")]
     done = cli(system, "restore", *words)
     assert done.returncode == 4, done.stderr
-    why = f"expected position {gap.partition(':')[2]}" if "gone" in how else "assignment change 1 differs from what the events give"
+    why = (
+        f"expected position {gap.partition(':')[2]}"
+        if "gone" in how
+        else "assignment change 1 differs from what the events give"
+    )
     assert f"STOPPED: {name(number)}: {why}" in done.stdout
     open_log(system.url)
     drain(system)

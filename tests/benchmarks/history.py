@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from events import CreateDeployment, RegisterDevice
 from events.device.events import PropertiesReported, TwinPatched
 from events.envelope import Principal, Vector
-from events.garbage_collection import rare_collection
 from events.history.documents import PastDocuments
 from events.history.log_at import LogAt
 from events.history.partition_at import PastReplay
@@ -47,10 +46,8 @@ def run(scale: Scale) -> Iterator[Figure]:
         names = list(fleets.device_ids(max(200, scale.devices // DEVICE_PARTS)))
         write(fleet, names)
         snapshots = Snapshots(ObjectStore(directory), RawStreams(fleet.log.client), epoch=fleet.log.epoch)
-        # As the processes do that apply and look back.
-        with rare_collection():
-            apply(fleet, snapshots)
-            yield from read_back(fleet, names, snapshots)
+        apply(fleet, snapshots)
+        yield from read_back(fleet, names, snapshots)
 
 
 def write(fleet: Fleet, names: list[str]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from functools import partial
 
 from events import CreateDeployment, DeleteDeployment, PatchTags, RegisterDevice, UpdateDeployment
-from events.garbage_collection import rare_collection
 from events.preview.preview_result import PreviewResult
 from events.preview.previewer import Previewer
 from events.producer.errors import Command
@@ -26,9 +25,7 @@ def run(scale: Scale) -> Iterator[Figure]:
         fleet = Fleet(server, scale)
         with fleet.pool():
             grow(fleet)
-        # As the API does, which previews.
-        with rare_collection():
-            yield from measure(fleet)
+        yield from measure(fleet)
 
 
 def grow(fleet: Fleet) -> None:

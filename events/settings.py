@@ -17,6 +17,7 @@ ENV_PREFIX = "TWINFOLD_"
 _CLUSTERS = ("redis+cluster", "rediss+cluster")
 _SCHEMES = ("redis", "rediss", "unix", *_CLUSTERS)
 _PORT_MAX = 65535
+_DAY_MS = 86_400_000
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """The hosts that only clients on this machine can reach."""
 
@@ -298,6 +299,10 @@ class Settings(BaseSettings):
     def effective_archive_url(self) -> str:
         """The location of the archive."""
         return self.archive_url or str(self.data_dir / "archive")
+
+    def archive_before_at(self, now: int) -> int | None:
+        """The time (milliseconds) before which events leave Redis; `None` if they stay."""
+        return None if self.archive_keep_days is None else now - round(_DAY_MS * self.archive_keep_days)
 
     @property
     def effective_key_file(self) -> Path:

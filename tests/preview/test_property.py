@@ -205,12 +205,12 @@ def _counted(pairs: list[tuple[BitMap, BitMap]]) -> Counter[tuple[tuple[int, ...
     return Counter((tuple(new - old), tuple(old - new)) for old, new in pairs)
 
 
-_PATH = "properties.reported.x = 1"
-
-
 @pytest.mark.parametrize(
     ("metrics", "phase"),
-    [({"m": f"SELECT deviceId FROM devices WHERE {_PATH}"}, Phase(count=1)), ({}, Phase(condition=_PATH))],
+    [
+        ({"m": "SELECT deviceId FROM devices WHERE properties.reported.x = 1"}, Phase(count=1)),
+        ({}, Phase(condition="properties.reported.x = 1")),
+    ],
 )
 def test_a_deployment_whose_metrics_or_phases_name_a_property_that_is_not_indexed_is_previewed(
     metrics: dict[str, str], phase: Phase

@@ -366,8 +366,8 @@ def _check_redis_url(url: str) -> None:
 
 
 def _check_nodes(url: str) -> None:
-    for location in url.partition("://")[2].partition("/")[0].rpartition("@")[2].split(","):
-        host, _, port = location.rpartition(":")
+    for node in url.partition("://")[2].partition("/")[0].rpartition("@")[2].split(","):
+        host, _, port = node.rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) <= _PORT_MAX:
             raise ValueError("the nodes of a Redis Cluster must be written host:port,host:port")
 

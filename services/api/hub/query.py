@@ -6,13 +6,13 @@ from fastapi import Header, Request
 
 from events.projection_store.query_engine import PAGE_DEFAULT, PAGE_MAX
 from events.query import tree
-from events.query.evaluate import Assignment
+from events.query.evaluate import QueryRow
 from events.query.parse import parse as parse_query
 from services.api.context.request import caller_of, context_of
 from services.api.http.access import TWIN_READ, Access
 from services.api.http.body_examples import example
 from services.api.http.json_answer import JsonAnswer
-from services.api.http.openapi import PAGED, with_headers
+from services.api.http.openapi import PAGED
 from services.api.http.request_costs import QUERY
 from services.api.hub.bodies import HubBody
 from services.api.hub.router import hub_router
@@ -28,14 +28,14 @@ class QueryBody(HubBody):
     query: str
 
 
-@router.post("/devices/query", responses=with_headers(PAGED))
+@router.post("/devices/query", responses=PAGED)
 @Access(TWIN_READ, scope="handler", at=True, cost=QUERY)
 def run_query(
     request: Request,
     body: QueryBody,
     size: Annotated[int, Header(alias="x-ms-max-item-count", ge=1)] = PAGE_DEFAULT,
     continuation: Annotated[str | None, Header(alias="x-ms-continuation")] = None,
-) -> JsonAnswer[list[Assignment]]:
+) -> JsonAnswer[list[QueryRow]]:
     """One page of a query. The header `x-ms-continuation` of the answer asks for the next page; the last page has none."""
     context, query = context_of(request), parse_query(body.query)
     # A query could find a personal tag's value by trying one value after the other.

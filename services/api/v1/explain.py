@@ -270,9 +270,7 @@ def _turns(request: Request, explanation: Explanation, audience: Audience) -> di
         order = None
         if at.ordinal is not None:
             order = api_context.rollout_states.order(name, rollout, number=at.number, ordinal=at.ordinal)
-        turns[name] = turn(
-            rollout, subject.twin.assignment, enabled=subject.enabled, order=order, waits=judged[name].says
-        )
+        turns[name] = turn(rollout, subject.twin.row, enabled=subject.enabled, order=order, waits=judged[name].says)
     return turns
 
 
@@ -344,7 +342,7 @@ _TRUTHS: Mapping[bool | None, Literal["true", "false", "unknown"]] = {True: "tru
 
 def _term(judged: Judged) -> ExplainedTerm:
     term = judged.term
-    explained = ExplainedTerm(text=printed(term) or "(nobody)", truth=_TRUTHS[judged.truth])
+    explained = ExplainedTerm(text=printed(term) or "(no device)", truth=_TRUTHS[judged.truth])
     match term:
         case And():
             explained.all_of = [_term(part) for part in judged.terms]

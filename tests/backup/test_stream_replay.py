@@ -1,4 +1,4 @@
-"""What is beside the log is replayed past events that do not replay, and past nothing else."""
+"""A replay skips events that cannot be applied, and no others."""
 
 import itertools
 from collections.abc import Iterator

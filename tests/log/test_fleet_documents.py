@@ -6,12 +6,12 @@ from events.envelope import Principal
 from events.log.fleet_documents import deployments, matches_labels
 from events.log.memory import MemoryLog
 from events.producer.producer import Producer
-from tests.deployment.given import status
+from tests.deployment.given import document_of
 from tests.manifest.contents import content
 
 
 @pytest.mark.parametrize(
-    ("wanted", "matches"),
+    ("labels", "matches"),
     [
         ({}, True),
         ({"site": "a"}, True),
@@ -22,10 +22,10 @@ from tests.manifest.contents import content
     ],
 )
 def test_a_deployment_matches_when_it_carries_all_the_labels_with_their_values(
-    wanted: dict[str, str], *, matches: bool
+    labels: dict[str, str], *, matches: bool
 ) -> None:
-    document = status(DeploymentCreated(content(), labels={"site": "a", "line": "1"}))
-    assert matches_labels(document, wanted) is matches
+    document = document_of(DeploymentCreated(content(), labels={"site": "a", "line": "1"}))
+    assert matches_labels(document, labels) is matches
 
 
 def test_a_list_by_labels_is_in_the_order_of_ids() -> None:

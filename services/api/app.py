@@ -245,8 +245,9 @@ def _path(request: Request) -> str:
 def _check_point_in_time(request: Request, route: RouteMatch) -> None:
     """Reject `at` where a route cannot answer as of then."""
     routes: RouteIndex = request.app.state.routes
-    # An unknown path or method is a 404 or 405 with `at`, too.
-    if route.exists and isinstance(route.access.at, str) and route.method in routes.methods(route.path):
+    # An unknown path or method is a 404 or 405 with `at`, too. A device can have the name of a path, as `query`.
+    is_known = route.device_id is not None or route.method in routes.methods(route.path)
+    if route.exists and isinstance(route.access.at, str) and is_known:
         default = "this path has no past" if route.method == "GET" else "the past is read, and not changed"
         raise NotInThePast(route.access.at or default)
 

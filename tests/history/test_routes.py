@@ -60,6 +60,13 @@ def test_a_path_or_a_method_that_is_not_there_is_answered_before_a_past_that_it_
     assert answer.status_code == status, answer.text
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_a_device_with_the_name_of_a_path_has_no_past_and_is_not_changed_in_it(serving: Guarded, method: str) -> None:
+    body = {"json": {"deviceId": "query"}} if method == "PUT" else {}
+    answer = serving.http.request(method, "/devices/query", params={"at": ""}, headers=serving.policy(), **body)
+    assert (answer.status_code, "`at` cannot be answered here: " in answer.text) == (400, True), answer.text
+
+
 def test_whoever_is_scoped_sees_who_is_theirs_now_and_was_theirs_then(serving: Guarded) -> None:
     http, system, owner = serving.http, serving.system, serving.policy()
     for name, site in (("stays", "north"), ("left", "north"), ("came", "south"), ("anew", "north")):

@@ -173,7 +173,7 @@ class Followers:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(news.wait(), max(0.0, silent_until - clock()))
         except LogLostItsTail as error:
-            logger.error("a stream ends here", why=str(error))  # noqa: TRY400 - expected, and the log's own trouble
+            logger.error("a stream ends here", why=str(error))  # noqa: TRY400 - expected, a traceback tells nothing
         finally:
             self._followers -= 1
 

@@ -17,7 +17,8 @@ def groups_of(request: Request) -> GroupProjection:
     return GroupProjection(context.log, context.projections)
 
 
-def update_in_path(
+# A coroutine: FastAPI runs a plain function in a thread.
+async def update_in_path(
     provider: Annotated[str, Path(description="Who made it.", examples=["contoso"])],
     name: Annotated[str, Path(description="What it is.", examples=["camera"])],
     version: Annotated[str, Path(description="Two to four numbers.", examples=["1.0"])],

@@ -3,7 +3,8 @@
 import re
 from typing import Annotated
 
-from fastapi import Query
+import msgspec
+from fastapi import Depends, Query
 
 from events.projection_store.query_engine import ContinuationInvalid
 from services.api.context.api_context import ApiContext
@@ -20,16 +21,11 @@ class DevicePage(AnswerBody):
     continuation: str | None
 
 
-class PageQuery:
-    """The page of devices in a request's query; a handler takes it as `Annotated[PageQuery, Depends()]`."""
+class PageQuery(msgspec.Struct, frozen=True):
+    """The page of devices in a request's query, of at most `limit`."""
 
-    def __init__(
-        self,
-        top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
-        continuation: Annotated[str | None, Query()] = None,
-    ) -> None:
-        self.limit = top
-        self._continuation = continuation
+    limit: int
+    continuation: str | None
 
     def after(self, context: ApiContext) -> tuple[int, int]:
         """The (partition, ordinal) before the page.
@@ -37,7 +33,18 @@ class PageQuery:
         Raises:
             ContinuationInvalid: the continuation belongs to another list.
         """
-        return location_of(context.continuations.open(self._continuation))
+        return location_of(context.continuations.open(self.continuation))
+
+
+# A coroutine: FastAPI runs a plain function, and the constructor of a class, in a thread.
+async def page_in_query(
+    top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100, continuation: Annotated[str | None, Query()] = None
+) -> PageQuery:
+    """The page that a query asks for."""
+    return PageQuery(top, continuation)
+
+
+PageInQuery = Annotated[PageQuery, Depends(page_in_query)]
 
 
 def page(context: ApiContext, devices: tuple[list[str], tuple[int, int] | None]) -> DevicePage:
@@ -52,7 +59,7 @@ def continuation_at(context: ApiContext, location: tuple[int, int] | None) -> st
 
 
 def location_of(opened: str | None) -> tuple[int, int]:
-    """The (partition, ordinal) that an opened continuation names; without a continuation, the place before all devices.
+    """The (partition, ordinal) that an opened continuation names; without a continuation, the location before all devices.
 
     Raises:
         ContinuationInvalid: it names none.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Self, get_args
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Header, Query, Request
 from msgspec import UNSET, UnsetType
 
 from events.canonical import JsonObject
@@ -27,7 +27,7 @@ from events.secrets.references import extract, mask
 from events.stored_projection.partition_reader import STATUSES
 from services.api.context.api_context import ApiContext
 from services.api.context.deployments import deployment_of, deployment_seen, deployments_seen
-from services.api.context.pages import DevicePage, PageQuery, page
+from services.api.context.pages import DevicePage, PageInQuery, page
 from services.api.context.request import author_of, caller_of, context_of, reach_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid, Forbidden, NotFound
@@ -206,9 +206,7 @@ def status(request: Request, name: DeploymentId) -> StatusCounts:
 
 
 @router.get("/deployments/{name}/status/{which}")
-def members(
-    request: Request, name: DeploymentId, which: StatusName, query: Annotated[PageQuery, Depends()]
-) -> DevicePage:
+def members(request: Request, name: DeploymentId, which: StatusName, query: PageInQuery) -> DevicePage:
     """The devices in a status, page by page. A device that stays in the status during the reads is on exactly one page."""
     if which not in STATUSES:
         raise NotFound(f"a deployment has no status {which[:40]!r}; allowed are {', '.join(STATUSES)}")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Query, Request
+from fastapi import Query, Request
 from msgspec import UNSET, UnsetType
 
 from events.canonical import JsonObject
@@ -21,7 +21,7 @@ from events.secrets.references import mask
 from events.stored_projection.not_applied import Why
 from services.api.auth.secret_reads import note_read
 from services.api.context.deployments import deployment_of
-from services.api.context.pages import DevicePage, PageQuery, page
+from services.api.context.pages import DevicePage, PageInQuery, page
 from services.api.context.request import author_of, context_of, reach_of, writer_of
 from services.api.http.access import ADMIN, TWIN_READ, TWIN_WRITE, Access
 from services.api.http.json_answer import AnswerBody
@@ -114,7 +114,7 @@ class PersonalTags(AnswerBody):
 
 @router.get("/devices")
 @Access(TWIN_READ, scope="handler", at=True)
-def devices(request: Request, query: Annotated[PageQuery, Depends()]) -> DevicePage:
+def devices(request: Request, query: PageInQuery) -> DevicePage:
     """The ids of all devices, page by page."""
     context = context_of(request)
     devices = context.fleet_projection.devices(after=query.after(context), limit=query.limit, within=reach_of(request))

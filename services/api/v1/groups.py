@@ -2,7 +2,7 @@
 
 from typing import Annotated, Self
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Path, Query, Request
 
 from events.projection_store.groups import DeployedUpdate, DeviceState, GroupProjection, is_among
 from events.rollout.plan_text import PlanText, plan_text
@@ -22,7 +22,7 @@ from events.update.names import UpdateId, read_update
 from events.update.state import GroupDocument, condition_of_group
 from services.api.context.api_context import ApiContext
 from services.api.context.groups import Groups, groups_of, state_of
-from services.api.context.pages import PageQuery, continuation_at
+from services.api.context.pages import PageInQuery, continuation_at
 from services.api.context.request import author_of, context_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid
@@ -240,7 +240,7 @@ def list_devices(
     group: GroupId,
     deployment: Deployment,
     *,
-    query: Annotated[PageQuery, Depends()],
+    query: PageInQuery,
     state: Annotated[str | None, Query(json_schema_extra={"enum": [state.value for state in DeviceState]})] = None,
 ) -> UpdatedDevices:
     """The devices of a deployment with the state of each and the reason, page by page."""

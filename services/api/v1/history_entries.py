@@ -15,7 +15,6 @@ from events.log.codec import decode_entry
 from events.log.entries import number_of, stream_names
 from events.log.errors import UnreadableEvent
 from events.log.kinds import KINDS
-from events.log.raw import RawStreams
 from events.notification.cloud_event import Notification, of_unreadable
 from events.notification.event_filter import DeviceOrdinals
 from events.notification.feed import Feed
@@ -61,7 +60,7 @@ class AuditReader:
         self._feed = Feed(context.log, context.projections)
         ordinals = DeviceOrdinals(context.projections, partitions=context.log.partitions)
         self.searching = LogSearcher(
-            RawStreams(context.client),
+            context.streams,
             names=self.names,
             partitions=context.log.partitions,
             among=ordinals.among,

@@ -4,7 +4,7 @@ import datetime as dt
 from typing import Annotated, Literal, Self
 
 import msgspec
-from fastapi import Depends, Query, Request
+from fastapi import Query, Request
 
 from events.deployment.commands import CreateDeployment
 from events.device.errors import DeviceNotFound
@@ -21,7 +21,7 @@ from events.readiness.rule import Inspects
 from events.readiness.state import WaiverDocument
 from events.readiness.waiver import Waiver
 from services.api.context.api_context import ApiContext
-from services.api.context.pages import DevicePage, PageQuery, page
+from services.api.context.pages import DevicePage, PageInQuery, page
 from services.api.context.request import author_of, caller_of, context_of, reach_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, TWIN_READ, Access
 from services.api.http.errors import BodyInvalid, NotFound
@@ -202,7 +202,7 @@ def score(request: Request) -> FleetScore:
 def devices_of(
     request: Request,
     rule: RuleName,
-    query: Annotated[PageQuery, Depends()],
+    query: PageInQuery,
     which: Annotated[Literal["found", "waived"], Query()] = "found",
 ) -> DevicePage:
     """The devices with findings of a rule, or those with waived findings, page by page. A device can be in both lists."""

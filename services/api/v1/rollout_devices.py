@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Self
 
 import msgspec
-from fastapi import Depends, Query, Request
+from fastapi import Query, Request
 
 from events.camel_case import snake_case
 from events.device.identifiers import AGENT, HUB
@@ -15,7 +15,7 @@ from events.rollout.rollout_counts import ANSWERED_FAILURE, RolloutCounts, as_se
 from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutDocument
 from services.api.context.api_context import ApiContext
-from services.api.context.pages import PageQuery, continuation_at
+from services.api.context.pages import PageInQuery, continuation_at
 from services.api.context.request import context_of
 from services.api.http.access import REGISTRY_READ, Access
 from services.api.http.errors import BodyInvalid
@@ -102,7 +102,7 @@ class _DeviceStates(msgspec.Struct, frozen=True, eq=False):
 def list_devices(
     request: Request,
     name: RolledOutId,
-    query: Annotated[PageQuery, Depends()],
+    query: PageInQuery,
     state: Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})] = None,
 ) -> RolloutDevices:
     """The devices that a rollout targets or has admitted, with the state of each and the reason, page by page.

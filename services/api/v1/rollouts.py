@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import Body, Depends, Query, Request
+from fastapi import Body, Query, Request
 
 from events.camel_case import camel_json, camel_schema, snake_case
 from events.deployment.state import DeploymentDocument
@@ -38,7 +38,7 @@ from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutDocument, RolloutState
 from services.api.context.api_context import ApiContext
 from services.api.context.deployments import deployment_of, deployment_seen
-from services.api.context.pages import DevicePage, PageQuery, page
+from services.api.context.pages import DevicePage, PageInQuery, page
 from services.api.context.request import author_of, caller_of, context_of
 from services.api.context.rollout_state import says
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
@@ -210,9 +210,7 @@ def do(request: Request, name: RolledOutId, act: ActName, body: ActBody = _NO_RE
 
 
 @router.get("/deployments/{name}/rollout/devices/{which}")
-def devices(
-    request: Request, name: RolledOutId, which: TalliedName, query: Annotated[PageQuery, Depends()]
-) -> DevicePage:
+def devices(request: Request, name: RolledOutId, which: TalliedName, query: PageInQuery) -> DevicePage:
     """The devices of one of a rollout's counts, page by page."""
     if which not in TALLIED:
         raise NotFound(f"a rollout has no count {which[:40]!r}; allowed are {', '.join(TALLIED)}")

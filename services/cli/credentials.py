@@ -1,7 +1,6 @@
 """`twinfold connection-string`, `ca`, `token` and `policy`: the credentials of clients."""
 
 import contextlib
-import time
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from events.access.commands import DefinePolicy, DeletePolicy, NoteSecretsRead, RevokeToken
 from events.access.permissions import OWNER
 from events.access.state import POLICY
+from events.clock import now_ms
 from events.envelope import Principal
 from events.log.log_factory import open_log
 from events.log.redis import RedisLog
@@ -231,4 +231,4 @@ def _time(expires: str | None) -> int:
         raise typer.BadParameter(
             f"{expires!r} is not a duration, as in 30m, 12h or 90d (at most 10000)", param_hint="--expires"
         )
-    return int((time.time() + int(number) * _UNITS[unit]) * 1000)
+    return now_ms() + 1000 * int(number) * _UNITS[unit]

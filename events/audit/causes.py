@@ -51,7 +51,7 @@ def causes_of(searcher: LogSearcher, effect: FoundEntry, *, depth: int = DEPTH_M
     named = list(locations_of(cause))
     if named:
         assignment_change = _assignment_change(effect.entry) if ":" in effect.stream else None
-        entries = [each for locations in named for each in _at_locations(searcher, locations, assignment_change)]
+        entries = [each for positions in named for each in _at_positions(searcher, positions, assignment_change)]
     else:
         entries = list(_last_of(searcher, effect, cause))
         if not entries:
@@ -87,23 +87,23 @@ def _assignment_change(entry: RawEntry) -> AssignmentChange | None:
         return None
 
 
-def _at_locations(
-    searcher: LogSearcher, locations: CausePositions, assignment_change: AssignmentChange | None
+def _at_positions(
+    searcher: LogSearcher, positions: CausePositions, assignment_change: AssignmentChange | None
 ) -> Iterator[FoundEntry]:
     """The entries at these positions; for an assignment change, only the entries on its deployments or the devices that it moved."""
-    first = max(locations.first, locations.last - _ENTRIES_READ_MAX)
-    in_fleet = locations.stream == name(FLEET)
+    first = max(positions.first, positions.last - _ENTRIES_READ_MAX)
+    in_fleet = positions.stream == name(FLEET)
     about = frozenset[str]()
     if assignment_change is not None:
         about = (
             deployments_of(assignment_change)
             if in_fleet
-            else searcher.device_ids(number_of(locations.stream), assignment_change.ordinals())
+            else searcher.device_ids(number_of(positions.stream), assignment_change.ordinals())
         )
-    for entry in searcher.streams.entries(locations.stream, after=first - 1, upto=locations.last):
+    for entry in searcher.streams.entries(positions.stream, after=first - 1, upto=positions.last):
         subject = entry.fields.get(b"subject", b"").decode(errors="replace")
         if assignment_change is None or (subject.removeprefix(_ROLLOUT) if in_fleet else device_of(subject)) in about:
-            yield FoundEntry(locations.stream, entry)
+            yield FoundEntry(positions.stream, entry)
 
 
 def _last_of(searcher: LogSearcher, effect: FoundEntry, cause: str) -> Iterator[FoundEntry]:

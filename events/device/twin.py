@@ -163,10 +163,10 @@ def module_twin(
     Configurations for modules, in `over`, override both as a merge patch. Each version starts at 1, and the twin's `$version`
     counts the changes of all three. `identity` is set for a module made by hand. Without `times` there is no `$metadata`.
     """
-    mine, configured_desired = section(own.desired), configured.section
+    by_hand, configured_desired = section(own.desired), configured.section
     version = own.desired_version + max(configured.version - 1, 0) + max(over.version - 1, 0)
-    stamps = _own_metadata(own, mine, own.desired_at) if times else {}
-    desired = module_desired(mine, configured_desired, over.section)
+    stamps = _own_metadata(own, by_hand, own.desired_at) if times else {}
+    desired = module_desired(by_hand, configured_desired, over.section)
     if times and configured.section is not None:
         stamps |= _stamped(configured.section, configured, own.desired_at, version)
     if times and over.section:

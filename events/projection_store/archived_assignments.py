@@ -45,7 +45,7 @@ class ProjectionHold:
         self._projections, self._partitions = projections, partitions
 
     def positions(self, stream: str) -> Mapping[str, int]:
-        """See `events.log.archive.retention_hold.Holding`.
+        """See `events.log.archive.retention_hold.RetentionHold`.
 
         Raises:
             LogUnavailable: Redis does not answer.

@@ -53,15 +53,15 @@ def take(
     if isinstance(command, CreateDeployment | SetConfiguration | ImportUpdate):
         content, extracted = extract(command.content, new_id=new_id, marked=marked)
         return msgspec.structs.replace(command, content=content), extracted, references(command.content)
-    found_secrets: list[Secret] = []
+    new_secrets: list[Secret] = []
     brought: set[str] = set()
 
     def put(value: Json, checked: Callable[[Json], str]) -> Json:
         if is_secret(value):
             brought.add(value[SECRET])
             return value
-        found_secrets.append(Secret(new_id(), checked(value)))
-        return {SECRET: found_secrets[-1].id}
+        new_secrets.append(Secret(new_id(), checked(value)))
+        return {SECRET: new_secrets[-1].id}
 
     def key(value: Json, location: str) -> Json:
         return put(value, lambda value: _key(value, location))
@@ -79,7 +79,7 @@ def take(
             }
             changes = {"authentication": {**command.authentication, "symmetricKey": replaced_keys}}
     replaced: Any = msgspec.structs.replace(command, **changes) if changes else command  # type: ignore[type-var]
-    return replaced, tuple(found_secrets), frozenset(brought)
+    return replaced, tuple(new_secrets), frozenset(brought)
 
 
 def _of_webhook(command: DefineWebhook, put: Callable[[Json, Callable[[Json], str]], Json]) -> dict[str, Any]:

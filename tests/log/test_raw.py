@@ -109,7 +109,7 @@ def test_an_object_store_keeps_files_by_name(tmp_path: Path) -> None:
         assert file.read(2) == b"zw"
 
 
-def test_an_object_store_in_an_object_store_is_the_same() -> None:
+def test_an_object_store_behind_a_url_is_the_same() -> None:
     object_store = ObjectStore("memory://history-of-a-test")
     object_store.put("a/1", b"one")
     assert list(object_store.names("a")) == ["a/1"]

@@ -330,9 +330,9 @@ def test_an_abort_alone_records_nothing_as_devices_keep_it() -> None:
 
 def test_a_record_may_take_all_of_its_limit_and_not_a_byte_more() -> None:
     device = some([1])
-    context = RESULTS_BYTES_MAX - len(canonical.encode(record_of({"": device})))
-    assert record_of({"x" * context: device})
-    assert not record_of({"x" * (context + 1): device})
+    space = RESULTS_BYTES_MAX - len(canonical.encode(record_of({"": device})))
+    assert record_of({"x" * space: device})
+    assert not record_of({"x" * (space + 1): device})
 
 
 def test_a_reason_that_no_device_has_is_not_recorded() -> None:
@@ -345,6 +345,6 @@ def test_the_record_of_a_whole_rollout_may_take_all_of_its_limit_and_not_a_byte_
         members = {name: getattr(rollout_counts, name) for name in rollout_counts.__struct_fields__}
         return rollout_counts.__class__(**members | {"failed_by": {reason: some([2])}}).results({})
 
-    context = RESULTS_BYTES_MAX - len(canonical.encode(recorded("")))
-    assert recorded("x" * context).is_whole
-    assert not recorded("x" * (context + 1)).is_whole
+    space = RESULTS_BYTES_MAX - len(canonical.encode(recorded("")))
+    assert recorded("x" * space).is_whole
+    assert not recorded("x" * (space + 1)).is_whole

@@ -64,8 +64,8 @@ class Az:
 
     def children(self, device_id: str) -> list[str]:
         scope = self.show(device_id)["deviceScope"]
-        assignments = rows_of(self._http, CHILDREN.format(scope), **self._headers)
-        return sorted(assignment["deviceId"] for assignment in assignments)
+        rows = rows_of(self._http, CHILDREN.format(scope), **self._headers)
+        return sorted(row["deviceId"] for row in rows)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def serving(shared_redis: EmbeddedRedis) -> Iterator[tuple[System, httpx.Client]
         yield system, client
 
 
-def assignments(http: httpx.Client, query: str) -> int:
+def rows(http: httpx.Client, query: str) -> int:
     """How many rows a query has on all pages."""
     count, headers = 0, {"x-ms-max-item-count": "2"}
     while True:
@@ -69,7 +69,7 @@ def test_results_are_as_many_as_the_rows_of_their_queries(serving: tuple[System,
     for name, one in found.items():
         for kind in ("systemMetrics", "metrics"):
             for metric, query in one[kind]["queries"].items():
-                assert one[kind]["results"][metric] == assignments(http, query), (name, metric)
+                assert one[kind]["results"][metric] == rows(http, query), (name, metric)
     assert found["base"]["metrics"]["results"] == {
         "kept": 4,
         "of-the-hub": 5,

@@ -111,10 +111,8 @@ def test_lists_counts_and_pages_hold_the_scope_alone(fleet: Fleet) -> None:
 
 def test_queries_hold_the_scope_alone(fleet: Fleet) -> None:
     for text in ("select * from devices", "select deviceId from devices where tags.site = 'south' or true = true"):
-        assert {assignment["deviceId"] for assignment in fleet.query(fleet.north, text).json()} == NORTHERN
-    assert {
-        assignment["deviceId"] for assignment in fleet.query(fleet.north, "select * from devices.modules").json()
-    } == NORTHERN
+        assert {row["deviceId"] for row in fleet.query(fleet.north, text).json()} == NORTHERN
+    assert {row["deviceId"] for row in fleet.query(fleet.north, "select * from devices.modules").json()} == NORTHERN
     assert fleet.query(fleet.north, "select count() as n from devices").json() == [{"n": 3}]
     assert fleet.query(fleet.north, "select deviceId from devices where deviceId = 's1'").json() == []
     groups = "select tags.site as site, count() as n from devices group by tags.site"
@@ -125,7 +123,7 @@ def test_a_continuation_from_somebody_for_everything_opens_nothing(fleet: Fleet)
     text = "select deviceId from devices"
     first = fleet.query(fleet.everybody, text, **{"x-ms-max-item-count": "1"})
     rest = fleet.query(fleet.north, text, **{"x-ms-continuation": first.headers["x-ms-continuation"]})
-    assert {assignment["deviceId"] for assignment in rest.json()} <= NORTHERN
+    assert {row["deviceId"] for row in rest.json()} <= NORTHERN
     page = fleet.get(fleet.everybody, "/v1/devices", top=1)
     assert set(fleet.get(fleet.north, "/v1/devices", continuation=page["continuation"])["devices"]) <= NORTHERN
 
@@ -302,7 +300,7 @@ def test_a_deployment_reaches_its_scope_and_no_further_whatever_becomes_of_its_c
     fleet.settle()
     everything = f"/v1/deployments/{created['id']}/status/actual"
     assert set(fleet.paged(fleet.everybody, everything)) == NORTHERN
-    assert {assignment["deviceId"] for assignment in fleet.query(fleet.everybody, query).json()} == NORTHERN
+    assert {row["deviceId"] for row in fleet.query(fleet.everybody, query).json()} == NORTHERN
     for who, condition in ((fleet.north, "tags.site = 'south'"), (fleet.everybody, "*")):
         body = {"content": base("m"), "targetCondition": condition, "priority": 5}
         changed = fleet.ask(who, "PUT", "/configurations/mine", json=body, headers={"If-Match": "*"})
@@ -379,7 +377,7 @@ def test_a_device_that_is_moved_out_is_gone_from_everything(fleet: Fleet) -> Non
     assert "mover" in fleet.paged(own, "/v1/devices")
     fleet.tag("mover", site="south")
     assert fleet.ask(own, "GET", "/twins/mover").status_code == 404
-    assert "mover" not in {assignment["deviceId"] for assignment in fleet.query(own, "select * from devices").json()}
+    assert "mover" not in {row["deviceId"] for row in fleet.query(own, "select * from devices").json()}
     assert "mover" not in {one["deviceId"] for one in fleet.get(own, "/devices")}
     eventually(lambda: "mover" not in fleet.paged(own, "/v1/devices"), what="the projections follow")
     assert "mover" not in fleet.paged(own, "/v1/deployments/everywhere/status/target")

@@ -184,8 +184,8 @@ def test_what_cannot_be_is_refused(ada: Operator, method: str, path: str, body: 
 def test_a_continuation_of_something_else_is_refused(gate: Guarded, ada: Operator) -> None:
     register(gate, "page-1", "page-2", "page-3")
     eventually(lambda: len(ada.call("GET", "/v1/devices?top=1000")["devices"]) >= 3, what="all are seen")
-    assignments = {"query": "SELECT deviceId FROM devices"}
-    answer = gate.http.post("/devices/query", json=assignments, headers={**gate.policy(), "x-ms-max-item-count": "1"})
+    query = {"query": "SELECT deviceId FROM devices"}
+    answer = gate.http.post("/devices/query", json=query, headers={**gate.policy(), "x-ms-max-item-count": "1"})
     token = answer.headers["x-ms-continuation"]
     for list_ in ("devices", "groups"):
         path = f"/deviceUpdate/x/management/{list_}?api-version=2022-10-01"

@@ -1,4 +1,4 @@
-"""What is beside the log is replayed past events that do not replay, and past nothing else."""
+"""Documents are rebuilt past events that cannot be applied, and past nothing else."""
 
 import itertools
 from collections.abc import Iterator

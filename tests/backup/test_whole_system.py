@@ -154,7 +154,7 @@ def test_what_is_restored_answers_as_what_was_destroyed_and_keys_are_apart(locat
     assert f"key file {data / 'master.key'} opens all" in back.stdout
     assert ((data / "tls/ca.pem").read_bytes(), (data / "admin.token").read_bytes()) == (ca, token)
     with up(data) as (_, http, _):
-        # What came after a partition's last assignment change is replayed again by the workers.
+        # What came after a partition's last assignment change is applied again by the workers.
         with contextlib.suppress(AssertionError):
             eventually(lambda: not differences(http, before), what="every read answers as before")
         assert differences(http, before) == {}

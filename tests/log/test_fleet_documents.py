@@ -11,7 +11,7 @@ from tests.manifest.contents import content
 
 
 @pytest.mark.parametrize(
-    ("wanted", "matches"),
+    ("labels", "matches"),
     [
         ({}, True),
         ({"site": "a"}, True),
@@ -22,10 +22,10 @@ from tests.manifest.contents import content
     ],
 )
 def test_a_deployment_matches_when_it_carries_all_the_labels_with_their_values(
-    wanted: dict[str, str], *, matches: bool
+    labels: dict[str, str], *, matches: bool
 ) -> None:
     document = status(DeploymentCreated(content(), labels={"site": "a", "line": "1"}))
-    assert matches_labels(document, wanted) is matches
+    assert matches_labels(document, labels) is matches
 
 
 def test_a_list_by_labels_is_in_the_order_of_ids() -> None:

@@ -93,10 +93,12 @@ def test_a_module_begins_anew_with_each_registration_of_its_device(system: Syste
     assert twins.module("d", "m") is None
 
 
-def test_snapshots_in_redis_are_what_replay_the_events_gives(system: System) -> None:
+def test_snapshots_in_redis_are_what_a_replay_of_the_events_gives(system: System) -> None:
     system.do(*join("d"), CreateModule("d", "m"), PatchTwin("d", module_id="m", desired={"x": 1}), RetireDevice("d"))
     system.do(*join("d", a=1), *join("e"), deploy("a", base("camera")), deploy("b", base("x")), DeleteDeployment("b"))
     for stream in (FLEET, *range(PARTITIONS)):
         subjects = list(system.log.subjects(stream))
         stored = zip(subjects, system.log.load(subjects, fleet=stream == FLEET), strict=True)
-        assert replay(system.log.read(stream, after=0, limit=100)) == {name: one.snapshot for name, one in stored}
+        assert replay(system.log.read(stream, after=0, limit=100)) == {
+            name: document.snapshot for name, document in stored
+        }

@@ -18,7 +18,7 @@ SECOND = 1_000_000_000_000
 
 
 @pytest.mark.parametrize(
-    ("text", "asked"),
+    ("text", "requested_time"),
     [
         ("1763719200000", RequestedTime(1763719200000, {})),
         ("2025-11-21T10:00:00Z", RequestedTime(1763719200000, {})),

@@ -14,7 +14,7 @@ A producer sends commands. Each becomes events in the log, or is rejected with a
 `LogError` one of the log itself (`LogUnavailable`: retry later).
 """
 
-import ast
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,16 +150,15 @@ if TYPE_CHECKING:
     from events.update.events import RollbackPolicy as RollbackPolicy
     from events.update.names import UpdateId as UpdateId
 
+_IMPORT = re.compile(r"^    from (\S+) import (\w+) as \2$", re.MULTILINE)
+
 
 def _names_by_module() -> dict[str, list[str]]:
     """The names above by module, read from this file."""
     # Type checkers need the names as import statements; a second list for `__getattr__` could differ from them.
-    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
     names: dict[str, list[str]] = {}
-    for node in block.body:
-        assert isinstance(node, ast.ImportFrom)
-        names.setdefault(str(node.module), []).extend(alias.name for alias in node.names)
+    for module, name in _IMPORT.findall(Path(__file__).read_text(encoding="utf-8")):
+        names.setdefault(module, []).append(name)
     return names
 
 

@@ -46,14 +46,14 @@ def _visible_text(text: Text) -> Text:
     """The text with its styles, and escapes in place of characters that act on a terminal."""
     plain = text.plain
     inner = range(len(plain) - len(plain.lstrip("\n")), len(plain.rstrip("\n")))
-    locations = [(at, escape) for at, escape in acting_characters(plain) if at in inner]
-    if not locations:
+    escapes = [(index, escape) for index, escape in acting_characters(plain) if index in inner]
+    if not escapes:
         return text
     whole = text.blank_copy()
     at = 0
-    for location, escape in locations:
-        _, before, character, *_ = text.divide([at, location, location + 1])
+    for index, escape in escapes:
+        _, before, character, *_ = text.divide([at, index, index + 1])
         whole.append_text(before)
         whole.append_text(Text(escape, spans=[Span(0, len(escape), span.style) for span in character.spans]))
-        at = location + 1
+        at = index + 1
     return whole.append_text(text.divide([at])[1])

@@ -17,6 +17,7 @@ ENV_PREFIX = "TWINFOLD_"
 _CLUSTERS = ("redis+cluster", "rediss+cluster")
 _SCHEMES = ("redis", "rediss", "unix", *_CLUSTERS)
 _PORT_MAX = 65535
+_DAY_MS = 86_400_000
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """The hosts that only clients on this machine can reach."""
 
@@ -299,6 +300,10 @@ class Settings(BaseSettings):
         """The location of the archive."""
         return self.archive_url or str(self.data_dir / "archive")
 
+    def archive_before_at(self, now: int) -> int | None:
+        """The time (milliseconds) before which events leave Redis; `None` if they stay."""
+        return None if self.archive_keep_days is None else now - round(_DAY_MS * self.archive_keep_days)
+
     @property
     def effective_key_file(self) -> Path:
         """The file that holds the key of the data keys."""
@@ -361,8 +366,8 @@ def _check_redis_url(url: str) -> None:
 
 
 def _check_nodes(url: str) -> None:
-    for location in url.partition("://")[2].partition("/")[0].rpartition("@")[2].split(","):
-        host, _, port = location.rpartition(":")
+    for node in url.partition("://")[2].partition("/")[0].rpartition("@")[2].split(","):
+        host, _, port = node.rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) <= _PORT_MAX:
             raise ValueError("the nodes of a Redis Cluster must be written host:port,host:port")
 

@@ -109,9 +109,9 @@ def find_damage(server: Path, directory: Path, *, server_log: Sequence[str] = ()
         begins = _PREAMBLE_END.search(checked.stdout)
         for name in filter(None, map(_UNKNOWN.search, server_log)):
             unknown = name[1] or name[2]
-            location = _begin_of(path, int(begins[1]) if begins else 0, unknown.encode())
-            if location is not None:
-                return Damage(path, size, location, f"{unknown!r} is no command", is_last)
+            position = _begin_of(path, int(begins[1]) if begins else 0, unknown.encode())
+            if position is not None:
+                return Damage(path, size, position, f"{unknown!r} is no command", is_last)
         if checked.returncode:
             good = _GOOD_UP_TO.findall(checked.stdout)
             return Damage(path, size, int(good[-1]) if good else None, _reason_of(checked.stdout), is_last)

@@ -10,7 +10,7 @@ from events.clock import now_ms
 from events.envelope import Principal
 from events.log.port import Log
 from events.settings import ENV_PREFIX, Settings
-from services.local_api import serving
+from services.local_api import read_local_api
 from services.logins import read
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._@+-]")
@@ -38,7 +38,7 @@ def author_of(log: Log, settings: Settings) -> Principal:
     """
     if settings.token:
         return _holder(log, settings.token, f"{ENV_PREFIX}TOKEN")
-    local = serving(settings.data_dir)
+    local = read_local_api(settings.data_dir)
     login = None if local is None else read(settings.login_file).get(local.url)
     if local is not None and login is not None:
         return _holder(log, login.token, f"the login at {local.url}")

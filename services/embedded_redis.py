@@ -81,9 +81,9 @@ class EmbeddedRedis:
         server: Path | None = None,
         appendfsync: str = "always",
         keeps: Sequence[int] = (),
-        print_lines: Callable[[str], None] = lambda _text: None,
+        print_line: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        """`keeps` are descriptors that the server inherits; `print_lines` gets messages for the operator.
+        """`keeps` are descriptors that the server inherits; `print_line` gets messages for the operator.
 
         Raises:
             NoRedisServer: there is no binary.
@@ -91,7 +91,7 @@ class EmbeddedRedis:
         self._directory = directory
         self._server = find_server(server)
         self._appendfsync = appendfsync
-        self._keeps, self._print = tuple(keeps), print_lines
+        self._keeps, self._print = tuple(keeps), print_line
         self._socket = directory / "redis.sock"
         self._log = server_log_of(directory)
         self._supervised: Supervised | None = None
@@ -252,7 +252,7 @@ def redis_of(
     *,
     own_redis: bool,
     keeps: Sequence[int] = (),
-    print_lines: Callable[[str], None] = lambda _text: None,
+    print_line: Callable[[str], None] = lambda _text: None,
 ) -> Iterator[tuple[str, EmbeddedRedis | None]]:
     """Yield the URL of the settings' Redis and `None`, or with `own_redis` the URL and server embedded in the data directory.
 
@@ -264,7 +264,7 @@ def redis_of(
         return
     try:
         redis = EmbeddedRedis(
-            settings.data_dir / FOLDER, server=settings.redis_server, keeps=keeps, print_lines=print_lines
+            settings.data_dir / FOLDER, server=settings.redis_server, keeps=keeps, print_line=print_line
         )
     except NoRedisServer:
         raise NoRedisServer(flag="--redis-url") from None

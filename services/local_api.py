@@ -24,7 +24,7 @@ class NoAuthority(Exception):
         self.directory = directory
 
 
-class Serving(msgspec.Struct, frozen=True):
+class LocalApi(msgspec.Struct, frozen=True):
     """Where the API and Redis of a data directory are. `ca` is the file of the local authority; empty if it is not used."""
 
     url: str
@@ -34,24 +34,24 @@ class Serving(msgspec.Struct, frozen=True):
     ca: str = ""
 
 
-def serving(directory: Path) -> Serving | None:
+def read_local_api(directory: Path) -> LocalApi | None:
     """Where the API and Redis of a data directory are; `None` if no `up` has run there."""
     try:
-        return msgspec.json.decode((directory / FILE).read_bytes(), type=Serving)
+        return msgspec.json.decode((directory / FILE).read_bytes(), type=LocalApi)
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def served(directory: Path) -> Serving:
-    """As `serving`, with an error instead of `None`.
+def require_local_api(directory: Path) -> LocalApi:
+    """As `read_local_api`, with an error instead of `None`.
 
     Raises:
         NotServed: no `up` has run there.
     """
-    location = serving(directory)
-    if location is None:
+    local = read_local_api(directory)
+    if local is None:
         raise NotServed(directory)
-    return location
+    return local
 
 
 def token_id(directory: Path) -> str:

@@ -53,12 +53,10 @@ def _addresses(settings: Settings) -> list[tuple[socket.AddressFamily, tuple[str
         )
     except OSError as error:
         raise CannotListen(settings.host, f"is no address of this machine: {error.strerror}", flag="--host") from error
-    return list(
-        dict.fromkeys((family, (str(location[0]), int(location[1]))) for family, _, _, _, location in addresses)
-    )
+    return list(dict.fromkeys((family, (str(address[0]), int(address[1]))) for family, _, _, _, address in addresses))
 
 
-def _listen(settings: Settings, family: socket.AddressFamily, location: tuple[str, int]) -> socket.socket:
+def _listen(settings: Settings, family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Without it, a port is refused for a minute after a restart, while its last connections are in TIME_WAIT.
@@ -69,11 +67,11 @@ def _listen(settings: Settings, family: socket.AddressFamily, location: tuple[st
         if family is socket.AF_INET6:
             # Otherwise `::` takes the port of IPv4 as well, and the socket for `0.0.0.0` cannot bind it.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind(location)
+        listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise _refusal(settings, location[0], error) from error
+        raise _refusal(settings, address[0], error) from error
     return listener
 
 

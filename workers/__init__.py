@@ -1,1 +1,1 @@
-"""twinfold's workers: RQ jobs that apply the log into projections, and the processes that run them."""
+"""twinfold's workers: RQ jobs that project the log, and the processes that run them."""

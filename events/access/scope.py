@@ -30,8 +30,8 @@ class Scope(msgspec.Struct, frozen=True):
         """Whether a device is in the scope; a missing or retired device is in no scope."""
         if document is None or document.retired:
             return False
-        assignment = twin_row(device_id, section(document.tags), section(document.reported))
-        return _test_of(self.text)(assignment)
+        row = twin_row(device_id, section(document.tags), section(document.reported))
+        return _test_of(self.text)(row)
 
     def insist(self, device_id: str, document: DeviceDocument) -> None:
         """Reject a change after which a device would be outside the scope; `document` is the device after it.

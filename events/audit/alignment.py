@@ -105,7 +105,7 @@ class Alignment:
     def _resynchronize(self, short: bytes) -> None:
         """Skip entries that do not match, up to the next match, and record them as changed, dropped or inserted."""
         if len(self._faults) + len(self._dropped) + len(self._inserted) >= NAMED_MAX:
-            # LogSearcher around each of millions of entries, as with a stream that replaces another, would take days.
+            # Searching around each of millions of entries, as with a stream that replaces another, would take days.
             self._is_whole, self._chain = False, None
             self._ahead.popleft()
             self.position += 1

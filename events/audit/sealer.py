@@ -134,7 +134,7 @@ class Sealer:
         left = ENTRIES_MAX
         for name, head in heads.items():
             if left and head > self._position(name):
-                streams[name], digests_by_stream[name] = self._apply(name, min(head, self._position(name) + left))
+                streams[name], digests_by_stream[name] = self._chained(name, min(head, self._position(name) + left))
                 left -= len(digests_by_stream[name]) // ENTRY_BYTES
         digests_by_stream = {name: digests for name, digests in digests_by_stream.items() if digests}
         if not digests_by_stream:
@@ -165,7 +165,7 @@ class Sealer:
         reached(FailPoint.SEAL_HELD)
         return True
 
-    def _apply(self, name: str, upto: int) -> tuple[Reached, bytes]:
+    def _chained(self, name: str, upto: int) -> tuple[Reached, bytes]:
         """The chain of a stream up to a position, and the shortened digests of the new entries."""
         assert self._state is not None
         start = self._state.streams.get(name)

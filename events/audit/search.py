@@ -131,7 +131,7 @@ class LogSearcher:
         left, entries, scanned = dict(ranges), list[FoundEntry](), 0
         for step in heapq.merge(*steps, key=lambda step: (step.at, step.number), reverse=is_newest):
             after, upto = left[step.stream].after, left[step.stream].upto
-            left[step.stream] = Range(after, step.location) if is_newest else Range(step.location, upto)
+            left[step.stream] = Range(after, step.position) if is_newest else Range(step.position, upto)
             scanned += step.scanned
             if step.entry is not None:
                 entries.append(FoundEntry(step.stream, step.entry))
@@ -213,7 +213,7 @@ class _Step(msgspec.Struct, frozen=True):
     at: int
     number: int
     stream: str
-    location: int
+    position: int
     scanned: int
     entry: RawEntry | None
 

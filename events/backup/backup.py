@@ -16,6 +16,7 @@ from events.backup.manifest import FORMAT, HERE, BackupManifest, Block, File, St
 from events.device.times import time_text
 from events.log.archive.manifest import Segment
 from events.log.archive.notes import Notes, holds_key, location_of, notes_of
+from events.log.codec import position_of
 from events.log.connect import Client, answering, entries_of
 from events.log.entries import RawEntry, digest, genesis, key_of, link, stream_names
 from events.log.errors import LogLostItsTail
@@ -161,7 +162,7 @@ def _head(client: Client, stream_key: str) -> int:
     with answering():
         newest = entries_of(client.xrevrange(stream_key, count=1))
     reached(FailPoint.BACKUP_HEAD_READ)
-    return int(newest[0][0].partition(b"-")[0]) if newest else 0
+    return position_of(newest[0][0]) if newest else 0
 
 
 def _previous(location: BackupLocation, log: RedisLog) -> BackupManifest | None:
@@ -180,7 +181,7 @@ class _Copy:
     def __init__(self, log: RedisLog, location: BackupLocation, name: str, head: int, previous: Stream | None) -> None:
         self.name = name
         self._client, self._streams, self._location, self._head = log.client, RawStreams(log.client), location, head
-        self._is_known = name in stream_names(log.partitions)
+        self._is_of_log = name in stream_names(log.partitions)
         self._blocks = self._reused_blocks(previous)
         self._gaps = list[tuple[int, int]]()
         if self._blocks and previous is not None:
@@ -196,7 +197,7 @@ class _Copy:
         # A log restored from an older backup has another history since then. The chain covers all earlier entries, so comparing
         # the last entry of a block is enough.
         blocks = _full_blocks(previous, self._location, self._head)
-        trimmed = notes_of(self._client, self.name).trimmed if self._is_known else 0
+        trimmed = notes_of(self._client, self.name).trimmed if self._is_of_log else 0
         while blocks and blocks[-1].last > trimmed:
             if self._ends(blocks[-1]):
                 return blocks
@@ -212,7 +213,7 @@ class _Copy:
 
     def _archived(self, epoch: str) -> tuple[int, bytes]:
         """The last archived position that is not copied (a segment's end), and the chain's value there."""
-        notes = notes_of(self._client, self.name) if self._is_known else Notes()
+        notes = notes_of(self._client, self.name) if self._is_of_log else Notes()
         last = _last_skipped(notes, self._head)
         return (0, genesis(epoch, self.name)) if last is None else (last.last, bytes.fromhex(last.after))
 
@@ -261,7 +262,7 @@ class _Copy:
 
     def _read(self, limit: int) -> list[RawEntry]:
         """The next entries, without a gap between them; lost entries before them are skipped."""
-        if self._is_known:
+        if self._is_of_log:
             with contextlib.suppress(LogLostItsTail):
                 return self._streams.read(self.name, after=self._after, limit=limit)
         with answering():
@@ -272,7 +273,7 @@ class _Copy:
             )
         entries: list[RawEntry] = []
         for entry_id, fields in stored:
-            position = int(entry_id.partition(b"-")[0])
+            position = position_of(entry_id)
             if entries and position != entries[-1].position + 1:
                 break
             entries.append(RawEntry(position, dict(fields)))

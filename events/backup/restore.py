@@ -18,8 +18,7 @@ from events.backup.errors import BackupDamaged, TargetNotEmpty
 from events.backup.location import BackupLocation
 from events.backup.manifest import HERE, BackupManifest, Stream, name_of
 from events.backup.stream_replay import StreamReplay
-from events.log.archive.manifest import ArchiveManifest as Segments
-from events.log.archive.manifest import manifest_name
+from events.log.archive.manifest import ArchiveManifest, manifest_name
 from events.log.archive.notes import archive_key, note, set_location
 from events.log.codec import decode_entry
 from events.log.connect import Client, answering
@@ -143,8 +142,8 @@ def restore(
         _set(client, number_of(stream.name), "snapshots", documents)
         if stream.head:
             with answering():
-                location_in_stream = {"position": stream.head, "at": replay.at}
-                client.hset(key(number_of(stream.name), "meta"), mapping=cast("Any", location_in_stream))
+                meta = {"position": stream.head, "at": replay.at}
+                client.hset(key(number_of(stream.name), "meta"), mapping=cast("Any", meta))
         subjects += len(replay.heads)
         unapplied += replay.unapplied
         tell(BackupProgress("documents", number, len(events)))
@@ -246,9 +245,8 @@ def _restore_archive(manifest: BackupManifest, location: BackupLocation, client:
         for segment in stream.segments:
             note(client, segment)
         if stream.segments:
-            archive.put(
-                manifest_name(stream.name), canonical.encode(Segments(stream.name, manifest.epoch, stream.segments))
-            )
+            segments = ArchiveManifest(stream.name, manifest.epoch, stream.segments)
+            archive.put(manifest_name(stream.name), canonical.encode(segments))
         if stream.trimmed:
             with answering():
                 client.hset(archive_key(stream.name), "trimmed", str(stream.trimmed))

@@ -47,9 +47,8 @@ class StreamReplay:
 
     def _events(self) -> Iterator[Envelope[Event]]:
         for entry in self._entries():
-            at = entry.fields.get(b"at", b"")
             # The time of a damaged entry counts too: the log's next entry must not get an older one.
-            self.at = max(self.at, int(at) if at.isdigit() else 0)
+            self.at = max(self.at, entry.at)
             if entry.position in self._skipped:
                 continue
             try:

@@ -37,9 +37,9 @@ def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Client:
     Raises:
         LogUnavailable: no node of a cluster answers (to a single server, the first command connects).
     """
-    scheme, _, locations = url.partition("://")
+    scheme, _, address = url.partition("://")
     if scheme in CLUSTER_SCHEMES:
-        return _cluster(locations.partition("/")[0], ssl=CLUSTER_SCHEMES[scheme], timeout_seconds=timeout_seconds)
+        return _cluster(address.partition("/")[0], ssl=CLUSTER_SCHEMES[scheme], timeout_seconds=timeout_seconds)
     # No retries: redis-py would repeat any command whose answer was lost, and one that is not idempotent would run twice.
     # Appends carry an id, and the producer repeats those.
     return Redis.from_url(
@@ -47,12 +47,12 @@ def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Client:
     )
 
 
-def _cluster(locations: str, *, ssl: bool, timeout_seconds: float) -> RedisCluster:
-    person, _, nodes = locations.rpartition("@")
-    username, _, password = person.partition(":")
+def _cluster(address: str, *, ssl: bool, timeout_seconds: float) -> RedisCluster:
+    credentials, _, nodes = address.rpartition("@")
+    username, _, password = credentials.partition(":")
     try:
         return RedisCluster(
-            startup_nodes=[ClusterNode(*_host_and_port(location)) for location in nodes.split(",")],  # type: ignore[no-untyped-call]
+            startup_nodes=[ClusterNode(*_host_and_port(node)) for node in nodes.split(",")],  # type: ignore[no-untyped-call]
             socket_timeout=timeout_seconds,
             username=unquote(username) or None,
             password=unquote(password) or None,
@@ -62,8 +62,8 @@ def _cluster(locations: str, *, ssl: bool, timeout_seconds: float) -> RedisClust
         raise LogUnavailable(str(error)) from error
 
 
-def _host_and_port(location: str) -> tuple[str, int]:
-    host, _, port = location.rpartition(":")
+def _host_and_port(node: str) -> tuple[str, int]:
+    host, _, port = node.rpartition(":")
     return host, int(port)
 
 

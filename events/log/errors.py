@@ -49,7 +49,7 @@ class ArchiveElsewhere(LogError):
     def __init__(self, *, recorded: str, configured: str, missing: str = "") -> None:
         old, new = hide_password(recorded), hide_password(configured)
         super().__init__(
-            f"the archive is at {old}, and {new} does not have its file {missing}: copy all files there first"
+            f"the archive is at {old}, and {new} does not have its file {missing}: copy all files there first, or use {old}"
             if missing
             else f"the archive is at {old}, and the settings say {new}: set TWINFOLD_ARCHIVE_URL to {old}, or move"
             " the archive with `twinfold archive --archive-url`"

@@ -15,7 +15,7 @@ from events.log.keys import FLEET, name
 from events.log.port import Log
 
 _FLEET_BATCH = 1000
-_NOBODY = Principal.parse("system:log")
+_LOG_AUTHOR = Principal.parse("system:log")
 _ANYWHERE = 0
 _READ = SecretsRead((), 0, "", "")
 
@@ -173,7 +173,7 @@ class FleetEventReader:
 
 def _skipped(position: int) -> Envelope[Any]:
     """The envelope in place of a skipped event of the fleet: applying it moves the vector and changes nothing else."""
-    return Envelope(position, LOG_SUBJECT, 0, 0, _NOBODY, "", BlockResolved(FLEET, position, ""))
+    return Envelope(position, LOG_SUBJECT, 0, 0, _LOG_AUTHOR, "", BlockResolved(FLEET, position, ""))
 
 
 def _read_at(position: int, at: int, who: Envelope[Any]) -> Envelope[Any]:

@@ -44,7 +44,7 @@ class WebhookHold:
         self._log, self._deliveries = log, deliveries
 
     def positions(self, stream: str) -> Mapping[str, int]:
-        """Returns the position of each webhook in a stream, as `events.log.archive.retention_hold.Holding`, by `webhook ID`.
+        """Returns the position of each webhook in a stream, as `events.log.archive.retention_hold.RetentionHold`, by `webhook ID`.
 
         Raises:
             LogUnavailable: Redis does not answer.

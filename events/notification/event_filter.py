@@ -37,7 +37,7 @@ class DeviceOrdinals:
             ids = self._projections.read(partition, ProjectionSelection(fields=(("ids", fields),))).hashes["ids"]
             for page, field in zip(pages, fields, strict=True):
                 names = msgspec.json.decode(ids[field], type=list[str])
-                own |= BitMap(page * PAGE_ITEMS + location for location, name in enumerate(names) if name == device_id)
+                own |= BitMap(page * PAGE_ITEMS + index for index, name in enumerate(names) if name == device_id)
                 seen = page * PAGE_ITEMS + len(names)
             if len(self._cached) >= _CACHED_MAX:
                 self._cached.clear()

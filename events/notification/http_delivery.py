@@ -68,7 +68,7 @@ async def resolve(host: str, port: int | str) -> list[Address]:
         socket.gaierror: the host has no address.
     """
     infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [ip_address(str(location[0])) for *_, location in infos]
+    return [ip_address(str(socket_address[0])) for *_, socket_address in infos]
 
 
 Resolve = Callable[[str, int | str], Awaitable[list[Address]]]

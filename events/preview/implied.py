@@ -16,6 +16,7 @@ from events.preview.cached_partition import CachedPartition, PreviewInputs
 from events.preview.imagined_events import ImaginedEvents
 from events.projection.driver import Driver
 from events.projection.in_memory import EventsInMemory
+from events.query.tree import Path
 from events.rollout.events import RolloutEvent
 
 
@@ -75,7 +76,10 @@ def imply(
     partition = recalled.partition(number, ahead, merge)
     vector, live = partition.vector, BitMap(partition.directory.live)
     driver = Driver(
-        partition, EventsInMemory(vector.partition, events.of(number)), EventsInMemory(vector.fleet, events.fleet)
+        partition,
+        EventsInMemory(vector.partition, events.of(number)),
+        EventsInMemory(vector.fleet, events.fleet),
+        _leave_empty,
     )
     driver.advance(driver.read_ahead())
     planned, retargeted = partition.planned()
@@ -99,6 +103,10 @@ def imply(
         {name: _target(partition, name) & partition.directory.enabled for name in _rolled(events)},
         recalled.deployments.by_id.keys(),
     )
+
+
+def _leave_empty(_driver: Driver, _paths: frozenset[Path]) -> None:
+    """Fill nothing: `ahead` has the paths of conditions, and a preview does not read those of metrics and rollout plans."""
 
 
 def _rolled(events: ImaginedEvents) -> set[str]:

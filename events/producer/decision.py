@@ -150,7 +150,7 @@ def check(command: Command) -> None:
         _read(command, {name: getattr(command, name) for name in command.__struct_fields__})
         decider.check(command)
         return
-    read = _read(command, {name: _unapplied(getattr(command, name)) for name in command.__struct_fields__})
+    read = _read(command, {name: _taken_apart(getattr(command, name)) for name in command.__struct_fields__})
     if not _is_made_of(command, read):
         raise CommandInvalid(type(command).__name__, "an object is given where a value of its own type is required")
     if decider.names_texts:
@@ -179,13 +179,13 @@ def _check_texts(command: Command) -> None:
         raise CommandInvalid(type(command).__name__, "a number has more than 64 bits") from error
 
 
-def _unapplied(value: Any) -> Any:
+def _taken_apart(value: Any) -> Any:
     """A struct without a tag as an object of its members, recursively; any other value as it is."""
     # `convert` does not check the members of a value that already has its type. A plan built in Python has to be taken apart
     # for its members to be checked.
     if isinstance(value, msgspec.Struct) and value.__struct_config__.tag is None:
-        return {name: _unapplied(getattr(value, name)) for name in value.__struct_fields__}
-    return tuple(map(_unapplied, value)) if isinstance(value, tuple) else value
+        return {name: _taken_apart(getattr(value, name)) for name in value.__struct_fields__}
+    return tuple(map(_taken_apart, value)) if isinstance(value, tuple) else value
 
 
 def _is_made_of(value: Any, read: Any) -> bool:

@@ -156,7 +156,7 @@ class GroupProjection:
         self._log, self._projections = log, projections
         self._query_engine = QueryEngine(log, projections)
         self._conditions: dict[str, FleetSet] = {}
-        self._deployed_update: dict[str, list[DeployedUpdate]] = {}
+        self._deployed_updates: dict[str, list[DeployedUpdate]] = {}
 
     @cached_property
     def _subjects(self) -> list[str]:
@@ -246,21 +246,19 @@ class GroupProjection:
 
     # -- deployments
 
-    def deployed_update(self, group: str) -> list[DeployedUpdate]:
+    def deployed_updates(self, group: str) -> list[DeployedUpdate]:
         """The deployments of a group in order; the deployment of a rollback follows the one that was rolled back."""
-        if group in self._deployed_update:
-            return self._deployed_update[group]
+        if group in self._deployed_updates:
+            return self._deployed_updates[group]
         document = self.groups.get(group)
         deployments = () if document is None else document.deployments
         rollouts = rollouts_of(self._log, (update_deployment_of(group, deployment.id) for deployment in deployments))
-        deployed_update = []
+        deployed_updates = self._deployed_updates[group] = list[DeployedUpdate]()
         for deployment in deployments:
-            deployed_update.append(
-                DeployedUpdate(group, deployment, rollouts.get(update_deployment_of(group, deployment.id)))
-            )
-            deployed_update += filter(None, [deployed_update[-1].back])
-        self._deployed_update[group] = deployed_update
-        return deployed_update
+            rollout = rollouts.get(update_deployment_of(group, deployment.id))
+            deployed_updates.append(DeployedUpdate(group, deployment, rollout))
+            deployed_updates += filter(None, [deployed_updates[-1].back])
+        return deployed_updates
 
     def deployment(self, group: str, name: str) -> DeployedUpdate:
         """One deployment of a group.
@@ -271,7 +269,7 @@ class GroupProjection:
         deployed = next(
             (
                 deployed_update
-                for deployed_update in self.deployed_update(group)
+                for deployed_update in self.deployed_updates(group)
                 if deployed_update.deployment.id == name
             ),
             None,
@@ -283,7 +281,7 @@ class GroupProjection:
     @cached_property
     def every_deployed_update(self) -> list[DeployedUpdate]:
         """The deployments of all groups, the last created first."""
-        unsorted = [deployed_update for group in self.groups for deployed_update in self.deployed_update(group)]
+        unsorted = [deployed_update for group in self.groups for deployed_update in self.deployed_updates(group)]
         return sorted(unsorted, key=lambda deployed_update: deployed_update.deployment.created_at, reverse=True)
 
     def states(self, deployed_update: DeployedUpdate) -> dict[DeviceState, FleetSet]:
@@ -346,7 +344,7 @@ class GroupProjection:
 
     def keepers(self, group: str) -> dict[str, dict[str, str]]:
         """By ordinary deployment, the devices that have what the group gets now: an argument of commands that end it."""
-        active = (deployed_update for deployed_update in self.deployed_update(group) if deployed_update.is_active)
+        active = (deployed_update for deployed_update in self.deployed_updates(group) if deployed_update.is_active)
         return {name: self.having(name).devices() for deployed_update in active for name, _ in deployed_update.brings()}
 
     @cached_property

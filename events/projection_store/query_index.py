@@ -26,7 +26,7 @@ from events.stored_projection.partition_reader import (
     assignments_of,
     in_assignments,
 )
-from events.stored_projection.stored_partition import StoredPartition
+from events.stored_projection.stored_partition import StoredPartition, all_device_ids
 
 PARENT_SCOPES: Path = ("parentScopes",)
 CODE: Path = (*REPORTED, "lastDesiredStatus", "code")
@@ -177,8 +177,7 @@ class PartitionIndex:
     @cached_property
     def ids(self) -> list[str]:
         """The device id of every ordinal, retired devices included."""
-        pages = self._projections.read(self.number, ProjectionSelection(hashes=("ids",))).hashes["ids"]
-        return [name for page in range(len(pages)) for name in msgspec.json.decode(pages[str(page)], type=list[str])]
+        return all_device_ids(self._projections.read(self.number, ProjectionSelection(hashes=("ids",))).hashes["ids"])
 
 
 class ModuleIndex:

@@ -7,7 +7,7 @@ import msgspec
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
 from events.device.identifiers import SYSTEM_MODULES
-from events.device.state import DeviceDocument, ModuleDocument, begun_module
+from events.device.state import DeviceDocument, ModuleDocument, current_module
 from events.device.twin import Configured, DeviceTwin, ModuleTwin, PropertyAuthor, device_twin, module_twin
 from events.fleet.assignments import NO_ASSIGNMENT, Assignment, Layer
 from events.fleet.configuration import module_ids
@@ -48,8 +48,7 @@ def built_module(
     """A module's twin, from projections and documents (contract/hub.md §1.6, §1.7)."""
     device_id, module_id = subject
     row, documents = assigned.assignment, assigned.documents
-    # A document of a former registration of the device does not count.
-    own = module if module is not None and module.generation == document.generation else begun_module(document)
+    own = current_module(module, document)
     configured = Configured(
         assigned.sections.get(module_id),
         row.versions.get(module_id, 0),

@@ -45,7 +45,7 @@ class RedisSecretStore:
             pipe = self._client.pipeline(transaction=False)
             for secret_id, secret in sealed.items():
                 pipe.hsetnx(KEY, secret_id, encode(secret))
-            existing = [secret for secret, is_new in zip(sealed, pipe.execute(), strict=True) if not is_new]
+            existing = [secret_id for secret_id, is_new in zip(sealed, pipe.execute(), strict=True) if not is_new]
             stored = dict(zip(existing, self._values(existing), strict=True))
         for secret_id in existing:
             if stored[secret_id] != encode(sealed[secret_id]):

@@ -28,6 +28,7 @@ from events.stored_projection.stored_partition import (
     DeploymentRank,
     StoredPartition,
     Writes,
+    all_device_ids,
     target_field,
 )
 
@@ -283,13 +284,11 @@ def restore(
 
 
 def _restore_directory(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> None:
-    ids: list[str] = []
-    for page in range(len(hashes["ids"])):
-        ids += _json.decode(hashes["ids"][str(page)], type=list[str])
     sets = hashes["sets"]
     partition.stored_sets = dict(sets)
     partition.directory.restore(
-        ids, *(from_bytes(sets[name]) if name in sets else BitMap() for name in ("live", "edge", "enabled"))
+        all_device_ids(hashes["ids"]),
+        *(from_bytes(sets[name]) if name in sets else BitMap() for name in ("live", "edge", "enabled")),
     )
 
 

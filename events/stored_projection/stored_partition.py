@@ -1,5 +1,8 @@
 """The stored form of a partition: named hashes, packed arrays and a checkpoint, the same bytes for the same state."""
 
+from collections.abc import Mapping
+from itertools import chain
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -140,6 +143,12 @@ class Writes(msgspec.Struct, frozen=True):
     hashes: dict[str, dict[str, bytes | None]]
     arrays: dict[str, tuple[tuple[int, bytes], ...]]
     assignment_change: AssignmentEntry | None
+
+
+def all_device_ids(pages: Mapping[str, bytes]) -> list[str]:
+    """The device id of every ordinal, retired devices included; `pages` is the hash `ids`."""
+    decoded = (msgspec.json.decode(pages[str(page)], type=list[str]) for page in range(len(pages)))
+    return list(chain.from_iterable(decoded))
 
 
 class StoredPartition(msgspec.Struct, frozen=True):

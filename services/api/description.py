@@ -1,7 +1,7 @@
 """The description of the API as OpenAPI: FastAPI's, with the types of the answers and what all paths have in common."""
 
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+import itertools
+from typing import Any
 
 import msgspec
 from fastapi import FastAPI
@@ -68,28 +68,23 @@ def _headers_of(status: int) -> dict[str, JsonObject]:
 
 def _add_types(app: FastAPI, described: JsonObject) -> None:
     """Add the schema of every answer with a type, and the structs that it consists of."""
-    answers: list[tuple[dict[str, Any], Any]] = []
+    answers: list[tuple[dict[str, Any], tuple[Any, ...]]] = []
     for route in iter_route_contexts(app.routes):
         operations = described["paths"].get(route.path_format, {})
         for method in route.methods or ():
             responses = operations.get(method.lower(), {}).get("responses", {})
             answers += (
-                (responses[str(status)], answer_type)
-                for status, answer_type in answer_types_of(route.original_route).items()
-                if str(status) in responses
+                (responses[str(status)], types)
+                for status, types in answer_types_of(route.original_route).items()
+                if types and str(status) in responses
             )
-    # msgspec rejects a union of structs without tags. In a schema that is `anyOf`.
-    alternatives = [_alternatives(answer_type) for _, answer_type in answers]
+    # One by one: msgspec rejects a union of structs without tags. In a schema that is `anyOf`.
     schemas, components = msgspec.json.schema_components(
-        [each for types in alternatives for each in types], ref_template="#/components/schemas/{name}"
+        [answer_type for _, types in answers for answer_type in types], ref_template="#/components/schemas/{name}"
     )
-    for component in components.values():
-        if "properties" in component:
-            # msgspec sets it for structs with `forbid_unknown_fields` only; a TypedDict has no other members either.
-            component.setdefault("additionalProperties", False)
     remaining = iter(schemas)
-    for (response, _), types in zip(answers, alternatives, strict=True):
-        any_of = [next(remaining) for _ in types]
+    for response, types in answers:
+        any_of = list(itertools.islice(remaining, len(types)))
         schema = any_of[0] if len(any_of) == 1 else {"anyOf": any_of}
         response["content"] = {"application/json": {"schema": schema}}
     for component in components.values():
@@ -100,12 +95,9 @@ def _add_types(app: FastAPI, described: JsonObject) -> None:
 
 
 def _describe_as_written(component: dict[str, Any]) -> None:
-    """Describe a struct as it is written: msgspec describes what it reads, where members with a default are optional."""
+    """Describe a struct as it is written: with every member that has a default, and without any other member."""
+    # msgspec describes what it reads: members with a default are optional there, and unknown members of most types are ignored.
     if component.get("type") == "object":
         members = component["properties"]
         written = {*component["required"], *(name for name, member in members.items() if "default" in member)}
         component |= {"required": [name for name in members if name in written], "additionalProperties": False}
-
-
-def _alternatives(answer_type: Any) -> tuple[Any, ...]:
-    return get_args(answer_type) if get_origin(answer_type) in {Union, UnionType} else (answer_type,)

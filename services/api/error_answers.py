@@ -86,7 +86,7 @@ def _drop_frames(error: BaseException | None) -> None:
 
 
 def _location(error: Mapping[str, Any]) -> str:
-    """Where a value is, in the caller's terms: `rollout.phases[0].authenticator`, `query.top`, `the body`."""
+    """Where a value is, in the caller's terms: `rollout.phases[0].gate`, `query.top`, `the body`."""
     first, *path = error["loc"]
     if error["type"] == "json_invalid":
         return f"the body, character {path[0]}" if path else "the body"

@@ -169,22 +169,16 @@ class _Webhooks(_OfContext):
             "twinfold_webhook_lag_events", "Events and assignment changes before the heads.", labels=["webhook"]
         )
         paused = GaugeMetricFamily("twinfold_webhook_paused", "Nothing is delivered.", labels=["webhook"])
-        stored, log = Deliveries(self._context.client), self._context.log
+        attempts, log = Deliveries(self._context.client), self._context.log
         try:
-            status = dict(webhooks(log))
-            counts, deliveries_by_webhook, heads = (
-                stored.counts(),
-                stored.all(),
-                Feed(log, self._context.projections).heads(),
-            )
+            documents, progress_by_webhook = dict(webhooks(log)), attempts.all()
+            counts, heads = attempts.counts(), Feed(log, self._context.projections).heads()
         except LogError:
             return
         for (webhook_id, result), count in counts.items():
             deliveries.add_metric([webhook_id, result], count)
-        for webhook_id, document in status.items():
-            late.add_metric(
-                [webhook_id],
-                lag(current_progress(document, deliveries_by_webhook.get(webhook_id), log.partitions).positions, heads),
-            )
+        for webhook_id, document in documents.items():
+            progress = current_progress(document, progress_by_webhook.get(webhook_id), log.partitions)
+            late.add_metric([webhook_id], lag(progress.positions, heads))
             paused.add_metric([webhook_id], float(bool(document.paused)))
         yield from (deliveries, late, paused)

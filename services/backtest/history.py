@@ -74,7 +74,7 @@ class History:
                 if error.position > after + 1:
                     limit = error.position - 1 - after
                     continue
-                if self._skipped and error.position not in self._skipped[stream] and stream != FLEET:
+                if error.position not in self._skipped[stream] and stream != FLEET:
                     raise
                 after, limit = error.position, _BATCH
                 continue

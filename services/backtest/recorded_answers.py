@@ -30,22 +30,22 @@ class RecordedAnswers:
         """Number of reports about a version that the device was never given; the backtest cannot use them."""
 
     def to(
-        self, timeline: Timeline, location: tuple[int, int], configuration: str, module_id: str
+        self, timeline: Timeline, device: tuple[int, int], configuration: str, module_id: str
     ) -> list[RecordedAnswer]:
         """The answers of a device to a module's section of a configuration; empty if it never had that or never answered.
 
         `timeline` is what really happened.
         """
-        versions = timeline.versions(location, configuration, module_id)
-        return [answer for version in versions for answer in self._of.get((*location, module_id, version), [])]
+        versions = timeline.versions(device, configuration, module_id)
+        return [answer for version in versions for answer in self._of.get((*device, module_id, version), [])]
 
     def note(
-        self, location: tuple[int, int], grant: Grant, at: int, module_id: str, patch: dict[str, Any] | None
+        self, device: tuple[int, int], grant: Grant, at: int, module_id: str, patch: dict[str, Any] | None
     ) -> None:
         """Store a device's answer."""
         # Thousands of devices send equal patches; one copy of each keeps an answer at a few hundred bytes (decision 0030).
         shared_patch = None if patch is None else self._patches.setdefault(canonical.encode(patch), patch)
-        answers = self._of.setdefault((*location, module_id, grant.versions[module_id]), [])
+        answers = self._of.setdefault((*device, module_id, grant.versions[module_id]), [])
         # The clocks of a worker and the API can differ, so an answer can be dated before its grant.
         answers.append(RecordedAnswer(max(0, at - grant.at), shared_patch))
 
@@ -80,19 +80,19 @@ def _heard(
     if ordinal is None:
         answers.unmatched += 1
         return
-    location, event = (number, ordinal), envelope.event
-    every = timeline.grants.get(location, [])
+    device, event = (number, ordinal), envelope.event
+    every = timeline.grants.get(device, [])
     if isinstance(event, DesiredDelivered):
         for name, version in event.versions.items():
             if grant := _about(every, name, version):
-                answers.note(location, grant, envelope.at, name, None)
+                answers.note(device, grant, envelope.at, name, None)
         return
     patch = health_part(getattr(event, "patch", {}))
     grant = _about(every, module_id, version_in(patch))
     if grant is None:
         answers.unmatched += 1
         return
-    answers.note(location, grant, envelope.at, module_id, patch)
+    answers.note(device, grant, envelope.at, module_id, patch)
     timeline.answered(number, ordinal, grant, code_in(patch))
 
 

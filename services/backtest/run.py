@@ -103,10 +103,10 @@ def backtest(
     _run(virtual, history, changes, end=last, step=1000 * step_seconds, tell=tell)
     ids = [partition.directory.ids for partition in virtual.partitions]
     names = sorted(was.had.keys() | virtual.timeline.had.keys() | was.acts.keys() | virtual.timeline.acts.keys())
-    locations = was.grants.keys() | virtual.timeline.grants.keys()
+    devices = was.grants.keys() | virtual.timeline.grants.keys()
     otherwise = sorted(
         ids[number][ordinal]
-        for number, ordinal in locations
+        for number, ordinal in devices
         if was.configuration((number, ordinal)) != virtual.timeline.configuration((number, ordinal))
         and ordinal in virtual.partitions[number].directory.live
     )

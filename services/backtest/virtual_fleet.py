@@ -55,7 +55,7 @@ class _Log(MemoryLog):
 class _Due(msgspec.Struct, frozen=True):
     """An answer that a device is to send: an agent's report, or without `patch` that it received a module's section."""
 
-    location: tuple[int, int]
+    device: tuple[int, int]
     module_id: str
     version: int
     patch: dict[str, Any] | None
@@ -89,15 +89,15 @@ class VirtualFleet:
         merge = MergeCache()
         self.partitions = [Partition(number, merge) for number in range(partitions)]
         self._drivers = [
-            Driver(partition, devices, self._fleet)
-            for partition, devices in zip(self.partitions, self._log.devices, strict=True)
+            Driver(partition, events_ahead, self._fleet)
+            for partition, events_ahead in zip(self.partitions, self._log.devices, strict=True)
         ]
         self._due: list[tuple[int, int, _Due]] = []
         self._numbers = itertools.count()
         self._engine = SchedulerEngine(
             self._log, self._projections, clock=lambda: self.now, settle=lambda _seconds: self._apply()
         )
-        self._status = ScheduledWork(self._log)
+        self._work = ScheduledWork(self._log)
         # Properties that conditions name are indexed before the first device is read. For a property that is named later
         # there are no documents to fill the index from, and the driver raises `PathsMissing` (decision 0053).
         named = [*self._changed(fleet), *self._own_events()]
@@ -194,8 +194,8 @@ class VirtualFleet:
     @property
     def is_busy(self) -> bool:
         """Whether the scheduler can act without a new event: a deployment has a time, or a rollout is active."""
-        self._status.refresh()
-        return bool(self._status.timed) or any(rollout.is_active for rollout in self._status.rollouts.values())
+        self._work.refresh()
+        return bool(self._work.timed) or any(rollout.is_active for rollout in self._work.rollouts.values())
 
     def step(self) -> None:
         """Send the answers that are due, apply all events, and run the scheduler until it writes no more."""
@@ -206,8 +206,8 @@ class VirtualFleet:
             self._apply()
 
     def _answer(self, due: _Due) -> None:
-        number, ordinal = due.location
-        grant, module_id, patch = self.timeline.grants[due.location][-1], due.module_id, due.patch
+        number, ordinal = due.device
+        grant, module_id, patch = self.timeline.grants[due.device][-1], due.module_id, due.patch
         # A device that has another version by now, or is deleted, does not answer to the old one.
         if grant.versions.get(module_id) != due.version or ordinal not in self.partitions[number].directory.live:
             return
@@ -243,15 +243,15 @@ class VirtualFleet:
             for ordinal, grant, changed in self.timeline.decided(partition.number, assignment_change, self.now):
                 self._expect((partition.number, ordinal), grant, changed)
 
-    def _expect(self, location: tuple[int, int], grant: Grant, changed: tuple[str, ...]) -> None:
+    def _expect(self, device: tuple[int, int], grant: Grant, changed: tuple[str, ...]) -> None:
         """Schedule the answers that the device really gave to the same configuration, each after the same delay."""
         answers_by_module = {
-            name: self._answers.to(self._really, location, grant.configuration, name) for name in changed
+            name: self._answers.to(self._really, device, grant.configuration, name) for name in changed
         }
         self.unknown += not all(answers_by_module.values())
         for name, answers in answers_by_module.items():
             for answer in answers:
-                due = _Due(location, name, grant.versions[name], answer.patch)
+                due = _Due(device, name, grant.versions[name], answer.patch)
                 # The number breaks ties: answers that are due at the same time cannot be compared.
                 heapq.heappush(self._due, (self.now + answer.after_ms, next(self._numbers), due))
 

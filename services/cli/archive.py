@@ -31,8 +31,6 @@ from services.cli.exits import REFUSED, code_of
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings
 from services.cli.progress import ProgressBar
 
-DAY_MS = 86_400_000
-
 app = typer.Typer(help="Older events in Parquet files outside Redis: move, list and verify them.")
 
 
@@ -81,9 +79,7 @@ def archive(
     )
     with _opened(settings) as log:
         mover = open_mover(log, settings)
-        days = settings.archive_keep_days
-        # Events before this time are removed from Redis.
-        before_at = None if write_only or days is None else now_ms() - round(DAY_MS * days)
+        before_at = None if write_only else settings.archive_before_at(now_ms())
         if dry_run:
             _show_waiting(_waiting(log, mover, before_at), settings, as_json=json, trims=not write_only)
             return

@@ -21,7 +21,7 @@ from events.terminal import print_json, print_lines
 from services import logins
 from services.cli.connection_errors import SET_DIRECTORY, misfit
 from services.cli.flag_names import in_flags
-from services.local_api import TOKEN_FILE, Serving, serving
+from services.local_api import TOKEN_FILE, LocalApi, read_local_api
 from services.local_api import token as local_token
 
 # A preview waits up to 5 s for workers before it computes (decision 0028).
@@ -86,7 +86,7 @@ class Api:
         """
         self._at, self._named = {} if at is None else {"at": at}, named
         settings = read_settings(api_url=url)
-        local = serving(settings.data_dir)
+        local = read_local_api(settings.data_dir)
         self._url = (settings.api_url or (local.url if local else "http://127.0.0.1:8080")).rstrip("/")
         self._directory, self._is_guess = settings.data_dir, not (settings.api_url or local)
         bearer_token, self.token_source = (token, "given") if token else self._token(settings, local)
@@ -103,7 +103,7 @@ class Api:
         """The URL of the API, without a slash at the end."""
         return self._url
 
-    def _token(self, settings: Settings, local: Serving | None) -> tuple[str, str]:
+    def _token(self, settings: Settings, local: LocalApi | None) -> tuple[str, str]:
         """The token for this server and where it comes from; both are empty if there is none."""
         if settings.token:
             return settings.token, f"{ENV_PREFIX}TOKEN"

@@ -1,7 +1,6 @@
 """`twinfold connection-string`, `ca`, `token` and `policy`: the credentials of clients."""
 
 import contextlib
-import time
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from events.access.commands import DefinePolicy, DeletePolicy, NoteSecretsRead, RevokeToken
 from events.access.permissions import OWNER
 from events.access.state import POLICY
+from events.clock import now_ms
 from events.envelope import Principal
 from events.log.log_factory import open_log
 from events.log.redis import RedisLog
@@ -28,7 +28,7 @@ from events.terminal import complain, print_lines
 from services.authors import author_of
 from services.cli.flags import DataDir, log_settings
 from services.credentials import device_key, issue_token, policies, policy_key, policy_of, tokens
-from services.local_api import NoAuthority, Serving, served
+from services.local_api import LocalApi, NoAuthority, require_local_api
 
 token = typer.Typer(no_args_is_help=True, help="Bearer tokens: permissions of people and programs.")
 policy = typer.Typer(no_args_is_help=True, help="Shared access policies and their keys.")
@@ -85,25 +85,25 @@ def connection_string(
     Example: twinfold connection-string --policy service
     """
     settings = log_settings(data_dir=data)
-    location = served(settings.data_dir)
+    local = require_local_api(settings.data_dir)
     with _opened(settings) as opened:
         if device is None:
             key = policy_key(opened.log, opened.vault, policy)
             opened.note_read(POLICY + policy)
-            _print_connection_string(location, f"SharedAccessKeyName={policy};SharedAccessKey={key}")
+            _print_connection_string(local, f"SharedAccessKeyName={policy};SharedAccessKey={key}")
             return
         device_id, _, module_id = device.partition("/")
         key = device_key(opened.log, opened.vault, device_id, module_id or None)
         opened.note_read(device)
         module = f";ModuleId={module_id}" if module_id else ""
-        _print_connection_string(location, f"DeviceId={device_id}{module};SharedAccessKey={key}")
+        _print_connection_string(local, f"DeviceId={device_id}{module};SharedAccessKey={key}")
 
 
-def _print_connection_string(location: Serving, credentials: str) -> None:
+def _print_connection_string(local: LocalApi, credentials: str) -> None:
     # IoT Hub's libraries for Node and Java reject a port, and connect to 443.
-    host_name = location.host_name.removesuffix(f":{_HTTPS_PORT}")
+    host_name = local.host_name.removesuffix(f":{_HTTPS_PORT}")
     print_lines(f"HostName={host_name};{credentials}")
-    if host_name == location.host_name:
+    if host_name == local.host_name:
         complain(_OTHER_PORT)
 
 
@@ -113,10 +113,10 @@ def ca(*, data: DataDir = None) -> None:
     Example: twinfold ca --data ./twinfold-data
     """
     settings = read_settings(data_dir=data)
-    location = served(settings.data_dir)
-    if not location.ca:
+    local = require_local_api(settings.data_dir)
+    if not local.ca:
         raise NoAuthority(settings.data_dir)
-    print_lines(location.ca)
+    print_lines(local.ca)
 
 
 @token.command()
@@ -231,4 +231,4 @@ def _time(expires: str | None) -> int:
         raise typer.BadParameter(
             f"{expires!r} is not a duration, as in 30m, 12h or 90d (at most 10000)", param_hint="--expires"
         )
-    return int((time.time() + int(number) * _UNITS[unit]) * 1000)
+    return now_ms() + 1000 * int(number) * _UNITS[unit]

@@ -10,7 +10,7 @@ from events.envelope import Principal
 from events.log.port import Log
 from events.settings import Settings, read_settings
 from services.authors import author_of
-from services.local_api import serving
+from services.local_api import read_local_api
 
 # `envvar=[]`: `read_settings` reads the variable, as it does for the roles, which have no flags. typer would read it twice.
 RedisUrl = Annotated[
@@ -68,7 +68,7 @@ def log_settings(**flags: Any) -> Settings:
         SettingsInvalid: a flag or a variable is invalid.
     """
     settings = read_settings(**flags)
-    local = None if "redis_url" in settings.model_fields_set else serving(settings.data_dir)
+    local = None if "redis_url" in settings.model_fields_set else read_local_api(settings.data_dir)
     if local is None:
         return settings
     queue = {} if "queue_url" in settings.model_fields_set else {"queue_url": local.queue_url}

@@ -4,13 +4,13 @@ import heapq
 import itertools
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
 import typer
 
 from events import canonical
+from events.device.times import time_text
 from events.envelope import Envelope
 from events.log import keys
 from events.log.log_factory import open_log
@@ -66,7 +66,7 @@ def as_text(line: LogLine) -> str:
     data_text = canonical.encode(data).decode()
     if len(data_text) > DATA_CHARACTERS_MAX:
         data_text = data_text[: DATA_CHARACTERS_MAX - 1] + "…"
-    at = datetime.fromtimestamp(envelope.at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = time_text(envelope.at)
     cause = f" because of {envelope.cause}" if envelope.cause else ""
     location = f"{keys.name(line.stream)}:{envelope.position}"
     return f"{at} {location} {envelope.subject} {type_name} {data_text} by {envelope.by}{cause}"

@@ -54,4 +54,4 @@ def up(
     )
     # A variable counts as well: with TWINFOLD_REDIS_URL set, no Redis is embedded.
     own_redis = "redis_url" not in settings.model_fields_set
-    run(settings, own_redis=own_redis, print_lines=print_lines)
+    run(settings, own_redis=own_redis, print_line=print_lines)

@@ -68,7 +68,7 @@ def run(*, manifest: Path | None, layer: Path | None) -> None:
         screen.print(f" • {sentence}")
     screen.print(
         f"\n{events:,} events were appended and applied in {time.monotonic() - started:.0f} s. Every number above was read back"
-        " from the projections that the workers applied from them. Nothing of it is left on this machine."
+        " from the projections of these events. Nothing of it is left on this machine."
     )
 
 

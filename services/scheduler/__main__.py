@@ -24,7 +24,7 @@ from events.terminal import complain_of
 from services.cli import exits
 from services.scheduler.clocks import ClockWatch
 from services.scheduler.engine import SchedulerEngine
-from services.scheduler.seal_thread import LEASE_MS, Sealing
+from services.scheduler.seal_thread import LEASE_MS, SealThread
 
 TICK_SECONDS = 1.0
 
@@ -43,7 +43,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
     engine = SchedulerEngine(log, RedisProjectionStore(log.client), clock=now_ms, waker=waker, monotonic=time.monotonic)
     lease = Lease(log.client, "scheduler", milliseconds=LEASE_MS, used_in="meta")
-    sealing = Sealing(settings, log, stopping)
+    sealing = SealThread(settings, log, stopping)
     sealing.start()
     holds = False
     postponed = Postponed(LogUnavailable)
@@ -55,7 +55,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
             fence = lease.take()
             if (fence is not None) is not holds:
                 holds = fence is not None
-                # Logged when it changes alone: a second scheduler waits for days, and would log a line every second.
+                # Only a change is logged: a second scheduler waits for days, and would otherwise log a line every second.
                 logger.info("scheduling" if holds else "another process schedules", fence=fence)
             if fence is not None:
                 reached(FailPoint.SCHEDULE_LEASED)

@@ -24,7 +24,7 @@ logger = structlog.get_logger()
 
 
 # A thread of its own, because sealing a long backlog must not delay the start of a deployment.
-class Sealing(threading.Thread):
+class SealThread(threading.Thread):
     """Seals what is due while this process holds the lease, until `stopping` is set."""
 
     def __init__(self, settings: Settings, log: RedisLog, stopping: threading.Event) -> None:

@@ -14,6 +14,7 @@ from events.log.errors import LogUnavailable
 from events.producer.producer import Producer
 from events.projection_store.port import ProjectionSelection, ProjectionStore
 from events.stored_projection.partition_reader import assignment_numbers, assignments_of
+from events.stored_projection.stored_partition import all_device_ids
 from services.simulator.behaviour import Behaviour, BehaviourKind
 from services.simulator.report import Answer, answers, report
 
@@ -65,11 +66,10 @@ class SimulatedDevices:
             return
         assignments = assignments_of(stored)
         assignment_of = assignment_numbers(stored)
-        ids: list[str] = []
-        for page in range(len(stored.hashes["ids"])):
-            ids += msgspec.json.decode(stored.hashes["ids"][str(page)], type=list[str])
         sections: dict[str, dict[str, JsonObject]] = {}
-        for device_id, assignment_number in zip(ids, assignment_of.tolist(), strict=False):
+        for device_id, assignment_number in zip(
+            all_device_ids(stored.hashes["ids"]), assignment_of.tolist(), strict=False
+        ):
             assignment = assignments.get(assignment_number, NO_ASSIGNMENT)
             device = self._devices.get(device_id)
             if assignment.tells_the_same_as(NO_ASSIGNMENT if device is None else device.assignment):

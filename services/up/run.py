@@ -37,7 +37,7 @@ _AUTHOR = Principal.parse("system:up")
 _HEARTBEAT = f"{ENV_PREFIX}HEARTBEAT_FILE"
 
 
-def run(settings: Settings, *, own_redis: bool, print_lines: Callable[[str], None]) -> None:
+def run(settings: Settings, *, own_redis: bool, print_line: Callable[[str], None]) -> None:
     """Run all roles until a signal; `own_redis` embeds a server in the data directory.
 
     Raises:
@@ -54,12 +54,12 @@ def run(settings: Settings, *, own_redis: bool, print_lines: Callable[[str], Non
         if settings.has_tls:
             certificates.of(settings, now=dt.datetime.now(dt.UTC))
         sockets = stack.enter_context(listening(settings))
-        url, redis = stack.enter_context(redis_of(settings, own_redis=own_redis, keeps=[lock], print_lines=print_lines))
+        url, redis = stack.enter_context(redis_of(settings, own_redis=own_redis, keeps=[lock], print_line=print_line))
         log = initialise(url, allow_volatile=settings.allow_volatile_redis)
         changed = settings.model_copy(update={"redis_url": url, "queue_url": settings.queue_url or url})
-        _write_serving(changed, log)
-        print_lines(f"data   {settings.data_dir}")
-        print_lines(f"redis  {hide_password(url)} ({log.partitions} partitions)")
+        _write_local_api(changed, log)
+        print_line(f"data   {settings.data_dir}")
+        print_line(f"redis  {hide_password(url)} ({log.partitions} partitions)")
         roles: list[Supervised] = []
 
         def tend() -> None:
@@ -69,10 +69,10 @@ def run(settings: Settings, *, own_redis: bool, print_lines: Callable[[str], Non
                 role.tend()
 
         try:
-            roles += _started(changed, lock, sockets, print_lines)
+            roles += _started(changed, lock, sockets, print_line)
             _wait_until_ready(settings, stopping, tend)
             if not stopping.is_set():
-                _print_addresses(settings, print_lines)
+                _print_addresses(settings, print_line)
             while not stopping.wait(_TEND_SECONDS):
                 tend()
         finally:
@@ -81,7 +81,7 @@ def run(settings: Settings, *, own_redis: bool, print_lines: Callable[[str], Non
                 listener.close()
             # The API ends first: a change accepted now would find no worker.
             _stop(roles)
-    print_lines("stopped")
+    print_line("stopped")
 
 
 def _stopping_on_signals() -> threading.Event:
@@ -94,29 +94,27 @@ def _stopping_on_signals() -> threading.Event:
 
 
 def _started(
-    settings: Settings, lock: int, sockets: Sequence[socket.socket], print_lines: Callable[[str], None]
+    settings: Settings, lock: int, sockets: Sequence[socket.socket], print_line: Callable[[str], None]
 ) -> Iterator[Supervised]:
     environment = environment_of(settings)
-    yield _role("workers", "workers.pool", environment, keeps=[lock], print_lines=print_lines)
+    yield _role("workers", "workers.pool", environment, keeps=[lock], print_line=print_line)
     # Both would touch the same heartbeat file. It is the workers', so a dead pool is noticed although the scheduler lives.
-    yield _role(
-        "scheduler", "services.scheduler", environment | {_HEARTBEAT: ""}, keeps=[lock], print_lines=print_lines
-    )
+    yield _role("scheduler", "services.scheduler", environment | {_HEARTBEAT: ""}, keeps=[lock], print_line=print_line)
     # The API serves sockets that `up` has bound, so that no other process can answer on the port (decision 0035).
     descriptors = [listener.fileno() for listener in sockets]
     yield _role(
-        "api", "services.api", environment | handed_over(sockets), keeps=[lock, *descriptors], print_lines=print_lines
+        "api", "services.api", environment | handed_over(sockets), keeps=[lock, *descriptors], print_line=print_line
     )
 
 
 def _role(
-    name: str, module: str, environment: Mapping[str, str], *, keeps: Sequence[int], print_lines: Callable[[str], None]
+    name: str, module: str, environment: Mapping[str, str], *, keeps: Sequence[int], print_line: Callable[[str], None]
 ) -> Supervised:
     """Start a role under supervision; it is given up when it ends at once every time."""
     return Supervised(
         name,
         lambda: Child([sys.executable, "-m", module], environment, keeps=keeps),
-        tell=lambda change: print_lines(f"{name} {change}"),
+        tell=lambda change: print_line(f"{name} {change}"),
         gives_up=True,
     )
 
@@ -128,12 +126,12 @@ def _stop(roles: Sequence[Supervised]) -> None:
         role.end(_STOP_SECONDS_MAX)
 
 
-def _print_addresses(settings: Settings, print_lines: Callable[[str], None]) -> None:
-    print_lines(f"api    {address(settings)}")
+def _print_addresses(settings: Settings, print_line: Callable[[str], None]) -> None:
+    print_line(f"api    {address(settings)}")
     if settings.tls == "local" and settings.tls_certificate is None:
         ca = files_of(settings.data_dir).ca
-        print_lines(f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}")
-    print_lines(f"workers {settings.workers}; Ctrl-C stops everything")
+        print_line(f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}")
+    print_line(f"workers {settings.workers}; Ctrl-C stops everything")
 
 
 def address(settings: Settings) -> str:
@@ -142,7 +140,7 @@ def address(settings: Settings) -> str:
     return f"{'https' if settings.has_tls else 'http'}://{name}:{settings.port}"
 
 
-def _write_serving(settings: Settings, log: RedisLog) -> None:
+def _write_local_api(settings: Settings, log: RedisLog) -> None:
     """Write what other commands need to find and use this server into the data directory."""
     vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
     producer = Producer(log, by=_AUTHOR, take_secrets=vault.take_out)
@@ -153,7 +151,7 @@ def _write_serving(settings: Settings, log: RedisLog) -> None:
             text = issue_token(producer, name=system_user(), role="admin")
             atomic_files.write(settings.data_dir / local_api.TOKEN_FILE, text.encode())
     ca = str(files_of(settings.data_dir).ca) if settings.tls == "local" and settings.tls_certificate is None else ""
-    document = local_api.Serving(
+    document = local_api.LocalApi(
         url=address(settings),
         host_name=address(settings).partition("://")[2],
         redis_url=settings.redis_url,

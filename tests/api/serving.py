@@ -88,7 +88,7 @@ def rows_of(http: httpx.Client, query: str, **headers: str) -> list[Any]:
 
 
 def written(system: System) -> dict[int, int]:
-    """How many events stand in each stream; that somebody was shown keys is not counted, as it changes nothing."""
+    """The number of events of each stream, without the records of reads of keys, which change nothing."""
     entries = RawStreams(system.log.client).entries("fleet")
     reads = sum(one.fields[b"type"] == b"SecretsRead" for one in entries)
     heads = dict(system.log.heads())

@@ -31,7 +31,7 @@ def test_one_more_than_the_setting_allows_is_refused_whatever_its_way(shared_red
 
 
 @pytest.mark.full
-def test_what_is_there_may_change_and_makes_context_when_it_goes(shared_redis: EmbeddedRedis) -> None:
+def test_what_is_there_may_change_and_makes_room_when_it_goes(shared_redis: EmbeddedRedis) -> None:
     with fresh_system(shared_redis) as system, api(system, TWINFOLD_CONFIGURATIONS_MAX="1") as http:
         http.put("/configurations/one", json=BODY).raise_for_status()
         assert told(http.put("/configurations/one", json=BODY)) == (409, "ConfigurationAlreadyExists")

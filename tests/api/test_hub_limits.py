@@ -221,9 +221,9 @@ def test_a_configuration_that_breaks_one_is_refused_when_created_and_when_change
     assert told(put(http, changes, f"refused-{rule}")) == (400, code)
     if "id" in changes or changes.get("content") is not None:
         return  # An update has the id of what is there, and lets its content pass.
-    put(http, {}, "status")
+    put(http, {}, "existing")
     body = {"content": base("m"), "targetCondition": "tags.a = 'x'", **changes}
-    assert told(http.put("/configurations/status", json=body, headers={"If-Match": "*"})) == (400, code)
+    assert told(http.put("/configurations/existing", json=body, headers={"If-Match": "*"})) == (400, code)
 
 
 def test_a_condition_for_everybody_can_be_stored_and_not_tried(http: httpx.Client) -> None:

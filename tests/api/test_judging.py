@@ -9,7 +9,7 @@ from tests.rollout.simulation import Simulation
 PLAN = RolloutPlan((Phase(count=2, gate=Gate(soak_seconds=600)), Phase(percent=100.0)))
 
 
-def test_a_reader_waits_for_workers_that_are_a_point_in_time_behind() -> None:
+def test_a_reader_waits_for_workers_that_are_a_moment_behind() -> None:
     simulation = Simulation(devices=8)
     simulation.create("new", PLAN)
     waited: list[float] = []

@@ -40,14 +40,14 @@ def test_two_thousand_devices_that_wait_each_see_each_change_once(shared_redis: 
         assert layers == expected
 
 
-async def _watch_all(system: System, location: str) -> list[list[str]]:
+async def _watch_all(system: System, address: str) -> list[list[str]]:
     async def watch(number: int) -> list[str]:
         layers: list[str] = []
         version = 0
-        reader, writer = await connect(location)
+        reader, writer = await connect(address)
         while len(layers) < DEPLOYMENTS:
             path = f"/v1/devices/d{number}/desired?version={version}&wait=60"
-            status, body = await exchange(reader, writer, request(location, "GET", path))
+            status, body = await exchange(reader, writer, request(address, "GET", path))
             if status == httpx.codes.OK:
                 answer = json.loads(body)
                 version = answer["version"]
@@ -112,7 +112,7 @@ def _reaches(http: httpx.Client) -> bool:
     return False
 
 
-async def _load(names: list[str], location: str, roles: dict[str, Any], draw: random.Random) -> dict[str, list[int]]:
+async def _load(names: list[str], address: str, roles: dict[str, Any], draw: random.Random) -> dict[str, list[int]]:
     acknowledged: dict[str, list[int]] = {name: [] for name in names}
     loop = asyncio.get_running_loop()
     until = loop.time() + SECONDS
@@ -124,10 +124,10 @@ async def _load(names: list[str], location: str, roles: dict[str, Any], draw: ra
             number += 1
             body = json.dumps({"tags": {"n": draw.randrange(10), "seq": number}}).encode()
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                reader, writer = await connect(location)
+                reader, writer = await connect(address)
                 with contextlib.closing(writer):
                     status, _ = await exchange(
-                        reader, writer, request(location, "PATCH", f"/twins/{name}?{VERSION}", body)
+                        reader, writer, request(address, "PATCH", f"/twins/{name}?{VERSION}", body)
                     )
                 if status == httpx.codes.OK:
                     acknowledged[name].append(number)

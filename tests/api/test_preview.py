@@ -245,10 +245,10 @@ def test_lines_are_decided_each_on_what_the_ones_before_it_make(http: httpx.Clie
 
 def test_lines_that_were_previewed_are_done_with_the_token_all_together(system: System, http: httpx.Client) -> None:
     wanted = lines(
-        {"command": "PatchTags", "device_id": "d4", "tags": {"archiveIndex": 1}},
-        {"command": "PatchTags", "device_id": "bad id", "tags": {"archiveIndex": 1}},
-        {"command": "PatchTags", "device_id": "d5", "tags": {"archiveIndex": 1}},
-        {"command": "PatchTags", "device_id": "d4", "tags": {"archiveIndex": 2}},
+        {"command": "PatchTags", "device_id": "d4", "tags": {"shelf": 1}},
+        {"command": "PatchTags", "device_id": "bad id", "tags": {"shelf": 1}},
+        {"command": "PatchTags", "device_id": "d5", "tags": {"shelf": 1}},
+        {"command": "PatchTags", "device_id": "d4", "tags": {"shelf": 2}},
     )
     shown = http.post("/v1/preview", content=wanted, headers=NDJSON).raise_for_status().json()
     headers = {**NDJSON, "Twinfold-Preview": shown["token"]}

@@ -94,7 +94,7 @@ def test_the_setting_names_the_profile_where_no_label_does(shared_redis: Embedde
 
 
 def test_a_deployment_below_the_bar_is_kept_out_on_every_way_in(shared_redis: EmbeddedRedis) -> None:
-    event = {
+    command = {
         "command": "CreateDeployment",
         "deployment_id": "open",
         "content": privileged("press"),
@@ -109,7 +109,7 @@ def test_a_deployment_below_the_bar_is_kept_out_on_every_way_in(shared_redis: Em
         assert (hubs.status_code, hubs.headers["iothub-errorcode"]) == (400, "InvalidConfigurationContent")
         assert hubs.json()["Message"].startswith("ErrorCode:InvalidConfigurationContent;")
         assert "privileged" in hubs.json()["Message"]
-        written = http.post("/v1/events", content=msgspec.json.encode(event), headers=NDJSON).json()
+        written = http.post("/v1/events", content=msgspec.json.encode(command), headers=NDJSON).json()
         assert written["written"] == 0
         assert "privileged" in written["refused"][0]["error"]
         assert system.log.heads() == heads
@@ -262,8 +262,8 @@ def test_whoever_is_scoped_sees_their_devices_and_no_waivers_but_those_of_their_
     assert ({one["waiver"]["id"] for one in report["waived"]}, report["expired"]) == ({"cpu"}, [])
     for method in ("GET", "PUT", "DELETE"):
         assert http.request(method, "/v1/waivers/cpu", headers=north).status_code == 401
-    event = msgspec.json.encode({"command": "WithdrawWaiver", "waiver_id": "cpu"})
-    written = http.post("/v1/events", content=event, headers={**north, **NDJSON}).json()
+    line = msgspec.json.encode({"command": "WithdrawWaiver", "waiver_id": "cpu"})
+    written = http.post("/v1/events", content=line, headers={**north, **NDJSON}).json()
     assert (written["written"], len(written["refused"])) == (0, 1)
 
 
@@ -283,6 +283,6 @@ def test_waivers_come_as_events_too_and_those_that_cannot_be_one_are_refused(
         refused = http.put("/v1/waivers/press", json={**WAIVER, **change})
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "ArgumentInvalid"), change
     assert system.log.heads() == heads
-    event = msgspec.json.encode({"command": "GrantWaiver", "waiver_id": "press", **WAIVER})
-    assert http.post("/v1/events", content=event, headers=NDJSON).json() == {"written": 1, "refused": []}
+    line = msgspec.json.encode({"command": "GrantWaiver", "waiver_id": "press", **WAIVER})
+    assert http.post("/v1/events", content=line, headers=NDJSON).json() == {"written": 1, "refused": []}
     assert [one["until"] for one in http.get("/v1/waivers").json()] == [WAIVER["until"]]

@@ -188,7 +188,7 @@ def _quoted(name: str) -> str:
 
 
 @pytest.mark.redis_server
-def test_keys_are_changed_without_a_point_in_time_in_which_nobody_comes_in(gate: Guarded) -> None:
+def test_keys_are_changed_without_a_moment_in_which_nobody_comes_in(gate: Guarded) -> None:
     def comes_in(key: str) -> bool:
         return _status(gate, signed(key, gate.host, policy="service"), "/twins/nobody") == 404
 

@@ -50,13 +50,13 @@ class Fleet:
 
     def paged(self, who: dict[str, str], path: str) -> list[str]:
         found: list[str] = []
-        location: dict[str, str] = {}
+        query: dict[str, str] = {}
         while True:
-            page = self.get(who, path, top=1, **location)
+            page = self.get(who, path, top=1, **query)
             found += page["devices"]
             if page["continuation"] is None:
                 return found
-            location = {"continuation": page["continuation"]}
+            query = {"continuation": page["continuation"]}
 
     def query(self, who: dict[str, str], text: str, **headers: str) -> httpx.Response:
         return self.ask(who, "POST", "/devices/query", json={"query": text}, headers=headers)

@@ -150,7 +150,7 @@ def test_a_new_or_changed_deployment_says_how_many_devices_it_targets_now(
     serving: tuple[System, httpx.Client],
 ) -> None:
     system, http = serving
-    system.do(*(event for number in range(5) for event in join(f"d-{number}", floor=str(number % 2), site="north")))
+    system.do(*(command for number in range(5) for command in join(f"d-{number}", floor=str(number % 2), site="north")))
     system.do(
         RegisterDevice("leaf", edge=False), PatchTags("leaf", {"site": "north"}), *join("e", floor=1, site="north")
     )
@@ -201,7 +201,7 @@ def test_whoever_waits_is_answered_when_the_process_ends(shared_redis: EmbeddedR
         assert waits.result(timeout=waiting.seconds(1)).status_code == 204
 
 
-def test_events_applied_events_commits_and_conflicts_are_counted(serving: tuple[System, httpx.Client]) -> None:
+def test_events_commits_and_conflicts_are_counted(serving: tuple[System, httpx.Client]) -> None:
     system, http = serving
     before = counted(http)
     system.do(*join("d", n=1), deploy("a", base("m"), "*"))

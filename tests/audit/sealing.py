@@ -1,4 +1,4 @@
-"""A log with events, sealed, and hands that meddle with it as nobody should."""
+"""A sealed log with events, and helpers that tamper with it."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Documents are rebuilt past events that cannot be applied, and past nothing else."""
+"""A replay skips events that cannot be applied, and no others."""
 
 import itertools
 from collections.abc import Iterator

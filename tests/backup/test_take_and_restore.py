@@ -670,14 +670,14 @@ take(open_log(sys.argv[1]), BackupLocation(sys.argv[2]), BackupContents(), at=in
 def test_a_full_disk_leaves_no_backup_and_a_clear_word(system: System, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "services.cli", "backup", "--to", str(tmp_path / "b"), "--redis-url", system.url]
     environment = system.environment(TWINFOLD_DATA_DIR=str(tmp_path / "d"))
-    done = waiting.run(command, env=environment, preexec_fn=_little_context)
+    done = waiting.run(command, env=environment, preexec_fn=_little_space)
     assert done.returncode == 3
     assert done.stderr.splitlines()[-1].startswith(f"twinfold: object store {tmp_path / 'b'}: ")
     assert "Traceback" not in done.stderr
     assert BackupLocation(str(tmp_path / "b")).ids() == ()
 
 
-def _little_context() -> None:
+def _little_space() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
 
 

@@ -92,7 +92,7 @@ def fill(http: httpx.Client) -> None:
     }
     for module, patch in answers.items():
         http.post("/v1/devices/d1/reports", json={"moduleId": module, "patch": patch}).raise_for_status()
-    eventually(lambda: seen(http, "/v1/deployments/a/status")["counts"]["healthy"] == 1, what="the report is replayed")
+    eventually(lambda: seen(http, "/v1/deployments/a/status")["counts"]["healthy"] == 1, what="the report is projected")
     assert http.delete("/devices/d3", headers={"If-Match": "*"}).is_success
     http.post("/v1/webhooks/w/pause", json={"why": "nobody is there"}).raise_for_status()
     eventually(lambda: seen(http, "/v1/deployments/a/status")["counts"]["actual"] == 3, what="it is gone")
@@ -104,14 +104,14 @@ def seen(http: httpx.Client, path: str) -> Any:
 
 
 def everything(http: httpx.Client) -> dict[str, Any]:
-    return {path: status(seen(http, path)) for path in READS}
+    return {path: without_progress(seen(http, path)) for path in READS}
 
 
-def status(value: Any) -> Any:
-    """Without what says how far projections and webhooks are: every read of keys is an event, which moves that."""
+def without_progress(value: Any) -> Any:
+    """An answer without the progress of projections and webhooks: every read of keys is an event, which moves it."""
     if isinstance(value, dict):
-        return {name: status(item) for name, item in value.items() if name not in {"asOf", "lag"}}
-    return [status(item) for item in value] if isinstance(value, list) else value
+        return {name: without_progress(item) for name, item in value.items() if name not in {"asOf", "lag"}}
+    return [without_progress(item) for item in value] if isinstance(value, list) else value
 
 
 def differences(http: httpx.Client, before: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def test_what_is_restored_answers_as_what_was_destroyed_and_keys_are_apart(locat
     assert f"key file {data / 'master.key'} opens all" in back.stdout
     assert ((data / "tls/ca.pem").read_bytes(), (data / "admin.token").read_bytes()) == (ca, token)
     with up(data) as (_, http, _):
-        # What came after a partition's last assignment change is applied again by the workers.
+        # What came after a partition's last assignment change is projected again by the workers.
         with contextlib.suppress(AssertionError):
             eventually(lambda: not differences(http, before), what="every read answers as before")
         assert differences(http, before) == {}
@@ -166,7 +166,7 @@ def test_what_is_restored_answers_as_what_was_destroyed_and_keys_are_apart(locat
         assert verified.returncode == 0, verified.stdout + verified.stderr
         http.patch("/twins/d1", json={"tags": {"n": 9}}, headers={"If-Match": "*"}).raise_for_status()
         eventually(
-            lambda: seen(http, "/v1/devices/d1/effective").get("layers") == ["b"], what="a new write is replayed"
+            lambda: seen(http, "/v1/devices/d1/effective").get("layers") == ["b"], what="a new write is projected"
         )
 
     destroy(data)

@@ -112,7 +112,7 @@ def test_keys_of_system_modules_go_with_the_capability_and_others_stay() -> None
     assert set(device(*has, DeviceUpdated(edge=False, enabled=True)).modules) == {"m"}
 
 
-def test_keys_of_system_modules_leave_context_for_as_many_modules_as_before() -> None:
+def test_keys_of_system_modules_leave_space_for_as_many_modules_as_before() -> None:
     made = [ModuleCreated(f"m{number}") for number in range(MODULES_MAX - 1)]
     has = (DeviceRegistered(), ModuleUpdated("$edgeAgent", "iotEdge", SAS), *made)
     given(*has).when(CreateModule(DEVICE, "last")).then(ModuleCreated("last"))

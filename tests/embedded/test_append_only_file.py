@@ -60,7 +60,7 @@ def newest(data: Path) -> Path:
 
 def start(data: Path, said: list[str] | None = None) -> EmbeddedRedis:
     redis = EmbeddedRedis(
-        data / FOLDER, server=read_settings().redis_server, print_lines=[].append if said is None else said.append
+        data / FOLDER, server=read_settings().redis_server, print_line=[].append if said is None else said.append
     )
     redis.start()
     return redis

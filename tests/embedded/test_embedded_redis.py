@@ -48,7 +48,7 @@ def tend_until(redis: EmbeddedRedis, said: list[str], text: str) -> None:
 
 def test_one_that_is_killed_is_started_again_with_all_that_was_acknowledged(directory: Path) -> None:
     said: list[str] = []
-    with EmbeddedRedis(directory, server=SERVER, print_lines=said.append) as redis:
+    with EmbeddedRedis(directory, server=SERVER, print_line=said.append) as redis:
         client = Redis.from_url(redis.url)
         for number in range(3):
             assert client.rpush("numbers", number) == number + 1
@@ -73,7 +73,7 @@ def test_a_log_that_the_oldest_redis_wrote_is_read_and_goes_on(directory: Path) 
 
 def test_one_that_is_stopped_is_continued(directory: Path) -> None:
     said: list[str] = []
-    with EmbeddedRedis(directory, server=SERVER, print_lines=said.append) as redis:
+    with EmbeddedRedis(directory, server=SERVER, print_line=said.append) as redis:
         os.kill(redis.pid, signal.SIGSTOP)
         tend_until(redis, said, "was stopped and is continued")
         eventually(lambda: answers(redis.url), what="it answers")
@@ -90,7 +90,7 @@ def test_while_the_disk_is_full_it_is_tried_on_and_with_context_it_goes_on_with_
     server.chmod(0o755)
     said: list[str] = []
     acknowledged = 0
-    with EmbeddedRedis(directory / "redis", server=server, print_lines=said.append) as redis:
+    with EmbeddedRedis(directory / "redis", server=server, print_line=said.append) as redis:
         client = Redis.from_url(redis.url)
         with contextlib.suppress(RedisError):
             while True:

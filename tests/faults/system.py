@@ -16,7 +16,7 @@ import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
 
-from services.local_api import served
+from services.local_api import require_local_api
 from tests import waiting
 from tests.api.serving import free_port
 from tests.cli.running import client, command
@@ -125,7 +125,7 @@ class Victim:
     @property
     def redis_url(self) -> str:
         """Where its log is."""
-        return served(self.data).redis_url
+        return require_local_api(self.data).redis_url
 
     def stop(self) -> int:
         """End it in order."""

@@ -16,6 +16,7 @@ from events.deployment.events import (
     DeploymentDeleted,
     DeploymentEvent,
     DeploymentUpdated,
+    NotStarted,
 )
 from events.device.events import DeviceRegistered, PropertiesReported, TwinPatched
 from events.envelope import Envelope
@@ -27,6 +28,8 @@ from events.log.port import Proposed
 from events.preview.implied import Implied
 from events.preview.previewer import Previewer
 from events.projection_store.memory import MemoryProjectionStore
+from events.rollout.events import RolloutCreated
+from events.rollout.plan import Phase, RolloutPlan
 from events.stored_projection.partition_codec import restore
 from tests.fleet.histories import AUTHOR, DEVICES, History, histories
 from tests.replayed import replay
@@ -200,6 +203,30 @@ def _by_module(before: Partition, after: Partition, name: str) -> list[tuple[Bit
 
 def _counted(pairs: list[tuple[BitMap, BitMap]]) -> Counter[tuple[tuple[int, ...], tuple[int, ...]]]:
     return Counter((tuple(new - old), tuple(old - new)) for old, new in pairs)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "phase"),
+    [
+        ({"m": "SELECT deviceId FROM devices WHERE properties.reported.x = 1"}, Phase(count=1)),
+        ({}, Phase(condition="properties.reported.x = 1")),
+    ],
+)
+def test_a_deployment_whose_metrics_or_phases_name_a_property_that_is_not_indexed_is_previewed(
+    metrics: dict[str, str], phase: Phase
+) -> None:
+    history, stand = History(), Stand()
+    for device in ("d0", "d1"):
+        history.device(device, DeviceRegistered())
+    history.device("d1", PropertiesReported({"x": 1}))
+    stand.append(_NUMBER, history.partition)
+    stand.drain()
+    content = {"deviceContent": {"properties.desired.x": 1}}
+    created = DeploymentCreated(content, "*", priority=1, admission=NotStarted(), metrics=metrics)
+    history.deployment("own", created)
+    history.deployment("rollout:own", RolloutCreated(RolloutPlan((phase,)), str(AUTHOR)))
+    (implied,) = stand.previewer.implied(stand.previewer.events(stand.proposals(FLEET, history.fleet), by=AUTHOR))
+    assert implied.targets == {"own": [(BitMap(), BitMap([0, 1]))]}
 
 
 @pytest.mark.parametrize("coming", [DeploymentDeleted(), AdmissionChanged(Admitted(("d1",)))])

@@ -57,7 +57,7 @@ def test_a_rollout_and_its_deployment_end_together() -> None:
     assert all_events(log)[2:] == [RolloutAborted("aborted by hand"), AdmissionChanged(Ended())]
 
 
-def test_there_is_no_more_context_for_a_deployment_with_a_rollout_than_for_any() -> None:
+def test_there_is_no_more_space_for_a_deployment_with_a_rollout_than_for_any() -> None:
     log = MemoryLog(partitions=1)
     one = producer(log, deployments_max=1)
     one.do(CreateDeployment("other", content(), "*"))

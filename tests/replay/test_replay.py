@@ -107,13 +107,13 @@ def edit(
     client: Any = system.log.client
     entries = client.xrange(stream)
     client.delete(stream)
-    for location, (entry_id, fields) in enumerate(entries, 1):
-        put = change(dict(fields)) if location == number else fields
+    for entry_position, (entry_id, fields) in enumerate(entries, 1):
+        put = change(dict(fields)) if entry_position == number else fields
         if put is not None:
             client.xadd(stream, put, id=entry_id)
 
 
-def location_of(system: System, subject: str, kind: type) -> tuple[int, int]:
+def position_of(system: System, subject: str, kind: type) -> tuple[int, int]:
     """Stream and position of the last event of a kind and subject."""
     number = partition_of(subject, PARTITIONS)
     events = system.log.read(number, after=0, limit=1000)
@@ -123,7 +123,7 @@ def location_of(system: System, subject: str, kind: type) -> tuple[int, int]:
 
 
 def test_an_entry_that_was_altered_is_named_by_its_twin_and_by_the_assignment_change_it_led_to(system: System) -> None:
-    number, position = location_of(system, "d8", TwinPatched)
+    number, position = position_of(system, "d8", TwinPatched)
     edit(system, key(number, "log"), position, lambda fields: {**fields, b"data": fields[b"data"].replace(b"77", b"4")})
     found = differences(system)
     (twin,) = [one for one in found if one.kind == "twin"]
@@ -166,14 +166,14 @@ def test_a_document_of_the_fleet_that_went_is_named(system: System) -> None:
 )
 def test_a_field_of_a_projection_that_was_altered_or_went_is_named(system: System, name: str) -> None:
     client: Any = system.log.client
-    location = key(1, f"projection:{name}")
-    field, data = min(client.hgetall(location).items())
-    client.hset(location, field, data + b" ")
+    redis_key = key(1, f"projection:{name}")
+    field, data = min(client.hgetall(redis_key).items())
+    client.hset(redis_key, field, data + b" ")
     (altered,) = differences(system)
-    assert (altered.kind, altered.location) == ("projection", f"{location} {field.decode()}")
-    client.hdel(location, field)
+    assert (altered.kind, altered.location) == ("projection", f"{redis_key} {field.decode()}")
+    client.hdel(redis_key, field)
     (gone,) = differences(system)
-    assert (gone.kind, gone.location, gone.stored) == ("projection", f"{location} {field.decode()}", "")
+    assert (gone.kind, gone.location, gone.stored) == ("projection", f"{redis_key} {field.decode()}", "")
 
 
 @pytest.mark.full
@@ -306,7 +306,7 @@ def archived(system: System, location: Path, *, keep: bool) -> None:
             mover.trim(stream, before_at=2**53)
 
 
-def test_a_log_of_which_redis_has_the_newest_entries_alone_is_applied_across_its_archive(
+def test_a_log_of_which_redis_has_the_newest_entries_alone_is_replayed_across_its_archive(
     system: System, tmp_path: Path
 ) -> None:
     before = [(stream.events, stream.assignment_changes, stream.documents) for stream in replayed(system)]
@@ -317,7 +317,7 @@ def test_a_log_of_which_redis_has_the_newest_entries_alone_is_applied_across_its
     assert [(stream.events, stream.assignment_changes, stream.documents) for stream in replayed(system)] == before
 
 
-def test_an_archive_alone_is_applied_and_its_assignment_changes_compared(system: System, tmp_path: Path) -> None:
+def test_an_archive_alone_is_replayed_and_its_assignment_changes_compared(system: System, tmp_path: Path) -> None:
     archived(system, tmp_path, keep=True)
     command = [sys.executable, "-m", "services.cli", "replay", "--archive", str(tmp_path), "--json", "--workers", "1"]
     ran = waiting.run(command, seconds_max=100)
@@ -328,7 +328,7 @@ def test_an_archive_alone_is_applied_and_its_assignment_changes_compared(system:
 
 
 @pytest.mark.full
-def test_a_file_of_the_archive_that_is_damaged_is_named_and_every_other_stream_is_applied(
+def test_a_file_of_the_archive_that_is_damaged_is_named_and_every_other_stream_is_replayed(
     system: System, tmp_path: Path
 ) -> None:
     archived(system, tmp_path, keep=True)
@@ -364,9 +364,9 @@ def test_processes_that_end_because_redis_went_away_are_told_as_that(system: Sys
 
 
 @pytest.mark.parametrize("upto", shortened(["fleet:3", "p01:4,fleet:2"]))
-def test_a_part_of_the_history_is_applied_to_positions(system: System, upto: str) -> None:
+def test_a_part_of_the_history_is_replayed_to_positions(system: System, upto: str) -> None:
     replay = Replay(
-        system.log, system.projections, system.projections, upto=lambda stream: _locations(upto).get(str(stream))
+        system.log, system.projections, system.projections, upto=lambda stream: _positions(upto).get(str(stream))
     )
     found = [replay.stream(stream) for stream in (FLEET, *range(PARTITIONS))]
     assert [difference for one in found for difference in one.differences] == []
@@ -374,7 +374,7 @@ def test_a_part_of_the_history_is_applied_to_positions(system: System, upto: str
 
 
 @pytest.mark.full
-def test_a_part_of_the_history_is_applied_to_a_time(system: System) -> None:
+def test_a_part_of_the_history_is_replayed_to_a_time(system: System) -> None:
     asked = msgspec.json.encode({"until": 0, "workers": 1}).decode()
     command = [sys.executable, "-m", "workers.replay", asked]
     ran = waiting.run(command, env=system.environment(), seconds_max=100)
@@ -382,7 +382,7 @@ def test_a_part_of_the_history_is_applied_to_a_time(system: System) -> None:
     assert ran.stdout.startswith("1 event, 0 assignment changes")
 
 
-def _locations(text: str) -> dict[str, int]:
+def _positions(text: str) -> dict[str, int]:
     return {str(number_of(one.split(":")[0])): int(one.split(":")[1]) for one in text.split(",")}
 
 

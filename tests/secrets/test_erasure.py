@@ -64,10 +64,10 @@ def test_a_personal_tag_is_nowhere_in_plain_but_for_an_administrator_and_is_eras
     system, http = serving.system, serving.http
     admin, reader, operator = (serving.token(role) for role in ("admin", "read", "operate"))
     serving.register("d1")
-    tags = {"owner": "Ada-Lovelace", "site": "north", "contact": {"mail": "ada@example.com", "context": 7}}
+    tags = {"owner": "Ada-Lovelace", "site": "north", "contact": {"mail": "ada@example.com", "room": 7}}
     patched = http.patch("/twins/d1", json={"tags": tags}, headers=operator)
     assert patched.is_success, patched.text
-    hidden = {"owner": "***", "site": "north", "contact": {"mail": "***", "context": 7}}
+    hidden = {"owner": "***", "site": "north", "contact": {"mail": "***", "room": 7}}
     assert patched.json()["tags"] == hidden
     assert http.get("/twins/d1", headers=reader).json()["tags"] == hidden
     system.settle()

@@ -52,7 +52,7 @@ def test_it_says_rolled_back_to_what_and_not_active(to_an_update: Simulation) ->
 
 def test_what_its_devices_run_is_in_the_list_of_its_deployments(to_an_update: Simulation) -> None:
     seen = fleet_projection(to_an_update)
-    assert [update.deployment.id for update in seen.deployed_update("north")] == ["1", "2", "2-rollback"]
+    assert [update.deployment.id for update in seen.deployed_updates("north")] == ["1", "2", "2-rollback"]
     back = seen.deployment("north", "2-rollback")
     assert (back.update_deployment, back.deployment.update, back.state, back.is_active) == (BACK, V1, "Active", True)
     assert (back.back_from, back.commanded) == ("2", "2")
@@ -116,7 +116,9 @@ def test_what_comes_after_the_rollback_is_told_of_both(what: str) -> None:
     simulation.do(deploy("3", V3, keepers=ordinals) if what == "superseded" else cancel("2", keepers=ordinals))
     passes(simulation, 3)
     seen = fleet_projection(simulation)
-    states = {update.deployment.id: update.state for update in seen.deployed_update("north")}
+    states = {update.deployment.id: update.state for update in seen.deployed_updates("north")}
     assert (states["2"], states["2-rollback"]) == (what.capitalize(), what.capitalize())
-    assert not any(update.is_active for update in seen.deployed_update("north") if update.deployment.id.startswith("2"))
+    assert not any(
+        update.is_active for update in seen.deployed_updates("north") if update.deployment.id.startswith("2")
+    )
     assert counts(seen, seen.deployment("north", "2"))["Failed"] == 20

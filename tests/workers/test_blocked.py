@@ -45,7 +45,7 @@ def damage(system: System, stream: int, data: bytes = b"{", *, kind: str = "X", 
 
 
 def by_hand(system: System, proposed: Proposed, command_id: str) -> int:
-    """An event that nobody decided; its position."""
+    """Append an event without a decider; returns its position."""
     (chunk,) = system.log.append([proposed], command_id=command_id, by=ADA, at=1)
     system.waker.wake([chunk.stream])
     return int(getattr(chunk, "first_position", 0))
@@ -146,7 +146,7 @@ def command(system: System, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.full
-def test_what_can_be_applied_by_now_goes_on_when_somebody_wants_it_tried_again(system: System) -> None:
+def test_what_can_be_applied_by_now_goes_on_after_a_retry(system: System) -> None:
     """As after an upgrade: here the entry becomes one that is known."""
     first, second, *_ = devices_of(1)
     bad = damage(system, 1)

@@ -31,7 +31,7 @@ OF_OTHERS = tuple(
 )
 """Killed at in their own tests: archive, backup, sealer, replay."""
 ELSEWHERE = (FailPoint.PROJECT_REQUEUED, *SCHEDULING, *DELIVERING, *OF_OTHERS)
-REPLAY = tuple(point for point in FailPoint if point not in (*PRODUCING, *ELSEWHERE))
+PROJECTING = tuple(point for point in FailPoint if point not in (*PRODUCING, *ELSEWHERE))
 
 
 def without_interruption(server: EmbeddedRedis) -> list[list[Any]]:
@@ -74,11 +74,11 @@ def test_every_step_of_append_wake_apply_and_commit_passes_its_fail_point(system
     finally:
         observers.remove(passed.append)
     in_order = list(dict.fromkeys(passed))
-    assert in_order == [*PRODUCING, *REPLAY]
+    assert in_order == [*PRODUCING, *PROJECTING]
     assert set(FailPoint) - set(in_order) == set(ELSEWHERE)
 
 
-@pytest.mark.parametrize("point", shortened(REPLAY, keep=2), ids=lambda point: point.value)
+@pytest.mark.parametrize("point", shortened(PROJECTING, keep=2), ids=lambda point: point.value)
 def test_a_worker_killed_at_any_step_changes_nothing_of_what_is_kept(
     system: System, uninterrupted: list[list[Any]], point: FailPoint
 ) -> None:
@@ -106,14 +106,14 @@ def test_a_producer_killed_at_any_step_and_run_again_writes_everything_once(
     assert_rebuilt(system)
 
 
-def test_a_producer_killed_between_append_and_wake_is_found_by_the_sweep(system: System) -> None:
+def test_a_producer_killed_between_append_and_wake_is_found_by_the_reconciler(system: System) -> None:
     with system.process("-m", "workers.pool"):
         system.do(*join("d"))
         system.settle()
         command = ("-m", "tests.workers.groups", system.url, system.queue_url, "0")
         with system.process(*command, **{VARIABLE: "wake_before_enqueue"}) as producer:
             assert waiting.exit_code(producer) == -signal.SIGKILL
-        eventually(system.is_settled, what="the reconciler finds what nobody was woken for", seconds_max=10)
+        eventually(system.is_settled, what="the reconciler finds the lost wake-up", seconds_max=10)
         assert system.fleet_projection.effective("d00") is not None
 
 

@@ -1,4 +1,4 @@
-"""Whoever applies, with warm copies or without, alone or in turn with others: the same bytes."""
+"""Projectors with and without warm copies, alone or taking turns, write the same bytes."""
 
 from collections.abc import Iterable
 from typing import Any

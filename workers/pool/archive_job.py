@@ -17,8 +17,6 @@ from events.processes import lifeline
 from events.settings import Settings, SettingsInvalid, read_settings
 from workers.pool.child_job import ChildJob
 
-_DAY_MS = 86_400_000
-
 logger = structlog.get_logger()
 
 
@@ -33,16 +31,10 @@ def archive_job(log: RedisLog, settings: Settings) -> ChildJob:
             log.client,
             partitions=log.partitions,
             segment_entries=settings.archive_segment_events,
-            before_at=_before_at(settings),
+            before_at=settings.archive_before_at(now_ms()),
             head_of=streams.head,
         ),
     )
-
-
-def _before_at(settings: Settings) -> int | None:
-    """The time (milliseconds) before which events leave Redis; `None` if they stay."""
-    days = settings.archive_keep_days
-    return None if days is None else now_ms() - round(_DAY_MS * days)
 
 
 def main() -> int:
@@ -61,7 +53,7 @@ def main() -> int:
     for stream in mover.streams:
         try:
             written = mover.write(stream)
-            limit = _before_at(settings)
+            limit = settings.archive_before_at(now_ms())
             trimmed = 0 if limit is None else mover.trim(stream, before_at=limit).trimmed
         except LogError as error:
             # One damaged stream must not keep the other streams in Redis, where memory is short.

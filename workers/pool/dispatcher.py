@@ -1,7 +1,6 @@
 """Gives a delivery job to every webhook that is behind the log and due."""
 
-from collections.abc import Callable
-
+from events.clock import now_ms
 from events.log.fleet_documents import webhooks
 from events.log.keys import FLEET
 from events.log.lease import Lease
@@ -24,11 +23,8 @@ class Dispatcher:
         feed: Feed,
         deliveries: Deliveries,
         delivery_queue: DeliveryQueue,
-        *,
-        clock: Callable[[], int],
     ) -> None:
         self._log, self._feed, self._deliveries, self._delivery_queue = log, feed, deliveries, delivery_queue
-        self._clock = clock
         self._lease = Lease(log.client, "webhooks")
         self._webhooks: dict[str, WebhookDocument] = {}
         self._seen = -1
@@ -62,4 +58,4 @@ class Dispatcher:
 
     def _is_due(self, document: WebhookDocument, progress: DeliveryProgress | None, heads: Positions) -> bool:
         now = current_progress(document, progress, self._log.partitions)
-        return now.positions != heads and is_due(now, self._clock())
+        return now.positions != heads and is_due(now, now_ms())

@@ -1,7 +1,6 @@
 """Samples the counts and metrics of deployments over time."""
 
-from collections.abc import Callable
-
+from events.clock import now_ms
 from events.projection_store.fleet_projection import FleetProjection
 from events.projection_store.series import Sample, SeriesStore
 
@@ -15,11 +14,9 @@ class Sampler:
         fleet_projection: FleetProjection,
         *,
         interval_seconds: float,
-        clock: Callable[[], int],
     ) -> None:
         self._series, self._fleet_projection = series, fleet_projection
         self._interval_ms = round(1000 * interval_seconds)
-        self._clock = clock
 
     def once(self) -> bool:
         """Sample, unless a process did within the interval; returns whether this call sampled.
@@ -29,7 +26,7 @@ class Sampler:
         """
         if not self._series.claim(self._interval_ms):
             return False
-        at, metrics = self._clock(), self._fleet_projection.metrics()
+        at, metrics = now_ms(), self._fleet_projection.metrics()
         counts = self._fleet_projection.status()
         self._series.add(at, {name: Sample(at, dict(counts[name]), metrics.get(name, {})) for name in sorted(counts)})
         return True

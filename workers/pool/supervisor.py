@@ -10,7 +10,6 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from events.clock import now_ms
 from events.log.errors import LogUnavailable, ObjectStoreUnavailable
 from events.log.log_factory import open_log
 from events.log.wake import QUEUE, WakeFailed, Waker
@@ -57,11 +56,8 @@ class Supervisor:
             SeriesStore(log.client),
             fleet_projection,
             interval_seconds=settings.series_seconds,
-            clock=now_ms,
         )
-        self._dispatcher = Dispatcher(
-            log, Feed(log, projections), Deliveries(log.client), DeliveryQueue(queue), clock=now_ms
-        )
+        self._dispatcher = Dispatcher(log, Feed(log, projections), Deliveries(log.client), DeliveryQueue(queue))
         self._archive_job = archive_job(log, settings)
         self._snapshot_job = snapshot_job(log, settings) if settings.history_snapshot_events else None
         self._has_webhooks = threading.Event()

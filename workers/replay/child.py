@@ -44,12 +44,12 @@ def main() -> int:
     settings = read_settings()
     logs.configure(settings.log_level)
     request = msgspec.json.decode(sys.argv[1], type=ReplayRequest)
-    apply, head = _open(settings, request)
+    replay, head = _open(settings, request)
     for line in sys.stdin:
         stream = int(line)
         _write(Started(stream, head(stream)))
         try:
-            _write(Done(apply(stream, _progress_of(stream))))
+            _write(Done(replay(stream, _progress_of(stream))))
         except LogUnavailable:
             raise
         except (

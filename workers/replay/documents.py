@@ -108,20 +108,20 @@ class DocumentComparison:
         while names:
             stored = dict(zip(names, self._log.load(names, fleet=self._stream == FLEET), strict=True))
             differing = {
-                name: self._applied_of(name)
+                name: self._replayed_of(name)
                 for name, document in stored.items()
-                if self._applied_of(name) != _both(document)
+                if self._replayed_of(name) != _both(document)
             }
             self.compared += len(names) - len(differing)
             while differing and events.read_on():
                 pass
-            names = [name for name, before in differing.items() if self._applied_of(name) != before]
+            names = [name for name, before in differing.items() if self._replayed_of(name) != before]
             for name in differing.keys() - set(names):
                 self.compared += 1
                 if name not in self.excluded and events.stopped is None:
                     yield from self._difference(name, stored[name])
 
-    def _applied_of(self, name: str) -> tuple[Head, bytes | None]:
+    def _replayed_of(self, name: str) -> tuple[Head, bytes | None]:
         return self._replayed.head(name), self._replayed.document(name)
 
     def _difference(self, name: str, stored: Stored) -> Iterable[ReplayDifference]:

@@ -9,7 +9,7 @@ from events.bitmaps import from_bytes
 from events.log.keys import key
 from events.number_text import counted
 from events.readiness.effective import read_found
-from events.stored_projection.stored_partition import ARRAYS, HASHES, StoredPartition
+from events.stored_projection.stored_partition import ARRAYS, HASHES, StoredPartition, all_device_ids
 from workers.replay.first_difference import difference_of_bytes, first_difference
 from workers.replay.report import ReplayDifference
 
@@ -90,7 +90,5 @@ def _of_array(location: str, stored: bytes, replayed: bytes, partition: StoredPa
 
 def _names_of(ordinals: list[int], stored: StoredPartition) -> tuple[str, ...]:
     """The ids of the devices with these ordinals; ordinals without an id are skipped."""
-    ids: list[str] = []
-    for page in range(len(stored.hashes["ids"])):
-        ids += msgspec.json.decode(stored.hashes["ids"].get(str(page), b"[]"), type=list[str])
+    ids = all_device_ids(stored.hashes["ids"])
     return tuple(ids[ordinal] for ordinal in ordinals if ordinal < len(ids))

@@ -79,7 +79,7 @@ class Rebuilder:
             live = msgspec.json.decode(seen, type=Checkpoint) if seen else Checkpoint()
             self._fleet.read_on()
             assignment_changes, vector = self._target(number, live, newest)
-            self._apply(replay, assignment_changes, vector)
+            self._replay_to(replay, assignment_changes, vector)
             # The number makes this checkpoint differ from those that warm copies expect: their commits fail (decisions/0030).
             partition.rebuilt = 1 + (0 if live.rebuilt is UNSET else live.rebuilt)
             writes = writes_of(partition, None, expected=written)
@@ -108,7 +108,7 @@ class Rebuilder:
         (entry,) = self._recorded.assignment_changes(number, after=newest - 1, limit=1)
         return newest, msgspec.json.decode(entry.data, type=AssignmentChange).after
 
-    def _apply(self, replay: PartitionReplay, assignment_changes: int, vector: Vector) -> None:
+    def _replay_to(self, replay: PartitionReplay, assignment_changes: int, vector: Vector) -> None:
         number = replay.partition.number
         steps = replay.through(
             self._recorded, upto=Vector(2**63, 2**63), assignment_changes=assignment_changes, decided=None

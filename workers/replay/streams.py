@@ -172,7 +172,7 @@ class Replay:
             snapshots.observe(replay)
         projections = 0
         if stored is not None:
-            replayed = self._applied_to(replay, stored, named, snapshots)
+            replayed = self._replayed_to(replay, stored, named, snapshots)
             projections = count_of(replayed)
             named.add(differences(number, stored, replayed))
         else:
@@ -199,7 +199,7 @@ class Replay:
             notes=_stopped(events),
         )
 
-    def _applied_to(
+    def _replayed_to(
         self, replay: PartitionReplay, stored: StoredPartition, named: NamedDifferences, snapshots: SnapshotComparison
     ) -> StoredPartition:
         """The stored form at the recorded checkpoint. An assignment change that is decided there is a difference."""

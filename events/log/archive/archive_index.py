@@ -57,7 +57,7 @@ class ArchiveIndex:
 
     def trimmed(self, stream: str) -> int:
         """The last position that only the archive has, by the notes that were read last; does not ask Redis."""
-        return self._known(stream).trimmed
+        return self._last_notes(stream).trimmed
 
     def refresh(self, stream: str) -> int:
         """Read the notes on a stream again; returns the last position that only the archive has.
@@ -75,7 +75,7 @@ class ArchiveIndex:
             LogUnavailable: Redis does not answer.
         """
         self.refresh(stream)
-        return self._known(stream).segments
+        return self._last_notes(stream).segments
 
     def object_store(self) -> ObjectStore:
         """The object store of the archive.
@@ -91,7 +91,7 @@ class ArchiveIndex:
             self._object_store = ObjectStore(url)
         return self._object_store
 
-    def _known(self, stream: str) -> Notes:
+    def _last_notes(self, stream: str) -> Notes:
         return self._notes.get(stream) or Notes()
 
     # -- reading on
@@ -115,12 +115,12 @@ class ArchiveIndex:
         return rows.envelopes(stream, start, stop)
 
     def _rows(self, stream: str, after: int, limit: int) -> tuple[GroupRows, int, int]:
-        notes = self._known(stream)
+        notes = self._last_notes(stream)
         assert after < notes.trimmed, "the rest is in Redis"
         segment = notes.segments[bisect_left(notes.segments, after + 1, key=lambda segment_at: segment_at.last)]
         # An API process reads in several threads, which share the caches.
         with self._lock:
-            opened = self._files.get(segment.name, lambda: self._found(open_whole, segment))
+            opened = self._files.get(segment.name, lambda: self._open(open_whole, segment))
             group = bisect_right(opened.firsts, after + 1) - 1
             rows = self._groups.get((segment.name, group), lambda: opened.rows(group))
         start = after + 1 - rows.first
@@ -132,7 +132,7 @@ class ArchiveIndex:
         Raises:
             SegmentMissing, SegmentDamaged, ObjectStoreUnavailable, LogUnavailable: its segment cannot be read.
         """
-        notes = self._known(stream)
+        notes = self._last_notes(stream)
         before = bisect_right(notes.segments, at, key=lambda segment_at: segment_at.first_at)
         if not before:
             return 0
@@ -155,9 +155,9 @@ class ArchiveIndex:
         Raises:
             SegmentMissing, SegmentDamaged, ObjectStoreUnavailable, LogUnavailable: it cannot be read.
         """
-        return self._found(open_part, segment)
+        return self._open(open_part, segment)
 
-    def _found(self, opens: Callable[[ObjectStore, Segment], SegmentFile], segment: Segment) -> SegmentFile:
+    def _open(self, opens: Callable[[ObjectStore, Segment], SegmentFile], segment: Segment) -> SegmentFile:
         try:
             return opens(self.object_store(), segment)
         except SegmentMissing:

@@ -243,7 +243,7 @@ class Mover:
         # in the file's value. A Redis that lost its tail after the segment was written has other entries there.
         verify(self._object_store, segment)
 
-        def kept_entries() -> Iterator[RawEntry]:
+        def redis_entries() -> Iterator[RawEntry]:
             for number, entry in enumerate(self._entries(segment.stream, segment.first - 1, segment.last), 1):
                 batch.append(entry)
                 if number % _BATCH == 0 or entry.position == segment.last:
@@ -254,7 +254,7 @@ class Mover:
                 yield entry
 
         batch: list[RawEntry] = []
-        after = chained(segment.stream, bytes.fromhex(segment.before), kept_entries())
+        after = chained(segment.stream, bytes.fromhex(segment.before), redis_entries())
         if after.hex() != segment.after:
             raise damaged(self._object_store, segment, "its entries differ from those in Redis, which are not trimmed")
         reached(FailPoint.ARCHIVE_COMPARED)

@@ -31,7 +31,7 @@ class IdempotencyKeys:
             IdempotencyKeyReused: another request was stored under the name.
             LogUnavailable: Redis did not answer.
         """
-        request, answer = _locations(name)
+        request, answer = _keys_of(name)
         with answering():
             pipe = self._client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
             pipe.set(request, digest, nx=True, px=COMMANDS_REMEMBERED_MS)
@@ -50,7 +50,7 @@ class IdempotencyKeys:
             LogUnavailable: Redis did not answer.
         """
         with answering():
-            self._client.set(_locations(name)[1], answer, px=COMMANDS_REMEMBERED_MS)
+            self._client.set(_keys_of(name)[1], answer, px=COMMANDS_REMEMBERED_MS)
 
     def forget(self, name: str) -> None:
         """Forget a rejected request, so that its key can be used for another.
@@ -59,10 +59,10 @@ class IdempotencyKeys:
             LogUnavailable: Redis did not answer.
         """
         with answering():
-            self._client.delete(_locations(name)[0])
+            self._client.delete(_keys_of(name)[0])
 
 
-def _locations(name: str) -> tuple[str, str]:
+def _keys_of(name: str) -> tuple[str, str]:
     return key(FLEET, f"idempotency:{name}"), key(FLEET, f"idempotency:{name}:answer")
 
 

@@ -70,7 +70,7 @@ def list_deployments(request: Request, group_projection: Groups, group: str, ord
     group_projection.members(group)
     deployed_updates = [
         deployed
-        for deployed in group_projection.deployed_update(group)
+        for deployed in group_projection.deployed_updates(group)
         if device_class in {None, class_of_update(deployed, group_projection)}
     ]
     order = read_order(orderby, _ORDERS)
@@ -96,7 +96,7 @@ def put_deployment(
     if group not in group_projection.names:
         raise GroupNotFound(group)
     command = _command(group, deployment, body, now=context_of(request).clock())
-    deployments = (deployed.deployment for deployed in group_projection.deployed_update(group))
+    deployments = (deployed.deployment for deployed in group_projection.deployed_updates(group))
     existing = next((document for document in deployments if document.id == deployment), None)
     # The event names the devices that keep the deployment before: a replay must not depend on how the fleet's stream and those
     # of the partitions interleave (docs/decisions/0024).

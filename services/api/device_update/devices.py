@@ -149,7 +149,7 @@ class _Devices:
     def __init__(self, group_projection: GroupProjection) -> None:
         self._group_projection = group_projection
         self._groups = [(name, group_projection.members(name)) for name in group_projection.names]
-        self._deployed_update = [
+        self._deployed_updates = [
             (deployed_update, group_projection.states(deployed_update))
             for deployed_update in group_projection.every_deployed_update
         ]
@@ -182,7 +182,7 @@ class _Devices:
         )
 
     def _state(self, among: Callable[[FleetSet], bool]) -> DeviceState | None:
-        for _, states in self._deployed_update:
+        for _, states in self._deployed_updates:
             for state, members in states.items():
                 if among(members):
                     return state
@@ -191,7 +191,7 @@ class _Devices:
     def of_state(self, state: DeviceState | None) -> FleetSet:
         """The devices whose newest deployment has this state; for `None`, those without a deployment."""
         members, seen = FleetSet({}), FleetSet({})
-        for _, states in self._deployed_update:
+        for _, states in self._deployed_updates:
             everyone = FleetSet.union(states.values())
             members |= FleetSet({}) if state is None else states[state] - seen
             seen |= everyone

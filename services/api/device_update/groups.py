@@ -150,7 +150,7 @@ def _group(name: str, group_projection: GroupProjection) -> JsonObject:
         "groupType": "DefaultNoTag" if name == "$default" else "IoTHubTag",
         "createdDateTime": time_text(0 if document is None else document.created_at),
         "deviceCount": len(group_projection.members(name)),
-        "deployments": [deployed_update.deployment.id for deployed_update in group_projection.deployed_update(name)],
+        "deployments": [deployed_update.deployment.id for deployed_update in group_projection.deployed_updates(name)],
         "subgroupsWithNewUpdatesAvailableCount": sum(bool(each.outdated) for each in compliances),
         "subgroupsWithUpdatesInProgressCount": sum(bool(each.under_way) for each in compliances),
         "subgroupsWithOnLatestUpdateCount": sum(not each.outdated and not each.under_way for each in compliances),
@@ -171,7 +171,7 @@ def _subgroup(group: str, class_id: str, group_projection: GroupProjection) -> J
     active = next(
         (
             deployed_update
-            for deployed_update in group_projection.deployed_update(group)
+            for deployed_update in group_projection.deployed_updates(group)
             if deployed_update.is_active and class_of_update(deployed_update, group_projection) == class_id
         ),
         None,

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import os
+from functools import cached_property
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -16,14 +17,13 @@ _CHARACTERS_MAX = 32_768
 
 
 class Continuations:
-    """Seals and opens the places where pages begin."""
+    """Seals and opens the locations where pages begin."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._stored: AESGCM | None = None
 
     def seal(self, location: str) -> str:
-        """The continuation for a place.
+        """The continuation for a location.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -32,7 +32,7 @@ class Continuations:
         return base64.urlsafe_b64encode(nonce + self._cipher.encrypt(nonce, location.encode(), None)).decode()
 
     def open(self, continuation: str | None) -> str | None:
-        """The place in a continuation; `None` without a continuation.
+        """The location in a continuation; `None` without a continuation.
 
         Raises:
             ContinuationInvalid: it was not sealed here, or was changed.
@@ -46,14 +46,12 @@ class Continuations:
         except (binascii.Error, ValueError, InvalidTag):
             raise ContinuationInvalid from None
 
-    @property
+    @cached_property
     def _cipher(self) -> AESGCM:
-        if self._stored is None:
-            # The key is in Redis: the next page may be asked of another process, or after a restart.
-            name = key(FLEET, "continuations")
-            with answering():
-                self._client.set(name, os.urandom(_KEY_BYTES), nx=True)
-                stored = self._client.get(name)
-            assert isinstance(stored, bytes)
-            self._stored = AESGCM(stored)
-        return self._stored
+        # The key is in Redis: the next page may be asked of another process, or after a restart.
+        name = key(FLEET, "continuations")
+        with answering():
+            self._client.set(name, os.urandom(_KEY_BYTES), nx=True)
+            stored = self._client.get(name)
+        assert isinstance(stored, bytes)
+        return AESGCM(stored)

@@ -11,23 +11,22 @@ def header(text: str, *, required: bool = True) -> dict[str, Any]:
     return {"description": text, "required": required, "schema": {"type": "string"}}
 
 
-ETAG = {"ETag": header("What If-Match takes, in quotes.")}
+ETAG: Responses = {200: {"headers": {"ETag": header("What If-Match takes, in quotes.")}}}
+"""An answer with the etag of a resource."""
 
-
-PAGED = {
-    "x-ms-item-type": header("Twin, Raw or DeviceJob."),
-    "x-ms-continuation": header("Continuation of the next page; missing on the last page.", required=False),
+PAGED: Responses = {
+    200: {
+        "headers": {
+            "x-ms-item-type": header("Twin, Raw or DeviceJob."),
+            "x-ms-continuation": header("Continuation of the next page; missing on the last page.", required=False),
+        }
+    }
 }
+"""An answer with a page of a query."""
 
-
-def with_headers(headers: dict[str, Any], *, status: int = 200) -> Responses:
-    """The entry of an answer with these headers."""
-    return {status: {"headers": headers}}
-
-
-def refusals() -> Responses:
-    """The errors that every path of a router may answer."""
-    responses = {
+ERRORS: Responses = {
+    status: {"description": text}
+    for status, text in {
         400: "The request breaks a rule; the message names the element and the rule.",
         401: "The credentials are missing, wrong or expired, or do not allow the request.",
         403: "With open access: the request comes from a web page of another origin, or its host is not loopback.",
@@ -38,8 +37,10 @@ def refusals() -> Responses:
         413: "The request is too large, or does not fit into one event (docs/reference/api.md, Limits).",
         415: "With open access: the body is not declared as JSON.",
         422: "The Idempotency-Key was used for another request before.",
-        428: "It affects so many devices that it requires the token of a preview (docs/guides/preview.md).",
+        428: "The write affects more devices than the settings allow without a preview; send the token of a preview"
+        " (docs/guides/preview.md).",
         429: "The caller sends too many requests; the message says how long to wait, or to wait for an answer.",
         503: "Redis does not answer; retry after `Retry-After` seconds.",
-    }
-    return {status: {"description": text} for status, text in responses.items()}
+    }.items()
+}
+"""The errors that every path of a router may answer."""

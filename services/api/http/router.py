@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from services.api.http.access import DECLARED, Access
 from services.api.http.json_answer import JsonAnswer, encoding
-from services.api.http.openapi import refusals
+from services.api.http.openapi import ERRORS
 
 _ANSWER_TYPES = "answer_types"
 
@@ -34,39 +34,36 @@ class DeclaringRouter(APIRouter):
         error: type[msgspec.Struct] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(responses=None if error is None else refusals(), **options)
+        super().__init__(responses=None if error is None else ERRORS, **options)
         self._read, self._write, self._error = read, write, error
 
     @override
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         responses = {status: dict(entry) for status, entry in (options.get("responses") or {}).items()}
-        own_types = {status: entry.pop("type") for status, entry in responses.items() if "type" in entry}
+        own_types = {status: _answer_types(entry.pop("type")) for status, entry in responses.items() if "type" in entry}
         # `response_model=None`: FastAPI would make a pydantic model of the return type and validate each answer by it.
         super().add_api_route(path, encoding(endpoint), **{**options, "responses": responses, "response_model": None})
         route = self.routes[-1]
         assert isinstance(route, APIRoute)
         # On the route and not on the handler: one handler may have a route that reads and another that writes.
         setattr(route, DECLARED, self._read if route.methods == {"GET"} else self._write)
-        errors = {} if self._error is None else dict.fromkeys(map(int, self.responses), self._error)
-        answer = _answer_type(inspect.signature(endpoint).return_annotation)
-        answers = {} if answer is None else {route.status_code or 200: answer}
+        errors = {} if self._error is None else dict.fromkeys(map(int, self.responses), (self._error,))
+        answers = {route.status_code or 200: _answer_types(inspect.signature(endpoint).return_annotation)}
         setattr(route, _ANSWER_TYPES, {**errors, **answers, **own_types})
 
 
-def answer_types_of(route: object) -> Mapping[int, Any]:
-    """The type of a route's answers, by status; a status without a JSON body is missing."""
-    answers: Mapping[int, Any] = getattr(route, _ANSWER_TYPES, {})
+def answer_types_of(route: object) -> Mapping[int, tuple[Any, ...]]:
+    """The alternative types of a route's answers, by status; empty for an answer without a JSON body or without a type."""
+    answers: Mapping[int, tuple[Any, ...]] = getattr(route, _ANSWER_TYPES, {})
     return answers
 
 
-def _answer_type(annotation: Any) -> Any:
-    """The type of a handler's JSON answer by its return annotation; `None` if the answer is no JSON or has no type."""
+def _answer_types(annotation: Any) -> tuple[Any, ...]:
+    """The alternative types of a JSON answer by its annotation; empty if the answer is no JSON, or a plain dictionary."""
     if get_origin(annotation) in {Union, UnionType}:
-        parts = [part for part in map(_answer_type, get_args(annotation)) if part is not None]
-        return Union[tuple(parts)] if parts else None  # noqa: UP007 - the alternatives are known at run time alone
+        return tuple(answer_type for part in get_args(annotation) for answer_type in _answer_types(part))
     if get_origin(annotation) is JsonAnswer:
-        return get_args(annotation)[0]
+        return _answer_types(get_args(annotation)[0])
     is_response = isinstance(annotation, type) and issubclass(annotation, Response)
-    is_untyped = dict in {get_origin(annotation), *map(get_origin, get_args(annotation))}
-    is_none = annotation in {Any, None, type(None), NoReturn, inspect.Signature.empty}
-    return None if is_none or is_response or is_untyped else annotation
+    has_no_type = annotation in {None, NoReturn} or get_origin(annotation) is dict
+    return () if is_response or has_no_type else (annotation,)

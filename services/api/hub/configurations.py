@@ -34,7 +34,7 @@ from services.api.http.body_examples import CONTENT as EXAMPLE
 from services.api.http.body_examples import example
 from services.api.http.errors import ContentMissing
 from services.api.http.json_answer import AnswerBody
-from services.api.http.openapi import ETAG, with_headers
+from services.api.http.openapi import ETAG
 from services.api.http.path_names import DeploymentId, DeviceId
 from services.api.http.request_costs import CONTENT, LONG, QUERY
 from services.api.hub.bodies import HubBody
@@ -158,13 +158,13 @@ def list_configurations(request: Request) -> list[ConfigurationAnswer]:
     return _answers(request, seen, until=time.monotonic() + COUNTING_SECONDS)
 
 
-@router.get("/configurations/{name}", responses=with_headers(ETAG))
+@router.get("/configurations/{name}", responses=ETAG)
 def get_configuration(request: Request, response: Response, name: DeploymentId) -> ConfigurationAnswer:
     """A deployment, with the number of rows of each of its custom metrics."""
     return _configuration(request, response, name)
 
 
-@router.put("/configurations/{name}", responses=with_headers(ETAG))
+@router.put("/configurations/{name}", responses=ETAG)
 def put_configuration(
     request: Request, response: Response, name: DeploymentId, body: ConfigurationBody, if_match: IfMatch = None
 ) -> ConfigurationAnswer:

@@ -12,7 +12,7 @@ from pydantic import Field
 from events.device.errors import ModuleNotFound
 from events.device.hierarchy import LAYERS_MAX, device_of_scope, own_scope
 from events.device.state import DeviceDocument
-from events.log.device_documents import load_device, load_devices
+from events.log.device_documents import load_device, load_devices, registered_device
 from events.projection_store.query_engine import PAGE_DEFAULT, PAGE_MAX
 from events.query import tree
 from services.api.context.api_context import ApiContext
@@ -158,7 +158,7 @@ def _document_below(context: ApiContext, actor: str, device_id: str) -> DeviceDo
         if name == actor:
             return requested
         above = device_of_scope(document.parent_scope)
-        gateway = None if above is None else load_devices(context.log, [above]).get(above)
+        gateway = None if above is None else registered_device(context.log, above)
         # A gateway that was deleted and registered again has another scope: its former children are not its own.
         if above is None or gateway is None or own_scope(above, gateway) != document.parent_scope:
             break

@@ -22,7 +22,7 @@ from services.api.context.request import author_of, caller_of, context_of, reach
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import EtagMissing, HubErrorAnswer, ModulesOutOfReach
 from services.api.http.json_answer import AnswerBody, JsonAnswer
-from services.api.http.openapi import ETAG, with_headers
+from services.api.http.openapi import ETAG
 from services.api.http.path_names import DeviceId, ModuleId
 from services.api.http.request_costs import LONG, MANY_DEVICES
 from services.api.hub.bodies import BULK_EXAMPLE, BulkBody, DeviceBody, ModuleBody
@@ -156,14 +156,14 @@ def change_many(
     return JsonAnswer(BulkResult(not errors, errors, warnings=[]), 400 if errors else 200)
 
 
-@router.get("/devices/{device_id}", responses=with_headers(ETAG))
+@router.get("/devices/{device_id}", responses=ETAG)
 @Access(REGISTRY_READ, scope="device")
 def get_device(request: Request, response: Response, device_id: DeviceId) -> DeviceIdentityAnswer:
     """A device's identity, with its keys."""
     return _identity(request, response, device_id)
 
 
-@router.put("/devices/{device_id}", responses=with_headers(ETAG))
+@router.put("/devices/{device_id}", responses=ETAG)
 @Access(REGISTRY_WRITE, scope="new device")
 def put_device(
     request: Request, response: Response, device_id: DeviceId, body: DeviceBody, if_match: IfMatch = None
@@ -193,7 +193,7 @@ def list_modules(request: Request, device_id: DeviceId) -> list[ModuleIdentityAn
     return module_identities(request, device_id, document, context.twins.module_ids(device_id))
 
 
-@router.get(_MODULE, responses=with_headers(ETAG), dependencies=[Depends(modules_in_reach)])
+@router.get(_MODULE, responses=ETAG, dependencies=[Depends(modules_in_reach)])
 @Access(REGISTRY_READ, own=True, scope="device")
 def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> ModuleIdentityAnswer:
     """A module's identity, with its keys."""
@@ -206,7 +206,7 @@ def get_module(request: Request, response: Response, device_id: DeviceId, module
     return identity
 
 
-@router.put(_MODULE, responses=with_headers(ETAG), dependencies=[Depends(modules_in_reach)])
+@router.put(_MODULE, responses=ETAG, dependencies=[Depends(modules_in_reach)])
 @Access(REGISTRY_WRITE, own=True, scope="device")
 def put_module(
     request: Request,
@@ -292,13 +292,13 @@ def module_identities(
     """The identities of modules of a device, with their keys. The read of the keys is noted in the log."""
     by_hand = {name: document.modules[name] for name in names if name in document.modules}
     keys = in_plain(request, {module_subject(device_id, name): each.authentication for name, each in by_hand.items()})
+    # The IoT identity service knows only none, sas and x509, and drops a list with any other type (decision 0039).
+    is_identity_service = request.query_params["api-version"] == IDENTITY_SERVICE_VERSION
     answers = []
     for name in names:
         # A system module, or a module that a configuration names, comes with its device and has no keys.
         authentication = keys.get(module_subject(device_id, name)) or identity_authentication({"type": "none"})
-        # The IoT identity service knows only none, sas and x509, and drops a list with any other type (decision 0039).
-        is_old = request.query_params["api-version"] == IDENTITY_SERVICE_VERSION
-        if is_old and authentication.type in X509_TYPES:
+        if is_identity_service and authentication.type in X509_TYPES:
             authentication = msgspec.structs.replace(authentication, type="x509")
         identity = by_hand.get(name, CONFIGURED_IDENTITY)
         answers.append(

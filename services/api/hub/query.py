@@ -12,7 +12,7 @@ from services.api.context.request import caller_of, context_of
 from services.api.http.access import TWIN_READ, Access
 from services.api.http.body_examples import example
 from services.api.http.json_answer import JsonAnswer
-from services.api.http.openapi import PAGED, with_headers
+from services.api.http.openapi import PAGED
 from services.api.http.request_costs import QUERY
 from services.api.hub.bodies import HubBody
 from services.api.hub.router import hub_router
@@ -28,7 +28,7 @@ class QueryBody(HubBody):
     query: str
 
 
-@router.post("/devices/query", responses=with_headers(PAGED))
+@router.post("/devices/query", responses=PAGED)
 @Access(TWIN_READ, scope="handler", at=True, cost=QUERY)
 def run_query(
     request: Request,

@@ -26,9 +26,9 @@ _READ = Access(AUDIT_READ, at="it is the log itself, and has parameters of its o
 router = v1_router("/audit", read=_READ)
 
 Name = Annotated[str, Query(max_length=256)]
-Kinds = Annotated[list[str] | None, Query(max_length=100, description="Types of events, and Assignment change.")]
+Kinds = Annotated[list[str] | None, Query(max_length=100, description="Types of events, and AssignmentChange.")]
 Names = Annotated[list[str] | None, Query(max_length=100, description="Streams: fleet, p00, p00:assignments.")]
-PointInTime = Annotated[
+Time = Annotated[
     str | None, Query(max_length=40, description="RFC 3339, or milliseconds.", examples=["2026-01-01T00:00:00Z"])
 ]
 StreamName = Annotated[str, Path(description="fleet, p03 or p03:assignments", examples=["fleet"])]
@@ -79,7 +79,7 @@ def search_of(
     by: Annotated[str, Query(max_length=256, description="A principal, as in user:ada, or its id alone.")] = "",
     kind: Kinds = None,
     cause: Name = "",
-    since: PointInTime = None,
+    since: Time = None,
     until: Annotated[str | None, Query(max_length=40, description="As `since`; included.")] = None,
     stream: Names = None,
 ) -> Search:
@@ -94,13 +94,13 @@ def search_of(
         by,
         frozenset(kind or ()),
         cause,
-        _point_in_time("since", since),
-        _point_in_time("until", until),
+        _milliseconds("since", since),
+        _milliseconds("until", until),
         tuple(stream or ()),
     )
 
 
-def _point_in_time(element: str, text: str | None) -> int | None:
+def _milliseconds(element: str, text: str | None) -> int | None:
     if text is None:
         return None
     if text.isascii() and text.isdigit():

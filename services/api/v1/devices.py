@@ -148,9 +148,8 @@ def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
 def not_applied(request: Request, device_id: DeviceId) -> NotAppliedDeployments:
     """The deployments that target a device and are not applied, each with its reason."""
     context = context_of(request)
-    assignment_of(
-        context, device_id
-    )  # The projection answers an unknown device with an empty list, and not with a 404.
+    # The projection answers an unknown device with an empty list, and not with a 404.
+    assignment_of(context, device_id)
     lines = context.fleet_projection.not_applied(device_id)
     return NotAppliedDeployments(
         device_id, [NotAppliedDeployment(line.deployment_id, line.why, line.by or None) for line in lines]

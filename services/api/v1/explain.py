@@ -344,7 +344,7 @@ _TRUTHS: Mapping[bool | None, Literal["true", "false", "unknown"]] = {True: "tru
 
 def _term(judged: Judged) -> ExplainedTerm:
     term = judged.term
-    explained = ExplainedTerm(text=printed(term) or "(nobody)", truth=_TRUTHS[judged.truth])
+    explained = ExplainedTerm(text=printed(term) or "(no device)", truth=_TRUTHS[judged.truth])
     match term:
         case And():
             explained.all_of = [_term(part) for part in judged.terms]

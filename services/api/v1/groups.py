@@ -59,7 +59,7 @@ class GroupAnswer(AnswerBody):
         Raises:
             GroupNotFound: there is no such group.
         """
-        document, deployed = group_projection.groups.get(name), group_projection.deployed_update(name)
+        document, deployed = group_projection.groups.get(name), group_projection.deployed_updates(name)
         return cls(
             name,
             condition_of_group(name, document),
@@ -178,7 +178,7 @@ def list_deployments(group_projection: Groups, group: GroupId) -> list[GroupDepl
     """The deployments to a group, oldest first."""
     group_projection.members(group)  # An unknown group is a 404, and not an empty list.
     return [
-        _deployment(deployed_update, group_projection) for deployed_update in group_projection.deployed_update(group)
+        _deployment(deployed_update, group_projection) for deployed_update in group_projection.deployed_updates(group)
     ]
 
 
@@ -268,7 +268,7 @@ def _commanded(group_projection: GroupProjection, group: str, deployment: str) -
     """The deployment that a command is for."""
     # A deployment that a rollback created has no record of its own: commands go to the one that was rolled back
     # (decision 0034).
-    deployed = group_projection.deployed_update(group)
+    deployed = group_projection.deployed_updates(group)
     return next((update.commanded for update in deployed if update.deployment.id == deployment), deployment)
 
 

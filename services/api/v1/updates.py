@@ -4,10 +4,7 @@ from typing import Any, Self
 
 from fastapi import Request
 
-from events.update.commands import (
-    DeleteUpdate,
-    ImportUpdate,
-)
+from events.update.commands import DeleteUpdate, ImportUpdate
 from events.update.state import UpdateDocument
 from services.api.context.groups import Groups, UpdateInPath, groups_of
 from services.api.context.request import author_of, context_of

@@ -151,8 +151,8 @@ async def test(request: Request, webhook_id: WebhookId) -> JsonAnswer[WebhookTes
     document = await run_in_threadpool(webhook_of, context.log, webhook_id)
     url, secret = await run_in_threadpool(lambda: revealed_target(context.vault.opened, document))
     at = context.clock()
-    async with WebhookSender(context.settings) as posting:
-        answer = await posting.post(url, of_test(context.log.epoch, webhook_id, at=at), secret=secret, at=at)
+    async with WebhookSender(context.settings) as sender:
+        answer = await sender.post(url, of_test(context.log.epoch, webhook_id, at=at), secret=secret, at=at)
     return JsonAnswer(WebhookTest(webhook_id, answer.delivered, answer.result, answer.status, answer.milliseconds))
 
 

@@ -3,13 +3,13 @@
 import enum
 import io
 import sys
-import time
 from collections.abc import Sequence
 from typing import Annotated, Literal, TextIO
 
 import msgspec
 import typer
 
+from events.clock import now_ms
 from events.manifest.problem import Severity
 from events.readiness import check as readiness
 from events.readiness.finding import Finding
@@ -99,7 +99,7 @@ def check(
     try:
         options = CheckOptions(
             PROFILES[profile.value],
-            int(time.time() * 1000),
+            now_ms(),
             read_waivers(waivers) if waivers else (),
             read_baseline(baseline) if baseline else None,
             [_read(location) for location in merge_onto or []],

@@ -17,7 +17,7 @@ from services.cli.inputs import STANDARD_INPUT, InputUnreadable
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
-_LOCATIONS = {rule.id: number for number, rule in enumerate(RULES)}
+_RULE_INDEXES = {rule.id: number for number, rule in enumerate(RULES)}
 
 
 def as_json(files: CheckResult) -> str:
@@ -100,7 +100,7 @@ def _result(checked: CheckedFile, finding: Finding) -> JsonObject:
     state = {} if checked.baseline is None else {"baselineState": "unchanged" if checked.knows(finding) else "new"}
     return {
         "ruleId": finding.rule,
-        "ruleIndex": _LOCATIONS[finding.rule],
+        "ruleIndex": _RULE_INDEXES[finding.rule],
         "level": _LEVELS[finding.severity],
         "message": {"text": finding.message},
         "locations": [location],

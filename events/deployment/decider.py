@@ -62,7 +62,6 @@ from events.query.parse import parse as parse_query
 _ID = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
 PRIORITY_MAX = 2**31 - 1
 METRICS_MAX = 5  # contract/hub.md §6
-QUERY_CHARACTERS_MAX = 8192
 TIME_MAX = 253_402_214_399_999
 """The end of 30 December 9999, in milliseconds: in every time zone, its year has four digits."""
 
@@ -235,10 +234,6 @@ def _check_metrics(name: str, metrics: object) -> None:
     for metric, query in metrics.items():
         if not (_is_text(metric) and _is_text(query)):
             raise MetricsInvalid(name, f"{str(metric)[:140]!r} must be a text, and its query too")
-        if len(query) > QUERY_CHARACTERS_MAX:
-            raise MetricsInvalid(
-                name, f"{metric[:140]!r}: a query has at most {QUERY_CHARACTERS_MAX} characters, not {len(query)}"
-            )
         try:
             parse_query(query)
         except QueryInvalid as error:

@@ -1,6 +1,6 @@
 """Why a device has its configuration: the verdict on each deployment, with its reason.
 
-The rules are those of the workers, called and not repeated, so that an explanation cannot contradict an assignment: `evaluate`
+The rules are those of the workers, called and not repeated, so that an explanation cannot contradict an assignment: `holds`
 for conditions, the stored assignment for what applies, `in_the_way` for what does not (the list of deployments not applied uses
 it too), and `conflicts` for the winner of a property.
 """
@@ -68,8 +68,8 @@ def _order(weighed: Weighed) -> tuple[int, int, int, int, str, str]:
 class _Assessor:
     def __init__(self, subject: ExplainedDevice, standpoint: Standpoint, stored: StoredPartition | None) -> None:
         self._subject, self._at = subject, standpoint
-        self._locations: dict[Layer, DeploymentRank] = {} if stored is None else ranks_of(stored)
-        self._layers = {layer.id: layer for layer in self._locations}
+        self._ranks: dict[Layer, DeploymentRank] = {} if stored is None else ranks_of(stored)
+        self._layers = {layer.id: layer for layer in self._ranks}
         ordinal = standpoint.ordinal
         self._targeting: dict[Layer, set[str]] = {}
         if stored is not None and ordinal is not None:
@@ -87,7 +87,7 @@ class _Assessor:
             yield self._without(name, logged, condition)
         for module in modules:
             twin = self._subject.modules.get(module, JudgedTwin(self._subject.twin.device_id))
-            judged = None if condition is None else judge(condition.of(module), twin.assignment)
+            judged = None if condition is None else judge(condition.of(module), twin.row)
             yield self._against(name, logged, module, judged)
 
     def _modules(self, name: str, condition: ModuleCondition | None) -> list[str]:
@@ -117,11 +117,11 @@ class _Assessor:
         )
         not_applied = None
         if layer is not None and self._at.ordinal is not None:
-            not_applied = in_the_way(layer, self._at.assignment, self._locations, module)
+            not_applied = in_the_way(layer, self._at.assignment, self._ranks, module)
         obstacle = None if not_applied is None else Obstacle(Reason[not_applied.why.name], not_applied.by or None)
         if not targeted:
             # `in_the_way` answers NOT_ADMITTED where it knows no other obstacle; a deployment for everyone admits every device.
-            is_for_all = layer is not None and self._locations[layer].admission == Everyone.__name__
+            is_for_all = layer is not None and self._ranks[layer].admission == Everyone.__name__
             if obstacle == Obstacle(Reason.NOT_ADMITTED) and is_for_all:
                 obstacle = None
             missed = self._missed(condition, scope, holds)
@@ -155,7 +155,7 @@ class _Assessor:
 
 
 def _judged(text: str, twin: JudgedTwin) -> Judged:
-    return judge(parse_condition(text), twin.assignment)
+    return judge(parse_condition(text), twin.row)
 
 
 def module_condition(text: str) -> ModuleCondition | None:

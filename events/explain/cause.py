@@ -61,7 +61,7 @@ def deciding_properties(subject: ExplainedDevice, weighed: Iterable[Weighed]) ->
     values: dict[Property, Any] = {EDGE: subject.edge, ENABLED: subject.enabled}
     for module, _, path in _leaves(weighed):
         twin = subject.modules.get(module, subject.twin) if module else subject.twin
-        value = value_at(path, twin.assignment)
+        value = value_at(path, twin.row)
         prop = property_of(path, module)
         if prop is not None:
             values[prop] = ABSENT if value is UNDEFINED else value

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from events.query.evaluate import Assignment, holds, value_at
+from events.query.evaluate import QueryRow, holds, value_at
 from events.query.tree import UNDEFINED, And, Comparison, Constant, Expression, IsDefined, Not, Or, Path, PathOf
 
 PropertyType = Literal["missing", "text", "number", "boolean", "object", "list"]
@@ -26,25 +26,25 @@ class Judged(msgspec.Struct, frozen=True):
     comparable: bool = True
 
 
-def judge(condition: Expression, assignment: Assignment) -> Judged:
+def judge(condition: Expression, row: QueryRow) -> Judged:
     """Returns each term of a target condition with its truth on a twin; `holds` decides every truth."""
-    truth = holds(condition, assignment)
+    truth = holds(condition, row)
     match condition:
         case And(terms) | Or(terms):
-            return Judged(condition, truth, tuple(judge(term, assignment) for term in terms))
+            return Judged(condition, truth, tuple(judge(term, row) for term in terms))
         case Not(term):
-            return Judged(condition, truth, (judge(term, assignment),))
+            return Judged(condition, truth, (judge(term, row),))
         case Comparison(PathOf(path), _, Constant(literal)):
-            actual_type, value = _typed_value(path, assignment)
+            actual_type, value = _typed_value(path, row)
             return Judged(condition, truth, (), actual_type, value, actual_type == type_of(literal))
         case IsDefined(path):
-            return Judged(condition, truth, (), *_typed_value(path, assignment))
+            return Judged(condition, truth, (), *_typed_value(path, row))
         case _:
             return Judged(condition, truth)
 
 
-def _typed_value(path: Path, assignment: Assignment) -> tuple[PropertyType, object]:
-    value = value_at(path, assignment)
+def _typed_value(path: Path, row: QueryRow) -> tuple[PropertyType, object]:
+    value = value_at(path, row)
     return type_of(value), None if value is UNDEFINED else value
 
 

@@ -4,7 +4,7 @@ import msgspec
 
 from events.number_text import counted
 from events.query.condition import parse_condition
-from events.query.evaluate import Assignment, holds
+from events.query.evaluate import QueryRow, holds
 from events.rollout import rollout_text
 from events.rollout.plan import share_of
 from events.rollout.rollout_text import progress
@@ -36,27 +36,25 @@ class Turn(msgspec.Struct, frozen=True, rename="camel"):
     waits: str
 
 
-def turn(
-    document: RolloutDocument, assignment: Assignment, *, enabled: bool, order: TurnOrder | None, waits: str
-) -> Turn:
+def turn(document: RolloutDocument, row: QueryRow, *, enabled: bool, order: TurnOrder | None, waits: str) -> Turn:
     """Returns a rollout's state for a device that it targets and has not admitted; `order` is `None` if unknown."""
     return Turn(
         document.state,
         document.phase + 1,
         len(document.plan.phases),
         len(document.admitted),
-        _comes_with(document, assignment, order) if enabled else None,
+        _comes_with(document, row, order) if enabled else None,
         None if order is None else order.rank,
         None if order is None else order.of,
         waits or progress(document),
     )
 
 
-def _comes_with(document: RolloutDocument, assignment: Assignment, order: TurnOrder | None) -> int | None:
+def _comes_with(document: RolloutDocument, row: QueryRow, order: TurnOrder | None) -> int | None:
     """The first phase, from the current one on, that includes the device; `None` if it depends on an unknown order."""
     for number, phase in enumerate(document.plan.phases, 1):
         if phase.condition is not None:
-            is_for = holds(parse_condition(phase.condition), assignment) is True
+            is_for = holds(parse_condition(phase.condition), row) is True
         elif order is None:
             # Only a phase of 100 % includes every device, whatever its rank.
             is_for = phase.percent == 100.0  # noqa: PLR2004 - percent

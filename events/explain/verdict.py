@@ -2,7 +2,6 @@
 
 import enum
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -13,7 +12,7 @@ from events.envelope import Vector
 from events.explain.judged_condition import Judged
 from events.fleet.assignments import NO_ASSIGNMENT, Assignment
 from events.manifest.document import ContentKind
-from events.query.evaluate import twin_row
+from events.query.evaluate import QueryRow, twin_row
 from events.rollout.state import RolloutDocument
 
 
@@ -57,7 +56,7 @@ class JudgedTwin(msgspec.Struct, frozen=True):
     reported: Mapping[str, Json] = {}
 
     @property
-    def assignment(self) -> Mapping[str, Any]:
+    def row(self) -> QueryRow:
         """The twin as the evaluator of conditions takes it."""
         return twin_row(self.device_id, self.tags, self.reported)
 

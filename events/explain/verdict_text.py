@@ -155,7 +155,7 @@ def behind(at: Standpoint) -> str:
     """Returns how far the workers are behind the log, by stream."""
     if not at.is_behind:
         return "the projections do not include that yet"
-    ranks = [
+    positions = [
         f"{name} at {done} of {head}"
         for name, done, head in (
             (stream_name(at.number), at.vector.partition, at.head.partition),
@@ -163,7 +163,7 @@ def behind(at: Standpoint) -> str:
         )
         if done < head
     ]
-    return f"the workers have not processed that yet ({', '.join(ranks)})"
+    return f"the workers have not processed that yet ({', '.join(positions)})"
 
 
 def is_counted(weighed: Weighed, deployment: LoggedDeployment) -> bool:

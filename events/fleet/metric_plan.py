@@ -24,8 +24,9 @@ from events.query.tree import (
     equalities,
     is_aggregate,
     is_monotone,
-    module_ids_asked,
+    is_twin_property,
     paths_of,
+    selectable_module_ids,
 )
 from events.text_cache import by_text
 
@@ -64,7 +65,7 @@ def plan_of(text: str) -> MetricPlan | None:
         return None
     module = None
     if query.source is QuerySource.MODULES:
-        module_ids = module_ids_asked(query.where)
+        module_ids = selectable_module_ids(query.where)
         if module_ids is None or len(module_ids) != 1:
             return None
         (module,) = module_ids
@@ -109,12 +110,8 @@ def _has_sets(path: Path, module: str | None) -> bool:
     match path:
         case ("configurations", _, "status"):
             return module is not None
-        case ("properties", "reported", name, *_):
-            return not name.startswith("$")
-        case ("tags", name, *_):
-            return not name.startswith("$")
         case _:
-            return False
+            return is_twin_property(path)
 
 
 def indexed(path: Path, module: str | None) -> tuple[Path, ...]:

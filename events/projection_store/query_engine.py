@@ -24,7 +24,7 @@ from events.projection_store.port import ProjectionSelection, ProjectionStore
 from events.projection_store.query_index import ModuleIndex, PartitionIndex, indexes
 from events.projection_store.query_rows import QueryRows
 from events.query.aggregate import Aggregating
-from events.query.evaluate import Assignment, projected, row_test
+from events.query.evaluate import QueryRow, projected, row_test
 from events.query.select import Bounds, select_bounds
 from events.query.text import printed_query
 from events.query.tree import (
@@ -35,7 +35,7 @@ from events.query.tree import (
     Query,
     QuerySource,
     is_aggregate,
-    module_ids_asked,
+    selectable_module_ids,
 )
 
 PAGE_DEFAULT = 100
@@ -58,7 +58,7 @@ class ContinuationInvalid(Exception):
 class QueryPage(msgspec.Struct, frozen=True):
     """A page of rows, and the continuation of the next page; `None` at the end."""
 
-    rows: list[Assignment]
+    rows: list[QueryRow]
     continuation: str | None
 
 
@@ -76,7 +76,7 @@ class _Location(msgspec.Struct, frozen=True, array_like=True):
 class _Scope(msgspec.Struct, frozen=True):
     """A scope, and the logs in each of which a device must be in it."""
 
-    holds: Callable[[Assignment], bool]
+    holds: Callable[[QueryRow], bool]
     logs: tuple[Log, ...]
 
     @property
@@ -165,12 +165,12 @@ class QueryEngine:
 
     def _collected(
         self, query: Query, scope: Expression | None, location: _Location, size: int
-    ) -> tuple[list[Assignment], _Location | None]:
+    ) -> tuple[list[QueryRow], _Location | None]:
         """At most `size` rows after a location, and the location to continue from; `None` if no row can follow.
 
         At least one more row follows, unless the time limit ended the page.
         """
-        rows: list[Assignment] = []
+        rows: list[QueryRow] = []
         last = location
         end = self._clock() + READING_SECONDS
         parts = self._parts(query, scope, first=location.partition)
@@ -224,7 +224,7 @@ class QueryEngine:
     ) -> dict[str, Bounds]:
         """Bounds by module id, without modules that no device has."""
         bounds_by_module = {}
-        names = module_ids_asked(query.where)
+        names = selectable_module_ids(query.where)
         for name in sorted(rows.all_module_ids() if names is None else names):
             contributing = frozenset(
                 deployment_id
@@ -265,7 +265,7 @@ class QueryEngine:
         sure = sum(len(bounds.sure) for bounds in part.bounds.values())
         return sure + sum(1 for _ in part.doubtful())
 
-    def _aggregated(self, query: Query, scope: Expression | None) -> list[Assignment]:
+    def _aggregated(self, query: Query, scope: Expression | None) -> list[QueryRow]:
         result = Aggregating(query)
         counting = all(
             item.function is Function.COUNT and item.path is None
@@ -290,7 +290,7 @@ class _Part:
         query: Query,
         bounds: dict[str, Bounds],
         rows: QueryRows,
-        test: Callable[[Assignment], bool],
+        test: Callable[[QueryRow], bool],
         *,
         scope: _Scope | None = None,
     ) -> None:
@@ -314,13 +314,13 @@ class _Part:
         # Each ordinal of a sure part is a row; one more shows whether a further row follows.
         return max(1, rows + 1) if self._is_sure else _CHUNK
 
-    def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, Assignment]]:
+    def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, QueryRow]]:
         """(ordinal, module, result) of the rows that fulfil the condition, in order."""
         query = self._query
         for ordinal, name, row in self._raw(ordinals):
             yield ordinal, name, self._rows.shown(row) if not query.select else dict(projected(query, row))
 
-    def raw(self) -> Iterator[Assignment]:
+    def raw(self) -> Iterator[QueryRow]:
         """Every row that fulfils the condition, before SELECT is applied."""
         ahead = self.ahead(-1, 2**32, again=False)
         while ordinals := list(itertools.islice(ahead, _CHUNK)):
@@ -344,7 +344,7 @@ class _Part:
             case _:
                 return None
 
-    def doubtful(self) -> Iterator[Assignment]:
+    def doubtful(self) -> Iterator[QueryRow]:
         """The rows that fulfil the condition, of those that the index leaves in doubt."""
         every = {name: module_bounds.maybe - module_bounds.sure for name, module_bounds in self.bounds.items()}
         ahead = iter(BitMap().union(*every.values()))
@@ -353,7 +353,7 @@ class _Part:
                 if ordinal in every[name]:
                     yield row
 
-    def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, Assignment]]:
+    def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, QueryRow]]:
         test = self._test
         candidates: Iterable[tuple[int, str]]
         if self._modules:

@@ -31,7 +31,7 @@ from events.projection_store.port import ProjectionSelection, ProjectionStore, r
 from events.projection_store.query_index import PartitionIndex
 from events.projection_store.twin_builder import Assigned, built_device, built_module, modules_of
 from events.properties import masked, merge_patch
-from events.query.evaluate import Assignment as QueryRow
+from events.query.evaluate import QueryRow
 from events.query.tree import Query, paths
 from events.stored_projection.partition_reader import Targeting, assignment_numbers, assignments_of
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from events.query.evaluate import Assignment, is_number, value_at
+from events.query.evaluate import QueryRow, is_number, value_at
 from events.query.tree import (
     UNDEFINED,
     Aggregate,
@@ -36,7 +36,7 @@ class Aggregating:
         # Without GROUP BY there is one group, of no rows to begin with.
         self._groups: dict[_Key, _Group] = {} if query.group_by else {(): _Group(self._arguments)}
 
-    def add(self, row: Assignment) -> None:
+    def add(self, row: QueryRow) -> None:
         """Add a row."""
         group = self._group(tuple(_member(value_at(path, row)) for path in self._query.group_by))
         group.rows += 1
@@ -63,7 +63,7 @@ class Aggregating:
             for path, numbers in group.numbers.items():
                 numbers.merge(theirs.numbers[path])
 
-    def results(self) -> list[Assignment]:
+    def results(self) -> list[QueryRow]:
         """Return a result for each group, at most TOP, ordered by key: undefined, null, booleans, numbers, strings.
 
         A result omits undefined values: a missing property of GROUP BY, and any aggregate but COUNT without numbers.
@@ -76,7 +76,7 @@ class Aggregating:
             group = self._groups[key] = _Group(self._arguments)
         return group
 
-    def _result(self, group_key: _Key, group: "_Group") -> Assignment:
+    def _result(self, group_key: _Key, group: "_Group") -> QueryRow:
         values = dict(zip(self._query.group_by, group_key, strict=True))
         result: dict[str, Any] = {}
         for key, item in zip(self._keys, self._query.select, strict=True):

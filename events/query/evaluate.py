@@ -30,9 +30,9 @@ from events.query.tree import (
     keys,
 )
 
-Assignment = Mapping[str, Any]
-Test = Callable[[Assignment], bool]
-ValueOf = Callable[[Assignment], object]
+QueryRow = Mapping[str, Any]
+Test = Callable[[QueryRow], bool]
+ValueOf = Callable[[QueryRow], object]
 
 COMPARE: dict[Op, Callable[[Any, Any], bool]] = {
     Op.EQ: operator.eq,
@@ -44,12 +44,12 @@ COMPARE: dict[Op, Callable[[Any, Any], bool]] = {
 }
 
 
-def twin_row(device_id: str, tags: Assignment, reported: Assignment) -> Assignment:
+def twin_row(device_id: str, tags: QueryRow, reported: QueryRow) -> QueryRow:
     """Return the row of a twin with the properties that conditions can use."""
     return {"deviceId": device_id, "tags": tags, "properties": {"reported": reported}}
 
 
-def holds(where: Expression | None, row: Assignment) -> bool | None:
+def holds(where: Expression | None, row: QueryRow) -> bool | None:
     """Return true, false, or `None` for unknown; only true selects the row, or targets the device. No condition is true.
 
     A comparison, also with `!=`, is unknown if a side is missing, an object or an array, or if the types of the sides
@@ -66,7 +66,7 @@ def row_test(where: Expression | None) -> Test:
     # Only true counts here, so an AND can stop at an unknown term.
     parts = tuple(map(compiled, where.terms if isinstance(where, And) else (where,)))
 
-    def test(row: Assignment) -> bool:
+    def test(row: QueryRow) -> bool:
         for value_of in parts:  # noqa: SIM110 - all() costs a frame per row
             if value_of(row) is not True:
                 return False
@@ -78,15 +78,15 @@ def row_test(where: Expression | None) -> Test:
 def compiled(expression: Expression) -> ValueOf:
     """Return a function from a row to the expression's value: JSON, or `UNDEFINED` if it is missing or unknown."""
     # This function and the closures call each other without helpers between them: queries are nested up to 320 deep, and
-    # Python stops at 1,000 frames.
+    # Python stops at 1,000 frames. The most frequent cases name their members: positional patterns take a fifth more time.
     match expression:
-        case Comparison(PathOf(path), op, Constant(literal)):
+        case Comparison(left=PathOf(path=path), op=op, right=Constant(value=literal)):
             return _with_literal(path, op, literal)
         case Comparison(Constant(literal), op, PathOf(path)):
             return _with_literal(path, MIRRORED[op], literal)
-        case And(terms):
+        case And(terms=terms):
             return _joined(tuple(map(compiled, terms)), decisive=False)
-        case Or(terms):
+        case Or(terms=terms):
             return _joined(tuple(map(compiled, terms)), decisive=True)
         case Not(term):
             return _opposite(compiled(term))
@@ -110,7 +110,7 @@ def compiled(expression: Expression) -> ValueOf:
             return lambda row: _defined(contained(array_of(row), literal))
 
 
-def value_at(path: Path, row: Assignment) -> object:
+def value_at(path: Path, row: QueryRow) -> object:
     """Return the value at a path: JSON, with `None` for null, or `UNDEFINED`."""
     at: Any = row
     for name in path:
@@ -158,7 +158,7 @@ def is_number(actual: object) -> bool:
     return isinstance(actual, int | float) and not isinstance(actual, bool)
 
 
-def projected(query: Query, row: Assignment) -> Assignment:
+def projected(query: Query, row: QueryRow) -> QueryRow:
     """Return the result of a query without aggregates for a row, without undefined properties; for `*`, the row itself."""
     assert not is_aggregate(query)
     if not query.select:
@@ -188,7 +188,7 @@ def _with_literal(path: Path, op: Op, literal: Literal) -> ValueOf:
 
 
 def _within(operand: ValueOf, literals: tuple[Literal, ...]) -> ValueOf:
-    def value(row: Assignment) -> object:
+    def value(row: QueryRow) -> object:
         actual = operand(row)
         verdicts = [compared(actual, Op.EQ, literal) for literal in literals]
         return True if True in verdicts else UNDEFINED if None in verdicts else False
@@ -197,7 +197,7 @@ def _within(operand: ValueOf, literals: tuple[Literal, ...]) -> ValueOf:
 
 
 def _opposite(term: ValueOf) -> ValueOf:
-    def value(row: Assignment) -> object:
+    def value(row: QueryRow) -> object:
         verdict = term(row)
         return not verdict if isinstance(verdict, bool) else UNDEFINED
 
@@ -208,7 +208,7 @@ def _joined(terms: tuple[ValueOf, ...], *, decisive: bool) -> ValueOf:
     """Return an AND, which one false term decides, or an OR, which one true term decides; else unknown wins."""
     otherwise = not decisive
 
-    def value(row: Assignment) -> object:
+    def value(row: QueryRow) -> object:
         joined: object = otherwise
         for term in terms:
             verdict = term(row)

@@ -26,8 +26,9 @@ from events.query.tree import (
     PathOf,
     QuerySource,
     compare_property,
-    module_ids_asked,
+    is_twin_property,
     paths_of,
+    selectable_module_ids,
 )
 from events.text_cache import by_text
 
@@ -85,7 +86,7 @@ def parse_module_condition(text: str) -> ModuleCondition:
         raise ConditionInvalid(text, column=max(1, error.column - len(_SELECT)), reason=error.reason) from None
     if query.source is not QuerySource.MODULES or query.where is None or query.group_by:
         raise ConditionInvalid(text, column=1, reason=_SUPPORTED)
-    module_ids = module_ids_asked(query.where)
+    module_ids = selectable_module_ids(query.where)
     condition = _restricted(query.where, text, 1)
     if module_ids is None:
         return ModuleCondition(EVERY_MODULE, condition)
@@ -125,13 +126,7 @@ def _restricted(where: Expression, text: str, depth: int) -> Expression:
 
 
 def _is_supported(path: Path) -> bool:
-    match path:
-        case ("deviceId",) | ("moduleId",):
-            return True
-        case ("tags", name, *_) | ("properties", "reported", name, *_):
-            return not name.startswith("$")
-        case _:
-            return False
+    return path in {("deviceId",), MODULE_ID} or is_twin_property(path)
 
 
 def _compares(path: Path, op: Op, literal: object) -> bool:

@@ -82,7 +82,7 @@ def compile_select(where: Expression | None) -> Select:
     """
     # The condition is compiled once, because a worker selects for every deployment and every batch.
     match where:
-        case Comparison(PathOf(path), Op.EQ, Constant(str() | int() | float() as literal)):
+        case Comparison(left=PathOf(path=path), op=Op.EQ, right=Constant(value=str() | int() | float() as literal)):
             return _equality(path, literal)
         case _:
             sides = _compiled(MATCH_ALL if where is None else where)
@@ -115,14 +115,15 @@ def among(op: Op, literal: Primitive, *values: tuple[Primitive, BitMap]) -> BitM
 
 def _compiled(where: Expression, truth: bool = True) -> _Select:  # noqa: FBT001, FBT002 - the side that is selected
     """Compile the selection of rows for which a condition is true, or false."""
+    # The most frequent cases come first and name their members: positional patterns take a quarter more time.
     match where:
-        case And(terms) | Or(terms):
+        case Comparison(left=PathOf(path=path), op=op, right=Constant(value=literal)):
+            return _comparison(path, op if truth else OPPOSITE[op], literal)
+        case And(terms=terms) | Or(terms=terms):
             parts = tuple(map(_compiled, terms, repeat(truth)))
             return _every(parts) if isinstance(where, And) is truth else _any(parts)
-        case Not(term):
+        case Not(term=term):
             return _compiled(term, not truth)
-        case Comparison(PathOf(path), op, Constant(literal)):
-            return _comparison(path, op if truth else OPPOSITE[op], literal)
         case Comparison(Constant(literal), op, PathOf(path)):
             return _comparison(path, MIRRORED[op if truth else OPPOSITE[op]], literal)
         case Comparison(PathOf(left), op, PathOf(right)):

@@ -222,14 +222,14 @@ def equalities(expression: Expression | None) -> tuple[tuple[Path, Primitive], .
     return tuple((path, literal) for path, literal in pairs if isinstance(literal, Primitive))
 
 
-def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
+def selectable_module_ids(where: Expression | None) -> frozenset[str] | None:
     """Return the module ids that a condition can select; `None` if it can select any."""
     match where:
         case And(terms):
-            limits = [ids for ids in map(module_ids_asked, terms) if ids is not None]
+            limits = [ids for ids in map(selectable_module_ids, terms) if ids is not None]
             return frozenset.intersection(*limits) if limits else None
         case Or(terms):
-            each = [module_ids_asked(term) for term in terms]
+            each = [selectable_module_ids(term) for term in terms]
             return None if None in each else frozenset().union(*(ids for ids in each if ids is not None))
         case Comparison(PathOf(("moduleId",)), Op.EQ, Constant(str(name))) | Comparison(
             Constant(str(name)), Op.EQ, PathOf(("moduleId",))
@@ -239,6 +239,15 @@ def module_ids_asked(where: Expression | None) -> frozenset[str] | None:
             return frozenset(literal for literal in literals if isinstance(literal, str))
         case _:
             return None
+
+
+def is_twin_property(path: Path) -> bool:
+    """Return whether a path is a tag or a reported property, and not metadata such as `tags.$version`."""
+    match path:
+        case ("tags", name, *_) | ("properties", "reported", name, *_):
+            return not name.startswith("$")
+        case _:
+            return False
 
 
 def paths(query: Query) -> frozenset[Path]:

@@ -42,7 +42,7 @@ class RuleFindings(msgspec.Struct, frozen=True, array_like=True):
 _decoder = msgspec.json.Decoder(RuleFindings)
 
 
-def read_found(data: bytes | None) -> RuleFindings | None:
+def read_findings(data: bytes | None) -> RuleFindings | None:
     """Read the bytes of `to_bytes`; `None` without data, or if another version of the rules wrote them."""
     findings = None if data is None else _decoder.decode(data)
     return findings if findings is not None and findings.version == VERSION else None

@@ -21,7 +21,7 @@ from events.fleet.merge_cache import MergeCache
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.partition import Partition
 from events.manifest.document import ContentKind
-from events.readiness.effective import read_found
+from events.readiness.effective import read_findings
 from events.stored_projection.stored_partition import (
     AssignmentEntry,
     Checkpoint,
@@ -315,7 +315,7 @@ def _restore_assignments(partition: Partition, hashes: dict[str, dict[str, bytes
         assert number != UNASSIGNED
         assignments.restore(number, _json.decode(hashes["assignments"][str(number)], type=Assignment), counts[number])
     for digest, configuration in assignments.configurations.items():
-        if configuration.is_of_modules and read_found(hashes["readiness"].get(digest)) is None:
+        if configuration.is_of_modules and read_findings(hashes["readiness"].get(digest)) is None:
             # The stored findings are those of another version of the rules; the next commit writes the current ones.
             assignments.changed_configurations.add(digest)
 

@@ -10,7 +10,7 @@ from pyroaring import BitMap
 from events.canonical import JsonObject
 from events.fleet.assignments import Assignment
 from events.fleet.configuration import NOTHING
-from events.readiness.effective import RuleFindings, read_found
+from events.readiness.effective import RuleFindings, read_findings
 from events.stored_projection.partition_reader import assignment_numbers, assignments_of
 from events.stored_projection.stored_partition import StoredPartition
 
@@ -39,7 +39,7 @@ class ReadinessReading:
         self._stored = stored
         self._assignments = assignments_of(stored)
         digests = {assignment.configuration for assignment in self._assignments.values()} - {NOTHING.digest}
-        self._findings = {digest: read_found(stored.hashes["readiness"].get(digest)) for digest in digests}
+        self._findings = {digest: read_findings(stored.hashes["readiness"].get(digest)) for digest in digests}
 
     @property
     def is_stale(self) -> bool:

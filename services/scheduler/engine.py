@@ -75,9 +75,9 @@ class SchedulerEngine:
             fence=fence,
         )
         for name, deployment in sorted(work.timed.items()):
-            self._apart(name, partial(self._begin_or_end, producer, name, deployment, now))
+            self._isolated(name, partial(self._begin_or_end, producer, name, deployment, now))
         for name, stray in sorted(work.strays.items()):
-            self._apart(name, partial(self._end_stray, producer, name, stray))
+            self._isolated(name, partial(self._end_stray, producer, name, stray))
         active = {
             name: rollout
             for name, rollout in sorted(work.rollouts.items())
@@ -86,10 +86,10 @@ class SchedulerEngine:
         if active:
             self._fleet_snapshot.settle(self._settle)
         for name, rollout in active.items():
-            self._apart(name, partial(self._go_on, producer, name, rollout, now))
+            self._isolated(name, partial(self._go_on, producer, name, rollout, now))
         return producer.written
 
-    def _apart(self, name: str, act: Callable[[], None]) -> None:
+    def _isolated(self, name: str, act: Callable[[], None]) -> None:
         """Run one act; a failure is logged and does not stop the acts on other deployments."""
         try:
             act()

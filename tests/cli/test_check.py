@@ -76,7 +76,7 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ({}, [], 1),
     ],
 )
-def test_it_leaves_with_1_if_a_finding_counts(put: Any, document: Any, flags: list[str], code: int) -> None:
+def test_it_exits_with_1_if_a_finding_counts(put: Any, document: Any, flags: list[str], code: int) -> None:
     assert check(put("m.json", document), *flags).exit_code == code
 
 
@@ -211,7 +211,7 @@ def test_json_has_findings_with_their_lines(put: Any) -> None:
     assert "latest" in Path("m.json").read_text().splitlines()[66]
 
 
-# Events of the SARIF 2.1.0 specification: sections 3.13, 3.14, 3.19, 3.27, 3.28, 3.29, 3.30, 3.35, 3.49.
+# Rules of the SARIF 2.1.0 specification, sections 3.13, 3.14, 3.19, 3.27, 3.28, 3.29, 3.30, 3.35, 3.49.
 SARIF: dict[str, Any] = {
     "type": "object",
     "required": ["version", "runs"],

@@ -307,7 +307,7 @@ def test_a_scoped_token_reaches_the_devices_in_its_scope_and_nothing_else(http: 
 
 
 @pytest.mark.full
-def test_a_line_of_events_needs_the_right_of_its_command(http: httpx.Client, twinfold: Run) -> None:
+def test_a_line_of_events_needs_the_permission_of_its_command(http: httpx.Client, twinfold: Run) -> None:
     twinfold("device", "create", "lines")
     service = signature(twinfold("connection-string", "--policy", "service"))
     lines = (

@@ -76,9 +76,7 @@ def test_with_the_token_of_a_preview_it_is_done_once_more_people_looked(
 
 
 @pytest.mark.full
-def test_another_assignment_change_than_was_shown_leaves_with_1_and_says_what_differs(
-    system: System, twinfold: Run
-) -> None:
+def test_another_effect_than_was_shown_exits_with_1_and_says_what_differs(system: System, twinfold: Run) -> None:
     words = ["deployment", "update", "north", "--priority", "9", "--condition", "tags.site = 'west'"]
     (token,) = re.findall(r"--preview-token (\S+)", twinfold(*words, "--preview").stdout)
     system.do(*join("d9", site="west"))

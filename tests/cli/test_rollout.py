@@ -144,7 +144,7 @@ def shown(twinfold: Run, name: str) -> Any:
     return json.loads(twinfold("rollout", "show", name, "--json").stdout)
 
 
-def test_every_act_has_its_command_and_a_refusal_leaves_with_1(twinfold: Run) -> None:
+def test_every_act_has_its_command_and_a_refusal_exits_with_1(twinfold: Run) -> None:
     created(twinfold, "acts", "--hold", "--priority", "3")
     twinfold("rollout", "create", "acts", "--phase", "1", "--phase", "100%", "--soak", "1h")
     assert (

@@ -12,7 +12,7 @@ from events.deployment.state import DeploymentDocument, evolve
 E = TypeVar("E", bound=Exception)
 
 
-def applied(*events: DeploymentEvent) -> DeploymentDocument | None:
+def replayed(*events: DeploymentEvent) -> DeploymentDocument | None:
     """The document after some events, one every second."""
     document = None
     for number, event in enumerate(events, start=1):
@@ -20,8 +20,8 @@ def applied(*events: DeploymentEvent) -> DeploymentDocument | None:
     return document
 
 
-def status(*events: DeploymentEvent) -> DeploymentDocument:
-    document = applied(*events)
+def document_of(*events: DeploymentEvent) -> DeploymentDocument:
+    document = replayed(*events)
     assert document is not None
     return document
 
@@ -51,7 +51,7 @@ class When:
 
 class Given:
     def __init__(self, *events: DeploymentEvent) -> None:
-        self._document = applied(*events)
+        self._document = replayed(*events)
 
     def when(self, command: DeploymentCommand) -> When:
         return When(self._document, command)

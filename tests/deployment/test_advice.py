@@ -2,16 +2,16 @@ from events.deployment.advice import Advice, advice, outranked
 from events.deployment.events import DeploymentCreated
 from events.deployment.state import DeploymentDocument
 from events.manifest.document import ContentKind
-from tests.deployment.given import status
+from tests.deployment.given import document_of
 from tests.manifest.contents import agent, content, layer, module
 
 
 def base(priority: int = 10, condition: str = "*") -> DeploymentDocument:
-    return status(DeploymentCreated(content(), condition, priority))
+    return document_of(DeploymentCreated(content(), condition, priority))
 
 
 def over(priority: int = 11, condition: str = "*") -> DeploymentDocument:
-    return status(DeploymentCreated(layer({"modules.extra": module()}), condition, priority))
+    return document_of(DeploymentCreated(layer({"modules.extra": module()}), condition, priority))
 
 
 def about(found: list[Advice]) -> list[str]:
@@ -47,7 +47,7 @@ def test_layers_are_not_compared_with_layers_nor_bases_with_bases_nor_one_with_i
 
 
 def test_a_configuration_of_devices_own_twins_is_neither_base_nor_layer() -> None:
-    own = status(DeploymentCreated({"deviceContent": {"properties.desired.a": 1}}, "*", 10))
+    own = document_of(DeploymentCreated({"deviceContent": {"properties.desired.a": 1}}, "*", 10))
     assert (own.layered, own.kind) == (False, ContentKind.DEVICE)
     assert advice("own", own, [("extra", over(9)), ("base", base(11))]) == ()
     assert outranked("extra", over(9), [("own", own)]) == []
@@ -56,11 +56,13 @@ def test_a_configuration_of_devices_own_twins_is_neither_base_nor_layer() -> Non
 def test_a_configuration_of_a_module_is_neither_and_its_condition_is_read_as_its_own_kind() -> None:
     content = {"moduleContent": {"properties.desired.a": 1}}
     metrics = {"mine": "SELECT deviceId FROM devices WHERE configurations.one.status = 'Applied'"}
-    of_module = status(DeploymentCreated(content, "FROM devices.modules WHERE moduleId = 'm'", 10, metrics=metrics))
+    of_module = document_of(
+        DeploymentCreated(content, "FROM devices.modules WHERE moduleId = 'm'", 10, metrics=metrics)
+    )
     assert (of_module.layered, of_module.kind) == (False, ContentKind.MODULE)
     (only,) = advice("one", of_module, [("extra", over(9)), ("base", base(11))])
     assert (only.rule, "FROM devices.modules" in only.message) == ("metric-never-matches", True)
-    (empty,) = advice("one", status(DeploymentCreated(content, " ")), [])
+    (empty,) = advice("one", document_of(DeploymentCreated(content, " ")), [])
     assert (empty.rule, "FROM devices.modules" in empty.message) == ("empty-condition", True)
 
 
@@ -77,12 +79,12 @@ def test_a_not_without_an_and_is_pointed_out_with_its_column() -> None:
 
 
 def test_what_the_manifest_rules_warn_of_is_passed_on_with_its_path() -> None:
-    warned = status(DeploymentCreated(content(temp={"properties.desired": {"url": "${URL}"}}), "*"))
+    warned = document_of(DeploymentCreated(content(temp={"properties.desired": {"url": "${URL}"}}), "*"))
     (only,) = advice("base", warned, [])
     assert "modulesContent.temp.properties.desired.url" in only.message
 
 
 def test_what_was_created_without_full_validation_is_told_what_its_devices_will_refuse() -> None:
     odd = content(agent=agent(modules={"temp": module(restartPolicy="on-failured")}))
-    (only,) = advice("base", status(DeploymentCreated(odd, "*")), [])
+    (only,) = advice("base", document_of(DeploymentCreated(odd, "*")), [])
     assert "on-failured" in only.message

@@ -15,7 +15,7 @@ from events.deployment.commands import (
     UpdateDeployment,
     Validation,
 )
-from events.deployment.decider import METRICS_MAX, PRIORITY_MAX, QUERY_CHARACTERS_MAX, check, decide
+from events.deployment.decider import METRICS_MAX, PRIORITY_MAX, check, decide
 from events.deployment.errors import (
     AdmissionInvalid,
     DeploymentError,
@@ -40,7 +40,7 @@ from events.deployment.events import (
     Schedule,
 )
 from events.manifest.errors import ManifestInvalid
-from events.query.errors import ConditionInvalid
+from events.query.errors import LENGTH_MAX, ConditionInvalid
 from events.secrets.secret_fields import take
 from tests.deployment.given import given
 from tests.manifest.contents import agent, content, layer, module
@@ -112,7 +112,7 @@ def test_five_metrics_are_taken_and_a_sixth_is_refused() -> None:
     given().when(create(metrics=six)).refused(MetricsInvalid, "base", "must have at most 5 queries, not 6")
 
 
-@pytest.mark.parametrize("metrics", [{"a": 1}, {1: "a"}, ["a"], None, {"m": "x" * (QUERY_CHARACTERS_MAX + 1)}])
+@pytest.mark.parametrize("metrics", [{"a": 1}, {1: "a"}, ["a"], None, {"m": "x" * (LENGTH_MAX + 1)}])
 def test_metrics_that_are_not_short_queries_by_name_are_refused(metrics: Any) -> None:
     given().when(create(metrics=metrics)).refused(MetricsInvalid, "base")
 

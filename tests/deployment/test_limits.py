@@ -6,7 +6,7 @@ import pytest
 
 from events.deployment.advice import advice, another_type
 from events.deployment.commands import CreateDeployment, DeleteDeployment
-from events.deployment.decider import QUERY_CHARACTERS_MAX, TIME_MAX, check
+from events.deployment.decider import TIME_MAX, check
 from events.deployment.errors import (
     DeploymentEtagMismatch,
     DeploymentNotFound,
@@ -16,11 +16,12 @@ from events.deployment.errors import (
 )
 from events.deployment.events import DeploymentCreated, DeploymentDeleted, Schedule
 from events.deployment.state import etag_of
-from tests.deployment.given import given, status
+from events.query.errors import LENGTH_MAX
+from tests.deployment.given import document_of, given
 from tests.manifest.contents import content
 
 QUERY = "select * from devices where tags.a = 1"
-LONGEST = QUERY + " " * (QUERY_CHARACTERS_MAX - len(QUERY))
+LONGEST = QUERY + " " * (LENGTH_MAX - len(QUERY))
 
 
 def create(**members: Any) -> CreateDeployment:
@@ -115,7 +116,7 @@ CONDITIONS = {"edge": "*", "module": "FROM devices.modules WHERE moduleId = 'm'"
 )
 def test_a_metric_that_asks_the_wrong_twin_is_told_where_to_ask(kind: str, where: str, said: str) -> None:
     metrics = {"m": f"{ASKED} {where}"}
-    document = status(DeploymentCreated(CONTENTS[kind], CONDITIONS[kind], 10, metrics=metrics))
+    document = document_of(DeploymentCreated(CONTENTS[kind], CONDITIONS[kind], 10, metrics=metrics))
     messages = [one.message for one in advice("base", document, []) if one.rule == "metric-never-matches"]
     assert len(messages) == bool(said)
     assert all(said in message for message in messages)
@@ -124,7 +125,7 @@ def test_a_metric_that_asks_the_wrong_twin_is_told_where_to_ask(kind: str, where
 @pytest.mark.parametrize("if_match", ['"', '"x', 'x"', "x"])
 def test_an_etag_with_a_quote_on_one_side_alone_does_not_match(if_match: str) -> None:
     created = DeploymentCreated(content(), "*", 10)
-    etag = etag_of(status(created))
+    etag = etag_of(document_of(created))
     for wrong in (if_match, f'"{etag}', f'{etag}"', f'"{etag}x', f'x{etag}"'):
         given(created).when(DeleteDeployment("base", if_match=wrong)).refused(DeploymentEtagMismatch)
     for right in (etag, f'"{etag}"', "*", '"*"'):

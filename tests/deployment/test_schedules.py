@@ -18,7 +18,7 @@ from events.deployment.events import (
     NotStarted,
     Schedule,
 )
-from tests.deployment.given import given, status
+from tests.deployment.given import document_of, given
 from tests.manifest.contents import content
 
 AT_FIVE = Schedule(5000, 9000, "Europe/Berlin")
@@ -111,15 +111,15 @@ def test_an_end_that_was_moved_or_came_already_is_not_due() -> None:
 
 def test_a_canceled_deployment_is_due_for_nothing() -> None:
     given(WAITING).when(ChangeAdmission("base", Ended())).then(ENDED)
-    document = status(WAITING, ENDED)
+    document = document_of(WAITING, ENDED)
     assert (document.start_at, document.end_at) == (0, 0)
 
 
 def test_what_is_due_follows_from_times_and_admission() -> None:
-    assert (status(WAITING).start_at, status(WAITING).end_at) == (5000, 9000)
-    started = status(WAITING, STARTED)
+    assert (document_of(WAITING).start_at, document_of(WAITING).end_at) == (5000, 9000)
+    started = document_of(WAITING, STARTED)
     assert (started.start_at, started.end_at) == (0, 9000)
-    moved = status(WAITING, DeploymentScheduled(Schedule(7000, 9000)))
+    moved = document_of(WAITING, DeploymentScheduled(Schedule(7000, 9000)))
     assert (moved.start_at, moved.version, moved.updated_at) == (7000, 2, 2000)
-    none = status(DeploymentCreated(content()))
+    none = document_of(DeploymentCreated(content()))
     assert (none.start_at, none.end_at) == (0, 0)

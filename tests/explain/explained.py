@@ -105,7 +105,7 @@ def texts_of(
     subject, at, some = weighed(history, store.load(0), device_id, enabled=enabled)
     known = known_of(history)
     turns = {
-        name: turn(one.rollout, subject.twin.assignment, enabled=enabled, order=None, waits="")
+        name: turn(one.rollout, subject.twin.row, enabled=enabled, order=None, waits="")
         for name, one in known.items()
         if one.rollout is not None
     }

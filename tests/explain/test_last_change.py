@@ -35,7 +35,7 @@ def envelopes(*events: DeviceEvent | tuple[str, DeviceEvent]) -> list[Envelope[A
     ]
 
 
-def origin(property_: Property, now: Any, *events: DeviceEvent | tuple[str, DeviceEvent]) -> int | None:
+def last_change_of(property_: Property, now: Any, *events: DeviceEvent | tuple[str, DeviceEvent]) -> int | None:
     last_changes = LastChanges("d", {property_: now})
     for envelope in reversed(envelopes(*events)):
         if not last_changes.is_done:
@@ -68,19 +68,19 @@ def tagged(**tags: Any) -> TwinPatched:
 def test_a_tag_goes_back_to_the_event_since_which_it_has_been_so(
     now: Any, events: tuple[DeviceEvent, ...], position: int
 ) -> None:
-    assert origin(SITE, now, *events) == position
+    assert last_change_of(SITE, now, *events) == position
 
 
 def test_reports_modules_and_identities_have_their_own() -> None:
     os = Property(("reported", "os", "name"))
-    assert origin(os, "b", BORN, PropertiesReported({"os": {"name": "b"}}), tagged(os={"name": "c"})) == 2
+    assert last_change_of(os, "b", BORN, PropertiesReported({"os": {"name": "b"}}), tagged(os={"name": "c"})) == 2
     of_module = Property(("tags", "lens"), "m")
     events = (BORN, ModuleCreated("m"), ("d/m", tagged(lens="wide")), tagged(lens="tele"), ModuleCreated("n"))
-    assert origin(of_module, "wide", *events) == 3
-    assert origin(of_module, ABSENT, *events, ModuleDeleted("m"), ModuleCreated("m")) == 6
+    assert last_change_of(of_module, "wide", *events) == 3
+    assert last_change_of(of_module, ABSENT, *events, ModuleDeleted("m"), ModuleCreated("m")) == 6
     updated = (BORN, DeviceUpdated(edge=True, enabled=False), DeviceUpdated(edge=False, enabled=False))
     no: Any = False
-    assert (origin(ENABLED, no, *updated), origin(EDGE, no, *updated)) == (2, 3)
+    assert (last_change_of(ENABLED, no, *updated), last_change_of(EDGE, no, *updated)) == (2, 3)
 
 
 _names = st.sampled_from(["a", "b", None, {"x": 1}, {"x": None}, 1, True])
@@ -95,20 +95,20 @@ _events = st.one_of(
 
 
 @given(st.lists(_events, max_size=12))
-def test_from_its_origin_on_the_value_has_been_the_same_and_just_before_it_was_not(events: list[DeviceEvent]) -> None:
+def test_from_its_last_change_on_the_value_is_the_same_and_just_before_it_was_not(events: list[DeviceEvent]) -> None:
     for one in (SITE, Property(("tags", "site", "x"))):
         values, document = [], None
         for envelope in envelopes(BORN, *events):
             document = evolve_device(document, envelope.event, version=envelope.version, at=envelope.at)
             values.append(_typed(one, document))
-        position = origin(one, values[-1][1], BORN, *events)
+        position = last_change_of(one, values[-1][1], BORN, *events)
         assert position is not None
         assert len({repr(value) for value in values[position - 1 :]}) == 1
         assert position == 1 or repr(values[position - 2]) != repr(values[-1])
 
 
 def _typed(one: Property, document: DeviceDocument) -> tuple[str, Any]:
-    value: Any = value_at(one.path, JudgedTwin("d", section(document.tags)).assignment)
+    value: Any = value_at(one.path, JudgedTwin("d", section(document.tags)).row)
     if value is UNDEFINED:
         return "absent", ABSENT
     return type(value).__name__, {} if isinstance(value, dict) else value

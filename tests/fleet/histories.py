@@ -34,7 +34,7 @@ from events.envelope import Envelope, Principal, PrincipalKind
 from events.manifest.merge import merge
 from events.properties import merge_patch
 from events.query.condition import parse_condition
-from events.query.evaluate import Assignment, holds, twin_row
+from events.query.evaluate import QueryRow, holds, twin_row
 from events.query.parse import parse as parse_query
 
 AUTHOR = Principal(PrincipalKind.SYSTEM, "tests")
@@ -359,7 +359,7 @@ class ModelTwin(msgspec.Struct):
     reported: dict[str, Any]
 
 
-def assignment_of(twin: ModelTwin) -> Assignment:
+def row_of(twin: ModelTwin) -> QueryRow:
     """A twin as conditions are evaluated on it."""
     return twin_row(twin.device_id, twin.tags, twin.reported)
 
@@ -443,7 +443,7 @@ class Model:
         return {
             twin.device_id
             for twin in self.twins.values()
-            if (twin.edge or own) and all(holds(parse_condition(text), assignment_of(twin)) is True for text in texts)
+            if (twin.edge or own) and all(holds(parse_condition(text), row_of(twin)) is True for text in texts)
         }
 
     def targets_of_module(self, name: str, module_id: str, having: set[str]) -> set[str]:
@@ -457,7 +457,7 @@ class Model:
             device
             for device in having
             if holds(where, self._module_row(device, module_id)) is True
-            and holds(parse_condition(scope), assignment_of(self.twins[device])) is True
+            and holds(parse_condition(scope), row_of(self.twins[device])) is True
         }
 
     def _module_row(self, device_id: str, module_id: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from events.readiness.effective import RuleFindings
 from events.stored_projection.partition_codec import checkpoint_of, restore, writes_of
 from events.stored_projection.stored_partition import ARRAYS, HASHES, StoredPartition
 from tests import shortening
-from tests.fleet.histories import History, Model, assignment_of, conditions, histories
+from tests.fleet.histories import History, Model, conditions, histories, row_of
 from tests.shortening import examples, shortened
 
 LAWS = settings(derandomize=True, deadline=None, max_examples=examples(150))
@@ -118,9 +118,7 @@ def test_select_on_the_index_finds_whom_evaluate_finds_and_a_third_of_the_condit
         model = Model(history)
         for text in texts:
             condition = parse_condition(text)
-            verdicts = {
-                name: holds(condition, assignment_of(model.twins[name])) for name in partition.directory.ordinal_of
-            }
+            verdicts = {name: holds(condition, row_of(model.twins[name])) for name in partition.directory.ordinal_of}
             partly.append({verdict is True for verdict in verdicts.values()} == {True, False})
             true, false = compile_select(condition), compile_select(Not(condition))
             within = BitMap(partition.directory.live - BitMap([0]))

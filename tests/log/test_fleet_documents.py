@@ -6,7 +6,7 @@ from events.envelope import Principal
 from events.log.fleet_documents import deployments, matches_labels
 from events.log.memory import MemoryLog
 from events.producer.producer import Producer
-from tests.deployment.given import status
+from tests.deployment.given import document_of
 from tests.manifest.contents import content
 
 
@@ -24,7 +24,7 @@ from tests.manifest.contents import content
 def test_a_deployment_matches_when_it_carries_all_the_labels_with_their_values(
     labels: dict[str, str], *, matches: bool
 ) -> None:
-    document = status(DeploymentCreated(content(), labels={"site": "a", "line": "1"}))
+    document = document_of(DeploymentCreated(content(), labels={"site": "a", "line": "1"}))
     assert matches_labels(document, labels) is matches
 
 

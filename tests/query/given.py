@@ -1,4 +1,4 @@
-"""Random rows and queries that have something to do with each other."""
+"""Random rows and queries that use the same properties and values."""
 
 from typing import Any
 
@@ -43,19 +43,23 @@ paths = st.sampled_from(PATHS)
 
 
 def expressions(leaves: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
-    """Conditions over some leaves, with AND in AND and OR in OR dissolved as the parser does it."""
+    """Conditions on these leaves; as the parser does, an AND in an AND and an OR in an OR are replaced by their terms."""
     return st.recursive(
         leaves,
         lambda inner: st.one_of(
             st.builds(Not, inner),
             st.lists(inner, min_size=2, max_size=3).map(
-                lambda terms: And(tuple(one for t in terms for one in (t.terms if isinstance(t, And) else [t])))
+                lambda terms: And(
+                    tuple(part for term in terms for part in (term.terms if isinstance(term, And) else [term]))
+                )
             ),
             st.lists(inner, min_size=2, max_size=3).map(
-                lambda terms: Or(tuple(one for t in terms for one in (t.terms if isinstance(t, Or) else [t])))
+                lambda terms: Or(
+                    tuple(part for term in terms for part in (term.terms if isinstance(term, Or) else [term]))
+                )
             ),
         ),
-        max_leaves=6,
+        max_leaves=8,
     )
 
 

@@ -1,4 +1,4 @@
-"""The plain reading of a condition, term by term: what the closures and the sets must agree with."""
+"""A plain evaluation of conditions, term by term; compiled conditions and selections must agree with it."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -7,6 +7,7 @@ from events.query.errors import LENGTH_MAX, ConditionInvalid
 from events.query.text import printed
 from events.query.tree import MATCH_ALL, MATCH_NONE, And, Expression, IsDefined, Not, Op, Or, compare_property
 from tests.fleet.histories import conditions as random_conditions
+from tests.query.given import expressions
 
 ENV, SITE = ("tags", "environment"), ("tags", "site")
 PROD, NORTH = compare_property(ENV, Op.EQ, "prod"), compare_property(SITE, Op.EQ, "north")
@@ -205,23 +206,10 @@ leaves = st.one_of(
     ),
     st.just(compare_property(("deviceId",), Op.EQ, "a'b")),
 )
-trees: st.SearchStrategy[Expression] = st.recursive(
-    leaves,
-    lambda children: st.one_of(
-        st.builds(Not, children),
-        st.lists(children, min_size=2, max_size=3).map(
-            lambda terms: And(tuple(one for term in terms for one in (term.terms if isinstance(term, And) else [term])))
-        ),
-        st.lists(children, min_size=2, max_size=3).map(
-            lambda terms: Or(tuple(one for term in terms for one in (term.terms if isinstance(term, Or) else [term])))
-        ),
-    ),
-    max_leaves=8,
-)
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
-@given(trees)
+@given(expressions(leaves))
 @example(MATCH_ALL)
 @example(MATCH_NONE)
 def test_a_printed_tree_reads_as_the_same_tree(tree: Expression) -> None:
@@ -252,6 +240,6 @@ def test_any_text_is_a_tree_or_an_error_that_points_into_it(text: str) -> None:
 @given(
     random_conditions, st.integers(0, 60), st.sampled_from(["(", ")", "'", '"', " AND ", "NOT", "=", "[", "\n", "0"])
 )
-def test_a_condition_with_a_typo_never_crashes(text: str, location: int, typo: str) -> None:
-    error = error_of(text[:location] + typo + text[location:])
+def test_a_condition_with_a_typo_never_crashes(text: str, position: int, typo: str) -> None:
+    error = error_of(text[:position] + typo + text[position:])
     assert error is None or error.reason

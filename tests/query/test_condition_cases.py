@@ -12,7 +12,7 @@ from events.query.tree import Constant, Not, paths_of
 from tests.query.test_select import Index
 
 EDGE = "select deviceId from devices where capabilities.iotEdge = true"
-# A null in a patch takes a tag away: no twin holds one.
+# A null in a patch removes a tag: no twin has a null.
 TAGS = merge_patch(
     {"gone": 1},
     {"s": "b", "n": 1, "f": 1.0, "on": True, "gone": None, "list": [1], "deep": {"er": {"x": 2}}, "big": 2**52},
@@ -21,7 +21,7 @@ ROW = twin_row("edge-1", TAGS, {"model": "4000x", "site": {"floor": 0}})
 
 
 def verdict(text: str) -> bool | None:
-    """What a condition says of the row; the same text behind WHERE says it too, and so do the sets of an index of that row."""
+    """The truth of a condition on the row, which a query with this WHERE and the selection by an index must repeat."""
     condition = parse_condition(text)
     truth = holds(condition, ROW)
     if not isinstance(condition, Constant):
@@ -130,7 +130,7 @@ def test_a_condition_is_stored_as_a_query_of_the_same_meaning(condition: str, qu
     assert targeted_query(condition) == query
 
 
-def test_whom_a_configuration_of_own_twins_targets_is_a_query_of_all_devices() -> None:
+def test_a_configuration_of_own_twins_targets_by_a_query_of_all_devices() -> None:
     assert targeted_query(" ", own=True) == ""
     assert targeted_query("*", own=True) == "select deviceId from devices"
     condition = "tags.a = 'x' OR NOT tags.b = 1"

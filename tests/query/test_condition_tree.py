@@ -1,4 +1,4 @@
-"""What is asked of a condition's tree: how two are joined, and what can change who is in it."""
+"""Joined conditions, monotone conditions, and the limits of parsing."""
 
 import pytest
 

@@ -283,7 +283,7 @@ def test_any_text_is_a_query_or_an_error_that_points_into_it(text: str) -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(queries, st.integers(0, 120), st.integers(0, 8), st.sampled_from(["", *FRAGMENTS, "\n", "\x00", "😀"]))
-def test_a_query_with_a_typo_never_crashes(query: Query, location: int, cut: int, typo: str) -> None:
+def test_a_query_with_a_typo_never_crashes(query: Query, position: int, cut: int, typo: str) -> None:
     text = printed_query(query)
-    error = error_of(text[:location] + typo + text[location + cut :])
+    error = error_of(text[:position] + typo + text[position + cut :])
     assert error is None or error.reason

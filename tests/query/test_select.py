@@ -153,13 +153,15 @@ def test_the_truth_lies_within_the_bounds(where: Expression, fleet: Fleet, known
 
 @settings(derandomize=True, deadline=None, max_examples=250)
 @given(indexed_wheres, fleets, st.frozensets(st.integers(0, 40)))
-def test_select_finds_whom_evaluate_finds(where: Expression, fleet: Fleet, ordinals: frozenset[int]) -> None:
+def test_select_finds_the_rows_for_which_a_condition_holds(
+    where: Expression, fleet: Fleet, ordinals: frozenset[int]
+) -> None:
     agree(where, fleet, BitMap(ordinals))
 
 
 @settings(derandomize=True, deadline=None, max_examples=250)
 @given(conditions, st.lists(twins, max_size=40), st.frozensets(st.integers(0, 40)))
-def test_select_finds_whom_evaluate_finds_of_target_conditions(
+def test_select_finds_the_rows_for_which_a_target_condition_holds(
     text: str, fleet: Fleet, ordinals: frozenset[int]
 ) -> None:
     agree(parse_condition(text), fleet, BitMap(ordinals))

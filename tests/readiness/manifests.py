@@ -158,14 +158,14 @@ def subject(*documents: Any, template: bool = False) -> ReadinessSubject:
     )
 
 
-def host(events: HostFacts | None, *changes: tuple[str, Any]) -> ReadinessSubject:
-    """A device that runs the manifest and reports events."""
+def host(facts: HostFacts | None, *changes: tuple[str, Any]) -> ReadinessSubject:
+    """A device that runs the manifest and reports host facts."""
     sections = {name: paths["properties.desired"] for name, paths in manifest(*changes)["modulesContent"].items()}
-    return subject_of_sections(sections, name="edge1", host=events)
+    return subject_of_sections(sections, name="edge1", host=facts)
 
 
 def moby(**members: Any) -> HostFacts:
-    """Events of a device with a good engine."""
+    """Host facts of a device with a good engine."""
     good: dict[str, Any] = {
         "name": "moby-engine",
         "version": "20.10.14+azure-1",

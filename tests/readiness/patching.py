@@ -1,4 +1,4 @@
-"""JSON patches (RFC 6902) carried out, as whoever takes our fixes does."""
+"""The application of JSON patches (RFC 6902), as the reader of a fix does it."""
 
 import copy
 from collections.abc import Iterable
@@ -28,10 +28,10 @@ def patched(document: Json, operations: Iterable[Operation]) -> Json:
 
 
 def value_at(document: Json, path: str) -> Json:
-    """What stands at a pointer.
+    """The value at a pointer.
 
     Raises:
-        LookupError: nothing does.
+        LookupError: there is none.
     """
     for name in names_of(path):
         if isinstance(document, dict):

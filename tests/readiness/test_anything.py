@@ -115,7 +115,7 @@ def test_any_create_options_are_answered(options: Any, as_text: bool) -> None:  
 @settings(derandomize=True, deadline=None, max_examples=examples(100))
 @given(section=anything)
 @example({"upstreamProtocol": "\ud800"})
-def test_any_events_of_a_host_are_answered(section: Any) -> None:
+def test_any_host_facts_are_accepted(section: Any) -> None:
     read = read_host_facts(section)
     assert isinstance(read, HostFacts | str)
     check(subject_of_sections({}, name="edge1", host=read), EVERYTHING, now=NOW)

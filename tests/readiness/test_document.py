@@ -24,8 +24,8 @@ def test_every_rule_is_in_it_once(rule: Rule) -> None:
     assert markdown().count(f"\n### {rule.id}\n") == 1
 
 
-def test_the_events_of_a_host_can_be_reported_as_it_shows() -> None:
+def test_host_facts_can_be_reported_as_it_shows() -> None:
     (shown,) = re.findall(r"```json\n(.*?)```", markdown(), re.DOTALL)
-    events = read_host_facts(json.loads(shown)[SECTION])
-    assert isinstance(events, HostFacts)
-    assert None not in (getattr(events, name) for name in HostFacts.__struct_fields__)
+    facts = read_host_facts(json.loads(shown)[SECTION])
+    assert isinstance(facts, HostFacts)
+    assert None not in (getattr(facts, name) for name in HostFacts.__struct_fields__)

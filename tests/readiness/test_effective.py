@@ -6,7 +6,7 @@ import pytest
 
 from events.canonical import digest
 from events.readiness.catalogue import BY_ID, VERSION
-from events.readiness.effective import RuleFindings, findings_of, read_found, written_in
+from events.readiness.effective import RuleFindings, findings_of, read_findings, written_in
 from events.readiness.rule import Inspects
 from tests.readiness.examples import EXAMPLES
 from tests.readiness.manifests import READY, layer, manifest, module, subject
@@ -37,9 +37,9 @@ def test_what_is_kept_names_rules_and_modules_and_no_value() -> None:
 
 def test_what_another_version_found_counts_as_nothing() -> None:
     findings = RuleFindings.of(subject(READY).sections)
-    assert read_found(findings.to_bytes()) == findings
-    assert read_found(None) is None
-    assert read_found(json.dumps([VERSION + 1, findings.modules]).encode()) is None
+    assert read_findings(findings.to_bytes()) == findings
+    assert read_findings(None) is None
+    assert read_findings(json.dumps([VERSION + 1, findings.modules]).encode()) is None
 
 
 @pytest.mark.parametrize(

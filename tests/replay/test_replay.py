@@ -266,7 +266,7 @@ def test_an_assignment_change_too_many_is_named(system: System) -> None:
 
 
 @pytest.mark.full
-def test_events_that_were_left_out_by_decision_are_left_out_again(system: System) -> None:
+def test_events_that_were_skipped_by_decision_are_skipped_again(system: System) -> None:
     bad = Proposed("d11", system.log.load(["d11"])[0].head.version, TwinPatched({"site": 3}))
     number = partition_of("d11", PARTITIONS)
     client: Any = system.log.client
@@ -342,7 +342,7 @@ def test_a_file_of_the_archive_that_is_damaged_is_named_and_every_other_stream_i
     assert segment.name in str(failed)
 
 
-def test_the_command_names_what_differs_and_leaves_with_1_and_with_2_where_it_cannot_be_done(system: System) -> None:
+def test_the_command_names_what_differs_and_exits_with_1_or_with_2_if_it_cannot_be_done(system: System) -> None:
     command = [sys.executable, "-m", "services.cli", "replay", "--redis-url", system.url, "--workers", "2"]
     system.log.client.hset("{p01}:heads", "nobody", "9:1")
     assert partition_of("nobody", PARTITIONS) != 1

@@ -14,7 +14,7 @@ from events.update.events import RollbackPolicy, UpdateDeployed, UpdateDeploymen
 from events.update.names import UPDATE_DEPLOYMENT_CHARACTERS_MAX, update_deployment_of
 from events.update.rules import TEXT_CHARACTERS_MAX, check
 from events.update.state import evolve_group
-from tests.deployment.given import status
+from tests.deployment.given import document_of
 from tests.update.given import V1, V2, back_to, cancel, deploy, imported
 from tests.workers.system import base
 
@@ -81,7 +81,7 @@ def test_without_a_policy_nobody_is_waited_for_and_with_one_everyone_is() -> Non
 
 def test_a_deployment_without_a_rollout_is_open_if_everyone_is_admitted() -> None:
     for admission, is_so in ((Everyone(), True), (NotStarted(), False)):
-        document = status(DeploymentCreated(base("m"), "*", 1, admission=admission))
+        document = document_of(DeploymentCreated(base("m"), "*", 1, admission=admission))
         assert is_open("d", UpdateDocuments(deployments={"d": document})) is is_so
 
 
@@ -96,7 +96,7 @@ def test_retries_are_those_of_the_deployment() -> None:
 
 def test_a_deployment_whose_rollout_is_gone_is_canceled_and_deleted_all_the_same() -> None:
     update_deployment = update_deployment_of("north", "1")
-    document = status(DeploymentCreated(base("m"), "*", 1, admission=Everyone()))
+    document = document_of(DeploymentCreated(base("m"), "*", 1, admission=Everyone()))
     active = evolve_group(None, UpdateDeployed("1", V1), version=1, at=1)
     assert active is not None
     over = evolve_group(active, UpdateDeploymentCanceled("1"), version=2, at=2)

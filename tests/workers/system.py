@@ -99,7 +99,7 @@ class System:
         return counts
 
     def everything_kept(self) -> list[Any]:
-        """All projections and assignment changes, byte for byte, but for when these were recorded: that is another time each time."""
+        """All projections and assignment changes, byte for byte, without the times of recording, which differ in every run."""
         selection = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)
         stored_partitions = [self.projections.read(number, selection) for number in range(PARTITIONS)]
         assignment_changes = [
@@ -112,7 +112,7 @@ class System:
 
 
 def assert_rebuilt(system: System) -> None:
-    """Applying everything again, from events and recorded vectors into another database, gives the same bytes."""
+    """A replay of all events and recorded vectors into another database gives the same bytes."""
     client = None if is_cluster(system.url) else Redis.from_url(system.url, db=1)
     elsewhere: ProjectionStore = MemoryProjectionStore() if client is None else RedisProjectionStore(client)
     selection = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)

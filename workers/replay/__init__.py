@@ -1,1 +1,1 @@
-"""The history replayed again from events alone, beside what is stored: compared with it, or put in its place."""
+"""Replays the history from events alone, and compares the result with what is stored, or replaces it."""

@@ -8,7 +8,7 @@ import numpy as np
 from events.bitmaps import from_bytes
 from events.log.keys import key
 from events.number_text import counted
-from events.readiness.effective import read_found
+from events.readiness.effective import read_findings
 from events.stored_projection.stored_partition import ARRAYS, HASHES, StoredPartition, all_device_ids
 from workers.replay.first_difference import difference_of_bytes, first_difference
 from workers.replay.report import ReplayDifference
@@ -40,7 +40,7 @@ def differences(number: int, stored: StoredPartition, replayed: StoredPartition)
 def _is_of_other_rules(name: str, data: bytes | None) -> bool:
     # Findings of an older version's readiness rules stay stored until a worker loads the partition the next time. They
     # are no sign of a damaged projection.
-    return name == "readiness" and data is not None and read_found(data) is None
+    return name == "readiness" and data is not None and read_findings(data) is None
 
 
 def _of_field(

@@ -78,8 +78,8 @@ def modules_max(subject: ReadinessSubject) -> Iterator[Hit]:
 def create_options_size(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """The createOptions fit into the chunks that tools can write."""
     characters = sum(len(chunk) for chunk in module.chunks.values() if isinstance(chunk, str))
-    if characters > CHUNK_CHARACTERS * CHUNKS_OF_TOOLS:
-        limit = CHUNK_CHARACTERS * CHUNKS_OF_TOOLS
+    limit = CHUNK_CHARACTERS * CHUNKS_OF_TOOLS
+    if characters > limit:
         yield subject.options_hit(
             module, f"createOptions of {module.name} have {characters} characters, more than {limit}"
         )

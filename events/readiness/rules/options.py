@@ -43,7 +43,7 @@ _container_members = {
 _host_members = {
     *("autoremove", "binds", "blkiodevicereadbps", "blkiodevicereadiops", "blkiodevicewritebps"),
     *("blkiodevicewriteiops", "blkioweight", "blkioweightdevice", "capadd", "capdrop", "cgroup", "cgroupnsmode"),
-    *("cgroupparent",),
+    "cgroupparent",
     *("consolesize", "containeridfile", "cpucount", "cpupercent", "cpuperiod", "cpuquota", "cpurealtimeperiod"),
     *("cpurealtimeruntime", "cpusetcpus", "cpusetmems", "cpushares", "devicecgrouprules", "devicerequests", "devices"),
     *("dns", "dnsoptions", "dnssearch", "extrahosts", "groupadd", "init", "iomaximumbandwidth", "iomaximumiops"),

@@ -6,7 +6,7 @@ from fastapi import Header, Request
 
 from events.projection_store.query_engine import PAGE_DEFAULT, PAGE_MAX
 from events.query import tree
-from events.query.evaluate import Assignment
+from events.query.evaluate import QueryRow
 from events.query.parse import parse as parse_query
 from services.api.context.request import caller_of, context_of
 from services.api.http.access import TWIN_READ, Access
@@ -35,7 +35,7 @@ def run_query(
     body: QueryBody,
     size: Annotated[int, Header(alias="x-ms-max-item-count", ge=1)] = PAGE_DEFAULT,
     continuation: Annotated[str | None, Header(alias="x-ms-continuation")] = None,
-) -> JsonAnswer[list[Assignment]]:
+) -> JsonAnswer[list[QueryRow]]:
     """One page of a query. The header `x-ms-continuation` of the answer asks for the next page; the last page has none."""
     context, query = context_of(request), parse_query(body.query)
     # A query could find a personal tag's value by trying one value after the other.

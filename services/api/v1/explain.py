@@ -270,9 +270,7 @@ def _turns(request: Request, explanation: Explanation, audience: Audience) -> di
         order = None
         if at.ordinal is not None:
             order = api_context.rollout_states.order(name, rollout, number=at.number, ordinal=at.ordinal)
-        turns[name] = turn(
-            rollout, subject.twin.assignment, enabled=subject.enabled, order=order, waits=judged[name].says
-        )
+        turns[name] = turn(rollout, subject.twin.row, enabled=subject.enabled, order=order, waits=judged[name].says)
     return turns
 
 

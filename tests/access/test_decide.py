@@ -47,9 +47,9 @@ def after(*events: AccessEvent) -> AccessDocument | None:
     return document
 
 
-def decided(command: AccessCommand, *given: AccessEvent) -> AccessEvent:
+def decided(command: AccessCommand, *previous_events: AccessEvent) -> AccessEvent:
     check(command)
-    return decide(command, after(*given))
+    return decide(command, after(*previous_events))
 
 
 def test_a_policy_is_made_changed_and_deleted_and_may_come_again() -> None:
@@ -132,8 +132,8 @@ def test_a_token_that_cannot_be_says_why(members: dict[str, Any], why: str) -> N
 
 def test_what_a_token_is_stands_with_the_time_it_was_issued_at() -> None:
     event = decided(issue(role="operate", expires_at=9000, scope="tags.site = 'north'"))
-    found = after(event)
-    assert found == TokenDocument(1, "ada", "operate", DIGEST, 9000, "tags.site = 'north'", 1000)
+    document = after(event)
+    assert document == TokenDocument(1, "ada", "operate", DIGEST, 9000, "tags.site = 'north'", 1000)
 
 
 def test_a_command_does_not_show_its_keys() -> None:

@@ -279,7 +279,7 @@ def test_a_token_allows_what_its_role_says_and_nothing_else(gate: Guarded, role:
 
 @pytest.mark.usefixtures("writing")
 def test_whoever_may_not_do_something_is_told_which_right_is_missing_and_who_has_it(gate: Guarded) -> None:
-    def told(headers: dict[str, str], method: str, path: str) -> str:
+    def refusal(headers: dict[str, str], method: str, path: str) -> str:
         answer = ask(gate, headers, method, path)
         assert forbidden(answer), answer.text
         body = answer.json()
@@ -290,24 +290,26 @@ def test_whoever_may_not_do_something_is_told_which_right_is_missing_and_who_has
     change = (
         "they lack the permission TwinWrite, which comes with the role operate or admin; policy iothubowner or service"
     )
-    assert told(reader, "PATCH", "/twins/victim") == told(reader, "PATCH", "/twins/nobody") == change
-    assert told(gate.policy("service"), "GET", "/v1/stream") == (
+    assert refusal(reader, "PATCH", "/twins/victim") == refusal(reader, "PATCH", "/twins/nobody") == change
+    assert refusal(gate.policy("service"), "GET", "/v1/stream") == (
         "they lack the permission RegistryRead, which comes with the role operate or admin; policy iothubowner"
     )
-    assert told(reader, "GET", "/v1/audit/events").startswith(
+    assert refusal(reader, "GET", "/v1/audit/events").startswith(
         "they lack the permission AuditRead, which comes with the role "
     )
-    assert told(gate.policy("device"), "GET", "/v1/diff").startswith(
+    assert refusal(gate.policy("device"), "GET", "/v1/diff").startswith(
         "they lack the permission RegistryRead and TwinRead, "
     )
-    assert told(scoped, "GET", "/v1/stream") == "they are limited to a scope, and this request has no answer within one"
+    assert (
+        refusal(scoped, "GET", "/v1/stream") == "they are limited to a scope, and this request has no answer within one"
+    )
     for path in ("/devices/thief", "/v1/devices/thief/effective"):
-        assert told(gate.device("thief"), "GET", path) == (
+        assert refusal(gate.device("thief"), "GET", path) == (
             "those of a device or a module reach its own modules, `desired` and `reports`"
         )
     line = json.dumps({"command": "RegisterDevice", "device_id": "smuggled"})
-    (one,) = gate.http.post("/v1/events", content=line, headers=gate.policy("service")).json()["refused"]
-    assert one["error"].startswith(f"{FORBIDDEN}they lack the permission RegistryWrite, which comes with ")
+    (refused,) = gate.http.post("/v1/events", content=line, headers=gate.policy("service")).json()["refused"]
+    assert refused["error"].startswith(f"{FORBIDDEN}they lack the permission RegistryWrite, which comes with ")
 
 
 def test_a_registry_policy_reads_no_twin(gate: Guarded) -> None:
@@ -318,16 +320,16 @@ def test_twins_alone_open_no_registry_through_events(gate: Guarded) -> None:
     line = json.dumps({"command": "RegisterDevice", "device_id": "smuggled"})
     for policy in ("registryReadWrite", "device"):
         assert forbidden(gate.http.post("/v1/events", content=line, headers=gate.policy(policy)))
-    told = gate.http.post("/v1/events", content=line, headers=gate.policy("service")).json()
-    assert (told["written"], len(told["refused"])) == (0, 1)
+    result = gate.http.post("/v1/events", content=line, headers=gate.policy("service")).json()
+    assert (result["written"], len(result["refused"])) == (0, 1)
 
 
 def test_events_say_nothing_of_policies_and_tokens(gate: Guarded) -> None:
     for command in ("DefinePolicy", "DeletePolicy", "IssueToken", "RevokeToken", "TokenIssued"):
         line = {"command": command, "token_id": "a", "name": "a", "role": "admin", "digest": "0" * 64}
-        told = gate.http.post("/v1/events", content=json.dumps(line), headers=gate.policy()).json()
-        assert told["written"] == 0
-        assert len(told["refused"]) == 1
+        result = gate.http.post("/v1/events", content=json.dumps(line), headers=gate.policy()).json()
+        assert result["written"] == 0
+        assert len(result["refused"]) == 1
 
 
 @pytest.mark.usefixtures("writing")

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.redis_server
 PASSWORD = "hunter2-of-the-registry"
 
 
-class Told:
+class AuditedFleet:
     """A guarded fleet with a history, and an auditor."""
 
     def __init__(self, serving: Guarded) -> None:
@@ -49,198 +49,206 @@ class Told:
     def events(self, **params: Any) -> list[dict[str, Any]]:
         answer = self.ask("events", **params)
         assert answer.is_success, answer.text
-        found: list[dict[str, Any]] = answer.json()["events"]
-        return found
+        events: list[dict[str, Any]] = answer.json()["events"]
+        return events
 
     def location(self, kind: str, subject: str) -> tuple[str, int]:
-        (one,) = [one for one in self.events(kind=kind, top=1000) if one["subject"] == subject]
-        return one["stream"], one["position"]
+        (event,) = [event for event in self.events(kind=kind, top=1000) if event["subject"] == subject]
+        return event["stream"], event["position"]
 
 
 @pytest.fixture(scope="module")
-def told(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def audited(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditedFleet]:
     with (
         fresh_system(shared_redis) as system,
         system.process("-m", "workers.pool"),
         guarded(system, tmp_path_factory.mktemp("audit")) as serving,
     ):
-        yield Told(serving)
+        yield AuditedFleet(serving)
 
 
-def test_history_is_found_by_whom_it_is_about_who_did_it_and_when(told: Told) -> None:
-    assert {one["kind"] for one in told.events(device="edge-1")} >= {
+def test_history_is_found_by_whom_it_is_about_who_did_it_and_when(audited: AuditedFleet) -> None:
+    assert {event["kind"] for event in audited.events(device="edge-1")} >= {
         "DeviceRegistered",
         "TwinPatched",
         "AssignmentChange",
         "SecretsRead",
     }
-    assert {one["subject"] for one in told.events(device="edge-1", kind="TwinPatched")} == {"edge-1"}
-    assert {one["kind"] for one in told.events(deployment="prod")} == {"DeploymentCreated", "AssignmentChange"}
-    assert {one["by"] for one in told.events(by="user:iothubowner")} == {"user:iothubowner"}
-    assert told.events(by="iothubowner") == told.events(by="user:iothubowner")
-    assert told.events(by="user:nobody") == []
-    (created,) = told.events(kind="DeploymentCreated")
-    assert told.events(kind="DeploymentCreated", since=created["time"], until=created["time"]) == [created]
-    assert told.events(kind="DeploymentCreated", since=created["at"] + 1) == []
-    assert told.events(kind="DeploymentCreated", until=created["at"] - 1) == []
-    assert {one["stream"] for one in told.events(stream="fleet")} == {"fleet"}
-    because = told.events(cause=f"fleet:{created['position']}")
-    assert {one["kind"] for one in because} == {"AssignmentChange"}
+    assert {event["subject"] for event in audited.events(device="edge-1", kind="TwinPatched")} == {"edge-1"}
+    assert {event["kind"] for event in audited.events(deployment="prod")} == {"DeploymentCreated", "AssignmentChange"}
+    assert {event["by"] for event in audited.events(by="user:iothubowner")} == {"user:iothubowner"}
+    assert audited.events(by="iothubowner") == audited.events(by="user:iothubowner")
+    assert audited.events(by="user:nobody") == []
+    (created,) = audited.events(kind="DeploymentCreated")
+    assert audited.events(kind="DeploymentCreated", since=created["time"], until=created["time"]) == [created]
+    assert audited.events(kind="DeploymentCreated", since=created["at"] + 1) == []
+    assert audited.events(kind="DeploymentCreated", until=created["at"] - 1) == []
+    assert {event["stream"] for event in audited.events(stream="fleet")} == {"fleet"}
+    because = audited.events(cause=f"fleet:{created['position']}")
+    assert {event["kind"] for event in because} == {"AssignmentChange"}
 
 
-def test_pages_come_in_the_order_of_times_from_either_end_and_leave_nothing_out(told: Told) -> None:
+def test_pages_come_in_the_order_of_times_from_either_end_and_leave_nothing_out(audited: AuditedFleet) -> None:
     for order in ("oldest", "newest"):
-        found, more = [], None
+        events, more = [], None
         while True:
-            page = told.ask("events", order=order, top=3, **({"continuation": more} if more else {})).json()
+            page = audited.ask("events", order=order, top=3, **({"continuation": more} if more else {})).json()
             assert len(page["events"]) <= 3
-            found += page["events"]
+            events += page["events"]
             more = page["continuation"]
             if more is None:
                 break
-        locations = [(one["stream"], one["position"]) for one in found]
-        heads = told.serving.system.log.heads()
+        locations = [(event["stream"], event["position"]) for event in events]
+        heads = audited.serving.system.log.heads()
         assert len(set(locations)) == len(locations) >= sum(heads.values())
-        times = [one["at"] for one in found]
+        times = [event["at"] for event in events]
         assert times == sorted(times, reverse=order == "newest")
 
 
-def test_a_continuation_goes_with_its_search_alone(told: Told) -> None:
-    more = told.ask("events", top=1).json()["continuation"]
-    assert told.ask("events", top=1, by="ada", continuation=more).status_code == 400
-    assert told.ask("events", continuation="x").status_code == 400
+def test_a_continuation_goes_with_its_search_alone(audited: AuditedFleet) -> None:
+    more = audited.ask("events", top=1).json()["continuation"]
+    assert audited.ask("events", top=1, by="ada", continuation=more).status_code == 400
+    assert audited.ask("events", continuation="x").status_code == 400
 
 
-def test_what_is_asked_for_wrongly_is_refused_by_name(told: Told) -> None:
+def test_what_is_asked_for_wrongly_is_refused_by_name(audited: AuditedFleet) -> None:
     for params, element in (
         ({"kind": "Nothing"}, "kind"),
         ({"since": "yesterday"}, "since"),
         ({"since": "2", "until": "1"}, "since"),
         ({"stream": "p99"}, "stream"),
     ):
-        answer = told.ask("events", **params)
+        answer = audited.ask("events", **params)
         assert (answer.status_code, answer.json()["error"]["message"].partition(":")[0]) == (400, element)
-    assert told.ask("events/p99/1").status_code == 404
-    assert told.ask("events/fleet/999999").status_code == 404
+    assert audited.ask("events/p99/1").status_code == 404
+    assert audited.ask("events/fleet/999999").status_code == 404
 
 
-def test_events_are_told_in_sentences(told: Told) -> None:
-    (patched,) = told.events(device="edge-1", kind="TwinPatched")
+def test_events_are_told_in_sentences(audited: AuditedFleet) -> None:
+    (patched,) = audited.events(device="edge-1", kind="TwinPatched")
     assert patched["sentence"] == "user:iothubowner changed tags of edge-1: site"
-    (created,) = told.events(kind="DeploymentCreated")
+    (created,) = audited.events(kind="DeploymentCreated")
     assert created["sentence"] == "user:iothubowner created deployment prod for tags.site = 'north', priority 1"
-    assignment_change = told.events(device="edge-2", kind="AssignmentChange")[0]
+    assignment_change = audited.events(device="edge-2", kind="AssignmentChange")[0]
     assert assignment_change["sentence"].endswith("1 device was assigned anew: 1 from unmanaged to prod")
 
 
-def test_an_event_leads_up_to_its_causes_and_down_to_what_followed(told: Told) -> None:
-    stream, position = told.location("DeploymentCreated", "prod")
-    found = told.ask(f"events/{stream}/{position}/causes").json()
-    assert found["event"]["kind"] == "DeploymentCreated"
-    assert found["causes"] == []
-    assert found["effects"], "devices were assigned"
-    for one in found["effects"]:
-        assignment_change = told.ask(
+def test_an_event_leads_up_to_its_causes_and_down_to_what_followed(audited: AuditedFleet) -> None:
+    stream, position = audited.location("DeploymentCreated", "prod")
+    tree = audited.ask(f"events/{stream}/{position}/causes").json()
+    assert tree["event"]["kind"] == "DeploymentCreated"
+    assert tree["causes"] == []
+    assert tree["effects"], "devices were assigned"
+    for one in tree["effects"]:
+        assignment_change = audited.ask(
             f"events/{one['location'].rpartition(':')[0]}/{one['location'].rpartition(':')[2]}/causes"
         ).json()
         assert f"{stream}:{position}" in [branch["location"] for branch in assignment_change["causes"]]
-    patched = told.location("TwinPatched", "edge-1")
-    led = told.ask(f"events/{patched[0]}/{patched[1]}/causes").json()["effects"]
+    patched = audited.location("TwinPatched", "edge-1")
+    led = audited.ask(f"events/{patched[0]}/{patched[1]}/causes").json()["effects"]
     assert [one["location"].rpartition(":")[0] for one in led] == [f"{patched[0]}:assignments"]
 
 
-def test_of_many_events_behind_an_assignment_change_those_of_whom_it_moved_are_its_causes(told: Told) -> None:
-    system = told.serving.system
+def test_of_many_events_behind_an_assignment_change_those_of_whom_it_moved_are_its_causes(
+    audited: AuditedFleet,
+) -> None:
+    system = audited.serving.system
     stays = [f"bystander-{number}" for number in range(400)]
     partition = partition_of("edge-2", PARTITIONS)
     same = [name for name in stays if partition_of(name, PARTITIONS) == partition][:30]
     # One batch, which workers apply at once: sixty events of others before the one that moves a device.
     system.do(*(command for name in same for command in join(name, site="far")), PatchTags("edge-2", {"site": "far"}))
     system.settle()
-    assignment_change = told.events(device="edge-2", kind="AssignmentChange")[0]
-    found = told.ask(f"events/{assignment_change['stream']}/{assignment_change['position']}/causes").json()
-    assert [one["sentence"] for one in found["causes"]] == ["user:ada changed tags of edge-2: site"]
+    assignment_change = audited.events(device="edge-2", kind="AssignmentChange")[0]
+    tree = audited.ask(f"events/{assignment_change['stream']}/{assignment_change['position']}/causes").json()
+    assert [cause["sentence"] for cause in tree["causes"]] == ["user:ada changed tags of edge-2: site"]
     system.do(PatchTags("edge-2", {"site": "north"}))
     system.settle()
 
 
-def test_an_export_has_everything_once_and_goes_on_behind_any_line(told: Told) -> None:
-    lines = [json.loads(line) for line in told.ask("export").text.splitlines()]
-    locations = [(one["stream"], one["position"]) for one in lines]
+def test_an_export_has_everything_once_and_goes_on_behind_any_line(audited: AuditedFleet) -> None:
+    lines = [json.loads(line) for line in audited.ask("export").text.splitlines()]
+    locations = [(line["stream"], line["position"]) for line in lines]
     assert len(set(locations)) == len(locations)
-    assert len([one for one in locations if ":" not in one[0]]) == sum(told.serving.system.log.heads().values())
+    assert len([location for location in locations if ":" not in location[0]]) == sum(
+        audited.serving.system.log.heads().values()
+    )
     for number in (0, len(lines) // 2, len(lines) - 1):
         stream, position = locations[number]
-        rest = told.ask("export", after=f"{stream}:{position}").text.splitlines()
-        assert [json.loads(line) for line in rest] == lines[number + 1 :]
-    assert told.ask("export", after="p00:999999").status_code == 404
-    assert told.ask("export", after="anywhere").status_code == 400
-    assert told.ask("export", kind="Nothing").status_code == 400
+        remaining = audited.ask("export", after=f"{stream}:{position}").text.splitlines()
+        assert [json.loads(line) for line in remaining] == lines[number + 1 :]
+    assert audited.ask("export", after="p00:999999").status_code == 404
+    assert audited.ask("export", after="anywhere").status_code == 400
+    assert audited.ask("export", kind="Nothing").status_code == 400
 
 
-def test_cloudevents_are_those_that_webhooks_get(told: Told) -> None:
-    events = [json.loads(line) for line in told.ask("export", format="cloudevents", stream="fleet").text.splitlines()]
-    assert {one["specversion"] for one in events} == {"1.0"}
-    assert [one["id"] for one in events] == [f"fleet:{number}" for number in range(1, len(events) + 1)]
+def test_cloudevents_are_those_that_webhooks_get(audited: AuditedFleet) -> None:
+    events = [
+        json.loads(line) for line in audited.ask("export", format="cloudevents", stream="fleet").text.splitlines()
+    ]
+    assert {event["specversion"] for event in events} == {"1.0"}
+    assert [event["id"] for event in events] == [f"fleet:{number}" for number in range(1, len(events) + 1)]
 
 
-def test_csv_has_no_formula_that_a_spreadsheet_would_run(told: Told) -> None:
-    told.do("PUT", "/devices/=cmd()", json={"deviceId": "=cmd()"})
-    told.do("PATCH", "/twins/%3Dcmd()", json={"tags": {"=x": 'a,"b"\nc'}})
-    found = list(csv.DictReader(io.StringIO(told.ask("export", format="csv", device="=cmd()").text)))
-    assert {one["subject"] for one in found} >= {"'=cmd()"}
-    assert all(not (value or "").startswith(("=", "+", "-", "@")) for one in found for value in one.values())
-    (patched,) = [one for one in found if one["kind"] == "TwinPatched"]
+def test_csv_has_no_formula_that_a_spreadsheet_would_run(audited: AuditedFleet) -> None:
+    audited.do("PUT", "/devices/=cmd()", json={"deviceId": "=cmd()"})
+    audited.do("PATCH", "/twins/%3Dcmd()", json={"tags": {"=x": 'a,"b"\nc'}})
+    rows = list(csv.DictReader(io.StringIO(audited.ask("export", format="csv", device="=cmd()").text)))
+    assert {row["subject"] for row in rows} >= {"'=cmd()"}
+    assert all(not (value or "").startswith(("=", "+", "-", "@")) for row in rows for value in row.values())
+    (patched,) = [row for row in rows if row["kind"] == "TwinPatched"]
     assert json.loads(patched["data"])["tags"] == {"=x": 'a,"b"\nc'}
 
 
-def test_history_is_for_auditors_and_admins_and_nobody_scoped(told: Told) -> None:
-    serving = told.serving
-    assert told.ask("events", serving.token("admin")).is_success
+def test_history_is_for_auditors_and_admins_and_nobody_scoped(audited: AuditedFleet) -> None:
+    serving = audited.serving
+    assert audited.ask("events", serving.token("admin")).is_success
     for role in ("read", "operate"):
         for path in ("events", "events/fleet/1", "events/fleet/1/causes", "export", "fetches/edge-1"):
-            assert told.ask(path, serving.token(role)).status_code == 401
-            assert told.ask(path, serving.token(role, scope="*")).status_code == 401
-    assert told.ask("events", {}).status_code == 401
+            assert audited.ask(path, serving.token(role)).status_code == 401
+            assert audited.ask(path, serving.token(role, scope="*")).status_code == 401
+    assert audited.ask("events", {}).status_code == 401
     # An auditor sees no keys, and changes nothing.
-    assert told.http.get("/devices/edge-1", headers=told.auditor).status_code == 401
-    assert told.http.patch("/twins/edge-1", json={}, headers=told.auditor).status_code == 401
+    assert audited.http.get("/devices/edge-1", headers=audited.auditor).status_code == 401
+    assert audited.http.patch("/twins/edge-1", json={}, headers=audited.auditor).status_code == 401
 
 
-def test_no_secret_is_in_any_answer(told: Told) -> None:
-    key = told.http.get("/devices/edge-1", headers=told.owner).json()["authentication"]["symmetricKey"]["primaryKey"]
+def test_no_secret_is_in_any_answer(audited: AuditedFleet) -> None:
+    key = audited.http.get("/devices/edge-1", headers=audited.owner).json()["authentication"]["symmetricKey"][
+        "primaryKey"
+    ]
     for path, params in (("events", {"top": 1000}), ("export", {}), ("export", {"format": "csv"})):
-        text = told.ask(path, **params).text
+        text = audited.ask(path, **params).text
         assert PASSWORD not in text
         assert key not in text
         assert "$secret" not in text
 
 
-def test_who_is_shown_keys_stands_in_history_before_they_are(told: Told) -> None:
-    ada = told.serving.token("operate")
-    before = len(told.events(kind="SecretsRead", by="user:somebody-operate", top=1000))
+def test_who_is_shown_keys_stands_in_history_before_they_are(audited: AuditedFleet) -> None:
+    ada = audited.serving.token("operate")
+    before = len(audited.events(kind="SecretsRead", by="user:somebody-operate", top=1000))
     for path in ("/devices/edge-1", "/devices"):
-        assert told.http.get(path, headers=ada).is_success
-    found = told.events(kind="SecretsRead", by="user:somebody-operate", top=1000)[: -before or None]
-    assert [(one["data"]["what"], one["data"]["through"]) for one in found] == [
+        assert audited.http.get(path, headers=ada).is_success
+    events = audited.events(kind="SecretsRead", by="user:somebody-operate", top=1000)[: -before or None]
+    assert [(event["data"]["what"], event["data"]["through"]) for event in events] == [
         ("keys", "GET /devices"),
         ("keys", "GET /devices/{device_id}"),
     ]
-    assert found[1]["sentence"] == "user:somebody-operate read keys of edge-1 by GET /devices/{device_id}"
-    assert set(found[0]["data"]["subjects"]) >= {"edge-1", "edge-2"}
+    assert events[1]["sentence"] == "user:somebody-operate read keys of edge-1 by GET /devices/{device_id}"
+    assert set(events[0]["data"]["subjects"]) >= {"edge-1", "edge-2"}
     # What has no secret in it is no such read.
-    assert told.http.get("/v1/devices/edge-1/effective", headers=ada).is_success
-    assert len(told.events(kind="SecretsRead", by="user:somebody-operate", top=1000)) == before + 2
+    assert audited.http.get("/v1/devices/edge-1/effective", headers=ada).is_success
+    assert len(audited.events(kind="SecretsRead", by="user:somebody-operate", top=1000)) == before + 2
 
 
-def test_a_devices_own_fetches_are_counted_and_no_events(told: Told) -> None:
-    heads = told.serving.system.log.heads()
+def test_a_devices_own_fetches_are_counted_and_no_events(audited: AuditedFleet) -> None:
+    heads = audited.serving.system.log.heads()
     for _ in range(3):
-        answer = told.http.get("/v1/devices/edge-2/desired", headers=told.serving.device("edge-2"))
+        answer = audited.http.get("/v1/devices/edge-2/desired", headers=audited.serving.device("edge-2"))
         assert PASSWORD in answer.text
-    assert told.serving.system.log.heads() == heads
-    eventually(lambda: list(told.ask("fetches/edge-2").json()["days"].values()) == [3], what="the fetches are kept")
-    metrics = told.http.get("/metrics", headers=told.owner).text
+    assert audited.serving.system.log.heads() == heads
+    eventually(lambda: list(audited.ask("fetches/edge-2").json()["days"].values()) == [3], what="the fetches are kept")
+    metrics = audited.http.get("/metrics", headers=audited.owner).text
     assert "twinfold_secret_fetches_total 3.0" in metrics
     # Nobody seals here.
     (unsealed,) = [line for line in metrics.splitlines() if line.startswith("twinfold_unsealed_entries ")]

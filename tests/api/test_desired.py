@@ -35,12 +35,14 @@ def told(http: httpx.Client, device: str, **query: Any) -> Any:
 def events_of(system: System, device: str) -> list[Envelope[Any]]:
     """The deliveries to a device."""
     every = system.log.read(partition_of(device, PARTITIONS), after=0, limit=10_000)
-    return [one for one in every if one.subject == device and isinstance(one.event, DesiredDelivered)]
+    return [
+        envelope for envelope in every if envelope.subject == device and isinstance(envelope.event, DesiredDelivered)
+    ]
 
 
 def deliveries(system: System, device: str) -> list[dict[str, int]]:
     """What is written down that a device acknowledged."""
-    return [one.event.versions for one in events_of(system, device)]
+    return [envelope.event.versions for envelope in events_of(system, device)]
 
 
 def test_what_is_written_by_hand_is_told_with_the_sections_version(serving: tuple[System, httpx.Client]) -> None:

@@ -115,9 +115,9 @@ def test_a_rollout_says_when_a_device_comes_and_who_admitted_it(serving: tuple[S
     (first,) = system.fleet_projection.members("phased", "actual")
     admitted = of(explained(http, first, deployment="phased"), "phased")
     assert admitted["verdict"] == "base"
-    assert [one["says"].partition(" on ")[0] for one in admitted["events"] if one["act"] == "DevicesAdmitted"] == [
-        "system:scheduler admitted 1 device in phase 1 of the rollout of phased: phase 1 of 2 admits 1"
-    ]
+    assert [
+        event["says"].partition(" on ")[0] for event in admitted["events"] if event["act"] == "DevicesAdmitted"
+    ] == ["system:scheduler admitted 1 device in phase 1 of the rollout of phased: phase 1 of 2 admits 1"]
     ranks = {}
     for name in set(FLEET) - {first}:
         waits = of(explained(http, name, deployment="phased"), "phased")

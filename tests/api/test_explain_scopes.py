@@ -47,7 +47,7 @@ def explained(serving: Guarded, who: dict[str, str], **params: str) -> Any:
 
 
 def acts(found: Any) -> list[str]:
-    return [one["act"] for one in found["runs"]["causes"]]
+    return [cause["act"] for cause in found["runs"]["causes"]]
 
 
 @pytest.mark.full

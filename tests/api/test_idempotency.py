@@ -70,8 +70,8 @@ def test_a_long_body_is_completed_from_the_batch_where_it_broke_off(serving: tup
     before = reported_version(http, "long")
     body = reports("long", 2500)
     http.post("/v1/events", content="\n".join(body.split("\n")[:1000]), headers=key("long")).raise_for_status()
-    told = http.post("/v1/events", content=body, headers=key("long")).json()
-    assert told == {"written": 2500, "refused": []}
+    result = http.post("/v1/events", content=body, headers=key("long")).json()
+    assert result == {"written": 2500, "refused": []}
     assert reported_version(http, "long") == before + 2500
 
 
@@ -135,8 +135,8 @@ def test_a_connection_that_is_cut_after_the_append_loses_and_doubles_nothing(
         wire.sendall(request.encode() + body)
         eventually(lambda: reported_version(http, "cut") == before + 5, what="it is in the log")
         # Nobody reads the answer.
-    told = http.post("/v1/events", content=body, headers=key("cut")).json()
-    assert told == {"written": 5, "refused": []}
+    result = http.post("/v1/events", content=body, headers=key("cut")).json()
+    assert result == {"written": 5, "refused": []}
     assert reported_version(http, "cut") == before + 5
 
 

@@ -94,9 +94,9 @@ def test_what_is_valid_and_as_large_as_can_be_is_not_refused_for_its_size(gate: 
 
 def test_a_line_of_too_many_values_is_refused_and_the_others_are_not(gate: Guarded) -> None:
     line = '{"command": "PatchTags", "device_id": "nobody", "tags": ' + members(40_000) + "}"
-    told = gate.http.post("/v1/events", content=f"{line}\n{{}}\n", headers=gate.policy() | NDJSON).json()
-    assert [one["line"] for one in told["refused"]] == [1, 2]
-    assert "names and values" in told["refused"][0]["error"]
+    result = gate.http.post("/v1/events", content=f"{line}\n{{}}\n", headers=gate.policy() | NDJSON).json()
+    assert [one["line"] for one in result["refused"]] == [1, 2]
+    assert "names and values" in result["refused"][0]["error"]
 
 
 def test_after_a_thousand_refused_lines_the_rest_is_not_read(gate: Guarded) -> None:

@@ -213,9 +213,9 @@ def test_no_answer_and_nothing_kept_holds_a_password(serving: tuple[System, http
     assert "registry-password-clear" not in rules(created.json()["readiness"]["findings"])
     told = [http.get(path).text for path in ("/v1/readiness", "/v1/devices/d/readiness")]
     assert PASSWORD not in created.text + "".join(told)
-    kept = [system.projections.load(number).hashes["readiness"] for number in range(system.log.partitions)]
-    assert any(kept)
-    assert PASSWORD not in str(kept)
+    hashes = [system.projections.load(number).hashes["readiness"] for number in range(system.log.partitions)]
+    assert any(hashes)
+    assert PASSWORD not in str(hashes)
 
 
 def test_waivers_are_granted_changed_listed_and_withdrawn(closed: Guarded) -> None:

@@ -362,6 +362,8 @@ def test_after_a_rollback_each_device_tells_how_it_stood_why_and_what_it_runs(ro
 
 @pytest.mark.full
 def test_a_rollout_and_its_deployment_are_canceled_together(rolling: Rolling) -> None:
+    for deployment in rolling.ask("GET", "/v1/deployments"):
+        rolling.http.delete(f"/configurations/{deployment['id']}").raise_for_status()
     name = rolling.create(rollout=SOON, schedule={"start": FAR})
     assert "until then it targets no device" in rolling.ask("GET", f"/v1/deployments/{name}")["says"]
     rolling.refused("PUT", f"/v1/deployments/{name}/schedule", 400, "1970", start="1900-01-01T00:00Z")
@@ -379,13 +381,14 @@ def test_a_rollout_and_its_deployment_are_canceled_together(rolling: Rolling) ->
     found = rolling.rollout(name)
     assert (found["reason"], found["counts"]["pending"]) == ("no more", 2)
     assert [one["state"] for one in found["phases"]] == ["aborted", "not opened"]
-    told = "aborted: no more; its deployment has ended, and each device gets what else targets it, or keeps its configuration"
+    text = "aborted: no more; its deployment has ended, and each device gets what else targets it, or keeps its configuration"
     (line,) = (one for one in rolling.ask("GET", "/v1/rollouts") if one["id"] == name)
-    assert (found["says"], line["says"], line["counts"]["pending"]) == (told, told, 2)
+    assert (found["says"], line["says"], line["counts"]["pending"]) == (text, text, 2)
     listed = devices_of(rolling, name, state="pending")
     assert {one["deviceId"] for one in listed} == pending
-    # Nothing else targets them when this test runs alone: then they are unmanaged, and keep what they had.
-    assert all(one["runs"]["status"] == "unmanaged" or name not in one["runs"]["deployments"] for one in listed)
+    assert [(device["runs"]["status"], device["runs"]["deployments"]) for device in listed] == 2 * [
+        ("unmanaged", [name])
+    ]
 
 
 def test_one_that_has_started_is_not_rolled_out_and_one_is_not_rolled_out_twice(rolling: Rolling) -> None:
@@ -397,8 +400,8 @@ def test_one_that_has_started_is_not_rolled_out_and_one_is_not_rolled_out_twice(
     again = rolling.refused("PUT", f"/v1/deployments/{name}/rollout", 409, "has a rollout", **SOON)
     assert again == "RolloutAlreadyExists"
     events = f'{{"command":"ChangeAdmission","deployment_id":"{name}","admission":{{"type":"Everyone"}}}}\n'
-    (one,) = rolling.http.post("/v1/events", content=events, headers=NDJSON).json()["refused"]
-    assert "rolled out in phases" in one["error"]
+    (refused,) = rolling.http.post("/v1/events", content=events, headers=NDJSON).json()["refused"]
+    assert "rolled out in phases" in refused["error"]
 
 
 @pytest.mark.parametrize(

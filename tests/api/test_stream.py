@@ -116,22 +116,26 @@ def test_every_event_and_assignment_change_is_told_once_and_in_the_order_of_its_
     serving: tuple[System, httpx.Client],
 ) -> None:
     system, http = serving
-    some = everything(http)
-    assert positions(some) == all_positions(system)
-    first = some[0].event
+    received = everything(http)
+    assert positions(received) == all_positions(system)
+    first = received[0].event
     assert (first["type"], first["id"], first["source"]) == (
         "twinfold.LogInitialised",
         "fleet:1",
         "/twinfold/test/fleet",
     )
-    patched = next(one.event for one in some if one.kind == "TwinPatched" and one.event["subject"] == "d1")
+    patched = next(
+        message.event for message in received if message.kind == "TwinPatched" and message.event["subject"] == "d1"
+    )
     assert patched["data"] == {"tags": {"site": "north"}, "desired": None}
     assert (patched["specversion"], patched["datacontenttype"]) == ("1.0", "application/json")
     assert (patched["by"], patched["version"]) == ("user:ada", 2)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", patched["time"])
-    assignment_changes = [one.event for one in some if one.kind == "AssignmentChange"]
-    assert all(one["source"] == f"/twinfold/test/{one['subject']}/assignments" for one in assignment_changes)
-    moves = [move for one in assignment_changes for move in one["data"]["moves"]]
+    assignment_changes = [message.event for message in received if message.kind == "AssignmentChange"]
+    assert all(
+        message["source"] == f"/twinfold/test/{message['subject']}/assignments" for message in assignment_changes
+    )
+    moves = [move for message in assignment_changes for move in message["data"]["moves"]]
     assert sorted(name for move in moves for name in move["devices"]) == [f"d{number}" for number in range(6)]
     assert {tuple(move["after"]["layers"]) for move in moves} == {("base",)}
 
@@ -187,19 +191,19 @@ def test_filters_choose_by_kind_deployment_and_device(serving: tuple[System, htt
     system, http = serving
     system.do(RetireDevice("d3"), RegisterDevice("d3"), PatchTags("d3", {"site": "north"}))
     system.settle()
-    assert {one.kind for one in everything(http, kind=["TwinPatched", "AssignmentChange"])} == {
+    assert {message.kind for message in everything(http, kind=["TwinPatched", "AssignmentChange"])} == {
         "TwinPatched",
         "AssignmentChange",
     }
     of_deployment = everything(http, deployment="base")
-    assert {one.kind for one in of_deployment} == {"DeploymentCreated", "AssignmentChange"}
-    assert {one.event["subject"] for one in of_deployment if one.kind != "AssignmentChange"} == {"base"}
+    assert {message.kind for message in of_deployment} == {"DeploymentCreated", "AssignmentChange"}
+    assert {message.event["subject"] for message in of_deployment if message.kind != "AssignmentChange"} == {"base"}
     of_device = everything(http, device="d3")
-    assert [one.kind for one in of_device].count("DeviceRegistered") == 2
+    assert [message.kind for message in of_device].count("DeviceRegistered") == 2
     # As what it was before it left, and as what it is now; that may have been applied in one step, or in several.
-    assignment_changes = [one for one in of_device if one.kind == "AssignmentChange"]
+    assignment_changes = [message for message in of_device if message.kind == "AssignmentChange"]
     assert len(assignment_changes) >= 2
-    assert all("d3" in str(one.event["data"]["moves"]) for one in assignment_changes)
+    assert all("d3" in str(message.event["data"]["moves"]) for message in assignment_changes)
     assert everything(http, device="d3", kind="DeploymentCreated") == []
     both = everything(http, device="d3", deployment="other")
     assert len(both) == len(of_device) + 1

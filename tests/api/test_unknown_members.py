@@ -137,8 +137,8 @@ def test_members_of_commands_are_known_however_deep_they_stand(serving: tuple[Sy
         {"command": "ScheduleDeployment", "deployment_id": "a", "schedule": {"start": 1}},
         {"command": "PatchTag", "device_id": "d", "tags": {}},
     ]
-    told = http.post("/v1/events", content="\n".join(map(json.dumps, lines)), headers=NDJSON).json()
-    errors = [one["error"] for one in told["refused"]]
+    result = http.post("/v1/events", content="\n".join(map(json.dumps, lines)), headers=NDJSON).json()
+    errors = [one["error"] for one in result["refused"]]
     assert "unknown member 'tag'; did you mean 'tags'?" in errors[0]
     assert "plan.phases[0]: unknown member 'gates'; did you mean 'gate'?" in errors[1]
     assert "admission: unknown member 'ids'" in errors[2]

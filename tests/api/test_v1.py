@@ -94,9 +94,9 @@ def test_events_come_in_as_lines_and_bad_lines_do_not_hold_up_the_others(serving
         {"command": "PatchTags", "device_id": "d", "tags": {"line": 4}},
     ]
     body = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
-    told = http.post("/v1/events", content=body, headers=NDJSON).json()
-    assert told["written"] == 3
-    assert [one["line"] for one in told["refused"]] == [3, 4, 5, 6, 7]
+    result = http.post("/v1/events", content=body, headers=NDJSON).json()
+    assert result["written"] == 3
+    assert [one["line"] for one in result["refused"]] == [3, 4, 5, 6, 7]
     assert http.get("/twins/d").json()["tags"] == {"site": "north", "line": 4}
     many = "\n".join(json.dumps({"command": "RegisterDevice", "device_id": f"m{number}"}) for number in range(2500))
     assert http.post("/v1/events", content=many, headers=NDJSON).json() == {"written": 2500, "refused": []}
@@ -261,10 +261,10 @@ def test_a_refused_line_is_named_also_when_a_secret_was_taken_out(serving: tuple
         "r": {"address": "example.com", "username": "u", "password": "hidden"}
     }
     line = json.dumps({"command": "CreateDeployment", "deployment_id": "a", "content": content})
-    told = http.post("/v1/events", content=f"{{\n{line}\n{line}\n", headers=NDJSON)
-    assert told.json()["written"] == 1
-    assert [one["line"] for one in told.json()["refused"]] == [1, 3]
-    assert "hidden" not in told.text
+    response = http.post("/v1/events", content=f"{{\n{line}\n{line}\n", headers=NDJSON)
+    assert response.json()["written"] == 1
+    assert [one["line"] for one in response.json()["refused"]] == [1, 3]
+    assert "hidden" not in response.text
 
 
 def test_health_readiness_and_metrics_tell_of_lag_and_of_a_redis_that_is_away() -> None:

@@ -69,9 +69,9 @@ def test_null_removes_all_tags_or_all_desired_properties(serving: tuple[System, 
     http.put("/twins/nulls", json={"tags": None}).raise_for_status()
     assert "tags" not in twin(http, "nulls")
     line = '{"command": "PatchTwin", "device_id": "nulls", "tags": null}'
-    told = http.post("/v1/events", content=line, headers=NDJSON).json()
-    assert told["written"] == 0
-    assert "tags must not be null" in told["refused"][0]["error"]
+    result = http.post("/v1/events", content=line, headers=NDJSON).json()
+    assert result["written"] == 0
+    assert "tags must not be null" in result["refused"][0]["error"]
 
 
 def test_a_write_that_changes_nothing_moves_no_version_and_no_etag(serving: tuple[System, httpx.Client]) -> None:

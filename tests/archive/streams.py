@@ -60,8 +60,8 @@ def write_events(log: RedisLog, devices: int, *, patches: int = 4, at: int = 100
 def mover(log: RedisLog, location: Path | str, *, segment_entries: int = 10, **more: Any) -> Mover:
     """Moves a log's entries to a place, in short segments."""
     initialisation = LogInitialised(log.epoch, log.partitions)
-    found = Mover(
+    mover = Mover(
         log.client, ObjectStore(str(location)), initialisation=initialisation, segment_entries=segment_entries, **more
     )
-    found.settle()
-    return found
+    mover.settle()
+    return mover

@@ -32,8 +32,8 @@ def log(shared_redis: EmbeddedRedis, tmp_path: Path) -> Iterator[RedisLog]:
 
 
 def _file(location: Path, beginning: str) -> Path:
-    (found,) = location.glob(f"{beginning}*.parquet")
-    return found
+    (path,) = location.glob(f"{beginning}*.parquet")
+    return path
 
 
 def _flip(file: Path, at: int) -> None:
@@ -74,8 +74,8 @@ def test_a_segment_with_a_fault_is_named_and_what_is_before_it_reads(
         list(RawStreams(log.client).entries("p00"))
     with pytest.raises(kind, match=named):
         list(scan(RawStreams(log.client), "p00", EntryFilter(types=frozenset({"DeviceRegistered"}))))
-    (found,) = faults(log.client, ObjectStore(str(tmp_path)), "p00", epoch=log.epoch)
-    assert isinstance(found, kind)
+    (fault,) = faults(log.client, ObjectStore(str(tmp_path)), "p00", epoch=log.epoch)
+    assert isinstance(fault, kind)
     assert len(log.read(0, after=60, limit=100)) == 40
 
 
@@ -88,8 +88,8 @@ def test_a_fault_in_what_redis_has_as_well_stops_nobody_and_keeps_it_there(
         moving.write("p00")
         everything = list(RawStreams(log.client).entries("p00"))
         _in_a_page(_file(tmp_path, SECOND))
-        wanted = EntryFilter(types=frozenset({"DeviceRegistered"}))
-        assert len(list(scan(RawStreams(log.client), "p00", wanted))) == 20
+        entry_filter = EntryFilter(types=frozenset({"DeviceRegistered"}))
+        assert len(list(scan(RawStreams(log.client), "p00", entry_filter))) == 20
         with pytest.raises(SegmentDamaged, match=SECOND):
             moving.trim("p00", before_at=FAR)
         assert notes_of(log.client, "p00").trimmed == 30
@@ -110,25 +110,25 @@ def _forged(file: Path) -> None:
 def test_a_forged_file_is_believed_by_nobody_also_not_by_who_has_read_it_before(
     shared_redis: EmbeddedRedis, tmp_path: Path, *, was_read: bool
 ) -> None:
-    wanted = EntryFilter(types=frozenset({"DeviceRegistered"}))
+    entry_filter = EntryFilter(types=frozenset({"DeviceRegistered"}))
     with fresh_log(shared_redis) as log:
         write_events(log, 20)
         moving = mover(log, tmp_path, segment_entries=30)
         moving.write("p00")
         reading = RawStreams(log.client)
-        stored = [entry for entry in reading.entries("p00") if wanted.includes(entry)]
-        assert not was_read or list(scan(reading, "p00", wanted)) == stored
+        stored = [entry for entry in reading.entries("p00") if entry_filter.includes(entry)]
+        assert not was_read or list(scan(reading, "p00", entry_filter)) == stored
         file = _file(tmp_path, SECOND)
         true = file.read_bytes()
         _forged(file)
         # What is in Redis as well is told as it stands there.
-        assert list(scan(reading, "p00", wanted)) == stored
+        assert list(scan(reading, "p00", entry_filter)) == stored
         file.write_bytes(true)
         assert moving.trim("p00", before_at=FAR).trimmed == 90
-        assert list(scan(reading, "p00", wanted)) == stored
+        assert list(scan(reading, "p00", entry_filter)) == stored
         _forged(file)
         with pytest.raises(SegmentDamaged, match=rf"p00:31 to 60.*{SECOND}"):
-            list(scan(reading, "p00", wanted))
+            list(scan(reading, "p00", entry_filter))
 
 
 def test_an_entry_that_changed_in_redis_after_it_was_written_is_not_taken_out(
@@ -153,7 +153,7 @@ def test_a_manifest_that_changed_is_found_and_mended(log: RedisLog, tmp_path: Pa
     object_store = ObjectStore(str(tmp_path))
     for data in (b"{}", b"", (tmp_path / "manifests/events/p00.json").read_bytes().replace(b'"last":60', b'"last":61')):
         object_store.put("manifests/events/p00.json", data)
-        (found,) = faults(log.client, object_store, "p00", epoch=log.epoch)
-        assert isinstance(found, ManifestDamaged)
+        (fault,) = faults(log.client, object_store, "p00", epoch=log.epoch)
+        assert isinstance(fault, ManifestDamaged)
         mover(log, tmp_path, segment_entries=30).write("p00")
         assert list(faults(log.client, object_store, "p00", epoch=log.epoch)) == []

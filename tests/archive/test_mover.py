@@ -56,7 +56,7 @@ def test_segments_are_written_ahead_once_each_and_stay_in_redis(log: RedisLog, t
     assert moving.write("p00").written == 90
     assert moving.write("p00").written == 0
     assert log.client.xlen(key(0, "log")) == 100
-    assert [re.sub("-[0-9a-f]{8}[.]", "-….", one) for one in ObjectStore(str(tmp_path)).names()] == [
+    assert [re.sub("-[0-9a-f]{8}[.]", "-….", name) for name in ObjectStore(str(tmp_path)).names()] == [
         "events/p00/000000000001-000000000030-….parquet",
         "events/p00/000000000031-000000000060-….parquet",
         "events/p00/000000000061-000000000090-….parquet",
@@ -166,9 +166,9 @@ def test_an_assignment_change_without_time_or_cause_that_a_device_has_is_named_a
 
 
 def _assignment_change_of(system: System, device: str) -> int:
-    kept = system.projections.device(partition_of(device, PARTITIONS), device)
-    assert kept is not None
-    return kept.assignment_change
+    stored_device = system.projections.device(partition_of(device, PARTITIONS), device)
+    assert stored_device is not None
+    return stored_device.assignment_change
 
 
 def _harm(system: System, stream_key: str, position: int, harm: dict[str, bytes | None]) -> None:
@@ -267,7 +267,7 @@ def test_two_movers_at_once_write_every_entry_once(log: RedisLog, tmp_path: Path
     segments = notes_of(log.client, "p00").segments
     assert [(one.first, one.last) for one in segments] == [(1, 25), (26, 50), (51, 75), (76, 100)]
     first.write("p00")
-    assert list(ObjectStore(str(tmp_path)).names("events")) == [one.name for one in segments]
+    assert list(ObjectStore(str(tmp_path)).names("events")) == [segment.name for segment in segments]
     assert list(faults(log.client, ObjectStore(str(tmp_path)), "p00", epoch=log.epoch)) == []
 
 
@@ -284,7 +284,7 @@ def test_a_mover_that_writes_other_bytes_at_once_overwrites_nobody_s_file(log: R
     assert [one.first for one in notes_of(log.client, "p00").segments] == [1]
     assert len(object_store.names("events")) == 2
     assert moving.write("p00").written == 60
-    assert list(object_store.names("events")) == [one.name for one in notes_of(log.client, "p00").segments]
+    assert list(object_store.names("events")) == [segment.name for segment in notes_of(log.client, "p00").segments]
     assert moving.trim("p00", before_at=FAR).trimmed == 90
     assert list(faults(log.client, object_store, "p00", epoch=log.epoch)) == []
 

@@ -53,6 +53,6 @@ def test_the_events_of_one_device_come_out_of_segments(log: RedisLog, tmp_path: 
     moving = mover(log, tmp_path, segment_entries=30)
     moving.write("p00")
     moving.trim("p00", before_at=FAR)
-    found = list(events_of(RawStreams(log.client), ["edge-004"], partitions=1))
-    assert found == [one for one in stored if one.subject == "edge-004"]
-    assert len(found) == 5
+    events = list(events_of(RawStreams(log.client), ["edge-004"], partitions=1))
+    assert events == [one for one in stored if one.subject == "edge-004"]
+    assert len(events) == 5

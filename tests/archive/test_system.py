@@ -61,14 +61,14 @@ def test_everybody_goes_on_and_a_rebuild_finds_the_same_projections(system: Syst
         _grow(system)
         before = system.everything_kept()
         had = _devices(system.projections)
-        told = Feed(system.log, system.projections)
-        start = tuple(0 for _ in told.heads())
-        notifications = told.read(start, told.heads(), limit=100_000)
+        feed = Feed(system.log, system.projections)
+        start = tuple(0 for _ in feed.heads())
+        notifications = feed.read(start, feed.heads(), limit=100_000)
         assert _archive(system, tmp_path) > 50
         assert system.everything_kept() == before
         again = RedisProjectionStore(system.log.client)
         assert _devices(again) == had
-        assert Feed(system.log, again).read(start, told.heads(), limit=100_000) == notifications
+        assert Feed(system.log, again).read(start, feed.heads(), limit=100_000) == notifications
     # Workers that never saw what was archived, and producers, go on.
     with system.process("-m", "workers.pool"):
         for device in DEVICES[:6]:
@@ -96,15 +96,15 @@ def test_a_device_keeps_time_and_cause_though_the_archive_is_away(system: System
     (tmp_path / "archive").rename(tmp_path / "away")
     assert _devices(system.projections) == devices
     # Only what devices have is kept, and what nobody has any more goes with the next that leave.
-    kept = [set(map(int, system.log.client.hkeys(stored_key(number)))) for number in range(PARTITIONS)]
+    stored_positions = [set(map(int, system.log.client.hkeys(stored_key(number)))) for number in range(PARTITIONS)]
     had = {(partition_of(device, PARTITIONS), one.assignment_change) for device, one in devices.items()}
-    assert any(kept)
-    assert {(number, position) for number, positions in enumerate(kept) for position in positions} <= had
+    assert any(stored_positions)
+    assert {(number, position) for number, positions in enumerate(stored_positions) for position in positions} <= had
 
 
 def _devices(projections: RedisProjectionStore) -> dict[str, StoredDevice]:
-    found = {device: projections.device(partition_of(device, PARTITIONS), device) for device in DEVICES}
-    return {device: one for device, one in found.items() if one is not None}
+    devices = {device: projections.device(partition_of(device, PARTITIONS), device) for device in DEVICES}
+    return {device: one for device, one in devices.items() if one is not None}
 
 
 @pytest.mark.full

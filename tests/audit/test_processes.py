@@ -120,7 +120,7 @@ def test_the_program_verifies_with_the_public_key_alone_and_leaves_with_what_it_
     assert code == 1
     assert "p02:3 differs from the sealed entry" in said
     as_json = json.loads(verify(system, "--public-key", str(pem), "--json")[1])
-    assert [one["location"] for one in as_json["faults"]] == ["p02:3"]
+    assert [fault["location"] for fault in as_json["faults"]] == ["p02:3"]
     assert verify(system, "--public-key", __file__)[0] == 2
     assert verify(system, "--from", "yesterday")[0] == 2
 

@@ -37,8 +37,8 @@ def tried(simulation: Simulation, changes: Changes = Changes()) -> Backtest:  # 
     return backtest(simulation.log, simulation.projections, changes)
 
 
-def of(found: Backtest, name: str) -> DeploymentComparison:
-    return next(one for one in found.deployments if one.name == name)
+def of(report: Backtest, name: str) -> DeploymentComparison:
+    return next(one for one in report.deployments if one.name == name)
 
 
 def test_with_nothing_changed_everything_happens_again_as_it_happened() -> None:

@@ -199,8 +199,8 @@ def test_deleting_older_backups_ends_where_another_begins_and_keeps_keys_that_li
     system: System, tmp_path: Path
 ) -> None:
     same = BackupLocation(str(tmp_path / "." / "b"))
-    wanted = BackupContents(private={"master.key": b"a key"}, keys=same)
-    manifest = take(system.log, BackupLocation(str(tmp_path / "b")), wanted, at=1_800_000_000_000)
+    contents = BackupContents(private={"master.key": b"a key"}, keys=same)
+    manifest = take(system.log, BackupLocation(str(tmp_path / "b")), contents, at=1_800_000_000_000)
     for number in range(3):
         same.put(b"nobody needs %d" % number)
     assert same.prune("another log", keep=1, at=1_800_000_000_001) == Pruned((), 3, ())

@@ -139,20 +139,22 @@ def _processes(server: EmbeddedRedis, log: RedisLog) -> Iterator[Figure]:
 def _rate(server: EmbeddedRedis, processes: int) -> float:
     environment = environment_of(read_settings(redis_url=server.url))
     events, seconds = 0, 0.0
-    for one in replay_streams(ReplayRequest(), tuple(range(PARTITIONS)), processes=processes, environment=environment):
-        if isinstance(one, Done):
-            assert one.compared.differences == ()
-            events += one.compared.events
-            seconds += one.compared.cpu_seconds
+    for replay_stream in replay_streams(
+        ReplayRequest(), tuple(range(PARTITIONS)), processes=processes, environment=environment
+    ):
+        if isinstance(replay_stream, Done):
+            assert replay_stream.compared.differences == ()
+            events += replay_stream.compared.events
+            seconds += replay_stream.compared.cpu_seconds
     return events / seconds
 
 
 def _peak(server: EmbeddedRedis, events: int) -> tuple[int, int]:
     environment = environment_of(read_settings(redis_url=server.url))
-    for one in replay_streams(ReplayRequest(), (0,), processes=1, environment=environment):
-        if isinstance(one, Done):
-            assert one.compared.differences == ()
-            return events, one.compared.memory_bytes_max
+    for replay_stream in replay_streams(ReplayRequest(), (0,), processes=1, environment=environment):
+        if isinstance(replay_stream, Done):
+            assert replay_stream.compared.differences == ()
+            return events, replay_stream.compared.memory_bytes_max
     raise AssertionError
 
 

@@ -24,8 +24,8 @@ def served(shared_redis: EmbeddedRedis) -> Iterator[tuple[System, httpx.Client]]
     with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"), api(system) as http:
         lines = [{"command": "RegisterDevice", "device_id": f"d-{number}"} for number in range(3)]
         lines.append({"command": "RegisterDevice", "device_id": "none", "authentication": KEYS_DECLINED})
-        told = http.post("/v1/events", content="\n".join(map(json.dumps, lines)), headers=NDJSON).json()
-        assert (told["written"], told["refused"]) == (4, [])
+        result = http.post("/v1/events", content="\n".join(map(json.dumps, lines)), headers=NDJSON).json()
+        assert (result["written"], result["refused"]) == (4, [])
         system.do(RegisterDevice("x509", authentication={"type": "certificateAuthority"}))
         system.settle()
         yield system, http

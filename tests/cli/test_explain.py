@@ -85,6 +85,11 @@ def test_a_point_in_time_of_the_past_is_asked_for_with_at(twinfold: Run) -> None
 
 def test_programs_get_json_and_a_wrong_name_the_right_one(twinfold: Run) -> None:
     found = json.loads(twinfold("explain", "edge-7", "--json"))
-    assert [one["verdict"] for one in found["deployments"]] == ["base", "layer", "not targeted", "not applied"]
+    assert [deployment["verdict"] for deployment in found["deployments"]] == [
+        "base",
+        "layer",
+        "not targeted",
+        "not applied",
+    ]
     assert "did you mean 'edge-7'?" in twinfold("explain", "edge-8", code=1)
     assert "no deployment 'prod-8'" in twinfold("explain", "edge-7", "--deployment", "prod-8", code=1)

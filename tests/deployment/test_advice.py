@@ -56,9 +56,11 @@ def test_a_configuration_of_devices_own_twins_is_neither_base_nor_layer() -> Non
 def test_a_configuration_of_a_module_is_neither_and_its_condition_is_read_as_its_own_kind() -> None:
     content = {"moduleContent": {"properties.desired.a": 1}}
     metrics = {"mine": "SELECT deviceId FROM devices WHERE configurations.one.status = 'Applied'"}
-    one = document_of(DeploymentCreated(content, "FROM devices.modules WHERE moduleId = 'm'", 10, metrics=metrics))
-    assert (one.layered, one.kind) == (False, ContentKind.MODULE)
-    (only,) = advice("one", one, [("extra", over(9)), ("base", base(11))])
+    of_module = document_of(
+        DeploymentCreated(content, "FROM devices.modules WHERE moduleId = 'm'", 10, metrics=metrics)
+    )
+    assert (of_module.layered, of_module.kind) == (False, ContentKind.MODULE)
+    (only,) = advice("one", of_module, [("extra", over(9)), ("base", base(11))])
     assert (only.rule, "FROM devices.modules" in only.message) == ("metric-never-matches", True)
     (empty,) = advice("one", document_of(DeploymentCreated(content, " ")), [])
     assert (empty.rule, "FROM devices.modules" in empty.message) == ("empty-condition", True)

@@ -35,15 +35,21 @@ def known_of(history: History) -> dict[str, LoggedDeployment]:
     }
 
 
-def row_at(kept: StoredPartition, ordinal: int) -> Assignment:
-    number = int.from_bytes(kept.arrays["assignment_of"][4 * ordinal : 4 * ordinal + 4], "little")
-    return msgspec.json.decode(kept.hashes["assignments"][str(number)], type=Assignment) if number else NO_ASSIGNMENT
+def row_at(stored_partition: StoredPartition, ordinal: int) -> Assignment:
+    number = int.from_bytes(stored_partition.arrays["assignment_of"][4 * ordinal : 4 * ordinal + 4], "little")
+    return (
+        msgspec.json.decode(stored_partition.hashes["assignments"][str(number)], type=Assignment)
+        if number
+        else NO_ASSIGNMENT
+    )
 
 
-def _modules_of(device_id: str, model: Model, assignment: Assignment, kept: StoredPartition) -> dict[str, JudgedTwin]:
+def _modules_of(
+    device_id: str, model: Model, assignment: Assignment, stored_partition: StoredPartition
+) -> dict[str, JudgedTwin]:
     made = {module for device, module in model.by_hand if device == device_id}
     if model.twins[device_id].edge:
-        sections = msgspec.json.decode(kept.hashes["configurations"].get(assignment.configuration, b"{}"))
+        sections = msgspec.json.decode(stored_partition.hashes["configurations"].get(assignment.configuration, b"{}"))
         made |= sections.keys() | set(sections.get("$edgeAgent", {}).get("modules") or {})
     twins = {module: model.module_twins.get((device_id, module)) for module in made}
     return {
@@ -53,29 +59,29 @@ def _modules_of(device_id: str, model: Model, assignment: Assignment, kept: Stor
 
 
 def weighed(
-    history: History, kept: StoredPartition, device_id: str, *, enabled: bool = True
+    history: History, stored_partition: StoredPartition, device_id: str, *, enabled: bool = True
 ) -> tuple[ExplainedDevice, Standpoint, tuple[Weighed, ...]]:
     """A device as it stands at the end of a history, against what is kept, which may be behind."""
     model = Model(history)
     twin = model.twins[device_id]
-    found = kept.hashes["ordinals"].get(device_id)
+    found = stored_partition.hashes["ordinals"].get(device_id)
     ordinal = None if found is None else int(found)
-    assignment = NO_ASSIGNMENT if ordinal is None else row_at(kept, ordinal)
+    assignment = NO_ASSIGNMENT if ordinal is None else row_at(stored_partition, ordinal)
     subject = ExplainedDevice(
         JudgedTwin(device_id, twin.tags, twin.reported),
         twin.edge,
         enabled,
-        _modules_of(device_id, model, assignment, kept),
+        _modules_of(device_id, model, assignment, stored_partition),
     )
-    at = Standpoint(0, kept.checkpoint.vector, head_of(history), ordinal, assignment)
-    return subject, at, weigh(subject, at, kept, known_of(history))
+    at = Standpoint(0, stored_partition.checkpoint.vector, head_of(history), ordinal, assignment)
+    return subject, at, weigh(subject, at, stored_partition, known_of(history))
 
 
 def head_of(history: History) -> Vector:
     return Vector(len(history.partition), len(history.fleet))
 
 
-class Told(msgspec.Struct):
+class DeviceTexts(msgspec.Struct):
     """What is said of a device: the answer, and the reason or the place of each deployment."""
 
     answer: str
@@ -83,7 +89,7 @@ class Told(msgspec.Struct):
     weighed: tuple[Weighed, ...]
 
 
-def told(
+def texts_of(
     history: History,
     device_id: str = "d0",
     *,
@@ -91,7 +97,7 @@ def told(
     by_way_of: Vector | None = None,
     applied: Vector | None = None,
     enabled: bool = True,
-) -> Told:
+) -> DeviceTexts:
     """Apply a history, as far as to a vector, and tell all of one device."""
     store = MemoryProjectionStore()
     vectors = [*([by_way_of] if by_way_of else []), applied or head_of(history)]
@@ -105,4 +111,4 @@ def told(
     }
     context = ExplainContext(device_id, subject, at, known, now, turns)
     verdicts = {one.id + f"/{one.module}" * bool(one.module): verdict(one, context) for one in some}
-    return Told("; ".join(of_device(some, context, since=0)), verdicts, some)
+    return DeviceTexts("; ".join(of_device(some, context, since=0)), verdicts, some)

@@ -28,20 +28,20 @@ ADA = Principal.parse("user:ada")
 
 
 def envelopes(*events: DeviceEvent | tuple[str, DeviceEvent]) -> list[Envelope[Any]]:
-    found = [("d", event) if not isinstance(event, tuple) else event for event in events]
+    pairs = [("d", event) if not isinstance(event, tuple) else event for event in events]
     return [
         Envelope(number, subject, number, 1000 * number, ADA, "", event)
-        for number, (subject, event) in enumerate(found, 1)
+        for number, (subject, event) in enumerate(pairs, 1)
     ]
 
 
-def last_change_of(one: Property, now: Any, *events: DeviceEvent | tuple[str, DeviceEvent]) -> int | None:
-    last_changes = LastChanges("d", {one: now})
+def last_change_of(property_: Property, now: Any, *events: DeviceEvent | tuple[str, DeviceEvent]) -> int | None:
+    last_changes = LastChanges("d", {property_: now})
     for envelope in reversed(envelopes(*events)):
         if not last_changes.is_done:
             last_changes.note(envelope)
-    found = last_changes.by_property.get(one)
-    return None if found is None else found.position
+    change = last_changes.by_property.get(property_)
+    return None if change is None else change.position
 
 
 BORN = DeviceRegistered()

@@ -59,12 +59,20 @@ def test_every_verdict_is_the_one_of_the_projections_and_every_condition_is_true
     assert min(verdicts.values()) > 10
 
 
-def assert_own_parts(found: tuple[Weighed, ...], assignment: Assignment) -> None:
-    own = {one.id for one in found if one.verdict is Verdict.APPLIES and one.kind is ContentKind.DEVICE}
+def assert_own_parts(deployments: tuple[Weighed, ...], assignment: Assignment) -> None:
+    own = {
+        deployment.id
+        for deployment in deployments
+        if deployment.verdict is Verdict.APPLIES and deployment.kind is ContentKind.DEVICE
+    }
     if not assignment.own_part.wanted:
         assert own == {layer.id for layer in assignment.own_part.stack}
     for module, part in assignment.module_parts.items():
-        given = {one.id for one in found if one.verdict is Verdict.APPLIES and one.module == module}
+        given = {
+            deployment.id
+            for deployment in deployments
+            if deployment.verdict is Verdict.APPLIES and deployment.module == module
+        }
         if not part.wanted:
             assert given == {layer.id for layer in part.stack}
 

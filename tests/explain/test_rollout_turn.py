@@ -35,16 +35,16 @@ def test_a_device_comes_with_the_first_phase_that_reaches_it(
 ) -> None:
     document = in_state(RolloutState.RUNNING, PLAN)
     waits = rollout_text.approval(1, PLAN)
-    found = turn(document, LATE.row, enabled=True, order=order, waits=waits)
-    assert found.comes_with == comes
-    said = turn_text(found, document, enabled=True)
+    device_turn = turn(document, LATE.row, enabled=True, order=order, waits=waits)
+    assert device_turn.comes_with == comes
+    said = turn_text(device_turn, document, enabled=True)
     assert said == (f"its rollout has not admitted it yet: phase 2 of 3 waits for approval; {sentence}")
 
 
 def test_a_rollout_that_goes_nowhere_says_that_alone() -> None:
     document = in_state(RolloutState.PAUSED, PLAN)
-    found = turn(document, LATE.row, enabled=True, order=TurnOrder(7, 20), waits="")
-    assert turn_text(found, document, enabled=True) == "its rollout is paused: too hot"
+    device_turn = turn(document, LATE.row, enabled=True, order=TurnOrder(7, 20), waits="")
+    assert turn_text(device_turn, document, enabled=True) == "its rollout is paused: too hot"
 
 
 def test_the_place_that_a_percentage_reaches_is_the_one_that_the_planner_admits() -> None:

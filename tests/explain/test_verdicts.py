@@ -51,7 +51,7 @@ from events.rollout.events import (
     RolloutStarted,
 )
 from events.rollout.plan import Phase, RolloutPlan
-from tests.explain.explained import Told, told
+from tests.explain.explained import DeviceTexts, texts_of
 from tests.fleet.histories import History
 from tests.rollout.given import EVIDENCE, admitted, deployment, devices
 from tests.workers.system import base, layer
@@ -322,12 +322,12 @@ STORIES: dict[str, tuple[History, str, str]] = {
 @pytest.mark.parametrize("name", STORIES)
 def test_what_is_said_of(name: str) -> None:
     history, of, sentence = STORIES[name]
-    assert told(history, now=3_600_000).verdicts[of] == sentence
+    assert texts_of(history, now=3_600_000).verdicts[of] == sentence
 
 
 def test_an_event_that_workers_have_not_come_to_is_said_to_be_undecided() -> None:
     history = story(D0, made("a", condition="tags.site = 'north'"), ("d0", TwinPatched(tags={"site": "north"})))
-    behind = told(history, applied=Vector(1, 1))
+    behind = texts_of(history, applied=Vector(1, 1))
     assert behind.verdicts["a"] == (
         "a is not evaluated yet: its condition is true, and the workers have not processed that yet (p00 at 1 of 2)"
     )
@@ -335,7 +335,7 @@ def test_an_event_that_workers_have_not_come_to_is_said_to_be_undecided() -> Non
 
 def test_an_event_that_takes_a_deployment_away_and_is_not_applied_is_told_beside_the_verdict() -> None:
     history = story(D0, ("d0", TwinPatched(tags={"site": "north"})), made("a", condition="tags.site = 'north'"), SOUTH)
-    behind = told(history, applied=Vector(2, 1))
+    behind = texts_of(history, applied=Vector(2, 1))
     assert behind.verdicts["a"] == (
         "a applies as the base, with priority 1; its inputs have changed since, and the workers have not processed that yet "
         "(p00 at 2 of 3)"
@@ -344,13 +344,13 @@ def test_an_event_that_takes_a_deployment_away_and_is_not_applied_is_told_beside
 
 def test_a_disabled_device_waits_for_no_phase() -> None:
     history = story(D0, ("d0", DeviceUpdated(edge=True, enabled=False)), *rolled("a", *OPENED))
-    assert told(history, enabled=False).verdicts["a"] == (
+    assert texts_of(history, enabled=False).verdicts["a"] == (
         "it does not get a: it is disabled, and a rollout admits only enabled devices"
     )
 
 
 def answers_of(history: History) -> str:
-    found: Told = told(history)
+    found: DeviceTexts = texts_of(history)
     return found.answer
 
 
@@ -367,14 +367,14 @@ def test_the_answer_says_what_an_unmanaged_device_keeps_and_who_has_never_had_an
     gone = story(D0, SOUTH, made("a", condition="tags.site = 'south'"), ("a", DeploymentDeleted()))
     assert answers_of(gone) == "d0 runs nothing: no base targets it"
     assert answers_of(story(D0, made("a"), made("b", layer("m"), priority=2))) == "d0 runs a + b"
-    walked = told(gone, by_way_of=Vector(2, 1))
+    walked = texts_of(gone, by_way_of=Vector(2, 1))
     assert walked.answer == "d0 is unmanaged: no deployment targets it any more, and it keeps the configuration from a"
 
 
 def test_no_value_is_longer_than_a_sentence_bears() -> None:
     history = story(D0, ("d0", TwinPatched(tags={"x": "y" * 4000})), made("a", condition="tags.x = 'z'"))
-    assert len(told(history).verdicts["a"]) < 250
-    assert msgspec.to_builtins(told(history).weighed[0].condition)["value"] == "y" * 4000
+    assert len(texts_of(history).verdicts["a"]) < 250
+    assert msgspec.to_builtins(texts_of(history).weighed[0].condition)["value"] == "y" * 4000
 
 
 def test_who_sets_what_is_told_with_the_values_of_all_who_disagree() -> None:
@@ -387,12 +387,12 @@ def test_who_sets_what_is_told_with_the_values_of_all_who_disagree() -> None:
         "c": device_content("rate", 5),
         "d": device_content("rate", {"$secret": "s1"}),
     }
-    found = contests(assignment, contents)
-    assert [(one.module, one.path, one.winner.deployment, [side.value for side in one.losers]) for one in found] == [
+    settings = contests(assignment, contents)
+    assert [(one.module, one.path, one.winner.deployment, [side.value for side in one.losers]) for one in settings] == [
         ("$edgeAgent", "properties.desired.modules.m.settings.image", "b", ["example.com/a:1"]),
         (DEVICE, "properties.desired.rate", "d", [5]),
     ]
-    assert found[1].winner.value == "***"
+    assert settings[1].winner.value == "***"
 
 
 def test_what_a_rollback_brought_back_says_so() -> None:
@@ -407,8 +407,8 @@ def test_what_a_rollback_brought_back_says_so() -> None:
         obstacle=Obstacle(Reason.RESTORED),
         holds=True,
     )
-    known = LoggedDeployment(deployment())
-    assert verdict(one, msgspec.structs.replace(context, deployments={"a": known})).startswith(
+    logged = LoggedDeployment(deployment())
+    assert verdict(one, msgspec.structs.replace(context, deployments={"a": logged})).startswith(
         "it does not get a: a rollback restored the device's previous configuration"
     )
     held = {"wanted": (Layer("b", 2),), "reason": "too big"}

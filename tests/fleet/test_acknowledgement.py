@@ -286,8 +286,8 @@ class Plain:
                 pass
 
     def has_answered(self, module_id: str) -> bool:
-        reported, wanted = self.reported[module_id], self.assignment.versions.get(module_id, 0)
-        return bool(wanted) and reported.get("lastDesiredVersion", 0) >= wanted and self.code(module_id) is not None
+        reported, version = self.reported[module_id], self.assignment.versions.get(module_id, 0)
+        return bool(version) and reported.get("lastDesiredVersion", 0) >= version and self.code(module_id) is not None
 
     def code(self, module_id: str) -> int | None:
         return (self.reported[module_id].get("lastDesiredStatus") or {}).get("code")

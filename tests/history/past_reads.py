@@ -66,14 +66,14 @@ def look(http: httpx.Client, asked: Sequence[str], **params: str) -> dict[str, A
 
 def _queried(http: httpx.Client, query: str, params: dict[str, str]) -> Answered:
     """All rows: how many of them come at a time depends on how long finding them takes."""
-    assignments: list[Any] = []
+    rows: list[Any] = []
     headers: dict[str, str] = {}
     while True:
         answer = http.post("/devices/query", json={"query": query}, params=params, headers=headers)
-        assignments += answer.raise_for_status().json()
+        rows += answer.raise_for_status().json()
         more = answer.headers.get("x-ms-continuation")
         if more is None:
-            return Answered(answer.status_code, assignments, answer.headers.get("etag"))
+            return Answered(answer.status_code, rows, answer.headers.get("etag"))
         headers = {"x-ms-continuation": more}
 
 

@@ -22,11 +22,11 @@ from tests.workers.test_blocked import ADA, damage
 
 pytestmark = pytest.mark.redis_server
 
-Told = tuple[System, httpx.Client]
+Served = tuple[System, httpx.Client]
 
 
 @pytest.fixture(scope="module")
-def told(shared_redis: EmbeddedRedis) -> Iterator[Told]:
+def served(shared_redis: EmbeddedRedis) -> Iterator[Served]:
     with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"), api(system) as http:
         system.do(*join("d", site="north"), *join("many"), deploy("all", base("m")))
         system.do(ReportProperties("d", {"v": 1}, module_id="$edgeAgent"))
@@ -39,8 +39,8 @@ def _diff(http: httpx.Client, **what: str) -> Any:
     return http.get("/v1/diff", params={"from": "fleet:1", **what})
 
 
-def test_an_event_that_was_left_out_is_not_told_and_in_nobodys_way(told: Told) -> None:
-    system, http = told
+def test_an_event_that_was_left_out_is_not_told_and_in_nobodys_way(served: Served) -> None:
+    system, http = served
     skipped = set()
     for stream in (partition_of("d", PARTITIONS), FLEET):
         bad = damage(system, stream, subject="d")
@@ -50,7 +50,7 @@ def test_an_event_that_was_left_out_is_not_told_and_in_nobodys_way(told: Told) -
         system.settle()
         skipped.add(f"{name(stream)}:{bad}")
     for found in (_diff(http, device="d"), _diff(http)):
-        told_of = [one["position"] for one in found.raise_for_status().json()["events"]]
+        told_of = [event["position"] for event in found.raise_for_status().json()["events"]]
         assert told_of
         assert not skipped & {*told_of}
 
@@ -65,14 +65,14 @@ def test_an_event_that_was_left_out_is_not_told_and_in_nobodys_way(told: Told) -
     ],
 )
 def test_a_diff_is_of_a_device_or_of_a_deployment_and_of_no_other_document(
-    told: Told, what: dict[str, str], code: str
+    served: Served, what: dict[str, str], code: str
 ) -> None:
-    found = _diff(told[1], **what)
+    found = _diff(served[1], **what)
     assert (found.status_code, found.json()["error"]["code"]) == (404, code)
 
 
-def test_of_many_events_of_one_time_the_last_ones_are_told_in_the_order_of_their_positions(told: Told) -> None:
-    system, http = told
+def test_of_many_events_of_one_time_the_last_ones_are_told_in_the_order_of_their_positions(served: Served) -> None:
+    system, http = served
     count, number = EVENTS_MAX + 100, partition_of("many", PARTITIONS)
     version = system.log.load(["many"])[0].head.version
     events = [Proposed("many", version + one, TwinPatched({"k": one})) for one in range(count)]
@@ -80,7 +80,7 @@ def test_of_many_events_of_one_time_the_last_ones_are_told_in_the_order_of_their
     system.waker.wake([number])
     system.settle()
     found = _diff(http, device="many").raise_for_status().json()
-    locations = [one["position"].rpartition(":") for one in found["events"]]
+    locations = [event["position"].rpartition(":") for event in found["events"]]
     own = [int(position) for stream, _, position in locations if stream == name(number)]
     head = system.log.head(number)
     assert len(locations) == EVENTS_MAX

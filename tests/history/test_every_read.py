@@ -82,7 +82,7 @@ def chapters(system: System) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def told(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def recording(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     directory = tmp_path_factory.mktemp("history")
     with (
         fresh_system(shared_redis) as system,
@@ -111,9 +111,11 @@ def differences(now: dict[str, Answered], then: dict[str, Answered]) -> list[Any
 
 
 @pytest.mark.parametrize("snapshots", shortened(["from snapshots", "from the events alone"]))
-def test_every_read_at_a_recorded_point_in_time_is_what_it_was_then(told: Any, snapshots: str) -> None:
-    http, asked, recorded, directory = told
+def test_every_read_at_a_recorded_point_in_time_is_what_it_was_then(recording: Any, snapshots: str) -> None:
+    http, asked, recorded, directory = recording
     if snapshots == "from the events alone":
         shutil.rmtree(directory / "archive")
-    found = {point_in_time: differences(look(http, asked, at=point_in_time), then) for point_in_time, then in recorded}
-    assert not {point_in_time: some for point_in_time, some in found.items() if some}
+    differences_by_time = {
+        point_in_time: differences(look(http, asked, at=point_in_time), then) for point_in_time, then in recorded
+    }
+    assert not {point_in_time: different for point_in_time, different in differences_by_time.items() if different}

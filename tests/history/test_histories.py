@@ -116,8 +116,8 @@ def test_a_recorded_vector_gives_what_stood_then_and_any_vector_the_same_with_an
     for quick in (True, False):
         replay, documents = small.replay(quick=quick), small.documents if quick else small.alone
         for vector, (kept, texts) in recorded.items():
-            found = replay.in_effect(0, vector)
-            assert found.stored_partition == kept
+            in_effect = replay.in_effect(0, vector)
+            assert in_effect.stored_partition == kept
             assert replay.implied(0, vector).stored_partition == kept
             assert encoded(documents.at(0, vector.partition)) == texts
     heads = small.log.heads()
@@ -128,11 +128,15 @@ def test_a_recorded_vector_gives_what_stood_then_and_any_vector_the_same_with_an
         assert quick_.implied(0, vector) == slow.implied(0, vector)
 
 
-def _runs(kept: StoredPartition) -> dict[str, bytes]:
+def _runs(stored_partition: StoredPartition) -> dict[str, bytes]:
     """What each device that has anything runs."""
-    numbers = memoryview(kept.arrays["assignment_of"]).cast("I")
-    assignments = {one: numbers[int(at)] for one, at in kept.hashes["ordinals"].items() if int(at) < len(numbers)}
-    return {one: kept.hashes["assignments"][str(number)] for one, number in assignments.items() if number}
+    numbers = memoryview(stored_partition.arrays["assignment_of"]).cast("I")
+    assignments = {
+        device: numbers[int(at)] for device, at in stored_partition.hashes["ordinals"].items() if int(at) < len(numbers)
+    }
+    return {
+        device: stored_partition.hashes["assignments"][str(number)] for device, number in assignments.items() if number
+    }
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -151,8 +155,8 @@ def test_a_time_gives_what_devices_ran_then_however_late_workers_were_with_what_
             small.drain()
         if step == "take":
             small.taking.take(0)
-        kept = small.projections.load(0)
-        stood[next(small.clock)] = (_runs(kept), kept.checkpoint.assignment_changes)
+        stored_partition = small.projections.load(0)
+        stood[next(small.clock)] = (_runs(stored_partition), stored_partition.checkpoint.assignment_changes)
     small.drain()
     for quick in (True, False):
         partitions = PastPartitions(small.replay(quick=quick), bytes_max=1 << 24)
@@ -233,11 +237,11 @@ def test_what_is_kept_of_a_past_partition_is_counted_about_as_it_weighs() -> Non
         before, _ = tracemalloc.get_traced_memory()
         ordinals = {f"edge-{number:07}": b"%d" % number for number in range(20_000)}
         hashes: dict[str, dict[str, bytes]] = {**{one: {} for one in HASHES}, "ordinals": ordinals}
-        kept = StoredPartition(Checkpoint(), hashes, {one: bytes(80_000) for one in ARRAYS})
+        stored_partition = StoredPartition(Checkpoint(), hashes, {one: bytes(80_000) for one in ARRAYS})
         weight = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    counted = PartitionAt(kept, 0, None, is_final=True, since=0, until=None).size_bytes
+    counted = PartitionAt(stored_partition, 0, None, is_final=True, since=0, until=None).size_bytes
     assert 0.9 < counted / weight < 1.1
 
 

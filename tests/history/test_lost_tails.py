@@ -29,7 +29,7 @@ pytestmark = pytest.mark.redis_server
 NUMBER = partition_of("d", PARTITIONS)
 
 
-class Told:
+class LossySystem:
     """A system whose events are replayed here, and whose Redis goes back to what it was."""
 
     def __init__(self, system: System, location: Path) -> None:
@@ -68,52 +68,56 @@ class Told:
 
     def replayed(self) -> list[tuple[str, str]]:
         replay = Replay(self.system.log, self.system.projections, self.system.projections, snapshots=self.snapshots)
-        return [(one.kind, one.location) for one in replay.stream(NUMBER).differences]
+        return [(difference.kind, difference.location) for difference in replay.stream(NUMBER).differences]
 
 
 @pytest.fixture
-def told(shared_redis: EmbeddedRedis, tmp_path: Path) -> Any:
+def lossy(shared_redis: EmbeddedRedis, tmp_path: Path) -> Any:
     with fresh_system(shared_redis, waking=False) as system:
-        told = Told(system, tmp_path)
-        told.do(*join("d", site="north"), deploy("all", base("m"), "tags.site = 'north'"))
-        yield told
+        lossy = LossySystem(system, tmp_path)
+        lossy.do(*join("d", site="north"), deploy("all", base("m"), "tags.site = 'north'"))
+        yield lossy
 
 
 @pytest.mark.parametrize("which", shortened(["events of the partition", "events of the fleet", "assignments"]))
-def test_a_snapshot_with_events_that_were_lost_is_named_and_not_used_and_replaced(told: Told, which: str) -> None:
+def test_a_snapshot_with_events_that_were_lost_is_named_and_not_used_and_replaced(
+    lossy: LossySystem, which: str
+) -> None:
     match which:
         case "events of the partition":
-            where = told.lose(PatchTags("d", {"lost": 1}))
-            told.do(PatchTags("d", {"kept": 1}))
+            where = lossy.lose(PatchTags("d", {"lost": 1}))
+            lossy.do(PatchTags("d", {"kept": 1}))
         case "events of the fleet":
-            where = told.lose(deploy("lost", base("lost"), "tags.lost = 1"))
-            told.do(deploy("kept", base("kept"), "tags.lost = 1"))
+            where = lossy.lose(deploy("lost", base("lost"), "tags.lost = 1"))
+            lossy.do(deploy("kept", base("kept"), "tags.lost = 1"))
         case _:
             # What was decided about the same events is noted at another time.
-            told.system.do(deploy("new", base("new"), priority=2))
-            where = told.lose()
-            told.do()
-    vector = told.vector()
-    assert where in told.snapshots.names(NUMBER)
-    assert told.snapshots.vectors(NUMBER) == [vector]
+            lossy.system.do(deploy("new", base("new"), priority=2))
+            where = lossy.lose()
+            lossy.do()
+    vector = lossy.vector()
+    assert where in lossy.snapshots.names(NUMBER)
+    assert lossy.snapshots.vectors(NUMBER) == [vector]
     with pytest.raises(SnapshotDamaged, match="the log does not have"):
-        told.snapshots.read(NUMBER, where)
-    quick, slow = (PastReplay(told.system.log, told.system.projections, one) for one in (told.snapshots, None))
+        lossy.snapshots.read(NUMBER, where)
+    quick, slow = (PastReplay(lossy.system.log, lossy.system.projections, one) for one in (lossy.snapshots, None))
     with capture_logs() as logged:
         assert quick.in_effect(NUMBER, vector) == slow.in_effect(NUMBER, vector)
-        now, alone = (encoded(one.at(NUMBER, vector.partition)) for one in (told.documents, told.alone))
+        now, alone = (encoded(one.at(NUMBER, vector.partition)) for one in (lossy.documents, lossy.alone))
         assert now == alone
     assert {(one["event"], one["snapshot"]) for one in logged} == {("snapshot damaged", where)}
-    assert told.replayed() == [("snapshot", where)]
-    assert told.take() == where
-    assert told.taking.take(NUMBER) is None, "a good one is there"
-    assert told.replayed() == []
+    assert lossy.replayed() == [("snapshot", where)]
+    assert lossy.take() == where
+    assert lossy.taking.take(NUMBER) is None, "a good one is there"
+    assert lossy.replayed() == []
 
 
 @pytest.mark.full
-def test_a_snapshot_ahead_of_a_log_that_lost_its_tail_is_named_and_keeps_no_other_from_being_due(told: Told) -> None:
-    where = told.lose(*(PatchTags("d", {"n": one}) for one in range(5)))
-    told.do(PatchTags("d", {"floor": 1}))
-    assert told.replayed() == [("snapshot", where)]
-    assert NUMBER in told.taking.due()
-    assert told.take() != where
+def test_a_snapshot_ahead_of_a_log_that_lost_its_tail_is_named_and_keeps_no_other_from_being_due(
+    lossy: LossySystem,
+) -> None:
+    where = lossy.lose(*(PatchTags("d", {"n": one}) for one in range(5)))
+    lossy.do(PatchTags("d", {"floor": 1}))
+    assert lossy.replayed() == [("snapshot", where)]
+    assert NUMBER in lossy.taking.due()
+    assert lossy.take() != where

@@ -18,7 +18,7 @@ SECOND = 1_000_000_000_000
 
 
 @pytest.mark.parametrize(
-    ("text", "asked"),
+    ("text", "requested_time"),
     [
         ("1763719200000", RequestedTime(1763719200000, {})),
         ("2025-11-21T10:00:00Z", RequestedTime(1763719200000, {})),
@@ -30,8 +30,8 @@ SECOND = 1_000_000_000_000
         ("fleet:17,p03:120,time:5", RequestedTime(5, {-1: 17, 3: 120})),
     ],
 )
-def test_a_point_in_time_is_a_time_or_positions_or_both(text: str, asked: RequestedTime) -> None:
-    assert read_point_in_time(text) == asked
+def test_a_point_in_time_is_a_time_or_positions_or_both(text: str, requested_time: RequestedTime) -> None:
+    assert read_point_in_time(text) == requested_time
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_diff_says_what_changed_of_a_device_a_deployment_and_the_fleet_and_by_
         told = [(one["how"], one["section"], one["path"]) for one in of_device["changes"]]
         assert told[0] == ("removed", "modules/$edgeAgent", "modules.one")
         assert {("removed", "tags", "old"), ("changed", "tags", "site"), ("changed", "assignment", "layers")} < {*told}
-        kinds = [one["type"] for one in of_device["events"]]
+        kinds = [event["type"] for event in of_device["events"]]
         assert (
             sorted(kinds) == ["AssignmentChange", "DeploymentCreated", "TwinPatched"]
             or kinds.count("AssignmentChange") == 2

@@ -1,4 +1,4 @@
-"""An event that nobody can replay is in the way of those moments alone that come after it, and reads of those say which it is."""
+"""An event that cannot be applied stops only reads of later points in time, and their error names it."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -82,11 +82,11 @@ def test_what_was_appended_is_read_back_in_order_with_dense_positions_and_versio
     (chunk,) = append(log, register(name), tagged(name, 1, a=1))
     assert chunk == Written(1, (0, 1), 1, (1, 2), repeated=False, woke=True)
     events = log.read(1, after=0, limit=10)
-    assert [(one.position, one.subject, one.version, one.event) for one in events] == [
+    assert [(envelope.position, envelope.subject, envelope.version, envelope.event) for envelope in events] == [
         (1, name, 1, DeviceRegistered()),
         (2, name, 2, TwinPatched(tags={"a": 1})),
     ]
-    assert {(one.at, one.by, one.cause) for one in events} == {(1000, ADA, "because")}
+    assert {(event.at, event.by, event.cause) for event in events} == {(1000, ADA, "because")}
     assert log.read(1, after=1, limit=1) == events[1:]
     assert log.head(1) == log.heads()[1] == 2
     assert log.heads()[0] == 0
@@ -118,7 +118,7 @@ def test_a_batch_is_split_by_stream_and_size_and_sending_it_again_completes_it(l
         (0, 256, True),
         (256, 44, False),
     ]
-    assert [one.subject for one in read_all(log, 3, batch=100)] == names
+    assert [envelope.subject for envelope in read_all(log, 3, batch=100)] == names
 
 
 def test_an_event_goes_to_the_stream_of_its_device_or_of_the_fleet(log: Log) -> None:

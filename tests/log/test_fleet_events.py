@@ -69,11 +69,13 @@ def test_events_stand_among_reads_as_in_the_log_and_reads_keep_their_time_and_re
     events.refresh()
     stand = log.read(FLEET, after=0, limit=100)
     assert [len(events.between(0)), len(events.between(2, 6)), len(events.between(9))] == [len(stand), 4, 0]
-    told = events.between(0)
-    said = [(one.position, one.subject, one.at, one.by, one.cause, type(one.event)) for one in stand]
-    assert [(one.position, one.subject, one.at, one.by, one.cause, type(one.event)) for one in told] == said
-    some = events.between(2, 6)
-    assert [(one.position, one.at) for one in (some[0], some[-1])] == [(3, 1000), (6, 3000)]
-    assert [one for one in told if not isinstance(one.event, SecretsRead)] == [
-        one for one in stand if not isinstance(one.event, SecretsRead)
+    everything = events.between(0)
+    expected = [(entry.position, entry.subject, entry.at, entry.by, entry.cause, type(entry.event)) for entry in stand]
+    assert [
+        (entry.position, entry.subject, entry.at, entry.by, entry.cause, type(entry.event)) for entry in everything
+    ] == expected
+    page = events.between(2, 6)
+    assert [(entry.position, entry.at) for entry in (page[0], page[-1])] == [(3, 1000), (6, 3000)]
+    assert [entry for entry in everything if not isinstance(entry.event, SecretsRead)] == [
+        entry for entry in stand if not isinstance(entry.event, SecretsRead)
     ]

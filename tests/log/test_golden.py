@@ -39,10 +39,10 @@ def test_every_event_there_is_has_a_golden_file() -> None:
 @pytest.mark.parametrize("event", get_args(Event), ids=lambda event: event.__name__)
 def test_the_golden_entries_of_an_event_set_every_member_of_it(event: Any) -> None:
     lines = (GOLDEN / f"{event.__name__}.jsonl").read_text().splitlines()
-    shown = [msgspec.json.decode(json.loads(line)["data"], type=event) for line in lines]
+    events = [msgspec.json.decode(json.loads(line)["data"], type=event) for line in lines]
     defaults = {field.name: field.default for field in msgspec.structs.fields(event)}
     for name, default in defaults.items():
-        assert any(getattr(one, name) != default for one in shown), name
+        assert any(getattr(one, name) != default for one in events), name
 
 
 def test_an_event_of_an_older_shape_is_brought_up_to_date_as_it_is_read() -> None:

@@ -24,7 +24,7 @@ def test_a_name_that_leads_elsewhere_is_refused_by_the_log_s_own_error(tmp_path:
         object_store.size,
         object_store.delete,
         object_store.open,
-        lambda one: object_store.put(one, b""),
+        lambda name: object_store.put(name, b""),
     ):
         with pytest.raises(ObjectStoreUnavailable, match="not the name of a file"):
             reach(name)
@@ -117,9 +117,9 @@ def test_what_a_driver_raises_of_its_own_is_told_as_the_log_s_error_that_has_it_
     for reach in reaches:
         with pytest.raises(
             ObjectStoreUnavailable, match=r"refusing://bucket: Refused: An error occurred \(403\)"
-        ) as told:
+        ) as refused:
             reach("one")
-        assert isinstance(told.value.__cause__, Refused)
+        assert isinstance(refused.value.__cause__, Refused)
     with pytest.raises(ObjectStoreUnavailable, match="Refused"):
         ObjectStore("refusing://nobody@bucket")
 

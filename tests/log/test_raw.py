@@ -76,8 +76,8 @@ def test_a_missing_entry_is_not_passed_over(log: RedisLog) -> None:
 @pytest.mark.redis_server
 def test_the_events_of_one_device_are_found_among_others(log: RedisLog) -> None:
     _registered(log, "a", "b", "c")
-    found = list(events_of(RawStreams(log.client), ["b", "b/m"], partitions=1, upto=4))
-    assert [(one.position, one.subject, one.version) for one in found] == [(3, "b", 1), (4, "b", 2)]
+    events = list(events_of(RawStreams(log.client), ["b", "b/m"], partitions=1, upto=4))
+    assert [(one.position, one.subject, one.version) for one in events] == [(3, "b", 1), (4, "b", 2)]
 
 
 def test_whatever_differs_in_an_entry_makes_another_digest() -> None:

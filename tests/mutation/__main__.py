@@ -41,7 +41,7 @@ def main() -> int:
         asked.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(TESTS)}")
     explained = {one["mutant"]: one["reason"] for one in tomllib.loads(EQUIVALENT.read_text())["equivalent"]}
     tests = sorted({test for package in chosen.package for test in TESTS[package]})
-    trial = Trial(ROOT, chosen.package, jobs=chosen.jobs, told=lambda line: print(line, file=sys.stderr, flush=True))
+    trial = Trial(ROOT, chosen.package, jobs=chosen.jobs, report=lambda line: print(line, file=sys.stderr, flush=True))
     quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # Hypothesis is here before pytest
     os.chdir(ROOT)
     pytest.main(["-q", "-s", "-n", "0", "-m", "not long", "-p", "no:cacheprovider", *quiet, *tests], plugins=[trial])

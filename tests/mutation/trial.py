@@ -34,10 +34,10 @@ class Passed(msgspec.Struct, frozen=True):
 class Trial:
     """A pytest plugin that tries mutants where pytest would run tests."""
 
-    def __init__(self, root: Path, locations: Sequence[str], *, jobs: int, told: Callable[[str], None]) -> None:
+    def __init__(self, root: Path, locations: Sequence[str], *, jobs: int, report: Callable[[str], None]) -> None:
         self._switched = Switched(root, locations, self._comes_by)
         self._switched.install()
-        self._jobs, self._told = jobs, told
+        self._jobs, self._report = jobs, report
         self._active: int | None = None
         self._seen: set[int] = set()
         self.killed: list[Mutant] = []
@@ -62,19 +62,19 @@ class Trial:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Instead of running tests."""
-        self._told(f"{len(self._switched.mutants)} mutants, {len(session.items)} tests")
+        self._report(f"{len(self._switched.mutants)} mutants, {len(session.items)} tests")
         passed, failed = _in_a_process(lambda: self._run_all(session))
         for name in failed:
-            self._told(f"left out, as it fails without any mutant: {name}")
+            self._report(f"left out, as it fails without any mutant: {name}")
         passed.sort(key=lambda one: one.seconds)
         pending = {
             mutant: [one for one in passed if mutant.number in one.locations] for mutant in self._switched.mutants
         }
         self.never_reached = [mutant for mutant, tests in pending.items() if not tests]
-        for mutant, is_killed in self._assignment_changes(session, {m: tests for m, tests in pending.items() if tests}):
+        for mutant, is_killed in self._results(session, {m: tests for m, tests in pending.items() if tests}):
             (self.killed if is_killed else self.survived).append(mutant)
             if not is_killed:
-                self._told(f"survived, line {mutant.line} of {mutant.name}")
+                self._report(f"survived, line {mutant.line} of {mutant.name}")
         return True
 
     def _run_all(self, session: pytest.Session) -> tuple[list[Passed], list[str]]:
@@ -89,9 +89,7 @@ class Trial:
             passed.append(Passed(number, time.monotonic() - began, frozenset(self._seen)))
         return passed, failed
 
-    def _assignment_changes(
-        self, session: pytest.Session, pending: dict[Mutant, list[Passed]]
-    ) -> Iterator[tuple[Mutant, bool]]:
+    def _results(self, session: pytest.Session, pending: dict[Mutant, list[Passed]]) -> Iterator[tuple[Mutant, bool]]:
         running: dict[int, tuple[Mutant, Patience]] = {}
         waiting = list(pending.items())
         while waiting or running:

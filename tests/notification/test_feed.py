@@ -23,21 +23,21 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 
 
 def read_on(feed: Feed, positions: Positions, *, limit: int) -> list[tuple[str, str]]:
-    found = []
+    read = []
     heads = feed.heads()
     while some := feed.read(positions, heads, limit=limit):
         for one in some:
             positions = moved(positions, one.location.index, one.location.position)
-            found.append((one.location.event_id, one.kind))
+            read.append((one.location.event_id, one.kind))
     assert positions == heads
-    return found
+    return read
 
 
 @pytest.mark.parametrize("limit", [1, 3, 1000])
 def test_everything_is_read_once_however_little_at_a_time(system: System, limit: int) -> None:
     system.do(*(RegisterDevice(f"d{number}") for number in range(20)))
-    found = read_on(Feed(system.log, system.projections), (0,) * (1 + 2 * PARTITIONS), limit=limit)
-    assert len(found) == len(set(found)) == 21
+    read = read_on(Feed(system.log, system.projections), (0,) * (1 + 2 * PARTITIONS), limit=limit)
+    assert len(read) == len(set(read)) == 21
 
 
 def test_an_entry_that_cannot_be_read_is_told_of_as_such_and_those_behind_it_as_ever(system: System) -> None:
@@ -49,8 +49,8 @@ def test_an_entry_that_cannot_be_read_is_told_of_as_such_and_those_behind_it_as_
     for position, fields in entries:  # type: ignore[union-attr]
         broken = {**fields, b"data": b'{"type":"FromTomorrow"}'} if position == b"2-0" else fields
         system.log.client.xadd(name, broken, id=position)
-    found = read_on(Feed(system.log, system.projections), (0,) * (1 + 2 * PARTITIONS), limit=1000)
-    of_device = [kind for location, kind in found if location.startswith("p")]
+    read = read_on(Feed(system.log, system.projections), (0,) * (1 + 2 * PARTITIONS), limit=1000)
+    of_device = [kind for location, kind in read if location.startswith("p")]
     assert of_device == ["DeviceRegistered", "Unreadable", "TwinPatched"]
     (unreadable,) = Feed(system.log, system.projections).of_stream(1 + number, 1, 2)
     event = msgspec.json.decode(unreadable.body)

@@ -112,9 +112,9 @@ def test_personal_values_are_taken_out_of_what_is_shown_as_of_what_is_written(co
     stand = Stand(RegisterDevice(ONE))
     dry_runs = looking_at(stand, continuations, personal=Personal(personal_paths("owner")))
     command = PatchTags(ONE, {"owner": "Ada"})
-    shown = glanced(dry_runs, command).preview((command,))
-    assert "Ada" not in str(shown.events.of(0))
-    held_to(dry_runs, shown.token, command)
+    preview = glanced(dry_runs, command).preview((command,))
+    assert "Ada" not in str(preview.events.of(0))
+    held_to(dry_runs, preview.token, command)
 
 
 # -- others register and retire what is looked at
@@ -124,10 +124,10 @@ def test_a_look_that_others_overtake_is_decided_once_more_as_it_stands_then(cont
     stand = Stand(RegisterDevice(ONE))
     dry_runs = looking_at(stand, continuations)
     comes, goes = RegisterDevice(OTHER), PatchTags(ONE, {"a": 1})
-    one, several = glanced(dry_runs, comes), glanced(dry_runs, comes, goes)
+    single, several = glanced(dry_runs, comes), glanced(dry_runs, comes, goes)
     stand.do(comes)
     with pytest.raises(DeviceExists):
-        one.preview((comes,))
+        single.preview((comes,))
     shown = several.preview((comes, goes), ())
     assert [refused.index for refused in shown.refused] == [0]
     assert [str(refused.error) for refused in shown.refused] == [str(DeviceExists(OTHER))]

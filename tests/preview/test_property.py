@@ -54,8 +54,8 @@ class Stand:
             return []
         before, after = replay(self.applied[stream]), replay([*self.applied[stream], *events])
         documents = {subject: after.get(subject) for subject in before.keys() | after.keys()}
-        *some, last = [Proposed(one.subject, one.version - 1, one.event) for one in events]
-        return [*some, Proposed(last.subject, last.expected_version, last.event, tuple(documents.items()))]
+        *earlier, last = [Proposed(envelope.subject, envelope.version - 1, envelope.event) for envelope in events]
+        return [*earlier, Proposed(last.subject, last.expected_version, last.event, tuple(documents.items()))]
 
     def append(self, stream: int, events: list[Envelope[Any]]) -> None:
         proposals = self.proposals(stream, events)
@@ -69,9 +69,9 @@ class Stand:
 
     def state(self) -> Partition:
         """What is kept, as a partition of its own."""
-        kept = self.projections.load(_NUMBER)
-        events = self.log.read(FLEET, after=0, limit=kept.checkpoint.vector.fleet)
-        return restore(_NUMBER, kept, events)
+        stored_partition = self.projections.load(_NUMBER)
+        events = self.log.read(FLEET, after=0, limit=stored_partition.checkpoint.vector.fleet)
+        return restore(_NUMBER, stored_partition, events)
 
 
 @st.composite
@@ -168,15 +168,15 @@ def test_what_is_implied_is_what_a_projector_makes_of_the_same_events(
     stand.append(FLEET, history.fleet[:fleet])
     stand.drain()
     coming = {_NUMBER: history.partition[some : some + more], FLEET: history.fleet[fleet : fleet + fleet_more]}
-    proposals = [one for stream, events in coming.items() for one in stand.proposals(stream, events)]
-    before, results = stand.state(), stand.projections.checkpoint(_NUMBER).assignment_changes
+    proposals = [proposal for stream, events in coming.items() for proposal in stand.proposals(stream, events)]
+    before, last_assignment_change = stand.state(), stand.projections.checkpoint(_NUMBER).assignment_changes
     implied = stand.previewer.implied(stand.previewer.events(proposals, by=AUTHOR))
     for stream, events in coming.items():
         stand.append(stream, events)
     stand.drain()
     happened = [
         (move.before, move.after, move.ordinals())
-        for entry in stand.projections.assignment_changes(_NUMBER, after=results, limit=10)
+        for entry in stand.projections.assignment_changes(_NUMBER, after=last_assignment_change, limit=10)
         for move in msgspec.json.decode(entry.data, type=AssignmentChange).moves
     ]
     foretold = [(shift.before, shift.after, shift.members) for one in implied for shift in one.shifts]

@@ -158,15 +158,15 @@ HELD: list[Any] = [
 
 @settings(derandomize=True, deadline=None, max_examples=400)
 @given(st.lists(commands, min_size=1, max_size=4))
-def test_any_command_becomes_an_event_or_a_typed_refusal_that_leaves_no_trace(some: list[Any]) -> None:
+def test_any_command_becomes_an_event_or_a_typed_refusal_that_leaves_no_trace(commands: list[Any]) -> None:
     log = MemoryLog(partitions=2)
     one = producer(log)
     one.submit([RegisterDevice("a"), CreateDeployment("one", content(), "*"), *HELD])
     before = sum(log.heads().values())
-    report = one.submit(some)
+    report = one.submit(commands)
     assert sum(log.heads().values()) == before + report.written
     # What changes nothing is neither.
-    assert report.written + len(report.refused) <= len(some)
+    assert report.written + len(report.refused) <= len(commands)
     for refused in report.refused:
         assert isinstance(refused.error, REFUSALS)
         assert str(refused.error)

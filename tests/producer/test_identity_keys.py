@@ -60,7 +60,7 @@ class Fleet:
 
     def everything_written(self) -> str:
         entries = [one for number in range(4) for one in self.log.read(number, after=0, limit=1000)]
-        return str([canonical.encode(one.event) for one in entries]) + str(
+        return str([canonical.encode(entry.event) for entry in entries]) + str(
             [stored.snapshot for stored in self.log.load(["a", "b"])]
         )
 

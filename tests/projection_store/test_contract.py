@@ -52,8 +52,8 @@ def writes(
 
 
 def everything(store: ProjectionStore, partition: int = 0) -> tuple[Any, ...]:
-    kept = store.load(partition)
-    return kept.checkpoint, kept.hashes, kept.arrays
+    stored_partition = store.load(partition)
+    return stored_partition.checkpoint, stored_partition.hashes, stored_partition.arrays
 
 
 def test_a_partition_that_was_never_kept_is_empty_and_at_the_beginning(store: ProjectionStore) -> None:
@@ -112,12 +112,12 @@ def test_a_commit_on_a_checkpoint_that_moved_writes_nothing(store: ProjectionSto
 
 def test_a_reader_gets_just_what_it_asks_for(store: ProjectionStore) -> None:
     store.commit(0, writes(hashes={"assignments": {"1": b"one", "2": b"two"}, "ids": {"0": b"[]"}}))
-    wanted = ProjectionSelection(
+    selection = ProjectionSelection(
         hashes=("ids",), fields=(("assignments", ("2", "9")), ("sets", ())), arrays=("moved_by",)
     )
-    kept = store.read(0, wanted)
-    assert kept.hashes == {"ids": {"0": b"[]"}, "assignments": {"2": b"two"}, "sets": {}}
-    assert (kept.arrays, kept.checkpoint) == ({"moved_by": b""}, ONE)
+    stored_partition = store.read(0, selection)
+    assert stored_partition.hashes == {"ids": {"0": b"[]"}, "assignments": {"2": b"two"}, "sets": {}}
+    assert (stored_partition.arrays, stored_partition.checkpoint) == ({"moved_by": b""}, ONE)
 
 
 def test_several_partitions_are_read_as_each_is(store: ProjectionStore) -> None:
@@ -126,13 +126,17 @@ def test_several_partitions_are_read_as_each_is(store: ProjectionStore) -> None:
             number,
             writes(hashes={"assignments": {"1": str(number).encode()}}, arrays={"assignment_of": ((0, b"1234"),)}),
         )
-    wanted = ProjectionSelection(
+    selection = ProjectionSelection(
         hashes=("ids",), fields=(("assignments", ("1",)), ("sets", ())), arrays=("assignment_of",)
     )
-    kept = store.read_each((2, 1, 0), wanted)
-    assert kept == [store.read(number, wanted) for number in (2, 1, 0)]
-    assert [one.hashes["assignments"].get("1") for one in kept] == [b"2", None, b"0"]
-    assert store.read_each((), wanted) == []
+    stored_partitions = store.read_each((2, 1, 0), selection)
+    assert stored_partitions == [store.read(number, selection) for number in (2, 1, 0)]
+    assert [stored_partition.hashes["assignments"].get("1") for stored_partition in stored_partitions] == [
+        b"2",
+        None,
+        b"0",
+    ]
+    assert store.read_each((), selection) == []
 
 
 def test_a_commit_of_thousands_of_fields_is_one_commit(store: ProjectionStore) -> None:
@@ -151,7 +155,11 @@ def test_assignment_changes_are_read_in_pages(store: ProjectionStore) -> None:
             0, writes(after, expected=before, assignment_change=AssignmentEntry(number, number, "", b"{}"))
         )
         before = after
-    assert [one.position for one in store.assignment_changes(0, after=2, limit=3)] == [3, 4, 5]
+    assert [assignment_change.position for assignment_change in store.assignment_changes(0, after=2, limit=3)] == [
+        3,
+        4,
+        5,
+    ]
     assert list(store.assignment_changes(0, after=2, limit=0)) == []
 
 
@@ -163,9 +171,9 @@ def test_the_time_at_which_an_assignment_change_was_recorded_never_falls(store: 
         entry = AssignmentEntry(number, 10 + number, "", b"{}", recorded)
         assert store.commit(0, writes(after, expected=before, assignment_change=entry))
         before = after
-    found = store.assignment_changes(0, after=0, limit=10)
-    assert [one.recorded for one in found] == [None, 15, 15, 30]
-    assert [one.effective_from for one in found] == [11, 15, 15, 30]
+    assignment_changes = store.assignment_changes(0, after=0, limit=10)
+    assert [assignment_change.recorded for assignment_change in assignment_changes] == [None, 15, 15, 30]
+    assert [assignment_change.effective_from for assignment_change in assignment_changes] == [11, 15, 15, 30]
     entry = AssignmentEntry(1, 20, "", b"{}")
     assert store.commit(1, writes(ONE, assignment_change=entry))
     assert store.commit(1, writes(TWO, expected=ONE, assignment_change=AssignmentEntry(2, 20, "", b"{}", 7)))
@@ -205,6 +213,6 @@ def test_a_module_that_is_called_own_is_not_the_own_twin(store: ProjectionStore,
         "configurations": {"00ff": b"{}", "00aa": b'{"$device":{}}', "00bb": b'{"$module":{}}'},
     }
     store.commit(0, writes(hashes=hashes, arrays={"assignment_of": ((0, b"\x01\x00\x00\x00"),)}))
-    found = store.device(0, "d")
-    assert found is not None
-    assert found.own == (b'{"$device":{}}' if own else b"")
+    device = store.device(0, "d")
+    assert device is not None
+    assert device.own == (b'{"$device":{}}' if own else b"")

@@ -80,7 +80,7 @@ def test_edge_deployments_and_configurations_of_own_twins_do_not_see_each_other(
     fleet.do(own("one", x=1), CreateDeployment("extra", layer("n", y=1), target_condition="*", priority=1))
     effective = fleet.fleet_projection.effective("edge")
     assert effective is not None
-    assert [one.id for one in effective.assignment.stack] == ["base", "extra"]
+    assert [deployment.id for deployment in effective.assignment.stack] == ["base", "extra"]
     assert effective.assignment.versions == {"$edgeAgent": 3, "$edgeHub": 2, "n": 2}
     agent = fleet.twins.module("edge", "$edgeAgent")
     assert agent is not None

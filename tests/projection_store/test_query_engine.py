@@ -425,13 +425,13 @@ def test_kept_metrics_are_as_many_as_the_rows_of_their_queries(batches: list[lis
     fleet.do(*USUAL)
     for batch in batches:
         fleet.do(*batch)
-        kept = fleet.fleet_projection.metrics()
+        metrics = fleet.fleet_projection.metrics()
         for name, document in deployments(fleet.log):
             for metric, text in document.metrics.items():
                 rows = len(fleet.reference(parse(text)))
-                assert kept.get(name, {}).get(metric, rows) == rows, text
-                assert (metric in kept.get(name, {})) == (plan_of(text) is not None), text
-        assert kept.keys() <= {name for name, _ in deployments(fleet.log)}
+                assert metrics.get(name, {}).get(metric, rows) == rows, text
+                assert (metric in metrics.get(name, {})) == (plan_of(text) is not None), text
+        assert metrics.keys() <= {name for name, _ in deployments(fleet.log)}
 
 
 def of(source: str, *wheres_: str) -> list[str]:
@@ -500,9 +500,9 @@ def test_every_kind_of_metric_is_right_at_every_checkpoint(*, first: bool) -> No
                 assert rows == len(fleet.reference(parse(EVERY_METRIC[int(number)]))), (EVERY_METRIC[int(number)], step)
                 expected.add(rows)
     assert len(expected) > 4
-    kept = {int(number) for metrics in fleet.fleet_projection.metrics().values() for number in metrics}
-    assert kept == {number for number, text in enumerate(EVERY_METRIC) if plan_of(text) is not None}
-    assert len(kept) > len(EVERY_METRIC) / 2
+    values = {int(number) for metrics in fleet.fleet_projection.metrics().values() for number in metrics}
+    assert values == {number for number, text in enumerate(EVERY_METRIC) if plan_of(text) is not None}
+    assert len(values) > len(EVERY_METRIC) / 2
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def counts(fleet: Fleet, *waivers: Waiver, now: int = NOW, scope: Scope | None =
         for which in ("found", "waived"):
             listed, location = [], (0, -1)
             while location is not None:
-                some, location = reader.page(
+                page, location = reader.page(
                     rule,
                     lambda stopped: getattr(stopped, which),  # noqa: B023 - called before the next round
                     waivers=waivers,
@@ -73,7 +73,7 @@ def counts(fleet: Fleet, *waivers: Waiver, now: int = NOW, scope: Scope | None =
                     limit=2,
                     within=within,
                 )
-                listed += some
+                listed += page
             assert len(listed) == len(set(listed)) == getattr(count, which), (rule, which)
     return {rule: count for rule, count in found.items() if count != RuleCount()}
 
@@ -116,17 +116,17 @@ def test_a_configuration_goes_with_what_was_found_in_it(fleet: Fleet) -> None:
     for command in (DeleteDeployment("open"), *(RetireDevice(f"d{number}") for number in range(6))):
         fleet.do(command)
         for number in range(PARTITIONS):
-            kept = fleet.projections.load(number).hashes
-            assert kept["readiness"].keys() == kept["configurations"].keys()
+            hashes = fleet.projections.load(number).hashes
+            assert hashes["readiness"].keys() == hashes["configurations"].keys()
     assert counts(fleet) == {}
 
 
 def test_what_is_kept_follows_from_the_configuration_alone(fleet: Fleet) -> None:
     for number in range(PARTITIONS):
-        kept = fleet.projections.load(number).hashes
-        assert kept["readiness"]
-        for digest, data in kept["readiness"].items():
-            assert data == RuleFindings.of(msgspec.json.decode(kept["configurations"][digest])).to_bytes()
+        hashes = fleet.projections.load(number).hashes
+        assert hashes["readiness"]
+        for digest, data in hashes["readiness"].items():
+            assert data == RuleFindings.of(msgspec.json.decode(hashes["configurations"][digest])).to_bytes()
 
 
 def test_a_rebuild_and_a_worker_that_starts_anew_have_the_same_bytes(fleet: Fleet) -> None:
@@ -141,16 +141,16 @@ def test_a_rebuild_and_a_worker_that_starts_anew_have_the_same_bytes(fleet: Flee
 
 
 def test_what_rules_of_another_version_found_is_not_shown_and_made_anew_with_the_next_commit(fleet: Fleet) -> None:
-    expected, kept = counts(fleet), [fleet.projections.load(number) for number in range(PARTITIONS)]
+    expected, stored_partitions = counts(fleet), [fleet.projections.load(number) for number in range(PARTITIONS)]
     old = encode([VERSION - 1, {"privileged": ["gone"]}])
-    for number, one in enumerate(kept):
+    for number, one in enumerate(stored_partitions):
         hashes: Any = {"readiness": dict.fromkeys(one.hashes["readiness"], old)}
         assert fleet.projections.commit(number, Writes(one.checkpoint, one.checkpoint, hashes, {}, None))
     assert counts(fleet) == expected
     fleet.write(*(PatchTags(f"d{number}", {"seen": True}) for number in range(6)))
     for number in range(PARTITIONS):
         assert Projector(fleet.log, fleet.projections, clock=lambda: 1).drain(number, go_on=lambda: True)
-        assert fleet.projections.load(number).hashes["readiness"] == kept[number].hashes["readiness"]
+        assert fleet.projections.load(number).hashes["readiness"] == stored_partitions[number].hashes["readiness"]
 
 
 def test_a_waiver_takes_findings_out_of_the_count_until_its_last_day_is_over(fleet: Fleet) -> None:

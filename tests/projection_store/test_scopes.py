@@ -60,7 +60,7 @@ def test_reading_within_a_scope_is_reading_everything_and_leaving_out_the_rest(
     assert counts.keys() == fleet.fleet_projection.status().keys()
     for name, by_status in counts.items():
         for status in STATUSES:
-            members = [one for one in fleet.fleet_projection.members(name, status) if one in expected]
+            members = [device for device in fleet.fleet_projection.members(name, status) if device in expected]
             assert list(fleet.fleet_projection.members(name, status, within=seen)) == members
             assert fleet.fleet_projection.page(name, status, limit=10, within=seen) == (members, None)
             assert by_status[status] == len(members)
@@ -78,9 +78,9 @@ def test_a_continuation_of_somebody_else_shows_no_more() -> None:
     fleet.do(*(RegisterDevice(name) for name in NAMES), *(PatchTags(name, {"a": "x"}) for name in NAMES[::2]))
     query, scope = parse("select * from devices"), Scope("tags.a = 'x'")
     first = fleet.query_engine.page(query, size=1)
-    rest = fleet.query_engine.page(query, continuation=first.continuation, scope=scope.condition).rows
-    assert {row["deviceId"] for row in (*first.rows, *rest)} >= set(NAMES[::2])
-    assert {row["deviceId"] for row in rest} <= set(NAMES[::2])
+    rows = fleet.query_engine.page(query, continuation=first.continuation, scope=scope.condition).rows
+    assert {row["deviceId"] for row in (*first.rows, *rows)} >= set(NAMES[::2])
+    assert {row["deviceId"] for row in rows} <= set(NAMES[::2])
     _, location = fleet.fleet_projection.devices(limit=1)
     assert location is not None
     assert set(fleet.fleet_projection.devices(after=location, limit=9, within=within(fleet, scope))[0]) <= set(

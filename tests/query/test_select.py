@@ -20,8 +20,10 @@ Fleet = Sequence[dict[str, Any]]
 class Index:
     """Knows some properties of a fleet, and how some pairs of them compare."""
 
-    def __init__(self, fleet: Fleet, known: frozenset[Path], pairs: frozenset[tuple[Path, Path]] = frozenset()) -> None:
-        self._fleet, self._known, self._pairs = fleet, known, pairs
+    def __init__(
+        self, fleet: Fleet, indexed: frozenset[Path], pairs: frozenset[tuple[Path, Path]] = frozenset()
+    ) -> None:
+        self._fleet, self._indexed, self._pairs = fleet, indexed, pairs
         self.asked: list[Path] = []
 
     def everyone(self) -> BitMap:
@@ -30,18 +32,18 @@ class Index:
     def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap | None:
         assert not isinstance(literal, bool) or op in {Op.EQ, Op.NE}
         self.asked.append(path)
-        if path not in self._known:
+        if path not in self._indexed:
             return None
         verdicts = [compared(value_at(path, row), op, literal) for row in self._fleet]
         return where_is(verdicts, verdict=True)
 
     def defined(self, path: Path) -> BitMap | None:
-        if path not in self._known:
+        if path not in self._indexed:
             return None
         return where_is([value_at(path, row) is not UNDEFINED for row in self._fleet], verdict=True)
 
     def contains(self, path: Path, literal: str) -> BitMap | None:
-        if path not in self._known:
+        if path not in self._indexed:
             return None
         return where_is([contained(value_at(path, row), literal) for row in self._fleet], verdict=True)
 
@@ -116,10 +118,10 @@ def test_without_a_condition_everyone_is_selected() -> None:
 
 def test_two_properties_are_compared_where_the_index_can() -> None:
     index = Index([*FLEET, {"tags": {"a": 1, "b": 1}}], frozenset(), frozenset({(A, B)}))
-    both, nobody = BitMap([3]), BitMap()
-    assert sides(condition("tags.a = tags.b"), index) == Sides(both, both, nobody, nobody)
-    assert sides(condition("not tags.a = tags.b"), index) == Sides(nobody, nobody, both, both)
-    assert sides(condition("tags.a <> tags.b"), index) == Sides(nobody, nobody, both, both)
+    both = BitMap([3])
+    assert sides(condition("tags.a = tags.b"), index) == Sides(both, both, NONE, NONE)
+    assert sides(condition("not tags.a = tags.b"), index) == Sides(NONE, NONE, both, both)
+    assert sides(condition("tags.a <> tags.b"), index) == Sides(NONE, NONE, both, both)
     assert sides(condition("tags.b = tags.a"), index).maybe_true == index.everyone()
 
 
@@ -152,17 +154,17 @@ def test_the_truth_lies_within_the_bounds(where: Expression, fleet: Fleet, known
 @settings(derandomize=True, deadline=None, max_examples=250)
 @given(indexed_wheres, fleets, st.frozensets(st.integers(0, 40)))
 def test_select_finds_the_rows_for_which_a_condition_holds(
-    where: Expression, fleet: Fleet, some: frozenset[int]
+    where: Expression, fleet: Fleet, ordinals: frozenset[int]
 ) -> None:
-    agree(where, fleet, BitMap(some))
+    agree(where, fleet, BitMap(ordinals))
 
 
 @settings(derandomize=True, deadline=None, max_examples=250)
 @given(conditions, st.lists(twins, max_size=40), st.frozensets(st.integers(0, 40)))
 def test_select_finds_the_rows_for_which_a_target_condition_holds(
-    text: str, fleet: Fleet, some: frozenset[int]
+    text: str, fleet: Fleet, ordinals: frozenset[int]
 ) -> None:
-    agree(parse_condition(text), fleet, BitMap(some))
+    agree(parse_condition(text), fleet, BitMap(ordinals))
 
 
 def test_a_condition_selects_among_everyone_where_nothing_else_is_asked() -> None:
@@ -172,10 +174,10 @@ def test_a_condition_selects_among_everyone_where_nothing_else_is_asked() -> Non
     assert compile_select(parse_condition(""))(index, None) == NONE
 
 
-def agree(where: Expression, fleet: Fleet, some: BitMap) -> None:
+def agree(where: Expression, fleet: Fleet, ordinals: BitMap) -> None:
     index = Index(fleet, frozenset({*PATHS, *paths_of(where)}))
     verdicts = [holds(where, row) for row in fleet]
-    within = some & index.everyone()
+    within = ordinals & index.everyone()
     for side, verdict in ((where, True), (Not(where), False)):
         expected = where_is(verdicts, verdict=verdict)
         assert compile_select(side)(index, None) == expected

@@ -179,12 +179,12 @@ def certificate(days: int, *, temporary: bool = False) -> HostFacts:
     return HostFacts(certificates={"deviceCa": Certificate(NOW + days * DAY, temporary)})
 
 
-def checked(asked: ReadinessSubject, profile: Profile = EVERYTHING) -> ReadinessReport:
-    return check(asked, profile, now=NOW)
+def checked(checked_subject: ReadinessSubject, profile: Profile = EVERYTHING) -> ReadinessReport:
+    return check(checked_subject, profile, now=NOW)
 
 
-def found(asked: ReadinessSubject, rule: str) -> list[Finding]:
-    return [one for one in checked(asked).findings if one.rule == rule]
+def found(checked_subject: ReadinessSubject, rule: str) -> list[Finding]:
+    return [one for one in checked(checked_subject).findings if one.rule == rule]
 
 
 def severities(report: ReadinessReport) -> set[Severity]:

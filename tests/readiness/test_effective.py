@@ -16,8 +16,8 @@ FOUND_BY_VERSION = (2, "47c1f6f2af864aa3")
 
 
 def test_a_change_of_what_the_rules_find_comes_with_another_version() -> None:
-    found = {rule: RuleFindings.of(stopped.sections).modules for rule, (stopped, _) in EXAMPLES.items()}
-    assert (VERSION, digest(found)[:16]) == FOUND_BY_VERSION, (
+    modules_by_rule = {rule: RuleFindings.of(stopped.sections).modules for rule, (stopped, _) in EXAMPLES.items()}
+    assert (VERSION, digest(modules_by_rule)[:16]) == FOUND_BY_VERSION, (
         "raise events.readiness.catalogue.VERSION, and note it here"
     )
 
@@ -36,10 +36,10 @@ def test_what_is_kept_names_rules_and_modules_and_no_value() -> None:
 
 
 def test_what_another_version_found_counts_as_nothing() -> None:
-    found = RuleFindings.of(subject(READY).sections)
-    assert read_findings(found.to_bytes()) == found
+    findings = RuleFindings.of(subject(READY).sections)
+    assert read_findings(findings.to_bytes()) == findings
     assert read_findings(None) is None
-    assert read_findings(json.dumps([VERSION + 1, found.modules]).encode()) is None
+    assert read_findings(json.dumps([VERSION + 1, findings.modules]).encode()) is None
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,9 @@ def after(*events: WaiverEvent) -> WaiverDocument | None:
     return document
 
 
-def decided(command: WaiverCommand, *given: WaiverEvent) -> WaiverEvent:
+def decided(command: WaiverCommand, *previous_events: WaiverEvent) -> WaiverEvent:
     check(command)
-    return decide(command, after(*given))
+    return decide(command, after(*previous_events))
 
 
 @pytest.mark.parametrize(

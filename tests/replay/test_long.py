@@ -65,9 +65,9 @@ def test_a_million_events_under_dying_workers_are_replayed_without_a_difference_
         heads = system.log.heads()
         assert found["events"] == sum(heads.values())
         assert heads[FLEET] == 41
-        kept = [system.projections.load(number) for number in range(PARTITIONS)]
+        stored_partitions = [system.projections.load(number) for number in range(PARTITIONS)]
         code, found = command(system, "rebuild")
         assert (code, found["failed"]) == (0, [])
-        for number, before in enumerate(kept):
+        for number, before in enumerate(stored_partitions):
             after = system.projections.load(number)
             assert (after.hashes, after.arrays) == (before.hashes, before.arrays)

@@ -42,10 +42,10 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 
 def kept(system: System) -> list[StoredPartition]:
     """All projections, byte for byte, but for how often they were rebuilt."""
-    found = [system.projections.read(number, ALL) for number in range(PARTITIONS)]
+    stored_partitions = [system.projections.read(number, ALL) for number in range(PARTITIONS)]
     return [
         msgspec.structs.replace(one, checkpoint=msgspec.structs.replace(one.checkpoint, rebuilt=msgspec.UNSET))
-        for one in found
+        for one in stored_partitions
     ]
 
 

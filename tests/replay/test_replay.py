@@ -90,14 +90,14 @@ def differences(system: System) -> list[ReplayDifference]:
 
 
 def test_all_that_a_life_left_behind_is_found_again_from_its_events(system: System) -> None:
-    found = replayed(system)
-    assert [difference for one in found for difference in one.differences] == []
+    streams = replayed(system)
+    assert [difference for stream in streams for difference in stream.differences] == []
     heads = system.log.heads()
-    assert {one.stream: one.events for one in found} == dict(heads)
+    assert {stream.stream: stream.events for stream in streams} == dict(heads)
     recorded = sum(system.projections.checkpoint(number).assignment_changes for number in range(PARTITIONS))
-    assert sum(one.assignment_changes for one in found) == recorded > 8
+    assert sum(stream.assignment_changes for stream in streams) == recorded > 8
     subjects = [set(system.log.subjects_with_events(stream)) | set(system.log.subjects(stream)) for stream in heads]
-    assert sum(one.documents for one in found) == sum(map(len, subjects))
+    assert sum(stream.documents for stream in streams) == sum(map(len, subjects))
 
 
 def edit(
@@ -117,7 +117,9 @@ def position_of(system: System, subject: str, kind: type) -> tuple[int, int]:
     """Stream and position of the last event of a kind and subject."""
     number = partition_of(subject, PARTITIONS)
     events = system.log.read(number, after=0, limit=1000)
-    return number, max(one.position for one in events if one.subject == subject and isinstance(one.event, kind))
+    return number, max(
+        envelope.position for envelope in events if envelope.subject == subject and isinstance(envelope.event, kind)
+    )
 
 
 def test_an_entry_that_was_altered_is_named_by_its_twin_and_by_the_assignment_change_it_led_to(system: System) -> None:
@@ -127,10 +129,10 @@ def test_an_entry_that_was_altered_is_named_by_its_twin_and_by_the_assignment_ch
     (twin,) = [one for one in found if one.kind == "twin"]
     assert (twin.location, twin.path) == (f"{key(number, 'snapshots')} d8", "$.tags.site")
     assert (twin.stored, twin.replayed, twin.first_event) == ("77", "4", f"p{number:02d}:{position}")
-    assignment_change = next(one for one in found if one.kind == "assignment_change")
+    assignment_change = next(difference for difference in found if difference.kind == "assignment_change")
     assert assignment_change.devices == ("d8",)
     assert assignment_change.first_event == f"p{number:02d}:{position}"
-    assert any(one.kind == "projection" and "d8" in one.devices for one in found)
+    assert any(difference.kind == "projection" and "d8" in difference.devices for difference in found)
 
 
 def test_a_twin_that_was_altered_is_named_with_the_place_inside(system: System) -> None:
@@ -307,12 +309,12 @@ def archived(system: System, location: Path, *, keep: bool) -> None:
 def test_a_log_of_which_redis_has_the_newest_entries_alone_is_replayed_across_its_archive(
     system: System, tmp_path: Path
 ) -> None:
-    before = [(one.events, one.assignment_changes, one.documents) for one in replayed(system)]
+    before = [(stream.events, stream.assignment_changes, stream.documents) for stream in replayed(system)]
     archived(system, tmp_path, keep=False)
     client: Any = system.log.client
     assert client.xlen("{p01}:log") < system.log.head(1)
     assert differences(system) == []
-    assert [(one.events, one.assignment_changes, one.documents) for one in replayed(system)] == before
+    assert [(stream.events, stream.assignment_changes, stream.documents) for stream in replayed(system)] == before
 
 
 def test_an_archive_alone_is_replayed_and_its_assignment_changes_compared(system: System, tmp_path: Path) -> None:
@@ -390,9 +392,12 @@ def test_any_history_is_replayed_without_a_difference(data: st.DataObject, histo
     """In memory: events as their rules allow them, assignment changes at whatever vectors they were decided."""
     log, projections = RecordedLog(history), MemoryProjectionStore()
     run(history, data.draw(steps(history)), store=projections)
-    found = Replay(log, projections, projections).stream(0)
-    assert (found.differences, found.assignment_changes) == ((), projections.checkpoint(0).assignment_changes)
-    assert found.events == len(history.partition)
+    replayed_stream = Replay(log, projections, projections).stream(0)
+    assert (replayed_stream.differences, replayed_stream.assignment_changes) == (
+        (),
+        projections.checkpoint(0).assignment_changes,
+    )
+    assert replayed_stream.events == len(history.partition)
 
 
 class RecordedLog(MemoryLog):
@@ -441,14 +446,14 @@ def test_snapshots_of_the_history_are_compared_on_the_way_past_them_and_a_wrong_
         subject = min(documents)
         documents[subject] = documents[subject].replace(b'"site":', b'"side":')
         assignment_of = b"\x07" + good.stored_partition.arrays["assignment_of"][1:]
-        kept = msgspec.structs.replace(
+        stored_partition = msgspec.structs.replace(
             good.stored_partition, arrays={**good.stored_partition.arrays, "assignment_of": assignment_of}
         )
-        snapshots.put(number, kept, documents)
+        snapshots.put(number, stored_partition, documents)
         (tmp_path / second).write_bytes(b"x")
         wrong = replay.stream(number).differences
         assert {one.kind for one in wrong} == {"snapshot"}
-        locations = [one.location for one in wrong]
+        locations = [difference.location for difference in wrong]
         assert f"{first} {{p01}}:projection:assignment_of [0]" in locations
         assert f"{first} {subject}" in locations
         assert locations[-1] == second

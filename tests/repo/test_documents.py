@@ -53,15 +53,13 @@ def test_lines_of_text_have_at_most_120_characters() -> None:
 
 def test_every_setting_has_a_row() -> None:
     known = {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
-    assignments = [line for line in text(Path("docs/reference/settings.md")).splitlines() if line.startswith("| `")]
-    assert {name for assignment in assignments for name in VARIABLE.findall(assignment.split("|")[1])} == known
+    rows = [line for line in text(Path("docs/reference/settings.md")).splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in VARIABLE.findall(row.split("|")[1])} == known
 
 
 def test_every_command_has_a_row() -> None:
-    assignments = [line for line in text(Path("docs/reference/cli.md")).splitlines() if line.startswith("| `")]
-    assert {name for assignment in assignments for name in re.findall(r"`([a-z-]+)`", assignment.split("|")[1])} == set(
-        COMMANDS
-    )
+    rows = [line for line in text(Path("docs/reference/cli.md")).splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`([a-z-]+)`", row.split("|")[1])} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("document", [path for path in files() if path.suffix == ".md"], ids=str)
@@ -112,19 +110,15 @@ def test_a_decision_fits_a_screen_and_begins_with_its_number(decision: Path) -> 
 
 def test_every_dependency_has_a_row_with_its_reason() -> None:
     project = tomllib.loads(text(Path("pyproject.toml")))["project"]
-    assignments = [
-        line for line in text(Path("docs/decisions/0001-dependencies.md")).splitlines() if line.startswith("| ")
-    ]
-    explained = {name.strip() for assignment in assignments for name in assignment.split("|")[1].split(",")}
+    rows = [line for line in text(Path("docs/decisions/0001-dependencies.md")).splitlines() if line.startswith("| ")]
+    explained = {name.strip() for row in rows for name in row.split("|")[1].split(",")}
     required = {re.split(r"[>=<;\[ ]", requirement)[0] for requirement in project["dependencies"]}
     assert required - explained == set()
 
 
 def test_no_dependency_is_explained_that_is_not_required() -> None:
     project = tomllib.loads(text(Path("pyproject.toml")))["project"]
-    assignments = [
-        line for line in text(Path("docs/decisions/0001-dependencies.md")).splitlines() if line.startswith("| ")
-    ]
-    explained = {name.strip() for assignment in assignments[1:] for name in assignment.split("|")[1].split(",")}
+    rows = [line for line in text(Path("docs/decisions/0001-dependencies.md")).splitlines() if line.startswith("| ")]
+    explained = {name.strip() for row in rows[1:] for name in row.split("|")[1].split(",")}
     required = {re.split(r"[>=<;\[ ]", requirement)[0] for requirement in project["dependencies"]}
     assert explained - required == set()

@@ -31,11 +31,11 @@ def test_the_script_of_the_page_tags_ten_thousand_devices(
     program, table = tmp_path / "script.py", tmp_path / "devices.csv"
     program.write_text(script())
     with table.open("w", newline="") as file:
-        assignments = csv.writer(file)
-        assignments.writerow(["device", "site", "line"])
-        assignments.writerows([f"edge-{number}", f"site-{number % 7}", number % 3 or ""] for number in range(DEVICES))
-        assignments.writerow(["not an id", "site-0", "1"])
-        assignments.writerow(["edge-1", "site\nof two lines", "x" * 5000])
+        writer = csv.writer(file)
+        writer.writerow(["device", "site", "line"])
+        writer.writerows([f"edge-{number}", f"site-{number % 7}", number % 3 or ""] for number in range(DEVICES))
+        writer.writerow(["not an id", "site-0", "1"])
+        writer.writerow(["edge-1", "site\nof two lines", "x" * 5000])
     with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"):
         system.do(deploy("a", content("temp"), "tags.site = 'site-3' AND is_defined(tags.line)"))
         command = [sys.executable, str(program), system.url, str(table)]

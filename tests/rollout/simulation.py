@@ -1,4 +1,4 @@
-"""A fleet in virtual time: the real log contract, workers' apply, projections and scheduler in one process, and devices that report."""
+"""A fleet in virtual time: the real log contract, workers' projector, projections and scheduler in one process, and devices that report."""
 
 import heapq
 import itertools
@@ -119,9 +119,9 @@ class Simulation:
     def _names(self, number: int, ordinals: Iterable[int]) -> list[str]:
         names = self._ids.get(number, [])
         if any(ordinal >= len(names) for ordinal in ordinals):
-            kept = self.projections.load(number)
-            every = range(kept.checkpoint.ordinals)
-            names = self._ids[number] = list(ids_of(every, kept))  # type: ignore[arg-type]
+            stored_partition = self.projections.load(number)
+            every = range(stored_partition.checkpoint.ordinals)
+            names = self._ids[number] = list(ids_of(every, stored_partition))  # type: ignore[arg-type]
         return [names[ordinal] for ordinal in ordinals]
 
     def report(self, name: str, code: int = 200, *, hub: int = 200, **statuses: str) -> None:
@@ -188,7 +188,9 @@ class Simulation:
     def events(self, name: str) -> Sequence[RolloutEvent]:
         """What happened to a rollout."""
         subject = rollout_state.subject_of(name)
-        return [one.event for one in self.log.read(FLEET, after=0, limit=10**6) if one.subject == subject]  # type: ignore[misc]
+        return [
+            envelope.event for envelope in self.log.read(FLEET, after=0, limit=10**6) if envelope.subject == subject
+        ]  # type: ignore[misc]
 
     def kinds(self, name: str) -> list[str]:
         """The same by name."""

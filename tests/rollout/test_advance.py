@@ -52,7 +52,7 @@ def test_a_rollback_brings_the_content_to_go_back_to_in_the_same_step() -> None:
     log = fleet(rollback_to="old")
     began = RollbackBegan("it failed", "new-rollback", EVIDENCE)
     producer(log).do(AdvanceRollout("new", rollout_of(log).version, (began,)))
-    assert [type(one.event).__name__ for one in log.read(-1, after=0, limit=100)][-2:] == [
+    assert [type(envelope.event).__name__ for envelope in log.read(-1, after=0, limit=100)][-2:] == [
         "RollbackBegan",
         "DeploymentCreated",
     ]
@@ -69,4 +69,4 @@ def test_a_rollout_that_has_its_deployment_is_not_discarded() -> None:
     log = fleet()
     with pytest.raises(RolloutForbidden):
         producer(log).do(DiscardRollout("new"))
-    assert not any(isinstance(one.event, RolloutDeleted) for one in log.read(-1, after=0, limit=100))
+    assert not any(isinstance(envelope.event, RolloutDeleted) for envelope in log.read(-1, after=0, limit=100))

@@ -115,16 +115,16 @@ def test_a_million_devices_admitted_bit_by_bit_fit_into_a_chunk() -> None:
 def test_a_rollback_that_was_asked_for_does_not_outlive_its_deployment(what: str) -> None:
     simulation = Simulation(devices=6, tags=lambda _: {"ADUGroup": "north"})
     simulation.do(*map(imported, (V1, V2, V3)))
-    one, two = update_deployment_of("north", "1"), update_deployment_of("north", "2")
+    first, second = update_deployment_of("north", "1"), update_deployment_of("north", "2")
     simulation.do(deploy("1", V2, policy=back_to(V1)))
     passes(simulation, 6)
-    kept = keepers(simulation, one)
-    simulation.do(RollBack(one))
+    kept = keepers(simulation, first)
+    simulation.do(RollBack(first))
     simulation.do(deploy("2", V3, keepers=kept) if what == "deploy" else cancel("1", keepers=kept))
     passes(simulation, 6)
-    assert simulation.running(f"{one}-rollback") == set()
+    assert simulation.running(f"{first}-rollback") == set()
     if what == "deploy":
-        assert simulation.running(two) == set(every(6))
+        assert simulation.running(second) == set(every(6))
 
 
 def test_nobody_is_no_success() -> None:
@@ -196,9 +196,9 @@ def test_two_retries_of_one_device_are_two_whenever_they_are_applied() -> None:
             if not together:
                 simulation.drain()
         simulation.drain()
-        found = simulation.fleet_projection.effective("d0")
-        assert found is not None
-        versions.append(found.assignment.agent_version)
+        effective = simulation.fleet_projection.effective("d0")
+        assert effective is not None
+        versions.append(effective.assignment.agent_version)
         assert_rebuilt(simulation)
     assert versions[0] == versions[1]
 

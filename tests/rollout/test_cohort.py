@@ -24,9 +24,9 @@ def test_the_first_so_many_have_whoever_has_that_place_and_one_less_has_not(
     }
     for number, some in members.items():
         for ordinal in some:
-            found = location(candidates, "r", hashes, number=number, ordinal=ordinal)
-            assert ordinal in first(candidates, found, "r", hashes).of_partition(number)
-            assert ordinal not in first(candidates, found - 1, "r", hashes).of_partition(number)
+            expected_location = location(candidates, "r", hashes, number=number, ordinal=ordinal)
+            assert ordinal in first(candidates, expected_location, "r", hashes).of_partition(number)
+            assert ordinal not in first(candidates, expected_location - 1, "r", hashes).of_partition(number)
 
 
 def test_for_none_and_for_all_no_order_is_needed() -> None:

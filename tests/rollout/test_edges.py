@@ -70,10 +70,10 @@ def test_of_a_rollback_it_is_told_what_led_to_it_and_how_it_went() -> None:
     assert said_of(in_state(RolloutState.PAUSED)) == "paused: too hot"
 
 
-@pytest.mark.parametrize(("state", "told"), [(RolloutState.CREATED, "waiting"), (RolloutState.ABORTED, "not opened")])
-def test_a_phase_that_is_to_come_waits_as_long_as_the_rollout_may_admit_anybody(state: RolloutState, told: str) -> None:
-    assert in_state(state).admits is (told == "waiting")
-    assert in_state(state).phase_state(1) == told
+@pytest.mark.parametrize(("state", "text"), [(RolloutState.CREATED, "waiting"), (RolloutState.ABORTED, "not opened")])
+def test_a_phase_that_is_to_come_waits_as_long_as_the_rollout_may_admit_anybody(state: RolloutState, text: str) -> None:
+    assert in_state(state).admits is (text == "waiting")
+    assert in_state(state).phase_state(1) == text
 
 
 # -- plans

@@ -255,8 +255,8 @@ def test_only_what_has_completed_and_is_open_to_all_has_admitted_more_than_its_e
 
     def admitted(*after: RolloutEvent) -> int:
         document = open_phase(everyone(), devices=10, after=after)
-        found = msgspec.structs.replace(fleet_snapshot(devices=12, healthy=range(12)), **fleet)
-        return len(rollout_counts(document, found, ADMITTED_AT).admitted)
+        snapshot = msgspec.structs.replace(fleet_snapshot(devices=12, healthy=range(12)), **fleet)
+        return len(rollout_counts(document, snapshot, ADMITTED_AT).admitted)
 
     assert admitted() == 10
     assert admitted(RolloutCompleted(EVIDENCE)) == (12 if is_open else 10)

@@ -179,9 +179,11 @@ def test_a_rollback_that_fails_halts_and_never_begins_again() -> None:
         assert simulation.step(HOUR) == 0
     assert simulation.kinds("new").count("RollbackBegan") == 1
     created = [
-        one for one in simulation.log.read(-1, after=0, limit=1000) if type(one.event).__name__ == "DeploymentCreated"
+        envelope
+        for envelope in simulation.log.read(-1, after=0, limit=1000)
+        if type(envelope.event).__name__ == "DeploymentCreated"
     ]
-    assert [one.subject for one in created] == ["good", "new", "new-rollback"]
+    assert [envelope.subject for envelope in created] == ["good", "new", "new-rollback"]
 
 
 def test_every_device_of_the_group_goes_back_to_the_chosen_content() -> None:
@@ -194,9 +196,9 @@ def test_every_device_of_the_group_goes_back_to_the_chosen_content() -> None:
     simulation.create("new", plan)
     simulation.run(until=lambda: simulation.document("new").state is RolloutState.ROLLED_BACK, most=10)
     assert len(simulation.running("new-rollback")) == 10
-    found = simulation.fleet_projection.effective("d0")
-    assert found is not None
-    assert found.modules["$edgeAgent"]["modules"]["m"]["settings"]["image"] == "example.com/good:7"
+    effective = simulation.fleet_projection.effective("d0")
+    assert effective is not None
+    assert effective.modules["$edgeAgent"]["modules"]["m"]["settings"]["image"] == "example.com/good:7"
 
 
 def test_each_device_goes_back_to_what_it_had_and_was_well_with() -> None:
@@ -218,9 +220,9 @@ def test_each_device_goes_back_to_what_it_had_and_was_well_with() -> None:
     )
     images = {}
     for device in old:
-        found = simulation.fleet_projection.effective(device)
-        assert found is not None
-        images[device] = found.modules["$edgeAgent"]["modules"]["m"]["settings"]["image"]
+        effective = simulation.fleet_projection.effective(device)
+        assert effective is not None
+        images[device] = effective.modules["$edgeAgent"]["modules"]["m"]["settings"]["image"]
     # d3 was not well with what it had, and d4 never had anything: there is nothing to bring them back to.
     assert images == {
         "d0": "example.com/one:1",

@@ -73,9 +73,9 @@ SCHEDULE = Schedule(EIGHT, EIGHT + 86_400_000, BERLIN)
 
 
 def test_what_is_to_start_says_when_and_in_how_long_and_that_it_targets_nobody() -> None:
-    told = admission_text(deployment(schedule=SCHEDULE), None, EIGHT - 7_800_000)
-    assert told == "starts 2026-11-21T08:00:00+01:00 (Europe/Berlin), in 2 h 10 min: until then it targets no device"
-    assert admission_text(deployment(schedule=SCHEDULE), in_state(RolloutState.CREATED), EIGHT - 7_800_000) == told
+    text = admission_text(deployment(schedule=SCHEDULE), None, EIGHT - 7_800_000)
+    assert text == "starts 2026-11-21T08:00:00+01:00 (Europe/Berlin), in 2 h 10 min: until then it targets no device"
+    assert admission_text(deployment(schedule=SCHEDULE), in_state(RolloutState.CREATED), EIGHT - 7_800_000) == text
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_at_its_time_a_deployment_was_to_start_and_just_before_it_starts() -> No
 
 @pytest.mark.parametrize("state", [state for state in RolloutState if state is not RolloutState.CREATED])
 def test_a_rollout_that_goes_on_or_has_completed_says_when_its_deployment_ends(state: RolloutState) -> None:
-    told = admission_text(deployment(schedule=SCHEDULE), in_state(state), EIGHT + 60_000)
-    assert ("; ends 2026-11-22T08:00:00+01:00" in told) is (state in {RolloutState.RUNNING, RolloutState.COMPLETED})
+    text = admission_text(deployment(schedule=SCHEDULE), in_state(state), EIGHT + 60_000)
+    assert ("; ends 2026-11-22T08:00:00+01:00" in text) is (state in {RolloutState.RUNNING, RolloutState.COMPLETED})
 
 
 def test_one_named_device_is_said_to_be_one() -> None:
@@ -116,7 +116,7 @@ def test_one_named_device_is_said_to_be_one() -> None:
 
 @pytest.mark.parametrize("state", RolloutState)
 def test_every_state_of_a_rollout_is_said_in_a_sentence(state: RolloutState) -> None:
-    told = admission_text(deployment(), in_state(state), EIGHT)
+    text = admission_text(deployment(), in_state(state), EIGHT)
     expected = {
         RolloutState.CREATED: "until its rollout is started",
         RolloutState.RUNNING: "phase 1 of 2 is open",
@@ -127,7 +127,7 @@ def test_every_state_of_a_rollout_is_said_in_a_sentence(state: RolloutState) -> 
         RolloutState.ROLLED_BACK: "rolled back",
         RolloutState.HALTED: "halted",
     }
-    assert expected[state] in told
+    assert expected[state] in text
 
 
 def test_what_was_done_by_hand_after_a_rollout_is_what_is_said() -> None:

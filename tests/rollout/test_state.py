@@ -120,8 +120,8 @@ def test_the_scheduler_has_to_do_with_what_moves_by_itself_and_with_what_was_ask
     document = in_state(state)
     assert document.is_active is (state in {RolloutState.RUNNING, RolloutState.ROLLING_BACK})
     assert document.is_over is (state in {RolloutState.COMPLETED, RolloutState.ABORTED, RolloutState.ROLLED_BACK})
-    asked = status(*OPENED, RolloutPaused("hot"), RetryAsked())
-    assert asked.is_active
+    retried = status(*OPENED, RolloutPaused("hot"), RetryAsked())
+    assert retried.is_active
 
 
 def test_the_subject_of_a_rollout_is_no_deployments() -> None:

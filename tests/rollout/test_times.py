@@ -30,7 +30,11 @@ def scheduled(schedule: Schedule, plan: RolloutPlan | None = None) -> Simulation
 def opened(simulation: Simulation) -> list[AdmissionChanged]:
     """How the admission of the deployment changed, apart from its rollout."""
     events = simulation.log.read(FLEET, after=0, limit=1000)
-    return [one.event for one in events if one.subject == "new" and isinstance(one.event, AdmissionChanged)]
+    return [
+        envelope.event
+        for envelope in events
+        if envelope.subject == "new" and isinstance(envelope.event, AdmissionChanged)
+    ]
 
 
 def test_a_deployment_starts_at_its_time_and_ends_at_its_time_once() -> None:

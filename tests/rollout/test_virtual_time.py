@@ -49,5 +49,5 @@ def test_three_days_of_ten_thousand_devices_and_the_same_events_again() -> None:
     assert len(simulation.running("new")) == DEVICES
     events = simulation.log.read(FLEET, after=0, limit=10**6)
     assert events == again.log.read(FLEET, after=0, limit=10**6)
-    opened = [one.at for one in events if type(one.event).__name__ == "PhaseOpened"]
+    opened = [envelope.at for envelope in events if type(envelope.event).__name__ == "PhaseOpened"]
     assert all(later - earlier >= 12 * HOUR for earlier, later in itertools.pairwise(opened))

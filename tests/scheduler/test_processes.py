@@ -39,7 +39,7 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 
 
 def events_of(system: System, subject: str) -> list[object]:
-    return [one.event for one in system.log.read(FLEET, after=0, limit=10_000) if one.subject == subject]
+    return [envelope.event for envelope in system.log.read(FLEET, after=0, limit=10_000) if envelope.subject == subject]
 
 
 def state(system: System, name: str) -> RolloutState:

@@ -15,8 +15,8 @@ class MemorySecretStore:
 
     def put_many(self, sealed: Mapping[str, Sealed]) -> None:
         """Keep secrets under ids that are free."""
-        for secret_id, one in sealed.items():
-            if self._stored.setdefault(secret_id, encode(one)) != encode(one):
+        for secret_id, secret in sealed.items():
+            if self._stored.setdefault(secret_id, encode(secret)) != encode(secret):
                 raise SecretExists(secret_id)
 
     def sealed(self, ids: Collection[str]) -> Mapping[str, Sealed]:

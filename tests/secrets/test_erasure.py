@@ -67,12 +67,12 @@ def test_a_personal_tag_is_nowhere_in_plain_but_for_an_administrator_and_is_eras
     tags = {"owner": "Ada-Lovelace", "site": "north", "contact": {"mail": "ada@example.com", "room": 7}}
     patched = http.patch("/twins/d1", json={"tags": tags}, headers=operator)
     assert patched.is_success, patched.text
-    shown = {"owner": "***", "site": "north", "contact": {"mail": "***", "room": 7}}
-    assert patched.json()["tags"] == shown
-    assert http.get("/twins/d1", headers=reader).json()["tags"] == shown
+    hidden = {"owner": "***", "site": "north", "contact": {"mail": "***", "room": 7}}
+    assert patched.json()["tags"] == hidden
+    assert http.get("/twins/d1", headers=reader).json()["tags"] == hidden
     system.settle()
     found = http.post("/devices/query", json={"query": "SELECT * FROM devices"}, headers=reader)
-    assert found.json()[0]["tags"] == shown
+    assert found.json()[0]["tags"] == hidden
     chosen = http.post("/devices/query", json={"query": "SELECT tags.owner FROM devices"}, headers=reader)
     assert chosen.json() == [{"owner": "***"}]
     for wanted in (
@@ -102,7 +102,9 @@ def test_a_personal_tag_is_nowhere_in_plain_but_for_an_administrator_and_is_eras
         assert name not in all_of(system)
         assert name.decode() not in serving.said()
     for number in range(PARTITIONS):
-        assert not [one for one in system.projections.field_names(number, "index") if "$secret" in one]
+        assert not [
+            field_name for field_name in system.projections.field_names(number, "index") if "$secret" in field_name
+        ]
     snapshots = system.log.client.hgetall(key(0, "snapshots"))
     done = twinfold(system, "erase", "device", "d1", "--tags", "--reason", "Ada asked", "--by", "user:dpo", "--yes")
     assert (done.returncode, "3 secrets of device:d1 are erased" in done.stdout) == (0, True), done.stderr

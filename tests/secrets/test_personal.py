@@ -25,9 +25,9 @@ def taken(tags: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 
 
 def test_a_value_is_taken_with_all_that_is_below_it_and_others_stay() -> None:
-    tags, found = taken({"owner": "Ada", "site": "north", "contact": {"mail": "a@b.c", "room": 7}})
+    tags, values = taken({"owner": "Ada", "site": "north", "contact": {"mail": "a@b.c", "room": 7}})
     assert tags == {"owner": {"$secret": "s0"}, "site": "north", "contact": {"mail": {"$secret": "s1"}, "room": 7}}
-    assert found == {"s0": "Ada", "s1": "a@b.c"}
+    assert values == {"s0": "Ada", "s1": "a@b.c"}
     assert taken({"owner": {"name": "Ada", "born": None}})[0] == {"owner": {"name": {"$secret": "s0"}, "born": None}}
     assert taken({"owner": None, "contact": None, "x": 1}) == ({"owner": None, "contact": None, "x": 1}, {})
 

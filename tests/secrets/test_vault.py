@@ -94,9 +94,9 @@ def test_no_secret_stands_in_an_event_a_snapshot_a_projection_or_a_representatio
     document = evolve(None, event, version=1, at=1)
     assert document is not None
     stored = repr(vars(store)).encode()
-    shown = repr((command, event, document, store)).encode()
+    written = repr((command, event, document, store)).encode()
     for text in (PASSWORD.encode(), TOKEN.encode()):
-        assert text not in canonical.encode(event) + encode(document) + stored + shown
+        assert text not in canonical.encode(event) + encode(document) + stored + written
 
 
 def test_what_was_taken_out_is_revealed_in_its_place() -> None:
@@ -154,16 +154,16 @@ def test_a_command_does_not_go_on_when_its_secrets_could_not_be_stored() -> None
 
 def test_an_erased_secret_is_revealed_no_more_and_the_events_stay_as_they_are() -> None:
     store = MemorySecretStore()
-    one = vault(store)
-    command = one.take_out(create())
+    first_vault = vault(store)
+    command = first_vault.take_out(create())
     before = canonical.encode(decide(command, None))
     store.destroy("s1")
     store.destroy("s1")
     with pytest.raises(SecretErased, match="s1"):
-        one.reveal(command.content)
+        first_vault.reveal(command.content)
     with pytest.raises(SecretErased, match="s1"):
-        one.take_out(create(command.content))
-    assert one.reveal({"$secret": "s2"}) in {PASSWORD, TOKEN}
+        first_vault.take_out(create(command.content))
+    assert first_vault.reveal({"$secret": "s2"}) in {PASSWORD, TOKEN}
     assert canonical.encode(decide(command, None)) == before
     with pytest.raises(SecretNotFound) as refused:
         store.destroy("s9")
@@ -172,13 +172,13 @@ def test_an_erased_secret_is_revealed_no_more_and_the_events_stay_as_they_are() 
 
 def test_what_is_left_is_revealed_with_something_else_for_what_was_erased_and_nothing_for_what_never_was() -> None:
     store = MemorySecretStore()
-    one = vault(store)
-    one.take_out(create())
+    first_vault = vault(store)
+    first_vault.take_out(create())
     store.destroy("s1")
-    left = one.reveal_left([{"$secret": "s1"}, {"$secret": "s2"}, "a"], instead=None)
+    left = first_vault.reveal_left([{"$secret": "s1"}, {"$secret": "s2"}, "a"], instead=None)
     assert left in ([None, PASSWORD, "a"], [None, TOKEN, "a"])
     with pytest.raises(SecretNotFound) as refused:
-        one.reveal_left([{"$secret": "s1"}, {"$secret": "s9"}], instead=None)
+        first_vault.reveal_left([{"$secret": "s1"}, {"$secret": "s9"}], instead=None)
     assert refused.value.secret_id == "s9"
 
 

@@ -57,7 +57,10 @@ class Fleet:
         """(subject, kind of event) of what a command becomes."""
         before = self.log.head(FLEET)
         self.do(command)
-        return [(one.subject, type(one.event).__name__) for one in self.log.read(FLEET, after=before, limit=1000)]
+        return [
+            (envelope.subject, type(envelope.event).__name__)
+            for envelope in self.log.read(FLEET, after=before, limit=1000)
+        ]
 
     def _stored(self, subject: str) -> bytes | None:
         (stored,) = self.log.load([subject], fleet=True)

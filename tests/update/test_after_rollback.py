@@ -52,7 +52,7 @@ def test_it_says_rolled_back_to_what_and_not_active(to_an_update: Simulation) ->
 
 def test_what_its_devices_run_is_in_the_list_of_its_deployments(to_an_update: Simulation) -> None:
     seen = fleet_projection(to_an_update)
-    assert [one.deployment.id for one in seen.deployed_updates("north")] == ["1", "2", "2-rollback"]
+    assert [update.deployment.id for update in seen.deployed_updates("north")] == ["1", "2", "2-rollback"]
     back = seen.deployment("north", "2-rollback")
     assert (back.update_deployment, back.deployment.update, back.state, back.is_active) == (BACK, V1, "Active", True)
     assert (back.back_from, back.commanded) == ("2", "2")
@@ -112,11 +112,13 @@ def test_one_that_is_rolled_back_by_hand_after_it_succeeded_has_no_failed_device
 @pytest.mark.parametrize("what", ["superseded", "canceled"])
 def test_what_comes_after_the_rollback_is_told_of_both(what: str) -> None:
     simulation = rolled_back(back_to(V1, percent=30, count=5))
-    kept = fleet_projection(simulation).keepers("north")
-    simulation.do(deploy("3", V3, keepers=kept) if what == "superseded" else cancel("2", keepers=kept))
+    ordinals = fleet_projection(simulation).keepers("north")
+    simulation.do(deploy("3", V3, keepers=ordinals) if what == "superseded" else cancel("2", keepers=ordinals))
     passes(simulation, 3)
     seen = fleet_projection(simulation)
-    states = {one.deployment.id: one.state for one in seen.deployed_updates("north")}
+    states = {update.deployment.id: update.state for update in seen.deployed_updates("north")}
     assert (states["2"], states["2-rollback"]) == (what.capitalize(), what.capitalize())
-    assert not any(one.is_active for one in seen.deployed_updates("north") if one.deployment.id.startswith("2"))
+    assert not any(
+        update.is_active for update in seen.deployed_updates("north") if update.deployment.id.startswith("2")
+    )
     assert counts(seen, seen.deployment("north", "2"))["Failed"] == 20

@@ -194,8 +194,10 @@ def test_a_canceled_deployment_is_over_for_good() -> None:
 def test_a_superseded_deployment_is_over_for_good() -> None:
     fleet = Fleet()
     fleet.do(deploy("1"), deploy("2"))
-    for command in (cancel("1"), retry("1"), RollBack(UPDATE_DEPLOYMENT), ResumeRollout(UPDATE_DEPLOYMENT)):
-        assert "superseded" in str(fleet.refused(command)) or "ended, which is final" in str(fleet.refused(command))
+    for command in (cancel("1"), retry("1")):
+        assert str(fleet.refused(command)) == "deployment '1': it is superseded, which is final"
+    for command in (RollBack(UPDATE_DEPLOYMENT), ResumeRollout(UPDATE_DEPLOYMENT)):
+        assert str(fleet.refused(command)) == f"deployment '{UPDATE_DEPLOYMENT}': it has ended, which is final"
 
 
 def test_those_who_failed_are_asked_to_try_again() -> None:
@@ -330,7 +332,7 @@ def test_snapshots_follow_from_the_events() -> None:
     applied = replay(fleet.log.read(FLEET, after=0, limit=1000))
     names = [name for name in fleet.log.subjects(FLEET) if name != "log"]
     stored = zip(names, fleet.log.load(names, fleet=True), strict=True)
-    assert {name: one.snapshot for name, one in stored if one.snapshot is not None} == applied
+    assert {name: document.snapshot for name, document in stored if document.snapshot is not None} == applied
 
 
 @given(st.text(st.sampled_from("aZ0._~-"), min_size=1, max_size=8), st.text(st.sampled_from("aZ0._~-"), min_size=1))

@@ -1,4 +1,4 @@
-"""An update that fails is taken back by itself (seed 004, Automatic rollback policy): the real apply and scheduler in virtual time."""
+"""An update that fails is taken back by itself (seed 004, Automatic rollback policy): the real projector and scheduler in virtual time."""
 
 from typing import Any
 
@@ -44,8 +44,10 @@ def passes(simulation: Simulation, minutes: int) -> None:
 
 
 def keepers(simulation: Simulation, *names: str) -> dict[str, Devices]:
-    wanted = ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
-    readings = {number: PartitionReading(simulation.projections.read(number, wanted)) for number in range(PARTITIONS)}
+    selection = ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
+    readings = {
+        number: PartitionReading(simulation.projections.read(number, selection)) for number in range(PARTITIONS)
+    }
     return {
         name: FleetSet({number: one.status(name).actual for number, one in readings.items()}).devices()
         for name in names
@@ -55,10 +57,10 @@ def keepers(simulation: Simulation, *names: str) -> dict[str, Devices]:
 def assert_rebuilt(simulation: Simulation) -> None:
     """Applying everything again gives the same bytes."""
     elsewhere = MemoryProjectionStore()
-    wanted = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)
+    selection = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)
     for number in range(PARTITIONS):
         rebuild(number, log=simulation.log, recorded=simulation.projections, into=elsewhere)
-        assert elsewhere.read(number, wanted) == simulation.projections.read(number, wanted)
+        assert elsewhere.read(number, selection) == simulation.projections.read(number, selection)
 
 
 def images(simulation: Simulation) -> dict[str, int]:

@@ -36,9 +36,9 @@ def after(*events: WebhookEvent) -> WebhookDocument | None:
     return document
 
 
-def decided(command: WebhookCommand, *given: WebhookEvent) -> WebhookEvent | None:
+def decided(command: WebhookCommand, *previous_events: WebhookEvent) -> WebhookEvent | None:
     check(command, kinds=KINDS)
-    return decide(command, after(*given))
+    return decide(command, after(*previous_events))
 
 
 def test_a_webhook_is_defined_changed_paused_resumed_and_deleted() -> None:

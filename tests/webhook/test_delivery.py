@@ -214,18 +214,18 @@ def test_filters_choose_by_kind_deployment_and_device(serving: Notifying, hook: 
         for name in ("kind", "deployment", "device"):
             serving.settle(name)
 
-    def told(name: str) -> list[tuple[str, str]]:
+    def delivered(name: str) -> list[tuple[str, str]]:
         found = (one.event for one in hook.received if one.path == f"/hook/{name}")
         return [(one["type"].removeprefix("twinfold."), one["subject"]) for one in found]
 
-    assert {kind for kind, _ in told("kind")} == {"TwinPatched"}
-    assert {subject for _, subject in told("kind")} == {"a", "b"}
-    assert ("DeploymentCreated", "base") in told("deployment")
-    assert ("DeploymentCreated", "other") not in told("deployment")
-    assert {kind for kind, _ in told("deployment")} == {"DeploymentCreated", "AssignmentChange"}
-    kinds = [kind for kind, _ in told("device")]
+    assert {kind for kind, _ in delivered("kind")} == {"TwinPatched"}
+    assert {subject for _, subject in delivered("kind")} == {"a", "b"}
+    assert ("DeploymentCreated", "base") in delivered("deployment")
+    assert ("DeploymentCreated", "other") not in delivered("deployment")
+    assert {kind for kind, _ in delivered("deployment")} == {"DeploymentCreated", "AssignmentChange"}
+    kinds = [kind for kind, _ in delivered("device")]
     assert kinds.count("AssignmentChange") == 1
-    assert {subject for kind, subject in told("device") if kind != "AssignmentChange"} == {"a"}
+    assert {subject for kind, subject in delivered("device") if kind != "AssignmentChange"} == {"a"}
     assignment_change: Any = next(
         one.event for one in hook.received if one.event["type"] == "twinfold.AssignmentChange"
     )

@@ -100,23 +100,25 @@ class System:
 
     def everything_kept(self) -> list[Any]:
         """All projections and assignment changes, byte for byte, without the times of recording, which differ in every run."""
-        wanted = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)
-        kept = [self.projections.read(number, wanted) for number in range(PARTITIONS)]
+        selection = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)
+        stored_partitions = [self.projections.read(number, selection) for number in range(PARTITIONS)]
         assignment_changes = [
             self.projections.assignment_changes(number, after=0, limit=100_000) for number in range(PARTITIONS)
         ]
-        told = [[msgspec.structs.replace(one, recorded=None) for one in some] for some in assignment_changes]
-        return [msgspec.to_builtins(one) for one in (*kept, *told)]
+        without_times = [
+            [msgspec.structs.replace(change, recorded=None) for change in changes] for changes in assignment_changes
+        ]
+        return [msgspec.to_builtins(one) for one in (*stored_partitions, *without_times)]
 
 
 def assert_rebuilt(system: System) -> None:
     """A replay of all events and recorded vectors into another database gives the same bytes."""
     client = None if is_cluster(system.url) else Redis.from_url(system.url, db=1)
     elsewhere: ProjectionStore = MemoryProjectionStore() if client is None else RedisProjectionStore(client)
-    wanted = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)
+    selection = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)
     for number in range(PARTITIONS):
         rebuild(number, log=system.log, recorded=system.projections, into=elsewhere)
-        assert elsewhere.read(number, wanted) == system.projections.read(number, wanted)
+        assert elsewhere.read(number, selection) == system.projections.read(number, selection)
         recorded = system.projections.assignment_changes(number, after=0, limit=100_000)
         assert list(elsewhere.assignment_changes(number, after=0, limit=100_000)) == list(recorded)
     if client is not None:

@@ -30,7 +30,7 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 def running(system: System, device_id: str) -> tuple[str, ...]:
     effective = system.fleet_projection.effective(device_id)
     assert effective is not None
-    return tuple(one.id for one in effective.assignment.stack)
+    return tuple(deployment.id for deployment in effective.assignment.stack)
 
 
 def modules(system: System, device_id: str) -> set[str]:
@@ -101,7 +101,8 @@ def test_a_device_that_leaves_every_condition_keeps_what_it_runs_and_is_unmanage
     assert (effective.managed, modules(system, "d")) == (False, {"temp"})
     assert list(system.fleet_projection.with_status(AssignmentStatus.UNMANAGED)) == ["d"]
     assert effective.since == max(
-        one.at for one in system.projections.assignment_changes(_home(system, "d"), after=0, limit=9)
+        assignment_change.at
+        for assignment_change in system.projections.assignment_changes(_home(system, "d"), after=0, limit=9)
     )
     assert system.status("a")["actual"] == 0
 
@@ -189,9 +190,9 @@ def test_a_merge_over_a_limit_keeps_the_old_configuration_with_its_reason(system
     assert effective is not None
     assert effective.assignment.status is AssignmentStatus.OVER_LIMIT
     assert "more than 32768" in effective.assignment.reason
-    assert [one.id for one in effective.assignment.wanted] == ["base", "big", "more"]
+    assert [deployment.id for deployment in effective.assignment.wanted] == ["base", "big", "more"]
     assert running(system, "d") == ("base", "big")
-    assert {one.why for one in system.fleet_projection.not_applied("d")} == {Why.OVER_LIMIT}
+    assert {reason.why for reason in system.fleet_projection.not_applied("d")} == {Why.OVER_LIMIT}
     crowd = [deploy(f"m{number}", layer(f"m{number}"), priority=10 + number) for number in range(51)]
     system.do(DeleteDeployment("more"), *crowd)
     system.settle()

@@ -99,4 +99,6 @@ def test_snapshots_in_redis_are_what_a_replay_of_the_events_gives(system: System
     for stream in (FLEET, *range(PARTITIONS)):
         subjects = list(system.log.subjects(stream))
         stored = zip(subjects, system.log.load(subjects, fleet=stream == FLEET), strict=True)
-        assert replay(system.log.read(stream, after=0, limit=100)) == {name: one.snapshot for name, one in stored}
+        assert replay(system.log.read(stream, after=0, limit=100)) == {
+            name: document.snapshot for name, document in stored
+        }

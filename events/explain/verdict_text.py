@@ -15,7 +15,7 @@ from events.manifest.document import ContentKind, by_module
 from events.manifest.merge import contributes
 from events.rollout.rollout_text import admission_text as admission
 from events.rollout.state import RolloutState
-from events.update.names import deployed_update, is_update_deployment
+from events.update.names import group_and_deployment
 
 
 class ExplainContext(msgspec.Struct, frozen=True):
@@ -32,8 +32,8 @@ class ExplainContext(msgspec.Struct, frozen=True):
 
 def called(name: str) -> str:
     """Returns a deployment's id; for the deployment of an update, with the update's group and number."""
-    update = deployed_update(name) if is_update_deployment(name) else None
-    return name if update is None else f"{name} (deployment {update[1]} of the group {update[0]})"
+    names = group_and_deployment(name)
+    return name if names is None else f"{name} (deployment {names[1]} of the group {names[0]})"
 
 
 def verdict(weighed: Weighed, context: ExplainContext, *, why: str = "") -> str:

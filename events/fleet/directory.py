@@ -30,7 +30,7 @@ class Directory:
         self._sorted = None
 
     def recall(self, count: int, ordinal_by_id: Mapping[str, int], live: BitMap, edge: BitMap, enabled: BitMap) -> None:
-        """Become what was kept, of `count` registrations, though only the names of some live devices are `ordinal_by_id`."""
+        """Restore the sets of `count` registrations, with the ids of only the live devices in `ordinal_by_id`."""
         self.ids, self.live, self.edge, self.enabled = [""] * count, live, edge, enabled
         for device_id, ordinal in ordinal_by_id.items():
             self.ids[ordinal] = device_id

@@ -316,7 +316,7 @@ class Index:
             node = child
         return node
 
-    # -- keeping
+    # -- storing
 
     def restore(self, path: Path, key: ValueKey, members: BitMap) -> None:
         """Restore a stored set."""

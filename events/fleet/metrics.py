@@ -28,7 +28,7 @@ from events.query.evaluate import compared
 from events.query.select import among
 from events.query.tree import Op, Path, Primitive
 
-_NOBODY = BitMap()
+_NO_ORDINALS = BitMap()
 
 
 class MetricsState(msgspec.Struct, frozen=True, eq=False):
@@ -116,7 +116,7 @@ class _Within:
         match path:
             case ("moduleId",):
                 name = self._plan.module
-                return within if name is not None and compared(name, op, literal) is True else _NOBODY
+                return within if name is not None and compared(name, op, literal) is True else _NO_ORDINALS
             case ("status",):
                 disabled = within - directory.enabled
                 return among(op, literal, ("enabled", directory.enabled), ("disabled", disabled)) & within
@@ -133,7 +133,7 @@ class _Within:
     def defined(self, path: Path) -> BitMap:
         match path:
             case ("moduleId",):
-                return _NOBODY if self._plan.module is None else self._within
+                return _NO_ORDINALS if self._plan.module is None else self._within
             case ("status",) | ("capabilities", "iotEdge") | ("deviceId",):
                 return self._within
             case ("configurations", name, "status"):
@@ -174,14 +174,14 @@ class _Within:
             case Op.NE:
                 return index.of_kind(path, value_key(literal)[0]) - index.equal(path, literal)
             case _:
-                return _NOBODY if isinstance(literal, bool) else index.ordered(path, op, literal)
+                return _NO_ORDINALS if isinstance(literal, bool) else index.ordered(path, op, literal)
 
     def _having(self, module: str) -> BitMap:
         """The devices that have a module: made by hand, or part of an edge device's configuration."""
         state = self._state
         if module in {AGENT, HUB}:
             return state.directory.edge
-        by_hand = state.modules.get(module, _NOBODY) & state.directory.live
+        by_hand = state.modules.get(module, _NO_ORDINALS) & state.directory.live
         configurations = state.assignments.configurations
         configured = self._with_assignments(
             lambda assignment: module in configurations[assignment.configuration].module_ids, state.directory.edge
@@ -197,14 +197,14 @@ class _Within:
     def _status(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         deployment = self._state.deployments.by_id.get(deployment_id)
         if deployment is None or deployment.kind is ContentKind.DEVICE:
-            return _NOBODY, _NOBODY
+            return _NO_ORDINALS, _NO_ORDINALS
         module = self._plan.module or ""
         targeted = self._state.targeted(deployment_id, module) & self._within
         layer = Layer(deployment.id, deployment.created)
         if deployment.kind is ContentKind.MODULE:
             return self._with_assignments(lambda assignment: assignment.has(layer, module), targeted), targeted
         if not contributes(deployment.content, module):
-            return _NOBODY, targeted
+            return _NO_ORDINALS, targeted
         managed = (AssignmentStatus.MANAGED, AssignmentStatus.OVER_LIMIT)
         return self._with_assignments(
             lambda assignment: assignment.status in managed and layer in assignment.stack, targeted
@@ -222,7 +222,7 @@ class PartitionMetrics:
         self._state = state
         self._plans: dict[Name, MetricPlan] = {}
         self._names: dict[MetricPlan, set[Name]] = {}
-        self._assignments: dict[MetricPlan, BitMap] = {}
+        self._rows: dict[MetricPlan, BitMap] = {}
         self._watch: Watch[MetricPlan] = Watch()
         self._by_status: set[MetricPlan] = set()
         self.changed: set[Name] = set()
@@ -231,7 +231,7 @@ class PartitionMetrics:
     def count(self, name: Name) -> int | None:
         """The number of rows of a metric; `None` if it is not kept."""
         plan = self._plans.get(name)
-        return None if plan is None else len(self._assignments[plan])
+        return None if plan is None else len(self._rows[plan])
 
     def define(self, created: int, deployment_id: str, queries: Mapping[str, str]) -> None:
         """Keep exactly these metrics of a deployment."""
@@ -246,7 +246,7 @@ class PartitionMetrics:
     def fill(self) -> None:
         """Select the rows of all metrics again, as after `define` on a restored state."""
         slices = _Slices(self._state.index, None)
-        self._assignments = {plan: BitMap(self._selected(plan, slices)) for plan in self._names}
+        self._rows = {plan: BitMap(self._selected(plan, slices)) for plan in self._names}
         self.changed.clear()
 
     def update(self, touched: Mapping[Path, set[ValueKey]], ordinals: BitMap, renewed: BitMap, status: BitMap) -> None:
@@ -255,21 +255,21 @@ class PartitionMetrics:
         `touched` are the sets of the index that gained or lost `ordinals`; `renewed` were registered, updated or retired;
         `status` can have another assignment, other targets or answers.
         """
-        plans = set(self._assignments) if renewed else self._watch.affected(touched) & self._assignments.keys()
+        plans = set(self._rows) if renewed else self._watch.affected(touched) & self._rows.keys()
         if status:
-            plans |= self._by_status & self._assignments.keys()
+            plans |= self._by_status & self._rows.keys()
         within = ordinals | renewed | status
         slices = _Slices(self._state.index, within)
         for plan in plans:
-            assignments = self._assignments[plan]
-            before = len(assignments)
+            rows = self._rows[plan]
+            before = len(rows)
             # In place: a new set would copy all rows for a few changes.
-            assignments -= within
-            assignments |= self._selected(plan, slices)
-            if len(assignments) != before:
+            rows -= within
+            rows |= self._selected(plan, slices)
+            if len(rows) != before:
                 self.changed |= self._names[plan]
-        for plan in self._names.keys() - self._assignments.keys():
-            self._assignments[plan] = BitMap(self._selected(plan, _Slices(self._state.index, None)))
+        for plan in self._names.keys() - self._rows.keys():
+            self._rows[plan] = BitMap(self._selected(plan, _Slices(self._state.index, None)))
 
     def _selected(self, plan: MetricPlan, slices: _Slices) -> BitMap:
         """The rows within the slices; the caller must not change them."""
@@ -292,6 +292,6 @@ class PartitionMetrics:
         names.discard(name)
         if not names:
             del self._names[plan]
-            self._assignments.pop(plan, None)
+            self._rows.pop(plan, None)
             self._by_status.discard(plan)
             self._watch.remove(plan, plan.paths, plan.values)

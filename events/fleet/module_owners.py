@@ -12,7 +12,7 @@ from events.fleet.directory import Directory
 from events.fleet.packed import Packed
 from events.query.module_condition import can_be_for
 
-_NOBODY = BitMap()
+_NO_ORDINALS = BitMap()
 
 Planned = dict[tuple[int, bytes], tuple[Assignment, BitMap]]
 """The planned moves of devices, by the number of the old assignment and the bytes of the new one."""
@@ -40,7 +40,7 @@ class ModuleOwners:
 
     def having(self, module_id: str, within: BitMap) -> BitMap:
         """The devices of `within` that have a module."""
-        owners = self._by_hand.get(module_id, _NOBODY) & within & self._directory.live
+        owners = self._by_hand.get(module_id, _NO_ORDINALS) & within & self._directory.live
         if module_id in self._configured:
             numbers, members = self._configured[module_id]
             edge = within & self._directory.edge

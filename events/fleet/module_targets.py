@@ -14,7 +14,7 @@ from events.manifest.document import ContentKind
 from events.query.module_condition import EVERY_MODULE, can_be_for
 from events.query.tree import Path
 
-_NOBODY = BitMap()
+_NO_ORDINALS = BitMap()
 
 Concerned = dict[str, BitMap]
 """By module, the devices whose configuration can have changed."""
@@ -98,7 +98,7 @@ class ModuleTargets:
         present = self.eligible.get(name, {})
         same_but_target = before is not None and after is not None and before.rank == after.rank
         for module in eligible.keys() | present.keys():
-            old, new = eligible.get(module, _NOBODY), present.get(module, _NOBODY)
+            old, new = eligible.get(module, _NO_ORDINALS), present.get(module, _NO_ORDINALS)
             concerned[module] |= old ^ new if same_but_target else old | new
 
     def _note(self, deployment: Deployment, modules: Iterable[str]) -> None:
@@ -148,7 +148,7 @@ class ModuleTargets:
     def _retarget_within(
         self, deployment: Deployment, module: str, ordinals: BitMap, owners: ModuleOwners, concerned: Concerned
     ) -> None:
-        target = self.targets.get(deployment.id, {}).get(module, _NOBODY)
+        target = self.targets.get(deployment.id, {}).get(module, _NO_ORDINALS)
         having = owners.having(module, ordinals)
         difference = deployment.target_in(module).select(self._index, having) ^ (target & ordinals)
         if difference:

@@ -80,11 +80,11 @@ def together(decided: Iterable[tuple[T, Ordinals]]) -> Iterator[tuple[tuple[T, .
     parts = list(decided)
     if not parts:
         return
-    everybody = np.unique(np.concatenate([ordinals for _, ordinals in parts]))
-    groups: _Groups[T] = _Groups(len(everybody))
+    distinct = np.unique(np.concatenate([ordinals for _, ordinals in parts]))
+    groups: _Groups[T] = _Groups(len(distinct))
     for decision, ordinals in parts:
-        groups.push(decision, np.searchsorted(everybody, ordinals))
-    yield from groups.split(everybody)
+        groups.push(decision, np.searchsorted(distinct, ordinals))
+    yield from groups.split(distinct)
 
 
 def _locations(ordinals: Ordinals, members: BitMap) -> npt.NDArray[np.intp]:

@@ -25,7 +25,7 @@ class PastPartitions:
 
     def __init__(self, replay: PastReplay, *, bytes_max: int) -> None:
         self._replay, self._bytes_max = replay, bytes_max
-        self._kept: OrderedDict[_Key, list[PartitionAt]] = OrderedDict()
+        self._cache: OrderedDict[_Key, list[PartitionAt]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
         self._in_progress: dict[_Key, threading.Lock] = {}
@@ -47,8 +47,8 @@ class PastPartitions:
             with in_progress:
                 partition = self._cached(key, decided_by)
                 if partition is None:
-                    apply = self._replay.implied if implied else self._replay.in_effect
-                    partition = apply(number, vector, decided_by=decided_by)
+                    replay = self._replay.implied if implied else self._replay.in_effect
+                    partition = replay(number, vector, decided_by=decided_by)
                     # While workers are behind, the answer can still change.
                     if partition.is_final:
                         self._keep(key, partition)
@@ -60,17 +60,17 @@ class PastPartitions:
 
     def _cached(self, key: _Key, decided_by: int | None) -> PartitionAt | None:
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return next((partition for partition in self._kept.get(key, ()) if partition.is_as_of(decided_by)), None)
+            if key in self._cache:
+                self._cache.move_to_end(key)
+            return next((partition for partition in self._cache.get(key, ()) if partition.is_as_of(decided_by)), None)
 
     def _keep(self, key: _Key, replayed: PartitionAt) -> None:
         with self._lock:
-            self._kept.setdefault(key, []).append(replayed)
-            self._kept.move_to_end(key)
+            self._cache.setdefault(key, []).append(replayed)
+            self._cache.move_to_end(key)
             self._bytes += replayed.size_bytes
-            while self._bytes > self._bytes_max and len(self._kept) > 1:
-                _, oldest = self._kept.popitem(last=False)
+            while self._bytes > self._bytes_max and len(self._cache) > 1:
+                _, oldest = self._cache.popitem(last=False)
                 self._bytes -= sum(partition.size_bytes for partition in oldest)
 
 

@@ -23,7 +23,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"([0-9]{15})-([0-9]{15})\.zst", re.ASCII)
 
 DENSITY = 32
-"""A replay to a point in time applies at most a `DENSITY`-th of the events since, or the events between two takings."""
+"""A replay to a point in time applies at most a `DENSITY`-th of the events since, or the events between two snapshots."""
 
 logger = structlog.get_logger()
 

@@ -17,7 +17,7 @@ from events.fleet.configuration import Configuration
 from events.fleet.deployments import Deployment
 from events.preview.errors import ListMissing
 from events.preview.implied import Implied, Shift
-from events.projection_store.device_pages import FIRST, DevicePosition, device_ids_at, locations_after
+from events.projection_store.device_pages import FIRST, DevicePosition, device_ids_at, positions_after
 from events.projection_store.port import ProjectionStore
 
 _DIGEST_BYTES = 8
@@ -215,11 +215,11 @@ class _ResultBuilder:
         # The change with the most devices first: it is the one that an operator must not miss.
         ranked = sorted(united.items(), key=lambda item: (-sum(map(len, item[1][2].values())), item[0]))
         changes = []
-        for location, ((module, _, _), (old, new, members)) in enumerate(ranked, 1):
-            changes.append(ConfigurationChange(f"changes/{location}", module, old, new))
-            lists[f"changes/{location}"] = members
-        for location, (_, parts) in enumerate(sorted(self._over_limit_reasons.items()), 1):
-            lists[f"overLimit/{location}"] = _united(parts)
+        for number, ((module, _, _), (old, new, members)) in enumerate(ranked, 1):
+            changes.append(ConfigurationChange(f"changes/{number}", module, old, new))
+            lists[f"changes/{number}"] = members
+        for number, (_, parts) in enumerate(sorted(self._over_limit_reasons.items()), 1):
+            lists[f"overLimit/{number}"] = _united(parts)
         return PreviewResult(
             lists,
             tuple(changes),
@@ -298,9 +298,9 @@ def page_of_list(
 ) -> tuple[list[str], DevicePosition | None]:
     """The next device ids of a list after a position, and the position to continue from; `None` at the end."""
     partitions = max(members, default=-1) + 1
-    locations, location_after = locations_after(
+    positions, position_after = positions_after(
         lambda number: members.get(number, BitMap()), partitions=partitions, after=after, limit=limit
     )
     # New devices are in no projection yet.
-    stored = iter(device_ids_at(projections, [location for location in locations if location not in result.names]))
-    return [result.names.get(location) or next(stored) for location in locations], location_after
+    stored = iter(device_ids_at(projections, [position for position in positions if position not in result.names]))
+    return [result.names.get(position) or next(stored) for position in positions], position_after

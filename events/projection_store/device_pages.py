@@ -24,28 +24,27 @@ def device_ids(projections: ProjectionStore, number: int, ordinals: BitMap) -> I
     return ids_of(ordinals, projections.read(number, ProjectionSelection(fields=(("ids", pages_of(ordinals)),))))
 
 
-def locations_after(
+def positions_after(
     members: Callable[[int], BitMap], *, partitions: int, after: DevicePosition = FIRST, limit: int
 ) -> tuple[Sequence[DevicePosition], DevicePosition | None]:
     """The next `limit` positions of a set that each partition has, and the position to continue from; `None` at the end."""
     # Ordinals only grow, so a device that stays in the set is on exactly one page.
-    locations: list[DevicePosition] = []
+    positions: list[DevicePosition] = []
     for number in range(after[0], partitions):
-        behind = after[1] if number == after[0] else -1
-        ahead = (ordinal for ordinal in members(number) if ordinal > behind)
-        locations += ((number, ordinal) for ordinal in itertools.islice(ahead, limit + 1 - len(locations)))
-        if len(locations) > limit:
-            return locations[:limit], locations[limit - 1]
-    return locations, None
+        ahead = members(number).iter_equal_or_larger(after[1] + 1 if number == after[0] else 0)
+        positions += ((number, ordinal) for ordinal in itertools.islice(ahead, limit + 1 - len(positions)))
+        if len(positions) > limit:
+            return positions[:limit], positions[limit - 1]
+    return positions, None
 
 
-def device_ids_at(projections: ProjectionStore, locations: Sequence[DevicePosition]) -> list[str]:
+def device_ids_at(projections: ProjectionStore, positions: Sequence[DevicePosition]) -> list[str]:
     """The ids of the devices at ascending positions.
 
     Raises:
         LogUnavailable: Redis did not answer.
     """
     names: list[str] = []
-    for number, group in itertools.groupby(locations, key=lambda location: location[0]):
+    for number, group in itertools.groupby(positions, key=lambda position: position[0]):
         names += device_ids(projections, number, BitMap([ordinal for _, ordinal in group]))
     return names

@@ -15,7 +15,7 @@ from events.fleet.assignments import NO_ASSIGNMENT, Assignment, AssignmentStatus
 from events.fleet.configuration import NOTHING
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE, MODULE
-from events.projection_store.device_pages import FIRST, DevicePosition, device_ids, device_ids_at, locations_after
+from events.projection_store.device_pages import FIRST, DevicePosition, device_ids, device_ids_at, positions_after
 from events.projection_store.port import Blocked, ProjectionSelection, ProjectionStore, StoredDevice, read_fields
 from events.properties import merge_patch
 from events.stored_projection.not_applied import NOT_APPLIED_HASHES, NotApplied, not_applied
@@ -311,13 +311,13 @@ class FleetProjection:
         within: Within | None = None,
     ) -> tuple[list[str], DevicePosition | None]:
         """Device ids of a set that each partition has, as `page`."""
-        ranks, location_after = locations_after(
+        positions, position_after = positions_after(
             members if within is None else lambda number: members(number) & within(number),
             partitions=self._partitions,
             after=after,
             limit=limit,
         )
-        return device_ids_at(self._projections, ranks), location_after
+        return device_ids_at(self._projections, positions), position_after
 
     def with_status(self, status: AssignmentStatus) -> Iterator[str]:
         """The device ids with a status."""

@@ -50,7 +50,7 @@ _POLL_SECONDS = 0.02
 CODES_READ_MAX = 1000
 """For how many failed devices the code is read when a rollout ends; further ones count as failed without a code."""
 
-_WANTED = ProjectionSelection(hashes=(*STATUS_HASHES, "already"), arrays=STATUS_ARRAYS)
+_SELECTION = ProjectionSelection(hashes=(*STATUS_HASHES, "already"), arrays=STATUS_ARRAYS)
 
 
 class FleetSnapshotReader:
@@ -79,7 +79,7 @@ class FleetSnapshotReader:
         for number in range(self._log.partitions):
             reading = self._readings.get(number)
             if reading is None or reading.vector != self._projections.checkpoint(number).vector:
-                reading = self._readings[number] = PartitionReading(self._projections.read(number, _WANTED))
+                reading = self._readings[number] = PartitionReading(self._projections.read(number, _SELECTION))
             head = Vector(heads[number], heads[FLEET])
             behind = reading.vector.partition < head.partition or reading.vector.fleet < head.fleet
             if behind or self._projections.blocked(number) is not None:

@@ -12,7 +12,7 @@ from events.fleet.assignments import AssignmentStatus
 from events.log.fleet_documents import rollouts_of
 from events.log.keys import FLEET
 from events.log.port import Log
-from events.projection_store.device_pages import FIRST, DevicePosition, device_ids_at, locations_after
+from events.projection_store.device_pages import FIRST, DevicePosition, device_ids_at, positions_after
 from events.projection_store.port import ProjectionSelection, ProjectionStore
 from events.projection_store.query_engine import QueryEngine
 from events.query.condition import parse_condition
@@ -23,19 +23,19 @@ from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import RolloutDocument, RolloutState
 from events.stored_projection.partition_reader import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
 from events.update import state as update_state
-from events.update.compatibility import EVERYBODY
+from events.update.compatibility import ALL_DEVICES
 from events.update.errors import GroupDeploymentNotFound, GroupNotFound, UpdateNotFound
 from events.update.events import RollbackPolicy
 from events.update.names import (
     DEFAULT_GROUP,
     GROUP,
     UpdateId,
+    group_and_deployment,
     is_group,
     is_group_name,
     is_update,
     update_deployment_of,
 )
-from events.update.names import deployed_update as group_and_deployment
 from events.update.state import (
     GroupDeployment,
     GroupDocument,
@@ -48,7 +48,7 @@ DEFAULT_CLASS = "default"
 """The class of the devices that only updates without a compatibility condition fit, or none."""
 
 _CLASS_CHARACTERS = 40
-_WANTED = ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
+_SELECTION = ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
 _TAGGED = parse_query("SELECT tags.ADUGroup AS name, COUNT() AS devices FROM devices GROUP BY tags.ADUGroup")
 
 
@@ -165,7 +165,7 @@ class GroupProjection:
     @cached_property
     def _readings(self) -> dict[int, PartitionReading]:
         numbers = range(self._log.partitions)
-        return {number: PartitionReading(self._projections.read(number, _WANTED)) for number in numbers}
+        return {number: PartitionReading(self._projections.read(number, _SELECTION)) for number in numbers}
 
     def _documents(self, names: list[str]) -> dict[str, bytes]:
         stored = zip(names, self._log.load(names, fleet=True), strict=True)
@@ -196,8 +196,8 @@ class GroupProjection:
     @cached_property
     def classes(self) -> dict[str, str]:
         """Device classes: id → condition. One for each compatibility condition, the default class first."""
-        conditions = sorted({update.condition for update in self.updates.values()} - {EVERYBODY})
-        return {DEFAULT_CLASS: EVERYBODY, **{class_of(condition): condition for condition in conditions}}
+        conditions = sorted({update.condition for update in self.updates.values()} - {ALL_DEVICES})
+        return {DEFAULT_CLASS: ALL_DEVICES, **{class_of(condition): condition for condition in conditions}}
 
     def best(self, devices: FleetSet) -> dict[UpdateId, FleetSet]:
         """By update, the devices for which it is the newest that fits; devices that no update fits are not included."""
@@ -238,7 +238,7 @@ class GroupProjection:
         devices = self._conditions.get(condition)
         if devices is None:
             edge = {number: reading.set("edge") & reading.set("live") for number, reading in self._readings.items()}
-            if condition != EVERYBODY:
+            if condition != ALL_DEVICES:
                 where = parse_condition(condition)
                 edge = {number: members & self._query_engine.within(number, where) for number, members in edge.items()}
             devices = self._conditions[condition] = FleetSet(edge)
@@ -366,7 +366,7 @@ class GroupProjection:
 
     @cached_property
     def _compliance(self) -> Compliance:
-        devices = self.devices(EVERYBODY)
+        devices = self.devices(ALL_DEVICES)
         best = self.best(devices)
         latest = devices - FleetSet.union(best.values())
         latest |= FleetSet.union(members & self.installed.get(update, NO_DEVICES) for update, members in best.items())
@@ -383,17 +383,17 @@ class GroupProjection:
         self, devices: FleetSet, *, after: DevicePosition = FIRST, limit: int
     ) -> tuple[list[tuple[str, DevicePosition]], DevicePosition | None]:
         """(id, position) of the next devices after a position, and the position to continue from; `None` at the end."""
-        locations, location_after = locations_after(
+        positions, position_after = positions_after(
             devices.of_partition, partitions=self._log.partitions, after=after, limit=limit
         )
-        return list(zip(device_ids_at(self._projections, locations), locations, strict=True)), location_after
+        return list(zip(device_ids_at(self._projections, positions), positions, strict=True)), position_after
 
 
 def class_of(condition: str) -> str:
     """The id of the device class of a condition; equal conditions have equal ids."""
-    return DEFAULT_CLASS if condition == EVERYBODY else digest(condition)[:_CLASS_CHARACTERS]
+    return DEFAULT_CLASS if condition == ALL_DEVICES else digest(condition)[:_CLASS_CHARACTERS]
 
 
-def is_among(location: tuple[int, int], devices: FleetSet) -> bool:
+def is_among(position: DevicePosition, devices: FleetSet) -> bool:
     """Whether the device at a position is in a set."""
-    return location[1] in devices.of_partition(location[0])
+    return position[1] in devices.of_partition(position[0])

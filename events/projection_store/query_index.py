@@ -31,7 +31,7 @@ from events.stored_projection.stored_partition import StoredPartition, all_devic
 PARENT_SCOPES: Path = ("parentScopes",)
 CODE: Path = (*REPORTED, "lastDesiredStatus", "code")
 
-_NOBODY = BitMap()
+_NO_ORDINALS = BitMap()
 
 
 def indexes(projections: ProjectionStore, numbers: Sequence[int], *wheres: Expression | None) -> list["PartitionIndex"]:
@@ -72,12 +72,12 @@ class PartitionIndex:
 
     def everyone(self) -> BitMap:
         """Every device."""
-        return self._sets.get("live", _NOBODY)
+        return self._sets.get("live", _NO_ORDINALS)
 
     @property
     def edge(self) -> BitMap:
         """Every edge-capable device."""
-        return self._sets.get("edge", _NOBODY)
+        return self._sets.get("edge", _NO_ORDINALS)
 
     def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap | None:
         """The devices for which a comparison is true; `None` if the path is not indexed."""
@@ -85,7 +85,7 @@ class PartitionIndex:
             case ("deviceId",):
                 return self._compare_ids(op, literal)
             case ("status",):
-                enabled = self._sets.get("enabled", _NOBODY)
+                enabled = self._sets.get("enabled", _NO_ORDINALS)
                 return among(op, literal, ("enabled", enabled), ("disabled", self.everyone() - enabled))
             case ("capabilities", "iotEdge"):
                 return among(op, literal, (True, self.edge), (False, self.everyone() - self.edge))
@@ -93,7 +93,7 @@ class PartitionIndex:
                 applied, targeted = self._own_status(name)
                 return among(op, literal, ("Applied", applied), ("Targeted", targeted - applied))
             case ("configurations", *_) | ("moduleId",):
-                return _NOBODY
+                return _NO_ORDINALS
             case _:
                 return self._compare_indexed(path, op, literal) if _is_property(path) else None
 
@@ -108,7 +108,7 @@ class PartitionIndex:
             case ("configurations", name) | ("configurations", name, "status") if self.has_own:
                 return self._own_status(name)[1]
             case ("configurations", *_) | ("moduleId",):
-                return _NOBODY
+                return _NO_ORDINALS
             case _:
                 column = self.column(path)
                 return None if column is None else BitMap().union(*column.values())
@@ -118,7 +118,7 @@ class PartitionIndex:
         if path != PARENT_SCOPES:
             return None
         data = read_fields(self._projections, self.number, "children", [literal]).get(literal)
-        return _NOBODY if data is None else as_stored(data)
+        return _NO_ORDINALS if data is None else as_stored(data)
 
     def compare_properties(self, _left: Path, _op: Op, _right: Path) -> None:
         """Return `None`: the index cannot compare two properties of devices."""
@@ -140,7 +140,7 @@ class PartitionIndex:
             if not stored.checkpoint.is_indexed(path):
                 return None
             data = stored.hashes["index"].get(field)
-            return _NOBODY if data is None else as_stored(data)
+            return _NO_ORDINALS if data is None else as_stored(data)
         column = self.column(path)
         if column is None:
             return None
@@ -165,7 +165,7 @@ class PartitionIndex:
 
     def _compare_ids(self, op: Op, literal: Primitive) -> BitMap:
         if not isinstance(literal, str):
-            return _NOBODY
+            return _NO_ORDINALS
         if op is Op.EQ:
             ordinals = read_fields(self._projections, self.number, "ordinals", [literal])
             return BitMap(map(int, ordinals.values()))
@@ -209,7 +209,7 @@ class ModuleIndex:
             ),
         )
         by_hand = stored.hashes["modules"].get(self._module_id)
-        made_by_hand = _NOBODY if by_hand is None else as_stored(by_hand)
+        made_by_hand = _NO_ORDINALS if by_hand is None else as_stored(by_hand)
         return (made_by_hand & self._devices.everyone()) | (self._configured(stored) & self._devices.edge)
 
     def _configured(self, assigned: StoredPartition) -> BitMap:
@@ -252,7 +252,7 @@ class ModuleIndex:
 
     def contains(self, path: Path, _literal: str) -> BitMap | None:
         """No devices for `parentScopes`, as no module has a parent; `None` for other arrays, which are not indexed."""
-        return _NOBODY if path == PARENT_SCOPES else None
+        return _NO_ORDINALS if path == PARENT_SCOPES else None
 
     def compare_properties(self, left: Path, op: Op, right: Path) -> BitMap | None:
         """The devices whose agent answered for the version that it should have, or for another; else `None`."""
@@ -282,11 +282,11 @@ class ModuleIndex:
             # `stored` has this deployment alone, and it is for modules.
             return targeting.status(deployment_id, stored, self._module_id)
         applied, targeted = targeting.status(deployment_id, stored)
-        return (applied if deployment_id in self._contributing else _NOBODY), targeted
+        return (applied if deployment_id in self._contributing else _NO_ORDINALS), targeted
 
     def _compare_code(self, op: Op, literal: Primitive) -> BitMap | None:
         if isinstance(literal, bool):
-            return _NOBODY
+            return _NO_ORDINALS
         stored = self._projections.read(self._devices.number, ProjectionSelection(arrays=("answer_codes",)))
         codes = np.frombuffer(stored.arrays["answer_codes"], dtype=np.uint32)
         if isinstance(literal, str) or (op not in {Op.EQ, Op.NE} and bool((codes == OTHER).any())):

@@ -63,7 +63,7 @@ class QueryRows:
         self._log, self._projections, self._index = log, projections, index
         query_paths = paths(query)
         whole = not query.select
-        self._asked, self._whole = query_paths, whole
+        self._paths, self._whole = query_paths, whole
         selected = {item.path for item in query.select} | set(query.group_by)
         self._shown_only_ids = not whole and selected <= {("deviceId",), None}
         self._overlaid = overlaid and any(
@@ -102,26 +102,26 @@ class QueryRows:
         return not self._whole and all(
             path[0] in _LIGHT_ROOTS
             or (path[0] == "properties" and path[1:2] in {("desired",), ("reported",)} and "$metadata" not in path)
-            for path in self._asked
+            for path in self._paths
         )
 
     @cached_property
-    def _wanted(self) -> frozenset[str]:
+    def _sections_read(self) -> frozenset[str]:
         """The sections of a document that the query reads."""
-        roots = {path[0] if path[0] == "tags" else path[1] for path in self._asked if path[0] in {"tags", "properties"}}
+        roots = {path[0] if path[0] == "tags" else path[1] for path in self._paths if path[0] in {"tags", "properties"}}
         return frozenset(roots)
 
     @cached_property
     def _decoder(self) -> msgspec.json.Decoder[Any]:
         """Decodes only the members of a document that the query reads."""
         # msgspec skips other members without building objects of them.
-        fields = [(name, *of) for name, of in _LIGHT.items() if name not in _SECTIONS or name in self._wanted]
+        fields = [(name, *of) for name, of in _LIGHT.items() if name not in _SECTIONS or name in self._sections_read]
         return msgspec.json.Decoder(msgspec.defstruct("Light", fields))
 
     @cached_property
     def _asks_plain(self) -> bool:
         """Whether the query reads anything of a device outside of its sections."""
-        return self._overlaid or any(path[0] not in {"deviceId", "tags", "properties"} for path in self._asked)
+        return self._overlaid or any(path[0] not in {"deviceId", "tags", "properties"} for path in self._paths)
 
     def _light(self, ordinal: int, device_id: str, snapshot: bytes) -> JsonObject | None:
         document = self._decoder.decode(snapshot)
@@ -133,7 +133,7 @@ class QueryRows:
             row["statusReason"] = document.status_reason
             row["version"] = document.twin_version
             row["capabilities"] = {"iotEdge": document.edge}
-        sections = self._wanted
+        sections = self._sections_read
         if "tags" in sections and document.tags:
             row["tags"] = masked(document.tags, mask=HIDDEN)
         properties = row["properties"] = {}
@@ -149,12 +149,12 @@ class QueryRows:
 
     def _lay_own(self, row: JsonObject, ordinal: int) -> None:
         """Add what configurations give the device's own twin to a light row."""
-        own, desired = self._row(ordinal), row["properties"].get("desired")
+        assignment, desired = self._assignment(ordinal), row["properties"].get("desired")
         if desired is not None:
-            configured = self._sections(own.own_part.configuration).get(DEVICE, {})
-            version = desired["$version"] + own.own_part.version - 1
+            configured = self._sections(assignment.own_part.configuration).get(DEVICE, {})
+            version = desired["$version"] + assignment.own_part.version - 1
             row["properties"]["desired"] = {**merge_patch(desired, configured), "$version": version}
-        statuses = self._own_statuses(ordinal, own)
+        statuses = self._own_statuses(ordinal, assignment)
         if statuses:
             row["configurations"] = configurations_of(statuses)
 
@@ -164,9 +164,10 @@ class QueryRows:
             return None
         if not self._index.has_own:
             return device_twin(device_id, document)
-        row = self._row(ordinal)
-        sections, statuses = self._sections(row.own_part.configuration), self._own_statuses(ordinal, row)
-        assigned = Assigned(row, sections, self._since(ordinal), statuses, self.deployments)
+        assignment = self._assignment(ordinal)
+        sections = self._sections(assignment.own_part.configuration)
+        statuses = self._own_statuses(ordinal, assignment)
+        assigned = Assigned(assignment, sections, self._since(ordinal), statuses, self.deployments)
         return built_device(device_id, document, assigned)
 
     def gone(self, ordinals: Sequence[int], scope: Callable[[JsonObject], bool], logs: Sequence[Log]) -> frozenset[int]:
@@ -218,18 +219,18 @@ class QueryRows:
     def _module(
         self, ordinal: int, device_id: str, module_id: str, document: DeviceDocument, module: ModuleDocument | None
     ) -> ModuleTwin | None:
-        row = self._row(ordinal)
-        sections = self._sections(row.configuration)
+        assignment = self._assignment(ordinal)
+        sections = self._sections(assignment.configuration)
         if module_id not in modules_of(document, sections):
             return None
         assigned = Assigned(
-            row,
+            assignment,
             sections,
             self._since(ordinal),
-            self._statuses(ordinal, row),
+            self._statuses(ordinal, assignment),
             self.deployments,
-            configured=self._sections(row.module_part(module_id).configuration).get(MODULE),
-            of_module=self._targeting.statuses(ordinal, row, module_id) if self._needs_statuses else {},
+            configured=self._sections(assignment.module_part(module_id).configuration).get(MODULE),
+            of_module=self._targeting.statuses(ordinal, assignment, module_id) if self._needs_statuses else {},
         )
         return built_module((device_id, module_id), document, module, assigned, times=self._times)
 
@@ -237,16 +238,16 @@ class QueryRows:
         moved = self._assignments.moved_by
         return self._assignment_change_at(int(moved[ordinal])) if self._times and ordinal < len(moved) else -1
 
-    def _statuses(self, ordinal: int, row: Assignment) -> dict[str, bool]:
-        return self._targeting.statuses(ordinal, row) if self._needs_statuses else {}
+    def _statuses(self, ordinal: int, assignment: Assignment) -> dict[str, bool]:
+        return self._targeting.statuses(ordinal, assignment) if self._needs_statuses else {}
 
-    def _own_statuses(self, ordinal: int, row: Assignment) -> dict[str, bool]:
-        return self._targeting.statuses(ordinal, row, DEVICE) if self._needs_statuses else {}
+    def _own_statuses(self, ordinal: int, assignment: Assignment) -> dict[str, bool]:
+        return self._targeting.statuses(ordinal, assignment, DEVICE) if self._needs_statuses else {}
 
-    def _row(self, ordinal: int) -> Assignment:
+    def _assignment(self, ordinal: int) -> Assignment:
         assignment_of = self._assignments.assignment_of
         return (
-            self._assignments.rows.get(int(assignment_of[ordinal]), NO_ASSIGNMENT)
+            self._assignments.by_number.get(int(assignment_of[ordinal]), NO_ASSIGNMENT)
             if ordinal < len(assignment_of)
             else NO_ASSIGNMENT
         )
@@ -283,14 +284,14 @@ class QueryRows:
     @cached_property
     def deployments(self) -> dict[str, DeploymentDocument]:
         """The deployments that the rows of this partition can name."""
-        rows = self._assignments.rows.values()
-        names = {layer.id for row in rows for layer in row.layers}
+        assignments = self._assignments.by_number.values()
+        names = {layer.id for assignment in assignments for layer in assignment.layers}
         names.update(self._targeting.names() if self._needs_statuses else ())
         return deployments_of(self._log, sorted(names))
 
     @property
     def _needs_statuses(self) -> bool:
-        return self._whole or any(path[0] == "configurations" for path in self._asked)
+        return self._whole or any(path[0] == "configurations" for path in self._paths)
 
     def all_module_ids(self) -> set[str]:
         """Every module that a device of the partition can have."""
@@ -303,7 +304,7 @@ class QueryRows:
 
 
 class _Assignments(msgspec.Struct, frozen=True):
-    rows: dict[int, Assignment]
+    by_number: dict[int, Assignment]
     assignment_of: Any
     moved_by: Any
 

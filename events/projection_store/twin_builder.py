@@ -47,20 +47,20 @@ def built_module(
 ) -> ModuleTwin:
     """A module's twin, from projections and documents (contract/hub.md §1.6, §1.7)."""
     device_id, module_id = subject
-    row, documents = assigned.assignment, assigned.documents
+    assignment, documents = assigned.assignment, assigned.documents
     own = current_module(module, document)
     configured = Configured(
         assigned.sections.get(module_id),
-        row.versions.get(module_id, 0),
+        assignment.versions.get(module_id, 0),
         assigned.since,
-        _author_in(row.stack, documents, module_id),
+        _author_in(assignment.stack, documents, module_id),
         {
             name: applied and name in documents and contributes(by_module(documents[name].content), module_id)
             for name, applied in assigned.statuses.items()
         }
         | assigned.of_module,
     )
-    part = row.module_part(module_id)
+    part = assignment.module_part(module_id)
     over = Configured(assigned.configured, part.version, assigned.since, _author_in(part.stack, documents, MODULE))
     identity = document.modules.get(module_id)
     return module_twin(device_id, module_id, own, configured, over=over, identity=identity, times=times)

@@ -38,7 +38,7 @@ def ranks(rollout: str, hashes: Hashes) -> Hashes:
     return mixed
 
 
-def location(candidates: FleetSet, rollout: str, hashes: dict[int, Hashes], *, number: int, ordinal: int) -> int:
+def place(candidates: FleetSet, rollout: str, hashes: dict[int, Hashes], *, number: int, ordinal: int) -> int:
     """The place (from 1) of a device among the candidates in a rollout's order: `first` includes it from this limit on."""
     mine = (ranks(rollout, hashes[number][[ordinal]])[0], number, ordinal)
     before = 0

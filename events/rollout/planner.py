@@ -158,7 +158,7 @@ class _Turn:
         if why := self._failure():
             return self._fail(why)
         # Devices that join during the soak time come with the next phase; otherwise every joiner would restart the soak.
-        candidates = NO_DEVICES if self._document.soak_at else self._wanted()
+        candidates = NO_DEVICES if self._document.soak_at else self._candidates()
         holds = not candidates and self._holds()
         if not holds and (why := self._timed_out()):
             return self._fail(why)
@@ -176,7 +176,7 @@ class _Turn:
             return self._fail(why)
         return self._wait(rollout_text.status(self._document))
 
-    def _wanted(self) -> FleetSet:
+    def _candidates(self) -> FleetSet:
         """The devices of the open phase that are not admitted yet."""
         devices, phase = universe(self._document, self._fleet_snapshot), self._document.current
         free = devices - self._admitted

@@ -12,7 +12,7 @@ from typing_extensions import override
 from events.bitmaps import from_bytes, to_bytes
 from events.rollout.events import Devices
 
-_NOBODY: Final = BitMap()
+_NO_ORDINALS: Final = BitMap()
 
 Of = TypeVar("Of")
 
@@ -47,7 +47,7 @@ class FleetSet:
 
     def of_partition(self, number: int) -> BitMap:
         """The ordinals of a partition; the caller must not change them."""
-        return self.by_partition.get(number, _NOBODY)
+        return self.by_partition.get(number, _NO_ORDINALS)
 
     def __len__(self) -> int:
         return sum(map(len, self.by_partition.values()))

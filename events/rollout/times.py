@@ -68,10 +68,10 @@ def read_time(text: str, zone: str) -> int:
             "must be a time such as 2026-11-21T08:00:00+01:00; without an offset it is read in the zone"
         )
     try:
-        local_time = dt.datetime.fromisoformat(text.upper())
-        local = local_time if local_time.tzinfo is not None else local_time.replace(tzinfo=zoneinfo.ZoneInfo(zone))
+        parsed = dt.datetime.fromisoformat(text.upper())
+        local = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=zoneinfo.ZoneInfo(zone))
         # A skipped local time comes back from UTC as another one.
-        if local.astimezone(dt.UTC).astimezone(local.tzinfo).replace(tzinfo=None) != local_time.replace(tzinfo=None):
+        if local.astimezone(dt.UTC).astimezone(local.tzinfo).replace(tzinfo=None) != parsed.replace(tzinfo=None):
             raise TimeUnreadable(f"does not exist in {zone}: clocks are put forward over it")
         return (local - _EPOCH) // dt.timedelta(milliseconds=1)
     except (ValueError, OverflowError) as error:

@@ -56,5 +56,5 @@ def _local(window: Window, now: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(now / 1000, zoneinfo.ZoneInfo(window.zone))
 
 
-def _milliseconds(point_in_time: dt.datetime) -> int:
-    return round(point_in_time.timestamp() * 1000)
+def _milliseconds(time: dt.datetime) -> int:
+    return round(time.timestamp() * 1000)

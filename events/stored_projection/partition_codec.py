@@ -169,7 +169,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
 def _drained(
     changed: set[_K], field: Callable[[_K], str], data: Callable[[_K], bytes | None]
 ) -> dict[str, bytes | None]:
-    """The fields and bytes of the changed members, which are not changed any more."""
+    """The fields and bytes of the changed members; `changed` is empty afterwards."""
     fields = {field(member): data(member) for member in changed}
     changed.clear()
     return fields

@@ -9,7 +9,7 @@ from events.query.text import printed_literal
 CONDITION = "condition"
 """The member of a compatibility that holds a target condition; it excludes all other members."""
 
-EVERYBODY = "*"
+ALL_DEVICES = "*"
 
 
 def condition_of(compatibility: Sequence[Mapping[str, str]]) -> str:
@@ -19,7 +19,7 @@ def condition_of(compatibility: Sequence[Mapping[str, str]]) -> str:
     a target condition, `{"condition": "tags.model = 'x'"}`.
     """
     if not compatibility:
-        return EVERYBODY
+        return ALL_DEVICES
     conditions = [_fits(properties) for properties in compatibility]
     # A condition can hold an OR of its own and AND binds tighter, so several are joined in parentheses.
     return conditions[0] if len(conditions) == 1 else " OR ".join(f"({condition})" for condition in conditions)
@@ -27,8 +27,8 @@ def condition_of(compatibility: Sequence[Mapping[str, str]]) -> str:
 
 def both(first: str, second: str) -> str:
     """The condition that is true where both conditions are true."""
-    if EVERYBODY in {first.strip(), second.strip()}:
-        return second if first.strip() == EVERYBODY else first
+    if ALL_DEVICES in {first.strip(), second.strip()}:
+        return second if first.strip() == ALL_DEVICES else first
     return f"({first}) AND ({second})"
 
 

@@ -76,7 +76,7 @@ from events.update.events import (
 from events.update.names import (
     GROUP,
     UPDATE,
-    deployed_update,
+    group_and_deployment,
     group_subject,
     is_update,
     is_update_deployment,
@@ -420,12 +420,12 @@ DEPLOYMENT_RULE = ForeignRule(refuse=_refuse_deployment)
 
 
 def _group_of(command: RolloutCommand | SchedulerCommand) -> tuple[str, ...]:
-    names = deployed_update(command.deployment_id)
+    names = group_and_deployment(command.deployment_id)
     return () if names is None else (group_subject(names[0]),)
 
 
 def _refuse_rollout(command: RolloutCommand | SchedulerCommand, documents: Documents) -> None:
-    names = deployed_update(command.deployment_id)
+    names = group_and_deployment(command.deployment_id)
     if names is None or isinstance(command, SchedulerCommand):
         return
     group_name, deployment_name = names

@@ -98,7 +98,7 @@ def is_update_deployment(deployment_id: str) -> bool:
     return deployment_id.startswith(UPDATE_DEPLOYMENT)
 
 
-def deployed_update(update_deployment: str) -> tuple[str, str] | None:
+def group_and_deployment(update_deployment: str) -> tuple[str, str] | None:
     """The group and the id within it of an update's deployment; `None` for any other deployment."""
     group, _, deployment = update_deployment.removeprefix(UPDATE_DEPLOYMENT).partition("+")
     names = (_unescaped(group), _unescaped(deployment))

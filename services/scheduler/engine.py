@@ -24,7 +24,7 @@ from events.rollout.commands import AbortRollout, AdvanceRollout, DiscardRollout
 from events.rollout.events import RollbackEnded, RolloutEvent, RolloutPaused
 from events.rollout.state import RolloutDocument, RolloutState
 from events.update.commands import CancelUpdateDeployment
-from events.update.names import deployed_update
+from events.update.names import group_and_deployment
 from services.scheduler.clocks import LogTime, Monotonic
 from services.scheduler.scheduled_work import ScheduledWork
 
@@ -111,7 +111,7 @@ class SchedulerEngine:
         end, start = deployment.end_at, deployment.start_at
         rollout = self._work.rollouts.get(name)
         if end and end <= now:
-            if (group := deployed_update(name)) is not None:
+            if (group := group_and_deployment(name)) is not None:
                 self._end_update(producer, group, rollout)
             elif rollout is not None and not rollout.is_over:
                 # A rollout that is rolling back admits no device, so it may finish. Any other is aborted, because it owns the

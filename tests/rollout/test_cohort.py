@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
-from events.rollout.cohort import first, hashes_of, location
+from events.rollout.cohort import first, hashes_of, place
 from events.rollout.sets import FleetSet
 
 _ordinals = st.sets(st.integers(0, 30), min_size=1)
@@ -24,9 +24,9 @@ def test_the_first_so_many_have_whoever_has_that_place_and_one_less_has_not(
     }
     for number, some in members.items():
         for ordinal in some:
-            expected_location = location(candidates, "r", hashes, number=number, ordinal=ordinal)
-            assert ordinal in first(candidates, expected_location, "r", hashes).of_partition(number)
-            assert ordinal not in first(candidates, expected_location - 1, "r", hashes).of_partition(number)
+            expected_place = place(candidates, "r", hashes, number=number, ordinal=ordinal)
+            assert ordinal in first(candidates, expected_place, "r", hashes).of_partition(number)
+            assert ordinal not in first(candidates, expected_place - 1, "r", hashes).of_partition(number)
 
 
 def test_for_none_and_for_all_no_order_is_needed() -> None:

@@ -44,7 +44,7 @@ from events.update.errors import (
     UpdateInvalid,
     UpdateNotFound,
 )
-from events.update.names import UpdateId, deployed_update, read_update, update_deployment_of
+from events.update.names import UpdateId, group_and_deployment, read_update, update_deployment_of
 from tests.producer.logs import ADA, RacingLog, producer
 from tests.replayed import replay
 from tests.update.given import V1, V2, V3, Fleet, back_to, cancel, deploy, imported
@@ -337,14 +337,17 @@ def test_snapshots_follow_from_the_events() -> None:
 
 @given(st.text(st.sampled_from("aZ0._~-"), min_size=1, max_size=8), st.text(st.sampled_from("aZ0._~-"), min_size=1))
 def test_what_carries_an_update_says_for_whom(group: str, deployment: str) -> None:
-    assert deployed_update(update_deployment_of(group, deployment)) == (group, deployment)
+    assert group_and_deployment(update_deployment_of(group, deployment)) == (group, deployment)
 
 
 def test_names_are_read_back() -> None:
     assert read_update(V1.subject) == read_update(V1.text) == V1
-    assert (read_update("a/b"), read_update("a/b/x"), deployed_update("north"), deployed_update("update+north")) == (
-        None,
-    ) * 4
+    assert (
+        read_update("a/b"),
+        read_update("a/b/x"),
+        group_and_deployment("north"),
+        group_and_deployment("update+north"),
+    ) == (None,) * 4
     assert V3.numbers > V2.numbers
     assert both("*", "a") == both("a", "*") == "a"
     assert condition_of(()) == "*"

@@ -10,7 +10,7 @@ from events.log.port import Log
 from events.projection_store.fleet_snapshot import FleetSnapshotReader
 from events.projection_store.port import ProjectionStore
 from events.rollout import rollout_text
-from events.rollout.cohort import location
+from events.rollout.cohort import place
 from events.rollout.events import RollbackBegan, RolloutResults
 from events.rollout.planner import Judgement, order_of, universe
 from events.rollout.rollout_text import NOT_STARTED, progress
@@ -60,7 +60,7 @@ class RolloutStates:
             if ordinal not in candidates.of_partition(number):
                 return None
             hashes = self._fleet_snapshot.hashes()
-            turn = location(candidates, order_of(name, document), hashes, number=number, ordinal=ordinal)
+            turn = place(candidates, order_of(name, document), hashes, number=number, ordinal=ordinal)
             return TurnOrder(turn, len(candidates))
 
 

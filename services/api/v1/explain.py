@@ -30,7 +30,7 @@ from events.projection_store.fleet_projection import Effective
 from events.query.text import printed, printed_path
 from events.query.tree import MATCH_ALL, And, Comparison, Constant, IsDefined, Not, Or, PathOf
 from events.secrets.references import mask
-from events.update.names import deployed_update, is_update_deployment
+from events.update.names import group_and_deployment
 from services.api.context.deployments import deployments_seen
 from services.api.context.request import caller_of, context_of, reach_of
 from services.api.http.access import TWIN_READ, Access
@@ -311,7 +311,7 @@ def _as_of(explanation: Explanation, audience: Audience) -> ExplainedAsOf:
 def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, ...]) -> ExplainedDeployment:
     """The verdict of a deployment, with the events that led to it."""
     deployment = context.deployments[weighed.id]
-    group = deployed_update(weighed.id) if is_update_deployment(weighed.id) else None
+    group = group_and_deployment(weighed.id)
     why = "" if weighed.obstacle is None else verdict_text.because(weighed, context)
     return ExplainedDeployment(
         id=weighed.id,

@@ -46,12 +46,7 @@ class LimitProblem(msgspec.Struct, frozen=True):
 
 
 def problems_of(
-    value: object,
-    *,
-    root: str,
-    size_bytes_max: int,
-    nulls_allowed: bool = False,
-    references_allowed: bool = False,
+    value: object, *, root: str, size_bytes_max: int, nulls_allowed: bool = False, references_allowed: bool = False
 ) -> tuple[LimitProblem, ...]:
     """All limits that a section, or a patch of a section, breaks; empty if there are none.
 

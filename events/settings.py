@@ -47,11 +47,7 @@ class Settings(BaseSettings):
     """All settings. The field `redis_url` is the variable `TWINFOLD_REDIS_URL`, and so on."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_ignore_empty=True,
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
+        env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)

@@ -53,13 +53,7 @@ from events.device.events import (
     TwinPatched,
     TwinReplaced,
 )
-from events.device.hierarchy import (
-    LAYERS_MAX,
-    Documents,
-    check_parent,
-    device_of_scope,
-    requested_parent,
-)
+from events.device.hierarchy import LAYERS_MAX, Documents, check_parent, device_of_scope, requested_parent
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import (
     EMPTY,
@@ -182,11 +176,7 @@ def _parent_scope(
 ) -> str:
     """The scope of the parent after a command."""
     after = requested_parent(
-        command.device_id,
-        device,
-        edge=edge,
-        device_scope=command.device_scope,
-        parent_scopes=command.parent_scopes,
+        command.device_id, device, edge=edge, device_scope=command.device_scope, parent_scopes=command.parent_scopes
     )
     before = ("", edge) if device is None else (device.parent_scope, device.edge)
     # An unchanged parent is not checked again: it may have been retired since, and an unrelated update must still work.

@@ -76,9 +76,7 @@ def requested_parent(
     if edge:
         if device_scope not in {None, "", current}:
             raise DeviceScopeInvalid(
-                device_id,
-                "deviceScope",
-                "of an edge device never changes; name its parent in parentScopes",
+                device_id, "deviceScope", "of an edge device never changes; name its parent in parentScopes"
             )
         return current if named is None else named
     if device_scope and not named:

@@ -259,12 +259,7 @@ def _stamped(
 
 
 def _configured_metadata(
-    value: Mapping[str, Any],
-    path: tuple[str, ...],
-    configured: Configured,
-    version: int,
-    *,
-    under: Mapping[str, Any],
+    value: Mapping[str, Any], path: tuple[str, ...], configured: Configured, version: int, *, under: Mapping[str, Any]
 ) -> JsonObject:
     """The stamps of properties from configurations, over the stamps `under` them."""
     stamps: JsonObject = dict(under)

@@ -79,12 +79,7 @@ class ModuleTargets:
         return concerned
 
     def _replace(
-        self,
-        name: str,
-        before: Deployment | None,
-        after: Deployment | None,
-        owners: ModuleOwners,
-        concerned: Concerned,
+        self, name: str, before: Deployment | None, after: Deployment | None, owners: ModuleOwners, concerned: Concerned
     ) -> None:
         targets, eligible = self.targets.pop(name, {}), self.eligible.pop(name, {})
         if before is not None:

@@ -270,14 +270,7 @@ def _head(data: bytes | None) -> Head:
 
 
 def _arguments(
-    piece: Piece,
-    batch: Sequence[Proposed],
-    chunk_id: str,
-    *,
-    at: int,
-    by: Principal,
-    cause: str,
-    fence: int | None,
+    piece: Piece, batch: Sequence[Proposed], chunk_id: str, *, at: int, by: Principal, cause: str, fence: int | None
 ) -> list[Any]:
     arguments: list[Any] = [
         chunk_id,

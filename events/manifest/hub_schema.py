@@ -40,11 +40,7 @@ def _members(minor: int) -> dict[str, Shape]:
     closed = minor > 0
     text = Text(open_names=placeholders.variables, strict=True, also=_check_route)
     route = Fields(
-        {
-            "route": text,
-            "priority": Integer(0, PRIORITY_MAX),
-            "timeToLiveSecs": Integer(0, _TIME_TO_LIVE_SECONDS_MAX),
-        },
+        {"route": text, "priority": Integer(0, PRIORITY_MAX), "timeToLiveSecs": Integer(0, _TIME_TO_LIVE_SECONDS_MAX)},
         ("route",),
         closed=True,
     )

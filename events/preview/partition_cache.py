@@ -200,11 +200,7 @@ class PartitionCache:
         )
 
     def _documents(
-        self,
-        number: int,
-        device_ids: Iterable[str],
-        module_ids: Iterable[str],
-        paths: frozenset[Path] | None = None,
+        self, number: int, device_ids: Iterable[str], module_ids: Iterable[str], paths: frozenset[Path] | None = None
     ) -> Iterator[tuple[str, str, TwinText]]:
         """The documents of devices and of their modules; with `paths`, modules only if a path is of a module."""
         of_modules = paths is None or any(path[0] == MODULES[0] for path in paths)

@@ -29,26 +29,9 @@ from events.log.keys import FLEET, name
 from events.log.port import Chunk, Conflicted, Log, Proposed
 from events.log.wake import WakeFailed
 from events.producer.author_advice import advise
-from events.producer.decision import (
-    REFUSALS,
-    check,
-    deployments_left,
-    load,
-    parts_of,
-    propose,
-    subjects_of,
-    with_parts,
-)
+from events.producer.decision import REFUSALS, check, deployments_left, load, parts_of, propose, subjects_of, with_parts
 from events.producer.documents import LoadedState
-from events.producer.errors import (
-    Command,
-    CommandsRefused,
-    ConflictPersists,
-    DecisionInvalid,
-    Refused,
-    Sent,
-    refusal,
-)
+from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused, Sent, refusal
 from events.producer.keys import CommandKey, stream_of
 from events.producer.readiness import CheckedReadiness, ReadinessPolicy
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references

@@ -72,13 +72,7 @@ class Driver:
 
     # Workers, replay, time travel and previews share this loop: a replay proves the workers right only if it runs their code
     # (docs/decisions/0053).
-    def __init__(
-        self,
-        partition: Partition,
-        events: PartitionEvents,
-        fleet: FleetEvents,
-        fill: Fill = refuse,
-    ) -> None:
+    def __init__(self, partition: Partition, events: PartitionEvents, fleet: FleetEvents, fill: Fill = refuse) -> None:
         self.partition = partition
         self._events, self._fleet, self._fill = events, fleet, fill
 

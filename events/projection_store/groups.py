@@ -36,13 +36,7 @@ from events.update.names import (
     is_update,
     update_deployment_of,
 )
-from events.update.state import (
-    GroupDeployment,
-    GroupDocument,
-    UpdateDocument,
-    UpdateState,
-    condition_of_group,
-)
+from events.update.state import GroupDeployment, GroupDocument, UpdateDocument, UpdateState, condition_of_group
 
 DEFAULT_CLASS = "default"
 """The class of the devices that only updates without a compatibility condition fit, or none."""

@@ -20,12 +20,7 @@ from events.query.select import among
 from events.query.tree import Expression, Op, Path, Primitive, equalities
 from events.stored_projection.not_applied import deployment_of
 from events.stored_projection.partition_codec import index_field
-from events.stored_projection.partition_reader import (
-    Targeting,
-    assignment_numbers,
-    assignments_of,
-    in_assignments,
-)
+from events.stored_projection.partition_reader import Targeting, assignment_numbers, assignments_of, in_assignments
 from events.stored_projection.stored_partition import StoredPartition, all_device_ids
 
 PARENT_SCOPES: Path = ("parentScopes",)

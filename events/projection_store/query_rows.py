@@ -12,12 +12,7 @@ from events.deployment.state import DeploymentDocument
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.personal import HIDDEN
 from events.device.state import DeviceDocument, ModuleDocument, decode_device, decode_module, section
-from events.device.twin import (
-    DeviceTwin,
-    ModuleTwin,
-    configurations_of,
-    device_twin,
-)
+from events.device.twin import DeviceTwin, ModuleTwin, configurations_of, device_twin
 from events.fleet.assignments import NO_ASSIGNMENT, Assignment
 from events.fleet.configuration import HUB, module_ids
 from events.fleet.index import REPORTED

@@ -5,16 +5,7 @@ from fractions import Fraction
 from typing import Any
 
 from events.query.evaluate import QueryRow, is_number, value_at
-from events.query.tree import (
-    UNDEFINED,
-    Aggregate,
-    Function,
-    Path,
-    Projection,
-    Query,
-    is_aggregate,
-    keys,
-)
+from events.query.tree import UNDEFINED, Aggregate, Function, Path, Projection, Query, is_aggregate, keys
 
 # (kind, value). Without the kind, True and 1 would be one group, and values of several types could not be sorted.
 _Member = tuple[int, Any]

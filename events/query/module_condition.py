@@ -159,12 +159,7 @@ def _of(condition: Expression, module_id: str) -> Expression:
 
 
 def _joined(
-    join: type[And | Or],
-    terms: tuple[Expression, ...],
-    module_id: str,
-    *,
-    neutral: Expression,
-    decisive: Expression,
+    join: type[And | Or], terms: tuple[Expression, ...], module_id: str, *, neutral: Expression, decisive: Expression
 ) -> Expression:
     """Join the terms of a condition: neutral terms are dropped, and a decisive term replaces all."""
     parts = [part for part in (_of(term, module_id) for term in terms) if part != neutral]

@@ -44,10 +44,7 @@ DEVELOPMENT = Profile(
 )
 CONSTRAINED = Profile(
     "constrained",
-    {
-        **dict.fromkeys((*_CONSTRAINED_ONLY, "gc-enabled", "vol-unused"), Severity.WARNING),
-        "res-memory": Severity.ERROR,
-    },
+    {**dict.fromkeys((*_CONSTRAINED_ONLY, "gc-enabled", "vol-unused"), Severity.WARNING), "res-memory": Severity.ERROR},
 )
 
 PROFILES = {profile.name: profile for profile in (PRODUCTION, DEVELOPMENT, CONSTRAINED)}

@@ -13,11 +13,7 @@ Hashes = npt.NDArray[np.uint64]
 
 # The constants of splitmix64. Mixing two hashes with it puts a million devices in order in 0.1 s; BLAKE2b of every pair of
 # rollout and device would take a call for each (docs/decisions/0023).
-_GOLDEN, _FIRST, _SECOND = (
-    np.uint64(0x9E3779B97F4A7C15),
-    np.uint64(0xBF58476D1CE4E5B9),
-    np.uint64(0x94D049BB133111EB),
-)
+_GOLDEN, _FIRST, _SECOND = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
 def hashes_of(device_ids: Iterable[str]) -> Hashes:

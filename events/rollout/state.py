@@ -207,11 +207,7 @@ def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: in
                 "pool": document.pool if pool is UNSET else pool,
             }
         case DevicesAdmitted(_, devices, _, reason):
-            changes = {
-                "batches": _batches(document.batches, at, FleetSet.of(devices)),
-                "soak_at": 0,
-                "reason": reason,
-            }
+            changes = {"batches": _batches(document.batches, at, FleetSet.of(devices)), "soak_at": 0, "reason": reason}
         case SoakBegan():
             changes = {"soak_at": at}
         case SoakBroken():

@@ -190,9 +190,7 @@ def _number_bytes(number: int | None) -> bytes | None:
 def _changed_combinations(combinations: Combinations[Any]) -> dict[str, bytes | None]:
     by_number = combinations.by_number
     return _drained(
-        combinations.changed,
-        str,
-        lambda number: canonical.encode(by_number[number]) if number in by_number else None,
+        combinations.changed, str, lambda number: canonical.encode(by_number[number]) if number in by_number else None
     )
 
 

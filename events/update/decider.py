@@ -22,13 +22,7 @@ from events.deployment.events import (
 )
 from events.deployment.state import DeploymentDocument
 from events.rollout import decider as rollout_decide
-from events.rollout.commands import (
-    AbortRollout,
-    AdvanceRollout,
-    RetryFailed,
-    RolloutCommand,
-    SchedulerCommand,
-)
+from events.rollout.commands import AbortRollout, AdvanceRollout, RetryFailed, RolloutCommand, SchedulerCommand
 from events.rollout.decider import rollbacks_of
 from events.rollout.errors import RolloutError, RolloutForbidden
 from events.rollout.events import RolloutAborted, RolloutCreated, RolloutDeleted, RolloutEvent, RolloutStarted

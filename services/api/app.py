@@ -37,13 +37,7 @@ from services.api.device_update import routes as device_update
 from services.api.error_answers import add_error_handlers, failed, rejected, rejected_by_framework
 from services.api.http import reference
 from services.api.http.access import REGISTRY_READ, Access, Open, access_of, is_write
-from services.api.http.errors import (
-    BAD_REQUEST,
-    BUSY,
-    EXPECTED,
-    BodyInvalid,
-    NotInThePast,
-)
+from services.api.http.errors import BAD_REQUEST, BUSY, EXPECTED, BodyInvalid, NotInThePast
 from services.api.http.json_answer import JsonAnswer
 from services.api.http.limits import RequestLimits
 from services.api.http.method_override import method_of

@@ -26,8 +26,7 @@ _POLL_SECONDS = 0.1
 _WAIT_SECONDS = 60.0
 
 app = typer.Typer(
-    invoke_without_command=True,
-    help="Partitions that are stopped at an event they cannot apply: show them and decide.",
+    invoke_without_command=True, help="Partitions that are stopped at an event they cannot apply: show them and decide."
 )
 
 LocationName = Annotated[str, typer.Argument(help="Position of the event, as in p03:17 or fleet:4.")]
@@ -200,10 +199,7 @@ def _at(all_stops: tuple[Stop, ...], location: str) -> Stop:
 def _lines(stop_details: StopDetails) -> list[str]:
     stop, entry = stop_details.stop, stop_details.entry
     partitions = ", ".join(sorted(stop.waiting))
-    lines = [
-        f"{stop.location} stops {partitions} since {iso_text(stop.since)}",
-        f"error     {stop.error}",
-    ]
+    lines = [f"{stop.location} stops {partitions} since {iso_text(stop.since)}", f"error     {stop.error}"]
     if entry is None:
         lines.append("entry     missing")
     else:

@@ -32,8 +32,7 @@ API_VERSION = {"api-version": "2024-03-31"}
 
 ApiUrl = Annotated[str | None, typer.Option(help="URL of the API.", envvar=[], show_default="TWINFOLD_API_URL")]
 At = Annotated[
-    str | None,
-    typer.Option(help="Read a past state: a time (2026-11-21T10:00:00Z) or a position (fleet:17, p03:120)."),
+    str | None, typer.Option(help="Read a past state: a time (2026-11-21T10:00:00Z) or a position (fleet:17, p03:120).")
 ]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")]
 Limit = Annotated[int, typer.Option(min=1, help="Maximum number of devices to list.")]
@@ -70,12 +69,7 @@ class Api:
     """Calls the API and raises its errors as exceptions of the command line."""
 
     def __init__(
-        self,
-        url: str | None,
-        *,
-        at: str | None = None,
-        token: str = "",
-        named: Callable[[str], str] = in_flags,
+        self, url: str | None, *, at: str | None = None, token: str = "", named: Callable[[str], str] = in_flags
     ) -> None:
         """With `at`, every read gets the state at that time or position. `token` overrides settings, logins and data directory.
 

@@ -129,13 +129,7 @@ def schedule(
     if not times:
         raise typer.BadParameter("give at least one of --start, --end and --zone")
     _print_state(
-        write(
-            Api(api_url),
-            "PUT",
-            f"{_path(name)}/schedule",
-            PreviewChoice(preview, preview_token),
-            body=times,
-        )
+        write(Api(api_url), "PUT", f"{_path(name)}/schedule", PreviewChoice(preview, preview_token), body=times)
     )
 
 

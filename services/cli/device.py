@@ -25,13 +25,7 @@ StatusReason = Annotated[str | None, typer.Option(help="Why it is enabled or not
 
 
 @app.command("list")
-def list_(
-    *,
-    limit: Limit = 1000,
-    at: At = None,
-    api_url: ApiUrl = None,
-    json: AsJson = False,
-) -> None:
+def list_(*, limit: Limit = 1000, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
     """List the ids of the devices, one a line.
 
     Example: twinfold device list --limit 20

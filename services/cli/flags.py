@@ -32,8 +32,7 @@ AllowVolatileRedis = Annotated[
 ]
 
 DataDir = Annotated[
-    Path | None,
-    typer.Option("--data", help="The data directory of `twinfold up`.", show_default="TWINFOLD_DATA_DIR"),
+    Path | None, typer.Option("--data", help="The data directory of `twinfold up`.", show_default="TWINFOLD_DATA_DIR")
 ]
 
 TlsCertificate = Annotated[

@@ -19,9 +19,7 @@ _EVENTS_SHOWN_MAX = 20
 
 
 def repair_log(
-    *,
-    data: DataDir = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    *, data: DataDir = None, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
 ) -> None:
     """Show where the file of the embedded Redis is damaged and what follows the damage, and cut it there after you confirm.
 

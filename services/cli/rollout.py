@@ -70,15 +70,13 @@ def create(
         bool, typer.Option("--restore", help="In a rollback, each device gets back what it had and was healthy with.")
     ] = False,
     window: Annotated[
-        list[str] | None,
-        typer.Option(help="Cron expression of when a window for admissions opens; can be repeated."),
+        list[str] | None, typer.Option(help="Cron expression of when a window for admissions opens; can be repeated.")
     ] = None,
     zone: Annotated[str, typer.Option(help="Time zone of the windows.")] = "UTC",
     window_minutes: Annotated[int, typer.Option(min=1, help="How long a window is open.")] = 60,
     rate: Annotated[float | None, typer.Option(help="Maximum number of devices admitted per minute.")] = None,
     per_tag: Annotated[
-        str | None,
-        typer.Option(help="Maximum number of devices in progress per value of a tag, as tags.site=2."),
+        str | None, typer.Option(help="Maximum number of devices in progress per value of a tag, as tags.site=2.")
     ] = None,
     offline: Annotated[Offline, typer.Option(help="How silent devices are counted.")] = Offline.WAIT,
     offline_after: Annotated[str, typer.Option(help="A device is silent after this time without a report.")] = "1h",

@@ -154,11 +154,7 @@ def test_a_version_that_is_none_is_refused_with_what_one_is(serving: tuple[Syste
 
 
 def test_only_who_may_report_for_a_device_acknowledges_for_it(shared_redis: EmbeddedRedis, tmp_path: Path) -> None:
-    with (
-        fresh_system(shared_redis) as system,
-        system.process("-m", "workers.pool"),
-        guarded(system, tmp_path) as gate,
-    ):
+    with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"), guarded(system, tmp_path) as gate:
         gate.register("own", capabilities={"iotEdge": True})
         gate.register("other", capabilities={"iotEdge": True})
         system.do(deploy("base", base("m")), deploy("rate", RATE, "*", 5))

@@ -37,8 +37,7 @@ def roll_out(serving: Guarded, name: str, who: dict[str, str]) -> None:
     serving.http.post(f"/v1/deployments/{name}", json=ROLLED, headers=who).raise_for_status()
     serving.http.post(f"/v1/deployments/{name}/rollout/start", json={}, headers=who).raise_for_status()
     eventually(
-        lambda: serving.system.fleet_projection.status(name).get(name, {}).get("actual") == 1,
-        what="the device has it",
+        lambda: serving.system.fleet_projection.status(name).get(name, {}).get("actual") == 1, what="the device has it"
     )
 
 

@@ -31,16 +31,7 @@ from events.rollout.plan import Phase, RolloutPlan
 from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook
 from services.api.app import add_routes
 from services.api.auth.permissions import needed_for
-from services.api.http.access import (
-    ADMIN,
-    AUDIT_READ,
-    TWIN_READ,
-    TWIN_WRITE,
-    Access,
-    Open,
-    Permissions,
-    access_of,
-)
+from services.api.http.access import ADMIN, AUDIT_READ, TWIN_READ, TWIN_WRITE, Access, Open, Permissions, access_of
 from services.api.http.access import REGISTRY_READ as READ
 from services.api.http.access import REGISTRY_WRITE as WRITE
 from services.api.http.access import SERVICE_CONNECT as CONNECT

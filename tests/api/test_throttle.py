@@ -36,10 +36,7 @@ def test_who_asked_longest_ago_is_forgotten_first() -> None:
     assert throttle.take("first", now=0.0) == 0
 
 
-@given(
-    per_minute=st.integers(1, 600),
-    waits=st.lists(st.floats(0, 5, allow_nan=False), max_size=200),
-)
+@given(per_minute=st.integers(1, 600), waits=st.lists(st.floats(0, 5, allow_nan=False), max_size=200))
 def test_never_more_than_the_limit_in_any_time(per_minute: int, waits: list[float]) -> None:
     throttle, now, let_in = Throttle(per_minute), 0.0, 0
     for wait in waits:

@@ -146,9 +146,7 @@ def test_what_was_written_answers_with_advice_and_reports_come_in(serving: tuple
     assert http.get("/twins/d").json()["properties"]["reported"]["model"] == "m"
 
 
-def test_a_new_or_changed_deployment_says_how_many_devices_it_targets_now(
-    serving: tuple[System, httpx.Client],
-) -> None:
+def test_a_new_or_changed_deployment_says_how_many_devices_it_targets_now(serving: tuple[System, httpx.Client]) -> None:
     system, http = serving
     system.do(*(command for number in range(5) for command in join(f"d-{number}", floor=str(number % 2), site="north")))
     system.do(

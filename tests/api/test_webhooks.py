@@ -18,10 +18,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 @pytest.fixture(scope="module")
 def gate(shared_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    with (
-        fresh_system(shared_redis) as system,
-        guarded(system, tmp_path_factory.mktemp("webhooks")) as serving,
-    ):
+    with fresh_system(shared_redis) as system, guarded(system, tmp_path_factory.mktemp("webhooks")) as serving:
         yield serving
 
 

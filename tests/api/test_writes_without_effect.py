@@ -106,14 +106,10 @@ def test_a_write_that_changes_nothing_moves_no_version_and_no_etag(serving: tupl
             json=[{"id": "still", "importMode": "updateTwin", "tags": {"a": 1}, "properties": {"desired": {}}}],
         ),
         http.post(
-            "/v1/events",
-            content='{"command": "PatchTags", "device_id": "still", "tags": {"a": 1}}',
-            headers=NDJSON,
+            "/v1/events", content='{"command": "PatchTags", "device_id": "still", "tags": {"a": 1}}', headers=NDJSON
         ),
         http.post(
-            "/v1/events",
-            content='{"command": "UpdateDevice", "device_id": "still", "enabled": true}',
-            headers=NDJSON,
+            "/v1/events", content='{"command": "UpdateDevice", "device_id": "still", "enabled": true}', headers=NDJSON
         ),
     ):
         assert answer.is_success, answer.text

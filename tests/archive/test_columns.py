@@ -65,10 +65,7 @@ def _segment(count: int) -> tuple[list[RawEntry], SegmentFile, ObjectStore]:
     """A segment of several row groups, open for reading, in an object store of its own."""
     object_store = ObjectStore("memory://columns")
     stored = [
-        RawEntry(
-            position,
-            {**REGISTERED, b"subject": b"edge-%d" % (position % 7), b"at": b"%d" % position},
-        )
+        RawEntry(position, {**REGISTERED, b"subject": b"edge-%d" % (position % 7), b"at": b"%d" % position})
         for position in range(1, count + 1)
     ]
     writer = SegmentWriter("p00", epoch="test", before=genesis("test", "p00"))

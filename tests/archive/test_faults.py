@@ -70,8 +70,7 @@ def _is_whole(system: System, location: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    "point",
-    [pytest.param(point, marks=() if point in QUICK else pytest.mark.long, id=point.value) for point in POINTS],
+    "point", [pytest.param(point, marks=() if point in QUICK else pytest.mark.long, id=point.value) for point in POINTS]
 )
 def test_a_process_killed_at_any_step_loses_and_doubles_nothing(
     system: System, tmp_path: Path, point: FailPoint

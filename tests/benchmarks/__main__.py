@@ -45,11 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure twinfold on this machine, on a real Redis.")
     parser.add_argument("--devices", type=int, default=1_000_000, help="devices of the large fleet")
     parser.add_argument("--deployments", type=int, default=1_000, help="deployments of the fleets")
-    parser.add_argument(
-        "--only",
-        choices=sorted(_PARTS),
-        help="the rows of a part alone",
-    )
+    parser.add_argument("--only", choices=sorted(_PARTS), help="the rows of a part alone")
     parser.add_argument("--json", action="store_true", help="one JSON array instead of a table")
     arguments = parser.parse_args()
     scale = Scale(

@@ -30,10 +30,7 @@ def served(shared_redis: EmbeddedRedis) -> Iterator[tuple[System, httpx.Client]]
 
 def audit(served: tuple[System, httpx.Client], *words: str, code: int = 0) -> str:
     system, http = served
-    environment = {
-        "TWINFOLD_API_URL": str(http.base_url).rstrip("/"),
-        "TWINFOLD_DATA_DIR": str(system.data_dir),
-    }
+    environment = {"TWINFOLD_API_URL": str(http.base_url).rstrip("/"), "TWINFOLD_DATA_DIR": str(system.data_dir)}
     done = CliRunner().invoke(app, ["audit", *words], env=environment)
     error = done.exception
     found = code_of(error) if isinstance(error, exits.EXPECTED) else done.exit_code

@@ -9,14 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from services.certificates import (
-    CA_DAYS,
-    SERVER_DAYS,
-    CertificateFiles,
-    CertificateUnusable,
-    ensure,
-    files_of,
-)
+from services.certificates import CA_DAYS, SERVER_DAYS, CertificateFiles, CertificateUnusable, ensure, files_of
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)

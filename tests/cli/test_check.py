@@ -26,17 +26,7 @@ from services.cli.check.command import ProfileName
 from services.cli.check.text_report import show
 from tests import waiting
 from tests.readiness.examples import EXAMPLES
-from tests.readiness.manifests import (
-    ABSENT,
-    LIMITS,
-    READY,
-    create_options,
-    host_config,
-    image,
-    layer,
-    manifest,
-    temp,
-)
+from tests.readiness.manifests import ABSENT, LIMITS, READY, create_options, host_config, image, layer, manifest, temp
 from tests.readiness.test_anything import LEAVES, locations
 
 LATEST = image("registry.example.com/temp:latest")

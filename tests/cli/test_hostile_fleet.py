@@ -142,9 +142,7 @@ def test_json_says_the_very_same_value(served: tuple[System, httpx.Client]) -> N
     assert json.loads(line)["data"]["tags"]["site"] == HOSTILE
 
 
-def test_a_csv_export_has_a_line_for_each_record_and_escapes_in_its_cells(
-    served: tuple[System, httpx.Client],
-) -> None:
+def test_a_csv_export_has_a_line_for_each_record_and_escapes_in_its_cells(served: tuple[System, httpx.Client]) -> None:
     text = run(served, "audit", "export", "--format", "csv")
     records = list(csv.DictReader(io.StringIO(text)))
     assert len(records) == len(text.splitlines()) - 1
@@ -156,10 +154,7 @@ def test_a_csv_export_has_a_line_for_each_record_and_escapes_in_its_cells(
 
 def run(served: tuple[System, httpx.Client], *words: str) -> str:
     system, http = served
-    environment = {
-        **system.environment(),
-        "TWINFOLD_API_URL": str(http.base_url).rstrip("/"),
-    }
+    environment = {**system.environment(), "TWINFOLD_API_URL": str(http.base_url).rstrip("/")}
     done = CliRunner().invoke(app, list(words), env=environment)
     return f"{done.stdout}{done.stderr}{shown_by_main(done.exception)}"
 

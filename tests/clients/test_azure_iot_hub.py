@@ -450,10 +450,7 @@ def test_a_content_is_set_on_one_device_by_hand(owner: Clients) -> None:
     content = {**base("temp")["modulesContent"], "temp": {"properties.desired": {"rate": 5}}}
     assert configurations.apply_configuration_on_edge_device(
         "by-hand", ConfigurationContent(modules_content=content)
-    ) in (
-        None,
-        b"",
-    )
+    ) in (None, b"")
     assert {one.module_id for one in registry.get_modules("by-hand")} == {"$edgeAgent", "$edgeHub", "temp"}
     assert registry.get_module_twin("by-hand", "temp").properties.desired["rate"] == 5
     apply = configurations.apply_configuration_on_edge_device

@@ -39,10 +39,7 @@ def standard() -> Iterator[Hub]:
     """A hub on the port that a connection string leaves out."""
     if not on_443():
         pytest.skip("port 443 is in use, or not for this user to listen on (docs/guides/clients.md)")
-    with (
-        tempfile.TemporaryDirectory(prefix="t-") as directory,
-        hub(Path(directory) / "data", port=443) as serving,
-    ):
+    with tempfile.TemporaryDirectory(prefix="t-") as directory, hub(Path(directory) / "data", port=443) as serving:
         yield serving
 
 

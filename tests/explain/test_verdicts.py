@@ -100,11 +100,7 @@ OPENED = (RolloutStarted(), PhaseOpened(0, EVIDENCE), admitted(5))
 FOR_MODULES = {"moduleContent": {"properties.desired.rate": 5}}
 
 STORIES: dict[str, tuple[History, str, str]] = {
-    "it applies": (
-        story(D0, made("a", priority=7)),
-        "a",
-        "a applies as the base, with priority 7",
-    ),
+    "it applies": (story(D0, made("a", priority=7)), "a", "a applies as the base, with priority 7"),
     "a layer applies": (
         story(D0, made("a"), made("b", layer("m"), priority=2), made("c", layer("n"), priority=3)),
         "b",

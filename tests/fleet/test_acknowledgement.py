@@ -10,13 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from events.deployment.events import DeploymentCreated, DeploymentDeleted
-from events.device.events import (
-    DesiredDelivered,
-    DeviceEvent,
-    DeviceRegistered,
-    DeviceRetired,
-    PropertiesReported,
-)
+from events.device.events import DesiredDelivered, DeviceEvent, DeviceRegistered, DeviceRetired, PropertiesReported
 from events.envelope import Vector
 from events.explain.device_report import DeviceReport, HubReport, ModuleStatus, report_text
 from events.fleet.assignment_change import AssignmentChange

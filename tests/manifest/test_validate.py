@@ -285,10 +285,7 @@ def test_create_options_in_chunks_are_joined_and_read() -> None:
 def test_secrets_may_stand_for_passwords_and_values_and_nowhere_else() -> None:
     reference = {"$secret": "0123"}
     value = content(
-        agent=agent(
-            runtime=registry(password=reference),
-            modules={"m": module(env={"A": {"value": reference}})},
-        )
+        agent=agent(runtime=registry(password=reference), modules={"m": module(env={"A": {"value": reference}})})
     )
     assert problems(value) == ()
     value = content(agent=agent(modules={"m": module(version=reference)}))

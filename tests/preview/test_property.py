@@ -108,9 +108,7 @@ _where = st.builds(
     _all_of(_ALL_OF_MODULE),
 )
 _giving = st.sampled_from(_MODULES).map(
-    lambda module: {
-        "modulesContent": {"$edgeAgent": {f"properties.desired.modules.{module}": {"status": "running"}}},
-    }
+    lambda module: {"modulesContent": {"$edgeAgent": {f"properties.desired.modules.{module}": {"status": "running"}}}}
 )
 _BASE: dict[str, Any] = {
     "modulesContent": {

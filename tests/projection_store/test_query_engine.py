@@ -120,15 +120,7 @@ PARENT = own_scope("d0", DeviceDocument(1, 1, registered_at=1))
 
 DEVICE_LEAVES = [
     *(f"array_contains(parentScopes, '{PARENT}')", "array_contains(tags.a, 1)", "is_defined(parentScopes)"),
-    *(
-        "tags.a = 'x'",
-        "tags.a != 'x'",
-        "tags.a.b = 1",
-        "tags.a.b <= 'x'",
-        "is_defined(tags.a)",
-        "tags.a",
-        "tags.c > 1",
-    ),
+    *("tags.a = 'x'", "tags.a != 'x'", "tags.a.b = 1", "tags.a.b <= 'x'", "is_defined(tags.a)", "tags.a", "tags.c > 1"),
     *("properties.reported.r = 'x'", "properties.reported.s = 1", "properties.reported.r in ['x', 1, true]"),
     *("deviceId = 'd1'", "deviceId > 'd2'", "deviceId != ''", "deviceId nin ['d0', 'd3']", "status = 'enabled'"),
     *("capabilities.iotEdge = true", "capabilities.iotEdge", "version > 3", "properties.desired.$version = 1"),
@@ -153,10 +145,7 @@ MODULE_LEAVES = [
     "properties.desired.$version = properties.reported.lastDesiredVersion",
     "properties.reported.lastDesiredVersion != properties.desired.$version",
     *("properties.reported.lastDesiredStatus.code = 200", "properties.reported.lastDesiredStatus.code != 200"),
-    *(
-        "properties.reported.lastDesiredStatus.code < 300",
-        "properties.reported.lastDesiredStatus.code in [200, '200']",
-    ),
+    *("properties.reported.lastDesiredStatus.code < 300", "properties.reported.lastDesiredStatus.code in [200, '200']"),
     "properties.desired.x = 1",
     *("configurations.six.status = 'Applied'", "configurations.[[seven]].status = 'Targeted'"),
     *("is_defined(configurations.six)", "is_defined(configurations.seven.status)", "is_defined(configurations)"),

@@ -120,10 +120,7 @@ def test_being_defined_is_never_unknown(text: str, expected: bool) -> None:  # n
             "tags.a = 'it''s' OR NOT (tags.b = 1 AND is_defined(tags.[[c d]]))",
             f"{EDGE} and (tags.a = 'it\\'s' or not (tags.b = 1 and is_defined(tags.[[c d]])))",
         ),
-        (
-            "tags.a = 'back\\slash' NOT tags.on = true",
-            f"{EDGE} and (tags.a = 'back\\\\slash' and not tags.on = true)",
-        ),
+        ("tags.a = 'back\\slash' NOT tags.on = true", f"{EDGE} and (tags.a = 'back\\\\slash' and not tags.on = true)"),
     ],
 )
 def test_a_condition_is_stored_as_a_query_of_the_same_meaning(condition: str, query: str) -> None:

@@ -17,10 +17,7 @@ from tests.query.test_aggregate import results, tagged
 EVERY_DEVICE = "select * from devices where"
 
 
-@pytest.mark.parametrize(
-    ("halves", "shown"),
-    [(2**62, 2.0**63), (-(2**62), -(2.0**63))],
-)
+@pytest.mark.parametrize(("halves", "shown"), [(2**62, 2.0**63), (-(2**62), -(2.0**63))])
 def test_a_sum_that_does_not_fit_64_bits_is_a_float(halves: int, shown: float) -> None:
     (row,) = results("select sum(tags.a) as s", tagged(a=halves), tagged(a=halves))
     assert (row["s"], type(row["s"])) == (shown, float)

@@ -135,9 +135,7 @@ EXAMPLES: dict[str, tuple[ReadinessSubject, ReadinessSubject]] = {
         one(manifest(("agent/systemModules/edgeHub/settings/image", f"{REGISTRY}/azureiotedge-hub:1.5.4-linux-amd64"))),
     ),
     "runtime-registry": (
-        one(
-            manifest(("agent/systemModules/edgeHub/settings/image", "mcr.microsoft.com/azureiotedge-hub:1.5.4")),
-        ),
+        one(manifest(("agent/systemModules/edgeHub/settings/image", "mcr.microsoft.com/azureiotedge-hub:1.5.4"))),
         one(
             manifest(
                 ("agent/systemModules/edgeHub/settings/image", "mcr.microsoft.com/azureiotedge-hub:1.5.4"),
@@ -149,14 +147,9 @@ EXAMPLES: dict[str, tuple[ReadinessSubject, ReadinessSubject]] = {
     "up-protocol-value": (one(hub_env(UpstreamProtocol="Smtp")), one(hub_env(UpstreamProtocol="AMQPWS"))),
     "up-protocol-consistent": (
         one(manifest((PROTOCOL.format("edgeAgent", ""), ABSENT))),
-        one(
-            manifest((PROTOCOL.format("edgeAgent", ""), ABSENT), (PROTOCOL.format("edgeHub", "/value"), "Amqp")),
-        ),
+        one(manifest((PROTOCOL.format("edgeAgent", ""), ABSENT), (PROTOCOL.format("edgeHub", "/value"), "Amqp"))),
     ),
-    "sysmod-storage": (
-        one(hub_env(StorageFolder="/elsewhere")),
-        one(hub_env(StorageFolder="/storage/deeper")),
-    ),
+    "sysmod-storage": (one(hub_env(StorageFolder="/elsewhere")), one(hub_env(StorageFolder="/storage/deeper"))),
     "hub-optimize": (one(hub_env(OptimizeForPerformance="true")), one(hub_env(OptimizeForPerformance="False"))),
     "hub-protocol-heads": (
         one(hub_env(httpSettings__enabled="true")),
@@ -182,7 +175,7 @@ EXAMPLES: dict[str, tuple[ReadinessSubject, ReadinessSubject]] = {
     "update-mode": (
         one(
             manifest(
-                ("hub/routes/on", 'FROM /messages/modules/temp/* INTO BrokeredEndpoint("/modules/alarm/inputs/in")'),
+                ("hub/routes/on", 'FROM /messages/modules/temp/* INTO BrokeredEndpoint("/modules/alarm/inputs/in")')
             )
         ),
         one(
@@ -198,23 +191,11 @@ EXAMPLES: dict[str, tuple[ReadinessSubject, ReadinessSubject]] = {
     ),
     "proxy-consistent": (
         one(manifest((PROXY.format("edgeAgent"), "http://proxy:3128"))),
-        one(
-            manifest((PROXY.format("edgeAgent"), "http://proxy:3128"), (PROXY.format("edgeHub"), "http://proxy:3128")),
-        ),
+        one(manifest((PROXY.format("edgeAgent"), "http://proxy:3128"), (PROXY.format("edgeHub"), "http://proxy:3128"))),
     ),
     "proxy-protocol": (
-        one(
-            manifest(
-                (PROXY.format("edgeHub"), "http://proxy:3128"),
-                (PROTOCOL.format("edgeHub", "/value"), "Mqtt"),
-            )
-        ),
-        one(
-            manifest(
-                (PROXY.format("edgeHub"), "http://proxy:3128"),
-                (PROTOCOL.format("edgeHub", "/value"), "MqttWs"),
-            )
-        ),
+        one(manifest((PROXY.format("edgeHub"), "http://proxy:3128"), (PROTOCOL.format("edgeHub", "/value"), "Mqtt"))),
+        one(manifest((PROXY.format("edgeHub"), "http://proxy:3128"), (PROTOCOL.format("edgeHub", "/value"), "MqttWs"))),
     ),
     # limits
     "twin-size": (one(sized(33_000)), one(sized(32_000))),

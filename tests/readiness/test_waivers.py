@@ -42,11 +42,7 @@ def decided(command: WaiverCommand, *previous_events: WaiverEvent) -> WaiverEven
         ((), grant(), GRANTED),
         ((GRANTED,), WithdrawWaiver("press"), WaiverWithdrawn()),
         ((GRANTED, WaiverWithdrawn()), grant(), GRANTED),
-        (
-            (GRANTED,),
-            grant(reason=LONGER.reason, until=LONGER.until, module="driver", deployment="line-3"),
-            LONGER,
-        ),
+        ((GRANTED,), grant(reason=LONGER.reason, until=LONGER.until, module="driver", deployment="line-3"), LONGER),
     ],
 )
 def test_a_waiver_is_granted_granted_on_other_terms_and_withdrawn(

@@ -44,14 +44,7 @@ from events.rollout.events import (
     RolloutStarted,
 )
 from events.rollout.plan import Failure, Gate, Phase, Rate, RolloutPlan, Spread, Window
-from events.rollout.rules import (
-    NAME_CHARACTERS_MAX,
-    PHASES_MAX,
-    REASON_CHARACTERS_MAX,
-    SECONDS_MAX,
-    WINDOWS_MAX,
-    check,
-)
+from events.rollout.rules import NAME_CHARACTERS_MAX, PHASES_MAX, REASON_CHARACTERS_MAX, SECONDS_MAX, WINDOWS_MAX, check
 from events.rollout.state import RolloutDocument, RolloutState
 from tests.rollout.given import ADA, BOB, PLAN, deployment, in_state
 

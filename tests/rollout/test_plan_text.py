@@ -29,10 +29,7 @@ ONLY_PAUSES = "a gate that cannot be reached any more only pauses it."
                 " and this has lasted for 30 min."
             ),
         ),
-        (
-            everyone(gate=Gate(success_percent=0)),
-            "A phase passes when its devices are admitted, whatever they answer.",
-        ),
+        (everyone(gate=Gate(success_percent=0)), "A phase passes when its devices are admitted, whatever they answer."),
         (
             everyone(gate=Gate(success_percent=0, answered_min=EVERY_DEVICE)),
             "A phase passes when all admitted devices answered.",

@@ -57,9 +57,7 @@ def test_a_clock_that_is_right_again_is_followed_at_once() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(-DAY_MS, DAY_MS), st.booleans()), max_size=30))
-def test_time_never_goes_back_and_is_never_before_the_newest_event(
-    steps: list[tuple[float, int, bool]],
-) -> None:
+def test_time_never_goes_back_and_is_never_before_the_newest_event(steps: list[tuple[float, int, bool]]) -> None:
     clocks, newest = Clocks(), 0
     clocks.time = 100 * DAY_MS
     time = LogTime(clocks.now, monotonic=clocks.monotonic)

@@ -17,13 +17,7 @@ INTERVAL_SECONDS = 0.2
 class Dispatcher:
     """Checks every webhook; one process at a time does, under a lease."""
 
-    def __init__(
-        self,
-        log: RedisLog,
-        feed: Feed,
-        deliveries: Deliveries,
-        delivery_queue: DeliveryQueue,
-    ) -> None:
+    def __init__(self, log: RedisLog, feed: Feed, deliveries: Deliveries, delivery_queue: DeliveryQueue) -> None:
         self._log, self._feed, self._deliveries, self._delivery_queue = log, feed, deliveries, delivery_queue
         self._lease = Lease(log.client, "webhooks")
         self._webhooks: dict[str, WebhookDocument] = {}

@@ -8,13 +8,7 @@ from events.projection_store.series import Sample, SeriesStore
 class Sampler:
     """Samples the counts and metrics of every deployment; one process does so in each interval."""
 
-    def __init__(
-        self,
-        series: SeriesStore,
-        fleet_projection: FleetProjection,
-        *,
-        interval_seconds: float,
-    ) -> None:
+    def __init__(self, series: SeriesStore, fleet_projection: FleetProjection, *, interval_seconds: float) -> None:
         self._series, self._fleet_projection = series, fleet_projection
         self._interval_ms = round(1000 * interval_seconds)
 

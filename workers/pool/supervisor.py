@@ -52,11 +52,7 @@ class Supervisor:
         projections = RedisProjectionStore(log.client)
         self._reconciler = Reconciler(log, projections, Waker(queue, partitions=log.partitions), queue)
         fleet_projection = FleetProjection(projections, partitions=log.partitions)
-        self._sampler = Sampler(
-            SeriesStore(log.client),
-            fleet_projection,
-            interval_seconds=settings.series_seconds,
-        )
+        self._sampler = Sampler(SeriesStore(log.client), fleet_projection, interval_seconds=settings.series_seconds)
         self._dispatcher = Dispatcher(log, Feed(log, projections), Deliveries(log.client), DeliveryQueue(queue))
         self._archive_job = archive_job(log, settings)
         self._snapshot_job = snapshot_job(log, settings) if settings.history_snapshot_events else None

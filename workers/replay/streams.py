@@ -104,10 +104,7 @@ class Replay:
         compared = msgspec.structs.replace(compared, differences=named)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return msgspec.structs.replace(
-            compared,
-            seconds=time.monotonic() - began,
-            cpu_seconds=time.process_time() - cpu,
-            memory_bytes_max=peak,
+            compared, seconds=time.monotonic() - began, cpu_seconds=time.process_time() - cpu, memory_bytes_max=peak
         )
 
     # -- the fleet's stream: documents alone

@@ -6,12 +6,7 @@ from typing import Protocol
 import msgspec
 
 from events import canonical
-from events.log.archive.manifest import (
-    ArchiveManifest,
-    Segment,
-    folder_of,
-    manifest_name,
-)
+from events.log.archive.manifest import ArchiveManifest, Segment, folder_of, manifest_name
 from events.log.archive.notes import MOVED, TRIMMED, location_of, note, notes_of, set_location, trim
 from events.log.archive.retention_hold import RegisteredHolds, RetentionHold
 from events.log.archive.segment import SEGMENT_BYTES_MAX, SegmentWriter, chain_start, chained, damaged, verify

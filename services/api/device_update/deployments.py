@@ -10,12 +10,7 @@ from events.canonical import Json, JsonObject
 from events.device.times import time_text
 from events.projection_store.groups import DeployedUpdate, DeviceState, GroupProjection, is_among
 from events.rollout.sets import NO_DEVICES, FleetSet
-from events.update.commands import (
-    CancelUpdateDeployment,
-    DeleteUpdateDeployment,
-    DeployUpdate,
-    RetryUpdateDeployment,
-)
+from events.update.commands import CancelUpdateDeployment, DeleteUpdateDeployment, DeployUpdate, RetryUpdateDeployment
 from events.update.errors import GroupDeploymentNotFound, GroupNotFound
 from events.update.events import RollbackPolicy
 from events.update.names import UpdateId

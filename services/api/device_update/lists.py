@@ -122,11 +122,7 @@ def condition_of(group_projection: GroupProjection, device_class: str) -> str:
 
 def info_of(document: UpdateDocument) -> JsonObject:
     """An update as other answers mention it."""
-    return {
-        "updateId": document.update,
-        "description": document.description,
-        "friendlyName": document.friendly_name,
-    }
+    return {"updateId": document.update, "description": document.description, "friendlyName": document.friendly_name}
 
 
 def update_info(update: UpdateId, group_projection: GroupProjection) -> JsonObject:

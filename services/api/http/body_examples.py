@@ -6,12 +6,7 @@ from pydantic import ConfigDict
 
 _EXAMPLE_IMAGE = "example.com/sensor:1.0"
 
-_MODULE = {
-    "type": "docker",
-    "status": "running",
-    "restartPolicy": "always",
-    "settings": {"image": _EXAMPLE_IMAGE},
-}
+_MODULE = {"type": "docker", "status": "running", "restartPolicy": "always", "settings": {"image": _EXAMPLE_IMAGE}}
 
 CONTENT: dict[str, Any] = {
     "modulesContent": {

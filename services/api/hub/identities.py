@@ -144,7 +144,7 @@ def count_connected() -> ServiceStatistics:
         400: {
             "type": BulkResult | HubErrorAnswer,
             "description": "Some lines were refused, or the whole request breaks a rule.",
-        },
+        }
     },
 )
 @Access(REGISTRY_WRITE, scope="handler", cost=MANY_DEVICES)

@@ -36,11 +36,7 @@ def as_sarif(all_files: CheckResult) -> str:
         for waived in checked.report.waived:
             suppression = {"kind": "external", "status": "accepted", "justification": str(waived.waiver)}
             results.append({**_result(checked, waived.finding), "suppressions": [suppression]})
-    driver = {
-        "name": "twinfold",
-        "version": version("twinfold"),
-        "rules": [_sarif_rule(rule) for rule in RULES],
-    }
+    driver = {"name": "twinfold", "version": version("twinfold"), "rules": [_sarif_rule(rule) for rule in RULES]}
     expired = {waiver for checked in files for waiver in checked.report.expired}
     run = {
         "tool": {"driver": driver},

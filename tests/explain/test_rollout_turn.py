@@ -4,7 +4,6 @@ import pytest
 
 from events.explain.rollout_turn import TurnOrder, turn, turn_text
 from events.query.evaluate import twin_row
-from events.rollout import rollout_text
 from events.rollout.plan import Phase, RolloutPlan
 from events.rollout.state import RolloutState
 from tests.rollout.given import in_state
@@ -34,7 +33,7 @@ def test_a_device_comes_with_the_first_phase_that_reaches_it(
     order: TurnOrder | None, comes: int, sentence: str
 ) -> None:
     document = in_state(RolloutState.RUNNING, PLAN)
-    waits = rollout_text.approval(1, PLAN)
+    waits = "phase 2 of 3 waits for approval"
     device_turn = turn(document, LATE, enabled=True, order=order, waits=waits)
     assert device_turn.comes_with == comes
     said = turn_text(device_turn, document, enabled=True)

@@ -268,10 +268,6 @@ class Deployments:
             self.by_id |= {name: here.by_id[name] for name in phased}
             self._rank()
 
-    def affected(self, touched: Mapping[Path, set[ValueKey]]) -> set[str]:
-        """The deployments whose target can have changed with these sets of the index."""
-        return self.watch.affected(touched)
-
     def named_paths(self) -> set[Path]:
         """Every tag or reported path that a deployment names."""
         return set(self.names)

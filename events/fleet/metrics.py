@@ -8,19 +8,15 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from events.fleet.answers import DeviceAnswers
-from events.fleet.assignments import Assignment, Assignments, AssignmentStatus, Layer
+from events.fleet.assignments import Assignment, AssignmentStatus, Layer
 from events.fleet.column import ValueKey, value_key
 from events.fleet.configuration import AGENT, HUB
-from events.fleet.deployments import Deployments
-from events.fleet.directory import Directory
 from events.fleet.index import DEVICE_ID, REPORTED, Index
 from events.fleet.metric_plan import MetricPlan, indexed, plan_of
-from events.fleet.packed import Packed
+from events.fleet.state import PartitionState
 from events.fleet.watch import Watch
 from events.manifest.document import ContentKind
 from events.manifest.merge import contributes
@@ -29,20 +25,6 @@ from events.query.select import among
 from events.query.tree import Op, Path, Primitive
 
 _NO_ORDINALS = BitMap()
-
-
-class MetricsState(msgspec.Struct, frozen=True, eq=False):
-    """The parts of a partition that metrics read."""
-
-    directory: Directory
-    index: Index
-    deployments: Deployments
-    modules: Mapping[str, BitMap]
-    assignments: Assignments
-    assignment_of: Packed
-    answers: DeviceAnswers
-    targeted: Callable[[str, str], BitMap]
-    """The devices that a started deployment targets; for configurations of modules, in the modules of this name."""
 
 
 class _Slices:
@@ -100,7 +82,7 @@ class _Slices:
 class _Within:
     """The `ColumnIndex` of one metric within some ordinals."""
 
-    def __init__(self, state: MetricsState, plan: MetricPlan, slices: _Slices) -> None:
+    def __init__(self, state: PartitionState, plan: MetricPlan, slices: _Slices) -> None:
         self._state, self._plan, self._slices = state, plan, slices
         if plan.module is None:
             self._within = slices.live
@@ -199,7 +181,7 @@ class _Within:
         if deployment is None or deployment.kind is ContentKind.DEVICE:
             return _NO_ORDINALS, _NO_ORDINALS
         module = self._plan.module or ""
-        targeted = self._state.targeted(deployment_id, module) & self._within
+        targeted = self._state.targets.openly(deployment_id, module) & self._within
         layer = Layer(deployment.id, deployment.created)
         if deployment.kind is ContentKind.MODULE:
             return self._with_assignments(lambda assignment: assignment.has(layer, module), targeted), targeted
@@ -218,7 +200,7 @@ Name = tuple[int, str, str]
 class PartitionMetrics:
     """The rows of every kept metric of a partition. Metrics with the same query share their rows across deployments."""
 
-    def __init__(self, state: MetricsState) -> None:
+    def __init__(self, state: PartitionState) -> None:
         self._state = state
         self._plans: dict[Name, MetricPlan] = {}
         self._names: dict[MetricPlan, set[Name]] = {}

@@ -13,11 +13,10 @@ from events.canonical import JsonObject
 from events.envelope import Envelope, Vector
 from events.fleet.answers import Combinations
 from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import UNASSIGNED, Assignment, Assignments, Layer
+from events.fleet.assignments import UNASSIGNED, Assignment, Assignments, Layer, MergeCache
 from events.fleet.configuration import Configuration
 from events.fleet.deployments import Deployments, targeting_events
 from events.fleet.index import Index
-from events.fleet.merge_cache import MergeCache
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.partition import Partition
 from events.manifest.document import ContentKind
@@ -111,7 +110,7 @@ def _arrays(partition: Partition) -> dict[str, Packed]:
 
 def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
     directory, assignments, answers = partition.directory, partition.assignments, partition.answers
-    notes, targets = partition.notes, partition.targets
+    notes = partition.notes
     configurations, by_number = assignments.configurations, assignments.by_number
     readiness = {digest: _findings(assignments, digest) for digest in assignments.changed_configurations}
     return {
@@ -161,8 +160,9 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
         "undelivered": _drained(
             answers.changed_undelivered, str, lambda name: _set_bytes(answers.undelivered.get(name))
         ),
-        "targets": _changed_targets(partition, targets.changed)
-        | _changed_targets(partition, targets.of_modules.changed),
+        "targets": _drained(
+            partition.targets.changed, lambda pair: target_field(*pair), lambda pair: _target(partition, *pair)
+        ),
     }
 
 
@@ -173,10 +173,6 @@ def _drained(
     fields = {field(member): data(member) for member in changed}
     changed.clear()
     return fields
-
-
-def _changed_targets(partition: Partition, changed: set[tuple[int, str]]) -> dict[str, bytes | None]:
-    return _drained(changed, lambda pair: target_field(*pair), lambda pair: _target(partition, *pair))
 
 
 def _set_bytes(members: BitMap | None) -> bytes | None:
@@ -195,13 +191,8 @@ def _changed_combinations(combinations: Combinations[Any]) -> dict[str, bytes | 
 
 
 def _target(partition: Partition, created: int, name: str) -> bytes | None:
-    deployment_id, _, module = name.partition("/")
-    deployment = partition.deployments.by_id.get(deployment_id)
-    if deployment is None or deployment.created != created:
-        return None
-    if deployment.kind is not ContentKind.MODULE:
-        return to_bytes(partition.targets.members[name])
-    members = partition.targets.of_modules.stored_members(deployment, module)
+    deployment = partition.deployments.by_id.get(name.partition("/")[0])
+    members = partition.targets.stored(name) if deployment is not None and deployment.created == created else None
     return None if members is None else to_bytes(members)
 
 

@@ -12,7 +12,7 @@ from events.deployment.events import DeploymentCreated, DeploymentEvent
 from events.device.events import DesiredDelivered, PropertiesReported
 from events.device.identifiers import module_subject
 from events.envelope import Envelope, Principal, Vector
-from events.fleet.merge_cache import MergeCache
+from events.fleet.assignments import MergeCache
 from events.fleet.partition import Partition
 from events.log.documents import FleetDocuments
 from events.log.events import LogEvent

@@ -1,13 +1,15 @@
 """The readiness of the fleet: the devices with a finding of each rule, with waivers."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 
 import msgspec
+import numpy as np
 from pyroaring import BitMap
 
 from events.canonical import JsonObject
 from events.fleet.assignments import Assignment, Layer
-from events.fleet.configuration import Configuration
+from events.fleet.configuration import NOTHING, Configuration
 from events.log.fleet_documents import deployments_of
 from events.log.port import Log
 from events.projection_store.device_pages import FIRST, DevicePosition
@@ -15,14 +17,15 @@ from events.projection_store.fleet_projection import Effective, FleetProjection,
 from events.projection_store.port import ProjectionSelection, ProjectionStore
 from events.readiness.catalogue import BY_ID
 from events.readiness.check import ReadinessReport, check
-from events.readiness.effective import findings_of, written_in
+from events.readiness.effective import RuleFindings, findings_of, read_findings, written_in
 from events.readiness.finding import Finding
 from events.readiness.host_facts import SECTION, read_host_facts
 from events.readiness.profile import Profile
 from events.readiness.rule import Inspects
 from events.readiness.subject import ReadinessSubject, read_document, subject_of_sections
 from events.readiness.waiver import Waiver
-from events.stored_projection.readiness import READINESS_ARRAYS, READINESS_HASHES, ReadinessReading, StoppedDevices
+from events.stored_projection.partition_reader import assignment_numbers, assignments_of
+from events.stored_projection.stored_partition import StoredPartition
 
 
 class RuleCount(msgspec.Struct, frozen=True):
@@ -30,6 +33,77 @@ class RuleCount(msgspec.Struct, frozen=True):
 
     found: int = 0
     waived: int = 0
+
+
+class StoppedDevices(msgspec.Struct, frozen=True):
+    """The devices with findings of a rule: `found` with a finding that counts, `waived` with a waived one; a device can be in both."""
+
+    found: BitMap
+    waived: BitMap
+
+
+class ReadinessReading:
+    """Sets of devices by rule of one partition; `stored` holds `readiness`, `assignments` and `assignment_of`.
+
+    If `is_stale`, the stored findings are those of another version of the rules: `stored` must then hold `configurations`, too.
+    """
+
+    def __init__(self, stored: StoredPartition) -> None:
+        self._stored = stored
+        self._assignments = assignments_of(stored)
+        digests = {assignment.configuration for assignment in self._assignments.values()} - {NOTHING.digest}
+        self._findings = {digest: read_findings(stored.hashes["readiness"].get(digest)) for digest in digests}
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether a configuration was not checked yet by this version of the rules."""
+        return None in self._findings.values()
+
+    def rules(self) -> frozenset[str]:
+        """The rules with a finding in any assignment, waived or not."""
+        return frozenset(rule for assignment in self._assignments.values() for rule in self._of(assignment))
+
+    def stopped(self, rule: str, waivers_in_force: "_WaiversInForce") -> StoppedDevices:
+        """The devices with findings of a rule."""
+        stopped, waived = [], []
+        for number, assignment in self._assignments.items():
+            verdicts = [
+                waivers_in_force.verdict(self, assignment, rule, module)
+                for module in self._of(assignment).get(rule, ())
+            ]
+            if any(counts for counts, _ in verdicts):
+                stopped.append(number)
+            if any(is_waived for _, is_waived in verdicts):
+                waived.append(number)
+        return StoppedDevices(self._in_assignments(stopped), self._in_assignments(waived))
+
+    def _of(self, assignment: Assignment) -> Mapping[str, tuple[str, ...]]:
+        if assignment.configuration == NOTHING.digest:
+            return {}
+        findings = self._findings[assignment.configuration]
+        if findings is None:
+            findings = self._findings[assignment.configuration] = RuleFindings.of(
+                self.sections(assignment.configuration)
+            )
+        return findings.modules
+
+    def sections(self, digest: str) -> dict[str, JsonObject]:
+        """The sections of a configuration; `stored` also holds `configurations`."""
+        sections: dict[str, JsonObject] = msgspec.json.decode(self._stored.hashes["configurations"][digest])
+        return sections
+
+    def _in_assignments(self, numbers: list[int]) -> BitMap:
+        return BitMap().union(*(self._members.get(number, BitMap()) for number in numbers))
+
+    @cached_property
+    def _members(self) -> dict[int, BitMap]:
+        """The devices of each assignment."""
+        # One sort serves all rules: the score reads the sets of every rule.
+        assignment_of = assignment_numbers(self._stored)
+        in_order = np.argsort(assignment_of, kind="stable").astype(np.uint32)
+        numbers, starts = np.unique(assignment_of[in_order], return_index=True)
+        groups = np.split(in_order, starts[1:])
+        return {int(number): BitMap(ordinals) for number, ordinals in zip(numbers, groups, strict=True)}
 
 
 class Authors:
@@ -125,8 +199,8 @@ class FleetReadiness:
         return self._read(number, with_configurations=True) if reading.is_stale else reading
 
     def _read(self, number: int, *, with_configurations: bool) -> ReadinessReading:
-        hashes = (*READINESS_HASHES, "configurations") if with_configurations else READINESS_HASHES
-        selection = ProjectionSelection(hashes=hashes, arrays=READINESS_ARRAYS)
+        hashes = ("readiness", "assignments", *(("configurations",) if with_configurations else ()))
+        selection = ProjectionSelection(hashes=hashes, arrays=("assignment_of",))
         return ReadinessReading(self._projections.read(number, selection))
 
 
@@ -147,7 +221,8 @@ class _WaiversInForce:
         """Whether a waiver is for one deployment alone, so that the author of each element counts."""
         return any(waiver.deployment is not None for waiver in self._in_force)
 
-    def __call__(self, reading: ReadinessReading, assignment: Assignment, rule: str, module: str) -> tuple[bool, bool]:
+    def verdict(self, reading: ReadinessReading, assignment: Assignment, rule: str, module: str) -> tuple[bool, bool]:
+        """For a rule and a module of a configuration: whether a finding counts, and whether a finding is waived."""
         applying = [waiver for waiver in self._in_force if waiver.rule == rule and waiver.module in (None, module)]
         if any(waiver.deployment is None for waiver in applying):
             return False, True

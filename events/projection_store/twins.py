@@ -40,7 +40,7 @@ class TwinProjection:
         effective = self._fleet_projection.effective(device_id) if self._fleet_projection.has_own(device_id) else None
         if effective is None:
             return device_twin(device_id, document)
-        statuses = self._fleet_projection.own_statuses(effective)
+        statuses = self._fleet_projection.statuses(effective, DEVICE)
         names = sorted({layer.id for layer in effective.assignment.own_part.stack} | statuses.keys())
         sections = {} if effective.own is None else {DEVICE: effective.own}
         documents = deployments_of(self._log, names)
@@ -71,11 +71,8 @@ class TwinProjection:
         if effective is None:
             return built_module((device_id, module_id), document, own, Assigned())
         statuses = self._fleet_projection.statuses(effective)
-        of_module, part = (
-            self._fleet_projection.module_statuses(module_id, effective),
-            effective.assignment.module_part(module_id),
-        )
-        layers = (*effective.assignment.stack, *part.stack)
+        of_module = self._fleet_projection.statuses(effective, module_id)
+        layers = (*effective.assignment.stack, *effective.assignment.module_part(module_id).stack)
         names = sorted({layer.id for layer in layers} | statuses.keys() | of_module.keys())
         assigned = Assigned(
             effective.assignment,

@@ -10,11 +10,10 @@ from pyroaring import BitMap
 
 from events.fleet.assignments import UNASSIGNED, Assignment, AssignmentStatus, MergeCache
 from events.fleet.configuration import AGENT
-from events.fleet.module_owners import ModuleOwners, Planned
 from events.fleet.packed import grouped
 from events.fleet.resolve import Ordinals, Stack, resolve, resolve_own, together
 from events.fleet.state import PartitionState
-from events.fleet.targets import AppliedChanges
+from events.fleet.targets import AppliedChanges, ModuleOwners, Planned
 from events.manifest.document import DEVICE, ContentKind
 
 T = TypeVar("T")

@@ -14,9 +14,7 @@ class Directory:
     # Ordinals are never reused: assignment changes in the log name devices by them for ever (docs/decisions/0003).
     def __init__(self) -> None:
         self.ids: list[str] = []
-        self.live = BitMap()
-        self.edge = BitMap()
-        self.enabled = BitMap()
+        self.live, self.edge, self.enabled = BitMap(), BitMap(), BitMap()
         self.ordinal_of: dict[str, int] = {}
         self.changed_ids: set[str] = set()
         self.changed_pages: set[int] = set()

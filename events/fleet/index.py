@@ -1,6 +1,7 @@
 """The inverted index of a partition: (property path, typed value) → the ordinals that have it."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyroaring import BitMap
@@ -37,15 +38,13 @@ def _names_every_module(path: Path) -> bool:
     return path[0] == MODULES[0] and path[1] == EVERY_MODULE
 
 
+@dataclass(slots=True, eq=False)
 class Node:
     """A property path in the tree of paths; `column` is `None` if the path itself is not indexed."""
 
-    __slots__ = ("children", "column", "path")
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.column: Column | None = None
-        self.children: dict[str, Node] = {}
+    path: Path
+    column: Column | None = None
+    children: "dict[str, Node]" = field(default_factory=dict)
 
 
 class Index:
@@ -57,9 +56,7 @@ class Index:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._tags = Node(TAGS)
-        self._reported = Node(REPORTED)
-        self._modules = Node(MODULES)
+        self._tags, self._reported, self._modules = Node(TAGS), Node(REPORTED), Node(MODULES)
         self.columns: dict[Path, Column] = {}
         self.over_budget: set[Path] = set()
         self.named: set[Path] = set()

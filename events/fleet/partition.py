@@ -30,9 +30,8 @@ from events.fleet.deployments import CONTENT_KEY, DeploymentChange, deployment_o
 from events.fleet.errors import CannotApply
 from events.fleet.index import DEVICE_ID
 from events.fleet.metrics import PartitionMetrics
-from events.fleet.module_owners import Planned
 from events.fleet.state import PartitionState
-from events.fleet.targets import AppliedChanges
+from events.fleet.targets import AppliedChanges, Planned
 from events.query.tree import Path
 from events.rollout.events import DevicesRetried, RollbackBegan
 

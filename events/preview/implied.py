@@ -12,8 +12,7 @@ from events.fleet.configuration import Configuration, ConfigurationOverLimit
 from events.fleet.deployments import Deployment, deployment_of
 from events.preview.cached_partition import CachedPartition, PreviewInputs
 from events.preview.imagined_events import ImaginedEvents
-from events.projection.driver import Driver
-from events.projection.in_memory import EventsInMemory
+from events.projection.driver import Driver, EventsInMemory
 from events.query.tree import Path
 from events.rollout.events import RolloutEvent
 

@@ -23,7 +23,7 @@ from events.log.port import Log, Stored
 from events.manifest.document import DEVICE, MODULE
 from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
 from events.projection_store.query_index import PartitionIndex
-from events.projection_store.twin_builder import Assigned, built_device, built_module, modules_of
+from events.projection_store.twins import Assigned, built_device, built_module, modules_of
 from events.properties import masked, merge_patch
 from events.query.evaluate import QueryRow
 from events.query.tree import Query, paths

@@ -10,6 +10,7 @@ from pyroaring import BitMap
 from events.canonical import JsonObject
 from events.fleet.assignments import Assignment, Layer
 from events.fleet.configuration import NOTHING, Configuration
+from events.fleet.packed import grouped
 from events.log.fleet_documents import deployments_of
 from events.log.port import Log
 from events.projection_store.device_pages import FIRST, DevicePosition
@@ -67,10 +68,8 @@ class ReadinessReading:
         """The devices with findings of a rule."""
         stopped, waived = [], []
         for number, assignment in self._assignments.items():
-            verdicts = [
-                waivers_in_force.verdict(self, assignment, rule, module)
-                for module in self._of(assignment).get(rule, ())
-            ]
+            modules = self._of(assignment).get(rule, ())
+            verdicts = [waivers_in_force.verdict(self, assignment, rule, module) for module in modules]
             if any(counts for counts, _ in verdicts):
                 stopped.append(number)
             if any(is_waived for _, is_waived in verdicts):
@@ -82,9 +81,8 @@ class ReadinessReading:
             return {}
         findings = self._findings[assignment.configuration]
         if findings is None:
-            findings = self._findings[assignment.configuration] = RuleFindings.of(
-                self.sections(assignment.configuration)
-            )
+            findings = RuleFindings.of(self.sections(assignment.configuration))
+            self._findings[assignment.configuration] = findings
         return findings.modules
 
     def sections(self, digest: str) -> dict[str, JsonObject]:
@@ -99,60 +97,45 @@ class ReadinessReading:
     def _members(self) -> dict[int, BitMap]:
         """The devices of each assignment."""
         # One sort serves all rules: the score reads the sets of every rule.
-        assignment_of = assignment_numbers(self._stored)
-        in_order = np.argsort(assignment_of, kind="stable").astype(np.uint32)
-        numbers, starts = np.unique(assignment_of[in_order], return_index=True)
-        groups = np.split(in_order, starts[1:])
-        return {int(number): BitMap(ordinals) for number, ordinals in zip(numbers, groups, strict=True)}
+        numbers = assignment_numbers(self._stored)
+        ordinals = np.arange(len(numbers), dtype=np.uint32)
+        return {number: BitMap(members) for number, members in grouped(numbers, ordinals)}
 
 
-class Authors:
-    """Finds the deployment that wrote an element of an effective configuration."""
+def _attributed(log: Log, assignment: Assignment, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings on a configuration, each with the id of the deployment that wrote its element as `document`.
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
-
-    def attributed(self, assignment: Assignment, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-        """Findings on a configuration, each with the id of the deployment that wrote its element as `document`.
-
-        Findings on the host stay as they are. So do all findings if the deployments do not exist any more, or do not give this
-        configuration any more.
-        """
-        stack = self._stack(assignment)
-        if stack is None:
-            return tuple(findings)
-        return tuple(
-            finding
-            if _is_of_host(finding)
-            else msgspec.structs.replace(finding, document=written_in(stack, finding.pointer))
-            for finding in findings
-        )
-
-    def _stack(self, assignment: Assignment) -> ReadinessSubject | None:
-        names = [layer.id for layer in assignment.stack]
-        documents = deployments_of(self._log, names)
-        if not names or len(documents) != len(names):
-            return None
-        subject = ReadinessSubject(
-            tuple(read_document({"content": documents[name].content}, name=name) for name in names)
-        )
-        return subject if Configuration.of(subject.sections).digest == assignment.configuration else None
+    Findings on the host stay as they are. So do all findings if the deployments do not exist any more, or do not give this
+    configuration any more.
+    """
+    names = [layer.id for layer in assignment.stack]
+    documents = deployments_of(log, names)
+    if not names or len(documents) != len(names):
+        return tuple(findings)
+    stack = ReadinessSubject(tuple(read_document({"content": documents[name].content}, name=name) for name in names))
+    if Configuration.of(stack.sections).digest != assignment.configuration:
+        return tuple(findings)
+    return tuple(
+        finding
+        if _is_of_host(finding)
+        else msgspec.structs.replace(finding, document=written_in(stack, finding.pointer))
+        for finding in findings
+    )
 
 
 class FleetReadiness:
     """Reads the readiness of all partitions."""
 
     def __init__(self, log: Log, projections: ProjectionStore, fleet_projection: FleetProjection) -> None:
-        self._partitions, self._projections, self._fleet_projection = log.partitions, projections, fleet_projection
-        self.authors = Authors(log)
+        self._log, self._projections, self._fleet_projection = log, projections, fleet_projection
 
     def counts(
         self, rules: Iterable[str], *, waivers: Sequence[Waiver], now: int, within: Within | None = None
     ) -> dict[str, RuleCount]:
         """How many devices have a finding of each rule at `now` (milliseconds); each number is the size of its `page`."""
-        waivers_in_force = _WaiversInForce(self.authors, waivers, now)
+        waivers_in_force = _WaiversInForce(self._log, waivers, now)
         counts = {rule: RuleCount() for rule in rules}
-        for number in range(self._partitions):
+        for number in range(self._log.partitions):
             reading = self._reading(number, waivers_in_force)
             seen = None if within is None else within(number)
             for rule in sorted(reading.rules() & counts.keys()):
@@ -174,7 +157,7 @@ class FleetReadiness:
         within: Within | None = None,
     ) -> tuple[list[str], DevicePosition | None]:
         """Device ids of one of a rule's sets, as `FleetProjection.page`."""
-        waivers_in_force = _WaiversInForce(self.authors, waivers, now)
+        waivers_in_force = _WaiversInForce(self._log, waivers, now)
         return self._fleet_projection.page_of(
             lambda number: members(self._reading(number, waivers_in_force).stopped(rule, waivers_in_force)),
             after=after,
@@ -191,7 +174,7 @@ class FleetReadiness:
         report = check(subject, profile, now=now)
         # A device that never had a configuration would get findings on an empty one.
         findings = [finding for finding in report.findings if effective.sections or _is_of_host(finding)]
-        return report.on(self.authors.attributed(effective.assignment, findings), now=now, waivers=waivers)
+        return report.on(_attributed(self._log, effective.assignment, findings), now=now, waivers=waivers)
 
     def _reading(self, number: int, waivers_in_force: "_WaiversInForce") -> ReadinessReading:
         reading = self._read(number, with_configurations=waivers_in_force.is_confined)
@@ -211,8 +194,8 @@ def _is_of_host(finding: Finding) -> bool:
 class _WaiversInForce:
     """The waivers that have not expired, applied to findings on effective configurations."""
 
-    def __init__(self, authors: Authors, waivers: Iterable[Waiver], now: int) -> None:
-        self._authors = authors
+    def __init__(self, log: Log, waivers: Iterable[Waiver], now: int) -> None:
+        self._log = log
         self._in_force = [waiver for waiver in waivers if not waiver.expired(now)]
         self._written: dict[tuple[tuple[Layer, ...], str], dict[tuple[str, str], set[str]]] = {}
 
@@ -237,9 +220,8 @@ class _WaiversInForce:
         key = (assignment.stack, assignment.configuration)
         if key not in self._written:
             written: dict[tuple[str, str], set[str]] = {}
-            for finding in self._authors.attributed(
-                assignment, findings_of(reading.sections(assignment.configuration))
-            ):
+            findings = findings_of(reading.sections(assignment.configuration))
+            for finding in _attributed(self._log, assignment, findings):
                 written.setdefault((finding.rule, finding.module), set()).add(finding.document)
             self._written[key] = written
         return self._written[key]

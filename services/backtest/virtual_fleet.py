@@ -21,8 +21,7 @@ from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Event, Proposed
 from events.producer.producer import Producer
-from events.projection.driver import Driver
-from events.projection.in_memory import EventsInMemory
+from events.projection.driver import Driver, EventsInMemory
 from events.projection_store.memory import MemoryProjectionStore
 from events.rollout import commands, events
 from events.rollout.state import ROLLOUT

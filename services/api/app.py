@@ -30,7 +30,7 @@ from services.api.context.callers import NO_CALLER, PreviewRequest
 from services.api.context.followers import Followers
 from services.api.context.idempotency import note_key, settle_key
 from services.api.context.long_poll import WaitingDevices
-from services.api.context.point_in_time import AS_OF, PastContexts, PastRead, answer_as_of
+from services.api.context.point_in_time import AS_OF, PastContexts, answer_as_of
 from services.api.context.request import BETWEEN_HEADER
 from services.api.description import REQUEST_ID, describe
 from services.api.device_update import routes as device_update
@@ -296,9 +296,9 @@ async def _answered(request: Request, call_next: Callable[[Request], Awaitable[R
 
 def _add_headers(request: Request, response: Response) -> None:
     response.headers[REQUEST_ID] = request.state.request_id
-    past_read: PastRead | None = getattr(request.state, "past_read", None)
-    if past_read is not None and response.status_code < BAD_REQUEST.status:
-        response.headers[AS_OF] = past_read.text
+    as_of: str | None = getattr(request.state, "as_of", None)
+    if as_of is not None and response.status_code < BAD_REQUEST.status:
+        response.headers[AS_OF] = as_of
     preview_request: PreviewRequest | None = getattr(request.state, "preview_request", None)
     if preview_request is not None and preview_request.between is not None:
         response.headers[BETWEEN_HEADER] = preview_request.between

@@ -39,32 +39,26 @@ def is_false(value: Json) -> bool:
     return value is False or (isinstance(value, str) and value.strip().lower() == "false")
 
 
-@module_rule(
-    "up-protocol-value",
-    Severity.WARNING,
-    reason="The runtime ignores unknown values and uses AMQP.",
-    remedy="Use Amqp, AmqpWs, Mqtt or MqttWs.",
-    source=_UPSTREAM,
-)
+@module_rule("up-protocol-value", Severity.WARNING, source=_UPSTREAM)
 def up_protocol_value(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """The runtime knows the value of UpstreamProtocol."""
+    """The runtime knows the value of UpstreamProtocol.
+
+    The runtime ignores unknown values and uses AMQP.
+    Remedy: Use Amqp, AmqpWs, Mqtt or MqttWs.
+    """
     protocol = protocol_of(module)
     if module.system and protocol is not None and protocol not in PROTOCOLS:
         message = f"{_PROTOCOL} of {module.name} is none of {', '.join(PROTOCOLS.values())}, so the runtime uses Amqp"
         yield subject.module_hit(module, message, *module.at(_PROTOCOL))
 
 
-@rule(
-    "up-protocol-consistent",
-    Severity.WARNING,
-    inspects=Inspects.WHOLE,
-    fixes=True,
-    reason="The one without UpstreamProtocol uses AMQP. If the network blocks AMQP, the device cannot reconnect.",
-    remedy="Set UpstreamProtocol of edgeAgent and edgeHub to the value of the device's own configuration.",
-    source=_UPSTREAM,
-)
+@rule("up-protocol-consistent", Severity.WARNING, Inspects.WHOLE, fixes=True, source=_UPSTREAM)
 def up_protocol_consistent(subject: ReadinessSubject) -> Iterator[Hit]:
-    """The agent and the edge hub use the same upstream protocol."""
+    """The agent and the edge hub use the same upstream protocol.
+
+    The one without UpstreamProtocol uses AMQP. If the network blocks AMQP, the device cannot reconnect.
+    Remedy: Set UpstreamProtocol of edgeAgent and edgeHub to the value of the device's own configuration.
+    """
     for module, other in _pairs(subject):
         protocol = PROTOCOLS.get(protocol_of(module) or "", "Amqp")
         if protocol != "Amqp" and other.variable(_PROTOCOL) is None:
@@ -77,14 +71,14 @@ def up_protocol_consistent(subject: ReadinessSubject) -> Iterator[Hit]:
 
 
 @module_rule(
-    "sysmod-storage",
-    Severity.INFO,
-    reason="Data in a container is lost with the container: undelivered messages, and the last valid configuration.",
-    remedy="Bind a directory of the host, and set StorageFolder to it.",
-    source="seed 003, Set up host storage for system modules; contract/edge.md §4.1",
+    "sysmod-storage", Severity.INFO, source="seed 003, Set up host storage for system modules; contract/edge.md §4.1"
 )
 def sysmod_storage(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """The system modules store their data on the host."""
+    """The system modules store their data on the host.
+
+    Data in a container is lost with the container: undelivered messages, and the last valid configuration.
+    Remedy: Bind a directory of the host, and set StorageFolder to it.
+    """
     folder = module.variable("StorageFolder")
     if not module.system or not module.whole or (isinstance(folder, str) and placeholders.inside(folder)):
         return
@@ -95,15 +89,14 @@ def sysmod_storage(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
 
 
 @module_rule(
-    "hub-optimize",
-    Severity.INFO,
-    fixes=True,
-    reason="With OptimizeForPerformance the edge hub allocates large blocks of memory. Small devices do not have them.",
-    remedy="Set OptimizeForPerformance of edgeHub to false.",
-    source="seed 003, Don't optimize for performance on constrained devices",
+    "hub-optimize", Severity.INFO, fixes=True, source="seed 003, Don't optimize for performance on constrained devices"
 )
 def hub_optimize(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """The edge hub of a small device is not optimized for performance."""
+    """The edge hub of a small device is not optimized for performance.
+
+    With OptimizeForPerformance the edge hub allocates large blocks of memory. Small devices do not have them.
+    Remedy: Set OptimizeForPerformance of edgeHub to false.
+    """
     name = "OptimizeForPerformance"
     if module.name != HUB or not module.system or not module.whole or is_false(module.variable(name)):
         return
@@ -111,41 +104,35 @@ def hub_optimize(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     yield subject.module_hit(module, f"{name} of {HUB} is not false", *module.at(name), fix=fix)
 
 
-@module_rule(
-    "hub-protocol-heads",
-    Severity.INFO,
-    reason="Every protocol head uses memory.",
-    remedy="Set amqpSettings__enabled, mqttSettings__enabled or httpSettings__enabled to false if no module or device uses it.",
-    source="seed 003, Disable unused protocols",
-)
+@module_rule("hub-protocol-heads", Severity.INFO, source="seed 003, Disable unused protocols")
 def hub_protocol_heads(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Unused protocols of the edge hub are off."""
+    """Unused protocols of the edge hub are off.
+
+    Every protocol head uses memory.
+    Remedy: Set amqpSettings__enabled, mqttSettings__enabled or httpSettings__enabled to false if no module or device uses it.
+    """
     if _is_hub(module) and module.whole and not any(is_false(module.variable(head)) for head in _HEADS):
         yield subject.module_hit(module, f"all of {HUB}'s protocol heads are on", "env")
 
 
-@module_rule(
-    "hub-protocol-none",
-    Severity.ERROR,
-    reason="Without a protocol head, no module can connect to the edge hub.",
-    remedy="Do not turn off the protocol that your modules use.",
-    source="seed 003, Disable unused protocols",
-)
+@module_rule("hub-protocol-none", Severity.ERROR, source="seed 003, Disable unused protocols")
 def hub_protocol_none(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """At least one protocol of the edge hub is on."""
+    """At least one protocol of the edge hub is on.
+
+    Without a protocol head, no module can connect to the edge hub.
+    Remedy: Do not turn off the protocol that your modules use.
+    """
     if _is_hub(module) and all(is_false(module.variable(head)) for head in _HEADS):
         yield subject.module_hit(module, f"all of {HUB}'s protocol heads are off", "env")
 
 
-@module_rule(
-    "hub-protocol-typo",
-    Severity.WARNING,
-    reason="The edge hub ignores variables with other names.",
-    remedy="Write two underscores, such as in mqttSettings__enabled.",
-    source="seed 003, Disable unused protocols",
-)
+@module_rule("hub-protocol-typo", Severity.WARNING, source="seed 003, Disable unused protocols")
 def hub_protocol_typo(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """The names of protocol heads have two underscores."""
+    """The names of protocol heads have two underscores.
+
+    The edge hub ignores variables with other names.
+    Remedy: Write two underscores, such as in mqttSettings__enabled.
+    """
     head_by_letters = {head.replace("_", "").lower(): head for head in _HEADS}
     for name in module.env if _is_hub(module) else ():
         head = head_by_letters.get(name.replace("_", "").lower())
@@ -156,60 +143,61 @@ def hub_protocol_typo(subject: ReadinessSubject, module: Module) -> Iterator[Hit
 @rule(
     "hub-ttl-missing",
     Severity.WARNING,
-    inspects=Inspects.WHOLE,
+    Inspects.WHOLE,
     fixes=True,
-    reason="From schema version 1.1 the edge hub rejects a configuration without storeAndForwardConfiguration.",
-    remedy=f"Set storeAndForwardConfiguration.timeToLiveSecs of $edgeHub; the default is {TIME_TO_LIVE_SECONDS}.",
     source="seed 003, Reduce storage time for messages; contract/edge.md §2",
+    time_to_live_seconds=TIME_TO_LIVE_SECONDS,
 )
 def hub_ttl_missing(subject: ReadinessSubject) -> Iterator[Hit]:
-    """The edge hub has a time to live for messages."""
+    """The edge hub has a time to live for messages.
+
+    From schema version 1.1 the edge hub rejects a configuration without storeAndForwardConfiguration.
+    Remedy: Set storeAndForwardConfiguration.timeToLiveSecs of $edgeHub; the default is {time_to_live_seconds}.
+    """
     forwarding = subject.hub.get(_FORWARDING[0])
     if forwarding is None or (isinstance(forwarding, dict) and _FORWARDING[1] not in forwarding):
         fix = subject.added(HUB, _FORWARDING, TIME_TO_LIVE_SECONDS) if HUB in subject.sections else ()
-        yield subject.hit("$edgeHub has no timeToLiveSecs", module=HUB, twin=HUB, path=_FORWARDING, fix=fix)
+        yield subject.hit("$edgeHub has no timeToLiveSecs", HUB, _FORWARDING, fix=fix)
 
 
-@rule(
-    "hub-ttl-infinite",
-    Severity.WARNING,
-    reason="While the device is offline, messages fill the disk until the device stops working.",
-    remedy="Set timeToLiveSecs to the longest time for which a message is useful.",
-    source="seed 003, Reduce storage time for messages; contract/edge.md §2",
-)
+@rule("hub-ttl-infinite", Severity.WARNING, source="seed 003, Reduce storage time for messages; contract/edge.md §2")
 def hub_ttl_infinite(subject: ReadinessSubject) -> Iterator[Hit]:
-    """The edge hub does not store messages forever."""
+    """The edge hub does not store messages forever.
+
+    While the device is offline, messages fill the disk until the device stops working.
+    Remedy: Set timeToLiveSecs to the longest time for which a message is useful.
+    """
     seconds = _time_to_live(subject)
     if seconds is not None and seconds < 0:
         message = f"timeToLiveSecs is {shown(seconds)}, which means no limit"
-        yield subject.hit(message, module=HUB, twin=HUB, path=_FORWARDING)
+        yield subject.hit(message, HUB, _FORWARDING)
 
 
 @rule(
     "hub-ttl-long",
     Severity.INFO,
-    reason="Stored messages use disk and memory, of which a small device has little.",
-    remedy=f"Set timeToLiveSecs to {TIME_TO_LIVE_SECONDS} or less.",
     source="seed 003, Reduce storage time for messages",
+    time_to_live_seconds=TIME_TO_LIVE_SECONDS,
 )
 def hub_ttl_long(subject: ReadinessSubject) -> Iterator[Hit]:
-    """The edge hub of a small device does not store messages for more than two hours."""
+    """The edge hub of a small device does not store messages for more than two hours.
+
+    Stored messages use disk and memory, of which a small device has little.
+    Remedy: Set timeToLiveSecs to {time_to_live_seconds} or less.
+    """
     seconds = _time_to_live(subject)
     if seconds is not None and seconds > TIME_TO_LIVE_SECONDS:
         message = f"timeToLiveSecs is {shown(seconds)}, more than {TIME_TO_LIVE_SECONDS}"
-        yield subject.hit(message, module=HUB, twin=HUB, path=_FORWARDING)
+        yield subject.hit(message, HUB, _FORWARDING)
 
 
-@rule(
-    "update-mode",
-    Severity.INFO,
-    inspects=Inspects.WHOLE,
-    reason="Modules are pulled and replaced one after another. Until the last one, old and new versions exchange messages.",
-    remedy="If the versions must match, set ModuleUpdateMode of edgeAgent to WaitForAllPulls.",
-    source="seed 003, Configure how updates to modules are applied",
-)
+@rule("update-mode", Severity.INFO, Inspects.WHOLE, source="seed 003, Configure how updates to modules are applied")
 def update_mode(subject: ReadinessSubject) -> Iterator[Hit]:
-    """Modules that exchange messages are updated together."""
+    """Modules that exchange messages are updated together.
+
+    Modules are pulled and replaced one after another. Until the last one, old and new versions exchange messages.
+    Remedy: If the versions must match, set ModuleUpdateMode of edgeAgent to WaitForAllPulls.
+    """
     agent = subject.system_modules.get(AGENT)
     between = [route for route in subject.routes if getattr(route.parsed, "endpoint", None) is not None]
     if agent is not None and between and len(subject.user_modules) > 1 and agent.variable("ModuleUpdateMode") is None:
@@ -220,12 +208,14 @@ def update_mode(subject: ReadinessSubject) -> Iterator[Hit]:
 @module_rule(
     "update-mode-value",
     Severity.WARNING,
-    reason="The agent ignores unknown modes.",
-    remedy="Use NonBlocking or WaitForAllPulls.",
     source="seed 003, Configure how updates to modules are applied; contract/edge.md §3.1",
 )
 def update_mode_value(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """The agent knows the value of ModuleUpdateMode."""
+    """The agent knows the value of ModuleUpdateMode.
+
+    The agent ignores unknown modes.
+    Remedy: Use NonBlocking or WaitForAllPulls.
+    """
     value = module.variable("ModuleUpdateMode") if module.name == AGENT else None
     if value is None or (isinstance(value, str) and (value.lower() in _UPDATE_MODES or placeholders.inside(value))):
         return
@@ -233,16 +223,13 @@ def update_mode_value(subject: ReadinessSubject, module: Module) -> Iterator[Hit
     yield subject.module_hit(module, message, *module.at("ModuleUpdateMode"))
 
 
-@rule(
-    "proxy-consistent",
-    Severity.WARNING,
-    inspects=Inspects.WHOLE,
-    reason="If one of them needs a proxy to connect, the other needs it too.",
-    remedy="Set https_proxy of edgeAgent and of edgeHub.",
-    source="seed 003, Configure communication through a proxy",
-)
+@rule("proxy-consistent", Severity.WARNING, Inspects.WHOLE, source="seed 003, Configure communication through a proxy")
 def proxy_consistent(subject: ReadinessSubject) -> Iterator[Hit]:
-    """The agent and the edge hub both use the proxy."""
+    """The agent and the edge hub both use the proxy.
+
+    If one of them needs a proxy to connect, the other needs it too.
+    Remedy: Set https_proxy of edgeAgent and of edgeHub.
+    """
     for module, other in _pairs(subject):
         if has_proxy(module) and not has_proxy(other):
             yield subject.module_hit(
@@ -253,12 +240,14 @@ def proxy_consistent(subject: ReadinessSubject) -> Iterator[Hit]:
 @module_rule(
     "proxy-protocol",
     Severity.WARNING,
-    reason="A proxy forwards HTTPS, but not AMQP or MQTT on their own ports.",
-    remedy="Set UpstreamProtocol to AmqpWs or MqttWs if https_proxy is set.",
     source="seed 003, Configure communication through a proxy; Be consistent with upstream protocol",
 )
 def proxy_protocol(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Modules behind a proxy use WebSockets."""
+    """Modules behind a proxy use WebSockets.
+
+    A proxy forwards HTTPS, but not AMQP or MQTT on their own ports.
+    Remedy: Set UpstreamProtocol to AmqpWs or MqttWs if https_proxy is set.
+    """
     if not module.system or not has_proxy(module):
         return
     protocol = protocol_of(module)

@@ -145,7 +145,7 @@ def docker_sock(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     A module with the socket can start a privileged container, and so become root on the host.
     Remedy: Remove the mount of docker.sock.
     """
-    if any(source.rstrip("/").endswith("docker.sock") for source in _sources(module)):
+    if any(source.rstrip("/").endswith("docker.sock") for source, _ in _mounts(module)):
         yield subject.options_hit(module, f"{module.name} mounts the engine's socket")
 
 
@@ -156,7 +156,7 @@ def host_bind(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     A module that can write there can change the host itself.
     Remedy: Bind a directory that is only for this module, or a volume.
     """
-    for source in dict.fromkeys(_sources(module)):
+    for source in dict.fromkeys(source for source, _ in _mounts(module)):
         if (source.rstrip("/") or "/") in _SENSITIVE and source:
             yield subject.options_hit(module, f"{module.name} mounts {shown(source)} of the host", detail=source)
 
@@ -228,18 +228,7 @@ def _limitable(module: Module) -> bool:
 
 
 def _mounts(module: Module) -> list[tuple[str, str]]:
-    """Return (source, target) of each bind and mount."""
-    binds = [bind.split(":")[:2] for bind in texts(member(module.host_config, "Binds")) if ":" in bind]
-    mounts = [
-        [member(mount, "Source"), member(mount, "Target")] for mount in list_of(member(module.host_config, "Mounts"))
-    ]
-    return [
-        (source, target) for source, target in binds + mounts if isinstance(source, str) and isinstance(target, str)
-    ]
-
-
-def _sources(module: Module) -> list[str]:
-    return [source for source, _ in _mounts(module)]
+    return [(source, at) for source, at in module.mounts if isinstance(source, str) and isinstance(at, str)]
 
 
 def _volumes(module: Module) -> dict[str, str]:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from events.manifest.document import AGENT, ContentKind
 from events.manifest.problem import Severity
 from events.readiness.finding import Hit
+from events.readiness.module import object_of
 from events.readiness.rule import Inspects, rule
-from events.readiness.subject import SYSTEM, Document, ReadinessSubject
+from events.readiness.subject import SYSTEM, ReadinessSubject
 
 _SOURCE = "seed 002, layered deployments; contract/edge.md §4.2"
 
@@ -43,9 +44,14 @@ def layered_full_overwrite(subject: ReadinessSubject) -> Iterator[Hit]:
     properties.desired without a property name removes everything that the base and lower layers set for the module.
     Remedy: Set properties.desired.name for each property. Only a module that the layer adds needs properties.desired.
     """
-    layer = subject.last
-    own = _modules_of(layer)
-    for setting in layer.settings:
+    # A layer can add a module by a path below `modules`, or as a member of the whole object.
+    own = {
+        setting.path[1] for setting in subject.last.settings if len(setting.path) > 1 and setting.path[0] == "modules"
+    }
+    for setting in subject.last.settings:
+        if setting.twin == AGENT and setting.path == ("modules",):
+            own.update(object_of(setting.value))
+    for setting in subject.last.settings:
         if not setting.path and setting.twin not in own:
             message = f"the layer replaces all desired properties of {setting.twin}"
             yield Hit(setting.twin, message, subject.here(setting.pointer), setting.twin)
@@ -64,12 +70,3 @@ def layered_priority(subject: ReadinessSubject) -> Iterator[Hit]:
             continue
         message = f"the layer's priority {layer.priority} is not above {base.priority} of {base.name}"
         yield subject.hit(message, detail=base.name)
-
-
-def _modules_of(layer: Document) -> set[str]:
-    # A layer can add a module by a path below `modules`, or as a member of the whole object.
-    names = {path[1] for path in (setting.path for setting in layer.settings) if len(path) > 1 and path[0] == "modules"}
-    for setting in layer.settings:
-        if setting.twin == AGENT and setting.path == ("modules",) and isinstance(setting.value, dict):
-            names.update(setting.value)
-    return names

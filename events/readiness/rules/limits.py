@@ -9,7 +9,7 @@ from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.properties import DESIRED_BYTES_MAX, size_of
 from events.readiness.finding import Hit
-from events.readiness.module import Module
+from events.readiness.module import Module, object_of
 from events.readiness.rule import module_rule, rule
 from events.readiness.subject import ReadinessSubject
 
@@ -17,9 +17,6 @@ NEAR_PERCENT = 80
 CHUNKS_OF_TOOLS = 8
 
 _SOURCE = "seed 003, Be mindful of twin size limits when using custom modules; contract/edge.md §1.1"
-_SMALLER = (
-    "Move settings of modules into their own twins, or store them elsewhere and reference them by a short property."
-)
 
 
 @rule("twin-size", Severity.ERROR, source=_SOURCE, desired_bytes_max=DESIRED_BYTES_MAX)
@@ -56,8 +53,8 @@ def modules_max(subject: ReadinessSubject) -> Iterator[Hit]:
     IoT Hub accepts at most {modules_max} modules in a deployment. A merge of deployments with more is not applied.
     Remedy: Combine modules, or use more devices.
     """
-    modules = subject.agent.get("modules")
-    if isinstance(modules, dict) and len(modules) > MODULES_MAX:
+    modules = object_of(subject.agent.get("modules"))
+    if len(modules) > MODULES_MAX:
         message = f"there are {len(modules)} modules, more than {MODULES_MAX}"
         yield subject.hit(message, AGENT, ("modules",))
 

@@ -10,7 +10,7 @@ from events.manifest.document import AGENT, HUB
 from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
-from events.readiness.module import Module, list_of, member, object_of, texts
+from events.readiness.module import Module, member, object_of
 from events.readiness.rule import Inspects, module_rule, rule
 from events.readiness.subject import ReadinessSubject
 
@@ -84,7 +84,10 @@ def sysmod_storage(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
         return
     # The modules append their own name, and use the temporary directory by default (contract/edge.md §4.1).
     directory = posixpath.join(folder if folder and isinstance(folder, str) else "/tmp", _STORAGE[module.name])  # noqa: S108
-    if not any(_under(directory, target) for target in _mount_targets(module)):
+    # What is bound, mounted or declared as a volume outlives the container.
+    targets = [target for _, target in module.mounts] + list(object_of(member(module.options, "Volumes")))
+    above = [f"{posixpath.normpath(target).rstrip('/')}/" for target in targets if isinstance(target, str) and target]
+    if not f"{posixpath.normpath(directory)}/".startswith(tuple(above)):
         yield subject.module_hit(module, f"{module.name} stores its data in the container, not on the host", "settings")
 
 
@@ -98,7 +101,7 @@ def hub_optimize(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     Remedy: Set OptimizeForPerformance of edgeHub to false.
     """
     name = "OptimizeForPerformance"
-    if module.name != HUB or not module.system or not module.whole or is_false(module.variable(name)):
+    if not _is_hub(module) or not module.whole or is_false(module.variable(name)):
         return
     fix = subject.added(AGENT, (*module.path, "env", name), {"value": "false"}) if module.variable(name) is None else ()
     yield subject.module_hit(module, f"{name} of {HUB} is not false", *module.at(name), fix=fix)
@@ -259,20 +262,6 @@ def proxy_protocol(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
 def has_proxy(module: Module) -> bool:
     """Return whether a module has a proxy."""
     return bool(module.variable("https_proxy"))
-
-
-def _mount_targets(module: Module) -> list[str]:
-    """Return the directories of a container that outlive it: bound, mounted or declared as volumes."""
-    binds, mounts = member(module.host_config, "Binds"), member(module.host_config, "Mounts")
-    targets: list[Json] = [bind.split(":")[1] for bind in texts(binds) if ":" in bind]
-    targets += [member(mount, "Target") for mount in list_of(mounts)]
-    targets += object_of(member(module.options, "Volumes"))
-    return [target for target in targets if isinstance(target, str) and target]
-
-
-def _under(directory: str, target: str) -> bool:
-    inner, outer = posixpath.normpath(directory).rstrip("/"), posixpath.normpath(target).rstrip("/")
-    return inner == outer or inner.startswith(f"{outer}/")
 
 
 def _pairs(subject: ReadinessSubject) -> Iterator[tuple[Module, ...]]:

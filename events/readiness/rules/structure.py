@@ -10,35 +10,24 @@ from events.manifest.problem import Problem, Severity
 from events.manifest.shape import shown
 from events.manifest.validate import section_problems
 from events.readiness.finding import Hit
-from events.readiness.module import Module
+from events.readiness.module import Module, object_of
 from events.readiness.pointer import names_of, pointer
 from events.readiness.rule import Inspects, module_rule, rule
 from events.readiness.subject import ReadinessSubject
 
+_POLICIES = ", ".join(agent_schema.RESTART_POLICIES)
 _KINDS = {kind.value for kind in ContentKind}
-_POLICIES = ("never", "on-failure", "on-unhealthy", "always")
-
 _name_fits = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]+").fullmatch
 _may_be_secret = re.compile(r"\.env\.|\.registryCredentials\.|\.createOptions").search
 _QUOTES_NO_VALUE = ("required", "type", "blank", "name", "limit-string-length", "limit-null", "limit-depth")
 
-# Problems that another rule reports, as (rule of the problem, end of its path).
-_PROBLEMS_OF_OTHER_RULES = (
-    ("schema-version", ""),
-    ("image", ""),
-    ("create-options", ""),
-    ("type", "createOptions"),
-    ("route", ""),
-    ("name", ""),
-    ("enum", ".restartPolicy"),
-    ("range", ".priority"),
-    ("template-placeholder", ""),
-    ("layer-system-modules", ""),
-    ("agent-missing", ""),
-    ("modules-max", ""),
-    ("limit-size", ""),
-    ("store-and-forward", ""),
-    ("unknown-member", ""),
+# Problems that another rule reports: the rule of the problem → the end of its path.
+_PROBLEMS_OF_OTHER_RULES = {"type": "createOptions", "enum": ".restartPolicy", "range": ".priority"} | dict.fromkeys(
+    (
+        *("schema-version", "image", "create-options", "route", "name", "template-placeholder", "unknown-member"),
+        *("layer-system-modules", "agent-missing", "modules-max", "limit-size", "store-and-forward"),
+    ),
+    "",
 )
 
 
@@ -50,10 +39,12 @@ def manifest_invalid(subject: ReadinessSubject) -> Iterator[Hit]:
     Remedy: Correct the element that the message names.
     """
     for problem in subject.problems:
-        has_own_rule = any(
-            problem.rule == name and problem.path.endswith(end) for name, end in _PROBLEMS_OF_OTHER_RULES
-        )
-        if problem.severity is Severity.ERROR and not (has_own_rule and not _is_other_name(problem)):
+        end = _PROBLEMS_OF_OTHER_RULES.get(problem.rule)
+        # The rule module-name checks only modules, not environment variables, routes and registries.
+        _, _, below = problem.path.partition(".properties.desired.modules.")
+        is_other_name = problem.rule == "name" and (not below or ".env." in below)
+        has_own_rule = end is not None and problem.path.endswith(end) and not is_other_name
+        if problem.severity is Severity.ERROR and not has_own_rule:
             yield _problem_hit(subject, problem)
 
 
@@ -153,14 +144,13 @@ def module_name(subject: ReadinessSubject) -> Iterator[Hit]:
     A module's name is also its container's name: at least two characters, and the first is a letter or digit.
     Remedy: Use letters, digits, - and _, and begin with a letter or digit.
     """
-    modules = subject.agent.get("modules")
-    for name in modules if isinstance(modules, dict) else ():
+    for name in object_of(subject.agent.get("modules")):
         if not _name_fits(name) and not (subject.template and placeholders.inside(name)):
             message = f"{shown(name)!r} is not a valid module name"
             yield subject.hit(message, AGENT, ("modules", name), module=shown(name))
 
 
-@module_rule("restart-policy-value", Severity.ERROR, source="contract/edge.md §1.1", names=", ".join(_POLICIES))
+@module_rule("restart-policy-value", Severity.ERROR, source="contract/edge.md §1.1", names=_POLICIES)
 def restart_policy_value(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """The agent knows every restart policy.
 
@@ -168,8 +158,8 @@ def restart_policy_value(subject: ReadinessSubject, module: Module) -> Iterator[
     Remedy: Use one of {names}.
     """
     policy = module.spec.get("restartPolicy")
-    if isinstance(policy, str) and policy not in _POLICIES and not placeholders.inside(policy):
-        message = f"restartPolicy of {module.name} is {shown(policy)!r}, not one of {', '.join(_POLICIES)}"
+    if isinstance(policy, str) and policy not in agent_schema.RESTART_POLICIES and not placeholders.inside(policy):
+        message = f"restartPolicy of {module.name} is {shown(policy)!r}, not one of {_POLICIES}"
         yield subject.module_hit(module, message, "restartPolicy")
 
 
@@ -220,12 +210,6 @@ def _placeholders(subject: ReadinessSubject, severity: Severity) -> Iterator[Hit
             yield _problem_hit(subject, problem)
 
 
-def _is_other_name(problem: Problem) -> bool:
-    # The rule module-name checks only modules, not environment variables, routes and registries.
-    _, _, below = problem.path.partition(".properties.desired.modules.")
-    return problem.rule == "name" and (not below or ".env." in below)
-
-
 def _problem_hit(subject: ReadinessSubject, problem: Problem) -> Hit:
     at = _resolved(subject.last.content, problem.path)
     message = f"{problem.path}: {problem.message}"
@@ -246,7 +230,9 @@ def _resolved(content: Json, path: str) -> list[str]:
     while remaining:
         if isinstance(content, dict):
             # Names can have dots, so the longest name that fits is the member that is meant.
-            member_name = max((name for name in content if _leads(remaining, name)), key=len, default=None)
+            member_name = max(
+                (name for name in content if name and f"{remaining}.".startswith(f"{name}.")), key=len, default=None
+            )
         else:
             head = remaining.partition(".")[0]
             fits = isinstance(content, list) and head.isdecimal() and int(head) < len(content)
@@ -257,7 +243,3 @@ def _resolved(content: Json, path: str) -> list[str]:
         names.append(member_name)
         remaining = remaining[len(member_name) + 1 :]
     return names
-
-
-def _leads(remaining: str, name: str) -> bool:
-    return bool(name) and (remaining == name or remaining.startswith(f"{name}."))

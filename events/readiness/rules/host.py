@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 
-from events.manifest.document import AGENT, HUB
 from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
@@ -18,6 +17,7 @@ CERTIFICATE_DAYS_MIN = 7
 PORTS = {"amqp": 5671, "mqtt": 8883, "amqpws": 443, "mqttws": 443}
 """The hub's port for each protocol (seed 003, Allow connections from IoT Edge devices)."""
 
+_CERTIFICATES = "seed 003, Install production certificates"
 _DAY = 24 * 3600 * 1000
 _days = re.compile(r"[1-9][0-9]*d").fullmatch
 _age = re.compile(r"[0-9]+d").fullmatch
@@ -35,25 +35,21 @@ def host_facts_unreadable(subject: ReadinessSubject) -> Iterator[Hit]:
         yield subject.hit(f"the reported section hostFacts cannot be read: {shown(subject.host, 200)}")
 
 
-@host_rule("dev-cert-temporary", Severity.WARNING, source="seed 003, Install production certificates")
+@host_rule("dev-cert-temporary", Severity.WARNING, source=_CERTIFICATES)
 def dev_cert_temporary(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
     """The device uses certificates that you issued.
 
     The certificates that the runtime generates are for testing. They expire after three months.
     Remedy: Install a device CA certificate and configure its path on the device.
     """
-    if host.certificates is None:
-        return
-    if not host.certificates:
+    if host.certificates == {}:
         yield subject.hit("the device has no certificate")
-    for name, certificate in sorted(host.certificates.items()):
+    for name, certificate in sorted((host.certificates or {}).items()):
         if certificate.temporary:
             yield subject.hit(f"the certificate {shown(name)} is temporary", detail=name)
 
 
-@host_rule(
-    "dev-cert-expiry", Severity.WARNING, source="seed 003, Install production certificates; contract/edge.md §4.2"
-)
+@host_rule("dev-cert-expiry", Severity.WARNING, source=f"{_CERTIFICATES}; contract/edge.md §4.2")
 def dev_cert_expiry(subject: ReadinessSubject, host: HostFacts, now: int) -> Iterator[Hit]:
     """No certificate of the device is about to expire.
 
@@ -124,9 +120,7 @@ def dev_proxy(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator
     if host.proxies is None:
         return
     has_proxy_by_part = dict(host.proxies) | ({"the engine": host.engine.proxy} if host.engine is not None else {})
-    has_proxy_by_part |= {
-        name: has_proxy(module) for name, module in subject.system_modules.items() if name in (AGENT, HUB)
-    }
+    has_proxy_by_part |= {name: has_proxy(module) for name, module in subject.system_modules.items()}
     without = sorted(name for name, has in has_proxy_by_part.items() if not has)
     if any(has_proxy_by_part.values()) and without:
         yield subject.hit(f"the device uses a proxy, but these parts do not: {', '.join(map(shown, without))}")
@@ -141,9 +135,8 @@ def dev_dns(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[H
     Without a DNS server, containers cannot resolve the hub's name in some networks.
     Remedy: Set dns in daemon.json, or HostConfig.Dns in every module.
     """
-    if host.engine is None or host.engine.dns:
-        return
-    if not subject.modules or not all(member(module.host_config, "Dns") for module in subject.modules):
+    has_dns = subject.modules and all(member(module.host_config, "Dns") for module in subject.modules)
+    if host.engine is not None and not host.engine.dns and not has_dns:
         yield subject.hit("the engine has no DNS server for its containers")
 
 

@@ -24,30 +24,20 @@ _three_numbers = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+").match
 _debug = re.compile(r"(?:^|[.:\-_])debug(?:$|[.\-_}])", re.IGNORECASE).search
 
 
-def tag_of(reference: str) -> str:
-    """Return the tag of a reference; empty if it has none."""
-    return reference.partition("@")[0].rpartition("/")[2].partition(":")[2]
-
-
-def pinned(reference: str) -> bool:
-    """Return whether a reference names its content by digest."""
-    return "@sha256:" in reference
-
-
-def is_open(reference: str) -> bool:
-    """Return whether a reference has a placeholder."""
-    return bool(placeholders.at_start(reference))
+def _moving_tag(reference: str) -> str | None:
+    """Return the tag of a readable reference, empty if it has none; `None` if it names its content by digest."""
+    if not readable(reference) or "@sha256:" in reference:
+        return None
+    return reference.rpartition("/")[2].partition(":")[2]
 
 
 def readable(reference: str) -> bool:
     """Return whether the agent and the engine accept a reference; one with a placeholder they do not."""
-    if is_open(reference):
-        return False
     try:
         image.normalize(reference)
     except ImageInvalid:
         return False
-    return _reference(reference) is not None
+    return not placeholders.at_start(reference) and _reference(reference) is not None
 
 
 @module_rule("image-empty", Severity.ERROR, source=f"{_MODULE_IMAGES}; contract/edge.md §1.1")
@@ -70,7 +60,7 @@ def image_format(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     The agent rejects a reference with two tags. The engine rejects upper-case letters and spaces in the name.
     Remedy: Write registry/name:tag with the name in lower case, or registry/name@sha256:digest.
     """
-    if module.image and not is_open(module.image) and not readable(module.image):
+    if module.image and not placeholders.at_start(module.image) and not readable(module.image):
         message = f"{shown(module.image)!r} of {module.name} is not a valid image reference"
         yield subject.module_hit(module, message, "settings", "image")
 
@@ -83,10 +73,8 @@ def image_placeholder(subject: ReadinessSubject, module: Module) -> Iterator[Hit
     Remedy: Deploy the manifest that the build generates from the template.
     """
     if not subject.template and (names := placeholders.at_start(module.image)):
-        listed = ", ".join(map(shown, names))
-        yield subject.module_hit(
-            module, f"the image of {module.name} has the placeholder {listed}", "settings", "image"
-        )
+        message = f"the image of {module.name} has the placeholder {', '.join(map(shown, names))}"
+        yield subject.module_hit(module, message, "settings", "image")
 
 
 @module_rule("image-debug", Severity.WARNING, source="seed 003, Don't use debug versions of module images")
@@ -108,7 +96,7 @@ def tag_missing(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     Without a tag the agent pulls latest, whose content changes with every release.
     Remedy: Add the tag of a version to the image.
     """
-    if readable(module.image) and not tag_of(module.image) and not pinned(module.image):
+    if _moving_tag(module.image) == "":
         message = f"{shown(module.image)!r} of {module.name} has no tag, so the agent pulls latest"
         yield subject.module_hit(module, message, "settings", "image")
 
@@ -120,7 +108,7 @@ def tag_latest(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     The tag moves with every push. Devices run different versions, depending on when they pulled, and get no update.
     Remedy: Use a specific tag, and a new tag for each version.
     """
-    if readable(module.image) and tag_of(module.image) == "latest" and not pinned(module.image):
+    if _moving_tag(module.image) == "latest":
         message = f"{shown(module.image)!r} of {module.name} has the tag latest"
         yield subject.module_hit(module, message, "settings", "image")
 
@@ -132,8 +120,7 @@ def tag_rolling_runtime(subject: ReadinessSubject, module: Module) -> Iterator[H
     A tag of two numbers moves. The runtime then changes with the next pull, without a deployment.
     Remedy: Use a tag of three numbers in production, and change it when you want to update.
     """
-    tag = tag_of(module.image)
-    moves = readable(module.image) and not pinned(module.image) and not _three_numbers(tag)
-    if module.system and moves and tag not in ("", "latest"):
+    tag = _moving_tag(module.image)
+    if module.system and tag and tag != "latest" and not _three_numbers(tag):
         message = f"the tag {shown(tag)} of {module.name} is not a version of three numbers"
         yield subject.module_hit(module, message, "settings", "image")

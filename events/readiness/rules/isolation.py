@@ -26,19 +26,7 @@ _debugger = re.compile(r"--inspect(?:-brk)?\b|\bptvsd\b|\bdebugpy\b|\bjdwp\b|\bv
 
 _HOST = "seed 003, Limit container access to host resources"
 _ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with manifests, not bound
-_SENSITIVE = (
-    "/",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/proc",
-    "/root",
-    "/sys",
-    "/usr",
-    "/var",
-    "/var/lib/aziot",
-    "/var/lib/docker",
-)
+_SYSTEM = ("/", "/boot", "/dev", "/etc", "/proc", "/root", "/sys", "/usr", "/var", "/var/lib/aziot", "/var/lib/docker")
 
 
 @module_rule("debug-ports", Severity.WARNING, source="seed 003, Don't use debug versions of module images")
@@ -157,7 +145,7 @@ def host_bind(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     Remedy: Bind a directory that is only for this module, or a volume.
     """
     for source in dict.fromkeys(source for source, _ in _mounts(module)):
-        if (source.rstrip("/") or "/") in _SENSITIVE and source:
+        if (source.rstrip("/") or "/") in _SYSTEM and source:
             yield subject.options_hit(module, f"{module.name} mounts {shown(source)} of the host", detail=source)
 
 
@@ -205,15 +193,10 @@ def volume_renamed(subject: ReadinessSubject) -> Iterator[Hit]:
     """
     before = object_of(merged(subject.documents[:-1]).get(AGENT, {}).get("modules"))
     for module in subject.user_modules:
-        previous = before.get(module.name)
-        if not isinstance(previous, dict):
-            continue
-        volumes = _volumes(Module(module.name, module.path, previous, whole=True))
+        volumes = _volumes(Module(module.name, module.path, object_of(before.get(module.name)), whole=True))
         for target, name in _volumes(module).items():
-            if volumes.get(target, name) != name:
-                message = (
-                    f"{module.name} had the volume {shown(volumes[target])} at {shown(target)} and gets {shown(name)}"
-                )
+            if (before_name := volumes.get(target, name)) != name:
+                message = f"{module.name} had the volume {shown(before_name)} at {shown(target)} and gets {shown(name)}"
                 yield subject.options_hit(module, message, detail=target)
 
 

@@ -75,9 +75,8 @@ def create_options_size(subject: ReadinessSubject, module: Module) -> Iterator[H
     characters = sum(len(chunk) for chunk in module.chunks.values() if isinstance(chunk, str))
     limit = CHUNK_CHARACTERS * CHUNKS_OF_TOOLS
     if characters > limit:
-        yield subject.options_hit(
-            module, f"createOptions of {module.name} have {characters} characters, more than {limit}"
-        )
+        message = f"createOptions of {module.name} have {characters} characters, more than {limit}"
+        yield subject.options_hit(module, message)
 
 
 @module_rule("create-options-unchunked", Severity.INFO, fixes=True, source=_SOURCE, chunk_characters=CHUNK_CHARACTERS)

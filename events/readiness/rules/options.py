@@ -14,14 +14,10 @@ from events.readiness.module import Module, list_of, member, object_of, texts
 from events.readiness.rule import module_rule
 from events.readiness.subject import ReadinessSubject
 
-_LOG_OPTIONS = {"max-size": "10m", "max-file": "3"}
-"""The example limits of the checklist (seed 003, Set up default logging driver)."""
-
 _CONTRACT = "contract/edge.md §7.5"
 _LOGS = "seed 003, Set up default logging driver"
 _MEMORY_BYTES_MIN = 6 * 1024 * 1024
 _PORT_MAX = 65_535
-_NO_NAME = "createOptions"
 
 _rotating_options = {"max-size", "max-file", "compress", "mode", "max-buffer-size"}
 _log_options: dict[str, set[str]] = {
@@ -44,8 +40,16 @@ _container_members = {
 _host_members = {
     *("autoremove", "binds", "blkiodevicereadbps", "blkiodevicereadiops", "blkiodevicewritebps"),
     *("blkiodevicewriteiops", "blkioweight", "blkioweightdevice", "capadd", "capdrop", "cgroup", "cgroupnsmode"),
-    "cgroupparent",
-    *("consolesize", "containeridfile", "cpucount", "cpupercent", "cpuperiod", "cpuquota", "cpurealtimeperiod"),
+    *(
+        "cgroupparent",
+        "consolesize",
+        "containeridfile",
+        "cpucount",
+        "cpupercent",
+        "cpuperiod",
+        "cpuquota",
+        "cpurealtimeperiod",
+    ),
     *("cpurealtimeruntime", "cpusetcpus", "cpusetmems", "cpushares", "devicecgrouprules", "devicerequests", "devices"),
     *("dns", "dnsoptions", "dnssearch", "extrahosts", "groupadd", "init", "iomaximumbandwidth", "iomaximumiops"),
     *("ipcmode", "isolation", "kernelmemory", "kernelmemorytcp", "links", "logconfig", "maskedpaths", "memory"),
@@ -64,8 +68,9 @@ def create_options_json(subject: ReadinessSubject, module: Module) -> Iterator[H
     Remedy: Write a JSON object as text. Build tools convert the object of a template.
     """
     error = module.written_options
+    is_open = any(placeholders.variables(chunk) for chunk in module.chunks.values() if isinstance(chunk, str))
     # The rule create-options-chunks reports chunks. With a placeholder, the final text is not known.
-    if isinstance(error, Exception) and not _chunks_wrong(module) and not _open(module):
+    if isinstance(error, Exception) and not _chunks_wrong(module) and not is_open:
         yield subject.options_hit(module, f"{module.name}: {refusal(error)}")
 
 
@@ -123,10 +128,11 @@ def create_options_value(subject: ReadinessSubject, module: Module) -> Iterator[
             message = f"{module.name} binds port {shown(binding.host_port)}, which is above {_PORT_MAX}"
             yield subject.options_hit(module, message, detail=f"HostPort {binding.container}")
     for bind in texts(member(module.host_config, "Binds")):
-        parts = bind.split(":")
-        # A source without a slash is the name of a volume.
-        if len(parts) > 1 and not placeholders.inside(bind) and ("/" in parts[0]) and not _rooted(parts[0]):
-            message = f"{module.name} binds {shown(parts[0])!r}, which is not an absolute path"
+        source, colon, _ = bind.partition(":")
+        # A source without a slash is the name of a volume, and of `C:\\data` only the drive letter is left here.
+        is_absolute = source.startswith(("/", "~", "\\")) or len(source) == 1
+        if colon and not placeholders.inside(bind) and "/" in source and not is_absolute:
+            message = f"{module.name} binds {shown(source)!r}, which is not an absolute path"
             yield subject.options_hit(module, message, detail=bind)
 
 
@@ -196,7 +202,8 @@ def log_config(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
         return
     config = member(module.host_config, "LogConfig")
     if config is None:
-        limited = {"Type": "local", "Config": _LOG_OPTIONS}
+        # The example limits of the checklist (seed 003, Set up default logging driver).
+        limited = {"Type": "local", "Config": {"max-size": "10m", "max-file": "3"}}
         options = _with_host_config(module, {**module.host_config, "LogConfig": limited})
         host_config = member(module.options, "HostConfig")
         fix = subject.options_replaced(module, options) if host_config is None or isinstance(host_config, dict) else ()
@@ -279,21 +286,9 @@ def _log_driver(module: Module) -> str:
 
 
 def _chunks_wrong(module: Module) -> bool:
-    names = sorted(module.chunks, key=lambda name: (len(name), name))
-    expected = [_NO_NAME, *(f"{_NO_NAME}{number:02}" for number in range(1, len(names)))]
-    lowered = [name.lower() for name in names]
-    return lowered != [name.lower() for name in expected] or not all(
-        isinstance(value, str) for value in module.chunks.values()
-    )
-
-
-def _open(module: Module) -> bool:
-    return any(placeholders.variables(chunk) for chunk in module.chunks.values() if isinstance(chunk, str))
-
-
-def _rooted(path: str) -> bool:
-    # The colon of `C:\\data` separates the parts of a bind, so only the drive letter is left here.
-    return path.startswith(("/", "~", "\\")) or len(path) == 1
+    names = [name.lower() for name in sorted(module.chunks, key=lambda name: (len(name), name))]
+    expected = ["createoptions", *(f"createoptions{number:02}" for number in range(1, len(names)))]
+    return names != expected or not all(isinstance(value, str) for value in module.chunks.values())
 
 
 def _is_texts(value: Json) -> bool:
@@ -314,16 +309,10 @@ _CONTAINER_TYPES: _Types = (
     ("an object", _is_type(dict), ("ExposedPorts", "Labels", "Volumes", "HostConfig")),
 )
 _HOST_TYPES: _Types = (
-    (
-        "a list of strings",
-        _is_texts,
-        (*("Binds", "CapAdd", "CapDrop", "Dns", "ExtraHosts", "GroupAdd"), *("Links", "SecurityOpt", "VolumesFrom")),
-    ),
-    (
-        "a whole number",
-        _is_type(int),
-        (*("Memory", "MemorySwap", "NanoCpus", "CpuShares", "CpuQuota"), *("CpuPeriod", "PidsLimit", "ShmSize")),
-    ),
+    ("a list of strings", _is_texts, ("Binds", "CapAdd", "CapDrop", "Dns", "ExtraHosts", "GroupAdd")),
+    ("a list of strings", _is_texts, ("Links", "SecurityOpt", "VolumesFrom")),
+    ("a whole number", _is_type(int), ("Memory", "MemorySwap", "NanoCpus", "CpuShares", "CpuQuota")),
+    ("a whole number", _is_type(int), ("CpuPeriod", "PidsLimit", "ShmSize")),
     ("an object", _is_type(dict), ("PortBindings", "LogConfig", "RestartPolicy", "Sysctls", "Tmpfs")),
     ("true or false", _is_type(bool), ("Privileged", "ReadonlyRootfs", "AutoRemove")),
 )

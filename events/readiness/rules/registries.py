@@ -13,6 +13,7 @@ from events.readiness.subject import ReadinessSubject
 
 MICROSOFT = "mcr.microsoft.com"
 
+_RUNTIME = "seed 003, Store runtime containers in your private registry"
 _SOURCE = "seed 003, Manage access to your container registry"
 # Registries from which anyone can pull, so that missing credentials are no fault.
 _PUBLIC = {
@@ -93,23 +94,15 @@ def registry_password_clear(subject: ReadinessSubject) -> Iterator[Hit]:
             yield subject.hit(message, AGENT, (*_AT, name, "password"))
 
 
-@rule(
-    "runtime-registry",
-    Severity.INFO,
-    Inspects.WHOLE,
-    source="seed 003, Store runtime containers in your private registry",
-    microsoft=MICROSOFT,
-)
+@rule("runtime-registry", Severity.INFO, Inspects.WHOLE, source=_RUNTIME, microsoft=MICROSOFT)
 def runtime_registry(subject: ReadinessSubject) -> Iterator[Hit]:
     """The runtime's images come from your own registry.
 
     A firewall may allow your registry and block the public one.
     Remedy: Copy the images of edgeAgent and edgeHub from {microsoft} into the registry of your modules.
     """
-    images = [module.image for module in subject.user_modules if readable(module.image)]
-    used = sorted(
-        registry for reference in images if (registry := image.registry_of(reference)) and _is_private(registry)
-    )
+    registries = [image.registry_of(module.image) for module in subject.user_modules if readable(module.image)]
+    used = sorted(registry for registry in registries if registry is not None and _is_private(registry))
     for module in subject.system_modules.values():
         if used and image.registry_of(module.image) == MICROSOFT:
             message = f"the image of {module.name} comes from {MICROSOFT}, other images from {shown(used[0])}"

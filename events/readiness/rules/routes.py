@@ -68,10 +68,8 @@ def route_unknown_module(subject: ReadinessSubject) -> Iterator[Hit]:
     for route in subject.routes:
         for name in dict.fromkeys(_named(route.parsed)) if isinstance(route.parsed, Route) else ():
             if name.lower() not in module_names:
-                message = (
-                    f"route {shown(route.path[-1])} names {shown(name)}, which is not a module of this configuration"
-                )
-                yield subject.hit(message, HUB, route.path, detail=name)
+                text = f"names {shown(name)}, which is not a module of this configuration"
+                yield subject.hit(f"route {shown(route.path[-1])} {text}", HUB, route.path, detail=name)
 
 
 @rule("route-wildcard-middle", Severity.WARNING, source=_CONTRACT)

@@ -23,8 +23,10 @@ TIME_TO_LIVE_SECONDS = 7200
 _PROTOCOL = "UpstreamProtocol"
 _HEADS = ("amqpSettings__enabled", "mqttSettings__enabled", "httpSettings__enabled")
 _UPDATE_MODES = ("nonblocking", "waitforallpulls")
-_STORAGE = {AGENT: "edgeAgent", HUB: "edgeHub"}
 _UPSTREAM = "seed 003, Choose upstream protocol; Be consistent with upstream protocol"
+_PROXY = "seed 003, Configure communication through a proxy"
+_UPDATES = "seed 003, Configure how updates to modules are applied"
+_TIME_TO_LIVE = "seed 003, Reduce storage time for messages; contract/edge.md §2"
 _FORWARDING = ("storeAndForwardConfiguration", "timeToLiveSecs")
 
 
@@ -83,7 +85,7 @@ def sysmod_storage(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     if not module.system or not module.whole or (isinstance(folder, str) and placeholders.inside(folder)):
         return
     # The modules append their own name, and use the temporary directory by default (contract/edge.md §4.1).
-    directory = posixpath.join(folder if folder and isinstance(folder, str) else "/tmp", _STORAGE[module.name])  # noqa: S108
+    directory = posixpath.join(folder if folder and isinstance(folder, str) else "/tmp", module.path[1])  # noqa: S108
     # What is bound, mounted or declared as a volume outlives the container.
     targets = [target for _, target in module.mounts] + list(object_of(member(module.options, "Volumes")))
     above = [f"{posixpath.normpath(target).rstrip('/')}/" for target in targets if isinstance(target, str) and target]
@@ -144,18 +146,13 @@ def hub_protocol_typo(subject: ReadinessSubject, module: Module) -> Iterator[Hit
 
 
 @rule(
-    "hub-ttl-missing",
-    Severity.WARNING,
-    Inspects.WHOLE,
-    fixes=True,
-    source="seed 003, Reduce storage time for messages; contract/edge.md §2",
-    time_to_live_seconds=TIME_TO_LIVE_SECONDS,
+    "hub-ttl-missing", Severity.WARNING, Inspects.WHOLE, fixes=True, source=_TIME_TO_LIVE, default=TIME_TO_LIVE_SECONDS
 )
 def hub_ttl_missing(subject: ReadinessSubject) -> Iterator[Hit]:
     """The edge hub has a time to live for messages.
 
     From schema version 1.1 the edge hub rejects a configuration without storeAndForwardConfiguration.
-    Remedy: Set storeAndForwardConfiguration.timeToLiveSecs of $edgeHub; the default is {time_to_live_seconds}.
+    Remedy: Set storeAndForwardConfiguration.timeToLiveSecs of $edgeHub; the default is {default}.
     """
     forwarding = subject.hub.get(_FORWARDING[0])
     if forwarding is None or (isinstance(forwarding, dict) and _FORWARDING[1] not in forwarding):
@@ -163,7 +160,7 @@ def hub_ttl_missing(subject: ReadinessSubject) -> Iterator[Hit]:
         yield subject.hit("$edgeHub has no timeToLiveSecs", HUB, _FORWARDING, fix=fix)
 
 
-@rule("hub-ttl-infinite", Severity.WARNING, source="seed 003, Reduce storage time for messages; contract/edge.md §2")
+@rule("hub-ttl-infinite", Severity.WARNING, source=_TIME_TO_LIVE)
 def hub_ttl_infinite(subject: ReadinessSubject) -> Iterator[Hit]:
     """The edge hub does not store messages forever.
 
@@ -176,17 +173,12 @@ def hub_ttl_infinite(subject: ReadinessSubject) -> Iterator[Hit]:
         yield subject.hit(message, HUB, _FORWARDING)
 
 
-@rule(
-    "hub-ttl-long",
-    Severity.INFO,
-    source="seed 003, Reduce storage time for messages",
-    time_to_live_seconds=TIME_TO_LIVE_SECONDS,
-)
+@rule("hub-ttl-long", Severity.INFO, source="seed 003, Reduce storage time for messages", default=TIME_TO_LIVE_SECONDS)
 def hub_ttl_long(subject: ReadinessSubject) -> Iterator[Hit]:
     """The edge hub of a small device does not store messages for more than two hours.
 
     Stored messages use disk and memory, of which a small device has little.
-    Remedy: Set timeToLiveSecs to {time_to_live_seconds} or less.
+    Remedy: Set timeToLiveSecs to {default} or less.
     """
     seconds = _time_to_live(subject)
     if seconds is not None and seconds > TIME_TO_LIVE_SECONDS:
@@ -194,7 +186,7 @@ def hub_ttl_long(subject: ReadinessSubject) -> Iterator[Hit]:
         yield subject.hit(message, HUB, _FORWARDING)
 
 
-@rule("update-mode", Severity.INFO, Inspects.WHOLE, source="seed 003, Configure how updates to modules are applied")
+@rule("update-mode", Severity.INFO, Inspects.WHOLE, source=_UPDATES)
 def update_mode(subject: ReadinessSubject) -> Iterator[Hit]:
     """Modules that exchange messages are updated together.
 
@@ -208,11 +200,7 @@ def update_mode(subject: ReadinessSubject) -> Iterator[Hit]:
         yield subject.module_hit(agent, message, "env")
 
 
-@module_rule(
-    "update-mode-value",
-    Severity.WARNING,
-    source="seed 003, Configure how updates to modules are applied; contract/edge.md §3.1",
-)
+@module_rule("update-mode-value", Severity.WARNING, source=f"{_UPDATES}; contract/edge.md §3.1")
 def update_mode_value(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """The agent knows the value of ModuleUpdateMode.
 
@@ -226,7 +214,7 @@ def update_mode_value(subject: ReadinessSubject, module: Module) -> Iterator[Hit
     yield subject.module_hit(module, message, *module.at("ModuleUpdateMode"))
 
 
-@rule("proxy-consistent", Severity.WARNING, Inspects.WHOLE, source="seed 003, Configure communication through a proxy")
+@rule("proxy-consistent", Severity.WARNING, Inspects.WHOLE, source=_PROXY)
 def proxy_consistent(subject: ReadinessSubject) -> Iterator[Hit]:
     """The agent and the edge hub both use the proxy.
 
@@ -235,16 +223,11 @@ def proxy_consistent(subject: ReadinessSubject) -> Iterator[Hit]:
     """
     for module, other in _pairs(subject):
         if has_proxy(module) and not has_proxy(other):
-            yield subject.module_hit(
-                other, f"{module.name} has a proxy and {other.name} has none", "env", "https_proxy"
-            )
+            message = f"{module.name} has a proxy and {other.name} has none"
+            yield subject.module_hit(other, message, "env", "https_proxy")
 
 
-@module_rule(
-    "proxy-protocol",
-    Severity.WARNING,
-    source="seed 003, Configure communication through a proxy; Be consistent with upstream protocol",
-)
+@module_rule("proxy-protocol", Severity.WARNING, source=f"{_PROXY}; Be consistent with upstream protocol")
 def proxy_protocol(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
     """Modules behind a proxy use WebSockets.
 

@@ -41,7 +41,7 @@ from services.api.http.errors import BAD_REQUEST, BUSY, EXPECTED, BodyInvalid, N
 from services.api.http.json_answer import JsonAnswer
 from services.api.http.limits import RequestLimits
 from services.api.http.request_costs import LONG, NO_WORK
-from services.api.http.route_index import RouteIndex, RouteMatch
+from services.api.http.route_index import RouteIndex
 from services.api.http.turns import THREADS
 from services.api.http.unknown_members import refuse_members
 from services.api.hub import configurations, device_scopes, identities, methods, query, twins
@@ -221,15 +221,6 @@ def _path(request: Request) -> str:
     return path
 
 
-def _check_point_in_time(route: RouteMatch, routes: RouteIndex) -> None:
-    """Reject `at` where a route cannot answer as of then."""
-    # An unknown path or method is a 404 or 405 with `at`, too. A device can have the name of a path, as `query`.
-    is_known = route.device_id is not None or route.method in routes.methods(route.path)
-    if route.exists and isinstance(route.access.at, str) and is_known:
-        default = "this path has no past" if route.method == "GET" else "the past is read, and not changed"
-        raise NotInThePast(route.access.at or default)
-
-
 async def _around(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     request.state.request_id = secrets.token_hex(8)
     request.state.caller = NO_CALLER
@@ -239,7 +230,13 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
     with contextlib.suppress(LogUnavailable):
         await settle_key(request, response.status_code)
     seconds = time.perf_counter() - start
-    _add_headers(request, response)
+    response.headers[REQUEST_ID] = request.state.request_id
+    as_of: str | None = getattr(request.state, "as_of", None)
+    if as_of is not None and response.status_code < BAD_REQUEST.status:
+        response.headers[AS_OF] = as_of
+    preview_request: PreviewRequest | None = getattr(request.state, "preview_request", None)
+    if preview_request is not None and preview_request.between is not None:
+        response.headers[BETWEEN_HEADER] = preview_request.between
     method = request.method if request.method in _METHODS else "other"
     request.app.state.metrics.note(method, response.status_code, seconds)
     if request.app.state.logs_requests:
@@ -262,13 +259,17 @@ async def _answered(request: Request, call_next: Callable[[Request], Awaitable[R
     try:
         request.scope["method"] = _method(request)
         authenticator: Authenticator = request.app.state.authenticator
-        address = "" if request.client is None else request.client.host
         routes: RouteIndex = request.app.state.routes
+        address = "" if request.client is None else request.client.host
         route = request.state.route = routes.match(request.method, _path(request))
         request.state.caller = await authenticator.admit(route, request.headers, address=address)
         # Parsing the query of every request costs more than this test of its bytes.
         if b"at=" in request.scope["query_string"] and "at" in request.query_params:
-            _check_point_in_time(route, routes)
+            # An unknown path or method is a 404 or 405 with `at`, too. A device can have the name of a path, as `query`.
+            is_known = route.device_id is not None or route.method in routes.methods(route.path)
+            if route.exists and isinstance(route.access.at, str) and is_known:
+                default = "this path has no past" if route.method == "GET" else "the past is read, and not changed"
+                raise NotInThePast(route.access.at or default)
         return await call_next(request)
     except EXPECTED as error:
         return await rejected(request, error)
@@ -276,13 +277,3 @@ async def _answered(request: Request, call_next: Callable[[Request], Awaitable[R
         return await rejected_by_framework(request, error)
     except Exception as error:  # noqa: BLE001 - the outermost place where an error can be answered and logged
         return failed(request, error)
-
-
-def _add_headers(request: Request, response: Response) -> None:
-    response.headers[REQUEST_ID] = request.state.request_id
-    as_of: str | None = getattr(request.state, "as_of", None)
-    if as_of is not None and response.status_code < BAD_REQUEST.status:
-        response.headers[AS_OF] = as_of
-    preview_request: PreviewRequest | None = getattr(request.state, "preview_request", None)
-    if preview_request is not None and preview_request.between is not None:
-        response.headers[BETWEEN_HEADER] = preview_request.between

@@ -40,7 +40,7 @@ COMMANDS = {
     "update": "services.cli.update:app",
     "group": "services.cli.group:app",
     "readiness": "services.cli.readiness:readiness",
-    "waiver": "services.cli.waiver:app",
+    "waiver": "services.cli.readiness:waiver",
     "login": "services.cli.login:login",
     "logout": "services.cli.login:logout",
     "whoami": "services.cli.login:whoami",

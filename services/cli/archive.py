@@ -27,14 +27,16 @@ from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, hide_password
 from events.terminal import complain_of, print_lines
 from services.cli.client import AsJson, show_json
+from services.cli.commands import CommandGroup, command
 from services.cli.exits import REFUSED, code_of
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings
 from services.cli.progress import ProgressBar
 
-app = typer.Typer(help="Older events in Parquet files outside Redis: move, list and verify them.")
+app = CommandGroup(help="Older events in Parquet files outside Redis: move, list and verify them.")
 
 
 @app.callback(invoke_without_command=True)
+@command(example="twinfold archive --keep-days 30 --dry-run")
 def archive(
     context: typer.Context,
     *,
@@ -64,8 +66,6 @@ def archive(
     """Write events to the archive, and remove those from Redis that are older than --keep-days and no longer needed there.
 
     A stream that cannot be moved is named, the others are moved, and the command exits with 1.
-
-    Example: twinfold archive --keep-days 30 --dry-run
     """
     if context.invoked_subcommand is not None:
         return
@@ -153,7 +153,7 @@ def _why_not_trimmed(streams: list[PlannedMove], keep_days: float | None) -> lis
     return reasons
 
 
-@app.command("list")
+@app.command("list", example="twinfold archive list")
 def list_(
     *,
     redis_url: RedisUrl = None,
@@ -161,10 +161,7 @@ def list_(
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """List the files of the archive, stream by stream.
-
-    Example: twinfold archive list
-    """
+    """List the files of the archive, stream by stream."""
     settings = log_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
     with _opened(settings) as log:
         notes = {stream: notes_of(log.client, stream) for stream in stream_names(log.partitions)}
@@ -199,7 +196,7 @@ def list_(
     console().print(table)
 
 
-@app.command()
+@app.command(example="twinfold archive verify")
 def verify(
     *,
     redis_url: RedisUrl = None,
@@ -210,8 +207,6 @@ def verify(
     """Read every file of the archive and check it against what was written: bytes, rows, and the hash chain over them.
 
     Each fault is listed with the file, the stream and its positions; the command then exits with 1.
-
-    Example: twinfold archive verify
     """
     settings = log_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
     with _opened(settings) as log:

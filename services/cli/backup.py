@@ -13,11 +13,13 @@ from events.number_text import counted
 from events.terminal import print_lines
 from services import local_files
 from services.cli.client import AsJson, show_json
+from services.cli.commands import command
 from services.cli.exits import INCOMPLETE
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings
 from services.cli.progress import ProgressBar
 
 
+@command(example="twinfold backup --to /mnt/backups --keys-to /mnt/safe")
 def backup(
     *,
     to: Annotated[str, typer.Option(help="Where to store backups: a directory, or a URL as in s3://bucket/prefix.")],
@@ -37,8 +39,6 @@ def backup(
 
     Files of earlier backups are not copied again. Without the key file, a backup restores everything except secrets. Exits with 4
     if the backup is complete but the log misses entries, which are named.
-
-    Example: twinfold backup --to /mnt/backups --keys-to /mnt/safe
     """
     if with_keys and keys_to is not None:
         raise typer.BadParameter("give --with-keys or --keys-to, not both: they store the keys in different places")

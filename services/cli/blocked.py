@@ -19,13 +19,14 @@ from events.projection_store.stopped import Stop, StopDetails, details, stops
 from events.settings import Settings
 from events.terminal import print_lines
 from services.cli.client import AsJson, show_json
+from services.cli.commands import CommandGroup, command
 from services.cli.exits import StillBlocked
 from services.cli.flags import AllowVolatileRedis, By, DataDir, QueueUrl, Reason, RedisUrl, author, log_settings
 
 _POLL_SECONDS = 0.1
 _WAIT_SECONDS = 60.0
 
-app = typer.Typer(
+app = CommandGroup(
     invoke_without_command=True, help="Partitions that are stopped at an event they cannot apply: show them and decide."
 )
 
@@ -33,6 +34,7 @@ LocationName = Annotated[str, typer.Argument(help="Position of the event, as in 
 
 
 @app.callback()
+@command(example='twinfold blocked --skip p03:17 --reason "written by a faulty script"')
 def blocked(
     context: typer.Context,
     *,
@@ -45,10 +47,7 @@ def blocked(
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """List the partitions that are stopped at an event they cannot apply; with --skip, skip that event.
-
-    Example: twinfold blocked --skip p03:17 --reason "written by a faulty script"
-    """
+    """List the partitions that are stopped at an event they cannot apply; with --skip, skip that event."""
     if context.invoked_subcommand is not None:
         return
     settings = log_settings(
@@ -75,7 +74,7 @@ def blocked(
         print_lines("no partition is stopped")
 
 
-@app.command()
+@app.command(example="twinfold blocked show p03:17")
 def show(
     location: LocationName,
     *,
@@ -84,10 +83,7 @@ def show(
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Show the event that stopped a partition, its author, what waits behind it, and what you can do.
-
-    Example: twinfold blocked show p03:17
-    """
+    """Show the event that stopped a partition, its author, what waits behind it, and what you can do."""
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log, projections = _open(settings)
     stop_details = details(log.client, projections, _at(stops(log, projections), location))
@@ -98,7 +94,7 @@ def show(
         print_lines(line)
 
 
-@app.command()
+@app.command(example='twinfold blocked resolve p03:17 --skip --reason "written by a faulty script" --wait')
 def resolve(
     location: LocationName,
     *,
@@ -114,10 +110,7 @@ def resolve(
     queue_url: QueueUrl = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Decide on an event that a partition is stopped at. The event and the decision both stay in the log.
-
-    Example: twinfold blocked resolve p03:17 --skip --reason "written by a faulty script" --wait
-    """
+    """Decide on an event that a partition is stopped at. The event and the decision both stay in the log."""
     if skip == retry:
         raise typer.BadParameter("give either --skip or --retry")
     settings = log_settings(
@@ -133,7 +126,7 @@ def resolve(
         _wait(log, projections, stop, again=retry)
 
 
-@app.command()
+@app.command(example="twinfold blocked documents --mend")
 def documents(
     *,
     replace: Annotated[bool, typer.Option("--mend", help="Replace damaged documents by what the events give.")] = False,
@@ -144,8 +137,6 @@ def documents(
     """Find stored documents that differ from what their events give; with --mend, replace them.
 
     Reads and writes of a damaged document fail; all other subjects work. The command replays all events.
-
-    Example: twinfold blocked documents --mend
     """
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log, _ = _open(settings)

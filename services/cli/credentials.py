@@ -26,12 +26,13 @@ from events.secrets.secret_fields import new_key
 from events.settings import Settings, read_settings
 from events.terminal import complain, print_lines
 from services.authors import author_of
+from services.cli.commands import CommandGroup, command
 from services.cli.flags import DataDir, log_settings
 from services.credentials import device_key, issue_token, policies, policy_key, policy_of, tokens
 from services.local_api import LocalApi, NoAuthority, require_local_api
 
-token = typer.Typer(no_args_is_help=True, help="Bearer tokens: permissions of people and programs.")
-policy = typer.Typer(no_args_is_help=True, help="Shared access policies and their keys.")
+token = CommandGroup(no_args_is_help=True, help="Bearer tokens: permissions of people and programs.")
+policy = CommandGroup(no_args_is_help=True, help="Shared access policies and their keys.")
 
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -72,6 +73,7 @@ def _opened(settings: Settings) -> Iterator[OpenedLog]:
         yield OpenedLog(log, vault, Producer(log, by=author, waker=waker, take_secrets=vault.take_out), author)
 
 
+@command(example="twinfold connection-string --policy service")
 def connection_string(
     *,
     policy: Annotated[str, typer.Option(help="A shared access policy.")] = OWNER,
@@ -80,10 +82,7 @@ def connection_string(
     ] = None,
     data: DataDir = None,
 ) -> None:
-    """Print a connection string for clients. It contains a key.
-
-    Example: twinfold connection-string --policy service
-    """
+    """Print a connection string for clients. It contains a key."""
     settings = log_settings(data_dir=data)
     local = require_local_api(settings.data_dir)
     with _opened(settings) as opened:
@@ -107,11 +106,9 @@ def _print_connection_string(local: LocalApi, credentials: str) -> None:
         complain(_OTHER_PORT)
 
 
+@command(example="twinfold ca --data ./twinfold-data")
 def ca(*, data: DataDir = None) -> None:
-    """Print the path of the certificate that clients must trust.
-
-    Example: twinfold ca --data ./twinfold-data
-    """
+    """Print the path of the certificate that clients must trust."""
     settings = read_settings(data_dir=data)
     local = require_local_api(settings.data_dir)
     if not local.ca:
@@ -119,7 +116,7 @@ def ca(*, data: DataDir = None) -> None:
     print_lines(local.ca)
 
 
-@token.command()
+@token.command(example="twinfold token issue ada --role operate --expires 90d")
 def issue(
     name: Annotated[
         str, typer.Argument(help="Name of the person or program; its changes are recorded as by user:<name>.")
@@ -132,20 +129,14 @@ def issue(
     scope: Annotated[str, typer.Option(help="A target condition: the token is for these devices only.")] = "",
     data: DataDir = None,
 ) -> None:
-    """Issue a token and print it. It is not stored, so it cannot be shown again.
-
-    Example: twinfold token issue ada --role operate --expires 90d
-    """
+    """Issue a token and print it. It is not stored, so it cannot be shown again."""
     with _opened(log_settings(data_dir=data)) as opened:
         print_lines(issue_token(opened.producer, name=name, role=role, expires_at=_time(expires), scope=scope))
 
 
-@token.command("list")
+@token.command("list", example="twinfold token list")
 def list_tokens(*, data: DataDir = None) -> None:
-    """List the valid tokens.
-
-    Example: twinfold token list
-    """
+    """List the valid tokens."""
     table = Table("id", "name", "role", "expires", "scope")
     with _opened(log_settings(data_dir=data)) as opened:
         for token_id, document in tokens(opened.log):
@@ -154,27 +145,21 @@ def list_tokens(*, data: DataDir = None) -> None:
     console().print(table)
 
 
-@token.command()
+@token.command(example="twinfold token revoke 0a1b2c3d4e5f6071")
 def revoke(
     token_id: Annotated[str, typer.Argument(help="The id of the token, from `twinfold token list`.")],
     *,
     data: DataDir = None,
 ) -> None:
-    """Revoke a token. It is refused from a second later.
-
-    Example: twinfold token revoke 0a1b2c3d4e5f6071
-    """
+    """Revoke a token. It is refused from a second later."""
     with _opened(log_settings(data_dir=data)) as opened:
         opened.producer.do(RevokeToken(token_id))
     print_lines(f"{token_id} is revoked")
 
 
-@policy.command("list")
+@policy.command("list", example="twinfold policy list")
 def list_policies(*, data: DataDir = None) -> None:
-    """List the policies and their permissions.
-
-    Example: twinfold policy list
-    """
+    """List the policies and their permissions."""
     table = Table("policy", "permissions")
     with _opened(log_settings(data_dir=data)) as opened:
         for name, document in policies(opened.log):
@@ -182,7 +167,7 @@ def list_policies(*, data: DataDir = None) -> None:
     console().print(table)
 
 
-@policy.command()
+@policy.command(example="twinfold policy create dashboards RegistryRead ServiceConnect")
 def create(
     name: Name,
     permissions: Annotated[
@@ -191,33 +176,24 @@ def create(
     *,
     data: DataDir = None,
 ) -> None:
-    """Create a policy with new keys.
-
-    Example: twinfold policy create dashboards RegistryRead ServiceConnect
-    """
+    """Create a policy with new keys."""
     with _opened(log_settings(data_dir=data)) as opened:
         opened.producer.do(DefinePolicy(name, tuple(permissions), new_key(), new_key(), new=True))
     print_lines(f"{name} is created")
 
 
-@policy.command()
+@policy.command(example="twinfold policy rotate service")
 def rotate(name: Name, *, data: DataDir = None) -> None:
-    """Give a policy a new primary key. The old primary key becomes the secondary, so clients that use it keep working.
-
-    Example: twinfold policy rotate service
-    """
+    """Give a policy a new primary key. The old primary key becomes the secondary, so clients that use it keep working."""
     with _opened(log_settings(data_dir=data)) as opened:
         current = policy_of(opened.log, name)
         opened.producer.do(DefinePolicy(name, current.permissions, new_key(), current.primary_key))
     print_lines(f"{name} has a new primary key")
 
 
-@policy.command()
+@policy.command(example="twinfold policy delete dashboards")
 def delete(name: Name, *, data: DataDir = None) -> None:
-    """Delete a policy that you created.
-
-    Example: twinfold policy delete dashboards
-    """
+    """Delete a policy that you created."""
     with _opened(log_settings(data_dir=data)) as opened:
         opened.producer.do(DeletePolicy(name))
     print_lines(f"{name} is deleted")

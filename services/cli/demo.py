@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from services.cli.commands import command
 from services.demo.run import run
 
 
+@command(example="twinfold demo --manifest base.json")
 def demo(
     *,
     manifest: Annotated[
@@ -15,8 +17,5 @@ def demo(
     ] = None,
     layer: Annotated[Path | None, typer.Option(help="A layered manifest of yours instead of the built-in one.")] = None,
 ) -> None:
-    """Show manifests reaching 1,000 simulated devices through a real Redis and real workers. All data is removed afterwards.
-
-    Example: twinfold demo --manifest base.json
-    """
+    """Show manifests reaching 1,000 simulated devices through a real Redis and real workers. All data is removed afterwards."""
     run(manifest=manifest, layer=layer)

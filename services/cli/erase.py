@@ -10,9 +10,11 @@ from events.producer.erasure import erase as erase_secrets
 from events.producer.producer import Producer
 from events.secrets.redis import RedisSecretStore
 from events.terminal import print_lines
+from services.cli.commands import command
 from services.cli.flags import AllowVolatileRedis, By, DataDir, Reason, RedisUrl, author, log_settings
 
 
+@command(example='twinfold erase device edge-1 --tags --reason "its owner asked for it"')
 def erase(
     kind: Annotated[SecretOwner, typer.Argument(help="What the secrets belong to: device, deployment or webhook.")],
     subject: Annotated[str, typer.Argument(help="Its id.")],
@@ -33,8 +35,6 @@ def erase(
     """Destroy the keys of secrets, so that they can never be read again. The events that refer to them stay unchanged.
 
     Older backups still contain the secrets: delete those, as with `twinfold backup --keep 1`.
-
-    Example: twinfold erase device edge-1 --tags --reason "its owner asked for it"
     """
     if tags and kind is not SecretOwner.DEVICE:
         raise typer.BadParameter(f"only a device has tags, not a {kind.value}", param_hint="--tags")

@@ -16,6 +16,7 @@ from events.log import keys
 from events.log.log_factory import open_log
 from events.log.port import Event, Log, read_all
 from events.terminal import print_json, print_lines
+from services.cli.commands import command
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings
 
 FOLLOW_SECONDS = 0.2
@@ -29,6 +30,7 @@ class LogLine(msgspec.Struct, frozen=True):
     envelope: Envelope[Event]
 
 
+@command(example="twinfold log --follow")
 def log(
     *,
     redis_url: RedisUrl = None,
@@ -44,10 +46,7 @@ def log(
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all of the data.")] = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Show events: time, stream:position, subject, type, data, author, cause; oldest first.
-
-    Example: twinfold log --follow
-    """
+    """Show events: time, stream:position, subject, type, data, author, cause; oldest first."""
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     opened = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     after = dict.fromkeys(_streams(opened, stream), since - 1)

@@ -8,6 +8,7 @@ import typer
 from events.log.entries import number_of
 from events.log.keys import FLEET, name
 from services.cli.client import AsJson
+from services.cli.commands import command
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings, point_in_time
 from services.cli.roles import become
 
@@ -20,6 +21,7 @@ Workers = Annotated[
 ]
 
 
+@command(example="twinfold replay --workers 4")
 def replay(
     *,
     partition: Partition = None,
@@ -39,8 +41,6 @@ def replay(
     """Replay the log and compare every assignment change, projection, twin and document with what is stored, bit for bit.
 
     Exits with 0 if nothing differs, 1 if something differs, 2 if the comparison is impossible.
-
-    Example: twinfold replay --workers 4
     """
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     request = {
@@ -53,6 +53,7 @@ def replay(
     become("workers.replay", settings, msgspec.json.encode(request).decode())
 
 
+@command(example="twinfold rebuild --partition p03")
 def rebuild(
     *,
     partition: Annotated[
@@ -67,8 +68,6 @@ def rebuild(
     """Compute the projections anew from the log and replace the stored ones, while the system runs.
 
     Exits with 0 if all are replaced, 2 if a partition could not be rebuilt; its projections then stay as they were.
-
-    Example: twinfold rebuild --partition p03
     """
     settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     streams = [_stream_number(text) for text in partition or []]

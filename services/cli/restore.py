@@ -24,6 +24,7 @@ from events.secrets.errors import KeyFileUnreadable
 from events.settings import Settings, environment_of, read_settings
 from events.terminal import print_lines
 from services import local_files
+from services.cli.commands import command
 from services.cli.exits import INCOMPLETE, RestoreFailed
 from services.cli.flags import AllowVolatileRedis, DataDir
 from services.cli.progress import ProgressBar
@@ -31,6 +32,7 @@ from services.embedded_redis import redis_of
 from services.up.directory import held
 
 
+@command(example="twinfold restore --from /mnt/backups --keys-from /mnt/safe --data ./twinfold-data")
 def restore(
     *,
     source: Annotated[str, typer.Option("--from", help="Where the backups are: a directory or a URL.")],
@@ -55,8 +57,6 @@ def restore(
 
     If it is interrupted, run it again: it starts from the beginning. Exits with 4 if everything is restored but partitions are
     stopped; each is named with the reason.
-
-    Example: twinfold restore --from /mnt/backups --keys-from /mnt/safe --data ./twinfold-data
     """
     location = BackupLocation(source)
     if list_only:

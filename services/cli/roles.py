@@ -7,9 +7,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from events.settings import Settings, environment_of, read_settings
+from services.cli.commands import command
 from services.cli.flags import AllowVolatileRedis, Port, QueueUrl, RedisUrl, TlsCertificate, TlsKey
 
 
+@command(example="twinfold api --redis-url redis://10.0.0.5:6379/0")
 def api(
     *,
     redis_url: RedisUrl = None,
@@ -22,10 +24,7 @@ def api(
     tls_key: TlsKey = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Serve the HTTP API on this machine until Ctrl-C. `twinfold worker` starts the workers.
-
-    Example: twinfold api --redis-url redis://10.0.0.5:6379/0
-    """
+    """Serve the HTTP API on this machine until Ctrl-C. `twinfold worker` starts the workers."""
     settings = read_settings(
         redis_url=redis_url,
         queue_url=queue_url,
@@ -38,6 +37,7 @@ def api(
     become("services.api", settings)
 
 
+@command(example="twinfold worker --count 4")
 def worker(
     *,
     redis_url: RedisUrl = None,
@@ -45,24 +45,20 @@ def worker(
     count: Annotated[int | None, typer.Option(min=1, max=64, help="Number of worker processes to keep alive.")] = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Apply the log to the projections until Ctrl-C, with a pool of worker processes and the reconciler.
-
-    Example: twinfold worker --count 4
-    """
+    """Apply the log to the projections until Ctrl-C, with a pool of worker processes and the reconciler."""
     settings = read_settings(
         redis_url=redis_url, queue_url=queue_url, workers=count, allow_volatile_redis=allow_volatile_redis
     )
     become("workers.pool", settings)
 
 
+@command(example="twinfold scheduler --redis-url redis://10.0.0.5:6379/0")
 def scheduler(
     *, redis_url: RedisUrl = None, queue_url: QueueUrl = None, allow_volatile_redis: AllowVolatileRedis = None
 ) -> None:
     """Start and end deployments at their times, and advance rollouts, until Ctrl-C.
 
     Of several schedulers one works and the others wait to take over.
-
-    Example: twinfold scheduler --redis-url redis://10.0.0.5:6379/0
     """
     settings = read_settings(redis_url=redis_url, queue_url=queue_url, allow_volatile_redis=allow_volatile_redis)
     become("services.scheduler", settings)

@@ -25,6 +25,7 @@ from services.cli.check.json_report import as_json, as_sarif
 from services.cli.check.json_text import edited
 from services.cli.check.junit_report import as_junit
 from services.cli.check.text_report import show
+from services.cli.commands import command
 from services.cli.inputs import STANDARD_INPUT, InputUnreadable, read_text
 
 FOUND = 1
@@ -67,6 +68,7 @@ class CheckOptions(msgspec.Struct, frozen=True):
         return ReadinessSubject(tuple(file.document for file in (*self.bases, parsed)))
 
 
+@command(example="twinfold check deployment.json --profile constrained --fail-on error")
 def check(
     files: Annotated[list[str], typer.Argument(help="Manifests or templates; - is standard input.")],
     *,
@@ -87,8 +89,6 @@ def check(
     """Check manifests against the production checklist. Exits with 1 if there are findings that count.
 
     If a file cannot be read, the others are reported, nothing is fixed, and the command exits with 2.
-
-    Example: twinfold check deployment.json --profile constrained --fail-on error
     """
     try:
         options = CheckOptions(

@@ -18,6 +18,7 @@ from events.audit.errors import AuditError, PublicKeyUnusable
 from events.audit.seal import PublicKey
 from events.audit.sealer import public_key
 from events.audit.verify import SealSpan, VerificationReport, verify_log
+from events.backup.backup import BackupProgress
 from events.log.errors import LogError
 from events.log.log_factory import open_log
 from events.number_text import counted, iso_text
@@ -29,7 +30,7 @@ from services.cli.client import AnswerApi, AsJson, PlainApi, given, json_text, q
 from services.cli.commands import CommandGroup, From
 from services.cli.flags import DataDir, Kinds, RedisUrl, log_settings, point_in_time
 from services.cli.inputs import InputUnreadable
-from services.cli.progress import ProgressBar
+from services.cli.progress import progress_bar
 
 _TAIL_BYTES = 4 << 20
 FAULTS = 1
@@ -215,8 +216,7 @@ def key(*, data: DataDir = None) -> None:
 @app.command(example="twinfold audit verify --public-key seal.pem")
 def verify(
     *,
-    redis_url: RedisUrl = None,
-    data: DataDir = None,
+    settings: Annotated[Settings, From(log_settings, redis_url=RedisUrl, data_dir=DataDir)],
     public_key: PublicKeys = None,
     since: Annotated[
         str | None, typer.Option("--from", help="First seal or time, as in 120 or 2026-05-01T00:00Z.")
@@ -229,20 +229,19 @@ def verify(
     Exits with 0 if everything is as it was sealed, 1 if something is not, 2 if it cannot be verified.
     """
     span = _span(since, until)
-    settings = log_settings(redis_url=redis_url, data_dir=data)
     try:
         keys = _keys(settings, public_key)
         # Verifying writes nothing, so it does not matter whether this Redis could lose events.
         log = open_log(settings.redis_url, allow_volatile=True)
         start = time.monotonic()
-        with ProgressBar(quiet=False) as bar:
+        with progress_bar(quiet=False) as show_progress:
             # What is written meanwhile is verified as well, so `done` can pass the total that was counted at the start.
             report = verify_log(
                 settings,
                 log,
                 keys,
                 span=span,
-                progress=lambda done, total: bar.show("verifying", done, max(done, total)),
+                progress=lambda done, total: show_progress(BackupProgress("verifying", done, max(done, total))),
             )
     except (AuditError, LogError, KeyFileError) as error:
         complain_of(error)

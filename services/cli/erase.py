@@ -11,7 +11,7 @@ from events.producer.producer import Producer
 from events.secrets.redis import RedisSecretStore
 from events.terminal import print_lines
 from services.cli.commands import command
-from services.cli.flags import AllowVolatileRedis, By, DataDir, Reason, RedisUrl, author, log_settings
+from services.cli.flags import By, LogSettings, Reason, author
 
 
 @command(example='twinfold erase device edge-1 --tags --reason "its owner asked for it"')
@@ -28,9 +28,7 @@ def erase(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     by: By = None,
-    redis_url: RedisUrl = None,
-    data: DataDir = None,
-    allow_volatile_redis: AllowVolatileRedis = None,
+    settings: LogSettings,
 ) -> None:
     """Destroy the keys of secrets, so that they can never be read again. The events that refer to them stay unchanged.
 
@@ -38,7 +36,6 @@ def erase(
     """
     if tags and kind is not SecretOwner.DEVICE:
         raise typer.BadParameter(f"only a device has tags, not a {kind.value}", param_hint="--tags")
-    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     store = RedisSecretStore(log.client)
     secrets = erasable(log, store, kind, subject, tags_alone=tags)

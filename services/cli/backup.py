@@ -42,9 +42,8 @@ def backup(
         raise typer.BadParameter("give --with-keys or --keys-to, not both: they store the keys in different places")
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     location = BackupLocation(to)
-    files = local_files.read(settings)
     keys = location if with_keys else None if keys_to is None else BackupLocation(keys_to)
-    contents = BackupContents(files.public, files.private, keys)
+    contents = BackupContents(*local_files.read(settings), keys)
     with progress_bar(quiet=json) as show_progress:
         made = take(log, location, contents, at=now_ms(), tell=show_progress)
     # Older backups are deleted only once the new one is complete.

@@ -13,7 +13,7 @@ from events.projection_store.fleet_projection import FleetProjection
 
 DEVICES = 1000
 SILENT_DEVICE = "edge-0007"
-# Slow devices answer after 2 to 4 s (services/simulator/behaviour.py).
+# Slow devices answer after 2 to 4 s (services/simulator/devices.py).
 _SETTLE_SECONDS_MAX = 12.0
 _PROD_EVERY = 2
 

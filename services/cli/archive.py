@@ -8,13 +8,11 @@ import msgspec
 import typer
 from rich.text import Text
 
-from events.backup.backup import BackupProgress, ReportProgress
 from events.canonical import JsonObject
 from events.clock import now_ms
 from events.log.archive.manifest import Segment
-from events.log.archive.mover import ArchivedStream, Mover, PlannedMove
+from events.log.archive.mover import ArchivedStream, Mover, PlannedMove, faults
 from events.log.archive.notes import location_of, notes_of
-from events.log.archive.verification import faults
 from events.log.entries import stream_names
 from events.log.errors import LogError, LogUnavailable
 from events.log.log_factory import open_log
@@ -30,7 +28,7 @@ from services.cli.client import AsJson, show_json, table
 from services.cli.commands import CommandGroup, command
 from services.cli.exits import REFUSED, code_of
 from services.cli.flags import AllowVolatileRedis, DataDir, LogSettings, RedisUrl, log_settings
-from services.cli.progress import progress_bar
+from services.cli.progress import ShowProgress, progress_bar
 
 app = CommandGroup(help="Older events in Parquet files outside Redis: move, list and verify them.")
 
@@ -274,13 +272,13 @@ def _show_waiting(waiting: list[PlannedMove], settings: Settings, *, as_json: bo
         _show_nothing_to_do(waiting, settings, trims=trims)
 
 
-def _advancing(show_progress: ReportProgress, total: int) -> Callable[[str, int], None]:
+def _advancing(show_progress: ShowProgress, total: int) -> Callable[[str, int], None]:
     """What is called with a stream and the number of entries done in it, and shows the progress of all."""
     done = 0
 
     def advance(stream: str, count: int) -> None:
         nonlocal done
         done += count
-        show_progress(BackupProgress(stream, done, total))
+        show_progress(stream, done, total)
 
     return advance

@@ -18,7 +18,6 @@ from events.audit.errors import AuditError, PublicKeyUnusable
 from events.audit.seal import PublicKey
 from events.audit.sealer import public_key
 from events.audit.verify import SealSpan, VerificationReport, verify_log
-from events.backup.backup import BackupProgress
 from events.log.errors import LogError
 from events.log.log_factory import open_log
 from events.number_text import counted, iso_text
@@ -241,7 +240,7 @@ def verify(
                 log,
                 keys,
                 span=span,
-                progress=lambda done, total: show_progress(BackupProgress("verifying", done, max(done, total))),
+                progress=lambda done, total: show_progress("verifying", done, max(done, total)),
             )
     except (AuditError, LogError, KeyFileError) as error:
         complain_of(error)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from events.backup.backup import BackupContents, take
+from events.backup.backup import take
 from events.backup.location import BackupLocation, Pruned
 from events.backup.manifest import BackupManifest
 from events.clock import now_ms
@@ -43,9 +43,9 @@ def backup(
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     location = BackupLocation(to)
     keys = location if with_keys else None if keys_to is None else BackupLocation(keys_to)
-    contents = BackupContents(*local_files.read(settings), keys)
+    public, private = local_files.read(settings)
     with progress_bar(quiet=json) as show_progress:
-        made = take(log, location, contents, at=now_ms(), tell=show_progress)
+        made = take(log, location, local=public, private=private, keys=keys, at=now_ms(), tell=show_progress)
     # Older backups are deleted only once the new one is complete.
     pruned = Pruned((), 0, ()) if keep is None else location.prune(log.epoch, keep=keep, at=now_ms())
     missing = [

@@ -3,19 +3,21 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich import progress as bars
 
-from events.backup.backup import BackupProgress, ReportProgress
 from events.rich_console import console
 from events.terminal import complain
+
+ShowProgress = Callable[[str, int, int], None]
+"""Is called with what is done, and how many of how many entries or files of it."""
 
 _LINE_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def progress_bar(*, quiet: bool) -> Iterator[ReportProgress]:
+def progress_bar(*, quiet: bool) -> Iterator[ShowProgress]:
     """Yield what shows progress: at a terminal as a bar with rate and remaining time, elsewhere a line every 5 s; never if `quiet`."""
     has_bar = sys.stderr.isatty() and not quiet
     bar = bars.Progress(
@@ -32,9 +34,9 @@ def progress_bar(*, quiet: bool) -> Iterator[ReportProgress]:
     begun = printed_at = time.monotonic()
     done_before = -1
 
-    def show(progress: BackupProgress) -> None:
+    def show(what: str, done: int, total: int) -> None:
         nonlocal begun, printed_at, done_before
-        what, done, total, now = progress.what, progress.done, progress.total, time.monotonic()
+        now = time.monotonic()
         # A count that does not grow is that of the next phase, such as files after entries, which has a rate of its own.
         if done <= done_before:
             begun = now

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from events.backup.backup import BackupProgress, ReportProgress
 from events.backup.errors import TargetNotEmpty
 from events.backup.location import BackupLocation
 from events.backup.manifest import HERE, BackupManifest
@@ -27,7 +26,7 @@ from services import local_files
 from services.cli.commands import command
 from services.cli.exits import INCOMPLETE, RestoreFailed
 from services.cli.flags import AllowVolatileRedis, DataDir
-from services.cli.progress import progress_bar
+from services.cli.progress import ShowProgress, progress_bar
 from services.embedded_redis import redis_of
 from services.up.directory import held
 
@@ -151,7 +150,7 @@ def _archive(settings: Settings, manifest: BackupManifest, *, again: bool) -> Ob
 
 
 def _rebuild_projections(
-    settings: Settings, url: str, manifest: BackupManifest, show_progress: ReportProgress
+    settings: Settings, url: str, manifest: BackupManifest, show_progress: ShowProgress
 ) -> list[str]:
     """Compute the projections; returns the reason for each partition that is stopped before its recorded position."""
     # A process started by name, because services may not import workers (the import contracts in pyproject.toml).
@@ -162,7 +161,7 @@ def _rebuild_projections(
         assert process.stdout is not None
         for line in process.stdout:
             done, _, why = line.strip().partition(" ")
-            show_progress(BackupProgress("projections", int(done), manifest.partitions))
+            show_progress("projections", int(done), manifest.partitions)
             if why:
                 partition = f"{name(int(done) - 1)}: "
                 stopped.append(partition + why.removeprefix(partition))

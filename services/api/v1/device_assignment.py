@@ -120,9 +120,8 @@ def changes_of(
 ) -> Iterator[DeviceAssignmentChange]:
     """The changes of a device's assignment, oldest first, at positions after + 1 to `upto`, or to the newest."""
     for recorded in context.recent_assignments.recorded(partition, after=after, upto=upto):
-        for change in recorded.changes:
-            if ordinal in change.members:
-                assignment = change.after
+        for assignment, ordinals in recorded.moves:
+            if ordinal in ordinals:
                 yield DeviceAssignmentChange(
                     recorded.position,
                     recorded.at,

@@ -11,14 +11,16 @@ from events.log.port import Log
 from events.number_text import iso_text
 from events.projection_store.port import ProjectionStore
 from services.backtest.changes import Changes, check_names
-from services.backtest.history import History
-from services.backtest.recorded_answers import read_history
+from services.backtest.history import History, read_history
 from services.backtest.timeline import RolloutDecision, Timeline, size_of, without
 from services.backtest.virtual_fleet import VirtualFleet
 
 STEP_SECONDS = 60
 _REFUSED_SHOWN = 20
-_ACTS_SHOWN = ("RolloutPaused", "RollbackBegan", "RollbackEnded", "RolloutCompleted", "RolloutAborted")
+_ACTS_SHOWN = (
+    *("PhaseOpened", "PhasePassed", "RolloutPaused", "RollbackBegan", "RollbackEnded"),
+    *("RolloutCompleted", "RolloutAborted"),
+)
 
 ReportProgress = Callable[[int, int], None]
 """Called with the virtual time reached and the time of the end (milliseconds)."""
@@ -60,12 +62,8 @@ class Backtest(msgspec.Struct, frozen=True):
 
     def as_text(self) -> str:
         """The result for people: counts, and what was decided when."""
-        lines = []
-        for comparison in self.deployments:
-            if comparison.differs:
-                lines += _lines_of(comparison)
-        if not lines:
-            lines.append("no deployment would have ended otherwise")
+        lines = [line for comparison in self.deployments if comparison.differs for line in _lines_of(comparison)]
+        lines = lines or ["no deployment would have ended otherwise"]
         lines.append(
             f"{len(self.assigned_otherwise):,} of {self.devices:,} devices would have another configuration"
             f" at {iso_text(self.until)}"
@@ -75,8 +73,7 @@ class Backtest(msgspec.Struct, frozen=True):
                 f"{self.unknown:,} times a device gets a configuration that it never really had, or never answered to:"
                 " it counts as not answered"
             )
-        for text in self.refused[:_REFUSED_SHOWN]:
-            lines.append(f"not possible in the backtest: {text}")
+        lines += [f"not possible in the backtest: {text}" for text in self.refused[:_REFUSED_SHOWN]]
         return "\n".join(lines)
 
 
@@ -98,9 +95,10 @@ def backtest(
     """
     history = History(log, recorded, until=until)
     check_names(changes, history.fleet())
-    was, answers, last = read_history(history)
-    virtual = VirtualFleet(history.partitions, was, answers, changes, history.fleet())
-    _run(virtual, history, changes, end=last, step=1000 * step_seconds, tell=tell)
+    really = read_history(history)
+    was = really.timeline
+    virtual = VirtualFleet(history.partitions, really, changes, history.fleet())
+    _run(virtual, history, changes, end=really.end, step=1000 * step_seconds, tell=tell)
     ids = [partition.directory.ids for partition in virtual.partitions]
     names = sorted(was.had.keys() | virtual.timeline.had.keys() | was.acts.keys() | virtual.timeline.acts.keys())
     devices = was.grants.keys() | virtual.timeline.grants.keys()
@@ -112,12 +110,12 @@ def backtest(
     )
     # Rounds in virtual time fall on multiples of the step, real ones on any second: the same decision comes up to two steps apart.
     return Backtest(
-        last,
+        really.end,
         tuple(_compared(name, was, virtual.timeline, ids, tolerance_ms=2000 * step_seconds) for name in names),
         tuple(otherwise),
         sum(len(partition.directory.live) for partition in virtual.partitions),
         virtual.unknown,
-        answers.unmatched,
+        really.unmatched,
         tuple(virtual.refused),
     )
 
@@ -158,13 +156,17 @@ def _compared(
     name: str, was: Timeline, instead: Timeline, ids: list[list[str]], *, tolerance_ms: int
 ) -> DeploymentComparison:
     had, would, failed, failed_instead = was.had[name], instead.had[name], was.failed[name], instead.failed[name]
-    spared, hit = without(had, would), without(would, had)
-    acted = _acted_alike(was.acts[name], instead.acts[name], tolerance_ms)
-    alike = acted and not (size_of(spared) or size_of(hit)) and size_of(failed) == size_of(failed_instead)
+    spared, hit, acts, acts_instead = without(had, would), without(would, had), was.acts[name], instead.acts[name]
+    alike = (
+        [act.act for act in acts] == [act.act for act in acts_instead]
+        and all(abs(act.at - other.at) <= tolerance_ms for act, other in zip(acts, acts_instead, strict=True))
+        and not (size_of(spared) or size_of(hit))
+        and size_of(failed) == size_of(failed_instead)
+    )
     return DeploymentComparison(
         name,
-        tuple(was.acts[name]),
-        tuple(instead.acts[name]),
+        tuple(acts),
+        tuple(acts_instead),
         size_of(had),
         size_of(would),
         size_of(failed),
@@ -176,12 +178,6 @@ def _compared(
     )
 
 
-def _acted_alike(really: list[RolloutDecision], instead: list[RolloutDecision], tolerance_ms: int) -> bool:
-    return [act.act for act in really] == [act.act for act in instead] and all(
-        abs(act.at - other.at) <= tolerance_ms for act, other in zip(really, instead, strict=True)
-    )
-
-
 def _names(members: Mapping[int, Iterable[int]], ids: list[list[str]]) -> tuple[str, ...]:
     return tuple(sorted(ids[number][ordinal] for number, ordinals in members.items() for ordinal in ordinals))
 
@@ -189,11 +185,11 @@ def _names(members: Mapping[int, Iterable[int]], ids: list[list[str]]) -> tuple[
 def _lines_of(comparison: DeploymentComparison) -> list[str]:
     lines = [f"{comparison.name}"]
     for when, acts in (("really ", comparison.really), ("instead", comparison.instead)):
-        listed_acts = [act for act in acts if act.act.startswith((*_ACTS_SHOWN, "PhaseOpened", "PhasePassed"))]
         lines += [
             f"  {when} {iso_text(act.at)} {act.act}: {act.had:,} devices had it, {act.failed:,} had failed"
             + (f" ({act.reason})" if act.reason else "")
-            for act in listed_acts
+            for act in acts
+            if act.act.startswith(_ACTS_SHOWN)
         ]
     lines.append(
         f"  {comparison.had_instead:,} instead of {comparison.had_really:,} devices receive it:"

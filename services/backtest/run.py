@@ -1,19 +1,17 @@
 """A backtest: read what really happened, run the same devices under the changes, compare."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from pyroaring import BitMap
 
-from events.camel_case import camel_json
-from events.canonical import JsonObject
 from events.log.port import Log
 from events.number_text import iso_text
 from events.projection_store.port import ProjectionStore
 from services.backtest.changes import Changes, check_names
 from services.backtest.history import History, read_history
 from services.backtest.timeline import RolloutDecision, Timeline, size_of, without
-from services.backtest.virtual_fleet import VirtualFleet
+from services.backtest.virtual_fleet import ReportProgress, VirtualFleet
 
 STEP_SECONDS = 60
 _REFUSED_SHOWN = 20
@@ -21,9 +19,6 @@ _ACTS_SHOWN = (
     *("PhaseOpened", "PhasePassed", "RolloutPaused", "RollbackBegan", "RollbackEnded"),
     *("RolloutCompleted", "RolloutAborted"),
 )
-
-ReportProgress = Callable[[int, int], None]
-"""Called with the virtual time reached and the time of the end (milliseconds)."""
 
 
 class DeploymentComparison(msgspec.Struct, frozen=True):
@@ -54,11 +49,6 @@ class Backtest(msgspec.Struct, frozen=True):
     unknown: int
     unmatched: int
     refused: tuple[str, ...]
-
-    def as_json(self) -> JsonObject:
-        """The whole result, for programs."""
-        document: JsonObject = camel_json(self)
-        return document
 
     def as_text(self) -> str:
         """The result for people: counts, and what was decided when."""
@@ -97,8 +87,8 @@ def backtest(
     check_names(changes, history.fleet())
     really = read_history(history)
     was = really.timeline
-    virtual = VirtualFleet(history.partitions, really, changes, history.fleet())
-    _run(virtual, history, changes, end=really.end, step=1000 * step_seconds, tell=tell)
+    virtual = VirtualFleet(history, really, changes)
+    virtual.run(step_ms=1000 * step_seconds, tell=tell)
     ids = [partition.directory.ids for partition in virtual.partitions]
     names = sorted(was.had.keys() | virtual.timeline.had.keys() | was.acts.keys() | virtual.timeline.acts.keys())
     devices = was.grants.keys() | virtual.timeline.grants.keys()
@@ -118,38 +108,6 @@ def backtest(
         really.unmatched,
         tuple(virtual.refused),
     )
-
-
-def _run(
-    virtual: VirtualFleet, history: History, changes: Changes, *, end: int, step: int, tell: ReportProgress
-) -> None:
-    """Move the virtual time to the end of the history."""
-    events = history.events()
-    waiting = next(events, None)
-    replaced = {envelope.subject for envelope in history.fleet()}
-    added = sorted((deployed.at, name) for name, deployed in changes.deployments.items() if name not in replaced)
-    while True:
-        coming = [virtual.next_due, waiting.at if waiting else None, added[0][0] if added else None]
-        points_in_time = [point_in_time for point_in_time in coming if point_in_time is not None]
-        # Only a time of a deployment or an active rollout needs the clock. Without one, time jumps to the next entry: a
-        # year in which nothing is rolled out costs no rounds of the scheduler.
-        if virtual.is_busy:
-            points_in_time.append(virtual.now + step)
-        if not points_in_time or (now := max(virtual.now, min(points_in_time))) > end:
-            return
-        # Entries within one step are applied together, as the real scheduler sees them in one round.
-        virtual.now = min(end, -(-now // step) * step)
-        while waiting is not None and waiting.at <= virtual.now:
-            while added and added[0][0] <= waiting.at:
-                virtual.add(added.pop(0)[1], at=waiting.at)
-            virtual.take(waiting)
-            waiting = next(events, None)
-        while added and added[0][0] <= virtual.now:
-            virtual.add(added.pop(0)[1], at=virtual.now)
-        virtual.step()
-        tell(virtual.now, end)
-        if virtual.now >= end and waiting is None:
-            return
 
 
 def _compared(

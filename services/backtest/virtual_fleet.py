@@ -2,7 +2,7 @@
 
 import heapq
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any, assert_never
 
 import msgspec
@@ -28,13 +28,16 @@ from events.rollout.state import ROLLOUT
 from events.stored_projection.partition_codec import checkpoint_of, writes_of
 from events.update.events import GroupEvent, UpdateEvent
 from services.backtest.changes import Changes
-from services.backtest.history import Recorded, RecordedEntry, code_in, is_answer
+from services.backtest.history import History, Recorded, RecordedEntry, code_in, is_answer
 from services.backtest.timeline import Grant, Timeline, version_in
 from services.scheduler.engine import AUTHOR, SchedulerEngine
 from services.scheduler.scheduled_work import ScheduledWork
 
 _DEVICE = Principal.parse("device:backtest")
 _ALL = 10**9
+
+ReportProgress = Callable[[int, int], None]
+"""Called with the virtual time reached and the time of the end (milliseconds)."""
 
 
 class _Log(MemoryLog):
@@ -58,22 +61,22 @@ Without a report, the answer is that the device received the section. The number
 
 
 class VirtualFleet:
-    """A whole system in one process. Its clock `now` (milliseconds) is set by the caller."""
+    """A whole system in one process, at the virtual time `now` (milliseconds)."""
 
-    def __init__(self, partitions: int, recorded: Recorded, changes: Changes, fleet: Iterable[Envelope[Event]]) -> None:
-        """`fleet` are the recorded events of the fleet, whose conditions are indexed from the beginning."""
+    def __init__(self, history: History, recorded: Recorded, changes: Changes) -> None:
+        """The conditions in all events of the history are indexed from the beginning."""
         self.timeline = Timeline()
         self.now = 0
         self.refused: list[str] = []
         """The recorded commands that the backtest refused, each with the reason."""
         self.unknown = 0
         """How often a device was given what it never had in reality, so that its answer is unknown."""
-        self._recorded, self._changes = recorded, changes
-        self._log, self._projections = _Log(partitions), MemoryProjectionStore()
+        self._history, self._recorded, self._changes = history, recorded, changes
+        self._log, self._projections = _Log(history.partitions), MemoryProjectionStore()
         self._documents, self._documented = FleetDocuments(), 0
         self._fleet, self._acted = FleetEventReader(self._log), 0
         merge = MergeCache()
-        self.partitions = [Partition(number, merge) for number in range(partitions)]
+        self.partitions = [Partition(number, merge) for number in range(history.partitions)]
         self._drivers = [
             Driver(partition, events_ahead, self._fleet)
             for partition, events_ahead in zip(self.partitions, self._log.devices, strict=True)
@@ -83,12 +86,11 @@ class VirtualFleet:
         self._engine = SchedulerEngine(
             self._log, self._projections, clock=lambda: self.now, settle=lambda _seconds: self._apply()
         )
-        self._work = ScheduledWork(self._log)
         # Properties that conditions name are indexed before the first device is read. For a property that is named later
         # there are no documents to fill the index from, and the driver raises `PathsMissing` (decision 0053).
         named = [
             msgspec.structs.replace(envelope, event=event)
-            for envelope in fleet
+            for envelope in history.fleet()
             if (event := changes.of(envelope)) is not None
         ]
         for name, deployed in changes.deployments.items():
@@ -101,9 +103,47 @@ class VirtualFleet:
         for partition in self.partitions:
             partition.hold_paths_of(named)
 
+    def run(self, *, step_ms: int, tell: ReportProgress) -> None:
+        """Move the virtual time to the end of the history, in steps of the scheduler; `tell` is called after each."""
+        recorded_events, end, work = self._history.events(), self._recorded.end, ScheduledWork(self._log)
+        waiting = next(recorded_events, None)
+        replaced, deployments = {envelope.subject for envelope in self._history.fleet()}, self._changes.deployments
+        added = sorted((deployed.at, name) for name, deployed in deployments.items() if name not in replaced)
+        while True:
+            coming = [
+                self._due[0][0] if self._due else None,
+                waiting.at if waiting else None,
+                added[0][0] if added else None,
+            ]
+            points_in_time = [point_in_time for point_in_time in coming if point_in_time is not None]
+            # Only a time of a deployment or an active rollout needs the clock. Without one, time jumps to the next entry: a
+            # year in which nothing is rolled out costs no rounds of the scheduler.
+            work.refresh()
+            if work.timed or any(rollout.is_active for rollout in work.rollouts.values()):
+                points_in_time.append(self.now + step_ms)
+            if not points_in_time or (now := max(self.now, min(points_in_time))) > end:
+                return
+            # Entries within one step are applied together, as the real scheduler sees them in one round.
+            self.now = min(end, -(-now // step_ms) * step_ms)
+            while waiting is not None and waiting.at <= self.now:
+                while added and added[0][0] <= waiting.at:
+                    self._add(added.pop(0)[1], at=waiting.at)
+                self._take(waiting)
+                waiting = next(recorded_events, None)
+            while added and added[0][0] <= self.now:
+                self._add(added.pop(0)[1], at=self.now)
+            while self._due and self._due[0][0] <= self.now:
+                self._answer(*heapq.heappop(self._due)[2:])
+            self._apply()
+            while self._engine.tick():
+                self._apply()
+            tell(self.now, end)
+            if self.now >= end and waiting is None:
+                return
+
     # -- recorded entries
 
-    def take(self, entry: RecordedEntry) -> None:
+    def _take(self, entry: RecordedEntry) -> None:
         """Apply a recorded event, unless it is one that the scheduler or a device produces anew in the backtest."""
         envelope = entry.event
         assert envelope is not None
@@ -125,7 +165,7 @@ class VirtualFleet:
             if command is not None:
                 self._do(command, envelope.by, at=envelope.at)
 
-    def add(self, name: str, *, at: int) -> None:
+    def _add(self, name: str, *, at: int) -> None:
         """Create a deployment that the backtest adds at a time (milliseconds), and its rollout if it has a plan."""
         deployed = self._changes.deployments[name]
         self._do(deployed.command, AUTHOR, at=at)
@@ -161,26 +201,7 @@ class VirtualFleet:
     def _refuse(self, what: str, subject: str, why: str) -> None:
         self.refused.append(f"{what} of {subject}: {why}")
 
-    # -- time
-
-    @property
-    def next_due(self) -> int | None:
-        """The time of the next answer of a device (milliseconds); `None` when none is due."""
-        return self._due[0][0] if self._due else None
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether the scheduler can act without a new event: a deployment has a time, or a rollout is active."""
-        self._work.refresh()
-        return bool(self._work.timed) or any(rollout.is_active for rollout in self._work.rollouts.values())
-
-    def step(self) -> None:
-        """Send the answers that are due, apply all events, and run the scheduler until it writes no more."""
-        while self._due and self._due[0][0] <= self.now:
-            self._answer(*heapq.heappop(self._due)[2:])
-        self._apply()
-        while self._engine.tick():
-            self._apply()
+    # -- devices
 
     def _answer(self, device: tuple[int, int], module_id: str, version: int, patch: dict[str, Any] | None) -> None:
         number, ordinal = device

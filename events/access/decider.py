@@ -37,11 +37,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def check(command: AccessCommand) -> None:
-    """Reject a command that is invalid in every state.
-
-    Raises:
-        PolicyInvalid, BuiltInPolicy, TokenInvalid: names the element and the rule.
-    """
+    """Reject a command that no state allows: PolicyInvalid, BuiltInPolicy or TokenInvalid, with element and rule."""
     match command:
         case DefinePolicy(policy=name) | DeletePolicy(policy=name) if not _NAME.fullmatch(name):
             raise PolicyInvalid(name, _NAME_RULE)
@@ -99,11 +95,7 @@ def subject_of(command: AccessCommand) -> str:
 
 
 def decide(command: AccessCommand, document: AccessDocument | None) -> AccessEvent:
-    """The event that a checked command becomes.
-
-    Raises:
-        AccessError: the current state does not allow the command.
-    """
+    """The event that a checked command becomes; raises an AccessError if the current state does not allow it."""
     match command:
         case DefinePolicy():
             if command.new and document is not None:

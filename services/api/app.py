@@ -84,11 +84,7 @@ logger = structlog.get_logger()
 
 
 def create_app(context: ApiContext) -> FastAPI:
-    """The application over a context.
-
-    Raises:
-        RoutesUndeclared: a route does not declare who may use it.
-    """
+    """The application over a context; raises RoutesUndeclared as `add_routes`."""
     waiting, followers, reads = WaitingDevices(context), Followers(context), SecretReads(context)
 
     @contextlib.asynccontextmanager
@@ -129,11 +125,7 @@ def create_app(context: ApiContext) -> FastAPI:
 
 
 def add_routes(app: FastAPI) -> RouteIndex:
-    """Add all routes of the API, and index them.
-
-    Raises:
-        RoutesUndeclared: a route does not declare who may use it.
-    """
+    """Add all routes of the API, and index them; raises RoutesUndeclared if one does not declare who may use it."""
     of_hub = (device_scopes, identities, query, twins, configurations, methods)
     of_fleet = (devices, deployments, events, desired, explain, preview, diff, readiness, rollouts, rollout_devices)
     of_updates, of_process = (updates, groups, device_update), (stream, webhooks, audit, blocked, me, reference)

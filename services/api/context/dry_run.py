@@ -64,11 +64,7 @@ class DryRuns(msgspec.Struct, frozen=True):
     clock: Callable[[], int]
 
     def preview(self, author: Author, commands: Sequence[Command], decided: Decided) -> Preview:
-        """The preview of commands that were decided.
-
-        Raises:
-            PreviewBehind: as `Previewer.result`.
-        """
+        """The preview of commands that were decided; raises PreviewBehind as `Previewer.result`."""
         result = self.result(author, decided)
         until = self.clock() + int(1000 * self.settings.preview_token_seconds)
         of = {"commands": digest_of(commands), "author": _name_of(author)}

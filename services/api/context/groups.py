@@ -32,11 +32,7 @@ Groups = Annotated[GroupProjection, Depends(groups_of)]
 
 
 def state_of(value: Json) -> DeviceState:
-    """A device's state by its name.
-
-    Raises:
-        BodyInvalid: no state has that name.
-    """
+    """A device's state by its name; raises BodyInvalid if no state has that name."""
     try:
         return DeviceState(value)
     except ValueError:

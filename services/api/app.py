@@ -112,7 +112,7 @@ def create_app(context: ApiContext) -> FastAPI:
     app.state.logs_requests = not logs.are_for_people() if log_requests is None else log_requests
     app.state.writer, app.state.authenticator = BatchWriter(context), Authenticator(context)
     app.state.context, app.state.waiting, app.state.followers = context, waiting, followers
-    app.state.acknowledgements = desired.WrittenAcknowledgements()
+    app.state.acknowledgements = {}  # services/api/v1/desired.py
     app.state.secret_reads, app.state.audit_reader = reads, AuditReader(context)
     app.state.past = PastContexts(context)
     app.state.metrics = ApiMetrics(context, waiting, followers)

@@ -15,7 +15,7 @@ from events.update.errors import GroupDeploymentNotFound, GroupNotFound
 from events.update.events import RollbackPolicy
 from events.update.names import UpdateId
 from services.api.context.groups import Groups, groups_of, state_of
-from services.api.context.request import author_of, context_of
+from services.api.context.request import context_of, write
 from services.api.device_update.filters import read_filter, read_order
 from services.api.device_update.lists import (
     Filter,
@@ -97,7 +97,7 @@ def put_deployment(
     # of the partitions interleave (docs/decisions/0024).
     if existing is None or (existing.update, existing.policy or None) != (command.update, command.policy):
         keeping = msgspec.structs.replace(command, keepers=group_projection.keepers(group))
-        context_of(request).do(keeping, author_of(request))
+        write(request, keeping)
     return _current(request, group, deployment)
 
 
@@ -105,7 +105,7 @@ def put_deployment(
 @router.delete(_OF_CLASS, status_code=204)
 def delete_deployment(request: Request, deployed_update: Named) -> None:
     """Delete a deployment that has ended; its devices get what else targets them."""
-    context_of(request).do(DeleteUpdateDeployment(deployed_update.group, deployed_update.commanded), author_of(request))
+    write(request, DeleteUpdateDeployment(deployed_update.group, deployed_update.commanded))
 
 
 @router.get(f"{_DEPLOYMENT}/status")
@@ -131,14 +131,14 @@ def cancel(request: Request, group_projection: Groups, deployed_update: Named) -
     command = CancelUpdateDeployment(
         deployed_update.group, deployed_update.commanded, keepers=group_projection.keepers(deployed_update.group)
     )
-    context_of(request).do(command, author_of(request))
+    write(request, command)
     return _current(request, deployed_update.group, deployed_update.deployment.id)
 
 
 @router.post(f"{_OF_CLASS}:retry")
 def retry(request: Request, deployed_update: Named) -> JsonObject:
     """Retry a deployment on the devices on which it failed."""
-    context_of(request).do(RetryUpdateDeployment(deployed_update.group, deployed_update.commanded), author_of(request))
+    write(request, RetryUpdateDeployment(deployed_update.group, deployed_update.commanded))
     return _current(request, deployed_update.group, deployed_update.deployment.id)
 
 

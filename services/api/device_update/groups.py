@@ -9,7 +9,7 @@ from events.rollout.sets import NO_DEVICES, FleetSet
 from events.update.commands import RemoveGroup
 from events.update.names import UpdateId
 from services.api.context.groups import Groups
-from services.api.context.request import author_of, context_of
+from services.api.context.request import write
 from services.api.device_update.filters import read_filter, read_order
 from services.api.device_update.lists import (
     CLASSES_DERIVED,
@@ -61,7 +61,7 @@ def delete_group(request: Request, group_projection: Groups, group: str) -> None
     """Delete a group and its deployments. A group that devices are tagged with remains, without a history."""
     group_projection.members(group)
     if group in group_projection.groups:
-        context_of(request).do(RemoveGroup(group), author_of(request))
+        write(request, RemoveGroup(group))
 
 
 @router.get("/{group}/updateCompliance")

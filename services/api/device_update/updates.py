@@ -13,7 +13,7 @@ from events.update.commands import DeleteUpdate
 from events.update.names import UpdateId
 from events.update.state import UpdateDocument
 from services.api.context.groups import Groups, UpdateInPath
-from services.api.context.request import author_of, context_of
+from services.api.context.request import context_of, write
 from services.api.device_update.filters import read_filter
 from services.api.device_update.import_manifest import FILE, HANDLER, command_of
 from services.api.device_update.lists import (
@@ -59,7 +59,7 @@ def list_updates(
 def import_update(request: Request, instance: str, body: Annotated[Any, Body()]) -> Response:
     """Import an update. It exists when the request is answered."""
     command = command_of(body)
-    context_of(request).do(command, author_of(request))
+    write(request, command)
     return accepted(request, f"{PREFIX}/{instance}/updates/operations/{_operation(_IMPORT, command.update)}")
 
 
@@ -97,7 +97,7 @@ def get_update(group_projection: Groups, update: UpdateInPath, if_none_match: If
 @router.delete(_UPDATE, status_code=202)
 def delete_update(request: Request, instance: str, update: UpdateInPath) -> Response:
     """Delete an update. It is gone when the request is answered."""
-    context_of(request).do(DeleteUpdate(update), author_of(request))
+    write(request, DeleteUpdate(update))
     return accepted(request, f"{PREFIX}/{instance}/updates/operations/{_operation(_DELETE, update)}")
 
 

@@ -28,7 +28,7 @@ from events.query.parse import parse as parse_query
 from events.query.system_metric import module_applied_query, module_targeted_query, targeted_query
 from events.secrets.personal import Personal
 from services.api.context.deployments import deployment_seen, deployments_seen
-from services.api.context.request import author_of, caller_of, context_of, reach_of, writer_of
+from services.api.context.request import author_of, caller_of, context_of, reach_of, write, writer_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.body_examples import CONTENT as EXAMPLE
 from services.api.http.body_examples import example
@@ -181,7 +181,7 @@ def put_configuration(
     else:
         # Live hubs ignore another content in an update instead of refusing it (contract/hub.md §8.7).
         command = UpdateDeployment(name, condition, body.priority, labels, metrics, if_match)
-    context_of(request).do(command, author_of(request))
+    write(request, command)
     # A write does not run the queries that workers do not count: each of them can be a scan of the fleet.
     return _configuration(request, response, name, until=-math.inf)
 
@@ -189,7 +189,7 @@ def put_configuration(
 @router.delete("/configurations/{name}", status_code=204)
 def delete_configuration(request: Request, name: DeploymentId, if_match: IfMatchToDelete = None) -> None:
     """Delete a deployment."""
-    context_of(request).do(DeleteDeployment(name, if_match), author_of(request))
+    write(request, DeleteDeployment(name, if_match))
 
 
 @router.post("/configurations/testQueries")

@@ -18,7 +18,7 @@ from events.device.times import NEVER, time_text
 from events.device.twin import DeviceCapabilities
 from events.log.device_documents import load_device, load_devices, registered_device
 from services.api.context.api_context import ApiContext
-from services.api.context.request import author_of, caller_of, context_of, reach_of
+from services.api.context.request import author_of, caller_of, context_of, reach_of, write
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import EtagMissing, HubErrorAnswer, ModulesOutOfReach
 from services.api.http.json_answer import AnswerBody, JsonAnswer
@@ -181,7 +181,7 @@ def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDele
     """Retire a device."""
     if if_match is None:
         raise EtagMissing
-    context_of(request).do(RetireDevice(device_id, if_match), author_of(request))
+    write(request, RetireDevice(device_id, if_match))
 
 
 @router.get("/devices/{device_id}/modules", dependencies=[Depends(modules_in_reach)])
@@ -253,7 +253,7 @@ def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if
     """Delete a module that was made by hand."""
     if if_match is None:
         raise EtagMissing
-    context_of(request).do(DeleteModule(device_id, module_id, if_match), author_of(request))
+    write(request, DeleteModule(device_id, module_id, if_match))
 
 
 def _identity(request: Request, response: Response, device_id: str) -> DeviceIdentityAnswer:

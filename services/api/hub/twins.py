@@ -7,7 +7,7 @@ from events.device.commands import PatchTwin, ReplaceTwin
 from events.device.errors import DeviceNotFound
 from events.device.twin import DeviceTwin, ModuleTwin, device_twin
 from events.log.device_documents import registered
-from services.api.context.request import author_of, context_of, writer_of
+from services.api.context.request import author_of, context_of, write, writer_of
 from services.api.http.access import TWIN_READ, TWIN_WRITE, Access
 from services.api.http.json_answer import JsonAnswer
 from services.api.http.path_names import DeviceId, ModuleId
@@ -86,5 +86,5 @@ def _write_module_twin(
 ) -> ModuleTwin:
     # A module that only a configuration names has no document: projections decide whether it exists.
     get_module_twin(request, device_id, module_id)
-    context_of(request).do(command, author_of(request))
+    write(request, command)
     return get_module_twin(request, device_id, module_id)

@@ -28,7 +28,7 @@ from events.stored_projection.partition_reader import STATUSES
 from services.api.context.api_context import ApiContext
 from services.api.context.deployments import deployment_of, deployment_seen, deployments_seen
 from services.api.context.pages import DevicePage, PageInQuery, page
-from services.api.context.request import author_of, caller_of, context_of, reach_of
+from services.api.context.request import author_of, caller_of, context_of, reach_of, write
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid, Forbidden, NotFound
 from services.api.http.json_answer import AnswerBody, one_of
@@ -317,7 +317,7 @@ def schedule(request: Request, name: DeploymentId, body: ScheduleBody) -> Deploy
     """Change when a deployment starts, if it has not started, or when it ends. `null` removes a time; a missing one stays."""
     document, _ = deployment_seen(request, name)
     current = Schedule() if document.schedule is UNSET else document.schedule
-    context_of(request).do(ScheduleDeployment(name, _schedule(name, body, current)), author_of(request))
+    write(request, ScheduleDeployment(name, _schedule(name, body, current)))
     return deployment(request, name)
 
 

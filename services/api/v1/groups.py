@@ -23,7 +23,7 @@ from events.update.state import GroupDocument, condition_of_group
 from services.api.context.api_context import ApiContext
 from services.api.context.groups import Groups, groups_of, state_of
 from services.api.context.pages import PageInQuery, continuation_at
-from services.api.context.request import author_of, context_of
+from services.api.context.request import context_of, write
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid
 from services.api.http.json_answer import AnswerBody, one_of
@@ -160,14 +160,14 @@ def show_group(group_projection: Groups, group: GroupId) -> GroupAnswer:
 @router.put(_GROUP)
 def define_group(request: Request, group: GroupId, body: GroupBody) -> GroupAnswer:
     """Define the devices of a group by a target condition, or by the tag `ADUGroup` if there is none."""
-    context_of(request).do(DefineGroup(group, body.condition, body.priority), author_of(request))
+    write(request, DefineGroup(group, body.condition, body.priority))
     return GroupAnswer.of(group, groups_of(request))
 
 
 @router.delete(_GROUP, status_code=204)
 def remove_group(request: Request, group: GroupId) -> None:
     """Delete a group and its deployments. Its devices get what the remaining deployments give them."""
-    context_of(request).do(RemoveGroup(group), author_of(request))
+    write(request, RemoveGroup(group))
 
 
 # -- deployments
@@ -203,7 +203,7 @@ def deploy(
         group_projection.keepers(group),
         body.end_at,
     )
-    context_of(request).do(command, author_of(request))
+    write(request, command)
     return show_deployment(groups_of(request), group, deployment)
 
 
@@ -211,7 +211,7 @@ def deploy(
 def retry(request: Request, group_projection: Groups, group: GroupId, deployment: Deployment) -> GroupDeploymentAnswer:
     """Let the failed devices retry."""
     commanded = _commanded(group_projection, group, deployment)
-    context_of(request).do(RetryUpdateDeployment(group, commanded), author_of(request))
+    write(request, RetryUpdateDeployment(group, commanded))
     return show_deployment(groups_of(request), group, deployment)
 
 
@@ -222,7 +222,7 @@ def cancel(
     """Cancel a deployment for good. Devices that have the update keep it, and no other device gets it."""
     commanded = _commanded(group_projection, group, deployment)
     command = CancelUpdateDeployment(group, commanded, body.reason, group_projection.keepers(group))
-    context_of(request).do(command, author_of(request))
+    write(request, command)
     return show_deployment(groups_of(request), group, deployment)
 
 
@@ -230,7 +230,7 @@ def cancel(
 def delete_deployment(request: Request, group_projection: Groups, group: GroupId, deployment: Deployment) -> None:
     """Delete a deployment that is over. Its devices get what the remaining deployments give them."""
     commanded = _commanded(group_projection, group, deployment)
-    context_of(request).do(DeleteUpdateDeployment(group, commanded), author_of(request))
+    write(request, DeleteUpdateDeployment(group, commanded))
 
 
 @router.get(f"{_DEPLOYMENT}/devices")

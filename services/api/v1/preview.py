@@ -40,7 +40,7 @@ from services.api.context.request import author_of, context_of, page_of
 from services.api.http.access import SERVICE_CONNECT, Access
 from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.request_costs import LINES
-from services.api.v1.device_assignment import AsOf
+from services.api.v1.devices import AsOf
 from services.api.v1.events import EVENTS_BODY, RefusedLine, commands_of, refused_lines
 from services.api.v1.readiness import ReadinessAnswer, current_waivers
 from services.api.v1.router import v1_router
@@ -224,7 +224,7 @@ def _answer(request: Request, context: ApiContext, previewed: Preview) -> Previe
         advice=previewed.advice,
         refused=refused_lines(previewed.refused),
         as_of={
-            stream_name(number): AsOf.of(vector)
+            stream_name(number): AsOf(vector.partition, vector.fleet)
             for number, vector in sorted(result.vectors.items())
             if previewed.author.scope is None or number in reached
         },

@@ -22,7 +22,7 @@ from events.readiness.state import WaiverDocument
 from events.readiness.waiver import Waiver
 from services.api.context.api_context import ApiContext
 from services.api.context.pages import DevicePage, PageInQuery, page
-from services.api.context.request import author_of, caller_of, context_of, reach_of
+from services.api.context.request import caller_of, context_of, reach_of, write
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, TWIN_READ, Access
 from services.api.http.errors import BodyInvalid, NotFound
 from services.api.http.json_answer import AnswerBody
@@ -266,7 +266,7 @@ def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> WaiverAn
     except msgspec.ValidationError as error:
         raise BodyInvalid(f"`until` must be the last day, as in 2027-03-31, not {body.until[:40]!r}") from error
     command = GrantWaiver(name, body.rule, body.reason, until, body.module, body.deployment)
-    context_of(request).do(command, author_of(request))
+    write(request, command)
     return get_waiver(request, name)
 
 
@@ -274,4 +274,4 @@ def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> WaiverAn
 @Access(REGISTRY_WRITE)
 def delete_waiver(request: Request, name: WaiverName) -> None:
     """Withdraw a waiver: its findings count again."""
-    context_of(request).do(WithdrawWaiver(name), author_of(request))
+    write(request, WithdrawWaiver(name))

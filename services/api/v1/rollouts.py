@@ -39,16 +39,15 @@ from events.rollout.state import RolloutDocument, RolloutState
 from services.api.context.api_context import ApiContext
 from services.api.context.deployments import deployment_of, deployment_seen
 from services.api.context.pages import DevicePage, PageInQuery, page
-from services.api.context.request import author_of, caller_of, context_of
+from services.api.context.request import caller_of, context_of, write
 from services.api.context.rollout_state import says
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import NotFound
 from services.api.http.json_answer import AnswerBody, one_of
 from services.api.http.path_names import ACTS, TALLIED, ActName, RolledOutId, TalliedName
 from services.api.http.request_costs import CONTENT, LONG
-from services.api.v1.bodies import ActBody
-from services.api.v1.device_assignment import AsOf
-from services.api.v1.plan_body import PlanBody
+from services.api.v1.bodies import ActBody, PlanBody
+from services.api.v1.devices import AsOf
 from services.api.v1.router import v1_router
 
 router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True), write=Access(REGISTRY_WRITE, scope="handler"))
@@ -147,7 +146,7 @@ def list_rollouts(request: Request) -> list[RolloutLine]:
 @Access(REGISTRY_WRITE, scope="handler", cost=CONTENT)
 def create_rollout(request: Request, name: RolledOutId, body: Annotated[PlanBody, Body()]) -> RolloutAnswer:
     """Create the rollout of a deployment that has not started. It begins with `start`, or at the deployment's time."""
-    context_of(request).do(CreateRollout(name, body), author_of(request))
+    write(request, CreateRollout(name, body))
     return rollout(request, name)
 
 
@@ -205,7 +204,7 @@ def do(request: Request, name: RolledOutId, act: ActName, body: ActBody = _NO_RE
     if act not in ACTS:
         raise NotFound(f"a rollout has no act {act[:40]!r}; allowed are {', '.join(ACTS)}")
     command = _command(act, name, body, rollout_seen(request, name))
-    context_of(request).do(command, author_of(request))
+    write(request, command)
     return rollout(request, name)
 
 

@@ -7,7 +7,7 @@ from fastapi import Request
 from events.update.commands import DeleteUpdate, ImportUpdate
 from events.update.state import UpdateDocument
 from services.api.context.groups import Groups, UpdateInPath, groups_of
-from services.api.context.request import author_of, context_of
+from services.api.context.request import write
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.json_answer import AnswerBody
 from services.api.http.request_costs import CONTENT
@@ -74,11 +74,11 @@ def import_update(request: Request, update: UpdateInPath, body: UpdateImportBody
     """Import an update: a manifest or a layer. An update never changes."""
     compatibility = tuple(body.compatibility)
     command = ImportUpdate(update, body.content, compatibility, body.description, body.friendly_name)
-    context_of(request).do(command, author_of(request))
+    write(request, command)
     return UpdateAnswer.of(groups_of(request).update(update))
 
 
 @router.delete(_UPDATE, status_code=204)
 def delete_update(request: Request, update: UpdateInPath) -> None:
     """Delete an update that no active deployment uses."""
-    context_of(request).do(DeleteUpdate(update), author_of(request))
+    write(request, DeleteUpdate(update))

@@ -22,7 +22,7 @@ from events.webhook.signature import secret_of
 from events.webhook.state import WebhookDocument
 from events.webhook.targets import AllowedTargets, check_target
 from services.api.context.api_context import ApiContext
-from services.api.context.request import author_of, context_of
+from services.api.context.request import author_of, context_of, write
 from services.api.http.access import ADMIN, Access
 from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.path_names import WebhookId
@@ -118,19 +118,19 @@ def define(request: Request, webhook_id: WebhookId, body: WebhookBody) -> Webhoo
 @router.delete("/webhooks/{webhook_id}", status_code=204)
 def delete(request: Request, webhook_id: WebhookId) -> None:
     """Delete a webhook."""
-    context_of(request).do(DeleteWebhook(webhook_id), author_of(request))
+    write(request, DeleteWebhook(webhook_id))
 
 
 @router.post("/webhooks/{webhook_id}/pause", status_code=204)
 def pause(request: Request, webhook_id: WebhookId, body: PauseBody) -> None:
     """Pause deliveries. Events wait in the log until the webhook is resumed."""
-    context_of(request).do(PauseWebhook(webhook_id, body.why), author_of(request))
+    write(request, PauseWebhook(webhook_id, body.why))
 
 
 @router.post("/webhooks/{webhook_id}/resume", status_code=204)
 def resume(request: Request, webhook_id: WebhookId) -> None:
     """Resume deliveries now, from where they stopped."""
-    context_of(request).do(ResumeWebhook(webhook_id), author_of(request))
+    write(request, ResumeWebhook(webhook_id))
 
 
 @router.get("/webhooks/{webhook_id}/deliveries")

@@ -64,7 +64,6 @@ from services.api.v1 import (
     webhooks,
 )
 from services.api.v1 import event_stream as stream
-from services.api.v1.history_entries import AuditReader
 
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 _UNREADABLE = re.compile("[\x00-\x1f\x7f]")
@@ -111,7 +110,7 @@ def create_app(context: ApiContext) -> FastAPI:
     app.state.writer, app.state.authenticator = BatchWriter(context), Authenticator(context)
     app.state.context, app.state.waiting, app.state.followers = context, waiting, followers
     app.state.acknowledgements = {}  # services/api/v1/desired.py
-    app.state.secret_reads, app.state.audit_reader = reads, AuditReader(context)
+    app.state.secret_reads, app.state.audit_reader = reads, audit.AuditReader(context)
     app.state.past = PastContexts(context)
     app.state.metrics = ApiMetrics(context, waiting, followers)
     app.state.routes = add_routes(app)

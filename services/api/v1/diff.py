@@ -254,7 +254,7 @@ def _of_device(both: _Both, device_id: str, *, skipped: Collection[int] = ()) ->
     if device_of(device_id) != device_id:
         raise DeviceNotFound(device_id)  # A module has a document as well, under a name of its own.
     effective = [context.fleet_projection.effective(device_id) for context in (both.before, both.after)]
-    before, after = map(_sections, (both.before, both.after), (device_id, device_id), effective)
+    before, after = _sections(both.before, device_id, effective[0]), _sections(both.after, device_id, effective[1])
     if not before and not after:
         raise DeviceNotFound(device_id)
     layers = {layer.id for each in effective if each is not None for layer in each.assignment.layers}

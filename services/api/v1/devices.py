@@ -189,7 +189,7 @@ def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
         device=UNSET
         if own is UNSET
         else DevicePart(effective.own or {}, own.version, layers_of(own), own.reason or None),
-        as_of=AsOf(effective.vector.partition, effective.vector.fleet),
+        as_of=AsOf.filled(effective.vector),
     )
 
 

@@ -45,7 +45,7 @@ from services.api.http.request_costs import LONG, NO_WORK
 from services.api.http.route_index import RouteIndex, RouteMatch
 from services.api.http.turns import THREADS
 from services.api.http.unknown_members import refuse_members
-from services.api.hub import configurations, device_scopes, identities, methods, query, twins
+from services.api.hub import configurations, device_scopes, identities, twins
 from services.api.metrics import ApiMetrics
 from services.api.v1 import (
     audit,
@@ -133,10 +133,10 @@ def add_routes(app: FastAPI) -> RouteIndex:
     for router in (
         device_scopes.router,
         identities.router,
-        query.router,
+        twins.queries,
         twins.router,
         configurations.router,
-        methods.router,
+        twins.methods,
         devices.router,
         deployments.router,
         events.router,

@@ -1,22 +1,26 @@
 """The identities of devices and modules, with their keys, and their number (contract/hub.md §1.1, §1.5)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import Body, Depends, Request, Response
 from msgspec import UNSET, UnsetType
 
+from events.canonical import JsonObject
 from events.device.authentication import X509_TYPES
-from events.device.commands import CreateModule, DeleteModule, RetireDevice, UpdateModule
+from events.device.commands import DeleteModule, RetireDevice
 from events.device.errors import EtagMismatch, ModuleNotFound
 from events.device.etags import matches, twin_etag
 from events.device.hierarchy import device_scope, generation_id, parent_scopes
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
 from events.device.times import NEVER, time_text
-from events.device.twin import DeviceCapabilities
+from events.device.twin import DeviceCapabilities, TwinThumbprints, twin_thumbprints
 from events.log.device_documents import load_device, load_devices, registered_device
+from events.secrets.errors import SecretNotFound
+from events.secrets.references import references
+from services.api.auth.secret_reads import note_read
 from services.api.context.api_context import ApiContext
 from services.api.context.request import author_of, caller_of, context_of, reach_of, write
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
@@ -26,15 +30,30 @@ from services.api.http.openapi import ETAG
 from services.api.http.path_names import DeviceId, ModuleId
 from services.api.http.request_costs import LONG, MANY_DEVICES
 from services.api.hub.bodies import BULK_EXAMPLE, BulkBody, DeviceBody, ModuleBody
-from services.api.hub.keys import (
-    IdentityAuthentication,
-    authentication_of,
-    identity_authentication,
-    in_plain,
+from services.api.hub.registry import (
+    BulkResult,
+    identity_command,
+    in_bulk,
+    module_command,
+    readable,
     without_present_keys,
 )
-from services.api.hub.registry import BulkResult, identity_command, in_bulk
 from services.api.hub.router import IDENTITY_SERVICE_VERSION, IfMatch, IfMatchToDelete, hub_router
+
+
+class IdentityKeys(AnswerBody):
+    """Two keys, so that one can be changed while the other is in use; `null` if there is none."""
+
+    primary_key: str | None
+    secondary_key: str | None
+
+
+class IdentityAuthentication(AnswerBody):
+    """How an identity authenticates."""
+
+    symmetric_key: IdentityKeys
+    x509_thumbprint: TwinThumbprints
+    type: str
 
 
 class DeviceIdentityAnswer(AnswerBody, kw_only=True):
@@ -169,9 +188,8 @@ def put_device(
     request: Request, response: Response, device_id: DeviceId, body: DeviceBody, if_match: IfMatch = None
 ) -> DeviceIdentityAnswer:
     """Register a device, or with `If-Match` update it. Without keys in the body, new keys are made."""
-    context = context_of(request)
-    (command,) = without_present_keys(context, [identity_command(device_id, body, if_match)])
-    context.do(command, author_of(request))
+    (command,) = without_present_keys(context_of(request), [identity_command(device_id, body, if_match)])
+    write(request, command)
     return _identity(request, response, device_id)
 
 
@@ -218,14 +236,11 @@ def put_module(
     if_match: IfMatch = None,
 ) -> ModuleIdentityAnswer:
     """Create a module by hand, or with `If-Match` replace it."""
-    context, authentication = context_of(request), authentication_of(body.authentication, module=True)
-    command: CreateModule | UpdateModule
-    if if_match is None or _is_only_configured(context, device_id, module_id, if_match):
-        command = CreateModule(device_id, module_id, body.managed_by, authentication)
-    else:
-        command = UpdateModule(device_id, module_id, body.managed_by, authentication, if_match)
-    (change,) = without_present_keys(context, [command])
-    context.do(change, author_of(request))
+    context = context_of(request)
+    if if_match is not None and _is_only_configured(context, device_id, module_id, if_match):
+        if_match = None
+    (command,) = without_present_keys(context, [module_command(device_id, module_id, body, if_match)])
+    write(request, command)
     return get_module(request, response, device_id, module_id)
 
 
@@ -316,3 +331,30 @@ def module_identities(
             )
         )
     return answers
+
+
+def in_plain(
+    request: Request, authentications: Mapping[str, JsonObject | UnsetType]
+) -> dict[str, IdentityAuthentication]:
+    """Authentications by subject, in the hub's shape, with keys in plain. Erased and lost keys are `null`."""
+    sealed = {subject: authentication or {} for subject, authentication in authentications.items()}
+    # Noted before the keys are opened: a read that is not in the log did not happen (decision 0026).
+    with_keys = [subject for subject, authentication in sealed.items() if references(authentication)]
+    note_read(request, with_keys, what="keys")
+    vault = context_of(request).vault.opened
+    try:
+        # One round trip to Redis for a whole list of devices. Only if a key is lost, each identity is opened alone.
+        opened: Any = vault.reveal_left([*sealed.values()], instead=None)
+    except SecretNotFound:
+        opened = [readable(vault, authentication) for authentication in sealed.values()]
+    return dict(zip(sealed, map(identity_authentication, opened), strict=True))
+
+
+def identity_authentication(authentication: JsonObject) -> IdentityAuthentication:
+    """An authentication with keys in plain, in the hub's shape."""
+    keys = authentication.get("symmetricKey", {})
+    return IdentityAuthentication(
+        IdentityKeys(keys.get("primaryKey"), keys.get("secondaryKey")),
+        twin_thumbprints(authentication),
+        authentication.get("type", "sas"),
+    )

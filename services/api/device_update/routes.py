@@ -23,5 +23,5 @@ def known_version(api_version: Annotated[str, Query(alias="api-version")]) -> No
 
 
 router = APIRouter(prefix=f"{PREFIX}/{{instance}}", dependencies=[Depends(known_version)], include_in_schema=False)
-for part in (updates.importing, updates.router, devices.router, groups.router, deployments.router):
+for part in (updates.router, devices.router, groups.router, deployments.router):
     router.include_router(part)

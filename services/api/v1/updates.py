@@ -66,15 +66,15 @@ class UpdateWithContent(UpdateAnswer):
 
 
 @router.get("/updates")
-def list_updates(group_projection: Groups) -> list[UpdateAnswer]:
+def list_updates(groups: Groups) -> list[UpdateAnswer]:
     """All updates, the highest version first."""
-    return list(map(UpdateAnswer.of, group_projection.updates.values()))
+    return list(map(UpdateAnswer.of, groups.updates.values()))
 
 
 @router.get(_UPDATE)
-def show_update(group_projection: Groups, update: UpdateInPath) -> UpdateWithContent:
+def show_update(groups: Groups, update: UpdateInPath) -> UpdateWithContent:
     """An update with its content."""
-    return UpdateWithContent.of(group_projection.update(update))
+    return UpdateWithContent.of(groups.update(update))
 
 
 @router.put(_UPDATE)
@@ -112,18 +112,18 @@ class GroupAnswer(AnswerBody):
     deployments: list[str]
 
     @classmethod
-    def of(cls, name: str, group_projection: GroupProjection) -> Self:
+    def of(cls, name: str, groups: GroupProjection) -> Self:
         """A group by its name.
 
         Raises:
             GroupNotFound: there is no such group.
         """
-        document, deployed_updates = group_projection.groups.get(name), group_projection.deployed_updates(name)
+        document, deployed_updates = groups.groups.get(name), groups.deployed_updates(name)
         return cls(
             name,
             condition_of_group(name, document),
             (document or GroupDocument(0, 0)).priority,
-            len(group_projection.members(name)),
+            len(groups.members(name)),
             next((deployed.deployment.id for deployed in deployed_updates if deployed.is_active), None),
             [deployed.deployment.id for deployed in deployed_updates],
         )
@@ -196,15 +196,15 @@ class UpdatedDevices(AnswerBody):
 
 
 @router.get("/groups")
-def list_groups(group_projection: Groups) -> list[GroupAnswer]:
+def list_groups(groups: Groups) -> list[GroupAnswer]:
     """All groups, of the tag and defined ones, with the number of edge-capable devices of each."""
-    return [GroupAnswer.of(name, group_projection) for name in group_projection.names]
+    return [GroupAnswer.of(name, groups) for name in groups.names]
 
 
 @router.get(_GROUP)
-def show_group(group_projection: Groups, group: GroupId) -> GroupAnswer:
+def show_group(groups: Groups, group: GroupId) -> GroupAnswer:
     """A group."""
-    return GroupAnswer.of(group, group_projection)
+    return GroupAnswer.of(group, groups)
 
 
 @router.put(_GROUP)
@@ -224,21 +224,21 @@ def remove_group(request: Request, group: GroupId) -> None:
 
 
 @router.get(f"{_GROUP}/deployments")
-def list_deployments(group_projection: Groups, group: GroupId) -> list[GroupDeploymentAnswer]:
+def list_deployments(groups: Groups, group: GroupId) -> list[GroupDeploymentAnswer]:
     """The deployments to a group, oldest first."""
-    group_projection.members(group)  # An unknown group is a 404, and not an empty list.
-    return [_deployment(deployed, group_projection) for deployed in group_projection.deployed_updates(group)]
+    groups.members(group)  # An unknown group is a 404, and not an empty list.
+    return [_deployment(deployed, groups) for deployed in groups.deployed_updates(group)]
 
 
 @router.get(_DEPLOYMENT)
-def show_deployment(group_projection: Groups, group: GroupId, deployment: Deployment) -> GroupDeploymentAnswer:
+def show_deployment(groups: Groups, group: GroupId, deployment: Deployment) -> GroupDeploymentAnswer:
     """A deployment, with the number of its devices in each state."""
-    return _deployment(group_projection.deployment(group, deployment), group_projection)
+    return _deployment(groups.deployment(group, deployment), groups)
 
 
 @router.put(_DEPLOYMENT)
 def deploy(
-    request: Request, group_projection: Groups, group: GroupId, deployment: Deployment, body: DeployBody
+    request: Request, groups: Groups, group: GroupId, deployment: Deployment, body: DeployBody
 ) -> GroupDeploymentAnswer:
     """Deploy an update to a group: now or later, to all devices or in phases. It supersedes the active deployment."""
     policy = None
@@ -246,38 +246,38 @@ def deploy(
         back_to = None if body.policy.update is None else _update_id(body.policy.update)
         policy = RollbackPolicy(back_to, body.policy.percent, body.policy.count, body.policy.answered_min)
     start_at = body.start_at if body.start_at > context_of(request).clock() else 0
-    keepers, update = group_projection.keepers(group), _update_id(body.update)
+    keepers, update = groups.keepers(group), _update_id(body.update)
     write(request, DeployUpdate(group, deployment, update, start_at, policy, body.plan, keepers, body.end_at))
     return show_deployment(groups_of(request), group, deployment)
 
 
 @router.post(f"{_DEPLOYMENT}/retry")
-def retry(request: Request, group_projection: Groups, group: GroupId, deployment: Deployment) -> GroupDeploymentAnswer:
+def retry(request: Request, groups: Groups, group: GroupId, deployment: Deployment) -> GroupDeploymentAnswer:
     """Let the failed devices retry."""
-    write(request, RetryUpdateDeployment(group, _commanded(group_projection, group, deployment)))
+    write(request, RetryUpdateDeployment(group, _commanded(groups, group, deployment)))
     return show_deployment(groups_of(request), group, deployment)
 
 
 @router.post(f"{_DEPLOYMENT}/cancel")
 def cancel(
-    request: Request, group_projection: Groups, group: GroupId, deployment: Deployment, body: CancelBody
+    request: Request, groups: Groups, group: GroupId, deployment: Deployment, body: CancelBody
 ) -> GroupDeploymentAnswer:
     """Cancel a deployment for good. Devices that have the update keep it, and no other device gets it."""
-    commanded = _commanded(group_projection, group, deployment)
-    write(request, CancelUpdateDeployment(group, commanded, body.reason, group_projection.keepers(group)))
+    commanded = _commanded(groups, group, deployment)
+    write(request, CancelUpdateDeployment(group, commanded, body.reason, groups.keepers(group)))
     return show_deployment(groups_of(request), group, deployment)
 
 
 @router.delete(_DEPLOYMENT, status_code=204)
-def delete_deployment(request: Request, group_projection: Groups, group: GroupId, deployment: Deployment) -> None:
+def delete_deployment(request: Request, groups: Groups, group: GroupId, deployment: Deployment) -> None:
     """Delete a deployment that is over. Its devices get what the remaining deployments give them."""
-    write(request, DeleteUpdateDeployment(group, _commanded(group_projection, group, deployment)))
+    write(request, DeleteUpdateDeployment(group, _commanded(groups, group, deployment)))
 
 
 @router.get(f"{_DEPLOYMENT}/devices")
 def list_devices(
     request: Request,
-    group_projection: Groups,
+    groups: Groups,
     group: GroupId,
     deployment: Deployment,
     *,
@@ -285,10 +285,10 @@ def list_devices(
     state: Annotated[str | None, Query(json_schema_extra={"enum": [state.value for state in DeviceState]})] = None,
 ) -> UpdatedDevices:
     """The devices of a deployment with the state of each and the reason, page by page."""
-    context, deployed = context_of(request), group_projection.deployment(group, deployment)
-    states, failures = group_projection.states(deployed), group_projection.failures(deployed)
+    context, deployed = context_of(request), groups.deployment(group, deployment)
+    states, failures = groups.states(deployed), groups.failures(deployed)
     members = FleetSet.union(states.values()) if state is None else states[state_of(state)]
-    devices, last_position = group_projection.page(members, after=query.after(context), limit=query.limit)
+    devices, last_position = groups.page(members, after=query.after(context), limit=query.limit)
     state_text = "has not started" if deployed.is_active else f"is {deployed.state.lower()}"
     rolled_back, lines = f"the deployment was rolled back to {deployed.back_to}", []
     for device_id, location in devices:
@@ -311,11 +311,11 @@ def list_devices(
 _REASONS = {DeviceState.SUCCEEDED: "it answered that all is well", DeviceState.IN_PROGRESS: "it has not answered yet"}
 
 
-def _commanded(group_projection: GroupProjection, group: str, deployment: str) -> str:
+def _commanded(groups: GroupProjection, group: str, deployment: str) -> str:
     """The deployment that a command is for."""
     # A deployment that a rollback created has no record of its own: commands go to the one that was rolled back
     # (decision 0034).
-    deployed = group_projection.deployed_updates(group)
+    deployed = groups.deployed_updates(group)
     return next((update.commanded for update in deployed if update.deployment.id == deployment), deployment)
 
 
@@ -326,7 +326,7 @@ def _update_id(text: str) -> UpdateId:
     return update
 
 
-def _deployment(deployed: DeployedUpdate, group_projection: GroupProjection) -> GroupDeploymentAnswer:
+def _deployment(deployed: DeployedUpdate, groups: GroupProjection) -> GroupDeploymentAnswer:
     deployment, rollout, policy = deployed.deployment, deployed.rollout, deployed.deployment.policy
     policy_answer, rolled_back = None, None
     if isinstance(policy, RollbackPolicy):
@@ -338,7 +338,7 @@ def _deployment(deployed: DeployedUpdate, group_projection: GroupProjection) -> 
             None if deployed.back is None else deployed.back.deployment.id,
             rollout.rollback_reason,
             rollout.rollback_at,
-            len(group_projection.back(deployed)),
+            len(groups.back(deployed)),
             sizes_of(as_sets(rollout.not_back)),
         )
     return GroupDeploymentAnswer.filled(
@@ -355,5 +355,5 @@ def _deployment(deployed: DeployedUpdate, group_projection: GroupProjection) -> 
         rolled_back=rolled_back,
         rollback_of=deployed.back_from or None,
         plan_text=None if rollout is None else plan_text(rollout.plan),
-        counts={state: len(devices) for state, devices in group_projection.states(deployed).items()},
+        counts={state: len(devices) for state, devices in groups.states(deployed).items()},
     )

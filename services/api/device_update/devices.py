@@ -2,20 +2,15 @@
 
 from collections.abc import Callable
 
-from fastapi import Request, Response
+from fastapi import Request
 
 from events.canonical import JsonObject
 from events.projection_store.groups import DEFAULT_CLASS, DeviceState, GroupProjection, class_of, is_among
 from events.rollout.sets import NO_DEVICES, FleetSet
 from services.api.context.groups import Groups, first_with, state_of
-from services.api.context.request import context_of
 from services.api.device_update.lists import (
     CLASSES_DERIVED,
-    PREFIX,
     Filter,
-    IfNoneMatch,
-    accepted,
-    answer_with_etag,
     best_of_class,
     compliance_answer,
     condition_of,
@@ -23,17 +18,13 @@ from services.api.device_update.lists import (
     device_page,
     device_update_router,
     list_page,
-    operation_done,
     present,
     read_filter,
-    selects_running,
     update_info,
 )
 from services.api.http.errors import NotFound, NotOffered
 
 router = device_update_router("/management")
-
-_OPERATION = "import-devices"
 
 
 @router.get("/deviceClasses")
@@ -96,27 +87,6 @@ def get_device(request: Request, groups: Groups, device: str) -> JsonObject:
 def get_device_module() -> None:
     """Reject a request for a module."""
     raise NotOffered("updates are for whole devices, not for modules")
-
-
-@router.post("/devices:import", status_code=202)
-def import_devices(request: Request, instance: str) -> Response:
-    """Answer an import of devices, which has nothing to do: registered devices are known."""
-    return accepted(request, f"{PREFIX}/{instance}/management/operations/{_OPERATION}")
-
-
-@router.get("/operations")
-def list_operations(request: Request, filter_: Filter = None) -> JsonObject:
-    """An empty list, as no operation is running: each is done before it is answered."""
-    selects_running(filter_)
-    return list_page(request, [])
-
-
-@router.get("/operations/{operation}")
-def get_operation(request: Request, operation: str, if_none_match: IfNoneMatch = None) -> Response:
-    """The result of an import of devices, which is always done."""
-    if operation != _OPERATION:
-        raise NotFound(f"there is no operation {operation[:80]!r}")
-    return answer_with_etag(operation_done(operation, None, at=context_of(request).clock()), if_none_match)
 
 
 @router.get("/updateCompliance")

@@ -5,10 +5,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Header, Query, Request, Response
+from fastapi import Query, Request
 
 from events.canonical import Json, JsonObject
-from events.device.times import time_text
 from events.log.keys import partition_of
 from events.projection_store.groups import DEFAULT_CLASS, Compliance, DeployedUpdate, GroupProjection, class_of
 from events.rollout.sets import FleetSet
@@ -18,14 +17,12 @@ from services.api.context.pages import continuation_at, location_of
 from services.api.context.request import context_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid, NotFound
-from services.api.http.json_answer import JsonAnswer
 from services.api.http.request_costs import CONTENT
 from services.api.http.router import DeclaringRouter
 
 PREFIX = "/deviceUpdate"
 PAGE = 100
 CLASSES_DERIVED = "device classes are derived from the compatibility of updates, and cannot be changed"
-_RUNNING = "status eq 'NotStarted' or status eq 'Running'"
 
 
 def device_update_router(below: str = "") -> DeclaringRouter:
@@ -37,7 +34,6 @@ def device_update_router(below: str = "") -> DeclaringRouter:
 
 Filter = Annotated[str | None, Query(alias="filter")]
 OrderBy = Annotated[str | None, Query(alias="orderby")]
-IfNoneMatch = Annotated[str | None, Header()]
 
 
 def list_page(request: Request, items: Sequence[Any], answer: Callable[[Any], Json] = lambda item: item) -> JsonObject:
@@ -64,35 +60,6 @@ def _after(request: Request) -> tuple[int, int]:
 def _link(request: Request, location: tuple[int, int]) -> str:
     sealed = continuation_at(context_of(request), location)
     return f"{request.scope['path']}?{urlencode({**request.query_params, 'after': sealed})}"
-
-
-def accepted(request: Request, location: str) -> Response:
-    """The answer to a request that is done, with the operation under which clients poll its result."""
-    return Response(status_code=202, headers={"Operation-Location": versioned(request, location)})
-
-
-def versioned(request: Request, location: str) -> str:
-    """A path with the client's `api-version`."""
-    return f"{location}?{urlencode({'api-version': request.query_params['api-version']})}"
-
-
-def answer_with_etag(body: JsonObject, if_none_match: str | None) -> Response:
-    """An answer with its etag, or 304 if the client has it already."""
-    headers = {"ETag": body["etag"]}
-    if if_none_match is not None and if_none_match.strip('"') == body["etag"].strip('"'):
-        return Response(status_code=304, headers=headers)
-    return JsonAnswer(body, headers=headers)
-
-
-def selects_running(text: str | None) -> bool:
-    """Whether a filter selects operations that are not done yet, the only one that is supported.
-
-    Raises:
-        BodyInvalid: it is another filter.
-    """
-    if text is not None and text.strip() != _RUNNING:
-        raise BodyInvalid(f"this filter is not supported: {text[:200]!r}; supported is {_RUNNING}")
-    return text is not None
 
 
 def device_location(request: Request, device_id: str) -> tuple[int, int] | None:
@@ -128,19 +95,6 @@ def class_of_update(deployed: DeployedUpdate, groups: GroupProjection) -> str:
     """The device class of a deployment's update; the default class if the update was deleted."""
     document = groups.updates.get(deployed.deployment.update)
     return DEFAULT_CLASS if document is None else class_of(document.condition)
-
-
-def operation_done(operation_id: str, document: UpdateDocument | None, *, at: int, location: str = "") -> JsonObject:
-    """An operation that is done. No operation runs longer than its request."""
-    return present(
-        operationId=operation_id,
-        status="Succeeded",
-        createdDateTime=time_text(at),
-        lastActionDateTime=time_text(at),
-        etag='"1"',  # An operation does not change any more.
-        resourceLocation=location or None,
-        update=None if document is None else info_of(document),
-    )
 
 
 def present(**members: Json) -> JsonObject:

@@ -1,13 +1,13 @@
-"""The update service's paths of updates: import, read, delete."""
+"""The update service's paths of updates (import, read, delete) and of operations, which are done when they are answered."""
 
 import base64
 import binascii
 import hashlib
 from typing import Annotated, Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlencode
 
 import msgspec
-from fastapi import Body, Query, Request, Response
+from fastapi import Body, Header, Query, Request, Response
 
 from events import canonical
 from events.canonical import Json, JsonObject
@@ -21,29 +21,29 @@ from services.api.context.request import context_of, write
 from services.api.device_update.lists import (
     PREFIX,
     Filter,
-    IfNoneMatch,
-    accepted,
-    answer_with_etag,
     device_update_router,
     info_of,
     list_page,
-    operation_done,
+    present,
     read_filter,
-    selects_running,
-    versioned,
 )
 from services.api.http.errors import BodyInvalid, NotFound
+from services.api.http.json_answer import JsonAnswer
 
 router = device_update_router()
 
 _UPDATE = "/updates/providers/{provider}/names/{name}/versions/{version}"
-_IMPORT, _DELETE = "import", "delete"
+_IMPORT, _DELETE, _IMPORT_DEVICES = "import", "delete", "import-devices"
+_RUNNING = "status eq 'NotStarted' or status eq 'Running'"
 _LISTED_MS = 7 * 86_400_000
 _DATA = "data:"
 HANDLER = "twinfold/manifest:1"
 """The handler of an import manifest's only step: its file is the manifest of an edge deployment, or a layer."""
 FILE = "content"
 """The id of an update's only file."""
+
+
+IfNoneMatch = Annotated[str | None, Header()]
 
 
 @router.post("/updates:import", status_code=202)
@@ -161,6 +161,27 @@ def get_operation(
     return answer_with_etag(operation_done(operation, document, at=at, location=location), if_none_match)
 
 
+@router.post("/management/devices:import", status_code=202)
+def import_devices(request: Request, instance: str) -> Response:
+    """Answer an import of devices, which has nothing to do: registered devices are known."""
+    return accepted(request, f"{PREFIX}/{instance}/management/operations/{_IMPORT_DEVICES}")
+
+
+@router.get("/management/operations")
+def list_device_operations(request: Request, filter_: Filter = None) -> JsonObject:
+    """An empty list, as no operation is running: each is done before it is answered."""
+    selects_running(filter_)
+    return list_page(request, [])
+
+
+@router.get("/management/operations/{operation}")
+def get_device_operation(request: Request, operation: str, if_none_match: IfNoneMatch = None) -> Response:
+    """The result of an import of devices, which is always done."""
+    if operation != _IMPORT_DEVICES:
+        raise NotFound(f"there is no operation {operation[:80]!r}")
+    return answer_with_etag(operation_done(operation, None, at=context_of(request).clock()), if_none_match)
+
+
 def _answer(document: UpdateDocument) -> JsonObject:
     return {
         **info_of(document),
@@ -187,6 +208,48 @@ def _operation(kind: str, update: UpdateId) -> str:
 def _deployable(filter_: str | None) -> bool:
     """Whether a filter includes deployable updates, which all updates are."""
     return read_filter(filter_, ("isDeployable",)).get("isDeployable", True) is True
+
+
+def accepted(request: Request, location: str) -> Response:
+    """The answer to a request that is done, with the operation under which clients poll its result."""
+    return Response(status_code=202, headers={"Operation-Location": versioned(request, location)})
+
+
+def versioned(request: Request, location: str) -> str:
+    """A path with the client's `api-version`."""
+    return f"{location}?{urlencode({'api-version': request.query_params['api-version']})}"
+
+
+def answer_with_etag(body: JsonObject, if_none_match: str | None) -> Response:
+    """An answer with its etag, or 304 if the client has it already."""
+    headers = {"ETag": body["etag"]}
+    if if_none_match is not None and if_none_match.strip('"') == body["etag"].strip('"'):
+        return Response(status_code=304, headers=headers)
+    return JsonAnswer(body, headers=headers)
+
+
+def selects_running(text: str | None) -> bool:
+    """Whether a filter selects operations that are not done yet, the only one that is supported.
+
+    Raises:
+        BodyInvalid: it is another filter.
+    """
+    if text is not None and text.strip() != _RUNNING:
+        raise BodyInvalid(f"this filter is not supported: {text[:200]!r}; supported is {_RUNNING}")
+    return text is not None
+
+
+def operation_done(operation_id: str, document: UpdateDocument | None, *, at: int, location: str = "") -> JsonObject:
+    """An operation that is done. No operation runs longer than its request."""
+    return present(
+        operationId=operation_id,
+        status="Succeeded",
+        createdDateTime=time_text(at),
+        lastActionDateTime=time_text(at),
+        etag='"1"',  # An operation does not change any more.
+        resourceLocation=location or None,
+        update=None if document is None else info_of(document),
+    )
 
 
 # -- the import manifest and its file, both in `data:` URLs of the request

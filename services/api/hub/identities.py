@@ -21,7 +21,6 @@ from events.log.device_documents import load_device, load_devices, registered_de
 from events.secrets.errors import SecretNotFound
 from events.secrets.references import references
 from services.api.auth.secret_reads import note_read
-from services.api.context.api_context import ApiContext
 from services.api.context.request import author_of, caller_of, context_of, reach_of, write
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import EtagMissing, HubErrorAnswer, ModulesOutOfReach
@@ -237,29 +236,18 @@ def put_module(
 ) -> ModuleIdentityAnswer:
     """Create a module by hand, or with `If-Match` replace it."""
     context = context_of(request)
-    if if_match is not None and _is_only_configured(context, device_id, module_id, if_match):
-        if_match = None
+    if if_match is not None:
+        # An update of a module that exists only because a configuration names it makes it one by hand, under the etag that its
+        # identity shows (decision 0039): the IoT identity service gives keys to modules that way.
+        by_hand = {*load_device(context.log, device_id).modules, *SYSTEM_MODULES}
+        if module_id not in by_hand and module_id in context.twins.module_ids(device_id):
+            if not matches(if_match, CONFIGURED_IDENTITY.etag):
+                subject = module_subject(device_id, module_id)
+                raise EtagMismatch(subject, expected=if_match, actual=twin_etag(CONFIGURED_IDENTITY.etag))
+            if_match = None
     (command,) = without_present_keys(context, [module_command(device_id, module_id, body, if_match)])
     write(request, command)
     return get_module(request, response, device_id, module_id)
-
-
-def _is_only_configured(context: ApiContext, device_id: str, module_id: str, if_match: str) -> bool:
-    """Whether a module exists only because a configuration names it.
-
-    Raises:
-        DeviceNotFound: the device is not registered.
-        EtagMismatch: such a module has another etag.
-    """
-    # An update of such a module makes it one by hand, under the etag that its identity shows (decision 0039): the IoT
-    # identity service gives keys to modules that way.
-    document = load_device(context.log, device_id)
-    if module_id in {*document.modules, *SYSTEM_MODULES} or module_id not in context.twins.module_ids(device_id):
-        return False
-    if not matches(if_match, CONFIGURED_IDENTITY.etag):
-        subject = module_subject(device_id, module_id)
-        raise EtagMismatch(subject, expected=if_match, actual=twin_etag(CONFIGURED_IDENTITY.etag))
-    return True
 
 
 @router.delete(_MODULE, status_code=204, dependencies=[Depends(modules_in_reach)])

@@ -4,7 +4,7 @@ import heapq
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 import numpy as np
@@ -203,12 +203,14 @@ class _Both(msgspec.Struct, frozen=True):
 def _diff(
     both: _Both,
     events: Iterable[DiffEvent],
+    before: dict[str, JsonObject],
+    after: dict[str, JsonObject],
     *,
     of: Literal["device", "deployment", "fleet"],
     subject: str | None,
     streams: Collection[int] | None = None,
 ) -> Diff:
-    """A diff with its events, without its changes."""
+    """A diff with its events, and with the changes from the sections `before` to those `after`."""
     streams, by = list(both.last.positions if streams is None else streams), Counter[str]()
 
     # Counted on the way: a month of events of a fleet would not fit into memory.
@@ -224,6 +226,7 @@ def _diff(
         to_time=both.last.time,
         of=of,
         id=subject,
+        changes=[DiffChange.filled(change, section=change.module) for change in differences(before, after)],
         events=heapq.nlargest(EVENTS_MAX, counted(), key=_order)[::-1],
         event_count=by.total(),
         by=dict(by.most_common()),
@@ -233,10 +236,6 @@ def _diff(
 def _order(event: DiffEvent) -> tuple[int, str, int]:
     stream, _, position = event.position.rpartition(":")
     return event.at, stream, int(position)
-
-
-def _changes(before: dict[str, JsonObject], after: dict[str, JsonObject]) -> list[DiffChange]:
-    return [DiffChange.filled(change, section=change.module) for change in differences(before, after)]
 
 
 # -- a device
@@ -264,9 +263,7 @@ def _of_device(both: _Both, device_id: str, *, skipped: Collection[int] = ()) ->
         _events_of_fleet(both, layers),
         _assignment_changes(both, device_id, number),
     )
-    diff = _diff(both, events, of="device", subject=device_id, streams=(FLEET, number))
-    diff.changes = _changes(before, after)
-    return diff
+    return _diff(both, events, before, after, of="device", subject=device_id, streams=(FLEET, number))
 
 
 def _sections(context: ApiContext, device_id: str, effective: Effective | None) -> dict[str, JsonObject]:
@@ -349,8 +346,8 @@ def _of_deployment(both: _Both, deployment_id: str) -> Diff:
     before, after = (_fields(context, deployment_id) for context in (both.before, both.after))
     if not before and not after:
         raise DeploymentNotFound(deployment_id)
-    diff = _diff(both, _events_of_fleet(both, {deployment_id}), of="deployment", subject=deployment_id)
-    diff.changes = _changes(before, after)
+    events = _events_of_fleet(both, {deployment_id})
+    diff = _diff(both, events, before, after, of="deployment", subject=deployment_id)
     selection = ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
     for status in ("target", "actual"):
         diff.devices[status] = sides = DiffSides(DiffDevices(), DiffDevices())
@@ -392,11 +389,11 @@ def _fields(context: ApiContext, deployment_id: str) -> dict[str, JsonObject]:
 
 def _of_fleet(both: _Both) -> Diff:
     """The deployments and devices that were added and removed, the changes of assignments, and the fleet's events."""
-    diff = _diff(both, _events_of_fleet(both), of="fleet", subject=None)
+    diff = _diff(both, _events_of_fleet(both), {}, {}, of="fleet", subject=None)
     diff.devices["registered"] = sides = DiffSides(DiffDevices(), DiffDevices())
     moved: defaultdict[tuple[DiffStatus, DiffStatus], DiffDevices] = defaultdict(DiffDevices)
     for number in range(both.after.log.partitions):
-        old, new = (_assignments(context, number) for context in (both.before, both.after))
+        old, new = (_PartitionAssignments.read(context, number) for context in (both.before, both.after))
         sides.lost.add(both.before, number, old.live - new.live)
         sides.gained.add(both.after, number, new.live - old.live)
         for pair, members in old.moved_to(new):
@@ -419,36 +416,33 @@ class _PartitionAssignments(msgspec.Struct, frozen=True):
     numbers: Any
     assignments: dict[int, Assignment]
 
-    def moved_to(self, later: "_PartitionAssignments") -> Iterator[tuple[tuple[DiffStatus, DiffStatus], BitMap]]:
+    @classmethod
+    def read(cls, context: ApiContext, number: int) -> Self:
+        """The assignments of a partition at the point in time of a context."""
+        selection = ProjectionSelection(hashes=(*STATUS_HASHES, "assignments"), arrays=STATUS_ARRAYS)
+        stored = context.projections.read(number, selection)
+        by_number = stored.hashes["assignments"].items()
+        assignments = {int(field): msgspec.json.decode(data, type=Assignment) for field, data in by_number}
+        numbers = np.frombuffer(stored.arrays["assignment_of"], dtype="<u4")
+        return cls(PartitionReading(stored).set("live"), numbers, assignments)
+
+    def numbers_of(self, ordinals: Any) -> Any:
+        """The number of each device's assignment."""
+        # The array ends with the last ordinal that had an assignment. A later one has none, which is number 0.
+        size = max(len(self.numbers), int(ordinals.max()) + 1 if len(ordinals) else 0)
+        return np.pad(self.numbers, (0, size - len(self.numbers)))[ordinals]
+
+    def moved_to(self, later: Self) -> Iterator[tuple[tuple[DiffStatus, DiffStatus], BitMap]]:
         """The devices that are registered in both and changed, by their assignment before and after."""
         # Arrays and not a loop over devices: a partition can have a hundred thousand devices and a few assignments.
         both = np.array(self.live & later.live, dtype=np.uint32)
-        pairs = np.stack([_numbers_of(both, self.numbers), _numbers_of(both, later.numbers)], axis=1)
+        pairs = np.stack([self.numbers_of(both), later.numbers_of(both)], axis=1)
         for before, after in np.unique(pairs, axis=0).tolist() if len(both) else ():
             old, new = self.assignments.get(before, NO_ASSIGNMENT), later.assignments.get(after, NO_ASSIGNMENT)
             # The number of an assignment is not the same at two points in time, so that the assignments are compared.
             if old != new:
+                status_before, status_after = (
+                    DiffStatus(each.status, tuple(layer.id for layer in each.layers)) for each in (old, new)
+                )
                 members = BitMap(both[(pairs[:, 0] == before) & (pairs[:, 1] == after)])
-                yield (_diff_status(old), _diff_status(new)), members
-
-
-def _numbers_of(ordinals: Any, numbers: Any) -> Any:
-    # The array ends with the last ordinal that had an assignment. A later one has none, which is number 0.
-    padded = np.zeros(max(len(numbers), int(ordinals.max()) + 1 if len(ordinals) else 0), dtype=np.uint32)
-    padded[: len(numbers)] = numbers
-    return padded[ordinals]
-
-
-def _diff_status(assignment: Assignment) -> DiffStatus:
-    return DiffStatus(assignment.status, tuple(layer.id for layer in assignment.layers))
-
-
-def _assignments(context: ApiContext, number: int) -> _PartitionAssignments:
-    stored = context.projections.read(
-        number, ProjectionSelection(hashes=(*STATUS_HASHES, "assignments"), arrays=STATUS_ARRAYS)
-    )
-    assignments = {
-        int(field): msgspec.json.decode(data, type=Assignment) for field, data in stored.hashes["assignments"].items()
-    }
-    numbers = np.frombuffer(stored.arrays["assignment_of"], dtype="<u4")
-    return _PartitionAssignments(PartitionReading(stored).set("live"), numbers, assignments)
+                yield (status_before, status_after), members

@@ -19,19 +19,7 @@ from events.fleet.assignments import AssignmentStatus
 from events.log.fleet_documents import deployments, rollouts_of
 from events.log.keys import FLEET, partition_of
 from events.projection_store.groups import is_among
-from events.rollout import rollout_text
-from events.rollout.commands import (
-    AbortRollout,
-    ApprovePhase,
-    CreateRollout,
-    PauseRollout,
-    ResumeRollout,
-    RetryFailed,
-    RollBack,
-    RolloutCommand,
-    SkipPhase,
-    StartRollout,
-)
+from events.rollout import commands, rollout_text
 from events.rollout.errors import RolloutNotFound
 from events.rollout.events import RecordedCounts
 from events.rollout.plan import Gate, RolloutPlan
@@ -60,15 +48,15 @@ router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True), write=A
 
 HISTORY_MAX = 10_000
 _NO_REASON = ActBody()
-_ACTS_WITH_REASON: Mapping[str, Callable[[str, str], RolloutCommand]] = {
-    "pause": PauseRollout,
-    "abort": AbortRollout,
-    "rollback": RollBack,
+_ACTS_WITH_REASON: Mapping[str, Callable[[str, str], commands.RolloutCommand]] = {
+    "pause": commands.PauseRollout,
+    "abort": commands.AbortRollout,
+    "rollback": commands.RollBack,
 }
-_OTHER_ACTS: Mapping[str, Callable[[str], RolloutCommand]] = {
-    "start": StartRollout,
-    "resume": ResumeRollout,
-    "retry": RetryFailed,
+_OTHER_ACTS: Mapping[str, Callable[[str], commands.RolloutCommand]] = {
+    "start": commands.StartRollout,
+    "resume": commands.ResumeRollout,
+    "retry": commands.RetryFailed,
 }
 
 RolloutCounts = Annotated[dict[str, Any], msgspec.Meta(extra_json_schema=camel_schema(RecordedCounts))]
@@ -162,7 +150,7 @@ def list_rollouts(request: Request) -> list[RolloutLine]:
 @Access(REGISTRY_WRITE, scope="handler", cost=CONTENT)
 def create_rollout(request: Request, name: RolledOutId, body: Annotated[PlanBody, Body()]) -> RolloutAnswer:
     """Create the rollout of a deployment that has not started. It begins with `start`, or at the deployment's time."""
-    write(request, CreateRollout(name, body))
+    write(request, commands.CreateRollout(name, body))
     return rollout(request, name)
 
 
@@ -211,28 +199,25 @@ def do(request: Request, name: RolledOutId, act: ActName, body: ActBody = _NO_RE
     if act not in ACTS:
         raise NotFound(f"a rollout has no act {act[:40]!r}; allowed are {', '.join(ACTS)}")
     document = rollout_seen(request, name)
-    command: RolloutCommand
+    command: commands.RolloutCommand
     # Phases count from 1 in bodies and answers, as in sentences, and from 0 in commands and documents.
     if act == "approve":
-        command = ApprovePhase(name, _next_approval(document) if body.phase is None else body.phase - 1)
+        # The next phase that waits for an approval, or the phase that opens next if there is none.
+        waiting = (
+            number
+            for number, phase in enumerate(document.plan.phases)
+            if phase.approval and number > document.phase and number not in document.approved
+        )
+        phase = next(waiting, min(document.phase + 1, len(document.plan.phases) - 1))
+        command = commands.ApprovePhase(name, phase if body.phase is None else body.phase - 1)
     elif act == "skip":
-        command = SkipPhase(name, max(0, document.phase) if body.phase is None else body.phase - 1)
+        command = commands.SkipPhase(name, max(0, document.phase) if body.phase is None else body.phase - 1)
     elif act in _ACTS_WITH_REASON:
         command = _ACTS_WITH_REASON[act](name, body.reason)
     else:
         command = _OTHER_ACTS[act](name)
     write(request, command)
     return rollout(request, name)
-
-
-def _next_approval(document: RolloutDocument) -> int:
-    """The next phase (from 0) that waits for an approval, or the phase that opens next if there is none."""
-    without_approval = (
-        number
-        for number, phase in enumerate(document.plan.phases)
-        if phase.approval and number > document.phase and number not in document.approved
-    )
-    return next(without_approval, min(document.phase + 1, len(document.plan.phases) - 1))
 
 
 @router.get("/deployments/{name}/rollout/devices/{which}")

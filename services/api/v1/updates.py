@@ -9,16 +9,7 @@ from events.rollout.plan_text import PlanText, plan_text
 from events.rollout.rollout_counts import as_sets
 from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutState
-from events.update.commands import (
-    CancelUpdateDeployment,
-    DefineGroup,
-    DeleteUpdate,
-    DeleteUpdateDeployment,
-    DeployUpdate,
-    ImportUpdate,
-    RemoveGroup,
-    RetryUpdateDeployment,
-)
+from events.update import commands
 from events.update.events import RollbackPolicy
 from events.update.names import UpdateId, read_update
 from events.update.state import GroupDocument, UpdateDocument, condition_of_group
@@ -81,14 +72,14 @@ def show_update(groups: Groups, update: UpdateInPath) -> UpdateWithContent:
 def import_update(request: Request, update: UpdateInPath, body: UpdateImportBody) -> UpdateAnswer:
     """Import an update: a manifest or a layer. An update never changes."""
     compatibility = tuple(body.compatibility)
-    write(request, ImportUpdate(update, body.content, compatibility, body.description, body.friendly_name))
+    write(request, commands.ImportUpdate(update, body.content, compatibility, body.description, body.friendly_name))
     return UpdateAnswer.of(groups_of(request).update(update))
 
 
 @router.delete(_UPDATE, status_code=204)
 def delete_update(request: Request, update: UpdateInPath) -> None:
     """Delete an update that no active deployment uses."""
-    write(request, DeleteUpdate(update))
+    write(request, commands.DeleteUpdate(update))
 
 
 # -- groups
@@ -210,14 +201,14 @@ def show_group(groups: Groups, group: GroupId) -> GroupAnswer:
 @router.put(_GROUP)
 def define_group(request: Request, group: GroupId, body: GroupBody) -> GroupAnswer:
     """Define the devices of a group by a target condition, or by the tag `ADUGroup` if there is none."""
-    write(request, DefineGroup(group, body.condition, body.priority))
+    write(request, commands.DefineGroup(group, body.condition, body.priority))
     return GroupAnswer.of(group, groups_of(request))
 
 
 @router.delete(_GROUP, status_code=204)
 def remove_group(request: Request, group: GroupId) -> None:
     """Delete a group and its deployments. Its devices get what the remaining deployments give them."""
-    write(request, RemoveGroup(group))
+    write(request, commands.RemoveGroup(group))
 
 
 # -- deployments
@@ -247,14 +238,14 @@ def deploy(
         policy = RollbackPolicy(back_to, body.policy.percent, body.policy.count, body.policy.answered_min)
     start_at = body.start_at if body.start_at > context_of(request).clock() else 0
     keepers, update = groups.keepers(group), _update_id(body.update)
-    write(request, DeployUpdate(group, deployment, update, start_at, policy, body.plan, keepers, body.end_at))
+    write(request, commands.DeployUpdate(group, deployment, update, start_at, policy, body.plan, keepers, body.end_at))
     return show_deployment(groups_of(request), group, deployment)
 
 
 @router.post(f"{_DEPLOYMENT}/retry")
 def retry(request: Request, groups: Groups, group: GroupId, deployment: Deployment) -> GroupDeploymentAnswer:
     """Let the failed devices retry."""
-    write(request, RetryUpdateDeployment(group, _commanded(groups, group, deployment)))
+    write(request, commands.RetryUpdateDeployment(group, _commanded(groups, group, deployment)))
     return show_deployment(groups_of(request), group, deployment)
 
 
@@ -264,14 +255,14 @@ def cancel(
 ) -> GroupDeploymentAnswer:
     """Cancel a deployment for good. Devices that have the update keep it, and no other device gets it."""
     commanded = _commanded(groups, group, deployment)
-    write(request, CancelUpdateDeployment(group, commanded, body.reason, groups.keepers(group)))
+    write(request, commands.CancelUpdateDeployment(group, commanded, body.reason, groups.keepers(group)))
     return show_deployment(groups_of(request), group, deployment)
 
 
 @router.delete(_DEPLOYMENT, status_code=204)
 def delete_deployment(request: Request, groups: Groups, group: GroupId, deployment: Deployment) -> None:
     """Delete a deployment that is over. Its devices get what the remaining deployments give them."""
-    write(request, DeleteUpdateDeployment(group, _commanded(groups, group, deployment)))
+    write(request, commands.DeleteUpdateDeployment(group, _commanded(groups, group, deployment)))
 
 
 @router.get(f"{_DEPLOYMENT}/devices")

@@ -178,7 +178,9 @@ def change_many(
 @Access(REGISTRY_READ, scope="device")
 def get_device(request: Request, response: Response, device_id: DeviceId) -> DeviceIdentityAnswer:
     """A device's identity, with its keys."""
-    return _identity(request, response, device_id)
+    (identity,) = device_identities(request, {device_id: load_device(context_of(request).log, device_id)})
+    response.headers["ETag"] = f'"{identity.etag}"'
+    return identity
 
 
 @router.put("/devices/{device_id}", responses=ETAG)
@@ -189,7 +191,7 @@ def put_device(
     """Register a device, or with `If-Match` update it. Without keys in the body, new keys are made."""
     (command,) = without_present_keys(context_of(request), [identity_command(device_id, body, if_match)])
     write(request, command)
-    return _identity(request, response, device_id)
+    return get_device(request, response, device_id)
 
 
 @router.delete("/devices/{device_id}", status_code=204)
@@ -257,12 +259,6 @@ def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if
     if if_match is None:
         raise EtagMissing
     write(request, DeleteModule(device_id, module_id, if_match))
-
-
-def _identity(request: Request, response: Response, device_id: str) -> DeviceIdentityAnswer:
-    (identity,) = device_identities(request, {device_id: load_device(context_of(request).log, device_id)})
-    response.headers["ETag"] = f'"{identity.etag}"'
-    return identity
 
 
 def device_identities(request: Request, documents: Mapping[str, DeviceDocument]) -> list[DeviceIdentityAnswer]:

@@ -1,7 +1,7 @@
 """The commands behind changes of the registry, one or up to 100 in bulk, with new keys (contract/hub.md §1.1, §1.5)."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -101,7 +101,12 @@ def patch_of(device_id: str, module_id: str | None, body: TwinBody, if_match: st
             "properties must not be null, because that would remove the reported properties as well;"
             ' send "properties": {"desired": null} to remove all desired properties'
         )
-    return PatchTwin(device_id, module_id, _written(body.tags), _written(body.desired), if_match, body.cleared)
+    cleared: list[Literal["tags", "desired"]] = []
+    if body.tags is None and "tags" in body.model_fields_set:
+        cleared.append("tags")
+    if body.properties is not None and body.desired is None and "desired" in body.properties.model_fields_set:
+        cleared.append("desired")
+    return PatchTwin(device_id, module_id, _written(body.tags), _written(body.desired), if_match, tuple(cleared))
 
 
 def replacement_of(device_id: str, module_id: str | None, body: TwinBody, if_match: str | None) -> ReplaceTwin:

@@ -14,7 +14,6 @@ from events.device.commands import AcknowledgeDesired
 from events.device.errors import DeviceNotFound
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE
-from events.projection_store.fleet_projection import Effective
 from events.secrets.references import MASK, mask
 from events.stored_projection.partition_reader import DeviceAssignment
 from services.api.auth.secret_reads import note_read
@@ -41,11 +40,6 @@ class DesiredVersion(msgspec.Struct, frozen=True):
 
     assignment_change: int
     hand_written: int = 0
-
-    @classmethod
-    def of(cls, assignment: DeviceAssignment | Effective) -> "DesiredVersion":
-        """The present version of a device."""
-        return cls(assignment.assignment_change, assignment.hand_written)
 
     @classmethod
     def parse(cls, text: str) -> "DesiredVersion":
@@ -147,7 +141,8 @@ async def _wait(
         while not waiting.ended and (left := until - time.monotonic()) > 0:
             # Cleared before the read: a change that arrives after the read sets the event again (decision 0013).
             event.clear()
-            if DesiredVersion.of(await in_turn(request, _assignment, request, assignment.device_id)) != device_version:
+            current = await in_turn(request, _assignment, request, assignment.device_id)
+            if DesiredVersion(current.assignment_change, current.hand_written) != device_version:
                 return
             try:
                 await asyncio.wait_for(event.wait(), left)
@@ -160,7 +155,7 @@ def _desired(
 ) -> JsonAnswer[DesiredProperties] | Response:
     context = context_of(request)
     effective = existing(device_id, context.fleet_projection.effective(device_id))
-    version = DesiredVersion.of(effective)
+    version = DesiredVersion(effective.assignment_change, effective.hand_written)
     if version == device_version:
         return Response(status_code=204)
     twin_sections = context.twins.desired_sections(effective)

@@ -159,8 +159,8 @@ def rollout(
     request: Request, name: RolledOutId, history: Annotated[int, Query(ge=0, le=HISTORY_MAX)] = 100
 ) -> RolloutAnswer:
     """A rollout: its plan, the state of each phase, its counts, what it waits for, and its last acts."""
-    context, document = context_of(request), rollout_seen(request, name)
-    judged, plan = judged_rollout(context, name, document), document.plan
+    context, (document, judged) = context_of(request), _judged(request, name)
+    plan = document.plan
     acts = context.deployment_history.acts(name, upto=context.log.head(FLEET))
     passed = {act.phase: act for act in acts if act.act == "PhasePassed"}
     evidence = None
@@ -225,8 +225,8 @@ def devices(request: Request, name: RolledOutId, which: TalliedName, query: Page
     """The devices of one of a rollout's counts, page by page."""
     if which not in TALLIED:
         raise NotFound(f"a rollout has no count {which[:40]!r}; allowed are {', '.join(TALLIED)}")
-    context = context_of(request)
-    members = getattr(judged_rollout(context, name, rollout_seen(request, name)).rollout_counts, snake_case(which))
+    context, (_, judged) = context_of(request), _judged(request, name)
+    members = getattr(judged.rollout_counts, snake_case(which))
     return page(
         context, context.fleet_projection.page_of(members.of_partition, after=query.after(context), limit=query.limit)
     )
@@ -249,9 +249,10 @@ def rollout_seen(request: Request, name: str) -> RolloutDocument:
     return rollout
 
 
-def judged_rollout(context: ApiContext, name: str, document: RolloutDocument) -> Judgement:
-    """A rollout as the scheduler would judge it now."""
-    return context.rollout_states.judged({name: document}, context.clock())[name]
+def _judged(request: Request, name: str) -> tuple[RolloutDocument, Judgement]:
+    """A rollout, also as the scheduler would judge it now."""
+    context, document = context_of(request), rollout_seen(request, name)
+    return document, context.rollout_states.judged({name: document}, context.clock())[name]
 
 
 def lines_of(
@@ -348,8 +349,8 @@ def list_devices(
     """
     if state is not None and state not in STATES:
         raise BodyInvalid(f"state must be one of {', '.join(STATES)}, not {state[:40]!r}")
-    document, context = rollout_seen(request, name), context_of(request)
-    rollout_counts, not_back = judged_rollout(context, name, document).rollout_counts, as_sets(document.not_back)
+    context, (document, judged) = context_of(request), _judged(request, name)
+    rollout_counts, not_back = judged.rollout_counts, as_sets(document.not_back)
     by_state: dict[str, FleetSet] = {each: getattr(rollout_counts, snake_case(each)) for each in _COUNTED_STATES}
     by_state["notAdmitted"] = rollout_counts.target - rollout_counts.admitted
     by_reason = {**rollout_counts.failed_by, **rollout_counts.not_applied_by}

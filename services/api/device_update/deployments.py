@@ -13,7 +13,6 @@ from events.rollout.sets import NO_DEVICES, FleetSet
 from events.update.commands import CancelUpdateDeployment, DeleteUpdateDeployment, DeployUpdate, RetryUpdateDeployment
 from events.update.errors import GroupDeploymentNotFound, GroupNotFound
 from events.update.events import RollbackPolicy
-from events.update.names import UpdateId
 from services.api.context.groups import Groups, groups_of, state_of
 from services.api.context.request import context_of, write
 from services.api.device_update.lists import (
@@ -28,6 +27,7 @@ from services.api.device_update.lists import (
     present,
     read_filter,
     read_order,
+    read_update_id,
     update_info,
 )
 from services.api.http.errors import BodyInvalid
@@ -228,15 +228,9 @@ def _command(group: str, deployment: str, body: Json, *, now: int) -> DeployUpda
         raise BodyInvalid(f"startDateTime is a time as in 2030-01-31T12:00:00Z, not {start[:80]!r}") from None
     start_at = round((time if time.tzinfo else time.replace(tzinfo=dt.UTC)).timestamp() * 1000)
     policy = None if body.get("rollbackPolicy") is None else _policy(body["rollbackPolicy"])
-    return DeployUpdate(group, deployment, _update_id(update, "update"), start_at if start_at > now else 0, policy)
-
-
-def _update_id(body: Json, location: str) -> UpdateId:
-    match body:
-        case {"updateId": {"provider": str(provider), "name": str(name), "version": str(version)}}:
-            return UpdateId(provider, name, version)
-        case _:
-            raise BodyInvalid(f"{location}.updateId requires provider, name and version")
+    return DeployUpdate(
+        group, deployment, read_update_id(update, "update.updateId"), start_at if start_at > now else 0, policy
+    )
 
 
 def _policy(body: Json) -> RollbackPolicy:
@@ -249,7 +243,9 @@ def _policy(body: Json) -> RollbackPolicy:
                 **optional,
             },
         } if isinstance(answered := optional.get("devicesAnsweredMinimum", 0), int):
-            return RollbackPolicy(_update_id(update, "rollbackPolicy.update"), float(percent), count, answered)
+            return RollbackPolicy(
+                read_update_id(update, "rollbackPolicy.update.updateId"), float(percent), count, answered
+            )
         case _:
             raise BodyInvalid(
                 "rollbackPolicy requires update, and failure with devicesFailedPercentage and devicesFailedCount"

@@ -80,6 +80,19 @@ def condition_of(groups: GroupProjection, device_class: str) -> str:
     return groups.classes[device_class]
 
 
+def read_update_id(body: Json, location: str) -> UpdateId:
+    """The `updateId` of a body.
+
+    Raises:
+        BodyInvalid: it is missing or incomplete; names its `location`.
+    """
+    match body:
+        case {"updateId": {"provider": str(provider), "name": str(name), "version": str(version)}}:
+            return UpdateId(provider, name, version)
+        case _:
+            raise BodyInvalid(f"{location} requires provider, name and version")
+
+
 def info_of(document: UpdateDocument) -> JsonObject:
     """An update as other answers mention it."""
     return {"updateId": document.update, "description": document.description, "friendlyName": document.friendly_name}

@@ -26,6 +26,7 @@ from services.api.device_update.lists import (
     list_page,
     present,
     read_filter,
+    read_update_id,
 )
 from services.api.http.errors import BodyInvalid, NotFound
 from services.api.http.json_answer import JsonAnswer
@@ -268,11 +269,7 @@ def command_of(body: Json) -> ImportUpdate:
             raise BodyInvalid(
                 "one import requires importManifest.url and one file with its url; child updates are not supported"
             )
-    match manifest:
-        case {"updateId": {"provider": str(provider), "name": str(name), "version": str(version)}}:
-            update = UpdateId(provider, name, version)
-        case _:
-            raise BodyInvalid("importManifest: updateId requires provider, name and version")
+    update = read_update_id(manifest, "importManifest: updateId")
     match manifest:
         case {"instructions": {"steps": [{"handler": str(handler)}]}, "files": [dict(file)]} if handler == HANDLER:
             content = _json(_bytes({**file, "url": file_url}, "files[0]"), "files[0]")

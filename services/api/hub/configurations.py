@@ -5,7 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import Any
 
 from fastapi import Request, Response
 from msgspec import UNSET
@@ -266,26 +266,16 @@ _RESULTS = {
 
 def _queries(name: str, document: DeploymentDocument) -> dict[str, str]:
     condition, scope = document.target_condition, "*" if document.scope is UNSET else document.scope
-    match document.kind:
-        case ContentKind.EDGE:
-            applied = _APPLIED.format(name)
-            return {
-                "appliedCount": applied,
-                "reportedSuccessfulCount": applied + _ANSWERED + _CODE.format("="),
-                "reportedFailedCount": applied + _ANSWERED + _CODE.format("!="),
-                "targetedCount": targeted_query(condition, scope),
-            }
-        # Nothing reports success or failure for a device's own twin or a module: two counts (contract/hub.md §1.3).
-        case ContentKind.DEVICE:
-            return {
-                "appliedCount": _OWN_APPLIED.format(name),
-                "targetedCount": targeted_query(condition, scope, own=True),
-            }
+    if document.kind is ContentKind.MODULE:
         # The query is the condition itself. A scope is a condition on devices and cannot be part of it (decision 0019).
-        case ContentKind.MODULE:
-            return {
-                "appliedCount": module_applied_query(condition, name),
-                "targetedCount": module_targeted_query(condition),
-            }
-        case _:
-            assert_never(document.kind)
+        applied, targeted = module_applied_query(condition, name), module_targeted_query(condition)
+    else:
+        is_own = document.kind is ContentKind.DEVICE
+        applied = (_OWN_APPLIED if is_own else _APPLIED).format(name)
+        targeted = targeted_query(condition, scope, own=is_own)
+    queries = {"appliedCount": applied}
+    # Nothing reports success or failure for a device's own twin or a module: two counts (contract/hub.md §1.3).
+    if document.kind is ContentKind.EDGE:
+        queries["reportedSuccessfulCount"] = applied + _ANSWERED + _CODE.format("=")
+        queries["reportedFailedCount"] = applied + _ANSWERED + _CODE.format("!=")
+    return {**queries, "targetedCount": targeted}

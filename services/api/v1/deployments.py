@@ -152,9 +152,6 @@ class DeploymentSeries(AnswerBody):
     samples: Sequence[Sample]
 
 
-# -- read
-
-
 @router.get("/deployments")
 @Access(REGISTRY_READ, scope="handler", at=True, cost=LONG)
 def list_deployments(request: Request, label: Annotated[list[str] | None, Query()] = None) -> list[DeploymentLine]:
@@ -201,10 +198,8 @@ def members(request: Request, name: DeploymentId, which: StatusName, query: Page
         deployment_of(context, name)
     else:
         deployment_seen(request, name)
-    return page(
-        context,
-        context.fleet_projection.page(name, which, after=query.after(context), limit=query.limit, within=within),
-    )
+    after, limit = query.after(context), query.limit
+    return page(context, context.fleet_projection.page(name, which, after=after, limit=limit, within=within))
 
 
 @router.get("/deployments/{name}/series")
@@ -223,9 +218,6 @@ def series(
     return DeploymentSeries(name, SeriesStore(context.client).read(name, since=since, until=context.until, limit=limit))
 
 
-# -- written
-
-
 @router.post("/deployments/{name}", status_code=201)
 @Access(REGISTRY_WRITE, scope="handler", cost=CONTENT)
 def create(request: Request, name: NewDeploymentId, body: CreateBody) -> WrittenDeployment:
@@ -237,16 +229,9 @@ def create(request: Request, name: NewDeploymentId, body: CreateBody) -> Written
     times = None if body.schedule is None else _schedule(name, body.schedule, Schedule())
     # A deployment with a start time waits for it without this.
     waits = (body.hold or body.rollout is not None) and not (times and times.start_at)
-    command = CreateDeployment(
-        name,
-        body.content,
-        body.target_condition,
-        body.priority,
-        body.labels,
-        body.metrics,
-        admission=NotStarted() if waits else Everyone(),
-        schedule=times,
-    )
+    common = (body.target_condition, body.priority, body.labels, body.metrics)
+    admission = NotStarted() if waits else Everyone()
+    command = CreateDeployment(name, body.content, *common, admission=admission, schedule=times)
     rollout = [] if body.rollout is None else [CreateRollout(name, body.rollout)]
     try:
         advice, checked = context.do_together(author_of(request), command, *rollout)

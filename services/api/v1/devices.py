@@ -176,6 +176,9 @@ def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
     """What a device should run, its layers and versions, and why. Secrets appear as `***`."""
     effective = existing(device_id, context_of(request).fleet_projection.effective(device_id))
     assignment, own = effective.assignment, effective.assignment.own
+    device: DevicePart | UnsetType = UNSET
+    if own is not UNSET:
+        device = DevicePart(effective.own or {}, own.version, layers_of(own), own.reason or None)
     return EffectiveConfiguration.filled(
         effective,
         device_id=device_id,
@@ -186,9 +189,7 @@ def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
         configuration=assignment.configuration,
         modules=mask(effective.modules),
         by_module=ModulePart.all_of(assignment),
-        device=UNSET
-        if own is UNSET
-        else DevicePart(effective.own or {}, own.version, layers_of(own), own.reason or None),
+        device=device,
         as_of=AsOf.filled(effective.vector),
     )
 
@@ -198,10 +199,9 @@ def not_applied(request: Request, device_id: DeviceId) -> NotAppliedDeployments:
     """The deployments that target a device and are not applied, each with its reason."""
     projection = context_of(request).fleet_projection
     existing(device_id, projection.assignment(device_id))  # An unknown device would have an empty list, and not a 404.
-    lines = projection.not_applied(device_id)
-    return NotAppliedDeployments(
-        device_id, [NotAppliedDeployment(line.deployment_id, line.why, line.by or None) for line in lines]
-    )
+    not_applied = projection.not_applied(device_id)
+    lines = [NotAppliedDeployment(each.deployment_id, each.why, each.by or None) for each in not_applied]
+    return NotAppliedDeployments(device_id, lines)
 
 
 @router.get("/devices/{device_id}/modules")
@@ -210,13 +210,11 @@ def modules(request: Request, device_id: DeviceId) -> ModuleStatuses:
     # Only the agent reports modules, those of the system included.
     twin = existing(device_id, context_of(request).twins.module(device_id, "$edgeAgent"))
     desired, reported = _by_name(twin["properties"]["desired"]), _by_name(twin["properties"]["reported"])
-    return ModuleStatuses(
-        device_id,
-        {
-            name: ModuleStatus(_member(desired.get(name), "status"), _member(reported.get(name), "runtimeStatus"))
-            for name in sorted({*desired, *reported})
-        },
-    )
+    statuses = {
+        name: ModuleStatus(_member(desired.get(name), "status"), _member(reported.get(name), "runtimeStatus"))
+        for name in sorted({*desired, *reported})
+    }
+    return ModuleStatuses(device_id, statuses)
 
 
 @router.get("/devices/{device_id}/conflicts")

@@ -144,8 +144,7 @@ def list_devices(request: Request, top: int = LISTED_MAX) -> list[DeviceIdentity
 @Access(REGISTRY_READ, scope="handler", at=True)
 def count_devices(request: Request) -> DeviceStatistics:
     """The number of devices, and how many of them are enabled."""
-    context = context_of(request)
-    total, enabled = context.fleet_projection.totals(within=reach_of(request))
+    total, enabled = context_of(request).fleet_projection.totals(within=reach_of(request))
     return DeviceStatistics(total, enabled, total - enabled)
 
 

@@ -191,14 +191,13 @@ class AuditReader:
             LogUnavailable: the device ids of an assignment change could not be read from Redis.
         """
         index, number, entry = self.names.index(found_entry.stream), number_of(found_entry.stream), found_entry.entry
-        location = self._feed.location(index, number, entry.position)
         try:
             if index > self._context.log.partitions:
                 return self._feed.assignment_change(index, assignment_change_of(entry))
             return self._feed.event(index, number, decode_entry(found_entry.stream, entry.position, entry.fields))
         except (UnreadableEvent, msgspec.DecodeError, KeyError, ValueError):
             # An audit shows that the entry exists: an entry that was tampered with must not end the search.
-            return of_unreadable(location)
+            return of_unreadable(self._feed.location(index, number, entry.position))
 
     def line(self, found_entry: FoundEntry) -> AuditLine:
         """An entry as a line of an answer."""
@@ -359,8 +358,7 @@ def export(
     location = None if after is None else location_of(after)
     if location is not None:  # An unknown position is a 404 here; the body of a stream could not say so any more.
         reader.entry(*location)
-    entries = reader.all(search, location)
-    parts = export_of(reader, entries, format_, with_header=after is None)
+    parts = export_of(reader, reader.all(search, location), format_, with_header=after is None)
     return StreamingResponse(parts, media_type=MEDIA_TYPES[format_], headers={"cache-control": "no-store"})
 
 

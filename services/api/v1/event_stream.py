@@ -51,13 +51,12 @@ async def stream(
 
     The events of each stream are in order. The id of an event has the positions in all streams.
     """
-    context = context_of(request)
     followers: Followers = request.app.state.followers
     kinds = _kinds(kind or [], caller_of(request))
     heads = await in_turn(request, followers.heads)
     positions = (0,) * len(heads) if start == "start" else heads
     if event_id := last_event_id or after:
-        positions = decode(event_id, epoch=context.log.epoch, heads=heads)
+        positions = decode(event_id, epoch=context_of(request).log.epoch, heads=heads)
     event_filter = EventFilter(followers.ordinals, kinds=kinds, deployments=deployment or [], devices=device or [])
 
     # Asked again before each part: a stream can last for days, and a revoked token must not follow on (decision 0022).

@@ -154,11 +154,9 @@ async def preview(
 
 
 def _preview(request: Request, commands: Sequence[Command]) -> JsonAnswer[PreviewAnswer | DevicePage]:
-    context = context_of(request)
-    author = msgspec.structs.replace(
-        author_of(request), preview_request=PreviewRequest(is_dry_run=True, token="", page=page_of(request))
-    )
-    dry_run = DryRun(context.dry_runs, author)
+    preview_request = PreviewRequest(is_dry_run=True, token="", page=page_of(request))
+    author = msgspec.structs.replace(author_of(request), preview_request=preview_request)
+    dry_run = DryRun(context_of(request).dry_runs, author)
     report = dry_run.producer().submit(commands)
     if len(commands) == 1 and report.refused:
         raise report.refused[0].error

@@ -8,7 +8,7 @@ import structlog
 from events.audit.errors import SealExists, SealsLost, SealsMoved, SealUnreadable
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, Seal, SealKey, Signed, shortened
 from events.audit.seal_store import SealFiles, Seals
-from events.log.archive.retention_hold import SEALER, RegisteredHolds
+from events.log.archive.notes import SEALER, hold
 from events.log.entries import digest, genesis, link, stream_names
 from events.log.errors import LogLostItsTail, ObjectStoreUnavailable
 from events.log.failpoints import FailPoint, reached
@@ -81,7 +81,7 @@ class Sealer:
 
         Without new entries, no seal is due. A clock that goes back delays no seal: the next one has the time of the previous.
         """
-        self._streams, self._seals, self._holds = RawStreams(log.client), Seals(log.client), RegisteredHolds(log.client)
+        self._client, self._streams, self._seals = log.client, RawStreams(log.client), Seals(log.client)
         self._names, self._epoch = stream_names(log.partitions), log.epoch
         self._key, self._files, self._clock = key, files, clock
         self._every_events, self._every_ms = every_events, int(1000 * every_seconds)
@@ -191,7 +191,7 @@ class Sealer:
     def _hold(self, names: Iterable[str]) -> None:
         """Register the sealed positions as retention holds, so that no entry leaves Redis unsealed."""
         for name in names:
-            self._holds.hold(name, SEALER, self._position(name))
+            hold(self._client, name, SEALER, self._position(name))
 
     def _resumed(self) -> _State:
         """The state at the newest seal in Redis, or in the archive if Redis has lost it."""

@@ -1,9 +1,10 @@
 """The mover of a log to the archive, with the holds of all readers."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from events.log.archive.mover import Mover
-from events.log.archive.retention_hold import UnsealedHold
+from events.log.archive.notes import unsealed_hold
 from events.log.events import LogInitialised
 from events.log.fleet_documents import webhooks
 from events.log.object_store import ObjectStore
@@ -28,11 +29,11 @@ def open_mover(log: RedisLog, settings: Settings) -> Mover:
         ObjectStore(settings.effective_archive_url),
         initialisation=LogInitialised(log.epoch, log.partitions),
         holdings=(
-            ProjectionHold(projections, partitions=log.partitions),
-            WebhookHold(log, Deliveries(log.client)),
-            UnsealedHold(log.client),
+            ProjectionHold(projections, partitions=log.partitions).positions,
+            WebhookHold(log, Deliveries(log.client)).positions,
+            partial(unsealed_hold, log.client),
         ),
-        keepers=(AssignmentChangeKeeper(log.client, projections),),
+        keepers=(AssignmentChangeKeeper(log.client, projections).keep,),
         segment_entries=settings.archive_segment_events,
     )
 
@@ -44,7 +45,7 @@ class WebhookHold:
         self._log, self._deliveries = log, deliveries
 
     def positions(self, stream: str) -> Mapping[str, int]:
-        """Returns the position of each webhook in a stream, as `events.log.archive.retention_hold.RetentionHold`, by `webhook ID`.
+        """Returns the position of each webhook in a stream, as `events.log.archive.notes.RetentionHold`, by `webhook ID`.
 
         Raises:
             LogUnavailable: Redis does not answer.

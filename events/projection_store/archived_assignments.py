@@ -45,7 +45,7 @@ class ProjectionHold:
         self._projections, self._partitions = projections, partitions
 
     def positions(self, stream: str) -> Mapping[str, int]:
-        """See `events.log.archive.retention_hold.RetentionHold`.
+        """See `events.log.archive.notes.RetentionHold`.
 
         Raises:
             LogUnavailable: Redis does not answer.

@@ -12,9 +12,8 @@ from rich.text import Text
 from events.canonical import JsonObject
 from events.clock import now_ms
 from events.log.archive.manifest import Segment
-from events.log.archive.mover import ArchivedStream, Mover, PlannedMove
+from events.log.archive.mover import ArchivedStream, Mover, PlannedMove, faults
 from events.log.archive.notes import location_of, notes_of
-from events.log.archive.verification import faults
 from events.log.entries import stream_names
 from events.log.errors import LogError, LogUnavailable
 from events.log.log_factory import open_log

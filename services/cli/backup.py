@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from events.backup.backup import BackupContents, take
+from events.backup.backup import take
 from events.backup.location import BackupLocation, Pruned
 from events.backup.manifest import BackupManifest
 from events.clock import now_ms
@@ -47,9 +47,10 @@ def backup(
     location = BackupLocation(to)
     files = local_files.read(settings)
     keys = location if with_keys else None if keys_to is None else BackupLocation(keys_to)
-    contents = BackupContents(files.public, files.private, keys)
     with ProgressBar(quiet=json) as progress:
-        made = take(log, location, contents, at=now_ms(), tell=progress.tell)
+        made = take(
+            log, location, local=files.public, private=files.private, keys=keys, at=now_ms(), tell=progress.show
+        )
     # Older backups are deleted only once the new one is complete.
     pruned = Pruned((), 0, ()) if keep is None else location.prune(log.epoch, keep=keep, at=now_ms())
     missing = [

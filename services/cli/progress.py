@@ -7,7 +7,6 @@ from typing import Self
 
 from rich import progress as bars
 
-from events.backup.backup import BackupProgress
 from events.rich_console import console
 from events.terminal import complain
 
@@ -42,10 +41,6 @@ class ProgressBar:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._bar.stop()
-
-    def tell(self, progress: BackupProgress) -> None:
-        """Show the progress of a backup or a restore."""
-        self.show(progress.what, progress.done, progress.total)
 
     def show(self, what: str, done: int, total: int) -> None:
         """Show that `done` of `total` entries or files are done."""

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from events.backup.backup import BackupProgress
 from events.backup.errors import TargetNotEmpty
 from events.backup.location import BackupLocation
 from events.backup.manifest import HERE, BackupManifest
@@ -65,7 +64,7 @@ def restore(
     manifest = location.manifest(backup)
     keys = _keys(manifest, location, keys_from)
     with ProgressBar(quiet=False) as progress:
-        verify(manifest, location, keys=keys, tell=progress.tell)
+        verify(manifest, location, keys=keys, tell=progress.show)
     if verify_only:
         print_lines(f"backup {manifest.id}: {counted(len(manifest.files()), 'file')} read, all unchanged")
         return
@@ -86,7 +85,7 @@ def restore(
             # directory, and the next one may empty them.
             claim(manifest, client)
             local_files.write(settings, local_files.RESTORING, manifest.id.encode())
-            restored = restore_log(manifest, location, client, archive=object_store, tell=progress.tell)
+            restored = restore_log(manifest, location, client, archive=object_store, tell=progress.show)
             for named, file in manifest.local.items():
                 local_files.write(settings, named, location.get(file, named))
             if keys is not None:
@@ -160,7 +159,7 @@ def _rebuild_projections(settings: Settings, url: str, manifest: BackupManifest,
         assert process.stdout is not None
         for line in process.stdout:
             done, _, why = line.strip().partition(" ")
-            progress.tell(BackupProgress("projections", int(done), manifest.partitions))
+            progress.show("projections", int(done), manifest.partitions)
             if why:
                 partition = f"{name(int(done) - 1)}: "
                 stopped.append(partition + why.removeprefix(partition))

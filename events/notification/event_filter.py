@@ -50,9 +50,7 @@ class DeviceOrdinals:
         Raises:
             LogUnavailable: Redis did not answer.
         """
-        if not ordinals:
-            return frozenset()
-        return frozenset(device_ids(self._projections, partition, ordinals))
+        return frozenset(device_ids(self._projections, partition, ordinals) if ordinals else ())
 
 
 class EventFilter:
@@ -61,8 +59,7 @@ class EventFilter:
     def __init__(
         self, ordinals: DeviceOrdinals, *, kinds: Iterable[str], deployments: Iterable[str], devices: Iterable[str]
     ) -> None:
-        self._ordinals = ordinals
-        self._kinds = frozenset(kinds)
+        self._ordinals, self._kinds = ordinals, frozenset(kinds)
         self._deployments, self._devices = frozenset(deployments), frozenset(devices)
 
     def includes(self, notification: Notification) -> bool:

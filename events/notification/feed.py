@@ -89,16 +89,11 @@ class Feed:
         members = FleetSet.of(devices)
         names: list[str] = []
         for number, ordinals in sorted(members.by_partition.items()):
-            names += self._ids(number, BitMap(itertools.islice(ordinals, DEVICES_NAMED_MAX - len(names))))
+            if named := BitMap(itertools.islice(ordinals, DEVICES_NAMED_MAX - len(names))):
+                # During a rebuild, the projections do not have all ordinals yet; the missing devices are left out.
+                projected = BitMap(range(self._projections.checkpoint(number).ordinals)) & named
+                names += device_ids(self._projections, number, projected)
         return {"count": len(members), "devices": names}
-
-    def _ids(self, number: int, ordinals: BitMap) -> list[str]:
-        """The ids of these devices."""
-        if not ordinals:
-            return []
-        # During a rebuild, the projections do not have all ordinals yet; the missing devices are left out.
-        projected = BitMap(range(self._projections.checkpoint(number).ordinals)) & ordinals
-        return list(device_ids(self._projections, number, projected))
 
     def _assignment_changes(self, index: int, after: int, upto: int) -> list[Notification]:
         number = index - 1 - self._log.partitions

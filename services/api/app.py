@@ -30,7 +30,7 @@ from services.api.context.callers import NO_CALLER, PreviewRequest
 from services.api.context.followers import Followers
 from services.api.context.idempotency import note_key, settle_key
 from services.api.context.long_poll import WaitingDevices
-from services.api.context.point_in_time import AS_OF, PastContexts, PastRead, answer_as_of
+from services.api.context.point_in_time import AS_OF, PastContexts, answer_as_of
 from services.api.context.request import BETWEEN_HEADER
 from services.api.description import REQUEST_ID, describe
 from services.api.device_update import routes as device_update
@@ -40,7 +40,6 @@ from services.api.http.access import REGISTRY_READ, Access, Open, access_of, is_
 from services.api.http.errors import BAD_REQUEST, BUSY, EXPECTED, BodyInvalid, NotInThePast
 from services.api.http.json_answer import JsonAnswer
 from services.api.http.limits import RequestLimits
-from services.api.http.method_override import method_of
 from services.api.http.request_costs import LONG, NO_WORK
 from services.api.http.route_index import RouteIndex, RouteMatch
 from services.api.http.turns import THREADS
@@ -67,6 +66,8 @@ from services.api.v1 import event_stream as stream
 
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 _UNREADABLE = re.compile("[\x00-\x1f\x7f]")
+_OVERRIDE, _OVERRIDES = "X-HTTP-Method-Override", ("PATCH", "PUT", "DELETE")
+"""The Java service client cannot send PATCH, and sends POST with this header instead."""
 
 _ABOUT = """Every write takes `?preview=true`: it answers 200 with what the write would do, in the form of `POST /v1/preview`, and
 changes nothing. Send the `token` of that answer with the same write in the header `Twinfold-Preview`: the write is done only if
@@ -130,45 +131,20 @@ def add_routes(app: FastAPI) -> RouteIndex:
     Raises:
         RoutesUndeclared: a route does not declare who may use it.
     """
-    for router in (
-        device_scopes.router,
-        identities.router,
-        twins.queries,
-        twins.router,
-        configurations.router,
-        twins.methods,
-        devices.router,
-        deployments.router,
-        events.router,
-        desired.router,
-        explain.router,
-        preview.router,
-        diff.router,
-        readiness.router,
-        rollouts.router,
-        updates.router,
-        device_update.router,
-        stream.router,
-        webhooks.router,
-        audit.router,
-        blocked.router,
-        me.router,
-        reference.router,
-    ):
-        _include(app, router)
+    of_devices = (device_scopes.router, identities.router, twins.queries, twins.router)
+    of_hub = (*of_devices, configurations.router, twins.methods)
+    of_fleet = (devices, deployments, events, desired, explain, preview, diff, readiness, rollouts, updates)
+    of_process = (device_update, stream, webhooks, audit, blocked, me, reference)
+    for router in (*of_hub, *(module.router for module in (*of_fleet, *of_process))):
+        for route in router.routes:
+            # One router per route: FastAPI takes dependencies for a whole router.
+            single = APIRouter()
+            single.routes.append(route)
+            app.include_router(single, dependencies=_dependencies_of(route) if isinstance(route, APIRoute) else [])
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
     return RouteIndex(app.routes)
-
-
-def _include(app: FastAPI, router: APIRouter) -> None:
-    """Add a router's routes in their order, each with the dependencies of its kind."""
-    # One router per route: FastAPI takes dependencies for a whole router.
-    for route in router.routes:
-        single = APIRouter()
-        single.routes.append(route)
-        app.include_router(single, dependencies=_dependencies_of(route) if isinstance(route, APIRoute) else [])
 
 
 def _dependencies_of(route: APIRoute) -> list[DependsOn]:
@@ -222,6 +198,18 @@ def _metrics(request: Request) -> PlainTextResponse:
     return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+def _method(request: Request) -> str:
+    """The method of a request: for a POST that of the header, else its own."""
+    method, override = request.method, request.headers.get(_OVERRIDE)
+    if override is None or override.upper() == method:
+        return method
+    if method != "POST" or override.upper() not in _OVERRIDES:
+        raise BodyInvalid(
+            f"{_OVERRIDE} takes {', '.join(_OVERRIDES)} and goes with POST alone, not {override[:20]!r} with {method}"
+        )
+    return override.upper()
+
+
 def _path(request: Request) -> str:
     """The path that routes match."""
     # Not `request.url`: that is made from the header Host, too, and parsed by other rules.
@@ -231,9 +219,8 @@ def _path(request: Request) -> str:
     return path
 
 
-def _check_point_in_time(request: Request, route: RouteMatch) -> None:
+def _check_point_in_time(route: RouteMatch, routes: RouteIndex) -> None:
     """Reject `at` where a route cannot answer as of then."""
-    routes: RouteIndex = request.app.state.routes
     # An unknown path or method is a 404 or 405 with `at`, too. A device can have the name of a path, as `query`.
     is_known = route.device_id is not None or route.method in routes.methods(route.path)
     if route.exists and isinstance(route.access.at, str) and is_known:
@@ -271,7 +258,7 @@ async def _answered(request: Request, call_next: Callable[[Request], Awaitable[R
         # Some clients write /configurations/?top=… (contract/hub.md §1.1).
         request.scope["path"] = request.scope["path"].rstrip("/") or "/"
     try:
-        request.scope["method"] = method_of(request.method, request.headers)
+        request.scope["method"] = _method(request)
         authenticator: Authenticator = request.app.state.authenticator
         address = "" if request.client is None else request.client.host
         routes: RouteIndex = request.app.state.routes
@@ -279,7 +266,7 @@ async def _answered(request: Request, call_next: Callable[[Request], Awaitable[R
         request.state.caller = await authenticator.admit(route, request.headers, address=address)
         # Parsing the query of every request costs more than this test of its bytes.
         if b"at=" in request.scope["query_string"] and "at" in request.query_params:
-            _check_point_in_time(request, route)
+            _check_point_in_time(route, routes)
         return await call_next(request)
     except EXPECTED as error:
         return await rejected(request, error)
@@ -291,9 +278,9 @@ async def _answered(request: Request, call_next: Callable[[Request], Awaitable[R
 
 def _add_headers(request: Request, response: Response) -> None:
     response.headers[REQUEST_ID] = request.state.request_id
-    past_read: PastRead | None = getattr(request.state, "past_read", None)
-    if past_read is not None and response.status_code < BAD_REQUEST.status:
-        response.headers[AS_OF] = past_read.text
+    as_of: str | None = getattr(request.state, "as_of", None)
+    if as_of is not None and response.status_code < BAD_REQUEST.status:
+        response.headers[AS_OF] = as_of
     preview_request: PreviewRequest | None = getattr(request.state, "preview_request", None)
     if preview_request is not None and preview_request.between is not None:
         response.headers[BETWEEN_HEADER] = preview_request.between

@@ -98,12 +98,8 @@ class Followers:
         postponed = Postponed(LogError)
         while True:
             if self._followers:
-                try:
+                with postponed.attempt("following the log"):
                     heads = await run_in_threadpool(self._read_heads, self._heads)
-                except LogError as error:
-                    postponed.failed("following the log", error)
-                else:
-                    postponed.worked("following the log")
                     if heads != self._heads:
                         self._heads = heads
                         self._wake()

@@ -12,7 +12,6 @@ from services.api.http.request_costs import READ, WRITE, Cost
 from services.api.http.turns import RequestKind
 
 _READ_METHODS = {"GET", "HEAD", "OPTIONS"}
-_NO_ROUTE_READ, _NO_ROUTE_WRITE = Access(REGISTRY_READ), Access(REGISTRY_WRITE)
 
 
 class RoutesUndeclared(Exception):
@@ -90,7 +89,7 @@ class RouteIndex:
             fitting.append((route, fields))
         reads = method in _READ_METHODS
         if not fitting:
-            return RouteMatch(method, path, _NO_ROUTE_READ if reads else _NO_ROUTE_WRITE, exists=False)
+            return RouteMatch(method, path, Access(REGISTRY_READ if reads else REGISTRY_WRITE), exists=False)
         alike = (each for each in fitting if ("GET" in each[0].methods) is reads)
         return _match(method, path, *next(alike, fitting[0]), exists=False)
 

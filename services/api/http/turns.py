@@ -23,21 +23,16 @@ class RequestKind(enum.Enum):
     LONG = "long"
 
 
-class Turns(msgspec.Struct, frozen=True):
-    """How many requests of one kind and caller run at once, and how many more wait. Any other gets 429."""
-
-    running_max: int
-    waiting_max: int
-
-
 TURNS = {
     # Each takes a thread for some milliseconds.
-    RequestKind.READ: Turns(8, 10_000),
+    RequestKind.READ: (8, 10_000),
     # Many wait for the one thread that writes, which writes all of them in one batch.
-    RequestKind.WRITE: Turns(24, 10_000),
+    RequestKind.WRITE: (24, 10_000),
     # Each takes up to seconds of a processor.
-    RequestKind.LONG: Turns(2, 200),
+    RequestKind.LONG: (2, 200),
 }
+"""How many requests of one kind and caller run at once, and how many more wait. Any other gets 429."""
+
 THREADS = 128
 """How many threads serve requests: more than the turns of one caller, so that other callers get one."""
 
@@ -65,12 +60,12 @@ class Fairness:
         if work is RequestKind.NONE:
             yield
             return
-        name, turns = (caller, work), TURNS[work]
-        line = self._lines.setdefault(name, _Line(0, deque()))
-        if line.running < turns.running_max:
+        running_max, waiting_max = TURNS[work]
+        line = self._lines.setdefault((caller, work), _Line(0, deque()))
+        if line.running < running_max:
             line.running += 1
-        elif len(line.waiting) >= turns.waiting_max:
-            raise TooManyAtOnce(turns.running_max, turns.waiting_max)
+        elif len(line.waiting) >= waiting_max:
+            raise TooManyAtOnce(running_max, waiting_max)
         else:
             await _wait(line)
         try:
@@ -78,7 +73,7 @@ class Fairness:
         finally:
             _go(line)
             if not line.running and not line.waiting:
-                del self._lines[name]
+                del self._lines[caller, work]
 
 
 async def _wait(line: _Line) -> None:

@@ -297,14 +297,14 @@ def changes_of(
         DeviceAssignmentChange(
             recorded.position,
             recorded.at,
-            change.after.status,
-            layers_of(change.after),
-            change.after.configuration,
-            change.after.module_versions,
-            UNSET if change.after.own is UNSET else PartVersion(change.after.own.version, layers_of(change.after.own)),
-            ModulePart.all_of(change.after),
+            assignment.status,
+            layers_of(assignment),
+            assignment.configuration,
+            assignment.module_versions,
+            UNSET if assignment.own is UNSET else PartVersion(assignment.own.version, layers_of(assignment.own)),
+            ModulePart.all_of(assignment),
         )
         for recorded in context.recent_assignments.recorded(partition, after=after, upto=upto)
-        for change in recorded.changes
-        if device.ordinal in change.members
+        for assignment, ordinals in recorded.moves
+        if device.ordinal in ordinals
     ]

@@ -198,29 +198,25 @@ def _metrics(request: Request) -> PlainTextResponse:
     return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _method(request: Request) -> str:
-    """The method of a request: for a POST that of the header, else its own."""
+def _route_of(request: Request) -> RouteMatch:
+    """The route of a request, whose method is that of the header for a POST."""
     method, override = request.method, request.headers.get(_OVERRIDE)
-    if override is None or override.upper() == method:
-        return method
-    if method != "POST" or override.upper() not in _OVERRIDES:
-        raise BodyInvalid(
-            f"{_OVERRIDE} takes {', '.join(_OVERRIDES)} and goes with POST alone, not {override[:20]!r} with {method}"
-        )
-    return override.upper()
-
-
-def _path(request: Request) -> str:
-    """The path that routes match."""
+    if override is not None and override.upper() != method:
+        if method != "POST" or override.upper() not in _OVERRIDES:
+            allowed = f"{', '.join(_OVERRIDES)} and goes with POST alone"
+            raise BodyInvalid(f"{_OVERRIDE} takes {allowed}, not {override[:20]!r} with {method}")
+        request.scope["method"] = override.upper()
     # Not `request.url`: that is made from the header Host, too, and parsed by other rules.
     path: str = request.scope["path"]
     if _UNREADABLE.search(path):
         raise BodyInvalid("a path has no control characters")
-    return path
+    routes: RouteIndex = request.app.state.routes
+    return routes.match(request.method, path)
 
 
-def _check_point_in_time(route: RouteMatch, routes: RouteIndex) -> None:
+def _check_point_in_time(request: Request, route: RouteMatch) -> None:
     """Reject `at` where a route cannot answer as of then."""
+    routes: RouteIndex = request.app.state.routes
     # An unknown path or method is a 404 or 405 with `at`, too. A device can have the name of a path, as `query`.
     is_known = route.device_id is not None or route.method in routes.methods(route.path)
     if route.exists and isinstance(route.access.at, str) and is_known:
@@ -237,7 +233,13 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
     with contextlib.suppress(LogUnavailable):
         await settle_key(request, response.status_code)
     seconds = time.perf_counter() - start
-    _add_headers(request, response)
+    response.headers[REQUEST_ID] = request.state.request_id
+    as_of: str | None = getattr(request.state, "as_of", None)
+    if as_of is not None and response.status_code < BAD_REQUEST.status:
+        response.headers[AS_OF] = as_of
+    preview_request: PreviewRequest | None = getattr(request.state, "preview_request", None)
+    if preview_request is not None and preview_request.between is not None:
+        response.headers[BETWEEN_HEADER] = preview_request.between
     method = request.method if request.method in _METHODS else "other"
     request.app.state.metrics.note(method, response.status_code, seconds)
     if request.app.state.logs_requests:
@@ -258,15 +260,13 @@ async def _answered(request: Request, call_next: Callable[[Request], Awaitable[R
         # Some clients write /configurations/?top=… (contract/hub.md §1.1).
         request.scope["path"] = request.scope["path"].rstrip("/") or "/"
     try:
-        request.scope["method"] = _method(request)
+        route = request.state.route = _route_of(request)
         authenticator: Authenticator = request.app.state.authenticator
         address = "" if request.client is None else request.client.host
-        routes: RouteIndex = request.app.state.routes
-        route = request.state.route = routes.match(request.method, _path(request))
         request.state.caller = await authenticator.admit(route, request.headers, address=address)
         # Parsing the query of every request costs more than this test of its bytes.
         if b"at=" in request.scope["query_string"] and "at" in request.query_params:
-            _check_point_in_time(route, routes)
+            _check_point_in_time(request, route)
         return await call_next(request)
     except EXPECTED as error:
         return await rejected(request, error)
@@ -274,13 +274,3 @@ async def _answered(request: Request, call_next: Callable[[Request], Awaitable[R
         return await rejected_by_framework(request, error)
     except Exception as error:  # noqa: BLE001 - the outermost place where an error can be answered and logged
         return failed(request, error)
-
-
-def _add_headers(request: Request, response: Response) -> None:
-    response.headers[REQUEST_ID] = request.state.request_id
-    as_of: str | None = getattr(request.state, "as_of", None)
-    if as_of is not None and response.status_code < BAD_REQUEST.status:
-        response.headers[AS_OF] = as_of
-    preview_request: PreviewRequest | None = getattr(request.state, "preview_request", None)
-    if preview_request is not None and preview_request.between is not None:
-        response.headers[BETWEEN_HEADER] = preview_request.between

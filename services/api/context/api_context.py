@@ -233,11 +233,7 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
             return producer.do(command)
 
     def is_repeat(self, author: Author) -> bool:
-        """Whether the log has the command on the fleet of a request with a key already, so that the request is a repeat.
-
-        Raises:
-            LogUnavailable: Redis did not answer.
-        """
+        """Whether the log has the command on the fleet of a request with a key already, so that the request is a repeat."""
         return author.key is not None and author.key.counts(self.log, FLEET, [0]) != [0]
 
     def do_together(

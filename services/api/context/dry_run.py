@@ -89,9 +89,8 @@ class DryRuns(msgspec.Struct, frozen=True):
 
     def result(self, author: Author, decided: Decided) -> PreviewResult:
         """What the events would do to the devices in the author's scope."""
-        return self.previewer.result(
-            decided.events, decided.proposed, within=within_scope(self.query_engine, author.scope)
-        )
+        within = within_scope(self.query_engine, author.scope)
+        return self.previewer.result(decided.events, decided.proposed, within=within)
 
     def opened(self, text: str, author: Author, commands: Sequence[Command]) -> PreviewToken:
         """The token of a preview of these commands.

@@ -15,11 +15,11 @@ from events.log.keys import partition_of
 from events.manifest.document import MODULE, by_module
 from events.manifest.merge import Conflict, conflicts
 from events.projection_store.fleet_projection import Effective
+from events.projection_store.port import StoredDevice
 from events.properties import SECRET
 from events.secrets.errors import SecretErased
 from events.secrets.references import mask
 from events.stored_projection.not_applied import Why
-from events.stored_projection.partition_reader import DeviceAssignment
 from services.api.auth.secret_reads import note_read
 from services.api.context.api_context import ApiContext
 from services.api.context.deployments import deployment_of
@@ -289,7 +289,7 @@ def layers_of(part: Own | Assignment) -> list[str]:
 
 
 def changes_of(
-    context: ApiContext, device: DeviceAssignment | Effective, after: int, *, upto: int | None = None
+    context: ApiContext, device: StoredDevice | Effective, after: int, *, upto: int | None = None
 ) -> list[DeviceAssignmentChange]:
     """The changes of a device's assignment, oldest first, at positions after + 1 to `upto`, or to the newest."""
     partition = partition_of(device.device_id, context.log.partitions)

@@ -88,11 +88,7 @@ class Supervised:
         return self.child.process.poll() is None
 
     def tend(self) -> bool:
-        """Restart or continue the process if that is due; returns whether it was restarted. To be called often.
-
-        Raises:
-            GivenUp: it ended at once every time.
-        """
+        """Restart (returns true) or continue the process if due; call it often. GivenUp if it always ended at once."""
         code = self.child.process.poll()
         if code is None:
             if self.child.continue_if_stopped():

@@ -35,11 +35,7 @@ class Personal(msgspec.Struct, frozen=True):
         return any(path[: len(personal)] == personal for personal in self.paths)
 
     def take(self, command: C, *, new_id: Callable[[], str]) -> tuple[C, tuple[Secret, ...]]:
-        """The command with references in place of its personal values, and those values.
-
-        Raises:
-            SecretTextInvalid: a value is not a text of at most 4,096 bytes.
-        """
+        """The command with references in place of its personal values, and those values; raises as `checked_text`."""
         if not self.paths or not isinstance(command, PatchTags | PatchTwin | ReplaceTwin):
             return command, ()
         if not isinstance(command.tags, dict):

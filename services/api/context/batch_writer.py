@@ -44,11 +44,7 @@ class BatchWriter:
         threading.Thread(target=self._run, name="writer", daemon=True).start()
 
     async def do(self, command: DeviceCommand, author: Author) -> Stored:
-        """Write a command on a device, and return the device's document after it.
-
-        Raises:
-            Exception: the error that refuses it, LogUnavailable or ConflictPersists.
-        """
+        """Write a command on a device; returns its document. Raises the refusal, LogUnavailable, ConflictPersists."""
         if author.preview_request is not None or author.key is not None:
             return await run_in_threadpool(self._do_apart, command, author)
         answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()

@@ -31,21 +31,13 @@ def messages_of(members: Mapping[str, object], allowed: Iterable[str]) -> str:
 
 
 def check_members(value: object, kind: type[msgspec.Struct]) -> None:
-    """Reject members that a struct, or a struct inside it, does not have.
-
-    Raises:
-        BodyInvalid: names the path of the first object with such members, and each of them.
-    """
+    """Reject members that a struct, or one inside it, does not have: BodyInvalid with the path, and each of them."""
     for path, message in _unknown(value, _type_of(kind), ""):
         raise BodyInvalid(f"{path}: {message}" if path else message)
 
 
 async def refuse_members(request: Request) -> None:
-    """Reject the body of a route that takes none; `{}` and `null` pass.
-
-    Raises:
-        BodyInvalid: names each member, or says that the request takes no body.
-    """
+    """Reject the body of a route that takes none (BodyInvalid, with each member); `{}` and `null` pass."""
     text = await request.body()
     if not text.strip():
         return

@@ -55,6 +55,9 @@ _type_of = functools.cache(inspect.type_info)
 def _unknown(value: object, kind: inspect.Type, path: str) -> Iterator[tuple[str, str]]:
     match kind:
         case inspect.StructType() if isinstance(value, dict):
+            # Of a union the alternative whose tag the object has; a wrong tag is an error of decoding the value.
+            if kind.tag_field is not None and value.get(kind.tag_field) != kind.tag:
+                return
             fields = {field.encode_name: field.type for field in kind.fields}
             tag = () if kind.tag_field is None else (kind.tag_field,)
             if message := messages_of(value, (*tag, *fields)):
@@ -63,16 +66,10 @@ def _unknown(value: object, kind: inspect.Type, path: str) -> Iterator[tuple[str
                 if member in fields:
                     yield from _unknown(item, fields[member], f"{path}.{member}" if path else member)
         case inspect.UnionType(types=types):
-            # By the alternative whose tag the object has; a wrong tag is an error of decoding the value.
             for alternative in types:
-                if not isinstance(alternative, inspect.StructType) or _carries_tag(value, alternative):
-                    yield from _unknown(value, alternative, path)
+                yield from _unknown(value, alternative, path)
         case inspect.ListType(item_type=item_type) | inspect.VarTupleType(item_type=item_type):
             for index, item in enumerate(value if isinstance(value, list) else ()):
                 yield from _unknown(item, item_type, f"{path}[{index}]")
         case _:
             return
-
-
-def _carries_tag(value: object, kind: inspect.StructType) -> bool:
-    return isinstance(value, dict) and (kind.tag_field is None or value.get(kind.tag_field) == kind.tag)

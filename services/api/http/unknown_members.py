@@ -15,10 +15,7 @@ _MEMBERS_NAMED_MAX = 20
 
 
 def messages_of(members: Mapping[str, object], allowed: Iterable[str]) -> str:
-    """The errors for the unknown members of an object, at most 20; empty if there are none.
-
-    Each names the most similar allowed name, or all allowed names if none is similar.
-    """
+    """The errors for unknown members, at most 20, each with the most similar allowed name, or all; empty for none."""
     names, messages = list(allowed), list[str]()
     for member in [member for member in members if member not in names][:_MEMBERS_NAMED_MAX]:
         shown = str(member)[:_SHOWN_CHARACTERS]

@@ -84,7 +84,7 @@ class Personal(msgspec.Struct, frozen=True):
             raise ConditionInvalid(text, column=_column(text, path), reason=reason)
 
     def check_query(self, text: str) -> None:
-        """Reject, with a QueryInvalid, a query whose rows depend on a personal tag; it may select the tag, shown as `***`."""
+        """Reject (QueryInvalid) a query whose rows depend on a personal tag; it may select the tag, shown as `***`."""
         if not self.paths:
             return
         query = parse_query(text)

@@ -235,7 +235,7 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
     def do_together(
         self, author: Author, *commands: Command
     ) -> tuple[tuple[Advice, ...], Mapping[str, CheckedReadiness]]:
-        """Write commands on deployments and rollouts, all or none; returns advice, and the findings of checked deployments."""
+        """Write commands on deployments and rollouts, all or none; returns advice, and findings by deployment."""
         with self.producer(author, *commands) as producer:
             return producer.do(Together(commands)), producer.readiness
 

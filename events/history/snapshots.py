@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Protocol
@@ -103,13 +103,18 @@ class Snapshots:
         self._object_store.put(file_name, _MAGIC + hashlib.sha256(body).digest() + body)
         return file_name
 
-    def vectors(self, number: int) -> list[Vector]:
-        """The vectors of a partition's snapshots, in order.
+    def listed(self, number: int) -> dict[Vector, str]:
+        """The files of a partition's snapshots by vector, in order.
 
         Raises:
             ObjectStoreUnavailable: the object store does not answer.
         """
-        return [vector for vector, _ in self._listed(number)]
+        snapshots = []
+        for file_name in self._object_store.names(self._folder(number)):
+            match = _NAME.fullmatch(file_name.rpartition("/")[2])
+            if match is not None:
+                snapshots.append((Vector(int(match[1]), int(match[2])), file_name))
+        return dict(sorted(snapshots))
 
     def newest(self, number: int, upto: Vector, *, before: Vector | None = None) -> Snapshot | None:
         """The last undamaged snapshot at or before a vector, in both parts; `None` if there is none.
@@ -121,7 +126,7 @@ class Snapshots:
             LogUnavailable: Redis does not answer.
         """
         try:
-            for vector, file_name in reversed(self._listed(number)):
+            for vector, file_name in reversed(self.listed(number).items()):
                 is_late = before is not None and before.is_within(vector)
                 if vector.is_within(upto) and not is_late:
                     snapshot = self._good(number, file_name)
@@ -188,15 +193,12 @@ class Snapshots:
         Raises:
             ObjectStoreUnavailable: the object store does not answer. Some may be deleted already; the next call continues.
         """
-        listed = self._listed(number)
-        names = [listed[index][1] for index in dispensable([vector.partition for vector, _ in listed])]
+        listed = self.listed(number)
+        files, positions = list(listed.values()), [vector.partition for vector in listed]
+        names = [files[index] for index in dispensable(positions)]
         for file_name in names:
             self._object_store.delete(file_name)
         return names
-
-    def names(self, number: int) -> Iterator[str]:
-        """The files of a partition's snapshots, in the order of their vectors."""
-        return (file_name for _, file_name in self._listed(number))
 
     def _entry_digests(self, number: int, checkpoint: Checkpoint) -> tuple[bytes, bytes, bytes]:
         vector, own = checkpoint.vector, name(number)
@@ -220,14 +222,6 @@ class Snapshots:
 
     def _file_name(self, number: int, vector: Vector) -> str:
         return f"{self._folder(number)}/{vector.partition:015}-{vector.fleet:015}.zst"
-
-    def _listed(self, number: int) -> list[tuple[Vector, str]]:
-        snapshots = []
-        for file_name in self._object_store.names(self._folder(number)):
-            match = _NAME.fullmatch(file_name.rpartition("/")[2])
-            if match is not None:
-                snapshots.append((Vector(int(match[1]), int(match[2])), file_name))
-        return sorted(snapshots)
 
 
 def dispensable(positions: Sequence[int]) -> list[int]:

@@ -1,6 +1,6 @@
 """Finds the event that caused a difference in a document: the last one that set the differing value."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,54 +17,43 @@ _NOTHING = object()
 
 def traced(
     log: Log, stream: int, differences: Sequence[ReplayDifference], *, skips: Skips, upto: int
-) -> tuple[ReplayDifference, ...]:
+) -> list[ReplayDifference]:
     """The differences, each in a document with the last event that set the differing value as `first_event`.
 
     Reads the stream up to position `upto` once more if a document differs.
     """
-    concerned = {
-        difference.location: difference for difference in differences if difference.kind in {"twin", "document"}
+    locations = {
+        difference.location: (difference.location.partition(" ")[2], difference.path)
+        for difference in differences
+        if difference.kind in {"twin", "document"}
     }
-    if not concerned:
-        return tuple(differences)
-    tracer = _Tracer(
-        stream, {location: (location.partition(" ")[2], difference.path) for location, difference in concerned.items()}
-    )
-    events = EventsAhead(log, stream, skips=skips, seen=tracer.see)
-    while events.position < upto and events.read_on():
-        for _ in events.runs(events.position):
-            pass
-    return tuple(
-        msgspec.structs.replace(difference, first_event=f"{name(stream)}:{tracer.last[difference.location]}")
-        if difference.location in tracer.last
+    subjects = {subject for subject, _ in locations.values()}
+    # A module's document begins anew when its device is registered again (decisions/0010), so devices are followed too.
+    subjects |= {device_of(subject) for subject in subjects}
+    documents, values, last = documents_of(stream), dict[str, Any](), dict[str, int]()
+
+    def see(batch: Sequence[Envelope[Any]]) -> None:
+        for envelope in batch:
+            if envelope.subject not in subjects:
+                continue
+            documents.apply(envelope)
+            for location, (subject, path) in locations.items():
+                document = documents.document(subject)
+                value = _NOTHING if document is None else _at(msgspec.json.decode(document), path)
+                if value != values.get(location, _NOTHING):
+                    values[location], last[location] = value, envelope.position
+
+    if locations:
+        events = EventsAhead(log, stream, skips=skips, seen=see)
+        while events.position < upto and events.read_on():
+            for _ in events.runs(events.position):
+                pass
+    return [
+        msgspec.structs.replace(difference, first_event=f"{name(stream)}:{last[difference.location]}")
+        if difference.location in last
         else difference
         for difference in differences
-    )
-
-
-class _Tracer:
-    def __init__(self, stream: int, locations: Mapping[str, tuple[str, str]]) -> None:
-        self._documents = documents_of(stream)
-        self._locations = locations
-        subjects = {subject for subject, _ in locations.values()}
-        # A module's document begins anew when its device is registered again (decisions/0010), so devices are followed too.
-        self._subjects = subjects | {device_of(subject) for subject in subjects}
-        self._values: dict[str, Any] = {}
-        self.last: dict[str, int] = {}
-
-    def see(self, events: Sequence[Envelope[Any]]) -> None:
-        for envelope in events:
-            if envelope.subject in self._subjects:
-                self._documents.apply(envelope)
-                self._note_changes(envelope.position)
-
-    def _note_changes(self, position: int) -> None:
-        for location, (subject, path) in self._locations.items():
-            document = self._documents.document(subject)
-            value = _NOTHING if document is None else _at(msgspec.json.decode(document), path)
-            if value != self._values.get(location, _NOTHING):
-                self._values[location] = value
-                self.last[location] = position
+    ]
 
 
 def _at(value: Any, path: str) -> Any:

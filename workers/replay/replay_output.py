@@ -2,18 +2,19 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 from typing_extensions import override
 
+from events.envelope import Vector
 from events.log.keys import FLEET, name
 from events.number_text import counted
 from events.rich_console import console
 from events.terminal import complain
-from workers.replay.report import Advanced, Compared, Done, Failed, ReplayDifference, Started, StreamProgress
+from workers.replay.report import Advanced, Compared, Done, Failed, ReplayDifference, StreamProgress
 
 _LINE_SECONDS = 5.0
 _TERMS = ("events", "assignment_changes", "projections", "documents", "snapshots")
@@ -49,8 +50,6 @@ class ReplayProgressBar:
 
     def _hear(self, message: StreamProgress) -> None:
         match message:
-            case Started(stream):
-                self._came[stream] = 0
             case Advanced(stream, position):
                 self._came[stream] = position
             case Done(compared):
@@ -63,13 +62,9 @@ class ReplayProgressBar:
         self._progress.update(self._task, completed=replayed, total=max(1, self._events))
         now = time.monotonic()
         if not self._live and now - self._said >= _LINE_SECONDS:
-            self._said = now
-            complain(self._line(replayed, now - self._began))
-
-    def _line(self, replayed: int, seconds: float) -> str:
-        rate = replayed / seconds
-        left = f", {(self._events - replayed) / rate:,.0f} s to go" if rate else ""
-        return f"{replayed:,} of {self._events:,} events, {rate:,.0f} events/s{left}"
+            self._said, rate = now, replayed / (now - self._began)
+            left = f", {(self._events - replayed) / rate:,.0f} s to go" if rate else ""
+            complain(f"{replayed:,} of {self._events:,} events, {rate:,.0f} events/s{left}")
 
 
 class _Rate(ProgressColumn):
@@ -89,9 +84,12 @@ class Summary(msgspec.Struct, frozen=True):
     @property
     def code(self) -> int:
         """The exit code: 0 without differences, 1 with differences, 2 if a stream could not be replayed."""
-        if self.failed:
-            return 2
-        return 1 if any(stream.differences for stream in self.streams) else 0
+        return 2 if self.failed else int(self.differences > 0)
+
+    @property
+    def differences(self) -> int:
+        """How many differences there are, named or not."""
+        return sum(len(stream.differences) + stream.more for stream in self.streams)
 
     def total(self, what: str) -> int:
         """The sum of a field of `Compared` over all streams."""
@@ -103,7 +101,7 @@ class Summary(msgspec.Struct, frozen=True):
             **{_MEMBERS.get(what, what): self.total(what) for what in _TERMS},
             "skipped": self.total("skipped"),
             "apart": self.total("apart"),
-            "differences": self.total("differences_total"),
+            "differences": self.differences,
             "seconds": round(self.seconds, 3),
             "streams": [{"name": stream.name, **msgspec.to_builtins(stream)} for stream in self.streams],
             "failed": [{"name": name(failed.stream), "error": failed.error} for failed in self.failed],
@@ -115,19 +113,25 @@ class Summary(msgspec.Struct, frozen=True):
         return self._rebuilt_lines() if self.rebuilt else self._compared_lines()
 
     def _rebuilt_lines(self) -> list[str]:
-        lines = [
-            f"{stream.name} is rebuilt to {_location(stream)}: {_many(stream.events, 'event')},"
-            f" {_many(stream.assignment_changes, 'assignment change')}; {', '.join(stream.notes)}"
-            for stream in self.streams
-        ]
+        lines = []
+        for stream in self.streams:
+            vector = stream.vector or Vector()
+            lines.append(
+                f"{stream.name} is rebuilt to {stream.name}:{vector.partition}, {name(FLEET)}:{vector.fleet}:"
+                f" {_many(stream.events, 'event')}, {_many(stream.assignment_changes, 'assignment change')};"
+                f" {', '.join(stream.notes)}"
+            )
         lines += [f"{name(failed.stream)} is unchanged: {failed.error}" for failed in self.failed]
         return [*lines, f"{counted(len(self.streams), 'partition')} rebuilt in {self.seconds:,.1f} s"]
 
     def _compared_lines(self) -> list[str]:
-        lines = [
-            *_lines_of(self.streams),
-            *(f"{name(failed.stream)} cannot be replayed: {failed.error}" for failed in self.failed),
-        ]
+        lines = []
+        for stream in self.streams:
+            lines += [f"{stream.name}: stopped at {note}" for note in stream.notes]
+            lines += [_line(difference) for difference in stream.differences]
+            if stream.more:
+                lines.append(f"{stream.name}: and {stream.more:,} more")
+        lines += [f"{name(failed.stream)} cannot be replayed: {failed.error}" for failed in self.failed]
         counts = ", ".join(_many(self.total(what), what.removesuffix("s").replace("_", " ")) for what in _TERMS)
         rate = self.total("events") / self.seconds if self.seconds else 0.0
         lines.append(f"{counts} compared in {self.seconds:,.1f} s ({rate:,.0f} events/s)")
@@ -136,23 +140,12 @@ class Summary(msgspec.Struct, frozen=True):
                 f"skipped by decision: {counted(self.total('skipped'), 'event')};"
                 f" not compared: {counted(self.total('apart'), 'subject')} of such events"
             )
-        differences = self.total("differences_total")
-        lines.append(_many(differences, "difference") if differences else "no difference")
+        lines.append(_many(self.differences, "difference") if self.differences else "no difference")
         return lines
 
 
 def _many(count: int, what: str) -> str:
     return counted(count, what).replace(str(count), f"{count:,}")
-
-
-def _lines_of(streams: Sequence[Compared]) -> list[str]:
-    lines = []
-    for stream in streams:
-        lines += [f"{stream.name}: stopped at {note}" for note in stream.notes]
-        lines += [_line(difference) for difference in stream.differences]
-        if stream.more:
-            lines.append(f"{stream.name}: and {stream.more:,} more")
-    return lines
 
 
 def _line(difference: ReplayDifference) -> str:
@@ -167,9 +160,3 @@ def _line(difference: ReplayDifference) -> str:
     if difference.devices:
         parts.append(f"devices {', '.join(difference.devices)}")
     return "; ".join(parts)
-
-
-def _location(stream: Compared) -> str:
-    return (
-        "" if stream.vector is None else f"{stream.name}:{stream.vector.partition}, {name(FLEET)}:{stream.vector.fleet}"
-    )

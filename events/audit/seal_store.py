@@ -7,18 +7,22 @@ from typing import Any, cast
 
 import msgspec
 
-from events.audit.errors import SealExists, SealsMoved
+from events.audit.errors import SealExists, SealsMoved, SealUnreadable
 from events.audit.seal import Signed
 from events.log.archive.retention_hold import SEALER, RegisteredHolds
 from events.log.connect import Client, answering, entries_of
 from events.log.errors import Fenced
 from events.log.keys import FLEET, key, name
 from events.log.object_store import ObjectStore
+from events.log.port import Log
 
 SEALS = key(FLEET, "seals")
 SEALING = key(FLEET, "sealing")
 FOLDER = "seals"
 BATCH_SEALS = 64
+
+TOLERANCE_MS = 5000
+"""Smaller differences of clocks are normal: between several machines, and from the time that the reads take."""
 
 _SCRIPT = files("events.audit").joinpath("seal.lua").read_text(encoding="utf-8")
 _FILE = re.compile(r".*/([0-9]{12})\.seal")
@@ -156,3 +160,23 @@ class SealFiles:
 def _signed(fields: dict[bytes, bytes]) -> Signed:
     # A missing field does not verify, so verification reports it as a fault instead of failing here.
     return Signed(fields.get(b"body", b""), fields.get(b"signature", b""))
+
+
+def ahead_ms(log: Log, seals: Seals, *, clock: int) -> int:
+    """Returns how far the newest event of the fleet, or the newest seal, is ahead of a clock, in milliseconds; 0 within the tolerance.
+
+    The log's time never goes back; a clock that was ahead can.
+
+    Raises:
+        LogUnavailable: Redis did not answer.
+    """
+    head = log.head(FLEET)
+    newest = log.read(FLEET, after=head - 1, limit=1) if head else ()
+    last = seals.last()
+    try:
+        sealed_at = 0 if last is None else last.seal().at
+    except SealUnreadable:
+        # Verification reports it; a wrong clock is still visible in the events.
+        sealed_at = 0
+    ahead = max(sealed_at, *(envelope.at for envelope in newest), 0) - clock
+    return ahead if ahead > TOLERANCE_MS else 0

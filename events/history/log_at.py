@@ -11,18 +11,17 @@ from events.history.point_in_time import PointInTime
 from events.log.documents import Documents, FleetDocuments
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, device_of, partition_of
-from events.log.log_overlay import LogOverlay
 from events.log.port import Event, Log, Stored
 
 # For more subjects of one partition, replaying all of its documents at once is cheaper than reading their events apart.
 _SUBJECTS_MAX = 200
 
 
-class LogAt(LogOverlay):
+class LogAt:
     """The log of one request at a point in time; keeps what it replayed for further reads of the request."""
 
     def __init__(self, log: Log, point_in_time: PointInTime, documents: PastDocuments, fleet: FleetEventReader) -> None:
-        super().__init__(log)
+        self._log, self.partitions, self.epoch, self.remembered = log, log.partitions, log.epoch, log.remembered
         self._point_in_time, self._documents, self._fleet = point_in_time, documents, fleet
         self._whole_streams: dict[int, Documents] = {}
         self._stored_subjects: dict[str, Stored] = {}
@@ -81,12 +80,8 @@ class LogAt(LogOverlay):
     # -- what was replayed
 
     def _stored(self, subject: str) -> Stored:
-        number = partition_of(device_of(subject), self.partitions)
-        return (
-            self._whole_streams[number].stored(subject)
-            if number in self._whole_streams
-            else self._stored_subjects[subject]
-        )
+        documents = self._whole_streams.get(partition_of(device_of(subject), self.partitions))
+        return self._stored_subjects[subject] if documents is None else documents.stored(subject)
 
     def _replay_subjects(self, number: int, subjects: Sequence[str]) -> None:
         with self._lock:
@@ -101,12 +96,10 @@ class LogAt(LogOverlay):
 
     def _whole_stream(self, stream: int) -> Documents:
         with self._lock:
-            documents = self._whole_streams.get(stream)
-            if documents is None:
-                if stream == FLEET:
-                    documents = FleetDocuments()
-                    documents.apply_all(self._fleet.upto(self.head(FLEET)))
-                else:
-                    documents = self._documents.at(stream, self.head(stream), fleet=self._fleet)
+            if stream not in self._whole_streams and stream != FLEET:
+                self._whole_streams[stream] = self._documents.at(stream, self.head(stream), fleet=self._fleet)
+            elif stream not in self._whole_streams:
+                documents = FleetDocuments()
+                documents.apply_all(self._fleet.upto(self.head(FLEET)))
                 self._whole_streams[stream] = documents
-            return documents
+            return self._whole_streams[stream]

@@ -4,13 +4,12 @@ import itertools
 import sys
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import msgspec
 
 from events import canonical
-from events.envelope import Envelope, Vector
+from events.envelope import Vector
 from events.fleet.assignment_change import AssignmentChange
 from events.fleet.merge_cache import MergeCache
 from events.fleet.partition import Partition
@@ -25,14 +24,7 @@ from events.projection.new_paths import NewPaths, read_twin
 from events.projection_store.memory import apply_writes
 from events.projection_store.port import ProjectionStore
 from events.stored_projection.partition_codec import restore, writes_of
-from events.stored_projection.stored_partition import (
-    ARRAYS,
-    HASHES,
-    AssignmentEntry,
-    Checkpoint,
-    StoredPartition,
-    Writes,
-)
+from events.stored_projection.stored_partition import ARRAYS, HASHES, AssignmentEntry, Checkpoint, StoredPartition
 
 _ASSIGNMENT_CHANGES = 500
 
@@ -98,14 +90,11 @@ class PastReplay:
             CannotApply, UnreadableEvent, LogLostItsTail, LogUnavailable: events cannot be read or applied.
             HistoryDiffers: the events do not give the recorded assignment changes.
         """
-        fleet = self.fleet_events()
-        partition, base, (since, until) = self._replayed(number, vector, decided_by, fleet)
-        recorded = partition.assignment_changes
-        assignment_change = partition.resolve()
-        partition.release_paths()
-        writes = writes_of(partition, assignment_change, expected=base.checkpoint)
+        partition, base, times = self._replayed(number, vector, decided_by, self.fleet_events())
+        recorded, assignment_change = partition.assignment_changes, partition.resolve()
+        stored, implied = _stored_form(partition, base, assignment_change)
         is_final = vector.is_within(self._recorded.checkpoint(number).vector)
-        return PartitionAt(_after_writes(base, writes), recorded, writes.assignment_change, is_final, since, until)
+        return PartitionAt(stored, recorded, implied, is_final, *times)
 
     def in_effect(self, number: int, vector: Vector, *, decided_by: int | None = None) -> PartitionAt:
         """What was in effect at a vector (decisions/0029), as of the first of these that leaves nothing to decide.
@@ -116,10 +105,8 @@ class PastReplay:
         Raises:
             CannotApply, UnreadableEvent, LogLostItsTail, LogUnavailable, HistoryDiffers: as `implied`.
         """
-        fleet = self.fleet_events()
-        live = self._recorded.checkpoint(number).vector
+        fleet, live = self.fleet_events(), self._recorded.checkpoint(number).vector
         upto = Vector(min(vector.partition, live.partition), min(vector.fleet, live.fleet))
-        is_final = vector.is_within(live)
         times: tuple[int, int | None] | None = None
         while True:
             partition, base, replayed_times = self._replayed(number, upto, decided_by, fleet)
@@ -127,9 +114,8 @@ class PastReplay:
             times = times or replayed_times
             decided = partition.decided
             if partition.resolve() is None:
-                partition.release_paths()
-                writes = writes_of(partition, None, expected=base.checkpoint)
-                return PartitionAt(_after_writes(base, writes), partition.assignment_changes, None, is_final, *times)
+                stored, _ = _stored_form(partition, base, None)
+                return PartitionAt(stored, partition.assignment_changes, None, vector.is_within(live), *times)
             assert upto != decided, "a recorded decision leaves nothing to decide"
             upto = Vector(upto.partition, decided.fleet) if upto.fleet != decided.fleet else decided
 
@@ -138,14 +124,16 @@ class PastReplay:
     ) -> tuple[Partition, StoredPartition, tuple[int, int | None]]:
         """The partition at a vector, with nothing decided there; the stored form it began with; times as in `PartitionAt`."""
         partition, base = self._begin(number, upto, decided_by, fleet)
-        driver = Driver(partition, self._events(partition, upto, fleet), fleet)
-        since = (
-            self._assignment_change(number, partition.assignment_changes).effective_from
-            if partition.assignment_changes
-            else 0
+        events = EventsAhead(
+            self._log,
+            number,
+            skips=lambda: fleet.skipped(number),
+            after=partition.vector.partition,
+            stops=(upto.partition,),
         )
-        until = None
-        for entry in self._assignment_changes(number, after=partition.assignment_changes):
+        driver, last, until = Driver(partition, events, fleet), partition.assignment_changes, None
+        since = self._assignment_change(number, last).effective_from if last else 0
+        for entry in self._assignment_changes(number, after=last):
             after = _after(entry)
             if not after.is_within(upto):
                 break
@@ -159,15 +147,6 @@ class PastReplay:
         driver.advance(upto)
         return partition, base, (since, until)
 
-    def _events(self, partition: Partition, upto: Vector, fleet: FleetEventReader) -> EventsAhead:
-        return EventsAhead(
-            self._log,
-            partition.number,
-            skips=lambda: fleet.skipped(partition.number),
-            after=partition.vector.partition,
-            stops=(upto.partition,),
-        )
-
     def _assignment_changes(self, number: int, *, after: int) -> Iterator[AssignmentEntry]:
         while entries := self._recorded.assignment_changes(number, after=after, limit=_ASSIGNMENT_CHANGES):
             yield from entries
@@ -177,8 +156,6 @@ class PastReplay:
         for entry in self._recorded.assignment_changes(number, after=position - 1, limit=1):
             return entry
         raise HistoryDiffers(name(number), position)
-
-    # -- where to begin
 
     def _snapshot(self, number: int, upto: Vector, decided_by: int | None) -> Snapshot | None:
         """The newest snapshot that has no later events, and no later decisions."""
@@ -205,40 +182,38 @@ class PastReplay:
         if snapshot is None:
             partition = Partition(number, self._merge)
             partition.hold_paths_of(events)
-            return partition, _empty_stored_partition()
+            empty = StoredPartition(Checkpoint(), {name: {} for name in HASHES}, dict.fromkeys(ARRAYS, b""))
+            return partition, empty
         stored = snapshot.stored_partition
-        vector = stored.checkpoint.vector
-        partition = restore(number, stored, events[: vector.fleet], self._merge)
-        self._hold(partition, events[vector.fleet :], snapshot)
+        position = stored.checkpoint.vector.fleet
+        partition = restore(number, stored, events[:position], self._merge)
+        # A snapshot's index has only what conditions named by then (decisions/0029). What later events name is filled from
+        # the snapshot's documents.
+        missing = partition.paths_held_by(events[position:])
+        partition.hold_paths_of(events[position:])
+        if missing:
+            paths = NewPaths(partition, missing)
+            twins = {subject: read_twin(data) for subject, data in snapshot.documents.items()}
+            for subject, twin in twins.items():
+                device_id, _, module_id = subject.partition("/")
+                device = twins.get(device_id)
+                if device is not None and device.generation == twin.generation:
+                    paths.fill(device_id, module_id, twin)
         return partition, stored
-
-    def _hold(self, partition: Partition, events: Sequence[Envelope[Any]], snapshot: Snapshot) -> None:
-        """Index the properties that later events name, from the documents of the snapshot."""
-        # A snapshot's index has only what conditions named by then (decisions/0029).
-        missing = partition.paths_held_by(events)
-        partition.hold_paths_of(events)
-        if not missing:
-            return
-        paths = NewPaths(partition, missing)
-        twins = {subject: read_twin(data) for subject, data in snapshot.documents().items()}
-        for subject, twin in twins.items():
-            device_id, _, module_id = subject.partition("/")
-            device = twins.get(device_id)
-            if device is not None and device.generation == twin.generation:
-                paths.fill(device_id, module_id, twin)
 
 
 def _after(entry: AssignmentEntry) -> Vector:
     return msgspec.json.decode(entry.data, type=AssignmentChange).after
 
 
-def _empty_stored_partition() -> StoredPartition:
-    return StoredPartition(Checkpoint(), {hash_name: {} for hash_name in HASHES}, dict.fromkeys(ARRAYS, b""))
-
-
-def _after_writes(base: StoredPartition, writes: Writes) -> StoredPartition:
-    """The stored form after the writes of a commit."""
+def _stored_form(
+    partition: Partition, base: StoredPartition, assignment_change: AssignmentChange | None
+) -> tuple[StoredPartition, AssignmentEntry | None]:
+    """The stored form of a partition that began with `base`, after a commit, and the committed assignment change."""
+    partition.release_paths()
+    writes = writes_of(partition, assignment_change, expected=base.checkpoint)
     hashes = {hash_name: dict(fields) for hash_name, fields in base.hashes.items()}
     arrays = {array_name: bytearray(data) for array_name, data in base.arrays.items()}
     apply_writes(writes, hashes, arrays)
-    return StoredPartition(writes.checkpoint, hashes, {array_name: bytes(data) for array_name, data in arrays.items()})
+    arrays_stored = {array_name: bytes(data) for array_name, data in arrays.items()}
+    return StoredPartition(writes.checkpoint, hashes, arrays_stored), writes.assignment_change

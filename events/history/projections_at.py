@@ -24,16 +24,11 @@ class PastPartitions:
     """Partitions as they were, for all requests of a process: a cache of at most `bytes_max` bytes."""
 
     def __init__(self, replay: PastReplay, *, bytes_max: int) -> None:
-        self._replay, self._bytes_max = replay, bytes_max
+        self.replay, self._bytes_max = replay, bytes_max
         self._cache: OrderedDict[_Key, list[PartitionAt]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
         self._in_progress: dict[_Key, threading.Lock] = {}
-
-    @property
-    def replay(self) -> PastReplay:
-        """What replays them."""
-        return self._replay
 
     def at(self, number: int, vector: Vector, *, implied: bool, decided_by: int | None = None) -> PartitionAt:
         """A partition as it was. Concurrent callers of the same partition wait for one replay.
@@ -45,9 +40,13 @@ class PastPartitions:
             in_progress = self._in_progress.setdefault(key, threading.Lock())
         try:
             with in_progress:
-                partition = self._cached(key, decided_by)
+                with self._lock:
+                    if key in self._cache:
+                        self._cache.move_to_end(key)
+                    cached = self._cache.get(key, ())
+                    partition = next((each for each in cached if each.is_as_of(decided_by)), None)
                 if partition is None:
-                    replay = self._replay.implied if implied else self._replay.in_effect
+                    replay = self.replay.implied if implied else self.replay.in_effect
                     partition = replay(number, vector, decided_by=decided_by)
                     # While workers are behind, the answer can still change.
                     if partition.is_final:
@@ -57,12 +56,6 @@ class PastPartitions:
             # Also after an error: callers can name any number of points in time, and each lock would stay.
             with self._lock:
                 self._in_progress.pop(key, None)
-
-    def _cached(self, key: _Key, decided_by: int | None) -> PartitionAt | None:
-        with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-            return next((partition for partition in self._cache.get(key, ()) if partition.is_as_of(decided_by)), None)
 
     def _keep(self, key: _Key, replayed: PartitionAt) -> None:
         with self._lock:
@@ -80,22 +73,18 @@ class ProjectionsAt(LoadedProjections):
     def __init__(
         self, recorded: ProjectionStore, point_in_time: PointInTime, partitions: PastPartitions, *, implied: bool
     ) -> None:
-        self._recorded, self._point_in_time, self._partitions, self._implied = (
-            recorded,
-            point_in_time,
-            partitions,
-            implied,
-        )
+        self._recorded, self._point_in_time = recorded, point_in_time
+        self._partitions, self._implied = partitions, implied
         self._replayed: dict[int, PartitionAt] = {}
 
     def _of(self, partition: int) -> PartitionAt:
-        partition_at = self._replayed.get(partition)
-        if partition_at is None:
-            vector = Vector(self._point_in_time.positions[partition], self._point_in_time.positions[FLEET])
-            partition_at = self._replayed[partition] = self._partitions.at(
-                partition, vector, implied=self._implied, decided_by=self._point_in_time.decided_by
+        if partition not in self._replayed:
+            positions, decided_by = self._point_in_time.positions, self._point_in_time.decided_by
+            vector = Vector(positions[partition], positions[FLEET])
+            self._replayed[partition] = self._partitions.at(
+                partition, vector, implied=self._implied, decided_by=decided_by
             )
-        return partition_at
+        return self._replayed[partition]
 
     @override
     def checkpoint(self, partition: int) -> Checkpoint:

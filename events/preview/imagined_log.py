@@ -1,23 +1,24 @@
 """A log that keeps appended events in memory, so that later commands are decided as if they were written."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from events.envelope import Envelope, Principal
+from events.envelope import Principal
 from events.log.chunks import split
 from events.log.keys import FLEET, device_of, partition_of
-from events.log.log_overlay import LogOverlay
-from events.log.port import AT_APPEND, Chunk, Event, Head, Log, Proposed, Stored, Written
+from events.log.port import AT_APPEND, Chunk, Head, Log, Proposed, Stored, Written
 
 _AT_APPEND = b'_at":%d' % AT_APPEND
 
 
-class ImaginedLog(LogOverlay):
+class ImaginedLog:
     """A `Log` over another one, which is never written. `proposed` are the events that would be in it, in order."""
 
     def __init__(self, log: Log) -> None:
-        super().__init__(log)
+        self._log, self.partitions, self.epoch, self.remembered = log, log.partitions, log.epoch, log.remembered
+        # Positions are those of the written events.
+        self.head, self.heads, self.read, self.position_at = log.head, log.heads, log.read, log.position_at
         self._over: dict[tuple[int, str], Stored] = {}
         self.proposed: list[Proposed] = []
 
@@ -59,19 +60,16 @@ class ImaginedLog(LogOverlay):
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """Heads and snapshots of subjects, with the events in memory."""
         streams = [FLEET if fleet else partition_of(device_of(subject), self.partitions) for subject in subjects]
-        locations = list(zip(streams, subjects, strict=True))
-        stored_subjects = [subject for stream, subject in locations if (stream, subject) not in self._over]
-        stored = iter(self._log.load(stored_subjects, fleet=fleet) if stored_subjects else [])
-        return [self._over[location] if location in self._over else next(stored) for location in locations]
+        over = [self._over.get(location) for location in zip(streams, subjects, strict=True)]
+        under = [subject for subject, stored in zip(subjects, over, strict=True) if stored is None]
+        loaded = iter(self._log.load(under, fleet=fleet) if under else [])
+        return [next(loaded) if stored is None else stored for stored in over]
 
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
         """Snapshots of subjects of one partition, with the events in memory."""
         under = self._log.snapshots(partition, subjects)
-        locations = [(partition, subject) for subject in subjects]
-        return [
-            self._over[at].snapshot if at in self._over else snapshot
-            for at, snapshot in zip(locations, under, strict=True)
-        ]
+        over = [self._over.get((partition, subject)) for subject in subjects]
+        return [there if stored is None else stored.snapshot for stored, there in zip(over, under, strict=True)]
 
     def subjects_with_events(self, stream: int) -> Iterable[str]:
         """Every subject of a stream that has a head, with the events in memory."""
@@ -86,22 +84,6 @@ class ImaginedLog(LogOverlay):
         for (over, subject), stored in list(self._over.items()):
             if over == stream and subject.startswith(prefix) and stored.snapshot is not None:
                 yield subject
-
-    def head(self, stream: int) -> int:
-        """Position of the newest written event of a stream."""
-        return self._log.head(stream)
-
-    def heads(self) -> Mapping[int, int]:
-        """`head` of every stream."""
-        return self._log.heads()
-
-    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
-        """The written events."""
-        return self._log.read(stream, after=after, limit=limit)
-
-    def position_at(self, stream: int, at: int) -> int:
-        """The last written position whose time is <= `at` (milliseconds)."""
-        return self._log.position_at(stream, at)
 
     def clear_wake(self, stream: int) -> None:
         """Do nothing: no worker was woken."""

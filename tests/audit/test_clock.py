@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from events.audit.log_time import ahead_ms
-from events.audit.seal_store import Seals
-from events.audit.sealer import open_sealer, public_key
+from events.audit.seal_store import Seals, ahead_ms
+from events.audit.sealer import Sealer, public_key
 from events.audit.verify import verify_log
 from events.log.lease import Lease, take_for
 from events.notification.deliveries import RETRY_SECONDS_MAX, DeliveryProgress, is_due
@@ -32,7 +31,7 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 def test_sealing_goes_on_after_a_clock_that_was_ahead_is_right_again(system: System, tmp_path: Path) -> None:
     clock = [NOW]
     settings = settings_of(system, tmp_path, seal_every_events=1_000_000, seal_every_seconds=30.0)
-    sealer = open_sealer(settings, system.log, clock=lambda: clock[0])
+    sealer = Sealer(settings, system.log, clock=lambda: clock[0])
     seals = Seals(system.log.client)
     for number, time in enumerate((NOW, AHEAD, NOW + 60_000), 1):
         clock[0] = time
@@ -40,7 +39,7 @@ def test_sealing_goes_on_after_a_clock_that_was_ahead_is_right_again(system: Sys
         assert sealer.round(1) == 1
         assert seals.sealed_clock() == time
     # A sealer that takes over finds the seal's time ahead of its clock.
-    another = open_sealer(settings, system.log, clock=lambda: clock[0])
+    another = Sealer(settings, system.log, clock=lambda: clock[0])
     fill(system, 1, prefix="last-")
     assert another.round(1) == 1
     # What is not due waits as ever, by the clock as it is now.

@@ -29,4 +29,4 @@ def test_a_pool_takes_a_snapshot_once_so_many_events_are_applied(shared_redis: E
         eventually(lambda: snapshots.listed(number), what="a snapshot is there")
         found = snapshots.newest(number, system.projections.checkpoint(number).vector)
         assert found is not None
-        assert "d" in found.documents()
+        assert "d" in found.documents

@@ -442,7 +442,7 @@ def test_snapshots_of_the_history_are_compared_on_the_way_past_them_and_a_wrong_
         assert sum(one.snapshots for one in found) == sum(len(snapshots.listed(n)) for n in range(PARTITIONS)) > 8
         (first, second, *_), number = list(snapshots.listed(1).values()), 1
         good = snapshots.read(number, first)
-        documents = good.documents()
+        documents = good.documents
         subject = min(documents)
         documents[subject] = documents[subject].replace(b'"site":', b'"side":')
         assignment_of = b"\x07" + good.stored_partition.arrays["assignment_of"][1:]

@@ -109,7 +109,7 @@ class SnapshotReplay(PartitionReplay):
         file_name, stored = self._waiting[0][1], snapshot.stored_partition
         for difference in differences(self.partition.number, stored, self._at_snapshot(stored)):
             yield msgspec.structs.replace(difference, kind="snapshot", location=f"{file_name} {difference.location}")
-        documents = snapshot.documents()
+        documents = snapshot.documents
         for subject in sorted({*documents, *self._documents.subjects()}):
             document_difference = difference_of_bytes(documents.get(subject), self._documents.document(subject))
             if document_difference is not None:

@@ -13,7 +13,7 @@ from events.envelope import Envelope
 from events.history.documents import PastDocuments
 from events.history.log_at import LogAt
 from events.history.partition_at import PastReplay
-from events.history.point_in_time import PointInTime, now_of, point_in_time_of
+from events.history.point_in_time import PointInTime, point_in_time_of
 from events.history.projections_at import PastPartitions, ProjectionsAt
 from events.history.snapshots import Snapshots
 from events.log.errors import ObjectStoreUnavailable
@@ -79,7 +79,8 @@ class PastContexts:
         Raises:
             LogUnavailable: Redis does not answer.
         """
-        return now_of(self._context.log, now=self._context.clock())
+        now = self._context.clock()
+        return PointInTime(now, dict(self._context.log.heads()), now)
 
     def fleet_events(self, after: int, upto: int) -> Sequence[Envelope[Any]]:
         """The fleet's events at positions after + 1 to `upto`, without those that an operator skipped.

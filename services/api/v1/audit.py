@@ -127,7 +127,7 @@ def events(
     request: Request,
     search: SearchQuery,
     *,
-    order: Literal["oldest", "newest"] = "newest",
+    order: SearchOrder = "newest",
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     continuation: Annotated[str | None, Query()] = None,
 ) -> AuditPage:
@@ -137,7 +137,7 @@ def events(
     for a page is limited.
     """
     reader = reader_of(request)
-    page, more = reader.page(search, order=SearchOrder(order), limit=top, continuation=continuation)
+    page, more = reader.page(search, order=order, limit=top, continuation=continuation)
     return AuditPage([reader.line(entry) for entry in page.entries], page.scanned, more)
 
 

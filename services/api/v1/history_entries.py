@@ -77,7 +77,7 @@ class AuditReader:
             LogUnavailable, LogLostItsTail: the log cannot be read.
         """
         check(search)
-        of = canonical.digest((msgspec.to_builtins(search), order.value))
+        of = canonical.digest((msgspec.to_builtins(search), order))
         text = self._context.continuations.open(continuation)
         ranges = self.searching.begin(search) if text is None else self._ranges(text, of)
         page = self.searching.page(search, ranges, order=order, limit=limit)
@@ -169,7 +169,7 @@ class AuditReader:
     def _one_stream(self, search: Search, stream: str, left: Range) -> Iterator[FoundEntry]:
         ranges: Mapping[str, Range] = {stream: left} if left.after < left.upto else {}
         while ranges:
-            page = self.searching.page(search, ranges, order=SearchOrder.OLDEST, limit=_EXPORTED)
+            page = self.searching.page(search, ranges, order="oldest", limit=_EXPORTED)
             yield from page.entries
             ranges = page.unread
 

@@ -62,13 +62,7 @@ class AdmissionPreview:
             started = evolve(document, RolloutStarted(), version=document.version + 1, at=now)
             assert started is not None
             document = started
-        target = FleetSet(
-            {
-                partition.number: partition.rollout_targets[name]
-                for partition in implied
-                if name in partition.rollout_targets
-            }
-        )
+        target = FleetSet({each.number: each.rollout_targets[name] for each in implied if name in each.rollout_targets})
         # The projections know nothing of a deployment that the commands create.
         exists = all(name in partition.deployment_ids_before for partition in implied)
         fleet_snapshot = self._reader.of(name, document) if exists else FleetSnapshot()

@@ -8,7 +8,7 @@ import msgspec
 from events import canonical
 from events.envelope import Envelope, Principal
 from events.log.codec import decode_entry, type_of
-from events.log.keys import FLEET, name
+from events.log.keys import name
 from events.log.port import Event, Log, Proposed, stream_of
 
 NEW_SECRET = "new-"  # noqa: S105 - what a reference to a secret that is not stored begins with
@@ -24,14 +24,9 @@ class ImaginedEvents(msgspec.Struct, frozen=True, eq=False):
     by_stream: dict[int, tuple[Envelope[Event], ...]]
     digest: bytes
 
-    @property
-    def fleet(self) -> tuple[Envelope[Event], ...]:
-        """The events of the fleet's stream."""
-        return self.by_stream.get(FLEET, ())
-
-    def of(self, number: int) -> tuple[Envelope[Event], ...]:
-        """The events of a partition."""
-        return self.by_stream.get(number, ())
+    def of(self, stream: int) -> tuple[Envelope[Event], ...]:
+        """The events of a stream."""
+        return self.by_stream.get(stream, ())
 
 
 def imagined_events(

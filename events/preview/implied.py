@@ -1,7 +1,6 @@
 """What events would change in one partition: assignments, and the targets of deployments."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import msgspec
 from pyroaring import BitMap
@@ -12,6 +11,8 @@ from events.fleet.assignments import Assignment
 from events.fleet.configuration import Configuration, ConfigurationOverLimit
 from events.fleet.deployments import Deployment, deployment_of
 from events.fleet.merge_cache import MergeCache
+from events.fleet.partition import Partition
+from events.log.keys import FLEET
 from events.preview.cached_partition import CachedPartition, PreviewInputs
 from events.preview.imagined_events import ImaginedEvents
 from events.projection.driver import Driver
@@ -78,7 +79,7 @@ def imply(
     driver = Driver(
         partition,
         EventsInMemory(vector.partition, events.of(number)),
-        EventsInMemory(vector.fleet, events.fleet),
+        EventsInMemory(vector.fleet, events.of(FLEET)),
         _leave_empty,
     )
     driver.advance(driver.read_ahead())
@@ -90,6 +91,7 @@ def imply(
         if before != after:
             targets.setdefault(name.partition("/")[0], []).append((before, after))
     now = partition.directory.live
+    rolled = {deployment_of(each.subject) for each in events.of(FLEET) if isinstance(each.event, RolloutEvent)}
     return Implied(
         number,
         vector,
@@ -100,7 +102,7 @@ def imply(
         {ordinal: partition.directory.ids[ordinal] for ordinal in now - live},
         partition.deployments.by_id,
         partition.assignments.configurations,
-        {name: _target(partition, name) & partition.directory.enabled for name in _rolled(events)},
+        {name: _target(partition, name) & partition.directory.enabled for name in rolled},
         recalled.deployments.by_id.keys(),
     )
 
@@ -109,16 +111,12 @@ def _leave_empty(_driver: Driver, _paths: frozenset[Path]) -> None:
     """Fill nothing: `ahead` has the paths of conditions, and a preview does not read those of metrics and rollout plans."""
 
 
-def _rolled(events: ImaginedEvents) -> set[str]:
-    return {deployment_of(envelope.subject) for envelope in events.fleet if isinstance(envelope.event, RolloutEvent)}
-
-
-def _target(partition: Any, target_name: str) -> BitMap:
+def _target(partition: Partition, target_name: str) -> BitMap:
     deployment_id, _, module = target_name.partition("/")
     deployment = partition.deployments.by_id.get(deployment_id)
     if deployment is None:
         return BitMap()
-    targets = partition.targets.members.get(target_name)
-    return (
-        targets if targets is not None else partition.targets.of_modules.stored_members(deployment, module) or BitMap()
-    )
+    targets: BitMap | None = partition.targets.members.get(target_name)
+    if targets is None:
+        targets = partition.targets.of_modules.stored_members(deployment, module)
+    return targets or BitMap()

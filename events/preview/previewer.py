@@ -10,9 +10,9 @@ from pyroaring import BitMap
 from events.access.scope import Scope
 from events.deployment.events import Admitted
 from events.envelope import Principal
-from events.fleet.deployments import Deployment, Deployments, targeting_events
+from events.fleet.deployments import Deployments, targeting_events
 from events.fleet.errors import CannotApply
-from events.log.keys import device_of
+from events.log.keys import FLEET, device_of
 from events.log.port import Log, Proposed
 from events.preview.admission import AdmissionPreview
 from events.preview.errors import PreviewOvertaken
@@ -48,22 +48,18 @@ class SecretPlaceholders:
             ConditionInvalid, MetricsInvalid: it targets or counts by a personal tag.
         """
         self._personal.check(command)
-        command, secrets = self._personal.take(command, new_id=self._new_id)
-        self.new |= {secret.id for secret in secrets}
-        if not holds_secrets(command):
-            return command
-        public_command, secrets, _ = take(command, new_id=self._new_id)
-        self.new |= {secret.id for secret in secrets}
-        return public_command
+        command, _ = self._personal.take(command, new_id=self._new_id)
+        return take(command, new_id=self._new_id)[0] if holds_secrets(command) else command
 
     def _new_id(self) -> str:
-        return f"imagined-{next(self._numbers)}"
+        new_id = f"imagined-{next(self._numbers)}"
+        self.new.add(new_id)
+        return new_id
 
 
 class Decided(msgspec.Struct, frozen=True, eq=False):
     """What would be written: the events, the commands that would be refused, and the log with those events."""
 
-    proposed: tuple[Proposed, ...]
     events: ImaginedEvents
     refused: tuple[Refused, ...]
     log: ImaginedLog
@@ -111,7 +107,7 @@ class Previewer:
         )
         report = producer.submit(commands)
         events = self.events(log.proposed, by=by, new_secrets=taking.new)
-        return Decided(tuple(log.proposed), events, report.refused, log)
+        return Decided(events, report.refused, log)
 
     def events(self, proposed: Sequence[Proposed], *, by: Principal, new_secrets: Iterable[str] = ()) -> ImaginedEvents:
         """The events that the log would have for proposals."""
@@ -141,7 +137,7 @@ class Previewer:
             CannotApply: the events do not follow from the partition's state.
         """
         # An event of the fleet can change every partition.
-        numbers = sorted(set(range(self._log.partitions)) if events.fleet else events.by_stream.keys())
+        numbers = sorted(set(range(self._log.partitions)) if events.of(FLEET) else events.by_stream.keys())
         if not numbers:
             return []
         recalled = self._recall.at(self._log.heads(), numbers)
@@ -149,13 +145,14 @@ class Previewer:
         after = Deployments(numbers[0])
         after.adopt(first.deployments)
         position = first.checkpoint.vector.fleet
-        fleet = EventsInMemory(position, events.fleet)
+        fleet = EventsInMemory(position, events.of(FLEET))
         changes = after.apply(targeting_events(fleet.upto(fleet.position, after=position)))
         deployments = [deployment for name in changes if (deployment := after.by_id.get(name)) is not None]
         deployments += [deployment for deployment in after.of_modules_ascending if deployment.id not in changes]
         targets = [deployment.target for deployment in deployments]
         # A deployment that the events delete or admit anew has devices to lose: those that its present admission names.
-        names = list(_named([*first.deployments.by_id.values(), *after.by_id.values()]))
+        admissions = [each.admission for by_id in (first.deployments.by_id, after.by_id) for each in by_id.values()]
+        names = [name for each in admissions if isinstance(each, Admitted) for name in each.device_ids]
         upto = min(partition.checkpoint.vector.fleet for partition in recalled.values())
         merge = ImaginedMerge(self._recall.merge, fleet=upto)
         devices = {
@@ -163,10 +160,3 @@ class Previewer:
         }
         ahead = self._recall.ahead(recalled, targets=targets, names=names, devices=devices)
         return [imply(number, recalled[number], ahead[number], events, merge) for number in numbers]
-
-
-def _named(deployments: Iterable[Deployment]) -> Iterable[str]:
-    """The devices that admissions of deployments name."""
-    for deployment in deployments:
-        if isinstance(deployment.admission, Admitted):
-            yield from deployment.admission.device_ids

@@ -82,7 +82,7 @@ def _seconds_of(previewer: Previewer, command: Command) -> tuple[float, float]:
 def _preview(previewer: Previewer, command: Command) -> PreviewResult:
     decided = previewer.decide([command], by=BY)
     assert not decided.refused
-    return previewer.result(decided.events, decided.proposed)
+    return previewer.result(decided.events, decided.log.proposed)
 
 
 def _now() -> int:

@@ -85,7 +85,7 @@ class DryRuns(msgspec.Struct, frozen=True):
             until=until,
         )
         advice = tuple(item for command in commands for item in advise(decided.log, command, author.scope))
-        sealed = self.continuations.seal(_SEALED + token.to_text())
+        sealed = self.continuations.seal(_SEALED + canonical.encode(token).decode())
         return Preview(author, result, decided.events, tuple(commands), decided.refused, advice, sealed, until)
 
     def decide(self, author: Author, commands: Sequence[Command]) -> Decided:
@@ -101,7 +101,7 @@ class DryRuns(msgspec.Struct, frozen=True):
     def result(self, author: Author, decided: Decided) -> PreviewResult:
         """What the events would do to the devices in the author's scope."""
         within = within_scope(self.query_engine, author.scope)
-        return self.previewer.result(decided.events, decided.proposed, within=within)
+        return self.previewer.result(decided.events, decided.log.proposed, within=within)
 
     def opened(self, text: str, author: Author, commands: Sequence[Command]) -> PreviewToken:
         """The token of a preview of these commands.
@@ -111,7 +111,11 @@ class DryRuns(msgspec.Struct, frozen=True):
         """
         try:
             sealed = self.continuations.open(text) or ""
-            token = PreviewToken.from_text(sealed.removeprefix(_SEALED)) if sealed.startswith(_SEALED) else None
+            token = (
+                msgspec.json.decode(sealed.removeprefix(_SEALED), type=PreviewToken)
+                if sealed.startswith(_SEALED)
+                else None
+            )
         except (ContinuationInvalid, msgspec.DecodeError):
             token = None
         if token is None:
@@ -156,7 +160,7 @@ class DryRun:
         """
         dry_runs, author, commands = self._dry_runs, self._author, commands or self._commands
         events = dry_runs.previewer.events(self._log.proposed, by=author.by, new_secrets=self._secrets.new)
-        decided = Decided(tuple(self._log.proposed), events, tuple(refused or ()), self._log)
+        decided = Decided(events, tuple(refused or ()), self._log)
         try:
             return dry_runs.preview(author, commands, decided)
         except PreviewOvertaken:
@@ -246,7 +250,7 @@ class PreviewCheck:
             assert author.preview_request is not None
             # The positions tell where other authors write, which is outside a scope.
             author.preview_request.between = None if author.scope is not None else between
-        self._cleared |= _keys(decided.proposed)
+        self._cleared |= _keys(decided.log.proposed)
 
 
 def _changes_devices(command: Command) -> bool:

@@ -14,6 +14,7 @@ from events import canonical
 from events.camel_case import snake_case
 from events.deployment.advice import Advice
 from events.deployment.events import DeploymentCreated
+from events.log.keys import FLEET
 from events.log.keys import name as stream_name
 from events.manifest.merge import Conflict, conflicts
 from events.number_text import counted
@@ -267,7 +268,7 @@ def _readiness(request: Request, previewed: Preview) -> list[DeploymentReadiness
     context = context_of(request)
     waivers = current_waivers(context)
     answers = []
-    for envelope in previewed.events.fleet:
+    for envelope in previewed.events.of(FLEET):
         if isinstance(envelope.event, DeploymentCreated):
             document = document_of(
                 envelope.subject, envelope.event.content, envelope.event.labels, envelope.event.priority

@@ -209,13 +209,8 @@ class Deliverer:
     def _failed(self, before: DeliveryProgress, error: str) -> DeliveryProgress:
         now, failures = now_ms(), before.failures + 1
         seconds = min(self.settings.webhook_retry_seconds * 2 ** min(failures - 1, 32), RETRY_SECONDS_MAX)
-        return msgspec.structs.replace(
-            before,
-            failures=failures,
-            failing_since=before.failing_since or now,
-            due_at=now + round(1000 * seconds),
-            error=error,
-        )
+        since, due_at = before.failing_since or now, now + round(1000 * seconds)
+        return msgspec.structs.replace(before, failures=failures, failing_since=since, due_at=due_at, error=error)
 
     def _note(self, leased: _LeasedWebhook, progress: DeliveryProgress, delivery: Delivery | None) -> None:
         if not self._deliveries.note(

@@ -164,14 +164,9 @@ class Projector:
 
     def _driver(self, partition: Partition, fill: Fill, *, stop: int | None = None) -> Driver:
         """A driver that continues a partition from its vector, and reads no further than `stop`."""
-        number = partition.number
-        events = EventsAhead(
-            self._log,
-            number,
-            skips=lambda: self._fleet.skipped(number),
-            after=partition.vector.partition,
-            stops=() if stop is None else (stop,),
-        )
+        skips, stops = partial(self._fleet.skipped, partition.number), () if stop is None else (stop,)
+        after = partition.vector.partition
+        events = EventsAhead(self._log, partition.number, skips=skips, after=after, stops=stops)
         return Driver(partition, events, self._fleet, fill)
 
     def _commit(self, number: int, partition: Partition, expected: Checkpoint) -> Checkpoint:
@@ -190,23 +185,20 @@ class Projector:
         """Commit everything before an event that cannot be applied, then mark the partition as blocked at it."""
         # The warm copy failed in the middle of a batch.
         self._warm.pop(number, None)
-        position = error.position
-        in_fleet = error.fleet if isinstance(error, CannotApply) else error.stream == name(FLEET)
-        decidable = not isinstance(error, LogLostItsTail) or error.actual > error.expected
-        if decidable and (in_fleet or isinstance(error, CannotApply)):
+        blocked = blocked_at(number, error, at=0)
+        stream, position = blocked.stream, blocked.position
+        if blocked.decidable and (stream == FLEET or isinstance(error, CannotApply)):
             checkpoint, partition = self._current(number)
             at = partition.vector
-            upto = Vector(at.partition, position - 1) if in_fleet else Vector(position - 1, at.fleet)
+            upto = Vector(at.partition, position - 1) if stream == FLEET else Vector(position - 1, at.fleet)
             try:
                 self._driver(partition, self._fill, stop=upto.partition).advance(upto)
                 if partition.vector != at:
                     self._commit(number, partition, checkpoint)
             except _LOST:
                 return False
-        stream = FLEET if in_fleet else number
-        recorded = self._projections.blocked(number)
-        retried = self._fleet.retried(stream, position)
-        blocked = Blocked(stream, position, str(error), max(self._clock(), retried + 1), decidable)
+        recorded, retried = self._projections.blocked(number), self._fleet.retried(stream, position)
+        blocked = msgspec.structs.replace(blocked, at=max(self._clock(), retried + 1))
         # A repeated failure keeps its first time. After a retry the time must be later than the retry, or it would be
         # tried again for ever.
         is_recorded = recorded is not None and recorded == msgspec.structs.replace(blocked, at=recorded.at)
@@ -216,3 +208,10 @@ class Projector:
                 "partition blocked", partition=name(number), stopped_at=f"{name(stream)}:{position}", error=str(error)
             )
         return True
+
+
+def blocked_at(number: int, error: CannotApply | UnreadableEvent | LogLostItsTail, *, at: int) -> Blocked:
+    """The mark of a partition that is blocked at the event of an error since a time (milliseconds)."""
+    in_fleet = error.fleet if isinstance(error, CannotApply) else error.stream == name(FLEET)
+    decidable = not isinstance(error, LogLostItsTail) or error.actual > error.expected
+    return Blocked(FLEET if in_fleet else number, error.position, str(error), at, decidable)

@@ -22,6 +22,7 @@ from events.projection_store.redis import RedisProjectionStore, projection_key
 from events.settings import read_settings
 from events.stored_projection.partition_codec import writes_of
 from events.stored_projection.stored_partition import ARRAYS, HASHES, Writes
+from workers.projector import blocked_at
 from workers.replay.partition_replay import AssignmentChangeDiffers, PartitionReplay, decided_at
 
 
@@ -94,13 +95,11 @@ def rebuild(
 
 def _blocked(number: int, error: AssignmentChangeDiffers | CannotApply | LogLostItsTail | UnreadableEvent) -> Blocked:
     """The mark that a worker would set: at an event, or without a position if only a rebuild helps."""
-    if isinstance(error, CannotApply):
-        return Blocked(FLEET if error.fleet else number, error.position, str(error), now_ms())
-    streams = {name(number): number, name(FLEET): FLEET}
-    if isinstance(error, AssignmentChangeDiffers) or error.stream not in streams:
+    if isinstance(error, AssignmentChangeDiffers) or (
+        not isinstance(error, CannotApply) and error.stream not in {name(number), name(FLEET)}
+    ):
         return Blocked(number, 0, str(error), now_ms(), decidable=False)
-    decidable = not isinstance(error, LogLostItsTail) or error.actual > error.expected
-    return Blocked(streams[error.stream], error.position, str(error), now_ms(), decidable)
+    return blocked_at(number, error, at=now_ms())
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
-import msgspec
-
 from events.audit.errors import SealExists, SealsMoved, SealUnreadable
 from events.audit.seal import Signed
 from events.log.archive.retention_hold import SEALER, RegisteredHolds
@@ -28,19 +26,6 @@ _SCRIPT = files("events.audit").joinpath("seal.lua").read_text(encoding="utf-8")
 _FILE = re.compile(r".*/([0-9]{12})\.seal")
 
 
-class StoredSeal(msgspec.Struct, frozen=True):
-    """A seal in the Redis stream with its entry id: `17-0` for number 17. Any other form of id is a manipulation."""
-
-    entry_id: str
-    signed: Signed
-
-    @property
-    def number(self) -> int | None:
-        """The seal's number by its id; `None` for an id of another form."""
-        number, _, sequence = self.entry_id.partition("-")
-        return int(number) if sequence == "0" else None
-
-
 class Seals:
     """The seals of one log in Redis."""
 
@@ -57,8 +42,10 @@ class Seals:
             entries = entries_of(self._client.xrevrange(SEALS, count=1))
         return _signed(entries[0][1]) if entries else None
 
-    def all(self) -> Iterator[StoredSeal]:
-        """Yields every seal in Redis, oldest first.
+    def all(self) -> Iterator[tuple[str, int | None, Signed]]:
+        """Yields every seal in Redis with its entry id and its number, oldest first.
+
+        The id of number 17 is `17-0`; any other form of id is a manipulation, and gives no number.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -68,7 +55,8 @@ class Seals:
             with answering():
                 entries = entries_of(self._client.xrange(SEALS, min=after, count=BATCH_SEALS))
             for entry_id, fields in entries:
-                yield StoredSeal(entry_id.decode(), _signed(fields))
+                number, _, sequence = entry_id.decode().partition("-")
+                yield entry_id.decode(), int(number) if sequence == "0" else None, _signed(fields)
             if len(entries) < BATCH_SEALS:
                 return
             after = f"({entries[-1][0].decode()}"

@@ -66,7 +66,7 @@ class Sealer:
         self._streams, self._seals, self._holds = RawStreams(log.client), Seals(log.client), RegisteredHolds(log.client)
         self._names, self._epoch, self._clock = stream_names(log.partitions), log.epoch, clock
         self._every_events, self._every_ms = settings.seal_every_events, int(1000 * settings.seal_every_seconds)
-        self._state: _State | None = None
+        self._state, self._is_resumed = _State(), False
         self._sealed_clock = 0
         """The clock at the last seal; unlike the seal's own time, it can go back."""
         self._filed = 0
@@ -80,12 +80,13 @@ class Sealer:
             SealsLost: sealing had begun, and the last seal is missing; the next round reads again.
             LogUnavailable: Redis did not answer; the seals are due in the next round.
         """
-        if self._state is None:
+        if not self._is_resumed:
             self._state = self._resumed()
             self._sealed_clock = self._state.at
             # First, and also at position 0: without a hold, the archive could remove entries from Redis before they are sealed.
             self._hold(self._names)
             self._keep_files(self._state.number)
+            self._is_resumed = True
         heads = {name: self._streams.head(name) for name in self._names}
         behind = sum(max(0, head - self._position(name)) for name, head in heads.items())
         clock, made = self._clock(), 0
@@ -101,11 +102,10 @@ class Sealer:
 
     def forget(self) -> None:
         """Make the next round start from the newest stored seal, also if another process created it."""
-        self._state = None
+        self._is_resumed = False
 
     def _seal(self, heads: Mapping[str, int], now: int, fence: int) -> bool:
         """Create the next seal; returns false if no entries are left."""
-        assert self._state is not None
         before = self._state
         streams, digests_by_stream = dict(before.streams), dict[str, bytes]()
         left = ENTRIES_MAX
@@ -124,7 +124,7 @@ class Sealer:
         except SealsMoved as error:
             # A lost answer to an earlier append, or another process: in both cases the stored seal counts.
             logger.info("sealing continues from the newest seal", why=str(error))
-            self._state = None
+            self.forget()
             return False
         reached(FailPoint.SEAL_APPENDED)
         self._state, self._sealed_clock = _State(number, signed.digest, now, streams), self._clock()
@@ -136,7 +136,6 @@ class Sealer:
 
     def _chained(self, name: str, upto: int) -> tuple[Reached, bytes]:
         """The chain of a stream up to a position, and the shortened digests of the new entries."""
-        assert self._state is not None
         start, short = self._state.streams.get(name), bytearray()
         position, chain = self._position(name), genesis(self._epoch, name)
         if start is not None:
@@ -152,7 +151,6 @@ class Sealer:
         return Reached(position, chain.hex()), bytes(short)
 
     def _position(self, name: str) -> int:
-        assert self._state is not None
         sealed = self._state.streams.get(name)
         return 0 if sealed is None else sealed.position
 
@@ -203,9 +201,9 @@ class Sealer:
                 self._put(upto, newest)
             elif self._filed < upto:
                 numbers = set(self._files.numbers())
-                for placed in self._seals.all():
-                    if placed.number is not None and placed.number not in numbers:
-                        self._put(placed.number, placed.signed)
+                for _, number, signed in self._seals.all():
+                    if number is not None and number not in numbers:
+                        self._put(number, signed)
             self._filed = upto
         except ObjectStoreUnavailable as error:
             logger.warning("seals are not stored in the archive", why=str(error))

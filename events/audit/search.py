@@ -1,6 +1,7 @@
 """Search in the log: matching entries of all streams, in the order of their times, page by page."""
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -154,15 +155,10 @@ class LogSearcher:
     def _before(self, stream: str, at: int, head: int) -> int:
         """The last position whose time is before `at`."""
         # Times of a stream never go back, so bisection finds it.
-        low, high = 0, head
-        while low < high:
-            middle = (low + high + 1) // 2
-            (entry,) = self.streams.read(stream, after=middle - 1, limit=1)
-            if entry.at < at:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+        return bisect_left(range(1, head + 1), at, key=lambda position: self._time(stream, position))
+
+    def _time(self, stream: str, position: int) -> int:
+        return self.streams.read(stream, after=position - 1, limit=1)[0].at
 
     def _steps(
         self, stream: str, number: int, left: Range, matches: "_Matches", order: SearchOrder
@@ -180,8 +176,7 @@ class LogSearcher:
                 for entry in self._matching(stream, matches, after, upto):
                     yield _Step(entry.at, number, stream, Range(entry.position, left.upto), 0, entry)
                 edge, left = upto, Range(upto, left.upto)
-            (entry,) = self.streams.read(stream, after=edge - 1, limit=1)
-            yield _Step(entry.at, number, stream, left, upto - after, None)
+            yield _Step(self._time(stream, edge), number, stream, left, upto - after, None)
             block = min(_BLOCK_MAX, 2 * block)
 
     def _matching(self, stream: str, matches: "_Matches", after: int, upto: int) -> Iterator[RawEntry]:

@@ -185,11 +185,11 @@ class _SealWalk:
             yield number, signed, data
 
     def _in_redis(self) -> Iterator[tuple[int, Signed]]:
-        for stored in self._seals.all():
-            if stored.number is None:
-                self._fault(FaultKind.SEAL_INSERTED, stored.entry_id, "has an id that is not a seal number")
+        for entry_id, number, signed in self._seals.all():
+            if number is None:
+                self._fault(FaultKind.SEAL_INSERTED, entry_id, "has an id that is not a seal number")
             else:
-                yield stored.number, stored.signed
+                yield number, signed
 
     def _good_seal(self, number: int, in_redis: Signed | None, file: bytes | None) -> Seal | None:
         """The seal of a number, by the first valid copy."""

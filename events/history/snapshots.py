@@ -28,9 +28,8 @@ DENSITY = 32
 logger = structlog.get_logger()
 
 
-class _Packed(msgspec.Struct, frozen=True, array_like=True):
-    size_bytes: int
-    data: bytes
+_Packed = tuple[int, bytes]
+"""The size of data in bytes, and the data, compressed."""
 
 
 class _File(msgspec.Struct, frozen=True, array_like=True):
@@ -225,11 +224,12 @@ def dispensable(positions: Sequence[int]) -> list[int]:
 
 
 def _packed(data: bytes) -> _Packed:
-    return _Packed(len(data), _zstd().compress(data, asbytes=True))
+    return len(data), _zstd().compress(data, asbytes=True)
 
 
 def _unpacked(packed: _Packed) -> bytes:
-    data: bytes = _zstd().decompress(packed.data, packed.size_bytes, asbytes=True)
+    size_bytes, compressed = packed
+    data: bytes = _zstd().decompress(compressed, size_bytes, asbytes=True)
     return data
 
 

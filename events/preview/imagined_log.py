@@ -1,14 +1,19 @@
-"""A log that keeps appended events in memory, so that later commands are decided as if they were written."""
+"""A log that keeps appended events in memory, so that later commands are decided as if they were written; and these events."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
-from events.envelope import Principal
+from events import canonical
+from events.envelope import Envelope, Principal
 from events.log.chunks import split
-from events.log.keys import FLEET, device_of, partition_of
-from events.log.port import AT_APPEND, Chunk, Head, Log, Proposed, Stored, Written
+from events.log.codec import decode_entry, type_of
+from events.log.keys import FLEET, device_of, name, partition_of
+from events.log.port import AT_APPEND, Chunk, Event, Head, Log, Proposed, Stored, Written, stream_of
 
+NEW_SECRET = "new-"  # noqa: S105 - what a reference to a secret that is not stored begins with
+_REFERENCE = b'"$secret":"%s"'
 _AT_APPEND = b'_at":%d' % AT_APPEND
 
 
@@ -88,3 +93,46 @@ class ImaginedLog:
     def clear_wake(self, stream: int) -> None:
         """Do nothing: no worker was woken."""
         del stream
+
+
+class ImaginedEvents(msgspec.Struct, frozen=True, eq=False):
+    """Events by stream, in order, and a digest of their content.
+
+    Envelopes have no position yet: positions follow from the partition's vector.
+    """
+
+    by_stream: dict[int, tuple[Envelope[Event], ...]]
+    digest: bytes
+
+    def of(self, stream: int) -> tuple[Envelope[Event], ...]:
+        """The events of a stream."""
+        return self.by_stream.get(stream, ())
+
+
+def imagined_events(
+    log: Log, proposed: Sequence[Proposed], *, by: Principal, at: int, new_secrets: Collection[str]
+) -> ImaginedEvents:
+    """The events that the log would have for proposals; `new_secrets` are the references to secrets of these commands."""
+    by_stream: dict[int, list[Envelope[Event]]] = {}
+    sha256 = hashlib.sha256()
+    names: dict[bytes, bytes] = {}
+    for proposal in proposed:
+        stream = stream_of(proposal.subject, proposal.event, partitions=log.partitions)
+        data = _renamed(canonical.encode(proposal.event), new_secrets, names)
+        texts = (type_of(proposal.event), proposal.subject, str(proposal.expected_version + 1), str(at), str(by), "")
+        keys = (b"type", b"subject", b"version", b"at", b"by", b"cause")
+        entry = dict(zip(keys, (text.encode() for text in texts), strict=True))
+        by_stream.setdefault(stream, []).append(decode_entry(name(stream), 0, {**entry, b"data": data}))
+        sha256.update(canonical.encode([proposal.subject, data.decode()]))
+    return ImaginedEvents({stream: tuple(events) for stream, events in by_stream.items()}, sha256.digest())
+
+
+def _renamed(data: bytes, new_secrets: Collection[str], names: dict[bytes, bytes]) -> bytes:
+    """The data with each new reference replaced by a number, in the order of the references."""
+    # Ids of secrets are random. By number, the same commands give the same digest each time (decisions/0028).
+    locations = sorted((data.find(_REFERENCE % reference.encode()), reference.encode()) for reference in new_secrets)
+    for location, reference in locations:
+        if location >= 0:
+            names.setdefault(reference, f"{NEW_SECRET}{len(names)}".encode())
+            data = data.replace(_REFERENCE % reference, _REFERENCE % names[reference])
+    return data

@@ -14,7 +14,7 @@ from events.fleet.merge_cache import MergeCache
 from events.fleet.partition import Partition
 from events.log.keys import FLEET
 from events.preview.cached_partition import CachedPartition, PreviewInputs
-from events.preview.imagined_events import ImaginedEvents
+from events.preview.imagined_log import ImaginedEvents
 from events.projection.driver import Driver
 from events.projection.in_memory import EventsInMemory
 from events.query.tree import Path
@@ -76,12 +76,8 @@ def imply(
     """
     partition = recalled.partition(number, ahead, merge)
     vector, live = partition.vector, BitMap(partition.directory.live)
-    driver = Driver(
-        partition,
-        EventsInMemory(vector.partition, events.of(number)),
-        EventsInMemory(vector.fleet, events.of(FLEET)),
-        _leave_empty,
-    )
+    own, fleet = EventsInMemory(vector.partition, events.of(number)), EventsInMemory(vector.fleet, events.of(FLEET))
+    driver = Driver(partition, own, fleet, _leave_empty)
     driver.advance(driver.read_ahead())
     planned, retargeted = partition.planned()
     by_number = partition.assignments.by_number

@@ -8,7 +8,7 @@ from events import canonical
 from events.envelope import Vector
 from events.number_text import counted
 from events.preview.errors import PreviewDiffers, PreviewTokenInvalid
-from events.preview.imagined_events import ImaginedEvents
+from events.preview.imagined_log import ImaginedEvents
 from events.preview.preview_result import PreviewResult
 
 _LISTS_MAX = 60
@@ -72,10 +72,8 @@ class PreviewToken(msgspec.Struct, frozen=True, array_like=True):
         """
         summary = result.summary()
         if (self.events, self.result) != (events.digest.hex(), _digest(result, summary)):
-            raise PreviewDiffers(
-                _differences(self.lists, summary)
-                or ["other events would be written, or devices would get other configurations"]
-            )
+            other = ["other events would be written, or devices would get other configurations"]
+            raise PreviewDiffers(_differences(self.lists, summary) or other)
         return _between(self, result.vectors)
 
 

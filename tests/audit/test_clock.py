@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from events.audit.seal_store import Seals, ahead_ms
 from events.audit.sealer import Sealer, public_key
 from events.audit.verify import verify_log
+from events.log.archive.retention_hold import SEALER, RegisteredHolds
+from events.log.errors import LogUnavailable
 from events.log.lease import Lease, take_for
 from events.notification.deliveries import RETRY_SECONDS_MAX, DeliveryProgress, is_due
 from services.embedded_redis import EmbeddedRedis
@@ -48,12 +51,26 @@ def test_sealing_goes_on_after_a_clock_that_was_ahead_is_right_again(system: Sys
     assert another.round(1) == 0
     clock[0] += 1_000
     assert another.round(1) == 1
-    times = [placed.signed.seal().at for placed in seals.all()]
+    times = [signed.seal().at for _, _, signed in seals.all()]
     assert times == [NOW, AHEAD, AHEAD, AHEAD, AHEAD]
     report = verify_log(settings, system.log, [public_key(settings)])
     assert (report.is_fine, report.unsealed) == (True, ())
     assert ahead_ms(system.log, seals, clock=clock[0]) == AHEAD - clock[0]
     assert ahead_ms(system.log, seals, clock=AHEAD - 1000) == 0
+
+
+def test_a_sealer_that_could_not_hold_entries_back_holds_them_in_the_next_round(system: System, tmp_path: Path) -> None:
+    sealer = Sealer(settings_of(system, tmp_path), system.log, clock=lambda: NOW)
+    client: Any = system.log.client
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(LogUnavailable):
+            sealer.round(1)
+    finally:
+        client.config_set("maxmemory", 0)
+    sealer.round(1)
+    # Nothing is in this stream yet; what comes may not leave Redis before it is sealed.
+    assert RegisteredHolds(client).positions("p00:assignments") == {SEALER: 0}
 
 
 def test_readiness_and_metrics_tell_how_far_the_clock_is_behind_the_log(shared_redis: EmbeddedRedis) -> None:

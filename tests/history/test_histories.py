@@ -22,8 +22,7 @@ from events import (
 from events.envelope import Vector
 from events.history.documents import PastDocuments
 from events.history.errors import SnapshotDamaged
-from events.history.partition_at import PartitionAt, PastReplay
-from events.history.projections_at import PastPartitions
+from events.history.projections_at import PartitionAt, PastPartitions, PastReplay
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
 from events.log.documents import encoded
@@ -201,7 +200,7 @@ def test_a_damaged_snapshot_is_named_and_the_one_before_it_is_taken(how: str) ->
         found = small.snapshots.newest(0, last)
         replayed = small.replay(quick=True).in_effect(0, last)
     assert found is not None
-    assert found.vector == first
+    assert found.stored_partition.checkpoint.vector == first
     assert replayed.stored_partition == small.projections.load(0)
     assert {(one["event"], one["snapshot"]) for one in told} == {("snapshot damaged", newest)}
 

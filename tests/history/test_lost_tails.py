@@ -11,7 +11,7 @@ from events import PatchTags
 from events.envelope import Vector
 from events.history.documents import PastDocuments
 from events.history.errors import SnapshotDamaged
-from events.history.partition_at import PastReplay
+from events.history.projections_at import PastReplay
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
 from events.log.documents import encoded

@@ -82,7 +82,11 @@ class Supervisor:
             if time.monotonic() - reconciled_at >= INTERVAL_SECONDS:
                 reconciled_at = time.monotonic()
                 self._postponed.attempt("reconciler", self._reconcile_once)
-                self._beat()
+                file = self._settings.heartbeat_file
+                if file is not None and all(child.is_running for child in self.children):
+                    # A full or read-only disk must not end the pool; the old file then makes the health check fail.
+                    with contextlib.suppress(OSError):
+                        file.touch()
         for child in self.children:
             child.terminate()
         # One deadline for all: they finish their batches at the same time.
@@ -123,13 +127,6 @@ class Supervisor:
         if late and not self._is_late:
             logger.warning("partitions are behind and do not move: are there workers?", partitions=late)
         self._is_late = bool(late)
-
-    def _beat(self) -> None:
-        file = self._settings.heartbeat_file
-        if file is not None and all(child.is_running for child in self.children):
-            # A full or read-only disk must not end the pool; the old file then makes the health check fail.
-            with contextlib.suppress(OSError):
-                file.touch()
 
     def stop(self) -> None:
         """End `run` soon; may be called from a signal handler."""

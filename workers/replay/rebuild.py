@@ -45,14 +45,14 @@ class Rebuilder:
         began = time.monotonic()
         for attempt in itertools.count(1):
             try:
-                with rare_collection():
-                    return self._rebuilt(number, tell, began)
+                return self._rebuilt(number, tell, began)
             except PathsMissing:
                 # A deployment names new properties since this attempt began; they must be indexed from the first event.
                 if attempt == _ATTEMPTS:
                     raise
         raise AssertionError
 
+    @rare_collection()
     def _rebuilt(self, number: int, tell: ReportProgress, began: float) -> Compared:
         self._fleet.read_on()
         staging = StagedProjection(self._log.client, number)

@@ -1,8 +1,9 @@
 """The progress and the result of a replay, as text and as JSON."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -21,50 +22,45 @@ _TERMS = ("events", "assignment_changes", "projections", "documents", "snapshots
 _MEMBERS = {"assignment_changes": "assignmentChanges"}
 
 
-class ReplayProgressBar:
-    """A progress bar on a terminal, and a line every 5 s elsewhere. Both go to standard error."""
+@contextlib.contextmanager
+def progress_bar(events: int) -> Iterator[Callable[[StreamProgress], None]]:
+    """A progress bar on a terminal, and a line every 5 s elsewhere, of the messages. Both go to standard error."""
+    position_by_stream: dict[int, int] = {}
+    is_live, total = sys.stderr.isatty(), events
+    began = printed_at = time.monotonic()
+    progress = Progress(
+        TextColumn("[bold]replay"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("events"),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=console(error=True, width=None),
+        disable=not is_live,
+    )
+    task = progress.add_task("", total=max(1, events))
 
-    def __init__(self, events: int) -> None:
-        self._came: dict[int, int] = {}
-        self._events = events
-        self._began = self._said = time.monotonic()
-        self._live = sys.stderr.isatty()
-        self._progress = Progress(
-            TextColumn("[bold]replay"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("events"),
-            _Rate(),
-            TimeRemainingColumn(),
-            console=console(error=True, width=None),
-            disable=not self._live,
-        )
-        self._task = self._progress.add_task("", total=max(1, events))
-
-    def __enter__(self) -> Callable[[StreamProgress], None]:
-        self._progress.start()
-        return self._hear
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def _hear(self, message: StreamProgress) -> None:
+    def hear(message: StreamProgress) -> None:
+        nonlocal total, printed_at
         match message:
             case Advanced(stream, position):
-                self._came[stream] = position
+                position_by_stream[stream] = position
             case Done(compared):
-                self._came[compared.stream] = compared.events + compared.skipped
+                position_by_stream[compared.stream] = compared.events + compared.skipped
             case Failed():
                 pass
-        replayed = sum(self._came.values())
+        replayed = sum(position_by_stream.values())
         # The log can grow while it is replayed; without this, the bar would pass 100 %.
-        self._events = max(self._events, replayed)
-        self._progress.update(self._task, completed=replayed, total=max(1, self._events))
+        total = max(total, replayed)
+        progress.update(task, completed=replayed, total=max(1, total))
         now = time.monotonic()
-        if not self._live and now - self._said >= _LINE_SECONDS:
-            self._said, rate = now, replayed / (now - self._began)
-            left = f", {(self._events - replayed) / rate:,.0f} s to go" if rate else ""
-            complain(f"{replayed:,} of {self._events:,} events, {rate:,.0f} events/s{left}")
+        if not is_live and now - printed_at >= _LINE_SECONDS:
+            printed_at, rate = now, replayed / (now - began)
+            left = f", {(total - replayed) / rate:,.0f} s to go" if rate else ""
+            complain(f"{replayed:,} of {total:,} events, {rate:,.0f} events/s{left}")
+
+    with progress:
+        yield hear
 
 
 class _Rate(ProgressColumn):
@@ -76,8 +72,8 @@ class _Rate(ProgressColumn):
 class Summary(msgspec.Struct, frozen=True):
     """The results of all streams of a replay."""
 
-    streams: tuple[Compared, ...]
-    failed: tuple[Failed, ...]
+    streams: list[Compared]
+    failed: list[Failed]
     seconds: float
     rebuilt: bool = False
 
@@ -110,9 +106,8 @@ class Summary(msgspec.Struct, frozen=True):
 
     def as_lines(self) -> list[str]:
         """The summary and all differences as lines for a terminal."""
-        return self._rebuilt_lines() if self.rebuilt else self._compared_lines()
-
-    def _rebuilt_lines(self) -> list[str]:
+        if not self.rebuilt:
+            return self._compared_lines()
         lines = []
         for stream in self.streams:
             vector = stream.vector or Vector()

@@ -1,6 +1,6 @@
 """Replays a partition, and compares its snapshots with what the events give at their vectors."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 from typing_extensions import override
@@ -18,7 +18,7 @@ from events.stored_projection.stored_partition import AssignmentEntry, StoredPar
 from workers.replay.first_difference import difference_of_bytes
 from workers.replay.partition_replay import PartitionReplay, Step
 from workers.replay.projections import differences
-from workers.replay.report import ReplayDifference
+from workers.replay.report import Compared, ReplayDifference
 
 
 class SnapshotReplay(PartitionReplay):
@@ -34,16 +34,18 @@ class SnapshotReplay(PartitionReplay):
         snapshots: Snapshots | None,
         files: Mapping[Vector, str],
         documents: Documents,
-        add_differences: Callable[[Iterable[ReplayDifference]], None],
+        compared: Compared,
     ) -> None:
-        """`files` of snapshots are in order; `documents` are at the partition's position at each of their vectors."""
+        """`files` of snapshots are in order; `documents` are at the partition's position at each of their vectors.
+
+        `compared` takes the number of snapshots, and what differs.
+        """
         super().__init__(number, events=events, fleet=fleet, merge=merge)
         self._snapshots, self._waiting = snapshots, list(files.items())
-        self._documents, self._add_differences = documents, add_differences
+        self._documents, self._compared = documents, compared
         # A store follows the partition from stop to stop, so that each comparison writes only what changed.
         self._store = MemoryProjectionStore()
         self._first: Snapshot | None = None
-        self.compared = 0
 
     @override
     def replay_to(self, vector: Vector) -> None:
@@ -61,8 +63,8 @@ class SnapshotReplay(PartitionReplay):
         if self._waiting and self._waiting[0][0] == step.after:
             snapshot = self._next()
             if snapshot is not None:
-                self.compared += 1
-                self._add_differences(self._differences(snapshot))
+                self._compared.snapshots += 1
+                self._compared.add(self._differences(snapshot))
                 self._drop()
         return step
 
@@ -97,8 +99,8 @@ class SnapshotReplay(PartitionReplay):
                 self._drop()
             except SnapshotDamaged as error:
                 self._drop()
-                self.compared += 1
-                self._add_differences([ReplayDifference("snapshot", file_name, stored=error.why)])
+                self._compared.snapshots += 1
+                self._compared.add([ReplayDifference("snapshot", file_name, stored=error.why)])
         return self._first
 
     def _drop(self) -> None:

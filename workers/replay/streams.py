@@ -3,6 +3,7 @@
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,8 +22,7 @@ from events.projection_store.port import ProjectionStore
 from events.stored_projection.partition_codec import cause_of
 from events.stored_projection.stored_partition import AssignmentEntry, StoredPartition
 from workers.replay.archived import ArchivedLog
-from workers.replay.documents import DocumentComparison
-from workers.replay.event_trace import traced
+from workers.replay.documents import DocumentComparison, traced
 from workers.replay.first_difference import FirstDifference, difference_of_bytes, first_difference
 from workers.replay.partition_replay import PartitionReplay, Step, assignment_change_in
 from workers.replay.projections import count_of, differences
@@ -52,6 +52,8 @@ class Replay:
         self._log, self._recorded, self._projections, self._upto = log, recorded, projections, upto
         self._snapshots, self._fleet, self._merge = snapshots, FleetEventReader(log), MergeCache()
 
+    # Python's garbage collector alone took a third of the time of a replay (decisions/0030).
+    @rare_collection()
     def stream(self, stream: int, tell: ReportProgress = lambda _position: None) -> Compared:
         """Replay one stream and compare.
 
@@ -59,11 +61,6 @@ class Replay:
             LogUnavailable: Redis did not answer.
             LogLostItsTail, UnreadableEvent, CannotApply: an event before the recorded checkpoint cannot be read or applied.
         """
-        # Python's garbage collector alone took a third of the time of a replay (decisions/0030).
-        with rare_collection():
-            return self._compared(stream, tell)
-
-    def _compared(self, stream: int, tell: ReportProgress) -> Compared:
         began, cpu = time.monotonic(), time.process_time()
         end, compared, comparison = self._upto(stream), Compared(stream), DocumentComparison(self._log, stream)
         files = {} if self._snapshots is None or stream == FLEET or end is not None else self._snapshots.listed(stream)
@@ -78,13 +75,8 @@ class Replay:
         # Load everything in one transaction before replaying: workers may go on (decisions/0030).
         stored = None if self._projections is None or stream == FLEET else self._projections.load(stream)
         self._fleet.read_on()
-        events = EventsAhead(
-            self._log,
-            stream,
-            skips=lambda: self._fleet.skipped(stream),
-            seen=seen,
-            stops=[vector.partition for vector in files] if end is None else (end,),
-        )
+        skips, stops = partial(self._fleet.skipped, stream), [vector.partition for vector in files]
+        events = EventsAhead(self._log, stream, skips=skips, seen=seen, stops=stops if end is None else (end,))
         if stream != FLEET:
             replay = SnapshotReplay(
                 stream,
@@ -94,7 +86,7 @@ class Replay:
                 snapshots=self._snapshots,
                 files=files,
                 documents=comparison.replayed,
-                add_differences=compared.add,
+                compared=compared,
             )
             self._replay_partition(replay, stored, compared)
         elif end is not None:
@@ -108,9 +100,7 @@ class Replay:
         compared.events, compared.skipped = events.position - len(events.skipped), len(events.skipped)
         compared.documents, compared.apart = comparison.compared, len(comparison.excluded)
         compared.notes = () if events.stopped is None else (str(events.stopped),)
-        compared.differences = traced(
-            self._log, stream, compared.differences, skips=lambda: self._fleet.skipped(stream), upto=events.position
-        )
+        compared.differences = traced(self._log, stream, compared.differences, skips=skips, upto=events.position)
         compared.memory_bytes_max = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         compared.seconds, compared.cpu_seconds = time.monotonic() - began, time.process_time() - cpu
         return compared
@@ -121,9 +111,8 @@ class Replay:
         upto = Vector(*(_NO_END if (end := self._upto(stream)) is None else end for stream in (number, FLEET)))
         if stored is not None and not stored.checkpoint.vector.is_within(upto):
             stored = None
-        count, decided = (
-            (None, None) if stored is None else (stored.checkpoint.assignment_changes, stored.checkpoint.decided)
-        )
+        count = None if stored is None else stored.checkpoint.assignment_changes
+        decided = None if stored is None else stored.checkpoint.decided
         for step in replay.through(self._recorded, upto=upto, assignment_changes=count, decided=decided):
             compared.assignment_changes += step.recorded is not None
             compared.add(self._assignment_change_differences(number, step, replay))
@@ -145,7 +134,7 @@ class Replay:
                 Vector(max(reached.partition, min(upto.partition, head)), max(reached.fleet, min(upto.fleet, fleet)))
             )
         replay.end()
-        compared.snapshots, compared.vector = replay.compared, partition.vector
+        compared.vector = partition.vector
 
     def _assignment_change_differences(
         self, number: int, step: Step, replay: PartitionReplay

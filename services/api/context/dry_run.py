@@ -11,8 +11,7 @@ from events.deployment.advice import Advice
 from events.deployment.commands import DeploymentCommand
 from events.log.port import Log, Proposed
 from events.preview.errors import PreviewDiffers, PreviewOvertaken, PreviewRequired, PreviewTokenInvalid
-from events.preview.imagined_events import ImaginedEvents
-from events.preview.imagined_log import ImaginedLog
+from events.preview.imagined_log import ImaginedEvents, ImaginedLog
 from events.preview.preview_result import PreviewResult
 from events.preview.preview_token import PreviewToken
 from events.preview.previewer import Decided, Previewer, SecretPlaceholders

@@ -12,9 +12,8 @@ from events.device.errors import DeviceNotFound
 from events.envelope import Envelope
 from events.history.documents import PastDocuments
 from events.history.log_at import LogAt
-from events.history.partition_at import PastReplay
 from events.history.point_in_time import PointInTime, point_in_time_of
-from events.history.projections_at import PastPartitions, ProjectionsAt
+from events.history.projections_at import PastPartitions, PastReplay, ProjectionsAt
 from events.history.snapshots import Snapshots
 from events.log.errors import ObjectStoreUnavailable
 from events.log.fleet_events import FleetEventReader

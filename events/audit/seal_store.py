@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from events.audit.errors import SealExists, SealsMoved, SealUnreadable
 from events.audit.seal import Signed
-from events.log.archive.retention_hold import SEALER, RegisteredHolds
+from events.log.archive.notes import SEALER, registered_holds
 from events.log.connect import Client, answering, entries_of
 from events.log.errors import Fenced
 from events.log.keys import FLEET, key, name
@@ -70,8 +70,7 @@ class Seals:
         with answering():
             if self._client.hexists(SEALING, "digest"):
                 return True
-        registered = RegisteredHolds(self._client)
-        return any(registered.positions(stream).get(SEALER, 0) for stream in streams)
+        return any(registered_holds(self._client, stream).get(SEALER, 0) for stream in streams)
 
     def sealed_clock(self) -> int | None:
         """Returns the sealer's clock at the newest seal, in milliseconds; `None` if it is unknown. It gives the seal's age.

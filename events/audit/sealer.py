@@ -8,7 +8,7 @@ import structlog
 from events.audit.errors import SealExists, SealsLost, SealsMoved, SealUnreadable
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, Seal, SealKey, Signed, shortened
 from events.audit.seal_store import SealFiles, Seals
-from events.log.archive.retention_hold import SEALER, RegisteredHolds
+from events.log.archive.notes import SEALER, hold
 from events.log.entries import digest, genesis, link, stream_names
 from events.log.errors import LogLostItsTail, ObjectStoreUnavailable
 from events.log.failpoints import FailPoint, reached
@@ -63,7 +63,7 @@ class Sealer:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._key = SealKey(read_or_create_key(file))
         self._files = SealFiles(ObjectStore(settings.effective_archive_url), epoch=log.epoch)
-        self._streams, self._seals, self._holds = RawStreams(log.client), Seals(log.client), RegisteredHolds(log.client)
+        self._client, self._streams, self._seals = log.client, RawStreams(log.client), Seals(log.client)
         self._names, self._epoch, self._clock = stream_names(log.partitions), log.epoch, clock
         self._every_events, self._every_ms = settings.seal_every_events, int(1000 * settings.seal_every_seconds)
         self._state, self._is_resumed = _State(), False
@@ -157,7 +157,7 @@ class Sealer:
     def _hold(self, names: Iterable[str]) -> None:
         """Register the sealed positions as retention holds, so that no entry leaves Redis unsealed."""
         for name in names:
-            self._holds.hold(name, SEALER, self._position(name))
+            hold(self._client, name, SEALER, self._position(name))
 
     def _resumed(self) -> _State:
         """The state at the newest seal in Redis, or in the archive if Redis has lost it."""

@@ -12,8 +12,7 @@ from events.audit.alignment import Alignment, Fault, FaultKind
 from events.audit.errors import NothingSealed, SealUnreadable
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, Seal, Signed
 from events.audit.seal_store import SealFiles, Seals
-from events.log.codec import position_of
-from events.log.connect import answering, entries_of
+from events.log.connect import answering, entries_of, position_of
 from events.log.entries import key_of, stream_names
 from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams

@@ -4,6 +4,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Sequence
+from itertools import chain
 from typing import Literal, TypeVar
 
 import msgspec
@@ -19,9 +20,6 @@ UNPACKED_BYTES_MAX = 64 << 20
 """The largest unpacked size of a compressed file; larger content is stored uncompressed."""
 # A restore holds a whole unpacked file in memory, and the file may come from an attacker: a few kilobytes of gzip can unpack to any
 # size.
-
-_LEVEL = 1
-_STORED = 0
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -42,16 +40,14 @@ _records = msgspec.msgpack.Decoder(list[Record])
 T = TypeVar("T")
 
 
-def size_of(entry: RawEntry) -> int:
-    """Returns the bytes of an entry's names and values."""
-    return sum(len(field) + len(value) for field, value in entry.fields.items())
+def fields_of(parts: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Returns fields from their names and values, one after the other."""
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def pack(entries: Sequence[RawEntry]) -> bytes:
     """Returns entries as a file; the same entries give the same bytes."""
-    return _packed(
-        [(entry.position, tuple(part for pair in entry.fields.items() for part in pair)) for entry in entries]
-    )
+    return _packed([(entry.position, tuple(chain(*entry.fields.items()))) for entry in entries])
 
 
 def unpack(name: str, data: bytes) -> list[RawEntry]:
@@ -63,7 +59,7 @@ def unpack(name: str, data: bytes) -> list[RawEntry]:
     flat = _unpacked(name, data, _entries)
     if any(len(parts) % 2 for _, parts in flat):
         raise BackupDamaged(name, "has a field without a value")
-    return [RawEntry(position, dict(zip(parts[::2], parts[1::2], strict=True))) for position, parts in flat]
+    return [RawEntry(position, fields_of(parts)) for position, parts in flat]
 
 
 def pack_records(records: Sequence[Record]) -> bytes:
@@ -88,7 +84,7 @@ def unpack_records(name: str, data: bytes) -> list[Record]:
 def _packed(value: object) -> bytes:
     data = msgspec.msgpack.encode(value)
     # `mtime=0`: equal content has to give equal bytes, so that it is stored once.
-    return gzip.compress(data, _LEVEL if len(data) <= UNPACKED_BYTES_MAX else _STORED, mtime=0)
+    return gzip.compress(data, compresslevel=1 if len(data) <= UNPACKED_BYTES_MAX else 0, mtime=0)
 
 
 def _unpacked(name: str, data: bytes, decoder: "msgspec.msgpack.Decoder[T]") -> T:

@@ -15,7 +15,7 @@ from typing_extensions import override
 from events import canonical
 from events.envelope import Vector
 from events.fleet.assignment_change import AssignmentChange
-from events.fleet.merge_cache import MergeCache
+from events.fleet.assignments import MergeCache
 from events.fleet.partition import Partition
 from events.history.errors import HistoryDiffers, PastIsFixed
 from events.history.point_in_time import PointInTime
@@ -26,8 +26,7 @@ from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.projection.driver import Driver
 from events.projection.new_paths import NewPaths, read_twin
-from events.projection_store.loaded_projections import LoadedProjections
-from events.projection_store.memory import apply_writes
+from events.projection_store.memory import LoadedProjections, apply_writes
 from events.projection_store.port import Blocked, ProjectionStore
 from events.stored_projection.partition_codec import restore, writes_of
 from events.stored_projection.stored_partition import (
@@ -197,9 +196,7 @@ class PastReplay:
         partition = restore(number, stored, events[:position], self._merge)
         # A snapshot's index has only what conditions named by then (decisions/0029). What later events name is filled from
         # the snapshot's documents.
-        missing = partition.paths_held_by(events[position:])
-        partition.hold_paths_of(events[position:])
-        if missing:
+        if missing := partition.hold_paths_of(events[position:]):
             paths = NewPaths(partition, missing)
             twins = {subject: read_twin(data) for subject, data in snapshot.documents.items()}
             for subject, twin in twins.items():

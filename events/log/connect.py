@@ -52,7 +52,10 @@ def _cluster(address: str, *, ssl: bool, timeout_seconds: float) -> RedisCluster
     username, _, password = credentials.partition(":")
     try:
         return RedisCluster(
-            startup_nodes=[ClusterNode(*_host_and_port(node)) for node in nodes.split(",")],  # type: ignore[no-untyped-call]
+            startup_nodes=[
+                ClusterNode(host, int(port))  # type: ignore[no-untyped-call]
+                for host, _, port in (node.rpartition(":") for node in nodes.split(","))
+            ],
             socket_timeout=timeout_seconds,
             username=unquote(username) or None,
             password=unquote(password) or None,
@@ -62,11 +65,22 @@ def _cluster(address: str, *, ssl: bool, timeout_seconds: float) -> RedisCluster
         raise LogUnavailable(str(error)) from error
 
 
-def _host_and_port(node: str) -> tuple[str, int]:
-    host, _, port = node.rpartition(":")
-    return host, int(port)
-
-
 def entries_of(answer: object) -> Entries:
     """A client's answer as stream entries; redis-py's annotations do not name their type."""
     return cast("Entries", answer)
+
+
+def position_of(entry_id: bytes) -> int:
+    """`17-0` -> 17."""
+    return int(entry_id[: entry_id.index(b"-")])
+
+
+def newest_position(client: Client, stream_key: str) -> int:
+    """The position of the newest entry of a stream in Redis; 0 for an empty stream.
+
+    Raises:
+        LogUnavailable: Redis did not answer.
+    """
+    with answering():
+        newest = entries_of(client.xrevrange(stream_key, count=1))
+    return position_of(newest[0][0]) if newest else 0

@@ -10,14 +10,15 @@ from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
 from events.envelope import Envelope, Principal
-from events.log.archive.archive_index import ArchiveIndex
 from events.log.chunks import Piece, split
-from events.log.codec import decode_entry, position_of, type_of
-from events.log.connect import Client, answering, entries_of
+from events.log.codec import type_of
+from events.log.connect import Client, answering
+from events.log.entries import in_stream
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
 from events.log.port import Chunk, Conflicted, Event, Head, Proposed, Stored, Written
+from events.log.raw import RawStreams
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
 COMMANDS_REMEMBERED_MAX = 100_000
@@ -35,10 +36,8 @@ class RedisLog:
     """A log in one Redis server or in a cluster; all keys of a stream share a hash slot."""
 
     def __init__(self, client: Client, *, partitions: int, epoch: str) -> None:
-        self.client = client
-        self.partitions = partitions
-        self.epoch = epoch
-        self.archive_index = ArchiveIndex(client)
+        self.client, self.partitions, self.epoch = client, partitions, epoch
+        self._streams = RawStreams(client)
 
     # -- writing
 
@@ -189,64 +188,34 @@ class RedisLog:
         Raises:
             ObjectStoreUnavailable, SegmentMissing, SegmentDamaged: an archived entry cannot be read.
         """
-        stream_name = name(stream)
-        envelopes: list[Envelope[Event]] = []
-        while len(envelopes) < limit:
-            at = after + len(envelopes)
-            if at < self.archive_index.trimmed(stream_name):
-                envelopes += self.archive_index.envelopes(stream_name, after=at, limit=limit - len(envelopes))
-                continue
-            with answering():
-                entries = entries_of(
-                    self.client.xrange(key(stream, "log"), min=f"{at + 1}-0", count=limit - len(envelopes))
-                )
-            # A stream that starts later was trimmed after this process last read its notes, or has lost entries. Reading the
-            # notes again tells which; doing so only here saves a round trip with every read.
-            if entries and position_of(entries[0][0]) != at + 1 and self.archive_index.refresh(stream_name) > at:
-                continue
-            for entry_id, fields in entries:
-                at += 1
-                if position_of(entry_id) != at:
-                    raise LogLostItsTail(stream_name, expected=at, actual=position_of(entry_id))
-                envelopes.append(decode_entry(stream_name, at, fields))
-            break
-        if len(envelopes) < limit:
-            self._check_end(stream, after=after, last=after + len(envelopes))
-        return envelopes
-
-    def _check_end(self, stream: int, *, after: int, last: int) -> None:
-        """Raise `LogLostItsTail` where a read got nothing although the stream should have more."""
+        envelopes = self._streams.events(name(stream), after=after, limit=limit)
         # A read that got events has no gap, and its caller asks again at the end: checking there is enough.
-        if last > after:
-            return
-        # `after > head`: a restart or a failover lost events that this reader has seen. Under appendfsync everysec that is up
-        # to the last second. `end < head`: entries were deleted, as the position is counted apart from the stream.
-        head = self.head(stream)
-        if after > head:
-            raise LogLostItsTail(name(stream), expected=after, actual=head)
-        with answering():
-            newest = entries_of(self.client.xrevrange(key(stream, "log"), count=1))
-        end = position_of(newest[0][0]) if newest else 0
-        if end < head or end < after:
-            raise LogLostItsTail(name(stream), expected=max(after, end + 1), actual=end)
+        if not envelopes and limit:
+            # `after > head`: a restart or a failover lost events that this reader has seen. Under appendfsync everysec that is
+            # up to the last second. `end < head`: entries were deleted, as the position is counted apart from the stream.
+            head = self.head(stream)
+            if after > head:
+                raise LogLostItsTail(name(stream), expected=after, actual=head)
+            end = self._streams.head(name(stream))
+            if end < head or end < after:
+                raise LogLostItsTail(name(stream), expected=max(after, end + 1), actual=end)
+        return envelopes
 
     def position_at(self, stream: int, at: int) -> int:
         """The last position whose time is <= `at`; 0 if there is none."""
-        with answering():
-            oldest = entries_of(self.client.xrange(key(stream, "log"), count=1))
+        oldest = in_stream(self.client, name(stream), after=0, limit=1)
         if not oldest:
             return 0
         # Binary search: the script raises each time to the previous one, so times never fall.
-        low, high = position_of(oldest[0][0]) - 1, self.head(stream)
-        if low and at < int(oldest[0][1][b"at"]) and self.archive_index.refresh(name(stream)):
-            return self.archive_index.position_at(name(stream), at)
+        low, high = oldest[0].position - 1, self.head(stream)
+        if low and at < oldest[0].at and self._streams.refresh(name(stream)):
+            return self._streams.archived_at(name(stream), at)
         while low < high:
             middle = (low + high + 1) // 2
-            with answering():
-                entry = entries_of(self.client.xrange(key(stream, "log"), min=f"{middle}-0", count=1))
-            if entry and position_of(entry[0][0]) != middle:
+            entry = in_stream(self.client, name(stream), after=middle - 1, limit=1)
+            if entry and entry[0].position != middle:
                 return self.position_at(stream, at)  # The archive mover trimmed the stream during the search.
-            if entry and int(entry[0][1][b"at"]) <= at:
+            if entry and entry[0].at <= at:
                 low = middle
             else:
                 high = middle - 1

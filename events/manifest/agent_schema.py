@@ -26,7 +26,7 @@ _NEWEST = (1, 1, 0)
 
 _TYPES = ("docker",)
 _STATUSES = ("running", "stopped")
-_RESTART_POLICIES = ("never", "on-failure", "on-unhealthy", "always")
+RESTART_POLICIES = ("never", "on-failure", "on-unhealthy", "always")
 _PULL_POLICIES = ("never", "on-create")
 _MODULE_NAME = r"[a-zA-Z0-9_-]+"
 _ENV_NAME = r"[^+#$\s.]+"
@@ -67,7 +67,7 @@ def _members(minor: int) -> dict[str, Shape]:
     running: dict[str, Shape] = {
         **container,
         "status": Text(one_of=_STATUSES, strict=True),
-        "restartPolicy": Text(one_of=_RESTART_POLICIES, strict=True),
+        "restartPolicy": Text(one_of=RESTART_POLICIES, strict=True),
         "startupOrder": Integer(0, _STARTUP_ORDER_MAX),
     }
     required = ("type", "status", "restartPolicy", "settings")

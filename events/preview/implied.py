@@ -7,16 +7,13 @@ from pyroaring import BitMap
 from typing_extensions import override
 
 from events.envelope import Vector
-from events.fleet.assignments import Assignment
+from events.fleet.assignments import Assignment, MergeCache
 from events.fleet.configuration import Configuration, ConfigurationOverLimit
 from events.fleet.deployments import Deployment, deployment_of
-from events.fleet.merge_cache import MergeCache
-from events.fleet.partition import Partition
 from events.log.keys import FLEET
 from events.preview.cached_partition import CachedPartition, PreviewInputs
 from events.preview.imagined_log import ImaginedEvents
-from events.projection.driver import Driver
-from events.projection.in_memory import EventsInMemory
+from events.projection.driver import Driver, EventsInMemory
 from events.query.tree import Path
 from events.rollout.events import RolloutEvent
 
@@ -83,7 +80,7 @@ def imply(
     by_number = partition.assignments.by_number
     targets: dict[str, list[tuple[BitMap, BitMap]]] = {}
     for name in sorted(retargeted):
-        before, after = recalled.target(name), _target(partition, name)
+        before, after = recalled.target(name), partition.targets.stored(name) or BitMap()
         if before != after:
             targets.setdefault(name.partition("/")[0], []).append((before, after))
     now = partition.directory.live
@@ -98,21 +95,10 @@ def imply(
         {ordinal: partition.directory.ids[ordinal] for ordinal in now - live},
         partition.deployments.by_id,
         partition.assignments.configurations,
-        {name: _target(partition, name) & partition.directory.enabled for name in rolled},
+        {name: (partition.targets.stored(name) or BitMap()) & partition.directory.enabled for name in rolled},
         recalled.deployments.by_id.keys(),
     )
 
 
 def _leave_empty(_driver: Driver, _paths: frozenset[Path]) -> None:
     """Fill nothing: `ahead` has the paths of conditions, and a preview does not read those of metrics and rollout plans."""
-
-
-def _target(partition: Partition, target_name: str) -> BitMap:
-    deployment_id, _, module = target_name.partition("/")
-    deployment = partition.deployments.by_id.get(deployment_id)
-    if deployment is None:
-        return BitMap()
-    targets: BitMap | None = partition.targets.members.get(target_name)
-    if targets is None:
-        targets = partition.targets.of_modules.stored_members(deployment, module)
-    return targets or BitMap()

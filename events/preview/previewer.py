@@ -24,7 +24,7 @@ from events.producer.errors import Command, Refused
 from events.producer.producer import Producer
 from events.producer.readiness import ReadinessPolicy
 from events.producer.secrecy import NOTHING_PERSONAL
-from events.projection.in_memory import EventsInMemory
+from events.projection.driver import EventsInMemory
 from events.projection_store.fleet_snapshot import FleetSnapshotReader
 from events.projection_store.port import ProjectionStore
 from events.rollout.events import (

@@ -58,6 +58,6 @@ def written_in(stack: ReadinessSubject, pointer: str) -> str:
     match names_of(pointer):
         # The third name is `properties.desired`, and the rest is the path in the section.
         case [_, twin, *path]:
-            return stack.documents[stack.location(twin, path[1:]).document].name
+            return stack.documents[stack.location(twin, tuple(path[1:])).document].name
         case _:
             return stack.last.name

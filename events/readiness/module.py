@@ -80,6 +80,13 @@ class Module(msgspec.Struct, frozen=True, dict=True):
         """The member HostConfig of its createOptions; empty if it is not an object."""
         return object_of(member(self.options, "HostConfig"))
 
+    @cached_property
+    def mounts(self) -> list[tuple[Json, Json]]:
+        """The (source, target) of each bind and mount."""
+        binds = (bind.split(":") for bind in texts(member(self.host_config, "Binds")) if ":" in bind)
+        mounts = list_of(member(self.host_config, "Mounts"))
+        return [(bind[0], bind[1]) for bind in binds] + [(member(m, "Source"), member(m, "Target")) for m in mounts]
+
 
 def member(value: Json, name: str) -> Json:
     """Return a member of an object; `None` if it is absent, or if the value is not an object.

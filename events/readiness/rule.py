@@ -1,11 +1,15 @@
-"""A rule: one check of a manifest or a device before production."""
+"""A rule: one check of a manifest or a device before production.
+
+A rule is written as a function whose docstring is the text of reports and of the reference: its first line is the title,
+the next paragraph the reason, and after `Remedy:` comes the remedy. `values` fill `{name}` in it.
+"""
 
 import enum
+import inspect
 from collections.abc import Callable, Iterator
-from typing import TypedDict
+from functools import wraps
 
 import msgspec
-from typing_extensions import Unpack
 
 from events.manifest.problem import Severity
 from events.readiness.finding import Hit
@@ -37,72 +41,74 @@ class Rule(msgspec.Struct, frozen=True):
     reason: str
     remedy: str
     source: str
-    find: Find
+    find: Find = lambda _subject, _now: iter(())
     fixes: bool = False
-
-
-class RuleText(TypedDict):
-    """The texts of a rule; its title is the docstring of its function."""
-
-    reason: str
-    remedy: str
-    source: str
 
 
 def rule(
     rule_id: str,
     severity: Severity,
-    *,
     inspects: Inspects = Inspects.PART,
+    *,
+    source: str,
     fixes: bool = False,
-    **text: Unpack[RuleText],
+    **values: object,
 ) -> Callable[[Callable[[ReadinessSubject], Iterator[Hit]]], Rule]:
     """Return a decorator that makes a rule from a function of a subject."""
 
     def decorated(function: Callable[[ReadinessSubject], Iterator[Hit]]) -> Rule:
+        @wraps(function)
         def find(subject: ReadinessSubject, _now: int) -> Iterator[Hit]:
             return function(subject)
 
-        return Rule(rule_id, _title(function), severity, inspects, find=find, fixes=fixes, **text)
+        return _rule(find, rule_id, severity, inspects, source=source, fixes=fixes, values=values)
 
     return decorated
 
 
 def module_rule(
-    rule_id: str, severity: Severity, *, fixes: bool = False, **text: Unpack[RuleText]
+    rule_id: str, severity: Severity, *, source: str, fixes: bool = False, **values: object
 ) -> Callable[[Callable[[ReadinessSubject, Module], Iterator[Hit]]], Rule]:
     """Return a decorator that makes a rule from a function of one module; it runs for each module."""
 
     def decorated(function: Callable[[ReadinessSubject, Module], Iterator[Hit]]) -> Rule:
+        @wraps(function)
         def find(subject: ReadinessSubject, _now: int) -> Iterator[Hit]:
             for module in subject.modules:
                 yield from function(subject, module)
 
-        return Rule(rule_id, _title(function), severity, Inspects.PART, find=find, fixes=fixes, **text)
+        return _rule(find, rule_id, severity, Inspects.PART, source=source, fixes=fixes, values=values)
 
     return decorated
 
 
 def host_rule(
-    rule_id: str, severity: Severity, **text: Unpack[RuleText]
+    rule_id: str, severity: Severity, *, source: str
 ) -> Callable[[Callable[[ReadinessSubject, HostFacts, int], Iterator[Hit]]], Rule]:
     """Return a decorator that makes a rule from a function of host facts; devices without host facts are skipped."""
 
     def decorated(function: Callable[[ReadinessSubject, HostFacts, int], Iterator[Hit]]) -> Rule:
+        @wraps(function)
         def find(subject: ReadinessSubject, now: int) -> Iterator[Hit]:
-            if subject.host is not None:
+            if isinstance(subject.host, HostFacts):
                 yield from function(subject, subject.host, now)
 
-        return Rule(rule_id, _title(function), severity, Inspects.HOST, find=find, **text)
+        return _rule(find, rule_id, severity, Inspects.HOST, source=source, fixes=False, values={})
 
     return decorated
 
 
-def by_hand(rule_id: str, title: str, **text: Unpack[RuleText]) -> Rule:
-    """Return a rule for a point of the checklist that only people can check."""
-    return Rule(rule_id, title, Severity.INFO, Inspects.NOTHING, find=lambda *_: iter(()), **text)
-
-
-def _title(function: Callable[..., Iterator[Hit]]) -> str:
-    # One text is both the docstring and the title in reports, so that the two cannot differ.
-    return (function.__doc__ or "").removesuffix(".")
+def _rule(
+    find: Find,
+    rule_id: str,
+    severity: Severity,
+    inspects: Inspects,
+    *,
+    source: str,
+    fixes: bool,
+    values: dict[str, object],
+) -> Rule:
+    text = inspect.cleandoc(find.__doc__ or "")
+    title, _, explanation = (text.format(**values) if values else text).partition(".\n\n")
+    reason, _, remedy = explanation.partition("\nRemedy: ")
+    return Rule(rule_id, title, severity, inspects, reason, remedy, source, find, fixes)

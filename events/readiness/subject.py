@@ -66,16 +66,17 @@ class WrittenRoute(msgspec.Struct, frozen=True):
 
     path: tuple[str, ...]
     value: Json
-    text: str
     parsed: Route | RouteInvalid
 
 
 class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
-    """Documents in ascending priority, of which the last one is checked, and the host facts of a device, if any."""
+    """Documents in ascending priority, of which the last one is checked, and the host facts of a device, if any.
+
+    `host` is an error text if the host facts cannot be read.
+    """
 
     documents: tuple[Document, ...]
-    host: HostFacts | None = None
-    host_problem: str = ""
+    host: HostFacts | str | None = None
 
     @property
     def last(self) -> Document:
@@ -95,12 +96,7 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def sections(self) -> dict[str, JsonObject]:
         """The merged desired properties by module."""
-        return _merged(self.documents)
-
-    @cached_property
-    def sections_before(self) -> dict[str, JsonObject]:
-        """The merged desired properties without the last document; empty if it is the only one."""
-        return _merged(self.documents[:-1])
+        return merged(self.documents)
 
     @cached_property
     def agent(self) -> JsonObject:
@@ -115,7 +111,13 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def modules(self) -> tuple[Module, ...]:
         """The system modules, then the user's modules; entries that are not objects are skipped."""
-        return tuple(_modules_of(self))
+        result = []
+        for group, names in (("systemModules", SYSTEM), ("modules", None)):
+            for name, spec in object_of(self.agent.get(group)).items():
+                if isinstance(spec, dict) and (names is None or name in names):
+                    whole = self.whole or self.location(AGENT, (group, name)).whole
+                    result.append(Module(name if names is None else names[name], (group, name), spec, whole))
+        return tuple(result)
 
     @cached_property
     def user_modules(self) -> tuple[Module, ...]:
@@ -134,7 +136,11 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
         for name, value in object_of(self.hub.get("routes")).items():
             text = value.get("route") if isinstance(value, dict) else value
             if isinstance(text, str) and not placeholders.variables(text):
-                result.append(WrittenRoute(("routes", name), value, text, _parsed(text)))
+                try:
+                    parsed: Route | RouteInvalid = parse_route(text)
+                except RouteInvalid as error:
+                    parsed = error
+                result.append(WrittenRoute(("routes", name), value, parsed))
         return tuple(result)
 
     @cached_property
@@ -149,47 +155,60 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
         """The problems of the last document, by the validation of manifests."""
         return problems(self.last.content)
 
-    def location(self, twin: str, path: Sequence[str] = ()) -> ElementLocation:
+    def here(self, at: str) -> ElementLocation:
+        """Return the location of an existing element of the last document at a pointer."""
+        return ElementLocation(len(self.documents) - 1, at, whole=True)
+
+    def location(self, twin: str, path: tuple[str, ...] = ()) -> ElementLocation:
         """Return where an element of a merged section was written, or the closest location to it.
 
-        The last document wins among those that are equally close, because its value overrides the earlier ones.
+        The element itself is closest, then a part of it, then its deepest existing parent. The last document wins among
+        those that are equally close, because its value overrides the earlier ones.
         """
-        best, nearness = ElementLocation(len(self.documents) - 1, self.last.root, whole=False), 1
-        for number in range(len(self.documents)):
-            for setting in self._settings.get((number, twin), ()):
-                near, location = _near(setting, tuple(path), number)
-                if near >= nearness:
-                    best, nearness = location, near
+        best, nearness = msgspec.structs.replace(self.here(self.last.root), whole=False), 1
+        for number, setting in self._settings.get(twin, ()):
+            depth, at, value = len(setting.path), setting.pointer, setting.value
+            if setting.path[: len(path)] != path[:depth]:
+                continue
+            whole = depth <= len(path)
+            # The weights keep the order at every depth: a part of the element is just below the element itself.
+            near = 2 * depth + 2 if whole else 2 * len(path) + 1
+            for name in path[depth:]:
+                if not isinstance(value, dict) or name not in value:
+                    whole = False
+                    break
+                value, at, near = value[name], at + pointer(name), near + 2
+            if near >= nearness:
+                best = ElementLocation(number, at, whole=whole, open=whole and isinstance(value, dict))
+                nearness = near
         return best
 
     def hit(
         self,
         message: str,
+        twin: str = "",
+        path: tuple[str, ...] = (),
         *,
         module: str = "",
-        twin: str = "",
-        path: Sequence[str] = (),
         detail: str = "",
         fix: Sequence[Operation] = (),
     ) -> Hit:
-        """Return a hit at an element of a merged section; without `twin`, at the whole last document."""
-        location = (
-            self.location(twin, path) if twin else ElementLocation(len(self.documents) - 1, self.last.root, whole=True)
-        )
-        return Hit(module, message, location, twin, tuple(path), detail, tuple(fix))
+        """Return a hit about a module (default: `twin`) at an element of a merged section, or at the last document."""
+        location = self.location(twin, path) if twin else self.here(self.last.root)
+        return Hit(module or twin, message, location, twin, path, detail, tuple(fix))
 
     def module_hit(
         self, module: Module, message: str, *path: str, detail: str = "", fix: Sequence[Operation] = ()
     ) -> Hit:
         """Return a hit at a module, or at a member of the module."""
-        return self.hit(message, module=module.name, twin=AGENT, path=(*module.path, *path), detail=detail, fix=fix)
+        return self.hit(message, AGENT, (*module.path, *path), module=module.name, detail=detail, fix=fix)
 
     def options_hit(self, module: Module, message: str, *, detail: str = "", fix: Sequence[Operation] = ()) -> Hit:
         """Return a hit at a module's createOptions."""
         first = min(module.chunks, key=len, default="createOptions")
         return self.module_hit(module, message, "settings", first, detail=detail, fix=fix)
 
-    def added(self, twin: str, path: Sequence[str], value: Json) -> tuple[Operation, ...]:
+    def added(self, twin: str, path: tuple[str, ...], value: Json) -> tuple[Operation, ...]:
         """Return a patch of the last document that adds a missing value and its parent objects; empty if impossible."""
         location = self.location(twin, path)
         if location.whole or location.document != len(self.documents) - 1:
@@ -205,7 +224,7 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
                 return (Operation("add", above.pointer + pointer(path[depth]), value),)
         return ()
 
-    def removed(self, twin: str, path: Sequence[str]) -> tuple[Operation, ...]:
+    def removed(self, twin: str, path: tuple[str, ...]) -> tuple[Operation, ...]:
         """Return a patch of the last document that removes an element; empty if impossible."""
         location = self.location(twin, path)
         return (Operation("remove", location.pointer),) if self._ours(location) else ()
@@ -239,11 +258,11 @@ class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
         return location.whole and location.document == len(self.documents) - 1
 
     @cached_property
-    def _settings(self) -> dict[tuple[int, str], list[Setting]]:
-        by_twin: dict[tuple[int, str], list[Setting]] = {}
+    def _settings(self) -> dict[str, list[tuple[int, Setting]]]:
+        by_twin: dict[str, list[tuple[int, Setting]]] = {}
         for number, document in enumerate(self.documents):
             for setting in document.settings:
-                by_twin.setdefault((number, setting.twin), []).append(setting)
+                by_twin.setdefault(setting.twin, []).append((number, setting))
         return by_twin
 
 
@@ -252,14 +271,12 @@ def read_document(raw: Json, *, name: str, template: bool = False, doubled: tupl
     content = content_of(raw)
     wrapper = raw if isinstance(raw, dict) and "content" in raw else {}
     inner = wrapper.get("content", raw)
-    edge, layered, root = False, False, ""
-    settings: tuple[Setting, ...] = ()
+    edge, root, settings = False, "", tuple[Setting, ...]()
     if isinstance(content, dict):
-        kind = kind_of(content)
-        edge, layered = isinstance(content.get(ContentKind.EDGE.value), dict), is_layered(content)
+        kind, edge = kind_of(content), isinstance(content.get(ContentKind.EDGE.value), dict)
         # A manifest in the old form has the modules in moduleContent, where its pointers must lead.
-        written = kind.value if isinstance(inner, dict) and kind.value in inner else ContentKind.MODULE.value
-        if isinstance(inner, dict) and written in inner:
+        written = kind.value if kind.value in object_of(inner) else ContentKind.MODULE.value
+        if written in object_of(inner):
             root = pointer(*(["content"] if wrapper else []), written)
         settings = tuple(_settings_of(content, root))
     wrapper_id, priority = wrapper.get("id"), wrapper.get("priority")
@@ -269,10 +286,8 @@ def read_document(raw: Json, *, name: str, template: bool = False, doubled: tupl
         root=root,
         settings=settings,
         edge=edge,
-        layered=edge and layered,
-        template=template
-        or (isinstance(inner, dict) and "$schema-template" in inner)
-        or _has_template_images(settings),
+        layered=edge and is_layered(content),
+        template=template or "$schema-template" in object_of(inner) or _has_template_images(settings),
         priority=priority if isinstance(priority, int) and not isinstance(priority, bool) else None,
         labels={key: value for key, value in object_of(wrapper.get("labels")).items() if isinstance(value, str)},
         doubled=doubled,
@@ -280,31 +295,14 @@ def read_document(raw: Json, *, name: str, template: bool = False, doubled: tupl
 
 
 def subject_of_sections(
-    sections: Mapping[str, JsonObject],
-    *,
-    name: str,
-    host: HostFacts | str | None = None,
-    labels: Mapping[str, str] = {},
+    sections: Mapping[str, JsonObject], *, name: str, host: HostFacts | str | None = None
 ) -> ReadinessSubject:
     """Return the subject for an effective configuration and the host facts of its device.
 
-    `host` is an error text if the host facts cannot be read. Pointers have the form of a manifest:
-    `/modulesContent/{module}/properties.desired/…`.
+    Pointers have the form of a manifest: `/modulesContent/{module}/properties.desired/…`.
     """
     raw = {ContentKind.EDGE.value: {module: {DESIRED: section} for module, section in sections.items()}}
-    document = msgspec.structs.replace(read_document(raw, name=name), labels=dict(labels))
-    if isinstance(host, str):
-        return ReadinessSubject((document,), host_problem=host)
-    return ReadinessSubject((document,), host)
-
-
-def _modules_of(subject: ReadinessSubject) -> Iterator[Module]:
-    for group in ("systemModules", "modules"):
-        for name, spec in object_of(subject.agent.get(group)).items():
-            if isinstance(spec, dict) and (group == "modules" or name in SYSTEM):
-                path = (group, name)
-                whole = subject.whole or subject.location(AGENT, path).whole
-                yield Module(SYSTEM[name] if group == "systemModules" else name, path, spec, whole)
+    return ReadinessSubject((read_document(raw, name=name),), host)
 
 
 def _settings_of(content: JsonObject, above: str) -> Iterator[Setting]:
@@ -321,17 +319,15 @@ def _settings_of(content: JsonObject, above: str) -> Iterator[Setting]:
 
 
 def _has_template_images(settings: Sequence[Setting]) -> bool:
-    for setting in settings:
-        for modules in (object_of(setting.value).get("modules"), setting.value):
-            for module in object_of(modules).values():
-                image = object_of(object_of(module).get("settings")).get("image")
-                # The build replaces ${MODULES.<name>.<platform>} by an image, so only templates have it.
-                if isinstance(image, str) and image.startswith("${MODULES."):
-                    return True
-    return False
+    groups = [group for setting in settings for group in (object_of(setting.value).get("modules"), setting.value)]
+    modules = [module for group in groups for module in object_of(group).values()]
+    images = [object_of(object_of(module).get("settings")).get("image") for module in modules]
+    # The build replaces ${MODULES.<name>.<platform>} by an image, so only templates have it.
+    return any(isinstance(image, str) and image.startswith("${MODULES.") for image in images)
 
 
-def _merged(documents: Sequence[Document]) -> dict[str, JsonObject]:
+def merged(documents: Sequence[Document]) -> dict[str, JsonObject]:
+    """Return the merged desired properties by module."""
     contents: list[JsonObject] = []
     for document in documents:
         modules: JsonObject = {}
@@ -339,30 +335,3 @@ def _merged(documents: Sequence[Document]) -> dict[str, JsonObject]:
             modules.setdefault(setting.twin, {})[".".join((DESIRED, *setting.path))] = setting.value
         contents.append(modules)
     return merge({}, contents)
-
-
-def _parsed(text: str) -> Route | RouteInvalid:
-    try:
-        return parse_route(text)
-    except RouteInvalid as error:
-        return error
-
-
-def _near(setting: Setting, path: tuple[str, ...], document: int) -> tuple[int, ElementLocation]:
-    """Return how close a setting is to an element, and its location; 0 if it sets something else.
-
-    The element itself is closest, then a part of it, then its deepest existing parent. The weights keep this order at
-    every depth: 2 * depth + 2 for the element or a parent, 2 * length of the path + 1 for a part.
-    """
-    depth, at, value = len(setting.path), setting.pointer, setting.value
-    if depth > len(path):
-        part = setting.path[: len(path)] == path
-        return 2 * len(path) + 1 if part else 0, ElementLocation(document, at, whole=False)
-    if path[:depth] != setting.path:
-        return 0, ElementLocation(document, at, whole=False)
-    for name in path[depth:]:
-        if not isinstance(value, dict) or name not in value:
-            return 2 * depth + 2, ElementLocation(document, at, whole=False)
-        value, depth = value[name], depth + 1
-        at += pointer(name)
-    return 2 * depth + 2, ElementLocation(document, at, whole=True, open=isinstance(value, dict))

@@ -9,7 +9,7 @@ import pytest
 from events.audit.seal_store import Seals, ahead_ms
 from events.audit.sealer import Sealer, public_key
 from events.audit.verify import verify_log
-from events.log.archive.retention_hold import SEALER, RegisteredHolds
+from events.log.archive.notes import SEALER, registered_holds
 from events.log.errors import LogUnavailable
 from events.log.lease import Lease, take_for
 from events.notification.deliveries import RETRY_SECONDS_MAX, DeliveryProgress, is_due
@@ -70,7 +70,7 @@ def test_a_sealer_that_could_not_hold_entries_back_holds_them_in_the_next_round(
         client.config_set("maxmemory", 0)
     sealer.round(1)
     # Nothing is in this stream yet; what comes may not leave Redis before it is sealed.
-    assert RegisteredHolds(client).positions("p00:assignments") == {SEALER: 0}
+    assert registered_holds(client, "p00:assignments") == {SEALER: 0}
 
 
 def test_readiness_and_metrics_tell_how_far_the_clock_is_behind_the_log(shared_redis: EmbeddedRedis) -> None:

@@ -81,7 +81,8 @@ class Supervisor:
                 child.tend()
             if time.monotonic() - reconciled_at >= INTERVAL_SECONDS:
                 reconciled_at = time.monotonic()
-                self._postponed.attempt("reconciler", self._reconcile_once)
+                with self._postponed.attempt("reconciler"):
+                    self._reconcile_once()
                 file = self._settings.heartbeat_file
                 if file is not None and all(child.is_running for child in self.children):
                     # A full or read-only disk must not end the pool; the old file then makes the health check fail.
@@ -103,7 +104,8 @@ class Supervisor:
 
         def repeat() -> None:
             while not self._stopping.wait(seconds):
-                self._postponed.attempt(what, act)
+                with self._postponed.attempt(what):
+                    act()
 
         threading.Thread(target=repeat, name=what, daemon=True).start()
 

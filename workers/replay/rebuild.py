@@ -6,7 +6,7 @@ import time
 import msgspec
 from msgspec import UNSET
 
-from events.fleet.merge_cache import MergeCache
+from events.fleet.assignments import MergeCache
 from events.garbage_collection import rare_collection
 from events.log.events_ahead import EventsAhead
 from events.log.failpoints import FailPoint, reached

@@ -6,7 +6,7 @@ import msgspec
 from typing_extensions import override
 
 from events.envelope import Vector
-from events.fleet.merge_cache import MergeCache
+from events.fleet.assignments import MergeCache
 from events.history.errors import SnapshotDamaged, SnapshotGone
 from events.history.snapshots import Snapshot, Snapshots
 from events.log.documents import Documents

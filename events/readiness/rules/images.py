@@ -24,130 +24,103 @@ _three_numbers = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+").match
 _debug = re.compile(r"(?:^|[.:\-_])debug(?:$|[.\-_}])", re.IGNORECASE).search
 
 
-def tag_of(reference: str) -> str:
-    """Return the tag of a reference; empty if it has none."""
-    return reference.partition("@")[0].rpartition("/")[2].partition(":")[2]
-
-
-def pinned(reference: str) -> bool:
-    """Return whether a reference names its content by digest."""
-    return "@sha256:" in reference
-
-
-def is_open(reference: str) -> bool:
-    """Return whether a reference has a placeholder."""
-    return bool(placeholders.at_start(reference))
+def _moving_tag(reference: str) -> str | None:
+    """Return the tag of a readable reference, empty if it has none; `None` if it names its content by digest."""
+    if not readable(reference) or "@sha256:" in reference:
+        return None
+    return reference.rpartition("/")[2].partition(":")[2]
 
 
 def readable(reference: str) -> bool:
     """Return whether the agent and the engine accept a reference; one with a placeholder they do not."""
-    if is_open(reference):
-        return False
     try:
         image.normalize(reference)
     except ImageInvalid:
         return False
-    return _reference(reference) is not None
+    return not placeholders.at_start(reference) and _reference(reference) is not None
 
 
-@module_rule(
-    "image-empty",
-    Severity.ERROR,
-    reason="The agent retries the pull without end. That causes traffic, and the module never starts.",
-    remedy="Set settings.image to the image's full name and tag.",
-    source=f"{_MODULE_IMAGES}; contract/edge.md §1.1",
-)
+@module_rule("image-empty", Severity.ERROR, source=f"{_MODULE_IMAGES}; contract/edge.md §1.1")
 def image_empty(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Every module has an image."""
+    """Every module has an image.
+
+    The agent retries the pull without end. That causes traffic, and the module never starts.
+    Remedy: Set settings.image to the image's full name and tag.
+    """
     # A layer alone can change a module without its image, which the base then has.
     written = module.settings.get("image")
     if (isinstance(written, str) and not written.strip()) or (written is None and module.whole):
         yield subject.module_hit(module, f"{module.name} has no image", "settings", "image")
 
 
-@module_rule(
-    "image-format",
-    Severity.ERROR,
-    reason="The agent rejects a reference with two tags. The engine rejects upper-case letters and spaces in the name.",
-    remedy="Write registry/name:tag with the name in lower case, or registry/name@sha256:digest.",
-    source=f"{_MODULE_IMAGES}; contract/edge.md §1.1, §7.3",
-)
+@module_rule("image-format", Severity.ERROR, source=f"{_MODULE_IMAGES}; contract/edge.md §1.1, §7.3")
 def image_format(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Every image reference is valid."""
-    if module.image and not is_open(module.image) and not readable(module.image):
+    """Every image reference is valid.
+
+    The agent rejects a reference with two tags. The engine rejects upper-case letters and spaces in the name.
+    Remedy: Write registry/name:tag with the name in lower case, or registry/name@sha256:digest.
+    """
+    if module.image and not placeholders.at_start(module.image) and not readable(module.image):
         message = f"{shown(module.image)!r} of {module.name} is not a valid image reference"
         yield subject.module_hit(module, message, "settings", "image")
 
 
-@module_rule(
-    "image-placeholder",
-    Severity.ERROR,
-    reason="Placeholders are not replaced after the deployment, so the pull fails on the device.",
-    remedy="Deploy the manifest that the build generates from the template.",
-    source=_MODULE_IMAGES,
-)
+@module_rule("image-placeholder", Severity.ERROR, source=_MODULE_IMAGES)
 def image_placeholder(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """No image has a placeholder."""
+    """No image has a placeholder.
+
+    Placeholders are not replaced after the deployment, so the pull fails on the device.
+    Remedy: Deploy the manifest that the build generates from the template.
+    """
     if not subject.template and (names := placeholders.at_start(module.image)):
-        listed = ", ".join(map(shown, names))
-        yield subject.module_hit(
-            module, f"the image of {module.name} has the placeholder {listed}", "settings", "image"
-        )
+        message = f"the image of {module.name} has the placeholder {', '.join(map(shown, names))}"
+        yield subject.module_hit(module, message, "settings", "image")
 
 
-@module_rule(
-    "image-debug",
-    Severity.WARNING,
-    reason="Debug builds are larger and slower, and they can open the device to attackers.",
-    remedy="Use the image of the release build.",
-    source="seed 003, Don't use debug versions of module images",
-)
+@module_rule("image-debug", Severity.WARNING, source="seed 003, Don't use debug versions of module images")
 def image_debug(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """No image is a debug build."""
+    """No image is a debug build.
+
+    Debug builds are larger and slower, and they can open the device to attackers.
+    Remedy: Use the image of the release build.
+    """
     if _debug(module.image.rpartition("/")[2]):
         message = f"{shown(module.image)!r} of {module.name} is a debug build"
         yield subject.module_hit(module, message, "settings", "image")
 
 
-@module_rule(
-    "tag-missing",
-    Severity.WARNING,
-    reason="Without a tag the agent pulls latest, whose content changes with every release.",
-    remedy="Add the tag of a version to the image.",
-    source=f"{_TAGS}; contract/edge.md §1.1",
-)
+@module_rule("tag-missing", Severity.WARNING, source=f"{_TAGS}; contract/edge.md §1.1")
 def tag_missing(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Every image has a tag."""
-    if readable(module.image) and not tag_of(module.image) and not pinned(module.image):
+    """Every image has a tag.
+
+    Without a tag the agent pulls latest, whose content changes with every release.
+    Remedy: Add the tag of a version to the image.
+    """
+    if _moving_tag(module.image) == "":
         message = f"{shown(module.image)!r} of {module.name} has no tag, so the agent pulls latest"
         yield subject.module_hit(module, message, "settings", "image")
 
 
-@module_rule(
-    "tag-latest",
-    Severity.WARNING,
-    reason="The tag moves with every push. Devices run different versions, depending on when they pulled, and get no update.",
-    remedy="Use a specific tag, and a new tag for each version.",
-    source=_TAGS,
-)
+@module_rule("tag-latest", Severity.WARNING, source=_TAGS)
 def tag_latest(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """No image has the tag latest."""
-    if readable(module.image) and tag_of(module.image) == "latest" and not pinned(module.image):
+    """No image has the tag latest.
+
+    The tag moves with every push. Devices run different versions, depending on when they pulled, and get no update.
+    Remedy: Use a specific tag, and a new tag for each version.
+    """
+    if _moving_tag(module.image) == "latest":
         message = f"{shown(module.image)!r} of {module.name} has the tag latest"
         yield subject.module_hit(module, message, "settings", "image")
 
 
-@module_rule(
-    "tag-rolling-runtime",
-    Severity.WARNING,
-    reason="A tag of two numbers moves. The runtime then changes with the next pull, without a deployment.",
-    remedy="Use a tag of three numbers in production, and change it when you want to update.",
-    source="seed 003, Tags for the IoT Edge runtime",
-)
+@module_rule("tag-rolling-runtime", Severity.WARNING, source="seed 003, Tags for the IoT Edge runtime")
 def tag_rolling_runtime(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """The runtime's images have specific tags."""
-    tag = tag_of(module.image)
-    moves = readable(module.image) and not pinned(module.image) and not _three_numbers(tag)
-    if module.system and moves and tag not in ("", "latest"):
+    """The runtime's images have specific tags.
+
+    A tag of two numbers moves. The runtime then changes with the next pull, without a deployment.
+    Remedy: Use a tag of three numbers in production, and change it when you want to update.
+    """
+    tag = _moving_tag(module.image)
+    if module.system and tag and tag != "latest" and not _three_numbers(tag):
         message = f"the tag {shown(tag)} of {module.name} is not a version of three numbers"
         yield subject.module_hit(module, message, "settings", "image")

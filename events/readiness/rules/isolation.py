@@ -10,7 +10,7 @@ from events.readiness.finding import Hit
 from events.readiness.module import Module, list_of, member, object_of, texts
 from events.readiness.rule import module_rule, rule
 from events.readiness.rules.options import PortBinding, port_bindings
-from events.readiness.subject import ReadinessSubject
+from events.readiness.subject import ReadinessSubject, merged
 
 _DEBUG_PORTS = {
     "2000": "gdb",
@@ -26,30 +26,16 @@ _debugger = re.compile(r"--inspect(?:-brk)?\b|\bptvsd\b|\bdebugpy\b|\bjdwp\b|\bv
 
 _HOST = "seed 003, Limit container access to host resources"
 _ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with manifests, not bound
-_SENSITIVE = (
-    "/",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/proc",
-    "/root",
-    "/sys",
-    "/usr",
-    "/var",
-    "/var/lib/aziot",
-    "/var/lib/docker",
-)
+_SYSTEM = ("/", "/boot", "/dev", "/etc", "/proc", "/root", "/sys", "/usr", "/var", "/var/lib/aziot", "/var/lib/docker")
 
 
-@module_rule(
-    "debug-ports",
-    Severity.WARNING,
-    reason="Anyone who reaches a debugger's port can run code in the module.",
-    remedy="Remove the port from ExposedPorts and PortBindings, and the debugger from Cmd and Entrypoint.",
-    source="seed 003, Don't use debug versions of module images",
-)
+@module_rule("debug-ports", Severity.WARNING, source="seed 003, Don't use debug versions of module images")
 def debug_ports(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """No module starts a debugger."""
+    """No module starts a debugger.
+
+    Anyone who reaches a debugger's port can run code in the module.
+    Remedy: Remove the port from ExposedPorts and PortBindings, and the debugger from Cmd and Entrypoint.
+    """
     bindings, exposed = member(module.host_config, "PortBindings"), member(module.options, "ExposedPorts")
     for port in dict.fromkeys(port.partition("/")[0] for port in (*object_of(bindings), *object_of(exposed))):
         if port in _DEBUG_PORTS:
@@ -63,15 +49,13 @@ def debug_ports(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
             yield subject.options_hit(module, message, detail=name)
 
 
-@rule(
-    "host-ports",
-    Severity.ERROR,
-    reason="The engine starts the first of two modules with the same port. The second one fails at every start.",
-    remedy="Give each module its own port.",
-    source="seed 003, Review outbound/inbound configuration; contract/edge.md §7.4",
-)
+@rule("host-ports", Severity.ERROR, source="seed 003, Review outbound/inbound configuration; contract/edge.md §7.4")
 def host_ports(subject: ReadinessSubject) -> Iterator[Hit]:
-    """Every module binds its own ports of the host."""
+    """Every module binds its own ports of the host.
+
+    The engine starts the first of two modules with the same port. The second one fails at every start.
+    Remedy: Give each module its own port.
+    """
     seen: dict[tuple[str, str], list[tuple[Module, PortBinding]]] = {}
     for module in subject.modules:
         for binding in port_bindings(module):
@@ -85,161 +69,134 @@ def host_ports(subject: ReadinessSubject) -> Iterator[Hit]:
             previous_bindings.append((module, binding))
 
 
-@module_rule(
-    "host-ports-any-address",
-    Severity.INFO,
-    reason="A port without an address is open to every network of the host.",
-    remedy="Set HostIp of the binding, unless clients in several networks use the port.",
-    source="seed 003, Review outbound/inbound configuration",
-)
+@module_rule("host-ports-any-address", Severity.INFO, source="seed 003, Review outbound/inbound configuration")
 def host_ports_any_address(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Every port is bound to one address of the host."""
+    """Every port is bound to one address of the host.
+
+    A port without an address is open to every network of the host.
+    Remedy: Set HostIp of the binding, unless clients in several networks use the port.
+    """
     ports = sorted({shown(binding.host_port) for binding in port_bindings(module) if binding.host_ip in _ANY_ADDRESS})
     if ports:
         yield subject.options_hit(module, f"{module.name} binds {', '.join(ports)} on every address of the host")
 
 
-@module_rule(
-    "host-network",
-    Severity.WARNING,
-    reason="In the host's network a module can connect to everything that the host can, and bind any port.",
-    remedy="Remove NetworkMode, and bind the ports that the module needs.",
-    source=f"{_HOST}; seed 003, Review outbound/inbound configuration",
-)
+@module_rule("host-network", Severity.WARNING, source=f"{_HOST}; seed 003, Review outbound/inbound configuration")
 def host_network(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """No module uses the host's network."""
+    """No module uses the host's network.
+
+    In the host's network a module can connect to everything that the host can, and bind any port.
+    Remedy: Remove NetworkMode, and bind the ports that the module needs.
+    """
     if member(module.host_config, "NetworkMode") == "host":
         yield subject.options_hit(module, f"NetworkMode of {module.name} is host")
 
 
-@module_rule(
-    "host-namespaces",
-    Severity.WARNING,
-    reason="In the host's namespaces a module can see and disturb all processes of the host.",
-    remedy="Remove PidMode, IpcMode, UTSMode and UsernsMode.",
-    source=_HOST,
-)
+@module_rule("host-namespaces", Severity.WARNING, source=_HOST)
 def host_namespaces(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """No module uses the host's namespaces."""
+    """No module uses the host's namespaces.
+
+    In the host's namespaces a module can see and disturb all processes of the host.
+    Remedy: Remove PidMode, IpcMode, UTSMode and UsernsMode.
+    """
     for name in ("PidMode", "IpcMode", "UTSMode", "UsernsMode"):
         if member(module.host_config, name) == "host":
             yield subject.options_hit(module, f"{name} of {module.name} is host", detail=name)
 
 
-@module_rule(
-    "privileged",
-    Severity.WARNING,
-    reason="A privileged module can do everything that root can do on the host.",
-    remedy="Remove Privileged, and add only the capability or device that the module needs.",
-    source=f"{_HOST}; contract/edge.md §3.9",
-)
+@module_rule("privileged", Severity.WARNING, source=f"{_HOST}; contract/edge.md §3.9")
 def privileged(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """No module is privileged."""
+    """No module is privileged.
+
+    A privileged module can do everything that root can do on the host.
+    Remedy: Remove Privileged, and add only the capability or device that the module needs.
+    """
     if member(module.host_config, "Privileged") is True:
         yield subject.options_hit(module, f"{module.name} is privileged")
 
 
-@module_rule(
-    "cap-add",
-    Severity.WARNING,
-    reason="Each capability is a part of root's permissions on the host. A device can be configured to drop them.",
-    remedy="Remove CapAdd, or grant a waiver that says why the module needs it.",
-    source=f"{_HOST}; contract/edge.md §3.9",
-)
+@module_rule("cap-add", Severity.WARNING, source=f"{_HOST}; contract/edge.md §3.9")
 def cap_add(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """No module adds capabilities."""
+    """No module adds capabilities.
+
+    Each capability is a part of root's permissions on the host. A device can be configured to drop them.
+    Remedy: Remove CapAdd, or grant a waiver that says why the module needs it.
+    """
     if added := texts(member(module.host_config, "CapAdd")):
         yield subject.options_hit(module, f"{module.name} adds {', '.join(map(shown, sorted(added)))}")
 
 
-@module_rule(
-    "docker-sock",
-    Severity.WARNING,
-    reason="A module with the socket can start a privileged container, and so become root on the host.",
-    remedy="Remove the mount of docker.sock.",
-    source=_HOST,
-)
+@module_rule("docker-sock", Severity.WARNING, source=_HOST)
 def docker_sock(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """No module mounts the engine's socket."""
-    if any(source.rstrip("/").endswith("docker.sock") for source in _sources(module)):
+    """No module mounts the engine's socket.
+
+    A module with the socket can start a privileged container, and so become root on the host.
+    Remedy: Remove the mount of docker.sock.
+    """
+    if any(source.rstrip("/").endswith("docker.sock") for source, _ in _mounts(module)):
         yield subject.options_hit(module, f"{module.name} mounts the engine's socket")
 
 
-@module_rule(
-    "host-bind",
-    Severity.WARNING,
-    reason="A module that can write there can change the host itself.",
-    remedy="Bind a directory that is only for this module, or a volume.",
-    source=_HOST,
-)
+@module_rule("host-bind", Severity.WARNING, source=_HOST)
 def host_bind(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """No module mounts system directories of the host."""
-    for source in dict.fromkeys(_sources(module)):
-        if (source.rstrip("/") or "/") in _SENSITIVE and source:
+    """No module mounts system directories of the host.
+
+    A module that can write there can change the host itself.
+    Remedy: Bind a directory that is only for this module, or a volume.
+    """
+    for source in dict.fromkeys(source for source, _ in _mounts(module)):
+        if (source.rstrip("/") or "/") in _SYSTEM and source:
             yield subject.options_hit(module, f"{module.name} mounts {shown(source)} of the host", detail=source)
 
 
-@module_rule(
-    "devices",
-    Severity.WARNING,
-    reason="Other processes use the host's device too, and not every host in the fleet has it.",
-    remedy="If the module is made for this device, grant a waiver that says so.",
-    source=_HOST,
-)
+@module_rule("devices", Severity.WARNING, source=_HOST)
 def devices(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """No module uses devices of the host."""
+    """No module uses devices of the host.
+
+    Other processes use the host's device too, and not every host in the fleet has it.
+    Remedy: If the module is made for this device, grant a waiver that says so.
+    """
     for device in list_of(member(module.host_config, "Devices")):
         if isinstance(path := member(device, "PathOnHost"), str):
             yield subject.options_hit(module, f"{module.name} uses the host's device {shown(path)}", detail=path)
 
 
-@module_rule(
-    "res-memory",
-    Severity.WARNING,
-    reason="Without a limit one module can use all memory of the device, and the kernel then kills other processes.",
-    remedy="Measure how much memory the module needs, and set HostConfig.Memory in bytes.",
-    source=_HOST,
-)
+@module_rule("res-memory", Severity.WARNING, source=_HOST)
 def res_memory(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Every module has a memory limit."""
+    """Every module has a memory limit.
+
+    Without a limit one module can use all memory of the device, and the kernel then kills other processes.
+    Remedy: Measure how much memory the module needs, and set HostConfig.Memory in bytes.
+    """
     if _limitable(module) and not member(module.host_config, "Memory"):
         yield subject.options_hit(module, f"{module.name} has no memory limit")
 
 
-@module_rule(
-    "res-cpu",
-    Severity.WARNING,
-    reason="Without a limit one module can use all CPU time of the device.",
-    remedy="Set HostConfig.NanoCpus, CpuQuota, CpuShares or CpusetCpus.",
-    source=_HOST,
-)
+@module_rule("res-cpu", Severity.WARNING, source=_HOST)
 def res_cpu(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Every module has a CPU limit."""
+    """Every module has a CPU limit.
+
+    Without a limit one module can use all CPU time of the device.
+    Remedy: Set HostConfig.NanoCpus, CpuQuota, CpuShares or CpusetCpus.
+    """
     names = ("NanoCpus", "CpuQuota", "CpuShares", "CpusetCpus")
     if _limitable(module) and not any(member(module.host_config, name) for name in names):
         yield subject.options_hit(module, f"{module.name} has no CPU limit")
 
 
-@rule(
-    "volume-renamed",
-    Severity.INFO,
-    reason="The agent does not remove volumes. A replaced volume stays on the disk, and the module starts without its data.",
-    remedy="Keep the volume's name, or remove the old volume on the devices when its data is no longer needed.",
-    source="seed 003, Manage volumes",
-)
+@rule("volume-renamed", Severity.INFO, source="seed 003, Manage volumes")
 def volume_renamed(subject: ReadinessSubject) -> Iterator[Hit]:
-    """A layer keeps the volumes of the modules that it changes."""
-    before = object_of(subject.sections_before.get(AGENT, {}).get("modules"))
+    """A layer keeps the volumes of the modules that it changes.
+
+    The agent does not remove volumes. A replaced volume stays on the disk, and the module starts without its data.
+    Remedy: Keep the volume's name, or remove the old volume on the devices when its data is no longer needed.
+    """
+    before = object_of(merged(subject.documents[:-1]).get(AGENT, {}).get("modules"))
     for module in subject.user_modules:
-        previous = before.get(module.name)
-        if not isinstance(previous, dict):
-            continue
-        volumes = _volumes(Module(module.name, module.path, previous, whole=True))
+        volumes = _volumes(Module(module.name, module.path, object_of(before.get(module.name)), whole=True))
         for target, name in _volumes(module).items():
-            if volumes.get(target, name) != name:
-                message = (
-                    f"{module.name} had the volume {shown(volumes[target])} at {shown(target)} and gets {shown(name)}"
-                )
+            if (before_name := volumes.get(target, name)) != name:
+                message = f"{module.name} had the volume {shown(before_name)} at {shown(target)} and gets {shown(name)}"
                 yield subject.options_hit(module, message, detail=target)
 
 
@@ -254,18 +211,7 @@ def _limitable(module: Module) -> bool:
 
 
 def _mounts(module: Module) -> list[tuple[str, str]]:
-    """Return (source, target) of each bind and mount."""
-    binds = [bind.split(":")[:2] for bind in texts(member(module.host_config, "Binds")) if ":" in bind]
-    mounts = [
-        [member(mount, "Source"), member(mount, "Target")] for mount in list_of(member(module.host_config, "Mounts"))
-    ]
-    return [
-        (source, target) for source, target in binds + mounts if isinstance(source, str) and isinstance(target, str)
-    ]
-
-
-def _sources(module: Module) -> list[str]:
-    return [source for source, _ in _mounts(module)]
+    return [(source, at) for source, at in module.mounts if isinstance(source, str) and isinstance(at, str)]
 
 
 def _volumes(module: Module) -> dict[str, str]:

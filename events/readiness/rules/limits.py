@@ -9,7 +9,7 @@ from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.properties import DESIRED_BYTES_MAX, size_of
 from events.readiness.finding import Hit
-from events.readiness.module import Module
+from events.readiness.module import Module, object_of
 from events.readiness.rule import module_rule, rule
 from events.readiness.subject import ReadinessSubject
 
@@ -17,84 +17,75 @@ NEAR_PERCENT = 80
 CHUNKS_OF_TOOLS = 8
 
 _SOURCE = "seed 003, Be mindful of twin size limits when using custom modules; contract/edge.md §1.1"
-_SMALLER = (
-    "Move settings of modules into their own twins, or store them elsewhere and reference them by a short property."
-)
 
 
-@rule(
-    "twin-size",
-    Severity.ERROR,
-    reason=f"The hub accepts {DESIRED_BYTES_MAX} bytes of desired properties per module. Those of the agent contain all modules.",
-    remedy=_SMALLER,
-    source=_SOURCE,
-)
+@rule("twin-size", Severity.ERROR, source=_SOURCE, desired_bytes_max=DESIRED_BYTES_MAX)
 def twin_size(subject: ReadinessSubject) -> Iterator[Hit]:
-    """The desired properties of every module are within the size limit."""
+    """The desired properties of every module are within the size limit.
+
+    The hub accepts {desired_bytes_max} bytes of desired properties per module. Those of the agent contain all modules.
+    Remedy: Move settings of modules into their own twins, or store them elsewhere and reference them by a short property.
+    """
     for twin, section in subject.sections.items():
         if (size := size_of(section)) > DESIRED_BYTES_MAX:
             message = f"desired properties of {shown(twin)} have {size} bytes, more than {DESIRED_BYTES_MAX}"
-            yield subject.hit(message, module=twin, twin=twin)
+            yield subject.hit(message, twin)
 
 
-@rule(
-    "twin-size-near",
-    Severity.WARNING,
-    reason="With little space left, the next module or layer does not fit.",
-    remedy=_SMALLER,
-    source=_SOURCE,
-)
+@rule("twin-size-near", Severity.WARNING, source=_SOURCE)
 def twin_size_near(subject: ReadinessSubject) -> Iterator[Hit]:
-    """The desired properties of every module are below 80 % of the size limit."""
+    """The desired properties of every module are below 80 % of the size limit.
+
+    With little space left, the next module or layer does not fit.
+    Remedy: Move settings of modules into their own twins, or store them elsewhere and reference them by a short property.
+    """
     for twin, section in subject.sections.items():
         size = size_of(section)
         if DESIRED_BYTES_MAX * NEAR_PERCENT < 100 * size <= 100 * DESIRED_BYTES_MAX:
             message = f"desired properties of {shown(twin)} have {size} of {DESIRED_BYTES_MAX} bytes"
-            yield subject.hit(message, module=twin, twin=twin)
+            yield subject.hit(message, twin)
 
 
-@rule(
-    "modules-max",
-    Severity.ERROR,
-    reason=f"IoT Hub accepts at most {MODULES_MAX} modules in a deployment. A merge of deployments with more is not applied.",
-    remedy="Combine modules, or use more devices.",
-    source=_SOURCE,
-)
+@rule("modules-max", Severity.ERROR, source=_SOURCE, modules_max=MODULES_MAX)
 def modules_max(subject: ReadinessSubject) -> Iterator[Hit]:
-    """A device has no more modules than IoT Hub allows."""
-    modules = subject.agent.get("modules")
-    if isinstance(modules, dict) and len(modules) > MODULES_MAX:
+    """A device has no more modules than IoT Hub allows.
+
+    IoT Hub accepts at most {modules_max} modules in a deployment. A merge of deployments with more is not applied.
+    Remedy: Combine modules, or use more devices.
+    """
+    modules = object_of(subject.agent.get("modules"))
+    if len(modules) > MODULES_MAX:
         message = f"there are {len(modules)} modules, more than {MODULES_MAX}"
-        yield subject.hit(message, module=AGENT, twin=AGENT, path=("modules",))
+        yield subject.hit(message, AGENT, ("modules",))
 
 
 @module_rule(
     "create-options-size",
     Severity.WARNING,
-    reason=f"Tools split createOptions into at most {CHUNKS_OF_TOOLS} chunks of {CHUNK_CHARACTERS} characters.",
-    remedy="Move settings of the module into its twin.",
     source=_SOURCE,
+    chunks_of_tools=CHUNKS_OF_TOOLS,
+    chunk_characters=CHUNK_CHARACTERS,
 )
 def create_options_size(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """The createOptions fit into the chunks that tools can write."""
+    """The createOptions fit into the chunks that tools can write.
+
+    Tools split createOptions into at most {chunks_of_tools} chunks of {chunk_characters} characters.
+    Remedy: Move settings of the module into its twin.
+    """
     characters = sum(len(chunk) for chunk in module.chunks.values() if isinstance(chunk, str))
     limit = CHUNK_CHARACTERS * CHUNKS_OF_TOOLS
     if characters > limit:
-        yield subject.options_hit(
-            module, f"createOptions of {module.name} have {characters} characters, more than {limit}"
-        )
+        message = f"createOptions of {module.name} have {characters} characters, more than {limit}"
+        yield subject.options_hit(module, message)
 
 
-@module_rule(
-    "create-options-unchunked",
-    Severity.INFO,
-    fixes=True,
-    reason=f"A hub may reject strings of more than {CHUNK_CHARACTERS} characters. The agent joins the chunks.",
-    remedy="Split the text into createOptions, createOptions01 and so on.",
-    source=_SOURCE,
-)
+@module_rule("create-options-unchunked", Severity.INFO, fixes=True, source=_SOURCE, chunk_characters=CHUNK_CHARACTERS)
 def create_options_unchunked(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Long createOptions are split into chunks."""
+    """Long createOptions are split into chunks.
+
+    A hub may reject strings of more than {chunk_characters} characters. The agent joins the chunks.
+    Remedy: Split the text into createOptions, createOptions01 and so on.
+    """
     longest = max((len(value) for value in module.chunks.values() if isinstance(value, str)), default=0)
     if longest > CHUNK_CHARACTERS:
         fix = () if isinstance(module.written_options, Exception) else subject.options_replaced(module, module.options)

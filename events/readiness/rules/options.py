@@ -9,18 +9,15 @@ from events.manifest import placeholders
 from events.manifest.problem import Severity
 from events.manifest.shape import refusal, shown, type_name
 from events.readiness.finding import Hit
+from events.readiness.host_facts import HostFacts
 from events.readiness.module import Module, list_of, member, object_of, texts
 from events.readiness.rule import module_rule
 from events.readiness.subject import ReadinessSubject
-
-_LOG_OPTIONS = {"max-size": "10m", "max-file": "3"}
-"""The example limits of the checklist (seed 003, Set up default logging driver)."""
 
 _CONTRACT = "contract/edge.md §7.5"
 _LOGS = "seed 003, Set up default logging driver"
 _MEMORY_BYTES_MIN = 6 * 1024 * 1024
 _PORT_MAX = 65_535
-_NO_NAME = "createOptions"
 
 _rotating_options = {"max-size", "max-file", "compress", "mode", "max-buffer-size"}
 _log_options: dict[str, set[str]] = {
@@ -43,8 +40,16 @@ _container_members = {
 _host_members = {
     *("autoremove", "binds", "blkiodevicereadbps", "blkiodevicereadiops", "blkiodevicewritebps"),
     *("blkiodevicewriteiops", "blkioweight", "blkioweightdevice", "capadd", "capdrop", "cgroup", "cgroupnsmode"),
-    "cgroupparent",
-    *("consolesize", "containeridfile", "cpucount", "cpupercent", "cpuperiod", "cpuquota", "cpurealtimeperiod"),
+    *(
+        "cgroupparent",
+        "consolesize",
+        "containeridfile",
+        "cpucount",
+        "cpupercent",
+        "cpuperiod",
+        "cpuquota",
+        "cpurealtimeperiod",
+    ),
     *("cpurealtimeruntime", "cpusetcpus", "cpusetmems", "cpushares", "devicecgrouprules", "devicerequests", "devices"),
     *("dns", "dnsoptions", "dnssearch", "extrahosts", "groupadd", "init", "iomaximumbandwidth", "iomaximumiops"),
     *("ipcmode", "isolation", "kernelmemory", "kernelmemorytcp", "links", "logconfig", "maskedpaths", "memory"),
@@ -55,73 +60,63 @@ _host_members = {
 }
 
 
-@module_rule(
-    "create-options-json",
-    Severity.ERROR,
-    reason="If the text is not a JSON object, the agent reports status 400 for the whole deployment.",
-    remedy="Write a JSON object as text. Build tools convert the object of a template.",
-    source="contract/edge.md §1.1",
-)
+@module_rule("create-options-json", Severity.ERROR, source="contract/edge.md §1.1")
 def create_options_json(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """The createOptions are a JSON object."""
+    """The createOptions are a JSON object.
+
+    If the text is not a JSON object, the agent reports status 400 for the whole deployment.
+    Remedy: Write a JSON object as text. Build tools convert the object of a template.
+    """
     error = module.written_options
+    is_open = any(placeholders.variables(chunk) for chunk in module.chunks.values() if isinstance(chunk, str))
     # The rule create-options-chunks reports chunks. With a placeholder, the final text is not known.
-    if isinstance(error, Exception) and not _chunks_wrong(module) and not _open(module):
+    if isinstance(error, Exception) and not _chunks_wrong(module) and not is_open:
         yield subject.options_hit(module, f"{module.name}: {refusal(error)}")
 
 
-@module_rule(
-    "create-options-chunks",
-    Severity.ERROR,
-    reason="The agent joins createOptions, createOptions01 and so on, and rejects a missing number.",
-    remedy="Number the chunks from createOptions01 without gaps.",
-    source="contract/edge.md §1.1, createOptions chunking",
-)
+@module_rule("create-options-chunks", Severity.ERROR, source="contract/edge.md §1.1, createOptions chunking")
 def create_options_chunks(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """The chunks of createOptions are numbered without gaps."""
+    """The chunks of createOptions are numbered without gaps.
+
+    The agent joins createOptions, createOptions01 and so on, and rejects a missing number.
+    Remedy: Number the chunks from createOptions01 without gaps.
+    """
     error = module.written_options
     if isinstance(error, Exception) and _chunks_wrong(module):
         yield subject.options_hit(module, f"{module.name}: {refusal(error)}")
 
 
-@module_rule(
-    "create-options-object",
-    Severity.ERROR,
-    fixes=True,
-    reason="The manifest schema accepts only text. Objects are for templates.",
-    remedy="Deploy the manifest that the build generates from the template, or write the object as text.",
-    source="contract/edge.md §1.1",
-)
+@module_rule("create-options-object", Severity.ERROR, fixes=True, source="contract/edge.md §1.1")
 def create_options_object(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """The createOptions are text."""
+    """The createOptions are text.
+
+    The manifest schema accepts only text. Objects are for templates.
+    Remedy: Deploy the manifest that the build generates from the template, or write the object as text.
+    """
     if not subject.template and any(isinstance(value, dict) for value in module.chunks.values()):
         fix = subject.options_replaced(module, module.options, as_text=True) if module.options else ()
         yield subject.options_hit(module, f"createOptions of {module.name} is an object", fix=fix)
 
 
-@module_rule(
-    "create-options-type",
-    Severity.ERROR,
-    reason="The engine rejects a container if a member has the wrong type.",
-    remedy="Write Env, Binds and Cmd as lists of strings, Memory as a number of bytes, and HostPort as a string.",
-    source=_CONTRACT,
-)
+@module_rule("create-options-type", Severity.ERROR, source=_CONTRACT)
 def create_options_type(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Members of createOptions have the right type."""
+    """Members of createOptions have the right type.
+
+    The engine rejects a container if a member has the wrong type.
+    Remedy: Write Env, Binds and Cmd as lists of strings, Memory as a number of bytes, and HostPort as a string.
+    """
     for where, expected, value in _wrong_types(module):
         message = f"{where} of {module.name} must be {expected}, not {type_name(value)}"
         yield subject.options_hit(module, message, detail=where)
 
 
-@module_rule(
-    "create-options-value",
-    Severity.ERROR,
-    reason="The engine rejects too little memory, ports above 65535, and binds of relative paths.",
-    remedy="Use at least 6 MiB of memory, ports up to 65535, and absolute paths.",
-    source=_CONTRACT,
-)
+@module_rule("create-options-value", Severity.ERROR, source=_CONTRACT)
 def create_options_value(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Members of createOptions have valid values."""
+    """Members of createOptions have valid values.
+
+    The engine rejects too little memory, ports above 65535, and binds of relative paths.
+    Remedy: Use at least 6 MiB of memory, ports up to 65535, and absolute paths.
+    """
     memory = member(module.host_config, "Memory")
     # 0 means no limit to the engine.
     if isinstance(memory, int) and not isinstance(memory, bool) and 0 != memory < _MEMORY_BYTES_MIN:
@@ -133,22 +128,21 @@ def create_options_value(subject: ReadinessSubject, module: Module) -> Iterator[
             message = f"{module.name} binds port {shown(binding.host_port)}, which is above {_PORT_MAX}"
             yield subject.options_hit(module, message, detail=f"HostPort {binding.container}")
     for bind in texts(member(module.host_config, "Binds")):
-        parts = bind.split(":")
-        # A source without a slash is the name of a volume.
-        if len(parts) > 1 and not placeholders.inside(bind) and ("/" in parts[0]) and not _rooted(parts[0]):
-            message = f"{module.name} binds {shown(parts[0])!r}, which is not an absolute path"
+        source, colon, _ = bind.partition(":")
+        # A source without a slash is the name of a volume, and of `C:\\data` only the drive letter is left here.
+        is_absolute = source.startswith(("/", "~", "\\")) or len(source) == 1
+        if colon and not placeholders.inside(bind) and "/" in source and not is_absolute:
+            message = f"{module.name} binds {shown(source)!r}, which is not an absolute path"
             yield subject.options_hit(module, message, detail=bind)
 
 
-@module_rule(
-    "create-options-key-unknown",
-    Severity.WARNING,
-    reason="The engine ignores unknown members, so such a setting has no effect.",
-    remedy="Correct the name. Most settings of resources and of the host belong in HostConfig.",
-    source=_CONTRACT,
-)
+@module_rule("create-options-key-unknown", Severity.WARNING, source=_CONTRACT)
 def create_options_key_unknown(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """The engine knows every member of createOptions."""
+    """The engine knows every member of createOptions.
+
+    The engine ignores unknown members, so such a setting has no effect.
+    Remedy: Correct the name. Most settings of resources and of the host belong in HostConfig.
+    """
     for members, names, above in (
         (module.options, _container_members, ""),
         (module.host_config, _host_members, "HostConfig."),
@@ -159,16 +153,13 @@ def create_options_key_unknown(subject: ReadinessSubject, module: Module) -> Ite
                 yield subject.options_hit(module, message, detail=f"{above}{name}")
 
 
-@module_rule(
-    "create-options-restart",
-    Severity.WARNING,
-    fixes=True,
-    reason="If the engine restarts a module too, the agent misses failures, and its back-off does not work.",
-    remedy="Remove HostConfig.RestartPolicy. The agent uses restartPolicy of the module.",
-    source="contract/edge.md §3.4, §4.2",
-)
+@module_rule("create-options-restart", Severity.WARNING, fixes=True, source="contract/edge.md §3.4, §4.2")
 def create_options_restart(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Only the agent restarts modules."""
+    """Only the agent restarts modules.
+
+    If the engine restarts a module too, the agent misses failures, and its back-off does not work.
+    Remedy: Remove HostConfig.RestartPolicy. The agent uses restartPolicy of the module.
+    """
     policy = member(module.host_config, "RestartPolicy")
     name = member(policy, "Name") if isinstance(policy, dict) else policy
     # The engine does not restart containers with these values.
@@ -180,15 +171,13 @@ def create_options_restart(subject: ReadinessSubject, module: Module) -> Iterato
     yield subject.options_hit(module, message, fix=fix)
 
 
-@module_rule(
-    "env-shadow",
-    Severity.WARNING,
-    reason="Env of createOptions overrides env of the module and the variables of the runtime.",
-    remedy="Set variables in env of the module, and do not use names that begin with IOTEDGE_.",
-    source="contract/edge.md §3.9",
-)
+@module_rule("env-shadow", Severity.WARNING, source="contract/edge.md §3.9")
 def env_shadow(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Every environment variable is set in one place."""
+    """Every environment variable is set in one place.
+
+    Env of createOptions overrides env of the module and the variables of the runtime.
+    Remedy: Set variables in env of the module, and do not use names that begin with IOTEDGE_.
+    """
     for name in dict.fromkeys(entry.partition("=")[0] for entry in texts(member(module.options, "Env"))):
         if name in module.env:
             message = f"Env of createOptions overrides {shown(name)} in env of {module.name}"
@@ -198,17 +187,14 @@ def env_shadow(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
             yield subject.options_hit(module, message, detail=name)
 
 
-@module_rule(
-    "log-config",
-    Severity.WARNING,
-    fixes=True,
-    reason="By default the engine does not limit logs, and a full disk stops the device.",
-    remedy="Set LogConfig to the driver local, or to json-file with max-size. Or limit them in the engine, and report the host facts.",
-    source=f"{_LOGS}; contract/edge.md §4.1",
-)
+@module_rule("log-config", Severity.WARNING, fixes=True, source=f"{_LOGS}; contract/edge.md §4.1")
 def log_config(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """Every module limits its logs."""
-    engine = subject.host.engine if subject.host is not None else None
+    """Every module limits its logs.
+
+    By default the engine does not limit logs, and a full disk stops the device.
+    Remedy: Set LogConfig to the driver local, or to json-file with max-size. Or limit them in the engine, and report the host facts.
+    """
+    engine = subject.host.engine if isinstance(subject.host, HostFacts) else None
     # Of a layer alone, the base may set the LogConfig.
     if not module.whole or isinstance(module.written_options, Exception):
         return
@@ -216,7 +202,8 @@ def log_config(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
         return
     config = member(module.host_config, "LogConfig")
     if config is None:
-        limited = {"Type": "local", "Config": _LOG_OPTIONS}
+        # The example limits of the checklist (seed 003, Set up default logging driver).
+        limited = {"Type": "local", "Config": {"max-size": "10m", "max-file": "3"}}
         options = _with_host_config(module, {**module.host_config, "LogConfig": limited})
         host_config = member(module.options, "HostConfig")
         fix = subject.options_replaced(module, options) if host_config is None or isinstance(host_config, dict) else ()
@@ -227,29 +214,25 @@ def log_config(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
             yield subject.options_hit(module, f"LogConfig of {module.name} has no max-size")
 
 
-@module_rule(
-    "log-driver-known",
-    Severity.ERROR,
-    reason="The engine rejects a container with an unknown driver, and only after a long wait.",
-    remedy=f"Use one of {', '.join(sorted(_log_drivers))}.",
-    source=f"{_LOGS}; {_CONTRACT}",
-)
+@module_rule("log-driver-known", Severity.ERROR, source=f"{_LOGS}; {_CONTRACT}", names=", ".join(sorted(_log_drivers)))
 def log_driver_known(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """The engine has the logging driver."""
+    """The engine has the logging driver.
+
+    The engine rejects a container with an unknown driver, and only after a long wait.
+    Remedy: Use one of {names}.
+    """
     driver = _log_driver(module)
     if driver and driver not in _log_drivers and not placeholders.inside(driver):
         yield subject.options_hit(module, f"LogConfig of {module.name} names the unknown driver {shown(driver)!r}")
 
 
-@module_rule(
-    "log-option-known",
-    Severity.ERROR,
-    reason="The engine rejects a container with an unknown option of its logging driver.",
-    remedy="Correct the name. The usual options of local and json-file are max-size, max-file and compress.",
-    source=f"{_LOGS}; {_CONTRACT}",
-)
+@module_rule("log-option-known", Severity.ERROR, source=f"{_LOGS}; {_CONTRACT}")
 def log_option_known(subject: ReadinessSubject, module: Module) -> Iterator[Hit]:
-    """The logging driver knows its options."""
+    """The logging driver knows its options.
+
+    The engine rejects a container with an unknown option of its logging driver.
+    Remedy: Correct the name. The usual options of local and json-file are max-size, max-file and compress.
+    """
     driver = _log_driver(module)
     if driver not in _log_options:
         return
@@ -303,21 +286,9 @@ def _log_driver(module: Module) -> str:
 
 
 def _chunks_wrong(module: Module) -> bool:
-    names = sorted(module.chunks, key=lambda name: (len(name), name))
-    expected = [_NO_NAME, *(f"{_NO_NAME}{number:02}" for number in range(1, len(names)))]
-    lowered = [name.lower() for name in names]
-    return lowered != [name.lower() for name in expected] or not all(
-        isinstance(value, str) for value in module.chunks.values()
-    )
-
-
-def _open(module: Module) -> bool:
-    return any(placeholders.variables(chunk) for chunk in module.chunks.values() if isinstance(chunk, str))
-
-
-def _rooted(path: str) -> bool:
-    # The colon of `C:\\data` separates the parts of a bind, so only the drive letter is left here.
-    return path.startswith(("/", "~", "\\")) or len(path) == 1
+    names = [name.lower() for name in sorted(module.chunks, key=lambda name: (len(name), name))]
+    expected = ["createoptions", *(f"createoptions{number:02}" for number in range(1, len(names)))]
+    return names != expected or not all(isinstance(value, str) for value in module.chunks.values())
 
 
 def _is_texts(value: Json) -> bool:
@@ -338,16 +309,10 @@ _CONTAINER_TYPES: _Types = (
     ("an object", _is_type(dict), ("ExposedPorts", "Labels", "Volumes", "HostConfig")),
 )
 _HOST_TYPES: _Types = (
-    (
-        "a list of strings",
-        _is_texts,
-        (*("Binds", "CapAdd", "CapDrop", "Dns", "ExtraHosts", "GroupAdd"), *("Links", "SecurityOpt", "VolumesFrom")),
-    ),
-    (
-        "a whole number",
-        _is_type(int),
-        (*("Memory", "MemorySwap", "NanoCpus", "CpuShares", "CpuQuota"), *("CpuPeriod", "PidsLimit", "ShmSize")),
-    ),
+    ("a list of strings", _is_texts, ("Binds", "CapAdd", "CapDrop", "Dns", "ExtraHosts", "GroupAdd")),
+    ("a list of strings", _is_texts, ("Links", "SecurityOpt", "VolumesFrom")),
+    ("a whole number", _is_type(int), ("Memory", "MemorySwap", "NanoCpus", "CpuShares", "CpuQuota")),
+    ("a whole number", _is_type(int), ("CpuPeriod", "PidsLimit", "ShmSize")),
     ("an object", _is_type(dict), ("PortBindings", "LogConfig", "RestartPolicy", "Sysctls", "Tmpfs")),
     ("true or false", _is_type(bool), ("Privileged", "ReadonlyRootfs", "AutoRemove")),
 )

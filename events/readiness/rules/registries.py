@@ -13,6 +13,7 @@ from events.readiness.subject import ReadinessSubject
 
 MICROSOFT = "mcr.microsoft.com"
 
+_RUNTIME = "seed 003, Store runtime containers in your private registry"
 _SOURCE = "seed 003, Manage access to your container registry"
 # Registries from which anyone can pull, so that missing credentials are no fault.
 _PUBLIC = {
@@ -24,16 +25,13 @@ _AT = ("runtime", "settings", "registryCredentials")
 _AZURE = ".azurecr.io"
 
 
-@rule(
-    "registry-credentials-missing",
-    Severity.WARNING,
-    inspects=Inspects.WHOLE,
-    reason="Without credentials the device cannot pull the image, unless its own configuration has them.",
-    remedy="Add the registry to runtime.settings.registryCredentials, or to the device's own configuration.",
-    source=f"{_SOURCE}; contract/edge.md §3.8",
-)
+@rule("registry-credentials-missing", Severity.WARNING, Inspects.WHOLE, source=f"{_SOURCE}; contract/edge.md §3.8")
 def registry_credentials_missing(subject: ReadinessSubject) -> Iterator[Hit]:
-    """Every private registry has credentials."""
+    """Every private registry has credentials.
+
+    Without credentials the device cannot pull the image, unless its own configuration has them.
+    Remedy: Add the registry to runtime.settings.registryCredentials, or to the device's own configuration.
+    """
     credential_addresses = [credential.get("address") for credential in subject.registries.values()]
     if any(not isinstance(address, str) or placeholders.at_start(address) for address in credential_addresses):
         return  # a placeholder may stand for the address of any registry
@@ -45,16 +43,13 @@ def registry_credentials_missing(subject: ReadinessSubject) -> Iterator[Hit]:
             yield subject.module_hit(module, message, "settings", "image", detail=registry)
 
 
-@rule(
-    "registry-credential-unused",
-    Severity.INFO,
-    inspects=Inspects.WHOLE,
-    reason="A password that no module needs can still leak.",
-    remedy="Remove the credential, unless a future layer needs it.",
-    source=_SOURCE,
-)
+@rule("registry-credential-unused", Severity.INFO, Inspects.WHOLE, source=_SOURCE)
 def registry_credential_unused(subject: ReadinessSubject) -> Iterator[Hit]:
-    """Every registry credential is used."""
+    """Every registry credential is used.
+
+    A password that no module needs can still leak.
+    Remedy: Remove the credential, unless a future layer needs it.
+    """
     images = [module.image for module in subject.modules]
     # A placeholder may stand for an image of any registry.
     if any(placeholders.at_start(reference) for reference in images):
@@ -64,18 +59,16 @@ def registry_credential_unused(subject: ReadinessSubject) -> Iterator[Hit]:
         address = credential.get("address")
         if isinstance(address, str) and not placeholders.at_start(address) and address.lower() not in used:
             message = f"no image comes from {shown(address)}, the registry of the credential {shown(name)}"
-            yield subject.hit(message, module=AGENT, twin=AGENT, path=(*_AT, name))
+            yield subject.hit(message, AGENT, (*_AT, name))
 
 
-@rule(
-    "registry-admin-user",
-    Severity.WARNING,
-    reason="The admin user can also push and delete. One compromised device is then enough to change every image.",
-    remedy="Give devices a service principal or a token that can only pull, and disable the admin user.",
-    source=_SOURCE,
-)
+@rule("registry-admin-user", Severity.WARNING, source=_SOURCE)
 def registry_admin_user(subject: ReadinessSubject) -> Iterator[Hit]:
-    """Devices do not pull images as the registry's admin user."""
+    """Devices do not pull images as the registry's admin user.
+
+    The admin user can also push and delete. One compromised device is then enough to change every image.
+    Remedy: Give devices a service principal or a token that can only pull, and disable the admin user.
+    """
     for name, credential in subject.registries.items():
         address, username = credential.get("address"), credential.get("username")
         if not isinstance(address, str) or not isinstance(username, str):
@@ -84,39 +77,32 @@ def registry_admin_user(subject: ReadinessSubject) -> Iterator[Hit]:
         # The admin user of an Azure registry has the registry's own name.
         if host.endswith(_AZURE) and username.lower() == host.removesuffix(_AZURE):
             message = f"{shown(name)} signs in to {shown(address)} as the user of the same name, its admin user"
-            yield subject.hit(message, module=AGENT, twin=AGENT, path=(*_AT, name, "username"))
+            yield subject.hit(message, AGENT, (*_AT, name, "username"))
 
 
-@rule(
-    "registry-password-clear",
-    Severity.INFO,
-    reason="Everyone who can read the file can read the password, and every device of the deployment gets it.",
-    remedy='Use a placeholder that the release pipeline replaces, or reference a secret: {"$secret": …}.',
-    source=_SOURCE,
-)
+@rule("registry-password-clear", Severity.INFO, source=_SOURCE)
 def registry_password_clear(subject: ReadinessSubject) -> Iterator[Hit]:
-    """A manifest has no registry password in plain text."""
+    """A manifest has no registry password in plain text.
+
+    Everyone who can read the file can read the password, and every device of the deployment gets it.
+    Remedy: Use a placeholder that the release pipeline replaces, or reference a secret: {"$secret": …}.
+    """
     for name, credential in subject.registries.items():
         password = credential.get("password")
         if isinstance(password, str) and password.strip() and not placeholders.inside(password):
             message = f"the password of {shown(name)} is plain text"
-            yield subject.hit(message, module=AGENT, twin=AGENT, path=(*_AT, name, "password"))
+            yield subject.hit(message, AGENT, (*_AT, name, "password"))
 
 
-@rule(
-    "runtime-registry",
-    Severity.INFO,
-    inspects=Inspects.WHOLE,
-    reason="A firewall may allow your registry and block the public one.",
-    remedy=f"Copy the images of edgeAgent and edgeHub from {MICROSOFT} into the registry of your modules.",
-    source="seed 003, Store runtime containers in your private registry",
-)
+@rule("runtime-registry", Severity.INFO, Inspects.WHOLE, source=_RUNTIME, microsoft=MICROSOFT)
 def runtime_registry(subject: ReadinessSubject) -> Iterator[Hit]:
-    """The runtime's images come from your own registry."""
-    images = [module.image for module in subject.user_modules if readable(module.image)]
-    used = sorted(
-        registry for reference in images if (registry := image.registry_of(reference)) and _is_private(registry)
-    )
+    """The runtime's images come from your own registry.
+
+    A firewall may allow your registry and block the public one.
+    Remedy: Copy the images of edgeAgent and edgeHub from {microsoft} into the registry of your modules.
+    """
+    registries = [image.registry_of(module.image) for module in subject.user_modules if readable(module.image)]
+    used = sorted(registry for registry in registries if registry is not None and _is_private(registry))
     for module in subject.system_modules.values():
         if used and image.registry_of(module.image) == MICROSOFT:
             message = f"the image of {module.name} comes from {MICROSOFT}, other images from {shown(used[0])}"

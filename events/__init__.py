@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from events.device.errors import SystemModuleReserved as SystemModuleReserved
     from events.device.errors import TooManyModules as TooManyModules
     from events.device.errors import TwinLimitExceeded as TwinLimitExceeded
-    from events.device.tag_value import tag_value as tag_value
+    from events.device.tags import tag_value as tag_value
     from events.log.errors import EventTooLarge as EventTooLarge
     from events.log.errors import LogError as LogError
     from events.log.errors import LogNotInitialised as LogNotInitialised

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from events.device.personal import personal_paths
+from events.device.tags import personal_paths
 from events.webhook.targets import ANY, AllowedTargets
 
 ENV_PREFIX = "TWINFOLD_"

@@ -1,5 +1,7 @@
 """The state of devices and modules: the documents that replaying their events gives, stored as snapshots beside the log."""
 
+import base64
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -7,22 +9,10 @@ from msgspec import UNSET, UnsetType
 
 from events import canonical
 from events.canonical import JsonObject
-from events.device.events import (
-    ConfigurationSet,
-    DesiredDelivered,
-    DeviceEvent,
-    DeviceRegistered,
-    DeviceRetired,
-    DeviceUpdated,
-    ModuleCreated,
-    ModuleDeleted,
-    ModuleUpdated,
-    PropertiesReported,
-    TwinPatched,
-    TwinReplaced,
-)
+from events.device import events
+from events.device.events import DeviceEvent
 from events.device.identifiers import SYSTEM_MODULES
-from events.device.stamps import Stamp, restamped
+from events.device.times import time_text
 from events.properties import merge_patch
 
 EMPTY = msgspec.Raw(b"{}")
@@ -56,7 +46,7 @@ class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `version` counts the subject's events, `generation` its registrations, and `modules_deleted` the deleted modules of all
     generations. A retired device keeps a document without sections, so that versions and etags continue. `*_at` are
-    milliseconds, `*_stamps` trees as in `stamps`.
+    milliseconds, `*_stamps` trees of `Stamp`s.
     """
 
     # Sections stay canonical JSON (`Raw`): most reads of a device need none of them.
@@ -110,7 +100,7 @@ class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 Document = TypeVar("Document", DeviceDocument, ModuleDocument)
-TwinEvent = TwinPatched | TwinReplaced | PropertiesReported
+TwinEvent = events.TwinPatched | events.TwinReplaced | events.PropertiesReported
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _objects = msgspec.json.Decoder(dict[str, Any])
@@ -146,13 +136,13 @@ def identity_of(document: DeviceDocument, module_id: str) -> ModuleIdentity | No
 
 def evolve_device(document: DeviceDocument | None, event: DeviceEvent, *, version: int, at: int) -> DeviceDocument:
     """Returns the device after an event of its subject."""
-    if isinstance(event, DeviceRegistered):
+    if isinstance(event, events.DeviceRegistered):
         return _registered(document, event, version=version, at=at)
     assert document is not None
     match event:
-        case TwinPatched() | TwinReplaced() | PropertiesReported():
+        case events.TwinPatched() | events.TwinReplaced() | events.PropertiesReported():
             return _evolve_twin(document, event, version=version, at=at)
-        case DeviceUpdated():
+        case events.DeviceUpdated():
             return msgspec.structs.replace(
                 document,
                 version=version,
@@ -165,10 +155,10 @@ def evolve_device(document: DeviceDocument | None, event: DeviceEvent, *, versio
                 modules=document.modules if event.edge else _without(document.modules, *SYSTEM_MODULES),
                 parent_scope="" if event.parent_scope is UNSET else event.parent_scope,
             )
-        case ConfigurationSet() | DesiredDelivered():
+        case events.ConfigurationSet() | events.DesiredDelivered():
             return msgspec.structs.replace(document, version=version)
         # The etags and counters stay: a device that is registered again must not repeat one.
-        case DeviceRetired():
+        case events.DeviceRetired():
             return DeviceDocument(
                 version,
                 document.generation,
@@ -177,12 +167,12 @@ def evolve_device(document: DeviceDocument | None, event: DeviceEvent, *, versio
                 twin_etag=document.twin_etag,
                 modules_deleted=document.modules_deleted,
             )
-        case ModuleCreated() | ModuleUpdated():
+        case events.ModuleCreated() | events.ModuleUpdated():
             identity = ModuleIdentity(version, event.managed_by, event.authentication)
             return msgspec.structs.replace(
                 document, version=version, modules={**document.modules, event.module_id: identity}
             )
-        case ModuleDeleted():
+        case events.ModuleDeleted():
             left = _without(document.modules, event.module_id)
             deleted = document.modules_deleted + 1
             return msgspec.structs.replace(document, version=version, modules=left, modules_deleted=deleted)
@@ -192,7 +182,9 @@ def _without(modules: dict[str, ModuleIdentity], *names: str) -> dict[str, Modul
     return {name: identity for name, identity in modules.items() if name not in names}
 
 
-def _registered(document: DeviceDocument | None, event: DeviceRegistered, *, version: int, at: int) -> DeviceDocument:
+def _registered(
+    document: DeviceDocument | None, event: events.DeviceRegistered, *, version: int, at: int
+) -> DeviceDocument:
     previous = document or DeviceDocument(0, 0, identity_etag=0, twin_etag=0)
     return DeviceDocument(
         version,
@@ -224,7 +216,7 @@ def current_module(document: ModuleDocument | None, device: DeviceDocument) -> M
 
 def evolve_module(document: ModuleDocument, event: DeviceEvent, *, version: int, at: int) -> ModuleDocument:
     """Returns the module twin (`current_module`) after an event."""
-    assert isinstance(event, TwinPatched | TwinReplaced | PropertiesReported)
+    assert isinstance(event, events.TwinPatched | events.TwinReplaced | events.PropertiesReported)
     return _evolve_twin(document, event, version=version, at=at)
 
 
@@ -269,7 +261,7 @@ class OpenTwin(Generic[Document]):
         """Apply the next event of the twin."""
         self.version = version
         self._twin_version += 1
-        if type(event) is TwinPatched:
+        if type(event) is events.TwinPatched:
             self._twin_etag += 1
             if event.tags is not None:
                 _merge_into(self._sections.get("tags") or self._section("tags"), event.tags)
@@ -278,13 +270,13 @@ class OpenTwin(Generic[Document]):
                 _merge_into(self._section("desired"), event.desired)
                 self._desired_version += 1
                 self._desired_at = at
-        elif type(event) is PropertiesReported:
+        elif type(event) is events.PropertiesReported:
             self._restamp("reported", event.patch, self._reported_at, self._reported_version)
             _merge_into(self._section("reported"), event.patch)
             self._reported_version += 1
             self._reported_at = at
         else:
-            assert isinstance(event, TwinReplaced)
+            assert isinstance(event, events.TwinReplaced)
             self._twin_etag += 1
             self._sections |= {"tags": merge_patch({}, event.tags), "desired": merge_patch({}, event.desired)}
             self._sections["desired_stamps"] = {}
@@ -342,3 +334,59 @@ def _merge_into(target: JsonObject, patch: JsonObject) -> None:
                 target[name] = merge_patch({}, value)
         else:
             target[name] = value
+
+
+# The time and version of each property's last change are stored only where they differ from the enclosing object's. A section's own
+# stamp is in its document. A property without a stamp has the stamp of its object, so a section that was set at once needs no tree.
+# In a tree, `$_at` and `$v` are a property's own stamp; property names have no `$`.
+_AT, _VERSION = "$_at", "$v"
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """The time (milliseconds) and the section's version of a change."""
+
+    at: int
+    version: int
+
+
+def restamped(value: Mapping[str, Any], patch: Mapping[str, Any], tree: JsonObject, stamp: Stamp) -> JsonObject:
+    """Returns the tree after a merge patch; `stamp` is the object's stamp before it."""
+    after: JsonObject = {}
+    for name, item in value.items():
+        own: JsonObject = tree.get(name, {})
+        # Touched properties get the new stamp of their object, which is not stored; untouched ones now need their old stamp.
+        if name not in patch:
+            after[name] = own if _AT in own else {**own, _AT: stamp.at, _VERSION: stamp.version}
+        elif isinstance(item, dict) and isinstance(patch[name], dict):
+            inner = restamped(item, patch[name], own, _stamp(own, stamp))
+            if inner:
+                after[name] = inner
+    return after
+
+
+def metadata(value: Mapping[str, Any], tree: JsonObject, stamp: Stamp, *, versions: bool) -> JsonObject:
+    """Returns `$metadata` of a section as the hub shows it (contract/hub.md §1.6), for reported properties without `versions`."""
+    stamps: JsonObject = {"$lastUpdated": time_text(stamp.at)}
+    if versions:
+        stamps["$lastUpdatedVersion"] = stamp.version
+    for name, item in value.items():
+        own: JsonObject = tree.get(name, {})
+        stamps[name] = metadata(item if isinstance(item, dict) else {}, own, _stamp(own, stamp), versions=versions)
+    return stamps
+
+
+def _stamp(own: JsonObject, around: Stamp) -> Stamp:
+    return Stamp(own[_AT], own[_VERSION]) if _AT in own else around
+
+
+def twin_etag(counter: int) -> str:
+    """Returns the etag of a counter, the base64 of its 8 bytes (contract/hub.md §1.6): `1` -> `AAAAAAAAAAE=`."""
+    return base64.b64encode(counter.to_bytes(8, "big")).decode()
+
+
+def matches(if_match: str | None, counter: int) -> bool:
+    """Returns whether an If-Match condition holds: `None`, the wildcard, or the etag, with or without quotes (contract/hub.md §1.9)."""
+    if if_match is None:
+        return True
+    plain = if_match[1:-1] if if_match.startswith('"') and if_match.endswith('"') else if_match
+    return plain in {"*", twin_etag(counter)}

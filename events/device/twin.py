@@ -6,11 +6,9 @@ from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 import msgspec
 
 from events.canonical import JsonObject
-from events.device.etags import twin_etag
 from events.device.hierarchy import device_scope, parent_scopes
-from events.device.personal import HIDDEN
-from events.device.stamps import Stamp, metadata
-from events.device.state import DeviceDocument, ModuleDocument, ModuleIdentity, section
+from events.device.state import DeviceDocument, ModuleDocument, ModuleIdentity, Stamp, metadata, section, twin_etag
+from events.device.tags import HIDDEN
 from events.device.times import NEVER, ticks, time_text
 from events.properties import masked, merge_patch
 

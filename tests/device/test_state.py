@@ -3,7 +3,6 @@
 import pytest
 
 from events.canonical import JsonObject
-from events.device.etags import matches, twin_etag
 from events.device.events import (
     DeviceEvent,
     DeviceRegistered,
@@ -23,7 +22,9 @@ from events.device.state import (
     decode_module,
     encode,
     evolve_module,
+    matches,
     section,
+    twin_etag,
 )
 from events.device.times import time_text
 from events.device.twin import Configured, PropertyAuthor, device_twin, module_twin

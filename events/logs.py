@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from events.visible import visible
+from events.terminal import visible
 
 
 def are_for_people() -> bool:

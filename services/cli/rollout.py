@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import typer
 from msgspec import structs
 
-from events.camel_case import camel_json
+from events.member_names import camel_json
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread, Window, read_phase
 from events.rollout.times import DurationUnreadable, read_duration
 from events.terminal import print_lines

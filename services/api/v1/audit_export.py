@@ -10,7 +10,7 @@ import msgspec
 
 from events import canonical
 from events.audit.search import FoundEntry
-from events.visible import visible, visible_json
+from events.terminal import visible, visible_json
 from services.api.v1.history_entries import AuditReader
 
 Format = Literal["ndjson", "csv", "cloudevents"]

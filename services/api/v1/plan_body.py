@@ -8,8 +8,7 @@ import msgspec
 from pydantic import BeforeValidator, Field, GetPydanticSchema, create_model
 from pydantic_core import core_schema
 
-from events.camel_case import camel_json
-from events.member_names import in_body_names
+from events.member_names import camel_json, in_body_names
 from events.rollout.plan import Phase, RolloutPlan, read_phase
 from events.rollout.times import DurationUnreadable, read_duration
 from services.api.http.body_examples import example

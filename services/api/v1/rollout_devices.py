@@ -6,11 +6,11 @@ from typing import Annotated, Self
 import msgspec
 from fastapi import Query, Request
 
-from events.camel_case import snake_case
 from events.device.identifiers import AGENT, HUB
 from events.fleet.answers import NOT_RUNNING, OK
 from events.fleet.assignments import Assignment, AssignmentStatus
 from events.log.keys import partition_of
+from events.member_names import snake_case
 from events.rollout.rollout_counts import ANSWERED_FAILURE, RolloutCounts, as_sets
 from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutDocument

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import Body, Query, Request
 
-from events.camel_case import camel_json, camel_schema, snake_case
 from events.deployment.state import DeploymentDocument
 from events.explain.deployment_history import RolloutAct, evidence_of
 from events.log.fleet_documents import deployments, rollouts_of
 from events.log.keys import FLEET
+from events.member_names import camel_json, camel_schema, snake_case
 from events.rollout import rollout_text
 from events.rollout.commands import (
     AbortRollout,

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
-from events.camel_case import camel_case
+from events.member_names import camel_case
 from services.api.http.unknown_members import messages_of
 
 

@@ -17,8 +17,7 @@ from events.readiness.profile import PROFILES, Profile
 from events.readiness.subject import Document, ReadinessSubject
 from events.readiness.waiver import Waiver
 from events.rich_console import console
-from events.terminal import complain, complain_of
-from events.visible import visible_json
+from events.terminal import complain, complain_of, visible_json
 from services.cli.check.check_files import document_of, read_baseline, read_waivers, write_baseline, write_manifest
 from services.cli.check.check_result import CheckedFile, CheckResult, SourceFile, failing, fingerprints
 from services.cli.check.json_report import as_json, as_sarif

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 from events.manifest.problem import Severity
 from events.readiness.catalogue import RULES
 from events.readiness.rule import Inspects
-from events.visible import visible
+from events.terminal import visible
 from services.cli.check.check_result import CheckedFile, CheckResult, counts
 
 _NO_CASE = (Inspects.HOST, Inspects.NOTHING)

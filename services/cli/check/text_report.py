@@ -10,7 +10,7 @@ from rich.text import Text
 from events.manifest.problem import Severity
 from events.readiness.catalogue import BY_ID
 from events.readiness.finding import Finding
-from events.visible import visible
+from events.terminal import visible
 from services.cli.check.check_result import CheckedFile, CheckResult, summary
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}

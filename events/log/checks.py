@@ -1,4 +1,4 @@
-"""Checks that a Redis server keeps the events that it acknowledged, and that it accepts writes."""
+"""Checks that a Redis server keeps the events that it acknowledged and accepts writes; `LogUnavailable` if it does not answer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,6 @@ def check_server(client: Client) -> None:
 
     Raises:
         UnsafeRedis: names the setting.
-        LogUnavailable: the server does not answer.
     """
     for node in _primaries(client):
         with answering():
@@ -26,11 +25,7 @@ def check_server(client: Client) -> None:
 
 
 def why_not_writable(client: Client) -> str | None:
-    """Why Redis would reject a write now; `None` if it would accept one. Reads INFO and writes nothing.
-
-    Raises:
-        LogUnavailable: the server does not answer.
-    """
+    """Why Redis would reject a write now; `None` if it would accept one. Reads INFO and writes nothing."""
     for node in _primaries(client):
         try:
             with answering():

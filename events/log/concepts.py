@@ -8,7 +8,7 @@ from events.access.decider import DECIDER as ACCESS
 from events.decider import Decider, prefix_of
 from events.deployment.decider import DECIDER as DEPLOYMENT
 from events.device.decider import DECIDER as DEVICE
-from events.log.kinds import KINDS
+from events.log.port import KINDS
 from events.readiness.decider import DECIDER as READINESS
 from events.rollout import decider as rollout
 from events.update import decider as update

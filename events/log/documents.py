@@ -1,6 +1,6 @@
 """Builds the documents of a stream from its events, as the snapshots in Redis have them: for replay, restore and time travel."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast, get_args
 
 import msgspec
@@ -52,14 +52,6 @@ class FleetDocuments:
             self._documents[envelope.subject] = after
         self._versions[envelope.subject] = envelope.version
 
-    def apply_all(self, events: Iterable[Envelope[Event]]) -> None:
-        """Apply the next events of the stream, in order.
-
-        Raises:
-            CannotApply: an event does not follow from the events before it.
-        """
-        _apply_each(self.apply, events, fleet=True)
-
     def subjects(self) -> Iterable[str]:
         """Every subject that has an event."""
         return self._versions.keys()
@@ -76,10 +68,6 @@ class FleetDocuments:
         """The document of a subject in the bytes of its snapshot; `None` if it has none."""
         document = self._documents.get(subject)
         return None if document is None else canonical.encode(document)
-
-    def stored(self, subject: str) -> Stored:
-        """The answer of `Log.load` for a subject, but `Stored()` for one without a document."""
-        return _stored(self, subject)
 
 
 class DeviceDocuments:
@@ -108,35 +96,23 @@ class DeviceDocuments:
         """
         subject, event = envelope.subject, envelope.event
         twin: OpenTwin[DeviceDocument] | OpenTwin[ModuleDocument]
-        if "/" in subject:
-            if type(event) not in _OF_TWINS:
-                raise AssertionError(subject)
-            twin = self._open_module(subject)
-            self._module_versions[subject] = envelope.version
-        elif type(event) in _OF_TWINS:
-            twin = self._open_devices.get(subject) or self._open_device(subject)
-        else:
+        if type(event) not in _OF_TWINS:
             self._apply_identity(envelope)
             return
+        if "/" in subject:
+            twin = self._open_module(subject)
+            self._module_versions[subject] = envelope.version
+        else:
+            twin = self._open_devices.get(subject) or self._open_device(subject)
         weight = twin.weight
         twin.apply(cast("TwinEvent", event), version=envelope.version, at=envelope.at)
         self._weight += twin.weight - weight
         if self._weight > _OPEN_BYTES_MAX:
-            self._close_all()
-
-    def apply_all(self, events: Iterable[Envelope[Event]]) -> None:
-        """Apply the next events of the partition, in order.
-
-        Raises:
-            CannotApply: an event does not follow from the events before it.
-        """
-        _apply_each(self.apply, events, fleet=False)
-        # Reading an open twin closes it, which changes these dictionaries. With all twins closed, threads may read at once.
-        self._close_all()
+            self.close_all()
 
     def _apply_identity(self, envelope: Envelope[Event]) -> None:
         subject, event = envelope.subject, envelope.event
-        assert isinstance(event, DeviceEvent), "a partition's stream has no other events"
+        assert isinstance(event, DeviceEvent) and "/" not in subject, "a partition's stream has no other events"  # noqa: PT018
         before = self._device(subject)
         self._devices[subject] = device_state.evolve_device(before, event, version=envelope.version, at=envelope.at)
         if isinstance(event, ModuleDeleted):
@@ -181,7 +157,8 @@ class DeviceDocuments:
             self._modules[subject], self._module_versions[subject] = module, module.version
         return self._modules.get(subject)
 
-    def _close_all(self) -> None:
+    def close_all(self) -> None:
+        """Close all open twins. Reading an open twin closes it, which changes dictionaries; after this, threads may read at once."""
         self._devices.update({subject: twin.close() for subject, twin in self._open_devices.items()})
         self._modules.update({subject: twin.close() for subject, twin in self._open_modules.items()})
         self._open_devices, self._open_modules, self._weight = {}, {}, 0
@@ -213,10 +190,6 @@ class DeviceDocuments:
         document = self._module(subject) if "/" in subject else self._device(subject)
         return None if document is None else device_state.encode(document)
 
-    def stored(self, subject: str) -> Stored:
-        """The answer of `Log.load` for a subject, but `Stored()` for one without a document."""
-        return _stored(self, subject)
-
 
 Documents = FleetDocuments | DeviceDocuments
 
@@ -232,15 +205,23 @@ def encoded(documents: Documents) -> dict[str, bytes]:
     return {subject: document for subject, document in by_subject.items() if document is not None}
 
 
-def _apply_each(apply: Callable[[Envelope[Event]], None], events: Iterable[Envelope[Event]], *, fleet: bool) -> None:
+def apply_all(documents: Documents, events: Iterable[Envelope[Event]]) -> None:
+    """Apply the next events of the stream, in order.
+
+    Raises:
+        CannotApply: an event does not follow from the events before it.
+    """
     for envelope in events:
         try:
-            apply(envelope)
+            documents.apply(envelope)
         except (AssertionError, KeyError) as error:
-            why = f"{type(error).__name__}: {error}"
-            raise CannotApply(envelope.position, envelope.subject, why, fleet=fleet) from error
+            why, is_of_fleet = f"{type(error).__name__}: {error}", isinstance(documents, FleetDocuments)
+            raise CannotApply(envelope.position, envelope.subject, why, fleet=is_of_fleet) from error
+    if isinstance(documents, DeviceDocuments):
+        documents.close_all()
 
 
-def _stored(documents: Documents, subject: str) -> Stored:
+def stored(documents: Documents, subject: str) -> Stored:
+    """The answer of `Log.load` for a subject, but `Stored()` for one without a document."""
     document = documents.document(subject)
     return Stored() if document is None else Stored(documents.head(subject), document)

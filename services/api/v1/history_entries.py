@@ -14,7 +14,7 @@ from events.event_text import event_text
 from events.log.codec import decode_entry
 from events.log.entries import number_of, stream_names
 from events.log.errors import UnreadableEvent
-from events.log.kinds import KINDS
+from events.log.port import KINDS
 from events.notification.cloud_event import Notification, of_unreadable
 from events.notification.event_filter import DeviceOrdinals
 from events.notification.feed import Feed

@@ -65,8 +65,11 @@ def verify(
     """
     _check_names(manifest)
     files = dict.fromkeys(manifest.files())
+    contents = {file.sha256: what for what, file in (manifest.private | manifest.local | manifest.archive).items()}
+    for stream in manifest.streams:
+        contents |= {block.file.sha256: f"{stream.name}:{block.first}-{block.last}" for block in stream.blocks}
     for number, file in enumerate(files, 1):
-        location.get(file, _what(manifest, file.sha256))
+        location.get(file, contents.get(file.sha256, "keys beside the log"))
         tell("verify", number, len(files))
     if keys is not None and manifest.private_at != HERE:
         for what, file in manifest.private.items():
@@ -173,15 +176,6 @@ def _check_names(manifest: BackupManifest) -> None:
     for file in (*manifest.files(), *manifest.private.values()):
         if _SHA256.fullmatch(file.sha256) is None:
             raise BackupDamaged(name_of(manifest.id), f"has the invalid digest {file.sha256[:80]!r}")
-
-
-def _what(manifest: BackupManifest, sha256: str) -> str:
-    for stream in manifest.streams:
-        for block in stream.blocks:
-            if block.file.sha256 == sha256:
-                return f"{stream.name}:{block.first}-{block.last}"
-    named = {**manifest.archive, **manifest.local, **manifest.private}
-    return next((what for what, file in named.items() if file.sha256 == sha256), "keys beside the log")
 
 
 def _entries(stream: Stream, location: BackupLocation) -> Iterator[RawEntry]:

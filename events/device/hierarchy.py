@@ -102,24 +102,18 @@ def check_parent(device_id: str, parent_scope: str, documents: Documents, *, edg
         ancestor = device_of_scope(scope)
         if ancestor == device_id:
             raise errors.HierarchyCyclic(device_id, (*above, device_id))
+        if ancestor is None and not above:
+            rule = "and parentScopes name a parent by its deviceScope, ms-azure-iot-edge://ID-NUMBER"
+            raise errors.DeviceScopeInvalid(device_id, "deviceScope", rule)
         document = None if ancestor is None else documents.get(ancestor)
-        if not above:
-            _check_scope(device_id, scope, ancestor, document)
         if ancestor is None or document is None or document.retired or own_scope(ancestor, document) != scope:
+            if not above:
+                raise errors.ParentNotFound(device_id, scope)
             # The ancestor was retired, or registered again with a new scope: the hierarchy ends here.
             break
+        if not above and not document.edge:
+            raise errors.ParentNotEdgeCapable(device_id, ancestor)
         above.append(ancestor)
         if len(above) > layers_max:
             raise errors.HierarchyTooDeep(device_id, above[0], LAYERS_MAX)
         scope = document.parent_scope
-
-
-def _check_scope(device_id: str, scope: str, parent: str | None, document: DeviceDocument | None) -> None:
-    if parent is None:
-        raise errors.DeviceScopeInvalid(
-            device_id, "deviceScope", "and parentScopes name a parent by its deviceScope, ms-azure-iot-edge://ID-NUMBER"
-        )
-    if document is None or document.retired or own_scope(parent, document) != scope:
-        raise errors.ParentNotFound(device_id, scope)
-    if not document.edge:
-        raise errors.ParentNotEdgeCapable(device_id, parent)

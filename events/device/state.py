@@ -102,25 +102,10 @@ class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 Document = TypeVar("Document", DeviceDocument, ModuleDocument)
 TwinEvent = events.TwinPatched | events.TwinReplaced | events.PropertiesReported
 
-_encoder = msgspec.json.Encoder(order="deterministic")
 _objects = msgspec.json.Decoder(dict[str, Any])
-_devices = msgspec.json.Decoder(DeviceDocument)
-_modules = msgspec.json.Decoder(ModuleDocument)
-
-
-def encode(document: DeviceDocument | ModuleDocument) -> bytes:
-    """Returns the canonical bytes of a document."""
-    return _encoder.encode(document)
-
-
-def decode_device(data: bytes) -> DeviceDocument:
-    """Returns the device that `encode` wrote."""
-    return _devices.decode(data)
-
-
-def decode_module(data: bytes) -> ModuleDocument:
-    """Returns the module that `encode` wrote."""
-    return _modules.decode(data)
+decode_device = msgspec.json.Decoder(DeviceDocument).decode
+decode_module = msgspec.json.Decoder(ModuleDocument).decode
+"""Documents are stored as canonical JSON."""
 
 
 def section(raw: msgspec.Raw) -> dict[str, Any]:
@@ -137,7 +122,20 @@ def identity_of(document: DeviceDocument, module_id: str) -> ModuleIdentity | No
 def evolve_device(document: DeviceDocument | None, event: DeviceEvent, *, version: int, at: int) -> DeviceDocument:
     """Returns the device after an event of its subject."""
     if isinstance(event, events.DeviceRegistered):
-        return _registered(document, event, version=version, at=at)
+        previous = document or DeviceDocument(0, 0, identity_etag=0, twin_etag=0)
+        return DeviceDocument(
+            version,
+            previous.generation + 1,
+            edge=event.edge,
+            enabled=event.enabled,
+            status_reason=event.status_reason,
+            identity_etag=previous.identity_etag + 1,
+            twin_etag=previous.twin_etag + 1,
+            registered_at=at,
+            authentication=event.authentication,
+            parent_scope="" if event.parent_scope is UNSET else event.parent_scope,
+            modules_deleted=previous.modules_deleted,
+        )
     assert document is not None
     match event:
         case events.TwinPatched() | events.TwinReplaced() | events.PropertiesReported():
@@ -180,25 +178,6 @@ def evolve_device(document: DeviceDocument | None, event: DeviceEvent, *, versio
 
 def _without(modules: dict[str, ModuleIdentity], *names: str) -> dict[str, ModuleIdentity]:
     return {name: identity for name, identity in modules.items() if name not in names}
-
-
-def _registered(
-    document: DeviceDocument | None, event: events.DeviceRegistered, *, version: int, at: int
-) -> DeviceDocument:
-    previous = document or DeviceDocument(0, 0, identity_etag=0, twin_etag=0)
-    return DeviceDocument(
-        version,
-        previous.generation + 1,
-        edge=event.edge,
-        enabled=event.enabled,
-        status_reason=event.status_reason,
-        identity_etag=previous.identity_etag + 1,
-        twin_etag=previous.twin_etag + 1,
-        registered_at=at,
-        authentication=event.authentication,
-        parent_scope="" if event.parent_scope is UNSET else event.parent_scope,
-        modules_deleted=previous.modules_deleted,
-    )
 
 
 def begun_module(device: DeviceDocument) -> ModuleDocument:

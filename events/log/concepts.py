@@ -1,7 +1,6 @@
 """The concepts whose events are in the log, each with its decider."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from events.access.decider import DECIDER as ACCESS
@@ -27,22 +26,11 @@ DECIDERS: tuple[Decider, ...] = (
 )
 """The deciders of producers and of replay. Each command and each event belongs to exactly one."""
 
-BY_COMMAND: Mapping[type[Any], Decider] = MappingProxyType(
-    {command: decider for decider in DECIDERS for command in decider.commands}
-)
-
-BY_EVENT: Mapping[type[Any], Decider] = MappingProxyType(
-    {event: decider for decider in DECIDERS for event in decider.events}
-)
-
+BY_COMMAND: Mapping[type[Any], Decider] = {command: decider for decider in DECIDERS for command in decider.commands}
+BY_EVENT: Mapping[type[Any], Decider] = {event: decider for decider in DECIDERS for event in decider.events}
 _BY_PREFIX = {prefix: decider for decider in DECIDERS if decider.is_of_fleet for prefix in decider.prefixes}
 
 
 def decode_of_fleet(subject: str, data: bytes) -> Any:
     """The document of a subject of the fleet's stream."""
     return _BY_PREFIX[prefix_of(subject)].decode(subject, data)
-
-
-def decode_of_device(subject: str, data: bytes) -> Any:
-    """The document of a device or of a module."""
-    return DEVICE.decode(subject, data)

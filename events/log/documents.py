@@ -188,7 +188,7 @@ class DeviceDocuments:
         if untouched is not None:
             return untouched
         document = self._module(subject) if "/" in subject else self._device(subject)
-        return None if document is None else device_state.encode(document)
+        return None if document is None else canonical.encode(document)
 
 
 Documents = FleetDocuments | DeviceDocuments

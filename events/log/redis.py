@@ -52,11 +52,6 @@ class RedisLog:
         cause: str = "",
         fence: int | None = None,
     ) -> tuple[Chunk, ...]:
-        """Append a batch; see `events.log.port.Log.append`.
-
-        Raises:
-            Fenced: another process with a higher fence has written to this stream.
-        """
         # A list: an event that is too large is an error before the first chunk is sent, and leaves no trace in the log.
         pieces = list(split(batch, partitions=self.partitions))
         chunks: list[Chunk] = []
@@ -97,14 +92,12 @@ class RedisLog:
         return list(pipe.execute()) if is_pipelined else answers
 
     def clear_wake(self, stream: int) -> None:
-        """Delete the wake flag of a partition."""
         with answering():
             self.client.delete(key(stream, "wake"))
 
     # -- heads and snapshots
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
-        """Heads and snapshots of subjects, in their order."""
         by_stream: dict[int, list[int]] = {}
         for index, subject in enumerate(subjects):
             stream = FLEET if fleet else partition_of(device_of(subject), self.partitions)
@@ -132,7 +125,6 @@ class RedisLog:
         return list(zip(answers[::2], answers[1::2], strict=True))
 
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
-        """The number of events that each command has in a stream; 0 for a command that the log does not remember."""
         if not command_ids:
             return []
         with answering():
@@ -140,7 +132,6 @@ class RedisLog:
         return [0 if answer is None else len(_answers.decode(answer)[1]) for answer in answers]
 
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
-        """Snapshots of subjects of one partition, in their order."""
         if not subjects:
             return []
         with answering():
@@ -154,7 +145,6 @@ class RedisLog:
                 yield field.decode()
 
     def subjects_with_events(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a head."""
         with answering():
             for field, _ in self.client.hscan_iter(key(stream, "heads"), count=1000):
                 yield field.decode()
@@ -162,12 +152,10 @@ class RedisLog:
     # -- reading
 
     def head(self, stream: int) -> int:
-        """Position of the newest event of a stream."""
         with answering():
             return int(self.client.hget(key(stream, "meta"), "position") or 0)
 
     def heads(self) -> Mapping[int, int]:
-        """`head` of every stream."""
         streams = (FLEET, *range(self.partitions))
         with answering():
             if isinstance(self.client, RedisCluster):
@@ -197,7 +185,6 @@ class RedisLog:
         return envelopes
 
     def position_at(self, stream: int, at: int) -> int:
-        """The last position whose time is <= `at`; 0 if there is none."""
         oldest = in_stream(self.client, name(stream), after=0, limit=1)
         if not oldest:
             return 0

@@ -2,6 +2,7 @@
 
 import pytest
 
+from events import canonical
 from events.canonical import JsonObject
 from events.device.events import (
     DeviceEvent,
@@ -20,7 +21,6 @@ from events.device.state import (
     current_module,
     decode_device,
     decode_module,
-    encode,
     evolve_module,
     matches,
     section,
@@ -168,10 +168,10 @@ def plain(section: JsonObject) -> JsonObject:
 
 def test_documents_are_kept_and_read_back() -> None:
     full = device(JOINED, TwinPatched({"a": {"b": [1, None]}}, {"c": 1.5}), ModuleCreated("m", "IotEdge"))
-    assert encode(decode_device(encode(full))) == encode(full)
+    assert canonical.encode(decode_device(canonical.encode(full))) == canonical.encode(full)
     own = module(TwinPatched(None, {"ä": "ö"}))
     assert own is not None
-    assert encode(decode_module(encode(own))) == encode(own)
+    assert canonical.encode(decode_module(canonical.encode(own))) == canonical.encode(own)
 
 
 def test_deleting_a_module_takes_its_identity_away() -> None:

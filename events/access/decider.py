@@ -43,12 +43,18 @@ def check(command: AccessCommand) -> None:
         PolicyInvalid, BuiltInPolicy, TokenInvalid: names the element and the rule.
     """
     match command:
-        case DefinePolicy(policy=name) | DeletePolicy(policy=name):
-            if not _NAME.fullmatch(name):
-                raise PolicyInvalid(name, _NAME_RULE)
-            if isinstance(command, DefinePolicy):
-                _check_permissions(command)
-            elif name in BUILT_IN:
+        case DefinePolicy(policy=name) | DeletePolicy(policy=name) if not _NAME.fullmatch(name):
+            raise PolicyInvalid(name, _NAME_RULE)
+        case DefinePolicy(policy=name, permissions=permissions) if name in BUILT_IN:
+            if sorted(permissions) != sorted(permission.value for permission in BUILT_IN[name]):
+                # Clients of the hub rely on what each of the five allows (contract/hub.md §4).
+                raise PolicyInvalid(name, "is built in, and keeps its permissions")
+        case DefinePolicy(policy=name, permissions=permissions):
+            allowed = sorted(permission.value for permission in POLICY_PERMISSIONS)
+            if not permissions or not {*permissions} <= {*allowed}:
+                raise PolicyInvalid(name, f"has one or more of the permissions {', '.join(allowed)}")
+        case DeletePolicy(policy=name):
+            if name in BUILT_IN:
                 raise BuiltInPolicy(name)
         case IssueToken():
             _check_token(command)
@@ -61,19 +67,6 @@ def check(command: AccessCommand) -> None:
             assert_never(command)
 
 
-def _check_permissions(command: DefinePolicy) -> None:
-    built_in = BUILT_IN.get(command.policy)
-    if built_in is not None:
-        if tuple(sorted(command.permissions)) != tuple(sorted(permission.value for permission in built_in)):
-            # Clients of the hub rely on what each of the five allows (contract/hub.md §4).
-            raise PolicyInvalid(command.policy, "is built in, and keeps its permissions")
-        return
-    allowed = {permission.value for permission in POLICY_PERMISSIONS}
-    wrong = [permission for permission in command.permissions if permission not in allowed]
-    if wrong or not command.permissions:
-        raise PolicyInvalid(command.policy, f"has one or more of the permissions {', '.join(sorted(allowed))}")
-
-
 def _check_token(command: IssueToken) -> None:
     if not _NAME.fullmatch(command.token_id) or not _NAME.fullmatch(command.name):
         raise TokenInvalid(command.name, _NAME_RULE)
@@ -83,18 +76,17 @@ def _check_token(command: IssueToken) -> None:
         raise TokenInvalid(command.name, "the digest is 64 hexadecimal digits")
     if not 0 <= command.expires_at <= _TIME_MAX:
         raise TokenInvalid(command.name, "a time is between 0 and the end of the year 9999")
-    if command.scope:
-        try:
-            parse_condition(command.scope)
-        except ConditionInvalid as error:
-            raise TokenInvalid(command.name, f"its scope is no target condition: {error}") from error
-        if command.role == "admin":
-            raise TokenInvalid(
-                command.name, "an admin cannot be scoped: an admin could issue a token without the scope"
-            )
-        # A history has devices that have left the scope, and events of the fleet that belong to no device.
-        if command.role == "audit":
-            raise TokenInvalid(command.name, "an auditor cannot be scoped: history is that of the whole fleet")
+    if not command.scope:
+        return
+    try:
+        parse_condition(command.scope)
+    except ConditionInvalid as error:
+        raise TokenInvalid(command.name, f"its scope is no target condition: {error}") from error
+    if command.role == "admin":
+        raise TokenInvalid(command.name, "an admin cannot be scoped: an admin could issue a token without the scope")
+    # A history has devices that have left the scope, and events of the fleet that belong to no device.
+    if command.role == "audit":
+        raise TokenInvalid(command.name, "an auditor cannot be scoped: history is that of the whole fleet")
 
 
 def subject_of(command: AccessCommand) -> str:

@@ -26,9 +26,8 @@ from events.log.keys import FLEET, key
 from events.log.object_store import ObjectStore
 from events.log.raw import BATCH_ENTRIES, RawStreams
 from events.log.redis import RedisLog
-from events.secrets.port import Erased
 from events.secrets.redis import KEY as SECRETS
-from events.secrets.sealed_secret import Sealed
+from events.secrets.sealed_secret import Erased, Sealed
 
 # Keys beside the log that cannot be derived from it: sealed secrets, the progress of webhooks, samples of counts, and the counts
 # of secret fetches of devices, a hash for each day.

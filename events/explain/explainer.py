@@ -24,7 +24,7 @@ from events.log.port import Log
 from events.log.raw import RawStreams
 from events.projection_store.fleet_projection import Effective, FleetProjection
 from events.projection_store.port import ProjectionSelection, ProjectionStore
-from events.projection_store.twin_builder import modules_of
+from events.projection_store.twins import modules_of
 from events.stored_projection.not_applied import NOT_APPLIED_HASHES
 from events.stored_projection.stored_partition import StoredPartition
 

@@ -11,7 +11,7 @@ from events.log.object_store import ObjectStore
 from events.log.port import Log
 from events.log.redis import RedisLog
 from events.notification.deliveries import Deliveries, current_progress
-from events.notification.positions import by_name
+from events.notification.positions import names_of
 from events.projection_store.archived_assignments import AssignmentChangeKeeper, ProjectionHold
 from events.projection_store.redis import RedisProjectionStore
 from events.settings import Settings
@@ -50,13 +50,10 @@ class WebhookHold:
         Raises:
             LogUnavailable: Redis does not answer.
         """
-        partitions = self._log.partitions
-        progress_by_id = self._deliveries.all()
+        partitions, progress_by_id = self._log.partitions, self._deliveries.all()
         # Notifications name the stream of assignment changes as in p03/assignments.
-        name = stream.replace(":", "/")
-        return {
-            f"webhook {webhook_id}": by_name(
-                current_progress(document, progress_by_id.get(webhook_id), partitions).positions, partitions
-            )[name]
-            for webhook_id, document in webhooks(self._log)
-        }
+        index, positions = names_of(partitions).index(stream.replace(":", "/")), {}
+        for webhook_id, document in webhooks(self._log):
+            progress = current_progress(document, progress_by_id.get(webhook_id), partitions)
+            positions[f"webhook {webhook_id}"] = progress.positions[index]
+        return positions

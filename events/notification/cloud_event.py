@@ -1,6 +1,6 @@
 """An event or an assignment change for receivers outside: a CloudEvent 1.0 in JSON, without secrets."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 from msgspec import UNSET
@@ -11,7 +11,7 @@ from events.canonical import JsonObject
 from events.deployment.events import AdmissionChanged, DeploymentEvent, Kept
 from events.device.times import time_text
 from events.envelope import Envelope
-from events.fleet.assignment_change import AssignmentChange, AssignmentMove
+from events.fleet.assignment_change import AssignmentChange
 from events.fleet.assignments import Assignment, Own
 from events.log.keys import FLEET, device_of
 from events.log.port import ASSIGNMENT_CHANGE, UNREADABLE, Event
@@ -99,27 +99,23 @@ def with_ids(event: Event, data: JsonObject, describe: DescribeDevices) -> JsonO
         case PhaseOpened(_, _, pool) if pool is not UNSET:
             return {**data, "pool": describe(pool)}
         case RollbackBegan() | ResultsRecorded():
-            return {**data, "results": _results(event.results, describe)}
+            return {**data, "results": _described(event.results, describe)}
         case RollbackEnded():
-            return {**data, "not_back": _by_reason(event.not_back, describe)}
+            return {**data, "not_back": {why: describe(devices) for why, devices in event.not_back.items()}}
         case AdmissionChanged(Kept(devices)):
             return {**data, "admission": {**data["admission"], "devices": describe(devices)}}
         case _:
             return data
 
 
-def _results(results: RolloutResults, describe: DescribeDevices) -> JsonObject:
+def _described(results: RolloutResults, describe: DescribeDevices) -> JsonObject:
     plain = ("healthy", "already", "silent", "pending", "outranked")
     return {
         **{name: describe(getattr(results, name)) for name in plain},
-        "failed": _by_reason(results.failed, describe),
-        "not_applied": _by_reason(results.not_applied, describe),
+        "failed": {why: describe(devices) for why, devices in results.failed.items()},
+        "not_applied": {why: describe(devices) for why, devices in results.not_applied.items()},
         "is_whole": results.is_whole,
     }
-
-
-def _by_reason(by_reason: dict[str, Devices], describe: DescribeDevices) -> JsonObject:
-    return {why: describe(devices) for why, devices in by_reason.items()}
 
 
 def of_assignment_change(
@@ -134,15 +130,10 @@ def of_assignment_change(
     more: JsonObject = {"position": location.position, "subject": location.name.partition("/")[0], "data": data}
     if entry.cause:
         more["cause"] = entry.cause
-    names = frozenset(name for move in assignment_change.moves for name in _deployments(move))
-    return Notification(
-        location,
-        entry.at,
-        ASSIGNMENT_CHANGE,
-        _body(location, ASSIGNMENT_CHANGE, entry.at, more),
-        names,
-        moved=assignment_change.ordinals(),
-    )
+    assignments = (assignment for move in assignment_change.moves for assignment in (move.before, move.after))
+    names = frozenset(layer.id for each in assignments for layer in (*each.layers, *each.wanted))
+    body = _body(location, ASSIGNMENT_CHANGE, entry.at, more)
+    return Notification(location, entry.at, ASSIGNMENT_CHANGE, body, names, moved=assignment_change.ordinals())
 
 
 def of_unreadable(location: EventLocation) -> Notification:
@@ -191,8 +182,3 @@ def _assignment(assignment: Assignment) -> JsonObject:
 
 def _own(own: Own) -> JsonObject:
     return {"version": own.version, "layers": [layer.id for layer in own.stack]}
-
-
-def _deployments(move: AssignmentMove) -> Iterator[str]:
-    for assignment in (move.before, move.after):
-        yield from (layer.id for layer in (*assignment.layers, *assignment.wanted))

@@ -25,7 +25,7 @@ from events.producer.errors import Command, Refused
 from events.producer.producer import Producer
 from events.producer.readiness import ReadinessPolicy
 from events.producer.secrecy import NOTHING_PERSONAL
-from events.projection.in_memory import EventsInMemory
+from events.projection.driver import EventsInMemory
 from events.projection_store.port import ProjectionStore
 from events.secrets.personal import Personal
 from events.secrets.secret_fields import holds_secrets, take

@@ -34,17 +34,13 @@ def check(command: WebhookCommand, *, kinds: Collection[str]) -> None:
         raise WebhookInvalid(
             webhook_id, "id", "has 1 to 64 lower-case letters, digits and . _ -, and starts with a letter or digit"
         )
-    match command:
-        case DefineWebhook():
-            _check_url(webhook_id, command.url)
-            _check_names(command, kinds)
-        case PauseWebhook(why=why):
-            if not 0 < len(why) <= _WHY_CHARACTERS_MAX or not why.isprintable():
-                raise WebhookInvalid(webhook_id, "why", f"has 1 to {_WHY_CHARACTERS_MAX} printable characters")
-        case ResumeWebhook() | DeleteWebhook():
-            pass
-        case _:
-            assert_never(command)
+    if isinstance(command, DefineWebhook):
+        _check_url(webhook_id, command.url)
+        _check_names(command, kinds)
+    elif isinstance(command, PauseWebhook):
+        why = command.why
+        if not 0 < len(why) <= _WHY_CHARACTERS_MAX or not why.isprintable():
+            raise WebhookInvalid(webhook_id, "why", f"has 1 to {_WHY_CHARACTERS_MAX} printable characters")
 
 
 def _check_url(webhook_id: str, url: str) -> None:
@@ -75,8 +71,8 @@ def _check_url(webhook_id: str, url: str) -> None:
 
 def _check_names(command: DefineWebhook, kinds: Collection[str]) -> None:
     webhook_id = command.webhook_id
-    for element in ("kinds", "deployments", "devices"):
-        names = getattr(command, element)
+    elements = {"kinds": command.kinds, "deployments": command.deployments, "devices": command.devices}
+    for element, names in elements.items():
         if len(names) > NAMES_MAX or not all(names):
             raise WebhookInvalid(webhook_id, element, f"has at most {NAMES_MAX} names, and no empty name")
     unknown = sorted(set(command.kinds) - set(kinds))

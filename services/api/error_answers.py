@@ -1,7 +1,6 @@
 """Answers to errors: the status and code of each, in the body that clients of its path expect."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -58,11 +57,10 @@ async def _previewed(request: Request, done: Exception) -> Response:
 
 async def rejected(request: Request, error: Exception) -> JSONResponse:
     """The answer to an expected error."""
-    caller: Caller = request.state.caller
     if isinstance(error, DAMAGE):
         logger.error("history is stopped", id=request.state.request_id, path=request.scope["path"], why=str(error))
-    is_limited = caller.scope is not None or caller.device_id is not None
-    text = text_of(error, is_limited=is_limited)
+    caller: Caller = request.state.caller
+    text = text_of(error, is_limited=caller.scope is not None or caller.device_id is not None)
     _drop_frames(error)
     # Lines of commands have the commands' own names, as `device_id`; bodies have those of JSON, as `deviceId`.
     return _answer(request, answer_of(error), text if request.scope["path"] in _LINES else in_body_names(text))
@@ -70,10 +68,18 @@ async def rejected(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    # Without the values: a body can hold passwords.
-    problems = "; ".join(f"{_location(detail)}: {detail['msg']}" for detail in error.errors())
+    problems = []
+    for detail in error.errors():
+        # In the caller's terms: `rollout.phases[0].gate`, `query.top`, `the body`.
+        first, *path = detail["loc"]
+        names = path if first == "body" else [first, *path]
+        location = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names).removeprefix(".")
+        if detail["type"] == "json_invalid":
+            location = f"the body, character {path[0]}" if path else ""
+        # Without the value: a body can hold passwords.
+        problems.append(f"{location or 'the body'}: {detail['msg']}")
     _drop_frames(error)
-    return await rejected(request, BodyInvalid(problems))
+    return await rejected(request, BodyInvalid("; ".join(problems)))
 
 
 def _drop_frames(error: BaseException | None) -> None:
@@ -83,16 +89,6 @@ def _drop_frames(error: BaseException | None) -> None:
     while error is not None:
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
-
-
-def _location(error: Mapping[str, Any]) -> str:
-    """Where a value is, in the caller's terms: `rollout.phases[0].gate`, `query.top`, `the body`."""
-    first, *path = error["loc"]
-    if error["type"] == "json_invalid":
-        return f"the body, character {path[0]}" if path else "the body"
-    names = path if first == "body" else [first, *path]
-    text = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names)
-    return text.removeprefix(".") or "the body"
 
 
 async def rejected_by_framework(request: Request, error: Exception) -> JSONResponse:
@@ -116,13 +112,13 @@ def failed(request: Request, error: Exception) -> JSONResponse:
 def _answer(
     request: Request, answer: HttpError, message: str, more_headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    request_id = request.state.request_id
+    request_id, path = request.state.request_id, request.scope["path"]
     headers = {"iothub-errorcode": answer.code, **(more_headers or {})}
     if answer.temporary:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    if request.scope["path"].startswith("/v1/"):
+    if path.startswith("/v1/"):
         body: ErrorAnswer | HubErrorAnswer | JsonObject = ErrorAnswer(Error(answer.code, message, request_id))
-    elif request.scope["path"].startswith(f"{PREFIX}/"):
+    elif path.startswith(f"{PREFIX}/"):
         body = {"error": {"code": answer.code, "message": message}}
     else:
         context: ApiContext = request.app.state.context

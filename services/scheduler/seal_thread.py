@@ -55,12 +55,10 @@ class SealThread(threading.Thread):
 
     def _round(self) -> None:
         try:
-            while self._seal() == SEALS_MAX and not self._stopping.is_set():
-                pass
-            self._last_error = ""
-            self._postponed.worked("sealing")
-        except LogUnavailable as error:
-            self._postponed.failed("sealing", error)
+            with self._postponed.attempt("sealing"):
+                while self._seal() == SEALS_MAX and not self._stopping.is_set():
+                    pass
+                self._last_error = ""
         except (LogError, AuditError) as error:
             # The round is retried every second; the same error is logged once.
             if str(error) != self._last_error:

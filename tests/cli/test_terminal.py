@@ -25,7 +25,7 @@ from tests.repo.tree import files, text
 WRITERS = {
     "events/terminal.py",
     "events/rich_console.py",
-    "services/cli/audit_search.py",  # an export's bytes, escaped where they are made
+    "services/cli/audit.py",  # an export's bytes, escaped where they are made
     "services/cli/check/command.py",  # a mended manifest goes on as it is
     "workers/replay/child.py",  # to its parent
     "workers/restored.py",  # to its parent

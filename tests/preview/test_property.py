@@ -194,7 +194,7 @@ def _assert_targets(implied: Implied, before: Partition, after: Partition) -> No
 
 
 def _by_module(before: Partition, after: Partition, name: str) -> list[tuple[BitMap, BitMap]]:
-    had, has = (state.targets.of_modules.targets.get(name, {}) for state in (before, after))
+    had, has = (state.targets.of_modules.get(name, {}) for state in (before, after))
     pairs = [(had.get(module, BitMap()), has.get(module, BitMap())) for module in sorted(had.keys() | has.keys())]
     return [*pairs, (before.targets.members.get(name, BitMap()), after.targets.members.get(name, BitMap()))]
 

@@ -37,7 +37,7 @@ def test_a_whole_twin_is_looked_at_as_well() -> None:
     assert (command.tags, len(found)) == ({"owner": {"$secret": "s"}}, 1)
 
 
-@pytest.mark.parametrize("value", [7, True, ["a"], "", " ", "***", "x" * 4097])
+@pytest.mark.parametrize("value", [7, True, ["a"], "", " ", "***", "x" * 4097, "\ud800"])
 def test_what_is_no_text_or_stands_for_one_is_refused_by_its_path_and_not_quoted(value: Any) -> None:
     with pytest.raises(SecretTextInvalid, match=r"^tags\.contact\.mail: ") as refused:
         taken({"contact": {"mail": value}})

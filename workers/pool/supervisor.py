@@ -81,7 +81,8 @@ class Supervisor:
                 child.tend()
             if time.monotonic() - reconciled_at >= INTERVAL_SECONDS:
                 reconciled_at = time.monotonic()
-                self._postponed.attempt("reconciler", self._reconcile_once)
+                with self._postponed.attempt("reconciler"):
+                    self._reconcile_once()
                 self._beat()
         for child in self.children:
             child.terminate()
@@ -102,7 +103,8 @@ class Supervisor:
 
         def repeat() -> None:
             while not self._stopping.wait(seconds):
-                self._postponed.attempt(what, act)
+                with self._postponed.attempt(what):
+                    act()
 
         threading.Thread(target=repeat, name=what, daemon=True).start()
 

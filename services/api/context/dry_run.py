@@ -63,11 +63,6 @@ class DryRuns(msgspec.Struct, frozen=True):
     readiness_policy: ReadinessPolicy | None
     clock: Callable[[], int]
 
-    @property
-    def limit(self) -> int:
-        """How many devices a write may affect without a preview; 0 is any number."""
-        return self.settings.preview_required_above
-
     def preview(self, author: Author, commands: Sequence[Command], decided: Decided) -> Preview:
         """The preview of commands that were decided.
 
@@ -76,14 +71,8 @@ class DryRuns(msgspec.Struct, frozen=True):
         """
         result = self.result(author, decided)
         until = self.clock() + int(1000 * self.settings.preview_token_seconds)
-        token = PreviewToken.of(
-            result,
-            decided.events,
-            commands=digest_of(commands),
-            author=_name_of(author),
-            partitions=self.log.partitions,
-            until=until,
-        )
+        of = {"commands": digest_of(commands), "author": _name_of(author)}
+        token = PreviewToken.of(result, decided.events, **of, partitions=self.log.partitions, until=until)
         advice = tuple(item for command in commands for item in advise(decided.log, command, author.scope))
         sealed = self.continuations.seal(_SEALED + token.to_text())
         return Preview(author, result, decided.events, tuple(commands), decided.refused, advice, sealed, until)
@@ -201,8 +190,7 @@ class PreviewCheck:
             PreviewBehind: workers are behind.
         """
         self._all_commands = commands
-        if self._must_clear(commands):
-            self._clear(commands)
+        self._clear(commands)
 
     def check_batch(self, proposed: Sequence[Proposed], *, written: int) -> None:
         """Check a batch that was decided on other versions than `check` saw; `written` events are in the log by now.
@@ -218,13 +206,14 @@ class PreviewCheck:
         if self._token and written:
             names = sorted({subject for subject, _, _ in unchecked})
             raise PreviewDiffers([f"another author wrote on {name} meanwhile" for name in names], written=written)
-        if self._must_clear(self._commands):
-            self._clear(self._commands)
-
-    def _must_clear(self, commands: Sequence[Command]) -> bool:
-        return bool(self._token or (self._dry_runs.limit and any(map(_changes_devices, commands))))
+        self._clear(self._commands)
 
     def _clear(self, commands: Sequence[Command]) -> None:
+        # 0 devices: any number needs no preview.
+        if not self._token and not (
+            self._dry_runs.settings.preview_required_above and any(map(_changes_devices, commands))
+        ):
+            return
         try:
             self._compare(commands)
         except PreviewOvertaken:
@@ -239,8 +228,9 @@ class PreviewCheck:
             return
         result = dry_runs.result(author, decided)
         if token is None:
-            if (affected := result.count("affected")) > dry_runs.limit:
-                raise PreviewRequired(affected, dry_runs.limit)
+            affected, limit = result.count("affected"), dry_runs.settings.preview_required_above
+            if affected > limit:
+                raise PreviewRequired(affected, limit)
         else:
             between = token.compare(result, decided.events)
             assert author.preview_request is not None

@@ -11,7 +11,6 @@ from services.api.context.api_context import ApiContext
 from services.api.context.batch_writer import BatchWriter
 from services.api.context.callers import Author, Caller, ListPage, PreviewRequest, within_scope
 from services.api.context.pages import PAGE_MAX
-from services.api.context.point_in_time import PastRead
 from services.api.http.errors import BodyInvalid
 from services.api.http.turns import Fairness, RequestKind
 
@@ -27,11 +26,9 @@ _YES, _NO = frozenset({"true", "1"}), frozenset({"false", "0"})
 
 def context_of(request: Request) -> ApiContext:
     """The process's context; for a request with `at`, that of the point in time."""
-    past_read: PastRead | None = getattr(request.state, "past_read", None)
-    if past_read is not None:
-        return past_read.context
-    context: ApiContext = request.app.state.context
-    return context
+    past: ApiContext | None = getattr(request.state, "past_context", None)
+    present: ApiContext = request.app.state.context
+    return present if past is None else past
 
 
 def writer_of(request: Request) -> BatchWriter:

@@ -18,7 +18,10 @@ from events.rollout.state import RolloutDocument
 
 
 class RolloutStates:
-    """Judges rollouts for one reader at a time. Rereads only the partitions of the fleet that changed."""
+    """Judges rollouts for one reader at a time. Rereads only the partitions of the fleet that changed.
+
+    Every method raises LogUnavailable if the projections cannot be read.
+    """
 
     def __init__(self, log: Log, projections: ProjectionStore, *, pause: Callable[[float], None] = time.sleep) -> None:
         self._pause = pause
@@ -29,9 +32,6 @@ class RolloutStates:
         """The state of each rollout at a time (milliseconds since 1970), all judged on one fleet snapshot.
 
         Waits up to half a second for workers to apply the log; after that the sentences name the partitions that are behind.
-
-        Raises:
-            LogUnavailable: the projections cannot be read.
         """
         if not rollouts:
             return {}
@@ -40,20 +40,12 @@ class RolloutStates:
             return {name: self._fleet_snapshot.judged(name, document, now) for name, document in rollouts.items()}
 
     def results(self, name: str, document: RolloutDocument, now: int) -> RolloutResults:
-        """The results of a rollout's devices at a time (milliseconds since 1970), for the record of its end.
-
-        Raises:
-            LogUnavailable: the projections cannot be read.
-        """
+        """The results of a rollout's devices at a time (milliseconds since 1970), for the record of its end."""
         with self._lock:
             return self._fleet_snapshot.results(name, document, now, self._pause)
 
     def order(self, name: str, document: RolloutDocument, *, number: int, ordinal: int) -> TurnOrder | None:
-        """The turn of a device in a rollout's order; `None` if it is no candidate, and follows at the end.
-
-        Raises:
-            LogUnavailable: the projections cannot be read.
-        """
+        """The turn of a device in a rollout's order; `None` if it is no candidate, and follows at the end."""
         with self._lock:
             self._fleet_snapshot.refresh(self._fleet_snapshot.heads())
             candidates = universe(document, self._fleet_snapshot.of(name, document))

@@ -154,9 +154,8 @@ class _Devices:
             for deployed_update in group_projection.every_deployed_update
         ]
         self._brought = [
-            (name, deployed_update, group_projection.having(name), update_)
+            (deployed_update, group_projection.having(deployed_update.update_deployment))
             for deployed_update in group_projection.every_deployed_update
-            for name, update_ in deployed_update.brings()
         ]
         self._best = group_projection.best(group_projection.devices("*"))
 
@@ -165,7 +164,7 @@ class _Devices:
         group_projection, among = self._group_projection, functools.partial(is_among, location)
         groups = [name for name, members in self._groups if among(members)]
         attempted = next(
-            ((deployed_update, update_) for _, deployed_update, having, update_ in self._brought if among(having)), None
+            (deployed_update.deployment for deployed_update, having in self._brought if among(having)), None
         )
         installed = next((update_ for update_, members in group_projection.installed.items() if among(members)), None)
         best = next((update_ for update_, members in self._best.items() if among(members)), None)
@@ -177,8 +176,8 @@ class _Devices:
             groupId=_preferred(groups) if groups else None,
             deploymentStatus=None if state is None else state.value,
             installedUpdate=None if installed is None else update_info(installed, group_projection),
-            lastAttemptedUpdate=None if attempted is None else update_info(attempted[1], group_projection),
-            lastDeploymentId=None if attempted is None else attempted[0].deployment.id,
+            lastAttemptedUpdate=None if attempted is None else update_info(attempted.update, group_projection),
+            lastDeploymentId=None if attempted is None else attempted.id,
         )
 
     def _state(self, among: Callable[[FleetSet], bool]) -> DeviceState | None:

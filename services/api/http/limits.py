@@ -58,9 +58,7 @@ class RequestLimits:
     """
 
     def __init__(self, app: ASGIApp, *, bytes_max: int, seconds_max: float) -> None:
-        self._app = app
-        self._bytes_max = bytes_max
-        self._seconds_max = seconds_max
+        self._app, self._bytes_max, self._seconds_max = app, bytes_max, seconds_max
         self._fairness = Fairness()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,15 +80,12 @@ class RequestLimits:
         async with self._fairness.turn(str(caller.principal), cost.work):
             if not cost.lines:
                 await body.read(math.inf)
-                await _check_body(body.so_far, cost, names=scope["path"].startswith("/v1/"))
+                text, names = body.so_far, scope["path"].startswith("/v1/")
+                if len(text) > _CHECKED_AT_ONCE_BYTES:
+                    await run_in_threadpool(_check, text, cost, names=names)
+                else:
+                    _check(text, cost, names=names)
             await self._app(scope, body.receive, send)
-
-
-async def _check_body(text: bytes, cost: Cost, *, names: bool) -> None:
-    if len(text) > _CHECKED_AT_ONCE_BYTES:
-        await run_in_threadpool(_check, text, cost, names=names)
-    else:
-        _check(text, cost, names=names)
 
 
 def _check(text: bytes, cost: Cost, *, names: bool) -> None:

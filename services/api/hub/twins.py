@@ -48,12 +48,12 @@ async def put_twin(
 
 async def _write_twin(request: Request, command: PatchTwin | ReplaceTwin) -> JsonAnswer[DeviceTwin]:
     stored = await writer_of(request).do(command, author_of(request))
-    document, twins = registered(command.device_id, stored), context_of(request).twins
+    document, context = registered(command.device_id, stored), context_of(request)
     # The twin of a plain device follows from its document alone: without a thread and without a read of projections, a
     # fleet without configurations of own twins pays nothing for them (decision 0019).
-    if twins.is_plain(command.device_id):
+    if context.fleet_projection.had_no_own_recently(command.device_id):
         return JsonAnswer(device_twin(command.device_id, document))
-    return JsonAnswer(await run_in_threadpool(twins.of, command.device_id, document))
+    return JsonAnswer(await run_in_threadpool(context.twins.of, command.device_id, document))
 
 
 @router.get("/twins/{device_id}/modules/{module_id}")

@@ -16,8 +16,8 @@ from events.device.errors import DeviceNotFound
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE
 from events.projection_store.fleet_projection import Effective
+from events.projection_store.port import StoredDevice
 from events.secrets.references import MASK, mask
-from events.stored_projection.partition_reader import DeviceAssignment
 from services.api.auth.secret_reads import note_read
 from services.api.context.callers import Author
 from services.api.context.long_poll import WaitingDevices
@@ -52,7 +52,7 @@ class DesiredVersion(msgspec.Struct, frozen=True):
     hand_written: int = 0
 
     @classmethod
-    def of(cls, assignment: DeviceAssignment | Effective) -> "DesiredVersion":
+    def of(cls, assignment: StoredDevice | Effective) -> "DesiredVersion":
         """The present version of a device."""
         return cls(assignment.assignment_change, assignment.hand_written)
 
@@ -136,7 +136,7 @@ async def desired(
     return await in_turn(request, _desired, request, device_id, device_version, is_own=caller.device_id is not None)
 
 
-async def _acknowledge(request: Request, assignment: DeviceAssignment, device_version: DesiredVersion) -> None:
+async def _acknowledge(request: Request, assignment: StoredDevice, device_version: DesiredVersion) -> None:
     """Record that a device has its present assignment, if it sent that version and the caller may report for it."""
     context, caller = context_of(request), caller_of(request)
     may_report = caller.device_id is not None or caller.may(TWIN_WRITE)
@@ -155,9 +155,7 @@ async def _acknowledge(request: Request, assignment: DeviceAssignment, device_ve
     written.add(assignment.device_id, assignment.assignment_change)
 
 
-async def _wait(
-    request: Request, assignment: DeviceAssignment, device_version: DesiredVersion, *, seconds: float
-) -> None:
+async def _wait(request: Request, assignment: StoredDevice, device_version: DesiredVersion, *, seconds: float) -> None:
     """Wait until a device's version is another one, at most some seconds."""
     context, until = context_of(request), time.monotonic() + seconds
     waiting: WaitingDevices = request.app.state.waiting

@@ -10,7 +10,7 @@ from events.device.errors import DeviceNotFound
 from events.envelope import Vector
 from events.fleet.assignments import Assignment, AssignmentStatus, Own
 from events.projection_store.fleet_projection import Effective
-from events.stored_projection.partition_reader import DeviceAssignment
+from events.projection_store.port import StoredDevice
 from services.api.context.api_context import ApiContext
 from services.api.http.json_answer import AnswerBody
 
@@ -91,7 +91,7 @@ def _ids(part: Own | Assignment) -> list[str]:
     return [layer.id for layer in part.stack]
 
 
-def assignment_of(context: ApiContext, device_id: str) -> DeviceAssignment:
+def assignment_of(context: ApiContext, device_id: str) -> StoredDevice:
     """A device's assignment.
 
     Raises:
@@ -120,9 +120,8 @@ def changes_of(
 ) -> Iterator[DeviceAssignmentChange]:
     """The changes of a device's assignment, oldest first, at positions after + 1 to `upto`, or to the newest."""
     for recorded in context.recent_assignments.recorded(partition, after=after, upto=upto):
-        for change in recorded.changes:
-            if ordinal in change.members:
-                assignment = change.after
+        for assignment, ordinals in recorded.moves:
+            if ordinal in ordinals:
                 yield DeviceAssignmentChange(
                     recorded.position,
                     recorded.at,

@@ -56,12 +56,15 @@ def diff(
             "`device` and `deployment` cannot both be set; a diff is of a device, a deployment or the fleet"
         )
     past: PastContexts = request.app.state.past
-    before, after = past.point_in_time(first), past.now() if last is None else past.point_in_time(last)
+    before, after = past.point_in_time(first), past.point_in_time(last)
     behind = [stream for stream in before.positions if before.positions[stream] > after.positions[stream]]
     if behind or before.time > after.time:
         raise BodyInvalid(f"`to` ({after.text([FLEET])}) must not be before `from` ({before.text([FLEET])})")
-    events = past.fleet_events(before.positions[FLEET], after.positions[FLEET])
-    both = ComparedContexts(past.context_at(before, mode), past.context_at(after, mode), tuple(events))
+    fleet = past.fleet_events()
+    skipped = fleet.skipped(FLEET)
+    envelopes = fleet.upto(after.positions[FLEET], after=before.positions[FLEET])
+    events = tuple(envelope for envelope in envelopes if envelope.position not in skipped)
+    both = ComparedContexts(past.context_at(before, mode), past.context_at(after, mode), events)
     if device is not None:
-        return of_device(both, device, skipped=past.skipped(partition_of(device, both.after.log.partitions)))
+        return of_device(both, device, skipped=fleet.skipped(partition_of(device, both.after.log.partitions)))
     return of_fleet(both) if deployment is None else of_deployment(both, deployment)

@@ -24,7 +24,7 @@ from services.api.auth.permissions import lacking, needed_for
 from services.api.context.api_context import ApiContext
 from services.api.context.callers import Author, Caller
 from services.api.context.dry_run import digest_of as digest_of_commands
-from services.api.context.idempotency import IdempotencyKeys, command_key, digest_of, name_of
+from services.api.context.idempotency import begin, command_key, digest_of, finish, name_of
 from services.api.context.request import author_of, caller_of, context_of
 from services.api.http.access import SERVICE_CONNECT, Access
 from services.api.http.errors import BodyInvalid, Forbidden, text_of
@@ -122,13 +122,12 @@ def _once(
     """Write a batch, or return its stored answer if it was sent with the same idempotency key before."""
     if name is None:
         return write(None)
-    keys = IdempotencyKeys(context.client)
-    if (stored_answer := keys.begin(name, digest)) is not None:
+    if (stored_answer := begin(context.client, name, digest)) is not None:
         return msgspec.json.decode(stored_answer, type=LinesAnswer)
     answer = write(command_key(name, digest))
     # Without a stored answer a repeat is still detected: the ids of the commands are in the log (decision 0041).
     with contextlib.suppress(LogUnavailable):
-        keys.finish(name, msgspec.json.encode(answer))
+        finish(context.client, name, msgspec.json.encode(answer))
     return answer
 
 

@@ -31,6 +31,9 @@ BY_EVENT: Mapping[type[Any], Decider] = {event: decider for decider in DECIDERS 
 _BY_PREFIX = {prefix: decider for decider in DECIDERS if decider.is_of_fleet for prefix in decider.prefixes}
 
 
+decode_of_device = DEVICE.decode
+
+
 def decode_of_fleet(subject: str, data: bytes) -> Any:
     """The document of a subject of the fleet's stream."""
     return _BY_PREFIX[prefix_of(subject)].decode(subject, data)

@@ -6,7 +6,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from events.log.concepts import BY_EVENT, DEVICE, decode_of_fleet
+from events.log.concepts import BY_EVENT, decode_of_device, decode_of_fleet
 from events.log.port import Head, Log, Proposed, Stored
 
 
@@ -15,7 +15,7 @@ class LoadedDocuments(Mapping[str, Any]):
 
     def __init__(self, *, fleet: bool) -> None:
         self._fleet = fleet
-        self._decode: Callable[[str, bytes], Any] = decode_of_fleet if fleet else DEVICE.decode
+        self._decode: Callable[[str, bytes], Any] = decode_of_fleet if fleet else decode_of_device
         self._stored: MutableMapping[str, Stored] = {}
         self._documents: MutableMapping[str, Any] = {}
 

@@ -11,10 +11,21 @@ from typing import Any, cast
 
 import msgspec
 
-from events.backup.blocks import BYTES_MAX, ENTRIES_MAX, Record, pack, pack_records
 from events.backup.errors import ArchiveDamaged, BackupError
 from events.backup.location import BackupLocation
-from events.backup.manifest import FORMAT, HERE, BackupManifest, Block, File, Stream
+from events.backup.manifest import (
+    BYTES_MAX,
+    ENTRIES_MAX,
+    FORMAT,
+    HERE,
+    BackupManifest,
+    Block,
+    File,
+    Record,
+    Stream,
+    pack,
+    pack_records,
+)
 from events.device.times import time_text
 from events.log.archive.manifest import Segment
 from events.log.archive.notes import Notes, holds_key, location_of, notes_of

@@ -13,11 +13,10 @@ import msgspec
 
 from events import canonical
 from events.backup.backup import ReportProgress
-from events.backup.blocks import Record, fields_of, unpack, unpack_records
 from events.backup.document_repair import replay_stream
 from events.backup.errors import BackupDamaged, TargetNotEmpty
 from events.backup.location import BackupLocation
-from events.backup.manifest import HERE, BackupManifest, Stream, name_of
+from events.backup.manifest import HERE, BackupManifest, Record, Stream, fields_of, name_of, unpack, unpack_records
 from events.log.archive.manifest import ArchiveManifest, manifest_name
 from events.log.archive.notes import archive_key, note, set_location
 from events.log.codec import decode_entry

@@ -1,7 +1,7 @@
 """A twin in the hub's shape (contract/hub.md §1.6)."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NotRequired, TypedDict, TypeVar
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar, cast
 
 import msgspec
 
@@ -139,10 +139,6 @@ def device_twin(device_id: str, document: DeviceDocument, configured: Configured
         "deviceScope": device_scope(device_id, document) or "",
         "parentScopes": parent_scopes(document),
     }
-    if not twin["deviceScope"]:
-        del twin["deviceScope"]
-    if not twin["parentScopes"]:
-        del twin["parentScopes"]
     return _without_empty(twin)
 
 
@@ -190,10 +186,10 @@ def module_twin(
 
 
 def _without_empty(twin: T) -> T:
-    if not twin["tags"]:
-        del twin["tags"]
-    if not twin["configurations"]:
-        del twin["configurations"]
+    members = cast("dict[str, Any]", twin)
+    for name in ("tags", "configurations", "deviceScope", "parentScopes"):
+        if not members.get(name, True):
+            del members[name]
     return twin
 
 

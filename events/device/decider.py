@@ -23,12 +23,13 @@ from events.device.state import (
     DeviceDocument,
     ModuleDocument,
     ModuleIdentity,
+    TwinDocument,
     begun_module,
     current_module,
     decode_device,
     decode_module,
     evolve_device,
-    evolve_module,
+    evolve_twin,
     identity_of,
     matches,
     section,
@@ -217,7 +218,7 @@ def _check_module_identity(
 
 def _current_twin(
     command: commands.PatchTwin | commands.ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
-) -> DeviceDocument | ModuleDocument:
+) -> TwinDocument:
     twin = device if command.module_id is None else module or begun_module(device)
     _check_etag(subject_of(command), command.if_match, twin.twin_etag)
     return twin
@@ -305,13 +306,13 @@ def _above(command: DeviceCommand, documents: AnyDocuments, scope: ScopeLike | N
 
 def _evolve(
     document: DeviceDocument | ModuleDocument | None, event: DeviceEvent, version: int, at: int, _: str
-) -> DeviceDocument | ModuleDocument:
+) -> TwinDocument:
     if isinstance(document, ModuleDocument):
-        return evolve_module(document, event, version=version, at=at)
+        return evolve_twin(document, event, version=version, at=at)
     return evolve_device(document, event, version=version, at=at)
 
 
-def _decode(subject: str, data: bytes) -> DeviceDocument | ModuleDocument:
+def _decode(subject: str, data: bytes) -> TwinDocument:
     return decode_module(data) if "/" in subject else decode_device(data)
 
 

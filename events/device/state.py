@@ -41,29 +41,21 @@ CONFIGURED_IDENTITY = ModuleIdentity(1, SYSTEM_OWNER)
 """The identity of a system module, or of a module that only a configuration names, until a command writes it."""
 
 
-class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A device as its events made it.
+class TwinDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the documents of devices and of module twins share.
 
-    `version` counts the subject's events, `generation` its registrations, and `modules_deleted` the deleted modules of all
-    generations. A retired device keeps a document without sections, so that versions and etags continue. `*_at` are
-    milliseconds, `*_stamps` trees of `Stamp`s.
+    `version` counts the subject's events, `generation` the registrations of the device. `*_at` are milliseconds, `*_stamps`
+    trees of `Stamp`s.
     """
 
     # Sections stay canonical JSON (`Raw`): most reads of a device need none of them.
 
     version: int
     generation: int
-    retired: bool = False
-    edge: bool = True
-    enabled: bool = True
-    status_reason: str | None = None
-    identity_etag: int = 1
     twin_etag: int = 1
     twin_version: int = TWIN_VERSION_AT_BIRTH
     desired_version: int = 1
     reported_version: int = 1
-    registered_at: int = NEVER
-    status_updated_at: int = NEVER
     desired_at: int = NEVER
     reported_at: int = NEVER
     tags: msgspec.Raw = EMPTY
@@ -71,6 +63,21 @@ class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     reported: msgspec.Raw = EMPTY
     desired_stamps: msgspec.Raw = EMPTY
     reported_stamps: msgspec.Raw = EMPTY
+
+
+class DeviceDocument(TwinDocument, frozen=True, omit_defaults=True):
+    """A device as its events made it. `modules_deleted` counts the deleted modules of all generations.
+
+    A retired device keeps a document without sections, so that versions and etags continue.
+    """
+
+    retired: bool = False
+    edge: bool = True
+    enabled: bool = True
+    status_reason: str | None = None
+    identity_etag: int = 1
+    registered_at: int = NEVER
+    status_updated_at: int = NEVER
     modules: dict[str, ModuleIdentity] = {}
     modules_deleted: int = 0
     authentication: JsonObject | UnsetType = UNSET
@@ -78,28 +85,14 @@ class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """The `deviceScope` of the parent; empty without a parent."""
 
 
-class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+class ModuleDocument(TwinDocument, frozen=True, omit_defaults=True):
     """A module twin as its own events made it, without the desired properties from deployments, which are in the projections.
 
     It belongs to one generation of its device: in another generation it counts as absent.
     """
 
-    version: int
-    generation: int
-    twin_etag: int = 1
-    twin_version: int = TWIN_VERSION_AT_BIRTH
-    desired_version: int = 1
-    reported_version: int = 1
-    desired_at: int = NEVER
-    reported_at: int = NEVER
-    tags: msgspec.Raw = EMPTY
-    desired: msgspec.Raw = EMPTY
-    reported: msgspec.Raw = EMPTY
-    desired_stamps: msgspec.Raw = EMPTY
-    reported_stamps: msgspec.Raw = EMPTY
 
-
-Document = TypeVar("Document", DeviceDocument, ModuleDocument)
+Document = TypeVar("Document", bound=TwinDocument)
 TwinEvent = events.TwinPatched | events.TwinReplaced | events.PropertiesReported
 
 _objects = msgspec.json.Decoder(dict[str, Any])
@@ -139,7 +132,7 @@ def evolve_device(document: DeviceDocument | None, event: DeviceEvent, *, versio
     assert document is not None
     match event:
         case events.TwinPatched() | events.TwinReplaced() | events.PropertiesReported():
-            return _evolve_twin(document, event, version=version, at=at)
+            return evolve_twin(document, event, version=version, at=at)
         case events.DeviceUpdated():
             return msgspec.structs.replace(
                 document,
@@ -193,13 +186,9 @@ def current_module(document: ModuleDocument | None, device: DeviceDocument) -> M
     return document if document is not None and document.generation == device.generation else begun_module(device)
 
 
-def evolve_module(document: ModuleDocument, event: DeviceEvent, *, version: int, at: int) -> ModuleDocument:
-    """Returns the module twin (`current_module`) after an event."""
+def evolve_twin(document: Document, event: DeviceEvent, *, version: int, at: int) -> Document:
+    """Returns a device, or a module twin (`current_module`), after an event of its twin."""
     assert isinstance(event, events.TwinPatched | events.TwinReplaced | events.PropertiesReported)
-    return _evolve_twin(document, event, version=version, at=at)
-
-
-def _evolve_twin(document: Document, event: TwinEvent, *, version: int, at: int) -> Document:
     twin = OpenTwin(document)
     twin.apply(event, version=version, at=at)
     return twin.close()

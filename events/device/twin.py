@@ -7,7 +7,16 @@ import msgspec
 
 from events.canonical import JsonObject
 from events.device.hierarchy import device_scope, parent_scopes
-from events.device.state import DeviceDocument, ModuleDocument, ModuleIdentity, Stamp, metadata, section, twin_etag
+from events.device.state import (
+    DeviceDocument,
+    ModuleDocument,
+    ModuleIdentity,
+    Stamp,
+    TwinDocument,
+    metadata,
+    section,
+    twin_etag,
+)
 from events.device.tags import HIDDEN
 from events.device.times import NEVER, ticks, time_text
 from events.properties import masked, merge_patch
@@ -229,12 +238,12 @@ def _connection(authentication: JsonObject) -> TwinConnection:
     }
 
 
-def _own_metadata(document: DeviceDocument | ModuleDocument, desired: JsonObject, born_at: int) -> JsonObject:
+def _own_metadata(document: TwinDocument, desired: JsonObject, born_at: int) -> JsonObject:
     stamp = Stamp(document.desired_at if document.desired_at >= 0 else born_at, document.desired_version)
     return metadata(desired, section(document.desired_stamps), stamp, versions=True)
 
 
-def _reported(document: DeviceDocument | ModuleDocument, born_at: int, *, times: bool = True) -> JsonObject:
+def _reported(document: TwinDocument, born_at: int, *, times: bool = True) -> JsonObject:
     reported = section(document.reported)
     if not times:
         return {**reported, "$version": document.reported_version}

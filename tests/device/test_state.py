@@ -21,7 +21,7 @@ from events.device.state import (
     current_module,
     decode_device,
     decode_module,
-    evolve_module,
+    evolve_twin,
     matches,
     section,
     twin_etag,
@@ -89,7 +89,7 @@ def test_a_module_of_a_former_registration_begins_anew_with_another_etag() -> No
     former = module(TwinPatched(None, {"a": 1}), of=device(JOINED))
     assert former is not None
     again = device(JOINED, DeviceRetired(), JOINED)
-    anew = evolve_module(current_module(former, again), PropertiesReported({"b": 2}), version=2, at=5000)
+    anew = evolve_twin(current_module(former, again), PropertiesReported({"b": 2}), version=2, at=5000)
     assert (anew.generation, section(anew.desired), section(anew.reported)) == (2, {}, {"b": 2})
     assert (anew.version, anew.twin_etag > former.twin_etag) == (2, True)
 

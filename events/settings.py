@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from events.device.tags import personal_paths
@@ -282,17 +281,16 @@ def read_settings(**flags: object) -> Settings:
     try:
         return Settings(**settings)
     except ValidationError as error:
+        # The error of an invalid combination has no location and names the setting itself.
         problems = [
-            (f"{ENV_PREFIX}{_field(problem)}".upper(), problem["msg"].removeprefix("Value error, "))
+            (
+                f"{ENV_PREFIX}{problem['loc'][0] if problem['loc'] else problem['ctx']['error'].field}".upper(),
+                problem["msg"].removeprefix("Value error, "),
+            )
             for problem in error.errors()
         ]
     # Raised outside of `except`, so that no traceback shows the ValidationError, which has the values: URLs with passwords.
     raise SettingsInvalid(problems[0][0], "; ".join(f"{variable}: {why}" for variable, why in problems))
-
-
-def _field(problem: ErrorDetails) -> str:
-    """The setting of a problem; the error of an invalid combination names it itself."""
-    return str(problem["loc"][0] if problem["loc"] else problem["ctx"]["error"].field)
 
 
 def hide_password(url: str) -> str:

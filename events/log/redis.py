@@ -102,27 +102,23 @@ class RedisLog:
         for index, subject in enumerate(subjects):
             stream = FLEET if fleet else partition_of(device_of(subject), self.partitions)
             by_stream.setdefault(stream, []).append(index)
-        stored: list[Stored] = [Stored()] * len(subjects)
+        streams = [*by_stream.items()]
+        answers: list[Any] = []
         with answering():
-            answers = self._load(by_stream, subjects)
-        for indices, (heads, snapshots) in zip(by_stream.values(), answers, strict=True):
+            # MULTI: an append between the two reads would pair a head with the document of another version. A transaction on a
+            # cluster is limited to one slot, and so to one stream.
+            for transaction in [[stream] for stream in streams] if isinstance(self.client, RedisCluster) else [streams]:
+                pipe: Any = self.client.pipeline(transaction=True)
+                for stream, indices in transaction:
+                    names = [subjects[index] for index in indices]
+                    pipe.hmget(key(stream, "heads"), names)
+                    pipe.hmget(key(stream, "snapshots"), names)
+                answers += pipe.execute()
+        stored: list[Stored] = [Stored()] * len(subjects)
+        for (_, indices), heads, snapshots in zip(streams, answers[::2], answers[1::2], strict=True):
             for index, head, snapshot in zip(indices, heads, snapshots, strict=True):
                 stored[index] = Stored(_head(head), snapshot)
         return stored
-
-    def _load(self, by_stream: Mapping[int, list[int]], subjects: Sequence[str]) -> list[tuple[list[Any], list[Any]]]:
-        # MULTI: an append between the two reads would pair a head with the document of another version. A transaction on a
-        # cluster is limited to one slot, and so to one stream.
-        streams = [*by_stream.items()]
-        answers: list[Any] = []
-        for transaction in [[stream] for stream in streams] if isinstance(self.client, RedisCluster) else [streams]:
-            pipe: Any = self.client.pipeline(transaction=True)
-            for stream, indices in transaction:
-                names = [subjects[index] for index in indices]
-                pipe.hmget(key(stream, "heads"), names)
-                pipe.hmget(key(stream, "snapshots"), names)
-            answers += pipe.execute()
-        return list(zip(answers[::2], answers[1::2], strict=True))
 
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
         if not command_ids:

@@ -42,11 +42,7 @@ class PastContexts:
         return context.as_of(point_in_time, log, projections)
 
     def point_in_time(self, text: str | None) -> PointInTime:
-        """The point in time that a text names; `None` is now.
-
-        Raises:
-            PointInTimeInvalid, PointInTimeAhead, PointInTimeTooEarly: as `point_in_time_of`.
-        """
+        """The point in time that a text names, `None` for now; raises as `point_in_time_of`."""
         log, now = self._context.log, self._context.clock()
         return now_of(log, now=now) if text is None else point_in_time_of(text, log, now=now)
 

@@ -34,7 +34,7 @@ from events.readiness.check import check
 from events.readiness.subject import ReadinessSubject
 from services.api.context.api_context import ApiContext
 from services.api.context.callers import ListPage, PreviewRequest
-from services.api.context.dry_run import DryRun, Preview
+from services.api.context.dry_run import Preview
 from services.api.context.pages import PAGE_MAX, DevicePage
 from services.api.context.request import author_of, context_of, page_of
 from services.api.http.access import SERVICE_CONNECT, Access
@@ -156,11 +156,13 @@ async def preview(
 def _preview(request: Request, commands: Sequence[Command]) -> JsonAnswer[PreviewAnswer | DevicePage]:
     preview_request = PreviewRequest(is_dry_run=True, token="", page=page_of(request))
     author = msgspec.structs.replace(author_of(request), preview_request=preview_request)
-    dry_run = DryRun(context_of(request).dry_runs, author)
-    report = dry_run.producer().submit(commands)
+    dry_runs = context_of(request).dry_runs
+    trial = dry_runs.trial(author)
+    report = trial.producer.submit(commands)
     if len(commands) == 1 and report.refused:
         raise report.refused[0].error
-    return answer_to(request, dry_run.preview(commands, report.refused if len(commands) > 1 else None))
+    refused = report.refused if len(commands) > 1 else None
+    return answer_to(request, dry_runs.preview(author, trial, commands, refused))
 
 
 def answer_to(request: Request, previewed: Preview) -> JsonAnswer[PreviewAnswer | DevicePage]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from events.envelope import Vector
 from events.history.snapshots import Snapshots
-from events.log.documents import DeviceDocuments
+from events.log.documents import DeviceDocuments, apply_all
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import device_of
 from events.log.port import Log, read_all
@@ -52,9 +52,9 @@ class PastDocuments:
                 continue
             end = min([position, *(bad - 1 for bad in skipped if bad > after)])
             if subjects is None:
-                documents.apply_all(read_all(self._log, number, batch=_BATCH_EVENTS, after=after, upto=end))
+                apply_all(documents, read_all(self._log, number, batch=_BATCH_EVENTS, after=after, upto=end))
             elif subjects:
                 partitions = self._log.partitions
-                documents.apply_all(events_of(self._streams, subjects, partitions=partitions, after=after, upto=end))
+                apply_all(documents, events_of(self._streams, subjects, partitions=partitions, after=after, upto=end))
             after = end
         return documents

@@ -8,7 +8,7 @@ from events.envelope import Envelope
 from events.history.documents import PastDocuments
 from events.history.errors import PastIsFixed
 from events.history.point_in_time import PointInTime
-from events.log.documents import Documents, FleetDocuments
+from events.log.documents import Documents, FleetDocuments, apply_all, stored
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, device_of, partition_of
 from events.log.port import Event, Log, Stored
@@ -39,7 +39,7 @@ class LogAt:
         """Snapshots of subjects as they were, and heads as their documents give them."""
         if fleet:
             documents = self._whole_stream(FLEET)
-            return [documents.stored(subject) for subject in subjects]
+            return [stored(documents, subject) for subject in subjects]
         by_partition: dict[int, list[str]] = {}
         for subject in subjects:
             by_partition.setdefault(partition_of(device_of(subject), self.partitions), []).append(subject)
@@ -80,7 +80,7 @@ class LogAt:
 
     def _stored(self, subject: str) -> Stored:
         documents = self._whole_streams.get(partition_of(device_of(subject), self.partitions))
-        return self._stored_subjects[subject] if documents is None else documents.stored(subject)
+        return self._stored_subjects[subject] if documents is None else stored(documents, subject)
 
     def _replay_subjects(self, number: int, subjects: Sequence[str]) -> None:
         with self._lock:
@@ -91,7 +91,7 @@ class LogAt:
                 self._whole_stream(number)
                 return
             documents = self._documents.at(number, self.head(number), missing, fleet=self._fleet)
-            self._stored_subjects.update({subject: documents.stored(subject) for subject in missing})
+            self._stored_subjects.update({subject: stored(documents, subject) for subject in missing})
 
     def _whole_stream(self, stream: int) -> Documents:
         with self._lock:
@@ -99,6 +99,6 @@ class LogAt:
                 self._whole_streams[stream] = self._documents.at(stream, self.head(stream), fleet=self._fleet)
             elif stream not in self._whole_streams:
                 documents = FleetDocuments()
-                documents.apply_all(self._fleet.upto(self.head(FLEET)))
+                apply_all(documents, self._fleet.upto(self.head(FLEET)))
                 self._whole_streams[stream] = documents
             return self._whole_streams[stream]

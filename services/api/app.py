@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from events import logs
 from events.audit.seal_store import Seals, ahead_ms
-from events.log.checks import why_not_writable
+from events.log.connect import why_not_writable
 from events.log.errors import LogError, LogUnavailable
 from events.log.keys import FLEET, name
 from services.api.auth.authentication import Authenticator

@@ -21,13 +21,13 @@ from events.event_text import event_text
 from events.log.codec import decode_entry
 from events.log.entries import number_of, stream_names
 from events.log.errors import UnreadableEvent
-from events.log.kinds import KINDS
+from events.log.port import KINDS
 from events.notification.cloud_event import Notification, of_unreadable
 from events.notification.event_filter import DeviceOrdinals
 from events.notification.feed import Feed
 from events.projection_store.query_engine import ContinuationInvalid
 from events.projection_store.redis import assignment_change_of
-from events.visible import visible, visible_json
+from events.terminal import visible, visible_json
 from services.api.auth.secret_reads import fetches_of
 from services.api.context.api_context import ApiContext
 from services.api.context.pages import PAGE_MAX

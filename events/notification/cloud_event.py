@@ -14,8 +14,7 @@ from events.envelope import Envelope
 from events.fleet.assignment_change import AssignmentChange
 from events.fleet.assignments import Assignment, Own
 from events.log.keys import FLEET, device_of
-from events.log.kinds import ASSIGNMENT_CHANGE, UNREADABLE
-from events.log.port import Event
+from events.log.port import ASSIGNMENT_CHANGE, UNREADABLE, Event
 from events.rollout import events as rollout
 from events.rollout.state import ROLLOUT
 from events.secrets.references import MASK, mask

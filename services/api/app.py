@@ -17,9 +17,8 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from events import logs
-from events.audit.log_time import ahead_ms
-from events.audit.seal_store import Seals
-from events.log.checks import why_not_writable
+from events.audit.seal_store import Seals, ahead_ms
+from events.log.connect import why_not_writable
 from events.log.errors import LogError, LogUnavailable
 from events.log.keys import FLEET, name
 from services.api.auth.authentication import Authenticator

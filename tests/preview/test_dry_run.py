@@ -9,7 +9,7 @@ from redis import Redis
 
 from events import PatchTags, RegisterDevice, RetireDevice
 from events.device.errors import DeviceExists, DeviceNotFound
-from events.device.personal import personal_paths
+from events.device.tags import personal_paths
 from events.log.keys import partition_of
 from events.preview.errors import PreviewBehind, PreviewDiffers
 from events.preview.previewer import Previewer, Trial

@@ -14,7 +14,7 @@ from redis import Redis
 from events.access.scope import Scope
 from events.clock import now_ms
 from events.deployment.advice import Advice
-from events.device.personal import personal_paths
+from events.device.tags import personal_paths
 from events.explain.deployment_history import DeploymentHistory
 from events.history.point_in_time import PointInTime
 from events.log.connect import Client

@@ -68,6 +68,10 @@ class Range(msgspec.Struct, frozen=True, array_like=True):
     upto: int
 
 
+Ranges = Mapping[str, Range]
+"""The unread parts of streams, by name."""
+
+
 class SearchPage(msgspec.Struct, frozen=True):
     """Matching entries, how many entries were read, and the unread part of each stream; empty at the end."""
 
@@ -107,13 +111,7 @@ class LogSearcher:
         return ranges
 
     def page(
-        self,
-        search: Search,
-        ranges: Mapping[str, Range],
-        *,
-        order: SearchOrder,
-        limit: int,
-        scanned_max: int = SCANNED_MAX,
+        self, search: Search, ranges: Ranges, *, order: SearchOrder, limit: int, scanned_max: int = SCANNED_MAX
     ) -> SearchPage:
         """Returns the next matching entries of `ranges`, at most `limit`.
 

@@ -22,12 +22,7 @@ class PastDocuments:
         self._log, self._streams, self._snapshots = log, streams, snapshots
 
     def at(
-        self,
-        number: int,
-        position: int,
-        subjects: Collection[str] | None = None,
-        *,
-        fleet: FleetEventReader | None = None,
+        self, number: int, upto: int, subjects: Collection[str] | None = None, *, fleet: FleetEventReader | None = None
     ) -> DeviceDocuments:
         """The documents of a partition at a position; of `subjects` only, if given.
 
@@ -38,7 +33,7 @@ class PastDocuments:
         if fleet is None:
             fleet = FleetEventReader(self._log)
             fleet.read_on()
-        snapshot = None if self._snapshots is None else self._snapshots.newest(number, Vector(position, _ANY_FLEET))
+        snapshot = None if self._snapshots is None else self._snapshots.newest(number, Vector(upto, _ANY_FLEET))
         after = 0 if snapshot is None else snapshot.stored_partition.checkpoint.vector.partition
         before: Mapping[str, bytes] = {} if snapshot is None else snapshot.documents
         if subjects is not None:
@@ -46,11 +41,11 @@ class PastDocuments:
             subjects = sorted({*subjects, *map(device_of, subjects)})
             before = {subject: before[subject] for subject in subjects if subject in before}
         documents, skipped = DeviceDocuments(before), fleet.skipped(number)
-        while after < position:
+        while after < upto:
             if after + 1 in skipped:
                 after += 1
                 continue
-            end = min([position, *(bad - 1 for bad in skipped if bad > after)])
+            end = min([upto, *(bad - 1 for bad in skipped if bad > after)])
             if subjects is None:
                 apply_all(documents, read_all(self._log, number, batch=_BATCH_EVENTS, after=after, upto=end))
             elif subjects:

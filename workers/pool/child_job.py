@@ -5,6 +5,7 @@ Settings come from TWINFOLD_* variables.
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from functools import cache
 
@@ -37,8 +38,8 @@ class ChildJob:
     def __init__(self, job: str, settings: Settings, lease: Lease, *, is_due: Callable[[], bool]) -> None:
         self._job, self._settings, self._lease, self._is_due = job, settings, lease, is_due
 
-    def once(self, *, go_on: Callable[[], bool]) -> int | None:
-        """Run the job if it is due, as long as the lease holds and `go_on` is true.
+    def once(self, stopping: threading.Event) -> int | None:
+        """Run the job if it is due, as long as the lease holds and `stopping` is not set.
 
         Returns its exit code; `None` if it is not due, another pool holds the lease, or it was ended.
 
@@ -54,7 +55,7 @@ class ChildJob:
                     return child.process.wait(_RENEW_SECONDS)
                 except subprocess.TimeoutExpired:
                     child.continue_if_stopped()
-                    if not go_on() or self._lease.take() is None:
+                    if stopping.is_set() or self._lease.take() is None:
                         return None
         finally:
             # No time to end: both jobs can be killed at any step and continue at the next run.
@@ -92,10 +93,15 @@ def main() -> int:
         settings = read_settings()
         logs.configure(settings.log_level)
         log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
-        return _archive(log, settings) if archives else _take_snapshots(log, settings)
+        if archives:
+            return _archive(log, settings)
+        taker = open_snapshot_taker(log, settings)
+        for number in taker.due():
+            logger.info("snapshot taken", snapshot=taker.take(number))
     except (LogError, SettingsInvalid) as error:
         logger.error("nothing is archived" if archives else "no snapshot is taken", why=str(error))  # noqa: TRY400 - expected
         return 1
+    return 0
 
 
 def _archive(log: RedisLog, settings: Settings) -> int:
@@ -115,13 +121,6 @@ def _archive(log: RedisLog, settings: Settings) -> int:
         if written.written or trimmed:
             logger.info("archived", stream=stream, written=written.written, trimmed=trimmed)
     return failed
-
-
-def _take_snapshots(log: RedisLog, settings: Settings) -> int:
-    taker = open_snapshot_taker(log, settings)
-    for number in taker.due():
-        logger.info("snapshot taken", snapshot=taker.take(number))
-    return 0
 
 
 if __name__ == "__main__":

@@ -78,7 +78,6 @@ class Replay:
         events = EventsAhead(self._log, stream, skips=skips, seen=seen, stops=stops if end is None else (end,))
         if stream != FLEET:
             replay = SnapshotReplay(
-                stream,
                 events=events,
                 fleet=self._fleet,
                 merge=self._merge,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from events.history.documents import PastDocuments
+from events.history.log_at import PastDocuments
 from events.history.snapshots import Snapshots
 from events.log.documents import encoded
 from events.log.errors import LogLostItsTail

@@ -27,15 +27,7 @@ from events.producer.secrecy import NOTHING_PERSONAL
 from events.projection.driver import EventsInMemory
 from events.projection_store.fleet_snapshot import FleetSnapshotReader
 from events.projection_store.port import ProjectionStore
-from events.rollout.events import (
-    DevicesAdmitted,
-    DevicesRetried,
-    RollbackBegan,
-    RolloutCreated,
-    RolloutEvent,
-    RolloutResumed,
-    RolloutStarted,
-)
+from events.rollout import events as rollout
 from events.rollout.fleet_snapshot import FleetSnapshot
 from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import ROLLOUT, RolloutDocument, RolloutState, decode, evolve
@@ -168,7 +160,7 @@ class Previewer:
         rollouts = {
             deployment_of(subject): (decode(data), isinstance(proposal.event, _REACHING))
             for proposal in proposed
-            if isinstance(proposal.event, RolloutEvent)
+            if isinstance(proposal.event, rollout.RolloutEvent)
             for subject, data in proposal.snapshots
             if subject.startswith(ROLLOUT) and data is not None
         }
@@ -188,7 +180,7 @@ class Previewer:
     ) -> FirstStep:
         waits = document.state is RolloutState.CREATED
         if waits:
-            started = evolve(document, RolloutStarted(), version=document.version + 1, at=now)
+            started = evolve(document, rollout.RolloutStarted(), version=document.version + 1, at=now)
             assert started is not None
             document = started
         target = FleetSet({each.number: each.rollout_targets[name] for each in implied if name in each.rollout_targets})
@@ -198,9 +190,9 @@ class Previewer:
         judgement = self._reader.judge(name, document, msgspec.structs.replace(fleet_snapshot, target=target), now)
         devices = NO_DEVICES
         for event in judgement.events:
-            if isinstance(event, DevicesAdmitted | DevicesRetried):
+            if isinstance(event, rollout.DevicesAdmitted | rollout.DevicesRetried):
                 devices |= FleetSet.of(event.devices)
-            elif isinstance(event, RollbackBegan):
+            elif isinstance(event, rollout.RollbackBegan):
                 devices |= fleet_snapshot.actual
         actions = [_ACTIONS[type(event)] for event in judgement.events if type(event) in _ACTIONS]
         says = ("once it is started, it " if waits else "it ") + (", ".join(actions) or f"waits: {judgement.says}")
@@ -212,9 +204,9 @@ class Previewer:
 
 
 # After these events a rollout goes on to its whole target by itself.
-_REACHING = (RolloutCreated, RolloutStarted, RolloutResumed)
+_REACHING = (rollout.RolloutCreated, rollout.RolloutStarted, rollout.RolloutResumed)
 _ACTIONS: Mapping[type[object], str] = {
-    DevicesAdmitted: "admits these devices first",
-    DevicesRetried: "retries these devices",
-    RollbackBegan: "rolls these devices back",
+    rollout.DevicesAdmitted: "admits these devices first",
+    rollout.DevicesRetried: "retries these devices",
+    rollout.RollbackBegan: "rolls these devices back",
 }

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import structlog
 
@@ -64,17 +64,12 @@ class ChildJob:
 
 def archive_job(log: RedisLog, settings: Settings) -> ChildJob:
     """The job that is due when there are entries to move to the archive."""
-
-    def entries_wait() -> bool:
-        return is_due(
-            log.client,
-            partitions=log.partitions,
-            segment_entries=settings.archive_segment_events,
-            before_at=settings.archive_before_at(now_ms()),
-            head_of=RawStreams(log.client).head,
-        )
-
-    return ChildJob("archive", settings, Lease(log.client, "archive"), is_due=entries_wait)
+    entries, head_of = settings.archive_segment_events, RawStreams(log.client).head
+    is_due_before = partial(is_due, log.client, partitions=log.partitions, segment_entries=entries, head_of=head_of)
+    lease = Lease(log.client, "archive")
+    return ChildJob(
+        "archive", settings, lease, is_due=lambda: is_due_before(before_at=settings.archive_before_at(now_ms()))
+    )
 
 
 def snapshot_job(log: RedisLog, settings: Settings) -> ChildJob:

@@ -25,8 +25,7 @@ from events.projection_store.series import Sample, SeriesStore
 from events.settings import Settings, environment_of
 from workers.delivery_job import QUEUE as DELIVERY_QUEUE
 from workers.pool.child_job import archive_job, snapshot_job
-from workers.pool.dispatcher import INTERVAL_SECONDS as DISPATCH_SECONDS
-from workers.pool.dispatcher import Dispatcher
+from workers.pool.dispatcher import DISPATCH_SECONDS, Dispatcher
 from workers.pool.reconciler import INTERVAL_SECONDS, Reconciler
 
 STOP_SECONDS_MAX, SNAPSHOT_SECONDS = 15.0, 5.0

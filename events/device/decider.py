@@ -10,31 +10,14 @@ from events import canonical
 from events.canonical import JsonObject
 from events.decider import CommandAuthor, Decider, ScopeLike, SubjectChange
 from events.decider import Documents as AnyDocuments
-from events.device import commands, errors, events
+from events.device import commands, errors, events, state
 from events.device.authentication import KEYS_DECLINED
 from events.device.command_check import check
 from events.device.commands import DeviceCommand, subject_of
 from events.device.events import DeviceEvent
 from events.device.hierarchy import LAYERS_MAX, Documents, check_parent, device_of_scope, requested_parent
 from events.device.identifiers import SYSTEM_MODULES, module_subject
-from events.device.state import (
-    EMPTY,
-    SYSTEM_OWNER,
-    DeviceDocument,
-    ModuleDocument,
-    ModuleIdentity,
-    TwinDocument,
-    begun_module,
-    current_module,
-    decode_device,
-    decode_module,
-    evolve_device,
-    evolve_twin,
-    identity_of,
-    matches,
-    section,
-    twin_etag,
-)
+from events.device.state import EMPTY, DeviceDocument, ModuleDocument, TwinDocument, section
 from events.properties import BYTES_MAX, merge_patch, patch_between, problems_of
 
 MODULES_MAX = 50
@@ -108,7 +91,7 @@ def decide(
             if module_id in SYSTEM_MODULES and not device.edge:
                 raise errors.NotEdgeCapable(device_id)
             identity = _check_module_identity(command, device)
-            owner = SYSTEM_OWNER if module_id in SYSTEM_MODULES else managed_by
+            owner = state.SYSTEM_OWNER if module_id in SYSTEM_MODULES else managed_by
             keys = identity.authentication if authentication is None else _authentication(authentication)
             if (owner, keys) == (identity.managed_by, identity.authentication):
                 return None
@@ -198,8 +181,8 @@ def _update_device(
 
 
 def _check_etag(subject: str, if_match: str | None, counter: int) -> None:
-    if not matches(if_match, counter):
-        raise errors.EtagMismatch(subject, expected=if_match or "", actual=twin_etag(counter))
+    if not state.matches(if_match, counter):
+        raise errors.EtagMismatch(subject, expected=if_match or "", actual=state.twin_etag(counter))
 
 
 def _authentication(authentication: JsonObject | None) -> JsonObject | UnsetType:
@@ -208,8 +191,8 @@ def _authentication(authentication: JsonObject | None) -> JsonObject | UnsetType
 
 def _check_module_identity(
     command: commands.UpdateModule | commands.DeleteModule, device: DeviceDocument
-) -> ModuleIdentity:
-    identity = identity_of(device, command.module_id)
+) -> state.ModuleIdentity:
+    identity = state.identity_of(device, command.module_id)
     if identity is None:
         raise errors.ModuleNotFound(command.device_id, command.module_id)
     _check_etag(module_subject(command.device_id, command.module_id), command.if_match, identity.etag)
@@ -219,7 +202,7 @@ def _check_module_identity(
 def _current_twin(
     command: commands.PatchTwin | commands.ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
 ) -> TwinDocument:
-    twin = device if command.module_id is None else module or begun_module(device)
+    twin = device if command.module_id is None else module or state.begun_module(device)
     _check_etag(subject_of(command), command.if_match, twin.twin_etag)
     return twin
 
@@ -271,7 +254,7 @@ def _decide(command: DeviceCommand, documents: AnyDocuments, author: CommandAuth
             raise errors.DeviceNotFound(command.device_id)
     subject = subject_of(command)
     if subject != command.device_id:
-        module = None if device is None else current_module(documents[subject], device)
+        module = None if device is None else state.current_module(documents[subject], device)
         module_event = decide(command, device, module)
         if module_event is not None:
             assert device is not None, "only modules of registered devices have events"
@@ -282,7 +265,7 @@ def _decide(command: DeviceCommand, documents: AnyDocuments, author: CommandAuth
     if event is None:
         return
     if scope is not None and not isinstance(event, events.DeviceRetired):
-        scope.insist(command.device_id, evolve_device(device, event, version=0, at=0))
+        scope.insist(command.device_id, state.evolve_device(device, event, version=0, at=0))
     match event:
         case events.DeviceRegistered():
             yield SubjectChange(subject, event, generation=1 if device is None else device.generation + 1)
@@ -308,12 +291,12 @@ def _evolve(
     document: DeviceDocument | ModuleDocument | None, event: DeviceEvent, version: int, at: int, _: str
 ) -> TwinDocument:
     if isinstance(document, ModuleDocument):
-        return evolve_twin(document, event, version=version, at=at)
-    return evolve_device(document, event, version=version, at=at)
+        return state.evolve_twin(document, event, version=version, at=at)
+    return state.evolve_device(document, event, version=version, at=at)
 
 
 def _decode(subject: str, data: bytes) -> TwinDocument:
-    return decode_module(data) if "/" in subject else decode_device(data)
+    return state.decode_module(data) if "/" in subject else state.decode_device(data)
 
 
 DECIDER = Decider(

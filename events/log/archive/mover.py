@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 
 from events import canonical
+from events.log import errors
 from events.log.archive.manifest import ArchiveManifest, Segment, folder_of, manifest_name, manifest_of
 from events.log.archive.notes import (
     MOVED,
@@ -24,14 +25,6 @@ from events.log.archive.notes import (
 from events.log.archive.segment import SEGMENT_BYTES_MAX, SegmentWriter, chained, damaged, verify
 from events.log.connect import Client
 from events.log.entries import RawEntry, genesis, in_stream, stream_names
-from events.log.errors import (
-    ArchiveElsewhere,
-    LogError,
-    LogLostItsTail,
-    ManifestDamaged,
-    SegmentDamaged,
-    SegmentMissing,
-)
 from events.log.events import LogInitialised
 from events.log.failpoints import FailPoint, reached
 from events.log.object_store import ObjectStore
@@ -121,17 +114,17 @@ class Mover:
             return
         if location is not None:
             if not may_move:
-                raise ArchiveElsewhere(recorded=location, configured=url)
+                raise errors.ArchiveElsewhere(recorded=location, configured=url)
             for segment in (segment for stream in self.streams for segment in notes_of(self._client, stream).segments):
                 if self._object_store.size(segment.name) != segment.bytes:
-                    raise ArchiveElsewhere(recorded=location, configured=url, missing=segment.name)
+                    raise errors.ArchiveElsewhere(recorded=location, configured=url, missing=segment.name)
         set_location(self._client, url, self._initialisation)
 
     def _stay(self) -> None:
         """Stop a run that began before the archive was moved; it would write to the previous location."""
         location = location_of(self._client)
         if location is not None and location != self._object_store.url:
-            raise ArchiveElsewhere(recorded=location, configured=self._object_store.url)
+            raise errors.ArchiveElsewhere(recorded=location, configured=self._object_store.url)
 
     # -- writing ahead
 
@@ -207,7 +200,7 @@ class Mover:
         while after < upto:
             batch = in_stream(self._client, stream, after=after, limit=min(_BATCH, upto - after))
             if not batch or batch[0].position != after + 1:
-                raise LogLostItsTail(stream, expected=after + 1, actual=batch[0].position if batch else after)
+                raise errors.LogLostItsTail(stream, expected=after + 1, actual=batch[0].position if batch else after)
             yield from batch
             after = batch[-1].position
 
@@ -307,7 +300,7 @@ def faults(
     *,
     epoch: str,
     progress: Progress = lambda _stream, _count: None,
-) -> Iterator[LogError]:
+) -> Iterator[errors.LogError]:
     """The faults of a stream's archive, by what Redis has on record, each as the error that a reader would get."""
     segments = notes_of(client, stream).segments
     chain, last = genesis(epoch, stream).hex(), 0
@@ -317,13 +310,15 @@ def faults(
         chain, last = segment.after, segment.last
         try:
             verify(object_store, segment)
-        except (SegmentDamaged, SegmentMissing) as error:
+        except (errors.SegmentDamaged, errors.SegmentMissing) as error:
             yield error
         progress(stream, segment.count)
     try:
         listed = manifest_of(object_store, stream)
-    except ManifestDamaged as error:
+    except errors.ManifestDamaged as error:
         yield error
         return
     if segments and (listed is None or listed.segments[: len(segments)] != segments):
-        yield ManifestDamaged(object_store.url, manifest_name(stream), "its segments are not those recorded in Redis")
+        yield errors.ManifestDamaged(
+            object_store.url, manifest_name(stream), "its segments are not those recorded in Redis"
+        )

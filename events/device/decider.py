@@ -15,7 +15,7 @@ from events.device.authentication import KEYS_DECLINED
 from events.device.command_check import check
 from events.device.commands import DeviceCommand, subject_of
 from events.device.events import DeviceEvent
-from events.device.hierarchy import LAYERS_MAX, Documents, check_parent, device_of_scope, requested_parent
+from events.device.hierarchy import LAYERS_MAX, Documents, device_of_scope, parent_after
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import EMPTY, DeviceDocument, ModuleDocument, TwinDocument, section
 from events.properties import BYTES_MAX, merge_patch, patch_between, problems_of
@@ -45,7 +45,7 @@ def decide(
     if isinstance(command, commands.RegisterDevice):
         if device is not None and not device.retired:
             raise errors.DeviceExists(command.device_id)
-        parent_scope = _parent_scope(command, None, edge=command.edge, above=above)
+        parent_scope = parent_after(command, None, above, edge=command.edge)
         return events.DeviceRegistered(
             command.edge,
             command.enabled,
@@ -64,10 +64,12 @@ def decide(
             _merged(subject_of(command), reported, patch, "properties.reported")
             # Also an unchanged report is an event: the hub counts each one in `$version`.
             return events.PropertiesReported(patch)
-        case commands.PatchTwin():
-            return _patch_twin(command, device, module)
-        case commands.ReplaceTwin():
-            return _replace_twin(command, device, module)
+        case commands.PatchTwin() | commands.ReplaceTwin():
+            twin = device if command.module_id is None else module or state.begun_module(device)
+            _check_etag(subject_of(command), command.if_match, twin.twin_etag)
+            return (
+                _patch_twin(command, twin) if isinstance(command, commands.PatchTwin) else _replace_twin(command, twin)
+            )
         case commands.UpdateDevice():
             _check_etag(command.device_id, command.if_match, device.identity_etag)
             return _update_device(command, device, above)
@@ -87,18 +89,22 @@ def decide(
             if not device.edge:
                 raise errors.NotEdgeCapable(device_id)
             return events.ConfigurationSet(content)
-        case commands.UpdateModule(device_id, module_id, managed_by, authentication):
-            if module_id in SYSTEM_MODULES and not device.edge:
+        case commands.UpdateModule(device_id, module_id) | commands.DeleteModule(device_id, module_id):
+            is_system = module_id in SYSTEM_MODULES
+            if isinstance(command, commands.UpdateModule) and is_system and not device.edge:
                 raise errors.NotEdgeCapable(device_id)
-            identity = _check_module_identity(command, device)
-            owner = state.SYSTEM_OWNER if module_id in SYSTEM_MODULES else managed_by
-            keys = identity.authentication if authentication is None else _authentication(authentication)
-            if (owner, keys) == (identity.managed_by, identity.authentication):
-                return None
-            return events.ModuleUpdated(module_id, owner, keys)
-        case commands.DeleteModule(module_id=module_id):
-            _check_module_identity(command, device)
-            return events.ModuleDeleted(module_id)
+            identity = state.identity_of(device, module_id)
+            if identity is None:
+                raise errors.ModuleNotFound(device_id, module_id)
+            _check_etag(module_subject(device_id, module_id), command.if_match, identity.etag)
+            if isinstance(command, commands.DeleteModule):
+                return events.ModuleDeleted(module_id)
+            owner = state.SYSTEM_OWNER if is_system else command.managed_by
+            keys = (
+                identity.authentication if command.authentication is None else _authentication(command.authentication)
+            )
+            is_unchanged = (owner, keys) == (identity.managed_by, identity.authentication)
+            return None if is_unchanged else events.ModuleUpdated(module_id, owner, keys)
         case _:
             assert_never(command)
 
@@ -112,28 +118,8 @@ def parents_named(command: DeviceCommand, device: DeviceDocument | None) -> tupl
     return tuple(name for scope in scopes if (name := device_of_scope(scope)) is not None and name != command.device_id)
 
 
-def _parent_scope(
-    command: commands.RegisterDevice | commands.UpdateDevice,
-    device: DeviceDocument | None,
-    *,
-    edge: bool,
-    above: Documents,
-) -> str:
-    """The scope of the parent after a command."""
-    after = requested_parent(
-        command.device_id, device, edge=edge, device_scope=command.device_scope, parent_scopes=command.parent_scopes
-    )
-    before = ("", edge) if device is None else (device.parent_scope, device.edge)
-    # An unchanged parent is not checked again: it may have been retired since, and an unrelated update must still work.
-    if after and (after != before[0] or (edge and not before[1])):
-        check_parent(command.device_id, after, above, edge=edge)
-    return after
-
-
-def _patch_twin(
-    command: commands.PatchTwin, device: DeviceDocument, module: ModuleDocument | None
-) -> events.TwinPatched | None:
-    twin, subject = _current_twin(command, device, module), subject_of(command)
+def _patch_twin(command: commands.PatchTwin, twin: TwinDocument) -> events.TwinPatched | None:
+    subject = subject_of(command)
     tags, desired = command.tags, command.desired
     # Clearing becomes nulls in the patch: the event stays a patch, and unchanged properties keep their times.
     if "tags" in command.clear:
@@ -150,10 +136,8 @@ def _changing(subject: str, before: Raw, patch: JsonObject | None, root: str) ->
     return patch if patch is not None and _is_changed(before, _merged(subject, before, patch, root)) else None
 
 
-def _replace_twin(
-    command: commands.ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
-) -> events.TwinPatched | events.TwinReplaced | None:
-    twin, subject = _current_twin(command, device, module), subject_of(command)
+def _replace_twin(command: commands.ReplaceTwin, twin: TwinDocument) -> events.TwinPatched | events.TwinReplaced | None:
+    subject = subject_of(command)
     tags = _merged(subject, EMPTY, command.tags, "tags")
     desired = _merged(subject, EMPTY, command.desired, "properties.desired")
     if _is_changed(twin.desired, desired):
@@ -174,7 +158,7 @@ def _update_device(
         device.enabled if command.enabled is None else command.enabled,
         device.status_reason if command.status_reason is None else command.status_reason,
         device.authentication if command.authentication is None else command.authentication,
-        _parent_scope(command, device, edge=edge, above=above) or UNSET,
+        parent_after(command, device, above, edge=edge) or UNSET,
     )
     # The event repeats no unchanged authentication: `UNSET` keeps it.
     return None if after == before else replace(after, authentication=_authentication(command.authentication))
@@ -187,24 +171,6 @@ def _check_etag(subject: str, if_match: str | None, counter: int) -> None:
 
 def _authentication(authentication: JsonObject | None) -> JsonObject | UnsetType:
     return UNSET if authentication in (None, KEYS_DECLINED) else authentication
-
-
-def _check_module_identity(
-    command: commands.UpdateModule | commands.DeleteModule, device: DeviceDocument
-) -> state.ModuleIdentity:
-    identity = state.identity_of(device, command.module_id)
-    if identity is None:
-        raise errors.ModuleNotFound(command.device_id, command.module_id)
-    _check_etag(module_subject(command.device_id, command.module_id), command.if_match, identity.etag)
-    return identity
-
-
-def _current_twin(
-    command: commands.PatchTwin | commands.ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
-) -> TwinDocument:
-    twin = device if command.module_id is None else module or state.begun_module(device)
-    _check_etag(subject_of(command), command.if_match, twin.twin_etag)
-    return twin
 
 
 def _merged(subject: str, raw: Raw, patch: JsonObject, root: str) -> JsonObject:

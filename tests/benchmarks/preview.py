@@ -83,7 +83,7 @@ def _preview(previewer: Previewer, command: Command) -> PreviewResult:
     trial = previewer.trial(by=BY)
     decided = trial.decided(trial.producer.submit([command]).refused)
     assert not decided.refused
-    return previewer.result(decided.events, decided.proposed)
+    return previewer.result(decided.events, decided.log.proposed)
 
 
 def _now() -> int:

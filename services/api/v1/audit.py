@@ -152,7 +152,7 @@ class AuditReader:
             SearchInvalid, ContinuationInvalid: a stream is unknown, or the continuation is invalid.
             LogUnavailable, LogLostItsTail: the log cannot be read.
         """
-        of = canonical.digest((msgspec.to_builtins(search), order.value))
+        of = canonical.digest((msgspec.to_builtins(search), order))
         text = self._context.continuations.open(continuation)
         try:
             progress = None if text is None else msgspec.json.decode(text, type=_SearchProgress)
@@ -237,7 +237,7 @@ class AuditReader:
             left = ranges[stream]
             unread: Mapping[str, Range] = {stream: left} if left.after < left.upto else {}
             while unread:
-                page = self.searching.page(search, unread, order=SearchOrder.OLDEST, limit=_EXPORTED)
+                page = self.searching.page(search, unread, order="oldest", limit=_EXPORTED)
                 yield from page.entries
                 unread = page.unread
 
@@ -296,7 +296,7 @@ def events(
     request: Request,
     search: SearchQuery,
     *,
-    order: Literal["oldest", "newest"] = "newest",
+    order: SearchOrder = "newest",
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     continuation: Annotated[str | None, Query()] = None,
 ) -> AuditPage:
@@ -306,7 +306,7 @@ def events(
     for a page is limited.
     """
     reader = reader_of(request)
-    page, more = reader.page(search, order=SearchOrder(order), limit=top, continuation=continuation)
+    page, more = reader.page(search, order=order, limit=top, continuation=continuation)
     return AuditPage([reader.line(entry) for entry in page.entries], page.scanned, more)
 
 

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from events import canonical
 from events.deployment.advice import Advice
 from events.deployment.events import DeploymentCreated
+from events.log.keys import FLEET
 from events.log.keys import name as stream_name
 from events.manifest.merge import Conflict, conflicts
 from events.member_names import snake_case
@@ -260,7 +261,7 @@ def _readiness(request: Request, previewed: Preview) -> list[DeploymentReadiness
     """The findings in the content of each new deployment."""
     context = context_of(request)
     waivers, answers = current_waivers(context), []
-    for envelope in previewed.events.fleet:
+    for envelope in previewed.events.of(FLEET):
         event = envelope.event
         if isinstance(event, DeploymentCreated):
             document = document_of(envelope.subject, event.content, event.labels, event.priority)

@@ -35,11 +35,7 @@ class Personal(msgspec.Struct, frozen=True):
         return any(path[: len(personal)] == personal for personal in self.paths)
 
     def take(self, command: C, *, new_id: Callable[[], str]) -> tuple[C, tuple[Secret, ...]]:
-        """The command with references in place of its personal values, and those values.
-
-        Raises:
-            SecretTextInvalid: a value is not a text of at most 4,096 bytes.
-        """
+        """The command with references in place of its personal values, and those values; raises as `checked_text`."""
         if not self.paths or not isinstance(command, PatchTags | PatchTwin | ReplaceTwin):
             return command, ()
         if not isinstance(command.tags, dict):
@@ -64,11 +60,7 @@ class Personal(msgspec.Struct, frozen=True):
         return replaced, tuple(secrets)
 
     def check(self, command: object) -> None:
-        """Reject a condition or a metric that uses a personal tag.
-
-        Raises:
-            ConditionInvalid, MetricsInvalid: names the tag.
-        """
+        """Reject a condition (ConditionInvalid) or a metric (MetricsInvalid) that uses a personal tag."""
         # The devices that a condition selects would tell the hidden value, and after the value is erased the decision could not
         # be replayed (docs/decisions/0031).
         if not self.paths:
@@ -83,11 +75,7 @@ class Personal(msgspec.Struct, frozen=True):
                     raise MetricsInvalid(command.deployment_id, f"{metric[:140]!r}: {error}") from error
 
     def check_condition(self, text: str) -> None:
-        """Reject a condition that uses a personal tag.
-
-        Raises:
-            ConditionInvalid: it uses a personal tag, or its syntax is wrong.
-        """
+        """Reject a condition that uses a personal tag, or whose syntax is wrong, with a ConditionInvalid."""
         if not self.paths or not text.strip():
             return
         condition = parse_module_condition(text).condition if is_module_condition(text) else parse_condition(text)
@@ -96,11 +84,7 @@ class Personal(msgspec.Struct, frozen=True):
             raise ConditionInvalid(text, column=_column(text, path), reason=reason)
 
     def check_query(self, text: str) -> None:
-        """Reject a query whose rows depend on a personal tag. It may select the tag, whose value is `***` in the answer.
-
-        Raises:
-            QueryInvalid: its condition, its groups or an aggregate use a personal tag, or its syntax is wrong.
-        """
+        """Reject (QueryInvalid) a query whose rows depend on a personal tag; it may select the tag, shown as `***`."""
         if not self.paths:
             return
         query = parse_query(text)

@@ -23,11 +23,7 @@ class AllowedTargets(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "AllowedTargets":
-        """Returns the networks in a comma-separated text such as `10.0.0.0/8,::1`, or all networks for `any`.
-
-        Raises:
-            ValueError: a part is not a network.
-        """
+        """Returns the networks in a text such as `10.0.0.0/8,::1`, or all for `any`; ValueError if a part is none."""
         if text.strip() == ANY:
             return cls(_EVERYTHING)
         return cls(tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()))
@@ -55,11 +51,7 @@ def address_of(host: str) -> Address | None:
 
 
 def check_target(url: str, targets: AllowedTargets) -> None:
-    """Refuse a URL that is not allowed, as far as that is clear without resolving its host.
-
-    Raises:
-        TargetRefused: its address is not allowed, or it uses plain HTTP and no private network is allowed.
-    """
+    """Refuse (TargetRefused) a URL that is not allowed, as far as that is clear without resolving its host."""
     # Only an early answer for the operator: names can change, so each delivery checks the resolved addresses.
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".").lower()

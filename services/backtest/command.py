@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from events import logs
-from events.camel_case import camel_json
 from events.log.log_factory import open_log
+from events.member_names import camel_json
 from events.projection_store.redis import RedisProjectionStore
 from events.terminal import complain, print_lines
 from services.backtest.changes import ChangeInvalid, Changes, deployment_of, plan_of, policy_of

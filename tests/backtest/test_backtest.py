@@ -1,8 +1,8 @@
 import pytest
 
-from events.camel_case import camel_json
 from events.deployment.commands import CreateDeployment, DeleteDeployment
 from events.device.commands import PatchTags, RegisterDevice, RetireDevice
+from events.member_names import camel_json
 from events.rollout.commands import ApprovePhase, PauseRollout, ResumeRollout
 from events.rollout.plan import Failure, Gate, Phase, RolloutPlan
 from services.backtest.changes import ChangeInvalid, Changes, deployment_of, plan_of, policy_of

@@ -36,11 +36,7 @@ class SecretReads:
         self._postponed = Postponed(LogUnavailable)
 
     def note(self, author: Author, subjects: Sequence[str], *, what: str, through: str) -> None:
-        """Record a read in the log. After an error the secrets must not be answered.
-
-        Raises:
-            LogUnavailable, ConflictPersists: the read is not recorded.
-        """
+        """Record a read in the log. After LogUnavailable or ConflictPersists the secrets must not be answered."""
         noted: Future[None] = Future()
         with self._adding:
             self._waiting.setdefault((author, what, through), []).append((subjects, noted))
@@ -121,11 +117,7 @@ def _day(at: int) -> str:
 
 
 def note_read(request: Request, subjects: Sequence[str], *, what: str) -> None:
-    """Record that a request is about to be answered with secrets; a device's own fetch is counted.
-
-    Raises:
-        LogUnavailable, ConflictPersists: the read is not recorded, and no secret may be answered.
-    """
+    """Record that a request is about to be answered with secrets; a device's own fetch is counted. Raises as `note`."""
     if not subjects:
         return
     caller = caller_of(request)

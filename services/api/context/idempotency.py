@@ -29,7 +29,7 @@ def begin(client: Client, name: str, digest: str) -> bytes | None:
         pipe = client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
         pipe.set(_key_of(name), digest, nx=True, px=COMMANDS_REMEMBERED_MS)
         pipe.get(_key_of(name))
-        pipe.get(_answer_key_of(name))
+        pipe.get(_key_of(f"{name}:answer"))
         stored, answer = pipe.execute()[1:]
     if stored != digest.encode():
         raise IdempotencyKeyReused
@@ -37,29 +37,17 @@ def begin(client: Client, name: str, digest: str) -> bytes | None:
 
 
 def finish(client: Client, name: str, answer: bytes = b"") -> None:
-    """Store that a request was answered. `answer` is empty unless it is known to hold no keys and secrets.
-
-    Raises:
-        LogUnavailable: Redis did not answer.
-    """
+    """Store that a request was answered; `answer` is empty unless it is known to hold no keys and secrets."""
     with answering():
-        client.set(_answer_key_of(name), answer, px=COMMANDS_REMEMBERED_MS)
+        client.set(_key_of(f"{name}:answer"), answer, px=COMMANDS_REMEMBERED_MS)
 
 
 def _key_of(name: str) -> str:
     return key(FLEET, f"idempotency:{name}")
 
 
-def _answer_key_of(name: str) -> str:
-    return key(FLEET, f"idempotency:{name}:answer")
-
-
 def name_of(request: Request) -> str | None:
-    """The name under which a request's key is stored; `None` without a key, and for a dry run.
-
-    Raises:
-        BodyInvalid: the header is no key.
-    """
+    """The name under which a request's key is stored, `None` without one and for a dry run; or BodyInvalid."""
     text = request.headers.get(HEADER)
     if text is None:
         return None
@@ -86,11 +74,7 @@ def digest_of(*parts: str | bytes) -> str:
 
 
 async def note_key(request: Request) -> None:
-    """Before a write: store its key, and whether the request was answered before.
-
-    Raises:
-        BodyInvalid, IdempotencyKeyReused, LogUnavailable: as `name_of` and `begin`.
-    """
+    """Before a write: store its key, and whether the request was answered before. Raises as `name_of` and `begin`."""
     name = name_of(request)
     if name is None:
         return

@@ -35,7 +35,7 @@ from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
 from services.api.http.request_costs import LONG
 from services.api.http.similar_names import near
-from services.api.v1.device_assignment import AsOf
+from services.api.v1.devices import AsOf
 from services.api.v1.router import v1_router
 
 router = v1_router()
@@ -299,7 +299,7 @@ def _as_of(explanation: Explanation) -> ExplainedAsOf:
         stream=stream_name(at.number),
         partition=at.vector.partition,
         fleet=at.vector.fleet,
-        heads=AsOf.of(at.head),
+        heads=AsOf(at.head.partition, at.head.fleet),
         is_behind=at.is_behind,
         blocked=stop,
     )

@@ -229,7 +229,7 @@ def verify(
     """
     span = _span(since, until)
     try:
-        keys = _keys(settings, public_key)
+        keys = _keys(settings, public_key or [])
         # Verifying writes nothing, so it does not matter whether this Redis could lose events.
         log = open_log(settings.redis_url, allow_volatile=True)
         start = time.monotonic()
@@ -260,22 +260,19 @@ def verify(
 
 
 def _print(report: VerificationReport, seconds: float) -> None:
-    for fault in report.faults:
-        print_lines(f"{fault.location} {fault.what}")
+    print_lines(*(f"{fault.location} {fault.what}" for fault in report.faults))
     for tail in report.unsealed:
         print_lines(f"{tail.stream}: {tail.entries} not sealed yet, since {tail.stream}:{tail.after}")
-    number, digest = report.last
     rate = f"{report.entries / seconds:,.0f} a second" if seconds else ""
     print_lines(
         f"{report.entries} entries and {report.seals} seals in {seconds:.1f} s ({rate}); keys: {', '.join(report.keys)}"
     )
-    newest = (
-        f"{number} of {iso_text(report.sealed_at)}, {digest}"
-        if number
-        else "none that is signed by a key of this command"
+    number, digest = report.last
+    newest = f"{number} of {iso_text(report.sealed_at)}, {digest}"
+    print_lines(
+        f"newest seal: {newest if number else 'none that is signed by a key of this command'}",
+        "everything is as it was sealed" if report.is_fine else counted(len(report.faults), "fault"),
     )
-    print_lines(f"newest seal: {newest}")
-    print_lines("everything is as it was sealed" if report.is_fine else counted(len(report.faults), "fault"))
 
 
 def _as_json(report: VerificationReport, seconds: float) -> dict[str, object]:
@@ -291,16 +288,14 @@ def _as_json(report: VerificationReport, seconds: float) -> dict[str, object]:
     }
 
 
-def _keys(settings: Settings, files: list[Path] | None) -> list[PublicKey]:
-    if not files:
-        return [public_key(settings)]
+def _keys(settings: Settings, files: list[Path]) -> list[PublicKey]:
     keys = []
     for file in files:
         try:
             keys.append(PublicKey.from_pem(file.read_bytes(), location=str(file)))
         except OSError as error:
             raise PublicKeyUnusable(str(file), f"cannot be read: {error.strerror}") from error
-    return keys
+    return keys or [public_key(settings)]
 
 
 def _span(since: str | None, until: str | None) -> SealSpan:

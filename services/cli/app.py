@@ -18,7 +18,7 @@ COMMANDS = {
     "blocked": "services.cli.blocked:app",
     "backup": "services.cli.backup:backup",
     "erase": "services.cli.erase:erase",
-    "restore": "services.cli.restore:restore",
+    "restore": "services.cli.backup:restore",
     "repair-log": "services.cli.repair_log:repair_log",
     "demo": "services.demo.run:demo",
     "init": "services.cli.log:init",

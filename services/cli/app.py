@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from events.terminal import print_lines
+from services.cli.commands import flag
 
 COMMANDS = {
     "up": "services.cli.up:up",
@@ -104,7 +105,7 @@ app = typer.Typer(
 def twinfold(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+        bool, flag("Show the version and exit.", "--version", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """Automatic deployments for edge fleets, on a log you keep yourself."""

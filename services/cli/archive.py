@@ -25,7 +25,7 @@ from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, hide_password
 from events.terminal import complain_of, print_lines
 from services.cli.client import AsJson, show_json, table
-from services.cli.commands import CommandGroup, command
+from services.cli.commands import CommandGroup, command, flag
 from services.cli.exits import REFUSED, code_of
 from services.cli.flags import AllowVolatileRedis, DataDir, LogSettings, RedisUrl, log_settings
 from services.cli.progress import ShowProgress, progress_bar
@@ -42,22 +42,17 @@ def archive(
     data: DataDir = None,
     archive_url: Annotated[
         str | None,
-        typer.Option(
-            help="A directory or the URL of an object store. Another one than before moves the archive there.",
+        flag(
+            "A directory or the URL of an object store. Another one than before moves the archive there.",
             show_default="TWINFOLD_ARCHIVE_URL",
         ),
     ] = None,
-    segment_events: Annotated[int | None, typer.Option(min=1, help="Number of events in a file.")] = None,
+    segment_events: Annotated[int | None, flag("Number of events in a file.", min=1)] = None,
     keep_days: Annotated[
-        float | None,
-        typer.Option(min=0, help="Remove older events from Redis.", show_default="TWINFOLD_ARCHIVE_KEEP_DAYS"),
+        float | None, flag("Remove older events from Redis.", min=0, show_default="TWINFOLD_ARCHIVE_KEEP_DAYS")
     ] = None,
-    write_only: Annotated[
-        bool, typer.Option("--write-only", help="Only write files; remove nothing from Redis.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be moved, and what keeps the rest in Redis.")
-    ] = False,
+    write_only: Annotated[bool, flag("Only write files; remove nothing from Redis.", "--write-only")] = False,
+    dry_run: Annotated[bool, flag("Show what would be moved, and what keeps the rest in Redis.", "--dry-run")] = False,
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:

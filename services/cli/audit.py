@@ -26,7 +26,7 @@ from events.secrets.errors import KeyFileError
 from events.settings import Settings, read_settings
 from events.terminal import complain, complain_of, print_json, print_lines
 from services.cli.client import AnswerApi, AsJson, PlainApi, given, json_text, quoted, show_json
-from services.cli.commands import CommandGroup, From
+from services.cli.commands import CommandGroup, From, argument, flag
 from services.cli.flags import DataDir, Kinds, RedisUrl, log_settings, point_in_time
 from services.cli.inputs import InputUnreadable
 from services.cli.progress import progress_bar
@@ -39,23 +39,21 @@ app = CommandGroup(no_args_is_help=True, help="Verify that the history is as it 
 
 PublicKeys = Annotated[
     list[Path] | None,
-    typer.Option(
-        help="File with a public key (PEM) that may have signed seals; can be repeated. "
+    flag(
+        "File with a public key (PEM) that may have signed seals; can be repeated. "
         "The default is the key of the data directory."
     ),
 ]
 
-LocationName = Annotated[str, typer.Argument(help="Position in the log, as in p03:17, fleet:5 or p03:assignments:2.")]
-Device = Annotated[str | None, typer.Option(help="Events of this device and its modules, and its assignment changes.")]
-Deployment = Annotated[
-    str | None, typer.Option(help="Events of this deployment and its rollout, and assignment changes to it.")
-]
-By = Annotated[str | None, typer.Option(help="Author, as in user:ada or ada.")]
-Cause = Annotated[str | None, typer.Option(help="Cause, or the position of an event in its chain of causes.")]
-Since = Annotated[str | None, typer.Option(help="Earliest time, as in 2026-05-01T12:30:00Z.")]
-Until = Annotated[str | None, typer.Option(help="Latest time.")]
+LocationName = Annotated[str, argument("Position in the log, as in p03:17, fleet:5 or p03:assignments:2.")]
+Device = Annotated[str | None, flag("Events of this device and its modules, and its assignment changes.")]
+Deployment = Annotated[str | None, flag("Events of this deployment and its rollout, and assignment changes to it.")]
+By = Annotated[str | None, flag("Author, as in user:ada or ada.")]
+Cause = Annotated[str | None, flag("Cause, or the position of an event in its chain of causes.")]
+Since = Annotated[str | None, flag("Earliest time, as in 2026-05-01T12:30:00Z.")]
+Until = Annotated[str | None, flag("Latest time.")]
 Streams = Annotated[
-    list[str] | None, typer.Option("--stream", help="A stream, as in fleet, p00 or p00:assignments; can be repeated.")
+    list[str] | None, flag("A stream, as in fleet, p00 or p00:assignments; can be repeated.", "--stream")
 ]
 Filters = Annotated[
     dict[str, Any],
@@ -77,8 +75,8 @@ Filters = Annotated[
 def search(
     *,
     filters: Filters,
-    oldest: Annotated[bool, typer.Option("--oldest", help="Oldest first. The default is newest first.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of entries.")] = 50,
+    oldest: Annotated[bool, flag("Oldest first. The default is newest first.", "--oldest")] = False,
+    limit: Annotated[int, flag("Maximum number of entries.", min=1)] = 50,
     api: AnswerApi,
 ) -> None:
     """List events: when, where, who did what. One a line; --json adds all data, with secrets masked."""
@@ -125,11 +123,11 @@ def export(
     *,
     format_: Annotated[
         Literal["ndjson", "csv", "cloudevents"],
-        typer.Option("--format", help="Format of the file; CloudEvents are JSON, one a line."),
+        flag("Format of the file; CloudEvents are JSON, one a line.", "--format"),
     ] = "ndjson",
-    out: Annotated[Path | None, typer.Option(help="File to write. The default is standard output.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue after the last complete line of --out.")] = False,
-    after: Annotated[str | None, typer.Option(help="Start after this position, as in p03:17.")] = None,
+    out: Annotated[Path | None, flag("File to write. The default is standard output.")] = None,
+    resume: Annotated[bool, flag("Continue after the last complete line of --out.", "--resume")] = False,
+    after: Annotated[str | None, flag("Start after this position, as in p03:17.")] = None,
     filters: Filters,
     api: PlainApi,
 ) -> None:
@@ -217,10 +215,8 @@ def verify(
     *,
     settings: Annotated[Settings, From(log_settings, redis_url=RedisUrl, data_dir=DataDir)],
     public_key: PublicKeys = None,
-    since: Annotated[
-        str | None, typer.Option("--from", help="First seal or time, as in 120 or 2026-05-01T00:00Z.")
-    ] = None,
-    until: Annotated[str | None, typer.Option("--to", help="Last seal or time.")] = None,
+    since: Annotated[str | None, flag("First seal or time, as in 120 or 2026-05-01T00:00Z.", "--from")] = None,
+    until: Annotated[str | None, flag("Last seal or time.", "--to")] = None,
     json: AsJson = False,
 ) -> None:
     """Check every sealed entry, and name each that was changed, dropped, reordered or inserted since.

@@ -27,7 +27,7 @@ from events.settings import Settings, environment_of, read_settings
 from events.terminal import print_lines
 from services import local_files
 from services.cli.client import AsJson, show_json
-from services.cli.commands import command
+from services.cli.commands import command, flag
 from services.cli.exits import INCOMPLETE, RestoreFailed
 from services.cli.flags import AllowVolatileRedis, DataDir, LogSettings
 from services.cli.progress import ShowProgress, progress_bar
@@ -38,14 +38,12 @@ from services.up.directory import held
 @command(example="twinfold backup --to /mnt/backups --keys-to /mnt/safe")
 def backup(
     *,
-    to: Annotated[str, typer.Option(help="Where to store backups: a directory, or a URL as in s3://bucket/prefix.")],
+    to: Annotated[str, flag("Where to store backups: a directory, or a URL as in s3://bucket/prefix.")],
     with_keys: Annotated[
-        bool, typer.Option("--with-keys", help="Store the key file and other private files in the backup.")
+        bool, flag("Store the key file and other private files in the backup.", "--with-keys")
     ] = False,
-    keys_to: Annotated[str | None, typer.Option(help="Store them apart: in another directory or URL.")] = None,
-    keep: Annotated[
-        int | None, typer.Option(min=1, help="Number of newest backups to keep there; older ones are deleted.")
-    ] = None,
+    keys_to: Annotated[str | None, flag("Store them apart: in another directory or URL.")] = None,
+    keep: Annotated[int | None, flag("Number of newest backups to keep there; older ones are deleted.", min=1)] = None,
     json: AsJson = False,
     settings: LogSettings,
 ) -> None:
@@ -69,8 +67,20 @@ def backup(
     ]
     if json:
         show_json(
-            _as_json(made, location)
-            | {"missing": missing, "deleted": list(pruned.ids), "leftFor": list(pruned.under_way)}
+            {
+                "id": made.id,
+                "at": made.at,
+                "location": location.url,
+                "heads": {stream.name: stream.head for stream in made.streams},
+                "files": len(made.files()),
+                "newFiles": location.written_files,
+                "newBytes": location.written_bytes,
+                "keys": made.private_at or None,
+                "keyFiles": made.key_ids,
+                "missing": missing,
+                "deleted": list(pruned.ids),
+                "leftFor": list(pruned.under_way),
+            }
         )
     else:
         _show(made, location, missing, pruned)
@@ -108,39 +118,22 @@ def _about_keys(made: BackupManifest, keys_to: str | None) -> str:
     return f"keys are stored apart, at {made.private_at}: secrets can be read only with both"
 
 
-def _as_json(made: BackupManifest, location: BackupLocation) -> dict[str, object]:
-    return {
-        "id": made.id,
-        "at": made.at,
-        "location": location.url,
-        "heads": {stream.name: stream.head for stream in made.streams},
-        "files": len(made.files()),
-        "newFiles": location.written_files,
-        "newBytes": location.written_bytes,
-        "keys": made.private_at or None,
-        "keyFiles": made.key_ids,
-    }
-
-
 @command(example="twinfold restore --from /mnt/backups --keys-from /mnt/safe --data ./twinfold-data")
 def restore(
     *,
-    source: Annotated[str, typer.Option("--from", help="Where the backups are: a directory or a URL.")],
-    backup: Annotated[str | None, typer.Option(help="Id of the backup. The default is the newest.")] = None,
+    source: Annotated[str, flag("Where the backups are: a directory or a URL.", "--from")],
+    backup: Annotated[str | None, flag("Id of the backup. The default is the newest.")] = None,
     data: DataDir = None,
     redis_url: Annotated[
-        str | None,
-        typer.Option(help="An empty Redis of your own. The default is an embedded one in the data directory."),
+        str | None, flag("An empty Redis of your own. The default is an embedded one in the data directory.")
     ] = None,
     archive_url: Annotated[
         str | None,
-        typer.Option(
-            help="Where to put archived events: an empty directory or URL.", show_default="TWINFOLD_ARCHIVE_URL"
-        ),
+        flag("Where to put archived events: an empty directory or URL.", show_default="TWINFOLD_ARCHIVE_URL"),
     ] = None,
-    keys_from: Annotated[str | None, typer.Option(help="Where the keys are: the --keys-to of the backup.")] = None,
-    list_only: Annotated[bool, typer.Option("--list", help="List the backups and exit.")] = False,
-    verify_only: Annotated[bool, typer.Option("--verify", help="Read and check every file and exit.")] = False,
+    keys_from: Annotated[str | None, flag("Where the keys are: the --keys-to of the backup.")] = None,
+    list_only: Annotated[bool, flag("List the backups and exit.", "--list")] = False,
+    verify_only: Annotated[bool, flag("Read and check every file and exit.", "--verify")] = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
     """Restore a backup into an empty Redis and data directory. Every file is checked before anything is written.

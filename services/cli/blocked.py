@@ -20,7 +20,7 @@ from events.projection_store.stopped import Stop, StopDetails, details, stops
 from events.settings import Settings
 from events.terminal import print_lines
 from services.cli.client import AsJson, show_json
-from services.cli.commands import CommandGroup, command
+from services.cli.commands import CommandGroup, argument, command, flag
 from services.cli.exits import StillBlocked
 from services.cli.flags import By, LogSettings, QueueFlags, Reason, author, log_settings
 
@@ -31,7 +31,7 @@ app = CommandGroup(
     invoke_without_command=True, help="Partitions that are stopped at an event they cannot apply: show them and decide."
 )
 
-LocationName = Annotated[str, typer.Argument(help="Position of the event, as in p03:17 or fleet:4.")]
+LocationName = Annotated[str, argument("Position of the event, as in p03:17 or fleet:4.")]
 
 
 @app.callback()
@@ -40,7 +40,7 @@ def blocked(
     context: typer.Context,
     *,
     flags: QueueFlags,
-    skip: Annotated[str | None, typer.Option(help="Skip this event, as in p03:17; short for resolve --skip.")] = None,
+    skip: Annotated[str | None, flag("Skip this event, as in p03:17; short for resolve --skip.")] = None,
     reason: Reason = "",
     by: By = None,
     json: AsJson = False,
@@ -85,13 +85,11 @@ def show(location: LocationName, *, json: AsJson = False, settings: LogSettings)
 def resolve(
     location: LocationName,
     *,
-    skip: Annotated[bool, typer.Option("--skip", help="Skip the event for good.")] = False,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Apply the event again, for example after an upgrade.")
-    ] = False,
+    skip: Annotated[bool, flag("Skip the event for good.", "--skip")] = False,
+    retry: Annotated[bool, flag("Apply the event again, for example after an upgrade.", "--retry")] = False,
     reason: Reason = "",
     by: By = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until no partition is stopped there.")] = False,
+    wait: Annotated[bool, flag("Wait until no partition is stopped there.", "--wait")] = False,
     flags: QueueFlags,
 ) -> None:
     """Decide on an event that a partition is stopped at. The event and the decision both stay in the log."""
@@ -110,7 +108,7 @@ def resolve(
 @app.command(example="twinfold blocked documents --mend")
 def documents(
     *,
-    replace: Annotated[bool, typer.Option("--mend", help="Replace damaged documents by what the events give.")] = False,
+    replace: Annotated[bool, flag("Replace damaged documents by what the events give.", "--mend")] = False,
     settings: LogSettings,
 ) -> None:
     """Find stored documents that differ from what their events give; with --mend, replace them.

@@ -22,7 +22,7 @@ from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, read_settings
 from events.terminal import print_json, print_lines
 from services import logins
-from services.cli.commands import From
+from services.cli.commands import From, flag
 from services.cli.flag_names import in_flags
 from services.local_api import TOKEN_FILE, LocalApi, read_local_api
 from services.local_api import token as local_token
@@ -39,13 +39,11 @@ _PROBE_SECONDS = 2.0
 # Parts of OpenSSL's messages for an answer that is no TLS; its versions word it differently.
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF", "record layer failure")
 
-ApiUrl = Annotated[str | None, typer.Option(help="URL of the API.", envvar=[], show_default="TWINFOLD_API_URL")]
-At = Annotated[
-    str | None, typer.Option(help="Read a past state: a time (2026-11-21T10:00:00Z) or a position (fleet:17, p03:120).")
-]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")]
-Limit = Annotated[int, typer.Option(min=1, help="Maximum number of devices to list.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+ApiUrl = Annotated[str | None, flag("URL of the API.", envvar=[], show_default="TWINFOLD_API_URL")]
+At = Annotated[str | None, flag("Read a past state: a time (2026-11-21T10:00:00Z) or a position (fleet:17, p03:120).")]
+Watch = Annotated[bool, flag("Refresh until Ctrl-C.", "--watch", "-w")]
+Limit = Annotated[int, flag("Maximum number of devices to list.", min=1)]
+AsJson = Annotated[bool, flag("JSON, for programs.", "--json")]
 
 Answer = TypeVar("Answer")
 
@@ -75,7 +73,7 @@ class ApiMisaddressed(ApiUnavailable):
 
 
 class Api:
-    """Calls the API and raises its errors as exceptions of the command line. Commands have it made from some of its arguments."""
+    """Calls the API, raises its errors as exceptions of the command line, and shows answers as the command's flags say."""
 
     def __init__(
         self,
@@ -198,10 +196,31 @@ class Api:
         render: Callable[[Any], RenderableType],
         *,
         params: dict[str, Any] | None = None,
+        part: Callable[[Any], Any] = lambda answer: answer,
         watch: bool = False,
     ) -> None:
-        """Print the answer of a GET request, as `show_answer` does."""
-        show_answer(lambda: self.call("GET", path, params=params), render, json=self.json, watch=watch)
+        """Print the answer of a GET request, or a part of it, as JSON or rendered.
+
+        `watch` refreshes it until Ctrl-C, also while the API is away.
+        """
+
+        def read() -> Any:
+            return part(self.call("GET", path, params=params))
+
+        if self.json:
+            show_json(read())
+        elif watch:
+            show_live(watched(read, until=lambda _: False), render)
+        else:
+            console().print(render(read()))
+
+    def show_lines(self, items: Iterable[str], *, empty: str) -> None:
+        """Print ids, one a line or as a JSON list; without any, `empty`."""
+        lines = list(items)
+        if self.json:
+            show_json(lines)
+        else:
+            print_lines(*(lines or [empty]))
 
 
 PlainApi = Annotated[Api, From(Api, api_url=ApiUrl)]
@@ -277,18 +296,6 @@ def pairs(texts: list[str], *, flag: str = "--tag") -> dict[str, Any]:
     return tags
 
 
-def show_answer(
-    read: Callable[[], Answer], render: Callable[[Answer], RenderableType], *, json: bool, watch: bool = False
-) -> None:
-    """Print what `read` returns, as JSON or rendered; `watch` refreshes it until Ctrl-C, also while the API is away."""
-    if json:
-        show_json(read())
-    elif watch:
-        show_live(watched(read, until=lambda _: False), render)
-    else:
-        console().print(render(read()))
-
-
 def show_live(answers: Iterator[Answer | ApiUnavailable], render: Callable[[Answer], RenderableType]) -> None:
     """Show answers in one place on the terminal, each instead of the former."""
 
@@ -314,15 +321,6 @@ def watched(read: Callable[[], Answer], *, until: Callable[[Answer], bool]) -> I
             yield error
         else:
             yield answer
-
-
-def show_lines(items: Iterable[str], *, json: bool, empty: str) -> None:
-    """Print ids, one a line or as a JSON list; without any, `empty`."""
-    lines = list(items)
-    if json:
-        show_json(lines)
-    else:
-        print_lines(*(lines or [empty]))
 
 
 def table(

@@ -29,6 +29,16 @@ def _default(flag: Any) -> bool | None:
     return False if get_args(flag)[0] is bool else None
 
 
+def flag(help_text: str, *names: str, **how: Any) -> Any:
+    """A flag with its help. Without names it has that of the parameter, and a bool also its opposite, as in `--no-edge`."""
+    return typer.Option(*names, help=help_text, **how)
+
+
+def argument(help_text: str, **how: Any) -> Any:
+    """An argument with its help."""
+    return typer.Argument(help=help_text, **how)
+
+
 def command(*, example: str) -> Callable[[Function], Callable[..., None]]:
     """Make a function a command: the example ends its help, and parameters that are made `From` flags become the flags."""
 

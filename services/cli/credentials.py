@@ -24,7 +24,7 @@ from events.settings import read_settings
 from events.terminal import complain, print_lines
 from services.authors import author_of
 from services.cli.client import table
-from services.cli.commands import CommandGroup, From, command
+from services.cli.commands import CommandGroup, From, argument, command, flag
 from services.cli.flags import DataDir, log_settings
 from services.credentials import device_key, issue_token, policies, policy_key, policy_of, tokens
 from services.local_api import NoAuthority, require_local_api
@@ -40,7 +40,7 @@ _OTHER_PORT = (
     " start `twinfold up --port 443` (see docs/guides/operating.md). Python's library and az use the port as printed."
 )
 
-Name = Annotated[str, typer.Argument(help="The policy's name.")]
+Name = Annotated[str, argument("The policy's name.")]
 
 
 class OpenedLog(msgspec.Struct, frozen=True):
@@ -67,10 +67,8 @@ Opened = Annotated[OpenedLog, From(_opened, data_dir=DataDir)]
 @command(example="twinfold connection-string --policy service")
 def connection_string(
     *,
-    policy: Annotated[str, typer.Option(help="A shared access policy.")] = OWNER,
-    device: Annotated[
-        str | None, typer.Option(help="A device, or a module as device/module, instead of a policy.")
-    ] = None,
+    policy: Annotated[str, flag("A shared access policy.")] = OWNER,
+    device: Annotated[str | None, flag("A device, or a module as device/module, instead of a policy.")] = None,
     data: DataDir = None,
 ) -> None:
     """Print a connection string for clients. It contains a key."""
@@ -105,15 +103,13 @@ def ca(*, data: DataDir = None) -> None:
 
 @token.command(example="twinfold token issue ada --role operate --expires 90d")
 def issue(
-    name: Annotated[
-        str, typer.Argument(help="Name of the person or program; its changes are recorded as by user:<name>.")
-    ],
+    name: Annotated[str, argument("Name of the person or program; its changes are recorded as by user:<name>.")],
     *,
-    role: Annotated[str, typer.Option(help="read, operate or admin.")] = "read",
+    role: Annotated[str, flag("read, operate or admin.")] = "read",
     expires: Annotated[
-        str | None, typer.Option(help="How long it is valid, as in 30m, 12h or 90d. The default is no limit.")
+        str | None, flag("How long it is valid, as in 30m, 12h or 90d. The default is no limit.")
     ] = None,
-    scope: Annotated[str, typer.Option(help="A target condition: the token is for these devices only.")] = "",
+    scope: Annotated[str, flag("A target condition: the token is for these devices only.")] = "",
     opened: Opened,
 ) -> None:
     """Issue a token and print it. It is not stored, so it cannot be shown again."""
@@ -132,7 +128,7 @@ def list_tokens(*, opened: Opened) -> None:
 
 @token.command(example="twinfold token revoke 0a1b2c3d4e5f6071")
 def revoke(
-    token_id: Annotated[str, typer.Argument(help="The id of the token, from `twinfold token list`.")], *, opened: Opened
+    token_id: Annotated[str, argument("The id of the token, from `twinfold token list`.")], *, opened: Opened
 ) -> None:
     """Revoke a token. It is refused from a second later."""
     opened.producer.do(RevokeToken(token_id))
@@ -149,9 +145,7 @@ def list_policies(*, opened: Opened) -> None:
 @policy.command(example="twinfold policy create dashboards RegistryRead ServiceConnect")
 def create(
     name: Name,
-    permissions: Annotated[
-        list[str], typer.Argument(help="Any of RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect.")
-    ],
+    permissions: Annotated[list[str], argument("Any of RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect.")],
     *,
     opened: Opened,
 ) -> None:

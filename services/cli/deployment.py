@@ -7,8 +7,8 @@ from rich.table import Table
 
 from events.number_text import counted
 from events.terminal import print_lines
-from services.cli.client import Limit, PastAnswerApi, PastApi, Watch, given, quoted, show_json, show_lines, table
-from services.cli.commands import CommandGroup
+from services.cli.client import Limit, PastAnswerApi, PastApi, Watch, given, quoted, show_json, table
+from services.cli.commands import CommandGroup, argument, flag
 from services.cli.inputs import read_json
 from services.cli.preview_option import WriteApi, write
 from services.cli.readiness import summary
@@ -17,16 +17,15 @@ app = CommandGroup(no_args_is_help=True, help="Deployments and their status.")
 
 COLUMNS = ("target", "actual", "healthy", "unhealthy", "unknown", "pending")
 
-Name = Annotated[str, typer.Argument(help="The deployment's id.")]
+Name = Annotated[str, argument("The deployment's id.")]
 Condition = Annotated[
-    str | None,
-    typer.Option("--condition", help="Condition for the devices that it targets, as in: tags.site = 'north'"),
+    str | None, flag("Condition for the devices that it targets, as in: tags.site = 'north'", "--condition")
 ]
-Priority = Annotated[int | None, typer.Option(min=0, help="Priority. The highest wins.")]
-Start = Annotated[str | None, typer.Option(help="When it starts, as in 2026-11-21T08:00, with or without an offset.")]
-End = Annotated[str | None, typer.Option(help="When it ends.")]
-Zone = Annotated[str | None, typer.Option(help="Time zone of times without an offset, as in Europe/Berlin.")]
-Labels = Annotated[list[str] | None, typer.Option("--label", help="A label, as name=value; can be repeated.")]
+Priority = Annotated[int | None, flag("Priority. The highest wins.", min=0)]
+Start = Annotated[str | None, flag("When it starts, as in 2026-11-21T08:00, with or without an offset.")]
+End = Annotated[str | None, flag("When it ends.")]
+Zone = Annotated[str | None, flag("Time zone of times without an offset, as in Europe/Berlin.")]
+Labels = Annotated[list[str] | None, flag("A label, as name=value; can be repeated.", "--label")]
 
 
 @app.command("list", example="twinfold deployment list --label team=x --watch")
@@ -46,7 +45,7 @@ def show(name: Name, *, api: PastApi) -> None:
 )
 def create(
     name: Name,
-    manifest: Annotated[str, typer.Argument(help="File with a manifest, or - for standard input.")],
+    manifest: Annotated[str, argument("File with a manifest, or - for standard input.")],
     *,
     condition: Condition = None,
     priority: Priority = None,
@@ -54,7 +53,7 @@ def create(
     start: Start = None,
     end: End = None,
     zone: Zone = None,
-    hold: Annotated[bool, typer.Option("--hold", help="Wait for `deployment start` or `rollout create`.")] = False,
+    hold: Annotated[bool, flag("Wait for `deployment start` or `rollout create`.", "--hold")] = False,
     api: WriteApi,
 ) -> None:
     """Create a deployment or a layer from a manifest."""
@@ -87,8 +86,8 @@ def update(
 def schedule(
     name: Name,
     *,
-    start: Annotated[str | None, typer.Option(help="When it starts; `none` removes the time.")] = None,
-    end: Annotated[str | None, typer.Option(help="When it ends; `none` removes the time.")] = None,
+    start: Annotated[str | None, flag("When it starts; `none` removes the time.")] = None,
+    end: Annotated[str | None, flag("When it ends; `none` removes the time.")] = None,
     zone: Zone = None,
     api: WriteApi,
 ) -> None:
@@ -110,7 +109,7 @@ def start(name: Name, *, api: WriteApi) -> None:
 def cancel(
     name: Name,
     *,
-    reason: Annotated[str, typer.Option(help="Reason, recorded in the log if the deployment has a rollout.")] = "",
+    reason: Annotated[str, flag("Reason, recorded in the log if the deployment has a rollout.")] = "",
     api: WriteApi,
 ) -> None:
     """End a deployment and its rollout. Its devices get the other deployments that target them."""
@@ -128,7 +127,7 @@ def delete(name: Name, *, api: WriteApi) -> None:
 def status(
     name: Name,
     *,
-    devices: Annotated[str | None, typer.Option(help="List the devices in this status, as in unhealthy.")] = None,
+    devices: Annotated[str | None, flag("List the devices in this status, as in unhealthy.")] = None,
     limit: Limit = 1000,
     watch: Watch = False,
     api: PastAnswerApi,
@@ -138,7 +137,7 @@ def status(
     if devices is None:
         api.show(path, lambda answer: table(answer["counts"].items(), "status", "devices"), watch=watch)
     else:
-        show_lines(api.pages(f"{path}/{devices}", limit=limit), json=api.json, empty=f"no device is {devices}")
+        api.show_lines(api.pages(f"{path}/{devices}", limit=limit), empty=f"no device is {devices}")
 
 
 def _path(name: str) -> str:

@@ -20,10 +20,9 @@ from services.cli.client import (
     pairs,
     quoted,
     show_json,
-    show_lines,
     table,
 )
-from services.cli.commands import CommandGroup
+from services.cli.commands import CommandGroup, argument, flag
 from services.cli.inputs import read_text
 from services.cli.preview_option import WriteApi, write
 
@@ -33,13 +32,13 @@ app = CommandGroup(no_args_is_help=True, help="Devices, their tags, and what the
 _ALL = 1 << 40
 _STATUS = {True: "enabled", False: "disabled"}
 
-DeviceId = Annotated[str, typer.Argument(help="The device's id.")]
+DeviceId = Annotated[str, argument("The device's id.")]
 
 
 @app.command("list", example="twinfold device list --limit 20")
 def list_(*, limit: Limit = 1000, api: PastAnswerApi) -> None:
     """List the ids of the devices, one a line."""
-    show_lines(api.pages("/v1/devices", limit=limit), json=api.json, empty="no devices")
+    api.show_lines(api.pages("/v1/devices", limit=limit), empty="no devices")
 
 
 @app.command(example="twinfold device show edge-1 --json")
@@ -60,9 +59,9 @@ def _twin(twin: dict[str, Any]) -> Table:
 def create(
     device_id: DeviceId,
     *,
-    edge: Annotated[bool, typer.Option(help="Whether it is an edge device.")] = True,
-    enabled: Annotated[bool, typer.Option(help="Whether it may connect.")] = True,
-    tag: Annotated[list[str] | None, typer.Option(help="A tag, as name=value; can be repeated.")] = None,
+    edge: Annotated[bool, flag("Whether it is an edge device.")] = True,
+    enabled: Annotated[bool, flag("Whether it may connect.")] = True,
+    tag: Annotated[list[str] | None, flag("A tag, as name=value; can be repeated.")] = None,
     api: PlainApi,
 ) -> None:
     """Register a device."""
@@ -82,9 +81,9 @@ def create(
 def update(
     device_id: DeviceId,
     *,
-    edge: Annotated[bool | None, typer.Option(help="Whether it is an edge device.")] = None,
-    enabled: Annotated[bool | None, typer.Option(help="Whether it may connect.")] = None,
-    status_reason: Annotated[str | None, typer.Option(help="Why it is enabled or not.")] = None,
+    edge: Annotated[bool | None, flag("Whether it is an edge device.")] = None,
+    enabled: Annotated[bool | None, flag("Whether it may connect.")] = None,
+    status_reason: Annotated[str | None, flag("Why it is enabled or not.")] = None,
     api: WriteApi,
 ) -> None:
     """Change whether a device is an edge device and whether it may connect."""
@@ -111,10 +110,7 @@ def delete(device_id: DeviceId, *, api: WriteApi) -> None:
 
 @app.command(example="twinfold device tag edge-1 environment=prod old=")
 def tag(
-    device_id: DeviceId,
-    tags: Annotated[list[str], typer.Argument(help="name=value; `name=` removes the tag.")],
-    *,
-    api: WriteApi,
+    device_id: DeviceId, tags: Annotated[list[str], argument("name=value; `name=` removes the tag.")], *, api: WriteApi
 ) -> None:
     """Change tags of a device."""
     write(api, "PATCH", f"/twins/{quoted(device_id)}", body={"tags": pairs(tags, flag="TAGS")})
@@ -123,11 +119,11 @@ def tag(
 
 @app.command(example="twinfold device keys edge-1 edge-2 --give")
 def keys(
-    device_ids: Annotated[list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Ids of devices.")] = None,
+    device_ids: Annotated[list[str] | None, argument("Ids of devices.", metavar="[DEVICE]...")] = None,
     *,
-    file: Annotated[str | None, typer.Option(help="File with an id a line, or - for standard input.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All devices.")] = False,
-    give: Annotated[bool, typer.Option("--give", help="Create keys for devices that have none.")] = False,
+    file: Annotated[str | None, flag("File with an id a line, or - for standard input.")] = None,
+    everything: Annotated[bool, flag("All devices.", "--all")] = False,
+    give: Annotated[bool, flag("Create keys for devices that have none.", "--give")] = False,
     api: AnswerApi,
 ) -> None:
     """Print the symmetric keys of devices, one device a line: id, primary key, secondary key.

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import Annotated, Any
 
-import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from events.device.times import time_text
 from events.number_text import counted
 from services.cli.client import AnswerApi, given, json_text, table
-from services.cli.commands import command
+from services.cli.commands import command, flag
 
 _STYLES = {"removed": "red", "changed": "yellow", "added": "green"}
 _EVENT_MEMBERS = itemgetter("by", "type", "subject", "position")
@@ -22,13 +21,12 @@ EVENTS_SHOWN = 20
 @command(example="twinfold diff --from 2026-11-21T08:00:00Z --device edge-7")
 def diff(
     *,
-    first: Annotated[str, typer.Option("--from", help="Start: a time, or a position (fleet:17, p03:120).")],
-    last: Annotated[str | None, typer.Option("--to", help="End: a time or a position. The default is now.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="Compare only this device.")] = None,
-    deployment: Annotated[str | None, typer.Option("--deployment", "-d", help="Compare only this deployment.")] = None,
+    first: Annotated[str, flag("Start: a time, or a position (fleet:17, p03:120).", "--from")],
+    last: Annotated[str | None, flag("End: a time or a position. The default is now.", "--to")] = None,
+    device: Annotated[str | None, flag("Compare only this device.", "--device")] = None,
+    deployment: Annotated[str | None, flag("Compare only this deployment.", "--deployment", "-d")] = None,
     implied: Annotated[
-        bool,
-        typer.Option("--implied", help="Compare what the events imply, also where workers had not applied them yet."),
+        bool, flag("Compare what the events imply, also where workers had not applied them yet.", "--implied")
     ] = False,
     api: AnswerApi,
 ) -> None:

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-import typer
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from services.cli.client import AnswerApi, given, quoted, table
-from services.cli.commands import command
+from services.cli.commands import argument, command, flag
 
 _APPLIES = {"base", "layer", "applies"}
 _STYLES = {"not applied": "yellow", "not decided yet": "yellow", "not targeted": "dim"}
@@ -22,17 +21,14 @@ _NOT_TARGETING_SHOWN_MAX = 20
 
 @command(example="twinfold explain edge-7 --deployment prod-9")
 def explain(
-    device_id: Annotated[str, typer.Argument(metavar="DEVICE", help="The device's id.")],
+    device_id: Annotated[str, argument("The device's id.", metavar="DEVICE")],
     *,
     deployment: Annotated[
-        str | None,
-        typer.Option("--deployment", "-d", help="Explain only this deployment, with all terms of its condition."),
+        str | None, flag("Explain only this deployment, with all terms of its condition.", "--deployment", "-d")
     ] = None,
-    at: Annotated[str | None, typer.Option(help="Read a past state: a time, or a position of the log.")] = None,
-    read_back: Annotated[int | None, typer.Option(min=0, help="Number of past events to search for causes.")] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="List all deployments that do not target the device.")
-    ] = False,
+    at: Annotated[str | None, flag("Read a past state: a time, or a position of the log.")] = None,
+    read_back: Annotated[int | None, flag("Number of past events to search for causes.", min=0)] = None,
+    everything: Annotated[bool, flag("List all deployments that do not target the device.", "--all")] = False,
     api: AnswerApi,
 ) -> None:
     """Explain why a device has its configuration, and why other deployments do not apply: the result first, then the reasons."""

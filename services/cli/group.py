@@ -2,17 +2,16 @@
 
 from typing import Annotated, Any
 
-import typer
 from rich.table import Table
 
 from events.number_text import counted
 from events.terminal import print_lines
 from services.cli.client import PastAnswerApi, PastApi, PlainApi, quoted, show_json, table
-from services.cli.commands import CommandGroup
+from services.cli.commands import CommandGroup, argument, flag
 
 app = CommandGroup(no_args_is_help=True, help="Groups of devices that updates are deployed to.")
 
-Name = Annotated[str, typer.Argument(help="The group's name, which is the value of the tag ADUGroup on its devices.")]
+Name = Annotated[str, argument("The group's name, which is the value of the tag ADUGroup on its devices.")]
 
 
 @app.command("list", example="twinfold group list")
@@ -37,12 +36,9 @@ def define(
     name: Name,
     *,
     condition: Annotated[
-        str,
-        typer.Option(
-            help="Condition that selects its devices, as in: tags.site = 'north'. The default is the tag ADUGroup."
-        ),
+        str, flag("Condition that selects its devices, as in: tags.site = 'north'. The default is the tag ADUGroup.")
     ] = "",
-    priority: Annotated[int | None, typer.Option(help="Priority of the deployments of its updates.")] = None,
+    priority: Annotated[int | None, flag("Priority of the deployments of its updates.")] = None,
     api: PlainApi,
 ) -> None:
     """Define which devices are in a group. This requires that no deployment of the group is active."""

@@ -17,7 +17,7 @@ from events.log.log_factory import initialise, open_log
 from events.log.port import Event, Log, read_all
 from events.settings import Settings, hide_password, read_settings
 from events.terminal import print_json, print_lines
-from services.cli.commands import From, command
+from services.cli.commands import From, command, flag
 from services.cli.flags import AllowVolatileRedis, LogSettings, RedisUrl
 
 FOLLOW_SECONDS = 0.2
@@ -28,7 +28,7 @@ DATA_CHARACTERS_MAX = 120
 def init(
     *,
     partitions: Annotated[
-        int, typer.Option(min=1, max=keys.PARTITIONS_MAX, help="Number of partitions; it cannot be changed later.")
+        int, flag("Number of partitions; it cannot be changed later.", min=1, max=keys.PARTITIONS_MAX)
     ] = keys.PARTITIONS_DEFAULT,
     settings: Annotated[Settings, From(read_settings, redis_url=RedisUrl, allow_volatile_redis=AllowVolatileRedis)],
 ) -> None:
@@ -41,14 +41,12 @@ def init(
 def log(
     *,
     stream: Annotated[
-        list[str] | None, typer.Option(help="A stream: fleet, p00, p01, …; can be repeated. The default is all.")
+        list[str] | None, flag("A stream: fleet, p00, p01, …; can be repeated. The default is all.")
     ] = None,
-    since: Annotated[int, typer.Option(min=1, help="First position to show, in each stream.")] = 1,
-    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of events.")] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Wait for new events at the end, until Ctrl-C.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all of the data.")] = False,
+    since: Annotated[int, flag("First position to show, in each stream.", min=1)] = 1,
+    limit: Annotated[int | None, flag("Maximum number of events.", min=1)] = None,
+    follow: Annotated[bool, flag("Wait for new events at the end, until Ctrl-C.", "--follow", "-f")] = False,
+    json: Annotated[bool, flag("One JSON object a line, with all of the data.", "--json")] = False,
     settings: LogSettings,
 ) -> None:
     """Show events: time, stream:position, subject, type, data, author, cause; oldest first."""

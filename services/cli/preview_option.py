@@ -14,15 +14,12 @@ from events.number_text import counted
 from events.rich_console import console
 from events.terminal import print_lines
 from services.cli.client import Api, ApiUrl, json_text, table
-from services.cli.commands import From
+from services.cli.commands import From, flag
 from services.cli.readiness import summary
 
-Preview = Annotated[
-    bool, typer.Option("--preview", help="Show what would change. At a terminal, ask whether to do it.")
-]
+Preview = Annotated[bool, flag("Show what would change. At a terminal, ask whether to do it.", "--preview")]
 Token = Annotated[
-    str | None,
-    typer.Option("--preview-token", help="Make the change only if its effect is still what a preview showed."),
+    str | None, flag("Make the change only if its effect is still what a preview showed.", "--preview-token")
 ]
 
 # A preview of a large change has to fit the screen on which the question follows; the API's answer can have more.

@@ -8,24 +8,22 @@ from rich.table import Table
 from rich.text import Text
 
 from events.terminal import print_lines
-from services.cli.client import Limit, PastAnswerApi, PlainApi, quoted, show_lines, table
-from services.cli.commands import CommandGroup, command
+from services.cli.client import Limit, PastAnswerApi, PlainApi, quoted, table
+from services.cli.commands import CommandGroup, argument, command, flag
 
 waiver = CommandGroup(no_args_is_help=True, help="Waivers: findings that are accepted for a time.")
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
-Name = Annotated[str, typer.Argument(help="The waiver's id.")]
+Name = Annotated[str, argument("The waiver's id.")]
 
 
 @command(example="twinfold readiness --rule privileged")
 def readiness(
-    device: Annotated[str | None, typer.Argument(help="A device's id. Lists all findings of that device.")] = None,
+    device: Annotated[str | None, argument("A device's id. Lists all findings of that device.")] = None,
     *,
-    rule: Annotated[str | None, typer.Option(help="List the devices with findings of this rule, one a line.")] = None,
-    waived: Annotated[
-        bool, typer.Option("--waived", help="With --rule: list the devices with waived findings instead.")
-    ] = False,
+    rule: Annotated[str | None, flag("List the devices with findings of this rule, one a line.")] = None,
+    waived: Annotated[bool, flag("With --rule: list the devices with waived findings instead.", "--waived")] = False,
     limit: Limit = 1000,
     api: PastAnswerApi,
 ) -> None:
@@ -35,7 +33,7 @@ def readiness(
     if rule is not None:
         which = {"which": "waived" if waived else "found"}
         device_ids = api.pages(f"/v1/readiness/{quoted(rule)}", limit=limit, params=which)
-        show_lines(device_ids, json=api.json, empty=f"no device has a finding of {rule}")
+        api.show_lines(device_ids, empty=f"no device has a finding of {rule}")
     elif device is None:
         api.show("/v1/readiness", _score)
     else:
@@ -112,13 +110,13 @@ def _waivers(waivers: list[dict[str, Any]]) -> Table:
 def grant(
     name: Name,
     rule: Annotated[
-        str, typer.Argument(help="The rule whose findings are accepted; docs/reference/readiness.md lists the rules.")
+        str, argument("The rule whose findings are accepted; docs/reference/readiness.md lists the rules.")
     ],
     *,
-    reason: Annotated[str, typer.Option(help="Why the findings are accepted.")],
-    until: Annotated[str, typer.Option(help="Last day of the waiver (UTC), as in 2027-03-31.")],
-    module: Annotated[str | None, typer.Option(help="Only findings of this module.")] = None,
-    deployment: Annotated[str | None, typer.Option(help="Only findings on content of this deployment.")] = None,
+    reason: Annotated[str, flag("Why the findings are accepted.")],
+    until: Annotated[str, flag("Last day of the waiver (UTC), as in 2027-03-31.")],
+    module: Annotated[str | None, flag("Only findings of this module.")] = None,
+    deployment: Annotated[str | None, flag("Only findings on content of this deployment.")] = None,
     api: PlainApi,
 ) -> None:
     """Accept findings of a rule for a time, or change a waiver. You are recorded as its author."""

@@ -4,10 +4,8 @@ import os
 import sys
 from typing import Annotated, NoReturn
 
-import typer
-
 from events.settings import Settings, environment_of, read_settings
-from services.cli.commands import From, command
+from services.cli.commands import From, command, flag
 from services.cli.flags import AllowVolatileRedis, Port, QueueUrl, RedisUrl, TlsCertificate, TlsKey
 
 RoleSettings = Annotated[
@@ -24,9 +22,7 @@ def api(
             read_settings,
             redis_url=RedisUrl,
             queue_url=QueueUrl,
-            host=Annotated[
-                str | None, typer.Option(help="Address to listen on. Any address beyond this machine requires TLS.")
-            ],
+            host=Annotated[str | None, flag("Address to listen on. Any address beyond this machine requires TLS.")],
             port=Port,
             tls_certificate=TlsCertificate,
             tls_key=TlsKey,
@@ -42,7 +38,7 @@ def api(
 def worker(
     *,
     settings: RoleSettings,
-    count: Annotated[int | None, typer.Option(min=1, max=64, help="Number of worker processes to keep alive.")] = None,
+    count: Annotated[int | None, flag("Number of worker processes to keep alive.", min=1, max=64)] = None,
 ) -> None:
     """Apply the log to the projections until Ctrl-C, with a pool of worker processes and the reconciler."""
     become("workers.pool", settings if count is None else settings.model_copy(update={"workers": count}))

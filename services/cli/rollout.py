@@ -12,6 +12,7 @@ from rich.text import Text
 
 from events.camel_case import camel_json
 from events.device.times import time_text
+from events.rich_console import console
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread, Window, read_phase
 from events.rollout.times import DurationUnreadable, duration, read_duration
 from events.terminal import print_lines
@@ -23,12 +24,12 @@ from services.cli.client import (
     Watch,
     given,
     quoted,
-    show_answer,
+    show_json,
     show_live,
     table,
     watched,
 )
-from services.cli.commands import CommandGroup
+from services.cli.commands import CommandGroup, argument, flag
 from services.cli.exits import REFUSED
 from services.cli.flags import Reason
 from services.cli.inputs import read_json
@@ -43,10 +44,8 @@ _NAMES = {"already": "already there", "timedOut": "of them timed out", "notAppli
 
 app = CommandGroup(no_args_is_help=True, help="Deployments that reach their devices in phases.")
 
-Name = Annotated[str, typer.Argument(help="The deployment's id.")]
-PhaseNumber = Annotated[
-    int | None, typer.Option(min=1, help="Number of the phase, from 1. The default is the next one that waits.")
-]
+Name = Annotated[str, argument("The deployment's id.")]
+PhaseNumber = Annotated[int | None, flag("Number of the phase, from 1. The default is the next one that waits.", min=1)]
 
 
 @app.command(
@@ -56,56 +55,52 @@ def create(
     name: Name,
     *,
     phase: Annotated[
-        list[str] | None,
-        typer.Option(help="Devices admitted by the end of the phase: 5% or a number; can be repeated."),
+        list[str] | None, flag("Devices admitted by the end of the phase: 5% or a number; can be repeated.")
     ] = None,
     success: Annotated[
         float | None,
-        typer.Option(
-            help="Minimum percentage of healthy devices before the next phase starts; "
+        flag(
+            "Minimum percentage of healthy devices before the next phase starts; "
             "if not given, 100 minus --fail-percent."
         ),
     ] = None,
     answered: Annotated[
-        int, typer.Option(min=0, help="Minimum number of devices that have answered before the next phase starts.")
+        int, flag("Minimum number of devices that have answered before the next phase starts.", min=0)
     ] = 0,
     soak: Annotated[
-        str, typer.Option(help="How long the gate must hold without a break before the next phase starts, as in 30m.")
+        str, flag("How long the gate must hold without a break before the next phase starts, as in 30m.")
     ] = "0",
-    timeout: Annotated[str, typer.Option(help="A phase that takes longer has failed, as in 2h; 0 is no limit.")] = "0",
-    device_timeout: Annotated[str, typer.Option(help="A device that takes longer has failed; 0 is no limit.")] = "0",
+    timeout: Annotated[str, flag("A phase that takes longer has failed, as in 2h; 0 is no limit.")] = "0",
+    device_timeout: Annotated[str, flag("A device that takes longer has failed; 0 is no limit.")] = "0",
     fail_percent: Annotated[
-        float | None, typer.Option(help="The rollout has failed when this percentage of its devices failed …")
+        float | None, flag("The rollout has failed when this percentage of its devices failed …")
     ] = None,
     fail_count: Annotated[
-        int | None, typer.Option(min=1, help="… and this number of devices. With both flags, both must be reached.")
+        int | None, flag("… and this number of devices. With both flags, both must be reached.", min=1)
     ] = None,
     on_failure: Annotated[
-        Literal["pause", "rollback"],
-        typer.Option(help="What to do when it has failed, or a phase did not pass within --timeout."),
+        Literal["pause", "rollback"], flag("What to do when it has failed, or a phase did not pass within --timeout.")
     ] = "pause",
-    rollback_to: Annotated[str, typer.Option(help="The deployment whose content devices get in a rollback.")] = "",
+    rollback_to: Annotated[str, flag("The deployment whose content devices get in a rollback.")] = "",
     restore: Annotated[
-        bool, typer.Option("--restore", help="In a rollback, each device gets back what it had and was healthy with.")
+        bool, flag("In a rollback, each device gets back what it had and was healthy with.", "--restore")
     ] = False,
     window: Annotated[
-        list[str] | None, typer.Option(help="Cron expression of when a window for admissions opens; can be repeated.")
+        list[str] | None, flag("Cron expression of when a window for admissions opens; can be repeated.")
     ] = None,
-    zone: Annotated[str, typer.Option(help="Time zone of the windows.")] = "UTC",
-    window_minutes: Annotated[int, typer.Option(min=1, help="How long a window is open.")] = 60,
-    rate: Annotated[float | None, typer.Option(help="Maximum number of devices admitted per minute.")] = None,
+    zone: Annotated[str, flag("Time zone of the windows.")] = "UTC",
+    window_minutes: Annotated[int, flag("How long a window is open.", min=1)] = 60,
+    rate: Annotated[float | None, flag("Maximum number of devices admitted per minute.")] = None,
     per_tag: Annotated[
-        str | None, typer.Option(help="Maximum number of devices in progress per value of a tag, as tags.site=2.")
+        str | None, flag("Maximum number of devices in progress per value of a tag, as tags.site=2.")
     ] = None,
-    offline: Annotated[Offline, typer.Option(help="How silent devices are counted.")] = Offline.WAIT,
-    offline_after: Annotated[str, typer.Option(help="A device is silent after this time without a report.")] = "1h",
-    approve_each: Annotated[bool, typer.Option("--approve-each", help="Every phase waits for an approval.")] = False,
+    offline: Annotated[Offline, flag("How silent devices are counted.")] = Offline.WAIT,
+    offline_after: Annotated[str, flag("A device is silent after this time without a report.")] = "1h",
+    approve_each: Annotated[bool, flag("Every phase waits for an approval.", "--approve-each")] = False,
     approve_by_another: Annotated[
-        bool, typer.Option("--approve-by-another", help="The author of the plan cannot approve its phases.")
+        bool, flag("The author of the plan cannot approve its phases.", "--approve-by-another")
     ] = False,
-    file: Annotated[
-        str | None, typer.Option(help="A JSON file with the plan instead of flags, or - for standard input.")
-    ] = None,
+    file: Annotated[str | None, flag("A JSON file with the plan instead of flags, or - for standard input.")] = None,
     api: WriteApi,
 ) -> None:
     """Roll out a deployment in phases. It must have been created with --hold or --start."""
@@ -150,20 +145,17 @@ def list_(*, watch: Watch = False, api: PastAnswerApi) -> None:
 def show(
     name: Name,
     *,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until the rollout is over.")] = False,
+    watch: Annotated[bool, flag("Refresh until the rollout is over.", "--watch", "-w")] = False,
     api: PastAnswerApi,
 ) -> None:
     """Show a rollout's phases, counts and latest decisions, and what it waits for.
 
     With --watch it exits with 1 unless the rollout is completed.
     """
-
-    def read() -> Any:
-        return api.call("GET", _path(name), params={"history": 1000 if api.json else ACTS_SHOWN_MAX})
-
+    params = {"history": 1000 if api.json else ACTS_SHOWN_MAX}
     if api.json or not watch:
-        show_answer(read, _rendered, json=api.json)
-    elif _followed(read) != "completed":
+        api.show(_path(name), _rendered, params=params)
+    elif _followed(lambda: api.call("GET", _path(name), params=params)) != "completed":
         raise typer.Exit(REFUSED)
 
 
@@ -203,8 +195,8 @@ def devices(
     *,
     state: Annotated[
         str | None,
-        typer.Option(
-            help="Only devices that are healthy, already, failed, silent, pending, outranked, notApplied, "
+        flag(
+            "Only devices that are healthy, already, failed, silent, pending, outranked, notApplied, "
             "notAdmitted or notBack."
         ),
     ] = None,
@@ -212,8 +204,11 @@ def devices(
     api: PastAnswerApi,
 ) -> None:
     """List the devices of a rollout: the state of each, the reason, and what it runs now."""
-    pages = api.pages(f"{_path(name)}/devices", limit=limit, params=given(state=state))
-    show_answer(lambda: list(pages), _devices, json=api.json)
+    devices = list(api.pages(f"{_path(name)}/devices", limit=limit, params=given(state=state)))
+    if api.json:
+        show_json(devices)
+    else:
+        console().print(_devices(devices))
 
 
 @app.command(example="twinfold rollout start camera-2")

@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from events.settings import read_settings
 from events.terminal import print_lines
-from services.cli.commands import command
+from services.cli.commands import command, flag
 from services.cli.flags import AllowVolatileRedis, Port, QueueUrl, TlsCertificate, TlsKey
 from services.up.run import run
 
@@ -15,24 +13,18 @@ from services.up.run import run
 @command(example="twinfold up --data ./twinfold-data --workers 4")
 def up(
     *,
-    data: Annotated[
-        Path | None, typer.Option(help="Directory that holds all data.", show_default="TWINFOLD_DATA_DIR")
-    ] = None,
+    data: Annotated[Path | None, flag("Directory that holds all data.", show_default="TWINFOLD_DATA_DIR")] = None,
     port: Port = None,
     redis_url: Annotated[
-        str | None, typer.Option(help="A Redis of your own. The default is an embedded one in the data directory.")
+        str | None, flag("A Redis of your own. The default is an embedded one in the data directory.")
     ] = None,
     queue_url: QueueUrl = None,
-    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Number of worker processes.")] = None,
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on, as in 0.0.0.0. The default is this machine only.")
-    ] = None,
+    workers: Annotated[int | None, flag("Number of worker processes.", min=1, max=64)] = None,
+    host: Annotated[str | None, flag("Address to listen on, as in 0.0.0.0. The default is this machine only.")] = None,
     name: Annotated[
-        list[str] | None, typer.Option(help="A further name of this machine for its certificate; can be repeated.")
+        list[str] | None, flag("A further name of this machine for its certificate; can be repeated.")
     ] = None,
-    tls: Annotated[
-        bool, typer.Option(help="Serve HTTPS, with a certificate from an authority in the data directory.")
-    ] = True,
+    tls: Annotated[bool, flag("Serve HTTPS, with a certificate from an authority in the data directory.")] = True,
     tls_certificate: TlsCertificate = None,
     tls_key: TlsKey = None,
     allow_volatile_redis: AllowVolatileRedis = None,

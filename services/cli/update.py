@@ -1,15 +1,16 @@
 """`twinfold update`: updates, and their deployments to groups."""
 
 import datetime as dt
-from typing import Annotated, Any
+from operator import itemgetter
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from events.canonical import JsonObject
 from events.terminal import print_lines
-from services.cli.client import PastAnswerApi, PastApi, PlainApi, Watch, quoted, show_answer, show_json, table
-from services.cli.commands import CommandGroup
+from services.cli.client import PastAnswerApi, PastApi, PlainApi, Watch, quoted, show_json, table
+from services.cli.commands import CommandGroup, argument, flag
 from services.cli.flags import Reason
 from services.cli.inputs import read_json
 from services.cli.preview_option import WriteApi, write
@@ -17,9 +18,9 @@ from services.cli.rollout import plan_lines
 
 app = CommandGroup(no_args_is_help=True, help="Updates, and their deployments to groups.")
 
-Update = Annotated[str, typer.Argument(help="An update, as provider/name/version.")]
-Group = Annotated[str, typer.Argument(help="The group: a value of the tag ADUGroup, or the name of a defined group.")]
-Deployment = Annotated[str, typer.Argument(help="The deployment's id within its group.")]
+Update = Annotated[str, argument("An update, as provider/name/version.")]
+Group = Annotated[str, argument("The group: a value of the tag ADUGroup, or the name of a defined group.")]
+Deployment = Annotated[str, argument("The deployment's id within its group.")]
 
 
 @app.command(
@@ -27,12 +28,10 @@ Deployment = Annotated[str, typer.Argument(help="The deployment's id within its 
 )
 def import_(
     update: Update,
-    manifest: Annotated[str, typer.Argument(help="File with a manifest or a layer, or - for standard input.")],
+    manifest: Annotated[str, argument("File with a manifest or a layer, or - for standard input.")],
     *,
-    condition: Annotated[
-        str, typer.Option(help="Condition for the devices that it fits, as in: tags.model = 'x-200'")
-    ] = "",
-    description: Annotated[str, typer.Option(help="Description for people.")] = "",
+    condition: Annotated[str, flag("Condition for the devices that it fits, as in: tags.model = 'x-200'")] = "",
+    description: Annotated[str, flag("Description for people.")] = "",
     api: PlainApi,
 ) -> None:
     """Import an update. Its content cannot be changed later."""
@@ -72,26 +71,17 @@ def deploy(
     update: Update,
     group: Group,
     *,
-    name: Annotated[str, typer.Option("--id", help="The deployment's id, unique within the group.")],
-    start: Annotated[dt.datetime | None, typer.Option(help="When it starts, in UTC. The default is at once.")] = None,
-    end: Annotated[
-        dt.datetime | None, typer.Option(help="When it ends, in UTC. Devices that have the update keep it.")
-    ] = None,
-    roll_back_to: Annotated[
-        str | None, typer.Option(help="The update that devices get back when too many fail.")
-    ] = None,
+    name: Annotated[str, flag("The deployment's id, unique within the group.", "--id")],
+    start: Annotated[dt.datetime | None, flag("When it starts, in UTC. The default is at once.")] = None,
+    end: Annotated[dt.datetime | None, flag("When it ends, in UTC. Devices that have the update keep it.")] = None,
+    roll_back_to: Annotated[str | None, flag("The update that devices get back when too many fail.")] = None,
     restore: Annotated[
-        bool,
-        typer.Option(
-            "--restore", help="When too many fail, each device gets back what it had, and was healthy with, before."
-        ),
+        bool, flag("When too many fail, each device gets back what it had, and was healthy with, before.", "--restore")
     ] = False,
-    percent: Annotated[
-        float, typer.Option(help="Too many means at least this percentage of the devices that answered …")
-    ] = 100.0,
-    count: Annotated[int, typer.Option(help="… and at least this number of devices …")] = 1,
-    answered: Annotated[int, typer.Option(help="… once at least this number of devices have answered.")] = 0,
-    plan: Annotated[str | None, typer.Option(help="JSON file with a rollout plan, to deploy in phases.")] = None,
+    percent: Annotated[float, flag("Too many means at least this percentage of the devices that answered …")] = 100.0,
+    count: Annotated[int, flag("… and at least this number of devices …")] = 1,
+    answered: Annotated[int, flag("… once at least this number of devices have answered.")] = 0,
+    plan: Annotated[str | None, flag("JSON file with a rollout plan, to deploy in phases.")] = None,
     api: WriteApi,
 ) -> None:
     """Deploy an update to a group. It supersedes the group's current deployment."""
@@ -125,25 +115,22 @@ def retry(group: Group, deployment: Deployment, *, api: WriteApi) -> None:
 @app.command(example="twinfold update status north 2 --devices Failed")
 def status(
     group: Group,
-    deployment: Annotated[
-        str | None, typer.Argument(help="A deployment's id. The default is all of the group.")
-    ] = None,
+    deployment: Annotated[str | None, argument("A deployment's id. The default is all of the group.")] = None,
     *,
-    devices: Annotated[str | None, typer.Option(help="List the devices in this state, as in Failed.")] = None,
+    devices: Annotated[str | None, flag("List the devices in this state, as in Failed.")] = None,
     watch: Watch = False,
     api: PastAnswerApi,
 ) -> None:
     """Show the state of deployments to a group, or with --devices the devices in a state and the reason."""
     if devices is not None and deployment is not None:
-        page = api.call("GET", f"{_deployment(group, deployment)}/devices", params={"state": devices, "top": 1000})
-        show_answer(lambda: page["devices"], _devices, json=api.json)
+        params = {"state": devices, "top": 1000}
+        api.show(f"{_deployment(group, deployment)}/devices", _devices, params=params, part=itemgetter("devices"))
         return
 
-    def read() -> Any:
-        answer = api.call("GET", f"/v1/groups/{quoted(group)}/deployments")
+    def chosen(answer: list[JsonObject]) -> list[JsonObject]:
         return [entry for entry in answer if deployment in {None, entry["deployment"]}]
 
-    show_answer(read, _deployments, json=api.json, watch=watch)
+    api.show(f"/v1/groups/{quoted(group)}/deployments", _deployments, part=chosen, watch=watch)
 
 
 def _updates(updates: list[JsonObject]) -> Table:

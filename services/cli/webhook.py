@@ -1,22 +1,21 @@
 """`twinfold webhook`: HTTP receivers of events."""
 
+from operator import itemgetter
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from events.terminal import complain, print_lines
-from services.cli.client import AnswerApi, PastAnswerApi, PastApi, PlainApi, quoted, show_answer, show_json, table
-from services.cli.commands import CommandGroup
+from services.cli.client import AnswerApi, PastAnswerApi, PastApi, PlainApi, quoted, show_json, table
+from services.cli.commands import CommandGroup, argument, flag
 from services.cli.flags import Kinds
 
 app = CommandGroup(no_args_is_help=True, help="Webhooks: HTTP receivers of events.")
 
-Name = Annotated[str, typer.Argument(help="The webhook's id.")]
-Deployments = Annotated[
-    list[str] | None, typer.Option("--deployment", help="Only events of this deployment; can be repeated.")
-]
-Devices = Annotated[list[str] | None, typer.Option("--device", help="Only events of this device; can be repeated.")]
+Name = Annotated[str, argument("The webhook's id.")]
+Deployments = Annotated[list[str] | None, flag("Only events of this deployment; can be repeated.", "--deployment")]
+Devices = Annotated[list[str] | None, flag("Only events of this device; can be repeated.", "--device")]
 
 
 @app.command(
@@ -24,7 +23,7 @@ Devices = Annotated[list[str] | None, typer.Option("--device", help="Only events
 )
 def add(
     name: Name,
-    url: Annotated[str, typer.Argument(help="HTTPS URL that events are posted to.")],
+    url: Annotated[str, argument("HTTPS URL that events are posted to.")],
     *,
     kind: Kinds = None,
     deployment: Deployments = None,
@@ -64,7 +63,7 @@ def remove(name: Name, *, api: PlainApi) -> None:
 def pause(
     name: Name,
     *,
-    why: Annotated[str, typer.Option(help="Reason, shown to other operators.")] = "paused by an operator",
+    why: Annotated[str, flag("Reason, shown to other operators.")] = "paused by an operator",
     api: PlainApi,
 ) -> None:
     """Pause deliveries. Events that happen meanwhile are delivered after `resume`."""
@@ -92,17 +91,10 @@ def send_test(name: Name, *, api: PlainApi) -> None:
 
 @app.command(example="twinfold webhook deliveries siem --limit 50")
 def deliveries(
-    name: Name,
-    *,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of attempts.")] = 20,
-    api: AnswerApi,
+    name: Name, *, limit: Annotated[int, flag("Maximum number of attempts.", min=1, max=1000)] = 20, api: AnswerApi
 ) -> None:
     """List the latest delivery attempts, newest first."""
-
-    def read() -> Any:
-        return api.call("GET", f"{_path(name)}/deliveries", params={"top": limit})["deliveries"]
-
-    show_answer(read, _attempts, json=api.json)
+    api.show(f"{_path(name)}/deliveries", _attempts, params={"top": limit}, part=itemgetter("deliveries"))
 
 
 def _attempts(attempts: list[dict[str, Any]]) -> Table:

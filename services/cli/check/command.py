@@ -30,7 +30,7 @@ from services.cli.check.check_files import (
 )
 from services.cli.check.json_text import edited
 from services.cli.check.reports import CheckResult, as_json, as_junit, as_sarif, counts, show
-from services.cli.commands import command
+from services.cli.commands import argument, command, flag
 from services.cli.inputs import STANDARD_INPUT, InputUnreadable, read_text
 
 FOUND = 1
@@ -64,21 +64,20 @@ class CheckOptions(msgspec.Struct, frozen=True):
 
 @command(example="twinfold check deployment.json --profile constrained --fail-on error")
 def check(
-    files: Annotated[list[str], typer.Argument(help="Manifests or templates; - is standard input.")],
+    files: Annotated[list[str], argument("Manifests or templates; - is standard input.")],
     *,
-    profile: Annotated[ProfileName, typer.Option(help="Which rules apply.")] = ProfileName.production,
+    profile: Annotated[ProfileName, flag("Which rules apply.")] = ProfileName.production,
     merge_onto: Annotated[
-        list[str] | None,
-        typer.Option(help="Merge each file onto this manifest; can be repeated for layers, in their order."),
+        list[str] | None, flag("Merge each file onto this manifest; can be repeated for layers, in their order.")
     ] = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Fix what can be fixed safely, in the files.")] = False,
-    format_: Annotated[Format, typer.Option("--format", help="Format of the report.")] = "text",
-    baseline: Annotated[str | None, typer.Option(help="A file of known findings, which do not count.")] = None,
+    fix: Annotated[bool, flag("Fix what can be fixed safely, in the files.", "--fix")] = False,
+    format_: Annotated[Format, flag("Format of the report.", "--format")] = "text",
+    baseline: Annotated[str | None, flag("A file of known findings, which do not count.")] = None,
     write_baseline_to: Annotated[
-        str | None, typer.Option("--write-baseline", help="Write the findings of this run to a file, as a baseline.")
+        str | None, flag("Write the findings of this run to a file, as a baseline.", "--write-baseline")
     ] = None,
-    fail_on: Annotated[Severity, typer.Option(help="Lowest severity that counts.")] = Severity.WARNING,
-    waivers: Annotated[str | None, typer.Option(help="A file of waivers, in TOML or JSON.")] = None,
+    fail_on: Annotated[Severity, flag("Lowest severity that counts.")] = Severity.WARNING,
+    waivers: Annotated[str | None, flag("A file of waivers, in TOML or JSON.")] = None,
 ) -> None:
     """Check manifests against the production checklist. Exits with 1 if there are findings that count.
 

@@ -157,27 +157,28 @@ def restore(
     )
     if (foreign := local_files.blocking_file(settings)) is not None:
         raise TargetNotEmpty(str(settings.data_dir), foreign)
-    with held(settings.data_dir) as roles:
-        own_redis = "redis_url" not in settings.model_fields_set
-        embedding = redis_of(settings, own_redis=own_redis, keeps=[roles])
-        with embedding as (url, _), progress_bar(quiet=False) as show_progress:
-            client = connect(url)
-            if not settings.allow_volatile_redis:
-                check_server(client)
-            object_store = _archive(settings, manifest, again=is_unfinished(client))
-            # Both marks are set before anything is written, so that an interrupted restore is recognised in Redis and in the
-            # directory, and the next one may empty them.
-            claim(manifest, client)
-            local_files.write(settings, local_files.RESTORING, manifest.id.encode())
-            restored = restore_log(manifest, location, client, archive=object_store, tell=show_progress)
-            for named, file in manifest.local.items():
-                local_files.write(settings, named, location.get(file, named))
-            if keys is not None:
-                for named, file in manifest.private.items():
-                    local_files.write(settings, named, keys.get(file, named))
-            stopped = _rebuild_projections(settings, url, manifest, show_progress)
-            finish(client)
-            (settings.data_dir / local_files.RESTORING).unlink()
+    with (
+        held(settings.data_dir) as roles,
+        redis_of(settings, keeps=[roles]) as (url, embedded),
+        progress_bar(quiet=False) as show_progress,
+    ):
+        client = connect(url)
+        if not settings.allow_volatile_redis:
+            check_server(client)
+        object_store = _archive(settings, manifest, again=is_unfinished(client))
+        # Both marks are set before anything is written, so that an interrupted restore is recognised in Redis and in the
+        # directory, and the next one may empty them.
+        claim(manifest, client)
+        local_files.write(settings, local_files.RESTORING, manifest.id.encode())
+        restored = restore_log(manifest, location, client, archive=object_store, tell=show_progress)
+        for named, file in manifest.local.items():
+            local_files.write(settings, named, location.get(file, named))
+        if keys is not None:
+            for named, file in manifest.private.items():
+                local_files.write(settings, named, keys.get(file, named))
+        stopped = _rebuild_projections(settings, url, manifest, show_progress)
+        finish(client)
+        (settings.data_dir / local_files.RESTORING).unlink()
     print_lines(
         f"restored {manifest.id}: {restored.entries} entries, {restored.subjects} subjects, log {manifest.epoch}"
     )
@@ -189,7 +190,9 @@ def restore(
             " those secrets are restored: run `twinfold erase` again for what was erased at that time"
         )
     print_lines(_opened_by(settings, manifest))
-    print_lines(f"start it with: twinfold up --data {settings.data_dir}" + ("" if own_redis else " --redis-url …"))
+    print_lines(
+        f"start it with: twinfold up --data {settings.data_dir}" + (" --redis-url …" if embedded is None else "")
+    )
     print_lines(*(f"STOPPED: {why}" for why in stopped))
     if stopped:
         print_lines(

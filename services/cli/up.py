@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 from events.settings import read_settings
-from events.terminal import print_lines
 from services.cli.commands import command, flag
 from services.cli.flags import AllowVolatileRedis, Port, QueueUrl, TlsCertificate, TlsKey
 from services.up.run import run
@@ -43,6 +42,4 @@ def up(
         tls_key=tls_key,
         allow_volatile_redis=allow_volatile_redis,
     )
-    # A variable counts as well: with TWINFOLD_REDIS_URL set, no Redis is embedded.
-    own_redis = "redis_url" not in settings.model_fields_set
-    run(settings, own_redis=own_redis, print_line=print_lines)
+    run(settings)

@@ -23,6 +23,7 @@ from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import ENV_PREFIX, Settings, environment_of, hide_password
+from events.terminal import print_lines
 from services import atomic_files, certificates, local_api
 from services.authors import system_user
 from services.certificates import EVERYWHERE, files_of
@@ -38,8 +39,8 @@ _AUTHOR = Principal.parse("system:up")
 _HEARTBEAT = f"{ENV_PREFIX}HEARTBEAT_FILE"
 
 
-def run(settings: Settings, *, own_redis: bool, print_line: Callable[[str], None]) -> None:
-    """Run all roles until a signal; `own_redis` embeds a server in the data directory.
+def run(settings: Settings) -> None:
+    """Run all roles until a signal.
 
     Raises:
         DirectoryHeld, PredecessorRuns, LayoutTooNew, DirectoryUnusable: the data directory cannot be used.
@@ -55,12 +56,12 @@ def run(settings: Settings, *, own_redis: bool, print_line: Callable[[str], None
         if settings.has_tls:
             certificates.of(settings, now=dt.datetime.now(dt.UTC))
         sockets = stack.enter_context(listening(settings))
-        url, redis = stack.enter_context(redis_of(settings, own_redis=own_redis, keeps=[lock], print_line=print_line))
+        url, redis = stack.enter_context(redis_of(settings, keeps=[lock], print_line=print_lines))
         log = initialise(url, allow_volatile=settings.allow_volatile_redis)
         changed = settings.model_copy(update={"redis_url": url, "queue_url": settings.queue_url or url})
         _write_local_api(changed, log)
-        print_line(f"data   {settings.data_dir}")
-        print_line(f"redis  {hide_password(url)} ({log.partitions} partitions)")
+        print_lines(f"data   {settings.data_dir}")
+        print_lines(f"redis  {hide_password(url)} ({log.partitions} partitions)")
         roles: list[Supervised] = []
 
         def tend() -> None:
@@ -70,13 +71,13 @@ def run(settings: Settings, *, own_redis: bool, print_line: Callable[[str], None
                 role.tend()
 
         try:
-            roles += _started(changed, lock, sockets, print_line)
+            roles += _started(changed, lock, sockets)
             _wait_until_ready(settings, stopping, tend)
             if not stopping.is_set():
-                print_line(f"api    {address(settings)}")
+                print_lines(f"api    {address(settings)}")
                 if ca := _authority(settings):
-                    print_line(f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}")
-                print_line(f"workers {settings.workers}; Ctrl-C stops everything")
+                    print_lines(f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}")
+                print_lines(f"workers {settings.workers}; Ctrl-C stops everything")
             while not stopping.wait(_TEND_SECONDS):
                 tend()
         finally:
@@ -87,7 +88,7 @@ def run(settings: Settings, *, own_redis: bool, print_line: Callable[[str], None
             for role in reversed(roles):
                 role.terminate()
                 role.end(_STOP_SECONDS_MAX)
-    print_line("stopped")
+    print_lines("stopped")
 
 
 def _stopping_on_signals() -> threading.Event:
@@ -99,9 +100,7 @@ def _stopping_on_signals() -> threading.Event:
     return stopping
 
 
-def _started(
-    settings: Settings, lock: int, sockets: Sequence[socket.socket], print_line: Callable[[str], None]
-) -> Iterator[Supervised]:
+def _started(settings: Settings, lock: int, sockets: Sequence[socket.socket]) -> Iterator[Supervised]:
     """Start the roles under supervision; one that ends at once every time is given up."""
     descriptors = [listener.fileno() for listener in sockets]
     for name, module, changes, keeps in (
@@ -112,11 +111,11 @@ def _started(
         ("api", "services.api", handed_over(sockets), [lock, *descriptors]),
     ):
         make = partial(Child, [sys.executable, "-m", module], environment_of(settings) | changes, keeps=keeps)
-        yield Supervised(name, make, tell=partial(_print_change, print_line, name), gives_up=True)
+        yield Supervised(name, make, tell=partial(_print_change, name), gives_up=True)
 
 
-def _print_change(print_line: Callable[[str], None], name: str, change: str) -> None:
-    print_line(f"{name} {change}")
+def _print_change(name: str, change: str) -> None:
+    print_lines(f"{name} {change}")
 
 
 def _authority(settings: Settings) -> str:

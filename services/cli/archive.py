@@ -95,52 +95,43 @@ def archive(
 
 
 def _show_moved(moved: list[ArchivedStream]) -> None:
-    for moved_stream in (stream for stream in moved if stream.written or stream.trimmed):
-        has_holder = moved_stream.held_by not in {"", "age", "head"}
-        held = f"; the next are kept for: {moved_stream.held_by}" if has_holder else ""
+    for stream in (stream for stream in moved if stream.written or stream.trimmed):
+        held = f"; the next are kept for: {stream.held_by}" if stream.held_by not in {"", "age", "head"} else ""
         print_lines(
-            f"{moved_stream.stream}: {moved_stream.written} written in {counted(moved_stream.segments, 'file')}"
-            f" ({moved_stream.bytes / 1e6:.1f} MB), {moved_stream.trimmed} removed from Redis{held}"
+            f"{stream.stream}: {stream.written} written in {counted(stream.segments, 'file')}"
+            f" ({stream.bytes / 1e6:.1f} MB), {stream.trimmed} removed from Redis{held}"
         )
 
 
 def _show_nothing_to_do(streams: list[PlannedMove], settings: Settings, *, trims: bool) -> None:
-    print_lines("nothing to do")
-    print_lines(f"  to write: {_why_not_written(streams, settings.archive_segment_events)}")
-    if trims:
-        for why in _why_not_trimmed(streams, settings.archive_keep_days):
-            print_lines(f"  to remove from Redis: {why}")
-
-
-def _why_not_written(streams: list[PlannedMove], segment_events: int) -> str:
     longest = max(streams, key=lambda stream: stream.head - stream.written)
     unwritten = longest.head - longest.written
-    if not unwritten:
-        return "every event is in a file already"
-    return (
-        f"a file takes {segment_events:,} events of one stream (--segment-events), and no stream has that many unwritten"
-        f" events; {longest.stream} has the most: {unwritten:,}"
+    why_not_written = (
+        f"a file takes {settings.archive_segment_events:,} events of one stream (--segment-events), and no stream has that"
+        f" many unwritten events; {longest.stream} has the most: {unwritten:,}"
     )
+    print_lines("nothing to do", f"  to write: {why_not_written if unwritten else 'every event is in a file already'}")
+    if trims:
+        print_lines(
+            *(f"  to remove from Redis: {why}" for why in _why_not_trimmed(streams, settings.archive_keep_days))
+        )
 
 
-def _why_not_trimmed(streams: list[PlannedMove], keep_days: float | None) -> list[str]:
-    if keep_days is None:
-        return [f"--keep-days ({ENV_PREFIX}ARCHIVE_KEEP_DAYS) is not set, so everything stays there"]
+def _why_not_trimmed(streams: list[PlannedMove], keep_days: float | None) -> Iterator[str]:
     in_redis = [stream for stream in streams if stream.trimmed < stream.written]
+    if keep_days is None:
+        yield f"--keep-days ({ENV_PREFIX}ARCHIVE_KEEP_DAYS) is not set, so everything stays there"
+        return
     if not in_redis:
-        return ["all archived events are removed already"]
-    reasons = []
-    young = sum(stream.held_by == "age" for stream in in_redis)
-    if young:
-        reasons.append(f"in {counted(young, 'stream')} the next file has events younger than --keep-days {keep_days:g}")
-    newest = sum(stream.held_by == "head" for stream in in_redis)
-    if newest:
-        reasons.append(f"in {counted(newest, 'stream')} the next file has the newest entry, which stays")
+        yield "all archived events are removed already"
+    if young := sum(stream.held_by == "age" for stream in in_redis):
+        yield f"in {counted(young, 'stream')} the next file has events younger than --keep-days {keep_days:g}"
+    if newest := sum(stream.held_by == "head" for stream in in_redis):
+        yield f"in {counted(newest, 'stream')} the next file has the newest entry, which stays"
     for stream in in_redis:
         if stream.held_by not in {"", "age", "head"}:
             position = stream.holders[stream.held_by]
-            reasons.append(f"{stream.stream} is still needed by {stream.held_by}, which is at position {position}")
-    return reasons
+            yield f"{stream.stream} is still needed by {stream.held_by}, which is at position {position}"
 
 
 @app.command("list", example="twinfold archive list")

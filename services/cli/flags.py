@@ -18,33 +18,23 @@ RedisUrl = Annotated[
     str | None,
     flag("The Redis that holds the log, as in redis://127.0.0.1:6379/0.", envvar=[], show_default="TWINFOLD_REDIS_URL"),
 ]
-
 Port = Annotated[int | None, flag("Port of the API on this machine.", min=1, max=65535)]
-
 QueueUrl = Annotated[str | None, flag("The Redis that holds RQ's queue. The default is that of the log.")]
-
 AllowVolatileRedis = Annotated[
     bool | None, flag("Accept a Redis whose settings can lose acknowledged events.", "--allow-volatile-redis")
 ]
-
 DataDir = Annotated[
     Path | None, flag("The data directory of `twinfold up`.", "--data", show_default="TWINFOLD_DATA_DIR")
 ]
-
 TlsCertificate = Annotated[
     Path | None, flag("File with a certificate of your own and its chain, in PEM.", "--tls-certificate")
 ]
-
 TlsKey = Annotated[Path | None, flag("File with the key of --tls-certificate, in PEM without a password.", "--tls-key")]
-
-
 By = Annotated[
     str | None,
     flag("Author of the decision, as in user:ada.", show_default="the token's name, else the operating system's user"),
 ]
-
 Reason = Annotated[str, flag("Reason, recorded in the log.")]
-
 Kinds = Annotated[
     list[str] | None, flag("A type of event, or AssignmentChange; can be repeated. The default is all.", "--kind")
 ]

@@ -12,7 +12,7 @@ from events.terminal import print_lines
 from services.cli.commands import flag
 
 COMMANDS = {
-    "up": "services.cli.up:up",
+    "up": "services.cli.roles:up",
     "api": "services.cli.roles:api",
     "worker": "services.cli.roles:worker",
     "scheduler": "services.cli.roles:scheduler",
@@ -39,7 +39,7 @@ COMMANDS = {
     "rollout": "services.cli.rollout:app",
     "webhook": "services.cli.webhook:app",
     "update": "services.cli.update:app",
-    "group": "services.cli.group:app",
+    "group": "services.cli.update:group_app",
     "readiness": "services.cli.readiness:readiness",
     "waiver": "services.cli.readiness:waiver",
     "login": "services.cli.login:login",

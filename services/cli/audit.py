@@ -46,27 +46,22 @@ PublicKeys = Annotated[
 ]
 
 LocationName = Annotated[str, argument("Position in the log, as in p03:17, fleet:5 or p03:assignments:2.")]
-Device = Annotated[str | None, flag("Events of this device and its modules, and its assignment changes.")]
-Deployment = Annotated[str | None, flag("Events of this deployment and its rollout, and assignment changes to it.")]
-By = Annotated[str | None, flag("Author, as in user:ada or ada.")]
-Cause = Annotated[str | None, flag("Cause, or the position of an event in its chain of causes.")]
-Since = Annotated[str | None, flag("Earliest time, as in 2026-05-01T12:30:00Z.")]
-Until = Annotated[str | None, flag("Latest time.")]
-Streams = Annotated[
-    list[str] | None, flag("A stream, as in fleet, p00 or p00:assignments; can be repeated.", "--stream")
-]
 Filters = Annotated[
     dict[str, Any],
     From(
         given,
-        device=Device,
-        deployment=Deployment,
-        by=By,
+        device=Annotated[str | None, flag("Events of this device and its modules, and its assignment changes.")],
+        deployment=Annotated[
+            str | None, flag("Events of this deployment and its rollout, and assignment changes to it.")
+        ],
+        by=Annotated[str | None, flag("Author, as in user:ada or ada.")],
         kind=Kinds,
-        cause=Cause,
-        since=Since,
-        until=Until,
-        stream=Streams,
+        cause=Annotated[str | None, flag("Cause, or the position of an event in its chain of causes.")],
+        since=Annotated[str | None, flag("Earliest time, as in 2026-05-01T12:30:00Z.")],
+        until=Annotated[str | None, flag("Latest time.")],
+        stream=Annotated[
+            list[str] | None, flag("A stream, as in fleet, p00 or p00:assignments; can be repeated.", "--stream")
+        ],
     ),
 ]
 

@@ -1,7 +1,8 @@
-"""`twinfold api`, `worker` and `scheduler`: one role in this process, instead of all of them as with `twinfold up`."""
+"""`twinfold up`: all roles on one machine; `api`, `worker` and `scheduler`: one role in this process."""
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 from events.settings import Settings, environment_of, read_settings
@@ -11,6 +12,45 @@ from services.cli.flags import AllowVolatileRedis, Port, QueueUrl, RedisUrl, Tls
 RoleSettings = Annotated[
     Settings, From(read_settings, redis_url=RedisUrl, queue_url=QueueUrl, allow_volatile_redis=AllowVolatileRedis)
 ]
+
+
+@command(example="twinfold up --data ./twinfold-data --workers 4")
+def up(
+    *,
+    data: Annotated[Path | None, flag("Directory that holds all data.", show_default="TWINFOLD_DATA_DIR")] = None,
+    port: Port = None,
+    redis_url: Annotated[
+        str | None, flag("A Redis of your own. The default is an embedded one in the data directory.")
+    ] = None,
+    queue_url: QueueUrl = None,
+    workers: Annotated[int | None, flag("Number of worker processes.", min=1, max=64)] = None,
+    host: Annotated[str | None, flag("Address to listen on, as in 0.0.0.0. The default is this machine only.")] = None,
+    name: Annotated[
+        list[str] | None, flag("A further name of this machine for its certificate; can be repeated.")
+    ] = None,
+    tls: Annotated[bool, flag("Serve HTTPS, with a certificate from an authority in the data directory.")] = True,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
+    """Start Redis, the API, the workers and the scheduler, and keep them running until Ctrl-C."""
+    # The roles start sooner without what `up` imports, such as cryptography.
+    from services.up.run import run  # noqa: PLC0415
+
+    settings = read_settings(
+        data_dir=data,
+        port=port,
+        redis_url=redis_url,
+        queue_url=queue_url,
+        workers=workers,
+        host=host,
+        names=",".join(name) if name else None,
+        tls="local" if tls else "off",
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        allow_volatile_redis=allow_volatile_redis,
+    )
+    run(settings)
 
 
 @command(example="twinfold api --redis-url redis://10.0.0.5:6379/0")

@@ -1,4 +1,4 @@
-"""`twinfold update`: updates, and their deployments to groups."""
+"""`twinfold update` and `group`: updates, their deployments to groups, and groups of devices."""
 
 import datetime as dt
 from operator import itemgetter
@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from events.canonical import JsonObject
+from events.number_text import counted
 from events.terminal import print_lines
 from services.cli.client import PastAnswerApi, PastApi, PlainApi, Watch, quoted, show_json, table
 from services.cli.commands import CommandGroup, argument, flag
@@ -18,8 +19,11 @@ from services.cli.rollout import plan_lines
 
 app = CommandGroup(no_args_is_help=True, help="Updates, and their deployments to groups.")
 
+group_app = CommandGroup(no_args_is_help=True, help="Groups of devices that updates are deployed to.")
+
 Update = Annotated[str, argument("An update, as provider/name/version.")]
 Group = Annotated[str, argument("The group: a value of the tag ADUGroup, or the name of a defined group.")]
+GroupName = Annotated[str, argument("The group's name, which is the value of the tag ADUGroup on its devices.")]
 Deployment = Annotated[str, argument("The deployment's id within its group.")]
 
 
@@ -166,3 +170,43 @@ def _path(update: str) -> str:
 
 def _deployment(group: str, deployment: str) -> str:
     return f"/v1/groups/{quoted(group)}/deployments/{quoted(deployment)}"
+
+
+@group_app.command("list", example="twinfold group list")
+def list_groups(*, api: PastAnswerApi) -> None:
+    """List the groups with their number of devices and their active deployment."""
+    api.show("/v1/groups", _groups)
+
+
+def _groups(groups: list[JsonObject]) -> Table:
+    rows = ((group["group"], group["condition"], group["devices"], group["active"] or "-") for group in groups)
+    return table(rows, "group", "condition", "devices", "active deployment")
+
+
+@group_app.command("show", example="twinfold group show north")
+def show_group(name: GroupName, *, api: PastApi) -> None:
+    """Show a group as JSON."""
+    show_json(api.call("GET", f"/v1/groups/{quoted(name)}"))
+
+
+@group_app.command(example="twinfold group define north --condition \"tags.site = 'north'\"")
+def define(
+    name: GroupName,
+    *,
+    condition: Annotated[
+        str, flag("Condition that selects its devices, as in: tags.site = 'north'. The default is the tag ADUGroup.")
+    ] = "",
+    priority: Annotated[int | None, flag("Priority of the deployments of its updates.")] = None,
+    api: PlainApi,
+) -> None:
+    """Define which devices are in a group. This requires that no deployment of the group is active."""
+    body = {"condition": condition, **({} if priority is None else {"priority": priority})}
+    group = api.call("PUT", f"/v1/groups/{quoted(name)}", body=body)
+    print_lines(f"{name} has {counted(group['devices'], 'device')}: {group['condition']}")
+
+
+@group_app.command(example="twinfold group remove north")
+def remove(name: GroupName, *, api: PlainApi) -> None:
+    """Remove a group and its past deployments. This requires that no deployment of the group is active."""
+    api.call("DELETE", f"/v1/groups/{quoted(name)}")
+    print_lines(f"{name} is removed")

@@ -1,6 +1,5 @@
 """`twinfold check`: checks manifests against the production checklist, without a server."""
 
-import enum
 import io
 import sys
 from collections.abc import Sequence
@@ -41,14 +40,7 @@ UNREADABLE = 2
 _PASSES_MAX = 20
 
 
-class ProfileName(enum.StrEnum):
-    """The profiles of `events.readiness.profile.PROFILES`."""
-
-    production = "production"
-    development = "development"
-    constrained = "constrained"
-
-
+ProfileName = Literal["production", "development", "constrained"]
 Format = Literal["text", "json", "sarif", "junit"]
 
 
@@ -66,7 +58,7 @@ class CheckOptions(msgspec.Struct, frozen=True):
 def check(
     files: Annotated[list[str], argument("Manifests or templates; - is standard input.")],
     *,
-    profile: Annotated[ProfileName, flag("Which rules apply.")] = ProfileName.production,
+    profile: Annotated[ProfileName, flag("Which rules apply.")] = "production",
     merge_onto: Annotated[
         list[str] | None, flag("Merge each file onto this manifest; can be repeated for layers, in their order.")
     ] = None,
@@ -85,17 +77,17 @@ def check(
     """
     try:
         options = CheckOptions(
-            PROFILES[profile.value],
+            PROFILES[profile],
             now_ms(),
             read_waivers(waivers) if waivers else (),
             read_baseline(baseline) if baseline else None,
-            [_read(location) for location in merge_onto or []],
+            [source_of(location, read_text(location)) for location in merge_onto or []],
         )
         # All files are read before any is fixed: a run that cannot read one changes none.
         sources, unreadable = list[SourceFile](), list[InputUnreadable]()
         for location in files:
             try:
-                sources.append(_read(location))
+                sources.append(source_of(location, read_text(location)))
             except InputUnreadable as error:
                 unreadable.append(error)
         applies_fixes = fix and not unreadable
@@ -122,10 +114,6 @@ def check(
         raise typer.Exit(UNREADABLE)
     if not write_baseline_to and any(counts(finding, fail_on) for result in checked for finding in result.new):
         raise typer.Exit(FOUND)
-
-
-def _read(location: str) -> SourceFile:
-    return source_of(location, read_text(location))
 
 
 def _checked(source: SourceFile, options: CheckOptions, *, fix: bool) -> CheckedFile:

@@ -8,9 +8,8 @@ import msgspec
 import typer
 from rich.text import Text
 
-from events.canonical import JsonObject
+from events.camel_case import camel_json
 from events.clock import now_ms
-from events.log.archive.manifest import Segment
 from events.log.archive.mover import ArchivedStream, Mover, PlannedMove, faults
 from events.log.archive.notes import location_of, notes_of
 from events.log.entries import stream_names
@@ -149,7 +148,7 @@ def list_(*, json: AsJson = False, settings: LogSettings) -> None:
                         "stream": stream,
                         "written": note.written,
                         "trimmed": note.trimmed,
-                        "segments": [_segment(segment) for segment in note.segments],
+                        "segments": camel_json(note.segments),
                     }
                     for stream, note in notes.items()
                 ],
@@ -200,13 +199,6 @@ def verify(*, json: AsJson = False, settings: LogSettings) -> None:
         print_lines(f"{total} events and assignment changes in the archive, {counted(len(errors), 'fault')}")
     if errors:
         raise typer.Exit(REFUSED)
-
-
-def _segment(segment: Segment) -> JsonObject:
-    members = msgspec.structs.asdict(segment)
-    # JSON has camelCase. The struct's own names are those of the archive's manifests, which are stored.
-    times = {"firstAt": members.pop("first_at"), "lastAt": members.pop("last_at")}
-    return {**members, **times}
 
 
 @contextlib.contextmanager

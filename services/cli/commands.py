@@ -19,14 +19,12 @@ class From:
 
     def __init__(self, make: Callable[..., Any], **flags: Any) -> None:
         self.make = make
-        self.flags = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_default(flag), annotation=flag)
-            for name, flag in flags.items()
-        ]
-
-
-def _default(flag: Any) -> bool | None:
-    return False if get_args(flag)[0] is bool else None
+        self.flags: list[inspect.Parameter] = []
+        for name, annotation in flags.items():
+            default = False if get_args(annotation)[0] is bool else None
+            self.flags.append(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            )
 
 
 def flag(help_text: str, *names: str, **how: Any) -> Any:
@@ -57,7 +55,7 @@ def command(*, example: str) -> Callable[[Function], Callable[..., None]]:
         @functools.wraps(function)
         def run(**values: Any) -> None:
             for name, source in made.items():
-                values[name] = source.make(**{flag.name: values.pop(flag.name) for flag in source.flags})
+                values[name] = source.make(**{parameter.name: values.pop(parameter.name) for parameter in source.flags})
             function(**values)
 
         run.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nExample: {example}"

@@ -12,7 +12,6 @@ from events.terminal import complain, print_lines
 from services.cli.client import (
     ANY_ETAG,
     AnswerApi,
-    Api,
     Limit,
     PastAnswerApi,
     PlainApi,
@@ -141,7 +140,11 @@ def keys(
         ids = api.pages("/v1/devices", limit=_ALL)
     # Each line is printed at once, so that an interrupted run over a large fleet has shown its part.
     for device_id in ids:
-        key_pair = _keys_of(api, device_id, give=give)
+        path = f"/devices/{quoted(device_id)}"
+        identity = api.call("GET", path)
+        if give and identity["authentication"]["type"] == "sas" and _keys_of(identity) is None:
+            identity = api.call("PUT", path, body={**identity, "authentication": {"type": "sas"}}, headers=ANY_ETAG)
+        key_pair = _keys_of(identity)
         if api.json:
             keys_by_device[device_id] = key_pair
         elif key_pair is None:
@@ -152,16 +155,9 @@ def keys(
         show_json(keys_by_device)
 
 
-def _keys_of(api: Api, device_id: str, *, give: bool) -> dict[str, Any] | None:
-    path = f"/devices/{quoted(device_id)}"
-    identity = api.call("GET", path)
-    if give and identity["authentication"]["type"] == "sas" and not _has_keys(identity):
-        identity = api.call("PUT", path, body={**identity, "authentication": {"type": "sas"}}, headers=ANY_ETAG)
-    return identity["authentication"]["symmetricKey"] if _has_keys(identity) else None
-
-
-def _has_keys(identity: dict[str, Any]) -> bool:
-    return bool(identity["authentication"]["symmetricKey"]["primaryKey"])
+def _keys_of(identity: dict[str, Any]) -> dict[str, Any] | None:
+    keys: dict[str, Any] = identity["authentication"]["symmetricKey"]
+    return keys if keys["primaryKey"] else None
 
 
 @app.command(example="twinfold device effective edge-1 --watch")

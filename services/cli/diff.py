@@ -12,9 +12,8 @@ from events.number_text import counted
 from services.cli.client import AnswerApi, given, json_text, table
 from services.cli.commands import command, flag
 
-_STYLES = {"removed": "red", "changed": "yellow", "added": "green"}
+_LOOKS = {"removed": ("-", "red"), "changed": ("~", "yellow"), "added": ("+", "green")}
 _EVENT_MEMBERS = itemgetter("by", "type", "subject", "position")
-_MARKS = {"removed": "-", "changed": "~", "added": "+"}
 EVENTS_SHOWN = 20
 
 
@@ -38,58 +37,43 @@ def diff(
 
 def _page(answer: dict[str, Any]) -> Iterator[RenderableType]:
     what = "the fleet" if answer["id"] is None else f"{answer['of']} {answer['id']}"
-    yield Text(f"{what}, from {_point_in_time(answer, 'from')} to {_point_in_time(answer, 'to')}", style="bold")
-    lines = [*_changes(answer["changes"]), *_deployments(answer["deployments"]), *_devices(answer["devices"])]
-    lines += _assignments(answer["assignments"])
-    yield from lines or [Text("nothing changed")]
-    yield from _events(answer)
+    # The first of the positions of each end; `--json` has all of them.
+    first, last = (f"{time_text(answer[f'{end}Time'])} ({answer[end].partition(',')[0]})" for end in ("from", "to"))
+    yield Text(f"{what}, from {first} to {last}", style="bold")
+    yield from list(_lines(answer)) or [Text("nothing changed")]
+    events = answer["events"][-EVENTS_SHOWN:]
+    if events:
+        by = ", ".join(f"{who} ({count})" for who, count in answer["by"].items())
+        yield Text(f"{counted(answer['eventCount'], 'event')} and assignment changes in between, by {by}", style="bold")
+        rows = ((time_text(event["at"]), *_EVENT_MEMBERS(event)) for event in events)
+        yield table(rows, "when", "who", "what", "of", "position")
 
 
-def _point_in_time(answer: dict[str, Any], side: str) -> str:
-    """The time of one end, and the first of its positions; `--json` has all of them."""
-    return f"{time_text(answer[f'{side}Time'])} ({answer[side].partition(',')[0]})"
-
-
-def _changes(changes: list[dict[str, Any]]) -> Iterator[Text]:
-    for change in changes:
+def _lines(answer: dict[str, Any]) -> Iterator[Text]:
+    for change in answer["changes"]:
         how, location = change["how"], ".".join(part for part in (change["section"], change["path"]) if part)
-        before, after = (json_text(change[side]) for side in ("before", "after"))
+        before, after = json_text(change["before"]), json_text(change["after"])
         value = {"removed": before, "added": after}.get(how, f"{before} -> {after}")
-        yield Text(f"{_MARKS[how]} {location}: {value}", _STYLES[how])
-
-
-def _deployments(deployments: dict[str, list[str]] | None) -> Iterator[Text]:
-    for how, names in (deployments or {}).items():
-        yield from (Text(f"{_MARKS[how]} deployment {name}", _STYLES[how]) for name in names)
-
-
-def _devices(devices: dict[str, Any]) -> Iterator[Text]:
-    for what, sides in devices.items():
+        yield _line(how, f"{location}: {value}")
+    for how, names in (answer["deployments"] or {}).items():
+        yield from (_line(how, f"deployment {name}") for name in names)
+    for what, sides in answer["devices"].items():
         for side, how in (("lost", "removed"), ("gained", "added")):
             if sides[side]["count"]:
-                yield Text(f"{_MARKS[how]} {what}: {_few(sides[side])}", _STYLES[how])
-
-
-def _assignments(assignments: list[dict[str, Any]]) -> Iterator[Text]:
-    for change in assignments:
+                yield _line(how, f"{what}: {_few(sides[side])}")
+    for change in answer["assignments"]:
         was, now = (
             " + ".join(change[side]["layers"]) or f"nothing ({change[side]['status']})" for side in ("before", "after")
         )
-        yield Text(f"~ {was} -> {now}: {_few(change)}", _STYLES["changed"])
+        yield _line("changed", f"{was} -> {now}: {_few(change)}")
+
+
+def _line(how: str, text: str) -> Text:
+    mark, style = _LOOKS[how]
+    return Text(f"{mark} {text}", style)
 
 
 def _few(listed: dict[str, Any]) -> str:
-    names = ", ".join(listed["devices"][:5])
-    return f"{counted(listed['count'], 'device')}: {names}" + (
-        ", …" if listed["count"] > len(listed["devices"][:5]) else ""
-    )
-
-
-def _events(answer: dict[str, Any]) -> Iterator[RenderableType]:
-    events = answer["events"][-EVENTS_SHOWN:]
-    if not events:
-        return
-    by = ", ".join(f"{who} ({count})" for who, count in answer["by"].items())
-    yield Text(f"{counted(answer['eventCount'], 'event')} and assignment changes in between, by {by}", style="bold")
-    rows = ((time_text(event["at"]), *_EVENT_MEMBERS(event)) for event in events)
-    yield table(rows, "when", "who", "what", "of", "position")
+    names = listed["devices"][:5]
+    more = ", …" if listed["count"] > len(names) else ""
+    return f"{counted(listed['count'], 'device')}: {', '.join(names)}{more}"

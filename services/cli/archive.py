@@ -33,7 +33,7 @@ app = CommandGroup(help="Older events in Parquet files outside Redis: move, list
 
 
 @app.callback(invoke_without_command=True)
-@command(example="twinfold archive --keep-days 30 --dry-run")
+@command(example="archive --keep-days 30 --dry-run")
 def archive(
     context: typer.Context,
     *,
@@ -111,12 +111,11 @@ def _show_nothing_to_do(streams: list[PlannedMove], settings: Settings, *, trims
     )
     print_lines("nothing to do", f"  to write: {why_not_written if unwritten else 'every event is in a file already'}")
     if trims:
-        print_lines(
-            *(f"  to remove from Redis: {why}" for why in _why_not_trimmed(streams, settings.archive_keep_days))
-        )
+        print_lines(*(f"  to remove from Redis: {why}" for why in _why_not_trimmed(streams, settings)))
 
 
-def _why_not_trimmed(streams: list[PlannedMove], keep_days: float | None) -> Iterator[str]:
+def _why_not_trimmed(streams: list[PlannedMove], settings: Settings) -> Iterator[str]:
+    keep_days = settings.archive_keep_days
     in_redis = [stream for stream in streams if stream.trimmed < stream.written]
     if keep_days is None:
         yield f"--keep-days ({ENV_PREFIX}ARCHIVE_KEEP_DAYS) is not set, so everything stays there"
@@ -133,7 +132,7 @@ def _why_not_trimmed(streams: list[PlannedMove], keep_days: float | None) -> Ite
             yield f"{stream.stream} is still needed by {stream.held_by}, which is at position {position}"
 
 
-@app.command("list", example="twinfold archive list")
+@app.command("list", example="archive list")
 def list_(*, json: AsJson = False, settings: LogSettings) -> None:
     """List the files of the archive, stream by stream."""
     with _opened(settings) as log:
@@ -173,7 +172,7 @@ def list_(*, json: AsJson = False, settings: LogSettings) -> None:
     console().print(table(rows, "file", "events", "from", "to", "MB", "also in Redis", title=hide_password(url)))
 
 
-@app.command(example="twinfold archive verify")
+@app.command(example="archive verify")
 def verify(*, json: AsJson = False, settings: LogSettings) -> None:
     """Read every file of the archive and check it against what was written: bytes, rows, and the hash chain over them.
 

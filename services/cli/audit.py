@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Literal
 
 import msgspec
 import typer
@@ -18,6 +18,7 @@ from events.audit.errors import AuditError, PublicKeyUnusable
 from events.audit.seal import PublicKey
 from events.audit.sealer import public_key
 from events.audit.verify import SealSpan, VerificationReport, verify_log
+from events.canonical import JsonObject
 from events.log.errors import LogError
 from events.log.log_factory import open_log
 from events.number_text import counted, iso_text
@@ -47,7 +48,7 @@ PublicKeys = Annotated[
 
 LocationName = Annotated[str, argument("Position in the log, as in p03:17, fleet:5 or p03:assignments:2.")]
 Filters = Annotated[
-    dict[str, Any],
+    JsonObject,
     From(
         given,
         device=Annotated[str | None, flag("Events of this device and its modules, and its assignment changes.")],
@@ -66,7 +67,7 @@ Filters = Annotated[
 ]
 
 
-@app.command(example="twinfold audit search --device edge-1 --since 2026-05-01")
+@app.command(example="audit search --device edge-1 --since 2026-05-01")
 def search(
     *,
     filters: Filters,
@@ -87,13 +88,13 @@ def search(
         print_lines("no events match")
 
 
-@app.command(example="twinfold audit show p03:17")
+@app.command(example="audit show p03:17")
 def show(location: LocationName, *, api: PlainApi) -> None:
     """Show an event or an assignment change as JSON."""
     show_json(api.call("GET", _path(location)))
 
 
-@app.command(example="twinfold audit causes p03:17")
+@app.command(example="audit causes p03:17")
 def causes(location: LocationName, *, api: AnswerApi) -> None:
     """Show the causes and the effects of an event or an assignment change, as trees."""
     answer = api.call("GET", f"{_path(location)}/causes")
@@ -107,13 +108,13 @@ def causes(location: LocationName, *, api: AnswerApi) -> None:
         console().print(tree)
 
 
-def _grow(tree: Tree, branches: list[dict[str, Any]]) -> None:
+def _grow(tree: Tree, branches: list[JsonObject]) -> None:
     for branch in branches:
         when = " ".join(text for text in (branch["time"], branch["location"]) if text)
         _grow(tree.add(f"{when} {branch['sentence']}".strip()), branch["more"])
 
 
-@app.command(example="twinfold audit export --format csv --out history.csv")
+@app.command(example="audit export --format csv --out history.csv")
 def export(
     *,
     format_: Annotated[
@@ -194,18 +195,18 @@ def _path(location: str) -> str:
     return f"/v1/audit/events/{quoted(stream)}/{position}"
 
 
-def _line(entry: dict[str, Any]) -> str:
+def _line(entry: JsonObject) -> str:
     cause = f" because of {entry['cause']}" if entry["cause"] else ""
     return f"{entry['time'] or '?'} {entry['stream']}:{entry['position']} {entry['sentence']}{cause}"
 
 
-@app.command(example="twinfold audit key")
+@app.command(example="audit key")
 def key(*, data: DataDir = None) -> None:
     """Print the public key that verifies seals. Give it to the auditors, and keep a copy away from this machine."""
     print_lines(*public_key(read_settings(data_dir=data)).to_pem().decode().splitlines())
 
 
-@app.command(example="twinfold audit verify --public-key seal.pem")
+@app.command(example="audit verify --public-key seal.pem")
 def verify(
     *,
     settings: Annotated[Settings, From(log_settings, redis_url=RedisUrl, data_dir=DataDir)],

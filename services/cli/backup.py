@@ -35,7 +35,7 @@ from services.embedded_redis import redis_of
 from services.up.directory import held
 
 
-@command(example="twinfold backup --to /mnt/backups --keys-to /mnt/safe")
+@command(example="backup --to /mnt/backups --keys-to /mnt/safe")
 def backup(
     *,
     to: Annotated[str, flag("Where to store backups: a directory, or a URL as in s3://bucket/prefix.")],
@@ -118,7 +118,7 @@ def _about_keys(made: BackupManifest, keys_to: str | None) -> str:
     return f"keys are stored apart, at {made.private_at}: secrets can be read only with both"
 
 
-@command(example="twinfold restore --from /mnt/backups --keys-from /mnt/safe --data ./twinfold-data")
+@command(example="restore --from /mnt/backups --keys-from /mnt/safe --data ./twinfold-data")
 def restore(
     *,
     source: Annotated[str, flag("Where the backups are: a directory or a URL.", "--from")],
@@ -170,7 +170,7 @@ def restore(
         # directory, and the next one may empty them.
         claim(manifest, client)
         local_files.write(settings, local_files.RESTORING, manifest.id.encode())
-        restored = restore_log(manifest, location, client, archive=object_store, tell=show_progress)
+        result = restore_log(manifest, location, client, archive=object_store, tell=show_progress)
         for named, file in manifest.local.items():
             local_files.write(settings, named, location.get(file, named))
         if keys is not None:
@@ -179,12 +179,10 @@ def restore(
         stopped = _rebuild_projections(settings, url, manifest, show_progress)
         finish(client)
         (settings.data_dir / local_files.RESTORING).unlink()
-    print_lines(
-        f"restored {manifest.id}: {restored.entries} entries, {restored.subjects} subjects, log {manifest.epoch}"
-    )
-    for entry in restored.unapplied:
+    print_lines(f"restored {manifest.id}: {result.entries} entries, {result.subjects} subjects, log {manifest.epoch}")
+    for entry in result.unapplied:
         print_lines(f"{entry} cannot be applied; `twinfold blocked` shows the reason once workers run")
-    for entry in restored.unerased:
+    for entry in result.unerased:
         print_lines(
             f"NOT ERASED AGAIN: {entry} records an erasure and cannot be read. If the backup is older than the erasure,"
             " those secrets are restored: run `twinfold erase` again for what was erased at that time"
@@ -260,10 +258,8 @@ def _opened_by(settings: Settings, manifest: BackupManifest) -> str:
         key_id = keyfile.KeyFile(keyfile.read_key(path)).id
     except KeyFileUnreadable:
         key_id = "missing or unreadable"
-    missing = {needed_id: count for needed_id, count in manifest.key_ids.items() if needed_id != key_id}
+    missing = {file_id: count for file_id, count in manifest.key_ids.items() if file_id != key_id}
     if not missing:
         return f"key file {path} opens all {counted(sum(manifest.key_ids.values()), 'secret')}"
-    needed = " and ".join(
-        f"{counted(count, 'secret')} with key file {needed_id}" for needed_id, count in missing.items()
-    )
+    needed = " and ".join(f"{counted(count, 'secret')} with key file {file_id}" for file_id, count in missing.items())
     return f"NO KEY: {needed} cannot be read, because {path} is {key_id}. Put that key file there before you start the system."

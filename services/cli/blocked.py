@@ -35,7 +35,7 @@ LocationName = Annotated[str, argument("Position of the event, as in p03:17 or f
 
 
 @app.callback()
-@command(example='twinfold blocked --skip p03:17 --reason "written by a faulty script"')
+@command(example='blocked --skip p03:17 --reason "written by a faulty script"')
 def blocked(
     context: typer.Context,
     *,
@@ -63,14 +63,13 @@ def blocked(
         hint = "" if entry.decidable else " (restore the missing events; it then continues by itself)"
         for partition, waiting in sorted(entry.waiting.items()):
             behind = f", {counted(waiting, 'event')} wait{'s' if waiting == 1 else ''}"
-            print_lines(
-                f"{partition} stopped at {entry.location} since {iso_text(entry.since)}{behind}: {entry.error}{hint}"
-            )
+            at = f"{entry.location} since {iso_text(entry.since)}"
+            print_lines(f"{partition} stopped at {at}{behind}: {entry.error}{hint}")
     if not all_stops:
         print_lines("no partition is stopped")
 
 
-@app.command(example="twinfold blocked show p03:17")
+@app.command(example="blocked show p03:17")
 def show(location: LocationName, *, json: AsJson = False, settings: LogSettings) -> None:
     """Show the event that stopped a partition, its author, what waits behind it, and what you can do."""
     log, projections = _open(settings)
@@ -81,7 +80,7 @@ def show(location: LocationName, *, json: AsJson = False, settings: LogSettings)
         print_lines(*_lines(stop_details))
 
 
-@app.command(example='twinfold blocked resolve p03:17 --skip --reason "written by a faulty script" --wait')
+@app.command(example='blocked resolve p03:17 --skip --reason "written by a faulty script" --wait')
 def resolve(
     location: LocationName,
     *,
@@ -105,7 +104,7 @@ def resolve(
         _wait(log, projections, stop, again=retry)
 
 
-@app.command(example="twinfold blocked documents --mend")
+@app.command(example="blocked documents --mend")
 def documents(
     *,
     replace: Annotated[bool, flag("Replace damaged documents by what the events give.", "--mend")] = False,

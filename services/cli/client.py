@@ -45,6 +45,7 @@ Watch = Annotated[bool, flag("Refresh until Ctrl-C.", "--watch", "-w")]
 Limit = Annotated[int, flag("Maximum number of devices to list.", min=1)]
 AsJson = Annotated[bool, flag("JSON, for programs.", "--json")]
 
+Params = dict[str, Any] | None
 Answer = TypeVar("Answer")
 
 
@@ -119,13 +120,7 @@ class Api:
         return administrator, str(settings.data_dir / TOKEN_FILE) if administrator else ""
 
     def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Json = None,
-        params: dict[str, Any] | None = None,
-        headers: dict[str, str] | None = None,
+        self, method: str, path: str, *, body: Json = None, params: Params = None, headers: dict[str, str] | None = None
     ) -> Any:
         """Send a request and return the JSON of the answer; `None` if it is empty.
 
@@ -176,9 +171,7 @@ class Api:
             )
             raise ApiUnavailable(self.url, f"{str(error) or type(error).__name__}{guess}") from error
 
-    def pages(
-        self, path: str, *, limit: int, params: dict[str, Any] | None = None, items: str = "devices"
-    ) -> Iterator[Any]:
+    def pages(self, path: str, *, limit: int, params: Params = None, items: str = "devices") -> Iterator[Any]:
         """The first `limit` items of a list that the API answers in pages; `items` is the member that holds them."""
         token, left = None, limit
         while left:
@@ -195,7 +188,7 @@ class Api:
         path: str,
         render: Callable[[Any], RenderableType],
         *,
-        params: dict[str, Any] | None = None,
+        params: Params = None,
         part: Callable[[Any], Any] = lambda answer: answer,
         watch: bool = False,
     ) -> None:
@@ -323,12 +316,10 @@ def watched(read: Callable[[], Answer], *, until: Callable[[Answer], bool]) -> I
             yield answer
 
 
-def table(
-    rows: Iterable[Iterable[object]], *headers: str, right: Iterable[str] = (), title: str | None = None
-) -> Table:
+def table(rows: Iterable[Iterable[object]], *headers: str, right: Iterable[str] = (), title: str = "") -> Table:
     """A table of rows, with the columns of the headers in `right` aligned to the right."""
     columns = (Column(header, justify="right" if header in right else "left") for header in headers)
-    whole = Table(*columns, title=title, title_justify="left")
+    whole = Table(*columns, title=title or None, title_justify="left")
     for row in rows:
         whole.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
     return whole

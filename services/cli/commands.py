@@ -1,8 +1,8 @@
 """How commands are declared: with an example in their help, and with parameters that are made from several flags."""
 
 import functools
-import inspect
 from collections.abc import Callable
+from inspect import Parameter, cleandoc, signature
 from typing import Any, TypeVar, get_args
 
 import typer
@@ -19,12 +19,10 @@ class From:
 
     def __init__(self, make: Callable[..., Any], **flags: Any) -> None:
         self.make = make
-        self.flags: list[inspect.Parameter] = []
+        self.flags: list[Parameter] = []
         for name, annotation in flags.items():
             default = False if get_args(annotation)[0] is bool else None
-            self.flags.append(
-                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            )
+            self.flags.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
 
 
 def flag(help_text: str, *names: str, **how: Any) -> Any:
@@ -41,10 +39,9 @@ def command(*, example: str) -> Callable[[Function], Callable[..., None]]:
     """Make a function a command: the example ends its help, and parameters that are made `From` flags become the flags."""
 
     def command_of(function: Function) -> Callable[..., None]:
-        parameters: list[inspect.Parameter] = []
+        parameters: list[Parameter] = []
         made: dict[str, From] = {}
-        signature = inspect.signature(function)
-        for name, parameter in signature.parameters.items():
+        for name, parameter in signature(function).parameters.items():
             source = (get_args(parameter.annotation) or (None,))[-1]
             if isinstance(source, From):
                 made[name] = source
@@ -58,10 +55,10 @@ def command(*, example: str) -> Callable[[Function], Callable[..., None]]:
                 values[name] = source.make(**{parameter.name: values.pop(parameter.name) for parameter in source.flags})
             function(**values)
 
-        run.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nExample: {example}"
+        run.__doc__ = f"{cleandoc(function.__doc__ or '')}\n\nExample: twinfold {example}"
         # typer reads both.
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        vars(run)["__signature__"] = signature.replace(parameters=parameters)
+        vars(run)["__signature__"] = signature(function).replace(parameters=parameters)
         return run
 
     return command_of

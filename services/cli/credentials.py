@@ -64,7 +64,7 @@ def _opened(**flags: Any) -> OpenedLog:
 Opened = Annotated[OpenedLog, From(_opened, data_dir=DataDir)]
 
 
-@command(example="twinfold connection-string --policy service")
+@command(example="connection-string --policy service")
 def connection_string(
     *,
     policy: Annotated[str, flag("A shared access policy.")] = OWNER,
@@ -91,7 +91,7 @@ def connection_string(
         complain(_OTHER_PORT)
 
 
-@command(example="twinfold ca --data ./twinfold-data")
+@command(example="ca --data ./twinfold-data")
 def ca(*, data: DataDir = None) -> None:
     """Print the path of the certificate that clients must trust."""
     directory = read_settings(data_dir=data).data_dir
@@ -101,7 +101,7 @@ def ca(*, data: DataDir = None) -> None:
     print_lines(local.ca)
 
 
-@token.command(example="twinfold token issue ada --role operate --expires 90d")
+@token.command(example="token issue ada --role operate --expires 90d")
 def issue(
     name: Annotated[str, argument("Name of the person or program; its changes are recorded as by user:<name>.")],
     *,
@@ -116,7 +116,7 @@ def issue(
     print_lines(issue_token(opened.producer, name=name, role=role, expires_at=_time(expires), scope=scope))
 
 
-@token.command("list", example="twinfold token list")
+@token.command("list", example="token list")
 def list_tokens(*, opened: Opened) -> None:
     """List the valid tokens."""
     rows = (
@@ -126,7 +126,7 @@ def list_tokens(*, opened: Opened) -> None:
     console().print(table(rows, "id", "name", "role", "expires", "scope"))
 
 
-@token.command(example="twinfold token revoke 0a1b2c3d4e5f6071")
+@token.command(example="token revoke 0a1b2c3d4e5f6071")
 def revoke(
     token_id: Annotated[str, argument("The id of the token, from `twinfold token list`.")], *, opened: Opened
 ) -> None:
@@ -135,14 +135,14 @@ def revoke(
     print_lines(f"{token_id} is revoked")
 
 
-@policy.command("list", example="twinfold policy list")
+@policy.command("list", example="policy list")
 def list_policies(*, opened: Opened) -> None:
     """List the policies and their permissions."""
     rows = ((name, ", ".join(document.permissions)) for name, document in policies(opened.log))
     console().print(table(rows, "policy", "permissions"))
 
 
-@policy.command(example="twinfold policy create dashboards RegistryRead ServiceConnect")
+@policy.command(example="policy create dashboards RegistryRead ServiceConnect")
 def create(
     name: Name,
     permissions: Annotated[list[str], argument("Any of RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect.")],
@@ -154,7 +154,7 @@ def create(
     print_lines(f"{name} is created")
 
 
-@policy.command(example="twinfold policy rotate service")
+@policy.command(example="policy rotate service")
 def rotate(name: Name, *, opened: Opened) -> None:
     """Give a policy a new primary key. The old primary key becomes the secondary, so clients that use it keep working."""
     current = policy_of(opened.log, name)
@@ -162,7 +162,7 @@ def rotate(name: Name, *, opened: Opened) -> None:
     print_lines(f"{name} has a new primary key")
 
 
-@policy.command(example="twinfold policy delete dashboards")
+@policy.command(example="policy delete dashboards")
 def delete(name: Name, *, opened: Opened) -> None:
     """Delete a policy that you created."""
     opened.producer.do(DeletePolicy(name))

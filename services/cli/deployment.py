@@ -1,10 +1,11 @@
 """`twinfold deployment`: deployments and their status."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from events.canonical import JsonObject
 from events.number_text import counted
 from events.terminal import print_lines
 from services.cli.client import Limit, PastAnswerApi, PastApi, Watch, given, quoted, show_json, table
@@ -18,9 +19,7 @@ app = CommandGroup(no_args_is_help=True, help="Deployments and their status.")
 COLUMNS = ("target", "actual", "healthy", "unhealthy", "unknown", "pending")
 
 Name = Annotated[str, argument("The deployment's id.")]
-Condition = Annotated[
-    str | None, flag("Condition for the devices that it targets, as in: tags.site = 'north'", "--condition")
-]
+Condition = Annotated[str | None, flag("Condition for the devices that it targets, as in: tags.site = 'north'")]
 Priority = Annotated[int | None, flag("Priority. The highest wins.", min=0)]
 Start = Annotated[str | None, flag("When it starts, as in 2026-11-21T08:00, with or without an offset.")]
 End = Annotated[str | None, flag("When it ends.")]
@@ -28,21 +27,19 @@ Zone = Annotated[str | None, flag("Time zone of times without an offset, as in E
 Labels = Annotated[list[str] | None, flag("A label, as name=value; can be repeated.", "--label")]
 
 
-@app.command("list", example="twinfold deployment list --label team=x --watch")
+@app.command("list", example="deployment list --label team=x --watch")
 def list_(*, label: Labels = None, watch: Watch = False, api: PastAnswerApi) -> None:
     """List the deployments with the number of devices in each status."""
     api.show("/v1/deployments", _table, params={"label": label or []}, watch=watch)
 
 
-@app.command(example="twinfold deployment show factory-base")
+@app.command(example="deployment show factory-base")
 def show(name: Name, *, api: PastApi) -> None:
     """Show a deployment with its content as JSON."""
     show_json(api.call("GET", f"/configurations/{quoted(name)}"))
 
 
-@app.command(
-    example="twinfold deployment create factory-base base.json --condition \"tags.site = 'north'\" --priority 10"
-)
+@app.command(example="deployment create factory-base base.json --condition \"tags.site = 'north'\" --priority 10")
 def create(
     name: Name,
     manifest: Annotated[str, argument("File with a manifest, or - for standard input.")],
@@ -72,7 +69,7 @@ def create(
     print_lines(*(f"  {line}" for line in summary(answer["readiness"]["findings"])))
 
 
-@app.command(example="twinfold deployment update factory-base --priority 20")
+@app.command(example="deployment update factory-base --priority 20")
 def update(
     name: Name, *, condition: Condition = None, priority: Priority = None, label: Labels = None, api: WriteApi
 ) -> None:
@@ -82,7 +79,7 @@ def update(
     print_lines(f"{name} is changed; {_targeted(answer)}", *_advice(answer))
 
 
-@app.command(example="twinfold deployment schedule camera-2 --start 2026-11-21T08:00 --zone Europe/Berlin")
+@app.command(example="deployment schedule camera-2 --start 2026-11-21T08:00 --zone Europe/Berlin")
 def schedule(
     name: Name,
     *,
@@ -99,13 +96,13 @@ def schedule(
     _print_state(write(api, "PUT", f"{_path(name)}/schedule", body=body))
 
 
-@app.command(example="twinfold deployment start camera-2")
+@app.command(example="deployment start camera-2")
 def start(name: Name, *, api: WriteApi) -> None:
     """Start a waiting deployment, or its rollout, now."""
     _print_state(write(api, "POST", f"{_path(name)}/start"))
 
 
-@app.command(example="twinfold deployment cancel camera-2")
+@app.command(example="deployment cancel camera-2")
 def cancel(
     name: Name,
     *,
@@ -116,14 +113,14 @@ def cancel(
     _print_state(write(api, "POST", f"{_path(name)}/cancel", body={"reason": reason}))
 
 
-@app.command(example="twinfold deployment delete factory-base")
+@app.command(example="deployment delete factory-base")
 def delete(name: Name, *, api: WriteApi) -> None:
     """Delete a deployment. Its devices get the other deployments that target them."""
     write(api, "DELETE", f"/configurations/{quoted(name)}")
     print_lines(f"{name} is deleted")
 
 
-@app.command(example="twinfold deployment status factory-base --devices unhealthy")
+@app.command(example="deployment status factory-base --devices unhealthy")
 def status(
     name: Name,
     *,
@@ -154,11 +151,11 @@ def _labels(texts: list[str] | None) -> dict[str, str]:
     return labels
 
 
-def _print_state(answer: dict[str, Any]) -> None:
+def _print_state(answer: JsonObject) -> None:
     print_lines(f"{answer['id']}: {answer['says']}")
 
 
-def _table(deployments: list[dict[str, Any]]) -> Table:
+def _table(deployments: list[JsonObject]) -> Table:
     kinds = {"device": " (own twins)", "module": " (module)"}
     rows = (
         (
@@ -173,16 +170,16 @@ def _table(deployments: list[dict[str, Any]]) -> Table:
     return table(rows, "deployment", "priority", "condition", "admission", *COLUMNS, right=COLUMNS)
 
 
-def _admission(deployment: dict[str, Any]) -> str:
+def _admission(deployment: JsonObject) -> str:
     starts = (deployment["schedule"] or {}).get("start") if deployment["admission"] == "NotStarted" else None
     return str(starts or deployment["rollout"] or deployment["admission"])
 
 
-def _targeted(answer: dict[str, Any]) -> str:
+def _targeted(answer: JsonObject) -> str:
     if answer["targeted"] is None:
         return "workers have not applied it yet, so the number of targeted devices is not known"
     return f"it targets {counted(answer['targeted'], 'device')} now"
 
 
-def _advice(answer: dict[str, Any]) -> list[str]:
+def _advice(answer: JsonObject) -> list[str]:
     return [f"  note: {note['message']}" for note in answer["advice"]]

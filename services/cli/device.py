@@ -1,13 +1,14 @@
 """`twinfold device`: devices, their tags, and what they run."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from events.canonical import JsonObject
 from events.terminal import complain, print_lines
 from services.cli.client import (
     ANY_ETAG,
@@ -34,19 +35,19 @@ _STATUS = {True: "enabled", False: "disabled"}
 DeviceId = Annotated[str, argument("The device's id.")]
 
 
-@app.command("list", example="twinfold device list --limit 20")
+@app.command("list", example="device list --limit 20")
 def list_(*, limit: Limit = 1000, api: PastAnswerApi) -> None:
     """List the ids of the devices, one a line."""
     api.show_lines(api.pages("/v1/devices", limit=limit), empty="no devices")
 
 
-@app.command(example="twinfold device show edge-1 --json")
+@app.command(example="device show edge-1 --json")
 def show(device_id: DeviceId, *, api: PastAnswerApi) -> None:
     """Show a device's twin."""
     api.show(f"/twins/{quoted(device_id)}", _twin)
 
 
-def _twin(twin: dict[str, Any]) -> Table:
+def _twin(twin: JsonObject) -> Table:
     rows = [(name, twin.get(name)) for name in ("deviceId", "status", "statusReason", "version", "etag")]
     rows.append(("edge", twin["capabilities"]["iotEdge"]))
     rows += (("parent", scope) for scope in twin.get("parentScopes", []))
@@ -54,7 +55,7 @@ def _twin(twin: dict[str, Any]) -> Table:
     return table(rows)
 
 
-@app.command(example="twinfold device create edge-1 --tag site=north --tag floor=2")
+@app.command(example="device create edge-1 --tag site=north --tag floor=2")
 def create(
     device_id: DeviceId,
     *,
@@ -76,7 +77,7 @@ def create(
     print_lines(f"{device_id} is registered")
 
 
-@app.command(example="twinfold device update edge-1 --no-enabled --status-reason stolen")
+@app.command(example="device update edge-1 --no-enabled --status-reason stolen")
 def update(
     device_id: DeviceId,
     *,
@@ -100,14 +101,14 @@ def update(
     print_lines(f"{device_id} is changed")
 
 
-@app.command(example="twinfold device delete edge-1")
+@app.command(example="device delete edge-1")
 def delete(device_id: DeviceId, *, api: WriteApi) -> None:
     """Delete a device with its twin and modules."""
     write(api, "DELETE", f"/devices/{quoted(device_id)}", headers=ANY_ETAG)
     print_lines(f"{device_id} is deleted")
 
 
-@app.command(example="twinfold device tag edge-1 environment=prod old=")
+@app.command(example="device tag edge-1 environment=prod old=")
 def tag(
     device_id: DeviceId, tags: Annotated[list[str], argument("name=value; `name=` removes the tag.")], *, api: WriteApi
 ) -> None:
@@ -116,7 +117,7 @@ def tag(
     print_lines(f"{device_id} is tagged")
 
 
-@app.command(example="twinfold device keys edge-1 edge-2 --give")
+@app.command(example="device keys edge-1 edge-2 --give")
 def keys(
     device_ids: Annotated[list[str] | None, argument("Ids of devices.", metavar="[DEVICE]...")] = None,
     *,
@@ -155,23 +156,23 @@ def keys(
         show_json(keys_by_device)
 
 
-def _keys_of(identity: dict[str, Any]) -> dict[str, Any] | None:
-    keys: dict[str, Any] = identity["authentication"]["symmetricKey"]
+def _keys_of(identity: JsonObject) -> JsonObject | None:
+    keys: JsonObject = identity["authentication"]["symmetricKey"]
     return keys if keys["primaryKey"] else None
 
 
-@app.command(example="twinfold device effective edge-1 --watch")
+@app.command(example="device effective edge-1 --watch")
 def effective(device_id: DeviceId, *, watch: Watch = False, api: PastAnswerApi) -> None:
     """Show what a device should run, from which deployments, and which deployments target it but are not applied."""
     path = f"/v1/devices/{quoted(device_id)}"
 
-    def render(answer: dict[str, Any]) -> RenderableType:
+    def render(answer: JsonObject) -> RenderableType:
         return _effective(answer, api.call("GET", f"{path}/not-applied")["notApplied"])
 
     api.show(f"{path}/effective", render, watch=watch)
 
 
-def _effective(answer: dict[str, Any], not_applied: list[dict[str, Any]]) -> RenderableType:
+def _effective(answer: JsonObject, not_applied: list[JsonObject]) -> RenderableType:
     layers = " + ".join(answer["layers"]) or "nothing"
     lines = [f"{answer['deviceId']} is {answer['status']}; it runs {layers}"]
     if answer["reason"]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from operator import itemgetter
-from typing import Annotated, Any
+from typing import Annotated
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from events.canonical import JsonObject
 from events.device.times import time_text
 from events.number_text import counted
 from services.cli.client import AnswerApi, given, json_text, table
@@ -17,7 +18,7 @@ _EVENT_MEMBERS = itemgetter("by", "type", "subject", "position")
 EVENTS_SHOWN = 20
 
 
-@command(example="twinfold diff --from 2026-11-21T08:00:00Z --device edge-7")
+@command(example="diff --from 2026-11-21T08:00:00Z --device edge-7")
 def diff(
     *,
     first: Annotated[str, flag("Start: a time, or a position (fleet:17, p03:120).", "--from")],
@@ -35,7 +36,7 @@ def diff(
     api.show("/v1/diff", lambda answer: Group(*_page(answer)), params=params)
 
 
-def _page(answer: dict[str, Any]) -> Iterator[RenderableType]:
+def _page(answer: JsonObject) -> Iterator[RenderableType]:
     what = "the fleet" if answer["id"] is None else f"{answer['of']} {answer['id']}"
     # The first of the positions of each end; `--json` has all of them.
     first, last = (f"{time_text(answer[f'{end}Time'])} ({answer[end].partition(',')[0]})" for end in ("from", "to"))
@@ -49,7 +50,7 @@ def _page(answer: dict[str, Any]) -> Iterator[RenderableType]:
         yield table(rows, "when", "who", "what", "of", "position")
 
 
-def _lines(answer: dict[str, Any]) -> Iterator[Text]:
+def _lines(answer: JsonObject) -> Iterator[Text]:
     for change in answer["changes"]:
         how, location = change["how"], ".".join(part for part in (change["section"], change["path"]) if part)
         before, after = json_text(change["before"]), json_text(change["after"])
@@ -73,7 +74,7 @@ def _line(how: str, text: str) -> Text:
     return Text(f"{mark} {text}", style)
 
 
-def _few(listed: dict[str, Any]) -> str:
+def _few(listed: JsonObject) -> str:
     names = listed["devices"][:5]
     more = ", …" if listed["count"] > len(names) else ""
     return f"{counted(listed['count'], 'device')}: {', '.join(names)}{more}"

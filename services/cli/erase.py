@@ -14,7 +14,7 @@ from services.cli.commands import argument, command, flag
 from services.cli.flags import By, LogSettings, Reason, author
 
 
-@command(example='twinfold erase device edge-1 --tags --reason "its owner asked for it"')
+@command(example='erase device edge-1 --tags --reason "its owner asked for it"')
 def erase(
     kind: Annotated[SecretOwner, argument("What the secrets belong to: device, deployment or webhook.")],
     subject: Annotated[str, argument("Its id.")],

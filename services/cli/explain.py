@@ -1,13 +1,14 @@
 """`twinfold explain`: why a device has its configuration, and why deployments do not apply to it."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from events.canonical import JsonObject
 from services.cli.client import AnswerApi, given, quoted, table
 from services.cli.commands import argument, command, flag
 
@@ -19,7 +20,7 @@ _TRUTHS = {"true": "green", "false": "red", "unknown": "yellow"}
 _NOT_TARGETING_SHOWN_MAX = 20
 
 
-@command(example="twinfold explain edge-7 --deployment prod-9")
+@command(example="explain edge-7 --deployment prod-9")
 def explain(
     device_id: Annotated[str, argument("The device's id.", metavar="DEVICE")],
     *,
@@ -41,7 +42,7 @@ def explain(
     )
 
 
-def _page(answer: dict[str, Any], *, in_full: bool, not_targeting_max: int | None) -> Iterator[RenderableType]:
+def _page(answer: JsonObject, *, in_full: bool, not_targeting_max: int | None) -> Iterator[RenderableType]:
     yield Text(answer["says"], style="bold")
     at = answer["asOf"]
     if at["blocked"] is not None:
@@ -78,9 +79,7 @@ def _page(answer: dict[str, Any], *, in_full: bool, not_targeting_max: int | Non
         yield Text(f"\n{text}", style="dim")
 
 
-def _deployments(
-    lines: list[dict[str, Any]], *, in_full: bool, not_targeting_max: int | None
-) -> Iterator[RenderableType]:
+def _deployments(lines: list[JsonObject], *, in_full: bool, not_targeting_max: int | None) -> Iterator[RenderableType]:
     near = [line for line in lines if line["verdict"] != "not targeted"]
     not_targeting = [line for line in lines if line["verdict"] == "not targeted"]
     for title, section, shown_max in (
@@ -97,7 +96,7 @@ def _deployments(
             yield _indented(f"and {hidden} more; --all shows them, --deployment one in full", style="dim")
 
 
-def _verdict(line: dict[str, Any]) -> RenderableType:
+def _verdict(line: JsonObject) -> RenderableType:
     applies = line["verdict"] in _APPLIES
     mark, style = ("+", "green") if applies else (_MARKS[line["verdict"]], _STYLES[line["verdict"]])
     grid = Table.grid(padding=(0, 1))
@@ -107,7 +106,7 @@ def _verdict(line: dict[str, Any]) -> RenderableType:
     return Group(grid, *(_indented(note, 4, style="dim") for note in line["notes"]))
 
 
-def _reasons(line: dict[str, Any]) -> Iterator[RenderableType]:
+def _reasons(line: JsonObject) -> Iterator[RenderableType]:
     for name, title in (("condition", "its condition"), ("scope", "the scope of its author")):
         if line[name] is not None:
             yield _indented(f"{title}:", 4, style="dim")
@@ -115,7 +114,7 @@ def _reasons(line: dict[str, Any]) -> Iterator[RenderableType]:
     yield from (_indented(event["says"], 4) for event in line["events"])
 
 
-def _terms(term: dict[str, Any], *, depth: int) -> Iterator[RenderableType]:
+def _terms(term: JsonObject, *, depth: int) -> Iterator[RenderableType]:
     truth = term["truth"]
     for joined, title in (("and", "all of"), ("or", "any of"), ("not", "not")):
         if joined in term:
@@ -133,7 +132,7 @@ def _truth(text: str, truth: str) -> Text:
     return Text.assemble(text, "  ", (truth, _TRUTHS[truth]))
 
 
-def _value(term: dict[str, Any]) -> str:
+def _value(term: JsonObject) -> str:
     if term["found"] == "missing":
         return "missing"
     value = term["value"]
@@ -141,11 +140,11 @@ def _value(term: dict[str, Any]) -> str:
     return text if term["comparable"] else f"{text}, a {term['found']}"
 
 
-def _sides(contest: dict[str, Any]) -> set[str]:
+def _sides(contest: JsonObject) -> set[str]:
     return {side["deployment"] for side in (contest["winner"], *contest["losers"])}
 
 
-def _contests(contests: list[dict[str, Any]]) -> Table:
+def _contests(contests: list[JsonObject]) -> Table:
     rows = (
         (
             contest["module"],

@@ -26,10 +26,8 @@ AllowVolatileRedis = Annotated[
 DataDir = Annotated[
     Path | None, flag("The data directory of `twinfold up`.", "--data", show_default="TWINFOLD_DATA_DIR")
 ]
-TlsCertificate = Annotated[
-    Path | None, flag("File with a certificate of your own and its chain, in PEM.", "--tls-certificate")
-]
-TlsKey = Annotated[Path | None, flag("File with the key of --tls-certificate, in PEM without a password.", "--tls-key")]
+TlsCertificate = Annotated[Path | None, flag("File with a certificate of your own and its chain, in PEM.")]
+TlsKey = Annotated[Path | None, flag("File with the key of --tls-certificate, in PEM without a password.")]
 By = Annotated[
     str | None,
     flag("Author of the decision, as in user:ada.", show_default="the token's name, else the operating system's user"),

@@ -24,7 +24,7 @@ FOLLOW_SECONDS = 0.2
 DATA_CHARACTERS_MAX = 120
 
 
-@command(example="twinfold init --partitions 16")
+@command(example="init --partitions 16")
 def init(
     *,
     partitions: Annotated[
@@ -37,7 +37,7 @@ def init(
     print_lines(f"log {log.epoch} with {log.partitions} partitions at {hide_password(settings.redis_url)}")
 
 
-@command(example="twinfold log --follow")
+@command(example="log --follow")
 def log(
     *,
     stream: Annotated[

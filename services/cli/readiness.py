@@ -1,12 +1,13 @@
 """`twinfold readiness` and `waiver`: whether configurations are ready for production, and which findings are accepted."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from events.canonical import JsonObject
 from events.terminal import print_lines
 from services.cli.client import Limit, PastAnswerApi, PlainApi, quoted, table
 from services.cli.commands import CommandGroup, argument, command, flag
@@ -18,7 +19,7 @@ _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 Name = Annotated[str, argument("The waiver's id.")]
 
 
-@command(example="twinfold readiness --rule privileged")
+@command(example="readiness --rule privileged")
 def readiness(
     device: Annotated[str | None, argument("A device's id. Lists all findings of that device.")] = None,
     *,
@@ -40,7 +41,7 @@ def readiness(
         api.show(f"/v1/devices/{quoted(device)}/readiness", _report)
 
 
-def summary(findings: list[dict[str, Any]]) -> list[str]:
+def summary(findings: list[JsonObject]) -> list[str]:
     """A line for each severity: its rules, each with its number of findings."""
     lines = []
     for severity in _STYLES:
@@ -50,7 +51,7 @@ def summary(findings: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _score(answer: dict[str, Any]) -> RenderableType:
+def _score(answer: JsonObject) -> RenderableType:
     rows = (
         (_severity(rule), rule["rule"], rule["title"], rule["devices"], f"{rule['share']:.1%}", rule["waived"])
         for rule in answer["rules"]
@@ -61,7 +62,7 @@ def _score(answer: dict[str, Any]) -> RenderableType:
     return Group(table(rows, "severity", "rule", "", *numbers, right=numbers, title=title), *_expired(answer))
 
 
-def _report(answer: dict[str, Any]) -> RenderableType:
+def _report(answer: JsonObject) -> RenderableType:
     rows = [
         (_severity(finding), finding["rule"], finding["document"], finding["message"]) for finding in answer["findings"]
     ]
@@ -72,26 +73,26 @@ def _report(answer: dict[str, Any]) -> RenderableType:
     return Group(table(rows, "severity", "rule", "written in", "finding", title=title), *_expired(answer))
 
 
-def _severity(of: dict[str, Any]) -> Text:
+def _severity(of: JsonObject) -> Text:
     return Text(of["severity"], _STYLES[of["severity"]])
 
 
-def _expired(answer: dict[str, Any]) -> list[Text]:
+def _expired(answer: JsonObject) -> list[Text]:
     return [Text(f"expired: {_waiver_text(waiver)}", "magenta") for waiver in answer["expired"]]
 
 
-def _waiver_text(waiver: dict[str, Any]) -> str:
+def _waiver_text(waiver: JsonObject) -> str:
     of = "".join(f" of {waiver[name]}" for name in ("module", "deployment") if waiver[name])
     return f"waiver {waiver['id']} for {waiver['rule']}{of}, by {waiver['who']} until {waiver['until']}: {waiver['reason']}"
 
 
-@waiver.command("list", example="twinfold waiver list")
+@waiver.command("list", example="waiver list")
 def list_waivers(*, api: PastAnswerApi) -> None:
     """List the waivers. An expired one is listed until it is withdrawn."""
     api.show("/v1/waivers", _waivers)
 
 
-def _waivers(waivers: list[dict[str, Any]]) -> Table:
+def _waivers(waivers: list[JsonObject]) -> Table:
     rows = (
         (
             *(waiver[name] or "any" for name in ("id", "rule", "module", "deployment")),
@@ -105,7 +106,7 @@ def _waivers(waivers: list[dict[str, Any]]) -> Table:
 
 
 @waiver.command(
-    example='twinfold waiver grant press privileged --module driver --reason "until its next release" --until 2027-03-31'
+    example='waiver grant press privileged --module driver --reason "until its next release" --until 2027-03-31'
 )
 def grant(
     name: Name,
@@ -125,7 +126,7 @@ def grant(
     print_lines(f"{name} is granted until {until}")
 
 
-@waiver.command(example="twinfold waiver withdraw press")
+@waiver.command(example="waiver withdraw press")
 def withdraw(name: Name, *, api: PlainApi) -> None:
     """Withdraw a waiver. Its findings count again."""
     api.call("DELETE", f"/v1/waivers/{quoted(name)}")

@@ -19,7 +19,7 @@ from services.up.directory import held
 _EVENTS_SHOWN_MAX = 20
 
 
-@command(example="twinfold repair-log --data ./twinfold-data")
+@command(example="repair-log --data ./twinfold-data")
 def repair_log(*, data: DataDir = None, yes: Annotated[bool, flag("Do not ask.", "--yes")] = False) -> None:
     """Show where the file of the embedded Redis is damaged and what follows the damage, and cut it there after you confirm.
 

@@ -12,13 +12,11 @@ from services.cli.commands import command, flag
 from services.cli.flags import LogSettings, point_in_time
 from services.cli.roles import become
 
-Partition = Annotated[
-    list[str] | None, flag("A stream: fleet, p00, p01, …; can be repeated. The default is all.", "--partition")
-]
+Partition = Annotated[list[str] | None, flag("A stream: fleet, p00, p01, …; can be repeated. The default is all.")]
 Workers = Annotated[int | None, flag("Number of processes. The default is one for each processor.", min=1, max=64)]
 
 
-@command(example="twinfold replay --workers 4")
+@command(example="replay --workers 4")
 def replay(
     *,
     partition: Partition = None,
@@ -44,12 +42,10 @@ def replay(
     become("workers.replay", settings, msgspec.json.encode(request).decode())
 
 
-@command(example="twinfold rebuild --partition p03")
+@command(example="rebuild --partition p03")
 def rebuild(
     *,
-    partition: Annotated[
-        list[str] | None, flag("p00, p01, …; can be repeated. The default is all.", "--partition")
-    ] = None,
+    partition: Annotated[list[str] | None, flag("p00, p01, …; can be repeated. The default is all.")] = None,
     workers: Workers = None,
     json: AsJson = False,
     settings: LogSettings,

@@ -14,7 +14,7 @@ RoleSettings = Annotated[
 ]
 
 
-@command(example="twinfold up --data ./twinfold-data --workers 4")
+@command(example="up --data ./twinfold-data --workers 4")
 def up(
     *,
     data: Annotated[Path | None, flag("Directory that holds all data.", show_default="TWINFOLD_DATA_DIR")] = None,
@@ -53,7 +53,7 @@ def up(
     run(settings)
 
 
-@command(example="twinfold api --redis-url redis://10.0.0.5:6379/0")
+@command(example="api --redis-url redis://10.0.0.5:6379/0")
 def api(
     *,
     settings: Annotated[
@@ -74,7 +74,7 @@ def api(
     become("services.api", settings)
 
 
-@command(example="twinfold worker --count 4")
+@command(example="worker --count 4")
 def worker(
     *,
     settings: RoleSettings,
@@ -84,7 +84,7 @@ def worker(
     become("workers.pool", settings if count is None else settings.model_copy(update={"workers": count}))
 
 
-@command(example="twinfold scheduler --redis-url redis://10.0.0.5:6379/0")
+@command(example="scheduler --redis-url redis://10.0.0.5:6379/0")
 def scheduler(*, settings: RoleSettings) -> None:
     """Start and end deployments at their times, and advance rollouts, until Ctrl-C.
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from events.camel_case import camel_json
+from events.canonical import JsonObject
 from events.device.times import time_text
 from events.rich_console import console
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread, Window, read_phase
@@ -49,7 +50,7 @@ PhaseNumber = Annotated[int | None, flag("Number of the phase, from 1. The defau
 
 
 @app.command(
-    example="twinfold rollout create camera-2 --phase 5% --phase 100% --fail-percent 5 --fail-count 2 --on-failure rollback"
+    example="rollout create camera-2 --phase 5% --phase 100% --fail-percent 5 --fail-count 2 --on-failure rollback"
 )
 def create(
     name: Name,
@@ -135,13 +136,13 @@ def create(
     print_lines(_state_line(answer), *plan_lines(answer))
 
 
-@app.command("list", example="twinfold rollout list --watch")
+@app.command("list", example="rollout list --watch")
 def list_(*, watch: Watch = False, api: PastAnswerApi) -> None:
     """List the rollouts, their progress and what they wait for."""
     api.show("/v1/rollouts", _rollouts, watch=watch)
 
 
-@app.command(example="twinfold rollout show camera-2 --watch")
+@app.command(example="rollout show camera-2 --watch")
 def show(
     name: Name,
     *,
@@ -159,12 +160,12 @@ def show(
         raise typer.Exit(REFUSED)
 
 
-def _followed(read: Callable[[], dict[str, Any]]) -> str:
+def _followed(read: Callable[[], JsonObject]) -> str:
     """Show a rollout until it is over, and return its last state; without a terminal as a line for each change."""
     state = ""
     printed: Any = None
 
-    def is_over(rollout: dict[str, Any]) -> bool:
+    def is_over(rollout: JsonObject) -> bool:
         nonlocal state
         state = rollout["state"]
         return state in _ENDS
@@ -189,7 +190,7 @@ def _followed(read: Callable[[], dict[str, Any]]) -> str:
     return state
 
 
-@app.command(example="twinfold rollout devices camera-2 --state failed")
+@app.command(example="rollout devices camera-2 --state failed")
 def devices(
     name: Name,
     *,
@@ -211,49 +212,49 @@ def devices(
         console().print(_devices(devices))
 
 
-@app.command(example="twinfold rollout start camera-2")
+@app.command(example="rollout start camera-2")
 def start(name: Name, *, api: WriteApi) -> None:
     """Start the first phase now."""
     _act(api, name, "start")
 
 
-@app.command(example='twinfold rollout pause camera-2 --reason "the line is being changed"')
+@app.command(example='rollout pause camera-2 --reason "the line is being changed"')
 def pause(name: Name, *, reason: Reason = "", api: WriteApi) -> None:
     """Pause the rollout: no more devices are admitted until it is resumed."""
     _act(api, name, "pause", reason=reason)
 
 
-@app.command(example="twinfold rollout resume camera-2")
+@app.command(example="rollout resume camera-2")
 def resume(name: Name, *, api: WriteApi) -> None:
     """Resume a paused rollout. Devices that are late get the full time again."""
     _act(api, name, "resume")
 
 
-@app.command(example="twinfold rollout approve camera-2 --phase 2")
+@app.command(example="rollout approve camera-2 --phase 2")
 def approve(name: Name, *, phase: PhaseNumber = None, api: WriteApi) -> None:
     """Approve a phase that waits for it."""
     _act(api, name, "approve", phase=phase)
 
 
-@app.command(example="twinfold rollout skip camera-2")
+@app.command(example="rollout skip camera-2")
 def skip(name: Name, *, phase: PhaseNumber = None, api: WriteApi) -> None:
     """Pass the open phase without waiting for its gate."""
     _act(api, name, "skip", phase=phase)
 
 
-@app.command(example="twinfold rollout retry camera-2")
+@app.command(example="rollout retry camera-2")
 def retry(name: Name, *, api: WriteApi) -> None:
     """Retry the devices that failed."""
     _act(api, name, "retry")
 
 
-@app.command(example='twinfold rollout abort camera-2 --reason "the next release comes sooner"')
+@app.command(example='rollout abort camera-2 --reason "the next release comes sooner"')
 def abort(name: Name, *, reason: Reason = "", api: WriteApi) -> None:
     """Abort the rollout: admitted devices keep the deployment, no other device gets it."""
     _act(api, name, "abort", reason=reason)
 
 
-@app.command(example='twinfold rollout rollback camera-2 --reason "pictures are dark"')
+@app.command(example='rollout rollback camera-2 --reason "pictures are dark"')
 def rollback(name: Name, *, reason: Reason = "", api: WriteApi) -> None:
     """End the deployment and roll its devices back, as the plan of the rollout says."""
     _act(api, name, "rollback", reason=reason)
@@ -290,17 +291,17 @@ def _spread(text: str) -> Spread:
     return Spread(tag, int(at_most))
 
 
-def plan_lines(answer: dict[str, Any]) -> Iterable[str]:
+def plan_lines(answer: JsonObject) -> Iterable[str]:
     """The plan of a new rollout as sentences: when it proceeds, when it stops, and what happens then."""
     return (answer["planText"] or {}).values()
 
 
-def _state_line(rollout: dict[str, Any]) -> str:
+def _state_line(rollout: JsonObject) -> str:
     state, says = rollout["state"], rollout["says"]
     return f"{rollout['id']}: {says}" if says.startswith(state) else f"{rollout['id']}: {state}; {says}"
 
 
-def _rendered(rollout: dict[str, Any]) -> RenderableType:
+def _rendered(rollout: JsonObject) -> RenderableType:
     """A rollout with its phases, counts and latest decisions."""
     rows = []
     for phase in rollout["phases"]:
@@ -341,7 +342,7 @@ def _gate(gate: dict[str, float]) -> str:
     return ", ".join(parts)
 
 
-def _rollouts(rollouts: list[dict[str, Any]]) -> Table:
+def _rollouts(rollouts: list[JsonObject]) -> Table:
     rows = []
     for rollout in rollouts:
         counts = rollout["counts"] or {}
@@ -351,7 +352,7 @@ def _rollouts(rollouts: list[dict[str, Any]]) -> Table:
     return table(rows, "deployment", "state", "phase", *_NUMBERS, "", right=_NUMBERS)
 
 
-def _devices(devices: list[dict[str, Any]]) -> Table:
+def _devices(devices: list[JsonObject]) -> Table:
     rows = []
     for device in devices:
         back = f"; not back: {device['notBack']}" if device["notBack"] else ""

@@ -27,9 +27,7 @@ GroupName = Annotated[str, argument("The group's name, which is the value of the
 Deployment = Annotated[str, argument("The deployment's id within its group.")]
 
 
-@app.command(
-    "import", example="twinfold update import contoso/camera/1.0 camera.json --condition \"tags.model = 'x-200'\""
-)
+@app.command("import", example="update import contoso/camera/1.0 camera.json --condition \"tags.model = 'x-200'\"")
 def import_(
     update: Update,
     manifest: Annotated[str, argument("File with a manifest or a layer, or - for standard input.")],
@@ -49,19 +47,19 @@ def import_(
     print_lines(f"{update} is imported")
 
 
-@app.command("list", example="twinfold update list")
+@app.command("list", example="update list")
 def list_(*, api: PastAnswerApi) -> None:
     """List the updates, newest version first."""
     api.show("/v1/updates", _updates)
 
 
-@app.command(example="twinfold update show contoso/camera/1.0")
+@app.command(example="update show contoso/camera/1.0")
 def show(update: Update, *, api: PastApi) -> None:
     """Show an update with its content as JSON."""
     show_json(api.call("GET", _path(update)))
 
 
-@app.command(example="twinfold update delete contoso/camera/1.0")
+@app.command(example="update delete contoso/camera/1.0")
 def delete(update: Update, *, api: PlainApi) -> None:
     """Delete an update. This requires that no active deployment uses it."""
     api.call("DELETE", _path(update))
@@ -69,7 +67,7 @@ def delete(update: Update, *, api: PlainApi) -> None:
 
 
 @app.command(
-    example="twinfold update deploy contoso/camera/1.1 north --id 2 --roll-back-to contoso/camera/1.0 --percent 20 --count 3"
+    example="update deploy contoso/camera/1.1 north --id 2 --roll-back-to contoso/camera/1.0 --percent 20 --count 3"
 )
 def deploy(
     update: Update,
@@ -102,21 +100,21 @@ def deploy(
     print_lines(f"{update} is deployed to {group} as {name}: {answer['state'].lower()}", *plan_lines(answer))
 
 
-@app.command(example='twinfold update cancel north 2 --reason "the wrong one"')
+@app.command(example='update cancel north 2 --reason "the wrong one"')
 def cancel(group: Group, deployment: Deployment, *, reason: Reason = "", api: WriteApi) -> None:
     """Cancel a deployment for good. Devices that have it keep it, no other device gets it."""
     write(api, "POST", f"{_deployment(group, deployment)}/cancel", body={"reason": reason})
     print_lines(f"{deployment} of {group} is canceled")
 
 
-@app.command(example="twinfold update retry north 2")
+@app.command(example="update retry north 2")
 def retry(group: Group, deployment: Deployment, *, api: WriteApi) -> None:
     """Retry the devices that failed."""
     write(api, "POST", f"{_deployment(group, deployment)}/retry")
     print_lines(f"the devices of {group} that failed with {deployment} are retried")
 
 
-@app.command(example="twinfold update status north 2 --devices Failed")
+@app.command(example="update status north 2 --devices Failed")
 def status(
     group: Group,
     deployment: Annotated[str | None, argument("A deployment's id. The default is all of the group.")] = None,
@@ -172,7 +170,7 @@ def _deployment(group: str, deployment: str) -> str:
     return f"/v1/groups/{quoted(group)}/deployments/{quoted(deployment)}"
 
 
-@group_app.command("list", example="twinfold group list")
+@group_app.command("list", example="group list")
 def list_groups(*, api: PastAnswerApi) -> None:
     """List the groups with their number of devices and their active deployment."""
     api.show("/v1/groups", _groups)
@@ -183,13 +181,13 @@ def _groups(groups: list[JsonObject]) -> Table:
     return table(rows, "group", "condition", "devices", "active deployment")
 
 
-@group_app.command("show", example="twinfold group show north")
+@group_app.command("show", example="group show north")
 def show_group(name: GroupName, *, api: PastApi) -> None:
     """Show a group as JSON."""
     show_json(api.call("GET", f"/v1/groups/{quoted(name)}"))
 
 
-@group_app.command(example="twinfold group define north --condition \"tags.site = 'north'\"")
+@group_app.command(example="group define north --condition \"tags.site = 'north'\"")
 def define(
     name: GroupName,
     *,
@@ -205,7 +203,7 @@ def define(
     print_lines(f"{name} has {counted(group['devices'], 'device')}: {group['condition']}")
 
 
-@group_app.command(example="twinfold group remove north")
+@group_app.command(example="group remove north")
 def remove(name: GroupName, *, api: PlainApi) -> None:
     """Remove a group and its past deployments. This requires that no deployment of the group is active."""
     api.call("DELETE", f"/v1/groups/{quoted(name)}")

@@ -54,7 +54,7 @@ class CheckOptions(msgspec.Struct, frozen=True):
     bases: Sequence[SourceFile]
 
 
-@command(example="twinfold check deployment.json --profile constrained --fail-on error")
+@command(example="check deployment.json --profile constrained --fail-on error")
 def check(
     files: Annotated[list[str], argument("Manifests or templates; - is standard input.")],
     *,

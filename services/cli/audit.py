@@ -38,13 +38,6 @@ CANNOT = 2
 
 app = CommandGroup(no_args_is_help=True, help="Verify that the history is as it was sealed, and search it.")
 
-PublicKeys = Annotated[
-    list[Path] | None,
-    flag(
-        "File with a public key (PEM) that may have signed seals; can be repeated. "
-        "The default is the key of the data directory."
-    ),
-]
 
 LocationName = Annotated[str, argument("Position in the log, as in p03:17, fleet:5 or p03:assignments:2.")]
 Filters = Annotated[
@@ -60,9 +53,7 @@ Filters = Annotated[
         cause=Annotated[str | None, flag("Cause, or the position of an event in its chain of causes.")],
         since=Annotated[str | None, flag("Earliest time, as in 2026-05-01T12:30:00Z.")],
         until=Annotated[str | None, flag("Latest time.")],
-        stream=Annotated[
-            list[str] | None, flag("A stream, as in fleet, p00 or p00:assignments; can be repeated.", "--stream")
-        ],
+        stream=Annotated[list[str] | None, flag("A stream, as in fleet, p00 or p00:assignments; can be repeated.")],
     ),
 ]
 
@@ -129,9 +120,8 @@ def export(
 ) -> None:
     """Write all matching events, stream by stream, each from its beginning. Secrets are masked."""
     if resume and (out is None or after is not None):
-        raise typer.BadParameter(
-            "--resume requires --out and excludes --after: it continues after the last complete line"
-        )
+        why = "--resume requires --out and excludes --after: it continues after the last complete line"
+        raise typer.BadParameter(why)
     if resume and out is not None:
         after = _last_location(out, format_)
     # A file with nothing but the CSV header has no last position; it is written from the start.
@@ -210,7 +200,13 @@ def key(*, data: DataDir = None) -> None:
 def verify(
     *,
     settings: Annotated[Settings, From(log_settings, redis_url=RedisUrl, data_dir=DataDir)],
-    public_key: PublicKeys = None,
+    public_key: Annotated[
+        list[Path] | None,
+        flag(
+            "File with a public key (PEM) that may have signed seals; can be repeated. "
+            "The default is the key of the data directory."
+        ),
+    ] = None,
     since: Annotated[str | None, flag("First seal or time, as in 120 or 2026-05-01T00:00Z.", "--from")] = None,
     until: Annotated[str | None, flag("Last seal or time.", "--to")] = None,
     json: AsJson = False,

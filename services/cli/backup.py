@@ -93,9 +93,8 @@ def _show(made: BackupManifest, location: BackupLocation, missing: list[str], pr
     entries = sum(stream.head for stream in made.streams)
     print_lines(f"backup {made.id} at {location.url}")
     print_lines(f"{entries} entries of {counted(len(made.streams), 'stream')}, {counted(len(made.files()), 'file')};")
-    print_lines(
-        f"{location.written_bytes} bytes in {counted(location.written_files, 'new file')}, read back and checked"
-    )
+    new_files = counted(location.written_files, "new file")
+    print_lines(f"{location.written_bytes} bytes in {new_files}, read back and checked")
     print_lines(*(f"MISSING in the log: {gap}" for gap in missing))
     if pruned.ids or pruned.files:
         print_lines(f"deleted {counted(len(pruned.ids), 'older backup')}, {counted(pruned.files, 'file')}")

@@ -21,10 +21,8 @@ COLUMNS = ("target", "actual", "healthy", "unhealthy", "unknown", "pending")
 Name = Annotated[str, argument("The deployment's id.")]
 Condition = Annotated[str | None, flag("Condition for the devices that it targets, as in: tags.site = 'north'")]
 Priority = Annotated[int | None, flag("Priority. The highest wins.", min=0)]
-Start = Annotated[str | None, flag("When it starts, as in 2026-11-21T08:00, with or without an offset.")]
-End = Annotated[str | None, flag("When it ends.")]
 Zone = Annotated[str | None, flag("Time zone of times without an offset, as in Europe/Berlin.")]
-Labels = Annotated[list[str] | None, flag("A label, as name=value; can be repeated.", "--label")]
+Labels = Annotated[list[str] | None, flag("A label, as name=value; can be repeated.")]
 
 
 @app.command("list", example="deployment list --label team=x --watch")
@@ -47,8 +45,8 @@ def create(
     condition: Condition = None,
     priority: Priority = None,
     label: Labels = None,
-    start: Start = None,
-    end: End = None,
+    start: Annotated[str | None, flag("When it starts, as in 2026-11-21T08:00, with or without an offset.")] = None,
+    end: Annotated[str | None, flag("When it ends.")] = None,
     zone: Zone = None,
     hold: Annotated[bool, flag("Wait for `deployment start` or `rollout create`.", "--hold")] = False,
     api: WriteApi,

@@ -23,7 +23,7 @@ def diff(
     *,
     first: Annotated[str, flag("Start: a time, or a position (fleet:17, p03:120).", "--from")],
     last: Annotated[str | None, flag("End: a time or a position. The default is now.", "--to")] = None,
-    device: Annotated[str | None, flag("Compare only this device.", "--device")] = None,
+    device: Annotated[str | None, flag("Compare only this device.")] = None,
     deployment: Annotated[str | None, flag("Compare only this deployment.", "--deployment", "-d")] = None,
     implied: Annotated[
         bool, flag("Compare what the events imply, also where workers had not applied them yet.", "--implied")

@@ -33,9 +33,7 @@ By = Annotated[
     flag("Author of the decision, as in user:ada.", show_default="the token's name, else the operating system's user"),
 ]
 Reason = Annotated[str, flag("Reason, recorded in the log.")]
-Kinds = Annotated[
-    list[str] | None, flag("A type of event, or AssignmentChange; can be repeated. The default is all.", "--kind")
-]
+Kinds = Annotated[list[str] | None, flag("A type of event, or AssignmentChange; can be repeated. The default is all.")]
 
 
 def log_settings(**flags: Any) -> Settings:

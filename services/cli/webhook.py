@@ -15,8 +15,6 @@ from services.cli.flags import Kinds
 app = CommandGroup(no_args_is_help=True, help="Webhooks: HTTP receivers of events.")
 
 Name = Annotated[str, argument("The webhook's id.")]
-Deployments = Annotated[list[str] | None, flag("Only events of this deployment; can be repeated.", "--deployment")]
-Devices = Annotated[list[str] | None, flag("Only events of this device; can be repeated.", "--device")]
 
 
 @app.command(example="webhook add siem https://hooks.example/twinfold --kind DeploymentCreated --kind AssignmentChange")
@@ -25,8 +23,8 @@ def add(
     url: Annotated[str, argument("HTTPS URL that events are posted to.")],
     *,
     kind: Kinds = None,
-    deployment: Deployments = None,
-    device: Devices = None,
+    deployment: Annotated[list[str] | None, flag("Only events of this deployment; can be repeated.")] = None,
+    device: Annotated[list[str] | None, flag("Only events of this device; can be repeated.")] = None,
     api: PlainApi,
 ) -> None:
     """Create or replace a webhook. The secret of a new webhook is printed once."""

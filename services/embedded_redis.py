@@ -31,7 +31,6 @@ _ANSWER_SECONDS = 0.5
 # The path of a Unix socket is limited by the kernel: 108 bytes on Linux, 104 on macOS.
 _SOCKET_PATH_BYTES_MAX = 100
 
-
 _LOG_FILE = "redis.log"
 _LINES = 3
 _PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ [.*#-] ")

@@ -240,7 +240,18 @@ def verify(
         complain(f"twinfold: nothing is sealed {range_text}; the newest seal is {newest} of {iso_text(sealed_at)}")
         raise typer.Exit(CANNOT)
     if json:
-        show_json(_as_json(report, seconds))
+        show_json(
+            {
+                "fine": report.is_fine,
+                "faults": msgspec.to_builtins(report.faults),
+                "unsealed": msgspec.to_builtins(report.unsealed),
+                "seals": report.seals,
+                "entries": report.entries,
+                "seconds": round(seconds, 3),
+                "keys": list(report.keys),
+                "newestSeal": {"number": report.last[0], "digest": report.last[1], "at": report.sealed_at},
+            }
+        )
     else:
         _print(report, seconds)
     if not report.is_fine:
@@ -261,19 +272,6 @@ def _print(report: VerificationReport, seconds: float) -> None:
         f"newest seal: {newest if number else 'none that is signed by a key of this command'}",
         "everything is as it was sealed" if report.is_fine else counted(len(report.faults), "fault"),
     )
-
-
-def _as_json(report: VerificationReport, seconds: float) -> dict[str, object]:
-    return {
-        "fine": report.is_fine,
-        "faults": msgspec.to_builtins(report.faults),
-        "unsealed": msgspec.to_builtins(report.unsealed),
-        "seals": report.seals,
-        "entries": report.entries,
-        "seconds": round(seconds, 3),
-        "keys": list(report.keys),
-        "newestSeal": {"number": report.last[0], "digest": report.last[1], "at": report.sealed_at},
-    }
 
 
 def _keys(settings: Settings, files: list[Path]) -> list[PublicKey]:

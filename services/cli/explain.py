@@ -91,7 +91,11 @@ def _deployments(lines: list[JsonObject], *, in_full: bool, not_targeting_max: i
         for line in section[:shown_max]:
             yield _verdict(line)
             if in_full:
-                yield from _reasons(line)
+                for name, heading in (("condition", "its condition"), ("scope", "the scope of its author")):
+                    if line[name] is not None:
+                        yield _indented(f"{heading}:", 4, style="dim")
+                        yield from _terms(line[name], depth=6)
+                yield from (_indented(event["says"], 4) for event in line["events"])
         if hidden := len(section) - len(section[:shown_max]):
             yield _indented(f"and {hidden} more; --all shows them, --deployment one in full", style="dim")
 
@@ -104,14 +108,6 @@ def _verdict(line: JsonObject) -> RenderableType:
     text = Text(line["says"], style=style) if applies else Text.assemble((name, "bold"), f": {line['because']}")
     grid.add_row(Text(f"  {mark}", style=style), text)
     return Group(grid, *(_indented(note, 4, style="dim") for note in line["notes"]))
-
-
-def _reasons(line: JsonObject) -> Iterator[RenderableType]:
-    for name, title in (("condition", "its condition"), ("scope", "the scope of its author")):
-        if line[name] is not None:
-            yield _indented(f"{title}:", 4, style="dim")
-            yield from _terms(line[name], depth=6)
-    yield from (_indented(event["says"], 4) for event in line["events"])
 
 
 def _terms(term: JsonObject, *, depth: int) -> Iterator[RenderableType]:

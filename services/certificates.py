@@ -29,6 +29,10 @@ RENEW_DAYS = 30
 """How long before its end a certificate is renewed."""
 
 _SKEW = dt.timedelta(hours=1)
+_NO_USAGE = dict.fromkeys(
+    ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"),
+    False,
+)
 
 
 class CertificateUnusable(Exception):
@@ -131,6 +135,7 @@ def _make(
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     issuer, signer = by or (subject, key)
+    usage = x509.KeyUsage(digital_signature=by is not None, key_cert_sign=by is None, crl_sign=by is None, **_NO_USAGE)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -140,7 +145,7 @@ def _make(
         .not_valid_before(now - _SKEW)
         .not_valid_after(now + dt.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=by is None, path_length=0 if by is None else None), critical=True)
-        .add_extension(_usage(sign=by is None), critical=True)
+        .add_extension(usage, critical=True)
     )
     if by is None:
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -173,20 +178,6 @@ def _is_good(files: CertificateFiles, names: tuple[str, ...], now: dt.datetime) 
     # No certificate outlasts its authority: near its end, a renewal at each start would gain nothing.
     soon = min(now + dt.timedelta(days=RENEW_DAYS), ca.not_valid_after_utc - dt.timedelta(days=2))
     return certificate.not_valid_after_utc > max(soon, now) and set(map(_name, names)) <= set(alternatives)
-
-
-def _usage(*, sign: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not sign,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=sign,
-        crl_sign=sign,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _name(name: str) -> x509.GeneralName:

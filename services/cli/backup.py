@@ -142,7 +142,13 @@ def restore(
     """
     location = BackupLocation(source)
     if list_only:
-        _list(location)
+        for backup_id in location.ids() or [location.manifest().id]:  # Without any backup, `manifest` raises the error.
+            manifest = location.manifest(backup_id)
+            entries = sum(stream.head for stream in manifest.streams)
+            with_keys = {"": "without keys", HERE: "with keys"}.get(
+                manifest.private_at, f"keys at {manifest.private_at}"
+            )
+            print_lines(f"{backup_id} log {manifest.epoch} at {time_text(manifest.at)}, {entries} entries, {with_keys}")
         return
     manifest = location.manifest(backup)
     keys = _keys(manifest, location, keys_from)
@@ -196,14 +202,6 @@ def restore(
             "these partitions wait without projections, all others run; docs/guides/backup.md says what you can do"
         )
         raise typer.Exit(INCOMPLETE)
-
-
-def _list(location: BackupLocation) -> None:
-    for backup_id in location.ids() or [location.manifest().id]:  # Without any backup, `manifest` raises the error.
-        manifest = location.manifest(backup_id)
-        entries = sum(stream.head for stream in manifest.streams)
-        keys = {"": "without keys", HERE: "with keys"}.get(manifest.private_at, f"keys at {manifest.private_at}")
-        print_lines(f"{backup_id} log {manifest.epoch} at {time_text(manifest.at)}, {entries} entries, {keys}")
 
 
 def _keys(manifest: BackupManifest, location: BackupLocation, keys_from: str | None) -> BackupLocation | None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import reduce
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
@@ -103,9 +104,7 @@ def edited(text: str, operations: Sequence[Operation]) -> str:
     Raises:
         LookupError: an operation names an element that does not exist.
     """
-    for operation in operations:
-        text = _edited(text, operation)
-    return text
+    return reduce(_edited, operations, text)
 
 
 def _edited(text: str, operation: Operation) -> str:

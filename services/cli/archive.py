@@ -135,20 +135,11 @@ def list_(*, json: AsJson = False, settings: LogSettings) -> None:
         notes = {stream: notes_of(log.client, stream) for stream in stream_names(log.partitions)}
         url = location_of(log.client)
     if json:
-        show_json(
-            {
-                "url": None if url is None else hide_password(url),
-                "streams": [
-                    {
-                        "stream": stream,
-                        "written": note.written,
-                        "trimmed": note.trimmed,
-                        "segments": camel_json(note.segments),
-                    }
-                    for stream, note in notes.items()
-                ],
-            }
-        )
+        streams = [
+            {"stream": stream, "written": note.written, "trimmed": note.trimmed, "segments": camel_json(note.segments)}
+            for stream, note in notes.items()
+        ]
+        show_json({"url": None if url is None else hide_password(url), "streams": streams})
         return
     if url is None or not any(note.segments for note in notes.values()):
         print_lines("nothing is archived yet")

@@ -39,7 +39,7 @@ _PROBE_SECONDS = 2.0
 # Parts of OpenSSL's messages for an answer that is no TLS; its versions word it differently.
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF", "record layer failure")
 
-ApiUrl = Annotated[str | None, flag("URL of the API.", envvar=[], show_default="TWINFOLD_API_URL")]
+ApiUrl = Annotated[str | None, flag("URL of the API.", show_default="TWINFOLD_API_URL")]
 At = Annotated[str | None, flag("Read a past state: a time (2026-11-21T10:00:00Z) or a position (fleet:17, p03:120).")]
 Watch = Annotated[bool, flag("Refresh until Ctrl-C.", "--watch", "-w")]
 Limit = Annotated[int, flag("Maximum number of devices to list.", min=1)]
@@ -219,7 +219,7 @@ class Api:
 PlainApi = Annotated[Api, From(Api, api_url=ApiUrl)]
 AnswerApi = Annotated[Api, From(Api, api_url=ApiUrl, json=AsJson)]
 PastApi = Annotated[Api, From(Api, at=At, api_url=ApiUrl)]
-PastAnswerApi = Annotated[Api, From(Api, at=At, api_url=ApiUrl, json=AsJson)]
+ReadApi = Annotated[Api, From(Api, at=At, api_url=ApiUrl, json=AsJson)]
 
 
 def misfit(url: str, error: httpx.HTTPError) -> str | None:

@@ -8,7 +8,7 @@ from rich.table import Table
 from events.canonical import JsonObject
 from events.number_text import counted
 from events.terminal import print_lines
-from services.cli.client import Limit, PastAnswerApi, PastApi, Watch, given, quoted, show_json, table
+from services.cli.client import Limit, PastApi, ReadApi, Watch, given, quoted, show_json, table
 from services.cli.commands import CommandGroup, argument, flag
 from services.cli.inputs import read_json
 from services.cli.preview_option import WriteApi, write
@@ -26,7 +26,7 @@ Labels = Annotated[list[str] | None, flag("A label, as name=value; can be repeat
 
 
 @app.command("list", example="deployment list --label team=x --watch")
-def list_(*, label: Labels = None, watch: Watch = False, api: PastAnswerApi) -> None:
+def list_(*, label: Labels = None, watch: Watch = False, api: ReadApi) -> None:
     """List the deployments with the number of devices in each status."""
     api.show("/v1/deployments", _table, params={"label": label or []}, watch=watch)
 
@@ -125,7 +125,7 @@ def status(
     devices: Annotated[str | None, flag("List the devices in this status, as in unhealthy.")] = None,
     limit: Limit = 1000,
     watch: Watch = False,
-    api: PastAnswerApi,
+    api: ReadApi,
 ) -> None:
     """Show the number of devices in each status, or with --devices the devices in one."""
     path = f"{_path(name)}/status"

@@ -10,18 +10,7 @@ from rich.text import Text
 
 from events.canonical import JsonObject
 from events.terminal import complain, print_lines
-from services.cli.client import (
-    ANY_ETAG,
-    AnswerApi,
-    Limit,
-    PastAnswerApi,
-    PlainApi,
-    Watch,
-    pairs,
-    quoted,
-    show_json,
-    table,
-)
+from services.cli.client import ANY_ETAG, AnswerApi, Limit, PlainApi, ReadApi, Watch, pairs, quoted, show_json, table
 from services.cli.commands import CommandGroup, argument, flag
 from services.cli.inputs import read_text
 from services.cli.preview_option import WriteApi, write
@@ -36,13 +25,13 @@ DeviceId = Annotated[str, argument("The device's id.")]
 
 
 @app.command("list", example="device list --limit 20")
-def list_(*, limit: Limit = 1000, api: PastAnswerApi) -> None:
+def list_(*, limit: Limit = 1000, api: ReadApi) -> None:
     """List the ids of the devices, one a line."""
     api.show_lines(api.pages("/v1/devices", limit=limit), empty="no devices")
 
 
 @app.command(example="device show edge-1 --json")
-def show(device_id: DeviceId, *, api: PastAnswerApi) -> None:
+def show(device_id: DeviceId, *, api: ReadApi) -> None:
     """Show a device's twin."""
     api.show(f"/twins/{quoted(device_id)}", _twin)
 
@@ -162,7 +151,7 @@ def _keys_of(identity: JsonObject) -> JsonObject | None:
 
 
 @app.command(example="device effective edge-1 --watch")
-def effective(device_id: DeviceId, *, watch: Watch = False, api: PastAnswerApi) -> None:
+def effective(device_id: DeviceId, *, watch: Watch = False, api: ReadApi) -> None:
     """Show what a device should run, from which deployments, and which deployments target it but are not applied."""
     path = f"/v1/devices/{quoted(device_id)}"
 

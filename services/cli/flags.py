@@ -13,10 +13,8 @@ from services.authors import author_of
 from services.cli.commands import From, flag
 from services.local_api import read_local_api
 
-# `envvar=[]`: `read_settings` reads the variable, as it does for the roles, which have no flags. typer would read it twice.
 RedisUrl = Annotated[
-    str | None,
-    flag("The Redis that holds the log, as in redis://127.0.0.1:6379/0.", envvar=[], show_default="TWINFOLD_REDIS_URL"),
+    str | None, flag("The Redis that holds the log, as in redis://127.0.0.1:6379/0.", show_default="TWINFOLD_REDIS_URL")
 ]
 Port = Annotated[int | None, flag("Port of the API on this machine.", min=1, max=65535)]
 QueueUrl = Annotated[str | None, flag("The Redis that holds RQ's queue. The default is that of the log.")]

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from events.canonical import JsonObject
 from events.terminal import print_lines
-from services.cli.client import Limit, PastAnswerApi, PlainApi, quoted, table
+from services.cli.client import Limit, PlainApi, ReadApi, quoted, table
 from services.cli.commands import CommandGroup, argument, command, flag
 
 waiver = CommandGroup(no_args_is_help=True, help="Waivers: findings that are accepted for a time.")
@@ -26,7 +26,7 @@ def readiness(
     rule: Annotated[str | None, flag("List the devices with findings of this rule, one a line.")] = None,
     waived: Annotated[bool, flag("With --rule: list the devices with waived findings instead.", "--waived")] = False,
     limit: Limit = 1000,
-    api: PastAnswerApi,
+    api: ReadApi,
 ) -> None:
     """Show the number of devices with findings of each rule; with a device its findings, with --rule the devices."""
     if device is not None and rule is not None:
@@ -87,7 +87,7 @@ def _waiver_text(waiver: JsonObject) -> str:
 
 
 @waiver.command("list", example="waiver list")
-def list_waivers(*, api: PastAnswerApi) -> None:
+def list_waivers(*, api: ReadApi) -> None:
     """List the waivers. An expired one is listed until it is withdrawn."""
     api.show("/v1/waivers", _waivers)
 

@@ -18,10 +18,9 @@ from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Rate, 
 from events.rollout.times import DurationUnreadable, duration, read_duration
 from events.terminal import print_lines
 from services.cli.client import (
-    Api,
     ApiUnavailable,
     Limit,
-    PastAnswerApi,
+    ReadApi,
     Watch,
     given,
     quoted,
@@ -137,7 +136,7 @@ def create(
 
 
 @app.command("list", example="rollout list --watch")
-def list_(*, watch: Watch = False, api: PastAnswerApi) -> None:
+def list_(*, watch: Watch = False, api: ReadApi) -> None:
     """List the rollouts, their progress and what they wait for."""
     api.show("/v1/rollouts", _rollouts, watch=watch)
 
@@ -147,7 +146,7 @@ def show(
     name: Name,
     *,
     watch: Annotated[bool, flag("Refresh until the rollout is over.", "--watch", "-w")] = False,
-    api: PastAnswerApi,
+    api: ReadApi,
 ) -> None:
     """Show a rollout's phases, counts and latest decisions, and what it waits for.
 
@@ -202,7 +201,7 @@ def devices(
         ),
     ] = None,
     limit: Limit = 1000,
-    api: PastAnswerApi,
+    api: ReadApi,
 ) -> None:
     """List the devices of a rollout: the state of each, the reason, and what it runs now."""
     devices = list(api.pages(f"{_path(name)}/devices", limit=limit, params=given(state=state)))
@@ -264,7 +263,7 @@ def _path(name: str) -> str:
     return f"/v1/deployments/{quoted(name)}/rollout"
 
 
-def _act(api: Api, name: str, act: str, **body: Any) -> None:
+def _act(api: WriteApi, name: str, act: str, **body: Any) -> None:
     print_lines(_state_line(write(api, "POST", f"{_path(name)}/{act}", body=body)))
 
 

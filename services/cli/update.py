@@ -10,7 +10,7 @@ from rich.table import Table
 from events.canonical import JsonObject
 from events.number_text import counted
 from events.terminal import print_lines
-from services.cli.client import PastAnswerApi, PastApi, PlainApi, Watch, quoted, show_json, table
+from services.cli.client import PastApi, PlainApi, ReadApi, Watch, quoted, show_json, table
 from services.cli.commands import CommandGroup, argument, flag
 from services.cli.flags import Reason
 from services.cli.inputs import read_json
@@ -48,7 +48,7 @@ def import_(
 
 
 @app.command("list", example="update list")
-def list_(*, api: PastAnswerApi) -> None:
+def list_(*, api: ReadApi) -> None:
     """List the updates, newest version first."""
     api.show("/v1/updates", _updates)
 
@@ -121,7 +121,7 @@ def status(
     *,
     devices: Annotated[str | None, flag("List the devices in this state, as in Failed.")] = None,
     watch: Watch = False,
-    api: PastAnswerApi,
+    api: ReadApi,
 ) -> None:
     """Show the state of deployments to a group, or with --devices the devices in a state and the reason."""
     if devices is not None and deployment is not None:
@@ -171,7 +171,7 @@ def _deployment(group: str, deployment: str) -> str:
 
 
 @group_app.command("list", example="group list")
-def list_groups(*, api: PastAnswerApi) -> None:
+def list_groups(*, api: ReadApi) -> None:
     """List the groups with their number of devices and their active deployment."""
     api.show("/v1/groups", _groups)
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from events.canonical import JsonObject
 from events.terminal import complain, print_lines
-from services.cli.client import AnswerApi, PastAnswerApi, PastApi, PlainApi, quoted, show_json, table
+from services.cli.client import AnswerApi, PastApi, PlainApi, ReadApi, quoted, show_json, table
 from services.cli.commands import CommandGroup, argument, flag
 from services.cli.flags import Kinds
 
@@ -38,7 +38,7 @@ def add(
 
 
 @app.command("list", example="webhook list")
-def list_(*, api: PastAnswerApi) -> None:
+def list_(*, api: ReadApi) -> None:
     """List the webhooks, with the number of events that each has still to deliver."""
     api.show("/v1/webhooks", _table)
 

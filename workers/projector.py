@@ -9,8 +9,8 @@ import structlog
 
 from events.envelope import Vector
 from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import MergeCache
 from events.fleet.errors import CannotApply
-from events.fleet.merge_cache import MergeCache
 from events.fleet.partition import Partition
 from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.events_ahead import EventsAhead

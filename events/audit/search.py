@@ -11,7 +11,7 @@ from events.audit.errors import LocationInvalid, SearchInvalid
 from events.fleet.assignment_change import AssignmentChange
 from events.log.entries import RawEntry, number_of
 from events.log.keys import FLEET, device_of, partition_of
-from events.log.kinds import ASSIGNMENT_CHANGE
+from events.log.port import ASSIGNMENT_CHANGE
 from events.log.raw import RawStreams
 from events.log.scan import EntryFilter, scan
 

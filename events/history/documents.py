@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from events.envelope import Envelope, Vector
 from events.history.snapshots import Snapshots
-from events.log.documents import DeviceDocuments
+from events.log.documents import DeviceDocuments, apply_all
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import device_of
 from events.log.port import Event, Log, read_all
@@ -54,7 +54,7 @@ class PastDocuments:
                 after += 1
                 continue
             end = min([position, *(bad - 1 for bad in skipped if bad > after)])
-            documents.apply_all(self._events(number, read_subjects, after, end))
+            apply_all(documents, self._events(number, read_subjects, after, end))
             after = end
         return documents
 

@@ -8,11 +8,10 @@ from events.envelope import Envelope
 from events.history.documents import PastDocuments
 from events.history.errors import PastIsFixed
 from events.history.point_in_time import PointInTime
-from events.log.documents import Documents, FleetDocuments
+from events.log.documents import Documents, FleetDocuments, apply_all, stored
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, device_of, partition_of
-from events.log.log_overlay import LogOverlay
-from events.log.port import Event, Log, Stored
+from events.log.port import Event, Log, LogOverlay, Stored
 
 # For more subjects of one partition, replaying all of its documents at once is cheaper than reading their events apart.
 _SUBJECTS_MAX = 200
@@ -40,7 +39,7 @@ class LogAt(LogOverlay):
         """Snapshots of subjects as they were, and heads as their documents give them."""
         if fleet:
             documents = self._whole_stream(FLEET)
-            return [documents.stored(subject) for subject in subjects]
+            return [stored(documents, subject) for subject in subjects]
         by_partition: dict[int, list[str]] = {}
         for subject in subjects:
             by_partition.setdefault(partition_of(device_of(subject), self.partitions), []).append(subject)
@@ -83,7 +82,7 @@ class LogAt(LogOverlay):
     def _stored(self, subject: str) -> Stored:
         number = partition_of(device_of(subject), self.partitions)
         return (
-            self._whole_streams[number].stored(subject)
+            stored(self._whole_streams[number], subject)
             if number in self._whole_streams
             else self._stored_subjects[subject]
         )
@@ -97,7 +96,7 @@ class LogAt(LogOverlay):
                 self._whole_stream(number)
                 return
             documents = self._documents.at(number, self.head(number), missing, fleet=self._fleet)
-            self._stored_subjects.update({subject: documents.stored(subject) for subject in missing})
+            self._stored_subjects.update({subject: stored(documents, subject) for subject in missing})
 
     def _whole_stream(self, stream: int) -> Documents:
         with self._lock:
@@ -105,7 +104,7 @@ class LogAt(LogOverlay):
             if documents is None:
                 if stream == FLEET:
                     documents = FleetDocuments()
-                    documents.apply_all(self._fleet.upto(self.head(FLEET)))
+                    apply_all(documents, self._fleet.upto(self.head(FLEET)))
                 else:
                     documents = self._documents.at(stream, self.head(stream), fleet=self._fleet)
                 self._whole_streams[stream] = documents

@@ -12,7 +12,7 @@ import msgspec
 from events import canonical
 from events.envelope import Envelope, Vector
 from events.fleet.assignment_change import AssignmentChange
-from events.fleet.merge_cache import MergeCache
+from events.fleet.assignments import MergeCache
 from events.fleet.partition import Partition
 from events.history.errors import HistoryDiffers
 from events.history.snapshots import Snapshot, Snapshots
@@ -215,8 +215,7 @@ class PastReplay:
     def _hold(self, partition: Partition, events: Sequence[Envelope[Any]], snapshot: Snapshot) -> None:
         """Index the properties that later events name, from the documents of the snapshot."""
         # A snapshot's index has only what conditions named by then (decisions/0029).
-        missing = partition.paths_held_by(events)
-        partition.hold_paths_of(events)
+        missing = partition.hold_paths_of(events)
         if not missing:
             return
         paths = NewPaths(partition, missing)

@@ -12,7 +12,7 @@ from events.history.errors import PastIsFixed
 from events.history.partition_at import PartitionAt, PastReplay
 from events.history.point_in_time import PointInTime
 from events.log.keys import FLEET
-from events.projection_store.loaded_projections import LoadedProjections
+from events.projection_store.memory import LoadedProjections
 from events.projection_store.port import Blocked, ProjectionStore
 from events.stored_projection.stored_partition import AssignmentEntry, Checkpoint, Writes
 

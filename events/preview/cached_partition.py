@@ -7,11 +7,10 @@ from pyroaring import BitMap
 
 from events.bitmaps import as_stored
 from events.canonical import JsonObject
-from events.fleet.assignments import Assignment, Layer
+from events.fleet.assignments import Assignment, Layer, MergeCache
 from events.fleet.column import ValueKey
 from events.fleet.configuration import NOTHING, Configuration
 from events.fleet.deployments import Deployments
-from events.fleet.merge_cache import MergeCache
 from events.fleet.partition import Partition
 from events.projection.new_paths import NewPaths, TwinText
 from events.query.tree import Path

@@ -7,8 +7,7 @@ import msgspec
 from events.envelope import Envelope, Principal
 from events.log.chunks import split
 from events.log.keys import FLEET, device_of, partition_of
-from events.log.log_overlay import LogOverlay
-from events.log.port import AT_APPEND, Chunk, Event, Head, Log, Proposed, Stored, Written
+from events.log.port import AT_APPEND, Chunk, Event, Head, Log, LogOverlay, Proposed, Stored, Written
 
 _AT_APPEND = b'_at":%d' % AT_APPEND
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from events.device.identifiers import module_subject
+from events.fleet.assignments import MergeCache
 from events.fleet.column import ValueKey
 from events.fleet.configuration import NOTHING, Configuration
 from events.fleet.deployments import Deployments, Target, targeting_events
 from events.fleet.index import DEVICE_ID, MODULES, of_module
-from events.fleet.merge_cache import MergeCache
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, name
 from events.log.port import Log

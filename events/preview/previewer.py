@@ -25,39 +25,12 @@ from events.producer.errors import Command, Refused
 from events.producer.producer import Producer
 from events.producer.readiness import ReadinessPolicy
 from events.producer.secrecy import NOTHING_PERSONAL
-from events.projection.in_memory import EventsInMemory
+from events.projection.driver import EventsInMemory
 from events.projection_store.port import ProjectionStore
 from events.secrets.personal import Personal
 from events.secrets.secret_fields import holds_secrets, take
 
 Within = Callable[[int], BitMap]
-
-
-class SecretPlaceholders:
-    """Replaces the secrets of commands by references, and stores nothing."""
-
-    def __init__(self, personal: Personal = NOTHING_PERSONAL) -> None:
-        self.new: set[str] = set()
-        self._personal = personal
-        self._numbers = itertools.count()
-
-    def take_out(self, command: Command) -> Command:
-        """The command with references in place of its secrets; no secret has these references.
-
-        Raises:
-            ConditionInvalid, MetricsInvalid: it targets or counts by a personal tag.
-        """
-        self._personal.check(command)
-        command, secrets = self._personal.take(command, new_id=self._new_id)
-        self.new |= {secret.id for secret in secrets}
-        if not holds_secrets(command):
-            return command
-        public_command, secrets, _ = take(command, new_id=self._new_id)
-        self.new |= {secret.id for secret in secrets}
-        return public_command
-
-    def _new_id(self) -> str:
-        return f"imagined-{next(self._numbers)}"
 
 
 class Decided(msgspec.Struct, frozen=True, eq=False):
@@ -67,6 +40,54 @@ class Decided(msgspec.Struct, frozen=True, eq=False):
     events: ImaginedEvents
     refused: tuple[Refused, ...]
     log: ImaginedLog
+
+
+class Trial:
+    """A producer that writes nothing and stores no secret, and what it would have written. For one thread at a time."""
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        by: Principal,
+        clock: Callable[[], int],
+        personal: Personal,
+        scope: Scope | None = None,
+        deployments_max: int = 0,
+        readiness_policy: ReadinessPolicy | None = None,
+    ) -> None:
+        self._log, self._by, self._clock, self._personal = log, by, clock, personal
+        self.commands = list[Command]()
+        """The commands that the producer was given, without those that it rejected at once."""
+        self._numbers, self._secrets = itertools.count(), set[str]()
+        self._imagined = ImaginedLog(log)
+        self.producer = Producer(
+            self._imagined,
+            by=by,
+            scope=scope,
+            clock=clock,
+            take_secrets=self._take_out,
+            deployments_max=deployments_max,
+            readiness_policy=readiness_policy,
+        )
+
+    def _take_out(self, command: Command) -> Command:
+        """The command with references in place of its secrets; no secret has these references."""
+        self.commands.append(command)
+        self._personal.check(command)
+        command, _ = self._personal.take(command, new_id=self._new_id)
+        return take(command, new_id=self._new_id)[0] if holds_secrets(command) else command
+
+    def _new_id(self) -> str:
+        secret_id = f"imagined-{next(self._numbers)}"
+        self._secrets.add(secret_id)
+        return secret_id
+
+    def decided(self, refused: Sequence[Refused] = ()) -> Decided:
+        """What the producer would have written; `refused` are the commands that it rejected."""
+        proposed, secrets = tuple(self._imagined.proposed), frozenset(self._secrets)
+        events = imagined_events(self._log, proposed, by=self._by, at=self._clock(), new_secrets=secrets)
+        return Decided(proposed, events, tuple(refused), self._imagined)
 
 
 class Previewer:
@@ -81,41 +102,28 @@ class Previewer:
         pause: Callable[[float], None] = time.sleep,
         personal: Personal = NOTHING_PERSONAL,
     ) -> None:
-        self._log, self._clock, self.personal = log, clock, personal
+        self._log, self._clock, self._personal = log, clock, personal
         self._recall = PartitionCache(log, projections, pause=pause)
         self._admitting = AdmissionPreview(log, projections)
 
-    def decide(
+    def trial(
         self,
-        commands: Sequence[Command],
         *,
         by: Principal,
         scope: Scope | None = None,
         deployments_max: int = 0,
         readiness_policy: ReadinessPolicy | None = None,
-    ) -> Decided:
-        """Decide commands one after the other, each on the events of the ones before it.
-
-        Raises:
-            LogUnavailable: Redis did not answer.
-        """
-        log, taking = ImaginedLog(self._log), SecretPlaceholders(self.personal)
-        producer = Producer(
-            log,
+    ) -> Trial:
+        """A producer for commands that are decided one after the other, each on the events of the ones before it."""
+        return Trial(
+            self._log,
             by=by,
-            scope=scope,
             clock=self._clock,
-            take_secrets=taking.take_out,
+            personal=self._personal,
+            scope=scope,
             deployments_max=deployments_max,
             readiness_policy=readiness_policy,
         )
-        report = producer.submit(commands)
-        events = self.events(log.proposed, by=by, new_secrets=taking.new)
-        return Decided(tuple(log.proposed), events, report.refused, log)
-
-    def events(self, proposed: Sequence[Proposed], *, by: Principal, new_secrets: Iterable[str] = ()) -> ImaginedEvents:
-        """The events that the log would have for proposals."""
-        return imagined_events(self._log, proposed, by=by, at=self._clock(), new_secrets=frozenset(new_secrets))
 
     def result(
         self, events: ImaginedEvents, proposed: Sequence[Proposed], *, within: Within | None = None

@@ -34,10 +34,6 @@ class Personal(msgspec.Struct, frozen=True):
         """Whether the tag at a path (without `tags`) is personal."""
         return any(path[: len(personal)] == personal for personal in self.paths)
 
-    def touches(self, path: Path) -> bool:
-        """Whether a tag at a path, above it or below it is personal."""
-        return any(personal[: len(path)] == path[: len(personal)] for personal in self.paths)
-
     def take(self, command: C, *, new_id: Callable[[], str]) -> tuple[C, tuple[Secret, ...]]:
         """The command with references in place of its personal values, and those values.
 
@@ -68,11 +64,7 @@ class Personal(msgspec.Struct, frozen=True):
         return replaced, tuple(secrets)
 
     def check(self, command: object) -> None:
-        """Reject a condition or a metric that uses a personal tag.
-
-        Raises:
-            ConditionInvalid, MetricsInvalid: names the tag.
-        """
+        """Reject a condition (ConditionInvalid) or a metric (MetricsInvalid) that uses a personal tag."""
         # The devices that a condition selects would tell the hidden value, and after the value is erased the decision could not
         # be replayed (docs/decisions/0031).
         if not self.paths:
@@ -87,11 +79,7 @@ class Personal(msgspec.Struct, frozen=True):
                     raise MetricsInvalid(command.deployment_id, f"{metric[:140]!r}: {error}") from error
 
     def check_condition(self, text: str) -> None:
-        """Reject a condition that uses a personal tag.
-
-        Raises:
-            ConditionInvalid: it uses a personal tag, or its syntax is wrong.
-        """
+        """Reject a condition that uses a personal tag, or whose syntax is wrong, with a ConditionInvalid."""
         if not self.paths or not text.strip():
             return
         condition = parse_module_condition(text).condition if is_module_condition(text) else parse_condition(text)
@@ -114,23 +102,29 @@ class Personal(msgspec.Struct, frozen=True):
             raise QueryInvalid(text, column=_column(text, path), reason=reason)
 
     def _touched(self, paths: Iterable[Path]) -> Iterator[Path]:
-        return (path for path in sorted(paths) if path[0] == "tags" and self.touches(path[1:]))
+        """The paths of tags of which one at the path, above it or below it is personal."""
+        for root, *path in sorted(paths):
+            tag = tuple(path)
+            if root == "tags" and any(personal[: len(tag)] == tag[: len(personal)] for personal in self.paths):
+                yield (root, *tag)
 
     def references(self, tags: Json) -> dict[str, str]:
         """The ids of the personal values in a device's tags, by path as `contact.mail`."""
-        return {".".join(path): secret_id for path, secret_id in _references(tags, ()) if self.holds(path)}
+        references: dict[str, str] = {}
+
+        def collect(value: Json, path: Path) -> None:
+            if is_secret(value) and self.holds(path):
+                references[".".join(path)] = value[SECRET]
+            elif isinstance(value, dict):
+                for name, item in value.items():
+                    collect(item, (*path, name))
+
+        collect(tags, ())
+        return references
 
 
 def _column(text: str, path: Path) -> int:
     return max(1, text.find(path[-1]) + 1)
-
-
-def _references(value: Json, path: Path) -> Iterator[tuple[Path, str]]:
-    if is_secret(value):
-        yield path, value[SECRET]
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _references(item, (*path, name))
 
 
 def _conditions(command: object) -> Iterable[str]:

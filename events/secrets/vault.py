@@ -18,7 +18,10 @@ C = TypeVar("C")
 
 
 class Vault:
-    """Stores secrets and reveals them by their references. `new_id` must return ids that are unique and not guessable."""
+    """Stores secrets and reveals them by their references. `new_id` must return ids that are unique and not guessable.
+
+    Every method raises SecretsUnavailable if the store does not answer.
+    """
 
     def __init__(self, store: RedisSecretStore, key: KeyFile, *, new_id: Callable[[], str]) -> None:
         self._store, self._key, self._new_id = store, key, new_id
@@ -31,7 +34,6 @@ class Vault:
         Raises:
             SecretTextInvalid: as `references.extract`.
             SecretNotFound, SecretErased: a reference to a secret that does not exist.
-            SecretsUnavailable: the store did not answer.
         """
         # Stored before the event is written: a crash, a rejection or a repeat in between leaves a sealed secret without a
         # reference. The other way round it would leave an event whose secret does not exist.
@@ -44,22 +46,13 @@ class Vault:
         return replaced
 
     def take_personal(self, command: C, personal: Personal) -> C:
-        """The command with references in place of its personal values, which are stored.
-
-        Raises:
-            SecretTextInvalid: as `Personal.take`.
-            SecretsUnavailable: the store did not answer.
-        """
+        """The command with references in place of its personal values, which are stored; raises as `Personal.take`."""
         replaced, new_secrets = personal.take(command, new_id=self._new_id)
         self._put(new_secrets)
         return replaced
 
     def new_keys(self, count: int) -> list[JsonObject]:
-        """Authentications for `count` identities, each with two random keys, which are stored in one round trip.
-
-        Raises:
-            SecretsUnavailable: the store did not answer.
-        """
+        """Authentications for `count` identities, each with two random keys, which are stored in one round trip."""
         made = [{name: Secret(self._new_id(), new_key()) for name in KEYS} for _ in range(count)]
         self._put(secret for keys in made for secret in keys.values())
         return [
@@ -77,7 +70,6 @@ class Vault:
         Raises:
             SecretNotFound, SecretErased: a reference to a secret that does not exist.
             SecretTampered, KeyFileWrong: a secret cannot be opened.
-            SecretsUnavailable: the store did not answer.
         """
         ids = references(value)
         if not ids:

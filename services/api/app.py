@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from events import logs
 from events.audit.log_time import ahead_ms
 from events.audit.seal_store import Seals
-from events.log.checks import why_not_writable
+from events.log.connect import why_not_writable
 from events.log.errors import LogError, LogUnavailable
 from events.log.keys import FLEET, name
 from services.api.auth.authentication import Authenticator
@@ -44,7 +44,7 @@ from services.api.http.request_costs import LONG, NO_WORK
 from services.api.http.route_index import RouteIndex, RouteMatch
 from services.api.http.turns import THREADS
 from services.api.http.unknown_members import refuse_members
-from services.api.hub import configurations, device_scopes, identities, methods, query, twins
+from services.api.hub import configurations, device_scopes, identities, twins
 from services.api.metrics import ApiMetrics
 from services.api.v1 import (
     audit,
@@ -55,17 +55,14 @@ from services.api.v1 import (
     diff,
     events,
     explain,
-    groups,
     me,
     preview,
     readiness,
-    rollout_devices,
     rollouts,
     updates,
     webhooks,
 )
 from services.api.v1 import event_stream as stream
-from services.api.v1.history_entries import AuditReader
 
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 _UNREADABLE = re.compile("[\x00-\x1f\x7f]")
@@ -84,11 +81,7 @@ logger = structlog.get_logger()
 
 
 def create_app(context: ApiContext) -> FastAPI:
-    """The application over a context.
-
-    Raises:
-        RoutesUndeclared: a route does not declare who may use it.
-    """
+    """The application over a context; raises RoutesUndeclared as `add_routes`."""
     waiting, followers, reads = WaitingDevices(context), Followers(context), SecretReads(context)
 
     @contextlib.asynccontextmanager
@@ -113,8 +106,8 @@ def create_app(context: ApiContext) -> FastAPI:
     app.state.logs_requests = not logs.are_for_people() if log_requests is None else log_requests
     app.state.writer, app.state.authenticator = BatchWriter(context), Authenticator(context)
     app.state.context, app.state.waiting, app.state.followers = context, waiting, followers
-    app.state.acknowledgements = desired.WrittenAcknowledgements()
-    app.state.secret_reads, app.state.audit_reader = reads, AuditReader(context)
+    app.state.acknowledgements = {}  # services/api/v1/desired.py
+    app.state.secret_reads, app.state.audit_reader = reads, audit.AuditReader(context)
     app.state.past = PastContexts(context)
     app.state.metrics = ApiMetrics(context, waiting, followers)
     app.state.routes = add_routes(app)
@@ -129,16 +122,13 @@ def create_app(context: ApiContext) -> FastAPI:
 
 
 def add_routes(app: FastAPI) -> RouteIndex:
-    """Add all routes of the API, and index them.
-
-    Raises:
-        RoutesUndeclared: a route does not declare who may use it.
-    """
-    of_hub = (device_scopes, identities, query, twins, configurations, methods)
-    of_fleet = (devices, deployments, events, desired, explain, preview, diff, readiness, rollouts, rollout_devices)
-    of_updates, of_process = (updates, groups, device_update), (stream, webhooks, audit, blocked, me, reference)
-    for module in (*of_hub, *of_fleet, *of_updates, *of_process):
-        for route in module.router.routes:
+    """Add all routes of the API, and index them; raises RoutesUndeclared if one does not declare who may use it."""
+    of_devices = (device_scopes.router, identities.router, twins.queries, twins.router)
+    of_hub = (*of_devices, configurations.router, twins.methods)
+    of_fleet = (devices, deployments, events, desired, explain, preview, diff, readiness, rollouts, updates)
+    of_process = (device_update, stream, webhooks, audit, blocked, me, reference)
+    for router in (*of_hub, *(module.router for module in (*of_fleet, *of_process))):
+        for route in router.routes:
             # One router per route: FastAPI takes dependencies for a whole router.
             single = APIRouter()
             single.routes.append(route)
@@ -200,29 +190,25 @@ def _metrics(request: Request) -> PlainTextResponse:
     return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _method(request: Request) -> str:
-    """The method of a request: for a POST that of the header, else its own."""
+def _route_of(request: Request) -> RouteMatch:
+    """The route of a request, whose method is that of the header for a POST."""
     method, override = request.method, request.headers.get(_OVERRIDE)
-    if override is None or override.upper() == method:
-        return method
-    if method != "POST" or override.upper() not in _OVERRIDES:
-        raise BodyInvalid(
-            f"{_OVERRIDE} takes {', '.join(_OVERRIDES)} and goes with POST alone, not {override[:20]!r} with {method}"
-        )
-    return override.upper()
-
-
-def _path(request: Request) -> str:
-    """The path that routes match."""
+    if override is not None and override.upper() != method:
+        if method != "POST" or override.upper() not in _OVERRIDES:
+            allowed = f"{', '.join(_OVERRIDES)} and goes with POST alone"
+            raise BodyInvalid(f"{_OVERRIDE} takes {allowed}, not {override[:20]!r} with {method}")
+        request.scope["method"] = override.upper()
     # Not `request.url`: that is made from the header Host, too, and parsed by other rules.
     path: str = request.scope["path"]
     if _UNREADABLE.search(path):
         raise BodyInvalid("a path has no control characters")
-    return path
+    routes: RouteIndex = request.app.state.routes
+    return routes.match(request.method, path)
 
 
-def _check_point_in_time(route: RouteMatch, routes: RouteIndex) -> None:
+def _check_point_in_time(request: Request, route: RouteMatch) -> None:
     """Reject `at` where a route cannot answer as of then."""
+    routes: RouteIndex = request.app.state.routes
     # An unknown path or method is a 404 or 405 with `at`, too. A device can have the name of a path, as `query`.
     is_known = route.device_id is not None or route.method in routes.methods(route.path)
     if route.exists and isinstance(route.access.at, str) and is_known:
@@ -239,7 +225,13 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
     with contextlib.suppress(LogUnavailable):
         await settle_key(request, response.status_code)
     seconds = time.perf_counter() - start
-    _add_headers(request, response)
+    response.headers[REQUEST_ID] = request.state.request_id
+    as_of: str | None = getattr(request.state, "as_of", None)
+    if as_of is not None and response.status_code < BAD_REQUEST.status:
+        response.headers[AS_OF] = as_of
+    preview_request: PreviewRequest | None = getattr(request.state, "preview_request", None)
+    if preview_request is not None and preview_request.between is not None:
+        response.headers[BETWEEN_HEADER] = preview_request.between
     method = request.method if request.method in _METHODS else "other"
     request.app.state.metrics.note(method, response.status_code, seconds)
     if request.app.state.logs_requests:
@@ -260,15 +252,13 @@ async def _answered(request: Request, call_next: Callable[[Request], Awaitable[R
         # Some clients write /configurations/?top=… (contract/hub.md §1.1).
         request.scope["path"] = request.scope["path"].rstrip("/") or "/"
     try:
-        request.scope["method"] = _method(request)
+        route = request.state.route = _route_of(request)
         authenticator: Authenticator = request.app.state.authenticator
         address = "" if request.client is None else request.client.host
-        routes: RouteIndex = request.app.state.routes
-        route = request.state.route = routes.match(request.method, _path(request))
         request.state.caller = await authenticator.admit(route, request.headers, address=address)
         # Parsing the query of every request costs more than this test of its bytes.
         if b"at=" in request.scope["query_string"] and "at" in request.query_params:
-            _check_point_in_time(route, routes)
+            _check_point_in_time(request, route)
         return await call_next(request)
     except EXPECTED as error:
         return await rejected(request, error)
@@ -276,13 +266,3 @@ async def _answered(request: Request, call_next: Callable[[Request], Awaitable[R
         return await rejected_by_framework(request, error)
     except Exception as error:  # noqa: BLE001 - the outermost place where an error can be answered and logged
         return failed(request, error)
-
-
-def _add_headers(request: Request, response: Response) -> None:
-    response.headers[REQUEST_ID] = request.state.request_id
-    as_of: str | None = getattr(request.state, "as_of", None)
-    if as_of is not None and response.status_code < BAD_REQUEST.status:
-        response.headers[AS_OF] = as_of
-    preview_request: PreviewRequest | None = getattr(request.state, "preview_request", None)
-    if preview_request is not None and preview_request.between is not None:
-        response.headers[BETWEEN_HEADER] = preview_request.between

@@ -12,7 +12,7 @@ from typing_extensions import override
 from events.audit.errors import SealUnreadable
 from events.audit.log_time import ahead_ms
 from events.audit.seal_store import Seals
-from events.log.checks import why_not_writable
+from events.log.connect import why_not_writable
 from events.log.entries import stream_names
 from events.log.errors import LogError
 from events.log.fleet_documents import webhooks

@@ -8,7 +8,6 @@ import msgspec
 import typer
 from rich.text import Text
 
-from events.camel_case import camel_json
 from events.clock import now_ms
 from events.log.archive.mover import ArchivedStream, Mover, PlannedMove, faults
 from events.log.archive.notes import location_of, notes_of
@@ -18,6 +17,7 @@ from events.log.log_factory import open_log
 from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
+from events.member_names import camel_json
 from events.notification.archive_mover import open_mover
 from events.number_text import counted, iso_text
 from events.rich_console import console

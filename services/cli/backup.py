@@ -15,8 +15,7 @@ from events.backup.restore import claim, finish, is_unfinished, verify
 from events.backup.restore import restore as restore_log
 from events.clock import now_ms
 from events.device.times import time_text
-from events.log.checks import check_server
-from events.log.connect import connect
+from events.log.connect import check_server, connect
 from events.log.keys import name
 from events.log.log_factory import open_log
 from events.log.object_store import ObjectStore

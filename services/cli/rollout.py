@@ -10,9 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from events.camel_case import camel_json
 from events.canonical import JsonObject
 from events.device.times import time_text
+from events.member_names import camel_json
 from events.rich_console import console
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread, Window, read_phase
 from events.rollout.times import DurationUnreadable, duration, read_duration

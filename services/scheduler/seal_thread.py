@@ -28,11 +28,7 @@ class SealThread(threading.Thread):
     """Seals what is due while this process holds the lease, until `stopping` is set."""
 
     def __init__(self, settings: Settings, log: RedisLog, stopping: threading.Event) -> None:
-        """Read the signing key, or create it.
-
-        Raises:
-            KeyFileError, ObjectStoreUnavailable: this process cannot seal.
-        """
+        """Read the signing key, or create it; KeyFileError or ObjectStoreUnavailable if this process cannot seal."""
         super().__init__(name="sealing")
         self._stopping, self._every_seconds = stopping, min(POLL_SECONDS, settings.seal_every_seconds)
         self._sealer = open_sealer(settings, log, clock=now_ms)

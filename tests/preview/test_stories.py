@@ -50,7 +50,8 @@ class Stand:
             assert self.projector.drain(number, go_on=lambda: True)
 
     def foretold(self, *commands: Any) -> Any:
-        decided = self.previewer.decide(commands, by=BY)
+        trial = self.previewer.trial(by=BY)
+        decided = trial.decided(trial.producer.submit(commands).refused)
         assert not decided.refused
         return decided, self.previewer.result(decided.events, decided.proposed)
 

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from events.envelope import Vector
 from events.fleet.assignment_change import AssignmentChange
-from events.fleet.merge_cache import MergeCache
+from events.fleet.assignments import MergeCache
 from events.garbage_collection import rare_collection
 from events.log.events_ahead import EventsAhead
 from events.log.failpoints import FailPoint, reached

@@ -10,8 +10,8 @@ import msgspec
 
 from events.envelope import Envelope, Vector
 from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import MergeCache
 from events.fleet.errors import CannotApply
-from events.fleet.merge_cache import MergeCache
 from events.garbage_collection import rare_collection
 from events.history.snapshots import Snapshots
 from events.log.documents import DeviceDocuments, FleetDocuments

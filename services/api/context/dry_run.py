@@ -12,13 +12,11 @@ from events.deployment.commands import DeploymentCommand
 from events.log.port import Log, Proposed
 from events.preview.errors import PreviewDiffers, PreviewOvertaken, PreviewRequired, PreviewTokenInvalid
 from events.preview.imagined_events import ImaginedEvents
-from events.preview.imagined_log import ImaginedLog
 from events.preview.preview_result import PreviewResult
 from events.preview.preview_token import PreviewToken
-from events.preview.previewer import Decided, Previewer, SecretPlaceholders
+from events.preview.previewer import Decided, Previewer, Trial
 from events.producer.author_advice import advise
 from events.producer.errors import Command, Refused
-from events.producer.producer import Producer
 from events.producer.readiness import ReadinessPolicy
 from events.projection_store.query_engine import ContinuationInvalid, QueryEngine
 from events.rollout.commands import AbortRollout, PauseRollout, RolloutCommand
@@ -63,12 +61,46 @@ class DryRuns(msgspec.Struct, frozen=True):
     readiness_policy: ReadinessPolicy | None
     clock: Callable[[], int]
 
-    def preview(self, author: Author, commands: Sequence[Command], decided: Decided) -> Preview:
-        """The preview of commands that were decided.
+    def trial(self, author: Author) -> Trial:
+        """A producer for the author that writes nothing, for one thread at a time."""
+        return self.previewer.trial(
+            by=author.by,
+            scope=author.scope,
+            deployments_max=self.settings.configurations_max,
+            readiness_policy=self.readiness_policy,
+        )
+
+    def decide(self, author: Author, commands: Sequence[Command]) -> Decided:
+        """Decide commands one after the other at the head of the log."""
+        trial = self.trial(author)
+        return trial.decided(trial.producer.submit(commands).refused)
+
+    def preview(
+        self, author: Author, trial: Trial, commands: Sequence[Command] = (), refused: Sequence[Refused] | None = None
+    ) -> Preview:
+        """What the events that the producer of a trial meant to write would do.
+
+        `commands` are what the producer was given, those included that it rejects at once; without them, those of the trial.
+        `refused` are the commands that it rejected; `None` if the producer raises instead.
 
         Raises:
+            Exception: the error that rejects a command, if another author's events cause it only now.
             PreviewBehind: as `Previewer.result`.
         """
+        commands = commands or trial.commands
+        try:
+            return self._preview(author, commands, trial.decided(refused or ()))
+        except PreviewOvertaken:
+            if not commands:
+                raise
+            # Other authors wrote on the same devices after the decision. Workers have applied that, so a second decision holds.
+            decided = self.decide(author, commands)
+            if refused is None:
+                for refusal in decided.refused:
+                    raise refusal.error from None
+            return self._preview(author, commands, decided)
+
+    def _preview(self, author: Author, commands: Sequence[Command], decided: Decided) -> Preview:
         result = self.result(author, decided)
         until = self.clock() + int(1000 * self.settings.preview_token_seconds)
         of = {"commands": digest_of(commands), "author": _name_of(author)}
@@ -77,21 +109,10 @@ class DryRuns(msgspec.Struct, frozen=True):
         sealed = self.continuations.seal(_SEALED + token.to_text())
         return Preview(author, result, decided.events, tuple(commands), decided.refused, advice, sealed, until)
 
-    def decide(self, author: Author, commands: Sequence[Command]) -> Decided:
-        """Decide commands one after the other at the head of the log."""
-        return self.previewer.decide(
-            commands,
-            by=author.by,
-            scope=author.scope,
-            deployments_max=self.settings.configurations_max,
-            readiness_policy=self.readiness_policy,
-        )
-
     def result(self, author: Author, decided: Decided) -> PreviewResult:
         """What the events would do to the devices in the author's scope."""
-        return self.previewer.result(
-            decided.events, decided.proposed, within=within_scope(self.query_engine, author.scope)
-        )
+        within = within_scope(self.query_engine, author.scope)
+        return self.previewer.result(decided.events, decided.proposed, within=within)
 
     def opened(self, text: str, author: Author, commands: Sequence[Command]) -> PreviewToken:
         """The token of a preview of these commands.
@@ -108,56 +129,6 @@ class DryRuns(msgspec.Struct, frozen=True):
             raise PreviewTokenInvalid("was not issued by this system")
         token.check(commands=digest_of(commands), author=_name_of(author), now=self.clock())
         return token
-
-
-class DryRun:
-    """One dry run: a producer that writes nothing, and the preview of what it would have written."""
-
-    def __init__(self, dry_runs: DryRuns, author: Author) -> None:
-        self._dry_runs, self._author = dry_runs, author
-        self._secrets, self._commands = SecretPlaceholders(dry_runs.previewer.personal), list[Command]()
-        self._log = ImaginedLog(dry_runs.log)
-
-    def producer(self) -> Producer:
-        """The producer, for one thread at a time."""
-        return Producer(
-            self._log,
-            by=self._author.by,
-            scope=self._author.scope,
-            clock=self._dry_runs.clock,
-            take_secrets=self._take_out,
-            deployments_max=self._dry_runs.settings.configurations_max,
-            readiness_policy=self._dry_runs.readiness_policy,
-        )
-
-    def _take_out(self, command: Command) -> Command:
-        self._commands.append(command)
-        return self._secrets.take_out(command)
-
-    def preview(self, commands: Sequence[Command] = (), refused: Sequence[Refused] | None = None) -> Preview:
-        """What the events that the producer meant to write would do.
-
-        `commands` are what the producer was given, those included that it rejects at once; without them, those that passed
-        `take_out`. `refused` are the commands that it rejected; `None` if the producer raises instead.
-
-        Raises:
-            Exception: the error that rejects a command, if another author's events cause it only now.
-            PreviewBehind: as `Previewer.result`.
-        """
-        dry_runs, author, commands = self._dry_runs, self._author, commands or self._commands
-        events = dry_runs.previewer.events(self._log.proposed, by=author.by, new_secrets=self._secrets.new)
-        decided = Decided(tuple(self._log.proposed), events, tuple(refused or ()), self._log)
-        try:
-            return dry_runs.preview(author, commands, decided)
-        except PreviewOvertaken:
-            if not commands:
-                raise
-            # Other authors wrote on the same devices after the decision. Workers have applied that, so a second decision holds.
-            decided = dry_runs.decide(author, commands)
-            if refused is None:
-                for refusal in decided.refused:
-                    raise refusal.error from None
-            return dry_runs.preview(author, commands, decided)
 
 
 class PreviewCheck:

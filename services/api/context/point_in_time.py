@@ -28,38 +28,26 @@ Mode = Literal["in-effect", "implied"]
 
 
 class PastContexts:
-    """Contexts of the past, over what the process replayed of it."""
+    """Contexts of the past, over what the process replayed of it. Methods raise LogUnavailable if Redis does not answer."""
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
         self._lock = threading.Lock()
 
     def context_at(self, point_in_time: PointInTime, mode: Mode = "in-effect") -> ApiContext:
-        """The context as of a point in time. Cheap: partitions are replayed when something is read from them.
-
-        Raises:
-            LogUnavailable: Redis does not answer.
-        """
+        """The context as of a point in time. Cheap: partitions are replayed when something is read from them."""
         context, (partitions, documents) = self._context, self._replayed()
         log = LogAt(context.log, point_in_time, documents, partitions.replay.fleet_events())
         projections = ProjectionsAt(context.projections, point_in_time, partitions, implied=mode == "implied")
         return context.as_of(point_in_time, log, projections)
 
     def point_in_time(self, text: str | None) -> PointInTime:
-        """The point in time that a text names; `None` is now.
-
-        Raises:
-            PointInTimeInvalid, PointInTimeAhead, PointInTimeTooEarly, LogUnavailable: as `point_in_time_of`.
-        """
+        """The point in time that a text names, `None` for now; raises as `point_in_time_of`."""
         log, now = self._context.log, self._context.clock()
         return now_of(log, now=now) if text is None else point_in_time_of(text, log, now=now)
 
     def fleet_events(self) -> FleetEventReader:
-        """The reader of the fleet's events, and of the positions that an operator skipped.
-
-        Raises:
-            LogUnavailable: Redis does not answer.
-        """
+        """The reader of the fleet's events, and of the positions that an operator skipped."""
         return self._replayed()[0].replay.fleet_events()
 
     def _replayed(self) -> tuple[PastPartitions, PastDocuments]:

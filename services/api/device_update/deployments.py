@@ -64,14 +64,10 @@ def list_deployments(request: Request, groups: Groups, group: str, orderby: Orde
     if device_class is not None:
         condition_of(groups, device_class)
     groups.members(group)
-    deployed_updates = [
-        deployed
-        for deployed in groups.deployed_updates(group)
-        if device_class in {None, class_of_update(deployed, groups)}
-    ]
+    listed = [each for each in groups.deployed_updates(group) if device_class in {None, class_of_update(each, groups)}]
     if (order := read_order(orderby, _ORDERS)) is not None:
-        deployed_updates.sort(key=lambda each: each.deployment.start_at or each.deployment.created_at, reverse=order[1])
-    return list_page(request, deployed_updates, lambda deployed: _answer(deployed, groups))
+        listed.sort(key=lambda each: each.deployment.start_at or each.deployment.created_at, reverse=order[1])
+    return list_page(request, listed, lambda deployed: _answer(deployed, groups))
 
 
 @router.get(_DEPLOYMENT)

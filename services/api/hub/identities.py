@@ -336,8 +336,5 @@ def in_plain(
 def identity_authentication(authentication: JsonObject) -> IdentityAuthentication:
     """An authentication with keys in plain, in the hub's shape."""
     keys = authentication.get("symmetricKey", {})
-    return IdentityAuthentication(
-        IdentityKeys(keys.get("primaryKey"), keys.get("secondaryKey")),
-        twin_thumbprints(authentication),
-        authentication.get("type", "sas"),
-    )
+    shown = IdentityKeys(keys.get("primaryKey"), keys.get("secondaryKey"))
+    return IdentityAuthentication(shown, twin_thumbprints(authentication), authentication.get("type", "sas"))

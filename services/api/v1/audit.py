@@ -134,13 +134,11 @@ class AuditReader:
         self._context = context
         self.names = stream_names(context.log.partitions)
         self._feed = Feed(context.log, context.projections)
-        ordinals = DeviceOrdinals(context.projections, partitions=context.log.partitions)
+        partitions = context.log.partitions
+        ordinals = DeviceOrdinals(context.projections, partitions=partitions)
+        among, device_ids = ordinals.among, ordinals.names
         self.searching = LogSearcher(
-            context.streams,
-            names=self.names,
-            partitions=context.log.partitions,
-            among=ordinals.among,
-            device_ids=ordinals.names,
+            context.streams, names=self.names, partitions=partitions, among=among, device_ids=device_ids
         )
 
     def page(
@@ -204,12 +202,11 @@ class AuditReader:
         notification = self.notification(found_entry)
         event: JsonObject = msgspec.json.decode(notification.body)
         by, subject, data = event.get("by", ""), event.get("subject", ""), event.get("data", {})
-        return AuditLine(
+        return AuditLine.filled(
+            notification,
             stream=found_entry.stream,
             position=found_entry.entry.position,
-            at=notification.at,
             time=time_text(notification.at) if notification.at else None,
-            kind=notification.kind,
             subject=subject,
             by=by or None,
             version=event.get("version"),

@@ -91,14 +91,10 @@ class DeploymentLine(AnswerBody):
         if rollout is not None and isinstance(document.admission, NotStarted):
             admission = _OVER.get(rollout.state, "Phased" if rollout.phase >= 0 else "NotStarted")
         times = None
-        if document.schedule is not UNSET:
-            start_at, end_at, zone = (
-                document.schedule.start_at or None,
-                document.schedule.end_at or None,
-                document.schedule.zone,
-            )
-            start, end = (at and local_time(at, zone) for at in (start_at, end_at))
-            times = DeploymentTimes(start_at, end_at, start, end, zone)
+        if (schedule := document.schedule) is not UNSET:
+            start_at, end_at = schedule.start_at or None, schedule.end_at or None
+            start, end = (at and local_time(at, schedule.zone) for at in (start_at, end_at))
+            times = DeploymentTimes(start_at, end_at, start, end, schedule.zone)
         return cls.filled(
             document,
             id=name,

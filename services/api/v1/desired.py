@@ -167,23 +167,11 @@ def _desired(
         sections = revealed
     else:
         sections = mask(sections)
-    answer = DesiredProperties(
-        device_id,
-        version.text,
-        changes_of(
-            context,
-            effective,
-            0 if device_version is None else device_version.assignment_change,
-            upto=effective.assignment_change,
-        ),
-        {
-            name: DesiredSectionAnswer(section, twin_sections[name].version)
-            for name, section in sections.items()
-            if name != DEVICE
-        },
-        ModulePart.all_of(effective.assignment),
-    )
-    if DEVICE in sections:
-        own, version_of_twin = effective.assignment.own_part, twin_sections[DEVICE].version
-        answer.device = DevicePart(sections[DEVICE], version_of_twin, layers_of(own), own.reason or None)
+    own_section, own = sections.pop(DEVICE, None), effective.assignment.own_part
+    modules = {name: DesiredSectionAnswer(section, twin_sections[name].version) for name, section in sections.items()}
+    after = 0 if device_version is None else device_version.assignment_change
+    changes = changes_of(context, effective, after, upto=effective.assignment_change)
+    answer = DesiredProperties(device_id, version.text, changes, modules, ModulePart.all_of(effective.assignment))
+    if own_section is not None:
+        answer.device = DevicePart(own_section, twin_sections[DEVICE].version, layers_of(own), own.reason or None)
     return JsonAnswer(answer)

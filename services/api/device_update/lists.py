@@ -9,7 +9,7 @@ from fastapi import Query, Request
 
 from events.canonical import Json, JsonObject
 from events.log.keys import partition_of
-from events.projection_store.groups import DEFAULT_CLASS, Compliance, DeployedUpdate, GroupProjection, class_of
+from events.projection_store.groups import DEFAULT_CLASS, DeployedUpdate, GroupProjection, class_of
 from events.rollout.sets import FleetSet
 from events.update.names import UpdateId
 from events.update.state import UpdateDocument
@@ -114,24 +114,6 @@ def present(**members: Json) -> JsonObject:
     """An answer without the members that are `None`."""
     # The service omits members that do not apply, and its clients expect that.
     return {name: value for name, value in members.items() if value is not None}
-
-
-def best_of_class(class_id: str, groups: GroupProjection) -> UpdateId | None:
-    """The newest update of a class; `None` if it has none."""
-    # Updates are sorted by version, the newest first.
-    return next(
-        (document.update for document in groups.updates.values() if class_of(document.condition) == class_id), None
-    )
-
-
-def compliance_answer(compliance: Compliance) -> JsonObject:
-    """How many devices have the newest update, and how many are on their way to it."""
-    counts = {
-        "onLatestUpdateDeviceCount": len(compliance.latest),
-        "newUpdatesAvailableDeviceCount": len(compliance.outdated),
-        "updatesInProgressDeviceCount": len(compliance.under_way),
-    }
-    return {"totalDeviceCount": sum(counts.values()), **counts}
 
 
 # -- filters and orders: the part of OData that the service documents

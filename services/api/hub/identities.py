@@ -118,7 +118,9 @@ def modules_in_reach(request: Request, device_id: DeviceId) -> None:
         raise ModulesOutOfReach(device_id)
 
 
-router = hub_router()
+router = hub_router(
+    read=Access(REGISTRY_READ, own=True, scope="device"), write=Access(REGISTRY_WRITE, own=True, scope="device")
+)
 
 _MODULE = "/devices/{device_id}/modules/{module_id}"
 BULK_MAX = 100
@@ -203,7 +205,6 @@ def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDele
 
 
 @router.get("/devices/{device_id}/modules", dependencies=[Depends(modules_in_reach)])
-@Access(REGISTRY_READ, own=True, scope="device")
 def list_modules(request: Request, device_id: DeviceId) -> list[ModuleIdentityAnswer]:
     """The identities of a device's modules, with their keys."""
     context = context_of(request)
@@ -212,7 +213,6 @@ def list_modules(request: Request, device_id: DeviceId) -> list[ModuleIdentityAn
 
 
 @router.get(_MODULE, responses=ETAG, dependencies=[Depends(modules_in_reach)])
-@Access(REGISTRY_READ, own=True, scope="device")
 def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> ModuleIdentityAnswer:
     """A module's identity, with its keys."""
     context = context_of(request)
@@ -225,7 +225,6 @@ def get_module(request: Request, response: Response, device_id: DeviceId, module
 
 
 @router.put(_MODULE, responses=ETAG, dependencies=[Depends(modules_in_reach)])
-@Access(REGISTRY_WRITE, own=True, scope="device")
 def put_module(
     request: Request,
     response: Response,
@@ -252,7 +251,6 @@ def put_module(
 
 
 @router.delete(_MODULE, status_code=204, dependencies=[Depends(modules_in_reach)])
-@Access(REGISTRY_WRITE, own=True, scope="device")
 def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if_match: IfMatchToDelete = None) -> None:
     """Delete a module that was made by hand."""
     if if_match is None:

@@ -42,7 +42,6 @@ from services.api.v1.router import v1_router
 
 _READ = Access(AUDIT_READ, at="it is the log itself, and has parameters of its own for positions and times", cost=LONG)
 router = v1_router("/audit", read=_READ)
-
 Name = Annotated[str, Query(max_length=256)]
 Kinds = Annotated[list[str] | None, Query(max_length=100, description="Types of events, and AssignmentChange.")]
 Names = Annotated[list[str] | None, Query(max_length=100, description="Streams: fleet, p00, p00:assignments.")]

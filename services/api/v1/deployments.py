@@ -39,7 +39,6 @@ from services.api.v1.rollouts import RolloutLine, lines_of
 from services.api.v1.router import v1_router
 
 router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True), write=Access(REGISTRY_WRITE, scope="handler"))
-
 _NO_REASON = ActBody()
 _OVER = {RolloutState.COMPLETED: "Everyone", RolloutState.CREATED: "NotStarted"} | dict.fromkeys(
     (RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK, RolloutState.HALTED), "Ended"

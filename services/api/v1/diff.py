@@ -41,7 +41,6 @@ from services.api.http.request_costs import LONG
 from services.api.v1.router import v1_router
 
 router = v1_router()
-
 EVENTS_MAX = 1000
 """An answer has the newest 1,000 events, and the number of all."""
 _ASSIGNMENT_CHANGES = 500

@@ -39,7 +39,6 @@ from services.api.v1.devices import AsOf
 from services.api.v1.router import v1_router
 
 router = v1_router()
-
 READ_BACK_MAX = 10_000_000
 # A search for similar ids compares the unknown id with each of these: with a million it would hold the interpreter.
 _NEAR_AMONG = 20_000

@@ -25,7 +25,6 @@ from services.api.v1.rollouts import failure_of, sizes_of
 from services.api.v1.router import v1_router
 
 router = v1_router(read=Access(REGISTRY_READ, at=True), write=Access(REGISTRY_WRITE, cost=CONTENT))
-
 _UPDATE = "/updates/{provider}/{name}/{version}"
 
 

@@ -121,6 +121,7 @@ def present(**members: Json) -> JsonObject:
 
 # OData doubles a quote within a text.
 _CLAUSE = re.compile(r"\s*([A-Za-z/]+)\s+eq\s+('(?:[^']|'')*'|null|true|false)\s*", re.IGNORECASE)
+_LITERALS = {"null": None, "true": True, "false": False}
 _AND = re.compile(r"\band\b", re.IGNORECASE)
 
 
@@ -138,7 +139,8 @@ def read_filter(text: str | None, names: Collection[str]) -> dict[str, Json]:
         name = None if clause is None else properties.get(clause[1].lower())
         if clause is None or name is None or name in selection:
             raise _unsupported(text, names)
-        selection[name] = _value(clause[2])
+        literal = clause[2]
+        selection[name] = _LITERALS.get(literal.lower(), literal[1:-1].replace("''", "'"))
         remaining = remaining[clause.end() :]
         if remaining:
             joint = _AND.match(remaining)
@@ -162,11 +164,6 @@ def read_order(text: str | None, names: Mapping[str, str]) -> tuple[str, bool] |
     if words[0].lower() not in members or direction not in ([], ["asc"], ["desc"]):
         raise BodyInvalid(f"orderby is one of {', '.join(names)}, with asc or desc, not {text!r}")
     return members[words[0].lower()], direction == ["desc"]
-
-
-def _value(literal: str) -> Json:
-    plain = {"null": None, "true": True, "false": False}
-    return plain[literal.lower()] if literal.lower() in plain else literal[1:-1].replace("''", "'")
 
 
 def _unsupported(text: str | None, names: Collection[str]) -> BodyInvalid:

@@ -217,20 +217,17 @@ def _seen(request: Request, explanation: Explanation, deployment_id: str | None)
         return weighed
     weighed = tuple(each for each in weighed if each.id == deployment_id)
     if not weighed and not explanation.document.retired:
-        raise DeploymentNotFound(deployment_id, why=_why_not(request, deployment_id))
+        if caller_of(request).scope is not None:
+            # Names and authors of deployments outside of the scope would tell about devices outside.
+            raise DeploymentNotFound(deployment_id)
+        context = context_of(request)
+        history = context.deployment_history.of(deployment_id, upto=context.log.head(FLEET))
+        if history and history[-1].kind == DeploymentDeleted.__name__:
+            raise DeploymentNotFound(deployment_id, why=cause.of_deployment(history[-1]).says)
+        similar = near(deployment_id, (name for name, _ in deployments(context.log)))
+        hint = f"did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+        raise DeploymentNotFound(deployment_id, why=hint)
     return weighed
-
-
-def _why_not(request: Request, deployment_id: str) -> str:
-    """Who deleted a deployment and when, or similar names."""
-    api_context = context_of(request)
-    if caller_of(request).scope is not None:
-        return ""  # Names and authors of deployments outside of the scope would tell about devices outside.
-    history = api_context.deployment_history.of(deployment_id, upto=api_context.log.head(FLEET))
-    if history and history[-1].kind == DeploymentDeleted.__name__:
-        return cause.of_deployment(history[-1]).says
-    similar = near(deployment_id, (name for name, _ in deployments(api_context.log)))
-    return f"did you mean {' or '.join(map(repr, similar))}?" if similar else ""
 
 
 def _turns(request: Request, explanation: Explanation) -> dict[str, Turn]:

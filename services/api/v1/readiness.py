@@ -30,7 +30,7 @@ from services.api.http.request_costs import LONG
 from services.api.v1.bodies import WaiverBody
 from services.api.v1.router import v1_router
 
-router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True, cost=LONG))
+router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True, cost=LONG), write=Access(REGISTRY_WRITE))
 
 
 class WaiverAnswer(AnswerBody):
@@ -227,7 +227,6 @@ def get_waiver(request: Request, name: WaiverName) -> WaiverAnswer:
 
 
 @router.put("/waivers/{name}")
-@Access(REGISTRY_WRITE)
 def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> WaiverAnswer:
     """Accept the findings of a rule for a time, or change such a waiver. The caller is recorded as its author."""
     try:
@@ -239,7 +238,6 @@ def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> WaiverAn
 
 
 @router.delete("/waivers/{name}", status_code=204)
-@Access(REGISTRY_WRITE)
 def delete_waiver(request: Request, name: WaiverName) -> None:
     """Withdraw a waiver: its findings count again."""
     write(request, WithdrawWaiver(name))

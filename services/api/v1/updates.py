@@ -101,23 +101,6 @@ class GroupAnswer(AnswerBody):
     active: str | None
     deployments: list[str]
 
-    @classmethod
-    def of(cls, name: str, groups: GroupProjection) -> Self:
-        """A group by its name.
-
-        Raises:
-            GroupNotFound: there is no such group.
-        """
-        document, deployed_updates = groups.groups.get(name), groups.deployed_updates(name)
-        return cls(
-            name,
-            condition_of_group(name, document),
-            (document or GroupDocument(0, 0)).priority,
-            len(groups.members(name)),
-            next((deployed.deployment.id for deployed in deployed_updates if deployed.is_active), None),
-            [deployed.deployment.id for deployed in deployed_updates],
-        )
-
 
 class RollbackPolicyAnswer(AnswerBody):
     """When the group is rolled back, and to which update; `null` means to what each device had."""
@@ -188,20 +171,28 @@ class UpdatedDevices(AnswerBody):
 @router.get("/groups")
 def list_groups(groups: Groups) -> list[GroupAnswer]:
     """All groups, of the tag and defined ones, with the number of edge-capable devices of each."""
-    return [GroupAnswer.of(name, groups) for name in groups.names]
+    return [show_group(groups, name) for name in groups.names]
 
 
 @router.get(_GROUP)
 def show_group(groups: Groups, group: GroupId) -> GroupAnswer:
     """A group."""
-    return GroupAnswer.of(group, groups)
+    document, deployed_updates = groups.groups.get(group), groups.deployed_updates(group)
+    return GroupAnswer(
+        group,
+        condition_of_group(group, document),
+        (document or GroupDocument(0, 0)).priority,
+        len(groups.members(group)),
+        next((deployed.deployment.id for deployed in deployed_updates if deployed.is_active), None),
+        [deployed.deployment.id for deployed in deployed_updates],
+    )
 
 
 @router.put(_GROUP)
 def define_group(request: Request, group: GroupId, body: GroupBody) -> GroupAnswer:
     """Define the devices of a group by a target condition, or by the tag `ADUGroup` if there is none."""
     write(request, commands.DefineGroup(group, body.condition, body.priority))
-    return GroupAnswer.of(group, groups_of(request))
+    return show_group(groups_of(request), group)
 
 
 @router.delete(_GROUP, status_code=204)

@@ -103,11 +103,7 @@ class DeviceStatistics(AnswerBody):
 
 
 def modules_in_reach(request: Request, device_id: DeviceId) -> None:
-    """Refuse the signature of a policy if the device is missing or disabled (contract/hub.md §1.5).
-
-    Raises:
-        ModulesOutOfReach: the device is missing or disabled.
-    """
+    """Refuse the signature of a policy if the device is missing or disabled (contract/hub.md §1.5)."""
     # Only signatures of policies, as the hub knows no other callers. A bearer token gets the 404 of the operation, which
     # says more (decision 0017).
     if caller_of(request).policy is None:

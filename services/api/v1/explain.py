@@ -40,6 +40,7 @@ from services.api.v1.router import v1_router
 
 router = v1_router()
 READ_BACK_MAX = 10_000_000
+_READ_BACK = "How many events of the device's partition are searched for causes, back from the newest."
 # A search for similar ids compares the unknown id with each of these: with a million it would hold the interpreter.
 _NEAR_AMONG = 20_000
 
@@ -155,15 +156,7 @@ def explain(
     request: Request,
     device_id: DeviceId,
     deployment: Annotated[str | None, Query(description="Only this deployment.")] = None,
-    read_back: Annotated[
-        int,
-        Query(
-            alias="readBack",
-            ge=0,
-            le=READ_BACK_MAX,
-            description="How many events of the device's partition are searched for causes, back from the newest.",
-        ),
-    ] = ENTRIES_MAX,
+    read_back: Annotated[int, Query(alias="readBack", ge=0, le=READ_BACK_MAX, description=_READ_BACK)] = ENTRIES_MAX,
 ) -> DeviceExplanation:
     """Why a device has its configuration: for each deployment the verdict, its reason, and the events that led to it.
 

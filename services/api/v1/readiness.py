@@ -1,10 +1,10 @@
 """`/v1/readiness` and `/v1/waivers`: the fleet's score, the devices with findings, a device's report, and waivers."""
 
 import datetime as dt
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import msgspec
-from fastapi import Query, Request
+from fastapi import Request
 
 from events.deployment.commands import CreateDeployment
 from events.log.fleet_documents import waivers as waivers_of
@@ -172,10 +172,7 @@ def score(request: Request) -> FleetScore:
 
 @router.get("/readiness/{rule}")
 def devices_of(
-    request: Request,
-    rule: RuleName,
-    query: PageInQuery,
-    which: Annotated[Literal["found", "waived"], Query()] = "found",
+    request: Request, rule: RuleName, query: PageInQuery, which: Literal["found", "waived"] = "found"
 ) -> DevicePage:
     """The devices with findings of a rule, or those with waived findings, page by page. A device can be in both lists."""
     context = context_of(request)

@@ -290,6 +290,7 @@ def _phase(document: RolloutDocument, number: int, now: RecordedCounts, passed: 
 _COUNTED_STATES = ("healthy", "already", "failed", "silent", "pending", "outranked", "notApplied")
 STATES = (*_COUNTED_STATES, "notAdmitted", "notBack")
 """The states of a device in a rollout. `notBack` is in addition to another state: a rollback did not reach the device."""
+State = Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})]
 _REASONS = {
     "healthy": "it answered that all is well",
     "already": "it had the same configuration before it was admitted",
@@ -328,12 +329,7 @@ class RolloutDevices(AnswerBody):
 
 
 @router.get("/deployments/{name}/rollout/devices")
-def list_devices(
-    request: Request,
-    name: RolledOutId,
-    query: PageInQuery,
-    state: Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})] = None,
-) -> RolloutDevices:
+def list_devices(request: Request, name: RolledOutId, query: PageInQuery, state: State = None) -> RolloutDevices:
     """The devices that a rollout targets or has admitted, with the state of each and the reason, page by page.
 
     Once the deployment has ended, the states are those at its end. `runs` is always what a device has now.

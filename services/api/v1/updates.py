@@ -88,6 +88,7 @@ _GROUP = "/groups/{group}"
 _DEPLOYMENT = f"{_GROUP}/deployments/{{deployment}}"
 
 GroupId = Annotated[str, Path(description="The value of the tag ADUGroup, or any other name.", examples=["north"])]
+State = Annotated[str | None, Query(json_schema_extra={"enum": [state.value for state in DeviceState]})]
 Deployment = Annotated[str, Path(description="An id of your choice, unique in its group.", examples=["1"])]
 
 
@@ -257,13 +258,7 @@ def delete_deployment(request: Request, groups: Groups, group: GroupId, deployme
 
 @router.get(f"{_DEPLOYMENT}/devices")
 def list_devices(
-    request: Request,
-    groups: Groups,
-    group: GroupId,
-    deployment: Deployment,
-    *,
-    query: PageInQuery,
-    state: Annotated[str | None, Query(json_schema_extra={"enum": [state.value for state in DeviceState]})] = None,
+    request: Request, groups: Groups, group: GroupId, deployment: Deployment, *, query: PageInQuery, state: State = None
 ) -> UpdatedDevices:
     """The devices of a deployment with the state of each and the reason, page by page."""
     context, deployed = context_of(request), groups.deployment(group, deployment)

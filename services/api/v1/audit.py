@@ -59,7 +59,6 @@ MEDIA_TYPES: dict[str, str] = {
 COLUMNS = ("stream", "position", "time", "kind", "subject", "by", "version", "cause", "sentence", "data")
 BATCH_LINES = 200
 _EXPORTED = 1000
-
 _FORMULAS = ("=", "+", "-", "@", "\\t", "\\r")
 _EXPORT: JsonObject = {
     "description": "One line or record per entry.",

@@ -205,9 +205,6 @@ def device(request: Request, device_id: DeviceId) -> DeviceReadiness:
     return DeviceReadiness.of(request, report, waivers, device_id=device_id)
 
 
-# -- waivers
-
-
 @router.get("/waivers")
 @Access(REGISTRY_READ, at=True)
 def list_waivers(request: Request) -> list[WaiverAnswer]:

@@ -200,11 +200,12 @@ class AuditReader:
         notification = self.notification(found_entry)
         event: JsonObject = msgspec.json.decode(notification.body)
         by, subject, data = event.get("by", ""), event.get("subject", ""), event.get("data", {})
-        return AuditLine.filled(
-            notification,
+        return AuditLine(
             stream=found_entry.stream,
             position=found_entry.entry.position,
+            at=notification.at,
             time=time_text(notification.at) if notification.at else None,
+            kind=notification.kind,
             subject=subject,
             by=by or None,
             version=event.get("version"),

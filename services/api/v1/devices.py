@@ -225,9 +225,8 @@ def device_conflicts(request: Request, device_id: DeviceId) -> DeviceConflicts:
     assignment = existing(device_id, context.fleet_projection.effective(device_id)).assignment
     all_conflicts: list[Conflict] = []
     for layers in (assignment.own_part.stack, assignment.stack):
-        all_conflicts += conflicts(
-            [(layer.id, by_module(deployment_of(context, layer.id).content)) for layer in layers]
-        )
+        contents = ((layer.id, deployment_of(context, layer.id).content) for layer in layers)
+        all_conflicts += conflicts([(name, by_module(content)) for name, content in contents])
     for module_id, part in sorted(assignment.module_parts.items()):
         contents = ((layer.id, deployment_of(context, layer.id).content) for layer in part.stack)
         all_conflicts += conflicts([(name, {module_id: by_module(content)[MODULE]}) for name, content in contents])

@@ -63,7 +63,8 @@ class DryRuns(msgspec.Struct, frozen=True):
 
     def trial(self, author: Author) -> Trial:
         """A producer for the author that writes nothing, for one thread at a time."""
-        return self.previewer.trial(
+        return Trial(
+            self.previewer,
             by=author.by,
             scope=author.scope,
             deployments_max=self.settings.configurations_max,
@@ -112,14 +113,10 @@ class DryRuns(msgspec.Struct, frozen=True):
     def result(self, author: Author, decided: Decided) -> PreviewResult:
         """What the events would do to the devices in the author's scope."""
         within = within_scope(self.query_engine, author.scope)
-        return self.previewer.result(decided.events, decided.log.proposed, within=within)
+        return self.previewer.result(decided, within=within)
 
     def opened(self, text: str, author: Author, commands: Sequence[Command]) -> PreviewToken:
-        """The token of a preview of these commands.
-
-        Raises:
-            PreviewTokenInvalid: it is no token, expired, or belongs to other commands or another author.
-        """
+        """The token of a preview of these commands; PreviewTokenInvalid for no token, an expired or another's one."""
         try:
             sealed = self.continuations.open(text) or ""
             token = (
@@ -169,11 +166,7 @@ class PreviewCheck:
         self._clear(commands)
 
     def check_batch(self, proposed: Sequence[Proposed], *, written: int) -> None:
-        """Check a batch that was decided on other versions than `check` saw; `written` events are in the log by now.
-
-        Raises:
-            PreviewError: as `check`.
-        """
+        """As `check`, for a batch on other versions than `check` saw; `written` events are in the log by now."""
         upcoming, self._upcoming = self._upcoming, []
         self._commands = self._all_commands or upcoming or self._commands
         unchecked = _keys(proposed) - self._cleared

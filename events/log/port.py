@@ -199,17 +199,6 @@ class Log(Protocol):
         ...
 
 
-class LogOverlay:
-    """The base of logs that show another log with changes, at a point in time or with events of a dry run."""
-
-    def __init__(self, log: Log) -> None:
-        self._log, self.partitions, self.epoch = log, log.partitions, log.epoch
-
-    def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
-        """The number of events that each command has in the log below."""
-        return self._log.remembered(stream, command_ids)
-
-
 def read_all(
     log: Log, stream: int, *, after: int = 0, upto: int | None = None, batch: int = 1000
 ) -> Iterator[Envelope[Event]]:

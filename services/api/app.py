@@ -17,8 +17,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from events import logs
-from events.audit.log_time import ahead_ms
-from events.audit.seal_store import Seals
+from events.audit.seal_store import Seals, ahead_ms
 from events.log.connect import why_not_writable
 from events.log.errors import LogError, LogUnavailable
 from events.log.keys import FLEET, name

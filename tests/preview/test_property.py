@@ -25,7 +25,7 @@ from events.fleet.partition import Partition
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Proposed
-from events.preview.imagined_events import imagined_events
+from events.preview.imagined_log import imagined_events
 from events.preview.implied import Implied
 from events.preview.previewer import Previewer
 from events.projection_store.memory import MemoryProjectionStore

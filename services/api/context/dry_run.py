@@ -11,7 +11,7 @@ from events.deployment.advice import Advice
 from events.deployment.commands import DeploymentCommand
 from events.log.port import Log, Proposed
 from events.preview.errors import PreviewDiffers, PreviewOvertaken, PreviewRequired, PreviewTokenInvalid
-from events.preview.imagined_events import ImaginedEvents
+from events.preview.imagined_log import ImaginedEvents
 from events.preview.preview_result import PreviewResult
 from events.preview.preview_token import PreviewToken
 from events.preview.previewer import Decided, Previewer, Trial
@@ -63,7 +63,8 @@ class DryRuns(msgspec.Struct, frozen=True):
 
     def trial(self, author: Author) -> Trial:
         """A producer for the author that writes nothing, for one thread at a time."""
-        return self.previewer.trial(
+        return Trial(
+            self.previewer,
             by=author.by,
             scope=author.scope,
             deployments_max=self.settings.configurations_max,
@@ -106,23 +107,23 @@ class DryRuns(msgspec.Struct, frozen=True):
         of = {"commands": digest_of(commands), "author": _name_of(author)}
         token = PreviewToken.of(result, decided.events, **of, partitions=self.log.partitions, until=until)
         advice = tuple(item for command in commands for item in advise(decided.log, command, author.scope))
-        sealed = self.continuations.seal(_SEALED + token.to_text())
+        sealed = self.continuations.seal(_SEALED + canonical.encode(token).decode())
         return Preview(author, result, decided.events, tuple(commands), decided.refused, advice, sealed, until)
 
     def result(self, author: Author, decided: Decided) -> PreviewResult:
         """What the events would do to the devices in the author's scope."""
         within = within_scope(self.query_engine, author.scope)
-        return self.previewer.result(decided.events, decided.proposed, within=within)
+        return self.previewer.result(decided, within=within)
 
     def opened(self, text: str, author: Author, commands: Sequence[Command]) -> PreviewToken:
-        """The token of a preview of these commands.
-
-        Raises:
-            PreviewTokenInvalid: it is no token, expired, or belongs to other commands or another author.
-        """
+        """The token of a preview of these commands; PreviewTokenInvalid for no token, an expired or another's one."""
         try:
             sealed = self.continuations.open(text) or ""
-            token = PreviewToken.from_text(sealed.removeprefix(_SEALED)) if sealed.startswith(_SEALED) else None
+            token = (
+                msgspec.json.decode(sealed.removeprefix(_SEALED), type=PreviewToken)
+                if sealed.startswith(_SEALED)
+                else None
+            )
         except (ContinuationInvalid, msgspec.DecodeError):
             token = None
         if token is None:
@@ -165,11 +166,7 @@ class PreviewCheck:
         self._clear(commands)
 
     def check_batch(self, proposed: Sequence[Proposed], *, written: int) -> None:
-        """Check a batch that was decided on other versions than `check` saw; `written` events are in the log by now.
-
-        Raises:
-            PreviewError: as `check`.
-        """
+        """As `check`, for a batch on other versions than `check` saw; `written` events are in the log by now."""
         upcoming, self._upcoming = self._upcoming, []
         self._commands = self._all_commands or upcoming or self._commands
         unchecked = _keys(proposed) - self._cleared
@@ -208,7 +205,7 @@ class PreviewCheck:
             assert author.preview_request is not None
             # The positions tell where other authors write, which is outside a scope.
             author.preview_request.between = None if author.scope is not None else between
-        self._cleared |= _keys(decided.proposed)
+        self._cleared |= _keys(decided.log.proposed)
 
 
 def _changes_devices(command: Command) -> bool:

@@ -42,7 +42,6 @@ from services.api.v1.router import v1_router
 
 _READ = Access(AUDIT_READ, at="it is the log itself, and has parameters of its own for positions and times", cost=LONG)
 router = v1_router("/audit", read=_READ)
-
 Name = Annotated[str, Query(max_length=256)]
 Kinds = Annotated[list[str] | None, Query(max_length=100, description="Types of events, and AssignmentChange.")]
 Names = Annotated[list[str] | None, Query(max_length=100, description="Streams: fleet, p00, p00:assignments.")]
@@ -60,7 +59,6 @@ MEDIA_TYPES: dict[str, str] = {
 COLUMNS = ("stream", "position", "time", "kind", "subject", "by", "version", "cause", "sentence", "data")
 BATCH_LINES = 200
 _EXPORTED = 1000
-
 _FORMULAS = ("=", "+", "-", "@", "\\t", "\\r")
 _EXPORT: JsonObject = {
     "description": "One line or record per entry.",
@@ -134,13 +132,11 @@ class AuditReader:
         self._context = context
         self.names = stream_names(context.log.partitions)
         self._feed = Feed(context.log, context.projections)
-        ordinals = DeviceOrdinals(context.projections, partitions=context.log.partitions)
+        partitions = context.log.partitions
+        ordinals = DeviceOrdinals(context.projections, partitions=partitions)
+        among, device_ids = ordinals.among, ordinals.names
         self.searching = LogSearcher(
-            context.streams,
-            names=self.names,
-            partitions=context.log.partitions,
-            among=ordinals.among,
-            device_ids=ordinals.names,
+            context.streams, names=self.names, partitions=partitions, among=among, device_ids=device_ids
         )
 
     def page(
@@ -152,7 +148,7 @@ class AuditReader:
             SearchInvalid, ContinuationInvalid: a stream is unknown, or the continuation is invalid.
             LogUnavailable, LogLostItsTail: the log cannot be read.
         """
-        of = canonical.digest((msgspec.to_builtins(search), order.value))
+        of = canonical.digest((msgspec.to_builtins(search), order))
         text = self._context.continuations.open(continuation)
         try:
             progress = None if text is None else msgspec.json.decode(text, type=_SearchProgress)
@@ -237,7 +233,7 @@ class AuditReader:
             left = ranges[stream]
             unread: Mapping[str, Range] = {stream: left} if left.after < left.upto else {}
             while unread:
-                page = self.searching.page(search, unread, order=SearchOrder.OLDEST, limit=_EXPORTED)
+                page = self.searching.page(search, unread, order="oldest", limit=_EXPORTED)
                 yield from page.entries
                 unread = page.unread
 
@@ -296,7 +292,7 @@ def events(
     request: Request,
     search: SearchQuery,
     *,
-    order: Literal["oldest", "newest"] = "newest",
+    order: SearchOrder = "newest",
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     continuation: Annotated[str | None, Query()] = None,
 ) -> AuditPage:
@@ -306,7 +302,7 @@ def events(
     for a page is limited.
     """
     reader = reader_of(request)
-    page, more = reader.page(search, order=SearchOrder(order), limit=top, continuation=continuation)
+    page, more = reader.page(search, order=order, limit=top, continuation=continuation)
     return AuditPage([reader.line(entry) for entry in page.entries], page.scanned, more)
 
 

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from events import canonical
 from events.deployment.advice import Advice
 from events.deployment.events import DeploymentCreated
+from events.log.keys import FLEET
 from events.log.keys import name as stream_name
 from events.manifest.merge import Conflict, conflicts
 from events.member_names import snake_case
@@ -46,7 +47,6 @@ from services.api.v1.readiness import ReadinessAnswer, current_waivers
 from services.api.v1.router import v1_router
 
 router = v1_router()
-
 EXAMPLES = 3
 CHANGES_MAX = 50
 DIFFERENCES_MAX = 200
@@ -260,7 +260,7 @@ def _readiness(request: Request, previewed: Preview) -> list[DeploymentReadiness
     """The findings in the content of each new deployment."""
     context = context_of(request)
     waivers, answers = current_waivers(context), []
-    for envelope in previewed.events.fleet:
+    for envelope in previewed.events.of(FLEET):
         event = envelope.event
         if isinstance(event, DeploymentCreated):
             document = document_of(envelope.subject, event.content, event.labels, event.priority)

@@ -18,6 +18,7 @@ from events.manifest.document import (
     content_of,
     is_layered,
     kind_of,
+    object_of,
 )
 from events.manifest.errors import CreateOptionsInvalid, RouteInvalid
 from events.manifest.merge import merge
@@ -26,7 +27,7 @@ from events.manifest.routes import Route, parse_route
 from events.manifest.validate import problems
 from events.readiness.finding import ElementLocation, Hit
 from events.readiness.host_facts import HostFacts
-from events.readiness.module import Module, object_of
+from events.readiness.module import Module
 from events.readiness.pointer import Operation, pointer
 
 SYSTEM = {"edgeAgent": AGENT, "edgeHub": HUB}

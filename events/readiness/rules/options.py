@@ -6,11 +6,12 @@ import msgspec
 
 from events.canonical import Json, JsonObject
 from events.manifest import placeholders
+from events.manifest.document import object_of
 from events.manifest.problem import Severity
 from events.manifest.shape import refusal, shown, type_name
 from events.readiness.finding import Hit
 from events.readiness.host_facts import HostFacts
-from events.readiness.module import Module, list_of, member, object_of, texts
+from events.readiness.module import Module, list_of, member, texts
 from events.readiness.rule import module_rule
 from events.readiness.subject import ReadinessSubject
 

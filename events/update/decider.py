@@ -69,10 +69,10 @@ from events.update.events import (
 from events.update.names import (
     GROUP,
     UPDATE,
+    UPDATE_DEPLOYMENT,
     group_and_deployment,
     group_subject,
     is_update,
-    is_update_deployment,
     update_deployment_of,
 )
 from events.update.rules import check
@@ -84,8 +84,6 @@ from events.update.state import (
     decode_group,
     decode_update,
     evolve_group,
-    evolve_update,
-    to_go_back_to,
 )
 
 # Deleting a group deletes all its deployments in one append, so their number is limited.
@@ -308,8 +306,10 @@ def _also(command: UpdateCommand, documents: Documents) -> Iterator[str]:
 
 
 def _evolve(document: GroupDocument | None, event: UpdateEvent | GroupEvent, version: int, at: int, _: str) -> object:
-    if isinstance(event, UpdateEvent):
-        return evolve_update(event, version=version, at=at)
+    if isinstance(event, UpdateImported):
+        return UpdateDocument(version=version, imported_at=at, **msgspec.structs.asdict(event))
+    if isinstance(event, UpdateDeleted):
+        return None
     return evolve_group(document, event, version=version, at=at)
 
 
@@ -329,7 +329,7 @@ DECIDER = Decider(
 
 
 def _refuse_deployment(command: DeploymentCommand, _: Documents) -> None:
-    if is_update_deployment(command.deployment_id):
+    if command.deployment_id.startswith(UPDATE_DEPLOYMENT):
         why = "ids that begin with update+ belong to groups; change the deployment of the group"
         raise GroupDeploymentForbidden(command.deployment_id, why)
 
@@ -366,9 +366,11 @@ def _bring_back(command: RolloutCommand | SchedulerCommand, documents: Documents
         rollback_to: UpdateDocument | DeploymentDocument | None = documents[target]
         if failed is None or rollback_to is None or documents[rollback] is not None:
             raise RolloutForbidden(name, "its rollback target was deleted, or the rollback's deployment exists already")
-        content, schema_version = to_go_back_to(rollback_to)
+        schema_version = "1.0" if isinstance(rollback_to, UpdateDocument) else rollback_to.schema_version
         condition, priority, labels = failed.target_condition, failed.priority, {ROLLBACK_LABEL: name}
-        event = DeploymentCreated(content, condition, priority, labels, {}, schema_version, scope=failed.scope)
+        event = DeploymentCreated(
+            rollback_to.content, condition, priority, labels, {}, schema_version, scope=failed.scope
+        )
         yield SubjectChange(rollback, event)
 
 

@@ -72,18 +72,18 @@ def load(log: Log, sent: Iterable[Sent]) -> LoadedState:
         LogUnavailable: Redis did not answer.
     """
     commands = [(BY_COMMAND[type(command)], command) for item in sent for command in parts_of(item)]
-    state = LoadedState()
-    for fleet in (True, False):
-        documents = state.of(fleet=fleet)
+    state = {fleet: LoadedDocuments(fleet=fleet) for fleet in (True, False)}
+    for fleet, documents in state.items():
         concerned = [(decider, command) for decider, command in commands if decider.is_of_fleet is fleet]
         documents.load(log, (subject for decider, command in concerned for subject in decider.subjects(command)))
         for prefix in {prefix for decider, command in concerned for prefix in decider.families(command)}:
             documents.load(log, log.subjects(FLEET, prefix=prefix))
         # A loaded document can name further subjects: the parent of a parent, the deployments of a group.
-        while documents.load(
-            log, (name for decider, command in concerned for name in decider.also(command, documents))
-        ):
-            pass
+        more = True
+        while more:
+            more = documents.load(
+                log, (name for decider, command in concerned for name in decider.also(command, documents))
+            )
     return state
 
 
@@ -106,16 +106,16 @@ def propose(sent: Sent, state: LoadedState, scope: Scope | None = None, *, by: s
     """
     proposed: list[Proposed] = []
     if isinstance(sent, Together):
-        state = state.over()
+        state = {fleet: loaded.over() for fleet, loaded in state.items()}
         for command in sent.commands:
             for event in propose(command, state, scope, by=by):
                 proposed.append(msgspec.structs.replace(event, follows=bool(proposed)))
-                state.put(event)
+                state[BY_EVENT[type(event.event)].is_of_fleet].put(event)
         return tuple(proposed)
     decider = BY_COMMAND[type(sent)]
     if scope is not None and not decider.is_scoped:
         raise OutOfScope(decider.subjects(sent)[0], "is in no scope")
-    documents = state.of(fleet=decider.is_of_fleet)
+    documents = state[decider.is_of_fleet]
     changes = tuple(decider.decide(sent, documents, CommandAuthor(by, scope)))
     if len(changes) == 1:
         return (_proposed(changes[0], documents, by=by),)

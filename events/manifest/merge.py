@@ -87,13 +87,11 @@ def _laid_over(section: JsonObject, paths: JsonObject, *, of_agent: bool) -> Jso
     if of_agent:
         for path in paths:
             _remove_chunks(section, _segments(path))
-    for path in sorted(paths, key=lambda path: path.count(".")):
-        value = paths[path]
-        segments = _segments(path)
-        if segments:
+    for path, value in sorted(paths.items(), key=lambda item: item[0].count(".")):
+        if segments := _segments(path):
             _set(section, segments, value)
         else:
-            section = _copied(value)
+            section = merge_patch({}, value)
     return section
 
 
@@ -124,11 +122,7 @@ def _set(section: JsonObject, segments: list[str], value: Json) -> None:
     if value is None:
         node.pop(segments[-1], None)
     else:
-        node[segments[-1]] = _copied(value) if isinstance(value, dict) else value
-
-
-def _copied(value: JsonObject) -> JsonObject:
-    return merge_patch({}, value)
+        node[segments[-1]] = merge_patch({}, value) if isinstance(value, dict) else value
 
 
 def _leaves(section: JsonObject) -> Iterator[tuple[tuple[str, ...], Json]]:

@@ -145,28 +145,23 @@ def check(command: Command) -> None:
         REFUSALS: names the element and the rule.
     """
     decider = BY_COMMAND[type(command)]
-    if not decider.is_of_fleet:
-        # Commands of devices have no members of our own types, and their own rules check every text.
-        _read(command, {name: getattr(command, name) for name in command.__struct_fields__})
-        decider.check(command)
-        return
-    read = _read(command, {name: _taken_apart(getattr(command, name)) for name in command.__struct_fields__})
-    if not _is_made_of(command, read):
-        raise CommandInvalid(type(command).__name__, "an object is given where a value of its own type is required")
-    if decider.names_texts:
-        decider.check(command)
-        _check_texts(command)
-    else:
-        _check_texts(command)
-        decider.check(command)
-
-
-def _read(command: Command, members: dict[str, Any]) -> Command:
+    # Commands of devices have no members of our own types, and their own rules check every text.
+    of_fleet = decider.is_of_fleet
+    members = {name: getattr(command, name) for name in command.__struct_fields__}
     try:
-        return msgspec.convert(members, type(command))
+        read = msgspec.convert(
+            {name: _taken_apart(value) for name, value in members.items()} if of_fleet else members, type(command)
+        )
     # msgspec raises UnicodeEncodeError, not ValidationError, for a text with half a surrogate pair.
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise CommandInvalid(type(command).__name__, str(error)) from error
+    if of_fleet and not _is_made_of(command, read):
+        raise CommandInvalid(type(command).__name__, "an object is given where a value of its own type is required")
+    if of_fleet and not decider.names_texts:
+        _check_texts(command)
+    decider.check(command)
+    if of_fleet and decider.names_texts:
+        _check_texts(command)
 
 
 def _check_texts(command: Command) -> None:

@@ -49,7 +49,18 @@ def key_pattern(minor: int) -> str:
 def _members(minor: int) -> dict[str, Shape]:
     # The schema of version 1.0 allows unknown members; from 1.1 on it has additionalProperties: false.
     fields = partial(Fields, closed=minor > 0)
-    container = _container(fields)
+    settings = fields(
+        {"image": Text(strict=True, open_names=placeholders.at_start, also=_check_image)},
+        ("image",),
+        pattern_members=((r"(?:createoptions|createOptions)[0-9]*", Text(open_names=placeholders.variables)),),
+        also=_check_create_options,
+    )
+    container: dict[str, Shape] = {
+        "type": _DOCKER,
+        "settings": settings,
+        "env": NamedMembers("an environment variable", r"[^+#$\s.]+", fields({"value": Scalar()}, ("value",))),
+        "imagePullPolicy": Text(one_of=("never", "on-create"), strict=True),
+    }
     running: dict[str, Shape] = {
         **container,
         "status": Text(one_of=("running", "stopped"), strict=True),
@@ -64,21 +75,6 @@ def _members(minor: int) -> dict[str, Shape]:
         "runtime": _runtime(fields, key_pattern(minor)),
         "systemModules": Fields(system, tuple(system), closed=True),
         "modules": NamedMembers("a module", r"[a-zA-Z0-9_-]+", fields({**running, "version": Text()}, required)),
-    }
-
-
-def _container(fields: Callable[..., Fields]) -> dict[str, Shape]:
-    settings = fields(
-        {"image": Text(strict=True, open_names=placeholders.at_start, also=_check_image)},
-        ("image",),
-        pattern_members=((r"(?:createoptions|createOptions)[0-9]*", Text(open_names=placeholders.variables)),),
-        also=_check_create_options,
-    )
-    return {
-        "type": _DOCKER,
-        "settings": settings,
-        "env": NamedMembers("an environment variable", r"[^+#$\s.]+", fields({"value": Scalar()}, ("value",))),
-        "imagePullPolicy": Text(one_of=("never", "on-create"), strict=True),
     }
 
 

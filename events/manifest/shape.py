@@ -6,7 +6,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from events.canonical import Json
+from events.canonical import Json, JsonObject
 from events.manifest import placeholders
 from events.manifest.problem import Problem, Severity
 from events.properties import is_secret
@@ -89,6 +89,12 @@ def hold(shape: Shape, value: Json, path: str) -> Iterator[Problem]:
     match shape:
         case Checked(check):
             yield from check(value, path)
+        case Fields() | NamedMembers() if not isinstance(value, dict):
+            yield _mistyped(value, path, "an object")
+        case ListOf() if not isinstance(value, list):
+            yield _mistyped(value, path, "an array")
+        case TextOr() if not isinstance(value, str | dict):
+            yield _mistyped(value, path, "a string or an object")
         case Text():
             if not (shape.secret and is_secret(value)):
                 yield from _text(shape, value, path)
@@ -99,31 +105,20 @@ def hold(shape: Shape, value: Json, path: str) -> Iterator[Problem]:
                 yield Problem(path, "range", f"{shown(value)} is not from {minimum} to {maximum}")
         case Scalar():
             if isinstance(value, str):
-                yield from _text(Text(), value, path)
+                yield from hold(Text(), value, path)
             elif not isinstance(value, bool | int | float) and not is_secret(value):
                 yield _mistyped(value, path, "a number, a string or a boolean")
         case Fields():
             yield from _fields(shape, value, path)
         case NamedMembers(what, pattern, item):
-            if not isinstance(value, dict):
-                yield _mistyped(value, path, "an object")
-                return
             for name, member in value.items():
                 yield from _name(name, path, what=what, pattern=pattern)
                 yield from hold(item, member, join(path, name))
         case ListOf(item):
-            if not isinstance(value, list):
-                yield _mistyped(value, path, "an array")
-                return
             for number, member in enumerate(value):
                 yield from hold(item, member, f"{path}[{number}]")
         case TextOr(text, fields):
-            if isinstance(value, str):
-                yield from _text(text, value, path)
-            elif isinstance(value, dict):
-                yield from _fields(fields, value, path)
-            else:
-                yield _mistyped(value, path, "a string or an object")
+            yield from hold(text if isinstance(value, str) else fields, value, path)
         case _:
             assert_never(shape)
 
@@ -198,10 +193,7 @@ def _text(shape: Text, value: Json, path: str) -> Iterator[Problem]:
         yield from shape.also(value, path)
 
 
-def _fields(shape: Fields, value: Json, path: str) -> Iterator[Problem]:
-    if not isinstance(value, dict):
-        yield _mistyped(value, path, "an object")
-        return
+def _fields(shape: Fields, value: JsonObject, path: str) -> Iterator[Problem]:
     for name in shape.required:
         if name not in value:
             yield Problem(path, "required", f"{name!r} is required")

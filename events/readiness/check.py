@@ -83,12 +83,13 @@ def fixes(
 
 def _hits(subject: ReadinessSubject, profile: Profile, now: int) -> list[tuple[Hit, Finding]]:
     pairs: list[tuple[Hit, Finding]] = []
+    subject = msgspec.structs.replace(subject, now=now)
     has_input = {Inspects.WHOLE: subject.whole, Inspects.LAYER: subject.last.layered}
     for rule in RULES:
         severity = profile.severity_of(rule.id)
         if severity is None or not has_input.get(rule.inspects, True):
             continue
-        for hit in rule.find(subject, now):
+        for hit in rule.find(subject):
             document = subject.documents[hit.location.document].name
             pairs.append((hit, finding(hit, rule=rule.id, severity=severity, document=document)))
     return sorted(pairs, key=lambda pair: RANK[pair[1].severity])

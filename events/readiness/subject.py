@@ -73,11 +73,12 @@ class WrittenRoute(msgspec.Struct, frozen=True):
 class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
     """Documents in ascending priority, of which the last one is checked, and the host facts of a device, if any.
 
-    `host` is an error text if the host facts cannot be read.
+    `host` is an error text if the host facts cannot be read. `now` is the time of the check, in milliseconds.
     """
 
     documents: tuple[Document, ...]
     host: HostFacts | str | None = None
+    now: int = 0
 
     @property
     def last(self) -> Document:

@@ -84,14 +84,6 @@ class Command(msgspec.Struct, frozen=True):
                 return None
 
 
-class Cut(msgspec.Struct, frozen=True):
-    """What is behind a place: the numbers of bytes and of complete commands, and the events among them."""
-
-    size: int
-    commands: int
-    events: tuple[str, ...]
-
-
 def find_damage(server: Path, directory: Path, *, server_log: Sequence[str] = ()) -> Damage | None:
     """The first place that the server cannot read; `None` if every file is intact.
 
@@ -170,17 +162,6 @@ def _begin_of(path: Path, start: int, name: bytes) -> int | None:
         elif called == b"EXEC":
             transaction = None
     return None
-
-
-def cut_of(damage: Damage) -> Cut:
-    """What a cut would remove."""
-    assert damage.position is not None
-    events, count = list[str](), 0
-    for command in commands(damage.path, damage.position):
-        count += 1
-        if (event := command.event) is not None:
-            events.append(event)
-    return Cut(damage.size - damage.position, count, tuple(events))
 
 
 def cut(damage: Damage, *, into: Path) -> None:

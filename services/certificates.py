@@ -88,8 +88,12 @@ def of(settings: Settings, *, now: dt.datetime) -> tuple[Path, Path]:
         except OSError as error:
             raise CertificateUnusable(settings.data_dir, error.strerror or type(error).__name__) from error
         certificate, key = files.certificate, files.key
-    _insist_on_reading(certificate, flag="--tls-certificate")
-    _insist_on_reading(key, flag="--tls-key")
+    for path, flag in ((certificate, "--tls-certificate"), (key, "--tls-key")):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            why = f"cannot be read: {error.strerror or type(error).__name__}; name a PEM file with {flag}"
+            raise CertificateUnusable(path, why) from error
     try:
         # Without `password`, OpenSSL would ask for that of an encrypted key on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
@@ -97,15 +101,6 @@ def of(settings: Settings, *, now: dt.datetime) -> tuple[Path, Path]:
         why = f"and its key {key} cannot be used: {error.strerror or error}; name others with --tls-certificate and --tls-key"
         raise CertificateUnusable(certificate, why) from error
     return certificate, key
-
-
-def _insist_on_reading(path: Path, *, flag: str) -> None:
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        why = f"cannot be read: {error.strerror or type(error).__name__}; name a PEM file with {flag}"
-        raise CertificateUnusable(path, why) from error
 
 
 def _make_authority(ca: Path, key_file: Path, now: dt.datetime) -> None:

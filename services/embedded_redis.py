@@ -4,6 +4,7 @@ import contextlib
 import enum
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,6 @@ from events.processes.lifeline import GRACE_SECONDS, VARIABLE
 from events.processes.supervised import Supervised
 from events.settings import ENV_PREFIX, Settings
 from services.append_only_file import LogFileDamaged, find_damage
-from services.redis_log import RedisDidNotStart, ServerLog
 
 SERVER_VARIABLE = f"{ENV_PREFIX}REDIS_SERVER"
 FOLDER = "redis"
@@ -34,6 +34,20 @@ _ANSWER_SECONDS = 0.5
 _SOCKET_PATH_BYTES_MAX = 100
 
 
+_LOG_FILE = "redis.log"
+_LINES = 3
+_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ [.*#-] ")
+"""Process, time and level of a line, which the messages for operators omit."""
+
+_FREE_BYTES_MIN = 64 << 10
+_BYTES_MAX = 1 << 20
+_DAMAGED = re.compile(
+    r"reading the append only file|reading the RDB preamble|RDB file reading failure|RDB CRC|Internal error in RDB"
+    r"|RDB ERROR DETECTED|doesn't exist|Wrong signature"
+)
+_CUT = re.compile(r"!!! Truncating the AOF (?:(\S+) )?at offset (\d+)")
+
+
 class NoRedisServer(Exception):
     """There is no server binary to embed. `flag` is the command's flag for a running Redis; empty if it has none."""
 
@@ -42,6 +56,14 @@ class NoRedisServer(Exception):
             f"no redis-server found: install one (Debian: apt-get install redis-server), or name it in {SERVER_VARIABLE}"
             + (f", or give {flag} to use a Redis that runs already" if flag else "")
         )
+
+
+class RedisDidNotStart(Exception):
+    """The embedded server ended, or did not answer in time; `why` has the last lines of its log."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the embedded Redis did not start: {why}")
+        self.why = why
 
 
 def find_server(named: Path | None = None) -> Path:
@@ -66,9 +88,13 @@ def find_server(named: Path | None = None) -> Path:
     return Path(on_path)
 
 
-def server_log_of(directory: Path) -> ServerLog:
-    """The log of the server in a directory."""
-    return ServerLog(directory / "redis.log")
+def server_log(directory: Path, *, start: int = 0) -> Sequence[str]:
+    """The lines of the log of the server in a directory, from the byte `start` on; at most the newest MiB."""
+    with contextlib.suppress(OSError), (directory / _LOG_FILE).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(start, size - _BYTES_MAX))
+        return file.read().decode(errors="replace").splitlines()
+    return ()
 
 
 class EmbeddedRedis:
@@ -88,12 +114,10 @@ class EmbeddedRedis:
         Raises:
             NoRedisServer: there is no binary.
         """
-        self._directory = directory
-        self._server = find_server(server)
-        self._appendfsync = appendfsync
+        self._directory, self._server, self._appendfsync = directory, find_server(server), appendfsync
         self._keeps, self._print = tuple(keeps), print_line
         self._socket = directory / "redis.sock"
-        self._log = server_log_of(directory)
+        self._log_start = 0
         self._supervised: Supervised | None = None
         self._away_since: float | None = None
 
@@ -126,13 +150,13 @@ class EmbeddedRedis:
             "redis",
             self._make,
             tell=lambda change: self._print(f"redis {change}"),
-            reason=lambda _: str(self._damage() or self._log.last_output()),
+            reason=lambda _: str(self._damage() or self._last_output()),
         )
         until = time.monotonic() + _START_SECONDS_MAX
         while (state := self._state()) is not _State.ANSWERS:
             if not supervised.is_running:
                 self.stop()
-                raise self._damage() or RedisDidNotStart(self._log.last_output())
+                raise self._damage() or RedisDidNotStart(self._last_output())
             if state is _State.LOADS:
                 # Loading a large log may take longer; the time limit is for a server that gives no answer at all.
                 until = time.monotonic() + _START_SECONDS_MAX
@@ -143,7 +167,8 @@ class EmbeddedRedis:
         self._print_cut()
 
     def _make(self) -> Child:
-        self._log.begin()
+        log_file = self._directory / _LOG_FILE
+        self._log_start = log_file.stat().st_size if log_file.exists() else 0
         settings = {
             "port": "0",
             "unixsocket": str(self._socket),
@@ -153,7 +178,7 @@ class EmbeddedRedis:
             "appendfsync": self._appendfsync,
             "maxmemory-policy": "noeviction",
             "save": "",
-            "logfile": str(self._log.file),
+            "logfile": str(log_file),
             "daemonize": "no",
         }
         flags = [part for name, value in settings.items() for part in (f"--{name}", value)]
@@ -172,16 +197,35 @@ class EmbeddedRedis:
             self._away_since = None
             self._print_cut()
 
+    def _log(self) -> Sequence[str]:
+        """The lines of the server's log since its last start."""
+        return server_log(self._directory, start=self._log_start)
+
+    def _last_output(self) -> str:
+        """The last lines of the log, joined into one; with the reason first if the disk is full."""
+        lines = " | ".join(_PREFIX.sub("", line) for line in self._log()[-_LINES:])
+        text = lines or "it ended at once and left no log"
+        # A server on a full disk cannot write the reason into its log.
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(self._directory).free < _FREE_BYTES_MIN:
+                return f"the disk of {self._directory} is full: {text}"
+        return text
+
     def _damage(self) -> LogFileDamaged | None:
-        if not self._log.has_damage():
+        lines = self._log()
+        if not any(map(_DAMAGED.search, lines)):
             return None
-        damage = find_damage(self._server, self._directory, server_log=self._log.lines())
+        damage = find_damage(self._server, self._directory, server_log=lines)
         return None if damage is None else LogFileDamaged(damage)
 
     def _print_cut(self) -> None:
-        cut = self._log.cut()
-        if cut is not None:
-            self._print(f"redis {cut}")
+        """Tell the operator about the end that the server cut off its append-only file at its start."""
+        cuts = [match for match in map(_CUT.search, self._log()) if match]
+        if cuts:
+            self._print(
+                f"redis cut off the end of {cuts[-1][1] or 'appendonly.aof'} from byte {cuts[-1][2]} on: the last command there"
+                " was not written whole, and had not been acknowledged"
+            )
 
     def _state(self) -> "_State":
         client = Redis.from_url(self.url, socket_timeout=_ANSWER_SECONDS, socket_connect_timeout=_ANSWER_SECONDS)

@@ -1,7 +1,5 @@
 """The files of a data directory that a backup needs besides the log: keys, tokens and certificates."""
 
-import msgspec
-
 from events.settings import Settings
 from services import atomic_files
 
@@ -15,20 +13,16 @@ _PUBLIC = (".pem", ".pub")
 _BYTES_MAX = 1 << 20
 
 
-class LocalFiles(msgspec.Struct, frozen=True):
-    """Files by their names in the data directory. `private` files open secrets, or impersonate the system or its administrator."""
+def read(settings: Settings) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The files to copy by their names in the data directory: public ones, and private ones.
 
-    public: dict[str, bytes]
-    private: dict[str, bytes]
-
-
-def read(settings: Settings) -> LocalFiles:
-    """The files to copy; the key files are named `master.key` and `seal.key`, wherever they are.
+    Private files open secrets, or impersonate the system or its administrator. The key files are named `master.key` and
+    `seal.key`, wherever they are.
 
     Raises:
         OSError: a file cannot be read.
     """
-    local_files = LocalFiles({}, {})
+    public, private = dict[str, bytes](), dict[str, bytes]()
     keys = {KEY_FILE: settings.effective_key_file, SEAL_KEY_FILE: settings.effective_seal_key_file}
     for path in sorted(settings.data_dir.rglob("*")):
         name = path.relative_to(settings.data_dir)
@@ -36,12 +30,9 @@ def read(settings: Settings) -> LocalFiles:
             continue
         if str(name) in _SKIPPED_FILES or path in keys.values() or path.stat().st_size > _BYTES_MAX:
             continue
-        public = path.suffix in _PUBLIC or str(name) == "layout"
-        (local_files.public if public else local_files.private)[str(name)] = path.read_bytes()
-    for key_name, path in keys.items():
-        if path.exists():
-            local_files.private[key_name] = path.read_bytes()
-    return local_files
+        is_public = path.suffix in _PUBLIC or str(name) == "layout"
+        (public if is_public else private)[str(name)] = path.read_bytes()
+    return public, private | {name: path.read_bytes() for name, path in keys.items() if path.exists()}
 
 
 def blocking_file(settings: Settings) -> str | None:

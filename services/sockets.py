@@ -71,15 +71,13 @@ def _listen(settings: Settings, family: socket.AddressFamily, address: tuple[str
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise _refusal(settings, address[0], error) from error
+        port, flag = f"port {settings.port}", "--port"
+        match error.errno:
+            case errno.EADDRINUSE:
+                raise CannotListen(f"{port} of {address[0]}", "is in use by another program", flag=flag) from error
+            case errno.EACCES | errno.EPERM:
+                raise CannotListen(port, "is for privileged programs", flag=flag) from error
+            case _:
+                why = f"is no address of this machine: {error.strerror}"
+                raise CannotListen(settings.host, why, flag="--host") from error
     return listener
-
-
-def _refusal(settings: Settings, address: str, error: OSError) -> CannotListen:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return CannotListen(f"port {settings.port} of {address}", "is in use by another program", flag="--port")
-        case errno.EACCES | errno.EPERM:
-            return CannotListen(f"port {settings.port}", "is for privileged programs", flag="--port")
-        case _:
-            return CannotListen(settings.host, f"is no address of this machine: {error.strerror}", flag="--host")

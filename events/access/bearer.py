@@ -39,6 +39,5 @@ class BearerToken(msgspec.Struct, frozen=True):
         """The token's document, if the secret matches it and it has not expired at `now` (milliseconds since 1970)."""
         token = document if isinstance(document, TokenDocument) else None
         # Compared for unknown ids too, so that the response time does not reveal which ids exist.
-        if not hmac.compare_digest(self.digest, token.digest if token else _NO_DIGEST) or token is None:
-            return None
-        return None if 0 < token.expires_at <= now else token
+        is_same = hmac.compare_digest(self.digest, token.digest if token else _NO_DIGEST)
+        return None if not is_same or token is None or 0 < token.expires_at <= now else token

@@ -34,9 +34,6 @@ class TokenDocument(msgspec.Struct, frozen=True):
 
 AccessDocument = PolicyDocument | TokenDocument
 
-_policies = msgspec.json.Decoder(PolicyDocument)
-_tokens = msgspec.json.Decoder(TokenDocument)
-
 
 def is_access(subject: str) -> bool:
     """Whether a subject of the fleet's stream is a policy or a token."""
@@ -46,7 +43,7 @@ def is_access(subject: str) -> bool:
 
 def decode(subject: str, data: bytes) -> AccessDocument:
     """Decode a document's canonical bytes."""
-    return _policies.decode(data) if subject.startswith(POLICY) else _tokens.decode(data)
+    return msgspec.json.decode(data, type=PolicyDocument if subject.startswith(POLICY) else TokenDocument)
 
 
 def evolve(event: AccessEvent, *, version: int, at: int) -> AccessDocument | None:

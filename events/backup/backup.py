@@ -3,21 +3,33 @@
 import contextlib
 import hashlib
 import importlib.metadata
+import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import msgspec
 
-from events.backup.blocks import BYTES_MAX, ENTRIES_MAX, Record, pack, pack_records, size_of
 from events.backup.errors import ArchiveDamaged, BackupError
 from events.backup.location import BackupLocation
-from events.backup.manifest import FORMAT, HERE, BackupManifest, Block, File, Stream
+from events.backup.manifest import (
+    BYTES_MAX,
+    ENTRIES_MAX,
+    FORMAT,
+    HERE,
+    BackupManifest,
+    Block,
+    File,
+    Record,
+    Stream,
+    pack,
+    pack_records,
+)
 from events.device.times import time_text
 from events.log.archive.manifest import Segment
 from events.log.archive.notes import Notes, holds_key, location_of, notes_of
-from events.log.codec import position_of
-from events.log.connect import Client, answering, entries_of
+from events.log.connect import Client, answering, entries_of, newest_position, position_of
 from events.log.entries import RawEntry, digest, genesis, key_of, link, stream_names
 from events.log.errors import LogLostItsTail
 from events.log.failpoints import FailPoint, reached
@@ -25,66 +37,65 @@ from events.log.keys import FLEET, key
 from events.log.object_store import ObjectStore
 from events.log.raw import BATCH_ENTRIES, RawStreams
 from events.log.redis import RedisLog
-from events.secrets.port import Erased
 from events.secrets.redis import KEY as SECRETS
-from events.secrets.sealed_secret import Sealed
+from events.secrets.sealed_secret import Erased, Sealed
 
-HASHES = (SECRETS, key(FLEET, "webhooks:progress"), key(FLEET, "webhooks:counts"))
-"""Keys beside the log that cannot be derived from it: sealed secrets, and the progress of webhooks."""
-
+# Keys beside the log that cannot be derived from it: sealed secrets, the progress of webhooks, samples of counts, and the counts
+# of secret fetches of devices, a hash for each day.
+_PROGRESS = (key(FLEET, "webhooks:progress"), key(FLEET, "webhooks:counts"))
 _SERIES = "{fleet}:series:*"
 _FETCHES = "{p*}:fetches:*"
 _STREAM = re.compile(r"\{(fleet|p\d+)\}:([a-z-]+)")
 _MEMBERS = 1000
 _sealed = msgspec.json.Decoder(Sealed | Erased)
 
+ReportProgress = Callable[[str, int, int], None]
+"""Called with what a backup or a restore copies, and how many of how many entries or files are done."""
 
-class BackupProgress(msgspec.Struct, frozen=True):
-    """The progress of a backup or a restore: `done` of `total` entries or files of `what`."""
-
-    what: str
-    done: int
-    total: int
-
-
-ReportProgress = Callable[[BackupProgress], None]
-
-
-class BackupContents(msgspec.Struct, frozen=True):
-    """The contents of a backup besides Redis: files of the data directory by name, with private files apart.
-
-    `keys` is the location of private files: the backup's location or another one. `None` leaves them out.
-    """
-
-    local: Mapping[str, bytes] = {}
-    private: Mapping[str, bytes] = {}
-    keys: BackupLocation | None = None
+_NO_FILES: Mapping[str, bytes] = {}
 
 
 def take(
-    log: RedisLog, location: BackupLocation, contents: BackupContents, *, at: int, tell: ReportProgress = lambda _: None
+    log: RedisLog,
+    location: BackupLocation,
+    *,
+    local: Mapping[str, bytes] = _NO_FILES,
+    private: Mapping[str, bytes] = _NO_FILES,
+    keys: BackupLocation | None = None,
+    at: int,
+    tell: ReportProgress = lambda _what, _done, _total: None,
 ) -> BackupManifest:
     """Back up a running system; returns the manifest, after storing it at the location.
+
+    `local` and `private` are files of the data directory by name. `keys` is the location of private files: the backup's
+    location or another one; `None` leaves them out.
 
     Raises:
         ArchiveDamaged: a segment of the archive is missing or changed.
         ObjectStoreUnavailable, BackupUnwritten, FileDeleted: the location did not store all files; there is no backup of this id.
         LogUnavailable: Redis did not answer.
     """
-    backup_id = f"{_stamp(at)}-{log.epoch[:8]}"
+    # The order of the ids is the order of the backups.
+    backup_id = f"{re.sub('[-:.]', '', time_text(at))}-{log.epoch[:8]}"
     with location.under_way(backup_id, at=at):
-        manifest = _take(log, location, contents, backup_id=backup_id, at=at, tell=tell)
+        manifest = msgspec.structs.replace(
+            _copied(log, location, tell, backup_id=backup_id, at=at),
+            local={name: location.put(data) for name, data in local.items()},
+            private={} if keys is None else {name: keys.put(data) for name, data in private.items()},
+            private_at="" if keys is None else HERE if keys is location else keys.url,
+        )
         location.finish(manifest)
         location.check_files(manifest)
     return manifest
 
 
-def _take(
-    log: RedisLog, location: BackupLocation, contents: BackupContents, *, backup_id: str, at: int, tell: ReportProgress
+def _copied(
+    log: RedisLog, location: BackupLocation, tell: ReportProgress, *, backup_id: str, at: int
 ) -> BackupManifest:
+    """Copy what is in Redis and in the archive."""
     # Before the heads: otherwise a webhook's progress could be ahead of the copied entries, and it would miss events.
     holders = [holds_key(name) for name in stream_names(log.partitions)]
-    progress = [_hash(log.client, name) for name in (*HASHES[1:], *holders)]
+    progress = [_hash(log.client, name) for name in (*_PROGRESS, *holders)]
     heads = _heads(log)
     previous = _previous(location, log)
     previous_streams = {} if previous is None else {stream.name: stream for stream in previous.streams}
@@ -94,14 +105,13 @@ def _take(
     for copied in copies:
         for block_entries in copied.run():
             done += block_entries
-            tell(BackupProgress(copied.name, done, total))
+            tell(copied.name, done, total)
         streams.append(copied.stream)
     # After the entries: a secret is stored before the event that refers to it, so every reference in the copy resolves.
     sealed = _hash(log.client, SECRETS)
     beside = _beside(location, [record for record in (sealed, *progress) if record.members], log.client)
     streams = [_with_segments(log.client, stream) for stream in streams]
-    archive = _archive(log, location, streams, {} if previous is None else previous.archive, tell)
-    where = "" if contents.keys is None else HERE if contents.keys is location else contents.keys.url
+    decoded = (_sealed.decode(data) for _, data in sealed.members)
     return BackupManifest(
         id=backup_id,
         format=FORMAT,
@@ -111,19 +121,9 @@ def _take(
         at=at,
         streams=tuple(streams),
         beside=beside,
-        archive=archive,
-        local={name: location.put(data) for name, data in contents.local.items()},
-        private={}
-        if contents.keys is None
-        else {name: contents.keys.put(data) for name, data in contents.private.items()},
-        private_at=where,
-        key_ids=_key_ids(sealed),
+        archive=_archive(log, location, streams, {} if previous is None else previous.archive, tell),
+        key_ids=dict(Counter(secret.key_id for secret in decoded if isinstance(secret, Sealed))),
     )
-
-
-def _stamp(at: int) -> str:
-    # The order of the ids is the order of the backups.
-    return time_text(at).replace("-", "").replace(":", "").replace(".", "")
 
 
 # -- streams
@@ -134,35 +134,23 @@ def _heads(log: RedisLog) -> dict[str, int]:
     names = stream_names(log.partitions)
     # Each stream is read before the streams that it refers to (decisions/0031), so that every position named by a copied entry
     # is copied too: seals name positions of all streams, assignment changes name events, and partitions name the fleet's.
-    more = sorted(_other_streams(log.client, set(names)))
+    with answering():
+        keys = [stream_key.decode() for stream_key in log.client.scan_iter(match="{*}:*", count=1000, _type="STREAM")]
+    matches = filter(None, map(_STREAM.fullmatch, keys))
+    more = sorted({match[1] if match[2] == "log" else f"{match[1]}:{match[2]}" for match in matches}.difference(names))
     assignment_changes = [name for name in names if name.endswith(":assignments")]
     events = [name for name in names if ":" not in name and name != "fleet"]
-    order = [*more, *assignment_changes, *events, "fleet"]
-    return {name: _head(log.client, redis_key(name)) for name in order}
+    heads = {}
+    for name in (*more, *assignment_changes, *events, "fleet"):
+        heads[name] = newest_position(log.client, _redis_key(name))
+        reached(FailPoint.BACKUP_HEAD_READ)
+    return heads
 
 
-def _other_streams(client: Client, log_streams: set[str]) -> Iterator[str]:
-    with answering():
-        for stream_key in client.scan_iter(match="{*}:*", count=1000, _type="STREAM"):
-            match = _STREAM.fullmatch(stream_key.decode())
-            if match is None:
-                continue
-            name = match[1] if match[2] == "log" else f"{match[1]}:{match[2]}"
-            if name not in log_streams:
-                yield name
-
-
-def redis_key(stream: str) -> str:
-    """Returns the Redis key of a stream: `p03` -> `{p03}:log`, `fleet:seals` -> `{fleet}:seals`."""
+def _redis_key(stream: str) -> str:
+    """`p03` -> `{p03}:log`, `fleet:seals` -> `{fleet}:seals`."""
     slot, colon, what = stream.partition(":")
     return f"{{{slot}}}:{what}" if colon else key_of(stream)
-
-
-def _head(client: Client, stream_key: str) -> int:
-    with answering():
-        newest = entries_of(client.xrevrange(stream_key, count=1))
-    reached(FailPoint.BACKUP_HEAD_READ)
-    return position_of(newest[0][0]) if newest else 0
 
 
 def _previous(location: BackupLocation, log: RedisLog) -> BackupManifest | None:
@@ -182,40 +170,44 @@ class _Copy:
         self.name = name
         self._client, self._streams, self._location, self._head = log.client, RawStreams(log.client), location, head
         self._is_of_log = name in stream_names(log.partitions)
-        self._blocks = self._reused_blocks(previous)
+        notes = notes_of(log.client, name) if self._is_of_log else Notes()
+        self._blocks = self._reused_blocks(previous, notes.trimmed)
         self._gaps = list[tuple[int, int]]()
         if self._blocks and previous is not None:
             self._after, self._start = self._blocks[-1].last, previous.chain
             self._gaps = [gap for gap in previous.gaps if gap[1] <= self._after]
             self._chain = bytes.fromhex(self._blocks[-1].chain)
         else:
-            self._after, self._chain = self._archived(log.epoch)
+            # The last archived position that is not copied (a segment's end), and the chain's value there.
+            last = _last_skipped(notes, head)
+            self._after = 0 if last is None else last.last
+            self._chain = genesis(log.epoch, name) if last is None else bytes.fromhex(last.after)
             self._start = self._chain.hex()
 
-    def _reused_blocks(self, previous: Stream | None) -> list[Block]:
+    def _reused_blocks(self, previous: Stream | None, trimmed: int) -> list[Block]:
         """The full blocks of the previous backup that belong to this history."""
         # A log restored from an older backup has another history since then. The chain covers all earlier entries, so comparing
         # the last entry of a block is enough.
-        blocks = _full_blocks(previous, self._location, self._head)
-        trimmed = notes_of(self._client, self.name).trimmed if self._is_of_log else 0
+        blocks = list(
+            itertools.takewhile(
+                lambda block: block.full and block.last <= self._head and self._location.has(block.file),
+                previous.blocks if previous else (),
+            )
+        )
         while blocks and blocks[-1].last > trimmed:
-            if self._ends(blocks[-1]):
+            # If the log has lost the entry since, there is nothing to compare, and the block still has the entry.
+            newest = self._stored(blocks[-1].last, blocks[-1].last, limit=1)
+            if all(digest(self.name, entry).hex() == blocks[-1].end for entry in newest):
                 return blocks
             blocks.pop()
         return []
 
-    def _ends(self, block: Block) -> bool:
-        at = f"{block.last}-0"
+    def _stored(self, first: int, last: int, limit: int) -> list[RawEntry]:
         with answering():
-            entries = entries_of(self._client.xrange(redis_key(self.name), min=at, max=at))
-        # If the log has lost the entry since, there is nothing to compare, and the block still has the entry.
-        return all(digest(self.name, RawEntry(block.last, dict(fields))).hex() == block.end for _, fields in entries)
-
-    def _archived(self, epoch: str) -> tuple[int, bytes]:
-        """The last archived position that is not copied (a segment's end), and the chain's value there."""
-        notes = notes_of(self._client, self.name) if self._is_of_log else Notes()
-        last = _last_skipped(notes, self._head)
-        return (0, genesis(epoch, self.name)) if last is None else (last.last, bytes.fromhex(last.after))
+            entries = entries_of(
+                self._client.xrange(_redis_key(self.name), min=f"{first}-0", max=f"{last}-0", count=limit)
+            )
+        return [RawEntry(position_of(entry_id), fields) for entry_id, fields in entries]
 
     @property
     def left(self) -> int:
@@ -226,7 +218,7 @@ class _Copy:
     def stream(self) -> Stream:
         """The copied stream for the manifest."""
         blocks, gaps = tuple(self._blocks), tuple(self._gaps)
-        return Stream(self.name, redis_key(self.name), self._head, self._start, blocks, gaps)
+        return Stream(self.name, _redis_key(self.name), self._head, self._start, blocks, gaps)
 
     def run(self) -> Iterator[int]:
         """Copy the entries up to the head; yields the number of entries of each block."""
@@ -234,7 +226,7 @@ class _Copy:
         size = 0
         for entry in self._entries():
             entries.append(entry)
-            size += size_of(entry)
+            size += sum(len(name) + len(value) for name, value in entry.fields.items())
             if len(entries) == ENTRIES_MAX or size >= BYTES_MAX:
                 yield self._put(entries, full=True)
                 entries, size = [], 0
@@ -242,11 +234,12 @@ class _Copy:
             yield self._put(entries, full=False)
 
     def _put(self, entries: list[RawEntry], *, full: bool) -> int:
+        end = b""
         for entry in entries:
-            self._chain = link(self._chain, digest(self.name, entry))
+            end = digest(self.name, entry)
+            self._chain = link(self._chain, end)
         file = self._location.put(pack(entries))
-        end = digest(self.name, entries[-1]).hex()
-        self._blocks.append(Block(entries[0].position, entries[-1].position, self._chain.hex(), file, full, end))
+        self._blocks.append(Block(entries[0].position, entries[-1].position, self._chain.hex(), file, full, end.hex()))
         return len(entries)
 
     def _entries(self) -> Iterator[RawEntry]:
@@ -265,28 +258,8 @@ class _Copy:
         if self._is_of_log:
             with contextlib.suppress(LogLostItsTail):
                 return self._streams.read(self.name, after=self._after, limit=limit)
-        with answering():
-            stored = entries_of(
-                self._client.xrange(
-                    redis_key(self.name), min=f"{self._after + 1}-0", max=f"{self._head}-0", count=limit
-                )
-            )
-        entries: list[RawEntry] = []
-        for entry_id, fields in stored:
-            position = position_of(entry_id)
-            if entries and position != entries[-1].position + 1:
-                break
-            entries.append(RawEntry(position, dict(fields)))
-        return entries
-
-
-def _full_blocks(previous: Stream | None, location: BackupLocation, head: int) -> list[Block]:
-    blocks: list[Block] = []
-    for block in previous.blocks if previous else ():
-        if not block.full or block.last > head or not location.has(block.file):
-            break
-        blocks.append(block)
-    return blocks
+        stored = self._stored(self._after + 1, self._head, limit)
+        return [entry for number, entry in enumerate(stored) if entry.position == stored[0].position + number]
 
 
 # -- beside the log
@@ -294,37 +267,27 @@ def _full_blocks(previous: Stream | None, location: BackupLocation, head: int) -
 
 def _hash(client: Client, name: str) -> Record:
     with answering():
-        pairs = tuple((field, value) for field, value in client.hscan_iter(name, count=_MEMBERS))
         # A scan can return a field twice while the hash is resized; `dict` removes the repetition.
-        expires_ms = client.pttl(name)
-    return Record("hash", name, tuple(sorted(dict(pairs).items())), expires_ms)
+        members = dict(client.hscan_iter(name, count=_MEMBERS))
+        return Record("hash", name, tuple(sorted(members.items())), client.pttl(name))
 
 
-def _fetches(client: Client) -> Iterator[Record]:
-    """The counts of secret fetches of devices, a hash for each day."""
+def _records(client: Client, hashes: list[Record]) -> Iterator[Record]:
     with answering():
-        names = sorted(client.scan_iter(match=_FETCHES, count=1000, _type="HASH"))
-    for name in names:
-        yield _hash(client, name.decode())
-
-
-def _series(client: Client) -> Iterator[Record]:
-    with answering():
-        names = sorted(client.scan_iter(match=_SERIES, count=1000, _type="STREAM"))
-        for name in names:
+        fetches = sorted(client.scan_iter(match=_FETCHES, count=1000, _type="HASH"))
+        for record in itertools.chain(hashes, (_hash(client, name.decode()) for name in fetches)):
+            for start in range(0, len(record.members), _MEMBERS):
+                part = record.members[start : start + _MEMBERS]
+                yield Record(record.kind, record.key, part, record.expires_ms)
+        for name in sorted(client.scan_iter(match=_SERIES, count=1000, _type="STREAM")):
             entries = entries_of(client.xrange(cast("Any", name)))
-            flat = tuple(
-                (entry_id, *(part for pair in fields.items() for part in pair)) for entry_id, fields in entries
-            )
+            flat = tuple((entry_id, *itertools.chain(*fields.items())) for entry_id, fields in entries)
             yield Record("stream", name.decode(), flat, client.pttl(name))
 
 
 def _beside(location: BackupLocation, hashes: list[Record], client: Client) -> tuple[File, ...]:
     files, records, size = [], list[Record](), 0
-    for record in (
-        *(part for record_to_split in (*hashes, *_fetches(client)) for part in _parts(record_to_split)),
-        *_series(client),
-    ):
+    for record in _records(client, hashes):
         records.append(record)
         size += sum(len(part) for member in record.members for part in member)
         if size >= BYTES_MAX:
@@ -333,20 +296,6 @@ def _beside(location: BackupLocation, hashes: list[Record], client: Client) -> t
     if records:
         files.append(location.put(pack_records(records)))
     return tuple(files)
-
-
-def _parts(record: Record) -> Iterator[Record]:
-    for start in range(0, len(record.members), _MEMBERS):
-        yield Record(record.kind, record.key, record.members[start : start + _MEMBERS], record.expires_ms)
-
-
-def _key_ids(sealed: Record) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for _, data in sealed.members:
-        stored = _sealed.decode(data)
-        if isinstance(stored, Sealed):
-            counts[stored.key_id] = counts.get(stored.key_id, 0) + 1
-    return counts
 
 
 # -- the archive
@@ -372,11 +321,7 @@ def _last_skipped(notes: Notes, head: int) -> Segment | None:
 
 
 def _archive(
-    log: RedisLog,
-    location: BackupLocation,
-    streams: list[Stream],
-    previous_files: Mapping[str, File],
-    tell: ReportProgress,
+    log: RedisLog, location: BackupLocation, streams: list[Stream], copied: Mapping[str, File], tell: ReportProgress
 ) -> dict[str, File]:
     """The files of all segments."""
     segments = [segment for stream in streams for segment in stream.segments]
@@ -385,14 +330,14 @@ def _archive(
         return {}
     object_store, files = ObjectStore(url), dict[str, File]()
     for number, segment in enumerate(segments, 1):
-        copied = previous_files.get(segment.name)
+        file = copied.get(segment.name)
         # A segment never changes: one of the previous backup is not read again.
-        if copied is not None and copied.sha256 == segment.sha256 and location.has(copied):
-            files[segment.name] = copied
+        if file is not None and file.sha256 == segment.sha256 and location.has(file):
+            files[segment.name] = file
         else:
             data = object_store.get(segment.name)
             if data is None or hashlib.sha256(data).hexdigest() != segment.sha256:
                 raise ArchiveDamaged(segment.name)
             files[segment.name] = location.put(data)
-        tell(BackupProgress("archive", number, len(segments)))
+        tell("archive", number, len(segments))
     return files

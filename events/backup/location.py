@@ -36,36 +36,30 @@ class _UnderWay(msgspec.Struct, frozen=True):
 
 
 class BackupLocation:
-    """A directory, or a prefix of an object store, with backups of one or several systems."""
+    """A directory, or a prefix of an object store, with backups of one or several systems.
+
+    Every method raises `ObjectStoreUnavailable` if the location does not exist or answer, has no space, or denies access.
+    """
 
     def __init__(self, url: str) -> None:
-        """Open a location; `url` is as in `ObjectStore`.
-
-        Raises:
-            ObjectStoreUnavailable: the location does not exist.
-        """
+        """Open a location; `url` is as in `ObjectStore`."""
         self._object_store = ObjectStore(url)
         self._names: set[str] | None = None
-        self.written_bytes = 0
-        self.written_files = 0
-
-    @property
-    def url(self) -> str:
+        self.written_bytes = self.written_files = 0
+        self.url = hide_password(url)
         """The URL without its password, for messages and manifests."""
-        return hide_password(self._object_store.url)
 
     def put(self, data: bytes) -> File:
         """Store bytes as a file and read them back; an existing file is not written again.
 
         Raises:
-            ObjectStoreUnavailable: the location has no space, or denies access.
             BackupUnwritten: the bytes read back differently.
         """
         file = File(hashlib.sha256(data).hexdigest(), len(data))
         names = self._file_names()
         if file.name not in names:
             self._object_store.put(file.name, data)
-            if _digest(self._object_store.get(file.name)) != file.sha256:
+            if self._object_store.get(file.name) != data:
                 raise BackupUnwritten(file.name)
             names.add(file.name)
             self.written_bytes += file.bytes
@@ -82,7 +76,7 @@ class BackupLocation:
         data = self._object_store.get(file.name)
         if data is None:
             raise BackupDamaged(f"{file.name} ({what})", "is missing")
-        if _digest(data) != file.sha256:
+        if hashlib.sha256(data).hexdigest() != file.sha256:
             raise BackupDamaged(f"{file.name} ({what})", "was changed: its digest differs")
         return data
 
@@ -100,7 +94,7 @@ class BackupLocation:
         """Store the manifest, which completes the backup.
 
         Raises:
-            BackupUnwritten, ObjectStoreUnavailable: the manifest is not stored.
+            BackupUnwritten: the manifest reads back differently.
         """
         name, data = name_of(manifest.id), encode(manifest)
         reached(FailPoint.BACKUP_BEFORE_LIST)
@@ -130,11 +124,7 @@ class BackupLocation:
 
     @contextlib.contextmanager
     def under_way(self, backup_id: str, *, at: int) -> Iterator[None]:
-        """Mark a backup as running since `at` (milliseconds), so that pruning does not delete its files before the manifest exists.
-
-        Raises:
-            ObjectStoreUnavailable: the mark is not stored.
-        """
+        """Mark a backup as running since `at` (milliseconds), so that pruning does not delete its files before the manifest exists."""
         mark = f"{FOLDER}/{backup_id}{_MARK}"
         self._object_store.put(mark, msgspec.json.encode(_UnderWay(backup_id, at)))
         # A prune before the mark may have deleted files that were listed earlier.
@@ -152,7 +142,6 @@ class BackupLocation:
 
         Raises:
             FileDeleted: a file is missing; the manifest is deleted.
-            ObjectStoreUnavailable: the location cannot be read.
         """
         self._names = None
         missing = next((file for file in manifest.files() if not self.has(file)), None)
@@ -172,28 +161,25 @@ class BackupLocation:
         deleted = of_log[: max(0, len(of_log) - keep)]
         for backup_id in deleted:
             self._object_store.delete(name_of(backup_id))
-        files, under_way = self._remove_unused(at)
-        return Pruned(tuple(deleted), files, under_way)
-
-    def _remove_unused(self, at: int) -> tuple[int, tuple[str, ...]]:
-        """Delete files that no manifest names; returns how many, and the marks of running backups that prevented or stopped it."""
         # In this order: a file stored later is not among the names, and a backup that ends meanwhile has a manifest in time.
         names = self._object_store.names("files")
         folder_names = set(self._object_store.names(FOLDER))
         marks = self._marks(folder_names, at)
         if marks:
-            return 0, marks
-        needed = {file.name for manifest in self._manifests() for file in _needed(manifest)}
-        deleted = 0
+            return Pruned(tuple(deleted), 0, marks)
+        # Private files of another location can still be here: one location can have two URLs.
+        manifests = self._manifests()
+        needed = {file.name for manifest in manifests for file in (*manifest.files(), *manifest.private.values())}
+        files = 0
         for name in (name for name in names if name not in needed):
             # A backup that has started since may reuse a file that no manifest names.
             since = set(self._object_store.names(FOLDER)) - folder_names
             if since:
-                return deleted, tuple(sorted(since))
+                return Pruned(tuple(deleted), files, tuple(sorted(since)))
             self._object_store.delete(name)
-            deleted += 1
+            files += 1
         self._names = None
-        return deleted, ()
+        return Pruned(tuple(deleted), files, ())
 
     def _manifests(self) -> Iterator[BackupManifest]:
         for name in map(name_of, self.ids()):
@@ -219,12 +205,3 @@ class BackupLocation:
                 self._object_store.delete(name)
                 folder_names.discard(name)
         return tuple(marks)
-
-
-def _needed(manifest: BackupManifest) -> list[File]:
-    # Private files of another location can still be here: one location can have two URLs.
-    return [*manifest.files(), *manifest.private.values()]
-
-
-def _digest(data: bytes | None) -> str:
-    return "" if data is None else hashlib.sha256(data).hexdigest()

@@ -5,19 +5,18 @@ import functools
 import heapq
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, cast
 
 import msgspec
 
 from events import canonical
-from events.backup.backup import BackupProgress, ReportProgress
-from events.backup.blocks import Record, unpack, unpack_records
+from events.backup.backup import ReportProgress
+from events.backup.document_repair import replay_stream
 from events.backup.errors import BackupDamaged, TargetNotEmpty
 from events.backup.location import BackupLocation
-from events.backup.manifest import HERE, BackupManifest, Stream, name_of
-from events.backup.stream_replay import StreamReplay
+from events.backup.manifest import HERE, BackupManifest, Record, Stream, fields_of, name_of, unpack, unpack_records
 from events.log.archive.manifest import ArchiveManifest, manifest_name
 from events.log.archive.notes import archive_key, note, set_location
 from events.log.codec import decode_entry
@@ -29,7 +28,6 @@ from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, key, name
 from events.log.log_factory import RESTORING
 from events.log.object_store import ObjectStore
-from events.log.port import Event
 from events.log.raw import RawStreams
 from events.secrets.errors import SecretNotFound
 from events.secrets.redis import RedisSecretStore
@@ -56,7 +54,7 @@ def verify(
     location: BackupLocation,
     *,
     keys: BackupLocation | None,
-    tell: ReportProgress = lambda _: None,
+    tell: ReportProgress = lambda _what, _done, _total: None,
 ) -> None:
     """Read every file of a backup and compare it with the manifest; `keys` is the location of private files, `None` to skip them.
 
@@ -66,9 +64,12 @@ def verify(
     """
     _check_names(manifest)
     files = dict.fromkeys(manifest.files())
+    contents = {file.sha256: what for what, file in (manifest.private | manifest.local | manifest.archive).items()}
+    for stream in manifest.streams:
+        contents |= {block.file.sha256: f"{stream.name}:{block.first}-{block.last}" for block in stream.blocks}
     for number, file in enumerate(files, 1):
-        location.get(file, _what(manifest, file.sha256))
-        tell(BackupProgress("verify", number, len(files)))
+        location.get(file, contents.get(file.sha256, "keys beside the log"))
+        tell("verify", number, len(files))
     if keys is not None and manifest.private_at != HERE:
         for what, file in manifest.private.items():
             keys.get(file, what)
@@ -106,7 +107,7 @@ def restore(
     client: Client,
     *,
     archive: ObjectStore | None = None,
-    tell: ReportProgress = lambda _: None,
+    tell: ReportProgress = lambda _what, _done, _total: None,
 ) -> Restored:
     """Write the log and the keys beside it into a claimed database, and replay every subject's document and head.
 
@@ -124,30 +125,27 @@ def restore(
     for stream in manifest.streams:
         entries_left = _in_redis(stream, location)
         while batch := list(itertools.islice(entries_left, _BATCH)):
-            _add(client, stream, batch)
+            _add(client, stream.key, [(f"{entry.position}-0", entry.fields) for entry in batch])
             reached(FailPoint.RESTORE_ENTRIES_PUT)
             done += len(batch)
-            tell(BackupProgress(stream.name, done, total))
+            tell(stream.name, done, total)
     for file in manifest.beside:
         for record in unpack_records(file.name, location.get(file, "keys beside the log")):
             _put(client, record)
-    skipped = _skipped(manifest, location, client)
-    unerased = tuple(_erase_again(manifest, location, client))
+    skipped, unerased = _repeat_decisions(manifest, location, client)
     events = [stream for stream in manifest.streams if ":" not in stream.name]
     for number, stream in enumerate(events, 1):
+        partition = number_of(stream.name)
         entries = functools.partial(_all_entries, stream, location, client)
-        replay = StreamReplay(stream.name, entries, skipped.get(number_of(stream.name), ()))
-        documents = replay.run()
-        _set(client, number_of(stream.name), "heads", replay.heads)
-        _set(client, number_of(stream.name), "snapshots", documents)
+        replayed = replay_stream(stream.name, entries, skipped.get(partition, ()))
+        _set(client, key(partition, "heads"), replayed.heads)
+        _set(client, key(partition, "snapshots"), replayed.documents)
         if stream.head:
-            with answering():
-                meta = {"position": stream.head, "at": replay.at}
-                client.hset(key(number_of(stream.name), "meta"), mapping=cast("Any", meta))
-        subjects += len(replay.heads)
-        unapplied += replay.unapplied
-        tell(BackupProgress("documents", number, len(events)))
-    return Restored(done, subjects, tuple(unapplied), unerased)
+            _set(client, key(partition, "meta"), {"position": stream.head, "at": replayed.at})
+        subjects += len(replayed.heads)
+        unapplied += replayed.unapplied
+        tell("documents", number, len(events))
+    return Restored(done, subjects, tuple(unapplied), tuple(unerased))
 
 
 def finish(client: Client) -> None:
@@ -177,15 +175,6 @@ def _check_names(manifest: BackupManifest) -> None:
     for file in (*manifest.files(), *manifest.private.values()):
         if _SHA256.fullmatch(file.sha256) is None:
             raise BackupDamaged(name_of(manifest.id), f"has the invalid digest {file.sha256[:80]!r}")
-
-
-def _what(manifest: BackupManifest, sha256: str) -> str:
-    for stream in manifest.streams:
-        for block in stream.blocks:
-            if block.file.sha256 == sha256:
-                return f"{stream.name}:{block.first}-{block.last}"
-    named = {**manifest.archive, **manifest.local, **manifest.private}
-    return next((what for what, file in named.items() if file.sha256 == sha256), "keys beside the log")
 
 
 def _entries(stream: Stream, location: BackupLocation) -> Iterator[RawEntry]:
@@ -252,70 +241,60 @@ def _restore_archive(manifest: BackupManifest, location: BackupLocation, client:
                 client.hset(archive_key(stream.name), "trimmed", str(stream.trimmed))
 
 
-def _add(client: Client, stream: Stream, entries: list[RawEntry]) -> None:
+def _add(client: Client, stream_key: str, entries: Iterable[tuple[str | bytes, dict[bytes, bytes]]]) -> None:
     with answering():
         pipe = client.pipeline(transaction=False)
-        for entry in entries:
-            pipe.xadd(stream.key, cast("Any", entry.fields), id=f"{entry.position}-0")
+        for entry_id, fields in entries:
+            pipe.xadd(stream_key, cast("Any", fields), id=cast("Any", entry_id))
         pipe.execute()
 
 
 # -- derived data
 
 
-def _skipped(manifest: BackupManifest, location: BackupLocation, client: Client) -> dict[int, set[int]]:
-    """The positions that operators resolved as skipped, by partition."""
-    positions: dict[int, set[int]] = {}
-    for _, event in _fleet_events(manifest, location, client, BlockResolved):
-        if isinstance(event, BlockResolved):
-            positions.setdefault(event.stream, set()).add(event.position)
-    return positions
+def _repeat_decisions(
+    manifest: BackupManifest, location: BackupLocation, client: Client
+) -> tuple[dict[int, set[int]], list[str]]:
+    """Erase the secrets that the log names as erased.
 
-
-def _erase_again(manifest: BackupManifest, location: BackupLocation, client: Client) -> Iterator[str]:
-    """Erase the secrets that the log names as erased; yields the positions of erasures that cannot be read."""
+    Returns the positions that operators resolved as skipped, by partition, and the erasures that cannot be read.
+    """
     # The event is stored before the secrets are destroyed: a backup taken in between has the event and the secrets.
     store = RedisSecretStore(client)
-    for position, event in _fleet_events(manifest, location, client, SecretsErased):
-        if not isinstance(event, SecretsErased):
-            yield f"{name(FLEET)}:{position}"
+    skipped, unerased = dict[int, set[int]](), list[str]()
+    fleet = (stream for stream in manifest.streams if stream.name == name(FLEET))
+    for entry in (entry for stream in fleet for entry in _all_entries(stream, location, client)):
+        event_type = entry.fields.get(b"type")
+        if event_type not in {BlockResolved.__name__.encode(), SecretsErased.__name__.encode()}:
             continue
-        for secret_id in event.ids:
-            with contextlib.suppress(SecretNotFound):
-                store.destroy(secret_id)
+        try:
+            event = decode_entry(name(FLEET), entry.position, entry.fields).event
+        except UnreadableEvent:
+            event = None
+        if event_type == BlockResolved.__name__.encode():
+            if isinstance(event, BlockResolved):
+                skipped.setdefault(event.stream, set()).add(event.position)
+        elif isinstance(event, SecretsErased):
+            for secret_id in event.ids:
+                with contextlib.suppress(SecretNotFound):
+                    store.destroy(secret_id)
+        else:
+            unerased.append(f"{name(FLEET)}:{entry.position}")
+    return skipped, unerased
 
 
-def _fleet_events(
-    manifest: BackupManifest, location: BackupLocation, client: Client, kind: type[Event]
-) -> Iterator[tuple[int, Event | None]]:
-    """The events of a type in the fleet's stream, with their positions; `None` for an event that cannot be read."""
-    for stream in (stream for stream in manifest.streams if stream.name == name(FLEET)):
-        for entry in _all_entries(stream, location, client):
-            if entry.fields.get(b"type") == kind.__name__.encode():
-                try:
-                    yield entry.position, decode_entry(stream.name, entry.position, entry.fields).event
-                except UnreadableEvent:
-                    yield entry.position, None
-
-
-def _set(client: Client, stream: int, what: str, members: dict[str, bytes]) -> None:
+def _set(client: Client, hash_key: str, members: Mapping[Any, Any]) -> None:
     pairs = list(members.items())
     for start in range(0, len(pairs), _FIELDS):
         with answering():
-            client.hset(key(stream, what), mapping=cast("Any", dict(pairs[start : start + _FIELDS])))
+            client.hset(hash_key, mapping=dict(pairs[start : start + _FIELDS]))
 
 
 def _put(client: Client, record: Record) -> None:
-    if not record.members:
-        return
-    with answering():
-        if record.kind == "hash":
-            client.hset(record.key, mapping=cast("Any", dict(cast("Any", record.members))))
-        else:
-            pipe = client.pipeline(transaction=False)
-            for entry_id, *parts in record.members:
-                fields = dict(zip(parts[::2], parts[1::2], strict=True))
-                pipe.xadd(record.key, cast("Any", fields), id=cast("Any", entry_id))
-            pipe.execute()
-        if record.expires_ms >= 0:
+    if record.kind == "hash":
+        _set(client, record.key, dict(cast("Any", record.members)))
+    else:
+        _add(client, record.key, ((entry_id, fields_of(parts)) for entry_id, *parts in record.members))
+    if record.members and record.expires_ms >= 0:
+        with answering():
             client.pexpire(record.key, record.expires_ms)

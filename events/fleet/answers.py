@@ -208,7 +208,9 @@ class DeviceAnswers:
         is_ok = by_agent & (agent_codes == OK)
         # Without a changed module definition the agent sends no further report, so none is required then.
         is_fresh = is_ok & ((runtime == 0) | (self.runtime_of.take(ordinals) == runtime))
-        is_desired = self._as_desired(ordinals, inverse, expected, among=is_fresh)
+        is_desired = np.zeros(len(ordinals), dtype=np.bool_)
+        for index, signature, holds in _pairs(inverse, self.signature_of.take(ordinals), is_fresh):
+            is_desired[holds] = as_desired(expected[index].statuses, self.signatures.by_number[signature])
         is_refused = (by_agent & _is_failure(agent_codes)) | (by_hub & _is_failure(hub_codes))
         needs_no_hub = hub_expected == 0
         acknowledged = by_agent & (by_hub | needs_no_hub) & is_delivered
@@ -245,14 +247,6 @@ class DeviceAnswers:
                     del self.undelivered[name]
         return result
 
-    def _as_desired(
-        self, ordinals: Numbers, inverse: npt.NDArray[np.intp], expected: list[Expected], *, among: Truths
-    ) -> Truths:
-        result = np.zeros(len(ordinals), dtype=np.bool_)
-        for index, signature, holds in _pairs(inverse, self.signature_of.take(ordinals), among):
-            result[holds] = as_desired(expected[index].statuses, self.signatures.by_number[signature])
-        return result
-
 
 SETS = ("acknowledged", "failed", "healthy", "refused", "succeeded", "unhealthy")
 """`failed` and `succeeded` follow the contract and the agent alone; `refused` answered with a failure code."""
@@ -282,33 +276,24 @@ def _number(value: object) -> int:
 
 
 def _apply_statuses(statuses: dict[str, str], patch: dict[str, Any]) -> None:
-    if "modules" in patch:
-        modules = patch["modules"]
+    for group, system_names in (("modules", None), ("systemModules", {"edgeAgent": AGENT, "edgeHub": HUB})):
+        if group not in patch:
+            continue
+        modules = patch[group]
         if not isinstance(modules, dict):
-            for name in [name for name in statuses if name not in {AGENT, HUB}]:
-                del statuses[name]
-        else:
-            for name, module in modules.items():
-                _apply_status(statuses, name, module)
-    if "systemModules" in patch:
-        system = patch["systemModules"]
-        if not isinstance(system, dict):
-            statuses.pop(AGENT, None)
-            statuses.pop(HUB, None)
-        else:
-            for key, name in (("edgeAgent", AGENT), ("edgeHub", HUB)):
-                if key in system:
-                    _apply_status(statuses, name, system[key])
-
-
-def _apply_status(statuses: dict[str, str], name: str, module: object) -> None:
-    if isinstance(module, dict) and "runtimeStatus" not in module:
-        return
-    status = module["runtimeStatus"] if isinstance(module, dict) else None
-    if isinstance(status, str):
-        statuses[name] = status
-    else:
-        statuses.pop(name, None)
+            # The group was removed: no module of it has a status.
+            modules = dict.fromkeys(system_names or statuses.keys() - {AGENT, HUB})
+        elif system_names is not None:
+            modules = {key: module for key, module in modules.items() if key in system_names}
+        for key, module in modules.items():
+            if isinstance(module, dict) and "runtimeStatus" not in module:
+                continue
+            name = key if system_names is None else system_names[key]
+            status = module["runtimeStatus"] if isinstance(module, dict) else None
+            if isinstance(status, str):
+                statuses[name] = status
+            else:
+                statuses.pop(name, None)
 
 
 def as_desired(desired: Signature, reported: Signature) -> bool:

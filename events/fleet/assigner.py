@@ -1,25 +1,20 @@
 """Plans the next assignment of each device: by deployments, by hand, by a rollback, by a retry, and on retirement."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import reduce
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from events.canonical import JsonObject
-from events.fleet.assignments import UNASSIGNED, Assignment, Assignments, AssignmentStatus
+from events.fleet.assignments import UNASSIGNED, Assignment, AssignmentStatus, MergeCache
 from events.fleet.configuration import AGENT
-from events.fleet.deployments import Deployments
-from events.fleet.directory import Directory
-from events.fleet.merge_cache import MergeCache
-from events.fleet.module_owners import ModuleOwners, Planned
-from events.fleet.module_targets import AppliedChanges
-from events.fleet.packed import Packed, grouped
+from events.fleet.packed import grouped
 from events.fleet.resolve import Ordinals, Stack, resolve, resolve_own, together
-from events.fleet.rollout_notes import RolloutNotes
-from events.fleet.targets import Targets
-from events.manifest.document import ContentKind
+from events.fleet.state import PartitionState
+from events.fleet.targets import AppliedChanges, ModuleOwners, Planned
+from events.manifest.document import DEVICE, ContentKind
 
 T = TypeVar("T")
 
@@ -27,88 +22,65 @@ T = TypeVar("T")
 class Assigner:
     """Plans moves of devices between assignments; its partition carries them out."""
 
-    def __init__(
-        self,
-        directory: Directory,
-        deployments: Deployments,
-        targets: Targets,
-        *,
-        assignments: Assignments,
-        assignment_of: Packed,
-        modules: Mapping[str, BitMap],
-        notes: RolloutNotes,
-        merge: MergeCache,
-    ) -> None:
-        self._directory, self._deployments, self._targets = directory, deployments, targets
-        self._assignments, self._assignment_of, self._modules = assignments, assignment_of, modules
-        self._notes, self._merge = notes, merge
-        self.by_hand: dict[int, list[JsonObject]] = {}
-        """The configurations set by hand since the last plan, by ordinal."""
-        self.retried: list[BitMap] = []
-        """The devices of each retry since the last plan."""
-        self.restoring: set[str] = set()
-        """The deployments rolled back since the last plan, whose devices return to what they had before."""
+    def __init__(self, state: PartitionState, merge: MergeCache) -> None:
+        self._state, self._merge = state, merge
+        self._directory, self._deployments, self._targets = state.directory, state.deployments, state.targets
+        self._assignments, self._assignment_of = state.assignments, state.assignment_of
 
     def plan(self, changes: AppliedChanges) -> tuple[Planned, BitMap]:
         """Update the targets; returns the planned moves, and all devices whose assignment may have changed."""
-        concerned = self._targets.retarget(changes)
-        moved = self._assign_devices(concerned)
-        of_modules = self._retarget_modules(changes, moved)
-        planned = self._with_gone(self._with_modules(moved, of_modules), changes.gone)
-        return planned, BitMap().union(*concerned.values(), *of_modules.values())
-
-    def _retarget_modules(self, changes: AppliedChanges, moved: Planned) -> dict[str, BitMap]:
-        """Update the targets of configurations of modules."""
-        # Which modules a device has follows from its planned edge assignment, so this step comes after it, in the same commit.
-        changed = (
-            deployment for change in changes.deployments.values() for deployment in (change.before, change.after)
+        live, concerned = self._directory.live, self._targets.retarget(changes)
+        moved = self._of_edge(concerned[ContentKind.EDGE] & live)
+        if self._deployments.has_had_own:
+            eligible, ascending = self._targets.eligible, self._deployments.own_ascending
+            stacks = resolve_own(concerned[ContentKind.DEVICE] & live, ascending=ascending, eligible=eligible)
+            own = ((((DEVICE, stack),), ordinals) for stack, ordinals in stacks)
+            moved = self._revised(moved, own, self._after_twins)
+        moved = self._restored(moved, changes.restoring)
+        by_hand = ((contents, BitMap([ordinal])) for ordinal, contents in changes.by_hand.items())
+        moved = self._revised(
+            moved, by_hand, lambda contents, _, planned: reduce(self._assignments.by_hand, contents, planned)
         )
-        if not self._deployments.of_modules_ascending and not any(
-            deployment and deployment.kind is ContentKind.MODULE for deployment in changed
-        ):
-            return {}
-        owners = ModuleOwners(self._directory, self._modules, self._assignments, self._assignment_of, moved=moved)
-        renewed = changes.renewed | owners.planned
-        return self._targets.of_modules.retarget(msgspec.structs.replace(changes, renewed=renewed), owners)
+        # Retries are applied one by one, so that the result does not depend on how many fell into one batch. A device without
+        # an agent configuration has nothing to retry.
+        for retried in changes.retried:
+            moved = self._revised(
+                moved,
+                [(None, retried & live)],
+                lambda _, current, planned: planned.again() if AGENT in current.versions else planned,
+            )
+        of_modules = self._retarget_modules(changes, moved)
+        moved = self._revised(moved, together(self._of_modules(of_modules)), self._after_twins)
+        for old, ordinals in self._by_assignment(changes.gone):
+            self._collect(moved, old, self._assignments.by_number[UNASSIGNED], ordinals)
+        return moved, BitMap().union(*concerned.values(), *of_modules.values())
 
-    def _assign_devices(self, concerned: Mapping[ContentKind, BitMap]) -> Planned:
-        """The moves that follow for edge deployments, configurations of own twins, rollbacks, manual changes and retries."""
+    def _of_edge(self, concerned: BitMap) -> Planned:
         moved: Planned = {}
         for stack, ordinals in resolve(
-            concerned[ContentKind.EDGE] & self._directory.live,
+            concerned,
             bases_descending=self._deployments.bases_descending,
             layers_ascending=self._deployments.layers_ascending,
             eligible=self._targets.eligible,
         ):
             for old, members in self._by_assignment(ordinals):
-                assignment = self._assignments.after(old, stack, self._merge)
-                if (
-                    assignment is not self._assignments.by_number[old]
-                    and assignment != self._assignments.by_number[old]
-                ):
-                    _collect(moved, old, assignment, members)
-        if self._deployments.has_had_own:
-            stacks = resolve_own(
-                concerned[ContentKind.DEVICE] & self._directory.live,
-                ascending=self._deployments.own_ascending,
-                eligible=self._targets.eligible,
-            )
-            moved = self._with_part(
-                moved, stacks, lambda assignment, stack: self._assignments.after_own(assignment, stack, self._merge)
-            )
-        moved = self._assign_back(moved)
-        self._assign_by_hand(moved)
-        return self._assign_again(moved)
+                self._collect(moved, old, self._assignments.after(old, stack, self._merge), members)
+        return moved
 
-    def _with_modules(self, moved: Planned, concerned: Mapping[str, BitMap]) -> Planned:
-        """The planned moves with the configurations of modules of the concerned devices."""
-        if not concerned:
-            return moved
-        return self._with_part(moved, together(self._decided(concerned)), self._after_modules)
+    def _retarget_modules(self, changes: AppliedChanges, moved: Planned) -> Mapping[str, BitMap]:
+        """Update the targets of configurations of modules."""
+        # Which modules a device has follows from its planned edge assignment, so this step comes after it, in the same commit.
+        sides = (side for change in changes.deployments.values() for side in (change.before, change.after))
+        if not self._deployments.of_modules_ascending and not any(
+            deployment and deployment.kind is ContentKind.MODULE for deployment in sides
+        ):
+            return {}
+        owners = ModuleOwners(self._directory, self._state.modules, self._assignments, self._assignment_of, moved)
+        return self._targets.retarget_modules(changes, owners)
 
-    def _decided(self, concerned: Mapping[str, BitMap]) -> Iterator[tuple[tuple[str, Stack], Ordinals]]:
+    def _of_modules(self, concerned: Mapping[str, BitMap]) -> Iterator[tuple[tuple[str, Stack], Ordinals]]:
         for module in sorted(concerned):
-            eligible = self._targets.of_modules.eligible_for(module)
+            eligible = self._targets.eligible_for(module)
             ascending = [
                 deployment for deployment in self._deployments.of_modules_ascending if deployment.id in eligible
             ]
@@ -116,58 +88,18 @@ class Assigner:
             for stack, ordinals in resolve_own(within, ascending=ascending, eligible=eligible):
                 yield (module, stack), ordinals
 
-    def _after_modules(self, assignment: Assignment, stacks: tuple[tuple[str, Stack], ...]) -> Assignment:
-        for module, stack in stacks:
-            assignment = self._assignments.after_module(module, assignment, stack, self._merge)
-        return assignment
+    def _after_twins(
+        self, stacks: tuple[tuple[str, Stack], ...], _current: Assignment, planned: Assignment
+    ) -> Assignment:
+        for twin, stack in stacks:
+            planned = self._assignments.after_twin(twin, planned, stack, self._merge)
+        return planned
 
-    def _with_part(
-        self, moved: Planned, decided: Iterable[tuple[T, Ordinals]], after: Callable[[Assignment, T], Assignment]
-    ) -> Planned:
-        """The planned moves with another part of the assignments decided; each device is decided for at most once."""
-        result: Planned = {}
-        stacks = [(stack, BitMap(ordinals)) for stack, ordinals in decided]
-        concerned = BitMap().union(*(targeted for _, targeted in stacks))
-        planned = BitMap()
-        for (old, _), (assignment, members) in moved.items():
-            planned |= members
-            for stack, targeted in stacks:
-                if decided_for := members & targeted:
-                    _collect(result, old, after(assignment, stack), decided_for)
-            if unconcerned := members - concerned:
-                _collect(result, old, assignment, unconcerned)
-        for stack, targeted in stacks:
-            for old, ordinals in self._by_assignment(targeted - planned):
-                previous = self._assignments.by_number[old]
-                assignment = after(previous, stack)
-                if assignment != previous:
-                    _collect(result, old, assignment, ordinals)
-        return result
-
-    def _assign_by_hand(self, moved: Planned) -> None:
-        """Apply the configurations set by hand since the last call on top of the planned moves."""
-        for ordinal, contents in self.by_hand.items():
-            old = self._assignment_of[ordinal]
-            assignment = self._assignments.by_number[old]
-            for key, (planned, members) in moved.items():
-                if ordinal in members:
-                    assignment = planned
-                    members.discard(ordinal)
-                    if not members:
-                        del moved[key]
-                    break
-            for content in contents:
-                assignment = self._assignments.by_hand(assignment, content)
-            if assignment != self._assignments.by_number[old]:
-                _collect(moved, old, assignment, [ordinal])
-        self.by_hand = {}
-
-    def _assign_back(self, moved: Planned) -> Planned:
+    def _restored(self, moved: Planned, names: set[str]) -> Planned:
         """The planned moves with devices restored whose deployment was rolled back and that no other deployment targets."""
-        names, self.restoring = self.restoring, set()
         noted = [
             (layer, digest, members)
-            for layer, members_by_digest in self._notes.before.items()
+            for layer, members_by_digest in self._state.notes.before.items()
             if layer.id in names
             for digest, members in members_by_digest.items()
         ]
@@ -175,62 +107,58 @@ class Assigner:
             return moved
         result: Planned = {}
         for (old, _), (assignment, members) in moved.items():
-            staying = members
+            current, staying = self._assignments.by_number[old], members
             for layer, digest, had in noted if assignment.status is AssignmentStatus.UNMANAGED else ():
                 # Only a device that still has the deployment goes back. The batch in which its end is applied must not matter.
-                if self._assignments.by_number[old].has(layer) and (returning := staying & had):
+                if current.has(layer) and (returning := staying & had):
                     staying = staying - returning
-                    _collect(
-                        result,
-                        old,
-                        self._assignments.restored(self._assignments.by_number[old], assignment, digest),
-                        returning,
-                    )
+                    self._collect(result, old, self._assignments.restored(current, assignment, digest), returning)
             if staying:
-                _collect(result, old, assignment, staying)
+                self._collect(result, old, assignment, staying)
         return result
 
-    def _assign_again(self, moved: Planned) -> Planned:
-        """The planned moves with a new `$version` for the devices that are retried."""
-        retries, self.retried = self.retried, []
-        # Retries are applied one by one, so that the result does not depend on how many fell into one batch.
-        for retried in retries:
-            moved = self._once_more(moved, retried & self._directory.live)
-        return moved
+    def _revised(
+        self,
+        moved: Planned,
+        revisions: Iterable[tuple[T, Ordinals | BitMap]],
+        after: Callable[[T, Assignment, Assignment], Assignment],
+    ) -> Planned:
+        """The planned moves after revisions, each for some devices and none twice for one device.
 
-    def _once_more(self, moved: Planned, retried: BitMap) -> Planned:
-        if not retried:
+        `after` gives the assignment that follows from a revision, the current and the planned assignment.
+        """
+        revised = [(revision, BitMap(ordinals)) for revision, ordinals in revisions]
+        concerned, planned, result = BitMap().union(*(devices for _, devices in revised)), BitMap(), Planned()
+        if not concerned:
             return moved
-        result: Planned = {}
-        planned = BitMap()
         for (old, _), (assignment, members) in moved.items():
             planned |= members
-            # A device without an agent configuration has nothing to retry.
-            again = members & retried if AGENT in self._assignments.by_number[old].versions else BitMap()
-            for devices, after in ((again, assignment.again()), (members - again, assignment)):
-                if devices:
-                    _collect(result, old, after, devices)
-        for old, ordinals in self._by_assignment(retried - planned):
-            previous = self._assignments.by_number[old]
-            if previous.again() != previous:
-                _collect(result, old, previous.again(), ordinals)
+            for revision, devices in revised:
+                if decided := members & devices:
+                    self._collect(result, old, after(revision, self._assignments.by_number[old], assignment), decided)
+            if unconcerned := members - concerned:
+                self._collect(result, old, assignment, unconcerned)
+        for revision, devices in revised:
+            for old, ordinals in self._by_assignment(devices - planned):
+                current = self._assignments.by_number[old]
+                self._collect(result, old, after(revision, current, current), ordinals)
         return result
 
-    def _with_gone(self, moved: Planned, gone: BitMap) -> Planned:
-        for old, ordinals in self._by_assignment(gone):
-            if old != UNASSIGNED:
-                _collect(moved, old, self._assignments.by_number[UNASSIGNED], ordinals)
-        return moved
-
-    def _by_assignment(self, devices: Ordinals | BitMap) -> Iterator[tuple[int, Ordinals]]:
+    def _by_assignment(self, devices: Ordinals | BitMap) -> Iterable[tuple[int, Ordinals | BitMap]]:
         """The devices by the number of their current assignment."""
+        # Many batches change one device each, for which the arrays below take most of the time.
+        if len(devices) == 1:
+            return [(self._assignment_of[int(devices[0])], devices)]
         ordinals = np.asarray(devices, dtype=np.uint32)
         return grouped(self._assignment_of.take(ordinals), ordinals)
 
-
-def _collect(moved: Planned, old: int, assignment: Assignment, ordinals: Any) -> None:
-    key = (old, msgspec.json.encode(assignment, order="deterministic"))
-    members = BitMap(ordinals)
-    if key in moved:
-        members |= moved[key][1]
-    moved[key] = (assignment, members)
+    def _collect(self, moved: Planned, old: int, assignment: Assignment, ordinals: Any) -> None:
+        """Add a move, unless the assignment stays."""
+        current = self._assignments.by_number[old]
+        if assignment is current or assignment == current:
+            return
+        key = (old, msgspec.json.encode(assignment, order="deterministic"))
+        members = BitMap(ordinals)
+        if key in moved:
+            members |= moved[key][1]
+        moved[key] = (assignment, members)

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from events.canonical import JsonObject
 from events.fleet.answers import Expected
-from events.fleet.configuration import AGENT, HUB, NOTHING, Configuration, ConfigurationOverLimit
+from events.fleet.configuration import AGENT, HUB, NOTHING, Configuration, ConfigurationOverLimit, effective
 from events.fleet.deployments import Deployment
 from events.manifest.document import DESIRED, DEVICE
 from events.manifest.merge import merge as merge_contents
@@ -188,6 +188,25 @@ def stack_key(stack: Sequence[Deployment]) -> tuple[Layer, ...]:
 Merge = Callable[[Sequence[Deployment]], Configuration | ConfigurationOverLimit]
 
 
+class MergeCache:
+    """Effective configurations by stack, for all partitions of a process; beyond `stacks_max` the oldest are dropped."""
+
+    # All partitions resolve the same stacks, so each merge is computed once and not once for each partition.
+    def __init__(self, stacks_max: int = 20_000) -> None:
+        self._by_stack: dict[tuple[Layer, ...], Configuration | ConfigurationOverLimit] = {}
+        self._stacks_max = stacks_max
+
+    def __call__(self, stack: Sequence[Deployment]) -> Configuration | ConfigurationOverLimit:
+        """The effective configuration of a stack."""
+        key = stack_key(stack)
+        configuration = self._by_stack.get(key)
+        if configuration is None:
+            if len(self._by_stack) >= self._stacks_max:
+                del self._by_stack[next(iter(self._by_stack))]
+            configuration = self._by_stack[key] = effective(stack)
+        return configuration
+
+
 class Assignments:
     """The assignments of one partition, numbered in order of appearance; unused assignments are dropped."""
 
@@ -224,19 +243,18 @@ class Assignments:
         versions = self._versions(old, merged)
         return Assignment(AssignmentStatus.MANAGED, key, merged.digest, versions, own=old.own, modules=old.modules)
 
-    def after_own(self, old: Assignment, stack: Sequence[Deployment], merge: Merge) -> Assignment:
-        """The assignment that follows when exactly these configurations, ascending, target the devices' own twins."""
-        new, merged = old.own_part.after(stack, merge)
-        self.configurations.setdefault(merged.digest, merged)
-        return msgspec.structs.replace(old, own=UNSET if new == NOT_CONFIGURED else new)
+    def after_twin(self, twin: str, old: Assignment, stack: Sequence[Deployment], merge: Merge) -> Assignment:
+        """The assignment that follows when exactly these configurations, ascending, target a twin.
 
-    def after_module(self, module_id: str, old: Assignment, stack: Sequence[Deployment], merge: Merge) -> Assignment:
-        """As `after_own` for the twins of one module."""
-        new, merged = old.module_part(module_id).after(stack, merge)
+        `twin` is `DEVICE` for the devices' own twins, else the module of the twins.
+        """
+        new, merged = (old.own_part if twin == DEVICE else old.module_part(twin)).after(stack, merge)
         self.configurations.setdefault(merged.digest, merged)
-        parts = {name: part for name, part in old.module_parts.items() if name != module_id}
+        if twin == DEVICE:
+            return msgspec.structs.replace(old, own=UNSET if new == NOT_CONFIGURED else new)
+        parts = {name: part for name, part in old.module_parts.items() if name != twin}
         if new != NOT_CONFIGURED:
-            parts[module_id] = new
+            parts[twin] = new
         return msgspec.structs.replace(old, modules=parts or UNSET)
 
     def by_hand(self, assignment: Assignment, content: JsonObject) -> Assignment:
@@ -249,10 +267,8 @@ class Assignments:
             return msgspec.structs.replace(assignment, status=AssignmentStatus.OVER_LIMIT, wanted=stack, reason=reason)
         merged = Configuration.of(sections)
         self.configurations.setdefault(merged.digest, merged)
-        versions = self._versions(assignment, merged)
-        return Assignment(
-            AssignmentStatus.BY_HAND, (), merged.digest, versions, stack, own=assignment.own, modules=assignment.modules
-        )
+        versions, own, modules = self._versions(assignment, merged), assignment.own, assignment.modules
+        return Assignment(AssignmentStatus.BY_HAND, (), merged.digest, versions, stack, own=own, modules=modules)
 
     def restored(self, old: Assignment, planned: Assignment, digest: str) -> Assignment:
         """The assignment of a device that returns from `old` to a configuration; `planned` has its other parts."""
@@ -298,9 +314,9 @@ class Assignments:
         self._numbers[name] = number
         self.by_number[number] = assignment
         for digest in assignment.configurations:
-            if self._uses.get(digest, 0) == 0:
+            if digest not in self._uses:
                 self.changed_configurations.add(digest)
-            self._uses[digest] = self._uses.get(digest, 0) + 1
+            self.hold(digest)
 
     def restore(self, number: int, assignment: Assignment, devices: int) -> None:
         """Restore a stored assignment; its configuration must be restored before."""

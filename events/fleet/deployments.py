@@ -17,7 +17,6 @@ from events.deployment.events import (
     DeploymentCreated,
     DeploymentDeleted,
     DeploymentEvent,
-    DeploymentScheduled,
     DeploymentUpdated,
     Ended,
     Everyone,
@@ -223,20 +222,31 @@ class Deployments:
         Raises:
             CannotApply: an event does not follow from the state, which is unusable afterwards.
         """
-        before: dict[str, Deployment | None] = {}
-        for position, deployment_id, event in events:
-            old = self.by_id.get(deployment_id)
-            before.setdefault(deployment_id, old)
-            new = self._evolve(old, event, deployment_id=deployment_id, position=position)
-            self._forget(old)
-            self.by_id.pop(deployment_id, None)
+        changes, events = dict[str, DeploymentChange](), list(events)
+        created = (event for _, _, event in events if isinstance(event, DeploymentCreated))
+        self.has_had_own |= any(kind_of(event.content) is ContentKind.DEVICE for event in created)
+        for name, new in self._evolved(events).items():
+            old = self.by_id.pop(name, None)
+            changes[name] = DeploymentChange(old, new)
+            self.names.subtract(_named(old))
+            self.names.update(_named(new))
+            if old is not None:
+                self.watch.remove(name, old.target.paths, old.target.values)
             if new is not None:
-                self.by_id[deployment_id] = new
-                self._remember(new)
-                self.has_had_own |= new.kind is ContentKind.DEVICE
-        if before:
+                self.by_id[name] = new
+                self.watch.add(name, new.target.paths, new.target.values)
+        if changes:
+            self.names = +self.names
             self._rank()
-        return {name: DeploymentChange(old, self.by_id.get(name)) for name, old in before.items()}
+        return changes
+
+    def _evolved(self, events: Iterable[tuple[int, str, TargetingEvent]]) -> dict[str, Deployment | None]:
+        """Each deployment that the events are about, after all of them."""
+        after: dict[str, Deployment | None] = {}
+        for position, name, event in events:
+            old = after[name] if name in after else self.by_id.get(name)
+            after[name] = self._evolve(old, event, deployment_id=name, position=position)
+        return after
 
     def _rank(self) -> None:
         self.has_phased = any(isinstance(deployment.admission, Phased) for deployment in self.by_id.values())
@@ -268,10 +278,6 @@ class Deployments:
             self.by_id |= {name: here.by_id[name] for name in phased}
             self._rank()
 
-    def affected(self, touched: Mapping[Path, set[ValueKey]]) -> set[str]:
-        """The deployments whose target can have changed with these sets of the index."""
-        return self.watch.affected(touched)
-
     def named_paths(self) -> set[Path]:
         """Every tag or reported path that a deployment names."""
         return set(self.names)
@@ -282,37 +288,56 @@ class Deployments:
         Raises:
             CannotApply: as `apply`.
         """
-        ahead: dict[str, Deployment | None] = {}
-        for position, deployment_id, event in events:
-            old = ahead[deployment_id] if deployment_id in ahead else self.by_id.get(deployment_id)
-            ahead[deployment_id] = self._evolve(old, event, deployment_id=deployment_id, position=position)
-        names = Counter(self.names) if ahead else self.names
-        for deployment_id, new in ahead.items():
-            names.subtract(_named(self.by_id.get(deployment_id)))
+        names = Counter(self.names)
+        for name, new in self._evolved(events).items():
+            names.subtract(_named(self.by_id.get(name)))
             names.update(_named(new))
-        return {path for path, count in names.items() if count > 0}
+        return set(+names)
 
     def _evolve(
         self, old: Deployment | None, event: TargetingEvent, *, deployment_id: str, position: int
     ) -> Deployment | None:
-        if old is not None and isinstance(event, AdmissionChanged) and isinstance(event.admission, Kept):
-            members = self.members(event.admission.devices)
-            return msgspec.structs.replace(old, admission=Phased(members), rolled=frozenset())
-        if not isinstance(event, RolloutEvent):
-            return _evolve_deployment(old, event, deployment_id=deployment_id, position=position)
-        # A rollout is deleted with its deployment, and a change of the admission by hand overrides it.
+        replace = msgspec.structs.replace
+        if isinstance(event, DeploymentCreated):
+            return _readable(
+                Deployment(
+                    deployment_id,
+                    position,
+                    event.priority,
+                    is_layered(event.content),
+                    event.target_condition,
+                    event.admission,
+                    by_module(event.content),
+                    event.metrics,
+                    event.scope,
+                    kind_of(event.content),
+                ),
+                position,
+            )
         if old is None:
-            return None
+            # A rollout is deleted with its deployment.
+            if isinstance(event, RolloutEvent):
+                return None
+            raise CannotApply(position, deployment_id, "the deployment does not exist", fleet=True)
         match event:
+            case DeploymentUpdated(condition, priority, metrics=metrics):
+                return _readable(replace(old, priority=priority, condition=condition, metrics=metrics), position)
+            case AdmissionChanged(Kept(devices)):
+                return replace(old, admission=Phased(self.members(devices)), rolled=frozenset())
+            case AdmissionChanged(admission):
+                return replace(old, admission=admission)
+            case DeploymentDeleted():
+                return None
             case RolloutCreated(plan):
-                return msgspec.structs.replace(old, rolled=plan_paths(plan))
+                return replace(old, rolled=plan_paths(plan))
+            # A change of the admission by hand overrides the rollout.
             case DevicesAdmitted(_, devices) if isinstance(old.admission, NotStarted | Phased):
                 admitted = old.admission.members if isinstance(old.admission, Phased) else BitMap()
-                return msgspec.structs.replace(old, admission=Phased(admitted | self.members(devices)))
+                return replace(old, admission=Phased(admitted | self.members(devices)))
             case RolloutCompleted() if isinstance(old.admission, NotStarted | Phased):
-                return msgspec.structs.replace(old, admission=Everyone(), rolled=frozenset())
+                return replace(old, admission=Everyone(), rolled=frozenset())
             case RollbackBegan():
-                return msgspec.structs.replace(old, admission=Ended(), rolled=frozenset())
+                return replace(old, admission=Ended(), rolled=frozenset())
             case _:
                 return old
 
@@ -320,21 +345,6 @@ class Deployments:
         """The ordinals of the devices in this partition."""
         data = devices.get(str(self._number))
         return BitMap() if data is None else from_bytes(base64.b64decode(data))
-
-    def _remember(self, deployment: Deployment) -> None:
-        target = deployment.target
-        self.names.update(_named(deployment))
-        self.watch.add(deployment.id, target.paths, target.values)
-
-    def _forget(self, deployment: Deployment | None) -> None:
-        if deployment is None:
-            return
-        target = deployment.target
-        for path in _named(deployment):
-            self.names[path] -= 1
-            if not self.names[path]:
-                del self.names[path]
-        self.watch.remove(deployment.id, target.paths, target.values)
 
 
 def _named(deployment: Deployment | None) -> frozenset[Path]:
@@ -344,46 +354,9 @@ def _named(deployment: Deployment | None) -> frozenset[Path]:
     return (deployment.target.paths - {DEVICE_ID}) | metric_paths(deployment.metrics) | deployment.rolled
 
 
-def _evolve_deployment(
-    old: Deployment | None, event: DeploymentEvent, *, deployment_id: str, position: int
-) -> Deployment | None:
-    if isinstance(event, DeploymentCreated):
-        new = Deployment(
-            deployment_id,
-            position,
-            event.priority,
-            is_layered(event.content),
-            event.target_condition,
-            event.admission,
-            by_module(event.content),
-            event.metrics,
-            event.scope,
-            kind_of(event.content),
-        )
-        return _readable(new)
-    if old is None:
-        raise CannotApply(position, deployment_id, "the deployment does not exist", fleet=True)
-    match event:
-        case DeploymentUpdated():
-            return _readable(
-                msgspec.structs.replace(
-                    old, priority=event.priority, condition=event.target_condition, metrics=event.metrics
-                ),
-                position,
-            )
-        case AdmissionChanged():
-            assert not isinstance(event.admission, Kept)
-            return msgspec.structs.replace(old, admission=event.admission)
-        case DeploymentScheduled():
-            return old
-        case DeploymentDeleted():
-            return None
-
-
-def _readable(deployment: Deployment, position: int | None = None) -> Deployment:
+def _readable(deployment: Deployment, position: int) -> Deployment:
     try:
         target_of(deployment.condition, deployment.scope)
     except ConditionInvalid as error:
-        position = deployment.created if position is None else position
         raise CannotApply(position, deployment.id, f"its condition cannot be read: {error}", fleet=True) from error
     return deployment

@@ -1,4 +1,4 @@
-"""The devices of a partition: device id ↔ ordinal, and the sets live, edge-capable and enabled."""
+"""The devices of a partition: device id ↔ ordinal; the sets live, edge-capable and enabled; the children of parents."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
@@ -14,9 +14,7 @@ class Directory:
     # Ordinals are never reused: assignment changes in the log name devices by them for ever (docs/decisions/0003).
     def __init__(self) -> None:
         self.ids: list[str] = []
-        self.live = BitMap()
-        self.edge = BitMap()
-        self.enabled = BitMap()
+        self.live, self.edge, self.enabled = BitMap(), BitMap(), BitMap()
         self.ordinal_of: dict[str, int] = {}
         self.changed_ids: set[str] = set()
         self.changed_pages: set[int] = set()
@@ -74,3 +72,34 @@ class Directory:
         start = 0 if low is None else (bisect_right if low_open else bisect_left)(names, low)
         end = len(names) if high is None else (bisect_left if high_open else bisect_right)(names, high)
         return BitMap([self.ordinal_of[name] for name in names[start:end]])
+
+
+class Children:
+    """The children by parent. A device has at most one parent, which can be in another partition; only its scope is stored."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, BitMap] = {}
+        self._parent_of: dict[int, str] = {}
+        self.changed: set[str] = set()
+        """The scopes that gained or lost a child since the last commit."""
+
+    def restore(self, of: Mapping[str, BitMap]) -> None:
+        """Restore the stored children."""
+        self.of = dict(of)
+        self._parent_of = {ordinal: scope for scope, members in of.items() for ordinal in members}
+
+    def put(self, ordinal: int, scope: str) -> None:
+        """Set a device's parent; an empty scope removes it."""
+        previous_scope = self._parent_of.get(ordinal, "")
+        if previous_scope == scope:
+            return
+        if previous_scope:
+            del self._parent_of[ordinal]
+            self.of[previous_scope].discard(ordinal)
+            if not self.of[previous_scope]:
+                del self.of[previous_scope]
+            self.changed.add(previous_scope)
+        if scope:
+            self._parent_of[ordinal] = scope
+            self.of.setdefault(scope, BitMap()).add(ordinal)
+            self.changed.add(scope)

@@ -1,6 +1,7 @@
 """The inverted index of a partition: (property path, typed value) → the ordinals that have it."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyroaring import BitMap
@@ -37,15 +38,13 @@ def _names_every_module(path: Path) -> bool:
     return path[0] == MODULES[0] and path[1] == EVERY_MODULE
 
 
+@dataclass(slots=True, eq=False)
 class Node:
     """A property path in the tree of paths; `column` is `None` if the path itself is not indexed."""
 
-    __slots__ = ("children", "column", "path")
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.column: Column | None = None
-        self.children: dict[str, Node] = {}
+    path: Path
+    column: Column | None = None
+    children: "dict[str, Node]" = field(default_factory=dict)
 
 
 class Index:
@@ -57,9 +56,7 @@ class Index:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._tags = Node(TAGS)
-        self._reported = Node(REPORTED)
-        self._modules = Node(MODULES)
+        self._tags, self._reported, self._modules = Node(TAGS), Node(REPORTED), Node(MODULES)
         self.columns: dict[Path, Column] = {}
         self.over_budget: set[Path] = set()
         self.named: set[Path] = set()
@@ -76,15 +73,7 @@ class Index:
 
     def replace_tags(self, ordinal: int, tags: dict[str, Any]) -> bool:
         """Replace all tags of a device."""
-        gone = {name: None for name in self._tags.children if name not in tags}
-        changed = self._patch_children(ordinal, self._tags, gone)
-        for name, value in tags.items():
-            node = self._tags.children.get(name)
-            if node is not None and isinstance(value, dict) and not is_secret(value):
-                changed |= self._replace(ordinal, node, value)
-            else:
-                changed |= self._patch_children(ordinal, self._tags, {name: value})
-        return changed
+        return self._replace(ordinal, self._tags, tags)
 
     def _replace(self, ordinal: int, node: Node, value: dict[str, Any]) -> bool:
         changed = self._put(ordinal, node, OBJECT_KEY)
@@ -108,19 +97,18 @@ class Index:
                     changed |= self._clear(ordinal, child)
                 continue
             if child is None:
-                child = self._grow(node, name)
+                child = node.children[name] = Node((*node.path, name))
+                if child.path not in self.over_budget:
+                    self._index(child)
             # A secret must not be found by its value, and the value of its reference means nothing.
-            if is_secret(value):
-                for grandchild in child.children.values():
-                    changed |= self._clear(ordinal, grandchild)
-                changed |= self._put(ordinal, child, OBJECT_KEY)
-            elif type(value) is dict:
+            secret = is_secret(value)
+            if type(value) is dict and not secret:
                 changed |= self._put(ordinal, child, OBJECT_KEY)
                 changed |= self._patch_children(ordinal, child, value)
             else:
                 for grandchild in child.children.values():
                     changed |= self._clear(ordinal, grandchild)
-                changed |= self._put(ordinal, child, value_key(value))
+                changed |= self._put(ordinal, child, OBJECT_KEY if secret else value_key(value))
         return changed
 
     def patch_reported(self, ordinal: int, patch: dict[str, Any]) -> bool:
@@ -224,12 +212,6 @@ class Index:
                 return False
         return True
 
-    def _grow(self, parent: Node, name: str) -> Node:
-        node = parent.children[name] = Node((*parent.path, name))
-        if node.path not in self.over_budget:
-            self._index(node)
-        return node
-
     def _index(self, node: Node) -> None:
         node.column = self.columns[node.path] = Column()
 
@@ -243,7 +225,9 @@ class Index:
 
     def missing(self, paths: Iterable[Path]) -> frozenset[Path]:
         """The paths that must be indexed before a condition on them can be answered."""
-        return frozenset(path for path in paths if self._is_kept_for_its_name(path) and not self._has(path))
+        # A path of every module is indexed even before any module has a column.
+        absent = (path for path in paths if path not in self.columns and not self._is_of_every(path))
+        return frozenset(filter(self._is_kept_for_its_name, absent))
 
     def name(self, paths: set[Path]) -> None:
         """Index exactly these paths beside the tags within the budget; new paths are empty until they are filled."""
@@ -268,10 +252,6 @@ class Index:
     def _is_kept_for_its_name(self, path: Path) -> bool:
         """Whether a path is indexed only while a condition names it."""
         return path in self.over_budget or path[0] in {"properties", MODULES[0]}
-
-    def _has(self, path: Path) -> bool:
-        """Whether a path is indexed; a path of every module is, even before any module has a column."""
-        return path in self.columns or self._is_of_every(path)
 
     def _is_of_every(self, path: Path) -> bool:
         """Whether a named path of every module includes this path."""

@@ -80,7 +80,9 @@ def plan_of(text: str) -> MetricPlan | None:
         for read_path in _read(path, module)
     )
     values = None if statuses or query.where is None else _values(query.where, module)
-    return MetricPlan(compile_select(query.where), module, indexed, values, statuses)
+    # Which devices have a module other than those of the runtime follows from their assignments.
+    follows = statuses or module not in {None, AGENT, HUB}
+    return MetricPlan(compile_select(query.where), module, indexed, values, follows)
 
 
 def _is_known(where: Expression, module: str | None) -> bool:

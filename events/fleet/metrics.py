@@ -8,19 +8,15 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from events.fleet.answers import DeviceAnswers
-from events.fleet.assignments import Assignment, Assignments, AssignmentStatus, Layer
+from events.fleet.assignments import Assignment, AssignmentStatus, Layer
 from events.fleet.column import ValueKey, value_key
 from events.fleet.configuration import AGENT, HUB
-from events.fleet.deployments import Deployments
-from events.fleet.directory import Directory
 from events.fleet.index import DEVICE_ID, REPORTED, Index
 from events.fleet.metric_plan import MetricPlan, indexed, plan_of
-from events.fleet.packed import Packed
+from events.fleet.state import PartitionState
 from events.fleet.watch import Watch
 from events.manifest.document import ContentKind
 from events.manifest.merge import contributes
@@ -29,20 +25,6 @@ from events.query.select import among
 from events.query.tree import Op, Path, Primitive
 
 _NO_ORDINALS = BitMap()
-
-
-class MetricsState(msgspec.Struct, frozen=True, eq=False):
-    """The parts of a partition that metrics read."""
-
-    directory: Directory
-    index: Index
-    deployments: Deployments
-    modules: Mapping[str, BitMap]
-    assignments: Assignments
-    assignment_of: Packed
-    answers: DeviceAnswers
-    targeted: Callable[[str, str], BitMap]
-    """The devices that a started deployment targets; for configurations of modules, in the modules of this name."""
 
 
 class _Slices:
@@ -56,20 +38,19 @@ class _Slices:
         self._cuts: dict[object, BitMap] = {}
         self._orders: dict[tuple[Path, str], tuple[list[Any], list[BitMap]]] = {}
 
-    def equal(self, path: Path, literal: Primitive) -> BitMap:
-        return self._cut((path, value_key(literal)), lambda: self._index.compare(path, Op.EQ, literal))
-
-    def of_kind(self, path: Path, kind: str) -> BitMap:
-        return self._cut((path, kind), lambda: self._index.of_kind(path, kind))
-
-    def defined(self, path: Path) -> BitMap:
-        return self._cut(path, lambda: self._index.defined(path))
-
-    def ordered(self, path: Path, op: Op, literal: str | float) -> BitMap:
+    def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap:
+        key = value_key(literal)
+        if op is Op.EQ:
+            return self._cut((path, key), lambda: self._index.compare(path, Op.EQ, literal))
+        if op is Op.NE:
+            return self._cut((path, key[0]), lambda: self._index.of_kind(path, key[0])) - self.compare(
+                path, Op.EQ, literal
+            )
+        if isinstance(literal, bool):
+            return _NO_ORDINALS
         if self.within is None or path == DEVICE_ID:
             return self._index.ordered(path, op, literal)
-        kind = value_key(literal)[0]
-        values, upto = self._upto(path, kind)
+        values, upto = self._upto(path, key[0])
         match op:
             case Op.LT:
                 return upto[bisect_left(values, literal)]
@@ -86,9 +67,12 @@ class _Slices:
         if order is None:
             values, upto = self._index.values(path, kind), [BitMap()]
             for value in values:
-                upto.append(upto[-1] | self.equal(path, value))
+                upto.append(upto[-1] | self.compare(path, Op.EQ, value))
             order = self._orders[path, kind] = (values, upto)
         return order
+
+    def defined(self, path: Path) -> BitMap:
+        return self._cut(path, lambda: self._index.defined(path))
 
     def _cut(self, key: object, read: Callable[[], BitMap]) -> BitMap:
         members = self._cuts.get(key)
@@ -100,7 +84,7 @@ class _Slices:
 class _Within:
     """The `ColumnIndex` of one metric within some ordinals."""
 
-    def __init__(self, state: MetricsState, plan: MetricPlan, slices: _Slices) -> None:
+    def __init__(self, state: PartitionState, plan: MetricPlan, slices: _Slices) -> None:
         self._state, self._plan, self._slices = state, plan, slices
         if plan.module is None:
             self._within = slices.live
@@ -126,9 +110,9 @@ class _Within:
                 applied, targeted = self._status(name)
                 return among(op, literal, ("Applied", applied), ("Targeted", targeted - applied)) & within
             case ("deviceId",):
-                return self._indexed(path, op, literal) & within
+                return self._slices.compare(path, op, literal) & within
             case _:
-                return self._inherited(path, lambda indexed_path: self._indexed(indexed_path, op, literal))
+                return self._inherited(path, lambda indexed_path: self._slices.compare(indexed_path, op, literal))
 
     def defined(self, path: Path) -> BitMap:
         match path:
@@ -146,13 +130,11 @@ class _Within:
         ordinals = np.array(self._within, dtype=np.uint32)
         assignments, inverse = np.unique(self._state.assignment_of.take(ordinals), return_inverse=True)
         by_number = self._state.assignments.by_number
-        expected = np.array(
-            [max(1, by_number[int(assignment)].agent_version) for assignment in assignments], dtype=np.uint32
-        )[inverse]
+        versions = [max(1, by_number[int(assignment)].agent_version) for assignment in assignments]
+        expected = np.array(versions, dtype=np.uint32)[inverse]
         answered = self._state.answers.agent.versions.take(ordinals)
-        equal = BitMap(ordinals[answered == expected])
-        other = BitMap(ordinals[(answered != 0) & (answered != expected)])
-        return equal if op is Op.EQ else other
+        equal = answered == expected
+        return BitMap(ordinals[equal if op is Op.EQ else (answered != 0) & ~equal])
 
     def contains(self, _path: Path, _literal: str) -> None:
         """`None`: `plan_of` keeps no metric with an array."""
@@ -166,27 +148,16 @@ class _Within:
             members = members | ((members_of(hub_path) & self._state.directory.edge) - reported_itself)
         return members & self._within
 
-    def _indexed(self, path: Path, op: Op, literal: Primitive) -> BitMap:
-        index = self._slices
-        match op:
-            case Op.EQ:
-                return index.equal(path, literal)
-            case Op.NE:
-                return index.of_kind(path, value_key(literal)[0]) - index.equal(path, literal)
-            case _:
-                return _NO_ORDINALS if isinstance(literal, bool) else index.ordered(path, op, literal)
-
     def _having(self, module: str) -> BitMap:
         """The devices that have a module: made by hand, or part of an edge device's configuration."""
         state = self._state
         if module in {AGENT, HUB}:
             return state.directory.edge
-        by_hand = state.modules.get(module, _NO_ORDINALS) & state.directory.live
         configurations = state.assignments.configurations
         configured = self._with_assignments(
             lambda assignment: module in configurations[assignment.configuration].module_ids, state.directory.edge
         )
-        return by_hand | configured
+        return (state.modules.get(module, _NO_ORDINALS) & state.directory.live) | configured
 
     def _with_assignments(self, holds: Callable[[Assignment], bool], among: BitMap) -> BitMap:
         """The ordinals of `among` for whose assignments `holds` is true."""
@@ -199,16 +170,17 @@ class _Within:
         if deployment is None or deployment.kind is ContentKind.DEVICE:
             return _NO_ORDINALS, _NO_ORDINALS
         module = self._plan.module or ""
-        targeted = self._state.targeted(deployment_id, module) & self._within
+        targeted = self._state.targets.openly(deployment_id, module) & self._within
         layer = Layer(deployment.id, deployment.created)
         if deployment.kind is ContentKind.MODULE:
             return self._with_assignments(lambda assignment: assignment.has(layer, module), targeted), targeted
         if not contributes(deployment.content, module):
             return _NO_ORDINALS, targeted
         managed = (AssignmentStatus.MANAGED, AssignmentStatus.OVER_LIMIT)
-        return self._with_assignments(
+        applied = self._with_assignments(
             lambda assignment: assignment.status in managed and layer in assignment.stack, targeted
-        ), targeted
+        )
+        return applied, targeted
 
 
 Name = tuple[int, str, str]
@@ -218,7 +190,7 @@ Name = tuple[int, str, str]
 class PartitionMetrics:
     """The rows of every kept metric of a partition. Metrics with the same query share their rows across deployments."""
 
-    def __init__(self, state: MetricsState) -> None:
+    def __init__(self, state: PartitionState) -> None:
         self._state = state
         self._plans: dict[Name, MetricPlan] = {}
         self._names: dict[MetricPlan, set[Name]] = {}
@@ -240,8 +212,16 @@ class PartitionMetrics:
             if plans.get(name) is not self._plans[name]:
                 self._drop(name)
         for name, plan in plans.items():
-            if name not in self._plans:
-                self._add(name, plan)
+            if name in self._plans:
+                continue
+            self._plans[name] = plan
+            self.changed.add(name)
+            names = self._names.setdefault(plan, set())
+            names.add(name)
+            if len(names) == 1:
+                if plan.statuses:
+                    self._by_status.add(plan)
+                self._watch.add(plan, plan.paths, plan.values)
 
     def fill(self) -> None:
         """Select the rows of all metrics again, as after `define` on a restored state."""
@@ -274,16 +254,6 @@ class PartitionMetrics:
     def _selected(self, plan: MetricPlan, slices: _Slices) -> BitMap:
         """The rows within the slices; the caller must not change them."""
         return plan.select(_Within(self._state, plan, slices), None)
-
-    def _add(self, name: Name, plan: MetricPlan) -> None:
-        self._plans[name] = plan
-        self.changed.add(name)
-        names = self._names.setdefault(plan, set())
-        names.add(name)
-        if len(names) == 1:
-            if plan.statuses or (plan.module is not None and plan.module not in {AGENT, HUB}):
-                self._by_status.add(plan)
-            self._watch.add(plan, plan.paths, plan.values)
 
     def _drop(self, name: Name) -> None:
         plan = self._plans.pop(name)

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
 
 import numpy as np
-from msgspec import UNSET, UnsetType
 from pyroaring import BitMap
 
 from events.device.events import (
@@ -22,94 +21,32 @@ from events.device.events import (
     TwinReplaced,
 )
 from events.envelope import Envelope, Vector
-from events.fleet.answers import DeviceAnswers, Expected
+from events.fleet.answers import Expected
 from events.fleet.assigner import Assigner
 from events.fleet.assignment_change import AssignmentChange, AssignmentMove
-from events.fleet.assignments import Assignments
-from events.fleet.children import Children
+from events.fleet.assignments import MergeCache
 from events.fleet.configuration import AGENT, HUB
-from events.fleet.deployments import (
-    CONTENT_KEY,
-    DeploymentChange,
-    Deployments,
-    deployment_of,
-    paths_in,
-    targeting_events,
-)
-from events.fleet.directory import Directory
+from events.fleet.deployments import CONTENT_KEY, DeploymentChange, deployment_of, paths_in, targeting_events
 from events.fleet.errors import CannotApply
-from events.fleet.index import DEVICE_ID, Index
-from events.fleet.merge_cache import MergeCache
-from events.fleet.metrics import MetricsState, PartitionMetrics
-from events.fleet.module_owners import Planned
-from events.fleet.module_targets import AppliedChanges
-from events.fleet.packed import Packed
-from events.fleet.rollout_notes import RolloutNotes
-from events.fleet.targets import Targets
+from events.fleet.index import DEVICE_ID
+from events.fleet.metrics import PartitionMetrics
+from events.fleet.state import PartitionState
+from events.fleet.targets import AppliedChanges, Planned
 from events.query.tree import Path
 from events.rollout.events import DevicesRetried, RollbackBegan
 
 _EXPECTED_MAX = 10_000
 
 
-class Partition:
-    """The state of one partition at `vector`. Apply events, then `resolve`; an exception leaves it unusable."""
+class Partition(PartitionState):
+    """Applies events to the state of a partition, then resolves; an exception leaves it unusable."""
 
     def __init__(self, number: int, merge: MergeCache | None = None) -> None:
-        self.number = number
-        self.vector = Vector()
-        self.at = 0
-        self.assignment_changes = 0
-        self.decided = Vector()
-        self.rebuilt: int | UnsetType = UNSET
-        """The number of rebuilds of the stored form; it does not follow from events."""
-        self.directory = Directory()
-        self.index = Index(self.directory)
-        self.deployments = Deployments(number)
-        self.targets = Targets(self.directory, self.index, self.deployments)
-        self.assignments = Assignments()
-        self.assignment_of = Packed()
-        self.moved_by = Packed()
-        self.twin_versions = Packed()
-        self.answers = DeviceAnswers()
-        self.hand_written = Packed()
-        """The number of writes by hand to desired properties of a device or its modules, by ordinal."""
-        self.hand_writes = 0
-        """The sum of `hand_written` of all devices, retired ones included."""
+        super().__init__(number)
+        self._changes = AppliedChanges()
         self._expected: dict[int, Expected] = {}
-        self.modules: dict[str, BitMap] = {}
-        """The devices with a module made by hand, by module."""
-        self.changed_modules: set[str] = set()
-        self.children = Children()
-        self.stored_sets: dict[str, bytes] = {}
-        self.changed_deployments: set[tuple[int, str]] = set()
-        self._touched = BitMap()
-        self._renewed = BitMap()
-        self._gone = BitMap()
-        self._changes: dict[str, DeploymentChange] = {}
-        self.notes = RolloutNotes(self.deployments, self.assignments, self.answers)
-        self._assigner = Assigner(
-            self.directory,
-            self.deployments,
-            self.targets,
-            assignments=self.assignments,
-            assignment_of=self.assignment_of,
-            modules=self.modules,
-            notes=self.notes,
-            merge=merge or MergeCache(),
-        )
-        self.metrics = PartitionMetrics(
-            MetricsState(
-                self.directory,
-                self.index,
-                self.deployments,
-                self.modules,
-                self.assignments,
-                self.assignment_of,
-                self.answers,
-                self.targets.openly,
-            )
-        )
+        self._assigner = Assigner(self, merge or MergeCache())
+        self.metrics = PartitionMetrics(self)
 
     # -- applying the partition's own events
 
@@ -153,22 +90,22 @@ class Partition:
                 if event.desired is not None:
                     self._write_by_hand(ordinal)
                 if event.tags is not None and self.index.patch_tags(ordinal, event.tags):
-                    self._touched.add(ordinal)
+                    self._changes.touched.add(ordinal)
             case TwinReplaced():
                 self._write_by_hand(ordinal)
                 if self.index.replace_tags(ordinal, event.tags):
-                    self._touched.add(ordinal)
+                    self._changes.touched.add(ordinal)
             case PropertiesReported():
                 if self.index.patch_reported(ordinal, event.patch):
-                    self._touched.add(ordinal)
+                    self._changes.touched.add(ordinal)
             case ConfigurationSet(content):
-                self._assigner.by_hand.setdefault(ordinal, []).append(content.get(CONTENT_KEY, {}))
+                self._changes.by_hand.setdefault(ordinal, []).append(content.get(CONTENT_KEY, {}))
             case DesiredDelivered(versions):
                 self.answers.apply_delivered(ordinal, versions)
             case DeviceUpdated():
                 self.directory.update(ordinal, edge=event.edge, enabled=event.enabled)
                 self.children.put(ordinal, event.parent_scope or "")
-                self._renewed.add(ordinal)
+                self._changes.renewed.add(ordinal)
             case DeviceRetired():
                 self._retire(device_id)
                 return
@@ -177,7 +114,7 @@ class Partition:
             case ModuleCreated(module_id):
                 self.modules.setdefault(module_id, BitMap()).add(ordinal)
                 self.changed_modules.add(module_id)
-                self._renewed.add(ordinal)
+                self._changes.renewed.add(ordinal)
             case ModuleDeleted(module_id):
                 self._remove_module(ordinal, module_id)
             case ModuleUpdated():
@@ -190,7 +127,7 @@ class Partition:
         self.modules[module_id].discard(ordinal)
         self.changed_modules.add(module_id)
         self.index.forget_module(ordinal, module_id)
-        self._renewed.add(ordinal)
+        self._changes.renewed.add(ordinal)
         if not self.modules[module_id]:
             del self.modules[module_id]
 
@@ -218,7 +155,7 @@ class Partition:
             case _:
                 pass
         if changed:
-            self._touched.add(ordinal)
+            self._changes.touched.add(ordinal)
 
     def _write_by_hand(self, ordinal: int) -> None:
         self.hand_written[ordinal] += 1
@@ -231,7 +168,7 @@ class Partition:
             packed.reserve(count)
         self.twin_versions[ordinal] = version
         self.children.put(ordinal, event.parent_scope or "")
-        self._renewed.add(ordinal)
+        self._changes.renewed.add(ordinal)
 
     def _retire(self, device_id: str) -> None:
         ordinal = self.directory.retire(device_id)
@@ -239,11 +176,11 @@ class Partition:
         self.answers.forget(ordinal)
         self.children.put(ordinal, "")
         self.twin_versions[ordinal] = 0
-        self._assigner.by_hand.pop(ordinal, None)
+        self._changes.by_hand.pop(ordinal, None)
         for module_id in [name for name, members in self.modules.items() if ordinal in members]:
             self._remove_module(ordinal, module_id)
-        self._renewed.discard(ordinal)
-        self._gone.add(ordinal)
+        self._changes.renewed.discard(ordinal)
+        self._changes.gone.add(ordinal)
 
     # -- applying the fleet's events
 
@@ -255,13 +192,12 @@ class Partition:
         """Index further paths: `apply` updates them from now on, and `NewPaths` fills in the earlier values."""
         self.index.name(self.index.named | paths)
 
-    def hold_paths_of(self, events: Iterable[Envelope[Any]]) -> None:
-        """Index all paths that fleet events will name, before the first event."""
-        self.index.hold(_paths_in(events), named=self.deployments.named_paths())
-
-    def paths_held_by(self, events: Iterable[Envelope[Any]]) -> frozenset[Path]:
-        """The paths that `hold_paths_of` would add to the index, which are empty until they are filled from documents."""
-        return self.index.missing(_paths_in(events))
+    def hold_paths_of(self, events: Iterable[Envelope[Any]]) -> frozenset[Path]:
+        """Index all paths that fleet events will name, before the first event; returns the new ones, which are empty."""
+        paths = frozenset().union(*(paths_in(event) for _, _, event in targeting_events(events))) - {DEVICE_ID}
+        missing = self.index.missing(paths)
+        self.index.hold(paths, named=self.deployments.named_paths())
+        return missing
 
     def release_paths(self) -> None:
         """Index only the paths that the deployments name now."""
@@ -273,13 +209,13 @@ class Partition:
             return
         assert events[0].position == self.vector.fleet + 1
         for name, change in self.deployments.apply(targeting_events(events)).items():
-            previous = self._changes.get(name)
-            self._changes[name] = DeploymentChange(previous.before if previous else change.before, change.after)
+            previous = self._changes.deployments.get(name, change)
+            self._changes.deployments[name] = DeploymentChange(previous.before, change.after)
         for envelope in events:
             if isinstance(envelope.event, DevicesRetried):
-                self._assigner.retried.append(self.deployments.members(envelope.event.devices))
+                self._changes.retried.append(self.deployments.members(envelope.event.devices))
             elif isinstance(envelope.event, RollbackBegan) and envelope.event.restore is True:
-                self._assigner.restoring.add(deployment_of(envelope.subject))
+                self._changes.restoring.add(deployment_of(envelope.subject))
         self.index.name(self.deployments.named_paths())
         self.vector = Vector(self.vector.partition, events[-1].position)
         self.at = max(self.at, events[-1].at)
@@ -294,13 +230,13 @@ class Partition:
         stale = self.answers.stale
         if self.deployments.has_phased:
             # `RolloutNotes` records which devices were healthy before their move, so answers are judged before it as well.
-            self._judge()
+            self.answers.judge(self.assignment_of, self._expected_of)
         moves = self._move(planned)
         # The status of a deployment counts devices that it targets and does not admit, although their assignment stays.
         targeted |= self.targets.targeted_by(changes.deployments)
         status = targeted | concerned | self.answers.stale | stale
         self._count(changes, status)
-        self._judge()
+        self.answers.judge(self.assignment_of, self._expected_of)
         if not moves:
             return None
         self.assignment_changes += 1
@@ -315,20 +251,15 @@ class Partition:
         No device is moved; afterwards the state can only be read.
         """
         planned, _ = self._assigner.plan(self._take_changes())
-        return planned, {name for _, name in self.targets.changed | self.targets.of_modules.changed}
-
-    def _judge(self) -> None:
-        self.answers.judge(self.assignment_of, self._expected_of)
+        return planned, {name for _, name in self.targets.changed}
 
     def _take_changes(self) -> AppliedChanges:
-        sets, noted = self.index.take_touched()
-        touched = (self._touched | noted) - self._gone
-        changes = AppliedChanges(self._changes, sets, touched, self._renewed, self._gone)
-        self._changes, self._touched, self._renewed, self._gone = {}, BitMap(), BitMap(), BitMap()
+        changes, self._changes = self._changes, AppliedChanges()
+        changes.sets, noted = self.index.take_touched()
+        changes.touched = (changes.touched | noted) - changes.gone
         for name, change in changes.deployments.items():
-            self.changed_deployments |= {
-                (deployment.created, name) for deployment in (change.before, change.after) if deployment is not None
-            }
+            sides = (side for side in (change.before, change.after) if side is not None)
+            self.changed_deployments |= {(deployment.created, name) for deployment in sides}
         return changes
 
     def _count(self, changes: AppliedChanges, status: BitMap) -> None:
@@ -346,27 +277,22 @@ class Partition:
             self.metrics.define(deployment.created, deployment.id, deployment.metrics)
         self.metrics.fill()
 
-    def _move(self, moved: Planned) -> tuple[AssignmentMove, ...]:
+    def _move(self, planned: Planned) -> tuple[AssignmentMove, ...]:
         # New assignments are numbered by the lowest ordinal that moved, so that a replay gives the same numbers.
         moves = []
-        in_order = sorted(
-            ((old, assignment, members) for (old, _), (assignment, members) in moved.items()),
-            key=lambda move: move[2].min(),
-        )
-        for old, assignment, members in in_order:
-            new = self.assignments.number_of(assignment)
+        for (old, _), (after, members) in sorted(planned.items(), key=lambda move: move[1][1].min()):
+            before, new = self.assignments.by_number[old], self.assignments.number_of(after)
             self.assignments.move(old, new, len(members))
             self.assignment_of.put(np.array(members, dtype=np.uint32), new)
             self.answers.stale |= members
-            if assignment.stack != self.assignments.by_number[old].stack:
-                self.notes.note(self.assignments.by_number[old], assignment, members)
-            moves.append(AssignmentMove.of(self.assignments.by_number[old], assignment, members))
+            if after.stack != before.stack:
+                self.notes.note(before, after, members)
+            moves.append(AssignmentMove.of(before, after, members))
         self.notes.drop()
         self.assignments.drop_unused()
         return tuple(moves)
 
     def _expected_of(self, number: int) -> Expected:
-        """The expected answers of an assignment."""
         # Cached without invalidation: the number of an assignment is never reused.
         expected = self._expected.get(number)
         if expected is None:
@@ -377,8 +303,3 @@ class Partition:
                 self.assignments.configurations[assignment.configuration]
             )
         return expected
-
-
-def _paths_in(events: Iterable[Envelope[Any]]) -> frozenset[Path]:
-    named = {path for _, _, event in targeting_events(events) for path in paths_in(event)}
-    return frozenset(named - {DEVICE_ID})

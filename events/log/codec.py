@@ -47,7 +47,10 @@ def decode_entry(
         by = fields[b"by"]
         principal = _principals.get(by)
         if principal is None:
-            principal = _remember(by)
+            # Devices are authors too: without a limit, a process would keep one principal for each device of the fleet.
+            if len(_principals) >= _PRINCIPALS_MAX:
+                _principals.clear()
+            principal = _principals[by] = Principal.parse(by.decode())
         data = fields[b"data"]
         if upcasters and (upcast := upcasters.get(fields[b"type"])) is not None:
             data = canonical.encode(upcast(msgspec.json.decode(data)))
@@ -64,16 +67,3 @@ def decode_entry(
         raise UnreadableEvent(stream, position, f"field {error} is missing") from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UnreadableEvent(stream, position, str(error)) from error
-
-
-def _remember(by: bytes) -> Principal:
-    # Devices are authors too: without a limit, a process would keep one principal for each device of the fleet.
-    if len(_principals) >= _PRINCIPALS_MAX:
-        _principals.clear()
-    principal = _principals[by] = Principal.parse(by.decode())
-    return principal
-
-
-def position_of(entry_id: bytes) -> int:
-    """`17-0` -> 17."""
-    return int(entry_id[: entry_id.index(b"-")])

@@ -6,12 +6,12 @@ from itertools import chain
 
 import msgspec
 
-from events.log.codec import position_of
-from events.log.connect import Client, answering, entries_of
+from events.log.connect import Client, answering, entries_of, position_of
 from events.log.errors import LogLostItsTail
 from events.log.keys import FLEET, key, name
 
 _ASSIGNMENT_CHANGES = "assignments"
+_SIZES = tuple(size.to_bytes(4, "big") for size in range(1024))
 
 
 class RawEntry(msgspec.Struct, frozen=True):
@@ -25,9 +25,6 @@ class RawEntry(msgspec.Struct, frozen=True):
         """Its time in milliseconds; 0 if the field is missing or not a number."""
         at = self.fields.get(b"at", b"")
         return int(at) if at.isdigit() else 0
-
-
-_SIZES = tuple(size.to_bytes(4, "big") for size in range(1024))
 
 
 def stream_names(partitions: int) -> tuple[str, ...]:
@@ -102,11 +99,9 @@ def in_stream(client: Client, stream: str, *, after: int, limit: int) -> list[Ra
         LogUnavailable: Redis does not answer.
     """
     with answering():
-        entries = entries_of(client.xrange(key_of(stream), min=f"{after + 1}-0", count=limit))
-    raw_entries: list[RawEntry] = []
-    for entry_id, fields in entries:
-        position = position_of(entry_id)
-        if raw_entries and position != raw_entries[-1].position + 1:
-            raise LogLostItsTail(stream, expected=raw_entries[-1].position + 1, actual=position)
-        raw_entries.append(RawEntry(position, dict(fields)))
-    return raw_entries
+        stored = entries_of(client.xrange(key_of(stream), min=f"{after + 1}-0", count=limit))
+    entries = [RawEntry(position_of(entry_id), fields) for entry_id, fields in stored]
+    for expected, entry in enumerate(entries, entries[0].position if entries else 0):
+        if entry.position != expected:
+            raise LogLostItsTail(stream, expected=expected, actual=entry.position)
+    return entries

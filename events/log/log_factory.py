@@ -5,12 +5,12 @@ import secrets
 from events.clock import now_ms
 from events.envelope import Principal
 from events.log.archive.notes import initialisation_of
-from events.log.checks import check_server
-from events.log.codec import decode_entry, position_of
-from events.log.connect import TIMEOUT_SECONDS, Client, answering, connect, entries_of
+from events.log.codec import decode_entry
+from events.log.connect import TIMEOUT_SECONDS, Client, answering, check_server, connect
+from events.log.entries import in_stream
 from events.log.errors import LogMismatch, LogNotInitialised, LogRestoring
 from events.log.events import LOG_SUBJECT, LogInitialised
-from events.log.keys import FLEET, PARTITIONS_DEFAULT, PARTITIONS_MAX, key
+from events.log.keys import FLEET, PARTITIONS_DEFAULT, PARTITIONS_MAX, key, name
 from events.log.port import Proposed
 from events.log.redis import RedisLog
 from events.settings import hide_password
@@ -82,11 +82,11 @@ def _first_event(client: Client) -> LogInitialised | None:
     with answering():
         if client.exists(RESTORING):
             raise LogRestoring
-        entries = entries_of(client.xrange(key(FLEET, "log"), count=1))
+    entries = in_stream(client, name(FLEET), after=0, limit=1)
     if not entries:
         return None
     # Once the first event is archived, its copy in Redis is read: a log opens although its archive is away.
-    if position_of(entries[0][0]) != 1:
+    if entries[0].position != 1:
         return initialisation_of(client)
-    event = decode_entry("fleet", 1, entries[0][1]).event
+    event = decode_entry(name(FLEET), 1, entries[0].fields).event
     return event if isinstance(event, LogInitialised) else None

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from events.envelope import Envelope, Principal
-from events.log.chunks import Piece, split
+from events.log.chunks import split
 from events.log.codec import decode_entry, type_of
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.events import LOG_SUBJECT, LogInitialised
@@ -48,61 +48,48 @@ class MemoryLog:
     ) -> tuple[Chunk, ...]:
         """Append a batch; see `events.log.port.Log.append`."""
         # A list, as in Redis: an event that is too large leaves nothing of its batch in the log.
-        pieces = list(split(batch, partitions=self.partitions))
-        return tuple(
-            self._append(piece, batch, f"{command_id}:{number}", by=by, at=at, cause=cause, fence=fence)
-            for number, piece in enumerate(pieces)
-        )
-
-    def _append(
-        self,
-        piece: Piece,
-        batch: Sequence[Proposed],
-        chunk_id: str,
-        *,
-        by: Principal,
-        at: int,
-        cause: str,
-        fence: int | None,
-    ) -> Chunk:
-        stream = self._streams[piece.stream]
-        # The same order as in append.lua, which has the reasons; tests/log/test_contract.py runs over both.
-        if chunk_id in stream.commands:
-            first, stored_versions = stream.commands[chunk_id]
-            return Written(piece.stream, piece.indices, first, stored_versions, repeated=True, woke=False)
-        if fence is not None:
-            if fence < stream.fence:
-                raise Fenced(name(piece.stream), stream.fence)
-            stream.fence = fence
-        proposals = [batch[index] for index in piece.indices]
-        heads, versions, conflicts = _check(stream, proposals)
-        if conflicts:
-            current = {subject: stream.heads.get(subject, Head()) for subject in conflicts}
-            return Conflicted(piece.stream, piece.indices, current)
-        stream.at = max(stream.at, at)
-        first = len(stream.entries) + 1
-        for proposed, version, data in zip(proposals, versions, piece.data, strict=True):
-            texts = (type_of(proposed.event), proposed.subject, str(version), str(stream.at), str(by), cause)
-            names = (b"type", b"subject", b"version", b"at", b"by", b"cause")
-            entry = dict(zip(names, (text.encode() for text in texts), strict=True))
-            stream.entries.append({**entry, b"data": data})
-            for subject, document in proposed.snapshots:
-                if document is None:
-                    stream.snapshots.pop(subject, None)
-                else:
-                    stream.snapshots[subject] = document.replace(_AT_APPEND, b'_at":%d' % stream.at)
-        stream.heads |= heads
-        stream.commands[chunk_id] = (first, versions)
-        for position, (proposed, version) in enumerate(zip(proposals, versions, strict=True), first):
-            if proposed.command_id:
-                began, before = stream.commands.get(proposed.command_id, (position, ()))
-                stream.commands[proposed.command_id] = (began, (*before, version))
-        woke = piece.stream == FLEET or not stream.wake
-        stream.wake = True
-        return Written(piece.stream, piece.indices, first, versions, repeated=False, woke=woke)
+        pieces, chunks = list(split(batch, partitions=self.partitions)), list[Chunk]()
+        for number, piece in enumerate(pieces):
+            stream, chunk_id = self._streams[piece.stream], f"{command_id}:{number}"
+            # The same order as in append.lua, which has the reasons; tests/log/test_contract.py runs over both.
+            if chunk_id in stream.commands:
+                first, versions = stream.commands[chunk_id]
+                chunks.append(Written(piece.stream, piece.indices, first, versions, repeated=True, woke=False))
+                continue
+            if fence is not None:
+                if fence < stream.fence:
+                    raise Fenced(name(piece.stream), stream.fence)
+                stream.fence = fence
+            proposals = [batch[index] for index in piece.indices]
+            heads, versions, conflicts = _check(stream, proposals)
+            if conflicts:
+                current = {subject: stream.heads.get(subject, Head()) for subject in conflicts}
+                chunks.append(Conflicted(piece.stream, piece.indices, current))
+                continue
+            stream.at = max(stream.at, at)
+            first = len(stream.entries) + 1
+            for proposed, version, data in zip(proposals, versions, piece.data, strict=True):
+                texts = (type_of(proposed.event), proposed.subject, str(version), str(stream.at), str(by), cause)
+                names = (b"type", b"subject", b"version", b"at", b"by", b"cause")
+                entry = dict(zip(names, (text.encode() for text in texts), strict=True))
+                stream.entries.append({**entry, b"data": data})
+                for subject, document in proposed.snapshots:
+                    if document is None:
+                        stream.snapshots.pop(subject, None)
+                    else:
+                        stream.snapshots[subject] = document.replace(_AT_APPEND, b'_at":%d' % stream.at)
+            stream.heads |= heads
+            stream.commands[chunk_id] = (first, versions)
+            for position, (proposed, version) in enumerate(zip(proposals, versions, strict=True), first):
+                if proposed.command_id:
+                    began, before = stream.commands.get(proposed.command_id, (position, ()))
+                    stream.commands[proposed.command_id] = (began, (*before, version))
+            woke = piece.stream == FLEET or not stream.wake
+            stream.wake = True
+            chunks.append(Written(piece.stream, piece.indices, first, versions, repeated=False, woke=woke))
+        return tuple(chunks)
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
-        """Heads and snapshots of subjects, in their order."""
         stored = []
         for subject in subjects:
             stream = self._streams[FLEET if fleet else partition_of(device_of(subject), self.partitions)]
@@ -110,12 +97,10 @@ class MemoryLog:
         return stored
 
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
-        """The number of events that each command has in a stream; here no id is ever forgotten."""
         commands = self._streams[stream].commands
         return [len(commands[command_id][1]) if command_id in commands else 0 for command_id in command_ids]
 
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
-        """Snapshots of subjects of one partition, in their order."""
         stored = self._streams[partition].snapshots
         return [stored.get(subject) for subject in subjects]
 
@@ -124,19 +109,15 @@ class MemoryLog:
         return [subject for subject in self._streams[stream].snapshots if subject.startswith(prefix)]
 
     def subjects_with_events(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a head."""
         return list(self._streams[stream].heads)
 
     def head(self, stream: int) -> int:
-        """Position of the newest event of a stream."""
         return len(self._streams[stream].entries)
 
     def heads(self) -> Mapping[int, int]:
-        """`head` of every stream."""
         return {stream: self.head(stream) for stream in self._streams}
 
     def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
-        """At most `limit` events from position after + 1 on."""
         entries = self._streams[stream].entries
         if after > len(entries):
             raise LogLostItsTail(name(stream), expected=after, actual=len(entries))
@@ -146,11 +127,9 @@ class MemoryLog:
         ]
 
     def position_at(self, stream: int, at: int) -> int:
-        """The last position whose time is <= `at`; 0 if there is none."""
         return sum(int(fields[b"at"]) <= at for fields in self._streams[stream].entries)
 
     def clear_wake(self, stream: int) -> None:
-        """Delete the wake flag of a partition."""
         self._streams[stream].wake = False
 
 

@@ -1,7 +1,7 @@
 """The log in Redis Streams: every append is one script over one stream."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from importlib.resources import files
 from typing import Any, cast
 
@@ -10,14 +10,15 @@ from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
 from events.envelope import Envelope, Principal
-from events.log.archive.archive_index import ArchiveIndex
 from events.log.chunks import Piece, split
-from events.log.codec import decode_entry, position_of, type_of
-from events.log.connect import Client, answering, entries_of
+from events.log.codec import type_of
+from events.log.connect import Client, answering
+from events.log.entries import in_stream
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
 from events.log.port import Chunk, Conflicted, Event, Head, Proposed, Stored, Written
+from events.log.raw import RawStreams
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
 COMMANDS_REMEMBERED_MAX = 100_000
@@ -26,6 +27,7 @@ _answers = msgspec.json.Decoder(tuple[int, tuple[int, ...]])
 """What the script remembers of a chunk or a command: its first position, and the version of each of its events."""
 
 _SCRIPT = files("events.log").joinpath("append.lua").read_text(encoding="utf-8")
+_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 _KEYS = ("log", "heads", "snapshots", "meta", "wake", "commands", "commands:times")
 _IN_FLIGHT = 32
 """Chunks of a batch that are sent in one pipeline, which holds their arguments in memory: at most 32 MiB."""
@@ -35,10 +37,8 @@ class RedisLog:
     """A log in one Redis server or in a cluster; all keys of a stream share a hash slot."""
 
     def __init__(self, client: Client, *, partitions: int, epoch: str) -> None:
-        self.client = client
-        self.partitions = partitions
-        self.epoch = epoch
-        self.archive_index = ArchiveIndex(client)
+        self.client, self.partitions, self.epoch = client, partitions, epoch
+        self._streams = RawStreams(client)
 
     # -- writing
 
@@ -52,11 +52,6 @@ class RedisLog:
         cause: str = "",
         fence: int | None = None,
     ) -> tuple[Chunk, ...]:
-        """Append a batch; see `events.log.port.Log.append`.
-
-        Raises:
-            Fenced: another process with a higher fence has written to this stream.
-        """
         # A list: an event that is too large is an error before the first chunk is sent, and leaves no trace in the log.
         pieces = list(split(batch, partitions=self.partitions))
         chunks: list[Chunk] = []
@@ -78,67 +73,55 @@ class RedisLog:
             chunks += [_chunk(piece, answer) for piece, answer in zip(in_flight, answers, strict=True)]
         return tuple(chunks)
 
-    @cached_property
-    def _sha(self) -> str:
-        return str(self.client.script_load(_SCRIPT))
-
     def _run(self, calls: Sequence[tuple[int, list[Any]]]) -> list[Any]:
         try:
             return self._pipelined(calls)
         except NoScriptError:
-            # Redis loses its scripts when it restarts. EVALSHA sends 40 bytes instead of the whole script with each chunk,
-            # so the script is loaded again only here. Chunks of this batch that are in the log answer as repeated.
+            # A new server has no script, and one that restarts loses its scripts. EVALSHA sends 40 bytes instead of the whole
+            # script with each chunk, so it is loaded only here. Chunks of this batch that are in the log answer as repeated.
             self.client.script_load(_SCRIPT)
             return self._pipelined(calls)
 
     def _pipelined(self, calls: Sequence[tuple[int, list[Any]]]) -> list[Any]:
-        sha = self._sha
-        if len(calls) == 1 or isinstance(self.client, RedisCluster):
-            return [self.client.evalsha(sha, len(_KEYS), *_keys(stream), *arguments) for stream, arguments in calls]
-        pipe = self.client.pipeline(transaction=False)
-        for stream, arguments in calls:
-            pipe.evalsha(sha, len(_KEYS), *_keys(stream), *arguments)
-        return list(pipe.execute())
+        is_pipelined = len(calls) > 1 and not isinstance(self.client, RedisCluster)
+        pipe: Any = self.client.pipeline(transaction=False) if is_pipelined else self.client
+        answers = [
+            pipe.evalsha(_SHA, len(_KEYS), *(key(stream, what) for what in _KEYS), *arguments)
+            for stream, arguments in calls
+        ]
+        return list(pipe.execute()) if is_pipelined else answers
 
     def clear_wake(self, stream: int) -> None:
-        """Delete the wake flag of a partition."""
         with answering():
             self.client.delete(key(stream, "wake"))
 
     # -- heads and snapshots
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
-        """Heads and snapshots of subjects, in their order."""
         by_stream: dict[int, list[int]] = {}
         for index, subject in enumerate(subjects):
             stream = FLEET if fleet else partition_of(device_of(subject), self.partitions)
             by_stream.setdefault(stream, []).append(index)
-        stored: list[Stored] = [Stored()] * len(subjects)
+        streams = [*by_stream.items()]
+        answers: list[Any] = []
         with answering():
-            answers = self._load(by_stream, subjects)
-        for indices, (heads, snapshots) in zip(by_stream.values(), answers, strict=True):
+            # MULTI: an append between the two reads would pair a head with the document of another version. A transaction on a
+            # cluster is limited to one slot, and so to one stream.
+            is_cluster = isinstance(self.client, RedisCluster)
+            for transaction in [[stream] for stream in streams] if is_cluster else [streams]:
+                pipe: Any = self.client.pipeline(transaction=True)
+                for stream, indices in transaction:
+                    names = [subjects[index] for index in indices]
+                    pipe.hmget(key(stream, "heads"), names)
+                    pipe.hmget(key(stream, "snapshots"), names)
+                answers += pipe.execute()
+        stored: list[Stored] = [Stored()] * len(subjects)
+        for (_, indices), heads, snapshots in zip(streams, answers[::2], answers[1::2], strict=True):
             for index, head, snapshot in zip(indices, heads, snapshots, strict=True):
                 stored[index] = Stored(_head(head), snapshot)
         return stored
 
-    def _load(self, by_stream: Mapping[int, list[int]], subjects: Sequence[str]) -> list[tuple[list[Any], list[Any]]]:
-        # MULTI: an append between the two reads would pair a head with the document of another version. A transaction on a
-        # cluster is limited to one slot, and so to one stream.
-        if isinstance(self.client, RedisCluster):
-            answers = []
-            for stream, indices in by_stream.items():
-                pipe: Any = self.client.pipeline(transaction=True)  # type: ignore[no-untyped-call]
-                _queue_load(pipe, stream, [subjects[index] for index in indices])
-                answers.append(tuple(pipe.execute()))
-            return answers
-        pipe = self.client.pipeline(transaction=True)
-        for stream, indices in by_stream.items():
-            _queue_load(pipe, stream, [subjects[index] for index in indices])
-        flat = pipe.execute()
-        return list(zip(flat[::2], flat[1::2], strict=True))
-
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
-        """The number of events that each command has in a stream; 0 for a command that the log does not remember."""
         if not command_ids:
             return []
         with answering():
@@ -146,7 +129,6 @@ class RedisLog:
         return [0 if answer is None else len(_answers.decode(answer)[1]) for answer in answers]
 
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
-        """Snapshots of subjects of one partition, in their order."""
         if not subjects:
             return []
         with answering():
@@ -160,7 +142,6 @@ class RedisLog:
                 yield field.decode()
 
     def subjects_with_events(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a head."""
         with answering():
             for field, _ in self.client.hscan_iter(key(stream, "heads"), count=1000):
                 yield field.decode()
@@ -168,12 +149,10 @@ class RedisLog:
     # -- reading
 
     def head(self, stream: int) -> int:
-        """Position of the newest event of a stream."""
         with answering():
             return int(self.client.hget(key(stream, "meta"), "position") or 0)
 
     def heads(self) -> Mapping[int, int]:
-        """`head` of every stream."""
         streams = (FLEET, *range(self.partitions))
         with answering():
             if isinstance(self.client, RedisCluster):
@@ -189,77 +168,37 @@ class RedisLog:
         Raises:
             ObjectStoreUnavailable, SegmentMissing, SegmentDamaged: an archived entry cannot be read.
         """
-        stream_name = name(stream)
-        envelopes: list[Envelope[Event]] = []
-        while len(envelopes) < limit:
-            at = after + len(envelopes)
-            if at < self.archive_index.trimmed(stream_name):
-                envelopes += self.archive_index.envelopes(stream_name, after=at, limit=limit - len(envelopes))
-                continue
-            with answering():
-                entries = entries_of(
-                    self.client.xrange(key(stream, "log"), min=f"{at + 1}-0", count=limit - len(envelopes))
-                )
-            # A stream that starts later was trimmed after this process last read its notes, or has lost entries. Reading the
-            # notes again tells which; doing so only here saves a round trip with every read.
-            if entries and position_of(entries[0][0]) != at + 1 and self.archive_index.refresh(stream_name) > at:
-                continue
-            for entry_id, fields in entries:
-                at += 1
-                if position_of(entry_id) != at:
-                    raise LogLostItsTail(stream_name, expected=at, actual=position_of(entry_id))
-                envelopes.append(decode_entry(stream_name, at, fields))
-            break
-        if len(envelopes) < limit:
-            self._check_end(stream, after=after, last=after + len(envelopes))
+        envelopes = self._streams.events(name(stream), after=after, limit=limit)
+        # A read that got events has no gap, and its caller asks again at the end: checking there is enough.
+        if not envelopes and limit:
+            # `after > head`: a restart or a failover lost events that this reader has seen. Under appendfsync everysec that is
+            # up to the last second. `end < head`: entries were deleted, as the position is counted apart from the stream.
+            head = self.head(stream)
+            if after > head:
+                raise LogLostItsTail(name(stream), expected=after, actual=head)
+            end = self._streams.head(name(stream))
+            if end < head or end < after:
+                raise LogLostItsTail(name(stream), expected=max(after, end + 1), actual=end)
         return envelopes
 
-    def _check_end(self, stream: int, *, after: int, last: int) -> None:
-        """Raise `LogLostItsTail` where a read got nothing although the stream should have more."""
-        # A read that got events has no gap, and its caller asks again at the end: checking there is enough.
-        if last > after:
-            return
-        # `after > head`: a restart or a failover lost events that this reader has seen. Under appendfsync everysec that is up
-        # to the last second. `end < head`: entries were deleted, as the position is counted apart from the stream.
-        head = self.head(stream)
-        if after > head:
-            raise LogLostItsTail(name(stream), expected=after, actual=head)
-        with answering():
-            newest = entries_of(self.client.xrevrange(key(stream, "log"), count=1))
-        end = position_of(newest[0][0]) if newest else 0
-        if end < head or end < after:
-            raise LogLostItsTail(name(stream), expected=max(after, end + 1), actual=end)
-
     def position_at(self, stream: int, at: int) -> int:
-        """The last position whose time is <= `at`; 0 if there is none."""
-        with answering():
-            oldest = entries_of(self.client.xrange(key(stream, "log"), count=1))
+        oldest = in_stream(self.client, name(stream), after=0, limit=1)
         if not oldest:
             return 0
         # Binary search: the script raises each time to the previous one, so times never fall.
-        low, high = position_of(oldest[0][0]) - 1, self.head(stream)
-        if low and at < int(oldest[0][1][b"at"]) and self.archive_index.refresh(name(stream)):
-            return self.archive_index.position_at(name(stream), at)
+        low, high = oldest[0].position - 1, self.head(stream)
+        if low and at < oldest[0].at and self._streams.refresh(name(stream)):
+            return self._streams.archived_at(name(stream), at)
         while low < high:
             middle = (low + high + 1) // 2
-            with answering():
-                entry = entries_of(self.client.xrange(key(stream, "log"), min=f"{middle}-0", count=1))
-            if entry and position_of(entry[0][0]) != middle:
+            entry = in_stream(self.client, name(stream), after=middle - 1, limit=1)
+            if entry and entry[0].position != middle:
                 return self.position_at(stream, at)  # The archive mover trimmed the stream during the search.
-            if entry and int(entry[0][1][b"at"]) <= at:
+            if entry and entry[0].at <= at:
                 low = middle
             else:
                 high = middle - 1
         return low
-
-
-def _keys(stream: int) -> list[str]:
-    return [key(stream, what) for what in _KEYS]
-
-
-def _queue_load(pipe: Any, stream: int, subjects: list[str]) -> None:
-    pipe.hmget(key(stream, "heads"), subjects)
-    pipe.hmget(key(stream, "snapshots"), subjects)
 
 
 def _head(data: bytes | None) -> Head:

@@ -1,15 +1,16 @@
 """Searches a stream by the fields of its entries: by column in segments, entry by entry in Redis."""
 
 import contextlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import msgspec
 
 from events.envelope import Envelope
 from events.log.archive.manifest import Segment
-from events.log.archive.segment import SegmentFile
 from events.log.codec import decode_entry
 from events.log.entries import RawEntry
 from events.log.errors import ObjectStoreUnavailable, SegmentDamaged, SegmentMissing
@@ -65,14 +66,14 @@ def scan(
     """
     # Segments are read even for entries that Redis has too: reading two columns of a file costs milliseconds, and a filter in
     # Redis would cost the server 5 to 11 times the processor time of XRANGE (docs/decisions/0025).
-    for segment in streams.archive_index.segments(stream):
+    for segment in streams.segments(stream):
         if segment.last <= after or (upto is not None and segment.first > upto):
             continue
         low, high = max(after, segment.first - 1), segment.last if upto is None else min(upto, segment.last)
         try:
             yield from _in_segment(streams, segment, entry_filter, low, high)
         except (SegmentMissing, SegmentDamaged, ObjectStoreUnavailable):
-            if low < streams.archive_index.trimmed(stream):
+            if low < streams.trimmed(stream):
                 raise
             # Redis has these entries too, so the search goes on there; `twinfold archive verify` reports the file.
             break
@@ -112,10 +113,15 @@ def _in_segment(
         return ()
     if entry_filter.until is not None and segment.first_at > entry_filter.until:
         return ()
-    with contextlib.closing(streams.archive_index.opened(segment)) as opened:
+    with contextlib.closing(streams.opened(segment)) as opened:
         positions = opened.read(lambda parquet: _matching(parquet, segment, entry_filter))
         chosen = [position for position in positions if after < position <= upto]
-        return [entry for entry in _at(opened, chosen) if entry_filter.includes(entry)]
+        found: list[RawEntry] = []
+        # A row group without any of the positions is not read.
+        for group, in_group in groupby(chosen, lambda position: bisect_right(opened.firsts, position) - 1):
+            rows = opened.rows(group)
+            found += rows.picked([position - rows.first for position in in_group])
+        return [entry for entry in found if entry_filter.includes(entry)]
 
 
 def _matching(parquet: Any, segment: Segment, entry_filter: EntryFilter) -> list[int]:
@@ -152,10 +158,3 @@ def _rows_where(column: Any, test: Callable[[Any], Any]) -> Any:
         passes = np.append(test(chunk.dictionary).to_numpy(zero_copy_only=False).astype(bool), False)
         matches.append(passes[chunk.indices.fill_null(len(passes) - 1).to_numpy(zero_copy_only=False)])
     return np.concatenate(matches)
-
-
-def _at(opened: SegmentFile, positions: Sequence[int]) -> Iterator[RawEntry]:
-    """The entries at these positions, in order; a row group without any of them is not read."""
-    for group, in_group in opened.by_group(positions):
-        rows = opened.rows(group)
-        yield from rows.picked([position - rows.first for position in in_group])

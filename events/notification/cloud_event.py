@@ -1,6 +1,6 @@
 """An event or an assignment change for receivers outside: a CloudEvent 1.0 in JSON, without secrets."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 from msgspec import UNSET
@@ -11,22 +11,11 @@ from events.canonical import JsonObject
 from events.deployment.events import AdmissionChanged, DeploymentEvent, Kept
 from events.device.times import time_text
 from events.envelope import Envelope
-from events.fleet.assignment_change import AssignmentChange, AssignmentMove
+from events.fleet.assignment_change import AssignmentChange
 from events.fleet.assignments import Assignment, Own
 from events.log.keys import FLEET, device_of
-from events.log.kinds import ASSIGNMENT_CHANGE, UNREADABLE
-from events.log.port import Event
-from events.rollout.events import (
-    Devices,
-    DevicesAdmitted,
-    DevicesRetried,
-    PhaseOpened,
-    ResultsRecorded,
-    RollbackBegan,
-    RollbackEnded,
-    RolloutEvent,
-    RolloutResults,
-)
+from events.log.port import ASSIGNMENT_CHANGE, UNREADABLE, Event
+from events.rollout import events as rollout
 from events.rollout.state import ROLLOUT
 from events.secrets.references import MASK, mask
 from events.stored_projection.stored_partition import AssignmentEntry
@@ -38,7 +27,7 @@ MEDIA_TYPE = "application/cloudevents+json"
 _HIDDEN = ("authentication", "digest")
 """Members that prove an identity; receivers have no use for them."""
 
-DescribeDevices = Callable[[Devices], JsonObject]
+DescribeDevices = Callable[[rollout.Devices], JsonObject]
 """Returns a set of devices as `{"count": 3, "devices": ["edge-1", …]}`."""
 
 
@@ -86,7 +75,7 @@ def of_event(location: EventLocation, envelope: Envelope[Event], describe: Descr
     if envelope.cause:
         more["cause"] = envelope.cause
     body = _body(location, kind, envelope.at, {**more, "subject": envelope.subject, "data": visible})
-    is_about = isinstance(envelope.event, DeploymentEvent | RolloutEvent)
+    is_about = isinstance(envelope.event, DeploymentEvent | rollout.RolloutEvent)
     deployments = frozenset({envelope.subject.removeprefix(ROLLOUT)} if is_about else ())
     device = None if location.number == FLEET else device_of(envelope.subject)
     return Notification(location, envelope.at, kind, body, deployments, device)
@@ -95,32 +84,28 @@ def of_event(location: EventLocation, envelope: Envelope[Event], describe: Descr
 def with_ids(event: Event, data: JsonObject, describe: DescribeDevices) -> JsonObject:
     """Returns an event's data with device ids instead of ordinals, which have no meaning outside the log."""
     match event:
-        case DevicesAdmitted(_, devices) | DevicesRetried(devices):
+        case rollout.DevicesAdmitted(_, devices) | rollout.DevicesRetried(devices):
             return {**data, "devices": describe(devices)}
-        case PhaseOpened(_, _, pool) if pool is not UNSET:
+        case rollout.PhaseOpened(_, _, pool) if pool is not UNSET:
             return {**data, "pool": describe(pool)}
-        case RollbackBegan() | ResultsRecorded():
-            return {**data, "results": _results(event.results, describe)}
-        case RollbackEnded():
-            return {**data, "not_back": _by_reason(event.not_back, describe)}
+        case rollout.RollbackBegan() | rollout.ResultsRecorded():
+            return {**data, "results": _described(event.results, describe)}
+        case rollout.RollbackEnded():
+            return {**data, "not_back": {why: describe(devices) for why, devices in event.not_back.items()}}
         case AdmissionChanged(Kept(devices)):
             return {**data, "admission": {**data["admission"], "devices": describe(devices)}}
         case _:
             return data
 
 
-def _results(results: RolloutResults, describe: DescribeDevices) -> JsonObject:
+def _described(results: rollout.RolloutResults, describe: DescribeDevices) -> JsonObject:
     plain = ("healthy", "already", "silent", "pending", "outranked")
     return {
         **{name: describe(getattr(results, name)) for name in plain},
-        "failed": _by_reason(results.failed, describe),
-        "not_applied": _by_reason(results.not_applied, describe),
+        "failed": {why: describe(devices) for why, devices in results.failed.items()},
+        "not_applied": {why: describe(devices) for why, devices in results.not_applied.items()},
         "is_whole": results.is_whole,
     }
-
-
-def _by_reason(by_reason: dict[str, Devices], describe: DescribeDevices) -> JsonObject:
-    return {why: describe(devices) for why, devices in by_reason.items()}
 
 
 def of_assignment_change(
@@ -135,15 +120,10 @@ def of_assignment_change(
     more: JsonObject = {"position": location.position, "subject": location.name.partition("/")[0], "data": data}
     if entry.cause:
         more["cause"] = entry.cause
-    names = frozenset(name for move in assignment_change.moves for name in _deployments(move))
-    return Notification(
-        location,
-        entry.at,
-        ASSIGNMENT_CHANGE,
-        _body(location, ASSIGNMENT_CHANGE, entry.at, more),
-        names,
-        moved=assignment_change.ordinals(),
-    )
+    assignments = (assignment for move in assignment_change.moves for assignment in (move.before, move.after))
+    names = frozenset(layer.id for each in assignments for layer in (*each.layers, *each.wanted))
+    body = _body(location, ASSIGNMENT_CHANGE, entry.at, more)
+    return Notification(location, entry.at, ASSIGNMENT_CHANGE, body, names, moved=assignment_change.ordinals())
 
 
 def of_unreadable(location: EventLocation) -> Notification:
@@ -192,8 +172,3 @@ def _assignment(assignment: Assignment) -> JsonObject:
 
 def _own(own: Own) -> JsonObject:
     return {"version": own.version, "layers": [layer.id for layer in own.stack]}
-
-
-def _deployments(move: AssignmentMove) -> Iterator[str]:
-    for assignment in (move.before, move.after):
-        yield from (layer.id for layer in (*assignment.layers, *assignment.wanted))

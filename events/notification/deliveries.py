@@ -77,8 +77,6 @@ class Deliveries:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    # -- leases
-
     def claim(self, webhook_id: str) -> bool:
         """Returns whether to queue a job for a webhook: no job is pending, and no worker has its lease."""
         with answering():
@@ -111,8 +109,6 @@ class Deliveries:
         with answering():
             return bool(self._client.eval(_SCRIPT, len(keys), *keys, *cast("tuple[Any, ...]", arguments)))
 
-    # -- reads
-
     def all(self) -> dict[str, DeliveryProgress]:
         """Returns the progress of every webhook with a delivery, by id."""
         with answering():
@@ -135,11 +131,8 @@ class Deliveries:
         """Returns the number of deliveries by (webhook, result)."""
         with answering():
             fields = cast("Mapping[bytes, bytes]", self._client.hgetall(_COUNTS))
-        counts = {}
-        for field, count in fields.items():
-            webhook_id, _, result = field.decode().partition(":")
-            counts[webhook_id, result] = int(count)
-        return counts
+        names = {field: field.decode().partition(":") for field in fields}
+        return {(webhook_id, result): int(fields[field]) for field, (webhook_id, _, result) in names.items()}
 
     def forget(self, webhook_id: str) -> None:
         """Remove everything of a deleted webhook."""

@@ -15,18 +15,17 @@ _CACHED_MAX = 10_000
 
 
 class DeviceOrdinals:
-    """The ordinals of device ids in their partitions, one for each registration; read on demand and cached."""
+    """The ordinals of device ids in their partitions, one for each registration; read on demand and cached.
+
+    Every method raises LogUnavailable if Redis does not answer.
+    """
 
     def __init__(self, projections: ProjectionStore, *, partitions: int) -> None:
         self._projections, self._partitions = projections, partitions
         self._cached: dict[str, tuple[int, BitMap]] = {}
 
     def among(self, device_id: str, partition: int, ordinals: BitMap) -> bool:
-        """Returns whether one of these ordinals of a partition is, or was, this device.
-
-        Raises:
-            LogUnavailable: Redis did not answer.
-        """
+        """Returns whether one of these ordinals of a partition is, or was, this device."""
         if not ordinals or partition_of(device_id, self._partitions) != partition:
             return False
         # Ordinals are only ever appended, so a cached device needs only the pages after the last one read.
@@ -45,14 +44,8 @@ class DeviceOrdinals:
         return bool(own & ordinals)
 
     def names(self, partition: int, ordinals: BitMap) -> frozenset[str]:
-        """Returns the devices that have, or had, these ordinals of a partition.
-
-        Raises:
-            LogUnavailable: Redis did not answer.
-        """
-        if not ordinals:
-            return frozenset()
-        return frozenset(device_ids(self._projections, partition, ordinals))
+        """Returns the devices that have, or had, these ordinals of a partition."""
+        return frozenset(device_ids(self._projections, partition, ordinals) if ordinals else ())
 
 
 class EventFilter:
@@ -61,16 +54,11 @@ class EventFilter:
     def __init__(
         self, ordinals: DeviceOrdinals, *, kinds: Iterable[str], deployments: Iterable[str], devices: Iterable[str]
     ) -> None:
-        self._ordinals = ordinals
-        self._kinds = frozenset(kinds)
+        self._ordinals, self._kinds = ordinals, frozenset(kinds)
         self._deployments, self._devices = frozenset(deployments), frozenset(devices)
 
     def includes(self, notification: Notification) -> bool:
-        """Returns whether a notification matches.
-
-        Raises:
-            LogUnavailable: Redis did not answer which devices an assignment change is about.
-        """
+        """Returns whether a notification matches; raises LogUnavailable as `DeviceOrdinals`."""
         if self._kinds and notification.kind not in self._kinds:
             return False
         if not self._deployments and not self._devices:

@@ -26,18 +26,17 @@ DEVICES_NAMED_MAX = 100
 
 
 class Feed:
-    """Reads notifications. It has no state per reader, so a reader can come back after days."""
+    """Reads notifications. It has no state per reader, so a reader can come back after days.
+
+    Every method raises LogUnavailable if Redis does not answer.
+    """
 
     def __init__(self, log: Log, projections: ProjectionStore) -> None:
         self._log, self._projections = log, projections
         self._names = names_of(log.partitions)
 
     def heads(self) -> Positions:
-        """Returns the current end of every stream.
-
-        Raises:
-            LogUnavailable: Redis did not answer.
-        """
+        """Returns the current end of every stream."""
         numbers = range(self._log.partitions)
         heads = self._log.heads()
         partitions = self._projections.read_each(numbers, ProjectionSelection())
@@ -51,7 +50,6 @@ class Feed:
         """Returns the next notifications after `after`, about `limit`: in the order of each stream, merged by time.
 
         Raises:
-            LogUnavailable: as `heads`.
             LogLostItsTail: a position is missing.
         """
         behind = [index for index, (low, high) in enumerate(zip(after, upto, strict=True)) if low < high]
@@ -64,7 +62,7 @@ class Feed:
         """Returns the notifications of one stream at positions after + 1 to `upto`, or up to an entry that cannot be read.
 
         Raises:
-            LogUnavailable, LogLostItsTail: as `read`.
+            LogLostItsTail: as `read`.
         """
         if index > self._log.partitions:
             return self._assignment_changes(index, after, upto)
@@ -78,27 +76,18 @@ class Feed:
         return [self.event(index, number, envelope) for envelope in events]
 
     def event(self, index: int, number: int, envelope: Envelope[Event]) -> Notification:
-        """Returns an event as a notification.
-
-        Raises:
-            LogUnavailable: Redis did not answer which devices it is about.
-        """
+        """Returns an event as a notification."""
         return of_event(self.location(index, number, envelope.position), envelope, self._described)
 
     def _described(self, devices: Devices) -> JsonObject:
         members = FleetSet.of(devices)
         names: list[str] = []
         for number, ordinals in sorted(members.by_partition.items()):
-            names += self._ids(number, BitMap(itertools.islice(ordinals, DEVICES_NAMED_MAX - len(names))))
+            if named := BitMap(itertools.islice(ordinals, DEVICES_NAMED_MAX - len(names))):
+                # During a rebuild, the projections do not have all ordinals yet; the missing devices are left out.
+                projected = BitMap(range(self._projections.checkpoint(number).ordinals)) & named
+                names += device_ids(self._projections, number, projected)
         return {"count": len(members), "devices": names}
-
-    def _ids(self, number: int, ordinals: BitMap) -> list[str]:
-        """The ids of these devices."""
-        if not ordinals:
-            return []
-        # During a rebuild, the projections do not have all ordinals yet; the missing devices are left out.
-        projected = BitMap(range(self._projections.checkpoint(number).ordinals)) & ordinals
-        return list(device_ids(self._projections, number, projected))
 
     def _assignment_changes(self, index: int, after: int, upto: int) -> list[Notification]:
         number = index - 1 - self._log.partitions
@@ -113,11 +102,7 @@ class Feed:
         return notifications
 
     def assignment_change(self, index: int, entry: AssignmentEntry) -> Notification:
-        """Returns an assignment change as a notification.
-
-        Raises:
-            LogUnavailable: Redis did not answer which devices it is about.
-        """
+        """Returns an assignment change as a notification."""
         number = index - 1 - self._log.partitions
         assignment_change = msgspec.json.decode(entry.data, type=AssignmentChange)
         firsts = [BitMap(itertools.islice(move.ordinals(), DEVICES_NAMED_MAX)) for move in assignment_change.moves]

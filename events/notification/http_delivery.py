@@ -1,14 +1,12 @@
 """One delivery over HTTP: signed, only to an allowed address, within a time limit."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
 from ipaddress import ip_address
-from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -51,22 +49,14 @@ class DeliveryResult(msgspec.Struct, frozen=True):
 
 
 def revealed_target(vault: Vault, document: WebhookDocument) -> tuple[str, str]:
-    """Returns a webhook's URL with its query, and its signing secret, in plain text.
-
-    Raises:
-        SecretsError: one of them cannot be decrypted.
-    """
+    """Returns a webhook's URL with its query, and its signing secret, in plain text; raises as `Vault.reveal`."""
     plain = vault.reveal({"secret": document.secret, "query": document.query or ""})
     assert isinstance(plain, dict)
     return f"{document.url}?{plain['query']}" if document.query else document.url, plain["secret"]
 
 
 async def resolve(host: str, port: int | str) -> list[Address]:
-    """Returns the current addresses of a host.
-
-    Raises:
-        socket.gaierror: the host has no address.
-    """
+    """Returns the current addresses of a host; raises socket.gaierror if it has none."""
     infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [ip_address(str(socket_address[0])) for *_, socket_address in infos]
 
@@ -85,21 +75,23 @@ class WebhookSender:
         self._resolve = resolve
         self._targets = AllowedTargets.parse(settings.webhook_private_targets)
         self._timeout_seconds = settings.webhook_timeout_seconds
-        trusted = _trusted(settings.webhook_ca_file)
+        trusted = ssl.create_default_context()
+        try:
+            if settings.webhook_ca_file is not None:
+                trusted.load_verify_locations(settings.webhook_ca_file)
+        except OSError as error:
+            variable = f"{ENV_PREFIX}WEBHOOK_CA_FILE"
+            raise SettingsInvalid(variable, f"{variable}: the file has no readable certificates") from error
         # `trust_env=False`: a proxy or a netrc file of the environment would get around the check of addresses.
         self._client = httpx.AsyncClient(
             verify=trusted, trust_env=False, follow_redirects=False, timeout=self._timeout_seconds
         )
-        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._client)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
 
     async def post(self, url: str, notification: Notification, *, secret: str, at: int) -> DeliveryResult:
         """Deliver a notification; returns every failure as a result, without URL and secret."""
@@ -110,8 +102,12 @@ class WebhookSender:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 answer = await self._answer(url, {**signed, "content-type": MEDIA_TYPE}, notification.body)
-                status = answer.status_code
-                await _read_on(answer)
+                status, read = answer.status_code, 0
+                async with contextlib.aclosing(answer):
+                    async for part in answer.aiter_raw():
+                        read += len(part)
+                        if read > ANSWER_BYTES_MAX:
+                            break
         except (TimeoutError, httpx.TimeoutException):
             error = TIMEOUT
         except socket.gaierror:
@@ -126,7 +122,11 @@ class WebhookSender:
 
     async def _answer(self, url: str, headers: Mapping[str, str], body: bytes) -> httpx.Response:
         parts = urlsplit(url)
-        addresses = await self._addresses(parts.hostname or "", parts.port or parts.scheme, scheme=parts.scheme)
+        addresses = await self._resolve(parts.hostname or "", parts.port or parts.scheme)
+        for address in addresses:
+            # A public receiver has no private address, so one that is not allowed refuses the whole name.
+            if not self._targets.allow(address, scheme=parts.scheme):
+                raise TargetRefused(str(address))
         for number, address in enumerate(addresses, 1):
             # To the checked address: a second lookup of the name could give another one. TLS and the receiver see the name.
             request = self._client.build_request(
@@ -142,36 +142,6 @@ class WebhookSender:
                 if number == len(addresses):
                     raise
         raise AssertionError
-
-    async def _addresses(self, host: str, port: int | str, *, scheme: str) -> list[Address]:
-        addresses = await self._resolve(host, port)
-        for address in addresses:
-            # A public receiver has no private address, so one that is not allowed refuses the whole name.
-            if not self._targets.allow(address, scheme=scheme):
-                raise TargetRefused(str(address))
-        return addresses
-
-
-def _trusted(ca_file: Path | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    try:
-        if ca_file is not None:
-            context.load_verify_locations(ca_file)
-    except OSError as error:
-        variable = f"{ENV_PREFIX}WEBHOOK_CA_FILE"
-        raise SettingsInvalid(variable, f"{variable}: the file has no readable certificates") from error
-    return context
-
-
-async def _read_on(answer: httpx.Response) -> None:
-    read = 0
-    try:
-        async for part in answer.aiter_raw():
-            read += len(part)
-            if read > ANSWER_BYTES_MAX:
-                break
-    finally:
-        await answer.aclose()
 
 
 def _is_of_tls(failure: BaseException | None) -> bool:

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from events.log.keys import FLEET, name
 
@@ -53,16 +53,18 @@ def lag(positions: Positions, heads: Positions) -> int:
 def encode(positions: Positions, *, epoch: str) -> str:
     """Returns the id of an event: text that fits into a header."""
     # An id has two positions for each partition and must fit into a header, so numbers below 128 take one byte.
-    data = _of_epoch(epoch) + bytes(_varints(positions))
+    data = bytearray(_of_epoch(epoch))
+    for position in positions:
+        remainder = position
+        while remainder > _LOW:
+            data.append(remainder & _LOW | _MORE)
+            remainder >>= 7
+        data.append(remainder)
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def decode(text: str, *, epoch: str, heads: Positions) -> Positions:
-    """Returns the positions in an id.
-
-    Raises:
-        PositionsInvalid: the text is not an id, is from another log, or is ahead of the heads.
-    """
+    """Returns the positions in an id; raises PositionsInvalid for no id, another log's, or one ahead of the heads."""
     try:
         data = base64.b64decode(text[:_CHARACTERS_MAX].encode("ascii") + b"==", altchars=b"-_", validate=False)
     except (binascii.Error, ValueError):
@@ -79,15 +81,6 @@ def decode(text: str, *, epoch: str, heads: Positions) -> Positions:
 
 def _of_epoch(epoch: str) -> bytes:
     return hashlib.sha256(epoch.encode()).digest()[:_EPOCH_BYTES]
-
-
-def _varints(numbers: Iterable[int]) -> Iterator[int]:
-    for number in numbers:
-        remainder = number
-        while remainder > _LOW:
-            yield remainder & _LOW | _MORE
-            remainder >>= 7
-        yield remainder
 
 
 def _numbers(data: bytes) -> Iterator[int]:

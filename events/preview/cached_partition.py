@@ -7,18 +7,15 @@ from pyroaring import BitMap
 
 from events.bitmaps import as_stored
 from events.canonical import JsonObject
-from events.fleet.assignments import Assignment, Layer
+from events.fleet.assignments import Assignment, Layer, MergeCache
 from events.fleet.column import ValueKey
 from events.fleet.configuration import NOTHING, Configuration
 from events.fleet.deployments import Deployments
-from events.fleet.merge_cache import MergeCache
 from events.fleet.partition import Partition
 from events.projection.new_paths import NewPaths, TwinText
 from events.query.tree import Path
-from events.stored_projection.stored_partition import Checkpoint, StoredPartition
+from events.stored_projection.stored_partition import StoredPartition
 
-CACHED_HASHES = ("before", "modules", "assignments", "sets", "targets")
-CACHED_ARRAYS = ("assignment_of",)
 IndexSet = tuple[Path, ValueKey, BitMap]
 """Path, value and ordinals of one set of the index."""
 
@@ -50,14 +47,12 @@ class CachedPartition:
         configurations: Mapping[str, Configuration],
     ) -> None:
         """`assignments` are those of `stored`, `deployments` those at its vector; every named configuration must be given."""
-        hashes = stored.hashes
-        self.checkpoint: Checkpoint = stored.checkpoint
-        self.deployments = deployments
-        self._assignment_of = stored.arrays["assignment_of"]
+        hashes, self._assignment_of = stored.hashes, stored.arrays["assignment_of"]
+        self.checkpoint, self.deployments, self.assignments = stored.checkpoint, deployments, assignments
         self._sets = {name: hashes["sets"].get(name) for name in ("live", "edge", "enabled")}
-        self._targets = {field.partition(":")[2]: as_stored(data) for field, data in hashes["targets"].items()}
+        # The devices that deployments target, by the name in the hash `targets`.
+        self.targets = {field.partition(":")[2]: as_stored(data) for field, data in hashes["targets"].items()}
         self._modules = hashes["modules"]
-        self.assignments = assignments
         self._before = tuple(_before(stored))
         self.configurations = {digest: configurations[digest] for digest in digests_of(stored, assignments)}
 
@@ -75,7 +70,7 @@ class CachedPartition:
         partition.directory.recall(checkpoint.ordinals, ahead.ids, **sets)
         partition.deployments.adopt(self.deployments)
         partition.modules.update({name: as_stored(data) for name, data in self._modules.items()})
-        targets = self._targets
+        targets = self.targets
         if ahead.changes_devices:
             # Applying events of devices changes these sets in place, and all copies share them.
             targets = {name: BitMap(members) for name, members in targets.items()}
@@ -88,10 +83,6 @@ class CachedPartition:
         partition.assignments.configurations.update(self.configurations)
         for layer, digest, members in self._before:
             partition.notes.before.setdefault(layer, {})[digest] = members
-        self._fill(partition, ahead)
-        return partition
-
-    def _fill(self, partition: Partition, ahead: PreviewInputs) -> None:
         index = partition.index
         index.over_budget = set(self.checkpoint.over_budget)
         for path, key, members in ahead.sets:
@@ -103,10 +94,7 @@ class CachedPartition:
             for device_id, module_id, twin in twins:
                 new.fill(device_id, module_id, twin)
         index.take_touched()
-
-    def target(self, target_name: str) -> BitMap:
-        """The devices that a deployment targeted, by the name in the hash `targets`."""
-        return self._targets.get(target_name, BitMap())
+        return partition
 
 
 def digests_of(stored: StoredPartition, assignments: Mapping[int, Assignment]) -> set[str]:
@@ -128,8 +116,3 @@ def decoded_sets(fields: Iterable[tuple[str, bytes]]) -> Iterator[IndexSet]:
             field, type=tuple[tuple[str, ...], str, JsonObject | str | float | bool | None]
         )
         yield path, (kind, value), as_stored(data)
-
-
-def path_of(field: str) -> Path:
-    """The path of a field of the hash `index`."""
-    return tuple(msgspec.json.decode(field)[0])

@@ -44,8 +44,13 @@ def hold() -> Lifeline:
     line = socket.socket(fileno=int(descriptor))
     line.set_inheritable(False)
     threading.Thread(target=_end_with, args=(line,), name="lifeline", daemon=True).start()
-    lifeline = Lifeline(line)
-    _report_crashes(lifeline)
+    lifeline, previous_hook = Lifeline(line), sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        lifeline.last_output(f"{kind.__name__}: {error}")
+        previous_hook(kind, error, traceback)
+
+    sys.excepthook = hook
     return lifeline
 
 
@@ -55,13 +60,3 @@ def _end_with(line: socket.socket) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait(GRACE_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _report_crashes(lifeline: Lifeline) -> None:
-    previous_hook = sys.excepthook
-
-    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        lifeline.last_output(f"{kind.__name__}: {error}")
-        previous_hook(kind, error, traceback)
-
-    sys.excepthook = hook

@@ -1,6 +1,7 @@
 """Repeated acts that can fail for a while: the first failure is logged, and so is the next success."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
 
 import structlog
 
@@ -12,26 +13,18 @@ class Postponed:
 
     def __init__(self, *expected: type[Exception]) -> None:
         """`expected` are the errors after which the act is tried again later."""
-        self._expected = expected
-        self._failing: set[str] = set()
+        self._expected, self._failing = expected, set[str]()
 
-    def attempt(self, what: str, act: Callable[[], object]) -> None:
-        """Run the act once; an expected error is logged and not raised, because the caller repeats the act anyway."""
+    @contextlib.contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
+        """An expected error of the block is logged and not raised, because the caller repeats the act anyway."""
         try:
-            act()
+            yield
         except self._expected as error:
-            self.failed(what, error)
+            if what not in self._failing:
+                self._failing.add(what)
+                logger.warning("postponed", what=what, error=str(error) or type(error).__name__)
         else:
-            self.worked(what)
-
-    def failed(self, what: str, error: Exception) -> None:
-        """Record a failure; only the first in a row is logged."""
-        if what not in self._failing:
-            self._failing.add(what)
-            logger.warning("postponed", what=what, error=str(error) or type(error).__name__)
-
-    def worked(self, what: str) -> None:
-        """Record a success; only the first after a failure is logged."""
-        if what in self._failing:
-            self._failing.discard(what)
-            logger.info("done again", what=what)
+            if what in self._failing:
+                self._failing.discard(what)
+                logger.info("done again", what=what)

@@ -74,14 +74,13 @@ class Supervised:
     ) -> None:
         """`make` starts the process. With `gives_up` it is an error that it ends at once every time; else it is restarted for ever."""
         self.name, self._make, self._tell, self._gives_up, self._reason = name, make, tell, gives_up, reason
-        self._back_off_seconds = BACK_OFF_SECONDS_MIN
+        self._back_off_seconds, self._attempts = BACK_OFF_SECONDS_MIN, 0
         self._again_at: float | None = None
-        self._attempts = 0
-        self.child = self._start()
+        self._start()
 
-    def _start(self) -> Child:
+    def _start(self) -> None:
         self._started_at = time.monotonic()
-        return self._make()
+        self.child = self._make()
 
     @property
     def is_running(self) -> bool:
@@ -104,7 +103,7 @@ class Supervised:
             self._note_the_end(code, now)
         elif now >= self._again_at:
             self._again_at = None
-            self.child = self._start()
+            self._start()
             return True
         return False
 

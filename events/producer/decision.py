@@ -24,7 +24,7 @@ from events.producer.errors import Command, CommandInvalid, NoVault, Sent, Toget
 from events.query.errors import ConditionInvalid
 from events.readiness.errors import ReadinessError
 from events.rollout.errors import RolloutError
-from events.secrets.errors import MarkNotFound, SecretErased, SecretNotFound, SecretTextInvalid
+from events.secrets.errors import SecretErased, SecretNotFound, SecretTextInvalid
 from events.update.commands import DeployUpdate
 from events.update.errors import UpdateError
 from events.webhook.errors import WebhookError
@@ -40,7 +40,6 @@ REFUSALS = (
     ConditionInvalid,
     ManifestInvalid,
     SecretTextInvalid,
-    MarkNotFound,
     SecretNotFound,
     SecretErased,
     CommandInvalid,

@@ -19,7 +19,7 @@ from events.projection_store.device_pages import device_ids
 from events.projection_store.port import ProjectionSelection
 from events.projection_store.redis import RedisProjectionStore
 from events.properties import SECRET
-from events.secrets.port import SecretStore
+from events.secrets.redis import RedisSecretStore
 from events.secrets.references import references
 from events.secrets.sealed_secret import Sealed
 from events.stored_projection.partition_reader import configured
@@ -78,7 +78,7 @@ class Erasable(msgspec.Struct, frozen=True):
 
 
 def erasable(
-    log: RedisLog, store: SecretStore, kind: SecretOwner, subject: str, *, tags_alone: bool = False
+    log: RedisLog, store: RedisSecretStore, kind: SecretOwner, subject: str, *, tags_alone: bool = False
 ) -> Erasable:
     """The secrets that can be erased of a device (with `tags_alone` only those in its tags), a deployment or a webhook.
 
@@ -96,7 +96,7 @@ def erasable(
     return Erasable(of, left, tuple(_users(log, kind, subject, frozenset(left), tags_alone=tags_alone)))
 
 
-def erase(log: RedisLog, store: SecretStore, producer: Producer, what: Erasable, *, reason: str) -> None:
+def erase(log: RedisLog, store: RedisSecretStore, producer: Producer, what: Erasable, *, reason: str) -> None:
     """Record the erasure, destroy each secret's data key, and have Redis rewrite its append-only file without them.
 
     If it is interrupted, repeating it completes it.

@@ -11,7 +11,8 @@ from events.producer.errors import Command, NoVault
 from events.secrets.errors import KeyFileOfAnotherLog, SecretNotFound
 from events.secrets.keyfile import KeyFile, read_key, read_or_create_key
 from events.secrets.personal import Personal
-from events.secrets.port import Erased, SecretStore
+from events.secrets.redis import RedisSecretStore
+from events.secrets.sealed_secret import Erased
 from events.secrets.secret_fields import holds_secrets, take
 from events.secrets.vault import Vault
 
@@ -54,7 +55,7 @@ NOTHING_PERSONAL = Personal()
 class LazyVault:
     """A vault that is opened for the first secret; its key file is read then, or created."""
 
-    def __init__(self, store: SecretStore, key_file: Path, *, personal: Personal = NOTHING_PERSONAL) -> None:
+    def __init__(self, store: RedisSecretStore, key_file: Path, *, personal: Personal = NOTHING_PERSONAL) -> None:
         self._store, self._key_file, self.personal = store, key_file, personal
         self._opened: Vault | None = None
         self._is_of_this_log = False

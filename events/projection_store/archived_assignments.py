@@ -45,24 +45,17 @@ class ProjectionHold:
         self._projections, self._partitions = projections, partitions
 
     def positions(self, stream: str) -> Mapping[str, int]:
-        """See `events.log.archive.retention_hold.RetentionHold`.
+        """See `events.log.archive.notes.RetentionHold`.
 
         Raises:
             LogUnavailable: Redis does not answer.
         """
         number = number_of(stream)
         if number == FLEET:
-            return {
-                PROJECTIONS: min(
-                    self._projections.checkpoint(partition).vector.fleet for partition in range(self._partitions)
-                )
-            }
-        checkpoint = self._projections.checkpoint(number)
-        return {
-            PROJECTIONS: checkpoint.assignment_changes
-            if stream.endswith(_ASSIGNMENT_CHANGES)
-            else checkpoint.vector.partition
-        }
+            numbers = range(self._partitions)
+            return {PROJECTIONS: min(self._projections.checkpoint(partition).vector.fleet for partition in numbers)}
+        checkpoint, of_changes = self._projections.checkpoint(number), stream.endswith(_ASSIGNMENT_CHANGES)
+        return {PROJECTIONS: checkpoint.assignment_changes if of_changes else checkpoint.vector.partition}
 
 
 class AssignmentChangeKeeper:

@@ -11,7 +11,7 @@ from events.canonical import JsonObject
 from events.envelope import Vector
 from events.fleet.answers import Deliveries, lacking
 from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import NO_ASSIGNMENT, Assignment, AssignmentStatus
+from events.fleet.assignments import Assignment, AssignmentStatus
 from events.fleet.configuration import NOTHING
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE, MODULE
@@ -23,7 +23,6 @@ from events.stored_projection.partition_reader import (
     STATUS_ARRAYS,
     STATUS_HASHES,
     STATUSES,
-    DeviceAssignment,
     PartitionReading,
     Targeting,
 )
@@ -87,30 +86,19 @@ class FleetProjection:
         self._targeting: dict[int, Targeting] = {}
         self._has_none_until: dict[int, float] = {}
 
-    def assignment(self, device_id: str) -> DeviceAssignment | None:
+    def assignment(self, device_id: str) -> StoredDevice | None:
         """What a device runs; `None` if the projections do not have the device (yet)."""
-        device = self._projections.device(partition_of(device_id, self._partitions), device_id)
-        if device is None:
-            return None
-        return DeviceAssignment(
-            device_id,
-            device.ordinal,
-            device.checkpoint.vector,
-            _assignment(device),
-            device.assignment_change,
-            device.hand_written,
-            device.delivered,
-        )
+        return self._projections.device(partition_of(device_id, self._partitions), device_id)
 
-    def undelivered(self, assignment: DeviceAssignment) -> dict[str, int]:
+    def undelivered(self, device: StoredDevice) -> dict[str, int]:
         """By module, the versions of sections that no answer of the device confirms; `$device` is its own twin.
 
         System modules and sections that never changed are not included.
         """
-        expected = assignment.assignment.deliverable
+        expected = device.assignment.deliverable
         if not expected:
             return {}
-        number, field = partition_of(assignment.device_id, self._partitions), str(assignment.delivered)
+        number, field = partition_of(device.device_id, self._partitions), str(device.delivered)
         deliveries = read_fields(self._projections, number, "deliveries", [field])
         delivered: Deliveries = msgspec.json.decode(deliveries[field], type=Deliveries) if field in deliveries else ()
         return {name: expected[name] for name in sorted(lacking(expected, delivered))}
@@ -128,24 +116,22 @@ class FleetProjection:
             device = self._projections.device(number, device_id)
             if device is None:
                 return None
-            module_layers = self._given(number, _assignment(device))
+            given = self._given(number, device.assignment)
             # A commit in between can delete the configurations that the device had at the first read; then read both again.
-            if module_layers is not None:
+            if given is not None:
                 break
-        sections: dict[str, JsonObject] = msgspec.json.decode(device.configuration) if device.configuration else {}
-        own: JsonObject | None = msgspec.json.decode(device.own).get(DEVICE) if device.own else None
         return Effective(
             device_id,
             device.ordinal,
             device.checkpoint,
-            _assignment(device),
-            sections,
+            device.assignment,
+            msgspec.json.decode(device.configuration) if device.configuration else {},
             device.assignment_change,
             device.at,
             device.cause,
-            own,
+            msgspec.json.decode(device.own).get(DEVICE) if device.own else None,
             device.hand_written,
-            module_layers,
+            given,
         )
 
     def _given(self, number: int, assignment: Assignment) -> dict[str, JsonObject] | None:
@@ -178,40 +164,30 @@ class FleetProjection:
         """The deployments that target a device and do not apply, each with its reason; none if the device is unknown."""
         number = partition_of(device_id, self._partitions)
         while True:
-            assignment = self.assignment(device_id)
-            if assignment is None:
+            device = self.assignment(device_id)
+            if device is None:
                 return ()
             stored = self._projections.read(number, ProjectionSelection(hashes=NOT_APPLIED_HASHES))
             # If a commit came in between, the two reads do not belong together.
-            if stored.checkpoint.vector == assignment.vector:
-                return not_applied(assignment.ordinal, assignment.assignment, stored)
+            if stored.checkpoint.vector == device.checkpoint.vector:
+                return not_applied(device.ordinal, device.assignment, stored)
 
-    def statuses(self, effective: Effective) -> dict[str, bool]:
-        """The deployments that target a device, and whether each is part of what it runs."""
-        return self._targeting_of(effective).statuses(effective.ordinal, effective.assignment)
+    def statuses(self, effective: Effective, twin: str = "") -> dict[str, bool]:
+        """The deployments that target a device, and whether each is part of what it runs.
 
-    def own_statuses(self, effective: Effective) -> dict[str, bool]:
-        """As `statuses`, for configurations of the device's own twin."""
-        return self._targeting_of(effective).statuses(effective.ordinal, effective.assignment, DEVICE)
-
-    def module_statuses(self, module_id: str, effective: Effective) -> dict[str, bool]:
-        """As `statuses`, for configurations of one of its modules."""
-        return self._targeting_of(effective).statuses(effective.ordinal, effective.assignment, module_id)
-
-    def _targeting_of(self, effective: Effective) -> Targeting:
+        With a `twin`, the configurations of the device's own twin (`DEVICE`), or of one of its modules.
+        """
         number = partition_of(effective.device_id, self._partitions)
         targeting = self._targeting.get(number)
         if targeting is None or targeting.checkpoint != effective.checkpoint:
             targeting = Targeting(self._projections.read(number, ProjectionSelection(hashes=NOT_APPLIED_HASHES)))
             self._targeting[number] = targeting
-        return targeting
+        return targeting.statuses(effective.ordinal, effective.assignment, twin)
 
     def status(self, *deployment_ids: str, within: Within | None = None) -> dict[str, Counter[str]]:
         """Counts by status of the given deployments, or of all; each is the number of `members`."""
         counts: dict[str, Counter[str]] = {name: Counter(dict.fromkeys(STATUSES, 0)) for name in deployment_ids}
-        for number in range(self._partitions):
-            reading = self._reading(number)
-            seen = None if within is None else within(number)
+        for reading, seen in self._each(within):
             for name in deployment_ids or reading.deployments():
                 sets = reading.status(name).named()
                 counts.setdefault(name, Counter(dict.fromkeys(STATUSES, 0))).update(
@@ -226,9 +202,9 @@ class FleetProjection:
     def targeted(self, deployment_id: str, *, within: Within | None = None) -> int:
         """How many devices (modules, for a configuration of modules) a deployment's condition is true for, started or not."""
         return sum(
-            size_within(members, None if within is None else within(number))
-            for number in range(self._partitions)
-            for members in self._reading(number).targeted_assignments(deployment_id)
+            size_within(members, seen)
+            for reading, seen in self._each(within)
+            for members in reading.targeted_assignments(deployment_id)
         )
 
     def twins(self, *deployment_ids: str, within: Within | None = None) -> dict[str, Counter[str]]:
@@ -237,9 +213,7 @@ class FleetProjection:
         A device counts once for each of its modules, as in the rows of a query.
         """
         counts = {name: Counter({"target": 0, "actual": 0}) for name in deployment_ids}
-        for number in range(self._partitions if deployment_ids else 0):
-            reading = self._reading(number)
-            seen = None if within is None else within(number)
+        for reading, seen in self._each(within) if deployment_ids else ():
             for name in deployment_ids:
                 for target, actual in reading.by_module(name):
                     counts[name].update({"target": size_within(target, seen), "actual": size_within(actual, seen)})
@@ -250,9 +224,8 @@ class FleetProjection:
         partitions_with: Counter[tuple[str, str]] = Counter()
         counts: Counter[tuple[str, str]] = Counter()
         for number in range(self._partitions):
-            for field, count in (
-                self._projections.read(number, ProjectionSelection(hashes=("metrics",))).hashes["metrics"].items()
-            ):
+            stored = self._projections.read(number, ProjectionSelection(hashes=("metrics",)))
+            for field, count in stored.hashes["metrics"].items():
                 _, deployment_id, name = msgspec.json.decode(field, type=tuple[int, str, str])
                 partitions_with[deployment_id, name] += 1
                 counts[deployment_id, name] += int(count)
@@ -296,8 +269,7 @@ class FleetProjection:
     def totals(self, *, within: Within | None = None) -> tuple[int, int]:
         """How many devices are registered, and how many of them are enabled."""
         live = enabled = 0
-        for number in range(self._partitions):
-            reading, seen = self._reading(number), None if within is None else within(number)
+        for reading, seen in self._each(within):
             live += size_within(reading.set("live"), seen)
             enabled += size_within(reading.set("enabled"), seen)
         return live, enabled
@@ -311,19 +283,14 @@ class FleetProjection:
         within: Within | None = None,
     ) -> tuple[list[str], DevicePosition | None]:
         """Device ids of a set that each partition has, as `page`."""
-        positions, position_after = positions_after(
-            members if within is None else lambda number: members(number) & within(number),
-            partitions=self._partitions,
-            after=after,
-            limit=limit,
-        )
+        seen = members if within is None else lambda number: members(number) & within(number)
+        positions, position_after = positions_after(seen, partitions=self._partitions, after=after, limit=limit)
         return device_ids_at(self._projections, positions), position_after
 
     def with_status(self, status: AssignmentStatus) -> Iterator[str]:
         """The device ids with a status."""
         for number in range(self._partitions):
-            ordinals = self._reading(number).with_status(status)
-            yield from device_ids(self._projections, number, ordinals)
+            yield from device_ids(self._projections, number, self._reading(number).with_status(status))
 
     def blocked(self) -> dict[int, Blocked]:
         """The blocked partitions, with position and reason."""
@@ -337,21 +304,16 @@ class FleetProjection:
                 after = entry.position
                 yield entry.position, entry.at, msgspec.json.decode(entry.data, type=AssignmentChange)
 
-    def assignment_changes(self, number: int, *, after: int = 0, limit: int = 100) -> Iterator[AssignmentChange]:
-        """The assignment changes of a partition, decoded."""
-        for entry in self._projections.assignment_changes(number, after=after, limit=limit):
-            yield msgspec.json.decode(entry.data, type=AssignmentChange)
+    def _each(self, within: Within | None) -> Iterator[tuple[PartitionReading, BitMap | None]]:
+        """Each partition, and the ordinals of it that the reader may see."""
+        for number in range(self._partitions):
+            yield self._reading(number), None if within is None else within(number)
 
     def _reading(self, number: int) -> PartitionReading:
-        return PartitionReading(
-            self._projections.read(number, ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS))
-        )
+        selection = ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
+        return PartitionReading(self._projections.read(number, selection))
 
 
 def size_within(members: BitMap, within: BitMap | None) -> int:
     """How many members of a set are within another, if given."""
     return len(members) if within is None else members.intersection_cardinality(within)
-
-
-def _assignment(device: StoredDevice) -> Assignment:
-    return msgspec.json.decode(device.assignment, type=Assignment) if device.assignment else NO_ASSIGNMENT

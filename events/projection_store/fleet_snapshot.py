@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import Any, assert_never
 
 import msgspec
@@ -124,7 +125,8 @@ class FleetSnapshotReader:
     ) -> Any:
         match question:
             case Where(condition):
-                return self._where(condition)
+                where, numbers = parse_condition(condition), range(self._log.partitions)
+                return FleetSet({number: self._query_engine.within(number, where) for number in numbers})
             case ByValue(tag):
                 return self._by_value(tag)
             case AdmissionOrder():
@@ -173,30 +175,18 @@ class FleetSnapshotReader:
         }
 
     def _back(self, name: str, document: RolloutDocument) -> Back:
+        if document.rollback:
+            snapshot = self.of(document.rollback, msgspec.structs.replace(document, rollback_at=0))
+            # A device that another deployment wins does not wait for the rollback.
+            devices = snapshot.target & (snapshot.actual | snapshot.held)
+            return Back(devices, devices & snapshot.healthy, devices & (snapshot.unhealthy | snapshot.held))
         readings = self._readings
-        if not document.rollback:
-            devices = document.admitted & FleetSet.over(
-                readings, lambda reading: reading.targeted(name) & reading.set("enabled")
-            )
-            return Back(
-                devices,
-                devices & FleetSet.over(readings, lambda reading: reading.settled(name)),
-                devices & FleetSet.over(readings, lambda reading: reading.unsettled(name)),
-                devices & FleetSet.over(readings, lambda reading: reading.stranded(name)),
-            )
-        fleet_snapshot = self.of(document.rollback, msgspec.structs.replace(document, rollback_at=0))
-        # A device that another deployment wins does not wait for the rollback.
-        devices = fleet_snapshot.target & (fleet_snapshot.actual | fleet_snapshot.held)
-        return Back(
-            devices, devices & fleet_snapshot.healthy, devices & (fleet_snapshot.unhealthy | fleet_snapshot.held)
-        )
+        targeted = FleetSet.over(readings, lambda reading: reading.targeted(name) & reading.set("enabled"))
+        devices = document.admitted & targeted
+        sets = {number: reading.settled(name) for number, reading in readings.items()}
+        return Back(devices, *(devices & FleetSet.over(sets, itemgetter(part)) for part in range(3)))
 
     # -- what plans need beside the snapshot
-
-    def _where(self, condition: str) -> FleetSet:
-        """The devices for which a target condition is true."""
-        where = parse_condition(condition)
-        return FleetSet({number: self._query_engine.within(number, where) for number in range(self._log.partitions)})
 
     def _by_value(self, tag: str) -> Mapping[object, FleetSet]:
         """The devices by their value of a tag."""

@@ -1,7 +1,6 @@
 """Reads groups and updates: the devices of a group, and the state of each update on them. Every count is the size of a set."""
 
 import enum
-from collections.abc import Iterator
 from functools import cached_property
 
 import msgspec
@@ -99,10 +98,6 @@ class DeployedUpdate(msgspec.Struct, frozen=True, eq=False):
         """Whether it was rolled back, automatically or by an operator."""
         return self.rollout is not None and self.rollout.rollback_at > 0
 
-    def brings(self) -> Iterator[tuple[str, UpdateId]]:
-        """The ordinary deployment that brings its update to devices."""
-        yield self.update_deployment, self.deployment.update
-
     @property
     def back(self) -> "DeployedUpdate | None":
         """The deployment that it was rolled back to; `None` if there is none of its own."""
@@ -171,9 +166,7 @@ class GroupProjection:
     def updates(self) -> dict[UpdateId, UpdateDocument]:
         """The imported updates, newest version first; of equal versions, the last imported first."""
         updates = map(update_state.decode_update, self._documents(list(filter(is_update, self._subjects))).values())
-        newest = sorted(
-            updates, key=lambda update: (update.update.numbers, update.imported_at, update.update), reverse=True
-        )
+        newest = sorted(updates, key=lambda each: (each.update.numbers, each.imported_at, each.update), reverse=True)
         return {update.update: update for update in newest}
 
     def update(self, update: UpdateId) -> UpdateDocument:
@@ -260,23 +253,16 @@ class GroupProjection:
         Raises:
             GroupDeploymentNotFound: the group has no deployment of that id.
         """
-        deployed = next(
-            (
-                deployed_update
-                for deployed_update in self.deployed_updates(group)
-                if deployed_update.deployment.id == name
-            ),
-            None,
-        )
-        if deployed is None:
-            raise GroupDeploymentNotFound(group, name)
-        return deployed
+        for deployed_update in self.deployed_updates(group):
+            if deployed_update.deployment.id == name:
+                return deployed_update
+        raise GroupDeploymentNotFound(group, name)
 
     @cached_property
     def every_deployed_update(self) -> list[DeployedUpdate]:
         """The deployments of all groups, the last created first."""
-        unsorted = [deployed_update for group in self.groups for deployed_update in self.deployed_updates(group)]
-        return sorted(unsorted, key=lambda deployed_update: deployed_update.deployment.created_at, reverse=True)
+        every = (deployed_update for group in self.groups for deployed_update in self.deployed_updates(group))
+        return sorted(every, key=lambda deployed_update: deployed_update.deployment.created_at, reverse=True)
 
     def states(self, deployed_update: DeployedUpdate) -> dict[DeviceState, FleetSet]:
         """The devices of a deployment by their present state; no device is in two states.
@@ -284,18 +270,21 @@ class GroupProjection:
         A device that had the deployment and then got another one is in none.
         """
         readings, update_deployment = self._readings, deployed_update.update_deployment
-        if deployed_update.has_gone_back:
-            return self._states_after_rollback(deployed_update)
-        status = {number: reading.status(update_deployment) for number, reading in readings.items()}
+        gone_on = NO_DEVICES if deployed_update.rollout is None else deployed_update.rollout.admitted
         live = FleetSet.over(readings, lambda reading: reading.set("live"))
         target = live & FleetSet.over(readings, lambda reading: reading.targeted(update_deployment))
+        if deployed_update.has_gone_back:
+            # The devices that failed at the rollback stay failed, all others are canceled.
+            failed = live & FleetSet.union(self.failures(deployed_update).values())
+            states = dict.fromkeys(DeviceState, NO_DEVICES)
+            return states | {DeviceState.FAILED: failed, DeviceState.CANCELED: (target | (live & gone_on)) - failed}
+        status = {number: reading.status(update_deployment) for number, reading in readings.items()}
         held = FleetSet.over(readings, lambda reading: reading.over_limit(update_deployment))
         actual = FleetSet.over(status, lambda sets: sets.actual)
         well = FleetSet.over(status, lambda sets: sets.healthy)
         failed = FleetSet.over(status, lambda sets: sets.unhealthy) | (target & held)
         without_update = target - actual - failed
         goes_on = deployed_update.is_active
-        gone_on = NO_DEVICES if deployed_update.rollout is None else deployed_update.rollout.admitted
         return {
             DeviceState.NOT_STARTED: without_update if goes_on else NO_DEVICES,
             DeviceState.IN_PROGRESS: actual - well - failed,
@@ -303,17 +292,6 @@ class GroupProjection:
             DeviceState.FAILED: failed,
             DeviceState.CANCELED: NO_DEVICES if goes_on else without_update - gone_on,
         }
-
-    def _states_after_rollback(self, deployed_update: DeployedUpdate) -> dict[DeviceState, FleetSet]:
-        """As `states`: the devices that failed at the rollback stay failed, all others are canceled."""
-        live = FleetSet.over(self._readings, lambda reading: reading.set("live"))
-        failed = live & FleetSet.union(self.failures(deployed_update).values())
-        target = live & FleetSet.over(
-            self._readings, lambda reading: reading.targeted(deployed_update.update_deployment)
-        )
-        states = dict.fromkeys(DeviceState, NO_DEVICES)
-        admitted = NO_DEVICES if deployed_update.rollout is None else deployed_update.rollout.admitted
-        return states | {DeviceState.FAILED: failed, DeviceState.CANCELED: (target | (live & admitted)) - failed}
 
     def failures(self, deployed_update: DeployedUpdate) -> dict[str, FleetSet]:
         """The devices that failed when a deployment ended, by reason; none before its end."""
@@ -338,20 +316,19 @@ class GroupProjection:
 
     def keepers(self, group: str) -> dict[str, dict[str, str]]:
         """By ordinary deployment, the devices that have what the group gets now: an argument of commands that end it."""
-        active = (deployed_update for deployed_update in self.deployed_updates(group) if deployed_update.is_active)
-        return {name: self.having(name).devices() for deployed_update in active for name, _ in deployed_update.brings()}
+        active = [each.update_deployment for each in self.deployed_updates(group) if each.is_active]
+        return {name: self.having(name).devices() for name in active}
 
     @cached_property
     def installed(self) -> dict[UpdateId, FleetSet]:
         """By update, the devices that have it and are healthy."""
         devices_by_update: dict[UpdateId, FleetSet] = {}
         for deployed_update in self.every_deployed_update:
-            for name, update in deployed_update.brings():
-                devices_by_update[update] = devices_by_update.get(update, NO_DEVICES) | self._well_with(name)
+            status = {number: of.status(deployed_update.update_deployment) for number, of in self._readings.items()}
+            healthy = FleetSet.over(status, lambda sets: sets.healthy)
+            update = deployed_update.deployment.update
+            devices_by_update[update] = devices_by_update.get(update, NO_DEVICES) | healthy
         return devices_by_update
-
-    def _well_with(self, deployment_id: str) -> FleetSet:
-        return FleetSet.over(self._readings, lambda reading: reading.status(deployment_id).healthy)
 
     def compliance(self, devices: FleetSet) -> Compliance:
         """The compliance of devices. A device that no update fits has the latest."""
@@ -364,10 +341,8 @@ class GroupProjection:
         best = self.best(devices)
         latest = devices - FleetSet.union(best.values())
         latest |= FleetSet.union(members & self.installed.get(update, NO_DEVICES) for update, members in best.items())
-        active = (
-            self.states(deployed_update) for deployed_update in self.every_deployed_update if deployed_update.is_active
-        )
-        moving = FleetSet.union(states[DeviceState.IN_PROGRESS] for states in active)
+        active = (deployed_update for deployed_update in self.every_deployed_update if deployed_update.is_active)
+        moving = FleetSet.union(self.states(deployed_update)[DeviceState.IN_PROGRESS] for deployed_update in active)
         under_way = (devices & moving) - latest
         return Compliance(latest, under_way, devices - latest - under_way)
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from events.fleet.assignments import Assignment
 from events.stored_projection.stored_partition import AssignmentEntry, Checkpoint, StoredPartition, Writes
 
 
@@ -31,16 +32,18 @@ class ProjectionSelection(msgspec.Struct, frozen=True):
 
 
 class StoredDevice(msgspec.Struct, frozen=True):
-    """What is stored of one device; `assignment` and `configuration` are empty if it never had one.
+    """What is stored of one device.
 
-    `assignment_change` is the position of the assignment change that gave it, with its time and cause; 0 if there is none.
-    `own` is the configuration of the device's own twin, or empty. `hand_written` counts how often desired properties of the
-    device or its modules were written by hand. `delivered` is the field of `deliveries` with the versions that it has.
+    `assignment_change` is the position of the assignment change that gave `assignment`, with its time and cause; 0 if there is
+    none. `configuration` and `own`, that of the device's own twin, are empty if it has none. `hand_written` counts how often
+    desired properties of the device or its modules were written by hand. `delivered` is the field of `deliveries` with the
+    versions that it has.
     """
 
+    device_id: str
     checkpoint: Checkpoint
     ordinal: int
-    assignment: bytes
+    assignment: Assignment
     configuration: bytes
     assignment_change: int
     at: int

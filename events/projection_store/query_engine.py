@@ -10,6 +10,8 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 from pyroaring import BitMap
@@ -73,18 +75,6 @@ class _Location(msgspec.Struct, frozen=True, array_like=True):
     bounds: tuple[int, ...]
 
 
-class _Scope(msgspec.Struct, frozen=True):
-    """A scope, and the logs in each of which a device must be in it."""
-
-    holds: Callable[[QueryRow], bool]
-    logs: tuple[Log, ...]
-
-    @property
-    def needs_documents(self) -> bool:
-        """Whether documents must be read: the index cannot tell one registration of an id from the next."""
-        return len(self.logs) > 1
-
-
 class QueryEngine:
     """Runs queries on the projections and documents of a fleet."""
 
@@ -125,7 +115,8 @@ class QueryEngine:
         remaining = -1 if location.left < 0 else location.left - len(rows)
         if last is None or remaining == 0:
             return QueryPage(rows, None)
-        return QueryPage(rows, _token(msgspec.structs.replace(last, left=remaining)))
+        token = base64.urlsafe_b64encode(canonical.encode(msgspec.structs.replace(last, left=remaining))).decode()
+        return QueryPage(rows, token)
 
     def count(self, query: Query, *, scope: Expression | None = None) -> int:
         """How many rows a query has, on all pages."""
@@ -175,10 +166,10 @@ class QueryEngine:
         end = self._clock() + READING_SECONDS
         parts = self._parts(query, scope, first=location.partition)
         for part in parts:
-            behind = location.ordinal if part.number == location.partition else -1
-            module = location.module if part.number == location.partition else ""
+            behind = location.ordinal if part.index.number == location.partition else -1
+            module = location.module if part.index.number == location.partition else ""
             # A page that ended between two devices starts with the second. So every page makes progress, however slow it is.
-            ahead = part.ahead(behind, location.bounds[part.number], again=module not in {"", _LAST})
+            ahead = part.ahead(behind, location.bounds[part.index.number], again=module not in {"", _LAST})
             while ordinals := list(itertools.islice(ahead, min(_CHUNK, part.chunk(size - len(rows))))):
                 for ordinal, name, row in part.rows(ordinals):
                     if ordinal == behind and name <= module:
@@ -186,8 +177,10 @@ class QueryEngine:
                     if len(rows) == size:
                         return rows, last
                     rows.append(row)
-                    last = msgspec.structs.replace(location, partition=part.number, ordinal=ordinal, module=name)
-                last = msgspec.structs.replace(location, partition=part.number, ordinal=ordinals[-1], module=_LAST)
+                    last = msgspec.structs.replace(location, partition=part.index.number, ordinal=ordinal, module=name)
+                last = msgspec.structs.replace(
+                    location, partition=part.index.number, ordinal=ordinals[-1], module=_LAST
+                )
                 if self._clock() > end:
                     return rows, last if _is_any_left(ahead, parts, location.bounds) else None
         return rows, None
@@ -197,7 +190,7 @@ class QueryEngine:
     def _parts(self, query: Query, scope: Expression | None, *, first: int = 0) -> Iterator["_Part"]:
         documents = dict(deployments(self._log)) if query.source is QuerySource.MODULES else {}
         test = row_test(query.where)
-        checked_scope = None if scope is None else _Scope(row_test(scope), self.logs)
+        scope_test = None if scope is None else row_test(scope)
         for index in self._indexes(query, scope, first):
             allowed = None if scope is None else self._allowed(index, scope)
             rows = QueryRows(self._log, self._projections, index, query)
@@ -205,7 +198,7 @@ class QueryEngine:
                 bounds = {"": _within(select_bounds(query.where, index), allowed)}
             else:
                 bounds = self._of_modules(query, index, rows, documents, allowed)
-            yield _Part(index, query, bounds, rows, test, scope=checked_scope)
+            yield _Part(index, query, bounds, rows, test, scope_test, self.logs)
 
     def _indexes(self, query: Query, scope: Expression | None, first: int) -> Iterator[PartitionIndex]:
         # A page often ends in the partition that it begins with, so that one is read alone; an aggregate needs all.
@@ -244,13 +237,8 @@ class QueryEngine:
         if not doubtful:
             return BitMap(bounds.sure)
         query = Query(select=(Projection(("deviceId",)),), where=where)
-        part = _Part(
-            index,
-            query,
-            {"": Bounds(BitMap(), doubtful)},
-            QueryRows(self._log, self._projections, index, query, overlaid=overlaid),
-            row_test(where),
-        )
+        rows = QueryRows(self._log, self._projections, index, query, overlaid=overlaid)
+        part = _Part(index, query, {"": Bounds(BitMap(), doubtful)}, rows, row_test(where))
         members = BitMap(bounds.sure)
         ahead = iter(doubtful)
         while ordinals := list(itertools.islice(ahead, _CHUNK)):
@@ -281,26 +269,33 @@ class QueryEngine:
         return result.results()
 
 
+@dataclass(eq=False)
 class _Part:
-    """One partition of a query: bounds on the ordinals by module (`""` for devices)."""
+    """One partition of a query: bounds on the ordinals by module (`""` for devices).
 
-    def __init__(
-        self,
-        index: PartitionIndex,
-        query: Query,
-        bounds: dict[str, Bounds],
-        rows: QueryRows,
-        test: Callable[[QueryRow], bool],
-        *,
-        scope: _Scope | None = None,
-    ) -> None:
-        # The scope is checked on documents too, which may be ahead of the projections: a device may have left it.
-        self._scope = scope
-        self.number, self.bounds = index.number, bounds
-        self._index, self._query, self._rows, self._test = index, query, rows, test
-        self._is_sure = all(module_bounds.sure == module_bounds.maybe for module_bounds in bounds.values())
-        self._modules = query.source is QuerySource.MODULES
-        self.index_counts = scope is None or not scope.needs_documents
+    A device must be in the `scope` in each of the `logs`. It is checked on documents too, which may be ahead of the projections.
+    """
+
+    index: PartitionIndex
+    query: Query
+    bounds: dict[str, Bounds]
+    query_rows: QueryRows
+    test: Callable[[QueryRow], bool]
+    scope: Callable[[QueryRow], bool] | None = None
+    logs: tuple[Log, ...] = ()
+
+    @property
+    def index_counts(self) -> bool:
+        """Whether the index alone can count: in several logs, it cannot tell one registration of an id from the next."""
+        return self.scope is None or len(self.logs) == 1
+
+    @cached_property
+    def _is_sure(self) -> bool:
+        return all(module_bounds.sure == module_bounds.maybe for module_bounds in self.bounds.values())
+
+    @property
+    def _of_modules(self) -> bool:
+        return self.query.source is QuerySource.MODULES
 
     def ahead(self, behind: int, bound: int, *, again: bool) -> Iterator[int]:
         """The ordinals after `behind`, or from it on with `again` (a page ended between its modules), up to a bound."""
@@ -316,9 +311,9 @@ class _Part:
 
     def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, QueryRow]]:
         """(ordinal, module, result) of the rows that fulfil the condition, in order."""
-        query = self._query
+        query = self.query
         for ordinal, name, row in self._raw(ordinals):
-            yield ordinal, name, self._rows.shown(row) if not query.select else dict(projected(query, row))
+            yield ordinal, name, self.query_rows.shown(row) if not query.select else dict(projected(query, row))
 
     def raw(self) -> Iterator[QueryRow]:
         """Every row that fulfils the condition, before SELECT is applied."""
@@ -330,10 +325,10 @@ class _Part:
     def groups(self) -> list[tuple[tuple[object, ...] | None, int]] | None:
         """The number of sure rows in each group; `None` if the index cannot tell."""
         sure = [module_bounds.sure for module_bounds in self.bounds.values()]
-        match self._query.group_by:
+        match self.query.group_by:
             case ():
                 return [(None, sum(map(len, sure)))]
-            case (path,) if not self._modules and (column := self._index.column(path)) is not None:
+            case (path,) if not self._of_modules and (column := self.index.column(path)) is not None:
                 groups: list[tuple[tuple[object, ...] | None, int]] = [
                     ((value,), sure[0].intersection_cardinality(members))
                     for (kind, value), members in column.items()
@@ -354,20 +349,20 @@ class _Part:
                     yield row
 
     def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, QueryRow]]:
-        test = self._test
+        test = self.test
         candidates: Iterable[tuple[int, str]]
-        if self._modules:
+        if self._of_modules:
             candidates = tuple(
                 (at, name)
                 for at in ordinals
                 for name, module_bounds in self.bounds.items()
                 if at in module_bounds.maybe
             )
-            built = self._rows.modules(candidates)
+            built = self.query_rows.modules(candidates)
         else:
             candidates = zip(ordinals, itertools.repeat(""), strict=False)
-            built = self._rows.devices(ordinals, sure=self._is_sure)
-        gone = frozenset() if self._scope is None else self._rows.gone(ordinals, self._scope.holds, self._scope.logs)
+            built = self.query_rows.devices(ordinals, sure=self._is_sure)
+        gone = frozenset() if self.scope is None else self.query_rows.gone(ordinals, self.scope, self.logs)
         for (ordinal, name), row in zip(candidates, built, strict=True):
             if row is not None and ordinal not in gone and (ordinal in self.bounds[name].sure or test(row)):
                 yield ordinal, name, row
@@ -375,13 +370,9 @@ class _Part:
 
 def _is_any_left(ahead: Iterator[int], parts: Iterator[_Part], bounds: Sequence[int]) -> bool:
     """Whether a row can follow, in the current partition or in later ones."""
-    later = (part.ahead(-1, bounds[part.number], again=False) for part in parts)
+    later = (part.ahead(-1, bounds[part.index.number], again=False) for part in parts)
     return next(itertools.chain(ahead, itertools.chain.from_iterable(later)), None) is not None
 
 
 def _within(bounds: Bounds, allowed: BitMap | None) -> Bounds:
     return bounds if allowed is None else Bounds(bounds.sure & allowed, bounds.maybe & allowed)
-
-
-def _token(location: _Location) -> str:
-    return base64.urlsafe_b64encode(canonical.encode(location)).decode()

@@ -1,13 +1,13 @@
 """The index of one partition for queries: sets of ordinals by property, read when they are needed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from events.bitmaps import as_stored
+from events.bitmaps import as_stored, members_where
 from events.fleet.answers import OTHER
 from events.fleet.column import STRING, ValueKey, value_key
 from events.fleet.configuration import AGENT, HUB, module_ids
@@ -18,15 +18,16 @@ from events.projection_store.port import ProjectionSelection, ProjectionStore, r
 from events.query.evaluate import COMPARE
 from events.query.select import among
 from events.query.tree import Expression, Op, Path, Primitive, equalities
-from events.stored_projection.not_applied import deployment_of
+from events.stored_projection.not_applied import NOT_APPLIED_HASHES, deployment_of
 from events.stored_projection.partition_codec import index_field
-from events.stored_projection.partition_reader import Targeting, assignment_numbers, assignments_of, in_assignments
+from events.stored_projection.partition_reader import StoredAssignments, Targeting
 from events.stored_projection.stored_partition import StoredPartition, all_device_ids
 
 PARENT_SCOPES: Path = ("parentScopes",)
 CODE: Path = (*REPORTED, "lastDesiredStatus", "code")
 
 _NO_ORDINALS = BitMap()
+_IndexField = tuple[tuple[str, ...], str, str | float | bool | dict[str, object] | None]
 
 
 def indexes(projections: ProjectionStore, numbers: Sequence[int], *wheres: Expression | None) -> list["PartitionIndex"]:
@@ -98,8 +99,8 @@ class PartitionIndex:
             case ("deviceId",) | ("status",) | ("capabilities", "iotEdge"):
                 return self.everyone()
             case ("configurations",) if self.has_own:
-                stored = self._projections.read(self.number, ProjectionSelection(hashes=("deployments", "targets")))
-                return Targeting(stored).own_members()
+                stored = self._projections.read(self.number, ProjectionSelection(hashes=NOT_APPLIED_HASHES))
+                return BitMap().union(*(members for _, members in Targeting(stored).by_twin.get(DEVICE, ())))
             case ("configurations", name) | ("configurations", name, "status") if self.has_own:
                 return self._own_status(name)[1]
             case ("configurations", *_) | ("moduleId",):
@@ -154,7 +155,13 @@ class PartitionIndex:
         prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
         fields = tuple(name for name in self._projections.field_names(self.number, "index") if name.startswith(prefix))
         stored = self._projections.read(self.number, ProjectionSelection(fields=(("index", fields),)))
-        return dict(_decoded(stored)) if stored.checkpoint.is_indexed(path) else None
+        if not stored.checkpoint.is_indexed(path):
+            return None
+        column = {}
+        for field, data in stored.hashes["index"].items():
+            _, kind, value = msgspec.json.decode(field, type=_IndexField)
+            column[kind, value] = as_stored(data)
+        return column
 
     # -- ids
 
@@ -182,12 +189,8 @@ class ModuleIndex:
         self, projections: ProjectionStore, devices: PartitionIndex, module_id: str, contributing: frozenset[str]
     ) -> None:
         """`contributing` are the ids of the deployments that set anything for the module."""
-        self._projections, self._devices, self._module_id, self._contributing = (
-            projections,
-            devices,
-            module_id,
-            contributing,
-        )
+        self._projections, self._devices = projections, devices
+        self._module_id, self._contributing = module_id, contributing
 
     def everyone(self) -> BitMap:
         """Every device that has the module."""
@@ -197,27 +200,21 @@ class ModuleIndex:
     def _members(self) -> BitMap:
         if self._module_id in {AGENT, HUB}:
             return self._devices.edge
+        module_id, number = self._module_id, self._devices.number
+        fields = (("modules", (module_id,)),)
         stored = self._projections.read(
-            self._devices.number,
-            ProjectionSelection(
-                hashes=("assignments",), fields=(("modules", (self._module_id,)),), arrays=("assignment_of",)
-            ),
+            number, ProjectionSelection(hashes=("assignments",), fields=fields, arrays=("assignment_of",))
         )
-        by_hand = stored.hashes["modules"].get(self._module_id)
-        made_by_hand = _NO_ORDINALS if by_hand is None else as_stored(by_hand)
-        return (made_by_hand & self._devices.everyone()) | (self._configured(stored) & self._devices.edge)
-
-    def _configured(self, assigned: StoredPartition) -> BitMap:
-        assignments = assignments_of(assigned)
-        digests = sorted({assignment.configuration for assignment in assignments.values()})
-        configurations = read_fields(self._projections, self._devices.number, "configurations", digests)
+        assignments = StoredAssignments(stored)
+        digests = sorted({assignment.configuration for assignment in assignments.by_number.values()})
+        configurations = read_fields(self._projections, number, "configurations", digests)
         having = {
-            digest
-            for digest, data in configurations.items()
-            if self._module_id in module_ids(msgspec.json.decode(data))
+            digest for digest, data in configurations.items() if module_id in module_ids(msgspec.json.decode(data))
         }
-        numbers = [number for number, assignment in assignments.items() if assignment.configuration in having]
-        return in_assignments(numbers, assigned)
+        configured = assignments.where(lambda assignment: assignment.configuration in having)
+        by_hand = stored.hashes["modules"].get(module_id)
+        made_by_hand = _NO_ORDINALS if by_hand is None else as_stored(by_hand)
+        return (made_by_hand & self._devices.everyone()) | (configured & self._devices.edge)
 
     def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap | None:
         """The devices for which a comparison is true; `None` if the path is not indexed."""
@@ -257,23 +254,19 @@ class ModuleIndex:
             self._devices.number,
             ProjectionSelection(hashes=("assignments",), arrays=("assignment_of", "answer_versions")),
         )
-        assignments = assignments_of(stored)
-        expected_versions = np.ones(1 + max(assignments, default=0), dtype=np.uint32)
-        for number, assignment in assignments.items():
+        assignments = StoredAssignments(stored)
+        expected_versions = np.ones(1 + max(assignments.by_number, default=0), dtype=np.uint32)
+        for number, assignment in assignments.by_number.items():
             expected_versions[number] = max(1, assignment.agent_version)
         answered = np.frombuffer(stored.arrays["answer_versions"], dtype=np.uint32)
-        equal = (
-            BitMap(np.flatnonzero(answered == expected_versions[assignment_numbers(stored)]).astype(np.uint32))
-            & self.everyone()
-        )
-        other = (BitMap(np.flatnonzero(answered).astype(np.uint32)) & self.everyone()) - equal
-        return equal if op is Op.EQ else other
+        equal = answered == expected_versions[assignments.of_devices]
+        return members_where(equal if op is Op.EQ else (answered != 0) & ~equal) & self.everyone()
 
     def _status(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         """The devices to whose twin of this module a deployment is applied, and those that it targets."""
         stored = _deployment_parts(self._projections, self._devices.number, deployment_id)
         targeting = Targeting(stored)
-        if targeting.has_of_module(self._module_id):
+        if self._module_id in targeting.by_twin:
             # `stored` has this deployment alone, and it is for modules.
             return targeting.status(deployment_id, stored, self._module_id)
         applied, targeted = targeting.status(deployment_id, stored)
@@ -289,7 +282,7 @@ class ModuleIndex:
         if op in {Op.EQ, Op.NE} and not 0 < literal < OTHER:
             return None
         holds = COMPARE[op](codes, literal) & (codes != 0)
-        return BitMap(np.flatnonzero(holds).astype(np.uint32)) & self.everyone()
+        return members_where(holds) & self.everyone()
 
 
 def _deployment_parts(projections: ProjectionStore, number: int, deployment_id: str) -> StoredPartition:
@@ -302,11 +295,3 @@ def _deployment_parts(projections: ProjectionStore, number: int, deployment_id: 
         hashes=("assignments",), fields=(("deployments", ranks), ("targets", targets)), arrays=("assignment_of",)
     )
     return projections.read(number, selection)
-
-
-def _decoded(stored: StoredPartition) -> Iterator[tuple[ValueKey, BitMap]]:
-    for field, data in stored.hashes["index"].items():
-        _, kind, value = msgspec.json.decode(
-            field, type=tuple[tuple[str, ...], str, str | float | bool | dict[str, object] | None]
-        )
-        yield (kind, value), as_stored(data)

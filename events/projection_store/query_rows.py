@@ -5,15 +5,14 @@ from functools import cached_property
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
 from events.device.identifiers import SYSTEM_MODULES, module_subject
-from events.device.personal import HIDDEN
 from events.device.state import DeviceDocument, ModuleDocument, decode_device, decode_module, section
+from events.device.tags import HIDDEN
 from events.device.twin import DeviceTwin, ModuleTwin, configurations_of, device_twin
-from events.fleet.assignments import NO_ASSIGNMENT, Assignment
+from events.fleet.assignments import Assignment
 from events.fleet.configuration import HUB, module_ids
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import EDGE_ANSWER
@@ -24,11 +23,13 @@ from events.log.port import Log, Stored
 from events.manifest.document import DEVICE, MODULE
 from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
 from events.projection_store.query_index import PartitionIndex
-from events.projection_store.twin_builder import Assigned, built_device, built_module, modules_of
+from events.projection_store.twins import Assigned, built_device, built_module, modules_of
 from events.properties import masked, merge_patch
 from events.query.evaluate import QueryRow
 from events.query.tree import Query, paths
-from events.stored_projection.partition_reader import Targeting, assignment_numbers, assignments_of
+from events.stored_projection.not_applied import NOT_APPLIED_HASHES
+from events.stored_projection.partition_reader import StoredAssignments, Targeting
+from events.stored_projection.stored_partition import StoredPartition
 
 _PLAIN = "$twin"
 _LIGHT: dict[str, Any] = {
@@ -103,8 +104,8 @@ class QueryRows:
     @cached_property
     def _sections_read(self) -> frozenset[str]:
         """The sections of a document that the query reads."""
-        roots = {path[0] if path[0] == "tags" else path[1] for path in self._paths if path[0] in {"tags", "properties"}}
-        return frozenset(roots)
+        paths = (path for path in self._paths if path[0] in {"tags", "properties"})
+        return frozenset(path[0] if path[0] == "tags" else path[1] for path in paths)
 
     @cached_property
     def _decoder(self) -> msgspec.json.Decoder[Any]:
@@ -144,12 +145,12 @@ class QueryRows:
 
     def _lay_own(self, row: JsonObject, ordinal: int) -> None:
         """Add what configurations give the device's own twin to a light row."""
-        assignment, desired = self._assignment(ordinal), row["properties"].get("desired")
+        assignment, desired = self._assignments.of(ordinal), row["properties"].get("desired")
         if desired is not None:
             configured = self._sections(assignment.own_part.configuration).get(DEVICE, {})
             version = desired["$version"] + assignment.own_part.version - 1
             row["properties"]["desired"] = {**merge_patch(desired, configured), "$version": version}
-        statuses = self._own_statuses(ordinal, assignment)
+        statuses = self._statuses(ordinal, assignment, DEVICE)
         if statuses:
             row["configurations"] = configurations_of(statuses)
 
@@ -159,9 +160,9 @@ class QueryRows:
             return None
         if not self._index.has_own:
             return device_twin(device_id, document)
-        assignment = self._assignment(ordinal)
+        assignment = self._assignments.of(ordinal)
         sections = self._sections(assignment.own_part.configuration)
-        statuses = self._own_statuses(ordinal, assignment)
+        statuses = self._statuses(ordinal, assignment, DEVICE)
         assigned = Assigned(assignment, sections, self._since(ordinal), statuses, self.deployments)
         return built_device(device_id, document, assigned)
 
@@ -214,7 +215,7 @@ class QueryRows:
     def _module(
         self, ordinal: int, device_id: str, module_id: str, document: DeviceDocument, module: ModuleDocument | None
     ) -> ModuleTwin | None:
-        assignment = self._assignment(ordinal)
+        assignment = self._assignments.of(ordinal)
         sections = self._sections(assignment.configuration)
         if module_id not in modules_of(document, sections):
             return None
@@ -225,44 +226,29 @@ class QueryRows:
             self._statuses(ordinal, assignment),
             self.deployments,
             configured=self._sections(assignment.module_part(module_id).configuration).get(MODULE),
-            of_module=self._targeting.statuses(ordinal, assignment, module_id) if self._needs_statuses else {},
+            of_module=self._statuses(ordinal, assignment, module_id),
         )
         return built_module((device_id, module_id), document, module, assigned, times=self._times)
 
     def _since(self, ordinal: int) -> int:
-        moved = self._assignments.moved_by
-        return self._assignment_change_at(int(moved[ordinal])) if self._times and ordinal < len(moved) else -1
+        moved_by = self._stored.arrays["moved_by"][ordinal * 4 : ordinal * 4 + 4]
+        return self._assignment_change_at(int.from_bytes(moved_by, "little")) if self._times and moved_by else -1
 
-    def _statuses(self, ordinal: int, assignment: Assignment) -> dict[str, bool]:
-        return self._targeting.statuses(ordinal, assignment) if self._needs_statuses else {}
-
-    def _own_statuses(self, ordinal: int, assignment: Assignment) -> dict[str, bool]:
-        return self._targeting.statuses(ordinal, assignment, DEVICE) if self._needs_statuses else {}
-
-    def _assignment(self, ordinal: int) -> Assignment:
-        assignment_of = self._assignments.assignment_of
-        return (
-            self._assignments.by_number.get(int(assignment_of[ordinal]), NO_ASSIGNMENT)
-            if ordinal < len(assignment_of)
-            else NO_ASSIGNMENT
-        )
+    def _statuses(self, ordinal: int, assignment: Assignment, twin: str = "") -> dict[str, bool]:
+        return self._targeting.statuses(ordinal, assignment, twin) if self._needs_statuses else {}
 
     @cached_property
-    def _assignments(self) -> "_Assignments":
-        stored = self._projections.read(
-            self._index.number, ProjectionSelection(hashes=("assignments",), arrays=("assignment_of", "moved_by"))
-        )
-        return _Assignments(
-            assignments_of(stored),
-            assignment_numbers(stored),
-            np.frombuffer(stored.arrays["moved_by"], dtype=np.uint32),
-        )
+    def _stored(self) -> StoredPartition:
+        selection = ProjectionSelection(hashes=("assignments",), arrays=("assignment_of", "moved_by"))
+        return self._projections.read(self._index.number, selection)
+
+    @cached_property
+    def _assignments(self) -> StoredAssignments:
+        return StoredAssignments(self._stored)
 
     @cached_property
     def _targeting(self) -> Targeting:
-        return Targeting(
-            self._projections.read(self._index.number, ProjectionSelection(hashes=("deployments", "targets")))
-        )
+        return Targeting(self._projections.read(self._index.number, ProjectionSelection(hashes=NOT_APPLIED_HASHES)))
 
     def _sections(self, digest: str) -> dict[str, JsonObject]:
         if digest not in self._sections_by_digest:
@@ -296,12 +282,6 @@ class QueryRows:
         ]
         configured = (module_ids(msgspec.json.decode(data)) for data in stored.values())
         return set(SYSTEM_MODULES).union(self._projections.field_names(number, "modules"), *configured)
-
-
-class _Assignments(msgspec.Struct, frozen=True):
-    by_number: dict[int, Assignment]
-    assignment_of: Any
-    moved_by: Any
 
 
 class _Reported(msgspec.Struct, frozen=True):

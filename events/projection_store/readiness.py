@@ -1,13 +1,16 @@
 """The readiness of the fleet: the devices with a finding of each rule, with waivers."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 
 import msgspec
+import numpy as np
 from pyroaring import BitMap
 
 from events.canonical import JsonObject
 from events.fleet.assignments import Assignment, Layer
-from events.fleet.configuration import Configuration
+from events.fleet.configuration import NOTHING, Configuration
+from events.fleet.packed import grouped
 from events.log.fleet_documents import deployments_of
 from events.log.port import Log
 from events.projection_store.device_pages import FIRST, DevicePosition
@@ -15,14 +18,15 @@ from events.projection_store.fleet_projection import Effective, FleetProjection,
 from events.projection_store.port import ProjectionSelection, ProjectionStore
 from events.readiness.catalogue import BY_ID
 from events.readiness.check import ReadinessReport, check
-from events.readiness.effective import findings_of, written_in
+from events.readiness.effective import RuleFindings, findings_of, read_findings, written_in
 from events.readiness.finding import Finding
 from events.readiness.host_facts import SECTION, read_host_facts
 from events.readiness.profile import Profile
 from events.readiness.rule import Inspects
 from events.readiness.subject import ReadinessSubject, read_document, subject_of_sections
 from events.readiness.waiver import Waiver
-from events.stored_projection.readiness import READINESS_ARRAYS, READINESS_HASHES, ReadinessReading, StoppedDevices
+from events.stored_projection.partition_reader import assignment_numbers, assignments_of
+from events.stored_projection.stored_partition import StoredPartition
 
 
 class RuleCount(msgspec.Struct, frozen=True):
@@ -32,53 +36,106 @@ class RuleCount(msgspec.Struct, frozen=True):
     waived: int = 0
 
 
-class Authors:
-    """Finds the deployment that wrote an element of an effective configuration."""
+class StoppedDevices(msgspec.Struct, frozen=True):
+    """The devices with findings of a rule: `found` with a finding that counts, `waived` with a waived one; a device can be in both."""
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
+    found: BitMap
+    waived: BitMap
 
-    def attributed(self, assignment: Assignment, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-        """Findings on a configuration, each with the id of the deployment that wrote its element as `document`.
 
-        Findings on the host stay as they are. So do all findings if the deployments do not exist any more, or do not give this
-        configuration any more.
-        """
-        stack = self._stack(assignment)
-        if stack is None:
-            return tuple(findings)
-        return tuple(
-            finding
-            if _is_of_host(finding)
-            else msgspec.structs.replace(finding, document=written_in(stack, finding.pointer))
-            for finding in findings
-        )
+class ReadinessReading:
+    """Sets of devices by rule of one partition; `stored` holds `readiness`, `assignments` and `assignment_of`.
 
-    def _stack(self, assignment: Assignment) -> ReadinessSubject | None:
-        names = [layer.id for layer in assignment.stack]
-        documents = deployments_of(self._log, names)
-        if not names or len(documents) != len(names):
-            return None
-        subject = ReadinessSubject(
-            tuple(read_document({"content": documents[name].content}, name=name) for name in names)
-        )
-        return subject if Configuration.of(subject.sections).digest == assignment.configuration else None
+    If `is_stale`, the stored findings are those of another version of the rules: `stored` must then hold `configurations`, too.
+    """
+
+    def __init__(self, stored: StoredPartition) -> None:
+        self._stored = stored
+        self._assignments = assignments_of(stored)
+        digests = {assignment.configuration for assignment in self._assignments.values()} - {NOTHING.digest}
+        self._findings = {digest: read_findings(stored.hashes["readiness"].get(digest)) for digest in digests}
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether a configuration was not checked yet by this version of the rules."""
+        return None in self._findings.values()
+
+    def rules(self) -> frozenset[str]:
+        """The rules with a finding in any assignment, waived or not."""
+        return frozenset(rule for assignment in self._assignments.values() for rule in self._of(assignment))
+
+    def stopped(self, rule: str, waivers_in_force: "_WaiversInForce") -> StoppedDevices:
+        """The devices with findings of a rule."""
+        stopped, waived = [], []
+        for number, assignment in self._assignments.items():
+            modules = self._of(assignment).get(rule, ())
+            verdicts = [waivers_in_force.verdict(self, assignment, rule, module) for module in modules]
+            if any(counts for counts, _ in verdicts):
+                stopped.append(number)
+            if any(is_waived for _, is_waived in verdicts):
+                waived.append(number)
+        return StoppedDevices(self._in_assignments(stopped), self._in_assignments(waived))
+
+    def _of(self, assignment: Assignment) -> Mapping[str, tuple[str, ...]]:
+        if assignment.configuration == NOTHING.digest:
+            return {}
+        findings = self._findings[assignment.configuration]
+        if findings is None:
+            findings = RuleFindings.of(self.sections(assignment.configuration))
+            self._findings[assignment.configuration] = findings
+        return findings.modules
+
+    def sections(self, digest: str) -> dict[str, JsonObject]:
+        """The sections of a configuration; `stored` also holds `configurations`."""
+        sections: dict[str, JsonObject] = msgspec.json.decode(self._stored.hashes["configurations"][digest])
+        return sections
+
+    def _in_assignments(self, numbers: list[int]) -> BitMap:
+        return BitMap().union(*(self._members.get(number, BitMap()) for number in numbers))
+
+    @cached_property
+    def _members(self) -> dict[int, BitMap]:
+        """The devices of each assignment."""
+        # One sort serves all rules: the score reads the sets of every rule.
+        numbers = assignment_numbers(self._stored)
+        ordinals = np.arange(len(numbers), dtype=np.uint32)
+        return {number: BitMap(members) for number, members in grouped(numbers, ordinals)}
+
+
+def _attributed(log: Log, assignment: Assignment, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings on a configuration, each with the id of the deployment that wrote its element as `document`.
+
+    Findings on the host stay as they are. So do all findings if the deployments do not exist any more, or do not give this
+    configuration any more.
+    """
+    names = [layer.id for layer in assignment.stack]
+    documents = deployments_of(log, names)
+    if not names or len(documents) != len(names):
+        return tuple(findings)
+    stack = ReadinessSubject(tuple(read_document({"content": documents[name].content}, name=name) for name in names))
+    if Configuration.of(stack.sections).digest != assignment.configuration:
+        return tuple(findings)
+    return tuple(
+        finding
+        if _is_of_host(finding)
+        else msgspec.structs.replace(finding, document=written_in(stack, finding.pointer))
+        for finding in findings
+    )
 
 
 class FleetReadiness:
     """Reads the readiness of all partitions."""
 
     def __init__(self, log: Log, projections: ProjectionStore, fleet_projection: FleetProjection) -> None:
-        self._partitions, self._projections, self._fleet_projection = log.partitions, projections, fleet_projection
-        self.authors = Authors(log)
+        self._log, self._projections, self._fleet_projection = log, projections, fleet_projection
 
     def counts(
         self, rules: Iterable[str], *, waivers: Sequence[Waiver], now: int, within: Within | None = None
     ) -> dict[str, RuleCount]:
         """How many devices have a finding of each rule at `now` (milliseconds); each number is the size of its `page`."""
-        waivers_in_force = _WaiversInForce(self.authors, waivers, now)
+        waivers_in_force = _WaiversInForce(self._log, waivers, now)
         counts = {rule: RuleCount() for rule in rules}
-        for number in range(self._partitions):
+        for number in range(self._log.partitions):
             reading = self._reading(number, waivers_in_force)
             seen = None if within is None else within(number)
             for rule in sorted(reading.rules() & counts.keys()):
@@ -100,7 +157,7 @@ class FleetReadiness:
         within: Within | None = None,
     ) -> tuple[list[str], DevicePosition | None]:
         """Device ids of one of a rule's sets, as `FleetProjection.page`."""
-        waivers_in_force = _WaiversInForce(self.authors, waivers, now)
+        waivers_in_force = _WaiversInForce(self._log, waivers, now)
         return self._fleet_projection.page_of(
             lambda number: members(self._reading(number, waivers_in_force).stopped(rule, waivers_in_force)),
             after=after,
@@ -117,7 +174,7 @@ class FleetReadiness:
         report = check(subject, profile, now=now)
         # A device that never had a configuration would get findings on an empty one.
         findings = [finding for finding in report.findings if effective.sections or _is_of_host(finding)]
-        return report.on(self.authors.attributed(effective.assignment, findings), now=now, waivers=waivers)
+        return report.on(_attributed(self._log, effective.assignment, findings), now=now, waivers=waivers)
 
     def _reading(self, number: int, waivers_in_force: "_WaiversInForce") -> ReadinessReading:
         reading = self._read(number, with_configurations=waivers_in_force.is_confined)
@@ -125,8 +182,8 @@ class FleetReadiness:
         return self._read(number, with_configurations=True) if reading.is_stale else reading
 
     def _read(self, number: int, *, with_configurations: bool) -> ReadinessReading:
-        hashes = (*READINESS_HASHES, "configurations") if with_configurations else READINESS_HASHES
-        selection = ProjectionSelection(hashes=hashes, arrays=READINESS_ARRAYS)
+        hashes = ("readiness", "assignments", *(("configurations",) if with_configurations else ()))
+        selection = ProjectionSelection(hashes=hashes, arrays=("assignment_of",))
         return ReadinessReading(self._projections.read(number, selection))
 
 
@@ -137,8 +194,8 @@ def _is_of_host(finding: Finding) -> bool:
 class _WaiversInForce:
     """The waivers that have not expired, applied to findings on effective configurations."""
 
-    def __init__(self, authors: Authors, waivers: Iterable[Waiver], now: int) -> None:
-        self._authors = authors
+    def __init__(self, log: Log, waivers: Iterable[Waiver], now: int) -> None:
+        self._log = log
         self._in_force = [waiver for waiver in waivers if not waiver.expired(now)]
         self._written: dict[tuple[tuple[Layer, ...], str], dict[tuple[str, str], set[str]]] = {}
 
@@ -147,7 +204,8 @@ class _WaiversInForce:
         """Whether a waiver is for one deployment alone, so that the author of each element counts."""
         return any(waiver.deployment is not None for waiver in self._in_force)
 
-    def __call__(self, reading: ReadinessReading, assignment: Assignment, rule: str, module: str) -> tuple[bool, bool]:
+    def verdict(self, reading: ReadinessReading, assignment: Assignment, rule: str, module: str) -> tuple[bool, bool]:
+        """For a rule and a module of a configuration: whether a finding counts, and whether a finding is waived."""
         applying = [waiver for waiver in self._in_force if waiver.rule == rule and waiver.module in (None, module)]
         if any(waiver.deployment is None for waiver in applying):
             return False, True
@@ -162,9 +220,8 @@ class _WaiversInForce:
         key = (assignment.stack, assignment.configuration)
         if key not in self._written:
             written: dict[tuple[str, str], set[str]] = {}
-            for finding in self._authors.attributed(
-                assignment, findings_of(reading.sections(assignment.configuration))
-            ):
+            findings = findings_of(reading.sections(assignment.configuration))
+            for finding in _attributed(self._log, assignment, findings):
                 written.setdefault((finding.rule, finding.module), set()).add(finding.document)
             self._written[key] = written
         return self._written[key]

@@ -9,6 +9,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
 from events import canonical
+from events.fleet.assignments import NO_ASSIGNMENT, Assignment
 from events.log.codec import RECORDED
 from events.log.connect import Client, answering
 from events.log.entries import RawEntry
@@ -83,9 +84,16 @@ class RedisProjectionStore:
 
     def _read(self, partitions: Sequence[int], selection: ProjectionSelection) -> list[StoredPartition]:
         with answering():
-            pipe = self._client.pipeline(transaction=True)
+            pipe: Any = self._client.pipeline(transaction=True)
             for partition in partitions:
-                _queue_read(pipe, partition, selection)
+                pipe.get(projection_key(partition, "checkpoint"))
+                for hash_name in selection.hashes:
+                    pipe.hgetall(projection_key(partition, hash_name))
+                for hash_name, fields in selection.fields:
+                    if fields:
+                        pipe.hmget(projection_key(partition, hash_name), list(fields))
+                for array_name in selection.arrays:
+                    pipe.get(projection_key(partition, array_name))
             answers = iter(pipe.execute())
         return [_partition_of(answers, selection) for _ in partitions]
 
@@ -113,19 +121,23 @@ class RedisProjectionStore:
         if not answer:
             return None
         checkpoint, ordinal, assignment, assignment_change, configuration, archived, own, *numbers = answer
-        at, cause = stored_of(archived) if archived else self._at_and_cause(partition, int(assignment_change))
-        hand_written, delivered = map(int, numbers)
+        at, cause = stored_of(archived) if archived else (0, "")
+        if assignment_change and not archived:
+            # Rebuilt projections can name an archived assignment change that was not the last change of any device when it was
+            # archived, so that Redis keeps nothing of it.
+            for entry in self.assignment_changes(partition, after=int(assignment_change) - 1, limit=1):
+                at, cause = entry.at, entry.cause
         return StoredDevice(
+            device_id,
             _checkpoint(checkpoint),
             int(ordinal),
-            assignment,
+            msgspec.json.decode(assignment, type=Assignment) if assignment else NO_ASSIGNMENT,
             configuration,
             int(assignment_change),
             at,
             cause,
             own,
-            hand_written,
-            delivered,
+            *map(int, numbers),
         )
 
     def assignment_change_at(self, partition: int, position: int) -> int | None:
@@ -136,12 +148,6 @@ class RedisProjectionStore:
             return stored_of(archived)[0]
         entries = self.assignment_changes(partition, after=position - 1, limit=1)
         return entries[0].at if entries else None
-
-    def _at_and_cause(self, partition: int, assignment_change: int) -> tuple[int, str]:
-        # Rebuilt projections can name an archived assignment change that was not the last change of any device when it was
-        # archived, so that Redis keeps nothing of it.
-        entries = self.assignment_changes(partition, after=assignment_change - 1, limit=1) if assignment_change else ()
-        return (entries[0].at, entries[0].cause) if entries else (0, "")
 
     def commit(self, partition: int, writes: Writes) -> bool:
         """Commit all writes and the assignment change, or nothing."""
@@ -208,17 +214,6 @@ def assignment_change_of(entry: RawEntry) -> AssignmentEntry:
 
 def _checkpoint(data: bytes | None) -> Checkpoint:
     return Checkpoint() if data is None else msgspec.json.decode(data, type=Checkpoint)
-
-
-def _queue_read(pipe: Any, partition: int, selection: ProjectionSelection) -> None:
-    pipe.get(projection_key(partition, "checkpoint"))
-    for hash_name in selection.hashes:
-        pipe.hgetall(projection_key(partition, hash_name))
-    for hash_name, fields in selection.fields:
-        if fields:
-            pipe.hmget(projection_key(partition, hash_name), list(fields))
-    for array_name in selection.arrays:
-        pipe.get(projection_key(partition, array_name))
 
 
 def _partition_of(answers: Iterator[Any], selection: ProjectionSelection) -> StoredPartition:

@@ -1,7 +1,7 @@
 """The events at which partitions are blocked: the stored entry, the devices behind it, and the possible decisions."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 import msgspec
@@ -10,8 +10,7 @@ from events.log.codec import decode_entry
 from events.log.connect import Client, answering, entries_of
 from events.log.errors import UnreadableEvent
 from events.log.keys import FLEET, device_of, key, name
-from events.log.kinds import RESTRICTED_KINDS
-from events.log.port import Log
+from events.log.port import RESTRICTED_KINDS, Log
 from events.projection_store.port import Blocked, ProjectionStore
 from events.secrets.references import MASK, mask
 
@@ -80,27 +79,18 @@ def stops(log: Log, projections: ProjectionStore) -> tuple[Stop, ...]:
         if blocked is not None:
             blocked_by_location.setdefault((blocked.stream, blocked.position), []).append((number, blocked))
     heads = log.heads() if blocked_by_location else {}
-    return tuple(
-        _stop(location, blocked_partitions, heads, projections)
-        for location, blocked_partitions in sorted(blocked_by_location.items())
-    )
-
-
-def _stop(
-    location: tuple[int, int],
-    blocked_partitions: Sequence[tuple[int, Blocked]],
-    heads: Mapping[int, int],
-    projections: ProjectionStore,
-) -> Stop:
-    stream, position = location
-    first = min((blocked for _, blocked in blocked_partitions), key=lambda blocked: blocked.at)
-    waiting = {}
-    for number, _ in blocked_partitions:
-        vector = projections.checkpoint(number).vector
-        behind = (heads[number] - vector.partition, heads[FLEET] - vector.fleet)
-        waiting[name(number)] = sum(max(0, events) for events in behind)
-    decidable = all(blocked.decidable for _, blocked in blocked_partitions)
-    return Stop(f"{name(stream)}:{position}", stream, position, first.error, first.at, decidable, waiting)
+    result = []
+    for (stream, position), partitions in sorted(blocked_by_location.items()):
+        first = min((blocked for _, blocked in partitions), key=lambda blocked: blocked.at)
+        waiting = {}
+        for number, _ in partitions:
+            vector = projections.checkpoint(number).vector
+            behind = (heads[number] - vector.partition, heads[FLEET] - vector.fleet)
+            waiting[name(number)] = sum(max(0, events) for events in behind)
+        decidable = all(blocked.decidable for _, blocked in partitions)
+        location = f"{name(stream)}:{position}"
+        result.append(Stop(location, stream, position, first.error, first.at, decidable, waiting))
+    return tuple(result)
 
 
 def details(client: Client, projections: ProjectionStore, stop: Stop) -> StopDetails:
@@ -134,18 +124,12 @@ def _entry(client: Client, stream: int, position: int) -> StoppedEntry | None:
         decode_entry(name(stream), position, fields)
     except UnreadableEvent as error:
         why = error.why
-    at = fields.get(b"at", b"")
-    kind = _text(fields.get(b"type", b""))
-    return StoppedEntry(
-        kind,
-        _text(fields.get(b"subject", b"")),
-        _text(fields.get(b"version", b"")),
-        int(at) if at.isdigit() and len(at) < 20 else 0,  # noqa: PLR2004 - a number of 64 bits
-        _text(fields.get(b"by", b"")),
-        _text(fields.get(b"cause", b"")),
-        _data(kind, fields.get(b"data", b"")),
-        why,
+    at, data = fields.get(b"at", b""), fields.get(b"data", b"")
+    kind, subject, version, by, cause = (
+        _text(fields.get(field, b"")) for field in (b"type", b"subject", b"version", b"by", b"cause")
     )
+    at_ms = int(at) if at.isdigit() and len(at) < 20 else 0  # noqa: PLR2004 - a number of 64 bits
+    return StoppedEntry(kind, subject, version, at_ms, by, cause, _data(kind, data), why)
 
 
 def _data(kind: str, data: bytes) -> Any:

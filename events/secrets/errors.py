@@ -2,7 +2,6 @@
 
 SecretsError
 ├── SecretTextInvalid        rejected: the value in the place of a secret cannot be one
-├── MarkNotFound             rejected: the content has nothing where it is marked as secret
 ├── SecretNotFound           rejected: a reference to a secret that does not exist
 ├── SecretErased             rejected: its data key is destroyed
 ├── SecretExists             rejected: the id is in use
@@ -30,17 +29,6 @@ class SecretTextInvalid(SecretsError):
     def __init__(self, path: str, why: str) -> None:
         super().__init__(f"{path}: a secret {why}")
         self.path, self.why = path, why
-
-
-class MarkNotFound(SecretsError):
-    """A mark names no variable of the content. A typing error would leave the secret in plain text."""
-
-    def __init__(self, mark: str) -> None:
-        super().__init__(
-            f"{mark[:140]!r} is marked as secret, but the content sets no such environment variable;"
-            " write modules.<module>.env.<variable>"
-        )
-        self.mark = mark
 
 
 class SecretNotFound(SecretsError):

@@ -13,7 +13,6 @@ from events.secrets.errors import KeyFileExposed, KeyFileMalformed, KeyFileUnrea
 
 KEY_BYTES = 32
 
-_MODE = 0o600
 _OTHERS = 0o077
 _BYTES_MAX = 4096
 _digits = re.compile(rb"\s*([0-9a-fA-F]{64})\s*").fullmatch
@@ -39,7 +38,17 @@ def read_key(path: Path) -> bytes:
         KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: the file cannot be used.
     """
     try:
-        data = _read(path)
+        # O_NONBLOCK: opening a named pipe would wait for a writer, for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
+                raise KeyFileUnreadable(path, "is not a regular file")
+            if mode & _OTHERS:
+                raise KeyFileExposed(path, stat.S_IMODE(mode))
+            data = os.read(descriptor, _BYTES_MAX)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise KeyFileUnreadable(path, error.strerror or type(error).__name__) from None
     digits = _digits(data)
@@ -64,24 +73,10 @@ def read_or_create_key(path: Path) -> bytes:
     return read_key(path)
 
 
-def _read(path: Path) -> bytes:
-    # O_NONBLOCK: opening a named pipe would wait for a writer, for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise KeyFileUnreadable(path, "is not a regular file")
-        if mode & _OTHERS:
-            raise KeyFileExposed(path, stat.S_IMODE(mode))
-        return os.read(descriptor, _BYTES_MAX)
-    finally:
-        os.close(descriptor)
-
-
 def _create(path: Path, key: bytes) -> None:
     # Written to a draft first: a process that is killed leaves no incomplete key file.
     draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(key.hex().encode() + b"\n")

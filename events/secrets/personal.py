@@ -10,7 +10,7 @@ from events.canonical import Json, JsonObject
 from events.deployment.commands import CreateDeployment, UpdateDeployment
 from events.deployment.errors import MetricsInvalid
 from events.device.commands import PatchTags, PatchTwin, ReplaceTwin
-from events.properties import SECRET, STRING_BYTES_MAX, is_secret
+from events.properties import SECRET, is_secret
 from events.query.condition import parse_condition
 from events.query.errors import ConditionInvalid, QueryInvalid
 from events.query.module_condition import is_module_condition, parse_module_condition
@@ -19,12 +19,10 @@ from events.query.text import printed_path
 from events.query.tree import Aggregate, Path, paths_of
 from events.rollout.commands import CreateRollout
 from events.secrets.errors import SecretTextInvalid
-from events.secrets.references import MASK, Secret
+from events.secrets.references import MASK, Secret, checked_text
 from events.update.commands import DefineGroup
 
 C = TypeVar("C")
-
-_TAGGING = (PatchTags, PatchTwin, ReplaceTwin)
 
 
 class Personal(msgspec.Struct, frozen=True):
@@ -36,63 +34,52 @@ class Personal(msgspec.Struct, frozen=True):
         """Whether the tag at a path (without `tags`) is personal."""
         return any(path[: len(personal)] == personal for personal in self.paths)
 
-    def touches(self, path: Path) -> bool:
-        """Whether a tag at a path, above it or below it is personal."""
-        return any(personal[: len(path)] == path[: len(personal)] for personal in self.paths)
-
     def take(self, command: C, *, new_id: Callable[[], str]) -> tuple[C, tuple[Secret, ...]]:
         """The command with references in place of its personal values, and those values.
 
         Raises:
             SecretTextInvalid: a value is not a text of at most 4,096 bytes.
         """
-        if not self.paths or not isinstance(command, _TAGGING) or not isinstance(command.tags, dict):
+        if not self.paths or not isinstance(command, PatchTags | PatchTwin | ReplaceTwin):
+            return command, ()
+        if not isinstance(command.tags, dict):
             return command, ()
         secrets: list[Secret] = []
-        tags = self._below(command.tags, (), new_id, secrets)
+
+        def below(value: JsonObject, path: Path) -> JsonObject:
+            replaced: JsonObject = {}
+            for name, item in value.items():
+                location = (*path, name)
+                if isinstance(item, dict):
+                    replaced[name] = below(item, location)
+                elif item is None or not self.holds(location):
+                    replaced[name] = item
+                else:
+                    secrets.append(Secret(new_id(), _text(item, ".".join(("tags", *location)))))
+                    replaced[name] = {SECRET: secrets[-1].id}
+            return replaced
+
+        tags = below(command.tags, ())
         replaced: Any = msgspec.structs.replace(command, tags=tags) if secrets else command
         return replaced, tuple(secrets)
 
-    def _below(self, value: JsonObject, path: Path, new_id: Callable[[], str], secrets: list[Secret]) -> JsonObject:
-        replaced: JsonObject = {}
-        for name, item in value.items():
-            location = (*path, name)
-            if isinstance(item, dict):
-                replaced[name] = self._below(item, location, new_id, secrets)
-            elif item is None or not self.holds(location):
-                replaced[name] = item
-            else:
-                secrets.append(Secret(new_id(), _text(item, location)))
-                replaced[name] = {SECRET: secrets[-1].id}
-        return replaced
-
     def check(self, command: object) -> None:
-        """Reject a condition or a metric that uses a personal tag.
-
-        Raises:
-            ConditionInvalid, MetricsInvalid: names the tag.
-        """
+        """Reject a condition (ConditionInvalid) or a metric (MetricsInvalid) that uses a personal tag."""
         # The devices that a condition selects would tell the hidden value, and after the value is erased the decision could not
         # be replayed (docs/decisions/0031).
-        if self.paths:
-            for text in _conditions(command):
-                self.check_condition(text)
-            if isinstance(command, CreateDeployment | UpdateDeployment):
-                self._check_metrics(command.deployment_id, command.metrics or {})
-
-    def _check_metrics(self, deployment_id: str, metrics: dict[str, str]) -> None:
-        for metric, text in metrics.items():
-            try:
-                self.check_query(text)
-            except QueryInvalid as error:
-                raise MetricsInvalid(deployment_id, f"{metric[:140]!r}: {error}") from error
+        if not self.paths:
+            return
+        for text in _conditions(command):
+            self.check_condition(text)
+        if isinstance(command, CreateDeployment | UpdateDeployment):
+            for metric, text in (command.metrics or {}).items():
+                try:
+                    self.check_query(text)
+                except QueryInvalid as error:
+                    raise MetricsInvalid(command.deployment_id, f"{metric[:140]!r}: {error}") from error
 
     def check_condition(self, text: str) -> None:
-        """Reject a condition that uses a personal tag.
-
-        Raises:
-            ConditionInvalid: it uses a personal tag, or its syntax is wrong.
-        """
+        """Reject a condition that uses a personal tag, or whose syntax is wrong, with a ConditionInvalid."""
         if not self.paths or not text.strip():
             return
         condition = parse_module_condition(text).condition if is_module_condition(text) else parse_condition(text)
@@ -115,23 +102,29 @@ class Personal(msgspec.Struct, frozen=True):
             raise QueryInvalid(text, column=_column(text, path), reason=reason)
 
     def _touched(self, paths: Iterable[Path]) -> Iterator[Path]:
-        return (path for path in sorted(paths) if path[0] == "tags" and self.touches(path[1:]))
+        """The paths of tags of which one at the path, above it or below it is personal."""
+        for root, *path in sorted(paths):
+            tag = tuple(path)
+            if root == "tags" and any(personal[: len(tag)] == tag[: len(personal)] for personal in self.paths):
+                yield (root, *tag)
 
     def references(self, tags: Json) -> dict[str, str]:
         """The ids of the personal values in a device's tags, by path as `contact.mail`."""
-        return {".".join(path): secret_id for path, secret_id in _references(tags, ()) if self.holds(path)}
+        references: dict[str, str] = {}
+
+        def collect(value: Json, path: Path) -> None:
+            if is_secret(value) and self.holds(path):
+                references[".".join(path)] = value[SECRET]
+            elif isinstance(value, dict):
+                for name, item in value.items():
+                    collect(item, (*path, name))
+
+        collect(tags, ())
+        return references
 
 
 def _column(text: str, path: Path) -> int:
     return max(1, text.find(path[-1]) + 1)
-
-
-def _references(value: Json, path: Path) -> Iterator[tuple[Path, str]]:
-    if is_secret(value):
-        yield path, value[SECRET]
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _references(item, (*path, name))
 
 
 def _conditions(command: object) -> Iterable[str]:
@@ -148,15 +141,8 @@ def _conditions(command: object) -> Iterable[str]:
             return []
 
 
-def _text(value: Json, location: Path) -> str:
-    path = ".".join(("tags", *location))
-    if not isinstance(value, str):
-        raise SecretTextInvalid(path, "must be a text, as every personal tag")
-    if not value.strip():
-        raise SecretTextInvalid(path, "must not be blank; null removes it")
+def _text(value: Json, path: str) -> str:
     # A client that read the twin and writes it back would otherwise replace the value by asterisks.
     if value == MASK:
         raise SecretTextInvalid(path, f"must not be {MASK}, which answers show in its place; omit the tag")
-    if (length := len(value.encode())) > STRING_BYTES_MAX:
-        raise SecretTextInvalid(path, f"has at most {STRING_BYTES_MAX} bytes, this one has {length}")
-    return value
+    return checked_text(value, path, of_text=", as every personal tag", if_blank="; null removes it")

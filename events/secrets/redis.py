@@ -7,10 +7,10 @@ from typing import Any
 from redis import Redis
 from redis.cluster import RedisCluster
 
+from events.canonical import encode
 from events.redis_errors import unavailable_as
-from events.secrets.errors import SecretExists, SecretNotFound, SecretsUnavailable
-from events.secrets.port import Erased, decode, decode_left, encode
-from events.secrets.sealed_secret import Sealed
+from events.secrets.errors import SecretErased, SecretExists, SecretNotFound, SecretsUnavailable
+from events.secrets.sealed_secret import Erased, Sealed, decode
 
 KEY = "{fleet}:secrets"
 
@@ -18,64 +18,70 @@ _answering = partial(unavailable_as, SecretsUnavailable)
 
 _ERASED = encode(Erased())
 
-# Scripts, as each compares and writes in one step: with two commands, a replacement (a new key file) between them could bring
-# back a secret that was destroyed.
-_DESTROY = """
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-return 1
-"""
-_REPLACE = """
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-return 1
-"""
-
 
 class RedisSecretStore:
-    """Sealed secrets in the Redis that has the log. The client must answer bytes (redis-py's default)."""
+    """Sealed secrets in the Redis that has the log. It never gets a secret in plain text, nor the key file.
+
+    The client must answer bytes (redis-py's default). Every method raises SecretsUnavailable if Redis does not answer.
+    """
 
     def __init__(self, client: Redis | RedisCluster) -> None:
         self._client = client
 
     def put_many(self, sealed: Mapping[str, Sealed]) -> None:
-        """Store secrets under ids that are free."""
+        """Store secrets under ids that are free or have the same bytes already.
+
+        Raises:
+            SecretExists: an id has other bytes, which are not changed; other secrets of the call may be stored.
+            SecretsUnavailable: some, all or none may be stored.
+        """
         # HSETNX, not HSET: an id that is used twice must not replace another secret, nor bring back an erased one.
         with _answering():
             pipe = self._client.pipeline(transaction=False)
             for secret_id, secret in sealed.items():
                 pipe.hsetnx(KEY, secret_id, encode(secret))
             existing = [secret_id for secret_id, is_new in zip(sealed, pipe.execute(), strict=True) if not is_new]
-            stored = dict(zip(existing, self._values(existing), strict=True))
+        stored = self.left(existing)
         for secret_id in existing:
-            if stored[secret_id] != encode(sealed[secret_id]):
+            if stored[secret_id] != sealed[secret_id]:
                 raise SecretExists(secret_id)
 
     def sealed(self, ids: Collection[str]) -> Mapping[str, Sealed]:
-        """The sealed secrets of these ids, in one round trip."""
-        names = list(ids)
-        with _answering():
-            values = self._values(names)
-        return {secret_id: decode(secret_id, value) for secret_id, value in zip(names, values, strict=True)}
+        """The sealed secrets of these ids; for any other id SecretNotFound, SecretErased or SecretTampered."""
+        left, sealed = self.left(ids), dict[str, Sealed]()
+        for secret_id in ids:
+            if secret_id not in left:
+                raise SecretNotFound(secret_id)
+            secret = left[secret_id]
+            if isinstance(secret, Erased):
+                raise SecretErased(secret_id)
+            sealed[secret_id] = secret
+        return sealed
 
     def left(self, ids: Collection[str]) -> Mapping[str, Sealed | Erased]:
-        """The sealed or erased secrets of these ids, in one round trip."""
+        """The sealed or erased secrets of these ids, in one round trip; an id that was never used is not in the answer.
+
+        Raises:
+            SecretTampered: a secret cannot be read.
+        """
         names = list(ids)
         with _answering():
-            values = zip(names, self._values(names), strict=True)
-        return {secret_id: decode_left(secret_id, value) for secret_id, value in values if value is not None}
+            values: Any = self._client.hmget(KEY, names) if names else []
+        stored = zip(names, values, strict=True)
+        return {secret_id: decode(secret_id, value) for secret_id, value in stored if value is not None}
 
     def destroy(self, secret_id: str) -> None:
-        """Destroy a secret permanently."""
-        with _answering():
-            existed = self._client.eval(_DESTROY, 1, KEY, secret_id, _ERASED)
-        if not existed:
-            raise SecretNotFound(secret_id)
+        """Destroy a secret's data key and ciphertext permanently; repeating it changes nothing.
 
-    def replace(self, secret_id: str, *, before: Sealed, sealed: Sealed) -> bool:
-        """Replace the bytes of a secret, if they are still those in `before`."""
+        Raises:
+            SecretNotFound: the id was never used.
+            SecretsUnavailable: it may or may not be destroyed.
+        """
+        # In two commands: no command removes an id or replaces what it has, so nothing can come in between.
         with _answering():
-            return bool(self._client.eval(_REPLACE, 1, KEY, secret_id, encode(before), encode(sealed)))
+            if not self._client.hexists(KEY, secret_id):
+                raise SecretNotFound(secret_id)
+            self._client.hset(KEY, secret_id, _ERASED)
 
     def ids(self) -> Iterable[str]:
         """The ids of all secrets that are not erased."""
@@ -83,7 +89,3 @@ class RedisSecretStore:
             for secret_id, data in self._client.hscan_iter(KEY, count=1000):
                 if data != _ERASED:
                     yield secret_id.decode()
-
-    def _values(self, ids: list[str]) -> list[bytes | None]:
-        values: Any = self._client.hmget(KEY, ids) if ids else []
-        return list(values)

@@ -23,6 +23,21 @@ class Sealed(msgspec.Struct, frozen=True, tag="Sealed", forbid_unknown_fields=Tr
     key_id: str
 
 
+class Erased(msgspec.Struct, frozen=True, tag="Erased", forbid_unknown_fields=True):
+    """The record of a secret whose data key was destroyed."""
+
+
+_decoder: msgspec.json.Decoder[Sealed | Erased] = msgspec.json.Decoder(Sealed | Erased)
+
+
+def decode(secret_id: str, data: bytes) -> Sealed | Erased:
+    """The sealed or erased secret in stored bytes (canonical JSON); raises SecretTampered if they cannot be read."""
+    try:
+        return _decoder.decode(data)
+    except msgspec.DecodeError:
+        raise SecretTampered(secret_id) from None
+
+
 def seal(plaintext: str, secret_id: str, key: KeyFile) -> Sealed:
     """Seal a secret under a new data key."""
     data_key = os.urandom(KEY_BYTES)
@@ -37,24 +52,10 @@ def unseal(sealed: Sealed, secret_id: str, key: KeyFile) -> str:
         KeyFileWrong: it was sealed under another key file.
         SecretTampered: the bytes are not those that were sealed under this id.
     """
-    cipher = AESGCM(_data_key(sealed, secret_id, key))
-    return _decrypt(cipher, sealed.ciphertext, _text_of(secret_id), secret_id).decode()
-
-
-def rewrap(sealed: Sealed, secret_id: str, *, old_key: KeyFile, key: KeyFile) -> Sealed:
-    """The same secret under a new key file; its ciphertext does not change.
-
-    Raises:
-        KeyFileWrong, SecretTampered: as `unseal` with the old key.
-    """
-    data_key = _data_key(sealed, secret_id, old_key)
-    return Sealed(_encrypt(key.cipher, data_key, _key_of(secret_id, key.id)), sealed.ciphertext, key.id)
-
-
-def _data_key(sealed: Sealed, secret_id: str, key: KeyFile) -> bytes:
     if sealed.key_id != key.id:
         raise KeyFileWrong(secret_id, required=sealed.key_id, actual=key.id)
-    return _decrypt(key.cipher, sealed.wrapped_key, _key_of(secret_id, key.id), secret_id)
+    data_key = _decrypt(key.cipher, sealed.wrapped_key, _key_of(secret_id, key.id), secret_id)
+    return _decrypt(AESGCM(data_key), sealed.ciphertext, _text_of(secret_id), secret_id).decode()
 
 
 def _encrypt(cipher: AESGCM, data: bytes, bound_to: bytes) -> bytes:

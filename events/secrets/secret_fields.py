@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -41,17 +41,14 @@ def new_key() -> str:
     return base64.b64encode(secrets.token_bytes(_NEW_KEY_BYTES)).decode()
 
 
-def take(
-    command: C, *, new_id: Callable[[], str], marked: Collection[str] = ()
-) -> tuple[C, tuple[Secret, ...], frozenset[str]]:
+def take(command: C, *, new_id: Callable[[], str]) -> tuple[C, tuple[Secret, ...], frozenset[str]]:
     """The command with a reference in place of each secret, those secrets, and the references that it already had.
 
     Raises:
         SecretTextInvalid: a secret is not a text, or a key is not base64 of 16 to 64 bytes.
-        MarkNotFound: as `references.extract`.
     """
     if isinstance(command, CreateDeployment | SetConfiguration | ImportUpdate):
-        content, extracted = extract(command.content, new_id=new_id, marked=marked)
+        content, extracted = extract(command.content, new_id=new_id)
         return msgspec.structs.replace(command, content=content), extracted, references(command.content)
     new_secrets: list[Secret] = []
     brought: set[str] = set()

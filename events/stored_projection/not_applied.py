@@ -80,18 +80,11 @@ def not_applied(ordinal: int, assignment: Assignment, stored: StoredPartition) -
     `stored` holds NOT_APPLIED_HASHES.
     """
     ranks = ranks_of(stored)
-    targeting = [
-        (layer, module)
-        for layer, sets in targets_of(stored).items()
-        for module, members in sets.items()
-        if ordinal in members
-    ]
-    reasons: list[NotApplied] = []
-    for layer, module in sorted(targeting):
-        passed = in_the_way(layer, assignment, ranks, module)
-        if passed is not None and passed not in reasons:
-            reasons.append(passed)
-    return tuple(reasons)
+    pairs = ((layer, module, members) for layer, sets in targets_of(stored).items() for module, members in sets.items())
+    targeting = sorted((layer, module) for layer, module, members in pairs if ordinal in members)
+    reasons = (in_the_way(layer, assignment, ranks, module) for layer, module in targeting)
+    # A deployment for several modules of the device can have one reason in several of them.
+    return tuple(dict.fromkeys(reason for reason in reasons if reason is not None))
 
 
 def in_the_way(
@@ -102,7 +95,11 @@ def in_the_way(
     For a deployment that does not target the device: the reason that would hold if it did.
     """
     if ranks[layer].own:
-        return _own_not_applied(layer, assignment, ranks[layer], module)
+        # All configurations of one twin apply together (docs/decisions/0019), so none outranks another.
+        own = assignment.module_part(module) if module else assignment.own_part
+        if layer in (own.wanted or own.stack):
+            return NotApplied(layer.id, Why.OVER_LIMIT) if own.wanted else None
+        return NotApplied(layer.id, _admission_reason(ranks[layer]))
     # `wanted` is the stack that targeting gives; the device keeps an older `stack` while the merge is over a limit or pinned.
     stack = assignment.wanted if assignment.status in {AssignmentStatus.OVER_LIMIT, *PINNED} else assignment.stack
     if assignment.status is AssignmentStatus.UNMANAGED:
@@ -114,14 +111,6 @@ def in_the_way(
     if assignment.status in PINNED:
         return NotApplied(layer.id, Why.BY_HAND if assignment.status is AssignmentStatus.BY_HAND else Why.RESTORED)
     return None
-
-
-def _own_not_applied(layer: Layer, assignment: Assignment, rank: DeploymentRank, module: str) -> NotApplied | None:
-    # All configurations of one twin apply together (docs/decisions/0019), so none outranks another.
-    own = assignment.module_part(module) if module else assignment.own_part
-    if layer in (own.wanted or own.stack):
-        return NotApplied(layer.id, Why.OVER_LIMIT) if own.wanted else None
-    return NotApplied(layer.id, _admission_reason(rank))
 
 
 def _admission_reason(rank: DeploymentRank) -> Why:

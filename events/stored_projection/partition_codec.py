@@ -1,6 +1,6 @@
 """Converts a partition in memory to its stored form and back."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,13 +11,12 @@ from events import canonical
 from events.bitmaps import from_bytes, to_bytes
 from events.canonical import JsonObject
 from events.envelope import Envelope, Vector
-from events.fleet.answers import Combinations
+from events.fleet.answers import Combinations, Deliveries, Signature
 from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import UNASSIGNED, Assignment, Assignments, Layer
+from events.fleet.assignments import UNASSIGNED, Assignment, Assignments, Layer, MergeCache
 from events.fleet.configuration import Configuration
 from events.fleet.deployments import Deployments, targeting_events
 from events.fleet.index import Index
-from events.fleet.merge_cache import MergeCache
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.partition import Partition
 from events.manifest.document import ContentKind
@@ -34,6 +33,7 @@ from events.stored_projection.stored_partition import (
 
 _json = msgspec.json
 _K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
 def checkpoint_of(partition: Partition) -> Checkpoint:
@@ -111,8 +111,7 @@ def _arrays(partition: Partition) -> dict[str, Packed]:
 
 def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
     directory, assignments, answers = partition.directory, partition.assignments, partition.answers
-    notes, targets = partition.notes, partition.targets
-    configurations, by_number = assignments.configurations, assignments.by_number
+    notes, configurations = partition.notes, assignments.configurations
     readiness = {digest: _findings(assignments, digest) for digest in assignments.changed_configurations}
     return {
         "already": _drained(
@@ -125,14 +124,8 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             lambda pair: canonical.encode([pair[0].created, pair[0].id, pair[1]]).decode(),
             lambda pair: _set_bytes(notes.before.get(pair[0], {}).get(pair[1])),
         ),
-        "children": _drained(
-            partition.children.changed, str, lambda scope: _set_bytes(partition.children.of.get(scope))
-        ),
-        "configurations": _drained(
-            assignments.changed_configurations,
-            str,
-            lambda digest: configurations[digest].to_bytes() if digest in configurations else None,
-        ),
+        "children": _drained_sets(partition.children.changed, partition.children.of),
+        "configurations": _drained_values(assignments.changed_configurations, configurations, Configuration.to_bytes),
         "deployments": _drained(
             partition.changed_deployments, lambda pair: target_field(*pair), lambda pair: _rank(partition, *pair)
         ),
@@ -144,25 +137,20 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
         "index": {index_field(path, key): _set_bytes(members) for path, key, members in partition.index.changes()},
         "metrics": _drained(
             partition.metrics.changed,
-            lambda name: metric_field(*name),
+            lambda name: canonical.encode(name).decode(),
             lambda name: _number_bytes(partition.metrics.count(name)),
         ),
-        "modules": _drained(partition.changed_modules, str, lambda name: _set_bytes(partition.modules.get(name))),
+        "modules": _drained_sets(partition.changed_modules, partition.modules),
         "ordinals": _drained(directory.changed_ids, str, lambda name: _number_bytes(directory.ordinal_of.get(name))),
         "readiness": readiness,
-        "assignments": _drained(
-            assignments.changed_assignments,
-            str,
-            lambda number: _json.encode(by_number[number], order="deterministic") if number in by_number else None,
-        ),
+        "assignments": _drained_values(assignments.changed_assignments, assignments.by_number, canonical.encode),
         "sets": _changed_sets(partition),
-        "deliveries": _changed_combinations(answers.deliveries),
-        "signatures": _changed_combinations(answers.signatures),
-        "undelivered": _drained(
-            answers.changed_undelivered, str, lambda name: _set_bytes(answers.undelivered.get(name))
+        "deliveries": _drained_values(answers.deliveries.changed, answers.deliveries.by_number, canonical.encode),
+        "signatures": _drained_values(answers.signatures.changed, answers.signatures.by_number, canonical.encode),
+        "undelivered": _drained_sets(answers.changed_undelivered, answers.undelivered),
+        "targets": _drained(
+            partition.targets.changed, lambda pair: target_field(*pair), lambda pair: _target(partition, *pair)
         ),
-        "targets": _changed_targets(partition, targets.changed)
-        | _changed_targets(partition, targets.of_modules.changed),
     }
 
 
@@ -175,8 +163,14 @@ def _drained(
     return fields
 
 
-def _changed_targets(partition: Partition, changed: set[tuple[int, str]]) -> dict[str, bytes | None]:
-    return _drained(changed, lambda pair: target_field(*pair), lambda pair: _target(partition, *pair))
+def _drained_values(
+    changed: set[_K], values: Mapping[_K, _V], encode: Callable[[_V], bytes]
+) -> dict[str, bytes | None]:
+    return _drained(changed, str, lambda member: encode(values[member]) if member in values else None)
+
+
+def _drained_sets(changed: set[str], sets: Mapping[str, BitMap]) -> dict[str, bytes | None]:
+    return _drained(changed, str, lambda name: _set_bytes(sets.get(name)))
 
 
 def _set_bytes(members: BitMap | None) -> bytes | None:
@@ -187,21 +181,9 @@ def _number_bytes(number: int | None) -> bytes | None:
     return None if number is None else str(number).encode()
 
 
-def _changed_combinations(combinations: Combinations[Any]) -> dict[str, bytes | None]:
-    by_number = combinations.by_number
-    return _drained(
-        combinations.changed, str, lambda number: canonical.encode(by_number[number]) if number in by_number else None
-    )
-
-
 def _target(partition: Partition, created: int, name: str) -> bytes | None:
-    deployment_id, _, module = name.partition("/")
-    deployment = partition.deployments.by_id.get(deployment_id)
-    if deployment is None or deployment.created != created:
-        return None
-    if deployment.kind is not ContentKind.MODULE:
-        return to_bytes(partition.targets.members[name])
-    members = partition.targets.of_modules.stored_members(deployment, module)
+    deployment = partition.deployments.by_id.get(name.partition("/")[0])
+    members = partition.targets.stored(name) if deployment is not None and deployment.created == created else None
     return None if members is None else to_bytes(members)
 
 
@@ -216,11 +198,6 @@ def _rank(partition: Partition, created: int, name: str) -> bytes | None:
 def _findings(assignments: Assignments, digest: str) -> bytes | None:
     configuration = assignments.configurations.get(digest)
     return configuration.findings.to_bytes() if configuration is not None and configuration.is_of_modules else None
-
-
-def metric_field(created: int, deployment_id: str, metric: str) -> str:
-    """`[17,"prod","slow"]`: the field of a deployment's metric, with the fleet position of the deployment's creation."""
-    return canonical.encode([created, deployment_id, metric]).decode()
 
 
 def _changed_sets(partition: Partition) -> dict[str, bytes | None]:
@@ -253,8 +230,10 @@ def restore(
     partition.vector, partition.at = checkpoint.vector, checkpoint.at
     partition.assignment_changes, partition.decided = checkpoint.assignment_changes, checkpoint.decided
     partition.rebuilt = checkpoint.rebuilt
-    hashes = stored.hashes
-    _restore_directory(partition, hashes)
+    hashes, sets = stored.hashes, stored.hashes["sets"]
+    partition.stored_sets = dict(sets)
+    live, edge, enabled = (from_bytes(sets[name]) if name in sets else BitMap() for name in ("live", "edge", "enabled"))
+    partition.directory.restore(all_device_ids(hashes["ids"]), live, edge, enabled)
     partition.modules.update({name: from_bytes(data) for name, data in hashes["modules"].items()})
     partition.children.restore({scope: from_bytes(data) for scope, data in hashes["children"].items()})
     # Deployments are not stored with each partition: they follow from the fleet's events, which are few beside the devices'.
@@ -279,15 +258,6 @@ def restore(
     # Only the counts of metrics are stored; the rows follow from the index and the assignments (docs/decisions/0020).
     partition.count_anew()
     return partition
-
-
-def _restore_directory(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> None:
-    sets = hashes["sets"]
-    partition.stored_sets = dict(sets)
-    partition.directory.restore(
-        all_device_ids(hashes["ids"]),
-        *(from_bytes(sets[name]) if name in sets else BitMap() for name in ("live", "edge", "enabled")),
-    )
 
 
 def _restore_index(
@@ -324,8 +294,8 @@ def _restore_answers(partition: Partition, hashes: dict[str, dict[str, bytes]]) 
         if name in hashes["sets"]:
             answers.sets[name] = from_bytes(hashes["sets"][name])
     answers.undelivered.update({name: from_bytes(data) for name, data in hashes["undelivered"].items()})
-    _restore_combinations(answers.signatures, hashes["signatures"], answers.signature_of, tuple[tuple[str, str], ...])
-    _restore_combinations(answers.deliveries, hashes["deliveries"], answers.delivered_of, tuple[tuple[str, int], ...])
+    _restore_combinations(answers.signatures, hashes["signatures"], answers.signature_of, Signature)
+    _restore_combinations(answers.deliveries, hashes["deliveries"], answers.delivered_of, Deliveries)
 
 
 def _restore_combinations(combinations: Combinations[Any], stored: dict[str, bytes], of: Packed, kind: Any) -> None:

@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from events.bitmaps import from_bytes
-from events.envelope import Vector
+from events.bitmaps import from_bytes, members_where
 from events.fleet.assignments import NO_ASSIGNMENT, PINNED, UNASSIGNED, Assignment, AssignmentStatus, Layer
 from events.fleet.packed import PAGE_ITEMS
 from events.manifest.document import DEVICE
@@ -22,19 +22,27 @@ STATUS_ARRAYS = ("assignment_of",)
 STATUSES = ("target", "actual", "reportedSuccessful", "reportedFailed", "healthy", "unhealthy", "unknown", "pending")
 
 
-class DeviceAssignment(msgspec.Struct, frozen=True):
-    """The assignment of a device at a vector, and the number of the assignment change that gave it (0: it never had one).
+class StoredAssignments:
+    """The assignments of a partition's devices; `stored` holds `assignments` and `assignment_of`."""
 
-    `hand_written` and `delivered` are as in `StoredDevice`.
-    """
+    def __init__(self, stored: StoredPartition) -> None:
+        self.by_number = assignments_of(stored)
+        """Without UNASSIGNED."""
+        self.of_devices = assignment_numbers(stored)
 
-    device_id: str
-    ordinal: int
-    vector: Vector
-    assignment: Assignment
-    assignment_change: int
-    hand_written: int = 0
-    delivered: int = 0
+    def of(self, ordinal: int) -> Assignment:
+        """The assignment of a device."""
+        number = int(self.of_devices[ordinal]) if ordinal < len(self.of_devices) else UNASSIGNED
+        return self.by_number.get(number, NO_ASSIGNMENT)
+
+    def where(self, holds: Callable[[Assignment], bool]) -> BitMap:
+        """The devices with an assignment for which a condition holds."""
+        return self.with_numbers([number for number, assignment in self.by_number.items() if holds(assignment)])
+
+    def with_numbers(self, numbers: list[int]) -> BitMap:
+        """The devices whose assignment has one of these numbers."""
+        # Most questions match no assignment: the scan of all devices is skipped then.
+        return members_where(np.isin(self.of_devices, numbers)) if numbers else BitMap()
 
 
 class StatusSets(msgspec.Struct, frozen=True):
@@ -68,8 +76,7 @@ class PartitionReading:
         self._targets = {layer.id: (layer, sets) for layer, sets in targets_of(stored).items()}
         self._by_layer = ranks_of(stored)
         self._rank_by_id = {layer.id: rank for layer, rank in self._by_layer.items()}
-        self._assignment_of = assignment_numbers(stored)
-        self._assignments = assignments_of(stored)
+        self._assignments = StoredAssignments(stored)
 
     def deployments(self) -> list[str]:
         """The ids of the deployments that exist at this vector, sorted."""
@@ -111,7 +118,7 @@ class PartitionReading:
     def over_limit(self, deployment_id: str) -> BitMap:
         """The devices for which a deployment's merge is over a limit."""
         layer = self._targeted(deployment_id)[0]
-        return self._in_assignments(
+        return self._assignments.where(
             lambda assignment: assignment.status is AssignmentStatus.OVER_LIMIT and layer in assignment.wanted
         )
 
@@ -123,13 +130,13 @@ class PartitionReading:
             return {}
         numbers: dict[Why, list[int]] = {}
         # The assignment of devices that never had a configuration is not kept.
-        for number, assignment in {UNASSIGNED: NO_ASSIGNMENT, **self._assignments}.items():
+        for number, assignment in {UNASSIGNED: NO_ASSIGNMENT, **self._assignments.by_number}.items():
             if not rank.layered and assignment.status not in PINNED:
                 continue  # Of two bases one outranks the other, so no reason fits; in a large fleet this saves most of the work.
             obstacle = in_the_way(layer, assignment, self._by_layer)
             if obstacle is not None and obstacle.why in NOT_APPLIED:
                 numbers.setdefault(obstacle.why, []).append(number)
-        return {why: self._of_numbers(members) for why, members in numbers.items()}
+        return {why: self._assignments.with_numbers(members) for why, members in numbers.items()}
 
     def is_open_to_all(self, deployment_id: str) -> bool:
         """Whether a deployment admits every device that it targets."""
@@ -142,21 +149,15 @@ class PartitionReading:
         data = self._stored.hashes["already"].get(target_field(layer.created, layer.id))
         return BitMap() if data is None else from_bytes(data)
 
-    def settled(self, deployment_id: str) -> BitMap:
-        """The devices that are healthy with their current configuration of the twins that a deployment is for."""
-        if self._is_own(deployment_id):
-            return self.set("live") - self._lacking(deployment_id)
-        return self.set("healthy") - self.with_status(AssignmentStatus.UNMANAGED)
+    def settled(self, deployment_id: str) -> tuple[BitMap, BitMap, BitMap]:
+        """The devices that are healthy with their current configuration, that are unhealthy, and that no deployment manages.
 
-    def unsettled(self, deployment_id: str) -> BitMap:
-        """As `settled`, the devices that are unhealthy; none for configurations of single twins, which devices do not judge."""
+        For configurations of single twins the last two are empty: devices do not judge them, and they need no base.
+        """
         if self._is_own(deployment_id):
-            return BitMap()
-        return self.set("unhealthy") - self.with_status(AssignmentStatus.UNMANAGED)
-
-    def stranded(self, deployment_id: str) -> BitMap:
-        """The devices that no deployment manages; none for configurations of single twins, which need no base."""
-        return BitMap() if self._is_own(deployment_id) else self.with_status(AssignmentStatus.UNMANAGED)
+            return self.set("live") - self._lacking(deployment_id), BitMap(), BitMap()
+        unmanaged = self.with_status(AssignmentStatus.UNMANAGED)
+        return self.set("healthy") - unmanaged, self.set("unhealthy") - unmanaged, unmanaged
 
     def _is_own(self, deployment_id: str) -> bool:
         rank = self._rank_by_id.get(deployment_id)
@@ -172,12 +173,6 @@ class PartitionReading:
     def _targeted(self, deployment_id: str) -> tuple[Layer, Mapping[str, BitMap]]:
         return self._targets.get(deployment_id, (Layer(deployment_id, 0), {}))
 
-    def _in_assignments(self, holds: Callable[[Assignment], bool]) -> BitMap:
-        return self._of_numbers([number for number, assignment in self._assignments.items() if holds(assignment)])
-
-    def _of_numbers(self, numbers: list[int]) -> BitMap:
-        return _with_numbers(self._assignment_of, numbers)
-
     def by_module(self, deployment_id: str) -> Iterator[tuple[BitMap, BitMap]]:
         """For each module, the devices that a deployment targets, and those of them that run it; one pair for devices."""
         rank = self._rank_by_id.get(deployment_id)
@@ -186,12 +181,11 @@ class PartitionReading:
             return
         layer, sets = self._targets[deployment_id]
         for module, target in sets.items():
-            numbers = [number for number, assignment in self._assignments.items() if assignment.has(layer, module)]
-            yield target, target & self._of_numbers(numbers)
+            yield target, target & self._assignments.where(partial(Assignment.has, layer=layer, module_id=module))
 
     def with_status(self, status: AssignmentStatus) -> BitMap:
         """The live devices with an assignment status, without the devices that never had a configuration."""
-        return self.set("live") & self._in_assignments(
+        return self.set("live") & self._assignments.where(
             lambda assignment: assignment.status is status and assignment.was_assigned
         )
 
@@ -206,16 +200,6 @@ def assignments_of(stored: StoredPartition) -> dict[int, Assignment]:
 def assignment_numbers(stored: StoredPartition) -> Any:
     """The number of the assignment of each device, by ordinal; `stored` holds `assignment_of`."""
     return np.frombuffer(stored.arrays["assignment_of"], dtype=np.uint32)
-
-
-def in_assignments(numbers: Collection[int], stored: StoredPartition) -> BitMap:
-    """The ordinals of the devices whose assignment has one of these numbers; `stored` holds `assignment_of`."""
-    return _with_numbers(assignment_numbers(stored), list(numbers))
-
-
-def _with_numbers(assignment_of: Any, numbers: list[int]) -> BitMap:
-    # Most questions match no assignment: the scan of all devices is skipped then.
-    return BitMap(np.flatnonzero(np.isin(assignment_of, numbers)).astype(np.uint32)) if numbers else BitMap()
 
 
 def pages_of(ordinals: BitMap) -> tuple[str, ...]:
@@ -233,14 +217,6 @@ def ids_of(ordinals: BitMap, stored: StoredPartition) -> Iterator[str]:
         yield names[ordinal % PAGE_ITEMS]
 
 
-def having(layer: Layer, stored: StoredPartition, *, module_id: str = "") -> BitMap:
-    """The ordinals whose assignment has a deployment in its stack, or in a module's stack, targeted or not.
-
-    `stored` holds `assignments` and `assignment_of`.
-    """
-    return _in_assignments(lambda assignment: assignment.has(layer, module_id), stored)
-
-
 def configured(digests: Collection[str], stored: StoredPartition) -> BitMap:
     """The ordinals of the live devices that have one of these configurations in any of their twins.
 
@@ -248,12 +224,8 @@ def configured(digests: Collection[str], stored: StoredPartition) -> BitMap:
     """
     digest_set = frozenset(digests)
     live = from_bytes(stored.hashes["sets"]["live"]) if "live" in stored.hashes["sets"] else BitMap()
-    return live & _in_assignments(lambda assignment: not digest_set.isdisjoint(assignment.configurations), stored)
-
-
-def _in_assignments(holds: Callable[[Assignment], bool], stored: StoredPartition) -> BitMap:
-    return in_assignments(
-        [number for number, assignment in assignments_of(stored).items() if holds(assignment)], stored
+    return live & StoredAssignments(stored).where(
+        lambda assignment: not digest_set.isdisjoint(assignment.configurations)
     )
 
 
@@ -265,42 +237,32 @@ class Targeting:
 
     def __init__(self, stored: StoredPartition) -> None:
         self.checkpoint = stored.checkpoint
-        self._by_twin: dict[str, list[tuple[Layer, BitMap]]] = defaultdict(list)
+        self.by_twin: dict[str, list[tuple[Layer, BitMap]]] = defaultdict(list)
         ranks = ranks_of(stored)
         for layer, sets in targets_of(stored).items():
             if not ranks[layer].is_open:
                 continue
             for module, members in sets.items():
                 twin = module or (DEVICE if ranks[layer].own else "")
-                self._by_twin[twin].append((layer, members))
+                self.by_twin[twin].append((layer, members))
 
     def names(self) -> list[str]:
         """The ids of the deployments that have started and not ended."""
-        return [layer.id for targets in self._by_twin.values() for layer, _ in targets]
+        return [layer.id for targets in self.by_twin.values() for layer, _ in targets]
 
     def status(self, deployment_id: str, stored: StoredPartition, twin: str = "") -> tuple[BitMap, BitMap]:
         """The devices that run a deployment, and the devices that it targets.
 
         `stored` also holds `assignments` and `assignment_of`.
         """
-        for layer, members in self._by_twin.get(twin, ()):
+        module_id = "" if twin == DEVICE else twin
+        for layer, members in self.by_twin.get(twin, ()):
             if layer.id == deployment_id:
-                return members & having(layer, stored, module_id=_module_of(twin)), members
+                has = partial(Assignment.has, layer=layer, module_id=module_id)
+                return members & StoredAssignments(stored).where(has), members
         return BitMap(), BitMap()
-
-    def has_of_module(self, module_id: str) -> bool:
-        """Whether any configuration is for a module."""
-        return module_id in self._by_twin
-
-    def own_members(self) -> BitMap:
-        """The devices that any configuration of devices' own twins targets."""
-        return BitMap().union(*(members for _, members in self._by_twin.get(DEVICE, ())))
 
     def statuses(self, ordinal: int, assignment: Assignment, twin: str = "") -> dict[str, bool]:
         """The deployments that target a device, and whether each is part of what it runs."""
-        targets, module_id = self._by_twin.get(twin, ()), _module_of(twin)
+        targets, module_id = self.by_twin.get(twin, ()), "" if twin == DEVICE else twin
         return {layer.id: assignment.has(layer, module_id) for layer, members in targets if ordinal in members}
-
-
-def _module_of(twin: str) -> str:
-    return "" if twin == DEVICE else twin

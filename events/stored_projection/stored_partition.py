@@ -10,40 +10,25 @@ from events import canonical
 from events.envelope import Vector
 
 HASHES = (
-    "already",
-    "before",
-    "children",
-    "configurations",
-    "deliveries",
-    "deployments",
-    "ids",
-    "index",
-    "metrics",
-    "modules",
-    "ordinals",
-    "readiness",
-    "assignments",
-    "sets",
-    "signatures",
-    "targets",
-    "undelivered",
+    "already",  # deployment → set that ran the same configuration before its admission
+    "before",  # [deployment, configuration] → set that had it, and was healthy, before its admission
+    "children",  # scope of a parent → set of its children
+    "configurations",  # by digest
+    "deliveries",  # delivered versions by module, by number
+    "deployments",  # deployment → `DeploymentRank`
+    "ids",  # page → ids of 256 ordinals
+    "index",  # [path, kind, value] → set
+    "metrics",  # [position of the deployment's creation, deployment, metric] → number of rows
+    "modules",  # module made by hand → set that has it
+    "ordinals",  # device → ordinal
+    "readiness",  # configuration → findings of the rules
+    "assignments",  # by number
+    "sets",  # name → set
+    "signatures",  # runtime statuses by module, by number
+    "targets",  # deployment → set, `deployment/module` if it can be for any module
+    "undelivered",  # module → set that has not received its section
 )
-"""The hashes, each from a field to bytes; a set is a canonical set of ordinals (docs/decisions/0012).
-
-- `already`: deployment → set that ran the same configuration before its admission
-- `before`: [deployment, configuration] → set that had it, and was healthy, before its admission
-- `children`: scope of a parent → set of its children
-- `ids`: page → ids of 256 ordinals; `ordinals`: device → ordinal
-- `index`: [path, kind, value] → set
-- `sets`: name → set; `targets`: deployment → set, `deployment/module` if it can be for any module
-- `modules`: module made by hand → set that has it
-- `metrics`: metric → number of rows
-- `deployments`: deployment → `DeploymentRank`
-- `readiness`: configuration → findings of the rules
-- `undelivered`: module → set that has not received its section
-- `assignments`, `signatures` (runtime statuses by module), `deliveries` (delivered versions by module): by number
-- `configurations`: by digest
-"""
+"""The hashes, each from a field to bytes; a set is a canonical set of ordinals (docs/decisions/0012)."""
 
 ARRAYS = (
     "answer_codes",

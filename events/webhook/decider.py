@@ -24,27 +24,19 @@ _NUMERIC = re.compile(r"(.*\.)?(0[xX][0-9a-fA-F]*|[0-9]+)\.?")
 
 
 def check(command: WebhookCommand, *, kinds: Collection[str]) -> None:
-    """Refuse a command that no state allows; `kinds` are all kinds of notifications.
-
-    Raises:
-        WebhookInvalid: names the element and the rule.
-    """
+    """Refuse a command that no state allows (WebhookInvalid); `kinds` are all kinds of notifications."""
     webhook_id = command.webhook_id
     if not _ID.fullmatch(webhook_id):
         raise WebhookInvalid(
             webhook_id, "id", "has 1 to 64 lower-case letters, digits and . _ -, and starts with a letter or digit"
         )
-    match command:
-        case DefineWebhook():
-            _check_url(webhook_id, command.url)
-            _check_names(command, kinds)
-        case PauseWebhook(why=why):
-            if not 0 < len(why) <= _WHY_CHARACTERS_MAX or not why.isprintable():
-                raise WebhookInvalid(webhook_id, "why", f"has 1 to {_WHY_CHARACTERS_MAX} printable characters")
-        case ResumeWebhook() | DeleteWebhook():
-            pass
-        case _:
-            assert_never(command)
+    if isinstance(command, DefineWebhook):
+        _check_url(webhook_id, command.url)
+        _check_names(command, kinds)
+    elif isinstance(command, PauseWebhook):
+        why = command.why
+        if not 0 < len(why) <= _WHY_CHARACTERS_MAX or not why.isprintable():
+            raise WebhookInvalid(webhook_id, "why", f"has 1 to {_WHY_CHARACTERS_MAX} printable characters")
 
 
 def _check_url(webhook_id: str, url: str) -> None:
@@ -75,8 +67,8 @@ def _check_url(webhook_id: str, url: str) -> None:
 
 def _check_names(command: DefineWebhook, kinds: Collection[str]) -> None:
     webhook_id = command.webhook_id
-    for element in ("kinds", "deployments", "devices"):
-        names = getattr(command, element)
+    elements = {"kinds": command.kinds, "deployments": command.deployments, "devices": command.devices}
+    for element, names in elements.items():
         if len(names) > NAMES_MAX or not all(names):
             raise WebhookInvalid(webhook_id, element, f"has at most {NAMES_MAX} names, and no empty name")
     unknown = sorted(set(command.kinds) - set(kinds))
@@ -94,11 +86,7 @@ def subject_of(command: WebhookCommand) -> str:
 
 
 def decide(command: WebhookCommand, document: WebhookDocument | None) -> WebhookEvent | None:
-    """Returns the event that a checked command becomes; `None` if it would change nothing.
-
-    Raises:
-        WebhookError: the current state does not allow the command.
-    """
+    """Returns the event of a checked command, `None` for no change; raises a WebhookError if the state forbids it."""
     if isinstance(command, DefineWebhook):
         return _defined(command, document)
     if document is None:

@@ -23,30 +23,23 @@ class AllowedTargets(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "AllowedTargets":
-        """Returns the networks in a comma-separated text such as `10.0.0.0/8,::1`, or all networks for `any`.
-
-        Raises:
-            ValueError: a part is not a network.
-        """
+        """Returns the networks in a text such as `10.0.0.0/8,::1`, or all for `any`; ValueError if a part is none."""
         if text.strip() == ANY:
             return cls(_EVERYTHING)
         return cls(tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()))
 
     def allow(self, address: Address, *, scheme: str) -> bool:
         """Returns whether a webhook may use an address over `http` or `https`."""
-        address = _plain(address)
+        # Without this, ::ffff:10.0.0.1 would get around the rules for 10.0.0.1.
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
         if any(address.version == network.version and address in network for network in self.private):
             return True
-        return scheme == "https" and is_public(address)
-
-
-def is_public(address: Address) -> bool:
-    """Returns whether an address is public: not private, loopback, link-local, multicast, reserved, or of a tunnel."""
-    address = _plain(address)
-    if address.is_multicast or address.is_reserved or not address.is_global:
-        return False
-    # 2000::/3 is the part of IPv6 that is in use. A 6to4 address holds an IPv4 address, which could be private.
-    return isinstance(address, IPv4Address) or (address in _PUBLIC_V6 and address.sixtofour is None)
+        # The rest is public addresses: not private, loopback, link-local, multicast, reserved, or of a tunnel.
+        if scheme != "https" or address.is_multicast or address.is_reserved or not address.is_global:
+            return False
+        # 2000::/3 is the part of IPv6 that is in use. A 6to4 address holds an IPv4 address, which could be private.
+        return isinstance(address, IPv4Address) or (address in _PUBLIC_V6 and address.sixtofour is None)
 
 
 def address_of(host: str) -> Address | None:
@@ -55,13 +48,6 @@ def address_of(host: str) -> Address | None:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
-
-
-def _plain(address: Address) -> Address:
-    """The IPv4 address in an IPv4-mapped IPv6 address; other addresses unchanged."""
-    # Without this, ::ffff:10.0.0.1 would get around the rules for 10.0.0.1.
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
 
 
 def check_target(url: str, targets: AllowedTargets) -> None:

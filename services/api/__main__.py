@@ -6,7 +6,6 @@ import datetime as dt
 import socket
 import ssl
 import sys
-from pathlib import Path
 
 import structlog
 import uvicorn
@@ -78,7 +77,7 @@ class Server(uvicorn.Server):
             # The current certificate stays in use if the new one is unusable: a bad file must not stop a running API.
             try:
                 certificate, key = certificates.of(self._settings, now=dt.datetime.now(dt.UTC))
-                modified = _modified((certificate, key))
+                modified = tuple(file.stat().st_mtime_ns for file in (certificate, key))
                 if read not in {None, modified}:
                     context.load_cert_chain(certificate, key)
                     logger.info("certificate read again", path=str(certificate))
@@ -86,10 +85,6 @@ class Server(uvicorn.Server):
             except (CertificateUnusable, OSError) as error:
                 logger.error("certificate not renewed", why=str(error))  # noqa: TRY400 - expected, a traceback tells nothing
             await asyncio.sleep(_POLL_SECONDS)
-
-
-def _modified(files: tuple[Path, Path]) -> tuple[int, ...]:
-    return tuple(file.stat().st_mtime_ns for file in files)
 
 
 def _config(settings: Settings) -> uvicorn.Config:

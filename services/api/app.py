@@ -17,9 +17,8 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from events import logs
-from events.audit.log_time import ahead_ms
-from events.audit.seal_store import Seals
-from events.log.checks import why_not_writable
+from events.audit.seal_store import Seals, ahead_ms
+from events.log.connect import why_not_writable
 from events.log.errors import LogError, LogUnavailable
 from events.log.keys import FLEET, name
 from services.api.auth.authentication import Authenticator
@@ -30,7 +29,7 @@ from services.api.context.callers import NO_CALLER, PreviewRequest
 from services.api.context.followers import Followers
 from services.api.context.idempotency import note_key, settle_key
 from services.api.context.long_poll import WaitingDevices
-from services.api.context.point_in_time import AS_OF, PastContexts, PastRead, answer_as_of
+from services.api.context.point_in_time import AS_OF, PastContexts, answer_as_of
 from services.api.context.request import BETWEEN_HEADER
 from services.api.description import REQUEST_ID, describe
 from services.api.device_update import routes as device_update
@@ -40,12 +39,11 @@ from services.api.http.access import REGISTRY_READ, Access, Open, access_of, is_
 from services.api.http.errors import BAD_REQUEST, BUSY, EXPECTED, BodyInvalid, NotInThePast
 from services.api.http.json_answer import JsonAnswer
 from services.api.http.limits import RequestLimits
-from services.api.http.method_override import method_of
 from services.api.http.request_costs import LONG, NO_WORK
 from services.api.http.route_index import RouteIndex, RouteMatch
 from services.api.http.turns import THREADS
 from services.api.http.unknown_members import refuse_members
-from services.api.hub import configurations, device_scopes, identities, methods, query, twins
+from services.api.hub import configurations, device_scopes, identities, twins
 from services.api.metrics import ApiMetrics
 from services.api.v1 import (
     audit,
@@ -56,20 +54,19 @@ from services.api.v1 import (
     diff,
     events,
     explain,
-    groups,
     me,
     preview,
     readiness,
-    rollout_devices,
     rollouts,
     updates,
     webhooks,
 )
 from services.api.v1 import event_stream as stream
-from services.api.v1.history_entries import AuditReader
 
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 _UNREADABLE = re.compile("[\x00-\x1f\x7f]")
+_OVERRIDE, _OVERRIDES = "X-HTTP-Method-Override", ("PATCH", "PUT", "DELETE")
+"""The Java service client cannot send PATCH, and sends POST with this header instead."""
 
 _ABOUT = """Every write takes `?preview=true`: it answers 200 with what the write would do, in the form of `POST /v1/preview`, and
 changes nothing. Send the `token` of that answer with the same write in the header `Twinfold-Preview`: the write is done only if
@@ -83,11 +80,7 @@ logger = structlog.get_logger()
 
 
 def create_app(context: ApiContext) -> FastAPI:
-    """The application over a context.
-
-    Raises:
-        RoutesUndeclared: a route does not declare who may use it.
-    """
+    """The application over a context; raises RoutesUndeclared as `add_routes`."""
     waiting, followers, reads = WaitingDevices(context), Followers(context), SecretReads(context)
 
     @contextlib.asynccontextmanager
@@ -112,8 +105,8 @@ def create_app(context: ApiContext) -> FastAPI:
     app.state.logs_requests = not logs.are_for_people() if log_requests is None else log_requests
     app.state.writer, app.state.authenticator = BatchWriter(context), Authenticator(context)
     app.state.context, app.state.waiting, app.state.followers = context, waiting, followers
-    app.state.acknowledgements = desired.WrittenAcknowledgements()
-    app.state.secret_reads, app.state.audit_reader = reads, AuditReader(context)
+    app.state.acknowledgements = {}  # services/api/v1/desired.py
+    app.state.secret_reads, app.state.audit_reader = reads, audit.AuditReader(context)
     app.state.past = PastContexts(context)
     app.state.metrics = ApiMetrics(context, waiting, followers)
     app.state.routes = add_routes(app)
@@ -128,52 +121,21 @@ def create_app(context: ApiContext) -> FastAPI:
 
 
 def add_routes(app: FastAPI) -> RouteIndex:
-    """Add all routes of the API, and index them.
-
-    Raises:
-        RoutesUndeclared: a route does not declare who may use it.
-    """
-    for router in (
-        device_scopes.router,
-        identities.router,
-        query.router,
-        twins.router,
-        configurations.router,
-        methods.router,
-        devices.router,
-        deployments.router,
-        events.router,
-        desired.router,
-        explain.router,
-        preview.router,
-        diff.router,
-        readiness.router,
-        rollouts.router,
-        rollout_devices.router,
-        updates.router,
-        groups.router,
-        device_update.router,
-        stream.router,
-        webhooks.router,
-        audit.router,
-        blocked.router,
-        me.router,
-        reference.router,
-    ):
-        _include(app, router)
+    """Add all routes of the API, and index them; raises RoutesUndeclared if one does not declare who may use it."""
+    of_devices = (device_scopes.router, identities.router, twins.queries, twins.router)
+    of_hub = (*of_devices, configurations.router, twins.methods)
+    of_fleet = (devices, deployments, events, desired, explain, preview, diff, readiness, rollouts, updates)
+    of_process = (device_update, stream, webhooks, audit, blocked, me, reference)
+    for router in (*of_hub, *(module.router for module in (*of_fleet, *of_process))):
+        for route in router.routes:
+            # One router per route: FastAPI takes dependencies for a whole router.
+            single = APIRouter()
+            single.routes.append(route)
+            app.include_router(single, dependencies=_dependencies_of(route) if isinstance(route, APIRoute) else [])
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
     return RouteIndex(app.routes)
-
-
-def _include(app: FastAPI, router: APIRouter) -> None:
-    """Add a router's routes in their order, each with the dependencies of its kind."""
-    # One router per route: FastAPI takes dependencies for a whole router.
-    for route in router.routes:
-        single = APIRouter()
-        single.routes.append(route)
-        app.include_router(single, dependencies=_dependencies_of(route) if isinstance(route, APIRoute) else [])
 
 
 def _dependencies_of(route: APIRoute) -> list[DependsOn]:
@@ -227,13 +189,20 @@ def _metrics(request: Request) -> PlainTextResponse:
     return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _path(request: Request) -> str:
-    """The path that routes match."""
+def _route_of(request: Request) -> RouteMatch:
+    """The route of a request, whose method is that of the header for a POST."""
+    method, override = request.method, request.headers.get(_OVERRIDE)
+    if override is not None and override.upper() != method:
+        if method != "POST" or override.upper() not in _OVERRIDES:
+            allowed = f"{', '.join(_OVERRIDES)} and goes with POST alone"
+            raise BodyInvalid(f"{_OVERRIDE} takes {allowed}, not {override[:20]!r} with {method}")
+        request.scope["method"] = override.upper()
     # Not `request.url`: that is made from the header Host, too, and parsed by other rules.
     path: str = request.scope["path"]
     if _UNREADABLE.search(path):
         raise BodyInvalid("a path has no control characters")
-    return path
+    routes: RouteIndex = request.app.state.routes
+    return routes.match(request.method, path)
 
 
 def _check_point_in_time(request: Request, route: RouteMatch) -> None:
@@ -255,7 +224,13 @@ async def _around(request: Request, call_next: Callable[[Request], Awaitable[Res
     with contextlib.suppress(LogUnavailable):
         await settle_key(request, response.status_code)
     seconds = time.perf_counter() - start
-    _add_headers(request, response)
+    response.headers[REQUEST_ID] = request.state.request_id
+    as_of: str | None = getattr(request.state, "as_of", None)
+    if as_of is not None and response.status_code < BAD_REQUEST.status:
+        response.headers[AS_OF] = as_of
+    preview_request: PreviewRequest | None = getattr(request.state, "preview_request", None)
+    if preview_request is not None and preview_request.between is not None:
+        response.headers[BETWEEN_HEADER] = preview_request.between
     method = request.method if request.method in _METHODS else "other"
     request.app.state.metrics.note(method, response.status_code, seconds)
     if request.app.state.logs_requests:
@@ -276,11 +251,9 @@ async def _answered(request: Request, call_next: Callable[[Request], Awaitable[R
         # Some clients write /configurations/?top=… (contract/hub.md §1.1).
         request.scope["path"] = request.scope["path"].rstrip("/") or "/"
     try:
-        request.scope["method"] = method_of(request.method, request.headers)
+        route = request.state.route = _route_of(request)
         authenticator: Authenticator = request.app.state.authenticator
         address = "" if request.client is None else request.client.host
-        routes: RouteIndex = request.app.state.routes
-        route = request.state.route = routes.match(request.method, _path(request))
         request.state.caller = await authenticator.admit(route, request.headers, address=address)
         # Parsing the query of every request costs more than this test of its bytes.
         if b"at=" in request.scope["query_string"] and "at" in request.query_params:
@@ -292,13 +265,3 @@ async def _answered(request: Request, call_next: Callable[[Request], Awaitable[R
         return await rejected_by_framework(request, error)
     except Exception as error:  # noqa: BLE001 - the outermost place where an error can be answered and logged
         return failed(request, error)
-
-
-def _add_headers(request: Request, response: Response) -> None:
-    response.headers[REQUEST_ID] = request.state.request_id
-    past_read: PastRead | None = getattr(request.state, "past_read", None)
-    if past_read is not None and response.status_code < BAD_REQUEST.status:
-        response.headers[AS_OF] = past_read.text
-    preview_request: PreviewRequest | None = getattr(request.state, "preview_request", None)
-    if preview_request is not None and preview_request.between is not None:
-        response.headers[BETWEEN_HEADER] = preview_request.between

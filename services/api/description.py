@@ -35,9 +35,10 @@ def describe(app: FastAPI) -> JsonObject:
                 operation.setdefault("parameters", []).append(_KEY_PARAMETER)
             else:
                 operation["responses"].pop("422", None)
-            _describe_point_in_time(operation)
+            has_past = any(parameter["name"] == "at" for parameter in operation.get("parameters", ()))
             for status, answer in operation["responses"].items():
-                answer["headers"] = {**answer.get("headers", {}), **_headers_of(int(status))}
+                headers = _headers_of(int(status), has_past=has_past)
+                answer["headers"] = {**answer.get("headers", {}), **headers}
     # FastAPI describes its own answer to an invalid body. Ours is a 400, like that to every invalid input.
     for schema in ("HTTPValidationError", "ValidationError"):
         described["components"]["schemas"].pop(schema, None)
@@ -45,19 +46,12 @@ def describe(app: FastAPI) -> JsonObject:
     return described
 
 
-def _describe_point_in_time(operation: dict[str, Any]) -> None:
-    if any(parameter["name"] == "at" for parameter in operation.get("parameters", ())):
-        for status, answer in operation["responses"].items():
-            if int(status) < BAD_REQUEST.status:
-                as_of = header(
-                    "With `at`: the point in time of the answer; sent as `at`, it gives the same answer.",
-                    required=False,
-                )
-                answer["headers"] = {**answer.get("headers", {}), AS_OF: as_of}
-
-
-def _headers_of(status: int) -> dict[str, JsonObject]:
-    headers = {REQUEST_ID: header("The id under which the log has the request.")}
+def _headers_of(status: int, *, has_past: bool) -> dict[str, JsonObject]:
+    headers = {}
+    if has_past and status < BAD_REQUEST.status:
+        as_of = "With `at`: the point in time of the answer; sent as `at`, it gives the same answer."
+        headers[AS_OF] = header(as_of, required=False)
+    headers[REQUEST_ID] = header("The id under which the log has the request.")
     if status >= BAD_REQUEST.status:
         # The hub answers a bulk change that is rejected in parts with a 400 without this header.
         headers["iothub-errorcode"] = header("The code of the error.", required=status != BAD_REQUEST.status)

@@ -1,7 +1,8 @@
 """Metrics for Prometheus: events and the lag of each partition, the work of workers, and this process's requests."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -9,9 +10,8 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from events.audit.errors import SealUnreadable
-from events.audit.log_time import ahead_ms
-from events.audit.seal_store import Seals
-from events.log.checks import why_not_writable
+from events.audit.seal_store import Seals, ahead_ms
+from events.log.connect import why_not_writable
 from events.log.entries import stream_names
 from events.log.errors import LogError
 from events.log.fleet_documents import webhooks
@@ -29,26 +29,17 @@ class ApiMetrics:
     """The counters of one process, and the metrics that are read from Redis at each scrape."""
 
     def __init__(self, context: ApiContext, waiting: WaitingDevices, followers: Followers) -> None:
-        self._registry = CollectorRegistry()
-        Gauge("twinfold_waiting_devices", "Devices that wait for a change.", registry=self._registry).set_function(
-            lambda: len(waiting)
-        )
-        Gauge("twinfold_streams", "Clients that follow /v1/stream.", registry=self._registry).set_function(
-            lambda: len(followers)
-        )
-        for collector in (
-            _Partitions(context),
-            _Webhooks(context),
-            _Workers(context),
-            _Seals(context),
-            context.conflicts,
-            context.fetches,
-        ):
-            self._registry.register(collector)
-        self._requests = Counter(
-            "twinfold_requests", "Requests answered.", ["method", "status"], registry=self._registry
-        )
-        self._seconds = Histogram("twinfold_request_seconds", "How long they took.", registry=self._registry)
+        self._registry = registry = CollectorRegistry()
+        gauge = partial(Gauge, registry=registry)
+        gauge("twinfold_waiting_devices", "Devices that wait for a change.").set_function(lambda: len(waiting))
+        gauge("twinfold_streams", "Clients that follow /v1/stream.").set_function(lambda: len(followers))
+        # Redis has the state of the whole system, so that every API process reports the same.
+        for read in (_partitions, _webhooks, _workers, _seals):
+            registry.register(_ReadFromRedis(context, read))
+        registry.register(context.conflicts)
+        registry.register(context.fetches)
+        self._requests = Counter("twinfold_requests", "Requests answered.", ["method", "status"], registry=registry)
+        self._seconds = Histogram("twinfold_request_seconds", "How long they took.", registry=registry)
 
     def note(self, method: str, status: int, seconds: float) -> None:
         """Count a request."""
@@ -60,125 +51,107 @@ class ApiMetrics:
         return generate_latest(self._registry).decode()
 
 
-class _OfContext(Collector):
-    """Metrics that are read from Redis at each scrape."""
+class _ReadFromRedis(Collector):
+    def __init__(self, context: ApiContext, read: Callable[[ApiContext], Iterator[Metric]]) -> None:
+        self._context, self._read = context, read
 
-    # Redis has the state of the whole system, so that every API process reports the same.
-
-    def __init__(self, context: ApiContext) -> None:
-        self._context = context
-
-
-class _Partitions(_OfContext):
     @override
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("twinfold_redis_up", "Whether Redis answers.")
-        writable = GaugeMetricFamily("twinfold_redis_writable", "Whether Redis would take a write.")
-        lag = GaugeMetricFamily(
-            "twinfold_lag_events", "Events that are not in the projections yet.", labels=["partition"]
-        )
-        late = GaugeMetricFamily(
-            "twinfold_lag_seconds", "Age of the oldest event that is not in the projections yet.", labels=["partition"]
-        )
-        blocked = GaugeMetricFamily(
-            "twinfold_blocked", "Stopped at an event that cannot be applied.", labels=["partition"]
-        )
-        events = CounterMetricFamily("twinfold_events", "Events in the log.", labels=["stream"])
-        try:
-            heads = self._context.log.heads()
-            for stream, head in heads.items():
-                events.add_metric([name(stream)], head)
-            self._read(heads, lag, late, blocked)
-            writable.add_metric([], float(why_not_writable(self._context.client) is None))
-            up.add_metric([], 1)
-        except LogError:
-            up.add_metric([], 0)
-        yield from (up, writable, events, lag, late, blocked)
+        return self._read(self._context)
 
-    def _read(
-        self, heads: Mapping[int, int], lag: GaugeMetricFamily, late: GaugeMetricFamily, blocked: GaugeMetricFamily
-    ) -> None:
-        log = self._context.log
-        stopped = self._context.fleet_projection.blocked()
+
+def _partitions(context: ApiContext) -> Iterator[Metric]:
+    up = GaugeMetricFamily("twinfold_redis_up", "Whether Redis answers.")
+    writable = GaugeMetricFamily("twinfold_redis_writable", "Whether Redis would take a write.")
+    lag, late, blocked = (
+        GaugeMetricFamily(f"twinfold_{what}", text, labels=["partition"])
+        for what, text in (
+            ("lag_events", "Events that are not in the projections yet."),
+            ("lag_seconds", "Age of the oldest event that is not in the projections yet."),
+            ("blocked", "Stopped at an event that cannot be applied."),
+        )
+    )
+    events = CounterMetricFamily("twinfold_events", "Events in the log.", labels=["stream"])
+    log = context.log
+    try:
+        heads = log.heads()
+        for stream, head in heads.items():
+            events.add_metric([name(stream)], head)
+        stopped = context.fleet_projection.blocked()
         for number in range(log.partitions):
-            vector = self._context.projections.checkpoint(number).vector
+            vector = context.projections.checkpoint(number).vector
             behind = [(number, heads[number], vector.partition), (FLEET, heads[FLEET], vector.fleet)]
-            missing = [(stream, at) for stream, head, at in behind if head > at]
             lag.add_metric([name(number)], sum(max(0, head - at) for _, head, at in behind))
-            oldest = [log.read(stream, after=at, limit=1)[0].at for stream, at in missing]
-            late.add_metric([name(number)], max(0.0, (self._context.clock() - min(oldest)) / 1000) if oldest else 0.0)
+            oldest = [log.read(stream, after=at, limit=1)[0].at for stream, head, at in behind if head > at]
+            late.add_metric([name(number)], max(0.0, (context.clock() - min(oldest)) / 1000) if oldest else 0.0)
             blocked.add_metric([name(number)], float(number in stopped))
+        writable.add_metric([], float(why_not_writable(context.client) is None))
+        up.add_metric([], 1)
+    except LogError:
+        up.add_metric([], 0)
+    yield from (up, writable, events, lag, late, blocked)
 
 
-class _Workers(_OfContext):
-    @override
-    def collect(self) -> Iterator[Metric]:
-        events = CounterMetricFamily("twinfold_applied_events", "Events that workers applied.")
-        lost = CounterMetricFamily("twinfold_commits_lost", "Batches not committed, as another worker was faster.")
-        commits = HistogramMetricFamily("twinfold_commit_seconds", "How long commits of projections took.")
-        try:
-            counts = self._context.work.total(self._context.log.partitions)
-        except LogError:
-            return
-        events.add_metric([], counts.get(work_counts.EVENTS, 0))
-        lost.add_metric([], counts.get(work_counts.LOST, 0))
-        within = itertools.accumulate(counts.get(work_counts.bucket(bound), 0) for bound in work_counts.BOUNDS_MS)
-        buckets = [(str(bound / 1000), count) for bound, count in zip(work_counts.BOUNDS_MS, within, strict=True)]
-        buckets.append(("+Inf", counts.get(work_counts.COMMITS, 0)))
-        commits.add_metric([], buckets, counts.get(work_counts.COMMIT_MICROSECONDS, 0) / 1_000_000)
-        yield from (events, lost, commits)
+def _workers(context: ApiContext) -> Iterator[Metric]:
+    events = CounterMetricFamily("twinfold_applied_events", "Events that workers applied.")
+    lost = CounterMetricFamily("twinfold_commits_lost", "Batches not committed, as another worker was faster.")
+    commits = HistogramMetricFamily("twinfold_commit_seconds", "How long commits of projections took.")
+    try:
+        counts = work_counts.WorkCounts(context.client).total(context.log.partitions)
+    except LogError:
+        return
+    events.add_metric([], counts.get(work_counts.EVENTS, 0))
+    lost.add_metric([], counts.get(work_counts.LOST, 0))
+    within = itertools.accumulate(counts.get(work_counts.bucket(bound), 0) for bound in work_counts.BOUNDS_MS)
+    buckets = [(str(bound / 1000), count) for bound, count in zip(work_counts.BOUNDS_MS, within, strict=True)]
+    buckets.append(("+Inf", counts.get(work_counts.COMMITS, 0)))
+    commits.add_metric([], buckets, counts.get(work_counts.COMMIT_MICROSECONDS, 0) / 1_000_000)
+    yield from (events, lost, commits)
 
 
-class _Seals(_OfContext):
-    @override
-    def collect(self) -> Iterator[Metric]:
-        unsealed = GaugeMetricFamily(
-            "twinfold_unsealed_entries", "Events and assignment changes behind the newest seal."
-        )
-        age = GaugeMetricFamily("twinfold_seal_age_seconds", "How old the newest seal is, while anything is behind it.")
-        ahead = GaugeMetricFamily(
-            "twinfold_clock_behind_log_seconds", "How far this clock is behind the newest event or seal."
-        )
-        seals, clock = Seals(self._context.client), self._context.clock()
-        try:
-            last = seals.last()
-            # A seal's own time may be ahead of the clock: after a clock went back, seals continue from the newest time.
-            at = seals.sealed_clock() or (0 if last is None else last.seal().at)
-            ahead.add_metric([], ahead_ms(self._context.log, seals, clock=clock) / 1000)
-            heads = Feed(self._context.log, self._context.projections).heads()
-            sealed = {} if last is None else last.seal().streams
-        except (LogError, SealUnreadable):
-            return
-        names = stream_names(self._context.log.partitions)
-        behind = sum(
-            max(0, head - (sealed[stream].position if stream in sealed else 0))
-            for stream, head in zip(names, heads, strict=True)
-        )
-        unsealed.add_metric([], behind)
-        age.add_metric([], max(0, clock - at) / 1000 if behind and at else 0.0)
-        yield from (unsealed, age, ahead)
+def _seals(context: ApiContext) -> Iterator[Metric]:
+    unsealed = GaugeMetricFamily("twinfold_unsealed_entries", "Events and assignment changes behind the newest seal.")
+    age = GaugeMetricFamily("twinfold_seal_age_seconds", "How old the newest seal is, while anything is behind it.")
+    ahead = GaugeMetricFamily(
+        "twinfold_clock_behind_log_seconds", "How far this clock is behind the newest event or seal."
+    )
+    seals, clock = Seals(context.client), context.clock()
+    try:
+        last = seals.last()
+        # A seal's own time may be ahead of the clock: after a clock went back, seals continue from the newest time.
+        at = seals.sealed_clock() or (0 if last is None else last.seal().at)
+        ahead.add_metric([], ahead_ms(context.log, seals, clock=clock) / 1000)
+        heads = Feed(context.log, context.projections).heads()
+        sealed = {} if last is None else last.seal().streams
+    except (LogError, SealUnreadable):
+        return
+    behind = sum(
+        max(0, head - (sealed[stream].position if stream in sealed else 0))
+        for stream, head in zip(stream_names(context.log.partitions), heads, strict=True)
+    )
+    unsealed.add_metric([], behind)
+    age.add_metric([], max(0, clock - at) / 1000 if behind and at else 0.0)
+    yield from (unsealed, age, ahead)
 
 
-class _Webhooks(_OfContext):
-    @override
-    def collect(self) -> Iterator[Metric]:
-        deliveries = CounterMetricFamily(
-            "twinfold_webhook_deliveries", "Attempts to deliver, by status or error.", labels=["webhook", "result"]
-        )
-        late = GaugeMetricFamily(
-            "twinfold_webhook_lag_events", "Events and assignment changes before the heads.", labels=["webhook"]
-        )
-        paused = GaugeMetricFamily("twinfold_webhook_paused", "Nothing is delivered.", labels=["webhook"])
-        attempts, log = Deliveries(self._context.client), self._context.log
-        try:
-            documents, progress_by_webhook = dict(webhooks(log)), attempts.all()
-            counts, heads = attempts.counts(), Feed(log, self._context.projections).heads()
-        except LogError:
-            return
-        for (webhook_id, result), count in counts.items():
-            deliveries.add_metric([webhook_id, result], count)
-        for webhook_id, document in documents.items():
-            progress = current_progress(document, progress_by_webhook.get(webhook_id), log.partitions)
-            late.add_metric([webhook_id], lag(progress.positions, heads))
-            paused.add_metric([webhook_id], float(bool(document.paused)))
-        yield from (deliveries, late, paused)
+def _webhooks(context: ApiContext) -> Iterator[Metric]:
+    deliveries = CounterMetricFamily(
+        "twinfold_webhook_deliveries", "Attempts to deliver, by status or error.", labels=["webhook", "result"]
+    )
+    late = GaugeMetricFamily(
+        "twinfold_webhook_lag_events", "Events and assignment changes before the heads.", labels=["webhook"]
+    )
+    paused = GaugeMetricFamily("twinfold_webhook_paused", "Nothing is delivered.", labels=["webhook"])
+    attempts, log = Deliveries(context.client), context.log
+    try:
+        documents, progress_by_webhook = dict(webhooks(log)), attempts.all()
+        counts, heads = attempts.counts(), Feed(log, context.projections).heads()
+    except LogError:
+        return
+    for (webhook_id, result), count in counts.items():
+        deliveries.add_metric([webhook_id, result], count)
+    for webhook_id, document in documents.items():
+        progress = current_progress(document, progress_by_webhook.get(webhook_id), log.partitions)
+        late.add_metric([webhook_id], lag(progress.positions, heads))
+        paused.add_metric([webhook_id], float(bool(document.paused)))
+    yield from (deliveries, late, paused)

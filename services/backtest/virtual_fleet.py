@@ -12,7 +12,7 @@ from events.deployment.events import DeploymentCreated, DeploymentEvent
 from events.device.events import DesiredDelivered, PropertiesReported
 from events.device.identifiers import module_subject
 from events.envelope import Envelope, Principal, Vector
-from events.fleet.merge_cache import MergeCache
+from events.fleet.assignments import MergeCache
 from events.fleet.partition import Partition
 from events.log.documents import FleetDocuments
 from events.log.events import LogEvent
@@ -21,8 +21,7 @@ from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Event, Proposed
 from events.producer.producer import Producer
-from events.projection.driver import Driver
-from events.projection.in_memory import EventsInMemory
+from events.projection.driver import Driver, EventsInMemory
 from events.projection_store.memory import MemoryProjectionStore
 from events.rollout import commands, events
 from events.rollout.state import ROLLOUT

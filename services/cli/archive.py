@@ -6,15 +6,13 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from events.canonical import JsonObject
 from events.clock import now_ms
 from events.log.archive.manifest import Segment
-from events.log.archive.mover import ArchivedStream, Mover, PlannedMove
+from events.log.archive.mover import ArchivedStream, Mover, PlannedMove, faults
 from events.log.archive.notes import location_of, notes_of
-from events.log.archive.verification import faults
 from events.log.entries import stream_names
 from events.log.errors import LogError, LogUnavailable
 from events.log.log_factory import open_log
@@ -26,15 +24,17 @@ from events.number_text import counted, iso_text
 from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, hide_password
 from events.terminal import complain_of, print_lines
-from services.cli.client import AsJson, show_json
+from services.cli.client import AsJson, show_json, table
+from services.cli.commands import CommandGroup, command
 from services.cli.exits import REFUSED, code_of
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings
-from services.cli.progress import ProgressBar
+from services.cli.flags import AllowVolatileRedis, DataDir, LogSettings, RedisUrl, log_settings
+from services.cli.progress import ShowProgress, progress_bar
 
-app = typer.Typer(help="Older events in Parquet files outside Redis: move, list and verify them.")
+app = CommandGroup(help="Older events in Parquet files outside Redis: move, list and verify them.")
 
 
 @app.callback(invoke_without_command=True)
+@command(example="twinfold archive --keep-days 30 --dry-run")
 def archive(
     context: typer.Context,
     *,
@@ -64,8 +64,6 @@ def archive(
     """Write events to the archive, and remove those from Redis that are older than --keep-days and no longer needed there.
 
     A stream that cannot be moved is named, the others are moved, and the command exits with 1.
-
-    Example: twinfold archive --keep-days 30 --dry-run
     """
     if context.invoked_subcommand is not None:
         return
@@ -103,11 +101,8 @@ def archive(
 
 def _show_moved(moved: list[ArchivedStream]) -> None:
     for moved_stream in (stream for stream in moved if stream.written or stream.trimmed):
-        held = (
-            f"; the next are kept for: {moved_stream.held_by}"
-            if moved_stream.held_by not in {"", "age", "head"}
-            else ""
-        )
+        has_holder = moved_stream.held_by not in {"", "age", "head"}
+        held = f"; the next are kept for: {moved_stream.held_by}" if has_holder else ""
         print_lines(
             f"{moved_stream.stream}: {moved_stream.written} written in {counted(moved_stream.segments, 'file')}"
             f" ({moved_stream.bytes / 1e6:.1f} MB), {moved_stream.trimmed} removed from Redis{held}"
@@ -153,19 +148,9 @@ def _why_not_trimmed(streams: list[PlannedMove], keep_days: float | None) -> lis
     return reasons
 
 
-@app.command("list")
-def list_(
-    *,
-    redis_url: RedisUrl = None,
-    data: DataDir = None,
-    json: AsJson = False,
-    allow_volatile_redis: AllowVolatileRedis = None,
-) -> None:
-    """List the files of the archive, stream by stream.
-
-    Example: twinfold archive list
-    """
-    settings = log_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
+@app.command("list", example="twinfold archive list")
+def list_(*, json: AsJson = False, settings: LogSettings) -> None:
+    """List the files of the archive, stream by stream."""
     with _opened(settings) as log:
         notes = {stream: notes_of(log.client, stream) for stream in stream_names(log.partitions)}
         url = location_of(log.client)
@@ -188,51 +173,45 @@ def list_(
     if url is None or not any(note.segments for note in notes.values()):
         print_lines("nothing is archived yet")
         return
-    table = Table("file", "events", "from", "to", "MB", "also in Redis", title=hide_password(url), title_justify="left")
-    for note in notes.values():
-        for segment in note.segments:
-            in_redis = "no" if segment.last <= note.trimmed else "yes"
-            size = f"{segment.bytes / 1e6:.2f}"
-            table.add_row(
-                segment.name, str(segment.count), iso_text(segment.first_at), iso_text(segment.last_at), size, in_redis
-            )
-    console().print(table)
+    rows = (
+        (
+            segment.name,
+            segment.count,
+            iso_text(segment.first_at),
+            iso_text(segment.last_at),
+            f"{segment.bytes / 1e6:.2f}",
+            "no" if segment.last <= note.trimmed else "yes",
+        )
+        for note in notes.values()
+        for segment in note.segments
+    )
+    console().print(table(rows, "file", "events", "from", "to", "MB", "also in Redis", title=hide_password(url)))
 
 
-@app.command()
-def verify(
-    *,
-    redis_url: RedisUrl = None,
-    data: DataDir = None,
-    json: AsJson = False,
-    allow_volatile_redis: AllowVolatileRedis = None,
-) -> None:
+@app.command(example="twinfold archive verify")
+def verify(*, json: AsJson = False, settings: LogSettings) -> None:
     """Read every file of the archive and check it against what was written: bytes, rows, and the hash chain over them.
 
     Each fault is listed with the file, the stream and its positions; the command then exits with 1.
-
-    Example: twinfold archive verify
     """
-    settings = log_settings(redis_url=redis_url, data_dir=data, allow_volatile_redis=allow_volatile_redis)
     with _opened(settings) as log:
         url = location_of(log.client)
         streams = stream_names(log.partitions)
-        counts = {stream: notes_of(log.client, stream).written for stream in streams}
+        total = sum(notes_of(log.client, stream).written for stream in streams)
         errors: list[LogError] = []
         if url is not None:
             object_store = ObjectStore(url)
-            with _bar(sum(counts.values()), quiet=json) as advance:
+            with progress_bar(quiet=json) as show_progress:
+                advance = _advancing(show_progress, total)
                 for stream in streams:
                     errors += faults(log.client, object_store, stream, epoch=log.epoch, progress=advance)
     if json:
         faulty = [{"fault": type(error).__name__, "message": str(error)} for error in errors]
-        show_json({"verified": sum(counts.values()), "faults": faulty})
+        show_json({"verified": total, "faults": faulty})
     else:
         for error in errors:
             console().print(Text(str(error), "bold red"))
-        print_lines(
-            f"{sum(counts.values())} events and assignment changes in the archive, {counted(len(errors), 'fault')}"
-        )
+        print_lines(f"{total} events and assignment changes in the archive, {counted(len(errors), 'fault')}")
     if errors:
         raise typer.Exit(REFUSED)
 
@@ -257,7 +236,8 @@ def _move(
     """Move every stream. The error of a stream is added to `failed`, and the others are moved all the same."""
     waiting = _waiting(log, mover, before_at)
     total = sum(plan.would_be_written - plan.written + plan.would_be_trimmed - plan.trimmed for plan in waiting)
-    with _bar(total, quiet=quiet) as advance:
+    with progress_bar(quiet=quiet) as show_progress:
+        advance = _advancing(show_progress, total)
         for stream in mover.streams:
             try:
                 written = mover.write(stream, advance)
@@ -280,32 +260,25 @@ def _show_waiting(waiting: list[PlannedMove], settings: Settings, *, as_json: bo
     if as_json:
         show_json(msgspec.to_builtins(waiting))
         return
-    table = Table("stream", "head", "written", "would be written", "removed from Redis", "would be removed", "kept for")
+    rows = []
     for plan in (plan for plan in waiting if plan.head):
         held = {"": "", "age": "age", "head": "the newest entry"}.get(plan.held_by)
         who = f"{plan.held_by}, at {plan.holders[plan.held_by]}" if held is None else held
-        numbers = (
-            plan.head,
-            plan.written,
-            plan.would_be_written - plan.written,
-            plan.trimmed,
-            plan.would_be_trimmed - plan.trimmed,
-        )
-        table.add_row(plan.stream, *map(str, numbers), Text(who))
-    console().print(table)
+        to_write, to_remove = plan.would_be_written - plan.written, plan.would_be_trimmed - plan.trimmed
+        rows.append((plan.stream, plan.head, plan.written, to_write, plan.trimmed, to_remove, who))
+    headers = ("stream", "head", "written", "would be written", "removed from Redis", "would be removed", "kept for")
+    console().print(table(rows, *headers))
     if not any(plan.would_be_written > plan.written or plan.would_be_trimmed > plan.trimmed for plan in waiting):
         _show_nothing_to_do(waiting, settings, trims=trims)
 
 
-@contextlib.contextmanager
-def _bar(total: int, *, quiet: bool) -> Iterator[Callable[[str, int], None]]:
-    """A progress bar; yields a function that is called with a stream and the number of entries done in it."""
-    with ProgressBar(quiet=quiet) as bar:
-        done = 0
+def _advancing(show_progress: ShowProgress, total: int) -> Callable[[str, int], None]:
+    """What is called with a stream and the number of entries done in it, and shows the progress of all."""
+    done = 0
 
-        def advance(stream: str, count: int) -> None:
-            nonlocal done
-            done += count
-            bar.show(stream, done, total)
+    def advance(stream: str, count: int) -> None:
+        nonlocal done
+        done += count
+        show_progress(stream, done, total)
 
-        yield advance
+    return advance

@@ -1,11 +1,18 @@
-"""`twinfold audit`: verifies that the history is as it was sealed, and searches it."""
+"""`twinfold audit`: verifies that the history is as it was sealed, and searches it over the API."""
 
+import csv
+import json as json_
+import os
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated, Any, Literal
 
 import msgspec
 import typer
+from rich.tree import Tree
 
 from events.audit.errors import AuditError, PublicKeyUnusable
 from events.audit.seal import PublicKey
@@ -14,21 +21,21 @@ from events.audit.verify import SealSpan, VerificationReport, verify_log
 from events.log.errors import LogError
 from events.log.log_factory import open_log
 from events.number_text import counted, iso_text
+from events.rich_console import console
 from events.secrets.errors import KeyFileError
 from events.settings import Settings, read_settings
-from events.terminal import complain, complain_of, print_lines
-from services.cli import audit_search
-from services.cli.client import AsJson, show_json
-from services.cli.flags import DataDir, RedisUrl, log_settings, point_in_time
-from services.cli.progress import ProgressBar
+from events.terminal import complain, complain_of, print_json, print_lines
+from services.cli.client import AnswerApi, AsJson, PlainApi, given, json_text, quoted, show_json
+from services.cli.commands import CommandGroup, From
+from services.cli.flags import DataDir, Kinds, RedisUrl, log_settings, point_in_time
+from services.cli.inputs import InputUnreadable
+from services.cli.progress import progress_bar
 
+_TAIL_BYTES = 4 << 20
 FAULTS = 1
 CANNOT = 2
 
-app = typer.Typer(no_args_is_help=True, help="Verify that the history is as it was sealed, and search it.")
-
-for _command in (audit_search.search, audit_search.show, audit_search.causes, audit_search.export):
-    app.command()(_command)
+app = CommandGroup(no_args_is_help=True, help="Verify that the history is as it was sealed, and search it.")
 
 PublicKeys = Annotated[
     list[Path] | None,
@@ -38,21 +45,177 @@ PublicKeys = Annotated[
     ),
 ]
 
+LocationName = Annotated[str, typer.Argument(help="Position in the log, as in p03:17, fleet:5 or p03:assignments:2.")]
+Device = Annotated[str | None, typer.Option(help="Events of this device and its modules, and its assignment changes.")]
+Deployment = Annotated[
+    str | None, typer.Option(help="Events of this deployment and its rollout, and assignment changes to it.")
+]
+By = Annotated[str | None, typer.Option(help="Author, as in user:ada or ada.")]
+Cause = Annotated[str | None, typer.Option(help="Cause, or the position of an event in its chain of causes.")]
+Since = Annotated[str | None, typer.Option(help="Earliest time, as in 2026-05-01T12:30:00Z.")]
+Until = Annotated[str | None, typer.Option(help="Latest time.")]
+Streams = Annotated[
+    list[str] | None, typer.Option("--stream", help="A stream, as in fleet, p00 or p00:assignments; can be repeated.")
+]
+Filters = Annotated[
+    dict[str, Any],
+    From(
+        given,
+        device=Device,
+        deployment=Deployment,
+        by=By,
+        kind=Kinds,
+        cause=Cause,
+        since=Since,
+        until=Until,
+        stream=Streams,
+    ),
+]
 
-@app.command()
+
+@app.command(example="twinfold audit search --device edge-1 --since 2026-05-01")
+def search(
+    *,
+    filters: Filters,
+    oldest: Annotated[bool, typer.Option("--oldest", help="Oldest first. The default is newest first.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of entries.")] = 50,
+    api: AnswerApi,
+) -> None:
+    """List events: when, where, who did what. One a line; --json adds all data, with secrets masked."""
+    params = filters | {"order": "oldest" if oldest else "newest"}
+    is_empty = True
+    for entry in api.pages("/v1/audit/events", limit=limit, params=params, items="events"):
+        is_empty = False
+        if api.json:
+            print_json(json_text(entry))
+        else:
+            print_lines(_line(entry))
+    if is_empty and not api.json:
+        print_lines("no events match")
+
+
+@app.command(example="twinfold audit show p03:17")
+def show(location: LocationName, *, api: PlainApi) -> None:
+    """Show an event or an assignment change as JSON."""
+    show_json(api.call("GET", _path(location)))
+
+
+@app.command(example="twinfold audit causes p03:17")
+def causes(location: LocationName, *, api: AnswerApi) -> None:
+    """Show the causes and the effects of an event or an assignment change, as trees."""
+    answer = api.call("GET", f"{_path(location)}/causes")
+    if api.json:
+        show_json(answer)
+        return
+    print_lines(_line(answer["event"]))
+    for title, branches in (("because of", answer["causes"]), ("led to", answer["effects"])):
+        tree = Tree(title if branches else f"{title} nothing known")
+        _grow(tree, branches)
+        console().print(tree)
+
+
+def _grow(tree: Tree, branches: list[dict[str, Any]]) -> None:
+    for branch in branches:
+        when = " ".join(text for text in (branch["time"], branch["location"]) if text)
+        _grow(tree.add(f"{when} {branch['sentence']}".strip()), branch["more"])
+
+
+@app.command(example="twinfold audit export --format csv --out history.csv")
+def export(
+    *,
+    format_: Annotated[
+        Literal["ndjson", "csv", "cloudevents"],
+        typer.Option("--format", help="Format of the file; CloudEvents are JSON, one a line."),
+    ] = "ndjson",
+    out: Annotated[Path | None, typer.Option(help="File to write. The default is standard output.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue after the last complete line of --out.")] = False,
+    after: Annotated[str | None, typer.Option(help="Start after this position, as in p03:17.")] = None,
+    filters: Filters,
+    api: PlainApi,
+) -> None:
+    """Write all matching events, stream by stream, each from its beginning. Secrets are masked."""
+    if resume and (out is None or after is not None):
+        raise typer.BadParameter(
+            "--resume requires --out and excludes --after: it continues after the last complete line"
+        )
+    if resume and out is not None:
+        after = _last_location(out, format_)
+    # A file with nothing but the CSV header has no last position; it is written from the start.
+    with _target(out, append=after is not None) as target:
+        for chunk in api.stream("/v1/audit/export", params=filters | given(format=format_, after=after)):
+            target.write(chunk)
+
+
+@contextmanager
+def _target(out: Path | None, *, append: bool) -> Iterator[IO[bytes]]:
+    if out is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        # Readable for its owner alone: it holds the whole history of the fleet.
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC), 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+    except OSError as error:
+        raise InputUnreadable(str(out), error.strerror or str(error)) from error
+
+
+def _last_location(out: Path, how: str) -> str | None:
+    """The position in the last complete line of a file; an incomplete line after it is cut off."""
+    if not out.exists():
+        return None
+    try:
+        # An export that was interrupted ends in half a line. Only the tail is read, because exports can be gigabytes.
+        with out.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = file.seek(max(0, size - _TAIL_BYTES))
+            tail = file.read()
+            whole = tail.rfind(b"\n") + 1
+            if not whole and size:
+                raise InputUnreadable(
+                    str(out), "has no complete line to continue after; run the export without --resume"
+                )
+            file.truncate(start + whole)
+    except OSError as error:
+        raise InputUnreadable(str(out), error.strerror or str(error)) from error
+    lines = tail[:whole].splitlines()
+    return _location_in(lines[-1].decode(), how, out) if lines else None
+
+
+def _location_in(line: str, how: str, out: Path) -> str | None:
+    try:
+        if how == "csv":
+            stream, position = next(csv.reader([line]))[:2]
+            return None if stream == "stream" else f"{stream}:{int(position)}"
+        entry = json_.loads(line)
+        return str(entry["id"]) if how == "cloudevents" else f"{entry['stream']}:{entry['position']}"
+    except (ValueError, KeyError, StopIteration) as error:
+        raise InputUnreadable(str(out), f"the last line is not from an export with --format {how}") from error
+
+
+def _path(location: str) -> str:
+    stream, _, position = location.replace("/", ":").rpartition(":")
+    if not stream or not (position.isascii() and position.isdecimal()):
+        raise typer.BadParameter(f"{location!r} is not a position, as in p03:17, fleet:5 or p03:assignments:2")
+    return f"/v1/audit/events/{quoted(stream)}/{position}"
+
+
+def _line(entry: dict[str, Any]) -> str:
+    cause = f" because of {entry['cause']}" if entry["cause"] else ""
+    return f"{entry['time'] or '?'} {entry['stream']}:{entry['position']} {entry['sentence']}{cause}"
+
+
+@app.command(example="twinfold audit key")
 def key(*, data: DataDir = None) -> None:
-    """Print the public key that verifies seals. Give it to the auditors, and keep a copy away from this machine.
-
-    Example: twinfold audit key
-    """
+    """Print the public key that verifies seals. Give it to the auditors, and keep a copy away from this machine."""
     print_lines(*public_key(read_settings(data_dir=data)).to_pem().decode().splitlines())
 
 
-@app.command()
+@app.command(example="twinfold audit verify --public-key seal.pem")
 def verify(
     *,
-    redis_url: RedisUrl = None,
-    data: DataDir = None,
+    settings: Annotated[Settings, From(log_settings, redis_url=RedisUrl, data_dir=DataDir)],
     public_key: PublicKeys = None,
     since: Annotated[
         str | None, typer.Option("--from", help="First seal or time, as in 120 or 2026-05-01T00:00Z.")
@@ -63,24 +226,21 @@ def verify(
     """Check every sealed entry, and name each that was changed, dropped, reordered or inserted since.
 
     Exits with 0 if everything is as it was sealed, 1 if something is not, 2 if it cannot be verified.
-
-    Example: twinfold audit verify --public-key seal.pem
     """
     span = _span(since, until)
-    settings = log_settings(redis_url=redis_url, data_dir=data)
     try:
         keys = _keys(settings, public_key)
         # Verifying writes nothing, so it does not matter whether this Redis could lose events.
         log = open_log(settings.redis_url, allow_volatile=True)
         start = time.monotonic()
-        with ProgressBar(quiet=False) as bar:
+        with progress_bar(quiet=False) as show_progress:
             # What is written meanwhile is verified as well, so `done` can pass the total that was counted at the start.
             report = verify_log(
                 settings,
                 log,
                 keys,
                 span=span,
-                progress=lambda done, total: bar.show("verifying", done, max(done, total)),
+                progress=lambda done, total: show_progress("verifying", done, max(done, total)),
             )
     except (AuditError, LogError, KeyFileError) as error:
         complain_of(error)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from events.backup.backup import BackupContents, take
+from events.backup.backup import take
 from events.backup.location import BackupLocation, Pruned
 from events.backup.manifest import BackupManifest
 from events.clock import now_ms
@@ -13,16 +13,16 @@ from events.number_text import counted
 from events.terminal import print_lines
 from services import local_files
 from services.cli.client import AsJson, show_json
+from services.cli.commands import command
 from services.cli.exits import INCOMPLETE
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings
-from services.cli.progress import ProgressBar
+from services.cli.flags import LogSettings
+from services.cli.progress import progress_bar
 
 
+@command(example="twinfold backup --to /mnt/backups --keys-to /mnt/safe")
 def backup(
     *,
     to: Annotated[str, typer.Option(help="Where to store backups: a directory, or a URL as in s3://bucket/prefix.")],
-    data: DataDir = None,
-    redis_url: RedisUrl = None,
     with_keys: Annotated[
         bool, typer.Option("--with-keys", help="Store the key file and other private files in the backup.")
     ] = False,
@@ -31,25 +31,21 @@ def backup(
         int | None, typer.Option(min=1, help="Number of newest backups to keep there; older ones are deleted.")
     ] = None,
     json: AsJson = False,
-    allow_volatile_redis: AllowVolatileRedis = None,
+    settings: LogSettings,
 ) -> None:
     """Copy the log, its documents, the archive and the files of the data directory, while the system runs.
 
     Files of earlier backups are not copied again. Without the key file, a backup restores everything except secrets. Exits with 4
     if the backup is complete but the log misses entries, which are named.
-
-    Example: twinfold backup --to /mnt/backups --keys-to /mnt/safe
     """
     if with_keys and keys_to is not None:
         raise typer.BadParameter("give --with-keys or --keys-to, not both: they store the keys in different places")
-    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     location = BackupLocation(to)
-    files = local_files.read(settings)
     keys = location if with_keys else None if keys_to is None else BackupLocation(keys_to)
-    contents = BackupContents(files.public, files.private, keys)
-    with ProgressBar(quiet=json) as progress:
-        made = take(log, location, contents, at=now_ms(), tell=progress.tell)
+    public, private = local_files.read(settings)
+    with progress_bar(quiet=json) as show_progress:
+        made = take(log, location, local=public, private=private, keys=keys, at=now_ms(), tell=show_progress)
     # Older backups are deleted only once the new one is complete.
     pruned = Pruned((), 0, ()) if keep is None else location.prune(log.epoch, keep=keep, at=now_ms())
     missing = [

@@ -1,6 +1,7 @@
 """`twinfold blocked`: partitions that stopped at an event, the event, and the decision to continue."""
 
 import time
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -19,13 +20,14 @@ from events.projection_store.stopped import Stop, StopDetails, details, stops
 from events.settings import Settings
 from events.terminal import print_lines
 from services.cli.client import AsJson, show_json
+from services.cli.commands import CommandGroup, command
 from services.cli.exits import StillBlocked
-from services.cli.flags import AllowVolatileRedis, By, DataDir, QueueUrl, Reason, RedisUrl, author, log_settings
+from services.cli.flags import By, LogSettings, QueueFlags, Reason, author, log_settings
 
 _POLL_SECONDS = 0.1
 _WAIT_SECONDS = 60.0
 
-app = typer.Typer(
+app = CommandGroup(
     invoke_without_command=True, help="Partitions that are stopped at an event they cannot apply: show them and decide."
 )
 
@@ -33,27 +35,20 @@ LocationName = Annotated[str, typer.Argument(help="Position of the event, as in 
 
 
 @app.callback()
+@command(example='twinfold blocked --skip p03:17 --reason "written by a faulty script"')
 def blocked(
     context: typer.Context,
     *,
-    redis_url: RedisUrl = None,
-    data: DataDir = None,
-    queue_url: QueueUrl = None,
+    flags: QueueFlags,
     skip: Annotated[str | None, typer.Option(help="Skip this event, as in p03:17; short for resolve --skip.")] = None,
     reason: Reason = "",
     by: By = None,
     json: AsJson = False,
-    allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """List the partitions that are stopped at an event they cannot apply; with --skip, skip that event.
-
-    Example: twinfold blocked --skip p03:17 --reason "written by a faulty script"
-    """
+    """List the partitions that are stopped at an event they cannot apply; with --skip, skip that event."""
     if context.invoked_subcommand is not None:
         return
-    settings = log_settings(
-        data_dir=data, redis_url=redis_url, queue_url=queue_url, allow_volatile_redis=allow_volatile_redis
-    )
+    settings = log_settings(**flags)
     log, projections = _open(settings)
     all_stops = stops(log, projections)
     if skip is not None:
@@ -75,30 +70,18 @@ def blocked(
         print_lines("no partition is stopped")
 
 
-@app.command()
-def show(
-    location: LocationName,
-    *,
-    redis_url: RedisUrl = None,
-    data: DataDir = None,
-    json: AsJson = False,
-    allow_volatile_redis: AllowVolatileRedis = None,
-) -> None:
-    """Show the event that stopped a partition, its author, what waits behind it, and what you can do.
-
-    Example: twinfold blocked show p03:17
-    """
-    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+@app.command(example="twinfold blocked show p03:17")
+def show(location: LocationName, *, json: AsJson = False, settings: LogSettings) -> None:
+    """Show the event that stopped a partition, its author, what waits behind it, and what you can do."""
     log, projections = _open(settings)
     stop_details = details(log.client, projections, _at(stops(log, projections), location))
     if json:
         show_json(msgspec.to_builtins(stop_details))
-        return
-    for line in _lines(stop_details):
-        print_lines(line)
+    else:
+        print_lines(*_lines(stop_details))
 
 
-@app.command()
+@app.command(example='twinfold blocked resolve p03:17 --skip --reason "written by a faulty script" --wait')
 def resolve(
     location: LocationName,
     *,
@@ -109,45 +92,31 @@ def resolve(
     reason: Reason = "",
     by: By = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until no partition is stopped there.")] = False,
-    redis_url: RedisUrl = None,
-    data: DataDir = None,
-    queue_url: QueueUrl = None,
-    allow_volatile_redis: AllowVolatileRedis = None,
+    flags: QueueFlags,
 ) -> None:
-    """Decide on an event that a partition is stopped at. The event and the decision both stay in the log.
-
-    Example: twinfold blocked resolve p03:17 --skip --reason "written by a faulty script" --wait
-    """
+    """Decide on an event that a partition is stopped at. The event and the decision both stay in the log."""
     if skip == retry:
         raise typer.BadParameter("give either --skip or --retry")
-    settings = log_settings(
-        data_dir=data, redis_url=redis_url, queue_url=queue_url, allow_volatile_redis=allow_volatile_redis
-    )
+    settings = log_settings(**flags)
     log, projections = _open(settings)
     stop = _at(stops(log, projections), location)
     producer = _producer(log, settings, by)
-    decide = producer.skip if skip else producer.retry
-    decide(stop.stream, stop.position, reason=reason)
+    (producer.skip if skip else producer.retry)(stop.stream, stop.position, reason=reason)
     print_lines(f"{location} is skipped from now on" if skip else f"{location} is retried")
     if wait:
         _wait(log, projections, stop, again=retry)
 
 
-@app.command()
+@app.command(example="twinfold blocked documents --mend")
 def documents(
     *,
     replace: Annotated[bool, typer.Option("--mend", help="Replace damaged documents by what the events give.")] = False,
-    redis_url: RedisUrl = None,
-    data: DataDir = None,
-    allow_volatile_redis: AllowVolatileRedis = None,
+    settings: LogSettings,
 ) -> None:
     """Find stored documents that differ from what their events give; with --mend, replace them.
 
     Reads and writes of a damaged document fail; all other subjects work. The command replays all events.
-
-    Example: twinfold blocked documents --mend
     """
-    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log, _ = _open(settings)
     damaged_count = left = 0
     for stream in (FLEET, *range(log.partitions)):
@@ -165,9 +134,7 @@ def documents(
 def _wait(log: RedisLog, projections: RedisProjectionStore, stop: Stop, *, again: bool) -> None:
     until = time.monotonic() + _WAIT_SECONDS
     while time.monotonic() < until:
-        current = next(
-            (candidate for candidate in stops(log, projections) if candidate.location == stop.location), None
-        )
+        current = {current.location: current for current in stops(log, projections)}.get(stop.location)
         if current is None:
             print_lines(f"{', '.join(sorted(stop.waiting))} continued")
             return
@@ -196,31 +163,24 @@ def _at(all_stops: tuple[Stop, ...], location: str) -> Stop:
     return by_location[location]
 
 
-def _lines(stop_details: StopDetails) -> list[str]:
+def _lines(stop_details: StopDetails) -> Iterator[str]:
     stop, entry = stop_details.stop, stop_details.entry
-    partitions = ", ".join(sorted(stop.waiting))
-    lines = [f"{stop.location} stops {partitions} since {iso_text(stop.since)}", f"error     {stop.error}"]
+    yield f"{stop.location} stops {', '.join(sorted(stop.waiting))} since {iso_text(stop.since)}"
+    yield f"error     {stop.error}"
     if entry is None:
-        lines.append("entry     missing")
+        yield "entry     missing"
     else:
+        yield f"entry     {entry.type} of {entry.subject}, version {entry.version}"
+        yield f"written   {iso_text(entry.at)} by {entry.by}" + (f" because of {entry.cause}" if entry.cause else "")
         data = entry.data if isinstance(entry.data, str) else msgspec.json.encode(entry.data).decode()
-        lines += [
-            f"entry     {entry.type} of {entry.subject}, version {entry.version}",
-            f"written   {iso_text(entry.at)} by {entry.by}" + (f" because of {entry.cause}" if entry.cause else ""),
-            f"data      {data}",
-        ]
-    lines.append(
-        f"waiting   {counted(sum(stop.waiting.values()), 'event')}; {counted(stop_details.devices, 'device')} get no new decisions"
-    )
+        yield f"data      {data}"
+    waiting = counted(sum(stop.waiting.values()), "event")
+    yield f"waiting   {waiting}; {counted(stop_details.devices, 'device')} get no new decisions"
     if stop.stream != FLEET:
-        more = (
-            f" and {stop_details.subjects_total - len(stop_details.subjects)} more"
-            if stop_details.subjects_total > len(stop_details.subjects)
-            else ""
-        )
-        lines.append(f"behind it {', '.join(stop_details.subjects) or 'nothing'}{more}")
+        hidden = stop_details.subjects_total - len(stop_details.subjects)
+        more = f" and {hidden} more" if hidden > 0 else ""
+        yield f"behind it {', '.join(stop_details.subjects) or 'nothing'}{more}"
     for choice in stop_details.choices:
-        flag = {"skip": "--skip", "retry": "--retry"}.get(choice.decision or "", "")
-        lines.append(f"you can   {choice.what}" + (f" ({flag})" if flag else ""))
-        lines.append(f"          {choice.follows}")
-    return lines
+        flag = f" (--{choice.decision})" if choice.decision in {"skip", "retry"} else ""
+        yield f"you can   {choice.what}{flag}"
+        yield f"          {choice.follows}"

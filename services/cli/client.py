@@ -1,25 +1,28 @@
 """The client of the API that commands use, and how they show its answers."""
 
+import contextlib
 import json as json_
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import typer
 from rich.console import RenderableType
 from rich.live import Live
+from rich.table import Column, Table
 from rich.text import Text
 
 from events.canonical import Json
-from events.device.tag_value import tag_value
+from events.device.tags import tag_value
 from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, read_settings
 from events.terminal import print_json, print_lines
 from services import logins
-from services.cli.connection_errors import SET_DIRECTORY, misfit
+from services.cli.commands import From
 from services.cli.flag_names import in_flags
 from services.local_api import TOKEN_FILE, LocalApi, read_local_api
 from services.local_api import token as local_token
@@ -29,6 +32,12 @@ TIMEOUT_SECONDS = 30.0
 WATCH_SECONDS = 0.5
 # The hub's routes require a version; those of `/v1` have none.
 API_VERSION = {"api-version": "2024-03-31"}
+ANY_ETAG = {"If-Match": "*"}
+SET_DIRECTORY = "set TWINFOLD_DATA_DIR to the --data directory of `twinfold up`"
+
+_PROBE_SECONDS = 2.0
+# Parts of OpenSSL's messages for an answer that is no TLS; its versions word it differently.
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF", "record layer failure")
 
 ApiUrl = Annotated[str | None, typer.Option(help="URL of the API.", envvar=[], show_default="TWINFOLD_API_URL")]
 At = Annotated[
@@ -66,46 +75,49 @@ class ApiMisaddressed(ApiUnavailable):
 
 
 class Api:
-    """Calls the API and raises its errors as exceptions of the command line."""
+    """Calls the API and raises its errors as exceptions of the command line. Commands have it made from some of its arguments."""
 
     def __init__(
-        self, url: str | None, *, at: str | None = None, token: str = "", named: Callable[[str], str] = in_flags
+        self,
+        *,
+        api_url: str | None = None,
+        at: str | None = None,
+        json: bool = False,
+        preview: bool = False,
+        preview_token: str | None = None,
+        token: str = "",
     ) -> None:
         """With `at`, every read gets the state at that time or position. `token` overrides settings, logins and data directory.
-
-        `named` translates the names in an error message; `str` keeps them, for members that the user wrote in a file.
 
         Raises:
             SettingsInvalid, LoginsUnreadable: the URL of the API, or the token for it, cannot be read.
         """
-        self._at, self._named = {} if at is None else {"at": at}, named
-        settings = read_settings(api_url=url)
+        self._at = {} if at is None else {"at": at}
+        self.json, self.preview, self.preview_token = json, preview, preview_token
+        self.named: Callable[[str], str] = in_flags
+        """Translates the names in an error message; `str` keeps them, for members that the user wrote in a file."""
+        settings = read_settings(api_url=api_url)
         local = read_local_api(settings.data_dir)
-        self._url = (settings.api_url or (local.url if local else "http://127.0.0.1:8080")).rstrip("/")
+        self.url = (settings.api_url or (local.url if local else "http://127.0.0.1:8080")).rstrip("/")
         self._directory, self._is_guess = settings.data_dir, not (settings.api_url or local)
         bearer_token, self.token_source = (token, "given") if token else self._token(settings, local)
         self._headers = {"Authorization": f"Bearer {bearer_token}"} if bearer_token else {}
         # The authority of a data directory is trusted for the address of its own server alone: anyone who can write that
         # directory could otherwise impersonate any API.
-        trusted = local.ca if local is not None and local.ca and self._url == local.url else None
+        trusted = local.ca if local is not None and local.ca and self.url == local.url else None
         self._verify = ssl.create_default_context(cafile=trusted)
         self.headers: httpx.Headers = httpx.Headers()
         """The headers of the last answer."""
-
-    @property
-    def url(self) -> str:
-        """The URL of the API, without a slash at the end."""
-        return self._url
 
     def _token(self, settings: Settings, local: LocalApi | None) -> tuple[str, str]:
         """The token for this server and where it comes from; both are empty if there is none."""
         if settings.token:
             return settings.token, f"{ENV_PREFIX}TOKEN"
-        login = logins.read(settings.login_file).get(self._url)
+        login = logins.read(settings.login_file).get(self.url)
         if login is not None:
             return login.token, str(settings.login_file)
         # The administrator's token of this machine is sent to the server of this machine alone: any other could use it.
-        administrator = local_token(settings.data_dir) if local is not None and local.url == self._url else ""
+        administrator = local_token(settings.data_dir) if local is not None and local.url == self.url else ""
         return administrator, str(settings.data_dir / TOKEN_FILE) if administrator else ""
 
     def call(
@@ -115,7 +127,6 @@ class Api:
         *,
         body: Json = None,
         params: dict[str, Any] | None = None,
-        any_etag: bool = False,
         headers: dict[str, str] | None = None,
     ) -> Any:
         """Send a request and return the JSON of the answer; `None` if it is empty.
@@ -123,29 +134,14 @@ class Api:
         Raises:
             ApiRefused, ApiUnavailable: the request failed.
         """
-        headers = {**self._headers, **({"If-Match": "*"} if any_etag else {}), **(headers or {})}
-        try:
-            answer = httpx.request(
-                method,
-                f"{self._url}{path}",
-                json=body,
-                params={
-                    **(params or {}),
-                    **(self._at if method == "GET" else {}),
-                    **({} if path.startswith("/v1") else API_VERSION),
-                },
-                headers=headers,
-                timeout=TIMEOUT_SECONDS,
-                verify=self._verify,
-            )
-        except httpx.HTTPError as error:
-            raise self._unavailable(error) from error
-        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-            raise ApiUnavailable(self._url, _message(answer))
-        if not answer.is_success:
-            raise ApiRefused(answer.status_code, self._named(_message(answer)))
-        self.headers = answer.headers
-        return answer.json() if answer.content else None
+        query = {
+            **(params or {}),
+            **(self._at if method == "GET" else {}),
+            **({} if path.startswith("/v1") else API_VERSION),
+        }
+        with self._sent(method, path, json=body, params=query, headers=headers or {}) as answer:
+            self.headers = answer.headers
+            return answer.json() if answer.read() else None
 
     def stream(self, path: str, *, params: dict[str, Any]) -> Iterator[bytes]:
         """Send a GET request and yield the bytes of the answer as they arrive.
@@ -153,28 +149,34 @@ class Api:
         Raises:
             ApiRefused, ApiUnavailable: the request failed, or the answer broke off.
         """
+        with self._sent("GET", path, params=params, headers={}) as answer:
+            yield from answer.iter_bytes()
+
+    @contextlib.contextmanager
+    def _sent(self, method: str, path: str, *, headers: dict[str, str], **how: Any) -> Iterator[httpx.Response]:
         try:
             with httpx.stream(
-                "GET",
-                f"{self._url}{path}",
-                params=params,
-                headers=self._headers,
+                method,
+                f"{self.url}{path}",
+                headers=self._headers | headers,
                 timeout=TIMEOUT_SECONDS,
                 verify=self._verify,
+                **how,
             ) as answer:
                 if not answer.is_success:
                     answer.read()
-                    raise ApiRefused(answer.status_code, _message(answer))
-                yield from answer.iter_bytes()
+                    if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                        raise ApiUnavailable(self.url, _message(answer))
+                    raise ApiRefused(answer.status_code, self.named(_message(answer)))
+                yield answer
         except httpx.HTTPError as error:
-            raise self._unavailable(error) from error
-
-    def _unavailable(self, error: httpx.HTTPError) -> ApiUnavailable:
-        why = misfit(self._url, error)
-        if why is not None:
-            return ApiMisaddressed(self._url, why)
-        guess = f" (the default URL, because {self._directory} has no API; {SET_DIRECTORY})" if self._is_guess else ""
-        return ApiUnavailable(self._url, f"{str(error) or type(error).__name__}{guess}")
+            why = misfit(self.url, error)
+            if why is not None:
+                raise ApiMisaddressed(self.url, why) from error
+            guess = (
+                f" (the default URL, because {self._directory} has no API; {SET_DIRECTORY})" if self._is_guess else ""
+            )
+            raise ApiUnavailable(self.url, f"{str(error) or type(error).__name__}{guess}") from error
 
     def pages(
         self, path: str, *, limit: int, params: dict[str, Any] | None = None, items: str = "devices"
@@ -190,65 +192,55 @@ class Api:
             if token is None:
                 return
 
-
-def quoted(name: str) -> str:
-    """An id as a part of a URL's path; ids may contain `#`, `?` and `%`."""
-    return quote(name, safe="")
-
-
-def show_answer(
-    read: Callable[[], Answer], render: Callable[[Answer], RenderableType], *, json: bool, watch: bool = False
-) -> None:
-    """Print what `read` returns, as JSON or rendered; `watch` refreshes it until Ctrl-C, also while the API is away."""
-    if json:
-        show_json(read())
-    elif watch:
-        show_live(read, render, until=lambda _: False)
-    else:
-        console().print(render(read()))
+    def show(
+        self,
+        path: str,
+        render: Callable[[Any], RenderableType],
+        *,
+        params: dict[str, Any] | None = None,
+        watch: bool = False,
+    ) -> None:
+        """Print the answer of a GET request, as `show_answer` does."""
+        show_answer(lambda: self.call("GET", path, params=params), render, json=self.json, watch=watch)
 
 
-def show_lines(items: Iterable[str], *, json: bool, empty: str) -> None:
-    """Print ids, one a line or as a JSON list; without any, `empty`."""
-    lines = list(items)
-    if json:
-        show_json(lines)
-    else:
-        print_lines(*(lines or [empty]))
+PlainApi = Annotated[Api, From(Api, api_url=ApiUrl)]
+AnswerApi = Annotated[Api, From(Api, api_url=ApiUrl, json=AsJson)]
+PastApi = Annotated[Api, From(Api, at=At, api_url=ApiUrl)]
+PastAnswerApi = Annotated[Api, From(Api, at=At, api_url=ApiUrl, json=AsJson)]
 
 
-def show_live(
-    read: Callable[[], Answer], render: Callable[[Answer], RenderableType], *, until: Callable[[Answer], bool]
-) -> Answer:
-    """Show the rendered answers in one place on the terminal until `until` is true; returns the last answer."""
-    # Read before the screen is taken over: an error of the first read is printed and ends the command.
-    first = read()
-    with Live(render(first), console=console(), auto_refresh=False) as live:
+def misfit(url: str, error: httpx.HTTPError) -> str | None:
+    """Why the address or the trust settings are wrong, and what to set; `None` when the error has another cause."""
+    text = str(error)
+    if url.startswith("https://"):
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            return (
+                f"its certificate is not trusted here: {SET_DIRECTORY}, or SSL_CERT_FILE to the certificate of its"
+                " authority (`twinfold ca` prints its path)"
+            )
+        if any(sign in text for sign in _NOT_TLS):
+            return "it speaks HTTP without TLS: set TWINFOLD_API_URL (--api-url) to the same address with http://"
+        return None
+    # A TLS server that gets plain HTTP closes the connection, which says nothing of TLS: only a handshake can tell.
+    if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) and _speaks_tls(url):
+        return f"it speaks HTTPS: {SET_DIRECTORY}, or TWINFOLD_API_URL (--api-url) to its https:// address"
+    return None
 
-        def show(answer: Answer | ApiUnavailable) -> None:
-            live.update(Text(str(answer)) if isinstance(answer, ApiUnavailable) else render(answer), refresh=True)
 
-        return poll(first, read, show, until=until)
-
-
-def poll(
-    last: Answer,
-    read: Callable[[], Answer],
-    show: Callable[[Answer | ApiUnavailable], None],
-    *,
-    until: Callable[[Answer], bool],
-) -> Answer:
-    """Read every `WATCH_SECONDS` until `until` is true, and return the last answer; `show` gets each, and outages too."""
-    while not until(last):
-        time.sleep(WATCH_SECONDS)
-        try:
-            last = read()
-        except ApiUnavailable as error:
-            # A rollout takes hours, and an upgrade restarts the API meanwhile: an outage does not end the watching.
-            show(error)
-        else:
-            show(last)
-    return last
+def _speaks_tls(url: str) -> bool:
+    """Whether a TLS handshake succeeds at a URL, whatever its certificate."""
+    parts = urlsplit(url)
+    # Unverified: nothing is sent, and the certificate's trust is not the question here.
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection((parts.hostname or "", parts.port or 443), timeout=_PROBE_SECONDS) as line,
+        context.wrap_socket(line, server_hostname=parts.hostname),
+    ):
+        return True
+    return False
 
 
 def _message(answer: httpx.Response) -> str:
@@ -264,6 +256,16 @@ def _message(answer: httpx.Response) -> str:
     return str(body.get("Message", "")).partition(";")[2] or str(body)
 
 
+def quoted(name: str) -> str:
+    """An id as a part of a URL's path; ids may contain `#`, `?` and `%`."""
+    return quote(name, safe="")
+
+
+def given(**members: Any) -> dict[str, Any]:
+    """The parameters of a request, or the members of its body, that are not `None`."""
+    return {name: value for name, value in members.items() if value is not None}
+
+
 def pairs(texts: list[str], *, flag: str = "--tag") -> dict[str, Any]:
     """`name=value` pairs as tags with the types of `tag_value`; `name=` removes a tag. `flag` is named in errors."""
     tags: dict[str, Any] = {}
@@ -273,6 +275,65 @@ def pairs(texts: list[str], *, flag: str = "--tag") -> dict[str, Any]:
             raise typer.BadParameter(f"{text!r} is not name=value", param_hint=flag)
         tags[name] = tag_value(value)
     return tags
+
+
+def show_answer(
+    read: Callable[[], Answer], render: Callable[[Answer], RenderableType], *, json: bool, watch: bool = False
+) -> None:
+    """Print what `read` returns, as JSON or rendered; `watch` refreshes it until Ctrl-C, also while the API is away."""
+    if json:
+        show_json(read())
+    elif watch:
+        show_live(watched(read, until=lambda _: False), render)
+    else:
+        console().print(render(read()))
+
+
+def show_live(answers: Iterator[Answer | ApiUnavailable], render: Callable[[Answer], RenderableType]) -> None:
+    """Show answers in one place on the terminal, each instead of the former."""
+
+    def rendered(answer: Answer | ApiUnavailable) -> RenderableType:
+        return Text(str(answer)) if isinstance(answer, ApiUnavailable) else render(answer)
+
+    # The first is read before the screen is taken over: its error is printed and ends the command.
+    with Live(rendered(next(answers)), console=console(), auto_refresh=False) as live:
+        for answer in answers:
+            live.update(rendered(answer), refresh=True)
+
+
+def watched(read: Callable[[], Answer], *, until: Callable[[Answer], bool]) -> Iterator[Answer | ApiUnavailable]:
+    """Read every `WATCH_SECONDS` until `until` is true; yields each answer, and the outages after the first."""
+    answer = read()
+    yield answer
+    while not until(answer):
+        time.sleep(WATCH_SECONDS)
+        try:
+            answer = read()
+        except ApiUnavailable as error:
+            # A rollout takes hours, and an upgrade restarts the API meanwhile: an outage does not end the watching.
+            yield error
+        else:
+            yield answer
+
+
+def show_lines(items: Iterable[str], *, json: bool, empty: str) -> None:
+    """Print ids, one a line or as a JSON list; without any, `empty`."""
+    lines = list(items)
+    if json:
+        show_json(lines)
+    else:
+        print_lines(*(lines or [empty]))
+
+
+def table(
+    rows: Iterable[Iterable[object]], *headers: str, right: Iterable[str] = (), title: str | None = None
+) -> Table:
+    """A table of rows, with the columns of the headers in `right` aligned to the right."""
+    columns = (Column(header, justify="right" if header in right else "left") for header in headers)
+    whole = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        whole.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
+    return whole
 
 
 def json_text(value: Json) -> str:

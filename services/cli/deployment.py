@@ -7,12 +7,13 @@ from rich.table import Table
 
 from events.number_text import counted
 from events.terminal import print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, Limit, Watch, quoted, show_answer, show_json, show_lines
+from services.cli.client import Limit, PastAnswerApi, PastApi, Watch, given, quoted, show_json, show_lines, table
+from services.cli.commands import CommandGroup
 from services.cli.inputs import read_json
-from services.cli.preview_option import Preview, PreviewChoice, Token, write
+from services.cli.preview_option import WriteApi, write
 from services.cli.readiness import summary
 
-app = typer.Typer(no_args_is_help=True, help="Deployments and their status.")
+app = CommandGroup(no_args_is_help=True, help="Deployments and their status.")
 
 COLUMNS = ("target", "actual", "healthy", "unhealthy", "unknown", "pending")
 
@@ -28,30 +29,21 @@ Zone = Annotated[str | None, typer.Option(help="Time zone of times without an of
 Labels = Annotated[list[str] | None, typer.Option("--label", help="A label, as name=value; can be repeated.")]
 
 
-@app.command("list")
-def list_(
-    *, label: Labels = None, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: AsJson = False
-) -> None:
-    """List the deployments with the number of devices in each status.
-
-    Example: twinfold deployment list --label team=x --watch
-    """
-    api = Api(api_url, at=at)
-    show_answer(
-        lambda: api.call("GET", "/v1/deployments", params={"label": label or []}), _table, json=json, watch=watch
-    )
+@app.command("list", example="twinfold deployment list --label team=x --watch")
+def list_(*, label: Labels = None, watch: Watch = False, api: PastAnswerApi) -> None:
+    """List the deployments with the number of devices in each status."""
+    api.show("/v1/deployments", _table, params={"label": label or []}, watch=watch)
 
 
-@app.command()
-def show(name: Name, *, at: At = None, api_url: ApiUrl = None) -> None:
-    """Show a deployment with its content as JSON.
-
-    Example: twinfold deployment show factory-base
-    """
-    show_json(Api(api_url, at=at).call("GET", f"/configurations/{quoted(name)}"))
+@app.command(example="twinfold deployment show factory-base")
+def show(name: Name, *, api: PastApi) -> None:
+    """Show a deployment with its content as JSON."""
+    show_json(api.call("GET", f"/configurations/{quoted(name)}"))
 
 
-@app.command()
+@app.command(
+    example="twinfold deployment create factory-base base.json --condition \"tags.site = 'north'\" --priority 10"
+)
 def create(
     name: Name,
     manifest: Annotated[str, typer.Argument(help="File with a manifest, or - for standard input.")],
@@ -63,14 +55,9 @@ def create(
     end: End = None,
     zone: Zone = None,
     hold: Annotated[bool, typer.Option("--hold", help="Wait for `deployment start` or `rollout create`.")] = False,
-    preview: Preview = False,
-    preview_token: Token = None,
-    api_url: ApiUrl = None,
+    api: WriteApi,
 ) -> None:
-    """Create a deployment or a layer from a manifest.
-
-    Example: twinfold deployment create factory-base base.json --condition "tags.site = 'north'" --priority 10
-    """
+    """Create a deployment or a layer from a manifest."""
     # The file is a manifest, or a whole deployment that has it as `content`, as `deployment show` prints it.
     document = read_json(manifest)
     body = {
@@ -79,124 +66,79 @@ def create(
         "priority": priority or 0,
         "labels": _labels(label),
         "hold": hold,
-        "schedule": _times(start, end, zone) or None,
+        "schedule": given(start=start, end=end, zone=zone) or None,
     }
-    answer = write(Api(api_url), "POST", _path(name), PreviewChoice(preview, preview_token), body=body)
-    print_lines(f"{name} is created; {_targeted(answer)}")
-    _print_advice(answer)
-    for line in summary(answer["readiness"]["findings"]):
-        print_lines(f"  {line}")
+    answer = write(api, "POST", _path(name), body=body)
+    print_lines(f"{name} is created; {_targeted(answer)}", *_advice(answer))
+    print_lines(*(f"  {line}" for line in summary(answer["readiness"]["findings"])))
 
 
-@app.command()
+@app.command(example="twinfold deployment update factory-base --priority 20")
 def update(
-    name: Name,
-    *,
-    condition: Condition = None,
-    priority: Priority = None,
-    label: Labels = None,
-    preview: Preview = False,
-    preview_token: Token = None,
-    api_url: ApiUrl = None,
+    name: Name, *, condition: Condition = None, priority: Priority = None, label: Labels = None, api: WriteApi
 ) -> None:
-    """Change a deployment's condition, priority or labels. Its content cannot be changed.
-
-    Example: twinfold deployment update factory-base --priority 20
-    """
-    changes = {"targetCondition": condition, "priority": priority, "labels": None if label is None else _labels(label)}
-    body = {member: value for member, value in changes.items() if value is not None}
-    answer = write(Api(api_url), "PUT", _path(name), PreviewChoice(preview, preview_token), body=body)
-    print_lines(f"{name} is changed; {_targeted(answer)}")
-    _print_advice(answer)
+    """Change a deployment's condition, priority or labels. Its content cannot be changed."""
+    labels = None if label is None else _labels(label)
+    answer = write(api, "PUT", _path(name), body=given(targetCondition=condition, priority=priority, labels=labels))
+    print_lines(f"{name} is changed; {_targeted(answer)}", *_advice(answer))
 
 
-@app.command()
+@app.command(example="twinfold deployment schedule camera-2 --start 2026-11-21T08:00 --zone Europe/Berlin")
 def schedule(
     name: Name,
     *,
     start: Annotated[str | None, typer.Option(help="When it starts; `none` removes the time.")] = None,
     end: Annotated[str | None, typer.Option(help="When it ends; `none` removes the time.")] = None,
     zone: Zone = None,
-    preview: Preview = False,
-    preview_token: Token = None,
-    api_url: ApiUrl = None,
+    api: WriteApi,
 ) -> None:
-    """Change when a deployment starts or ends. A time that is not given stays.
-
-    Example: twinfold deployment schedule camera-2 --start 2026-11-21T08:00 --zone Europe/Berlin
-    """
-    times = {element: None if time == "none" else time for element, time in _times(start, end, zone).items()}
+    """Change when a deployment starts or ends. A time that is not given stays."""
+    times = given(start=start, end=end, zone=zone)
     if not times:
         raise typer.BadParameter("give at least one of --start, --end and --zone")
-    _print_state(
-        write(Api(api_url), "PUT", f"{_path(name)}/schedule", PreviewChoice(preview, preview_token), body=times)
-    )
+    body = {element: None if time == "none" else time for element, time in times.items()}
+    _print_state(write(api, "PUT", f"{_path(name)}/schedule", body=body))
 
 
-@app.command()
-def start(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Start a waiting deployment, or its rollout, now.
-
-    Example: twinfold deployment start camera-2
-    """
-    _print_state(write(Api(api_url), "POST", f"{_path(name)}/start", PreviewChoice(preview, preview_token)))
+@app.command(example="twinfold deployment start camera-2")
+def start(name: Name, *, api: WriteApi) -> None:
+    """Start a waiting deployment, or its rollout, now."""
+    _print_state(write(api, "POST", f"{_path(name)}/start"))
 
 
-@app.command()
+@app.command(example="twinfold deployment cancel camera-2")
 def cancel(
     name: Name,
     *,
     reason: Annotated[str, typer.Option(help="Reason, recorded in the log if the deployment has a rollout.")] = "",
-    preview: Preview = False,
-    preview_token: Token = None,
-    api_url: ApiUrl = None,
+    api: WriteApi,
 ) -> None:
-    """End a deployment and its rollout. Its devices get the other deployments that target them.
-
-    Example: twinfold deployment cancel camera-2
-    """
-    _print_state(
-        write(
-            Api(api_url),
-            "POST",
-            f"{_path(name)}/cancel",
-            PreviewChoice(preview, preview_token),
-            body={"reason": reason},
-        )
-    )
+    """End a deployment and its rollout. Its devices get the other deployments that target them."""
+    _print_state(write(api, "POST", f"{_path(name)}/cancel", body={"reason": reason}))
 
 
-@app.command()
-def delete(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Delete a deployment. Its devices get the other deployments that target them.
-
-    Example: twinfold deployment delete factory-base
-    """
-    write(Api(api_url), "DELETE", f"/configurations/{quoted(name)}", PreviewChoice(preview, preview_token))
+@app.command(example="twinfold deployment delete factory-base")
+def delete(name: Name, *, api: WriteApi) -> None:
+    """Delete a deployment. Its devices get the other deployments that target them."""
+    write(api, "DELETE", f"/configurations/{quoted(name)}")
     print_lines(f"{name} is deleted")
 
 
-@app.command()
+@app.command(example="twinfold deployment status factory-base --devices unhealthy")
 def status(
     name: Name,
     *,
     devices: Annotated[str | None, typer.Option(help="List the devices in this status, as in unhealthy.")] = None,
     limit: Limit = 1000,
     watch: Watch = False,
-    at: At = None,
-    api_url: ApiUrl = None,
-    json: AsJson = False,
+    api: PastAnswerApi,
 ) -> None:
-    """Show the number of devices in each status, or with --devices the devices in one.
-
-    Example: twinfold deployment status factory-base --devices unhealthy
-    """
-    api = Api(api_url, at=at)
-    if devices is not None:
-        device_ids = api.pages(f"{_path(name)}/status/{devices}", limit=limit)
-        show_lines(device_ids, json=json, empty=f"no device is {devices}")
-        return
-    show_answer(lambda: api.call("GET", f"{_path(name)}/status"), _counts, json=json, watch=watch)
+    """Show the number of devices in each status, or with --devices the devices in one."""
+    path = f"{_path(name)}/status"
+    if devices is None:
+        api.show(path, lambda answer: table(answer["counts"].items(), "status", "devices"), watch=watch)
+    else:
+        show_lines(api.pages(f"{path}/{devices}", limit=limit), json=api.json, empty=f"no device is {devices}")
 
 
 def _path(name: str) -> str:
@@ -213,45 +155,28 @@ def _labels(texts: list[str] | None) -> dict[str, str]:
     return labels
 
 
-def _times(start: str | None, end: str | None, zone: str | None) -> dict[str, str | None]:
-    times = {"start": start, "end": end, "zone": zone}
-    return {element: time for element, time in times.items() if time is not None}
-
-
 def _print_state(answer: dict[str, Any]) -> None:
     print_lines(f"{answer['id']}: {answer['says']}")
 
 
-_KINDS = {"device": " (own twins)", "module": " (module)"}
-
-
 def _table(deployments: list[dict[str, Any]]) -> Table:
-    table = Table("deployment", "priority", "condition", "admission")
-    for column in COLUMNS:
-        table.add_column(column, justify="right")
-    for deployment in deployments:
-        kind = _KINDS.get(deployment["kind"], " (layer)" if deployment["layered"] else "")
-        counts = (str(deployment["counts"].get(column, 0)) for column in COLUMNS)
-        table.add_row(
-            f"{deployment['id']}{kind}",
-            str(deployment["priority"]),
+    kinds = {"device": " (own twins)", "module": " (module)"}
+    rows = (
+        (
+            deployment["id"] + kinds.get(deployment["kind"], " (layer)" if deployment["layered"] else ""),
+            deployment["priority"],
             deployment["targetCondition"] or "-",
             _admission(deployment),
-            *counts,
+            *(deployment["counts"].get(column, 0) for column in COLUMNS),
         )
-    return table
+        for deployment in deployments
+    )
+    return table(rows, "deployment", "priority", "condition", "admission", *COLUMNS, right=COLUMNS)
 
 
 def _admission(deployment: dict[str, Any]) -> str:
     starts = (deployment["schedule"] or {}).get("start") if deployment["admission"] == "NotStarted" else None
     return str(starts or deployment["rollout"] or deployment["admission"])
-
-
-def _counts(answer: dict[str, Any]) -> Table:
-    table = Table("status", "devices")
-    for column, count in answer["counts"].items():
-        table.add_row(column, str(count))
-    return table
 
 
 def _targeted(answer: dict[str, Any]) -> str:
@@ -260,5 +185,5 @@ def _targeted(answer: dict[str, Any]) -> str:
     return f"it targets {counted(answer['targeted'], 'device')} now"
 
 
-def _print_advice(answer: dict[str, Any]) -> None:
-    print_lines(*(f"  note: {note['message']}" for note in answer["advice"]))
+def _advice(answer: dict[str, Any]) -> list[str]:
+    return [f"  note: {note['message']}" for note in answer["advice"]]

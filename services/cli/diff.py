@@ -1,22 +1,25 @@
 """`twinfold diff`: what changed between two points in time, why, and by whom."""
 
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from events.device.times import time_text
 from events.number_text import counted
-from services.cli.client import Api, ApiUrl, AsJson, json_text, show_answer
+from services.cli.client import AnswerApi, given, json_text, table
+from services.cli.commands import command
 
 _STYLES = {"removed": "red", "changed": "yellow", "added": "green"}
+_EVENT_MEMBERS = itemgetter("by", "type", "subject", "position")
 _MARKS = {"removed": "-", "changed": "~", "added": "+"}
 EVENTS_SHOWN = 20
 
 
+@command(example="twinfold diff --from 2026-11-21T08:00:00Z --device edge-7")
 def diff(
     *,
     first: Annotated[str, typer.Option("--from", help="Start: a time, or a position (fleet:17, p03:120).")],
@@ -27,20 +30,12 @@ def diff(
         bool,
         typer.Option("--implied", help="Compare what the events imply, also where workers had not applied them yet."),
     ] = False,
-    api_url: ApiUrl = None,
-    json: AsJson = False,
+    api: AnswerApi,
 ) -> None:
-    """Show what changed between two points in time, removals first, and the events that caused it with their authors.
-
-    Example: twinfold diff --from 2026-11-21T08:00:00Z --device edge-7
-    """
-    query = {"from": first, "to": last, "device": device, "deployment": deployment}
-    params = {name: value for name, value in query.items() if value is not None}
-    if implied:
-        params["mode"] = "implied"
-    show_answer(
-        lambda: Api(api_url).call("GET", "/v1/diff", params=params), lambda answer: Group(*_page(answer)), json=json
-    )
+    """Show what changed between two points in time, removals first, and the events that caused it with their authors."""
+    mode = "implied" if implied else None
+    params = given(**{"from": first}, to=last, device=device, deployment=deployment, mode=mode)
+    api.show("/v1/diff", lambda answer: Group(*_page(answer)), params=params)
 
 
 def _page(answer: dict[str, Any]) -> Iterator[RenderableType]:
@@ -98,7 +93,5 @@ def _events(answer: dict[str, Any]) -> Iterator[RenderableType]:
         return
     by = ", ".join(f"{who} ({count})" for who, count in answer["by"].items())
     yield Text(f"{counted(answer['eventCount'], 'event')} and assignment changes in between, by {by}", style="bold")
-    table = Table("when", "who", "what", "of", "position")
-    for event in events:
-        table.add_row(time_text(event["at"]), event["by"], event["type"], event["subject"], event["position"])
-    yield table
+    rows = ((time_text(event["at"]), *_EVENT_MEMBERS(event)) for event in events)
+    yield table(rows, "when", "who", "what", "of", "position")

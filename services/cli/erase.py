@@ -10,9 +10,11 @@ from events.producer.erasure import erase as erase_secrets
 from events.producer.producer import Producer
 from events.secrets.redis import RedisSecretStore
 from events.terminal import print_lines
-from services.cli.flags import AllowVolatileRedis, By, DataDir, Reason, RedisUrl, author, log_settings
+from services.cli.commands import command
+from services.cli.flags import By, LogSettings, Reason, author
 
 
+@command(example='twinfold erase device edge-1 --tags --reason "its owner asked for it"')
 def erase(
     kind: Annotated[SecretOwner, typer.Argument(help="What the secrets belong to: device, deployment or webhook.")],
     subject: Annotated[str, typer.Argument(help="Its id.")],
@@ -26,19 +28,14 @@ def erase(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     by: By = None,
-    redis_url: RedisUrl = None,
-    data: DataDir = None,
-    allow_volatile_redis: AllowVolatileRedis = None,
+    settings: LogSettings,
 ) -> None:
     """Destroy the keys of secrets, so that they can never be read again. The events that refer to them stay unchanged.
 
     Older backups still contain the secrets: delete those, as with `twinfold backup --keep 1`.
-
-    Example: twinfold erase device edge-1 --tags --reason "its owner asked for it"
     """
     if tags and kind is not SecretOwner.DEVICE:
         raise typer.BadParameter(f"only a device has tags, not a {kind.value}", param_hint="--tags")
-    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     store = RedisSecretStore(log.client)
     secrets = erasable(log, store, kind, subject, tags_alone=tags)

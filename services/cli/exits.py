@@ -28,10 +28,9 @@ from services.credentials import NoKey
 from services.demo.manifests import ManifestRefused, ManifestUnreadable
 from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
-from services.embedded_redis import NoRedisServer
+from services.embedded_redis import NoRedisServer, RedisDidNotStart
 from services.local_api import NoAuthority, NotServed
 from services.logins import LoginsUnreadable, NotLoggedIn
-from services.redis_log import RedisDidNotStart
 from services.sockets import CannotListen
 from services.up.directory import DirectoryHeld, DirectoryUnusable, LayoutTooNew, PredecessorRuns
 

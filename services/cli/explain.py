@@ -9,7 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.client import Api, ApiUrl, AsJson, quoted, show_answer
+from services.cli.client import AnswerApi, given, quoted, table
+from services.cli.commands import command
 
 _APPLIES = {"base", "layer", "applies"}
 _STYLES = {"not applied": "yellow", "not decided yet": "yellow", "not targeted": "dim"}
@@ -19,6 +20,7 @@ _TRUTHS = {"true": "green", "false": "red", "unknown": "yellow"}
 _NOT_TARGETING_SHOWN_MAX = 20
 
 
+@command(example="twinfold explain edge-7 --deployment prod-9")
 def explain(
     device_id: Annotated[str, typer.Argument(metavar="DEVICE", help="The device's id.")],
     *,
@@ -31,21 +33,15 @@ def explain(
     everything: Annotated[
         bool, typer.Option("--all", help="List all deployments that do not target the device.")
     ] = False,
-    api_url: ApiUrl = None,
-    json: AsJson = False,
+    api: AnswerApi,
 ) -> None:
-    """Explain why a device has its configuration, and why other deployments do not apply: the result first, then the reasons.
-
-    Example: twinfold explain edge-7 --deployment prod-9
-    """
-    query = {"deployment": deployment, "at": at, "readBack": read_back}
-    params = {name: value for name, value in query.items() if value is not None}
+    """Explain why a device has its configuration, and why other deployments do not apply: the result first, then the reasons."""
     in_full = deployment is not None
     limit = None if everything or in_full else _NOT_TARGETING_SHOWN_MAX
-    show_answer(
-        lambda: Api(api_url).call("GET", f"/v1/devices/{quoted(device_id)}/explain", params=params),
+    api.show(
+        f"/v1/devices/{quoted(device_id)}/explain",
         lambda answer: Group(*_page(answer, in_full=in_full, not_targeting_max=limit)),
-        json=json,
+        params=given(deployment=deployment, at=at, readBack=read_back),
     )
 
 
@@ -162,16 +158,17 @@ def _sides(contest: dict[str, Any]) -> set[str]:
 
 
 def _contests(contests: list[dict[str, Any]]) -> Table:
-    table = Table("module", "property", "has it", "value", "over")
-    for contest in contests:
-        over = ", ".join(f"{side['deployment']}: {side['value']}" for side in contest["losers"])
-        path = contest["path"].removeprefix("properties.desired.")
-        table.add_row(
-            *map(
-                Text, (contest["module"], path, contest["winner"]["deployment"], str(contest["winner"]["value"]), over)
-            )
+    rows = (
+        (
+            contest["module"],
+            contest["path"].removeprefix("properties.desired."),
+            contest["winner"]["deployment"],
+            contest["winner"]["value"],
+            ", ".join(f"{side['deployment']}: {side['value']}" for side in contest["losers"]),
         )
-    return table
+        for contest in contests
+    )
+    return table(rows, "module", "property", "has it", "value", "over")
 
 
 def _event(event: dict[str, Any], *, depth: int = 2, style: str = "") -> RenderableType:

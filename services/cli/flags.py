@@ -10,6 +10,7 @@ from events.envelope import Principal
 from events.log.port import Log
 from events.settings import Settings, read_settings
 from services.authors import author_of
+from services.cli.commands import From
 from services.local_api import read_local_api
 
 # `envvar=[]`: `read_settings` reads the variable, as it does for the roles, which have no flags. typer would read it twice.
@@ -72,6 +73,15 @@ def log_settings(**flags: Any) -> Settings:
         return settings
     queue = {} if "queue_url" in settings.model_fields_set else {"queue_url": local.queue_url}
     return settings.model_copy(update={"redis_url": local.redis_url, **queue})
+
+
+QueueFlags = Annotated[
+    dict[str, Any],
+    From(dict, redis_url=RedisUrl, data_dir=DataDir, queue_url=QueueUrl, allow_volatile_redis=AllowVolatileRedis),
+]
+LogSettings = Annotated[
+    Settings, From(log_settings, redis_url=RedisUrl, data_dir=DataDir, allow_volatile_redis=AllowVolatileRedis)
+]
 
 
 def author(log: Log, settings: Settings, by: str | None) -> Principal:

@@ -1,4 +1,4 @@
-"""`twinfold log`: the events of the log, one a line."""
+"""`twinfold init` and `log`: a log in an empty Redis database, and the events of a log, one a line."""
 
 import heapq
 import itertools
@@ -13,10 +13,12 @@ from events import canonical
 from events.device.times import time_text
 from events.envelope import Envelope
 from events.log import keys
-from events.log.log_factory import open_log
+from events.log.log_factory import initialise, open_log
 from events.log.port import Event, Log, read_all
+from events.settings import Settings, hide_password, read_settings
 from events.terminal import print_json, print_lines
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings
+from services.cli.commands import From, command
+from services.cli.flags import AllowVolatileRedis, LogSettings, RedisUrl
 
 FOLLOW_SECONDS = 0.2
 DATA_CHARACTERS_MAX = 120
@@ -29,10 +31,22 @@ class LogLine(msgspec.Struct, frozen=True):
     envelope: Envelope[Event]
 
 
+@command(example="twinfold init --partitions 16")
+def init(
+    *,
+    partitions: Annotated[
+        int, typer.Option(min=1, max=keys.PARTITIONS_MAX, help="Number of partitions; it cannot be changed later.")
+    ] = keys.PARTITIONS_DEFAULT,
+    settings: Annotated[Settings, From(read_settings, redis_url=RedisUrl, allow_volatile_redis=AllowVolatileRedis)],
+) -> None:
+    """Create a log in an empty Redis database. An existing log is not changed."""
+    log = initialise(settings.redis_url, partitions=partitions, allow_volatile=settings.allow_volatile_redis)
+    print_lines(f"log {log.epoch} with {log.partitions} partitions at {hide_password(settings.redis_url)}")
+
+
+@command(example="twinfold log --follow")
 def log(
     *,
-    redis_url: RedisUrl = None,
-    data: DataDir = None,
     stream: Annotated[
         list[str] | None, typer.Option(help="A stream: fleet, p00, p01, …; can be repeated. The default is all.")
     ] = None,
@@ -42,13 +56,9 @@ def log(
         bool, typer.Option("--follow", "-f", help="Wait for new events at the end, until Ctrl-C.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all of the data.")] = False,
-    allow_volatile_redis: AllowVolatileRedis = None,
+    settings: LogSettings,
 ) -> None:
-    """Show events: time, stream:position, subject, type, data, author, cause; oldest first.
-
-    Example: twinfold log --follow
-    """
-    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
+    """Show events: time, stream:position, subject, type, data, author, cause; oldest first."""
     opened = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     after = dict.fromkeys(_streams(opened, stream), since - 1)
     lines = _follow(opened, after) if follow else _stored(opened, after)

@@ -10,16 +10,16 @@ from events.settings import ENV_PREFIX, read_settings
 from events.terminal import complain, print_lines
 from services import logins
 from services.authors import system_user
-from services.cli.client import Api, ApiRefused, ApiUrl, AsJson, show_json
+from services.cli.client import AnswerApi, Api, ApiRefused, ApiUrl, PlainApi, show_json
+from services.cli.commands import command
 from services.logins import Login, NotLoggedIn
 
 
+@command(example="twinfold login --api-url https://twinfold.example:8080")
 def login(*, api_url: ApiUrl = None) -> None:
     """Store a token for a server. Later commands use it, and their changes are recorded under its name.
 
     The token is read from standard input, at a terminal without an echo. It is checked before it is stored.
-
-    Example: twinfold login --api-url https://twinfold.example:8080
     """
     # Not an argument: other users would see it in the process list, and it would stay in the history of the shell.
     if sys.stdin.isatty():
@@ -28,7 +28,7 @@ def login(*, api_url: ApiUrl = None) -> None:
         token = sys.stdin.readline().strip()
     if not token.isascii() or not token.isprintable() or not token:
         raise typer.BadParameter("standard input has no token; send one line, as `twinfold token issue` printed it")
-    api = Api(api_url, token=token)
+    api = Api(api_url=api_url, token=token)
     caller = api.call("GET", "/v1/me")
     logins.put(read_settings().login_file, api.url, Login(token, caller["principal"]))
     print_lines(f"logged in at {api.url} as {_described(caller)}")
@@ -36,30 +36,25 @@ def login(*, api_url: ApiUrl = None) -> None:
         complain(f"note: {ENV_PREFIX}TOKEN is set, and overrides this login")
 
 
-def logout(*, api_url: ApiUrl = None) -> None:
-    """Remove the stored token of a server. The token itself stays valid; `twinfold token revoke` ends it.
-
-    Example: twinfold logout --api-url https://twinfold.example:8080
-    """
-    url, path = Api(api_url).url, read_settings().login_file
+@command(example="twinfold logout --api-url https://twinfold.example:8080")
+def logout(*, api: PlainApi) -> None:
+    """Remove the stored token of a server. The token itself stays valid; `twinfold token revoke` ends it."""
+    url, path = api.url, read_settings().login_file
     if url not in logins.read(path):
         raise NotLoggedIn(url)
     logins.put(path, url, None)
     print_lines(f"logged out at {url}")
 
 
-def whoami(*, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """Show the name under which changes are recorded, the permissions, and where the token comes from.
-
-    Example: twinfold whoami
-    """
-    api = Api(api_url)
+@command(example="twinfold whoami")
+def whoami(*, api: AnswerApi) -> None:
+    """Show the name under which changes are recorded, the permissions, and where the token comes from."""
     try:
         caller = api.call("GET", "/v1/me")
     except ApiRefused as error:
         hint = "" if api.token_source else "; `twinfold login` stores a token"
         raise ApiRefused(error.status, f"{error}{hint}") from error
-    if json:
+    if api.json:
         show_json({**caller, "server": api.url, "tokenSource": api.token_source or None})
         return
     print_lines(f"{_described(caller)} at {api.url}")

@@ -1,7 +1,8 @@
 """`--preview` and `--preview-token`: show what a command would do before it does it."""
 
 import sys
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
@@ -12,7 +13,8 @@ from events.canonical import Json
 from events.number_text import counted
 from events.rich_console import console
 from events.terminal import print_lines
-from services.cli.client import Api, json_text
+from services.cli.client import Api, ApiUrl, json_text, table
+from services.cli.commands import From
 from services.cli.readiness import summary
 
 Preview = Annotated[
@@ -30,24 +32,20 @@ _VALUE_CHARACTERS = 60
 _SIGNS = {"removed": ("-", "red"), "changed": ("~", "yellow"), "added": ("+", "green")}
 
 
-class PreviewChoice(NamedTuple):
-    """The values of the two flags: preview first, or the token of an earlier preview."""
-
-    first: bool = False
-    token: str | None = None
+WriteApi = Annotated[Api, From(Api, preview=Preview, preview_token=Token, api_url=ApiUrl)]
 
 
-def write(api: Api, method: str, path: str, choice: PreviewChoice, *, body: Json = None, any_etag: bool = False) -> Any:
+def write(api: Api, method: str, path: str, *, body: Json = None, headers: dict[str, str] | None = None) -> Any:
     """Send a write and return the answer; with `--preview` only after it is shown and the user agrees.
 
     Raises:
         typer.Exit: the change was only shown.
         ApiRefused, ApiUnavailable: as `Api.call`.
     """
-    token = choice.token
-    if choice.first:
-        preview = api.call(method, path, body=body, any_etag=any_etag, params={"preview": "true"})
-        console().print(rendered(preview))
+    token = api.preview_token
+    if api.preview:
+        preview = api.call(method, path, body=body, headers=headers, params={"preview": "true"})
+        console().print(Group(*_parts(preview)))
         token = preview["token"]
         # A script cannot answer, and a default of yes would change the fleet unseen.
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -57,77 +55,63 @@ def write(api: Api, method: str, path: str, choice: PreviewChoice, *, body: Json
             print_lines("nothing is changed")
             raise typer.Exit
     # With the token the API refuses the write if its effect is no longer what was shown (docs/decisions/0028-preview.md).
-    headers = {} if token is None else {"Twinfold-Preview": token}
-    answer = api.call(method, path, body=body, any_etag=any_etag, headers=headers)
+    with_token = {} if token is None else {"Twinfold-Preview": token}
+    answer = api.call(method, path, body=body, headers=(headers or {}) | with_token)
     if (between := api.headers.get("twinfold-preview-between", "none")) != "none":
         print_lines(f"events since the preview did not change its effect: {between}")
     return answer
 
 
-def rendered(preview: dict[str, Any]) -> RenderableType:
+def _parts(preview: dict[str, Any]) -> Iterator[RenderableType]:
     """A preview for people: the summary first, then the changes, then notes."""
-    parts: list[RenderableType] = [Text(line, style="bold") for line in preview["says"]]
+    yield from (Text(line, style="bold") for line in preview["says"])
     if preview["changesNothing"]:
-        parts.append(Text("the command would write nothing"))
-    parts += [
-        Text(f"line {line['line']} would be refused: {line['error']}", style="red") for line in preview["refused"]
-    ]
+        yield Text("the command would write nothing")
+    for line in preview["refused"]:
+        yield Text(f"line {line['line']} would be refused: {line['error']}", style="red")
     if preview["deployments"]:
-        parts.append(_deployments(preview["deployments"]))
+        yield _deployments(preview["deployments"])
     for change in preview["changes"]:
-        parts += _change(change)
+        yield from _change(change)
     if preview["moreChanges"]:
-        parts.append(Text(f"… and {preview['moreChanges']} more changes of configurations"))
-    parts += [
-        Text(f"over a limit: {reason['reason']}: {_listed(reason)} would keep what they have", style="red")
-        for reason in preview["reasons"]
-    ]
-    parts += [
-        Text(f"rollout {rollout['deployment']}: {rollout['says']}: {_listed(rollout['admitted'])}")
-        for rollout in preview["rollouts"]
-    ]
-    parts += [
-        Text(
-            f"conflict: {conflict['module']} {conflict['path']}: {conflict['winner']} goes before {', '.join(conflict['losers'])}"
-        )
-        for conflict in preview["conflicts"]
-    ]
+        yield Text(f"… and {preview['moreChanges']} more changes of configurations")
+    for reason in preview["reasons"]:
+        yield Text(f"over a limit: {reason['reason']}: {_listed(reason)} would keep what they have", style="red")
+    for rollout in preview["rollouts"]:
+        yield Text(f"rollout {rollout['deployment']}: {rollout['says']}: {_listed(rollout['admitted'])}")
+    for conflict in preview["conflicts"]:
+        over = f"{conflict['winner']} goes before {', '.join(conflict['losers'])}"
+        yield Text(f"conflict: {conflict['module']} {conflict['path']}: {over}")
     for report in preview["readiness"]:
-        parts += [Text(f"{report['deployment']}: {line}") for line in summary(report["findings"])]
-    parts += [Text(f"note: {note['message']}") for note in preview["advice"]]
-    return Group(*parts)
+        yield from (Text(f"{report['deployment']}: {line}") for line in summary(report["findings"]))
+    yield from (Text(f"note: {note['message']}") for note in preview["advice"])
 
 
 def _deployments(deployments: list[dict[str, Any]]) -> Table:
-    table = Table("deployment")
-    for column in ("gets it", "loses it", "newly targeted", "no more targeted"):
-        table.add_column(column, justify="right")
-    for deployment in deployments[:_DEPLOYMENTS_SHOWN]:
-        counts = (str(deployment[part]["devices"] or "-") for part in ("gained", "lost", "targeted", "untargeted"))
-        table.add_row(deployment["id"], *counts)
-    if (more := len(deployments) - _DEPLOYMENTS_SHOWN) > 0:
-        table.add_row(f"… and {more} more")
-    return table
-
-
-def _change(change: dict[str, Any]) -> list[Text]:
-    twin = {None: "", "device": " (own twin)"}.get(change["module"], f" (module {change['module']})")
-    lines = [Text(f"{_listed(change)}{twin}:", style="bold")]
-    for difference in change["differences"][:_DIFFERENCES_SHOWN]:
-        sign, style = _SIGNS[difference["how"]]
-        values = [
-            _value(difference[side])
-            for side in ("before", "after")
-            if difference["how"] != {"before": "added"}.get(side, "removed")
+    rows: list[list[object]] = [
+        [
+            deployment["id"],
+            *(deployment[part]["devices"] or "-" for part in ("gained", "lost", "targeted", "untargeted")),
         ]
-        lines.append(
-            Text(
-                f"  {sign} {difference['module']} {difference['path'] or '(all of it)'}: {' → '.join(values)}",
-                style=style,
-            )
-        )
+        for deployment in deployments[:_DEPLOYMENTS_SHOWN]
+    ]
+    if (more := len(deployments) - _DEPLOYMENTS_SHOWN) > 0:
+        rows.append([f"… and {more} more"])
+    numbers = ("gets it", "loses it", "newly targeted", "no more targeted")
+    return table(rows, "deployment", *numbers, right=numbers)
+
+
+def _change(change: dict[str, Any]) -> Iterator[Text]:
+    twin = {None: "", "device": " (own twin)"}.get(change["module"], f" (module {change['module']})")
+    yield Text(f"{_listed(change)}{twin}:", style="bold")
+    for difference in change["differences"][:_DIFFERENCES_SHOWN]:
+        how, where = difference["how"], f"{difference['module']} {difference['path'] or '(all of it)'}"
+        sides = {"added": ["after"], "removed": ["before"]}.get(how, ["before", "after"])
+        sign, style = _SIGNS[how]
+        yield Text(f"  {sign} {where}: {' → '.join(_value(difference[side]) for side in sides)}", style=style)
     more = change["moreDifferences"] + max(0, len(change["differences"]) - _DIFFERENCES_SHOWN)
-    return [*lines, Text(f"  … and {more} more properties")] if more else lines
+    if more:
+        yield Text(f"  … and {more} more properties")
 
 
 def _listed(listed: dict[str, Any]) -> str:

@@ -1,62 +1,52 @@
 """The progress of a long command, on standard error."""
 
+import contextlib
 import sys
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Iterator
 
 from rich import progress as bars
 
-from events.backup.backup import BackupProgress
 from events.rich_console import console
 from events.terminal import complain
+
+ShowProgress = Callable[[str, int, int], None]
+"""Is called with what is done, and how many of how many entries or files of it."""
 
 _LINE_SECONDS = 5.0
 
 
-class ProgressBar:
-    """A bar with rate and remaining time at a terminal, elsewhere a line every 5 s; with `quiet` nothing."""
+@contextlib.contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[ShowProgress]:
+    """Yield what shows progress: at a terminal as a bar with rate and remaining time, elsewhere a line every 5 s; never if `quiet`."""
+    has_bar = sys.stderr.isatty() and not quiet
+    bar = bars.Progress(
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[rate]}", markup=False),
+        bars.TimeRemainingColumn(),
+        console=console(error=True, width=None),
+        transient=True,
+        disable=not has_bar,
+    )
+    task = bar.add_task("", total=None, rate="")
+    begun = printed_at = time.monotonic()
+    done_before = -1
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._terminal = sys.stderr.isatty() and not quiet
-        self._bar = bars.Progress(
-            bars.TextColumn("{task.description}", markup=False),
-            bars.BarColumn(),
-            bars.MofNCompleteColumn(),
-            bars.TextColumn("{task.fields[rate]}", markup=False),
-            bars.TimeRemainingColumn(),
-            console=console(error=True, width=None),
-            transient=True,
-            disable=not self._terminal,
-        )
-        self._task = self._bar.add_task("", total=None, rate="")
-        self._begun = self._printed_at = time.monotonic()
-        self._done_before = -1
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def tell(self, progress: BackupProgress) -> None:
-        """Show the progress of a backup or a restore."""
-        self.show(progress.what, progress.done, progress.total)
-
-    def show(self, what: str, done: int, total: int) -> None:
-        """Show that `done` of `total` entries or files are done."""
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal begun, printed_at, done_before
         now = time.monotonic()
         # A count that does not grow is that of the next phase, such as files after entries, which has a rate of its own.
-        if done <= self._done_before:
-            self._begun = now
-        self._done_before = done
-        rate = done / max(now - self._begun, 1e-3)
-        if self._terminal:
-            self._bar.update(self._task, description=what, completed=done, total=total, rate=f"{rate:,.0f}/s")
-        elif not self._quiet and now - self._printed_at >= _LINE_SECONDS:
-            self._printed_at = now
+        if done <= done_before:
+            begun = now
+        done_before = done
+        rate = done / max(now - begun, 1e-3)
+        if has_bar:
+            bar.update(task, description=what, completed=done, total=total, rate=f"{rate:,.0f}/s")
+        elif not quiet and now - printed_at >= _LINE_SECONDS:
+            printed_at = now
             complain(f"{what}: {done} of {total}, {rate:,.0f}/s, {(total - done) / max(rate, 1e-3):.0f} s left")
+
+    with bar:
+        yield show

@@ -1,4 +1,4 @@
-"""`twinfold readiness`: whether the configurations of devices are ready for production, by rule or for one device."""
+"""`twinfold readiness` and `waiver`: whether configurations are ready for production, and which findings are accepted."""
 
 from typing import Annotated, Any
 
@@ -7,11 +7,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.client import Api, ApiUrl, AsJson, At, Limit, quoted, show_answer, show_lines
+from events.terminal import print_lines
+from services.cli.client import Limit, PastAnswerApi, PlainApi, quoted, show_lines, table
+from services.cli.commands import CommandGroup, command
+
+waiver = CommandGroup(no_args_is_help=True, help="Waivers: findings that are accepted for a time.")
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
+Name = Annotated[str, typer.Argument(help="The waiver's id.")]
 
+
+@command(example="twinfold readiness --rule privileged")
 def readiness(
     device: Annotated[str | None, typer.Argument(help="A device's id. Lists all findings of that device.")] = None,
     *,
@@ -20,30 +27,19 @@ def readiness(
         bool, typer.Option("--waived", help="With --rule: list the devices with waived findings instead.")
     ] = False,
     limit: Limit = 1000,
-    at: At = None,
-    api_url: ApiUrl = None,
-    json: AsJson = False,
+    api: PastAnswerApi,
 ) -> None:
-    """Show the number of devices with findings of each rule; with a device its findings, with --rule the devices.
-
-    Example: twinfold readiness --rule privileged
-    """
+    """Show the number of devices with findings of each rule; with a device its findings, with --rule the devices."""
     if device is not None and rule is not None:
         raise typer.BadParameter("give a device or --rule, not both")
-    api = Api(api_url, at=at)
     if rule is not None:
         which = {"which": "waived" if waived else "found"}
         device_ids = api.pages(f"/v1/readiness/{quoted(rule)}", limit=limit, params=which)
-        show_lines(device_ids, json=json, empty=f"no device has a finding of {rule}")
-        return
-    path = "/v1/readiness" if device is None else f"/v1/devices/{quoted(device)}/readiness"
-    show_answer(lambda: api.call("GET", path), _score if device is None else _report, json=json)
-
-
-def waiver_text(waiver: dict[str, Any]) -> str:
-    """A waiver as a line of text."""
-    of = "".join(f" of {waiver[name]}" for name in ("module", "deployment") if waiver[name])
-    return f"waiver {waiver['id']} for {waiver['rule']}{of}, by {waiver['who']} until {waiver['until']}: {waiver['reason']}"
+        show_lines(device_ids, json=api.json, empty=f"no device has a finding of {rule}")
+    elif device is None:
+        api.show("/v1/readiness", _score)
+    else:
+        api.show(f"/v1/devices/{quoted(device)}/readiness", _report)
 
 
 def summary(findings: list[dict[str, Any]]) -> list[str]:
@@ -57,41 +53,82 @@ def summary(findings: list[dict[str, Any]]) -> list[str]:
 
 
 def _score(answer: dict[str, Any]) -> RenderableType:
-    table = Table(
-        "severity", "rule", "", title=f"{answer['devices']} devices, {answer['profile']}", title_justify="left"
+    rows = (
+        (_severity(rule), rule["rule"], rule["title"], rule["devices"], f"{rule['share']:.1%}", rule["waived"])
+        for rule in answer["rules"]
+        if rule["devices"] or rule["waived"]
     )
-    for column in ("devices", "share", "waived"):
-        table.add_column(column, justify="right")
-    for rule in answer["rules"]:
-        if rule["devices"] or rule["waived"]:
-            severity = Text(rule["severity"], _STYLES[rule["severity"]])
-            counts = (str(rule["devices"]), f"{rule['share']:.1%}", str(rule["waived"]))
-            table.add_row(severity, rule["rule"], rule["title"], *counts)
-    return Group(table, *_expired(answer))
+    title = f"{answer['devices']} devices, {answer['profile']}"
+    numbers = ("devices", "share", "waived")
+    return Group(table(rows, "severity", "rule", "", *numbers, right=numbers, title=title), *_expired(answer))
 
 
 def _report(answer: dict[str, Any]) -> RenderableType:
-    table = Table(
-        "severity",
-        "rule",
-        "written in",
-        "finding",
-        title=f"{answer['deviceId']}, {answer['profile']}",
-        title_justify="left",
-    )
-    for finding in answer["findings"]:
-        table.add_row(Text(finding["severity"], _STYLES[finding["severity"]]), *_cells(finding))
-    for finding in answer["waived"]:
-        rule, document, message = _cells(finding["finding"])
-        table.add_row(
-            Text("waived", "dim"), rule, document, Text.assemble(message, f" ({waiver_text(finding['waiver'])})")
-        )
-    return Group(table, *_expired(answer))
+    rows = [
+        (_severity(finding), finding["rule"], finding["document"], finding["message"]) for finding in answer["findings"]
+    ]
+    for waived in answer["waived"]:
+        finding, by = waived["finding"], _waiver_text(waived["waiver"])
+        rows.append((Text("waived", "dim"), finding["rule"], finding["document"], f"{finding['message']} ({by})"))
+    title = f"{answer['deviceId']}, {answer['profile']}"
+    return Group(table(rows, "severity", "rule", "written in", "finding", title=title), *_expired(answer))
+
+
+def _severity(of: dict[str, Any]) -> Text:
+    return Text(of["severity"], _STYLES[of["severity"]])
 
 
 def _expired(answer: dict[str, Any]) -> list[Text]:
-    return [Text(f"expired: {waiver_text(waiver)}", "magenta") for waiver in answer["expired"]]
+    return [Text(f"expired: {_waiver_text(waiver)}", "magenta") for waiver in answer["expired"]]
 
 
-def _cells(finding: dict[str, Any]) -> tuple[Text, Text, Text]:
-    return Text(finding["rule"]), Text(finding["document"]), Text(finding["message"])
+def _waiver_text(waiver: dict[str, Any]) -> str:
+    of = "".join(f" of {waiver[name]}" for name in ("module", "deployment") if waiver[name])
+    return f"waiver {waiver['id']} for {waiver['rule']}{of}, by {waiver['who']} until {waiver['until']}: {waiver['reason']}"
+
+
+@waiver.command("list", example="twinfold waiver list")
+def list_waivers(*, api: PastAnswerApi) -> None:
+    """List the waivers. An expired one is listed until it is withdrawn."""
+    api.show("/v1/waivers", _waivers)
+
+
+def _waivers(waivers: list[dict[str, Any]]) -> Table:
+    rows = (
+        (
+            *(waiver[name] or "any" for name in ("id", "rule", "module", "deployment")),
+            Text(f"{waiver['until']} (expired)", "magenta") if waiver["expired"] else waiver["until"],
+            waiver["who"],
+            waiver["reason"],
+        )
+        for waiver in waivers
+    )
+    return table(rows, "waiver", "rule", "module", "deployment", "until", "who", "reason")
+
+
+@waiver.command(
+    example='twinfold waiver grant press privileged --module driver --reason "until its next release" --until 2027-03-31'
+)
+def grant(
+    name: Name,
+    rule: Annotated[
+        str, typer.Argument(help="The rule whose findings are accepted; docs/reference/readiness.md lists the rules.")
+    ],
+    *,
+    reason: Annotated[str, typer.Option(help="Why the findings are accepted.")],
+    until: Annotated[str, typer.Option(help="Last day of the waiver (UTC), as in 2027-03-31.")],
+    module: Annotated[str | None, typer.Option(help="Only findings of this module.")] = None,
+    deployment: Annotated[str | None, typer.Option(help="Only findings on content of this deployment.")] = None,
+    api: PlainApi,
+) -> None:
+    """Accept findings of a rule for a time, or change a waiver. You are recorded as its author."""
+    body = {"rule": rule, "reason": reason, "until": until, "module": module, "deployment": deployment}
+    api.call("PUT", f"/v1/waivers/{quoted(name)}", body=body)
+    print_lines(f"{name} is granted until {until}")
+
+
+@waiver.command(example="twinfold waiver withdraw press")
+def withdraw(name: Name, *, api: PlainApi) -> None:
+    """Withdraw a waiver. Its findings count again."""
+    api.call("DELETE", f"/v1/waivers/{quoted(name)}")
+    print_lines(f"{name} is withdrawn")

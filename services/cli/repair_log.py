@@ -9,23 +9,23 @@ import typer
 from events.number_text import counted
 from events.settings import read_settings
 from events.terminal import print_lines
-from services.append_only_file import Damage, LogFileDamaged, cut, cut_of, files, find_damage
+from services.append_only_file import Damage, LogFileDamaged, commands, cut, files, find_damage
+from services.cli.commands import command
 from services.cli.flags import DataDir
-from services.embedded_redis import FOLDER, find_server, server_log_of
+from services.embedded_redis import FOLDER, find_server, server_log
 from services.local_api import NotServed
 from services.up.directory import held
 
 _EVENTS_SHOWN_MAX = 20
 
 
+@command(example="twinfold repair-log --data ./twinfold-data")
 def repair_log(
     *, data: DataDir = None, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
 ) -> None:
     """Show where the file of the embedded Redis is damaged and what follows the damage, and cut it there after you confirm.
 
     The part that is cut off is saved in another file. A backup that has all events is better: see `twinfold restore`.
-
-    Example: twinfold repair-log --data ./twinfold-data
     """
     settings = read_settings(data_dir=data)
     directory = settings.data_dir / FOLDER
@@ -34,7 +34,7 @@ def repair_log(
     # Held, because a running `up` would append to the file that is being cut.
     with held(settings.data_dir):
         server = find_server(settings.redis_server)
-        damage = find_damage(server, directory, server_log=server_log_of(directory).lines())
+        damage = find_damage(server, directory, server_log=server_log(directory))
         if damage is None:
             print_lines(f"no damage in {', '.join(str(path) for path in files(directory))}")
             return
@@ -56,13 +56,18 @@ def repair_log(
 
 
 def _described(damage: Damage) -> Iterator[str]:
-    lost = cut_of(damage)
+    assert damage.position is not None
+    events, command_count = list[str](), 0
+    for behind in commands(damage.path, damage.position):
+        command_count += 1
+        if (event := behind.event) is not None:
+            events.append(event)
     yield f"{damage.path} is damaged at byte {damage.position} of {damage.size}: {damage.why}"
+    size = counted(damage.size - damage.position, "byte")
     yield (
-        f"cutting it there removes {counted(lost.size, 'byte')}, with {counted(lost.commands, 'whole command')} and"
-        f" {counted(len(lost.events), 'whole event')}"
+        f"cutting it there removes {size}, with {counted(command_count, 'whole command')} and"
+        f" {counted(len(events), 'whole event')}"
     )
-    for event in lost.events[:_EVENTS_SHOWN_MAX]:
-        yield f"  {event}"
-    if len(lost.events) > _EVENTS_SHOWN_MAX:
-        yield f"  … and {len(lost.events) - _EVENTS_SHOWN_MAX} more"
+    yield from (f"  {event}" for event in events[:_EVENTS_SHOWN_MAX])
+    if len(events) > _EVENTS_SHOWN_MAX:
+        yield f"  … and {len(events) - _EVENTS_SHOWN_MAX} more"

@@ -8,7 +8,8 @@ import typer
 from events.log.entries import number_of
 from events.log.keys import FLEET, name
 from services.cli.client import AsJson
-from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings, point_in_time
+from services.cli.commands import command
+from services.cli.flags import LogSettings, point_in_time
 from services.cli.roles import become
 
 Partition = Annotated[
@@ -20,6 +21,7 @@ Workers = Annotated[
 ]
 
 
+@command(example="twinfold replay --workers 4")
 def replay(
     *,
     partition: Partition = None,
@@ -32,17 +34,12 @@ def replay(
         str | None, typer.Option(help="Replay an archive alone: a directory, or a URL that fsspec supports.")
     ] = None,
     json: AsJson = False,
-    redis_url: RedisUrl = None,
-    data: DataDir = None,
-    allow_volatile_redis: AllowVolatileRedis = None,
+    settings: LogSettings,
 ) -> None:
     """Replay the log and compare every assignment change, projection, twin and document with what is stored, bit for bit.
 
     Exits with 0 if nothing differs, 1 if something differs, 2 if the comparison is impossible.
-
-    Example: twinfold replay --workers 4
     """
-    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     request = {
         "streams": [_stream_number(text) for text in partition or []],
         **({} if upto is None else _end(upto)),
@@ -53,6 +50,7 @@ def replay(
     become("workers.replay", settings, msgspec.json.encode(request).decode())
 
 
+@command(example="twinfold rebuild --partition p03")
 def rebuild(
     *,
     partition: Annotated[
@@ -60,17 +58,12 @@ def rebuild(
     ] = None,
     workers: Workers = None,
     json: AsJson = False,
-    redis_url: RedisUrl = None,
-    data: DataDir = None,
-    allow_volatile_redis: AllowVolatileRedis = None,
+    settings: LogSettings,
 ) -> None:
     """Compute the projections anew from the log and replace the stored ones, while the system runs.
 
     Exits with 0 if all are replaced, 2 if a partition could not be rebuilt; its projections then stay as they were.
-
-    Example: twinfold rebuild --partition p03
     """
-    settings = log_settings(data_dir=data, redis_url=redis_url, allow_volatile_redis=allow_volatile_redis)
     streams = [_stream_number(text) for text in partition or []]
     if FLEET in streams:
         raise typer.BadParameter(

@@ -7,15 +7,13 @@ from typing import Annotated
 
 import typer
 
-from events.backup.backup import BackupProgress
 from events.backup.errors import TargetNotEmpty
 from events.backup.location import BackupLocation
 from events.backup.manifest import HERE, BackupManifest
 from events.backup.restore import Restored, claim, finish, is_unfinished, verify
 from events.backup.restore import restore as restore_log
 from events.device.times import time_text
-from events.log.checks import check_server
-from events.log.connect import connect
+from events.log.connect import check_server, connect
 from events.log.keys import name
 from events.log.object_store import ObjectStore
 from events.number_text import counted
@@ -24,13 +22,15 @@ from events.secrets.errors import KeyFileUnreadable
 from events.settings import Settings, environment_of, read_settings
 from events.terminal import print_lines
 from services import local_files
+from services.cli.commands import command
 from services.cli.exits import INCOMPLETE, RestoreFailed
 from services.cli.flags import AllowVolatileRedis, DataDir
-from services.cli.progress import ProgressBar
+from services.cli.progress import ShowProgress, progress_bar
 from services.embedded_redis import redis_of
 from services.up.directory import held
 
 
+@command(example="twinfold restore --from /mnt/backups --keys-from /mnt/safe --data ./twinfold-data")
 def restore(
     *,
     source: Annotated[str, typer.Option("--from", help="Where the backups are: a directory or a URL.")],
@@ -55,8 +55,6 @@ def restore(
 
     If it is interrupted, run it again: it starts from the beginning. Exits with 4 if everything is restored but partitions are
     stopped; each is named with the reason.
-
-    Example: twinfold restore --from /mnt/backups --keys-from /mnt/safe --data ./twinfold-data
     """
     location = BackupLocation(source)
     if list_only:
@@ -64,8 +62,8 @@ def restore(
         return
     manifest = location.manifest(backup)
     keys = _keys(manifest, location, keys_from)
-    with ProgressBar(quiet=False) as progress:
-        verify(manifest, location, keys=keys, tell=progress.tell)
+    with progress_bar(quiet=False) as show_progress:
+        verify(manifest, location, keys=keys, tell=show_progress)
     if verify_only:
         print_lines(f"backup {manifest.id}: {counted(len(manifest.files()), 'file')} read, all unchanged")
         return
@@ -77,7 +75,7 @@ def restore(
     with held(settings.data_dir) as roles:
         own_redis = "redis_url" not in settings.model_fields_set
         embedding = redis_of(settings, own_redis=own_redis, keeps=[roles])
-        with embedding as (url, _), ProgressBar(quiet=False) as progress:
+        with embedding as (url, _), progress_bar(quiet=False) as show_progress:
             client = connect(url)
             if not settings.allow_volatile_redis:
                 check_server(client)
@@ -86,13 +84,13 @@ def restore(
             # directory, and the next one may empty them.
             claim(manifest, client)
             local_files.write(settings, local_files.RESTORING, manifest.id.encode())
-            restored = restore_log(manifest, location, client, archive=object_store, tell=progress.tell)
+            restored = restore_log(manifest, location, client, archive=object_store, tell=show_progress)
             for named, file in manifest.local.items():
                 local_files.write(settings, named, location.get(file, named))
             if keys is not None:
                 for named, file in manifest.private.items():
                     local_files.write(settings, named, keys.get(file, named))
-            stopped = _rebuild_projections(settings, url, manifest, progress)
+            stopped = _rebuild_projections(settings, url, manifest, show_progress)
             finish(client)
             (settings.data_dir / local_files.RESTORING).unlink()
     _print_restored(restored, manifest)
@@ -150,7 +148,9 @@ def _archive(settings: Settings, manifest: BackupManifest, *, again: bool) -> Ob
     return object_store
 
 
-def _rebuild_projections(settings: Settings, url: str, manifest: BackupManifest, progress: ProgressBar) -> list[str]:
+def _rebuild_projections(
+    settings: Settings, url: str, manifest: BackupManifest, show_progress: ShowProgress
+) -> list[str]:
     """Compute the projections; returns the reason for each partition that is stopped before its recorded position."""
     # A process started by name, because services may not import workers (the import contracts in pyproject.toml).
     environment = {**os.environ, **environment_of(settings.model_copy(update={"redis_url": url}))}
@@ -160,7 +160,7 @@ def _rebuild_projections(settings: Settings, url: str, manifest: BackupManifest,
         assert process.stdout is not None
         for line in process.stdout:
             done, _, why = line.strip().partition(" ")
-            progress.tell(BackupProgress("projections", int(done), manifest.partitions))
+            show_progress("projections", int(done), manifest.partitions)
             if why:
                 partition = f"{name(int(done) - 1)}: "
                 stopped.append(partition + why.removeprefix(partition))

@@ -7,64 +7,53 @@ from typing import Annotated, NoReturn
 import typer
 
 from events.settings import Settings, environment_of, read_settings
+from services.cli.commands import From, command
 from services.cli.flags import AllowVolatileRedis, Port, QueueUrl, RedisUrl, TlsCertificate, TlsKey
 
+RoleSettings = Annotated[
+    Settings, From(read_settings, redis_url=RedisUrl, queue_url=QueueUrl, allow_volatile_redis=AllowVolatileRedis)
+]
 
+
+@command(example="twinfold api --redis-url redis://10.0.0.5:6379/0")
 def api(
     *,
-    redis_url: RedisUrl = None,
-    queue_url: QueueUrl = None,
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on. Any address beyond this machine requires TLS.")
-    ] = None,
-    port: Port = None,
-    tls_certificate: TlsCertificate = None,
-    tls_key: TlsKey = None,
-    allow_volatile_redis: AllowVolatileRedis = None,
+    settings: Annotated[
+        Settings,
+        From(
+            read_settings,
+            redis_url=RedisUrl,
+            queue_url=QueueUrl,
+            host=Annotated[
+                str | None, typer.Option(help="Address to listen on. Any address beyond this machine requires TLS.")
+            ],
+            port=Port,
+            tls_certificate=TlsCertificate,
+            tls_key=TlsKey,
+            allow_volatile_redis=AllowVolatileRedis,
+        ),
+    ],
 ) -> None:
-    """Serve the HTTP API on this machine until Ctrl-C. `twinfold worker` starts the workers.
-
-    Example: twinfold api --redis-url redis://10.0.0.5:6379/0
-    """
-    settings = read_settings(
-        redis_url=redis_url,
-        queue_url=queue_url,
-        host=host,
-        port=port,
-        tls_certificate=tls_certificate,
-        tls_key=tls_key,
-        allow_volatile_redis=allow_volatile_redis,
-    )
+    """Serve the HTTP API on this machine until Ctrl-C. `twinfold worker` starts the workers."""
     become("services.api", settings)
 
 
+@command(example="twinfold worker --count 4")
 def worker(
     *,
-    redis_url: RedisUrl = None,
-    queue_url: QueueUrl = None,
+    settings: RoleSettings,
     count: Annotated[int | None, typer.Option(min=1, max=64, help="Number of worker processes to keep alive.")] = None,
-    allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Apply the log to the projections until Ctrl-C, with a pool of worker processes and the reconciler.
-
-    Example: twinfold worker --count 4
-    """
-    settings = read_settings(
-        redis_url=redis_url, queue_url=queue_url, workers=count, allow_volatile_redis=allow_volatile_redis
-    )
-    become("workers.pool", settings)
+    """Apply the log to the projections until Ctrl-C, with a pool of worker processes and the reconciler."""
+    become("workers.pool", settings if count is None else settings.model_copy(update={"workers": count}))
 
 
-def scheduler(
-    *, redis_url: RedisUrl = None, queue_url: QueueUrl = None, allow_volatile_redis: AllowVolatileRedis = None
-) -> None:
+@command(example="twinfold scheduler --redis-url redis://10.0.0.5:6379/0")
+def scheduler(*, settings: RoleSettings) -> None:
     """Start and end deployments at their times, and advance rollouts, until Ctrl-C.
 
     Of several schedulers one works and the others wait to take over.
-
-    Example: twinfold scheduler --redis-url redis://10.0.0.5:6379/0
     """
-    settings = read_settings(redis_url=redis_url, queue_url=queue_url, allow_volatile_redis=allow_volatile_redis)
     become("services.scheduler", settings)
 
 

@@ -1,30 +1,47 @@
 """`twinfold rollout`: deployments that reach their devices in phases."""
 
+import sys
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
 import typer
 from msgspec import structs
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
-from events.camel_case import camel_json
+from events.device.times import time_text
+from events.member_names import camel_json
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread, Window, read_phase
-from events.rollout.times import DurationUnreadable, read_duration
+from events.rollout.times import DurationUnreadable, duration, read_duration
 from events.terminal import print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, Limit, Watch, quoted, show_answer
+from services.cli.client import (
+    Api,
+    ApiUnavailable,
+    Limit,
+    PastAnswerApi,
+    Watch,
+    given,
+    quoted,
+    show_answer,
+    show_live,
+    table,
+    watched,
+)
+from services.cli.commands import CommandGroup
 from services.cli.exits import REFUSED
 from services.cli.flags import Reason
 from services.cli.inputs import read_json
-from services.cli.preview_option import Preview, PreviewChoice, Token, write
-from services.cli.rollout_output import (
-    ACTS_SHOWN_MAX,
-    devices_table,
-    followed,
-    print_plan,
-    rendered,
-    rollouts_table,
-    state_line,
-)
+from services.cli.preview_option import WriteApi, write
 
-app = typer.Typer(no_args_is_help=True, help="Deployments that reach their devices in phases.")
+ACTS_SHOWN_MAX = 5
+_BAR_CHARACTERS = 20
+_ENDS = {"completed", "aborted", "rolled back", "halted"}
+_COUNTS = ("admitted", "healthy", "already", "failed", "timedOut", "silent", "pending", "outranked", "notApplied")
+_NUMBERS = ("healthy", "failed", "pending")
+_NAMES = {"already": "already there", "timedOut": "of them timed out", "notApplied": "not applied"}
+
+app = CommandGroup(no_args_is_help=True, help="Deployments that reach their devices in phases.")
 
 Name = Annotated[str, typer.Argument(help="The deployment's id.")]
 PhaseNumber = Annotated[
@@ -32,7 +49,9 @@ PhaseNumber = Annotated[
 ]
 
 
-@app.command()
+@app.command(
+    example="twinfold rollout create camera-2 --phase 5% --phase 100% --fail-percent 5 --fail-count 2 --on-failure rollback"
+)
 def create(
     name: Name,
     *,
@@ -87,14 +106,9 @@ def create(
     file: Annotated[
         str | None, typer.Option(help="A JSON file with the plan instead of flags, or - for standard input.")
     ] = None,
-    preview: Preview = False,
-    preview_token: Token = None,
-    api_url: ApiUrl = None,
+    api: WriteApi,
 ) -> None:
-    """Roll out a deployment in phases. It must have been created with --hold or --start.
-
-    Example: twinfold rollout create camera-2 --phase 5% --phase 100% --fail-percent 5 --fail-count 2 --on-failure rollback
-    """
+    """Roll out a deployment in phases. It must have been created with --hold or --start."""
     # Exactly one of the two: a plan in a file has its own phases.
     if (file is None) == (not phase):
         raise typer.BadParameter("give either --phase or --file")
@@ -119,50 +133,71 @@ def create(
         approval_by_another=approve_by_another,
     )
     body = camel_json(plan) if file is None else read_json(file)
-    # Errors about members of a file name them as the file does; errors about flags name the flag.
-    api = Api(api_url) if file is None else Api(api_url, named=str)
-    answer = write(api, "PUT", _path(name), PreviewChoice(preview, preview_token), body=body)
-    print_lines(state_line(answer))
-    print_plan(answer)
+    if file is not None:
+        # Errors about members of a file name them as the file does; errors about flags name the flag.
+        api.named = str
+    answer = write(api, "PUT", _path(name), body=body)
+    print_lines(_state_line(answer), *plan_lines(answer))
 
 
-@app.command("list")
-def list_(*, watch: Watch = False, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """List the rollouts, their progress and what they wait for.
-
-    Example: twinfold rollout list --watch
-    """
-    api = Api(api_url, at=at)
-    show_answer(lambda: api.call("GET", "/v1/rollouts"), rollouts_table, json=json, watch=watch)
+@app.command("list", example="twinfold rollout list --watch")
+def list_(*, watch: Watch = False, api: PastAnswerApi) -> None:
+    """List the rollouts, their progress and what they wait for."""
+    api.show("/v1/rollouts", _rollouts, watch=watch)
 
 
-@app.command()
+@app.command(example="twinfold rollout show camera-2 --watch")
 def show(
     name: Name,
     *,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until the rollout is over.")] = False,
-    at: At = None,
-    api_url: ApiUrl = None,
-    json: AsJson = False,
+    api: PastAnswerApi,
 ) -> None:
     """Show a rollout's phases, counts and latest decisions, and what it waits for.
 
     With --watch it exits with 1 unless the rollout is completed.
-
-    Example: twinfold rollout show camera-2 --watch
     """
-    api = Api(api_url, at=at)
 
     def read() -> Any:
-        return api.call("GET", _path(name), params={"history": 1000 if json else ACTS_SHOWN_MAX})
+        return api.call("GET", _path(name), params={"history": 1000 if api.json else ACTS_SHOWN_MAX})
 
-    if json or not watch:
-        show_answer(read, rendered, json=json)
-    elif followed(read)["state"] != "completed":
+    if api.json or not watch:
+        show_answer(read, _rendered, json=api.json)
+    elif _followed(read) != "completed":
         raise typer.Exit(REFUSED)
 
 
-@app.command()
+def _followed(read: Callable[[], dict[str, Any]]) -> str:
+    """Show a rollout until it is over, and return its last state; without a terminal as a line for each change."""
+    state = ""
+    printed: Any = None
+
+    def is_over(rollout: dict[str, Any]) -> bool:
+        nonlocal state
+        state = rollout["state"]
+        return state in _ENDS
+
+    answers = watched(read, until=is_over)
+    if sys.stdout.isatty():
+        show_live(answers, _rendered)
+        return state
+    for rollout in answers:
+        if isinstance(rollout, ApiUnavailable):
+            continue
+        # Without the text, which can change with the clock alone: a pipeline's log would get two lines a second.
+        changing = (
+            rollout["state"],
+            rollout["counts"],
+            [phase["state"] for phase in rollout["phases"]],
+            rollout["reason"],
+        )
+        if changing != printed:
+            printed = changing
+            print_lines(_state_line(rollout))
+    return state
+
+
+@app.command(example="twinfold rollout devices camera-2 --state failed")
 def devices(
     name: Name,
     *,
@@ -174,117 +209,67 @@ def devices(
         ),
     ] = None,
     limit: Limit = 1000,
-    at: At = None,
-    api_url: ApiUrl = None,
-    json: AsJson = False,
+    api: PastAnswerApi,
 ) -> None:
-    """List the devices of a rollout: the state of each, the reason, and what it runs now.
-
-    Example: twinfold rollout devices camera-2 --state failed
-    """
-    params = {} if state is None else {"state": state}
-    pages = Api(api_url, at=at).pages(f"{_path(name)}/devices", limit=limit, params=params)
-    show_answer(lambda: list(pages), devices_table, json=json)
+    """List the devices of a rollout: the state of each, the reason, and what it runs now."""
+    pages = api.pages(f"{_path(name)}/devices", limit=limit, params=given(state=state))
+    show_answer(lambda: list(pages), _devices, json=api.json)
 
 
-@app.command()
-def start(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Start the first phase now.
-
-    Example: twinfold rollout start camera-2
-    """
-    _act(name, "start", PreviewChoice(preview, preview_token), api_url)
+@app.command(example="twinfold rollout start camera-2")
+def start(name: Name, *, api: WriteApi) -> None:
+    """Start the first phase now."""
+    _act(api, name, "start")
 
 
-@app.command()
-def pause(
-    name: Name, *, reason: Reason = "", preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
-) -> None:
-    """Pause the rollout: no more devices are admitted until it is resumed.
-
-    Example: twinfold rollout pause camera-2 --reason "the line is being changed"
-    """
-    _act(name, "pause", PreviewChoice(preview, preview_token), api_url, reason=reason)
+@app.command(example='twinfold rollout pause camera-2 --reason "the line is being changed"')
+def pause(name: Name, *, reason: Reason = "", api: WriteApi) -> None:
+    """Pause the rollout: no more devices are admitted until it is resumed."""
+    _act(api, name, "pause", reason=reason)
 
 
-@app.command()
-def resume(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Resume a paused rollout. Devices that are late get the full time again.
-
-    Example: twinfold rollout resume camera-2
-    """
-    _act(name, "resume", PreviewChoice(preview, preview_token), api_url)
+@app.command(example="twinfold rollout resume camera-2")
+def resume(name: Name, *, api: WriteApi) -> None:
+    """Resume a paused rollout. Devices that are late get the full time again."""
+    _act(api, name, "resume")
 
 
-@app.command()
-def approve(
-    name: Name,
-    *,
-    phase: PhaseNumber = None,
-    preview: Preview = False,
-    preview_token: Token = None,
-    api_url: ApiUrl = None,
-) -> None:
-    """Approve a phase that waits for it.
-
-    Example: twinfold rollout approve camera-2 --phase 2
-    """
-    _act(name, "approve", PreviewChoice(preview, preview_token), api_url, phase=phase)
+@app.command(example="twinfold rollout approve camera-2 --phase 2")
+def approve(name: Name, *, phase: PhaseNumber = None, api: WriteApi) -> None:
+    """Approve a phase that waits for it."""
+    _act(api, name, "approve", phase=phase)
 
 
-@app.command()
-def skip(
-    name: Name,
-    *,
-    phase: PhaseNumber = None,
-    preview: Preview = False,
-    preview_token: Token = None,
-    api_url: ApiUrl = None,
-) -> None:
-    """Pass the open phase without waiting for its gate.
-
-    Example: twinfold rollout skip camera-2
-    """
-    _act(name, "skip", PreviewChoice(preview, preview_token), api_url, phase=phase)
+@app.command(example="twinfold rollout skip camera-2")
+def skip(name: Name, *, phase: PhaseNumber = None, api: WriteApi) -> None:
+    """Pass the open phase without waiting for its gate."""
+    _act(api, name, "skip", phase=phase)
 
 
-@app.command()
-def retry(name: Name, *, preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None) -> None:
-    """Retry the devices that failed.
-
-    Example: twinfold rollout retry camera-2
-    """
-    _act(name, "retry", PreviewChoice(preview, preview_token), api_url)
+@app.command(example="twinfold rollout retry camera-2")
+def retry(name: Name, *, api: WriteApi) -> None:
+    """Retry the devices that failed."""
+    _act(api, name, "retry")
 
 
-@app.command()
-def abort(
-    name: Name, *, reason: Reason = "", preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
-) -> None:
-    """Abort the rollout: admitted devices keep the deployment, no other device gets it.
-
-    Example: twinfold rollout abort camera-2 --reason "the next release comes sooner"
-    """
-    _act(name, "abort", PreviewChoice(preview, preview_token), api_url, reason=reason)
+@app.command(example='twinfold rollout abort camera-2 --reason "the next release comes sooner"')
+def abort(name: Name, *, reason: Reason = "", api: WriteApi) -> None:
+    """Abort the rollout: admitted devices keep the deployment, no other device gets it."""
+    _act(api, name, "abort", reason=reason)
 
 
-@app.command()
-def rollback(
-    name: Name, *, reason: Reason = "", preview: Preview = False, preview_token: Token = None, api_url: ApiUrl = None
-) -> None:
-    """End the deployment and roll its devices back, as the plan of the rollout says.
-
-    Example: twinfold rollout rollback camera-2 --reason "pictures are dark"
-    """
-    _act(name, "rollback", PreviewChoice(preview, preview_token), api_url, reason=reason)
+@app.command(example='twinfold rollout rollback camera-2 --reason "pictures are dark"')
+def rollback(name: Name, *, reason: Reason = "", api: WriteApi) -> None:
+    """End the deployment and roll its devices back, as the plan of the rollout says."""
+    _act(api, name, "rollback", reason=reason)
 
 
 def _path(name: str) -> str:
     return f"/v1/deployments/{quoted(name)}/rollout"
 
 
-def _act(name: str, act: str, choice: PreviewChoice, api_url: str | None, **body: Any) -> None:
-    print_lines(state_line(write(Api(api_url), "POST", f"{_path(name)}/{act}", choice, body=body)))
+def _act(api: Api, name: str, act: str, **body: Any) -> None:
+    print_lines(_state_line(write(api, "POST", f"{_path(name)}/{act}", body=body)))
 
 
 def _seconds(text: str, flag: str) -> int:
@@ -308,3 +293,73 @@ def _spread(text: str) -> Spread:
     if not equals or not (at_most.isascii() and at_most.isdecimal()):
         raise typer.BadParameter(f"{text!r} is not a tag and a number, as in tags.site=2", param_hint="--per-tag")
     return Spread(tag, int(at_most))
+
+
+def plan_lines(answer: dict[str, Any]) -> Iterable[str]:
+    """The plan of a new rollout as sentences: when it proceeds, when it stops, and what happens then."""
+    return (answer["planText"] or {}).values()
+
+
+def _state_line(rollout: dict[str, Any]) -> str:
+    state, says = rollout["state"], rollout["says"]
+    return f"{rollout['id']}: {says}" if says.startswith(state) else f"{rollout['id']}: {state}; {says}"
+
+
+def _rendered(rollout: dict[str, Any]) -> RenderableType:
+    """A rollout with its phases, counts and latest decisions."""
+    rows = []
+    for phase in rollout["phases"]:
+        approval = "" if not phase["approval"] else ", approved" if phase["approved"] else ", waits for approval"
+        number = f"{phase['number']} {phase['name']}".strip()
+        state = phase["state"] + approval
+        rows.append((number, phase["admits"], state, _progress(phase["counts"]), _gate(phase["gate"])))
+    counts = rollout["counts"]
+    counted = ", ".join(f"{counts[name]} {_NAMES.get(name, name)}" for name in _COUNTS if counts[name])
+    acts = [
+        f"{time_text(act['at'])} {act['act']} by {act['by']}" + (f": {act['reason']}" if act["reason"] else "")
+        for act in rollout["history"][-ACTS_SHOWN_MAX:]
+    ]
+    summary = f"of {counts['target']} targeted: {counted}" if counted else f"{counts['target']} targeted, none admitted"
+    whys = [
+        f"{count} {what}: {why}"
+        for what, member in (("failed", "failedBy"), ("not applied", "notAppliedBy"), ("not back", "notBack"))
+        for why, count in rollout[member].items()
+    ]
+    phases = table(rows, "phase", "admits", "state", "progress", "gate")
+    return Group(Text(_state_line(rollout)), phases, Text(summary), *map(Text, whys), *map(Text, acts))
+
+
+def _progress(counts: dict[str, int] | None) -> str:
+    if counts is None:
+        return ""
+    healthy, counted = counts["healthy"] + counts["already"], counts["counted"]
+    full = _BAR_CHARACTERS * healthy // counted if counted else 0
+    return f"{'█' * full}{'░' * (_BAR_CHARACTERS - full)} {healthy} of {counted}"
+
+
+def _gate(gate: dict[str, float]) -> str:
+    parts = [f"{gate['successPercent']:g}%"]
+    if gate["answeredMin"]:
+        parts.append(f"{gate['answeredMin']} answered")
+    if gate["soakSeconds"]:
+        parts.append(f"for {duration(int(gate['soakSeconds']) * 1000)}")
+    return ", ".join(parts)
+
+
+def _rollouts(rollouts: list[dict[str, Any]]) -> Table:
+    rows = []
+    for rollout in rollouts:
+        counts = rollout["counts"] or {}
+        phase = f"{rollout['phase']} of {rollout['phases']}"
+        numbers = (counts.get(column, "") for column in _NUMBERS)
+        rows.append((rollout["id"], rollout["state"], phase, *numbers, rollout["says"]))
+    return table(rows, "deployment", "state", "phase", *_NUMBERS, "", right=_NUMBERS)
+
+
+def _devices(devices: list[dict[str, Any]]) -> Table:
+    rows = []
+    for device in devices:
+        back = f"; not back: {device['notBack']}" if device["notBack"] else ""
+        runs = ", ".join(device["runs"]["deployments"]) or device["runs"]["status"]
+        rows.append((device["deviceId"], device["state"], device["reason"] + back, runs))
+    return table(rows, "device", "state", "reason", "runs")

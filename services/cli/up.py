@@ -7,10 +7,12 @@ import typer
 
 from events.settings import read_settings
 from events.terminal import print_lines
+from services.cli.commands import command
 from services.cli.flags import AllowVolatileRedis, Port, QueueUrl, TlsCertificate, TlsKey
 from services.up.run import run
 
 
+@command(example="twinfold up --data ./twinfold-data --workers 4")
 def up(
     *,
     data: Annotated[
@@ -35,10 +37,7 @@ def up(
     tls_key: TlsKey = None,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
-    """Start Redis, the API, the workers and the scheduler, and keep them running until Ctrl-C.
-
-    Example: twinfold up --data ./twinfold-data --workers 4
-    """
+    """Start Redis, the API, the workers and the scheduler, and keep them running until Ctrl-C."""
     settings = read_settings(
         data_dir=data,
         port=port,

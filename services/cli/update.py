@@ -8,20 +8,23 @@ from rich.table import Table
 
 from events.canonical import JsonObject
 from events.terminal import print_lines
-from services.cli.client import Api, ApiUrl, AsJson, At, Watch, quoted, show_answer, show_json
+from services.cli.client import PastAnswerApi, PastApi, PlainApi, Watch, quoted, show_answer, show_json, table
+from services.cli.commands import CommandGroup
 from services.cli.flags import Reason
 from services.cli.inputs import read_json
-from services.cli.preview_option import Preview, PreviewChoice, Token, write
-from services.cli.rollout_output import print_plan
+from services.cli.preview_option import WriteApi, write
+from services.cli.rollout import plan_lines
 
-app = typer.Typer(no_args_is_help=True, help="Updates, and their deployments to groups.")
+app = CommandGroup(no_args_is_help=True, help="Updates, and their deployments to groups.")
 
 Update = Annotated[str, typer.Argument(help="An update, as provider/name/version.")]
 Group = Annotated[str, typer.Argument(help="The group: a value of the tag ADUGroup, or the name of a defined group.")]
 Deployment = Annotated[str, typer.Argument(help="The deployment's id within its group.")]
 
 
-@app.command("import")
+@app.command(
+    "import", example="twinfold update import contoso/camera/1.0 camera.json --condition \"tags.model = 'x-200'\""
+)
 def import_(
     update: Update,
     manifest: Annotated[str, typer.Argument(help="File with a manifest or a layer, or - for standard input.")],
@@ -30,51 +33,41 @@ def import_(
         str, typer.Option(help="Condition for the devices that it fits, as in: tags.model = 'x-200'")
     ] = "",
     description: Annotated[str, typer.Option(help="Description for people.")] = "",
-    api_url: ApiUrl = None,
+    api: PlainApi,
 ) -> None:
-    """Import an update. Its content cannot be changed later.
-
-    Example: twinfold update import contoso/camera/1.0 camera.json --condition "tags.model = 'x-200'"
-    """
+    """Import an update. Its content cannot be changed later."""
     document = read_json(manifest)
     body = {
         "content": document.get("content", document),
         "compatibility": [{"condition": condition}] if condition else [],
         "description": description,
     }
-    Api(api_url).call("PUT", _path(update), body=body)
+    api.call("PUT", _path(update), body=body)
     print_lines(f"{update} is imported")
 
 
-@app.command("list")
-def list_(*, at: At = None, api_url: ApiUrl = None, json: AsJson = False) -> None:
-    """List the updates, newest version first.
-
-    Example: twinfold update list
-    """
-    show_answer(lambda: Api(api_url, at=at).call("GET", "/v1/updates"), _updates, json=json)
+@app.command("list", example="twinfold update list")
+def list_(*, api: PastAnswerApi) -> None:
+    """List the updates, newest version first."""
+    api.show("/v1/updates", _updates)
 
 
-@app.command()
-def show(update: Update, *, at: At = None, api_url: ApiUrl = None) -> None:
-    """Show an update with its content as JSON.
-
-    Example: twinfold update show contoso/camera/1.0
-    """
-    show_json(Api(api_url, at=at).call("GET", _path(update)))
+@app.command(example="twinfold update show contoso/camera/1.0")
+def show(update: Update, *, api: PastApi) -> None:
+    """Show an update with its content as JSON."""
+    show_json(api.call("GET", _path(update)))
 
 
-@app.command()
-def delete(update: Update, *, api_url: ApiUrl = None) -> None:
-    """Delete an update. This requires that no active deployment uses it.
-
-    Example: twinfold update delete contoso/camera/1.0
-    """
-    Api(api_url).call("DELETE", _path(update))
+@app.command(example="twinfold update delete contoso/camera/1.0")
+def delete(update: Update, *, api: PlainApi) -> None:
+    """Delete an update. This requires that no active deployment uses it."""
+    api.call("DELETE", _path(update))
     print_lines(f"{update} is deleted")
 
 
-@app.command()
+@app.command(
+    example="twinfold update deploy contoso/camera/1.1 north --id 2 --roll-back-to contoso/camera/1.0 --percent 20 --count 3"
+)
 def deploy(
     update: Update,
     group: Group,
@@ -99,14 +92,9 @@ def deploy(
     count: Annotated[int, typer.Option(help="… and at least this number of devices …")] = 1,
     answered: Annotated[int, typer.Option(help="… once at least this number of devices have answered.")] = 0,
     plan: Annotated[str | None, typer.Option(help="JSON file with a rollout plan, to deploy in phases.")] = None,
-    preview: Preview = False,
-    preview_token: Token = None,
-    api_url: ApiUrl = None,
+    api: WriteApi,
 ) -> None:
-    """Deploy an update to a group. It supersedes the group's current deployment.
-
-    Example: twinfold update deploy contoso/camera/1.1 north --id 2 --roll-back-to contoso/camera/1.0 --percent 20 --count 3
-    """
+    """Deploy an update to a group. It supersedes the group's current deployment."""
     policy = {"update": roll_back_to, "percent": percent, "count": count, "answeredMin": answered}
     body: JsonObject = {
         "update": update,
@@ -116,53 +104,25 @@ def deploy(
         "policy": policy if roll_back_to or restore else None,
         "plan": None if plan is None else read_json(plan),
     }
-    answer = write(Api(api_url), "PUT", _deployment(group, name), PreviewChoice(preview, preview_token), body=body)
-    print_lines(f"{update} is deployed to {group} as {name}: {answer['state'].lower()}")
-    print_plan(answer)
+    answer = write(api, "PUT", _deployment(group, name), body=body)
+    print_lines(f"{update} is deployed to {group} as {name}: {answer['state'].lower()}", *plan_lines(answer))
 
 
-@app.command()
-def cancel(
-    group: Group,
-    deployment: Deployment,
-    *,
-    reason: Reason = "",
-    preview: Preview = False,
-    preview_token: Token = None,
-    api_url: ApiUrl = None,
-) -> None:
-    """Cancel a deployment for good. Devices that have it keep it, no other device gets it.
-
-    Example: twinfold update cancel north 2 --reason "the wrong one"
-    """
-    write(
-        Api(api_url),
-        "POST",
-        f"{_deployment(group, deployment)}/cancel",
-        PreviewChoice(preview, preview_token),
-        body={"reason": reason},
-    )
+@app.command(example='twinfold update cancel north 2 --reason "the wrong one"')
+def cancel(group: Group, deployment: Deployment, *, reason: Reason = "", api: WriteApi) -> None:
+    """Cancel a deployment for good. Devices that have it keep it, no other device gets it."""
+    write(api, "POST", f"{_deployment(group, deployment)}/cancel", body={"reason": reason})
     print_lines(f"{deployment} of {group} is canceled")
 
 
-@app.command()
-def retry(
-    group: Group,
-    deployment: Deployment,
-    *,
-    preview: Preview = False,
-    preview_token: Token = None,
-    api_url: ApiUrl = None,
-) -> None:
-    """Retry the devices that failed.
-
-    Example: twinfold update retry north 2
-    """
-    write(Api(api_url), "POST", f"{_deployment(group, deployment)}/retry", PreviewChoice(preview, preview_token))
+@app.command(example="twinfold update retry north 2")
+def retry(group: Group, deployment: Deployment, *, api: WriteApi) -> None:
+    """Retry the devices that failed."""
+    write(api, "POST", f"{_deployment(group, deployment)}/retry")
     print_lines(f"the devices of {group} that failed with {deployment} are retried")
 
 
-@app.command()
+@app.command(example="twinfold update status north 2 --devices Failed")
 def status(
     group: Group,
     deployment: Annotated[
@@ -171,53 +131,44 @@ def status(
     *,
     devices: Annotated[str | None, typer.Option(help="List the devices in this state, as in Failed.")] = None,
     watch: Watch = False,
-    at: At = None,
-    api_url: ApiUrl = None,
-    json: AsJson = False,
+    api: PastAnswerApi,
 ) -> None:
-    """Show the state of deployments to a group, or with --devices the devices in a state and the reason.
-
-    Example: twinfold update status north 2 --devices Failed
-    """
-    api = Api(api_url, at=at)
+    """Show the state of deployments to a group, or with --devices the devices in a state and the reason."""
     if devices is not None and deployment is not None:
         page = api.call("GET", f"{_deployment(group, deployment)}/devices", params={"state": devices, "top": 1000})
-        show_answer(lambda: page["devices"], _devices, json=json)
+        show_answer(lambda: page["devices"], _devices, json=api.json)
         return
 
     def read() -> Any:
         answer = api.call("GET", f"/v1/groups/{quoted(group)}/deployments")
         return [entry for entry in answer if deployment in {None, entry["deployment"]}]
 
-    show_answer(read, _deployments, json=json, watch=watch)
+    show_answer(read, _deployments, json=api.json, watch=watch)
 
 
 def _updates(updates: list[JsonObject]) -> Table:
-    table = Table("update", "for", "description")
-    for update in updates:
-        table.add_row(update["update"], update["condition"], update["description"])
-    return table
+    rows = ((update["update"], update["condition"], update["description"]) for update in updates)
+    return table(rows, "update", "for", "description")
 
 
 def _devices(devices: list[JsonObject]) -> Table:
-    table = Table("device", "state", "reason")
-    for device in devices:
-        table.add_row(device["deviceId"], device["state"], device["reason"])
-    return table
+    rows = ((device["deviceId"], device["state"], device["reason"]) for device in devices)
+    return table(rows, "device", "state", "reason")
 
 
 def _deployments(deployments: list[JsonObject]) -> Table:
     counts = list(deployments[0]["counts"]) if deployments else []
-    table = Table("deployment", "update", "state", "reason")
-    for column in counts:
-        table.add_column(column, justify="right")
-    for deployment in deployments:
-        numbers = (str(deployment["counts"][column]) for column in counts)
-        back = f" to {deployment['rolledBack']['to']}" if deployment["rolledBack"] else ""
-        table.add_row(
-            deployment["deployment"], deployment["update"], deployment["state"] + back, deployment["reason"], *numbers
+    rows = (
+        (
+            deployment["deployment"],
+            deployment["update"],
+            deployment["state"] + (f" to {deployment['rolledBack']['to']}" if deployment["rolledBack"] else ""),
+            deployment["reason"],
+            *(deployment["counts"][column] for column in counts),
         )
-    return table
+        for deployment in deployments
+    )
+    return table(rows, "deployment", "update", "state", "reason", *counts, right=counts)
 
 
 def _path(update: str) -> str:

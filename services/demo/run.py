@@ -1,4 +1,4 @@
-"""The demo's processes and its screen."""
+"""`twinfold demo`: an edge fleet in half a minute, on a Redis and workers of its own; its processes and its screen."""
 
 import contextlib
 import copy
@@ -8,7 +8,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -23,7 +25,7 @@ from events.projection_store.redis import RedisProjectionStore
 from events.rich_console import console
 from events.settings import environment_of, read_settings
 from services.demo import manifests
-from services.demo.story import DEVICES, SILENT_DEVICE, Status, Story
+from services.demo.story import DEVICES, SILENT_DEVICE, FleetStatus, ShowStatus, Story
 from services.embedded_redis import EmbeddedRedis
 
 WORKERS = 2
@@ -33,13 +35,16 @@ _STOP_SECONDS_MAX = 10.0
 _COLUMNS_OF_TEXT = 100
 
 
-def run(*, manifest: Path | None, layer: Path | None) -> None:
-    """Run the story and print what happened.
+def demo(
+    *,
+    manifest: Annotated[
+        Path | None, typer.Option(help="A deployment manifest of yours instead of the built-in one.")
+    ] = None,
+    layer: Annotated[Path | None, typer.Option(help="A layered manifest of yours instead of the built-in one.")] = None,
+) -> None:
+    """Show manifests reaching 1,000 simulated devices through a real Redis and real workers. All data is removed afterwards.
 
-    Raises:
-        ManifestUnreadable, ManifestRefused: a manifest of the user cannot be used; nothing was started.
-        NoRedisServer, RedisDidNotStart: there is no Redis to embed.
-        DemoStalled, ChildDied: the projections did not catch up, or a process ended.
+    Example: twinfold demo --manifest base.json
     """
     base = manifests.base("1.0.0") if manifest is None else manifests.read_manifest(manifest, layered=False)
     following = manifests.base("1.1.0") if manifest is None else _next_version(base)
@@ -55,12 +60,12 @@ def run(*, manifest: Path | None, layer: Path | None) -> None:
             key_file = directory / "master.key"
             with open_producer(redis.url, by="user:demo", key_file=key_file) as producer, _screen(screen) as show:
 
-                def show_status(status: Status) -> None:
+                def show_status(step: str, status: FleetStatus) -> None:
                     check_interrupt()
-                    show(status)
+                    show(step, status)
 
-                story = Story(producer, fleet_projection, base=base, following=following, layer=added, show=show_status)
-                story.run()
+                story = Story(producer, fleet_projection, show_status)
+                story.run(base, following, added)
             events = sum(log.heads().values())
             log.client.close()
     screen.print("\nWhat happened:\n")
@@ -142,40 +147,27 @@ def _processes(url: str, directory: Path) -> Iterator[None]:
             child.end(_STOP_SECONDS_MAX)
 
 
-class _Screen:
-    """A live table on a terminal; otherwise a table per step."""
-
-    def __init__(self, console: Console, live: Live | None) -> None:
-        self._console = console
-        self._live = live
-        self._last: Status | None = None
-
-    def __call__(self, status: Status) -> None:
-        if self._live is not None:
-            self._live.update(_table(status))
-        elif self._last is not None and self._last.step != status.step:
-            self._console.print(_table(self._last))
-        self._last = status
-
-    def close(self) -> None:
-        if self._live is None and self._last is not None:
-            self._console.print(_table(self._last))
-
-
 @contextlib.contextmanager
-def _screen(console: Console) -> Iterator[_Screen]:
+def _screen(console: Console) -> Iterator[ShowStatus]:
+    """Yield what shows a step and its status: a live table on a terminal; otherwise a table per step."""
     if console.is_terminal:
         with Live(console=console, refresh_per_second=8) as live:
-            yield _Screen(console, live)
-    else:
-        screen = _Screen(console, None)
-        yield screen
-        screen.close()
+            yield lambda step, status: live.update(_table(step, status))
+        return
+    shown: dict[str, RenderableType] = {}
+
+    def show(step: str, status: FleetStatus) -> None:
+        if shown and step not in shown:
+            console.print(shown.popitem()[1])
+        shown[step] = _table(step, status)
+
+    yield show
+    for table in shown.values():
+        console.print(table)
 
 
-def _table(status: Status) -> RenderableType:
+def _table(step: str, status: FleetStatus) -> RenderableType:
     table = Table("deployment", *_COLUMNS)
-    for name in sorted(status.deployments):
-        counts = status.deployments[name]
+    for name, counts in sorted(status.items()):
         table.add_row(name, *(str(counts[column]) for column in _COLUMNS))
-    return Group(Text(f"\n{status.step}", style="bold"), table)
+    return Group(Text(f"\n{step}", style="bold"), table)

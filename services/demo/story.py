@@ -2,9 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-
-import msgspec
+from collections.abc import Callable
 
 from events import CreateDeployment, DeleteDeployment, PatchTags, RegisterDevice
 from events.canonical import JsonObject
@@ -15,114 +13,94 @@ from events.projection_store.fleet_projection import FleetProjection
 
 DEVICES = 1000
 SILENT_DEVICE = "edge-0007"
-# Slow devices answer after 2 to 4 s (services/simulator/behaviour.py).
+# Slow devices answer after 2 to 4 s (services/simulator/devices.py).
 _SETTLE_SECONDS_MAX = 12.0
 _PROD_EVERY = 2
 
 BASE, NEXT, LAYER = "factory-base", "factory-next", "cameras"
 
 
-class Status(msgspec.Struct, frozen=True):
-    """The content of the table at a point in time; every number is read from the projections."""
+FleetStatus = dict[str, Counter[str]]
+"""Counts per deployment, read from the projections."""
 
-    step: str
-    deployments: dict[str, Counter[str]]
-
-
-Show = Callable[[Status], None]
+ShowStatus = Callable[[str, FleetStatus], None]
 
 
 class Story:
     """The demo's fleet, and what an operator does with it. `sentences` are the results of the steps."""
 
-    def __init__(
-        self,
-        producer: Producer,
-        fleet_projection: FleetProjection,
-        *,
-        base: JsonObject,
-        following: JsonObject,
-        layer: JsonObject,
-        show: Show,
-    ) -> None:
-        self._producer = producer
-        self._fleet_projection = fleet_projection
-        self._base, self._following, self._layer = base, following, layer
-        self._show = show
+    def __init__(self, producer: Producer, fleet_projection: FleetProjection, show: ShowStatus) -> None:
+        self._producer, self._fleet_projection, self._show = producer, fleet_projection, show
         self.sentences: list[str] = []
 
-    def run(self) -> None:
-        """Run all steps."""
+    def run(self, base: JsonObject, following: JsonObject, layer: JsonObject) -> None:
+        """Run all steps with the content of the first deployment, of the next version and of a layer."""
+        status, tell = self._fleet_projection.status, self.sentences.append
         self._register()
-        self._first_deployment()
-        self._newcomers()
-        self._camera_layer()
-        self._next_version()
-        self._retag()
-        self._fall_back()
+        tell(f"{DEVICES} devices registered and tagged; nothing is deployed yet")
+
+        self._create(BASE, base, "tags.environment = 'prod'", priority=10)
+        counts = self._settled("a deployment targets tags.environment = 'prod'", BASE)
+        rest = f"{counts['unhealthy']} unhealthy, {counts['unknown']} unknown (one device never answers)"
+        tell(f"{BASE} reached {counts['healthy']} of {counts['target']} devices; {rest}")
+
+        before = status(BASE)[BASE]["target"]
+        newcomers = [f"edge-new-{number}" for number in range(5)]
+        self._submit(
+            *(
+                command
+                for name in newcomers
+                for command in (RegisterDevice(name), PatchTags(name, {"environment": "prod"}))
+            )
+        )
+        counts = self._settled("five more devices join with the same tag", BASE, at_least=before + 5)
+        tell(f"five newcomers got it by themselves: {before} targets became {counts['target']}")
+
+        self._create(LAYER, layer, "tags.camera = true", priority=20)
+        counts = self._settled("a layer adds modules where tags.camera = true", LAYER)
+        tell(
+            f"the layer {LAYER} targets {counts['target']} devices and applies on {counts['actual']}: the others have no base"
+        )
+
+        self._create(NEXT, following, "tags.environment = 'prod' AND tags.site = 'site-04'", priority=15)
+        counts = self._settled("a deployment of higher priority takes one site over", NEXT)
+        lost = status(BASE)[BASE]
+        tell(
+            f"{NEXT} won {counts['actual']} devices by priority; {BASE} still targets {lost['target']}, runs on {lost['actual']}"
+        )
+
+        leavers = list(self._fleet_projection.members(NEXT, "actual"))[:10]
+        self._submit(*(PatchTags(name, {"environment": "lab"}) for name in leavers))
+        expected = status(NEXT)[NEXT]["target"]
+        self._wait(lambda: self._unmanaged_count() >= len(leavers))
+        counts = self._settled("ten devices are tagged 'lab', which nothing targets", NEXT)
+        tell(
+            f"{self._unmanaged_count()} re-tagged devices keep what they run and are unmanaged now; "
+            f"{NEXT} went from {expected} to {counts['target']}"
+        )
+
+        self._submit(DeleteDeployment(NEXT))
+        self._wait(lambda: NEXT not in status())
+        counts = self._settled(f"{NEXT} is deleted", BASE)
+        tell(f"its devices fell back to {BASE}, which runs on {counts['actual']} of {counts['target']} again")
 
     def _register(self) -> None:
         commands: list[Command] = []
         for number in range(DEVICES):
             device_id = f"edge-{number:04d}"
-            commands.append(RegisterDevice(device_id=device_id))
             environment = "prod" if number % _PROD_EVERY == 0 or device_id == SILENT_DEVICE else "test"
             tags = {"environment": environment, "site": f"site-{number % 20:02d}", "camera": number % 5 == 0}
-            commands.append(PatchTags(device_id=device_id, tags=tags))
-        self._submit(commands)
-        self._tell(f"{DEVICES} devices registered and tagged; nothing is deployed yet")
+            commands += (RegisterDevice(device_id), PatchTags(device_id, tags))
+        self._submit(*commands)
 
-    def _first_deployment(self) -> None:
-        self._create(BASE, self._base, "tags.environment = 'prod'", priority=10)
-        counts = self._settled("a deployment targets tags.environment = 'prod'", BASE)
-        self._tell(f"{BASE} reached {counts['healthy']} of {counts['target']} devices; {_rest(counts)}")
+    def _unmanaged_count(self) -> int:
+        return len(list(self._fleet_projection.with_status(AssignmentStatus.UNMANAGED)))
 
-    def _newcomers(self) -> None:
-        before = self._fleet_projection.status(BASE)[BASE]["target"]
-        names = [f"edge-new-{number}" for number in range(5)]
-        self._submit(
-            [command for name in names for command in (RegisterDevice(name), PatchTags(name, {"environment": "prod"}))]
-        )
-        counts = self._settled("five more devices join with the same tag", BASE, at_least=before + 5)
-        self._tell(f"five newcomers got it by themselves: {before} targets became {counts['target']}")
-
-    def _camera_layer(self) -> None:
-        self._create(LAYER, self._layer, "tags.camera = true", priority=20)
-        counts = self._settled("a layer adds modules where tags.camera = true", LAYER)
-        self._tell(
-            f"the layer {LAYER} targets {counts['target']} devices and applies on {counts['actual']}: the others have no base"
-        )
-
-    def _next_version(self) -> None:
-        self._create(NEXT, self._following, "tags.environment = 'prod' AND tags.site = 'site-04'", priority=15)
-        counts = self._settled("a deployment of higher priority takes one site over", NEXT)
-        lost = self._fleet_projection.status(BASE)[BASE]
-        self._tell(
-            f"{NEXT} won {counts['actual']} devices by priority; {BASE} still targets {lost['target']}, runs on {lost['actual']}"
-        )
-
-    def _retag(self) -> None:
-        leavers = list(self._fleet_projection.members(NEXT, "actual"))[:10]
-        self._submit([PatchTags(name, {"environment": "lab"}) for name in leavers])
-        expected = self._fleet_projection.status(NEXT)[NEXT]["target"]
-        self._wait(lambda: len(list(self._fleet_projection.with_status(AssignmentStatus.UNMANAGED))) >= len(leavers))
-        counts = self._settled("ten devices are tagged 'lab', which nothing targets", NEXT)
-        unmanaged = len(list(self._fleet_projection.with_status(AssignmentStatus.UNMANAGED)))
-        self._tell(
-            f"{unmanaged} re-tagged devices keep what they run and are unmanaged now; {NEXT} went from {expected} to {counts['target']}"
-        )
-
-    def _fall_back(self) -> None:
-        self._submit([DeleteDeployment(NEXT)])
-        self._wait(lambda: NEXT not in self._fleet_projection.status())
-        counts = self._settled(f"{NEXT} is deleted", BASE)
-        self._tell(f"its devices fell back to {BASE}, which runs on {counts['actual']} of {counts['target']} again")
-
-    def _submit(self, commands: Sequence[Command]) -> None:
+    def _submit(self, *commands: Command) -> None:
         self._producer.submit(commands).raise_if_refused()
 
     def _create(self, name: str, content: JsonObject, condition: str, *, priority: int) -> None:
-        self._submit([CreateDeployment(name, content, target_condition=condition, priority=priority)])
+        self._submit(CreateDeployment(name, content, target_condition=condition, priority=priority))
         self._wait(lambda: name in self._fleet_projection.status())
 
     def _settled(self, step: str, name: str, *, at_least: int = 0) -> Counter[str]:
@@ -131,11 +109,9 @@ class Story:
         until = time.monotonic() + _SETTLE_SECONDS_MAX
         while True:
             status = self._fleet_projection.status()
-            self._show(Status(step, status))
+            self._show(step, status)
             counts = status[name]
-            if counts["target"] >= at_least and counts["pending"] <= 1:
-                return counts
-            if time.monotonic() >= until:
+            if (counts["target"] >= at_least and counts["pending"] <= 1) or time.monotonic() >= until:
                 return counts
             time.sleep(0.1)
 
@@ -146,9 +122,6 @@ class Story:
                 raise DemoStalled
             time.sleep(0.02)
 
-    def _tell(self, sentence: str) -> None:
-        self.sentences.append(sentence)
-
 
 class DemoStalled(Exception):
     """The projections did not catch up with the log within the demo's time limit."""
@@ -157,7 +130,3 @@ class DemoStalled(Exception):
         super().__init__(
             f"the projections did not catch up with the log within {_SETTLE_SECONDS_MAX:.0f} s; is the machine overloaded?"
         )
-
-
-def _rest(counts: Counter[str]) -> str:
-    return f"{counts['unhealthy']} unhealthy, {counts['unknown']} unknown (one device never answers)"

@@ -30,8 +30,6 @@ TICK_SECONDS = 1.0
 
 logger = structlog.get_logger()
 
-_ABOUT_CLOCKS = "docs/guides/operating.md, Clocks"
-
 
 def run(settings: Settings, stopping: threading.Event) -> None:
     """Run a round every `TICK_SECONDS` while this process holds the lease, until `stopping` is set.
@@ -50,22 +48,21 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     watch = ClockWatch(now_ms)
     while not stopping.wait(TICK_SECONDS):
         if (step := watch.step_seconds()) != 0:
-            logger.warning("the clock stepped, or the machine slept", seconds=round(step, 1), see=_ABOUT_CLOCKS)
+            see = "docs/guides/operating.md, Clocks"
+            logger.warning("the clock stepped, or the machine slept", seconds=round(step, 1), see=see)
         try:
-            fence = lease.take()
-            if (fence is not None) is not holds:
-                holds = fence is not None
-                # Only a change is logged: a second scheduler waits for days, and would otherwise log a line every second.
-                logger.info("scheduling" if holds else "another process schedules", fence=fence)
-            if fence is not None:
-                reached(FailPoint.SCHEDULE_LEASED)
-                engine.tick(fence)
-            postponed.worked("scheduling")
+            with postponed.attempt("scheduling"):
+                fence = lease.take()
+                if (fence is not None) is not holds:
+                    holds = fence is not None
+                    # Only a change is logged: a second scheduler waits for days, and would otherwise log a line every second.
+                    logger.info("scheduling" if holds else "another process schedules", fence=fence)
+                if fence is not None:
+                    reached(FailPoint.SCHEDULE_LEASED)
+                    engine.tick(fence)
         except Fenced as error:
             holds = False
             logger.warning("another process has taken over", error=str(error))
-        except LogUnavailable as error:
-            postponed.failed("scheduling", error)
         except LogError as error:
             logger.error("the fleet's events cannot be read", error=str(error))  # noqa: TRY400 - expected
         # Touched after a failed round too: the file says that the process is alive, not that Redis is.

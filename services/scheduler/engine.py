@@ -1,7 +1,7 @@
 """One round of the scheduler: start and end deployments that are due, and advance rollouts. All its state comes from the log."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -21,7 +21,7 @@ from events.projection_store.fleet_snapshot import FleetSnapshotReader
 from events.projection_store.groups import GroupProjection
 from events.projection_store.port import ProjectionStore
 from events.rollout.commands import AbortRollout, AdvanceRollout, DiscardRollout, RecordResults, StartRollout
-from events.rollout.events import RollbackEnded, RolloutEvent, RolloutPaused
+from events.rollout.events import RollbackEnded, RolloutPaused
 from events.rollout.state import RolloutDocument, RolloutState
 from events.update.commands import CancelUpdateDeployment
 from events.update.names import group_and_deployment
@@ -77,19 +77,20 @@ class SchedulerEngine:
         for name, deployment in sorted(work.timed.items()):
             self._isolated(name, partial(self._begin_or_end, producer, name, deployment, now))
         for name, stray in sorted(work.strays.items()):
-            self._isolated(name, partial(self._end_stray, producer, name, stray))
-        active = {
-            name: rollout
-            for name, rollout in sorted(work.rollouts.items())
-            if rollout.is_active and name not in work.strays
-        }
+            # Its deployment was deleted, or given another admission, at the same time as the rollout was created.
+            by_hand = AbortRollout(name, "who may receive it was changed by hand")
+            self._isolated(name, partial(_do, producer, name, DiscardRollout(name) if stray is None else by_hand))
+        active = [
+            name for name, rollout in sorted(work.rollouts.items()) if rollout.is_active and name not in work.strays
+        ]
         if active:
             self._fleet_snapshot.settle(self._settle)
-        for name, rollout in active.items():
+        for name in active:
+            rollout = work.rollouts[name]
             self._isolated(name, partial(self._go_on, producer, name, rollout, now))
         return producer.written
 
-    def _isolated(self, name: str, act: Callable[[], None]) -> None:
+    def _isolated(self, name: str, act: Callable[[], object]) -> None:
         """Run one act; a failure is logged and does not stop the acts on other deployments."""
         try:
             act()
@@ -98,21 +99,12 @@ class SchedulerEngine:
         except Exception as error:  # noqa: BLE001 - a fault of one deployment must not stop all other rollouts
             logger.error("skipped", deployment=name, error=f"{type(error).__name__}: {error}")  # noqa: TRY400
 
-    def _end_stray(self, producer: Producer, name: str, deployment: DeploymentDocument | None) -> None:
-        """End a rollout whose deployment was deleted, or given another admission, at the same time as the rollout was created."""
-        if deployment is None:
-            _do(producer, name, DiscardRollout(name))
-        else:
-            _do(producer, name, AbortRollout(name, "who may receive it was changed by hand"))
-
-    # -- times
-
     def _begin_or_end(self, producer: Producer, name: str, deployment: DeploymentDocument, now: int) -> None:
         end, start = deployment.end_at, deployment.start_at
         rollout = self._work.rollouts.get(name)
         if end and end <= now:
             if (group := group_and_deployment(name)) is not None:
-                self._end_update(producer, group, rollout)
+                self._end_update(producer, *group, rollout)
             elif rollout is not None and not rollout.is_over:
                 # A rollout that is rolling back admits no device, so it may finish. Any other is aborted, because it owns the
                 # admission until it is over; the next round ends the deployment.
@@ -131,22 +123,25 @@ class SchedulerEngine:
             elif rollout.state is RolloutState.CREATED:
                 _do(producer, name, StartRollout(name, start, now - start))
 
-    def _end_update(self, producer: Producer, of: tuple[str, str], rollout: RolloutDocument | None) -> None:
+    def _end_update(self, producer: Producer, group: str, name: str, rollout: RolloutDocument | None) -> None:
         """End the deployment of an update as a cancellation does: devices that have the update keep it."""
         if rollout is None or not (rollout.admits or rollout.state is RolloutState.COMPLETED):
             return
         if not self._fleet_snapshot.refresh(self._fleet_snapshot.heads()):
             return  # The snapshot is behind the log; the next round reads which devices have the update.
-        group, name = of
         keepers = GroupProjection(self._log, self._projections).keepers(group)
         _do(producer, f"{group}/{name}", CancelUpdateDeployment(group, name, "its end time is reached", keepers))
 
-    # -- rollouts
-
     def _go_on(self, producer: Producer, name: str, rollout: RolloutDocument, now: int) -> None:
         events = self._fleet_snapshot.judged(name, rollout, now).events
-        if events and _do(producer, name, AdvanceRollout(name, rollout.version, events)):
-            _report(name, events)
+        if not events or not _do(producer, name, AdvanceRollout(name, rollout.version, events)):
+            return
+        for event in events:
+            fields = {"deployment": name, "act": type(event).__name__, "reason": getattr(event, "reason", "")}
+            if isinstance(event, RolloutPaused) or (isinstance(event, RollbackEnded) and not event.succeeded):
+                logger.error("rollout stopped", **fields)
+            else:
+                logger.info("rollout", **fields)
 
 
 def _do(producer: Producer, cause: str, command: Command) -> bool:
@@ -157,13 +152,3 @@ def _do(producer: Producer, cause: str, command: Command) -> bool:
         logger.info("command refused", command=type(command).__name__, deployment=cause, why=str(error))
         return False
     return True
-
-
-def _report(name: str, events: Iterable[RolloutEvent]) -> None:
-    for event in events:
-        fields = {"deployment": name, "act": type(event).__name__}
-        reason = getattr(event, "reason", "")
-        if isinstance(event, RolloutPaused) or (isinstance(event, RollbackEnded) and not event.succeeded):
-            logger.error("rollout stopped", **fields, reason=reason)
-        else:
-            logger.info("rollout", **fields, reason=reason)

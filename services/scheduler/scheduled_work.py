@@ -53,11 +53,10 @@ class ScheduledWork:
         deployment_ids = sorted(name for name in names if ":" not in name)
         deployments, rollouts = deployments_of(self._log, deployment_ids), rollouts_of(self._log, deployment_ids)
         for name in deployment_ids:
-            self.timed.pop(name, None)
-            self.rollouts.pop(name, None)
-            self.strays.pop(name, None)
+            for documents in (self.timed, self.rollouts, self.strays):
+                documents.pop(name, None)
             deployment, document = deployments.get(name), rollouts.get(name)
-            if deployment is not None and is_timed(deployment):
+            if deployment is not None and (deployment.start_at or deployment.end_at):
                 self.timed[name] = deployment
             if document is not None:
                 # A rollout that is over stays while its deployment has a time. Without it, the start would admit all
@@ -66,8 +65,3 @@ class ScheduledWork:
                     self.rollouts[name] = document
                 if deployment is None or (document.admits and not isinstance(deployment.admission, NotStarted)):
                     self.strays[name] = deployment
-
-
-def is_timed(document: DeploymentDocument) -> bool:
-    """Whether a deployment has a start or an end time ahead."""
-    return bool(document.start_at or document.end_at)

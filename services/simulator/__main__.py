@@ -8,7 +8,6 @@ from events.log.log_factory import open_log
 from events.processes import lifeline
 from events.projection_store.redis import RedisProjectionStore
 from events.settings import read_settings
-from services.simulator.behaviour import behaviour_of
 from services.simulator.devices import SimulatedDevices
 
 
@@ -25,13 +24,12 @@ def main() -> None:
         signal.signal(number, lambda signum, _frame: stopping.append(signum))
     settings = read_settings()
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
-    silent = frozenset(arguments.silent)
     with open_producer(settings.redis_url, queue_url=settings.queue_url, by="device:simulator") as producer:
         devices = SimulatedDevices(
             RedisProjectionStore(log.client),
             producer,
             partitions=range(index, log.partitions, count),
-            behaviour_of=lambda device_id: behaviour_of(device_id, silent=silent),
+            silent=frozenset(arguments.silent),
         )
         devices.run(go_on=lambda: not stopping)
 

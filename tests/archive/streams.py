@@ -10,7 +10,7 @@ from redis import Redis
 from events.device.events import DeviceRegistered, TwinPatched
 from events.envelope import Principal
 from events.log.archive.mover import Mover
-from events.log.archive.retention_hold import RegisteredHolds
+from events.log.archive.notes import hold
 from events.log.entries import stream_names
 from events.log.events import LogInitialised
 from events.log.log_factory import initialise
@@ -42,7 +42,7 @@ def fresh_log(server: EmbeddedRedis, *, partitions: int = 1) -> Iterator[RedisLo
 def seal_all(log: RedisLog) -> None:
     """Say that everything is sealed, whatever comes; what is not sealed stays in Redis."""
     for stream in stream_names(log.partitions):
-        RegisteredHolds(log.client).hold(stream, "sealer", FAR)
+        hold(log.client, stream, "sealer", FAR)
 
 
 def write_events(log: RedisLog, devices: int, *, patches: int = 4, at: int = 1000) -> None:

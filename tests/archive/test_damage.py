@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from events.log.archive.mover import faults
 from events.log.archive.notes import notes_of
-from events.log.archive.verification import faults
 from events.log.errors import LogError, ManifestDamaged, SegmentDamaged, SegmentMissing
 from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams

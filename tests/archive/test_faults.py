@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from events.log.archive.mover import faults
 from events.log.archive.notes import notes_of
-from events.log.archive.verification import faults
 from events.log.entries import entry_bytes, stream_names
 from events.log.failpoints import VARIABLE, FailPoint
 from events.log.object_store import ObjectStore

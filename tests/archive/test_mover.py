@@ -19,10 +19,9 @@ from typer.testing import CliRunner
 
 from events import PatchTags, Producer
 from events.log.archive.manifest import Segment, manifest_of, segment_name
-from events.log.archive.notes import location_of, note, notes_of
-from events.log.archive.retention_hold import RegisteredHolds
+from events.log.archive.mover import faults
+from events.log.archive.notes import hold, location_of, note, notes_of
 from events.log.archive.segment import SegmentWriter
-from events.log.archive.verification import faults
 from events.log.entries import entry_bytes, genesis, stream_names
 from events.log.errors import ArchiveElsewhere, UnreadableEvent
 from events.log.keys import key, partition_of
@@ -83,25 +82,21 @@ def test_only_what_is_old_enough_leaves_and_never_the_newest_entry(log: RedisLog
 
 
 def test_nothing_goes_past_a_holder_and_the_script_looks_itself(log: RedisLog, tmp_path: Path) -> None:
-    holders = RegisteredHolds(log.client)
-    holders.hold("p00", "sealer", 0)
+    hold(log.client, "p00", "sealer", 0)
     moving = mover(log, tmp_path)
     moving.write("p00")
     assert moving.trim("p00", before_at=FAR).held_by == "sealer"
-    holders.hold("p00", "sealer", 35)
+    hold(log.client, "p00", "sealer", 35)
     assert moving.trim("p00", before_at=FAR).trimmed == 30
 
-    class Late:
-        """Somebody who registers when everybody was asked already."""
+    def register_late(stream: str, _entries: object) -> None:
+        hold(log.client, stream, "snapshots", 35)
 
-        def keep(self, stream: str, _entries: object) -> None:
-            holders.hold(stream, "snapshots", 35)
-
-    late = mover(log, tmp_path, keepers=(Late(),))
-    holders.hold("p00", "sealer", 100)
+    late = mover(log, tmp_path, keepers=(register_late,))
+    hold(log.client, "p00", "sealer", 100)
     caught = late.trim("p00", before_at=FAR)
     assert (caught.trimmed, caught.held_by) == (0, "snapshots")
-    holders.hold("p00", "snapshots", 100)
+    hold(log.client, "p00", "snapshots", 100)
     assert moving.trim("p00", before_at=FAR).trimmed == 60
 
 
@@ -122,7 +117,7 @@ def test_projections_and_webhooks_hold_what_they_have_not_seen(shared_redis: Emb
         assert {moving.trim(stream, before_at=FAR).held_by for stream in ("fleet", "p00")} == {"projections"}
         _drain(system)
         assert moving.waiting("p00", head=system.log.head(0), before_at=FAR).holders["sealer"] == 0
-        RegisteredHolds(system.log.client).hold("p00", "sealer", 10**9)
+        hold(system.log.client, "p00", "sealer", 10**9)
         waiting = moving.waiting("p00", head=system.log.head(0), before_at=FAR)
         assert waiting.holders == {"projections": system.log.head(0), "webhook w": 0, "sealer": 10**9}
         assert waiting.held_by == "webhook w"
@@ -155,7 +150,7 @@ def test_an_assignment_change_without_time_or_cause_that_a_device_has_is_named_a
                 moving.trim(stream, before_at=FAR)
         locations = {"ARCHIVE_URL": str(tmp_path), "ARCHIVE_SEGMENT_EVENTS": "1", "ARCHIVE_KEEP_DAYS": "0"}
         environment = system.environment(**{f"TWINFOLD_{name}": value for name, value in locations.items()})
-        command = [sys.executable, "-m", "workers.pool.archive_job"]
+        command = [sys.executable, "-m", "workers.pool.child_job", "archive"]
         ran = waiting.run(command, env=environment)
         said = ran.stdout + ran.stderr
         assert (ran.returncode, "Traceback" in said) == (1, False)
@@ -221,7 +216,7 @@ def test_an_archive_that_has_moved_is_not_moved_back_by_who_was_not_told(log: Re
     # Every file is at the former place as well, and that is where a pool's setting still leads.
     settings = {"REDIS_URL": url, "ARCHIVE_URL": str(old), "ARCHIVE_SEGMENT_EVENTS": "1", "ALLOW_VOLATILE_REDIS": "1"}
     environment = os.environ | {f"TWINFOLD_{name}": value for name, value in settings.items()}
-    command = [sys.executable, "-m", "workers.pool.archive_job"]
+    command = [sys.executable, "-m", "workers.pool.child_job", "archive"]
     ran = waiting.run(command, env=environment)
     assert (ran.returncode, f"the archive is at {new}" in ran.stdout + ran.stderr) == (1, True)
     # Who had begun before it was moved does not go on at the former place either.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from events.backup.stream_replay import StreamReplay
+from events.backup.document_repair import replay_stream
 from events.log.entries import RawEntry
 
 
@@ -25,11 +25,10 @@ ENTRIES = [
 
 
 def test_an_event_that_does_not_apply_is_named_and_those_behind_it_are_applied() -> None:
-    replay = StreamReplay("p00", lambda: iter(ENTRIES), ())
-    documents = replay.run()
-    assert replay.unapplied == ["p00:2", "p00:3"]
+    replay = replay_stream("p00", lambda: iter(ENTRIES))
+    assert replay.unapplied == ("p00:2", "p00:3")
     assert (replay.heads, replay.at) == ({"d0": b"2:1"}, 4)
-    assert msgspec.json.decode(documents["d0"])["tags"] == {"n": 1}
+    assert msgspec.json.decode(replay.documents["d0"])["tags"] == {"n": 1}
 
 
 def test_events_of_a_device_whose_registration_is_lost_are_named_in_one_pass_and_leave_nothing_behind() -> None:
@@ -46,11 +45,10 @@ def test_events_of_a_device_whose_registration_is_lost_are_named_in_one_pass_and
         number = next(passes)
         return iter([*ENTRIES, *lost])
 
-    replay = StreamReplay("p00", entries, ())
-    documents = replay.run()
+    replay = replay_stream("p00", entries)
     assert number == 1
-    assert replay.unapplied == ["p00:2", "p00:3", *(f"p00:{position}" for position in range(5, 56))]
-    assert (replay.heads, list(documents)) == ({"d0": b"2:1"}, ["d0"])
+    assert replay.unapplied == ("p00:2", "p00:3", *(f"p00:{position}" for position in range(5, 56)))
+    assert (replay.heads, list(replay.documents)) == ({"d0": b"2:1"}, ["d0"])
 
 
 def test_events_of_the_fleet_that_do_not_apply_move_no_head() -> None:
@@ -58,9 +56,8 @@ def test_events_of_the_fleet_that_do_not_apply_move_no_head() -> None:
         _entry(1, "DeploymentDeleted", b'{"type":"DeploymentDeleted"}', version=7, subject="deployment:a"),
         _entry(2, "DeviceRegistered", b'{"type":"DeviceRegistered","edge":true}', subject="deployment:b"),
     ]
-    replay = StreamReplay("fleet", lambda: iter(fleet), ())
-    documents = replay.run()
-    assert (replay.heads, documents) == ({}, {})
+    replay = replay_stream("fleet", lambda: iter(fleet))
+    assert (replay.heads, replay.documents) == ({}, {})
 
 
 def test_an_entry_that_cannot_be_had_is_no_event_that_does_not_apply() -> None:
@@ -72,7 +69,5 @@ def test_an_entry_that_cannot_be_had_is_no_event_that_does_not_apply() -> None:
                 raise RuntimeError("the disk is on fire")
             yield one
 
-    replay = StreamReplay("p00", entries, ())
     with pytest.raises(RuntimeError, match="on fire"):
-        replay.run()
-    assert replay.unapplied == []
+        replay_stream("p00", entries)

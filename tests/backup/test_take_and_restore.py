@@ -16,11 +16,10 @@ import pytest
 
 from events import PatchTags, RegisterDevice, RetireDevice
 from events.access.commands import DefinePolicy
-from events.backup.backup import BackupContents, take
-from events.backup.blocks import ENTRIES_MAX
+from events.backup.backup import take
 from events.backup.errors import BackupDamaged, FileDeleted, NoBackup, TargetNotEmpty
 from events.backup.location import UNDER_WAY_MS, BackupLocation, Pruned
-from events.backup.manifest import BackupManifest, File
+from events.backup.manifest import ENTRIES_MAX, BackupManifest, File
 from events.backup.restore import claim, finish, restore, verify
 from events.device.events import TwinPatched
 from events.envelope import Principal
@@ -68,7 +67,7 @@ def drain(system: System) -> None:
 
 def taken(system: System, location: Path, *, at: int = 1_800_000_000_000) -> tuple[BackupManifest, BackupLocation]:
     where = BackupLocation(str(location))
-    return take(system.log, where, BackupContents(), at=at), where
+    return take(system.log, where, at=at), where
 
 
 def bring_back(
@@ -146,11 +145,11 @@ def test_a_second_backup_copies_what_is_new_and_an_equal_one_nothing(system: Sys
     first, location = taken(system, tmp_path)
     assert sum(block.full for stream in first.streams for block in stream.blocks) == 1
     again = BackupLocation(str(tmp_path))
-    second = take(system.log, again, BackupContents(), at=1_800_000_000_001)
+    second = take(system.log, again, at=1_800_000_000_001)
     assert (again.written_files, location.written_files > 0) == (0, True)
     assert [stream.blocks for stream in second.streams] == [stream.blocks for stream in first.streams]
     system.do(PatchTags("d1", {"third": True}))
-    third = take(system.log, again, BackupContents(), at=1_800_000_000_002)
+    third = take(system.log, again, at=1_800_000_000_002)
     # The end of the stream of d1; entries that fill a block are not read again.
     assert again.written_files == 1
     assert location.ids() == (first.id, second.id, third.id)
@@ -199,8 +198,8 @@ def test_deleting_older_backups_ends_where_another_begins_and_keeps_keys_that_li
     system: System, tmp_path: Path
 ) -> None:
     same = BackupLocation(str(tmp_path / "." / "b"))
-    contents = BackupContents(private={"master.key": b"a key"}, keys=same)
-    manifest = take(system.log, BackupLocation(str(tmp_path / "b")), contents, at=1_800_000_000_000)
+    private = {"master.key": b"a key"}
+    manifest = take(system.log, BackupLocation(str(tmp_path / "b")), private=private, keys=same, at=1_800_000_000_000)
     for number in range(3):
         same.put(b"nobody needs %d" % number)
     assert same.prune("another log", keep=1, at=1_800_000_000_001) == Pruned((), 3, ())
@@ -558,7 +557,7 @@ def test_a_password_in_a_place_is_neither_shown_nor_written_down(system: System,
     with pytest.raises(NoBackup) as missing:
         keys.manifest()
     assert "hunter2" not in str(missing.value)
-    manifest = take(system.log, BackupLocation(str(tmp_path)), BackupContents(keys=keys), at=1_800_000_000_000)
+    manifest = take(system.log, BackupLocation(str(tmp_path)), keys=keys, at=1_800_000_000_000)
     assert "hunter2" not in manifest.private_at
 
 
@@ -601,8 +600,8 @@ class _BrokeOff(Exception):
     pass
 
 
-def _break_off(told: Any) -> None:
-    if told.what == "p02":
+def _break_off(what: str, _done: int, _total: int) -> None:
+    if what == "p02":
         raise _BrokeOff
 
 
@@ -659,11 +658,11 @@ def test_a_backup_while_processes_write_is_restored(system: System, tmp_path: Pa
 _TAKE = """
 import sys
 from events.backup.location import BackupLocation
-from events.backup.backup import BackupContents, take
+from events.backup.backup import take
 from events.device.events import TwinPatched
 from events.envelope import Principal
 from events.log.log_factory import open_log
-take(open_log(sys.argv[1]), BackupLocation(sys.argv[2]), BackupContents(), at=int(sys.argv[3]))
+take(open_log(sys.argv[1]), BackupLocation(sys.argv[2]), at=int(sys.argv[3]))
 """
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 
 from events import PatchTags, Producer, RegisterDevice
 from events.envelope import Principal
-from events.log.archive.archive_index import ArchiveIndex
 from events.log.archive.mover import Mover
 from events.log.events import LogInitialised
 from events.log.keys import partition_of
@@ -97,8 +96,8 @@ def _one_device(log: RedisLog, ids: list[str], setting: str, aim: float) -> Figu
 
 
 def _replay(server: EmbeddedRedis, log: RedisLog) -> Iterator[Figure]:
-    archive_index = ArchiveIndex(log.client)
-    upto = min(archive_index.look(stream) for stream in STREAMS)
+    streams = RawStreams(log.client)
+    upto = min(streams.refresh(stream) for stream in STREAMS)
     (alone,) = _readers(server, [0], upto)
     both = _readers(server, [0, 1], upto)
     small = _readers(server, [0], upto // 4)[0]

@@ -20,10 +20,9 @@ from events.readiness.catalogue import RULES
 from events.readiness.profile import PROFILES
 from events.readiness.subject import ReadinessSubject
 from services.cli.app import app
-from services.cli.check.check_files import document_of
-from services.cli.check.check_result import CheckedFile, CheckResult, SourceFile
+from services.cli.check.check_files import CheckedFile, source_of
 from services.cli.check.command import ProfileName
-from services.cli.check.text_report import show
+from services.cli.check.reports import CheckResult, show
 from tests import waiting
 from tests.readiness.examples import EXAMPLES
 from tests.readiness.manifests import ABSENT, LIMITS, READY, create_options, host_config, image, layer, manifest, temp
@@ -160,8 +159,8 @@ def test_text_for_a_pipe_is_not_wrapped(put: Any) -> None:
 
 def test_text_for_a_terminal_keeps_its_indentation(put: Any) -> None:
     path = put("m.json", LATEST)
-    document = document_of(source := SourceFile(str(path), path.read_text()))
-    report = readiness.check(ReadinessSubject((document,)), PROFILES["production"], now=0)
+    source = source_of(str(path), path.read_text())
+    report = readiness.check(ReadinessSubject((source.document,)), PROFILES["production"], now=0)
     screen = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=40)
     show(screen, CheckResult([CheckedFile(source, {}, report)]))
     assert isinstance(screen.file, io.StringIO)

@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from services import certificates
 from services.cli.app import app
-from services.cli.client import ApiMisaddressed, ApiUnavailable
-from services.cli.connection_errors import misfit
+from services.cli.client import ApiMisaddressed, ApiUnavailable, misfit
 from services.cli.exits import code_of
 
 

@@ -18,8 +18,7 @@ from services.cli.exits import EXPECTED, REFUSED, UNAVAILABLE, USAGE, code_of
 from services.demo.manifests import ManifestUnreadable
 from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
-from services.embedded_redis import NoRedisServer, redis_of
-from services.redis_log import RedisDidNotStart
+from services.embedded_redis import NoRedisServer, RedisDidNotStart, redis_of
 from services.sockets import CannotListen
 from tests import waiting
 

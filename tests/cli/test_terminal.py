@@ -19,13 +19,13 @@ from typing_extensions import override
 
 from events import logs, terminal
 from events.rich_console import console
-from events.visible import visible, visible_json
+from events.terminal import visible, visible_json
 from tests.repo.tree import files, text
 
 WRITERS = {
     "events/terminal.py",
     "events/rich_console.py",
-    "services/cli/audit_search.py",  # an export's bytes, escaped where they are made
+    "services/cli/audit.py",  # an export's bytes, escaped where they are made
     "services/cli/check/command.py",  # a mended manifest goes on as it is
     "workers/replay/child.py",  # to its parent
     "workers/restored.py",  # to its parent

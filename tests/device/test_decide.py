@@ -6,7 +6,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from events import canonical
-from events.device.command_check import check
 from events.device.commands import (
     CreateModule,
     DeleteModule,
@@ -20,7 +19,7 @@ from events.device.commands import (
     UpdateDevice,
     subject_of,
 )
-from events.device.decider import decide
+from events.device.decider import check, decide
 from events.device.errors import (
     DeviceError,
     DeviceExists,
@@ -34,7 +33,6 @@ from events.device.errors import (
     SystemModuleReserved,
     TwinLimitExceeded,
 )
-from events.device.etags import twin_etag
 from events.device.events import (
     DeviceEvent,
     DeviceRegistered,
@@ -46,7 +44,7 @@ from events.device.events import (
     TwinPatched,
     TwinReplaced,
 )
-from events.device.state import begun_module
+from events.device.state import begun_module, twin_etag
 from tests.device.given import DEVICE, device, given, module
 from tests.manifest.values import anything
 

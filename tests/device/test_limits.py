@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from events.device.command_check import SECTIONS_MAX, VERSION_MAX, check
 from events.device.commands import (
     AcknowledgeDesired,
     PatchTags,
@@ -17,7 +16,7 @@ from events.device.commands import (
     UpdateModule,
     subject_of,
 )
-from events.device.decider import decide
+from events.device.decider import SECTIONS_MAX, VERSION_MAX, check, decide
 from events.device.errors import (
     DeliveryInvalid,
     DeviceScopeInvalid,
@@ -27,10 +26,10 @@ from events.device.errors import (
     NotEdgeCapable,
     TwinLimitExceeded,
 )
-from events.device.etags import matches, twin_etag
 from events.device.events import ConfigurationSet, DeviceRegistered, ModuleCreated, PropertiesReported, TwinPatched
 from events.device.hierarchy import SCOPE_CHARACTERS_MAX
-from events.device.personal import personal_paths
+from events.device.state import matches, twin_etag
+from events.device.tags import personal_paths
 from events.properties import LimitProblem
 from tests.device.given import DEVICE, device, given
 from tests.manifest.contents import content

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
-from events.fleet.children import Children
+from events.fleet.directory import Children
 
 _moves = st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["", "a", "b"])))
 

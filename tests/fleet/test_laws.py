@@ -221,7 +221,7 @@ def test_every_module_whoever_made_it_has_all_configurations_that_target_it() ->
             name: partition.assignments.by_number[partition.assignment_of[at]]
             for name, at in partition.directory.ordinal_of.items()
         }
-        assert {module for sets in partition.targets.of_modules.targets.values() for module in sets} <= set("abc")
+        assert {module for sets in partition.targets.of_modules.values() for module in sets} <= set("abc")
         for module in "abc":
             having = {
                 name
@@ -231,7 +231,7 @@ def test_every_module_whoever_made_it_has_all_configurations_that_target_it() ->
             }
             for name, (_, deployment) in model.deployments.items():
                 if "moduleContent" in deployment.content:
-                    targets = partition.targets.of_modules.targets.get(name, {}).get(module, BitMap())
+                    targets = partition.targets.of_modules.get(name, {}).get(module, BitMap())
                     assert {ids[at] for at in targets} == model.targets_of_module(name, module, having)
             for name, assignment in assignments.items():
                 stack, part = model.module_stack(name, module, having), assignment.module_part(module)

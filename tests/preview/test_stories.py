@@ -15,6 +15,7 @@ from events import (
     RetireDevice,
     UpdateDeployment,
     UpdateDevice,
+    canonical,
 )
 from events.device.commands import SetConfiguration
 from events.envelope import Principal
@@ -24,7 +25,7 @@ from events.preview.difference import DifferenceKind, differences
 from events.preview.errors import PreviewBehind, PreviewDiffers, PreviewTokenInvalid
 from events.preview.preview_result import sections_of
 from events.preview.preview_token import PreviewToken
-from events.preview.previewer import Previewer
+from events.preview.previewer import Previewer, Trial
 from events.projection_store.memory import MemoryProjectionStore
 from tests.producer.logs import producer
 from tests.workers.system import base, layer
@@ -50,9 +51,10 @@ class Stand:
             assert self.projector.drain(number, go_on=lambda: True)
 
     def foretold(self, *commands: Any) -> Any:
-        decided = self.previewer.decide(commands, by=BY)
+        trial = Trial(self.previewer, by=BY)
+        decided = trial.decided(trial.producer.submit(commands).refused)
         assert not decided.refused
-        return decided, self.previewer.result(decided.events, decided.proposed)
+        return decided, self.previewer.result(decided)
 
     def happens(self, *commands: Any) -> Any:
         """Look ahead, do it, and insist that it was so; answers the result."""
@@ -160,7 +162,7 @@ def test_a_token_is_for_one_command_of_one_person_for_a_while() -> None:
     stand = Stand(*FLEET)
     decided, result = stand.foretold(DeleteDeployment("both"))
     token = PreviewToken.of(result, decided.events, commands="c", author="a", partitions=PARTITIONS, until=10)
-    read = PreviewToken.from_text(token.to_text())
+    read = msgspec.json.decode(canonical.encode(token), type=PreviewToken)
     read.check(commands="c", author="a", now=10)
     for wrong in ({"commands": "d"}, {"author": "b"}, {"now": 11}):
         with pytest.raises(PreviewTokenInvalid):

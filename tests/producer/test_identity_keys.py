@@ -25,10 +25,10 @@ from events.secrets.errors import KeyFileOfAnotherLog
 from events.secrets.keyfile import KeyFile, read_or_create_key
 from events.secrets.vault import Vault
 from tests.producer.logs import ADA
-from tests.secrets.memory import MemorySecretStore
+from tests.secrets.samples import FakeSecretStore
 
 
-class CountingStore(MemorySecretStore):
+class CountingStore(FakeSecretStore):
     puts = 0
 
     @override

@@ -28,7 +28,7 @@ from events.producer.secrecy import LazyVault
 from events.secrets.errors import SecretNotFound
 from tests.manifest.contents import agent, content, layer, module
 from tests.producer.logs import Bell, FlakyLog, RacingLog, all_events, producer
-from tests.secrets.memory import MemorySecretStore
+from tests.secrets.samples import FakeSecretStore
 
 
 def tags(log: MemoryLog, name: str) -> Any:
@@ -235,7 +235,7 @@ def test_a_secret_in_plain_is_refused_where_there_is_no_vault() -> None:
 
 
 def test_a_secret_goes_into_the_vault_and_a_reference_into_the_log(tmp_path: Path) -> None:
-    log, store = MemoryLog(partitions=1), MemorySecretStore()
+    log, store = MemoryLog(partitions=1), FakeSecretStore()
     one = producer(log, take_secrets=LazyVault(store, tmp_path / "key").take_out)
     one.do(CreateDeployment("plain", content(), "*"))
     assert not (tmp_path / "key").exists()
@@ -247,7 +247,7 @@ def test_a_secret_goes_into_the_vault_and_a_reference_into_the_log(tmp_path: Pat
 
 
 def test_a_marked_variable_is_a_secret_too(tmp_path: Path) -> None:
-    log, store = MemoryLog(partitions=1), MemorySecretStore()
+    log, store = MemoryLog(partitions=1), FakeSecretStore()
     env = {"KEY": {"value": {"$secret_text": "hunter2"}}}
     command = CreateDeployment("a", content(agent=agent(modules={"m": module(env=env)})), "*")
     producer(log, take_secrets=LazyVault(store, tmp_path / "key").take_out).do(command)
@@ -258,7 +258,7 @@ def test_a_marked_variable_is_a_secret_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("password", ["<hunter2>", "hunter2" * 1000])
 def test_no_refusal_shows_a_secret(password: str, tmp_path: Path) -> None:
     log = MemoryLog(partitions=1)
-    one = producer(log, take_secrets=LazyVault(MemorySecretStore(), tmp_path / "key").take_out)
+    one = producer(log, take_secrets=LazyVault(FakeSecretStore(), tmp_path / "key").take_out)
     broken = with_password(password)
     broken.content["modulesContent"]["$edgeAgent"]["properties.desired"]["modules"] = "hunter"
     (refused,) = one.submit([broken]).refused
@@ -267,7 +267,7 @@ def test_no_refusal_shows_a_secret(password: str, tmp_path: Path) -> None:
 
 def test_a_reference_to_nothing_is_refused(tmp_path: Path) -> None:
     log = MemoryLog(partitions=1)
-    one = producer(log, take_secrets=LazyVault(MemorySecretStore(), tmp_path / "key").take_out)
+    one = producer(log, take_secrets=LazyVault(FakeSecretStore(), tmp_path / "key").take_out)
     one.do(with_password("hunter2"))
     (second,) = one.submit([with_password({"$secret": "nothing"})]).refused
     assert isinstance(second.error, SecretNotFound)

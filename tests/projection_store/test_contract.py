@@ -5,9 +5,12 @@ from typing import Any
 
 import fakeredis
 import pytest
+from msgspec import UNSET, UnsetType
 from redis import Redis
 
+from events import canonical
 from events.envelope import Vector
+from events.fleet.assignments import NO_ASSIGNMENT, Assignment, AssignmentStatus, Own
 from events.log.connect import connect
 from events.projection_store.memory import MemoryProjectionStore
 from events.projection_store.port import Blocked, ProjectionSelection, ProjectionStore, StoredDevice
@@ -191,28 +194,29 @@ def test_a_block_stands_until_it_is_lifted(store: ProjectionStore) -> None:
 
 def test_one_device_is_read_as_of_one_point_in_time(store: ProjectionStore) -> None:
     assert store.device(0, "d") is None
-    assignment = b'{"configuration":"00ff","status":"managed","own":{"configuration":"00aa"}}'
+    assignment = Assignment(AssignmentStatus.MANAGED, (), "00ff", {}, own=Own("00aa"))
     hashes: dict[str, dict[str, bytes | None]] = {
         "ordinals": {"d": b"2", "new": b"0"},
-        "assignments": {"258": assignment},
+        "assignments": {"258": canonical.encode(assignment)},
         "configurations": {"00ff": b'{"m":{}}', "00aa": b'{"$device":{}}'},
     }
     arrays = {"assignment_of": ((8, b"\x02\x01\x00\x00"),), "moved_by": ((8, b"\x01\x00\x00\x00"),)}
     store.commit(0, writes(hashes=hashes, arrays=arrays, assignment_change=AssignmentEntry(1, 17, "p00:1-1", b"{}")))
-    assert store.device(0, "d") == StoredDevice(ONE, 2, assignment, b'{"m":{}}', 1, 17, "p00:1-1", b'{"$device":{}}')
-    assert store.device(0, "new") == StoredDevice(ONE, 0, b"", b"", 0, 0, "")
+    device = StoredDevice("d", ONE, 2, assignment, b'{"m":{}}', 1, 17, "p00:1-1", b'{"$device":{}}')
+    assert store.device(0, "d") == device
+    assert store.device(0, "new") == StoredDevice("new", ONE, 0, NO_ASSIGNMENT, b"", 0, 0, "")
     assert store.device(1, "d") is None
 
 
-@pytest.mark.parametrize("own", [b"", b'"own":{"configuration":"00aa"},'])
-def test_a_module_that_is_called_own_is_not_the_own_twin(store: ProjectionStore, own: bytes) -> None:
-    assignment = b'{"configuration":"00ff",%s"modules":{"own":{"configuration":"00bb"}}}' % own
+@pytest.mark.parametrize("own", [UNSET, Own("00aa")])
+def test_a_module_that_is_called_own_is_not_the_own_twin(store: ProjectionStore, own: Own | UnsetType) -> None:
+    assignment = Assignment(AssignmentStatus.MANAGED, (), "00ff", {}, own=own, modules={"own": Own("00bb")})
     hashes: dict[str, dict[str, bytes | None]] = {
         "ordinals": {"d": b"0"},
-        "assignments": {"1": assignment},
+        "assignments": {"1": canonical.encode(assignment)},
         "configurations": {"00ff": b"{}", "00aa": b'{"$device":{}}', "00bb": b'{"$module":{}}'},
     }
     store.commit(0, writes(hashes=hashes, arrays={"assignment_of": ((0, b"\x01\x00\x00\x00"),)}))
     device = store.device(0, "d")
     assert device is not None
-    assert device.own == (b'{"$device":{}}' if own else b"")
+    assert device.own == (b"" if own is UNSET else b'{"$device":{}}')

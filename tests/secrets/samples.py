@@ -4,7 +4,10 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import fakeredis
+
 from events.secrets.keyfile import KEY_BYTES, KeyFile
+from events.secrets.redis import RedisSecretStore
 from events.secrets.references import SECRET_TEXT
 from tests.manifest.contents import agent, content, module
 
@@ -12,6 +15,14 @@ PASSWORD = "hunter2-hunter2"
 TOKEN = "tokentoken-0815"
 KEY = KeyFile(bytes(range(KEY_BYTES)))
 OTHER_KEY = KeyFile(bytes(KEY_BYTES))
+
+
+class FakeSecretStore(RedisSecretStore):
+    """The store of secrets over a Redis in this process."""
+
+    def __init__(self) -> None:
+        self.redis = fakeredis.FakeRedis()
+        super().__init__(self.redis)
 
 
 def numbered() -> Callable[[], str]:

@@ -7,7 +7,7 @@ import pytest
 from events import CreateDeployment, PatchTags, ReplaceTwin, UpdateDeployment
 from events.access.commands import IssueToken
 from events.deployment.errors import MetricsInvalid
-from events.device.personal import personal_paths
+from events.device.tags import personal_paths
 from events.query.errors import ConditionInvalid, QueryInvalid
 from events.rollout.commands import CreateRollout
 from events.rollout.plan import Phase, RolloutPlan
@@ -37,7 +37,7 @@ def test_a_whole_twin_is_looked_at_as_well() -> None:
     assert (command.tags, len(found)) == ({"owner": {"$secret": "s"}}, 1)
 
 
-@pytest.mark.parametrize("value", [7, True, ["a"], "", " ", "***", "x" * 4097])
+@pytest.mark.parametrize("value", [7, True, ["a"], "", " ", "***", "x" * 4097, "\ud800"])
 def test_what_is_no_text_or_stands_for_one_is_refused_by_its_path_and_not_quoted(value: Any) -> None:
     with pytest.raises(SecretTextInvalid, match=r"^tags\.contact\.mail: ") as refused:
         taken({"contact": {"mail": value}})

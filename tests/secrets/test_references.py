@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from events import canonical
 from events.manifest.validate import problems
-from events.secrets.errors import MarkNotFound, SecretTextInvalid
+from events.secrets.errors import SecretTextInvalid
 from events.secrets.references import SECRET_TEXT, Secret, extract, mask, materialise, references
 from tests.manifest.contents import agent, content, layer, module
 from tests.secrets.samples import PASSWORD, TOKEN, marked, numbered, registry, runtime, with_password, with_variable
@@ -16,8 +16,8 @@ DESIRED = "properties.desired"
 S1 = {"$secret": "s1"}
 
 
-def taken(given: Any, marks: tuple[str, ...] = ()) -> tuple[Any, dict[str, str]]:
-    answer, found = extract(given, new_id=numbered(), marked=marks)
+def taken(given: Any) -> tuple[Any, dict[str, str]]:
+    answer, found = extract(given, new_id=numbered())
     return answer, {secret.id: secret.plaintext for secret in found}
 
 
@@ -54,25 +54,14 @@ def test_a_variable_is_secret_where_its_value_says_so(path: str, value: Any) -> 
     assert taken(layer({path: value(marked())})) == (layer({path: value(S1)}), {"s1": TOKEN})
 
 
-def test_a_variable_is_secret_where_a_mark_says_so() -> None:
-    answer, found = taken(with_variable(TOKEN), ("modules.temp.env.TOKEN",))
-    assert (answer, found) == (with_variable(S1), {"s1": TOKEN})
-
-
 def test_a_variable_that_nobody_marked_stays() -> None:
     assert taken(with_variable(TOKEN)) == (with_variable(TOKEN), {})
-
-
-def test_a_mark_that_names_nothing_is_refused() -> None:
-    for given_content in (with_variable(TOKEN), {}, None):
-        with pytest.raises(MarkNotFound, match=r"modules\.temp\.env\.TOKNE"):
-            taken(given_content, ("modules.temp.env.TOKNE",))
 
 
 def test_a_reference_that_stands_stays() -> None:
     kept = with_password({"$secret": "old"})
     assert taken(kept) == (kept, {})
-    assert taken(with_variable({"$secret": "old"}), ("modules.temp.env.TOKEN",))[1] == {}
+    assert taken(with_variable({"$secret": "old"}))[1] == {}
 
 
 def test_every_secret_gets_an_id_of_its_own_even_for_the_same_text() -> None:
@@ -110,8 +99,6 @@ def test_a_layer_that_sets_something_below_a_password_is_refused() -> None:
 def test_a_marked_variable_that_is_no_text_is_refused(text: Any) -> None:
     with pytest.raises(SecretTextInvalid, match=r"modules\.temp\.env\.TOKEN\.value"):
         taken(with_variable(marked(text)))
-    with pytest.raises(SecretTextInvalid, match=r"modules\.temp\.env\.TOKEN\.value"):
-        taken(with_variable(text), ("modules.temp.env.TOKEN",))
 
 
 @pytest.mark.parametrize("password", ["", " ", None])

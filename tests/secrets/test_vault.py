@@ -15,23 +15,22 @@ from events.log.memory import MemoryLog
 from events.producer.producer import Producer
 from events.secrets.errors import (
     KeyFileWrong,
-    MarkNotFound,
     SecretErased,
     SecretNotFound,
     SecretsUnavailable,
     SecretTampered,
     SecretTextInvalid,
 )
+from events.secrets.redis import KEY as KEY_OF_SECRETS
 from events.secrets.references import references
-from events.secrets.sealed_secret import Sealed
 from events.secrets.vault import Vault
 from tests.manifest.contents import agent, content, module
-from tests.secrets.memory import MemorySecretStore
 from tests.secrets.samples import (
     KEY,
     OTHER_KEY,
     PASSWORD,
     TOKEN,
+    FakeSecretStore,
     marked,
     numbered,
     registry,
@@ -41,7 +40,7 @@ from tests.secrets.samples import (
 )
 
 
-class AwayStore(MemorySecretStore):
+class AwayStore(FakeSecretStore):
     """A store that answers no more."""
 
     @override
@@ -49,8 +48,8 @@ class AwayStore(MemorySecretStore):
         raise SecretsUnavailable(f"away with {len(sealed)}")
 
 
-def vault(store: MemorySecretStore | None = None, key: Any = KEY) -> Vault:
-    return Vault(MemorySecretStore() if store is None else store, key, new_id=numbered())
+def vault(store: FakeSecretStore | None = None, key: Any = KEY) -> Vault:
+    return Vault(FakeSecretStore() if store is None else store, key, new_id=numbered())
 
 
 def create(given: Any = None) -> CreateDeployment:
@@ -59,7 +58,7 @@ def create(given: Any = None) -> CreateDeployment:
 
 
 def test_secrets_are_in_the_store_before_the_command_goes_on() -> None:
-    store = MemorySecretStore()
+    store = FakeSecretStore()
     command = vault(store).take_out(create())
     assert references(command.content) == set(store.ids()) == {"s1", "s2"}
 
@@ -72,28 +71,20 @@ def test_a_command_goes_on_with_all_else_unchanged() -> None:
 
 
 def test_commands_without_secrets_store_nothing() -> None:
-    store = MemorySecretStore()
+    store = FakeSecretStore()
     deleted = DeleteDeployment("base")
     assert vault(store).take_out(deleted) is deleted
     assert vault(store).take_out(create(content())) == create(content())
     assert list(store.ids()) == []
 
 
-def test_a_variable_marked_beside_the_content_is_taken_out() -> None:
-    store = MemorySecretStore()
-    one = vault(store)
-    command = one.take_out(create(with_variable(TOKEN)), marked=["modules.temp.env.TOKEN"])
-    assert command.content == with_variable({"$secret": "s1"})
-    assert one.reveal(command.content) == with_variable(TOKEN)
-
-
 def test_no_secret_stands_in_an_event_a_snapshot_a_projection_or_a_representation() -> None:
-    store = MemorySecretStore()
+    store = FakeSecretStore()
     command = vault(store).take_out(create())
     event = decide(command, None)
     document = evolve(None, event, version=1, at=1)
     assert document is not None
-    stored = repr(vars(store)).encode()
+    stored = repr(store.redis.hgetall(KEY_OF_SECRETS)).encode()
     written = repr((command, event, document, store)).encode()
     for text in (PASSWORD.encode(), TOKEN.encode()):
         assert text not in canonical.encode(event) + encode(document) + stored + written
@@ -112,7 +103,7 @@ def test_a_value_without_references_is_revealed_as_it_is() -> None:
 
 
 def test_a_repeated_command_gets_new_ids_and_the_same_secrets() -> None:
-    store = MemorySecretStore()
+    store = FakeSecretStore()
     one = vault(store)
     first, second = one.take_out(create()), one.take_out(create())
     assert references(first.content).isdisjoint(references(second.content))
@@ -120,7 +111,7 @@ def test_a_repeated_command_gets_new_ids_and_the_same_secrets() -> None:
 
 
 def test_a_content_that_brings_its_references_along_keeps_them() -> None:
-    store = MemorySecretStore()
+    store = FakeSecretStore()
     one = vault(store)
     former = one.take_out(create())
     assert one.take_out(create(former.content)) == create(former.content)
@@ -128,7 +119,7 @@ def test_a_content_that_brings_its_references_along_keeps_them() -> None:
 
 
 def test_a_reference_to_nothing_is_refused_before_anything_is_stored() -> None:
-    store = MemorySecretStore()
+    store = FakeSecretStore()
     credentials = {"old": registry({"$secret": "gone"}), "new": registry()}
     broken = content(agent=agent(runtime={"type": "docker", "settings": {"registryCredentials": credentials}}))
     with pytest.raises(SecretNotFound) as refused:
@@ -138,12 +129,10 @@ def test_a_reference_to_nothing_is_refused_before_anything_is_stored() -> None:
 
 
 def test_what_is_refused_is_not_stored() -> None:
-    store = MemorySecretStore()
+    store = FakeSecretStore()
     for wrong in (with_password(5), with_variable(marked(5))):
         with pytest.raises(SecretTextInvalid):
             vault(store).take_out(create(wrong))
-    with pytest.raises(MarkNotFound):
-        vault(store).take_out(create(with_password()), marked=["modules.temp.env.NONE"])
     assert list(store.ids()) == []
 
 
@@ -153,7 +142,7 @@ def test_a_command_does_not_go_on_when_its_secrets_could_not_be_stored() -> None
 
 
 def test_an_erased_secret_is_revealed_no_more_and_the_events_stay_as_they_are() -> None:
-    store = MemorySecretStore()
+    store = FakeSecretStore()
     first_vault = vault(store)
     command = first_vault.take_out(create())
     before = canonical.encode(decide(command, None))
@@ -171,7 +160,7 @@ def test_an_erased_secret_is_revealed_no_more_and_the_events_stay_as_they_are() 
 
 
 def test_what_is_left_is_revealed_with_something_else_for_what_was_erased_and_nothing_for_what_never_was() -> None:
-    store = MemorySecretStore()
+    store = FakeSecretStore()
     first_vault = vault(store)
     first_vault.take_out(create())
     store.destroy("s1")
@@ -183,65 +172,20 @@ def test_what_is_left_is_revealed_with_something_else_for_what_was_erased_and_no
 
 
 def test_another_key_file_reveals_nothing() -> None:
-    store = MemorySecretStore()
+    store = FakeSecretStore()
     command = vault(store).take_out(create())
     with pytest.raises(KeyFileWrong, match=f"{KEY.id}.*{OTHER_KEY.id}"):
         vault(store, OTHER_KEY).reveal(command.content)
 
 
 def test_secrets_that_were_exchanged_in_the_store_do_not_open() -> None:
-    store = MemorySecretStore()
+    store = FakeSecretStore()
     one = vault(store)
     command = one.take_out(create())
     sealed = store.sealed(["s1", "s2"])
-    assert store.replace("s1", before=sealed["s1"], sealed=sealed["s2"])
+    store.redis.hset(KEY_OF_SECRETS, "s1", encode(sealed["s2"]))
     with pytest.raises(SecretTampered, match="s1"):
         one.reveal(command.content)
-
-
-def test_rewrapping_brings_all_secrets_under_the_new_key_file_once() -> None:
-    store = MemorySecretStore()
-    old, new = vault(store), vault(store, OTHER_KEY)
-    command = old.take_out(create())
-    revealed = old.reveal(command.content)
-    old.take_out(create(with_password()))
-    store.destroy("s3")
-    assert (new.rewrap(KEY), new.rewrap(KEY)) == (2, 0)
-    assert new.reveal(command.content) == revealed
-    with pytest.raises(KeyFileWrong):
-        old.reveal(command.content)
-
-
-class ErasingStore(MemorySecretStore):
-    """A store in which somebody erases a secret just after it was read, or listed."""
-
-    def __init__(self, *, after: str) -> None:
-        super().__init__()
-        self._after = after
-
-    @override
-    def ids(self) -> list[str]:
-        names = list(super().ids())
-        if self._after == "listing":
-            self.destroy(names[0])
-        return names
-
-    @override
-    def sealed(self, ids: Any) -> Any:
-        found: dict[str, Sealed] = dict(super().sealed(ids))
-        if self._after == "reading":
-            for name in found:
-                self.destroy(name)
-        return found
-
-
-@pytest.mark.parametrize("after", ["listing", "reading"])
-def test_rewrapping_does_not_bring_back_what_is_erased_meanwhile(after: str) -> None:
-    store = ErasingStore(after=after)
-    vault(store).take_out(create(with_password()))
-    assert vault(store, OTHER_KEY).rewrap(KEY) == 0
-    with pytest.raises(SecretErased):
-        MemorySecretStore.sealed(store, ["s1"])
 
 
 def test_a_producer_with_a_vault_writes_no_secret_into_its_log() -> None:

@@ -4,8 +4,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -19,8 +17,8 @@ from events.settings import SettingsInvalid, environment_of, read_settings
 from events.terminal import complain_of, print_json, print_lines
 from workers.replay.archived import ArchivedLog
 from workers.replay.pool import ProcessDied, replay_streams
-from workers.replay.replay_output import ReplayProgressBar, Summary
-from workers.replay.report import Done, Failed, ReplayRequest
+from workers.replay.replay_output import Summary, progress_bar
+from workers.replay.report import Compared, Done, Failed, ReplayRequest
 
 CANNOT_BE_DONE = 2
 
@@ -60,10 +58,14 @@ def _run(request: ReplayRequest) -> int:
         if request.archive
         else open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     )
-    heads = log.heads()
-    request = _with_ends(request, log, heads)
-    if request.until is not None and not request.upto[str(FLEET)]:
+    heads, upto = log.heads(), dict(request.upto)
+    if request.until is not None:
+        upto |= {str(stream): log.position_at(stream, request.until) for stream in heads}
+    if request.archive:
+        upto = {str(stream): min(head, upto.get(str(stream), head)) for stream, head in heads.items()}
+    if request.until is not None and not upto[str(FLEET)]:
         raise NothingToReplay
+    request = msgspec.structs.replace(request, upto=upto)
     partitions = tuple(range(log.partitions))
     streams = request.streams or (partitions if request.rebuild else (FLEET, *partitions))
     for stream in streams:
@@ -71,37 +73,24 @@ def _run(request: ReplayRequest) -> int:
             raise StreamUnknown(stream, log.partitions)
     # Longest first: a long stream that starts last would run alone while the other processes have no work.
     streams = tuple(sorted(streams, key=lambda stream: -heads[stream]))
-    events = sum(min(heads[stream], request.upto.get(str(stream), heads[stream])) for stream in streams)
-    began, done, failed = time.monotonic(), list[Any](), list[Failed]()
-    with ReplayProgressBar(events) as hear:
+    events = sum(min(heads[stream], upto.get(str(stream), heads[stream])) for stream in streams)
+    began, done, failed = time.monotonic(), list[Compared](), list[Failed]()
+    with progress_bar(events) as hear:
         processes = request.workers or os.cpu_count() or 1
         for message in replay_streams(request, streams, processes=processes, environment=environment_of(settings)):
             hear(message)
-            match message:
-                case Done(compared):
-                    done.append(compared)
-                case Failed():
-                    failed.append(message)
-                case _:
-                    pass
+            if isinstance(message, Done):
+                done.append(message.compared)
+            elif isinstance(message, Failed):
+                failed.append(message)
     # Streams end in any order; the summary lists them by number.
     done.sort(key=lambda compared: compared.stream)
-    summary = Summary(tuple(done), tuple(failed), time.monotonic() - began, rebuilt=request.rebuild)
+    summary = Summary(done, failed, time.monotonic() - began, rebuilt=request.rebuild)
     if request.json:
         print_json(summary.as_json().decode())
     else:
         print_lines(*summary.as_lines())
     return summary.code
-
-
-def _with_ends(request: ReplayRequest, log: RedisLog | ArchivedLog, heads: Mapping[int, int]) -> ReplayRequest:
-    """The request with the last position of each stream, if it ends at a time or at the end of an archive."""
-    upto = dict(request.upto)
-    if request.until is not None:
-        upto |= {str(stream): log.position_at(stream, request.until) for stream in heads}
-    if request.archive:
-        upto = {str(stream): min(head, upto.get(str(stream), head)) for stream, head in heads.items()}
-    return msgspec.structs.replace(request, upto=upto)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,30 @@
-"""Moves older entries of the log to the archive: writes whole segments, verifies them, and later trims Redis."""
+"""Moves older entries of the log to the archive: writes whole segments, verifies them, and later trims Redis.
+
+Every function raises `LogUnavailable` or `ObjectStoreUnavailable` if Redis or the archive does not answer or has no space.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from functools import partial
 
 import msgspec
 
 from events import canonical
-from events.log.archive.manifest import ArchiveManifest, Segment, folder_of, manifest_name
-from events.log.archive.notes import MOVED, TRIMMED, location_of, note, notes_of, set_location, trim
-from events.log.archive.retention_hold import RegisteredHolds, RetentionHold
-from events.log.archive.segment import SEGMENT_BYTES_MAX, SegmentWriter, chain_start, chained, damaged, verify
+from events.log import errors
+from events.log.archive.manifest import ArchiveManifest, Segment, folder_of, manifest_name, manifest_of
+from events.log.archive.notes import (
+    MOVED,
+    TRIMMED,
+    RetentionHold,
+    location_of,
+    note,
+    notes_of,
+    registered_holds,
+    set_location,
+    trim,
+)
+from events.log.archive.segment import SEGMENT_BYTES_MAX, SegmentWriter, chained, damaged, verify
 from events.log.connect import Client
-from events.log.entries import RawEntry, in_stream, stream_names
-from events.log.errors import ArchiveElsewhere, LogLostItsTail
+from events.log.entries import RawEntry, genesis, in_stream, stream_names
 from events.log.events import LogInitialised
 from events.log.failpoints import FailPoint, reached
 from events.log.object_store import ObjectStore
@@ -23,15 +35,17 @@ _BATCH = 4096
 Progress = Callable[[str, int], None]
 """Called with a stream and the number of its entries that were just processed."""
 
+Keeper = Callable[[str, Sequence[RawEntry]], None]
+"""Stores in Redis what the system still needs of a stream's entries; called before they are trimmed, and again after a crash.
+
+It raises `UnreadableEvent` for an entry that cannot be read, which is not trimmed.
+"""
+
 
 def is_due(
     client: Client, *, partitions: int, segment_entries: int, before_at: int | None, head_of: Callable[[str], int]
 ) -> bool:
-    """Whether a stream has a whole segment to write, or a segment older than `before_at` (milliseconds) to trim.
-
-    Raises:
-        LogUnavailable: Redis does not answer.
-    """
+    """Whether a stream has a whole segment to write, or a segment older than `before_at` (milliseconds) to trim."""
     for stream in stream_names(partitions):
         notes = notes_of(client, stream)
         if head_of(stream) - notes.written >= segment_entries:
@@ -40,18 +54,6 @@ def is_due(
         if before_at is not None and next_out is not None and next_out.last_at < before_at:
             return True
     return False
-
-
-class Keeper(Protocol):
-    """Stores in Redis what the system still needs of entries that are about to be trimmed."""
-
-    def keep(self, stream: str, entries: Sequence[RawEntry]) -> None:
-        """Store what is needed of a batch of entries; called for every entry before it is trimmed, and again after a crash.
-
-        Raises:
-            UnreadableEvent: an entry cannot be read; it is not trimmed.
-        """
-        ...
 
 
 class ArchivedStream(msgspec.Struct, frozen=True, rename="camel"):
@@ -95,7 +97,7 @@ class Mover:
         segment_entries: int = SEGMENT_ENTRIES_DEFAULT,
     ) -> None:
         self._client, self._object_store, self._initialisation = client, object_store, initialisation
-        self._holdings = (*holdings, RegisteredHolds(client))
+        self._holdings: Sequence[RetentionHold] = (*holdings, partial(registered_holds, client))
         self._keepers = keepers
         self._segment_entries = segment_entries
         self.streams = stream_names(initialisation.partitions)
@@ -105,27 +107,24 @@ class Mover:
 
         Raises:
             ArchiveElsewhere: another location is recorded and `may_move` is not set, or files are missing here.
-            ObjectStoreUnavailable, LogUnavailable: one of them does not answer.
         """
         location = location_of(self._client)
-        if location == self._object_store.url:
+        url = self._object_store.url
+        if location == url:
             return
         if location is not None:
             if not may_move:
-                raise ArchiveElsewhere(recorded=location, configured=self._object_store.url)
-            for stream in self.streams:
-                for segment in notes_of(self._client, stream).segments:
-                    if self._object_store.size(segment.name) != segment.bytes:
-                        raise ArchiveElsewhere(
-                            recorded=location, configured=self._object_store.url, missing=segment.name
-                        )
-        set_location(self._client, self._object_store.url, self._initialisation)
+                raise errors.ArchiveElsewhere(recorded=location, configured=url)
+            for segment in (segment for stream in self.streams for segment in notes_of(self._client, stream).segments):
+                if self._object_store.size(segment.name) != segment.bytes:
+                    raise errors.ArchiveElsewhere(recorded=location, configured=url, missing=segment.name)
+        set_location(self._client, url, self._initialisation)
 
     def _stay(self) -> None:
         """Stop a run that began before the archive was moved; it would write to the previous location."""
         location = location_of(self._client)
         if location is not None and location != self._object_store.url:
-            raise ArchiveElsewhere(recorded=location, configured=self._object_store.url)
+            raise errors.ArchiveElsewhere(recorded=location, configured=self._object_store.url)
 
     # -- writing ahead
 
@@ -136,7 +135,6 @@ class Mover:
             LogLostItsTail: entries are missing in Redis that are not in the archive.
             ArchiveElsewhere: the archive was moved during the run.
             SegmentMissing, SegmentDamaged: a file that was just written does not read back.
-            ObjectStoreUnavailable, LogUnavailable: one of them does not answer or has no space.
         """
         self._stay()
         notes = notes_of(self._client, stream)
@@ -181,29 +179,31 @@ class Mover:
     def _next(self, stream: str, segments: Sequence[Segment], progress: Progress) -> tuple[Segment, bytes] | None:
         """The next whole segment and its file; `None` if the stream has too few entries."""
         after = segments[-1].last if segments else 0
-        if not self._has(stream, after + self._segment_entries):
+        upto = after + self._segment_entries
+        if not self._has(stream, upto):
             return None
         epoch = self._initialisation.epoch
-        writer = SegmentWriter(stream, epoch=epoch, before=chain_start(epoch, stream, segments))
-        for entry in self._entries(stream, after, after + self._segment_entries):
-            writer.add(entry)
-            if writer.count % _BATCH == 0:
-                progress(stream, _BATCH)
-            if writer.size >= SEGMENT_BYTES_MAX:
-                break
-        progress(stream, writer.count % _BATCH)
+        before = bytes.fromhex(segments[-1].after) if segments else genesis(epoch, stream)
+        writer = SegmentWriter(stream, epoch=epoch, before=before)
+        while after < upto and writer.size < SEGMENT_BYTES_MAX:
+            count = writer.count
+            for entry in self._batch(stream, after, upto):
+                writer.add(entry)
+                after = entry.position
+                if writer.size >= SEGMENT_BYTES_MAX:
+                    break
+            progress(stream, writer.count - count)
         return writer.finish()
 
     def _has(self, stream: str, position: int) -> bool:
         return bool(in_stream(self._client, stream, after=position - 1, limit=1))
 
-    def _entries(self, stream: str, after: int, upto: int) -> Iterator[RawEntry]:
-        while after < upto:
-            batch = in_stream(self._client, stream, after=after, limit=min(_BATCH, upto - after))
-            if not batch or batch[0].position != after + 1:
-                raise LogLostItsTail(stream, expected=after + 1, actual=batch[0].position if batch else after)
-            yield from batch
-            after = batch[-1].position
+    def _batch(self, stream: str, after: int, upto: int) -> list[RawEntry]:
+        """The next entries from position after + 1 on, at least one."""
+        batch = in_stream(self._client, stream, after=after, limit=min(_BATCH, upto - after))
+        if not batch or batch[0].position != after + 1:
+            raise errors.LogLostItsTail(stream, expected=after + 1, actual=batch[0].position if batch else after)
+        return batch
 
     # -- trimming
 
@@ -214,7 +214,6 @@ class Mover:
             ArchiveElsewhere: the archive was moved during the run.
             SegmentMissing, SegmentDamaged: the archive does not have the same entries as Redis; nothing is trimmed.
             UnreadableEvent: a keeper cannot read an entry; its segment is not trimmed.
-            ObjectStoreUnavailable, LogUnavailable: one of them does not answer.
         """
         notes = notes_of(self._client, stream)
         trimmed, count = notes.trimmed, 0
@@ -237,20 +236,14 @@ class Mover:
         # Redis has the only other copy, so the file is read back once more, and the chain over Redis's own entries has to end
         # in the file's value. A Redis that lost its tail after the segment was written has other entries there.
         verify(self._object_store, segment)
-
-        def redis_entries() -> Iterator[RawEntry]:
-            for number, entry in enumerate(self._entries(segment.stream, segment.first - 1, segment.last), 1):
-                batch.append(entry)
-                if number % _BATCH == 0 or entry.position == segment.last:
-                    for keeper in self._keepers:
-                        keeper.keep(segment.stream, batch)
-                    progress(segment.stream, len(batch))
-                    batch.clear()
-                yield entry
-
-        batch: list[RawEntry] = []
-        after = chained(segment.stream, bytes.fromhex(segment.before), redis_entries())
-        if after.hex() != segment.after:
+        chain, after = bytes.fromhex(segment.before), segment.first - 1
+        while after < segment.last:
+            batch = self._batch(segment.stream, after, segment.last)
+            chain, after = chained(segment.stream, chain, batch), batch[-1].position
+            for keeper in self._keepers:
+                keeper(segment.stream, batch)
+            progress(segment.stream, len(batch))
+        if chain.hex() != segment.after:
             raise damaged(self._object_store, segment, "its entries differ from those in Redis, which are not trimmed")
         reached(FailPoint.ARCHIVE_COMPARED)
 
@@ -265,21 +258,13 @@ class Mover:
         return slowest if slowest and holders[slowest] < segment.last else None
 
     def holders(self, stream: str) -> dict[str, int]:
-        """The position of each holder of a stream.
-
-        Raises:
-            LogUnavailable: Redis does not answer.
-        """
-        return {name: position for holding in self._holdings for name, position in holding.positions(stream).items()}
+        """The position of each holder of a stream."""
+        return {name: position for holding in self._holdings for name, position in holding(stream).items()}
 
     # -- dry run
 
     def waiting(self, stream: str, *, head: int, before_at: int | None) -> PlannedMove:
-        """What `write`, and `trim` unless `before_at` is `None`, would do with a stream that has this head.
-
-        Raises:
-            LogUnavailable: Redis does not answer.
-        """
+        """What `write`, and `trim` unless `before_at` is `None`, would do with a stream that has this head."""
         notes = notes_of(self._client, stream)
         would_be_written = notes.written + (head - notes.written) // self._segment_entries * self._segment_entries
         would_be_trimmed, held_by = notes.trimmed, ""
@@ -300,4 +285,35 @@ class Mover:
             would_be_trimmed,
             self.holders(stream),
             held_by,
+        )
+
+
+def faults(
+    client: Client,
+    object_store: ObjectStore,
+    stream: str,
+    *,
+    epoch: str,
+    progress: Progress = lambda _stream, _count: None,
+) -> Iterator[errors.LogError]:
+    """The faults of a stream's archive, by what Redis has on record, each as the error that a reader would get."""
+    segments = notes_of(client, stream).segments
+    chain, last = genesis(epoch, stream).hex(), 0
+    for segment in segments:
+        if segment.first != last + 1 or segment.before != chain:
+            yield damaged(object_store, segment, "it does not continue the segment before it")
+        chain, last = segment.after, segment.last
+        try:
+            verify(object_store, segment)
+        except (errors.SegmentDamaged, errors.SegmentMissing) as error:
+            yield error
+        progress(stream, segment.count)
+    try:
+        listed = manifest_of(object_store, stream)
+    except errors.ManifestDamaged as error:
+        yield error
+        return
+    if segments and (listed is None or listed.segments[: len(segments)] != segments):
+        yield errors.ManifestDamaged(
+            object_store.url, manifest_name(stream), "its segments are not those recorded in Redis"
         )

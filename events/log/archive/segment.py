@@ -1,10 +1,7 @@
 """Segments: Parquet files of entries, written group by group, and read whole, in part or by column."""
 
 import hashlib
-import io
-import itertools
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -12,7 +9,7 @@ import msgspec
 from events import canonical
 from events.log.archive.columns import DICTIONARIES, GroupRows, batch_of, schema
 from events.log.archive.manifest import FORMAT, Segment, segment_name
-from events.log.entries import RawEntry, digest, genesis, link
+from events.log.entries import RawEntry, digest, link
 from events.log.errors import SegmentDamaged, SegmentMissing
 from events.log.object_store import ObjectStore
 
@@ -49,8 +46,7 @@ class SegmentWriter:
         import pyarrow as pa  # noqa: PLC0415 - slow to import, and most processes never archive
         import pyarrow.parquet as pq  # noqa: PLC0415
 
-        self._stream, self._epoch, self._before = stream, epoch, before
-        self._after = before
+        self._stream, self._epoch, self._before, self._after = stream, epoch, before, before
         self._sink = pa.BufferOutputStream()
         self._parquet = pq.ParquetWriter(
             self._sink,
@@ -60,12 +56,10 @@ class SegmentWriter:
             column_encoding=dict.fromkeys(_DELTAS, "DELTA_BINARY_PACKED"),
             write_page_checksum=True,
         )
-        self._group: list[RawEntry] = []
-        self._group_bytes = 0
+        self._group, self._group_bytes = list[RawEntry](), 0
         self._first: RawEntry | None = None
         self._last: RawEntry | None = None
-        self.count = 0
-        self.size = 0
+        self.count = self.size = 0
         """The bytes of the entries' fields before compression."""
 
     def add(self, entry: RawEntry) -> None:
@@ -123,24 +117,18 @@ class SegmentFile:
         self.firsts = [segment.first + sum(counts[:number]) for number in range(len(counts))]
         """The first position of each row group."""
 
-    def rows(self, group: int, columns: Sequence[str] | None = None) -> GroupRows:
-        """A row group with all columns, or with these, `position` and `other`.
+    def rows(self, group: int) -> GroupRows:
+        """A row group.
 
         Raises:
             SegmentDamaged: it does not decode, or has other positions than it should.
             ObjectStoreUnavailable: the file cannot be read any more.
         """
-        names = None if columns is None else list(dict.fromkeys(("position", *columns, "other")))
-        rows: GroupRows = self.read(lambda parquet: GroupRows(parquet.read_row_group(group, columns=names)))
+        rows: GroupRows = self.read(lambda parquet: GroupRows(parquet.read_row_group(group)))
         end = (*self.firsts, self.segment.last + 1)[group + 1]
         if rows.first != self.firsts[group] or len(rows) != end - rows.first or rows.positions[-1] != end - 1:
             raise damaged(self.object_store, self.segment, f"row group {group} has other positions than it should")
         return rows
-
-    def by_group(self, positions: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-        """Row groups with those of the positions (in order) that each of them has."""
-        for group, in_group in itertools.groupby(positions, lambda position: bisect_right(self.firsts, position) - 1):
-            yield group, list(in_group)
 
     def close(self) -> None:
         """Close the file."""
@@ -165,7 +153,7 @@ def open_whole(object_store: ObjectStore, segment: Segment) -> SegmentFile:
         raise damaged(object_store, segment, f"{len(data)} bytes instead of {segment.bytes}")
     if hashlib.sha256(data).hexdigest() != segment.sha256:
         raise damaged(object_store, segment, "its SHA-256 is not the recorded one")
-    return _open(object_store, segment, io.BytesIO(data))
+    return _open(object_store, segment, data)
 
 
 def open_part(object_store: ObjectStore, segment: Segment) -> SegmentFile:
@@ -192,17 +180,11 @@ def _open(object_store: ObjectStore, segment: Segment, source: Any) -> SegmentFi
     import pyarrow as pa  # noqa: PLC0415 - slow to import, and most processes never look into the archive
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    parquet = _reading(
-        object_store,
-        segment,
-        lambda: pq.ParquetFile(
-            pa.PythonFile(source, mode="r")
-            if not isinstance(source, io.BytesIO)
-            else pa.BufferReader(source.getbuffer()),
-            read_dictionary=list(DICTIONARIES),
-            page_checksum_verification=True,
-        ),
-    )
+    def opened() -> Any:
+        file = pa.BufferReader(source) if isinstance(source, bytes) else pa.PythonFile(source, mode="r")
+        return pq.ParquetFile(file, read_dictionary=list(DICTIONARIES), page_checksum_verification=True)
+
+    parquet = _reading(object_store, segment, opened)
     metadata = (parquet.metadata.metadata or {}).get(_ABOUT)
     about = _reading(object_store, segment, lambda: msgspec.json.decode(metadata or b"", type=_About))
     if about.format > FORMAT:
@@ -254,8 +236,3 @@ def chained(stream: str, before: bytes, entries: Iterable[RawEntry]) -> bytes:
     for entry in entries:
         after = link(after, digest(stream, entry))
     return after
-
-
-def chain_start(epoch: str, stream: str, segments: Sequence[Segment]) -> bytes:
-    """The chain's value before the next segment."""
-    return bytes.fromhex(segments[-1].after) if segments else genesis(epoch, stream)

@@ -17,7 +17,6 @@ from events.access.scope import Scope
 from events.access.state import PolicyDocument, TokenDocument
 from events.canonical import Json
 from events.device.errors import DeviceNotFound
-from events.device.state import DeviceDocument
 from events.envelope import Principal
 from events.log.device_documents import registered_device
 from events.properties import is_secret
@@ -37,10 +36,8 @@ FRESH_SECONDS = 1.0
 """How long a policy, a token or a device is cached: a new key is accepted, and an old one rejected, at most this much later."""
 
 _CACHED_MAX = 10_000
-_BEARER = "bearer"
 _NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 _DEVICE_PATH = re.compile(r"(?:/v1)?/devices/([^/]{1,128})(?:/modules/([^/]{1,128}))?")
-_DEVICE_CONNECT = frozenset({Permission.DEVICE_CONNECT})
 
 V = TypeVar("V")
 
@@ -76,18 +73,19 @@ class Authenticator:
             check_local(route.method, headers)
         if route.access.permissions is Open.ANYBODY:
             return ANYBODY
-        caller = ANYBODY if self._context.settings.open_access else await self._counted(headers, route.path, address)
+        try:
+            caller = await self._caller(headers, route.path)
+        except Unauthorized:
+            # Only after the check: callers with valid credentials are not throttled for others behind the same address.
+            self._take(self._failed, address, "Authentication")
+            raise
         self._take(self._admitted, str(caller.principal), "Read" if route.method == "GET" else "Write")
         await self._authorize(caller, route)
         return caller
 
     async def admit_still(self, route: RouteMatch, headers: Headers) -> Caller:
-        """Check again whether a long answer may go on: as `admit`, without counting a request.
-
-        Raises:
-            Unauthorized, Forbidden, DeviceNotFound, LogUnavailable, SecretsUnavailable: as `admit`.
-        """
-        caller = ANYBODY if self._context.settings.open_access else await self._caller(headers, route.path)
+        """Check again whether a long answer may go on: as `admit`, without counting a request."""
+        caller = await self._caller(headers, route.path)
         await self._authorize(caller, route)
         return caller
 
@@ -99,16 +97,14 @@ class Authenticator:
             raise Forbidden("those of a device or a module reach its own modules, `desired` and `reports`")
         if not caller.may(permissions):
             raise Forbidden(lacking(permissions, caller.permissions))
-        if caller.scope is not None:
-            await self._keep_within(caller.scope, route)
-
-    async def _counted(self, headers: Headers, path: str, address: str) -> Caller:
-        try:
-            return await self._caller(headers, path)
-        except Unauthorized:
-            # Only after the check: callers with valid credentials are not throttled for others behind the same address.
-            self._take(self._failed, address, "Authentication")
-            raise
+        if caller.scope is None:
+            return
+        if route.access.scope == "closed":
+            raise Forbidden("they are limited to a scope, and this request has no answer within one")
+        if route.access.scope == "device":
+            assert route.device_id is not None
+            if not await run_in_threadpool(self._context.reaches, caller.scope, route.device_id):
+                raise DeviceNotFound(route.device_id)
 
     @staticmethod
     def _take(throttle: Throttle, name: str, what: str) -> None:
@@ -116,19 +112,13 @@ class Authenticator:
         if seconds:
             raise Throttled(what, seconds)
 
-    async def _keep_within(self, scope: Scope, route: RouteMatch) -> None:
-        if route.access.scope == "closed":
-            raise Forbidden("they are limited to a scope, and this request has no answer within one")
-        if route.access.scope == "device":
-            assert route.device_id is not None
-            if not await run_in_threadpool(self._context.reaches, scope, route.device_id):
-                raise DeviceNotFound(route.device_id)
-
     async def _caller(self, headers: Headers, path: str) -> Caller:
+        if self._context.settings.open_access:
+            return ANYBODY
         authorization = headers.get("authorization", "")
         # The names of schemes are case-insensitive (RFC 9110, section 11.1).
         scheme, _, credentials = authorization.partition(" ")
-        if scheme.lower() == _BEARER:
+        if scheme.lower() == "bearer":
             return await self._bearer(credentials.strip(" "))
         try:
             signature = sas.read(authorization)
@@ -200,20 +190,25 @@ class Authenticator:
         return _Holder(self._opened((document.primary_key, document.secondary_key)), document)
 
     def _look_up_device(self, subject: str) -> _Holder:
+        """The keys of an enabled device or of one of its modules."""
         device_id, _, module_id = subject.partition("/")
-        return _Holder(self._opened(_keys_of(registered_device(self._context.log, device_id), module_id)))
+        document = registered_device(self._context.log, device_id)
+        if document is None or not document.enabled:
+            return _Holder()
+        authentication = document.authentication
+        if module_id:
+            identity = document.modules.get(module_id)
+            authentication = msgspec.UNSET if identity is None else identity.authentication
+        keys = authentication.get("symmetricKey", {}) if isinstance(authentication, dict) else {}
+        return _Holder(self._opened(tuple(keys.values())))
 
     def _opened(self, keys: tuple[Json, ...]) -> tuple[str, ...]:
         try:
-            opened = self._context.vault.opened.reveal(
-                {str(number): key for number, key in enumerate(keys) if is_secret(key)}
-            )
+            return tuple(map(str, self._context.vault.opened.reveal([key for key in keys if is_secret(key)])))
         except SecretsUnavailable:
             raise
         except SecretsError:
             return ()
-        assert isinstance(opened, dict)
-        return tuple(map(str, opened.values()))
 
 
 def _is_own(caller: Caller, route: RouteMatch) -> bool:
@@ -221,25 +216,12 @@ def _is_own(caller: Caller, route: RouteMatch) -> bool:
     own = route.access.own
     if not own:
         return False
-    if caller.may(_DEVICE_CONNECT):
+    if Permission.DEVICE_CONNECT in caller.permissions:
         return True
     if caller.device_id is None or caller.device_id != route.device_id:
         return False
     module_id = own if isinstance(own, str) else route.module_id
     return caller.module_id is None or caller.module_id == module_id
-
-
-def _keys_of(document: DeviceDocument | None, module_id: str) -> tuple[Json, ...]:
-    """The keys of an enabled device or of one of its modules; empty if it has none."""
-    if document is None or not document.enabled:
-        return ()
-    authentication = document.authentication
-    if module_id:
-        identity = document.modules.get(module_id)
-        authentication = msgspec.UNSET if identity is None else identity.authentication
-    if not isinstance(authentication, dict):
-        return ()
-    return tuple(authentication.get("symmetricKey", {}).values())
 
 
 def _made_by(signature: Signature, holder: _Holder) -> bool:

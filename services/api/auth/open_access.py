@@ -23,7 +23,13 @@ def check_local(method: str, headers: Headers) -> None:
         NotJson: the request has a body that is not declared as JSON.
     """
     host = headers.get("host", "")
-    if _name_of(host) not in LOOPBACK:
+    try:
+        name = (
+            urlsplit(f"//{host}").hostname or ""
+        )  # Without the port, in lower case, of `localhost:8080` or `[::1]:8080`.
+    except ValueError:
+        name = ""
+    if name not in LOOPBACK:
         raise RequestNotLocal(f"the header Host is {' or '.join(LOOPBACK)}, not {host[:80]!r}")
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
@@ -33,24 +39,11 @@ def check_local(method: str, headers: Headers) -> None:
     site, mode = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-mode")
     if site not in _OWN_SITES and not (method == "GET" and mode == "navigate"):
         raise RequestNotLocal("pages of another origin may not send requests here")
-    if method not in {"GET", "HEAD", "OPTIONS"}:
-        _check_content_type(headers)
-
-
-def _check_content_type(headers: Headers) -> None:
     content_type = headers.get("content-type")
     has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-    if content_type is None and not has_body:
+    if method in {"GET", "HEAD", "OPTIONS"} or (content_type is None and not has_body):
         return
     # Browsers send a form or plain text to another origin at once; before JSON they ask, and nothing here allows it.
     essence = (content_type or "").partition(";")[0].strip().lower()
     if essence not in _JSON and not (essence.startswith("application/") and essence.endswith("+json")):
         raise NotJson(content_type)
-
-
-def _name_of(host: str) -> str:
-    """The host without its port, in lower case, of `localhost:8080` or `[::1]:8080`; empty if it is malformed."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""

@@ -5,8 +5,8 @@ import datetime as dt
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future
 
-import msgspec
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
@@ -25,59 +25,40 @@ KEPT_DAYS = 40
 _DAY_SECONDS = 86_400
 
 
-class _Read(msgspec.Struct, eq=False):
-    """A read that waits to be recorded."""
-
-    author: Author
-    subjects: tuple[str, ...]
-    what: str
-    through: str
-    error: Exception | None = None
-    is_noted: bool = False
-
-
 class SecretReads:
     """Records reads. Reads that arrive during a write are recorded together, in one event for each reader and operation."""
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
-        self._waiting: list[_Read] = []
+        self._waiting: dict[tuple[Author, str, str], list[tuple[Sequence[str], Future[None]]]] = {}
         self._adding, self._writing = threading.Lock(), threading.Lock()
         self._fetches: Counter[str] = Counter()
         self._postponed = Postponed(LogUnavailable)
 
     def note(self, author: Author, subjects: Sequence[str], *, what: str, through: str) -> None:
-        """Record a read in the log. After an error the secrets must not be answered.
-
-        Raises:
-            LogUnavailable, ConflictPersists: the read is not recorded.
-        """
-        read = _Read(author, tuple(subjects), what, through)
+        """Record a read in the log. After LogUnavailable or ConflictPersists the secrets must not be answered."""
+        noted: Future[None] = Future()
         with self._adding:
-            self._waiting.append(read)
+            self._waiting.setdefault((author, what, through), []).append((subjects, noted))
         with self._writing:
-            if not read.is_noted:
+            if not noted.done():
                 self._write_waiting()
-        if read.error is not None:
-            raise read.error
+        noted.result()
 
     def _write_waiting(self) -> None:
         with self._adding:
-            waiting, self._waiting = self._waiting, []
-        alike: dict[tuple[Author, str, str], list[_Read]] = {}
-        for read in waiting:
-            alike.setdefault((read.author, read.what, read.through), []).append(read)
-        for (author, what, through), reads in alike.items():
-            subjects = tuple(dict.fromkeys(subject for read in reads for subject in read.subjects))
-            named = subjects[:SUBJECTS_NAMED_MAX]
-            command = NoteSecretsRead(str(author.by), named, len(subjects), what, through)
+            waiting, self._waiting = self._waiting, {}
+        for (author, what, through), reads in waiting.items():
+            subjects = tuple(dict.fromkeys(subject for of_read, _ in reads for subject in of_read))
+            command = NoteSecretsRead(str(author.by), subjects[:SUBJECTS_NAMED_MAX], len(subjects), what, through)
             try:
                 self._context.do(command, author)
             except Exception as error:  # noqa: BLE001 - each waiting read raises it, and answers no secret
-                for read in reads:
-                    read.error = error
-            for read in reads:
-                read.is_noted = True
+                for _, noted in reads:
+                    noted.set_exception(error)
+            else:
+                for _, noted in reads:
+                    noted.set_result(None)
 
     def fetched(self, device_id: str) -> None:
         """Count a device's fetch of its modules' secrets; stored in Redis within a second."""
@@ -99,42 +80,31 @@ class SecretReads:
             counted, self._fetches = self._fetches, Counter()
         if not counted:
             return
-        try:
-            keep_fetches(
-                self._context.client, counted, partitions=self._context.log.partitions, at=self._context.clock()
-            )
-        except LogUnavailable as error:
-            with self._adding:
-                self._fetches.update(counted)
-            self._postponed.failed("counting fetches", error)
-        else:
-            self._postponed.worked("counting fetches")
-
-
-def keep_fetches(client: Client, counted: Counter[str], *, partitions: int, at: int) -> None:
-    """Add to the counts of a day, by device; `at` is in milliseconds since 1970."""
-    pipe = client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
-    for device_id, count in counted.items():
-        name = fetches_key(partition_of(device_id, partitions), at)
-        pipe.hincrby(name, device_id, count)
-        pipe.expire(name, KEPT_DAYS * _DAY_SECONDS)
-    with answering():
-        pipe.execute()
+        partitions, at = self._context.log.partitions, self._context.clock()
+        pipe = self._context.client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
+        for device_id, count in counted.items():
+            name = fetches_key(partition_of(device_id, partitions), at)
+            pipe.hincrby(name, device_id, count)
+            pipe.expire(name, KEPT_DAYS * _DAY_SECONDS)
+        with self._postponed.attempt("counting fetches"):
+            try:
+                with answering():
+                    pipe.execute()
+            except LogUnavailable:
+                with self._adding:
+                    self._fetches.update(counted)
+                raise
 
 
 def fetches_of(client: Client, device_id: str, *, partitions: int, at: int) -> dict[str, int]:
     """How often a device fetched its secrets, by day (UTC), newest first; days without a fetch are missing."""
-    partition, fetches = partition_of(device_id, partitions), {}
     days = [at - 1000 * _DAY_SECONDS * back for back in range(KEPT_DAYS)]
     pipe = client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
     for day in days:
-        pipe.hget(fetches_key(partition, day), device_id)
+        pipe.hget(fetches_key(partition_of(device_id, partitions), day), device_id)
     with answering():
         counts = pipe.execute()
-    for day, count in zip(days, counts, strict=True):
-        if count is not None:
-            fetches[_day(day)] = int(count)
-    return fetches
+    return {_day(day): int(count) for day, count in zip(days, counts, strict=True) if count is not None}
 
 
 def fetches_key(partition: int, at: int) -> str:

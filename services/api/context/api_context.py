@@ -2,8 +2,9 @@
 
 import contextlib
 import math
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 
 import msgspec
@@ -13,7 +14,7 @@ from redis import Redis
 from events.access.scope import Scope
 from events.clock import now_ms
 from events.deployment.advice import Advice
-from events.device.personal import personal_paths
+from events.device.tags import personal_paths
 from events.explain.deployment_history import DeploymentHistory
 from events.history.point_in_time import PointInTime
 from events.log.connect import Client
@@ -22,7 +23,7 @@ from events.log.keys import FLEET
 from events.log.log_factory import open_log
 from events.log.port import Log
 from events.log.raw import RawStreams
-from events.log.wake import Waker
+from events.log.wake import WakeFailed, Waker
 from events.manifest.problem import Severity
 from events.preview.previewer import Previewer
 from events.producer.errors import Command, Together
@@ -35,23 +36,50 @@ from events.projection_store.query_engine import QueryEngine
 from events.projection_store.readiness import FleetReadiness
 from events.projection_store.redis import RedisProjectionStore
 from events.projection_store.twins import TwinProjection
-from events.projection_store.work_counts import WorkCounts
 from events.readiness.profile import PROFILES, Profile
 from events.secrets.personal import Personal
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings
 from services.api.context.callers import Author
-from services.api.context.dry_run import DryRun, DryRunDone, DryRuns, PreviewCheck
+from services.api.context.dry_run import DryRunDone, DryRuns, PreviewCheck
 from services.api.context.metric_results import MetricResults
 from services.api.context.recent_assignments import RecentAssignments
 from services.api.context.rollout_state import RolloutStates
-from services.api.context.wake_thread import BackgroundWaker
 from services.api.http.continuation_tokens import Continuations
 
 TIMEOUT_SECONDS = 2.0
 """How long a request waits for Redis. The caller then gets 503 with Retry-After instead of a hanging connection."""
 
 _ATTEMPTS = 2
+
+
+WAKE_PAUSE_SECONDS = 0.05
+"""How long wake-ups are collected after one was sent: under load a worker gets a batch instead of a job for each event."""
+
+
+class BackgroundWaker:
+    """Accepts wake-ups of workers at once and sends them from a thread, so that no answer waits for RQ."""
+
+    def __init__(self, waker: Waker) -> None:
+        self._waker, self._streams = waker, set[int]()
+        self._lock, self._news = threading.Lock(), threading.Event()
+        threading.Thread(target=self._run, name="waker", daemon=True).start()
+
+    def wake(self, streams: Iterable[int]) -> None:
+        """Wake the workers of these streams' partitions soon."""
+        with self._lock:
+            self._streams.update(streams)
+        self._news.set()
+
+    def _run(self) -> None:
+        while self._news.wait():
+            self._news.clear()
+            with self._lock:
+                streams, self._streams = self._streams, set()
+            # The reconciler finds partitions that are behind, so that a lost wake-up costs time and no event.
+            with contextlib.suppress(WakeFailed):
+                self._waker.wake(streams)
+            time.sleep(WAKE_PAUSE_SECONDS)
 
 
 class ApiContext(msgspec.Struct, frozen=True, dict=True):
@@ -109,18 +137,13 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
     def rollout_states(self) -> RolloutStates:
         """States of rollouts."""
         # No worker applies events to the past: waiting for one would only cost each such request half a second.
-        pause = time.sleep if self.point_in_time is None else _no_pause
+        pause = time.sleep if self.point_in_time is None else lambda _: None
         return RolloutStates(self.log, self.projections, pause=pause)
 
     @cached_property
     def streams(self) -> RawStreams:
         """The streams of the log, archived entries included."""
         return RawStreams(self.client)
-
-    @cached_property
-    def work(self) -> WorkCounts:
-        """What workers counted of their work."""
-        return WorkCounts(self.client)
 
     @cached_property
     def dry_runs(self) -> DryRuns:
@@ -144,9 +167,9 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
             PreviewError: a preview is required, or something else would happen than the preview showed.
         """
         if author.preview_request is not None and author.preview_request.is_dry_run:
-            dry_run = DryRun(self.dry_runs, author)
-            yield dry_run.producer()
-            raise DryRunDone(dry_run.preview(commands))
+            trial = self.dry_runs.trial(author)
+            yield trial.producer
+            raise DryRunDone(self.dry_runs.preview(author, trial, commands))
         preview_check = PreviewCheck(self.dry_runs, author, self.vault.take_out)
         # A repeat of an answered request would differ from its preview: its own events are in the log.
         if author.key is None or not author.key.is_answered:
@@ -201,20 +224,12 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
         return None if refuse == "off" else ReadinessPolicy(self.profile, Severity(refuse))
 
     def do(self, command: Command, author: Author) -> tuple[Advice, ...]:
-        """Write one command, and return advice on it.
-
-        Raises:
-            Exception: the error that rejects it, or LogUnavailable; as `producer`.
-        """
+        """Write one command, and return advice on it. Raises as `producer`, or the error that rejects the command."""
         with self.producer(author, command) as producer:
             return producer.do(command)
 
     def is_repeat(self, author: Author) -> bool:
-        """Whether the log has the command on the fleet of a request with a key already, so that the request is a repeat.
-
-        Raises:
-            LogUnavailable: Redis did not answer.
-        """
+        """Whether the log has the command on the fleet of a request with a key already, so that the request is a repeat."""
         return author.key is not None and author.key.counts(self.log, FLEET, [0]) != [0]
 
     def do_together(
@@ -235,16 +250,8 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
         return scope.holds(device_id, registered_device(self.log, device_id))
 
 
-def _no_pause(_: float) -> None:
-    return
-
-
 def open_context(settings: Settings) -> ApiContext:
-    """Open everything that an API process needs.
-
-    Raises:
-        LogNotInitialised, UnsafeRedis, LogUnavailable, SettingsInvalid: as `open_log`.
-    """
+    """Open everything that an API process needs; raises as `open_log`."""
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis, timeout_seconds=TIMEOUT_SECONDS)
     queue = Redis.from_url(
         settings.effective_queue_url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS

@@ -21,11 +21,10 @@ BATCH_MAX = 256
 class _Job(msgspec.Struct, frozen=True, eq=False):
     command: DeviceCommand
     author: Author
-    loop: asyncio.AbstractEventLoop
     answer: "asyncio.Future[Stored]"
 
     def finish(self, result: Stored | Exception) -> None:
-        self.loop.call_soon_threadsafe(self._settle, result)
+        self.answer.get_loop().call_soon_threadsafe(self._settle, result)
 
     def _settle(self, result: Stored | Exception) -> None:
         if self.answer.done():
@@ -52,10 +51,9 @@ class BatchWriter:
         """
         if author.preview_request is not None or author.key is not None:
             return await run_in_threadpool(self._do_apart, command, author)
-        loop = asyncio.get_running_loop()
-        job = _Job(command, author, loop, loop.create_future())
-        self._jobs.put(job)
-        return await job.answer
+        answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        self._jobs.put(_Job(command, author, answer))
+        return await answer
 
     def _do_apart(self, command: DeviceCommand, author: Author) -> Stored:
         # A producer has one preview token and one key, and a batch has one producer.
@@ -67,7 +65,9 @@ class BatchWriter:
         while True:
             jobs = [self._jobs.get(), *self._waiting(BATCH_MAX - 1)]
             try:
-                self._write_all(jobs)
+                # A batch has one author. Only neighbours are grouped, so that two authors' writes on a device stay in order.
+                for author, jobs_of_author in itertools.groupby(jobs, key=lambda job: job.author):
+                    self._write(author, list(jobs_of_author))
             except Exception as error:  # noqa: BLE001 - each request answers its own; the thread lives on
                 # The next batch would wait for the same timeout, and each one after it: their requests fail now.
                 if isinstance(error, LogUnavailable):
@@ -80,11 +80,6 @@ class BatchWriter:
         while len(jobs) < limit and not self._jobs.empty():
             jobs.append(self._jobs.get())
         return jobs
-
-    def _write_all(self, jobs: Sequence[_Job]) -> None:
-        # A batch has one author. Only neighbours are grouped, so that two authors' writes on a device stay in order.
-        for author, jobs_of_author in itertools.groupby(jobs, key=lambda job: job.author):
-            self._write(author, list(jobs_of_author))
 
     def _write(self, author: Author, jobs: Sequence[_Job]) -> None:
         with self._context.producer(author) as producer:

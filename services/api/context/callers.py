@@ -23,16 +23,17 @@ class ListPage(msgspec.Struct, frozen=True):
     continuation: str | None
 
 
-class PreviewRequest:
+class PreviewRequest(msgspec.Struct, eq=False):
     """What a request asks of previews: a dry run, or a write with the token of a preview.
 
     With a `page`, a dry run answers that page of a list instead of the whole preview. `between` is set once a token was
     accepted: the positions of the events since the preview.
     """
 
-    def __init__(self, *, is_dry_run: bool, token: str, page: ListPage | None) -> None:
-        self.is_dry_run, self.token, self.page = is_dry_run, token, page
-        self.between: str | None = None
+    is_dry_run: bool
+    token: str
+    page: ListPage | None
+    between: str | None = None
 
 
 class Author(msgspec.Struct, frozen=True):
@@ -88,11 +89,6 @@ ANYBODY = Caller(Principal.parse("user:anybody"), frozenset(Permission))
 
 
 def within_scope(query_engine: QueryEngine, scope: Scope | None) -> Within | None:
-    """The ordinals in a scope, by partition; `None` without a scope: all devices.
-
-    For one request: each partition is read once.
-    """
-    if scope is None:
-        return None
-    condition = scope.condition
-    return functools.cache(lambda number: query_engine.within(number, condition))
+    """The ordinals in a scope, by partition, each read once; `None` without a scope: all devices. For one request."""
+    condition = None if scope is None else scope.condition
+    return None if condition is None else functools.cache(lambda number: query_engine.within(number, condition))

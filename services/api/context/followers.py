@@ -86,11 +86,7 @@ class Followers:
         return self._followers
 
     def heads(self) -> Positions:
-        """The head of every stream.
-
-        Raises:
-            LogUnavailable: Redis did not answer.
-        """
+        """The head of every stream; raises LogUnavailable if Redis does not answer."""
         return self._feed.heads()
 
     async def run(self) -> None:
@@ -98,12 +94,8 @@ class Followers:
         postponed = Postponed(LogError)
         while True:
             if self._followers:
-                try:
+                with postponed.attempt("following the log"):
                     heads = await run_in_threadpool(self._read_heads, self._heads)
-                except LogError as error:
-                    postponed.failed("following the log", error)
-                else:
-                    postponed.worked("following the log")
                     if heads != self._heads:
                         self._heads = heads
                         self._wake()

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from typing import cast
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -10,7 +11,6 @@ from events.log.connect import Client, answering
 from events.log.keys import FLEET, key
 from events.log.redis import COMMANDS_REMEMBERED_MS
 from events.producer.keys import CommandKey
-from services.api.context.callers import Caller
 from services.api.context.request import caller_of, context_of, preview_request_of
 from services.api.http.errors import BAD_REQUEST, INTERNAL, BodyInvalid, IdempotencyKeyReused
 
@@ -18,52 +18,36 @@ HEADER = "Idempotency-Key"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-class IdempotencyKeys:
-    """The requests with a key of the last 24 hours: a digest of each, and its answer once it has one."""
+def begin(client: Client, name: str, digest: str) -> bytes | None:
+    """Store a request under its key. Returns its answer if it repeats a request that was answered, else `None`.
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def begin(self, name: str, digest: str) -> bytes | None:
-        """Store a request under its key. Returns its answer if it repeats a request that was answered, else `None`.
-
-        Raises:
-            IdempotencyKeyReused: another request was stored under the name.
-            LogUnavailable: Redis did not answer.
-        """
-        request, answer = _keys_of(name)
-        with answering():
-            pipe = self._client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
-            pipe.set(request, digest, nx=True, px=COMMANDS_REMEMBERED_MS)
-            pipe.get(request)
-            pipe.get(answer)
-            replies: list[bytes | None] = pipe.execute()
-        _, noted, answered = replies
-        if noted != digest.encode():
-            raise IdempotencyKeyReused
-        return answered
-
-    def finish(self, name: str, answer: bytes = b"") -> None:
-        """Store that a request was answered. `answer` is empty unless it is known to hold no keys and secrets.
-
-        Raises:
-            LogUnavailable: Redis did not answer.
-        """
-        with answering():
-            self._client.set(_keys_of(name)[1], answer, px=COMMANDS_REMEMBERED_MS)
-
-    def forget(self, name: str) -> None:
-        """Forget a rejected request, so that its key can be used for another.
-
-        Raises:
-            LogUnavailable: Redis did not answer.
-        """
-        with answering():
-            self._client.delete(_keys_of(name)[0])
+    Raises:
+        IdempotencyKeyReused: another request was stored under the name.
+        LogUnavailable: Redis did not answer.
+    """
+    with answering():
+        pipe = client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
+        pipe.set(_key_of(name), digest, nx=True, px=COMMANDS_REMEMBERED_MS)
+        pipe.get(_key_of(name))
+        pipe.get(_key_of(f"{name}:answer"))
+        stored, answer = pipe.execute()[1:]
+    if stored != digest.encode():
+        raise IdempotencyKeyReused
+    return cast("bytes | None", answer)
 
 
-def _keys_of(name: str) -> tuple[str, str]:
-    return key(FLEET, f"idempotency:{name}"), key(FLEET, f"idempotency:{name}:answer")
+def finish(client: Client, name: str, answer: bytes = b"") -> None:
+    """Store that a request was answered. `answer` is empty unless it is known to hold no keys and secrets.
+
+    Raises:
+        LogUnavailable: Redis did not answer.
+    """
+    with answering():
+        client.set(_key_of(f"{name}:answer"), answer, px=COMMANDS_REMEMBERED_MS)
+
+
+def _key_of(name: str) -> str:
+    return key(FLEET, f"idempotency:{name}")
 
 
 def name_of(request: Request) -> str | None:
@@ -81,11 +65,9 @@ def name_of(request: Request) -> str | None:
     if preview_request is not None and preview_request.is_dry_run:
         return None
     # Two callers may use the same key: each has names of their own.
-    return digest_of(_identity(caller_of(request)), text)[:32]
-
-
-def _identity(caller: Caller) -> str:
-    return str(caller.principal) if caller.scope is None else f"{caller.principal} within {caller.scope.text}"
+    caller = caller_of(request)
+    identity = str(caller.principal) if caller.scope is None else f"{caller.principal} within {caller.scope.text}"
+    return digest_of(identity, text)[:32]
 
 
 def digest_of(*parts: str | bytes) -> str:
@@ -100,11 +82,7 @@ def digest_of(*parts: str | bytes) -> str:
 
 
 async def note_key(request: Request) -> None:
-    """Before a write: store its key, and whether the request was answered before.
-
-    Raises:
-        BodyInvalid, IdempotencyKeyReused, LogUnavailable: as `name_of` and `IdempotencyKeys.begin`.
-    """
+    """Before a write: store its key, and whether the request was answered before. Raises as `name_of` and `begin`."""
     name = name_of(request)
     if name is None:
         return
@@ -115,7 +93,7 @@ async def note_key(request: Request) -> None:
         request.headers.get("if-match", ""),
         await request.body(),
     )
-    answer = await run_in_threadpool(IdempotencyKeys(context_of(request).client).begin, name, digest)
+    answer = await run_in_threadpool(begin, context_of(request).client, name, digest)
     request.state.idempotency_name = name
     request.state.command_key = command_key(name, digest, is_answered=answer is not None)
 
@@ -135,9 +113,11 @@ async def settle_key(request: Request, status: int) -> None:
     name: str | None = getattr(request.state, "idempotency_name", None)
     if name is None or request.state.command_key.is_answered:
         return
-    keys = IdempotencyKeys(context_of(request).client)
+    client = context_of(request).client
     # After a 5xx part of the work may be done: the key stays with the request, and a repeat goes on from there.
     if status < BAD_REQUEST.status:
-        await run_in_threadpool(keys.finish, name)
+        await run_in_threadpool(finish, client, name)
     elif status < INTERNAL.status:
-        await run_in_threadpool(keys.forget, name)
+        with answering():
+            # The key of a rejected request can be used for another.
+            await run_in_threadpool(client.delete, _key_of(name))

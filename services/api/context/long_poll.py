@@ -42,12 +42,12 @@ class WaitingDevices:
         """Read until cancelled; retries while Redis does not answer."""
         postponed = Postponed(LogError)
         while True:
-            try:
+            with postponed.attempt("waking devices that wait"):
                 for number, ordinals in await run_in_threadpool(self._changed):
-                    self._wake(number, ordinals)
-                postponed.worked("waking devices that wait")
-            except LogError as error:
-                postponed.failed("waking devices that wait", error)
+                    for (partition, ordinal), events in self._waiting.items():
+                        if partition == number and ordinal in ordinals:
+                            for event in events:
+                                event.set()
             await asyncio.sleep(POLL_SECONDS)
 
     def _changed(self) -> list[tuple[int, BitMap]]:
@@ -66,7 +66,7 @@ class WaitingDevices:
                 for recorded in self._context.recent_assignments.recorded(
                     number, after=seen.assignment_changes, upto=checkpoint.assignment_changes
                 ):
-                    ordinals |= BitMap().union(*(change.members for change in recorded.changes))
+                    ordinals |= BitMap().union(*(moved for _, moved in recorded.moves))
                 seen.assignment_changes = checkpoint.assignment_changes
             if checkpoint.hand_writes != seen.hand_writes:
                 hand_written = self._hand_written(number)
@@ -82,12 +82,6 @@ class WaitingDevices:
     def _hand_written(self, number: int) -> npt.NDArray[np.uint32]:
         stored = self._context.projections.read(number, ProjectionSelection(arrays=("hand_written",)))
         return np.frombuffer(stored.arrays["hand_written"], dtype=np.uint32)
-
-    def _wake(self, number: int, ordinals: BitMap) -> None:
-        for (partition, ordinal), events in self._waiting.items():
-            if partition == number and ordinal in ordinals:
-                for event in events:
-                    event.set()
 
     def end(self) -> None:
         """Answer all devices that wait, and let no other wait: the process is about to end."""

@@ -28,11 +28,7 @@ class PageQuery(msgspec.Struct, frozen=True):
     continuation: str | None
 
     def after(self, context: ApiContext) -> tuple[int, int]:
-        """The (partition, ordinal) before the page.
-
-        Raises:
-            ContinuationInvalid: the continuation belongs to another list.
-        """
+        """The (partition, ordinal) before the page; raises ContinuationInvalid for a continuation of another list."""
         return location_of(context.continuations.open(self.continuation))
 
 
@@ -49,8 +45,7 @@ PageInQuery = Annotated[PageQuery, Depends(page_in_query)]
 
 def page(context: ApiContext, devices: tuple[list[str], tuple[int, int] | None]) -> DevicePage:
     """A page as an answer."""
-    names, location = devices
-    return DevicePage(names, continuation_at(context, location))
+    return DevicePage(devices[0], continuation_at(context, devices[1]))
 
 
 def continuation_at(context: ApiContext, location: tuple[int, int] | None) -> str | None:
@@ -59,11 +54,7 @@ def continuation_at(context: ApiContext, location: tuple[int, int] | None) -> st
 
 
 def location_of(opened: str | None) -> tuple[int, int]:
-    """The (partition, ordinal) that an opened continuation names; without a continuation, the location before all devices.
-
-    Raises:
-        ContinuationInvalid: it names none.
-    """
+    """The (partition, ordinal) in a continuation, before all devices without one; ContinuationInvalid for any other."""
     if opened is None:
         return (0, -1)
     # A continuation of a preview's list is sealed with the same key, and is no such location.

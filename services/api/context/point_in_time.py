@@ -1,20 +1,15 @@
 """Requests with `at`: the point in time that they name, and the context that answers as of then."""
 
 import threading
-from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import msgspec
 from fastapi import Query, Request
 
 from events.device.errors import DeviceNotFound
-from events.envelope import Envelope
-from events.history.documents import PastDocuments
-from events.history.log_at import LogAt
-from events.history.partition_at import PastReplay
-from events.history.point_in_time import PointInTime, now_of, point_in_time_of
-from events.history.projections_at import PastPartitions, ProjectionsAt
+from events.history.log_at import LogAt, PastDocuments
+from events.history.point_in_time import PointInTime, point_in_time_of
+from events.history.projections_at import PastPartitions, PastReplay, ProjectionsAt
 from events.history.snapshots import Snapshots
 from events.log.errors import ObjectStoreUnavailable
 from events.log.fleet_events import FleetEventReader
@@ -30,97 +25,45 @@ AS_OF = "Twinfold-As-Of"
 Mode = Literal["in-effect", "implied"]
 
 
-class PastRead(msgspec.Struct, frozen=True):
-    """The context and point in time of a request with `at`, and the streams that its answer depends on."""
-
-    context: ApiContext
-    point_in_time: PointInTime
-    streams: tuple[int, ...]
-
-    @property
-    def text(self) -> str:
-        """The value of the header `Twinfold-As-Of`."""
-        return self.point_in_time.text(self.streams)
-
-
 class PastContexts:
-    """Contexts of the past, over what the process replayed of it."""
+    """Contexts of the past, over what the process replayed of it. Methods raise LogUnavailable if Redis does not answer."""
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
         self._lock = threading.Lock()
 
     def context_at(self, point_in_time: PointInTime, mode: Mode = "in-effect") -> ApiContext:
-        """The context as of a point in time. Cheap: partitions are replayed when something is read from them.
+        """The context as of a point in time. Cheap: partitions are replayed when something is read from them."""
+        context, (partitions, documents) = self._context, self._replayed()
+        log = LogAt(context.log, point_in_time, documents, partitions.replay.fleet_events())
+        projections = ProjectionsAt(context.projections, point_in_time, partitions, implied=mode == "implied")
+        return context.as_of(point_in_time, log, projections)
 
-        Raises:
-            LogUnavailable: Redis does not answer.
-        """
-        context = self._context
+    def point_in_time(self, text: str | None) -> PointInTime:
+        """The point in time that a text names, `None` for now; raises as `point_in_time_of`."""
+        log, now = self._context.log, self._context.clock()
+        return PointInTime(now, dict(log.heads()), now) if text is None else point_in_time_of(text, log, now=now)
+
+    def fleet_events(self) -> FleetEventReader:
+        """The reader of the fleet's events, and of the positions that an operator skipped."""
+        return self._replayed()[0].replay.fleet_events()
+
+    def _replayed(self) -> tuple[PastPartitions, PastDocuments]:
         with self._lock:
-            partitions, documents = self._partitions, self._documents
-        fleet = partitions.replay.fleet_events()
-        log = LogAt(context.log, point_in_time, documents, fleet)
-        return context.as_of(
-            point_in_time, log, ProjectionsAt(context.projections, point_in_time, partitions, implied=mode == "implied")
-        )
-
-    def point_in_time(self, text: str) -> PointInTime:
-        """The point in time that a text names.
-
-        Raises:
-            PointInTimeInvalid, PointInTimeAhead, PointInTimeTooEarly, LogUnavailable: as `point_in_time_of`.
-        """
-        return point_in_time_of(text, self._context.log, now=self._context.clock())
-
-    def now(self) -> PointInTime:
-        """The current point in time.
-
-        Raises:
-            LogUnavailable: Redis does not answer.
-        """
-        return now_of(self._context.log, now=self._context.clock())
-
-    def fleet_events(self, after: int, upto: int) -> Sequence[Envelope[Any]]:
-        """The fleet's events at positions after + 1 to `upto`, without those that an operator skipped.
-
-        Raises:
-            UnreadableEvent, LogLostItsTail, LogUnavailable: as `FleetEventReader.upto`.
-        """
-        fleet = self._fleet_events()
-        skipped = fleet.skipped(FLEET)
-        return [envelope for envelope in fleet.upto(upto, after=after) if envelope.position not in skipped]
-
-    def skipped(self, stream: int) -> Collection[int]:
-        """The positions of a stream that an operator skipped.
-
-        Raises:
-            LogUnavailable: Redis does not answer.
-        """
-        return self._fleet_events().skipped(stream)
-
-    def _fleet_events(self) -> FleetEventReader:
-        with self._lock:
-            partitions = self._partitions
-        return partitions.replay.fleet_events()
+            return self._opened
 
     @cached_property
-    def _snapshots(self) -> Snapshots | None:
+    def _opened(self) -> tuple[PastPartitions, PastDocuments]:
+        context = self._context
         try:
-            object_store = ObjectStore(self._context.settings.effective_archive_url)
-            return Snapshots(object_store, self._context.streams, epoch=self._context.log.epoch)
+            object_store = ObjectStore(context.settings.effective_archive_url)
+            snapshots = Snapshots(object_store, context.streams, epoch=context.log.epoch)
         except ObjectStoreUnavailable:
             # Snapshots only shorten a replay; the log has everything that the archive does not.
-            return None
-
-    @cached_property
-    def _partitions(self) -> PastPartitions:
-        replay = PastReplay(self._context.log, self._context.projections, self._snapshots)
-        return PastPartitions(replay, bytes_max=self._context.settings.history_memory_mib << 20)
-
-    @cached_property
-    def _documents(self) -> PastDocuments:
-        return PastDocuments(self._context.log, self._context.streams, self._snapshots)
+            snapshots = None
+        replay = PastReplay(context.log, context.projections, snapshots)
+        partitions = PastPartitions(replay, bytes_max=context.settings.history_memory_mib << 20)
+        return partitions, PastDocuments(context.log, context.streams, snapshots)
 
 
 AT_CHARACTERS_MAX = 16_384
@@ -164,23 +107,15 @@ def answer_as_of(request: Request, at: At = None, mode: AtMode = "in-effect") ->
     caller: Caller = request.state.caller
     point_in_time = past.point_in_time(at)
     context = past.context_at(point_in_time, mode)
-    device_id = request.path_params.get("device_id")
     streams = tuple(point_in_time.positions)
+    device_id = request.path_params.get("device_id")
     if device_id is not None:
         streams = (FLEET, partition_of(device_id, context.log.partitions))
-        keep_within(request.app.state.context, context, caller, device_id)
-    request.state.past_read = PastRead(context, point_in_time, streams)
-
-
-def keep_within(live: ApiContext, context: ApiContext, caller: Caller, device_id: str) -> None:
-    """Reject a device that a limited caller did not reach in `context`. Authentication checked that they reach it now.
-
-    Raises:
-        DeviceNotFound: it was outside their scope, or was registered again since.
-    """
-    if caller.scope is None and caller.device_id is None:
-        return
-    # A device that was registered again under an id is another device, whose past is not the caller's.
-    then, now = (each.log.load([device_id])[0].head.generation for each in (context, live))
-    if then != now or (caller.scope is not None and not context.reaches(caller.scope, device_id)):
-        raise DeviceNotFound(device_id)
+        # Authentication checked that a limited caller reaches the device now. A device that was registered again under an id is
+        # another device, whose past is not the caller's.
+        if caller.scope is not None or caller.device_id is not None:
+            live: ApiContext = request.app.state.context
+            then, now = (each.log.load([device_id])[0].head.generation for each in (context, live))
+            if then != now or (caller.scope is not None and not context.reaches(caller.scope, device_id)):
+                raise DeviceNotFound(device_id)
+    request.state.past_context, request.state.as_of = context, point_in_time.text(streams)

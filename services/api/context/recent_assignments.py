@@ -13,19 +13,12 @@ from events.projection_store.fleet_projection import FleetProjection
 ASSIGNMENT_CHANGES_MAX = 500
 
 
-class RecentChange(msgspec.Struct, frozen=True):
-    """Devices that got the same assignment in one assignment change."""
-
-    after: Assignment
-    members: BitMap
-
-
 class RecordedChange(msgspec.Struct, frozen=True):
-    """An assignment change with its devices as bitmaps; `at` is in milliseconds since 1970."""
+    """An assignment change: the devices that got each assignment. `at` is in milliseconds since 1970."""
 
     position: int
     at: int
-    changes: tuple[RecentChange, ...]
+    moves: tuple[tuple[Assignment, BitMap], ...]
 
 
 class RecentAssignments:
@@ -39,9 +32,11 @@ class RecentAssignments:
     def recorded(self, partition: int, *, after: int, upto: int | None = None) -> Iterator[RecordedChange]:
         """Assignment changes at positions after + 1 to `upto`, or to the newest."""
         position = after
+        with self._lock:
+            newest = self._changes.setdefault(partition, OrderedDict())
         while upto is None or position < upto:
             with self._lock:
-                recorded = self._changes.setdefault(partition, OrderedDict()).get(position + 1)
+                recorded = newest.get(position + 1)
             if recorded is None:
                 break
             position += 1
@@ -51,13 +46,10 @@ class RecentAssignments:
         for number, at, assignment_change in self._fleet_projection.recorded(partition, after=position):
             if upto is not None and number > upto:
                 return
-            changes = tuple(RecentChange(moved.after, moved.ordinals()) for moved in assignment_change.moves)
-            yield self._keep(partition, RecordedChange(number, at, changes))
-
-    def _keep(self, partition: int, recorded: RecordedChange) -> RecordedChange:
-        with self._lock:
-            newest = self._changes.setdefault(partition, OrderedDict())
-            newest[recorded.position] = recorded
-            while len(newest) > ASSIGNMENT_CHANGES_MAX:
-                newest.popitem(last=False)
-        return recorded
+            moves = tuple((move.after, move.ordinals()) for move in assignment_change.moves)
+            recorded = RecordedChange(number, at, moves)
+            with self._lock:
+                newest[number] = recorded
+                while len(newest) > ASSIGNMENT_CHANGES_MAX:
+                    newest.popitem(last=False)
+            yield recorded

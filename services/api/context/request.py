@@ -1,4 +1,4 @@
-"""What handlers read from their request."""
+"""What handlers read from their request, and the write of a command for its caller."""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -6,12 +6,14 @@ from typing import ParamSpec, TypeVar
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
+from events.deployment.advice import Advice
+from events.device.errors import DeviceNotFound
+from events.producer.errors import Command
 from events.projection_store.fleet_projection import Within
 from services.api.context.api_context import ApiContext
 from services.api.context.batch_writer import BatchWriter
 from services.api.context.callers import Author, Caller, ListPage, PreviewRequest, within_scope
 from services.api.context.pages import PAGE_MAX
-from services.api.context.point_in_time import PastRead
 from services.api.http.errors import BodyInvalid
 from services.api.http.turns import Fairness, RequestKind
 
@@ -27,11 +29,9 @@ _YES, _NO = frozenset({"true", "1"}), frozenset({"false", "0"})
 
 def context_of(request: Request) -> ApiContext:
     """The process's context; for a request with `at`, that of the point in time."""
-    past_read: PastRead | None = getattr(request.state, "past_read", None)
-    if past_read is not None:
-        return past_read.context
-    context: ApiContext = request.app.state.context
-    return context
+    past: ApiContext | None = getattr(request.state, "past_context", None)
+    present: ApiContext = request.app.state.context
+    return present if past is None else past
 
 
 def writer_of(request: Request) -> BatchWriter:
@@ -59,12 +59,28 @@ def author_of(request: Request) -> Author:
     )
 
 
-def preview_request_of(request: Request) -> PreviewRequest | None:
-    """What a request asks of previews; `None` for a plain write.
+def write(request: Request, command: Command) -> tuple[Advice, ...]:
+    """Write a command for the caller, and return advice on it.
 
     Raises:
-        BodyInvalid: `preview`, `top` or `list` is invalid.
+        Exception: as `ApiContext.do`.
     """
+    return context_of(request).do(command, author_of(request))
+
+
+def existing(device_id: str, found: R | None) -> R:
+    """What was found of a device.
+
+    Raises:
+        DeviceNotFound: nothing was found: the device does not exist, or not yet in the projections.
+    """
+    if found is None:
+        raise DeviceNotFound(device_id)
+    return found
+
+
+def preview_request_of(request: Request) -> PreviewRequest | None:
+    """What a request asks of previews, `None` for a plain write; BodyInvalid if `preview` or `top` is invalid."""
     text, token = request.query_params.get("preview", "false"), request.headers.get(PREVIEW_HEADER, "")
     if text not in _YES | _NO:
         raise BodyInvalid(f"preview is true or false, not {text[:40]!r}")
@@ -83,11 +99,7 @@ async def in_turn(request: Request, read: Callable[P, R], *args: P.args, **named
 
 
 def page_of(request: Request) -> ListPage | None:
-    """The page of a preview's list that a request asks for; `None` for the preview itself.
-
-    Raises:
-        BodyInvalid: `top` is no number from 1 to 1000.
-    """
+    """The page of a preview's list that is asked for, `None` for the preview; BodyInvalid if `top` is not 1 to 1000."""
     query = request.query_params
     if "list" not in query:
         return None

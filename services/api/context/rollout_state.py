@@ -9,7 +9,6 @@ from events.explain.rollout_turn import TurnOrder
 from events.log.port import Log
 from events.projection_store.fleet_snapshot import FleetSnapshotReader
 from events.projection_store.port import ProjectionStore
-from events.rollout import rollout_text
 from events.rollout.cohort import place
 from events.rollout.events import RollbackBegan, RolloutResults
 from events.rollout.planner import Judgement, order_of, universe
@@ -18,7 +17,10 @@ from events.rollout.state import RolloutDocument
 
 
 class RolloutStates:
-    """Judges rollouts for one reader at a time. Rereads only the partitions of the fleet that changed."""
+    """Judges rollouts for one reader at a time. Rereads only the partitions of the fleet that changed.
+
+    Every method raises LogUnavailable if the projections cannot be read.
+    """
 
     def __init__(self, log: Log, projections: ProjectionStore, *, pause: Callable[[float], None] = time.sleep) -> None:
         self._pause = pause
@@ -29,9 +31,6 @@ class RolloutStates:
         """The state of each rollout at a time (milliseconds since 1970), all judged on one fleet snapshot.
 
         Waits up to half a second for workers to apply the log; after that the sentences name the partitions that are behind.
-
-        Raises:
-            LogUnavailable: the projections cannot be read.
         """
         if not rollouts:
             return {}
@@ -40,20 +39,12 @@ class RolloutStates:
             return {name: self._fleet_snapshot.judged(name, document, now) for name, document in rollouts.items()}
 
     def results(self, name: str, document: RolloutDocument, now: int) -> RolloutResults:
-        """The results of a rollout's devices at a time (milliseconds since 1970), for the record of its end.
-
-        Raises:
-            LogUnavailable: the projections cannot be read.
-        """
+        """The results of a rollout's devices at a time (milliseconds since 1970), for the record of its end."""
         with self._lock:
             return self._fleet_snapshot.results(name, document, now, self._pause)
 
     def order(self, name: str, document: RolloutDocument, *, number: int, ordinal: int) -> TurnOrder | None:
-        """The turn of a device in a rollout's order; `None` if it is no candidate, and follows at the end.
-
-        Raises:
-            LogUnavailable: the projections cannot be read.
-        """
+        """The turn of a device in a rollout's order; `None` if it is no candidate, and follows at the end."""
         with self._lock:
             self._fleet_snapshot.refresh(self._fleet_snapshot.heads())
             candidates = universe(document, self._fleet_snapshot.of(name, document))
@@ -75,5 +66,5 @@ def says(document: RolloutDocument, judged: Judgement, admission: Admission | Ke
         return judged.says
     first = judged.events[0]
     if isinstance(first, RollbackBegan):
-        return rollout_text.about_to_roll_back(first.reason)
+        return f"is about to be rolled back: {first.reason}"
     return getattr(first, "reason", "") or progress(document)

@@ -29,21 +29,16 @@ class StrictFraming(h11.Connection):
     def next_event(self) -> Any:
         event = super().next_event()
         if isinstance(event, h11.Request):
-            self.refusal = _framing_problem(event)
+            names = {name for name, _ in event.headers}
+            if {b"transfer-encoding", b"content-length"} <= names:
+                self.refusal = "a request has the header Content-Length or Transfer-Encoding, not both; leave one out"
+            elif b"transfer-encoding" in names and event.http_version < b"1.1":
+                self.refusal = "Transfer-Encoding requires HTTP/1.1; send Content-Length"
+            else:
+                self.refusal = ""
             if self.refusal:
                 raise h11.RemoteProtocolError(self.refusal)
         return event
-
-
-def _framing_problem(request: h11.Request) -> str:
-    names = {name for name, _ in request.headers}
-    if b"transfer-encoding" not in names:
-        return ""
-    if b"content-length" in names:
-        return "a request has the header Content-Length or Transfer-Encoding, not both; leave one out"
-    if request.http_version < b"1.1":
-        return "Transfer-Encoding requires HTTP/1.1; send Content-Length"
-    return ""
 
 
 def connection_class(seconds_max: float) -> type[asyncio.Protocol]:

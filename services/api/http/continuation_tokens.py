@@ -17,27 +17,18 @@ _CHARACTERS_MAX = 32_768
 
 
 class Continuations:
-    """Seals and opens the locations where pages begin."""
+    """Seals and opens the locations where pages begin. Both raise LogUnavailable if Redis does not answer."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def seal(self, location: str) -> str:
-        """The continuation for a location.
-
-        Raises:
-            LogUnavailable: Redis did not answer.
-        """
+        """The continuation for a location."""
         nonce = os.urandom(_NONCE_BYTES)
         return base64.urlsafe_b64encode(nonce + self._cipher.encrypt(nonce, location.encode(), None)).decode()
 
     def open(self, continuation: str | None) -> str | None:
-        """The location in a continuation; `None` without a continuation.
-
-        Raises:
-            ContinuationInvalid: it was not sealed here, or was changed.
-            LogUnavailable: as `seal`.
-        """
+        """The location in a continuation, if any; ContinuationInvalid if it was not sealed here, or was changed."""
         if not continuation:
             return None
         try:

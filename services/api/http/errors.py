@@ -183,16 +183,22 @@ class NotOffered(Exception):
         super().__init__(f"twinfold does not offer this: {why}")
 
 
-_ARGUMENT = BAD_REQUEST = HttpError(400, "ArgumentInvalid", number=400004)
-_PRECONDITION = HttpError(412, "PreconditionFailed", number=412001)
+BAD_REQUEST = HttpError(400, "ArgumentInvalid", number=400004)
+_CONTENT = HttpError(400, "InvalidConfigurationContent")
 _UNAUTHORIZED = HttpError(401, "IotHubUnauthorizedAccess", number=401002)
+_NOT_FOUND = HttpError(404, "NotFound")
+_ROLLOUT_CONFLICT = HttpError(409, "RolloutStateConflict")
+_UPDATE_CONFLICT = HttpError(409, "DeploymentStateConflict")
+_PRECONDITION = HttpError(412, "PreconditionFailed", number=412001)
+_DIFFERS = HttpError(412, "PreviewDiffers")
 _TOO_LARGE = HttpError(413, "MessageTooLarge", number=413001)
+_ARCHIVE_DAMAGED = HttpError(500, "ArchiveDamaged")
 BUSY = HttpError(503, "ServiceUnavailable", temporary=True)
 TOO_MANY = HttpError(429, "ThrottlingException", temporary=True, number=429001)
 INTERNAL = HttpError(500, "ServerError")
 METHOD_NOT_ALLOWED = 405
 _BY_STATUS = {
-    404: HttpError(404, "NotFound"),
+    404: _NOT_FOUND,
     METHOD_NOT_ALLOWED: HttpError(METHOD_NOT_ALLOWED, "MethodNotAllowed"),
     408: HttpError(408, "RequestTimeout"),
     413: _TOO_LARGE,
@@ -201,90 +207,64 @@ _BY_STATUS = {
 DAMAGE = (fleet.CannotApply, log.UnreadableEvent, log.LogLostItsTail, history.HistoryDiffers)
 """An event cannot be applied and blocks its partition until an operator decides on it. These errors name events of any device."""
 
+_all = dict.fromkeys
 _TABLE: dict[type[Exception], HttpError] = {
+    # What is not there.
+    **_all((NotFound, WebhookNotFound, preview.ListMissing), _NOT_FOUND),
     device.DeviceNotFound: HttpError(404, "DeviceNotFound", number=404001),
     device.ModuleNotFound: HttpError(404, "ModuleNotFound", number=404010),
     DeviceNotOnline: HttpError(404, "DeviceNotOnline", number=404103),
     deployment.DeploymentNotFound: HttpError(404, "ConfigurationNotFound"),
     readiness.WaiverNotFound: HttpError(404, "WaiverNotFound"),
     rollout.RolloutNotFound: HttpError(404, "RolloutNotFound"),
-    NotFound: HttpError(404, "NotFound"),
-    WebhookNotFound: HttpError(404, "NotFound"),
     update.UpdateNotFound: HttpError(404, "UpdateNotFound"),
     update.GroupNotFound: HttpError(404, "GroupNotFound"),
     update.GroupDeploymentNotFound: HttpError(404, "DeploymentNotFound"),
-    update.UpdateExists: HttpError(409, "UpdateAlreadyExists"),
-    update.GroupDeploymentExists: HttpError(409, "DeploymentAlreadyExists"),
-    update.UpdateInUse: HttpError(409, "UpdateInUse"),
-    update.GroupBusy: HttpError(409, "DeploymentStateConflict"),
-    update.GroupDeploymentForbidden: HttpError(409, "DeploymentStateConflict"),
     NotOffered: HttpError(501, "NotImplemented"),
-    access.OutOfScope: HttpError(401, "IotHubUnauthorizedAccess"),
+    # What the present state does not allow.
     device.DeviceExists: HttpError(409, "DeviceAlreadyExists", number=409001),
     device.ModuleExists: HttpError(409, "ModuleAlreadyExistsOnDevice", number=409301),
     deployment.DeploymentExists: HttpError(409, "ConfigurationAlreadyExists"),
     deployment.ScheduleForbidden: HttpError(409, "ConfigurationStateConflict"),
     rollout.RolloutExists: HttpError(409, "RolloutAlreadyExists"),
-    rollout.NotToBeRolledOut: HttpError(409, "RolloutStateConflict"),
-    rollout.RolloutForbidden: HttpError(409, "RolloutStateConflict"),
-    rollout.RolloutActive: HttpError(409, "RolloutStateConflict"),
+    **_all((rollout.NotToBeRolledOut, rollout.RolloutForbidden, rollout.RolloutActive), _ROLLOUT_CONFLICT),
+    update.UpdateExists: HttpError(409, "UpdateAlreadyExists"),
+    update.GroupDeploymentExists: HttpError(409, "DeploymentAlreadyExists"),
+    update.UpdateInUse: HttpError(409, "UpdateInUse"),
+    **_all((update.GroupBusy, update.GroupDeploymentForbidden), _UPDATE_CONFLICT),
+    **_all((device.EtagMismatch, deployment.DeploymentEtagMismatch, EtagMissing), _PRECONDITION),
+    **_all((preview.PreviewDiffers, preview.PreviewTokenInvalid), _DIFFERS),
+    preview.PreviewRequired: HttpError(428, "PreviewRequired"),
+    IdempotencyKeyReused: HttpError(422, "IdempotencyKeyReused"),
     device.TooManyModules: HttpError(413, "TooManyModulesOnDevice", number=413003),
     deployment.DeploymentsFull: HttpError(413, "ConfigurationCountLimitExceeded"),
-    device.EtagMismatch: _PRECONDITION,
-    deployment.DeploymentEtagMismatch: _PRECONDITION,
-    EtagMissing: _PRECONDITION,
-    preview.PreviewDiffers: HttpError(412, "PreviewDiffers"),
-    preview.PreviewTokenInvalid: HttpError(412, "PreviewDiffers"),
-    preview.PreviewRequired: HttpError(428, "PreviewRequired"),
-    preview.ListMissing: HttpError(404, "NotFound"),
-    device.SystemModuleReserved: HttpError(401, "SystemModuleModifyUnauthorizedAccess"),
-    ConditionInvalid: HttpError(400, "InvalidConfigurationTargetCondition"),
-    ManifestInvalid: HttpError(400, "InvalidConfigurationContent"),
-    ContentMissing: HttpError(400, "InvalidConfigurationContent"),
-    readiness.NotReady: HttpError(400, "InvalidConfigurationContent"),
-    deployment.MetricsInvalid: HttpError(400, "InvalidConfigurationCustomMetricsQuery"),
-    deployment.ScheduleInvalid: HttpError(400, "InvalidConfigurationSchedule"),
-    rollout.PlanInvalid: HttpError(400, "InvalidRolloutPlan"),
     log.EventTooLarge: _TOO_LARGE,
-    log.LogUnavailable: BUSY,
-    log.ObjectStoreUnavailable: BUSY,
-    secrets.SecretsUnavailable: BUSY,
-    producer.ConflictPersists: BUSY,
-    preview.PreviewBehind: BUSY,
-    **dict.fromkeys(DAMAGE, HttpError(500, "LogDamaged")),
-    log.SegmentMissing: HttpError(500, "ArchiveDamaged"),
-    log.SegmentDamaged: HttpError(500, "ArchiveDamaged"),
-    log.ManifestDamaged: HttpError(500, "ArchiveDamaged"),
+    # What the caller may not do.
+    **_all((Unauthorized, Forbidden, ModulesOutOfReach, OutOfDeviceScope), _UNAUTHORIZED),
+    access.OutOfScope: HttpError(401, "IotHubUnauthorizedAccess"),
+    device.SystemModuleReserved: HttpError(401, "SystemModuleModifyUnauthorizedAccess"),
     RequestNotLocal: HttpError(403, "Forbidden"),
     NotJson: HttpError(415, "UnsupportedMediaType"),
-    Unauthorized: _UNAUTHORIZED,
-    Forbidden: _UNAUTHORIZED,
-    ModulesOutOfReach: _UNAUTHORIZED,
-    OutOfDeviceScope: _UNAUTHORIZED,
-    IdempotencyKeyReused: HttpError(422, "IdempotencyKeyReused"),
     # Without Retry-After: clients of the hub have their own retry policies (contract/hub.md §1.10).
     Throttled: HttpError(429, "ThrottlingException", number=429001),
     TooManyAtOnce: TOO_MANY,
-    device.DeviceError: _ARGUMENT,
-    deployment.DeploymentError: _ARGUMENT,
-    rollout.RolloutError: _ARGUMENT,
-    producer.ProducerError: _ARGUMENT,
-    secrets.SecretsError: _ARGUMENT,
-    access.AccessError: _ARGUMENT,
-    readiness.ReadinessError: _ARGUMENT,
-    WebhookError: _ARGUMENT,
-    update.UpdateError: _ARGUMENT,
-    audit.SearchInvalid: _ARGUMENT,
-    audit.LocationInvalid: _ARGUMENT,
-    BodyInvalid: _ARGUMENT,
-    QueryInvalid: _ARGUMENT,
-    ContinuationInvalid: _ARGUMENT,
-    PositionsInvalid: _ARGUMENT,
-    NotInThePast: _ARGUMENT,
-    history.PointInTimeInvalid: _ARGUMENT,
-    history.PointInTimeAhead: _ARGUMENT,
-    history.PointInTimeTooEarly: _ARGUMENT,
-    history.PastIsFixed: _ARGUMENT,
+    # What cannot be answered now, or until an operator repairs it.
+    **_all((log.LogUnavailable, log.ObjectStoreUnavailable, secrets.SecretsUnavailable), BUSY),
+    **_all((producer.ConflictPersists, preview.PreviewBehind), BUSY),
+    **_all(DAMAGE, HttpError(500, "LogDamaged")),
+    **_all((log.SegmentMissing, log.SegmentDamaged, log.ManifestDamaged), _ARCHIVE_DAMAGED),
+    # What breaks a rule.
+    ConditionInvalid: HttpError(400, "InvalidConfigurationTargetCondition"),
+    **_all((ManifestInvalid, ContentMissing, readiness.NotReady), _CONTENT),
+    deployment.MetricsInvalid: HttpError(400, "InvalidConfigurationCustomMetricsQuery"),
+    deployment.ScheduleInvalid: HttpError(400, "InvalidConfigurationSchedule"),
+    rollout.PlanInvalid: HttpError(400, "InvalidRolloutPlan"),
+    **_all((device.DeviceError, deployment.DeploymentError, rollout.RolloutError, update.UpdateError), BAD_REQUEST),
+    **_all((producer.ProducerError, secrets.SecretsError, access.AccessError, WebhookError), BAD_REQUEST),
+    **_all((readiness.ReadinessError, audit.SearchInvalid, audit.LocationInvalid, BodyInvalid), BAD_REQUEST),
+    **_all((QueryInvalid, ContinuationInvalid, PositionsInvalid, NotInThePast), BAD_REQUEST),
+    **_all((history.PointInTimeInvalid, history.PointInTimeAhead, history.PointInTimeTooEarly), BAD_REQUEST),
+    history.PastIsFixed: BAD_REQUEST,
 }
 
 EXPECTED = tuple(_TABLE)
@@ -306,7 +286,7 @@ def text_of(error: Exception, *, is_limited: bool = False) -> str:
 
 def answer_of_status(status: int) -> HttpError:
     """The status and code of an error of the web framework."""
-    return _BY_STATUS.get(status, HttpError(status, _ARGUMENT.code))
+    return _BY_STATUS.get(status, HttpError(status, BAD_REQUEST.code))
 
 
 def hub_error(answer: HttpError, message: str, *, request_id: str, at: int) -> HubErrorAnswer:

@@ -50,16 +50,13 @@ def check_bounds(text: bytes, *, values_max: int) -> None:
     values = _count(bare, _OPENING + _SEPARATORS) + 1
     if values > values_max:
         raise JsonTooLarge(values, values_max)
-    if _depth(bare) > DEPTH_MAX:
-        raise JsonTooDeep
+    opening = _count(bare, _OPENING)
+    # With more closing than opening brackets it is no JSON, and the decoder stops at the first surplus bracket.
+    if opening > DEPTH_MAX and _count(bare, _CLOSING) <= opening:
+        steps = map(_STEPS.__getitem__, bare.translate(None, _NO_BRACKETS))
+        if max(itertools.accumulate(steps)) > DEPTH_MAX:
+            raise JsonTooDeep
 
 
 def _count(text: bytes, parts: tuple[bytes, ...]) -> int:
     return sum(map(text.count, parts))
-
-
-def _depth(bare: bytes) -> int:
-    if _count(bare, _OPENING) <= DEPTH_MAX or _count(bare, _CLOSING) > _count(bare, _OPENING):
-        return 0  # With more closing than opening brackets it is no JSON, and the decoder stops at the first surplus bracket.
-    brackets = bare.translate(None, _NO_BRACKETS)
-    return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0)

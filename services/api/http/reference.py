@@ -9,7 +9,6 @@ from services.api.http.access import Access, Open
 from services.api.http.errors import NotFound
 from services.api.http.router import DeclaringRouter
 
-_PACKAGE, _FOLDER = "fastapi_offline", "static"
 _SCRIPT = "text/javascript"
 _TYPES = {"swagger-ui-bundle.js": _SCRIPT, "swagger-ui.css": "text/css", "favicon.png": "image/png"}
 _PAGE = """<!DOCTYPE html>
@@ -37,9 +36,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 
-_ANYBODY = Access(Open.ANYBODY, at=False)
-
-router = DeclaringRouter(read=_ANYBODY, include_in_schema=False)
+router = DeclaringRouter(read=Access(Open.ANYBODY, at=False), include_in_schema=False)
 
 
 @router.get("/openapi.json")
@@ -65,5 +62,5 @@ def file(name: str) -> Response:
     """A file of Swagger UI."""
     if name not in _TYPES:
         raise NotFound(f"no file {name[:80]!r} belongs to the page /docs")
-    content = (files(_PACKAGE) / _FOLDER / name).read_bytes()
+    content = (files("fastapi_offline") / "static" / name).read_bytes()
     return Response(content, media_type=_TYPES[name], headers=_HEADERS)

@@ -12,7 +12,6 @@ from services.api.http.request_costs import READ, WRITE, Cost
 from services.api.http.turns import RequestKind
 
 _READ_METHODS = {"GET", "HEAD", "OPTIONS"}
-_NO_ROUTE_READ, _NO_ROUTE_WRITE = Access(REGISTRY_READ), Access(REGISTRY_WRITE)
 
 
 class RoutesUndeclared(Exception):
@@ -57,11 +56,7 @@ class RouteIndex:
     """
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
-        """Index all routes, including those of included routers.
-
-        Raises:
-            RoutesUndeclared: a route declares no access, or one that does not fit its path.
-        """
+        """Index all routes, those of included routers too; RoutesUndeclared if an access is missing or does not fit."""
         self._routes: dict[str, list[_Route]] = {}
         problems: list[str] = []
         for context in iter_route_contexts(routes):
@@ -80,30 +75,26 @@ class RouteIndex:
         well. An unknown path requires the permission to read or write the registry.
         """
         # Without permission, a caller cannot find out which paths and methods exist: they get 401, not 404 or 405.
-        fitting: list[tuple[_Route, re.Match[str]]] = []
+        reads, fitting = method in _READ_METHODS, list[tuple[bool, RouteMatch]]()
         for route in self._routes.get(_head(path), ()):
             fields = route.path.match(path)
             if fields is None:
                 continue
-            if method in route.methods:
-                return _match(method, path, route, fields, exists=True)
-            fitting.append((route, fields))
-        reads = method in _READ_METHODS
+            names, exists = fields.groupdict(), method in route.methods
+            device_id, module_id = names.get("device_id"), names.get("module_id")
+            match = RouteMatch(method, path, route.access, device_id, module_id, exists=exists)
+            if exists:
+                return match
+            fitting.append((("GET" in route.methods) is reads, match))
         if not fitting:
-            return RouteMatch(method, path, _NO_ROUTE_READ if reads else _NO_ROUTE_WRITE, exists=False)
-        alike = (each for each in fitting if ("GET" in each[0].methods) is reads)
-        return _match(method, path, *next(alike, fitting[0]), exists=False)
+            return RouteMatch(method, path, Access(REGISTRY_READ if reads else REGISTRY_WRITE), exists=False)
+        return next((match for is_alike, match in fitting if is_alike), fitting[0][1])
 
     def methods(self, path: str) -> list[str]:
         """The methods of a path, sorted; of two paths that fit, those of the path with fewer variables."""
         fitting = [route for route in self._routes.get(_head(path), ()) if route.path.match(path)]
         fewest = min((route.path.groups for route in fitting), default=0)
         return sorted({method for route in fitting if route.path.groups == fewest for method in route.methods})
-
-
-def _match(method: str, path: str, route: _Route, fields: re.Match[str], *, exists: bool) -> RouteMatch:
-    names = fields.groupdict()
-    return RouteMatch(method, path, route.access, names.get("device_id"), names.get("module_id"), exists=exists)
 
 
 def _head(path: str) -> str:

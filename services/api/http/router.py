@@ -47,9 +47,9 @@ class DeclaringRouter(APIRouter):
         assert isinstance(route, APIRoute)
         # On the route and not on the handler: one handler may have a route that reads and another that writes.
         setattr(route, DECLARED, self._read if route.methods == {"GET"} else self._write)
-        errors = {} if self._error is None else dict.fromkeys(map(int, self.responses), (self._error,))
-        answers = {route.status_code or 200: _answer_types(inspect.signature(endpoint).return_annotation)}
-        setattr(route, _ANSWER_TYPES, {**errors, **answers, **own_types})
+        types = {} if self._error is None else dict.fromkeys(map(int, self.responses), (self._error,))
+        types[route.status_code or 200] = _answer_types(inspect.signature(endpoint).return_annotation)
+        setattr(route, _ANSWER_TYPES, {**types, **own_types})
 
 
 def answer_types_of(route: object) -> Mapping[int, tuple[Any, ...]]:

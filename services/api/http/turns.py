@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import enum
-from collections import deque
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -23,30 +22,25 @@ class RequestKind(enum.Enum):
     LONG = "long"
 
 
-class Turns(msgspec.Struct, frozen=True):
-    """How many requests of one kind and caller run at once, and how many more wait. Any other gets 429."""
-
-    running_max: int
-    waiting_max: int
-
-
 TURNS = {
     # Each takes a thread for some milliseconds.
-    RequestKind.READ: Turns(8, 10_000),
+    RequestKind.READ: (8, 10_000),
     # Many wait for the one thread that writes, which writes all of them in one batch.
-    RequestKind.WRITE: Turns(24, 10_000),
+    RequestKind.WRITE: (24, 10_000),
     # Each takes up to seconds of a processor.
-    RequestKind.LONG: Turns(2, 200),
+    RequestKind.LONG: (2, 200),
 }
+"""How many requests of one kind and caller run at once, and how many more wait. Any other gets 429."""
+
 THREADS = 128
 """How many threads serve requests: more than the turns of one caller, so that other callers get one."""
 
 
 class _Line(msgspec.Struct):
-    """The running and waiting requests of one caller and kind; first come, first served."""
+    """The requests of one caller and kind that run or wait; first come, first served."""
 
-    running: int
-    waiting: deque["asyncio.Future[None]"]
+    turns: asyncio.Semaphore
+    requests: int = 0
 
 
 class Fairness:
@@ -57,48 +51,22 @@ class Fairness:
 
     @contextlib.asynccontextmanager
     async def turn(self, caller: str, work: RequestKind) -> AsyncIterator[None]:
-        """Wait for a turn of the caller, and hold it.
-
-        Raises:
-            TooManyAtOnce: the maximum of the caller's requests waits already.
-        """
+        """Wait for a turn of the caller, and hold it; TooManyAtOnce if the maximum of its requests waits already."""
         if work is RequestKind.NONE:
             yield
             return
-        name, turns = (caller, work), TURNS[work]
-        line = self._lines.setdefault(name, _Line(0, deque()))
-        if line.running < turns.running_max:
-            line.running += 1
-        elif len(line.waiting) >= turns.waiting_max:
-            raise TooManyAtOnce(turns.running_max, turns.waiting_max)
-        else:
-            await _wait(line)
+        running_max, waiting_max = TURNS[work]
+        line = self._lines.get((caller, work))
+        if line is None:
+            line = self._lines[caller, work] = _Line(asyncio.Semaphore(running_max))
+        if line.requests >= running_max + waiting_max:
+            raise TooManyAtOnce(running_max, waiting_max)
+        line.requests += 1
         try:
-            yield
+            # A request that ends hands its turn to the first that waits: no newcomer takes it in between.
+            async with line.turns:
+                yield
         finally:
-            _go(line)
-            if not line.running and not line.waiting:
-                del self._lines[name]
-
-
-async def _wait(line: _Line) -> None:
-    # A request that ends hands its turn over, so that `running` stays the same: no newcomer takes the turn in between.
-    turn = asyncio.get_running_loop().create_future()
-    line.waiting.append(turn)
-    try:
-        await turn
-    except asyncio.CancelledError:
-        if turn.done() and not turn.cancelled():
-            _go(line)  # The turn was handed over to a client that has closed its connection.
-        else:
-            line.waiting.remove(turn)
-        raise
-
-
-def _go(line: _Line) -> None:
-    while line.waiting:
-        turn = line.waiting.popleft()
-        if not turn.done():
-            turn.set_result(None)
-            return
-    line.running -= 1
+            line.requests -= 1
+            if not line.requests:
+                del self._lines[caller, work]

@@ -14,20 +14,20 @@ _SHOWN_CHARACTERS = 60
 _MEMBERS_NAMED_MAX = 20
 
 
-def message_of(member: object, allowed: Iterable[str]) -> str:
-    """The error for a member, with the most similar allowed name, or with all allowed names if none is similar."""
-    names = list(allowed)
-    text = f"unknown member {str(member)[:_SHOWN_CHARACTERS]!r}"
-    if closest := near(str(member)[:_SHOWN_CHARACTERS], names, alike=0.6):
-        return f"{text}; did you mean {closest[0]!r}?"
-    return f"{text}; allowed are {', '.join(names)}" if names else f"{text}; no members are allowed here"
-
-
 def messages_of(members: Mapping[str, object], allowed: Iterable[str]) -> str:
-    """The errors for the unknown members of an object, at most 20; empty if there are none."""
-    names = list(allowed)
-    unknown = [member for member in members if member not in names]
-    return "; ".join(message_of(member, names) for member in unknown[:_MEMBERS_NAMED_MAX])
+    """The errors for the unknown members of an object, at most 20; empty if there are none.
+
+    Each names the most similar allowed name, or all allowed names if none is similar.
+    """
+    names, messages = list(allowed), list[str]()
+    for member in [member for member in members if member not in names][:_MEMBERS_NAMED_MAX]:
+        shown = str(member)[:_SHOWN_CHARACTERS]
+        if closest := near(shown, names, alike=0.6):
+            advice = f"did you mean {closest[0]!r}?"
+        else:
+            advice = f"allowed are {', '.join(names)}" if names else "no members are allowed here"
+        messages.append(f"unknown member {shown!r}; {advice}")
+    return "; ".join(messages)
 
 
 def check_members(value: object, kind: type[msgspec.Struct]) -> None:
@@ -57,9 +57,7 @@ async def refuse_members(request: Request) -> None:
         raise BodyInvalid(messages_of(value, ()) if isinstance(value, dict) else "this request takes no body")
 
 
-@functools.cache
-def _type_of(kind: type[msgspec.Struct]) -> inspect.Type:
-    return inspect.type_info(kind)
+_type_of = functools.cache(inspect.type_info)
 
 
 def _unknown(value: object, kind: inspect.Type, path: str) -> Iterator[tuple[str, str]]:
@@ -73,19 +71,15 @@ def _unknown(value: object, kind: inspect.Type, path: str) -> Iterator[tuple[str
                 if member in fields:
                     yield from _unknown(item, fields[member], f"{path}.{member}" if path else member)
         case inspect.UnionType(types=types):
-            yield from _unknown_of_union(value, types, path)
+            # By the alternative whose tag the object has; a wrong tag is an error of decoding the value.
+            for alternative in types:
+                if not isinstance(alternative, inspect.StructType) or _carries_tag(value, alternative):
+                    yield from _unknown(value, alternative, path)
         case inspect.ListType(item_type=item_type) | inspect.VarTupleType(item_type=item_type):
             for index, item in enumerate(value if isinstance(value, list) else ()):
                 yield from _unknown(item, item_type, f"{path}[{index}]")
         case _:
             return
-
-
-def _unknown_of_union(value: object, types: tuple[inspect.Type, ...], path: str) -> Iterator[tuple[str, str]]:
-    """The unknown members by the alternative whose tag the object has; a wrong tag is an error of decoding the value."""
-    for alternative in types:
-        if not isinstance(alternative, inspect.StructType) or _carries_tag(value, alternative):
-            yield from _unknown(value, alternative, path)
 
 
 def _carries_tag(value: object, kind: inspect.StructType) -> bool:

@@ -1,8 +1,9 @@
-"""The files that `twinfold check` reads and writes: manifests, waivers, baselines."""
+"""The files that `twinfold check` reads and writes: manifests, waivers, baselines; and the findings in a manifest."""
 
 import codecs
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -10,14 +11,60 @@ import msgspec
 
 from events.canonical import Json
 from events.readiness.catalogue import BY_ID
+from events.readiness.check import ReadinessReport
 from events.readiness.finding import Finding
 from events.readiness.subject import Document, read_document
 from events.readiness.waiver import Waiver
-from services.cli.check.check_result import SourceFile
-from services.cli.check.json_text import doubled
+from services.cli.check.json_text import TextPosition, TextSpan, doubled, line_of, spans
 from services.cli.inputs import STANDARD_INPUT, InputUnreadable, read_text
 
-_TEMPLATE = ".template."
+
+class SourceFile(msgspec.Struct, frozen=True, dict=True):
+    """A file's name as the user typed it, its text, and the document in it."""
+
+    location: str
+    text: str
+    document: Document
+
+    def line(self, pointer: str) -> TextPosition | None:
+        """The position of an element; `None` if the text does not have it."""
+        span = self._spans.get(pointer)
+        return line_of(self.text, span.name) if span is not None else None
+
+    # Every finding asks for its line, and the text is parsed once for all of them.
+    @cached_property
+    def _spans(self) -> dict[str, TextSpan]:
+        return spans(self.text)
+
+
+class CheckedFile(msgspec.Struct, frozen=True):
+    """The report on a file, with the sources of its documents by their names.
+
+    `baseline` has fingerprints, and is `None` without one. `fixed` are the findings that `--fix` removed before.
+    """
+
+    source: SourceFile
+    sources: dict[str, SourceFile]
+    report: ReadinessReport
+    baseline: frozenset[str] | None = None
+    fixed: tuple[Finding, ...] = ()
+
+    @property
+    def new(self) -> list[Finding]:
+        """Findings that are not in the baseline."""
+        return [finding for finding in self.report.findings if not self.knows(finding)]
+
+    def knows(self, finding: Finding) -> bool:
+        """Whether the baseline has a finding."""
+        return self.baseline is not None and finding.fingerprint in self.baseline
+
+    def source_of(self, finding: Finding) -> SourceFile:
+        """The file that the finding's element was written in."""
+        return self.sources.get(finding.document, self.source)
+
+    def line(self, finding: Finding) -> TextPosition | None:
+        """The position of the finding's element in that file."""
+        return self.source_of(finding).line(finding.pointer)
 
 
 class WaiverFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,19 +89,19 @@ class Baseline(msgspec.Struct, frozen=True):
     findings: tuple[BaselineFinding, ...]
 
 
-def document_of(source: SourceFile) -> Document:
-    """The document in a manifest's text. Its name is its id, or the file as the user typed it.
+def source_of(location: str, text: str) -> SourceFile:
+    """A manifest from its text. The name of its document is its id, or the file as the user typed it.
 
     Raises:
         InputUnreadable: it is not JSON.
     """
     try:
-        raw: Json = json.loads(source.text, parse_constant=_refused)
+        raw: Json = json.loads(text, parse_constant=_refused)
     except (ValueError, RecursionError) as error:
-        raise InputUnreadable(source.location, str(error)) from error
-    name = "-" if source.location == STANDARD_INPUT else str(PurePosixPath(Path(source.location).as_posix()))
-    template = _TEMPLATE in Path(source.location).name
-    return read_document(raw, name=name, template=template, doubled=doubled(source.text))
+        raise InputUnreadable(location, str(error)) from error
+    name = "-" if location == STANDARD_INPUT else str(PurePosixPath(Path(location).as_posix()))
+    template = ".template." in Path(location).name
+    return SourceFile(location, text, read_document(raw, name=name, template=template, doubled=doubled(text)))
 
 
 def write_manifest(source: SourceFile) -> None:
@@ -105,14 +152,16 @@ def read_baseline(location: str) -> frozenset[str]:
     return frozenset(finding.fingerprint for finding in baseline.findings)
 
 
-def write_baseline(location: str, findings: Sequence[Finding]) -> None:
-    """Write a baseline of findings, one member a line, so that a code review shows which findings were added.
+def write_baseline(location: str, files: Iterable[CheckedFile]) -> None:
+    """Write a baseline of all findings, one member a line, so that a code review shows which findings were added.
 
     Raises:
         InputUnreadable: the file cannot be written.
     """
+    findings = {finding.fingerprint: finding for checked in files for finding in checked.report.findings}
     entries = tuple(
-        BaselineFinding(finding.fingerprint, finding.rule, finding.document, finding.module) for finding in findings
+        BaselineFinding(fingerprint, finding.rule, finding.document, finding.module)
+        for fingerprint, finding in sorted(findings.items(), key=lambda entry: entry[0])
     )
     text = msgspec.json.format(msgspec.json.encode(Baseline(1, entries)), indent=2)
     try:

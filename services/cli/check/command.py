@@ -14,17 +14,22 @@ from events.manifest.problem import Severity
 from events.readiness import check as readiness
 from events.readiness.finding import Finding
 from events.readiness.profile import PROFILES, Profile
-from events.readiness.subject import Document, ReadinessSubject
+from events.readiness.subject import ReadinessSubject
 from events.readiness.waiver import Waiver
 from events.rich_console import console
-from events.terminal import complain, complain_of
-from events.visible import visible_json
-from services.cli.check.check_files import document_of, read_baseline, read_waivers, write_baseline, write_manifest
-from services.cli.check.check_result import CheckedFile, CheckResult, SourceFile, failing, fingerprints
-from services.cli.check.json_report import as_json, as_sarif
+from events.terminal import complain, complain_of, visible_json
+from services.cli.check.check_files import (
+    CheckedFile,
+    SourceFile,
+    read_baseline,
+    read_waivers,
+    source_of,
+    write_baseline,
+    write_manifest,
+)
 from services.cli.check.json_text import edited
-from services.cli.check.junit_report import as_junit
-from services.cli.check.text_report import show
+from services.cli.check.reports import CheckResult, as_json, as_junit, as_sarif, counts, show
+from services.cli.commands import command
 from services.cli.inputs import STANDARD_INPUT, InputUnreadable, read_text
 
 FOUND = 1
@@ -46,13 +51,6 @@ class ProfileName(enum.StrEnum):
 Format = Literal["text", "json", "sarif", "junit"]
 
 
-class ParsedFile(msgspec.Struct, frozen=True):
-    """A file and the document in it."""
-
-    source: SourceFile
-    document: Document
-
-
 class CheckOptions(msgspec.Struct, frozen=True):
     """What all files are checked by; `now` is in milliseconds, `baseline` has fingerprints."""
 
@@ -60,13 +58,10 @@ class CheckOptions(msgspec.Struct, frozen=True):
     now: int
     waivers: tuple[Waiver, ...]
     baseline: frozenset[str] | None
-    bases: Sequence[ParsedFile]
-
-    def subject(self, parsed: ParsedFile) -> ReadinessSubject:
-        """A file as a layer over the bases."""
-        return ReadinessSubject(tuple(file.document for file in (*self.bases, parsed)))
+    bases: Sequence[SourceFile]
 
 
+@command(example="twinfold check deployment.json --profile constrained --fail-on error")
 def check(
     files: Annotated[list[str], typer.Argument(help="Manifests or templates; - is standard input.")],
     *,
@@ -87,8 +82,6 @@ def check(
     """Check manifests against the production checklist. Exits with 1 if there are findings that count.
 
     If a file cannot be read, the others are reported, nothing is fixed, and the command exits with 2.
-
-    Example: twinfold check deployment.json --profile constrained --fail-on error
     """
     try:
         options = CheckOptions(
@@ -99,11 +92,16 @@ def check(
             [_read(location) for location in merge_onto or []],
         )
         # All files are read before any is fixed: a run that cannot read one changes none.
-        parsed_files, unreadable = _readable(files)
+        sources, unreadable = list[SourceFile](), list[InputUnreadable]()
+        for location in files:
+            try:
+                sources.append(_read(location))
+            except InputUnreadable as error:
+                unreadable.append(error)
         applies_fixes = fix and not unreadable
-        checked = [_checked(parsed, options, fix=applies_fixes) for parsed in parsed_files]
+        checked = [_checked(source, options, fix=applies_fixes) for source in sources]
         if write_baseline_to and not unreadable:
-            write_baseline(write_baseline_to, fingerprints(checked))
+            write_baseline(write_baseline_to, checked)
     except InputUnreadable as error:
         # Handled here, because `services.cli.exits` imports Redis, which a check in a build pipeline does not need.
         complain_of(error)
@@ -122,51 +120,33 @@ def check(
         if fix or write_baseline_to:
             complain("twinfold: no file and no baseline was written")
         raise typer.Exit(UNREADABLE)
-    if not write_baseline_to and failing(checked, fail_on):
+    if not write_baseline_to and any(counts(finding, fail_on) for result in checked for finding in result.new):
         raise typer.Exit(FOUND)
 
 
-def _readable(locations: Sequence[str]) -> tuple[list[ParsedFile], list[InputUnreadable]]:
-    """The files that can be read, and the errors of those that cannot."""
-    readable, unreadable = list[ParsedFile](), list[InputUnreadable]()
-    for location in locations:
-        try:
-            readable.append(_read(location))
-        except InputUnreadable as error:
-            unreadable.append(error)
-    return readable, unreadable
+def _read(location: str) -> SourceFile:
+    return source_of(location, read_text(location))
 
 
-def _read(location: str) -> ParsedFile:
-    return _parsed(SourceFile(location, read_text(location)))
+def _checked(source: SourceFile, options: CheckOptions, *, fix: bool) -> CheckedFile:
+    """Check a file as a layer over the bases; with `fix` it is fixed and written before."""
 
+    def subject() -> ReadinessSubject:
+        return ReadinessSubject(tuple(file.document for file in (*options.bases, source)))
 
-def _parsed(source: SourceFile) -> ParsedFile:
-    return ParsedFile(source, document_of(source))
-
-
-def _checked(parsed: ParsedFile, options: CheckOptions, *, fix: bool) -> CheckedFile:
-    fixed: tuple[Finding, ...] = ()
-    if fix:
-        parsed, fixed = _fixed(parsed, options)
-    report = readiness.check(options.subject(parsed), options.profile, now=options.now, waivers=options.waivers)
-    sources = {file.document.name: file.source for file in (*options.bases, parsed)}
-    return CheckedFile(parsed.source, sources, report, options.baseline, fixed)
-
-
-def _fixed(parsed: ParsedFile, options: CheckOptions) -> tuple[ParsedFile, tuple[Finding, ...]]:
-    """Fix a file and write it; returns it as it is then, and the findings that were fixed."""
     fixed: list[Finding] = []
-    for _ in range(_PASSES_MAX):
-        fixes = readiness.fixes(options.subject(parsed), options.profile, now=options.now, waivers=options.waivers)
+    for _ in range(_PASSES_MAX if fix else 0):
+        fixes = readiness.fixes(subject(), options.profile, now=options.now, waivers=options.waivers)
         if not fixes:
             break
-        text = edited(parsed.source.text, [step for _, steps in fixes for step in steps])
-        parsed = _parsed(SourceFile(parsed.source.location, text))
+        text = edited(source.text, [step for _, steps in fixes for step in steps])
+        source = source_of(source.location, text)
         fixed += (finding for finding, _ in fixes)
-    if fixed and parsed.source.location != STANDARD_INPUT:
-        write_manifest(parsed.source)
-    return parsed, tuple(fixed)
+    if fixed and source.location != STANDARD_INPUT:
+        write_manifest(source)
+    report = readiness.check(subject(), options.profile, now=options.now, waivers=options.waivers)
+    sources = {file.document.name: file for file in (*options.bases, source)}
+    return CheckedFile(source, sources, report, options.baseline, tuple(fixed))
 
 
 def _report(files: CheckResult, format_: Format, fail_on: Severity, stream: TextIO) -> None:

@@ -59,7 +59,20 @@ def _read(text: str) -> tuple[dict[str, TextSpan], list[str]]:
     stack: list[_Open] = []
     at = _after(text, 0)
     while True:
-        at, name, path = _named(text, at, stack, repeated)
+        # The value at `at` is the whole text, an item of an array, or a member, whose name comes first.
+        name, path = at, ""
+        if stack:
+            top = stack[-1]
+            if text[top.start] == "[":
+                path = top.pointer + pointer(top.items)
+                top.items += 1
+            else:
+                key, end = scanstring(text, at + 1)
+                path = top.pointer + pointer(key)
+                if key in top.names:
+                    repeated.append(path)
+                top.names.add(key)
+                at = _after(text, _after(text, end) + 1)
         if text[at] in "{[":
             stack.append(_Open(path, name, at))
             at = _after(text, at + 1)
@@ -177,23 +190,6 @@ def _separators(text: str) -> tuple[str, str]:
 
 def _break(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"
-
-
-def _named(text: str, at: int, stack: list[_Open], repeated: list[str]) -> tuple[int, int, str]:
-    """The offsets of the next value and of its name, and its pointer, which is added to `repeated` for a name used before."""
-    if not stack:
-        return at, at, ""
-    top = stack[-1]
-    if text[top.start] == "[":
-        top.items += 1
-        return at, at, top.pointer + pointer(top.items - 1)
-    key, end = scanstring(text, at + 1)
-    path = top.pointer + pointer(key)
-    if key in top.names:
-        repeated.append(path)
-    top.names.add(key)
-    colon = _after(text, end)
-    return _after(text, colon + 1), at, path
 
 
 def _after(text: str, offset: int) -> int:

@@ -1,0 +1,73 @@
+"""How commands are declared: with an example in their help, and with parameters that are made from several flags."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+import typer
+from typing_extensions import override
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+
+class From:
+    """In `Annotated[Api, From(Api, at=At)]`: the command has the flags, and the parameter gets what `make(at=…)` returns.
+
+    A flag that is not given is `None`, or false.
+    """
+
+    def __init__(self, make: Callable[..., Any], **flags: Any) -> None:
+        self.make = make
+        self.flags = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_default(flag), annotation=flag)
+            for name, flag in flags.items()
+        ]
+
+
+def _default(flag: Any) -> bool | None:
+    return False if get_args(flag)[0] is bool else None
+
+
+def command(*, example: str) -> Callable[[Function], Callable[..., None]]:
+    """Make a function a command: the example ends its help, and parameters that are made `From` flags become the flags."""
+
+    def command_of(function: Function) -> Callable[..., None]:
+        parameters: list[inspect.Parameter] = []
+        made: dict[str, From] = {}
+        signature = inspect.signature(function)
+        for name, parameter in signature.parameters.items():
+            source = (get_args(parameter.annotation) or (None,))[-1]
+            if isinstance(source, From):
+                made[name] = source
+                parameters += source.flags
+            else:
+                parameters.append(parameter)
+
+        @functools.wraps(function)
+        def run(**values: Any) -> None:
+            for name, source in made.items():
+                values[name] = source.make(**{flag.name: values.pop(flag.name) for flag in source.flags})
+            function(**values)
+
+        run.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nExample: {example}"
+        # typer reads both.
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        vars(run)["__signature__"] = signature.replace(parameters=parameters)
+        return run
+
+    return command_of
+
+
+class CommandGroup(typer.Typer):
+    """Commands with the same first word."""
+
+    @override
+    def command(self, name: str | None = None, *, example: str = "", **how: Any) -> Callable[[Function], Function]:
+        """Add a command with an example; without a name, it has the function's."""
+
+        def add(function: Function) -> Function:
+            typer.Typer.command(self, name, **how)(command(example=example)(function))
+            return function
+
+        return add

@@ -179,9 +179,8 @@ class PreviewCheck:
 
     def _clear(self, commands: Sequence[Command]) -> None:
         # 0 devices: any number needs no preview.
-        if not self._token and not (
-            self._dry_runs.settings.preview_required_above and any(map(_changes_devices, commands))
-        ):
+        limit = self._dry_runs.settings.preview_required_above
+        if not self._token and not (limit and any(map(_changes_devices, commands))):
             return
         try:
             self._compare(commands)

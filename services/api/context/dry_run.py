@@ -116,11 +116,7 @@ class DryRuns(msgspec.Struct, frozen=True):
         return self.previewer.result(decided, within=within)
 
     def opened(self, text: str, author: Author, commands: Sequence[Command]) -> PreviewToken:
-        """The token of a preview of these commands.
-
-        Raises:
-            PreviewTokenInvalid: it is no token, expired, or belongs to other commands or another author.
-        """
+        """The token of a preview of these commands; PreviewTokenInvalid for no token, an expired or another's one."""
         try:
             sealed = self.continuations.open(text) or ""
             token = (
@@ -170,11 +166,7 @@ class PreviewCheck:
         self._clear(commands)
 
     def check_batch(self, proposed: Sequence[Proposed], *, written: int) -> None:
-        """Check a batch that was decided on other versions than `check` saw; `written` events are in the log by now.
-
-        Raises:
-            PreviewError: as `check`.
-        """
+        """As `check`, for a batch on other versions than `check` saw; `written` events are in the log by now."""
         upcoming, self._upcoming = self._upcoming, []
         self._commands = self._all_commands or upcoming or self._commands
         unchecked = _keys(proposed) - self._cleared

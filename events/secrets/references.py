@@ -43,9 +43,7 @@ def extract(content: JsonObject, *, new_id: Callable[[], str]) -> tuple[JsonObje
 
     Secrets are every registry password, and every environment variable written `{"value": {"$secret_text": "…"}}`. Existing
     references stay. A value that is not a content, or a blank password, is returned as it is; the manifest's rules reject it.
-
-    Raises:
-        SecretTextInvalid: a secret is not a text, or is over 4,096 bytes.
+    Raises as `checked_text`.
     """
     secrets: list[Secret] = []
 

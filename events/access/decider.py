@@ -89,7 +89,11 @@ def subject_of(command: AccessCommand) -> str:
 
 
 def decide(command: AccessCommand, document: AccessDocument | None) -> AccessEvent:
-    """The event that a checked command becomes; raises an AccessError if the current state does not allow it."""
+    """The event that a checked command becomes.
+
+    Raises:
+        AccessError: the current state does not allow it.
+    """
     match command:
         case DefinePolicy():
             if command.new and document is not None:

@@ -1,6 +1,7 @@
 """The state of a deployment: the document that results from replaying its events."""
 
 import base64
+from typing import assert_never
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -12,6 +13,8 @@ from events.deployment.events import (
     DeploymentCreated,
     DeploymentDeleted,
     DeploymentEvent,
+    DeploymentScheduled,
+    DeploymentUpdated,
     Ended,
     Kept,
     NotStarted,
@@ -68,14 +71,20 @@ def evolve(
     document: DeploymentDocument | None, event: DeploymentEvent, *, version: int, at: int
 ) -> DeploymentDocument | None:
     """Return the deployment after one more event; `None` if it is deleted."""
-    if isinstance(event, DeploymentCreated):
-        # Every member of the event is a member of the document.
-        members = msgspec.structs.asdict(event) | {"layered": is_layered(event.content)}
-        return DeploymentDocument(version=version, created_at=at, updated_at=at, **members)
-    if isinstance(event, DeploymentDeleted):
-        return None
+    match event:
+        case DeploymentCreated():
+            # Every member of the event is a member of the document.
+            members = msgspec.structs.asdict(event) | {"layered": is_layered(event.content)}
+            return DeploymentDocument(version=version, created_at=at, updated_at=at, **members)
+        case DeploymentUpdated() | DeploymentScheduled():
+            changes = msgspec.structs.asdict(event)
+        case AdmissionChanged(admission):
+            changes = {"admission": admission}
+        case DeploymentDeleted():
+            return None
+        case _:
+            assert_never(event)
     assert document is not None
-    changes = {"admission": event.admission} if isinstance(event, AdmissionChanged) else msgspec.structs.asdict(event)
     return msgspec.structs.replace(document, version=version, updated_at=at, **changes)
 
 

@@ -18,7 +18,11 @@ from events.settings import Settings
 
 
 def open_mover(log: RedisLog, settings: Settings) -> Mover:
-    """Returns the mover of a log to the settings' object store; raises ObjectStoreUnavailable if there is none."""
+    """Returns the mover of a log to the settings' object store.
+
+    Raises:
+        ObjectStoreUnavailable: there is none.
+    """
     projections = RedisProjectionStore(log.client)
     return Mover(
         log.client,

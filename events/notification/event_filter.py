@@ -58,7 +58,11 @@ class EventFilter:
         self._deployments, self._devices = frozenset(deployments), frozenset(devices)
 
     def includes(self, notification: Notification) -> bool:
-        """Returns whether a notification matches; raises LogUnavailable as `DeviceOrdinals`."""
+        """Returns whether a notification matches.
+
+        Raises:
+            LogUnavailable: as `DeviceOrdinals`.
+        """
         if self._kinds and notification.kind not in self._kinds:
             return False
         if not self._deployments and not self._devices:

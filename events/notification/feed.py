@@ -55,7 +55,11 @@ class Feed:
         return list(heapq.merge(*streams, key=lambda notification: notification.at))
 
     def of_stream(self, index: int, after: int, upto: int) -> list[Notification]:
-        """Returns a stream's notifications from after + 1 to `upto`, or to an unreadable entry; raises as `read`."""
+        """Returns a stream's notifications from after + 1 to `upto`, or to an unreadable entry.
+
+        Raises:
+            As `read`.
+        """
         if index > self._log.partitions:
             return self._assignment_changes(index, after, upto)
         number = index - 1 if index else FLEET

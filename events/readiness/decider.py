@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import get_args
+from typing import assert_never, get_args
 
 from events.decider import CommandAuthor, Decider, Documents, SubjectChange
 from events.readiness.catalogue import BY_ID
@@ -46,13 +46,16 @@ def decide(command: WaiverCommand, documents: Documents, _: CommandAuthor) -> It
         WaiverNotFound: there is no waiver to withdraw.
     """
     subject = WAIVER + command.waiver_id
-    if isinstance(command, GrantWaiver):
-        terms = (command.rule, command.reason, command.until, command.module, command.deployment)
-        yield SubjectChange(subject, WaiverGranted(*terms))
-    elif documents[subject] is None:
-        raise WaiverNotFound(command.waiver_id)
-    else:
-        yield SubjectChange(subject, WaiverWithdrawn())
+    match command:
+        case GrantWaiver():
+            terms = (command.rule, command.reason, command.until, command.module, command.deployment)
+            yield SubjectChange(subject, WaiverGranted(*terms))
+        case WithdrawWaiver(waiver_id):
+            if documents[subject] is None:
+                raise WaiverNotFound(waiver_id)
+            yield SubjectChange(subject, WaiverWithdrawn())
+        case _:
+            assert_never(command)
 
 
 DECIDER = Decider(

@@ -1,10 +1,11 @@
 """The state of a waiver: the document that results from replaying its events."""
 
 import datetime as dt
+from typing import assert_never
 
 import msgspec
 
-from events.readiness.events import WaiverEvent, WaiverWithdrawn
+from events.readiness.events import WaiverEvent, WaiverGranted, WaiverWithdrawn
 from events.readiness.waiver import Waiver
 
 WAIVER = "waiver:"
@@ -35,6 +36,10 @@ decode = msgspec.json.Decoder(WaiverDocument).decode
 
 def evolve(event: WaiverEvent, *, version: int, at: int, by: str) -> WaiverDocument | None:
     """Return the waiver after one more event of the author `by`; `None` after its withdrawal."""
-    if isinstance(event, WaiverWithdrawn):
-        return None
-    return WaiverDocument(version, event.rule, event.reason, event.until, event.module, event.deployment, by, at)
+    match event:
+        case WaiverGranted(rule, reason, until, module, deployment):
+            return WaiverDocument(version, rule, reason, until, module, deployment, by, at)
+        case WaiverWithdrawn():
+            return None
+        case _:
+            assert_never(event)

@@ -35,7 +35,11 @@ class Personal(msgspec.Struct, frozen=True):
         return any(path[: len(personal)] == personal for personal in self.paths)
 
     def take(self, command: C, *, new_id: Callable[[], str]) -> tuple[C, tuple[Secret, ...]]:
-        """The command with references in place of its personal values, and those values; raises as `checked_text`."""
+        """The command with references in place of its personal values, and those values.
+
+        Raises:
+            As `checked_text`.
+        """
         if not self.paths or not isinstance(command, PatchTags | PatchTwin | ReplaceTwin):
             return command, ()
         if not isinstance(command.tags, dict):

@@ -24,20 +24,28 @@ _NUMERIC = re.compile(r"(.*\.)?(0[xX][0-9a-fA-F]*|[0-9]+)\.?")
 
 
 def check(command: WebhookCommand, *, kinds: Collection[str]) -> None:
-    """Refuse a command that no state allows (WebhookInvalid); `kinds` are all kinds of notifications."""
+    """Refuse a command that no state allows; `kinds` are all kinds of notifications.
+
+    Raises:
+        WebhookInvalid: names the element and the rule.
+    """
     webhook_id = command.webhook_id
     if not _ID.fullmatch(webhook_id):
         raise WebhookInvalid(
             webhook_id, "id", "has 1 to 64 lower-case letters, digits and . _ -, and starts with a letter or digit"
         )
-    if isinstance(command, DefineWebhook):
-        if problem := _problem_of_url(command.url):
-            raise WebhookInvalid(webhook_id, "url", problem)
-        _check_names(command, kinds)
-    elif isinstance(command, PauseWebhook):
-        why = command.why
-        if not 0 < len(why) <= _WHY_CHARACTERS_MAX or not why.isprintable():
-            raise WebhookInvalid(webhook_id, "why", f"has 1 to {_WHY_CHARACTERS_MAX} printable characters")
+    match command:
+        case DefineWebhook():
+            if problem := _problem_of_url(command.url):
+                raise WebhookInvalid(webhook_id, "url", problem)
+            _check_names(command, kinds)
+        case PauseWebhook(why=why):
+            if not 0 < len(why) <= _WHY_CHARACTERS_MAX or not why.isprintable():
+                raise WebhookInvalid(webhook_id, "why", f"has 1 to {_WHY_CHARACTERS_MAX} printable characters")
+        case ResumeWebhook() | DeleteWebhook():
+            pass
+        case _:
+            assert_never(command)
 
 
 def _problem_of_url(url: str) -> str:
@@ -87,7 +95,11 @@ def subject_of(command: WebhookCommand) -> str:
 
 
 def decide(command: WebhookCommand, document: WebhookDocument | None) -> WebhookEvent | None:
-    """Returns the event of a checked command, `None` for no change; raises a WebhookError if the state forbids it."""
+    """Returns the event of a checked command, `None` for no change.
+
+    Raises:
+        WebhookError: the state forbids it.
+    """
     if isinstance(command, DefineWebhook):
         return _defined(command, document)
     if document is None:

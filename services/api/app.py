@@ -80,7 +80,11 @@ logger = structlog.get_logger()
 
 
 def create_app(context: ApiContext) -> FastAPI:
-    """The application over a context; raises RoutesUndeclared as `add_routes`."""
+    """The application over a context.
+
+    Raises:
+        RoutesUndeclared: as `add_routes`.
+    """
     waiting, followers, reads = WaitingDevices(context), Followers(context), SecretReads(context)
 
     @contextlib.asynccontextmanager
@@ -121,7 +125,11 @@ def create_app(context: ApiContext) -> FastAPI:
 
 
 def add_routes(app: FastAPI) -> RouteIndex:
-    """Add all routes of the API, and index them; raises RoutesUndeclared if one does not declare who may use it."""
+    """Add all routes of the API, and index them.
+
+    Raises:
+        RoutesUndeclared: one does not declare who may use it.
+    """
     of_devices = (device_scopes.router, identities.router, twins.queries, twins.router)
     of_hub = (*of_devices, configurations.router, twins.methods)
     of_fleet = (devices, deployments, events, desired, explain, preview, diff, readiness, rollouts, updates)

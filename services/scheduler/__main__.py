@@ -32,7 +32,11 @@ logger = structlog.get_logger()
 
 
 def run(settings: Settings, stopping: threading.Event) -> None:
-    """Run a round every `TICK_SECONDS` under the lease, until `stopping` is set; raises as `open_log`."""
+    """Run a round every `TICK_SECONDS` under the lease, until `stopping` is set.
+
+    Raises:
+        As `open_log`.
+    """
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
     engine = SchedulerEngine(log, RedisProjectionStore(log.client), clock=now_ms, waker=waker, monotonic=time.monotonic)

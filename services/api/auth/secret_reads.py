@@ -117,7 +117,11 @@ def _day(at: int) -> str:
 
 
 def note_read(request: Request, subjects: Sequence[str], *, what: str) -> None:
-    """Record that a request is about to be answered with secrets; a device's own fetch is counted. Raises as `note`."""
+    """Record that a request is about to be answered with secrets; a device's own fetch is counted.
+
+    Raises:
+        As `note`.
+    """
     if not subjects:
         return
     caller = caller_of(request)

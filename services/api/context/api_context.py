@@ -224,7 +224,11 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
         return None if refuse == "off" else ReadinessPolicy(self.profile, Severity(refuse))
 
     def do(self, command: Command, author: Author) -> tuple[Advice, ...]:
-        """Write one command, and return advice on it. Raises as `producer`, or the error that rejects the command."""
+        """Write one command, and return advice on it.
+
+        Raises:
+            As `producer`, or the error that rejects the command.
+        """
         with self.producer(author, command) as producer:
             return producer.do(command)
 
@@ -245,7 +249,11 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
 
 
 def open_context(settings: Settings) -> ApiContext:
-    """Open everything that an API process needs; raises as `open_log`."""
+    """Open everything that an API process needs.
+
+    Raises:
+        As `open_log`.
+    """
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis, timeout_seconds=TIMEOUT_SECONDS)
     queue = Redis.from_url(
         settings.effective_queue_url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS

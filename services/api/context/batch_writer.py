@@ -44,7 +44,11 @@ class BatchWriter:
         threading.Thread(target=self._run, name="writer", daemon=True).start()
 
     async def do(self, command: DeviceCommand, author: Author) -> Stored:
-        """Write a command on a device; returns its document. Raises the refusal, LogUnavailable, ConflictPersists."""
+        """Write a command on a device; returns its document.
+
+        Raises:
+            The refusal, LogUnavailable, ConflictPersists.
+        """
         if author.preview_request is not None or author.key is not None:
             # A producer has one preview token and one key, and a batch has one producer.
             await run_in_threadpool(self._context.do, command, author)

@@ -84,7 +84,11 @@ class Followers:
         return self._followers
 
     def heads(self) -> Positions:
-        """The head of every stream; raises LogUnavailable if Redis does not answer."""
+        """The head of every stream.
+
+        Raises:
+            LogUnavailable: Redis does not answer.
+        """
         return self._feed.heads()
 
     async def run(self) -> None:

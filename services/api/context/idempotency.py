@@ -69,7 +69,11 @@ def digest_of(*parts: str | bytes) -> str:
 
 
 async def note_key(request: Request) -> None:
-    """Before a write: store its key, and whether the request was answered before. Raises as `name_of` and `begin`."""
+    """Before a write: store its key, and whether the request was answered before.
+
+    Raises:
+        As `name_of` and `begin`.
+    """
     name = name_of(request)
     if name is None:
         return

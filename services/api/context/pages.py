@@ -28,7 +28,11 @@ class PageQuery(msgspec.Struct, frozen=True):
     continuation: str | None
 
     def after(self, context: ApiContext) -> tuple[int, int]:
-        """The (partition, ordinal) before the page; raises ContinuationInvalid for a continuation of another list."""
+        """The (partition, ordinal) before the page.
+
+        Raises:
+            ContinuationInvalid: for a continuation of another list.
+        """
         return location_of(context.continuations.open(self.continuation))
 
 

@@ -40,7 +40,11 @@ class PastContexts:
         return context.as_of(point_in_time, log, projections)
 
     def point_in_time(self, text: str | None) -> PointInTime:
-        """The point in time that a text names, `None` for now; raises as `point_in_time_of`."""
+        """The point in time that a text names, `None` for now.
+
+        Raises:
+            As `point_in_time_of`.
+        """
         log, now = self._context.log, self._context.clock()
         return PointInTime(now, dict(log.heads()), now) if text is None else point_in_time_of(text, log, now=now)
 

@@ -60,7 +60,11 @@ def author_of(request: Request) -> Author:
 
 
 def write(request: Request, command: Command) -> tuple[Advice, ...]:
-    """Write a command for the caller, and return advice on it; raises as `ApiContext.do`."""
+    """Write a command for the caller, and return advice on it.
+
+    Raises:
+        As `ApiContext.do`.
+    """
     return context_of(request).do(command, author_of(request))
 
 

@@ -224,7 +224,9 @@ class PartitionMetrics:
                 self._watch.add(plan, plan.paths, plan.values)
 
     def fill(self) -> None:
-        """Select the rows of all metrics again, as after `define` on a restored state."""
+        """Keep the metrics of all deployments of a restored state, and select their rows."""
+        for deployment in self._state.deployments.by_id.values():
+            self.define(deployment.created, deployment.id, deployment.metrics)
         slices = _Slices(self._state.index, None)
         self._rows = {plan: BitMap(self._selected(plan, slices)) for plan in self._names}
         self.changed.clear()

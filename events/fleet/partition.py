@@ -235,7 +235,12 @@ class Partition(PartitionState):
         # The status of a deployment counts devices that it targets and does not admit, although their assignment stays.
         targeted |= self.targets.targeted_by(changes.deployments)
         status = targeted | concerned | self.answers.stale | stale
-        self._count(changes, status)
+        for name, change in changes.deployments.items():
+            if change.before is not None and (change.after is None or change.after.created != change.before.created):
+                self.metrics.define(change.before.created, name, {})
+            if change.after is not None:
+                self.metrics.define(change.after.created, name, change.after.metrics)
+        self.metrics.update(changes.sets, changes.touched, changes.renewed | changes.gone, status)
         self.answers.judge(self.assignment_of, self._expected_of)
         if not moves:
             return None
@@ -262,21 +267,6 @@ class Partition(PartitionState):
             self.changed_deployments |= {(deployment.created, name) for deployment in sides}
         return changes
 
-    def _count(self, changes: AppliedChanges, status: BitMap) -> None:
-        for name, change in changes.deployments.items():
-            before, after = change.before, change.after
-            if before is not None and (after is None or after.created != before.created):
-                self.metrics.define(before.created, name, {})
-            if after is not None:
-                self.metrics.define(after.created, name, after.metrics)
-        self.metrics.update(changes.sets, changes.touched, changes.renewed | changes.gone, status)
-
-    def count_anew(self) -> None:
-        """Select the rows of all metrics, on a restored state."""
-        for deployment in self.deployments.by_id.values():
-            self.metrics.define(deployment.created, deployment.id, deployment.metrics)
-        self.metrics.fill()
-
     def _move(self, planned: Planned) -> tuple[AssignmentMove, ...]:
         # New assignments are numbered by the lowest ordinal that moved, so that a replay gives the same numbers.
         moves = []
@@ -299,7 +289,6 @@ class Partition(PartitionState):
             if len(self._expected) >= _EXPECTED_MAX:
                 self._expected.clear()
             assignment = self.assignments.by_number[number]
-            expected = self._expected[number] = assignment.expected(
-                self.assignments.configurations[assignment.configuration]
-            )
+            configuration = self.assignments.configurations[assignment.configuration]
+            expected = self._expected[number] = assignment.expected(configuration)
         return expected

@@ -53,10 +53,6 @@ class StoredDevice(msgspec.Struct, frozen=True):
     delivered: int = 0
 
 
-DEVICE_ARRAYS = ("assignment_of", "moved_by", "hand_written", "delivered_of")
-"""The arrays with the numbers of a `StoredDevice`."""
-
-
 class ProjectionStore(Protocol):
     """Stores every partition. Each read is atomic: it sees one state of its partition."""
 

@@ -231,8 +231,14 @@ class QueryRows:
         return built_module((device_id, module_id), document, module, assigned, times=self._times)
 
     def _since(self, ordinal: int) -> int:
-        moved_by = self._stored.arrays["moved_by"][ordinal * 4 : ordinal * 4 + 4]
-        return self._assignment_change_at(int.from_bytes(moved_by, "little")) if self._times and moved_by else -1
+        """The time of the assignment change that gave a device its assignment; -1 if it is unknown, or not read."""
+        position = int.from_bytes(self._stored.arrays["moved_by"][ordinal * 4 : ordinal * 4 + 4], "little")
+        if not self._times or not position:
+            return -1
+        if position not in self._assignment_change_times:
+            at = self._projections.assignment_change_at(self._index.number, position)
+            self._assignment_change_times[position] = -1 if at is None else at
+        return self._assignment_change_times[position]
 
     def _statuses(self, ordinal: int, assignment: Assignment, twin: str = "") -> dict[str, bool]:
         return self._targeting.statuses(ordinal, assignment, twin) if self._needs_statuses else {}
@@ -256,12 +262,6 @@ class QueryRows:
             self._sections_by_digest[digest] = {} if data is None else msgspec.json.decode(data)
         return self._sections_by_digest[digest]
 
-    def _assignment_change_at(self, position: int) -> int:
-        if position not in self._assignment_change_times:
-            at = self._projections.assignment_change_at(self._index.number, position) if position else None
-            self._assignment_change_times[position] = -1 if at is None else at
-        return self._assignment_change_times[position]
-
     @cached_property
     def deployments(self) -> dict[str, DeploymentDocument]:
         """The deployments that the rows of this partition can name."""
@@ -277,10 +277,8 @@ class QueryRows:
     def all_module_ids(self) -> set[str]:
         """Every module that a device of the partition can have."""
         number = self._index.number
-        stored = self._projections.read(number, ProjectionSelection(hashes=("configurations",))).hashes[
-            "configurations"
-        ]
-        configured = (module_ids(msgspec.json.decode(data)) for data in stored.values())
+        stored = self._projections.read(number, ProjectionSelection(hashes=("configurations",)))
+        configured = (module_ids(msgspec.json.decode(data)) for data in stored.hashes["configurations"].values())
         return set(SYSTEM_MODULES).union(self._projections.field_names(number, "modules"), *configured)
 
 
@@ -290,13 +288,11 @@ class _Reported(msgspec.Struct, frozen=True):
 
 def _holds(scope: Callable[[JsonObject], bool], device_id: str, stored: Stored) -> bool:
     document = device_in(stored)
-    return document is not None and scope(_plain(device_id, document))
-
-
-def _plain(device_id: str, document: DeviceDocument) -> JsonObject:
-    """The part of a device's row that a target condition can name."""
-    reported = {"reported": section(document.reported)}
-    return {"deviceId": device_id, "tags": section(document.tags), "properties": reported}
+    if document is None:
+        return False
+    # Only this part of a device's row can be named in a target condition.
+    properties = {"reported": section(document.reported)}
+    return scope({"deviceId": device_id, "tags": section(document.tags), "properties": properties})
 
 
 def _overlaid(row: QueryRow, hub: JsonObject, *, plain: bool) -> QueryRow:

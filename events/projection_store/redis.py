@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 from redis.cluster import RedisCluster
-from redis.exceptions import NoScriptError
+from redis.commands.core import Script
 
 from events import canonical
 from events.fleet.assignments import NO_ASSIGNMENT, Assignment
@@ -35,22 +35,11 @@ _DEVICE_KEYS = ("checkpoint", "ordinals", "assignment_of", "moved_by", "assignme
 _AUTHOR = "system:project"
 
 
-class Script:
+def script(client: Client, *parts: str) -> Script:
     """A Lua script of this package, run by its digest."""
-
-    def __init__(self, *parts: str) -> None:
-        self._text = "".join(files("events.projection_store").joinpath(part).read_text() for part in parts)
-        self._sha = ""
-
-    def run(self, client: Client, keys: list[str], arguments: list[Any]) -> Any:
-        """The result of the script."""
-        if not self._sha:
-            self._sha = str(client.script_load(self._text))
-        try:
-            return client.evalsha(self._sha, len(keys), *keys, *arguments)
-        except NoScriptError:
-            # A server that restarted, or a replica after a failover, has no scripts.
-            return client.eval(self._text, len(keys), *keys, *arguments)
+    return client.register_script(
+        "".join(files("events.projection_store").joinpath(part).read_text() for part in parts)
+    )
 
 
 class RedisProjectionStore:
@@ -59,7 +48,7 @@ class RedisProjectionStore:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._streams = RawStreams(client)
-        self._commit, self._device = Script("write.lua", "commit.lua"), Script("device.lua")
+        self._commit, self._device = script(client, "write.lua", "commit.lua"), script(client, "device.lua")
 
     def checkpoint(self, partition: int) -> Checkpoint:
         """The checkpoint of a partition; the initial one if nothing is stored."""
@@ -117,7 +106,7 @@ class RedisProjectionStore:
         keys += [key(partition, ASSIGNMENT_CHANGES), stored_key(partition)]
         keys += [projection_key(partition, "hand_written"), projection_key(partition, "delivered_of")]
         with answering():
-            answer = self._device.run(self._client, keys, [device_id])
+            answer = self._device(keys, [device_id])
         if not answer:
             return None
         checkpoint, ordinal, assignment, assignment_change, configuration, archived, own, *numbers = answer
@@ -153,10 +142,8 @@ class RedisProjectionStore:
         """Commit all writes and the assignment change, or nothing."""
         initial = writes.expected == Checkpoint()
         keys = [projection_key(partition, "checkpoint"), key(partition, ASSIGNMENT_CHANGES)]
-        arguments: list[Any] = [
-            b"" if initial else canonical.encode(writes.expected),
-            canonical.encode(writes.checkpoint),
-        ]
+        expected = b"" if initial else canonical.encode(writes.expected)
+        arguments: list[Any] = [expected, canonical.encode(writes.checkpoint)]
         arguments += _assignment_change_arguments(partition, writes.assignment_change)
         for hash_name, fields in writes.hashes.items():
             keys.append(projection_key(partition, hash_name))
@@ -166,7 +153,7 @@ class RedisProjectionStore:
             for offset, data in ranges:
                 arguments += range_arguments(len(keys), offset, data)
         with answering():
-            return bool(self._commit.run(self._client, keys, arguments))
+            return bool(self._commit(keys, arguments))
 
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
         """Assignment changes at positions after + 1 and on, at most `limit`."""

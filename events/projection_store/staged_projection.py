@@ -8,7 +8,7 @@ from typing import Any, cast
 from events import canonical
 from events.log.connect import Client, answering
 from events.log.keys import key, name
-from events.projection_store.redis import ASSIGNMENT_CHANGES, Script, hash_arguments, projection_key, range_arguments
+from events.projection_store.redis import ASSIGNMENT_CHANGES, hash_arguments, projection_key, range_arguments, script
 from events.stored_projection.stored_partition import ARRAYS, HASHES, Checkpoint, Writes
 
 _CALL_BYTES = 1 << 18
@@ -35,9 +35,9 @@ class StagedProjection:
 
     def __init__(self, client: Client, partition: int) -> None:
         self._client, self._partition = client, partition
-        self._stage, self._switch = Script("write.lua", "stage.lua"), Script("switch.lua")
+        self._stage, self._switch = script(client, "write.lua", "stage.lua"), script(client, "switch.lua")
         self._counter = key(partition, "rebuild")
-        begin = Script("begin.lua")
+        begin = script(client, "begin.lua")
         self._number = 0
         while not self._number:
             with answering():
@@ -45,7 +45,7 @@ class StagedProjection:
                 # Only the newest rebuild can write, and each deletes at its start what the one before it wrote. So a killed
                 # rebuild leaves nothing behind for long (decisions/0030).
                 earlier = [self._key(what, newest) for what in (*HASHES, *ARRAYS)]
-                self._number = int(begin.run(client, [self._counter, *earlier], [str(newest)]))
+                self._number = int(begin([self._counter, *earlier], [str(newest)]))
 
     def _key(self, what: str, number: int | None = None) -> str:
         return key(self._partition, f"rebuild:{self._number if number is None else number}:{what}")
@@ -74,7 +74,7 @@ class StagedProjection:
 
     def _write(self, keys: list[str], arguments: list[Any]) -> None:
         with answering():
-            is_newest = self._stage.run(self._client, [self._counter, *keys], [str(self._number), *arguments])
+            is_newest = self._stage([self._counter, *keys], [str(self._number), *arguments])
         if not is_newest:
             raise RebuildSuperseded(self._partition)
 
@@ -88,9 +88,9 @@ class StagedProjection:
         keys = [self._counter, projection_key(self._partition, "checkpoint"), key(self._partition, ASSIGNMENT_CHANGES)]
         for what in (*HASHES, *ARRAYS):
             keys += [projection_key(self._partition, what), self._key(what)]
-        arguments = [str(self._number), seen, assignment_changes, canonical.encode(checkpoint)]
+        arguments: list[Any] = [str(self._number), seen, assignment_changes, canonical.encode(checkpoint)]
         with answering():
-            answer = self._switch.run(self._client, keys, arguments)
+            answer = self._switch(keys, arguments)
         if answer == b"superseded":
             raise RebuildSuperseded(self._partition)
         return Switch(answer.decode())

@@ -13,7 +13,7 @@ from events.canonical import JsonObject
 from events.envelope import Envelope, Vector
 from events.fleet.answers import Combinations, Deliveries, Signature
 from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import UNASSIGNED, Assignment, Assignments, Layer, MergeCache
+from events.fleet.assignments import UNASSIGNED, Assignment, Layer, MergeCache
 from events.fleet.configuration import Configuration
 from events.fleet.deployments import Deployments, targeting_events
 from events.fleet.index import Index
@@ -112,7 +112,7 @@ def _arrays(partition: Partition) -> dict[str, Packed]:
 def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
     directory, assignments, answers = partition.directory, partition.assignments, partition.answers
     notes, configurations = partition.notes, assignments.configurations
-    readiness = {digest: _findings(assignments, digest) for digest in assignments.changed_configurations}
+    readiness = {digest: _findings(configurations.get(digest)) for digest in assignments.changed_configurations}
     return {
         "already": _drained(
             notes.changed_already,
@@ -195,8 +195,7 @@ def _rank(partition: Partition, created: int, name: str) -> bytes | None:
     return DeploymentRank(deployment.priority, deployment.layered, admission, own, deployment.module).to_bytes()
 
 
-def _findings(assignments: Assignments, digest: str) -> bytes | None:
-    configuration = assignments.configurations.get(digest)
+def _findings(configuration: Configuration | None) -> bytes | None:
     return configuration.findings.to_bytes() if configuration is not None and configuration.is_of_modules else None
 
 
@@ -256,7 +255,7 @@ def restore(
     partition.answers.deliveries.next_number = checkpoint.next_delivery
     partition.hand_writes = checkpoint.hand_writes
     # Only the counts of metrics are stored; the rows follow from the index and the assignments (docs/decisions/0020).
-    partition.count_anew()
+    partition.metrics.fill()
     return partition
 
 

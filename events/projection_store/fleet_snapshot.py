@@ -1,7 +1,7 @@
 """Reads the fleet snapshot that rollouts are judged on, for all rollouts at once."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any, assert_never
 
@@ -51,6 +51,7 @@ _POLL_SECONDS = 0.02
 CODES_READ_MAX = 1000
 """For how many failed devices the code is read when a rollout ends; further ones count as failed without a code."""
 
+_NO_HASHES = np.zeros(0, dtype=np.uint64)
 _SELECTION = ProjectionSelection(hashes=(*STATUS_HASHES, "already"), arrays=STATUS_ARRAYS)
 
 
@@ -61,7 +62,7 @@ class FleetSnapshotReader:
         self._log, self._projections = log, projections
         self._query_engine = QueryEngine(log, projections)
         self._readings: dict[int, PartitionReading] = {}
-        self._hashes: dict[int, list[Hashes]] = {}
+        self._hashes: dict[int, Hashes] = {}
         # By rollout: its version, and the questions of its last plan.
         self._last_questions: dict[str, tuple[int, tuple[Question, ...]]] = {}
         self.lagging: tuple[str, ...] = ()
@@ -81,9 +82,8 @@ class FleetSnapshotReader:
             reading = self._readings.get(number)
             if reading is None or reading.vector != self._projections.checkpoint(number).vector:
                 reading = self._readings[number] = PartitionReading(self._projections.read(number, _SELECTION))
-            head = Vector(heads[number], heads[FLEET])
-            behind = reading.vector.partition < head.partition or reading.vector.fleet < head.fleet
-            if behind or self._projections.blocked(number) is not None:
+            is_ahead = Vector(heads[number], heads[FLEET]).is_within(reading.vector)
+            if not is_ahead or self._projections.blocked(number) is not None:
                 lagging.append(name(number))
         self.lagging = tuple(lagging)
         return not lagging
@@ -200,21 +200,18 @@ class FleetSnapshotReader:
 
     def hashes(self) -> dict[int, Hashes]:
         """By partition and ordinal, the hashes of device ids."""
-        return {number: np.concatenate([*self._pages_of(number)]) for number in range(self._log.partitions)}
+        return {number: self._hashes_of(number) for number in range(self._log.partitions)}
 
-    def _pages_of(self, number: int) -> Iterable[Hashes]:
+    def _hashes_of(self, number: int) -> Hashes:
         # Ordinals are never reused, so a full page never changes and is hashed once.
-        pages = self._hashes.setdefault(number, [np.zeros(0, dtype=np.uint64)])
-        ordinals = self._projections.checkpoint(number).ordinals
-        hashed = sum(map(len, pages))
-        if hashed < ordinals:
-            full = hashed // PAGE_ITEMS
-            new_pages = tuple(str(page) for page in range(full, -(-ordinals // PAGE_ITEMS)))
-            ids = read_fields(self._projections, number, "ids", new_pages)
-            fresh = [hashes_of(msgspec.json.decode(ids[page], type=list[str])) for page in new_pages]
-            merged = np.concatenate([*pages])[: full * PAGE_ITEMS]
-            self._hashes[number] = [merged, *fresh]
-        return self._hashes[number]
+        hashes, ordinals = self._hashes.get(number, _NO_HASHES), self._projections.checkpoint(number).ordinals
+        if len(hashes) < ordinals:
+            full = len(hashes) // PAGE_ITEMS
+            pages = [str(page) for page in range(full, -(-ordinals // PAGE_ITEMS))]
+            ids = read_fields(self._projections, number, "ids", pages)
+            fresh = (hashes_of(msgspec.json.decode(ids[page], type=list[str])) for page in pages)
+            hashes = self._hashes[number] = np.concatenate([hashes[: full * PAGE_ITEMS], *fresh])
+        return hashes
 
     def _codes(self, document: RolloutDocument, fleet_snapshot: FleetSnapshot, now: int) -> Mapping[int, FleetSet]:
         """Failed devices by the code of their system modules' last answer; at most the first `CODES_READ_MAX` devices.
@@ -229,10 +226,8 @@ class FleetSnapshotReader:
             ordinals = BitMap(itertools.islice(members, left))
             left -= len(ordinals)
             names = [*device_ids(self._projections, number, ordinals)]
-            by_agent, by_hub = (
-                [*self._log.load([module_subject(name, of) for name in names])] for of in SYSTEM_MODULES
-            )
-            for ordinal, agent, hub in zip(ordinals, by_agent, by_hub, strict=True):
+            reports = (self._log.load([module_subject(name, of) for name in names]) for of in SYSTEM_MODULES)
+            for ordinal, agent, hub in zip(ordinals, *reports, strict=True):
                 if (code := _code_of(agent) or _code_of(hub)) is not None:
                     devices_by_code[code] = devices_by_code.get(code, NO_DEVICES) | FleetSet.one(number, ordinal)
         return devices_by_code

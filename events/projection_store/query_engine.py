@@ -134,7 +134,15 @@ class QueryEngine:
         return self._allowed(index, scope)
 
     def _allowed(self, index: PartitionIndex, scope: Expression) -> BitMap:
-        allowed = self._exact(index, scope, overlaid=False)
+        bounds = select_bounds(scope, index)
+        allowed, doubtful = BitMap(bounds.sure), bounds.maybe - bounds.sure
+        if doubtful:
+            query = Query(select=(Projection(("deviceId",)),), where=scope)
+            rows = QueryRows(self._log, self._projections, index, query, overlaid=False)
+            part = _Part(index, query, {"": Bounds(BitMap(), doubtful)}, rows, row_test(scope))
+            ahead = iter(doubtful)
+            while ordinals := list(itertools.islice(ahead, _CHUNK)):
+                allowed.update(ordinal for ordinal, _, _ in part.rows(ordinals))
         return allowed if self._besides is None else allowed & self._besides.within(index.number, scope)
 
     # -- pages
@@ -166,21 +174,19 @@ class QueryEngine:
         end = self._clock() + READING_SECONDS
         parts = self._parts(query, scope, first=location.partition)
         for part in parts:
-            behind = location.ordinal if part.index.number == location.partition else -1
-            module = location.module if part.index.number == location.partition else ""
+            number = part.index.number
+            behind, module = (location.ordinal, location.module) if number == location.partition else (-1, "")
             # A page that ended between two devices starts with the second. So every page makes progress, however slow it is.
-            ahead = part.ahead(behind, location.bounds[part.index.number], again=module not in {"", _LAST})
-            while ordinals := list(itertools.islice(ahead, min(_CHUNK, part.chunk(size - len(rows))))):
+            ahead = part.ahead(behind, location.bounds[number], again=module not in {"", _LAST})
+            while ordinals := list(itertools.islice(ahead, part.chunk(size - len(rows)))):
                 for ordinal, name, row in part.rows(ordinals):
                     if ordinal == behind and name <= module:
                         continue
                     if len(rows) == size:
                         return rows, last
                     rows.append(row)
-                    last = msgspec.structs.replace(location, partition=part.index.number, ordinal=ordinal, module=name)
-                last = msgspec.structs.replace(
-                    location, partition=part.index.number, ordinal=ordinals[-1], module=_LAST
-                )
+                    last = msgspec.structs.replace(location, partition=number, ordinal=ordinal, module=name)
+                last = msgspec.structs.replace(location, partition=number, ordinal=ordinals[-1], module=_LAST)
                 if self._clock() > end:
                     return rows, last if _is_any_left(ahead, parts, location.bounds) else None
         return rows, None
@@ -219,31 +225,13 @@ class QueryEngine:
         bounds_by_module = {}
         names = selectable_module_ids(query.where)
         for name in sorted(rows.all_module_ids() if names is None else names):
-            contributing = frozenset(
-                deployment_id
-                for deployment_id, document in documents.items()
-                if contributes(document.content.get("modulesContent", {}), name)
-            )
-            bounds = _within(
-                select_bounds(query.where, ModuleIndex(self._projections, index, name, contributing)), allowed
-            )
+            contents = ((id_, document.content.get("modulesContent", {})) for id_, document in documents.items())
+            contributing = frozenset(id_ for id_, content in contents if contributes(content, name))
+            modules = ModuleIndex(self._projections, index, name, contributing)
+            bounds = _within(select_bounds(query.where, modules), allowed)
             if bounds.maybe:
                 bounds_by_module[name] = bounds
         return bounds_by_module
-
-    def _exact(self, index: PartitionIndex, where: Expression, *, overlaid: bool = True) -> BitMap:
-        bounds = select_bounds(where, index)
-        doubtful = bounds.maybe - bounds.sure
-        if not doubtful:
-            return BitMap(bounds.sure)
-        query = Query(select=(Projection(("deviceId",)),), where=where)
-        rows = QueryRows(self._log, self._projections, index, query, overlaid=overlaid)
-        part = _Part(index, query, {"": Bounds(BitMap(), doubtful)}, rows, row_test(where))
-        members = BitMap(bounds.sure)
-        ahead = iter(doubtful)
-        while ordinals := list(itertools.islice(ahead, _CHUNK)):
-            members.update(ordinal for ordinal, _, _ in part.rows(ordinals))
-        return members
 
     # -- numbers
 
@@ -255,11 +243,8 @@ class QueryEngine:
 
     def _aggregated(self, query: Query, scope: Expression | None) -> list[QueryRow]:
         result = Aggregating(query)
-        counting = all(
-            item.function is Function.COUNT and item.path is None
-            for item in query.select
-            if not isinstance(item, Projection)
-        )
+        aggregates = (item for item in query.select if not isinstance(item, Projection))
+        counting = all(item.function is Function.COUNT and item.path is None for item in aggregates)
         for part in self._parts(query, scope):
             groups = part.groups() if counting and part.index_counts else None
             for group_key, count in groups or ():
@@ -307,7 +292,7 @@ class _Part:
     def chunk(self, rows: int) -> int:
         """How many ordinals to read at once for a number of rows."""
         # Each ordinal of a sure part is a row; one more shows whether a further row follows.
-        return max(1, rows + 1) if self._is_sure else _CHUNK
+        return min(_CHUNK, max(1, rows + 1)) if self._is_sure else _CHUNK
 
     def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, QueryRow]]:
         """(ordinal, module, result) of the rows that fulfil the condition, in order."""

@@ -173,7 +173,7 @@ class PartitionIndex:
             return BitMap(map(int, ordinals.values()))
         if op is Op.NE and not literal:
             return self.everyone()
-        compare = {Op.NE: str.__ne__, Op.LT: str.__lt__, Op.LE: str.__le__, Op.GT: str.__gt__, Op.GE: str.__ge__}[op]
+        compare = COMPARE[op]
         return BitMap(ordinal for ordinal in self.everyone() if compare(self.ids[ordinal], literal))
 
     @cached_property

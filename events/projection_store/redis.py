@@ -1,5 +1,6 @@
 """Projections in Redis: every key of a partition in its slot, committed by one script."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Any, cast
@@ -243,12 +244,10 @@ def range_arguments(key_index: int, offset: int, data: bytes) -> list[Any]:
 def hash_arguments(key_index: int, fields: dict[str, bytes | None]) -> Iterator[Any]:
     """The arguments of a script (write.lua) to write fields of a hash; fields with `None` are deleted."""
     put = [(field, value) for field, value in fields.items() if value is not None]
-    gone = [field for field, value in fields.items() if value is None]
-    for start in range(0, len(put), _FIELDS_MAX):
-        pairs = put[start : start + _FIELDS_MAX]
-        yield from (key_index, "S", len(pairs))
-        for pair in pairs:
-            yield from pair
-    for start in range(0, len(gone), _FIELDS_MAX):
-        names = gone[start : start + _FIELDS_MAX]
-        yield from (key_index, "D", len(names), *names)
+    gone = [(field,) for field, value in fields.items() if value is None]
+    items: list[tuple[Any, ...]]
+    for kind, items in (("S", put), ("D", gone)):
+        for start in range(0, len(items), _FIELDS_MAX):
+            chunk = items[start : start + _FIELDS_MAX]
+            yield from (key_index, kind, len(chunk))
+            yield from itertools.chain.from_iterable(chunk)

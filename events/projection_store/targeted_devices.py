@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from events.deployment.advice import Advice, another_type, targets_nothing
 from events.deployment.state import DeploymentDocument
+from events.envelope import Vector
 from events.fleet.column import PRIMITIVE_KINDS, value_key
 from events.log.keys import FLEET
 from events.log.port import Log
@@ -66,13 +67,9 @@ class TargetedDevices:
         heads, until = self._log.heads(), self._clock() + SETTLE_SECONDS
         numbers = range(self._log.partitions)
         while True:
-            vectors = [
-                stored.checkpoint.vector for stored in self._projections.read_each(numbers, ProjectionSelection())
-            ]
-            if all(
-                vector.partition >= heads[number] and vector.fleet >= heads[FLEET]
-                for number, vector in zip(numbers, vectors, strict=True)
-            ):
+            partitions = self._projections.read_each(numbers, ProjectionSelection())
+            vectors = [stored.checkpoint.vector for stored in partitions]
+            if all(Vector(heads[number], heads[FLEET]).is_within(vectors[number]) for number in numbers):
                 return True
             if self._clock() >= until:
                 return False

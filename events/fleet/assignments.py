@@ -5,7 +5,7 @@ a million devices creates a few assignments and rewrites one packed array per pa
 """
 
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -55,16 +55,6 @@ class Own(msgspec.Struct, frozen=True):
     version: int = 1
     wanted: tuple[Layer, ...] = ()
     reason: str = ""
-
-    def after(self, stack: Sequence[Deployment], merge: "Merge") -> tuple["Own", Configuration]:
-        """The part that follows when exactly these configurations, ascending, target the twin, and their merge."""
-        key = stack_key(stack)
-        if self.stack == key and not self.wanted:
-            return self, NOTHING
-        merged = merge(stack) if stack else NOTHING
-        if isinstance(merged, ConfigurationOverLimit):
-            return msgspec.structs.replace(self, wanted=key, reason=merged.reason), NOTHING
-        return Own(merged.digest, key, self.version + (merged.digest != self.configuration)), merged
 
 
 NOT_CONFIGURED = Own()
@@ -185,9 +175,6 @@ def stack_key(stack: Sequence[Deployment]) -> tuple[Layer, ...]:
     return tuple(Layer(deployment.id, deployment.created) for deployment in stack)
 
 
-Merge = Callable[[Sequence[Deployment]], Configuration | ConfigurationOverLimit]
-
-
 class MergeCache:
     """Effective configurations by stack, for all partitions of a process; beyond `stacks_max` the oldest are dropped."""
 
@@ -222,7 +209,7 @@ class Assignments:
         self.changed_assignments: set[int] = set()
         self.changed_configurations: set[str] = set()
 
-    def after(self, number: int, stack: Sequence[Deployment], merge: Merge) -> Assignment:
+    def after(self, number: int, stack: Sequence[Deployment], merge: MergeCache) -> Assignment:
         """The assignment that follows when a stack targets the devices of an assignment; an empty stack if none does."""
         old = self.by_number[number]
         if not stack:
@@ -243,13 +230,20 @@ class Assignments:
         versions = self._versions(old, merged)
         return Assignment(AssignmentStatus.MANAGED, key, merged.digest, versions, own=old.own, modules=old.modules)
 
-    def after_twin(self, twin: str, old: Assignment, stack: Sequence[Deployment], merge: Merge) -> Assignment:
+    def after_twin(self, twin: str, old: Assignment, stack: Sequence[Deployment], merge: MergeCache) -> Assignment:
         """The assignment that follows when exactly these configurations, ascending, target a twin.
 
         `twin` is `DEVICE` for the devices' own twins, else the module of the twins.
         """
-        new, merged = (old.own_part if twin == DEVICE else old.module_part(twin)).after(stack, merge)
-        self.configurations.setdefault(merged.digest, merged)
+        part, key = old.own_part if twin == DEVICE else old.module_part(twin), stack_key(stack)
+        if part.stack == key and not part.wanted:
+            return old
+        merged = merge(stack) if stack else NOTHING
+        if isinstance(merged, ConfigurationOverLimit):
+            new = msgspec.structs.replace(part, wanted=key, reason=merged.reason)
+        else:
+            self.configurations.setdefault(merged.digest, merged)
+            new = Own(merged.digest, key, part.version + (merged.digest != part.configuration))
         if twin == DEVICE:
             return msgspec.structs.replace(old, own=UNSET if new == NOT_CONFIGURED else new)
         parts = {name: part for name, part in old.module_parts.items() if name != twin}

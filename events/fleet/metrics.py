@@ -43,9 +43,8 @@ class _Slices:
         if op is Op.EQ:
             return self._cut((path, key), lambda: self._index.compare(path, Op.EQ, literal))
         if op is Op.NE:
-            return self._cut((path, key[0]), lambda: self._index.of_kind(path, key[0])) - self.compare(
-                path, Op.EQ, literal
-            )
+            of_kind = self._cut((path, key[0]), lambda: self._index.of_kind(path, key[0]))
+            return of_kind - self.compare(path, Op.EQ, literal)
         if isinstance(literal, bool):
             return _NO_ORDINALS
         if self.within is None or path == DEVICE_ID:

@@ -189,10 +189,8 @@ class FleetProjection:
         counts: dict[str, Counter[str]] = {name: Counter(dict.fromkeys(STATUSES, 0)) for name in deployment_ids}
         for reading, seen in self._each(within):
             for name in deployment_ids or reading.deployments():
-                sets = reading.status(name).named()
-                counts.setdefault(name, Counter(dict.fromkeys(STATUSES, 0))).update(
-                    {status: size_within(members, seen) for status, members in sets.items()}
-                )
+                sizes = {status: size_within(members, seen) for status, members in reading.status(name).named().items()}
+                counts.setdefault(name, Counter(dict.fromkeys(STATUSES, 0))).update(sizes)
         return counts
 
     def targets(self, number: int, deployment_id: str) -> BitMap:
@@ -201,11 +199,8 @@ class FleetProjection:
 
     def targeted(self, deployment_id: str, *, within: Within | None = None) -> int:
         """How many devices (modules, for a configuration of modules) a deployment's condition is true for, started or not."""
-        return sum(
-            size_within(members, seen)
-            for reading, seen in self._each(within)
-            for members in reading.targeted_assignments(deployment_id)
-        )
+        each = ((reading.targeted_assignments(deployment_id), seen) for reading, seen in self._each(within))
+        return sum(size_within(members, seen) for sets, seen in each for members in sets)
 
     def twins(self, *deployment_ids: str, within: Within | None = None) -> dict[str, Counter[str]]:
         """As `status`, for configurations of modules: how many twins are targeted, and how many have what it gives.

@@ -107,9 +107,8 @@ class DeployedUpdate(msgspec.Struct, frozen=True, eq=False):
         if self.rollout is None or of_group is None or update is None:
             return None
         at, failed = self.rollout.rollback_at, self.deployment
-        deployment = GroupDeployment(
-            of_group[1], update, failed.state, 0, at, max(at, failed.changed_at), reason=failed.reason
-        )
+        changed_at, reason = max(at, failed.changed_at), failed.reason
+        deployment = GroupDeployment(of_group[1], update, failed.state, 0, at, changed_at, reason=reason)
         return DeployedUpdate(self.group, deployment, None, failed.id, self.rollout.rollback)
 
     @property
@@ -352,9 +351,8 @@ class GroupProjection:
         self, devices: FleetSet, *, after: DevicePosition = FIRST, limit: int
     ) -> tuple[list[tuple[str, DevicePosition]], DevicePosition | None]:
         """(id, position) of the next devices after a position, and the position to continue from; `None` at the end."""
-        positions, position_after = positions_after(
-            devices.of_partition, partitions=self._log.partitions, after=after, limit=limit
-        )
+        members, partitions = devices.of_partition, self._log.partitions
+        positions, position_after = positions_after(members, partitions=partitions, after=after, limit=limit)
         return list(zip(device_ids_at(self._projections, positions), positions, strict=True)), position_after
 
 

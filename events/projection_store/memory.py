@@ -69,9 +69,8 @@ class LoadedProjections(ABC):
         if stored_ordinal is None:
             return None
         ordinal = int(stored_ordinal)
-        number, assignment_change, *numbers = self.numbers(
-            partition, ordinal, ("assignment_of", "moved_by", "hand_written", "delivered_of")
-        )
+        arrays = ("assignment_of", "moved_by", "hand_written", "delivered_of")
+        number, assignment_change, *numbers = self.numbers(partition, ordinal, arrays)
         data = self._hash(partition, "assignments").get(str(number))
         assignment = NO_ASSIGNMENT if data is None else msgspec.json.decode(data, type=Assignment)
         entries = self.assignment_changes(partition, after=assignment_change - 1, limit=1) if assignment_change else ()

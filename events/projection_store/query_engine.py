@@ -337,12 +337,8 @@ class _Part:
         test = self.test
         candidates: Iterable[tuple[int, str]]
         if self._of_modules:
-            candidates = tuple(
-                (at, name)
-                for at in ordinals
-                for name, module_bounds in self.bounds.items()
-                if at in module_bounds.maybe
-            )
+            maybe = [(name, bounds.maybe) for name, bounds in self.bounds.items()]
+            candidates = tuple((at, name) for at in ordinals for name, members in maybe if at in members)
             built = self.query_rows.modules(candidates)
         else:
             candidates = zip(ordinals, itertools.repeat(""), strict=False)

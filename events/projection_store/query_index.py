@@ -19,7 +19,7 @@ from events.query.evaluate import COMPARE
 from events.query.select import among
 from events.query.tree import Expression, Op, Path, Primitive, equalities
 from events.stored_projection.not_applied import NOT_APPLIED_HASHES, deployment_of
-from events.stored_projection.partition_codec import index_field
+from events.stored_projection.partition_codec import IndexField, index_field
 from events.stored_projection.partition_reader import StoredAssignments, Targeting
 from events.stored_projection.stored_partition import StoredPartition, all_device_ids
 
@@ -27,7 +27,6 @@ PARENT_SCOPES: Path = ("parentScopes",)
 CODE: Path = (*REPORTED, "lastDesiredStatus", "code")
 
 _NO_ORDINALS = BitMap()
-_IndexField = tuple[tuple[str, ...], str, str | float | bool | dict[str, object] | None]
 
 
 def indexes(projections: ProjectionStore, numbers: Sequence[int], *wheres: Expression | None) -> list["PartitionIndex"]:
@@ -141,9 +140,8 @@ class PartitionIndex:
         if column is None:
             return None
         compare = COMPARE[op]
-        return BitMap().union(
-            *(members for key, members in column.items() if key[0] == value[0] and compare(key[1], value[1]))
-        )
+        sets = (members for (kind, of), members in column.items() if kind == value[0] and compare(of, value[1]))
+        return BitMap().union(*sets)
 
     def column(self, path: Path) -> dict[ValueKey, BitMap] | None:
         """The devices by typed value of a property; `None` if the path is not indexed."""
@@ -159,7 +157,7 @@ class PartitionIndex:
             return None
         column = {}
         for field, data in stored.hashes["index"].items():
-            _, kind, value = msgspec.json.decode(field, type=_IndexField)
+            _, kind, value = msgspec.json.decode(field, type=IndexField)
             column[kind, value] = as_stored(data)
         return column
 
@@ -202,15 +200,13 @@ class ModuleIndex:
             return self._devices.edge
         module_id, number = self._module_id, self._devices.number
         fields = (("modules", (module_id,)),)
-        stored = self._projections.read(
-            number, ProjectionSelection(hashes=("assignments",), fields=fields, arrays=("assignment_of",))
-        )
+        selection = ProjectionSelection(hashes=("assignments",), fields=fields, arrays=("assignment_of",))
+        stored = self._projections.read(number, selection)
         assignments = StoredAssignments(stored)
         digests = sorted({assignment.configuration for assignment in assignments.by_number.values()})
         configurations = read_fields(self._projections, number, "configurations", digests)
-        having = {
-            digest for digest, data in configurations.items() if module_id in module_ids(msgspec.json.decode(data))
-        }
+        sections = ((digest, msgspec.json.decode(data)) for digest, data in configurations.items())
+        having = {digest for digest, of in sections if module_id in module_ids(of)}
         configured = assignments.where(lambda assignment: assignment.configuration in having)
         by_hand = stored.hashes["modules"].get(module_id)
         made_by_hand = _NO_ORDINALS if by_hand is None else as_stored(by_hand)
@@ -250,10 +246,8 @@ class ModuleIndex:
         """The devices whose agent answered for the version that it should have, or for another; else `None`."""
         if self._module_id != AGENT or {left, right} != {VERSION, DESIRED_VERSION} or op not in {Op.EQ, Op.NE}:
             return None
-        stored = self._projections.read(
-            self._devices.number,
-            ProjectionSelection(hashes=("assignments",), arrays=("assignment_of", "answer_versions")),
-        )
+        selection = ProjectionSelection(hashes=("assignments",), arrays=("assignment_of", "answer_versions"))
+        stored = self._projections.read(self._devices.number, selection)
         assignments = StoredAssignments(stored)
         expected_versions = np.ones(1 + max(assignments.by_number, default=0), dtype=np.uint32)
         for number, assignment in assignments.by_number.items():
@@ -287,11 +281,9 @@ class ModuleIndex:
 
 def _deployment_parts(projections: ProjectionStore, number: int, deployment_id: str) -> StoredPartition:
     """The stored parts of one deployment, with all assignments."""
-    targets = tuple(
-        field for field in projections.field_names(number, "targets") if deployment_of(field).id == deployment_id
-    )
+    fields = projections.field_names(number, "targets")
+    targets = tuple(field for field in fields if deployment_of(field).id == deployment_id)
     ranks = tuple({field.partition("/")[0] for field in targets})
-    selection = ProjectionSelection(
-        hashes=("assignments",), fields=(("deployments", ranks), ("targets", targets)), arrays=("assignment_of",)
-    )
+    parts = (("deployments", ranks), ("targets", targets))
+    selection = ProjectionSelection(hashes=("assignments",), fields=parts, arrays=("assignment_of",))
     return projections.read(number, selection)

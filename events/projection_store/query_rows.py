@@ -198,10 +198,8 @@ class QueryRows:
         ordinals = list(dict.fromkeys(ordinal for ordinal, _ in locations))
         names = dict(zip(ordinals, self.names(ordinals), strict=True))
         snapshots = self._log.snapshots(self._index.number, [names[ordinal] for ordinal in ordinals])
-        documents = {
-            ordinal: None if snapshot is None else decode_device(snapshot)
-            for ordinal, snapshot in zip(ordinals, snapshots, strict=True)
-        }
+        stored = zip(ordinals, snapshots, strict=True)
+        documents = {ordinal: None if data is None else decode_device(data) for ordinal, data in stored}
         subjects = [module_subject(names[ordinal], module_id) for ordinal, module_id in locations]
         own = self._log.snapshots(self._index.number, subjects)
         for (ordinal, module_id), snapshot in zip(locations, own, strict=True):

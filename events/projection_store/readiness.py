@@ -140,9 +140,8 @@ class FleetReadiness:
             seen = None if within is None else within(number)
             for rule in sorted(reading.rules() & counts.keys()):
                 stopped, count = reading.stopped(rule, waivers_in_force), counts[rule]
-                counts[rule] = RuleCount(
-                    count.found + size_within(stopped.found, seen), count.waived + size_within(stopped.waived, seen)
-                )
+                with_finding, with_waiver = size_within(stopped.found, seen), size_within(stopped.waived, seen)
+                counts[rule] = RuleCount(count.found + with_finding, count.waived + with_waiver)
         return counts
 
     def page(

@@ -38,9 +38,8 @@ _AUTHOR = "system:project"
 
 def script(client: Client, *parts: str) -> Script:
     """A Lua script of this package, run by its digest."""
-    return client.register_script(
-        "".join(files("events.projection_store").joinpath(part).read_text() for part in parts)
-    )
+    package = files("events.projection_store")
+    return client.register_script("".join(package.joinpath(part).read_text() for part in parts))
 
 
 class RedisProjectionStore:
@@ -191,13 +190,8 @@ def assignment_change_of(entry: RawEntry) -> AssignmentEntry:
     """
     fields = entry.fields
     recorded = fields.get(RECORDED)
-    return AssignmentEntry(
-        entry.position,
-        int(fields[b"at"]),
-        fields[b"cause"].decode(),
-        fields[b"data"],
-        None if recorded is None else int(recorded),
-    )
+    recorded_at = None if recorded is None else int(recorded)
+    return AssignmentEntry(entry.position, int(fields[b"at"]), fields[b"cause"].decode(), fields[b"data"], recorded_at)
 
 
 def _checkpoint(data: bytes | None) -> Checkpoint:

@@ -57,10 +57,8 @@ class TargetedDevices:
 
     def meet(self, name: str, other: str) -> bool:
         """Whether two deployments target a device in common."""
-        return any(
-            self._fleet_projection.targets(number, name) & self._fleet_projection.targets(number, other)
-            for number in range(self._log.partitions)
-        )
+        numbers, targets = range(self._log.partitions), self._fleet_projection.targets
+        return any(targets(number, name).intersect(targets(number, other)) for number in numbers)
 
     def _settled(self) -> bool:
         # The heads of now, not of each round: a busy log would never be reached.

@@ -58,9 +58,8 @@ class TwinProjection:
         names = sorted({layer.id for layer in effective.assignment.own_part.stack} | statuses.keys())
         sections = {} if effective.own is None else {DEVICE: effective.own}
         documents = deployments_of(self._log, names)
-        return built_device(
-            device_id, document, Assigned(effective.assignment, sections, effective.since, statuses, documents)
-        )
+        assigned = Assigned(effective.assignment, sections, effective.since, statuses, documents)
+        return built_device(device_id, document, assigned)
 
     def module_ids(self, device_id: str) -> Sequence[str]:
         """The modules of a device, sorted: system modules, those of its configuration, and those created by hand."""

@@ -54,10 +54,8 @@ def deployment_of(field: str) -> Layer:
 
 def ranks_of(stored: StoredPartition) -> dict[Layer, DeploymentRank]:
     """The rank of each deployment; `stored` holds the `deployments` hash."""
-    return {
-        deployment_of(field): msgspec.json.decode(data, type=DeploymentRank)
-        for field, data in stored.hashes["deployments"].items()
-    }
+    ranks = stored.hashes["deployments"].items()
+    return {deployment_of(field): msgspec.json.decode(data, type=DeploymentRank) for field, data in ranks}
 
 
 def targets_of(stored: StoredPartition) -> dict[Layer, dict[str, BitMap]]:

@@ -32,6 +32,9 @@ from events.stored_projection.stored_partition import (
 )
 
 _json = msgspec.json
+IndexField = tuple[tuple[str, ...], str, JsonObject | str | float | bool | None]
+"""The path, the kind and the value of a field of the hash `index`."""
+
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
@@ -72,9 +75,8 @@ def writes_of(
         cause = cause_of(partition.number, assignment_change.before, assignment_change.after)
         # The clocks of two hosts differ, and an assignment change must not be recorded before its events.
         recorded = None if recorded is None else max(recorded, partition.at)
-        entry = AssignmentEntry(
-            partition.assignment_changes, partition.at, cause, canonical.encode(assignment_change), recorded
-        )
+        data, position = canonical.encode(assignment_change), partition.assignment_changes
+        entry = AssignmentEntry(position, partition.at, cause, data, recorded)
     arrays = {name: tuple(packed.changes()) for name, packed in _arrays(partition).items()}
     hashes = _changed_hashes(partition)
     return Writes(
@@ -264,9 +266,7 @@ def _restore_index(
 ) -> None:
     index.over_budget = set(over_budget)
     for field, data in fields.items():
-        path, kind, value = _json.decode(
-            field, type=tuple[tuple[str, ...], str, JsonObject | str | float | bool | None]
-        )
+        path, kind, value = _json.decode(field, type=IndexField)
         index.restore(path, (kind, value), from_bytes(data))
     index.name(deployments.named_paths())
 

@@ -192,9 +192,8 @@ class PartitionReading:
 
 def assignments_of(stored: StoredPartition) -> dict[int, Assignment]:
     """The assignments by number, without UNASSIGNED; `stored` holds `assignments`."""
-    return {
-        int(number): msgspec.json.decode(data, type=Assignment) for number, data in stored.hashes["assignments"].items()
-    }
+    assignments = stored.hashes["assignments"].items()
+    return {int(number): msgspec.json.decode(data, type=Assignment) for number, data in assignments}
 
 
 def assignment_numbers(stored: StoredPartition) -> Any:

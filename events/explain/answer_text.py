@@ -26,7 +26,7 @@ def _parts(explanation: Explanation, context: ExplainContext, deployment_id: str
         yield f"{explanation.device_id} was registered{_author(explanation.registration)}, and {behind(context.standpoint)}"
         yield from (verdict(each, context) for each in explanation.weighed if each.id == deployment_id)
     else:
-        yield from of_device(explanation.weighed, context, since=effective.since, deployment_id=deployment_id)
+        yield from of_device(explanation.weighed, context, since=effective.at, deployment_id=deployment_id)
     if not document.enabled and not document.retired:
         yield "it is disabled, so it cannot fetch a configuration"
     if blocked is not None:

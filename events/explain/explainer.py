@@ -121,7 +121,7 @@ class Explainer:
             return LastAssignmentChange(
                 entry.position, entry.at, entry.cause, was, assignment_change.before, assignment_change.after
             )
-        return LastAssignmentChange(position, effective.since, effective.cause)
+        return LastAssignmentChange(position, effective.at, effective.cause)
 
     def _trace(self, explanation: Explanation, entries_max: int) -> DeviceTrace:
         at, change = explanation.standpoint, explanation.change

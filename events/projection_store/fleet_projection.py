@@ -8,7 +8,6 @@ import msgspec
 from pyroaring import BitMap
 
 from events.canonical import JsonObject
-from events.envelope import Vector
 from events.fleet.answers import Deliveries, lacking
 from events.fleet.assignment_change import AssignmentChange
 from events.fleet.assignments import Assignment, AssignmentStatus
@@ -26,7 +25,6 @@ from events.stored_projection.partition_reader import (
     PartitionReading,
     Targeting,
 )
-from events.stored_projection.stored_partition import Checkpoint
 
 _ASSIGNMENT_CHANGES = 200
 RECENT_SECONDS = 1.0
@@ -36,31 +34,16 @@ Within = Callable[[int], BitMap]
 """The ordinals of a partition that a reader may see; `None` instead means the whole fleet."""
 
 
-class Effective(msgspec.Struct, frozen=True):
-    """A device's effective configuration, with its cause.
+class Effective(StoredDevice, frozen=True):
+    """A device with its effective configuration.
 
-    `since` (milliseconds) and `assignment_change` are of the assignment change that gave it, 0 if there is none. `own` are the
-    desired properties that configurations give the device's own twin; `None` if they give none. `hand_written` counts how
-    often desired properties of the device or its modules were written by hand. `given` is, by module, what configurations of
-    modules lay over its section.
+    `sections` are the desired properties that edge deployments give, by module, and `given` what configurations of modules lay
+    over them; `own_section` is what configurations give the device's own twin, `None` if nothing.
     """
 
-    device_id: str
-    ordinal: int
-    checkpoint: Checkpoint
-    assignment: Assignment
-    sections: dict[str, JsonObject]
-    assignment_change: int
-    since: int
-    cause: str
-    own: JsonObject | None = None
-    hand_written: int = 0
-    given: dict[str, JsonObject] = {}
-
-    @property
-    def vector(self) -> Vector:
-        """The vector of the projections that were read."""
-        return self.checkpoint.vector
+    sections: dict[str, JsonObject] = msgspec.field(default_factory=dict)
+    own_section: JsonObject | None = None
+    given: dict[str, JsonObject] = msgspec.field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, JsonObject]:
@@ -120,19 +103,9 @@ class FleetProjection:
             # A commit in between can delete the configurations that the device had at the first read; then read both again.
             if given is not None:
                 break
-        return Effective(
-            device_id,
-            device.ordinal,
-            device.checkpoint,
-            device.assignment,
-            msgspec.json.decode(device.configuration) if device.configuration else {},
-            device.assignment_change,
-            device.at,
-            device.cause,
-            msgspec.json.decode(device.own).get(DEVICE) if device.own else None,
-            device.hand_written,
-            given,
-        )
+        sections: dict[str, JsonObject] = msgspec.json.decode(device.configuration) if device.configuration else {}
+        own: JsonObject | None = msgspec.json.decode(device.own).get(DEVICE) if device.own else None
+        return Effective(**msgspec.structs.asdict(device), sections=sections, own_section=own, given=given)
 
     def _given(self, number: int, assignment: Assignment) -> dict[str, JsonObject] | None:
         """By module, what configurations of modules give; `None` if a configuration is not stored any more."""

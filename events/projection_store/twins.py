@@ -56,9 +56,9 @@ class TwinProjection:
             return device_twin(device_id, document)
         statuses = self._fleet_projection.statuses(effective, DEVICE)
         names = sorted({layer.id for layer in effective.assignment.own_part.stack} | statuses.keys())
-        sections = {} if effective.own is None else {DEVICE: effective.own}
+        sections = {} if effective.own_section is None else {DEVICE: effective.own_section}
         documents = deployments_of(self._log, names)
-        assigned = Assigned(effective.assignment, sections, effective.since, statuses, documents)
+        assigned = Assigned(effective.assignment, sections, effective.at, statuses, documents)
         return built_device(device_id, document, assigned)
 
     def module_ids(self, device_id: str) -> Sequence[str]:
@@ -86,7 +86,7 @@ class TwinProjection:
         assigned = Assigned(
             effective.assignment,
             effective.sections,
-            effective.since,
+            effective.at,
             statuses,
             deployments_of(self._log, names),
             configured=effective.given.get(module_id),
@@ -115,7 +115,7 @@ class TwinProjection:
         }
         if assignment.own is not UNSET or document.desired_version > 1:
             version = assignment.own_part.version + document.desired_version - 1
-            sections[DEVICE] = DesiredSection(device_desired(section(document.desired), effective.own), version)
+            sections[DEVICE] = DesiredSection(device_desired(section(document.desired), effective.own_section), version)
         return sections
 
 

@@ -159,8 +159,8 @@ def _sections(context: ApiContext, device_id: str) -> dict[str, JsonObject]:
             "layers": [layer.id for layer in assignment.stack],
             "versions": assignment.module_versions,
         }
-        if effective.own is not None:
-            sections["configured"] = effective.own
+        if effective.own_section is not None:
+            sections["configured"] = effective.own_section
         sections |= {f"modules/{module}": section for module, section in effective.modules.items()}
     return sections
 

@@ -15,7 +15,6 @@ from events.device.commands import AcknowledgeDesired
 from events.device.errors import DeviceNotFound
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE
-from events.projection_store.fleet_projection import Effective
 from events.projection_store.port import StoredDevice
 from events.secrets.references import MASK, mask
 from services.api.auth.secret_reads import note_read
@@ -52,9 +51,9 @@ class DesiredVersion(msgspec.Struct, frozen=True):
     hand_written: int = 0
 
     @classmethod
-    def of(cls, assignment: StoredDevice | Effective) -> "DesiredVersion":
+    def of(cls, device: StoredDevice) -> "DesiredVersion":
         """The present version of a device."""
-        return cls(assignment.assignment_change, assignment.hand_written)
+        return cls(device.assignment_change, device.hand_written)
 
     @classmethod
     def parse(cls, text: str) -> "DesiredVersion":

@@ -136,11 +136,11 @@ def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
         configuration=assignment.configuration,
         modules=mask(configuration.modules),
         by_module=ModulePart.all_of(assignment),
-        device=UNSET if own is UNSET else DevicePart.of(own, configuration.own or {}, own.version),
+        device=UNSET if own is UNSET else DevicePart.of(own, configuration.own_section or {}, own.version),
         assignment_change=configuration.assignment_change,
-        since=configuration.since,
+        since=configuration.at,
         cause=configuration.cause,
-        as_of=AsOf.of(configuration.vector),
+        as_of=AsOf.of(configuration.checkpoint.vector),
     )
 
 

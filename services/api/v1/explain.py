@@ -285,7 +285,7 @@ def _assignment(explanation: Explanation, effective: Effective, audience: Audien
         layers=[layer.id for layer in assignment.stack],
         wanted=[layer.id for layer in assignment.wanted],
         before=[layer.id for layer in explanation.change.was.stack],
-        since=effective.since,
+        since=effective.at,
         assignment_change=effective.assignment_change,
         cause=effective.cause,
         causes=explanation.causes_of_change(audience),

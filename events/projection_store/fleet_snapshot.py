@@ -152,6 +152,7 @@ class FleetSnapshotReader:
         """What a rollout is judged on, as of the last refresh."""
         readings = self._readings
         status = {number: reading.status(name) for number, reading in readings.items()}
+        not_applied = {number: reading.not_applied(name) for number, reading in readings.items()}
         return FleetSnapshot(
             tuple((reading.vector.partition, reading.vector.fleet) for _, reading in sorted(readings.items())),
             self.lagging,
@@ -163,16 +164,9 @@ class FleetSnapshotReader:
             FleetSet.over(readings, lambda reading: reading.already(name)),
             self._back(name, document) if document.rollback_at else Back(),
             FleetSet.over(readings, lambda reading: reading.set("refused")),
-            self._not_applied(name),
+            {why.value: FleetSet.over(not_applied, lambda sets: sets.get(why, BitMap())) for why in NOT_APPLIED},  # noqa: B023
             all(reading.is_open_to_all(name) for reading in readings.values()),
         )
-
-    def _not_applied(self, name: str) -> dict[str, FleetSet]:
-        by_partition = {number: reading.not_applied(name) for number, reading in self._readings.items()}
-        return {
-            why.value: FleetSet({number: by_reason.get(why, BitMap()) for number, by_reason in by_partition.items()})
-            for why in NOT_APPLIED
-        }
 
     def _back(self, name: str, document: RolloutDocument) -> Back:
         if document.rollback:

@@ -125,7 +125,10 @@ class QueryEngine:
         if is_aggregate(query):
             rows = len(self._aggregated(query, scope))
         else:
-            rows = sum(self._counted(part) for part in self._parts(query, scope))
+            rows = 0
+            for part in self._parts(query, scope):
+                sure = sum(len(bounds.sure) for bounds in part.bounds.values()) if part.index_counts else 0
+                rows += sure + sum(1 for _ in (part.doubtful() if part.index_counts else part.raw()))
         return rows if query.top is None else min(rows, query.top)
 
     def within(self, number: int, scope: Expression) -> BitMap:
@@ -188,7 +191,9 @@ class QueryEngine:
                     last = msgspec.structs.replace(location, partition=number, ordinal=ordinal, module=name)
                 last = msgspec.structs.replace(location, partition=number, ordinal=ordinals[-1], module=_LAST)
                 if self._clock() > end:
-                    return rows, last if _is_any_left(ahead, parts, location.bounds) else None
+                    later = (part.ahead(-1, location.bounds[part.index.number], again=False) for part in parts)
+                    left = itertools.chain(ahead, itertools.chain.from_iterable(later))
+                    return rows, None if next(left, None) is None else last
         return rows, None
 
     # -- the parts of a query, by partition
@@ -234,12 +239,6 @@ class QueryEngine:
         return bounds_by_module
 
     # -- numbers
-
-    def _counted(self, part: "_Part") -> int:
-        if not part.index_counts:
-            return sum(1 for _ in part.raw())
-        sure = sum(len(bounds.sure) for bounds in part.bounds.values())
-        return sure + sum(1 for _ in part.doubtful())
 
     def _aggregated(self, query: Query, scope: Expression | None) -> list[QueryRow]:
         result = Aggregating(query)
@@ -347,12 +346,6 @@ class _Part:
         for (ordinal, name), row in zip(candidates, built, strict=True):
             if row is not None and ordinal not in gone and (ordinal in self.bounds[name].sure or test(row)):
                 yield ordinal, name, row
-
-
-def _is_any_left(ahead: Iterator[int], parts: Iterator[_Part], bounds: Sequence[int]) -> bool:
-    """Whether a row can follow, in the current partition or in later ones."""
-    later = (part.ahead(-1, bounds[part.index.number], again=False) for part in parts)
-    return next(itertools.chain(ahead, itertools.chain.from_iterable(later)), None) is not None
 
 
 def _within(bounds: Bounds, allowed: BitMap | None) -> Bounds:

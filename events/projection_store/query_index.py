@@ -145,20 +145,20 @@ class PartitionIndex:
 
     def column(self, path: Path) -> dict[ValueKey, BitMap] | None:
         """The devices by typed value of a property; `None` if the path is not indexed."""
-        if path not in self._columns:
-            self._columns[path] = self._read_column(path) if _is_property(path) else None
-        return self._columns[path]
-
-    def _read_column(self, path: Path) -> dict[ValueKey, BitMap] | None:
-        prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
-        fields = tuple(name for name in self._projections.field_names(self.number, "index") if name.startswith(prefix))
-        stored = self._projections.read(self.number, ProjectionSelection(fields=(("index", fields),)))
-        if not stored.checkpoint.is_indexed(path):
-            return None
-        column = {}
-        for field, data in stored.hashes["index"].items():
-            _, kind, value = msgspec.json.decode(field, type=IndexField)
-            column[kind, value] = as_stored(data)
+        if path in self._columns:
+            return self._columns[path]
+        column: dict[ValueKey, BitMap] | None = None
+        if _is_property(path):
+            prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
+            names = self._projections.field_names(self.number, "index")
+            fields = tuple(name for name in names if name.startswith(prefix))
+            stored = self._projections.read(self.number, ProjectionSelection(fields=(("index", fields),)))
+            if stored.checkpoint.is_indexed(path):
+                column = {}
+                for field, data in stored.hashes["index"].items():
+                    _, kind, value = msgspec.json.decode(field, type=IndexField)
+                    column[kind, value] = as_stored(data)
+        self._columns[path] = column
         return column
 
     # -- ids

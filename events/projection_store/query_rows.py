@@ -132,7 +132,8 @@ class QueryRows:
         sections = self._sections_read
         if "tags" in sections and document.tags:
             row["tags"] = masked(document.tags, mask=HIDDEN)
-        properties = row["properties"] = {}
+        properties: JsonObject = {}
+        row["properties"] = properties
         if "desired" in sections:
             properties["desired"] = document.desired
             document.desired["$version"] = document.desired_version
@@ -140,19 +141,14 @@ class QueryRows:
             properties["reported"] = document.reported
             document.reported["$version"] = document.reported_version
         if self._index.has_own:
-            self._lay_own(row, ordinal)
+            assignment, desired = self._assignments.of(ordinal), properties.get("desired")
+            if desired is not None:
+                configured = self._sections(assignment.own_part.configuration).get(DEVICE, {})
+                version = desired["$version"] + assignment.own_part.version - 1
+                properties["desired"] = {**merge_patch(desired, configured), "$version": version}
+            if statuses := self._statuses(ordinal, assignment, DEVICE):
+                row["configurations"] = configurations_of(statuses)
         return row
-
-    def _lay_own(self, row: JsonObject, ordinal: int) -> None:
-        """Add what configurations give the device's own twin to a light row."""
-        assignment, desired = self._assignments.of(ordinal), row["properties"].get("desired")
-        if desired is not None:
-            configured = self._sections(assignment.own_part.configuration).get(DEVICE, {})
-            version = desired["$version"] + assignment.own_part.version - 1
-            row["properties"]["desired"] = {**merge_patch(desired, configured), "$version": version}
-        statuses = self._statuses(ordinal, assignment, DEVICE)
-        if statuses:
-            row["configurations"] = configurations_of(statuses)
 
     def _full(self, ordinal: int, device_id: str, snapshot: bytes) -> DeviceTwin | None:
         document = decode_device(snapshot)

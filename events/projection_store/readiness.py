@@ -197,6 +197,7 @@ class _WaiversInForce:
         self._log = log
         self._in_force = [waiver for waiver in waivers if not waiver.expired(now)]
         self._written: dict[tuple[tuple[Layer, ...], str], dict[tuple[str, str], set[str]]] = {}
+        """By stack and configuration, and then by rule and module, the deployments that wrote what has a finding."""
 
     @property
     def is_confined(self) -> bool:
@@ -211,16 +212,12 @@ class _WaiversInForce:
         named = {waiver.deployment for waiver in applying} & {layer.id for layer in assignment.stack}
         if not named:
             return True, False
-        written = self._written_by(reading, assignment)[rule, module]
-        return bool(written - named), bool(written & named)
-
-    def _written_by(self, reading: ReadinessReading, assignment: Assignment) -> dict[tuple[str, str], set[str]]:
-        """By rule and module, the ids of the deployments that wrote what has a finding."""
         key = (assignment.stack, assignment.configuration)
         if key not in self._written:
-            written: dict[tuple[str, str], set[str]] = {}
+            written_by_finding: dict[tuple[str, str], set[str]] = {}
             findings = findings_of(reading.sections(assignment.configuration))
             for finding in _attributed(self._log, assignment, findings):
-                written.setdefault((finding.rule, finding.module), set()).add(finding.document)
-            self._written[key] = written
-        return self._written[key]
+                written_by_finding.setdefault((finding.rule, finding.module), set()).add(finding.document)
+            self._written[key] = written_by_finding
+        written = self._written[key][rule, module]
+        return bool(written - named), bool(written & named)

@@ -32,7 +32,6 @@ _FIELDS_MAX = 1000
 
 ASSIGNMENT_CHANGES = "assignments"
 """The stream of a partition's assignment changes."""
-_DEVICE_KEYS = ("checkpoint", "ordinals", "assignment_of", "moved_by", "assignments", "configurations")
 _AUTHOR = "system:project"
 
 
@@ -102,7 +101,8 @@ class RedisProjectionStore:
 
     def device(self, partition: int, device_id: str) -> StoredDevice | None:
         """What is stored of a device, in one round trip; `None` if it is unknown."""
-        keys = [projection_key(partition, what) for what in _DEVICE_KEYS]
+        parts = ("checkpoint", "ordinals", "assignment_of", "moved_by", "assignments", "configurations")
+        keys = [projection_key(partition, what) for what in parts]
         keys += [key(partition, ASSIGNMENT_CHANGES), stored_key(partition)]
         keys += [projection_key(partition, "hand_written"), projection_key(partition, "delivered_of")]
         with answering():

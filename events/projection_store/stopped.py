@@ -164,7 +164,13 @@ def _choices(stop: Stop, entry: StoppedEntry | None) -> tuple[StopChoice, ...]:
         )
         return (goes_on, restore)
     partitions = "every partition goes on" if stop.stream == FLEET else f"{name(stop.stream)} goes on"
-    lost = "its change of the fleet is ignored" if stop.stream == FLEET else _without(entry)
+    if stop.stream == FLEET:
+        lost = "its change of the fleet is ignored"
+    elif entry is None:
+        lost = "the event at this position is lost, but the twins that devices read already include it"
+    else:
+        event = f"this event of {entry.subject or 'its subject'}"
+        lost = f"deployments are decided without {event}, but the twin that the device reads includes it"
     skip = StopChoice(
         "skip",
         "go on without the event, for good",
@@ -177,10 +183,3 @@ def _choices(stop: Stop, entry: StoppedEntry | None) -> tuple[StopChoice, ...]:
     )
     # A missing entry cannot be retried; only a restore brings it back.
     return (retry, skip) if entry is not None else (skip, restore)
-
-
-def _without(entry: StoppedEntry | None) -> str:
-    if entry is None:
-        return "the event at this position is lost, but the twins that devices read already include it"
-    subject = entry.subject or "its subject"
-    return f"deployments are decided without this event of {subject}, but the twin that the device reads includes it"

@@ -15,8 +15,7 @@ from events.fleet.answers import Combinations, Deliveries, Signature
 from events.fleet.assignment_change import AssignmentChange
 from events.fleet.assignments import UNASSIGNED, Assignment, Layer, MergeCache
 from events.fleet.configuration import Configuration
-from events.fleet.deployments import Deployments, targeting_events
-from events.fleet.index import Index
+from events.fleet.deployments import targeting_events
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.partition import Partition
 from events.manifest.document import ContentKind
@@ -239,7 +238,11 @@ def restore(
     partition.children.restore({scope: from_bytes(data) for scope, data in hashes["children"].items()})
     # Deployments are not stored with each partition: they follow from the fleet's events, which are few beside the devices'.
     partition.deployments.apply(targeting_events(fleet_events))
-    _restore_index(partition.index, partition.deployments, hashes["index"], checkpoint.over_budget)
+    partition.index.over_budget = set(checkpoint.over_budget)
+    for field, data in hashes["index"].items():
+        path, kind, value = _json.decode(field, type=IndexField)
+        partition.index.restore(path, (kind, value), from_bytes(data))
+    partition.index.name(partition.deployments.named_paths())
     partition.targets.restore({field.partition(":")[2]: from_bytes(data) for field, data in hashes["targets"].items()})
     for name, packed in _arrays(partition).items():
         packed.load(stored.arrays.get(name, b""))
@@ -259,16 +262,6 @@ def restore(
     # Only the counts of metrics are stored; the rows follow from the index and the assignments (docs/decisions/0020).
     partition.metrics.fill()
     return partition
-
-
-def _restore_index(
-    index: Index, deployments: Deployments, fields: dict[str, bytes], over_budget: tuple[tuple[str, ...], ...]
-) -> None:
-    index.over_budget = set(over_budget)
-    for field, data in fields.items():
-        path, kind, value = _json.decode(field, type=IndexField)
-        index.restore(path, (kind, value), from_bytes(data))
-    index.name(deployments.named_paths())
 
 
 def _restore_assignments(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> None:

@@ -59,22 +59,6 @@ class Column:
 
     # Reported values arrive with every event but are read once a batch; noted values are applied together, a column at a time,
     # and of several values of one device only the last (docs/decisions/0020).
-    __slots__ = (
-        "_free",
-        "_moved",
-        "_numbers",
-        "_pages",
-        "_sorted",
-        "_touched",
-        "changed",
-        "dirty",
-        "keys",
-        "kinds",
-        "members",
-        "noted",
-        "present",
-    )
-
     def __init__(self) -> None:
         self._pages: dict[int, array[int]] = {}
         self._numbers: dict[ValueKey, int] = {}

@@ -1,6 +1,7 @@
 """The index of one partition for queries: sets of ordinals by property, read when they are needed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
@@ -180,15 +181,15 @@ class PartitionIndex:
         return all_device_ids(self._projections.read(self.number, ProjectionSelection(hashes=("ids",))).hashes["ids"])
 
 
+@dataclass(eq=False)
 class ModuleIndex:
     """`ColumnIndex` over one module of every device of a partition; ordinals are those of the devices."""
 
-    def __init__(
-        self, projections: ProjectionStore, devices: PartitionIndex, module_id: str, contributing: frozenset[str]
-    ) -> None:
-        """`contributing` are the ids of the deployments that set anything for the module."""
-        self._projections, self._devices = projections, devices
-        self._module_id, self._contributing = module_id, contributing
+    projections: ProjectionStore
+    devices: PartitionIndex
+    module_id: str
+    contributing: frozenset[str]
+    """The ids of the deployments that set anything for the module."""
 
     def everyone(self) -> BitMap:
         """Every device that has the module."""
@@ -196,34 +197,34 @@ class ModuleIndex:
 
     @cached_property
     def _members(self) -> BitMap:
-        if self._module_id in {AGENT, HUB}:
-            return self._devices.edge
-        module_id, number = self._module_id, self._devices.number
+        if self.module_id in {AGENT, HUB}:
+            return self.devices.edge
+        module_id, number = self.module_id, self.devices.number
         fields = (("modules", (module_id,)),)
         selection = ProjectionSelection(hashes=("assignments",), fields=fields, arrays=("assignment_of",))
-        stored = self._projections.read(number, selection)
+        stored = self.projections.read(number, selection)
         assignments = StoredAssignments(stored)
         digests = sorted({assignment.configuration for assignment in assignments.by_number.values()})
-        configurations = read_fields(self._projections, number, "configurations", digests)
+        configurations = read_fields(self.projections, number, "configurations", digests)
         sections = ((digest, msgspec.json.decode(data)) for digest, data in configurations.items())
         having = {digest for digest, of in sections if module_id in module_ids(of)}
         configured = assignments.where(lambda assignment: assignment.configuration in having)
         by_hand = stored.hashes["modules"].get(module_id)
         made_by_hand = _NO_ORDINALS if by_hand is None else as_stored(by_hand)
-        return (made_by_hand & self._devices.everyone()) | (configured & self._devices.edge)
+        return (made_by_hand & self.devices.everyone()) | (configured & self.devices.edge)
 
     def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap | None:
         """The devices for which a comparison is true; `None` if the path is not indexed."""
         match path:
             case ("deviceId",):
-                devices = self._devices.compare(path, op, literal)
+                devices = self.devices.compare(path, op, literal)
                 return None if devices is None else devices & self.everyone()
             case ("moduleId",):
-                return among(op, literal, (self._module_id, self.everyone()))
+                return among(op, literal, (self.module_id, self.everyone()))
             case ("configurations", name, "status"):
                 applied, targeted = self._status(name)
                 return among(op, literal, ("Applied", applied), ("Targeted", targeted - applied)) & self.everyone()
-            case _ if path == CODE and self._module_id == AGENT:
+            case _ if path == CODE and self.module_id == AGENT:
                 return self._compare_code(op, literal)
             case _:
                 return None
@@ -244,10 +245,10 @@ class ModuleIndex:
 
     def compare_properties(self, left: Path, op: Op, right: Path) -> BitMap | None:
         """The devices whose agent answered for the version that it should have, or for another; else `None`."""
-        if self._module_id != AGENT or {left, right} != {VERSION, DESIRED_VERSION} or op not in {Op.EQ, Op.NE}:
+        if self.module_id != AGENT or {left, right} != {VERSION, DESIRED_VERSION} or op not in {Op.EQ, Op.NE}:
             return None
         selection = ProjectionSelection(hashes=("assignments",), arrays=("assignment_of", "answer_versions"))
-        stored = self._projections.read(self._devices.number, selection)
+        stored = self.projections.read(self.devices.number, selection)
         assignments = StoredAssignments(stored)
         expected_versions = np.ones(1 + max(assignments.by_number, default=0), dtype=np.uint32)
         for number, assignment in assignments.by_number.items():
@@ -258,18 +259,18 @@ class ModuleIndex:
 
     def _status(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         """The devices to whose twin of this module a deployment is applied, and those that it targets."""
-        stored = _deployment_parts(self._projections, self._devices.number, deployment_id)
+        stored = _deployment_parts(self.projections, self.devices.number, deployment_id)
         targeting = Targeting(stored)
-        if self._module_id in targeting.by_twin:
+        if self.module_id in targeting.by_twin:
             # `stored` has this deployment alone, and it is for modules.
-            return targeting.status(deployment_id, stored, self._module_id)
+            return targeting.status(deployment_id, stored, self.module_id)
         applied, targeted = targeting.status(deployment_id, stored)
-        return (applied if deployment_id in self._contributing else _NO_ORDINALS), targeted
+        return (applied if deployment_id in self.contributing else _NO_ORDINALS), targeted
 
     def _compare_code(self, op: Op, literal: Primitive) -> BitMap | None:
         if isinstance(literal, bool):
             return _NO_ORDINALS
-        stored = self._projections.read(self._devices.number, ProjectionSelection(arrays=("answer_codes",)))
+        stored = self.projections.read(self.devices.number, ProjectionSelection(arrays=("answer_codes",)))
         codes = np.frombuffer(stored.arrays["answer_codes"], dtype=np.uint32)
         if isinstance(literal, str) or (op not in {Op.EQ, Op.NE} and bool((codes == OTHER).any())):
             return None

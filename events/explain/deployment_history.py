@@ -19,14 +19,8 @@ from events.log.keys import FLEET, name
 from events.log.port import Event, Log
 from events.log.raw import RawStreams
 from events.log.scan import EntryFilter, scan
-from events.rollout.events import (
-    DevicesAdmitted,
-    Evidence,
-    RecordedCounts,
-    RolloutCreated,
-    RolloutDeleted,
-    RolloutEvent,
-)
+from events.rollout import events
+from events.rollout.events import DevicesAdmitted, Evidence, RolloutEvent
 from events.rollout.sets import FleetSet
 
 
@@ -43,7 +37,7 @@ class RolloutAct(msgspec.Struct, frozen=True):
     reason: str | None = None
     phase: int | None = None
     count: int | None = None
-    counts: RecordedCounts | None = None
+    counts: events.RecordedCounts | None = None
 
 
 class HistoryEntry(msgspec.Struct, frozen=True):
@@ -95,8 +89,8 @@ class DeploymentHistory:
             LogUnavailable, ObjectStoreUnavailable, SegmentDamaged, SegmentMissing: as `of`.
         """
         entries = self._entries(deployment_id, upto)
-        deleted = _last(entries, RolloutDeleted.__name__)
-        created = _last(entries, RolloutCreated.__name__)
+        deleted = _last(entries, events.RolloutDeleted.__name__)
+        created = _last(entries, events.RolloutCreated.__name__)
         if created is None or (deleted is not None and deleted > created):
             return []
         return [entry.of_rollout for entry in entries[created:] if entry.of_rollout is not None]
@@ -130,34 +124,24 @@ def _last(entries: Sequence[HistoryEntry], kind: str) -> int | None:
 
 
 def _entry(envelope: Envelope[Event]) -> HistoryEntry:
-    event = envelope.event
-    edited = isinstance(event, DeploymentCreated | DeploymentUpdated)
-    return HistoryEntry(
-        envelope.position,
-        envelope.at,
-        str(envelope.by),
-        type(event).__name__,
-        text_of(envelope),
-        envelope.cause,
-        event.target_condition if edited else None,  # type: ignore[union-attr]
-        event.priority if edited else None,  # type: ignore[union-attr]
-        _act(envelope) if isinstance(event, RolloutEvent) else None,
-    )
-
-
-def _act(envelope: Envelope[Event]) -> RolloutAct:
-    event = envelope.event
-    evidence, phase = getattr(event, "evidence", UNSET), getattr(event, "phase", None)
-    return RolloutAct(
-        envelope.position,
-        envelope.at,
-        str(envelope.by),
-        type(event).__name__,
-        getattr(event, "reason", None) or None,
-        None if phase is None else phase + 1,
-        getattr(event, "count", None),
-        evidence.counts if isinstance(evidence, Evidence) else None,
-    )
+    event, act = envelope.event, None
+    position, at, by, kind = envelope.position, envelope.at, str(envelope.by), type(event).__name__
+    if isinstance(event, RolloutEvent):
+        evidence, phase = getattr(event, "evidence", UNSET), getattr(event, "phase", None)
+        act = RolloutAct(
+            position,
+            at,
+            by,
+            kind,
+            getattr(event, "reason", None) or None,
+            None if phase is None else phase + 1,
+            getattr(event, "count", None),
+            evidence.counts if isinstance(evidence, Evidence) else None,
+        )
+    condition, priority = None, None
+    if isinstance(event, DeploymentCreated | DeploymentUpdated):
+        condition, priority = event.target_condition, event.priority
+    return HistoryEntry(position, at, by, kind, text_of(envelope), envelope.cause, condition, priority, act)
 
 
 def evidence_of(log: Log, act: RolloutAct) -> Evidence:

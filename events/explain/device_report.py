@@ -1,6 +1,6 @@
 """The last reports of a device's system modules, compared with its configuration."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -75,17 +75,23 @@ def device_report(
     """
     if agent is None or agent.reported_at == NEVER:
         return None
-    reported = section(agent.reported)
+    reported, sets = section(agent.reported), stored.hashes["sets"]
     version, code, description = _answer(reported)
     expected = assignment.expected(Configuration.of(sections))
-    runtime = 0
+    runtime, hub_report = 0, None
     if ordinal is not None:
         runtime = int.from_bytes(stored.arrays["answer_runtimes"][4 * ordinal : 4 * ordinal + 4], "little")
     has_answered = version is not None and version >= expected.agent
-    hub_report = None
     if expected.hub:
         hub_version, hub_code, _ = _answer({} if hub is None else section(hub.reported))
         hub_report = HubReport(hub_version, expected.hub, hub_code)
+    desired = dict(expected.statuses)
+    runtimes = {
+        f"{prefix}{name}": str(module.get("runtimeStatus"))
+        for prefix, group in (("", "modules"), ("$", "systemModules"))
+        for name, module in _members(reported.get(group)).items()
+        if isinstance(module, dict)
+    }
     report = DeviceReport(
         says="",
         at=agent.reported_at,
@@ -93,47 +99,32 @@ def device_report(
         wanted_version=expected.agent,
         code=code,
         description=description or None,
-        status=_health(stored, ordinal),
+        status=next((health for name, health in _HEALTH_BY_SET.items() if _is_in(sets.get(name), ordinal)), "pending"),
         hub=hub_report,
         undelivered=tuple(
             name for name in sorted(expected.of_edge) if _is_in(stored.hashes["undelivered"].get(name), ordinal)
         ),
         stale=has_answered and expected.runtime not in {0, runtime},
-        modules=_modules(dict(expected.statuses), _modules_of(reported)),
+        modules={name: ModuleStatus(desired.get(name), runtimes.get(name)) for name in sorted({*desired, *runtimes})},
     )
     return msgspec.structs.replace(report, says=report_text(report))
 
 
-def _modules(desired: Mapping[str, str], reported: Mapping[str, dict[str, Any]]) -> dict[str, ModuleStatus]:
-    runtime = {name: str(module.get("runtimeStatus")) for name, module in reported.items()}
-    return {name: ModuleStatus(desired.get(name), runtime.get(name)) for name in sorted({*desired, *runtime})}
-
-
 def _answer(reported: Mapping[str, Any]) -> tuple[int | None, int | None, str]:
     """The version, the code and the description in a system module's reported properties."""
-    status = reported.get("lastDesiredStatus")
-    status = status if isinstance(status, dict) else {}
+    status = _members(reported.get("lastDesiredStatus"))
     version, code = _number(reported.get("lastDesiredVersion")), _number(status.get("code"))
     return version, code, str(status.get("description", ""))
 
 
+def _members(value: object) -> dict[str, Any]:
+    # Devices report any JSON.
+    return value if isinstance(value, dict) else {}
+
+
 def _number(value: object) -> int | None:
-    # Devices report any JSON. bool is an int in Python: without the second test, `true` would be version 1.
+    # bool is an int in Python: without the second test, `true` would be version 1.
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _modules_of(reported: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    modules: dict[str, dict[str, Any]] = {}
-    for group, prefix in (("modules", ""), ("systemModules", "$")):
-        members = reported.get(group)
-        if isinstance(members, dict):
-            modules |= {f"{prefix}{name}": module for name, module in members.items() if isinstance(module, dict)}
-    return modules
-
-
-def _health(stored: StoredPartition, ordinal: int | None) -> Health:
-    sets = stored.hashes["sets"]
-    return next((health for name, health in _HEALTH_BY_SET.items() if _is_in(sets.get(name), ordinal)), "pending")
 
 
 def _is_in(members: bytes | None, ordinal: int | None) -> bool:
@@ -142,7 +133,17 @@ def _is_in(members: bytes | None, ordinal: int | None) -> bool:
 
 def report_text(report: DeviceReport) -> str:
     """Returns the report as one sentence: the last answers, and how they differ from the configuration."""
-    return "; ".join((_of_agent(report), *_missing_or_failed(report)))
+    hub, parts = report.hub, [_of_agent(report)]
+    if hub is not None and (hub.version is None or hub.code is None or hub.version < hub.wanted_version):
+        answered = "never answered" if hub.version is None else f"answered for version {hub.version} last"
+        parts.append(f"its $edgeHub {answered}; it should have {hub.wanted_version}")
+    # 406 means that the module is stopping: neither success nor failure (contract/edge.md §1.2).
+    elif hub is not None and hub.code not in {OK, NOT_RUNNING}:
+        parts.append(f"its $edgeHub answered code {hub.code} for version {hub.version}, which it should have")
+    if report.undelivered:
+        have = "do not have their" if len(report.undelivered) > 1 else "does not have its"
+        parts.append(f"{', '.join(report.undelivered)} {have} desired properties yet")
+    return "; ".join(parts)
 
 
 def _of_agent(report: DeviceReport) -> str:
@@ -169,17 +170,3 @@ def _of_agent(report: DeviceReport) -> str:
         else f"and should have {report.wanted_version}"
     )
     return f"its agent answered {code}{what} for version {report.version}, {which}, on {when}: {report.status}{modules}"
-
-
-def _missing_or_failed(report: DeviceReport) -> Iterator[str]:
-    """The answers that are missing or failed, of all modules but the agent."""
-    hub = report.hub
-    if hub is not None and (hub.version is None or hub.code is None or hub.version < hub.wanted_version):
-        answered = "never answered" if hub.version is None else f"answered for version {hub.version} last"
-        yield f"its $edgeHub {answered}; it should have {hub.wanted_version}"
-    # 406 means that the module is stopping: neither success nor failure (contract/edge.md §1.2).
-    elif hub is not None and hub.code not in {OK, NOT_RUNNING}:
-        yield f"its $edgeHub answered code {hub.code} for version {hub.version}, which it should have"
-    if report.undelivered:
-        have = "do not have their" if len(report.undelivered) > 1 else "does not have its"
-        yield f"{', '.join(report.undelivered)} {have} desired properties yet"

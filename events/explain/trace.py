@@ -59,12 +59,15 @@ def trace(
     Raises:
         LogUnavailable: Redis does not answer.
     """
-    last_changes = LastChanges(device_id, values)
+    last_changes, agent = LastChanges(device_id, values), module_subject(device_id, AGENT)
     modules = {prop.module for prop in values if prop.module} | {AGENT}
     subjects = [device_id, *sorted(module_subject(device_id, module) for module in modules)]
-    builder = _TraceBuilder(device_id)
+    newest: dict[type[Event], Envelope[Any]] = {}
+    reported: Envelope[Any] | None = None
+    undecided: list[Envelope[Any]] = []
+    moving: list[Envelope[Any]] = []
     upper, least, window = upto, max(0, upto - entries_max), WINDOW_ENTRIES
-    while upper > least and not (builder.registered and last_changes.is_done):
+    while upper > least and not (DeviceRegistered in newest and last_changes.is_done):
         after = max(least, upper - window)
         try:
             envelopes = _readable(streams, subjects, partitions=partitions, after=after, upto=upper)
@@ -72,12 +75,31 @@ def trace(
             break
         for envelope in reversed(envelopes):
             last_changes.note(envelope)
-            builder.note(envelope, decided=decided, span=span)
+            if envelope.subject == agent and isinstance(envelope.event, PropertiesReported):
+                reported = reported or envelope
+                continue
+            if isinstance(envelope.event, DesiredDelivered):
+                continue  # the effect of an assignment, never the cause of one
+            if envelope.subject == device_id:
+                newest.setdefault(type(envelope.event), envelope)
+            if envelope.position > decided:
+                undecided.append(envelope)
+            elif span[0] < envelope.position <= span[1]:
+                moving.append(envelope)
             # Older events are of an earlier device with the same id.
-            if builder.registered:
+            if DeviceRegistered in newest:
                 break
         upper, window = after, min(2 * window, WINDOW_ENTRIES_MAX)
-    return builder.trace(upper, last_changes)
+    return DeviceTrace(
+        0 if DeviceRegistered in newest else upper,
+        last_changes.by_property,
+        reported,
+        newest.get(ConfigurationSet),
+        newest.get(DeviceRegistered),
+        newest.get(DeviceRetired),
+        tuple(reversed(undecided)),
+        tuple(reversed(moving)),
+    )
 
 
 def _readable(
@@ -92,45 +114,3 @@ def _readable(
             after = error.position
         else:
             return envelopes
-
-
-class _TraceBuilder:
-    """Collects the events of a trace, newest first."""
-
-    def __init__(self, device_id: str) -> None:
-        self._device_id = device_id
-        self._agent = module_subject(device_id, AGENT)
-        self._last: dict[type[Event], Envelope[Any]] = {}
-        self._reported: Envelope[Any] | None = None
-        self._undecided: list[Envelope[Any]] = []
-        self._moving: list[Envelope[Any]] = []
-
-    @property
-    def registered(self) -> Envelope[Any] | None:
-        return self._last.get(DeviceRegistered)
-
-    def note(self, envelope: Envelope[Any], *, decided: int, span: tuple[int, int]) -> None:
-        if envelope.subject == self._agent and isinstance(envelope.event, PropertiesReported):
-            self._reported = self._reported or envelope
-            return
-        if isinstance(envelope.event, DesiredDelivered):
-            # It is the effect of an assignment, never the cause of one.
-            return
-        if envelope.subject == self._device_id:
-            self._last.setdefault(type(envelope.event), envelope)
-        if envelope.position > decided:
-            self._undecided.append(envelope)
-        elif span[0] < envelope.position <= span[1]:
-            self._moving.append(envelope)
-
-    def trace(self, back_to: int, last_changes: LastChanges) -> DeviceTrace:
-        return DeviceTrace(
-            0 if self.registered else back_to,
-            last_changes.by_property,
-            self._reported,
-            self._last.get(ConfigurationSet),
-            self.registered,
-            self._last.get(DeviceRetired),
-            tuple(reversed(self._undecided)),
-            tuple(reversed(self._moving)),
-        )

@@ -4,7 +4,6 @@ import enum
 from collections.abc import Mapping
 
 import msgspec
-from msgspec import UNSET
 
 from events.canonical import Json
 from events.deployment.state import DeploymentDocument
@@ -12,7 +11,7 @@ from events.envelope import Vector
 from events.explain.judged_condition import Judged
 from events.fleet.assignments import NO_ASSIGNMENT, Assignment
 from events.manifest.document import ContentKind
-from events.query.evaluate import QueryRow, twin_row
+from events.query.evaluate import QueryRow
 from events.rollout.state import RolloutDocument
 
 
@@ -48,26 +47,13 @@ class Reason(enum.Enum):
     NOT_APPLIED_YET = "not-applied-yet"
 
 
-class JudgedTwin(msgspec.Struct, frozen=True):
-    """The properties of a device or module that conditions read; a module has the `device_id` of its device."""
-
-    device_id: str
-    tags: Mapping[str, Json] = {}
-    reported: Mapping[str, Json] = {}
-
-    @property
-    def row(self) -> QueryRow:
-        """The twin as the evaluator of conditions takes it."""
-        return twin_row(self.device_id, self.tags, self.reported)
-
-
 class ExplainedDevice(msgspec.Struct, frozen=True):
-    """The device's state in the log: its twin, and the twins of its modules."""
+    """The device's state in the log: its twin and the twins of its modules, as conditions read them."""
 
-    twin: JudgedTwin
+    twin: QueryRow
     edge: bool = True
     enabled: bool = True
-    modules: Mapping[str, JudgedTwin] = {}
+    modules: Mapping[str, QueryRow] = {}
 
 
 class LoggedDeployment(msgspec.Struct, frozen=True):
@@ -147,8 +133,3 @@ class Standpoint(msgspec.Struct, frozen=True):
     def is_behind(self) -> bool:
         """Whether the log has events that the projections do not include."""
         return self.vector.partition < self.head.partition or self.vector.fleet < self.head.fleet
-
-
-def scope_of(document: DeploymentDocument) -> str:
-    """Returns a deployment's scope; `*` if it has none."""
-    return "*" if document.scope is UNSET else document.scope

@@ -1,16 +1,14 @@
 """Aggregation of rows: counts, sums, averages and extremes by group, whatever the order of the rows."""
 
-from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from events.query.evaluate import QueryRow, is_number, value_at
+from events.query.evaluate import NULL, NUMBER, QueryRow, kind_of, value_at
 from events.query.tree import UNDEFINED, Aggregate, Function, Path, Projection, Query, is_aggregate, keys
 
 # (kind, value). Without the kind, True and 1 would be one group, and values of several types could not be sorted.
 _Member = tuple[int, Any]
 _Key = tuple[_Member, ...]
-_NONE: _Member = (0, 0)
 
 
 class Aggregating:
@@ -71,7 +69,10 @@ class Aggregating:
         values = dict(zip(self._query.group_by, group_key, strict=True))
         result: dict[str, Any] = {}
         for key, item in zip(self._keys, self._query.select, strict=True):
-            value = _shown(values[item.path]) if isinstance(item, Projection) else group.result(item)
+            if isinstance(item, Projection):
+                value = _shown(values[item.path])
+            else:
+                value = group.rows if item.path is None else group.numbers[item.path].result(item.function)
             if value is not UNDEFINED:
                 result[key] = value
         return result
@@ -79,11 +80,7 @@ class Aggregating:
 
 class _Group:
     def __init__(self, arguments: set[Path]) -> None:
-        self.rows = 0
-        self.numbers: Mapping[Path, _Numbers] = {path: _Numbers() for path in arguments}
-
-    def result(self, item: Aggregate) -> object:
-        return self.rows if item.path is None else self.numbers[item.path].result(item.function)
+        self.rows, self.numbers = 0, {path: _Numbers() for path in arguments}
 
 
 class _Numbers:
@@ -97,7 +94,7 @@ class _Numbers:
 
     def add(self, actual: object) -> None:
         """Add a value; values other than numbers are skipped."""
-        if not is_number(actual):
+        if kind_of(actual) != NUMBER:
             return
         assert isinstance(actual, int | float)
         self.count += 1
@@ -140,22 +137,14 @@ def _number(exact: int | Fraction) -> object:
         return UNDEFINED
 
 
-_KINDS = {type(None): 1, bool: 2, int: 3, float: 3, str: 4}
-
-
 def _member(actual: object) -> _Member:
     """Return the part of a group's key for a value; objects and arrays count as undefined."""
-    kind = _KINDS.get(type(actual), 0)
-    return (kind, 0 if actual is None else actual) if kind else _NONE
+    kind = kind_of(actual)
+    return kind, actual if kind > NULL else 0
 
 
 def _shown(member: _Member) -> object:
-    match member:
-        case (0, _):
-            return UNDEFINED
-        case (1, _):
-            return None
-        case (3, number):
-            return _number(Fraction(number))
-        case (_, actual):
-            return actual
+    kind, actual = member
+    if kind == NUMBER:
+        return _number(Fraction(actual))
+    return UNDEFINED if not kind else None if kind == NULL else actual

@@ -9,7 +9,7 @@ import re
 import msgspec
 
 from events.query.errors import ConditionInvalid, check_text
-from events.query.grammar import Misplaced, QueryRefused, read_condition
+from events.query.grammar import Misplaced, QueryRefused, read
 from events.query.tree import MATCH_ALL, MATCH_NONE, Expression
 from events.text_cache import by_text
 
@@ -44,11 +44,12 @@ def parse_condition(text: str) -> Expression:
     if text.strip() == "*":
         return MATCH_ALL
     try:
-        return read_condition(text)
+        condition: Expression = read(text, "condition")
     except QueryRefused as error:
         raise ConditionInvalid(text, column=error.position + 1, reason=error.reason) from None
     except Misplaced as error:
         raise _unexpected(text, error.position) from None
+    return condition
 
 
 def lint(text: str) -> tuple[Note, ...]:

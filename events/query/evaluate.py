@@ -4,31 +4,11 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import NoneType
 from typing import Any
 
-from events.query.tree import (
-    MIRRORED,
-    UNDEFINED,
-    And,
-    Arithmetic,
-    ArithmeticOp,
-    Comparison,
-    Constant,
-    Contains,
-    Expression,
-    In,
-    IsDefined,
-    Literal,
-    Not,
-    Op,
-    Or,
-    Path,
-    PathOf,
-    Projection,
-    Query,
-    is_aggregate,
-    keys,
-)
+from events.query import tree
+from events.query.tree import UNDEFINED, ArithmeticOp, Expression, Literal, Op, Path, Query
 
 QueryRow = Mapping[str, Any]
 Test = Callable[[QueryRow], bool]
@@ -42,6 +22,9 @@ COMPARE: dict[Op, Callable[[Any, Any], bool]] = {
     Op.GT: operator.gt,
     Op.GE: operator.ge,
 }
+
+NULL, BOOLEAN, NUMBER, STRING = 1, 2, 3, 4
+_KINDS: dict[type, int] = {NoneType: NULL, bool: BOOLEAN, int: NUMBER, float: NUMBER, str: STRING}
 
 
 def twin_row(device_id: str, tags: QueryRow, reported: QueryRow) -> QueryRow:
@@ -64,7 +47,7 @@ def row_test(where: Expression | None) -> Test:
     if where is None:
         return lambda _row: True
     # Only true counts here, so an AND can stop at an unknown term.
-    parts = tuple(map(compiled, where.terms if isinstance(where, And) else (where,)))
+    parts = tuple(map(compiled, where.terms if isinstance(where, tree.And) else (where,)))
 
     def test(row: QueryRow) -> bool:
         for value_of in parts:  # noqa: SIM110 - all() costs a frame per row
@@ -80,32 +63,32 @@ def compiled(expression: Expression) -> ValueOf:
     # This function and the closures call each other without helpers between them: queries are nested up to 320 deep, and
     # Python stops at 1,000 frames. The most frequent cases name their members: positional patterns take a fifth more time.
     match expression:
-        case Comparison(left=PathOf(path=path), op=op, right=Constant(value=literal)):
+        case tree.Comparison(left=tree.PathOf(path=path), op=op, right=tree.Constant(value=literal)):
             return _with_literal(path, op, literal)
-        case Comparison(Constant(literal), op, PathOf(path)):
-            return _with_literal(path, MIRRORED[op], literal)
-        case And(terms=terms):
+        case tree.Comparison(tree.Constant(literal), op, tree.PathOf(path)):
+            return _with_literal(path, tree.MIRRORED[op], literal)
+        case tree.And(terms=terms):
             return _joined(tuple(map(compiled, terms)), decisive=False)
-        case Or(terms=terms):
+        case tree.Or(terms=terms):
             return _joined(tuple(map(compiled, terms)), decisive=True)
-        case Not(term):
+        case tree.Not(term):
             return _opposite(compiled(term))
-        case Constant(literal):
+        case tree.Constant(literal):
             return lambda _row: literal
-        case PathOf(path):
+        case tree.PathOf(path):
             return partial(value_at, path)
-        case Comparison(left, op, right):
+        case tree.Comparison(left, op, right):
             left_of, right_of = compiled(left), compiled(right)
             return lambda row: _defined(compared(left_of(row), op, right_of(row)))
-        case Arithmetic(left, sign, right):
+        case tree.Arithmetic(left, sign, right):
             left_of, right_of = compiled(left), compiled(right)
             return lambda row: computed(left_of(row), sign, right_of(row))
-        case In(operand, literals):
+        case tree.In(operand, literals):
             return _within(compiled(operand), literals)
-        case IsDefined(path):
+        case tree.IsDefined(path):
             value_of = partial(value_at, path)
             return lambda row: value_of(row) is not UNDEFINED
-        case Contains(path, literal):
+        case tree.Contains(path, literal):
             array_of = partial(value_at, path)
             return lambda row: _defined(contained(array_of(row), literal))
 
@@ -123,10 +106,8 @@ def value_at(path: Path, row: QueryRow) -> object:
 
 def compared(left: object, op: Op, right: object) -> bool | None:
     """Compare two values: numbers by value, strings by code point, booleans and null only for equality. `None` is unknown."""
-    kind = _kind(left)
-    if kind is None or kind != _kind(right):
-        return None
-    if kind in {"null", "boolean"} and op not in {Op.EQ, Op.NE}:
+    kind = kind_of(left)
+    if not kind or kind != kind_of(right) or (kind <= BOOLEAN and op not in {Op.EQ, Op.NE}):
         return None
     return COMPARE[op](left, right)
 
@@ -143,7 +124,7 @@ def computed(left: object, op: ArithmeticOp, right: object) -> object:
 
     `/` does not round. The remainder has the sign of the dividend.
     """
-    if not is_number(left) or not is_number(right):
+    if not kind_of(left) == kind_of(right) == NUMBER:
         return UNDEFINED
     try:
         result = _OPERATIONS[op](left, right)
@@ -152,20 +133,20 @@ def computed(left: object, op: ArithmeticOp, right: object) -> object:
         return UNDEFINED
 
 
-def is_number(actual: object) -> bool:
-    """Return whether a value is a JSON number."""
-    # bool is an int in Python; without this, true would be 1.
-    return isinstance(actual, int | float) and not isinstance(actual, bool)
+def kind_of(actual: object) -> int:
+    """Return the kind of a value, in the order of kinds: null, BOOLEAN, NUMBER, string. 0 is undefined, an object or an array."""
+    # By the exact type: bool is an int in Python, and true would be 1.
+    return _KINDS.get(type(actual), 0)
 
 
 def projected(query: Query, row: QueryRow) -> QueryRow:
     """Return the result of a query without aggregates for a row, without undefined properties; for `*`, the row itself."""
-    assert not is_aggregate(query)
+    assert not tree.is_aggregate(query)
     if not query.select:
         return row
     result: dict[str, object] = {}
-    for key, item in zip(keys(query), query.select, strict=True):
-        assert isinstance(item, Projection)
+    for key, item in zip(tree.keys(query), query.select, strict=True):
+        assert isinstance(item, tree.Projection)
         actual = value_at(item.path, row)
         if actual is not UNDEFINED:
             result[key] = actual
@@ -223,20 +204,6 @@ def _joined(terms: tuple[ValueOf, ...], *, decisive: bool) -> ValueOf:
 
 def _defined(verdict: bool | None) -> object:  # noqa: FBT001 - three truth values, not a switch
     return UNDEFINED if verdict is None else verdict
-
-
-def _kind(actual: object) -> str | None:
-    match actual:
-        case None:
-            return "null"
-        case bool():  # before the numbers, because bool is an int in Python
-            return "boolean"
-        case int() | float():
-            return "number"
-        case str():
-            return "string"
-        case _:
-            return None
 
 
 def _remainder(left: float, right: float) -> float:

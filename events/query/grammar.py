@@ -2,43 +2,19 @@
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
-from typing import Any, NamedTuple, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Literal as OneOf
 
 from lark import Lark, Token, Transformer, v_args
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
+from events.query import tree
 from events.query.text import ROOTS
-from events.query.tree import (
-    MIRRORED,
-    UNDEFINED,
-    Aggregate,
-    And,
-    Arithmetic,
-    ArithmeticOp,
-    Comparison,
-    Constant,
-    Contains,
-    Expression,
-    Function,
-    In,
-    IsDefined,
-    Literal,
-    Not,
-    Op,
-    Or,
-    Path,
-    PathOf,
-    Primitive,
-    Projection,
-    Query,
-    QuerySource,
-    compare_property,
-    is_aggregate,
-)
+from events.query.tree import Expression, Literal, Op, Path, Primitive, Query
 
 # Conditions have at most 100 levels, so the query that counts the devices of a condition stays within this limit.
 DEPTH_MAX = 320
@@ -47,7 +23,7 @@ CONDITION_INTEGER_MAX = 2**52
 
 _ROOTS = {root.lower(): root for root in ROOTS}
 _OPS = {"<>": Op.NE, **{op.value: op for op in Op}}
-_SOURCES = {source.value: source for source in QuerySource}
+_SOURCES = {source.value: source for source in tree.QuerySource}
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "'": "'", '"': '"', "\\": "\\", "/": "/"}
 _ESCAPE = re.compile(r"(?:\\u[dD][89abAB][0-9a-fA-F]{2})(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[0-9a-fA-F]{4}|\\[\s\S]")
 _WRONG_ROOT = "It must be a filter condition based on 'deviceId', 'tags', or 'properties.reported'. It contains: {}"
@@ -69,27 +45,12 @@ class Misplaced(Exception):
         self.position, self.terminals = position, terminals
 
 
-def read_query(text: str) -> Query:
-    """Return the tree of a query.
+def read(text: str, start: OneOf["query", "condition"]) -> Any:
+    """Return the tree of a `Query`, or of a condition: there each comparison has a property on the left and a literal on the right.
 
     Raises:
-        QueryRefused, Misplaced: the text is not a query.
+        QueryRefused, Misplaced: the text is neither.
     """
-    query: Query = _read(text, "query")
-    return query
-
-
-def read_condition(text: str) -> Expression:
-    """Return the tree of a target condition: each comparison has a property on the left and a literal on the right.
-
-    Raises:
-        QueryRefused, Misplaced: the text is not a condition.
-    """
-    condition: Expression = _read(text, "condition")
-    return condition
-
-
-def _read(text: str, start: str) -> Any:
     try:
         return _parser().parse(text, start=start)
     except UnexpectedCharacters as error:
@@ -114,173 +75,17 @@ class _Subtree(NamedTuple):
     depth: int = 0
 
 
-class _Named(NamedTuple):
-    """A path and its position in the text."""
+Value = TypeVar("Value")
 
-    path: Path
+
+class _Placed(NamedTuple, Generic[Value]):
+    """A path or a selected item, and its position in the text."""
+
+    value: Value
     position: int
 
 
-class _Item(NamedTuple):
-    """A selected item and its position in the text."""
-
-    item: Projection | Aggregate
-    position: int
-
-
-@v_args(inline=True)
-class _ToTree(Transformer[Token, Any]):
-    def query(
-        self,
-        top: int | None,
-        items: tuple[_Item, ...],
-        source: QuerySource | None,
-        where: _Subtree | None,
-        group_by: tuple[_Named, ...] | None,
-    ) -> Query:
-        query = Query(
-            select=tuple(item for item, _ in items),
-            top=top,
-            source=source or QuerySource.DEVICES,
-            where=None if where is None else where.expression,
-            group_by=tuple(path for path, _ in group_by or ()),
-        )
-        if group_by and not items:
-            reason = "SELECT * cannot be grouped; select the grouped properties and aggregates"
-            raise QueryRefused(group_by[0].position, reason)
-        _check_items(query, items)
-        return query
-
-    def top(self, number: Token) -> int:
-        count = _number(number)
-        if not isinstance(count, int) or count < 1:
-            raise QueryRefused(_at(number), "TOP needs a whole number of at least 1")
-        return count
-
-    def everything(self, _star: Token) -> tuple[_Item, ...]:
-        return ()
-
-    def items(self, *children: Any) -> tuple[Any, ...]:
-        return children
-
-    group_by = list = items
-
-    def projection(self, named: _Named, alias: str | None) -> _Item:
-        return _Item(Projection(named.path, alias), named.position)
-
-    def count(self, name: Token, _star: Token | None, alias: str | None) -> _Item:
-        function = Function[name.upper()]
-        if function is not Function.COUNT:
-            raise QueryRefused(_at(name), f"{function.value} needs a property, such as in {function.value}(tags.x)")
-        return _Item(Aggregate(function, None, alias), _at(name))
-
-    def aggregate(self, name: Token, named: _Named, alias: str | None) -> _Item:
-        function = Function[name.upper()]
-        if function is Function.COUNT:
-            raise QueryRefused(
-                named.position, "COUNT has no argument; select the counted rows with WHERE is_defined(…)"
-            )
-        return _Item(Aggregate(function, named.path, alias), _at(name))
-
-    def source(self, *names: Token) -> QuerySource:
-        source = _SOURCES.get(".".join(names).lower())
-        if source is None:
-            raise QueryRefused(_at(names[0]), "FROM must be followed by devices, devices.modules or devices.jobs")
-        return source
-
-    def alias(self, token: Token) -> str:
-        return _name(token)
-
-    def path(self, *tokens: Token) -> _Named:
-        return _Named(_rooted([_name(token) for token in tokens]), _at(tokens[0]))
-
-    def any_of(self, *parts: _Subtree | Token) -> _Subtree:
-        return _joined(Or, parts)
-
-    def all_of(self, *parts: _Subtree | Token) -> _Subtree:
-        return _joined(And, parts)
-
-    def negated(self, token: Token, term: _Subtree) -> _Subtree:
-        return _subtree(token, Not(term.expression), term)
-
-    def compared(self, left: _Subtree, op: Token, right: _Subtree) -> _Subtree:
-        return _subtree(op, Comparison(left.expression, _OPS[op], right.expression), left, right)
-
-    def within(self, value: _Subtree, token: Token, literals: tuple[Literal, ...]) -> _Subtree:
-        return _subtree(token, In(value.expression, literals), value)
-
-    def outside(self, value: _Subtree, token: Token, literals: tuple[Literal, ...]) -> _Subtree:
-        return _subtree(token, Not(In(value.expression, literals)), value)
-
-    def arithmetic(self, left: _Subtree, op: Token, right: _Subtree) -> _Subtree:
-        return _subtree(op, Arithmetic(left.expression, ArithmeticOp(op), right.expression), left, right)
-
-    def negative(self, token: Token, term: _Subtree) -> _Subtree:
-        match term.expression:
-            case Constant(int() | float() as value) if not isinstance(value, bool):
-                return _Subtree(Constant(-value))
-            case _:
-                return _subtree(token, Arithmetic(Constant(0), ArithmeticOp.SUBTRACT, term.expression), term)
-
-    def positive(self, _plus: Token, number: Token) -> _Subtree:
-        return _Subtree(Constant(_number(number)))
-
-    def path_of(self, named: _Named) -> _Subtree:
-        return _Subtree(PathOf(named.path))
-
-    def constant_of(self, literal: Literal) -> _Subtree:
-        return _Subtree(Constant(literal))
-
-    def is_defined(self, _word: Token, named: _Named) -> _Subtree:
-        return _Subtree(IsDefined(named.path))
-
-    def contains(self, _word: Token, named: _Named, literal: Literal) -> _Subtree:
-        return _Subtree(Contains(named.path, literal))
-
-    def negative_number(self, _minus: Token, number: Token) -> float:
-        return -_number(number)
-
-    def positive_number(self, _plus: Token, number: Token) -> float:
-        return _number(number)
-
-    def string(self, token: Token) -> str:
-        return _string(token)
-
-    def number(self, token: Token) -> float:
-        return _number(token)
-
-    def true(self, _token: Token) -> bool:
-        return True
-
-    def false(self, _token: Token) -> bool:
-        return False
-
-    def null(self, _token: Token) -> None:
-        return None
-
-    def undefined(self, _token: Token) -> Literal:
-        return UNDEFINED
-
-    # -- in conditions
-
-    def condition(self, inner: _Subtree) -> Expression:
-        return inner.expression
-
-    def restricted(self, named: _Named, op: Token, literal: Primitive) -> _Subtree:
-        return _Subtree(compare_property(named.path, _restricted_op(op, literal), literal), 1)
-
-    def restricted_turned(self, literal: Primitive, op: Token, named: _Named) -> _Subtree:
-        return _Subtree(compare_property(named.path, MIRRORED[_restricted_op(op, literal)], literal), 1)
-
-    def path_in_condition(self, root: Token, *names: Token) -> _Named:
-        below = tuple(name[2:-2] if name.type == "C_ESCAPED" else str(name) for name in names)
-        return _Named(_condition_path(root, below, names), _at(root))
-
-    def string_in_condition(self, token: Token) -> str:
-        return token[1:-1].replace("''", "'")
-
-    def number_in_condition(self, token: Token) -> float:
-        return _number(token, CONDITION_INTEGER_MAX, "2^52")
+_Item = _Placed[tree.Projection | tree.Aggregate]
 
 
 def _at(token: Token) -> int:
@@ -294,7 +99,7 @@ def _subtree(token: Token, expression: Expression, *parts: _Subtree) -> _Subtree
     return _Subtree(expression, depth)
 
 
-def _joined(kind: type[And | Or], parts: tuple[_Subtree | Token, ...]) -> _Subtree:
+def _joined(kind: type[tree.And | tree.Or], parts: tuple[_Subtree | Token, ...]) -> _Subtree:
     """Return one AND or OR of all terms; a term of the same kind is replaced by its own terms."""
     subtrees = [part for part in parts if isinstance(part, _Subtree)]
     # In a condition, a NOT directly after a term has no word before it.
@@ -303,17 +108,6 @@ def _joined(kind: type[And | Or], parts: tuple[_Subtree | Token, ...]) -> _Subtr
     for part in subtrees:
         terms += part.expression.terms if isinstance(part.expression, kind) else (part.expression,)
     return _subtree(token, kind(tuple(terms)), *subtrees)
-
-
-def _check_items(query: Query, items: tuple[_Item, ...]) -> None:
-    aliases: set[str] = set()
-    for item, position in items:
-        if item.alias is not None and item.alias in aliases:
-            raise QueryRefused(position, "another result has the same alias")
-        if item.alias is not None:
-            aliases.add(item.alias)
-        if is_aggregate(query) and isinstance(item, Projection) and item.path not in query.group_by:
-            raise QueryRefused(position, "a query with aggregates can select only properties of its GROUP BY")
 
 
 def _name(token: Token) -> str:
@@ -387,3 +181,153 @@ def _condition_path(root: Token, below: Path, names: tuple[Token, ...]) -> Path:
             raise QueryRefused(_at(root), "properties.reported needs the name of a property")
         return ("properties", "reported", *below[1:])
     raise QueryRefused(_at(root), _WRONG_ROOT.format(".".join((root, *below))[:200]))
+
+
+def _always(literal: Literal) -> Callable[[Any, Token], Literal]:
+    return lambda _self, _token: literal
+
+
+@v_args(inline=True)
+class _ToTree(Transformer[Token, Any]):
+    def query(
+        self,
+        top: int | None,
+        items: tuple[_Item, ...],
+        source: tree.QuerySource | None,
+        where: _Subtree | None,
+        group_by: tuple[_Placed[Path], ...] | None,
+    ) -> Query:
+        query = Query(
+            select=tuple(item for item, _ in items),
+            top=top,
+            source=source or tree.QuerySource.DEVICES,
+            where=None if where is None else where.expression,
+            group_by=tuple(path for path, _ in group_by or ()),
+        )
+        if group_by and not items:
+            reason = "SELECT * cannot be grouped; select the grouped properties and aggregates"
+            raise QueryRefused(group_by[0].position, reason)
+        aliases: set[str] = set()
+        for item, position in items:
+            if item.alias is not None and item.alias in aliases:
+                raise QueryRefused(position, "another result has the same alias")
+            if item.alias is not None:
+                aliases.add(item.alias)
+            if tree.is_aggregate(query) and isinstance(item, tree.Projection) and item.path not in query.group_by:
+                raise QueryRefused(position, "a query with aggregates can select only properties of its GROUP BY")
+        return query
+
+    def top(self, number: Token) -> int:
+        count = _number(number)
+        if not isinstance(count, int) or count < 1:
+            raise QueryRefused(_at(number), "TOP needs a whole number of at least 1")
+        return count
+
+    def everything(self, _star: Token) -> tuple[_Item, ...]:
+        return ()
+
+    def items(self, *children: Any) -> tuple[Any, ...]:
+        return children
+
+    group_by = list = items
+
+    def projection(self, named: _Placed[Path], alias: str | None) -> _Item:
+        return _Item(tree.Projection(named.value, alias), named.position)
+
+    def count(self, name: Token, _star: Token | None, alias: str | None) -> _Item:
+        function = tree.Function[name.upper()]
+        if function is not tree.Function.COUNT:
+            raise QueryRefused(_at(name), f"{function.value} needs a property, such as in {function.value}(tags.x)")
+        return _Item(tree.Aggregate(function, None, alias), _at(name))
+
+    def aggregate(self, name: Token, named: _Placed[Path], alias: str | None) -> _Item:
+        function = tree.Function[name.upper()]
+        if function is tree.Function.COUNT:
+            raise QueryRefused(
+                named.position, "COUNT has no argument; select the counted rows with WHERE is_defined(…)"
+            )
+        return _Item(tree.Aggregate(function, named.value, alias), _at(name))
+
+    def source(self, *names: Token) -> tree.QuerySource:
+        source = _SOURCES.get(".".join(names).lower())
+        if source is None:
+            raise QueryRefused(_at(names[0]), "FROM must be followed by devices, devices.modules or devices.jobs")
+        return source
+
+    def path(self, *tokens: Token) -> _Placed[Path]:
+        return _Placed(_rooted([_name(token) for token in tokens]), _at(tokens[0]))
+
+    def any_of(self, *parts: _Subtree | Token) -> _Subtree:
+        return _joined(tree.Or, parts)
+
+    def all_of(self, *parts: _Subtree | Token) -> _Subtree:
+        return _joined(tree.And, parts)
+
+    def negated(self, token: Token, term: _Subtree) -> _Subtree:
+        return _subtree(token, tree.Not(term.expression), term)
+
+    def compared(self, left: _Subtree, op: Token, right: _Subtree) -> _Subtree:
+        return _subtree(op, tree.Comparison(left.expression, _OPS[op], right.expression), left, right)
+
+    def within(self, value: _Subtree, token: Token, literals: tuple[Literal, ...]) -> _Subtree:
+        return _subtree(token, tree.In(value.expression, literals), value)
+
+    def outside(self, value: _Subtree, token: Token, literals: tuple[Literal, ...]) -> _Subtree:
+        return _subtree(token, tree.Not(tree.In(value.expression, literals)), value)
+
+    def arithmetic(self, left: _Subtree, op: Token, right: _Subtree) -> _Subtree:
+        return _subtree(op, tree.Arithmetic(left.expression, tree.ArithmeticOp(op), right.expression), left, right)
+
+    def negative(self, token: Token, term: _Subtree) -> _Subtree:
+        match term.expression:
+            case tree.Constant(int() | float() as value) if not isinstance(value, bool):
+                return _Subtree(tree.Constant(-value))
+            case _:
+                return _subtree(
+                    token, tree.Arithmetic(tree.Constant(0), tree.ArithmeticOp.SUBTRACT, term.expression), term
+                )
+
+    def positive(self, _plus: Token, number: Token) -> _Subtree:
+        return _Subtree(tree.Constant(_number(number)))
+
+    def path_of(self, named: _Placed[Path]) -> _Subtree:
+        return _Subtree(tree.PathOf(named.value))
+
+    def constant_of(self, literal: Literal) -> _Subtree:
+        return _Subtree(tree.Constant(literal))
+
+    def is_defined(self, _word: Token, named: _Placed[Path]) -> _Subtree:
+        return _Subtree(tree.IsDefined(named.value))
+
+    def contains(self, _word: Token, named: _Placed[Path], literal: Literal) -> _Subtree:
+        return _Subtree(tree.Contains(named.value, literal))
+
+    def negative_number(self, _minus: Token, number: Token) -> float:
+        return -_number(number)
+
+    def positive_number(self, _plus: Token, number: Token) -> float:
+        return _number(number)
+
+    alias, string, number = staticmethod(_name), staticmethod(_string), staticmethod(_number)
+    true, false, null, undefined = map(_always, (True, False, None, tree.UNDEFINED))
+
+    # -- in conditions
+
+    def condition(self, inner: _Subtree) -> Expression:
+        return inner.expression
+
+    def restricted(self, named: _Placed[Path], op: Token, literal: Primitive) -> _Subtree:
+        return _Subtree(tree.compare_property(named.value, _restricted_op(op, literal), literal), 1)
+
+    def restricted_turned(self, literal: Primitive, op: Token, named: _Placed[Path]) -> _Subtree:
+        return _Subtree(tree.compare_property(named.value, tree.MIRRORED[_restricted_op(op, literal)], literal), 1)
+
+    def path_in_condition(self, root: Token, *names: Token) -> _Placed[Path]:
+        below = tuple(name[2:-2] if name.type == "C_ESCAPED" else str(name) for name in names)
+        return _Placed(_condition_path(root, below, names), _at(root))
+
+    def string_in_condition(self, token: Token) -> str:
+        return token[1:-1].replace("''", "'")
+
+    def number_in_condition(self, token: Token) -> float:
+        return _number(token, CONDITION_INTEGER_MAX, "2^52")

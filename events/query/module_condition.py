@@ -4,32 +4,13 @@ import re
 
 import msgspec
 
+from events.query import tree
 from events.query.condition import DEPTH_MAX
 from events.query.errors import ConditionInvalid, QueryInvalid
 from events.query.evaluate import holds
 from events.query.parse import parse
 from events.query.text import printed_expression
-from events.query.tree import (
-    MATCH_ALL,
-    MATCH_NONE,
-    MIRRORED,
-    And,
-    Comparison,
-    Constant,
-    Expression,
-    In,
-    IsDefined,
-    Not,
-    Op,
-    Or,
-    Path,
-    PathOf,
-    QuerySource,
-    compare_property,
-    is_twin_property,
-    paths_of,
-    selectable_module_ids,
-)
+from events.query.tree import MATCH_ALL, MATCH_NONE, Expression, Op, Path
 from events.text_cache import by_text
 
 _SELECT = "select deviceId "
@@ -84,9 +65,9 @@ def parse_module_condition(text: str) -> ModuleCondition:
         query = parse(_SELECT + text.strip())
     except QueryInvalid as error:
         raise ConditionInvalid(text, column=max(1, error.column - len(_SELECT)), reason=error.reason) from None
-    if query.source is not QuerySource.MODULES or query.where is None or query.group_by:
+    if query.source is not tree.QuerySource.MODULES or query.where is None or query.group_by:
         raise ConditionInvalid(text, column=1, reason=_SUPPORTED)
-    module_ids = selectable_module_ids(query.where)
+    module_ids = tree.selectable_module_ids(query.where)
     condition = _restricted(query.where, text, 1)
     if module_ids is None:
         return ModuleCondition(EVERY_MODULE, condition)
@@ -105,28 +86,28 @@ def _restricted(where: Expression, text: str, depth: int) -> Expression:
     if depth > DEPTH_MAX:
         raise ConditionInvalid(text, column=1, reason=f"nested deeper than {DEPTH_MAX}")
     match where:
-        case And(terms) | Or(terms):
+        case tree.And(terms) | tree.Or(terms):
             return type(where)(tuple(_restricted(term, text, depth + 1) for term in terms))
-        case Not(term):
-            return Not(_restricted(term, text, depth + 1))
-        case Comparison(PathOf(path), op, Constant(literal)) if _compares(path, op, literal):
+        case tree.Not(term):
+            return tree.Not(_restricted(term, text, depth + 1))
+        case tree.Comparison(tree.PathOf(path), op, tree.Constant(literal)) if _compares(path, op, literal):
             return where
-        case Comparison(Constant(literal), op, PathOf(path)) if _compares(path, op, literal):
-            return compare_property(path, MIRRORED[op], literal)
-        case In(PathOf(path), literals) if all(_compares(path, Op.EQ, literal) for literal in literals):
-            equal = tuple(compare_property(path, Op.EQ, literal) for literal in literals)
-            return Or(equal) if len(equal) > 1 else equal[0]
-        case IsDefined(path) if _is_supported(path):
+        case tree.Comparison(tree.Constant(literal), op, tree.PathOf(path)) if _compares(path, op, literal):
+            return tree.compare_property(path, tree.MIRRORED[op], literal)
+        case tree.In(tree.PathOf(path), literals) if all(_compares(path, Op.EQ, literal) for literal in literals):
+            equal = tuple(tree.compare_property(path, Op.EQ, literal) for literal in literals)
+            return tree.Or(equal) if len(equal) > 1 else equal[0]
+        case tree.IsDefined(path) if _is_supported(path):
             return where
-        case PathOf(path) if _compares(path, Op.EQ, literal=True):
-            return compare_property(path, Op.EQ, literal=True)
+        case tree.PathOf(path) if _compares(path, Op.EQ, literal=True):
+            return tree.compare_property(path, Op.EQ, literal=True)
         case _:
             reason = f"{printed_expression(where)[:140]} is not supported: {_SUPPORTED}"
             raise ConditionInvalid(text, column=1, reason=reason)
 
 
 def _is_supported(path: Path) -> bool:
-    return path in {("deviceId",), MODULE_ID} or is_twin_property(path)
+    return path in {("deviceId",), MODULE_ID} or tree.is_twin_property(path)
 
 
 def _compares(path: Path, op: Op, literal: object) -> bool:
@@ -143,23 +124,28 @@ def _compares(path: Path, op: Op, literal: object) -> bool:
 def _of(condition: Expression, module_id: str) -> Expression:
     """Return a condition for one `moduleId`, with its terms on `moduleId` evaluated and removed."""
     match condition:
-        case And(terms):
-            return _joined(And, terms, module_id, neutral=MATCH_ALL, decisive=MATCH_NONE)
-        case Or(terms):
-            return _joined(Or, terms, module_id, neutral=MATCH_NONE, decisive=MATCH_ALL)
-        case Not(term):
+        case tree.And(terms):
+            return _joined(tree.And, terms, module_id, neutral=MATCH_ALL, decisive=MATCH_NONE)
+        case tree.Or(terms):
+            return _joined(tree.Or, terms, module_id, neutral=MATCH_NONE, decisive=MATCH_ALL)
+        case tree.Not(term):
             inner = _of(term, module_id)
             if inner == MATCH_ALL:
                 return MATCH_NONE
-            return MATCH_ALL if inner == MATCH_NONE else Not(inner)
-        case _ if MODULE_ID in paths_of(condition):
+            return MATCH_ALL if inner == MATCH_NONE else tree.Not(inner)
+        case _ if MODULE_ID in tree.paths_of(condition):
             return MATCH_ALL if holds(condition, {"moduleId": module_id}) else MATCH_NONE
         case _:
             return condition
 
 
 def _joined(
-    join: type[And | Or], terms: tuple[Expression, ...], module_id: str, *, neutral: Expression, decisive: Expression
+    join: type[tree.And | tree.Or],
+    terms: tuple[Expression, ...],
+    module_id: str,
+    *,
+    neutral: Expression,
+    decisive: Expression,
 ) -> Expression:
     """Join the terms of a condition: neutral terms are dropped, and a decisive term replaces all."""
     parts = [part for part in (_of(term, module_id) for term in terms) if part != neutral]

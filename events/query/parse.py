@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 
 from events.query.errors import QueryInvalid, check_text
-from events.query.grammar import Misplaced, QueryRefused, read_query
+from events.query.grammar import Misplaced, QueryRefused, read
 from events.query.tree import Function, Query
 from events.text_cache import by_text
 
@@ -20,12 +20,13 @@ def parse(text: str) -> Query:
     """
     check_text(text, QueryInvalid)
     try:
-        return read_query(text)
+        query: Query = read(text, "query")
     except QueryRefused as error:
         raise QueryInvalid(text, column=error.position + 1, reason=error.reason) from None
     except Misplaced as error:
         reason = _reason(text, error.position, error.terminals)
         raise QueryInvalid(text, column=error.position + 1, reason=reason) from None
+    return query
 
 
 # Terminal → its name in messages, in the order of the list. PLUS and MINUS are not here: they are signs as well as

@@ -7,29 +7,9 @@ from typing import Protocol
 import msgspec
 from pyroaring import BitMap
 
+from events.query import tree
 from events.query.evaluate import compared, holds
-from events.query.tree import (
-    MATCH_ALL,
-    MIRRORED,
-    OPPOSITE,
-    And,
-    Arithmetic,
-    Comparison,
-    Constant,
-    Contains,
-    Expression,
-    In,
-    IsDefined,
-    Literal,
-    Not,
-    Op,
-    Or,
-    Path,
-    PathOf,
-    Primitive,
-    Undefined,
-    paths_of,
-)
+from events.query.tree import Expression, Op, Path, Primitive
 
 
 class ColumnIndex(Protocol):
@@ -82,10 +62,12 @@ def compile_select(where: Expression | None) -> Select:
     """
     # The condition is compiled once, because a worker selects for every deployment and every batch.
     match where:
-        case Comparison(left=PathOf(path=path), op=Op.EQ, right=Constant(value=str() | int() | float() as literal)):
+        case tree.Comparison(
+            left=tree.PathOf(path=path), op=Op.EQ, right=tree.Constant(value=str() | int() | float() as literal)
+        ):
             return _equality(path, literal)
         case _:
-            sides = _compiled(MATCH_ALL if where is None else where)
+            sides = _compiled(tree.MATCH_ALL if where is None else where)
 
     def select(index: ColumnIndex, within: BitMap | None) -> BitMap:
         sure, maybe = sides(index, index.everyone() if within is None else within)
@@ -117,32 +99,32 @@ def _compiled(where: Expression, truth: bool = True) -> _Select:  # noqa: FBT001
     """Compile the selection of rows for which a condition is true, or false."""
     # The most frequent cases come first and name their members: positional patterns take a quarter more time.
     match where:
-        case Comparison(left=PathOf(path=path), op=op, right=Constant(value=literal)):
-            return _comparison(path, op if truth else OPPOSITE[op], literal)
-        case And(terms=terms) | Or(terms=terms):
+        case tree.Comparison(left=tree.PathOf(path=path), op=op, right=tree.Constant(value=literal)):
+            return _comparison(path, op if truth else tree.OPPOSITE[op], literal)
+        case tree.And(terms=terms) | tree.Or(terms=terms):
             parts = tuple(map(_compiled, terms, repeat(truth)))
-            return _every(parts) if isinstance(where, And) is truth else _any(parts)
-        case Not(term=term):
+            return _every(parts) if isinstance(where, tree.And) is truth else _any(parts)
+        case tree.Not(term=term):
             return _compiled(term, not truth)
-        case Comparison(Constant(literal), op, PathOf(path)):
-            return _comparison(path, MIRRORED[op if truth else OPPOSITE[op]], literal)
-        case Comparison(PathOf(left), op, PathOf(right)):
-            op = op if truth else OPPOSITE[op]
+        case tree.Comparison(tree.Constant(literal), op, tree.PathOf(path)):
+            return _comparison(path, tree.MIRRORED[op if truth else tree.OPPOSITE[op]], literal)
+        case tree.Comparison(tree.PathOf(left), op, tree.PathOf(right)):
+            op = op if truth else tree.OPPOSITE[op]
             return _leaf(lambda index: index.compare_properties(left, op, right))
-        case PathOf(path):
+        case tree.PathOf(path):
             # A property without comparison is true only if its value is true.
             return _comparison(path, Op.EQ, literal=truth)
-        case IsDefined(path):
+        case tree.IsDefined(path):
             return _leaf(lambda index: index.defined(path)) if truth else _leaf(lambda index: _without(index, path))
-        case Contains(path, str(text)) if truth:
+        case tree.Contains(path, str(text)) if truth:
             return _leaf(lambda index: index.contains(path, text))
-        case Arithmetic():
+        case tree.Arithmetic():
             return _no_rows  # numbers are neither true nor false
-        case _ if not paths_of(where):
+        case _ if not tree.paths_of(where):
             return _all_rows if holds(where, {}) is truth else _no_rows
-        case In(value, literals):
+        case tree.In(value, literals):
             op = Op.EQ if truth else Op.NE
-            equalities = tuple(_compiled(Comparison(value, op, Constant(literal))) for literal in literals)
+            equalities = tuple(_compiled(tree.Comparison(value, op, tree.Constant(literal))) for literal in literals)
             return _any(equalities) if truth else _every(equalities)
         case _:
             return _undecided
@@ -176,9 +158,9 @@ def _any(parts: tuple[_Select, ...]) -> _Select:
     return select
 
 
-def _comparison(path: Path, op: Op, literal: Literal) -> _Select:
+def _comparison(path: Path, op: Op, literal: tree.Literal) -> _Select:
     match literal:
-        case Undefined():
+        case tree.Undefined():
             return _no_rows
         case None:
             return _undecided

@@ -7,26 +7,8 @@ from functools import lru_cache
 
 import msgspec
 
-from events.query.tree import (
-    MATCH_ALL,
-    Aggregate,
-    And,
-    Arithmetic,
-    Comparison,
-    Constant,
-    Contains,
-    Expression,
-    In,
-    IsDefined,
-    Literal,
-    Not,
-    Or,
-    Path,
-    PathOf,
-    Projection,
-    Query,
-    Undefined,
-)
+from events.query import tree
+from events.query.tree import Expression, Literal, Path
 
 ROOTS = (
     *("deviceId", "moduleId", "tags", "properties", "etag", "version", "deviceEtag", "status", "statusReason"),
@@ -71,7 +53,7 @@ def _backslashed(literal: Literal) -> str:
 
 def _unquoted(literal: Literal) -> str:
     match literal:
-        case Undefined():
+        case tree.Undefined():
             return "undefined"
         case None:
             return "null"
@@ -104,12 +86,12 @@ STORED = Dialect(printed_path, _backslashed, "and", "or", "not")
 
 def printed(condition: Expression) -> str:
     """Return the text of a condition."""
-    if isinstance(condition, Constant):
-        return "*" if condition == MATCH_ALL else ""
+    if isinstance(condition, tree.Constant):
+        return "*" if condition == tree.MATCH_ALL else ""
     return printed_expression(condition, CONDITION)
 
 
-def printed_query(query: Query) -> str:
+def printed_query(query: tree.Query) -> str:
     """Return the text of a query; `parse` reads it if it is not too long."""
     parts = ["SELECT"]
     if query.top is not None:
@@ -123,9 +105,9 @@ def printed_query(query: Query) -> str:
     return " ".join(parts)
 
 
-def _item(item: Projection | Aggregate) -> str:
+def _item(item: tree.Projection | tree.Aggregate) -> str:
     alias = "" if item.alias is None else f" AS {_name(item.alias)}"
-    if isinstance(item, Projection):
+    if isinstance(item, tree.Projection):
         return query_path(item.path) + alias
     return f"{item.function.value}({'' if item.path is None else query_path(item.path)}){alias}"
 
@@ -135,28 +117,28 @@ def printed_expression(expression: Expression, dialect: Dialect = QUERY) -> str:
 
     def operand(inner: Expression) -> str:
         text = printed_expression(inner, dialect)
-        return text if isinstance(inner, Constant | PathOf | IsDefined | Contains) else f"({text})"
+        return text if isinstance(inner, tree.Constant | tree.PathOf | tree.IsDefined | tree.Contains) else f"({text})"
 
     def term(inner: Expression) -> str:
         text = printed_expression(inner, dialect)
-        return f"({text})" if isinstance(inner, And | Or) else text
+        return f"({text})" if isinstance(inner, tree.And | tree.Or) else text
 
     match expression:
-        case Constant(value):
+        case tree.Constant(value):
             return dialect.literal(value)
-        case PathOf(path):
+        case tree.PathOf(path):
             return dialect.path(path)
-        case Arithmetic(left, op, right) | Comparison(left, op, right):
+        case tree.Arithmetic(left, op, right) | tree.Comparison(left, op, right):
             return f"{operand(left)} {op.value} {operand(right)}"
-        case In(value, literals):
+        case tree.In(value, literals):
             return f"{operand(value)} IN [{', '.join(map(dialect.literal, literals))}]"
-        case IsDefined(path):
+        case tree.IsDefined(path):
             return f"{dialect.is_defined}({dialect.path(path)})"
-        case Contains(path, literal):
+        case tree.Contains(path, literal):
             return f"ARRAY_CONTAINS({dialect.path(path)}, {dialect.literal(literal)})"
-        case And(terms):
+        case tree.And(terms):
             return f" {dialect.and_} ".join(map(term, terms))
-        case Or(terms):
+        case tree.Or(terms):
             return f" {dialect.or_} ".join(map(term, terms))
-        case Not(inner):
+        case tree.Not(inner):
             return f"{dialect.not_} {term(inner)}"

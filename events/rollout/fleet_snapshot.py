@@ -1,35 +1,41 @@
 """The state of the fleet that a rollout is judged on."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from events.rollout.cohort import Hashes
 from events.rollout.sets import NO_DEVICES, FleetSet
 
+Answer = TypeVar("Answer")
 
-class Where(msgspec.Struct, frozen=True):
-    """The devices (`FleetSet`) that a target condition is true for."""
+
+class _Question(msgspec.Struct, Generic[Answer], frozen=True):
+    pass
+
+
+class Where(_Question[FleetSet], frozen=True):
+    """The devices that a target condition is true for."""
 
     condition: str
 
 
-class ByValue(msgspec.Struct, frozen=True):
-    """The devices (`FleetSet`) by their value of a tag, without the devices that have no value."""
+class ByValue(_Question[Mapping[object, FleetSet]], frozen=True):
+    """The devices by their value of a tag, without the devices that have no value."""
 
     tag: str
 
 
-class AdmissionOrder(msgspec.Struct, frozen=True):
+class AdmissionOrder(_Question[dict[int, Hashes]], frozen=True):
     """The hashes of device ids by partition and ordinal, which determine the order of admission."""
 
 
-class FailureCodes(msgspec.Struct, frozen=True):
-    """The failed devices (`FleetSet`) by the code of their agent's last answer."""
+class FailureCodes(_Question[Mapping[int, FleetSet]], frozen=True):
+    """The failed devices by the code of their agent's last answer."""
 
 
-class RollbackId(msgspec.Struct, frozen=True):
+class RollbackId(_Question[str], frozen=True):
     """The id of a rollback's deployment; empty if the content to roll back to does not exist any more."""
 
 
@@ -82,32 +88,14 @@ class FleetSnapshot(msgspec.Struct, frozen=True, eq=False):
     is_open_to_all: bool = False
     answers: Mapping[Question, Any] = {}
 
-    def where(self, condition: str) -> FleetSet:
-        """The answer to `Where`; like the other answers, it raises `NotRead` if it was not read."""
-        answer: FleetSet = self._answer(Where(condition))
-        return answer
+    def answer(self, question: _Question[Answer]) -> Answer:
+        """The answer to a question.
 
-    def by_value(self, tag: str) -> Mapping[object, FleetSet]:
-        """The answer to `ByValue`."""
-        answer: Mapping[object, FleetSet] = self._answer(ByValue(tag))
-        return answer
-
-    def order(self) -> dict[int, Hashes]:
-        """The answer to `AdmissionOrder`."""
-        answer: dict[int, Hashes] = self._answer(AdmissionOrder())
-        return answer
-
-    def failure_codes(self) -> Mapping[int, FleetSet]:
-        """The answer to `FailureCodes`."""
-        answer: Mapping[int, FleetSet] = self._answer(FailureCodes())
-        return answer
-
-    def rollback_id(self) -> str:
-        """The answer to `RollbackId`."""
-        answer: str = self._answer(RollbackId())
-        return answer
-
-    def _answer(self, question: Question) -> Any:
+        Raises:
+            NotRead: it was not read.
+        """
+        assert isinstance(question, Question)
         if question not in self.answers:
             raise NotRead(question)
-        return self.answers[question]
+        answer: Answer = self.answers[question]
+        return answer

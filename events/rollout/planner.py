@@ -6,25 +6,11 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
-from events.rollout import rollout_text
+from events.rollout import events, rollout_text
 from events.rollout.cohort import first
-from events.rollout.events import (
-    DevicesAdmitted,
-    DevicesRetried,
-    Evidence,
-    PhaseOpened,
-    PhasePassed,
-    RecordedCounts,
-    RollbackBegan,
-    RollbackEnded,
-    RolloutCompleted,
-    RolloutEvent,
-    RolloutPaused,
-    SoakBegan,
-    SoakBroken,
-)
-from events.rollout.fleet_snapshot import FleetSnapshot
-from events.rollout.plan import Joiners, Offline, OnFailure, RolloutPlan, share_of
+from events.rollout.events import Evidence, RecordedCounts, RolloutEvent
+from events.rollout.fleet_snapshot import AdmissionOrder, ByValue, FailureCodes, FleetSnapshot, RollbackId, Where
+from events.rollout.plan import Joiners, Offline, OnFailure, Rate, RolloutPlan, share_of
 from events.rollout.rollout_counts import (
     ANSWERED_FAILURE,
     LATE,
@@ -36,10 +22,11 @@ from events.rollout.rollout_counts import (
 )
 from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import RolloutDocument, RolloutState, evolve
-from events.rollout.windows import closes_at, opens_at
+from events.rollout.times import duration
+from events.rollout.windows import closes_at
 
 _STEPS_MAX = 4
-_MOVING = (DevicesAdmitted, DevicesRetried, RollbackBegan, RolloutCompleted)
+_MOVING = (events.DevicesAdmitted, events.DevicesRetried, events.RollbackBegan, events.RolloutCompleted)
 _SECOND_MS = 1000
 _MINUTE_MS = 60_000
 _ROUNDING = 1e-9
@@ -72,16 +59,16 @@ def judge(name: str, document: RolloutDocument, fleet_snapshot: FleetSnapshot, n
     Raises:
         NotRead: names the question to read of the fleet first.
     """
-    events: list[RolloutEvent] = []
+    steps: list[RolloutEvent] = []
     while True:
         turn = _Turn(name, document, fleet_snapshot, now)
         event = turn.act()
-        if event is None or len(events) == _STEPS_MAX:
-            return Judgement(turn.rollout_counts, tuple(events), turn.says)
-        events.append(event)
+        if event is None or len(steps) == _STEPS_MAX:
+            return Judgement(turn.rollout_counts, tuple(steps), turn.says)
+        steps.append(event)
         if isinstance(event, _MOVING):
             # The event moves devices, so a further step needs a new fleet snapshot.
-            return Judgement(turn.rollout_counts, tuple(events), turn.says)
+            return Judgement(turn.rollout_counts, tuple(steps), turn.says)
         after = evolve(document, event, version=document.version + 1, at=now)
         assert after is not None
         document = after
@@ -108,21 +95,23 @@ class _Turn:
         document = self._document
         if self._fleet_snapshot.lagging:
             # Events that these partitions have not applied could change the result.
-            return self._wait(rollout_text.lagging(self._fleet_snapshot.lagging))
+            return self._wait(f"waits for {', '.join(self._fleet_snapshot.lagging)}: behind or stopped")
         if document.rollback_asked:
             return self._roll_back(document.reason, UNSET)
         if document.retry_asked:
             is_halted = document.state is RolloutState.HALTED
             failed = self._fleet_snapshot.back.unhealthy if is_halted else self.rollout_counts.failed
             retried = self._spread_out(failed)
-            return DevicesRetried(retried.devices(), len(retried))
+            return events.DevicesRetried(retried.devices(), len(retried))
         match document.state:
             case RolloutState.RUNNING if document.is_open:
                 return self._go_on()
             case RolloutState.RUNNING:
                 return self._open_next()
-            case RolloutState.PAUSED if document.can_fail:
-                return self._fail_or_wait()
+            case RolloutState.PAUSED if document.can_fail and (why := self._failure() or self._timed_out()):
+                # An unreachable gate paused it. More devices can fail and the time limit can be reached: without this check,
+                # one failed device would prevent the rollback that the plan requires (docs/decisions/0034).
+                return self._fail(why)
             case RolloutState.ROLLING_BACK:
                 return self._judge_rollback()
             case _:
@@ -135,22 +124,28 @@ class _Turn:
     # -- between phases
 
     def _open_next(self) -> RolloutEvent | None:
-        number = self._document.phase + 1
-        if number == len(self._plan.phases):
-            return RolloutCompleted(self._evidence, rollout_text.completed(self.rollout_counts))
-        if self._plan.phases[number].approval and number not in self._document.approved:
+        number, phases, windows = self._document.phase + 1, self._plan.phases, self._plan.windows
+        if number == len(phases):
+            return events.RolloutCompleted(self._evidence, rollout_text.completed(self.rollout_counts))
+        called = f"phase {number + 1} of {len(phases)}"
+        if phases[number].approval and number not in self._document.approved:
             if number and (why := self._failure()):
                 return self._fail(why)
-            return self._wait(rollout_text.approval(number, self._plan))
-        condition, windows = self._plan.phases[number].condition, self._plan.windows
-        target = self._fleet_snapshot.target
-        if not target or (condition is not None and not target & self._fleet_snapshot.where(condition)):
-            return self._wait(rollout_text.no_devices(number, self._plan))
+            by = " by another person than its author" if self._plan.approval_by_another else ""
+            return self._wait(f"{called} waits for approval{by}")
+        condition, target = phases[number].condition, self._fleet_snapshot.target
+        if not target or (condition is not None and not target & self._fleet_snapshot.answer(Where(condition))):
+            what = (
+                "the deployment targets no enabled device"
+                if condition is None
+                else f"no device is targeted with {condition}"
+            )
+            return self._wait(f"{called} waits for devices: {what}")
         if windows and closes_at(windows, self._now) is None:
             # The time limit of a phase begins when it opens, so a phase opens only when devices can be admitted.
-            return self._wait(rollout_text.shut(number, self._plan, opens_at(windows, self._now), self._now))
+            return self._wait(f"{called} waits: {rollout_text.next_window(windows, self._now)}")
         waits = number == 0 and self._plan.joiners is Joiners.END
-        return PhaseOpened(number, self._evidence, target.devices() if waits else UNSET)
+        return events.PhaseOpened(number, self._evidence, target.devices() if waits else UNSET)
 
     # -- within a phase
 
@@ -166,52 +161,46 @@ class _Turn:
             return self._admit(candidates)
         if holds:
             return self._hold()
-        return self._pause(why, unreachable=True) if (why := self._out_of_reach()) else self._miss()
-
-    def _fail_or_wait(self) -> RolloutEvent | None:
-        """The step of a rollout that is paused by an unreachable gate."""
-        # More devices can fail and the time limit can be reached: without this check, one failed device would prevent the
-        # rollback that the plan requires (docs/decisions/0034).
-        if why := self._failure() or self._timed_out():
-            return self._fail(why)
-        return self._wait(rollout_text.status(self._document))
+        if why := self._out_of_reach():
+            return self._pause(why, unreachable=True)
+        return events.SoakBroken(self._evidence) if self._document.soak_at else self._wait(self._sentence())
 
     def _candidates(self) -> FleetSet:
         """The devices of the open phase that are not admitted yet."""
-        devices, phase = universe(self._document, self._fleet_snapshot), self._document.current
+        devices, phase = universe(self._document, self._fleet_snapshot), self._plan.phases[self._document.phase]
         free = devices - self._admitted
         if not free:
             return NO_DEVICES
         if phase.condition is not None:
-            return free & self._fleet_snapshot.where(phase.condition)
+            return free & self._fleet_snapshot.answer(Where(phase.condition))
         limit = phase.count if phase.percent is None else share_of(phase.percent, len(devices))
         assert limit is not None
         # A disabled device that has the deployment takes a place: it runs it again once it is enabled.
         places = min(limit, len(devices)) - len(self._admitted & (devices | self._fleet_snapshot.actual))
-        return first(free, places, self._order, self._fleet_snapshot.order()) if places > 0 else NO_DEVICES
+        return self._first(free, places) if places > 0 else NO_DEVICES
 
-    @property
-    def _order(self) -> str:
-        return order_of(self._name, self._document)
+    def _first(self, candidates: FleetSet, limit: int) -> FleetSet:
+        order = order_of(self._name, self._document)
+        return first(candidates, limit, order, self._fleet_snapshot.answer(AdmissionOrder()))
 
     def _admit(self, candidates: FleetSet) -> RolloutEvent | None:
-        windows = self._plan.windows
+        document, windows, rate, spread = self._document, self._plan.windows, self._plan.rate, self._plan.spread
         if windows and closes_at(windows, self._now) is None:
-            return self._wait(
-                self._sentence(rollout_text.window(opens_at(windows, self._now), windows[0].zone, self._now))
-            )
+            return self._wait(self._sentence(rollout_text.next_window(windows, self._now)))
         chosen = self._spread_out(candidates)
         if not chosen:
-            return self._wait(self._sentence(rollout_text.spread(self._plan)))
-        allowance = self._allowance()
-        if allowance is not None and allowance < len(chosen):
+            assert spread is not None
+            text = f"more are admitted when admitted devices answer: {spread.at_most} at once of each {spread.tag}"
+            return self._wait(self._sentence(text))
+        if rate is not None and (allowance := self._allowance(rate)) < len(chosen):
             if not allowance:
-                return self._wait(self._sentence(rollout_text.rate(self._plan)))
-            chosen = first(chosen, allowance, self._order, self._fleet_snapshot.order())
-        reason = rollout_text.admitted(self._document, len(chosen), len(candidates) - len(chosen))
-        return DevicesAdmitted(
-            self._document.phase, chosen.devices(), len(chosen), reason, self._fleet_snapshot.vectors
-        )
+                return self._wait(self._sentence(f"more are admitted at {rate.per_minute:g} a minute"))
+            chosen = self._first(chosen, allowance)
+        later = len(candidates) - len(chosen)
+        reason = f"phase {document.phase + 1} of {len(self._plan.phases)} admits {len(chosen)}"
+        reason += f", {later} later" if later else ""
+        vectors = self._fleet_snapshot.vectors
+        return events.DevicesAdmitted(document.phase, chosen.devices(), len(chosen), reason, vectors)
 
     def _spread_out(self, candidates: FleetSet) -> FleetSet:
         """The candidates within the plan's limit for each value of a tag; devices without a value are not limited."""
@@ -219,19 +208,15 @@ class _Turn:
         if spread is None:
             return candidates
         unlimited, chosen = candidates, NO_DEVICES
-        for members in self._fleet_snapshot.by_value(spread.tag).values():
+        for members in self._fleet_snapshot.answer(ByValue(spread.tag)).values():
             limited = candidates & members
             if limited:
                 unlimited -= limited
-                places = spread.at_most - len(self.rollout_counts.waited & members)
-                chosen |= first(limited, places, self._order, self._fleet_snapshot.order())
+                chosen |= self._first(limited, spread.at_most - len(self.rollout_counts.waited & members))
         return chosen | unlimited
 
-    def _allowance(self) -> int | None:
-        """The number of devices that the plan's rate admits now; `None` without a rate."""
-        rate = self._plan.rate
-        if rate is None:
-            return None
+    def _allowance(self, rate: Rate) -> int:
+        """The number of devices that a rate admits now."""
         minutes = max(0, self._now - self._document.paced_at) // _MINUTE_MS
         # Exponential growth overflows a float after some hours; above the number of devices, every limit is the same.
         growth = min(_COUNT_MAX, math.exp(min(_EXPONENT_MAX, minutes * math.log1p(rate.growth_percent / 100))))
@@ -245,22 +230,19 @@ class _Turn:
     # -- the gate
 
     def _hold(self) -> RolloutEvent | None:
-        document, gate = self._document, self._gate
-        if gate.soak_seconds and not document.soak_at:
-            return SoakBegan(self._evidence)
-        left = document.soak_at + gate.soak_seconds * _SECOND_MS - self._now
-        if gate.soak_seconds and left > 0:
-            return self._wait(self._sentence(rollout_text.soak(left)))
-        return PhasePassed(document.phase, self._sentence(rollout_text.passed(gate)), self._evidence)
-
-    def _miss(self) -> RolloutEvent | None:
-        if self._document.soak_at:
-            return SoakBroken(self._evidence)
-        return self._wait(self._sentence(""))
+        document, soak_ms = self._document, self._gate.soak_seconds * _SECOND_MS
+        if soak_ms and not document.soak_at:
+            return events.SoakBegan(self._evidence)
+        left = document.soak_at + soak_ms - self._now
+        if soak_ms and left > 0:
+            return self._wait(self._sentence(f"the gate holds and has to for another {duration(left)}"))
+        passed = f"held for {duration(soak_ms)}" if soak_ms else "the gate holds"
+        return events.PhasePassed(document.phase, self._sentence(passed), self._evidence)
 
     def _timed_out(self) -> str:
         left = self._left()
-        return rollout_text.phase_timeout(self._gate) if left is not None and left <= 0 else ""
+        timeout = duration(self._gate.phase_timeout_seconds * _SECOND_MS)
+        return f"it has not passed within {timeout}" if left is not None and left <= 0 else ""
 
     def _left(self) -> int | None:
         """The milliseconds until the open phase times out; `None` without a limit."""
@@ -287,14 +269,19 @@ class _Turn:
         return ""
 
     def _out_of_reach(self) -> str:
-        """Why the gate cannot hold any more, whatever devices answer; empty if it can."""
+        """Why the gate cannot hold any more, whatever devices answer, with the operator's options; empty if it can."""
         rollout_counts, timeout = self.rollout_counts, self._gate.device_timeout_seconds * _SECOND_MS
         recent = together(batch for batch in self._batches if self._now - batch[0] < timeout)
         # A failed device can recover until its time limit.
         hopeful = len(rollout_counts.waited) + len(recent & (rollout_counts.failed - rollout_counts.timed_out))
-        if rollout_counts.succeeded + hopeful < self._required():
-            return rollout_text.out_of_reach(self._plan.required_percent(self._gate), rollout_counts.counts)
-        return ""
+        if rollout_counts.succeeded + hopeful >= self._required():
+            return ""
+        counts, required_percent = rollout_counts.counts, self._plan.required_percent(self._gate)
+        failed = f"{counts.failed} of {counts.counted} failed{rollout_text.silent(counts)}"
+        return (
+            f"the gate of {required_percent:g} % cannot be reached: {failed}; "
+            "retry the failed devices, skip the phase, abort or roll back"
+        )
 
     def _fail(self, why: str) -> RolloutEvent:
         if self._plan.failure.then is OnFailure.ROLL_BACK:
@@ -302,18 +289,25 @@ class _Turn:
         return self._pause(why)
 
     def _pause(self, why: str, *, unreachable: bool | msgspec.UnsetType = UNSET) -> RolloutEvent:
-        return RolloutPaused(f"{self._sentence('')}; {why}", self._evidence, unreachable)
+        return events.RolloutPaused(f"{self._sentence()}; {why}", self._evidence, unreachable)
+
+    def _sentence(self, addition: str = "") -> str:
+        left = self._left()
+        limit = "" if left is None or left <= 0 else f"{duration(left)} until timeout"
+        required = self._plan.required_percent(self._gate)
+        return rollout_text.phase(self._document, required, self.rollout_counts.counts, addition, limit)
 
     # -- going back
 
     def _roll_back(self, why: str, evidence: Evidence | msgspec.UnsetType) -> RolloutEvent:
-        rollback = self._fleet_snapshot.rollback_id() if self._plan.rollback_to else ""
+        rollback = self._fleet_snapshot.answer(RollbackId()) if self._plan.rollback_to else ""
         if self._plan.rollback_to and not rollback:
             gone = f"{why}; it cannot be rolled back: {self._plan.rollback_to!r} does not exist any more"
-            return RolloutPaused(gone, self._evidence)
+            return events.RolloutPaused(gone, self._evidence)
         restore = True if self._plan.restore else UNSET
-        codes = self._fleet_snapshot.failure_codes() if ANSWERED_FAILURE in self.rollout_counts.failed_by else {}
-        return RollbackBegan(why, rollback, evidence, restore, self.rollout_counts.results(codes))
+        has_codes = ANSWERED_FAILURE in self.rollout_counts.failed_by
+        codes = self._fleet_snapshot.answer(FailureCodes()) if has_codes else {}
+        return events.RollbackBegan(why, rollback, evidence, restore, self.rollout_counts.results(codes))
 
     def _judge_rollback(self) -> RolloutEvent | None:
         back, document = self._fleet_snapshot.back, self._document
@@ -322,8 +316,7 @@ class _Turn:
         is_old = elapsed >= self._plan.offline_seconds * _SECOND_MS
         silent = pending if is_old and self._plan.offline is not Offline.WAIT else NO_DEVICES
         timed_out = pending - silent if timeout and elapsed >= timeout else NO_DEVICES
-        failed = back.unhealthy | timed_out
-        waited = pending - silent - timed_out
+        failed, waited = back.unhealthy | timed_out, pending - silent - timed_out
         counts = RecordedCounts(
             target=len(back.devices),
             admitted=len(back.devices),
@@ -334,33 +327,25 @@ class _Turn:
             silent=len(silent),
             pending=len(waited),
         )
-        evidence = Evidence(counts, self._fleet_snapshot.vectors)
-        by_reason = {
+        has_failed = self._plan.failure.is_reached(failed=len(failed), counted=counts.counted)
+        if waited and not has_failed:
+            progress = f"{counts.healthy} of {counts.target} are back, {counts.failed} failed, {counts.pending} pending"
+            return self._wait(f"rolling back to {rollout_text.back_to(document)}: {progress}")
+        succeeded = not has_failed and not failed and not back.unmanaged
+        reason = f"{counts.healthy} of {counts.target} are back{rollout_text.silent(counts)}"
+        if not succeeded:
+            reason = f"the rollback failed: {counts.failed} of {counts.target} are not back"
+            if back.unmanaged and not has_failed:
+                reason += f"; nothing else targets {len(back.unmanaged)} of them, which keep what they have"
+        not_back = {
             NOT_WELL_BACK: back.unhealthy,
             LATE: timed_out,
             NOTHING_ELSE: back.unmanaged,
             SILENT: silent,
             NOT_ANSWERED: waited,
         }
-        not_back = record_of(by_reason)
-        if self._plan.failure.is_reached(failed=len(failed), counted=counts.counted):
-            why = rollout_text.rollback_failed(counts)
-            return RollbackEnded(succeeded=False, reason=why, evidence=evidence, not_back=not_back)
-        if waited:
-            return self._wait(rollout_text.rolling_back(document, counts))
-        succeeded = not failed and not back.unmanaged
-        reason = (
-            rollout_text.rolled_back(counts) if succeeded else rollout_text.rollback_failed(counts, len(back.unmanaged))
-        )
-        return RollbackEnded(succeeded=succeeded, reason=reason, evidence=evidence, not_back=not_back)
-
-    def _sentence(self, addition: str) -> str:
-        left = self._left()
-        limit = "" if left is None or left <= 0 else rollout_text.until_timeout(left)
-        required = self._plan.required_percent(self._gate)
-        return rollout_text.phase(
-            self._document, required, self.rollout_counts.counts, *(part for part in (addition, limit) if part)
-        )
+        evidence = Evidence(counts, self._fleet_snapshot.vectors)
+        return events.RollbackEnded(succeeded, reason, evidence, record_of(not_back))
 
 
 def order_of(name: str, document: RolloutDocument) -> str:

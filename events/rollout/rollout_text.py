@@ -6,10 +6,11 @@ from events.deployment.events import Admission, Admitted, Ended, Everyone, Kept,
 from events.deployment.state import DeploymentDocument
 from events.number_text import counted
 from events.rollout.events import RecordedCounts
-from events.rollout.plan import Failure, Gate, RolloutPlan
+from events.rollout.plan import Failure, Window
 from events.rollout.rollout_counts import RolloutCounts
 from events.rollout.state import RolloutDocument, RolloutState
 from events.rollout.times import duration, local_time
+from events.rollout.windows import opens_at
 
 NOT_STARTED = NotStarted()
 """The admission of a deployment while its rollout determines the admitted devices."""
@@ -33,7 +34,7 @@ def phase(document: RolloutDocument, required_percent: float, counts: RecordedCo
     ):
         if count:
             parts.append(f"{count} {name}")
-    return ", ".join([*parts, *additions])
+    return ", ".join([*parts, *filter(None, additions)])
 
 
 _SILENT = {"wait": "waited for", "exclude": "not counted", "unknown": "counted as unknown"}
@@ -85,60 +86,6 @@ def back_to(document: RolloutDocument) -> str:
     return "what each device had before" if document.plan.restore else "what else targets each device"
 
 
-def lagging(partitions: Sequence[str]) -> str:
-    """The rollout waits for partitions."""
-    return f"waits for {', '.join(partitions)}: behind or stopped"
-
-
-def approval(number: int, plan: RolloutPlan) -> str:
-    """A phase waits for its approval."""
-    by = " by another person than its author" if plan.approval_by_another else ""
-    return f"phase {number + 1} of {len(plan.phases)} waits for approval{by}"
-
-
-def no_devices(number: int, plan: RolloutPlan) -> str:
-    """A phase waits for its first device."""
-    condition = plan.phases[number].condition
-    cause = (
-        "the deployment targets no enabled device" if condition is None else f"no device is targeted with {condition}"
-    )
-    return f"phase {number + 1} of {len(plan.phases)} waits for devices: {cause}"
-
-
-def shut(number: int, plan: RolloutPlan, opens: int, now: int) -> str:
-    """A phase waits for a maintenance window before it opens."""
-    return f"phase {number + 1} of {len(plan.phases)} waits: {window(opens, plan.windows[0].zone, now)}"
-
-
-def window(opens: int, zone: str, now: int) -> str:
-    """Admissions wait for a maintenance window."""
-    return f"the next window opens {local_time(opens, zone)}, in {duration(opens - now)}"
-
-
-def spread(plan: RolloutPlan) -> str:
-    """Admissions wait for devices with the same value of a tag."""
-    assert plan.spread is not None
-    return f"more are admitted when admitted devices answer: {plan.spread.at_most} at once of each {plan.spread.tag}"
-
-
-def rate(plan: RolloutPlan) -> str:
-    """Admissions wait for the plan's rate."""
-    assert plan.rate is not None
-    return f"more are admitted at {plan.rate.per_minute:g} a minute"
-
-
-def admitted(document: RolloutDocument, count: int, left: int) -> str:
-    """Why devices were admitted; `left` devices of the phase are admitted later."""
-    return f"phase {document.phase + 1} of {len(document.plan.phases)} admits {count}" + (
-        f", {left} later" if left else ""
-    )
-
-
-def passed(gate: Gate) -> str:
-    """Why a phase passed."""
-    return f"held for {duration(gate.soak_seconds * 1000)}" if gate.soak_seconds else "the gate holds"
-
-
 def completed(rollout_counts: RolloutCounts) -> str:
     """The number of devices that have the deployment, and the reasons of the remaining: `52 of 134 devices have it; …`."""
     having = rollout_counts.having
@@ -154,65 +101,24 @@ def completed(rollout_counts: RolloutCounts) -> str:
     return "; ".join(parts)
 
 
-def soak(left: int) -> str:
-    """The time for which the gate must still hold."""
-    return f"the gate holds and has to for another {duration(left)}"
-
-
-def until_timeout(left: int) -> str:
-    """The time until a phase times out."""
-    return f"{duration(left)} until timeout"
-
-
-def phase_timeout(gate: Gate) -> str:
-    """Why a phase failed."""
-    return f"it has not passed within {duration(gate.phase_timeout_seconds * 1000)}"
-
-
 def failed(failure: Failure, counts: RecordedCounts) -> str:
-    """Why a rollout failed."""
+    """Why a rollout failed; the failure thresholds of its plan are at least one."""
     late = f", {counts.timed_out} of them late" if counts.timed_out else ""
     share = 100 * counts.failed / counts.counted if counts.counted else 0.0
-    return f"{counts.failed} of {counts.counted} failed ({share:.3g} %){late}: the limit is {thresholds(failure)}"
-
-
-def thresholds(failure: Failure) -> str:
-    """`20 % and 3 devices`: the failure thresholds of a plan, which has at least one."""
     percent = "" if failure.percent is None else f"{failure.percent:g} %"
-    count = "" if failure.count is None else counted(failure.count, "device")
-    return " and ".join(filter(None, (percent, count)))
+    limit = " and ".join(filter(None, (percent, "" if failure.count is None else counted(failure.count, "device"))))
+    return f"{counts.failed} of {counts.counted} failed ({share:.3g} %){late}: the limit is {limit}"
 
 
-def out_of_reach(required_percent: float, counts: RecordedCounts) -> str:
-    """Why a gate cannot be reached any more, with the operator's options."""
-    silent = f", {counts.silent} silent" if counts.silent else ""
-    return (
-        f"the gate of {required_percent:g} % cannot be reached: {counts.failed} of {counts.counted} failed{silent}; "
-        "retry the failed devices, skip the phase, abort or roll back"
-    )
+def silent(counts: RecordedCounts) -> str:
+    """`, 3 silent` if there are any."""
+    return f", {counts.silent} silent" if counts.silent else ""
 
 
-def about_to_roll_back(why: str) -> str:
-    """Why a rollback begins."""
-    return f"is about to be rolled back: {why}"
-
-
-def rolling_back(document: RolloutDocument, counts: RecordedCounts) -> str:
-    """The progress of a rollback."""
-    how = f"{counts.healthy} of {counts.target} are back, {counts.failed} failed, {counts.pending} pending"
-    return f"rolling back to {back_to(document)}: {how}"
-
-
-def rolled_back(counts: RecordedCounts) -> str:
-    """The result of a successful rollback."""
-    silent = f", {counts.silent} silent" if counts.silent else ""
-    return f"{counts.healthy} of {counts.target} are back{silent}"
-
-
-def rollback_failed(counts: RecordedCounts, unmanaged: int = 0) -> str:
-    """The result of a failed rollback."""
-    nothing = f"; nothing else targets {unmanaged} of them, which keep what they have" if unmanaged else ""
-    return f"the rollback failed: {counts.failed} of {counts.target} are not back{nothing}"
+def next_window(windows: Sequence[Window], now: int) -> str:
+    """When the next maintenance window opens."""
+    opens = opens_at(windows, now)
+    return f"the next window opens {local_time(opens, windows[0].zone)}, in {duration(opens - now)}"
 
 
 # -- deployments

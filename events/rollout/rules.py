@@ -2,22 +2,15 @@
 
 import itertools
 import re
+from collections.abc import Callable
 from typing import Any
 
 from events.deployment.decider import check_id
 from events.query.condition import parse_condition
 from events.query.errors import ConditionInvalid
 from events.query.tree import Comparison, PathOf
-from events.rollout.commands import (
-    AbortRollout,
-    ApprovePhase,
-    CreateRollout,
-    PauseRollout,
-    RollBack,
-    RolloutCommand,
-    SchedulerCommand,
-    SkipPhase,
-)
+from events.rollout import commands
+from events.rollout.commands import RolloutCommand, SchedulerCommand
 from events.rollout.errors import PlanInvalid, RolloutForbidden
 from events.rollout.plan import PERCENT_MAX, Gate, Phase, RolloutPlan
 from events.rollout.windows import check_window
@@ -42,12 +35,12 @@ def check(command: RolloutCommand | SchedulerCommand) -> None:
     name = command.deployment_id
     check_id(name)
     match command:
-        case CreateRollout(_, plan):
+        case commands.CreateRollout(_, plan):
             _check_plan(name, plan)
-        case ApprovePhase(_, phase) | SkipPhase(_, phase):
+        case commands.ApprovePhase(_, phase) | commands.SkipPhase(_, phase):
             if not 0 <= phase < PHASES_MAX:
                 raise RolloutForbidden(name, f"the phase must be 1 to {PHASES_MAX}")
-        case PauseRollout(_, reason) | AbortRollout(_, reason) | RollBack(_, reason):
+        case commands.PauseRollout(_, reason) | commands.AbortRollout(_, reason) | commands.RollBack(_, reason):
             if not _is_text(reason, REASON_CHARACTERS_MAX):
                 raise RolloutForbidden(name, f"the reason must have at most {REASON_CHARACTERS_MAX} characters of text")
         case _:
@@ -61,14 +54,13 @@ def _check_plan(name: str, plan: RolloutPlan) -> None:
 
     rule("phases", 1 <= len(plan.phases) <= PHASES_MAX, f"must be 1 to {PHASES_MAX}")
     for number, phase in enumerate(plan.phases):
-        _check_phase(name, f"phases[{number}]", phase)
+        _check_phase(f"phases[{number}]", phase, rule)
     for kind in ("percent", "count"):
         values = [(number, getattr(phase, kind)) for number, phase in enumerate(plan.phases)]
         given_values = [(number, value) for number, value in values if value is not None]
         for (_, before), (number, value) in itertools.pairwise(given_values):
-            rule(
-                f"phases[{number}].{kind}", value >= before, "must not be less than in an earlier phase: phases add up"
-            )
+            add_up = "must not be less than in an earlier phase: phases add up"
+            rule(f"phases[{number}].{kind}", value >= before, add_up)
     failure = plan.failure
     rule("failure.percent", failure.percent is None or _within(failure.percent, 0, PERCENT_MAX), "must be 0 to 100")
     rule("failure.count", failure.count is None or _within(failure.count, 1, _COUNT_MAX), "must be a positive number")
@@ -90,25 +82,22 @@ def _check_plan(name: str, plan: RolloutPlan) -> None:
         rule("spread.tag", tag_path(plan.spread.tag), "must be a tag such as tags.site")
 
 
-def _check_phase(name: str, element: str, phase: Phase) -> None:
-    extents = [kind for kind in ("percent", "count", "condition") if getattr(phase, kind) is not None]
-    if len(extents) != 1:
-        raise PlanInvalid(name, element, "must have exactly one of `percent`, `count` and `condition`")
-    if phase.percent is not None and not 0 < phase.percent <= PERCENT_MAX:
-        raise PlanInvalid(name, f"{element}.percent", "must be more than 0 and at most 100")
-    if phase.count is not None and not 1 <= phase.count <= _COUNT_MAX:
-        raise PlanInvalid(name, f"{element}.count", "must be a positive number")
-    if phase.condition is not None:
+def _check_phase(element: str, phase: Phase, rule: Callable[[str, object, str], None]) -> None:
+    percent, count, condition, gate = phase.percent, phase.count, phase.condition, phase.gate
+    is_one = sum(extent is not None for extent in (percent, count, condition)) == 1
+    rule(element, is_one, "must have exactly one of `percent`, `count` and `condition`")
+    in_range = percent is None or 0 < percent <= PERCENT_MAX
+    rule(f"{element}.percent", in_range, "must be more than 0 and at most 100")
+    rule(f"{element}.count", count is None or 1 <= count <= _COUNT_MAX, "must be a positive number")
+    if condition is not None:
+        # The language accepts an empty condition; a phase with it could never open.
+        rule(f"{element}.condition", condition.strip(), "must not be empty: it would be true for no device")
         try:
-            if not phase.condition.strip():
-                # The language accepts an empty condition; a phase with it could never open.
-                raise PlanInvalid(name, f"{element}.condition", "must not be empty: it would be true for no device")
-            parse_condition(phase.condition)
+            parse_condition(condition)
         except ConditionInvalid as error:
-            raise PlanInvalid(name, f"{element}.condition", f"is not a valid target condition: {error}") from error
-    if not _is_text(phase.name, NAME_CHARACTERS_MAX):
-        raise PlanInvalid(name, f"{element}.name", f"must have at most {NAME_CHARACTERS_MAX} characters of text")
-    gate = phase.gate
+            rule(f"{element}.condition", None, f"is not a valid target condition: {error}")
+    is_name = _is_text(phase.name, NAME_CHARACTERS_MAX)
+    rule(f"{element}.name", is_name, f"must have at most {NAME_CHARACTERS_MAX} characters of text")
     limits: dict[str, tuple[Any, float, float]] = {
         "success_percent": (gate.success_percent or 0.0, 0, PERCENT_MAX),
         "answered_min": (gate.answered_min, 0, _COUNT_MAX),
@@ -119,8 +108,7 @@ def _check_phase(name: str, element: str, phase: Phase) -> None:
         },
     }
     for member, (value, lowest, highest) in limits.items():
-        if not _within(value, lowest, highest):
-            raise PlanInvalid(name, f"{element}.gate.{member}", f"must be {lowest} to {highest:g}")
+        rule(f"{element}.gate.{member}", _within(value, lowest, highest), f"must be {lowest} to {highest:g}")
 
 
 def _within(value: float, lowest: float, highest: float) -> bool:

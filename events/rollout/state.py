@@ -6,31 +6,9 @@ from typing import assert_never
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from events.rollout.events import (
-    Devices,
-    DevicesAdmitted,
-    DevicesRetried,
-    PhaseApproved,
-    PhaseOpened,
-    PhasePassed,
-    ResultsRecorded,
-    RetryAsked,
-    RollbackAsked,
-    RollbackBegan,
-    RollbackEnded,
-    RolloutAborted,
-    RolloutCompleted,
-    RolloutCreated,
-    RolloutDeleted,
-    RolloutEvent,
-    RolloutPaused,
-    RolloutResults,
-    RolloutResumed,
-    RolloutStarted,
-    SoakBegan,
-    SoakBroken,
-)
-from events.rollout.plan import Gate, OnFailure, Phase, RolloutPlan
+from events.rollout import events
+from events.rollout.events import Devices, RolloutEvent, RolloutResults
+from events.rollout.plan import Gate, OnFailure, RolloutPlan
 from events.rollout.sets import FleetSet
 
 # A deployment id has no colon, so a subject of a rollout cannot be one.
@@ -108,11 +86,6 @@ class RolloutDocument(msgspec.Struct, frozen=True):
         return FleetSet.union(FleetSet.of(batch.devices) for batch in self.batches)
 
     @property
-    def current(self) -> Phase:
-        """The phase that was opened last; invalid before the first."""
-        return self.plan.phases[self.phase]
-
-    @property
     def gate(self) -> Gate:
         """The gate of the phase that was opened last, or of the first phase before that."""
         return self.plan.phases[max(0, self.phase)].gate
@@ -167,16 +140,16 @@ def subject_of(deployment_id: str) -> str:
 
 def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: int, at: int) -> RolloutDocument | None:
     """The rollout after an event; `None` after its deletion. No arithmetic on `at`: see AT_APPEND."""
-    if isinstance(event, RolloutCreated):
+    if isinstance(event, events.RolloutCreated):
         return RolloutDocument(version, event.plan, event.author, RolloutState.CREATED, created_at=at, changed_at=at)
     assert document is not None
     changes: dict[str, object]
     match event:
-        case RolloutDeleted():
+        case events.RolloutDeleted():
             return None
-        case RolloutStarted():
+        case events.RolloutStarted():
             changes = {"state": RolloutState.RUNNING, "started_at": at}
-        case RolloutPaused(reason, evidence, unreachable):
+        case events.RolloutPaused(reason, evidence, unreachable):
             # An automatic pause (with evidence) can mean that a requested rollback is impossible, which is then not retried.
             changes = {
                 "state": document.state if document.is_over else RolloutState.PAUSED,
@@ -185,7 +158,7 @@ def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: in
                 "rollback_asked": document.rollback_asked and evidence is UNSET,
                 "unreachable": unreachable is True,
             }
-        case RolloutResumed():
+        case events.RolloutResumed():
             # Late devices get their whole time again; otherwise the same time limit would pause the rollout at once.
             changes = {
                 "state": RolloutState.RUNNING,
@@ -195,9 +168,9 @@ def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: in
                 "paced_at": at,
                 "batches": _batches((), at, document.admitted),
             }
-        case PhaseApproved(phase):
+        case events.PhaseApproved(phase):
             changes = {"approved": tuple(sorted({*document.approved, phase}))}
-        case PhaseOpened(phase, _, pool):
+        case events.PhaseOpened(phase, _, pool):
             changes = {
                 "phase": phase,
                 "is_open": True,
@@ -206,17 +179,17 @@ def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: in
                 "paced_at": at,
                 "pool": document.pool if pool is UNSET else pool,
             }
-        case DevicesAdmitted(_, devices, _, reason):
+        case events.DevicesAdmitted(_, devices, _, reason):
             changes = {"batches": _batches(document.batches, at, FleetSet.of(devices)), "soak_at": 0, "reason": reason}
-        case SoakBegan():
+        case events.SoakBegan():
             changes = {"soak_at": at}
-        case SoakBroken():
+        case events.SoakBroken():
             changes = {"soak_at": 0}
-        case PhasePassed(phase, reason):
+        case events.PhasePassed(phase, reason):
             changes = {"is_open": False, "soak_at": 0, "reason": reason, "passed": (*document.passed, phase)}
-        case RetryAsked():
+        case events.RetryAsked():
             changes = {"retry_asked": True}
-        case DevicesRetried(devices):
+        case events.DevicesRetried(devices):
             again = FleetSet.of(devices)
             changes = {
                 "retry_asked": False,
@@ -224,11 +197,11 @@ def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: in
                 "soak_at": 0,
                 "batches": _batches(document.batches, at, again),
             }
-        case RollbackAsked(reason):
+        case events.RollbackAsked(reason):
             changes = {"rollback_asked": True, "reason": reason}
-        case ResultsRecorded(results):
+        case events.ResultsRecorded(results):
             changes = {"results": results}
-        case RollbackBegan(reason, deployment, _, _, results):
+        case events.RollbackBegan(reason, deployment, _, _, results):
             changes = {
                 "state": RolloutState.ROLLING_BACK,
                 "rollback_asked": False,
@@ -241,14 +214,14 @@ def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: in
                 "is_open": False,
                 "soak_at": 0,
             }
-        case RollbackEnded(succeeded, reason, _, not_back):
+        case events.RollbackEnded(succeeded, reason, _, not_back):
             changes = {
                 "state": RolloutState.ROLLED_BACK if succeeded else RolloutState.HALTED,
                 "reason": reason,
                 "not_back": not_back,
                 "retry_asked": False,
             }
-        case RolloutAborted(reason):
+        case events.RolloutAborted(reason):
             changes = {
                 "state": RolloutState.ABORTED,
                 "reason": reason,
@@ -257,7 +230,7 @@ def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: in
                 "retry_asked": False,
                 "rollback_asked": False,
             }
-        case RolloutCompleted(_, reason):
+        case events.RolloutCompleted(_, reason):
             changes = {"state": RolloutState.COMPLETED, "reason": reason, "is_open": False, "soak_at": 0}
         case _:
             assert_never(event)

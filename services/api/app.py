@@ -44,7 +44,7 @@ from services.api.http.request_costs import LONG, NO_WORK
 from services.api.http.route_index import RouteIndex, RouteMatch
 from services.api.http.turns import THREADS
 from services.api.http.unknown_members import refuse_members
-from services.api.hub import configurations, device_scopes, identities, methods, query, twins
+from services.api.hub import configurations, device_scopes, identities, twins
 from services.api.metrics import ApiMetrics
 from services.api.v1 import (
     audit,
@@ -55,17 +55,14 @@ from services.api.v1 import (
     diff,
     events,
     explain,
-    groups,
     me,
     preview,
     readiness,
-    rollout_devices,
     rollouts,
     updates,
     webhooks,
 )
 from services.api.v1 import event_stream as stream
-from services.api.v1.history_entries import AuditReader
 
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 _UNREADABLE = re.compile("[\x00-\x1f\x7f]")
@@ -113,8 +110,8 @@ def create_app(context: ApiContext) -> FastAPI:
     app.state.logs_requests = not logs.are_for_people() if log_requests is None else log_requests
     app.state.writer, app.state.authenticator = BatchWriter(context), Authenticator(context)
     app.state.context, app.state.waiting, app.state.followers = context, waiting, followers
-    app.state.acknowledgements = desired.WrittenAcknowledgements()
-    app.state.secret_reads, app.state.audit_reader = reads, AuditReader(context)
+    app.state.acknowledgements = {}  # services/api/v1/desired.py
+    app.state.secret_reads, app.state.audit_reader = reads, audit.AuditReader(context)
     app.state.past = PastContexts(context)
     app.state.metrics = ApiMetrics(context, waiting, followers)
     app.state.routes = add_routes(app)
@@ -134,11 +131,12 @@ def add_routes(app: FastAPI) -> RouteIndex:
     Raises:
         RoutesUndeclared: a route does not declare who may use it.
     """
-    of_hub = (device_scopes, identities, query, twins, configurations, methods)
-    of_fleet = (devices, deployments, events, desired, explain, preview, diff, readiness, rollouts, rollout_devices)
-    of_updates, of_process = (updates, groups, device_update), (stream, webhooks, audit, blocked, me, reference)
-    for module in (*of_hub, *of_fleet, *of_updates, *of_process):
-        for route in module.router.routes:
+    of_devices = (device_scopes.router, identities.router, twins.queries, twins.router)
+    of_hub = (*of_devices, configurations.router, twins.methods)
+    of_fleet = (devices, deployments, events, desired, explain, preview, diff, readiness, rollouts, updates)
+    of_process = (device_update, stream, webhooks, audit, blocked, me, reference)
+    for router in (*of_hub, *(module.router for module in (*of_fleet, *of_process))):
+        for route in router.routes:
             # One router per route: FastAPI takes dependencies for a whole router.
             single = APIRouter()
             single.routes.append(route)

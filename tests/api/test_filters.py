@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from events.update.names import UpdateId
-from services.api.device_update.filters import read_filter, read_order
-from services.api.device_update.import_manifest import HANDLER, command_of
+from services.api.device_update.lists import read_filter, read_order
+from services.api.device_update.updates import HANDLER, command_of
 from services.api.http.errors import BodyInvalid
 from tests.workers.system import base
 

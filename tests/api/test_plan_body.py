@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from events.camel_case import camel_json, camel_schema
 from events.rollout.plan import Failure, Gate, Joiners, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread, Window
-from services.api.v1.plan_body import PlanBody
+from services.api.v1.bodies import PlanBody
 
 numbers = st.integers(0, 10_000)
 percentages = st.floats(0, 100)

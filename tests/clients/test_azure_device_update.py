@@ -21,7 +21,7 @@ from azure.core.exceptions import (
 )
 from azure.iot.deviceupdate import DeviceUpdateClient
 
-from services.api.device_update.import_manifest import HANDLER
+from services.api.device_update.updates import HANDLER
 from tests.clients.serving import Hub, printed
 from tests.servers import eventually
 from tests.workers.system import answer_of, base, hub_answer_of

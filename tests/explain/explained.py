@@ -4,15 +4,17 @@ import msgspec
 
 from events.deployment import state as deployment_state
 from events.deployment.state import DeploymentDocument
+from events.device.state import DeviceDocument
 from events.envelope import Vector
-from events.explain.answer_text import of_device
 from events.explain.assessment import weigh
+from events.explain.explanation import Explanation
+from events.explain.explanation_text import of_device, verdict
 from events.explain.rollout_turn import turn
-from events.explain.verdict import ExplainedDevice, JudgedTwin, LoggedDeployment, Standpoint, Weighed
-from events.explain.verdict_text import ExplainContext, verdict
+from events.explain.verdict import ExplainedDevice, LoggedDeployment, Standpoint, Weighed
 from events.fleet.assignments import NO_ASSIGNMENT, Assignment
 from events.fleet.deployments import deployment_of
 from events.projection_store.memory import MemoryProjectionStore
+from events.query.evaluate import QueryRow, twin_row
 from events.rollout import state as rollout_state
 from events.rollout.events import RolloutEvent
 from events.rollout.state import RolloutDocument
@@ -46,14 +48,14 @@ def row_at(stored_partition: StoredPartition, ordinal: int) -> Assignment:
 
 def _modules_of(
     device_id: str, model: Model, assignment: Assignment, stored_partition: StoredPartition
-) -> dict[str, JudgedTwin]:
+) -> dict[str, QueryRow]:
     made = {module for device, module in model.by_hand if device == device_id}
     if model.twins[device_id].edge:
         sections = msgspec.json.decode(stored_partition.hashes["configurations"].get(assignment.configuration, b"{}"))
         made |= sections.keys() | set(sections.get("$edgeAgent", {}).get("modules") or {})
     twins = {module: model.module_twins.get((device_id, module)) for module in made}
     return {
-        module: JudgedTwin(device_id) if twin is None else JudgedTwin(device_id, twin.tags, twin.reported)
+        module: twin_row(device_id, {}, {}) if twin is None else twin_row(device_id, twin.tags, twin.reported)
         for module, twin in twins.items()
     }
 
@@ -68,7 +70,7 @@ def weighed(
     ordinal = None if found is None else int(found)
     assignment = NO_ASSIGNMENT if ordinal is None else row_at(stored_partition, ordinal)
     subject = ExplainedDevice(
-        JudgedTwin(device_id, twin.tags, twin.reported),
+        twin_row(device_id, twin.tags, twin.reported),
         twin.edge,
         enabled,
         _modules_of(device_id, model, assignment, stored_partition),
@@ -105,10 +107,10 @@ def texts_of(
     subject, at, some = weighed(history, store.load(0), device_id, enabled=enabled)
     known = known_of(history)
     turns = {
-        name: turn(one.rollout, subject.twin.row, enabled=enabled, order=None, waits="")
+        name: turn(one.rollout, subject.twin, enabled=enabled, order=None, waits="")
         for name, one in known.items()
         if one.rollout is not None
     }
-    context = ExplainContext(device_id, subject, at, known, now, turns)
-    verdicts = {one.id + f"/{one.module}" * bool(one.module): verdict(one, context) for one in some}
-    return DeviceTexts("; ".join(of_device(some, context, since=0)), verdicts, some)
+    explanation = Explanation(device_id, DeviceDocument(1, 1), subject, at, known, some, turns=turns, now=now)
+    verdicts = {one.id + f"/{one.module}" * bool(one.module): verdict(one, explanation) for one in some}
+    return DeviceTexts("; ".join(of_device(explanation, since=0)), verdicts, some)

@@ -19,8 +19,7 @@ from events.device.events import (
 from events.device.state import DeviceDocument, evolve_device, section
 from events.envelope import Envelope, Principal
 from events.explain.last_change import ABSENT, EDGE, ENABLED, LastChanges, Property
-from events.explain.verdict import JudgedTwin
-from events.query.evaluate import value_at
+from events.query.evaluate import twin_row, value_at
 from events.query.tree import UNDEFINED
 
 SITE = Property(("tags", "site"))
@@ -108,7 +107,7 @@ def test_from_its_last_change_on_the_value_is_the_same_and_just_before_it_was_no
 
 
 def _typed(one: Property, document: DeviceDocument) -> tuple[str, Any]:
-    value: Any = value_at(one.path, JudgedTwin("d", section(document.tags)).row)
+    value: Any = value_at(one.path, twin_row("d", section(document.tags), {}))
     if value is UNDEFINED:
         return "absent", ABSENT
     return type(value).__name__, {} if isinstance(value, dict) else value

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from events.envelope import Vector
 from events.explain.assessment import weigh
-from events.explain.verdict import ExplainedDevice, JudgedTwin, Reason, Standpoint, Verdict, Weighed
+from events.explain.verdict import ExplainedDevice, Reason, Standpoint, Verdict, Weighed
 from events.fleet.assignments import Assignment, AssignmentStatus
 from events.manifest.document import ContentKind
 from events.projection_store.memory import MemoryProjectionStore
+from events.query.evaluate import twin_row
 from events.stored_projection.not_applied import not_applied, targets_of
 from tests.explain.explained import known_of, row_at, weighed
 from tests.fleet.histories import History, Model, histories
@@ -83,7 +84,7 @@ def test_before_the_projections_know_a_device_what_holds_is_said_to_be_undecided
     def hold(history: History) -> None:
         head = Vector(len(history.partition), len(history.fleet))
         for device_id, twin in Model(history).twins.items():
-            subject = ExplainedDevice(JudgedTwin(device_id, twin.tags, twin.reported), twin.edge)
+            subject = ExplainedDevice(twin_row(device_id, twin.tags, twin.reported), twin.edge)
             for one in weigh(subject, Standpoint(0, Vector(), head), None, known_of(history)):
                 assert (one.verdict is Verdict.UNDECIDED) == (one.holds is True)
                 assert one.obstacle is not None

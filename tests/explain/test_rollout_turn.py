@@ -3,13 +3,12 @@
 import pytest
 
 from events.explain.rollout_turn import TurnOrder, turn, turn_text
-from events.explain.verdict import JudgedTwin
-from events.rollout import rollout_text
+from events.query.evaluate import twin_row
 from events.rollout.plan import Phase, RolloutPlan
 from events.rollout.state import RolloutState
 from tests.rollout.given import in_state
 
-LATE = JudgedTwin("d", {"ring": "late"})
+LATE = twin_row("d", {"ring": "late"}, {})
 PLAN = RolloutPlan((Phase(count=2), Phase(percent=50, approval=True), Phase(condition="tags.ring = 'late'")))
 
 
@@ -34,8 +33,8 @@ def test_a_device_comes_with_the_first_phase_that_reaches_it(
     order: TurnOrder | None, comes: int, sentence: str
 ) -> None:
     document = in_state(RolloutState.RUNNING, PLAN)
-    waits = rollout_text.approval(1, PLAN)
-    device_turn = turn(document, LATE.row, enabled=True, order=order, waits=waits)
+    waits = "phase 2 of 3 waits for approval"
+    device_turn = turn(document, LATE, enabled=True, order=order, waits=waits)
     assert device_turn.comes_with == comes
     said = turn_text(device_turn, document, enabled=True)
     assert said == (f"its rollout has not admitted it yet: phase 2 of 3 waits for approval; {sentence}")
@@ -43,7 +42,7 @@ def test_a_device_comes_with_the_first_phase_that_reaches_it(
 
 def test_a_rollout_that_goes_nowhere_says_that_alone() -> None:
     document = in_state(RolloutState.PAUSED, PLAN)
-    device_turn = turn(document, LATE.row, enabled=True, order=TurnOrder(7, 20), waits="")
+    device_turn = turn(document, LATE, enabled=True, order=TurnOrder(7, 20), waits="")
     assert turn_text(device_turn, document, enabled=True) == "its rollout is paused: too hot"
 
 
@@ -51,6 +50,6 @@ def test_the_place_that_a_percentage_reaches_is_the_one_that_the_planner_admits(
     # 0.07 * 100 is 7.000000000000001: rounded up as it stands, an eighth device would be promised a place.
     document = in_state(RolloutState.CREATED, RolloutPlan((Phase(percent=0.07 * 100), Phase(percent=100.0))))
     ranks = {
-        rank: turn(document, LATE.row, enabled=True, order=TurnOrder(rank, 100), waits="").comes_with for rank in (7, 8)
+        rank: turn(document, LATE, enabled=True, order=TurnOrder(rank, 100), waits="").comes_with for rank in (7, 8)
     }
     assert ranks == {7: 1, 8: 2}

@@ -24,22 +24,15 @@ from events.device.events import (
     PropertiesReported,
     TwinPatched,
 )
+from events.device.state import DeviceDocument
 from events.envelope import Vector
-from events.explain import answer_text
 from events.explain.assessment import contests
-from events.explain.verdict import (
-    ExplainedDevice,
-    JudgedTwin,
-    LoggedDeployment,
-    Obstacle,
-    Reason,
-    Standpoint,
-    Verdict,
-    Weighed,
-)
-from events.explain.verdict_text import ExplainContext, verdict
+from events.explain.explanation import Explanation
+from events.explain.explanation_text import runs, verdict
+from events.explain.verdict import ExplainedDevice, LoggedDeployment, Obstacle, Reason, Standpoint, Verdict, Weighed
 from events.fleet.assignments import Assignment, AssignmentStatus, Layer, Own
 from events.manifest.document import DEVICE, ContentKind
+from events.query.evaluate import twin_row
 from events.rollout.events import (
     DevicesAdmitted,
     PhaseOpened,
@@ -392,7 +385,7 @@ def test_who_sets_what_is_told_with_the_values_of_all_who_disagree() -> None:
 
 
 def test_what_a_rollback_brought_back_says_so() -> None:
-    context = ExplainContext("d0", ExplainedDevice(JudgedTwin("d0")), Standpoint(), {}, 0)
+    explanation = Explanation("d0", DeviceDocument(1, 1), ExplainedDevice(twin_row("d0", {}, {})), Standpoint())
     one = Weighed(
         "a",
         1,
@@ -404,13 +397,13 @@ def test_what_a_rollback_brought_back_says_so() -> None:
         holds=True,
     )
     logged = LoggedDeployment(deployment())
-    assert verdict(one, msgspec.structs.replace(context, deployments={"a": logged})).startswith(
+    assert verdict(one, msgspec.structs.replace(explanation, deployments={"a": logged})).startswith(
         "it does not get a: a rollback restored the device's previous configuration"
     )
     held = {"wanted": (Layer("b", 2),), "reason": "too big"}
     assignments = {status: Assignment(status, (Layer("a", 1),), "x", {"m": 2}, **held) for status in AssignmentStatus}
-    runs = {status: answer_text.runs(assignment) for status, assignment in assignments.items()}
-    assert runs == {
+    texts = {status: runs(assignment) for status, assignment in assignments.items()}
+    assert texts == {
         AssignmentStatus.MANAGED: "runs a",
         AssignmentStatus.UNMANAGED: "is unmanaged: no deployment targets it any more, and it keeps the configuration from a",
         AssignmentStatus.OVER_LIMIT: "keeps a, as b does not fit: too big",

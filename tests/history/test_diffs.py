@@ -13,7 +13,7 @@ from events.device.events import TwinPatched
 from events.log.keys import FLEET, name, partition_of
 from events.log.port import Proposed
 from events.readiness.commands import GrantWaiver
-from services.api.v1.changes import EVENTS_MAX
+from services.api.v1.diff import EVENTS_MAX
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import api
 from tests.servers import eventually

@@ -1,14 +1,19 @@
 """The groups of updates, for one request."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Path, Request
 
 from events.canonical import Json
-from events.projection_store.groups import DeviceState, GroupProjection
+from events.projection_store.device_pages import DevicePosition
+from events.projection_store.groups import DeviceState, GroupProjection, is_among
+from events.rollout.sets import FleetSet
 from events.update.names import UpdateId
 from services.api.context.request import context_of
 from services.api.http.errors import BodyInvalid
+
+K = TypeVar("K")
 
 
 def groups_of(request: Request) -> GroupProjection:
@@ -29,6 +34,11 @@ async def update_in_path(
 
 UpdateInPath = Annotated[UpdateId, Depends(update_in_path)]
 Groups = Annotated[GroupProjection, Depends(groups_of)]
+
+
+def first_with(location: DevicePosition, sets: Mapping[K, FleetSet]) -> K | None:
+    """The key of the first set that has the device at a location; `None` if no set has it."""
+    return next((key for key, devices in sets.items() if is_among(location, devices)), None)
 
 
 def state_of(value: Json) -> DeviceState:

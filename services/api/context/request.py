@@ -1,4 +1,4 @@
-"""What handlers read from their request."""
+"""What handlers read from their request, and the write of a command for its caller."""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -6,6 +6,9 @@ from typing import ParamSpec, TypeVar
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
+from events.deployment.advice import Advice
+from events.device.errors import DeviceNotFound
+from events.producer.errors import Command
 from events.projection_store.fleet_projection import Within
 from services.api.context.api_context import ApiContext
 from services.api.context.batch_writer import BatchWriter
@@ -54,6 +57,26 @@ def author_of(request: Request) -> Author:
     return Author(
         caller.principal, caller.scope, preview_request_of(request), getattr(request.state, "command_key", None)
     )
+
+
+def write(request: Request, command: Command) -> tuple[Advice, ...]:
+    """Write a command for the caller, and return advice on it.
+
+    Raises:
+        Exception: as `ApiContext.do`.
+    """
+    return context_of(request).do(command, author_of(request))
+
+
+def existing(device_id: str, found: R | None) -> R:
+    """What was found of a device.
+
+    Raises:
+        DeviceNotFound: nothing was found: the device does not exist, or not yet in the projections.
+    """
+    if found is None:
+        raise DeviceNotFound(device_id)
+    return found
 
 
 def preview_request_of(request: Request) -> PreviewRequest | None:

@@ -9,7 +9,6 @@ from events.explain.rollout_turn import TurnOrder
 from events.log.port import Log
 from events.projection_store.fleet_snapshot import FleetSnapshotReader
 from events.projection_store.port import ProjectionStore
-from events.rollout import rollout_text
 from events.rollout.cohort import place
 from events.rollout.events import RollbackBegan, RolloutResults
 from events.rollout.planner import Judgement, order_of, universe
@@ -67,5 +66,5 @@ def says(document: RolloutDocument, judged: Judgement, admission: Admission | Ke
         return judged.says
     first = judged.events[0]
     if isinstance(first, RollbackBegan):
-        return rollout_text.about_to_roll_back(first.reason)
+        return f"is about to be rolled back: {first.reason}"
     return getattr(first, "reason", "") or progress(document)

@@ -1,13 +1,13 @@
 """What the update service's paths have in common: pages, operations, and the answers about updates."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Header, Query, Request, Response
+from fastapi import Query, Request
 
 from events.canonical import Json, JsonObject
-from events.device.times import time_text
 from events.log.keys import partition_of
 from events.projection_store.groups import DEFAULT_CLASS, Compliance, DeployedUpdate, GroupProjection, class_of
 from events.rollout.sets import FleetSet
@@ -17,17 +17,12 @@ from services.api.context.pages import continuation_at, location_of
 from services.api.context.request import context_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid, NotFound
-from services.api.http.json_answer import JsonAnswer
 from services.api.http.request_costs import CONTENT
 from services.api.http.router import DeclaringRouter
 
 PREFIX = "/deviceUpdate"
-
 PAGE = 100
-
 CLASSES_DERIVED = "device classes are derived from the compatibility of updates, and cannot be changed"
-
-_RUNNING = "status eq 'NotStarted' or status eq 'Running'"
 
 
 def device_update_router(below: str = "") -> DeclaringRouter:
@@ -38,68 +33,33 @@ def device_update_router(below: str = "") -> DeclaringRouter:
 
 
 Filter = Annotated[str | None, Query(alias="filter")]
-
 OrderBy = Annotated[str | None, Query(alias="orderby")]
-
-IfNoneMatch = Annotated[str | None, Header()]
 
 
 def list_page(request: Request, items: Sequence[Any], answer: Callable[[Any], Json] = lambda item: item) -> JsonObject:
     """A page of a list. Its link counts the items before it: if the list changes meanwhile, an item can appear twice."""
-    start = location_of(_opened(request))[1] + 1
+    start = _after(request)[1] + 1
     end = start + PAGE
     next_link = None if end >= len(items) else _link(request, (0, end - 1))
     return present(value=[answer(item) for item in items[start:end]], nextLink=next_link)
 
 
 def device_page(
-    request: Request,
-    group_projection: GroupProjection,
-    members: FleetSet,
-    answer: Callable[[str, tuple[int, int]], JsonObject],
+    request: Request, groups: GroupProjection, members: FleetSet, answer: Callable[[str, tuple[int, int]], JsonObject]
 ) -> JsonObject:
     """A page of devices. A device that is in the set throughout is on exactly one page."""
-    names, location = group_projection.page(members, after=location_of(_opened(request)), limit=PAGE)
+    names, location = groups.page(members, after=_after(request), limit=PAGE)
     next_link = None if location is None else _link(request, location)
     return present(value=[answer(name, where) for name, where in names], nextLink=next_link)
 
 
-def _opened(request: Request) -> str | None:
-    return context_of(request).continuations.open(request.query_params.get("after"))
+def _after(request: Request) -> tuple[int, int]:
+    return location_of(context_of(request).continuations.open(request.query_params.get("after")))
 
 
 def _link(request: Request, location: tuple[int, int]) -> str:
     sealed = continuation_at(context_of(request), location)
     return f"{request.scope['path']}?{urlencode({**request.query_params, 'after': sealed})}"
-
-
-def accepted(request: Request, location: str) -> Response:
-    """The answer to a request that is done, with the operation under which clients poll its result."""
-    return Response(status_code=202, headers={"Operation-Location": versioned(request, location)})
-
-
-def versioned(request: Request, location: str) -> str:
-    """A path with the client's `api-version`."""
-    return f"{location}?{urlencode({'api-version': request.query_params['api-version']})}"
-
-
-def answer_with_etag(body: JsonObject, if_none_match: str | None) -> Response:
-    """An answer with its etag, or 304 if the client has it already."""
-    headers = {"ETag": body["etag"]}
-    if if_none_match is not None and if_none_match.strip('"') == body["etag"].strip('"'):
-        return Response(status_code=304, headers=headers)
-    return JsonAnswer(body, headers=headers)
-
-
-def selects_running(text: str | None) -> bool:
-    """Whether a filter selects operations that are not done yet, the only one that is supported.
-
-    Raises:
-        BodyInvalid: it is another filter.
-    """
-    if text is not None and text.strip() != _RUNNING:
-        raise BodyInvalid(f"this filter is not supported: {text[:200]!r}; supported is {_RUNNING}")
-    return text is not None
 
 
 def device_location(request: Request, device_id: str) -> tuple[int, int] | None:
@@ -109,15 +69,28 @@ def device_location(request: Request, device_id: str) -> tuple[int, int] | None:
     return None if assignment is None else (partition_of(device_id, context.log.partitions), assignment.ordinal)
 
 
-def condition_of(group_projection: GroupProjection, device_class: str) -> str:
+def condition_of(groups: GroupProjection, device_class: str) -> str:
     """The condition of a device class.
 
     Raises:
         NotFound: there is no such class.
     """
-    if device_class not in group_projection.classes:
+    if device_class not in groups.classes:
         raise NotFound(f"there is no device class {device_class[:80]!r}")
-    return group_projection.classes[device_class]
+    return groups.classes[device_class]
+
+
+def read_update_id(body: Json, location: str) -> UpdateId:
+    """The `updateId` of a body.
+
+    Raises:
+        BodyInvalid: it is missing or incomplete; names its `location`.
+    """
+    match body:
+        case {"updateId": {"provider": str(provider), "name": str(name), "version": str(version)}}:
+            return UpdateId(provider, name, version)
+        case _:
+            raise BodyInvalid(f"{location} requires provider, name and version")
 
 
 def info_of(document: UpdateDocument) -> JsonObject:
@@ -125,29 +98,16 @@ def info_of(document: UpdateDocument) -> JsonObject:
     return {"updateId": document.update, "description": document.description, "friendlyName": document.friendly_name}
 
 
-def update_info(update: UpdateId, group_projection: GroupProjection) -> JsonObject:
+def update_info(update: UpdateId, groups: GroupProjection) -> JsonObject:
     """An update as other answers mention it; a deleted update has no description."""
-    document = group_projection.updates.get(update)
+    document = groups.updates.get(update)
     return {"updateId": update} if document is None else info_of(document)
 
 
-def class_of_update(deployed_update: DeployedUpdate, group_projection: GroupProjection) -> str:
+def class_of_update(deployed: DeployedUpdate, groups: GroupProjection) -> str:
     """The device class of a deployment's update; the default class if the update was deleted."""
-    document = group_projection.updates.get(deployed_update.deployment.update)
+    document = groups.updates.get(deployed.deployment.update)
     return DEFAULT_CLASS if document is None else class_of(document.condition)
-
-
-def operation_done(operation_id: str, document: UpdateDocument | None, *, at: int, location: str = "") -> JsonObject:
-    """An operation that is done. No operation runs longer than its request."""
-    return present(
-        operationId=operation_id,
-        status="Succeeded",
-        createdDateTime=time_text(at),
-        lastActionDateTime=time_text(at),
-        etag='"1"',  # An operation does not change any more.
-        resourceLocation=location or None,
-        update=None if document is None else info_of(document),
-    )
 
 
 def present(**members: Json) -> JsonObject:
@@ -156,12 +116,11 @@ def present(**members: Json) -> JsonObject:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def best_of_class(class_id: str, group_projection: GroupProjection) -> UpdateId | None:
+def best_of_class(class_id: str, groups: GroupProjection) -> UpdateId | None:
     """The newest update of a class; `None` if it has none."""
     # Updates are sorted by version, the newest first.
     return next(
-        (document.update for document in group_projection.updates.values() if class_of(document.condition) == class_id),
-        None,
+        (document.update for document in groups.updates.values() if class_of(document.condition) == class_id), None
     )
 
 
@@ -173,3 +132,61 @@ def compliance_answer(compliance: Compliance) -> JsonObject:
         "updatesInProgressDeviceCount": len(compliance.under_way),
     }
     return {"totalDeviceCount": sum(counts.values()), **counts}
+
+
+# -- filters and orders: the part of OData that the service documents
+
+
+# OData doubles a quote within a text.
+_CLAUSE = re.compile(r"\s*([A-Za-z/]+)\s+eq\s+('(?:[^']|'')*'|null|true|false)\s*", re.IGNORECASE)
+_AND = re.compile(r"\band\b", re.IGNORECASE)
+
+
+def read_filter(text: str | None, names: Collection[str]) -> dict[str, Json]:
+    """The required value of each property in a filter as `groupId eq 'a' and deploymentStatus eq null`; empty without a filter.
+
+    Raises:
+        BodyInvalid: the filter has another form, or another property than `names`.
+    """
+    selection: dict[str, Json] = {}
+    properties = {name.lower(): name for name in names}
+    remaining = (text or "").strip()
+    while remaining:
+        clause = _CLAUSE.match(remaining)
+        name = None if clause is None else properties.get(clause[1].lower())
+        if clause is None or name is None or name in selection:
+            raise _unsupported(text, names)
+        selection[name] = _value(clause[2])
+        remaining = remaining[clause.end() :]
+        if remaining:
+            joint = _AND.match(remaining)
+            remaining = "" if joint is None else remaining[joint.end() :]
+            if not remaining.strip():
+                raise _unsupported(text, names)
+    return selection
+
+
+def read_order(text: str | None, names: Mapping[str, str]) -> tuple[str, bool] | None:
+    """The member to order by in an order as `deviceCount desc`, and whether the largest is first; `None` without an order.
+
+    Raises:
+        BodyInvalid: the list cannot be ordered by that.
+    """
+    words = (text or "").split()
+    if not words:
+        return None
+    members = {name.lower(): member for name, member in names.items()}
+    direction = [word.lower() for word in words[1:]]
+    if words[0].lower() not in members or direction not in ([], ["asc"], ["desc"]):
+        raise BodyInvalid(f"orderby is one of {', '.join(names)}, with asc or desc, not {text!r}")
+    return members[words[0].lower()], direction == ["desc"]
+
+
+def _value(literal: str) -> Json:
+    plain = {"null": None, "true": True, "false": False}
+    return plain[literal.lower()] if literal.lower() in plain else literal[1:-1].replace("''", "'")
+
+
+def _unsupported(text: str | None, names: Collection[str]) -> BodyInvalid:
+    form = " and ".join(f"{name} eq ..." for name in names)
+    return BodyInvalid(f"this filter is not supported: {(text or '')[:200]!r}; supported is {form}")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from services.api.device_update import deployments, devices, groups, updates
+from services.api.device_update import deployments, devices, updates
 from services.api.device_update.lists import PREFIX
 from services.api.http.errors import BodyInvalid
 
@@ -23,5 +23,5 @@ def known_version(api_version: Annotated[str, Query(alias="api-version")]) -> No
 
 
 router = APIRouter(prefix=f"{PREFIX}/{{instance}}", dependencies=[Depends(known_version)], include_in_schema=False)
-for part in (updates.importing, updates.router, devices.router, groups.router, deployments.router):
+for part in (updates.router, devices.router, deployments.router):
     router.include_router(part)

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 from fastapi.responses import JSONResponse, Response
@@ -18,6 +18,12 @@ class AnswerBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     The description of the API is made from it (services/api/description.py), its docstring included. An optional member is
     `UNSET` by default.
     """
+
+    @classmethod
+    def filled(cls, source: object, **members: Any) -> Self:
+        """The answer with these members, and with the attributes of `source` that have the names of its other members."""
+        names = (name for name in cls.__struct_fields__ if name not in members and hasattr(source, name))
+        return cls(**{name: getattr(source, name) for name in names}, **members)
 
 
 def one_of(*texts: str) -> msgspec.Meta:

@@ -1,6 +1,6 @@
 """The bodies of requests to the hub's paths. Unknown members are ignored."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -98,16 +98,6 @@ class TwinBody(HubBody):
     def desired(self) -> dict[str, Any] | None:
         """The desired properties of the body, `None` if it has none."""
         return None if self.properties is None else self.properties.desired
-
-    @property
-    def cleared(self) -> tuple[Literal["tags", "desired"], ...]:
-        """The parts that a patch removes completely."""
-        parts: list[Literal["tags", "desired"]] = []
-        if self.tags is None and "tags" in self.model_fields_set:
-            parts.append("tags")
-        if self.properties is not None and self.desired is None and "desired" in self.properties.model_fields_set:
-            parts.append("desired")
-        return tuple(parts)
 
 
 BULK_EXAMPLE: dict[str, Any] = {

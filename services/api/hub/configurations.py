@@ -5,7 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import Any
 
 from fastapi import Request, Response
 from msgspec import UNSET
@@ -26,9 +26,8 @@ from events.manifest.merge import contributes
 from events.query.errors import ConditionInvalid, QueryInvalid
 from events.query.parse import parse as parse_query
 from events.query.system_metric import module_applied_query, module_targeted_query, targeted_query
-from events.secrets.personal import Personal
 from services.api.context.deployments import deployment_seen, deployments_seen
-from services.api.context.request import author_of, caller_of, context_of, reach_of, writer_of
+from services.api.context.request import author_of, caller_of, context_of, reach_of, write, writer_of
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.body_examples import CONTENT as EXAMPLE
 from services.api.http.body_examples import example
@@ -45,7 +44,6 @@ COUNTING_SECONDS = 1.0
 
 # At most 2 seconds: `az` lists the modules of the device right after this call, and expects those of the content.
 _WAITS, _WAIT_SECONDS = 100, 0.02
-
 _APPLIED = (
     "select deviceId from devices.modules where moduleId = '$edgeAgent' and configurations.[[{}]].status = 'Applied'"
 )
@@ -172,16 +170,13 @@ def put_configuration(
     if body.content is None:
         raise ContentMissing
     metrics = {} if body.metrics is None else body.metrics.queries
-    condition, labels, validation = body.target_condition or "", body.labels or {}, Validation.CONTENT
-    command: CreateDeployment | UpdateDeployment
+    common = (body.target_condition or "", body.priority, body.labels or {}, metrics)
     if if_match is None:
-        command = CreateDeployment(
-            name, body.content, condition, body.priority, labels, metrics, body.schema_version, validation=validation
-        )
+        version = body.schema_version
+        write(request, CreateDeployment(name, body.content, *common, version, validation=Validation.CONTENT))
     else:
         # Live hubs ignore another content in an update instead of refusing it (contract/hub.md §8.7).
-        command = UpdateDeployment(name, condition, body.priority, labels, metrics, if_match)
-    context_of(request).do(command, author_of(request))
+        write(request, UpdateDeployment(name, *common, if_match))
     # A write does not run the queries that workers do not count: each of them can be a scan of the fleet.
     return _configuration(request, response, name, until=-math.inf)
 
@@ -189,31 +184,29 @@ def put_configuration(
 @router.delete("/configurations/{name}", status_code=204)
 def delete_configuration(request: Request, name: DeploymentId, if_match: IfMatchToDelete = None) -> None:
     """Delete a deployment."""
-    context_of(request).do(DeleteDeployment(name, if_match), author_of(request))
+    write(request, DeleteDeployment(name, if_match))
 
 
 @router.post("/configurations/testQueries")
 @Access(REGISTRY_READ, scope="handler", cost=QUERY)
 def try_queries(request: Request, body: TestQueriesBody) -> QueryErrors:
     """Check a target condition and queries. The answer has their errors."""
-    personal, errors = context_of(request).vault.personal, {}
+    personal, answer, condition = context_of(request).vault.personal, QueryErrors(None, {}), body.target_condition or ""
     for name, text in (body.custom_metric_queries or {}).items():
         try:
             parse_query(text)
             personal.check_query(text)
         except QueryInvalid as refused:
-            errors[name] = str(refused)
-    return QueryErrors(_condition_error(body.target_condition or "", personal), errors)
-
-
-def _condition_error(text: str, personal: Personal) -> str | None:
-    try:
-        check_any_condition(text)
-        personal.check_condition(text)
-    except ConditionInvalid as refused:
-        return str(refused)
+            answer.custom_metric_query_errors[name] = str(refused)
     # A configuration may have this condition, and yet the hub refuses to check it (contract/hub.md §1.3).
-    return "the condition * cannot be checked; it targets every device" if text.strip() == "*" else None
+    if condition.strip() == "*":
+        answer.target_condition_error = "the condition * cannot be checked; it targets every device"
+    try:
+        check_any_condition(condition)
+        personal.check_condition(condition)
+    except ConditionInvalid as refused:
+        answer.target_condition_error = str(refused)
+    return answer
 
 
 def _configuration(request: Request, response: Response, name: str, *, until: float = math.inf) -> ConfigurationAnswer:
@@ -233,46 +226,34 @@ def _answers(
     in_twins = context.fleet_projection.twins(*of_modules, within=reach_of(request)) if of_modules else {}
     # Workers count metrics over the whole fleet. A caller with a scope must not learn how many devices are outside.
     counted = context.fleet_projection.metrics() if caller.scope is None else {}
-    return [
-        _answer(
-            name,
-            document,
-            in_twins.get(name, counts),
-            context.metric_results.results(document, counted.get(name, {}), until=until, scope=caller.scope),
+    answers = []
+    for name, (document, counts) in seen.items():
+        queries, counts_of_twins = _queries(name, document), in_twins.get(name, counts)
+        # A result is the number of rows of the query beside it, and three queries ask for the status in the `$edgeAgent` twin.
+        # A layer that sets nothing there has no such status, so its applied count is 0 (decision 0020).
+        of_agent = document.kind is not ContentKind.EDGE or contributes(document.content.get(CONTENT_KEY, {}), AGENT)
+        results = {}  # Empty until the workers know the deployment.
+        if counts_of_twins is not None:
+            results = {
+                query: counts_of_twins[status] if of_agent or query == "targetedCount" else 0
+                for query, status in _RESULTS.items()
+                if query in queries
+            }
+        metrics = context.metric_results.results(document, counted.get(name, {}), until=until, scope=caller.scope)
+        answers.append(
+            ConfigurationAnswer.filled(
+                document,
+                id=name,
+                labels=document.labels or None,
+                content_type="assignment",
+                created_time_utc=time_text(document.created_at),
+                last_updated_time_utc=time_text(document.updated_at),
+                system_metrics=QueryResults(results, queries),
+                metrics=QueryResults(dict(metrics), document.metrics),
+                etag=etag_of(document),
+            )
         )
-        for name, (document, counts) in seen.items()
-    ]
-
-
-def _answer(
-    name: str, document: DeploymentDocument, counts: Mapping[str, int] | None, metrics: Mapping[str, int]
-) -> ConfigurationAnswer:
-    """A deployment as a configuration of the hub; its results are empty until the workers know the deployment."""
-    queries = _queries(name, document)
-    # A result is the number of rows of the query beside it, and three queries ask for the status in the `$edgeAgent` twin.
-    # A layer that sets nothing there has no such status, so its applied count is 0 (decision 0020).
-    of_agent = document.kind is not ContentKind.EDGE or contributes(document.content.get(CONTENT_KEY, {}), AGENT)
-    results = {}
-    if counts is not None:
-        results = {
-            query: counts[status] if of_agent or query == "targetedCount" else 0
-            for query, status in _RESULTS.items()
-            if query in queries
-        }
-    return ConfigurationAnswer(
-        name,
-        document.schema_version,
-        document.labels or None,
-        document.content,
-        content_type="assignment",
-        target_condition=document.target_condition,
-        created_time_utc=time_text(document.created_at),
-        last_updated_time_utc=time_text(document.updated_at),
-        priority=document.priority,
-        system_metrics=QueryResults(results, queries),
-        metrics=QueryResults(dict(metrics), document.metrics),
-        etag=etag_of(document),
-    )
+    return answers
 
 
 _RESULTS = {
@@ -285,26 +266,16 @@ _RESULTS = {
 
 def _queries(name: str, document: DeploymentDocument) -> dict[str, str]:
     condition, scope = document.target_condition, "*" if document.scope is UNSET else document.scope
-    match document.kind:
-        case ContentKind.EDGE:
-            applied = _APPLIED.format(name)
-            return {
-                "appliedCount": applied,
-                "reportedSuccessfulCount": applied + _ANSWERED + _CODE.format("="),
-                "reportedFailedCount": applied + _ANSWERED + _CODE.format("!="),
-                "targetedCount": targeted_query(condition, scope),
-            }
-        # Nothing reports success or failure for a device's own twin or a module: two counts (contract/hub.md §1.3).
-        case ContentKind.DEVICE:
-            return {
-                "appliedCount": _OWN_APPLIED.format(name),
-                "targetedCount": targeted_query(condition, scope, own=True),
-            }
+    if document.kind is ContentKind.MODULE:
         # The query is the condition itself. A scope is a condition on devices and cannot be part of it (decision 0019).
-        case ContentKind.MODULE:
-            return {
-                "appliedCount": module_applied_query(condition, name),
-                "targetedCount": module_targeted_query(condition),
-            }
-        case _:
-            assert_never(document.kind)
+        applied, targeted = module_applied_query(condition, name), module_targeted_query(condition)
+    else:
+        is_own = document.kind is ContentKind.DEVICE
+        applied = (_OWN_APPLIED if is_own else _APPLIED).format(name)
+        targeted = targeted_query(condition, scope, own=is_own)
+    queries = {"appliedCount": applied}
+    # Nothing reports success or failure for a device's own twin or a module: two counts (contract/hub.md §1.3).
+    if document.kind is ContentKind.EDGE:
+        queries["reportedSuccessfulCount"] = applied + _ANSWERED + _CODE.format("=")
+        queries["reportedFailedCount"] = applied + _ANSWERED + _CODE.format("!=")
+    return {**queries, "targetedCount": targeted}

@@ -1,7 +1,5 @@
 """The scope calls of edgeHub: the devices below a gateway, with the keys that authenticate them (contract/device.md §2)."""
 
-import itertools
-from collections.abc import Sequence
 from typing import Annotated
 from urllib.parse import quote
 
@@ -67,7 +65,12 @@ def list_target_scope(request: Request, device_id: DeviceId, body: TargetScopeBo
 
     It is the device of the path, or below it.
     """
-    return _page(request, device_id, _first_of(body.auth_chain), body.page_size, body.continuation_link)
+    # The first device of a chain such as `leaf;edge-2;edge-1` or `edge-2/$edgeHub;edge-2;edge-1`. The rest of it is not
+    # trusted: parents are looked up in the log (`_document_below`).
+    first = body.auth_chain.partition(";")[0].partition("/")[0].strip()
+    if not first:
+        raise BodyInvalid("authChain must begin with a device id, as in edge-2;edge-1")
+    return _page(request, device_id, first, body.page_size, body.continuation_link)
 
 
 @router.get(f"{_OF_EDGE_HUB}/devicesAndModulesInDeviceScope")
@@ -104,22 +107,14 @@ def get_in_scope(
     return _identity(request, device_id, target_device_id, target_module_id)
 
 
-def _first_of(auth_chain: str) -> str:
-    """The first device of a chain such as `leaf;edge-2;edge-1` or `edge-2/$edgeHub;edge-2;edge-1`."""
-    # The rest of the chain is not trusted: parents are looked up in the log (`_document_below`).
-    first = auth_chain.partition(";")[0].partition("/")[0].strip()
-    if not first:
-        raise BodyInvalid("authChain must begin with a device id, as in edge-2;edge-1")
-    return first
-
-
 def _identity(request: Request, actor: str, device_id: str, module_id: str | None) -> DeviceScopeResult:
     context = context_of(request)
     document = _document_below(context, actor, device_id)
-    modules: Sequence[str] = () if not module_id else (module_id,)
     if module_id and module_id not in context.twins.module_ids(device_id):
         raise ModuleNotFound(device_id, module_id)
-    return _result(request, {device_id: document}, {device_id: modules}, None)
+    devices = device_identities(request, {device_id: document})
+    modules = module_identities(request, device_id, document, [module_id] if module_id else [])
+    return DeviceScopeResult(devices, modules, None)
 
 
 def _page(request: Request, actor: str, target: str, size: int, continuation: str | None) -> DeviceScopeResult:
@@ -138,9 +133,11 @@ def _page(request: Request, actor: str, target: str, size: int, continuation: st
     }
     if position is None:
         documents = {target: gateway, **documents}
-    modules = {name: context.twins.module_ids(name) for name in documents}
+    devices, modules = device_identities(request, documents), list[ModuleIdentityAnswer]()
+    for name, document in documents.items():
+        modules += module_identities(request, name, document, context.twins.module_ids(name))
     link = None if page.continuation is None else context.continuations.seal(page.continuation)
-    return _result(request, documents, modules, link)
+    return DeviceScopeResult(devices, modules, link)
 
 
 def _document_below(context: ApiContext, actor: str, device_id: str) -> DeviceDocument:
@@ -164,11 +161,3 @@ def _document_below(context: ApiContext, actor: str, device_id: str) -> DeviceDo
             break
         name, document = above, gateway
     raise OutOfDeviceScope(actor, device_id)
-
-
-def _result(
-    request: Request, documents: dict[str, DeviceDocument], modules: dict[str, Sequence[str]], link: str | None
-) -> DeviceScopeResult:
-    devices = device_identities(request, documents)
-    of_modules = (module_identities(request, name, document, modules[name]) for name, document in documents.items())
-    return DeviceScopeResult(devices, list(itertools.chain.from_iterable(of_modules)), link)

@@ -1,24 +1,27 @@
 """The identities of devices and modules, with their keys, and their number (contract/hub.md §1.1, §1.5)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import Body, Depends, Request, Response
 from msgspec import UNSET, UnsetType
 
+from events.canonical import JsonObject
 from events.device.authentication import X509_TYPES
-from events.device.commands import CreateModule, DeleteModule, RetireDevice, UpdateModule
+from events.device.commands import DeleteModule, RetireDevice
 from events.device.errors import EtagMismatch, ModuleNotFound
 from events.device.etags import matches, twin_etag
 from events.device.hierarchy import device_scope, generation_id, parent_scopes
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
 from events.device.times import NEVER, time_text
-from events.device.twin import DeviceCapabilities
+from events.device.twin import DeviceCapabilities, TwinThumbprints, twin_thumbprints
 from events.log.device_documents import load_device, load_devices, registered_device
-from services.api.context.api_context import ApiContext
-from services.api.context.request import author_of, caller_of, context_of, reach_of
+from events.secrets.errors import SecretNotFound
+from events.secrets.references import references
+from services.api.auth.secret_reads import note_read
+from services.api.context.request import author_of, caller_of, context_of, reach_of, write
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import EtagMissing, HubErrorAnswer, ModulesOutOfReach
 from services.api.http.json_answer import AnswerBody, JsonAnswer
@@ -26,15 +29,30 @@ from services.api.http.openapi import ETAG
 from services.api.http.path_names import DeviceId, ModuleId
 from services.api.http.request_costs import LONG, MANY_DEVICES
 from services.api.hub.bodies import BULK_EXAMPLE, BulkBody, DeviceBody, ModuleBody
-from services.api.hub.keys import (
-    IdentityAuthentication,
-    authentication_of,
-    identity_authentication,
-    in_plain,
+from services.api.hub.registry import (
+    BulkResult,
+    identity_command,
+    in_bulk,
+    module_command,
+    readable,
     without_present_keys,
 )
-from services.api.hub.registry import BulkResult, identity_command, in_bulk
 from services.api.hub.router import IDENTITY_SERVICE_VERSION, IfMatch, IfMatchToDelete, hub_router
+
+
+class IdentityKeys(AnswerBody):
+    """Two keys, so that one can be changed while the other is in use; `null` if there is none."""
+
+    primary_key: str | None
+    secondary_key: str | None
+
+
+class IdentityAuthentication(AnswerBody):
+    """How an identity authenticates."""
+
+    symmetric_key: IdentityKeys
+    x509_thumbprint: TwinThumbprints
+    type: str
 
 
 class DeviceIdentityAnswer(AnswerBody, kw_only=True):
@@ -126,8 +144,7 @@ def list_devices(request: Request, top: int = LISTED_MAX) -> list[DeviceIdentity
 @Access(REGISTRY_READ, scope="handler", at=True)
 def count_devices(request: Request) -> DeviceStatistics:
     """The number of devices, and how many of them are enabled."""
-    context = context_of(request)
-    total, enabled = context.fleet_projection.totals(within=reach_of(request))
+    total, enabled = context_of(request).fleet_projection.totals(within=reach_of(request))
     return DeviceStatistics(total, enabled, total - enabled)
 
 
@@ -160,7 +177,9 @@ def change_many(
 @Access(REGISTRY_READ, scope="device")
 def get_device(request: Request, response: Response, device_id: DeviceId) -> DeviceIdentityAnswer:
     """A device's identity, with its keys."""
-    return _identity(request, response, device_id)
+    (identity,) = device_identities(request, {device_id: load_device(context_of(request).log, device_id)})
+    response.headers["ETag"] = f'"{identity.etag}"'
+    return identity
 
 
 @router.put("/devices/{device_id}", responses=ETAG)
@@ -169,10 +188,9 @@ def put_device(
     request: Request, response: Response, device_id: DeviceId, body: DeviceBody, if_match: IfMatch = None
 ) -> DeviceIdentityAnswer:
     """Register a device, or with `If-Match` update it. Without keys in the body, new keys are made."""
-    context = context_of(request)
-    (command,) = without_present_keys(context, [identity_command(device_id, body, if_match)])
-    context.do(command, author_of(request))
-    return _identity(request, response, device_id)
+    (command,) = without_present_keys(context_of(request), [identity_command(device_id, body, if_match)])
+    write(request, command)
+    return get_device(request, response, device_id)
 
 
 @router.delete("/devices/{device_id}", status_code=204)
@@ -181,7 +199,7 @@ def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDele
     """Retire a device."""
     if if_match is None:
         raise EtagMissing
-    context_of(request).do(RetireDevice(device_id, if_match), author_of(request))
+    write(request, RetireDevice(device_id, if_match))
 
 
 @router.get("/devices/{device_id}/modules", dependencies=[Depends(modules_in_reach)])
@@ -218,33 +236,19 @@ def put_module(
     if_match: IfMatch = None,
 ) -> ModuleIdentityAnswer:
     """Create a module by hand, or with `If-Match` replace it."""
-    context, authentication = context_of(request), authentication_of(body.authentication, module=True)
-    command: CreateModule | UpdateModule
-    if if_match is None or _is_only_configured(context, device_id, module_id, if_match):
-        command = CreateModule(device_id, module_id, body.managed_by, authentication)
-    else:
-        command = UpdateModule(device_id, module_id, body.managed_by, authentication, if_match)
-    (change,) = without_present_keys(context, [command])
-    context.do(change, author_of(request))
+    context = context_of(request)
+    if if_match is not None:
+        # An update of a module that exists only because a configuration names it makes it one by hand, under the etag that its
+        # identity shows (decision 0039): the IoT identity service gives keys to modules that way.
+        by_hand = {*load_device(context.log, device_id).modules, *SYSTEM_MODULES}
+        if module_id not in by_hand and module_id in context.twins.module_ids(device_id):
+            if not matches(if_match, CONFIGURED_IDENTITY.etag):
+                subject = module_subject(device_id, module_id)
+                raise EtagMismatch(subject, expected=if_match, actual=twin_etag(CONFIGURED_IDENTITY.etag))
+            if_match = None
+    (command,) = without_present_keys(context, [module_command(device_id, module_id, body, if_match)])
+    write(request, command)
     return get_module(request, response, device_id, module_id)
-
-
-def _is_only_configured(context: ApiContext, device_id: str, module_id: str, if_match: str) -> bool:
-    """Whether a module exists only because a configuration names it.
-
-    Raises:
-        DeviceNotFound: the device is not registered.
-        EtagMismatch: such a module has another etag.
-    """
-    # An update of such a module makes it one by hand, under the etag that its identity shows (decision 0039): the IoT
-    # identity service gives keys to modules that way.
-    document = load_device(context.log, device_id)
-    if module_id in {*document.modules, *SYSTEM_MODULES} or module_id not in context.twins.module_ids(device_id):
-        return False
-    if not matches(if_match, CONFIGURED_IDENTITY.etag):
-        subject = module_subject(device_id, module_id)
-        raise EtagMismatch(subject, expected=if_match, actual=twin_etag(CONFIGURED_IDENTITY.etag))
-    return True
 
 
 @router.delete(_MODULE, status_code=204, dependencies=[Depends(modules_in_reach)])
@@ -253,13 +257,7 @@ def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if
     """Delete a module that was made by hand."""
     if if_match is None:
         raise EtagMissing
-    context_of(request).do(DeleteModule(device_id, module_id, if_match), author_of(request))
-
-
-def _identity(request: Request, response: Response, device_id: str) -> DeviceIdentityAnswer:
-    (identity,) = device_identities(request, {device_id: load_device(context_of(request).log, device_id)})
-    response.headers["ETag"] = f'"{identity.etag}"'
-    return identity
+    write(request, DeleteModule(device_id, module_id, if_match))
 
 
 def device_identities(request: Request, documents: Mapping[str, DeviceDocument]) -> list[DeviceIdentityAnswer]:
@@ -316,3 +314,30 @@ def module_identities(
             )
         )
     return answers
+
+
+def in_plain(
+    request: Request, authentications: Mapping[str, JsonObject | UnsetType]
+) -> dict[str, IdentityAuthentication]:
+    """Authentications by subject, in the hub's shape, with keys in plain. Erased and lost keys are `null`."""
+    sealed = {subject: authentication or {} for subject, authentication in authentications.items()}
+    # Noted before the keys are opened: a read that is not in the log did not happen (decision 0026).
+    with_keys = [subject for subject, authentication in sealed.items() if references(authentication)]
+    note_read(request, with_keys, what="keys")
+    vault = context_of(request).vault.opened
+    try:
+        # One round trip to Redis for a whole list of devices. Only if a key is lost, each identity is opened alone.
+        opened: Any = vault.reveal_left([*sealed.values()], instead=None)
+    except SecretNotFound:
+        opened = [readable(vault, authentication) for authentication in sealed.values()]
+    return dict(zip(sealed, map(identity_authentication, opened), strict=True))
+
+
+def identity_authentication(authentication: JsonObject) -> IdentityAuthentication:
+    """An authentication with keys in plain, in the hub's shape."""
+    keys = authentication.get("symmetricKey", {})
+    return IdentityAuthentication(
+        IdentityKeys(keys.get("primaryKey"), keys.get("secondaryKey")),
+        twin_thumbprints(authentication),
+        authentication.get("type", "sas"),
+    )

@@ -1,8 +1,12 @@
-"""The commands behind changes of the registry: of one identity, or of up to 100 in bulk (contract/hub.md §1.1, §1.5)."""
+"""The commands behind changes of the registry, one or up to 100 in bulk, with new keys (contract/hub.md §1.1, §1.5)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeVar, cast
 
+import msgspec
+
+from events.canonical import JsonObject
+from events.device.authentication import KEYS, THUMBPRINTS
 from events.device.commands import (
     CreateModule,
     DeleteModule,
@@ -14,17 +18,23 @@ from events.device.commands import (
     UpdateDevice,
     UpdateModule,
 )
+from events.log.device_documents import load_devices
+from events.producer.decision import subjects_of
 from events.producer.errors import Together
+from events.secrets.errors import SecretNotFound
+from events.secrets.secret_fields import new_key
+from events.secrets.vault import Vault
 from services.api.context.api_context import ApiContext
 from services.api.context.callers import Author
 from services.api.http.errors import BodyInvalid, answer_of, text_of
 from services.api.http.json_answer import AnswerBody
-from services.api.hub.bodies import IMPORT_MODES, BulkBody, DeviceBody, TwinBody
-from services.api.hub.keys import IdentityChange, authentication_of, without_present_keys
+from services.api.hub.bodies import IMPORT_MODES, AuthenticationBody, BulkBody, DeviceBody, ModuleBody, TwinBody
 
 _STATUSES = {"enabled": True, "disabled": False}
 # The service adds these members, and clients send them back. Any other member that begins with `$` is refused.
 _MEMBERS_OF_SERVICE = {"$version", "$metadata"}
+IdentityChange = DeviceCommand | Together
+C = TypeVar("C", bound=IdentityChange)
 
 
 class BulkError(AnswerBody):
@@ -64,6 +74,16 @@ def identity_command(device_id: str, body: DeviceBody, if_match: str | None) -> 
     )
 
 
+def module_command(
+    device_id: str, module_id: str, body: ModuleBody | BulkBody, if_match: str | None
+) -> CreateModule | UpdateModule:
+    """The command that creates a module, or replaces it if there is a condition. Missing keys are made anew."""
+    authentication = authentication_of(body.authentication, module=True)
+    if if_match is None:
+        return CreateModule(device_id, module_id, body.managed_by, authentication)
+    return UpdateModule(device_id, module_id, body.managed_by, authentication, if_match)
+
+
 def _written(section: dict[str, Any] | None) -> dict[str, Any] | None:
     if section is None:
         return None
@@ -81,7 +101,12 @@ def patch_of(device_id: str, module_id: str | None, body: TwinBody, if_match: st
             "properties must not be null, because that would remove the reported properties as well;"
             ' send "properties": {"desired": null} to remove all desired properties'
         )
-    return PatchTwin(device_id, module_id, _written(body.tags), _written(body.desired), if_match, body.cleared)
+    cleared: list[Literal["tags", "desired"]] = []
+    if body.tags is None and "tags" in body.model_fields_set:
+        cleared.append("tags")
+    if body.properties is not None and body.desired is None and "desired" in body.properties.model_fields_set:
+        cleared.append("desired")
+    return PatchTwin(device_id, module_id, _written(body.tags), _written(body.desired), if_match, tuple(cleared))
 
 
 def replacement_of(device_id: str, module_id: str | None, body: TwinBody, if_match: str | None) -> ReplaceTwin:
@@ -120,30 +145,69 @@ def _line(body: BulkBody) -> IdentityChange:
     twin = PatchTwin(body.id, body.module_id, _written(body.tags), _written(desired), if_match)
     if mode.startswith("updateTwin"):
         return twin
-    identity = _device(body) if body.module_id is None else _module(body, body.module_id)
+    condition = None if mode == "create" else (body.etag or "*") if mode.endswith("IfMatchETag") else "*"
+    identity: DeviceCommand
+    if body.module_id is None:
+        is_deleted = mode.startswith("delete")
+        identity = RetireDevice(body.id, condition) if is_deleted else identity_command(body.id, body, condition)
+    elif mode.startswith("delete"):
+        identity = DeleteModule(body.id, body.module_id, condition)
+    else:
+        identity = module_command(body.id, body.module_id, body, condition)
     return Together((identity, twin)) if mode == "create" and (body.tags or desired) else identity
-
-
-def _condition(body: BulkBody) -> str | None:
-    if body.import_mode == "create":
-        return None
-    return body.etag or "*" if body.import_mode.endswith("IfMatchETag") else "*"
-
-
-def _device(body: BulkBody) -> DeviceCommand:
-    if body.import_mode.startswith("delete"):
-        return RetireDevice(body.id, _condition(body))
-    return identity_command(body.id, body, _condition(body))
-
-
-def _module(body: BulkBody, module_id: str) -> DeviceCommand:
-    if body.import_mode.startswith("delete"):
-        return DeleteModule(body.id, module_id, _condition(body))
-    authentication = authentication_of(body.authentication, module=True)
-    if body.import_mode == "create":
-        return CreateModule(body.id, module_id, body.managed_by, authentication)
-    return UpdateModule(body.id, module_id, body.managed_by, authentication, _condition(body))
 
 
 def _error(body: BulkBody, error: Exception) -> BulkError:
     return BulkError(body.id, body.module_id, answer_of(error).code, text_of(error), body.import_mode)
+
+
+# -- keys
+
+
+def authentication_of(body: AuthenticationBody | None, *, module: bool = False) -> dict[str, Any]:
+    """The authentication of a command, with new keys where the body has null, "" or {} (contract/hub.md §1.5)."""
+    body = body or AuthenticationBody()
+    if body.type in {None, "sas"} or (module and body.type == "none"):
+        keys = body.symmetric_key or {}
+        if not any(keys.get(name) for name in KEYS):
+            keys = {name: new_key() for name in KEYS}
+        return {"type": "sas", "symmetricKey": {name: keys.get(name) for name in KEYS}}
+    if body.type == "selfSigned":
+        thumbprints = body.x509_thumbprint or {}
+        first = next(filter(None, map(thumbprints.get, THUMBPRINTS)), None)
+        return {"type": "selfSigned", "x509Thumbprint": {name: thumbprints.get(name) or first for name in THUMBPRINTS}}
+    return {"type": body.type}
+
+
+def without_present_keys(context: ApiContext, commands: Sequence[C]) -> list[C]:
+    """The commands, without `authentication` in each update that sends the keys that its identity already has."""
+    # Service clients read an identity, change one member and send all of it back. Sealed anew, the same keys would count as
+    # a change. Only the first command on a device is compared: a later one may follow a change of keys in this request.
+    first: dict[str, int] = {}
+    for number, command in enumerate(commands):
+        first.setdefault(subjects_of(command)[0], number)
+    updates: dict[str, UpdateDevice | UpdateModule] = {}
+    for device_id, number in first.items():
+        change: IdentityChange = commands[number]
+        if isinstance(change, UpdateDevice | UpdateModule) and "symmetricKey" in (change.authentication or {}):
+            updates[device_id] = change
+    cleaned = list(commands)
+    for device_id, document in load_devices(context.log, list(updates)).items():
+        update = updates[device_id]
+        if isinstance(update, UpdateDevice):
+            present = document.authentication or None
+        else:
+            module = document.modules.get(update.module_id)
+            present = None if module is None else module.authentication or None
+        if present is not None and readable(context.vault.opened, present) == update.authentication:
+            cleaned[first[device_id]] = cast("C", msgspec.structs.replace(update, authentication=None))
+    return cleaned
+
+
+def readable(vault: Vault, authentication: JsonObject) -> JsonObject:
+    """An authentication with keys in plain; without them if one is lost. An erased key is `None`."""
+    try:
+        opened: Any = vault.reveal_left(authentication, instead=None)
+    except SecretNotFound:
+        return {"type": authentication.get("type")}
+    return cast("JsonObject", opened)

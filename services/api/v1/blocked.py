@@ -47,7 +47,7 @@ class StopDetailsAnswer(StopAnswer):
 def list_blocked(request: Request) -> list[StopAnswer]:
     """The positions that partitions are stopped at; empty if no partition is stopped."""
     context = context_of(request)
-    return [_answer(stop) for stop in stops(context.log, context.projections)]
+    return [StopAnswer.filled(stop) for stop in stops(context.log, context.projections)]
 
 
 @router.get("/blocked/{location}")
@@ -55,14 +55,8 @@ def show_blocked(request: Request, location: StopName) -> StopDetailsAnswer:
     """The entry without secrets, its author and time, the subjects that wait behind it, and the effect of each decision."""
     context = context_of(request)
     stop_details = details(context.client, context.projections, _at(context, location))
-    return StopDetailsAnswer(
-        **msgspec.structs.asdict(_answer(stop_details.stop)),
-        entry=stop_details.entry,
-        subjects=stop_details.subjects,
-        subjects_total=stop_details.subjects_total,
-        devices=stop_details.devices,
-        choices=stop_details.choices,
-    )
+    stop = StopAnswer.filled(stop_details.stop)
+    return StopDetailsAnswer.filled(stop_details, **msgspec.structs.asdict(stop))
 
 
 @router.post("/blocked/{location}", status_code=202)
@@ -73,7 +67,7 @@ def decide(request: Request, location: StopName, body: DecisionBody) -> StopAnsw
     with context.producer(author_of(request)) as producer:
         record = producer.skip if body.decision == "skip" else producer.retry
         record(stop.stream, stop.position, reason=body.reason)
-    return _answer(stop)
+    return StopAnswer.filled(stop)
 
 
 def _at(context: ApiContext, location: str) -> Stop:
@@ -81,7 +75,3 @@ def _at(context: ApiContext, location: str) -> Stop:
         if stop.location == location:
             return stop
     raise NotFound(f"no partition is stopped at {location[:40]!r}; GET /v1/blocked lists the stops")
-
-
-def _answer(stop: Stop) -> StopAnswer:
-    return msgspec.convert(stop, StopAnswer, from_attributes=True)

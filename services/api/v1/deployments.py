@@ -6,7 +6,6 @@ from typing import Annotated, Any, Self, get_args
 from fastapi import Header, Query, Request
 from msgspec import UNSET, UnsetType
 
-from events.canonical import JsonObject
 from events.deployment.advice import Advice
 from events.deployment.commands import ChangeAdmission, CreateDeployment, ScheduleDeployment, UpdateDeployment
 from events.deployment.errors import ScheduleForbidden, ScheduleInvalid
@@ -25,10 +24,9 @@ from events.rollout.state import RolloutDocument, RolloutState
 from events.rollout.times import TimeUnreadable, local_time, read_time
 from events.secrets.references import extract, mask
 from events.stored_projection.partition_reader import STATUSES
-from services.api.context.api_context import ApiContext
 from services.api.context.deployments import deployment_of, deployment_seen, deployments_seen
 from services.api.context.pages import DevicePage, PageInQuery, page
-from services.api.context.request import author_of, caller_of, context_of, reach_of
+from services.api.context.request import author_of, caller_of, context_of, reach_of, write
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
 from services.api.http.errors import BodyInvalid, Forbidden, NotFound
 from services.api.http.json_answer import AnswerBody, one_of
@@ -42,7 +40,6 @@ from services.api.v1.router import v1_router
 
 router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True), write=Access(REGISTRY_WRITE, scope="handler"))
 
-_NOT_SEEN = "is rolled out in phases"
 _NO_REASON = ActBody()
 _OVER = {RolloutState.COMPLETED: "Everyone", RolloutState.CREATED: "NotStarted"} | dict.fromkeys(
     (RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK, RolloutState.HALTED), "Ended"
@@ -58,13 +55,6 @@ class DeploymentTimes(AnswerBody):
     start: str | None
     end: str | None
     zone: str
-
-    @classmethod
-    def of(cls, schedule: Schedule) -> Self:
-        """The times of a schedule."""
-        start_at, end_at = schedule.start_at or None, schedule.end_at or None
-        start, end = (at and local_time(at, schedule.zone) for at in (start_at, end_at))
-        return cls(start_at, end_at, start, end, schedule.zone)
 
 
 class DeploymentLine(AnswerBody):
@@ -96,19 +86,31 @@ class DeploymentLine(AnswerBody):
         """A deployment for the caller. `members` are the members that a subclass adds."""
         # A rollout counts devices of the whole fleet: a caller with another scope learns only that there is one.
         is_seen = rollout is None or caller_of(request).owns(document)
-        return cls(
+        # The admission that the partitions apply: that of the rollout in place of the deployment's own.
+        admission = type(document.admission).__name__
+        if rollout is not None and isinstance(document.admission, NotStarted):
+            admission = _OVER.get(rollout.state, "Phased" if rollout.phase >= 0 else "NotStarted")
+        times = None
+        if document.schedule is not UNSET:
+            start_at, end_at, zone = (
+                document.schedule.start_at or None,
+                document.schedule.end_at or None,
+                document.schedule.zone,
+            )
+            start, end = (at and local_time(at, zone) for at in (start_at, end_at))
+            times = DeploymentTimes(start_at, end_at, start, end, zone)
+        return cls.filled(
+            document,
             id=name,
-            priority=document.priority,
-            layered=document.layered,
             kind=KIND_NAMES[document.kind],
-            target_condition=document.target_condition,
             scope=None if document.scope is UNSET else document.scope,
-            labels=document.labels,
             counts=dict(counts),
-            admission=_admission(document, rollout),
-            schedule=None if document.schedule is UNSET else DeploymentTimes.of(document.schedule),
+            admission=admission,
+            schedule=times,
             rollout=None if rollout is None else rollout.state,
-            says=admission_text(document, rollout, context_of(request).clock()) if is_seen else _NOT_SEEN,
+            says=admission_text(document, rollout, context_of(request).clock())
+            if is_seen
+            else "is rolled out in phases",
             **members,
         )
 
@@ -150,21 +152,16 @@ class DeploymentSeries(AnswerBody):
     samples: Sequence[Sample]
 
 
-def _admission(document: DeploymentDocument, rollout: RolloutDocument | None) -> str:
-    """The admission that the partitions apply: that of the rollout in place of the deployment's own."""
-    if rollout is None or not isinstance(document.admission, NotStarted):
-        return type(document.admission).__name__
-    return _OVER.get(rollout.state, "Phased" if rollout.phase >= 0 else "NotStarted")
-
-
-# -- read
-
-
 @router.get("/deployments")
 @Access(REGISTRY_READ, scope="handler", at=True, cost=LONG)
 def list_deployments(request: Request, label: Annotated[list[str] | None, Query()] = None) -> list[DeploymentLine]:
     """The deployments with all of the labels (`?label=team=x`), each with its counts, its times and its rollout's state."""
-    labels = dict(map(_pair, label or []))
+    labels = {}
+    for text in label or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise BodyInvalid(f"label must be name=value, not {text[:80]!r}")
+        labels[name] = value
     seen = list(deployments_seen(request, labels))
     rollouts = rollouts_of(context_of(request).log, (name for name, _, _ in seen))
     return [
@@ -172,30 +169,15 @@ def list_deployments(request: Request, label: Annotated[list[str] | None, Query(
     ]
 
 
-def _pair(label: str) -> tuple[str, str]:
-    name, equals, value = label.partition("=")
-    if not equals:
-        raise BodyInvalid(f"label must be name=value, not {label[:80]!r}")
-    return name, value
-
-
 @router.get("/deployments/{name}")
 def deployment(request: Request, name: DeploymentId) -> DeploymentAnswer:
     """A deployment with its times, its rollout, its counts, and a sentence on which devices it admits."""
-    document, counts = deployment_seen(request, name)
-    rollout = rollouts_of(context_of(request).log, [name]).get(name)
-    visible_rollouts = {} if rollout is None or not caller_of(request).owns(document) else {name: rollout}
-    return DeploymentAnswer.of(
-        request,
-        name,
-        document,
-        counts,
-        rollout,
-        rolled_out=next(iter(lines_of(context_of(request), visible_rollouts, {name: document})), None),
-        created_at=document.created_at,
-        updated_at=document.updated_at,
-        etag=etag_of(document),
-    )
+    context, (document, counts) = context_of(request), deployment_seen(request, name)
+    rollout, rolled_out = rollouts_of(context.log, [name]).get(name), None
+    if rollout is not None and caller_of(request).owns(document):
+        (rolled_out,) = lines_of(context, {name: rollout}, {name: document})
+    etag = etag_of(document)
+    return DeploymentAnswer.of(request, name, document, counts, rollout, rolled_out=rolled_out, etag=etag)
 
 
 @router.get("/deployments/{name}/status")
@@ -216,10 +198,8 @@ def members(request: Request, name: DeploymentId, which: StatusName, query: Page
         deployment_of(context, name)
     else:
         deployment_seen(request, name)
-    return page(
-        context,
-        context.fleet_projection.page(name, which, after=query.after(context), limit=query.limit, within=within),
-    )
+    after, limit = query.after(context), query.limit
+    return page(context, context.fleet_projection.page(name, which, after=after, limit=limit, within=within))
 
 
 @router.get("/deployments/{name}/series")
@@ -238,9 +218,6 @@ def series(
     return DeploymentSeries(name, SeriesStore(context.client).read(name, since=since, until=context.until, limit=limit))
 
 
-# -- written
-
-
 @router.post("/deployments/{name}", status_code=201)
 @Access(REGISTRY_WRITE, scope="handler", cost=CONTENT)
 def create(request: Request, name: NewDeploymentId, body: CreateBody) -> WrittenDeployment:
@@ -252,28 +229,18 @@ def create(request: Request, name: NewDeploymentId, body: CreateBody) -> Written
     times = None if body.schedule is None else _schedule(name, body.schedule, Schedule())
     # A deployment with a start time waits for it without this.
     waits = (body.hold or body.rollout is not None) and not (times and times.start_at)
-    command = CreateDeployment(
-        name,
-        body.content,
-        body.target_condition,
-        body.priority,
-        body.labels,
-        body.metrics,
-        admission=NotStarted() if waits else Everyone(),
-        schedule=times,
-    )
+    common = (body.target_condition, body.priority, body.labels, body.metrics)
+    admission = NotStarted() if waits else Everyone()
+    command = CreateDeployment(name, body.content, *common, admission=admission, schedule=times)
     rollout = [] if body.rollout is None else [CreateRollout(name, body.rollout)]
     try:
         advice, checked = context.do_together(author_of(request), command, *rollout)
     except PlanInvalid as error:
         raise PlanInvalid(name, f"rollout.{error.element}", error.rule) from error
     report, waivers = readiness_of(context, command, checked.get(name))
-    return WrittenDeployment(
-        name,
-        *_targeted_now(request, name, advice),
-        ReadinessAnswer.of(request, report, waivers),
-        None if body.rollout is None else plan_text(body.rollout),
-    )
+    findings = ReadinessAnswer.of(request, report, waivers)
+    plan = None if body.rollout is None else plan_text(body.rollout)
+    return WrittenDeployment(name, *_targeted_now(request, name, advice), findings, plan)
 
 
 @router.put("/deployments/{name}")
@@ -282,13 +249,13 @@ def update(
     request: Request, name: DeploymentId, body: UpdateBody, if_match: Annotated[str | None, Header()] = None
 ) -> WrittenDeployment:
     """Change a deployment. A member that is left out stays. A content that differs is not applied, and answered with advice."""
-    context = context_of(request)
     command = UpdateDeployment(name, body.target_condition, body.priority, body.labels, body.metrics, if_match or "*")
-    targeted, advice = _targeted_now(request, name, context.do(command, author_of(request)))
+    targeted, advice = _targeted_now(request, name, write(request, command))
     if body.content is not None:
-        sent, stored = in_modern_form(body.content), deployment_of(context, name).content
+        contents = (in_modern_form(body.content), deployment_of(context_of(request), name).content)
         # Masked: the stored content has references where the sent one has secrets.
-        if _masked(sent) != _masked(stored):
+        sent, stored = (mask(extract(content, new_id=lambda: "0")[0]) for content in contents)
+        if sent != stored:
             text = f"{name} keeps its content; create another deployment for another content"
             advice.append(Advice("content-immutable", text))
     return WrittenDeployment(name, targeted, advice)
@@ -308,16 +275,12 @@ def _targeted_now(request: Request, name: str, advice: Iterable[Advice]) -> tupl
     return targeted, [*relevant, *targeting.advice(name, document, targeted, within=within)]
 
 
-def _masked(content: JsonObject) -> Any:
-    return mask(extract(content, new_id=lambda: "0")[0])
-
-
 @router.put("/deployments/{name}/schedule")
 def schedule(request: Request, name: DeploymentId, body: ScheduleBody) -> DeploymentAnswer:
     """Change when a deployment starts, if it has not started, or when it ends. `null` removes a time; a missing one stays."""
     document, _ = deployment_seen(request, name)
     current = Schedule() if document.schedule is UNSET else document.schedule
-    context_of(request).do(ScheduleDeployment(name, _schedule(name, body, current)), author_of(request))
+    write(request, ScheduleDeployment(name, _schedule(name, body, current)))
     return deployment(request, name)
 
 
@@ -345,13 +308,13 @@ def _schedule(name: str, body: ScheduleBody, current: Schedule) -> Schedule:
 def start(request: Request, name: HeldId) -> DeploymentAnswer:
     """Start a deployment that waits for its time or for an operator. A rollout is started in its place."""
     document, _ = deployment_seen(request, name)
-    context, author = context_of(request), author_of(request)
+    context = context_of(request)
     if rollouts_of(context.log, [name]):
-        context.do(StartRollout(name), author)
+        write(request, StartRollout(name))
     elif isinstance(document.admission, NotStarted):
         # `due_at` as it was read: a deployment that ends or is rescheduled at the same time is not started over that.
-        context.do(ChangeAdmission(name, Everyone(), due_at=document.start_at), author)
-    elif not context.is_repeat(author):
+        write(request, ChangeAdmission(name, Everyone(), due_at=document.start_at))
+    elif not context.is_repeat(author_of(request)):
         raise ScheduleForbidden(name, "it has started already" if document.admission != Ended() else "it has ended")
     return deployment(request, name)
 
@@ -362,14 +325,12 @@ def cancel(request: Request, name: HeldId, body: ActBody = _NO_REASON) -> Deploy
     context = context_of(request)
     deployment_seen(request, name)
     rollout = rollouts_of(context.log, [name]).get(name)
-    abort = [] if rollout is None or rollout.is_over else [AbortRollout(name, body.reason)]
-    context.do_together(author_of(request), *_record(context, name, rollout), *abort, ChangeAdmission(name, Ended()))
+    commands: list[RolloutCommand] = []
+    # The states of the rollout's devices are recorded before the deployment ends: afterwards no device has it, and every
+    # failed one would be in no list (decision 0034).
+    if rollout is not None and rollout.results is UNSET and rollout.state in ALLOWED[RecordResults]:
+        commands.append(RecordResults(name, context.rollout_states.results(name, rollout, context.clock())))
+    if rollout is not None and not rollout.is_over:
+        commands.append(AbortRollout(name, body.reason))
+    context.do_together(author_of(request), *commands, ChangeAdmission(name, Ended()))
     return deployment(request, name)
-
-
-def _record(context: ApiContext, name: str, rollout: RolloutDocument | None) -> list[RolloutCommand]:
-    """The command that records the states of a rollout's devices."""
-    # Before the deployment ends: afterwards no device has it, and every failed one would be in no list (decision 0034).
-    if rollout is None or rollout.results is not UNSET or rollout.state not in ALLOWED[RecordResults]:
-        return []
-    return [RecordResults(name, context.rollout_states.results(name, rollout, context.clock()))]

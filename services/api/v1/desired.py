@@ -3,7 +3,6 @@
 import asyncio
 import re
 import time
-from collections import OrderedDict
 from typing import Annotated, Any
 
 import msgspec
@@ -20,21 +19,13 @@ from events.secrets.references import MASK, mask
 from services.api.auth.secret_reads import note_read
 from services.api.context.callers import Author
 from services.api.context.long_poll import WaitingDevices
-from services.api.context.request import caller_of, context_of, in_turn, writer_of
+from services.api.context.request import caller_of, context_of, existing, in_turn, writer_of
 from services.api.http.access import TWIN_READ, TWIN_WRITE, Access
 from services.api.http.errors import BodyInvalid
 from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.path_names import DeviceId
 from services.api.http.request_costs import NO_WORK
-from services.api.v1.device_assignment import (
-    DeviceAssignmentChange,
-    DevicePart,
-    ModulePart,
-    assignment_of,
-    changes_of,
-    effective_of,
-)
-from services.api.v1.devices import POSITION_MAX
+from services.api.v1.devices import POSITION_MAX, DeviceAssignmentChange, DevicePart, ModulePart, changes_of, layers_of
 from services.api.v1.router import v1_router
 
 router = v1_router()
@@ -49,11 +40,6 @@ class DesiredVersion(msgspec.Struct, frozen=True):
 
     assignment_change: int
     hand_written: int = 0
-
-    @classmethod
-    def of(cls, device: StoredDevice) -> "DesiredVersion":
-        """The present version of a device."""
-        return cls(device.assignment_change, device.hand_written)
 
     @classmethod
     def parse(cls, text: str) -> "DesiredVersion":
@@ -71,25 +57,6 @@ class DesiredVersion(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """`17`, or `17.2` if something was written by hand."""
         return f"{self.assignment_change}.{self.hand_written}" if self.hand_written else str(self.assignment_change)
-
-
-class WrittenAcknowledgements:
-    """The acknowledgements that this process has written, of the most recent devices."""
-
-    # Workers apply an acknowledgement after a moment. Until then every further request of the device would write it again.
-    def __init__(self) -> None:
-        self._assignment_changes: OrderedDict[str, int] = OrderedDict()
-
-    def has(self, device_id: str, assignment_change: int) -> bool:
-        """Whether the acknowledgement of an assignment change by a device is written."""
-        return self._assignment_changes.get(device_id) == assignment_change
-
-    def add(self, device_id: str, assignment_change: int) -> None:
-        """Remember an acknowledgement, and forget those of the least recent devices."""
-        self._assignment_changes[device_id] = assignment_change
-        self._assignment_changes.move_to_end(device_id)
-        while len(self._assignment_changes) > DEVICES_REMEMBERED_MAX:
-            self._assignment_changes.popitem(last=False)
 
 
 class DesiredSectionAnswer(AnswerBody):
@@ -124,7 +91,7 @@ async def desired(
     version acknowledges that the device has the properties of that version.
     """
     device_version = None if version is None else DesiredVersion.parse(version)
-    assignment = await in_turn(request, assignment_of, context_of(request), device_id)
+    assignment = await in_turn(request, _assignment, request, device_id)
     if device_version is not None:
         await _acknowledge(request, assignment, device_version)
         if wait:
@@ -135,6 +102,10 @@ async def desired(
     return await in_turn(request, _desired, request, device_id, device_version, is_own=caller.device_id is not None)
 
 
+def _assignment(request: Request, device_id: str) -> StoredDevice:
+    return existing(device_id, context_of(request).fleet_projection.assignment(device_id))
+
+
 async def _acknowledge(request: Request, assignment: StoredDevice, device_version: DesiredVersion) -> None:
     """Record that a device has its present assignment, if it sent that version and the caller may report for it."""
     context, caller = context_of(request), caller_of(request)
@@ -143,15 +114,20 @@ async def _acknowledge(request: Request, assignment: StoredDevice, device_versio
     is_present = 0 < device_version.assignment_change == assignment.assignment_change
     if not may_report or not is_present or context.point_in_time is not None:
         return
-    written: WrittenAcknowledgements = request.app.state.acknowledgements
-    if written.has(assignment.device_id, assignment.assignment_change):
+    # Workers apply an acknowledgement after a moment. Until then every further request of the device would write it again.
+    # The assignment change of each device that this process has written one of, the most recent last.
+    written: dict[str, int] = request.app.state.acknowledgements
+    if written.get(assignment.device_id) == assignment.assignment_change:
         return
     versions = await in_turn(request, context.fleet_projection.undelivered, assignment)
     if versions:
         first_versions = dict(list(versions.items())[:SECTIONS_MAX])
         author = Author(caller.principal, caller.scope)
         await writer_of(request).do(AcknowledgeDesired(assignment.device_id, first_versions), author)
-    written.add(assignment.device_id, assignment.assignment_change)
+    written.pop(assignment.device_id, None)
+    written[assignment.device_id] = assignment.assignment_change
+    while len(written) > DEVICES_REMEMBERED_MAX:
+        del written[next(iter(written))]
 
 
 async def _wait(request: Request, assignment: StoredDevice, device_version: DesiredVersion, *, seconds: float) -> None:
@@ -163,10 +139,8 @@ async def _wait(request: Request, assignment: StoredDevice, device_version: Desi
         while not waiting.ended and (left := until - time.monotonic()) > 0:
             # Cleared before the read: a change that arrives after the read sets the event again (decision 0013).
             event.clear()
-            if (
-                DesiredVersion.of(await in_turn(request, assignment_of, context, assignment.device_id))
-                != device_version
-            ):
+            current = await in_turn(request, _assignment, request, assignment.device_id)
+            if DesiredVersion(current.assignment_change, current.hand_written) != device_version:
                 return
             try:
                 await asyncio.wait_for(event.wait(), left)
@@ -178,8 +152,8 @@ def _desired(
     request: Request, device_id: str, device_version: DesiredVersion | None, *, is_own: bool
 ) -> JsonAnswer[DesiredProperties] | Response:
     context = context_of(request)
-    effective = effective_of(context, device_id)
-    version = DesiredVersion.of(effective)
+    effective = existing(device_id, context.fleet_projection.effective(device_id))
+    version = DesiredVersion(effective.assignment_change, effective.hand_written)
     if version == device_version:
         return Response(status_code=204)
     twin_sections = context.twins.desired_sections(effective)
@@ -193,16 +167,23 @@ def _desired(
         sections = revealed
     else:
         sections = mask(sections)
-    own = effective.assignment.own_part
-    device = DevicePart.of(own, sections.pop(DEVICE), twin_sections[DEVICE].version) if DEVICE in sections else UNSET
-    partition = partition_of(device_id, context.log.partitions)
-    after = 0 if device_version is None else device_version.assignment_change
     answer = DesiredProperties(
         device_id,
         version.text,
-        list(changes_of(context, partition, effective.ordinal, after, upto=effective.assignment_change)),
-        {name: DesiredSectionAnswer(section, twin_sections[name].version) for name, section in sections.items()},
+        changes_of(
+            context,
+            effective,
+            0 if device_version is None else device_version.assignment_change,
+            upto=effective.assignment_change,
+        ),
+        {
+            name: DesiredSectionAnswer(section, twin_sections[name].version)
+            for name, section in sections.items()
+            if name != DEVICE
+        },
         ModulePart.all_of(effective.assignment),
-        device,
     )
+    if DEVICE in sections:
+        own, version_of_twin = effective.assignment.own_part, twin_sections[DEVICE].version
+        answer.device = DevicePart(sections[DEVICE], version_of_twin, layers_of(own), own.reason or None)
     return JsonAnswer(answer)

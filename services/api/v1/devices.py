@@ -7,42 +7,91 @@ from msgspec import UNSET, UnsetType
 
 from events.canonical import JsonObject
 from events.device.commands import ReportProperties
-from events.device.errors import DeviceNotFound
 from events.device.state import section
 from events.explain.device_report import ModuleStatus
-from events.fleet.assignments import AssignmentStatus
+from events.fleet.assignments import Assignment, AssignmentStatus, Own
 from events.log.device_documents import load_device
 from events.log.keys import partition_of
 from events.manifest.document import MODULE, by_module
 from events.manifest.merge import Conflict, conflicts
+from events.projection_store.port import StoredDevice
 from events.properties import SECRET
 from events.secrets.errors import SecretErased
 from events.secrets.references import mask
 from events.stored_projection.not_applied import Why
 from services.api.auth.secret_reads import note_read
+from services.api.context.api_context import ApiContext
 from services.api.context.deployments import deployment_of
 from services.api.context.pages import DevicePage, PageInQuery, page
-from services.api.context.request import author_of, context_of, reach_of, writer_of
+from services.api.context.request import author_of, context_of, existing, reach_of, writer_of
 from services.api.http.access import ADMIN, TWIN_READ, TWIN_WRITE, Access
 from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
 from services.api.http.request_costs import LONG, REPORT
 from services.api.v1.bodies import ReportBody
-from services.api.v1.device_assignment import (
-    AsOf,
-    DeviceAssignmentChange,
-    DevicePart,
-    ModulePart,
-    assignment_of,
-    changes_of,
-    effective_of,
-)
 from services.api.v1.router import v1_router
 
 # The largest integer that a double holds exactly: scripts in Redis and clients in JavaScript read positions as doubles.
 POSITION_MAX = 2**53 - 1
 
 router = v1_router(read=Access(TWIN_READ, scope="device", at=True))
+
+
+# A `Vector` is encoded as an array, where a reader could not tell which position is which.
+class AsOf(AnswerBody):
+    """The positions of the device's partition and of the fleet up to which an answer has all events."""
+
+    partition: int
+    fleet: int
+
+
+class PartVersion(AnswerBody):
+    """The configurations of the device's own twin by ascending rank, and the number of their changes, from 1."""
+
+    version: int
+    layers: list[str]
+
+
+class ModulePart(AnswerBody):
+    """The configurations of a single module by ascending rank, the number of their changes, and why they do not apply.
+
+    `reason` is `null` if they apply.
+    """
+
+    version: int
+    layers: list[str]
+    reason: str | None
+
+    @classmethod
+    def all_of(cls, assignment: Assignment) -> "dict[str, ModulePart] | UnsetType":
+        """The parts by module, `UNSET` if no configuration ever set anything in a module."""
+        parts = sorted(assignment.module_parts.items())
+        return {name: cls(part.version, layers_of(part), part.reason or None) for name, part in parts} or UNSET
+
+
+class DevicePart(AnswerBody):
+    """What configurations set in the device's own twin, with `layers` by ascending rank.
+
+    `version` is the number of changes. `reason` says why they do not apply; it is `null` if they do.
+    """
+
+    desired: dict[str, Any]
+    version: int
+    layers: list[str]
+    reason: str | None
+
+
+class DeviceAssignmentChange(AnswerBody):
+    """A change of a device's assignment. `at` is in milliseconds."""
+
+    assignment_change: int
+    at: int
+    status: AssignmentStatus
+    layers: list[str]
+    configuration: str
+    versions: dict[str, int]
+    device: PartVersion | UnsetType = UNSET
+    by_module: dict[str, ModulePart] | UnsetType = UNSET
 
 
 class EffectiveConfiguration(AnswerBody, kw_only=True):
@@ -124,60 +173,55 @@ def devices(request: Request, query: PageInQuery) -> DevicePage:
 @router.get("/devices/{device_id}/effective")
 def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
     """What a device should run, its layers and versions, and why. Secrets appear as `***`."""
-    configuration = effective_of(context_of(request), device_id)
-    assignment, own = configuration.assignment, configuration.assignment.own
-    return EffectiveConfiguration(
+    effective = existing(device_id, context_of(request).fleet_projection.effective(device_id))
+    assignment, own = effective.assignment, effective.assignment.own
+    device: DevicePart | UnsetType = UNSET
+    if own is not UNSET:
+        device = DevicePart(effective.own_section or {}, own.version, layers_of(own), own.reason or None)
+    return EffectiveConfiguration.filled(
+        effective,
         device_id=device_id,
-        managed=configuration.managed,
         status=assignment.status,
         reason=assignment.reason or None,
-        layers=[layer.id for layer in assignment.stack],
+        layers=layers_of(assignment),
         versions=assignment.module_versions,
         configuration=assignment.configuration,
-        modules=mask(configuration.modules),
+        modules=mask(effective.modules),
         by_module=ModulePart.all_of(assignment),
-        device=UNSET if own is UNSET else DevicePart.of(own, configuration.own_section or {}, own.version),
-        assignment_change=configuration.assignment_change,
-        since=configuration.at,
-        cause=configuration.cause,
-        as_of=AsOf.of(configuration.checkpoint.vector),
+        device=device,
+        since=effective.at,
+        as_of=AsOf.filled(effective.checkpoint.vector),
     )
 
 
 @router.get("/devices/{device_id}/not-applied")
 def not_applied(request: Request, device_id: DeviceId) -> NotAppliedDeployments:
     """The deployments that target a device and are not applied, each with its reason."""
-    context = context_of(request)
-    # The projection answers an unknown device with an empty list, and not with a 404.
-    assignment_of(context, device_id)
-    lines = context.fleet_projection.not_applied(device_id)
-    return NotAppliedDeployments(
-        device_id, [NotAppliedDeployment(line.deployment_id, line.why, line.by or None) for line in lines]
-    )
+    projection = context_of(request).fleet_projection
+    existing(device_id, projection.assignment(device_id))  # An unknown device would have an empty list, and not a 404.
+    not_applied = projection.not_applied(device_id)
+    lines = [NotAppliedDeployment(each.deployment_id, each.why, each.by or None) for each in not_applied]
+    return NotAppliedDeployments(device_id, lines)
 
 
 @router.get("/devices/{device_id}/modules")
 def modules(request: Request, device_id: DeviceId) -> ModuleStatuses:
     """The desired and the reported status of each module."""
     # Only the agent reports modules, those of the system included.
-    twin = context_of(request).twins.module(device_id, "$edgeAgent")
-    if twin is None:
-        raise DeviceNotFound(device_id)
+    twin = existing(device_id, context_of(request).twins.module(device_id, "$edgeAgent"))
     desired, reported = _by_name(twin["properties"]["desired"]), _by_name(twin["properties"]["reported"])
-    return ModuleStatuses(
-        device_id,
-        {
-            name: ModuleStatus(_member(desired.get(name), "status"), _member(reported.get(name), "runtimeStatus"))
-            for name in sorted({*desired, *reported})
-        },
-    )
+    statuses = {
+        name: ModuleStatus(_member(desired.get(name), "status"), _member(reported.get(name), "runtimeStatus"))
+        for name in sorted({*desired, *reported})
+    }
+    return ModuleStatuses(device_id, statuses)
 
 
 @router.get("/devices/{device_id}/conflicts")
 def device_conflicts(request: Request, device_id: DeviceId) -> DeviceConflicts:
     """The properties that the device's deployments set to different values, and the deployment that wins."""
     context = context_of(request)
-    assignment = effective_of(context, device_id).assignment
+    assignment = existing(device_id, context.fleet_projection.effective(device_id)).assignment
     all_conflicts: list[Conflict] = []
     for layers in (assignment.own_part.stack, assignment.stack):
         all_conflicts += conflicts(
@@ -221,9 +265,8 @@ def assignments(
 ) -> DeviceAssignmentChanges:
     """The changes of a device's assignment, oldest first, from position `after` + 1 on."""
     context = context_of(request)
-    partition = partition_of(device_id, context.log.partitions)
-    changes = changes_of(context, partition, assignment_of(context, device_id).ordinal, after)
-    return DeviceAssignmentChanges(device_id, list(changes))
+    device = existing(device_id, context.fleet_projection.assignment(device_id))
+    return DeviceAssignmentChanges(device_id, changes_of(context, device, after))
 
 
 def _by_name(section: JsonObject) -> JsonObject:
@@ -238,3 +281,30 @@ def _by_name(section: JsonObject) -> JsonObject:
 
 def _member(value: object, name: str) -> Any:
     return value.get(name) if isinstance(value, dict) else None
+
+
+def layers_of(part: Own | Assignment) -> list[str]:
+    """The ids of the layers of an assignment or of a part of one, by ascending rank."""
+    return [layer.id for layer in part.stack]
+
+
+def changes_of(
+    context: ApiContext, device: StoredDevice, after: int, *, upto: int | None = None
+) -> list[DeviceAssignmentChange]:
+    """The changes of a device's assignment, oldest first, at positions after + 1 to `upto`, or to the newest."""
+    partition = partition_of(device.device_id, context.log.partitions)
+    return [
+        DeviceAssignmentChange(
+            recorded.position,
+            recorded.at,
+            assignment.status,
+            layers_of(assignment),
+            assignment.configuration,
+            assignment.module_versions,
+            UNSET if assignment.own is UNSET else PartVersion(assignment.own.version, layers_of(assignment.own)),
+            ModulePart.all_of(assignment),
+        )
+        for recorded in context.recent_assignments.recorded(partition, after=after, upto=upto)
+        for assignment, ordinals in recorded.moves
+        if device.ordinal in ordinals
+    ]

@@ -11,7 +11,7 @@ from events.canonical import JsonObject
 from events.device.errors import DeviceNotFound
 from events.log.kinds import KINDS, RESTRICTED_KINDS
 from events.notification.event_filter import EventFilter
-from events.notification.positions import Positions, decode
+from events.notification.positions import decode
 from services.api.auth.authentication import Authenticator
 from services.api.auth.permissions import lacking
 from services.api.context.callers import Caller
@@ -34,12 +34,6 @@ _ANSWER: JsonObject = {
 }
 
 
-class EventStream(StreamingResponse):
-    """Server-sent events."""
-
-    media_type = "text/event-stream"
-
-
 @router.get("/stream", response_class=Response, responses={200: _ANSWER})
 @Access(REGISTRY_READ | SERVICE_CONNECT, at="a stream has events to come; `after` begins it in the past", cost=NO_WORK)
 async def stream(
@@ -52,16 +46,17 @@ async def stream(
     start: Annotated[Literal["now", "start"], Query(alias="from", description="Where to begin without an id.")] = "now",
     follow: Annotated[bool, Query(description="Wait for new events at the end.", examples=[False])] = True,
     last_event_id: Annotated[str | None, Header(description="As `after`, which it overrides.")] = None,
-) -> EventStream:
+) -> StreamingResponse:
     """Events and assignment changes as server-sent events, filtered by kind, deployment and device. Each is a CloudEvent.
 
     The events of each stream are in order. The id of an event has the positions in all streams.
     """
-    context = context_of(request)
     followers: Followers = request.app.state.followers
     kinds = _kinds(kind or [], caller_of(request))
     heads = await in_turn(request, followers.heads)
-    positions = _begin(last_event_id or after, start, heads, epoch=context.log.epoch)
+    positions = (0,) * len(heads) if start == "start" else heads
+    if event_id := last_event_id or after:
+        positions = decode(event_id, epoch=context_of(request).log.epoch, heads=heads)
     event_filter = EventFilter(followers.ordinals, kinds=kinds, deployments=deployment or [], devices=device or [])
 
     # Asked again before each part: a stream can last for days, and a revoked token must not follow on (decision 0022).
@@ -73,16 +68,12 @@ async def stream(
             return False
         return caller.may(_RESTRICTED) or kinds.isdisjoint(RESTRICTED_KINDS)
 
-    parts = followers.follow(
-        positions,
-        heads,
-        event_filter.includes,
-        still_allowed=still_allowed,
-        in_turn=functools.partial(in_turn, request),
-        for_ever=follow,
-    )
+    turns = functools.partial(in_turn, request)
+    includes = event_filter.includes
+    parts = followers.follow(positions, heads, includes, still_allowed=still_allowed, in_turn=turns, for_ever=follow)
     # Without the second header nginx would hold events back until a buffer is full.
-    return EventStream(parts, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(parts, media_type="text/event-stream", headers=headers)
 
 
 def _kinds(requested: list[str], caller: Caller) -> frozenset[str]:
@@ -95,9 +86,3 @@ def _kinds(requested: list[str], caller: Caller) -> frozenset[str]:
     if not RESTRICTED_KINDS.isdisjoint(requested):
         raise Forbidden(lacking(_RESTRICTED, caller.permissions))
     return frozenset(requested) or KINDS - RESTRICTED_KINDS
-
-
-def _begin(event_id: str | None, start: str, heads: Positions, *, epoch: str) -> Positions:
-    if event_id:
-        return decode(event_id, epoch=epoch, heads=heads)
-    return (0,) * len(heads) if start == "start" else heads

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from fastapi import Request
@@ -15,7 +15,6 @@ from events.log.errors import LogUnavailable
 from events.preview.errors import PreviewError
 from events.producer.errors import Command, Refused
 from events.producer.keys import CommandKey
-from events.producer.producer import Producer
 from events.readiness.commands import WaiverCommand
 from events.rollout.commands import RecordResults, RolloutCommand
 from events.secrets.references import references
@@ -96,24 +95,22 @@ async def events(request: Request) -> JsonAnswer[LinesAnswer]:
         if author.preview_request.is_dry_run:
             raise BodyInvalid("POST /v1/events has no ?preview=true; send the lines to POST /v1/preview")
         return JsonAnswer(await run_in_threadpool(_write_previewed, context, author, await commands_of(request), name))
-    answer = LinesAnswer(0, [])
+    answer, caller = LinesAnswer(0, []), caller_of(request)
     async for first, lines in batches(request):
         try:
-            batch = await run_in_threadpool(
-                _write_batch, context, author, _Batch(first, lines), caller_of(request), name
-            )
+            batch = await run_in_threadpool(_write_batch, context, author, caller, name, first=first, lines=lines)
         except LogUnavailable as error:
             raise LogUnavailable(f"{error}; lines before {first} are done, send the rest again") from error
         answer.written += batch.written
         answer.refused += batch.refused
         if len(answer.refused) > REFUSED_MAX:
-            raise BodyInvalid(_too_many_refused(answer, after=first + len(lines) - 1))
+            refused = answer.refused[0]
+            raise BodyInvalid(
+                f"over {REFUSED_MAX} lines are refused, the first of them line {refused.line}: {refused.error[:500]};"
+                f" the lines up to line {first + len(lines) - 1} were read and wrote {answer.written} events,"
+                " the rest was not read"
+            )
     return JsonAnswer(answer)
-
-
-class _Batch(NamedTuple):
-    first: int
-    lines: list[bytes]
 
 
 def _once(
@@ -131,34 +128,31 @@ def _once(
     return answer
 
 
-def _write_batch(context: ApiContext, author: Author, batch: _Batch, caller: Caller, name: str | None) -> LinesAnswer:
-    first, lines = batch
-
+def _write_batch(
+    context: ApiContext, author: Author, caller: Caller, name: str | None, *, first: int, lines: Sequence[bytes]
+) -> LinesAnswer:
     def write(key: CommandKey | None) -> LinesAnswer:
+        commands, refused = list[tuple[int, Command]](), list[RefusedLine]()
+        for number, line in enumerate(lines, first):
+            try:
+                commands.append((number, command_of(line, caller)))
+            except (BodyInvalid, Forbidden) as error:
+                refused.append(RefusedLine(number, text_of(error)))
         with context.producer(msgspec.structs.replace(author, key=key)) as producer:
             try:
-                return _submit(producer, batch, caller)
+                report = producer.submit_numbered(commands)
             except PreviewError as error:
                 # Several commands are appended in chunks: a preview can stop holding after the first of them (decision 0028).
-                if first > 1 or producer.written:
-                    error.add(_done(first, producer.written))
+                done = [f"lines before {first} are done"] if first > 1 else []
+                if producer.written:
+                    done.append(f"{producer.written} events of the lines from {first} on are written")
+                if done:
+                    error.add(" and ".join(done))
                 raise
+        refused += (RefusedLine(each.index, text_of(each.error)) for each in report.refused)
+        return LinesAnswer(report.written, sorted(refused))
 
     return _once(context, None if name is None else f"{name}:{first}", digest_of(*lines), write)
-
-
-def _too_many_refused(answer: LinesAnswer, *, after: int) -> str:
-    first = answer.refused[0]
-    return (
-        f"over {REFUSED_MAX} lines are refused, the first of them line {first.line}: {first.error[:500]};"
-        f" the lines up to line {after} were read and wrote {answer.written} events, the rest was not read"
-    )
-
-
-def _done(first: int, more: int) -> str:
-    """What is written of a body whose batch from line `first` on failed: the lines before, and `more` events of the batch."""
-    before = [f"lines before {first} are done"] if first > 1 else []
-    return " and ".join([*before, *([f"{more} events of the lines from {first} on are written"] if more else [])])
 
 
 def _write_previewed(context: ApiContext, author: Author, commands: Sequence[Command], name: str | None) -> LinesAnswer:
@@ -187,43 +181,17 @@ async def commands_of(request: Request) -> list[Command]:
         lines += batch
         if len(lines) > BATCH_LINES:
             raise BodyInvalid(f"a preview, or a request with its token, must have at most {BATCH_LINES} lines")
-    return await run_in_threadpool(_commands, lines, caller_of(request))
+    caller = caller_of(request)
+    return await run_in_threadpool(lambda: [command_of(line, caller) for line in lines])
 
 
-def _commands(lines: Sequence[bytes], caller: Caller) -> list[Command]:
-    return [allowed(command_of(line), caller) for line in lines]
-
-
-def _submit(producer: Producer, batch: _Batch, caller: Caller) -> LinesAnswer:
-    commands, refused = list[tuple[int, Command]](), list[RefusedLine]()
-    for number, line in enumerate(batch.lines, batch.first):
-        try:
-            commands.append((number, allowed(command_of(line), caller)))
-        except (BodyInvalid, Forbidden) as error:
-            refused.append(RefusedLine(number, text_of(error)))
-    report = producer.submit_numbered(commands)
-    refused += (RefusedLine(each.index, text_of(each.error)) for each in report.refused)
-    return LinesAnswer(report.written, sorted(refused))
-
-
-def allowed(command: Command, caller: Caller) -> Command:
-    """The command, if the caller may give it.
-
-    Raises:
-        Forbidden: the caller lacks the permission of the command.
-    """
-    permissions = needed_for(command)
-    if not caller.may(permissions):
-        raise Forbidden(lacking(permissions, caller.permissions))
-    return command
-
-
-def command_of(line: bytes) -> Command:
+def command_of(line: bytes, caller: Caller) -> Command:
     """A command from its line.
 
     Raises:
         BodyInvalid: the line is not a JSON object, the command is unknown, or a member is unknown, repeated or of a wrong
             type.
+        Forbidden: the caller lacks the permission of the command.
     """
     try:
         # Before decoding: 7 MiB of small members would hold the interpreter for seconds (decision 0036).
@@ -240,9 +208,13 @@ def command_of(line: bytes) -> Command:
         # Callers with registry read see keys in plain: a reference would show them another secret as a key.
         if references(members_.get("authentication")):
             raise BodyInvalid("authentication must have the key itself, not a reference to a secret")
-        return msgspec.convert(members_, kind)
+        command = msgspec.convert(members_, kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, JsonOutOfBounds, NameTwice) as error:
         raise BodyInvalid(str(error)) from error
+    permissions = needed_for(command)
+    if not caller.may(permissions):
+        raise Forbidden(lacking(permissions, caller.permissions))
+    return command
 
 
 def _kind_of(command: object) -> type[Command]:

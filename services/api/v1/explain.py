@@ -10,17 +10,14 @@ from msgspec import UNSET, UnsetType, field
 from events.deployment.errors import DeploymentNotFound
 from events.deployment.events import DeploymentDeleted
 from events.device.errors import DeviceNotFound
-from events.explain import verdict_text
-from events.explain.answer_text import answer
-from events.explain.audience import Audience
-from events.explain.cause import Cause, of_deployment
+from events.explain import cause, explanation_text
+from events.explain.cause import Cause
 from events.explain.device_report import DeviceReport
 from events.explain.explainer import ENTRIES_MAX, Explainer
 from events.explain.explanation import Explanation
 from events.explain.judged_condition import Judged, PropertyType
 from events.explain.rollout_turn import Turn, turn
-from events.explain.verdict import Contest, Obstacle, Verdict, Weighed
-from events.explain.verdict_text import ExplainContext
+from events.explain.verdict import Contest, Obstacle, Reason, Verdict, Weighed
 from events.fleet.assignments import AssignmentStatus
 from events.log.fleet_documents import deployments
 from events.log.keys import FLEET
@@ -38,7 +35,7 @@ from services.api.http.json_answer import AnswerBody
 from services.api.http.path_names import DeviceId
 from services.api.http.request_costs import LONG
 from services.api.http.similar_names import near
-from services.api.v1.device_assignment import AsOf
+from services.api.v1.devices import AsOf
 from services.api.v1.router import v1_router
 
 router = v1_router()
@@ -179,42 +176,35 @@ def explain(
         api_context.log,
         api_context.fleet_projection,
         api_context.projections,
-        streams=api_context.streams,
-        history=api_context.deployment_history,
+        api_context.streams,
+        api_context.deployment_history,
     )
-    explanation = explainer.explain(device_id, deployment=deployment, entries_max=read_back)
+    scope = caller_of(request).scope
+    explanation = explainer.explain(
+        device_id,
+        now=api_context.clock(),
+        scope=None if scope is None else scope.text,
+        deployment=deployment,
+        entries_max=read_back,
+    )
     if explanation is None:
         raise DeviceNotFound(device_id, near=_near(request, device_id))
     explanation = msgspec.structs.replace(explanation, weighed=_seen(request, explanation, deployment))
-    return _answer(request, explainer, explanation, requested=deployment or "")
-
-
-def _answer(request: Request, explainer: Explainer, explanation: Explanation, *, requested: str) -> DeviceExplanation:
-    scope, device_id = caller_of(request).scope, explanation.device_id
-    audience = Audience(None if scope is None else scope.text)
-    context = ExplainContext(
-        device_id,
-        explanation.subject,
-        explanation.standpoint,
-        explanation.deployments,
-        context_of(request).clock(),
-        _turns(request, explanation, audience),
-        audience,
-    )
-    lines = [_deployment(each, context, explainer.causes(explanation, each, audience)) for each in explanation.weighed]
+    explanation = msgspec.structs.replace(explanation, turns=_turns(request, explanation))
+    lines = [_deployment(each, explanation, explainer.causes(explanation, each)) for each in explanation.weighed]
     effective, document = explanation.effective, explanation.document
     return DeviceExplanation(
         device_id=device_id,
-        says=answer(explanation, context, deployment_id=requested),
+        says=explanation_text.answer(explanation, deployment_id=deployment or ""),
         state="retired" if document.retired else "registered" if effective is None else "known",
         edge_capable=document.edge,
         enabled=document.enabled,
-        runs=None if effective is None else _assignment(explanation, effective, audience),
-        as_of=_as_of(explanation, audience),
+        runs=None if effective is None else _assignment(explanation, effective),
+        as_of=_as_of(explanation),
         contests=explanation.contests,
         reported=explanation.reported,
-        events=explanation.causes_of_device(),
-        undecided=explanation.undecided(),
+        events=cause.of_identity_and_reports(explanation),
+        undecided=tuple(cause.of_device(explanation.standpoint.number, each) for each in explanation.traced.undecided),
         read_back_to=explanation.traced.back_to,
         deployments=lines,
     )
@@ -255,29 +245,36 @@ def _why_not(request: Request, deployment_id: str) -> str:
         return ""  # Names and authors of deployments outside of the scope would tell about devices outside.
     history = api_context.deployment_history.of(deployment_id, upto=api_context.log.head(FLEET))
     if history and history[-1].kind == DeploymentDeleted.__name__:
-        return of_deployment(history[-1]).says
+        return cause.of_deployment(history[-1]).says
     similar = near(deployment_id, (name for name, _ in deployments(api_context.log)))
     return f"did you mean {' or '.join(map(repr, similar))}?" if similar else ""
 
 
-def _turns(request: Request, explanation: Explanation, audience: Audience) -> dict[str, Turn]:
-    """Why rollouts have not admitted the device, by deployment."""
+def _turns(request: Request, explanation: Explanation) -> dict[str, Turn]:
+    """Why rollouts have not admitted the device, by deployment, as far as the caller may know them."""
     api_context, at, subject = context_of(request), explanation.standpoint, explanation.subject
-    waiting = explanation.waiting(audience)
-    judged = api_context.rollout_states.judged(waiting, api_context.clock())
+    waiting = {
+        weighed.id: logged.rollout
+        for weighed in explanation.weighed
+        if Reason.NOT_ADMITTED in {each.reason for each in (weighed.obstacle, weighed.then) if each is not None}
+        and (logged := explanation.deployments[weighed.id]).rollout is not None
+        and logged.rollout.admits
+        and explanation.may_know_rollout(logged)
+    }
+    judged = api_context.rollout_states.judged(waiting, explanation.now)
     turns = {}
     for name, rollout in waiting.items():
         order = None
         if at.ordinal is not None:
             order = api_context.rollout_states.order(name, rollout, number=at.number, ordinal=at.ordinal)
-        turns[name] = turn(rollout, subject.twin.row, enabled=subject.enabled, order=order, waits=judged[name].says)
+        turns[name] = turn(rollout, subject.twin, enabled=subject.enabled, order=order, waits=judged[name].says)
     return turns
 
 
 # -- the parts of the answer
 
 
-def _assignment(explanation: Explanation, effective: Effective, audience: Audience) -> ExplainedAssignment:
+def _assignment(explanation: Explanation, effective: Effective) -> ExplainedAssignment:
     assignment = effective.assignment
     return ExplainedAssignment(
         status=assignment.status,
@@ -288,31 +285,32 @@ def _assignment(explanation: Explanation, effective: Effective, audience: Audien
         since=effective.at,
         assignment_change=effective.assignment_change,
         cause=effective.cause,
-        causes=explanation.causes_of_change(audience),
+        causes=cause.of_last_change(explanation),
     )
 
 
-def _as_of(explanation: Explanation, audience: Audience) -> ExplainedAsOf:
+def _as_of(explanation: Explanation) -> ExplainedAsOf:
     at, blocked, stop = explanation.standpoint, explanation.blocked, None
     if blocked is not None:
         # What stops a partition can be about a device outside of the caller's scope.
-        error = None if audience.scope is not None else blocked.error
+        error = None if explanation.scope is not None else blocked.error
         stop = ExplainedStop(f"{stream_name(blocked.stream)}:{blocked.position}", blocked.at, error)
     return ExplainedAsOf(
         stream=stream_name(at.number),
         partition=at.vector.partition,
         fleet=at.vector.fleet,
-        heads=AsOf.of(at.head),
+        heads=AsOf(at.head.partition, at.head.fleet),
         is_behind=at.is_behind,
         blocked=stop,
     )
 
 
-def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, ...]) -> ExplainedDeployment:
+def _deployment(weighed: Weighed, explanation: Explanation, causes: tuple[Cause, ...]) -> ExplainedDeployment:
     """The verdict of a deployment, with the events that led to it."""
-    deployment = context.deployments[weighed.id]
+    deployment = explanation.deployments[weighed.id]
     group = group_and_deployment(weighed.id)
-    why = "" if weighed.obstacle is None else verdict_text.because(weighed, context)
+    is_counted = explanation_text.is_counted(weighed, deployment)
+    why = "" if weighed.obstacle is None else explanation_text.because(weighed, explanation)
     return ExplainedDeployment(
         id=weighed.id,
         group=None if group is None else group[0],
@@ -321,15 +319,15 @@ def _deployment(weighed: Weighed, context: ExplainContext, causes: tuple[Cause, 
         layered=weighed.layered,
         priority=weighed.priority,
         verdict=weighed.verdict,
-        says=verdict_text.verdict(weighed, context, why=why),
+        says=explanation_text.verdict(weighed, explanation, why=why),
         because=why or None,
         layer=weighed.rank or None,
         obstacle=weighed.obstacle,
         if_targeted=weighed.then,
         targeted=weighed.targeted,
-        applied_count=verdict_text.is_counted(weighed, deployment),
-        notes=list(verdict_text.notes(weighed, deployment)),
-        turn=context.turns.get(weighed.id),
+        applied_count=is_counted,
+        notes=[explanation_text.NOT_COUNTED] if weighed.applies and not is_counted else [],
+        turn=explanation.turns.get(weighed.id),
         target_condition=deployment.document.target_condition,
         condition=None if weighed.condition is None else _term(weighed.condition),
         scope=None if weighed.scope is None or weighed.scope.term == MATCH_ALL else _term(weighed.scope),

@@ -1,7 +1,7 @@
 """`/v1/preview`, and `?preview=true` on every write: the effect of commands on devices, and a token to apply exactly that."""
 
 import datetime as dt
-import functools
+import itertools
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -40,7 +40,7 @@ from services.api.context.request import author_of, context_of, page_of
 from services.api.http.access import SERVICE_CONNECT, Access
 from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.request_costs import LINES
-from services.api.v1.device_assignment import AsOf
+from services.api.v1.devices import AsOf
 from services.api.v1.events import EVENTS_BODY, RefusedLine, commands_of, refused_lines
 from services.api.v1.readiness import ReadinessAnswer, current_waivers
 from services.api.v1.router import v1_router
@@ -154,11 +154,9 @@ async def preview(
 
 
 def _preview(request: Request, commands: Sequence[Command]) -> JsonAnswer[PreviewAnswer | DevicePage]:
-    context = context_of(request)
-    author = msgspec.structs.replace(
-        author_of(request), preview_request=PreviewRequest(is_dry_run=True, token="", page=page_of(request))
-    )
-    dry_run = DryRun(context.dry_runs, author)
+    preview_request = PreviewRequest(is_dry_run=True, token="", page=page_of(request))
+    author = msgspec.structs.replace(author_of(request), preview_request=preview_request)
+    dry_run = DryRun(context_of(request).dry_runs, author)
     report = dry_run.producer().submit(commands)
     if len(commands) == 1 and report.refused:
         raise report.refused[0].error
@@ -167,10 +165,10 @@ def _preview(request: Request, commands: Sequence[Command]) -> JsonAnswer[Previe
 
 def answer_to(request: Request, previewed: Preview) -> JsonAnswer[PreviewAnswer | DevicePage]:
     """The answer of a preview, or the requested page of one of its lists."""
-    context, preview_request = context_of(request), previewed.author.preview_request
+    preview_request = previewed.author.preview_request
     if preview_request is not None and preview_request.page is not None:
-        return JsonAnswer(_page(context, previewed.result, preview_request.page))
-    return JsonAnswer(_answer(request, context, previewed))
+        return JsonAnswer(_page(context_of(request), previewed.result, preview_request.page))
+    return JsonAnswer(_answer(request, previewed))
 
 
 def _page(context: ApiContext, result: PreviewResult, requested_page: ListPage) -> DevicePage:
@@ -195,13 +193,23 @@ def _page(context: ApiContext, result: PreviewResult, requested_page: ListPage) 
     return DevicePage(names, sealed)
 
 
-def _answer(request: Request, context: ApiContext, previewed: Preview) -> PreviewAnswer:
-    result, events = previewed.result, previewed.events.by_stream
-    listed = functools.partial(_list, context, result)
+def _answer(request: Request, previewed: Preview) -> PreviewAnswer:
+    context, result, events = context_of(request), previewed.result, previewed.events.by_stream
+
+    def listed(name: str) -> PreviewList:
+        members = result.lists.get(name, {})
+        examples = page_of_list(context.projections, result, members, limit=EXAMPLES)[0] if members else []
+        return PreviewList(name, result.count(name), examples)
+
+    says = [f"{counted(count, 'device')} {text}" for name, text in _SENTENCES.items() if (count := result.count(name))]
     # The position of another partition would tell a caller with a scope how much is written on devices outside.
     reached = {number for members in result.lists.values() for number, ordinals in members.items() if ordinals}
+    stacks = (
+        [(name, result.deployments[name].content) for name in stack if name in result.deployments]
+        for stack in result.stacks[:_STACKS_MAX]
+    )
     return PreviewAnswer(
-        says=sentences_of(result),
+        says=says if result.count("changed") else [*says, "no device changes"],
         changes_nothing=not result.count("affected") and not events,
         events=sum(map(len, events.values())),
         **{snake_case(name): listed(name) for name in PLAIN},
@@ -219,12 +227,13 @@ def _answer(request: Request, context: ApiContext, previewed: Preview) -> Previe
             PreviewedRollout(first.deployment, first.says, listed(f"rollouts/{first.deployment}/first"))
             for first in result.rollouts
         ],
-        conflicts=_conflicts(result),
+        # The properties that layers of a changed device set to different values, each once.
+        conflicts=list(dict.fromkeys(itertools.chain.from_iterable(map(conflicts, stacks)))),
         readiness=_readiness(request, previewed),
         advice=previewed.advice,
         refused=refused_lines(previewed.refused),
         as_of={
-            stream_name(number): AsOf.of(vector)
+            stream_name(number): AsOf.filled(vector)
             for number, vector in sorted(result.vectors.items())
             if previewed.author.scope is None or number in reached
         },
@@ -233,18 +242,10 @@ def _answer(request: Request, context: ApiContext, previewed: Preview) -> Previe
     )
 
 
-def _list(context: ApiContext, result: PreviewResult, name: str) -> PreviewList:
-    members = result.lists.get(name, {})
-    examples, _ = page_of_list(context.projections, result, members, limit=EXAMPLES) if members else ([], None)
-    return PreviewList(name, result.count(name), examples)
-
-
 def _change(change: ConfigurationChange, devices: PreviewList) -> PreviewedChange:
     property_differences = differences(sections_of(change.before), sections_of(change.after))
-    return PreviewedChange(
-        name=devices.name,
-        devices=devices.devices,
-        examples=devices.examples,
+    return PreviewedChange.filled(
+        devices,
         module=change.module or None,
         before=change.before.digest,
         after=change.after.digest,
@@ -253,38 +254,20 @@ def _change(change: ConfigurationChange, devices: PreviewList) -> PreviewedChang
     )
 
 
-def _conflicts(result: PreviewResult) -> list[Conflict]:
-    """The properties that layers of a changed device set to different values, each once."""
-    stacks = (
-        [(name, result.deployments[name].content) for name in stack if name in result.deployments]
-        for stack in result.stacks[:_STACKS_MAX]
-    )
-    return list(dict.fromkeys(conflict for contents in stacks for conflict in conflicts(contents)))
-
-
 def _readiness(request: Request, previewed: Preview) -> list[DeploymentReadiness]:
     """The findings in the content of each new deployment."""
     context = context_of(request)
-    waivers = current_waivers(context)
-    answers = []
+    waivers, answers = current_waivers(context), []
     for envelope in previewed.events.fleet:
-        if isinstance(envelope.event, DeploymentCreated):
-            document = document_of(
-                envelope.subject, envelope.event.content, envelope.event.labels, envelope.event.priority
-            )
+        event = envelope.event
+        if isinstance(event, DeploymentCreated):
+            document = document_of(envelope.subject, event.content, event.labels, event.priority)
             report = check(ReadinessSubject((document,)), context.profile, now=waivers.now, waivers=waivers.all)
             answers.append(DeploymentReadiness.of(request, report, waivers, deployment=envelope.subject))
     return answers
 
 
-def sentences_of(result: PreviewResult) -> list[str]:
-    """The effect in sentences, the most important first."""
-    sentences = [
-        f"{counted(count, 'device')} {text}" for name, text in _SENTENCES.items() if (count := result.count(name))
-    ]
-    return sentences if result.count("changed") else [*sentences, "no device changes"]
-
-
+# The most important first.
 _SENTENCES = {
     "unmanaged": "would be left without any deployment, and keep their configuration",
     "reconfigured": "would get another configuration",

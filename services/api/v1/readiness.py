@@ -7,7 +7,6 @@ import msgspec
 from fastapi import Query, Request
 
 from events.deployment.commands import CreateDeployment
-from events.device.errors import DeviceNotFound
 from events.log.fleet_documents import waivers as waivers_of
 from events.manifest.problem import Severity
 from events.producer.readiness import CheckedReadiness, report_on
@@ -22,7 +21,7 @@ from events.readiness.state import WaiverDocument
 from events.readiness.waiver import Waiver
 from services.api.context.api_context import ApiContext
 from services.api.context.pages import DevicePage, PageInQuery, page
-from services.api.context.request import author_of, caller_of, context_of, reach_of
+from services.api.context.request import caller_of, context_of, existing, reach_of, write
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, TWIN_READ, Access
 from services.api.http.errors import BodyInvalid, NotFound
 from services.api.http.json_answer import AnswerBody
@@ -70,14 +69,8 @@ class ReadinessAnswer(AnswerBody):
 
         `members` are the members that a subclass adds.
         """
-        return cls(
-            profile=report.profile,
-            findings=report.findings,
-            waived=[WaivedFinding(waived.finding, waivers.of(waived.waiver)[0]) for waived in report.waived],
-            expired=_expired(request, waivers),
-            unknown_labels=report.unknown_labels,
-            **members,
-        )
+        waived = [WaivedFinding(each.finding, waivers.of(each.waiver)[0]) for each in report.waived]
+        return cls.filled(report, waived=waived, expired=waivers.expired(request), **members)
 
 
 class DeviceReadiness(ReadinessAnswer):
@@ -133,17 +126,12 @@ class Waivers(msgspec.Struct, frozen=True):
         document = self.by_id.get(name)
         if document is None:
             raise WaiverNotFound(name)
-        return WaiverAnswer(
-            name,
-            document.rule,
-            document.module,
-            document.deployment,
-            document.reason,
-            document.until,
-            document.who,
-            document.granted_at,
-            document.waiver.expired(self.now),
-        )
+        return WaiverAnswer.filled(document, id=name, expired=document.waiver.expired(self.now))
+
+    def expired(self, request: Request) -> list[WaiverAnswer]:
+        """The expired waivers; none for a caller with a scope, as their reasons can be about devices outside of it."""
+        is_limited = caller_of(request).scope is not None
+        return [] if is_limited else self.of(*(waiver for waiver in self.all if waiver.expired(self.now)))
 
 
 def current_waivers(context: ApiContext) -> Waivers:
@@ -161,15 +149,6 @@ def readiness_of(
     return report_on(command, context.profile, waivers=waivers.all, now=waivers.now), waivers
 
 
-def _expired(request: Request, waivers: Waivers) -> list[WaiverAnswer]:
-    if caller_of(request).scope is not None:
-        return []  # The reason of a waiver can be about devices outside of the scope.
-    return waivers.of(*(waiver for waiver in waivers.all if waiver.expired(waivers.now)))
-
-
-# -- reports
-
-
 def _rules_of_score(profile: Profile) -> dict[str, Severity]:
     """The rules of the score with their severity, the worst first: the enabled rules about what devices run."""
     about_fleet = (rule.id for rule in RULES if rule.inspects not in (Inspects.HOST, Inspects.NOTHING))
@@ -184,18 +163,11 @@ def score(request: Request) -> FleetScore:
     within, waivers = reach_of(request), current_waivers(context)
     severities, (devices, _) = _rules_of_score(context.profile), context.fleet_projection.totals(within=within)
     counts = context.readiness.counts(severities, waivers=waivers.all, now=waivers.now, within=within)
-    rules = [
-        RuleScore(
-            rule,
-            BY_ID[rule].title,
-            severity,
-            counts[rule].found,
-            counts[rule].found / devices if devices else 0.0,
-            counts[rule].waived,
-        )
-        for rule, severity in severities.items()
-    ]
-    return FleetScore(context.profile.name, devices, rules, _expired(request, waivers))
+    rules = []
+    for rule, severity in severities.items():
+        found, share = counts[rule].found, counts[rule].found / devices if devices else 0.0
+        rules.append(RuleScore(rule, BY_ID[rule].title, severity, found, share, counts[rule].waived))
+    return FleetScore(context.profile.name, devices, rules, waivers.expired(request))
 
 
 @router.get("/readiness/{rule}")
@@ -229,13 +201,10 @@ def devices_of(
 def device(request: Request, device_id: DeviceId) -> DeviceReadiness:
     """The findings of a device: in what it should run, and in what it reports of its host."""
     context = context_of(request)
-    effective, twin = context.fleet_projection.effective(device_id), context.twins.device(device_id)
-    if effective is None or twin is None:
-        raise DeviceNotFound(device_id)
+    effective = existing(device_id, context.fleet_projection.effective(device_id))
+    reported = existing(device_id, context.twins.device(device_id))["properties"]["reported"]
     waivers = current_waivers(context)
-    report = context.readiness.report(
-        effective, twin["properties"]["reported"], context.profile, waivers=waivers.all, now=waivers.now
-    )
+    report = context.readiness.report(effective, reported, context.profile, waivers=waivers.all, now=waivers.now)
     return DeviceReadiness.of(request, report, waivers, device_id=device_id)
 
 
@@ -265,8 +234,7 @@ def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> WaiverAn
         until = msgspec.convert(body.until, dt.date)
     except msgspec.ValidationError as error:
         raise BodyInvalid(f"`until` must be the last day, as in 2027-03-31, not {body.until[:40]!r}") from error
-    command = GrantWaiver(name, body.rule, body.reason, until, body.module, body.deployment)
-    context_of(request).do(command, author_of(request))
+    write(request, GrantWaiver(name, body.rule, body.reason, until, body.module, body.deployment))
     return get_waiver(request, name)
 
 
@@ -274,4 +242,4 @@ def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> WaiverAn
 @Access(REGISTRY_WRITE)
 def delete_waiver(request: Request, name: WaiverName) -> None:
     """Withdraw a waiver: its findings count again."""
-    context_of(request).do(WithdrawWaiver(name), author_of(request))
+    write(request, WithdrawWaiver(name))

@@ -1,60 +1,63 @@
-"""`/v1/rollouts` and `/v1/deployments/{id}/rollout`: deployments that reach their devices in phases."""
+"""`/v1/rollouts` and `/v1/deployments/{id}/rollout`: deployments that reach their devices in phases, and these devices."""
 
 # `camel_json` and `camel_schema` write structs of the domain as they are: one definition for the log, the answer and the
 # description, where a copy of each would have to follow every change.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import Body, Query, Request
+from msgspec import UNSET
 
 from events.camel_case import camel_json, camel_schema, snake_case
 from events.deployment.state import DeploymentDocument
+from events.device.identifiers import AGENT, HUB
 from events.explain.deployment_history import RolloutAct, evidence_of
+from events.fleet.answers import NOT_RUNNING, OK
+from events.fleet.assignments import AssignmentStatus
 from events.log.fleet_documents import deployments, rollouts_of
-from events.log.keys import FLEET
-from events.rollout import rollout_text
-from events.rollout.commands import (
-    AbortRollout,
-    ApprovePhase,
-    CreateRollout,
-    PauseRollout,
-    ResumeRollout,
-    RetryFailed,
-    RollBack,
-    RolloutCommand,
-    SkipPhase,
-    StartRollout,
-)
+from events.log.keys import FLEET, partition_of
+from events.projection_store.groups import is_among
+from events.rollout import commands, rollout_text
 from events.rollout.errors import RolloutNotFound
 from events.rollout.events import RecordedCounts
-from events.rollout.plan import Gate, Phase, RolloutPlan
+from events.rollout.plan import Gate, RolloutPlan
 from events.rollout.plan_text import PlanText, plan_text
 from events.rollout.planner import Judgement
-from events.rollout.rollout_counts import as_sets, recorded_counts
+from events.rollout.rollout_counts import ANSWERED_FAILURE, as_sets, recorded_counts
 from events.rollout.rollout_text import progress
 from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutDocument, RolloutState
 from services.api.context.api_context import ApiContext
 from services.api.context.deployments import deployment_of, deployment_seen
-from services.api.context.pages import DevicePage, PageInQuery, page
-from services.api.context.request import author_of, caller_of, context_of
+from services.api.context.groups import first_with
+from services.api.context.pages import DevicePage, PageInQuery, continuation_at, page
+from services.api.context.request import caller_of, context_of, write
 from services.api.context.rollout_state import says
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access
-from services.api.http.errors import NotFound
+from services.api.http.errors import BodyInvalid, NotFound
 from services.api.http.json_answer import AnswerBody, one_of
 from services.api.http.path_names import ACTS, TALLIED, ActName, RolledOutId, TalliedName
 from services.api.http.request_costs import CONTENT, LONG
-from services.api.v1.bodies import ActBody
-from services.api.v1.device_assignment import AsOf
-from services.api.v1.plan_body import PlanBody
+from services.api.v1.bodies import ActBody, PlanBody
+from services.api.v1.devices import AsOf, layers_of
 from services.api.v1.router import v1_router
 
 router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True), write=Access(REGISTRY_WRITE, scope="handler"))
 
 HISTORY_MAX = 10_000
 _NO_REASON = ActBody()
+_ACTS_WITH_REASON: Mapping[str, Callable[[str, str], commands.RolloutCommand]] = {
+    "pause": commands.PauseRollout,
+    "abort": commands.AbortRollout,
+    "rollback": commands.RollBack,
+}
+_OTHER_ACTS: Mapping[str, Callable[[str], commands.RolloutCommand]] = {
+    "start": commands.StartRollout,
+    "resume": commands.ResumeRollout,
+    "retry": commands.RetryFailed,
+}
 
 RolloutCounts = Annotated[dict[str, Any], msgspec.Meta(extra_json_schema=camel_schema(RecordedCounts))]
 """The numbers of devices that a rollout is judged by (docs/guides/rollouts.md). Each is the length of a list of devices."""
@@ -147,7 +150,7 @@ def list_rollouts(request: Request) -> list[RolloutLine]:
 @Access(REGISTRY_WRITE, scope="handler", cost=CONTENT)
 def create_rollout(request: Request, name: RolledOutId, body: Annotated[PlanBody, Body()]) -> RolloutAnswer:
     """Create the rollout of a deployment that has not started. It begins with `start`, or at the deployment's time."""
-    context_of(request).do(CreateRollout(name, body), author_of(request))
+    write(request, commands.CreateRollout(name, body))
     return rollout(request, name)
 
 
@@ -156,32 +159,31 @@ def rollout(
     request: Request, name: RolledOutId, history: Annotated[int, Query(ge=0, le=HISTORY_MAX)] = 100
 ) -> RolloutAnswer:
     """A rollout: its plan, the state of each phase, its counts, what it waits for, and its last acts."""
-    context, document = context_of(request), rollout_seen(request, name)
-    judged, plan = judged_rollout(context, name, document), document.plan
+    context, (document, judged) = context_of(request), _judged(request, name)
+    plan = document.plan
     acts = context.deployment_history.acts(name, upto=context.log.head(FLEET))
     passed = {act.phase: act for act in acts if act.act == "PhasePassed"}
-    return RolloutAnswer(
+    evidence = None
+    if act := next((act for act in reversed(acts) if act.counts is not None), None):
+        vectors = [AsOf(*vector) for vector in evidence_of(context.log, act).vectors]
+        evidence = JudgedAct(act.act, act.at, camel_json(act.counts), vectors)
+    return RolloutAnswer.filled(
+        document,
         id=name,
-        state=document.state,
         says=says(document, judged, deployment_of(context, name).admission),
         plan_text=plan_text(plan),
-        author=document.author,
         phase=document.phase + 1,
         phases=[
             _phase(document, number, judged.counts, passed.get(number)) for number in range(1, len(plan.phases) + 1)
         ],
         counts=camel_json(judged.counts),
         plan=camel_json(plan),
-        created_at=document.created_at,
-        started_at=document.started_at,
-        changed_at=document.changed_at,
-        reason=document.reason,
         rollback=document.rollback or None,
         back_to=rollout_text.back_to(document) if document.rollback_at else None,
         not_back=sizes_of(as_sets(document.not_back)),
         failed_by=sizes_of(judged.rollout_counts.failed_by),
         not_applied_by=sizes_of(judged.rollout_counts.not_applied_by),
-        evidence=_evidence(context, acts),
+        evidence=evidence,
         history=camel_json(acts[max(0, len(acts) - history) :]),
     )
 
@@ -191,21 +193,30 @@ def sizes_of(sets: Mapping[str, FleetSet]) -> dict[str, int]:
     return {reason: len(devices) for reason, devices in sets.items()}
 
 
-def _evidence(context: ApiContext, acts: Sequence[RolloutAct]) -> JudgedAct | None:
-    judged = next((act for act in reversed(acts) if act.counts is not None), None)
-    if judged is None:
-        return None
-    vectors = evidence_of(context.log, judged).vectors
-    return JudgedAct(judged.act, judged.at, camel_json(judged.counts), [AsOf(*vector) for vector in vectors])
-
-
 @router.post("/deployments/{name}/rollout/{act}")
 def do(request: Request, name: RolledOutId, act: ActName, body: ActBody = _NO_REASON) -> RolloutAnswer:
     """Start, pause, resume, abort or roll back a rollout, approve or skip a phase, or let failed devices retry."""
     if act not in ACTS:
         raise NotFound(f"a rollout has no act {act[:40]!r}; allowed are {', '.join(ACTS)}")
-    command = _command(act, name, body, rollout_seen(request, name))
-    context_of(request).do(command, author_of(request))
+    document = rollout_seen(request, name)
+    command: commands.RolloutCommand
+    # Phases count from 1 in bodies and answers, as in sentences, and from 0 in commands and documents.
+    if act == "approve":
+        # The next phase that waits for an approval, or the phase that opens next if there is none.
+        waiting = (
+            number
+            for number, phase in enumerate(document.plan.phases)
+            if phase.approval and number > document.phase and number not in document.approved
+        )
+        phase = next(waiting, min(document.phase + 1, len(document.plan.phases) - 1))
+        command = commands.ApprovePhase(name, phase if body.phase is None else body.phase - 1)
+    elif act == "skip":
+        command = commands.SkipPhase(name, max(0, document.phase) if body.phase is None else body.phase - 1)
+    elif act in _ACTS_WITH_REASON:
+        command = _ACTS_WITH_REASON[act](name, body.reason)
+    else:
+        command = _OTHER_ACTS[act](name)
+    write(request, command)
     return rollout(request, name)
 
 
@@ -214,42 +225,11 @@ def devices(request: Request, name: RolledOutId, which: TalliedName, query: Page
     """The devices of one of a rollout's counts, page by page."""
     if which not in TALLIED:
         raise NotFound(f"a rollout has no count {which[:40]!r}; allowed are {', '.join(TALLIED)}")
-    context = context_of(request)
-    members = getattr(judged_rollout(context, name, rollout_seen(request, name)).rollout_counts, snake_case(which))
+    context, (_, judged) = context_of(request), _judged(request, name)
+    members = getattr(judged.rollout_counts, snake_case(which))
     return page(
         context, context.fleet_projection.page_of(members.of_partition, after=query.after(context), limit=query.limit)
     )
-
-
-def _command(act: str, name: str, body: ActBody, document: RolloutDocument) -> RolloutCommand:
-    # Phases count from 1 in bodies and answers, as in sentences, and from 0 in commands and documents.
-    match act:
-        case "start":
-            return StartRollout(name)
-        case "pause":
-            return PauseRollout(name, body.reason)
-        case "resume":
-            return ResumeRollout(name)
-        case "approve":
-            return ApprovePhase(name, _next_approval(document) if body.phase is None else body.phase - 1)
-        case "skip":
-            return SkipPhase(name, max(0, document.phase) if body.phase is None else body.phase - 1)
-        case "retry":
-            return RetryFailed(name)
-        case "abort":
-            return AbortRollout(name, body.reason)
-        case _:
-            return RollBack(name, body.reason)
-
-
-def _next_approval(document: RolloutDocument) -> int:
-    """The next phase (from 0) that waits for an approval, or the phase that opens next if there is none."""
-    without_approval = (
-        number
-        for number, phase in enumerate(document.plan.phases)
-        if phase.approval and number > document.phase and number not in document.approved
-    )
-    return next(without_approval, min(document.phase + 1, len(document.plan.phases) - 1))
 
 
 def rollout_seen(request: Request, name: str) -> RolloutDocument:
@@ -259,20 +239,20 @@ def rollout_seen(request: Request, name: str) -> RolloutDocument:
         DeploymentNotFound, RolloutNotFound: it does not exist, or the caller cannot see it.
     """
     context = context_of(request)
-    document = deployment_of(context, name)
+    is_owned = caller_of(request).owns(deployment_of(context, name))
     rollout = rollouts_of(context.log, [name]).get(name)
-    if not caller_of(request).owns(document):
+    if not is_owned:
         # A caller with a scope can see a deployment that targets its devices, but a rollout counts devices outside as well.
         deployment_seen(request, name)
-        raise RolloutNotFound(name)
-    if rollout is None:
+    if rollout is None or not is_owned:
         raise RolloutNotFound(name)
     return rollout
 
 
-def judged_rollout(context: ApiContext, name: str, document: RolloutDocument) -> Judgement:
-    """A rollout as the scheduler would judge it now."""
-    return context.rollout_states.judged({name: document}, context.clock())[name]
+def _judged(request: Request, name: str) -> tuple[RolloutDocument, Judgement]:
+    """A rollout, also as the scheduler would judge it now."""
+    context, document = context_of(request), rollout_seen(request, name)
+    return document, context.rollout_states.judged({name: document}, context.clock())[name]
 
 
 def lines_of(
@@ -281,17 +261,14 @@ def lines_of(
     """Rollouts as lines of a list. A rollout that is over has the counts of its end."""
     # To judge a rollout takes the sets of all partitions, and nothing can change for one that is over.
     current = {name: document for name, document in rollouts.items() if document.is_active or not document.is_over}
-    judged = context.rollout_states.judged(current, context.clock())
-    return [_line(name, rollout, judged.get(name), documents[name]) for name, rollout in rollouts.items()]
-
-
-def _line(
-    name: str, document: RolloutDocument, judged: Judgement | None, deployment: DeploymentDocument
-) -> RolloutLine:
-    admission, phases = deployment.admission, len(document.plan.phases)
-    counts = recorded_counts(document) if judged is None else judged.counts
-    text = progress(document, admission) if judged is None else says(document, judged, admission)
-    return RolloutLine(name, document.state, document.phase + 1, phases, camel_json(counts), text)
+    judged, lines = context.rollout_states.judged(current, context.clock()), []
+    for name, document in rollouts.items():
+        admission, judgement = documents[name].admission, judged.get(name)
+        counts = recorded_counts(document) if judgement is None else judgement.counts
+        text = progress(document, admission) if judgement is None else says(document, judgement, admission)
+        phases = len(document.plan.phases)
+        lines.append(RolloutLine(name, document.state, document.phase + 1, phases, camel_json(counts), text))
+    return lines
 
 
 def _phase(document: RolloutDocument, number: int, now: RecordedCounts, passed: RolloutAct | None) -> RolloutPhase:
@@ -302,10 +279,11 @@ def _phase(document: RolloutDocument, number: int, now: RecordedCounts, passed: 
     counts = now if state == "open" or is_last else None if passed is None else passed.counts
     reason = document.reason if is_last else None if passed is None else passed.reason
     gate = msgspec.structs.replace(phase.gate, success_percent=document.plan.required_percent(phase.gate))
+    admits = str(phase.count) if phase.count is not None else phase.condition or ""
     return RolloutPhase(
         number,
         phase.name,
-        _admits(phase),
+        admits if phase.percent is None else f"{phase.percent:g}%",
         camel_json(gate),
         phase.approval,
         number - 1 in document.approved,
@@ -315,7 +293,101 @@ def _phase(document: RolloutDocument, number: int, now: RecordedCounts, passed: 
     )
 
 
-def _admits(phase: Phase) -> str:
-    if phase.percent is not None:
-        return f"{phase.percent:g}%"
-    return str(phase.count) if phase.count is not None else phase.condition or ""
+# -- devices
+
+
+_COUNTED_STATES = ("healthy", "already", "failed", "silent", "pending", "outranked", "notApplied")
+STATES = (*_COUNTED_STATES, "notAdmitted", "notBack")
+"""The states of a device in a rollout. `notBack` is in addition to another state: a rollback did not reach the device."""
+_REASONS = {
+    "healthy": "it answered that all is well",
+    "already": "it had the same configuration before it was admitted",
+    "silent": "it has not answered for a long time",
+    "pending": "it has not answered yet",
+    "notAdmitted": "it was not admitted",
+}
+
+
+class RunningAssignment(AnswerBody):
+    """What a device has now: the deployments of its configuration, the base first.
+
+    There are none if the configuration was set on the device alone, or restored by a rollback.
+    """
+
+    status: Annotated[str, one_of(*(status.value for status in AssignmentStatus), "nothing")]
+    deployments: list[str]
+    configuration: str
+
+
+class RolloutDevice(AnswerBody):
+    """The state of a device in a rollout, and the reason. `notBack` says why a rollback did not bring it back, if it did not."""
+
+    device_id: str
+    state: Annotated[str, one_of(*STATES[:-1])]
+    reason: str
+    not_back: str | None
+    runs: RunningAssignment
+
+
+class RolloutDevices(AnswerBody):
+    """Devices of a rollout, and the continuation of the next page; `null` on the last page."""
+
+    devices: list[RolloutDevice]
+    continuation: str | None
+
+
+@router.get("/deployments/{name}/rollout/devices")
+def list_devices(
+    request: Request,
+    name: RolledOutId,
+    query: PageInQuery,
+    state: Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})] = None,
+) -> RolloutDevices:
+    """The devices that a rollout targets or has admitted, with the state of each and the reason, page by page.
+
+    Once the deployment has ended, the states are those at its end. `runs` is always what a device has now.
+    """
+    if state is not None and state not in STATES:
+        raise BodyInvalid(f"state must be one of {', '.join(STATES)}, not {state[:40]!r}")
+    context, (document, judged) = context_of(request), _judged(request, name)
+    rollout_counts, not_back = judged.rollout_counts, as_sets(document.not_back)
+    by_state: dict[str, FleetSet] = {each: getattr(rollout_counts, snake_case(each)) for each in _COUNTED_STATES}
+    by_state["notAdmitted"] = rollout_counts.target - rollout_counts.admitted
+    by_reason = {**rollout_counts.failed_by, **rollout_counts.not_applied_by}
+    selected = by_state.values() if state is None else not_back.values() if state == "notBack" else [by_state[state]]
+    device_ids, last_position = context.fleet_projection.page_of(
+        FleetSet.union(selected).of_partition, after=query.after(context), limit=query.limit
+    )
+    # After the end, the twin and the projections say nothing of this rollout any more: only what was recorded counts.
+    is_live, lines = document.results is UNSET, []
+    for device_id in device_ids:
+        device = context.fleet_projection.assignment(device_id)
+        if device is None:
+            continue  # The device was retired after the page of ids was read.
+        location, assignment = (partition_of(device_id, context.log.partitions), device.ordinal), device.assignment
+        state_now = next(each for each, devices in by_state.items() if is_among(location, devices))
+        reason = first_with(location, by_reason)
+        if reason == ANSWERED_FAILURE and is_live:
+            reason = failure_of(context, device_id)
+        elif state_now == "outranked":
+            layers = context.fleet_projection.not_applied(device_id) if is_live else ()
+            reason = next((layer.text for layer in layers if layer.deployment_id == name), "another deployment won")
+        runs = RunningAssignment(
+            assignment.status.value if assignment.was_assigned else "nothing",
+            layers_of(assignment),
+            assignment.configuration,
+        )
+        why_not_back = first_with(location, not_back)
+        lines.append(RolloutDevice(device_id, state_now, reason or _REASONS[state_now], why_not_back, runs))
+    return RolloutDevices(lines, continuation_at(context, last_position))
+
+
+def failure_of(context: ApiContext, device_id: str) -> str:
+    """The reason of a device's failure, as its system modules report it."""
+    for module_id, who in ((AGENT, "it"), (HUB, "its $edgeHub")):
+        twin = context.twins.module(device_id, module_id)
+        match None if twin is None else twin["properties"]["reported"].get("lastDesiredStatus"):
+            case {"code": code, **members} if code not in (None, OK, NOT_RUNNING):
+                text = members.get("description")
+                return f"{who} answered {code}{f': {text}' if text else ''}"
+    return "a module is not as it should be"

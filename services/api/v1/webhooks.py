@@ -17,12 +17,11 @@ from events.producer.decision import check
 from events.producer.secrecy import in_references
 from events.secrets.references import MASK
 from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook
-from events.webhook.errors import WebhookNotFound
 from events.webhook.signature import secret_of
-from events.webhook.state import WebhookDocument
+from events.webhook.state import WEBHOOK, WebhookDocument
 from events.webhook.targets import AllowedTargets, check_target
 from services.api.context.api_context import ApiContext
-from services.api.context.request import author_of, context_of
+from services.api.context.request import context_of, write
 from services.api.http.access import ADMIN, Access
 from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.path_names import WebhookId
@@ -96,20 +95,14 @@ def define(request: Request, webhook_id: WebhookId, body: WebhookBody) -> Webhoo
     context = context_of(request)
     # The heads are part of the event, so that it does not matter when a worker first sees the webhook (decision 0022).
     heads = Feed(context.log, context.projections).heads()
-    made = "" if body.secret or _exists(context, webhook_id) else secret_of(secrets.token_bytes(_KEY_BYTES))
-    command = DefineWebhook(
-        webhook_id,
-        body.url,
-        body.secret or made or None,
-        body.kinds,
-        body.deployments,
-        body.devices,
-        by_name(heads, context.log.partitions),
-    )
+    (stored,) = context.log.load([WEBHOOK + webhook_id], fleet=True)
+    made = secret_of(secrets.token_bytes(_KEY_BYTES)) if stored.snapshot is None and not body.secret else ""
+    secret, positions = body.secret or made or None, by_name(heads, context.log.partitions)
+    command = DefineWebhook(webhook_id, body.url, secret, body.kinds, body.deployments, body.devices, positions)
     check(in_references(command))
     # An address inside this machine's network would let a caller post into it (decision 0022).
     check_target(body.url, AllowedTargets.parse(context.settings.webhook_private_targets))
-    context.do(command, author_of(request))
+    write(request, command)
     answer = _answer(context, webhook_id, webhook_of(context.log, webhook_id), heads)
     answer.secret = made or answer.secret
     return answer
@@ -118,19 +111,19 @@ def define(request: Request, webhook_id: WebhookId, body: WebhookBody) -> Webhoo
 @router.delete("/webhooks/{webhook_id}", status_code=204)
 def delete(request: Request, webhook_id: WebhookId) -> None:
     """Delete a webhook."""
-    context_of(request).do(DeleteWebhook(webhook_id), author_of(request))
+    write(request, DeleteWebhook(webhook_id))
 
 
 @router.post("/webhooks/{webhook_id}/pause", status_code=204)
 def pause(request: Request, webhook_id: WebhookId, body: PauseBody) -> None:
     """Pause deliveries. Events wait in the log until the webhook is resumed."""
-    context_of(request).do(PauseWebhook(webhook_id, body.why), author_of(request))
+    write(request, PauseWebhook(webhook_id, body.why))
 
 
 @router.post("/webhooks/{webhook_id}/resume", status_code=204)
 def resume(request: Request, webhook_id: WebhookId) -> None:
     """Resume deliveries now, from where they stopped."""
-    context_of(request).do(ResumeWebhook(webhook_id), author_of(request))
+    write(request, ResumeWebhook(webhook_id))
 
 
 @router.get("/webhooks/{webhook_id}/deliveries")
@@ -156,25 +149,9 @@ async def test(request: Request, webhook_id: WebhookId) -> JsonAnswer[WebhookTes
     return JsonAnswer(WebhookTest(webhook_id, answer.delivered, answer.result, answer.status, answer.milliseconds))
 
 
-def _exists(context: ApiContext, webhook_id: str) -> bool:
-    try:
-        webhook_of(context.log, webhook_id)
-    except WebhookNotFound:
-        return False
-    return True
-
-
 def _answer(context: ApiContext, webhook_id: str, document: WebhookDocument, heads: Positions) -> WebhookAnswer:
-    answer = WebhookAnswer(
-        id=webhook_id,
-        url=document.url + (f"?{MASK}" if document.query else ""),
-        secret=MASK,
-        kinds=document.kinds,
-        deployments=document.deployments,
-        devices=document.devices,
-        paused=document.paused or None,
-        changed_at=document.changed_at,
-    )
+    url = document.url + (f"?{MASK}" if document.query else "")
+    answer = WebhookAnswer.filled(document, id=webhook_id, url=url, secret=MASK, paused=document.paused or None)
     if context.point_in_time is None:
         progress = current_progress(document, Deliveries(context.client).progress(webhook_id), context.log.partitions)
         answer.lag, answer.failures = lag(progress.positions, heads), progress.failures

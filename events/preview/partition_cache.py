@@ -26,7 +26,7 @@ from events.preview.cached_partition import (
 )
 from events.preview.errors import PreviewBehind
 from events.projection.new_paths import TwinText, read_twin
-from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
+from events.projection_store.port import ProjectionStore, read_fields
 from events.query.module_condition import EVERY_MODULE, can_be_for
 from events.query.tree import Path
 from events.stored_projection.partition_codec import index_field
@@ -38,7 +38,6 @@ _POLL_SECONDS = 0.01
 _DOCUMENTS = 1000
 _SPARE = 64
 """How many unused configurations are cached at most, beside as many as are in use."""
-_SELECTION = ProjectionSelection(hashes=CACHED_HASHES, arrays=CACHED_ARRAYS)
 
 
 class PartitionCache:
@@ -63,10 +62,11 @@ class PartitionCache:
         """
         self._wait(heads, numbers)
         with self._lock:
-            now = zip(numbers, self._projections.read_each(numbers, ProjectionSelection()), strict=True)
+            now = zip(numbers, self._projections.read_each(numbers), strict=True)
             stale = [number for number, stored in now if not self._is_known(number, stored.checkpoint)]
             while stale:
-                read = zip(stale, self._projections.read_each(stale, _SELECTION), strict=True)
+                cached = self._projections.read_each(stale, hashes=CACHED_HASHES, arrays=CACHED_ARRAYS)
+                read = zip(stale, cached, strict=True)
                 stale = [number for number, stored in read if not self._keep(number, stored)]
             self._forget()
             return {number: self._recalled[number] for number in numbers}
@@ -87,7 +87,7 @@ class PartitionCache:
             waited += _POLL_SECONDS
 
     def _behind(self, heads: Mapping[int, int], numbers: Sequence[int]) -> list[int]:
-        vectors = [stored.checkpoint.vector for stored in self._projections.read_each(numbers, ProjectionSelection())]
+        vectors = [stored.checkpoint.vector for stored in self._projections.read_each(numbers)]
         return [
             number
             for number, at in zip(numbers, vectors, strict=True)
@@ -151,15 +151,10 @@ class PartitionCache:
         """
         reads = _reads_of(targets)
         ids = {*names, *reads.ids, *(device_id for device_ids in devices.values() for device_id in device_ids)}
-        plain = ProjectionSelection(
-            hashes=("ordinals",) if reads.every_id else (),
-            fields=(
-                ("index", tuple(sorted(index_field(path, key) for path, key in reads.values))),
-                ("ordinals", () if reads.every_id else tuple(sorted(ids))),
-            ),
-        )
+        hashes, named = (("ordinals",), ()) if reads.every_id else ((), sorted(ids))
+        fields = (("index", sorted(index_field(path, key) for path, key in reads.values)), ("ordinals", named))
         numbers = list(recalled)
-        read = dict(zip(numbers, self._projections.read_each(numbers, plain), strict=True))
+        read = dict(zip(numbers, self._projections.read_each(numbers, hashes=hashes, fields=fields), strict=True))
         return {
             number: self._ahead(
                 number, recalled[number], read[number], reads=reads, targets=targets, devices=devices.get(number, ())
@@ -187,7 +182,7 @@ class PartitionCache:
             index |= read_fields(self._projections, number, "index", fields)
         ordinals = hashes.get("ordinals", {})
         if unindexed and not reads.every_id:
-            ordinals = self._projections.read(number, ProjectionSelection(hashes=("ordinals",))).hashes["ordinals"]
+            ordinals = self._projections.read(number, hashes=("ordinals",)).hashes["ordinals"]
         ids = {device_id: int(ordinal) for device_id, ordinal in ordinals.items()}
         module_ids = _module_ids(recalled, targets)
         return PreviewInputs(

@@ -15,7 +15,7 @@ from events.fleet.configuration import NOTHING
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE, MODULE
 from events.projection_store.device_pages import FIRST, DevicePosition, device_ids, device_ids_at, positions_after
-from events.projection_store.port import Blocked, ProjectionSelection, ProjectionStore, StoredDevice, read_fields
+from events.projection_store.port import Blocked, ProjectionStore, StoredDevice, read_fields
 from events.properties import merge_patch
 from events.stored_projection.not_applied import NOT_APPLIED_HASHES, NotApplied, not_applied
 from events.stored_projection.partition_reader import (
@@ -140,7 +140,7 @@ class FleetProjection:
             device = self.assignment(device_id)
             if device is None:
                 return ()
-            stored = self._projections.read(number, ProjectionSelection(hashes=NOT_APPLIED_HASHES))
+            stored = self._projections.read(number, hashes=NOT_APPLIED_HASHES)
             # If a commit came in between, the two reads do not belong together.
             if stored.checkpoint.vector == device.checkpoint.vector:
                 return not_applied(device.ordinal, device.assignment, stored)
@@ -153,7 +153,7 @@ class FleetProjection:
         number = partition_of(effective.device_id, self._partitions)
         targeting = self._targeting.get(number)
         if targeting is None or targeting.checkpoint != effective.checkpoint:
-            targeting = Targeting(self._projections.read(number, ProjectionSelection(hashes=NOT_APPLIED_HASHES)))
+            targeting = Targeting(self._projections.read(number, hashes=NOT_APPLIED_HASHES))
             self._targeting[number] = targeting
         return targeting.statuses(effective.ordinal, effective.assignment, twin)
 
@@ -192,7 +192,7 @@ class FleetProjection:
         partitions_with: Counter[tuple[str, str]] = Counter()
         counts: Counter[tuple[str, str]] = Counter()
         for number in range(self._partitions):
-            stored = self._projections.read(number, ProjectionSelection(hashes=("metrics",)))
+            stored = self._projections.read(number, hashes=("metrics",))
             for field, count in stored.hashes["metrics"].items():
                 _, deployment_id, name = msgspec.json.decode(field, type=tuple[int, str, str])
                 partitions_with[deployment_id, name] += 1
@@ -278,8 +278,7 @@ class FleetProjection:
             yield self._reading(number), None if within is None else within(number)
 
     def _reading(self, number: int) -> PartitionReading:
-        selection = ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
-        return PartitionReading(self._projections.read(number, selection))
+        return PartitionReading(self._projections.read(number, hashes=STATUS_HASHES, arrays=STATUS_ARRAYS))
 
 
 def size_within(members: BitMap, within: BitMap | None) -> int:

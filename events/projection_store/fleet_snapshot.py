@@ -19,7 +19,7 @@ from events.fleet.packed import PAGE_ITEMS
 from events.log.keys import FLEET, name
 from events.log.port import Log, Stored
 from events.projection_store.device_pages import device_ids
-from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
+from events.projection_store.port import ProjectionStore, read_fields
 from events.projection_store.query_engine import QueryEngine
 from events.projection_store.query_index import indexes
 from events.query.condition import parse_condition
@@ -52,7 +52,7 @@ CODES_READ_MAX = 1000
 """For how many failed devices the code is read when a rollout ends; further ones count as failed without a code."""
 
 _NO_HASHES = np.zeros(0, dtype=np.uint64)
-_SELECTION = ProjectionSelection(hashes=(*STATUS_HASHES, "already"), arrays=STATUS_ARRAYS)
+_HASHES = (*STATUS_HASHES, "already")
 
 
 class FleetSnapshotReader:
@@ -81,7 +81,8 @@ class FleetSnapshotReader:
         for number in range(self._log.partitions):
             reading = self._readings.get(number)
             if reading is None or reading.vector != self._projections.checkpoint(number).vector:
-                reading = self._readings[number] = PartitionReading(self._projections.read(number, _SELECTION))
+                stored = self._projections.read(number, hashes=_HASHES, arrays=STATUS_ARRAYS)
+                reading = self._readings[number] = PartitionReading(stored)
             is_ahead = Vector(heads[number], heads[FLEET]).is_within(reading.vector)
             if not is_ahead or self._projections.blocked(number) is not None:
                 lagging.append(name(number))

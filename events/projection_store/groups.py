@@ -1,7 +1,7 @@
 """Reads groups and updates: the devices of a group, and the state of each update on them. Every count is the size of a set."""
 
 import enum
-from functools import cached_property
+from functools import cached_property, partial
 
 import msgspec
 from msgspec import UNSET
@@ -12,7 +12,7 @@ from events.log.fleet_documents import rollouts_of
 from events.log.keys import FLEET
 from events.log.port import Log
 from events.projection_store.device_pages import FIRST, DevicePosition, device_ids_at, positions_after
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionStore
 from events.projection_store.query_engine import QueryEngine
 from events.query.condition import parse_condition
 from events.query.parse import parse as parse_query
@@ -41,7 +41,6 @@ DEFAULT_CLASS = "default"
 """The class of the devices that only updates without a compatibility condition fit, or none."""
 
 _CLASS_CHARACTERS = 40
-_SELECTION = ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
 _TAGGED = parse_query("SELECT tags.ADUGroup AS name, COUNT() AS devices FROM devices GROUP BY tags.ADUGroup")
 
 
@@ -153,7 +152,8 @@ class GroupProjection:
     @cached_property
     def _readings(self) -> dict[int, PartitionReading]:
         numbers = range(self._log.partitions)
-        return {number: PartitionReading(self._projections.read(number, _SELECTION)) for number in numbers}
+        read = partial(self._projections.read, hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
+        return {number: PartitionReading(read(number)) for number in numbers}
 
     def _documents(self, names: list[str]) -> dict[str, bytes]:
         stored = zip(names, self._log.load(names, fleet=True), strict=True)

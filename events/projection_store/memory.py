@@ -9,7 +9,7 @@ from msgspec import UNSET
 from typing_extensions import override
 
 from events.fleet.assignments import NO_ASSIGNMENT, Assignment
-from events.projection_store.port import Blocked, ProjectionSelection, StoredDevice
+from events.projection_store.port import Blocked, Fields, Names, StoredDevice
 from events.stored_projection.stored_partition import (
     ARRAYS,
     HASHES,
@@ -39,20 +39,22 @@ class LoadedProjections(ABC):
 
     def load(self, partition: int) -> StoredPartition:
         """Everything stored of a partition."""
-        return self.read(partition, ProjectionSelection(hashes=HASHES, arrays=ARRAYS))
+        return self.read(partition, hashes=HASHES, arrays=ARRAYS)
 
-    def read(self, partition: int, selection: ProjectionSelection) -> StoredPartition:
+    def read(self, partition: int, *, hashes: Names = (), fields: Fields = (), arrays: Names = ()) -> StoredPartition:
         """A part of a partition; missing fields are omitted."""
-        hashes = {name: dict(self._hash(partition, name)) for name in selection.hashes}
-        for name, fields in selection.fields:
+        stored_hashes = {name: dict(self._hash(partition, name)) for name in hashes}
+        for name, names in fields:
             stored = self._hash(partition, name)
-            hashes.setdefault(name, {}).update({field: stored[field] for field in fields if field in stored})
-        arrays = {name: bytes(self._array(partition, name)) for name in selection.arrays}
-        return StoredPartition(self.checkpoint(partition), hashes, arrays)
+            stored_hashes.setdefault(name, {}).update({field: stored[field] for field in names if field in stored})
+        stored_arrays = {name: bytes(self._array(partition, name)) for name in arrays}
+        return StoredPartition(self.checkpoint(partition), stored_hashes, stored_arrays)
 
-    def read_each(self, partitions: Sequence[int], selection: ProjectionSelection) -> list[StoredPartition]:
+    def read_each(
+        self, partitions: Sequence[int], *, hashes: Names = (), fields: Fields = (), arrays: Names = ()
+    ) -> list[StoredPartition]:
         """The same part of several partitions."""
-        return [self.read(partition, selection) for partition in partitions]
+        return [self.read(partition, hashes=hashes, fields=fields, arrays=arrays) for partition in partitions]
 
     def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
         """The fields of a hash of a partition."""

@@ -22,7 +22,7 @@ from events.fleet.column import PRIMITIVE_KINDS
 from events.log.fleet_documents import deployments
 from events.log.port import Log
 from events.manifest.merge import contributes
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionStore
 from events.projection_store.query_index import ModuleIndex, PartitionIndex, indexes
 from events.projection_store.query_rows import QueryRows
 from events.query.aggregate import Aggregating
@@ -153,7 +153,7 @@ class QueryEngine:
     def _location(self, query: Query, continuation: str | None) -> _Location:
         digest = hashlib.sha256(printed_query(query).encode()).hexdigest()[:16]
         if continuation is None:
-            everywhere = self._projections.read_each(range(self._log.partitions), ProjectionSelection())
+            everywhere = self._projections.read_each(range(self._log.partitions))
             bounds = tuple(stored.checkpoint.ordinals for stored in everywhere)
             return _Location(digest, 0, -1, "", -1 if query.top is None else query.top, bounds)
         try:

@@ -15,7 +15,7 @@ from events.fleet.configuration import AGENT, HUB, module_ids
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION
 from events.manifest.document import DEVICE
-from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
+from events.projection_store.port import ProjectionStore, read_fields
 from events.query.evaluate import COMPARE
 from events.query.select import among
 from events.query.tree import Expression, Op, Path, Primitive, equalities
@@ -34,11 +34,9 @@ def indexes(projections: ProjectionStore, numbers: Sequence[int], *wheres: Expre
     """The indexes of partitions, with the sets for all equalities in the conditions, read in one round trip."""
     compared = [equality for where in wheres for equality in equalities(where) if _is_property(equality[0])]
     fields = tuple(sorted({index_field(path, value_key(literal)) for path, literal in compared}))
-    selection = ProjectionSelection(fields=(("sets", ("live", "edge", "enabled")), ("index", fields)))
-    return [
-        PartitionIndex(projections, number, stored, fields)
-        for number, stored in zip(numbers, projections.read_each(numbers, selection), strict=True)
-    ]
+    read = projections.read_each(numbers, fields=(("sets", ("live", "edge", "enabled")), ("index", fields)))
+    partitions = zip(numbers, read, strict=True)
+    return [PartitionIndex(projections, number, stored, fields) for number, stored in partitions]
 
 
 def _is_property(path: Path) -> bool:
@@ -99,7 +97,7 @@ class PartitionIndex:
             case ("deviceId",) | ("status",) | ("capabilities", "iotEdge"):
                 return self.everyone()
             case ("configurations",) if self.has_own:
-                stored = self._projections.read(self.number, ProjectionSelection(hashes=NOT_APPLIED_HASHES))
+                stored = self._projections.read(self.number, hashes=NOT_APPLIED_HASHES)
                 return BitMap().union(*(members for _, members in Targeting(stored).by_twin.get(DEVICE, ())))
             case ("configurations", name) | ("configurations", name, "status") if self.has_own:
                 return self._own_status(name)[1]
@@ -132,7 +130,7 @@ class PartitionIndex:
             field = index_field(path, value)
             stored = self._stored
             if field not in self._fields:
-                stored = self._projections.read(self.number, ProjectionSelection(fields=(("index", (field,)),)))
+                stored = self._projections.read(self.number, fields=(("index", (field,)),))
             if not stored.checkpoint.is_indexed(path):
                 return None
             data = stored.hashes["index"].get(field)
@@ -153,7 +151,7 @@ class PartitionIndex:
             prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
             names = self._projections.field_names(self.number, "index")
             fields = tuple(name for name in names if name.startswith(prefix))
-            stored = self._projections.read(self.number, ProjectionSelection(fields=(("index", fields),)))
+            stored = self._projections.read(self.number, fields=(("index", fields),))
             if stored.checkpoint.is_indexed(path):
                 column = {}
                 for field, data in stored.hashes["index"].items():
@@ -178,7 +176,7 @@ class PartitionIndex:
     @cached_property
     def ids(self) -> list[str]:
         """The device id of every ordinal, retired devices included."""
-        return all_device_ids(self._projections.read(self.number, ProjectionSelection(hashes=("ids",))).hashes["ids"])
+        return all_device_ids(self._projections.read(self.number, hashes=("ids",)).hashes["ids"])
 
 
 @dataclass(eq=False)
@@ -201,8 +199,7 @@ class ModuleIndex:
             return self.devices.edge
         module_id, number = self.module_id, self.devices.number
         fields = (("modules", (module_id,)),)
-        selection = ProjectionSelection(hashes=("assignments",), fields=fields, arrays=("assignment_of",))
-        stored = self.projections.read(number, selection)
+        stored = self.projections.read(number, hashes=("assignments",), fields=fields, arrays=("assignment_of",))
         assignments = StoredAssignments(stored)
         digests = sorted({assignment.configuration for assignment in assignments.by_number.values()})
         configurations = read_fields(self.projections, number, "configurations", digests)
@@ -247,8 +244,8 @@ class ModuleIndex:
         """The devices whose agent answered for the version that it should have, or for another; else `None`."""
         if self.module_id != AGENT or {left, right} != {VERSION, DESIRED_VERSION} or op not in {Op.EQ, Op.NE}:
             return None
-        selection = ProjectionSelection(hashes=("assignments",), arrays=("assignment_of", "answer_versions"))
-        stored = self.projections.read(self.devices.number, selection)
+        arrays = ("assignment_of", "answer_versions")
+        stored = self.projections.read(self.devices.number, hashes=("assignments",), arrays=arrays)
         assignments = StoredAssignments(stored)
         expected_versions = np.ones(1 + max(assignments.by_number, default=0), dtype=np.uint32)
         for number, assignment in assignments.by_number.items():
@@ -270,7 +267,7 @@ class ModuleIndex:
     def _compare_code(self, op: Op, literal: Primitive) -> BitMap | None:
         if isinstance(literal, bool):
             return _NO_ORDINALS
-        stored = self.projections.read(self.devices.number, ProjectionSelection(arrays=("answer_codes",)))
+        stored = self.projections.read(self.devices.number, arrays=("answer_codes",))
         codes = np.frombuffer(stored.arrays["answer_codes"], dtype=np.uint32)
         if isinstance(literal, str) or (op not in {Op.EQ, Op.NE} and bool((codes == OTHER).any())):
             return None
@@ -286,5 +283,4 @@ def _deployment_parts(projections: ProjectionStore, number: int, deployment_id: 
     targets = tuple(field for field in fields if deployment_of(field).id == deployment_id)
     ranks = tuple({field.partition("/")[0] for field in targets})
     parts = (("deployments", ranks), ("targets", targets))
-    selection = ProjectionSelection(hashes=("assignments",), fields=parts, arrays=("assignment_of",))
-    return projections.read(number, selection)
+    return projections.read(number, hashes=("assignments",), fields=parts, arrays=("assignment_of",))

@@ -21,7 +21,7 @@ from events.log.device_documents import device_in
 from events.log.fleet_documents import deployments_of
 from events.log.port import Log, Stored
 from events.manifest.document import DEVICE, MODULE
-from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
+from events.projection_store.port import ProjectionStore, read_fields
 from events.projection_store.query_index import PartitionIndex
 from events.projection_store.twins import Assigned, built_device, built_module, modules_of
 from events.properties import masked, merge_patch
@@ -239,8 +239,8 @@ class QueryRows:
 
     @cached_property
     def _stored(self) -> StoredPartition:
-        selection = ProjectionSelection(hashes=("assignments",), arrays=("assignment_of", "moved_by"))
-        return self._projections.read(self._index.number, selection)
+        number, arrays = self._index.number, ("assignment_of", "moved_by")
+        return self._projections.read(number, hashes=("assignments",), arrays=arrays)
 
     @cached_property
     def _assignments(self) -> StoredAssignments:
@@ -248,7 +248,7 @@ class QueryRows:
 
     @cached_property
     def _targeting(self) -> Targeting:
-        return Targeting(self._projections.read(self._index.number, ProjectionSelection(hashes=NOT_APPLIED_HASHES)))
+        return Targeting(self._projections.read(self._index.number, hashes=NOT_APPLIED_HASHES))
 
     def _sections(self, digest: str) -> dict[str, JsonObject]:
         if digest not in self._sections_by_digest:
@@ -271,7 +271,7 @@ class QueryRows:
     def all_module_ids(self) -> set[str]:
         """Every module that a device of the partition can have."""
         number = self._index.number
-        stored = self._projections.read(number, ProjectionSelection(hashes=("configurations",)))
+        stored = self._projections.read(number, hashes=("configurations",))
         configured = (module_ids(msgspec.json.decode(data)) for data in stored.hashes["configurations"].values())
         return set(SYSTEM_MODULES).union(self._projections.field_names(number, "modules"), *configured)
 

@@ -15,7 +15,7 @@ from events.log.fleet_documents import deployments_of
 from events.log.port import Log
 from events.projection_store.device_pages import FIRST, DevicePosition
 from events.projection_store.fleet_projection import Effective, FleetProjection, Within, size_within
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionStore
 from events.readiness.catalogue import BY_ID
 from events.readiness.check import ReadinessReport, check
 from events.readiness.effective import RuleFindings, findings_of, read_findings, written_in
@@ -182,8 +182,7 @@ class FleetReadiness:
 
     def _read(self, number: int, *, with_configurations: bool) -> ReadinessReading:
         hashes = ("readiness", "assignments", *(("configurations",) if with_configurations else ()))
-        selection = ProjectionSelection(hashes=hashes, arrays=("assignment_of",))
-        return ReadinessReading(self._projections.read(number, selection))
+        return ReadinessReading(self._projections.read(number, hashes=hashes, arrays=("assignment_of",)))
 
 
 def _is_of_host(finding: Finding) -> bool:

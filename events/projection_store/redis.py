@@ -17,7 +17,7 @@ from events.log.entries import RawEntry
 from events.log.keys import key, name
 from events.log.raw import RawStreams
 from events.projection_store.archived_assignments import stored_key, stored_of
-from events.projection_store.port import Blocked, ProjectionSelection, StoredDevice
+from events.projection_store.port import Blocked, Fields, Names, StoredDevice
 from events.stored_projection.stored_partition import (
     ARRAYS,
     HASHES,
@@ -56,34 +56,33 @@ class RedisProjectionStore:
 
     def load(self, partition: int) -> StoredPartition:
         """Everything stored of a partition, in one transaction."""
-        return self.read(partition, ProjectionSelection(hashes=HASHES, arrays=ARRAYS))
+        return self.read(partition, hashes=HASHES, arrays=ARRAYS)
 
-    def read(self, partition: int, selection: ProjectionSelection) -> StoredPartition:
+    def read(self, partition: int, *, hashes: Names = (), fields: Fields = (), arrays: Names = ()) -> StoredPartition:
         """A part of a partition, in one transaction; missing fields are omitted."""
-        (stored,) = self.read_each([partition], selection)
+        (stored,) = self.read_each([partition], hashes=hashes, fields=fields, arrays=arrays)
         return stored
 
-    def read_each(self, partitions: Sequence[int], selection: ProjectionSelection) -> list[StoredPartition]:
+    def read_each(
+        self, partitions: Sequence[int], *, hashes: Names = (), fields: Fields = (), arrays: Names = ()
+    ) -> list[StoredPartition]:
         """The same part of several partitions, in one transaction if one server has all partitions."""
         # A transaction of a cluster is limited to one slot, and each partition has its own.
-        if isinstance(self._client, RedisCluster):
-            return [stored for partition in partitions for stored in self._read([partition], selection)]
-        return self._read(partitions, selection)
-
-    def _read(self, partitions: Sequence[int], selection: ProjectionSelection) -> list[StoredPartition]:
+        if isinstance(self._client, RedisCluster) and len(partitions) != 1:
+            return [self.read(partition, hashes=hashes, fields=fields, arrays=arrays) for partition in partitions]
         with answering():
             pipe: Any = self._client.pipeline(transaction=True)
             for partition in partitions:
                 pipe.get(projection_key(partition, "checkpoint"))
-                for hash_name in selection.hashes:
+                for hash_name in hashes:
                     pipe.hgetall(projection_key(partition, hash_name))
-                for hash_name, fields in selection.fields:
-                    if fields:
-                        pipe.hmget(projection_key(partition, hash_name), list(fields))
-                for array_name in selection.arrays:
+                for hash_name, names in fields:
+                    if names:
+                        pipe.hmget(projection_key(partition, hash_name), list(names))
+                for array_name in arrays:
                     pipe.get(projection_key(partition, array_name))
             answers = iter(pipe.execute())
-        return [_partition_of(answers, selection) for _ in partitions]
+        return [_partition_of(answers, hashes, fields, arrays) for _ in partitions]
 
     def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
         """The fields of a hash of a partition, in no particular order."""
@@ -198,17 +197,17 @@ def _checkpoint(data: bytes | None) -> Checkpoint:
     return Checkpoint() if data is None else msgspec.json.decode(data, type=Checkpoint)
 
 
-def _partition_of(answers: Iterator[Any], selection: ProjectionSelection) -> StoredPartition:
+def _partition_of(answers: Iterator[Any], hashes: Names, fields: Fields, arrays: Names) -> StoredPartition:
     """What was queued for one partition, from the answers in the same order."""
     checkpoint = _checkpoint(next(answers))
-    hashes: dict[str, dict[str, bytes]] = {
-        hash_name: {field.decode(): value for field, value in next(answers).items()} for hash_name in selection.hashes
+    stored_hashes: dict[str, dict[str, bytes]] = {
+        hash_name: {field.decode(): value for field, value in next(answers).items()} for hash_name in hashes
     }
-    for hash_name, fields in selection.fields:
-        pairs = zip(fields, next(answers), strict=True) if fields else ()
-        stored = hashes.setdefault(hash_name, {})
+    for hash_name, names in fields:
+        pairs = zip(names, next(answers), strict=True) if names else ()
+        stored = stored_hashes.setdefault(hash_name, {})
         stored.update({field: value for field, value in pairs if value is not None})
-    return StoredPartition(checkpoint, hashes, {array_name: next(answers) or b"" for array_name in selection.arrays})
+    return StoredPartition(checkpoint, stored_hashes, {array_name: next(answers) or b"" for array_name in arrays})
 
 
 def _assignment_change_arguments(partition: int, assignment_change: AssignmentEntry | None) -> list[Any]:

@@ -12,7 +12,7 @@ from events.fleet.column import PRIMITIVE_KINDS, value_key
 from events.log.keys import FLEET
 from events.log.port import Log
 from events.projection_store.fleet_projection import FleetProjection, Within
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionStore
 from events.projection_store.query_index import indexes
 from events.query.condition import parse_condition
 from events.query.module_condition import is_module_condition
@@ -61,7 +61,7 @@ class TargetedDevices:
         heads, until = self.log.heads(), self.clock() + SETTLE_SECONDS
         numbers = range(self.log.partitions)
         while True:
-            partitions = self.projections.read_each(numbers, ProjectionSelection())
+            partitions = self.projections.read_each(numbers)
             vectors = [stored.checkpoint.vector for stored in partitions]
             if all(Vector(heads[number], heads[FLEET]).is_within(vectors[number]) for number in numbers):
                 return True

@@ -31,7 +31,7 @@ RECENT_SECONDS = 1.0
 """How long a read is trusted that no device's own twin in a partition has anything from a configuration."""
 
 Within = Callable[[int], BitMap]
-"""The ordinals of a partition that a reader may see; `None` instead means the whole fleet."""
+"""A set of devices, as the ordinals of each partition: those that a reader may see, `None` for the whole fleet, or others."""
 
 
 class Effective(StoredDevice, frozen=True):
@@ -203,35 +203,20 @@ class FleetProjection:
                 complete.setdefault(deployment_id, {})[name] = counts[deployment_id, name]
         return complete
 
-    def members(self, deployment_id: str, status: str, *, within: Within | None = None) -> Iterator[str]:
-        """The device ids of a status of a deployment, by partition and order of registration."""
-        for number in range(self._partitions):
-            ordinals = self._reading(number).status(deployment_id).named()[status]
-            if within is not None:
-                ordinals = ordinals & within(number)
-            yield from device_ids(self._projections, number, ordinals)
+    def in_status(self, deployment_id: str, status: str) -> Within:
+        """The devices of a status of a deployment."""
+        return lambda number: self._reading(number).status(deployment_id).named()[status]
 
-    def page(
-        self,
-        deployment_id: str,
-        status: str,
-        *,
-        after: DevicePosition = FIRST,
-        limit: int,
-        within: Within | None = None,
-    ) -> tuple[list[str], DevicePosition | None]:
-        """The next device ids of a status of a deployment after a position, and the position to continue from; `None` at the end."""
-        return self.page_of(
-            lambda number: self._reading(number).status(deployment_id).named()[status],
-            after=after,
-            limit=limit,
-            within=within,
-        )
+    def members(self, deployment_id: str, status: str) -> Iterator[str]:
+        """The device ids of a status of a deployment, by partition and order of registration."""
+        members = self.in_status(deployment_id, status)
+        for number in range(self._partitions):
+            yield from device_ids(self._projections, number, members(number))
 
     def devices(
         self, *, after: DevicePosition = FIRST, limit: int, within: Within | None = None
     ) -> tuple[list[str], DevicePosition | None]:
-        """Device ids of the whole fleet, as `page`."""
+        """Device ids of the whole fleet, as `page_of`."""
         return self.page_of(lambda number: self._reading(number).set("live"), after=after, limit=limit, within=within)
 
     def totals(self, *, within: Within | None = None) -> tuple[int, int]:
@@ -243,14 +228,9 @@ class FleetProjection:
         return live, enabled
 
     def page_of(
-        self,
-        members: Callable[[int], BitMap],
-        *,
-        after: DevicePosition = FIRST,
-        limit: int,
-        within: Within | None = None,
+        self, members: Within, *, after: DevicePosition = FIRST, limit: int, within: Within | None = None
     ) -> tuple[list[str], DevicePosition | None]:
-        """Device ids of a set that each partition has, as `page`."""
+        """The next device ids of a set after a position, and the position to continue from; `None` at the end."""
         seen = members if within is None else lambda number: members(number) & within(number)
         positions, position_after = positions_after(seen, partitions=self._partitions, after=after, limit=limit)
         return device_ids_at(self._projections, positions), position_after

@@ -13,8 +13,7 @@ from events.fleet.configuration import NOTHING, Configuration
 from events.fleet.packed import grouped
 from events.log.fleet_documents import deployments_of
 from events.log.port import Log
-from events.projection_store.device_pages import FIRST, DevicePosition
-from events.projection_store.fleet_projection import Effective, FleetProjection, Within, size_within
+from events.projection_store.fleet_projection import Effective, Within, size_within
 from events.projection_store.port import ProjectionStore
 from events.readiness.catalogue import BY_ID
 from events.readiness.check import ReadinessReport, check
@@ -126,13 +125,13 @@ def _attributed(log: Log, assignment: Assignment, findings: Iterable[Finding]) -
 class FleetReadiness:
     """Reads the readiness of all partitions."""
 
-    def __init__(self, log: Log, projections: ProjectionStore, fleet_projection: FleetProjection) -> None:
-        self._log, self._projections, self._fleet_projection = log, projections, fleet_projection
+    def __init__(self, log: Log, projections: ProjectionStore) -> None:
+        self._log, self._projections = log, projections
 
     def counts(
         self, rules: Iterable[str], *, waivers: Sequence[Waiver], now: int, within: Within | None = None
     ) -> dict[str, RuleCount]:
-        """How many devices have a finding of each rule at `now` (milliseconds); each number is the size of its `page`."""
+        """How many devices have a finding of each rule at `now` (milliseconds); each number is the size of its `members`."""
         waivers_in_force = _WaiversInForce(self._log, waivers, now)
         counts = {rule: RuleCount() for rule in rules}
         for number in range(self._log.partitions):
@@ -144,25 +143,12 @@ class FleetReadiness:
                 counts[rule] = RuleCount(count.found + with_finding, count.waived + with_waiver)
         return counts
 
-    def page(
-        self,
-        rule: str,
-        members: Callable[[StoppedDevices], BitMap],
-        *,
-        waivers: Sequence[Waiver],
-        now: int,
-        after: DevicePosition = FIRST,
-        limit: int,
-        within: Within | None = None,
-    ) -> tuple[list[str], DevicePosition | None]:
-        """Device ids of one of a rule's sets, as `FleetProjection.page`."""
-        waivers_in_force = _WaiversInForce(self._log, waivers, now)
-        return self._fleet_projection.page_of(
-            lambda number: members(self._reading(number, waivers_in_force).stopped(rule, waivers_in_force)),
-            after=after,
-            limit=limit,
-            within=within,
-        )
+    def members(
+        self, rule: str, part: Callable[[StoppedDevices], BitMap], *, waivers: Sequence[Waiver], now: int
+    ) -> Within:
+        """One of a rule's two sets of devices."""
+        in_force = _WaiversInForce(self._log, waivers, now)
+        return lambda number: part(self._reading(number, in_force).stopped(rule, in_force))
 
     def report(
         self, effective: Effective, reported: JsonObject, profile: Profile, *, waivers: Sequence[Waiver], now: int

@@ -31,16 +31,13 @@ class RolloutNotes:
         came, left = set(new.stack) - set(old.stack), set(old.stack) - set(new.stack)
         same = old.configuration == new.configuration and new.status is AssignmentStatus.MANAGED
         for layer in came | left:
+            begins = layer in came and isinstance(self._admission(layer), Phased)
             previous = self.already.get(layer, BitMap())
-            after = (
-                previous | members
-                if layer in came and same and isinstance(self._admission(layer), Phased)
-                else previous - members
-            )
+            after = previous | members if begins and same else previous - members
             if after != previous:
                 self.already[layer] = after
                 self.changed_already.add(layer)
-            if layer in came and isinstance(self._admission(layer), Phased) and old.was_assigned:
+            if begins and old.was_assigned:
                 self._note_before(layer, old.configuration, members & self._answers.sets["healthy"])
             elif layer in left:
                 for digest in self.before.get(layer, {}):

@@ -33,7 +33,6 @@ from events.stored_projection.stored_partition import StoredPartition
 
 _PLAIN = "$twin"
 _LIGHT: dict[str, Any] = {
-    "generation": (int, 0),
     "retired": (bool, False),
     "edge": (bool, True),
     "enabled": (bool, True),

@@ -282,21 +282,10 @@ class Deployments:
     ) -> Deployment | None:
         replace = msgspec.structs.replace
         if isinstance(event, DeploymentCreated):
-            return _readable(
-                Deployment(
-                    deployment_id,
-                    position,
-                    event.priority,
-                    is_layered(event.content),
-                    event.target_condition,
-                    event.admission,
-                    by_module(event.content),
-                    event.metrics,
-                    event.scope,
-                    kind_of(event.content),
-                ),
-                position,
-            )
+            content, condition = event.content, event.target_condition
+            of_content = (is_layered(content), condition, event.admission, by_module(content), event.metrics)
+            new = Deployment(deployment_id, position, event.priority, *of_content, event.scope, kind_of(content))
+            return _readable(new, position)
         if old is None:
             # A rollout is deleted with its deployment.
             if isinstance(event, RolloutEvent):

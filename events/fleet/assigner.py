@@ -115,10 +115,7 @@ class Assigner:
         revisions: Iterable[tuple[T, Ordinals | BitMap]],
         after: Callable[[T, Assignment, Assignment], Assignment],
     ) -> Planned:
-        """The planned moves after revisions, each for some devices and none twice for one device.
-
-        `after` gives the assignment that follows from a revision, the current and the planned assignment.
-        """
+        """The planned moves after revisions, at most one a device; `after` takes a revision, the current and the planned assignment."""
         revised = [(revision, BitMap(ordinals)) for revision, ordinals in revisions]
         concerned, planned, result = BitMap().union(*(devices for _, devices in revised)), BitMap(), Planned()
         if not concerned:

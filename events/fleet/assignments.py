@@ -231,10 +231,7 @@ class Assignments:
         return Assignment(AssignmentStatus.MANAGED, key, merged.digest, versions, own=old.own, modules=old.modules)
 
     def after_twin(self, twin: str, old: Assignment, stack: Sequence[Deployment], merge: MergeCache) -> Assignment:
-        """The assignment that follows when exactly these configurations, ascending, target a twin.
-
-        `twin` is `DEVICE` for the devices' own twins, else the module of the twins.
-        """
+        """The assignment that follows when exactly these configurations, ascending, target the own twin (`DEVICE`) or a module."""
         part, key = old.own_part if twin == DEVICE else old.module_part(twin), stack_key(stack)
         if part.stack == key and not part.wanted:
             return old

@@ -52,10 +52,7 @@ def _value_keys(values: Collection[object]) -> Iterable[ValueKey]:
 
 
 class Column:
-    """One property path: the value of each ordinal, and the ordinals of each value.
-
-    `noted` values replace those of their ordinals at the next `settle`; until then they are not visible.
-    """
+    """The values of a path. `noted` values replace those of their ordinals at the next `settle`, and are not visible until then."""
 
     # Reported values arrive with every event but are read once a batch; noted values are applied together, a column at a time,
     # and of several values of one device only the last (docs/decisions/0020).

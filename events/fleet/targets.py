@@ -166,10 +166,7 @@ class Targets:
     # -- deployments to devices
 
     def retarget(self, changes: AppliedChanges) -> dict[ContentKind, BitMap]:
-        """Update the targets of all deployments except configurations of modules.
-
-        Returns the devices whose assignment can have changed, by part.
-        """
+        """Update all targets except those of configurations of modules; returns whose assignment can have changed, by part."""
         concerned: dict[ContentKind, BitMap] = defaultdict(BitMap)
         for name, change in changes.deployments.items():
             before, after = _sides(change, of_modules=False)

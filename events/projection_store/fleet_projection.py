@@ -74,10 +74,7 @@ class FleetProjection:
         return self._projections.device(partition_of(device_id, self._partitions), device_id)
 
     def undelivered(self, device: StoredDevice) -> dict[str, int]:
-        """By module, the versions of sections that no answer of the device confirms; `$device` is its own twin.
-
-        System modules and sections that never changed are not included.
-        """
+        """By module (`$device`: its own twin), the versions of changed sections, except system modules', that no answer confirms."""
         expected = device.assignment.deliverable
         if not expected:
             return {}
@@ -146,10 +143,7 @@ class FleetProjection:
                 return not_applied(device.ordinal, device.assignment, stored)
 
     def statuses(self, effective: Effective, twin: str = "") -> dict[str, bool]:
-        """The deployments that target a device, and whether each is part of what it runs.
-
-        With a `twin`, the configurations of the device's own twin (`DEVICE`), or of one of its modules.
-        """
+        """The deployments that target a device, its own twin (`DEVICE`) or a module, and whether each is part of what it runs."""
         number = partition_of(effective.device_id, self._partitions)
         targeting = self._targeting.get(number)
         if targeting is None or targeting.checkpoint != effective.checkpoint:
@@ -176,10 +170,7 @@ class FleetProjection:
         return sum(size_within(members, seen) for sets, seen in each for members in sets)
 
     def twins(self, *deployment_ids: str, within: Within | None = None) -> dict[str, Counter[str]]:
-        """As `status`, for configurations of modules: how many twins are targeted, and how many have what it gives.
-
-        A device counts once for each of its modules, as in the rows of a query.
-        """
+        """As `status` for configurations of modules: twins that are targeted (`target`), and that have what it gives (`actual`)."""
         counts = {name: Counter({"target": 0, "actual": 0}) for name in deployment_ids}
         for reading, seen in self._each(within) if deployment_ids else ():
             for name in deployment_ids:

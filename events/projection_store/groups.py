@@ -45,10 +45,7 @@ _TAGGED = parse_query("SELECT tags.ADUGroup AS name, COUNT() AS devices FROM dev
 
 
 class DeviceState(enum.Enum):
-    """The state of a device in a deployment of its group, by the service's names.
-
-    CANCELED: the device does not have the deployment, and will not get it.
-    """
+    """The state of a device in a deployment of its group; CANCELED: it does not have the deployment, and will not get it."""
 
     NOT_STARTED = "NotStarted"
     IN_PROGRESS = "InProgress"
@@ -264,10 +261,7 @@ class GroupProjection:
         return sorted(every, key=lambda deployed_update: deployed_update.deployment.created_at, reverse=True)
 
     def states(self, deployed_update: DeployedUpdate) -> dict[DeviceState, FleetSet]:
-        """The devices of a deployment by their present state; no device is in two states.
-
-        A device that had the deployment and then got another one is in none.
-        """
+        """The devices of a deployment by their one present state; a device that has got another deployment since is in none."""
         readings, update_deployment = self._readings, deployed_update.update_deployment
         gone_on = NO_DEVICES if deployed_update.rollout is None else deployed_update.rollout.admitted
         live = FleetSet.over(readings, lambda reading: reading.set("live"))

@@ -1,6 +1,5 @@
 """The rebuilt projections of a partition: stored beside the live ones until one script replaces those."""
 
-import enum
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -24,13 +23,6 @@ class RebuildSuperseded(Exception):
     def __init__(self, partition: int) -> None:
         super().__init__(f"another rebuild of {name(partition)} began meanwhile; it continues, this one ends")
         self.partition = partition
-
-
-class Switch(enum.Enum):
-    """The result of a switch: done, or not done because the live projections have changed."""
-
-    SWITCHED = "switched"
-    MOVED = "moved"
 
 
 class StagedProjection:
@@ -77,8 +69,8 @@ class StagedProjection:
         if not is_newest:
             raise RebuildSuperseded(self._partition)
 
-    def switch(self, seen: bytes, *, assignment_changes: int, checkpoint: Checkpoint) -> Switch:
-        """Replace the live projections, if their checkpoint is still `seen` and no assignment change is newer.
+    def switch(self, seen: bytes, *, assignment_changes: int, checkpoint: Checkpoint) -> bool:
+        """Replace the live projections; false if their checkpoint is not `seen` any more, or an assignment change is newer.
 
         Raises:
             RebuildSuperseded: another rebuild began.
@@ -92,7 +84,7 @@ class StagedProjection:
             answer = self._switch(keys, arguments)
         if answer == b"superseded":
             raise RebuildSuperseded(self._partition)
-        return Switch(answer.decode())
+        return bool(answer == b"switched")
 
     def seen(self) -> bytes:
         """The bytes of the live checkpoint; empty if there is none."""

@@ -35,10 +35,7 @@ class TargetedDevices:
     clock: Callable[[], float] = time.monotonic
 
     def count(self, name: str, *, within: Within | None = None) -> int | None:
-        """How many devices (modules, for a configuration of modules) a deployment targets, started or not.
-
-        Waits until workers have applied the present log; `None` if that takes longer than `SETTLE_SECONDS`.
-        """
+        """As `FleetProjection.targeted` once workers have applied the present log; `None` if that takes over `SETTLE_SECONDS`."""
         return self.fleet_projection.targeted(name, within=within) if self._settled() else None
 
     def advice(

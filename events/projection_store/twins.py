@@ -95,10 +95,7 @@ class TwinProjection:
         return built_module((device_id, module_id), document, own, assigned)
 
     def desired_sections(self, effective: Effective) -> dict[str, "DesiredSection"]:
-        """By module, the desired properties that a device receives: those of configurations and those written by hand.
-
-        `$device` is its own twin. Modules and the own twin are omitted if neither source ever set anything.
-        """
+        """By module (`$device`: its own twin), what configurations and writes by hand give a device, where one ever set anything."""
         device_id, assignment = effective.device_id, effective.assignment
         document = registered_device(self._log, device_id)
         if document is None:

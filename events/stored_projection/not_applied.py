@@ -59,10 +59,7 @@ def ranks_of(stored: StoredPartition) -> dict[Layer, DeploymentRank]:
 
 
 def targets_of(stored: StoredPartition) -> dict[Layer, dict[str, BitMap]]:
-    """The devices that each deployment targets, by module (empty for deployments to devices).
-
-    `stored` holds NOT_APPLIED_HASHES.
-    """
+    """The devices that each deployment targets, by module (empty for devices themselves); `stored` holds NOT_APPLIED_HASHES."""
     ranks = ranks_of(stored)
     targets: dict[Layer, dict[str, BitMap]] = {layer: {} for layer in ranks}
     for field, data in stored.hashes["targets"].items():

@@ -18,7 +18,7 @@ from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.projection.driver import PathsMissing
 from events.projection_store.redis import RedisProjectionStore
-from events.projection_store.staged_projection import StagedProjection, Switch
+from events.projection_store.staged_projection import StagedProjection
 from events.stored_projection.partition_codec import checkpoint_of, writes_of
 from events.stored_projection.stored_partition import Checkpoint
 from workers.replay.partition_replay import AssignmentChangeDiffers, PartitionReplay
@@ -69,9 +69,9 @@ class Rebuilder:
         )
         replay = PartitionReplay(number, events=events, fleet=self._fleet, merge=self._merge)
         written = Checkpoint()
-        partition, rounds, switch = replay.partition, 0, Switch.MOVED
+        partition, rounds, is_switched = replay.partition, 0, False
         assignment_changes = 0
-        while switch is Switch.MOVED:
+        while not is_switched:
             rounds += 1
             # Read before the checkpoint. In the other order, a commit in between would give a newer assignment change.
             newest = RawStreams(self._log.client).head(f"{name(number)}:assignments")
@@ -88,7 +88,9 @@ class Rebuilder:
             if rounds == 1:
                 reached(FailPoint.REBUILD_STAGED)
             reached(FailPoint.REBUILD_BEFORE_SWITCH)
-            switch = staging.switch(seen, assignment_changes=assignment_changes, checkpoint=checkpoint_of(partition))
+            is_switched = staging.switch(
+                seen, assignment_changes=assignment_changes, checkpoint=checkpoint_of(partition)
+            )
         reached(FailPoint.REBUILD_AFTER_SWITCH)
         self._unblock(number)
         return Compared(

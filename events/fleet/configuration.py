@@ -70,13 +70,9 @@ class Configuration(msgspec.Struct, frozen=True, eq=False, dict=True):
             )
         return 1 + int.from_bytes(hashlib.sha256(canonical.encode(specs)).digest()[:4], "big") % (2**32 - 2)
 
-    def to_bytes(self) -> bytes:
-        """The canonical bytes of the sections."""
-        return canonical.encode(self.sections)
-
     @classmethod
     def from_bytes(cls, data: bytes) -> "Configuration":
-        """The configuration of `to_bytes`."""
+        """The configuration of the bytes of its sections."""
         return cls.of(msgspec.json.decode(data))
 
 

@@ -129,7 +129,13 @@ class FleetSnapshotReader:
                 where, numbers = parse_condition(condition), range(self._log.partitions)
                 return FleetSet({number: self._query_engine.within(number, where) for number in numbers})
             case ByValue(tag):
-                return self._by_value(tag)
+                path = tag_path(tag)
+                assert path is not None
+                devices_by_value: dict[object, dict[int, BitMap]] = {}
+                for index in indexes(self._projections, range(self._log.partitions)):
+                    for key, members in (index.column(path) or {}).items():
+                        devices_by_value.setdefault(key, {})[index.number] = members
+                return {key: FleetSet(by_partition) for key, by_partition in devices_by_value.items()}
             case AdmissionOrder():
                 return self.hashes()
             case FailureCodes():
@@ -182,16 +188,6 @@ class FleetSnapshotReader:
         return Back(devices, *(devices & FleetSet.over(sets, itemgetter(part)) for part in range(3)))
 
     # -- what plans need beside the snapshot
-
-    def _by_value(self, tag: str) -> Mapping[object, FleetSet]:
-        """The devices by their value of a tag."""
-        path = tag_path(tag)
-        assert path is not None
-        devices_by_value: dict[object, dict[int, BitMap]] = {}
-        for index in indexes(self._projections, range(self._log.partitions)):
-            for key, members in (index.column(path) or {}).items():
-                devices_by_value.setdefault(key, {})[index.number] = members
-        return {key: FleetSet(by_partition) for key, by_partition in devices_by_value.items()}
 
     def hashes(self) -> dict[int, Hashes]:
         """By partition and ordinal, the hashes of device ids."""

@@ -277,10 +277,6 @@ class _Part:
     def _is_sure(self) -> bool:
         return all(module_bounds.sure == module_bounds.maybe for module_bounds in self.bounds.values())
 
-    @property
-    def _of_modules(self) -> bool:
-        return self.query.source is QuerySource.MODULES
-
     def ahead(self, behind: int, bound: int, *, again: bool) -> Iterator[int]:
         """The ordinals after `behind`, or from it on with `again` (a page ended between its modules), up to a bound."""
         every = BitMap().union(*(module_bounds.maybe for module_bounds in self.bounds.values()))
@@ -312,7 +308,9 @@ class _Part:
         match self.query.group_by:
             case ():
                 return [(None, sum(map(len, sure)))]
-            case (path,) if not self._of_modules and (column := self.index.column(path)) is not None:
+            case (path,) if (
+                self.query.source is QuerySource.DEVICES and (column := self.index.column(path)) is not None
+            ):
                 groups: list[tuple[tuple[object, ...] | None, int]] = [
                     ((value,), sure[0].intersection_cardinality(members))
                     for (kind, value), members in column.items()
@@ -335,7 +333,7 @@ class _Part:
     def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, QueryRow]]:
         test = self.test
         candidates: Iterable[tuple[int, str]]
-        if self._of_modules:
+        if self.query.source is QuerySource.MODULES:
             maybe = [(name, bounds.maybe) for name, bounds in self.bounds.items()]
             candidates = tuple((at, name) for at in ordinals for name, members in maybe if at in members)
             built = self.query_rows.modules(candidates)

@@ -1,7 +1,7 @@
 """The readiness of the fleet: the devices with a finding of each rule, with waivers."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import msgspec
 import numpy as np
@@ -53,11 +53,8 @@ class ReadinessReading:
         self._assignments = assignments_of(stored)
         digests = {assignment.configuration for assignment in self._assignments.values()} - {NOTHING.digest}
         self._findings = {digest: read_findings(stored.hashes["readiness"].get(digest)) for digest in digests}
-
-    @property
-    def is_stale(self) -> bool:
+        self.is_stale = None in self._findings.values()
         """Whether a configuration was not checked yet by this version of the rules."""
-        return None in self._findings.values()
 
     def rules(self) -> frozenset[str]:
         """The rules with a finding in any assignment, waived or not."""
@@ -162,13 +159,11 @@ class FleetReadiness:
         return report.on(_attributed(self._log, effective.assignment, findings), now=now, waivers=waivers)
 
     def _reading(self, number: int, waivers_in_force: "_WaiversInForce") -> ReadinessReading:
-        reading = self._read(number, with_configurations=waivers_in_force.is_confined)
+        read = partial(self._projections.read, number, arrays=("assignment_of",))
+        hashes, every_hash = ("readiness", "assignments"), ("readiness", "assignments", "configurations")
+        reading = ReadinessReading(read(hashes=every_hash if waivers_in_force.is_confined else hashes))
         # Findings of an older version's rules are computed again, from the configurations.
-        return self._read(number, with_configurations=True) if reading.is_stale else reading
-
-    def _read(self, number: int, *, with_configurations: bool) -> ReadinessReading:
-        hashes = ("readiness", "assignments", *(("configurations",) if with_configurations else ()))
-        return ReadinessReading(self._projections.read(number, hashes=hashes, arrays=("assignment_of",)))
+        return ReadinessReading(read(hashes=every_hash)) if reading.is_stale else reading
 
 
 def _is_of_host(finding: Finding) -> bool:
@@ -181,13 +176,10 @@ class _WaiversInForce:
     def __init__(self, log: Log, waivers: Iterable[Waiver], now: int) -> None:
         self._log = log
         self._in_force = [waiver for waiver in waivers if not waiver.expired(now)]
+        self.is_confined = any(waiver.deployment is not None for waiver in self._in_force)
+        """Whether a waiver is for one deployment alone, so that the author of each element counts."""
         self._written: dict[tuple[tuple[Layer, ...], str], dict[tuple[str, str], set[str]]] = {}
         """By stack and configuration, and then by rule and module, the deployments that wrote what has a finding."""
-
-    @property
-    def is_confined(self) -> bool:
-        """Whether a waiver is for one deployment alone, so that the author of each element counts."""
-        return any(waiver.deployment is not None for waiver in self._in_force)
 
     def verdict(self, reading: ReadinessReading, assignment: Assignment, rule: str, module: str) -> tuple[bool, bool]:
         """For a rule and a module of a configuration: whether a finding counts, and whether a finding is waived."""

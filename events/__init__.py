@@ -16,6 +16,7 @@ A producer sends commands. Each becomes events in the log, or is rejected with a
 
 import re
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
     from events.device.errors import SystemModuleReserved as SystemModuleReserved
     from events.device.errors import TooManyModules as TooManyModules
     from events.device.errors import TwinLimitExceeded as TwinLimitExceeded
-    from events.device.tag_value import tag_value as tag_value
+    from events.device.tags import tag_value as tag_value
     from events.log.errors import EventTooLarge as EventTooLarge
     from events.log.errors import LogError as LogError
     from events.log.errors import LogNotInitialised as LogNotInitialised
@@ -152,24 +153,14 @@ if TYPE_CHECKING:
 
 _IMPORT = re.compile(r"^    from (\S+) import (\w+) as \2$", re.MULTILINE)
 
-
-def _names_by_module() -> dict[str, list[str]]:
-    """The names above by module, read from this file."""
-    # Type checkers need the names as import statements; a second list for `__getattr__` could differ from them.
-    names: dict[str, list[str]] = {}
-    for module, name in _IMPORT.findall(Path(__file__).read_text(encoding="utf-8")):
-        names.setdefault(module, []).append(name)
-    return names
-
-
-_NAMES = _names_by_module()
-_WHERE = {name: module for module, names in _NAMES.items() for name in names}
+# Type checkers need the names as import statements; a second list for `__getattr__` could differ from them.
+_WHERE = {name: module for module, name in _IMPORT.findall(Path(__file__).read_text(encoding="utf-8"))}
 
 __all__ = sorted(_WHERE)  # noqa: PLE0605 - help() and `import *` read it; the imports above are its one source
 
-
 # help(events) shows every class in full, many pages; this list by module comes before them.
-__doc__ = f"{__doc__}\n" + "\n".join(f"{module}: {', '.join(names)}" for module, names in _NAMES.items())
+_BY_MODULE = groupby(_WHERE, key=_WHERE.__getitem__)
+__doc__ = f"{__doc__}\n" + "\n".join(f"{module}: {', '.join(names)}" for module, names in _BY_MODULE)
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from events.canonical import JsonObject
 from events.envelope import Envelope
 from events.log.keys import name
-from events.log.kinds import ASSIGNMENT_CHANGE, UNREADABLE
+from events.log.port import ASSIGNMENT_CHANGE, UNREADABLE
 from events.number_text import counted
 
 NAMES_SHOWN = 5

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from events.visible import visible
+from events.terminal import visible
 
 
 def are_for_people() -> bool:
@@ -20,24 +20,22 @@ def configure(level: str) -> None:
     # At INFO, httpx logs the URLs of webhooks, whose queries are secrets.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     for_people = are_for_people()
+    # Rich's tracebacks show local variables, and with them URLs that have passwords.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderers = [_only_visible, console] if for_people else [structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if for_people else "iso", utc=not for_people),
             structlog.processors.format_exc_info,
-            *([_only_visible, _for_people()] if for_people else [structlog.processors.JSONRenderer()]),
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         # A cached logger would keep the level and the output of an earlier call of this function.
         cache_logger_on_first_use=False,
     )
-
-
-def _for_people() -> structlog.dev.ConsoleRenderer:
-    # Rich's tracebacks show local variables, and with them URLs that have passwords.
-    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 def _only_visible(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

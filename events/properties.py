@@ -11,7 +11,7 @@ from events.canonical import JsonObject
 
 TAGS_BYTES_MAX = 8 * 1024
 DESIRED_BYTES_MAX = 32 * 1024
-REPORTED_BYTES_MAX = 32 * 1024
+BYTES_MAX = {"tags": TAGS_BYTES_MAX, "properties.desired": DESIRED_BYTES_MAX, "properties.reported": 32 * 1024}
 
 KEY_BYTES_MAX = 1024
 STRING_BYTES_MAX = 4096
@@ -79,25 +79,33 @@ def problems_of(
             elif kind is int:
                 size += _NUMBER_BYTES
                 if not INTEGER_MIN <= item <= INTEGER_MAX:
-                    problems.append(_out_of_range(_join(path, key), item))
+                    limit = f"{INTEGER_MIN}…{INTEGER_MAX}"
+                    # Python refuses to print integers of more than 4,300 decimal digits; hexadecimal has no limit.
+                    actual = str(item) if item.bit_length() < 2 * 64 else _shown(hex(item))
+                    message = f"an integer lies in {limit}, not at {actual}"
+                    problems.append(LimitProblem(_join(path, key), "integer-range", limit, actual, message))
             elif references_allowed and is_secret(item):
                 size += size_of(item)
             elif kind is dict or kind is list:
                 depth_below = depth + (kind is dict or in_array)
                 if depth_below > DEPTH_MAX:
-                    problems.append(_too_deep(_join(path, key)))
+                    message = f"objects nest at most {DEPTH_MAX} deep"
+                    problems.append(LimitProblem(_join(path, key), "depth", DEPTH_MAX, DEPTH_MAX + 1, message))
                 else:
                     nodes.append((item, _join(path, key), depth_below))
             elif kind is float:
                 size += _NUMBER_BYTES
                 if not math.isfinite(item):
-                    problems.append(_not_finite(_join(path, key), item))
+                    message = f"a number is finite, not {item}"
+                    problems.append(LimitProblem(_join(path, key), "number-finite", "finite", str(item), message))
             elif item is not None:
                 problems.append(_wrong_type(_join(path, key), item, "a JSON value"))
             elif in_array or not nulls_allowed:
-                problems.append(_null(_join(path, key), in_array=in_array))
+                message = "an array holds no null" if in_array else "null removes a property and is not a value of one"
+                problems.append(LimitProblem(_join(path, key), "null", "a value", "null", message))
     if size > size_bytes_max:
-        problems.append(_too_large(root, size, size_bytes_max))
+        message = f"a section has at most {size_bytes_max} bytes of keys and values, this one has {size}"
+        problems.append(LimitProblem(root, "size", size_bytes_max, size, message))
     return tuple(problems)
 
 
@@ -211,32 +219,6 @@ def _string_problems(text: str, length: int, path: str) -> list[LimitProblem]:
         message = "a string holds whole characters, this one half a surrogate pair"
         problems.append(LimitProblem(path, "string-unicode", "whole characters", "half a surrogate pair", message))
     return problems
-
-
-def _out_of_range(path: str, number: int) -> LimitProblem:
-    limit = f"{INTEGER_MIN}…{INTEGER_MAX}"
-    # Python refuses to print integers of more than 4,300 decimal digits; hexadecimal has no limit and takes linear time.
-    actual = str(number) if number.bit_length() < 2 * 64 else _shown(hex(number))
-    return LimitProblem(path, "integer-range", limit, actual, f"an integer lies in {limit}, not at {actual}")
-
-
-def _not_finite(path: str, number: float) -> LimitProblem:
-    return LimitProblem(path, "number-finite", "finite", str(number), f"a number is finite, not {number}")
-
-
-def _too_deep(path: str) -> LimitProblem:
-    message = f"objects nest at most {DEPTH_MAX} deep"
-    return LimitProblem(path, "depth", DEPTH_MAX, DEPTH_MAX + 1, message)
-
-
-def _too_large(path: str, size: int, size_bytes_max: int) -> LimitProblem:
-    message = f"a section has at most {size_bytes_max} bytes of keys and values, this one has {size}"
-    return LimitProblem(path, "size", size_bytes_max, size, message)
-
-
-def _null(path: str, *, in_array: bool) -> LimitProblem:
-    message = "an array holds no null" if in_array else "null removes a property and is not a value of one"
-    return LimitProblem(path, "null", "a value", "null", message)
 
 
 def _wrong_type(path: str, value: object, expected: str) -> LimitProblem:

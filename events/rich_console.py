@@ -9,7 +9,7 @@ from rich.segment import Segment
 from rich.text import Span, Text
 from typing_extensions import override
 
-from events.visible import acting_characters, visible
+from events.terminal import acting_characters, visible
 
 COLUMNS = 160
 """The width of tables without a terminal."""

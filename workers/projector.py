@@ -3,13 +3,13 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import structlog
 
 from events.envelope import Vector
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import MergeCache
+from events.fleet.assignments import AssignmentChange, MergeCache
 from events.fleet.errors import CannotApply
 from events.fleet.partition import Partition
 from events.log.errors import LogLostItsTail, UnreadableEvent
@@ -23,7 +23,7 @@ from events.projection_store.port import Blocked, ProjectionStore
 from events.projection_store.work_counts import ProcessWork
 from events.stored_projection.partition_codec import checkpoint_of, restore, writes_of
 from events.stored_projection.stored_partition import Checkpoint
-from workers.live_documents import DocumentsAhead, LiveDocuments
+from workers.live_documents import DocumentsAhead, fill_from_documents
 
 logger = structlog.get_logger()
 
@@ -45,24 +45,6 @@ class ProjectionsLost(Exception):
 _LOST = (CheckpointMoved, DocumentsAhead)
 
 
-class WarmPartitions:
-    """Partitions as of their last commit, least recently used first."""
-
-    def __init__(self, over_budget: Callable[[], bool]) -> None:
-        self._copies: OrderedDict[int, tuple[Checkpoint, Partition]] = OrderedDict()
-        self._over_budget = over_budget
-
-    def take(self, number: int) -> tuple[Checkpoint, Partition] | None:
-        """Remove and return a copy. A caller that fails does not put it back, so no half-applied copy stays."""
-        return self._copies.pop(number, None)
-
-    def put(self, number: int, checkpoint: Checkpoint, partition: Partition) -> None:
-        """Store a copy, and drop the oldest copies while the process is over its memory budget."""
-        self._copies[number] = (checkpoint, partition)
-        while len(self._copies) > 1 and self._over_budget():
-            self._copies.popitem(last=False)
-
-
 class Projector:
     """Brings projections up to the log, partition by partition."""
 
@@ -74,13 +56,12 @@ class Projector:
         clock: Callable[[], int],
         over_budget: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._log = log
-        self._projections = projections
-        self._clock = clock
-        self._merge = MergeCache()
-        self._fleet = FleetEventReader(log)
-        self._documents = LiveDocuments(log)
-        self._warm = WarmPartitions(over_budget)
+        self._log, self._projections, self._clock, self._over_budget = log, projections, clock, over_budget
+        self._merge, self._fleet = MergeCache(), FleetEventReader(log)
+        self._fill = partial(fill_from_documents, log)
+        # Partitions as of their last commit, least recently used first. A copy is taken out while it is worked on: a failure
+        # does not put it back, so no half-applied copy stays.
+        self._warm: OrderedDict[int, tuple[Checkpoint, Partition]] = OrderedDict()
         self.work = ProcessWork()
 
     def drain(self, number: int, *, go_on: Callable[[], bool]) -> bool:
@@ -111,12 +92,23 @@ class Projector:
     def _drain(self, number: int, go_on: Callable[[], bool]) -> bool:
         self._fleet.refresh()
         blocked = self._projections.blocked(number)
-        if blocked is not None and self._waits(blocked):
+        if (
+            blocked is not None
+            and blocked.decidable
+            and blocked.position not in self._fleet.skipped(blocked.stream)
+            and self._fleet.retried(blocked.stream, blocked.position) < blocked.at
+        ):
+            # Neither a skip is recorded, nor a retry since it was blocked.
             return True
         checkpoint, partition = self._current(number)
-        driver = self._driver(partition, self._documents.fill)
+        driver = self._driver(partition, self._fill)
         while True:
-            advanced = self._advance(driver)
+            before = partition.vector
+            vector = driver.read_ahead()
+            reached(FailPoint.PROJECT_READ)
+            driver.advance(vector)
+            reached(FailPoint.PROJECT_EVOLVED)
+            advanced = partition.vector != before
             if blocked is not None:
                 # Before the commit. Otherwise readers could see projections at the head and the partition still blocked.
                 self._projections.block(number, None)
@@ -124,21 +116,15 @@ class Projector:
             if advanced:
                 checkpoint = self._commit(number, partition, checkpoint)
             if not advanced or not go_on():
-                self._warm.put(number, checkpoint, partition)
+                self._warm[number] = (checkpoint, partition)
+                while len(self._warm) > 1 and self._over_budget():
+                    self._warm.popitem(last=False)
                 return not advanced
             self._fleet.refresh()
 
-    def _waits(self, blocked: Blocked) -> bool:
-        """Whether a blocked partition still waits: no skip is recorded, and no retry since it was blocked."""
-        if not blocked.decidable or blocked.position in self._fleet.skipped(blocked.stream):
-            return False
-        return self._fleet.retried(blocked.stream, blocked.position) < blocked.at
-
-    # -- where to begin
-
     def _current(self, number: int) -> tuple[Checkpoint, Partition]:
         stored = self._projections.checkpoint(number)
-        warm = self._warm.take(number)
+        warm = self._warm.pop(number, None)
         if warm is not None and warm[0] == stored:
             return warm
         if warm is not None and self._catch_up(number, warm[1], stored):
@@ -148,8 +134,7 @@ class Projector:
             number, after=0, limit=1
         ):
             raise ProjectionsLost(number)
-        vector = stored_partition.checkpoint.vector
-        events = self._fleet.upto(vector.fleet)
+        events = self._fleet.upto(stored_partition.checkpoint.vector.fleet)
         return stored_partition.checkpoint, restore(number, stored_partition, events, self._merge)
 
     def _catch_up(self, number: int, partition: Partition, stored: Checkpoint) -> bool:
@@ -178,25 +163,10 @@ class Projector:
 
     def _driver(self, partition: Partition, fill: Fill, *, stop: int | None = None) -> Driver:
         """A driver that continues a partition from its vector, and reads no further than `stop`."""
-        number = partition.number
-        events = EventsAhead(
-            self._log,
-            number,
-            skips=lambda: self._fleet.skipped(number),
-            after=partition.vector.partition,
-            stops=() if stop is None else (stop,),
-        )
+        skips, stops = partial(self._fleet.skipped, partition.number), () if stop is None else (stop,)
+        after = partition.vector.partition
+        events = EventsAhead(self._log, partition.number, skips=skips, after=after, stops=stops)
         return Driver(partition, events, self._fleet, fill)
-
-    # -- one batch
-
-    def _advance(self, driver: Driver) -> bool:
-        before = driver.partition.vector
-        vector = driver.read_ahead()
-        reached(FailPoint.PROJECT_READ)
-        driver.advance(vector)
-        reached(FailPoint.PROJECT_EVOLVED)
-        return driver.partition.vector != before
 
     def _commit(self, number: int, partition: Partition, expected: Checkpoint) -> Checkpoint:
         assignment_change = partition.resolve()
@@ -207,33 +177,27 @@ class Projector:
         if not self._projections.commit(number, writes):
             raise CheckpointMoved
         reached(FailPoint.COMMIT_AFTER_SCRIPT)
-        events = partition.vector.partition - expected.vector.partition
-        self.work.committed(events, time.perf_counter() - start)
+        self.work.committed(partition.vector.partition - expected.vector.partition, time.perf_counter() - start)
         return writes.checkpoint
-
-    # -- stopping
 
     def _block(self, number: int, error: CannotApply | UnreadableEvent | LogLostItsTail) -> bool:
         """Commit everything before an event that cannot be applied, then mark the partition as blocked at it."""
         # The warm copy failed in the middle of a batch.
-        self._warm.take(number)
-        position = error.position
-        in_fleet = error.fleet if isinstance(error, CannotApply) else error.stream == name(FLEET)
-        decidable = not isinstance(error, LogLostItsTail) or error.actual > error.expected
-        if decidable and (in_fleet or isinstance(error, CannotApply)):
+        self._warm.pop(number, None)
+        blocked = blocked_at(number, error, at=0)
+        stream, position = blocked.stream, blocked.position
+        if blocked.decidable and (stream == FLEET or isinstance(error, CannotApply)):
             checkpoint, partition = self._current(number)
             at = partition.vector
-            upto = Vector(at.partition, position - 1) if in_fleet else Vector(position - 1, at.fleet)
+            upto = Vector(at.partition, position - 1) if stream == FLEET else Vector(position - 1, at.fleet)
             try:
-                self._driver(partition, self._documents.fill, stop=upto.partition).advance(upto)
+                self._driver(partition, self._fill, stop=upto.partition).advance(upto)
                 if partition.vector != at:
                     self._commit(number, partition, checkpoint)
             except _LOST:
                 return False
-        stream = FLEET if in_fleet else number
-        recorded = self._projections.blocked(number)
-        retried = self._fleet.retried(stream, position)
-        blocked = Blocked(stream, position, str(error), max(self._clock(), retried + 1), decidable)
+        recorded, retried = self._projections.blocked(number), self._fleet.retried(stream, position)
+        blocked = msgspec.structs.replace(blocked, at=max(self._clock(), retried + 1))
         # A repeated failure keeps its first time. After a retry the time must be later than the retry, or it would be
         # tried again for ever.
         is_recorded = recorded is not None and recorded == msgspec.structs.replace(blocked, at=recorded.at)
@@ -243,3 +207,10 @@ class Projector:
                 "partition blocked", partition=name(number), stopped_at=f"{name(stream)}:{position}", error=str(error)
             )
         return True
+
+
+def blocked_at(number: int, error: CannotApply | UnreadableEvent | LogLostItsTail, *, at: int) -> Blocked:
+    """The mark of a partition that is blocked at the event of an error since a time (milliseconds)."""
+    in_fleet = error.fleet if isinstance(error, CannotApply) else error.stream == name(FLEET)
+    decidable = not isinstance(error, LogLostItsTail) or error.actual > error.expected
+    return Blocked(FLEET if in_fleet else number, error.position, str(error), at, decidable)

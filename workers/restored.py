@@ -1,5 +1,6 @@
 """Rebuilds the projections of a restored log before it is opened: `python -m workers.restored PARTITIONS EPOCH`."""
 
+import itertools
 import sys
 
 import msgspec
@@ -7,9 +8,7 @@ from typing_extensions import override
 
 from events.clock import now_ms
 from events.envelope import Vector
-from events.fleet.assignment_change import AssignmentChange
 from events.fleet.errors import CannotApply
-from events.fleet.partition import Partition
 from events.log.connect import answering, connect
 from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.events_ahead import EventsAhead
@@ -23,7 +22,8 @@ from events.projection_store.redis import RedisProjectionStore, projection_key
 from events.settings import read_settings
 from events.stored_projection.partition_codec import writes_of
 from events.stored_projection.stored_partition import ARRAYS, HASHES, Writes
-from workers.replay.partition_replay import AssignmentChangeDiffers, PartitionReplay
+from workers.projector import blocked_at
+from workers.replay.partition_replay import AssignmentChangeDiffers, PartitionReplay, decided_at
 
 
 class RestoredProjectionStore(RedisProjectionStore):
@@ -52,7 +52,7 @@ def main() -> None:
     for number in range(partitions):
         why = ""
         try:
-            vector = _decided(projections, number, streams.head(f"{name(number)}:assignments"))
+            vector = decided_at(projections, number, streams.head(f"{name(number)}:assignments"))
             # Without any assignment change, workers start at the first event by themselves.
             if vector != Vector():
                 rebuild(number, log=log, recorded=projections, into=projections, upto=vector)
@@ -84,46 +84,22 @@ def rebuild(
     replay = PartitionReplay(number, events=EventsAhead(log, number, skips=lambda: fleet.skipped(number)), fleet=fleet)
     partition = replay.partition
     partition.rebuilt = stored.rebuilt
-    for step in replay.through(recorded, upto=head, assignment_changes=None, decided=None):
-        if step.recorded != step.replayed:
-            raise AssignmentChangeDiffers(number, step.position)
-        recorded_at = None if step.recorded is None else step.recorded.recorded
-        _commit(into, partition, step.assignment_change, recorded_at)
-    replay.replay_to(head)
-    partition.release_paths()
-    if partition.resolve() is not None:
-        raise AssignmentChangeDiffers(number, partition.assignment_changes)
-    _commit(into, partition, None, None)
-
-
-def _commit(
-    into: ProjectionStore, partition: Partition, assignment_change: AssignmentChange | None, recorded: int | None
-) -> None:
-    expected = into.checkpoint(partition.number)
-    writes = writes_of(partition, assignment_change, expected=expected, recorded=recorded)
-    assert into.commit(partition.number, writes), "another process writes to the database of the rebuild"
-
-
-def _decided(projections: ProjectionStore, number: int, last: int) -> Vector:
-    """The vector of the last assignment change of a partition; the initial vector if there is none."""
-    if not last:
-        return Vector()
-    (entry,) = projections.assignment_changes(number, after=last - 1, limit=1)
-    try:
-        return msgspec.json.decode(entry.data, type=AssignmentChange).after
-    except msgspec.DecodeError as error:
-        raise AssignmentChangeDiffers(number, last) from error
+    # After the last step, a commit without an assignment change for the events up to `upto`.
+    for step in itertools.chain(replay.confirmed(recorded, upto=head), (None,)):
+        assignment_change = None if step is None else step.assignment_change
+        recorded_at = None if step is None or step.recorded is None else step.recorded.recorded
+        expected = into.checkpoint(number)
+        writes = writes_of(partition, assignment_change, expected=expected, recorded=recorded_at)
+        assert into.commit(number, writes), "another process writes to the database of the rebuild"
 
 
 def _blocked(number: int, error: AssignmentChangeDiffers | CannotApply | LogLostItsTail | UnreadableEvent) -> Blocked:
     """The mark that a worker would set: at an event, or without a position if only a rebuild helps."""
-    if isinstance(error, CannotApply):
-        return Blocked(FLEET if error.fleet else number, error.position, str(error), now_ms())
-    streams = {name(number): number, name(FLEET): FLEET}
-    if isinstance(error, AssignmentChangeDiffers) or error.stream not in streams:
+    if isinstance(error, AssignmentChangeDiffers) or (
+        not isinstance(error, CannotApply) and error.stream not in {name(number), name(FLEET)}
+    ):
         return Blocked(number, 0, str(error), now_ms(), decidable=False)
-    decidable = not isinstance(error, LogLostItsTail) or error.actual > error.expected
-    return Blocked(streams[error.stream], error.position, str(error), now_ms(), decidable)
+    return blocked_at(number, error, at=now_ms())
 
 
 if __name__ == "__main__":

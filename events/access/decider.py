@@ -4,16 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import assert_never, get_args
 
+from events.access import errors
 from events.access.commands import AccessCommand, DefinePolicy, DeletePolicy, IssueToken, NoteSecretsRead, RevokeToken
-from events.access.errors import (
-    BuiltInPolicy,
-    PolicyExists,
-    PolicyInvalid,
-    PolicyNotFound,
-    TokenExists,
-    TokenInvalid,
-    TokenNotFound,
-)
 from events.access.events import (
     SUBJECTS_NAMED_MAX,
     AccessEvent,
@@ -37,30 +29,26 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def check(command: AccessCommand) -> None:
-    """Reject a command that is invalid in every state.
-
-    Raises:
-        PolicyInvalid, BuiltInPolicy, TokenInvalid: names the element and the rule.
-    """
+    """Reject a command that no state allows: PolicyInvalid, BuiltInPolicy or TokenInvalid, with element and rule."""
     match command:
         case DefinePolicy(policy=name) | DeletePolicy(policy=name) if not _NAME.fullmatch(name):
-            raise PolicyInvalid(name, _NAME_RULE)
+            raise errors.PolicyInvalid(name, _NAME_RULE)
         case DefinePolicy(policy=name, permissions=permissions) if name in BUILT_IN:
             if sorted(permissions) != sorted(permission.value for permission in BUILT_IN[name]):
                 # Clients of the hub rely on what each of the five allows (contract/hub.md §4).
-                raise PolicyInvalid(name, "is built in, and keeps its permissions")
+                raise errors.PolicyInvalid(name, "is built in, and keeps its permissions")
         case DefinePolicy(policy=name, permissions=permissions):
             allowed = sorted(permission.value for permission in POLICY_PERMISSIONS)
             if not permissions or not {*permissions} <= {*allowed}:
-                raise PolicyInvalid(name, f"has one or more of the permissions {', '.join(allowed)}")
+                raise errors.PolicyInvalid(name, f"has one or more of the permissions {', '.join(allowed)}")
         case DeletePolicy(policy=name):
             if name in BUILT_IN:
-                raise BuiltInPolicy(name)
+                raise errors.BuiltInPolicy(name)
         case IssueToken():
             _check_token(command)
         case RevokeToken(token_id):
             if not _NAME.fullmatch(token_id):
-                raise TokenInvalid(token_id, _NAME_RULE)
+                raise errors.TokenInvalid(token_id, _NAME_RULE)
         case NoteSecretsRead(subjects=subjects, count=count):
             assert 0 < len(subjects) <= min(count, SUBJECTS_NAMED_MAX)
         case _:
@@ -69,24 +57,26 @@ def check(command: AccessCommand) -> None:
 
 def _check_token(command: IssueToken) -> None:
     if not _NAME.fullmatch(command.token_id) or not _NAME.fullmatch(command.name):
-        raise TokenInvalid(command.name, _NAME_RULE)
+        raise errors.TokenInvalid(command.name, _NAME_RULE)
     if command.role not in ROLES:
-        raise TokenInvalid(command.name, f"a role is one of {', '.join(ROLES)}")
+        raise errors.TokenInvalid(command.name, f"a role is one of {', '.join(ROLES)}")
     if not _DIGEST.fullmatch(command.digest):
-        raise TokenInvalid(command.name, "the digest is 64 hexadecimal digits")
+        raise errors.TokenInvalid(command.name, "the digest is 64 hexadecimal digits")
     if not 0 <= command.expires_at <= _TIME_MAX:
-        raise TokenInvalid(command.name, "a time is between 0 and the end of the year 9999")
+        raise errors.TokenInvalid(command.name, "a time is between 0 and the end of the year 9999")
     if not command.scope:
         return
     try:
         parse_condition(command.scope)
     except ConditionInvalid as error:
-        raise TokenInvalid(command.name, f"its scope is no target condition: {error}") from error
+        raise errors.TokenInvalid(command.name, f"its scope is no target condition: {error}") from error
     if command.role == "admin":
-        raise TokenInvalid(command.name, "an admin cannot be scoped: an admin could issue a token without the scope")
+        raise errors.TokenInvalid(
+            command.name, "an admin cannot be scoped: an admin could issue a token without the scope"
+        )
     # A history has devices that have left the scope, and events of the fleet that belong to no device.
     if command.role == "audit":
-        raise TokenInvalid(command.name, "an auditor cannot be scoped: history is that of the whole fleet")
+        raise errors.TokenInvalid(command.name, "an auditor cannot be scoped: history is that of the whole fleet")
 
 
 def subject_of(command: AccessCommand) -> str:
@@ -99,27 +89,23 @@ def subject_of(command: AccessCommand) -> str:
 
 
 def decide(command: AccessCommand, document: AccessDocument | None) -> AccessEvent:
-    """The event that a checked command becomes.
-
-    Raises:
-        AccessError: the current state does not allow the command.
-    """
+    """The event that a checked command becomes; raises an AccessError if the current state does not allow it."""
     match command:
         case DefinePolicy():
             if command.new and document is not None:
-                raise PolicyExists(command.policy)
+                raise errors.PolicyExists(command.policy)
             return PolicyDefined(command.permissions, command.primary_key, command.secondary_key)
         case DeletePolicy(policy):
             if document is None:
-                raise PolicyNotFound(policy)
+                raise errors.PolicyNotFound(policy)
             return PolicyDeleted()
         case IssueToken():
             if document is not None:
-                raise TokenExists(command.token_id)
+                raise errors.TokenExists(command.token_id)
             return TokenIssued(command.name, command.role, command.digest, command.expires_at, command.scope)
         case RevokeToken(token_id):
             if document is None:
-                raise TokenNotFound(token_id)
+                raise errors.TokenNotFound(token_id)
             return TokenRevoked()
         case NoteSecretsRead(subjects=subjects, count=count, what=what, through=through):
             return SecretsRead(subjects, count, what, through)

@@ -34,10 +34,6 @@ class Scope(msgspec.Struct, frozen=True):
         return _test_of(self.text)(row)
 
     def insist(self, device_id: str, document: DeviceDocument) -> None:
-        """Reject a change after which a device would be outside the scope; `document` is the device after it.
-
-        Raises:
-            OutOfScope: the device would be outside.
-        """
+        """Raise OutOfScope if a device is outside the scope after a change; `document` is the device after it."""
         if not self.holds(device_id, document):
             raise OutOfScope(device_id, "would be outside the scope of these credentials; they do not allow that")

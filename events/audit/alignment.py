@@ -1,10 +1,12 @@
 """The comparison of one stream with its seals, entry by entry: which were changed, dropped, inserted or moved."""
 
+import enum
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
-from events.audit.fault import Fault, FaultKind
+import msgspec
+
 from events.audit.seal import ENTRY_BYTES, Reached
 from events.log.entries import RawEntry, digest, genesis, link
 from events.log.errors import LogLostItsTail, SegmentDamaged, SegmentMissing
@@ -17,6 +19,29 @@ NAMED_MAX = 1000
 """The most faults of one stream that are named; after that, entries are no longer matched with their new places."""
 
 
+class FaultKind(enum.Enum):
+    """Kinds of faults: of entries, of the archive's files, and of seals."""
+
+    CHANGED = "changed"
+    DROPPED = "dropped"
+    REORDERED = "reordered"
+    INSERTED = "inserted"
+    MISSING = "missing"
+    SEGMENT = "segment"
+    SEAL_CHANGED = "seal-changed"
+    SEAL_DROPPED = "seal-dropped"
+    SEAL_INSERTED = "seal-inserted"
+    SEAL_SIGNATURE = "seal-signature"
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """A fault: `location` is `p03:17`, `p03:17-20` or `seal 5`, `what` the rest of the sentence."""
+
+    kind: FaultKind
+    location: str
+    what: str
+
+
 class Alignment:
     """Reads one stream once, oldest first. Entries count in their order: an attacker can also change their positions."""
 
@@ -27,11 +52,8 @@ class Alignment:
         self.checked = 0
         self._chain: bytes | None = genesis(epoch, stream) if after is None else bytes.fromhex(after.chain)
         self._unread = self._entries(streams, self.position)
-        self._lost: list[tuple[int, int]] = []
-        self._ahead: deque[RawEntry] = deque()
-        self._faults: list[Fault] = []
-        self._dropped: dict[int, bytes] = {}
-        self._inserted: list[RawEntry] = []
+        self._lost, self._ahead = list[tuple[int, int]](), deque[RawEntry]()
+        self._faults, self._dropped, self._inserted = list[Fault](), dict[int, bytes](), list[RawEntry]()
 
     def sealed(self, before: int, short: bytes, upto: Reached) -> None:
         """Compare the entries after `before` with their shortened digests; the chain's value alone covers earlier entries."""
@@ -59,54 +81,46 @@ class Alignment:
                     moved[position] = entry
                     break
         elsewhere = {entry.position for entry in moved.values()}
-        unmatched = [
-            *(
-                (FaultKind.REORDERED, at, f"was sealed here, and is now at {entry.position}")
-                for at, entry in moved.items()
-            ),
-            *((FaultKind.DROPPED, at, "was sealed, and is missing") for at in self._dropped if at not in moved),
-            *(
-                (FaultKind.INSERTED, entry.position, "was never sealed, and is among sealed entries")
-                for entry in self._inserted
-                if entry.position not in elsewhere
-            ),
-        ]
-        faults = [*self._faults, *(Fault(kind, f"{self.stream}:{at}", what) for kind, at, what in unmatched)]
-        return faults[:NAMED_MAX]
+        for position, entry in moved.items():
+            self._fault(FaultKind.REORDERED, f"was sealed here, and is now at {entry.position}", position)
+        for position in self._dropped:
+            if position not in moved:
+                self._fault(FaultKind.DROPPED, "was sealed, and is missing", position)
+        for entry in self._inserted:
+            if entry.position not in elsewhere:
+                self._fault(FaultKind.INSERTED, "was never sealed, and is among sealed entries", entry.position)
+        return self._faults[:NAMED_MAX]
 
     def _advance(self, upto: int, short: bytes | None = None) -> None:
         """Read the entries up to a position; compare them with their shortened digests, if there are any."""
         start = self.position
         assert short is None or len(short) == (upto - start) * ENTRY_BYTES
         while self.position < upto:
-            entry = self._peek()
+            self._read_ahead(1)
+            entry = self._ahead[0] if self._ahead else None
             if self._lost and self._skip(upto):
                 continue
             if entry is None:
-                self._fault(
-                    FaultKind.MISSING, "was sealed, and is missing at the end of the stream", self.position + 1, upto
-                )
+                what = "was sealed, and is missing at the end of the stream"
+                self._fault(FaultKind.MISSING, what, self.position + 1, upto)
                 self._is_whole, self.position = False, upto
                 return
             entry_digest = self._digest(entry, self.position + 1)
             at = (self.position - start) * ENTRY_BYTES
-            if short is None or entry_digest[:ENTRY_BYTES] == short[at : at + ENTRY_BYTES]:
-                self._take(entry_digest)
-            else:
+            if short is not None and entry_digest[:ENTRY_BYTES] != short[at : at + ENTRY_BYTES]:
                 self._resynchronize(short[at : at + READ_AHEAD * ENTRY_BYTES])
-
-    def _take(self, entry_digest: bytes) -> None:
-        self._ahead.popleft()
-        self.position += 1
-        self.checked += 1
-        if self._chain is not None:
-            self._chain = link(self._chain, entry_digest)
+                continue
+            self._ahead.popleft()
+            self.position += 1
+            self.checked += 1
+            if self._chain is not None:
+                self._chain = link(self._chain, entry_digest)
 
     def _resynchronize(self, short: bytes) -> None:
         """Skip entries that do not match, up to the next match, and record them as changed, dropped or inserted."""
+        self._is_whole, self._chain = False, None
         if len(self._faults) + len(self._dropped) + len(self._inserted) >= NAMED_MAX:
             # Searching around each of millions of entries, as with a stream that replaces another, would take days.
-            self._is_whole, self._chain = False, None
             self._ahead.popleft()
             self.position += 1
             self.checked += 1
@@ -114,12 +128,11 @@ class Alignment:
         sealed = [short[at : at + ENTRY_BYTES] for at in range(0, len(short), ENTRY_BYTES)]
         self._read_ahead(READ_AHEAD)
         dropped, inserted = self._next_match(sealed)
-        self._is_whole, self._chain = False, None
         changed = min(dropped, inserted)
         # As many changes as possible: an entry that was edited in place is one fault, not a drop and an insertion.
         for index in range(changed):
             position = self.position + 1 + index
-            self._fault(FaultKind.CHANGED, "differs from the sealed entry", position, position)
+            self._fault(FaultKind.CHANGED, "differs from the sealed entry", position)
         for index in range(changed, dropped):
             self._dropped[self.position + 1 + index] = sealed[index]
         skipped = [self._ahead.popleft() for _ in range(inserted)]
@@ -151,7 +164,7 @@ class Alignment:
                 if error.actual < error.expected:
                     self._is_whole = False
                     what = "is followed by an entry without a position of its own"
-                    self._fault(FaultKind.INSERTED, what, error.actual, error.actual)
+                    self._fault(FaultKind.INSERTED, what, error.actual)
                     after = error.expected - 1
             except (SegmentDamaged, SegmentMissing) as error:
                 first = max(error.first, after + 1)
@@ -172,13 +185,9 @@ class Alignment:
     def _digest(self, entry: RawEntry, position: int) -> bytes:
         return digest(self.stream, entry if entry.position == position else RawEntry(position, entry.fields))
 
-    def _peek(self) -> RawEntry | None:
-        self._read_ahead(1)
-        return self._ahead[0] if self._ahead else None
-
     def _read_ahead(self, count: int) -> None:
         self._ahead.extend(islice(self._unread, max(0, count - len(self._ahead))))
 
-    def _fault(self, kind: FaultKind, what: str, first: int, last: int) -> None:
-        location = f"{self.stream}:{first}" if first == last else f"{self.stream}:{first}-{last}"
+    def _fault(self, kind: FaultKind, what: str, first: int, last: int | None = None) -> None:
+        location = f"{self.stream}:{first}" if last in {None, first} else f"{self.stream}:{first}-{last}"
         self._faults.append(Fault(kind, location, what))

@@ -1,6 +1,7 @@
 """The trees of causes and effects of a log entry."""
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -10,12 +11,11 @@ from events.audit.search import (
     LogSearcher,
     Range,
     Search,
-    SearchOrder,
+    assignment_change_in,
     deployments_of,
     locations_of,
 )
-from events.envelope import Vector
-from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentChange
 from events.log.entries import RawEntry, number_of
 from events.log.keys import FLEET, device_of, name
 from events.log.raw import RawStreams
@@ -25,7 +25,6 @@ BRANCHES_MAX = 20
 
 DEPTH_MAX = 6
 _ENTRIES_READ_MAX = 20_000
-_ROLLOUT = "rollout:"
 
 
 class CauseTree(msgspec.Struct, frozen=True):
@@ -48,16 +47,13 @@ def causes_of(searcher: LogSearcher, effect: FoundEntry, *, depth: int = DEPTH_M
     cause = effect.entry.fields.get(b"cause", b"").decode(errors="replace")
     if not cause or not depth:
         return ()
-    named = list(locations_of(cause))
+    named, entries = list(locations_of(cause)), list[FoundEntry]()
     if named:
-        assignment_change = _assignment_change(effect.entry) if ":" in effect.stream else None
+        assignment_change = assignment_change_in(effect.entry) if ":" in effect.stream else None
         entries = [each for positions in named for each in _at_positions(searcher, positions, assignment_change)]
-    else:
-        entries = list(_last_of(searcher, effect, cause))
-        if not entries:
-            return (CauseTree(None, f"because of {cause}"),)
-    trees = [CauseTree(each, "", causes_of(searcher, each, depth=depth - 1)) for each in entries[:BRANCHES_MAX]]
-    return (*trees, *_more(len(entries)))
+    elif not (entries := list(_last_of(searcher, effect, cause))):
+        return (CauseTree(None, f"because of {cause}"),)
+    return _trees(entries, lambda each: causes_of(searcher, each, depth=depth - 1))
 
 
 def effects(searcher: LogSearcher, cause: FoundEntry, *, depth: int = DEPTH_MAX) -> tuple[CauseTree, ...]:
@@ -69,22 +65,22 @@ def effects(searcher: LogSearcher, cause: FoundEntry, *, depth: int = DEPTH_MAX)
     if not depth or ":" in cause.stream:
         return ()
     entries = [*_assignment_changes(searcher, cause), *_because(searcher, cause)]
-    trees = [CauseTree(each, "", effects(searcher, each, depth=depth - 1)) for each in entries[:BRANCHES_MAX]]
-    return (*trees, *_more(len(entries)))
+    return _trees(entries, lambda each: effects(searcher, each, depth=depth - 1))
 
 
-def _more(count: int) -> tuple[CauseTree, ...]:
-    return (CauseTree(None, f"and {count - BRANCHES_MAX} more"),) if count > BRANCHES_MAX else ()
+def _trees(
+    entries: Sequence[FoundEntry], branches_of: Callable[[FoundEntry], tuple[CauseTree, ...]]
+) -> tuple[CauseTree, ...]:
+    trees = [CauseTree(each, "", branches_of(each)) for each in entries[:BRANCHES_MAX]]
+    if len(entries) > BRANCHES_MAX:
+        trees.append(CauseTree(None, f"and {len(entries) - BRANCHES_MAX} more"))
+    return tuple(trees)
 
 
-# -- causes
-
-
-def _assignment_change(entry: RawEntry) -> AssignmentChange | None:
-    try:
-        return msgspec.json.decode(entry.fields.get(b"data", b""), type=AssignmentChange)
-    except msgspec.DecodeError:
-        return None
+def _about(stream: str, entry: RawEntry) -> str:
+    """The deployment of an event of the fleet or of its rollout, the device of another event."""
+    subject = entry.fields.get(b"subject", b"").decode(errors="replace")
+    return subject.removeprefix("rollout:") if stream == name(FLEET) else device_of(subject)
 
 
 def _at_positions(
@@ -92,91 +88,73 @@ def _at_positions(
 ) -> Iterator[FoundEntry]:
     """The entries at these positions; for an assignment change, only the entries on its deployments or the devices that it moved."""
     first = max(positions.first, positions.last - _ENTRIES_READ_MAX)
-    in_fleet = positions.stream == name(FLEET)
     about = frozenset[str]()
-    if assignment_change is not None:
-        about = (
-            deployments_of(assignment_change)
-            if in_fleet
-            else searcher.device_ids(number_of(positions.stream), assignment_change.ordinals())
-        )
+    if assignment_change is not None and positions.stream == name(FLEET):
+        about = deployments_of(assignment_change)
+    elif assignment_change is not None:
+        about = searcher.device_ids(number_of(positions.stream), assignment_change.ordinals())
     for entry in searcher.streams.entries(positions.stream, after=first - 1, upto=positions.last):
-        subject = entry.fields.get(b"subject", b"").decode(errors="replace")
-        if assignment_change is None or (subject.removeprefix(_ROLLOUT) if in_fleet else device_of(subject)) in about:
+        if assignment_change is None or _about(positions.stream, entry) in about:
             yield FoundEntry(positions.stream, entry)
 
 
-def _last_of(searcher: LogSearcher, effect: FoundEntry, cause: str) -> Iterator[FoundEntry]:
+def _last_of(searcher: LogSearcher, effect: FoundEntry, cause: str) -> Sequence[FoundEntry]:
     """The last event on a deployment, or its rollout, before an event that names the deployment as its cause."""
     if effect.stream != name(FLEET):
-        return
+        return ()
     search = Search(deployment=cause, streams=(effect.stream,))
     before = {effect.stream: Range(0, effect.entry.position - 1)}
-    page = searcher.page(search, before, order=SearchOrder.NEWEST, limit=1, scanned_max=_ENTRIES_READ_MAX)
-    yield from page.entries
-
-
-# -- effects
+    return searcher.page(search, before, order="newest", limit=1, scanned_max=_ENTRIES_READ_MAX).entries
 
 
 def _assignment_changes(searcher: LogSearcher, cause: FoundEntry) -> Iterator[FoundEntry]:
     """The assignment change of each partition that processed an entry, if it is about the entry's deployment or device."""
-    number = number_of(cause.stream)
-    subject = cause.entry.fields.get(b"subject", b"").decode(errors="replace")
-    numbers = range(searcher.partitions) if number == FLEET else [number]
-    for partition in numbers:
-        match = _assignment_change_with(
-            searcher.streams, f"{name(partition)}:assignments", cause.entry.position, in_fleet=number == FLEET
-        )
+    number, about = number_of(cause.stream), _about(cause.stream, cause.entry)
+    for partition in range(searcher.partitions) if number == FLEET else [number]:
+        stream = f"{name(partition)}:assignments"
+        match = _assignment_change_with(searcher.streams, stream, cause.entry.position, in_fleet=number == FLEET)
         if match is None:
             continue
         entry, assignment_change = match
         if number == FLEET:
-            is_about = subject.removeprefix(_ROLLOUT) in deployments_of(assignment_change)
+            is_about = about in deployments_of(assignment_change)
         else:
-            is_about = searcher.among(device_of(subject), partition, assignment_change.ordinals())
+            is_about = searcher.among(about, partition, assignment_change.ordinals())
         if is_about:
-            yield FoundEntry(f"{name(partition)}:assignments", entry)
+            yield FoundEntry(stream, entry)
 
 
 def _assignment_change_with(
     streams: RawStreams, stream: str, position: int, *, in_fleet: bool
 ) -> tuple[RawEntry, AssignmentChange] | None:
     """The first assignment change that includes a position."""
-    # Vectors never fall, so bisection finds it with about 20 reads of a million changes.
-    low, high = 0, streams.head(stream)
-    match: tuple[RawEntry, AssignmentChange] | None = None
-    while low < high:
-        middle = (low + high) // 2
-        (entry,) = streams.read(stream, after=middle, limit=1)
-        assignment_change = _assignment_change(entry)
-        if assignment_change is None:
-            return None
-        if _reached(assignment_change.after, in_fleet=in_fleet) >= position:
-            match, high = (entry, assignment_change), middle
-        else:
-            low = middle + 1
-    return match
 
+    def at(number: int) -> tuple[RawEntry, AssignmentChange]:
+        (entry,) = streams.read(stream, after=number - 1, limit=1)
+        return entry, msgspec.json.decode(entry.fields.get(b"data", b""), type=AssignmentChange)
 
-def _reached(vector: Vector, *, in_fleet: bool) -> int:
-    return vector.fleet if in_fleet else vector.partition
+    def reached(number: int) -> int:
+        after = at(number)[1].after
+        return after.fleet if in_fleet else after.partition
+
+    numbers = range(1, streams.head(stream) + 1)
+    try:
+        # Vectors never fall, so bisection finds it with about 20 reads of a million changes.
+        index = bisect_left(numbers, position, key=reached)
+        return at(numbers[index]) if index < len(numbers) else None
+    except msgspec.DecodeError:
+        return None
 
 
 def _because(searcher: LogSearcher, event: FoundEntry) -> Iterator[FoundEntry]:
     """Events of the fleet that name an event as their cause, and the next event that names its deployment."""
     fleet = name(FLEET)
-    location = f"{event.stream}:{event.entry.position}"
-    subject = event.entry.fields.get(b"subject", b"").decode(errors="replace").removeprefix(_ROLLOUT)
-    head = searcher.streams.head(fleet)
-    after = event.entry.position if event.stream == fleet else 0
-    for cause in (location, *((subject,) if event.stream == fleet else ())):
-        ranges = {fleet: Range(after, head)}
-        page = searcher.page(
-            Search(cause=cause, streams=(fleet,)),
-            ranges,
-            order=SearchOrder.OLDEST,
-            limit=1 if cause == subject else BRANCHES_MAX + 1,
-            scanned_max=_ENTRIES_READ_MAX,
-        )
+    in_fleet, position = event.stream == fleet, event.entry.position
+    ranges = {fleet: Range(position if in_fleet else 0, searcher.streams.head(fleet))}
+    causes = [(f"{event.stream}:{position}", BRANCHES_MAX + 1)]
+    if in_fleet:
+        causes.append((_about(fleet, event.entry), 1))
+    for cause, limit in causes:
+        search = Search(cause=cause, streams=(fleet,))
+        page = searcher.page(search, ranges, order="oldest", limit=limit, scanned_max=_ENTRIES_READ_MAX)
         yield from page.entries

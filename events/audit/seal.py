@@ -9,7 +9,6 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from typing_extensions import override
 
 from events import canonical
 from events.audit.errors import PublicKeyUnusable, SealUnreadable
@@ -114,10 +113,6 @@ class PublicKey:
         raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         self.id = hashlib.sha256(b"twinfold seal key\0" + raw).hexdigest()[:_KEY_ID_CHARACTERS]
 
-    @override
-    def __repr__(self) -> str:
-        return f"PublicKey(id={self.id!r})"
-
     def signed(self, signed: Signed) -> bool:
         """Returns whether this key's private half signed exactly these bytes."""
         if len(signed.signature) != _SIGNATURE_BYTES:
@@ -152,16 +147,11 @@ class PublicKey:
 
 
 class SealKey:
-    """A key that signs seals. Its bytes appear in no representation."""
+    """A key that signs seals, derived from 32 random bytes. They appear in no representation."""
 
     def __init__(self, seed: bytes) -> None:
-        """Derive the key from 32 random bytes."""
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
         self.public = PublicKey(self._key.public_key())
-
-    @override
-    def __repr__(self) -> str:
-        return f"SealKey(id={self.public.id!r})"
 
     def sign(self, seal: Seal) -> Signed:
         """Returns a seal with its signature."""

@@ -5,36 +5,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
-import msgspec
-
-from events.audit.errors import SealExists, SealsMoved
+from events.audit.errors import SealExists, SealsMoved, SealUnreadable
 from events.audit.seal import Signed
 from events.log.archive.notes import SEALER, registered_holds
 from events.log.connect import Client, answering, entries_of
 from events.log.errors import Fenced
 from events.log.keys import FLEET, key, name
 from events.log.object_store import ObjectStore
+from events.log.port import Log
 
 SEALS = key(FLEET, "seals")
 SEALING = key(FLEET, "sealing")
 FOLDER = "seals"
 BATCH_SEALS = 64
 
+TOLERANCE_MS = 5000
+"""Smaller differences of clocks are normal: between several machines, and from the time that the reads take."""
+
 _SCRIPT = files("events.audit").joinpath("seal.lua").read_text(encoding="utf-8")
 _FILE = re.compile(r".*/([0-9]{12})\.seal")
-
-
-class StoredSeal(msgspec.Struct, frozen=True):
-    """A seal in the Redis stream with its entry id: `17-0` for number 17. Any other form of id is a manipulation."""
-
-    entry_id: str
-    signed: Signed
-
-    @property
-    def number(self) -> int | None:
-        """The seal's number by its id; `None` for an id of another form."""
-        number, _, sequence = self.entry_id.partition("-")
-        return int(number) if sequence == "0" else None
 
 
 class Seals:
@@ -53,8 +42,10 @@ class Seals:
             entries = entries_of(self._client.xrevrange(SEALS, count=1))
         return _signed(entries[0][1]) if entries else None
 
-    def all(self) -> Iterator[StoredSeal]:
-        """Yields every seal in Redis, oldest first.
+    def all(self) -> Iterator[tuple[str, int | None, Signed]]:
+        """Yields every seal in Redis with its entry id and its number, oldest first.
+
+        The id of number 17 is `17-0`; any other form of id is a manipulation, and gives no number.
 
         Raises:
             LogUnavailable: Redis did not answer.
@@ -64,7 +55,8 @@ class Seals:
             with answering():
                 entries = entries_of(self._client.xrange(SEALS, min=after, count=BATCH_SEALS))
             for entry_id, fields in entries:
-                yield StoredSeal(entry_id.decode(), _signed(fields))
+                number, _, sequence = entry_id.decode().partition("-")
+                yield entry_id.decode(), int(number) if sequence == "0" else None, _signed(fields)
             if len(entries) < BATCH_SEALS:
                 return
             after = f"({entries[-1][0].decode()}"
@@ -155,3 +147,23 @@ class SealFiles:
 def _signed(fields: dict[bytes, bytes]) -> Signed:
     # A missing field does not verify, so verification reports it as a fault instead of failing here.
     return Signed(fields.get(b"body", b""), fields.get(b"signature", b""))
+
+
+def ahead_ms(log: Log, seals: Seals, *, clock: int) -> int:
+    """Returns how far the newest event of the fleet, or the newest seal, is ahead of a clock, in milliseconds; 0 within the tolerance.
+
+    The log's time never goes back; a clock that was ahead can.
+
+    Raises:
+        LogUnavailable: Redis did not answer.
+    """
+    head = log.head(FLEET)
+    newest = log.read(FLEET, after=head - 1, limit=1) if head else ()
+    last = seals.last()
+    try:
+        sealed_at = 0 if last is None else last.seal().at
+    except SealUnreadable:
+        # Verification reports it; a wrong clock is still visible in the events.
+        sealed_at = 0
+    ahead = max(sealed_at, *(envelope.at for envelope in newest), 0) - clock
+    return ahead if ahead > TOLERANCE_MS else 0

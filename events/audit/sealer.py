@@ -45,47 +45,28 @@ def public_key(settings: Settings) -> PublicKey:
     return SealKey(read_key(settings.effective_seal_key_file)).public
 
 
-def open_sealer(settings: Settings, log: RedisLog, *, clock: Callable[[], int]) -> "Sealer":
-    """Returns the sealer of a log; creates the key file if there is none.
-
-    Raises:
-        KeyFileError: the key file cannot be used.
-        ObjectStoreUnavailable: the object store for seals does not exist.
-    """
-    file = settings.effective_seal_key_file
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Sealer(
-        log,
-        SealKey(read_or_create_key(file)),
-        SealFiles(ObjectStore(settings.effective_archive_url), epoch=log.epoch),
-        clock=clock,
-        every_events=settings.seal_every_events,
-        every_seconds=settings.seal_every_seconds,
-    )
-
-
 class Sealer:
     """Seals one log. Its state follows from the last seal alone."""
 
-    def __init__(
-        self,
-        log: RedisLog,
-        key: SealKey,
-        files: SealFiles,
-        *,
-        clock: Callable[[], int],
-        every_events: int,
-        every_seconds: float,
-    ) -> None:
-        """A seal is due after `every_events` entries (events and assignment changes), or `every_seconds` after the last seal.
+    def __init__(self, settings: Settings, log: RedisLog, *, clock: Callable[[], int]) -> None:
+        """Create the key file if there is none.
 
-        Without new entries, no seal is due. A clock that goes back delays no seal: the next one has the time of the previous.
+        A seal is due after `seal_every_events` entries (events and assignment changes), or `seal_every_seconds` after the last
+        seal. Without new entries, no seal is due. A clock that goes back delays no seal: the next one has the time of the
+        previous.
+
+        Raises:
+            KeyFileError: the key file cannot be used.
+            ObjectStoreUnavailable: the object store for seals does not exist.
         """
+        file = settings.effective_seal_key_file
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._key = SealKey(read_or_create_key(file))
+        self._files = SealFiles(ObjectStore(settings.effective_archive_url), epoch=log.epoch)
         self._client, self._streams, self._seals = log.client, RawStreams(log.client), Seals(log.client)
-        self._names, self._epoch = stream_names(log.partitions), log.epoch
-        self._key, self._files, self._clock = key, files, clock
-        self._every_events, self._every_ms = every_events, int(1000 * every_seconds)
-        self._state: _State | None = None
+        self._names, self._epoch, self._clock = stream_names(log.partitions), log.epoch, clock
+        self._every_events, self._every_ms = settings.seal_every_events, int(1000 * settings.seal_every_seconds)
+        self._state, self._is_resumed = _State(), False
         self._sealed_clock = 0
         """The clock at the last seal; unlike the seal's own time, it can go back."""
         self._filed = 0
@@ -99,36 +80,32 @@ class Sealer:
             SealsLost: sealing had begun, and the last seal is missing; the next round reads again.
             LogUnavailable: Redis did not answer; the seals are due in the next round.
         """
-        if self._state is None:
+        if not self._is_resumed:
             self._state = self._resumed()
             self._sealed_clock = self._state.at
             # First, and also at position 0: without a hold, the archive could remove entries from Redis before they are sealed.
             self._hold(self._names)
             self._keep_files(self._state.number)
+            self._is_resumed = True
         heads = {name: self._streams.head(name) for name in self._names}
         behind = sum(max(0, head - self._position(name)) for name, head in heads.items())
-        clock = self._clock()
+        clock, made = self._clock(), 0
         now = max(clock, self._state.at)
-        if not behind or (behind < self._every_events and not self._is_time(clock)):
+        # A clock that went back does not tell the age of the last seal, so a seal is due.
+        is_time = clock < self._sealed_clock or clock - self._sealed_clock >= self._every_ms
+        if not behind or (behind < self._every_events and not is_time):
             return 0
-        made = 0
         # A catch-up can take longer than the lease; the fence then rejects this process's seals.
         while made < SEALS_MAX and self._seal(heads, now, fence):
             made += 1
         return made
 
-    def _is_time(self, clock: int) -> bool:
-        """Whether the next seal is due by the clock."""
-        # A clock that went back does not tell the age of the last seal, so a seal is due.
-        return clock < self._sealed_clock or clock - self._sealed_clock >= self._every_ms
-
     def forget(self) -> None:
         """Make the next round start from the newest stored seal, also if another process created it."""
-        self._state = None
+        self._is_resumed = False
 
     def _seal(self, heads: Mapping[str, int], now: int, fence: int) -> bool:
         """Create the next seal; returns false if no entries are left."""
-        assert self._state is not None
         before = self._state
         streams, digests_by_stream = dict(before.streams), dict[str, bytes]()
         left = ENTRIES_MAX
@@ -139,27 +116,19 @@ class Sealer:
         digests_by_stream = {name: digests for name, digests in digests_by_stream.items() if digests}
         if not digests_by_stream:
             return False
-        seal = Seal(
-            before.number + 1,
-            before.digest,
-            self._epoch,
-            now,
-            self._key.public.id,
-            streams,
-            shortened(digests_by_stream),
-        )
-        signed = self._key.sign(seal)
+        number, entries = before.number + 1, shortened(digests_by_stream)
+        signed = self._key.sign(Seal(number, before.digest, self._epoch, now, self._key.public.id, streams, entries))
         reached(FailPoint.SEAL_CHAINED)
         try:
-            self._seals.append(signed, number=seal.number, previous=seal.previous, fence=fence, clock=self._clock())
+            self._seals.append(signed, number=number, previous=before.digest, fence=fence, clock=self._clock())
         except SealsMoved as error:
             # A lost answer to an earlier append, or another process: in both cases the stored seal counts.
             logger.info("sealing continues from the newest seal", why=str(error))
-            self._state = None
+            self.forget()
             return False
         reached(FailPoint.SEAL_APPENDED)
-        self._state, self._sealed_clock = _State(seal.number, signed.digest, now, streams), self._clock()
-        self._keep_files(seal.number, signed)
+        self._state, self._sealed_clock = _State(number, signed.digest, now, streams), self._clock()
+        self._keep_files(number, signed)
         reached(FailPoint.SEAL_KEPT)
         self._hold(digests_by_stream)
         reached(FailPoint.SEAL_HELD)
@@ -167,12 +136,10 @@ class Sealer:
 
     def _chained(self, name: str, upto: int) -> tuple[Reached, bytes]:
         """The chain of a stream up to a position, and the shortened digests of the new entries."""
-        assert self._state is not None
-        start = self._state.streams.get(name)
-        position, chain = (
-            (0, genesis(self._epoch, name)) if start is None else (start.position, bytes.fromhex(start.chain))
-        )
-        short = bytearray()
+        start, short = self._state.streams.get(name), bytearray()
+        position, chain = self._position(name), genesis(self._epoch, name)
+        if start is not None:
+            chain = bytes.fromhex(start.chain)
         try:
             for entry in self._streams.entries(name, after=position, upto=upto):
                 entry_digest = digest(name, entry)
@@ -184,7 +151,6 @@ class Sealer:
         return Reached(position, chain.hex()), bytes(short)
 
     def _position(self, name: str) -> int:
-        assert self._state is not None
         sealed = self._state.streams.get(name)
         return 0 if sealed is None else sealed.position
 
@@ -235,9 +201,9 @@ class Sealer:
                 self._put(upto, newest)
             elif self._filed < upto:
                 numbers = set(self._files.numbers())
-                for placed in self._seals.all():
-                    if placed.number is not None and placed.number not in numbers:
-                        self._put(placed.number, placed.signed)
+                for _, number, signed in self._seals.all():
+                    if number is not None and number not in numbers:
+                        self._put(number, signed)
             self._filed = upto
         except ObjectStoreUnavailable as error:
             logger.warning("seals are not stored in the archive", why=str(error))

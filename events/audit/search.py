@@ -1,17 +1,18 @@
 """Search in the log: matching entries of all streams, in the order of their times, page by page."""
 
-import enum
 import heapq
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 from pyroaring import BitMap
 
 from events.audit.errors import LocationInvalid, SearchInvalid
-from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentChange
 from events.log.entries import RawEntry, number_of
 from events.log.keys import FLEET, device_of, partition_of
-from events.log.kinds import ASSIGNMENT_CHANGE
+from events.log.port import ASSIGNMENT_CHANGE
 from events.log.raw import RawStreams
 from events.log.scan import EntryFilter, scan
 
@@ -31,11 +32,8 @@ DeviceIds = Callable[[int, BitMap], frozenset[str]]
 """Returns the devices of a partition that have, or had, these ordinals. Raises LogUnavailable."""
 
 
-class SearchOrder(enum.Enum):
-    """The order of entries: by time, and within a stream by position."""
-
-    OLDEST = "oldest"
-    NEWEST = "newest"
+SearchOrder = Literal["oldest", "newest"]
+"""Which entries come first: by time, and within a stream by position."""
 
 
 class Search(msgspec.Struct, frozen=True):
@@ -123,27 +121,19 @@ class LogSearcher:
             LogUnavailable, LogLostItsTail: history cannot be read.
         """
         matches = _Matches(search, self.among)
-        is_newest = order is SearchOrder.NEWEST
         steps = [
-            (self._newest_first if is_newest else self._oldest_first)(stream, number, left, matches)
-            for number, (stream, left) in enumerate(ranges.items())
+            self._steps(stream, number, left, matches, order) for number, (stream, left) in enumerate(ranges.items())
         ]
-        left, entries, scanned = dict(ranges), list[FoundEntry](), 0
-        for step in heapq.merge(*steps, key=lambda step: (step.at, step.number), reverse=is_newest):
-            after, upto = left[step.stream].after, left[step.stream].upto
-            left[step.stream] = Range(after, step.position) if is_newest else Range(step.position, upto)
+        unread, entries, scanned = dict(ranges), list[FoundEntry](), 0
+        for step in heapq.merge(*steps, key=lambda step: (step.at, step.number), reverse=order == "newest"):
+            unread[step.stream] = step.unread
             scanned += step.scanned
             if step.entry is not None:
                 entries.append(FoundEntry(step.stream, step.entry))
             if len(entries) == limit or scanned >= scanned_max:
                 break
-        return SearchPage(
-            tuple(entries),
-            scanned,
-            {stream: range_left for stream, range_left in left.items() if range_left.after < range_left.upto},
-        )
-
-    # -- which streams
+        left_of = {stream: left for stream, left in unread.items() if left.after < left.upto}
+        return SearchPage(tuple(entries), scanned, left_of)
 
     def _concerned(self, search: Search) -> Iterator[str]:
         for stream in self._names:
@@ -165,46 +155,35 @@ class LogSearcher:
     def _before(self, stream: str, at: int, head: int) -> int:
         """The last position whose time is before `at`."""
         # Times of a stream never go back, so bisection finds it.
-        low, high = 0, head
-        while low < high:
-            middle = (low + high + 1) // 2
-            (entry,) = self.streams.read(stream, after=middle - 1, limit=1)
-            if entry.at < at:
-                low = middle
-            else:
-                high = middle - 1
-        return low
-
-    # -- steps
-
-    def _oldest_first(self, stream: str, number: int, left: Range, matches: "_Matches") -> Iterator["_Step"]:
-        after, block = left.after, _BLOCK_FIRST
-        while after < left.upto:
-            upto = min(left.upto, after + block)
-            for entry in self._entries(stream, matches, after=after, upto=upto):
-                if matches.exactly(stream, entry):
-                    yield _Step(entry.at, number, stream, entry.position, 0, entry)
-            yield _Step(self._time(stream, upto), number, stream, upto, upto - after, None)
-            after, block = upto, min(_BLOCK_MAX, 2 * block)
-
-    def _newest_first(self, stream: str, number: int, left: Range, matches: "_Matches") -> Iterator["_Step"]:
-        upto, block = left.upto, _BLOCK_FIRST
-        while upto > left.after:
-            after = max(left.after, upto - block)
-            for entry in reversed(list(self._entries(stream, matches, after=after, upto=upto))):
-                if matches.exactly(stream, entry):
-                    yield _Step(entry.at, number, stream, entry.position - 1, 0, entry)
-            yield _Step(self._time(stream, after + 1), number, stream, after, upto - after, None)
-            upto, block = after, min(_BLOCK_MAX, 2 * block)
-
-    def _entries(self, stream: str, matches: "_Matches", *, after: int, upto: int) -> Iterator[RawEntry]:
-        """Entries that may match, filtered by columns in the archive and by their fields in Redis."""
-        entries = scan(self.streams, stream, matches.columns(stream), after=after, upto=upto)
-        return filter(matches.raw, entries)
+        return bisect_left(range(1, head + 1), at, key=lambda position: self._time(stream, position))
 
     def _time(self, stream: str, position: int) -> int:
-        (entry,) = self.streams.read(stream, after=position - 1, limit=1)
-        return entry.at
+        return self.streams.read(stream, after=position - 1, limit=1)[0].at
+
+    def _steps(
+        self, stream: str, number: int, left: Range, matches: "_Matches", order: SearchOrder
+    ) -> Iterator["_Step"]:
+        """Read a range block by block: a step for each matching entry, and one at the end of each block."""
+        block = _BLOCK_FIRST
+        while left.after < left.upto:
+            if order == "newest":
+                after, upto = max(left.after, left.upto - block), left.upto
+                for entry in reversed(list(self._matching(stream, matches, after, upto))):
+                    yield _Step(entry.at, number, stream, Range(left.after, entry.position - 1), 0, entry)
+                edge, left = after + 1, Range(left.after, after)
+            else:
+                after, upto = left.after, min(left.upto, left.after + block)
+                for entry in self._matching(stream, matches, after, upto):
+                    yield _Step(entry.at, number, stream, Range(entry.position, left.upto), 0, entry)
+                edge, left = upto, Range(upto, left.upto)
+            yield _Step(self._time(stream, edge), number, stream, left, upto - after, None)
+            block = min(_BLOCK_MAX, 2 * block)
+
+    def _matching(self, stream: str, matches: "_Matches", after: int, upto: int) -> Iterator[RawEntry]:
+        """The matching entries, filtered by columns in the archive and by their fields in Redis."""
+        for entry in scan(self.streams, stream, matches.columns(stream), after=after, upto=upto):
+            if matches.includes(stream, entry):
+                yield entry
 
 
 class _Step(msgspec.Struct, frozen=True):
@@ -213,13 +192,13 @@ class _Step(msgspec.Struct, frozen=True):
     at: int
     number: int
     stream: str
-    position: int
+    unread: Range
     scanned: int
     entry: RawEntry | None
 
 
 class _Matches:
-    """Matches entries against a search: by their bytes first, and decodes only the entries that the bytes do not decide."""
+    """Matches entries against a search: by their bytes, and decodes only the entries that the bytes do not decide."""
 
     def __init__(self, search: Search, among: Among) -> None:
         self._search, self._among = search, among
@@ -244,8 +223,8 @@ class _Matches:
             until=search.until,
         )
 
-    def raw(self, entry: RawEntry) -> bool:
-        """Returns whether an entry may match, by its stored fields."""
+    def includes(self, stream: str, entry: RawEntry) -> bool:
+        """Returns whether an entry matches."""
         fields, search = entry.fields, self._search
         kind = fields.get(b"type", b"")
         if self._kinds and kind not in self._kinds:
@@ -260,31 +239,28 @@ class _Matches:
         if (search.since is not None and at < search.since) or (search.until is not None and at > search.until):
             return False
         if kind == _ASSIGNMENT_CHANGE:
-            return self._quoted in fields.get(b"data", b"")
+            return self._moves(stream, entry)
         subject = fields.get(b"subject", b"")
-        if self._quoted and subject not in self._subjects and not self._names_deployment(fields):
+        # An event on something else can have the deployment as a member, as a waiver does.
+        is_named = subject in self._subjects or b'"deployment":' + self._quoted in fields.get(b"data", b"")
+        if self._quoted and not is_named:
             return False
-        return not self._device or subject.partition(b"/")[0] == self._device or self._reads_secrets(fields)
+        if not self._device:
+            return True
+        # A deployment can have the same name as a device: a subject in the fleet's stream is no device.
+        is_device = subject.partition(b"/")[0] == self._device and number_of(stream) != FLEET
+        return is_device or self._reads_secrets(fields)
 
-    def exactly(self, stream: str, entry: RawEntry) -> bool:
-        """Returns whether an entry that may match does."""
+    def _moves(self, stream: str, entry: RawEntry) -> bool:
+        """Whether an assignment change is about the deployment and the device."""
         search = self._search
-        if entry.fields.get(b"type") != _ASSIGNMENT_CHANGE or not (search.device or search.deployment):
-            # A deployment can have the same name as a device: a subject in the fleet's stream is no device.
-            subject = entry.fields.get(b"subject", b"").partition(b"/")[0]
-            is_namesake = bool(search.device) and number_of(stream) == FLEET and subject == self._device
-            return not is_namesake or self._reads_secrets(entry.fields)
-        try:
-            assignment_change = msgspec.json.decode(entry.fields.get(b"data", b""), type=AssignmentChange)
-        except msgspec.DecodeError:
+        if not (search.device or search.deployment):
+            return True
+        if self._quoted not in entry.fields.get(b"data", b"") or (change := assignment_change_in(entry)) is None:
             return False
-        if search.deployment and search.deployment not in deployments_of(assignment_change):
+        if search.deployment and search.deployment not in deployments_of(change):
             return False
-        return not search.device or self._among(search.device, number_of(stream), assignment_change.ordinals())
-
-    def _names_deployment(self, fields: Mapping[bytes, bytes]) -> bool:
-        """Whether an event on something else has the deployment as a member, as a waiver does."""
-        return b'"deployment":' + self._quoted in fields.get(b"data", b"")
+        return not search.device or self._among(search.device, number_of(stream), change.ordinals())
 
     def _reads_secrets(self, fields: Mapping[bytes, bytes]) -> bool:
         """Whether it is a read of the device's secrets."""
@@ -298,11 +274,10 @@ class _Matches:
         return any(device_of(subject) == self._search.device for subject in secrets_read.subjects)
 
     def _is_because(self, cause: str) -> bool:
-        if cause == self._search.cause:
-            return True
-        return self._location is not None and any(
-            positions.includes(*self._location) for positions in locations_of(cause)
-        )
+        if cause == self._search.cause or self._location is None:
+            return cause == self._search.cause
+        stream, position = self._location
+        return any(each.stream == stream and each.first <= position <= each.last for each in locations_of(cause))
 
 
 class _Read(msgspec.Struct):
@@ -315,10 +290,6 @@ class CausePositions(msgspec.Struct, frozen=True):
     stream: str
     first: int
     last: int
-
-    def includes(self, stream: str, position: int) -> bool:
-        """Returns whether a position is in the range."""
-        return stream == self.stream and self.first <= position <= self.last
 
 
 def locations_of(cause: str) -> Iterator[CausePositions]:
@@ -357,6 +328,14 @@ def _location(text: str) -> tuple[str, int] | None:
     if len(positions) != 1 or positions[0].first != positions[0].last or " " in text:
         return None
     return positions[0].stream, positions[0].first
+
+
+def assignment_change_in(entry: RawEntry) -> AssignmentChange | None:
+    """Returns the assignment change of an entry; `None` if its data is damaged."""
+    try:
+        return msgspec.json.decode(entry.fields.get(b"data", b""), type=AssignmentChange)
+    except msgspec.DecodeError:
+        return None
 
 
 def deployments_of(assignment_change: AssignmentChange) -> frozenset[str]:

@@ -1,15 +1,15 @@
 """Verification: recomputes every digest and chain from the streams, and compares them with the seals."""
 
+import contextlib
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 
 import msgspec
 
-from events.audit.alignment import Alignment
+from events.audit.alignment import Alignment, Fault, FaultKind
 from events.audit.errors import NothingSealed, SealUnreadable
-from events.audit.fault import Fault, FaultKind
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, Seal, Signed
 from events.audit.seal_store import SealFiles, Seals
 from events.log.connect import answering, entries_of, position_of
@@ -91,21 +91,23 @@ def verify_log(
     """
     streams, seals, names = RawStreams(log.client), Seals(log.client), stream_names(log.partitions)
     files = SealFiles(ObjectStore(settings.effective_archive_url), epoch=log.epoch)
-    walk = _SealWalk(seals, files, keys, log.epoch)
-    check = _EntryCheck(streams, log.epoch, span or SealSpan(), progress, total=_total(seals))
+    walk, last, total = _SealWalk(seals, files, keys, log.epoch), seals.last(), 0
+    # For the progress display alone: the newest seal may be unreadable, which the walk reports.
+    with contextlib.suppress(SealUnreadable):
+        total = 0 if last is None else sum(sealed.position for sealed in last.seal().streams.values())
+    check = _EntryCheck(streams, log.epoch, span or SealSpan(), progress, total=total)
     for seal in walk.good():
         check.add(seal)
     check.flush()
     if walk.count == 0:
         raise NothingSealed
-    newest, faults = walk.newest, tuple(check.faults())
-    heads = {name: streams.head(name) for name in names}
-    reached = {} if newest is None else newest.streams
-    unsealed = [
-        UnsealedStream(name, head - after, after)
-        for name, head in heads.items()
-        if head > (after := reached[name].position if name in reached else 0)
-    ]
+    newest, unsealed = walk.newest, list[UnsealedStream]()
+    faults = [fault for alignment in check.alignments.values() for fault in alignment.faults()]
+    for name in names:
+        reached = None if newest is None else newest.streams.get(name)
+        head, after = streams.head(name), 0 if reached is None else reached.position
+        if head > after:
+            unsealed.append(UnsealedStream(name, head - after, after))
     return VerificationReport(
         seals=walk.count,
         in_span=check.seals,
@@ -150,7 +152,8 @@ class _SealWalk:
         for number, in_redis, file in self._pairs():
             self.count += 1
             if number > expected:
-                self._missing(expected, number - 1)
+                location = f"seal {expected}" if number == expected + 1 else f"seals {expected}-{number - 1}"
+                self.faults.append(Fault(FaultKind.SEAL_DROPPED, location, "is missing in Redis and in the archive"))
                 self.previous = ""
             expected = number + 1
             seal = self._good_seal(number, in_redis, file)
@@ -181,13 +184,11 @@ class _SealWalk:
             yield number, signed, data
 
     def _in_redis(self) -> Iterator[tuple[int, Signed]]:
-        for stored in self._seals.all():
-            if stored.number is None:
-                self.faults.append(
-                    Fault(FaultKind.SEAL_INSERTED, f"seal {stored.entry_id}", "has an id that is not a seal number")
-                )
+        for entry_id, number, signed in self._seals.all():
+            if number is None:
+                self._fault(FaultKind.SEAL_INSERTED, entry_id, "has an id that is not a seal number")
             else:
-                yield stored.number, stored.signed
+                yield number, signed
 
     def _good_seal(self, number: int, in_redis: Signed | None, file: bytes | None) -> Seal | None:
         """The seal of a number, by the first valid copy."""
@@ -201,41 +202,23 @@ class _SealWalk:
             except SealUnreadable:
                 self._fault(FaultKind.SEAL_CHANGED, number, f"cannot be read {where}")
                 continue
-            if not self._is_good(number, seal, signed, where):
-                continue
-            if good_seal is None:
+            key = self._keys.get(seal.key)
+            if key is None:
+                what = f"is signed {where} by key {seal.key[:64]}, which is not among the given keys"
+                self._fault(FaultKind.SEAL_SIGNATURE, number, what)
+            elif not key.signed(signed):
+                self._fault(FaultKind.SEAL_SIGNATURE, number, f"has an invalid signature {where}: it was changed")
+            elif seal.number != number or seal.epoch != self._epoch:
+                what = f"is seal {seal.number} of log {seal.epoch[:64]} {where}, stored in the place of another seal"
+                self._fault(FaultKind.SEAL_INSERTED, number, what)
+            elif good_seal is None:
                 good_seal, self._digest = seal, signed.digest
             elif signed.digest != self._digest:
                 # Both have a valid signature: the sealer read two different logs.
                 self._fault(FaultKind.SEAL_CHANGED, number, "differs between Redis and the archive")
         return good_seal
 
-    def _is_good(self, number: int, seal: Seal, signed: Signed, where: str) -> bool:
-        key = self._keys.get(seal.key)
-        if key is None:
-            self._fault(
-                FaultKind.SEAL_SIGNATURE,
-                number,
-                f"is signed {where} by key {seal.key[:64]}, which is not among the given keys",
-            )
-            return False
-        if not key.signed(signed):
-            self._fault(FaultKind.SEAL_SIGNATURE, number, f"has an invalid signature {where}: it was changed")
-            return False
-        if seal.number != number or seal.epoch != self._epoch:
-            self._fault(
-                FaultKind.SEAL_INSERTED,
-                number,
-                f"is seal {seal.number} of log {seal.epoch[:64]} {where}, stored in the place of another seal",
-            )
-            return False
-        return True
-
-    def _missing(self, first: int, last: int) -> None:
-        location = f"seal {first}" if first == last else f"seals {first}-{last}"
-        self.faults.append(Fault(FaultKind.SEAL_DROPPED, location, "is missing in Redis and in the archive"))
-
-    def _fault(self, kind: FaultKind, number: int, what: str) -> None:
+    def _fault(self, kind: FaultKind, number: int | str, what: str) -> None:
         self.faults.append(Fault(kind, f"seal {number}", what))
 
 
@@ -246,11 +229,9 @@ class _EntryCheck:
         self._streams, self._epoch, self._span = streams, epoch, span
         self._progress, self._total = progress, total
         self._before: Mapping[str, Reached] = {}
-        self._alignments: dict[str, Alignment] = {}
+        self.alignments: dict[str, Alignment] = {}
         self._waiting: dict[str, list[tuple[int, bytes, Reached]]] = {}
-        self._entries = 0
-        self.done = 0
-        self.seals = 0
+        self._entries = self.done = self.seals = 0
 
     def add(self, seal: Seal) -> None:
         """Take the next seal; its entries are verified once WINDOW_ENTRIES are waiting."""
@@ -260,8 +241,8 @@ class _EntryCheck:
             for name, reached in seal.streams.items():
                 start = self._before.get(name)
                 if reached != start:
-                    if name not in self._alignments:
-                        self._alignments[name] = Alignment(self._streams, name, epoch=self._epoch, after=start)
+                    if name not in self.alignments:
+                        self.alignments[name] = Alignment(self._streams, name, epoch=self._epoch, after=start)
                     before, digests = short.get(name, (reached.position, b""))
                     self._waiting.setdefault(name, []).append((before, digests, reached))
                     self._entries += len(digests) // ENTRY_BYTES
@@ -269,27 +250,13 @@ class _EntryCheck:
         if self._entries >= WINDOW_ENTRIES:
             self.flush()
 
-    def faults(self) -> Iterable[Fault]:
-        """Returns all faults, stream by stream."""
-        for alignment in self._alignments.values():
-            yield from alignment.faults()
-
     def flush(self) -> None:
         """Verify the entries of the seals taken so far."""
         for name, pieces in self._waiting.items():
-            alignment = self._alignments[name]
+            alignment = self.alignments[name]
             for before, short, reached in pieces:
                 already = alignment.checked
                 alignment.sealed(before, short, reached)
                 self.done += alignment.checked - already
                 self._progress(self.done, self._total)
         self._waiting, self._entries = {}, 0
-
-
-def _total(seals: Seals) -> int:
-    """About how many entries are sealed, for the progress display; 0 if the newest seal cannot be read."""
-    last = seals.last()
-    try:
-        return 0 if last is None else sum(sealed.position for sealed in last.seal().streams.values())
-    except SealUnreadable:
-        return 0

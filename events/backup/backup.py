@@ -11,10 +11,21 @@ from typing import Any, cast
 
 import msgspec
 
-from events.backup.blocks import BYTES_MAX, ENTRIES_MAX, Record, pack, pack_records
 from events.backup.errors import ArchiveDamaged, BackupError
 from events.backup.location import BackupLocation
-from events.backup.manifest import FORMAT, HERE, BackupManifest, Block, File, Stream
+from events.backup.manifest import (
+    BYTES_MAX,
+    ENTRIES_MAX,
+    FORMAT,
+    HERE,
+    BackupManifest,
+    Block,
+    File,
+    Record,
+    Stream,
+    pack,
+    pack_records,
+)
 from events.device.times import time_text
 from events.log.archive.manifest import Segment
 from events.log.archive.notes import Notes, holds_key, location_of, notes_of
@@ -37,7 +48,6 @@ _FETCHES = "{p*}:fetches:*"
 _STREAM = re.compile(r"\{(fleet|p\d+)\}:([a-z-]+)")
 _MEMBERS = 1000
 _sealed = msgspec.json.Decoder(Sealed | Erased)
-
 
 ReportProgress = Callable[[str, int, int], None]
 """Called with what a backup or a restore copies, and how many of how many entries or files are done."""
@@ -224,11 +234,12 @@ class _Copy:
             yield self._put(entries, full=False)
 
     def _put(self, entries: list[RawEntry], *, full: bool) -> int:
+        end = b""
         for entry in entries:
-            self._chain = link(self._chain, digest(self.name, entry))
+            end = digest(self.name, entry)
+            self._chain = link(self._chain, end)
         file = self._location.put(pack(entries))
-        end = digest(self.name, entries[-1]).hex()
-        self._blocks.append(Block(entries[0].position, entries[-1].position, self._chain.hex(), file, full, end))
+        self._blocks.append(Block(entries[0].position, entries[-1].position, self._chain.hex(), file, full, end.hex()))
         return len(entries)
 
     def _entries(self) -> Iterator[RawEntry]:
@@ -264,7 +275,7 @@ def _hash(client: Client, name: str) -> Record:
 def _records(client: Client, hashes: list[Record]) -> Iterator[Record]:
     with answering():
         fetches = sorted(client.scan_iter(match=_FETCHES, count=1000, _type="HASH"))
-        for record in (*hashes, *(_hash(client, name.decode()) for name in fetches)):
+        for record in itertools.chain(hashes, (_hash(client, name.decode()) for name in fetches)):
             for start in range(0, len(record.members), _MEMBERS):
                 part = record.members[start : start + _MEMBERS]
                 yield Record(record.kind, record.key, part, record.expires_ms)

@@ -161,30 +161,25 @@ class BackupLocation:
         deleted = of_log[: max(0, len(of_log) - keep)]
         for backup_id in deleted:
             self._object_store.delete(name_of(backup_id))
-        files, under_way = self._remove_unused(at)
-        return Pruned(tuple(deleted), files, under_way)
-
-    def _remove_unused(self, at: int) -> tuple[int, tuple[str, ...]]:
-        """Delete files that no manifest names; returns how many, and the marks of running backups that prevented or stopped it."""
         # In this order: a file stored later is not among the names, and a backup that ends meanwhile has a manifest in time.
         names = self._object_store.names("files")
         folder_names = set(self._object_store.names(FOLDER))
         marks = self._marks(folder_names, at)
         if marks:
-            return 0, marks
+            return Pruned(tuple(deleted), 0, marks)
         # Private files of another location can still be here: one location can have two URLs.
         manifests = self._manifests()
         needed = {file.name for manifest in manifests for file in (*manifest.files(), *manifest.private.values())}
-        deleted = 0
+        files = 0
         for name in (name for name in names if name not in needed):
             # A backup that has started since may reuse a file that no manifest names.
             since = set(self._object_store.names(FOLDER)) - folder_names
             if since:
-                return deleted, tuple(sorted(since))
+                return Pruned(tuple(deleted), files, tuple(sorted(since)))
             self._object_store.delete(name)
-            deleted += 1
+            files += 1
         self._names = None
-        return deleted, ()
+        return Pruned(tuple(deleted), files, ())
 
     def _manifests(self) -> Iterator[BackupManifest]:
         for name in map(name_of, self.ids()):

@@ -13,11 +13,10 @@ import msgspec
 
 from events import canonical
 from events.backup.backup import ReportProgress
-from events.backup.blocks import Record, fields_of, unpack, unpack_records
 from events.backup.document_repair import replay_stream
 from events.backup.errors import BackupDamaged, TargetNotEmpty
 from events.backup.location import BackupLocation
-from events.backup.manifest import HERE, BackupManifest, Stream, name_of
+from events.backup.manifest import HERE, BackupManifest, Record, Stream, fields_of, name_of, unpack, unpack_records
 from events.log.archive.manifest import ArchiveManifest, manifest_name
 from events.log.archive.notes import archive_key, note, set_location
 from events.log.codec import decode_entry
@@ -65,8 +64,11 @@ def verify(
     """
     _check_names(manifest)
     files = dict.fromkeys(manifest.files())
+    contents = {file.sha256: what for what, file in (manifest.private | manifest.local | manifest.archive).items()}
+    for stream in manifest.streams:
+        contents |= {block.file.sha256: f"{stream.name}:{block.first}-{block.last}" for block in stream.blocks}
     for number, file in enumerate(files, 1):
-        location.get(file, _what(manifest, file.sha256))
+        location.get(file, contents.get(file.sha256, "keys beside the log"))
         tell("verify", number, len(files))
     if keys is not None and manifest.private_at != HERE:
         for what, file in manifest.private.items():
@@ -173,15 +175,6 @@ def _check_names(manifest: BackupManifest) -> None:
     for file in (*manifest.files(), *manifest.private.values()):
         if _SHA256.fullmatch(file.sha256) is None:
             raise BackupDamaged(name_of(manifest.id), f"has the invalid digest {file.sha256[:80]!r}")
-
-
-def _what(manifest: BackupManifest, sha256: str) -> str:
-    for stream in manifest.streams:
-        for block in stream.blocks:
-            if block.file.sha256 == sha256:
-                return f"{stream.name}:{block.first}-{block.last}"
-    named = {**manifest.archive, **manifest.local, **manifest.private}
-    return next((what for what, file in named.items() if file.sha256 == sha256), "keys beside the log")
 
 
 def _entries(stream: Stream, location: BackupLocation) -> Iterator[RawEntry]:

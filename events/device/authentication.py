@@ -4,6 +4,7 @@ import re
 from typing import Any, TypeGuard
 
 from events.canonical import Json, JsonObject
+from events.device.commands import CreateModule, RegisterDevice, UpdateDevice, UpdateModule
 from events.device.errors import AuthenticationInvalid
 from events.properties import is_secret
 
@@ -20,26 +21,18 @@ THUMBPRINTS = ("primaryThumbprint", "secondaryThumbprint")
 _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}")
 
 
-def check_new_authentication(device_id: str, authentication: JsonObject | None, *, module: bool) -> None:
-    """Refuse invalid authentication of a new identity, which can decline keys.
-
-    Raises:
-        AuthenticationInvalid: names the member and the rule.
-    """
-    if authentication != KEYS_DECLINED:
-        check_authentication(device_id, authentication, module=module)
-
-
-def check_authentication(device_id: str, authentication: JsonObject | None, *, module: bool) -> None:
-    """Refuse invalid authentication.
+def check_authentication(command: RegisterDevice | UpdateDevice | CreateModule | UpdateModule) -> None:
+    """Refuse invalid authentication; a new identity can decline keys.
 
     Raises:
         AuthenticationInvalid: names the member and the rule.
     """
     # No error quotes a value: it may be a key in plain text.
-    if authentication is None:
+    device_id, authentication = command.device_id, command.authentication
+    is_new = isinstance(command, RegisterDevice | CreateModule)
+    if authentication is None or (is_new and authentication == KEYS_DECLINED):
         return
-    types = MODULE_TYPES if module else TYPES
+    types = MODULE_TYPES if isinstance(command, CreateModule | UpdateModule) else TYPES
     if authentication.keys() - {"type", "symmetricKey", "x509Thumbprint"}:
         raise AuthenticationInvalid(device_id, "has the members type, symmetricKey and x509Thumbprint")
     if authentication.get("type") not in types:
@@ -51,7 +44,9 @@ def check_authentication(device_id: str, authentication: JsonObject | None, *, m
     elif keys is not None:
         raise AuthenticationInvalid(device_id, ".symmetricKey goes with the type sas")
     if authentication["type"] == "selfSigned":
-        if not _both(thumbprints, THUMBPRINTS) or not all(map(_is_thumbprint, thumbprints.values())):
+        if not _both(thumbprints, THUMBPRINTS) or not all(
+            isinstance(value, str) and _THUMBPRINT.fullmatch(value) for value in thumbprints.values()
+        ):
             raise AuthenticationInvalid(device_id, ".x509Thumbprint has two thumbprints of 40 or 64 hexadecimal digits")
     elif thumbprints is not None:
         raise AuthenticationInvalid(device_id, ".x509Thumbprint goes with the type selfSigned")
@@ -59,7 +54,3 @@ def check_authentication(device_id: str, authentication: JsonObject | None, *, m
 
 def _both(value: Json, names: tuple[str, ...]) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict) and value.keys() == set(names)
-
-
-def _is_thumbprint(value: Json) -> bool:
-    return isinstance(value, str) and _THUMBPRINT.fullmatch(value) is not None

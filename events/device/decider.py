@@ -10,49 +10,11 @@ from events import canonical
 from events.canonical import JsonObject
 from events.decider import CommandAuthor, Decider, ScopeLike, SubjectChange
 from events.decider import Documents as AnyDocuments
+from events.device import commands, errors, events
 from events.device.authentication import KEYS_DECLINED
 from events.device.command_check import check
-from events.device.commands import (
-    AcknowledgeDesired,
-    CreateModule,
-    DeleteModule,
-    DeviceCommand,
-    PatchTags,
-    PatchTwin,
-    RegisterDevice,
-    ReplaceTwin,
-    ReportProperties,
-    RetireDevice,
-    SetConfiguration,
-    UpdateDevice,
-    UpdateModule,
-    subject_of,
-)
-from events.device.errors import (
-    DeviceExists,
-    DeviceNotFound,
-    EtagMismatch,
-    ModuleExists,
-    ModuleNotFound,
-    NotEdgeCapable,
-    TooManyModules,
-    TwinLimitExceeded,
-)
-from events.device.etags import matches, twin_etag
-from events.device.events import (
-    ConfigurationSet,
-    DesiredDelivered,
-    DeviceEvent,
-    DeviceRegistered,
-    DeviceRetired,
-    DeviceUpdated,
-    ModuleCreated,
-    ModuleDeleted,
-    ModuleUpdated,
-    PropertiesReported,
-    TwinPatched,
-    TwinReplaced,
-)
+from events.device.commands import DeviceCommand, subject_of
+from events.device.events import DeviceEvent
 from events.device.hierarchy import LAYERS_MAX, Documents, check_parent, device_of_scope, requested_parent
 from events.device.identifiers import SYSTEM_MODULES, module_subject
 from events.device.state import (
@@ -61,23 +23,19 @@ from events.device.state import (
     DeviceDocument,
     ModuleDocument,
     ModuleIdentity,
+    TwinDocument,
     begun_module,
     current_module,
     decode_device,
     decode_module,
     evolve_device,
-    evolve_module,
+    evolve_twin,
     identity_of,
+    matches,
     section,
+    twin_etag,
 )
-from events.properties import (
-    DESIRED_BYTES_MAX,
-    REPORTED_BYTES_MAX,
-    TAGS_BYTES_MAX,
-    merge_patch,
-    patch_between,
-    problems_of,
-)
+from events.properties import BYTES_MAX, merge_patch, patch_between, problems_of
 
 MODULES_MAX = 50
 """The most modules made by hand of a device (contract/hub.md §6); deployments have their own limit."""
@@ -101,11 +59,11 @@ def decide(
     Raises:
         DeviceError: the current state does not allow the command.
     """
-    if isinstance(command, RegisterDevice):
+    if isinstance(command, commands.RegisterDevice):
         if device is not None and not device.retired:
-            raise DeviceExists(command.device_id)
+            raise errors.DeviceExists(command.device_id)
         parent_scope = _parent_scope(command, None, edge=command.edge, above=above)
-        return DeviceRegistered(
+        return events.DeviceRegistered(
             command.edge,
             command.enabled,
             command.status_reason,
@@ -113,58 +71,58 @@ def decide(
             parent_scope or UNSET,
         )
     if device is None or device.retired:
-        raise DeviceNotFound(command.device_id)
+        raise errors.DeviceNotFound(command.device_id)
     match command:
-        case PatchTags(device_id, tags):
-            changing = _changing(device_id, device.tags, tags, "tags", TAGS_BYTES_MAX)
-            return None if changing is None else TwinPatched(tags=changing)
-        case ReportProperties(device_id, patch, module_id):
+        case commands.PatchTags(device_id, tags):
+            changing = _changing(device_id, device.tags, tags, "tags")
+            return None if changing is None else events.TwinPatched(tags=changing)
+        case commands.ReportProperties(device_id, patch, module_id):
             reported = device.reported if module_id is None else EMPTY if module is None else module.reported
-            _merged(subject_of(command), reported, patch, "properties.reported", REPORTED_BYTES_MAX)
+            _merged(subject_of(command), reported, patch, "properties.reported")
             # Also an unchanged report is an event: the hub counts each one in `$version`.
-            return PropertiesReported(patch)
-        case PatchTwin():
+            return events.PropertiesReported(patch)
+        case commands.PatchTwin():
             return _patch_twin(command, device, module)
-        case ReplaceTwin():
+        case commands.ReplaceTwin():
             return _replace_twin(command, device, module)
-        case UpdateDevice():
+        case commands.UpdateDevice():
             _check_etag(command.device_id, command.if_match, device.identity_etag)
             return _update_device(command, device, above)
-        case RetireDevice():
+        case commands.RetireDevice():
             _check_etag(command.device_id, command.if_match, device.identity_etag)
-            return DeviceRetired()
-        case CreateModule(device_id, module_id, managed_by, authentication):
+            return events.DeviceRetired()
+        case commands.CreateModule(device_id, module_id, managed_by, authentication):
             if module_id in device.modules:
-                raise ModuleExists(device_id, module_id)
+                raise errors.ModuleExists(device_id, module_id)
             # System modules are listed only once they have keys, and do not count (docs/decisions/0039).
             if len(device.modules.keys() - set(SYSTEM_MODULES)) >= MODULES_MAX:
-                raise TooManyModules(device_id, MODULES_MAX)
-            return ModuleCreated(module_id, managed_by, _authentication(authentication))
-        case AcknowledgeDesired(versions=versions):
-            return DesiredDelivered(versions)
-        case SetConfiguration(device_id, content):
+                raise errors.TooManyModules(device_id, MODULES_MAX)
+            return events.ModuleCreated(module_id, managed_by, _authentication(authentication))
+        case commands.AcknowledgeDesired(versions=versions):
+            return events.DesiredDelivered(versions)
+        case commands.SetConfiguration(device_id, content):
             if not device.edge:
-                raise NotEdgeCapable(device_id)
-            return ConfigurationSet(content)
-        case UpdateModule(device_id, module_id, managed_by, authentication):
+                raise errors.NotEdgeCapable(device_id)
+            return events.ConfigurationSet(content)
+        case commands.UpdateModule(device_id, module_id, managed_by, authentication):
             if module_id in SYSTEM_MODULES and not device.edge:
-                raise NotEdgeCapable(device_id)
+                raise errors.NotEdgeCapable(device_id)
             identity = _check_module_identity(command, device)
             owner = SYSTEM_OWNER if module_id in SYSTEM_MODULES else managed_by
             keys = identity.authentication if authentication is None else _authentication(authentication)
             if (owner, keys) == (identity.managed_by, identity.authentication):
                 return None
-            return ModuleUpdated(module_id, owner, keys)
-        case DeleteModule(module_id=module_id):
+            return events.ModuleUpdated(module_id, owner, keys)
+        case commands.DeleteModule(module_id=module_id):
             _check_module_identity(command, device)
-            return ModuleDeleted(module_id)
+            return events.ModuleDeleted(module_id)
         case _:
             assert_never(command)
 
 
 def parents_named(command: DeviceCommand, device: DeviceDocument | None) -> tuple[str, ...]:
     """Returns the devices that can be the parent after a command: the named ones, and the current parent."""
-    if not isinstance(command, RegisterDevice | UpdateDevice):
+    if not isinstance(command, commands.RegisterDevice | commands.UpdateDevice):
         return ()
     current_scope = "" if device is None or device.retired else device.parent_scope
     scopes = dict.fromkeys((command.device_scope or "", *(command.parent_scopes or ()), current_scope))
@@ -172,7 +130,11 @@ def parents_named(command: DeviceCommand, device: DeviceDocument | None) -> tupl
 
 
 def _parent_scope(
-    command: RegisterDevice | UpdateDevice, device: DeviceDocument | None, *, edge: bool, above: Documents
+    command: commands.RegisterDevice | commands.UpdateDevice,
+    device: DeviceDocument | None,
+    *,
+    edge: bool,
+    above: Documents,
 ) -> str:
     """The scope of the parent after a command."""
     after = requested_parent(
@@ -185,7 +147,9 @@ def _parent_scope(
     return after
 
 
-def _patch_twin(command: PatchTwin, device: DeviceDocument, module: ModuleDocument | None) -> TwinPatched | None:
+def _patch_twin(
+    command: commands.PatchTwin, device: DeviceDocument, module: ModuleDocument | None
+) -> events.TwinPatched | None:
     twin, subject = _current_twin(command, device, module), subject_of(command)
     tags, desired = command.tags, command.desired
     # Clearing becomes nulls in the patch: the event stays a patch, and unchanged properties keep their times.
@@ -193,37 +157,36 @@ def _patch_twin(command: PatchTwin, device: DeviceDocument, module: ModuleDocume
         tags = patch_between(section(twin.tags), merge_patch({}, tags or {}))
     if "desired" in command.clear:
         desired = patch_between(section(twin.desired), merge_patch({}, desired or {}))
-    tags = _changing(subject, twin.tags, tags, "tags", TAGS_BYTES_MAX)
-    desired = _changing(subject, twin.desired, desired, "properties.desired", DESIRED_BYTES_MAX)
-    return None if tags is None and desired is None else TwinPatched(tags, desired)
+    tags = _changing(subject, twin.tags, tags, "tags")
+    desired = _changing(subject, twin.desired, desired, "properties.desired")
+    return None if tags is None and desired is None else events.TwinPatched(tags, desired)
 
 
-def _changing(subject: str, before: Raw, patch: JsonObject | None, root: str, size_bytes_max: int) -> JsonObject | None:
+def _changing(subject: str, before: Raw, patch: JsonObject | None, root: str) -> JsonObject | None:
     """The patch, or `None` if it changes nothing."""
-    if patch is None:
-        return None
-    merged = _merged(subject, before, patch, root, size_bytes_max)
-    return patch if _is_changed(before, merged) else None
+    return patch if patch is not None and _is_changed(before, _merged(subject, before, patch, root)) else None
 
 
 def _replace_twin(
-    command: ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
-) -> TwinPatched | TwinReplaced | None:
+    command: commands.ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
+) -> events.TwinPatched | events.TwinReplaced | None:
     twin, subject = _current_twin(command, device, module), subject_of(command)
-    tags = _merged(subject, EMPTY, command.tags, "tags", TAGS_BYTES_MAX)
-    desired = _merged(subject, EMPTY, command.desired, "properties.desired", DESIRED_BYTES_MAX)
+    tags = _merged(subject, EMPTY, command.tags, "tags")
+    desired = _merged(subject, EMPTY, command.desired, "properties.desired")
     if _is_changed(twin.desired, desired):
-        return TwinReplaced(tags, desired)
+        return events.TwinReplaced(tags, desired)
     # Not `TwinReplaced`, so that unchanged desired properties keep their version and their times.
-    return TwinPatched(tags=patch_between(section(twin.tags), tags)) if _is_changed(twin.tags, tags) else None
+    return events.TwinPatched(tags=patch_between(section(twin.tags), tags)) if _is_changed(twin.tags, tags) else None
 
 
-def _update_device(command: UpdateDevice, device: DeviceDocument, above: Documents) -> DeviceUpdated | None:
-    before = DeviceUpdated(
+def _update_device(
+    command: commands.UpdateDevice, device: DeviceDocument, above: Documents
+) -> events.DeviceUpdated | None:
+    before = events.DeviceUpdated(
         device.edge, device.enabled, device.status_reason, device.authentication, device.parent_scope or UNSET
     )
     edge = device.edge if command.edge is None else command.edge
-    after = DeviceUpdated(
+    after = events.DeviceUpdated(
         edge,
         device.enabled if command.enabled is None else command.enabled,
         device.status_reason if command.status_reason is None else command.status_reason,
@@ -236,35 +199,37 @@ def _update_device(command: UpdateDevice, device: DeviceDocument, above: Documen
 
 def _check_etag(subject: str, if_match: str | None, counter: int) -> None:
     if not matches(if_match, counter):
-        raise EtagMismatch(subject, expected=if_match or "", actual=twin_etag(counter))
+        raise errors.EtagMismatch(subject, expected=if_match or "", actual=twin_etag(counter))
 
 
 def _authentication(authentication: JsonObject | None) -> JsonObject | UnsetType:
     return UNSET if authentication in (None, KEYS_DECLINED) else authentication
 
 
-def _check_module_identity(command: UpdateModule | DeleteModule, device: DeviceDocument) -> ModuleIdentity:
+def _check_module_identity(
+    command: commands.UpdateModule | commands.DeleteModule, device: DeviceDocument
+) -> ModuleIdentity:
     identity = identity_of(device, command.module_id)
     if identity is None:
-        raise ModuleNotFound(command.device_id, command.module_id)
+        raise errors.ModuleNotFound(command.device_id, command.module_id)
     _check_etag(module_subject(command.device_id, command.module_id), command.if_match, identity.etag)
     return identity
 
 
 def _current_twin(
-    command: PatchTwin | ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
-) -> DeviceDocument | ModuleDocument:
+    command: commands.PatchTwin | commands.ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
+) -> TwinDocument:
     twin = device if command.module_id is None else module or begun_module(device)
     _check_etag(subject_of(command), command.if_match, twin.twin_etag)
     return twin
 
 
-def _merged(subject: str, raw: Raw, patch: JsonObject, root: str, size_bytes_max: int) -> JsonObject:
+def _merged(subject: str, raw: Raw, patch: JsonObject, root: str) -> JsonObject:
     """The merged section, checked against the limits."""
     merged = merge_patch(section(raw), patch)
-    problems = problems_of(merged, root=root, size_bytes_max=size_bytes_max, references_allowed=root == "tags")
+    problems = problems_of(merged, root=root, size_bytes_max=BYTES_MAX[root], references_allowed=root == "tags")
     if problems:
-        raise TwinLimitExceeded(subject, problems)
+        raise errors.TwinLimitExceeded(subject, problems)
     return merged
 
 
@@ -275,18 +240,18 @@ def _is_changed(before: Raw, after: JsonObject) -> bool:
 
 def needs_keys(command: object, documents: AnyDocuments) -> bool:
     """Returns whether a command creates an identity without authentication, so that the producer has to generate keys."""
-    if not isinstance(command, RegisterDevice | CreateModule) or command.authentication is not None:
+    if not isinstance(command, commands.RegisterDevice | commands.CreateModule) or command.authentication is not None:
         return False
     device: DeviceDocument | None = documents[command.device_id]
     is_registered = device is not None and not device.retired
-    if isinstance(command, RegisterDevice):
+    if isinstance(command, commands.RegisterDevice):
         return not is_registered
     return device is not None and is_registered and command.module_id not in device.modules
 
 
 def _ancestors(command: DeviceCommand, documents: AnyDocuments) -> Iterable[str]:
     """The devices that a command names as parents, and their ancestors as far as they are loaded."""
-    if not isinstance(command, RegisterDevice | UpdateDevice):
+    if not isinstance(command, commands.RegisterDevice | commands.UpdateDevice):
         return
     names = dict.fromkeys(parents_named(command, documents[command.device_id]))
     for _ in range(LAYERS_MAX + 1):
@@ -299,44 +264,34 @@ def _decide(command: DeviceCommand, documents: AnyDocuments, author: CommandAuth
     scope = author.scope
     device: DeviceDocument | None = documents[command.device_id]
     if scope is not None:
-        _check_reached(command, device, scope)
+        if isinstance(command, commands.RegisterDevice):
+            # The scope decides on a new device first: a caller must not learn that the id is in use outside of the scope.
+            scope.insist(command.device_id, DeviceDocument(1, 1))
+        elif not scope.holds(command.device_id, device):
+            raise errors.DeviceNotFound(command.device_id)
     subject = subject_of(command)
     if subject != command.device_id:
-        yield from _decide_on_module(command, subject, device, documents[subject])
+        module = None if device is None else current_module(documents[subject], device)
+        module_event = decide(command, device, module)
+        if module_event is not None:
+            assert device is not None, "only modules of registered devices have events"
+            # The guard refuses the event if the device was retired or registered again since it was read.
+            yield SubjectChange(subject, module_event, base=module, guard=(command.device_id, device.generation))
         return
     event = decide(command, device, None, above=_above(command, documents, scope))
     if event is None:
         return
-    if scope is not None and not isinstance(event, DeviceRetired):
+    if scope is not None and not isinstance(event, events.DeviceRetired):
         scope.insist(command.device_id, evolve_device(device, event, version=0, at=0))
     match event:
-        case DeviceRegistered():
+        case events.DeviceRegistered():
             yield SubjectChange(subject, event, generation=1 if device is None else device.generation + 1)
-        case DeviceRetired():
+        case events.DeviceRetired():
             yield SubjectChange(subject, event, generation=0)
-        case ModuleDeleted(module_id):
+        case events.ModuleDeleted(module_id):
             yield SubjectChange(subject, event, removes=(module_subject(subject, module_id),))
         case _:
             yield SubjectChange(subject, event)
-
-
-def _decide_on_module(
-    command: DeviceCommand, subject: str, device: DeviceDocument | None, module: ModuleDocument | None
-) -> Iterator[SubjectChange]:
-    current = None if device is None else current_module(module, device)
-    event = decide(command, device, current)
-    if event is not None:
-        assert device is not None, "only modules of registered devices have events"
-        # The guard refuses the event if the device was retired or registered again since it was read.
-        yield SubjectChange(subject, event, base=current, guard=(command.device_id, device.generation))
-
-
-def _check_reached(command: DeviceCommand, device: DeviceDocument | None, scope: ScopeLike) -> None:
-    if isinstance(command, RegisterDevice):
-        # The scope decides on a new device first: a caller must not learn that the id is in use outside of the scope.
-        scope.insist(command.device_id, DeviceDocument(1, 1))
-    elif not scope.holds(command.device_id, device):
-        raise DeviceNotFound(command.device_id)
 
 
 def _above(command: DeviceCommand, documents: AnyDocuments, scope: ScopeLike | None) -> Documents:
@@ -351,13 +306,13 @@ def _above(command: DeviceCommand, documents: AnyDocuments, scope: ScopeLike | N
 
 def _evolve(
     document: DeviceDocument | ModuleDocument | None, event: DeviceEvent, version: int, at: int, _: str
-) -> DeviceDocument | ModuleDocument:
+) -> TwinDocument:
     if isinstance(document, ModuleDocument):
-        return evolve_module(document, event, version=version, at=at)
+        return evolve_twin(document, event, version=version, at=at)
     return evolve_device(document, event, version=version, at=at)
 
 
-def _decode(subject: str, data: bytes) -> DeviceDocument | ModuleDocument:
+def _decode(subject: str, data: bytes) -> TwinDocument:
     return decode_module(data) if "/" in subject else decode_device(data)
 
 

@@ -3,13 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from events.device.errors import (
-    DeviceScopeInvalid,
-    HierarchyCyclic,
-    HierarchyTooDeep,
-    ParentNotEdgeCapable,
-    ParentNotFound,
-)
+from events.device import errors
 from events.device.state import DeviceDocument
 from events.device.times import ticks
 
@@ -66,7 +60,7 @@ def requested_parent(
         DeviceScopeInvalid: the members contradict each other, or an edge device would get another scope.
     """
     if parent_scopes is not None and len(parent_scopes) > 1:
-        raise DeviceScopeInvalid(
+        raise errors.DeviceScopeInvalid(
             device_id, "parentScopes", "has at most one scope, because a device has at most one parent"
         )
     current = "" if before is None else before.parent_scope
@@ -75,7 +69,7 @@ def requested_parent(
         device_scope = None
     if edge:
         if device_scope not in {None, "", current}:
-            raise DeviceScopeInvalid(
+            raise errors.DeviceScopeInvalid(
                 device_id, "deviceScope", "of an edge device never changes; name its parent in parentScopes"
             )
         return current if named is None else named
@@ -85,7 +79,9 @@ def requested_parent(
     # A client that sends an identity back changes one of the two members and echoes the other: the changed one counts.
     changes = {scope for scope in (device_scope, named) if scope is not None and scope != current}
     if len(changes) > 1:
-        raise DeviceScopeInvalid(device_id, "deviceScope", "and parentScopes name different parents; send one of them")
+        raise errors.DeviceScopeInvalid(
+            device_id, "deviceScope", "and parentScopes name different parents; send one of them"
+        )
     return next(iter(changes), current)
 
 
@@ -105,25 +101,19 @@ def check_parent(device_id: str, parent_scope: str, documents: Documents, *, edg
     while scope:
         ancestor = device_of_scope(scope)
         if ancestor == device_id:
-            raise HierarchyCyclic(device_id, (*above, device_id))
+            raise errors.HierarchyCyclic(device_id, (*above, device_id))
+        if ancestor is None and not above:
+            rule = "and parentScopes name a parent by its deviceScope, ms-azure-iot-edge://ID-NUMBER"
+            raise errors.DeviceScopeInvalid(device_id, "deviceScope", rule)
         document = None if ancestor is None else documents.get(ancestor)
-        if not above:
-            _check_scope(device_id, scope, ancestor, document)
         if ancestor is None or document is None or document.retired or own_scope(ancestor, document) != scope:
+            if not above:
+                raise errors.ParentNotFound(device_id, scope)
             # The ancestor was retired, or registered again with a new scope: the hierarchy ends here.
             break
+        if not above and not document.edge:
+            raise errors.ParentNotEdgeCapable(device_id, ancestor)
         above.append(ancestor)
         if len(above) > layers_max:
-            raise HierarchyTooDeep(device_id, above[0], LAYERS_MAX)
+            raise errors.HierarchyTooDeep(device_id, above[0], LAYERS_MAX)
         scope = document.parent_scope
-
-
-def _check_scope(device_id: str, scope: str, parent: str | None, document: DeviceDocument | None) -> None:
-    if parent is None:
-        raise DeviceScopeInvalid(
-            device_id, "deviceScope", "and parentScopes name a parent by its deviceScope, ms-azure-iot-edge://ID-NUMBER"
-        )
-    if document is None or document.retired or own_scope(parent, document) != scope:
-        raise ParentNotFound(device_id, scope)
-    if not document.edge:
-        raise ParentNotEdgeCapable(device_id, parent)

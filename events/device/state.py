@@ -1,5 +1,7 @@
 """The state of devices and modules: the documents that replaying their events gives, stored as snapshots beside the log."""
 
+import base64
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -7,22 +9,10 @@ from msgspec import UNSET, UnsetType
 
 from events import canonical
 from events.canonical import JsonObject
-from events.device.events import (
-    ConfigurationSet,
-    DesiredDelivered,
-    DeviceEvent,
-    DeviceRegistered,
-    DeviceRetired,
-    DeviceUpdated,
-    ModuleCreated,
-    ModuleDeleted,
-    ModuleUpdated,
-    PropertiesReported,
-    TwinPatched,
-    TwinReplaced,
-)
+from events.device import events
+from events.device.events import DeviceEvent
 from events.device.identifiers import SYSTEM_MODULES
-from events.device.stamps import Stamp, restamped
+from events.device.times import time_text
 from events.properties import merge_patch
 
 EMPTY = msgspec.Raw(b"{}")
@@ -51,29 +41,21 @@ CONFIGURED_IDENTITY = ModuleIdentity(1, SYSTEM_OWNER)
 """The identity of a system module, or of a module that only a configuration names, until a command writes it."""
 
 
-class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A device as its events made it.
+class TwinDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the documents of devices and of module twins share.
 
-    `version` counts the subject's events, `generation` its registrations, and `modules_deleted` the deleted modules of all
-    generations. A retired device keeps a document without sections, so that versions and etags continue. `*_at` are
-    milliseconds, `*_stamps` trees as in `stamps`.
+    `version` counts the subject's events, `generation` the registrations of the device. `*_at` are milliseconds, `*_stamps`
+    trees of `Stamp`s.
     """
 
     # Sections stay canonical JSON (`Raw`): most reads of a device need none of them.
 
     version: int
     generation: int
-    retired: bool = False
-    edge: bool = True
-    enabled: bool = True
-    status_reason: str | None = None
-    identity_etag: int = 1
     twin_etag: int = 1
     twin_version: int = TWIN_VERSION_AT_BIRTH
     desired_version: int = 1
     reported_version: int = 1
-    registered_at: int = NEVER
-    status_updated_at: int = NEVER
     desired_at: int = NEVER
     reported_at: int = NEVER
     tags: msgspec.Raw = EMPTY
@@ -81,6 +63,21 @@ class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     reported: msgspec.Raw = EMPTY
     desired_stamps: msgspec.Raw = EMPTY
     reported_stamps: msgspec.Raw = EMPTY
+
+
+class DeviceDocument(TwinDocument, frozen=True, omit_defaults=True):
+    """A device as its events made it. `modules_deleted` counts the deleted modules of all generations.
+
+    A retired device keeps a document without sections, so that versions and etags continue.
+    """
+
+    retired: bool = False
+    edge: bool = True
+    enabled: bool = True
+    status_reason: str | None = None
+    identity_etag: int = 1
+    registered_at: int = NEVER
+    status_updated_at: int = NEVER
     modules: dict[str, ModuleIdentity] = {}
     modules_deleted: int = 0
     authentication: JsonObject | UnsetType = UNSET
@@ -88,49 +85,20 @@ class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """The `deviceScope` of the parent; empty without a parent."""
 
 
-class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+class ModuleDocument(TwinDocument, frozen=True, omit_defaults=True):
     """A module twin as its own events made it, without the desired properties from deployments, which are in the projections.
 
     It belongs to one generation of its device: in another generation it counts as absent.
     """
 
-    version: int
-    generation: int
-    twin_etag: int = 1
-    twin_version: int = TWIN_VERSION_AT_BIRTH
-    desired_version: int = 1
-    reported_version: int = 1
-    desired_at: int = NEVER
-    reported_at: int = NEVER
-    tags: msgspec.Raw = EMPTY
-    desired: msgspec.Raw = EMPTY
-    reported: msgspec.Raw = EMPTY
-    desired_stamps: msgspec.Raw = EMPTY
-    reported_stamps: msgspec.Raw = EMPTY
 
+Document = TypeVar("Document", bound=TwinDocument)
+TwinEvent = events.TwinPatched | events.TwinReplaced | events.PropertiesReported
 
-Document = TypeVar("Document", DeviceDocument, ModuleDocument)
-TwinEvent = TwinPatched | TwinReplaced | PropertiesReported
-
-_encoder = msgspec.json.Encoder(order="deterministic")
 _objects = msgspec.json.Decoder(dict[str, Any])
-_devices = msgspec.json.Decoder(DeviceDocument)
-_modules = msgspec.json.Decoder(ModuleDocument)
-
-
-def encode(document: DeviceDocument | ModuleDocument) -> bytes:
-    """Returns the canonical bytes of a document."""
-    return _encoder.encode(document)
-
-
-def decode_device(data: bytes) -> DeviceDocument:
-    """Returns the device that `encode` wrote."""
-    return _devices.decode(data)
-
-
-def decode_module(data: bytes) -> ModuleDocument:
-    """Returns the module that `encode` wrote."""
-    return _modules.decode(data)
+decode_device = msgspec.json.Decoder(DeviceDocument).decode
+decode_module = msgspec.json.Decoder(ModuleDocument).decode
+"""Documents are stored as canonical JSON."""
 
 
 def section(raw: msgspec.Raw) -> dict[str, Any]:
@@ -146,13 +114,26 @@ def identity_of(document: DeviceDocument, module_id: str) -> ModuleIdentity | No
 
 def evolve_device(document: DeviceDocument | None, event: DeviceEvent, *, version: int, at: int) -> DeviceDocument:
     """Returns the device after an event of its subject."""
-    if isinstance(event, DeviceRegistered):
-        return _registered(document, event, version=version, at=at)
+    if isinstance(event, events.DeviceRegistered):
+        previous = document or DeviceDocument(0, 0, identity_etag=0, twin_etag=0)
+        return DeviceDocument(
+            version,
+            previous.generation + 1,
+            edge=event.edge,
+            enabled=event.enabled,
+            status_reason=event.status_reason,
+            identity_etag=previous.identity_etag + 1,
+            twin_etag=previous.twin_etag + 1,
+            registered_at=at,
+            authentication=event.authentication,
+            parent_scope="" if event.parent_scope is UNSET else event.parent_scope,
+            modules_deleted=previous.modules_deleted,
+        )
     assert document is not None
     match event:
-        case TwinPatched() | TwinReplaced() | PropertiesReported():
-            return _evolve_twin(document, event, version=version, at=at)
-        case DeviceUpdated():
+        case events.TwinPatched() | events.TwinReplaced() | events.PropertiesReported():
+            return evolve_twin(document, event, version=version, at=at)
+        case events.DeviceUpdated():
             return msgspec.structs.replace(
                 document,
                 version=version,
@@ -165,10 +146,10 @@ def evolve_device(document: DeviceDocument | None, event: DeviceEvent, *, versio
                 modules=document.modules if event.edge else _without(document.modules, *SYSTEM_MODULES),
                 parent_scope="" if event.parent_scope is UNSET else event.parent_scope,
             )
-        case ConfigurationSet() | DesiredDelivered():
+        case events.ConfigurationSet() | events.DesiredDelivered():
             return msgspec.structs.replace(document, version=version)
         # The etags and counters stay: a device that is registered again must not repeat one.
-        case DeviceRetired():
+        case events.DeviceRetired():
             return DeviceDocument(
                 version,
                 document.generation,
@@ -177,12 +158,12 @@ def evolve_device(document: DeviceDocument | None, event: DeviceEvent, *, versio
                 twin_etag=document.twin_etag,
                 modules_deleted=document.modules_deleted,
             )
-        case ModuleCreated() | ModuleUpdated():
+        case events.ModuleCreated() | events.ModuleUpdated():
             identity = ModuleIdentity(version, event.managed_by, event.authentication)
             return msgspec.structs.replace(
                 document, version=version, modules={**document.modules, event.module_id: identity}
             )
-        case ModuleDeleted():
+        case events.ModuleDeleted():
             left = _without(document.modules, event.module_id)
             deleted = document.modules_deleted + 1
             return msgspec.structs.replace(document, version=version, modules=left, modules_deleted=deleted)
@@ -190,23 +171,6 @@ def evolve_device(document: DeviceDocument | None, event: DeviceEvent, *, versio
 
 def _without(modules: dict[str, ModuleIdentity], *names: str) -> dict[str, ModuleIdentity]:
     return {name: identity for name, identity in modules.items() if name not in names}
-
-
-def _registered(document: DeviceDocument | None, event: DeviceRegistered, *, version: int, at: int) -> DeviceDocument:
-    previous = document or DeviceDocument(0, 0, identity_etag=0, twin_etag=0)
-    return DeviceDocument(
-        version,
-        previous.generation + 1,
-        edge=event.edge,
-        enabled=event.enabled,
-        status_reason=event.status_reason,
-        identity_etag=previous.identity_etag + 1,
-        twin_etag=previous.twin_etag + 1,
-        registered_at=at,
-        authentication=event.authentication,
-        parent_scope="" if event.parent_scope is UNSET else event.parent_scope,
-        modules_deleted=previous.modules_deleted,
-    )
 
 
 def begun_module(device: DeviceDocument) -> ModuleDocument:
@@ -222,13 +186,9 @@ def current_module(document: ModuleDocument | None, device: DeviceDocument) -> M
     return document if document is not None and document.generation == device.generation else begun_module(device)
 
 
-def evolve_module(document: ModuleDocument, event: DeviceEvent, *, version: int, at: int) -> ModuleDocument:
-    """Returns the module twin (`current_module`) after an event."""
-    assert isinstance(event, TwinPatched | TwinReplaced | PropertiesReported)
-    return _evolve_twin(document, event, version=version, at=at)
-
-
-def _evolve_twin(document: Document, event: TwinEvent, *, version: int, at: int) -> Document:
+def evolve_twin(document: Document, event: DeviceEvent, *, version: int, at: int) -> Document:
+    """Returns a device, or a module twin (`current_module`), after an event of its twin."""
+    assert isinstance(event, events.TwinPatched | events.TwinReplaced | events.PropertiesReported)
     twin = OpenTwin(document)
     twin.apply(event, version=version, at=at)
     return twin.close()
@@ -269,7 +229,7 @@ class OpenTwin(Generic[Document]):
         """Apply the next event of the twin."""
         self.version = version
         self._twin_version += 1
-        if type(event) is TwinPatched:
+        if type(event) is events.TwinPatched:
             self._twin_etag += 1
             if event.tags is not None:
                 _merge_into(self._sections.get("tags") or self._section("tags"), event.tags)
@@ -278,13 +238,13 @@ class OpenTwin(Generic[Document]):
                 _merge_into(self._section("desired"), event.desired)
                 self._desired_version += 1
                 self._desired_at = at
-        elif type(event) is PropertiesReported:
+        elif type(event) is events.PropertiesReported:
             self._restamp("reported", event.patch, self._reported_at, self._reported_version)
             _merge_into(self._section("reported"), event.patch)
             self._reported_version += 1
             self._reported_at = at
         else:
-            assert isinstance(event, TwinReplaced)
+            assert isinstance(event, events.TwinReplaced)
             self._twin_etag += 1
             self._sections |= {"tags": merge_patch({}, event.tags), "desired": merge_patch({}, event.desired)}
             self._sections["desired_stamps"] = {}
@@ -342,3 +302,59 @@ def _merge_into(target: JsonObject, patch: JsonObject) -> None:
                 target[name] = merge_patch({}, value)
         else:
             target[name] = value
+
+
+# The time and version of each property's last change are stored only where they differ from the enclosing object's. A section's own
+# stamp is in its document. A property without a stamp has the stamp of its object, so a section that was set at once needs no tree.
+# In a tree, `$_at` and `$v` are a property's own stamp; property names have no `$`.
+_AT, _VERSION = "$_at", "$v"
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """The time (milliseconds) and the section's version of a change."""
+
+    at: int
+    version: int
+
+
+def restamped(value: Mapping[str, Any], patch: Mapping[str, Any], tree: JsonObject, stamp: Stamp) -> JsonObject:
+    """Returns the tree after a merge patch; `stamp` is the object's stamp before it."""
+    after: JsonObject = {}
+    for name, item in value.items():
+        own: JsonObject = tree.get(name, {})
+        # Touched properties get the new stamp of their object, which is not stored; untouched ones now need their old stamp.
+        if name not in patch:
+            after[name] = own if _AT in own else {**own, _AT: stamp.at, _VERSION: stamp.version}
+        elif isinstance(item, dict) and isinstance(patch[name], dict):
+            inner = restamped(item, patch[name], own, _stamp(own, stamp))
+            if inner:
+                after[name] = inner
+    return after
+
+
+def metadata(value: Mapping[str, Any], tree: JsonObject, stamp: Stamp, *, versions: bool) -> JsonObject:
+    """Returns `$metadata` of a section as the hub shows it (contract/hub.md §1.6), for reported properties without `versions`."""
+    stamps: JsonObject = {"$lastUpdated": time_text(stamp.at)}
+    if versions:
+        stamps["$lastUpdatedVersion"] = stamp.version
+    for name, item in value.items():
+        own: JsonObject = tree.get(name, {})
+        stamps[name] = metadata(item if isinstance(item, dict) else {}, own, _stamp(own, stamp), versions=versions)
+    return stamps
+
+
+def _stamp(own: JsonObject, around: Stamp) -> Stamp:
+    return Stamp(own[_AT], own[_VERSION]) if _AT in own else around
+
+
+def twin_etag(counter: int) -> str:
+    """Returns the etag of a counter, the base64 of its 8 bytes (contract/hub.md §1.6): `1` -> `AAAAAAAAAAE=`."""
+    return base64.b64encode(counter.to_bytes(8, "big")).decode()
+
+
+def matches(if_match: str | None, counter: int) -> bool:
+    """Returns whether an If-Match condition holds: `None`, the wildcard, or the etag, with or without quotes (contract/hub.md §1.9)."""
+    if if_match is None:
+        return True
+    plain = if_match[1:-1] if if_match.startswith('"') and if_match.endswith('"') else if_match
+    return plain in {"*", twin_etag(counter)}

@@ -1,16 +1,23 @@
 """A twin in the hub's shape (contract/hub.md §1.6)."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NotRequired, TypedDict, TypeVar
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar, cast
 
 import msgspec
 
 from events.canonical import JsonObject
-from events.device.etags import twin_etag
 from events.device.hierarchy import device_scope, parent_scopes
-from events.device.personal import HIDDEN
-from events.device.stamps import Stamp, metadata
-from events.device.state import DeviceDocument, ModuleDocument, ModuleIdentity, section
+from events.device.state import (
+    DeviceDocument,
+    ModuleDocument,
+    ModuleIdentity,
+    Stamp,
+    TwinDocument,
+    metadata,
+    section,
+    twin_etag,
+)
+from events.device.tags import HIDDEN
 from events.device.times import NEVER, ticks, time_text
 from events.properties import masked, merge_patch
 
@@ -141,10 +148,6 @@ def device_twin(device_id: str, document: DeviceDocument, configured: Configured
         "deviceScope": device_scope(device_id, document) or "",
         "parentScopes": parent_scopes(document),
     }
-    if not twin["deviceScope"]:
-        del twin["deviceScope"]
-    if not twin["parentScopes"]:
-        del twin["parentScopes"]
     return _without_empty(twin)
 
 
@@ -192,10 +195,10 @@ def module_twin(
 
 
 def _without_empty(twin: T) -> T:
-    if not twin["tags"]:
-        del twin["tags"]
-    if not twin["configurations"]:
-        del twin["configurations"]
+    members = cast("dict[str, Any]", twin)
+    for name in ("tags", "configurations", "deviceScope", "parentScopes"):
+        if not members.get(name, True):
+            del members[name]
     return twin
 
 
@@ -235,12 +238,12 @@ def _connection(authentication: JsonObject) -> TwinConnection:
     }
 
 
-def _own_metadata(document: DeviceDocument | ModuleDocument, desired: JsonObject, born_at: int) -> JsonObject:
+def _own_metadata(document: TwinDocument, desired: JsonObject, born_at: int) -> JsonObject:
     stamp = Stamp(document.desired_at if document.desired_at >= 0 else born_at, document.desired_version)
     return metadata(desired, section(document.desired_stamps), stamp, versions=True)
 
 
-def _reported(document: DeviceDocument | ModuleDocument, born_at: int, *, times: bool = True) -> JsonObject:
+def _reported(document: TwinDocument, born_at: int, *, times: bool = True) -> JsonObject:
     reported = section(document.reported)
     if not times:
         return {**reported, "$version": document.reported_version}

@@ -14,8 +14,7 @@ from events.explain.device_report import SETS_OF_HEALTH, device_report
 from events.explain.explanation import Explanation, LastAssignmentChange
 from events.explain.trace import trace
 from events.explain.verdict import ExplainedDevice, LoggedDeployment, Standpoint, Weighed
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import NO_ASSIGNMENT
+from events.fleet.assignments import NO_ASSIGNMENT, AssignmentChange
 from events.log.device_documents import module_documents
 from events.log.fleet_documents import deployments, deployments_of, rollouts_of
 from events.log.keys import FLEET, partition_of

@@ -23,8 +23,7 @@ from events.device.events import (
 from events.envelope import Envelope, Vector
 from events.fleet.answers import Expected
 from events.fleet.assigner import Assigner
-from events.fleet.assignment_change import AssignmentChange, AssignmentMove
-from events.fleet.assignments import MergeCache
+from events.fleet.assignments import AssignmentChange, AssignmentMove, MergeCache
 from events.fleet.configuration import AGENT, HUB
 from events.fleet.deployments import CONTENT_KEY, DeploymentChange, deployment_of, paths_in, targeting_events
 from events.fleet.errors import CannotApply

@@ -8,21 +8,20 @@ from events.envelope import Envelope
 from events.history.documents import PastDocuments
 from events.history.errors import PastIsFixed
 from events.history.point_in_time import PointInTime
-from events.log.documents import Documents, FleetDocuments
+from events.log.documents import Documents, FleetDocuments, apply_all, stored
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, device_of, partition_of
-from events.log.log_overlay import LogOverlay
 from events.log.port import Event, Log, Stored
 
 # For more subjects of one partition, replaying all of its documents at once is cheaper than reading their events apart.
 _SUBJECTS_MAX = 200
 
 
-class LogAt(LogOverlay):
+class LogAt:
     """The log of one request at a point in time; keeps what it replayed for further reads of the request."""
 
     def __init__(self, log: Log, point_in_time: PointInTime, documents: PastDocuments, fleet: FleetEventReader) -> None:
-        super().__init__(log)
+        self._log, self.partitions, self.epoch, self.remembered = log, log.partitions, log.epoch, log.remembered
         self._point_in_time, self._documents, self._fleet = point_in_time, documents, fleet
         self._whole_streams: dict[int, Documents] = {}
         self._stored_subjects: dict[str, Stored] = {}
@@ -40,7 +39,7 @@ class LogAt(LogOverlay):
         """Snapshots of subjects as they were, and heads as their documents give them."""
         if fleet:
             documents = self._whole_stream(FLEET)
-            return [documents.stored(subject) for subject in subjects]
+            return [stored(documents, subject) for subject in subjects]
         by_partition: dict[int, list[str]] = {}
         for subject in subjects:
             by_partition.setdefault(partition_of(device_of(subject), self.partitions), []).append(subject)
@@ -57,9 +56,8 @@ class LogAt(LogOverlay):
         """Every subject of a stream that had a snapshot and starts with `prefix`."""
         return [subject for subject in self._whole_stream(stream).documented() if subject.startswith(prefix)]
 
-    def subjects_with_events(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a document; heads without one are not needed in the past."""
-        return self._whole_stream(stream).documented()
+    # Heads without a document are not needed in the past.
+    subjects_with_events = subjects
 
     def head(self, stream: int) -> int:
         """The last position of a stream at the point in time."""
@@ -81,12 +79,8 @@ class LogAt(LogOverlay):
     # -- what was replayed
 
     def _stored(self, subject: str) -> Stored:
-        number = partition_of(device_of(subject), self.partitions)
-        return (
-            self._whole_streams[number].stored(subject)
-            if number in self._whole_streams
-            else self._stored_subjects[subject]
-        )
+        documents = self._whole_streams.get(partition_of(device_of(subject), self.partitions))
+        return self._stored_subjects[subject] if documents is None else stored(documents, subject)
 
     def _replay_subjects(self, number: int, subjects: Sequence[str]) -> None:
         with self._lock:
@@ -97,16 +91,14 @@ class LogAt(LogOverlay):
                 self._whole_stream(number)
                 return
             documents = self._documents.at(number, self.head(number), missing, fleet=self._fleet)
-            self._stored_subjects.update({subject: documents.stored(subject) for subject in missing})
+            self._stored_subjects.update({subject: stored(documents, subject) for subject in missing})
 
     def _whole_stream(self, stream: int) -> Documents:
         with self._lock:
-            documents = self._whole_streams.get(stream)
-            if documents is None:
-                if stream == FLEET:
-                    documents = FleetDocuments()
-                    documents.apply_all(self._fleet.upto(self.head(FLEET)))
-                else:
-                    documents = self._documents.at(stream, self.head(stream), fleet=self._fleet)
+            if stream not in self._whole_streams and stream != FLEET:
+                self._whole_streams[stream] = self._documents.at(stream, self.head(stream), fleet=self._fleet)
+            elif stream not in self._whole_streams:
+                documents = FleetDocuments()
+                apply_all(documents, self._fleet.upto(self.head(FLEET)))
                 self._whole_streams[stream] = documents
-            return documents
+            return self._whole_streams[stream]

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -17,13 +17,6 @@ _TIME = "time"
 _MILLISECONDS = re.compile(r"[0-9]{1,15}", re.ASCII)
 _POSITION = re.compile(r"([a-z0-9]{1,8}):([0-9]{1,15})", re.ASCII)
 _TEXT_CHARACTERS_MAX = 32_768
-
-
-class RequestedTime(msgspec.Struct, frozen=True):
-    """A point in time as written: a time in milliseconds, positions by stream, or both."""
-
-    time: int | None
-    positions: dict[int, int]
 
 
 class PointInTime(msgspec.Struct, frozen=True):
@@ -48,20 +41,25 @@ class PointInTime(msgspec.Struct, frozen=True):
         return ",".join(named if self.decided_by is None else [*named, f"{_TIME}:{self.time}"])
 
 
-def read_point_in_time(text: str) -> RequestedTime:
-    """Parse a point in time: RFC 3339, milliseconds since 1970, or positions (`fleet:17,p03:120`, optionally with `time:…`).
+def read_point_in_time(text: str) -> tuple[int | None, dict[int, int]]:
+    """Parse RFC 3339, milliseconds since 1970, or positions (`fleet:17,p03:120`, optionally with `time:…`).
+
+    Returns the time in milliseconds and positions by stream, as far as they are given.
 
     Raises:
         PointInTimeInvalid: the text is none of these.
     """
     if _MILLISECONDS.fullmatch(text):
-        return RequestedTime(int(text), {})
-    if ":" in text and not text[:1].isdigit():
-        return _positions(text)
-    return RequestedTime(_milliseconds(text), {})
-
-
-def _positions(text: str) -> RequestedTime:
+        return int(text), {}
+    if ":" not in text or text[:1].isdigit():
+        try:
+            # Clients forget to escape the plus sign of an offset; in a query it is then read as a space.
+            day = dt.datetime.fromisoformat(text.replace(" ", "+") if text.count(" ") == 1 and "T" in text else text)
+        except ValueError as error:
+            raise PointInTimeInvalid(text, "it is no RFC 3339 time") from error
+        if day.tzinfo is None:
+            raise PointInTimeInvalid(text, "the time has no offset; add Z for UTC, or an offset as in +01:00")
+        return int(day.timestamp() * 1000), {}
     positions: dict[int, int] = {}
     time = None
     for part in text[:_TEXT_CHARACTERS_MAX].split(","):
@@ -78,18 +76,7 @@ def _positions(text: str) -> RequestedTime:
         if stream in positions:
             raise PointInTimeInvalid(text, f"{match[1]} has two positions")
         positions[stream] = int(match[2])
-    return RequestedTime(time, positions)
-
-
-def _milliseconds(text: str) -> int:
-    try:
-        # Clients forget to escape the plus sign of an offset; in a query it is then read as a space.
-        time = dt.datetime.fromisoformat(text.replace(" ", "+") if text.count(" ") == 1 and "T" in text else text)
-    except ValueError as error:
-        raise PointInTimeInvalid(text, "it is no RFC 3339 time") from error
-    if time.tzinfo is None:
-        raise PointInTimeInvalid(text, "the time has no offset; add Z for UTC, or an offset as in +01:00")
-    return int(time.timestamp() * 1000)
+    return time, positions
 
 
 def point_in_time_of(text: str, log: Log, *, now: int) -> PointInTime:
@@ -103,43 +90,28 @@ def point_in_time_of(text: str, log: Log, *, now: int) -> PointInTime:
         PointInTimeTooEarly: the log did not exist yet.
         LogUnavailable: Redis does not answer.
     """
-    requested = read_point_in_time(text)
-    heads = log.heads()
-    times = [_time_at(text, log, stream, position, heads) for stream, position in requested.positions.items()]
-    reached = max(times, default=0)
-    time = reached if requested.time is None else requested.time
+    requested_time, positions = read_point_in_time(text)
+    heads, reached = log.heads(), 0
+    for stream, position in positions.items():
+        if stream not in heads:
+            raise PointInTimeInvalid(text, f"this log has the partitions p00 to {name(log.partitions - 1)}")
+        if position > heads[stream]:
+            raise PointInTimeAhead(text, f"{name(stream)}:{heads[stream]}")
+        reached = max(reached, _time_of(log, stream, position) if position else 0)
+    time = reached if requested_time is None else requested_time
     if time < reached:
-        raise PointInTimeInvalid(
-            text, f"its time is before {time_text(reached)}, the time of an event at its positions"
-        )
+        why = f"its time is before {time_text(reached)}, the time of an event at its positions"
+        raise PointInTimeInvalid(text, why)
     # Times of events are clamped to the one before, so that after a clock was ahead they can be later than now.
     if time > max(now, reached):
         raise PointInTimeAhead(text, time_text(now))
     first = _time_of(log, FLEET, 1)
-    if time < first or requested.positions.get(FLEET, 1) < 1:
+    if time < first or positions.get(FLEET, 1) < 1:
         raise PointInTimeTooEarly(text, first)
-    return PointInTime(
-        time,
-        {
-            stream: requested.positions[stream] if stream in requested.positions else log.position_at(stream, time)
-            for stream in heads
-        },
-        requested.time,
-        tuple(requested.positions),
-    )
-
-
-def now_of(log: Log, *, now: int) -> PointInTime:
-    """The present: everything in the log."""
-    return PointInTime(now, dict(log.heads()), now)
-
-
-def _time_at(text: str, log: Log, stream: int, position: int, heads: Mapping[int, int]) -> int:
-    if stream not in heads:
-        raise PointInTimeInvalid(text, f"this log has the partitions p00 to {name(log.partitions - 1)}")
-    if position > heads[stream]:
-        raise PointInTimeAhead(text, f"{name(stream)}:{heads[stream]}")
-    return _time_of(log, stream, position) if position else 0
+    all_positions = {
+        stream: positions[stream] if stream in positions else log.position_at(stream, time) for stream in heads
+    }
+    return PointInTime(time, all_positions, requested_time, tuple(positions))
 
 
 def _time_of(log: Log, stream: int, position: int) -> int:

@@ -47,7 +47,7 @@ class SnapshotTaker:
             if position - self._last.get(number, 0) < enough:
                 continue
             # A snapshot after the checkpoint has events that the log lost.
-            positions = (vector.partition for vector in self._snapshots.vectors(number) if vector.partition <= position)
+            positions = (vector.partition for vector in self._snapshots.listed(number) if vector.partition <= position)
             self._last[number] = max(positions, default=0)
             if position - self._last[number] >= enough:
                 yield number

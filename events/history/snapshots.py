@@ -2,24 +2,24 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
 
 from events.envelope import Vector
 from events.history.errors import SnapshotDamaged, SnapshotGone
-from events.log.entries import RawEntry, digest
+from events.log.entries import digest
 from events.log.errors import LogLostItsTail, ObjectStoreUnavailable, SegmentDamaged, SegmentMissing
 from events.log.keys import FLEET, name
 from events.log.object_store import ObjectStore
+from events.log.raw import RawStreams
 from events.stored_projection.stored_partition import Checkpoint, StoredPartition
 
 _MAGIC = b"twinfold snapshot 3\n"
-_DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"([0-9]{15})-([0-9]{15})\.zst", re.ASCII)
 
 DENSITY = 32
@@ -28,9 +28,8 @@ DENSITY = 32
 logger = structlog.get_logger()
 
 
-class _Packed(msgspec.Struct, frozen=True, array_like=True):
-    size_bytes: int
-    data: bytes
+_Packed = tuple[int, bytes]
+"""The size of data in bytes, and the data, compressed."""
 
 
 class _File(msgspec.Struct, frozen=True, array_like=True):
@@ -46,31 +45,15 @@ class _File(msgspec.Struct, frozen=True, array_like=True):
     documents: _Packed
 
 
-class Entries(Protocol):
-    """Reads entries of the log as they are stored: `RawStreams`."""
-
-    def read(self, stream: str, *, after: int, limit: int) -> Sequence[RawEntry]:
-        """Entries at positions after + 1 and on, at most `limit`."""
-        ...
-
-
 class Snapshot:
-    """One partition at a vector; its documents are unpacked at the first use."""
+    """One partition at a vector."""
 
     def __init__(self, stored: StoredPartition, documents: _Packed) -> None:
         self.stored_partition, self._documents = stored, documents
 
-    @property
-    def vector(self) -> Vector:
-        """The vector of the snapshot."""
-        return self.stored_partition.checkpoint.vector
-
-    def documents(self) -> dict[str, bytes]:
-        """The documents of its devices and modules at that position, by subject."""
-        return dict(self._unpacked)
-
     @cached_property
-    def _unpacked(self) -> dict[str, bytes]:
+    def documents(self) -> Mapping[str, bytes]:
+        """The documents of its devices and modules at that position, by subject; unpacked at the first use."""
         return msgspec.msgpack.decode(_unpacked(self._documents), type=dict[str, bytes])
 
 
@@ -80,7 +63,7 @@ class Snapshots:
     # A Redis that lost its newest events (a failover, an older file) goes on without them. A snapshot that was taken before
     # would keep the lost events for ever, so each use compares digests of its last entries with the log's (decisions/0029).
 
-    def __init__(self, object_store: ObjectStore, entries: Entries, *, epoch: str) -> None:
+    def __init__(self, object_store: ObjectStore, entries: RawStreams, *, epoch: str) -> None:
         self._object_store, self._entries, self._epoch = object_store, entries, epoch
 
     def put(self, number: int, stored: StoredPartition, documents: dict[str, bytes]) -> str:
@@ -98,18 +81,22 @@ class Snapshots:
             _packed(msgspec.msgpack.encode(stored)),
             _packed(msgspec.msgpack.encode(documents)),
         )
-        body = msgspec.msgpack.encode(file)
-        file_name = self._file_name(number, stored.checkpoint.vector)
+        body, file_name = msgspec.msgpack.encode(file), self._file_name(number, stored.checkpoint.vector)
         self._object_store.put(file_name, _MAGIC + hashlib.sha256(body).digest() + body)
         return file_name
 
-    def vectors(self, number: int) -> list[Vector]:
-        """The vectors of a partition's snapshots, in order.
+    def listed(self, number: int) -> dict[Vector, str]:
+        """The files of a partition's snapshots by vector, in order.
 
         Raises:
             ObjectStoreUnavailable: the object store does not answer.
         """
-        return [vector for vector, _ in self._listed(number)]
+        snapshots = []
+        for file_name in self._object_store.names(self._folder(number)):
+            match = _NAME.fullmatch(file_name.rpartition("/")[2])
+            if match is not None:
+                snapshots.append((Vector(int(match[1]), int(match[2])), file_name))
+        return dict(sorted(snapshots))
 
     def newest(self, number: int, upto: Vector, *, before: Vector | None = None) -> Snapshot | None:
         """The last undamaged snapshot at or before a vector, in both parts; `None` if there is none.
@@ -121,12 +108,10 @@ class Snapshots:
             LogUnavailable: Redis does not answer.
         """
         try:
-            for vector, file_name in reversed(self._listed(number)):
+            for vector, file_name in reversed(self.listed(number).items()):
                 is_late = before is not None and before.is_within(vector)
-                if vector.is_within(upto) and not is_late:
-                    snapshot = self._good(number, file_name)
-                    if snapshot is not None:
-                        return snapshot
+                if vector.is_within(upto) and not is_late and (snapshot := self._good(number, file_name)) is not None:
+                    return snapshot
         except ObjectStoreUnavailable as error:
             # Without snapshots a replay takes longer and gives the same result.
             logger.warning("snapshots cannot be read", why=str(error))
@@ -154,8 +139,9 @@ class Snapshots:
             raise SnapshotGone(file_name)
         if not data.startswith(_MAGIC):
             raise SnapshotDamaged(file_name, "it is no snapshot of this version of twinfold")
-        body = data[len(_MAGIC) + _DIGEST_BYTES :]
-        if hashlib.sha256(body).digest() != data[len(_MAGIC) : len(_MAGIC) + _DIGEST_BYTES]:
+        start = len(_MAGIC) + hashlib.sha256().digest_size
+        body = data[start:]
+        if hashlib.sha256(body).digest() != data[len(_MAGIC) : start]:
             raise SnapshotDamaged(file_name, "its SHA-256 digest does not match")
         try:
             file = msgspec.msgpack.decode(body, type=_File)
@@ -188,46 +174,35 @@ class Snapshots:
         Raises:
             ObjectStoreUnavailable: the object store does not answer. Some may be deleted already; the next call continues.
         """
-        listed = self._listed(number)
-        names = [listed[index][1] for index in dispensable([vector.partition for vector, _ in listed])]
+        listed = self.listed(number)
+        files, positions = list(listed.values()), [vector.partition for vector in listed]
+        names = [files[index] for index in dispensable(positions)]
         for file_name in names:
             self._object_store.delete(file_name)
         return names
 
-    def names(self, number: int) -> Iterator[str]:
-        """The files of a partition's snapshots, in the order of their vectors."""
-        return (file_name for _, file_name in self._listed(number))
-
     def _entry_digests(self, number: int, checkpoint: Checkpoint) -> tuple[bytes, bytes, bytes]:
-        vector, own = checkpoint.vector, name(number)
-        return (
-            self._digest(own, vector.partition),
-            self._digest(name(FLEET), vector.fleet),
-            self._digest(f"{own}:assignments", checkpoint.assignment_changes),
-        )
+        """The digests of the last entries that a checkpoint includes; empty at position 0."""
 
-    def _digest(self, stream: str, position: int) -> bytes:
-        """The digest of the entry at a position; empty at position 0."""
-        if not position:
-            return b""
-        entries = self._entries.read(stream, after=position - 1, limit=1)
-        if not entries:
-            raise LogLostItsTail(stream, expected=position, actual=position - 1)
-        return digest(stream, entries[0])
+        def digest_at(stream: str, position: int) -> bytes:
+            if not position:
+                return b""
+            entries = self._entries.read(stream, after=position - 1, limit=1)
+            if not entries:
+                raise LogLostItsTail(stream, expected=position, actual=position - 1)
+            return digest(stream, entries[0])
+
+        return (
+            digest_at(name(number), checkpoint.vector.partition),
+            digest_at(name(FLEET), checkpoint.vector.fleet),
+            digest_at(f"{name(number)}:assignments", checkpoint.assignment_changes),
+        )
 
     def _folder(self, number: int) -> str:
         return f"snapshots/{self._epoch}/{name(number)}"
 
     def _file_name(self, number: int, vector: Vector) -> str:
         return f"{self._folder(number)}/{vector.partition:015}-{vector.fleet:015}.zst"
-
-    def _listed(self, number: int) -> list[tuple[Vector, str]]:
-        snapshots = []
-        for file_name in self._object_store.names(self._folder(number)):
-            match = _NAME.fullmatch(file_name.rpartition("/")[2])
-            if match is not None:
-                snapshots.append((Vector(int(match[1]), int(match[2])), file_name))
-        return sorted(snapshots)
 
 
 def dispensable(positions: Sequence[int]) -> list[int]:
@@ -249,11 +224,12 @@ def dispensable(positions: Sequence[int]) -> list[int]:
 
 
 def _packed(data: bytes) -> _Packed:
-    return _Packed(len(data), _zstd().compress(data, asbytes=True))
+    return len(data), _zstd().compress(data, asbytes=True)
 
 
 def _unpacked(packed: _Packed) -> bytes:
-    data: bytes = _zstd().decompress(packed.data, packed.size_bytes, asbytes=True)
+    size_bytes, compressed = packed
+    data: bytes = _zstd().decompress(compressed, size_bytes, asbytes=True)
     return data
 
 

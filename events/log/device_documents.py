@@ -1,4 +1,4 @@
-"""Reads the current documents of devices and their modules from the log."""
+"""Reads the current documents of devices and their modules; what asks the log raises `LogUnavailable` if Redis did not answer."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,11 +9,7 @@ from events.log.port import Log, Stored
 
 
 def registered_device(log: Log, device_id: str) -> DeviceDocument | None:
-    """A device; `None` if it is not registered or retired.
-
-    Raises:
-        LogUnavailable: Redis did not answer.
-    """
+    """A device; `None` if it is not registered or retired."""
     return device_in(*log.load([device_id]))
 
 
@@ -22,17 +18,12 @@ def load_device(log: Log, device_id: str) -> DeviceDocument:
 
     Raises:
         DeviceNotFound: the device is not registered or retired.
-        LogUnavailable: Redis did not answer.
     """
     return registered(device_id, *log.load([device_id]))
 
 
 def load_devices(log: Log, device_ids: Sequence[str]) -> dict[str, DeviceDocument]:
-    """The devices that are registered among these ids, in the order of the ids.
-
-    Raises:
-        LogUnavailable: Redis did not answer.
-    """
+    """The devices that are registered among these ids, in the order of the ids."""
     documents = zip(device_ids, map(device_in, log.load(device_ids)), strict=True)
     return {device_id: document for device_id, document in documents if document is not None}
 
@@ -58,11 +49,7 @@ def device_in(stored: Stored) -> DeviceDocument | None:
 def module_documents(
     log: Log, device_id: str, document: DeviceDocument, module_ids: Sequence[str]
 ) -> Iterator[ModuleDocument | None]:
-    """The module twins of a device; `None` for a twin that was never written.
-
-    Raises:
-        LogUnavailable: Redis did not answer.
-    """
+    """The module twins of a device; `None` for a twin that was never written."""
     # A document of another generation is of an earlier registration of the same id, whose modules this device does not have.
     for stored in log.load([module_subject(device_id, name) for name in module_ids]) if module_ids else ():
         module = None if stored.snapshot is None else decode_module(stored.snapshot)

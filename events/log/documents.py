@@ -1,15 +1,24 @@
 """Builds the documents of a stream from its events, as the snapshots in Redis have them: for replay, restore and time travel."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast, get_args
 
 import msgspec
 
 from events import canonical
-from events.device import state as device_state
 from events.device.events import DeviceEvent, ModuleDeleted
 from events.device.identifiers import module_subject
-from events.device.state import DeviceDocument, ModuleDocument, OpenTwin, TwinEvent, current_module
+from events.device.state import (
+    DeviceDocument,
+    ModuleDocument,
+    OpenTwin,
+    TwinDocument,
+    TwinEvent,
+    current_module,
+    decode_device,
+    decode_module,
+    evolve_device,
+)
 from events.envelope import Envelope
 from events.fleet.errors import CannotApply
 from events.log.concepts import BY_EVENT
@@ -52,14 +61,6 @@ class FleetDocuments:
             self._documents[envelope.subject] = after
         self._versions[envelope.subject] = envelope.version
 
-    def apply_all(self, events: Iterable[Envelope[Event]]) -> None:
-        """Apply the next events of the stream, in order.
-
-        Raises:
-            CannotApply: an event does not follow from the events before it.
-        """
-        _apply_each(self.apply, events, fleet=True)
-
     def subjects(self) -> Iterable[str]:
         """Every subject that has an event."""
         return self._versions.keys()
@@ -77,10 +78,6 @@ class FleetDocuments:
         document = self._documents.get(subject)
         return None if document is None else canonical.encode(document)
 
-    def stored(self, subject: str) -> Stored:
-        """The answer of `Log.load` for a subject, but `Stored()` for one without a document."""
-        return _stored(self, subject)
-
 
 class DeviceDocuments:
     """The documents of a partition's devices and modules, and the head of each."""
@@ -92,12 +89,10 @@ class DeviceDocuments:
         """
         # Documents stay bytes until an event or a reader needs them: few of a partition's devices change after a snapshot.
         self._undecoded = dict(documents or {})
-        self._devices: dict[str, DeviceDocument] = {}
-        self._modules: dict[str, ModuleDocument] = {}
+        self._decoded: dict[str, TwinDocument] = {}
         self._module_versions: dict[str, int] = {}
         """The version of each module, also of one whose document was deleted."""
-        self._open_devices: dict[str, OpenTwin[DeviceDocument]] = {}
-        self._open_modules: dict[str, OpenTwin[ModuleDocument]] = {}
+        self._open: dict[str, OpenTwin[TwinDocument]] = {}
         self._weight = 0
 
     def apply(self, envelope: Envelope[Event]) -> None:
@@ -107,92 +102,68 @@ class DeviceDocuments:
             AssertionError, KeyError: the event does not follow from the events before it; nothing is changed.
         """
         subject, event = envelope.subject, envelope.event
-        twin: OpenTwin[DeviceDocument] | OpenTwin[ModuleDocument]
-        if "/" in subject:
-            if type(event) not in _OF_TWINS:
-                raise AssertionError(subject)
-            twin = self._open_module(subject)
-            self._module_versions[subject] = envelope.version
-        elif type(event) in _OF_TWINS:
-            twin = self._open_devices.get(subject) or self._open_device(subject)
-        else:
+        if type(event) not in _OF_TWINS:
             self._apply_identity(envelope)
             return
+        twin = self._open.get(subject)
+        if "/" in subject:
+            device = self._device_now(device_of(subject))
+            if twin is None or twin.generation != device.generation:
+                module = cast("ModuleDocument | None", self._closed(subject))
+                twin = self._opened(subject, current_module(module, device))
+            self._module_versions[subject] = envelope.version
+        elif twin is None:
+            twin = self._opened(subject, self._device_now(subject))
         weight = twin.weight
         twin.apply(cast("TwinEvent", event), version=envelope.version, at=envelope.at)
         self._weight += twin.weight - weight
         if self._weight > _OPEN_BYTES_MAX:
-            self._close_all()
-
-    def apply_all(self, events: Iterable[Envelope[Event]]) -> None:
-        """Apply the next events of the partition, in order.
-
-        Raises:
-            CannotApply: an event does not follow from the events before it.
-        """
-        _apply_each(self.apply, events, fleet=False)
-        # Reading an open twin closes it, which changes these dictionaries. With all twins closed, threads may read at once.
-        self._close_all()
+            self.close_all()
 
     def _apply_identity(self, envelope: Envelope[Event]) -> None:
         subject, event = envelope.subject, envelope.event
-        assert isinstance(event, DeviceEvent), "a partition's stream has no other events"
-        before = self._device(subject)
-        self._devices[subject] = device_state.evolve_device(before, event, version=envelope.version, at=envelope.at)
+        assert isinstance(event, DeviceEvent) and "/" not in subject, "a partition's stream has no other events"  # noqa: PT018
+        before = cast("DeviceDocument | None", self._closed(subject))
+        self._decoded[subject] = evolve_device(before, event, version=envelope.version, at=envelope.at)
         if isinstance(event, ModuleDeleted):
             gone = module_subject(subject, event.module_id)
-            for modules in (self._open_modules, self._modules, self._undecoded):
+            for modules in (self._open, self._decoded, self._undecoded):
                 modules.pop(gone, None)
 
-    def _open_device(self, subject: str) -> OpenTwin[DeviceDocument]:
-        twin = self._open_devices[subject] = OpenTwin(self._device_now(subject))
+    def _opened(self, subject: str, document: TwinDocument) -> OpenTwin[TwinDocument]:
+        twin = self._open[subject] = OpenTwin(document)
         self._weight += _OPEN_BYTES
         return twin
-
-    def _open_module(self, subject: str) -> OpenTwin[ModuleDocument]:
-        device = self._device_now(device_of(subject))
-        twin = self._open_modules.get(subject)
-        if twin is not None and twin.generation == device.generation:
-            return twin
-        opened = self._open_modules[subject] = OpenTwin(current_module(self._module(subject), device))
-        self._weight += _OPEN_BYTES
-        return opened
 
     def _device_now(self, device_id: str) -> DeviceDocument:
         """A device with its current identity; its twin may be older, while it is open."""
         if device_id in self._undecoded:
-            self._devices[device_id] = device_state.decode_device(self._undecoded.pop(device_id))
-        return self._devices[device_id]
+            self._decoded[device_id] = decode_device(self._undecoded.pop(device_id))
+        return cast("DeviceDocument", self._decoded[device_id])
 
-    def _device(self, subject: str) -> DeviceDocument | None:
-        twin = self._open_devices.pop(subject, None)
+    def _closed(self, subject: str) -> TwinDocument | None:
+        twin = self._open.pop(subject, None)
         if twin is not None:
-            self._devices[subject] = twin.close()
+            self._decoded[subject] = twin.close()
+        elif subject in self._undecoded and "/" in subject:
+            module = decode_module(self._undecoded.pop(subject))
+            self._decoded[subject], self._module_versions[subject] = module, module.version
         elif subject in self._undecoded:
             return self._device_now(subject)
-        return self._devices.get(subject)
+        return self._decoded.get(subject)
 
-    def _module(self, subject: str) -> ModuleDocument | None:
-        twin = self._open_modules.pop(subject, None)
-        if twin is not None:
-            self._modules[subject] = twin.close()
-        elif subject in self._undecoded:
-            module = device_state.decode_module(self._undecoded.pop(subject))
-            self._modules[subject], self._module_versions[subject] = module, module.version
-        return self._modules.get(subject)
-
-    def _close_all(self) -> None:
-        self._devices.update({subject: twin.close() for subject, twin in self._open_devices.items()})
-        self._modules.update({subject: twin.close() for subject, twin in self._open_modules.items()})
-        self._open_devices, self._open_modules, self._weight = {}, {}, 0
+    def close_all(self) -> None:
+        """Close all open twins. Reading an open twin closes it, which changes dictionaries; after this, threads may read at once."""
+        self._decoded.update({subject: twin.close() for subject, twin in self._open.items()})
+        self._open, self._weight = {}, 0
 
     def subjects(self) -> Iterable[str]:
         """Every subject that has an event."""
-        return dict.fromkeys((*self._undecoded, *self._devices, *self._module_versions))
+        return dict.fromkeys((*self._undecoded, *self._decoded, *self._module_versions))
 
     def documented(self) -> list[str]:
         """Every subject that has a document, sorted."""
-        return sorted({*self._undecoded, *self._devices, *self._modules, *self._open_modules})
+        return sorted({*self._undecoded, *self._decoded, *self._open})
 
     def head(self, subject: str) -> Head:
         """The head of a subject."""
@@ -202,20 +173,16 @@ class DeviceDocuments:
             return Head(status.version, 0 if "/" in subject or status.retired else status.generation)
         if "/" in subject:
             return Head(self._module_versions.get(subject, 0))
-        document = self._device(subject)
-        return Head() if document is None else Head(document.version, 0 if document.retired else document.generation)
+        device = cast("DeviceDocument | None", self._closed(subject))
+        return Head() if device is None else Head(device.version, 0 if device.retired else device.generation)
 
     def document(self, subject: str) -> bytes | None:
         """The document of a subject in the bytes of its snapshot; `None` if it has none."""
         untouched = self._undecoded.get(subject)
         if untouched is not None:
             return untouched
-        document = self._module(subject) if "/" in subject else self._device(subject)
-        return None if document is None else device_state.encode(document)
-
-    def stored(self, subject: str) -> Stored:
-        """The answer of `Log.load` for a subject, but `Stored()` for one without a document."""
-        return _stored(self, subject)
+        document = self._closed(subject)
+        return None if document is None else canonical.encode(document)
 
 
 Documents = FleetDocuments | DeviceDocuments
@@ -232,15 +199,23 @@ def encoded(documents: Documents) -> dict[str, bytes]:
     return {subject: document for subject, document in by_subject.items() if document is not None}
 
 
-def _apply_each(apply: Callable[[Envelope[Event]], None], events: Iterable[Envelope[Event]], *, fleet: bool) -> None:
+def apply_all(documents: Documents, events: Iterable[Envelope[Event]]) -> None:
+    """Apply the next events of the stream, in order.
+
+    Raises:
+        CannotApply: an event does not follow from the events before it.
+    """
     for envelope in events:
         try:
-            apply(envelope)
+            documents.apply(envelope)
         except (AssertionError, KeyError) as error:
-            why = f"{type(error).__name__}: {error}"
-            raise CannotApply(envelope.position, envelope.subject, why, fleet=fleet) from error
+            why, is_of_fleet = f"{type(error).__name__}: {error}", isinstance(documents, FleetDocuments)
+            raise CannotApply(envelope.position, envelope.subject, why, fleet=is_of_fleet) from error
+    if isinstance(documents, DeviceDocuments):
+        documents.close_all()
 
 
-def _stored(documents: Documents, subject: str) -> Stored:
+def stored(documents: Documents, subject: str) -> Stored:
+    """The answer of `Log.load` for a subject, but `Stored()` for one without a document."""
     document = documents.document(subject)
     return Stored() if document is None else Stored(documents.head(subject), document)

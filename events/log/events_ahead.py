@@ -13,7 +13,7 @@ from events.log.port import Event, Log
 BATCH_EVENTS = 8192
 
 Skips = Callable[[], Mapping[int, str]]
-"""The positions of the stream that an operator decided to skip, as far as that is known."""
+"""Returns the positions of the stream that an operator decided to skip, as far as that is known."""
 
 
 class EventsAhead:
@@ -32,18 +32,17 @@ class EventsAhead:
         """`seen` is called with the events of each batch. A batch ends at the next of the `stops`, which are in rising order."""
         self._stops = deque(stops)
         self._log, self._stream, self._skips, self._seen = log, stream, skips, seen
-        self._ahead: list[Envelope[Event]] = []
-        self._next = 0
-        self._read = after
+        self._ahead, self._next, self._read = list[Envelope[Event]](), 0, after
         self.skipped: list[int] = []
         self.stopped: UnreadableEvent | LogLostItsTail | None = None
         """Why reading stopped: an event that cannot be read and is not skipped."""
 
     def read_on(self) -> bool:
-        """Read the next batch; false at the head, or if the next event cannot be read."""
+        """Read the next batch; false if the position stays, at the head or before an event that cannot be read."""
+        before = self._read
         batch = self._readable()
         if not batch:
-            return False
+            return self._read > before
         self._read = batch[-1].position
         skips = self._skips()
         if skips:
@@ -91,11 +90,8 @@ class EventsAhead:
         Raises:
             LogLostItsTail, UnreadableEvent: the next event cannot be read.
         """
-        if self._next == len(self._ahead):
-            before = self._read
-            self.read_on()
-            if self._read == before and self.stopped is not None:
-                raise self.stopped
+        if self._next == len(self._ahead) and not self.read_on() and self.stopped is not None:
+            raise self.stopped
         return self._read
 
     def runs(self, upto: int) -> Iterator[list[Envelope[Event]]]:
@@ -106,25 +102,18 @@ class EventsAhead:
         """
         yield from self._take(upto)
         while self._read < upto:
-            before = self._read
-            self.read_on()
-            if self._read == before:
+            if not self.read_on():
                 raise self.stopped or LogLostItsTail(name(self._stream), expected=upto, actual=self._read)
             yield from self._take(upto)
 
     def _take(self, position: int) -> Iterator[list[Envelope[Event]]]:
-        start = self._next
-        self._next = bisect_right(self._ahead, position, lo=start, key=lambda envelope: envelope.position)
-        if self._next > start:
-            yield from _runs(self._ahead[start : self._next])
-
-
-def _runs(events: list[Envelope[Event]]) -> Iterator[list[Envelope[Event]]]:
-    if events[-1].position - events[0].position == len(events) - 1:
-        yield events
-        return
-    start = 0
-    for end in range(1, len(events) + 1):
-        if end == len(events) or events[end].position != events[end - 1].position + 1:
-            yield events[start:end]
-            start = end
+        first = self._next
+        self._next = bisect_right(self._ahead, position, lo=first, key=lambda envelope: envelope.position)
+        events, start = self._ahead[first : self._next], 0
+        if events and events[-1].position - events[0].position == len(events) - 1:
+            yield events
+            return
+        for end in range(1, len(events) + 1):
+            if end == len(events) or events[end].position != events[end - 1].position + 1:
+                yield events[start:end]
+                start = end

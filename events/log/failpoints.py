@@ -50,14 +50,8 @@ class FailPoint(enum.Enum):
 
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
-
-
-def _armed() -> tuple[str, int, signal.Signals]:
-    name, count, action = (*os.environ.get(VARIABLE, "").split(":"), "", "")[:3]
-    return name, int(count or 1), _SIGNALS[action or "kill"]
-
-
-_name, _left, _signal = _armed()
+_name, _count, _action = (*os.environ.get(VARIABLE, "").split(":"), "", "")[:3]
+_left, _signal = int(_count or 1), _SIGNALS[_action or "kill"]
 observers: list[Callable[[FailPoint], None]] = []
 """Called at every fail-point that the process passes; a test that lists all of them adds itself here."""
 

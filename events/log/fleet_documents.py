@@ -1,4 +1,7 @@
-"""Reads the current documents of the fleet's stream from the log: deployments, rollouts, waivers, webhooks."""
+"""Reads the current documents of the fleet's stream from the log: deployments, rollouts, waivers, webhooks.
+
+Every function raises `LogUnavailable` if Redis did not answer.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -20,11 +23,7 @@ _EVERY: Mapping[str, str] = {}
 
 
 def fleet_documents(log: Log, subjects: Iterable[str], decode: Callable[[bytes], D]) -> Iterator[tuple[str, D]]:
-    """(subject, document) of the subjects that have a document, sorted by subject; includes the caller's own writes.
-
-    Raises:
-        LogUnavailable: Redis did not answer.
-    """
+    """(subject, document) of the subjects that have a document, sorted by subject; includes the caller's own writes."""
     # HSCAN may return a field twice.
     ordered = sorted(set(subjects))
     for subject, stored in zip(ordered, log.load(ordered, fleet=True), strict=True):
@@ -33,11 +32,7 @@ def fleet_documents(log: Log, subjects: Iterable[str], decode: Callable[[bytes],
 
 
 def deployments(log: Log, *, labels: Mapping[str, str] = _EVERY) -> Iterator[tuple[str, DeploymentDocument]]:
-    """(id, deployment) of each deployment that has all these labels, sorted by id.
-
-    Raises:
-        LogUnavailable: Redis did not answer.
-    """
+    """(id, deployment) of each deployment that has all these labels, sorted by id."""
     # The id of a deployment has no colon; every other subject of the fleet's stream has a prefix with one.
     ids = (subject for subject in log.subjects(FLEET) if ":" not in subject)
     documents = fleet_documents(log, ids, deployment_state.decode)
@@ -45,20 +40,12 @@ def deployments(log: Log, *, labels: Mapping[str, str] = _EVERY) -> Iterator[tup
 
 
 def deployments_of(log: Log, names: Iterable[str]) -> dict[str, DeploymentDocument]:
-    """The deployments of these ids that exist.
-
-    Raises:
-        LogUnavailable: Redis did not answer.
-    """
+    """The deployments of these ids that exist."""
     return dict(fleet_documents(log, names, deployment_state.decode))
 
 
 def rollouts_of(log: Log, deployment_ids: Iterable[str]) -> dict[str, RolloutDocument]:
-    """The rollouts of these deployments, by deployment id; a deployment without a rollout is not in the answer.
-
-    Raises:
-        LogUnavailable: Redis did not answer.
-    """
+    """The rollouts of these deployments, by deployment id; a deployment without a rollout is not in the answer."""
     documents = fleet_documents(log, map(rollout_state.subject_of, deployment_ids), rollout_state.decode)
     return {subject.removeprefix(ROLLOUT): document for subject, document in documents}
 
@@ -69,20 +56,12 @@ def matches_labels(document: DeploymentDocument, labels: Mapping[str, str]) -> b
 
 
 def waivers(log: Log) -> Iterator[tuple[str, WaiverDocument]]:
-    """(id, waiver), sorted by id; an expired waiver is included until it is withdrawn.
-
-    Raises:
-        LogUnavailable: Redis did not answer.
-    """
+    """(id, waiver), sorted by id; an expired waiver is included until it is withdrawn."""
     return _of_prefix(log, WAIVER, waiver_state.decode)
 
 
 def webhooks(log: Log) -> Iterator[tuple[str, WebhookDocument]]:
-    """(id, webhook), sorted by id.
-
-    Raises:
-        LogUnavailable: Redis did not answer.
-    """
+    """(id, webhook), sorted by id."""
     return _of_prefix(log, WEBHOOK, webhook_state.decode)
 
 
@@ -91,7 +70,6 @@ def webhook_of(log: Log, webhook_id: str) -> WebhookDocument:
 
     Raises:
         WebhookNotFound: no webhook has this id.
-        LogUnavailable: Redis did not answer.
     """
     (stored,) = log.load([WEBHOOK + webhook_id], fleet=True)
     if stored.snapshot is None:

@@ -1,4 +1,4 @@
-"""Leases: a key in Redis that one process at a time holds for a limited time."""
+"""Leases: a key in Redis that one process at a time holds for a limited time; without Redis, they raise `LogUnavailable`."""
 
 import secrets
 
@@ -60,30 +60,18 @@ class Lease:
         self._holder = secrets.token_hex(8)
 
     def take(self) -> int | None:
-        """Take or renew the lease; returns the fence (from 1), or `None` while another process has it.
-
-        Raises:
-            LogUnavailable: Redis did not answer.
-        """
+        """Take or renew the lease; returns the fence (from 1), or `None` while another process has it."""
         with answering():
             fence = int(self._client.eval(_HOLD, len(self._keys), *self._keys, self._holder, str(self._milliseconds)))
         return fence or None
 
     def leave(self) -> None:
-        """Release the lease, so that another process need not wait until it expires.
-
-        Raises:
-            LogUnavailable: Redis did not answer.
-        """
+        """Release the lease, so that another process need not wait until it expires."""
         with answering():
             self._client.eval(_LEAVE, 1, self._key, self._holder)
 
 
 def take_for(client: Client, name: str, holder: str, milliseconds: int) -> bool:
-    """Take a key for a number of milliseconds; false if it has a holder, even if that is the same one.
-
-    Raises:
-        LogUnavailable: Redis did not answer.
-    """
+    """Take a key for a number of milliseconds; false if it has a holder, even if that is the same one."""
     with answering():
         return bool(client.eval(_TAKE, 1, name, holder, str(milliseconds)))

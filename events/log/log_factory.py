@@ -5,9 +5,8 @@ import secrets
 from events.clock import now_ms
 from events.envelope import Principal
 from events.log.archive.notes import initialisation_of
-from events.log.checks import check_server
 from events.log.codec import decode_entry
-from events.log.connect import TIMEOUT_SECONDS, Client, answering, connect
+from events.log.connect import TIMEOUT_SECONDS, Client, answering, check_server, connect
 from events.log.entries import in_stream
 from events.log.errors import LogMismatch, LogNotInitialised, LogRestoring
 from events.log.events import LOG_SUBJECT, LogInitialised

@@ -102,7 +102,6 @@ class MemoryLog:
         return Written(piece.stream, piece.indices, first, versions, repeated=False, woke=woke)
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
-        """Heads and snapshots of subjects, in their order."""
         stored = []
         for subject in subjects:
             stream = self._streams[FLEET if fleet else partition_of(device_of(subject), self.partitions)]
@@ -110,12 +109,10 @@ class MemoryLog:
         return stored
 
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
-        """The number of events that each command has in a stream; here no id is ever forgotten."""
         commands = self._streams[stream].commands
         return [len(commands[command_id][1]) if command_id in commands else 0 for command_id in command_ids]
 
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
-        """Snapshots of subjects of one partition, in their order."""
         stored = self._streams[partition].snapshots
         return [stored.get(subject) for subject in subjects]
 
@@ -124,19 +121,15 @@ class MemoryLog:
         return [subject for subject in self._streams[stream].snapshots if subject.startswith(prefix)]
 
     def subjects_with_events(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a head."""
         return list(self._streams[stream].heads)
 
     def head(self, stream: int) -> int:
-        """Position of the newest event of a stream."""
         return len(self._streams[stream].entries)
 
     def heads(self) -> Mapping[int, int]:
-        """`head` of every stream."""
         return {stream: self.head(stream) for stream in self._streams}
 
     def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
-        """At most `limit` events from position after + 1 on."""
         entries = self._streams[stream].entries
         if after > len(entries):
             raise LogLostItsTail(name(stream), expected=after, actual=len(entries))
@@ -146,11 +139,9 @@ class MemoryLog:
         ]
 
     def position_at(self, stream: int, at: int) -> int:
-        """The last position whose time is <= `at`; 0 if there is none."""
         return sum(int(fields[b"at"]) <= at for fields in self._streams[stream].entries)
 
     def clear_wake(self, stream: int) -> None:
-        """Delete the wake flag of a partition."""
         self._streams[stream].wake = False
 
 

@@ -23,28 +23,23 @@ _FAULTS = (
 
 
 class ObjectStore:
-    """Named files under one URL. Each is written whole or not at all, and not changed afterwards."""
+    """Named files under one URL. Each is written whole or not at all, and not changed afterwards.
+
+    Every method raises `ObjectStoreUnavailable` if the store does not answer, denies access or has no space.
+    """
 
     def __init__(self, url: str) -> None:
-        """Open a directory, or a URL that fsspec has a driver for: `file://`, `s3://`, `memory://` and others.
-
-        Raises:
-            ObjectStoreUnavailable: the scheme is unknown, or its driver is not installed.
-        """
+        """Open a directory, or a URL that fsspec has an installed driver for: `file://`, `s3://`, `memory://` and others."""
         # fsspec is slow to import, and most processes never open a store.
         from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # noqa: PLC0415
 
         self.url = url
         with self._answering():
             self._files, self._root = url_to_fs(url)
-        self._is_local = "file" in _protocols(self._files)
+        self._is_local = "file" in self._files.protocol
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a file, replacing one of the same name; when this returns, the file is on the disk.
-
-        Raises:
-            ObjectStoreUnavailable: it cannot be written (no space, no permission, no answer); no part of it is visible.
-        """
+        """Write a file, replacing one of the same name; when this returns, the file is on the disk."""
         path = self._path(name)
         with self._answering():
             if self._is_local:
@@ -54,11 +49,7 @@ class ObjectStore:
                     file.write(data)
 
     def get(self, name: str) -> bytes | None:
-        """The content of a file; `None` if it does not exist.
-
-        Raises:
-            ObjectStoreUnavailable: it cannot be read.
-        """
+        """The content of a file; `None` if it does not exist."""
         with self._answering():
             try:
                 data: bytes = self._files.cat_file(self._path(name))
@@ -67,11 +58,7 @@ class ObjectStore:
             return data
 
     def size(self, name: str) -> int | None:
-        """The size of a file in bytes; `None` if it does not exist.
-
-        Raises:
-            ObjectStoreUnavailable: the store does not answer.
-        """
+        """The size of a file in bytes; `None` if it does not exist."""
         with self._answering():
             try:
                 return int(self._files.size(self._path(name)))
@@ -83,7 +70,6 @@ class ObjectStore:
 
         Raises:
             FileNotFoundError: the file does not exist.
-            ObjectStoreUnavailable: the store does not answer.
         """
         with self._answering():
             path = self._path(name)
@@ -92,11 +78,7 @@ class ObjectStore:
             return int(self._files.checksum(path))
 
     def names(self, folder: str = "") -> Sequence[str]:
-        """The names of all files in a folder and below, sorted; each name starts at the root.
-
-        Raises:
-            ObjectStoreUnavailable: the store does not answer.
-        """
+        """The names of all files in a folder and below, sorted; each name starts at the root."""
         with self._answering():
             try:
                 # Other processes write to the store too, and some drivers cache listings.
@@ -108,23 +90,18 @@ class ObjectStore:
         return sorted(path.removeprefix(root) for path in paths if not PurePosixPath(path).name.startswith("."))
 
     def delete(self, name: str) -> None:
-        """Delete a file, if it exists.
-
-        Raises:
-            ObjectStoreUnavailable: it cannot be deleted.
-        """
+        """Delete a file, if it exists."""
         with self._answering(), contextlib.suppress(FileNotFoundError):
             self._files.rm_file(self._path(name))
 
-    def open(self, name: str) -> "OpenFile":
+    def open(self, name: str) -> "_OpenFile":
         """A file opened for reading, seekable; the caller closes it.
 
         Raises:
             FileNotFoundError: the file does not exist.
-            ObjectStoreUnavailable: it cannot be read.
         """
         with self._answering():
-            return OpenFile(self._files.open(self._path(name), "rb"), self._answering)
+            return _OpenFile(self._files.open(self._path(name), "rb"), self._answering)
 
     def _path(self, name: str) -> str:
         # Names come from manifests too. A forged manifest must not lead to a file outside the store.
@@ -144,7 +121,7 @@ class ObjectStore:
             raise ObjectStoreUnavailable(self.url, _why(error)) from error
 
 
-class OpenFile:
+class _OpenFile:
     """A file of an object store, open for reading; raises `ObjectStoreUnavailable` when the store stops answering."""
 
     def __init__(self, file: Any, answering: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
@@ -152,26 +129,21 @@ class OpenFile:
 
     @property
     def closed(self) -> bool:
-        """Whether the file is closed."""
         return bool(self._file.closed)
 
     def read(self, size: int = -1) -> bytes:
-        """The next `size` bytes, fewer at the end; without a size, all that remain."""
         with self._answering():
             data: bytes = self._file.read(size)
             return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a position in the file; returns the new position."""
         with self._answering():
             return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
-        """The current position in the file."""
         return int(self._file.tell())
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 
@@ -179,11 +151,6 @@ def _why(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) if isinstance(error, (OSError, ValueError, ImportError)) else f"{type(error).__name__}: {error}"
-
-
-def _protocols(files: Any) -> tuple[str, ...]:
-    protocol = files.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
 def _write_local(path: Path, data: bytes) -> None:

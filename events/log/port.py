@@ -1,7 +1,7 @@
 """The interface of a log, which Redis implements, and memory for tests and backtests."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, get_args
 
 import msgspec
 
@@ -27,6 +27,17 @@ Event = (
     | WebhookEvent
     | LogEvent
 )
+
+
+ASSIGNMENT_CHANGE = "AssignmentChange"
+UNREADABLE = "Unreadable"
+"""The kind that replaces an entry that does not decode, so that a receiver learns of the gap."""
+
+KINDS = frozenset({*(kind.__name__ for kind in get_args(Event)), ASSIGNMENT_CHANGE, UNREADABLE})
+"""The kinds of entries that webhooks and event streams deliver: event types, assignment changes, unreadable entries."""
+
+RESTRICTED_KINDS = frozenset(kind.__name__ for union in (AccessEvent, WebhookEvent) for kind in get_args(union))
+"""Kinds that show who has access and which webhooks exist; only callers who may manage both receive them."""
 
 
 def stream_of(subject: str, event: Event, *, partitions: int) -> int:

@@ -1,7 +1,7 @@
 """The log in Redis Streams: every append is one script over one stream."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from importlib.resources import files
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ _answers = msgspec.json.Decoder(tuple[int, tuple[int, ...]])
 """What the script remembers of a chunk or a command: its first position, and the version of each of its events."""
 
 _SCRIPT = files("events.log").joinpath("append.lua").read_text(encoding="utf-8")
+_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 _KEYS = ("log", "heads", "snapshots", "meta", "wake", "commands", "commands:times")
 _IN_FLIGHT = 32
 """Chunks of a batch that are sent in one pipeline, which holds their arguments in memory: at most 32 MiB."""
@@ -51,11 +52,6 @@ class RedisLog:
         cause: str = "",
         fence: int | None = None,
     ) -> tuple[Chunk, ...]:
-        """Append a batch; see `events.log.port.Log.append`.
-
-        Raises:
-            Fenced: another process with a higher fence has written to this stream.
-        """
         # A list: an event that is too large is an error before the first chunk is sent, and leaves no trace in the log.
         pieces = list(split(batch, partitions=self.partitions))
         chunks: list[Chunk] = []
@@ -77,67 +73,54 @@ class RedisLog:
             chunks += [_chunk(piece, answer) for piece, answer in zip(in_flight, answers, strict=True)]
         return tuple(chunks)
 
-    @cached_property
-    def _sha(self) -> str:
-        return str(self.client.script_load(_SCRIPT))
-
     def _run(self, calls: Sequence[tuple[int, list[Any]]]) -> list[Any]:
         try:
             return self._pipelined(calls)
         except NoScriptError:
-            # Redis loses its scripts when it restarts. EVALSHA sends 40 bytes instead of the whole script with each chunk,
-            # so the script is loaded again only here. Chunks of this batch that are in the log answer as repeated.
+            # A new server has no script, and one that restarts loses its scripts. EVALSHA sends 40 bytes instead of the whole
+            # script with each chunk, so it is loaded only here. Chunks of this batch that are in the log answer as repeated.
             self.client.script_load(_SCRIPT)
             return self._pipelined(calls)
 
     def _pipelined(self, calls: Sequence[tuple[int, list[Any]]]) -> list[Any]:
-        sha = self._sha
-        if len(calls) == 1 or isinstance(self.client, RedisCluster):
-            return [self.client.evalsha(sha, len(_KEYS), *_keys(stream), *arguments) for stream, arguments in calls]
-        pipe = self.client.pipeline(transaction=False)
-        for stream, arguments in calls:
-            pipe.evalsha(sha, len(_KEYS), *_keys(stream), *arguments)
-        return list(pipe.execute())
+        is_pipelined = len(calls) > 1 and not isinstance(self.client, RedisCluster)
+        pipe: Any = self.client.pipeline(transaction=False) if is_pipelined else self.client
+        answers = [
+            pipe.evalsha(_SHA, len(_KEYS), *(key(stream, what) for what in _KEYS), *arguments)
+            for stream, arguments in calls
+        ]
+        return list(pipe.execute()) if is_pipelined else answers
 
     def clear_wake(self, stream: int) -> None:
-        """Delete the wake flag of a partition."""
         with answering():
             self.client.delete(key(stream, "wake"))
 
     # -- heads and snapshots
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
-        """Heads and snapshots of subjects, in their order."""
         by_stream: dict[int, list[int]] = {}
         for index, subject in enumerate(subjects):
             stream = FLEET if fleet else partition_of(device_of(subject), self.partitions)
             by_stream.setdefault(stream, []).append(index)
-        stored: list[Stored] = [Stored()] * len(subjects)
+        streams = [*by_stream.items()]
+        answers: list[Any] = []
         with answering():
-            answers = self._load(by_stream, subjects)
-        for indices, (heads, snapshots) in zip(by_stream.values(), answers, strict=True):
+            # MULTI: an append between the two reads would pair a head with the document of another version. A transaction on a
+            # cluster is limited to one slot, and so to one stream.
+            for transaction in [[stream] for stream in streams] if isinstance(self.client, RedisCluster) else [streams]:
+                pipe: Any = self.client.pipeline(transaction=True)
+                for stream, indices in transaction:
+                    names = [subjects[index] for index in indices]
+                    pipe.hmget(key(stream, "heads"), names)
+                    pipe.hmget(key(stream, "snapshots"), names)
+                answers += pipe.execute()
+        stored: list[Stored] = [Stored()] * len(subjects)
+        for (_, indices), heads, snapshots in zip(streams, answers[::2], answers[1::2], strict=True):
             for index, head, snapshot in zip(indices, heads, snapshots, strict=True):
                 stored[index] = Stored(_head(head), snapshot)
         return stored
 
-    def _load(self, by_stream: Mapping[int, list[int]], subjects: Sequence[str]) -> list[tuple[list[Any], list[Any]]]:
-        # MULTI: an append between the two reads would pair a head with the document of another version. A transaction on a
-        # cluster is limited to one slot, and so to one stream.
-        if isinstance(self.client, RedisCluster):
-            answers = []
-            for stream, indices in by_stream.items():
-                pipe: Any = self.client.pipeline(transaction=True)  # type: ignore[no-untyped-call]
-                _queue_load(pipe, stream, [subjects[index] for index in indices])
-                answers.append(tuple(pipe.execute()))
-            return answers
-        pipe = self.client.pipeline(transaction=True)
-        for stream, indices in by_stream.items():
-            _queue_load(pipe, stream, [subjects[index] for index in indices])
-        flat = pipe.execute()
-        return list(zip(flat[::2], flat[1::2], strict=True))
-
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
-        """The number of events that each command has in a stream; 0 for a command that the log does not remember."""
         if not command_ids:
             return []
         with answering():
@@ -145,7 +128,6 @@ class RedisLog:
         return [0 if answer is None else len(_answers.decode(answer)[1]) for answer in answers]
 
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
-        """Snapshots of subjects of one partition, in their order."""
         if not subjects:
             return []
         with answering():
@@ -159,7 +141,6 @@ class RedisLog:
                 yield field.decode()
 
     def subjects_with_events(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a head."""
         with answering():
             for field, _ in self.client.hscan_iter(key(stream, "heads"), count=1000):
                 yield field.decode()
@@ -167,12 +148,10 @@ class RedisLog:
     # -- reading
 
     def head(self, stream: int) -> int:
-        """Position of the newest event of a stream."""
         with answering():
             return int(self.client.hget(key(stream, "meta"), "position") or 0)
 
     def heads(self) -> Mapping[int, int]:
-        """`head` of every stream."""
         streams = (FLEET, *range(self.partitions))
         with answering():
             if isinstance(self.client, RedisCluster):
@@ -202,7 +181,6 @@ class RedisLog:
         return envelopes
 
     def position_at(self, stream: int, at: int) -> int:
-        """The last position whose time is <= `at`; 0 if there is none."""
         oldest = in_stream(self.client, name(stream), after=0, limit=1)
         if not oldest:
             return 0
@@ -220,15 +198,6 @@ class RedisLog:
             else:
                 high = middle - 1
         return low
-
-
-def _keys(stream: int) -> list[str]:
-    return [key(stream, what) for what in _KEYS]
-
-
-def _queue_load(pipe: Any, stream: int, subjects: list[str]) -> None:
-    pipe.hmget(key(stream, "heads"), subjects)
-    pipe.hmget(key(stream, "snapshots"), subjects)
 
 
 def _head(data: bytes | None) -> Head:

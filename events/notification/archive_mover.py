@@ -18,11 +18,7 @@ from events.settings import Settings
 
 
 def open_mover(log: RedisLog, settings: Settings) -> Mover:
-    """Returns the mover of a log's older entries to the object store of the settings.
-
-    Raises:
-        ObjectStoreUnavailable: the object store does not exist.
-    """
+    """Returns the mover of a log to the settings' object store; raises ObjectStoreUnavailable if there is none."""
     projections = RedisProjectionStore(log.client)
     return Mover(
         log.client,

@@ -11,22 +11,10 @@ from events.canonical import JsonObject
 from events.deployment.events import AdmissionChanged, DeploymentEvent, Kept
 from events.device.times import time_text
 from events.envelope import Envelope
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import Assignment, Own
+from events.fleet.assignments import Assignment, AssignmentChange, Own
 from events.log.keys import FLEET, device_of
-from events.log.kinds import ASSIGNMENT_CHANGE, UNREADABLE
-from events.log.port import Event
-from events.rollout.events import (
-    Devices,
-    DevicesAdmitted,
-    DevicesRetried,
-    PhaseOpened,
-    ResultsRecorded,
-    RollbackBegan,
-    RollbackEnded,
-    RolloutEvent,
-    RolloutResults,
-)
+from events.log.port import ASSIGNMENT_CHANGE, UNREADABLE, Event
+from events.rollout import events as rollout
 from events.rollout.state import ROLLOUT
 from events.secrets.references import MASK, mask
 from events.stored_projection.stored_partition import AssignmentEntry
@@ -38,7 +26,7 @@ MEDIA_TYPE = "application/cloudevents+json"
 _HIDDEN = ("authentication", "digest")
 """Members that prove an identity; receivers have no use for them."""
 
-DescribeDevices = Callable[[Devices], JsonObject]
+DescribeDevices = Callable[[rollout.Devices], JsonObject]
 """Returns a set of devices as `{"count": 3, "devices": ["edge-1", …]}`."""
 
 
@@ -86,7 +74,7 @@ def of_event(location: EventLocation, envelope: Envelope[Event], describe: Descr
     if envelope.cause:
         more["cause"] = envelope.cause
     body = _body(location, kind, envelope.at, {**more, "subject": envelope.subject, "data": visible})
-    is_about = isinstance(envelope.event, DeploymentEvent | RolloutEvent)
+    is_about = isinstance(envelope.event, DeploymentEvent | rollout.RolloutEvent)
     deployments = frozenset({envelope.subject.removeprefix(ROLLOUT)} if is_about else ())
     device = None if location.number == FLEET else device_of(envelope.subject)
     return Notification(location, envelope.at, kind, body, deployments, device)
@@ -95,13 +83,13 @@ def of_event(location: EventLocation, envelope: Envelope[Event], describe: Descr
 def with_ids(event: Event, data: JsonObject, describe: DescribeDevices) -> JsonObject:
     """Returns an event's data with device ids instead of ordinals, which have no meaning outside the log."""
     match event:
-        case DevicesAdmitted(_, devices) | DevicesRetried(devices):
+        case rollout.DevicesAdmitted(_, devices) | rollout.DevicesRetried(devices):
             return {**data, "devices": describe(devices)}
-        case PhaseOpened(_, _, pool) if pool is not UNSET:
+        case rollout.PhaseOpened(_, _, pool) if pool is not UNSET:
             return {**data, "pool": describe(pool)}
-        case RollbackBegan() | ResultsRecorded():
+        case rollout.RollbackBegan() | rollout.ResultsRecorded():
             return {**data, "results": _described(event.results, describe)}
-        case RollbackEnded():
+        case rollout.RollbackEnded():
             return {**data, "not_back": {why: describe(devices) for why, devices in event.not_back.items()}}
         case AdmissionChanged(Kept(devices)):
             return {**data, "admission": {**data["admission"], "devices": describe(devices)}}
@@ -109,7 +97,7 @@ def with_ids(event: Event, data: JsonObject, describe: DescribeDevices) -> JsonO
             return data
 
 
-def _described(results: RolloutResults, describe: DescribeDevices) -> JsonObject:
+def _described(results: rollout.RolloutResults, describe: DescribeDevices) -> JsonObject:
     plain = ("healthy", "already", "silent", "pending", "outranked")
     return {
         **{name: describe(getattr(results, name)) for name in plain},

@@ -58,11 +58,7 @@ class EventFilter:
         self._deployments, self._devices = frozenset(deployments), frozenset(devices)
 
     def includes(self, notification: Notification) -> bool:
-        """Returns whether a notification matches.
-
-        Raises:
-            LogUnavailable: Redis did not answer which devices an assignment change is about.
-        """
+        """Returns whether a notification matches; raises LogUnavailable as `DeviceOrdinals`."""
         if self._kinds and notification.kind not in self._kinds:
             return False
         if not self._deployments and not self._devices:

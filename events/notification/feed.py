@@ -8,7 +8,7 @@ from pyroaring import BitMap
 
 from events.canonical import JsonObject
 from events.envelope import Envelope
-from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentChange
 from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.keys import FLEET
 from events.log.port import Event, Log

@@ -49,22 +49,14 @@ class DeliveryResult(msgspec.Struct, frozen=True):
 
 
 def revealed_target(vault: Vault, document: WebhookDocument) -> tuple[str, str]:
-    """Returns a webhook's URL with its query, and its signing secret, in plain text.
-
-    Raises:
-        SecretsError: one of them cannot be decrypted.
-    """
+    """Returns a webhook's URL with its query, and its signing secret, in plain text; raises as `Vault.reveal`."""
     plain = vault.reveal({"secret": document.secret, "query": document.query or ""})
     assert isinstance(plain, dict)
     return f"{document.url}?{plain['query']}" if document.query else document.url, plain["secret"]
 
 
 async def resolve(host: str, port: int | str) -> list[Address]:
-    """Returns the current addresses of a host.
-
-    Raises:
-        socket.gaierror: the host has no address.
-    """
+    """Returns the current addresses of a host; raises socket.gaierror if it has none."""
     infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [ip_address(str(socket_address[0])) for *_, socket_address in infos]
 

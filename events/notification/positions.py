@@ -64,11 +64,7 @@ def encode(positions: Positions, *, epoch: str) -> str:
 
 
 def decode(text: str, *, epoch: str, heads: Positions) -> Positions:
-    """Returns the positions in an id.
-
-    Raises:
-        PositionsInvalid: the text is not an id, is from another log, or is ahead of the heads.
-    """
+    """Returns the positions in an id; raises PositionsInvalid for no id, another log's, or one ahead of the heads."""
     try:
         data = base64.b64decode(text[:_CHARACTERS_MAX].encode("ascii") + b"==", altchars=b"-_", validate=False)
     except (binascii.Error, ValueError):

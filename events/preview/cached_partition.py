@@ -14,7 +14,7 @@ from events.fleet.deployments import Deployments
 from events.fleet.partition import Partition
 from events.projection.new_paths import NewPaths, TwinText
 from events.query.tree import Path
-from events.stored_projection.stored_partition import Checkpoint, StoredPartition
+from events.stored_projection.stored_partition import StoredPartition
 
 CACHED_HASHES = ("before", "modules", "assignments", "sets", "targets")
 CACHED_ARRAYS = ("assignment_of",)
@@ -49,14 +49,11 @@ class CachedPartition:
         configurations: Mapping[str, Configuration],
     ) -> None:
         """`assignments` are those of `stored`, `deployments` those at its vector; every named configuration must be given."""
-        hashes = stored.hashes
-        self.checkpoint: Checkpoint = stored.checkpoint
-        self.deployments = deployments
-        self._assignment_of = stored.arrays["assignment_of"]
+        hashes, self._assignment_of = stored.hashes, stored.arrays["assignment_of"]
+        self.checkpoint, self.deployments, self.assignments = stored.checkpoint, deployments, assignments
         self._sets = {name: hashes["sets"].get(name) for name in ("live", "edge", "enabled")}
         self._targets = {field.partition(":")[2]: as_stored(data) for field, data in hashes["targets"].items()}
         self._modules = hashes["modules"]
-        self.assignments = assignments
         self._before = tuple(_before(stored))
         self.configurations = {digest: configurations[digest] for digest in digests_of(stored, assignments)}
 
@@ -87,10 +84,6 @@ class CachedPartition:
         partition.assignments.configurations.update(self.configurations)
         for layer, digest, members in self._before:
             partition.notes.before.setdefault(layer, {})[digest] = members
-        self._fill(partition, ahead)
-        return partition
-
-    def _fill(self, partition: Partition, ahead: PreviewInputs) -> None:
         index = partition.index
         index.over_budget = set(self.checkpoint.over_budget)
         for path, key, members in ahead.sets:
@@ -102,6 +95,7 @@ class CachedPartition:
             for device_id, module_id, twin in twins:
                 new.fill(device_id, module_id, twin)
         index.take_touched()
+        return partition
 
     def target(self, target_name: str) -> BitMap:
         """The devices that a deployment targeted, by the name in the hash `targets`."""

@@ -4,6 +4,7 @@ import enum
 from collections.abc import Iterator, Mapping
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from events.canonical import Json, JsonObject, encode
 from events.properties import is_secret
@@ -40,36 +41,24 @@ def differences(before: Mapping[str, JsonObject], after: Mapping[str, JsonObject
     unsorted = [
         difference
         for module in before.keys() | after.keys()
-        for difference in _between(module, before.get(module), after.get(module))
+        for difference in _between(module, (), before.get(module, UNSET), after.get(module, UNSET))
     ]
     return tuple(
         sorted(unsorted, key=lambda difference: (_ORDER.index(difference.how), difference.module, difference.path))
     )
 
 
-def _between(module: str, before: Json, after: Json) -> Iterator[PropertyDifference]:
-    """The differences of two sections. Objects on both sides are compared by property; a value on one side is one difference."""
-    locations: list[tuple[tuple[str, ...], bool, Json, bool, Json]] = [
-        ((), before is not None, before, after is not None, after)
-    ]
-    for path, was, old, is_, new in locations:
-        if was and is_ and _is_object(old) and _is_object(new):
-            locations += [
-                ((*path, name), name in old, old.get(name), name in new, new.get(name))
-                for name in sorted(old.keys() | new.keys())
-            ]
-        elif not is_:
-            yield PropertyDifference(module, ".".join(path), DifferenceKind.REMOVED, before=mask(old))
-        elif not was:
-            yield PropertyDifference(module, ".".join(path), DifferenceKind.ADDED, after=mask(new))
-        elif _is_other(old, new):
-            yield PropertyDifference(module, ".".join(path), DifferenceKind.CHANGED, mask(old), mask(new))
-
-
-def _is_object(value: Json) -> bool:
-    return isinstance(value, dict) and not is_secret(value)
-
-
-def _is_other(old: Json, new: Json) -> bool:
+def _between(
+    module: str, path: tuple[str, ...], before: Json | UnsetType, after: Json | UnsetType
+) -> Iterator[PropertyDifference]:
+    """The differences of two values. Objects on both sides are compared by property; a value on one side is one difference."""
+    if after is UNSET:
+        yield PropertyDifference(module, ".".join(path), DifferenceKind.REMOVED, before=mask(before))
+    elif before is UNSET:
+        yield PropertyDifference(module, ".".join(path), DifferenceKind.ADDED, after=mask(after))
+    elif isinstance(before, dict) and isinstance(after, dict) and not is_secret(before) and not is_secret(after):
+        for name in sorted(before.keys() | after.keys()):
+            yield from _between(module, (*path, name), before.get(name, UNSET), after.get(name, UNSET))
     # True == 1 == 1.0 in Python but not in JSON, also within lists. Texts are equal in both or in neither.
-    return bool(old != new) or (not isinstance(old, str) and encode(old) != encode(new))
+    elif before != after or (not isinstance(before, str) and encode(before) != encode(after)):
+        yield PropertyDifference(module, ".".join(path), DifferenceKind.CHANGED, mask(before), mask(after))

@@ -1,23 +1,29 @@
-"""A log that keeps appended events in memory, so that later commands are decided as if they were written."""
+"""A log that keeps appended events in memory, so that later commands are decided as if they were written; and these events."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
+from events import canonical
 from events.envelope import Envelope, Principal
 from events.log.chunks import split
-from events.log.keys import FLEET, device_of, partition_of
-from events.log.log_overlay import LogOverlay
-from events.log.port import AT_APPEND, Chunk, Event, Head, Log, Proposed, Stored, Written
+from events.log.codec import decode_entry, type_of
+from events.log.keys import FLEET, device_of, name, partition_of
+from events.log.port import AT_APPEND, Chunk, Event, Head, Log, Proposed, Stored, Written, stream_of
 
+NEW_SECRET = "new-"  # noqa: S105 - what a reference to a secret that is not stored begins with
+_REFERENCE = b'"$secret":"%s"'
 _AT_APPEND = b'_at":%d' % AT_APPEND
 
 
-class ImaginedLog(LogOverlay):
+class ImaginedLog:
     """A `Log` over another one, which is never written. `proposed` are the events that would be in it, in order."""
 
     def __init__(self, log: Log) -> None:
-        super().__init__(log)
+        self._log, self.partitions, self.epoch, self.remembered = log, log.partitions, log.epoch, log.remembered
+        # Positions are those of the written events.
+        self.head, self.heads, self.read, self.position_at = log.head, log.heads, log.read, log.position_at
         self._over: dict[tuple[int, str], Stored] = {}
         self.proposed: list[Proposed] = []
 
@@ -59,19 +65,16 @@ class ImaginedLog(LogOverlay):
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """Heads and snapshots of subjects, with the events in memory."""
         streams = [FLEET if fleet else partition_of(device_of(subject), self.partitions) for subject in subjects]
-        locations = list(zip(streams, subjects, strict=True))
-        stored_subjects = [subject for stream, subject in locations if (stream, subject) not in self._over]
-        stored = iter(self._log.load(stored_subjects, fleet=fleet) if stored_subjects else [])
-        return [self._over[location] if location in self._over else next(stored) for location in locations]
+        over = [self._over.get(location) for location in zip(streams, subjects, strict=True)]
+        under = [subject for subject, stored in zip(subjects, over, strict=True) if stored is None]
+        loaded = iter(self._log.load(under, fleet=fleet) if under else [])
+        return [next(loaded) if stored is None else stored for stored in over]
 
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
         """Snapshots of subjects of one partition, with the events in memory."""
         under = self._log.snapshots(partition, subjects)
-        locations = [(partition, subject) for subject in subjects]
-        return [
-            self._over[at].snapshot if at in self._over else snapshot
-            for at, snapshot in zip(locations, under, strict=True)
-        ]
+        over = [self._over.get((partition, subject)) for subject in subjects]
+        return [there if stored is None else stored.snapshot for stored, there in zip(over, under, strict=True)]
 
     def subjects_with_events(self, stream: int) -> Iterable[str]:
         """Every subject of a stream that has a head, with the events in memory."""
@@ -87,22 +90,49 @@ class ImaginedLog(LogOverlay):
             if over == stream and subject.startswith(prefix) and stored.snapshot is not None:
                 yield subject
 
-    def head(self, stream: int) -> int:
-        """Position of the newest written event of a stream."""
-        return self._log.head(stream)
-
-    def heads(self) -> Mapping[int, int]:
-        """`head` of every stream."""
-        return self._log.heads()
-
-    def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
-        """The written events."""
-        return self._log.read(stream, after=after, limit=limit)
-
-    def position_at(self, stream: int, at: int) -> int:
-        """The last written position whose time is <= `at` (milliseconds)."""
-        return self._log.position_at(stream, at)
-
     def clear_wake(self, stream: int) -> None:
         """Do nothing: no worker was woken."""
         del stream
+
+
+class ImaginedEvents(msgspec.Struct, frozen=True, eq=False):
+    """Events by stream, in order, and a digest of their content.
+
+    Envelopes have no position yet: positions follow from the partition's vector.
+    """
+
+    by_stream: dict[int, tuple[Envelope[Event], ...]]
+    digest: bytes
+
+    def of(self, stream: int) -> tuple[Envelope[Event], ...]:
+        """The events of a stream."""
+        return self.by_stream.get(stream, ())
+
+
+def imagined_events(
+    log: Log, proposed: Sequence[Proposed], *, by: Principal, at: int, new_secrets: Collection[str]
+) -> ImaginedEvents:
+    """The events that the log would have for proposals; `new_secrets` are the references to secrets of these commands."""
+    by_stream: dict[int, list[Envelope[Event]]] = {}
+    sha256 = hashlib.sha256()
+    names: dict[bytes, bytes] = {}
+    for proposal in proposed:
+        stream = stream_of(proposal.subject, proposal.event, partitions=log.partitions)
+        data = _renamed(canonical.encode(proposal.event), new_secrets, names)
+        texts = (type_of(proposal.event), proposal.subject, str(proposal.expected_version + 1), str(at), str(by), "")
+        keys = (b"type", b"subject", b"version", b"at", b"by", b"cause")
+        entry = dict(zip(keys, (text.encode() for text in texts), strict=True))
+        by_stream.setdefault(stream, []).append(decode_entry(name(stream), 0, {**entry, b"data": data}))
+        sha256.update(canonical.encode([proposal.subject, data.decode()]))
+    return ImaginedEvents({stream: tuple(events) for stream, events in by_stream.items()}, sha256.digest())
+
+
+def _renamed(data: bytes, new_secrets: Collection[str], names: dict[bytes, bytes]) -> bytes:
+    """The data with each new reference replaced by a number, in the order of the references."""
+    # Ids of secrets are random. By number, the same commands give the same digest each time (decisions/0028).
+    locations = sorted((data.find(_REFERENCE % reference.encode()), reference.encode()) for reference in new_secrets)
+    for location, reference in locations:
+        if location >= 0:
+            names.setdefault(reference, f"{NEW_SECRET}{len(names)}".encode())
+            data = data.replace(_REFERENCE % reference, _REFERENCE % names[reference])
+    return data

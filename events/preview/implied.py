@@ -10,8 +10,9 @@ from events.envelope import Vector
 from events.fleet.assignments import Assignment, MergeCache
 from events.fleet.configuration import Configuration, ConfigurationOverLimit
 from events.fleet.deployments import Deployment, deployment_of
+from events.log.keys import FLEET
 from events.preview.cached_partition import CachedPartition, PreviewInputs
-from events.preview.imagined_events import ImaginedEvents
+from events.preview.imagined_log import ImaginedEvents
 from events.projection.driver import Driver, EventsInMemory
 from events.query.tree import Path
 from events.rollout.events import RolloutEvent
@@ -72,12 +73,8 @@ def imply(
     """
     partition = recalled.partition(number, ahead, merge)
     vector, live = partition.vector, BitMap(partition.directory.live)
-    driver = Driver(
-        partition,
-        EventsInMemory(vector.partition, events.of(number)),
-        EventsInMemory(vector.fleet, events.fleet),
-        _leave_empty,
-    )
+    own, fleet = EventsInMemory(vector.partition, events.of(number)), EventsInMemory(vector.fleet, events.of(FLEET))
+    driver = Driver(partition, own, fleet, _leave_empty)
     driver.advance(driver.read_ahead())
     planned, retargeted = partition.planned()
     by_number = partition.assignments.by_number
@@ -87,6 +84,7 @@ def imply(
         if before != after:
             targets.setdefault(name.partition("/")[0], []).append((before, after))
     now = partition.directory.live
+    rolled = {deployment_of(each.subject) for each in events.of(FLEET) if isinstance(each.event, RolloutEvent)}
     return Implied(
         number,
         vector,
@@ -97,14 +95,10 @@ def imply(
         {ordinal: partition.directory.ids[ordinal] for ordinal in now - live},
         partition.deployments.by_id,
         partition.assignments.configurations,
-        {name: (partition.targets.stored(name) or BitMap()) & partition.directory.enabled for name in _rolled(events)},
+        {name: (partition.targets.stored(name) or BitMap()) & partition.directory.enabled for name in rolled},
         recalled.deployments.by_id.keys(),
     )
 
 
 def _leave_empty(_driver: Driver, _paths: frozenset[Path]) -> None:
     """Fill nothing: `ahead` has the paths of conditions, and a preview does not read those of metrics and rollout plans."""
-
-
-def _rolled(events: ImaginedEvents) -> set[str]:
-    return {deployment_of(envelope.subject) for envelope in events.fleet if isinstance(envelope.event, RolloutEvent)}

@@ -62,8 +62,11 @@ class PartitionCache:
         """
         self._wait(heads, numbers)
         with self._lock:
-            now = zip(numbers, self._projections.read_each(numbers), strict=True)
-            stale = [number for number, stored in now if not self._is_known(number, stored.checkpoint)]
+            stale = [
+                number
+                for number, checkpoint in self._checkpoints(numbers).items()
+                if number not in self._recalled or self._recalled[number].checkpoint != checkpoint
+            ]
             while stale:
                 cached = self._projections.read_each(stale, hashes=CACHED_HASHES, arrays=CACHED_ARRAYS)
                 read = zip(stale, cached, strict=True)
@@ -71,13 +74,17 @@ class PartitionCache:
             self._forget()
             return {number: self._recalled[number] for number in numbers}
 
-    def _is_known(self, number: int, checkpoint: Checkpoint) -> bool:
-        recalled = self._recalled.get(number)
-        return recalled is not None and recalled.checkpoint == checkpoint
+    def _checkpoints(self, numbers: Sequence[int]) -> dict[int, Checkpoint]:
+        stored = self._projections.read_each(numbers)
+        return {number: each.checkpoint for number, each in zip(numbers, stored, strict=True)}
 
     def _wait(self, heads: Mapping[int, int], numbers: Sequence[int]) -> None:
         waited = 0.0
-        while behind := self._behind(heads, numbers):
+        while True:
+            vectors = {number: checkpoint.vector for number, checkpoint in self._checkpoints(numbers).items()}
+            behind = [n for n, at in vectors.items() if at.partition < heads[n] or at.fleet < heads[FLEET]]
+            if not behind:
+                return
             blocked = [name(number) for number in behind if self._projections.blocked(number) is not None]
             if blocked:
                 raise PreviewBehind(f"{', '.join(blocked)} is blocked at an event (see `twinfold blocked`)")
@@ -85,14 +92,6 @@ class PartitionCache:
                 raise PreviewBehind(f"the projections of {', '.join(map(name, behind))} are behind the log")
             self._pause(_POLL_SECONDS)
             waited += _POLL_SECONDS
-
-    def _behind(self, heads: Mapping[int, int], numbers: Sequence[int]) -> list[int]:
-        vectors = [stored.checkpoint.vector for stored in self._projections.read_each(numbers)]
-        return [
-            number
-            for number, at in zip(numbers, vectors, strict=True)
-            if at.partition < heads[number] or at.fleet < heads[FLEET]
-        ]
 
     def _keep(self, number: int, stored: StoredPartition) -> bool:
         """Cache a partition as it was read; returns false if a commit came between the two reads."""
@@ -134,8 +133,6 @@ class PartitionCache:
         here.translate(shared, list(targeting_events(self._fleet.between(0, position))) if shared.has_phased else ())
         return here
 
-    # -- what commands need beside
-
     def ahead(
         self,
         recalled: Mapping[int, CachedPartition],
@@ -151,48 +148,32 @@ class PartitionCache:
         """
         reads = _reads_of(targets)
         ids = {*names, *reads.ids, *(device_id for device_ids in devices.values() for device_id in device_ids)}
-        hashes, named = (("ordinals",), ()) if reads.every_id else ((), sorted(ids))
-        fields = (("index", sorted(index_field(path, key) for path, key in reads.values)), ("ordinals", named))
-        numbers = list(recalled)
-        read = dict(zip(numbers, self._projections.read_each(numbers, hashes=hashes, fields=fields), strict=True))
-        return {
-            number: self._ahead(
-                number, recalled[number], read[number], reads=reads, targets=targets, devices=devices.get(number, ())
+        read_hashes, named = (("ordinals",), ()) if reads.every_id else ((), sorted(ids))
+        read = (("index", sorted(index_field(path, key) for path, key in reads.values)), ("ordinals", named))
+        numbers, ahead = list(recalled), {}
+        partitions = self._projections.read_each(numbers, hashes=read_hashes, fields=read)
+        for number, stored in zip(numbers, partitions, strict=True):
+            checkpoint, hashes = recalled[number].checkpoint, stored.hashes
+            paths = reads.columns | {path for path, _ in reads.values}
+            unindexed = frozenset(path for path in paths if not _is_indexed(checkpoint, path))
+            index, ordinals = hashes.get("index", {}), hashes.get("ordinals", {})
+            if columns := reads.columns - unindexed:
+                names_of_fields = self._projections.field_names(number, "index")
+                fields = [field for field in names_of_fields if _is_of(path_of(field), columns)]
+                index = {**index, **read_fields(self._projections, number, "index", fields)}
+            if unindexed and not reads.every_id:
+                ordinals = self._projections.read(number, hashes=("ordinals",)).hashes["ordinals"]
+            all_ids = {device_id: int(ordinal) for device_id, ordinal in ordinals.items()}
+            module_ids = _module_ids(recalled[number], targets)
+            ahead[number] = PreviewInputs(
+                {device_id: ordinal for device_id, ordinal in all_ids.items() if ordinal < checkpoint.ordinals},
+                bool(devices.get(number)),
+                tuple(index_set for index_set in decoded_sets(index.items()) if index_set[0] not in unindexed),
+                unindexed,
+                self._documents(number, all_ids, module_ids, unindexed) if unindexed else (),
+                tuple(self._documents(number, devices.get(number, ()), module_ids)),
             )
-            for number in numbers
-        }
-
-    def _ahead(
-        self,
-        number: int,
-        recalled: CachedPartition,
-        stored: StoredPartition,
-        *,
-        reads: "_ConditionReads",
-        targets: Sequence[Target],
-        devices: Sequence[str],
-    ) -> PreviewInputs:
-        checkpoint, hashes = recalled.checkpoint, stored.hashes
-        unindexed = frozenset(path for path in reads.columns | reads.paths if not _is_indexed(checkpoint, path))
-        index = dict(hashes.get("index", {}))
-        if columns := reads.columns - unindexed:
-            fields = [
-                field for field in self._projections.field_names(number, "index") if _is_of(path_of(field), columns)
-            ]
-            index |= read_fields(self._projections, number, "index", fields)
-        ordinals = hashes.get("ordinals", {})
-        if unindexed and not reads.every_id:
-            ordinals = self._projections.read(number, hashes=("ordinals",)).hashes["ordinals"]
-        ids = {device_id: int(ordinal) for device_id, ordinal in ordinals.items()}
-        module_ids = _module_ids(recalled, targets)
-        return PreviewInputs(
-            {device_id: ordinal for device_id, ordinal in ids.items() if ordinal < checkpoint.ordinals},
-            bool(devices),
-            tuple(index_set for index_set in decoded_sets(index.items()) if index_set[0] not in unindexed),
-            unindexed,
-            self._documents(number, ids, module_ids, unindexed) if unindexed else (),
-            tuple(self._documents(number, devices, module_ids)),
-        )
+        return ahead
 
     def _documents(
         self, number: int, device_ids: Iterable[str], module_ids: Iterable[str], paths: frozenset[Path] | None = None
@@ -218,36 +199,33 @@ class PartitionCache:
                             yield device_id, module_id, document
 
 
-class _ConditionReads(msgspec.Struct, frozen=True):
-    """What conditions read of the index: single sets (`values`, with their `paths`), whole columns, and device ids."""
+class _ConditionReads(msgspec.Struct):
+    """What conditions read of the index: single sets (`values`), whole columns, and device ids."""
 
-    values: frozenset[tuple[Path, ValueKey]]
-    paths: frozenset[Path]
-    columns: frozenset[Path]
-    ids: frozenset[str]
-    every_id: bool
+    values: set[tuple[Path, ValueKey]]
+    columns: set[Path]
+    ids: set[str]
+    every_id: bool = False
 
 
 def _reads_of(targets: Iterable[Target]) -> _ConditionReads:
-    values, columns, ids, every_id = set[tuple[Path, ValueKey]](), set[Path](), set[str](), False
+    reads = _ConditionReads(set(), set(), set())
     for target in targets:
         if target.values is None or any(path[0] == MODULES[0] for path in target.paths):
-            columns |= target.paths - {DEVICE_ID}
-            every_id |= DEVICE_ID in target.paths
+            reads.columns |= target.paths - {DEVICE_ID}
+            reads.every_id |= DEVICE_ID in target.paths
         else:
-            values |= {pair for pair in target.values if pair[0] != DEVICE_ID}
-            ids |= {str(key[1]) for path, key in target.values if path == DEVICE_ID}
-    paths = frozenset(path for path, _ in values)
-    return _ConditionReads(frozenset(values), paths, frozenset(columns), frozenset(ids), every_id)
+            reads.values |= {pair for pair in target.values if pair[0] != DEVICE_ID}
+            reads.ids |= {str(key[1]) for path, key in target.values if path == DEVICE_ID}
+    return reads
 
 
 def _is_indexed(checkpoint: Checkpoint, path: Path) -> bool:
-    if checkpoint.is_indexed(path):
-        return True
-    return path[0] == MODULES[0] and can_be_for(path[1]) and of_module(path, EVERY_MODULE) in checkpoint.named
+    of_every = path[0] == MODULES[0] and can_be_for(path[1]) and of_module(path, EVERY_MODULE) in checkpoint.named
+    return of_every or checkpoint.is_indexed(path)
 
 
-def _is_of(path: Path, columns: frozenset[Path]) -> bool:
+def _is_of(path: Path, columns: set[Path]) -> bool:
     return path in columns or (path[0] == MODULES[0] and of_module(path, EVERY_MODULE) in columns)
 
 

@@ -1,7 +1,7 @@
 """What commands would change in the fleet: lists of devices and changes of configurations, over all partitions."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from events.fleet.assignments import NOT_CONFIGURED, Assignment, AssignmentStatu
 from events.fleet.configuration import Configuration
 from events.fleet.deployments import Deployment
 from events.preview.errors import ListMissing
-from events.preview.implied import Implied, Shift
+from events.preview.implied import Implied
 from events.projection_store.device_pages import FIRST, DevicePosition, device_ids_at, positions_after
 from events.projection_store.port import ProjectionStore
 
@@ -79,7 +79,9 @@ class PreviewResult(msgspec.Struct, frozen=True, eq=False):
         Raises:
             ListMissing: there is no list of that name, not even an empty one.
         """
-        if name not in self.lists and name not in self._empty():
+        empty = {*PLAIN, *(f"rollouts/{rollout.deployment}/first" for rollout in self.rollouts)}
+        empty.update(f"deployments/{each}/{part}" for each in self.deployment_ids for part in OF_DEPLOYMENTS)
+        if name not in self.lists and name not in empty:
             raise ListMissing(name)
         return self.lists.get(name, {})
 
@@ -88,23 +90,13 @@ class PreviewResult(msgspec.Struct, frozen=True, eq=False):
         """The deployments that have lists, sorted."""
         return sorted({name.split("/")[1] for name in self.lists if name.startswith("deployments/")})
 
-    def _empty(self) -> Iterator[str]:
-        """The names of the lists that are shown even if they are empty."""
-        yield from PLAIN
-        yield from (
-            f"deployments/{deployment_id}/{part}" for deployment_id in self.deployment_ids for part in OF_DEPLOYMENTS
-        )
-        yield from (f"rollouts/{rollout.deployment}/first" for rollout in self.rollouts)
-
     def summary(self) -> dict[str, tuple[int, str]]:
         """For each list that is not empty: how many devices it has, and a digest of them."""
-        return {
-            name: (self.count(name), self._digest(self.lists[name])) for name in sorted(self.lists) if self.count(name)
-        }
+        return {name: (self.count(name), self._digest(name)) for name in sorted(self.lists) if self.count(name)}
 
-    def _digest(self, members: Members) -> str:
+    def _digest(self, name: str) -> str:
         sha256 = hashlib.sha256()
-        for number, devices in sorted(members.items()):
+        for number, devices in sorted(self.lists[name].items()):
             # New devices count by id: their ordinals depend on which devices are registered in the meantime.
             new = sorted(self.names[number, ordinal] for ordinal in devices if (number, ordinal) in self.names)
             old = devices - BitMap([ordinal for where, ordinal in self.names if where == number])
@@ -113,15 +105,27 @@ class PreviewResult(msgspec.Struct, frozen=True, eq=False):
 
 
 def result_of(
-    implied: Iterable[Implied], *, first: Iterable[FirstStep] = (), within: Callable[[int], BitMap] | None = None
+    implied: Sequence[Implied], *, first: Sequence[FirstStep] = (), within: Callable[[int], BitMap] | None = None
 ) -> PreviewResult:
     """The result over all partitions, limited to the devices `within` and to new devices, if given."""
     builder = _ResultBuilder()
     for partition in implied:
         builder.add(partition, None if within is None else within(partition.number) | partition.registered)
     for rollout in first:
-        builder.add_rollout(rollout, within)
-    return builder.result()
+        for name, sets in ((f"rollouts/{rollout.deployment}/first", rollout.devices), ("affected", rollout.reached)):
+            for number, members in sets.items():
+                builder.note(name, number, members if within is None else members & within(number))
+    changes, lists = builder.united()
+    return PreviewResult(
+        lists,
+        changes,
+        tuple(sorted(builder.stacks)),
+        tuple(sorted(builder.over_limit_reasons)),
+        {(each.number, ordinal): name for each in implied for ordinal, name in each.names.items()},
+        implied[-1].deployments if implied else {},
+        {each.number: each.vector for each in implied},
+        tuple(first),
+    )
 
 
 class _ResultBuilder:
@@ -130,63 +134,56 @@ class _ResultBuilder:
     # Sets are united once at the end: a large fleet has thousands of shifts, and uniting pairwise copies each time.
 
     def __init__(self) -> None:
+        self.stacks: set[tuple[str, ...]] = set()
+        self.over_limit_reasons: dict[str, _Parts] = {}
         self._lists: dict[str, _Parts] = {}
         self._changes: dict[tuple[str, str, str], tuple[Configuration, Configuration, _Parts]] = {}
-        self._stacks: dict[tuple[str, ...], None] = {}
-        self._over_limit_reasons: dict[str, _Parts] = {}
-        self._names: dict[tuple[int, int], str] = {}
-        self._deployments: Mapping[str, Deployment] = {}
-        self._vectors: dict[int, Vector] = {}
-        self._rollouts: list[FirstStep] = []
         self._noted: dict[Any, list[_Parts]] = {}
 
     def add(self, implied: Implied, seen: BitMap | None) -> None:
+        def within(members: BitMap) -> BitMap:
+            return members if seen is None else members & seen
+
         number = implied.number
-        self._vectors[number] = implied.vector
-        self._deployments = implied.deployments
-        self._names |= {(number, ordinal): name for ordinal, name in implied.names.items()}
-        moved_devices = BitMap().union(*(shift.members for shift in implied.shifts))
+        moved_devices = within(BitMap().union(*(shift.members for shift in implied.shifts)))
         for name in ("changed", "affected"):
-            self._note(name, number, _within(moved_devices, seen))
+            self.note(name, number, moved_devices)
         for shift in implied.shifts:
-            if members := _within(shift.members, seen):
-                self._shift(number, shift, members, implied)
+            if members := within(shift.members):
+                for parts in self._lists_of(shift.before, shift.after, implied.configurations):
+                    parts.setdefault(number, []).append(members)
         for name, pairs in implied.targets.items():
             before, after = (BitMap().union(*sides) for sides in zip(*pairs, strict=True))
-            self._note(f"deployments/{name}/targeted", number, _within(after - before, seen))
-            self._note(f"deployments/{name}/untargeted", number, _within(before - after, seen))
-            self._note("affected", number, _within(before ^ after, seen))
-        self._note("registered", number, _within(implied.registered, seen))
-        self._note("retired", number, _within(implied.retired, seen))
+            self.note(f"deployments/{name}/targeted", number, within(after - before))
+            self.note(f"deployments/{name}/untargeted", number, within(before - after))
+            self.note("affected", number, within(before ^ after))
+        self.note("registered", number, within(implied.registered))
+        self.note("retired", number, within(implied.retired))
 
-    def add_rollout(self, first: FirstStep, within: Callable[[int], BitMap] | None) -> None:
-        self._rollouts.append(first)
-        for name, sets in ((f"rollouts/{first.deployment}/first", first.devices), ("affected", first.reached)):
-            for number, members in sets.items():
-                self._note(name, number, members if within is None else members & within(number))
-
-    def _note(self, name: str, number: int, members: BitMap) -> None:
+    def note(self, name: str, number: int, members: BitMap) -> None:
         if members:
-            _put(self._list(name), number, members)
+            self._list(name).setdefault(number, []).append(members)
 
-    def _shift(self, number: int, shift: Shift, members: BitMap, implied: Implied) -> None:
-        before, after = shift.before, shift.after
-        plain = before.own is after.own is UNSET and before.modules is after.modules is UNSET
-        # Partitions have many assignments that differ only by what a device had before. Their shifts belong to the same lists,
-        # so the lists are looked up once for all of them.
-        key = (_visible(before), _visible(after), after.agent_version != before.agent_version) if plain else None
-        noted = None if key is None else self._noted.get(key)
-        if noted is None:
-            noted = list(self._lists_of(before, after, implied.configurations))
-            if key is not None:
-                self._noted[key] = noted
-        for parts in noted:
-            _put(parts, number, members)
+    def _list(self, name: str) -> "_Parts":
+        return self._lists.setdefault(name, {})
 
     def _lists_of(
         self, before: Assignment, after: Assignment, configurations: Mapping[str, Configuration]
-    ) -> "Iterator[_Parts]":
+    ) -> "Iterable[_Parts]":
         """The lists that a device joins when its assignment changes."""
+        if not _is_plain(before) or not _is_plain(after):
+            return self._new_lists_of(before, after, configurations)
+        # Partitions have many assignments that differ only by what a device had before. Their shifts belong to the same lists,
+        # so the lists are looked up once for all of them.
+        visible = ((each.status, each.stack, each.configuration, each.reason) for each in (before, after))
+        key = (*visible, after.agent_version != before.agent_version)
+        if key not in self._noted:
+            self._noted[key] = list(self._new_lists_of(before, after, configurations))
+        return self._noted[key]
+
+    def _new_lists_of(
+        self, before: Assignment, after: Assignment, configurations: Mapping[str, Configuration]
+    ) -> "Iterator[_Parts]":
         was, will = before.status in _MANAGED, after.status in _MANAGED
         if was != will:
             yield self._list("managed" if will else "unmanaged")
@@ -200,16 +197,14 @@ class _ResultBuilder:
             yield self._list("reconfigured")
         elif after.agent_version != before.agent_version:
             yield self._list("again")
-        if reasons := set(_reasons(after)) - set(_reasons(before)):
+        if reasons := _reasons(after) - _reasons(before):
             yield self._list("overLimit")
-            yield from (self._over_limit_reasons.setdefault(reason, {}) for reason in reasons)
+            yield from (self.over_limit_reasons.setdefault(reason, {}) for reason in reasons)
         if after.stack != before.stack and after.status is AssignmentStatus.MANAGED:
-            self._stacks[tuple(layer.id for layer in after.stack)] = None
+            self.stacks.add(tuple(layer.id for layer in after.stack))
 
-    def _list(self, name: str) -> "_Parts":
-        return self._lists.setdefault(name, {})
-
-    def result(self) -> PreviewResult:
+    def united(self) -> tuple[tuple[ConfigurationChange, ...], dict[str, Members]]:
+        """The changes of configurations, and the devices of all lists."""
         lists = {name: _united(parts) for name, parts in self._lists.items()}
         united = {key: (old, new, _united(parts)) for key, (old, new, parts) in self._changes.items()}
         # The change with the most devices first: it is the one that an operator must not miss.
@@ -218,37 +213,21 @@ class _ResultBuilder:
         for number, ((module, _, _), (old, new, members)) in enumerate(ranked, 1):
             changes.append(ConfigurationChange(f"changes/{number}", module, old, new))
             lists[f"changes/{number}"] = members
-        for number, (_, parts) in enumerate(sorted(self._over_limit_reasons.items()), 1):
+        for number, (_, parts) in enumerate(sorted(self.over_limit_reasons.items()), 1):
             lists[f"overLimit/{number}"] = _united(parts)
-        return PreviewResult(
-            lists,
-            tuple(changes),
-            tuple(sorted(self._stacks)),
-            tuple(sorted(self._over_limit_reasons)),
-            self._names,
-            self._deployments,
-            self._vectors,
-            tuple(self._rollouts),
-        )
+        return tuple(changes), lists
 
 
 _Parts = dict[int, list[BitMap]]
-
-
-def _put(parts: _Parts, number: int, members: BitMap) -> None:
-    parts.setdefault(number, []).append(members)
 
 
 def _united(parts: _Parts) -> Members:
     return {number: BitMap.union(*bitmaps) for number, bitmaps in parts.items()}
 
 
-def _within(members: BitMap, seen: BitMap | None) -> BitMap:
-    return members if seen is None else members & seen
-
-
-def _visible(assignment: Assignment) -> tuple[Any, ...]:
-    return assignment.status, assignment.stack, assignment.configuration, assignment.reason
+def _is_plain(assignment: Assignment) -> bool:
+    """Whether an assignment has a configuration for an edge device alone."""
+    return assignment.own is UNSET and assignment.modules is UNSET
 
 
 def _layers(assignment: Assignment) -> Iterator[Any]:
@@ -256,7 +235,7 @@ def _layers(assignment: Assignment) -> Iterator[Any]:
     # An unmanaged device keeps its last stack, which decides nothing any more.
     if assignment.status is not AssignmentStatus.UNMANAGED:
         yield from assignment.stack
-    if assignment.own is not UNSET or assignment.modules is not UNSET:
+    if not _is_plain(assignment):
         for part in (assignment.own_part, *assignment.module_parts.values()):
             yield from part.stack
 
@@ -265,7 +244,7 @@ def _parts(before: Assignment, after: Assignment) -> Iterator[tuple[str, str, st
     """(module, old configuration, new configuration) of everything that differs."""
     if before.configuration != after.configuration:
         yield "", before.configuration, after.configuration
-    if before.own is after.own is UNSET and before.modules is after.modules is UNSET:
+    if _is_plain(before) and _is_plain(after):
         return
     if before.own_part.configuration != after.own_part.configuration:
         yield "device", before.own_part.configuration, after.own_part.configuration
@@ -276,16 +255,11 @@ def _parts(before: Assignment, after: Assignment) -> Iterator[tuple[str, str, st
             yield module, *sides
 
 
-def _reasons(assignment: Assignment) -> Iterator[str]:
-    if assignment.own is assignment.modules is UNSET and not assignment.reason:
-        return
-    for reason in (
-        assignment.reason,
-        assignment.own_part.reason,
-        *(part.reason for part in assignment.module_parts.values()),
-    ):
-        if reason:
-            yield reason
+def _reasons(assignment: Assignment) -> set[str]:
+    if _is_plain(assignment):
+        return {assignment.reason} - {""}
+    parts = (assignment.own_part, *assignment.module_parts.values())
+    return {assignment.reason, *(part.reason for part in parts)} - {""}
 
 
 def sections_of(configuration: Configuration) -> dict[str, JsonObject]:

@@ -8,7 +8,7 @@ from events import canonical
 from events.envelope import Vector
 from events.number_text import counted
 from events.preview.errors import PreviewDiffers, PreviewTokenInvalid
-from events.preview.imagined_events import ImaginedEvents
+from events.preview.imagined_log import ImaginedEvents
 from events.preview.preview_result import PreviewResult
 
 _LISTS_MAX = 60
@@ -39,15 +39,13 @@ class PreviewToken(msgspec.Struct, frozen=True, array_like=True):
         cls, result: PreviewResult, events: ImaginedEvents, *, commands: str, author: str, partitions: int, until: int
     ) -> "PreviewToken":
         """The token of a preview; `until` is in milliseconds."""
-        summary = result.summary()
-        longest = sorted(summary.items(), key=lambda item: (-item[1][0], item[0]))[:_LISTS_MAX]
-        vectors = result.vectors
+        summary, vectors = result.summary(), result.vectors
         return cls(
             commands,
             author,
             events.digest.hex(),
             _digest(result, summary),
-            dict(longest),
+            dict(sorted(summary.items(), key=lambda item: (-item[1][0], item[0]))[:_LISTS_MAX]),
             tuple(vectors.get(number, Vector()).partition for number in range(partitions)),
             min((vector.fleet for vector in vectors.values()), default=0),
             until,
@@ -74,20 +72,9 @@ class PreviewToken(msgspec.Struct, frozen=True, array_like=True):
         """
         summary = result.summary()
         if (self.events, self.result) != (events.digest.hex(), _digest(result, summary)):
-            raise PreviewDiffers(
-                _differences(self.lists, summary)
-                or ["other events would be written, or devices would get other configurations"]
-            )
+            other = ["other events would be written, or devices would get other configurations"]
+            raise PreviewDiffers(_differences(self.lists, summary) or other)
         return _between(self, result.vectors)
-
-    def to_text(self) -> str:
-        """The token as text, to be encrypted."""
-        return canonical.encode(self).decode()
-
-    @classmethod
-    def from_text(cls, text: str) -> "PreviewToken":
-        """Decode the text of `to_text`."""
-        return msgspec.json.decode(text, type=cls)
 
 
 def _digest(result: PreviewResult, summary: Summary) -> str:

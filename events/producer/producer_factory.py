@@ -4,7 +4,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from events.device.personal import personal_paths
+from events.device.tags import personal_paths
 from events.envelope import Principal
 from events.log.log_factory import open_log
 from events.log.wake import Waker

@@ -9,8 +9,7 @@ from pyroaring import BitMap
 
 from events.canonical import JsonObject
 from events.fleet.answers import Deliveries, lacking
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import Assignment, AssignmentStatus
+from events.fleet.assignments import Assignment, AssignmentChange, AssignmentStatus
 from events.fleet.configuration import NOTHING
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE, MODULE

@@ -9,8 +9,8 @@ import msgspec
 from events.canonical import JsonObject
 from events.deployment.state import DeploymentDocument
 from events.device.identifiers import SYSTEM_MODULES, module_subject
-from events.device.personal import HIDDEN
 from events.device.state import DeviceDocument, ModuleDocument, decode_device, decode_module, section
+from events.device.tags import HIDDEN
 from events.device.twin import DeviceTwin, ModuleTwin, configurations_of, device_twin
 from events.fleet.assignments import Assignment
 from events.fleet.configuration import HUB, module_ids

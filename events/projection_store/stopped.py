@@ -10,8 +10,7 @@ from events.log.codec import decode_entry
 from events.log.connect import Client, answering, entries_of
 from events.log.errors import UnreadableEvent
 from events.log.keys import FLEET, device_of, key, name
-from events.log.kinds import RESTRICTED_KINDS
-from events.log.port import Log
+from events.log.port import RESTRICTED_KINDS, Log
 from events.projection_store.port import Blocked, ProjectionStore
 from events.secrets.references import MASK, mask
 

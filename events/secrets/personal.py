@@ -64,11 +64,7 @@ class Personal(msgspec.Struct, frozen=True):
         return replaced, tuple(secrets)
 
     def check(self, command: object) -> None:
-        """Reject a condition or a metric that uses a personal tag.
-
-        Raises:
-            ConditionInvalid, MetricsInvalid: names the tag.
-        """
+        """Reject a condition (ConditionInvalid) or a metric (MetricsInvalid) that uses a personal tag."""
         # The devices that a condition selects would tell the hidden value, and after the value is erased the decision could not
         # be replayed (docs/decisions/0031).
         if not self.paths:
@@ -83,11 +79,7 @@ class Personal(msgspec.Struct, frozen=True):
                     raise MetricsInvalid(command.deployment_id, f"{metric[:140]!r}: {error}") from error
 
     def check_condition(self, text: str) -> None:
-        """Reject a condition that uses a personal tag.
-
-        Raises:
-            ConditionInvalid: it uses a personal tag, or its syntax is wrong.
-        """
+        """Reject a condition that uses a personal tag, or whose syntax is wrong, with a ConditionInvalid."""
         if not self.paths or not text.strip():
             return
         condition = parse_module_condition(text).condition if is_module_condition(text) else parse_condition(text)

@@ -47,11 +47,7 @@ class RedisSecretStore:
                 raise SecretExists(secret_id)
 
     def sealed(self, ids: Collection[str]) -> Mapping[str, Sealed]:
-        """The sealed secrets of all these ids, in one round trip.
-
-        Raises:
-            SecretNotFound, SecretErased, SecretTampered: a secret cannot be read.
-        """
+        """The sealed secrets of these ids; for any other id SecretNotFound, SecretErased or SecretTampered."""
         left, sealed = self.left(ids), dict[str, Sealed]()
         for secret_id in ids:
             if secret_id not in left:

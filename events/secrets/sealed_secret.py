@@ -31,11 +31,7 @@ _decoder: msgspec.json.Decoder[Sealed | Erased] = msgspec.json.Decoder(Sealed | 
 
 
 def decode(secret_id: str, data: bytes) -> Sealed | Erased:
-    """The sealed or erased secret in stored bytes, which are canonical JSON.
-
-    Raises:
-        SecretTampered: it cannot be read.
-    """
+    """The sealed or erased secret in stored bytes (canonical JSON); raises SecretTampered if they cannot be read."""
     try:
         return _decoder.decode(data)
     except msgspec.DecodeError:

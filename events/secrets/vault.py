@@ -46,11 +46,7 @@ class Vault:
         return replaced
 
     def take_personal(self, command: C, personal: Personal) -> C:
-        """The command with references in place of its personal values, which are stored.
-
-        Raises:
-            SecretTextInvalid: as `Personal.take`.
-        """
+        """The command with references in place of its personal values, which are stored; raises as `Personal.take`."""
         replaced, new_secrets = personal.take(command, new_id=self._new_id)
         self._put(new_secrets)
         return replaced

@@ -12,8 +12,7 @@ from events.bitmaps import from_bytes, to_bytes
 from events.canonical import JsonObject
 from events.envelope import Envelope, Vector
 from events.fleet.answers import Combinations, Deliveries, Signature
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import UNASSIGNED, Assignment, Layer, MergeCache
+from events.fleet.assignments import UNASSIGNED, Assignment, AssignmentChange, Layer, MergeCache
 from events.fleet.configuration import Configuration
 from events.fleet.deployments import targeting_events
 from events.fleet.packed import PAGE_ITEMS, Packed

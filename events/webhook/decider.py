@@ -24,11 +24,7 @@ _NUMERIC = re.compile(r"(.*\.)?(0[xX][0-9a-fA-F]*|[0-9]+)\.?")
 
 
 def check(command: WebhookCommand, *, kinds: Collection[str]) -> None:
-    """Refuse a command that no state allows; `kinds` are all kinds of notifications.
-
-    Raises:
-        WebhookInvalid: names the element and the rule.
-    """
+    """Refuse a command that no state allows (WebhookInvalid); `kinds` are all kinds of notifications."""
     webhook_id = command.webhook_id
     if not _ID.fullmatch(webhook_id):
         raise WebhookInvalid(
@@ -90,11 +86,7 @@ def subject_of(command: WebhookCommand) -> str:
 
 
 def decide(command: WebhookCommand, document: WebhookDocument | None) -> WebhookEvent | None:
-    """Returns the event that a checked command becomes; `None` if it would change nothing.
-
-    Raises:
-        WebhookError: the current state does not allow the command.
-    """
+    """Returns the event of a checked command, `None` for no change; raises a WebhookError if the state forbids it."""
     if isinstance(command, DefineWebhook):
         return _defined(command, document)
     if document is None:

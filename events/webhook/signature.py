@@ -10,11 +10,7 @@ _KEY_BYTES = range(24, 65)
 
 
 def key_of(secret: str) -> bytes:
-    """Returns the key in a secret, which is `whsec_` and base64 of 24 to 64 bytes.
-
-    Raises:
-        ValueError: the text is not such a secret.
-    """
+    """Returns the key in a secret, which is `whsec_` and base64 of 24 to 64 bytes; ValueError for another text."""
     # The errors quote only the prefix: the text may be a real secret with a typing error.
     if not secret.startswith(PREFIX):
         raise ValueError(PREFIX)

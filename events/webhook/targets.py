@@ -23,11 +23,7 @@ class AllowedTargets(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "AllowedTargets":
-        """Returns the networks in a comma-separated text such as `10.0.0.0/8,::1`, or all networks for `any`.
-
-        Raises:
-            ValueError: a part is not a network.
-        """
+        """Returns the networks in a text such as `10.0.0.0/8,::1`, or all for `any`; ValueError if a part is none."""
         if text.strip() == ANY:
             return cls(_EVERYTHING)
         return cls(tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()))

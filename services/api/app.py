@@ -17,9 +17,8 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from events import logs
-from events.audit.log_time import ahead_ms
-from events.audit.seal_store import Seals
-from events.log.checks import why_not_writable
+from events.audit.seal_store import Seals, ahead_ms
+from events.log.connect import why_not_writable
 from events.log.errors import LogError, LogUnavailable
 from events.log.keys import FLEET, name
 from services.api.auth.authentication import Authenticator
@@ -81,11 +80,7 @@ logger = structlog.get_logger()
 
 
 def create_app(context: ApiContext) -> FastAPI:
-    """The application over a context.
-
-    Raises:
-        RoutesUndeclared: a route does not declare who may use it.
-    """
+    """The application over a context; raises RoutesUndeclared as `add_routes`."""
     waiting, followers, reads = WaitingDevices(context), Followers(context), SecretReads(context)
 
     @contextlib.asynccontextmanager
@@ -126,11 +121,7 @@ def create_app(context: ApiContext) -> FastAPI:
 
 
 def add_routes(app: FastAPI) -> RouteIndex:
-    """Add all routes of the API, and index them.
-
-    Raises:
-        RoutesUndeclared: a route does not declare who may use it.
-    """
+    """Add all routes of the API, and index them; raises RoutesUndeclared if one does not declare who may use it."""
     of_devices = (device_scopes.router, identities.router, twins.queries, twins.router)
     of_hub = (*of_devices, configurations.router, twins.methods)
     of_fleet = (devices, deployments, events, desired, explain, preview, diff, readiness, rollouts, updates)

@@ -15,22 +15,7 @@ from services.api.context.api_context import ApiContext
 from services.api.context.callers import Caller
 from services.api.context.dry_run import DryRunDone
 from services.api.device_update.lists import PREFIX
-from services.api.http.errors import (
-    DAMAGE,
-    EXPECTED,
-    INTERNAL,
-    METHOD_NOT_ALLOWED,
-    RETRY_AFTER_SECONDS,
-    BodyInvalid,
-    Error,
-    ErrorAnswer,
-    HttpError,
-    HubErrorAnswer,
-    answer_of,
-    answer_of_status,
-    hub_error,
-    text_of,
-)
+from services.api.http import errors
 from services.api.http.json_answer import JsonAnswer
 from services.api.http.route_index import RouteIndex
 from services.api.v1.preview import answer_to
@@ -43,7 +28,7 @@ logger = structlog.get_logger()
 
 def add_error_handlers(app: FastAPI) -> None:
     """Have an application answer every error that a handler may raise."""
-    for kind in EXPECTED:
+    for kind in errors.EXPECTED:
         app.add_exception_handler(kind, rejected)
     app.add_exception_handler(DryRunDone, _previewed)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -57,13 +42,13 @@ async def _previewed(request: Request, done: Exception) -> Response:
 
 async def rejected(request: Request, error: Exception) -> JSONResponse:
     """The answer to an expected error."""
-    if isinstance(error, DAMAGE):
+    if isinstance(error, errors.DAMAGE):
         logger.error("history is stopped", id=request.state.request_id, path=request.scope["path"], why=str(error))
     caller: Caller = request.state.caller
-    text = text_of(error, is_limited=caller.scope is not None or caller.device_id is not None)
+    text = errors.text_of(error, is_limited=caller.scope is not None or caller.device_id is not None)
     _drop_frames(error)
     # Lines of commands have the commands' own names, as `device_id`; bodies have those of JSON, as `deviceId`.
-    return _answer(request, answer_of(error), text if request.scope["path"] in _LINES else in_body_names(text))
+    return _answer(request, errors.answer_of(error), text if request.scope["path"] in _LINES else in_body_names(text))
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -79,7 +64,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
         # Without the value: a body can hold passwords.
         problems.append(f"{location or 'the body'}: {detail['msg']}")
     _drop_frames(error)
-    return await rejected(request, BodyInvalid("; ".join(problems)))
+    return await rejected(request, errors.BodyInvalid("; ".join(problems)))
 
 
 def _drop_frames(error: BaseException | None) -> None:
@@ -95,9 +80,9 @@ async def rejected_by_framework(request: Request, error: Exception) -> JSONRespo
     """The answer to what the framework rejects: an unknown path or method, bytes that are not text."""
     assert isinstance(error, HTTPException)
     _drop_frames(error)
-    answer = answer_of_status(error.status_code)
+    answer = errors.answer_of_status(error.status_code)
     headers: dict[str, str] = {}
-    if answer.status == METHOD_NOT_ALLOWED:
+    if answer.status == errors.METHOD_NOT_ALLOWED:
         routes: RouteIndex = request.app.state.routes
         headers["Allow"] = ", ".join(routes.methods(request.scope["path"]))
     return _answer(request, answer, str(error.detail), headers)
@@ -106,21 +91,23 @@ async def rejected_by_framework(request: Request, error: Exception) -> JSONRespo
 def failed(request: Request, error: Exception) -> JSONResponse:
     """The answer to an unexpected error: the id under which the log has its traceback."""
     logger.error("request failed", id=request.state.request_id, path=request.scope["path"], exc_info=error)
-    return _answer(request, INTERNAL, "something failed here; the log has it under this id")
+    return _answer(request, errors.INTERNAL, "something failed here; the log has it under this id")
 
 
 def _answer(
-    request: Request, answer: HttpError, message: str, more_headers: Mapping[str, str] | None = None
+    request: Request, answer: errors.HttpError, message: str, more_headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     request_id, path = request.state.request_id, request.scope["path"]
     headers = {"iothub-errorcode": answer.code, **(more_headers or {})}
     if answer.temporary:
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        headers["Retry-After"] = str(errors.RETRY_AFTER_SECONDS)
     if path.startswith("/v1/"):
-        body: ErrorAnswer | HubErrorAnswer | JsonObject = ErrorAnswer(Error(answer.code, message, request_id))
+        body: errors.ErrorAnswer | errors.HubErrorAnswer | JsonObject = errors.ErrorAnswer(
+            errors.Error(answer.code, message, request_id)
+        )
     elif path.startswith(f"{PREFIX}/"):
         body = {"error": {"code": answer.code, "message": message}}
     else:
         context: ApiContext = request.app.state.context
-        body = hub_error(answer, message, request_id=request_id, at=context.clock())
+        body = errors.hub_error(answer, message, request_id=request_id, at=context.clock())
     return JsonAnswer(body, answer.status, headers)

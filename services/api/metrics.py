@@ -10,9 +10,8 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from events.audit.errors import SealUnreadable
-from events.audit.log_time import ahead_ms
-from events.audit.seal_store import Seals
-from events.log.checks import why_not_writable
+from events.audit.seal_store import Seals, ahead_ms
+from events.log.connect import why_not_writable
 from events.log.entries import stream_names
 from events.log.errors import LogError
 from events.log.fleet_documents import webhooks

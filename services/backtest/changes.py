@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from events.camel_case import snake_json
 from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment
 from events.deployment.events import DeploymentCreated, DeploymentEvent, Everyone, NotStarted
 from events.envelope import Envelope
 from events.log.port import Event
+from events.member_names import snake_json
 from events.producer.decision import REFUSALS, check
 from events.producer.secrecy import refuse_plain_secrets
 from events.rollout.commands import CreateRollout

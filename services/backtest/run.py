@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 from pyroaring import BitMap
 
-from events.camel_case import camel_json
 from events.canonical import JsonObject
 from events.log.port import Log
+from events.member_names import camel_json
 from events.number_text import iso_text
 from events.projection_store.port import ProjectionStore
 from services.backtest.changes import Changes, check_names

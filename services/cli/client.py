@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from events.canonical import Json
-from events.device.tag_value import tag_value
+from events.device.tags import tag_value
 from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, read_settings
 from events.terminal import print_json, print_lines

@@ -13,8 +13,7 @@ from events.backup.manifest import HERE, BackupManifest
 from events.backup.restore import Restored, claim, finish, is_unfinished, verify
 from events.backup.restore import restore as restore_log
 from events.device.times import time_text
-from events.log.checks import check_server
-from events.log.connect import connect
+from events.log.connect import check_server, connect
 from events.log.keys import name
 from events.log.object_store import ObjectStore
 from events.number_text import counted

@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from events.camel_case import camel_json
 from events.device.times import time_text
+from events.member_names import camel_json
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread, Window, read_phase
 from events.rollout.times import DurationUnreadable, duration, read_duration
 from events.terminal import print_lines

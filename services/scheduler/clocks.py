@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from events.audit.log_time import TOLERANCE_MS
+from events.audit.seal_store import TOLERANCE_MS
 
 Monotonic = Callable[[], float]
 

@@ -7,7 +7,7 @@ import structlog
 from typing_extensions import override
 
 from events.audit.errors import AuditError
-from events.audit.sealer import SEALS_MAX, open_sealer
+from events.audit.sealer import SEALS_MAX, Sealer
 from events.clock import now_ms
 from events.log.errors import Fenced, LogError, LogUnavailable
 from events.log.failpoints import FailPoint, reached
@@ -28,14 +28,10 @@ class SealThread(threading.Thread):
     """Seals what is due while this process holds the lease, until `stopping` is set."""
 
     def __init__(self, settings: Settings, log: RedisLog, stopping: threading.Event) -> None:
-        """Read the signing key, or create it.
-
-        Raises:
-            KeyFileError, ObjectStoreUnavailable: this process cannot seal.
-        """
+        """Read the signing key, or create it; KeyFileError or ObjectStoreUnavailable if this process cannot seal."""
         super().__init__(name="sealing")
         self._stopping, self._every_seconds = stopping, min(POLL_SECONDS, settings.seal_every_seconds)
-        self._sealer = open_sealer(settings, log, clock=now_ms)
+        self._sealer = Sealer(settings, log, clock=now_ms)
         self._lease = Lease(log.client, "sealer", milliseconds=LEASE_MS, used_in="sealing")
         self._fence: int | None = None
         self._last_error = ""

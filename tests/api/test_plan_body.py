@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from events.camel_case import camel_json, camel_schema
+from events.member_names import camel_json, camel_schema
 from events.rollout.plan import Failure, Gate, Joiners, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread, Window
 from services.api.v1.bodies import PlanBody
 

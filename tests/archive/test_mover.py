@@ -150,7 +150,7 @@ def test_an_assignment_change_without_time_or_cause_that_a_device_has_is_named_a
                 moving.trim(stream, before_at=FAR)
         locations = {"ARCHIVE_URL": str(tmp_path), "ARCHIVE_SEGMENT_EVENTS": "1", "ARCHIVE_KEEP_DAYS": "0"}
         environment = system.environment(**{f"TWINFOLD_{name}": value for name, value in locations.items()})
-        command = [sys.executable, "-m", "workers.pool.archive_job"]
+        command = [sys.executable, "-m", "workers.pool.child_job", "archive"]
         ran = waiting.run(command, env=environment)
         said = ran.stdout + ran.stderr
         assert (ran.returncode, "Traceback" in said) == (1, False)
@@ -216,7 +216,7 @@ def test_an_archive_that_has_moved_is_not_moved_back_by_who_was_not_told(log: Re
     # Every file is at the former place as well, and that is where a pool's setting still leads.
     settings = {"REDIS_URL": url, "ARCHIVE_URL": str(old), "ARCHIVE_SEGMENT_EVENTS": "1", "ALLOW_VOLATILE_REDIS": "1"}
     environment = os.environ | {f"TWINFOLD_{name}": value for name, value in settings.items()}
-    command = [sys.executable, "-m", "workers.pool.archive_job"]
+    command = [sys.executable, "-m", "workers.pool.child_job", "archive"]
     ran = waiting.run(command, env=environment)
     assert (ran.returncode, f"the archive is at {new}" in ran.stdout + ran.stderr) == (1, True)
     # Who had begun before it was moved does not go on at the former place either.

@@ -6,7 +6,7 @@ from typing import Any
 
 from redis import Redis
 
-from events.audit.sealer import Sealer, open_sealer
+from events.audit.sealer import Sealer
 from events.log.entries import key_of
 from events.settings import Settings, read_settings
 from tests.workers.system import System, join
@@ -21,7 +21,7 @@ def settings_of(system: System, directory: Path, **more: Any) -> Settings:
 def sealer_of(system: System, directory: Path, **more: Any) -> Sealer:
     """A sealer on virtual time: everything is due at once."""
     settings = settings_of(system, directory, seal_every_events=1, **more)
-    return open_sealer(settings, system.log, clock=lambda: 1_000)
+    return Sealer(settings, system.log, clock=lambda: 1_000)
 
 
 def fill(system: System, count: int, *, prefix: str = "d") -> None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from events.audit.log_time import ahead_ms
-from events.audit.seal_store import Seals
-from events.audit.sealer import open_sealer, public_key
+from events.audit.seal_store import Seals, ahead_ms
+from events.audit.sealer import Sealer, public_key
 from events.audit.verify import verify_log
+from events.log.archive.notes import SEALER, registered_holds
+from events.log.errors import LogUnavailable
 from events.log.lease import Lease, take_for
 from events.notification.deliveries import RETRY_SECONDS_MAX, DeliveryProgress, is_due
 from services.embedded_redis import EmbeddedRedis
@@ -32,7 +34,7 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 def test_sealing_goes_on_after_a_clock_that_was_ahead_is_right_again(system: System, tmp_path: Path) -> None:
     clock = [NOW]
     settings = settings_of(system, tmp_path, seal_every_events=1_000_000, seal_every_seconds=30.0)
-    sealer = open_sealer(settings, system.log, clock=lambda: clock[0])
+    sealer = Sealer(settings, system.log, clock=lambda: clock[0])
     seals = Seals(system.log.client)
     for number, time in enumerate((NOW, AHEAD, NOW + 60_000), 1):
         clock[0] = time
@@ -40,7 +42,7 @@ def test_sealing_goes_on_after_a_clock_that_was_ahead_is_right_again(system: Sys
         assert sealer.round(1) == 1
         assert seals.sealed_clock() == time
     # A sealer that takes over finds the seal's time ahead of its clock.
-    another = open_sealer(settings, system.log, clock=lambda: clock[0])
+    another = Sealer(settings, system.log, clock=lambda: clock[0])
     fill(system, 1, prefix="last-")
     assert another.round(1) == 1
     # What is not due waits as ever, by the clock as it is now.
@@ -49,12 +51,26 @@ def test_sealing_goes_on_after_a_clock_that_was_ahead_is_right_again(system: Sys
     assert another.round(1) == 0
     clock[0] += 1_000
     assert another.round(1) == 1
-    times = [placed.signed.seal().at for placed in seals.all()]
+    times = [signed.seal().at for _, _, signed in seals.all()]
     assert times == [NOW, AHEAD, AHEAD, AHEAD, AHEAD]
     report = verify_log(settings, system.log, [public_key(settings)])
     assert (report.is_fine, report.unsealed) == (True, ())
     assert ahead_ms(system.log, seals, clock=clock[0]) == AHEAD - clock[0]
     assert ahead_ms(system.log, seals, clock=AHEAD - 1000) == 0
+
+
+def test_a_sealer_that_could_not_hold_entries_back_holds_them_in_the_next_round(system: System, tmp_path: Path) -> None:
+    sealer = Sealer(settings_of(system, tmp_path), system.log, clock=lambda: NOW)
+    client: Any = system.log.client
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(LogUnavailable):
+            sealer.round(1)
+    finally:
+        client.config_set("maxmemory", 0)
+    sealer.round(1)
+    # Nothing is in this stream yet; what comes may not leave Redis before it is sealed.
+    assert registered_holds(client, "p00:assignments") == {SEALER: 0}
 
 
 def test_readiness_and_metrics_tell_how_far_the_clock_is_behind_the_log(shared_redis: EmbeddedRedis) -> None:

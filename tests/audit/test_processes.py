@@ -70,7 +70,7 @@ def test_killed_at_any_step_it_goes_on_where_it_was_and_seals_nothing_twice(syst
         eventually(lambda: is_sealed(system), what="everything is sealed")
     assert_fine(system)
     seals = list(Seals(system.log.client).all())
-    assert [one.number for one in seals] == list(range(1, len(seals) + 1))
+    assert [number for _, number, _ in seals] == list(range(1, len(seals) + 1))
     held = {name: system.log.client.hget(f"{{{name}}}:log:holders", "sealer") for name in ("fleet", "p00", "p01")}
     assert held == {"fleet": b"1", **{f"p0{one}": str(system.log.heads()[one]).encode() for one in (0, 1)}}
 

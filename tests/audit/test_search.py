@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pyroaring import BitMap
@@ -80,7 +80,7 @@ def found(system: System, search: Search, order: SearchOrder, *, limit: int, sca
     return every
 
 
-@pytest.mark.parametrize("order", SearchOrder)
+@pytest.mark.parametrize("order", get_args(SearchOrder))
 @pytest.mark.parametrize("bounds", [(1000, 10**6), (3, 10**6), (1000, 1)])
 @pytest.mark.parametrize(("search", "holds"), SEARCHES)
 def test_it_finds_each_wanted_entry_once_and_in_order(
@@ -99,9 +99,9 @@ def test_it_finds_each_wanted_entry_once_and_in_order(
     assert {(one.stream, one.entry.position) for one in some} == wanted
     for stream in stream_names(PARTITIONS):
         positions = [one.entry.position for one in some if one.stream == stream]
-        assert positions == sorted(positions, reverse=order is SearchOrder.NEWEST)
+        assert positions == sorted(positions, reverse=order == "newest")
     times = [int(one.entry.fields[b"at"]) for one in some]
-    assert times == sorted(times, reverse=order is SearchOrder.NEWEST)
+    assert times == sorted(times, reverse=order == "newest")
 
 
 @pytest.mark.parametrize("harm", [{b"data": b'{"subjects":5}'}, {b"data": b"{"}, {b"data": b"\xff"}, {}])
@@ -110,12 +110,12 @@ def test_a_damaged_read_of_secrets_is_nobody_s_and_ends_no_search(
 ) -> None:
     with fresh_system(shared_redis, waking=False) as system:
         system.do(*join("d1", site="x"))
-        before = found(system, Search(device="d1"), SearchOrder.OLDEST, limit=100, scanned_max=1000)
+        before = found(system, Search(device="d1"), "oldest", limit=100, scanned_max=1000)
         client: Any = system.log.client
         ((last, fields),) = client.xrevrange("{fleet}:log", count=1)
         stored = {name: value for name, value in fields.items() if name != b"data"} | {b"type": b"SecretsRead"}
         client.xadd("{fleet}:log", stored | harm, id=f"{int(last.partition(b'-')[0]) + 1}-0")
-        assert found(system, Search(device="d1"), SearchOrder.OLDEST, limit=100, scanned_max=1000) == before != []
+        assert found(system, Search(device="d1"), "oldest", limit=100, scanned_max=1000) == before != []
 
 
 @pytest.mark.parametrize("text", ["p00:9007199254740992", "p00:" + "9" * 23, "p00:" + "9" * 5000, "p00:0" + "1" * 40])
@@ -129,5 +129,4 @@ def test_a_position_that_no_stream_can_have_is_no_place(text: str) -> None:
 def test_the_places_in_a_cause_are_read_and_other_words_are_not() -> None:
     (first, second) = locations_of("p03:5-9 fleet:2 ticket:7 p1:x :3 north")
     assert (first.stream, first.first, first.last) == ("p03", 5, 9)
-    assert second.includes("fleet", 2)
-    assert not second.includes("fleet", 3)
+    assert (second.stream, second.first, second.last) == ("fleet", 2, 2)

@@ -10,8 +10,8 @@ import pytest
 from redis import Redis
 
 from events import canonical
+from events.audit.alignment import FaultKind
 from events.audit.errors import NothingSealed, SealExists, SealsLost
-from events.audit.fault import FaultKind
 from events.audit.seal import ENTRY_BYTES, FIRST, PublicKey, Reached, SealKey, Signed, shortened
 from events.audit.seal_store import SealFiles
 from events.audit.sealer import public_key

@@ -6,8 +6,8 @@ import tracemalloc
 import msgspec
 import pytest
 
-from events.backup.blocks import UNPACKED_BYTES_MAX, Record, pack, pack_records, unpack, unpack_records
 from events.backup.errors import BackupDamaged
+from events.backup.manifest import UNPACKED_BYTES_MAX, Record, pack, pack_records, unpack, unpack_records
 from events.log.entries import RawEntry
 
 ENTRIES = [RawEntry(7, {b"type": b"X", b"data": b"\xff"}), RawEntry(8, {})]

@@ -17,14 +17,13 @@ import pytest
 from events import PatchTags, RegisterDevice, RetireDevice
 from events.access.commands import DefinePolicy
 from events.backup.backup import take
-from events.backup.blocks import ENTRIES_MAX
 from events.backup.errors import BackupDamaged, FileDeleted, NoBackup, TargetNotEmpty
 from events.backup.location import UNDER_WAY_MS, BackupLocation, Pruned
-from events.backup.manifest import BackupManifest, File
+from events.backup.manifest import ENTRIES_MAX, BackupManifest, File
 from events.backup.restore import claim, finish, restore, verify
 from events.device.events import TwinPatched
 from events.envelope import Principal
-from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentChange
 from events.log.entries import stream_names
 from events.log.errors import LogRestoring
 from events.log.failpoints import FailPoint, observers

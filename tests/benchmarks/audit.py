@@ -9,7 +9,7 @@ from redis import Redis
 
 from events import PatchTags, Producer, RegisterDevice
 from events.audit.seal_store import SEALS
-from events.audit.sealer import open_sealer, public_key
+from events.audit.sealer import Sealer, public_key
 from events.audit.verify import verify_log
 from events.envelope import Principal
 from events.log.archive.notes import holds_key
@@ -66,7 +66,7 @@ def _read(log: RedisLog) -> None:
 
 
 def _seal(settings: Settings, log: RedisLog) -> None:
-    sealer = open_sealer(settings, log, clock=lambda: 1)
+    sealer = Sealer(settings, log, clock=lambda: 1)
     while sealer.round(1):
         pass
 

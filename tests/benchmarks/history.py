@@ -10,9 +10,8 @@ from events.device.events import PropertiesReported, TwinPatched
 from events.envelope import Principal, Vector
 from events.history.documents import PastDocuments
 from events.history.log_at import LogAt
-from events.history.partition_at import PastReplay
 from events.history.point_in_time import PointInTime, point_in_time_of
-from events.history.projections_at import PastPartitions, ProjectionsAt
+from events.history.projections_at import PastPartitions, PastReplay, ProjectionsAt
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
 from events.log.keys import partition_of

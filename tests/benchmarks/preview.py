@@ -80,9 +80,10 @@ def _seconds_of(previewer: Previewer, command: Command) -> tuple[float, float]:
 
 
 def _preview(previewer: Previewer, command: Command) -> PreviewResult:
-    decided = previewer.decide([command], by=BY)
+    trial = previewer.trial(by=BY)
+    decided = trial.decided(trial.producer.submit([command]).refused)
     assert not decided.refused
-    return previewer.result(decided.events, decided.proposed)
+    return previewer.result(decided.events, decided.log.proposed)
 
 
 def _now() -> int:

@@ -121,7 +121,7 @@ def cpu_seconds_of(work: Callable[[], object]) -> float:
 
 
 def _same(replay: Replay) -> None:
-    assert replay.stream(0).differences == ()
+    assert replay.stream(0).differences == []
 
 
 def _processes(server: EmbeddedRedis, log: RedisLog) -> Iterator[Figure]:
@@ -143,7 +143,7 @@ def _rate(server: EmbeddedRedis, processes: int) -> float:
         ReplayRequest(), tuple(range(PARTITIONS)), processes=processes, environment=environment
     ):
         if isinstance(replay_stream, Done):
-            assert replay_stream.compared.differences == ()
+            assert replay_stream.compared.differences == []
             events += replay_stream.compared.events
             seconds += replay_stream.compared.cpu_seconds
     return events / seconds
@@ -153,7 +153,7 @@ def _peak(server: EmbeddedRedis, events: int) -> tuple[int, int]:
     environment = environment_of(read_settings(redis_url=server.url))
     for replay_stream in replay_streams(ReplayRequest(), (0,), processes=1, environment=environment):
         if isinstance(replay_stream, Done):
-            assert replay_stream.compared.differences == ()
+            assert replay_stream.compared.differences == []
             return events, replay_stream.compared.memory_bytes_max
     raise AssertionError
 

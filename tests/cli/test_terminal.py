@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from events import logs, terminal
 from events.rich_console import console
-from events.visible import visible, visible_json
+from events.terminal import visible, visible_json
 from tests.repo.tree import files, text
 
 WRITERS = {

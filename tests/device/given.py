@@ -8,7 +8,7 @@ from events.device.command_check import check
 from events.device.commands import DeviceCommand
 from events.device.decider import decide
 from events.device.events import DeviceEvent, DeviceRegistered
-from events.device.state import DeviceDocument, ModuleDocument, current_module, evolve_device, evolve_module
+from events.device.state import DeviceDocument, ModuleDocument, current_module, evolve_device, evolve_twin
 
 E = TypeVar("E", bound=Exception)
 
@@ -29,7 +29,7 @@ def module(*events: DeviceEvent, of: DeviceDocument | None = None) -> ModuleDocu
     of = of or device(DeviceRegistered())
     document = None
     for number, event in enumerate(events, start=1):
-        document = evolve_module(current_module(document, of), event, version=number, at=1000 * number)
+        document = evolve_twin(current_module(document, of), event, version=number, at=1000 * number)
     return document
 
 

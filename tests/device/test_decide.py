@@ -34,7 +34,6 @@ from events.device.errors import (
     SystemModuleReserved,
     TwinLimitExceeded,
 )
-from events.device.etags import twin_etag
 from events.device.events import (
     DeviceEvent,
     DeviceRegistered,
@@ -46,7 +45,7 @@ from events.device.events import (
     TwinPatched,
     TwinReplaced,
 )
-from events.device.state import begun_module
+from events.device.state import begun_module, twin_etag
 from tests.device.given import DEVICE, device, given, module
 from tests.manifest.values import anything
 

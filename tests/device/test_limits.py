@@ -27,10 +27,10 @@ from events.device.errors import (
     NotEdgeCapable,
     TwinLimitExceeded,
 )
-from events.device.etags import matches, twin_etag
 from events.device.events import ConfigurationSet, DeviceRegistered, ModuleCreated, PropertiesReported, TwinPatched
 from events.device.hierarchy import SCOPE_CHARACTERS_MAX
-from events.device.personal import personal_paths
+from events.device.state import matches, twin_etag
+from events.device.tags import personal_paths
 from events.properties import LimitProblem
 from tests.device.given import DEVICE, device, given
 from tests.manifest.contents import content

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.device.stamps import Stamp, metadata, restamped
+from events.device.state import Stamp, metadata, restamped
 from events.device.times import time_text
 from events.properties import merge_patch
 

@@ -22,8 +22,7 @@ from events import (
 from events.envelope import Vector
 from events.history.documents import PastDocuments
 from events.history.errors import SnapshotDamaged
-from events.history.partition_at import PartitionAt, PastReplay
-from events.history.projections_at import PastPartitions
+from events.history.projections_at import PartitionAt, PastPartitions, PastReplay
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
 from events.log.documents import encoded
@@ -180,7 +179,7 @@ def _two_snapshots() -> tuple[Small, list[Vector]]:
 @pytest.mark.parametrize("how", ["changed", "cut short", "another's", "renamed"])
 def test_a_damaged_snapshot_is_named_and_the_one_before_it_is_taken(how: str) -> None:
     small, (first, last) = _two_snapshots()
-    older, newest = small.snapshots.names(0)
+    older, newest = small.snapshots.listed(0).values()
     data = small.object_store.get(newest)
     assert data is not None
     if how == "changed":
@@ -201,7 +200,7 @@ def test_a_damaged_snapshot_is_named_and_the_one_before_it_is_taken(how: str) ->
         found = small.snapshots.newest(0, last)
         replayed = small.replay(quick=True).in_effect(0, last)
     assert found is not None
-    assert found.vector == first
+    assert found.stored_partition.checkpoint.vector == first
     assert replayed.stored_partition == small.projections.load(0)
     assert {(one["event"], one["snapshot"]) for one in told} == {("snapshot damaged", newest)}
 
@@ -212,9 +211,9 @@ def test_without_snapshots_it_is_applied_from_the_first_event_and_due_are_those_
     small.do(PatchTags("d0", {"p": 2}))
     small.drain()
     assert list(small.taking.due()) == [0]
-    for where in list(small.snapshots.names(0)):
+    for where in list(small.snapshots.listed(0).values()):
         small.object_store.delete(where)
-    assert small.snapshots.vectors(0) == []
+    assert small.snapshots.listed(0) == {}
     assert small.replay(quick=True).in_effect(0, last) == small.replay(quick=False).in_effect(0, last)
 
 

@@ -11,7 +11,7 @@ from events import PatchTags
 from events.envelope import Vector
 from events.history.documents import PastDocuments
 from events.history.errors import SnapshotDamaged
-from events.history.partition_at import PastReplay
+from events.history.projections_at import PastReplay
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
 from events.log.documents import encoded
@@ -96,8 +96,8 @@ def test_a_snapshot_with_events_that_were_lost_is_named_and_not_used_and_replace
             where = lossy.lose()
             lossy.do()
     vector = lossy.vector()
-    assert where in lossy.snapshots.names(NUMBER)
-    assert lossy.snapshots.vectors(NUMBER) == [vector]
+    assert where in lossy.snapshots.listed(NUMBER).values()
+    assert list(lossy.snapshots.listed(NUMBER)) == [vector]
     with pytest.raises(SnapshotDamaged, match="the log does not have"):
         lossy.snapshots.read(NUMBER, where)
     quick, slow = (PastReplay(lossy.system.log, lossy.system.projections, one) for one in (lossy.snapshots, None))

@@ -48,7 +48,7 @@ def test_who_takes_a_snapshot_removes_those_that_are_not_needed_any_more() -> No
         small.do(PatchTags("d", {"n": number}))
         taken.append(small.drain())
         assert small.taking.take(0) is not None
-    left = small.snapshots.vectors(0)
+    left = list(small.snapshots.listed(0))
     assert left[-2 * DENSITY :] == taken[-2 * DENSITY :]
     assert len(left) < len(taken)
     for vector in taken:

@@ -26,7 +26,7 @@ def test_a_pool_takes_a_snapshot_once_so_many_events_are_applied(shared_redis: E
         snapshots = Snapshots(
             ObjectStore(str(tmp_path / "archive")), RawStreams(system.log.client), epoch=system.log.epoch
         )
-        eventually(lambda: snapshots.vectors(number), what="a snapshot is there")
+        eventually(lambda: snapshots.listed(number), what="a snapshot is there")
         found = snapshots.newest(number, system.projections.checkpoint(number).vector)
         assert found is not None
-        assert "d" in found.documents()
+        assert "d" in found.documents

@@ -6,8 +6,7 @@ import pytest
 from redis import Redis
 
 from events import open_producer
-from events.log.checks import check_information, refusal_in
-from events.log.connect import connect
+from events.log.connect import check_information, connect, refusal_in
 from events.log.errors import LogMismatch, LogNotInitialised, LogUnavailable, UnsafeRedis
 from events.log.log_factory import initialise, open_log
 from services.embedded_redis import EmbeddedRedis

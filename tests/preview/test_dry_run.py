@@ -9,17 +9,17 @@ from redis import Redis
 
 from events import PatchTags, RegisterDevice, RetireDevice
 from events.device.errors import DeviceExists, DeviceNotFound
-from events.device.personal import personal_paths
+from events.device.tags import personal_paths
 from events.log.keys import partition_of
 from events.preview.errors import PreviewBehind, PreviewDiffers
-from events.preview.previewer import Previewer
+from events.preview.previewer import Previewer, Trial
 from events.producer.errors import Command
 from events.producer.producer import Producer
 from events.projection_store.query_engine import QueryEngine
 from events.secrets.personal import Personal
 from events.settings import read_settings
 from services.api.context.callers import Author, PreviewRequest
-from services.api.context.dry_run import DryRun, DryRuns, PreviewCheck
+from services.api.context.dry_run import DryRuns, PreviewCheck
 from services.api.http.continuation_tokens import Continuations
 from services.embedded_redis import EmbeddedRedis
 from tests.preview.test_stories import BY, PARTITIONS, Stand
@@ -54,15 +54,15 @@ def looking_at(stand: Stand, continuations: Continuations, **how: Any) -> DryRun
     )
 
 
-def glanced(dry_runs: DryRuns, *commands: Command) -> DryRun:
+def glanced(dry_runs: DryRuns, *commands: Command) -> Trial:
     """Commands decided by somebody who looks, and has not looked yet at what follows."""
-    dry_run = DryRun(dry_runs, Author(BY))
-    dry_run.producer().submit(commands).raise_if_refused()
-    return dry_run
+    trial = dry_runs.trial(Author(BY))
+    trial.producer.submit(commands).raise_if_refused()
+    return trial
 
 
 def token_of(dry_runs: DryRuns, *commands: Command) -> str:
-    return glanced(dry_runs, *commands).preview(commands).token
+    return dry_runs.preview(Author(BY), glanced(dry_runs, *commands), commands).token
 
 
 def held_to(dry_runs: DryRuns, token: str, *commands: Command) -> Producer:
@@ -112,7 +112,7 @@ def test_personal_values_are_taken_out_of_what_is_shown_as_of_what_is_written(co
     stand = Stand(RegisterDevice(ONE))
     dry_runs = looking_at(stand, continuations, personal=Personal(personal_paths("owner")))
     command = PatchTags(ONE, {"owner": "Ada"})
-    preview = glanced(dry_runs, command).preview((command,))
+    preview = dry_runs.preview(Author(BY), glanced(dry_runs, command), (command,))
     assert "Ada" not in str(preview.events.of(0))
     held_to(dry_runs, preview.token, command)
 
@@ -127,8 +127,8 @@ def test_a_look_that_others_overtake_is_decided_once_more_as_it_stands_then(cont
     single, several = glanced(dry_runs, comes), glanced(dry_runs, comes, goes)
     stand.do(comes)
     with pytest.raises(DeviceExists):
-        single.preview((comes,))
-    shown = several.preview((comes, goes), ())
+        dry_runs.preview(Author(BY), single, (comes,))
+    shown = dry_runs.preview(Author(BY), several, (comes, goes), ())
     assert [refused.index for refused in shown.refused] == [0]
     assert [str(refused.error) for refused in shown.refused] == [str(DeviceExists(OTHER))]
     assert not shown.result.count("registered")

@@ -20,11 +20,12 @@ from events.deployment.events import (
 )
 from events.device.events import DeviceRegistered, PropertiesReported, TwinPatched
 from events.envelope import Envelope
-from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentChange
 from events.fleet.partition import Partition
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Proposed
+from events.preview.imagined_log import imagined_events
 from events.preview.implied import Implied
 from events.preview.previewer import Previewer
 from events.projection_store.memory import MemoryProjectionStore
@@ -168,7 +169,7 @@ def test_what_is_implied_is_what_a_projector_makes_of_the_same_events(
     coming = {_NUMBER: history.partition[some : some + more], FLEET: history.fleet[fleet : fleet + fleet_more]}
     proposals = [proposal for stream, events in coming.items() for proposal in stand.proposals(stream, events)]
     before, last_assignment_change = stand.state(), stand.projections.checkpoint(_NUMBER).assignment_changes
-    implied = stand.previewer.implied(stand.previewer.events(proposals, by=AUTHOR))
+    implied = stand.previewer.implied(imagined_events(stand.log, proposals, by=AUTHOR, at=0, new_secrets=()))
     for stream, events in coming.items():
         stand.append(stream, events)
     stand.drain()
@@ -223,7 +224,9 @@ def test_a_deployment_whose_metrics_or_phases_name_a_property_that_is_not_indexe
     created = DeploymentCreated(content, "*", priority=1, admission=NotStarted(), metrics=metrics)
     history.deployment("own", created)
     history.deployment("rollout:own", RolloutCreated(RolloutPlan((phase,)), str(AUTHOR)))
-    (implied,) = stand.previewer.implied(stand.previewer.events(stand.proposals(FLEET, history.fleet), by=AUTHOR))
+    (implied,) = stand.previewer.implied(
+        imagined_events(stand.log, stand.proposals(FLEET, history.fleet), by=AUTHOR, at=0, new_secrets=())
+    )
     assert implied.targets == {"own": [(BitMap(), BitMap([0, 1]))]}
 
 
@@ -239,6 +242,6 @@ def test_devices_that_an_admission_names_are_foretold_to_lose_a_deployment(comin
     stand.drain()
     history.deployment("own", coming)
     proposals = stand.proposals(FLEET, history.fleet[1:])
-    (implied,) = stand.previewer.implied(stand.previewer.events(proposals, by=AUTHOR))
+    (implied,) = stand.previewer.implied(imagined_events(stand.log, proposals, by=AUTHOR, at=0, new_secrets=()))
     losing = BitMap([0, 1]) if isinstance(coming, DeploymentDeleted) else BitMap([0])
     assert [shift.members for shift in implied.shifts] == [losing]

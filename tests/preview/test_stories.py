@@ -15,10 +15,11 @@ from events import (
     RetireDevice,
     UpdateDeployment,
     UpdateDevice,
+    canonical,
 )
 from events.device.commands import SetConfiguration
 from events.envelope import Principal
-from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentChange
 from events.log.memory import MemoryLog
 from events.preview.difference import DifferenceKind, differences
 from events.preview.errors import PreviewBehind, PreviewDiffers, PreviewTokenInvalid
@@ -50,9 +51,10 @@ class Stand:
             assert self.projector.drain(number, go_on=lambda: True)
 
     def foretold(self, *commands: Any) -> Any:
-        decided = self.previewer.decide(commands, by=BY)
+        trial = self.previewer.trial(by=BY)
+        decided = trial.decided(trial.producer.submit(commands).refused)
         assert not decided.refused
-        return decided, self.previewer.result(decided.events, decided.proposed)
+        return decided, self.previewer.result(decided.events, decided.log.proposed)
 
     def happens(self, *commands: Any) -> Any:
         """Look ahead, do it, and insist that it was so; answers the result."""
@@ -160,7 +162,7 @@ def test_a_token_is_for_one_command_of_one_person_for_a_while() -> None:
     stand = Stand(*FLEET)
     decided, result = stand.foretold(DeleteDeployment("both"))
     token = PreviewToken.of(result, decided.events, commands="c", author="a", partitions=PARTITIONS, until=10)
-    read = PreviewToken.from_text(token.to_text())
+    read = msgspec.json.decode(canonical.encode(token), type=PreviewToken)
     read.check(commands="c", author="a", now=10)
     for wrong in ({"commands": "d"}, {"author": "b"}, {"now": 11}):
         with pytest.raises(PreviewTokenInvalid):

@@ -394,7 +394,7 @@ def test_any_history_is_replayed_without_a_difference(data: st.DataObject, histo
     run(history, data.draw(steps(history)), store=projections)
     replayed_stream = Replay(log, projections, projections).stream(0)
     assert (replayed_stream.differences, replayed_stream.assignment_changes) == (
-        (),
+        [],
         projections.checkpoint(0).assignment_changes,
     )
     assert replayed_stream.events == len(history.partition)
@@ -438,11 +438,11 @@ def test_snapshots_of_the_history_are_compared_on_the_way_past_them_and_a_wrong_
         live(system, then=lambda: [taking.take(number) for number in range(PARTITIONS)])
         replay = Replay(system.log, system.projections, system.projections, snapshots=snapshots)
         found = [replay.stream(number) for number in range(PARTITIONS)]
-        assert [one.differences for one in found] == [()] * PARTITIONS
-        assert sum(one.snapshots for one in found) == sum(len(snapshots.vectors(n)) for n in range(PARTITIONS)) > 8
-        (first, second, *_), number = list(snapshots.names(1)), 1
+        assert [one.differences for one in found] == [[]] * PARTITIONS
+        assert sum(one.snapshots for one in found) == sum(len(snapshots.listed(n)) for n in range(PARTITIONS)) > 8
+        (first, second, *_), number = list(snapshots.listed(1).values()), 1
         good = snapshots.read(number, first)
-        documents = good.documents()
+        documents = good.documents
         subject = min(documents)
         documents[subject] = documents[subject].replace(b'"site":', b'"side":')
         assignment_of = b"\x07" + good.stored_partition.arrays["assignment_of"][1:]

@@ -7,7 +7,7 @@ import pytest
 from events import CreateDeployment, PatchTags, ReplaceTwin, UpdateDeployment
 from events.access.commands import IssueToken
 from events.deployment.errors import MetricsInvalid
-from events.device.personal import personal_paths
+from events.device.tags import personal_paths
 from events.query.errors import ConditionInvalid, QueryInvalid
 from events.rollout.commands import CreateRollout
 from events.rollout.plan import Phase, RolloutPlan

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from events import Producer
 from events.canonical import encode
 from events.envelope import Principal
-from events.log.kinds import KINDS, RESTRICTED_KINDS
 from events.log.memory import MemoryLog
+from events.log.port import KINDS, RESTRICTED_KINDS
 from events.producer.producer import ProducerReport
 from events.webhook.commands import DefineWebhook, DeleteWebhook, PauseWebhook, ResumeWebhook, WebhookCommand
 from events.webhook.decider import check, decide, subject_of

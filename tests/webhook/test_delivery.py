@@ -19,7 +19,7 @@ from tests.shortening import shortened
 from tests.webhook.receiver import Received, Receiver, receiver
 from tests.webhook.serving import Notifying, notifying
 from tests.workers.system import PARTITIONS, base, deploy, join
-from workers.delivery_job import QUEUE, DeliveryQueue
+from workers.delivery_job import QUEUE, enqueue
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 
@@ -131,7 +131,7 @@ def test_a_worker_killed_around_a_delivery_loses_nothing_and_keeps_the_order(
     serving.define(url=hook.url, kinds=["DeviceRegistered", "TwinPatched"])
     work(serving, "a", "b", "c")
     with serving.system.process("-m", "workers", QUEUE, **serving.environment, **{VARIABLE: f"{point}:2"}) as worker:
-        DeliveryQueue(serving.system.queue).enqueue("siem")
+        enqueue(serving.system.queue, "siem")
         assert waiting.exit_code(worker) == -signal.SIGKILL
     before = hook.ids()
     assert len(before) == 2

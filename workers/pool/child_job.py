@@ -1,23 +1,41 @@
-"""Runs a module in a process of its own when it is due."""
+"""Archiving and snapshots, in a process of their own: `python -m workers.pool.child_job archive`, or `snapshots`.
+
+Settings come from TWINFOLD_* variables.
+"""
 
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 
+import structlog
+
+from events import logs
+from events.clock import now_ms
+from events.history.snapshot_taker import open_snapshot_taker
+from events.log.archive.mover import is_due
+from events.log.errors import LogError
 from events.log.lease import LEASE_MS, Lease
+from events.log.log_factory import open_log
+from events.log.raw import RawStreams
+from events.log.redis import RedisLog
+from events.notification.archive_mover import open_mover
+from events.processes import lifeline
 from events.processes.child import Child
-from events.settings import Settings, environment_of
+from events.settings import Settings, SettingsInvalid, environment_of, read_settings
 
 _RENEW_SECONDS = LEASE_MS / 3000
 
+logger = structlog.get_logger()
+
 
 class ChildJob:
-    """A module that one pool at a time, under a lease, runs as a process when it is due."""
+    """A job that one pool at a time, under a lease, runs as a process when it is due."""
 
     # A process of its own gives its memory back when it ends, and does not slow down the threads of the pool.
 
-    def __init__(self, module: str, settings: Settings, lease: Lease, *, is_due: Callable[[], bool]) -> None:
-        self._module, self._settings, self._lease, self._is_due = module, settings, lease, is_due
+    def __init__(self, job: str, settings: Settings, lease: Lease, *, is_due: Callable[[], bool]) -> None:
+        self._job, self._settings, self._lease, self._is_due = job, settings, lease, is_due
 
     def once(self, *, go_on: Callable[[], bool]) -> int | None:
         """Run the job if it is due, as long as the lease holds and `go_on` is true.
@@ -29,7 +47,7 @@ class ChildJob:
         """
         if self._lease.take() is None or not self._is_due():
             return None
-        child = Child([sys.executable, "-m", self._module], environment_of(self._settings))
+        child = Child([sys.executable, "-m", "workers.pool.child_job", self._job], environment_of(self._settings))
         try:
             while True:
                 try:
@@ -41,3 +59,70 @@ class ChildJob:
         finally:
             # No time to end: both jobs can be killed at any step and continue at the next run.
             child.end(0)
+
+
+def archive_job(log: RedisLog, settings: Settings) -> ChildJob:
+    """The job that is due when there are entries to move to the archive."""
+
+    def entries_wait() -> bool:
+        return is_due(
+            log.client,
+            partitions=log.partitions,
+            segment_entries=settings.archive_segment_events,
+            before_at=settings.archive_before_at(now_ms()),
+            head_of=RawStreams(log.client).head,
+        )
+
+    return ChildJob("archive", settings, Lease(log.client, "archive"), is_due=entries_wait)
+
+
+def snapshot_job(log: RedisLog, settings: Settings) -> ChildJob:
+    """The job that is due when a partition has applied enough events since its last snapshot."""
+    # Open the object store at the first check: it may not answer yet when the pool starts.
+    taker = cache(lambda: open_snapshot_taker(log, settings))
+    lease = Lease(log.client, "snapshots")
+    return ChildJob("snapshots", settings, lease, is_due=lambda: any(True for _ in taker().due()))
+
+
+def main() -> int:
+    """Run a job once; returns 0, or 1 if it or a part of it failed. The next run retries that."""
+    lifeline.hold()
+    archives = sys.argv[1] == "archive"
+    try:
+        settings = read_settings()
+        logs.configure(settings.log_level)
+        log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
+        return _archive(log, settings) if archives else _take_snapshots(log, settings)
+    except (LogError, SettingsInvalid) as error:
+        logger.error("nothing is archived" if archives else "no snapshot is taken", why=str(error))  # noqa: TRY400 - expected
+        return 1
+
+
+def _archive(log: RedisLog, settings: Settings) -> int:
+    """Archive and trim every stream."""
+    mover, failed = open_mover(log, settings), 0
+    mover.settle()
+    for stream in mover.streams:
+        try:
+            written = mover.write(stream)
+            limit = settings.archive_before_at(now_ms())
+            trimmed = 0 if limit is None else mover.trim(stream, before_at=limit).trimmed
+        except LogError as error:
+            # One damaged stream must not keep the other streams in Redis, where memory is short.
+            logger.error("not archived", stream=stream, why=str(error))  # noqa: TRY400 - expected
+            failed = 1
+            continue
+        if written.written or trimmed:
+            logger.info("archived", stream=stream, written=written.written, trimmed=trimmed)
+    return failed
+
+
+def _take_snapshots(log: RedisLog, settings: Settings) -> int:
+    taker = open_snapshot_taker(log, settings)
+    for number in taker.due():
+        logger.info("snapshot taken", snapshot=taker.take(number))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

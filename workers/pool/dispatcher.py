@@ -1,15 +1,16 @@
 """Gives a delivery job to every webhook that is behind the log and due."""
 
+from redis import Redis
+
 from events.clock import now_ms
 from events.log.fleet_documents import webhooks
 from events.log.keys import FLEET
 from events.log.lease import Lease
 from events.log.redis import RedisLog
-from events.notification.deliveries import Deliveries, DeliveryProgress, current_progress, is_due
+from events.notification.deliveries import Deliveries, current_progress, is_due
 from events.notification.feed import Feed
-from events.notification.positions import Positions
 from events.webhook.state import WebhookDocument
-from workers.delivery_job import DeliveryQueue
+from workers.delivery_job import enqueue
 
 INTERVAL_SECONDS = 0.2
 
@@ -17,8 +18,8 @@ INTERVAL_SECONDS = 0.2
 class Dispatcher:
     """Checks every webhook; one process at a time does, under a lease."""
 
-    def __init__(self, log: RedisLog, feed: Feed, deliveries: Deliveries, delivery_queue: DeliveryQueue) -> None:
-        self._log, self._feed, self._deliveries, self._delivery_queue = log, feed, deliveries, delivery_queue
+    def __init__(self, log: RedisLog, feed: Feed, deliveries: Deliveries, queue: Redis) -> None:
+        self._log, self._feed, self._deliveries, self._queue = log, feed, deliveries, queue
         self._lease = Lease(log.client, "webhooks")
         self._webhooks: dict[str, WebhookDocument] = {}
         self._seen = -1
@@ -46,10 +47,7 @@ class Dispatcher:
             return
         heads = self._feed.heads()
         for webhook_id, document in self._webhooks.items():
-            is_due = not document.paused and self._is_due(document, progress_by_webhook.get(webhook_id), heads)
-            if is_due and self._deliveries.claim(webhook_id):
-                self._delivery_queue.enqueue(webhook_id)
-
-    def _is_due(self, document: WebhookDocument, progress: DeliveryProgress | None, heads: Positions) -> bool:
-        now = current_progress(document, progress, self._log.partitions)
-        return now.positions != heads and is_due(now, now_ms())
+            progress = current_progress(document, progress_by_webhook.get(webhook_id), self._log.partitions)
+            is_behind = not document.paused and progress.positions != heads
+            if is_behind and is_due(progress, now_ms()) and self._deliveries.claim(webhook_id):
+                enqueue(self._queue, webhook_id)

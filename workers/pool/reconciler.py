@@ -22,9 +22,7 @@ class Reconciler:
     # Jobs can get lost: RQ leaves the job of a killed worker as started for 77 to 240 seconds (decisions/0005).
 
     def __init__(self, log: RedisLog, projections: ProjectionStore, waker: Waker, queue: Redis) -> None:
-        self._log = log
-        self._projections = projections
-        self._waker = waker
+        self._log, self._projections, self._waker = log, projections, waker
         self._queue = Queue(QUEUE, connection=queue, serializer=JSONSerializer)
         self._lease = Lease(log.client, "reconciler")
         self._lagging: dict[int, Vector] = {}
@@ -39,22 +37,17 @@ class Reconciler:
         if self._lease.take() is None:
             self._lagging.clear()
             return []
-        behind = self._behind()
+        heads, behind = self._log.heads(), dict[int, Vector]()
+        for number in range(self._log.partitions):
+            vector = self._projections.checkpoint(number).vector
+            if vector != Vector(heads[number], heads[FLEET]) and not self._waits(number, heads[FLEET]):
+                behind[number] = vector
         stuck = [number for number, vector in behind.items() if self._lagging.get(number) == vector]
         self._lagging = behind
         # With many jobs in the queue, a further job would not make a worker faster.
         if stuck and self._queue.count < _JOBS_PER_PARTITION_MAX * self._log.partitions:
             self._waker.wake(stuck)
         return stuck
-
-    def _behind(self) -> dict[int, Vector]:
-        heads = self._log.heads()
-        behind = {}
-        for number in range(self._log.partitions):
-            vector = self._projections.checkpoint(number).vector
-            if vector != Vector(heads[number], heads[FLEET]) and not self._waits(number, heads[FLEET]):
-                behind[number] = vector
-        return behind
 
     def _waits(self, number: int, fleet_head: int) -> bool:
         """Whether a partition is blocked, and no event of the fleet, which could be a decision, came since it was woken."""

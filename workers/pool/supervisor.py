@@ -10,6 +10,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
+from events.clock import now_ms
 from events.log.errors import LogUnavailable, ObjectStoreUnavailable
 from events.log.log_factory import open_log
 from events.log.wake import QUEUE, WakeFailed, Waker
@@ -20,19 +21,15 @@ from events.processes.postponed import Postponed
 from events.processes.supervised import Continued, ProcessEnded, Supervised
 from events.projection_store.fleet_projection import FleetProjection
 from events.projection_store.redis import RedisProjectionStore
-from events.projection_store.series import SeriesStore
+from events.projection_store.series import Sample, SeriesStore
 from events.settings import Settings, environment_of
 from workers.delivery_job import QUEUE as DELIVERY_QUEUE
-from workers.delivery_job import DeliveryQueue
-from workers.pool.archive_job import archive_job
+from workers.pool.child_job import archive_job, snapshot_job
 from workers.pool.dispatcher import INTERVAL_SECONDS as DISPATCH_SECONDS
 from workers.pool.dispatcher import Dispatcher
 from workers.pool.reconciler import INTERVAL_SECONDS, Reconciler
-from workers.pool.sampler import Sampler
-from workers.pool.snapshot_job import INTERVAL_SECONDS as SNAPSHOT_SECONDS
-from workers.pool.snapshot_job import snapshot_job
 
-STOP_SECONDS_MAX = 15.0
+STOP_SECONDS_MAX, SNAPSHOT_SECONDS = 15.0, 5.0
 BEHIND_SECONDS = 30.0
 """How long a partition may be behind without moving before it is logged; at a start every partition is behind for a while."""
 
@@ -44,31 +41,34 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._stopping = threading.Event()
+        self._stopping, self._has_webhooks = threading.Event(), threading.Event()
         self._behind_since: dict[int, float] = {}
         self._is_late = False
         log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
         queue = Redis.from_url(settings.effective_queue_url)
         projections = RedisProjectionStore(log.client)
         self._reconciler = Reconciler(log, projections, Waker(queue, partitions=log.partitions), queue)
-        fleet_projection = FleetProjection(projections, partitions=log.partitions)
-        self._sampler = Sampler(SeriesStore(log.client), fleet_projection, interval_seconds=settings.series_seconds)
-        self._dispatcher = Dispatcher(log, Feed(log, projections), Deliveries(log.client), DeliveryQueue(queue))
+        self._series = SeriesStore(log.client)
+        self._fleet_projection = FleetProjection(projections, partitions=log.partitions)
+        self._dispatcher = Dispatcher(log, Feed(log, projections), Deliveries(log.client), queue)
         self._archive_job = archive_job(log, settings)
         self._snapshot_job = snapshot_job(log, settings) if settings.history_snapshot_events else None
-        self._has_webhooks = threading.Event()
         self._postponed = Postponed(LogUnavailable, ObjectStoreUnavailable, RedisError, WakeFailed)
         self.children: list[Supervised] = []
 
     def run(self) -> None:
         """Start the workers, tend them and reconcile until `stop` is called from a signal handler or another thread."""
         self.children = [self._worker(QUEUE) for _ in range(self._settings.workers)]
+
+        def goes_on() -> bool:
+            return not self._stopping.is_set()
+
         # These run in threads: a sample of a large fleet takes longer than a child may stay untended.
-        self._every(min(1.0, self._settings.series_seconds / 4), "sample", self._sampler.once)
+        self._every(min(1.0, self._settings.series_seconds / 4), "sample", self._sample_once)
         self._every(DISPATCH_SECONDS, "deliveries", self._dispatch_once)
-        self._every(self._settings.archive_seconds, "archiving", lambda: self._archive_job.once(go_on=self._goes_on))
+        self._every(self._settings.archive_seconds, "archiving", lambda: self._archive_job.once(go_on=goes_on))
         if (job := self._snapshot_job) is not None:
-            self._every(SNAPSHOT_SECONDS, "snapshots", lambda: job.once(go_on=self._goes_on))
+            self._every(SNAPSHOT_SECONDS, "snapshots", lambda: job.once(go_on=goes_on))
         delivering = range(self._settings.webhook_workers)
         reconciled_at = 0.0
         while not self._stopping.wait(0.05):
@@ -83,7 +83,11 @@ class Supervisor:
                 reconciled_at = time.monotonic()
                 with self._postponed.attempt("reconciler"):
                     self._reconcile_once()
-                self._beat()
+                file = self._settings.heartbeat_file
+                if file is not None and all(child.is_running for child in self.children):
+                    # A full or read-only disk must not end the pool; the old file then makes the health check fail.
+                    with contextlib.suppress(OSError):
+                        file.touch()
         for child in self.children:
             child.terminate()
         # One deadline for all: they finish their batches at the same time.
@@ -95,9 +99,6 @@ class Supervisor:
         environment = environment_of(self._settings)
         return Supervised("worker", lambda: Child([sys.executable, "-m", "workers", queue], environment), tell=_tell)
 
-    def _goes_on(self) -> bool:
-        return not self._stopping.is_set()
-
     def _every(self, seconds: float, what: str, act: Callable[[], object]) -> None:
         """Call `act` every `seconds` until the pool stops, in a thread of its own."""
 
@@ -107,6 +108,15 @@ class Supervisor:
                     act()
 
         threading.Thread(target=repeat, name=what, daemon=True).start()
+
+    def _sample_once(self) -> None:
+        """Sample the counts and metrics of every deployment, unless another process did within the interval."""
+        if self._series.claim(round(1000 * self._settings.series_seconds)):
+            at, metrics = now_ms(), self._fleet_projection.metrics()
+            counts = self._fleet_projection.status()
+            self._series.add(
+                at, {name: Sample(at, dict(counts[name]), metrics.get(name, {})) for name in sorted(counts)}
+            )
 
     def _dispatch_once(self) -> None:
         if self._dispatcher.once():
@@ -119,13 +129,6 @@ class Supervisor:
         if late and not self._is_late:
             logger.warning("partitions are behind and do not move: are there workers?", partitions=late)
         self._is_late = bool(late)
-
-    def _beat(self) -> None:
-        file = self._settings.heartbeat_file
-        if file is not None and all(child.is_running for child in self.children):
-            # A full or read-only disk must not end the pool; the old file then makes the health check fail.
-            with contextlib.suppress(OSError):
-                file.touch()
 
     def stop(self) -> None:
         """End `run` soon; may be called from a signal handler."""

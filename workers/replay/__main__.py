@@ -5,7 +5,6 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -19,8 +18,8 @@ from events.settings import SettingsInvalid, environment_of, read_settings
 from events.terminal import complain_of, print_json, print_lines
 from workers.replay.archived import ArchivedLog
 from workers.replay.pool import ProcessDied, replay_streams
-from workers.replay.replay_output import ReplayProgressBar, Summary
-from workers.replay.report import Done, Failed, ReplayRequest
+from workers.replay.replay_output import Summary, progress_bar
+from workers.replay.report import Compared, Done, Failed, ReplayRequest
 
 CANNOT_BE_DONE = 2
 
@@ -72,21 +71,18 @@ def _run(request: ReplayRequest) -> int:
     # Longest first: a long stream that starts last would run alone while the other processes have no work.
     streams = tuple(sorted(streams, key=lambda stream: -heads[stream]))
     events = sum(min(heads[stream], request.upto.get(str(stream), heads[stream])) for stream in streams)
-    began, done, failed = time.monotonic(), list[Any](), list[Failed]()
-    with ReplayProgressBar(events) as hear:
+    began, done, failed = time.monotonic(), list[Compared](), list[Failed]()
+    with progress_bar(events) as hear:
         processes = request.workers or os.cpu_count() or 1
         for message in replay_streams(request, streams, processes=processes, environment=environment_of(settings)):
             hear(message)
-            match message:
-                case Done(compared):
-                    done.append(compared)
-                case Failed():
-                    failed.append(message)
-                case _:
-                    pass
+            if isinstance(message, Done):
+                done.append(message.compared)
+            elif isinstance(message, Failed):
+                failed.append(message)
     # Streams end in any order; the summary lists them by number.
     done.sort(key=lambda compared: compared.stream)
-    summary = Summary(tuple(done), tuple(failed), time.monotonic() - began, rebuilt=request.rebuild)
+    summary = Summary(done, failed, time.monotonic() - began, rebuilt=request.rebuild)
     if request.json:
         print_json(summary.as_json().decode())
     else:

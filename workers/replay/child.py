@@ -8,8 +8,9 @@ from typing import cast
 import msgspec
 
 from events import logs
+from events.fleet.errors import CannotApply
 from events.history.snapshots import Snapshots
-from events.log.errors import LogError, LogUnavailable, SegmentDamaged, SegmentMissing
+from events.log.errors import LogError, LogLostItsTail, LogUnavailable, SegmentDamaged, SegmentMissing, UnreadableEvent
 from events.log.log_factory import open_log
 from events.log.object_store import ObjectStore
 from events.log.port import Log
@@ -31,11 +32,21 @@ from workers.replay.report import (
     Failed,
     RedisUnavailable,
     ReplayRequest,
-    Started,
+    ReportProgress,
 )
-from workers.replay.streams import CannotBeRead, Replay, ReportProgress
+from workers.replay.streams import Replay
 
 _PROGRESS_SECONDS = 0.2
+_CANNOT_BE_REPLAYED = (
+    UnreadableEvent,
+    LogLostItsTail,
+    CannotApply,
+    SegmentDamaged,
+    SegmentMissing,
+    AssignmentChangeDiffers,
+    PathsMissing,
+    RebuildSuperseded,
+)
 
 
 def main() -> int:
@@ -43,44 +54,32 @@ def main() -> int:
     lifeline.hold()
     settings = read_settings()
     logs.configure(settings.log_level)
-    request = msgspec.json.decode(sys.argv[1], type=ReplayRequest)
-    replay, head = _open(settings, request)
+    replay = _open(settings, msgspec.json.decode(sys.argv[1], type=ReplayRequest))
     for line in sys.stdin:
         stream = int(line)
-        _write(Started(stream, head(stream)))
+        _write(Advanced(stream, 0))
         try:
             _write(Done(replay(stream, _progress_of(stream))))
         except LogUnavailable:
             raise
-        except (
-            *CannotBeRead,
-            SegmentDamaged,
-            SegmentMissing,
-            AssignmentChangeDiffers,
-            PathsMissing,
-            RebuildSuperseded,
-        ) as error:
+        except _CANNOT_BE_REPLAYED as error:
             _write(Failed(stream, str(error)))
     return 0
 
 
-def _open(
-    settings: Settings, request: ReplayRequest
-) -> tuple[Callable[[int, ReportProgress], Compared], Callable[[int], int]]:
+def _open(settings: Settings, request: ReplayRequest) -> Callable[[int, ReportProgress], Compared]:
     if request.archive:
         archived = ArchivedLog(request.archive)
         # A replay without projections only reads events; an archive has no more methods of a log than those.
-        replay = Replay(cast("Log", archived), archived, None, upto=lambda stream: request.upto[str(stream)])
-        return replay.stream, archived.head
+        return Replay(cast("Log", archived), archived, None, upto=lambda stream: request.upto[str(stream)]).stream
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     if request.rebuild:
-        return Rebuilder(log).partition, log.head
+        return Rebuilder(log).partition
     projections = RedisProjectionStore(log.client)
     snapshots = Snapshots(ObjectStore(settings.effective_archive_url), RawStreams(log.client), epoch=log.epoch)
-    replay = Replay(
+    return Replay(
         log, projections, projections, upto=lambda stream: request.upto.get(str(stream)), snapshots=snapshots
-    )
-    return replay.stream, log.head
+    ).stream
 
 
 def _progress_of(stream: int) -> ReportProgress:

@@ -1,12 +1,15 @@
-"""Compares the stored documents and heads of one stream with those that its events give."""
+"""Compares the stored documents and heads of one stream with those that its events give, and finds the event behind a difference."""
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
+
+import msgspec
 
 from events.envelope import Envelope
+from events.log.documents import documents_of
 from events.log.errors import UnreadableEvent
-from events.log.events_ahead import EventsAhead
+from events.log.events_ahead import EventsAhead, Skips
 from events.log.keys import FLEET, device_of, key, partition_of
 from events.log.keys import name as name_of
 from events.log.port import Head, Log, Stored
@@ -16,26 +19,7 @@ from workers.replay.first_difference import difference_of_bytes
 from workers.replay.report import ReplayDifference
 
 _CHUNK = 500
-
-
-class ReplayedDocuments(Protocol):
-    """The documents of a stream as its events give them."""
-
-    def apply(self, envelope: Envelope[Any]) -> None:
-        """Apply the next event."""
-        ...
-
-    def subjects(self) -> Iterable[str]:
-        """Every subject that has an event."""
-        ...
-
-    def head(self, subject: str) -> Head:
-        """The version and generation of a subject."""
-        ...
-
-    def document(self, subject: str) -> bytes | None:
-        """The document of a subject, if it has one."""
-        ...
+_NOTHING = object()
 
 
 class DocumentComparison:
@@ -45,15 +29,15 @@ class DocumentComparison:
     they wrote, so their documents are not compared. `faults` are the events that cannot be applied.
     """
 
-    def __init__(self, log: Log, stream: int, replayed: ReplayedDocuments) -> None:
-        self._log, self._stream, self._replayed = log, stream, replayed
+    def __init__(self, log: Log, stream: int) -> None:
+        self._log, self._stream, self.replayed = log, stream, documents_of(stream)
         self.excluded: set[str] = set()
         self.faults: list[ReplayDifference] = []
         self.compared = 0
 
     def apply(self, events: Sequence[Envelope[Any]]) -> None:
         """Apply the next events."""
-        apply = self._replayed.apply
+        apply = self.replayed.apply
         for envelope in events:
             try:
                 apply(envelope)
@@ -67,26 +51,20 @@ class DocumentComparison:
         while events.read_on():
             pass
         self.excluded |= set(filter(None, map(self._subject_at, events.skipped)))
-        names = dict.fromkeys(self._replayed.subjects())
-        beside = (
-            ("heads", self._log.subjects_with_events(self._stream)),
-            ("snapshots", self._log.subjects(self._stream)),
-        )
-        for what, stored in beside:
+        names = dict.fromkeys(self.replayed.subjects())
+        for kind, what, stored in (
+            ("head", "heads", self._log.subjects_with_events(self._stream)),
+            ("twin", "snapshots", self._log.subjects(self._stream)),
+        ):
             for name in stored:
-                if self._is_of_another(name):
-                    kind = "head" if what == "heads" else "twin"
-                    yield ReplayDifference(
-                        kind, f"{key(self._stream, what)} {name}", stored="what another partition has"
-                    )
+                if self._stream != FLEET and partition_of(device_of(name), self._log.partitions) != self._stream:
+                    location = f"{key(self._stream, what)} {name}"
+                    yield ReplayDifference(kind, location, stored="what another partition has")
                 else:
                     names[name] = None
         waiting = (name for name in names if name not in self.excluded)
         while chunk := list(itertools.islice(waiting, _CHUNK)):
             yield from self._compare(chunk, events)
-
-    def _is_of_another(self, name: str) -> bool:
-        return self._stream != FLEET and partition_of(device_of(name), self._log.partitions) != self._stream
 
     def _subject_at(self, position: int) -> str | None:
         try:
@@ -107,33 +85,80 @@ class DocumentComparison:
         # events that came in between, or it is real (decisions/0030).
         while names:
             stored = dict(zip(names, self._log.load(names, fleet=self._stream == FLEET), strict=True))
-            differing = {
-                name: self._replayed_of(name)
-                for name, document in stored.items()
-                if self._replayed_of(name) != _both(document)
-            }
+            differing = {}
+            for name, there in stored.items():
+                if (here := self._replayed(name)) != (there.head, there.snapshot):
+                    differing[name] = here
             self.compared += len(names) - len(differing)
             while differing and events.read_on():
                 pass
-            names = [name for name, before in differing.items() if self._replayed_of(name) != before]
+            names = [name for name, before in differing.items() if self._replayed(name) != before]
             for name in differing.keys() - set(names):
                 self.compared += 1
                 if name not in self.excluded and events.stopped is None:
                     yield from self._difference(name, stored[name])
 
-    def _replayed_of(self, name: str) -> tuple[Head, bytes | None]:
-        return self._replayed.head(name), self._replayed.document(name)
+    def _replayed(self, name: str) -> tuple[Head, bytes | None]:
+        return self.replayed.head(name), self.replayed.document(name)
 
     def _difference(self, name: str, stored: Stored) -> Iterable[ReplayDifference]:
-        head = self._replayed.head(name)
+        head, document = self._replayed(name)
         if stored.head != head:
             texts = [f"{side.version}:{side.generation}" if side.version else "" for side in (stored.head, head)]
             yield ReplayDifference("head", f"{key(self._stream, 'heads')} {name}", stored=texts[0], replayed=texts[1])
-        difference = difference_of_bytes(stored.snapshot, self._replayed.document(name))
+        difference = difference_of_bytes(stored.snapshot, document)
         if difference is not None:
             kind = "document" if self._stream == FLEET else "twin"
             yield ReplayDifference(kind, f"{key(self._stream, 'snapshots')} {name}", *difference)
 
 
-def _both(stored: Stored) -> tuple[Head, bytes | None]:
-    return stored.head, stored.snapshot
+def traced(
+    log: Log, stream: int, differences: Sequence[ReplayDifference], *, skips: Skips, upto: int
+) -> list[ReplayDifference]:
+    """The differences, each in a document with the last event that set the differing value as `first_event`.
+
+    Reads the stream up to position `upto` once more if a document differs.
+    """
+    locations = {
+        difference.location: (difference.location.partition(" ")[2], difference.path)
+        for difference in differences
+        if difference.kind in {"twin", "document"}
+    }
+    subjects = {subject for subject, _ in locations.values()}
+    # A module's document begins anew when its device is registered again (decisions/0010), so devices are followed too.
+    subjects |= {device_of(subject) for subject in subjects}
+    documents, values, last = documents_of(stream), dict[str, Any](), dict[str, int]()
+
+    def see(batch: Sequence[Envelope[Any]]) -> None:
+        for envelope in batch:
+            if envelope.subject not in subjects:
+                continue
+            documents.apply(envelope)
+            for location, (subject, path) in locations.items():
+                document = documents.document(subject)
+                value = _NOTHING if document is None else _at(msgspec.json.decode(document), path)
+                if value != values.get(location, _NOTHING):
+                    values[location], last[location] = value, envelope.position
+
+    if locations:
+        events = EventsAhead(log, stream, skips=skips, seen=see)
+        while events.position < upto and events.read_on():
+            for _ in events.runs(events.position):
+                pass
+    return [
+        msgspec.structs.replace(difference, first_event=f"{name_of(stream)}:{last[difference.location]}")
+        if difference.location in last
+        else difference
+        for difference in differences
+    ]
+
+
+def _at(value: Any, path: str) -> Any:
+    """The value at a path of `first_difference`, or at the longest part of it that exists."""
+    for part in path.replace("[", ".[").split(".")[1:]:
+        if part.startswith("[") and isinstance(value, list):
+            number = int(part[1:-1])
+            value = value[number] if number < len(value) else _NOTHING
+        elif isinstance(value, dict):
+            value = value.get(part, _NOTHING)
+    return value

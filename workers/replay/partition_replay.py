@@ -1,22 +1,22 @@
 """Replays one partition from its first event, through every vector at which an assignment change was decided."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import msgspec
 
 from events import canonical
 from events.envelope import Vector
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import MergeCache
+from events.fleet.assignments import AssignmentChange, MergeCache
 from events.fleet.partition import Partition
 from events.log.errors import LogLostItsTail
 from events.log.events_ahead import EventsAhead
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import name
 from events.projection.driver import Driver
+from events.projection_store.port import ProjectionStore
 from events.stored_projection.partition_codec import cause_of
 from events.stored_projection.stored_partition import AssignmentEntry
+from workers.replay.archived import ArchivedLog
 
 _ASSIGNMENT_CHANGES = 1000
 
@@ -32,14 +32,6 @@ class AssignmentChangeDiffers(Exception):
         self.partition, self.position = partition, position
 
 
-class RecordedChanges(Protocol):
-    """The recorded assignment changes: of a projection store, or of an archive."""
-
-    def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
-        """Assignment changes at positions after + 1 and on, at most `limit`."""
-        ...
-
-
 class Step(msgspec.Struct, frozen=True):
     """A vector at which an assignment change is recorded or replayed; `None` for the side that has none.
 
@@ -53,32 +45,14 @@ class Step(msgspec.Struct, frozen=True):
     assignment_change: AssignmentChange | None
 
 
-class ReplayObserver(Protocol):
-    """Stops a replay at chosen vectors and reads the partition there."""
-
-    def stops_between(self, after: Vector, upto: Vector) -> Iterator[Vector]:
-        """The vectors to stop at between two vectors, without both ends."""
-        ...
-
-    def observe(self, replay: "PartitionReplay") -> None:
-        """Read the partition at the vector that is reached."""
-        ...
-
-
 class PartitionReplay:
     """Replays one partition from events alone: no projection, snapshot or warm copy is used."""
 
     def __init__(
-        self,
-        number: int,
-        *,
-        events: EventsAhead,
-        fleet: FleetEventReader,
-        merge: MergeCache | None = None,
-        observer: ReplayObserver | None = None,
+        self, number: int, *, events: EventsAhead, fleet: FleetEventReader, merge: MergeCache | None = None
     ) -> None:
         self.partition = Partition(number, merge)
-        self._driver, self._observer = Driver(self.partition, events, fleet), observer
+        self._driver = Driver(self.partition, events, fleet)
         # The position of the last recorded assignment change that was replayed.
         self._last = 0
         # Index from the start what any later condition names: documents of that time are not stored (decisions/0012).
@@ -91,48 +65,62 @@ class PartitionReplay:
             LogLostItsTail, UnreadableEvent, CannotApply: an event before the vector cannot be read or applied.
             PathsMissing: a deployment names new properties since the replay began; begin again.
         """
-        if self._observer is not None:
-            for stop in self._observer.stops_between(self.partition.vector, vector):
-                self._driver.advance(stop)
-                # A worker committed here and decided nothing, so the replay resolves here as well.
-                self.decide(self.partition.assignment_changes + 1, None)
-                self._observer.observe(self)
         self._driver.advance(vector)
 
     def through(
-        self, recorded: RecordedChanges, *, upto: Vector, assignment_changes: int | None, decided: Vector | None
+        self,
+        recorded: ProjectionStore | ArchivedLog,
+        *,
+        upto: Vector,
+        assignment_changes: int | None = None,
+        decided: Vector | None = None,
     ) -> Iterator[Step]:
         """Replay the recorded assignment changes within `upto`; yields a step for each.
 
-        `assignment_changes` is how many there must be, and `decided` is the vector of the last one, if known. A missing
-        assignment change is detected by these, or by the vector that the next one begins at.
+        `assignment_changes` is how many there must be, and `decided` is the vector of the last of these, if known. A missing
+        assignment change is detected by them, or by the vector that the next one begins at.
         """
-        number = self.partition.number
-        while entries := _readable(recorded, number, self._last):
+        while entries := _readable(recorded, self.partition.number, self._last):
             for entry in entries:
                 if assignment_changes is not None and entry.position > assignment_changes:
                     return
+                vector = self.partition.vector
                 assignment_change = assignment_change_in(entry)
                 if assignment_change is not None:
-                    if not assignment_change.after.is_within(upto):
+                    vector = assignment_change.after
+                    if not vector.is_within(upto):
                         return
-                    if entry.position > self._last + 1 and assignment_change.before.is_within(assignment_change.after):
+                    if entry.position > self._last + 1 and assignment_change.before.is_within(vector):
                         # Entries in between are missing, but this one still names the vector of the last of them.
                         yield self._step(assignment_change.before, self._last + 1, None)
-                    vector = assignment_change.after
-                else:
-                    vector = self.partition.vector
-                if not self.partition.vector.is_within(vector):
-                    vector = self.partition.vector
+                    if not self.partition.vector.is_within(vector):
+                        vector = self.partition.vector
                 self._last = entry.position
                 yield self._step(vector, entry.position, entry)
-        if (
-            assignment_changes is not None
-            and decided is not None
-            and self._last < assignment_changes
-            and decided.is_within(upto)
-        ):
+        if decided is not None and self._last < (assignment_changes or 0) and decided.is_within(upto):
             yield self._step(decided, self._last + 1, None)
+
+    def confirmed(
+        self, recorded: ProjectionStore, *, upto: Vector, assignment_changes: int | None = None
+    ) -> Iterator[Step]:
+        """Replay to a vector, through the recorded assignment changes (the first so many, if given); yields a step for each.
+
+        Raises:
+            AssignmentChangeDiffers: the events give another assignment change, or one more.
+            LogLostItsTail, UnreadableEvent, CannotApply, PathsMissing: as `replay_to`.
+        """
+        number, partition = self.partition.number, self.partition
+        within = upto if assignment_changes is None else Vector(2**63, 2**63)
+        for step in self.through(recorded, upto=within, assignment_changes=assignment_changes):
+            if step.recorded != step.replayed:
+                raise AssignmentChangeDiffers(number, step.position)
+            yield step
+        self.replay_to(upto)
+        partition.release_paths()
+        # Every decision up to here is recorded, so nothing may be left to decide.
+        count = partition.assignment_changes if assignment_changes is None else assignment_changes
+        if self.decide(count + 1, None).replayed is not None:
+            raise AssignmentChangeDiffers(number, count + 1)
 
     def _step(self, vector: Vector, position: int, recorded: AssignmentEntry | None) -> Step:
         self.replay_to(vector)
@@ -163,7 +151,22 @@ def assignment_change_in(entry: AssignmentEntry | None) -> AssignmentChange | No
         return None
 
 
-def _readable(recorded: RecordedChanges, number: int, after: int) -> Sequence[AssignmentEntry]:
+def decided_at(recorded: ProjectionStore, number: int, position: int) -> Vector:
+    """The vector of a recorded assignment change; the initial one for position 0.
+
+    Raises:
+        AssignmentChangeDiffers: its data is damaged.
+    """
+    if not position:
+        return Vector()
+    (entry,) = recorded.assignment_changes(number, after=position - 1, limit=1)
+    assignment_change = assignment_change_in(entry)
+    if assignment_change is None:
+        raise AssignmentChangeDiffers(number, position)
+    return assignment_change.after
+
+
+def _readable(recorded: ProjectionStore | ArchivedLog, number: int, after: int) -> Sequence[AssignmentEntry]:
     """The next recorded assignment changes; a gap is skipped."""
     limit = _ASSIGNMENT_CHANGES
     while True:

@@ -37,32 +37,30 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        self.process = self._child.process
-        self._partial_line = b""
+        self.process, self._partial_line = self._child.process, b""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._stdin, self.stdout = self.process.stdin, self.process.stdout
 
     def ask(self, stream: int) -> None:
         self.stream = stream
-        assert self.process.stdin is not None
         # A dead process is detected when its output ends.
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(b"%d\n" % stream)
-            self.process.stdin.flush()
+            self._stdin.write(b"%d\n" % stream)
+            self._stdin.flush()
 
     def messages(self) -> list[ChildMessage] | None:
         """The messages since the last call; `None` when the output has ended."""
-        assert self.process.stdout is not None
-        data = os.read(self.process.stdout.fileno(), 1 << 20)
+        data = os.read(self.stdout.fileno(), 1 << 20)
         if not data:
             return None
         *lines, self._partial_line = (self._partial_line + data).split(b"\n")
         return [msgspec.json.decode(line, type=ChildMessage) for line in lines]
 
     def end(self) -> int:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-        self.process.stdout.close()
+            self._stdin.close()
+        self.stdout.close()
         return self._child.end(_END_SECONDS)
 
 
@@ -82,8 +80,7 @@ def replay_streams(
         def start() -> None:
             child = _Child(request, environment)
             children.append(child)
-            assert child.process.stdout is not None
-            selector.register(child.process.stdout, selectors.EVENT_READ, child)
+            selector.register(child.stdout, selectors.EVENT_READ, child)
             child.ask(waiting.popleft())
 
         try:

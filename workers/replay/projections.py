@@ -30,39 +30,37 @@ def differences(number: int, stored: StoredPartition, replayed: StoredPartition)
     for name in HASHES:
         for field in sorted(stored.hashes[name].keys() | replayed.hashes[name].keys()):
             data, expected = stored.hashes[name].get(field), replayed.hashes[name].get(field)
-            if data != expected and not _is_of_other_rules(name, data):
-                yield _of_field(f"{key(number, f'projection:{name}')} {field}", name, data, expected, replayed)
+            # Findings of an older version's readiness rules stay stored until a worker loads the partition the next time. They
+            # are no sign of a damaged projection.
+            is_of_other_rules = name == "readiness" and data is not None and read_findings(data) is None
+            if data != expected and not is_of_other_rules:
+                location = f"{key(number, f'projection:{name}')} {field}"
+                if name in _SETS:
+                    yield _of_set(location, data, expected, replayed)
+                else:
+                    first = difference_of_bytes(data, expected) or ("$", "", "")
+                    yield ReplayDifference("projection", location, *first)
     for name in ARRAYS:
         if stored.arrays[name] != replayed.arrays[name]:
             yield _of_array(key(number, f"projection:{name}"), stored.arrays[name], replayed.arrays[name], replayed)
 
 
-def _is_of_other_rules(name: str, data: bytes | None) -> bool:
-    # Findings of an older version's readiness rules stay stored until a worker loads the partition the next time. They
-    # are no sign of a damaged projection.
-    return name == "readiness" and data is not None and read_findings(data) is None
-
-
-def _of_field(
-    location: str, name: str, data: bytes | None, expected: bytes | None, replayed: StoredPartition
-) -> ReplayDifference:
-    if name not in _SETS:
-        return ReplayDifference("projection", location, *(difference_of_bytes(data, expected) or ("$", "", "")))
+def _of_set(location: str, data: bytes | None, expected: bytes | None, replayed: StoredPartition) -> ReplayDifference:
     if data is None or expected is None:
         stored_text, replayed_text = ("" if side is None else "a set" for side in (data, expected))
         return ReplayDifference("projection", location, stored=stored_text, replayed=replayed_text)
-    expected_members = from_bytes(expected)
-    replayed_text = counted(len(expected_members), "device")
+    expected_members, ordinals = from_bytes(expected), list[int]()
     try:
         members = from_bytes(data)
+        stored_text, ordinals = counted(len(members), "device"), list((members ^ expected_members)[:_DEVICES_NAMED])
     except ValueError:
-        return ReplayDifference("projection", location, stored="no set", replayed=replayed_text)
+        stored_text = "no set"
     return ReplayDifference(
         "projection",
         location,
-        stored=counted(len(members), "device"),
-        replayed=replayed_text,
-        devices=_names_of(list((members ^ expected_members)[:_DEVICES_NAMED]), replayed),
+        stored=stored_text,
+        replayed=counted(len(expected_members), "device"),
+        devices=_names_of(ordinals, replayed),
     )
 
 

@@ -6,8 +6,6 @@ import time
 import msgspec
 from msgspec import UNSET
 
-from events.envelope import Vector
-from events.fleet.assignment_change import AssignmentChange
 from events.fleet.assignments import MergeCache
 from events.garbage_collection import rare_collection
 from events.log.events_ahead import EventsAhead
@@ -21,9 +19,8 @@ from events.projection_store.redis import RedisProjectionStore
 from events.projection_store.staged_projection import StagedProjection
 from events.stored_projection.partition_codec import checkpoint_of, writes_of
 from events.stored_projection.stored_partition import Checkpoint
-from workers.replay.partition_replay import AssignmentChangeDiffers, PartitionReplay
-from workers.replay.report import Compared
-from workers.replay.streams import ReportProgress
+from workers.replay.partition_replay import PartitionReplay, decided_at
+from workers.replay.report import Compared, ReportProgress
 
 _ATTEMPTS = 5
 
@@ -48,16 +45,15 @@ class Rebuilder:
         began = time.monotonic()
         for attempt in itertools.count(1):
             try:
-                with rare_collection():
-                    compared = self._rebuilt(number, tell)
-                return msgspec.structs.replace(compared, seconds=time.monotonic() - began)
+                return self._rebuilt(number, tell, began)
             except PathsMissing:
                 # A deployment names new properties since this attempt began; they must be indexed from the first event.
                 if attempt == _ATTEMPTS:
                     raise
         raise AssertionError
 
-    def _rebuilt(self, number: int, tell: ReportProgress) -> Compared:
+    @rare_collection()
+    def _rebuilt(self, number: int, tell: ReportProgress, began: float) -> Compared:
         self._fleet.read_on()
         staging = StagedProjection(self._log.client, number)
         reached(FailPoint.REBUILD_BEGUN)
@@ -68,9 +64,8 @@ class Rebuilder:
             seen=lambda envelopes: tell(envelopes[-1].position) if envelopes else None,
         )
         replay = PartitionReplay(number, events=events, fleet=self._fleet, merge=self._merge)
-        written = Checkpoint()
-        partition, rounds, is_switched = replay.partition, 0, False
-        assignment_changes = 0
+        partition, written = replay.partition, Checkpoint()
+        rounds, assignment_changes, is_switched = 0, 0, False
         while not is_switched:
             rounds += 1
             # Read before the checkpoint. In the other order, a commit in between would give a newer assignment change.
@@ -78,8 +73,12 @@ class Rebuilder:
             seen = staging.seen()
             live = msgspec.json.decode(seen, type=Checkpoint) if seen else Checkpoint()
             self._fleet.read_on()
-            assignment_changes, vector = self._target(number, live, newest)
-            self._replay_to(replay, assignment_changes, vector)
+            assignment_changes, vector = live.assignment_changes, live.vector
+            # Projections can be gone, or behind a record that a failover kept; then the record says how far to go.
+            if live.assignment_changes < newest:
+                assignment_changes, vector = newest, decided_at(self._recorded, number, newest)
+            for _ in replay.confirmed(self._recorded, upto=vector, assignment_changes=assignment_changes):
+                pass
             # The number makes this checkpoint differ from those that warm copies expect: their commits fail (decisions/0030).
             partition.rebuilt = 1 + (0 if live.rebuilt is UNSET else live.rebuilt)
             writes = writes_of(partition, None, expected=written)
@@ -92,41 +91,16 @@ class Rebuilder:
                 seen, assignment_changes=assignment_changes, checkpoint=checkpoint_of(partition)
             )
         reached(FailPoint.REBUILD_AFTER_SWITCH)
-        self._unblock(number)
+        # Position 0 marks lost projections, which now exist again. A partition that is stopped at an event stays stopped.
+        blocked = self._recorded.blocked(number)
+        if blocked is not None and not blocked.position:
+            self._recorded.block(number, None)
         return Compared(
             number,
             events=partition.vector.partition - len(events.skipped),
             assignment_changes=assignment_changes,
             skipped=len(events.skipped),
             vector=partition.vector,
+            seconds=time.monotonic() - began,
             notes=(f"switched in round {rounds}",),
         )
-
-    def _target(self, number: int, live: Checkpoint, newest: int) -> tuple[int, Vector]:
-        """How many assignment changes to replay, and the vector to reach: the live checkpoint's, or those of newer records."""
-        # Projections can be gone, or behind a record that a failover kept; then the record says how far to go.
-        if live.assignment_changes >= newest:
-            return live.assignment_changes, live.vector
-        (entry,) = self._recorded.assignment_changes(number, after=newest - 1, limit=1)
-        return newest, msgspec.json.decode(entry.data, type=AssignmentChange).after
-
-    def _replay_to(self, replay: PartitionReplay, assignment_changes: int, vector: Vector) -> None:
-        number = replay.partition.number
-        steps = replay.through(
-            self._recorded, upto=Vector(2**63, 2**63), assignment_changes=assignment_changes, decided=None
-        )
-        for step in steps:
-            if step.recorded != step.replayed:
-                raise AssignmentChangeDiffers(number, step.position)
-        replay.replay_to(vector)
-        replay.partition.release_paths()
-        # Every decision up to here is recorded, so nothing may be left to decide.
-        last = replay.decide(assignment_changes + 1, None)
-        if last.replayed is not None:
-            raise AssignmentChangeDiffers(number, last.position)
-
-    def _unblock(self, number: int) -> None:
-        # Position 0 marks lost projections, which now exist again. A partition that is stopped at an event stays stopped.
-        blocked = self._recorded.blocked(number)
-        if blocked is not None and not blocked.position:
-            self._recorded.block(number, None)

@@ -1,5 +1,7 @@
 """The request for a replay and its results: plain data between the processes of a replay, and for its caller."""
 
+from collections.abc import Callable, Iterable
+
 import msgspec
 
 from events.envelope import Vector
@@ -7,6 +9,9 @@ from events.log.keys import name
 
 NAMED_MAX = 20
 """How many differences of each kind in one stream are named; further differences are only counted."""
+
+ReportProgress = Callable[[int], None]
+"""Takes the number of events of the stream that are replayed."""
 
 
 class ReplayRequest(msgspec.Struct, frozen=True):
@@ -44,7 +49,7 @@ class ReplayDifference(msgspec.Struct, frozen=True, omit_defaults=True, rename="
     devices: tuple[str, ...] = ()
 
 
-class Compared(msgspec.Struct, frozen=True, rename="camel"):
+class Compared(msgspec.Struct, rename="camel"):
     """The result of one stream: how many things were compared, and the differences; `more` counts those not named.
 
     `apart` counts the subjects that are not compared, because an event of theirs is skipped.
@@ -62,7 +67,7 @@ class Compared(msgspec.Struct, frozen=True, rename="camel"):
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     memory_bytes_max: int = 0
-    differences: tuple[ReplayDifference, ...] = ()
+    differences: list[ReplayDifference] = []
     more: int = 0
     notes: tuple[str, ...] = ()
 
@@ -71,21 +76,19 @@ class Compared(msgspec.Struct, frozen=True, rename="camel"):
         """`p03`, or `fleet`."""
         return name(self.stream)
 
-    @property
-    def differences_total(self) -> int:
-        """How many differences there are, named or not."""
-        return len(self.differences) + self.more
-
-
-class Started(msgspec.Struct, frozen=True, tag=True):
-    """A process has started to replay a stream of `events` events."""
-
-    stream: int
-    events: int
+    def add(self, differences: Iterable[ReplayDifference]) -> None:
+        """Add differences after those of their kind; of more than `NAMED_MAX` of a kind, only the number."""
+        for difference in differences:
+            if sum(difference.kind == named.kind for named in self.differences) < NAMED_MAX:
+                self.differences.append(difference)
+            else:
+                self.more += 1
+        kinds = list(dict.fromkeys(difference.kind for difference in self.differences))
+        self.differences.sort(key=lambda difference: kinds.index(difference.kind))
 
 
 class Advanced(msgspec.Struct, frozen=True, tag=True):
-    """A process has reached a position of its stream."""
+    """A process has reached a position of its stream; 0 when it begins."""
 
     stream: int
     position: int
@@ -104,7 +107,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     error: str
 
 
-StreamProgress = Started | Advanced | Done | Failed
+StreamProgress = Advanced | Done | Failed
 
 
 class RedisUnavailable(msgspec.Struct, frozen=True, tag=True):

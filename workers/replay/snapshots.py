@@ -1,51 +1,76 @@
-"""Compares the snapshots of a partition with what the events give at their vectors."""
+"""Replays a partition, and compares its snapshots with what the events give at their vectors."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
+from typing_extensions import override
 
 from events.envelope import Vector
-from events.fleet.partition import Partition
+from events.fleet.assignments import MergeCache
 from events.history.errors import SnapshotDamaged, SnapshotGone
 from events.history.snapshots import Snapshot, Snapshots
+from events.log.documents import Documents
+from events.log.events_ahead import EventsAhead
+from events.log.fleet_events import FleetEventReader
 from events.projection_store.memory import MemoryProjectionStore
 from events.stored_projection.partition_codec import writes_of
-from events.stored_projection.stored_partition import StoredPartition
-from workers.replay.documents import ReplayedDocuments
+from events.stored_projection.stored_partition import AssignmentEntry, StoredPartition
 from workers.replay.first_difference import difference_of_bytes
-from workers.replay.partition_replay import PartitionReplay
+from workers.replay.partition_replay import PartitionReplay, Step
 from workers.replay.projections import differences
-from workers.replay.report import ReplayDifference
+from workers.replay.report import Compared, ReplayDifference
 
 
-class SnapshotComparison:
-    """Compares the snapshots of one partition in the order of their vectors, while the partition is replayed."""
+class SnapshotReplay(PartitionReplay):
+    """Replays a partition through the vectors of its snapshots, and compares each."""
 
     def __init__(
         self,
-        snapshots: Snapshots | None,
         number: int,
-        documents: ReplayedDocuments,
-        add_differences: Callable[[Iterable[ReplayDifference]], None],
+        *,
+        events: EventsAhead,
+        fleet: FleetEventReader,
+        merge: MergeCache,
+        snapshots: Snapshots | None,
+        files: Mapping[Vector, str],
+        documents: Documents,
+        compared: Compared,
     ) -> None:
-        """`documents` are at the partition's position at every stop; `add_differences` takes what differs."""
-        self._snapshots, self._number, self._documents = snapshots, number, documents
-        self._add_differences = add_differences
-        names = [] if snapshots is None else list(snapshots.names(number))
-        vectors = [] if snapshots is None else snapshots.vectors(number)
-        self._waiting = list(zip(vectors, names, strict=True))
+        """`files` of snapshots are in order; `documents` are at the partition's position at each of their vectors.
+
+        `compared` takes the number of snapshots, and what differs.
+        """
+        super().__init__(number, events=events, fleet=fleet, merge=merge)
+        self._snapshots, self._waiting = snapshots, list(files.items())
+        self._documents, self._compared = documents, compared
         # A store follows the partition from stop to stop, so that each comparison writes only what changed.
         self._store = MemoryProjectionStore()
         self._first: Snapshot | None = None
-        self.compared = 0
 
-    @property
-    def stops(self) -> list[int]:
-        """The positions at which documents are compared."""
-        return [vector.partition for vector, _ in self._waiting]
+    @override
+    def replay_to(self, vector: Vector) -> None:
+        """As `PartitionReplay.replay_to`, with a decision at each snapshot."""
+        for stop in self._stops_before(vector):
+            super().replay_to(stop)
+            # A worker committed here and decided nothing, so the replay resolves here as well.
+            self.decide(self.partition.assignment_changes + 1, None)
+        super().replay_to(vector)
 
-    def stops_between(self, after: Vector, upto: Vector) -> Iterator[Vector]:
-        """The vectors of the snapshots between two vectors, without both ends."""
+    @override
+    def decide(self, position: int, recorded: AssignmentEntry | None) -> Step:
+        """Decide, then compare the snapshot at the present vector, if there is one."""
+        step = super().decide(position, recorded)
+        if self._waiting and self._waiting[0][0] == step.after:
+            snapshot = self._next()
+            if snapshot is not None:
+                self._compared.snapshots += 1
+                self._compared.add(self._differences(snapshot))
+                self._drop()
+        return step
+
+    def _stops_before(self, upto: Vector) -> Iterator[Vector]:
+        """The vectors of the snapshots between the present vector and a later one, without both ends."""
+        after = self.partition.vector
         while self._waiting:
             vector = self._waiting[0][0]
             if vector == upto or not vector.is_within(upto):
@@ -54,15 +79,6 @@ class SnapshotComparison:
             if self._next() is not None and after.is_within(vector) and vector != after:
                 yield vector
             if self._waiting and self._waiting[0][0] == vector:
-                self._drop()
-
-    def observe(self, replay: PartitionReplay) -> None:
-        """Compare the snapshot at the partition's vector, if there is one."""
-        if self._waiting and self._waiting[0][0] == replay.partition.vector:
-            snapshot = self._next()
-            if snapshot is not None:
-                self.compared += 1
-                self._add_differences(self._differences(replay.partition, snapshot))
                 self._drop()
 
     def end(self) -> None:
@@ -77,34 +93,34 @@ class SnapshotComparison:
         file_name = self._waiting[0][1]
         if self._first is None:
             try:
-                self._first = self._snapshots.read(self._number, file_name)
+                self._first = self._snapshots.read(self.partition.number, file_name)
             except SnapshotGone:
                 # Snapshots that are no longer needed are deleted while a replay runs.
                 self._drop()
             except SnapshotDamaged as error:
                 self._drop()
-                self.compared += 1
-                self._add_differences([ReplayDifference("snapshot", file_name, stored=error.why)])
+                self._compared.snapshots += 1
+                self._compared.add([ReplayDifference("snapshot", file_name, stored=error.why)])
         return self._first
 
     def _drop(self) -> None:
         self._waiting.pop(0)
         self._first = None
 
-    def _differences(self, partition: Partition, snapshot: Snapshot) -> Iterator[ReplayDifference]:
+    def _differences(self, snapshot: Snapshot) -> Iterator[ReplayDifference]:
         file_name, stored = self._waiting[0][1], snapshot.stored_partition
-        for difference in differences(self._number, stored, self._at_snapshot(partition, stored)):
+        for difference in differences(self.partition.number, stored, self._at_snapshot(stored)):
             yield msgspec.structs.replace(difference, kind="snapshot", location=f"{file_name} {difference.location}")
-        documents = snapshot.documents()
+        documents = snapshot.documents
         for subject in sorted({*documents, *self._documents.subjects()}):
             document_difference = difference_of_bytes(documents.get(subject), self._documents.document(subject))
             if document_difference is not None:
                 yield ReplayDifference("snapshot", f"{file_name} {subject}", *document_difference)
 
-    def _at_snapshot(self, partition: Partition, stored: StoredPartition) -> StoredPartition:
-        """The stored form of a partition in the middle of its replay, with the index that a worker had then."""
-        partition.rebuilt = stored.checkpoint.rebuilt
-        replayed = self.stored_form(partition)
+    def _at_snapshot(self, stored: StoredPartition) -> StoredPartition:
+        """The stored form in the middle of the replay, with the index that a worker had then."""
+        self.partition.rebuilt = stored.checkpoint.rebuilt
+        replayed = self.stored_form()
         # A replay indexes from the start what any later condition names (decisions/0012); a worker had not yet.
         index = {
             field: data
@@ -115,8 +131,9 @@ class SnapshotComparison:
         checkpoint = msgspec.structs.replace(replayed.checkpoint, over_budget=stored.checkpoint.over_budget)
         return StoredPartition(checkpoint, {**replayed.hashes, "index": index}, replayed.arrays)
 
-    def stored_form(self, partition: Partition) -> StoredPartition:
+    def stored_form(self) -> StoredPartition:
         """The stored form of the partition as it is now."""
-        checkpoint = self._store.checkpoint(self._number)
-        assert self._store.commit(self._number, writes_of(partition, None, expected=checkpoint))
-        return self._store.load(self._number)
+        number = self.partition.number
+        writes = writes_of(self.partition, None, expected=self._store.checkpoint(number))
+        assert self._store.commit(number, writes)
+        return self._store.load(number)

@@ -1,20 +1,17 @@
 """Replays one stream of the log and compares the result with what is stored of it."""
 
-import itertools
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from events.envelope import Envelope, Vector
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import MergeCache
-from events.fleet.errors import CannotApply
+from events.fleet.assignments import AssignmentChange, MergeCache
 from events.garbage_collection import rare_collection
 from events.history.snapshots import Snapshots
-from events.log.documents import DeviceDocuments, FleetDocuments
 from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.events_ahead import EventsAhead
 from events.log.fleet_events import FleetEventReader
@@ -23,42 +20,16 @@ from events.log.port import Log
 from events.projection_store.port import ProjectionStore
 from events.stored_projection.partition_codec import cause_of
 from events.stored_projection.stored_partition import AssignmentEntry, StoredPartition
-from workers.replay.documents import DocumentComparison
-from workers.replay.event_trace import traced
+from workers.replay.archived import ArchivedLog
+from workers.replay.documents import DocumentComparison, traced
 from workers.replay.first_difference import FirstDifference, difference_of_bytes, first_difference
-from workers.replay.partition_replay import PartitionReplay, RecordedChanges, Step, assignment_change_in
+from workers.replay.partition_replay import PartitionReplay, Step, assignment_change_in
 from workers.replay.projections import count_of, differences
-from workers.replay.report import NAMED_MAX, Compared, ReplayDifference
-from workers.replay.snapshots import SnapshotComparison
-
-CannotBeRead = (UnreadableEvent, LogLostItsTail, CannotApply)
-ReportProgress = Callable[[int], None]
-"""Takes the number of events of the stream that are replayed."""
+from workers.replay.report import Compared, ReplayDifference, ReportProgress
+from workers.replay.snapshots import SnapshotReplay
 
 _DEVICES_NAMED = 5
 _NO_END = 2**63
-
-
-class NamedDifferences:
-    """Collects differences: the first `NAMED_MAX` of each kind, and the number of further ones."""
-
-    def __init__(self) -> None:
-        self._by_kind: dict[str, list[ReplayDifference]] = {}
-        self.more = 0
-
-    def add(self, new_differences: Iterable[ReplayDifference]) -> None:
-        """Add differences."""
-        for difference in new_differences:
-            same_kind = self._by_kind.setdefault(difference.kind, [])
-            if len(same_kind) < NAMED_MAX:
-                same_kind.append(difference)
-            else:
-                self.more += 1
-
-    @property
-    def named(self) -> tuple[ReplayDifference, ...]:
-        """The differences that are named."""
-        return tuple(itertools.chain.from_iterable(self._by_kind.values()))
 
 
 class Replay:
@@ -67,7 +38,7 @@ class Replay:
     def __init__(
         self,
         log: Log,
-        recorded: RecordedChanges,
+        recorded: ProjectionStore | ArchivedLog,
         projections: ProjectionStore | None,
         *,
         upto: Callable[[int], int | None] = lambda _stream: None,
@@ -78,10 +49,10 @@ class Replay:
         Without `projections`, as for an archive, only assignment changes are compared, and `upto` must name an end.
         """
         self._log, self._recorded, self._projections, self._upto = log, recorded, projections, upto
-        self._snapshots = snapshots
-        self._fleet = FleetEventReader(log)
-        self._merge = MergeCache()
+        self._snapshots, self._fleet, self._merge = snapshots, FleetEventReader(log), MergeCache()
 
+    # Python's garbage collector alone took a third of the time of a replay (decisions/0030).
+    @rare_collection()
     def stream(self, stream: int, tell: ReportProgress = lambda _position: None) -> Compared:
         """Replay one stream and compare.
 
@@ -89,128 +60,80 @@ class Replay:
             LogUnavailable: Redis did not answer.
             LogLostItsTail, UnreadableEvent, CannotApply: an event before the recorded checkpoint cannot be read or applied.
         """
-        # Python's garbage collector alone took a third of the time of a replay (decisions/0030).
-        with rare_collection():
-            return self._compared(stream, tell)
-
-    def _compared(self, stream: int, tell: ReportProgress) -> Compared:
         began, cpu = time.monotonic(), time.process_time()
-        self._fleet.read_on()
-        compared = self._of_fleet(tell) if stream == FLEET else self._of_partition(stream, tell)
-        position = compared.events + compared.skipped
-        named = traced(
-            self._log, stream, compared.differences, skips=lambda: self._fleet.skipped(stream), upto=position
-        )
-        compared = msgspec.structs.replace(compared, differences=named)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return msgspec.structs.replace(
-            compared, seconds=time.monotonic() - began, cpu_seconds=time.process_time() - cpu, memory_bytes_max=peak
-        )
+        end, compared, comparison = self._upto(stream), Compared(stream), DocumentComparison(self._log, stream)
+        files = {} if self._snapshots is None or stream == FLEET or end is not None else self._snapshots.listed(stream)
 
-    # -- the fleet's stream: documents alone
+        def seen(batch: Sequence[Envelope[Any]]) -> None:
+            # Stored documents are those of the head, so a replay that ends earlier has nothing to compare them with.
+            if end is None:
+                comparison.apply(batch)
+            if batch:
+                tell(batch[-1].position)
 
-    def _of_fleet(self, tell: ReportProgress) -> Compared:
-        comparison = DocumentComparison(self._log, FLEET, FleetDocuments())
-        upto = self._upto(FLEET)
-        events = EventsAhead(
-            self._log,
-            FLEET,
-            skips=lambda: self._fleet.skipped(FLEET),
-            seen=_reporting(comparison.apply, tell),
-            stops=() if upto is None else (upto,),
-        )
-        named = NamedDifferences()
-        if upto is None:
-            named.add(comparison.differences(events))
-            named.add(comparison.faults)
-        else:
-            for _ in events.runs(upto):
-                pass
-        return Compared(
-            FLEET,
-            events=events.position - len(events.skipped),
-            documents=comparison.compared,
-            skipped=len(events.skipped),
-            apart=len(comparison.excluded),
-            differences=named.named,
-            more=named.more,
-            notes=_stopped(events),
-        )
-
-    # -- a partition: assignment changes, projections, twins
-
-    def _of_partition(self, number: int, tell: ReportProgress) -> Compared:
-        ends = [self._upto(stream) for stream in (number, FLEET)]
-        upto = Vector(*(_NO_END if end is None else end for end in ends))
         # Load everything in one transaction before replaying: workers may go on (decisions/0030).
-        stored = None if self._projections is None else self._projections.load(number)
+        stored = None if self._projections is None or stream == FLEET else self._projections.load(stream)
         self._fleet.read_on()
+        skips, stops = partial(self._fleet.skipped, stream), [vector.partition for vector in files]
+        events = EventsAhead(self._log, stream, skips=skips, seen=seen, stops=stops if end is None else (end,))
+        if stream != FLEET:
+            replay = SnapshotReplay(
+                stream,
+                events=events,
+                fleet=self._fleet,
+                merge=self._merge,
+                snapshots=self._snapshots,
+                files=files,
+                documents=comparison.replayed,
+                compared=compared,
+            )
+            self._replay_partition(replay, stored, compared)
+        elif end is not None:
+            for _ in events.runs(end):
+                pass
+        if end is None:
+            compared.add(comparison.differences(events))
+            # A blocked partition waits for a decision about exactly this event; that is not a difference.
+            if stream == FLEET or self._projections is None or self._projections.blocked(stream) is None:
+                compared.add(comparison.faults)
+        compared.events, compared.skipped = events.position - len(events.skipped), len(events.skipped)
+        compared.documents, compared.apart = comparison.compared, len(comparison.excluded)
+        compared.notes = () if events.stopped is None else (str(events.stopped),)
+        compared.differences = traced(self._log, stream, compared.differences, skips=skips, upto=events.position)
+        compared.memory_bytes_max = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        compared.seconds, compared.cpu_seconds = time.monotonic() - began, time.process_time() - cpu
+        return compared
+
+    def _replay_partition(self, replay: SnapshotReplay, stored: StoredPartition | None, compared: Compared) -> None:
+        """Replay a partition to its recorded checkpoint; compare assignment changes, snapshots and projections."""
+        partition, number = replay.partition, replay.partition.number
+        upto = Vector(*(_NO_END if (end := self._upto(stream)) is None else end for stream in (number, FLEET)))
         if stored is not None and not stored.checkpoint.vector.is_within(upto):
             stored = None
-        # Stored documents are those of the head, so a replay that ends earlier has nothing to compare them with.
-        documents_too = ends[0] is None
-        documents = DeviceDocuments()
-        comparison = DocumentComparison(self._log, number, documents)
-        named, assignment_changes = NamedDifferences(), 0
-        snapshots = SnapshotComparison(self._snapshots if documents_too else None, number, documents, named.add)
-        events = EventsAhead(
-            self._log,
-            number,
-            skips=lambda: self._fleet.skipped(number),
-            seen=_reporting(comparison.apply if documents_too else None, tell),
-            stops=snapshots.stops if documents_too else (upto.partition,),
-        )
-        replay = PartitionReplay(number, events=events, fleet=self._fleet, merge=self._merge, observer=snapshots)
-        decided = None if stored is None else stored.checkpoint.decided
         count = None if stored is None else stored.checkpoint.assignment_changes
+        decided = None if stored is None else stored.checkpoint.decided
         for step in replay.through(self._recorded, upto=upto, assignment_changes=count, decided=decided):
-            assignment_changes += step.recorded is not None
-            named.add(self._assignment_change_differences(number, step, replay))
-            snapshots.observe(replay)
-        projections = 0
+            compared.assignment_changes += step.recorded is not None
+            compared.add(self._assignment_change_differences(number, step, replay))
         if stored is not None:
-            replayed = self._replayed_to(replay, stored, named, snapshots)
-            projections = count_of(replayed)
-            named.add(differences(number, stored, replayed))
+            if partition.vector.is_within(stored.checkpoint.vector):
+                replay.replay_to(stored.checkpoint.vector)
+            partition.release_paths()
+            # An assignment change that is decided here is a difference.
+            last = replay.decide(partition.assignment_changes + 1, None)
+            compared.add(self._assignment_change_differences(number, last, replay))
+            # The number of rebuilds is no result of events.
+            partition.rebuilt = stored.checkpoint.rebuilt
+            replayed = replay.stored_form()
+            compared.projections = count_of(replayed)
+            compared.add(differences(number, stored, replayed))
         else:
-            replay.replay_to(_within_head(upto, replay.partition.vector, self._log.head(number), self._fleet))
-        snapshots.end()
-        vector = replay.partition.vector
-        if documents_too:
-            named.add(comparison.differences(events))
-            # A blocked partition waits for a decision about exactly this event; that is not a difference.
-            if self._projections is None or self._projections.blocked(number) is None:
-                named.add(comparison.faults)
-        return Compared(
-            number,
-            events=events.position - len(events.skipped),
-            assignment_changes=assignment_changes,
-            projections=projections,
-            documents=comparison.compared,
-            snapshots=snapshots.compared,
-            skipped=len(events.skipped),
-            apart=len(comparison.excluded),
-            vector=vector,
-            differences=named.named,
-            more=named.more,
-            notes=_stopped(events),
-        )
-
-    def _replayed_to(
-        self, replay: PartitionReplay, stored: StoredPartition, named: NamedDifferences, snapshots: SnapshotComparison
-    ) -> StoredPartition:
-        """The stored form at the recorded checkpoint. An assignment change that is decided there is a difference."""
-        partition = replay.partition
-        vector = stored.checkpoint.vector
-        if partition.vector.is_within(vector):
-            replay.replay_to(vector)
-        partition.release_paths()
-        last = replay.decide(partition.assignment_changes + 1, None)
-        named.add(self._assignment_change_differences(partition.number, last, replay))
-        snapshots.observe(replay)
-        # The number of rebuilds is no result of events.
-        partition.rebuilt = stored.checkpoint.rebuilt
-        return snapshots.stored_form(partition)
+            reached, head, fleet = partition.vector, self._log.head(number), self._fleet.position
+            replay.replay_to(
+                Vector(max(reached.partition, min(upto.partition, head)), max(reached.fleet, min(upto.fleet, fleet)))
+            )
+        replay.end()
+        compared.vector = partition.vector
 
     def _assignment_change_differences(
         self, number: int, step: Step, replay: PartitionReplay
@@ -246,26 +169,6 @@ class Replay:
         if after.fleet > before.fleet:
             return f"{name(FLEET)}:{before.fleet + 1}"
         return f"{name(number)}:{before.partition + 1}" if after.partition > before.partition else ""
-
-
-def _reporting(
-    apply: Callable[[Sequence[Envelope[Any]]], None] | None, tell: ReportProgress
-) -> Callable[[Sequence[Envelope[Any]]], None]:
-    def seen(events: Sequence[Envelope[Any]]) -> None:
-        if apply is not None:
-            apply(events)
-        if events:
-            tell(events[-1].position)
-
-    return seen
-
-
-def _within_head(upto: Vector, least: Vector, head: int, fleet: FleetEventReader) -> Vector:
-    return Vector(max(least.partition, min(upto.partition, head)), max(least.fleet, min(upto.fleet, fleet.position)))
-
-
-def _stopped(events: EventsAhead) -> tuple[str, ...]:
-    return () if events.stopped is None else (str(events.stopped),)
 
 
 def _moved_differently(recorded: AssignmentChange | None, replayed: AssignmentChange | None) -> set[int]:

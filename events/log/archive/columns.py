@@ -1,6 +1,7 @@
 """Converts entries of a stream to the columns of a segment, and back."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -145,8 +146,7 @@ class GroupRows:
 
     def entries(self, start: int, stop: int) -> list[RawEntry]:
         """Rows `start` to `stop` (exclusive) as entries, each field as it was stored."""
-        columns = [self._texts[name][start:stop] for name in DICTIONARIES]
-        types, subjects, authors, causes = columns
+        types, subjects, authors, causes = (self._texts[name][start:stop] for name in DICTIONARIES)
         versions = [b"%d" % number for number in self._versions[start:stop]]
         ats = [b"%d" % number for number in self.ats[start:stop]]
         rows = zip(types, subjects, versions, ats, authors, causes, self._data(start, stop), strict=True)
@@ -170,17 +170,18 @@ class GroupRows:
             # A search by type matches hundreds of rows in a group. Taking them first and decoding them together needs a
             # quarter to half of the time of decoding whole groups (docs/decisions/0048).
             return GroupRows(self._table.take(list(numbers))).entries(0, len(numbers))
-        return [self._picked(number) for number in numbers]
-
-    def _picked(self, number: int) -> RawEntry:
-        other = self._columns["other"][number].as_py()
-        if other is not None:
-            return RawEntry(self.first + number, dict(msgspec.msgpack.decode(other)))
-        values = (str(self._columns[name][number].as_py()).encode() for name in FIELDS)
-        fields = dict(zip(_KEYS, values, strict=True))
-        if self._recorded and (recorded := self._recorded[number]) is not None:
-            fields[RECORDED] = b"%d" % recorded
-        return RawEntry(self.first + number, fields)
+        entries = []
+        for number in numbers:
+            other = self._columns["other"][number].as_py()
+            if other is None:
+                values = (str(self._columns[name][number].as_py()).encode() for name in FIELDS)
+                fields = dict(zip(_KEYS, values, strict=True))
+                if self._recorded and (recorded := self._recorded[number]) is not None:
+                    fields[RECORDED] = b"%d" % recorded
+            else:
+                fields = dict(msgspec.msgpack.decode(other))
+            entries.append(RawEntry(self.first + number, fields))
+        return entries
 
     def envelopes(
         self, stream: str, start: int, stop: int, *, upcasters: Mapping[bytes, Upcaster] = UPCASTERS
@@ -192,46 +193,33 @@ class GroupRows:
         """
         # Decoding column by column is faster. If an event does not decode, the loop below finds which one, for its error.
         if self.is_plain and not upcasters:
-            try:
-                return self._envelopes(start, stop)
-            except (msgspec.DecodeError, ValueError, RecursionError):
-                pass
+            with contextlib.suppress(msgspec.DecodeError, ValueError, RecursionError):
+                columns = (
+                    range(self.first + start, self.first + stop),
+                    self._decoded["subject"][start:stop],
+                    self._versions[start:stop],
+                    self.ats[start:stop],
+                    self._authors[start:stop],
+                    self._decoded["cause"][start:stop],
+                    map(_events.decode, self._data(start, stop)),
+                )
+                return list(map(Envelope, *columns))
         return [
             decode_entry(stream, entry.position, entry.fields, upcasters=upcasters)
             for entry in self.entries(start, stop)
         ]
 
-    def _envelopes(self, start: int, stop: int) -> list[Envelope[Event]]:
-        events: Iterable[Any] = map(_events.decode, self._data(start, stop))
-        first = self.first + start
-        return list(
-            map(
-                Envelope,
-                range(first, first + stop - start),
-                self._decoded["subject"][start:stop],
-                self._versions[start:stop],
-                self.ats[start:stop],
-                self._authors[start:stop],
-                self._decoded["cause"][start:stop],
-                events,
-            )
-        )
-
     @cached_property
     def _texts(self) -> dict[str, list[bytes]]:
-        return {
-            name: _taken(self._columns[name], [text.encode() for text in _words(self._columns[name])])
-            for name in DICTIONARIES
-        }
+        return {name: _taken(self._columns[name], str.encode) for name in DICTIONARIES}
 
     @cached_property
     def _decoded(self) -> dict[str, list[str]]:
-        return {name: _taken(self._columns[name], _words(self._columns[name])) for name in ("subject", "cause")}
+        return {name: _taken(self._columns[name], str) for name in ("subject", "cause")}
 
     @cached_property
     def _authors(self) -> list[Principal]:
-        by = self._columns["by"]
-        return _taken(by, [Principal.parse(text) for text in _words(by)])
+        return _taken(self._columns["by"], Principal.parse)
 
     def _data(self, start: int, stop: int) -> Iterator[bytes]:
         column = self._columns["data"]
@@ -247,14 +235,9 @@ def _numbers(column: Any) -> list[int]:
     return numbers
 
 
-def _words(column: Any) -> list[str]:
-    words: list[str] = column.dictionary.to_pylist()
-    return words
-
-
-def _taken(column: Any, values: list[Any]) -> list[Any]:
-    """The value of each row; `None` for a null row, which only an entry with `other` has."""
-    indices = column.indices
+def _taken(column: Any, convert: Callable[[str], Any]) -> list[Any]:
+    """The converted value of each row; `None` for a null row, which only an entry with `other` has."""
+    values, indices = list(map(convert, column.dictionary.to_pylist())), column.indices
     if indices.null_count:
         return [None if index is None else values[index] for index in indices.to_pylist()]
     return [values[index] for index in indices.to_numpy().tolist()]

@@ -62,11 +62,7 @@ class Signature(msgspec.Struct, frozen=True):
 
 
 def read(header: str) -> Signature:
-    """Read the header Authorization, with the parts of the signature in any order.
-
-    Raises:
-        SignatureMalformed: a part is missing, repeated or invalid.
-    """
+    """Read the header Authorization, parts in any order; SignatureMalformed if one is missing, repeated or invalid."""
     scheme, _, fields = header.partition(" ")
     if scheme.lower() != SCHEME.lower() or len(header) > _LENGTH_MAX:
         raise SignatureMalformed("the scheme is not SharedAccessSignature, or it is too long")

@@ -36,11 +36,7 @@ class SecretReads:
         self._postponed = Postponed(LogUnavailable)
 
     def note(self, author: Author, subjects: Sequence[str], *, what: str, through: str) -> None:
-        """Record a read in the log. After an error the secrets must not be answered.
-
-        Raises:
-            LogUnavailable, ConflictPersists: the read is not recorded.
-        """
+        """Record a read in the log. After LogUnavailable or ConflictPersists the secrets must not be answered."""
         noted: Future[None] = Future()
         with self._adding:
             self._waiting.setdefault((author, what, through), []).append((subjects, noted))

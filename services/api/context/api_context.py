@@ -14,7 +14,7 @@ from redis import Redis
 from events.access.scope import Scope
 from events.clock import now_ms
 from events.deployment.advice import Advice
-from events.device.personal import personal_paths
+from events.device.tags import personal_paths
 from events.explain.deployment_history import DeploymentHistory
 from events.history.point_in_time import PointInTime
 from events.log.connect import Client
@@ -41,7 +41,7 @@ from events.secrets.personal import Personal
 from events.secrets.redis import RedisSecretStore
 from events.settings import Settings
 from services.api.context.callers import Author
-from services.api.context.dry_run import DryRun, DryRunDone, DryRuns, PreviewCheck
+from services.api.context.dry_run import DryRunDone, DryRuns, PreviewCheck
 from services.api.context.metric_results import MetricResults
 from services.api.context.recent_assignments import RecentAssignments
 from services.api.context.rollout_state import RolloutStates
@@ -167,9 +167,9 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
             PreviewError: a preview is required, or something else would happen than the preview showed.
         """
         if author.preview_request is not None and author.preview_request.is_dry_run:
-            dry_run = DryRun(self.dry_runs, author)
-            yield dry_run.producer()
-            raise DryRunDone(dry_run.preview(commands))
+            trial = self.dry_runs.trial(author)
+            yield trial.producer
+            raise DryRunDone(self.dry_runs.preview(author, trial, commands))
         preview_check = PreviewCheck(self.dry_runs, author, self.vault.take_out)
         # A repeat of an answered request would differ from its preview: its own events are in the log.
         if author.key is None or not author.key.is_answered:
@@ -224,11 +224,7 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
         return None if refuse == "off" else ReadinessPolicy(self.profile, Severity(refuse))
 
     def do(self, command: Command, author: Author) -> tuple[Advice, ...]:
-        """Write one command, and return advice on it.
-
-        Raises:
-            Exception: the error that rejects it, or LogUnavailable; as `producer`.
-        """
+        """Write one command, and return advice on it. Raises as `producer`, or the error that rejects the command."""
         with self.producer(author, command) as producer:
             return producer.do(command)
 
@@ -255,11 +251,7 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
 
 
 def open_context(settings: Settings) -> ApiContext:
-    """Open everything that an API process needs.
-
-    Raises:
-        LogNotInitialised, UnsafeRedis, LogUnavailable, SettingsInvalid: as `open_log`.
-    """
+    """Open everything that an API process needs; raises as `open_log`."""
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis, timeout_seconds=TIMEOUT_SECONDS)
     queue = Redis.from_url(
         settings.effective_queue_url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS

@@ -13,11 +13,7 @@ from services.api.context.request import caller_of, context_of, reach_of
 
 
 def deployment_of(context: ApiContext, name: str) -> DeploymentDocument:
-    """A deployment's document.
-
-    Raises:
-        DeploymentNotFound: there is no such deployment.
-    """
+    """A deployment's document; raises DeploymentNotFound if there is none."""
     (stored,) = context.log.load([name], fleet=True)
     if stored.snapshot is None:
         raise DeploymentNotFound(name)

@@ -11,14 +11,12 @@ from events.deployment.advice import Advice
 from events.deployment.commands import DeploymentCommand
 from events.log.port import Log, Proposed
 from events.preview.errors import PreviewDiffers, PreviewOvertaken, PreviewRequired, PreviewTokenInvalid
-from events.preview.imagined_events import ImaginedEvents
-from events.preview.imagined_log import ImaginedLog
+from events.preview.imagined_log import ImaginedEvents
 from events.preview.preview_result import PreviewResult
 from events.preview.preview_token import PreviewToken
-from events.preview.previewer import Decided, Previewer, SecretPlaceholders
+from events.preview.previewer import Decided, Previewer, Trial
 from events.producer.author_advice import advise
 from events.producer.errors import Command, Refused
-from events.producer.producer import Producer
 from events.producer.readiness import ReadinessPolicy
 from events.projection_store.query_engine import ContinuationInvalid, QueryEngine
 from events.rollout.commands import AbortRollout, PauseRollout, RolloutCommand
@@ -63,34 +61,58 @@ class DryRuns(msgspec.Struct, frozen=True):
     readiness_policy: ReadinessPolicy | None
     clock: Callable[[], int]
 
-    def preview(self, author: Author, commands: Sequence[Command], decided: Decided) -> Preview:
-        """The preview of commands that were decided.
-
-        Raises:
-            PreviewBehind: as `Previewer.result`.
-        """
-        result = self.result(author, decided)
-        until = self.clock() + int(1000 * self.settings.preview_token_seconds)
-        of = {"commands": digest_of(commands), "author": _name_of(author)}
-        token = PreviewToken.of(result, decided.events, **of, partitions=self.log.partitions, until=until)
-        advice = tuple(item for command in commands for item in advise(decided.log, command, author.scope))
-        sealed = self.continuations.seal(_SEALED + token.to_text())
-        return Preview(author, result, decided.events, tuple(commands), decided.refused, advice, sealed, until)
-
-    def decide(self, author: Author, commands: Sequence[Command]) -> Decided:
-        """Decide commands one after the other at the head of the log."""
-        return self.previewer.decide(
-            commands,
+    def trial(self, author: Author) -> Trial:
+        """A producer for the author that writes nothing, for one thread at a time."""
+        return self.previewer.trial(
             by=author.by,
             scope=author.scope,
             deployments_max=self.settings.configurations_max,
             readiness_policy=self.readiness_policy,
         )
 
+    def decide(self, author: Author, commands: Sequence[Command]) -> Decided:
+        """Decide commands one after the other at the head of the log."""
+        trial = self.trial(author)
+        return trial.decided(trial.producer.submit(commands).refused)
+
+    def preview(
+        self, author: Author, trial: Trial, commands: Sequence[Command] = (), refused: Sequence[Refused] | None = None
+    ) -> Preview:
+        """What the events that the producer of a trial meant to write would do.
+
+        `commands` are what the producer was given, those included that it rejects at once; without them, those of the trial.
+        `refused` are the commands that it rejected; `None` if the producer raises instead.
+
+        Raises:
+            Exception: the error that rejects a command, if another author's events cause it only now.
+            PreviewBehind: as `Previewer.result`.
+        """
+        commands = commands or trial.commands
+        try:
+            return self._preview(author, commands, trial.decided(refused or ()))
+        except PreviewOvertaken:
+            if not commands:
+                raise
+            # Other authors wrote on the same devices after the decision. Workers have applied that, so a second decision holds.
+            decided = self.decide(author, commands)
+            if refused is None:
+                for refusal in decided.refused:
+                    raise refusal.error from None
+            return self._preview(author, commands, decided)
+
+    def _preview(self, author: Author, commands: Sequence[Command], decided: Decided) -> Preview:
+        result = self.result(author, decided)
+        until = self.clock() + int(1000 * self.settings.preview_token_seconds)
+        of = {"commands": digest_of(commands), "author": _name_of(author)}
+        token = PreviewToken.of(result, decided.events, **of, partitions=self.log.partitions, until=until)
+        advice = tuple(item for command in commands for item in advise(decided.log, command, author.scope))
+        sealed = self.continuations.seal(_SEALED + canonical.encode(token).decode())
+        return Preview(author, result, decided.events, tuple(commands), decided.refused, advice, sealed, until)
+
     def result(self, author: Author, decided: Decided) -> PreviewResult:
         """What the events would do to the devices in the author's scope."""
         within = within_scope(self.query_engine, author.scope)
-        return self.previewer.result(decided.events, decided.proposed, within=within)
+        return self.previewer.result(decided.events, decided.log.proposed, within=within)
 
     def opened(self, text: str, author: Author, commands: Sequence[Command]) -> PreviewToken:
         """The token of a preview of these commands.
@@ -100,63 +122,17 @@ class DryRuns(msgspec.Struct, frozen=True):
         """
         try:
             sealed = self.continuations.open(text) or ""
-            token = PreviewToken.from_text(sealed.removeprefix(_SEALED)) if sealed.startswith(_SEALED) else None
+            token = (
+                msgspec.json.decode(sealed.removeprefix(_SEALED), type=PreviewToken)
+                if sealed.startswith(_SEALED)
+                else None
+            )
         except (ContinuationInvalid, msgspec.DecodeError):
             token = None
         if token is None:
             raise PreviewTokenInvalid("was not issued by this system")
         token.check(commands=digest_of(commands), author=_name_of(author), now=self.clock())
         return token
-
-
-class DryRun:
-    """One dry run: a producer that writes nothing, and the preview of what it would have written."""
-
-    def __init__(self, dry_runs: DryRuns, author: Author) -> None:
-        self._dry_runs, self._author = dry_runs, author
-        self._secrets, self._commands = SecretPlaceholders(dry_runs.previewer.personal), list[Command]()
-        self._log = ImaginedLog(dry_runs.log)
-
-    def producer(self) -> Producer:
-        """The producer, for one thread at a time."""
-        return Producer(
-            self._log,
-            by=self._author.by,
-            scope=self._author.scope,
-            clock=self._dry_runs.clock,
-            take_secrets=self._take_out,
-            deployments_max=self._dry_runs.settings.configurations_max,
-            readiness_policy=self._dry_runs.readiness_policy,
-        )
-
-    def _take_out(self, command: Command) -> Command:
-        self._commands.append(command)
-        return self._secrets.take_out(command)
-
-    def preview(self, commands: Sequence[Command] = (), refused: Sequence[Refused] | None = None) -> Preview:
-        """What the events that the producer meant to write would do.
-
-        `commands` are what the producer was given, those included that it rejects at once; without them, those that passed
-        `take_out`. `refused` are the commands that it rejected; `None` if the producer raises instead.
-
-        Raises:
-            Exception: the error that rejects a command, if another author's events cause it only now.
-            PreviewBehind: as `Previewer.result`.
-        """
-        dry_runs, author, commands = self._dry_runs, self._author, commands or self._commands
-        events = dry_runs.previewer.events(self._log.proposed, by=author.by, new_secrets=self._secrets.new)
-        decided = Decided(tuple(self._log.proposed), events, tuple(refused or ()), self._log)
-        try:
-            return dry_runs.preview(author, commands, decided)
-        except PreviewOvertaken:
-            if not commands:
-                raise
-            # Other authors wrote on the same devices after the decision. Workers have applied that, so a second decision holds.
-            decided = dry_runs.decide(author, commands)
-            if refused is None:
-                for refusal in decided.refused:
-                    raise refusal.error from None
-            return dry_runs.preview(author, commands, decided)
 
 
 class PreviewCheck:
@@ -236,7 +212,7 @@ class PreviewCheck:
             assert author.preview_request is not None
             # The positions tell where other authors write, which is outside a scope.
             author.preview_request.between = None if author.scope is not None else between
-        self._cleared |= _keys(decided.proposed)
+        self._cleared |= _keys(decided.log.proposed)
 
 
 def _changes_devices(command: Command) -> bool:

@@ -42,11 +42,7 @@ def first_with(location: DevicePosition, sets: Mapping[K, FleetSet]) -> K | None
 
 
 def state_of(value: Json) -> DeviceState:
-    """A device's state by its name.
-
-    Raises:
-        BodyInvalid: no state has that name.
-    """
+    """A device's state by its name; raises BodyInvalid if no state has that name."""
     try:
         return DeviceState(value)
     except ValueError:

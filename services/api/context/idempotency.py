@@ -29,7 +29,7 @@ def begin(client: Client, name: str, digest: str) -> bytes | None:
         pipe = client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
         pipe.set(_key_of(name), digest, nx=True, px=COMMANDS_REMEMBERED_MS)
         pipe.get(_key_of(name))
-        pipe.get(_answer_key_of(name))
+        pipe.get(_key_of(f"{name}:answer"))
         stored, answer = pipe.execute()[1:]
     if stored != digest.encode():
         raise IdempotencyKeyReused
@@ -43,15 +43,11 @@ def finish(client: Client, name: str, answer: bytes = b"") -> None:
         LogUnavailable: Redis did not answer.
     """
     with answering():
-        client.set(_answer_key_of(name), answer, px=COMMANDS_REMEMBERED_MS)
+        client.set(_key_of(f"{name}:answer"), answer, px=COMMANDS_REMEMBERED_MS)
 
 
 def _key_of(name: str) -> str:
     return key(FLEET, f"idempotency:{name}")
-
-
-def _answer_key_of(name: str) -> str:
-    return key(FLEET, f"idempotency:{name}:answer")
 
 
 def name_of(request: Request) -> str | None:
@@ -86,11 +82,7 @@ def digest_of(*parts: str | bytes) -> str:
 
 
 async def note_key(request: Request) -> None:
-    """Before a write: store its key, and whether the request was answered before.
-
-    Raises:
-        BodyInvalid, IdempotencyKeyReused, LogUnavailable: as `name_of` and `begin`.
-    """
+    """Before a write: store its key, and whether the request was answered before. Raises as `name_of` and `begin`."""
     name = name_of(request)
     if name is None:
         return

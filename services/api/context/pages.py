@@ -54,11 +54,7 @@ def continuation_at(context: ApiContext, location: tuple[int, int] | None) -> st
 
 
 def location_of(opened: str | None) -> tuple[int, int]:
-    """The (partition, ordinal) that an opened continuation names; without a continuation, the location before all devices.
-
-    Raises:
-        ContinuationInvalid: it names none.
-    """
+    """The (partition, ordinal) in a continuation, before all devices without one; ContinuationInvalid for any other."""
     if opened is None:
         return (0, -1)
     # A continuation of a preview's list is sealed with the same key, and is no such location.

@@ -9,9 +9,8 @@ from fastapi import Query, Request
 from events.device.errors import DeviceNotFound
 from events.history.documents import PastDocuments
 from events.history.log_at import LogAt
-from events.history.partition_at import PastReplay
-from events.history.point_in_time import PointInTime, now_of, point_in_time_of
-from events.history.projections_at import PastPartitions, ProjectionsAt
+from events.history.point_in_time import PointInTime, point_in_time_of
+from events.history.projections_at import PastPartitions, PastReplay, ProjectionsAt
 from events.history.snapshots import Snapshots
 from events.log.errors import ObjectStoreUnavailable
 from events.log.fleet_events import FleetEventReader
@@ -42,13 +41,9 @@ class PastContexts:
         return context.as_of(point_in_time, log, projections)
 
     def point_in_time(self, text: str | None) -> PointInTime:
-        """The point in time that a text names; `None` is now.
-
-        Raises:
-            PointInTimeInvalid, PointInTimeAhead, PointInTimeTooEarly: as `point_in_time_of`.
-        """
+        """The point in time that a text names, `None` for now; raises as `point_in_time_of`."""
         log, now = self._context.log, self._context.clock()
-        return now_of(log, now=now) if text is None else point_in_time_of(text, log, now=now)
+        return PointInTime(now, dict(log.heads()), now) if text is None else point_in_time_of(text, log, now=now)
 
     def fleet_events(self) -> FleetEventReader:
         """The reader of the fleet's events, and of the positions that an operator skipped."""

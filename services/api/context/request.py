@@ -80,11 +80,7 @@ def existing(device_id: str, found: R | None) -> R:
 
 
 def preview_request_of(request: Request) -> PreviewRequest | None:
-    """What a request asks of previews; `None` for a plain write.
-
-    Raises:
-        BodyInvalid: `preview`, `top` or `list` is invalid.
-    """
+    """What a request asks of previews, `None` for a plain write; BodyInvalid if `preview` or `top` is invalid."""
     text, token = request.query_params.get("preview", "false"), request.headers.get(PREVIEW_HEADER, "")
     if text not in _YES | _NO:
         raise BodyInvalid(f"preview is true or false, not {text[:40]!r}")
@@ -103,11 +99,7 @@ async def in_turn(request: Request, read: Callable[P, R], *args: P.args, **named
 
 
 def page_of(request: Request) -> ListPage | None:
-    """The page of a preview's list that a request asks for; `None` for the preview itself.
-
-    Raises:
-        BodyInvalid: `top` is no number from 1 to 1000.
-    """
+    """The page of a preview's list that is asked for, `None` for the preview; BodyInvalid if `top` is not 1 to 1000."""
     query = request.query_params
     if "list" not in query:
         return None

@@ -28,11 +28,7 @@ class Continuations:
         return base64.urlsafe_b64encode(nonce + self._cipher.encrypt(nonce, location.encode(), None)).decode()
 
     def open(self, continuation: str | None) -> str | None:
-        """The location in a continuation; `None` without a continuation.
-
-        Raises:
-            ContinuationInvalid: it was not sealed here, or was changed.
-        """
+        """The location in a continuation, if any; ContinuationInvalid if it was not sealed here, or was changed."""
         if not continuation:
             return None
         try:

@@ -80,7 +80,7 @@ class RequestLimits:
         async with self._fairness.turn(str(caller.principal), cost.work):
             if not cost.lines:
                 await body.read(math.inf)
-                text, names = body.so_far, scope["path"].startswith("/v1/")
+                text, names = b"".join(each.get("body", b"") for each in body.ahead), scope["path"].startswith("/v1/")
                 if len(text) > _CHECKED_AT_ONCE_BYTES:
                     await run_in_threadpool(_check, text, cost, names=names)
                 else:
@@ -108,22 +108,18 @@ class _Body:
         self._length = int(headers.get(b"content-length", 0))
         self._more = self._length > 0 or b"transfer-encoding" in headers
         self._bytes = 0
-        self._ahead: deque[Message] = deque()
-
-    @property
-    def so_far(self) -> bytes:
+        self.ahead: deque[Message] = deque()
         """What was read and not yet passed on."""
-        return b"".join(message.get("body", b"") for message in self._ahead)
 
     async def read(self, bytes_enough: float) -> None:
         """Read ahead until this many bytes arrived, or the whole body."""
         while self._more and self._bytes < bytes_enough:
-            self._ahead.append(await self._next())
+            self.ahead.append(await self._next())
 
     async def receive(self) -> Message:
         """The next ASGI message, for the handler."""
-        if self._ahead:
-            return self._ahead.popleft()
+        if self.ahead:
+            return self.ahead.popleft()
         return await (self._next() if self._more else self._receive())
 
     async def _next(self) -> Message:

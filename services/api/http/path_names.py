@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Path
 
-from events.camel_case import camel_case
+from events.member_names import camel_case
 from events.readiness.catalogue import BY_ID
 from events.rollout.events import RecordedCounts
 from events.stored_projection.partition_reader import STATUSES

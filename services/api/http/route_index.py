@@ -56,11 +56,7 @@ class RouteIndex:
     """
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
-        """Index all routes, including those of included routers.
-
-        Raises:
-            RoutesUndeclared: a route declares no access, or one that does not fit its path.
-        """
+        """Index all routes, those of included routers too; RoutesUndeclared if an access is missing or does not fit."""
         self._routes: dict[str, list[_Route]] = {}
         problems: list[str] = []
         for context in iter_route_contexts(routes):

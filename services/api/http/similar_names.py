@@ -4,19 +4,17 @@ import bisect
 import difflib
 from collections.abc import Iterable
 
-NEAR = 3
-_ALIKE = 0.75
 _NEIGHBOURS = 100
 
 
-def near(name: str, names: Iterable[str], *, alike: float = _ALIKE) -> list[str]:
+def near(name: str, names: Iterable[str], *, alike: float = 0.75) -> list[str]:
     """At most three names that are similar to a name, whatever their case; the most similar first.
 
     `alike` is the required similarity, from 0 to 1.
     """
     by_lower_case = {each.lower(): each for each in names}
     name = name.lower()
-    closest = difflib.get_close_matches(name, candidates(name, by_lower_case), n=NEAR, cutoff=alike)
+    closest = difflib.get_close_matches(name, candidates(name, by_lower_case), n=3, cutoff=alike)
     return [by_lower_case[each] for each in closest]
 
 

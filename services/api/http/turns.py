@@ -51,11 +51,7 @@ class Fairness:
 
     @contextlib.asynccontextmanager
     async def turn(self, caller: str, work: RequestKind) -> AsyncIterator[None]:
-        """Wait for a turn of the caller, and hold it.
-
-        Raises:
-            TooManyAtOnce: the maximum of the caller's requests waits already.
-        """
+        """Wait for a turn of the caller, and hold it; TooManyAtOnce if the maximum of its requests waits already."""
         if work is RequestKind.NONE:
             yield
             return

@@ -57,9 +57,7 @@ async def refuse_members(request: Request) -> None:
         raise BodyInvalid(messages_of(value, ()) if isinstance(value, dict) else "this request takes no body")
 
 
-@functools.cache
-def _type_of(kind: type[msgspec.Struct]) -> inspect.Type:
-    return inspect.type_info(kind)
+_type_of = functools.cache(inspect.type_info)
 
 
 def _unknown(value: object, kind: inspect.Type, path: str) -> Iterator[tuple[str, str]]:

@@ -11,10 +11,9 @@ from events.canonical import JsonObject
 from events.device.authentication import X509_TYPES
 from events.device.commands import DeleteModule, RetireDevice
 from events.device.errors import EtagMismatch, ModuleNotFound
-from events.device.etags import matches, twin_etag
 from events.device.hierarchy import device_scope, generation_id, parent_scopes
 from events.device.identifiers import SYSTEM_MODULES, module_subject
-from events.device.state import CONFIGURED_IDENTITY, DeviceDocument
+from events.device.state import CONFIGURED_IDENTITY, DeviceDocument, matches, twin_etag
 from events.device.times import NEVER, time_text
 from events.device.twin import DeviceCapabilities, TwinThumbprints, twin_thumbprints
 from events.log.device_documents import load_device, load_devices, registered_device

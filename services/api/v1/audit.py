@@ -21,13 +21,13 @@ from events.event_text import event_text
 from events.log.codec import decode_entry
 from events.log.entries import number_of, stream_names
 from events.log.errors import UnreadableEvent
-from events.log.kinds import KINDS
+from events.log.port import KINDS
 from events.notification.cloud_event import Notification, of_unreadable
 from events.notification.event_filter import DeviceOrdinals
 from events.notification.feed import Feed
 from events.projection_store.query_engine import ContinuationInvalid
 from events.projection_store.redis import assignment_change_of
-from events.visible import visible, visible_json
+from events.terminal import visible, visible_json
 from services.api.auth.secret_reads import fetches_of
 from services.api.context.api_context import ApiContext
 from services.api.context.pages import PAGE_MAX
@@ -152,7 +152,7 @@ class AuditReader:
             SearchInvalid, ContinuationInvalid: a stream is unknown, or the continuation is invalid.
             LogUnavailable, LogLostItsTail: the log cannot be read.
         """
-        of = canonical.digest((msgspec.to_builtins(search), order.value))
+        of = canonical.digest((msgspec.to_builtins(search), order))
         text = self._context.continuations.open(continuation)
         try:
             progress = None if text is None else msgspec.json.decode(text, type=_SearchProgress)
@@ -237,7 +237,7 @@ class AuditReader:
             left = ranges[stream]
             unread: Mapping[str, Range] = {stream: left} if left.after < left.upto else {}
             while unread:
-                page = self.searching.page(search, unread, order=SearchOrder.OLDEST, limit=_EXPORTED)
+                page = self.searching.page(search, unread, order="oldest", limit=_EXPORTED)
                 yield from page.entries
                 unread = page.unread
 
@@ -296,7 +296,7 @@ def events(
     request: Request,
     search: SearchQuery,
     *,
-    order: Literal["oldest", "newest"] = "newest",
+    order: SearchOrder = "newest",
     top: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     continuation: Annotated[str | None, Query()] = None,
 ) -> AuditPage:
@@ -306,7 +306,7 @@ def events(
     for a page is limited.
     """
     reader = reader_of(request)
-    page, more = reader.page(search, order=SearchOrder(order), limit=top, continuation=continuation)
+    page, more = reader.page(search, order=order, limit=top, continuation=continuation)
     return AuditPage([reader.line(entry) for entry in page.entries], page.scanned, more)
 
 

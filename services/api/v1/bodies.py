@@ -8,8 +8,7 @@ import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticSchema, create_model, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
-from events.camel_case import camel_case, camel_json
-from events.member_names import in_body_names
+from events.member_names import camel_case, camel_json, in_body_names
 from events.rollout.plan import Phase, RolloutPlan, read_phase
 from events.rollout.rules import PHASES_MAX, REASON_CHARACTERS_MAX
 from events.rollout.times import DurationUnreadable, read_duration

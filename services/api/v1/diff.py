@@ -17,8 +17,7 @@ from events.deployment.errors import DeploymentNotFound
 from events.deployment.state import decode
 from events.device.errors import DeviceNotFound
 from events.envelope import Envelope
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import NO_ASSIGNMENT, Assignment, AssignmentStatus
+from events.fleet.assignments import NO_ASSIGNMENT, Assignment, AssignmentChange, AssignmentStatus
 from events.fleet.deployments import deployment_of
 from events.history.point_in_time import PointInTime
 from events.log.device_documents import registered_device

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from events.access.permissions import Permission
 from events.canonical import JsonObject
 from events.device.errors import DeviceNotFound
-from events.log.kinds import KINDS, RESTRICTED_KINDS
+from events.log.port import KINDS, RESTRICTED_KINDS
 from events.notification.event_filter import EventFilter
 from events.notification.positions import decode
 from services.api.auth.authentication import Authenticator

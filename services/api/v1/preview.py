@@ -11,11 +11,12 @@ from msgspec import field
 from starlette.concurrency import run_in_threadpool
 
 from events import canonical
-from events.camel_case import snake_case
 from events.deployment.advice import Advice
 from events.deployment.events import DeploymentCreated
+from events.log.keys import FLEET
 from events.log.keys import name as stream_name
 from events.manifest.merge import Conflict, conflicts
+from events.member_names import snake_case
 from events.number_text import counted
 from events.preview.difference import PropertyDifference, differences
 from events.preview.errors import PreviewDiffers
@@ -34,7 +35,7 @@ from events.readiness.check import check
 from events.readiness.subject import ReadinessSubject
 from services.api.context.api_context import ApiContext
 from services.api.context.callers import ListPage, PreviewRequest
-from services.api.context.dry_run import DryRun, Preview
+from services.api.context.dry_run import Preview
 from services.api.context.pages import PAGE_MAX, DevicePage
 from services.api.context.request import author_of, context_of, page_of
 from services.api.http.access import SERVICE_CONNECT, Access
@@ -156,11 +157,13 @@ async def preview(
 def _preview(request: Request, commands: Sequence[Command]) -> JsonAnswer[PreviewAnswer | DevicePage]:
     preview_request = PreviewRequest(is_dry_run=True, token="", page=page_of(request))
     author = msgspec.structs.replace(author_of(request), preview_request=preview_request)
-    dry_run = DryRun(context_of(request).dry_runs, author)
-    report = dry_run.producer().submit(commands)
+    dry_runs = context_of(request).dry_runs
+    trial = dry_runs.trial(author)
+    report = trial.producer.submit(commands)
     if len(commands) == 1 and report.refused:
         raise report.refused[0].error
-    return answer_to(request, dry_run.preview(commands, report.refused if len(commands) > 1 else None))
+    refused = report.refused if len(commands) > 1 else None
+    return answer_to(request, dry_runs.preview(author, trial, commands, refused))
 
 
 def answer_to(request: Request, previewed: Preview) -> JsonAnswer[PreviewAnswer | DevicePage]:
@@ -258,7 +261,7 @@ def _readiness(request: Request, previewed: Preview) -> list[DeploymentReadiness
     """The findings in the content of each new deployment."""
     context = context_of(request)
     waivers, answers = current_waivers(context), []
-    for envelope in previewed.events.fleet:
+    for envelope in previewed.events.of(FLEET):
         event = envelope.event
         if isinstance(event, DeploymentCreated):
             document = document_of(envelope.subject, event.content, event.labels, event.priority)

@@ -10,7 +10,6 @@ import msgspec
 from fastapi import Body, Query, Request
 from msgspec import UNSET
 
-from events.camel_case import camel_json, camel_schema, snake_case
 from events.deployment.state import DeploymentDocument
 from events.device.identifiers import AGENT, HUB
 from events.explain.deployment_history import RolloutAct, evidence_of
@@ -18,6 +17,7 @@ from events.fleet.answers import NOT_RUNNING, OK
 from events.fleet.assignments import AssignmentStatus
 from events.log.fleet_documents import deployments, rollouts_of
 from events.log.keys import FLEET, partition_of
+from events.member_names import camel_json, camel_schema, snake_case
 from events.projection_store.groups import is_among
 from events.rollout import commands, rollout_text
 from events.rollout.errors import RolloutNotFound

@@ -17,8 +17,7 @@ from events.readiness.profile import PROFILES, Profile
 from events.readiness.subject import ReadinessSubject
 from events.readiness.waiver import Waiver
 from events.rich_console import console
-from events.terminal import complain, complain_of
-from events.visible import visible_json
+from events.terminal import complain, complain_of, visible_json
 from services.cli.check.check_files import (
     CheckedFile,
     SourceFile,

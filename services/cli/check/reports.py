@@ -20,7 +20,7 @@ from events.readiness.catalogue import BY_ID, RULES
 from events.readiness.check import RANK
 from events.readiness.finding import Finding
 from events.readiness.rule import Inspects, Rule
-from events.visible import visible
+from events.terminal import visible
 from services.cli.check.check_files import CheckedFile
 from services.cli.inputs import STANDARD_INPUT, InputUnreadable
 

@@ -1,14 +1,35 @@
-"""The type of a tag's value that is given as text: in a CSV file, or in `--tag name=value`."""
+"""Tags: the type of a value that is given as text, and the setting that names personal tags, whose values are hidden."""
 
 import json
+import re
 
 from events.properties import INTEGER_MAX, INTEGER_MIN
 
+# The names that tags can have (events/properties.py), without the comma, which separates paths.
+_PATH = re.compile(r"[^\x00-\x20.$#\x7f,]+(\.[^\x00-\x20.$#\x7f,]+)*")
+
 _WORDS = {"true": True, "false": False, "": None}
+
+HIDDEN = "***"
+"""Replaces a personal value wherever tags are shown."""
+
+
+def personal_paths(text: str) -> tuple[tuple[str, ...], ...]:
+    """Returns the paths below `tags` in a text such as `owner,contact.mail`, sorted.
+
+    Raises:
+        ValueError: a part is not the path of a tag.
+    """
+    parts = {part.strip() for part in text.split(",") if part.strip()}
+    if not all(_PATH.fullmatch(part) for part in parts):
+        raise ValueError("a personal tag is a path such as owner or contact.mail; separate several with commas")
+    return tuple(sorted(tuple(part.split(".")) for part in parts))
 
 
 def tag_value(text: str) -> str | int | float | bool | None:
-    """Returns the typed value of a text. The type matters: conditions compare numbers only with numbers, and text only with text.
+    """Returns the typed value of a tag that is given as text, in a CSV file or in `--tag name=value`.
+
+    The type matters: conditions compare numbers only with numbers, and text only with text.
 
     - `true` and `false` are booleans.
     - A number in the form that JSON writes (`2`, `-1.5`) is a number. To lose no digit, `007`, `1.10`, `1e5`, `+1` and integers

@@ -1,5 +1,6 @@
 """Sentences about events: who did what to which subject. No sentence has the value of a property or a secret."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ from msgspec import UNSET
 
 from events.canonical import JsonObject
 from events.envelope import Envelope
-from events.log.keys import name
+from events.log.keys import name as name_of
 from events.log.port import ASSIGNMENT_CHANGE, UNREADABLE
 from events.number_text import counted
 
@@ -50,13 +51,16 @@ def _without_prefix(subject: str) -> str:
 
 
 def _filled(form: str, subject: str, data: JsonObject) -> str:
-    text = form.format(
-        subject=subject,
-        count=counted(data.get("count", 0), "device"),
-        deployment=data.get("deployment"),
-        module=data.get("module_id"),
-        phase=data.get("phase", 0) + 1,
-    )
+    """A text whose placeholders are members of the event, followed by the event's reason."""
+    members = {name: _cut(value) if isinstance(value, str) else value for name, value in data.items()}
+    members |= {
+        "subject": subject,
+        "count": counted(data.get("count", 0), "device"),
+        "phase": data.get("phase", 0) + 1,
+        "condition": _cut(data.get("target_condition") or "no device"),
+        "location": f"{name_of(data['stream'])}:{data['position']}" if "stream" in data else "",
+    }
+    text = form.format_map(defaultdict(lambda: None, members))
     reason = data.get("reason") or data.get("why")
     return f"{text}: {_cut(str(reason))}" if reason else text
 
@@ -92,18 +96,6 @@ def _members(value: Any) -> str:
     return _cut(", ".join(names[:NAMES_SHOWN]) + more) or "nothing"
 
 
-def _created(subject: str, data: JsonObject) -> str:
-    return f"created deployment {subject} for {_condition(data)}, priority {data.get('priority', 0)}"
-
-
-def _updated(subject: str, data: JsonObject) -> str:
-    return f"changed deployment {subject}: for {_condition(data)}, priority {data.get('priority')}"
-
-
-def _condition(data: JsonObject) -> str:
-    return _cut(data.get("target_condition") or "no device")
-
-
 def _admission(subject: str, data: JsonObject) -> str:
     admission = data.get("admission", {})
     text = {
@@ -114,11 +106,6 @@ def _admission(subject: str, data: JsonObject) -> str:
         "Kept": f"closed deployment {subject} to devices that do not have it",
     }
     return text.get(admission.get("type", ""), f"changed which devices may receive deployment {subject}")
-
-
-def _rollback_ended(subject: str, data: JsonObject) -> str:
-    form = "finished the rollback of {subject}" if data.get("succeeded") else "gave up the rollback of {subject}"
-    return _filled(form, subject, data)
 
 
 def _token(_subject: str, data: JsonObject) -> str:
@@ -153,24 +140,20 @@ def _stack(assignment: JsonObject) -> str:
     return " + ".join(layers) if layers else str(assignment.get("status", "nothing"))
 
 
-def _blocked(verb: str) -> Callable[[str, JsonObject], str]:
-    return lambda _subject, data: f"{verb} {name(data['stream'])}:{data['position']}: {_cut(data.get('reason', ''))}"
-
-
 EVENT_TEXTS: Mapping[str, str | Callable[[str, JsonObject], str]] = {
     "DeviceRegistered": _registered,
     "DeviceUpdated": _identity,
     "DeviceRetired": "retired device {subject}",
-    "ModuleCreated": "created module {module} of {subject}",
-    "ModuleUpdated": "changed the identity of module {module} of {subject}",
-    "ModuleDeleted": "deleted module {module} of {subject}",
+    "ModuleCreated": "created module {module_id} of {subject}",
+    "ModuleUpdated": "changed the identity of module {module_id} of {subject}",
+    "ModuleDeleted": "deleted module {module_id} of {subject}",
     "TwinPatched": _twin,
     "TwinReplaced": "replaced tags and desired properties of {subject}",
     "ConfigurationSet": "set a configuration on {subject} by hand",
     "DesiredDelivered": lambda subject, data: f"acknowledged sections of {subject}: {_members(data.get('versions'))}",
     "PropertiesReported": lambda subject, data: f"reported properties of {subject}: {_members(data.get('patch'))}",
-    "DeploymentCreated": _created,
-    "DeploymentUpdated": _updated,
+    "DeploymentCreated": "created deployment {subject} for {condition}, priority {priority}",
+    "DeploymentUpdated": "changed deployment {subject}: for {condition}, priority {priority}",
     "AdmissionChanged": _admission,
     "DeploymentScheduled": "changed the times of deployment {subject}",
     "DeploymentDeleted": "deleted deployment {subject}",
@@ -191,7 +174,9 @@ EVENT_TEXTS: Mapping[str, str | Callable[[str, JsonObject], str]] = {
     "RollbackAsked": "asked for {subject} to be rolled back",
     "ResultsRecorded": "recorded the results of {subject}",
     "RollbackBegan": "began to roll {subject} back",
-    "RollbackEnded": _rollback_ended,
+    "RollbackEnded": lambda subject, data: _filled(
+        f"{'finished' if data.get('succeeded') else 'gave up'} the rollback of {{subject}}", subject, data
+    ),
     "RolloutAborted": "aborted the rollout of {subject}",
     "RolloutDeleted": "deleted the rollout of {subject}",
     "RolloutCompleted": "completed the rollout of {subject}",
@@ -212,13 +197,13 @@ EVENT_TEXTS: Mapping[str, str | Callable[[str, JsonObject], str]] = {
     "SecretsRead": _secrets_read,
     "WaiverGranted": "waived findings by {subject}",
     "WaiverWithdrawn": "withdrew waiver {subject}",
-    "WebhookDefined": lambda subject, data: f"pointed webhook {subject} at {_cut(data.get('url', ''))}",
+    "WebhookDefined": "pointed webhook {subject} at {url}",
     "WebhookPaused": "paused webhook {subject}",
     "WebhookResumed": "resumed webhook {subject}",
     "WebhookDeleted": "deleted webhook {subject}",
-    "LogInitialised": lambda _subject, data: f"made the log, with {data.get('partitions')} partitions",
-    "BlockResolved": _blocked("skipped"),
-    "BlockRetried": _blocked("retried"),
+    "LogInitialised": "made the log, with {partitions} partitions",
+    "BlockResolved": "skipped {location}",
+    "BlockRetried": "retried {location}",
     "SecretsErased": lambda _subject, data: (
         f"destroyed {counted(len(data.get('ids', ())), 'secret')} of {data.get('of')}: {_cut(data.get('reason', ''))}"
     ),

@@ -4,26 +4,16 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from redis.exceptions import (
-    BusyLoadingError,
-    ClusterDownError,
-    ConnectionError,  # noqa: A004 - redis-py's name
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    TimeoutError,  # noqa: A004 - redis-py's name
-)
+from redis import exceptions
 
 _UNAVAILABLE = (
-    ConnectionError,
-    TimeoutError,
-    BusyLoadingError,
-    ReadOnlyError,
-    OutOfMemoryError,
-    ClusterDownError,
-    RedisClusterException,
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.BusyLoadingError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    exceptions.ClusterDownError,
+    exceptions.RedisClusterException,
 )
 
 # For a command that fails within a script, Redis 6.2 answers `Error running script (call to f_…): @user_script:12: -OOM command
@@ -38,16 +28,16 @@ def unavailable_as(error_type: Callable[[str], Exception]) -> Iterator[None]:
     """Convert the temporary errors of Redis within the block into `error_type(why)`; other errors pass."""
     try:
         yield
-    except (RedisError, RedisClusterException) as error:
+    except (exceptions.RedisError, exceptions.RedisClusterException) as error:
         why = unavailable(error)
         if why is None:
             raise
         raise error_type(why) from error
 
 
-def unavailable(error: RedisError | RedisClusterException) -> str | None:
+def unavailable(error: exceptions.RedisError | exceptions.RedisClusterException) -> str | None:
     """Why Redis cannot execute a command now; `None` if a retry would not help."""
     text = str(error) or type(error).__name__
     if isinstance(error, _UNAVAILABLE):
         return text
-    return text if isinstance(error, ResponseError) and _CODE.search(text) else None
+    return text if isinstance(error, exceptions.ResponseError) and _CODE.search(text) else None

@@ -30,7 +30,11 @@ def main() -> int:
     try:
         settings = read_settings()
         logs.configure(settings.log_level)
-        _forward_log_of_rq()
+        # RQ's warnings and errors go to structlog. RQ adds no handler of its own if its logger has one.
+        rq = logging.getLogger("rq.worker")
+        rq.setLevel(logging.WARNING)
+        rq.propagate = False
+        rq.addHandler(_Forwarding())
         queue = sys.argv[1] if len(sys.argv) > 1 else QUEUE
         if queue == QUEUE:
             # Open the log now, so that the process exits with the reason if it cannot. A job would only fail in RQ's log.
@@ -53,15 +57,6 @@ class _Forwarding(logging.Handler):
         # RQ warns at every attempt to connect; the supervisor already logs once that Redis is unavailable.
         level = logging.DEBUG if _RECONNECTING in record.getMessage() else record.levelno
         logger.log(level, record.getMessage(), exc_info=record.exc_info)
-
-
-def _forward_log_of_rq() -> None:
-    """Log warnings and errors of RQ's workers with structlog."""
-    # RQ adds no handler of its own if its logger has one.
-    rq = logging.getLogger("rq.worker")
-    rq.setLevel(logging.WARNING)
-    rq.propagate = False
-    rq.addHandler(_Forwarding())
 
 
 if __name__ == "__main__":

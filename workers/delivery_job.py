@@ -85,7 +85,7 @@ class LeaseLost(Exception):
     """Another process delivers to the webhook now; it may repeat what was delivered here."""
 
 
-class _LeasedWebhook(msgspec.Struct, frozen=True):
+class _Leased(msgspec.Struct, frozen=True):
     """A webhook's document, and the token of the lease on it."""
 
     webhook_id: str
@@ -121,7 +121,7 @@ class Deliverer:
         token = None if document.paused else self._deliveries.lease(webhook_id, lease_ms=self._lease_ms)
         if token is None:
             return True
-        leased = _LeasedWebhook(webhook_id, document, token)
+        leased = _Leased(webhook_id, document, token)
         try:
             progress = self._progress(leased)
             return not is_due(progress, now_ms()) or asyncio.run(self._deliver(leased, progress, go_on))
@@ -131,14 +131,14 @@ class Deliverer:
         finally:
             self._deliveries.release(webhook_id, token)
 
-    def _progress(self, leased: _LeasedWebhook) -> DeliveryProgress:
+    def _progress(self, leased: _Leased) -> DeliveryProgress:
         progress = self._deliveries.progress(leased.webhook_id)
         # A webhook that was deleted and created again begins anew.
         if progress is not None and progress.born != leased.document.born:
             self._deliveries.forget(leased.webhook_id)
         return current_progress(leased.document, progress, self._log.partitions)
 
-    async def _deliver(self, leased: _LeasedWebhook, progress: DeliveryProgress, go_on: Callable[[], bool]) -> bool:
+    async def _deliver(self, leased: _Leased, progress: DeliveryProgress, go_on: Callable[[], bool]) -> bool:
         document = leased.document
         event_filter = EventFilter(
             self._ordinals, kinds=document.kinds, deployments=document.deployments, devices=document.devices
@@ -169,7 +169,7 @@ class Deliverer:
             self._note(leased, self._failed(self._progress(leased), why), None)
         return True
 
-    def _is_current(self, leased: _LeasedWebhook) -> bool:
+    def _is_current(self, leased: _Leased) -> bool:
         """Whether the webhook is unchanged. A pause, change or deletion takes effect before the next event."""
         try:
             return webhook_of(self._log, leased.webhook_id).version == leased.document.version
@@ -177,12 +177,7 @@ class Deliverer:
             return False
 
     def _after(
-        self,
-        leased: _LeasedWebhook,
-        before: DeliveryProgress,
-        notification: Notification,
-        answer: DeliveryResult,
-        at: int,
+        self, leased: _Leased, before: DeliveryProgress, notification: Notification, answer: DeliveryResult, at: int
     ) -> DeliveryProgress:
         """Store the result of a delivery. Pause the webhook if no later delivery can succeed, or if all failed for too long."""
         attempt = Delivery(
@@ -212,7 +207,7 @@ class Deliverer:
         since, due_at = before.failing_since or now, now + round(1000 * seconds)
         return msgspec.structs.replace(before, failures=failures, failing_since=since, due_at=due_at, error=error)
 
-    def _note(self, leased: _LeasedWebhook, progress: DeliveryProgress, delivery: Delivery | None) -> None:
+    def _note(self, leased: _Leased, progress: DeliveryProgress, delivery: Delivery | None) -> None:
         if not self._deliveries.note(
             leased.webhook_id, progress, delivery, token=leased.token, lease_ms=self._lease_ms
         ):

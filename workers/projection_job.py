@@ -38,12 +38,8 @@ def context() -> WorkerContext:
     """
     settings = read_settings()
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
-    projector = Projector(
-        log,
-        RedisProjectionStore(log.client),
-        clock=now_ms,
-        over_budget=lambda: resident_bytes() > settings.memory_budget_mib << 20,
-    )
+    projections, budget = RedisProjectionStore(log.client), settings.memory_budget_mib << 20
+    projector = Projector(log, projections, clock=now_ms, over_budget=lambda: resident_bytes() > budget)
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
     return WorkerContext(settings, projector, waker, WorkCounts(log.client))
 

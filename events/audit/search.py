@@ -68,6 +68,10 @@ class Range(msgspec.Struct, frozen=True, array_like=True):
     upto: int
 
 
+Ranges = Mapping[str, Range]
+"""The unread parts of streams, by name."""
+
+
 class SearchPage(msgspec.Struct, frozen=True):
     """Matching entries, how many entries were read, and the unread part of each stream; empty at the end."""
 
@@ -98,7 +102,9 @@ class LogSearcher:
                 allowed = f"{self._names[0]}, {self._names[1]} to {last}, p00:assignments to {last}:assignments"
                 raise SearchInvalid("stream", f"{stream[:40]!r} is unknown; allowed are {allowed}")
         ranges = {}
-        for stream in self._concerned(search):
+        for stream in self._names:
+            if not self._concerns(search, stream):
+                continue
             head = self.streams.head(stream)
             after = 0 if search.since is None else self._before(stream, search.since, head)
             upto = head if search.until is None else self._before(stream, search.until + 1, head)
@@ -107,13 +113,7 @@ class LogSearcher:
         return ranges
 
     def page(
-        self,
-        search: Search,
-        ranges: Mapping[str, Range],
-        *,
-        order: SearchOrder,
-        limit: int,
-        scanned_max: int = SCANNED_MAX,
+        self, search: Search, ranges: Ranges, *, order: SearchOrder, limit: int, scanned_max: int = SCANNED_MAX
     ) -> SearchPage:
         """Returns the next matching entries of `ranges`, at most `limit`.
 
@@ -135,22 +135,17 @@ class LogSearcher:
         left_of = {stream: left for stream, left in unread.items() if left.after < left.upto}
         return SearchPage(tuple(entries), scanned, left_of)
 
-    def _concerned(self, search: Search) -> Iterator[str]:
-        for stream in self._names:
-            if search.streams and stream not in search.streams:
-                continue
-            number = number_of(stream)
-            if search.device and number not in (FLEET, partition_of(search.device, self.partitions)):
-                continue
-            is_assignment_changes = ":" in stream
-            if search.kinds and is_assignment_changes and ASSIGNMENT_CHANGE not in search.kinds:
-                continue
-            if search.kinds == {ASSIGNMENT_CHANGE} and not is_assignment_changes:
-                continue
+    def _concerns(self, search: Search, stream: str) -> bool:
+        """Whether an entry of a stream can match."""
+        number, is_changes = number_of(stream), ":" in stream
+        return (
+            (not search.streams or stream in search.streams)
+            and (not search.device or number in {FLEET, partition_of(search.device, self.partitions)})
+            and (not search.kinds or not is_changes or ASSIGNMENT_CHANGE in search.kinds)
+            and (search.kinds != {ASSIGNMENT_CHANGE} or is_changes)
             # Events of devices name no deployment: only the fleet's stream and the assignment changes can match.
-            if search.deployment and not is_assignment_changes and number != FLEET:
-                continue
-            yield stream
+            and (not search.deployment or is_changes or number == FLEET)
+        )
 
     def _before(self, stream: str, at: int, head: int) -> int:
         """The last position whose time is before `at`."""

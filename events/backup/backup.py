@@ -321,11 +321,7 @@ def _last_skipped(notes: Notes, head: int) -> Segment | None:
 
 
 def _archive(
-    log: RedisLog,
-    location: BackupLocation,
-    streams: list[Stream],
-    previous_files: Mapping[str, File],
-    tell: ReportProgress,
+    log: RedisLog, location: BackupLocation, streams: list[Stream], copied: Mapping[str, File], tell: ReportProgress
 ) -> dict[str, File]:
     """The files of all segments."""
     segments = [segment for stream in streams for segment in stream.segments]
@@ -334,10 +330,10 @@ def _archive(
         return {}
     object_store, files = ObjectStore(url), dict[str, File]()
     for number, segment in enumerate(segments, 1):
-        copied = previous_files.get(segment.name)
+        file = copied.get(segment.name)
         # A segment never changes: one of the previous backup is not read again.
-        if copied is not None and copied.sha256 == segment.sha256 and location.has(copied):
-            files[segment.name] = copied
+        if file is not None and file.sha256 == segment.sha256 and location.has(file):
+            files[segment.name] = file
         else:
             data = object_store.get(segment.name)
             if data is None or hashlib.sha256(data).hexdigest() != segment.sha256:

@@ -156,8 +156,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     expires_ms: int = -1
 
 
-_Entry = tuple[int, tuple[bytes, ...]]
-_entries = msgspec.msgpack.Decoder(list[_Entry])
+_entries = msgspec.msgpack.Decoder(list[tuple[int, tuple[bytes, ...]]])
 _records = msgspec.msgpack.Decoder(list[Record])
 T = TypeVar("T")
 
@@ -169,7 +168,7 @@ def fields_of(parts: Sequence[bytes]) -> dict[bytes, bytes]:
 
 def pack(entries: Sequence[RawEntry]) -> bytes:
     """Returns entries as a file; the same entries give the same bytes."""
-    return _packed([(entry.position, tuple(chain(*entry.fields.items()))) for entry in entries])
+    return pack_records([(entry.position, tuple(chain(*entry.fields.items()))) for entry in entries])
 
 
 def unpack(name: str, data: bytes) -> list[RawEntry]:
@@ -182,11 +181,6 @@ def unpack(name: str, data: bytes) -> list[RawEntry]:
     if any(len(parts) % 2 for _, parts in flat):
         raise BackupDamaged(name, "has a field without a value")
     return [RawEntry(position, fields_of(parts)) for position, parts in flat]
-
-
-def pack_records(records: Sequence[Record]) -> bytes:
-    """Returns records of keys beside the log as a file."""
-    return _packed(records)
 
 
 def unpack_records(name: str, data: bytes) -> list[Record]:
@@ -203,8 +197,9 @@ def unpack_records(name: str, data: bytes) -> list[Record]:
     return records
 
 
-def _packed(value: object) -> bytes:
-    data = msgspec.msgpack.encode(value)
+def pack_records(records: Sequence[object]) -> bytes:
+    """Returns records of keys beside the log as a file."""
+    data = msgspec.msgpack.encode(records)
     # `mtime=0`: equal content has to give equal bytes, so that it is stored once.
     return gzip.compress(data, compresslevel=1 if len(data) <= UNPACKED_BYTES_MAX else 0, mtime=0)
 

@@ -271,13 +271,14 @@ def _repeat_decisions(
             event = decode_entry(name(FLEET), entry.position, entry.fields).event
         except UnreadableEvent:
             event = None
-        if isinstance(event, BlockResolved):
-            skipped.setdefault(event.stream, set()).add(event.position)
+        if event_type == BlockResolved.__name__.encode():
+            if isinstance(event, BlockResolved):
+                skipped.setdefault(event.stream, set()).add(event.position)
         elif isinstance(event, SecretsErased):
             for secret_id in event.ids:
                 with contextlib.suppress(SecretNotFound):
                     store.destroy(secret_id)
-        elif event_type == SecretsErased.__name__.encode():
+        else:
             unerased.append(f"{name(FLEET)}:{entry.position}")
     return skipped, unerased
 

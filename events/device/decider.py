@@ -1,4 +1,4 @@
-"""The decisions on device commands: a command becomes an event, or is refused."""
+"""The decisions on device commands: a command is checked, and becomes an event or is refused."""
 
 from collections.abc import Iterable, Iterator
 from typing import assert_never, get_args
@@ -10,38 +10,126 @@ from events import canonical
 from events.canonical import JsonObject
 from events.decider import CommandAuthor, Decider, ScopeLike, SubjectChange
 from events.decider import Documents as AnyDocuments
-from events.device import commands, errors, events
-from events.device.authentication import KEYS_DECLINED
-from events.device.command_check import check
+from events.device import commands, errors, events, state
+from events.device.authentication import KEYS_DECLINED, check_authentication
 from events.device.commands import DeviceCommand, subject_of
 from events.device.events import DeviceEvent
-from events.device.hierarchy import LAYERS_MAX, Documents, check_parent, device_of_scope, requested_parent
-from events.device.identifiers import SYSTEM_MODULES, module_subject
-from events.device.state import (
-    EMPTY,
-    SYSTEM_OWNER,
-    DeviceDocument,
-    ModuleDocument,
-    ModuleIdentity,
-    TwinDocument,
-    begun_module,
-    current_module,
-    decode_device,
-    decode_module,
-    evolve_device,
-    evolve_twin,
-    identity_of,
-    matches,
-    section,
-    twin_etag,
-)
+from events.device.hierarchy import LAYERS_MAX, SCOPE_CHARACTERS_MAX, Documents, device_of_scope, parent_after
+from events.device.identifiers import OWN_TWIN, SYSTEM_MODULES, check_device_id, check_module_id, module_subject
+from events.device.state import EMPTY, DeviceDocument, ModuleDocument, TwinDocument, section
+from events.manifest.document import ContentKind
+from events.manifest.errors import ManifestInvalid
+from events.manifest.hub_rules import content_problems
 from events.properties import BYTES_MAX, merge_patch, patch_between, problems_of
+
+TEXT_CHARACTERS_MAX = 128
+"""The longest status reason or owner; ids have the same limit (contract/hub.md §6)."""
+
+SECTIONS_MAX = 200
+"""The most sections of an `AcknowledgeDesired`: more than a device can have, with 50 modules by hand and 50 of deployments."""
+
+VERSION_MAX = 2**31 - 1
 
 MODULES_MAX = 50
 """The most modules made by hand of a device (contract/hub.md §6); deployments have their own limit."""
 
 
 _NO_ANCESTORS: Documents = {}
+
+
+def check(command: DeviceCommand) -> None:
+    """Refuse a command that no state allows, before anything is read.
+
+    Raises:
+        DeviceIdInvalid, ModuleIdInvalid, IdentityTextInvalid, SystemModuleReserved, TwinLimitExceeded, DeliveryInvalid,
+        ManifestInvalid, AuthenticationInvalid, DeviceScopeInvalid: the command is invalid.
+    """
+    check_device_id(command.device_id)
+    match command:
+        case commands.PatchTags(device_id, tags):
+            _check_patch(device_id, "tags", tags)
+        case commands.PatchTwin() | commands.ReplaceTwin():
+            # In a patch `None` leaves a part unchanged; a replacement needs both parts.
+            whole = isinstance(command, commands.ReplaceTwin)
+            if command.module_id is not None:
+                check_module_id(command.module_id)
+                writes_desired = whole or command.desired is not None or "desired" in command.clear
+                if command.module_id in SYSTEM_MODULES and writes_desired:
+                    raise errors.SystemModuleReserved(command.device_id, command.module_id)
+            if whole or command.tags is not None:
+                _check_patch(command.device_id, "tags", command.tags)
+            if whole or command.desired is not None:
+                _check_patch(command.device_id, "properties.desired", command.desired)
+        case commands.ReportProperties(device_id, patch, module_id):
+            if module_id is not None:
+                check_module_id(module_id)
+            _check_patch(device_id, "properties.reported", patch)
+        case commands.CreateModule() | commands.UpdateModule() | commands.DeleteModule():
+            check_module_id(command.module_id)
+            if command.module_id in SYSTEM_MODULES and not isinstance(command, commands.UpdateModule):
+                raise errors.ModuleIdInvalid(
+                    command.module_id,
+                    "a system module is created and deleted with its device; to give it keys, update it with If-Match",
+                )
+            if not isinstance(command, commands.DeleteModule):
+                _check_text(command.device_id, "managedBy", command.managed_by)
+                check_authentication(command)
+        case commands.RegisterDevice() | commands.UpdateDevice():
+            _check_text(command.device_id, "statusReason", command.status_reason)
+            check_authentication(command)
+            members = {"deviceScope": (command.device_scope or "",), "parentScopes": command.parent_scopes or ()}
+            for member, scopes in members.items():
+                if any(len(scope) > SCOPE_CHARACTERS_MAX for scope in scopes):
+                    rule = f"has at most {SCOPE_CHARACTERS_MAX} characters"
+                    raise errors.DeviceScopeInvalid(command.device_id, member, rule)
+        case commands.AcknowledgeDesired():
+            _check_versions(command)
+        case commands.SetConfiguration():
+            if problems := content_problems(command.content, (ContentKind.EDGE,)):
+                raise ManifestInvalid(problems)
+        case commands.RetireDevice():
+            pass
+        case _:
+            assert_never(command)
+
+
+def _check_versions(command: commands.AcknowledgeDesired) -> None:
+    if not command.versions or len(command.versions) > SECTIONS_MAX:
+        raise errors.DeliveryInvalid(
+            command.device_id, "versions", f"names 1 to {SECTIONS_MAX} modules, not {len(command.versions)}"
+        )
+    for module_id, version in command.versions.items():
+        if module_id in SYSTEM_MODULES:
+            raise errors.DeliveryInvalid(
+                command.device_id, module_id, "answers in its reported properties (lastDesiredVersion)"
+            )
+        if module_id != OWN_TWIN:
+            check_module_id(module_id)
+        # bool is an int in Python: `isinstance` would accept `true` as version 1.
+        if type(version) is not int or not 1 <= version <= VERSION_MAX:
+            raise errors.DeliveryInvalid(
+                command.device_id, module_id, f"has a version from 1 to {VERSION_MAX}, not {version!r}"
+            )
+
+
+def _check_text(device_id: str, member: str, text: object) -> None:
+    if text is None:
+        return
+    if not isinstance(text, str):
+        raise errors.IdentityTextInvalid(device_id, member, f"is a text, not {type(text).__name__}")
+    if len(text) > TEXT_CHARACTERS_MAX:
+        raise errors.IdentityTextInvalid(
+            device_id, member, f"has at most {TEXT_CHARACTERS_MAX} characters, not {len(text)}"
+        )
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise errors.IdentityTextInvalid(device_id, member, "holds half of a surrogate pair, which is not a character")
+
+
+def _check_patch(subject: str, root: str, patch: object) -> None:
+    # The size limit is for the merged section; a patch may be longer, because it also names what it removes.
+    problems = problems_of(patch, root=root, size_bytes_max=8 * BYTES_MAX[root], nulls_allowed=True)
+    if problems:
+        raise errors.TwinLimitExceeded(subject, problems)
 
 
 def decide(
@@ -62,7 +150,7 @@ def decide(
     if isinstance(command, commands.RegisterDevice):
         if device is not None and not device.retired:
             raise errors.DeviceExists(command.device_id)
-        parent_scope = _parent_scope(command, None, edge=command.edge, above=above)
+        parent_scope = parent_after(command, None, above, edge=command.edge)
         return events.DeviceRegistered(
             command.edge,
             command.enabled,
@@ -81,10 +169,12 @@ def decide(
             _merged(subject_of(command), reported, patch, "properties.reported")
             # Also an unchanged report is an event: the hub counts each one in `$version`.
             return events.PropertiesReported(patch)
-        case commands.PatchTwin():
-            return _patch_twin(command, device, module)
-        case commands.ReplaceTwin():
-            return _replace_twin(command, device, module)
+        case commands.PatchTwin() | commands.ReplaceTwin():
+            twin = device if command.module_id is None else module or state.begun_module(device)
+            _check_etag(subject_of(command), command.if_match, twin.twin_etag)
+            return (
+                _patch_twin(command, twin) if isinstance(command, commands.PatchTwin) else _replace_twin(command, twin)
+            )
         case commands.UpdateDevice():
             _check_etag(command.device_id, command.if_match, device.identity_etag)
             return _update_device(command, device, above)
@@ -104,18 +194,22 @@ def decide(
             if not device.edge:
                 raise errors.NotEdgeCapable(device_id)
             return events.ConfigurationSet(content)
-        case commands.UpdateModule(device_id, module_id, managed_by, authentication):
-            if module_id in SYSTEM_MODULES and not device.edge:
+        case commands.UpdateModule(device_id, module_id) | commands.DeleteModule(device_id, module_id):
+            is_system = module_id in SYSTEM_MODULES
+            if isinstance(command, commands.UpdateModule) and is_system and not device.edge:
                 raise errors.NotEdgeCapable(device_id)
-            identity = _check_module_identity(command, device)
-            owner = SYSTEM_OWNER if module_id in SYSTEM_MODULES else managed_by
-            keys = identity.authentication if authentication is None else _authentication(authentication)
-            if (owner, keys) == (identity.managed_by, identity.authentication):
-                return None
-            return events.ModuleUpdated(module_id, owner, keys)
-        case commands.DeleteModule(module_id=module_id):
-            _check_module_identity(command, device)
-            return events.ModuleDeleted(module_id)
+            identity = state.identity_of(device, module_id)
+            if identity is None:
+                raise errors.ModuleNotFound(device_id, module_id)
+            _check_etag(module_subject(device_id, module_id), command.if_match, identity.etag)
+            if isinstance(command, commands.DeleteModule):
+                return events.ModuleDeleted(module_id)
+            owner = state.SYSTEM_OWNER if is_system else command.managed_by
+            keys = (
+                identity.authentication if command.authentication is None else _authentication(command.authentication)
+            )
+            is_unchanged = (owner, keys) == (identity.managed_by, identity.authentication)
+            return None if is_unchanged else events.ModuleUpdated(module_id, owner, keys)
         case _:
             assert_never(command)
 
@@ -129,28 +223,8 @@ def parents_named(command: DeviceCommand, device: DeviceDocument | None) -> tupl
     return tuple(name for scope in scopes if (name := device_of_scope(scope)) is not None and name != command.device_id)
 
 
-def _parent_scope(
-    command: commands.RegisterDevice | commands.UpdateDevice,
-    device: DeviceDocument | None,
-    *,
-    edge: bool,
-    above: Documents,
-) -> str:
-    """The scope of the parent after a command."""
-    after = requested_parent(
-        command.device_id, device, edge=edge, device_scope=command.device_scope, parent_scopes=command.parent_scopes
-    )
-    before = ("", edge) if device is None else (device.parent_scope, device.edge)
-    # An unchanged parent is not checked again: it may have been retired since, and an unrelated update must still work.
-    if after and (after != before[0] or (edge and not before[1])):
-        check_parent(command.device_id, after, above, edge=edge)
-    return after
-
-
-def _patch_twin(
-    command: commands.PatchTwin, device: DeviceDocument, module: ModuleDocument | None
-) -> events.TwinPatched | None:
-    twin, subject = _current_twin(command, device, module), subject_of(command)
+def _patch_twin(command: commands.PatchTwin, twin: TwinDocument) -> events.TwinPatched | None:
+    subject = subject_of(command)
     tags, desired = command.tags, command.desired
     # Clearing becomes nulls in the patch: the event stays a patch, and unchanged properties keep their times.
     if "tags" in command.clear:
@@ -167,10 +241,8 @@ def _changing(subject: str, before: Raw, patch: JsonObject | None, root: str) ->
     return patch if patch is not None and _is_changed(before, _merged(subject, before, patch, root)) else None
 
 
-def _replace_twin(
-    command: commands.ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
-) -> events.TwinPatched | events.TwinReplaced | None:
-    twin, subject = _current_twin(command, device, module), subject_of(command)
+def _replace_twin(command: commands.ReplaceTwin, twin: TwinDocument) -> events.TwinPatched | events.TwinReplaced | None:
+    subject = subject_of(command)
     tags = _merged(subject, EMPTY, command.tags, "tags")
     desired = _merged(subject, EMPTY, command.desired, "properties.desired")
     if _is_changed(twin.desired, desired):
@@ -191,37 +263,19 @@ def _update_device(
         device.enabled if command.enabled is None else command.enabled,
         device.status_reason if command.status_reason is None else command.status_reason,
         device.authentication if command.authentication is None else command.authentication,
-        _parent_scope(command, device, edge=edge, above=above) or UNSET,
+        parent_after(command, device, above, edge=edge) or UNSET,
     )
     # The event repeats no unchanged authentication: `UNSET` keeps it.
     return None if after == before else replace(after, authentication=_authentication(command.authentication))
 
 
 def _check_etag(subject: str, if_match: str | None, counter: int) -> None:
-    if not matches(if_match, counter):
-        raise errors.EtagMismatch(subject, expected=if_match or "", actual=twin_etag(counter))
+    if not state.matches(if_match, counter):
+        raise errors.EtagMismatch(subject, expected=if_match or "", actual=state.twin_etag(counter))
 
 
 def _authentication(authentication: JsonObject | None) -> JsonObject | UnsetType:
     return UNSET if authentication in (None, KEYS_DECLINED) else authentication
-
-
-def _check_module_identity(
-    command: commands.UpdateModule | commands.DeleteModule, device: DeviceDocument
-) -> ModuleIdentity:
-    identity = identity_of(device, command.module_id)
-    if identity is None:
-        raise errors.ModuleNotFound(command.device_id, command.module_id)
-    _check_etag(module_subject(command.device_id, command.module_id), command.if_match, identity.etag)
-    return identity
-
-
-def _current_twin(
-    command: commands.PatchTwin | commands.ReplaceTwin, device: DeviceDocument, module: ModuleDocument | None
-) -> TwinDocument:
-    twin = device if command.module_id is None else module or begun_module(device)
-    _check_etag(subject_of(command), command.if_match, twin.twin_etag)
-    return twin
 
 
 def _merged(subject: str, raw: Raw, patch: JsonObject, root: str) -> JsonObject:
@@ -271,7 +325,7 @@ def _decide(command: DeviceCommand, documents: AnyDocuments, author: CommandAuth
             raise errors.DeviceNotFound(command.device_id)
     subject = subject_of(command)
     if subject != command.device_id:
-        module = None if device is None else current_module(documents[subject], device)
+        module = None if device is None else state.current_module(documents[subject], device)
         module_event = decide(command, device, module)
         if module_event is not None:
             assert device is not None, "only modules of registered devices have events"
@@ -282,7 +336,7 @@ def _decide(command: DeviceCommand, documents: AnyDocuments, author: CommandAuth
     if event is None:
         return
     if scope is not None and not isinstance(event, events.DeviceRetired):
-        scope.insist(command.device_id, evolve_device(device, event, version=0, at=0))
+        scope.insist(command.device_id, state.evolve_device(device, event, version=0, at=0))
     match event:
         case events.DeviceRegistered():
             yield SubjectChange(subject, event, generation=1 if device is None else device.generation + 1)
@@ -308,12 +362,12 @@ def _evolve(
     document: DeviceDocument | ModuleDocument | None, event: DeviceEvent, version: int, at: int, _: str
 ) -> TwinDocument:
     if isinstance(document, ModuleDocument):
-        return evolve_twin(document, event, version=version, at=at)
-    return evolve_device(document, event, version=version, at=at)
+        return state.evolve_twin(document, event, version=version, at=at)
+    return state.evolve_device(document, event, version=version, at=at)
 
 
 def _decode(subject: str, data: bytes) -> TwinDocument:
-    return decode_module(data) if "/" in subject else decode_device(data)
+    return state.decode_module(data) if "/" in subject else state.decode_device(data)
 
 
 DECIDER = Decider(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 from events.device import errors
+from events.device.commands import RegisterDevice, UpdateDevice
 from events.device.state import DeviceDocument
 from events.device.times import ticks
 
@@ -46,32 +47,41 @@ def device_of_scope(scope: str) -> str | None:
     return None if match is None else match[1]
 
 
-def requested_parent(
-    device_id: str,
-    before: DeviceDocument | None,
-    *,
-    edge: bool,
-    device_scope: str | None,
-    parent_scopes: tuple[str, ...] | None,
+def parent_after(
+    command: RegisterDevice | UpdateDevice, device: DeviceDocument | None, documents: Documents, *, edge: bool
 ) -> str:
-    """Returns the scope of the parent that a command asks for, empty for no parent; a member that is `None` asks for no change.
+    """Returns the scope of the parent after a command, empty for no parent.
+
+    `edge` is the capability after the command; `documents` has the named parent and its ancestors.
 
     Raises:
-        DeviceScopeInvalid: the members contradict each other, or an edge device would get another scope.
+        DeviceScopeInvalid: the members contradict each other, an edge device would get another scope, or a text is not a scope.
+        ParentNotFound, ParentNotEdgeCapable: the scope is not that of an edge device.
+        HierarchyCyclic: the device would be its own ancestor.
+        HierarchyTooDeep: an edge device would be more than 5 layers below the top, another device more than 6.
     """
+    after = _requested_parent(command, device, edge=edge)
+    before = ("", edge) if device is None else (device.parent_scope, device.edge)
+    # An unchanged parent is not checked again: it may have been retired since, and an unrelated update must still work.
+    if after and (after != before[0] or (edge and not before[1])):
+        _check_parent(command.device_id, after, documents, edge=edge)
+    return after
+
+
+def _requested_parent(command: RegisterDevice | UpdateDevice, before: DeviceDocument | None, *, edge: bool) -> str:
+    device_id, device_scope, parent_scopes = command.device_id, command.device_scope, command.parent_scopes
     if parent_scopes is not None and len(parent_scopes) > 1:
-        raise errors.DeviceScopeInvalid(
-            device_id, "parentScopes", "has at most one scope, because a device has at most one parent"
-        )
+        rule = "has at most one scope, because a device has at most one parent"
+        raise errors.DeviceScopeInvalid(device_id, "parentScopes", rule)
+    # A member that is `None` asks for no change.
     current = "" if before is None else before.parent_scope
     named = None if parent_scopes is None else next(iter(parent_scopes), "")
     if before is not None and device_scope == own_scope(device_id, before):
         device_scope = None
     if edge:
         if device_scope not in {None, "", current}:
-            raise errors.DeviceScopeInvalid(
-                device_id, "deviceScope", "of an edge device never changes; name its parent in parentScopes"
-            )
+            rule = "of an edge device never changes; name its parent in parentScopes"
+            raise errors.DeviceScopeInvalid(device_id, "deviceScope", rule)
         return current if named is None else named
     if device_scope and not named:
         # Clients leave the list empty, and the hub fills it in.
@@ -79,21 +89,12 @@ def requested_parent(
     # A client that sends an identity back changes one of the two members and echoes the other: the changed one counts.
     changes = {scope for scope in (device_scope, named) if scope is not None and scope != current}
     if len(changes) > 1:
-        raise errors.DeviceScopeInvalid(
-            device_id, "deviceScope", "and parentScopes name different parents; send one of them"
-        )
+        rule = "and parentScopes name different parents; send one of them"
+        raise errors.DeviceScopeInvalid(device_id, "deviceScope", rule)
     return next(iter(changes), current)
 
 
-def check_parent(device_id: str, parent_scope: str, documents: Documents, *, edge: bool) -> None:
-    """Refuse an invalid parent. `documents` has the parent and its ancestors.
-
-    Raises:
-        DeviceScopeInvalid: the text is not a scope.
-        ParentNotFound, ParentNotEdgeCapable: the scope is not that of an edge device.
-        HierarchyCyclic: the device would be its own ancestor.
-        HierarchyTooDeep: an edge device would be more than 5 layers below the top, another device more than 6.
-    """
+def _check_parent(device_id: str, parent_scope: str, documents: Documents, *, edge: bool) -> None:
     # Other devices can be below the fifth layer of edge devices (docs/guides/clients.md).
     layers_max = LAYERS_MAX if edge else LAYERS_MAX + 1
     above: list[str] = []

@@ -1,20 +1,64 @@
 """The log as it was at a point in time: it can be read, and nothing can be appended."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NoReturn
 
-from events.envelope import Envelope
-from events.history.documents import PastDocuments
+from events.envelope import Envelope, Vector
 from events.history.errors import PastIsFixed
 from events.history.point_in_time import PointInTime
-from events.log.documents import Documents, FleetDocuments, apply_all, stored
+from events.history.snapshots import Snapshots
+from events.log.documents import DeviceDocuments, Documents, FleetDocuments, apply_all, stored
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, device_of, partition_of
-from events.log.port import Event, Log, Stored
+from events.log.port import Event, Log, Stored, read_all
+from events.log.raw import RawStreams
+from events.log.scan import events_of
 
 # For more subjects of one partition, replaying all of its documents at once is cheaper than reading their events apart.
 _SUBJECTS_MAX = 200
+_BATCH_EVENTS = 4096
+_ANY_FLEET = 2**53
+
+
+class PastDocuments:
+    """Replays documents from the newest snapshot before a position, or from the first event."""
+
+    def __init__(self, log: Log, streams: RawStreams, snapshots: Snapshots | None) -> None:
+        self._log, self._streams, self._snapshots = log, streams, snapshots
+
+    def at(
+        self, number: int, upto: int, subjects: Collection[str] | None = None, *, fleet: FleetEventReader | None = None
+    ) -> DeviceDocuments:
+        """The documents of a partition at a position; of `subjects` only, if given.
+
+        Raises:
+            LogUnavailable, ObjectStoreUnavailable, LogLostItsTail, UnreadableEvent: events cannot be read.
+            CannotApply: an event does not follow from the ones before it.
+        """
+        if fleet is None:
+            fleet = FleetEventReader(self._log)
+            fleet.read_on()
+        snapshot = None if self._snapshots is None else self._snapshots.newest(number, Vector(upto, _ANY_FLEET))
+        after = 0 if snapshot is None else snapshot.stored_partition.checkpoint.vector.partition
+        before: Mapping[str, bytes] = {} if snapshot is None else snapshot.documents
+        if subjects is not None:
+            # A module's document begins and ends with a registration of its device, so the device's events are read too.
+            subjects = sorted({*subjects, *map(device_of, subjects)})
+            before = {subject: before[subject] for subject in subjects if subject in before}
+        documents, skipped = DeviceDocuments(before), fleet.skipped(number)
+        while after < upto:
+            if after + 1 in skipped:
+                after += 1
+                continue
+            end = min([upto, *(bad - 1 for bad in skipped if bad > after)])
+            if subjects is None:
+                apply_all(documents, read_all(self._log, number, batch=_BATCH_EVENTS, after=after, upto=end))
+            elif subjects:
+                partitions = self._log.partitions
+                apply_all(documents, events_of(self._streams, subjects, partitions=partitions, after=after, upto=end))
+            after = end
+        return documents
 
 
 class LogAt:
@@ -75,8 +119,6 @@ class LogAt:
     def position_at(self, stream: int, at: int) -> int:
         """The last position whose time is <= `at` (milliseconds), up to the stream's head at the point in time."""
         return min(self._log.position_at(stream, at), self.head(stream))
-
-    # -- what was replayed
 
     def _stored(self, subject: str) -> Stored:
         documents = self._whole_streams.get(partition_of(device_of(subject), self.partitions))

@@ -28,14 +28,7 @@ from events.projection.new_paths import NewPaths, read_twin
 from events.projection_store.memory import LoadedProjections, apply_writes
 from events.projection_store.port import Blocked, ProjectionStore
 from events.stored_projection.partition_codec import restore, writes_of
-from events.stored_projection.stored_partition import (
-    ARRAYS,
-    HASHES,
-    AssignmentEntry,
-    Checkpoint,
-    StoredPartition,
-    Writes,
-)
+from events.stored_projection.stored_partition import ARRAYS, HASHES, AssignmentEntry, Checkpoint, StoredPartition
 
 _ASSIGNMENT_CHANGES = 500
 
@@ -306,7 +299,7 @@ class ProjectionsAt(LoadedProjections):
     def _array(self, partition: int, name: str) -> bytes:
         return self._of(partition).stored_partition.arrays[name]
 
-    def commit(self, _partition: int, _writes: Writes) -> NoReturn:
+    def commit(self, *_: object) -> NoReturn:
         """Raise `PastIsFixed`: nothing is committed in the past."""
         raise PastIsFixed
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from events.history.documents import PastDocuments
+from events.history.log_at import PastDocuments
 from events.history.snapshots import Snapshots
 from events.log.documents import encoded
 from events.log.errors import LogLostItsTail
@@ -21,16 +21,10 @@ class SnapshotTaker:
     """Takes a snapshot of a partition every `every_events` events, less often for a partition with many devices."""
 
     def __init__(
-        self,
-        log: Log,
-        projections: ProjectionStore,
-        snapshots: Snapshots,
-        documents: PastDocuments,
-        *,
-        every_events: int,
+        self, log: Log, projections: ProjectionStore, snapshots: Snapshots, past: PastDocuments, *, every_events: int
     ) -> None:
-        self._log, self._projections, self._snapshots, self._every_events = log, projections, snapshots, every_events
-        self._documents = documents
+        self._log, self._projections, self._snapshots, self._past = log, projections, snapshots, past
+        self._every_events = every_events
         self._last: dict[int, int] = {}
 
     def due(self) -> Iterator[int]:
@@ -66,7 +60,7 @@ class SnapshotTaker:
         vector = stored.checkpoint.vector
         if self._snapshots.has(number, vector):
             return None
-        documents = encoded(self._documents.at(number, vector.partition))
+        documents = encoded(self._past.at(number, vector.partition))
         try:
             file_name = self._snapshots.put(number, stored, documents)
         except LogLostItsTail:

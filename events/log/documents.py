@@ -122,7 +122,8 @@ class DeviceDocuments:
 
     def _apply_identity(self, envelope: Envelope[Event]) -> None:
         subject, event = envelope.subject, envelope.event
-        assert isinstance(event, DeviceEvent) and "/" not in subject, "a partition's stream has no other events"  # noqa: PT018
+        assert isinstance(event, DeviceEvent), "a partition's stream has no other events"
+        assert "/" not in subject, "a module's subject has only events of its twin"
         before = cast("DeviceDocument | None", self._closed(subject))
         self._decoded[subject] = evolve_device(before, event, version=envelope.version, at=envelope.at)
         if isinstance(event, ModuleDeleted):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from events.envelope import Envelope, Principal
-from events.log.chunks import Piece, split
+from events.log.chunks import split
 from events.log.codec import decode_entry, type_of
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.events import LOG_SUBJECT, LogInitialised
@@ -48,58 +48,46 @@ class MemoryLog:
     ) -> tuple[Chunk, ...]:
         """Append a batch; see `events.log.port.Log.append`."""
         # A list, as in Redis: an event that is too large leaves nothing of its batch in the log.
-        pieces = list(split(batch, partitions=self.partitions))
-        return tuple(
-            self._append(piece, batch, f"{command_id}:{number}", by=by, at=at, cause=cause, fence=fence)
-            for number, piece in enumerate(pieces)
-        )
-
-    def _append(
-        self,
-        piece: Piece,
-        batch: Sequence[Proposed],
-        chunk_id: str,
-        *,
-        by: Principal,
-        at: int,
-        cause: str,
-        fence: int | None,
-    ) -> Chunk:
-        stream = self._streams[piece.stream]
-        # The same order as in append.lua, which has the reasons; tests/log/test_contract.py runs over both.
-        if chunk_id in stream.commands:
-            first, stored_versions = stream.commands[chunk_id]
-            return Written(piece.stream, piece.indices, first, stored_versions, repeated=True, woke=False)
-        if fence is not None:
-            if fence < stream.fence:
-                raise Fenced(name(piece.stream), stream.fence)
-            stream.fence = fence
-        proposals = [batch[index] for index in piece.indices]
-        heads, versions, conflicts = _check(stream, proposals)
-        if conflicts:
-            current = {subject: stream.heads.get(subject, Head()) for subject in conflicts}
-            return Conflicted(piece.stream, piece.indices, current)
-        stream.at = max(stream.at, at)
-        first = len(stream.entries) + 1
-        for proposed, version, data in zip(proposals, versions, piece.data, strict=True):
-            texts = (type_of(proposed.event), proposed.subject, str(version), str(stream.at), str(by), cause)
-            names = (b"type", b"subject", b"version", b"at", b"by", b"cause")
-            entry = dict(zip(names, (text.encode() for text in texts), strict=True))
-            stream.entries.append({**entry, b"data": data})
-            for subject, document in proposed.snapshots:
-                if document is None:
-                    stream.snapshots.pop(subject, None)
-                else:
-                    stream.snapshots[subject] = document.replace(_AT_APPEND, b'_at":%d' % stream.at)
-        stream.heads |= heads
-        stream.commands[chunk_id] = (first, versions)
-        for position, (proposed, version) in enumerate(zip(proposals, versions, strict=True), first):
-            if proposed.command_id:
-                began, before = stream.commands.get(proposed.command_id, (position, ()))
-                stream.commands[proposed.command_id] = (began, (*before, version))
-        woke = piece.stream == FLEET or not stream.wake
-        stream.wake = True
-        return Written(piece.stream, piece.indices, first, versions, repeated=False, woke=woke)
+        pieces, chunks = list(split(batch, partitions=self.partitions)), list[Chunk]()
+        for number, piece in enumerate(pieces):
+            stream, chunk_id = self._streams[piece.stream], f"{command_id}:{number}"
+            # The same order as in append.lua, which has the reasons; tests/log/test_contract.py runs over both.
+            if chunk_id in stream.commands:
+                first, versions = stream.commands[chunk_id]
+                chunks.append(Written(piece.stream, piece.indices, first, versions, repeated=True, woke=False))
+                continue
+            if fence is not None:
+                if fence < stream.fence:
+                    raise Fenced(name(piece.stream), stream.fence)
+                stream.fence = fence
+            proposals = [batch[index] for index in piece.indices]
+            heads, versions, conflicts = _check(stream, proposals)
+            if conflicts:
+                current = {subject: stream.heads.get(subject, Head()) for subject in conflicts}
+                chunks.append(Conflicted(piece.stream, piece.indices, current))
+                continue
+            stream.at = max(stream.at, at)
+            first = len(stream.entries) + 1
+            for proposed, version, data in zip(proposals, versions, piece.data, strict=True):
+                texts = (type_of(proposed.event), proposed.subject, str(version), str(stream.at), str(by), cause)
+                names = (b"type", b"subject", b"version", b"at", b"by", b"cause")
+                entry = dict(zip(names, (text.encode() for text in texts), strict=True))
+                stream.entries.append({**entry, b"data": data})
+                for subject, document in proposed.snapshots:
+                    if document is None:
+                        stream.snapshots.pop(subject, None)
+                    else:
+                        stream.snapshots[subject] = document.replace(_AT_APPEND, b'_at":%d' % stream.at)
+            stream.heads |= heads
+            stream.commands[chunk_id] = (first, versions)
+            for position, (proposed, version) in enumerate(zip(proposals, versions, strict=True), first):
+                if proposed.command_id:
+                    began, before = stream.commands.get(proposed.command_id, (position, ()))
+                    stream.commands[proposed.command_id] = (began, (*before, version))
+            woke = piece.stream == FLEET or not stream.wake
+            stream.wake = True
+            chunks.append(Written(piece.stream, piece.indices, first, versions, repeated=False, woke=woke))
+        return tuple(chunks)
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         stored = []

@@ -107,7 +107,8 @@ class RedisLog:
         with answering():
             # MULTI: an append between the two reads would pair a head with the document of another version. A transaction on a
             # cluster is limited to one slot, and so to one stream.
-            for transaction in [[stream] for stream in streams] if isinstance(self.client, RedisCluster) else [streams]:
+            is_cluster = isinstance(self.client, RedisCluster)
+            for transaction in [[stream] for stream in streams] if is_cluster else [streams]:
                 pipe: Any = self.client.pipeline(transaction=True)
                 for stream, indices in transaction:
                     names = [subjects[index] for index in indices]

@@ -16,8 +16,6 @@ from events.projection.new_paths import NewPaths, TwinText
 from events.query.tree import Path
 from events.stored_projection.stored_partition import StoredPartition
 
-CACHED_HASHES = ("before", "modules", "assignments", "sets", "targets")
-CACHED_ARRAYS = ("assignment_of",)
 IndexSet = tuple[Path, ValueKey, BitMap]
 """Path, value and ordinals of one set of the index."""
 
@@ -52,7 +50,8 @@ class CachedPartition:
         hashes, self._assignment_of = stored.hashes, stored.arrays["assignment_of"]
         self.checkpoint, self.deployments, self.assignments = stored.checkpoint, deployments, assignments
         self._sets = {name: hashes["sets"].get(name) for name in ("live", "edge", "enabled")}
-        self._targets = {field.partition(":")[2]: as_stored(data) for field, data in hashes["targets"].items()}
+        # The devices that deployments target, by the name in the hash `targets`.
+        self.targets = {field.partition(":")[2]: as_stored(data) for field, data in hashes["targets"].items()}
         self._modules = hashes["modules"]
         self._before = tuple(_before(stored))
         self.configurations = {digest: configurations[digest] for digest in digests_of(stored, assignments)}
@@ -71,7 +70,7 @@ class CachedPartition:
         partition.directory.recall(checkpoint.ordinals, ahead.ids, **sets)
         partition.deployments.adopt(self.deployments)
         partition.modules.update({name: as_stored(data) for name, data in self._modules.items()})
-        targets = self._targets
+        targets = self.targets
         if ahead.changes_devices:
             # Applying events of devices changes these sets in place, and all copies share them.
             targets = {name: BitMap(members) for name, members in targets.items()}
@@ -97,10 +96,6 @@ class CachedPartition:
         index.take_touched()
         return partition
 
-    def target(self, target_name: str) -> BitMap:
-        """The devices that a deployment targeted, by the name in the hash `targets`."""
-        return self._targets.get(target_name, BitMap())
-
 
 def digests_of(stored: StoredPartition, assignments: Mapping[int, Assignment]) -> set[str]:
     """The digests that the assignments and the notes of rollouts name, without the empty configuration's."""
@@ -121,8 +116,3 @@ def decoded_sets(fields: Iterable[tuple[str, bytes]]) -> Iterator[IndexSet]:
             field, type=tuple[tuple[str, ...], str, JsonObject | str | float | bool | None]
         )
         yield path, (kind, value), as_stored(data)
-
-
-def path_of(field: str) -> Path:
-    """The path of a field of the hash `index`."""
-    return tuple(msgspec.json.decode(field)[0])

@@ -27,22 +27,12 @@ class ImaginedLog:
         self._over: dict[tuple[int, str], Stored] = {}
         self.proposed: list[Proposed] = []
 
-    def append(
-        self,
-        batch: Sequence[Proposed],
-        *,
-        command_id: str,
-        by: Principal,
-        at: int,
-        cause: str = "",
-        fence: int | None = None,
-    ) -> tuple[Chunk, ...]:
+    def append(self, batch: Sequence[Proposed], *, at: int, **_: object) -> tuple[Chunk, ...]:
         """Keep a batch, as `Log.append` would write it. It never conflicts: there are no other writers.
 
         Raises:
             EventTooLarge: as `Log.append`.
         """
-        del command_id, by, cause, fence
         chunks = []
         for piece in split(batch, partitions=self.partitions):
             versions = tuple(self._take(piece.stream, batch[index], at) for index in piece.indices)
@@ -90,9 +80,8 @@ class ImaginedLog:
             if over == stream and subject.startswith(prefix) and stored.snapshot is not None:
                 yield subject
 
-    def clear_wake(self, stream: int) -> None:
+    def clear_wake(self, _stream: int) -> None:
         """Do nothing: no worker was woken."""
-        del stream
 
 
 class ImaginedEvents(msgspec.Struct, frozen=True, eq=False):

@@ -80,7 +80,7 @@ def imply(
     by_number = partition.assignments.by_number
     targets: dict[str, list[tuple[BitMap, BitMap]]] = {}
     for name in sorted(retargeted):
-        before, after = recalled.target(name), partition.targets.stored(name) or BitMap()
+        before, after = recalled.targets.get(name, BitMap()), partition.targets.stored(name) or BitMap()
         if before != after:
             targets.setdefault(name.partition("/")[0], []).append((before, after))
     now = partition.directory.live

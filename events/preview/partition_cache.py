@@ -15,15 +15,7 @@ from events.fleet.index import DEVICE_ID, MODULES, of_module
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, name
 from events.log.port import Log
-from events.preview.cached_partition import (
-    CACHED_ARRAYS,
-    CACHED_HASHES,
-    CachedPartition,
-    PreviewInputs,
-    decoded_sets,
-    digests_of,
-    path_of,
-)
+from events.preview.cached_partition import CachedPartition, PreviewInputs, decoded_sets, digests_of
 from events.preview.errors import PreviewBehind
 from events.projection.new_paths import TwinText, read_twin
 from events.projection_store.port import ProjectionStore, read_fields
@@ -38,6 +30,7 @@ _POLL_SECONDS = 0.01
 _DOCUMENTS = 1000
 _SPARE = 64
 """How many unused configurations are cached at most, beside as many as are in use."""
+_CACHED_HASHES = ("before", "modules", "assignments", "sets", "targets")
 
 
 class PartitionCache:
@@ -68,7 +61,7 @@ class PartitionCache:
                 if number not in self._recalled or self._recalled[number].checkpoint != checkpoint
             ]
             while stale:
-                cached = self._projections.read_each(stale, hashes=CACHED_HASHES, arrays=CACHED_ARRAYS)
+                cached = self._projections.read_each(stale, hashes=_CACHED_HASHES, arrays=("assignment_of",))
                 read = zip(stale, cached, strict=True)
                 stale = [number for number, stored in read if not self._keep(number, stored)]
             self._forget()
@@ -159,7 +152,7 @@ class PartitionCache:
             index, ordinals = hashes.get("index", {}), hashes.get("ordinals", {})
             if columns := reads.columns - unindexed:
                 names_of_fields = self._projections.field_names(number, "index")
-                fields = [field for field in names_of_fields if _is_of(path_of(field), columns)]
+                fields = [field for field in names_of_fields if _is_of(tuple(msgspec.json.decode(field)[0]), columns)]
                 index = {**index, **read_fields(self._projections, number, "index", fields)}
             if unindexed and not reads.every_id:
                 ordinals = self._projections.read(number, hashes=("ordinals",)).hashes["ordinals"]

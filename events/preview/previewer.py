@@ -27,15 +27,7 @@ from events.producer.secrecy import NOTHING_PERSONAL
 from events.projection.driver import EventsInMemory
 from events.projection_store.fleet_snapshot import FleetSnapshotReader
 from events.projection_store.port import ProjectionStore
-from events.rollout.events import (
-    DevicesAdmitted,
-    DevicesRetried,
-    RollbackBegan,
-    RolloutCreated,
-    RolloutEvent,
-    RolloutResumed,
-    RolloutStarted,
-)
+from events.rollout import events as rollout
 from events.rollout.fleet_snapshot import FleetSnapshot
 from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import ROLLOUT, RolloutDocument, RolloutState, decode, evolve
@@ -58,25 +50,23 @@ class Trial:
 
     def __init__(
         self,
-        log: Log,
+        previewer: "Previewer",
         *,
         by: Principal,
-        clock: Callable[[], int],
-        personal: Personal,
         scope: Scope | None = None,
         deployments_max: int = 0,
         readiness_policy: ReadinessPolicy | None = None,
     ) -> None:
-        self._log, self._by, self._clock, self._personal = log, by, clock, personal
+        self._previewer, self._by = previewer, by
         self.commands = list[Command]()
         """The commands that the producer was given, without those that it rejected at once."""
         self._numbers, self._secrets = itertools.count(), set[str]()
-        self._imagined = ImaginedLog(log)
+        self._imagined = ImaginedLog(previewer.log)
         self.producer = Producer(
             self._imagined,
             by=by,
             scope=scope,
-            clock=clock,
+            clock=previewer.clock,
             take_secrets=self._take_out,
             deployments_max=deployments_max,
             readiness_policy=readiness_policy,
@@ -85,8 +75,8 @@ class Trial:
     def _take_out(self, command: Command) -> Command:
         """The command with references in place of its secrets; no secret has these references."""
         self.commands.append(command)
-        self._personal.check(command)
-        command, _ = self._personal.take(command, new_id=self._new_id)
+        self._previewer.personal.check(command)
+        command, _ = self._previewer.personal.take(command, new_id=self._new_id)
         return take(command, new_id=self._new_id)[0] if holds_secrets(command) else command
 
     def _new_id(self) -> str:
@@ -96,8 +86,8 @@ class Trial:
 
     def decided(self, refused: Sequence[Refused] = ()) -> Decided:
         """What the producer would have written; `refused` are the commands that it rejected."""
-        proposed, secrets = self._imagined.proposed, self._secrets
-        events = imagined_events(self._log, proposed, by=self._by, at=self._clock(), new_secrets=secrets)
+        previewer, proposed = self._previewer, self._imagined.proposed
+        events = imagined_events(previewer.log, proposed, by=self._by, at=previewer.clock(), new_secrets=self._secrets)
         return Decided(events, tuple(refused), self._imagined)
 
 
@@ -113,33 +103,13 @@ class Previewer:
         pause: Callable[[float], None] = time.sleep,
         personal: Personal = NOTHING_PERSONAL,
     ) -> None:
-        self._log, self._clock, self._personal = log, clock, personal
+        self.log, self.clock, self.personal = log, clock, personal
         self._recall = PartitionCache(log, projections, pause=pause)
-        self._admitting = AdmissionPreview(log, projections)
+        # A reader is for one thread at a time.
+        self._reader, self._reading = FleetSnapshotReader(log, projections), threading.Lock()
 
-    def trial(
-        self,
-        *,
-        by: Principal,
-        scope: Scope | None = None,
-        deployments_max: int = 0,
-        readiness_policy: ReadinessPolicy | None = None,
-    ) -> Trial:
-        """A producer for commands that are decided one after the other, each on the events of the ones before it."""
-        return Trial(
-            self._log,
-            by=by,
-            clock=self._clock,
-            personal=self._personal,
-            scope=scope,
-            deployments_max=deployments_max,
-            readiness_policy=readiness_policy,
-        )
-
-    def result(
-        self, events: ImaginedEvents, proposed: Sequence[Proposed], *, within: Within | None = None
-    ) -> PreviewResult:
-        """What would follow from the events of proposals, at the head of every partition that they can change.
+    def result(self, decided: Decided, *, within: Within | None = None) -> PreviewResult:
+        """What would follow from the events, at the head of every partition that they can change.
 
         Raises:
             PreviewBehind: the projections are behind the log that the commands were decided on, or blocked.
@@ -147,10 +117,10 @@ class Previewer:
             LogUnavailable: Redis did not answer.
         """
         try:
-            implied = self.implied(events)
+            implied = self.implied(decided.events)
         except CannotApply as error:
             raise PreviewOvertaken from error
-        first = self._admitting.first(proposed, implied, now=self._clock()) if implied else []
+        first = self._first_steps(decided.log.proposed, implied) if implied else []
         return result_of(implied, first=first, within=within)
 
     def implied(self, events: ImaginedEvents) -> list[Implied]:
@@ -160,10 +130,10 @@ class Previewer:
             CannotApply: the events do not follow from the partition's state.
         """
         # An event of the fleet can change every partition.
-        numbers = sorted(set(range(self._log.partitions)) if events.of(FLEET) else events.by_stream.keys())
+        numbers = sorted(set(range(self.log.partitions)) if events.of(FLEET) else events.by_stream.keys())
         if not numbers:
             return []
-        recalled = self._recall.at(self._log.heads(), numbers)
+        recalled = self._recall.at(self.log.heads(), numbers)
         first = recalled[numbers[0]]
         after = Deployments(numbers[0])
         after.adopt(first.deployments)
@@ -184,30 +154,22 @@ class Previewer:
         ahead = self._recall.ahead(recalled, targets=targets, names=names, devices=devices)
         return [imply(number, recalled[number], ahead[number], events, merge) for number in numbers]
 
-
-class AdmissionPreview:
-    """Plans the first step of rollouts. Thread-safe."""
-
-    def __init__(self, log: Log, projections: ProjectionStore) -> None:
-        self._log = log
-        self._reader = FleetSnapshotReader(log, projections)
-        self._lock = threading.Lock()
-
-    def first(self, proposed: Sequence[Proposed], implied: Sequence[Implied], *, now: int) -> list[FirstStep]:
-        """The first step of each rollout of the proposals, taken now or when it starts; `now` in milliseconds."""
+    def _first_steps(self, proposed: Sequence[Proposed], implied: Sequence[Implied]) -> list[FirstStep]:
+        """The first step of each rollout of the proposals, taken now or when it starts, by the planner of the scheduler."""
         # A rollout's last proposal counts: its document is the one that the commands would leave.
         rollouts = {
             deployment_of(subject): (decode(data), isinstance(proposal.event, _REACHING))
             for proposal in proposed
-            if isinstance(proposal.event, RolloutEvent)
+            if isinstance(proposal.event, rollout.RolloutEvent)
             for subject, data in proposal.snapshots
             if subject.startswith(ROLLOUT) and data is not None
         }
         if not rollouts:
             return []
-        with self._lock:
+        now = self.clock()
+        with self._reading:
             # Heads of 0: `PartitionCache` has already waited until the projections are at the head.
-            self._reader.refresh(dict.fromkeys((FLEET, *range(self._log.partitions)), 0))
+            self._reader.refresh(dict.fromkeys((FLEET, *range(self.log.partitions)), 0))
             return [
                 self._first(name, document, implied, reaches_all=reaches_all, now=now)
                 for name, (document, reaches_all) in sorted(rollouts.items())
@@ -218,7 +180,7 @@ class AdmissionPreview:
     ) -> FirstStep:
         waits = document.state is RolloutState.CREATED
         if waits:
-            started = evolve(document, RolloutStarted(), version=document.version + 1, at=now)
+            started = evolve(document, rollout.RolloutStarted(), version=document.version + 1, at=now)
             assert started is not None
             document = started
         target = FleetSet({each.number: each.rollout_targets[name] for each in implied if name in each.rollout_targets})
@@ -228,9 +190,9 @@ class AdmissionPreview:
         judgement = self._reader.judge(name, document, msgspec.structs.replace(fleet_snapshot, target=target), now)
         devices = NO_DEVICES
         for event in judgement.events:
-            if isinstance(event, DevicesAdmitted | DevicesRetried):
+            if isinstance(event, rollout.DevicesAdmitted | rollout.DevicesRetried):
                 devices |= FleetSet.of(event.devices)
-            elif isinstance(event, RollbackBegan):
+            elif isinstance(event, rollout.RollbackBegan):
                 devices |= fleet_snapshot.actual
         actions = [_ACTIONS[type(event)] for event in judgement.events if type(event) in _ACTIONS]
         says = ("once it is started, it " if waits else "it ") + (", ".join(actions) or f"waits: {judgement.says}")
@@ -242,9 +204,9 @@ class AdmissionPreview:
 
 
 # After these events a rollout goes on to its whole target by itself.
-_REACHING = (RolloutCreated, RolloutStarted, RolloutResumed)
+_REACHING = (rollout.RolloutCreated, rollout.RolloutStarted, rollout.RolloutResumed)
 _ACTIONS: Mapping[type[object], str] = {
-    DevicesAdmitted: "admits these devices first",
-    DevicesRetried: "retries these devices",
-    RollbackBegan: "rolls these devices back",
+    rollout.DevicesAdmitted: "admits these devices first",
+    rollout.DevicesRetried: "retries these devices",
+    rollout.RollbackBegan: "rolls these devices back",
 }

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from events import CreateDeployment, RegisterDevice
 from events.device.events import PropertiesReported, TwinPatched
 from events.envelope import Principal, Vector
-from events.history.documents import PastDocuments
-from events.history.log_at import LogAt
+from events.history.log_at import LogAt, PastDocuments
 from events.history.point_in_time import PointInTime, point_in_time_of
 from events.history.projections_at import PastPartitions, PastReplay, ProjectionsAt
 from events.history.snapshot_taker import SnapshotTaker

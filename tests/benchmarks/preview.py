@@ -7,7 +7,7 @@ from functools import partial
 
 from events import CreateDeployment, DeleteDeployment, PatchTags, RegisterDevice, UpdateDeployment
 from events.preview.preview_result import PreviewResult
-from events.preview.previewer import Previewer
+from events.preview.previewer import Previewer, Trial
 from events.producer.errors import Command
 from tests.benchmarks import fleets
 from tests.benchmarks.large_fleet import BY, Fleet
@@ -80,10 +80,10 @@ def _seconds_of(previewer: Previewer, command: Command) -> tuple[float, float]:
 
 
 def _preview(previewer: Previewer, command: Command) -> PreviewResult:
-    trial = previewer.trial(by=BY)
+    trial = Trial(previewer, by=BY)
     decided = trial.decided(trial.producer.submit([command]).refused)
     assert not decided.refused
-    return previewer.result(decided.events, decided.log.proposed)
+    return previewer.result(decided)
 
 
 def _now() -> int:

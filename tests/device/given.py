@@ -4,9 +4,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from events.device.command_check import check
 from events.device.commands import DeviceCommand
-from events.device.decider import decide
+from events.device.decider import check, decide
 from events.device.events import DeviceEvent, DeviceRegistered
 from events.device.state import DeviceDocument, ModuleDocument, current_module, evolve_device, evolve_twin
 

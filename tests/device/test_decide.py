@@ -6,7 +6,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from events import canonical
-from events.device.command_check import check
 from events.device.commands import (
     CreateModule,
     DeleteModule,
@@ -20,7 +19,7 @@ from events.device.commands import (
     UpdateDevice,
     subject_of,
 )
-from events.device.decider import decide
+from events.device.decider import check, decide
 from events.device.errors import (
     DeviceError,
     DeviceExists,

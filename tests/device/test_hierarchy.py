@@ -5,9 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.device.command_check import check
 from events.device.commands import DeviceCommand, RegisterDevice, UpdateDevice
-from events.device.decider import decide, parents_named
+from events.device.decider import check, decide, parents_named
 from events.device.errors import (
     DeviceError,
     DeviceScopeInvalid,

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from events.device.command_check import SECTIONS_MAX, VERSION_MAX, check
 from events.device.commands import (
     AcknowledgeDesired,
     PatchTags,
@@ -17,7 +16,7 @@ from events.device.commands import (
     UpdateModule,
     subject_of,
 )
-from events.device.decider import decide
+from events.device.decider import SECTIONS_MAX, VERSION_MAX, check, decide
 from events.device.errors import (
     DeliveryInvalid,
     DeviceScopeInvalid,

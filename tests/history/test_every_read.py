@@ -22,7 +22,7 @@ from events import (
 )
 from events.deployment.events import NotStarted
 from events.device.commands import SetConfiguration
-from events.history.documents import PastDocuments
+from events.history.log_at import PastDocuments
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
 from events.log.object_store import ObjectStore

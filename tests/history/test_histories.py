@@ -20,8 +20,8 @@ from events import (
     canonical,
 )
 from events.envelope import Vector
-from events.history.documents import PastDocuments
 from events.history.errors import SnapshotDamaged
+from events.history.log_at import PastDocuments
 from events.history.projections_at import PartitionAt, PastPartitions, PastReplay
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots

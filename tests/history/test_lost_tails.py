@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from events import PatchTags
 from events.envelope import Vector
-from events.history.documents import PastDocuments
 from events.history.errors import SnapshotDamaged
+from events.history.log_at import PastDocuments
 from events.history.projections_at import PastReplay
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots

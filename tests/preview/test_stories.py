@@ -25,7 +25,7 @@ from events.preview.difference import DifferenceKind, differences
 from events.preview.errors import PreviewBehind, PreviewDiffers, PreviewTokenInvalid
 from events.preview.preview_result import sections_of
 from events.preview.preview_token import PreviewToken
-from events.preview.previewer import Previewer
+from events.preview.previewer import Previewer, Trial
 from events.projection_store.memory import MemoryProjectionStore
 from tests.producer.logs import producer
 from tests.workers.system import base, layer
@@ -51,10 +51,10 @@ class Stand:
             assert self.projector.drain(number, go_on=lambda: True)
 
     def foretold(self, *commands: Any) -> Any:
-        trial = self.previewer.trial(by=BY)
+        trial = Trial(self.previewer, by=BY)
         decided = trial.decided(trial.producer.submit(commands).refused)
         assert not decided.refused
-        return decided, self.previewer.result(decided.events, decided.log.proposed)
+        return decided, self.previewer.result(decided)
 
     def happens(self, *commands: Any) -> Any:
         """Look ahead, do it, and insist that it was so; answers the result."""

@@ -16,7 +16,7 @@ from events.deployment.commands import DeleteDeployment
 from events.device.commands import CreateModule, DeleteModule, PatchTwin, RetireDevice
 from events.device.events import TwinPatched
 from events.envelope import Principal
-from events.history.documents import PastDocuments
+from events.history.log_at import PastDocuments
 from events.history.snapshot_taker import SnapshotTaker
 from events.history.snapshots import Snapshots
 from events.log.archive.mover import Mover

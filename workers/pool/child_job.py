@@ -5,8 +5,9 @@ Settings come from TWINFOLD_* variables.
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import structlog
 
@@ -37,8 +38,8 @@ class ChildJob:
     def __init__(self, job: str, settings: Settings, lease: Lease, *, is_due: Callable[[], bool]) -> None:
         self._job, self._settings, self._lease, self._is_due = job, settings, lease, is_due
 
-    def once(self, *, go_on: Callable[[], bool]) -> int | None:
-        """Run the job if it is due, as long as the lease holds and `go_on` is true.
+    def once(self, stopping: threading.Event) -> int | None:
+        """Run the job if it is due, as long as the lease holds and `stopping` is not set.
 
         Returns its exit code; `None` if it is not due, another pool holds the lease, or it was ended.
 
@@ -54,7 +55,7 @@ class ChildJob:
                     return child.process.wait(_RENEW_SECONDS)
                 except subprocess.TimeoutExpired:
                     child.continue_if_stopped()
-                    if not go_on() or self._lease.take() is None:
+                    if stopping.is_set() or self._lease.take() is None:
                         return None
         finally:
             # No time to end: both jobs can be killed at any step and continue at the next run.
@@ -63,17 +64,12 @@ class ChildJob:
 
 def archive_job(log: RedisLog, settings: Settings) -> ChildJob:
     """The job that is due when there are entries to move to the archive."""
-
-    def entries_wait() -> bool:
-        return is_due(
-            log.client,
-            partitions=log.partitions,
-            segment_entries=settings.archive_segment_events,
-            before_at=settings.archive_before_at(now_ms()),
-            head_of=RawStreams(log.client).head,
-        )
-
-    return ChildJob("archive", settings, Lease(log.client, "archive"), is_due=entries_wait)
+    entries, head_of = settings.archive_segment_events, RawStreams(log.client).head
+    is_due_before = partial(is_due, log.client, partitions=log.partitions, segment_entries=entries, head_of=head_of)
+    lease = Lease(log.client, "archive")
+    return ChildJob(
+        "archive", settings, lease, is_due=lambda: is_due_before(before_at=settings.archive_before_at(now_ms()))
+    )
 
 
 def snapshot_job(log: RedisLog, settings: Settings) -> ChildJob:
@@ -92,10 +88,15 @@ def main() -> int:
         settings = read_settings()
         logs.configure(settings.log_level)
         log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
-        return _archive(log, settings) if archives else _take_snapshots(log, settings)
+        if archives:
+            return _archive(log, settings)
+        taker = open_snapshot_taker(log, settings)
+        for number in taker.due():
+            logger.info("snapshot taken", snapshot=taker.take(number))
     except (LogError, SettingsInvalid) as error:
         logger.error("nothing is archived" if archives else "no snapshot is taken", why=str(error))  # noqa: TRY400 - expected
         return 1
+    return 0
 
 
 def _archive(log: RedisLog, settings: Settings) -> int:
@@ -115,13 +116,6 @@ def _archive(log: RedisLog, settings: Settings) -> int:
         if written.written or trimmed:
             logger.info("archived", stream=stream, written=written.written, trimmed=trimmed)
     return failed
-
-
-def _take_snapshots(log: RedisLog, settings: Settings) -> int:
-    taker = open_snapshot_taker(log, settings)
-    for number in taker.due():
-        logger.info("snapshot taken", snapshot=taker.take(number))
-    return 0
 
 
 if __name__ == "__main__":

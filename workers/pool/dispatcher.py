@@ -12,7 +12,7 @@ from events.notification.feed import Feed
 from events.webhook.state import WebhookDocument
 from workers.delivery_job import enqueue
 
-INTERVAL_SECONDS = 0.2
+DISPATCH_SECONDS = 0.2
 
 
 class Dispatcher:

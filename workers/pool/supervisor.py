@@ -25,8 +25,7 @@ from events.projection_store.series import Sample, SeriesStore
 from events.settings import Settings, environment_of
 from workers.delivery_job import QUEUE as DELIVERY_QUEUE
 from workers.pool.child_job import archive_job, snapshot_job
-from workers.pool.dispatcher import INTERVAL_SECONDS as DISPATCH_SECONDS
-from workers.pool.dispatcher import Dispatcher
+from workers.pool.dispatcher import DISPATCH_SECONDS, Dispatcher
 from workers.pool.reconciler import INTERVAL_SECONDS, Reconciler
 
 STOP_SECONDS_MAX, SNAPSHOT_SECONDS = 15.0, 5.0
@@ -59,16 +58,12 @@ class Supervisor:
     def run(self) -> None:
         """Start the workers, tend them and reconcile until `stop` is called from a signal handler or another thread."""
         self.children = [self._worker(QUEUE) for _ in range(self._settings.workers)]
-
-        def goes_on() -> bool:
-            return not self._stopping.is_set()
-
         # These run in threads: a sample of a large fleet takes longer than a child may stay untended.
         self._every(min(1.0, self._settings.series_seconds / 4), "sample", self._sample_once)
         self._every(DISPATCH_SECONDS, "deliveries", self._dispatch_once)
-        self._every(self._settings.archive_seconds, "archiving", lambda: self._archive_job.once(go_on=goes_on))
+        self._every(self._settings.archive_seconds, "archiving", lambda: self._archive_job.once(self._stopping))
         if (job := self._snapshot_job) is not None:
-            self._every(SNAPSHOT_SECONDS, "snapshots", lambda: job.once(go_on=goes_on))
+            self._every(SNAPSHOT_SECONDS, "snapshots", lambda: job.once(self._stopping))
         delivering = range(self._settings.webhook_workers)
         reconciled_at = 0.0
         while not self._stopping.wait(0.05):

@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
 
 import msgspec
 
@@ -59,10 +58,14 @@ def _run(request: ReplayRequest) -> int:
         if request.archive
         else open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     )
-    heads = log.heads()
-    request = _with_ends(request, log, heads)
-    if request.until is not None and not request.upto[str(FLEET)]:
+    heads, upto = log.heads(), dict(request.upto)
+    if request.until is not None:
+        upto |= {str(stream): log.position_at(stream, request.until) for stream in heads}
+    if request.archive:
+        upto = {str(stream): min(head, upto.get(str(stream), head)) for stream, head in heads.items()}
+    if request.until is not None and not upto[str(FLEET)]:
         raise NothingToReplay
+    request = msgspec.structs.replace(request, upto=upto)
     partitions = tuple(range(log.partitions))
     streams = request.streams or (partitions if request.rebuild else (FLEET, *partitions))
     for stream in streams:
@@ -70,7 +73,7 @@ def _run(request: ReplayRequest) -> int:
             raise StreamUnknown(stream, log.partitions)
     # Longest first: a long stream that starts last would run alone while the other processes have no work.
     streams = tuple(sorted(streams, key=lambda stream: -heads[stream]))
-    events = sum(min(heads[stream], request.upto.get(str(stream), heads[stream])) for stream in streams)
+    events = sum(min(heads[stream], upto.get(str(stream), heads[stream])) for stream in streams)
     began, done, failed = time.monotonic(), list[Compared](), list[Failed]()
     with progress_bar(events) as hear:
         processes = request.workers or os.cpu_count() or 1
@@ -88,16 +91,6 @@ def _run(request: ReplayRequest) -> int:
     else:
         print_lines(*summary.as_lines())
     return summary.code
-
-
-def _with_ends(request: ReplayRequest, log: RedisLog | ArchivedLog, heads: Mapping[int, int]) -> ReplayRequest:
-    """The request with the last position of each stream, if it ends at a time or at the end of an archive."""
-    upto = dict(request.upto)
-    if request.until is not None:
-        upto |= {str(stream): log.position_at(stream, request.until) for stream in heads}
-    if request.archive:
-        upto = {str(stream): min(head, upto.get(str(stream), head)) for stream, head in heads.items()}
-    return msgspec.structs.replace(request, upto=upto)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,6 @@ class ArchivedLog:
         if not first or not isinstance(first[0].event, LogInitialised):
             raise ArchiveEmpty(self._object_store.url)
         self.partitions = first[0].event.partitions
-        self.epoch = first[0].event.epoch
         # Read every manifest now: a damaged archive is then reported before hours of replay.
         for stream in stream_names(self.partitions):
             self._segments_of(stream)

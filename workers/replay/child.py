@@ -24,16 +24,7 @@ from events.terminal import complain_of
 from workers.replay.archived import ArchivedLog
 from workers.replay.partition_replay import AssignmentChangeDiffers
 from workers.replay.rebuild import Rebuilder
-from workers.replay.report import (
-    Advanced,
-    ChildMessage,
-    Compared,
-    Done,
-    Failed,
-    RedisUnavailable,
-    ReplayRequest,
-    ReportProgress,
-)
+from workers.replay.report import Advanced, ChildMessage, Compared, Done, Failed, RedisUnavailable, ReplayRequest
 from workers.replay.streams import Replay
 
 _PROGRESS_SECONDS = 0.2
@@ -67,7 +58,7 @@ def main() -> int:
     return 0
 
 
-def _open(settings: Settings, request: ReplayRequest) -> Callable[[int, ReportProgress], Compared]:
+def _open(settings: Settings, request: ReplayRequest) -> Callable[[int, Callable[[int], None]], Compared]:
     if request.archive:
         archived = ArchivedLog(request.archive)
         # A replay without projections only reads events; an archive has no more methods of a log than those.
@@ -82,7 +73,7 @@ def _open(settings: Settings, request: ReplayRequest) -> Callable[[int, ReportPr
     ).stream
 
 
-def _progress_of(stream: int) -> ReportProgress:
+def _progress_of(stream: int) -> Callable[[int], None]:
     written_at = 0.0
 
     def report(position: int) -> None:

@@ -28,7 +28,7 @@ def difference_of_bytes(stored: bytes | None, replayed: bytes | None) -> FirstDi
     """The first difference of two JSON documents; of the whole text if either is missing or not JSON."""
     if stored == replayed:
         return None
-    whole = ("$", _short_bytes(stored), _short_bytes(replayed))
+    whole = ("$", _short(stored), _short(replayed))
     try:
         pair = [_MISSING if data is None else msgspec.json.decode(data) for data in (stored, replayed)]
     except msgspec.DecodeError:
@@ -46,17 +46,14 @@ def _differences(stored: Any, replayed: Any, path: str) -> Iterator[FirstDiffere
             yield from _differences(*pair, f"{path}[{number}]")
     # True == 1 == 1.0 in Python, but not in JSON.
     elif type(stored) is not type(replayed) or stored != replayed:
-        yield path, _short(stored), _short(replayed)
+        yield path, _short(_encoded(stored)), _short(_encoded(replayed))
 
 
-def _short(value: Any) -> str:
+def _encoded(value: Any) -> bytes | None:
     # A difference can lie in a document that refers to secrets; their ids are masked as everywhere else.
-    return "" if value is _MISSING else _cut(canonical.encode(mask(value)).decode())
+    return None if value is _MISSING else canonical.encode(mask(value))
 
 
-def _short_bytes(data: bytes | None) -> str:
-    return "" if data is None else _cut(data.decode(errors="replace"))
-
-
-def _cut(text: str) -> str:
+def _short(data: bytes | None) -> str:
+    text = "" if data is None else data.decode(errors="replace")
     return text if len(text) <= _TEXT_MAX else text[: _TEXT_MAX - 1] + "…"

@@ -20,6 +20,9 @@ from workers.replay.archived import ArchivedLog
 
 _ASSIGNMENT_CHANGES = 1000
 
+Recorded = ProjectionStore | ArchivedLog
+"""What has the recorded assignment changes."""
+
 
 class AssignmentChangeDiffers(Exception):
     """A replay does not give the recorded assignment change: the log changed, or the code that replays it."""
@@ -68,12 +71,7 @@ class PartitionReplay:
         self._driver.advance(vector)
 
     def through(
-        self,
-        recorded: ProjectionStore | ArchivedLog,
-        *,
-        upto: Vector,
-        assignment_changes: int | None = None,
-        decided: Vector | None = None,
+        self, recorded: Recorded, *, upto: Vector, assignment_changes: int | None = None, decided: Vector | None = None
     ) -> Iterator[Step]:
         """Replay the recorded assignment changes within `upto`; yields a step for each.
 
@@ -166,7 +164,7 @@ def decided_at(recorded: ProjectionStore, number: int, position: int) -> Vector:
     return assignment_change.after
 
 
-def _readable(recorded: ProjectionStore | ArchivedLog, number: int, after: int) -> Sequence[AssignmentEntry]:
+def _readable(recorded: Recorded, number: int, after: int) -> Sequence[AssignmentEntry]:
     """The next recorded assignment changes; a gap is skipped."""
     limit = _ASSIGNMENT_CHANGES
     while True:

@@ -145,13 +145,10 @@ def _many(count: int, what: str) -> str:
 
 def _line(difference: ReplayDifference) -> str:
     location = f"{difference.location} {difference.path}".rstrip()
-    parts = [
-        f"{difference.kind} {location}: stored {difference.stored or 'nothing'}, replayed {difference.replayed or 'nothing'}"
-    ]
+    stored, replayed = difference.stored or "nothing", difference.replayed or "nothing"
+    text = f"{difference.kind} {location}: stored {stored}, replayed {replayed}"
     if difference.first_event:
-        parts.append(f"first event {difference.first_event}")
+        text += f"; first event {difference.first_event}"
     if difference.events:
-        parts.append(f"between {difference.events}")
-    if difference.devices:
-        parts.append(f"devices {', '.join(difference.devices)}")
-    return "; ".join(parts)
+        text += f"; between {difference.events}"
+    return text + f"; devices {', '.join(difference.devices)}" if difference.devices else text

@@ -26,7 +26,6 @@ class SnapshotReplay(PartitionReplay):
 
     def __init__(
         self,
-        number: int,
         *,
         events: EventsAhead,
         fleet: FleetEventReader,
@@ -40,7 +39,7 @@ class SnapshotReplay(PartitionReplay):
 
         `compared` takes the number of snapshots, and what differs.
         """
-        super().__init__(number, events=events, fleet=fleet, merge=merge)
+        super().__init__(compared.stream, events=events, fleet=fleet, merge=merge)
         self._snapshots, self._waiting = snapshots, list(files.items())
         self._documents, self._compared = documents, compared
         # A store follows the partition from stop to stop, so that each comparison writes only what changed.

@@ -20,10 +20,9 @@ from events.log.port import Log
 from events.projection_store.port import ProjectionStore
 from events.stored_projection.partition_codec import cause_of
 from events.stored_projection.stored_partition import AssignmentEntry, StoredPartition
-from workers.replay.archived import ArchivedLog
 from workers.replay.documents import DocumentComparison, traced
 from workers.replay.first_difference import FirstDifference, difference_of_bytes, first_difference
-from workers.replay.partition_replay import PartitionReplay, Step, assignment_change_in
+from workers.replay.partition_replay import PartitionReplay, Recorded, Step, assignment_change_in
 from workers.replay.projections import count_of, differences
 from workers.replay.report import Compared, ReplayDifference, ReportProgress
 from workers.replay.snapshots import SnapshotReplay
@@ -38,7 +37,7 @@ class Replay:
     def __init__(
         self,
         log: Log,
-        recorded: ProjectionStore | ArchivedLog,
+        recorded: Recorded,
         projections: ProjectionStore | None,
         *,
         upto: Callable[[int], int | None] = lambda _stream: None,
@@ -78,7 +77,6 @@ class Replay:
         events = EventsAhead(self._log, stream, skips=skips, seen=seen, stops=stops if end is None else (end,))
         if stream != FLEET:
             replay = SnapshotReplay(
-                stream,
                 events=events,
                 fleet=self._fleet,
                 merge=self._merge,

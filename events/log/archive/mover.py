@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 
 from events import canonical
+from events.log import errors
 from events.log.archive.manifest import ArchiveManifest, Segment, folder_of, manifest_name, manifest_of
 from events.log.archive.notes import (
     MOVED,
@@ -24,14 +25,6 @@ from events.log.archive.notes import (
 from events.log.archive.segment import SEGMENT_BYTES_MAX, SegmentWriter, chained, damaged, verify
 from events.log.connect import Client
 from events.log.entries import RawEntry, genesis, in_stream, stream_names
-from events.log.errors import (
-    ArchiveElsewhere,
-    LogError,
-    LogLostItsTail,
-    ManifestDamaged,
-    SegmentDamaged,
-    SegmentMissing,
-)
 from events.log.events import LogInitialised
 from events.log.failpoints import FailPoint, reached
 from events.log.object_store import ObjectStore
@@ -121,17 +114,17 @@ class Mover:
             return
         if location is not None:
             if not may_move:
-                raise ArchiveElsewhere(recorded=location, configured=url)
+                raise errors.ArchiveElsewhere(recorded=location, configured=url)
             for segment in (segment for stream in self.streams for segment in notes_of(self._client, stream).segments):
                 if self._object_store.size(segment.name) != segment.bytes:
-                    raise ArchiveElsewhere(recorded=location, configured=url, missing=segment.name)
+                    raise errors.ArchiveElsewhere(recorded=location, configured=url, missing=segment.name)
         set_location(self._client, url, self._initialisation)
 
     def _stay(self) -> None:
         """Stop a run that began before the archive was moved; it would write to the previous location."""
         location = location_of(self._client)
         if location is not None and location != self._object_store.url:
-            raise ArchiveElsewhere(recorded=location, configured=self._object_store.url)
+            raise errors.ArchiveElsewhere(recorded=location, configured=self._object_store.url)
 
     # -- writing ahead
 
@@ -186,30 +179,31 @@ class Mover:
     def _next(self, stream: str, segments: Sequence[Segment], progress: Progress) -> tuple[Segment, bytes] | None:
         """The next whole segment and its file; `None` if the stream has too few entries."""
         after = segments[-1].last if segments else 0
-        if not self._has(stream, after + self._segment_entries):
+        upto = after + self._segment_entries
+        if not self._has(stream, upto):
             return None
         epoch = self._initialisation.epoch
         before = bytes.fromhex(segments[-1].after) if segments else genesis(epoch, stream)
         writer = SegmentWriter(stream, epoch=epoch, before=before)
-        for entry in self._entries(stream, after, after + self._segment_entries):
-            writer.add(entry)
-            if writer.count % _BATCH == 0:
-                progress(stream, _BATCH)
-            if writer.size >= SEGMENT_BYTES_MAX:
-                break
-        progress(stream, writer.count % _BATCH)
+        while after < upto and writer.size < SEGMENT_BYTES_MAX:
+            count = writer.count
+            for entry in self._batch(stream, after, upto):
+                writer.add(entry)
+                after = entry.position
+                if writer.size >= SEGMENT_BYTES_MAX:
+                    break
+            progress(stream, writer.count - count)
         return writer.finish()
 
     def _has(self, stream: str, position: int) -> bool:
         return bool(in_stream(self._client, stream, after=position - 1, limit=1))
 
-    def _entries(self, stream: str, after: int, upto: int) -> Iterator[RawEntry]:
-        while after < upto:
-            batch = in_stream(self._client, stream, after=after, limit=min(_BATCH, upto - after))
-            if not batch or batch[0].position != after + 1:
-                raise LogLostItsTail(stream, expected=after + 1, actual=batch[0].position if batch else after)
-            yield from batch
-            after = batch[-1].position
+    def _batch(self, stream: str, after: int, upto: int) -> list[RawEntry]:
+        """The next entries from position after + 1 on, at least one."""
+        batch = in_stream(self._client, stream, after=after, limit=min(_BATCH, upto - after))
+        if not batch or batch[0].position != after + 1:
+            raise errors.LogLostItsTail(stream, expected=after + 1, actual=batch[0].position if batch else after)
+        return batch
 
     # -- trimming
 
@@ -242,20 +236,14 @@ class Mover:
         # Redis has the only other copy, so the file is read back once more, and the chain over Redis's own entries has to end
         # in the file's value. A Redis that lost its tail after the segment was written has other entries there.
         verify(self._object_store, segment)
-
-        def redis_entries() -> Iterator[RawEntry]:
-            for number, entry in enumerate(self._entries(segment.stream, segment.first - 1, segment.last), 1):
-                batch.append(entry)
-                if number % _BATCH == 0 or entry.position == segment.last:
-                    for keeper in self._keepers:
-                        keeper(segment.stream, batch)
-                    progress(segment.stream, len(batch))
-                    batch.clear()
-                yield entry
-
-        batch: list[RawEntry] = []
-        after = chained(segment.stream, bytes.fromhex(segment.before), redis_entries())
-        if after.hex() != segment.after:
+        chain, after = bytes.fromhex(segment.before), segment.first - 1
+        while after < segment.last:
+            batch = self._batch(segment.stream, after, segment.last)
+            chain, after = chained(segment.stream, chain, batch), batch[-1].position
+            for keeper in self._keepers:
+                keeper(segment.stream, batch)
+            progress(segment.stream, len(batch))
+        if chain.hex() != segment.after:
             raise damaged(self._object_store, segment, "its entries differ from those in Redis, which are not trimmed")
         reached(FailPoint.ARCHIVE_COMPARED)
 
@@ -307,7 +295,7 @@ def faults(
     *,
     epoch: str,
     progress: Progress = lambda _stream, _count: None,
-) -> Iterator[LogError]:
+) -> Iterator[errors.LogError]:
     """The faults of a stream's archive, by what Redis has on record, each as the error that a reader would get."""
     segments = notes_of(client, stream).segments
     chain, last = genesis(epoch, stream).hex(), 0
@@ -317,13 +305,15 @@ def faults(
         chain, last = segment.after, segment.last
         try:
             verify(object_store, segment)
-        except (SegmentDamaged, SegmentMissing) as error:
+        except (errors.SegmentDamaged, errors.SegmentMissing) as error:
             yield error
         progress(stream, segment.count)
     try:
         listed = manifest_of(object_store, stream)
-    except ManifestDamaged as error:
+    except errors.ManifestDamaged as error:
         yield error
         return
     if segments and (listed is None or listed.segments[: len(segments)] != segments):
-        yield ManifestDamaged(object_store.url, manifest_name(stream), "its segments are not those recorded in Redis")
+        yield errors.ManifestDamaged(
+            object_store.url, manifest_name(stream), "its segments are not those recorded in Redis"
+        )

@@ -78,7 +78,8 @@ class SegmentWriter:
 
     def finish(self) -> tuple[Segment, bytes]:
         """The segment and the bytes of its file."""
-        assert self._first is not None and self._last is not None, "a segment has an entry"  # noqa: PT018 - not a test
+        assert self._first is not None, "a segment has an entry"
+        assert self._last is not None
         self._flush()
         first, last = self._first.position, self._last.position
         about = _About(self._epoch, self._stream, first, last, self._before.hex(), self._after.hex())

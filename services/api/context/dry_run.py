@@ -63,7 +63,8 @@ class DryRuns(msgspec.Struct, frozen=True):
 
     def trial(self, author: Author) -> Trial:
         """A producer for the author that writes nothing, for one thread at a time."""
-        return self.previewer.trial(
+        return Trial(
+            self.previewer,
             by=author.by,
             scope=author.scope,
             deployments_max=self.settings.configurations_max,
@@ -112,7 +113,7 @@ class DryRuns(msgspec.Struct, frozen=True):
     def result(self, author: Author, decided: Decided) -> PreviewResult:
         """What the events would do to the devices in the author's scope."""
         within = within_scope(self.query_engine, author.scope)
-        return self.previewer.result(decided.events, decided.log.proposed, within=within)
+        return self.previewer.result(decided, within=within)
 
     def opened(self, text: str, author: Author, commands: Sequence[Command]) -> PreviewToken:
         """The token of a preview of these commands.

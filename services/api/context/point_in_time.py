@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from fastapi import Query, Request
 
 from events.device.errors import DeviceNotFound
-from events.history.documents import PastDocuments
-from events.history.log_at import LogAt
+from events.history.log_at import LogAt, PastDocuments
 from events.history.point_in_time import PointInTime, point_in_time_of
 from events.history.projections_at import PastPartitions, PastReplay, ProjectionsAt
 from events.history.snapshots import Snapshots

@@ -9,8 +9,8 @@ import msgspec
 from fastapi import Query, Request, Response
 from msgspec import UNSET, UnsetType
 
-from events.device.command_check import SECTIONS_MAX
 from events.device.commands import AcknowledgeDesired
+from events.device.decider import SECTIONS_MAX
 from events.device.errors import DeviceNotFound
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE

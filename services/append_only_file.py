@@ -1,12 +1,12 @@
 """The embedded server's append-only file: where it is damaged, what is behind that place, and how to cut it there."""
 
+import mmap
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
@@ -26,6 +26,7 @@ _UNKNOWN = re.compile(
     r"|reading the append only file \S+, error: unknown command '(.*?)', with args"
 )
 _EVENT = re.compile(rb"\{(p\d+|fleet)\}:log")
+_COUNT, _SIZE = re.compile(rb"\*(\d{1,20})\r\n"), re.compile(rb"\$(\d{1,20})\r\n")
 _CHECK_SECONDS_MAX = 3600.0
 _BYTES_MAX = 64 << 20
 _ARGUMENTS_MAX = 1 << 20
@@ -186,50 +187,30 @@ def cut(damage: Damage, *, into: Path) -> None:
 
 def commands(path: Path, start: int) -> Iterator[Command]:
     """The complete commands from a place on; other bytes are skipped."""
-    with path.open("rb") as file:
-        file.seek(start)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         at = start
-        while True:
-            command = _command(file, at)
+        while (at := data.find(b"*", at)) >= 0:
+            command = _command(data, at)
             if command is None:
-                at = _next_begin(file, at + 1)
-                if at < 0:
-                    return
-                file.seek(at)
-                continue
-            yield command
-            at = command.end
+                at += 1
+            else:
+                yield command
+                at = command.end
 
 
-def _command(file: BinaryIO, start: int) -> Command | None:
+def _command(data: mmap.mmap, start: int) -> Command | None:
     r"""The command that begins here, as in `*2\r\n$3\r\nDEL\r\n$1\r\na\r\n`; `None` if none does."""
-    count = _number(file.readline(32), b"*")
-    if count is None or not 0 < count <= _ARGUMENTS_MAX:
+    count = _COUNT.match(data, start)
+    if count is None or not 0 < int(count[1]) <= _ARGUMENTS_MAX:
         return None
-    words = []
-    for _ in range(count):
-        size = _number(file.readline(32), b"$")
-        if size is None or size > _BYTES_MAX:
+    words, at = list[bytes](), count.end()
+    for _ in range(int(count[1])):
+        size = _SIZE.match(data, at)
+        if size is None or int(size[1]) > _BYTES_MAX:
             return None
-        data = file.read(size + 2)
-        if len(data) != size + 2 or data[-2:] != b"\r\n":
+        end = size.end() + int(size[1])
+        if data[end : end + 2] != b"\r\n":
             return None
-        words.append(data[:-2])
-    return Command(start, file.tell(), tuple(words))
-
-
-def _number(line: bytes, mark: bytes) -> int | None:
-    digits = line[1:-2]
-    return int(digits) if line[:1] == mark and line[-2:] == b"\r\n" and digits.isdigit() else None
-
-
-def _next_begin(file: BinaryIO, start: int) -> int:
-    """Where the next command may begin; -1 at the end of the file."""
-    at = start
-    file.seek(at)
-    while data := file.read(1 << 16):
-        offset = data.find(b"*")
-        if offset >= 0:
-            return at + offset
-        at += len(data)
-    return -1
+        words.append(data[size.end() : end])
+        at = end + 2
+    return Command(start, at, tuple(words))

@@ -29,6 +29,10 @@ RENEW_DAYS = 30
 """How long before its end a certificate is renewed."""
 
 _SKEW = dt.timedelta(hours=1)
+_NO_USAGE = dict.fromkeys(
+    ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"),
+    False,
+)
 
 
 class CertificateUnusable(Exception):
@@ -66,7 +70,7 @@ def ensure(directory: Path, names: Iterable[str], *, now: dt.datetime) -> Certif
     ca_key_file = files.ca.with_name("ca.key")
     # The key is written first: if the certificate exists, clients may trust it already, and it must not be replaced.
     if not files.ca.exists():
-        _make_authority(files.ca, ca_key_file, now)
+        _make(files.ca, ca_key_file, "twinfold local authority", days=CA_DAYS, now=now)
     all_names = tuple(dict.fromkeys((*NAMES, *names)))
     if not _is_good(files, all_names, now):
         _make_server(files, ca_key_file, all_names, now)
@@ -103,20 +107,6 @@ def of(settings: Settings, *, now: dt.datetime) -> tuple[Path, Path]:
     return certificate, key
 
 
-def _make_authority(ca: Path, key_file: Path, now: dt.datetime) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "twinfold local authority")])
-    certificate = (
-        _builder(name, name, key.public_key(), now, CA_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(sign=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    atomic_files.write(key_file, _private(key))
-    atomic_files.write(ca, certificate.public_bytes(serialization.Encoding.PEM))
-
-
 def _make_server(files: CertificateFiles, ca_key_file: Path, names: tuple[str, ...], now: dt.datetime) -> None:
     try:
         ca_key = serialization.load_pem_private_key(ca_key_file.read_bytes(), password=None)
@@ -127,20 +117,48 @@ def _make_server(files: CertificateFiles, ca_key_file: Path, names: tuple[str, .
         raise CertificateUnusable(files.ca, f"does not belong to {ca_key_file}")
     if ca.not_valid_after_utc <= now + dt.timedelta(days=1):
         raise CertificateUnusable(files.ca, "has expired; move its directory away, and let clients trust the next one")
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     days = min(SERVER_DAYS, (ca.not_valid_after_utc - now).days)
-    certificate = (
-        _builder(subject, ca.subject, key.public_key(), now, days)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(sign=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
+    _make(files.certificate, files.key, names[0], names=names, days=days, now=now, by=(ca.subject, ca_key))
+
+
+def _make(
+    file: Path,
+    key_file: Path,
+    name: str,
+    *,
+    names: Iterable[str] = (),
+    days: int,
+    now: dt.datetime,
+    by: tuple[x509.Name, ec.EllipticCurvePrivateKey] | None = None,
+) -> None:
+    """Make a key and its certificate: a server's, signed `by` an authority, or an authority's, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    issuer, signer = by or (subject, key)
+    usage = x509.KeyUsage(digital_signature=by is not None, key_cert_sign=by is None, crl_sign=by is None, **_NO_USAGE)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=by is None, path_length=0 if by is None else None), critical=True)
+        .add_extension(usage, critical=True)
     )
-    atomic_files.write(files.key, _private(key))
-    atomic_files.write(files.certificate, certificate.public_bytes(serialization.Encoding.PEM))
+    if by is None:
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    else:
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+        builder = (
+            builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
+            .add_extension(authority, critical=False)
+        )
+    private = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    atomic_files.write(key_file, key.private_bytes(*private))
+    atomic_files.write(file, builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
 
 def _is_good(files: CertificateFiles, names: tuple[str, ...], now: dt.datetime) -> bool:
@@ -162,41 +180,7 @@ def _is_good(files: CertificateFiles, names: tuple[str, ...], now: dt.datetime) 
     return certificate.not_valid_after_utc > max(soon, now) and set(map(_name, names)) <= set(alternatives)
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: dt.datetime, days: int
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
-        .not_valid_after(now + dt.timedelta(days=days))
-    )
-
-
-def _usage(*, sign: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not sign,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=sign,
-        crl_sign=sign,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
 def _name(name: str) -> x509.GeneralName:
     with contextlib.suppress(ValueError):
         return x509.IPAddress(ipaddress.ip_address(name))
     return x509.DNSName(name)
-
-
-def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

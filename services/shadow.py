@@ -36,19 +36,12 @@ def check() -> None:
     # The names are common words. With another distribution's `events`, an import would fail far from the cause.
     for name in PACKAGES:
         expected = _ROOT / name
-        actual = _file_of(name)
-        if actual is None or actual.parent != expected or not _is_ours(actual):
+        spec = importlib.util.find_spec(name)
+        # The file that `import name` would run first. Ours names twinfold in its docstring.
+        actual = Path(spec.origin).resolve() if spec is not None and spec.origin is not None else None
+        if (
+            actual is None
+            or actual.parent != expected
+            or "twinfold" not in (ast.get_docstring(ast.parse(actual.read_bytes())) or "")
+        ):
             raise PackageShadowed(name, actual=actual, expected=expected)
-
-
-def _file_of(name: str) -> Path | None:
-    """The file that `import name` would run first; `None` if there is no such package, or it has no such file."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        return None
-    return Path(spec.origin).resolve()
-
-
-def _is_ours(init: Path) -> bool:
-    """Whether the docstring of a package's first file names twinfold."""
-    return "twinfold" in (ast.get_docstring(ast.parse(init.read_bytes())) or "")

@@ -36,9 +36,7 @@ def listening(settings: Settings) -> Iterator[list[socket.socket]]:
 
 def inherited() -> list[socket.socket]:
     """The sockets that `up` handed over; empty if `up` did not start this process."""
-    return [
-        socket.socket(fileno=int(descriptor)) for descriptor in os.environ.pop(VARIABLE, "").split(",") if descriptor
-    ]
+    return [socket.socket(fileno=int(number)) for number in os.environ.pop(VARIABLE, "").split(",") if number]
 
 
 def handed_over(sockets: Sequence[socket.socket]) -> dict[str, str]:

@@ -7,10 +7,7 @@ from typing_extensions import override
 
 
 class DefinePolicy(msgspec.Struct, frozen=True):
-    """Make a policy, or change its permissions or keys. Keys are base64 of 16 to 64 bytes.
-
-    With `new`, an existing policy is an error.
-    """
+    """Make a policy, or change its permissions or keys (base64 of 16 to 64 bytes); with `new`, make it or fail."""
 
     policy: str
     permissions: tuple[str, ...]

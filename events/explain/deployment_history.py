@@ -97,26 +97,23 @@ class DeploymentHistory:
 
     def _entries(self, deployment_id: str, upto: int) -> list[HistoryEntry]:
         with self._lock:
-            self._read_on(upto)
+            while self._position < upto:
+                try:
+                    for entry in scan(self._streams, name(FLEET), _HISTORY_EVENTS, after=self._position, upto=upto):
+                        self._position = entry.position
+                        # An event that cannot be read stops workers; explanations still show the other events.
+                        with contextlib.suppress(UnreadableEvent):
+                            envelope = decode_entry(name(FLEET), entry.position, entry.fields)
+                            self._by_id.setdefault(deployment_of(envelope.subject), []).append(_entry(envelope))
+                except LogLostItsTail as error:
+                    if error.actual <= self._position:
+                        break
+                    self._position = error.actual - 1
+                else:
+                    # A stream that ends before its head has lost its tail.
+                    self._position = max(self._position, upto)
             entries = self._by_id.get(deployment_id, [])
             return entries[: bisect_right(entries, upto, key=lambda entry: entry.position)]
-
-    def _read_on(self, upto: int) -> None:
-        while self._position < upto:
-            try:
-                for entry in scan(self._streams, name(FLEET), _HISTORY_EVENTS, after=self._position, upto=upto):
-                    self._position = entry.position
-                    # An event that cannot be read stops workers; explanations still show the other events.
-                    with contextlib.suppress(UnreadableEvent):
-                        envelope = decode_entry(name(FLEET), entry.position, entry.fields)
-                        self._by_id.setdefault(deployment_of(envelope.subject), []).append(_entry(envelope))
-            except LogLostItsTail as error:
-                if error.actual <= self._position:
-                    return
-                self._position = error.actual - 1
-            else:
-                # A stream that ends before its head has lost its tail.
-                self._position = max(self._position, upto)
 
 
 def _last(entries: Sequence[HistoryEntry], kind: str) -> int | None:

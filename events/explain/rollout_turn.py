@@ -5,7 +5,6 @@ import msgspec
 from events.number_text import counted
 from events.query.condition import parse_condition
 from events.query.evaluate import QueryRow, holds
-from events.rollout import rollout_text
 from events.rollout.plan import share_of
 from events.rollout.rollout_text import progress
 from events.rollout.state import RolloutDocument, RolloutState
@@ -71,22 +70,15 @@ def turn_text(turn: Turn, document: RolloutDocument, *, enabled: bool) -> str:
     if not enabled:
         return "it is disabled, and a rollout admits only enabled devices"
     if document.state not in {RolloutState.CREATED, RolloutState.RUNNING}:
-        return f"its rollout is {rollout_text.status(document)}"
+        return f"its rollout is {progress(document)}"
     parts = [f"its rollout has not admitted it yet: {turn.waits}"]
     if turn.rank is not None:
         parts.append(f"it is number {turn.rank} of {turn.of} in the rollout's order")
     if turn.comes_with is not None and turn.comes_with > turn.phase:
-        parts.append(
-            f"its turn comes with phase {turn.comes_with} of {turn.phases} ({admits(document, turn.comes_with)})"
-        )
+        phase = document.plan.phases[turn.comes_with - 1]
+        extent = phase.condition if phase.count is None else counted(phase.count, "device")
+        extent = extent if phase.percent is None else f"{phase.percent:g} %"
+        parts.append(f"its turn comes with phase {turn.comes_with} of {turn.phases} ({extent})")
     elif turn.comes_with is not None:
         parts.append(f"phase {turn.comes_with} includes it, and admits other devices first")
     return "; ".join(parts)
-
-
-def admits(document: RolloutDocument, number: int) -> str:
-    """Returns the devices that a phase (from 1) includes, as text."""
-    phase = document.plan.phases[number - 1]
-    if phase.percent is not None:
-        return f"{phase.percent:g} %"
-    return counted(phase.count, "device") if phase.count is not None else phase.condition or ""

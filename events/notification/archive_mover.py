@@ -41,11 +41,7 @@ class WebhookHold:
         self._log, self._deliveries = log, deliveries
 
     def positions(self, stream: str) -> Mapping[str, int]:
-        """Returns the position of each webhook in a stream, as `events.log.archive.notes.RetentionHold`, by `webhook ID`.
-
-        Raises:
-            LogUnavailable: Redis does not answer.
-        """
+        """Returns each webhook's position in a stream, by `webhook ID`, as `events.log.archive.notes.RetentionHold`."""
         partitions, progress_by_id = self._log.partitions, self._deliveries.all()
         # Notifications name the stream of assignment changes as in p03/assignments.
         index, positions = names_of(partitions).index(stream.replace(":", "/")), {}

@@ -99,10 +99,7 @@ class Deliveries:
     def note(
         self, webhook_id: str, progress: DeliveryProgress, delivery: Delivery | None, *, token: str, lease_ms: int
     ) -> bool:
-        """Store a webhook's progress with its delivery, and renew the lease.
-
-        Returns false, and stores nothing, if another worker has the lease: that worker stores the progress.
-        """
+        """Store a webhook's progress with its delivery, and renew the lease; false, and nothing, if another has it."""
         keys = (_key(webhook_id, "lease"), _PROGRESS, _COUNTS, _key(webhook_id, "deliveries"))
         entry, result = (b"", "") if delivery is None else (msgspec.json.encode(delivery), delivery.result)
         arguments = (token, lease_ms, webhook_id, msgspec.json.encode(progress), entry, result, DELIVERIES_MAX)

@@ -47,11 +47,7 @@ class Feed:
         )
 
     def read(self, after: Positions, upto: Positions, *, limit: int) -> list[Notification]:
-        """Returns the next notifications after `after`, about `limit`: in the order of each stream, merged by time.
-
-        Raises:
-            LogLostItsTail: a position is missing.
-        """
+        """Returns about `limit` notifications, in each stream's order, merged by time; LogLostItsTail if one is missing."""
         behind = [index for index, (low, high) in enumerate(zip(after, upto, strict=True)) if low < high]
         # An equal share for each stream, so that a busy stream does not delay the others.
         share = max(1, limit // max(1, len(behind)))
@@ -59,11 +55,7 @@ class Feed:
         return list(heapq.merge(*streams, key=lambda notification: notification.at))
 
     def of_stream(self, index: int, after: int, upto: int) -> list[Notification]:
-        """Returns the notifications of one stream at positions after + 1 to `upto`, or up to an entry that cannot be read.
-
-        Raises:
-            LogLostItsTail: as `read`.
-        """
+        """Returns a stream's notifications from after + 1 to `upto`, or to an unreadable entry; raises as `read`."""
         if index > self._log.partitions:
             return self._assignment_changes(index, after, upto)
         number = index - 1 if index else FLEET

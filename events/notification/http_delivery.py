@@ -65,11 +65,7 @@ Resolve = Callable[[str, int | str], Awaitable[list[Address]]]
 
 
 class WebhookSender:
-    """Sends to the receiver of one webhook, over connections that stay open until the end of the `async with` block.
-
-    Raises:
-        SettingsInvalid: the file of certificate authorities cannot be read.
-    """
+    """Sends to one webhook's receiver, over connections that an `async with` keeps; SettingsInvalid for a bad CA file."""
 
     def __init__(self, settings: Settings, *, resolve: Resolve = resolve) -> None:
         self._resolve = resolve

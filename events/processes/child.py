@@ -21,11 +21,7 @@ class Child:
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], *, keeps: Sequence[int] = (), **how: Any
     ) -> None:
-        """Start a command; `environment` adds to this process's variables, `keeps` are descriptors that the child inherits.
-
-        Raises:
-            OSError: it cannot be started.
-        """
+        """Start a command (or OSError); `environment` adds variables, `keeps` are descriptors that it inherits."""
         self._line, theirs = socket.socketpair()
         with theirs:
             descriptor = theirs.fileno()

@@ -88,26 +88,19 @@ class Supervised:
         return self.child.process.poll() is None
 
     def tend(self) -> bool:
-        """Restart or continue the process if that is due; returns whether it was restarted. To be called often.
-
-        Raises:
-            GivenUp: it ended at once every time.
-        """
+        """Restart (returns true) or continue the process if due; call it often. GivenUp if it always ended at once."""
         code = self.child.process.poll()
         if code is None:
             if self.child.continue_if_stopped():
                 self._tell(Continued(self.child.process.pid))
             return False
         now = time.monotonic()
-        if self._again_at is None:
-            self._note_the_end(code, now)
-        elif now >= self._again_at:
+        if self._again_at is not None:
+            if now < self._again_at:
+                return False
             self._again_at = None
             self._start()
             return True
-        return False
-
-    def _note_the_end(self, code: int, now: float) -> None:
         reason = self._reason(self.child)
         self.child.end(0)
         if now - self._started_at > YOUNG_SECONDS:
@@ -122,6 +115,7 @@ class Supervised:
         self._again_at = now + self._back_off_seconds
         self._tell(ProcessEnded(self.child.process.pid, code, reason, self._back_off_seconds))
         self._back_off_seconds = min(2 * self._back_off_seconds, BACK_OFF_SECONDS_MAX)
+        return False
 
     def terminate(self) -> None:
         """Ask the process to end."""

@@ -1,5 +1,6 @@
 """Aggregation of rows: counts, sums, averages and extremes by group, whatever the order of the rows."""
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -89,8 +90,7 @@ class _Numbers:
     def __init__(self) -> None:
         self.count = 0
         self.total: int | Fraction = 0
-        self.least: float | None = None
-        self.greatest: float | None = None
+        self.least, self.greatest = math.inf, -math.inf
 
     def add(self, actual: object) -> None:
         """Add a value; values other than numbers are skipped."""
@@ -99,16 +99,15 @@ class _Numbers:
         assert isinstance(actual, int | float)
         self.count += 1
         self.total += actual if isinstance(actual, int) else Fraction(actual)
-        self._widen(actual, actual)
+        self.least, self.greatest = min(self.least, actual), max(self.greatest, actual)
 
     def merge(self, other: "_Numbers") -> None:
         self.count += other.count
         self.total += other.total
-        if other.least is not None and other.greatest is not None:
-            self._widen(other.least, other.greatest)
+        self.least, self.greatest = min(self.least, other.least), max(self.greatest, other.greatest)
 
     def result(self, function: Function) -> object:
-        if self.least is None or self.greatest is None:
+        if not self.count:
             return UNDEFINED
         match function:
             case Function.COUNT:
@@ -121,10 +120,6 @@ class _Numbers:
                 return _number(Fraction(self.least))
             case Function.MAX:
                 return _number(Fraction(self.greatest))
-
-    def _widen(self, least: float, greatest: float) -> None:
-        self.least = least if self.least is None else min(self.least, least)
-        self.greatest = greatest if self.greatest is None else max(self.greatest, greatest)
 
 
 def _number(exact: int | Fraction) -> object:

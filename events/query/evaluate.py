@@ -72,7 +72,8 @@ def compiled(expression: Expression) -> ValueOf:
         case tree.Or(terms=terms):
             return _joined(tuple(map(compiled, terms)), decisive=True)
         case tree.Not(term):
-            return _opposite(compiled(term))
+            inner = compiled(term)
+            return lambda row: not verdict if isinstance(verdict := inner(row), bool) else UNDEFINED
         case tree.Constant(literal):
             return lambda _row: literal
         case tree.PathOf(path):
@@ -173,14 +174,6 @@ def _within(operand: ValueOf, literals: tuple[Literal, ...]) -> ValueOf:
         actual = operand(row)
         verdicts = [compared(actual, Op.EQ, literal) for literal in literals]
         return True if True in verdicts else UNDEFINED if None in verdicts else False
-
-    return value
-
-
-def _opposite(term: ValueOf) -> ValueOf:
-    def value(row: QueryRow) -> object:
-        verdict = term(row)
-        return not verdict if isinstance(verdict, bool) else UNDEFINED
 
     return value
 

@@ -114,19 +114,6 @@ def _name(token: Token) -> str:
     return token[2:-2] if token.type == "ESCAPED" else str(token)
 
 
-def _rooted(names: list[str]) -> Path:
-    """Return the path from the root of a twin, without the collection before it and with the root in the case of twins."""
-    while len(names) > 1 and names[0].lower() == "devices":
-        names = names[1:]
-        if len(names) > 1 and names[0].lower() in {"modules", "jobs"}:
-            names = names[1:]
-    root = _ROOTS.get(names[0].lower(), names[0])
-    # Below `properties` the names are of the twin's form too, and conditions can write them in any case.
-    if root == "properties" and len(names) > 1 and names[1].lower() in {"desired", "reported"}:
-        return (root, names[1].lower(), *names[2:])
-    return (root, *names[1:])
-
-
 def _number(token: Token, integer_max: int = INTEGER_MAX, limit: str = "(2^63 - 1)") -> int | float:
     digits = token.lstrip("+-")
     base = 16 if digits[:2] in {"0x", "0X"} else 10
@@ -164,23 +151,6 @@ def _restricted_op(token: Token, literal: Primitive) -> Op:
     if isinstance(literal, bool) and op not in {Op.EQ, Op.NE}:
         raise QueryRefused(_at(token), "booleans have no order; use = or !=")
     return op
-
-
-def _condition_path(root: Token, below: Path, names: tuple[Token, ...]) -> Path:
-    name = root.lower()
-    if name == "deviceid":
-        if below:
-            raise QueryRefused(_at(names[0]), "deviceId has no properties")
-        return ("deviceId",)
-    if name == "tags":
-        if not below:
-            raise QueryRefused(_at(root), "tags needs the name of a tag, such as in tags.environment")
-        return ("tags", *below)
-    if name == "properties" and below and below[0].lower() == "reported":
-        if len(below) == 1:
-            raise QueryRefused(_at(root), "properties.reported needs the name of a property")
-        return ("properties", "reported", *below[1:])
-    raise QueryRefused(_at(root), _WRONG_ROOT.format(".".join((root, *below))[:200]))
 
 
 def _always(literal: Literal) -> Callable[[Any, Token], Literal]:
@@ -255,7 +225,18 @@ class _ToTree(Transformer[Token, Any]):
         return source
 
     def path(self, *tokens: Token) -> _Placed[Path]:
-        return _Placed(_rooted([_name(token) for token in tokens]), _at(tokens[0]))
+        names = [_name(token) for token in tokens]
+        # The path is from the root of a twin, without the collection before it and with the root in the case of twins.
+        while len(names) > 1 and names[0].lower() == "devices":
+            names = names[1:]
+            if len(names) > 1 and names[0].lower() in {"modules", "jobs"}:
+                names = names[1:]
+        root, *below = names
+        root = _ROOTS.get(root.lower(), root)
+        # Below `properties` the names are of the twin's form too, and conditions can write them in any case.
+        if root == "properties" and below and below[0].lower() in {"desired", "reported"}:
+            below[0] = below[0].lower()
+        return _Placed((root, *below), _at(tokens[0]))
 
     def any_of(self, *parts: _Subtree | Token) -> _Subtree:
         return _joined(tree.Or, parts)
@@ -324,7 +305,20 @@ class _ToTree(Transformer[Token, Any]):
 
     def path_in_condition(self, root: Token, *names: Token) -> _Placed[Path]:
         below = tuple(name[2:-2] if name.type == "C_ESCAPED" else str(name) for name in names)
-        return _Placed(_condition_path(root, below, names), _at(root))
+        name, is_reported = root.lower(), bool(below) and below[0].lower() == "reported"
+        if name == "deviceid":
+            if below:
+                raise QueryRefused(_at(names[0]), "deviceId has no properties")
+            return _Placed(("deviceId",), _at(root))
+        if name == "tags":
+            if not below:
+                raise QueryRefused(_at(root), "tags needs the name of a tag, such as in tags.environment")
+            return _Placed(("tags", *below), _at(root))
+        if name != "properties" or not is_reported:
+            raise QueryRefused(_at(root), _WRONG_ROOT.format(".".join((root, *below))[:200]))
+        if len(below) == 1:
+            raise QueryRefused(_at(root), "properties.reported needs the name of a property")
+        return _Placed(("properties", "reported", *below[1:]), _at(root))
 
     def string_in_condition(self, token: Token) -> str:
         return token[1:-1].replace("''", "'")

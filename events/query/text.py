@@ -28,7 +28,7 @@ def printed_path(path: Path) -> str:
 
 def printed_literal(literal: Literal) -> str:
     """Return a literal in the form of conditions; quotes in a string are doubled."""
-    return "'" + literal.replace("'", "''") + "'" if isinstance(literal, str) else _unquoted(literal)
+    return _literal(literal, lambda text: text.replace("'", "''"))
 
 
 def query_path(path: Path) -> str:
@@ -40,19 +40,17 @@ def query_path(path: Path) -> str:
 
 def query_literal(literal: Literal) -> str:
     """Return a literal in the form of queries; strings are escaped as in JSON, in single quotes."""
-    if not isinstance(literal, str):
-        return _unquoted(literal)
-    return "'" + json.dumps(literal, ensure_ascii=False)[1:-1].replace("'", "\\'") + "'"
+    return _literal(literal, lambda text: json.dumps(text, ensure_ascii=False)[1:-1].replace("'", "\\'"))
 
 
 def _backslashed(literal: Literal) -> str:
-    if not isinstance(literal, str):
-        return _unquoted(literal)
-    return "'" + literal.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return _literal(literal, lambda text: text.replace("\\", "\\\\").replace("'", "\\'"))
 
 
-def _unquoted(literal: Literal) -> str:
+def _literal(literal: Literal, escaped: Callable[[str], str]) -> str:
     match literal:
+        case str():
+            return f"'{escaped(literal)}'"
         case tree.Undefined():
             return "undefined"
         case None:

@@ -1,12 +1,11 @@
 """A description of a plan for its author: when the rollout proceeds, when it fails, and what happens then."""
 
 import itertools
-from collections.abc import Iterator
 
 import msgspec
 
 from events.number_text import counted
-from events.rollout.plan import EVERY_DEVICE, PERCENT_MAX, Failure, Gate, OnFailure, RolloutPlan
+from events.rollout.plan import EVERY_DEVICE, PERCENT_MAX, Gate, OnFailure, RolloutPlan
 from events.rollout.times import duration
 
 
@@ -20,30 +19,24 @@ class PlanText(msgspec.Struct, frozen=True):
 
 def plan_text(plan: RolloutPlan) -> PlanText:
     """The automatic steps of a rollout by a plan, in sentences."""
-    return PlanText(_proceeds(plan), _stops(plan), _then(plan))
+    return PlanText(_proceeds(plan), *_stops_then(plan))
 
 
 def _proceeds(plan: RolloutPlan) -> str:
     gates = [phase.gate for phase in plan.phases]
-    if len(set(map(_gate_key, gates))) == 1:
-        return f"A phase passes when {_gate(plan, gates[0])}."
-    parts = [f"{numbers} when {_gate(plan, gate)}" for numbers, gate in _by_gate(gates)]
-    return f"{'; '.join(parts)}."
-
-
-def _gate_key(gate: Gate) -> tuple[float | None, int, int]:
-    return (gate.success_percent, gate.answered_min, gate.soak_seconds)
-
-
-def _by_gate(gates: list[Gate]) -> Iterator[tuple[str, Gate]]:
-    """Consecutive phases with equal gates: `Phase 1 passes`, `phases 2 to 4 pass`."""
-    number = 1
-    for _, group in itertools.groupby(gates, key=_gate_key):
+    # Consecutive phases with equal gates: `Phase 1 passes`, `phases 2 to 4 pass`.
+    parts, number = [], 1
+    for _, group in itertools.groupby(
+        gates, key=lambda gate: (gate.success_percent, gate.answered_min, gate.soak_seconds)
+    ):
         members = list(group)
+        if len(members) == len(gates):
+            return f"A phase passes when {_gate(plan, gates[0])}."
         last = number + len(members) - 1
-        text = f"phase {number} passes" if number == last else f"phases {number} to {last} pass"
-        yield text.capitalize() if number == 1 else text, members[0]
+        phases = f"phase {number} passes" if number == last else f"phases {number} to {last} pass"
+        parts.append(f"{phases.capitalize() if number == 1 else phases} when {_gate(plan, members[0])}")
         number = last + 1
+    return f"{'; '.join(parts)}."
 
 
 def _gate(plan: RolloutPlan, gate: Gate) -> str:
@@ -64,43 +57,29 @@ def _gate(plan: RolloutPlan, gate: Gate) -> str:
     return " and ".join(conditions) + held
 
 
-def _stops(plan: RolloutPlan) -> str:
-    causes = [*_failures(plan.failure), *_timeouts(plan)]
-    pauses = "a gate that cannot be reached any more only pauses it"
-    if not causes:
-        return f"It never fails automatically, as the plan has no failure threshold and no time limit; {pauses}."
-    return f"It fails when {', or when '.join(causes)}; {pauses}."
-
-
-def _failures(failure: Failure) -> Iterator[str]:
-    if not failure.has_threshold:
-        return
-    percent = None if failure.percent is None else f"at least {failure.percent:g} % of the admitted devices"
-    count = None if failure.count is None else f"at least {counted(failure.count, 'device')}"
-    after = f", once at least {counted(failure.answered_min, 'device')} answered" if failure.answered_min else ""
-    yield f"{' and '.join(filter(None, (percent, count)))} failed{after}"
-
-
-def _timeouts(plan: RolloutPlan) -> Iterator[str]:
-    limits = {phase.gate.phase_timeout_seconds for phase in plan.phases} - {0}
-    if len(limits) == 1:
-        yield f"a phase has not passed within {duration(1000 * limits.pop())}"
-    elif limits:
-        yield f"a phase has not passed within its time limit ({', '.join(duration(1000 * limit) for limit in sorted(limits))})"
-
-
-def _then(plan: RolloutPlan) -> str:
-    if plan.failure.then is OnFailure.PAUSE:
-        return "Then it pauses: no further device is admitted until an operator resumes, aborts or rolls back."
-    has_cause = plan.failure.has_threshold or any(phase.gate.phase_timeout_seconds for phase in plan.phases)
-    begin = "Then it rolls back" if has_cause else "It rolls back only on an operator's command"
-    return f"{begin}: the deployment ends; {_back_to(plan)}."
-
-
-def _back_to(plan: RolloutPlan) -> str:
+def _stops_then(plan: RolloutPlan) -> tuple[str, str]:
+    """When the rollout fails, and what happens then."""
+    failure, causes = plan.failure, []
+    if failure.has_threshold:
+        percent = None if failure.percent is None else f"at least {failure.percent:g} % of the admitted devices"
+        count = None if failure.count is None else f"at least {counted(failure.count, 'device')}"
+        after = f", once at least {counted(failure.answered_min, 'device')} answered" if failure.answered_min else ""
+        causes.append(f"{' and '.join(filter(None, (percent, count)))} failed{after}")
+    limits = sorted({phase.gate.phase_timeout_seconds for phase in plan.phases} - {0})
+    durations = [duration(1000 * limit) for limit in limits]
+    if durations:
+        within = durations[0] if len(durations) == 1 else f"its time limit ({', '.join(durations)})"
+        causes.append(f"a phase has not passed within {within}")
+    never = "It never fails automatically, as the plan has no failure threshold and no time limit"
+    stops = f"It fails when {', or when '.join(causes)}" if causes else never
+    stops = f"{stops}; a gate that cannot be reached any more only pauses it."
+    if failure.then is OnFailure.PAUSE:
+        return stops, "Then it pauses: no further device is admitted until an operator resumes, aborts or rolls back."
+    back_to = "each device gets what else targets it, or keeps what it has"
     if plan.rollback_to:
         # The id of an update is `update:contoso/camera/1.2`; the sentence reads `update contoso/camera/1.2`.
-        return f"its devices get the content of {plan.rollback_to.replace(':', ' ')}"
-    if plan.restore:
-        return "each device gets what else targets it, or else what it had and was healthy with before"
-    return "each device gets what else targets it, or keeps what it has"
+        back_to = f"its devices get the content of {plan.rollback_to.replace(':', ' ')}"
+    elif plan.restore:
+        back_to = "each device gets what else targets it, or else what it had and was healthy with before"
+    begin = "Then it rolls back" if causes else "It rolls back only on an operator's command"
+    return stops, f"{begin}: the deployment ends; {back_to}."

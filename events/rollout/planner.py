@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
+from events.number_text import counted
 from events.rollout import events, rollout_text
 from events.rollout.cohort import first
 from events.rollout.events import Evidence, RecordedCounts, RolloutEvent
@@ -22,8 +23,7 @@ from events.rollout.rollout_counts import (
 )
 from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import RolloutDocument, RolloutState, evolve
-from events.rollout.times import duration
-from events.rollout.windows import closes_at
+from events.rollout.times import closes_at, duration
 
 _STEPS_MAX = 4
 _MOVING = (events.DevicesAdmitted, events.DevicesRetried, events.RollbackBegan, events.RolloutCompleted)
@@ -115,7 +115,7 @@ class _Turn:
             case RolloutState.ROLLING_BACK:
                 return self._judge_rollback()
             case _:
-                return self._wait(rollout_text.status(document))
+                return self._wait(rollout_text.progress(document))
 
     def _wait(self, says: str) -> RolloutEvent | None:
         self.says = says
@@ -126,7 +126,7 @@ class _Turn:
     def _open_next(self) -> RolloutEvent | None:
         number, phases, windows = self._document.phase + 1, self._plan.phases, self._plan.windows
         if number == len(phases):
-            return events.RolloutCompleted(self._evidence, rollout_text.completed(self.rollout_counts))
+            return events.RolloutCompleted(self._evidence, self._completed())
         called = f"phase {number + 1} of {len(phases)}"
         if phases[number].approval and number not in self._document.approved:
             if number and (why := self._failure()):
@@ -146,6 +146,14 @@ class _Turn:
             return self._wait(f"{called} waits: {rollout_text.next_window(windows, self._now)}")
         waits = number == 0 and self._plan.joiners is Joiners.END
         return events.PhaseOpened(number, self._evidence, target.devices() if waits else UNSET)
+
+    def _completed(self) -> str:
+        """The number of devices that have the deployment, and the reasons of the remaining: `52 of 134 devices have it; …`."""
+        counts, having = self.rollout_counts, self.rollout_counts.having
+        parts = [f"{having} of {counted(len(counts.target), 'device')} {'has' if having == 1 else 'have'} it"]
+        parts += [f"{len(devices)} not applied ({why})" for why, devices in counts.not_applied_by.items()]
+        others = {"outranked": counts.outranked, "failed": counts.failed, "silent": counts.silent}
+        return "; ".join([*parts, *(f"{len(devices)} {name}" for name, devices in others.items() if devices)])
 
     # -- within a phase
 
@@ -262,11 +270,18 @@ class _Turn:
 
     def _failure(self) -> str:
         """Why the rollout has failed by the thresholds of its plan (DESIGN §9); empty if it has not."""
-        failure, failed, counted = self._plan.failure, len(self.rollout_counts.failed), len(self.rollout_counts.counted)
-        reached = failure.is_reached(failed=failed, counted=counted)
-        if reached and self.rollout_counts.answered >= min(failure.answered_min, counted):
-            return rollout_text.failed(failure, self.rollout_counts.counts)
-        return ""
+        failure, rollout_counts = self._plan.failure, self.rollout_counts
+        denominator = len(rollout_counts.counted)
+        reached = failure.is_reached(failed=len(rollout_counts.failed), counted=denominator)
+        if not reached or rollout_counts.answered < min(failure.answered_min, denominator):
+            return ""
+        counts = rollout_counts.counts
+        late = f", {counts.timed_out} of them late" if counts.timed_out else ""
+        share = 100 * counts.failed / counts.counted if counts.counted else 0.0
+        percent = None if failure.percent is None else f"{failure.percent:g} %"
+        count = None if failure.count is None else counted(failure.count, "device")
+        limit = " and ".join(filter(None, (percent, count)))
+        return f"{counts.failed} of {counts.counted} failed ({share:.3g} %){late}: the limit is {limit}"
 
     def _out_of_reach(self) -> str:
         """Why the gate cannot hold any more, whatever devices answer, with the operator's options; empty if it can."""

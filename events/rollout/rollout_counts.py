@@ -9,7 +9,7 @@ from msgspec import UNSET
 from events import canonical
 from events.rollout.events import Devices, RecordedCounts, RolloutResults
 from events.rollout.fleet_snapshot import FleetSnapshot
-from events.rollout.plan import Gate, Offline, RolloutPlan
+from events.rollout.plan import Offline, RolloutPlan
 from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import RolloutDocument, RolloutState
 
@@ -134,7 +134,13 @@ def rollout_counts(
     over_limit = admitted & (fleet_snapshot.held - fleet_snapshot.actual)
     reported = (admitted & fleet_snapshot.unhealthy) | over_limit
     undecided = admitted - well - reported - absent
-    silent, timed_out = _silent_and_late(plan, gate, batches, undecided, now)
+    offline, timeout = plan.offline_seconds * _SECOND_MS, gate.device_timeout_seconds * _SECOND_MS
+    silent = undecided & together(batch for batch in batches if now - batch[0] >= offline)
+    late = together(batch for batch in batches if timeout and now - batch[0] >= timeout)
+    # The limit that a device reaches first decides, so that its result does not change later; without a time limit no device is late.
+    late_first = plan.offline is Offline.WAIT or gate.device_timeout_seconds < plan.offline_seconds
+    timed_out = undecided & late if late_first else (undecided - silent) & late
+    silent -= timed_out
     pending = undecided - silent - timed_out
     already = well & fleet_snapshot.already
     answered_failure = reported & fleet_snapshot.answered_failure
@@ -160,19 +166,6 @@ def rollout_counts(
         failed_by=_not_empty(failed_by),
         not_applied_by=not_applied_by,
     )
-
-
-def _silent_and_late(
-    plan: RolloutPlan, gate: Gate, batches: Batches, undecided: FleetSet, now: int
-) -> tuple[FleetSet, FleetSet]:
-    """The undecided devices that are silent, and those that are late; no device is both."""
-    offline, timeout = plan.offline_seconds * _SECOND_MS, gate.device_timeout_seconds * _SECOND_MS
-    silent = undecided & together(batch for batch in batches if now - batch[0] >= offline)
-    late = together(batch for batch in batches if timeout and now - batch[0] >= timeout)
-    # The limit that a device reaches first decides, so that its result does not change later; without a time limit no device is late.
-    late_first = plan.offline is Offline.WAIT or gate.device_timeout_seconds < plan.offline_seconds
-    timed_out = undecided & late if late_first else (undecided - silent) & late
-    return silent - timed_out, timed_out
 
 
 def _counted(plan: RolloutPlan, admitted: FleetSet, *, absent: FleetSet, silent: FleetSet) -> FleetSet:

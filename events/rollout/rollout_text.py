@@ -6,11 +6,9 @@ from events.deployment.events import Admission, Admitted, Ended, Everyone, Kept,
 from events.deployment.state import DeploymentDocument
 from events.number_text import counted
 from events.rollout.events import RecordedCounts
-from events.rollout.plan import Failure, Window
-from events.rollout.rollout_counts import RolloutCounts
+from events.rollout.plan import Window
 from events.rollout.state import RolloutDocument, RolloutState
-from events.rollout.times import duration, local_time
-from events.rollout.windows import opens_at
+from events.rollout.times import duration, local_time, opens_at
 
 NOT_STARTED = NotStarted()
 """The admission of a deployment while its rollout determines the admitted devices."""
@@ -40,8 +38,8 @@ def phase(document: RolloutDocument, required_percent: float, counts: RecordedCo
 _SILENT = {"wait": "waited for", "exclude": "not counted", "unknown": "counted as unknown"}
 
 
-def status(document: RolloutDocument, admission: Admission | Kept = NOT_STARTED) -> str:
-    """The state of a rollout that has no automatic step; `admission` is its deployment's current admission."""
+def progress(document: RolloutDocument, admission: Admission | Kept = NOT_STARTED) -> str:
+    """The progress of a rollout without counts of devices; `admission` is its deployment's current admission."""
     because = f": {document.reason}" if document.reason else ""
     match document.state:
         case RolloutState.CREATED:
@@ -57,8 +55,13 @@ def status(document: RolloutDocument, admission: Admission | Kept = NOT_STARTED)
             return f"rolled back to {back_to(document)}: {document.why}"
         case RolloutState.HALTED:
             return f"halted: {document.why}; an operator has to decide"
-        case _:
-            return f"{document.state.value}{because}"
+        case RolloutState.RUNNING:
+            called = f"phase {max(1, document.phase + 1)} of {len(document.plan.phases)}"
+            return (
+                f"{called} {'is open' if document.is_open else 'has passed' if document.phase >= 0 else 'opens next'}"
+            )
+        case RolloutState.PAUSED:
+            return f"paused{because}"
 
 
 def _since(document: RolloutDocument, admission: Admission | Kept, otherwise: str) -> str:
@@ -86,30 +89,6 @@ def back_to(document: RolloutDocument) -> str:
     return "what each device had before" if document.plan.restore else "what else targets each device"
 
 
-def completed(rollout_counts: RolloutCounts) -> str:
-    """The number of devices that have the deployment, and the reasons of the remaining: `52 of 134 devices have it; …`."""
-    having = rollout_counts.having
-    parts = [f"{having} of {counted(len(rollout_counts.target), 'device')} {'has' if having == 1 else 'have'} it"]
-    parts += [f"{len(devices)} not applied ({why})" for why, devices in rollout_counts.not_applied_by.items()]
-    for name, devices in (
-        ("outranked", rollout_counts.outranked),
-        ("failed", rollout_counts.failed),
-        ("silent", rollout_counts.silent),
-    ):
-        if devices:
-            parts.append(f"{len(devices)} {name}")
-    return "; ".join(parts)
-
-
-def failed(failure: Failure, counts: RecordedCounts) -> str:
-    """Why a rollout failed; the failure thresholds of its plan are at least one."""
-    late = f", {counts.timed_out} of them late" if counts.timed_out else ""
-    share = 100 * counts.failed / counts.counted if counts.counted else 0.0
-    percent = "" if failure.percent is None else f"{failure.percent:g} %"
-    limit = " and ".join(filter(None, (percent, "" if failure.count is None else counted(failure.count, "device"))))
-    return f"{counts.failed} of {counts.counted} failed ({share:.3g} %){late}: the limit is {limit}"
-
-
 def silent(counts: RecordedCounts) -> str:
     """`, 3 silent` if there are any."""
     return f", {counts.silent} silent" if counts.silent else ""
@@ -128,7 +107,10 @@ def admission_text(document: DeploymentDocument, rollout: RolloutDocument | None
     """The devices that a deployment admits as of now (milliseconds), and what changes that, in a sentence."""
     # After the rollout an operator can change the admission, which then takes precedence.
     if rollout is not None and isinstance(document.admission, NotStarted):
-        return _rolled_out(document, rollout, now)
+        if rollout.state is RolloutState.CREATED:
+            return _starts(document, now) or "has not started: it targets no device until its rollout is started"
+        moves = rollout.state in {RolloutState.RUNNING, RolloutState.COMPLETED}
+        return progress(rollout, document.admission) + (_until(document, now) if moves else "")
     match document.admission:
         case NotStarted():
             return _starts(document, now) or "has not started: it targets no device until an operator starts it"
@@ -160,20 +142,3 @@ def _until(document: DeploymentDocument, now: int) -> str:
 def _when(at: int, document: DeploymentDocument) -> str:
     assert document.schedule
     return f"{local_time(at, document.schedule.zone)} ({document.schedule.zone})"
-
-
-def _rolled_out(document: DeploymentDocument, rollout: RolloutDocument, now: int) -> str:
-    if rollout.state is RolloutState.CREATED:
-        return _starts(document, now) or "has not started: it targets no device until its rollout is started"
-    moves = rollout.state in {RolloutState.RUNNING, RolloutState.COMPLETED}
-    return progress(rollout, document.admission) + (_until(document, now) if moves else "")
-
-
-def progress(rollout: RolloutDocument, admission: Admission | Kept = NOT_STARTED) -> str:
-    """The progress of a rollout without counts of devices; `admission` is its deployment's current admission."""
-    phases = len(rollout.plan.phases)
-    if rollout.state is not RolloutState.RUNNING:
-        return status(rollout, admission)
-    if rollout.phase < 0:
-        return f"phase 1 of {phases} opens next"
-    return f"phase {rollout.phase + 1} of {phases} {'is open' if rollout.is_open else 'has passed'}"

@@ -13,7 +13,7 @@ from events.rollout import commands
 from events.rollout.commands import RolloutCommand, SchedulerCommand
 from events.rollout.errors import PlanInvalid, RolloutForbidden
 from events.rollout.plan import PERCENT_MAX, Gate, Phase, RolloutPlan
-from events.rollout.windows import check_window
+from events.rollout.times import check_window
 
 PHASES_MAX = 100
 SECONDS_MAX = 366 * 24 * 3600

@@ -1,6 +1,7 @@
 """The replay of a rollout's events: the document that is its snapshot beside the fleet's log."""
 
 import enum
+from functools import partial
 from typing import assert_never
 
 import msgspec
@@ -129,6 +130,9 @@ class RolloutDocument(msgspec.Struct, frozen=True):
         return moves or self.retry_asked or self.rollback_asked
 
 
+_CLOSED = {"is_open": False, "soak_at": 0, "retry_asked": False, "rollback_asked": False}
+"""Nothing is open or asked for after an abort, or when a rollback begins."""
+
 decode = msgspec.json.Decoder(RolloutDocument).decode
 """The rollout of canonical bytes."""
 
@@ -143,98 +147,60 @@ def evolve(document: RolloutDocument | None, event: RolloutEvent, *, version: in
     if isinstance(event, events.RolloutCreated):
         return RolloutDocument(version, event.plan, event.author, RolloutState.CREATED, created_at=at, changed_at=at)
     assert document is not None
-    changes: dict[str, object]
+    after = partial(msgspec.structs.replace, document, version=version, changed_at=at)
     match event:
         case events.RolloutDeleted():
             return None
         case events.RolloutStarted():
-            changes = {"state": RolloutState.RUNNING, "started_at": at}
+            return after(state=RolloutState.RUNNING, started_at=at)
         case events.RolloutPaused(reason, evidence, unreachable):
             # An automatic pause (with evidence) can mean that a requested rollback is impossible, which is then not retried.
-            changes = {
-                "state": document.state if document.is_over else RolloutState.PAUSED,
-                "reason": reason,
-                "soak_at": 0,
-                "rollback_asked": document.rollback_asked and evidence is UNSET,
-                "unreachable": unreachable is True,
-            }
+            return after(
+                state=document.state if document.is_over else RolloutState.PAUSED,
+                reason=reason,
+                soak_at=0,
+                rollback_asked=document.rollback_asked and evidence is UNSET,
+                unreachable=unreachable is True,
+            )
         case events.RolloutResumed():
             # Late devices get their whole time again; otherwise the same time limit would pause the rollout at once.
-            changes = {
-                "state": RolloutState.RUNNING,
-                "reason": "",
-                "unreachable": False,
-                "phase_at": at,
-                "paced_at": at,
-                "batches": _batches((), at, document.admitted),
-            }
+            batches = _batches((), at, document.admitted)
+            after = partial(after, state=RolloutState.RUNNING, reason="", unreachable=False)
+            return after(phase_at=at, paced_at=at, batches=batches)
         case events.PhaseApproved(phase):
-            changes = {"approved": tuple(sorted({*document.approved, phase}))}
+            return after(approved=tuple(sorted({*document.approved, phase})))
         case events.PhaseOpened(phase, _, pool):
-            changes = {
-                "phase": phase,
-                "is_open": True,
-                "phase_at": at,
-                "soak_at": 0,
-                "paced_at": at,
-                "pool": document.pool if pool is UNSET else pool,
-            }
+            pool = document.pool if pool is UNSET else pool
+            return after(phase=phase, is_open=True, phase_at=at, soak_at=0, paced_at=at, pool=pool)
         case events.DevicesAdmitted(_, devices, _, reason):
-            changes = {"batches": _batches(document.batches, at, FleetSet.of(devices)), "soak_at": 0, "reason": reason}
+            return after(batches=_batches(document.batches, at, FleetSet.of(devices)), soak_at=0, reason=reason)
         case events.SoakBegan():
-            changes = {"soak_at": at}
+            return after(soak_at=at)
         case events.SoakBroken():
-            changes = {"soak_at": 0}
+            return after(soak_at=0)
         case events.PhasePassed(phase, reason):
-            changes = {"is_open": False, "soak_at": 0, "reason": reason, "passed": (*document.passed, phase)}
+            return after(is_open=False, soak_at=0, reason=reason, passed=(*document.passed, phase))
         case events.RetryAsked():
-            changes = {"retry_asked": True}
+            return after(retry_asked=True)
         case events.DevicesRetried(devices):
-            again = FleetSet.of(devices)
-            changes = {
-                "retry_asked": False,
-                "retries": document.retries + 1,
-                "soak_at": 0,
-                "batches": _batches(document.batches, at, again),
-            }
+            batches = _batches(document.batches, at, FleetSet.of(devices))
+            return after(retry_asked=False, retries=document.retries + 1, soak_at=0, batches=batches)
         case events.RollbackAsked(reason):
-            changes = {"rollback_asked": True, "reason": reason}
+            return after(rollback_asked=True, reason=reason)
         case events.ResultsRecorded(results):
-            changes = {"results": results}
+            return after(results=results)
         case events.RollbackBegan(reason, deployment, _, _, results):
-            changes = {
-                "state": RolloutState.ROLLING_BACK,
-                "rollback_asked": False,
-                "retry_asked": False,
-                "reason": reason,
-                "rollback": deployment,
-                "rollback_at": at,
-                "rollback_reason": reason,
-                "results": results,
-                "is_open": False,
-                "soak_at": 0,
-            }
+            after = partial(after, rollback=deployment, rollback_at=at, rollback_reason=reason, results=results)
+            return after(**_CLOSED, state=RolloutState.ROLLING_BACK, reason=reason)
         case events.RollbackEnded(succeeded, reason, _, not_back):
-            changes = {
-                "state": RolloutState.ROLLED_BACK if succeeded else RolloutState.HALTED,
-                "reason": reason,
-                "not_back": not_back,
-                "retry_asked": False,
-            }
+            state = RolloutState.ROLLED_BACK if succeeded else RolloutState.HALTED
+            return after(state=state, reason=reason, not_back=not_back, retry_asked=False)
         case events.RolloutAborted(reason):
-            changes = {
-                "state": RolloutState.ABORTED,
-                "reason": reason,
-                "is_open": False,
-                "soak_at": 0,
-                "retry_asked": False,
-                "rollback_asked": False,
-            }
+            return after(**_CLOSED, state=RolloutState.ABORTED, reason=reason)
         case events.RolloutCompleted(_, reason):
-            changes = {"state": RolloutState.COMPLETED, "reason": reason, "is_open": False, "soak_at": 0}
+            return after(state=RolloutState.COMPLETED, reason=reason, is_open=False, soak_at=0)
         case _:
             assert_never(event)
-    return msgspec.structs.replace(document, version=version, changed_at=at, **changes)
 
 
 def _batches(batches: tuple[Batch, ...], at: int, devices: FleetSet) -> tuple[Batch, ...]:

@@ -32,11 +32,7 @@ class KeyFile:
 
 
 def read_key(path: Path) -> bytes:
-    """The KEY_BYTES bytes of the key in a key file, for secrets or for seals.
-
-    Raises:
-        KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: the file cannot be used.
-    """
+    """The KEY_BYTES bytes of the key in a key file, for secrets or for seals; a KeyFileError if it cannot be used."""
     try:
         # O_NONBLOCK: opening a named pipe would wait for a writer, for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -60,10 +56,7 @@ def read_key(path: Path) -> bytes:
 def read_or_create_key(path: Path) -> bytes:
     """The key in a key file, which is created with a random key if it does not exist; its directory must exist.
 
-    Several processes may call this at once: one file is created, and all of them return its key.
-
-    Raises:
-        KeyFileUnreadable, KeyFileExposed, KeyFileMalformed: as `read_key`.
+    Several processes may call this at once: one file is created, and all of them return its key. Raises as `read_key`.
     """
     try:
         if not path.exists():

@@ -35,11 +35,7 @@ class Personal(msgspec.Struct, frozen=True):
         return any(path[: len(personal)] == personal for personal in self.paths)
 
     def take(self, command: C, *, new_id: Callable[[], str]) -> tuple[C, tuple[Secret, ...]]:
-        """The command with references in place of its personal values, and those values.
-
-        Raises:
-            SecretTextInvalid: a value is not a text of at most 4,096 bytes.
-        """
+        """The command with references in place of its personal values, and those values; raises as `checked_text`."""
         if not self.paths or not isinstance(command, PatchTags | PatchTwin | ReplaceTwin):
             return command, ()
         if not isinstance(command.tags, dict):
@@ -88,11 +84,7 @@ class Personal(msgspec.Struct, frozen=True):
             raise ConditionInvalid(text, column=_column(text, path), reason=reason)
 
     def check_query(self, text: str) -> None:
-        """Reject a query whose rows depend on a personal tag. It may select the tag, whose value is `***` in the answer.
-
-        Raises:
-            QueryInvalid: its condition, its groups or an aggregate use a personal tag, or its syntax is wrong.
-        """
+        """Reject (QueryInvalid) a query whose rows depend on a personal tag; it may select the tag, shown as `***`."""
         if not self.paths:
             return
         query = parse_query(text)

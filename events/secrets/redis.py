@@ -59,11 +59,7 @@ class RedisSecretStore:
         return sealed
 
     def left(self, ids: Collection[str]) -> Mapping[str, Sealed | Erased]:
-        """The sealed or erased secrets of these ids, in one round trip; an id that was never used is not in the answer.
-
-        Raises:
-            SecretTampered: a secret cannot be read.
-        """
+        """The sealed or erased secrets of those ids that were used; SecretTampered if one cannot be read."""
         names = list(ids)
         with _answering():
             values: Any = self._client.hmget(KEY, names) if names else []

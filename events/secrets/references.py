@@ -43,9 +43,7 @@ def extract(content: JsonObject, *, new_id: Callable[[], str]) -> tuple[JsonObje
 
     Secrets are every registry password, and every environment variable written `{"value": {"$secret_text": "…"}}`. Existing
     references stay. A value that is not a content, or a blank password, is returned as it is; the manifest's rules reject it.
-
-    Raises:
-        SecretTextInvalid: a secret is not a text, or is over 4,096 bytes.
+    Raises as `checked_text`.
     """
     secrets: list[Secret] = []
 
@@ -127,11 +125,7 @@ def _leads_to(location: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def checked_text(value: Json, path: str, *, of_text: str = "", if_blank: str = "") -> str:
-    """The value, if it can be a secret: a text of at most 4,096 bytes that is not blank. `of_text` and `if_blank` end messages.
-
-    Raises:
-        SecretTextInvalid: names the path.
-    """
+    """The value, a text of up to 4,096 bytes, not blank; else SecretTextInvalid, whose messages the texts end."""
     if not isinstance(value, str):
         raise SecretTextInvalid(path, f"must be a text{of_text}")
     if not value.strip():

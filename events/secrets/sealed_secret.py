@@ -46,12 +46,7 @@ def seal(plaintext: str, secret_id: str, key: KeyFile) -> Sealed:
 
 
 def unseal(sealed: Sealed, secret_id: str, key: KeyFile) -> str:
-    """The secret in plain text.
-
-    Raises:
-        KeyFileWrong: it was sealed under another key file.
-        SecretTampered: the bytes are not those that were sealed under this id.
-    """
+    """The secret in plain text; KeyFileWrong for another key file, SecretTampered for bytes not of this id."""
     if sealed.key_id != key.id:
         raise KeyFileWrong(secret_id, required=sealed.key_id, actual=key.id)
     data_key = _decrypt(key.cipher, sealed.wrapped_key, _key_of(secret_id, key.id), secret_id)

@@ -42,11 +42,7 @@ def new_key() -> str:
 
 
 def take(command: C, *, new_id: Callable[[], str]) -> tuple[C, tuple[Secret, ...], frozenset[str]]:
-    """The command with a reference in place of each secret, those secrets, and the references that it already had.
-
-    Raises:
-        SecretTextInvalid: a secret is not a text, or a key is not base64 of 16 to 64 bytes.
-    """
+    """The command with a reference for each secret, those secrets, and the references it had; or SecretTextInvalid."""
     if isinstance(command, CreateDeployment | SetConfiguration | ImportUpdate):
         content, extracted = extract(command.content, new_id=new_id)
         return msgspec.structs.replace(command, content=content), extracted, references(command.content)

@@ -31,7 +31,8 @@ def check(command: WebhookCommand, *, kinds: Collection[str]) -> None:
             webhook_id, "id", "has 1 to 64 lower-case letters, digits and . _ -, and starts with a letter or digit"
         )
     if isinstance(command, DefineWebhook):
-        _check_url(webhook_id, command.url)
+        if problem := _problem_of_url(command.url):
+            raise WebhookInvalid(webhook_id, "url", problem)
         _check_names(command, kinds)
     elif isinstance(command, PauseWebhook):
         why = command.why
@@ -39,30 +40,30 @@ def check(command: WebhookCommand, *, kinds: Collection[str]) -> None:
             raise WebhookInvalid(webhook_id, "why", f"has 1 to {_WHY_CHARACTERS_MAX} printable characters")
 
 
-def _check_url(webhook_id: str, url: str) -> None:
-    def refuse(why: str) -> None:
-        raise WebhookInvalid(webhook_id, "url", why)
-
+def _problem_of_url(url: str) -> str:
+    """The rule that a URL breaks; empty if it is valid."""
     if len(url) > URL_CHARACTERS_MAX or not _URL.fullmatch(url) or "\\" in url:
-        refuse(f"has 1 to {URL_CHARACTERS_MAX} ASCII characters, without spaces and backslashes")
+        return f"has 1 to {URL_CHARACTERS_MAX} ASCII characters, without spaces and backslashes"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        refuse("has a host or a port that cannot be read")
-        raise
+        return "has a host or a port that cannot be read"
     if parts.scheme not in {"https", "http"}:
-        refuse("begins with https://, or with http:// if TWINFOLD_WEBHOOK_PRIVATE_TARGETS allows the target")
+        return "begins with https://, or with http:// if TWINFOLD_WEBHOOK_PRIVATE_TARGETS allows the target"
     if "@" in parts.netloc:
-        refuse("holds no user and no password: the signature proves the sender")
+        return "holds no user and no password: the signature proves the sender"
     if "#" in url:
-        refuse("has no fragment")
+        return "has no fragment"
     if port == 0:
-        refuse("has a port from 1 to 65535")
+        return "has a port from 1 to 65535"
     # Resolvers read a numeric host such as 0x7f000001 as an address, which the rules for addresses would not see.
     is_name = _HOST.fullmatch(host) is not None and not _NUMERIC.fullmatch(host)
-    if address_of(host) is None and not is_name:
-        refuse("has a host name in ASCII, or an address in its usual notation")
+    return (
+        ""
+        if is_name or address_of(host) is not None
+        else "has a host name in ASCII, or an address in its usual notation"
+    )
 
 
 def _check_names(command: DefineWebhook, kinds: Collection[str]) -> None:

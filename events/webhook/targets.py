@@ -51,11 +51,7 @@ def address_of(host: str) -> Address | None:
 
 
 def check_target(url: str, targets: AllowedTargets) -> None:
-    """Refuse a URL that is not allowed, as far as that is clear without resolving its host.
-
-    Raises:
-        TargetRefused: its address is not allowed, or it uses plain HTTP and no private network is allowed.
-    """
+    """Refuse (TargetRefused) a URL that is not allowed, as far as that is clear without resolving its host."""
     # Only an early answer for the operator: names can change, so each delivery checks the resolved addresses.
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".").lower()

@@ -82,16 +82,12 @@ def _add_types(app: FastAPI, described: JsonObject) -> None:
         schema = any_of[0] if len(any_of) == 1 else {"anyOf": any_of}
         response["content"] = {"application/json": {"schema": schema}}
     for component in components.values():
-        _describe_as_written(component)
+        if component.get("type") == "object":
+            # As it is written: with every member that has a default, and without any other. msgspec describes what it reads:
+            # members with a default are optional there, and unknown members of most types are ignored.
+            members = component["properties"]
+            written = {*component["required"], *(name for name, member in members.items() if "default" in member)}
+            component |= {"required": [name for name in members if name in written], "additionalProperties": False}
     # Of a body and an answer with the same name, one would silently describe the other.
     assert described["components"]["schemas"].keys().isdisjoint(components)
     described["components"]["schemas"].update(components)
-
-
-def _describe_as_written(component: dict[str, Any]) -> None:
-    """Describe a struct as it is written: with every member that has a default, and without any other member."""
-    # msgspec describes what it reads: members with a default are optional there, and unknown members of most types are ignored.
-    if component.get("type") == "object":
-        members = component["properties"]
-        written = {*component["required"], *(name for name, member in members.items() if "default" in member)}
-        component |= {"required": [name for name in members if name in written], "additionalProperties": False}

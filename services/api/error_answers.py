@@ -80,7 +80,8 @@ async def rejected_by_framework(request: Request, error: Exception) -> JSONRespo
     """The answer to what the framework rejects: an unknown path or method, bytes that are not text."""
     assert isinstance(error, HTTPException)
     _drop_frames(error)
-    answer = errors.answer_of_status(error.status_code)
+    status = error.status_code
+    answer = errors.BY_STATUS.get(status, errors.HttpError(status, errors.BAD_REQUEST.code))
     headers: dict[str, str] = {}
     if answer.status == errors.METHOD_NOT_ALLOWED:
         routes: RouteIndex = request.app.state.routes

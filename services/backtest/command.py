@@ -7,6 +7,7 @@ import typer
 
 from events import logs
 from events.log.log_factory import open_log
+from events.member_names import camel_json
 from events.projection_store.redis import RedisProjectionStore
 from events.terminal import complain, print_lines
 from services.backtest.changes import ChangeInvalid, Changes, deployment_of, plan_of, policy_of
@@ -75,7 +76,7 @@ def command(
     except ChangeInvalid as error:
         raise typer.BadParameter(str(error)) from None
     if json:
-        show_json(result.as_json())
+        show_json(camel_json(result))
     else:
         print_lines(*result.as_text().splitlines())
 

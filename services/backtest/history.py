@@ -1,4 +1,4 @@
-"""The recorded events and assignment changes of a system, merged in the order of their times."""
+"""What really happened: events and assignment changes in the order of their times, and how each device answered."""
 
 import heapq
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from events.device.events import DesiredDelivered, PropertiesReported
+from events import canonical
+from events.device.events import DesiredDelivered, DeviceRegistered, PropertiesReported
 from events.envelope import Envelope
 from events.fleet.assignments import AssignmentChange
 from events.fleet.configuration import AGENT, HUB
@@ -15,6 +16,7 @@ from events.log.events import BlockResolved
 from events.log.keys import FLEET
 from events.log.port import Event, Log
 from events.projection_store.port import ProjectionStore
+from services.backtest.timeline import Grant, Timeline, version_in
 
 _BATCH = 1000
 
@@ -47,14 +49,14 @@ class History:
 
     def events(self) -> Iterator[RecordedEntry]:
         """All events by time; at equal times the fleet's come first."""
-        streams = [self._stream(stream) for stream in (FLEET, *range(self.partitions))]
-        return heapq.merge(*streams, key=lambda entry: (entry.at, entry.stream))
+        return heapq.merge(*self._streams(), key=_order)
 
     def all(self) -> Iterator[RecordedEntry]:
         """Events and assignment changes by time; at equal times an assignment change comes after the events that caused it."""
-        streams = [self._stream(stream) for stream in (FLEET, *range(self.partitions))]
-        streams += [self._assignment_changes(number) for number in range(self.partitions)]
-        return heapq.merge(*streams, key=lambda entry: (entry.at, entry.assignment_change is not None, entry.stream))
+        return heapq.merge(*self._streams(), *map(self._assignment_changes, range(self.partitions)), key=_order)
+
+    def _streams(self) -> list[Iterator[RecordedEntry]]:
+        return [self._stream(stream) for stream in (FLEET, *range(self.partitions))]
 
     def _stream(self, stream: int) -> Iterator[RecordedEntry]:
         skipped = self._skipped[stream]
@@ -90,9 +92,12 @@ class History:
                 if self._until is not None and entry.at > self._until:
                     return
                 after = entry.position
-                yield RecordedEntry(
-                    entry.at, number, assignment_change=msgspec.json.decode(entry.data, type=AssignmentChange)
-                )
+                change = msgspec.json.decode(entry.data, type=AssignmentChange)
+                yield RecordedEntry(entry.at, number, assignment_change=change)
+
+
+def _order(entry: RecordedEntry) -> tuple[int, bool, int]:
+    return entry.at, entry.assignment_change is not None, entry.stream
 
 
 def is_answer(envelope: Envelope[Event]) -> bool:
@@ -111,17 +116,16 @@ def health_part(patch: Mapping[str, Any]) -> dict[str, Any]:
     for group in ("systemModules", "modules"):
         modules = patch.get(group)
         if isinstance(modules, dict):
-            reduced[group] = {name: _status(module) for name, module in modules.items()}
+            # A device may report anything: what is no object stays, so that the judgement sees the same malformed value.
+            reduced[group] = {
+                name: {key: module[key] for key in ("runtimeStatus",) if key in module}
+                if isinstance(module, dict)
+                else module
+                for name, module in modules.items()
+            }
         elif group in patch:
             reduced[group] = modules
     return reduced
-
-
-def _status(module: Any) -> Any:
-    # A device may report anything: what is no object stays, so that the judgement sees the same malformed value.
-    if not isinstance(module, dict):
-        return module
-    return {name: value for name, value in module.items() if name == "runtimeStatus"}
 
 
 def code_in(patch: Mapping[str, Any]) -> int | None:
@@ -129,3 +133,92 @@ def code_in(patch: Mapping[str, Any]) -> int | None:
     status = patch.get("lastDesiredStatus")
     code = status.get("code") if isinstance(status, dict) else None
     return code if isinstance(code, int) else None
+
+
+# -- how devices answered
+
+
+class RecordedAnswer(msgspec.Struct, frozen=True):
+    """A device's answer, `after_ms` after it was given a version of a module's section; without `patch` only that it received it."""
+
+    after_ms: int
+    patch: dict[str, Any] | None
+
+
+class Recorded:
+    """The `timeline` of a history up to its `end` (milliseconds), and the answers by device, module and version of its section."""
+
+    def __init__(self) -> None:
+        self.timeline, self.end = Timeline(), 0
+        self._answers: dict[tuple[int, int, str, int], list[RecordedAnswer]] = {}
+        self._patches: dict[bytes, dict[str, Any]] = {}
+        self.unmatched = 0
+        """Number of reports about a version that the device was never given; the backtest cannot use them."""
+
+    def answers(self, device: tuple[int, int], configuration: str, module_id: str) -> list[RecordedAnswer]:
+        """The answers of a device to a module's section of a configuration; empty if it never had that or never answered."""
+        grants = self.timeline.grants.get(device, ())
+        # The versions that the section had on the device within the configuration, in order, each once.
+        versions = dict.fromkeys(
+            grant.versions.get(module_id) for grant in grants if grant.configuration == configuration
+        )
+        keys = [(*device, module_id, version) for version in versions if version is not None]
+        return [answer for key in keys for answer in self._answers.get(key, [])]
+
+    def hear(self, device: tuple[int, int], module_id: str, envelope: Envelope[Event]) -> None:
+        """Store a device's answer."""
+        grants, event = self.timeline.grants.get(device, []), envelope.event
+        if isinstance(event, DesiredDelivered):
+            for name, version in event.versions.items():
+                if grant := _about(grants, name, version):
+                    self._note(device, grant, envelope.at, name, None)
+            return
+        patch = health_part(getattr(event, "patch", {}))
+        grant = _about(grants, module_id, version_in(patch))
+        if grant is None:
+            self.unmatched += 1
+            return
+        # Thousands of devices send equal patches; one copy of each keeps an answer at a few hundred bytes (decision 0030).
+        self._note(device, grant, envelope.at, module_id, self._patches.setdefault(canonical.encode(patch), patch))
+        self.timeline.answered(*device, grant, code_in(patch))
+
+    def _note(
+        self, device: tuple[int, int], grant: Grant, at: int, module_id: str, patch: dict[str, Any] | None
+    ) -> None:
+        answers = self._answers.setdefault((*device, module_id, grant.versions[module_id]), [])
+        # The clocks of a worker and the API can differ, so an answer can be dated before its grant.
+        answers.append(RecordedAnswer(max(0, at - grant.at), patch))
+
+
+def _about(grants: list[Grant], module_id: str, version: int | None) -> Grant | None:
+    """The grant that an answer is about: the first with the version that it names, else the device's last one."""
+    if version is None:
+        return grants[-1] if grants and module_id in grants[-1].versions else None
+    return next((grant for grant in grants if grant.versions.get(module_id) == version), None)
+
+
+def read_history(history: History) -> Recorded:
+    """Read the history once."""
+    recorded = Recorded()
+    ordinals: list[dict[str, int]] = [{} for _ in range(history.partitions)]
+    counts = [0] * history.partitions
+    for entry in history.all():
+        recorded.end = entry.at
+        if entry.assignment_change is not None:
+            for _ in recorded.timeline.decided(entry.stream, entry.assignment_change, entry.at):
+                pass
+            continue
+        assert entry.event is not None
+        if entry.stream == FLEET:
+            recorded.timeline.acted(entry.event)
+        elif isinstance(entry.event.event, DeviceRegistered):
+            ordinals[entry.stream][entry.event.subject] = counts[entry.stream]
+            counts[entry.stream] += 1
+        elif is_answer(entry.event):
+            device_id, _, module_id = entry.event.subject.partition("/")
+            ordinal = ordinals[entry.stream].get(device_id)
+            if ordinal is None:
+                recorded.unmatched += 1
+            else:
+                recorded.hear((entry.stream, ordinal), module_id, entry.event)
+    return recorded

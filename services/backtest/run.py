@@ -1,27 +1,24 @@
 """A backtest: read what really happened, run the same devices under the changes, compare."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from pyroaring import BitMap
 
-from events.canonical import JsonObject
 from events.log.port import Log
-from events.member_names import camel_json
 from events.number_text import iso_text
 from events.projection_store.port import ProjectionStore
 from services.backtest.changes import Changes, check_names
-from services.backtest.history import History
-from services.backtest.recorded_answers import read_history
+from services.backtest.history import History, read_history
 from services.backtest.timeline import RolloutDecision, Timeline, size_of, without
-from services.backtest.virtual_fleet import VirtualFleet
+from services.backtest.virtual_fleet import ReportProgress, VirtualFleet
 
 STEP_SECONDS = 60
 _REFUSED_SHOWN = 20
-_ACTS_SHOWN = ("RolloutPaused", "RollbackBegan", "RollbackEnded", "RolloutCompleted", "RolloutAborted")
-
-ReportProgress = Callable[[int, int], None]
-"""Called with the virtual time reached and the time of the end (milliseconds)."""
+_ACTS_SHOWN = (
+    *("PhaseOpened", "PhasePassed", "RolloutPaused", "RollbackBegan", "RollbackEnded"),
+    *("RolloutCompleted", "RolloutAborted"),
+)
 
 
 class DeploymentComparison(msgspec.Struct, frozen=True):
@@ -53,19 +50,10 @@ class Backtest(msgspec.Struct, frozen=True):
     unmatched: int
     refused: tuple[str, ...]
 
-    def as_json(self) -> JsonObject:
-        """The whole result, for programs."""
-        document: JsonObject = camel_json(self)
-        return document
-
     def as_text(self) -> str:
         """The result for people: counts, and what was decided when."""
-        lines = []
-        for comparison in self.deployments:
-            if comparison.differs:
-                lines += _lines_of(comparison)
-        if not lines:
-            lines.append("no deployment would have ended otherwise")
+        lines = [line for comparison in self.deployments if comparison.differs for line in _lines_of(comparison)]
+        lines = lines or ["no deployment would have ended otherwise"]
         lines.append(
             f"{len(self.assigned_otherwise):,} of {self.devices:,} devices would have another configuration"
             f" at {iso_text(self.until)}"
@@ -75,8 +63,7 @@ class Backtest(msgspec.Struct, frozen=True):
                 f"{self.unknown:,} times a device gets a configuration that it never really had, or never answered to:"
                 " it counts as not answered"
             )
-        for text in self.refused[:_REFUSED_SHOWN]:
-            lines.append(f"not possible in the backtest: {text}")
+        lines += [f"not possible in the backtest: {text}" for text in self.refused[:_REFUSED_SHOWN]]
         return "\n".join(lines)
 
 
@@ -98,9 +85,10 @@ def backtest(
     """
     history = History(log, recorded, until=until)
     check_names(changes, history.fleet())
-    was, answers, last = read_history(history)
-    virtual = VirtualFleet(history.partitions, was, answers, changes, history.fleet())
-    _run(virtual, history, changes, end=last, step=1000 * step_seconds, tell=tell)
+    really = read_history(history)
+    was = really.timeline
+    virtual = VirtualFleet(history, really, changes)
+    virtual.run(step_ms=1000 * step_seconds, tell=tell)
     ids = [partition.directory.ids for partition in virtual.partitions]
     names = sorted(was.had.keys() | virtual.timeline.had.keys() | was.acts.keys() | virtual.timeline.acts.keys())
     devices = was.grants.keys() | virtual.timeline.grants.keys()
@@ -112,59 +100,31 @@ def backtest(
     )
     # Rounds in virtual time fall on multiples of the step, real ones on any second: the same decision comes up to two steps apart.
     return Backtest(
-        last,
+        really.end,
         tuple(_compared(name, was, virtual.timeline, ids, tolerance_ms=2000 * step_seconds) for name in names),
         tuple(otherwise),
         sum(len(partition.directory.live) for partition in virtual.partitions),
         virtual.unknown,
-        answers.unmatched,
+        really.unmatched,
         tuple(virtual.refused),
     )
-
-
-def _run(
-    virtual: VirtualFleet, history: History, changes: Changes, *, end: int, step: int, tell: ReportProgress
-) -> None:
-    """Move the virtual time to the end of the history."""
-    events = history.events()
-    waiting = next(events, None)
-    replaced = {envelope.subject for envelope in history.fleet()}
-    added = sorted((deployed.at, name) for name, deployed in changes.deployments.items() if name not in replaced)
-    while True:
-        coming = [virtual.next_due, waiting.at if waiting else None, added[0][0] if added else None]
-        points_in_time = [point_in_time for point_in_time in coming if point_in_time is not None]
-        # Only a time of a deployment or an active rollout needs the clock. Without one, time jumps to the next entry: a
-        # year in which nothing is rolled out costs no rounds of the scheduler.
-        if virtual.is_busy:
-            points_in_time.append(virtual.now + step)
-        if not points_in_time or (now := max(virtual.now, min(points_in_time))) > end:
-            return
-        # Entries within one step are applied together, as the real scheduler sees them in one round.
-        virtual.now = min(end, -(-now // step) * step)
-        while waiting is not None and waiting.at <= virtual.now:
-            while added and added[0][0] <= waiting.at:
-                virtual.add(added.pop(0)[1], at=waiting.at)
-            virtual.take(waiting)
-            waiting = next(events, None)
-        while added and added[0][0] <= virtual.now:
-            virtual.add(added.pop(0)[1], at=virtual.now)
-        virtual.step()
-        tell(virtual.now, end)
-        if virtual.now >= end and waiting is None:
-            return
 
 
 def _compared(
     name: str, was: Timeline, instead: Timeline, ids: list[list[str]], *, tolerance_ms: int
 ) -> DeploymentComparison:
     had, would, failed, failed_instead = was.had[name], instead.had[name], was.failed[name], instead.failed[name]
-    spared, hit = without(had, would), without(would, had)
-    acted = _acted_alike(was.acts[name], instead.acts[name], tolerance_ms)
-    alike = acted and not (size_of(spared) or size_of(hit)) and size_of(failed) == size_of(failed_instead)
+    spared, hit, acts, acts_instead = without(had, would), without(would, had), was.acts[name], instead.acts[name]
+    alike = (
+        [act.act for act in acts] == [act.act for act in acts_instead]
+        and all(abs(act.at - other.at) <= tolerance_ms for act, other in zip(acts, acts_instead, strict=True))
+        and not (size_of(spared) or size_of(hit))
+        and size_of(failed) == size_of(failed_instead)
+    )
     return DeploymentComparison(
         name,
-        tuple(was.acts[name]),
-        tuple(instead.acts[name]),
+        tuple(acts),
+        tuple(acts_instead),
         size_of(had),
         size_of(would),
         size_of(failed),
@@ -176,12 +136,6 @@ def _compared(
     )
 
 
-def _acted_alike(really: list[RolloutDecision], instead: list[RolloutDecision], tolerance_ms: int) -> bool:
-    return [act.act for act in really] == [act.act for act in instead] and all(
-        abs(act.at - other.at) <= tolerance_ms for act, other in zip(really, instead, strict=True)
-    )
-
-
 def _names(members: Mapping[int, Iterable[int]], ids: list[list[str]]) -> tuple[str, ...]:
     return tuple(sorted(ids[number][ordinal] for number, ordinals in members.items() for ordinal in ordinals))
 
@@ -189,11 +143,11 @@ def _names(members: Mapping[int, Iterable[int]], ids: list[list[str]]) -> tuple[
 def _lines_of(comparison: DeploymentComparison) -> list[str]:
     lines = [f"{comparison.name}"]
     for when, acts in (("really ", comparison.really), ("instead", comparison.instead)):
-        listed_acts = [act for act in acts if act.act.startswith((*_ACTS_SHOWN, "PhaseOpened", "PhasePassed"))]
         lines += [
             f"  {when} {iso_text(act.at)} {act.act}: {act.had:,} devices had it, {act.failed:,} had failed"
             + (f" ({act.reason})" if act.reason else "")
-            for act in listed_acts
+            for act in acts
+            if act.act.startswith(_ACTS_SHOWN)
         ]
     lines.append(
         f"  {comparison.had_instead:,} instead of {comparison.had_really:,} devices receive it:"

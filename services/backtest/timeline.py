@@ -87,15 +87,6 @@ class Timeline:
                 RolloutDecision(envelope.at, what, reason, size_of(self.had[name]), size_of(self.failed[name]))
             )
 
-    def versions(self, device: tuple[int, int], configuration: str, module_id: str) -> list[int]:
-        """The versions that a module's section had on a device within a configuration, in order, each once."""
-        every = (
-            grant.versions.get(module_id)
-            for grant in self.grants.get(device, ())
-            if grant.configuration == configuration
-        )
-        return list(dict.fromkeys(version for version in every if version is not None))
-
     def configuration(self, device: tuple[int, int]) -> str:
         """The configuration that a device has at the end; empty when it never had one."""
         grants = self.grants.get(device)

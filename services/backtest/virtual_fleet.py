@@ -2,7 +2,7 @@
 
 import heapq
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any, assert_never
 
 import msgspec
@@ -11,7 +11,7 @@ from typing_extensions import override
 from events.deployment.events import DeploymentCreated, DeploymentEvent
 from events.device.events import DesiredDelivered, PropertiesReported
 from events.device.identifiers import module_subject
-from events.envelope import Envelope, Principal, Vector
+from events.envelope import Envelope, Principal
 from events.fleet.assignments import MergeCache
 from events.fleet.partition import Partition
 from events.log.documents import FleetDocuments
@@ -28,14 +28,16 @@ from events.rollout.state import ROLLOUT
 from events.stored_projection.partition_codec import checkpoint_of, writes_of
 from events.update.events import GroupEvent, UpdateEvent
 from services.backtest.changes import Changes
-from services.backtest.history import RecordedEntry, code_in, is_answer
-from services.backtest.recorded_answers import RecordedAnswers
+from services.backtest.history import History, Recorded, RecordedEntry, code_in, is_answer
 from services.backtest.timeline import Grant, Timeline, version_in
 from services.scheduler.engine import AUTHOR, SchedulerEngine
 from services.scheduler.scheduled_work import ScheduledWork
 
 _DEVICE = Principal.parse("device:backtest")
 _ALL = 10**9
+
+ReportProgress = Callable[[int, int], None]
+"""Called with the virtual time reached and the time of the end (milliseconds)."""
 
 
 class _Log(MemoryLog):
@@ -51,86 +53,119 @@ class _Log(MemoryLog):
         return super().head(stream) if stream == FLEET else self.devices[stream].position
 
 
-class _Due(msgspec.Struct, frozen=True):
-    """An answer that a device is to send: an agent's report, or without `patch` that it received a module's section."""
+_Due = tuple[int, int, tuple[int, int], str, int, dict[str, Any] | None]
+"""An answer that a device is to send: when, a number, the device, the module, the version of its section, and an agent's report.
 
-    device: tuple[int, int]
-    module_id: str
-    version: int
-    patch: dict[str, Any] | None
+Without a report, the answer is that the device received the section. The number breaks ties.
+"""
 
 
 class VirtualFleet:
-    """A whole system in one process. Its clock `now` (milliseconds) is set by the caller."""
+    """A whole system in one process, at the virtual time `now` (milliseconds)."""
 
-    def __init__(
-        self,
-        partitions: int,
-        really: Timeline,
-        answers: RecordedAnswers,
-        changes: Changes,
-        fleet: Iterable[Envelope[Event]],
-    ) -> None:
-        """`really` and `answers` are what really happened.
-
-        `fleet` are the recorded events of the fleet, whose conditions are indexed from the beginning.
-        """
+    def __init__(self, history: History, recorded: Recorded, changes: Changes) -> None:
+        """The conditions in all events of the history are indexed from the beginning."""
         self.timeline = Timeline()
         self.now = 0
         self.refused: list[str] = []
         """The recorded commands that the backtest refused, each with the reason."""
         self.unknown = 0
         """How often a device was given what it never had in reality, so that its answer is unknown."""
-        self._really, self._answers, self._changes = really, answers, changes
-        self._log, self._projections = _Log(partitions), MemoryProjectionStore()
+        self._history, self._recorded, self._changes = history, recorded, changes
+        self._log, self._projections = _Log(history.partitions), MemoryProjectionStore()
         self._documents, self._documented = FleetDocuments(), 0
         self._fleet, self._acted = FleetEventReader(self._log), 0
         merge = MergeCache()
-        self.partitions = [Partition(number, merge) for number in range(partitions)]
+        self.partitions = [Partition(number, merge) for number in range(history.partitions)]
         self._drivers = [
             Driver(partition, events_ahead, self._fleet)
             for partition, events_ahead in zip(self.partitions, self._log.devices, strict=True)
         ]
-        self._due: list[tuple[int, int, _Due]] = []
+        self._due: list[_Due] = []
         self._numbers = itertools.count()
         self._engine = SchedulerEngine(
             self._log, self._projections, clock=lambda: self.now, settle=lambda _seconds: self._apply()
         )
-        self._work = ScheduledWork(self._log)
         # Properties that conditions name are indexed before the first device is read. For a property that is named later
         # there are no documents to fill the index from, and the driver raises `PathsMissing` (decision 0053).
-        named = [*self._changed(fleet), *self._own_events()]
+        named = [
+            msgspec.structs.replace(envelope, event=event)
+            for envelope in history.fleet()
+            if (event := changes.of(envelope)) is not None
+        ]
+        for name, deployed in changes.deployments.items():
+            command = deployed.command
+            created = DeploymentCreated(command.content, command.target_condition, command.priority)
+            named.append(Envelope(1, name, 1, 0, AUTHOR, "", created))
+            if deployed.plan is not None:
+                rolled_out = events.RolloutCreated(deployed.plan, "")
+                named.append(Envelope(1, ROLLOUT + name, 1, 0, AUTHOR, "", rolled_out))
         for partition in self.partitions:
             partition.hold_paths_of(named)
 
-    def _changed(self, fleet: Iterable[Envelope[Event]]) -> Iterable[Envelope[Event]]:
-        for envelope in fleet:
-            if (event := self._changes.of(envelope)) is not None:
-                yield msgspec.structs.replace(envelope, event=event)
-
-    def _own_events(self) -> Iterable[Envelope[Event]]:
-        for name, deployed in self._changes.deployments.items():
-            command = deployed.command
-            created = DeploymentCreated(command.content, command.target_condition, command.priority)
-            yield Envelope(1, name, 1, 0, AUTHOR, "", created)
-            if deployed.plan is not None:
-                yield Envelope(1, ROLLOUT + name, 1, 0, AUTHOR, "", events.RolloutCreated(deployed.plan, ""))
+    def run(self, *, step_ms: int, tell: ReportProgress) -> None:
+        """Move the virtual time to the end of the history, in steps of the scheduler; `tell` is called after each."""
+        recorded_events, end, work = self._history.events(), self._recorded.end, ScheduledWork(self._log)
+        waiting = next(recorded_events, None)
+        replaced, deployments = {envelope.subject for envelope in self._history.fleet()}, self._changes.deployments
+        added = sorted((deployed.at, name) for name, deployed in deployments.items() if name not in replaced)
+        while True:
+            coming = [
+                self._due[0][0] if self._due else None,
+                waiting.at if waiting else None,
+                added[0][0] if added else None,
+            ]
+            points_in_time = [point_in_time for point_in_time in coming if point_in_time is not None]
+            # Only a time of a deployment or an active rollout needs the clock. Without one, time jumps to the next entry: a
+            # year in which nothing is rolled out costs no rounds of the scheduler.
+            work.refresh()
+            if work.timed or any(rollout.is_active for rollout in work.rollouts.values()):
+                points_in_time.append(self.now + step_ms)
+            if not points_in_time or (now := max(self.now, min(points_in_time))) > end:
+                return
+            # Entries within one step are applied together, as the real scheduler sees them in one round.
+            self.now = min(end, -(-now // step_ms) * step_ms)
+            while waiting is not None and waiting.at <= self.now:
+                while added and added[0][0] <= waiting.at:
+                    self._add(added.pop(0)[1], at=waiting.at)
+                self._take(waiting)
+                waiting = next(recorded_events, None)
+            while added and added[0][0] <= self.now:
+                self._add(added.pop(0)[1], at=self.now)
+            while self._due and self._due[0][0] <= self.now:
+                self._answer(*heapq.heappop(self._due)[2:])
+            self._apply()
+            while self._engine.tick():
+                self._apply()
+            tell(self.now, end)
+            if self.now >= end and waiting is None:
+                return
 
     # -- recorded entries
 
-    def take(self, entry: RecordedEntry) -> None:
+    def _take(self, entry: RecordedEntry) -> None:
         """Apply a recorded event, unless it is one that the scheduler or a device produces anew in the backtest."""
         envelope = entry.event
         assert envelope is not None
         if entry.stream != FLEET:
             if not is_answer(envelope):
                 self._log.devices[entry.stream].put(envelope)
-        elif envelope.by != AUTHOR and not isinstance(envelope.event, LogEvent):
-            event = self._changes.of(envelope)
-            if event is not None:
-                self._repeat(envelope, event)
+            return
+        if envelope.by == AUTHOR or isinstance(envelope.event, LogEvent):
+            return
+        event = self._changes.of(envelope)
+        # Whether a command on a rollout is possible depends on the state that the backtest is in, so the decider must
+        # judge it again. Events of deployments and groups are appended as they are: their own time orders a rollout.
+        if isinstance(
+            event, DeploymentEvent | events.RolloutCreated | events.RolloutDeleted | UpdateEvent | GroupEvent
+        ):
+            self._append(envelope, event)
+        elif isinstance(event, events.RolloutEvent):
+            command = _command_of(envelope.subject.removeprefix(ROLLOUT), event)
+            if command is not None:
+                self._do(command, envelope.by, at=envelope.at)
 
-    def add(self, name: str, *, at: int) -> None:
+    def _add(self, name: str, *, at: int) -> None:
         """Create a deployment that the backtest adds at a time (milliseconds), and its rollout if it has a plan."""
         deployed = self._changes.deployments[name]
         self._do(deployed.command, AUTHOR, at=at)
@@ -138,26 +173,14 @@ class VirtualFleet:
             self._do(commands.CreateRollout(name, deployed.plan), AUTHOR, at=at)
             self._do(commands.StartRollout(name), AUTHOR, at=at)
 
-    def _repeat(self, envelope: Envelope[Event], event: Event) -> None:
-        # Whether a command on a rollout is possible depends on the state that the backtest is in, so the decider must
-        # judge it again. Events of deployments and groups are appended as they are: their own time orders a rollout.
-        if isinstance(event, events.RolloutEvent) and not isinstance(
-            event, events.RolloutCreated | events.RolloutDeleted
-        ):
-            command = _command_of(envelope.subject.removeprefix(ROLLOUT), event)
-            if command is not None:
-                self._do(command, envelope.by, at=envelope.at)
-        elif isinstance(event, DeploymentEvent | events.RolloutEvent | UpdateEvent | GroupEvent):
-            self._append(envelope, event)
-
     def _append(self, envelope: Envelope[Event], event: Event) -> None:
-        self._document()
+        for earlier in self._log.read(FLEET, after=self._documented, limit=_ALL):
+            self._documents.apply(earlier)
+            self._documented = earlier.position
         subject = envelope.subject
         exists = self._documents.document(subject) is not None
-        if (
-            isinstance(event, DeploymentEvent | events.RolloutDeleted)
-            and isinstance(event, DeploymentCreated) is exists
-        ):
+        is_created = isinstance(event, DeploymentCreated)
+        if is_created is exists and isinstance(event, DeploymentEvent | events.RolloutDeleted):
             self._refuse(type(event).__name__, subject, "it already exists" if exists else "it does not exist")
             return
         version = self._documents.head(subject).version
@@ -178,45 +201,21 @@ class VirtualFleet:
     def _refuse(self, what: str, subject: str, why: str) -> None:
         self.refused.append(f"{what} of {subject}: {why}")
 
-    def _document(self) -> None:
-        for envelope in self._log.read(FLEET, after=self._documented, limit=_ALL):
-            self._documents.apply(envelope)
-            self._documented = envelope.position
+    # -- devices
 
-    # -- time
-
-    @property
-    def next_due(self) -> int | None:
-        """The time of the next answer of a device (milliseconds); `None` when none is due."""
-        return self._due[0][0] if self._due else None
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether the scheduler can act without a new event: a deployment has a time, or a rollout is active."""
-        self._work.refresh()
-        return bool(self._work.timed) or any(rollout.is_active for rollout in self._work.rollouts.values())
-
-    def step(self) -> None:
-        """Send the answers that are due, apply all events, and run the scheduler until it writes no more."""
-        while self._due and self._due[0][0] <= self.now:
-            self._answer(heapq.heappop(self._due)[2])
-        self._apply()
-        while self._engine.tick():
-            self._apply()
-
-    def _answer(self, due: _Due) -> None:
-        number, ordinal = due.device
-        grant, module_id, patch = self.timeline.grants[due.device][-1], due.module_id, due.patch
+    def _answer(self, device: tuple[int, int], module_id: str, version: int, patch: dict[str, Any] | None) -> None:
+        number, ordinal = device
+        grant, directory = self.timeline.grants[device][-1], self.partitions[number].directory
         # A device that has another version by now, or is deleted, does not answer to the old one.
-        if grant.versions.get(module_id) != due.version or ordinal not in self.partitions[number].directory.live:
+        if grant.versions.get(module_id) != version or ordinal not in directory.live:
             return
-        device_id = self.partitions[number].directory.ids[ordinal]
+        device_id = directory.ids[ordinal]
         if patch is None:
-            delivered = DesiredDelivered({module_id: due.version})
+            delivered = DesiredDelivered({module_id: version})
             self._log.devices[number].put(Envelope(0, device_id, 1, self.now, _DEVICE, "", delivered))
             return
         if version_in(patch) is not None:
-            patch = {**patch, "lastDesiredVersion": due.version}
+            patch = {**patch, "lastDesiredVersion": version}
         self.timeline.answered(number, ordinal, grant, code_in(patch))
         subject = module_subject(device_id, module_id)
         self._log.devices[number].put(Envelope(0, subject, 1, self.now, _DEVICE, "", PropertiesReported(patch)))
@@ -227,32 +226,26 @@ class VirtualFleet:
             self.timeline.acted(envelope)
         self._acted = self._fleet.position
         for driver in self._drivers:
-            vector = driver.read_ahead()
-            if vector != driver.partition.vector:
-                self._decide(driver, vector)
-
-    def _decide(self, driver: Driver, vector: Vector) -> None:
-        partition = driver.partition
-        expected = self._projections.checkpoint(partition.number)
-        assignment_change = driver.decide(vector)
-        written = self._projections.commit(partition.number, writes_of(partition, assignment_change, expected=expected))
-        assert written, "the projections have a single writer"
-        assert self._projections.checkpoint(partition.number) == checkpoint_of(partition)
-        if assignment_change is not None:
-            for ordinal, grant, changed in self.timeline.decided(partition.number, assignment_change, self.now):
-                self._expect((partition.number, ordinal), grant, changed)
+            vector, partition = driver.read_ahead(), driver.partition
+            if vector == partition.vector:
+                continue
+            expected = self._projections.checkpoint(partition.number)
+            change = driver.decide(vector)
+            written = self._projections.commit(partition.number, writes_of(partition, change, expected=expected))
+            assert written, "the projections have a single writer"
+            assert self._projections.checkpoint(partition.number) == checkpoint_of(partition)
+            if change is not None:
+                for ordinal, grant, changed in self.timeline.decided(partition.number, change, self.now):
+                    self._expect((partition.number, ordinal), grant, changed)
 
     def _expect(self, device: tuple[int, int], grant: Grant, changed: tuple[str, ...]) -> None:
         """Schedule the answers that the device really gave to the same configuration, each after the same delay."""
-        answers_by_module = {
-            name: self._answers.to(self._really, device, grant.configuration, name) for name in changed
-        }
+        answers_by_module = {name: self._recorded.answers(device, grant.configuration, name) for name in changed}
         self.unknown += not all(answers_by_module.values())
         for name, answers in answers_by_module.items():
             for answer in answers:
-                due = _Due(device, name, grant.versions[name], answer.patch)
-                # The number breaks ties: answers that are due at the same time cannot be compared.
-                heapq.heappush(self._due, (self.now + answer.after_ms, next(self._numbers), due))
+                due = self.now + answer.after_ms
+                heapq.heappush(self._due, (due, next(self._numbers), device, name, grant.versions[name], answer.patch))
 
 
 def _command_of(name: str, event: events.RolloutEvent) -> commands.RolloutCommand | None:
@@ -274,13 +267,11 @@ def _command_of(name: str, event: events.RolloutEvent) -> commands.RolloutComman
             return commands.RollBack(name, reason)
         case events.RolloutAborted(reason):
             return commands.AbortRollout(name, reason)
-        case events.RolloutCreated() | events.RolloutDeleted():
+        case events.RolloutCreated() | events.RolloutDeleted() | events.RolloutCompleted() | events.ResultsRecorded():
             return None
         case events.PhaseOpened() | events.DevicesAdmitted() | events.SoakBegan() | events.SoakBroken():
             return None
         case events.DevicesRetried() | events.RollbackBegan() | events.RollbackEnded():
-            return None
-        case events.RolloutCompleted() | events.ResultsRecorded():
             return None
         case _:
             assert_never(event)

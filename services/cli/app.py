@@ -1,6 +1,6 @@
 """The commands of `twinfold`: a table of contents. A command is imported when it is called."""
 
-from collections.abc import Iterator, MutableMapping
+from collections import UserDict
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -9,16 +9,17 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from events.terminal import print_lines
+from services.cli.commands import flag
 
 COMMANDS = {
-    "up": "services.cli.up:up",
+    "up": "services.cli.roles:up",
     "api": "services.cli.roles:api",
     "worker": "services.cli.roles:worker",
     "scheduler": "services.cli.roles:scheduler",
     "blocked": "services.cli.blocked:app",
     "backup": "services.cli.backup:backup",
     "erase": "services.cli.erase:erase",
-    "restore": "services.cli.restore:restore",
+    "restore": "services.cli.backup:restore",
     "repair-log": "services.cli.repair_log:repair_log",
     "demo": "services.demo.run:demo",
     "init": "services.cli.log:init",
@@ -38,7 +39,7 @@ COMMANDS = {
     "rollout": "services.cli.rollout:app",
     "webhook": "services.cli.webhook:app",
     "update": "services.cli.update:app",
-    "group": "services.cli.group:app",
+    "group": "services.cli.update:group_app",
     "readiness": "services.cli.readiness:readiness",
     "waiver": "services.cli.readiness:waiver",
     "login": "services.cli.login:login",
@@ -50,44 +51,26 @@ COMMANDS = {
 """Name → module and attribute of its function or group."""
 
 
-class _Commands(MutableMapping[str, Any]):
+class _Commands(UserDict[str, Any]):
     """The table as a mapping of commands. Each is imported when it is looked up."""
 
     # Importing all commands takes 1.3 s instead of 0.1 s: it imports Redis, pyroaring and cryptography, which most commands
     # do not need.
 
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
-
     @override
     def __getitem__(self, name: str) -> Any:
-        if name not in self._made:
-            module, _, attribute = COMMANDS[name].partition(":")
-            self._made[name] = _command(name, getattr(import_module(module), attribute))
-        return self._made[name]
-
-    @override
-    def __iter__(self) -> Iterator[str]:
-        return iter(COMMANDS)
-
-    @override
-    def __len__(self) -> int:
-        return len(COMMANDS)
-
-    @override
-    def __setitem__(self, name: str, command: Any) -> None:
-        raise TypeError("commands are added to COMMANDS")
-
-    @override
-    def __delitem__(self, name: str) -> None:
-        raise TypeError("commands are removed from COMMANDS")
+        command = super().__getitem__(name)
+        if isinstance(command, str):
+            module, _, attribute = command.partition(":")
+            command = self.data[name] = _command(name, getattr(import_module(module), attribute))
+        return command
 
 
 class _LazyGroup(TyperGroup):
     @override
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = _Commands()
+        self.commands = _Commands(COMMANDS)
 
 
 def _command(name: str, what: Any) -> Any:
@@ -122,7 +105,7 @@ app = typer.Typer(
 def twinfold(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+        bool, flag("Show the version and exit.", "--version", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """Automatic deployments for edge fleets, on a log you keep yourself."""

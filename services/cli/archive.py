@@ -8,9 +8,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from events.canonical import JsonObject
 from events.clock import now_ms
-from events.log.archive.manifest import Segment
 from events.log.archive.mover import ArchivedStream, Mover, PlannedMove, faults
 from events.log.archive.notes import location_of, notes_of
 from events.log.entries import stream_names
@@ -19,13 +17,14 @@ from events.log.log_factory import open_log
 from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
+from events.member_names import camel_json
 from events.notification.archive_mover import open_mover
 from events.number_text import counted, iso_text
 from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, hide_password
 from events.terminal import complain_of, print_lines
 from services.cli.client import AsJson, show_json, table
-from services.cli.commands import CommandGroup, command
+from services.cli.commands import CommandGroup, command, flag
 from services.cli.exits import REFUSED, code_of
 from services.cli.flags import AllowVolatileRedis, DataDir, LogSettings, RedisUrl, log_settings
 from services.cli.progress import ShowProgress, progress_bar
@@ -34,7 +33,7 @@ app = CommandGroup(help="Older events in Parquet files outside Redis: move, list
 
 
 @app.callback(invoke_without_command=True)
-@command(example="twinfold archive --keep-days 30 --dry-run")
+@command(example="archive --keep-days 30 --dry-run")
 def archive(
     context: typer.Context,
     *,
@@ -42,22 +41,17 @@ def archive(
     data: DataDir = None,
     archive_url: Annotated[
         str | None,
-        typer.Option(
-            help="A directory or the URL of an object store. Another one than before moves the archive there.",
+        flag(
+            "A directory or the URL of an object store. Another one than before moves the archive there.",
             show_default="TWINFOLD_ARCHIVE_URL",
         ),
     ] = None,
-    segment_events: Annotated[int | None, typer.Option(min=1, help="Number of events in a file.")] = None,
+    segment_events: Annotated[int | None, flag("Number of events in a file.", min=1)] = None,
     keep_days: Annotated[
-        float | None,
-        typer.Option(min=0, help="Remove older events from Redis.", show_default="TWINFOLD_ARCHIVE_KEEP_DAYS"),
+        float | None, flag("Remove older events from Redis.", min=0, show_default="TWINFOLD_ARCHIVE_KEEP_DAYS")
     ] = None,
-    write_only: Annotated[
-        bool, typer.Option("--write-only", help="Only write files; remove nothing from Redis.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be moved, and what keeps the rest in Redis.")
-    ] = False,
+    write_only: Annotated[bool, flag("Only write files; remove nothing from Redis.", "--write-only")] = False,
+    dry_run: Annotated[bool, flag("Show what would be moved, and what keeps the rest in Redis.", "--dry-run")] = False,
     json: AsJson = False,
     allow_volatile_redis: AllowVolatileRedis = None,
 ) -> None:
@@ -89,7 +83,12 @@ def archive(
         if json:
             show_json(msgspec.to_builtins(moved))
         else:
-            _show_moved(moved)
+            for done in (stream for stream in moved if stream.written or stream.trimmed):
+                held = f"; the next are kept for: {done.held_by}" if done.held_by not in {"", "age", "head"} else ""
+                print_lines(
+                    f"{done.stream}: {done.written} written in {counted(done.segments, 'file')}"
+                    f" ({done.bytes / 1e6:.1f} MB), {done.trimmed} removed from Redis{held}"
+                )
             if not failed and not any(stream.written or stream.trimmed for stream in moved):
                 _show_nothing_to_do(_waiting(log, mover, before_at), settings, trims=not write_only)
     for error in failed:
@@ -99,76 +98,48 @@ def archive(
         raise typer.Exit(max(map(code_of, failed)))
 
 
-def _show_moved(moved: list[ArchivedStream]) -> None:
-    for moved_stream in (stream for stream in moved if stream.written or stream.trimmed):
-        has_holder = moved_stream.held_by not in {"", "age", "head"}
-        held = f"; the next are kept for: {moved_stream.held_by}" if has_holder else ""
-        print_lines(
-            f"{moved_stream.stream}: {moved_stream.written} written in {counted(moved_stream.segments, 'file')}"
-            f" ({moved_stream.bytes / 1e6:.1f} MB), {moved_stream.trimmed} removed from Redis{held}"
-        )
-
-
 def _show_nothing_to_do(streams: list[PlannedMove], settings: Settings, *, trims: bool) -> None:
-    print_lines("nothing to do")
-    print_lines(f"  to write: {_why_not_written(streams, settings.archive_segment_events)}")
-    if trims:
-        for why in _why_not_trimmed(streams, settings.archive_keep_days):
-            print_lines(f"  to remove from Redis: {why}")
-
-
-def _why_not_written(streams: list[PlannedMove], segment_events: int) -> str:
     longest = max(streams, key=lambda stream: stream.head - stream.written)
     unwritten = longest.head - longest.written
-    if not unwritten:
-        return "every event is in a file already"
-    return (
-        f"a file takes {segment_events:,} events of one stream (--segment-events), and no stream has that many unwritten"
-        f" events; {longest.stream} has the most: {unwritten:,}"
+    why_not_written = (
+        f"a file takes {settings.archive_segment_events:,} events of one stream (--segment-events), and no stream has that"
+        f" many unwritten events; {longest.stream} has the most: {unwritten:,}"
     )
+    print_lines("nothing to do", f"  to write: {why_not_written if unwritten else 'every event is in a file already'}")
+    if trims:
+        print_lines(*(f"  to remove from Redis: {why}" for why in _why_not_trimmed(streams, settings)))
 
 
-def _why_not_trimmed(streams: list[PlannedMove], keep_days: float | None) -> list[str]:
-    if keep_days is None:
-        return [f"--keep-days ({ENV_PREFIX}ARCHIVE_KEEP_DAYS) is not set, so everything stays there"]
+def _why_not_trimmed(streams: list[PlannedMove], settings: Settings) -> Iterator[str]:
+    keep_days = settings.archive_keep_days
     in_redis = [stream for stream in streams if stream.trimmed < stream.written]
+    if keep_days is None:
+        yield f"--keep-days ({ENV_PREFIX}ARCHIVE_KEEP_DAYS) is not set, so everything stays there"
+        return
     if not in_redis:
-        return ["all archived events are removed already"]
-    reasons = []
-    young = sum(stream.held_by == "age" for stream in in_redis)
-    if young:
-        reasons.append(f"in {counted(young, 'stream')} the next file has events younger than --keep-days {keep_days:g}")
-    newest = sum(stream.held_by == "head" for stream in in_redis)
-    if newest:
-        reasons.append(f"in {counted(newest, 'stream')} the next file has the newest entry, which stays")
+        yield "all archived events are removed already"
+    if young := sum(stream.held_by == "age" for stream in in_redis):
+        yield f"in {counted(young, 'stream')} the next file has events younger than --keep-days {keep_days:g}"
+    if newest := sum(stream.held_by == "head" for stream in in_redis):
+        yield f"in {counted(newest, 'stream')} the next file has the newest entry, which stays"
     for stream in in_redis:
         if stream.held_by not in {"", "age", "head"}:
             position = stream.holders[stream.held_by]
-            reasons.append(f"{stream.stream} is still needed by {stream.held_by}, which is at position {position}")
-    return reasons
+            yield f"{stream.stream} is still needed by {stream.held_by}, which is at position {position}"
 
 
-@app.command("list", example="twinfold archive list")
+@app.command("list", example="archive list")
 def list_(*, json: AsJson = False, settings: LogSettings) -> None:
     """List the files of the archive, stream by stream."""
     with _opened(settings) as log:
         notes = {stream: notes_of(log.client, stream) for stream in stream_names(log.partitions)}
         url = location_of(log.client)
     if json:
-        show_json(
-            {
-                "url": None if url is None else hide_password(url),
-                "streams": [
-                    {
-                        "stream": stream,
-                        "written": note.written,
-                        "trimmed": note.trimmed,
-                        "segments": [_segment(segment) for segment in note.segments],
-                    }
-                    for stream, note in notes.items()
-                ],
-            }
-        )
+        streams = [
+            {"stream": stream, "written": note.written, "trimmed": note.trimmed, "segments": camel_json(note.segments)}
+            for stream, note in notes.items()
+        ]
+        show_json({"url": None if url is None else hide_password(url), "streams": streams})
         return
     if url is None or not any(note.segments for note in notes.values()):
         print_lines("nothing is archived yet")
@@ -188,7 +159,7 @@ def list_(*, json: AsJson = False, settings: LogSettings) -> None:
     console().print(table(rows, "file", "events", "from", "to", "MB", "also in Redis", title=hide_password(url)))
 
 
-@app.command(example="twinfold archive verify")
+@app.command(example="archive verify")
 def verify(*, json: AsJson = False, settings: LogSettings) -> None:
     """Read every file of the archive and check it against what was written: bytes, rows, and the hash chain over them.
 
@@ -214,13 +185,6 @@ def verify(*, json: AsJson = False, settings: LogSettings) -> None:
         print_lines(f"{total} events and assignment changes in the archive, {counted(len(errors), 'fault')}")
     if errors:
         raise typer.Exit(REFUSED)
-
-
-def _segment(segment: Segment) -> JsonObject:
-    members = msgspec.structs.asdict(segment)
-    # JSON has camelCase. The struct's own names are those of the archive's manifests, which are stored.
-    times = {"firstAt": members.pop("first_at"), "lastAt": members.pop("last_at")}
-    return {**members, **times}
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Literal
 
 import msgspec
 import typer
@@ -18,6 +18,7 @@ from events.audit.errors import AuditError, PublicKeyUnusable
 from events.audit.seal import PublicKey
 from events.audit.sealer import public_key
 from events.audit.verify import SealSpan, VerificationReport, verify_log
+from events.canonical import JsonObject
 from events.log.errors import LogError
 from events.log.log_factory import open_log
 from events.number_text import counted, iso_text
@@ -26,7 +27,7 @@ from events.secrets.errors import KeyFileError
 from events.settings import Settings, read_settings
 from events.terminal import complain, complain_of, print_json, print_lines
 from services.cli.client import AnswerApi, AsJson, PlainApi, given, json_text, quoted, show_json
-from services.cli.commands import CommandGroup, From
+from services.cli.commands import CommandGroup, From, argument, flag
 from services.cli.flags import DataDir, Kinds, RedisUrl, log_settings, point_in_time
 from services.cli.inputs import InputUnreadable
 from services.cli.progress import progress_bar
@@ -37,48 +38,32 @@ CANNOT = 2
 
 app = CommandGroup(no_args_is_help=True, help="Verify that the history is as it was sealed, and search it.")
 
-PublicKeys = Annotated[
-    list[Path] | None,
-    typer.Option(
-        help="File with a public key (PEM) that may have signed seals; can be repeated. "
-        "The default is the key of the data directory."
-    ),
-]
 
-LocationName = Annotated[str, typer.Argument(help="Position in the log, as in p03:17, fleet:5 or p03:assignments:2.")]
-Device = Annotated[str | None, typer.Option(help="Events of this device and its modules, and its assignment changes.")]
-Deployment = Annotated[
-    str | None, typer.Option(help="Events of this deployment and its rollout, and assignment changes to it.")
-]
-By = Annotated[str | None, typer.Option(help="Author, as in user:ada or ada.")]
-Cause = Annotated[str | None, typer.Option(help="Cause, or the position of an event in its chain of causes.")]
-Since = Annotated[str | None, typer.Option(help="Earliest time, as in 2026-05-01T12:30:00Z.")]
-Until = Annotated[str | None, typer.Option(help="Latest time.")]
-Streams = Annotated[
-    list[str] | None, typer.Option("--stream", help="A stream, as in fleet, p00 or p00:assignments; can be repeated.")
-]
+LocationName = Annotated[str, argument("Position in the log, as in p03:17, fleet:5 or p03:assignments:2.")]
 Filters = Annotated[
-    dict[str, Any],
+    JsonObject,
     From(
         given,
-        device=Device,
-        deployment=Deployment,
-        by=By,
+        device=Annotated[str | None, flag("Events of this device and its modules, and its assignment changes.")],
+        deployment=Annotated[
+            str | None, flag("Events of this deployment and its rollout, and assignment changes to it.")
+        ],
+        by=Annotated[str | None, flag("Author, as in user:ada or ada.")],
         kind=Kinds,
-        cause=Cause,
-        since=Since,
-        until=Until,
-        stream=Streams,
+        cause=Annotated[str | None, flag("Cause, or the position of an event in its chain of causes.")],
+        since=Annotated[str | None, flag("Earliest time, as in 2026-05-01T12:30:00Z.")],
+        until=Annotated[str | None, flag("Latest time.")],
+        stream=Annotated[list[str] | None, flag("A stream, as in fleet, p00 or p00:assignments; can be repeated.")],
     ),
 ]
 
 
-@app.command(example="twinfold audit search --device edge-1 --since 2026-05-01")
+@app.command(example="audit search --device edge-1 --since 2026-05-01")
 def search(
     *,
     filters: Filters,
-    oldest: Annotated[bool, typer.Option("--oldest", help="Oldest first. The default is newest first.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of entries.")] = 50,
+    oldest: Annotated[bool, flag("Oldest first. The default is newest first.", "--oldest")] = False,
+    limit: Annotated[int, flag("Maximum number of entries.", min=1)] = 50,
     api: AnswerApi,
 ) -> None:
     """List events: when, where, who did what. One a line; --json adds all data, with secrets masked."""
@@ -94,13 +79,13 @@ def search(
         print_lines("no events match")
 
 
-@app.command(example="twinfold audit show p03:17")
+@app.command(example="audit show p03:17")
 def show(location: LocationName, *, api: PlainApi) -> None:
     """Show an event or an assignment change as JSON."""
     show_json(api.call("GET", _path(location)))
 
 
-@app.command(example="twinfold audit causes p03:17")
+@app.command(example="audit causes p03:17")
 def causes(location: LocationName, *, api: AnswerApi) -> None:
     """Show the causes and the effects of an event or an assignment change, as trees."""
     answer = api.call("GET", f"{_path(location)}/causes")
@@ -114,30 +99,29 @@ def causes(location: LocationName, *, api: AnswerApi) -> None:
         console().print(tree)
 
 
-def _grow(tree: Tree, branches: list[dict[str, Any]]) -> None:
+def _grow(tree: Tree, branches: list[JsonObject]) -> None:
     for branch in branches:
         when = " ".join(text for text in (branch["time"], branch["location"]) if text)
         _grow(tree.add(f"{when} {branch['sentence']}".strip()), branch["more"])
 
 
-@app.command(example="twinfold audit export --format csv --out history.csv")
+@app.command(example="audit export --format csv --out history.csv")
 def export(
     *,
     format_: Annotated[
         Literal["ndjson", "csv", "cloudevents"],
-        typer.Option("--format", help="Format of the file; CloudEvents are JSON, one a line."),
+        flag("Format of the file; CloudEvents are JSON, one a line.", "--format"),
     ] = "ndjson",
-    out: Annotated[Path | None, typer.Option(help="File to write. The default is standard output.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue after the last complete line of --out.")] = False,
-    after: Annotated[str | None, typer.Option(help="Start after this position, as in p03:17.")] = None,
+    out: Annotated[Path | None, flag("File to write. The default is standard output.")] = None,
+    resume: Annotated[bool, flag("Continue after the last complete line of --out.", "--resume")] = False,
+    after: Annotated[str | None, flag("Start after this position, as in p03:17.")] = None,
     filters: Filters,
     api: PlainApi,
 ) -> None:
     """Write all matching events, stream by stream, each from its beginning. Secrets are masked."""
     if resume and (out is None or after is not None):
-        raise typer.BadParameter(
-            "--resume requires --out and excludes --after: it continues after the last complete line"
-        )
+        why = "--resume requires --out and excludes --after: it continues after the last complete line"
+        raise typer.BadParameter(why)
     if resume and out is not None:
         after = _last_location(out, format_)
     # A file with nothing but the CSV header has no last position; it is written from the start.
@@ -201,26 +185,30 @@ def _path(location: str) -> str:
     return f"/v1/audit/events/{quoted(stream)}/{position}"
 
 
-def _line(entry: dict[str, Any]) -> str:
+def _line(entry: JsonObject) -> str:
     cause = f" because of {entry['cause']}" if entry["cause"] else ""
     return f"{entry['time'] or '?'} {entry['stream']}:{entry['position']} {entry['sentence']}{cause}"
 
 
-@app.command(example="twinfold audit key")
+@app.command(example="audit key")
 def key(*, data: DataDir = None) -> None:
     """Print the public key that verifies seals. Give it to the auditors, and keep a copy away from this machine."""
     print_lines(*public_key(read_settings(data_dir=data)).to_pem().decode().splitlines())
 
 
-@app.command(example="twinfold audit verify --public-key seal.pem")
+@app.command(example="audit verify --public-key seal.pem")
 def verify(
     *,
     settings: Annotated[Settings, From(log_settings, redis_url=RedisUrl, data_dir=DataDir)],
-    public_key: PublicKeys = None,
-    since: Annotated[
-        str | None, typer.Option("--from", help="First seal or time, as in 120 or 2026-05-01T00:00Z.")
+    public_key: Annotated[
+        list[Path] | None,
+        flag(
+            "File with a public key (PEM) that may have signed seals; can be repeated. "
+            "The default is the key of the data directory."
+        ),
     ] = None,
-    until: Annotated[str | None, typer.Option("--to", help="Last seal or time.")] = None,
+    since: Annotated[str | None, flag("First seal or time, as in 120 or 2026-05-01T00:00Z.", "--from")] = None,
+    until: Annotated[str | None, flag("Last seal or time.", "--to")] = None,
     json: AsJson = False,
 ) -> None:
     """Check every sealed entry, and name each that was changed, dropped, reordered or inserted since.
@@ -229,7 +217,7 @@ def verify(
     """
     span = _span(since, until)
     try:
-        keys = _keys(settings, public_key)
+        keys = _keys(settings, public_key or [])
         # Verifying writes nothing, so it does not matter whether this Redis could lose events.
         log = open_log(settings.redis_url, allow_volatile=True)
         start = time.monotonic()
@@ -252,7 +240,18 @@ def verify(
         complain(f"twinfold: nothing is sealed {range_text}; the newest seal is {newest} of {iso_text(sealed_at)}")
         raise typer.Exit(CANNOT)
     if json:
-        show_json(_as_json(report, seconds))
+        show_json(
+            {
+                "fine": report.is_fine,
+                "faults": msgspec.to_builtins(report.faults),
+                "unsealed": msgspec.to_builtins(report.unsealed),
+                "seals": report.seals,
+                "entries": report.entries,
+                "seconds": round(seconds, 3),
+                "keys": list(report.keys),
+                "newestSeal": {"number": report.last[0], "digest": report.last[1], "at": report.sealed_at},
+            }
+        )
     else:
         _print(report, seconds)
     if not report.is_fine:
@@ -260,47 +259,29 @@ def verify(
 
 
 def _print(report: VerificationReport, seconds: float) -> None:
-    for fault in report.faults:
-        print_lines(f"{fault.location} {fault.what}")
+    print_lines(*(f"{fault.location} {fault.what}" for fault in report.faults))
     for tail in report.unsealed:
         print_lines(f"{tail.stream}: {tail.entries} not sealed yet, since {tail.stream}:{tail.after}")
-    number, digest = report.last
     rate = f"{report.entries / seconds:,.0f} a second" if seconds else ""
     print_lines(
         f"{report.entries} entries and {report.seals} seals in {seconds:.1f} s ({rate}); keys: {', '.join(report.keys)}"
     )
-    newest = (
-        f"{number} of {iso_text(report.sealed_at)}, {digest}"
-        if number
-        else "none that is signed by a key of this command"
+    number, digest = report.last
+    newest = f"{number} of {iso_text(report.sealed_at)}, {digest}"
+    print_lines(
+        f"newest seal: {newest if number else 'none that is signed by a key of this command'}",
+        "everything is as it was sealed" if report.is_fine else counted(len(report.faults), "fault"),
     )
-    print_lines(f"newest seal: {newest}")
-    print_lines("everything is as it was sealed" if report.is_fine else counted(len(report.faults), "fault"))
 
 
-def _as_json(report: VerificationReport, seconds: float) -> dict[str, object]:
-    return {
-        "fine": report.is_fine,
-        "faults": msgspec.to_builtins(report.faults),
-        "unsealed": msgspec.to_builtins(report.unsealed),
-        "seals": report.seals,
-        "entries": report.entries,
-        "seconds": round(seconds, 3),
-        "keys": list(report.keys),
-        "newestSeal": {"number": report.last[0], "digest": report.last[1], "at": report.sealed_at},
-    }
-
-
-def _keys(settings: Settings, files: list[Path] | None) -> list[PublicKey]:
-    if not files:
-        return [public_key(settings)]
+def _keys(settings: Settings, files: list[Path]) -> list[PublicKey]:
     keys = []
     for file in files:
         try:
             keys.append(PublicKey.from_pem(file.read_bytes(), location=str(file)))
         except OSError as error:
             raise PublicKeyUnusable(str(file), f"cannot be read: {error.strerror}") from error
-    return keys
+    return keys or [public_key(settings)]
 
 
 def _span(since: str | None, until: str | None) -> SealSpan:

@@ -20,7 +20,7 @@ from events.projection_store.stopped import Stop, StopDetails, details, stops
 from events.settings import Settings
 from events.terminal import print_lines
 from services.cli.client import AsJson, show_json
-from services.cli.commands import CommandGroup, command
+from services.cli.commands import CommandGroup, argument, command, flag
 from services.cli.exits import StillBlocked
 from services.cli.flags import By, LogSettings, QueueFlags, Reason, author, log_settings
 
@@ -31,16 +31,16 @@ app = CommandGroup(
     invoke_without_command=True, help="Partitions that are stopped at an event they cannot apply: show them and decide."
 )
 
-LocationName = Annotated[str, typer.Argument(help="Position of the event, as in p03:17 or fleet:4.")]
+LocationName = Annotated[str, argument("Position of the event, as in p03:17 or fleet:4.")]
 
 
 @app.callback()
-@command(example='twinfold blocked --skip p03:17 --reason "written by a faulty script"')
+@command(example='blocked --skip p03:17 --reason "written by a faulty script"')
 def blocked(
     context: typer.Context,
     *,
     flags: QueueFlags,
-    skip: Annotated[str | None, typer.Option(help="Skip this event, as in p03:17; short for resolve --skip.")] = None,
+    skip: Annotated[str | None, flag("Skip this event, as in p03:17; short for resolve --skip.")] = None,
     reason: Reason = "",
     by: By = None,
     json: AsJson = False,
@@ -63,14 +63,13 @@ def blocked(
         hint = "" if entry.decidable else " (restore the missing events; it then continues by itself)"
         for partition, waiting in sorted(entry.waiting.items()):
             behind = f", {counted(waiting, 'event')} wait{'s' if waiting == 1 else ''}"
-            print_lines(
-                f"{partition} stopped at {entry.location} since {iso_text(entry.since)}{behind}: {entry.error}{hint}"
-            )
+            at = f"{entry.location} since {iso_text(entry.since)}"
+            print_lines(f"{partition} stopped at {at}{behind}: {entry.error}{hint}")
     if not all_stops:
         print_lines("no partition is stopped")
 
 
-@app.command(example="twinfold blocked show p03:17")
+@app.command(example="blocked show p03:17")
 def show(location: LocationName, *, json: AsJson = False, settings: LogSettings) -> None:
     """Show the event that stopped a partition, its author, what waits behind it, and what you can do."""
     log, projections = _open(settings)
@@ -81,17 +80,15 @@ def show(location: LocationName, *, json: AsJson = False, settings: LogSettings)
         print_lines(*_lines(stop_details))
 
 
-@app.command(example='twinfold blocked resolve p03:17 --skip --reason "written by a faulty script" --wait')
+@app.command(example='blocked resolve p03:17 --skip --reason "written by a faulty script" --wait')
 def resolve(
     location: LocationName,
     *,
-    skip: Annotated[bool, typer.Option("--skip", help="Skip the event for good.")] = False,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Apply the event again, for example after an upgrade.")
-    ] = False,
+    skip: Annotated[bool, flag("Skip the event for good.", "--skip")] = False,
+    retry: Annotated[bool, flag("Apply the event again, for example after an upgrade.", "--retry")] = False,
     reason: Reason = "",
     by: By = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until no partition is stopped there.")] = False,
+    wait: Annotated[bool, flag("Wait until no partition is stopped there.", "--wait")] = False,
     flags: QueueFlags,
 ) -> None:
     """Decide on an event that a partition is stopped at. The event and the decision both stay in the log."""
@@ -107,10 +104,10 @@ def resolve(
         _wait(log, projections, stop, again=retry)
 
 
-@app.command(example="twinfold blocked documents --mend")
+@app.command(example="blocked documents --mend")
 def documents(
     *,
-    replace: Annotated[bool, typer.Option("--mend", help="Replace damaged documents by what the events give.")] = False,
+    replace: Annotated[bool, flag("Replace damaged documents by what the events give.", "--mend")] = False,
     settings: LogSettings,
 ) -> None:
     """Find stored documents that differ from what their events give; with --mend, replace them.

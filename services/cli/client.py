@@ -22,7 +22,7 @@ from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, read_settings
 from events.terminal import print_json, print_lines
 from services import logins
-from services.cli.commands import From
+from services.cli.commands import From, flag
 from services.cli.flag_names import in_flags
 from services.local_api import TOKEN_FILE, LocalApi, read_local_api
 from services.local_api import token as local_token
@@ -39,14 +39,13 @@ _PROBE_SECONDS = 2.0
 # Parts of OpenSSL's messages for an answer that is no TLS; its versions word it differently.
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF", "record layer failure")
 
-ApiUrl = Annotated[str | None, typer.Option(help="URL of the API.", envvar=[], show_default="TWINFOLD_API_URL")]
-At = Annotated[
-    str | None, typer.Option(help="Read a past state: a time (2026-11-21T10:00:00Z) or a position (fleet:17, p03:120).")
-]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")]
-Limit = Annotated[int, typer.Option(min=1, help="Maximum number of devices to list.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+ApiUrl = Annotated[str | None, flag("URL of the API.", show_default="TWINFOLD_API_URL")]
+At = Annotated[str | None, flag("Read a past state: a time (2026-11-21T10:00:00Z) or a position (fleet:17, p03:120).")]
+Watch = Annotated[bool, flag("Refresh until Ctrl-C.", "--watch", "-w")]
+Limit = Annotated[int, flag("Maximum number of devices to list.", min=1)]
+AsJson = Annotated[bool, flag("JSON, for programs.", "--json")]
 
+Params = dict[str, Any] | None
 Answer = TypeVar("Answer")
 
 
@@ -75,7 +74,7 @@ class ApiMisaddressed(ApiUnavailable):
 
 
 class Api:
-    """Calls the API and raises its errors as exceptions of the command line. Commands have it made from some of its arguments."""
+    """Calls the API, raises its errors as exceptions of the command line, and shows answers as the command's flags say."""
 
     def __init__(
         self,
@@ -121,13 +120,7 @@ class Api:
         return administrator, str(settings.data_dir / TOKEN_FILE) if administrator else ""
 
     def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Json = None,
-        params: dict[str, Any] | None = None,
-        headers: dict[str, str] | None = None,
+        self, method: str, path: str, *, body: Json = None, params: Params = None, headers: dict[str, str] | None = None
     ) -> Any:
         """Send a request and return the JSON of the answer; `None` if it is empty.
 
@@ -178,9 +171,7 @@ class Api:
             )
             raise ApiUnavailable(self.url, f"{str(error) or type(error).__name__}{guess}") from error
 
-    def pages(
-        self, path: str, *, limit: int, params: dict[str, Any] | None = None, items: str = "devices"
-    ) -> Iterator[Any]:
+    def pages(self, path: str, *, limit: int, params: Params = None, items: str = "devices") -> Iterator[Any]:
         """The first `limit` items of a list that the API answers in pages; `items` is the member that holds them."""
         token, left = None, limit
         while left:
@@ -197,17 +188,38 @@ class Api:
         path: str,
         render: Callable[[Any], RenderableType],
         *,
-        params: dict[str, Any] | None = None,
+        params: Params = None,
+        part: Callable[[Any], Any] = lambda answer: answer,
         watch: bool = False,
     ) -> None:
-        """Print the answer of a GET request, as `show_answer` does."""
-        show_answer(lambda: self.call("GET", path, params=params), render, json=self.json, watch=watch)
+        """Print the answer of a GET request, or a part of it, as JSON or rendered.
+
+        `watch` refreshes it until Ctrl-C, also while the API is away.
+        """
+
+        def read() -> Any:
+            return part(self.call("GET", path, params=params))
+
+        if self.json:
+            show_json(read())
+        elif watch:
+            show_live(watched(read, until=lambda _: False), render)
+        else:
+            console().print(render(read()))
+
+    def show_lines(self, items: Iterable[str], *, empty: str) -> None:
+        """Print ids, one a line or as a JSON list; without any, `empty`."""
+        lines = list(items)
+        if self.json:
+            show_json(lines)
+        else:
+            print_lines(*(lines or [empty]))
 
 
 PlainApi = Annotated[Api, From(Api, api_url=ApiUrl)]
 AnswerApi = Annotated[Api, From(Api, api_url=ApiUrl, json=AsJson)]
 PastApi = Annotated[Api, From(Api, at=At, api_url=ApiUrl)]
-PastAnswerApi = Annotated[Api, From(Api, at=At, api_url=ApiUrl, json=AsJson)]
+ReadApi = Annotated[Api, From(Api, at=At, api_url=ApiUrl, json=AsJson)]
 
 
 def misfit(url: str, error: httpx.HTTPError) -> str | None:
@@ -277,18 +289,6 @@ def pairs(texts: list[str], *, flag: str = "--tag") -> dict[str, Any]:
     return tags
 
 
-def show_answer(
-    read: Callable[[], Answer], render: Callable[[Answer], RenderableType], *, json: bool, watch: bool = False
-) -> None:
-    """Print what `read` returns, as JSON or rendered; `watch` refreshes it until Ctrl-C, also while the API is away."""
-    if json:
-        show_json(read())
-    elif watch:
-        show_live(watched(read, until=lambda _: False), render)
-    else:
-        console().print(render(read()))
-
-
 def show_live(answers: Iterator[Answer | ApiUnavailable], render: Callable[[Answer], RenderableType]) -> None:
     """Show answers in one place on the terminal, each instead of the former."""
 
@@ -316,21 +316,10 @@ def watched(read: Callable[[], Answer], *, until: Callable[[Answer], bool]) -> I
             yield answer
 
 
-def show_lines(items: Iterable[str], *, json: bool, empty: str) -> None:
-    """Print ids, one a line or as a JSON list; without any, `empty`."""
-    lines = list(items)
-    if json:
-        show_json(lines)
-    else:
-        print_lines(*(lines or [empty]))
-
-
-def table(
-    rows: Iterable[Iterable[object]], *headers: str, right: Iterable[str] = (), title: str | None = None
-) -> Table:
+def table(rows: Iterable[Iterable[object]], *headers: str, right: Iterable[str] = (), title: str = "") -> Table:
     """A table of rows, with the columns of the headers in `right` aligned to the right."""
     columns = (Column(header, justify="right" if header in right else "left") for header in headers)
-    whole = Table(*columns, title=title, title_justify="left")
+    whole = Table(*columns, title=title or None, title_justify="left")
     for row in rows:
         whole.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
     return whole

@@ -24,7 +24,7 @@ from events.settings import read_settings
 from events.terminal import complain, print_lines
 from services.authors import author_of
 from services.cli.client import table
-from services.cli.commands import CommandGroup, From, command
+from services.cli.commands import CommandGroup, From, argument, command, flag
 from services.cli.flags import DataDir, log_settings
 from services.credentials import device_key, issue_token, policies, policy_key, policy_of, tokens
 from services.local_api import NoAuthority, require_local_api
@@ -40,7 +40,7 @@ _OTHER_PORT = (
     " start `twinfold up --port 443` (see docs/guides/operating.md). Python's library and az use the port as printed."
 )
 
-Name = Annotated[str, typer.Argument(help="The policy's name.")]
+Name = Annotated[str, argument("The policy's name.")]
 
 
 class OpenedLog(msgspec.Struct, frozen=True):
@@ -64,13 +64,11 @@ def _opened(**flags: Any) -> OpenedLog:
 Opened = Annotated[OpenedLog, From(_opened, data_dir=DataDir)]
 
 
-@command(example="twinfold connection-string --policy service")
+@command(example="connection-string --policy service")
 def connection_string(
     *,
-    policy: Annotated[str, typer.Option(help="A shared access policy.")] = OWNER,
-    device: Annotated[
-        str | None, typer.Option(help="A device, or a module as device/module, instead of a policy.")
-    ] = None,
+    policy: Annotated[str, flag("A shared access policy.")] = OWNER,
+    device: Annotated[str | None, flag("A device, or a module as device/module, instead of a policy.")] = None,
     data: DataDir = None,
 ) -> None:
     """Print a connection string for clients. It contains a key."""
@@ -93,7 +91,7 @@ def connection_string(
         complain(_OTHER_PORT)
 
 
-@command(example="twinfold ca --data ./twinfold-data")
+@command(example="ca --data ./twinfold-data")
 def ca(*, data: DataDir = None) -> None:
     """Print the path of the certificate that clients must trust."""
     directory = read_settings(data_dir=data).data_dir
@@ -103,24 +101,22 @@ def ca(*, data: DataDir = None) -> None:
     print_lines(local.ca)
 
 
-@token.command(example="twinfold token issue ada --role operate --expires 90d")
+@token.command(example="token issue ada --role operate --expires 90d")
 def issue(
-    name: Annotated[
-        str, typer.Argument(help="Name of the person or program; its changes are recorded as by user:<name>.")
-    ],
+    name: Annotated[str, argument("Name of the person or program; its changes are recorded as by user:<name>.")],
     *,
-    role: Annotated[str, typer.Option(help="read, operate or admin.")] = "read",
+    role: Annotated[str, flag("read, operate or admin.")] = "read",
     expires: Annotated[
-        str | None, typer.Option(help="How long it is valid, as in 30m, 12h or 90d. The default is no limit.")
+        str | None, flag("How long it is valid, as in 30m, 12h or 90d. The default is no limit.")
     ] = None,
-    scope: Annotated[str, typer.Option(help="A target condition: the token is for these devices only.")] = "",
+    scope: Annotated[str, flag("A target condition: the token is for these devices only.")] = "",
     opened: Opened,
 ) -> None:
     """Issue a token and print it. It is not stored, so it cannot be shown again."""
     print_lines(issue_token(opened.producer, name=name, role=role, expires_at=_time(expires), scope=scope))
 
 
-@token.command("list", example="twinfold token list")
+@token.command("list", example="token list")
 def list_tokens(*, opened: Opened) -> None:
     """List the valid tokens."""
     rows = (
@@ -130,28 +126,26 @@ def list_tokens(*, opened: Opened) -> None:
     console().print(table(rows, "id", "name", "role", "expires", "scope"))
 
 
-@token.command(example="twinfold token revoke 0a1b2c3d4e5f6071")
+@token.command(example="token revoke 0a1b2c3d4e5f6071")
 def revoke(
-    token_id: Annotated[str, typer.Argument(help="The id of the token, from `twinfold token list`.")], *, opened: Opened
+    token_id: Annotated[str, argument("The id of the token, from `twinfold token list`.")], *, opened: Opened
 ) -> None:
     """Revoke a token. It is refused from a second later."""
     opened.producer.do(RevokeToken(token_id))
     print_lines(f"{token_id} is revoked")
 
 
-@policy.command("list", example="twinfold policy list")
+@policy.command("list", example="policy list")
 def list_policies(*, opened: Opened) -> None:
     """List the policies and their permissions."""
     rows = ((name, ", ".join(document.permissions)) for name, document in policies(opened.log))
     console().print(table(rows, "policy", "permissions"))
 
 
-@policy.command(example="twinfold policy create dashboards RegistryRead ServiceConnect")
+@policy.command(example="policy create dashboards RegistryRead ServiceConnect")
 def create(
     name: Name,
-    permissions: Annotated[
-        list[str], typer.Argument(help="Any of RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect.")
-    ],
+    permissions: Annotated[list[str], argument("Any of RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect.")],
     *,
     opened: Opened,
 ) -> None:
@@ -160,7 +154,7 @@ def create(
     print_lines(f"{name} is created")
 
 
-@policy.command(example="twinfold policy rotate service")
+@policy.command(example="policy rotate service")
 def rotate(name: Name, *, opened: Opened) -> None:
     """Give a policy a new primary key. The old primary key becomes the secondary, so clients that use it keep working."""
     current = policy_of(opened.log, name)
@@ -168,7 +162,7 @@ def rotate(name: Name, *, opened: Opened) -> None:
     print_lines(f"{name} has a new primary key")
 
 
-@policy.command(example="twinfold policy delete dashboards")
+@policy.command(example="policy delete dashboards")
 def delete(name: Name, *, opened: Opened) -> None:
     """Delete a policy that you created."""
     opened.producer.do(DeletePolicy(name))

@@ -1,14 +1,15 @@
 """`twinfold deployment`: deployments and their status."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from events.canonical import JsonObject
 from events.number_text import counted
 from events.terminal import print_lines
-from services.cli.client import Limit, PastAnswerApi, PastApi, Watch, given, quoted, show_json, show_lines, table
-from services.cli.commands import CommandGroup
+from services.cli.client import Limit, PastApi, ReadApi, Watch, given, quoted, show_json, table
+from services.cli.commands import CommandGroup, argument, flag
 from services.cli.inputs import read_json
 from services.cli.preview_option import WriteApi, write
 from services.cli.readiness import summary
@@ -17,44 +18,37 @@ app = CommandGroup(no_args_is_help=True, help="Deployments and their status.")
 
 COLUMNS = ("target", "actual", "healthy", "unhealthy", "unknown", "pending")
 
-Name = Annotated[str, typer.Argument(help="The deployment's id.")]
-Condition = Annotated[
-    str | None,
-    typer.Option("--condition", help="Condition for the devices that it targets, as in: tags.site = 'north'"),
-]
-Priority = Annotated[int | None, typer.Option(min=0, help="Priority. The highest wins.")]
-Start = Annotated[str | None, typer.Option(help="When it starts, as in 2026-11-21T08:00, with or without an offset.")]
-End = Annotated[str | None, typer.Option(help="When it ends.")]
-Zone = Annotated[str | None, typer.Option(help="Time zone of times without an offset, as in Europe/Berlin.")]
-Labels = Annotated[list[str] | None, typer.Option("--label", help="A label, as name=value; can be repeated.")]
+Name = Annotated[str, argument("The deployment's id.")]
+Condition = Annotated[str | None, flag("Condition for the devices that it targets, as in: tags.site = 'north'")]
+Priority = Annotated[int | None, flag("Priority. The highest wins.", min=0)]
+Zone = Annotated[str | None, flag("Time zone of times without an offset, as in Europe/Berlin.")]
+Labels = Annotated[list[str] | None, flag("A label, as name=value; can be repeated.")]
 
 
-@app.command("list", example="twinfold deployment list --label team=x --watch")
-def list_(*, label: Labels = None, watch: Watch = False, api: PastAnswerApi) -> None:
+@app.command("list", example="deployment list --label team=x --watch")
+def list_(*, label: Labels = None, watch: Watch = False, api: ReadApi) -> None:
     """List the deployments with the number of devices in each status."""
     api.show("/v1/deployments", _table, params={"label": label or []}, watch=watch)
 
 
-@app.command(example="twinfold deployment show factory-base")
+@app.command(example="deployment show factory-base")
 def show(name: Name, *, api: PastApi) -> None:
     """Show a deployment with its content as JSON."""
     show_json(api.call("GET", f"/configurations/{quoted(name)}"))
 
 
-@app.command(
-    example="twinfold deployment create factory-base base.json --condition \"tags.site = 'north'\" --priority 10"
-)
+@app.command(example="deployment create factory-base base.json --condition \"tags.site = 'north'\" --priority 10")
 def create(
     name: Name,
-    manifest: Annotated[str, typer.Argument(help="File with a manifest, or - for standard input.")],
+    manifest: Annotated[str, argument("File with a manifest, or - for standard input.")],
     *,
     condition: Condition = None,
     priority: Priority = None,
     label: Labels = None,
-    start: Start = None,
-    end: End = None,
+    start: Annotated[str | None, flag("When it starts, as in 2026-11-21T08:00, with or without an offset.")] = None,
+    end: Annotated[str | None, flag("When it ends.")] = None,
     zone: Zone = None,
-    hold: Annotated[bool, typer.Option("--hold", help="Wait for `deployment start` or `rollout create`.")] = False,
+    hold: Annotated[bool, flag("Wait for `deployment start` or `rollout create`.", "--hold")] = False,
     api: WriteApi,
 ) -> None:
     """Create a deployment or a layer from a manifest."""
@@ -73,7 +67,7 @@ def create(
     print_lines(*(f"  {line}" for line in summary(answer["readiness"]["findings"])))
 
 
-@app.command(example="twinfold deployment update factory-base --priority 20")
+@app.command(example="deployment update factory-base --priority 20")
 def update(
     name: Name, *, condition: Condition = None, priority: Priority = None, label: Labels = None, api: WriteApi
 ) -> None:
@@ -83,12 +77,12 @@ def update(
     print_lines(f"{name} is changed; {_targeted(answer)}", *_advice(answer))
 
 
-@app.command(example="twinfold deployment schedule camera-2 --start 2026-11-21T08:00 --zone Europe/Berlin")
+@app.command(example="deployment schedule camera-2 --start 2026-11-21T08:00 --zone Europe/Berlin")
 def schedule(
     name: Name,
     *,
-    start: Annotated[str | None, typer.Option(help="When it starts; `none` removes the time.")] = None,
-    end: Annotated[str | None, typer.Option(help="When it ends; `none` removes the time.")] = None,
+    start: Annotated[str | None, flag("When it starts; `none` removes the time.")] = None,
+    end: Annotated[str | None, flag("When it ends; `none` removes the time.")] = None,
     zone: Zone = None,
     api: WriteApi,
 ) -> None:
@@ -100,45 +94,45 @@ def schedule(
     _print_state(write(api, "PUT", f"{_path(name)}/schedule", body=body))
 
 
-@app.command(example="twinfold deployment start camera-2")
+@app.command(example="deployment start camera-2")
 def start(name: Name, *, api: WriteApi) -> None:
     """Start a waiting deployment, or its rollout, now."""
     _print_state(write(api, "POST", f"{_path(name)}/start"))
 
 
-@app.command(example="twinfold deployment cancel camera-2")
+@app.command(example="deployment cancel camera-2")
 def cancel(
     name: Name,
     *,
-    reason: Annotated[str, typer.Option(help="Reason, recorded in the log if the deployment has a rollout.")] = "",
+    reason: Annotated[str, flag("Reason, recorded in the log if the deployment has a rollout.")] = "",
     api: WriteApi,
 ) -> None:
     """End a deployment and its rollout. Its devices get the other deployments that target them."""
     _print_state(write(api, "POST", f"{_path(name)}/cancel", body={"reason": reason}))
 
 
-@app.command(example="twinfold deployment delete factory-base")
+@app.command(example="deployment delete factory-base")
 def delete(name: Name, *, api: WriteApi) -> None:
     """Delete a deployment. Its devices get the other deployments that target them."""
     write(api, "DELETE", f"/configurations/{quoted(name)}")
     print_lines(f"{name} is deleted")
 
 
-@app.command(example="twinfold deployment status factory-base --devices unhealthy")
+@app.command(example="deployment status factory-base --devices unhealthy")
 def status(
     name: Name,
     *,
-    devices: Annotated[str | None, typer.Option(help="List the devices in this status, as in unhealthy.")] = None,
+    devices: Annotated[str | None, flag("List the devices in this status, as in unhealthy.")] = None,
     limit: Limit = 1000,
     watch: Watch = False,
-    api: PastAnswerApi,
+    api: ReadApi,
 ) -> None:
     """Show the number of devices in each status, or with --devices the devices in one."""
     path = f"{_path(name)}/status"
     if devices is None:
         api.show(path, lambda answer: table(answer["counts"].items(), "status", "devices"), watch=watch)
     else:
-        show_lines(api.pages(f"{path}/{devices}", limit=limit), json=api.json, empty=f"no device is {devices}")
+        api.show_lines(api.pages(f"{path}/{devices}", limit=limit), empty=f"no device is {devices}")
 
 
 def _path(name: str) -> str:
@@ -155,11 +149,11 @@ def _labels(texts: list[str] | None) -> dict[str, str]:
     return labels
 
 
-def _print_state(answer: dict[str, Any]) -> None:
+def _print_state(answer: JsonObject) -> None:
     print_lines(f"{answer['id']}: {answer['says']}")
 
 
-def _table(deployments: list[dict[str, Any]]) -> Table:
+def _table(deployments: list[JsonObject]) -> Table:
     kinds = {"device": " (own twins)", "module": " (module)"}
     rows = (
         (
@@ -174,16 +168,16 @@ def _table(deployments: list[dict[str, Any]]) -> Table:
     return table(rows, "deployment", "priority", "condition", "admission", *COLUMNS, right=COLUMNS)
 
 
-def _admission(deployment: dict[str, Any]) -> str:
+def _admission(deployment: JsonObject) -> str:
     starts = (deployment["schedule"] or {}).get("start") if deployment["admission"] == "NotStarted" else None
     return str(starts or deployment["rollout"] or deployment["admission"])
 
 
-def _targeted(answer: dict[str, Any]) -> str:
+def _targeted(answer: JsonObject) -> str:
     if answer["targeted"] is None:
         return "workers have not applied it yet, so the number of targeted devices is not known"
     return f"it targets {counted(answer['targeted'], 'device')} now"
 
 
-def _advice(answer: dict[str, Any]) -> list[str]:
+def _advice(answer: JsonObject) -> list[str]:
     return [f"  note: {note['message']}" for note in answer["advice"]]

@@ -1,29 +1,17 @@
 """`twinfold device`: devices, their tags, and what they run."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from events.canonical import JsonObject
 from events.terminal import complain, print_lines
-from services.cli.client import (
-    ANY_ETAG,
-    AnswerApi,
-    Api,
-    Limit,
-    PastAnswerApi,
-    PlainApi,
-    Watch,
-    pairs,
-    quoted,
-    show_json,
-    show_lines,
-    table,
-)
-from services.cli.commands import CommandGroup
+from services.cli.client import ANY_ETAG, AnswerApi, Limit, PlainApi, ReadApi, Watch, pairs, quoted, show_json, table
+from services.cli.commands import CommandGroup, argument, flag
 from services.cli.inputs import read_text
 from services.cli.preview_option import WriteApi, write
 
@@ -33,22 +21,22 @@ app = CommandGroup(no_args_is_help=True, help="Devices, their tags, and what the
 _ALL = 1 << 40
 _STATUS = {True: "enabled", False: "disabled"}
 
-DeviceId = Annotated[str, typer.Argument(help="The device's id.")]
+DeviceId = Annotated[str, argument("The device's id.")]
 
 
-@app.command("list", example="twinfold device list --limit 20")
-def list_(*, limit: Limit = 1000, api: PastAnswerApi) -> None:
+@app.command("list", example="device list --limit 20")
+def list_(*, limit: Limit = 1000, api: ReadApi) -> None:
     """List the ids of the devices, one a line."""
-    show_lines(api.pages("/v1/devices", limit=limit), json=api.json, empty="no devices")
+    api.show_lines(api.pages("/v1/devices", limit=limit), empty="no devices")
 
 
-@app.command(example="twinfold device show edge-1 --json")
-def show(device_id: DeviceId, *, api: PastAnswerApi) -> None:
+@app.command(example="device show edge-1 --json")
+def show(device_id: DeviceId, *, api: ReadApi) -> None:
     """Show a device's twin."""
     api.show(f"/twins/{quoted(device_id)}", _twin)
 
 
-def _twin(twin: dict[str, Any]) -> Table:
+def _twin(twin: JsonObject) -> Table:
     rows = [(name, twin.get(name)) for name in ("deviceId", "status", "statusReason", "version", "etag")]
     rows.append(("edge", twin["capabilities"]["iotEdge"]))
     rows += (("parent", scope) for scope in twin.get("parentScopes", []))
@@ -56,13 +44,13 @@ def _twin(twin: dict[str, Any]) -> Table:
     return table(rows)
 
 
-@app.command(example="twinfold device create edge-1 --tag site=north --tag floor=2")
+@app.command(example="device create edge-1 --tag site=north --tag floor=2")
 def create(
     device_id: DeviceId,
     *,
-    edge: Annotated[bool, typer.Option(help="Whether it is an edge device.")] = True,
-    enabled: Annotated[bool, typer.Option(help="Whether it may connect.")] = True,
-    tag: Annotated[list[str] | None, typer.Option(help="A tag, as name=value; can be repeated.")] = None,
+    edge: Annotated[bool, flag("Whether it is an edge device.")] = True,
+    enabled: Annotated[bool, flag("Whether it may connect.")] = True,
+    tag: Annotated[list[str] | None, flag("A tag, as name=value; can be repeated.")] = None,
     api: PlainApi,
 ) -> None:
     """Register a device."""
@@ -78,13 +66,13 @@ def create(
     print_lines(f"{device_id} is registered")
 
 
-@app.command(example="twinfold device update edge-1 --no-enabled --status-reason stolen")
+@app.command(example="device update edge-1 --no-enabled --status-reason stolen")
 def update(
     device_id: DeviceId,
     *,
-    edge: Annotated[bool | None, typer.Option(help="Whether it is an edge device.")] = None,
-    enabled: Annotated[bool | None, typer.Option(help="Whether it may connect.")] = None,
-    status_reason: Annotated[str | None, typer.Option(help="Why it is enabled or not.")] = None,
+    edge: Annotated[bool | None, flag("Whether it is an edge device.")] = None,
+    enabled: Annotated[bool | None, flag("Whether it may connect.")] = None,
+    status_reason: Annotated[str | None, flag("Why it is enabled or not.")] = None,
     api: WriteApi,
 ) -> None:
     """Change whether a device is an edge device and whether it may connect."""
@@ -102,32 +90,29 @@ def update(
     print_lines(f"{device_id} is changed")
 
 
-@app.command(example="twinfold device delete edge-1")
+@app.command(example="device delete edge-1")
 def delete(device_id: DeviceId, *, api: WriteApi) -> None:
     """Delete a device with its twin and modules."""
     write(api, "DELETE", f"/devices/{quoted(device_id)}", headers=ANY_ETAG)
     print_lines(f"{device_id} is deleted")
 
 
-@app.command(example="twinfold device tag edge-1 environment=prod old=")
+@app.command(example="device tag edge-1 environment=prod old=")
 def tag(
-    device_id: DeviceId,
-    tags: Annotated[list[str], typer.Argument(help="name=value; `name=` removes the tag.")],
-    *,
-    api: WriteApi,
+    device_id: DeviceId, tags: Annotated[list[str], argument("name=value; `name=` removes the tag.")], *, api: WriteApi
 ) -> None:
     """Change tags of a device."""
     write(api, "PATCH", f"/twins/{quoted(device_id)}", body={"tags": pairs(tags, flag="TAGS")})
     print_lines(f"{device_id} is tagged")
 
 
-@app.command(example="twinfold device keys edge-1 edge-2 --give")
+@app.command(example="device keys edge-1 edge-2 --give")
 def keys(
-    device_ids: Annotated[list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Ids of devices.")] = None,
+    device_ids: Annotated[list[str] | None, argument("Ids of devices.", metavar="[DEVICE]...")] = None,
     *,
-    file: Annotated[str | None, typer.Option(help="File with an id a line, or - for standard input.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All devices.")] = False,
-    give: Annotated[bool, typer.Option("--give", help="Create keys for devices that have none.")] = False,
+    file: Annotated[str | None, flag("File with an id a line, or - for standard input.")] = None,
+    everything: Annotated[bool, flag("All devices.", "--all")] = False,
+    give: Annotated[bool, flag("Create keys for devices that have none.", "--give")] = False,
     api: AnswerApi,
 ) -> None:
     """Print the symmetric keys of devices, one device a line: id, primary key, secondary key.
@@ -145,7 +130,11 @@ def keys(
         ids = api.pages("/v1/devices", limit=_ALL)
     # Each line is printed at once, so that an interrupted run over a large fleet has shown its part.
     for device_id in ids:
-        key_pair = _keys_of(api, device_id, give=give)
+        path = f"/devices/{quoted(device_id)}"
+        identity = api.call("GET", path)
+        if give and identity["authentication"]["type"] == "sas" and _keys_of(identity) is None:
+            identity = api.call("PUT", path, body={**identity, "authentication": {"type": "sas"}}, headers=ANY_ETAG)
+        key_pair = _keys_of(identity)
         if api.json:
             keys_by_device[device_id] = key_pair
         elif key_pair is None:
@@ -156,30 +145,23 @@ def keys(
         show_json(keys_by_device)
 
 
-def _keys_of(api: Api, device_id: str, *, give: bool) -> dict[str, Any] | None:
-    path = f"/devices/{quoted(device_id)}"
-    identity = api.call("GET", path)
-    if give and identity["authentication"]["type"] == "sas" and not _has_keys(identity):
-        identity = api.call("PUT", path, body={**identity, "authentication": {"type": "sas"}}, headers=ANY_ETAG)
-    return identity["authentication"]["symmetricKey"] if _has_keys(identity) else None
+def _keys_of(identity: JsonObject) -> JsonObject | None:
+    keys: JsonObject = identity["authentication"]["symmetricKey"]
+    return keys if keys["primaryKey"] else None
 
 
-def _has_keys(identity: dict[str, Any]) -> bool:
-    return bool(identity["authentication"]["symmetricKey"]["primaryKey"])
-
-
-@app.command(example="twinfold device effective edge-1 --watch")
-def effective(device_id: DeviceId, *, watch: Watch = False, api: PastAnswerApi) -> None:
+@app.command(example="device effective edge-1 --watch")
+def effective(device_id: DeviceId, *, watch: Watch = False, api: ReadApi) -> None:
     """Show what a device should run, from which deployments, and which deployments target it but are not applied."""
     path = f"/v1/devices/{quoted(device_id)}"
 
-    def render(answer: dict[str, Any]) -> RenderableType:
+    def render(answer: JsonObject) -> RenderableType:
         return _effective(answer, api.call("GET", f"{path}/not-applied")["notApplied"])
 
     api.show(f"{path}/effective", render, watch=watch)
 
 
-def _effective(answer: dict[str, Any], not_applied: list[dict[str, Any]]) -> RenderableType:
+def _effective(answer: JsonObject, not_applied: list[JsonObject]) -> RenderableType:
     layers = " + ".join(answer["layers"]) or "nothing"
     lines = [f"{answer['deviceId']} is {answer['status']}; it runs {layers}"]
     if answer["reason"]:

@@ -10,23 +10,19 @@ from events.producer.erasure import erase as erase_secrets
 from events.producer.producer import Producer
 from events.secrets.redis import RedisSecretStore
 from events.terminal import print_lines
-from services.cli.commands import command
+from services.cli.commands import argument, command, flag
 from services.cli.flags import By, LogSettings, Reason, author
 
 
-@command(example='twinfold erase device edge-1 --tags --reason "its owner asked for it"')
+@command(example='erase device edge-1 --tags --reason "its owner asked for it"')
 def erase(
-    kind: Annotated[SecretOwner, typer.Argument(help="What the secrets belong to: device, deployment or webhook.")],
-    subject: Annotated[str, typer.Argument(help="Its id.")],
+    kind: Annotated[SecretOwner, argument("What the secrets belong to: device, deployment or webhook.")],
+    subject: Annotated[str, argument("Its id.")],
     *,
     reason: Reason,
-    tags: Annotated[
-        bool, typer.Option("--tags", help="For a device: only the personal tags. Its keys keep working.")
-    ] = False,
-    even_in_use: Annotated[
-        bool, typer.Option("--even-in-use", help="Erase them although something still uses them.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    tags: Annotated[bool, flag("For a device: only the personal tags. Its keys keep working.", "--tags")] = False,
+    even_in_use: Annotated[bool, flag("Erase them although something still uses them.", "--even-in-use")] = False,
+    yes: Annotated[bool, flag("Do not ask.", "--yes")] = False,
     by: By = None,
     settings: LogSettings,
 ) -> None:

@@ -10,55 +10,28 @@ from events.envelope import Principal
 from events.log.port import Log
 from events.settings import Settings, read_settings
 from services.authors import author_of
-from services.cli.commands import From
+from services.cli.commands import From, flag
 from services.local_api import read_local_api
 
-# `envvar=[]`: `read_settings` reads the variable, as it does for the roles, which have no flags. typer would read it twice.
 RedisUrl = Annotated[
-    str | None,
-    typer.Option(
-        help="The Redis that holds the log, as in redis://127.0.0.1:6379/0.",
-        envvar=[],
-        show_default="TWINFOLD_REDIS_URL",
-    ),
+    str | None, flag("The Redis that holds the log, as in redis://127.0.0.1:6379/0.", show_default="TWINFOLD_REDIS_URL")
 ]
-
-Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API on this machine.")]
-
-QueueUrl = Annotated[str | None, typer.Option(help="The Redis that holds RQ's queue. The default is that of the log.")]
-
+Port = Annotated[int | None, flag("Port of the API on this machine.", min=1, max=65535)]
+QueueUrl = Annotated[str | None, flag("The Redis that holds RQ's queue. The default is that of the log.")]
 AllowVolatileRedis = Annotated[
-    bool | None,
-    typer.Option("--allow-volatile-redis", help="Accept a Redis whose settings can lose acknowledged events."),
+    bool | None, flag("Accept a Redis whose settings can lose acknowledged events.", "--allow-volatile-redis")
 ]
-
 DataDir = Annotated[
-    Path | None, typer.Option("--data", help="The data directory of `twinfold up`.", show_default="TWINFOLD_DATA_DIR")
+    Path | None, flag("The data directory of `twinfold up`.", "--data", show_default="TWINFOLD_DATA_DIR")
 ]
-
-TlsCertificate = Annotated[
-    Path | None, typer.Option("--tls-certificate", help="File with a certificate of your own and its chain, in PEM.")
-]
-
-TlsKey = Annotated[
-    Path | None, typer.Option("--tls-key", help="File with the key of --tls-certificate, in PEM without a password.")
-]
-
-
+TlsCertificate = Annotated[Path | None, flag("File with a certificate of your own and its chain, in PEM.")]
+TlsKey = Annotated[Path | None, flag("File with the key of --tls-certificate, in PEM without a password.")]
 By = Annotated[
     str | None,
-    typer.Option(
-        help="Author of the decision, as in user:ada.",
-        show_default="the token's name, else the operating system's user",
-    ),
+    flag("Author of the decision, as in user:ada.", show_default="the token's name, else the operating system's user"),
 ]
-
-Reason = Annotated[str, typer.Option(help="Reason, recorded in the log.")]
-
-Kinds = Annotated[
-    list[str] | None,
-    typer.Option("--kind", help="A type of event, or AssignmentChange; can be repeated. The default is all."),
-]
+Reason = Annotated[str, flag("Reason, recorded in the log.")]
+Kinds = Annotated[list[str] | None, flag("A type of event, or AssignmentChange; can be repeated. The default is all.")]
 
 
 def log_settings(**flags: Any) -> Settings:

@@ -2,10 +2,10 @@
 
 import sys
 from datetime import UTC, datetime
-from typing import Any
 
 import typer
 
+from events.canonical import JsonObject
 from events.settings import ENV_PREFIX, read_settings
 from events.terminal import complain, print_lines
 from services import logins
@@ -15,7 +15,7 @@ from services.cli.commands import command
 from services.logins import Login, NotLoggedIn
 
 
-@command(example="twinfold login --api-url https://twinfold.example:8080")
+@command(example="login --api-url https://twinfold.example:8080")
 def login(*, api_url: ApiUrl = None) -> None:
     """Store a token for a server. Later commands use it, and their changes are recorded under its name.
 
@@ -36,7 +36,7 @@ def login(*, api_url: ApiUrl = None) -> None:
         complain(f"note: {ENV_PREFIX}TOKEN is set, and overrides this login")
 
 
-@command(example="twinfold logout --api-url https://twinfold.example:8080")
+@command(example="logout --api-url https://twinfold.example:8080")
 def logout(*, api: PlainApi) -> None:
     """Remove the stored token of a server. The token itself stays valid; `twinfold token revoke` ends it."""
     url, path = api.url, read_settings().login_file
@@ -46,7 +46,7 @@ def logout(*, api: PlainApi) -> None:
     print_lines(f"logged out at {url}")
 
 
-@command(example="twinfold whoami")
+@command(example="whoami")
 def whoami(*, api: AnswerApi) -> None:
     """Show the name under which changes are recorded, the permissions, and where the token comes from."""
     try:
@@ -63,7 +63,7 @@ def whoami(*, api: AnswerApi) -> None:
         print_lines(f"commands on the log itself (token, policy, blocked, erase) record user:{system_user()}")
 
 
-def _described(caller: dict[str, Any]) -> str:
+def _described(caller: JsonObject) -> str:
     details = [caller["role"] or ", ".join(caller["permissions"])]
     if caller["scope"]:
         details.append(f"devices where {caller['scope']}")

@@ -9,21 +9,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from events.canonical import Json
+from events.canonical import Json, JsonObject
 from events.number_text import counted
 from events.rich_console import console
 from events.terminal import print_lines
 from services.cli.client import Api, ApiUrl, json_text, table
-from services.cli.commands import From
+from services.cli.commands import From, flag
 from services.cli.readiness import summary
 
-Preview = Annotated[
-    bool, typer.Option("--preview", help="Show what would change. At a terminal, ask whether to do it.")
-]
-Token = Annotated[
-    str | None,
-    typer.Option("--preview-token", help="Make the change only if its effect is still what a preview showed."),
-]
+Preview = Annotated[bool, flag("Show what would change. At a terminal, ask whether to do it.", "--preview")]
+Token = Annotated[str | None, flag("Make the change only if its effect is still what a preview showed.")]
 
 # A preview of a large change has to fit the screen on which the question follows; the API's answer can have more.
 _DIFFERENCES_SHOWN = 12
@@ -62,7 +57,7 @@ def write(api: Api, method: str, path: str, *, body: Json = None, headers: dict[
     return answer
 
 
-def _parts(preview: dict[str, Any]) -> Iterator[RenderableType]:
+def _parts(preview: JsonObject) -> Iterator[RenderableType]:
     """A preview for people: the summary first, then the changes, then notes."""
     yield from (Text(line, style="bold") for line in preview["says"])
     if preview["changesNothing"]:
@@ -87,7 +82,7 @@ def _parts(preview: dict[str, Any]) -> Iterator[RenderableType]:
     yield from (Text(f"note: {note['message']}") for note in preview["advice"])
 
 
-def _deployments(deployments: list[dict[str, Any]]) -> Table:
+def _deployments(deployments: list[JsonObject]) -> Table:
     rows: list[list[object]] = [
         [
             deployment["id"],
@@ -101,7 +96,7 @@ def _deployments(deployments: list[dict[str, Any]]) -> Table:
     return table(rows, "deployment", *numbers, right=numbers)
 
 
-def _change(change: dict[str, Any]) -> Iterator[Text]:
+def _change(change: JsonObject) -> Iterator[Text]:
     twin = {None: "", "device": " (own twin)"}.get(change["module"], f" (module {change['module']})")
     yield Text(f"{_listed(change)}{twin}:", style="bold")
     for difference in change["differences"][:_DIFFERENCES_SHOWN]:
@@ -114,7 +109,7 @@ def _change(change: dict[str, Any]) -> Iterator[Text]:
         yield Text(f"  … and {more} more properties")
 
 
-def _listed(listed: dict[str, Any]) -> str:
+def _listed(listed: JsonObject) -> str:
     count, examples = listed["devices"], listed["examples"]
     more = ", …" if count > len(examples) else ""
     return counted(count, "device") + (f" ({', '.join(examples)}{more})" if examples else "")

@@ -1,33 +1,32 @@
 """`twinfold readiness` and `waiver`: whether configurations are ready for production, and which findings are accepted."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from events.canonical import JsonObject
 from events.terminal import print_lines
-from services.cli.client import Limit, PastAnswerApi, PlainApi, quoted, show_lines, table
-from services.cli.commands import CommandGroup, command
+from services.cli.client import Limit, PlainApi, ReadApi, quoted, table
+from services.cli.commands import CommandGroup, argument, command, flag
 
 waiver = CommandGroup(no_args_is_help=True, help="Waivers: findings that are accepted for a time.")
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
-Name = Annotated[str, typer.Argument(help="The waiver's id.")]
+Name = Annotated[str, argument("The waiver's id.")]
 
 
-@command(example="twinfold readiness --rule privileged")
+@command(example="readiness --rule privileged")
 def readiness(
-    device: Annotated[str | None, typer.Argument(help="A device's id. Lists all findings of that device.")] = None,
+    device: Annotated[str | None, argument("A device's id. Lists all findings of that device.")] = None,
     *,
-    rule: Annotated[str | None, typer.Option(help="List the devices with findings of this rule, one a line.")] = None,
-    waived: Annotated[
-        bool, typer.Option("--waived", help="With --rule: list the devices with waived findings instead.")
-    ] = False,
+    rule: Annotated[str | None, flag("List the devices with findings of this rule, one a line.")] = None,
+    waived: Annotated[bool, flag("With --rule: list the devices with waived findings instead.", "--waived")] = False,
     limit: Limit = 1000,
-    api: PastAnswerApi,
+    api: ReadApi,
 ) -> None:
     """Show the number of devices with findings of each rule; with a device its findings, with --rule the devices."""
     if device is not None and rule is not None:
@@ -35,14 +34,14 @@ def readiness(
     if rule is not None:
         which = {"which": "waived" if waived else "found"}
         device_ids = api.pages(f"/v1/readiness/{quoted(rule)}", limit=limit, params=which)
-        show_lines(device_ids, json=api.json, empty=f"no device has a finding of {rule}")
+        api.show_lines(device_ids, empty=f"no device has a finding of {rule}")
     elif device is None:
         api.show("/v1/readiness", _score)
     else:
         api.show(f"/v1/devices/{quoted(device)}/readiness", _report)
 
 
-def summary(findings: list[dict[str, Any]]) -> list[str]:
+def summary(findings: list[JsonObject]) -> list[str]:
     """A line for each severity: its rules, each with its number of findings."""
     lines = []
     for severity in _STYLES:
@@ -52,7 +51,7 @@ def summary(findings: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _score(answer: dict[str, Any]) -> RenderableType:
+def _score(answer: JsonObject) -> RenderableType:
     rows = (
         (_severity(rule), rule["rule"], rule["title"], rule["devices"], f"{rule['share']:.1%}", rule["waived"])
         for rule in answer["rules"]
@@ -63,7 +62,7 @@ def _score(answer: dict[str, Any]) -> RenderableType:
     return Group(table(rows, "severity", "rule", "", *numbers, right=numbers, title=title), *_expired(answer))
 
 
-def _report(answer: dict[str, Any]) -> RenderableType:
+def _report(answer: JsonObject) -> RenderableType:
     rows = [
         (_severity(finding), finding["rule"], finding["document"], finding["message"]) for finding in answer["findings"]
     ]
@@ -74,26 +73,26 @@ def _report(answer: dict[str, Any]) -> RenderableType:
     return Group(table(rows, "severity", "rule", "written in", "finding", title=title), *_expired(answer))
 
 
-def _severity(of: dict[str, Any]) -> Text:
+def _severity(of: JsonObject) -> Text:
     return Text(of["severity"], _STYLES[of["severity"]])
 
 
-def _expired(answer: dict[str, Any]) -> list[Text]:
+def _expired(answer: JsonObject) -> list[Text]:
     return [Text(f"expired: {_waiver_text(waiver)}", "magenta") for waiver in answer["expired"]]
 
 
-def _waiver_text(waiver: dict[str, Any]) -> str:
+def _waiver_text(waiver: JsonObject) -> str:
     of = "".join(f" of {waiver[name]}" for name in ("module", "deployment") if waiver[name])
     return f"waiver {waiver['id']} for {waiver['rule']}{of}, by {waiver['who']} until {waiver['until']}: {waiver['reason']}"
 
 
-@waiver.command("list", example="twinfold waiver list")
-def list_waivers(*, api: PastAnswerApi) -> None:
+@waiver.command("list", example="waiver list")
+def list_waivers(*, api: ReadApi) -> None:
     """List the waivers. An expired one is listed until it is withdrawn."""
     api.show("/v1/waivers", _waivers)
 
 
-def _waivers(waivers: list[dict[str, Any]]) -> Table:
+def _waivers(waivers: list[JsonObject]) -> Table:
     rows = (
         (
             *(waiver[name] or "any" for name in ("id", "rule", "module", "deployment")),
@@ -107,18 +106,18 @@ def _waivers(waivers: list[dict[str, Any]]) -> Table:
 
 
 @waiver.command(
-    example='twinfold waiver grant press privileged --module driver --reason "until its next release" --until 2027-03-31'
+    example='waiver grant press privileged --module driver --reason "until its next release" --until 2027-03-31'
 )
 def grant(
     name: Name,
     rule: Annotated[
-        str, typer.Argument(help="The rule whose findings are accepted; docs/reference/readiness.md lists the rules.")
+        str, argument("The rule whose findings are accepted; docs/reference/readiness.md lists the rules.")
     ],
     *,
-    reason: Annotated[str, typer.Option(help="Why the findings are accepted.")],
-    until: Annotated[str, typer.Option(help="Last day of the waiver (UTC), as in 2027-03-31.")],
-    module: Annotated[str | None, typer.Option(help="Only findings of this module.")] = None,
-    deployment: Annotated[str | None, typer.Option(help="Only findings on content of this deployment.")] = None,
+    reason: Annotated[str, flag("Why the findings are accepted.")],
+    until: Annotated[str, flag("Last day of the waiver (UTC), as in 2027-03-31.")],
+    module: Annotated[str | None, flag("Only findings of this module.")] = None,
+    deployment: Annotated[str | None, flag("Only findings on content of this deployment.")] = None,
     api: PlainApi,
 ) -> None:
     """Accept findings of a rule for a time, or change a waiver. You are recorded as its author."""
@@ -127,7 +126,7 @@ def grant(
     print_lines(f"{name} is granted until {until}")
 
 
-@waiver.command(example="twinfold waiver withdraw press")
+@waiver.command(example="waiver withdraw press")
 def withdraw(name: Name, *, api: PlainApi) -> None:
     """Withdraw a waiver. Its findings count again."""
     api.call("DELETE", f"/v1/waivers/{quoted(name)}")

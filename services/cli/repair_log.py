@@ -10,7 +10,7 @@ from events.number_text import counted
 from events.settings import read_settings
 from events.terminal import print_lines
 from services.append_only_file import Damage, LogFileDamaged, commands, cut, files, find_damage
-from services.cli.commands import command
+from services.cli.commands import command, flag
 from services.cli.flags import DataDir
 from services.embedded_redis import FOLDER, find_server, server_log
 from services.local_api import NotServed
@@ -19,10 +19,8 @@ from services.up.directory import held
 _EVENTS_SHOWN_MAX = 20
 
 
-@command(example="twinfold repair-log --data ./twinfold-data")
-def repair_log(
-    *, data: DataDir = None, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
-) -> None:
+@command(example="repair-log --data ./twinfold-data")
+def repair_log(*, data: DataDir = None, yes: Annotated[bool, flag("Do not ask.", "--yes")] = False) -> None:
     """Show where the file of the embedded Redis is damaged and what follows the damage, and cut it there after you confirm.
 
     The part that is cut off is saved in another file. A backup that has all events is better: see `twinfold restore`.

@@ -8,31 +8,23 @@ import typer
 from events.log.entries import number_of
 from events.log.keys import FLEET, name
 from services.cli.client import AsJson
-from services.cli.commands import command
+from services.cli.commands import command, flag
 from services.cli.flags import LogSettings, point_in_time
 from services.cli.roles import become
 
-Partition = Annotated[
-    list[str] | None,
-    typer.Option("--partition", help="A stream: fleet, p00, p01, …; can be repeated. The default is all."),
-]
-Workers = Annotated[
-    int | None, typer.Option(min=1, max=64, help="Number of processes. The default is one for each processor.")
-]
+Partition = Annotated[list[str] | None, flag("A stream: fleet, p00, p01, …; can be repeated. The default is all.")]
+Workers = Annotated[int | None, flag("Number of processes. The default is one for each processor.", min=1, max=64)]
 
 
-@command(example="twinfold replay --workers 4")
+@command(example="replay --workers 4")
 def replay(
     *,
     partition: Partition = None,
     upto: Annotated[
-        str | None,
-        typer.Option(help="Stop there: a time, as in 2026-01-31T12:00:00Z, or positions, as in fleet:17,p03:120."),
+        str | None, flag("Stop there: a time, as in 2026-01-31T12:00:00Z, or positions, as in fleet:17,p03:120.")
     ] = None,
     workers: Workers = None,
-    archive: Annotated[
-        str | None, typer.Option(help="Replay an archive alone: a directory, or a URL that fsspec supports.")
-    ] = None,
+    archive: Annotated[str | None, flag("Replay an archive alone: a directory, or a URL that fsspec supports.")] = None,
     json: AsJson = False,
     settings: LogSettings,
 ) -> None:
@@ -50,12 +42,10 @@ def replay(
     become("workers.replay", settings, msgspec.json.encode(request).decode())
 
 
-@command(example="twinfold rebuild --partition p03")
+@command(example="rebuild --partition p03")
 def rebuild(
     *,
-    partition: Annotated[
-        list[str] | None, typer.Option("--partition", help="p00, p01, …; can be repeated. The default is all.")
-    ] = None,
+    partition: Annotated[list[str] | None, flag("p00, p01, …; can be repeated. The default is all.")] = None,
     workers: Workers = None,
     json: AsJson = False,
     settings: LogSettings,

@@ -1,13 +1,12 @@
-"""`twinfold api`, `worker` and `scheduler`: one role in this process, instead of all of them as with `twinfold up`."""
+"""`twinfold up`: all roles on one machine; `api`, `worker` and `scheduler`: one role in this process."""
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
-import typer
-
 from events.settings import Settings, environment_of, read_settings
-from services.cli.commands import From, command
+from services.cli.commands import From, command, flag
 from services.cli.flags import AllowVolatileRedis, Port, QueueUrl, RedisUrl, TlsCertificate, TlsKey
 
 RoleSettings = Annotated[
@@ -15,7 +14,46 @@ RoleSettings = Annotated[
 ]
 
 
-@command(example="twinfold api --redis-url redis://10.0.0.5:6379/0")
+@command(example="up --data ./twinfold-data --workers 4")
+def up(
+    *,
+    data: Annotated[Path | None, flag("Directory that holds all data.", show_default="TWINFOLD_DATA_DIR")] = None,
+    port: Port = None,
+    redis_url: Annotated[
+        str | None, flag("A Redis of your own. The default is an embedded one in the data directory.")
+    ] = None,
+    queue_url: QueueUrl = None,
+    workers: Annotated[int | None, flag("Number of worker processes.", min=1, max=64)] = None,
+    host: Annotated[str | None, flag("Address to listen on, as in 0.0.0.0. The default is this machine only.")] = None,
+    name: Annotated[
+        list[str] | None, flag("A further name of this machine for its certificate; can be repeated.")
+    ] = None,
+    tls: Annotated[bool, flag("Serve HTTPS, with a certificate from an authority in the data directory.")] = True,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    allow_volatile_redis: AllowVolatileRedis = None,
+) -> None:
+    """Start Redis, the API, the workers and the scheduler, and keep them running until Ctrl-C."""
+    # The roles start sooner without what `up` imports, such as cryptography.
+    from services.up.run import run  # noqa: PLC0415
+
+    settings = read_settings(
+        data_dir=data,
+        port=port,
+        redis_url=redis_url,
+        queue_url=queue_url,
+        workers=workers,
+        host=host,
+        names=",".join(name) if name else None,
+        tls="local" if tls else "off",
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        allow_volatile_redis=allow_volatile_redis,
+    )
+    run(settings)
+
+
+@command(example="api --redis-url redis://10.0.0.5:6379/0")
 def api(
     *,
     settings: Annotated[
@@ -24,9 +62,7 @@ def api(
             read_settings,
             redis_url=RedisUrl,
             queue_url=QueueUrl,
-            host=Annotated[
-                str | None, typer.Option(help="Address to listen on. Any address beyond this machine requires TLS.")
-            ],
+            host=Annotated[str | None, flag("Address to listen on. Any address beyond this machine requires TLS.")],
             port=Port,
             tls_certificate=TlsCertificate,
             tls_key=TlsKey,
@@ -38,17 +74,17 @@ def api(
     become("services.api", settings)
 
 
-@command(example="twinfold worker --count 4")
+@command(example="worker --count 4")
 def worker(
     *,
     settings: RoleSettings,
-    count: Annotated[int | None, typer.Option(min=1, max=64, help="Number of worker processes to keep alive.")] = None,
+    count: Annotated[int | None, flag("Number of worker processes to keep alive.", min=1, max=64)] = None,
 ) -> None:
     """Apply the log to the projections until Ctrl-C, with a pool of worker processes and the reconciler."""
     become("workers.pool", settings if count is None else settings.model_copy(update={"workers": count}))
 
 
-@command(example="twinfold scheduler --redis-url redis://10.0.0.5:6379/0")
+@command(example="scheduler --redis-url redis://10.0.0.5:6379/0")
 def scheduler(*, settings: RoleSettings) -> None:
     """Start and end deployments at their times, and advance rollouts, until Ctrl-C.
 

@@ -10,25 +10,26 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from events.canonical import JsonObject
 from events.device.times import time_text
 from events.member_names import camel_json
+from events.rich_console import console
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread, Window, read_phase
 from events.rollout.times import DurationUnreadable, duration, read_duration
 from events.terminal import print_lines
 from services.cli.client import (
-    Api,
     ApiUnavailable,
     Limit,
-    PastAnswerApi,
+    ReadApi,
     Watch,
     given,
     quoted,
-    show_answer,
+    show_json,
     show_live,
     table,
     watched,
 )
-from services.cli.commands import CommandGroup
+from services.cli.commands import CommandGroup, argument, flag
 from services.cli.exits import REFUSED
 from services.cli.flags import Reason
 from services.cli.inputs import read_json
@@ -43,69 +44,63 @@ _NAMES = {"already": "already there", "timedOut": "of them timed out", "notAppli
 
 app = CommandGroup(no_args_is_help=True, help="Deployments that reach their devices in phases.")
 
-Name = Annotated[str, typer.Argument(help="The deployment's id.")]
-PhaseNumber = Annotated[
-    int | None, typer.Option(min=1, help="Number of the phase, from 1. The default is the next one that waits.")
-]
+Name = Annotated[str, argument("The deployment's id.")]
+PhaseNumber = Annotated[int | None, flag("Number of the phase, from 1. The default is the next one that waits.", min=1)]
 
 
 @app.command(
-    example="twinfold rollout create camera-2 --phase 5% --phase 100% --fail-percent 5 --fail-count 2 --on-failure rollback"
+    example="rollout create camera-2 --phase 5% --phase 100% --fail-percent 5 --fail-count 2 --on-failure rollback"
 )
 def create(
     name: Name,
     *,
     phase: Annotated[
-        list[str] | None,
-        typer.Option(help="Devices admitted by the end of the phase: 5% or a number; can be repeated."),
+        list[str] | None, flag("Devices admitted by the end of the phase: 5% or a number; can be repeated.")
     ] = None,
     success: Annotated[
         float | None,
-        typer.Option(
-            help="Minimum percentage of healthy devices before the next phase starts; "
+        flag(
+            "Minimum percentage of healthy devices before the next phase starts; "
             "if not given, 100 minus --fail-percent."
         ),
     ] = None,
     answered: Annotated[
-        int, typer.Option(min=0, help="Minimum number of devices that have answered before the next phase starts.")
+        int, flag("Minimum number of devices that have answered before the next phase starts.", min=0)
     ] = 0,
     soak: Annotated[
-        str, typer.Option(help="How long the gate must hold without a break before the next phase starts, as in 30m.")
+        str, flag("How long the gate must hold without a break before the next phase starts, as in 30m.")
     ] = "0",
-    timeout: Annotated[str, typer.Option(help="A phase that takes longer has failed, as in 2h; 0 is no limit.")] = "0",
-    device_timeout: Annotated[str, typer.Option(help="A device that takes longer has failed; 0 is no limit.")] = "0",
+    timeout: Annotated[str, flag("A phase that takes longer has failed, as in 2h; 0 is no limit.")] = "0",
+    device_timeout: Annotated[str, flag("A device that takes longer has failed; 0 is no limit.")] = "0",
     fail_percent: Annotated[
-        float | None, typer.Option(help="The rollout has failed when this percentage of its devices failed …")
+        float | None, flag("The rollout has failed when this percentage of its devices failed …")
     ] = None,
     fail_count: Annotated[
-        int | None, typer.Option(min=1, help="… and this number of devices. With both flags, both must be reached.")
+        int | None, flag("… and this number of devices. With both flags, both must be reached.", min=1)
     ] = None,
     on_failure: Annotated[
-        Literal["pause", "rollback"],
-        typer.Option(help="What to do when it has failed, or a phase did not pass within --timeout."),
+        Literal["pause", "rollback"], flag("What to do when it has failed, or a phase did not pass within --timeout.")
     ] = "pause",
-    rollback_to: Annotated[str, typer.Option(help="The deployment whose content devices get in a rollback.")] = "",
+    rollback_to: Annotated[str, flag("The deployment whose content devices get in a rollback.")] = "",
     restore: Annotated[
-        bool, typer.Option("--restore", help="In a rollback, each device gets back what it had and was healthy with.")
+        bool, flag("In a rollback, each device gets back what it had and was healthy with.", "--restore")
     ] = False,
     window: Annotated[
-        list[str] | None, typer.Option(help="Cron expression of when a window for admissions opens; can be repeated.")
+        list[str] | None, flag("Cron expression of when a window for admissions opens; can be repeated.")
     ] = None,
-    zone: Annotated[str, typer.Option(help="Time zone of the windows.")] = "UTC",
-    window_minutes: Annotated[int, typer.Option(min=1, help="How long a window is open.")] = 60,
-    rate: Annotated[float | None, typer.Option(help="Maximum number of devices admitted per minute.")] = None,
+    zone: Annotated[str, flag("Time zone of the windows.")] = "UTC",
+    window_minutes: Annotated[int, flag("How long a window is open.", min=1)] = 60,
+    rate: Annotated[float | None, flag("Maximum number of devices admitted per minute.")] = None,
     per_tag: Annotated[
-        str | None, typer.Option(help="Maximum number of devices in progress per value of a tag, as tags.site=2.")
+        str | None, flag("Maximum number of devices in progress per value of a tag, as tags.site=2.")
     ] = None,
-    offline: Annotated[Offline, typer.Option(help="How silent devices are counted.")] = Offline.WAIT,
-    offline_after: Annotated[str, typer.Option(help="A device is silent after this time without a report.")] = "1h",
-    approve_each: Annotated[bool, typer.Option("--approve-each", help="Every phase waits for an approval.")] = False,
+    offline: Annotated[Offline, flag("How silent devices are counted.")] = Offline.WAIT,
+    offline_after: Annotated[str, flag("A device is silent after this time without a report.")] = "1h",
+    approve_each: Annotated[bool, flag("Every phase waits for an approval.", "--approve-each")] = False,
     approve_by_another: Annotated[
-        bool, typer.Option("--approve-by-another", help="The author of the plan cannot approve its phases.")
+        bool, flag("The author of the plan cannot approve its phases.", "--approve-by-another")
     ] = False,
-    file: Annotated[
-        str | None, typer.Option(help="A JSON file with the plan instead of flags, or - for standard input.")
-    ] = None,
+    file: Annotated[str | None, flag("A JSON file with the plan instead of flags, or - for standard input.")] = None,
     api: WriteApi,
 ) -> None:
     """Roll out a deployment in phases. It must have been created with --hold or --start."""
@@ -140,39 +135,36 @@ def create(
     print_lines(_state_line(answer), *plan_lines(answer))
 
 
-@app.command("list", example="twinfold rollout list --watch")
-def list_(*, watch: Watch = False, api: PastAnswerApi) -> None:
+@app.command("list", example="rollout list --watch")
+def list_(*, watch: Watch = False, api: ReadApi) -> None:
     """List the rollouts, their progress and what they wait for."""
     api.show("/v1/rollouts", _rollouts, watch=watch)
 
 
-@app.command(example="twinfold rollout show camera-2 --watch")
+@app.command(example="rollout show camera-2 --watch")
 def show(
     name: Name,
     *,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until the rollout is over.")] = False,
-    api: PastAnswerApi,
+    watch: Annotated[bool, flag("Refresh until the rollout is over.", "--watch", "-w")] = False,
+    api: ReadApi,
 ) -> None:
     """Show a rollout's phases, counts and latest decisions, and what it waits for.
 
     With --watch it exits with 1 unless the rollout is completed.
     """
-
-    def read() -> Any:
-        return api.call("GET", _path(name), params={"history": 1000 if api.json else ACTS_SHOWN_MAX})
-
+    params = {"history": 1000 if api.json else ACTS_SHOWN_MAX}
     if api.json or not watch:
-        show_answer(read, _rendered, json=api.json)
-    elif _followed(read) != "completed":
+        api.show(_path(name), _rendered, params=params)
+    elif _followed(lambda: api.call("GET", _path(name), params=params)) != "completed":
         raise typer.Exit(REFUSED)
 
 
-def _followed(read: Callable[[], dict[str, Any]]) -> str:
+def _followed(read: Callable[[], JsonObject]) -> str:
     """Show a rollout until it is over, and return its last state; without a terminal as a line for each change."""
     state = ""
     printed: Any = None
 
-    def is_over(rollout: dict[str, Any]) -> bool:
+    def is_over(rollout: JsonObject) -> bool:
         nonlocal state
         state = rollout["state"]
         return state in _ENDS
@@ -197,68 +189,71 @@ def _followed(read: Callable[[], dict[str, Any]]) -> str:
     return state
 
 
-@app.command(example="twinfold rollout devices camera-2 --state failed")
+@app.command(example="rollout devices camera-2 --state failed")
 def devices(
     name: Name,
     *,
     state: Annotated[
         str | None,
-        typer.Option(
-            help="Only devices that are healthy, already, failed, silent, pending, outranked, notApplied, "
+        flag(
+            "Only devices that are healthy, already, failed, silent, pending, outranked, notApplied, "
             "notAdmitted or notBack."
         ),
     ] = None,
     limit: Limit = 1000,
-    api: PastAnswerApi,
+    api: ReadApi,
 ) -> None:
     """List the devices of a rollout: the state of each, the reason, and what it runs now."""
-    pages = api.pages(f"{_path(name)}/devices", limit=limit, params=given(state=state))
-    show_answer(lambda: list(pages), _devices, json=api.json)
+    devices = list(api.pages(f"{_path(name)}/devices", limit=limit, params=given(state=state)))
+    if api.json:
+        show_json(devices)
+    else:
+        console().print(_devices(devices))
 
 
-@app.command(example="twinfold rollout start camera-2")
+@app.command(example="rollout start camera-2")
 def start(name: Name, *, api: WriteApi) -> None:
     """Start the first phase now."""
     _act(api, name, "start")
 
 
-@app.command(example='twinfold rollout pause camera-2 --reason "the line is being changed"')
+@app.command(example='rollout pause camera-2 --reason "the line is being changed"')
 def pause(name: Name, *, reason: Reason = "", api: WriteApi) -> None:
     """Pause the rollout: no more devices are admitted until it is resumed."""
     _act(api, name, "pause", reason=reason)
 
 
-@app.command(example="twinfold rollout resume camera-2")
+@app.command(example="rollout resume camera-2")
 def resume(name: Name, *, api: WriteApi) -> None:
     """Resume a paused rollout. Devices that are late get the full time again."""
     _act(api, name, "resume")
 
 
-@app.command(example="twinfold rollout approve camera-2 --phase 2")
+@app.command(example="rollout approve camera-2 --phase 2")
 def approve(name: Name, *, phase: PhaseNumber = None, api: WriteApi) -> None:
     """Approve a phase that waits for it."""
     _act(api, name, "approve", phase=phase)
 
 
-@app.command(example="twinfold rollout skip camera-2")
+@app.command(example="rollout skip camera-2")
 def skip(name: Name, *, phase: PhaseNumber = None, api: WriteApi) -> None:
     """Pass the open phase without waiting for its gate."""
     _act(api, name, "skip", phase=phase)
 
 
-@app.command(example="twinfold rollout retry camera-2")
+@app.command(example="rollout retry camera-2")
 def retry(name: Name, *, api: WriteApi) -> None:
     """Retry the devices that failed."""
     _act(api, name, "retry")
 
 
-@app.command(example='twinfold rollout abort camera-2 --reason "the next release comes sooner"')
+@app.command(example='rollout abort camera-2 --reason "the next release comes sooner"')
 def abort(name: Name, *, reason: Reason = "", api: WriteApi) -> None:
     """Abort the rollout: admitted devices keep the deployment, no other device gets it."""
     _act(api, name, "abort", reason=reason)
 
 
-@app.command(example='twinfold rollout rollback camera-2 --reason "pictures are dark"')
+@app.command(example='rollout rollback camera-2 --reason "pictures are dark"')
 def rollback(name: Name, *, reason: Reason = "", api: WriteApi) -> None:
     """End the deployment and roll its devices back, as the plan of the rollout says."""
     _act(api, name, "rollback", reason=reason)
@@ -268,7 +263,7 @@ def _path(name: str) -> str:
     return f"/v1/deployments/{quoted(name)}/rollout"
 
 
-def _act(api: Api, name: str, act: str, **body: Any) -> None:
+def _act(api: WriteApi, name: str, act: str, **body: Any) -> None:
     print_lines(_state_line(write(api, "POST", f"{_path(name)}/{act}", body=body)))
 
 
@@ -295,17 +290,17 @@ def _spread(text: str) -> Spread:
     return Spread(tag, int(at_most))
 
 
-def plan_lines(answer: dict[str, Any]) -> Iterable[str]:
+def plan_lines(answer: JsonObject) -> Iterable[str]:
     """The plan of a new rollout as sentences: when it proceeds, when it stops, and what happens then."""
     return (answer["planText"] or {}).values()
 
 
-def _state_line(rollout: dict[str, Any]) -> str:
+def _state_line(rollout: JsonObject) -> str:
     state, says = rollout["state"], rollout["says"]
     return f"{rollout['id']}: {says}" if says.startswith(state) else f"{rollout['id']}: {state}; {says}"
 
 
-def _rendered(rollout: dict[str, Any]) -> RenderableType:
+def _rendered(rollout: JsonObject) -> RenderableType:
     """A rollout with its phases, counts and latest decisions."""
     rows = []
     for phase in rollout["phases"]:
@@ -346,7 +341,7 @@ def _gate(gate: dict[str, float]) -> str:
     return ", ".join(parts)
 
 
-def _rollouts(rollouts: list[dict[str, Any]]) -> Table:
+def _rollouts(rollouts: list[JsonObject]) -> Table:
     rows = []
     for rollout in rollouts:
         counts = rollout["counts"] or {}
@@ -356,7 +351,7 @@ def _rollouts(rollouts: list[dict[str, Any]]) -> Table:
     return table(rows, "deployment", "state", "phase", *_NUMBERS, "", right=_NUMBERS)
 
 
-def _devices(devices: list[dict[str, Any]]) -> Table:
+def _devices(devices: list[JsonObject]) -> Table:
     rows = []
     for device in devices:
         back = f"; not back: {device['notBack']}" if device["notBack"] else ""

@@ -1,15 +1,17 @@
-"""`twinfold update`: updates, and their deployments to groups."""
+"""`twinfold update` and `group`: updates, their deployments to groups, and groups of devices."""
 
 import datetime as dt
-from typing import Annotated, Any
+from operator import itemgetter
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from events.canonical import JsonObject
+from events.number_text import counted
 from events.terminal import print_lines
-from services.cli.client import PastAnswerApi, PastApi, PlainApi, Watch, quoted, show_answer, show_json, table
-from services.cli.commands import CommandGroup
+from services.cli.client import PastApi, PlainApi, ReadApi, Watch, quoted, show_json, table
+from services.cli.commands import CommandGroup, argument, flag
 from services.cli.flags import Reason
 from services.cli.inputs import read_json
 from services.cli.preview_option import WriteApi, write
@@ -17,22 +19,21 @@ from services.cli.rollout import plan_lines
 
 app = CommandGroup(no_args_is_help=True, help="Updates, and their deployments to groups.")
 
-Update = Annotated[str, typer.Argument(help="An update, as provider/name/version.")]
-Group = Annotated[str, typer.Argument(help="The group: a value of the tag ADUGroup, or the name of a defined group.")]
-Deployment = Annotated[str, typer.Argument(help="The deployment's id within its group.")]
+group_app = CommandGroup(no_args_is_help=True, help="Groups of devices that updates are deployed to.")
+
+Update = Annotated[str, argument("An update, as provider/name/version.")]
+Group = Annotated[str, argument("The group: a value of the tag ADUGroup, or the name of a defined group.")]
+GroupName = Annotated[str, argument("The group's name, which is the value of the tag ADUGroup on its devices.")]
+Deployment = Annotated[str, argument("The deployment's id within its group.")]
 
 
-@app.command(
-    "import", example="twinfold update import contoso/camera/1.0 camera.json --condition \"tags.model = 'x-200'\""
-)
+@app.command("import", example="update import contoso/camera/1.0 camera.json --condition \"tags.model = 'x-200'\"")
 def import_(
     update: Update,
-    manifest: Annotated[str, typer.Argument(help="File with a manifest or a layer, or - for standard input.")],
+    manifest: Annotated[str, argument("File with a manifest or a layer, or - for standard input.")],
     *,
-    condition: Annotated[
-        str, typer.Option(help="Condition for the devices that it fits, as in: tags.model = 'x-200'")
-    ] = "",
-    description: Annotated[str, typer.Option(help="Description for people.")] = "",
+    condition: Annotated[str, flag("Condition for the devices that it fits, as in: tags.model = 'x-200'")] = "",
+    description: Annotated[str, flag("Description for people.")] = "",
     api: PlainApi,
 ) -> None:
     """Import an update. Its content cannot be changed later."""
@@ -46,19 +47,19 @@ def import_(
     print_lines(f"{update} is imported")
 
 
-@app.command("list", example="twinfold update list")
-def list_(*, api: PastAnswerApi) -> None:
+@app.command("list", example="update list")
+def list_(*, api: ReadApi) -> None:
     """List the updates, newest version first."""
     api.show("/v1/updates", _updates)
 
 
-@app.command(example="twinfold update show contoso/camera/1.0")
+@app.command(example="update show contoso/camera/1.0")
 def show(update: Update, *, api: PastApi) -> None:
     """Show an update with its content as JSON."""
     show_json(api.call("GET", _path(update)))
 
 
-@app.command(example="twinfold update delete contoso/camera/1.0")
+@app.command(example="update delete contoso/camera/1.0")
 def delete(update: Update, *, api: PlainApi) -> None:
     """Delete an update. This requires that no active deployment uses it."""
     api.call("DELETE", _path(update))
@@ -66,32 +67,23 @@ def delete(update: Update, *, api: PlainApi) -> None:
 
 
 @app.command(
-    example="twinfold update deploy contoso/camera/1.1 north --id 2 --roll-back-to contoso/camera/1.0 --percent 20 --count 3"
+    example="update deploy contoso/camera/1.1 north --id 2 --roll-back-to contoso/camera/1.0 --percent 20 --count 3"
 )
 def deploy(
     update: Update,
     group: Group,
     *,
-    name: Annotated[str, typer.Option("--id", help="The deployment's id, unique within the group.")],
-    start: Annotated[dt.datetime | None, typer.Option(help="When it starts, in UTC. The default is at once.")] = None,
-    end: Annotated[
-        dt.datetime | None, typer.Option(help="When it ends, in UTC. Devices that have the update keep it.")
-    ] = None,
-    roll_back_to: Annotated[
-        str | None, typer.Option(help="The update that devices get back when too many fail.")
-    ] = None,
+    name: Annotated[str, flag("The deployment's id, unique within the group.", "--id")],
+    start: Annotated[dt.datetime | None, flag("When it starts, in UTC. The default is at once.")] = None,
+    end: Annotated[dt.datetime | None, flag("When it ends, in UTC. Devices that have the update keep it.")] = None,
+    roll_back_to: Annotated[str | None, flag("The update that devices get back when too many fail.")] = None,
     restore: Annotated[
-        bool,
-        typer.Option(
-            "--restore", help="When too many fail, each device gets back what it had, and was healthy with, before."
-        ),
+        bool, flag("When too many fail, each device gets back what it had, and was healthy with, before.", "--restore")
     ] = False,
-    percent: Annotated[
-        float, typer.Option(help="Too many means at least this percentage of the devices that answered …")
-    ] = 100.0,
-    count: Annotated[int, typer.Option(help="… and at least this number of devices …")] = 1,
-    answered: Annotated[int, typer.Option(help="… once at least this number of devices have answered.")] = 0,
-    plan: Annotated[str | None, typer.Option(help="JSON file with a rollout plan, to deploy in phases.")] = None,
+    percent: Annotated[float, flag("Too many means at least this percentage of the devices that answered …")] = 100.0,
+    count: Annotated[int, flag("… and at least this number of devices …")] = 1,
+    answered: Annotated[int, flag("… once at least this number of devices have answered.")] = 0,
+    plan: Annotated[str | None, flag("JSON file with a rollout plan, to deploy in phases.")] = None,
     api: WriteApi,
 ) -> None:
     """Deploy an update to a group. It supersedes the group's current deployment."""
@@ -108,42 +100,39 @@ def deploy(
     print_lines(f"{update} is deployed to {group} as {name}: {answer['state'].lower()}", *plan_lines(answer))
 
 
-@app.command(example='twinfold update cancel north 2 --reason "the wrong one"')
+@app.command(example='update cancel north 2 --reason "the wrong one"')
 def cancel(group: Group, deployment: Deployment, *, reason: Reason = "", api: WriteApi) -> None:
     """Cancel a deployment for good. Devices that have it keep it, no other device gets it."""
     write(api, "POST", f"{_deployment(group, deployment)}/cancel", body={"reason": reason})
     print_lines(f"{deployment} of {group} is canceled")
 
 
-@app.command(example="twinfold update retry north 2")
+@app.command(example="update retry north 2")
 def retry(group: Group, deployment: Deployment, *, api: WriteApi) -> None:
     """Retry the devices that failed."""
     write(api, "POST", f"{_deployment(group, deployment)}/retry")
     print_lines(f"the devices of {group} that failed with {deployment} are retried")
 
 
-@app.command(example="twinfold update status north 2 --devices Failed")
+@app.command(example="update status north 2 --devices Failed")
 def status(
     group: Group,
-    deployment: Annotated[
-        str | None, typer.Argument(help="A deployment's id. The default is all of the group.")
-    ] = None,
+    deployment: Annotated[str | None, argument("A deployment's id. The default is all of the group.")] = None,
     *,
-    devices: Annotated[str | None, typer.Option(help="List the devices in this state, as in Failed.")] = None,
+    devices: Annotated[str | None, flag("List the devices in this state, as in Failed.")] = None,
     watch: Watch = False,
-    api: PastAnswerApi,
+    api: ReadApi,
 ) -> None:
     """Show the state of deployments to a group, or with --devices the devices in a state and the reason."""
     if devices is not None and deployment is not None:
-        page = api.call("GET", f"{_deployment(group, deployment)}/devices", params={"state": devices, "top": 1000})
-        show_answer(lambda: page["devices"], _devices, json=api.json)
+        params = {"state": devices, "top": 1000}
+        api.show(f"{_deployment(group, deployment)}/devices", _devices, params=params, part=itemgetter("devices"))
         return
 
-    def read() -> Any:
-        answer = api.call("GET", f"/v1/groups/{quoted(group)}/deployments")
+    def chosen(answer: list[JsonObject]) -> list[JsonObject]:
         return [entry for entry in answer if deployment in {None, entry["deployment"]}]
 
-    show_answer(read, _deployments, json=api.json, watch=watch)
+    api.show(f"/v1/groups/{quoted(group)}/deployments", _deployments, part=chosen, watch=watch)
 
 
 def _updates(updates: list[JsonObject]) -> Table:
@@ -179,3 +168,43 @@ def _path(update: str) -> str:
 
 def _deployment(group: str, deployment: str) -> str:
     return f"/v1/groups/{quoted(group)}/deployments/{quoted(deployment)}"
+
+
+@group_app.command("list", example="group list")
+def list_groups(*, api: ReadApi) -> None:
+    """List the groups with their number of devices and their active deployment."""
+    api.show("/v1/groups", _groups)
+
+
+def _groups(groups: list[JsonObject]) -> Table:
+    rows = ((group["group"], group["condition"], group["devices"], group["active"] or "-") for group in groups)
+    return table(rows, "group", "condition", "devices", "active deployment")
+
+
+@group_app.command("show", example="group show north")
+def show_group(name: GroupName, *, api: PastApi) -> None:
+    """Show a group as JSON."""
+    show_json(api.call("GET", f"/v1/groups/{quoted(name)}"))
+
+
+@group_app.command(example="group define north --condition \"tags.site = 'north'\"")
+def define(
+    name: GroupName,
+    *,
+    condition: Annotated[
+        str, flag("Condition that selects its devices, as in: tags.site = 'north'. The default is the tag ADUGroup.")
+    ] = "",
+    priority: Annotated[int | None, flag("Priority of the deployments of its updates.")] = None,
+    api: PlainApi,
+) -> None:
+    """Define which devices are in a group. This requires that no deployment of the group is active."""
+    body = {"condition": condition, **({} if priority is None else {"priority": priority})}
+    group = api.call("PUT", f"/v1/groups/{quoted(name)}", body=body)
+    print_lines(f"{name} has {counted(group['devices'], 'device')}: {group['condition']}")
+
+
+@group_app.command(example="group remove north")
+def remove(name: GroupName, *, api: PlainApi) -> None:
+    """Remove a group and its past deployments. This requires that no deployment of the group is active."""
+    api.call("DELETE", f"/v1/groups/{quoted(name)}")
+    print_lines(f"{name} is removed")

@@ -1,34 +1,30 @@
 """`twinfold webhook`: HTTP receivers of events."""
 
-from typing import Annotated, Any
+from operator import itemgetter
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from events.canonical import JsonObject
 from events.terminal import complain, print_lines
-from services.cli.client import AnswerApi, PastAnswerApi, PastApi, PlainApi, quoted, show_answer, show_json, table
-from services.cli.commands import CommandGroup
+from services.cli.client import AnswerApi, PastApi, PlainApi, ReadApi, quoted, show_json, table
+from services.cli.commands import CommandGroup, argument, flag
 from services.cli.flags import Kinds
 
 app = CommandGroup(no_args_is_help=True, help="Webhooks: HTTP receivers of events.")
 
-Name = Annotated[str, typer.Argument(help="The webhook's id.")]
-Deployments = Annotated[
-    list[str] | None, typer.Option("--deployment", help="Only events of this deployment; can be repeated.")
-]
-Devices = Annotated[list[str] | None, typer.Option("--device", help="Only events of this device; can be repeated.")]
+Name = Annotated[str, argument("The webhook's id.")]
 
 
-@app.command(
-    example="twinfold webhook add siem https://hooks.example/twinfold --kind DeploymentCreated --kind AssignmentChange"
-)
+@app.command(example="webhook add siem https://hooks.example/twinfold --kind DeploymentCreated --kind AssignmentChange")
 def add(
     name: Name,
-    url: Annotated[str, typer.Argument(help="HTTPS URL that events are posted to.")],
+    url: Annotated[str, argument("HTTPS URL that events are posted to.")],
     *,
     kind: Kinds = None,
-    deployment: Deployments = None,
-    device: Devices = None,
+    deployment: Annotated[list[str] | None, flag("Only events of this deployment; can be repeated.")] = None,
+    device: Annotated[list[str] | None, flag("Only events of this device; can be repeated.")] = None,
     api: PlainApi,
 ) -> None:
     """Create or replace a webhook. The secret of a new webhook is printed once."""
@@ -41,30 +37,30 @@ def add(
         print_lines(f"{name} is changed; its secret stays")
 
 
-@app.command("list", example="twinfold webhook list")
-def list_(*, api: PastAnswerApi) -> None:
+@app.command("list", example="webhook list")
+def list_(*, api: ReadApi) -> None:
     """List the webhooks, with the number of events that each has still to deliver."""
     api.show("/v1/webhooks", _table)
 
 
-@app.command(example="twinfold webhook show siem")
+@app.command(example="webhook show siem")
 def show(name: Name, *, api: PastApi) -> None:
     """Show a webhook and its state as JSON."""
     show_json(api.call("GET", _path(name)))
 
 
-@app.command(example="twinfold webhook remove siem")
+@app.command(example="webhook remove siem")
 def remove(name: Name, *, api: PlainApi) -> None:
     """Remove a webhook; no events are sent to it any more."""
     api.call("DELETE", _path(name))
     print_lines(f"{name} is removed")
 
 
-@app.command(example='twinfold webhook pause siem --why "the receiver moves"')
+@app.command(example='webhook pause siem --why "the receiver moves"')
 def pause(
     name: Name,
     *,
-    why: Annotated[str, typer.Option(help="Reason, shown to other operators.")] = "paused by an operator",
+    why: Annotated[str, flag("Reason, shown to other operators.")] = "paused by an operator",
     api: PlainApi,
 ) -> None:
     """Pause deliveries. Events that happen meanwhile are delivered after `resume`."""
@@ -72,14 +68,14 @@ def pause(
     print_lines(f"{name} is paused")
 
 
-@app.command(example="twinfold webhook resume siem")
+@app.command(example="webhook resume siem")
 def resume(name: Name, *, api: PlainApi) -> None:
     """Resume deliveries where they stopped."""
     api.call("POST", f"{_path(name)}/resume")
     print_lines(f"{name} is resumed")
 
 
-@app.command("test", example="twinfold webhook test siem")
+@app.command("test", example="webhook test siem")
 def send_test(name: Name, *, api: PlainApi) -> None:
     """Send a test event and show the answer."""
     attempt = api.call("POST", f"{_path(name)}/test")
@@ -90,22 +86,15 @@ def send_test(name: Name, *, api: PlainApi) -> None:
     print_lines(f"{name} accepted the event: {result}")
 
 
-@app.command(example="twinfold webhook deliveries siem --limit 50")
+@app.command(example="webhook deliveries siem --limit 50")
 def deliveries(
-    name: Name,
-    *,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of attempts.")] = 20,
-    api: AnswerApi,
+    name: Name, *, limit: Annotated[int, flag("Maximum number of attempts.", min=1, max=1000)] = 20, api: AnswerApi
 ) -> None:
     """List the latest delivery attempts, newest first."""
-
-    def read() -> Any:
-        return api.call("GET", f"{_path(name)}/deliveries", params={"top": limit})["deliveries"]
-
-    show_answer(read, _attempts, json=api.json)
+    api.show(f"{_path(name)}/deliveries", _attempts, params={"top": limit}, part=itemgetter("deliveries"))
 
 
-def _attempts(attempts: list[dict[str, Any]]) -> Table:
+def _attempts(attempts: list[JsonObject]) -> Table:
     rows = (
         (attempt["event"], attempt["status"] or attempt["result"], attempt["attempt"], attempt["milliseconds"])
         for attempt in attempts
@@ -117,7 +106,7 @@ def _path(name: str) -> str:
     return f"/v1/webhooks/{quoted(name)}"
 
 
-def _table(webhooks: list[dict[str, Any]]) -> Table:
+def _table(webhooks: list[JsonObject]) -> Table:
     rows = []
     for webhook in webhooks:
         about = ", ".join([*webhook["deployments"], *webhook["devices"]]) or "-"

@@ -13,11 +13,10 @@ from events.secrets.references import extract
 
 _SHOWN = 20
 
-_MODULE = {"type": "docker", "status": "running", "restartPolicy": "always", "version": "1.0"}
-
 
 def _module(image: str) -> JsonObject:
-    return {**_MODULE, "settings": {"image": image, "createOptions": "{}"}}
+    module = {"type": "docker", "status": "running", "restartPolicy": "always", "version": "1.0"}
+    return {**module, "settings": {"image": image, "createOptions": "{}"}}
 
 
 def base(version: str) -> JsonObject:

@@ -74,7 +74,7 @@ def held(path: Path) -> Iterator[int]:
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
-            lock, roles = (stack.enter_context(_opened(path / name)) for name in (LOCK, ROLES_LOCK))
+            lock, roles = (_opened(stack, path / name) for name in (LOCK, ROLES_LOCK))
             if not _is_locked(lock):
                 raise DirectoryHeld(path, os.read(lock, 40).decode().strip() or "unknown")
             os.ftruncate(lock, 0)
@@ -105,18 +105,14 @@ def _set_mode(path: Path, mode: int) -> None:
     # Redis deletes its temporary files while this runs. A link has no mode of its own, and its target may be anywhere.
     with contextlib.suppress(FileNotFoundError):
         current_mode = path.lstat().st_mode
-        if stat.S_ISLNK(current_mode) or stat.S_ISSOCK(current_mode) or stat.S_IMODE(current_mode) == mode:
-            return
-        path.chmod(mode)
+        if not (stat.S_ISLNK(current_mode) or stat.S_ISSOCK(current_mode) or stat.S_IMODE(current_mode) == mode):
+            path.chmod(mode)
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _opened(stack: contextlib.ExitStack, path: Path) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    stack.callback(os.close, descriptor)
+    return descriptor
 
 
 def _is_locked(descriptor: int) -> bool:

@@ -9,7 +9,8 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 
@@ -22,6 +23,7 @@ from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import ENV_PREFIX, Settings, environment_of, hide_password
+from events.terminal import print_lines
 from services import atomic_files, certificates, local_api
 from services.authors import system_user
 from services.certificates import EVERYWHERE, files_of
@@ -37,8 +39,8 @@ _AUTHOR = Principal.parse("system:up")
 _HEARTBEAT = f"{ENV_PREFIX}HEARTBEAT_FILE"
 
 
-def run(settings: Settings, *, own_redis: bool, print_line: Callable[[str], None]) -> None:
-    """Run all roles until a signal; `own_redis` embeds a server in the data directory.
+def run(settings: Settings) -> None:
+    """Run all roles until a signal.
 
     Raises:
         DirectoryHeld, PredecessorRuns, LayoutTooNew, DirectoryUnusable: the data directory cannot be used.
@@ -54,12 +56,12 @@ def run(settings: Settings, *, own_redis: bool, print_line: Callable[[str], None
         if settings.has_tls:
             certificates.of(settings, now=dt.datetime.now(dt.UTC))
         sockets = stack.enter_context(listening(settings))
-        url, redis = stack.enter_context(redis_of(settings, own_redis=own_redis, keeps=[lock], print_line=print_line))
+        url, redis = stack.enter_context(redis_of(settings, keeps=[lock], print_line=print_lines))
         log = initialise(url, allow_volatile=settings.allow_volatile_redis)
         changed = settings.model_copy(update={"redis_url": url, "queue_url": settings.queue_url or url})
         _write_local_api(changed, log)
-        print_line(f"data   {settings.data_dir}")
-        print_line(f"redis  {hide_password(url)} ({log.partitions} partitions)")
+        print_lines(f"data   {settings.data_dir}")
+        print_lines(f"redis  {hide_password(url)} ({log.partitions} partitions)")
         roles: list[Supervised] = []
 
         def tend() -> None:
@@ -69,10 +71,13 @@ def run(settings: Settings, *, own_redis: bool, print_line: Callable[[str], None
                 role.tend()
 
         try:
-            roles += _started(changed, lock, sockets, print_line)
+            roles += _started(changed, lock, sockets)
             _wait_until_ready(settings, stopping, tend)
             if not stopping.is_set():
-                _print_addresses(settings, print_line)
+                print_lines(f"api    {address(settings)}")
+                if ca := _authority(settings):
+                    print_lines(f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}")
+                print_lines(f"workers {settings.workers}; Ctrl-C stops everything")
             while not stopping.wait(_TEND_SECONDS):
                 tend()
         finally:
@@ -80,8 +85,10 @@ def run(settings: Settings, *, own_redis: bool, print_line: Callable[[str], None
             for listener in sockets:
                 listener.close()
             # The API ends first: a change accepted now would find no worker.
-            _stop(roles)
-    print_line("stopped")
+            for role in reversed(roles):
+                role.terminate()
+                role.end(_STOP_SECONDS_MAX)
+    print_lines("stopped")
 
 
 def _stopping_on_signals() -> threading.Event:
@@ -93,45 +100,27 @@ def _stopping_on_signals() -> threading.Event:
     return stopping
 
 
-def _started(
-    settings: Settings, lock: int, sockets: Sequence[socket.socket], print_line: Callable[[str], None]
-) -> Iterator[Supervised]:
-    environment = environment_of(settings)
-    yield _role("workers", "workers.pool", environment, keeps=[lock], print_line=print_line)
-    # Both would touch the same heartbeat file. It is the workers', so a dead pool is noticed although the scheduler lives.
-    yield _role("scheduler", "services.scheduler", environment | {_HEARTBEAT: ""}, keeps=[lock], print_line=print_line)
-    # The API serves sockets that `up` has bound, so that no other process can answer on the port (decision 0035).
+def _started(settings: Settings, lock: int, sockets: Sequence[socket.socket]) -> Iterator[Supervised]:
+    """Start the roles under supervision; one that ends at once every time is given up."""
     descriptors = [listener.fileno() for listener in sockets]
-    yield _role(
-        "api", "services.api", environment | handed_over(sockets), keeps=[lock, *descriptors], print_line=print_line
-    )
+    for name, module, changes, keeps in (
+        ("workers", "workers.pool", {}, [lock]),
+        # Both would touch the same heartbeat file. It is the workers', so a dead pool is noticed although the scheduler lives.
+        ("scheduler", "services.scheduler", {_HEARTBEAT: ""}, [lock]),
+        # The API serves sockets that `up` has bound, so that no other process can answer on the port (decision 0035).
+        ("api", "services.api", handed_over(sockets), [lock, *descriptors]),
+    ):
+        make = partial(Child, [sys.executable, "-m", module], environment_of(settings) | changes, keeps=keeps)
+        yield Supervised(name, make, tell=partial(_print_change, name), gives_up=True)
 
 
-def _role(
-    name: str, module: str, environment: Mapping[str, str], *, keeps: Sequence[int], print_line: Callable[[str], None]
-) -> Supervised:
-    """Start a role under supervision; it is given up when it ends at once every time."""
-    return Supervised(
-        name,
-        lambda: Child([sys.executable, "-m", module], environment, keeps=keeps),
-        tell=lambda change: print_line(f"{name} {change}"),
-        gives_up=True,
-    )
+def _print_change(name: str, change: str) -> None:
+    print_lines(f"{name} {change}")
 
 
-def _stop(roles: Sequence[Supervised]) -> None:
-    """End roles, the last one first."""
-    for role in reversed(roles):
-        role.terminate()
-        role.end(_STOP_SECONDS_MAX)
-
-
-def _print_addresses(settings: Settings, print_line: Callable[[str], None]) -> None:
-    print_line(f"api    {address(settings)}")
-    if settings.tls == "local" and settings.tls_certificate is None:
-        ca = files_of(settings.data_dir).ca
-        print_line(f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}")
-    print_line(f"workers {settings.workers}; Ctrl-C stops everything")
+def _authority(settings: Settings) -> str:
+    """The file of the local authority; empty if the API does not use it."""
+    return str(files_of(settings.data_dir).ca) if settings.tls == "local" and settings.tls_certificate is None else ""
 
 
 def address(settings: Settings) -> str:
@@ -150,13 +139,12 @@ def _write_local_api(settings: Settings, log: RedisLog) -> None:
             # The token has the name of a person, because changes made with it are recorded under that name (decision 0046).
             text = issue_token(producer, name=system_user(), role="admin")
             atomic_files.write(settings.data_dir / local_api.TOKEN_FILE, text.encode())
-    ca = str(files_of(settings.data_dir).ca) if settings.tls == "local" and settings.tls_certificate is None else ""
     document = local_api.LocalApi(
         url=address(settings),
         host_name=address(settings).partition("://")[2],
         redis_url=settings.redis_url,
         queue_url=settings.effective_queue_url,
-        ca=ca,
+        ca=_authority(settings),
     )
     atomic_files.write(settings.data_dir / local_api.FILE, msgspec.json.encode(document))
     log.client.close()

@@ -102,6 +102,20 @@ def test_a_secret_of_an_update_reaches_its_devices_and_nobody_else(gate: Guarded
     assert PASSWORD not in gate.said()
 
 
+def test_a_failed_device_is_listed_whatever_its_hub_reports_as_a_code(gate: Guarded, ada: Operator) -> None:
+    register(gate, "odd-1", ADUGroup="odd")
+    ada.call("PUT", "/v1/updates/contoso/odd/1.0", {"content": base("m")})
+    ada.call("PUT", "/v1/groups/odd/deployments/1", {"update": "contoso/odd/1.0"})
+    eventually(lambda: ada.counts("odd", "1") == {"InProgress": 1}, what="the device has it")
+    versions = gate.http.get("/v1/devices/odd-1/effective", headers=gate.policy()).json()["versions"]
+    odd = {"lastDesiredVersion": versions["$edgeHub"], "lastDesiredStatus": {"code": ["?"]}}
+    for module, reported in (("$edgeHub", odd), ("$edgeAgent", answer_of(versions["$edgeAgent"], m="failed"))):
+        body = {"patch": reported, "moduleId": module}
+        gate.http.post("/v1/devices/odd-1/reports", json=body, headers=gate.policy()).raise_for_status()
+    eventually(lambda: ada.counts("odd", "1") == {"Failed": 1}, what="its module has failed")
+    assert [one["reason"] for one in ada.devices("odd", "1", "Failed")] == ["its $edgeHub answered ['?']"]
+
+
 def test_every_state_of_a_device_has_its_reason(gate: Guarded, ada: Operator) -> None:
     names = [f"why-{number}" for number in range(4)]
     register(gate, *names, ADUGroup="why")

@@ -241,7 +241,18 @@ def test_an_object_store_does_as_well(log: RedisLog) -> None:
 def test_a_full_disk_is_told_and_leaves_nothing_behind(
     log: RedisLog, shared_redis: EmbeddedRedis, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "services.cli", "archive", "--redis-url", shared_redis.url, "--keep-days", "0"]
+    # -B: Python would cut off the byte code that it stores of our modules, and fail to read it from then on.
+    command = [
+        sys.executable,
+        "-B",
+        "-m",
+        "services.cli",
+        "archive",
+        "--redis-url",
+        shared_redis.url,
+        "--keep-days",
+        "0",
+    ]
     command += ["--archive-url", str(tmp_path), "--segment-events", "50"]
     full = waiting.run(command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
     assert full.returncode == 3

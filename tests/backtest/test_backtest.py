@@ -2,6 +2,7 @@ import pytest
 
 from events.deployment.commands import CreateDeployment, DeleteDeployment
 from events.device.commands import PatchTags, RegisterDevice, RetireDevice
+from events.member_names import camel_json
 from events.rollout.commands import ApprovePhase, PauseRollout, ResumeRollout
 from events.rollout.plan import Failure, Gate, Phase, RolloutPlan
 from services.backtest.changes import ChangeInvalid, Changes, deployment_of, plan_of, policy_of
@@ -62,7 +63,7 @@ def test_a_stricter_rollback_policy_stops_it_early_and_spares_the_devices_that_c
     assert set(new.failures_spared) == BAD & set(new.spared)
     assert len(found.assigned_otherwise) == 40
     assert "20 are spared" in found.as_text()
-    assert {one["name"]: one["hadReally"] for one in found.as_json()["deployments"]} == {"new": 40, "old": 40}
+    assert {one["name"]: one["hadReally"] for one in camel_json(found)["deployments"]} == {"new": 40, "old": 40}
 
 
 def test_the_same_devices_come_first_though_a_rollout_was_made_at_no_time_at_which_the_scheduler_looks() -> None:

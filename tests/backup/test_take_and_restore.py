@@ -667,7 +667,18 @@ take(open_log(sys.argv[1]), BackupLocation(sys.argv[2]), at=int(sys.argv[3]))
 
 
 def test_a_full_disk_leaves_no_backup_and_a_clear_word(system: System, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "services.cli", "backup", "--to", str(tmp_path / "b"), "--redis-url", system.url]
+    # -B: Python would cut off the byte code that it stores of our modules, and fail to read it from then on.
+    command = [
+        sys.executable,
+        "-B",
+        "-m",
+        "services.cli",
+        "backup",
+        "--to",
+        str(tmp_path / "b"),
+        "--redis-url",
+        system.url,
+    ]
     environment = system.environment(TWINFOLD_DATA_DIR=str(tmp_path / "d"))
     done = waiting.run(command, env=environment, preexec_fn=_little_space)
     assert done.returncode == 3

@@ -22,10 +22,19 @@ class Quiet(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
+class WithoutRedis(Quiet):
+    def do_GET(self) -> None:
+        body = b'{"error": {"code": "LogUnavailable", "message": "Redis does not answer"}}'
+        self.send_response(503)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
 @contextlib.contextmanager
-def server(certificate: Path | None, key: Path | None) -> Iterator[int]:
+def server(certificate: Path | None, key: Path | None, handler: type[BaseHTTPRequestHandler] = Quiet) -> Iterator[int]:
     """Something that answers on a port, over TLS where it has a certificate."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as http:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate, key)
@@ -39,9 +48,9 @@ def server(certificate: Path | None, key: Path | None) -> Iterator[int]:
             thread.join()
 
 
-def refusal(directory: Path, url: str | None) -> tuple[int, str]:
+def refusal(directory: Path, url: str | None, *words: str) -> tuple[int, str]:
     environment = {"TWINFOLD_DATA_DIR": str(directory), "TWINFOLD_API_URL": url}
-    error = CliRunner().invoke(app, ["device", "list"], env=environment).exception
+    error = CliRunner().invoke(app, words or ["device", "list"], env=environment).exception
     assert isinstance(error, Exception)
     return code_of(error), str(error)
 
@@ -78,3 +87,12 @@ def test_an_api_that_is_away_is_no_misfit(tmp_path: Path) -> None:
 )
 def test_a_wrong_address_is_usage_and_one_that_is_away_is_not(error: Exception, code: int) -> None:
     assert code_of(error) == code
+
+
+@pytest.mark.parametrize("words", [("device", "list"), ("audit", "export")])
+def test_an_api_without_redis_is_unavailable_whether_it_is_asked_or_streams(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    with server(None, None, WithoutRedis) as port:
+        code, text = refusal(tmp_path, f"http://127.0.0.1:{port}", *words)
+    assert (code, "Redis does not answer" in text) == (3, True)

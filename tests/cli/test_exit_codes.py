@@ -88,7 +88,7 @@ def test_the_version_is_the_distributions(tmp_path: Path) -> None:
 def test_without_a_redis_server_only_a_command_that_takes_another_one_names_its_flag(tmp_path: Path) -> None:
     none = tmp_path / "none"
     with pytest.raises(NoRedisServer, match="--redis-url"):
-        redis_of(read_settings(redis_server=none, data_dir=tmp_path), own_redis=True).__enter__()
+        redis_of(read_settings(redis_server=none, data_dir=tmp_path)).__enter__()
     ran = twinfold("demo", cwd=tmp_path, TWINFOLD_REDIS_SERVER=str(none))
     assert ran.returncode == UNAVAILABLE
     assert "TWINFOLD_REDIS_SERVER" in ran.stderr

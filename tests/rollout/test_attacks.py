@@ -19,7 +19,7 @@ from events.rollout.events import DevicesAdmitted, DevicesRetried, RolloutCreate
 from events.rollout.plan import Failure, Gate, Offline, OnFailure, Phase, RolloutPlan, Spread, Window
 from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutState, evolve
-from events.rollout.windows import closes_at
+from events.rollout.times import closes_at
 from events.update.names import update_deployment_of
 from tests.rollout.simulation import MINUTE, Simulation
 from tests.rollout.test_peers import HALVES, PATIENT, failing, silent

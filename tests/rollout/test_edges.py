@@ -12,11 +12,11 @@ from events.rollout.events import Devices, DevicesAdmitted, RollbackBegan
 from events.rollout.fleet_snapshot import AdmissionOrder, Back, FleetSnapshot, NotRead, Where
 from events.rollout.plan import Failure, Gate, Offline, Phase, Rate, RolloutPlan, Window
 from events.rollout.planner import LATE, NOT_ANSWERED, NOTHING_ELSE, SILENT, Judgement, judge
-from events.rollout.rollout_text import status as said_of
+from events.rollout.rollout_text import progress
 from events.rollout.rules import PHASES_MAX, check
 from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import BATCHES_BYTES_MAX, RolloutState
-from events.rollout.windows import MINUTES_MAX, check_window
+from events.rollout.times import MINUTES_MAX, check_window
 from tests.rollout.given import in_state, status
 from tests.rollout.judged import ADMITTED_AT, SECOND, everyone, fleet_snapshot, kinds, open_phase, some
 from tests.rollout.test_state import OPENED
@@ -67,7 +67,7 @@ def test_of_a_rollback_it_is_told_what_led_to_it_and_how_it_went() -> None:
     assert in_state(RolloutState.PAUSED).why == "too hot"
     assert in_state(RolloutState.ROLLING_BACK).why == "it hurts"
     assert in_state(RolloutState.HALTED).why == "it hurts; "
-    assert said_of(in_state(RolloutState.PAUSED)) == "paused: too hot"
+    assert progress(in_state(RolloutState.PAUSED)) == "paused: too hot"
 
 
 @pytest.mark.parametrize(("state", "text"), [(RolloutState.CREATED, "waiting"), (RolloutState.ABORTED, "not opened")])

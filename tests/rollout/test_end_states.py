@@ -24,7 +24,7 @@ from events.rollout.rollout_counts import (
     record_of,
     recorded_counts,
 )
-from events.rollout.rollout_text import status
+from events.rollout.rollout_text import progress
 from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutState
 from tests.rollout.given import in_state
@@ -69,7 +69,7 @@ def test_of_a_rollout_that_never_started_no_phase_is_anything_else_than_not_open
     assert phases(simulation) == ["waiting"] * 3
     simulation.do(AbortRollout("new"))
     assert phases(simulation) == ["not opened"] * 3
-    assert "no device got it" in status(simulation.document("new"))
+    assert "no device got it" in progress(simulation.document("new"))
 
 
 @pytest.mark.parametrize(("healthy_again", "end"), [(True, "rolled back"), (False, "halted")])
@@ -202,10 +202,10 @@ def test_a_canceled_deployment_does_not_say_that_devices_keep_it() -> None:
     document = simulation.document("new")
     assert simulation.running("new") == set()
     assert (
-        status(document, Ended())
+        progress(document, Ended())
         == "aborted: no more; its deployment has ended, and each device gets what else targets it, or keeps its configuration"
     )
-    assert "keep it" in status(document)
+    assert "keep it" in progress(document)
     assert recorded_counts(document) == simulation.judged("new").counts.__class__(
         target=1, admitted=1, counted=1, pending=1
     )
@@ -225,12 +225,12 @@ def test_a_deployment_that_ends_at_its_time_leaves_a_record_of_its_devices() -> 
     counts = recorded_counts(document)
     assert counts is not None
     assert (counts.healthy, counts.failed) == (3, 1)
-    assert "its deployment has ended" in status(document, Ended())
+    assert "its deployment has ended" in progress(document, Ended())
     assert simulation.step(MINUTE) == 0
 
 
 def test_what_is_opened_by_hand_after_the_end_says_so() -> None:
-    assert "opened its deployment" in status(in_state(RolloutState.ABORTED), Everyone())
+    assert "opened its deployment" in progress(in_state(RolloutState.ABORTED), Everyone())
 
 
 # -- layers that do not apply
@@ -249,7 +249,7 @@ def test_a_layer_on_devices_without_a_base_is_not_applied_and_not_outranked() ->
     for number in range(4):
         simulation.report(f"d{number}", 200, m="running", l="running")
     simulation.run(until=lambda: simulation.document("new").state is RolloutState.COMPLETED, most=5)
-    assert status(simulation.document("new")).startswith(
+    assert progress(simulation.document("new")).startswith(
         "completed: 4 of 10 devices have it; 6 not applied (no base targets the device)"
     )
 

@@ -3,8 +3,7 @@
 import pytest
 
 from events.rollout.plan import Window
-from events.rollout.times import local_time, read_time
-from events.rollout.windows import closes_at, opens_at
+from events.rollout.times import closes_at, local_time, opens_at, read_time
 
 BERLIN = "Europe/Berlin"
 NIGHTLY = Window("0 22 * * *", BERLIN, 240)

@@ -117,11 +117,7 @@ def _day(at: int) -> str:
 
 
 def note_read(request: Request, subjects: Sequence[str], *, what: str) -> None:
-    """Record that a request is about to be answered with secrets; a device's own fetch is counted.
-
-    Raises:
-        LogUnavailable, ConflictPersists: the read is not recorded, and no secret may be answered.
-    """
+    """Record that a request is about to be answered with secrets; a device's own fetch is counted. Raises as `note`."""
     if not subjects:
         return
     caller = caller_of(request)

@@ -21,11 +21,7 @@ def deployment_of(context: ApiContext, name: str) -> DeploymentDocument:
 
 
 def deployment_seen(request: Request, name: str) -> tuple[DeploymentDocument, Counter[str]]:
-    """A deployment's document, and the sizes of its status sets among the devices that the caller reaches.
-
-    Raises:
-        DeploymentNotFound: there is no such deployment, or the caller does not see it.
-    """
+    """As `deployment_of` if the caller sees it, and the sizes of its status sets among the devices that they reach."""
     context = context_of(request)
     document = deployment_of(context, name)
     counts = context.fleet_projection.status(name, within=reach_of(request))[name]

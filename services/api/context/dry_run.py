@@ -116,11 +116,7 @@ class DryRuns(msgspec.Struct, frozen=True):
         return self.previewer.result(decided, within=within)
 
     def opened(self, text: str, author: Author, commands: Sequence[Command]) -> PreviewToken:
-        """The token of a preview of these commands.
-
-        Raises:
-            PreviewTokenInvalid: it is no token, expired, or belongs to other commands or another author.
-        """
+        """The token of a preview of these commands; PreviewTokenInvalid for no token, an expired or another's one."""
         try:
             sealed = self.continuations.open(text) or ""
             token = (
@@ -170,11 +166,7 @@ class PreviewCheck:
         self._clear(commands)
 
     def check_batch(self, proposed: Sequence[Proposed], *, written: int) -> None:
-        """Check a batch that was decided on other versions than `check` saw; `written` events are in the log by now.
-
-        Raises:
-            PreviewError: as `check`.
-        """
+        """As `check`, for a batch on other versions than `check` saw; `written` events are in the log by now."""
         upcoming, self._upcoming = self._upcoming, []
         self._commands = self._all_commands or upcoming or self._commands
         unchecked = _keys(proposed) - self._cleared
@@ -187,9 +179,8 @@ class PreviewCheck:
 
     def _clear(self, commands: Sequence[Command]) -> None:
         # 0 devices: any number needs no preview.
-        if not self._token and not (
-            self._dry_runs.settings.preview_required_above and any(map(_changes_devices, commands))
-        ):
+        limit = self._dry_runs.settings.preview_required_above
+        if not self._token and not (limit and any(map(_changes_devices, commands))):
             return
         try:
             self._compare(commands)

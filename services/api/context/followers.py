@@ -76,11 +76,9 @@ class Followers:
         self._epoch = context.log.epoch
         self._heartbeat_seconds = context.settings.stream_heartbeat_seconds
         self.ordinals = DeviceOrdinals(context.projections, partitions=context.log.partitions)
-        self._newest = _Newest()
+        self._newest, self._news = _Newest(), asyncio.Event()
         self._heads: Positions = ()
-        self._news = asyncio.Event()
-        self._followers = 0
-        self._ended = False
+        self._followers, self._ended = 0, False
 
     def __len__(self) -> int:
         return self._followers

@@ -19,12 +19,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def begin(client: Client, name: str, digest: str) -> bytes | None:
-    """Store a request under its key. Returns its answer if it repeats a request that was answered, else `None`.
-
-    Raises:
-        IdempotencyKeyReused: another request was stored under the name.
-        LogUnavailable: Redis did not answer.
-    """
+    """Store a request under its key; its answer if it repeats one, else `None`. Or IdempotencyKeyReused."""
     with answering():
         pipe = client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
         pipe.set(_key_of(name), digest, nx=True, px=COMMANDS_REMEMBERED_MS)
@@ -37,11 +32,7 @@ def begin(client: Client, name: str, digest: str) -> bytes | None:
 
 
 def finish(client: Client, name: str, answer: bytes = b"") -> None:
-    """Store that a request was answered. `answer` is empty unless it is known to hold no keys and secrets.
-
-    Raises:
-        LogUnavailable: Redis did not answer.
-    """
+    """Store that a request was answered; `answer` is empty unless it is known to hold no keys and secrets."""
     with answering():
         client.set(_key_of(f"{name}:answer"), answer, px=COMMANDS_REMEMBERED_MS)
 
@@ -51,11 +42,7 @@ def _key_of(name: str) -> str:
 
 
 def name_of(request: Request) -> str | None:
-    """The name under which a request's key is stored; `None` without a key, and for a dry run.
-
-    Raises:
-        BodyInvalid: the header is no key.
-    """
+    """The name under which a request's key is stored, `None` without one and for a dry run; or BodyInvalid."""
     text = request.headers.get(HEADER)
     if text is None:
         return None

@@ -53,10 +53,10 @@ class MetricResults:
             query = parse(text)
         except QueryInvalid:
             return None
+        if projected is None and is_aggregate(query) and not query.group_by:
+            projected = 1
         if projected is not None:
             return projected if query.top is None else min(projected, query.top)
-        if is_aggregate(query) and not query.group_by:
-            return 1 if query.top is None else min(1, query.top)
         key = (text, "" if scope is None else scope.text)
         counted = self._counted.get(key)
         if counted is not None and counted[0] > self._clock():

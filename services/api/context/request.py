@@ -60,20 +60,12 @@ def author_of(request: Request) -> Author:
 
 
 def write(request: Request, command: Command) -> tuple[Advice, ...]:
-    """Write a command for the caller, and return advice on it.
-
-    Raises:
-        Exception: as `ApiContext.do`.
-    """
+    """Write a command for the caller, and return advice on it; raises as `ApiContext.do`."""
     return context_of(request).do(command, author_of(request))
 
 
 def existing(device_id: str, found: R | None) -> R:
-    """What was found of a device.
-
-    Raises:
-        DeviceNotFound: nothing was found: the device does not exist, or not yet in the projections.
-    """
+    """What was found of a device; DeviceNotFound for nothing: it does not exist, or not yet in the projections."""
     if found is None:
         raise DeviceNotFound(device_id)
     return found

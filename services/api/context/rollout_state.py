@@ -60,10 +60,8 @@ def says(document: RolloutDocument, judged: Judgement, admission: Admission | Ke
 
     `admission` is that of its deployment: once the rollout is over, it decides what the devices get.
     """
-    if not judged.events and not document.is_active:
-        return progress(document, admission)
     if not judged.events:
-        return judged.says
+        return judged.says if document.is_active else progress(document, admission)
     first = judged.events[0]
     if isinstance(first, RollbackBegan):
         return f"is about to be rolled back: {first.reason}"

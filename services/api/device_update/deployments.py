@@ -64,14 +64,10 @@ def list_deployments(request: Request, groups: Groups, group: str, orderby: Orde
     if device_class is not None:
         condition_of(groups, device_class)
     groups.members(group)
-    deployed_updates = [
-        deployed
-        for deployed in groups.deployed_updates(group)
-        if device_class in {None, class_of_update(deployed, groups)}
-    ]
+    listed = [each for each in groups.deployed_updates(group) if device_class in {None, class_of_update(each, groups)}]
     if (order := read_order(orderby, _ORDERS)) is not None:
-        deployed_updates.sort(key=lambda each: each.deployment.start_at or each.deployment.created_at, reverse=order[1])
-    return list_page(request, deployed_updates, lambda deployed: _answer(deployed, groups))
+        listed.sort(key=lambda each: each.deployment.start_at or each.deployment.created_at, reverse=order[1])
+    return list_page(request, listed, lambda deployed: _answer(deployed, groups))
 
 
 @router.get(_DEPLOYMENT)
@@ -228,9 +224,8 @@ def _command(group: str, deployment: str, body: Json, *, now: int) -> DeployUpda
         raise BodyInvalid(f"startDateTime is a time as in 2030-01-31T12:00:00Z, not {start[:80]!r}") from None
     start_at = round((time if time.tzinfo else time.replace(tzinfo=dt.UTC)).timestamp() * 1000)
     policy = None if body.get("rollbackPolicy") is None else _policy(body["rollbackPolicy"])
-    return DeployUpdate(
-        group, deployment, read_update_id(update, "update.updateId"), start_at if start_at > now else 0, policy
-    )
+    update_id = read_update_id(update, "update.updateId")
+    return DeployUpdate(group, deployment, update_id, start_at if start_at > now else 0, policy)
 
 
 def _policy(body: Json) -> RollbackPolicy:
@@ -243,9 +238,8 @@ def _policy(body: Json) -> RollbackPolicy:
                 **optional,
             },
         } if isinstance(answered := optional.get("devicesAnsweredMinimum", 0), int):
-            return RollbackPolicy(
-                read_update_id(update, "rollbackPolicy.update.updateId"), float(percent), count, answered
-            )
+            back_to = read_update_id(update, "rollbackPolicy.update.updateId")
+            return RollbackPolicy(back_to, float(percent), count, answered)
         case _:
             raise BodyInvalid(
                 "rollbackPolicy requires update, and failure with devicesFailedPercentage and devicesFailedCount"

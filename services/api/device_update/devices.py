@@ -6,7 +6,7 @@ from fastapi import Request
 
 from events.canonical import JsonObject
 from events.device.times import time_text
-from events.projection_store.groups import DEFAULT_CLASS, DeviceState, GroupProjection, class_of, is_among
+from events.projection_store.groups import DEFAULT_CLASS, Compliance, DeviceState, GroupProjection, class_of, is_among
 from events.rollout.sets import NO_DEVICES, FleetSet
 from events.update.commands import RemoveGroup
 from events.update.names import UpdateId
@@ -16,9 +16,7 @@ from services.api.device_update.lists import (
     CLASSES_DERIVED,
     Filter,
     OrderBy,
-    best_of_class,
     class_of_update,
-    compliance_answer,
     condition_of,
     device_location,
     device_page,
@@ -87,8 +85,13 @@ def list_devices(request: Request, groups: Groups, filter_: Filter = None) -> Js
         condition = groups.classes.get(str(selection["deviceClassId"]))
         members = NO_DEVICES if condition is None else members & groups.devices(condition)
     if "deploymentStatus" in selection:
-        state = selection["deploymentStatus"]
-        members &= _of_state(groups, None if state is None else state_of(state))
+        # The state of a device is that in its newest deployment; `null` selects the devices without a deployment.
+        state = None if selection["deploymentStatus"] is None else state_of(selection["deploymentStatus"])
+        in_state, seen = NO_DEVICES, NO_DEVICES
+        for by_state in _states(groups):
+            in_state |= NO_DEVICES if state is None else by_state[state] - seen
+            seen |= FleetSet.union(by_state.values())
+        members = members - seen if state is None else members & in_state
     return device_page(request, groups, members, _device_answers(groups))
 
 
@@ -110,7 +113,7 @@ def get_device_module() -> None:
 @router.get("/updateCompliance")
 def get_compliance(groups: Groups) -> JsonObject:
     """How many devices have the newest update that fits them."""
-    return compliance_answer(groups.compliance(groups.devices("*")))
+    return _compliance(groups.compliance(groups.devices("*")))
 
 
 @router.get("/deviceDiagnostics/{_rest:path}")
@@ -120,8 +123,26 @@ def diagnostics() -> None:
     raise NotOffered("logs and health checks of devices are not collected")
 
 
+def _compliance(compliance: Compliance) -> JsonObject:
+    """How many devices have the newest update, and how many are on their way to it."""
+    counts = {
+        "onLatestUpdateDeviceCount": len(compliance.latest),
+        "newUpdatesAvailableDeviceCount": len(compliance.outdated),
+        "updatesInProgressDeviceCount": len(compliance.under_way),
+    }
+    return {"totalDeviceCount": sum(counts.values()), **counts}
+
+
+def _best_of_class(class_id: str, groups: GroupProjection) -> UpdateId | None:
+    """The newest update of a class; `None` if it has none."""
+    # Updates are sorted by version, the newest first.
+    return next(
+        (document.update for document in groups.updates.values() if class_of(document.condition) == class_id), None
+    )
+
+
 def _class(class_id: str, condition: str, groups: GroupProjection) -> JsonObject:
-    best = best_of_class(class_id, groups)
+    best = _best_of_class(class_id, groups)
     return present(
         deviceClassId=class_id,
         friendlyName=condition,
@@ -133,15 +154,6 @@ def _class(class_id: str, condition: str, groups: GroupProjection) -> JsonObject
 def _states(groups: GroupProjection) -> list[dict[DeviceState, FleetSet]]:
     """The devices of each deployment by state, the last created deployment first."""
     return [groups.states(deployed) for deployed in groups.every_deployed_update]
-
-
-def _of_state(groups: GroupProjection, state: DeviceState | None) -> FleetSet:
-    """The devices whose newest deployment has this state; for `None`, those without a deployment."""
-    members, seen = FleetSet({}), FleetSet({})
-    for by_state in _states(groups):
-        members |= FleetSet({}) if state is None else by_state[state] - seen
-        seen |= FleetSet.union(by_state.values())
-    return groups.devices("*") - seen if state is None else members
 
 
 def _device_answers(groups: GroupProjection) -> Callable[[str, tuple[int, int]], JsonObject]:
@@ -201,7 +213,7 @@ def delete_group(request: Request, groups: Groups, group: str) -> None:
 @router.get("/groups/{group}/updateCompliance")
 def get_group_compliance(groups: Groups, group: str) -> JsonObject:
     """How many devices of a group have the newest update that fits them."""
-    return compliance_answer(groups.compliance(groups.members(group)))
+    return _compliance(groups.compliance(groups.members(group)))
 
 
 @router.get("/groups/{group}/bestUpdates")
@@ -240,13 +252,13 @@ def delete_subgroup(groups: Groups, group: str, device_class: str) -> None:
 @router.get(f"{_SUBGROUP}/updateCompliance")
 def get_subgroup_compliance(groups: Groups, group: str, device_class: str) -> JsonObject:
     """How many devices of a class within a group have the newest update."""
-    return compliance_answer(groups.compliance(_members(groups, group, device_class)))
+    return _compliance(groups.compliance(_members(groups, group, device_class)))
 
 
 @router.get(f"{_SUBGROUP}/bestUpdates")
 def get_best(groups: Groups, group: str, device_class: str) -> JsonObject:
     """The newest update of a class, with the number of devices of a group that do not have it yet."""
-    members, best = _members(groups, group, device_class), best_of_class(device_class, groups)
+    members, best = _members(groups, group, device_class), _best_of_class(device_class, groups)
     if best is None:
         raise NotFound(f"there is no update for the class {device_class[:80]!r}")
     return _needed(group, device_class, best, members, groups)

@@ -9,7 +9,7 @@ from fastapi import Query, Request
 
 from events.canonical import Json, JsonObject
 from events.log.keys import partition_of
-from events.projection_store.groups import DEFAULT_CLASS, Compliance, DeployedUpdate, GroupProjection, class_of
+from events.projection_store.groups import DEFAULT_CLASS, DeployedUpdate, GroupProjection, class_of
 from events.rollout.sets import FleetSet
 from events.update.names import UpdateId
 from events.update.state import UpdateDocument
@@ -116,29 +116,12 @@ def present(**members: Json) -> JsonObject:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def best_of_class(class_id: str, groups: GroupProjection) -> UpdateId | None:
-    """The newest update of a class; `None` if it has none."""
-    # Updates are sorted by version, the newest first.
-    return next(
-        (document.update for document in groups.updates.values() if class_of(document.condition) == class_id), None
-    )
-
-
-def compliance_answer(compliance: Compliance) -> JsonObject:
-    """How many devices have the newest update, and how many are on their way to it."""
-    counts = {
-        "onLatestUpdateDeviceCount": len(compliance.latest),
-        "newUpdatesAvailableDeviceCount": len(compliance.outdated),
-        "updatesInProgressDeviceCount": len(compliance.under_way),
-    }
-    return {"totalDeviceCount": sum(counts.values()), **counts}
-
-
 # -- filters and orders: the part of OData that the service documents
 
 
 # OData doubles a quote within a text.
 _CLAUSE = re.compile(r"\s*([A-Za-z/]+)\s+eq\s+('(?:[^']|'')*'|null|true|false)\s*", re.IGNORECASE)
+_LITERALS = {"null": None, "true": True, "false": False}
 _AND = re.compile(r"\band\b", re.IGNORECASE)
 
 
@@ -156,7 +139,8 @@ def read_filter(text: str | None, names: Collection[str]) -> dict[str, Json]:
         name = None if clause is None else properties.get(clause[1].lower())
         if clause is None or name is None or name in selection:
             raise _unsupported(text, names)
-        selection[name] = _value(clause[2])
+        literal = clause[2]
+        selection[name] = _LITERALS.get(literal.lower(), literal[1:-1].replace("''", "'"))
         remaining = remaining[clause.end() :]
         if remaining:
             joint = _AND.match(remaining)
@@ -180,11 +164,6 @@ def read_order(text: str | None, names: Mapping[str, str]) -> tuple[str, bool] |
     if words[0].lower() not in members or direction not in ([], ["asc"], ["desc"]):
         raise BodyInvalid(f"orderby is one of {', '.join(names)}, with asc or desc, not {text!r}")
     return members[words[0].lower()], direction == ["desc"]
-
-
-def _value(literal: str) -> Json:
-    plain = {"null": None, "true": True, "false": False}
-    return plain[literal.lower()] if literal.lower() in plain else literal[1:-1].replace("''", "'")
 
 
 def _unsupported(text: str | None, names: Collection[str]) -> BodyInvalid:

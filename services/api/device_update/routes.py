@@ -13,11 +13,7 @@ API_VERSIONS = ("2022-10-01", "2022-07-01-preview", "2026-06-01")
 
 
 def known_version(api_version: Annotated[str, Query(alias="api-version")]) -> None:
-    """Reject a request without `api-version`, or with an unknown one.
-
-    Raises:
-        BodyInvalid: names the versions.
-    """
+    """Reject a request without `api-version`, or with an unknown one."""
     if api_version not in API_VERSIONS:
         raise BodyInvalid(f"api-version is one of {', '.join(API_VERSIONS)}, not {api_version[:40]!r}")
 

@@ -197,12 +197,13 @@ BUSY = HttpError(503, "ServiceUnavailable", temporary=True)
 TOO_MANY = HttpError(429, "ThrottlingException", temporary=True, number=429001)
 INTERNAL = HttpError(500, "ServerError")
 METHOD_NOT_ALLOWED = 405
-_BY_STATUS = {
+BY_STATUS = {
     404: _NOT_FOUND,
     METHOD_NOT_ALLOWED: HttpError(METHOD_NOT_ALLOWED, "MethodNotAllowed"),
     408: HttpError(408, "RequestTimeout"),
     413: _TOO_LARGE,
 }
+"""Errors of the web framework."""
 
 DAMAGE = (fleet.CannotApply, log.UnreadableEvent, log.LogLostItsTail, history.HistoryDiffers)
 """An event cannot be applied and blocks its partition until an operator decides on it. These errors name events of any device."""
@@ -282,11 +283,6 @@ def text_of(error: Exception, *, is_limited: bool = False) -> str:
     # A manifest can have as many problems as it has members.
     text = str(error)
     return text if len(text) <= _TEXT_CHARACTERS_MAX else f"{text[:_TEXT_CHARACTERS_MAX]} … (shortened)"
-
-
-def answer_of_status(status: int) -> HttpError:
-    """The status and code of an error of the web framework."""
-    return _BY_STATUS.get(status, HttpError(status, BAD_REQUEST.code))
 
 
 def hub_error(answer: HttpError, message: str, *, request_id: str, at: int) -> HubErrorAnswer:

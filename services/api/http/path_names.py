@@ -24,10 +24,8 @@ def _named(description: str, example: str, **form: Any) -> Any:
 ACTS = ("start", "pause", "resume", "approve", "skip", "retry", "abort", "rollback")
 TALLIED = tuple(map(camel_case, RecordedCounts.__struct_fields__))
 
-_RULE = "a rule, as in docs/reference/readiness.md"
 _WAIVER = "1 to 64 ASCII letters, digits and . _ @ + -"
 _WEBHOOK = "1 to 64 lower-case ASCII letters, digits and . _ -, a letter or digit first"
-_POSITION_FORM = r"^(fleet|p[0-9]{2,3}):[0-9]{1,16}$"
 
 DeviceId = Annotated[str, _named(DEVICE, "edge-1", **DEVICE_FORM)]
 ModuleId = Annotated[str, _named(f"{DEVICE}; $edgeAgent and $edgeHub always exist", "sensor", **DEVICE_FORM)]
@@ -36,10 +34,10 @@ DeploymentId = Annotated[str, _named(DEPLOYMENT, "north", **DEPLOYMENT_FORM)]
 NewDeploymentId = Annotated[str, _named(DEPLOYMENT, "south", **DEPLOYMENT_FORM)]
 RolledOutId = Annotated[str, _named(DEPLOYMENT, "phased", **DEPLOYMENT_FORM)]
 HeldId = Annotated[str, _named(DEPLOYMENT, "held", **DEPLOYMENT_FORM)]
-RuleName = Annotated[str, _named(_RULE, "privileged", enum=[*BY_ID])]
+RuleName = Annotated[str, _named("a rule, as in docs/reference/readiness.md", "privileged", enum=[*BY_ID])]
 WaiverName = Annotated[str, _named(_WAIVER, "press-driver", pattern=r"^[A-Za-z0-9._@+\-]{1,64}$")]
 ActName = Annotated[str, _named("what the rollout does next", "start", enum=list(ACTS))]
 TalliedName = Annotated[str, _named("healthy, already, failed and so on", "target", enum=list(TALLIED))]
 WebhookId = Annotated[str, _named(_WEBHOOK, "siem", pattern=r"^[a-z0-9][a-z0-9._\-]{0,63}$")]
-StopName = Annotated[str, _named("a stream and a position", "p03:17", pattern=_POSITION_FORM)]
+StopName = Annotated[str, _named("a stream and a position", "p03:17", pattern=r"^(fleet|p[0-9]{2,3}):[0-9]{1,16}$")]
 StatusName = Annotated[str, _named("target, actual, healthy and so on", "target", enum=list(STATUSES))]

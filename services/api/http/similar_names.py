@@ -8,10 +8,7 @@ _NEIGHBOURS = 100
 
 
 def near(name: str, names: Iterable[str], *, alike: float = 0.75) -> list[str]:
-    """At most three names that are similar to a name, whatever their case; the most similar first.
-
-    `alike` is the required similarity, from 0 to 1.
-    """
+    """At most three similar names, whatever their case, the most similar first; `alike` (0 to 1) is required."""
     by_lower_case = {each.lower(): each for each in names}
     name = name.lower()
     closest = difflib.get_close_matches(name, candidates(name, by_lower_case), n=3, cutoff=alike)

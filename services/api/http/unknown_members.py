@@ -15,10 +15,7 @@ _MEMBERS_NAMED_MAX = 20
 
 
 def messages_of(members: Mapping[str, object], allowed: Iterable[str]) -> str:
-    """The errors for the unknown members of an object, at most 20; empty if there are none.
-
-    Each names the most similar allowed name, or all allowed names if none is similar.
-    """
+    """The errors for unknown members, at most 20, each with the most similar allowed name, or all; empty for none."""
     names, messages = list(allowed), list[str]()
     for member in [member for member in members if member not in names][:_MEMBERS_NAMED_MAX]:
         shown = str(member)[:_SHOWN_CHARACTERS]
@@ -31,21 +28,13 @@ def messages_of(members: Mapping[str, object], allowed: Iterable[str]) -> str:
 
 
 def check_members(value: object, kind: type[msgspec.Struct]) -> None:
-    """Reject members that a struct, or a struct inside it, does not have.
-
-    Raises:
-        BodyInvalid: names the path of the first object with such members, and each of them.
-    """
+    """Reject members that a struct, or one inside it, does not have: BodyInvalid with the path, and each of them."""
     for path, message in _unknown(value, _type_of(kind), ""):
         raise BodyInvalid(f"{path}: {message}" if path else message)
 
 
 async def refuse_members(request: Request) -> None:
-    """Reject the body of a route that takes none; `{}` and `null` pass.
-
-    Raises:
-        BodyInvalid: names each member, or says that the request takes no body.
-    """
+    """Reject the body of a route that takes none (BodyInvalid, with each member); `{}` and `null` pass."""
     text = await request.body()
     if not text.strip():
         return
@@ -63,6 +52,9 @@ _type_of = functools.cache(inspect.type_info)
 def _unknown(value: object, kind: inspect.Type, path: str) -> Iterator[tuple[str, str]]:
     match kind:
         case inspect.StructType() if isinstance(value, dict):
+            # Of a union the alternative whose tag the object has; a wrong tag is an error of decoding the value.
+            if kind.tag_field is not None and value.get(kind.tag_field) != kind.tag:
+                return
             fields = {field.encode_name: field.type for field in kind.fields}
             tag = () if kind.tag_field is None else (kind.tag_field,)
             if message := messages_of(value, (*tag, *fields)):
@@ -71,16 +63,10 @@ def _unknown(value: object, kind: inspect.Type, path: str) -> Iterator[tuple[str
                 if member in fields:
                     yield from _unknown(item, fields[member], f"{path}.{member}" if path else member)
         case inspect.UnionType(types=types):
-            # By the alternative whose tag the object has; a wrong tag is an error of decoding the value.
             for alternative in types:
-                if not isinstance(alternative, inspect.StructType) or _carries_tag(value, alternative):
-                    yield from _unknown(value, alternative, path)
+                yield from _unknown(value, alternative, path)
         case inspect.ListType(item_type=item_type) | inspect.VarTupleType(item_type=item_type):
             for index, item in enumerate(value if isinstance(value, list) else ()):
                 yield from _unknown(item, item_type, f"{path}[{index}]")
         case _:
             return
-
-
-def _carries_tag(value: object, kind: inspect.StructType) -> bool:
-    return isinstance(value, dict) and (kind.tag_field is None or value.get(kind.tag_field) == kind.tag)

@@ -27,7 +27,6 @@ from services.api.hub.router import hub_router
 # Closed to tokens with a scope: the answers hold keys of devices below, which may be outside of the scope (decision 0038).
 _EDGE_HUB = Access(REGISTRY_READ, own="$edgeHub")
 router = hub_router(read=_EDGE_HUB, write=_EDGE_HUB)
-
 _OF_EDGE_HUB = "/devices/{device_id}/modules/$edgeHub"
 _GET_VERSION = "2018-08-30-preview"
 

@@ -103,11 +103,7 @@ class DeviceStatistics(AnswerBody):
 
 
 def modules_in_reach(request: Request, device_id: DeviceId) -> None:
-    """Refuse the signature of a policy if the device is missing or disabled (contract/hub.md §1.5).
-
-    Raises:
-        ModulesOutOfReach: the device is missing or disabled.
-    """
+    """Refuse the signature of a policy if the device is missing or disabled (contract/hub.md §1.5)."""
     # Only signatures of policies, as the hub knows no other callers. A bearer token gets the 404 of the operation, which
     # says more (decision 0017).
     if caller_of(request).policy is None:
@@ -117,7 +113,9 @@ def modules_in_reach(request: Request, device_id: DeviceId) -> None:
         raise ModulesOutOfReach(device_id)
 
 
-router = hub_router()
+router = hub_router(
+    read=Access(REGISTRY_READ, own=True, scope="device"), write=Access(REGISTRY_WRITE, own=True, scope="device")
+)
 
 _MODULE = "/devices/{device_id}/modules/{module_id}"
 BULK_MAX = 100
@@ -202,7 +200,6 @@ def delete_device(request: Request, device_id: DeviceId, if_match: IfMatchToDele
 
 
 @router.get("/devices/{device_id}/modules", dependencies=[Depends(modules_in_reach)])
-@Access(REGISTRY_READ, own=True, scope="device")
 def list_modules(request: Request, device_id: DeviceId) -> list[ModuleIdentityAnswer]:
     """The identities of a device's modules, with their keys."""
     context = context_of(request)
@@ -211,7 +208,6 @@ def list_modules(request: Request, device_id: DeviceId) -> list[ModuleIdentityAn
 
 
 @router.get(_MODULE, responses=ETAG, dependencies=[Depends(modules_in_reach)])
-@Access(REGISTRY_READ, own=True, scope="device")
 def get_module(request: Request, response: Response, device_id: DeviceId, module_id: ModuleId) -> ModuleIdentityAnswer:
     """A module's identity, with its keys."""
     context = context_of(request)
@@ -224,7 +220,6 @@ def get_module(request: Request, response: Response, device_id: DeviceId, module
 
 
 @router.put(_MODULE, responses=ETAG, dependencies=[Depends(modules_in_reach)])
-@Access(REGISTRY_WRITE, own=True, scope="device")
 def put_module(
     request: Request,
     response: Response,
@@ -251,7 +246,6 @@ def put_module(
 
 
 @router.delete(_MODULE, status_code=204, dependencies=[Depends(modules_in_reach)])
-@Access(REGISTRY_WRITE, own=True, scope="device")
 def delete_module(request: Request, device_id: DeviceId, module_id: ModuleId, if_match: IfMatchToDelete = None) -> None:
     """Delete a module that was made by hand."""
     if if_match is None:
@@ -335,8 +329,5 @@ def in_plain(
 def identity_authentication(authentication: JsonObject) -> IdentityAuthentication:
     """An authentication with keys in plain, in the hub's shape."""
     keys = authentication.get("symmetricKey", {})
-    return IdentityAuthentication(
-        IdentityKeys(keys.get("primaryKey"), keys.get("secondaryKey")),
-        twin_thumbprints(authentication),
-        authentication.get("type", "sas"),
-    )
+    shown = IdentityKeys(keys.get("primaryKey"), keys.get("secondaryKey"))
+    return IdentityAuthentication(shown, twin_thumbprints(authentication), authentication.get("type", "sas"))

@@ -65,13 +65,11 @@ def identity_command(device_id: str, body: DeviceBody, if_match: str | None) -> 
     if enabled is None:
         raise BodyInvalid(f"status must be enabled or disabled, not {body.status[:40]!r}")
     edge = body.capabilities is not None and body.capabilities.iot_edge
-    authentication = authentication_of(body.authentication)
     parents = None if body.parent_scopes is None else tuple(body.parent_scopes)
+    common = (authentication_of(body.authentication), body.device_scope, parents)
     if if_match is None:
-        return RegisterDevice(device_id, edge, enabled, body.status_reason, authentication, body.device_scope, parents)
-    return UpdateDevice(
-        device_id, edge, enabled, body.status_reason, if_match, authentication, body.device_scope, parents
-    )
+        return RegisterDevice(device_id, edge, enabled, body.status_reason, *common)
+    return UpdateDevice(device_id, edge, enabled, body.status_reason, if_match, *common)
 
 
 def module_command(
@@ -159,9 +157,6 @@ def _line(body: BulkBody) -> IdentityChange:
 
 def _error(body: BulkBody, error: Exception) -> BulkError:
     return BulkError(body.id, body.module_id, answer_of(error).code, text_of(error), body.import_mode)
-
-
-# -- keys
 
 
 def authentication_of(body: AuthenticationBody | None, *, module: bool = False) -> dict[str, Any]:

@@ -32,11 +32,7 @@ async def check_version(
         str, Query(alias="api-version", examples=[API_VERSIONS[0]], json_schema_extra={"enum": list(API_VERSIONS)})
     ],
 ) -> None:
-    """Refuse a request with an unknown version of the contract.
-
-    Raises:
-        BodyInvalid: names the allowed versions.
-    """
+    """Refuse a request with an unknown version of the contract."""
     if version not in API_VERSIONS:
         raise BodyInvalid(f"api-version must be one of {', '.join(API_VERSIONS)}, not {version[:40]!r}")
 

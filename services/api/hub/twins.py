@@ -59,9 +59,6 @@ class MethodResult(AnswerBody):
     payload: Any
 
 
-# -- queries
-
-
 @queries.post("/devices/query", responses=PAGED)
 @Access(TWIN_READ, scope="handler", at=True, cost=QUERY)
 def run_query(
@@ -83,9 +80,6 @@ def run_query(
     if page.continuation is not None:
         headers["x-ms-continuation"] = context.continuations.seal(page.continuation)
     return JsonAnswer(page.rows, headers=headers)
-
-
-# -- twins
 
 
 @router.get("/twins/{device_id}")

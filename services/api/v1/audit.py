@@ -42,7 +42,6 @@ from services.api.v1.router import v1_router
 
 _READ = Access(AUDIT_READ, at="it is the log itself, and has parameters of its own for positions and times", cost=LONG)
 router = v1_router("/audit", read=_READ)
-
 Name = Annotated[str, Query(max_length=256)]
 Kinds = Annotated[list[str] | None, Query(max_length=100, description="Types of events, and AssignmentChange.")]
 Names = Annotated[list[str] | None, Query(max_length=100, description="Streams: fleet, p00, p00:assignments.")]
@@ -60,7 +59,6 @@ MEDIA_TYPES: dict[str, str] = {
 COLUMNS = ("stream", "position", "time", "kind", "subject", "by", "version", "cause", "sentence", "data")
 BATCH_LINES = 200
 _EXPORTED = 1000
-
 _FORMULAS = ("=", "+", "-", "@", "\\t", "\\r")
 _EXPORT: JsonObject = {
     "description": "One line or record per entry.",
@@ -134,13 +132,11 @@ class AuditReader:
         self._context = context
         self.names = stream_names(context.log.partitions)
         self._feed = Feed(context.log, context.projections)
-        ordinals = DeviceOrdinals(context.projections, partitions=context.log.partitions)
+        partitions = context.log.partitions
+        ordinals = DeviceOrdinals(context.projections, partitions=partitions)
+        among, device_ids = ordinals.among, ordinals.names
         self.searching = LogSearcher(
-            context.streams,
-            names=self.names,
-            partitions=context.log.partitions,
-            among=ordinals.among,
-            device_ids=ordinals.names,
+            context.streams, names=self.names, partitions=partitions, among=among, device_ids=device_ids
         )
 
     def page(

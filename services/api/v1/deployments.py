@@ -33,13 +33,12 @@ from services.api.http.json_answer import AnswerBody, one_of
 from services.api.http.path_names import DeploymentId, HeldId, NewDeploymentId, StatusName
 from services.api.http.request_costs import CONTENT, LONG
 from services.api.v1.bodies import ActBody, CreateBody, ScheduleBody, UpdateBody
-from services.api.v1.devices import POSITION_MAX
+from services.api.v1.devices import Position
 from services.api.v1.readiness import ReadinessAnswer, readiness_of
 from services.api.v1.rollouts import RolloutLine, lines_of
 from services.api.v1.router import v1_router
 
 router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True), write=Access(REGISTRY_WRITE, scope="handler"))
-
 _NO_REASON = ActBody()
 _OVER = {RolloutState.COMPLETED: "Everyone", RolloutState.CREATED: "NotStarted"} | dict.fromkeys(
     (RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK, RolloutState.HALTED), "Ended"
@@ -91,14 +90,10 @@ class DeploymentLine(AnswerBody):
         if rollout is not None and isinstance(document.admission, NotStarted):
             admission = _OVER.get(rollout.state, "Phased" if rollout.phase >= 0 else "NotStarted")
         times = None
-        if document.schedule is not UNSET:
-            start_at, end_at, zone = (
-                document.schedule.start_at or None,
-                document.schedule.end_at or None,
-                document.schedule.zone,
-            )
-            start, end = (at and local_time(at, zone) for at in (start_at, end_at))
-            times = DeploymentTimes(start_at, end_at, start, end, zone)
+        if (schedule := document.schedule) is not UNSET:
+            start_at, end_at = schedule.start_at or None, schedule.end_at or None
+            start, end = (at and local_time(at, schedule.zone) for at in (start_at, end_at))
+            times = DeploymentTimes(start_at, end_at, start, end, schedule.zone)
         return cls.filled(
             document,
             id=name,
@@ -207,7 +202,7 @@ def members(request: Request, name: DeploymentId, which: StatusName, query: Page
 def series(
     request: Request,
     name: DeploymentId,
-    since: Annotated[int, Query(ge=0, le=POSITION_MAX)] = 0,
+    since: Position = 0,
     limit: Annotated[int, Query(ge=1, le=SAMPLES_MAX)] = SAMPLES_MAX,
 ) -> DeploymentSeries:
     """The samples of a deployment's counts and metrics, about one a minute. Times are in milliseconds."""

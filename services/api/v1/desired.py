@@ -29,7 +29,6 @@ from services.api.v1.devices import POSITION_MAX, DeviceAssignmentChange, Device
 from services.api.v1.router import v1_router
 
 router = v1_router()
-
 WAIT_SECONDS_MAX = 300.0
 DEVICES_REMEMBERED_MAX = 100_000
 _VERSION = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,10}))?")
@@ -52,11 +51,6 @@ class DesiredVersion(msgspec.Struct, frozen=True):
         if match is None or int(match[1]) > POSITION_MAX:
             raise BodyInvalid(f"version must be the version of an earlier answer, as in 17 or 17.2, not {text[:40]!r}")
         return cls(int(match[1]), int(match[2] or 0))
-
-    @property
-    def text(self) -> str:
-        """`17`, or `17.2` if something was written by hand."""
-        return f"{self.assignment_change}.{self.hand_written}" if self.hand_written else str(self.assignment_change)
 
 
 class DesiredSectionAnswer(AnswerBody):
@@ -167,23 +161,13 @@ def _desired(
         sections = revealed
     else:
         sections = mask(sections)
-    answer = DesiredProperties(
-        device_id,
-        version.text,
-        changes_of(
-            context,
-            effective,
-            0 if device_version is None else device_version.assignment_change,
-            upto=effective.assignment_change,
-        ),
-        {
-            name: DesiredSectionAnswer(section, twin_sections[name].version)
-            for name, section in sections.items()
-            if name != DEVICE
-        },
-        ModulePart.all_of(effective.assignment),
-    )
-    if DEVICE in sections:
-        own, version_of_twin = effective.assignment.own_part, twin_sections[DEVICE].version
-        answer.device = DevicePart(sections[DEVICE], version_of_twin, layers_of(own), own.reason or None)
+    own_section, own = sections.pop(DEVICE, None), effective.assignment.own_part
+    modules = {name: DesiredSectionAnswer(section, twin_sections[name].version) for name, section in sections.items()}
+    after = 0 if device_version is None else device_version.assignment_change
+    changes = changes_of(context, effective, after, upto=effective.assignment_change)
+    # `17`, or `17.2` if something was written by hand.
+    text = f"{version.assignment_change}.{version.hand_written}".removesuffix(".0")
+    answer = DesiredProperties(device_id, text, changes, modules, ModulePart.all_of(effective.assignment))
+    if own_section is not None:
+        answer.device = DevicePart(own_section, twin_sections[DEVICE].version, layers_of(own), own.reason or None)
     return JsonAnswer(answer)

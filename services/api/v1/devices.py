@@ -33,6 +33,7 @@ from services.api.v1.router import v1_router
 
 # The largest integer that a double holds exactly: scripts in Redis and clients in JavaScript read positions as doubles.
 POSITION_MAX = 2**53 - 1
+Position = Annotated[int, Query(ge=0, le=POSITION_MAX)]
 
 router = v1_router(read=Access(TWIN_READ, scope="device", at=True))
 
@@ -224,9 +225,8 @@ def device_conflicts(request: Request, device_id: DeviceId) -> DeviceConflicts:
     assignment = existing(device_id, context.fleet_projection.effective(device_id)).assignment
     all_conflicts: list[Conflict] = []
     for layers in (assignment.own_part.stack, assignment.stack):
-        all_conflicts += conflicts(
-            [(layer.id, by_module(deployment_of(context, layer.id).content)) for layer in layers]
-        )
+        contents = ((layer.id, deployment_of(context, layer.id).content) for layer in layers)
+        all_conflicts += conflicts([(name, by_module(content)) for name, content in contents])
     for module_id, part in sorted(assignment.module_parts.items()):
         contents = ((layer.id, deployment_of(context, layer.id).content) for layer in part.stack)
         all_conflicts += conflicts([(name, {module_id: by_module(content)[MODULE]}) for name, content in contents])
@@ -260,9 +260,7 @@ def personal_tags(request: Request, device_id: DeviceId) -> PersonalTags:
 
 @router.get("/devices/{device_id}/assignments")
 @Access(TWIN_READ, scope="device", at=True, cost=LONG)
-def assignments(
-    request: Request, device_id: DeviceId, after: Annotated[int, Query(ge=0, le=POSITION_MAX)] = 0
-) -> DeviceAssignmentChanges:
+def assignments(request: Request, device_id: DeviceId, after: Position = 0) -> DeviceAssignmentChanges:
     """The changes of a device's assignment, oldest first, from position `after` + 1 on."""
     context = context_of(request)
     device = existing(device_id, context.fleet_projection.assignment(device_id))

@@ -39,7 +39,6 @@ from services.api.http.request_costs import LONG
 from services.api.v1.router import v1_router
 
 router = v1_router()
-
 EVENTS_MAX = 1000
 """An answer has the newest 1,000 events, and the number of all."""
 _ASSIGNMENT_CHANGES = 500
@@ -137,6 +136,7 @@ class Diff(AnswerBody, kw_only=True):
     by: dict[str, int]
 
 
+_AT: Any = {"max_length": AT_CHARACTERS_MAX, "pattern": AT_FORM}
 ThisDevice = Annotated[str | None, Query(description=f"Only this device: {DEVICE}.", json_schema_extra=DEVICE_FORM)]
 ThisDeployment = Annotated[
     str | None, Query(description=f"Only this deployment: {DEPLOYMENT}.", json_schema_extra=DEPLOYMENT_FORM)
@@ -149,23 +149,10 @@ def diff(
     request: Request,
     *,
     first: Annotated[
-        str,
-        Query(
-            alias="from",
-            max_length=AT_CHARACTERS_MAX,
-            pattern=AT_FORM,
-            description="The earlier point in time, as `at`.",
-            examples=["fleet:1"],
-        ),
+        str, Query(alias="from", description="The earlier point in time, as `at`.", examples=["fleet:1"], **_AT)
     ],
     last: Annotated[
-        str | None,
-        Query(
-            alias="to",
-            max_length=AT_CHARACTERS_MAX,
-            pattern=AT_FORM,
-            description="The later point in time, as `at`. The default is now.",
-        ),
+        str | None, Query(alias="to", description="The later point in time, as `at`. The default is now.", **_AT)
     ] = None,
     device: ThisDevice = None,
     deployment: ThisDeployment = None,

@@ -25,7 +25,6 @@ from services.api.v1.router import v1_router
 NAMES_MAX = 100
 
 router = v1_router()
-
 Names = Annotated[list[str] | None, Query(max_length=NAMES_MAX)]
 _RESTRICTED = frozenset({Permission.ADMIN})
 _ANSWER: JsonObject = {

@@ -35,12 +35,10 @@ from services.api.http.unknown_members import check_members
 from services.api.v1.router import v1_router
 
 router = v1_router()
-
 BATCH_LINES = 1000
 LINES_MAX = 100_000
 # Each refused line takes memory until the answer is sent: refusals once came to 32 MB for a request (decision 0036).
 REFUSED_MAX = 1000
-
 _LINE_BYTES_MAX = 1 << 20
 _LINE_VALUES_MAX = 60_000
 _BATCH_BYTES = 1 << 20
@@ -57,8 +55,6 @@ EVENTS_BODY: JsonObject = {
         },
     }
 }
-
-_PARTS = ("tags", "desired")
 
 _KINDS: dict[str, type[Command]] = {
     kind.__name__: kind
@@ -200,7 +196,7 @@ def command_of(line: bytes, caller: Caller) -> Command:
         members_ = msgspec.json.decode(line, type=dict[str, Any])
         kind = _kind_of(members_.pop("command", ""))
         check_members(members_, kind)
-        for part in _PARTS if kind is PatchTwin else ():
+        for part in ("tags", "desired") if kind is PatchTwin else ():
             if part in members_ and members_[part] is None:
                 raise BodyInvalid(
                     f'{part} must not be null; leave it out, or send "clear": ["{part}"] to remove all of it'

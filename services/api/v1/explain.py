@@ -39,8 +39,8 @@ from services.api.v1.devices import AsOf
 from services.api.v1.router import v1_router
 
 router = v1_router()
-
 READ_BACK_MAX = 10_000_000
+_READ_BACK = "How many events of the device's partition are searched for causes, back from the newest."
 # A search for similar ids compares the unknown id with each of these: with a million it would hold the interpreter.
 _NEAR_AMONG = 20_000
 
@@ -156,65 +156,41 @@ def explain(
     request: Request,
     device_id: DeviceId,
     deployment: Annotated[str | None, Query(description="Only this deployment.")] = None,
-    read_back: Annotated[
-        int,
-        Query(
-            alias="readBack",
-            ge=0,
-            le=READ_BACK_MAX,
-            description="How many events of the device's partition are searched for causes, back from the newest.",
-        ),
-    ] = ENTRIES_MAX,
+    read_back: Annotated[int, Query(alias="readBack", ge=0, le=READ_BACK_MAX, description=_READ_BACK)] = ENTRIES_MAX,
 ) -> DeviceExplanation:
     """Why a device has its configuration: for each deployment the verdict, its reason, and the events that led to it.
 
     An unknown device id gets a 404 with similar ids. The answer says if the device is retired, or unknown to the workers.
     Secrets appear as `***`.
     """
-    api_context = context_of(request)
+    context, scope = context_of(request), caller_of(request).scope
     explainer = Explainer(
-        api_context.log,
-        api_context.fleet_projection,
-        api_context.projections,
-        api_context.streams,
-        api_context.deployment_history,
+        context.log, context.fleet_projection, context.projections, context.streams, context.deployment_history
     )
-    scope = caller_of(request).scope
+    scope_text = None if scope is None else scope.text
     explanation = explainer.explain(
-        device_id,
-        now=api_context.clock(),
-        scope=None if scope is None else scope.text,
-        deployment=deployment,
-        entries_max=read_back,
+        device_id, now=context.clock(), scope=scope_text, deployment=deployment, entries_max=read_back
     )
     if explanation is None:
-        raise DeviceNotFound(device_id, near=_near(request, device_id))
+        names, _ = context.fleet_projection.devices(limit=_NEAR_AMONG, within=reach_of(request))
+        raise DeviceNotFound(device_id, near=near(device_id, names))
     explanation = msgspec.structs.replace(explanation, weighed=_seen(request, explanation, deployment))
     explanation = msgspec.structs.replace(explanation, turns=_turns(request, explanation))
     lines = [_deployment(each, explanation, explainer.causes(explanation, each)) for each in explanation.weighed]
     effective, document = explanation.effective, explanation.document
-    return DeviceExplanation(
-        device_id=device_id,
+    return DeviceExplanation.filled(
+        explanation,
         says=explanation_text.answer(explanation, deployment_id=deployment or ""),
         state="retired" if document.retired else "registered" if effective is None else "known",
         edge_capable=document.edge,
         enabled=document.enabled,
         runs=None if effective is None else _assignment(explanation, effective),
         as_of=_as_of(explanation),
-        contests=explanation.contests,
-        reported=explanation.reported,
         events=cause.of_identity_and_reports(explanation),
         undecided=tuple(cause.of_device(explanation.standpoint.number, each) for each in explanation.traced.undecided),
         read_back_to=explanation.traced.back_to,
         deployments=lines,
     )
-
-
-def _near(request: Request, device_id: str) -> list[str]:
-    """Similar ids among the devices that the caller reaches."""
-    api_context = context_of(request)
-    names, _ = api_context.fleet_projection.devices(limit=_NEAR_AMONG, within=reach_of(request))
-    return near(device_id, names)
 
 
 def _seen(request: Request, explanation: Explanation, deployment_id: str | None) -> tuple[Weighed, ...]:
@@ -234,20 +210,17 @@ def _seen(request: Request, explanation: Explanation, deployment_id: str | None)
         return weighed
     weighed = tuple(each for each in weighed if each.id == deployment_id)
     if not weighed and not explanation.document.retired:
-        raise DeploymentNotFound(deployment_id, why=_why_not(request, deployment_id))
+        if caller_of(request).scope is not None:
+            # Names and authors of deployments outside of the scope would tell about devices outside.
+            raise DeploymentNotFound(deployment_id)
+        context = context_of(request)
+        history = context.deployment_history.of(deployment_id, upto=context.log.head(FLEET))
+        if history and history[-1].kind == DeploymentDeleted.__name__:
+            raise DeploymentNotFound(deployment_id, why=cause.of_deployment(history[-1]).says)
+        similar = near(deployment_id, (name for name, _ in deployments(context.log)))
+        hint = f"did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+        raise DeploymentNotFound(deployment_id, why=hint)
     return weighed
-
-
-def _why_not(request: Request, deployment_id: str) -> str:
-    """Who deleted a deployment and when, or similar names."""
-    api_context = context_of(request)
-    if caller_of(request).scope is not None:
-        return ""  # Names and authors of deployments outside of the scope would tell about devices outside.
-    history = api_context.deployment_history.of(deployment_id, upto=api_context.log.head(FLEET))
-    if history and history[-1].kind == DeploymentDeleted.__name__:
-        return cause.of_deployment(history[-1]).says
-    similar = near(deployment_id, (name for name, _ in deployments(api_context.log)))
-    return f"did you mean {' or '.join(map(repr, similar))}?" if similar else ""
 
 
 def _turns(request: Request, explanation: Explanation) -> dict[str, Turn]:
@@ -271,20 +244,16 @@ def _turns(request: Request, explanation: Explanation) -> dict[str, Turn]:
     return turns
 
 
-# -- the parts of the answer
-
-
 def _assignment(explanation: Explanation, effective: Effective) -> ExplainedAssignment:
     assignment = effective.assignment
-    return ExplainedAssignment(
+    return ExplainedAssignment.filled(
+        effective,
         status=assignment.status,
         reason=assignment.reason or None,
         layers=[layer.id for layer in assignment.stack],
         wanted=[layer.id for layer in assignment.wanted],
         before=[layer.id for layer in explanation.change.was.stack],
         since=effective.at,
-        assignment_change=effective.assignment_change,
-        cause=effective.cause,
         causes=cause.of_last_change(explanation),
     )
 
@@ -295,36 +264,24 @@ def _as_of(explanation: Explanation) -> ExplainedAsOf:
         # What stops a partition can be about a device outside of the caller's scope.
         error = None if explanation.scope is not None else blocked.error
         stop = ExplainedStop(f"{stream_name(blocked.stream)}:{blocked.position}", blocked.at, error)
-    return ExplainedAsOf(
-        stream=stream_name(at.number),
-        partition=at.vector.partition,
-        fleet=at.vector.fleet,
-        heads=AsOf(at.head.partition, at.head.fleet),
-        is_behind=at.is_behind,
-        blocked=stop,
-    )
+    heads, vector = AsOf.filled(at.head), at.vector
+    return ExplainedAsOf(stream_name(at.number), vector.partition, vector.fleet, heads, at.is_behind, stop)
 
 
 def _deployment(weighed: Weighed, explanation: Explanation, causes: tuple[Cause, ...]) -> ExplainedDeployment:
     """The verdict of a deployment, with the events that led to it."""
-    deployment = explanation.deployments[weighed.id]
-    group = group_and_deployment(weighed.id)
+    deployment, group = explanation.deployments[weighed.id], group_and_deployment(weighed.id)
     is_counted = explanation_text.is_counted(weighed, deployment)
     why = "" if weighed.obstacle is None else explanation_text.because(weighed, explanation)
-    return ExplainedDeployment(
-        id=weighed.id,
+    return ExplainedDeployment.filled(
+        weighed,
         group=None if group is None else group[0],
         module=weighed.module or None,
         kind=KIND_NAMES[weighed.kind],
-        layered=weighed.layered,
-        priority=weighed.priority,
-        verdict=weighed.verdict,
         says=explanation_text.verdict(weighed, explanation, why=why),
         because=why or None,
         layer=weighed.rank or None,
-        obstacle=weighed.obstacle,
         if_targeted=weighed.then,
-        targeted=weighed.targeted,
         applied_count=is_counted,
         notes=[explanation_text.NOT_COUNTED] if weighed.applies and not is_counted else [],
         turn=explanation.turns.get(weighed.id),

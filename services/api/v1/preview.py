@@ -47,7 +47,6 @@ from services.api.v1.readiness import ReadinessAnswer, current_waivers
 from services.api.v1.router import v1_router
 
 router = v1_router()
-
 EXAMPLES = 3
 CHANGES_MAX = 50
 DIFFERENCES_MAX = 200

@@ -2,10 +2,10 @@
 
 import datetime as dt
 from operator import attrgetter
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import msgspec
-from fastapi import Query, Request
+from fastapi import Request
 
 from events.deployment.commands import CreateDeployment
 from events.log.fleet_documents import waivers as waivers_of
@@ -31,7 +31,7 @@ from services.api.http.request_costs import LONG
 from services.api.v1.bodies import WaiverBody
 from services.api.v1.router import v1_router
 
-router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True, cost=LONG))
+router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True, cost=LONG), write=Access(REGISTRY_WRITE))
 
 
 class WaiverAnswer(AnswerBody):
@@ -173,10 +173,7 @@ def score(request: Request) -> FleetScore:
 
 @router.get("/readiness/{rule}")
 def devices_of(
-    request: Request,
-    rule: RuleName,
-    query: PageInQuery,
-    which: Annotated[Literal["found", "waived"], Query()] = "found",
+    request: Request, rule: RuleName, query: PageInQuery, which: Literal["found", "waived"] = "found"
 ) -> DevicePage:
     """The devices with findings of a rule, or those with waived findings, page by page. A device can be in both lists."""
     context = context_of(request)
@@ -202,9 +199,6 @@ def device(request: Request, device_id: DeviceId) -> DeviceReadiness:
     return DeviceReadiness.of(request, report, waivers, device_id=device_id)
 
 
-# -- waivers
-
-
 @router.get("/waivers")
 @Access(REGISTRY_READ, at=True)
 def list_waivers(request: Request) -> list[WaiverAnswer]:
@@ -221,7 +215,6 @@ def get_waiver(request: Request, name: WaiverName) -> WaiverAnswer:
 
 
 @router.put("/waivers/{name}")
-@Access(REGISTRY_WRITE)
 def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> WaiverAnswer:
     """Accept the findings of a rule for a time, or change such a waiver. The caller is recorded as its author."""
     try:
@@ -233,7 +226,6 @@ def put_waiver(request: Request, name: WaiverName, body: WaiverBody) -> WaiverAn
 
 
 @router.delete("/waivers/{name}", status_code=204)
-@Access(REGISTRY_WRITE)
 def delete_waiver(request: Request, name: WaiverName) -> None:
     """Withdraw a waiver: its findings count again."""
     write(request, WithdrawWaiver(name))

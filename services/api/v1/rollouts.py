@@ -3,7 +3,7 @@
 # `camel_json` and `camel_schema` write structs of the domain as they are: one definition for the log, the answer and the
 # description, where a copy of each would have to follow every change.
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -48,16 +48,6 @@ router = v1_router(read=Access(REGISTRY_READ, scope="handler", at=True), write=A
 
 HISTORY_MAX = 10_000
 _NO_REASON = ActBody()
-_ACTS_WITH_REASON: Mapping[str, Callable[[str, str], commands.RolloutCommand]] = {
-    "pause": commands.PauseRollout,
-    "abort": commands.AbortRollout,
-    "rollback": commands.RollBack,
-}
-_OTHER_ACTS: Mapping[str, Callable[[str], commands.RolloutCommand]] = {
-    "start": commands.StartRollout,
-    "resume": commands.ResumeRollout,
-    "retry": commands.RetryFailed,
-}
 
 RolloutCounts = Annotated[dict[str, Any], msgspec.Meta(extra_json_schema=camel_schema(RecordedCounts))]
 """The numbers of devices that a rollout is judged by (docs/guides/rollouts.md). Each is the length of a list of devices."""
@@ -199,24 +189,26 @@ def do(request: Request, name: RolledOutId, act: ActName, body: ActBody = _NO_RE
     if act not in ACTS:
         raise NotFound(f"a rollout has no act {act[:40]!r}; allowed are {', '.join(ACTS)}")
     document = rollout_seen(request, name)
-    command: commands.RolloutCommand
+    # The next phase that waits for an approval, or the phase that opens next if there is none.
+    waiting = (
+        number
+        for number, phase in enumerate(document.plan.phases)
+        if phase.approval and number > document.phase and number not in document.approved
+    )
+    next_phase = next(waiting, min(document.phase + 1, len(document.plan.phases) - 1))
     # Phases count from 1 in bodies and answers, as in sentences, and from 0 in commands and documents.
-    if act == "approve":
-        # The next phase that waits for an approval, or the phase that opens next if there is none.
-        waiting = (
-            number
-            for number, phase in enumerate(document.plan.phases)
-            if phase.approval and number > document.phase and number not in document.approved
-        )
-        phase = next(waiting, min(document.phase + 1, len(document.plan.phases) - 1))
-        command = commands.ApprovePhase(name, phase if body.phase is None else body.phase - 1)
-    elif act == "skip":
-        command = commands.SkipPhase(name, max(0, document.phase) if body.phase is None else body.phase - 1)
-    elif act in _ACTS_WITH_REASON:
-        command = _ACTS_WITH_REASON[act](name, body.reason)
-    else:
-        command = _OTHER_ACTS[act](name)
-    write(request, command)
+    phase = None if body.phase is None else body.phase - 1
+    by_act: dict[str, commands.RolloutCommand] = {
+        "start": commands.StartRollout(name),
+        "pause": commands.PauseRollout(name, body.reason),
+        "resume": commands.ResumeRollout(name),
+        "approve": commands.ApprovePhase(name, next_phase if phase is None else phase),
+        "skip": commands.SkipPhase(name, max(0, document.phase) if phase is None else phase),
+        "retry": commands.RetryFailed(name),
+        "abort": commands.AbortRollout(name, body.reason),
+        "rollback": commands.RollBack(name, body.reason),
+    }
+    write(request, by_act[act])
     return rollout(request, name)
 
 
@@ -280,16 +272,15 @@ def _phase(document: RolloutDocument, number: int, now: RecordedCounts, passed: 
     reason = document.reason if is_last else None if passed is None else passed.reason
     gate = msgspec.structs.replace(phase.gate, success_percent=document.plan.required_percent(phase.gate))
     admits = str(phase.count) if phase.count is not None else phase.condition or ""
-    return RolloutPhase(
-        number,
-        phase.name,
-        admits if phase.percent is None else f"{phase.percent:g}%",
-        camel_json(gate),
-        phase.approval,
-        number - 1 in document.approved,
-        state,
-        reason or None,
-        camel_json(counts),
+    return RolloutPhase.filled(
+        phase,
+        number=number,
+        admits=admits if phase.percent is None else f"{phase.percent:g}%",
+        gate=camel_json(gate),
+        approved=number - 1 in document.approved,
+        state=state,
+        reason=reason or None,
+        counts=camel_json(counts),
     )
 
 
@@ -299,6 +290,7 @@ def _phase(document: RolloutDocument, number: int, now: RecordedCounts, passed: 
 _COUNTED_STATES = ("healthy", "already", "failed", "silent", "pending", "outranked", "notApplied")
 STATES = (*_COUNTED_STATES, "notAdmitted", "notBack")
 """The states of a device in a rollout. `notBack` is in addition to another state: a rollback did not reach the device."""
+State = Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})]
 _REASONS = {
     "healthy": "it answered that all is well",
     "already": "it had the same configuration before it was admitted",
@@ -337,12 +329,7 @@ class RolloutDevices(AnswerBody):
 
 
 @router.get("/deployments/{name}/rollout/devices")
-def list_devices(
-    request: Request,
-    name: RolledOutId,
-    query: PageInQuery,
-    state: Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})] = None,
-) -> RolloutDevices:
+def list_devices(request: Request, name: RolledOutId, query: PageInQuery, state: State = None) -> RolloutDevices:
     """The devices that a rollout targets or has admitted, with the state of each and the reason, page by page.
 
     Once the deployment has ended, the states are those at its end. `runs` is always what a device has now.
@@ -372,11 +359,8 @@ def list_devices(
         elif state_now == "outranked":
             layers = context.fleet_projection.not_applied(device_id) if is_live else ()
             reason = next((layer.text for layer in layers if layer.deployment_id == name), "another deployment won")
-        runs = RunningAssignment(
-            assignment.status.value if assignment.was_assigned else "nothing",
-            layers_of(assignment),
-            assignment.configuration,
-        )
+        status = assignment.status.value if assignment.was_assigned else "nothing"
+        runs = RunningAssignment(status, layers_of(assignment), assignment.configuration)
         why_not_back = first_with(location, not_back)
         lines.append(RolloutDevice(device_id, state_now, reason or _REASONS[state_now], why_not_back, runs))
     return RolloutDevices(lines, continuation_at(context, last_position))

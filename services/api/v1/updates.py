@@ -25,7 +25,6 @@ from services.api.v1.rollouts import failure_of, sizes_of
 from services.api.v1.router import v1_router
 
 router = v1_router(read=Access(REGISTRY_READ, at=True), write=Access(REGISTRY_WRITE, cost=CONTENT))
-
 _UPDATE = "/updates/{provider}/{name}/{version}"
 
 
@@ -89,6 +88,7 @@ _GROUP = "/groups/{group}"
 _DEPLOYMENT = f"{_GROUP}/deployments/{{deployment}}"
 
 GroupId = Annotated[str, Path(description="The value of the tag ADUGroup, or any other name.", examples=["north"])]
+State = Annotated[str | None, Query(json_schema_extra={"enum": [state.value for state in DeviceState]})]
 Deployment = Annotated[str, Path(description="An id of your choice, unique in its group.", examples=["1"])]
 
 
@@ -101,23 +101,6 @@ class GroupAnswer(AnswerBody):
     devices: int
     active: str | None
     deployments: list[str]
-
-    @classmethod
-    def of(cls, name: str, groups: GroupProjection) -> Self:
-        """A group by its name.
-
-        Raises:
-            GroupNotFound: there is no such group.
-        """
-        document, deployed_updates = groups.groups.get(name), groups.deployed_updates(name)
-        return cls(
-            name,
-            condition_of_group(name, document),
-            (document or GroupDocument(0, 0)).priority,
-            len(groups.members(name)),
-            next((deployed.deployment.id for deployed in deployed_updates if deployed.is_active), None),
-            [deployed.deployment.id for deployed in deployed_updates],
-        )
 
 
 class RollbackPolicyAnswer(AnswerBody):
@@ -189,20 +172,28 @@ class UpdatedDevices(AnswerBody):
 @router.get("/groups")
 def list_groups(groups: Groups) -> list[GroupAnswer]:
     """All groups, of the tag and defined ones, with the number of edge-capable devices of each."""
-    return [GroupAnswer.of(name, groups) for name in groups.names]
+    return [show_group(groups, name) for name in groups.names]
 
 
 @router.get(_GROUP)
 def show_group(groups: Groups, group: GroupId) -> GroupAnswer:
     """A group."""
-    return GroupAnswer.of(group, groups)
+    document, deployed_updates = groups.groups.get(group), groups.deployed_updates(group)
+    return GroupAnswer(
+        group,
+        condition_of_group(group, document),
+        (document or GroupDocument(0, 0)).priority,
+        len(groups.members(group)),
+        next((deployed.deployment.id for deployed in deployed_updates if deployed.is_active), None),
+        [deployed.deployment.id for deployed in deployed_updates],
+    )
 
 
 @router.put(_GROUP)
 def define_group(request: Request, group: GroupId, body: GroupBody) -> GroupAnswer:
     """Define the devices of a group by a target condition, or by the tag `ADUGroup` if there is none."""
     write(request, commands.DefineGroup(group, body.condition, body.priority))
-    return GroupAnswer.of(group, groups_of(request))
+    return show_group(groups_of(request), group)
 
 
 @router.delete(_GROUP, status_code=204)
@@ -267,13 +258,7 @@ def delete_deployment(request: Request, groups: Groups, group: GroupId, deployme
 
 @router.get(f"{_DEPLOYMENT}/devices")
 def list_devices(
-    request: Request,
-    groups: Groups,
-    group: GroupId,
-    deployment: Deployment,
-    *,
-    query: PageInQuery,
-    state: Annotated[str | None, Query(json_schema_extra={"enum": [state.value for state in DeviceState]})] = None,
+    request: Request, groups: Groups, group: GroupId, deployment: Deployment, *, query: PageInQuery, state: State = None
 ) -> UpdatedDevices:
     """The devices of a deployment with the state of each and the reason, page by page."""
     context, deployed = context_of(request), groups.deployment(group, deployment)

@@ -1,8 +1,9 @@
 """The files that `twinfold check` reads and writes: manifests, waivers, baselines; and the findings in a manifest."""
 
 import codecs
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -95,10 +96,8 @@ def source_of(location: str, text: str) -> SourceFile:
     Raises:
         InputUnreadable: it is not JSON.
     """
-    try:
+    with _usable(location):
         raw: Json = json.loads(text, parse_constant=_refused)
-    except (ValueError, RecursionError) as error:
-        raise InputUnreadable(location, str(error)) from error
     name = "-" if location == STANDARD_INPUT else str(PurePosixPath(Path(location).as_posix()))
     template = ".template." in Path(location).name
     return SourceFile(location, text, read_document(raw, name=name, template=template, doubled=doubled(text)))
@@ -111,12 +110,10 @@ def write_manifest(source: SourceFile) -> None:
         InputUnreadable: the file cannot be written.
     """
     path = Path(source.location)
-    try:
+    with _usable(source.location):
         # Without its mark the first line of the file would show as changed in a code review.
         mark = codecs.BOM_UTF8 if path.read_bytes().startswith(codecs.BOM_UTF8) else b""
         path.write_bytes(mark + source.text.encode())
-    except OSError as error:
-        raise InputUnreadable(source.location, str(error)) from error
 
 
 def read_waivers(location: str) -> tuple[Waiver, ...]:
@@ -126,16 +123,13 @@ def read_waivers(location: str) -> tuple[Waiver, ...]:
         InputUnreadable: it cannot be parsed, lacks a member, or names an unknown rule.
     """
     text = read_text(location)
-    try:
+    with _usable(location):
         decode = msgspec.json.decode if location.endswith(".json") else msgspec.toml.decode
         waivers = decode(text.encode(), type=WaiverFile).waivers
-    except (ValueError, msgspec.DecodeError) as error:
-        raise InputUnreadable(location, str(error)) from error
     for waiver in waivers:
         if waiver.rule not in BY_ID:
-            raise InputUnreadable(
-                location, f"unknown rule {waiver.rule!r}; docs/reference/readiness.md lists all rules"
-            )
+            why = f"unknown rule {waiver.rule!r}; docs/reference/readiness.md lists all rules"
+            raise InputUnreadable(location, why)
     return waivers
 
 
@@ -145,10 +139,9 @@ def read_baseline(location: str) -> frozenset[str]:
     Raises:
         InputUnreadable: the file is not a baseline.
     """
-    try:
-        baseline = msgspec.json.decode(read_text(location).encode(), type=Baseline)
-    except (ValueError, msgspec.DecodeError) as error:
-        raise InputUnreadable(location, str(error)) from error
+    text = read_text(location)
+    with _usable(location):
+        baseline = msgspec.json.decode(text.encode(), type=Baseline)
     return frozenset(finding.fingerprint for finding in baseline.findings)
 
 
@@ -163,10 +156,15 @@ def write_baseline(location: str, files: Iterable[CheckedFile]) -> None:
         BaselineFinding(fingerprint, finding.rule, finding.document, finding.module)
         for fingerprint, finding in sorted(findings.items(), key=lambda entry: entry[0])
     )
-    text = msgspec.json.format(msgspec.json.encode(Baseline(1, entries)), indent=2)
+    with _usable(location):
+        Path(location).write_bytes(msgspec.json.format(msgspec.json.encode(Baseline(1, entries)), indent=2) + b"\n")
+
+
+@contextlib.contextmanager
+def _usable(location: str) -> Iterator[None]:
     try:
-        Path(location).write_bytes(text + b"\n")
-    except OSError as error:
+        yield
+    except (OSError, ValueError, RecursionError, msgspec.DecodeError) as error:
         raise InputUnreadable(location, str(error)) from error
 
 

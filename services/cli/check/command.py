@@ -1,6 +1,5 @@
 """`twinfold check`: checks manifests against the production checklist, without a server."""
 
-import enum
 import io
 import sys
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from services.cli.check.check_files import (
 )
 from services.cli.check.json_text import edited
 from services.cli.check.reports import CheckResult, as_json, as_junit, as_sarif, counts, show
-from services.cli.commands import command
+from services.cli.commands import argument, command, flag
 from services.cli.inputs import STANDARD_INPUT, InputUnreadable, read_text
 
 FOUND = 1
@@ -40,14 +39,7 @@ UNREADABLE = 2
 _PASSES_MAX = 20
 
 
-class ProfileName(enum.StrEnum):
-    """The profiles of `events.readiness.profile.PROFILES`."""
-
-    production = "production"
-    development = "development"
-    constrained = "constrained"
-
-
+ProfileName = Literal["production", "development", "constrained"]
 Format = Literal["text", "json", "sarif", "junit"]
 
 
@@ -61,23 +53,22 @@ class CheckOptions(msgspec.Struct, frozen=True):
     bases: Sequence[SourceFile]
 
 
-@command(example="twinfold check deployment.json --profile constrained --fail-on error")
+@command(example="check deployment.json --profile constrained --fail-on error")
 def check(
-    files: Annotated[list[str], typer.Argument(help="Manifests or templates; - is standard input.")],
+    files: Annotated[list[str], argument("Manifests or templates; - is standard input.")],
     *,
-    profile: Annotated[ProfileName, typer.Option(help="Which rules apply.")] = ProfileName.production,
+    profile: Annotated[ProfileName, flag("Which rules apply.")] = "production",
     merge_onto: Annotated[
-        list[str] | None,
-        typer.Option(help="Merge each file onto this manifest; can be repeated for layers, in their order."),
+        list[str] | None, flag("Merge each file onto this manifest; can be repeated for layers, in their order.")
     ] = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Fix what can be fixed safely, in the files.")] = False,
-    format_: Annotated[Format, typer.Option("--format", help="Format of the report.")] = "text",
-    baseline: Annotated[str | None, typer.Option(help="A file of known findings, which do not count.")] = None,
+    fix: Annotated[bool, flag("Fix what can be fixed safely, in the files.", "--fix")] = False,
+    format_: Annotated[Format, flag("Format of the report.", "--format")] = "text",
+    baseline: Annotated[str | None, flag("A file of known findings, which do not count.")] = None,
     write_baseline_to: Annotated[
-        str | None, typer.Option("--write-baseline", help="Write the findings of this run to a file, as a baseline.")
+        str | None, flag("Write the findings of this run to a file, as a baseline.", "--write-baseline")
     ] = None,
-    fail_on: Annotated[Severity, typer.Option(help="Lowest severity that counts.")] = Severity.WARNING,
-    waivers: Annotated[str | None, typer.Option(help="A file of waivers, in TOML or JSON.")] = None,
+    fail_on: Annotated[Severity, flag("Lowest severity that counts.")] = Severity.WARNING,
+    waivers: Annotated[str | None, flag("A file of waivers, in TOML or JSON.")] = None,
 ) -> None:
     """Check manifests against the production checklist. Exits with 1 if there are findings that count.
 
@@ -85,17 +76,17 @@ def check(
     """
     try:
         options = CheckOptions(
-            PROFILES[profile.value],
+            PROFILES[profile],
             now_ms(),
             read_waivers(waivers) if waivers else (),
             read_baseline(baseline) if baseline else None,
-            [_read(location) for location in merge_onto or []],
+            [source_of(location, read_text(location)) for location in merge_onto or []],
         )
         # All files are read before any is fixed: a run that cannot read one changes none.
         sources, unreadable = list[SourceFile](), list[InputUnreadable]()
         for location in files:
             try:
-                sources.append(_read(location))
+                sources.append(source_of(location, read_text(location)))
             except InputUnreadable as error:
                 unreadable.append(error)
         applies_fixes = fix and not unreadable
@@ -122,10 +113,6 @@ def check(
         raise typer.Exit(UNREADABLE)
     if not write_baseline_to and any(counts(finding, fail_on) for result in checked for finding in result.new):
         raise typer.Exit(FOUND)
-
-
-def _read(location: str) -> SourceFile:
-    return source_of(location, read_text(location))
 
 
 def _checked(source: SourceFile, options: CheckOptions, *, fix: bool) -> CheckedFile:

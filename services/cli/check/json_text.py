@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
@@ -79,7 +80,7 @@ def _read(text: str) -> tuple[dict[str, TextSpan], list[str]]:
             if text[at] not in "}]":
                 continue
         else:
-            end = scanstring(text, at + 1)[1] if text[at] == '"' else _end_of(text, at)
+            end = scanstring(text, at + 1)[1] if text[at] == '"' else _after(text, at, _scalar)
             by_pointer[path] = TextSpan(name, at, end)
             at = _after(text, end)
         while stack and text[at] in "}]":
@@ -103,9 +104,7 @@ def edited(text: str, operations: Sequence[Operation]) -> str:
     Raises:
         LookupError: an operation names an element that does not exist.
     """
-    for operation in operations:
-        text = _edited(text, operation)
-    return text
+    return reduce(_edited, operations, text)
 
 
 def _edited(text: str, operation: Operation) -> str:
@@ -121,7 +120,9 @@ def _edited(text: str, operation: Operation) -> str:
         return text[: span.start] + value + text[span.end :]
     if operation.op == "replace":
         raise LookupError(operation.path)
-    return _with(text, operation, holder, last=_last_member(locations, above))
+    # Nested elements end before the member that they are in, so the one that ends last is a member itself.
+    inside = [span for path, span in locations.items() if path.startswith(f"{above}/")]
+    return _with(text, operation, holder, last=max(inside, key=lambda span: (span.end, -span.name), default=None))
 
 
 def _with(text: str, operation: Operation, holder: TextSpan, *, last: TextSpan | None) -> str:
@@ -149,12 +150,6 @@ def _without(text: str, span: TextSpan, holder: TextSpan) -> str:
     if text[before - 1] == ",":
         return text[: before - 1] + text[span.end :]
     return text[: holder.start + 1] + text[holder.end - 1 :]
-
-
-def _last_member(locations: dict[str, TextSpan], above: str) -> TextSpan | None:
-    # Nested elements end before the member that they are in, so the one that ends last is a member itself.
-    inside = [span for path, span in locations.items() if path.startswith(f"{above}/")]
-    return max(inside, key=lambda span: (span.end, -span.name), default=None)
 
 
 def _written(value: Json, text: str, margin: str | None) -> str:
@@ -192,11 +187,7 @@ def _break(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"
 
 
-def _after(text: str, offset: int) -> int:
-    match = _space(text, offset)
-    return match.end() if match else offset
-
-
-def _end_of(text: str, offset: int) -> int:
-    match = _scalar(text, offset)
+def _after(text: str, offset: int, what: Callable[[str, int], re.Match[str] | None] = _space) -> int:
+    """The offset behind white space, or behind what else is there."""
+    match = what(text, offset)
     return match.end() if match else offset

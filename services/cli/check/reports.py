@@ -131,27 +131,23 @@ def as_sarif(all_files: CheckResult) -> str:
             results.append({**_result(checked, waived.finding), "suppressions": [suppression]})
     driver = {"name": "twinfold", "version": version("twinfold"), "rules": [_sarif_rule(rule) for rule in RULES]}
     expired = {waiver for checked in files for waiver in checked.report.expired}
-    run = {
-        "tool": {"driver": driver},
-        # `line_of` counts characters of Python, which are code points.
-        "columnKind": "unicodeCodePoints",
-        "invocations": [_invocation(all_files.unreadable)],
-        "results": results,
-        "properties": {"expiredWaivers": msgspec.to_builtins(sorted(expired, key=str))},
-    }
-    return _text({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]})
-
-
-def _invocation(unreadable: Sequence[InputUnreadable]) -> JsonObject:
     notifications = [
         {
             "level": "error",
             "message": {"text": error.why},
             "locations": [{"physicalLocation": {"artifactLocation": {"uri": _uri(error.location)}}}],
         }
-        for error in unreadable
+        for error in all_files.unreadable
     ]
-    return {"executionSuccessful": not unreadable, "toolExecutionNotifications": notifications}
+    run = {
+        "tool": {"driver": driver},
+        # `line_of` counts characters of Python, which are code points.
+        "columnKind": "unicodeCodePoints",
+        "invocations": [{"executionSuccessful": not all_files.unreadable, "toolExecutionNotifications": notifications}],
+        "results": results,
+        "properties": {"expiredWaivers": msgspec.to_builtins(sorted(expired, key=str))},
+    }
+    return _text({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
 def _file(checked: CheckedFile) -> JsonObject:
@@ -263,10 +259,8 @@ def _suite(suites: ET.Element, checked: CheckedFile, fail_on: Severity) -> None:
             ET.SubElement(case, "skipped", message=_clean("; ".join(finding.message for finding in let)))
         elif new:
             ET.SubElement(case, "system-out").text = "\n".join(_clean(finding.message) for finding in new)
-    cases = suite.findall("testcase")
-    suite.set("tests", str(len(cases)))
-    suite.set("failures", str(sum(case.find("failure") is not None for case in cases)))
-    suite.set("skipped", str(sum(case.find("skipped") is not None for case in cases)))
+    for name, path in (("tests", "testcase"), ("failures", "testcase/failure"), ("skipped", "testcase/skipped")):
+        suite.set(name, str(len(suite.findall(path))))
 
 
 def _clean(text: str) -> str:

@@ -36,30 +36,22 @@ def advice(
     result = []
     of_module = document.kind is ContentKind.MODULE
     if not document.target_condition.strip():
-        example = (
-            "FROM devices.modules WHERE moduleId = 'm' targets all modules m" if of_module else "* targets all devices"
-        )
+        every_module = "FROM devices.modules WHERE moduleId = 'm' targets all modules m"
+        example = every_module if of_module else "* targets all devices"
         result.append(Advice("empty-condition", f"{name} has no target condition, so it targets no device; {example}"))
-    result += [
-        Advice("implicit-and", f"{name}: column {note.column}: {note.message}")
-        for note in (() if of_module else lint(document.target_condition))
-    ]
-    result += [
-        Advice("metric-never-matches", f"{name}: metric {metric}: {why}")
-        for metric, text in document.metrics.items()
-        if (why := _why_never_matches(name, document, text))
-    ]
+    notes = () if of_module else lint(document.target_condition)
+    result += [Advice("implicit-and", f"{name}: column {note.column}: {note.message}") for note in notes]
+    for metric, text in document.metrics.items():
+        if why := _why_never_matches(name, document, text):
+            result.append(Advice("metric-never-matches", f"{name}: metric {metric}: {why}"))
     result += [Advice(problem.rule, f"{name}: {problem}") for problem in problems(document.content)]
-    result += outranked(name, document, other_deployments)
-    return tuple(result)
+    return (*result, *outranked(name, document, other_deployments))
 
 
 def targets_nothing(name: str) -> Advice:
     """Return the advice that the condition is true for no device now; a device can still match later."""
-    return Advice(
-        "targets-nothing",
-        f"{name} targets 0 devices now; compare its condition with the tags and reported properties of a device",
-    )
+    text = "targets 0 devices now; compare its condition with the tags and reported properties of a device"
+    return Advice("targets-nothing", f"{name} {text}")
 
 
 _TYPE_NAMES = {"string": "text", "number": "a number", "boolean": "a boolean"}
@@ -93,19 +85,14 @@ def _why_never_matches(name: str, document: DeploymentDocument, text: str) -> st
         return f"the query is invalid: {error.reason}"
     if query.source is not QuerySource.DEVICES:
         return ""
+    of_agent = "use FROM devices.modules WHERE moduleId = '$edgeAgent' AND …"
     for path in sorted(paths_of(query.where)):
         if path[:2] == ("properties", "reported") and path[2:3] and path[2] in _SECTIONS_OF_AGENT:
-            return (
-                f"the edge agent reports {'.'.join(path[:3])}, not the device; "
-                "use FROM devices.modules WHERE moduleId = '$edgeAgent' AND …"
-            )
+            return f"the edge agent reports {'.'.join(path[:3])}, not the device; {of_agent}"
         if path[:2] == ("configurations", name) and document.kind is ContentKind.MODULE:
             return "the status is in the twins of modules; use FROM devices.modules WHERE moduleId = …"
         if path[:2] == ("configurations", name) and document.kind is ContentKind.EDGE:
-            return (
-                "the status of an edge deployment is in the twins of modules; "
-                "use FROM devices.modules WHERE moduleId = '$edgeAgent' AND …"
-            )
+            return f"the status of an edge deployment is in the twins of modules; {of_agent}"
     return ""
 
 
@@ -118,21 +105,13 @@ def outranked(
     """
     result: list[Advice] = []
     # This does not check whether both target a common device, because any change of a tag can change that.
-    if document.kind is not ContentKind.EDGE:
-        return result
     for other_name, other in sorted(other_deployments, key=lambda pair: pair[0]):
-        if other_name == name or other.kind is not ContentKind.EDGE or other.layered == document.layered:
+        are_edge = document.kind is other.kind is ContentKind.EDGE
+        if other_name == name or not are_edge or other.layered == document.layered:
             continue
-        layer, base = (name, other_name) if document.layered else (other_name, name)
-        layer_priority, base_priority = (
-            (document.priority, other.priority) if document.layered else (other.priority, document.priority)
-        )
-        if layer_priority <= base_priority:
-            result.append(
-                Advice(
-                    "layer-not-above-base",
-                    f"layer {layer} (priority {layer_priority}) is not applied on devices of {base} (priority {base_priority})",
-                    other_name,
-                )
-            )
+        own, others = (name, document.priority), (other_name, other.priority)
+        (layer, above), (base, below) = (own, others) if document.layered else (others, own)
+        if above <= below:
+            text = f"layer {layer} (priority {above}) is not applied on devices of {base} (priority {below})"
+            result.append(Advice("layer-not-above-base", text, other_name))
     return result

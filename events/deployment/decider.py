@@ -20,7 +20,6 @@ from events.deployment.commands import (
     UpdateDeployment,
     Validation,
 )
-from events.deployment.condition import check_any_condition, check_condition
 from events.deployment.errors import (
     AdmissionInvalid,
     DeploymentEtagMismatch,
@@ -51,11 +50,13 @@ from events.deployment.events import (
 from events.deployment.state import DeploymentDocument, etag_of
 from events.device.errors import DeviceIdInvalid
 from events.device.identifiers import check_device_id
-from events.manifest.document import kind_of
+from events.manifest.document import ContentKind, kind_of
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import content_problems
 from events.manifest.validate import validate
+from events.query.condition import parse_condition
 from events.query.errors import ConditionInvalid, QueryInvalid
+from events.query.module_condition import is_module_condition, parse_module_condition
 from events.query.parse import parse as parse_query
 
 # contract/hub.md §1.3
@@ -85,8 +86,12 @@ def check(command: DeploymentCommand) -> None:
             # In an update, None keeps a part. A created deployment with null would stop every reader of the log.
             if value is not None or isinstance(command, CreateDeployment):
                 rule(name, value)
-    if isinstance(command, CreateDeployment | ChangeAdmission):
-        _check_admission(name, command.admission)
+    if isinstance(command, CreateDeployment | ChangeAdmission) and isinstance(command.admission, Admitted):
+        for device_id in command.admission.device_ids:
+            try:
+                check_device_id(device_id)
+            except DeviceIdInvalid as error:
+                raise AdmissionInvalid(name, device_id) from error
     if isinstance(command, CreateDeployment | ScheduleDeployment) and command.schedule is not None:
         _check_schedule(name, command.schedule)
     if isinstance(command, CreateDeployment):
@@ -112,6 +117,30 @@ def check_id(deployment_id: object) -> None:
         raise DeploymentIdInvalid(deployment_id)
 
 
+def check_condition(text: str, kind: ContentKind) -> None:
+    """Refuse a condition that a deployment of a kind cannot have. Any can have blank text, which targets no device.
+
+    Raises:
+        ConditionInvalid: it is invalid, or a condition for another kind.
+    """
+    if kind is ContentKind.MODULE and text.strip():
+        parse_module_condition(text)
+    elif is_module_condition(text):
+        reason = "a condition FROM devices.modules is only for configurations with moduleContent"
+        raise ConditionInvalid(text, column=1, reason=reason)
+    else:
+        parse_condition(text)
+
+
+def check_any_condition(text: str) -> None:
+    """Refuse a text that is not a condition for any kind.
+
+    Raises:
+        ConditionInvalid: with the reason.
+    """
+    check_condition(text, ContentKind.MODULE if is_module_condition(text) else ContentKind.EDGE)
+
+
 def decide(
     command: DeploymentCommand, document: DeploymentDocument | None, *, scope: str | None = None
 ) -> DeploymentEvent | None:
@@ -128,14 +157,31 @@ def decide(
     if isinstance(command, CreateDeployment):
         if document is not None:
             raise DeploymentExists(name)
-        return _created(command, scope)
+        waits = command.schedule is not None and command.schedule.start_at
+        return DeploymentCreated(
+            command.content,
+            command.target_condition,
+            command.priority,
+            command.labels,
+            command.metrics,
+            command.schema_version,
+            NotStarted() if waits else _in_order(command.admission),
+            UNSET if scope is None else scope,
+            UNSET if command.schedule is None else command.schedule,
+        )
     # A deployment of another scope is not found, rather than forbidden (docs/decisions/0018-scopes.md).
     if document is None or scope not in {None, document.scope}:
         raise DeploymentNotFound(name)
     match command:
-        case UpdateDeployment():
-            _check_etag(name, command.if_match, document)
-            return _updated(command, document)
+        case UpdateDeployment(_, condition, if_match=if_match):
+            _check_etag(name, if_match, document)
+            if condition is not None:
+                check_condition(condition, document.kind)
+            before = DeploymentUpdated(*(getattr(document, part) for part in DeploymentUpdated.__struct_fields__))
+            changes = {part: getattr(command, part) for part in DeploymentUpdated.__struct_fields__}
+            # The event has all four parts, so that replaying it needs no earlier event.
+            after = replace(before, **{part: value for part, value in changes.items() if value is not None})
+            return None if after == before else after
         case ChangeAdmission(_, admission, due_at, late_ms):
             # The scheduler decided with an older state: by now the time may have changed, or an operator was first.
             if due_at is not None and due_at != (document.end_at if admission == Ended() else document.start_at):
@@ -157,41 +203,6 @@ def decide(
             assert_never(command)
 
 
-def _created(command: CreateDeployment, scope: str | None) -> DeploymentCreated:
-    waits = command.schedule is not None and command.schedule.start_at
-    return DeploymentCreated(
-        command.content,
-        command.target_condition,
-        command.priority,
-        command.labels,
-        command.metrics,
-        command.schema_version,
-        NotStarted() if waits else _in_order(command.admission),
-        UNSET if scope is None else scope,
-        UNSET if command.schedule is None else command.schedule,
-    )
-
-
-def _updated(command: UpdateDeployment, document: DeploymentDocument) -> DeploymentUpdated | None:
-    if command.target_condition is not None:
-        check_condition(command.target_condition, document.kind)
-    before = DeploymentUpdated(document.target_condition, document.priority, document.labels, document.metrics)
-    changes = {name: getattr(command, name) for name in DeploymentUpdated.__struct_fields__}
-    # The event has all four parts, so that replaying it needs no earlier event.
-    after = replace(before, **{name: value for name, value in changes.items() if value is not None})
-    return None if after == before else after
-
-
-def _check_admission(name: str, admission: Admission) -> None:
-    if not isinstance(admission, Admitted):
-        return
-    for device_id in admission.device_ids:
-        try:
-            check_device_id(device_id)
-        except DeviceIdInvalid as error:
-            raise AdmissionInvalid(name, device_id) from error
-
-
 def _check_schedule(name: str, schedule: Schedule) -> None:
     for element, time in (("start_at", schedule.start_at), ("end_at", schedule.end_at)):
         if not 0 <= time <= TIME_MAX:
@@ -202,9 +213,8 @@ def _check_schedule(name: str, schedule: Schedule) -> None:
         raise ScheduleInvalid(name, "zone", "must be a time zone of the IANA database, such as Europe/Berlin") from None
     if schedule.end_at and schedule.end_at <= schedule.start_at:
         start = dt.datetime.fromtimestamp(schedule.start_at / 1000, zone)
-        raise ScheduleInvalid(
-            name, "end_at", f"must be after `schedule.start_at` ({start:%Y-%m-%d %H:%M} {schedule.zone})"
-        )
+        rule = f"must be after `schedule.start_at` ({start:%Y-%m-%d %H:%M} {schedule.zone})"
+        raise ScheduleInvalid(name, "end_at", rule)
 
 
 def _in_order(admission: Admission) -> Admission:
@@ -247,14 +257,8 @@ def _check_condition(name: str, condition: object) -> None:
 
 
 def _is_text(value: object) -> bool:
-    if not isinstance(value, str):
-        return False
     # Half a surrogate pair cannot be stored as UTF-8.
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return isinstance(value, str) and value.encode(errors="replace").decode() == value
 
 
 def _check_etag(name: str, if_match: str | None, document: DeploymentDocument) -> None:

@@ -12,8 +12,6 @@ from events.deployment.events import (
     DeploymentCreated,
     DeploymentDeleted,
     DeploymentEvent,
-    DeploymentScheduled,
-    DeploymentUpdated,
     Ended,
     Kept,
     NotStarted,
@@ -49,16 +47,12 @@ class DeploymentDocument(msgspec.Struct, frozen=True):
     @property
     def start_at(self) -> int:
         """The scheduled start (milliseconds); 0 if it has started or has no scheduled start."""
-        if self.schedule is UNSET or not isinstance(self.admission, NotStarted):
-            return 0
-        return self.schedule.start_at
+        return self.schedule.start_at if self.schedule and isinstance(self.admission, NotStarted) else 0
 
     @property
     def end_at(self) -> int:
         """The scheduled end (milliseconds); 0 if it has ended or has no scheduled end."""
-        if self.schedule is UNSET or isinstance(self.admission, Ended | Kept):
-            return 0
-        return self.schedule.end_at
+        return self.schedule.end_at if self.schedule and not isinstance(self.admission, Ended | Kept) else 0
 
     @property
     def kind(self) -> ContentKind:
@@ -66,12 +60,8 @@ class DeploymentDocument(msgspec.Struct, frozen=True):
         return kind_of(self.content)
 
 
-_decoder = msgspec.json.Decoder(DeploymentDocument)
-
-
-def decode(data: bytes) -> DeploymentDocument:
-    """Read a document from its canonical bytes."""
-    return _decoder.decode(data)
+decode = msgspec.json.Decoder(DeploymentDocument).decode
+"""Read a document from its canonical bytes."""
 
 
 def evolve(
@@ -80,21 +70,13 @@ def evolve(
     """Return the deployment after one more event; `None` if it is deleted."""
     if isinstance(event, DeploymentCreated):
         # Every member of the event is a member of the document.
-        members = msgspec.structs.asdict(event)
-        return DeploymentDocument(
-            version=version, layered=is_layered(event.content), created_at=at, updated_at=at, **members
-        )
+        members = msgspec.structs.asdict(event) | {"layered": is_layered(event.content)}
+        return DeploymentDocument(version=version, created_at=at, updated_at=at, **members)
+    if isinstance(event, DeploymentDeleted):
+        return None
     assert document is not None
-    match event:
-        case DeploymentUpdated():
-            changes = msgspec.structs.asdict(event)
-            return msgspec.structs.replace(document, version=version, updated_at=at, **changes)
-        case DeploymentScheduled(schedule):
-            return msgspec.structs.replace(document, version=version, schedule=schedule, updated_at=at)
-        case AdmissionChanged(admission):
-            return msgspec.structs.replace(document, version=version, admission=admission, updated_at=at)
-        case DeploymentDeleted():
-            return None
+    changes = {"admission": event.admission} if isinstance(event, AdmissionChanged) else msgspec.structs.asdict(event)
+    return msgspec.structs.replace(document, version=version, updated_at=at, **changes)
 
 
 def etag_of(document: DeploymentDocument) -> str:

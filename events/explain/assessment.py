@@ -12,18 +12,9 @@ from msgspec.structs import replace
 
 from events.canonical import Json, JsonObject
 from events.deployment.events import Everyone
+from events.explain import verdict
 from events.explain.judged_condition import Judged, judge
-from events.explain.verdict import (
-    Contest,
-    ExplainedDevice,
-    LoggedDeployment,
-    Obstacle,
-    Reason,
-    Setter,
-    Standpoint,
-    Verdict,
-    Weighed,
-)
+from events.explain.verdict import LoggedDeployment, Obstacle, Reason, Verdict, Weighed
 from events.fleet.assignments import PINNED, Assignment, AssignmentStatus, Layer
 from events.manifest.document import DEVICE, MODULE, ContentKind, by_module
 from events.manifest.merge import conflicts, merge
@@ -37,8 +28,8 @@ from events.stored_projection.stored_partition import DeploymentRank, StoredPart
 
 
 def weigh(
-    subject: ExplainedDevice,
-    standpoint: Standpoint,
+    subject: verdict.ExplainedDevice,
+    standpoint: verdict.Standpoint,
     stored: StoredPartition | None,
     deployments: Mapping[str, LoggedDeployment],
 ) -> tuple[Weighed, ...]:
@@ -57,7 +48,9 @@ def _order(weighed: Weighed) -> tuple[int, int, int, int, str, str]:
 
 
 class _Assessor:
-    def __init__(self, subject: ExplainedDevice, standpoint: Standpoint, stored: StoredPartition | None) -> None:
+    def __init__(
+        self, subject: verdict.ExplainedDevice, standpoint: verdict.Standpoint, stored: StoredPartition | None
+    ) -> None:
         self._subject, self._at = subject, standpoint
         self._ranks: dict[Layer, DeploymentRank] = {} if stored is None else ranks_of(stored)
         self._layers = {layer.id: layer for layer in self._ranks}
@@ -132,12 +125,12 @@ class _Assessor:
 # -- contested properties
 
 
-def contests(assignment: Assignment, contents: Mapping[str, JsonObject]) -> tuple[Contest, ...]:
+def contests(assignment: Assignment, contents: Mapping[str, JsonObject]) -> tuple[verdict.Contest, ...]:
     """Returns the properties that several deployments of a device set to different values, with the winner; secrets show as `***`.
 
     `contents` has the contents of the assignment's deployments; deleted deployments are missing there and skipped.
     """
-    contested: list[Contest] = []
+    contested: list[verdict.Contest] = []
     stacks = [(part.stack, module) for module, part in sorted(assignment.module_parts.items())]
     stacks.insert(0, (assignment.own_part.stack, DEVICE))
     if assignment.status not in PINNED and assignment.status is not AssignmentStatus.UNMANAGED:
@@ -149,9 +142,9 @@ def contests(assignment: Assignment, contents: Mapping[str, JsonObject]) -> tupl
         for conflict in conflicts(named):
             leaf = tuple(conflict.path.split(".")[2:])
             values = {name: mask(_set_by(content, conflict.module, leaf)) for name, content in named}
-            winner = Setter(conflict.winner, values[conflict.winner])
-            losers = tuple(Setter(name, values[name]) for name in conflict.losers)
-            contested.append(Contest(conflict.module, conflict.path, winner, losers))
+            winner = verdict.Setter(conflict.winner, values[conflict.winner])
+            losers = tuple(verdict.Setter(name, values[name]) for name in conflict.losers)
+            contested.append(verdict.Contest(conflict.module, conflict.path, winner, losers))
     return tuple(contested)
 
 

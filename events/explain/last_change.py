@@ -5,16 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from events.device.events import (
-    DeviceEvent,
-    DeviceRegistered,
-    DeviceUpdated,
-    ModuleCreated,
-    ModuleDeleted,
-    PropertiesReported,
-    TwinPatched,
-    TwinReplaced,
-)
+from events.device import events
 from events.envelope import Envelope
 
 ABSENT: Final = object()
@@ -61,31 +52,31 @@ class LastChanges:
             # An older event with the same value is the earlier one since which it holds; one with another value ends the search.
             if _same(after, self._open[prop]) or prop not in self.by_property:
                 self.by_property[prop] = envelope
-            if isinstance(envelope.event, DeviceRegistered) or not _same(after, self._open[prop]):
+            if isinstance(envelope.event, events.DeviceRegistered) or not _same(after, self._open[prop]):
                 del self._open[prop]
 
 
-def _after(event: DeviceEvent, prop: Property, module: str) -> object:
+def _after(event: events.DeviceEvent, prop: Property, module: str) -> object:
     """The value that a property has after an event, or _UNTOUCHED; `module` is the module that the event is about."""
-    if isinstance(event, DeviceRegistered):
+    if isinstance(event, events.DeviceRegistered):
         return {EDGE: event.edge, ENABLED: event.enabled}.get(prop, ABSENT)
     if prop in {EDGE, ENABLED}:
-        if not isinstance(event, DeviceUpdated):
+        if not isinstance(event, events.DeviceUpdated):
             return _UNTOUCHED
         return event.edge if prop == EDGE else event.enabled
     # A module starts and ends with an empty twin.
-    if isinstance(event, ModuleCreated | ModuleDeleted):
+    if isinstance(event, events.ModuleCreated | events.ModuleDeleted):
         return ABSENT if prop.module == event.module_id else _UNTOUCHED
     if module != prop.module:
         return _UNTOUCHED
     section, *path = prop.path
     match event:
-        case TwinPatched(tags=tags) if tags is not None and section == "tags":
+        case events.TwinPatched(tags=tags) if tags is not None and section == "tags":
             return _patched(tags, path)
-        case TwinReplaced(tags=tags) if section == "tags":
+        case events.TwinReplaced(tags=tags) if section == "tags":
             value = _patched(tags, path)
             return ABSENT if value is _UNTOUCHED else value
-        case PropertiesReported(patch) if section == "reported":
+        case events.PropertiesReported(patch) if section == "reported":
             return _patched(patch, path)
         case _:
             return _UNTOUCHED

@@ -294,10 +294,8 @@ class Assignments:
         had = self.configurations[assignment.configuration].sections
         base = {module: {DESIRED: msgspec.json.decode(section)} for module, section in had.items()}
         sections = merge_contents(base, [content])
-        excess = over_limit(sections)
-        if excess is not None:
-            over_limit_status = AssignmentStatus.OVER_LIMIT
-            return msgspec.structs.replace(assignment, status=over_limit_status, wanted=stack, reason=str(excess))
+        if reason := over_limit(sections):
+            return msgspec.structs.replace(assignment, status=AssignmentStatus.OVER_LIMIT, wanted=stack, reason=reason)
         merged = Configuration.of(sections)
         self.configurations.setdefault(merged.digest, merged)
         versions, own, modules = self._versions(assignment, merged), assignment.own, assignment.modules

@@ -98,10 +98,8 @@ def effective(stack: Sequence[Deployment]) -> Configuration | ConfigurationOverL
     """The merge of a base and its layers, ascending (contract/hub.md §3.3), or the limit that it exceeds."""
     base, *layers = stack
     sections = merge(base.content, [layer.content for layer in layers])
-    excess = over_limit(sections)
-    if excess is not None:
-        return ConfigurationOverLimit(str(excess))
-    return Configuration.of(sections)
+    reason = over_limit(sections)
+    return ConfigurationOverLimit(reason) if reason else Configuration.of(sections)
 
 
 NOTHING = Configuration.of({})

@@ -4,34 +4,16 @@ import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 
-from events.canonical import JsonObject
+from events.canonical import Json, JsonObject
 from events.manifest import create_options, image, placeholders
 from events.manifest.errors import ManifestPartInvalid
 from events.manifest.problem import Problem
-from events.manifest.shape import (
-    Fields,
-    ForbiddenMember,
-    Integer,
-    NamedMembers,
-    Scalar,
-    Shape,
-    Text,
-    join,
-    refusal,
-    shown,
-)
+from events.manifest.shape import Checked, Fields, Integer, NamedMembers, Scalar, Shape, Text, join, refusal, shown
 
-_STARTUP_ORDER_MAX = 2**32 - 1
 _NEWEST = (1, 1, 0)
 
-_TYPES = ("docker",)
-_STATUSES = ("running", "stopped")
 RESTART_POLICIES = ("never", "on-failure", "on-unhealthy", "always")
-_PULL_POLICIES = ("never", "on-create")
-_MODULE_NAME = r"[a-zA-Z0-9_-]+"
-_ENV_NAME = r"[^+#$\s.]+"
-_CREDENTIAL_NAME = {0: r".+", 1: r"[^.$# ]+"}
-_CHUNK = r"(?:createoptions|createOptions)[0-9]*"
+_DOCKER = Text(one_of=("docker",), strict=True)
 _version = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})(?:\.([0-9]{1,9}))?")
 
 
@@ -43,8 +25,7 @@ def shape(minor: int) -> Shape:
 
 def layer_shape() -> Shape:
     """Return the shape of what a layer can set in the section: all but the system modules (seed 002)."""
-    message = "a layer cannot set the system modules; only a standard deployment has them"
-    return Fields({**_members(1), "systemModules": ForbiddenMember("layer-system-modules", message)}, closed=True)
+    return Fields({**_members(1), "systemModules": Checked(_forbid_system_modules)}, closed=True)
 
 
 def minor_of(version: object) -> int | None:
@@ -59,40 +40,41 @@ def parts_of(version: object) -> tuple[int, int, int] | None:
     return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
 
 
+def key_pattern(minor: int) -> str:
+    """Return the pattern of names of routes and registries in schema version 1.`minor`."""
+    return r"[^.$# ]+" if minor else r".+"
+
+
 @lru_cache(maxsize=2)
 def _members(minor: int) -> dict[str, Shape]:
     # The schema of version 1.0 allows unknown members; from 1.1 on it has additionalProperties: false.
     fields = partial(Fields, closed=minor > 0)
-    container = _container(fields)
+    settings = fields(
+        {"image": Text(strict=True, open_names=placeholders.at_start, also=_check_image)},
+        ("image",),
+        pattern_members=((r"(?:createoptions|createOptions)[0-9]*", Text(open_names=placeholders.variables)),),
+        also=_check_create_options,
+    )
+    container: dict[str, Shape] = {
+        "type": _DOCKER,
+        "settings": settings,
+        "env": NamedMembers("an environment variable", r"[^+#$\s.]+", fields({"value": Scalar()}, ("value",))),
+        "imagePullPolicy": Text(one_of=("never", "on-create"), strict=True),
+    }
     running: dict[str, Shape] = {
         **container,
-        "status": Text(one_of=_STATUSES, strict=True),
+        "status": Text(one_of=("running", "stopped"), strict=True),
         "restartPolicy": Text(one_of=RESTART_POLICIES, strict=True),
-        "startupOrder": Integer(0, _STARTUP_ORDER_MAX),
+        "startupOrder": Integer(0, 2**32 - 1),
     }
     required = ("type", "status", "restartPolicy", "settings")
     # The agent is always running, so it has no status and no policies.
     system = {"edgeAgent": fields(container, ("type", "settings")), "edgeHub": fields(running, required)}
     return {
         "schemaVersion": Text(strict=True, also=_check_version),
-        "runtime": _runtime(fields, _CREDENTIAL_NAME[minor]),
+        "runtime": _runtime(fields, key_pattern(minor)),
         "systemModules": Fields(system, tuple(system), closed=True),
-        "modules": NamedMembers("a module", _MODULE_NAME, fields({**running, "version": Text()}, required)),
-    }
-
-
-def _container(fields: Callable[..., Fields]) -> dict[str, Shape]:
-    settings = fields(
-        {"image": Text(strict=True, open_names=placeholders.at_start, also=_check_image)},
-        ("image",),
-        pattern_members=((_CHUNK, Text(open_names=placeholders.variables)),),
-        also=_check_create_options,
-    )
-    return {
-        "type": Text(one_of=_TYPES, strict=True),
-        "settings": settings,
-        "env": NamedMembers("an environment variable", _ENV_NAME, fields({"value": Scalar()}, ("value",))),
-        "imagePullPolicy": Text(one_of=_PULL_POLICIES, strict=True),
+        "modules": NamedMembers("a module", r"[a-zA-Z0-9_-]+", fields({**running, "version": Text()}, required)),
     }
 
 
@@ -107,7 +89,12 @@ def _runtime(fields: Callable[..., Fields], credential_name: str) -> Shape:
         "loggingOptions": Text(),
         "registryCredentials": NamedMembers("a registry", credential_name, fields(credential, tuple(credential))),
     }
-    return fields({"type": Text(one_of=_TYPES, strict=True), "settings": fields(settings)}, ("type", "settings"))
+    return fields({"type": _DOCKER, "settings": fields(settings)}, ("type", "settings"))
+
+
+def _forbid_system_modules(_value: Json, path: str) -> Iterator[Problem]:
+    message = "a layer cannot set the system modules; only a standard deployment has them"
+    yield Problem(path, "layer-system-modules", message)
 
 
 def _check_version(version: str, path: str) -> Iterator[Problem]:

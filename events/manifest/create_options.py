@@ -26,9 +26,8 @@ def chunks_of(settings: Mapping[str, object], key: str) -> tuple[str, ...]:
     Without this, chunks of the previous text would continue a new and shorter one. A later chunk replaces only itself.
     """
     match = _number_in(key)
-    if match is None or match.group(1):
-        return ()
-    return tuple(name for name in settings if name != key and is_chunk(name))
+    is_first = match is not None and not match.group(1)
+    return tuple(name for name in settings if is_first and name != key and is_chunk(name))
 
 
 def join(settings: Mapping[str, object]) -> str:
@@ -37,18 +36,17 @@ def join(settings: Mapping[str, object]) -> str:
     Raises:
         CreateOptionsInvalid: a chunk is missing, doubled or not a string, or there are more than 100.
     """
-    # The messages about numbers are those of the agent (contract/edge.md §1.1, createOptions chunking).
     chunks = [(match.group(1), value) for key, value in settings.items() if (match := _number_in(key))]
     chunks.sort(key=lambda chunk: (chunk[0] != "", len(chunk[0].lstrip("0")), chunk[0].lstrip("0")))
     if len(chunks) > CHUNKS_MAX:
-        raise CreateOptionsInvalid(_wrong(f"expected at most {CHUNKS_MAX} chunks found {len(chunks)}"))
+        raise _wrong(f"expected at most {CHUNKS_MAX} chunks found {len(chunks)}")
     for position, (number, value) in enumerate(chunks):
         if position == 0 and number:
-            raise CreateOptionsInvalid(_wrong(f'expected empty field number but found "{_shown(number)}"'))
+            raise _wrong(f'expected empty field number but found "{_shown(number)}"')
         if position and number.lstrip("0") != str(position):
-            raise CreateOptionsInvalid(_wrong(f"expected {_NAME}{position:02} found {_NAME}{_shown(number)}"))
+            raise _wrong(f"expected {_NAME}{position:02} found {_NAME}{_shown(number)}")
         if not isinstance(value, str):
-            raise CreateOptionsInvalid(_wrong(f"expected a string in {_NAME}{_shown(number)}"))
+            raise _wrong(f"expected a string in {_NAME}{_shown(number)}")
     return "".join(str(value) for _, value in chunks)
 
 
@@ -70,10 +68,8 @@ def parse(text: str) -> JsonObject:
     Raises:
         CreateOptionsInvalid: the text is not JSON, or not a JSON object.
     """
-    if not text.strip():
-        return {}
     try:
-        value = msgspec.json.decode(text)
+        value = msgspec.json.decode(text) if text.strip() else None
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise CreateOptionsInvalid(f"{_NAME} is not JSON: {error}") from error
     except RecursionError as error:
@@ -85,8 +81,9 @@ def parse(text: str) -> JsonObject:
     return value
 
 
-def _wrong(what: str) -> str:
-    return f'Error while parsing chunked field "{_NAME}", {what}'
+def _wrong(what: str) -> CreateOptionsInvalid:
+    # The messages about chunks are those of the agent (contract/edge.md §1.1, createOptions chunking).
+    return CreateOptionsInvalid(f'Error while parsing chunked field "{_NAME}", {what}')
 
 
 def _shown(number: str) -> str:

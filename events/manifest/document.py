@@ -10,8 +10,6 @@ AGENT = "$edgeAgent"
 HUB = "$edgeHub"
 DESIRED = "properties.desired"
 
-_STATUSES = ("running", "stopped")
-
 DEVICE = "$device"
 """The key of the device's own twin among modules; module ids cannot begin with `$`."""
 
@@ -36,15 +34,18 @@ KIND_NAMES: Mapping[ContentKind, KindName] = {
 """Kind of content → the name that API responses use."""
 
 
+def object_of(value: Json) -> JsonObject:
+    """Return an object unchanged; empty for any other value."""
+    return value if isinstance(value, dict) else {}
+
+
 def content_of(document: Json) -> Json:
     """Return the content in a file that the CLI accepts (contract/hub.md §3.1).
 
     This removes a `{"content": …}` wrapper and members beside the content, and converts the old form (`in_modern_form`).
     A value that is not an object is returned unchanged, so that `problems` reports it.
     """
-    content = document
-    if isinstance(document, dict) and "content" in document:
-        content = document["content"]
+    content = document["content"] if isinstance(document, dict) and "content" in document else document
     if not isinstance(content, dict):
         return content
     return in_modern_form({kind.value: content[kind.value] for kind in ContentKind if kind.value in content})
@@ -77,23 +78,18 @@ def kind_of(content: JsonObject) -> ContentKind:
 
 def by_module(content: JsonObject) -> JsonObject:
     """Return the paths and values that a content sets, by module; under `DEVICE` or `MODULE` for the other kinds."""
-    match kind := kind_of(content):
-        case ContentKind.EDGE:
-            modules: JsonObject = content.get(kind.value, {})
-            return modules
-        case ContentKind.DEVICE:
-            return {DEVICE: content[kind.value]}
-        case ContentKind.MODULE:
-            return {MODULE: content[kind.value]}
+    kind = kind_of(content)
+    if kind is ContentKind.EDGE:
+        modules: JsonObject = content.get(kind.value, {})
+        return modules
+    return {DEVICE if kind is ContentKind.DEVICE else MODULE: content[kind.value]}
 
 
 def is_layered(content: Json) -> bool:
     """Return whether an edge content is a layer: its `$edgeAgent` has no key `properties.desired`."""
     if isinstance(content, dict) and kind_of(content) is not ContentKind.EDGE:
         return False
-    modules = content.get(ContentKind.EDGE.value) if isinstance(content, dict) else None
-    agent = modules.get(AGENT) if isinstance(modules, dict) else None
-    return not isinstance(agent, dict) or DESIRED not in agent
+    return DESIRED not in object_of(object_of(object_of(content).get(ContentKind.EDGE.value)).get(AGENT))
 
 
 def desired_status(sections: Mapping[str, JsonObject]) -> dict[str, str]:
@@ -103,11 +99,9 @@ def desired_status(sections: Mapping[str, JsonObject]) -> dict[str, str]:
     edgeHub. Modules without a valid status are skipped.
     """
     agent = sections.get(AGENT, {})
-    system, modules = agent.get("systemModules"), agent.get("modules")
-    specs: dict[str, Json] = dict(modules) if isinstance(modules, dict) else {}
-    if isinstance(system, dict):
-        specs |= {f"${name}": spec for name, spec in system.items() if name in ("edgeAgent", "edgeHub")}
+    system = {f"${name}": spec for name, spec in object_of(agent.get("systemModules")).items()}
+    specs = object_of(agent.get("modules")) | {name: spec for name, spec in system.items() if name in (AGENT, HUB)}
     status_by_module = {name: spec.get("status") for name, spec in specs.items() if isinstance(spec, dict)}
     if AGENT in status_by_module:
         status_by_module[AGENT] = "running"
-    return {name: status for name, status in status_by_module.items() if status in _STATUSES}
+    return {name: status for name, status in status_by_module.items() if status in ("running", "stopped")}

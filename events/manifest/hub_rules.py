@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from events.canonical import Json, JsonObject
-from events.manifest.document import AGENT, DESIRED, DEVICE, HUB, MODULE, ContentKind, by_module
+from events.manifest.document import AGENT, DESIRED, DEVICE, HUB, MODULE, ContentKind, by_module, object_of
 from events.manifest.merge import MODULES_MAX, merge
 from events.manifest.problem import Problem
 from events.manifest.shape import join, shown, type_name
@@ -56,16 +56,12 @@ def _paths_problems(paths: Json, at: str) -> Iterator[Problem]:
         yield Problem(at, "type", f"must be an object, not {type_name(paths)}")
         return
     for path, value in paths.items():
-        yield from _path_problems(path, value, at)
-
-
-def _path_problems(path: str, value: Json, at: str) -> Iterator[Problem]:
-    if path != DESIRED and not path.startswith(f"{DESIRED}."):
-        yield Problem(join(at, path), "path", f"must be {DESIRED}, or {DESIRED}. followed by a name")
-    elif "" in path.split("."):
-        yield Problem(join(at, path), "path", "must have a name between any two dots and at its end")
-    elif path == DESIRED and not isinstance(value, dict):
-        yield Problem(join(at, path), "type", f"must be an object, not {type_name(value)}")
+        if path != DESIRED and not path.startswith(f"{DESIRED}."):
+            yield Problem(join(at, path), "path", f"must be {DESIRED}, or {DESIRED}. followed by a name")
+        elif "" in path.split("."):
+            yield Problem(join(at, path), "path", "must have a name between any two dots and at its end")
+        elif path == DESIRED and not isinstance(value, dict):
+            yield Problem(join(at, path), "type", f"must be an object, not {type_name(value)}")
 
 
 def _limit_problems(content: JsonObject) -> Iterator[Problem]:
@@ -74,8 +70,7 @@ def _limit_problems(content: JsonObject) -> Iterator[Problem]:
         path = f"{holder}.{DESIRED}"
         if module == AGENT:
             _lift_secrets(section)
-            user_modules = section.get("modules")
-            if isinstance(user_modules, dict) and len(user_modules) > MODULES_MAX:
+            if len(user_modules := object_of(section.get("modules"))) > MODULES_MAX:
                 message = f"a deployment has at most {MODULES_MAX} modules, not {len(user_modules)}"
                 yield Problem(f"{path}.modules", "modules-max", message)
         for problem in problems_of(section, root=path, size_bytes_max=DESIRED_BYTES_MAX):
@@ -85,21 +80,10 @@ def _limit_problems(content: JsonObject) -> Iterator[Problem]:
 def _lift_secrets(section: JsonObject) -> None:
     # Registry passwords and environment variables can be `{"$secret": id}`. It counts as its text here, because its `$`
     # would break the hub's rule for keys, as it still does at any other place.
-    registries = _at(section, "runtime", "settings", "registryCredentials")
-    holders = [(registry, "password") for registry in _objects(registries)]
-    for group in (section.get("modules"), section.get("systemModules")):
-        for module in _objects(group):
-            holders += [(variable, "value") for variable in _objects(module.get("env"))]
-    for holder, name in holders:
-        if is_secret(holder.get(name)):
-            holder[name] = holder[name][SECRET]
-
-
-def _at(value: Json, *path: str) -> Json:
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-def _objects(value: Json) -> list[JsonObject]:
-    return [item for item in value.values() if isinstance(item, dict)] if isinstance(value, dict) else []
+    registries = object_of(object_of(section.get("runtime")).get("settings")).get("registryCredentials")
+    modules = [*object_of(section.get("modules")).values(), *object_of(section.get("systemModules")).values()]
+    variables = [variable for module in modules for variable in object_of(object_of(module).get("env")).values()]
+    for name, holders in (("password", object_of(registries).values()), ("value", variables)):
+        for holder in holders:
+            if is_secret(object_of(holder).get(name)):
+                holder[name] = holder[name][SECRET]

@@ -5,18 +5,16 @@ from functools import lru_cache
 
 from events.canonical import JsonObject
 from events.manifest import placeholders
-from events.manifest.agent_schema import parts_of
+from events.manifest.agent_schema import key_pattern, parts_of
 from events.manifest.errors import RouteInvalid
 from events.manifest.problem import Problem, Severity
 from events.manifest.routes import parse_route
-from events.manifest.shape import Anything, Fields, Integer, ListOf, NamedMembers, Shape, Text, TextOr, refusal, shown
+from events.manifest.shape import Checked, Fields, Integer, ListOf, NamedMembers, Shape, Text, TextOr, refusal, shown
 
 PRIORITY_MAX = 9
 _TIME_TO_LIVE_SECONDS_MAX = 2**32 - 1
 
 _MINOR_MAX = 3
-_BROKER_FROM = 2
-_ROUTE_NAME = {0: r".+", 1: r"[^.$# ]+"}
 
 
 def shape(minor: int) -> Shape:
@@ -46,29 +44,24 @@ def _members(minor: int) -> dict[str, Shape]:
     )
     members: dict[str, Shape] = {
         "schemaVersion": Text(strict=True, also=_check_version),
-        "routes": NamedMembers("a route", _ROUTE_NAME[min(minor, 1)], TextOr(text, route) if minor else text),
+        "routes": NamedMembers("a route", key_pattern(minor), TextOr(text, route) if minor else text),
         "storeAndForwardConfiguration": Fields({"timeToLiveSecs": Integer()}, ("timeToLiveSecs",), closed=closed),
     }
-    if minor >= _BROKER_FROM:
+    if minor >= 2:  # noqa: PLR2004 - the schema of 1.2 adds the broker
         members["mqttBroker"] = _broker()
     if minor == _MINOR_MAX:
-        members["integrity"] = Anything()
+        members["integrity"] = Checked()
     return members
 
 
 def _broker() -> Shape:
     not_empty = Text(pattern=r"(?s:.+)")
-    rules = ListOf(
-        Fields(
-            {"operations": ListOf(Text(pattern="mqtt:(connect|subscribe|publish)")), "resources": ListOf(not_empty)},
-            closed=True,
-        )
-    )
+    operation = Text(pattern="mqtt:(connect|subscribe|publish)")
+    rules = ListOf(Fields({"operations": ListOf(operation), "resources": ListOf(not_empty)}, closed=True))
     authorization = Fields({"identities": ListOf(not_empty), "allow": rules, "deny": rules}, closed=True)
     topic = {"direction": Text(one_of=("in", "out")), "topic": Text(), "inPrefix": Text(), "outPrefix": Text()}
-    bridge = Fields(
-        {"endpoint": Text(one_of=("$upstream",)), "settings": ListOf(Fields(topic, closed=True))}, closed=True
-    )
+    topics = ListOf(Fields(topic, closed=True))
+    bridge = Fields({"endpoint": Text(one_of=("$upstream",)), "settings": topics}, closed=True)
     return Fields({"bridges": ListOf(bridge), "authorizations": ListOf(authorization)}, closed=True)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
-from typing_extensions import override
 
 from events.canonical import Json, JsonObject
 from events.manifest import create_options
@@ -13,25 +12,6 @@ from events.properties import DESIRED_BYTES_MAX, is_secret, merge_patch, size_of
 MODULES_MAX = 50
 
 _ABSENT = object()
-
-
-class OverLimit(msgspec.Struct, frozen=True):
-    """A merge that is over a limit of devices. `limit` and `actual` count bytes of a section, or modules."""
-
-    module: str
-    rule: str
-    limit: int
-    actual: int
-
-    @override
-    def __str__(self) -> str:
-        if self.rule == "modules":
-            return f"{self.actual} modules are more than the {self.limit} that a device can have"
-        if self.module == DEVICE:
-            return f"the device's own desired properties have {self.actual} bytes, more than {self.limit}"
-        if self.module == MODULE:
-            return f"the desired properties of the module from configurations have {self.actual} bytes, more than {self.limit}"
-        return f"the desired properties of {self.module} have {self.actual} bytes, more than {self.limit}"
 
 
 class Conflict(msgspec.Struct, frozen=True):
@@ -66,15 +46,20 @@ def contributes(modules_content: JsonObject, module: str) -> bool:
     return bool(modules_content.get(module))
 
 
-def over_limit(sections: Mapping[str, JsonObject]) -> OverLimit | None:
-    """Return the first limit that merged sections exceed: 50 modules, then 32 KB per section; `None` if within limits."""
+def over_limit(sections: Mapping[str, JsonObject]) -> str:
+    """Return why merged sections exceed a limit of devices: 50 modules, then 32 KB per section; empty if they do not."""
     modules = sections.get(AGENT, {}).get("modules")
     if isinstance(modules, dict) and len(modules) > MODULES_MAX:
-        return OverLimit(AGENT, "modules", MODULES_MAX, len(modules))
+        return f"{len(modules)} modules are more than the {MODULES_MAX} that a device can have"
     for module, section in sorted(sections.items()):
         if (size := size_of(section)) > DESIRED_BYTES_MAX:
-            return OverLimit(module, "size", DESIRED_BYTES_MAX, size)
-    return None
+            subject = f"the desired properties of {module} have"
+            if module == DEVICE:
+                subject = "the device's own desired properties have"
+            elif module == MODULE:
+                subject = "the desired properties of the module from configurations have"
+            return f"{subject} {size} bytes, more than {DESIRED_BYTES_MAX}"
+    return ""
 
 
 def conflicts(stack: Sequence[tuple[str, JsonObject]]) -> tuple[Conflict, ...]:
@@ -90,15 +75,11 @@ def conflicts(stack: Sequence[tuple[str, JsonObject]]) -> tuple[Conflict, ...]:
             for leaf, value in _leaves(section):
                 if _differs(value, _value_at(merged[module], leaf)):
                     losers.setdefault((module, leaf), []).append(number)
-    return tuple(
-        Conflict(
-            module,
-            ".".join((DESIRED, *leaf)),
-            stack[last_setter(contents, module, leaf)][0],
-            tuple(stack[number][0] for number in numbers),
-        )
-        for (module, leaf), numbers in sorted(losers.items())
-    )
+    result = []
+    for (module, leaf), numbers in sorted(losers.items()):
+        winner = stack[last_setter(contents, module, leaf)][0]
+        result.append(Conflict(module, ".".join((DESIRED, *leaf)), winner, tuple(stack[n][0] for n in numbers)))
+    return tuple(result)
 
 
 def _laid_over(section: JsonObject, paths: JsonObject, *, of_agent: bool) -> JsonObject:
@@ -106,13 +87,11 @@ def _laid_over(section: JsonObject, paths: JsonObject, *, of_agent: bool) -> Jso
     if of_agent:
         for path in paths:
             _remove_chunks(section, _segments(path))
-    for path in sorted(paths, key=lambda path: path.count(".")):
-        value = paths[path]
-        segments = _segments(path)
-        if segments:
+    for path, value in sorted(paths.items(), key=lambda item: item[0].count(".")):
+        if segments := _segments(path):
             _set(section, segments, value)
         else:
-            section = _copied(value)
+            section = merge_patch({}, value)
     return section
 
 
@@ -143,11 +122,7 @@ def _set(section: JsonObject, segments: list[str], value: Json) -> None:
     if value is None:
         node.pop(segments[-1], None)
     else:
-        node[segments[-1]] = _copied(value) if isinstance(value, dict) else value
-
-
-def _copied(value: JsonObject) -> JsonObject:
-    return merge_patch({}, value)
+        node[segments[-1]] = merge_patch({}, value) if isinstance(value, dict) else value
 
 
 def _leaves(section: JsonObject) -> Iterator[tuple[tuple[str, ...], Json]]:

@@ -11,7 +11,6 @@ from events.manifest.errors import RouteInvalid
 
 CHARACTERS_MAX = 4096
 NESTING_MAX = 64
-ALWAYS = "true"
 
 _ENDPOINT_PARTS = 4
 _FUNCTIONS = frozenset(
@@ -26,15 +25,13 @@ _escape = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 
 
 class Route(msgspec.Struct, frozen=True):
-    """The parts of a route.
+    """Where a route's messages come from and go to.
 
-    `source` is the prefix that a message's source must have, in any case; a `*` at its end is removed. `condition` is the
-    text between WHERE and INTO, or `true`. `endpoint` is the argument of BrokeredEndpoint, or `None` for `$upstream`.
+    `source` is the prefix that a message's source must have, in any case; a `*` at its end is removed. `endpoint` is the
+    argument of BrokeredEndpoint, or `None` for `$upstream`.
     """
 
     source: str
-    condition: str
-    sink: str
     endpoint: str | None
 
 
@@ -50,41 +47,39 @@ def parse_route(text: str) -> Route:
         raise RouteInvalid(f"a route has at most {CHARACTERS_MAX} characters", column=CHARACTERS_MAX + 1)
     _check_nesting(text)
     try:
-        # The transformer that is embedded in the parser returns these parts instead of a tree.
-        parts: Any = _parser().parse(text)
+        # The transformer that is embedded in the parser returns this instead of a tree.
+        route: Any = _parser().parse(text)
     except UnexpectedInput as error:
         raise _unexpected(error, text) from error
-    source, (sink, endpoint), condition = parts
-    return Route(source, text[condition].strip() if condition else ALWAYS, sink, endpoint)
+    assert isinstance(route, Route)
+    return route
 
 
 class _Reader(Transformer[Token, Any]):
-    """Extracts from a parse what a Route needs: source, sink and the position of the condition."""
+    """Makes a Route of a parse."""
 
-    def start(self, children: list[Any]) -> tuple[str, tuple[str, str | None], slice | None]:
-        _select, _star, _from, source, where, _condition, into, sink = children
-        return source, sink, slice(where.end_pos, into.start_pos) if where else None
+    def start(self, children: list[Any]) -> Route:
+        _select, _star, _from, source, _where, _condition, _into, endpoint = children
+        return Route(source, endpoint)
 
     def source(self, segments: list[Token]) -> str:
         return "".join(f"/{segment}" for segment in segments).removesuffix("*")
 
     @v_args(inline=True)
-    def upstream(self, sink: Token) -> tuple[str, None]:
+    def upstream(self, sink: Token) -> None:
         if sink.lower() != "$upstream":
             raise RouteInvalid(f"the sink must be $upstream or BrokeredEndpoint(…), not {sink}", column=_column(sink))
-        return str(sink), None
 
     @v_args(inline=True)
-    def endpoint(self, sink: Token, target: Token) -> tuple[str, str]:
+    def endpoint(self, sink: Token, target: Token) -> str:
         if sink.lower() != "brokeredendpoint":
-            raise RouteInvalid(
-                f"the sink must be $upstream or BrokeredEndpoint(…), not {sink}(…)", column=_column(sink)
-            )
+            why = f"the sink must be $upstream or BrokeredEndpoint(…), not {sink}(…)"
+            raise RouteInvalid(why, column=_column(sink))
         endpoint = _escape.sub(_unescaped, target[1:-1])
         if len(endpoint.removeprefix("/").removesuffix("/").split("/")) != _ENDPOINT_PARTS:
             why = f"an endpoint must be /modules/{{module}}/inputs/{{input}}, not {endpoint}"
             raise RouteInvalid(why, column=_column(target))
-        return str(sink), endpoint
+        return endpoint
 
     def call(self, children: list[Any]) -> None:
         name = children[0]
@@ -121,5 +116,5 @@ def _unexpected(error: UnexpectedInput, text: str) -> RouteInvalid:
         position: Any = error.pos_in_stream  # lark declares it as never set
         return RouteInvalid(f"unexpected {error.char!r}", column=position + 1)
     if isinstance(token, Token) and token.type != "$END":
-        return RouteInvalid(f"unexpected {str(token)!r}", column=(token.start_pos or 0) + 1)
+        return RouteInvalid(f"unexpected {str(token)!r}", column=_column(token))
     return RouteInvalid("the route ends too early", column=len(text) + 1)

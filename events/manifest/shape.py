@@ -6,16 +6,13 @@ from typing import Any, assert_never
 
 import msgspec
 
-from events.canonical import Json
+from events.canonical import Json, JsonObject
 from events.manifest import placeholders
 from events.manifest.problem import Problem, Severity
 from events.properties import is_secret
 
 Check = Callable[[Any, str], Iterator[Problem]]
 """Yields the problems of a value at a path; the value has the right type."""
-
-_SHOWN_CHARACTERS_MAX = 80
-_REFUSAL_CHARACTERS_MAX = 400
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -78,27 +75,26 @@ class TextOr(msgspec.Struct, frozen=True):
     fields: Fields
 
 
-class Anything(msgspec.Struct, frozen=True):
-    """Any value."""
+class Checked(msgspec.Struct, frozen=True):
+    """Any value; `check` yields its problems, and those of setting a part of it."""
+
+    check: Check = lambda _value, _path: iter(())
 
 
-class ForbiddenMember(msgspec.Struct, frozen=True):
-    """A member that must not be set."""
-
-    rule: str
-    message: str
-
-
-Shape = Text | Integer | Scalar | Fields | NamedMembers | ListOf | TextOr | Anything | ForbiddenMember
+Shape = Text | Integer | Scalar | Fields | NamedMembers | ListOf | TextOr | Checked
 
 
 def hold(shape: Shape, value: Json, path: str) -> Iterator[Problem]:
     """Yield the problems of a value by its shape. The recursion is only as deep as the shape, whatever the value."""
     match shape:
-        case Anything():
-            pass
-        case ForbiddenMember(rule, message):
-            yield Problem(path, rule, message)
+        case Checked(check):
+            yield from check(value, path)
+        case Fields() | NamedMembers() if not isinstance(value, dict):
+            yield _mistyped(value, path, "an object")
+        case ListOf() if not isinstance(value, list):
+            yield _mistyped(value, path, "an array")
+        case TextOr() if not isinstance(value, str | dict):
+            yield _mistyped(value, path, "a string or an object")
         case Text():
             if not (shape.secret and is_secret(value)):
                 yield from _text(shape, value, path)
@@ -109,31 +105,20 @@ def hold(shape: Shape, value: Json, path: str) -> Iterator[Problem]:
                 yield Problem(path, "range", f"{shown(value)} is not from {minimum} to {maximum}")
         case Scalar():
             if isinstance(value, str):
-                yield from _text(Text(), value, path)
+                yield from hold(Text(), value, path)
             elif not isinstance(value, bool | int | float) and not is_secret(value):
                 yield _mistyped(value, path, "a number, a string or a boolean")
         case Fields():
             yield from _fields(shape, value, path)
         case NamedMembers(what, pattern, item):
-            if not isinstance(value, dict):
-                yield _mistyped(value, path, "an object")
-                return
             for name, member in value.items():
                 yield from _name(name, path, what=what, pattern=pattern)
                 yield from hold(item, member, join(path, name))
         case ListOf(item):
-            if not isinstance(value, list):
-                yield _mistyped(value, path, "an array")
-                return
             for number, member in enumerate(value):
                 yield from hold(item, member, f"{path}[{number}]")
         case TextOr(text, fields):
-            if isinstance(value, str):
-                yield from _text(text, value, path)
-            elif isinstance(value, dict):
-                yield from _fields(fields, value, path)
-            else:
-                yield _mistyped(value, path, "a string or an object")
+            yield from hold(text if isinstance(value, str) else fields, value, path)
         case _:
             assert_never(shape)
 
@@ -154,9 +139,7 @@ def hold_at(shape: Shape, segments: Sequence[str], value: Json, path: str) -> It
             case NamedMembers(what, pattern, item):
                 yield from _name(segment, path, what=what, pattern=pattern)
                 shape = item
-            case Anything():
-                return
-            case ForbiddenMember():
+            case Checked():
                 break
             case _:
                 yield Problem(path_below, "path", f"cannot be set, because {path} is not an object")
@@ -167,7 +150,7 @@ def hold_at(shape: Shape, segments: Sequence[str], value: Json, path: str) -> It
 
 def refusal(error: Exception) -> str:
     """Return the text of an error, shortened because it can quote a value of any length."""
-    return shown(error, _REFUSAL_CHARACTERS_MAX)
+    return shown(error, 400)
 
 
 def join(path: str, name: object) -> str:
@@ -177,11 +160,11 @@ def join(path: str, name: object) -> str:
 
 def open_problem(names: Sequence[str], path: str, severity: Severity) -> Problem:
     """Return the problem of a text that must not have placeholders."""
-    listed = ", ".join(map(shown, names))
-    return Problem(path, "template-placeholder", f"{listed} is a placeholder that was not replaced", severity)
+    message = f"{', '.join(map(shown, names))} is a placeholder that was not replaced"
+    return Problem(path, "template-placeholder", message, severity)
 
 
-def shown(value: object, characters_max: int = _SHOWN_CHARACTERS_MAX) -> str:
+def shown(value: object, characters_max: int = 80) -> str:
     """Return a name or value for a message: shortened, and without lone surrogates."""
     # Python refuses to write integers of thousands of digits in decimal.
     if isinstance(value, int) and value.bit_length() > 2 * 64:
@@ -210,10 +193,7 @@ def _text(shape: Text, value: Json, path: str) -> Iterator[Problem]:
         yield from shape.also(value, path)
 
 
-def _fields(shape: Fields, value: Json, path: str) -> Iterator[Problem]:
-    if not isinstance(value, dict):
-        yield _mistyped(value, path, "an object")
-        return
+def _fields(shape: Fields, value: JsonObject, path: str) -> Iterator[Problem]:
     for name in shape.required:
         if name not in value:
             yield Problem(path, "required", f"{name!r} is required")
@@ -228,17 +208,15 @@ def _fields(shape: Fields, value: Json, path: str) -> Iterator[Problem]:
 
 
 def _member(shape: Fields, name: str) -> Shape | None:
-    member_shape = shape.members.get(name)
-    if member_shape is None:
-        member_shape = next((other for pattern, other in shape.pattern_members if re.fullmatch(pattern, name)), None)
-    return member_shape
+    if name in shape.members:
+        return shape.members[name]
+    return next((other for pattern, other in shape.pattern_members if re.fullmatch(pattern, name)), None)
 
 
 def _name(name: str, path: str, *, what: str, pattern: str) -> Iterator[Problem]:
     if not re.fullmatch(pattern, name):
-        yield Problem(
-            join(path, name), "name", f"{shown(name)!r} is not a valid name for {what}: it does not match {pattern}"
-        )
+        message = f"{shown(name)!r} is not a valid name for {what}: it does not match {pattern}"
+        yield Problem(join(path, name), "name", message)
 
 
 def _unknown(name: str, path: str, shape: Fields) -> Problem:
@@ -250,17 +228,7 @@ def _mistyped(value: Json, path: str, expected: str) -> Problem:
     return Problem(path, "type", f"must be {expected}, not {type_name(value)}")
 
 
-def type_name(value: object) -> str:
+def type_name(value: Json) -> str:
     """Return the JSON name of a value's type, with its article."""
-    return _TYPE_NAMES.get(type(value), type(value).__name__)
-
-
-_TYPE_NAMES = {
-    type(None): "null",
-    dict: "an object",
-    list: "an array",
-    str: "a string",
-    bool: "a boolean",
-    int: "a number",
-    float: "a number",
-}
+    names = {type(None): "null", dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    return names.get(type(value), "a number")

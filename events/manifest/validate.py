@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from events.canonical import Json
 from events.manifest import agent_schema, hub_schema
-from events.manifest.document import AGENT, DESIRED, HUB, is_layered
+from events.manifest.document import AGENT, DESIRED, HUB, is_layered, object_of
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import CONTENT, content_problems
 from events.manifest.placeholders import variables
@@ -25,9 +25,7 @@ def problems(content: Json) -> tuple[Problem, ...]:
     modules = content[CONTENT]
     result = list(refused)
     for module, paths in modules.items():
-        if not isinstance(paths, dict):
-            continue
-        for path, value in paths.items():
+        for path, value in object_of(paths).items():
             result.extend(_set_problems(module, path, value, layered=is_layered(content)))
     return tuple(dict.fromkeys(result))
 

@@ -71,18 +71,18 @@ def load(log: Log, sent: Iterable[Sent]) -> LoadedState:
         LogUnavailable: Redis did not answer.
     """
     commands = [(BY_COMMAND[type(command)], command) for item in sent for command in parts_of(item)]
-    state = LoadedState()
-    for fleet in (True, False):
-        documents = state.of(fleet=fleet)
+    state = {fleet: LoadedDocuments(fleet=fleet) for fleet in (True, False)}
+    for fleet, documents in state.items():
         concerned = [(decider, command) for decider, command in commands if decider.is_of_fleet is fleet]
         documents.load(log, (subject for decider, command in concerned for subject in decider.subjects(command)))
         for prefix in {prefix for decider, command in concerned for prefix in decider.families(command)}:
             documents.load(log, log.subjects(FLEET, prefix=prefix))
         # A loaded document can name further subjects: the parent of a parent, the deployments of a group.
-        while documents.load(
-            log, (name for decider, command in concerned for name in decider.also(command, documents))
-        ):
-            pass
+        more = True
+        while more:
+            more = documents.load(
+                log, (name for decider, command in concerned for name in decider.also(command, documents))
+            )
     return state
 
 
@@ -105,16 +105,16 @@ def propose(sent: Sent, state: LoadedState, scope: Scope | None = None, *, by: s
     """
     proposed: list[Proposed] = []
     if isinstance(sent, Together):
-        state = state.over()
+        state = {fleet: loaded.over() for fleet, loaded in state.items()}
         for command in sent.commands:
             for event in propose(command, state, scope, by=by):
                 proposed.append(msgspec.structs.replace(event, follows=bool(proposed)))
-                state.put(event)
+                state[BY_EVENT[type(event.event)].is_of_fleet].put(event)
         return tuple(proposed)
     decider = BY_COMMAND[type(sent)]
     if scope is not None and not decider.is_scoped:
         raise OutOfScope(decider.subjects(sent)[0], "is in no scope")
-    documents = state.of(fleet=decider.is_of_fleet)
+    documents = state[decider.is_of_fleet]
     changes = tuple(decider.decide(sent, documents, CommandAuthor(by, scope)))
     if len(changes) == 1:
         return (_proposed(changes[0], documents, by=by),)
@@ -144,28 +144,23 @@ def check(command: Command) -> None:
         REFUSALS: names the element and the rule.
     """
     decider = BY_COMMAND[type(command)]
-    if not decider.is_of_fleet:
-        # Commands of devices have no members of our own types, and their own rules check every text.
-        _read(command, {name: getattr(command, name) for name in command.__struct_fields__})
-        decider.check(command)
-        return
-    read = _read(command, {name: _taken_apart(getattr(command, name)) for name in command.__struct_fields__})
-    if not _is_made_of(command, read):
-        raise CommandInvalid(type(command).__name__, "an object is given where a value of its own type is required")
-    if decider.names_texts:
-        decider.check(command)
-        _check_texts(command)
-    else:
-        _check_texts(command)
-        decider.check(command)
-
-
-def _read(command: Command, members: dict[str, Any]) -> Command:
+    # Commands of devices have no members of our own types, and their own rules check every text.
+    of_fleet = decider.is_of_fleet
+    members = {name: getattr(command, name) for name in command.__struct_fields__}
     try:
-        return msgspec.convert(members, type(command))
+        read = msgspec.convert(
+            {name: _taken_apart(value) for name, value in members.items()} if of_fleet else members, type(command)
+        )
     # msgspec raises UnicodeEncodeError, not ValidationError, for a text with half a surrogate pair.
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise CommandInvalid(type(command).__name__, str(error)) from error
+    if of_fleet and not _is_made_of(command, read):
+        raise CommandInvalid(type(command).__name__, "an object is given where a value of its own type is required")
+    if of_fleet and not decider.names_texts:
+        _check_texts(command)
+    decider.check(command)
+    if of_fleet and decider.names_texts:
+        _check_texts(command)
 
 
 def _check_texts(command: Command) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from events.log.concepts import BY_EVENT, decode_of_device, decode_of_fleet
+from events.log.concepts import decode_of_device, decode_of_fleet
 from events.log.port import Head, Log, Proposed, Stored
 
 
@@ -68,21 +68,5 @@ class LoadedDocuments(Mapping[str, Any]):
         return len(self._stored)
 
 
-class LoadedState:
-    """The loaded documents of the fleet and of devices, apart: a deployment and a device can have the same id."""
-
-    def __init__(self, fleet: LoadedDocuments | None = None, devices: LoadedDocuments | None = None) -> None:
-        self.fleet = LoadedDocuments(fleet=True) if fleet is None else fleet
-        self.devices = LoadedDocuments(fleet=False) if devices is None else devices
-
-    def of(self, *, fleet: bool) -> LoadedDocuments:
-        """The documents of the fleet, or of devices."""
-        return self.fleet if fleet else self.devices
-
-    def over(self) -> "LoadedState":
-        """A copy to `put` changes into; this one does not change."""
-        return LoadedState(self.fleet.over(), self.devices.over())
-
-    def put(self, proposed: Proposed) -> None:
-        """Replace the documents and heads of the subjects that a proposed event changes."""
-        self.of(fleet=BY_EVENT[type(proposed.event)].is_of_fleet).put(proposed)
+LoadedState = dict[bool, LoadedDocuments]
+"""The documents of the fleet (true) and of devices (false), apart: a deployment and a device can have the same id."""

@@ -26,7 +26,6 @@ from events.stored_projection.stored_partition import StoredPartition
 from events.webhook.state import WEBHOOK
 
 _MARK = f'"{SECRET}"'.encode()
-_TWINS = (b"TwinPatched", b"TwinReplaced")
 _DOCUMENTS = 1000
 _DEVICES_NAMED = 5
 
@@ -126,16 +125,13 @@ def _ever(log: RedisLog, kind: SecretOwner, subject: str, *, tags_alone: bool) -
     expected = (WEBHOOK + subject if kind is SecretOwner.WEBHOOK else subject).encode()
     stream = name(partition_of(subject, log.partitions) if of_device else FLEET)
     for entry in RawStreams(log.client).entries(stream):
-        about = entry.fields.get(b"subject", b"")
-        if (about.partition(b"/")[0] if of_device else about) != expected or _MARK not in entry.fields.get(
-            b"data", b""
-        ):
+        about, type_, data = (entry.fields.get(field, b"") for field in (b"subject", b"type", b"data"))
+        if (about.partition(b"/")[0] if of_device else about) != expected or _MARK not in data:
             continue
-        if tags_alone and entry.fields.get(b"type") not in _TWINS:
+        of_deployment = kind is not SecretOwner.DEPLOYMENT or type_.startswith(b"Deployment")
+        if (tags_alone and type_ not in (b"TwinPatched", b"TwinReplaced")) or not of_deployment:
             continue
-        if kind is SecretOwner.DEPLOYMENT and not entry.fields.get(b"type", b"").startswith(b"Deployment"):
-            continue
-        value: Json = msgspec.json.decode(entry.fields[b"data"])
+        value: Json = msgspec.json.decode(data)
         yield from sorted(references(value.get("tags") if tags_alone and isinstance(value, dict) else value))
 
 

@@ -16,7 +16,8 @@ from events.access.scope import Scope
 from events.canonical import JsonObject
 from events.clock import now_ms
 from events.decider import Documents
-from events.deployment.advice import Advice
+from events.deployment.advice import Advice, advice
+from events.deployment.commands import CreateDeployment, UpdateDeployment
 from events.deployment.errors import DeploymentsFull
 from events.deployment.events import DeploymentCreated
 from events.device.decider import needs_keys
@@ -28,14 +29,12 @@ from events.log.events import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsE
 from events.log.keys import FLEET, name
 from events.log.port import Chunk, Conflicted, Log, Proposed
 from events.log.wake import WakeFailed
-from events.producer.author_advice import advise
 from events.producer.decision import REFUSALS, check, deployments_left, load, parts_of, propose, subjects_of, with_parts
 from events.producer.documents import LoadedState
 from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused, Sent, refusal
 from events.producer.keys import CommandKey, stream_of
 from events.producer.readiness import CheckedReadiness, ReadinessPolicy
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
-from events.readiness.state import WaiverDocument
 
 BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
@@ -109,22 +108,12 @@ class Producer:
         key: CommandKey | None = None,
         fence: int | None = None,
     ) -> None:
-        self._log = log
-        self._by = by
-        self._scope = scope
-        self._waker = waker
-        self._clock = clock
-        self._ids = ids
-        self._pause = pause
-        self._take_secrets = take_secrets
-        self._new_keys = new_keys
-        self._batch_commands = batch_commands
-        self._attempts = attempts
-        self._deployments_max = deployments_max
-        self._readiness_policy = readiness_policy
-        self._before_append = before_append
-        self._key = key
-        self._fence = fence
+        self._log, self._by, self._scope, self._waker = log, by, scope, waker
+        self._clock, self._ids, self._pause = clock, ids, pause
+        self._take_secrets, self._new_keys = take_secrets, new_keys
+        self._batch_commands, self._attempts = batch_commands, attempts
+        self._deployments_max, self._readiness_policy = deployments_max, readiness_policy
+        self._before_append, self._key, self._fence = before_append, key, fence
         self._buffer: list[Sent] = []
         self._written, self._refused, self._sent = 0, list[Refused](), 0
         self.conflicts = 0
@@ -226,9 +215,8 @@ class Producer:
         if not event.reason.strip():
             raise DecisionInvalid(f"{name(event.stream)}:{event.position}", "`reason` is required")
         if len(event.reason.encode(errors="replace")) > REASON_BYTES_MAX:
-            raise DecisionInvalid(
-                f"{name(event.stream)}:{event.position}", f"`reason` has at most {REASON_BYTES_MAX} bytes"
-            )
+            why = f"`reason` has at most {REASON_BYTES_MAX} bytes"
+            raise DecisionInvalid(f"{name(event.stream)}:{event.position}", why)
         self._record(event)
 
     def record_erasure(self, of: str, ids: Sequence[str], *, reason: str) -> None:
@@ -299,41 +287,34 @@ class Producer:
                 self.conflicts += 1
             else:
                 conflicts = 0
-            self._pause_after(conflicts, again)
+            if conflicts == ATTEMPTS_MAX:
+                names = dict.fromkeys(subject for _, command in again for subject in subjects_of(command))
+                raise ConflictPersists(tuple(names), ATTEMPTS_MAX)
+            if conflicts > 1:
+                # At random, so that two authors who conflict do not meet again at the next attempt.
+                self._pause(_CONFLICT_SECONDS * 2**conflicts * random.random())  # noqa: S311
             pending = again + later
         return written, refused
-
-    def _pause_after(self, conflicts: int, again: Sequence[Pending]) -> None:
-        """Wait after `conflicts` batches in a row with nothing but conflicts; raise `ConflictPersists` at the limit."""
-        if conflicts == ATTEMPTS_MAX:
-            names = dict.fromkeys(subject for _, command in again for subject in subjects_of(command))
-            raise ConflictPersists(tuple(names), ATTEMPTS_MAX)
-        if conflicts > 1:
-            # At random, so that two authors who conflict do not meet again at the next attempt.
-            self._pause(_CONFLICT_SECONDS * 2**conflicts * random.random())  # noqa: S311
 
     def _admitted(self, commands: Iterable[Pending]) -> tuple[list[Pending], list[Refused]]:
         """The commands that pass the checks without a state, with their secrets taken out; and the rejected ones."""
         fine, refused = [], []
         for index, command in commands:
             try:
-                fine.append((index, self._checked(command)))
+                # All commands are checked before a secret of any of them is stored: a rejected `Together` leaves none behind.
+                for part in parts_of(command):
+                    check(in_references(part))
+                    if self._scope is not None:
+                        refuse_references(part)
+                fine.append((index, with_parts(command, self._take_secrets)))
             except REFUSALS as error:
                 refused.append(refusal(index, command, error))
         return fine, refused
 
-    def _checked(self, sent: Sent) -> Sent:
-        # All commands are checked before a secret of any of them is stored: a rejected `Together` leaves none behind.
-        for command in parts_of(sent):
-            check(in_references(command))
-            if self._scope is not None:
-                refuse_references(command)
-        return with_parts(sent, self._take_secrets)
-
     def _decide(
         self, commands: Sequence[Pending], state: LoadedState, refused: list[Refused]
     ) -> tuple[list[Proposed], list[Pending]]:
-        commands = self._with_keys(commands, state.devices)
+        commands = self._with_keys(commands, state[False])
         left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
         waivers = cache(lambda: dict(fleet_documents.waivers(self._log)))
         proposed: list[Proposed] = []
@@ -341,7 +322,12 @@ class Producer:
         for index, command in commands:
             try:
                 events = propose(command, state, self._scope, by=str(self._by))
-                self._check_readiness(events, waivers)
+                for event in events:
+                    if self._readiness_policy is not None and isinstance(event.event, DeploymentCreated):
+                        checked = self._readiness_policy.check(
+                            event.subject, event.event, waivers=waivers(), now=self._clock()
+                        )
+                        self.readiness[event.subject] = checked
                 for event in events:
                     check_size(event)
                 if any(isinstance(event.event, DeploymentCreated) for event in events):
@@ -370,16 +356,6 @@ class Producer:
             return msgspec.structs.replace(command, authentication=next(made)) if wants else command
 
         return [(index, with_parts(sent, keyed)) for index, sent in commands]
-
-    def _check_readiness(self, proposed: Iterable[Proposed], waivers: Callable[[], dict[str, WaiverDocument]]) -> None:
-        """Raise `NotReady` for a new deployment that the readiness policy does not allow."""
-        policy = self._readiness_policy
-        if policy is None:
-            return
-        for entry in proposed:
-            if isinstance(entry.event, DeploymentCreated):
-                subject = entry.subject
-                self.readiness[subject] = policy.check(subject, entry.event, waivers=waivers(), now=self._clock())
 
     def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:
         """Append a batch; while Redis does not answer, repeat the same batch."""
@@ -410,6 +386,21 @@ class Producer:
             # The events are in the log, so a failed wake-up is no failure of the commands: the reconciler finds the lag.
             with contextlib.suppress(WakeFailed):
                 self._waker.wake(streams)
+
+
+def advise(log: Log, command: Command, scope: Scope | None = None) -> tuple[Advice, ...]:
+    """Advice on the deployment that a command created or updated: layers it outranks, bases above it, warnings.
+
+    Empty for other commands, and for a deployment that was deleted since. With a scope, the advice names only deployments of
+    the same scope.
+    """
+    if not isinstance(command, CreateDeployment | UpdateDeployment):
+        return ()
+    # Reads every deployment; so `submit`, which writes thousands of commands, gives no advice.
+    documents = dict(fleet_documents.deployments(log))
+    document = documents.get(command.deployment_id)
+    in_scope = [pair for pair in documents.items() if scope is None or pair[1].scope == scope.text]
+    return () if document is None else advice(command.deployment_id, document, in_scope)
 
 
 def _one_each(commands: Sequence[Pending]) -> tuple[list[Pending], list[Pending]]:

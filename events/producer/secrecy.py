@@ -51,17 +51,12 @@ def refuse_references(command: Command) -> None:
 
 NOTHING_PERSONAL = Personal()
 
-_SAMPLE = 50
-"""The number of stored secrets whose key file is compared with this process's."""
-
 
 class LazyVault:
     """A vault that is opened for the first secret; its key file is read then, or created."""
 
     def __init__(self, store: RedisSecretStore, key_file: Path, *, personal: Personal = NOTHING_PERSONAL) -> None:
-        self._store = store
-        self.personal = personal
-        self._key_file = key_file
+        self._store, self._key_file, self.personal = store, key_file, personal
         self._opened: Vault | None = None
         self._is_of_this_log = False
 
@@ -91,18 +86,15 @@ class LazyVault:
             SecretsUnavailable: the store did not answer.
         """
         if not self._is_of_this_log:
-            self._insist_on_the_key_file()
+            # A key file created here by accident would seal keys that no process of this log can open. While a key file is
+            # being replaced, secrets are sealed under two, so any match in a sample of stored secrets is enough.
+            sample = self._store.left(list(itertools.islice(self._store.ids(), 50)))
+            key_ids = {sealed.key_id for sealed in sample.values() if not isinstance(sealed, Erased)}
+            exists = self._key_file.exists()
+            if key_ids and not (exists and KeyFile(read_key(self._key_file)).id in key_ids):
+                raise KeyFileOfAnotherLog(self._key_file, exists=exists, key_ids=key_ids)
             self._is_of_this_log = True
         return self.opened.new_keys(count)
-
-    def _insist_on_the_key_file(self) -> None:
-        # A key file created here by accident would seal keys that no process of this log can open. While a key file is being
-        # replaced, secrets are sealed under two, so any match in the sample is enough.
-        sample = self._store.left(list(itertools.islice(self._store.ids(), _SAMPLE)))
-        key_ids = {sealed.key_id for sealed in sample.values() if not isinstance(sealed, Erased)}
-        exists = self._key_file.exists()
-        if key_ids and not (exists and KeyFile(read_key(self._key_file)).id in key_ids):
-            raise KeyFileOfAnotherLog(self._key_file, exists=exists, key_ids=key_ids)
 
     @property
     def opened(self) -> Vault:

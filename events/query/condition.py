@@ -72,32 +72,27 @@ def _check(text: str) -> None:
     check_text(text, ConditionInvalid)
     depth = nots = 0
     for match in _SCAN.finditer(text):
-        _check_token(text, match)
-        word = (match["word"] or "").lower()
+        column, word = match.start() + 1, (match["word"] or "").lower()
+        if match["double"]:
+            reason = "double quotes are not allowed; use single quotes"
+            raise ConditionInvalid(text, column=column, reason=reason, corrected=_single_quoted(text))
+        if match["open"]:
+            raise ConditionInvalid(text, column=column, reason="this quote is not closed")
+        if match["equals"]:
+            corrected = text[: match.start()] + "=" + text[match.end() :]
+            raise ConditionInvalid(text, column=column, reason="== is not an operator; use =", corrected=corrected)
+        if word in {"in", "nin"}:
+            reason = (
+                f"{word.upper()} is only for queries; use comparisons joined with {'OR' if word == 'in' else 'AND'}"
+            )
+            raise ConditionInvalid(text, column=column, reason=reason, corrected=_spelled_out(text))
+        if word in {"null", "undefined"}:
+            reason = f"comparisons with {word} are not allowed; use is_defined(…)"
+            raise ConditionInvalid(text, column=column, reason=reason)
         depth += {"(": 1, ")": -1}.get(match[0], 0)
         nots = nots + 1 if word == "not" else nots if match[0] == "(" else 0
         if depth + nots > DEPTH_MAX:
-            raise ConditionInvalid(text, column=match.start() + 1, reason=f"nested deeper than {DEPTH_MAX}")
-
-
-def _check_token(text: str, match: re.Match[str]) -> None:
-    column = match.start() + 1
-    word = (match["word"] or "").lower()
-    if match["double"]:
-        reason = "double quotes are not allowed; use single quotes"
-        raise ConditionInvalid(text, column=column, reason=reason, corrected=_single_quoted(text))
-    if match["open"]:
-        raise ConditionInvalid(text, column=column, reason="this quote is not closed")
-    if match["equals"]:
-        corrected = text[: match.start()] + "=" + text[match.end() :]
-        raise ConditionInvalid(text, column=column, reason="== is not an operator; use =", corrected=corrected)
-    if word in {"in", "nin"}:
-        reason = f"{word.upper()} is only for queries; use comparisons joined with {'OR' if word == 'in' else 'AND'}"
-        raise ConditionInvalid(text, column=column, reason=reason, corrected=_spelled_out(text))
-    if word in {"null", "undefined"}:
-        raise ConditionInvalid(
-            text, column=column, reason=f"comparisons with {word} are not allowed; use is_defined(…)"
-        )
+            raise ConditionInvalid(text, column=column, reason=f"nested deeper than {DEPTH_MAX}")
 
 
 def _single_quoted(text: str) -> str:

@@ -74,8 +74,7 @@ def _reason(text: str, position: int, terminals: Collection[str]) -> str:
     if "a value" in named:
         # Where an operand is expected, other terminals such as * or ( would only make the list longer.
         named = {words: None for words in named if words in {"a property", "a value"}}
-    return f"{fault}; expected {_either(list(named))}" if named else fault
-
-
-def _either(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+    if not named:
+        return fault
+    *most, last = named
+    return f"{fault}; expected {', '.join(most)} or {last}" if most else f"{fault}; expected {last}"

@@ -10,7 +10,7 @@ from events.readiness.catalogue import RULES
 from events.readiness.finding import Finding, Hit, finding
 from events.readiness.pointer import Operation, overlap
 from events.readiness.profile import Profile, labelled
-from events.readiness.rule import Inspects, Rule
+from events.readiness.rule import Inspects
 from events.readiness.subject import ReadinessSubject
 from events.readiness.waiver import Waiver
 
@@ -83,23 +83,13 @@ def fixes(
 
 def _hits(subject: ReadinessSubject, profile: Profile, now: int) -> list[tuple[Hit, Finding]]:
     pairs: list[tuple[Hit, Finding]] = []
+    subject = msgspec.structs.replace(subject, now=now)
+    has_input = {Inspects.WHOLE: subject.whole, Inspects.LAYER: subject.last.layered}
     for rule in RULES:
         severity = profile.severity_of(rule.id)
-        if severity is None or not _applies(rule, subject):
+        if severity is None or not has_input.get(rule.inspects, True):
             continue
-        for hit in rule.find(subject, now):
+        for hit in rule.find(subject):
             document = subject.documents[hit.location.document].name
             pairs.append((hit, finding(hit, rule=rule.id, severity=severity, document=document)))
     return sorted(pairs, key=lambda pair: RANK[pair[1].severity])
-
-
-def _applies(rule: Rule, subject: ReadinessSubject) -> bool:
-    match rule.inspects:
-        case Inspects.PART | Inspects.HOST:
-            return True
-        case Inspects.WHOLE:
-            return subject.whole
-        case Inspects.LAYER:
-            return subject.last.layered
-        case Inspects.NOTHING:
-            return False

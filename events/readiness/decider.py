@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import assert_never, get_args
+from typing import get_args
 
 from events.decider import CommandAuthor, Decider, Documents, SubjectChange
 from events.readiness.catalogue import BY_ID
@@ -10,7 +10,7 @@ from events.readiness.commands import GrantWaiver, WaiverCommand, WithdrawWaiver
 from events.readiness.errors import WaiverInvalid, WaiverNotFound
 from events.readiness.events import WaiverEvent, WaiverGranted, WaiverWithdrawn
 from events.readiness.rule import Inspects
-from events.readiness.state import WAIVER, WaiverDocument, decode, evolve
+from events.readiness.state import WAIVER, decode, evolve
 
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._@+-]{1,64}")
 _REASON_CHARACTERS_MAX = 1000
@@ -25,9 +25,8 @@ def check(command: WaiverCommand) -> None:
     """
     name = command.waiver_id
     if not _ID.fullmatch(name):
-        raise WaiverInvalid(
-            name, "the name must have 1 to 64 ASCII letters, digits and . _ @ + -, and must not be . or .."
-        )
+        why = "the name must have 1 to 64 ASCII letters, digits and . _ @ + -, and must not be . or .."
+        raise WaiverInvalid(name, why)
     if isinstance(command, WithdrawWaiver):
         return
     rule = BY_ID.get(command.rule)
@@ -40,39 +39,28 @@ def check(command: WaiverCommand) -> None:
             raise WaiverInvalid(name, f"`{member}` is optional and must have 1 to {_NAME_CHARACTERS_MAX} characters")
 
 
-def subject_of(command: WaiverCommand) -> str:
-    """Return the subject of a command's event."""
-    return WAIVER + command.waiver_id
-
-
-def decide(command: WaiverCommand, document: WaiverDocument | None) -> WaiverEvent:
+def decide(command: WaiverCommand, documents: Documents, _: CommandAuthor) -> Iterator[SubjectChange]:
     """Return the event for a checked command.
 
     Raises:
         WaiverNotFound: there is no waiver to withdraw.
     """
-    match command:
-        case GrantWaiver():
-            return WaiverGranted(command.rule, command.reason, command.until, command.module, command.deployment)
-        case WithdrawWaiver(waiver_id):
-            if document is None:
-                raise WaiverNotFound(waiver_id)
-            return WaiverWithdrawn()
-        case _:
-            assert_never(command)
-
-
-def _decide(command: WaiverCommand, documents: Documents, _: CommandAuthor) -> Iterator[SubjectChange]:
-    subject = subject_of(command)
-    yield SubjectChange(subject, decide(command, documents[subject]))
+    subject = WAIVER + command.waiver_id
+    if isinstance(command, GrantWaiver):
+        terms = (command.rule, command.reason, command.until, command.module, command.deployment)
+        yield SubjectChange(subject, WaiverGranted(*terms))
+    elif documents[subject] is None:
+        raise WaiverNotFound(command.waiver_id)
+    else:
+        yield SubjectChange(subject, WaiverWithdrawn())
 
 
 DECIDER = Decider(
     get_args(WaiverCommand),
     get_args(WaiverEvent),
-    subjects=lambda command: (subject_of(command),),
+    subjects=lambda command: (WAIVER + command.waiver_id,),
     check=check,
-    decide=_decide,
+    decide=decide,
     evolve=lambda _, event, version, at, by: evolve(event, version=version, at=at, by=by),
     decode=lambda _, data: decode(data),
     prefixes=(WAIVER,),

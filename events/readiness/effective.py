@@ -13,9 +13,6 @@ from events.readiness.pointer import names_of
 from events.readiness.profile import Profile
 from events.readiness.subject import ReadinessSubject, subject_of_sections
 
-EVERY_RULE = Profile("every rule", {})
-"""A profile with every rule on, because readers apply their own profile to the stored findings."""
-
 
 class RuleFindings(msgspec.Struct, frozen=True, array_like=True):
     """What the rules of a version found: rule → the modules with a finding, sorted.
@@ -50,7 +47,8 @@ def read_findings(data: bytes | None) -> RuleFindings | None:
 
 def findings_of(sections: Mapping[str, JsonObject]) -> tuple[Finding, ...]:
     """Return the findings of all rules but those about hosts; the severities are those of the catalogue."""
-    return check(subject_of_sections(sections, name=""), EVERY_RULE, now=0).findings
+    # Every rule, because readers apply their own profile to the stored findings.
+    return check(subject_of_sections(sections, name=""), Profile("every rule", {}), now=0).findings
 
 
 def written_in(stack: ReadinessSubject, pointer: str) -> str:

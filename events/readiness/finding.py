@@ -6,9 +6,6 @@ from events.canonical import digest
 from events.manifest.problem import Severity
 from events.readiness.pointer import Operation
 
-# 64 bits: short in a baseline file, and long enough to tell all findings of a repository apart.
-_FINGERPRINT_DIGITS = 16
-
 
 class ElementLocation(msgspec.Struct, frozen=True):
     """The location of an element in a document, or of its deepest existing parent.
@@ -68,15 +65,12 @@ def finding(hit: Hit, *, rule: str, severity: Severity, document: str) -> Findin
         document=_printable(document),
         pointer=hit.location.pointer.encode("utf-8", "backslashreplace").decode(),
         message=_printable(hit.message),
-        fingerprint=identity[:_FINGERPRINT_DIGITS],
+        # 64 bits: short in a baseline file, and long enough to tell all findings of a repository apart.
+        fingerprint=identity[:16],
         fixable=bool(hit.fix),
     )
 
 
 def _printable(text: str) -> str:
     # A name in JSON can contain line breaks, commands of a terminal, and half a surrogate pair.
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

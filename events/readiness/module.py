@@ -6,6 +6,7 @@ import msgspec
 
 from events.canonical import Json, JsonObject
 from events.manifest import create_options
+from events.manifest.document import object_of
 from events.manifest.errors import CreateOptionsInvalid
 
 
@@ -98,11 +99,6 @@ def member(value: Json, name: str) -> Json:
         return members[name]
     lower_name = name.lower()
     return next((item for key, item in members.items() if key.lower() == lower_name), None)
-
-
-def object_of(value: Json) -> JsonObject:
-    """Return an object unchanged; empty for any other value."""
-    return value if isinstance(value, dict) else {}
 
 
 def list_of(value: Json) -> list[Json]:

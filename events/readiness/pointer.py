@@ -27,8 +27,5 @@ def names_of(path: str) -> list[str]:
 
 def overlap(patch: Sequence[Operation], other: Sequence[Operation]) -> bool:
     """Return whether two patches change the same element, or one changes a part of an element of the other."""
-    return any(_within(mine.path, theirs.path) or _within(theirs.path, mine.path) for mine in patch for theirs in other)
-
-
-def _within(inner: str, outer: str) -> bool:
-    return inner == outer or inner.startswith(f"{outer}/")
+    pairs = [(f"{mine.path}/", f"{theirs.path}/") for mine in patch for theirs in other]
+    return any(mine.startswith(theirs) or theirs.startswith(mine) for mine, theirs in pairs)

@@ -17,8 +17,8 @@ from events.readiness.host_facts import HostFacts
 from events.readiness.module import Module
 from events.readiness.subject import ReadinessSubject
 
-Find = Callable[[ReadinessSubject, int], Iterator[Hit]]
-"""Yields the hits in a subject at a time in milliseconds."""
+Find = Callable[[ReadinessSubject], Iterator[Hit]]
+"""Yields the hits in a subject."""
 
 
 class Inspects(enum.Enum):
@@ -41,7 +41,7 @@ class Rule(msgspec.Struct, frozen=True):
     reason: str
     remedy: str
     source: str
-    find: Find = lambda _subject, _now: iter(())
+    find: Find = lambda _subject: iter(())
     fixes: bool = False
 
 
@@ -53,15 +53,14 @@ def rule(
     source: str,
     fixes: bool = False,
     **values: object,
-) -> Callable[[Callable[[ReadinessSubject], Iterator[Hit]]], Rule]:
+) -> Callable[[Find], Rule]:
     """Return a decorator that makes a rule from a function of a subject."""
 
-    def decorated(function: Callable[[ReadinessSubject], Iterator[Hit]]) -> Rule:
-        @wraps(function)
-        def find(subject: ReadinessSubject, _now: int) -> Iterator[Hit]:
-            return function(subject)
-
-        return _rule(find, rule_id, severity, inspects, source=source, fixes=fixes, values=values)
+    def decorated(find: Find) -> Rule:
+        text = inspect.cleandoc(find.__doc__ or "")
+        title, _, explanation = (text.format(**values) if values else text).partition(".\n\n")
+        reason, _, remedy = explanation.partition("\nRemedy: ")
+        return Rule(rule_id, title, severity, inspects, reason, remedy, source, find, fixes)
 
     return decorated
 
@@ -73,42 +72,26 @@ def module_rule(
 
     def decorated(function: Callable[[ReadinessSubject, Module], Iterator[Hit]]) -> Rule:
         @wraps(function)
-        def find(subject: ReadinessSubject, _now: int) -> Iterator[Hit]:
+        def find(subject: ReadinessSubject) -> Iterator[Hit]:
             for module in subject.modules:
                 yield from function(subject, module)
 
-        return _rule(find, rule_id, severity, Inspects.PART, source=source, fixes=fixes, values=values)
+        return rule(rule_id, severity, Inspects.PART, source=source, fixes=fixes, **values)(find)
 
     return decorated
 
 
 def host_rule(
     rule_id: str, severity: Severity, *, source: str
-) -> Callable[[Callable[[ReadinessSubject, HostFacts, int], Iterator[Hit]]], Rule]:
+) -> Callable[[Callable[[ReadinessSubject, HostFacts], Iterator[Hit]]], Rule]:
     """Return a decorator that makes a rule from a function of host facts; devices without host facts are skipped."""
 
-    def decorated(function: Callable[[ReadinessSubject, HostFacts, int], Iterator[Hit]]) -> Rule:
+    def decorated(function: Callable[[ReadinessSubject, HostFacts], Iterator[Hit]]) -> Rule:
         @wraps(function)
-        def find(subject: ReadinessSubject, now: int) -> Iterator[Hit]:
+        def find(subject: ReadinessSubject) -> Iterator[Hit]:
             if isinstance(subject.host, HostFacts):
-                yield from function(subject, subject.host, now)
+                yield from function(subject, subject.host)
 
-        return _rule(find, rule_id, severity, Inspects.HOST, source=source, fixes=False, values={})
+        return rule(rule_id, severity, Inspects.HOST, source=source)(find)
 
     return decorated
-
-
-def _rule(
-    find: Find,
-    rule_id: str,
-    severity: Severity,
-    inspects: Inspects,
-    *,
-    source: str,
-    fixes: bool,
-    values: dict[str, object],
-) -> Rule:
-    text = inspect.cleandoc(find.__doc__ or "")
-    title, _, explanation = (text.format(**values) if values else text).partition(".\n\n")
-    reason, _, remedy = explanation.partition("\nRemedy: ")
-    return Rule(rule_id, title, severity, inspects, reason, remedy, source, find, fixes)

@@ -18,6 +18,7 @@ from events.manifest.document import (
     content_of,
     is_layered,
     kind_of,
+    object_of,
 )
 from events.manifest.errors import CreateOptionsInvalid, RouteInvalid
 from events.manifest.merge import merge
@@ -26,7 +27,7 @@ from events.manifest.routes import Route, parse_route
 from events.manifest.validate import problems
 from events.readiness.finding import ElementLocation, Hit
 from events.readiness.host_facts import HostFacts
-from events.readiness.module import Module, object_of
+from events.readiness.module import Module
 from events.readiness.pointer import Operation, pointer
 
 SYSTEM = {"edgeAgent": AGENT, "edgeHub": HUB}
@@ -72,11 +73,12 @@ class WrittenRoute(msgspec.Struct, frozen=True):
 class ReadinessSubject(msgspec.Struct, frozen=True, dict=True):
     """Documents in ascending priority, of which the last one is checked, and the host facts of a device, if any.
 
-    `host` is an error text if the host facts cannot be read.
+    `host` is an error text if the host facts cannot be read. `now` is the time of the check, in milliseconds.
     """
 
     documents: tuple[Document, ...]
     host: HostFacts | str | None = None
+    now: int = 0
 
     @property
     def last(self) -> Document:

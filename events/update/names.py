@@ -93,11 +93,6 @@ def update_deployment_of(group: str, deployment: str) -> str:
     return f"{UPDATE_DEPLOYMENT}{_escaped(group)}+{_escaped(deployment)}"
 
 
-def is_update_deployment(deployment_id: str) -> bool:
-    """Whether a deployment brings an update to a group."""
-    return deployment_id.startswith(UPDATE_DEPLOYMENT)
-
-
 def group_and_deployment(update_deployment: str) -> tuple[str, str] | None:
     """The group and the id within it of an update's deployment; `None` for any other deployment."""
     group, _, deployment = update_deployment.removeprefix(UPDATE_DEPLOYMENT).partition("+")

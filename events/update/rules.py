@@ -1,7 +1,6 @@
 """The rules that a command on updates and groups must satisfy in every state."""
 
 import datetime as dt
-from collections.abc import Callable
 
 from events.deployment.decider import PRIORITY_MAX, TIME_MAX
 from events.manifest.document import ContentKind, kind_of
@@ -17,7 +16,6 @@ from events.update.commands import (
     DefineGroup,
     DeleteUpdate,
     DeployUpdate,
-    ImportUpdate,
     OfGroup,
     OfUpdate,
     RemoveGroup,
@@ -31,9 +29,6 @@ TEXT_CHARACTERS_MAX = 512
 _COUNT_MAX = 2**31 - 1
 _NAME_RULE = "must have 1 to 128 ASCII letters, digits and . _ ~ -, other than . and .."
 
-Rule = Callable[[str, object, str], None]
-"""Rejects a command unless a rule holds: (element, whether it holds, the rule as text)."""
-
 
 def check(command: UpdateCommand) -> None:
     """Reject a command that no state could allow.
@@ -41,11 +36,10 @@ def check(command: UpdateCommand) -> None:
     Raises:
         UpdateInvalid, GroupInvalid, ManifestInvalid: names the element and the rule.
     """
-    match command:
-        case ImportUpdate() | DeleteUpdate():
-            _check_update(command)
-        case _:
-            _check_group(command)
+    if isinstance(command, OfUpdate):
+        _check_update(command)
+    else:
+        _check_group(command)
 
 
 def _check_update(command: OfUpdate) -> None:
@@ -72,26 +66,19 @@ def _check_group(command: OfGroup) -> None:
             raise GroupInvalid(name, element, text)
 
     rule("id", is_group_name(name), f"{_NAME_RULE}, or be $default")
-    match command:
-        case DefineGroup(_, condition, priority):
-            rule("priority", 0 <= priority <= PRIORITY_MAX, f"must be 0 to {PRIORITY_MAX}")
-            try:
-                parse_condition(condition)
-            except ConditionInvalid as error:
-                raise GroupInvalid(name, "condition", f"is not a valid target condition: {error}") from error
-        case RemoveGroup():
-            pass
-        case _:
-            rule("deployment", is_name(command.deployment), _NAME_RULE)
+    if isinstance(command, DefineGroup):
+        rule("priority", 0 <= command.priority <= PRIORITY_MAX, f"must be 0 to {PRIORITY_MAX}")
+        try:
+            parse_condition(command.condition)
+        except ConditionInvalid as error:
+            raise GroupInvalid(name, "condition", f"is not a valid target condition: {error}") from error
+    elif not isinstance(command, RemoveGroup):
+        rule("deployment", is_name(command.deployment), _NAME_RULE)
     if isinstance(command, CancelUpdateDeployment):
-        rule(
-            "reason", len(command.reason) <= TEXT_CHARACTERS_MAX, f"must have at most {TEXT_CHARACTERS_MAX} characters"
-        )
-    if isinstance(command, DeployUpdate):
-        _check_deployment(command, rule)
-
-
-def _check_deployment(command: DeployUpdate, rule: Rule) -> None:
+        is_short = len(command.reason) <= TEXT_CHARACTERS_MAX
+        rule("reason", is_short, f"must have at most {TEXT_CHARACTERS_MAX} characters")
+    if not isinstance(command, DeployUpdate):
+        return
     deployment_id = update_deployment_of(command.group, command.deployment)
     # Capital letters and some signs take three characters in the id, so the limit is on the id and not on both names.
     is_short = len(deployment_id) <= UPDATE_DEPLOYMENT_CHARACTERS_MAX
@@ -108,9 +95,8 @@ def _check_deployment(command: DeployUpdate, rule: Rule) -> None:
         rule("policy.answered_min", 0 <= policy.answered_min <= _COUNT_MAX, "must not be negative")
         rule("policy.update", policy.update != command.update, "must differ from the update that is deployed")
     if command.plan is not None:
-        rule(
-            "plan.rollback_to", not command.plan.rollback_to, "must be empty: `policy.update` names the rollback target"
-        )
+        names_no_target = not command.plan.rollback_to
+        rule("plan.rollback_to", names_no_target, "must be empty: `policy.update` names the rollback target")
         try:
             check_rollout(CreateRollout(deployment_id, command.plan))
         except PlanInvalid as error:

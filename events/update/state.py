@@ -7,7 +7,6 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from events.canonical import JsonObject
-from events.deployment.state import DeploymentDocument
 from events.query.text import printed_literal
 from events.update.commands import PRIORITY_DEFAULT
 from events.update.compatibility import condition_of
@@ -16,18 +15,12 @@ from events.update.events import (
     GroupEvent,
     GroupRemoved,
     RollbackPolicy,
-    UpdateDeleted,
     UpdateDeployed,
     UpdateDeploymentCanceled,
     UpdateDeploymentDeleted,
     UpdateDeploymentRetried,
-    UpdateEvent,
-    UpdateImported,
 )
 from events.update.names import DEFAULT_GROUP, UpdateId
-
-SCHEMA_VERSION = "1.0"
-"""The schema version of the contents of updates."""
 
 GROUP_TAG = "tags.ADUGroup"
 """The tag that puts devices into groups which have no condition."""
@@ -95,16 +88,7 @@ class GroupDocument(msgspec.Struct, frozen=True):
 
 
 decode_update = msgspec.json.Decoder(UpdateDocument).decode
-"""The update of canonical bytes."""
-
 decode_group = msgspec.json.Decoder(GroupDocument).decode
-"""The group of canonical bytes."""
-
-
-def to_go_back_to(document: UpdateDocument | DeploymentDocument) -> tuple[JsonObject, str]:
-    """The content, and its schema version, that a rollback to an update or a deployment brings."""
-    schema_version = SCHEMA_VERSION if isinstance(document, UpdateDocument) else document.schema_version
-    return document.content, schema_version
 
 
 def condition_of_group(group: str, document: GroupDocument | None) -> str:
@@ -114,15 +98,6 @@ def condition_of_group(group: str, document: GroupDocument | None) -> str:
     if group == DEFAULT_GROUP:
         return f"NOT is_defined({GROUP_TAG})"
     return f"{GROUP_TAG} = {printed_literal(group)}"
-
-
-def evolve_update(event: UpdateEvent, *, version: int, at: int) -> UpdateDocument | None:
-    """The update after an event; `None` after its deletion."""
-    match event:
-        case UpdateImported(update, content, compatibility, description, friendly_name):
-            return UpdateDocument(version, update, content, compatibility, description, friendly_name, at)
-        case UpdateDeleted():
-            return None
 
 
 def evolve_group(document: GroupDocument | None, event: GroupEvent, *, version: int, at: int) -> GroupDocument | None:

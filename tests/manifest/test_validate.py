@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.manifest.document import ContentKind, content_of
+from events.manifest.document import ContentKind, by_module, content_of
 from events.manifest.errors import ManifestInvalid
 from events.manifest.hub_rules import content_problems
 from events.manifest.merge import merge
@@ -484,7 +484,7 @@ def test_any_json_value_is_answered(value: Any) -> None:
         refused = content_problems(each)
         assert set(refused) <= set(problems(each))
         if not refused:
-            merge({}, [each["modulesContent"]])
+            merge({}, [by_module(each)])
     assert repr(value) == repr(before)
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from events.canonical import encode
+from events.decider import CommandAuthor
 from events.readiness.commands import GrantWaiver, WaiverCommand, WithdrawWaiver
-from events.readiness.decider import check, decide, subject_of
+from events.readiness.decider import DECIDER, check, decide
 from events.readiness.errors import WaiverInvalid, WaiverNotFound
 from events.readiness.events import WaiverEvent, WaiverGranted, WaiverWithdrawn
 from events.readiness.state import WaiverDocument, decode, evolve
@@ -33,7 +34,10 @@ def after(*events: WaiverEvent) -> WaiverDocument | None:
 
 def decided(command: WaiverCommand, *previous_events: WaiverEvent) -> WaiverEvent:
     check(command)
-    return decide(command, after(*previous_events))
+    (subject,) = DECIDER.subjects(command)
+    (change,) = decide(command, {subject: after(*previous_events)}, CommandAuthor())
+    assert change.subject == subject
+    return change.event
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,7 @@ def test_whoever_granted_it_last_is_who_decided() -> None:
 
 
 def test_a_waiver_is_a_subject_of_its_own_and_no_deployment() -> None:
-    assert subject_of(grant()) == subject_of(WithdrawWaiver("press")) == "waiver:press"
+    assert DECIDER.subjects(grant()) == DECIDER.subjects(WithdrawWaiver("press")) == ("waiver:press",)
 
 
 def test_the_last_day_is_a_date_and_not_a_time() -> None:

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from events.decider import CommandAuthor
 from events.deployment.decider import PRIORITY_MAX, TIME_MAX
 from events.deployment.events import AdmissionChanged, DeploymentCreated, DeploymentDeleted, Everyone, Kept, NotStarted
 from events.rollout.plan import EVERY_DEVICE
 from events.update.commands import DefineGroup, DeleteUpdateDeployment
-from events.update.decider import UpdateDocuments, decide, is_open, needs, plan_of
+from events.update.decider import DECIDER, plan_of
 from events.update.errors import GroupInvalid, UpdateInvalid
 from events.update.events import RollbackPolicy, UpdateDeployed, UpdateDeploymentCanceled, UpdateDeploymentRetried
 from events.update.names import UPDATE_DEPLOYMENT_CHARACTERS_MAX, update_deployment_of
@@ -79,10 +80,14 @@ def test_without_a_policy_nobody_is_waited_for_and_with_one_everyone_is() -> Non
     assert plan_of(RollbackPolicy(V2, 50)).phases[0].gate.answered_min == EVERY_DEVICE
 
 
-def test_a_deployment_without_a_rollout_is_open_if_everyone_is_admitted() -> None:
-    for admission, is_so in ((Everyone(), True), (NotStarted(), False)):
+def test_a_deployment_without_a_rollout_is_kept_if_everyone_is_admitted() -> None:
+    update_deployment = update_deployment_of("north", "1")
+    active = evolve_group(None, UpdateDeployed("1", V1), version=1, at=1)
+    for admission, kept in ((Everyone(), [AdmissionChanged(Kept({}))]), (NotStarted(), [])):
         document = document_of(DeploymentCreated(base("m"), "*", 1, admission=admission))
-        assert is_open("d", UpdateDocuments(deployments={"d": document})) is is_so
+        documents = {"group:north": active, update_deployment: document}
+        changes = DECIDER.decide(cancel("1", keepers={update_deployment: {}}), documents, CommandAuthor("user:ada"))
+        assert [change.event for change in changes if change.subject == update_deployment] == kept
 
 
 def test_retries_are_those_of_the_deployment() -> None:
@@ -105,10 +110,10 @@ def test_a_deployment_whose_rollout_is_gone_is_canceled_and_deleted_all_the_same
         (active, cancel("1", keepers={update_deployment: {}}), AdmissionChanged(Kept({}))),
         (over, DeleteUpdateDeployment("north", "1"), DeploymentDeleted()),
     ):
-        stands = UpdateDocuments(groups={"north": group}, deployments={update_deployment: document})
-        events = list(decide(command, stands, by="user:ada"))
-        assert [event for subject, event in events if subject == update_deployment] == [of_carrier]
-        assert len(events) == 2
+        stands = {"group:north": group, update_deployment: document}
+        changes = list(DECIDER.decide(command, stands, CommandAuthor("user:ada")))
+        assert [change.event for change in changes if change.subject == update_deployment] == [of_carrier]
+        assert len(changes) == 2
 
 
 def test_a_new_deployment_needs_the_one_that_it_supersedes_and_any_other_act_its_own_alone() -> None:
@@ -116,6 +121,7 @@ def test_a_new_deployment_needs_the_one_that_it_supersedes_and_any_other_act_its
     for version, name in enumerate(("1", "2"), start=1):
         group = evolve_group(group, UpdateDeployed(name, V1), version=version, at=version)
     assert group is not None
-    stands = UpdateDocuments(groups={"north": group})
-    assert list(needs(deploy("3"), stands)) == [update_deployment_of("north", name) for name in ("2", "3")]
-    assert list(needs(cancel("1"), stands)) == [update_deployment_of("north", "1")]
+    first, second, third = (update_deployment_of("north", name) for name in "123")
+    stands = {"group:north": group}
+    assert list(DECIDER.also(deploy("3"), stands)) == [second, f"rollout:{second}", third, f"rollout:{third}"]
+    assert list(DECIDER.also(cancel("1"), stands)) == [first, f"rollout:{first}"]

@@ -36,7 +36,7 @@ def host_facts_unreadable(subject: ReadinessSubject) -> Iterator[Hit]:
 
 
 @host_rule("dev-cert-temporary", Severity.WARNING, source=_CERTIFICATES)
-def dev_cert_temporary(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def dev_cert_temporary(subject: ReadinessSubject, host: HostFacts) -> Iterator[Hit]:
     """The device uses certificates that you issued.
 
     The certificates that the runtime generates are for testing. They expire after three months.
@@ -50,20 +50,20 @@ def dev_cert_temporary(subject: ReadinessSubject, host: HostFacts, _now: int) ->
 
 
 @host_rule("dev-cert-expiry", Severity.WARNING, source=f"{_CERTIFICATES}; contract/edge.md §4.2")
-def dev_cert_expiry(subject: ReadinessSubject, host: HostFacts, now: int) -> Iterator[Hit]:
+def dev_cert_expiry(subject: ReadinessSubject, host: HostFacts) -> Iterator[Hit]:
     """No certificate of the device is about to expire.
 
     A device whose certificate has expired can no longer connect.
     Remedy: Renew the certificate.
     """
     for name, certificate in sorted((host.certificates or {}).items()):
-        if (left := certificate.expires_at - now) < CERTIFICATE_DAYS_MIN * _DAY:
+        if (left := certificate.expires_at - subject.now) < CERTIFICATE_DAYS_MIN * _DAY:
             when = f"expires in {left // _DAY} days" if left > 0 else "has expired"
             yield subject.hit(f"the certificate {shown(name)} {when}", detail=name)
 
 
 @host_rule("dev-engine-moby", Severity.WARNING, source="seed 003, Container engine; contract/edge.md §4.1")
-def dev_engine_moby(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def dev_engine_moby(subject: ReadinessSubject, host: HostFacts) -> Iterator[Hit]:
     """The container engine is supported in production.
 
     Other engines work, but they are for development: Microsoft and Canonical do not service them.
@@ -78,7 +78,7 @@ def dev_engine_moby(subject: ReadinessSubject, host: HostFacts, _now: int) -> It
 
 
 @host_rule("dev-up-protocol", Severity.WARNING, source="seed 003, Be consistent with upstream protocol")
-def dev_up_protocol(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def dev_up_protocol(subject: ReadinessSubject, host: HostFacts) -> Iterator[Hit]:
     """Deployments use the upstream protocol of the device's own configuration.
 
     The device connects with the protocol of its own configuration. A deployment with another protocol can disconnect it.
@@ -95,7 +95,7 @@ def dev_up_protocol(subject: ReadinessSubject, host: HostFacts, _now: int) -> It
 
 
 @host_rule("dev-outbound-port", Severity.WARNING, source="seed 003, Allow connections from IoT Edge devices")
-def dev_outbound_port(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def dev_outbound_port(subject: ReadinessSubject, host: HostFacts) -> Iterator[Hit]:
     """The device reaches its hub on the protocol's port.
 
     A firewall that blocks the port disconnects the device.
@@ -111,7 +111,7 @@ def dev_outbound_port(subject: ReadinessSubject, host: HostFacts, _now: int) -> 
 @host_rule(
     "dev-proxy", Severity.WARNING, source="seed 003, Configure communication through a proxy; contract/edge.md §4.1"
 )
-def dev_proxy(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def dev_proxy(subject: ReadinessSubject, host: HostFacts) -> Iterator[Hit]:
     """All parts of the runtime use the proxy.
 
     If a device needs a proxy, any part without it cannot connect.
@@ -129,7 +129,7 @@ def dev_proxy(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator
 @host_rule(
     "dev-dns", Severity.INFO, source="seed 003, Set DNS server in container engine settings; contract/edge.md §4.1"
 )
-def dev_dns(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def dev_dns(subject: ReadinessSubject, host: HostFacts) -> Iterator[Hit]:
     """The engine has a DNS server for its containers.
 
     Without a DNS server, containers cannot resolve the hub's name in some networks.
@@ -141,7 +141,7 @@ def dev_dns(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[H
 
 
 @host_rule("dev-log-driver", Severity.WARNING, source="seed 003, Set up default logging driver; contract/edge.md §4.1")
-def dev_log_driver(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def dev_log_driver(subject: ReadinessSubject, host: HostFacts) -> Iterator[Hit]:
     """The engine limits the size of module logs.
 
     By default the engine does not limit logs, and a full disk stops the device.
@@ -153,7 +153,7 @@ def dev_log_driver(subject: ReadinessSubject, host: HostFacts, _now: int) -> Ite
 
 
 @host_rule("gc-enabled", Severity.INFO, source="seed 003, Configure image garbage collection")
-def gc_enabled(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def gc_enabled(subject: ReadinessSubject, host: HostFacts) -> Iterator[Hit]:
     """Unused images are removed.
 
     Images of earlier versions otherwise stay on the disk until it is full.
@@ -164,7 +164,7 @@ def gc_enabled(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterato
 
 
 @host_rule("gc-values", Severity.WARNING, source="seed 003, Configure image garbage collection; contract/edge.md §3.7")
-def gc_values(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def gc_values(subject: ReadinessSubject, host: HostFacts) -> Iterator[Hit]:
     """The settings of image garbage collection are valid.
 
     The runtime does not start the garbage collection with settings that it cannot read.
@@ -183,7 +183,7 @@ def gc_values(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator
 
 
 @host_rule("vol-unused", Severity.INFO, source="seed 003, Manage volumes")
-def vol_unused(subject: ReadinessSubject, host: HostFacts, _now: int) -> Iterator[Hit]:
+def vol_unused(subject: ReadinessSubject, host: HostFacts) -> Iterator[Hit]:
     """The device has no unused volumes.
 
     The runtime does not remove volumes. Unused volumes fill the disk.

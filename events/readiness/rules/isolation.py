@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterator
 
-from events.manifest.document import AGENT
+from events.manifest.document import AGENT, object_of
 from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
-from events.readiness.module import Module, list_of, member, object_of, texts
+from events.readiness.module import Module, list_of, member, texts
 from events.readiness.rule import module_rule, rule
 from events.readiness.rules.options import PortBinding, port_bindings
 from events.readiness.subject import ReadinessSubject, merged

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from events.manifest.document import AGENT, ContentKind
+from events.manifest.document import AGENT, ContentKind, object_of
 from events.manifest.problem import Severity
 from events.readiness.finding import Hit
-from events.readiness.module import object_of
 from events.readiness.rule import Inspects, rule
 from events.readiness.subject import SYSTEM, ReadinessSubject
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from events.manifest.create_options import CHUNK_CHARACTERS
-from events.manifest.document import AGENT
+from events.manifest.document import AGENT, object_of
 from events.manifest.merge import MODULES_MAX
 from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.properties import DESIRED_BYTES_MAX, size_of
 from events.readiness.finding import Hit
-from events.readiness.module import Module, object_of
+from events.readiness.module import Module
 from events.readiness.rule import module_rule, rule
 from events.readiness.subject import ReadinessSubject
 

@@ -6,11 +6,12 @@ import msgspec
 
 from events.canonical import Json, JsonObject
 from events.manifest import placeholders
+from events.manifest.document import object_of
 from events.manifest.problem import Severity
 from events.manifest.shape import refusal, shown, type_name
 from events.readiness.finding import Hit
 from events.readiness.host_facts import HostFacts
-from events.readiness.module import Module, list_of, member, object_of, texts
+from events.readiness.module import Module, list_of, member, texts
 from events.readiness.rule import module_rule
 from events.readiness.subject import ReadinessSubject
 
@@ -234,10 +235,8 @@ def log_option_known(subject: ReadinessSubject, module: Module) -> Iterator[Hit]
     Remedy: Correct the name. The usual options of local and json-file are max-size, max-file and compress.
     """
     driver = _log_driver(module)
-    if driver not in _log_options:
-        return
     for name in object_of(member(member(module.host_config, "LogConfig"), "Config")):
-        if name not in _log_options[driver]:
+        if driver in _log_options and name not in _log_options[driver]:
             message = f"LogConfig of {module.name} has the option {shown(name)!r}, which {driver} does not know"
             yield subject.options_hit(module, message, detail=name)
 
@@ -268,16 +267,13 @@ def port_bindings(module: Module) -> list[PortBinding]:
 
 def limits_logs(driver: str, options: dict[str, str]) -> bool:
     """Return whether a driver limits the size of logs (contract/edge.md §4.1)."""
-    if driver in ("", "json-file"):
-        return "max-size" in options
-    return driver in _log_drivers
+    return "max-size" in options if driver in ("", "json-file") else driver in _log_drivers
 
 
 def _with_host_config(module: Module, host_config: JsonObject) -> JsonObject:
     name = next((key for key in module.options if key.lower() == "hostconfig"), "HostConfig")
-    if not host_config:
-        return {key: value for key, value in module.options.items() if key != name}
-    return {**module.options, name: host_config}
+    options = {**module.options, name: host_config}
+    return {key: value for key, value in options.items() if key != name or host_config}
 
 
 def _log_driver(module: Module) -> str:

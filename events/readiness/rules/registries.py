@@ -22,7 +22,6 @@ _PUBLIC = {
     *("docker.io", "index.docker.io", "gcr.io", "ghcr.io", "nvcr.io", "public.ecr.aws", "quay.io", "registry.k8s.io"),
 }
 _AT = ("runtime", "settings", "registryCredentials")
-_AZURE = ".azurecr.io"
 
 
 @rule("registry-credentials-missing", Severity.WARNING, Inspects.WHOLE, source=f"{_SOURCE}; contract/edge.md §3.8")
@@ -73,9 +72,8 @@ def registry_admin_user(subject: ReadinessSubject) -> Iterator[Hit]:
         address, username = credential.get("address"), credential.get("username")
         if not isinstance(address, str) or not isinstance(username, str):
             continue
-        host = address.lower()
         # The admin user of an Azure registry has the registry's own name.
-        if host.endswith(_AZURE) and username.lower() == host.removesuffix(_AZURE):
+        if address.lower() == f"{username.lower()}.azurecr.io":
             message = f"{shown(name)} signs in to {shown(address)} as the user of the same name, its admin user"
             yield subject.hit(message, AGENT, (*_AT, name, "username"))
 

@@ -6,11 +6,11 @@ from itertools import permutations
 
 from events.canonical import Json
 from events.manifest import placeholders
-from events.manifest.document import AGENT, HUB
+from events.manifest.document import AGENT, HUB, object_of
 from events.manifest.problem import Severity
 from events.manifest.shape import shown
 from events.readiness.finding import Hit
-from events.readiness.module import Module, member, object_of
+from events.readiness.module import Module, member
 from events.readiness.rule import Inspects, module_rule, rule
 from events.readiness.subject import ReadinessSubject
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 from events.canonical import Json
 from events.manifest import agent_schema, hub_schema, placeholders
-from events.manifest.document import AGENT, DESIRED, HUB, ContentKind
+from events.manifest.document import AGENT, DESIRED, HUB, ContentKind, object_of
 from events.manifest.problem import Problem, Severity
 from events.manifest.shape import shown
 from events.manifest.validate import section_problems
 from events.readiness.finding import Hit
-from events.readiness.module import Module, object_of
+from events.readiness.module import Module
 from events.readiness.pointer import names_of, pointer
 from events.readiness.rule import Inspects, module_rule, rule
 from events.readiness.subject import ReadinessSubject

@@ -15,8 +15,8 @@ from events.preview.imagined_log import ImaginedEvents
 from events.preview.preview_result import PreviewResult
 from events.preview.preview_token import PreviewToken
 from events.preview.previewer import Decided, Previewer, Trial
-from events.producer.author_advice import advise
 from events.producer.errors import Command, Refused
+from events.producer.producer import advise
 from events.producer.readiness import ReadinessPolicy
 from events.projection_store.query_engine import ContinuationInvalid, QueryEngine
 from events.rollout.commands import AbortRollout, PauseRollout, RolloutCommand

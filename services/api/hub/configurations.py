@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from events.canonical import JsonObject
 from events.deployment.commands import CreateDeployment, DeleteDeployment, UpdateDeployment, Validation
-from events.deployment.condition import check_any_condition
+from events.deployment.decider import check_any_condition
 from events.deployment.state import DeploymentDocument, etag_of
 from events.device.commands import SetConfiguration
 from events.device.identifiers import AGENT

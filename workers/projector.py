@@ -9,8 +9,7 @@ import msgspec
 import structlog
 
 from events.envelope import Vector
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import MergeCache
+from events.fleet.assignments import AssignmentChange, MergeCache
 from events.fleet.errors import CannotApply
 from events.fleet.partition import Partition
 from events.log.errors import LogLostItsTail, UnreadableEvent

@@ -15,7 +15,7 @@ from events.audit.search import (
     deployments_of,
     locations_of,
 )
-from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentChange
 from events.log.entries import RawEntry, number_of
 from events.log.keys import FLEET, device_of, name
 from events.log.raw import RawStreams

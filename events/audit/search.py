@@ -9,7 +9,7 @@ import msgspec
 from pyroaring import BitMap
 
 from events.audit.errors import LocationInvalid, SearchInvalid
-from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentChange
 from events.log.entries import RawEntry, number_of
 from events.log.keys import FLEET, device_of, partition_of
 from events.log.port import ASSIGNMENT_CHANGE

@@ -14,15 +14,14 @@ from events.explain.device_report import SETS_OF_HEALTH, device_report
 from events.explain.explanation import Explanation, LastAssignmentChange
 from events.explain.trace import trace
 from events.explain.verdict import ExplainedDevice, LoggedDeployment, Standpoint, Weighed
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import NO_ASSIGNMENT
+from events.fleet.assignments import NO_ASSIGNMENT, AssignmentChange
 from events.log.device_documents import module_documents
 from events.log.fleet_documents import deployments, deployments_of, rollouts_of
 from events.log.keys import FLEET, partition_of
 from events.log.port import Log
 from events.log.raw import RawStreams
 from events.projection_store.fleet_projection import Effective, FleetProjection
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionStore
 from events.projection_store.twins import modules_of
 from events.query.evaluate import QueryRow, twin_row
 from events.stored_projection.not_applied import NOT_APPLIED_HASHES
@@ -154,13 +153,11 @@ class Explainer(msgspec.Struct, frozen=True):
 
     def _read(self, number: int, device_id: str) -> tuple[Effective | None, StoredPartition]:
         """The device and the target sets of its partition, both as of one vector."""
-        selection = ProjectionSelection(
-            (*NOT_APPLIED_HASHES, "undelivered"), (("sets", SETS_OF_HEALTH),), ("answer_runtimes",)
-        )
+        hashes, fields = (*NOT_APPLIED_HASHES, "undelivered"), (("sets", SETS_OF_HEALTH),)
         # Two reads: a worker can write between them, and a mixture would show a verdict that never held.
         while True:
             effective = self.fleet_projection.effective(device_id)
-            stored = self.projections.read(number, selection)
+            stored = self.projections.read(number, hashes=hashes, fields=fields, arrays=("answer_runtimes",))
             if effective is None or effective.checkpoint.vector == stored.checkpoint.vector:
                 return effective, stored
 

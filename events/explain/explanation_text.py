@@ -40,7 +40,7 @@ def answer(explanation: Explanation, *, deployment_id: str = "") -> str:
         parts = [f"{device_id} {registered}, and {behind(explanation.standpoint)}"]
         parts += [verdict(each, explanation) for each in explanation.weighed if each.id == deployment_id]
     else:
-        parts = [*of_device(explanation, since=effective.since, deployment_id=deployment_id)]
+        parts = [*of_device(explanation, since=effective.at, deployment_id=deployment_id)]
     if not document.enabled and not document.retired:
         parts.append("it is disabled, so it cannot fetch a configuration")
     if blocked is not None:

@@ -19,6 +19,7 @@ _U32_MAX = 2**32 - 1
 OTHER = _U32_MAX
 """Replaces a reported number that cannot be a version or a code; it is never a success."""
 
+_SYSTEM_NAMES = {"edgeAgent": AGENT, "edgeHub": HUB}
 _FIRST_VERSION = 1
 """The version of a section that never changed, which needs no delivery."""
 
@@ -87,18 +88,15 @@ class Expected(msgspec.Struct, frozen=True):
 
 def lacking(expected: Mapping[str, int], deliveries: Deliveries) -> frozenset[str]:
     """The sections of which a device has not received the expected version."""
-    delivered_versions = dict(deliveries)
-    return frozenset(
-        name for name, version in expected.items() if delivered_versions.get(name, _FIRST_VERSION) < version
-    )
+    delivered = dict(deliveries)
+    return frozenset(name for name, version in expected.items() if delivered.get(name, _FIRST_VERSION) < version)
 
 
 class SystemAnswers:
     """The last answer of one of the two system modules, per device: its version and its code."""
 
     def __init__(self) -> None:
-        self.versions = Packed()
-        self.codes = Packed()
+        self.versions, self.codes = Packed(), Packed()
 
     def apply(self, ordinal: int, patch: dict[str, Any]) -> None:
         """Apply a merge patch to the module's reported properties; values that no such module reports are no answer."""
@@ -114,10 +112,6 @@ class SystemAnswers:
     def has_answered(self, ordinal: int, version: int) -> bool:
         """Whether the module of a device has answered for a version or a later one."""
         return 0 < version <= self.versions[ordinal] != OTHER and self.codes[ordinal] != 0
-
-    def forget(self, ordinal: int) -> None:
-        """Delete the answer of a retired device."""
-        self.versions[ordinal] = self.codes[ordinal] = 0
 
     def answered(self, ordinals: Numbers, expected: Numbers) -> tuple[Truths, Numbers]:
         """As `has_answered` for many ordinals, with the codes."""
@@ -140,13 +134,11 @@ class DeviceAnswers:
         self.changed_undelivered: set[str] = set()
         self.stale = BitMap()
 
-    def _arrays(self) -> tuple[Packed, ...]:
-        systems = (packed for system in (self.agent, self.hub) for packed in (system.versions, system.codes))
-        return (*systems, self.signature_of, self.runtime_of, self.delivered_of)
-
     def reserve(self, count: int) -> None:
         """Make room for ordinals below `count`."""
-        for packed in self._arrays():
+        agent, hub = self.agent, self.hub
+        of_systems = (agent.versions, agent.codes, hub.versions, hub.codes)
+        for packed in (*of_systems, self.signature_of, self.runtime_of, self.delivered_of):
             packed.reserve(count)
 
     def apply_agent(self, ordinal: int, patch: dict[str, Any], expected: Expected) -> None:
@@ -182,9 +174,9 @@ class DeviceAnswers:
 
     def forget(self, ordinal: int) -> None:
         """Delete the answers of a retired device."""
-        self.agent.forget(ordinal)
-        self.hub.forget(ordinal)
-        self.runtime_of[ordinal] = 0
+        agent, hub = self.agent, self.hub
+        for packed in (agent.versions, agent.codes, hub.versions, hub.codes, self.runtime_of):
+            packed[ordinal] = 0
         self.signature_of[ordinal] = self.signatures.swap(self.signature_of[ordinal], {})
         self.delivered_of[ordinal] = self.deliveries.swap(self.delivered_of[ordinal], {})
         self.stale.add(ordinal)
@@ -276,7 +268,7 @@ def _number(value: object) -> int:
 
 
 def _apply_statuses(statuses: dict[str, str], patch: dict[str, Any]) -> None:
-    for group, system_names in (("modules", None), ("systemModules", {"edgeAgent": AGENT, "edgeHub": HUB})):
+    for group, system_names in (("modules", None), ("systemModules", _SYSTEM_NAMES)):
         if group not in patch:
             continue
         modules = patch[group]

@@ -38,17 +38,11 @@ class Assigner:
             moved = self._revised(moved, own, self._after_twins)
         moved = self._restored(moved, changes.restoring)
         by_hand = ((contents, BitMap([ordinal])) for ordinal, contents in changes.by_hand.items())
-        moved = self._revised(
-            moved, by_hand, lambda contents, _, planned: reduce(self._assignments.by_hand, contents, planned)
-        )
-        # Retries are applied one by one, so that the result does not depend on how many fell into one batch. A device without
-        # an agent configuration has nothing to retry.
+        after_hand = self._assignments.by_hand
+        moved = self._revised(moved, by_hand, lambda contents, _, planned: reduce(after_hand, contents, planned))
+        # Retries are applied one by one, so that the result does not depend on how many fell into one batch.
         for retried in changes.retried:
-            moved = self._revised(
-                moved,
-                [(None, retried & live)],
-                lambda _, current, planned: planned.again() if AGENT in current.versions else planned,
-            )
+            moved = self._revised(moved, [(None, retried & live)], _again)
         of_modules = self._retarget_modules(changes, moved)
         moved = self._revised(moved, together(self._of_modules(of_modules)), self._after_twins)
         for old, ordinals in self._by_assignment(changes.gone):
@@ -81,9 +75,7 @@ class Assigner:
     def _of_modules(self, concerned: Mapping[str, BitMap]) -> Iterator[tuple[tuple[str, Stack], Ordinals]]:
         for module in sorted(concerned):
             eligible = self._targets.eligible_for(module)
-            ascending = [
-                deployment for deployment in self._deployments.of_modules_ascending if deployment.id in eligible
-            ]
+            ascending = [each for each in self._deployments.of_modules_ascending if each.id in eligible]
             within = concerned[module] & self._directory.live
             for stack, ordinals in resolve_own(within, ascending=ascending, eligible=eligible):
                 yield (module, stack), ordinals
@@ -123,10 +115,7 @@ class Assigner:
         revisions: Iterable[tuple[T, Ordinals | BitMap]],
         after: Callable[[T, Assignment, Assignment], Assignment],
     ) -> Planned:
-        """The planned moves after revisions, each for some devices and none twice for one device.
-
-        `after` gives the assignment that follows from a revision, the current and the planned assignment.
-        """
+        """The planned moves after revisions, at most one a device; `after` takes a revision, the current and the planned assignment."""
         revised = [(revision, BitMap(ordinals)) for revision, ordinals in revisions]
         concerned, planned, result = BitMap().union(*(devices for _, devices in revised)), BitMap(), Planned()
         if not concerned:
@@ -162,3 +151,8 @@ class Assigner:
         if key in moved:
             members |= moved[key][1]
         moved[key] = (assignment, members)
+
+
+def _again(_revision: None, current: Assignment, planned: Assignment) -> Assignment:
+    # A device without an agent configuration has nothing to retry.
+    return planned.again() if AGENT in current.versions else planned

@@ -4,13 +4,17 @@ An assignment names the stack of deployments, the configuration of their merge, 
 a million devices creates a few assignments and rewrites one packed array per partition (docs/decisions/0004).
 """
 
+import base64
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from pyroaring import BitMap
 
+from events.bitmaps import from_bytes, to_bytes
 from events.canonical import JsonObject
+from events.envelope import Vector
 from events.fleet.answers import Expected
 from events.fleet.configuration import AGENT, HUB, NOTHING, Configuration, ConfigurationOverLimit, effective
 from events.fleet.deployments import Deployment
@@ -55,16 +59,6 @@ class Own(msgspec.Struct, frozen=True):
     version: int = 1
     wanted: tuple[Layer, ...] = ()
     reason: str = ""
-
-    def after(self, stack: Sequence[Deployment], merge: "Merge") -> tuple["Own", Configuration]:
-        """The part that follows when exactly these configurations, ascending, target the twin, and their merge."""
-        key = stack_key(stack)
-        if self.stack == key and not self.wanted:
-            return self, NOTHING
-        merged = merge(stack) if stack else NOTHING
-        if isinstance(merged, ConfigurationOverLimit):
-            return msgspec.structs.replace(self, wanted=key, reason=merged.reason), NOTHING
-        return Own(merged.digest, key, self.version + (merged.digest != self.configuration)), merged
 
 
 NOT_CONFIGURED = Own()
@@ -180,12 +174,45 @@ class Assignment(msgspec.Struct, frozen=True):
 NO_ASSIGNMENT = Assignment(AssignmentStatus.UNMANAGED, (), NOTHING.digest, {})
 
 
+class AssignmentMove(msgspec.Struct, frozen=True):
+    """Devices of one partition that moved from one assignment to another. `devices`: base64 of the set of their ordinals."""
+
+    before: Assignment
+    after: Assignment
+    count: int
+    devices: str
+
+    @classmethod
+    def of(cls, before: Assignment, after: Assignment, members: BitMap) -> "AssignmentMove":
+        """The move of `members`."""
+        return cls(before, after, len(members), base64.b64encode(to_bytes(members)).decode())
+
+    def ordinals(self) -> BitMap:
+        """The devices that moved."""
+        return from_bytes(base64.b64decode(self.devices))
+
+
+class AssignmentChange(msgspec.Struct, frozen=True, tag="AssignmentChange"):
+    """The assignments of a partition changed at `after`; the last change before was at `before`.
+
+    `moves` are in the order of their lowest ordinal.
+    """
+
+    # `before` is the vector of the last assignment change and not of the last commit: a replay must find the same bytes, however
+    # often the worker committed in between (docs/decisions/0012).
+    partition: int
+    before: Vector
+    after: Vector
+    moves: tuple[AssignmentMove, ...]
+
+    def ordinals(self) -> BitMap:
+        """The devices that the change moved."""
+        return BitMap().union(*(move.ordinals() for move in self.moves))
+
+
 def stack_key(stack: Sequence[Deployment]) -> tuple[Layer, ...]:
     """The form of a stack in an assignment."""
     return tuple(Layer(deployment.id, deployment.created) for deployment in stack)
-
-
-Merge = Callable[[Sequence[Deployment]], Configuration | ConfigurationOverLimit]
 
 
 class MergeCache:
@@ -222,7 +249,7 @@ class Assignments:
         self.changed_assignments: set[int] = set()
         self.changed_configurations: set[str] = set()
 
-    def after(self, number: int, stack: Sequence[Deployment], merge: Merge) -> Assignment:
+    def after(self, number: int, stack: Sequence[Deployment], merge: MergeCache) -> Assignment:
         """The assignment that follows when a stack targets the devices of an assignment; an empty stack if none does."""
         old = self.by_number[number]
         if not stack:
@@ -243,13 +270,17 @@ class Assignments:
         versions = self._versions(old, merged)
         return Assignment(AssignmentStatus.MANAGED, key, merged.digest, versions, own=old.own, modules=old.modules)
 
-    def after_twin(self, twin: str, old: Assignment, stack: Sequence[Deployment], merge: Merge) -> Assignment:
-        """The assignment that follows when exactly these configurations, ascending, target a twin.
-
-        `twin` is `DEVICE` for the devices' own twins, else the module of the twins.
-        """
-        new, merged = (old.own_part if twin == DEVICE else old.module_part(twin)).after(stack, merge)
-        self.configurations.setdefault(merged.digest, merged)
+    def after_twin(self, twin: str, old: Assignment, stack: Sequence[Deployment], merge: MergeCache) -> Assignment:
+        """The assignment that follows when exactly these configurations, ascending, target the own twin (`DEVICE`) or a module."""
+        part, key = old.own_part if twin == DEVICE else old.module_part(twin), stack_key(stack)
+        if part.stack == key and not part.wanted:
+            return old
+        merged = merge(stack) if stack else NOTHING
+        if isinstance(merged, ConfigurationOverLimit):
+            new = msgspec.structs.replace(part, wanted=key, reason=merged.reason)
+        else:
+            self.configurations.setdefault(merged.digest, merged)
+            new = Own(merged.digest, key, part.version + (merged.digest != part.configuration))
         if twin == DEVICE:
             return msgspec.structs.replace(old, own=UNSET if new == NOT_CONFIGURED else new)
         parts = {name: part for name, part in old.module_parts.items() if name != twin}

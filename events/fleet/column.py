@@ -52,29 +52,10 @@ def _value_keys(values: Collection[object]) -> Iterable[ValueKey]:
 
 
 class Column:
-    """One property path: the value of each ordinal, and the ordinals of each value.
-
-    `noted` values replace those of their ordinals at the next `settle`; until then they are not visible.
-    """
+    """The values of a path. `noted` values replace those of their ordinals at the next `settle`, and are not visible until then."""
 
     # Reported values arrive with every event but are read once a batch; noted values are applied together, a column at a time,
     # and of several values of one device only the last (docs/decisions/0020).
-    __slots__ = (
-        "_free",
-        "_moved",
-        "_numbers",
-        "_pages",
-        "_sorted",
-        "_touched",
-        "changed",
-        "dirty",
-        "keys",
-        "kinds",
-        "members",
-        "noted",
-        "present",
-    )
-
     def __init__(self) -> None:
         self._pages: dict[int, array[int]] = {}
         self._numbers: dict[ValueKey, int] = {}

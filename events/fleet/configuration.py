@@ -61,28 +61,19 @@ class Configuration(msgspec.Struct, frozen=True, eq=False, dict=True):
             return 0
         # Members that the agent neither acts on nor reports (contract/edge.md §1.2) are left out: no report would come, and a
         # rollout's gate would wait for ever.
-        agent = msgspec.json.decode(bytes(self.sections[AGENT]))
-        modules, system = agent.get("modules"), agent.get("systemModules")
-        specs = (_runtime_specs(modules), _runtime_specs(system))
+        agent, specs = msgspec.json.decode(bytes(self.sections[AGENT])), []
+        for group in (agent.get("modules"), agent.get("systemModules")):
+            modules = group.items() if isinstance(group, dict) else ()
+            shown = {name: spec.items() for name, spec in modules if isinstance(spec, dict)}
+            specs.append(
+                {name: {key: of for key, of in spec if key not in _UNREPORTED} for name, spec in shown.items()}
+            )
         return 1 + int.from_bytes(hashlib.sha256(canonical.encode(specs)).digest()[:4], "big") % (2**32 - 2)
-
-    def to_bytes(self) -> bytes:
-        """The canonical bytes of the sections."""
-        return canonical.encode(self.sections)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Configuration":
-        """The configuration of `to_bytes`."""
+        """The configuration of the bytes of its sections."""
         return cls.of(msgspec.json.decode(data))
-
-
-def _runtime_specs(group: object) -> JsonObject:
-    specs = group if isinstance(group, dict) else {}
-    return {
-        name: {member: value for member, value in spec.items() if member not in _UNREPORTED}
-        for name, spec in specs.items()
-        if isinstance(spec, dict)
-    }
 
 
 def module_ids(sections: Mapping[str, JsonObject]) -> set[str]:

@@ -3,6 +3,7 @@
 import base64
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -63,29 +64,17 @@ class Target(msgspec.Struct, frozen=True):
     module: str = ""
 
 
-_targets: dict[tuple[str, str | UnsetType, str], Target] = {}
-_TARGETS_MAX = 50_000
-
-
+@lru_cache(maxsize=50_000)
 def target_of(text: str, scope: str | UnsetType = UNSET, *, module: str = "") -> Target:
-    """The compiled condition within a scope, cached per text and process.
-
-    With a `module`, a condition for any module is compiled for the modules of that name.
-    """
-    target = _targets.get((text, scope, module))
-    if target is None:
-        if len(_targets) >= _TARGETS_MAX:
-            _targets.clear()
-        condition, about = _condition_of(text, module)
-        if scope is not UNSET:
-            condition = both(condition, parse_condition(scope))
-        values = None
-        if is_monotone(condition):
-            pairs = equalities(condition)
-            values = frozenset((path, value_key(literal)) for path, literal in pairs if path != MODULE_ID)
-        target = Target(compile_select(condition), paths_of(condition) - {MODULE_ID}, values, about)
-        _targets[text, scope, module] = target
-    return target
+    """The compiled condition within a scope; with a `module`, a condition for any module for the modules of that name."""
+    condition, about = _condition_of(text, module)
+    if scope is not UNSET:
+        condition = both(condition, parse_condition(scope))
+    values = None
+    if is_monotone(condition):
+        pairs = equalities(condition)
+        values = frozenset((path, value_key(literal)) for path, literal in pairs if path != MODULE_ID)
+    return Target(compile_select(condition), paths_of(condition) - {MODULE_ID}, values, about)
 
 
 def _condition_of(text: str, module: str) -> tuple[Expression, str]:
@@ -93,9 +82,8 @@ def _condition_of(text: str, module: str) -> tuple[Expression, str]:
     if not is_module_condition(text):
         return parse_condition(text), ""
     module_condition = parse_module_condition(text)
-    condition, about = (
-        (module_condition.of(module), module) if module else (module_condition.condition, module_condition.module_id)
-    )
+    about = module or module_condition.module_id
+    condition = module_condition.of(module) if module else module_condition.condition
     apart = {DEVICE_ID, MODULE_ID}
     return renamed(condition, lambda path: path if path in apart else indexed(path, about)[0]), about
 
@@ -204,12 +192,7 @@ class Deployments:
     def __init__(self, number: int = 0) -> None:
         self._number = number
         self.by_id: dict[str, Deployment] = {}
-        self.layers_ascending: list[Deployment] = []
-        self.bases_descending: list[Deployment] = []
-        self.own_ascending: list[Deployment] = []
-        self.of_modules_ascending: list[Deployment] = []
-        self.has_phased = False
-        """Whether any deployment is rolled out in phases."""
+        self._rank()
         # It is never reset: the changes of a past configuration still count in the twin's `$version`.
         self.has_had_own = False
         """Whether there ever was a configuration of devices' own twins."""
@@ -249,7 +232,7 @@ class Deployments:
         return after
 
     def _rank(self) -> None:
-        self.has_phased = any(isinstance(deployment.admission, Phased) for deployment in self.by_id.values())
+        self.has_phased: bool = any(isinstance(deployment.admission, Phased) for deployment in self.by_id.values())
         ranked = sorted(self.by_id.values(), key=lambda deployment: deployment.rank)
         edge = [deployment for deployment in ranked if deployment.kind is ContentKind.EDGE]
         self.layers_ascending = [deployment for deployment in edge if deployment.layered]
@@ -299,21 +282,10 @@ class Deployments:
     ) -> Deployment | None:
         replace = msgspec.structs.replace
         if isinstance(event, DeploymentCreated):
-            return _readable(
-                Deployment(
-                    deployment_id,
-                    position,
-                    event.priority,
-                    is_layered(event.content),
-                    event.target_condition,
-                    event.admission,
-                    by_module(event.content),
-                    event.metrics,
-                    event.scope,
-                    kind_of(event.content),
-                ),
-                position,
-            )
+            content, condition = event.content, event.target_condition
+            of_content = (is_layered(content), condition, event.admission, by_module(content), event.metrics)
+            new = Deployment(deployment_id, position, event.priority, *of_content, event.scope, kind_of(content))
+            return _readable(new, position)
         if old is None:
             # A rollout is deleted with its deployment.
             if isinstance(event, RolloutEvent):

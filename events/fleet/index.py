@@ -112,10 +112,7 @@ class Index:
         return changed
 
     def patch_reported(self, ordinal: int, patch: dict[str, Any]) -> bool:
-        """Apply a merge patch to a device's reported properties, along the named paths only.
-
-        Returns whether an indexed value changed at once; most changes are noted until `take_touched`.
-        """
+        """As `patch_tags` for reported properties, along the named paths only; most changes are noted until `take_touched`."""
         return self._patch_named(ordinal, self._reported, patch)
 
     def patch_module(self, ordinal: int, module_id: str, section: str, patch: dict[str, Any]) -> bool:

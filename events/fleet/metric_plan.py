@@ -73,16 +73,17 @@ def plan_of(text: str) -> MetricPlan | None:
         return None
     named = {path for path in paths_of(query.where) if path not in _OF_THE_REGISTRY}
     statuses = any(path[0] == "configurations" or path == DESIRED_VERSION for path in named)
-    indexed = frozenset(
-        read_path
-        for path in named
-        if path[0] != "configurations" and path != DESIRED_VERSION
-        for read_path in _read(path, module)
-    )
-    values = None if statuses or query.where is None else _values(query.where, module)
+    read = [indexed(path, module) for path in named if path[0] != "configurations" and path != DESIRED_VERSION]
+    # A property that the device can inherit from `$edgeHub` also depends on whether the device reports it itself.
+    inherited = {sources[0][: len(REPORTED) + 1] for sources in read if len(sources) > 1}
+    values = None
+    # The result of equalities joined by AND and OR changes only with their own values.
+    if not statuses and query.where is not None and is_monotone(query.where) and not inherited:
+        compared = ((path, literal) for path, literal in equalities(query.where) if path not in _OF_THE_REGISTRY)
+        values = frozenset((indexed(path, module)[0], value_key(literal)) for path, literal in compared)
     # Which devices have a module other than those of the runtime follows from their assignments.
     follows = statuses or module not in {None, AGENT, HUB}
-    return MetricPlan(compile_select(query.where), module, indexed, values, follows)
+    return MetricPlan(compile_select(query.where), module, frozenset(inherited.union(*read)), values, follows)
 
 
 def _is_known(where: Expression, module: str | None) -> bool:
@@ -123,20 +124,3 @@ def indexed(path: Path, module: str | None) -> tuple[Path, ...]:
     if path[:2] == REPORTED and path[2] in EDGE_ANSWER:
         return path, (*MODULES, HUB, "reported", *path[2:])
     return (path,)
-
-
-def _read(path: Path, module: str | None) -> frozenset[Path]:
-    """Every path of the index that a property depends on."""
-    # A property that the device can inherit from `$edgeHub` also depends on whether the device reports it itself.
-    paths = indexed(path, module)
-    return frozenset(paths if len(paths) == 1 else (*paths, path[: len(REPORTED) + 1]))
-
-
-def _values(where: Expression, module: str | None) -> frozenset[tuple[Path, ValueKey]] | None:
-    """The pairs of a condition of equalities joined by AND and OR; `None` for others, and for inherited properties."""
-    if not is_monotone(where):
-        return None
-    pairs = [(indexed(path, module), literal) for path, literal in equalities(where) if path not in _OF_THE_REGISTRY]
-    if any(len(paths) > 1 for paths, _ in pairs):
-        return None
-    return frozenset((path, value_key(literal)) for (path,), literal in pairs)

@@ -43,9 +43,8 @@ class _Slices:
         if op is Op.EQ:
             return self._cut((path, key), lambda: self._index.compare(path, Op.EQ, literal))
         if op is Op.NE:
-            return self._cut((path, key[0]), lambda: self._index.of_kind(path, key[0])) - self.compare(
-                path, Op.EQ, literal
-            )
+            of_kind = self._cut((path, key[0]), lambda: self._index.of_kind(path, key[0]))
+            return of_kind - self.compare(path, Op.EQ, literal)
         if isinstance(literal, bool):
             return _NO_ORDINALS
         if self.within is None or path == DEVICE_ID:
@@ -224,7 +223,9 @@ class PartitionMetrics:
                 self._watch.add(plan, plan.paths, plan.values)
 
     def fill(self) -> None:
-        """Select the rows of all metrics again, as after `define` on a restored state."""
+        """Keep the metrics of all deployments of a restored state, and select their rows."""
+        for deployment in self._state.deployments.by_id.values():
+            self.define(deployment.created, deployment.id, deployment.metrics)
         slices = _Slices(self._state.index, None)
         self._rows = {plan: BitMap(self._selected(plan, slices)) for plan in self._names}
         self.changed.clear()

@@ -23,8 +23,7 @@ from events.device.events import (
 from events.envelope import Envelope, Vector
 from events.fleet.answers import Expected
 from events.fleet.assigner import Assigner
-from events.fleet.assignment_change import AssignmentChange, AssignmentMove
-from events.fleet.assignments import MergeCache
+from events.fleet.assignments import AssignmentChange, AssignmentMove, MergeCache
 from events.fleet.configuration import AGENT, HUB
 from events.fleet.deployments import CONTENT_KEY, DeploymentChange, deployment_of, paths_in, targeting_events
 from events.fleet.errors import CannotApply
@@ -235,7 +234,12 @@ class Partition(PartitionState):
         # The status of a deployment counts devices that it targets and does not admit, although their assignment stays.
         targeted |= self.targets.targeted_by(changes.deployments)
         status = targeted | concerned | self.answers.stale | stale
-        self._count(changes, status)
+        for name, change in changes.deployments.items():
+            if change.before is not None and (change.after is None or change.after.created != change.before.created):
+                self.metrics.define(change.before.created, name, {})
+            if change.after is not None:
+                self.metrics.define(change.after.created, name, change.after.metrics)
+        self.metrics.update(changes.sets, changes.touched, changes.renewed | changes.gone, status)
         self.answers.judge(self.assignment_of, self._expected_of)
         if not moves:
             return None
@@ -246,10 +250,7 @@ class Partition(PartitionState):
         return AssignmentChange(self.number, before, self.vector, moves)
 
     def planned(self) -> tuple[Planned, set[str]]:
-        """The moves that `resolve` would carry out, and the stored names of the targets that it would change.
-
-        No device is moved; afterwards the state can only be read.
-        """
+        """The moves that `resolve` would carry out, and the stored names of targets that it would change; then, the state is only read."""
         planned, _ = self._assigner.plan(self._take_changes())
         return planned, {name for _, name in self.targets.changed}
 
@@ -261,21 +262,6 @@ class Partition(PartitionState):
             sides = (side for side in (change.before, change.after) if side is not None)
             self.changed_deployments |= {(deployment.created, name) for deployment in sides}
         return changes
-
-    def _count(self, changes: AppliedChanges, status: BitMap) -> None:
-        for name, change in changes.deployments.items():
-            before, after = change.before, change.after
-            if before is not None and (after is None or after.created != before.created):
-                self.metrics.define(before.created, name, {})
-            if after is not None:
-                self.metrics.define(after.created, name, after.metrics)
-        self.metrics.update(changes.sets, changes.touched, changes.renewed | changes.gone, status)
-
-    def count_anew(self) -> None:
-        """Select the rows of all metrics, on a restored state."""
-        for deployment in self.deployments.by_id.values():
-            self.metrics.define(deployment.created, deployment.id, deployment.metrics)
-        self.metrics.fill()
 
     def _move(self, planned: Planned) -> tuple[AssignmentMove, ...]:
         # New assignments are numbered by the lowest ordinal that moved, so that a replay gives the same numbers.
@@ -299,7 +285,6 @@ class Partition(PartitionState):
             if len(self._expected) >= _EXPECTED_MAX:
                 self._expected.clear()
             assignment = self.assignments.by_number[number]
-            expected = self._expected[number] = assignment.expected(
-                self.assignments.configurations[assignment.configuration]
-            )
+            configuration = self.assignments.configurations[assignment.configuration]
+            expected = self._expected[number] = assignment.expected(configuration)
         return expected

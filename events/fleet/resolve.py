@@ -62,10 +62,7 @@ def resolve(
 def resolve_own(
     within: BitMap, *, ascending: Sequence[Deployment], eligible: Mapping[str, BitMap]
 ) -> Iterator[tuple[Stack, Ordinals]]:
-    """The configurations of one twin, its own or a module's, of every ordinal of `within`, grouped by stack.
-
-    Every eligible device has each of them; a device without any has an empty stack.
-    """
+    """As `resolve` for one twin, its own or a module's: an eligible device has all its configurations; without any, an empty stack."""
     ordinals = np.array(within, dtype=np.uint32)
     groups: _Groups[Deployment] = _Groups(len(ordinals))
     for deployment in ascending:

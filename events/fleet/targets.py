@@ -84,9 +84,8 @@ class ModuleOwners:
         """As `modules` for some devices."""
         edge = ordinals & self.directory.edge
         stay = np.array(edge - self.planned, dtype=np.uint32)
-        assignments = [
-            self.assignments.by_number[number] for number in np.unique(self.assignment_of.take(stay)).tolist()
-        ]
+        numbers = np.unique(self.assignment_of.take(stay)).tolist()
+        assignments = [self.assignments.by_number[number] for number in numbers]
         assignments += [assignment for assignment, members in self.moved.values() if members.intersect(edge)]
         made = (module_id for module_id, members in self.by_hand.items() if members.intersect(ordinals))
         return _targetable(made).union(*(_targetable(self._named_by(assignment)) for assignment in assignments))
@@ -167,10 +166,7 @@ class Targets:
     # -- deployments to devices
 
     def retarget(self, changes: AppliedChanges) -> dict[ContentKind, BitMap]:
-        """Update the targets of all deployments except configurations of modules.
-
-        Returns the devices whose assignment can have changed, by part.
-        """
+        """Update all targets except those of configurations of modules; returns whose assignment can have changed, by part."""
         concerned: dict[ContentKind, BitMap] = defaultdict(BitMap)
         for name, change in changes.deployments.items():
             before, after = _sides(change, of_modules=False)
@@ -292,11 +288,8 @@ class Targets:
         for path, keys in changes.sets.items():
             if path[0] == MODULES[0] and can_be_for(path[1]):
                 of_every.setdefault(path[1], {})[of_module(path, EVERY_MODULE)] = keys
-        pairs = {
-            (name, module)
-            for module, sets in of_every.items()
-            for name in watch.affected(sets) - changes.deployments.keys()
-        }
+        by_module = ((module, watch.affected(sets) - changes.deployments.keys()) for module, sets in of_every.items())
+        pairs = {(name, module) for module, names in by_module for name in names}
         for name in watch.affected(changes.sets) - changes.deployments.keys():
             deployment = by_id[name]
             if deployment.kind is ContentKind.MODULE:
@@ -333,10 +326,8 @@ def _stored_name(deployment: Deployment, module: str) -> str:
 
 def _sides(change: DeploymentChange, *, of_modules: bool) -> list[Deployment | None]:
     """A deployment before and after a change; `None` where there is none, or one of the other kind."""
-    return [
-        side if side is not None and (side.kind is ContentKind.MODULE) is of_modules else None
-        for side in (change.before, change.after)
-    ]
+    sides = (change.before, change.after)
+    return [side if side and (side.kind is ContentKind.MODULE) is of_modules else None for side in sides]
 
 
 def _fixed(deployment: Deployment) -> tuple[str, ...]:

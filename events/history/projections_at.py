@@ -14,8 +14,7 @@ from typing_extensions import override
 
 from events import canonical
 from events.envelope import Vector
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import MergeCache
+from events.fleet.assignments import AssignmentChange, MergeCache
 from events.fleet.partition import Partition
 from events.history.errors import HistoryDiffers, PastIsFixed
 from events.history.point_in_time import PointInTime

@@ -11,8 +11,7 @@ from events.canonical import JsonObject
 from events.deployment.events import AdmissionChanged, DeploymentEvent, Kept
 from events.device.times import time_text
 from events.envelope import Envelope
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import Assignment, Own
+from events.fleet.assignments import Assignment, AssignmentChange, Own
 from events.log.keys import FLEET, device_of
 from events.log.port import ASSIGNMENT_CHANGE, UNREADABLE, Event
 from events.rollout import events as rollout

@@ -9,7 +9,7 @@ from events.fleet.packed import PAGE_ITEMS
 from events.log.keys import partition_of
 from events.notification.cloud_event import Notification
 from events.projection_store.device_pages import device_ids
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionStore
 
 _CACHED_MAX = 10_000
 
@@ -33,7 +33,7 @@ class DeviceOrdinals:
         if seen <= ordinals.max():
             pages = range(seen // PAGE_ITEMS, ordinals.max() // PAGE_ITEMS + 1)
             fields = tuple(map(str, pages))
-            ids = self._projections.read(partition, ProjectionSelection(fields=(("ids", fields),))).hashes["ids"]
+            ids = self._projections.read(partition, fields=(("ids", fields),)).hashes["ids"]
             for page, field in zip(pages, fields, strict=True):
                 names = msgspec.json.decode(ids[field], type=list[str])
                 own |= BitMap(page * PAGE_ITEMS + index for index, name in enumerate(names) if name == device_id)

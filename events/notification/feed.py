@@ -8,14 +8,14 @@ from pyroaring import BitMap
 
 from events.canonical import JsonObject
 from events.envelope import Envelope
-from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentChange
 from events.log.errors import LogLostItsTail, UnreadableEvent
 from events.log.keys import FLEET
 from events.log.port import Event, Log
 from events.notification.cloud_event import EventLocation, Notification, of_assignment_change, of_event, of_unreadable
 from events.notification.positions import Positions, names_of
 from events.projection_store.device_pages import device_ids
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionStore
 from events.rollout.events import Devices
 from events.rollout.sets import FleetSet
 from events.stored_projection.partition_reader import ids_of, pages_of
@@ -39,7 +39,7 @@ class Feed:
         """Returns the current end of every stream."""
         numbers = range(self._log.partitions)
         heads = self._log.heads()
-        partitions = self._projections.read_each(numbers, ProjectionSelection())
+        partitions = self._projections.read_each(numbers)
         return (
             heads[FLEET],
             *(heads[number] for number in numbers),
@@ -103,7 +103,7 @@ class Feed:
         assignment_change = msgspec.json.decode(entry.data, type=AssignmentChange)
         firsts = [BitMap(itertools.islice(move.ordinals(), DEVICES_NAMED_MAX)) for move in assignment_change.moves]
         pages = pages_of(BitMap.union(*firsts)) if firsts else ()
-        stored = self._projections.read(number, ProjectionSelection(fields=(("ids", pages),)))
+        stored = self._projections.read(number, fields=(("ids", pages),))
         named = [list(ids_of(first, stored)) for first in firsts]
         return of_assignment_change(self.location(index, number, entry.position), entry, assignment_change, named)
 

@@ -18,7 +18,7 @@ from events.log.port import Log
 from events.preview.cached_partition import CachedPartition, PreviewInputs, decoded_sets, digests_of
 from events.preview.errors import PreviewBehind
 from events.projection.new_paths import TwinText, read_twin
-from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
+from events.projection_store.port import ProjectionStore, read_fields
 from events.query.module_condition import EVERY_MODULE, can_be_for
 from events.query.tree import Path
 from events.stored_projection.partition_codec import index_field
@@ -30,9 +30,7 @@ _POLL_SECONDS = 0.01
 _DOCUMENTS = 1000
 _SPARE = 64
 """How many unused configurations are cached at most, beside as many as are in use."""
-_SELECTION = ProjectionSelection(
-    hashes=("before", "modules", "assignments", "sets", "targets"), arrays=("assignment_of",)
-)
+_CACHED_HASHES = ("before", "modules", "assignments", "sets", "targets")
 
 
 class PartitionCache:
@@ -63,13 +61,14 @@ class PartitionCache:
                 if number not in self._recalled or self._recalled[number].checkpoint != checkpoint
             ]
             while stale:
-                read = zip(stale, self._projections.read_each(stale, _SELECTION), strict=True)
+                cached = self._projections.read_each(stale, hashes=_CACHED_HASHES, arrays=("assignment_of",))
+                read = zip(stale, cached, strict=True)
                 stale = [number for number, stored in read if not self._keep(number, stored)]
             self._forget()
             return {number: self._recalled[number] for number in numbers}
 
     def _checkpoints(self, numbers: Sequence[int]) -> dict[int, Checkpoint]:
-        stored = self._projections.read_each(numbers, ProjectionSelection())
+        stored = self._projections.read_each(numbers)
         return {number: each.checkpoint for number, each in zip(numbers, stored, strict=True)}
 
     def _wait(self, heads: Mapping[int, int], numbers: Sequence[int]) -> None:
@@ -142,15 +141,11 @@ class PartitionCache:
         """
         reads = _reads_of(targets)
         ids = {*names, *reads.ids, *(device_id for device_ids in devices.values() for device_id in device_ids)}
-        plain = ProjectionSelection(
-            hashes=("ordinals",) if reads.every_id else (),
-            fields=(
-                ("index", tuple(sorted(index_field(path, key) for path, key in reads.values))),
-                ("ordinals", () if reads.every_id else tuple(sorted(ids))),
-            ),
-        )
+        read_hashes, named = (("ordinals",), ()) if reads.every_id else ((), sorted(ids))
+        read = (("index", sorted(index_field(path, key) for path, key in reads.values)), ("ordinals", named))
         numbers, ahead = list(recalled), {}
-        for number, stored in zip(numbers, self._projections.read_each(numbers, plain), strict=True):
+        partitions = self._projections.read_each(numbers, hashes=read_hashes, fields=read)
+        for number, stored in zip(numbers, partitions, strict=True):
             checkpoint, hashes = recalled[number].checkpoint, stored.hashes
             paths = reads.columns | {path for path, _ in reads.values}
             unindexed = frozenset(path for path in paths if not _is_indexed(checkpoint, path))
@@ -160,7 +155,7 @@ class PartitionCache:
                 fields = [field for field in names_of_fields if _is_of(tuple(msgspec.json.decode(field)[0]), columns)]
                 index = {**index, **read_fields(self._projections, number, "index", fields)}
             if unindexed and not reads.every_id:
-                ordinals = self._projections.read(number, ProjectionSelection(hashes=("ordinals",))).hashes["ordinals"]
+                ordinals = self._projections.read(number, hashes=("ordinals",)).hashes["ordinals"]
             all_ids = {device_id: int(ordinal) for device_id, ordinal in ordinals.items()}
             module_ids = _module_ids(recalled[number], targets)
             ahead[number] = PreviewInputs(

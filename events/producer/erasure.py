@@ -16,7 +16,6 @@ from events.log.redis import RedisLog
 from events.producer.errors import ProducerError
 from events.producer.producer import Producer
 from events.projection_store.device_pages import device_ids
-from events.projection_store.port import ProjectionSelection
 from events.projection_store.redis import RedisProjectionStore
 from events.properties import SECRET
 from events.secrets.redis import RedisSecretStore
@@ -142,10 +141,9 @@ def _running(log: RedisLog, ids: frozenset[str]) -> Iterator[str]:
     projections, names, count = RedisProjectionStore(log.client), list[str](), 0
     for number in range(log.partitions):
         # Most partitions have none, and their assignments and sets, which are larger, need not be read.
-        if not _referring(ids, projections.read(number, ProjectionSelection(hashes=("configurations",)))):
+        if not _referring(ids, projections.read(number, hashes=("configurations",))):
             continue
-        hashes, arrays = ("configurations", "assignments", "sets"), ("assignment_of",)
-        stored = projections.read(number, ProjectionSelection(hashes=hashes, arrays=arrays))
+        stored = projections.read(number, hashes=("configurations", "assignments", "sets"), arrays=("assignment_of",))
         devices = configured(_referring(ids, stored), stored)
         count += len(devices)
         if ordinals := devices[: _DEVICES_NAMED - len(names)]:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import msgspec
 
 from events.envelope import Envelope, Vector
-from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentChange
 from events.fleet.partition import Partition
 from events.query.tree import Path
 

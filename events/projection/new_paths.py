@@ -50,9 +50,6 @@ class NewPaths:
             for path in self.of_devices:
                 self._index.fill(ordinal, path, twin.tags if path[0] == "tags" else twin.reported)
             return
-        for path in self._of_module(module_id):
-            self._index.fill_module(ordinal, path, module_id, twin.tags if path[2] == "tags" else twin.reported)
-
-    def _of_module(self, module_id: str) -> list[Path]:
         of_every = self.by_module.get(EVERY_MODULE, []) if can_be_for(module_id) else []
-        return [*self.by_module.get(module_id, []), *of_every]
+        for path in (*self.by_module.get(module_id, []), *of_every):
+            self._index.fill_module(ordinal, path, module_id, twin.tags if path[2] == "tags" else twin.reported)

@@ -9,7 +9,7 @@ from events.log.connect import Client, answering
 from events.log.entries import RawEntry, number_of
 from events.log.errors import UnreadableEvent
 from events.log.keys import FLEET, key
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionStore
 
 PROJECTIONS = "projections"
 _ASSIGNMENT_CHANGES = ":assignments"
@@ -74,12 +74,11 @@ class AssignmentChangeKeeper:
         if not stream.endswith(_ASSIGNMENT_CHANGES):
             return
         number = number_of(stream)
-        moved_by = self._projections.read(number, ProjectionSelection(arrays=("moved_by",))).arrays["moved_by"]
+        moved_by = self._projections.read(number, arrays=("moved_by",)).arrays["moved_by"]
         # Devices only move to newer assignment changes, so one that no device has is never read again.
         had = set(np.unique(np.frombuffer(moved_by, dtype="<u4")).tolist())
-        new_fields: dict[Any, Any] = {
-            str(entry.position): _time_and_cause(stream, entry) for entry in entries if entry.position in had
-        }
+        last = [entry for entry in entries if entry.position in had]
+        new_fields: dict[Any, Any] = {str(entry.position): _time_and_cause(stream, entry) for entry in last}
         with answering():
             gone = [field for field in self._client.hkeys(stored_key(number)) if int(field) not in had]
             if new_fields:

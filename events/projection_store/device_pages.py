@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pyroaring import BitMap
 
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionStore
 from events.stored_projection.partition_reader import ids_of, pages_of
 
 DevicePosition = tuple[int, int]
@@ -21,7 +21,7 @@ def device_ids(projections: ProjectionStore, number: int, ordinals: BitMap) -> I
     Raises:
         LogUnavailable: Redis did not answer.
     """
-    return ids_of(ordinals, projections.read(number, ProjectionSelection(fields=(("ids", pages_of(ordinals)),))))
+    return ids_of(ordinals, projections.read(number, fields=(("ids", pages_of(ordinals)),)))
 
 
 def positions_after(

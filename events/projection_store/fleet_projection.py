@@ -8,15 +8,13 @@ import msgspec
 from pyroaring import BitMap
 
 from events.canonical import JsonObject
-from events.envelope import Vector
 from events.fleet.answers import Deliveries, lacking
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import Assignment, AssignmentStatus
+from events.fleet.assignments import Assignment, AssignmentChange, AssignmentStatus
 from events.fleet.configuration import NOTHING
 from events.log.keys import partition_of
 from events.manifest.document import DEVICE, MODULE
 from events.projection_store.device_pages import FIRST, DevicePosition, device_ids, device_ids_at, positions_after
-from events.projection_store.port import Blocked, ProjectionSelection, ProjectionStore, StoredDevice, read_fields
+from events.projection_store.port import Blocked, ProjectionStore, StoredDevice, read_fields
 from events.properties import merge_patch
 from events.stored_projection.not_applied import NOT_APPLIED_HASHES, NotApplied, not_applied
 from events.stored_projection.partition_reader import (
@@ -26,41 +24,25 @@ from events.stored_projection.partition_reader import (
     PartitionReading,
     Targeting,
 )
-from events.stored_projection.stored_partition import Checkpoint
 
 _ASSIGNMENT_CHANGES = 200
 RECENT_SECONDS = 1.0
 """How long a read is trusted that no device's own twin in a partition has anything from a configuration."""
 
 Within = Callable[[int], BitMap]
-"""The ordinals of a partition that a reader may see; `None` instead means the whole fleet."""
+"""A set of devices, as the ordinals of each partition: those that a reader may see, `None` for the whole fleet, or others."""
 
 
-class Effective(msgspec.Struct, frozen=True):
-    """A device's effective configuration, with its cause.
+class Effective(StoredDevice, frozen=True):
+    """A device with its effective configuration.
 
-    `since` (milliseconds) and `assignment_change` are of the assignment change that gave it, 0 if there is none. `own` are the
-    desired properties that configurations give the device's own twin; `None` if they give none. `hand_written` counts how
-    often desired properties of the device or its modules were written by hand. `given` is, by module, what configurations of
-    modules lay over its section.
+    `sections` are the desired properties that edge deployments give, by module, and `given` what configurations of modules lay
+    over them; `own_section` is what configurations give the device's own twin, `None` if nothing.
     """
 
-    device_id: str
-    ordinal: int
-    checkpoint: Checkpoint
-    assignment: Assignment
-    sections: dict[str, JsonObject]
-    assignment_change: int
-    since: int
-    cause: str
-    own: JsonObject | None = None
-    hand_written: int = 0
-    given: dict[str, JsonObject] = {}
-
-    @property
-    def vector(self) -> Vector:
-        """The vector of the projections that were read."""
-        return self.checkpoint.vector
+    sections: dict[str, JsonObject] = msgspec.field(default_factory=dict)
+    own_section: JsonObject | None = None
+    given: dict[str, JsonObject] = msgspec.field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, JsonObject]:
@@ -91,10 +73,7 @@ class FleetProjection:
         return self._projections.device(partition_of(device_id, self._partitions), device_id)
 
     def undelivered(self, device: StoredDevice) -> dict[str, int]:
-        """By module, the versions of sections that no answer of the device confirms; `$device` is its own twin.
-
-        System modules and sections that never changed are not included.
-        """
+        """By module (`$device`: its own twin), the versions of changed sections, except system modules', that no answer confirms."""
         expected = device.assignment.deliverable
         if not expected:
             return {}
@@ -120,19 +99,9 @@ class FleetProjection:
             # A commit in between can delete the configurations that the device had at the first read; then read both again.
             if given is not None:
                 break
-        return Effective(
-            device_id,
-            device.ordinal,
-            device.checkpoint,
-            device.assignment,
-            msgspec.json.decode(device.configuration) if device.configuration else {},
-            device.assignment_change,
-            device.at,
-            device.cause,
-            msgspec.json.decode(device.own).get(DEVICE) if device.own else None,
-            device.hand_written,
-            given,
-        )
+        sections: dict[str, JsonObject] = msgspec.json.decode(device.configuration) if device.configuration else {}
+        own: JsonObject | None = msgspec.json.decode(device.own).get(DEVICE) if device.own else None
+        return Effective(**msgspec.structs.asdict(device), sections=sections, own_section=own, given=given)
 
     def _given(self, number: int, assignment: Assignment) -> dict[str, JsonObject] | None:
         """By module, what configurations of modules give; `None` if a configuration is not stored any more."""
@@ -167,20 +136,17 @@ class FleetProjection:
             device = self.assignment(device_id)
             if device is None:
                 return ()
-            stored = self._projections.read(number, ProjectionSelection(hashes=NOT_APPLIED_HASHES))
+            stored = self._projections.read(number, hashes=NOT_APPLIED_HASHES)
             # If a commit came in between, the two reads do not belong together.
             if stored.checkpoint.vector == device.checkpoint.vector:
                 return not_applied(device.ordinal, device.assignment, stored)
 
     def statuses(self, effective: Effective, twin: str = "") -> dict[str, bool]:
-        """The deployments that target a device, and whether each is part of what it runs.
-
-        With a `twin`, the configurations of the device's own twin (`DEVICE`), or of one of its modules.
-        """
+        """The deployments that target a device, its own twin (`DEVICE`) or a module, and whether each is part of what it runs."""
         number = partition_of(effective.device_id, self._partitions)
         targeting = self._targeting.get(number)
         if targeting is None or targeting.checkpoint != effective.checkpoint:
-            targeting = Targeting(self._projections.read(number, ProjectionSelection(hashes=NOT_APPLIED_HASHES)))
+            targeting = Targeting(self._projections.read(number, hashes=NOT_APPLIED_HASHES))
             self._targeting[number] = targeting
         return targeting.statuses(effective.ordinal, effective.assignment, twin)
 
@@ -189,10 +155,8 @@ class FleetProjection:
         counts: dict[str, Counter[str]] = {name: Counter(dict.fromkeys(STATUSES, 0)) for name in deployment_ids}
         for reading, seen in self._each(within):
             for name in deployment_ids or reading.deployments():
-                sets = reading.status(name).named()
-                counts.setdefault(name, Counter(dict.fromkeys(STATUSES, 0))).update(
-                    {status: size_within(members, seen) for status, members in sets.items()}
-                )
+                sizes = {status: size_within(members, seen) for status, members in reading.status(name).named().items()}
+                counts.setdefault(name, Counter(dict.fromkeys(STATUSES, 0))).update(sizes)
         return counts
 
     def targets(self, number: int, deployment_id: str) -> BitMap:
@@ -201,17 +165,11 @@ class FleetProjection:
 
     def targeted(self, deployment_id: str, *, within: Within | None = None) -> int:
         """How many devices (modules, for a configuration of modules) a deployment's condition is true for, started or not."""
-        return sum(
-            size_within(members, seen)
-            for reading, seen in self._each(within)
-            for members in reading.targeted_assignments(deployment_id)
-        )
+        each = ((reading.targeted_assignments(deployment_id), seen) for reading, seen in self._each(within))
+        return sum(size_within(members, seen) for sets, seen in each for members in sets)
 
     def twins(self, *deployment_ids: str, within: Within | None = None) -> dict[str, Counter[str]]:
-        """As `status`, for configurations of modules: how many twins are targeted, and how many have what it gives.
-
-        A device counts once for each of its modules, as in the rows of a query.
-        """
+        """As `status` for configurations of modules: twins that are targeted (`target`), and that have what it gives (`actual`)."""
         counts = {name: Counter({"target": 0, "actual": 0}) for name in deployment_ids}
         for reading, seen in self._each(within) if deployment_ids else ():
             for name in deployment_ids:
@@ -224,7 +182,7 @@ class FleetProjection:
         partitions_with: Counter[tuple[str, str]] = Counter()
         counts: Counter[tuple[str, str]] = Counter()
         for number in range(self._partitions):
-            stored = self._projections.read(number, ProjectionSelection(hashes=("metrics",)))
+            stored = self._projections.read(number, hashes=("metrics",))
             for field, count in stored.hashes["metrics"].items():
                 _, deployment_id, name = msgspec.json.decode(field, type=tuple[int, str, str])
                 partitions_with[deployment_id, name] += 1
@@ -235,35 +193,20 @@ class FleetProjection:
                 complete.setdefault(deployment_id, {})[name] = counts[deployment_id, name]
         return complete
 
-    def members(self, deployment_id: str, status: str, *, within: Within | None = None) -> Iterator[str]:
-        """The device ids of a status of a deployment, by partition and order of registration."""
-        for number in range(self._partitions):
-            ordinals = self._reading(number).status(deployment_id).named()[status]
-            if within is not None:
-                ordinals = ordinals & within(number)
-            yield from device_ids(self._projections, number, ordinals)
+    def in_status(self, deployment_id: str, status: str) -> Within:
+        """The devices of a status of a deployment."""
+        return lambda number: self._reading(number).status(deployment_id).named()[status]
 
-    def page(
-        self,
-        deployment_id: str,
-        status: str,
-        *,
-        after: DevicePosition = FIRST,
-        limit: int,
-        within: Within | None = None,
-    ) -> tuple[list[str], DevicePosition | None]:
-        """The next device ids of a status of a deployment after a position, and the position to continue from; `None` at the end."""
-        return self.page_of(
-            lambda number: self._reading(number).status(deployment_id).named()[status],
-            after=after,
-            limit=limit,
-            within=within,
-        )
+    def members(self, deployment_id: str, status: str) -> Iterator[str]:
+        """The device ids of a status of a deployment, by partition and order of registration."""
+        members = self.in_status(deployment_id, status)
+        for number in range(self._partitions):
+            yield from device_ids(self._projections, number, members(number))
 
     def devices(
         self, *, after: DevicePosition = FIRST, limit: int, within: Within | None = None
     ) -> tuple[list[str], DevicePosition | None]:
-        """Device ids of the whole fleet, as `page`."""
+        """Device ids of the whole fleet, as `page_of`."""
         return self.page_of(lambda number: self._reading(number).set("live"), after=after, limit=limit, within=within)
 
     def totals(self, *, within: Within | None = None) -> tuple[int, int]:
@@ -275,14 +218,9 @@ class FleetProjection:
         return live, enabled
 
     def page_of(
-        self,
-        members: Callable[[int], BitMap],
-        *,
-        after: DevicePosition = FIRST,
-        limit: int,
-        within: Within | None = None,
+        self, members: Within, *, after: DevicePosition = FIRST, limit: int, within: Within | None = None
     ) -> tuple[list[str], DevicePosition | None]:
-        """Device ids of a set that each partition has, as `page`."""
+        """The next device ids of a set after a position, and the position to continue from; `None` at the end."""
         seen = members if within is None else lambda number: members(number) & within(number)
         positions, position_after = positions_after(seen, partitions=self._partitions, after=after, limit=limit)
         return device_ids_at(self._projections, positions), position_after
@@ -310,8 +248,7 @@ class FleetProjection:
             yield self._reading(number), None if within is None else within(number)
 
     def _reading(self, number: int) -> PartitionReading:
-        selection = ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
-        return PartitionReading(self._projections.read(number, selection))
+        return PartitionReading(self._projections.read(number, hashes=STATUS_HASHES, arrays=STATUS_ARRAYS))
 
 
 def size_within(members: BitMap, within: BitMap | None) -> int:

@@ -1,7 +1,7 @@
 """Reads the fleet snapshot that rollouts are judged on, for all rollouts at once."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any, assert_never
 
@@ -19,7 +19,7 @@ from events.fleet.packed import PAGE_ITEMS
 from events.log.keys import FLEET, name
 from events.log.port import Log, Stored
 from events.projection_store.device_pages import device_ids
-from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
+from events.projection_store.port import ProjectionStore, read_fields
 from events.projection_store.query_engine import QueryEngine
 from events.projection_store.query_index import indexes
 from events.query.condition import parse_condition
@@ -51,7 +51,8 @@ _POLL_SECONDS = 0.02
 CODES_READ_MAX = 1000
 """For how many failed devices the code is read when a rollout ends; further ones count as failed without a code."""
 
-_SELECTION = ProjectionSelection(hashes=(*STATUS_HASHES, "already"), arrays=STATUS_ARRAYS)
+_NO_HASHES = np.zeros(0, dtype=np.uint64)
+_HASHES = (*STATUS_HASHES, "already")
 
 
 class FleetSnapshotReader:
@@ -61,7 +62,7 @@ class FleetSnapshotReader:
         self._log, self._projections = log, projections
         self._query_engine = QueryEngine(log, projections)
         self._readings: dict[int, PartitionReading] = {}
-        self._hashes: dict[int, list[Hashes]] = {}
+        self._hashes: dict[int, Hashes] = {}
         # By rollout: its version, and the questions of its last plan.
         self._last_questions: dict[str, tuple[int, tuple[Question, ...]]] = {}
         self.lagging: tuple[str, ...] = ()
@@ -80,10 +81,10 @@ class FleetSnapshotReader:
         for number in range(self._log.partitions):
             reading = self._readings.get(number)
             if reading is None or reading.vector != self._projections.checkpoint(number).vector:
-                reading = self._readings[number] = PartitionReading(self._projections.read(number, _SELECTION))
-            head = Vector(heads[number], heads[FLEET])
-            behind = reading.vector.partition < head.partition or reading.vector.fleet < head.fleet
-            if behind or self._projections.blocked(number) is not None:
+                stored = self._projections.read(number, hashes=_HASHES, arrays=STATUS_ARRAYS)
+                reading = self._readings[number] = PartitionReading(stored)
+            is_ahead = Vector(heads[number], heads[FLEET]).is_within(reading.vector)
+            if not is_ahead or self._projections.blocked(number) is not None:
                 lagging.append(name(number))
         self.lagging = tuple(lagging)
         return not lagging
@@ -128,7 +129,13 @@ class FleetSnapshotReader:
                 where, numbers = parse_condition(condition), range(self._log.partitions)
                 return FleetSet({number: self._query_engine.within(number, where) for number in numbers})
             case ByValue(tag):
-                return self._by_value(tag)
+                path = tag_path(tag)
+                assert path is not None
+                devices_by_value: dict[object, dict[int, BitMap]] = {}
+                for index in indexes(self._projections, range(self._log.partitions)):
+                    for key, members in (index.column(path) or {}).items():
+                        devices_by_value.setdefault(key, {})[index.number] = members
+                return {key: FleetSet(by_partition) for key, by_partition in devices_by_value.items()}
             case AdmissionOrder():
                 return self.hashes()
             case FailureCodes():
@@ -152,6 +159,7 @@ class FleetSnapshotReader:
         """What a rollout is judged on, as of the last refresh."""
         readings = self._readings
         status = {number: reading.status(name) for number, reading in readings.items()}
+        not_applied = {number: reading.not_applied(name) for number, reading in readings.items()}
         return FleetSnapshot(
             tuple((reading.vector.partition, reading.vector.fleet) for _, reading in sorted(readings.items())),
             self.lagging,
@@ -163,16 +171,9 @@ class FleetSnapshotReader:
             FleetSet.over(readings, lambda reading: reading.already(name)),
             self._back(name, document) if document.rollback_at else Back(),
             FleetSet.over(readings, lambda reading: reading.set("refused")),
-            self._not_applied(name),
+            {why.value: FleetSet.over(not_applied, lambda sets: sets.get(why, BitMap())) for why in NOT_APPLIED},  # noqa: B023
             all(reading.is_open_to_all(name) for reading in readings.values()),
         )
-
-    def _not_applied(self, name: str) -> dict[str, FleetSet]:
-        by_partition = {number: reading.not_applied(name) for number, reading in self._readings.items()}
-        return {
-            why.value: FleetSet({number: by_reason.get(why, BitMap()) for number, by_reason in by_partition.items()})
-            for why in NOT_APPLIED
-        }
 
     def _back(self, name: str, document: RolloutDocument) -> Back:
         if document.rollback:
@@ -188,33 +189,20 @@ class FleetSnapshotReader:
 
     # -- what plans need beside the snapshot
 
-    def _by_value(self, tag: str) -> Mapping[object, FleetSet]:
-        """The devices by their value of a tag."""
-        path = tag_path(tag)
-        assert path is not None
-        devices_by_value: dict[object, dict[int, BitMap]] = {}
-        for index in indexes(self._projections, range(self._log.partitions)):
-            for key, members in (index.column(path) or {}).items():
-                devices_by_value.setdefault(key, {})[index.number] = members
-        return {key: FleetSet(by_partition) for key, by_partition in devices_by_value.items()}
-
     def hashes(self) -> dict[int, Hashes]:
         """By partition and ordinal, the hashes of device ids."""
-        return {number: np.concatenate([*self._pages_of(number)]) for number in range(self._log.partitions)}
+        return {number: self._hashes_of(number) for number in range(self._log.partitions)}
 
-    def _pages_of(self, number: int) -> Iterable[Hashes]:
+    def _hashes_of(self, number: int) -> Hashes:
         # Ordinals are never reused, so a full page never changes and is hashed once.
-        pages = self._hashes.setdefault(number, [np.zeros(0, dtype=np.uint64)])
-        ordinals = self._projections.checkpoint(number).ordinals
-        hashed = sum(map(len, pages))
-        if hashed < ordinals:
-            full = hashed // PAGE_ITEMS
-            new_pages = tuple(str(page) for page in range(full, -(-ordinals // PAGE_ITEMS)))
-            ids = read_fields(self._projections, number, "ids", new_pages)
-            fresh = [hashes_of(msgspec.json.decode(ids[page], type=list[str])) for page in new_pages]
-            merged = np.concatenate([*pages])[: full * PAGE_ITEMS]
-            self._hashes[number] = [merged, *fresh]
-        return self._hashes[number]
+        hashes, ordinals = self._hashes.get(number, _NO_HASHES), self._projections.checkpoint(number).ordinals
+        if len(hashes) < ordinals:
+            full = len(hashes) // PAGE_ITEMS
+            pages = [str(page) for page in range(full, -(-ordinals // PAGE_ITEMS))]
+            ids = read_fields(self._projections, number, "ids", pages)
+            fresh = (hashes_of(msgspec.json.decode(ids[page], type=list[str])) for page in pages)
+            hashes = self._hashes[number] = np.concatenate([hashes[: full * PAGE_ITEMS], *fresh])
+        return hashes
 
     def _codes(self, document: RolloutDocument, fleet_snapshot: FleetSnapshot, now: int) -> Mapping[int, FleetSet]:
         """Failed devices by the code of their system modules' last answer; at most the first `CODES_READ_MAX` devices.
@@ -229,10 +217,8 @@ class FleetSnapshotReader:
             ordinals = BitMap(itertools.islice(members, left))
             left -= len(ordinals)
             names = [*device_ids(self._projections, number, ordinals)]
-            by_agent, by_hub = (
-                [*self._log.load([module_subject(name, of) for name in names])] for of in SYSTEM_MODULES
-            )
-            for ordinal, agent, hub in zip(ordinals, by_agent, by_hub, strict=True):
+            reports = (self._log.load([module_subject(name, of) for name in names]) for of in SYSTEM_MODULES)
+            for ordinal, agent, hub in zip(ordinals, *reports, strict=True):
                 if (code := _code_of(agent) or _code_of(hub)) is not None:
                     devices_by_code[code] = devices_by_code.get(code, NO_DEVICES) | FleetSet.one(number, ordinal)
         return devices_by_code

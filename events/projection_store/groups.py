@@ -1,7 +1,7 @@
 """Reads groups and updates: the devices of a group, and the state of each update on them. Every count is the size of a set."""
 
 import enum
-from functools import cached_property
+from functools import cached_property, partial
 
 import msgspec
 from msgspec import UNSET
@@ -12,7 +12,7 @@ from events.log.fleet_documents import rollouts_of
 from events.log.keys import FLEET
 from events.log.port import Log
 from events.projection_store.device_pages import FIRST, DevicePosition, device_ids_at, positions_after
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionStore
 from events.projection_store.query_engine import QueryEngine
 from events.query.condition import parse_condition
 from events.query.parse import parse as parse_query
@@ -41,15 +41,11 @@ DEFAULT_CLASS = "default"
 """The class of the devices that only updates without a compatibility condition fit, or none."""
 
 _CLASS_CHARACTERS = 40
-_SELECTION = ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
 _TAGGED = parse_query("SELECT tags.ADUGroup AS name, COUNT() AS devices FROM devices GROUP BY tags.ADUGroup")
 
 
 class DeviceState(enum.Enum):
-    """The state of a device in a deployment of its group, by the service's names.
-
-    CANCELED: the device does not have the deployment, and will not get it.
-    """
+    """The state of a device in a deployment of its group; CANCELED: it does not have the deployment, and will not get it."""
 
     NOT_STARTED = "NotStarted"
     IN_PROGRESS = "InProgress"
@@ -107,9 +103,8 @@ class DeployedUpdate(msgspec.Struct, frozen=True, eq=False):
         if self.rollout is None or of_group is None or update is None:
             return None
         at, failed = self.rollout.rollback_at, self.deployment
-        deployment = GroupDeployment(
-            of_group[1], update, failed.state, 0, at, max(at, failed.changed_at), reason=failed.reason
-        )
+        changed_at, reason = max(at, failed.changed_at), failed.reason
+        deployment = GroupDeployment(of_group[1], update, failed.state, 0, at, changed_at, reason=reason)
         return DeployedUpdate(self.group, deployment, None, failed.id, self.rollout.rollback)
 
     @property
@@ -154,7 +149,8 @@ class GroupProjection:
     @cached_property
     def _readings(self) -> dict[int, PartitionReading]:
         numbers = range(self._log.partitions)
-        return {number: PartitionReading(self._projections.read(number, _SELECTION)) for number in numbers}
+        read = partial(self._projections.read, hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
+        return {number: PartitionReading(read(number)) for number in numbers}
 
     def _documents(self, names: list[str]) -> dict[str, bytes]:
         stored = zip(names, self._log.load(names, fleet=True), strict=True)
@@ -265,10 +261,7 @@ class GroupProjection:
         return sorted(every, key=lambda deployed_update: deployed_update.deployment.created_at, reverse=True)
 
     def states(self, deployed_update: DeployedUpdate) -> dict[DeviceState, FleetSet]:
-        """The devices of a deployment by their present state; no device is in two states.
-
-        A device that had the deployment and then got another one is in none.
-        """
+        """The devices of a deployment by their one present state; a device that has got another deployment since is in none."""
         readings, update_deployment = self._readings, deployed_update.update_deployment
         gone_on = NO_DEVICES if deployed_update.rollout is None else deployed_update.rollout.admitted
         live = FleetSet.over(readings, lambda reading: reading.set("live"))
@@ -352,9 +345,8 @@ class GroupProjection:
         self, devices: FleetSet, *, after: DevicePosition = FIRST, limit: int
     ) -> tuple[list[tuple[str, DevicePosition]], DevicePosition | None]:
         """(id, position) of the next devices after a position, and the position to continue from; `None` at the end."""
-        positions, position_after = positions_after(
-            devices.of_partition, partitions=self._log.partitions, after=after, limit=limit
-        )
+        members, partitions = devices.of_partition, self._log.partitions
+        positions, position_after = positions_after(members, partitions=partitions, after=after, limit=limit)
         return list(zip(device_ids_at(self._projections, positions), positions, strict=True)), position_after
 
 

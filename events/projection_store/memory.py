@@ -9,7 +9,7 @@ from msgspec import UNSET
 from typing_extensions import override
 
 from events.fleet.assignments import NO_ASSIGNMENT, Assignment
-from events.projection_store.port import DEVICE_ARRAYS, Blocked, ProjectionSelection, StoredDevice
+from events.projection_store.port import Blocked, Fields, Names, StoredDevice
 from events.stored_projection.stored_partition import (
     ARRAYS,
     HASHES,
@@ -39,20 +39,22 @@ class LoadedProjections(ABC):
 
     def load(self, partition: int) -> StoredPartition:
         """Everything stored of a partition."""
-        return self.read(partition, ProjectionSelection(hashes=HASHES, arrays=ARRAYS))
+        return self.read(partition, hashes=HASHES, arrays=ARRAYS)
 
-    def read(self, partition: int, selection: ProjectionSelection) -> StoredPartition:
+    def read(self, partition: int, *, hashes: Names = (), fields: Fields = (), arrays: Names = ()) -> StoredPartition:
         """A part of a partition; missing fields are omitted."""
-        hashes = {name: dict(self._hash(partition, name)) for name in selection.hashes}
-        for name, fields in selection.fields:
+        stored_hashes = {name: dict(self._hash(partition, name)) for name in hashes}
+        for name, names in fields:
             stored = self._hash(partition, name)
-            hashes.setdefault(name, {}).update({field: stored[field] for field in fields if field in stored})
-        arrays = {name: bytes(self._array(partition, name)) for name in selection.arrays}
-        return StoredPartition(self.checkpoint(partition), hashes, arrays)
+            stored_hashes.setdefault(name, {}).update({field: stored[field] for field in names if field in stored})
+        stored_arrays = {name: bytes(self._array(partition, name)) for name in arrays}
+        return StoredPartition(self.checkpoint(partition), stored_hashes, stored_arrays)
 
-    def read_each(self, partitions: Sequence[int], selection: ProjectionSelection) -> list[StoredPartition]:
+    def read_each(
+        self, partitions: Sequence[int], *, hashes: Names = (), fields: Fields = (), arrays: Names = ()
+    ) -> list[StoredPartition]:
         """The same part of several partitions."""
-        return [self.read(partition, selection) for partition in partitions]
+        return [self.read(partition, hashes=hashes, fields=fields, arrays=arrays) for partition in partitions]
 
     def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
         """The fields of a hash of a partition."""
@@ -69,7 +71,8 @@ class LoadedProjections(ABC):
         if stored_ordinal is None:
             return None
         ordinal = int(stored_ordinal)
-        number, assignment_change, *numbers = self.numbers(partition, ordinal, DEVICE_ARRAYS)
+        arrays = ("assignment_of", "moved_by", "hand_written", "delivered_of")
+        number, assignment_change, *numbers = self.numbers(partition, ordinal, arrays)
         data = self._hash(partition, "assignments").get(str(number))
         assignment = NO_ASSIGNMENT if data is None else msgspec.json.decode(data, type=Assignment)
         entries = self.assignment_changes(partition, after=assignment_change - 1, limit=1) if assignment_change else ()
@@ -94,7 +97,7 @@ class MemoryProjectionStore(LoadedProjections):
         self._checkpoints: dict[int, Checkpoint] = {}
         self._hashes: dict[int, dict[str, dict[str, bytes]]] = defaultdict(dict)
         self._arrays: dict[int, dict[str, bytearray]] = defaultdict(dict)
-        self._assignment_changes: dict[int, list[AssignmentEntry]] = {}
+        self._assignment_changes: dict[int, list[AssignmentEntry]] = defaultdict(list)
         self._blocked: dict[int, Blocked] = {}
 
     @override
@@ -115,23 +118,19 @@ class MemoryProjectionStore(LoadedProjections):
         if self.checkpoint(partition) != writes.expected:
             return False
         apply_writes(writes, self._hashes[partition], self._arrays[partition])
-        if writes.assignment_change is not None:
-            self._append(partition, writes.assignment_change)
+        entry, entries = writes.assignment_change, self._assignment_changes[partition]
+        if entry is not None:
+            if entry.recorded is not None and entries:
+                recorded = max(entry.recorded, entries[-1].effective_from)
+                entry = msgspec.structs.replace(entry, recorded=recorded)
+            entries.append(entry)
         self._checkpoints[partition] = writes.checkpoint
         return True
-
-    def _append(self, partition: int, assignment_change: AssignmentEntry) -> None:
-        entries = self._assignment_changes.setdefault(partition, [])
-        if assignment_change.recorded is not None and entries:
-            assignment_change = msgspec.structs.replace(
-                assignment_change, recorded=max(assignment_change.recorded, entries[-1].effective_from)
-            )
-        entries.append(assignment_change)
 
     @override
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
         """Assignment changes at positions after + 1 and on, at most `limit`."""
-        return self._assignment_changes.get(partition, [])[after : after + limit]
+        return self._assignment_changes[partition][after : after + limit]
 
     def blocked(self, partition: int) -> Blocked | None:
         """Where a partition is blocked, if it is."""

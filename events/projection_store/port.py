@@ -23,12 +23,9 @@ class Blocked(msgspec.Struct, frozen=True):
     decidable: bool = True
 
 
-class ProjectionSelection(msgspec.Struct, frozen=True):
-    """The parts of a partition to read: whole hashes, single fields of hashes, and whole arrays."""
-
-    hashes: tuple[str, ...] = ()
-    fields: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    arrays: tuple[str, ...] = ()
+Names = Sequence[str]
+Fields = Sequence[tuple[str, Sequence[str]]]
+"""Hashes, each with some of its fields."""
 
 
 class StoredDevice(msgspec.Struct, frozen=True):
@@ -53,10 +50,6 @@ class StoredDevice(msgspec.Struct, frozen=True):
     delivered: int = 0
 
 
-DEVICE_ARRAYS = ("assignment_of", "moved_by", "hand_written", "delivered_of")
-"""The arrays with the numbers of a `StoredDevice`."""
-
-
 class ProjectionStore(Protocol):
     """Stores every partition. Each read is atomic: it sees one state of its partition."""
 
@@ -68,11 +61,13 @@ class ProjectionStore(Protocol):
         """Everything stored of a partition."""
         ...
 
-    def read(self, partition: int, selection: ProjectionSelection) -> StoredPartition:
-        """A part of a partition; missing fields are omitted."""
+    def read(self, partition: int, *, hashes: Names = (), fields: Fields = (), arrays: Names = ()) -> StoredPartition:
+        """Whole hashes, single fields of hashes, and whole arrays of a partition; missing fields are omitted."""
         ...
 
-    def read_each(self, partitions: Sequence[int], selection: ProjectionSelection) -> list[StoredPartition]:
+    def read_each(
+        self, partitions: Sequence[int], *, hashes: Names = (), fields: Fields = (), arrays: Names = ()
+    ) -> list[StoredPartition]:
         """The same part of several partitions, each as by `read`; one round trip if one server has all partitions."""
         ...
 
@@ -119,4 +114,4 @@ def read_fields(
     projections: ProjectionStore, partition: int, hash_name: str, fields: Sequence[str]
 ) -> dict[str, bytes]:
     """Fields of one hash of a partition; missing fields are omitted."""
-    return projections.read(partition, ProjectionSelection(fields=((hash_name, tuple(fields)),))).hashes[hash_name]
+    return projections.read(partition, fields=((hash_name, tuple(fields)),)).hashes[hash_name]

@@ -22,7 +22,7 @@ from events.fleet.column import PRIMITIVE_KINDS
 from events.log.fleet_documents import deployments
 from events.log.port import Log
 from events.manifest.merge import contributes
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionStore
 from events.projection_store.query_index import ModuleIndex, PartitionIndex, indexes
 from events.projection_store.query_rows import QueryRows
 from events.query.aggregate import Aggregating
@@ -125,7 +125,10 @@ class QueryEngine:
         if is_aggregate(query):
             rows = len(self._aggregated(query, scope))
         else:
-            rows = sum(self._counted(part) for part in self._parts(query, scope))
+            rows = 0
+            for part in self._parts(query, scope):
+                sure = sum(len(bounds.sure) for bounds in part.bounds.values()) if part.index_counts else 0
+                rows += sure + sum(1 for _ in (part.doubtful() if part.index_counts else part.raw()))
         return rows if query.top is None else min(rows, query.top)
 
     def within(self, number: int, scope: Expression) -> BitMap:
@@ -134,7 +137,15 @@ class QueryEngine:
         return self._allowed(index, scope)
 
     def _allowed(self, index: PartitionIndex, scope: Expression) -> BitMap:
-        allowed = self._exact(index, scope, overlaid=False)
+        bounds = select_bounds(scope, index)
+        allowed, doubtful = BitMap(bounds.sure), bounds.maybe - bounds.sure
+        if doubtful:
+            query = Query(select=(Projection(("deviceId",)),), where=scope)
+            rows = QueryRows(self._log, self._projections, index, query, overlaid=False)
+            part = _Part(index, query, {"": Bounds(BitMap(), doubtful)}, rows, row_test(scope))
+            ahead = iter(doubtful)
+            while ordinals := list(itertools.islice(ahead, _CHUNK)):
+                allowed.update(ordinal for ordinal, _, _ in part.rows(ordinals))
         return allowed if self._besides is None else allowed & self._besides.within(index.number, scope)
 
     # -- pages
@@ -142,7 +153,7 @@ class QueryEngine:
     def _location(self, query: Query, continuation: str | None) -> _Location:
         digest = hashlib.sha256(printed_query(query).encode()).hexdigest()[:16]
         if continuation is None:
-            everywhere = self._projections.read_each(range(self._log.partitions), ProjectionSelection())
+            everywhere = self._projections.read_each(range(self._log.partitions))
             bounds = tuple(stored.checkpoint.ordinals for stored in everywhere)
             return _Location(digest, 0, -1, "", -1 if query.top is None else query.top, bounds)
         try:
@@ -166,23 +177,23 @@ class QueryEngine:
         end = self._clock() + READING_SECONDS
         parts = self._parts(query, scope, first=location.partition)
         for part in parts:
-            behind = location.ordinal if part.index.number == location.partition else -1
-            module = location.module if part.index.number == location.partition else ""
+            number = part.index.number
+            behind, module = (location.ordinal, location.module) if number == location.partition else (-1, "")
             # A page that ended between two devices starts with the second. So every page makes progress, however slow it is.
-            ahead = part.ahead(behind, location.bounds[part.index.number], again=module not in {"", _LAST})
-            while ordinals := list(itertools.islice(ahead, min(_CHUNK, part.chunk(size - len(rows))))):
+            ahead = part.ahead(behind, location.bounds[number], again=module not in {"", _LAST})
+            while ordinals := list(itertools.islice(ahead, part.chunk(size - len(rows)))):
                 for ordinal, name, row in part.rows(ordinals):
                     if ordinal == behind and name <= module:
                         continue
                     if len(rows) == size:
                         return rows, last
                     rows.append(row)
-                    last = msgspec.structs.replace(location, partition=part.index.number, ordinal=ordinal, module=name)
-                last = msgspec.structs.replace(
-                    location, partition=part.index.number, ordinal=ordinals[-1], module=_LAST
-                )
+                    last = msgspec.structs.replace(location, partition=number, ordinal=ordinal, module=name)
+                last = msgspec.structs.replace(location, partition=number, ordinal=ordinals[-1], module=_LAST)
                 if self._clock() > end:
-                    return rows, last if _is_any_left(ahead, parts, location.bounds) else None
+                    later = (part.ahead(-1, location.bounds[part.index.number], again=False) for part in parts)
+                    left = itertools.chain(ahead, itertools.chain.from_iterable(later))
+                    return rows, None if next(left, None) is None else last
         return rows, None
 
     # -- the parts of a query, by partition
@@ -219,47 +230,20 @@ class QueryEngine:
         bounds_by_module = {}
         names = selectable_module_ids(query.where)
         for name in sorted(rows.all_module_ids() if names is None else names):
-            contributing = frozenset(
-                deployment_id
-                for deployment_id, document in documents.items()
-                if contributes(document.content.get("modulesContent", {}), name)
-            )
-            bounds = _within(
-                select_bounds(query.where, ModuleIndex(self._projections, index, name, contributing)), allowed
-            )
+            contents = ((id_, document.content.get("modulesContent", {})) for id_, document in documents.items())
+            contributing = frozenset(id_ for id_, content in contents if contributes(content, name))
+            modules = ModuleIndex(self._projections, index, name, contributing)
+            bounds = _within(select_bounds(query.where, modules), allowed)
             if bounds.maybe:
                 bounds_by_module[name] = bounds
         return bounds_by_module
 
-    def _exact(self, index: PartitionIndex, where: Expression, *, overlaid: bool = True) -> BitMap:
-        bounds = select_bounds(where, index)
-        doubtful = bounds.maybe - bounds.sure
-        if not doubtful:
-            return BitMap(bounds.sure)
-        query = Query(select=(Projection(("deviceId",)),), where=where)
-        rows = QueryRows(self._log, self._projections, index, query, overlaid=overlaid)
-        part = _Part(index, query, {"": Bounds(BitMap(), doubtful)}, rows, row_test(where))
-        members = BitMap(bounds.sure)
-        ahead = iter(doubtful)
-        while ordinals := list(itertools.islice(ahead, _CHUNK)):
-            members.update(ordinal for ordinal, _, _ in part.rows(ordinals))
-        return members
-
     # -- numbers
-
-    def _counted(self, part: "_Part") -> int:
-        if not part.index_counts:
-            return sum(1 for _ in part.raw())
-        sure = sum(len(bounds.sure) for bounds in part.bounds.values())
-        return sure + sum(1 for _ in part.doubtful())
 
     def _aggregated(self, query: Query, scope: Expression | None) -> list[QueryRow]:
         result = Aggregating(query)
-        counting = all(
-            item.function is Function.COUNT and item.path is None
-            for item in query.select
-            if not isinstance(item, Projection)
-        )
+        aggregates = (item for item in query.select if not isinstance(item, Projection))
+        counting = all(item.function is Function.COUNT and item.path is None for item in aggregates)
         for part in self._parts(query, scope):
             groups = part.groups() if counting and part.index_counts else None
             for group_key, count in groups or ():
@@ -293,10 +277,6 @@ class _Part:
     def _is_sure(self) -> bool:
         return all(module_bounds.sure == module_bounds.maybe for module_bounds in self.bounds.values())
 
-    @property
-    def _of_modules(self) -> bool:
-        return self.query.source is QuerySource.MODULES
-
     def ahead(self, behind: int, bound: int, *, again: bool) -> Iterator[int]:
         """The ordinals after `behind`, or from it on with `again` (a page ended between its modules), up to a bound."""
         every = BitMap().union(*(module_bounds.maybe for module_bounds in self.bounds.values()))
@@ -307,7 +287,7 @@ class _Part:
     def chunk(self, rows: int) -> int:
         """How many ordinals to read at once for a number of rows."""
         # Each ordinal of a sure part is a row; one more shows whether a further row follows.
-        return max(1, rows + 1) if self._is_sure else _CHUNK
+        return min(_CHUNK, max(1, rows + 1)) if self._is_sure else _CHUNK
 
     def rows(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, QueryRow]]:
         """(ordinal, module, result) of the rows that fulfil the condition, in order."""
@@ -328,7 +308,9 @@ class _Part:
         match self.query.group_by:
             case ():
                 return [(None, sum(map(len, sure)))]
-            case (path,) if not self._of_modules and (column := self.index.column(path)) is not None:
+            case (path,) if (
+                self.query.source is QuerySource.DEVICES and (column := self.index.column(path)) is not None
+            ):
                 groups: list[tuple[tuple[object, ...] | None, int]] = [
                     ((value,), sure[0].intersection_cardinality(members))
                     for (kind, value), members in column.items()
@@ -351,13 +333,9 @@ class _Part:
     def _raw(self, ordinals: Sequence[int]) -> Iterator[tuple[int, str, QueryRow]]:
         test = self.test
         candidates: Iterable[tuple[int, str]]
-        if self._of_modules:
-            candidates = tuple(
-                (at, name)
-                for at in ordinals
-                for name, module_bounds in self.bounds.items()
-                if at in module_bounds.maybe
-            )
+        if self.query.source is QuerySource.MODULES:
+            maybe = [(name, bounds.maybe) for name, bounds in self.bounds.items()]
+            candidates = tuple((at, name) for at in ordinals for name, members in maybe if at in members)
             built = self.query_rows.modules(candidates)
         else:
             candidates = zip(ordinals, itertools.repeat(""), strict=False)
@@ -366,12 +344,6 @@ class _Part:
         for (ordinal, name), row in zip(candidates, built, strict=True):
             if row is not None and ordinal not in gone and (ordinal in self.bounds[name].sure or test(row)):
                 yield ordinal, name, row
-
-
-def _is_any_left(ahead: Iterator[int], parts: Iterator[_Part], bounds: Sequence[int]) -> bool:
-    """Whether a row can follow, in the current partition or in later ones."""
-    later = (part.ahead(-1, bounds[part.index.number], again=False) for part in parts)
-    return next(itertools.chain(ahead, itertools.chain.from_iterable(later)), None) is not None
 
 
 def _within(bounds: Bounds, allowed: BitMap | None) -> Bounds:

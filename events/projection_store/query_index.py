@@ -1,6 +1,7 @@
 """The index of one partition for queries: sets of ordinals by property, read when they are needed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
@@ -14,12 +15,12 @@ from events.fleet.configuration import AGENT, HUB, module_ids
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION
 from events.manifest.document import DEVICE
-from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
+from events.projection_store.port import ProjectionStore, read_fields
 from events.query.evaluate import COMPARE
 from events.query.select import among
 from events.query.tree import Expression, Op, Path, Primitive, equalities
 from events.stored_projection.not_applied import NOT_APPLIED_HASHES, deployment_of
-from events.stored_projection.partition_codec import index_field
+from events.stored_projection.partition_codec import IndexField, index_field
 from events.stored_projection.partition_reader import StoredAssignments, Targeting
 from events.stored_projection.stored_partition import StoredPartition, all_device_ids
 
@@ -27,18 +28,15 @@ PARENT_SCOPES: Path = ("parentScopes",)
 CODE: Path = (*REPORTED, "lastDesiredStatus", "code")
 
 _NO_ORDINALS = BitMap()
-_IndexField = tuple[tuple[str, ...], str, str | float | bool | dict[str, object] | None]
 
 
 def indexes(projections: ProjectionStore, numbers: Sequence[int], *wheres: Expression | None) -> list["PartitionIndex"]:
     """The indexes of partitions, with the sets for all equalities in the conditions, read in one round trip."""
     compared = [equality for where in wheres for equality in equalities(where) if _is_property(equality[0])]
     fields = tuple(sorted({index_field(path, value_key(literal)) for path, literal in compared}))
-    selection = ProjectionSelection(fields=(("sets", ("live", "edge", "enabled")), ("index", fields)))
-    return [
-        PartitionIndex(projections, number, stored, fields)
-        for number, stored in zip(numbers, projections.read_each(numbers, selection), strict=True)
-    ]
+    read = projections.read_each(numbers, fields=(("sets", ("live", "edge", "enabled")), ("index", fields)))
+    partitions = zip(numbers, read, strict=True)
+    return [PartitionIndex(projections, number, stored, fields) for number, stored in partitions]
 
 
 def _is_property(path: Path) -> bool:
@@ -99,7 +97,7 @@ class PartitionIndex:
             case ("deviceId",) | ("status",) | ("capabilities", "iotEdge"):
                 return self.everyone()
             case ("configurations",) if self.has_own:
-                stored = self._projections.read(self.number, ProjectionSelection(hashes=NOT_APPLIED_HASHES))
+                stored = self._projections.read(self.number, hashes=NOT_APPLIED_HASHES)
                 return BitMap().union(*(members for _, members in Targeting(stored).by_twin.get(DEVICE, ())))
             case ("configurations", name) | ("configurations", name, "status") if self.has_own:
                 return self._own_status(name)[1]
@@ -132,7 +130,7 @@ class PartitionIndex:
             field = index_field(path, value)
             stored = self._stored
             if field not in self._fields:
-                stored = self._projections.read(self.number, ProjectionSelection(fields=(("index", (field,)),)))
+                stored = self._projections.read(self.number, fields=(("index", (field,)),))
             if not stored.checkpoint.is_indexed(path):
                 return None
             data = stored.hashes["index"].get(field)
@@ -141,26 +139,25 @@ class PartitionIndex:
         if column is None:
             return None
         compare = COMPARE[op]
-        return BitMap().union(
-            *(members for key, members in column.items() if key[0] == value[0] and compare(key[1], value[1]))
-        )
+        sets = (members for (kind, of), members in column.items() if kind == value[0] and compare(of, value[1]))
+        return BitMap().union(*sets)
 
     def column(self, path: Path) -> dict[ValueKey, BitMap] | None:
         """The devices by typed value of a property; `None` if the path is not indexed."""
-        if path not in self._columns:
-            self._columns[path] = self._read_column(path) if _is_property(path) else None
-        return self._columns[path]
-
-    def _read_column(self, path: Path) -> dict[ValueKey, BitMap] | None:
-        prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
-        fields = tuple(name for name in self._projections.field_names(self.number, "index") if name.startswith(prefix))
-        stored = self._projections.read(self.number, ProjectionSelection(fields=(("index", fields),)))
-        if not stored.checkpoint.is_indexed(path):
-            return None
-        column = {}
-        for field, data in stored.hashes["index"].items():
-            _, kind, value = msgspec.json.decode(field, type=_IndexField)
-            column[kind, value] = as_stored(data)
+        if path in self._columns:
+            return self._columns[path]
+        column: dict[ValueKey, BitMap] | None = None
+        if _is_property(path):
+            prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
+            names = self._projections.field_names(self.number, "index")
+            fields = tuple(name for name in names if name.startswith(prefix))
+            stored = self._projections.read(self.number, fields=(("index", fields),))
+            if stored.checkpoint.is_indexed(path):
+                column = {}
+                for field, data in stored.hashes["index"].items():
+                    _, kind, value = msgspec.json.decode(field, type=IndexField)
+                    column[kind, value] = as_stored(data)
+        self._columns[path] = column
         return column
 
     # -- ids
@@ -173,24 +170,24 @@ class PartitionIndex:
             return BitMap(map(int, ordinals.values()))
         if op is Op.NE and not literal:
             return self.everyone()
-        compare = {Op.NE: str.__ne__, Op.LT: str.__lt__, Op.LE: str.__le__, Op.GT: str.__gt__, Op.GE: str.__ge__}[op]
+        compare = COMPARE[op]
         return BitMap(ordinal for ordinal in self.everyone() if compare(self.ids[ordinal], literal))
 
     @cached_property
     def ids(self) -> list[str]:
         """The device id of every ordinal, retired devices included."""
-        return all_device_ids(self._projections.read(self.number, ProjectionSelection(hashes=("ids",))).hashes["ids"])
+        return all_device_ids(self._projections.read(self.number, hashes=("ids",)).hashes["ids"])
 
 
+@dataclass(eq=False)
 class ModuleIndex:
     """`ColumnIndex` over one module of every device of a partition; ordinals are those of the devices."""
 
-    def __init__(
-        self, projections: ProjectionStore, devices: PartitionIndex, module_id: str, contributing: frozenset[str]
-    ) -> None:
-        """`contributing` are the ids of the deployments that set anything for the module."""
-        self._projections, self._devices = projections, devices
-        self._module_id, self._contributing = module_id, contributing
+    projections: ProjectionStore
+    devices: PartitionIndex
+    module_id: str
+    contributing: frozenset[str]
+    """The ids of the deployments that set anything for the module."""
 
     def everyone(self) -> BitMap:
         """Every device that has the module."""
@@ -198,36 +195,33 @@ class ModuleIndex:
 
     @cached_property
     def _members(self) -> BitMap:
-        if self._module_id in {AGENT, HUB}:
-            return self._devices.edge
-        module_id, number = self._module_id, self._devices.number
+        if self.module_id in {AGENT, HUB}:
+            return self.devices.edge
+        module_id, number = self.module_id, self.devices.number
         fields = (("modules", (module_id,)),)
-        stored = self._projections.read(
-            number, ProjectionSelection(hashes=("assignments",), fields=fields, arrays=("assignment_of",))
-        )
+        stored = self.projections.read(number, hashes=("assignments",), fields=fields, arrays=("assignment_of",))
         assignments = StoredAssignments(stored)
         digests = sorted({assignment.configuration for assignment in assignments.by_number.values()})
-        configurations = read_fields(self._projections, number, "configurations", digests)
-        having = {
-            digest for digest, data in configurations.items() if module_id in module_ids(msgspec.json.decode(data))
-        }
+        configurations = read_fields(self.projections, number, "configurations", digests)
+        sections = ((digest, msgspec.json.decode(data)) for digest, data in configurations.items())
+        having = {digest for digest, of in sections if module_id in module_ids(of)}
         configured = assignments.where(lambda assignment: assignment.configuration in having)
         by_hand = stored.hashes["modules"].get(module_id)
         made_by_hand = _NO_ORDINALS if by_hand is None else as_stored(by_hand)
-        return (made_by_hand & self._devices.everyone()) | (configured & self._devices.edge)
+        return (made_by_hand & self.devices.everyone()) | (configured & self.devices.edge)
 
     def compare(self, path: Path, op: Op, literal: Primitive) -> BitMap | None:
         """The devices for which a comparison is true; `None` if the path is not indexed."""
         match path:
             case ("deviceId",):
-                devices = self._devices.compare(path, op, literal)
+                devices = self.devices.compare(path, op, literal)
                 return None if devices is None else devices & self.everyone()
             case ("moduleId",):
-                return among(op, literal, (self._module_id, self.everyone()))
+                return among(op, literal, (self.module_id, self.everyone()))
             case ("configurations", name, "status"):
                 applied, targeted = self._status(name)
                 return among(op, literal, ("Applied", applied), ("Targeted", targeted - applied)) & self.everyone()
-            case _ if path == CODE and self._module_id == AGENT:
+            case _ if path == CODE and self.module_id == AGENT:
                 return self._compare_code(op, literal)
             case _:
                 return None
@@ -248,12 +242,10 @@ class ModuleIndex:
 
     def compare_properties(self, left: Path, op: Op, right: Path) -> BitMap | None:
         """The devices whose agent answered for the version that it should have, or for another; else `None`."""
-        if self._module_id != AGENT or {left, right} != {VERSION, DESIRED_VERSION} or op not in {Op.EQ, Op.NE}:
+        if self.module_id != AGENT or {left, right} != {VERSION, DESIRED_VERSION} or op not in {Op.EQ, Op.NE}:
             return None
-        stored = self._projections.read(
-            self._devices.number,
-            ProjectionSelection(hashes=("assignments",), arrays=("assignment_of", "answer_versions")),
-        )
+        arrays = ("assignment_of", "answer_versions")
+        stored = self.projections.read(self.devices.number, hashes=("assignments",), arrays=arrays)
         assignments = StoredAssignments(stored)
         expected_versions = np.ones(1 + max(assignments.by_number, default=0), dtype=np.uint32)
         for number, assignment in assignments.by_number.items():
@@ -264,18 +256,18 @@ class ModuleIndex:
 
     def _status(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         """The devices to whose twin of this module a deployment is applied, and those that it targets."""
-        stored = _deployment_parts(self._projections, self._devices.number, deployment_id)
+        stored = _deployment_parts(self.projections, self.devices.number, deployment_id)
         targeting = Targeting(stored)
-        if self._module_id in targeting.by_twin:
+        if self.module_id in targeting.by_twin:
             # `stored` has this deployment alone, and it is for modules.
-            return targeting.status(deployment_id, stored, self._module_id)
+            return targeting.status(deployment_id, stored, self.module_id)
         applied, targeted = targeting.status(deployment_id, stored)
-        return (applied if deployment_id in self._contributing else _NO_ORDINALS), targeted
+        return (applied if deployment_id in self.contributing else _NO_ORDINALS), targeted
 
     def _compare_code(self, op: Op, literal: Primitive) -> BitMap | None:
         if isinstance(literal, bool):
             return _NO_ORDINALS
-        stored = self._projections.read(self._devices.number, ProjectionSelection(arrays=("answer_codes",)))
+        stored = self.projections.read(self.devices.number, arrays=("answer_codes",))
         codes = np.frombuffer(stored.arrays["answer_codes"], dtype=np.uint32)
         if isinstance(literal, str) or (op not in {Op.EQ, Op.NE} and bool((codes == OTHER).any())):
             return None
@@ -287,11 +279,8 @@ class ModuleIndex:
 
 def _deployment_parts(projections: ProjectionStore, number: int, deployment_id: str) -> StoredPartition:
     """The stored parts of one deployment, with all assignments."""
-    targets = tuple(
-        field for field in projections.field_names(number, "targets") if deployment_of(field).id == deployment_id
-    )
+    fields = projections.field_names(number, "targets")
+    targets = tuple(field for field in fields if deployment_of(field).id == deployment_id)
     ranks = tuple({field.partition("/")[0] for field in targets})
-    selection = ProjectionSelection(
-        hashes=("assignments",), fields=(("deployments", ranks), ("targets", targets)), arrays=("assignment_of",)
-    )
-    return projections.read(number, selection)
+    parts = (("deployments", ranks), ("targets", targets))
+    return projections.read(number, hashes=("assignments",), fields=parts, arrays=("assignment_of",))

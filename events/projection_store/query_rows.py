@@ -21,7 +21,7 @@ from events.log.device_documents import device_in
 from events.log.fleet_documents import deployments_of
 from events.log.port import Log, Stored
 from events.manifest.document import DEVICE, MODULE
-from events.projection_store.port import ProjectionSelection, ProjectionStore, read_fields
+from events.projection_store.port import ProjectionStore, read_fields
 from events.projection_store.query_index import PartitionIndex
 from events.projection_store.twins import Assigned, built_device, built_module, modules_of
 from events.properties import masked, merge_patch
@@ -33,7 +33,6 @@ from events.stored_projection.stored_partition import StoredPartition
 
 _PLAIN = "$twin"
 _LIGHT: dict[str, Any] = {
-    "generation": (int, 0),
     "retired": (bool, False),
     "edge": (bool, True),
     "enabled": (bool, True),
@@ -132,7 +131,8 @@ class QueryRows:
         sections = self._sections_read
         if "tags" in sections and document.tags:
             row["tags"] = masked(document.tags, mask=HIDDEN)
-        properties = row["properties"] = {}
+        properties: JsonObject = {}
+        row["properties"] = properties
         if "desired" in sections:
             properties["desired"] = document.desired
             document.desired["$version"] = document.desired_version
@@ -140,19 +140,14 @@ class QueryRows:
             properties["reported"] = document.reported
             document.reported["$version"] = document.reported_version
         if self._index.has_own:
-            self._lay_own(row, ordinal)
+            assignment, desired = self._assignments.of(ordinal), properties.get("desired")
+            if desired is not None:
+                configured = self._sections(assignment.own_part.configuration).get(DEVICE, {})
+                version = desired["$version"] + assignment.own_part.version - 1
+                properties["desired"] = {**merge_patch(desired, configured), "$version": version}
+            if statuses := self._statuses(ordinal, assignment, DEVICE):
+                row["configurations"] = configurations_of(statuses)
         return row
-
-    def _lay_own(self, row: JsonObject, ordinal: int) -> None:
-        """Add what configurations give the device's own twin to a light row."""
-        assignment, desired = self._assignments.of(ordinal), row["properties"].get("desired")
-        if desired is not None:
-            configured = self._sections(assignment.own_part.configuration).get(DEVICE, {})
-            version = desired["$version"] + assignment.own_part.version - 1
-            row["properties"]["desired"] = {**merge_patch(desired, configured), "$version": version}
-        statuses = self._statuses(ordinal, assignment, DEVICE)
-        if statuses:
-            row["configurations"] = configurations_of(statuses)
 
     def _full(self, ordinal: int, device_id: str, snapshot: bytes) -> DeviceTwin | None:
         document = decode_device(snapshot)
@@ -198,10 +193,8 @@ class QueryRows:
         ordinals = list(dict.fromkeys(ordinal for ordinal, _ in locations))
         names = dict(zip(ordinals, self.names(ordinals), strict=True))
         snapshots = self._log.snapshots(self._index.number, [names[ordinal] for ordinal in ordinals])
-        documents = {
-            ordinal: None if snapshot is None else decode_device(snapshot)
-            for ordinal, snapshot in zip(ordinals, snapshots, strict=True)
-        }
+        stored = zip(ordinals, snapshots, strict=True)
+        documents = {ordinal: None if data is None else decode_device(data) for ordinal, data in stored}
         subjects = [module_subject(names[ordinal], module_id) for ordinal, module_id in locations]
         own = self._log.snapshots(self._index.number, subjects)
         for (ordinal, module_id), snapshot in zip(locations, own, strict=True):
@@ -231,16 +224,22 @@ class QueryRows:
         return built_module((device_id, module_id), document, module, assigned, times=self._times)
 
     def _since(self, ordinal: int) -> int:
-        moved_by = self._stored.arrays["moved_by"][ordinal * 4 : ordinal * 4 + 4]
-        return self._assignment_change_at(int.from_bytes(moved_by, "little")) if self._times and moved_by else -1
+        """The time of the assignment change that gave a device its assignment; -1 if it is unknown, or not read."""
+        position = int.from_bytes(self._stored.arrays["moved_by"][ordinal * 4 : ordinal * 4 + 4], "little")
+        if not self._times or not position:
+            return -1
+        if position not in self._assignment_change_times:
+            at = self._projections.assignment_change_at(self._index.number, position)
+            self._assignment_change_times[position] = -1 if at is None else at
+        return self._assignment_change_times[position]
 
     def _statuses(self, ordinal: int, assignment: Assignment, twin: str = "") -> dict[str, bool]:
         return self._targeting.statuses(ordinal, assignment, twin) if self._needs_statuses else {}
 
     @cached_property
     def _stored(self) -> StoredPartition:
-        selection = ProjectionSelection(hashes=("assignments",), arrays=("assignment_of", "moved_by"))
-        return self._projections.read(self._index.number, selection)
+        number, arrays = self._index.number, ("assignment_of", "moved_by")
+        return self._projections.read(number, hashes=("assignments",), arrays=arrays)
 
     @cached_property
     def _assignments(self) -> StoredAssignments:
@@ -248,19 +247,13 @@ class QueryRows:
 
     @cached_property
     def _targeting(self) -> Targeting:
-        return Targeting(self._projections.read(self._index.number, ProjectionSelection(hashes=NOT_APPLIED_HASHES)))
+        return Targeting(self._projections.read(self._index.number, hashes=NOT_APPLIED_HASHES))
 
     def _sections(self, digest: str) -> dict[str, JsonObject]:
         if digest not in self._sections_by_digest:
             data = read_fields(self._projections, self._index.number, "configurations", [digest]).get(digest)
             self._sections_by_digest[digest] = {} if data is None else msgspec.json.decode(data)
         return self._sections_by_digest[digest]
-
-    def _assignment_change_at(self, position: int) -> int:
-        if position not in self._assignment_change_times:
-            at = self._projections.assignment_change_at(self._index.number, position) if position else None
-            self._assignment_change_times[position] = -1 if at is None else at
-        return self._assignment_change_times[position]
 
     @cached_property
     def deployments(self) -> dict[str, DeploymentDocument]:
@@ -277,10 +270,8 @@ class QueryRows:
     def all_module_ids(self) -> set[str]:
         """Every module that a device of the partition can have."""
         number = self._index.number
-        stored = self._projections.read(number, ProjectionSelection(hashes=("configurations",))).hashes[
-            "configurations"
-        ]
-        configured = (module_ids(msgspec.json.decode(data)) for data in stored.values())
+        stored = self._projections.read(number, hashes=("configurations",))
+        configured = (module_ids(msgspec.json.decode(data)) for data in stored.hashes["configurations"].values())
         return set(SYSTEM_MODULES).union(self._projections.field_names(number, "modules"), *configured)
 
 
@@ -290,13 +281,11 @@ class _Reported(msgspec.Struct, frozen=True):
 
 def _holds(scope: Callable[[JsonObject], bool], device_id: str, stored: Stored) -> bool:
     document = device_in(stored)
-    return document is not None and scope(_plain(device_id, document))
-
-
-def _plain(device_id: str, document: DeviceDocument) -> JsonObject:
-    """The part of a device's row that a target condition can name."""
-    reported = {"reported": section(document.reported)}
-    return {"deviceId": device_id, "tags": section(document.tags), "properties": reported}
+    if document is None:
+        return False
+    # Only this part of a device's row can be named in a target condition.
+    properties = {"reported": section(document.reported)}
+    return scope({"deviceId": device_id, "tags": section(document.tags), "properties": properties})
 
 
 def _overlaid(row: QueryRow, hub: JsonObject, *, plain: bool) -> QueryRow:

@@ -1,7 +1,7 @@
 """The readiness of the fleet: the devices with a finding of each rule, with waivers."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import msgspec
 import numpy as np
@@ -13,9 +13,8 @@ from events.fleet.configuration import NOTHING, Configuration
 from events.fleet.packed import grouped
 from events.log.fleet_documents import deployments_of
 from events.log.port import Log
-from events.projection_store.device_pages import FIRST, DevicePosition
-from events.projection_store.fleet_projection import Effective, FleetProjection, Within, size_within
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.fleet_projection import Effective, Within, size_within
+from events.projection_store.port import ProjectionStore
 from events.readiness.catalogue import BY_ID
 from events.readiness.check import ReadinessReport, check
 from events.readiness.effective import RuleFindings, findings_of, read_findings, written_in
@@ -54,11 +53,8 @@ class ReadinessReading:
         self._assignments = assignments_of(stored)
         digests = {assignment.configuration for assignment in self._assignments.values()} - {NOTHING.digest}
         self._findings = {digest: read_findings(stored.hashes["readiness"].get(digest)) for digest in digests}
-
-    @property
-    def is_stale(self) -> bool:
+        self.is_stale = None in self._findings.values()
         """Whether a configuration was not checked yet by this version of the rules."""
-        return None in self._findings.values()
 
     def rules(self) -> frozenset[str]:
         """The rules with a finding in any assignment, waived or not."""
@@ -126,13 +122,13 @@ def _attributed(log: Log, assignment: Assignment, findings: Iterable[Finding]) -
 class FleetReadiness:
     """Reads the readiness of all partitions."""
 
-    def __init__(self, log: Log, projections: ProjectionStore, fleet_projection: FleetProjection) -> None:
-        self._log, self._projections, self._fleet_projection = log, projections, fleet_projection
+    def __init__(self, log: Log, projections: ProjectionStore) -> None:
+        self._log, self._projections = log, projections
 
     def counts(
         self, rules: Iterable[str], *, waivers: Sequence[Waiver], now: int, within: Within | None = None
     ) -> dict[str, RuleCount]:
-        """How many devices have a finding of each rule at `now` (milliseconds); each number is the size of its `page`."""
+        """How many devices have a finding of each rule at `now` (milliseconds); each number is the size of its `members`."""
         waivers_in_force = _WaiversInForce(self._log, waivers, now)
         counts = {rule: RuleCount() for rule in rules}
         for number in range(self._log.partitions):
@@ -140,30 +136,16 @@ class FleetReadiness:
             seen = None if within is None else within(number)
             for rule in sorted(reading.rules() & counts.keys()):
                 stopped, count = reading.stopped(rule, waivers_in_force), counts[rule]
-                counts[rule] = RuleCount(
-                    count.found + size_within(stopped.found, seen), count.waived + size_within(stopped.waived, seen)
-                )
+                with_finding, with_waiver = size_within(stopped.found, seen), size_within(stopped.waived, seen)
+                counts[rule] = RuleCount(count.found + with_finding, count.waived + with_waiver)
         return counts
 
-    def page(
-        self,
-        rule: str,
-        members: Callable[[StoppedDevices], BitMap],
-        *,
-        waivers: Sequence[Waiver],
-        now: int,
-        after: DevicePosition = FIRST,
-        limit: int,
-        within: Within | None = None,
-    ) -> tuple[list[str], DevicePosition | None]:
-        """Device ids of one of a rule's sets, as `FleetProjection.page`."""
-        waivers_in_force = _WaiversInForce(self._log, waivers, now)
-        return self._fleet_projection.page_of(
-            lambda number: members(self._reading(number, waivers_in_force).stopped(rule, waivers_in_force)),
-            after=after,
-            limit=limit,
-            within=within,
-        )
+    def members(
+        self, rule: str, part: Callable[[StoppedDevices], BitMap], *, waivers: Sequence[Waiver], now: int
+    ) -> Within:
+        """One of a rule's two sets of devices."""
+        in_force = _WaiversInForce(self._log, waivers, now)
+        return lambda number: part(self._reading(number, in_force).stopped(rule, in_force))
 
     def report(
         self, effective: Effective, reported: JsonObject, profile: Profile, *, waivers: Sequence[Waiver], now: int
@@ -177,14 +159,11 @@ class FleetReadiness:
         return report.on(_attributed(self._log, effective.assignment, findings), now=now, waivers=waivers)
 
     def _reading(self, number: int, waivers_in_force: "_WaiversInForce") -> ReadinessReading:
-        reading = self._read(number, with_configurations=waivers_in_force.is_confined)
+        read = partial(self._projections.read, number, arrays=("assignment_of",))
+        hashes, every_hash = ("readiness", "assignments"), ("readiness", "assignments", "configurations")
+        reading = ReadinessReading(read(hashes=every_hash if waivers_in_force.is_confined else hashes))
         # Findings of an older version's rules are computed again, from the configurations.
-        return self._read(number, with_configurations=True) if reading.is_stale else reading
-
-    def _read(self, number: int, *, with_configurations: bool) -> ReadinessReading:
-        hashes = ("readiness", "assignments", *(("configurations",) if with_configurations else ()))
-        selection = ProjectionSelection(hashes=hashes, arrays=("assignment_of",))
-        return ReadinessReading(self._projections.read(number, selection))
+        return ReadinessReading(read(hashes=every_hash)) if reading.is_stale else reading
 
 
 def _is_of_host(finding: Finding) -> bool:
@@ -197,12 +176,10 @@ class _WaiversInForce:
     def __init__(self, log: Log, waivers: Iterable[Waiver], now: int) -> None:
         self._log = log
         self._in_force = [waiver for waiver in waivers if not waiver.expired(now)]
-        self._written: dict[tuple[tuple[Layer, ...], str], dict[tuple[str, str], set[str]]] = {}
-
-    @property
-    def is_confined(self) -> bool:
+        self.is_confined = any(waiver.deployment is not None for waiver in self._in_force)
         """Whether a waiver is for one deployment alone, so that the author of each element counts."""
-        return any(waiver.deployment is not None for waiver in self._in_force)
+        self._written: dict[tuple[tuple[Layer, ...], str], dict[tuple[str, str], set[str]]] = {}
+        """By stack and configuration, and then by rule and module, the deployments that wrote what has a finding."""
 
     def verdict(self, reading: ReadinessReading, assignment: Assignment, rule: str, module: str) -> tuple[bool, bool]:
         """For a rule and a module of a configuration: whether a finding counts, and whether a finding is waived."""
@@ -212,16 +189,12 @@ class _WaiversInForce:
         named = {waiver.deployment for waiver in applying} & {layer.id for layer in assignment.stack}
         if not named:
             return True, False
-        written = self._written_by(reading, assignment)[rule, module]
-        return bool(written - named), bool(written & named)
-
-    def _written_by(self, reading: ReadinessReading, assignment: Assignment) -> dict[tuple[str, str], set[str]]:
-        """By rule and module, the ids of the deployments that wrote what has a finding."""
         key = (assignment.stack, assignment.configuration)
         if key not in self._written:
-            written: dict[tuple[str, str], set[str]] = {}
+            written_by_finding: dict[tuple[str, str], set[str]] = {}
             findings = findings_of(reading.sections(assignment.configuration))
             for finding in _attributed(self._log, assignment, findings):
-                written.setdefault((finding.rule, finding.module), set()).add(finding.document)
-            self._written[key] = written
-        return self._written[key]
+                written_by_finding.setdefault((finding.rule, finding.module), set()).add(finding.document)
+            self._written[key] = written_by_finding
+        written = self._written[key][rule, module]
+        return bool(written - named), bool(written & named)

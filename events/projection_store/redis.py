@@ -1,12 +1,13 @@
 """Projections in Redis: every key of a partition in its slot, committed by one script."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
 import msgspec
 from redis.cluster import RedisCluster
-from redis.exceptions import NoScriptError
+from redis.commands.core import Script
 
 from events import canonical
 from events.fleet.assignments import NO_ASSIGNMENT, Assignment
@@ -16,7 +17,7 @@ from events.log.entries import RawEntry
 from events.log.keys import key, name
 from events.log.raw import RawStreams
 from events.projection_store.archived_assignments import stored_key, stored_of
-from events.projection_store.port import Blocked, ProjectionSelection, StoredDevice
+from events.projection_store.port import Blocked, Fields, Names, StoredDevice
 from events.stored_projection.stored_partition import (
     ARRAYS,
     HASHES,
@@ -31,26 +32,13 @@ _FIELDS_MAX = 1000
 
 ASSIGNMENT_CHANGES = "assignments"
 """The stream of a partition's assignment changes."""
-_DEVICE_KEYS = ("checkpoint", "ordinals", "assignment_of", "moved_by", "assignments", "configurations")
 _AUTHOR = "system:project"
 
 
-class Script:
+def script(client: Client, *parts: str) -> Script:
     """A Lua script of this package, run by its digest."""
-
-    def __init__(self, *parts: str) -> None:
-        self._text = "".join(files("events.projection_store").joinpath(part).read_text() for part in parts)
-        self._sha = ""
-
-    def run(self, client: Client, keys: list[str], arguments: list[Any]) -> Any:
-        """The result of the script."""
-        if not self._sha:
-            self._sha = str(client.script_load(self._text))
-        try:
-            return client.evalsha(self._sha, len(keys), *keys, *arguments)
-        except NoScriptError:
-            # A server that restarted, or a replica after a failover, has no scripts.
-            return client.eval(self._text, len(keys), *keys, *arguments)
+    package = files("events.projection_store")
+    return client.register_script("".join(package.joinpath(part).read_text() for part in parts))
 
 
 class RedisProjectionStore:
@@ -59,7 +47,7 @@ class RedisProjectionStore:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._streams = RawStreams(client)
-        self._commit, self._device = Script("write.lua", "commit.lua"), Script("device.lua")
+        self._commit, self._device = script(client, "write.lua", "commit.lua"), script(client, "device.lua")
 
     def checkpoint(self, partition: int) -> Checkpoint:
         """The checkpoint of a partition; the initial one if nothing is stored."""
@@ -68,34 +56,33 @@ class RedisProjectionStore:
 
     def load(self, partition: int) -> StoredPartition:
         """Everything stored of a partition, in one transaction."""
-        return self.read(partition, ProjectionSelection(hashes=HASHES, arrays=ARRAYS))
+        return self.read(partition, hashes=HASHES, arrays=ARRAYS)
 
-    def read(self, partition: int, selection: ProjectionSelection) -> StoredPartition:
+    def read(self, partition: int, *, hashes: Names = (), fields: Fields = (), arrays: Names = ()) -> StoredPartition:
         """A part of a partition, in one transaction; missing fields are omitted."""
-        (stored,) = self.read_each([partition], selection)
+        (stored,) = self.read_each([partition], hashes=hashes, fields=fields, arrays=arrays)
         return stored
 
-    def read_each(self, partitions: Sequence[int], selection: ProjectionSelection) -> list[StoredPartition]:
+    def read_each(
+        self, partitions: Sequence[int], *, hashes: Names = (), fields: Fields = (), arrays: Names = ()
+    ) -> list[StoredPartition]:
         """The same part of several partitions, in one transaction if one server has all partitions."""
         # A transaction of a cluster is limited to one slot, and each partition has its own.
-        if isinstance(self._client, RedisCluster):
-            return [stored for partition in partitions for stored in self._read([partition], selection)]
-        return self._read(partitions, selection)
-
-    def _read(self, partitions: Sequence[int], selection: ProjectionSelection) -> list[StoredPartition]:
+        if isinstance(self._client, RedisCluster) and len(partitions) != 1:
+            return [self.read(partition, hashes=hashes, fields=fields, arrays=arrays) for partition in partitions]
         with answering():
             pipe: Any = self._client.pipeline(transaction=True)
             for partition in partitions:
                 pipe.get(projection_key(partition, "checkpoint"))
-                for hash_name in selection.hashes:
+                for hash_name in hashes:
                     pipe.hgetall(projection_key(partition, hash_name))
-                for hash_name, fields in selection.fields:
-                    if fields:
-                        pipe.hmget(projection_key(partition, hash_name), list(fields))
-                for array_name in selection.arrays:
+                for hash_name, names in fields:
+                    if names:
+                        pipe.hmget(projection_key(partition, hash_name), list(names))
+                for array_name in arrays:
                     pipe.get(projection_key(partition, array_name))
             answers = iter(pipe.execute())
-        return [_partition_of(answers, selection) for _ in partitions]
+        return [_partition_of(answers, hashes, fields, arrays) for _ in partitions]
 
     def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
         """The fields of a hash of a partition, in no particular order."""
@@ -113,11 +100,12 @@ class RedisProjectionStore:
 
     def device(self, partition: int, device_id: str) -> StoredDevice | None:
         """What is stored of a device, in one round trip; `None` if it is unknown."""
-        keys = [projection_key(partition, what) for what in _DEVICE_KEYS]
+        parts = ("checkpoint", "ordinals", "assignment_of", "moved_by", "assignments", "configurations")
+        keys = [projection_key(partition, what) for what in parts]
         keys += [key(partition, ASSIGNMENT_CHANGES), stored_key(partition)]
         keys += [projection_key(partition, "hand_written"), projection_key(partition, "delivered_of")]
         with answering():
-            answer = self._device.run(self._client, keys, [device_id])
+            answer = self._device(keys, [device_id])
         if not answer:
             return None
         checkpoint, ordinal, assignment, assignment_change, configuration, archived, own, *numbers = answer
@@ -153,10 +141,8 @@ class RedisProjectionStore:
         """Commit all writes and the assignment change, or nothing."""
         initial = writes.expected == Checkpoint()
         keys = [projection_key(partition, "checkpoint"), key(partition, ASSIGNMENT_CHANGES)]
-        arguments: list[Any] = [
-            b"" if initial else canonical.encode(writes.expected),
-            canonical.encode(writes.checkpoint),
-        ]
+        expected = b"" if initial else canonical.encode(writes.expected)
+        arguments: list[Any] = [expected, canonical.encode(writes.checkpoint)]
         arguments += _assignment_change_arguments(partition, writes.assignment_change)
         for hash_name, fields in writes.hashes.items():
             keys.append(projection_key(partition, hash_name))
@@ -166,7 +152,7 @@ class RedisProjectionStore:
             for offset, data in ranges:
                 arguments += range_arguments(len(keys), offset, data)
         with answering():
-            return bool(self._commit.run(self._client, keys, arguments))
+            return bool(self._commit(keys, arguments))
 
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
         """Assignment changes at positions after + 1 and on, at most `limit`."""
@@ -203,30 +189,25 @@ def assignment_change_of(entry: RawEntry) -> AssignmentEntry:
     """
     fields = entry.fields
     recorded = fields.get(RECORDED)
-    return AssignmentEntry(
-        entry.position,
-        int(fields[b"at"]),
-        fields[b"cause"].decode(),
-        fields[b"data"],
-        None if recorded is None else int(recorded),
-    )
+    recorded_at = None if recorded is None else int(recorded)
+    return AssignmentEntry(entry.position, int(fields[b"at"]), fields[b"cause"].decode(), fields[b"data"], recorded_at)
 
 
 def _checkpoint(data: bytes | None) -> Checkpoint:
     return Checkpoint() if data is None else msgspec.json.decode(data, type=Checkpoint)
 
 
-def _partition_of(answers: Iterator[Any], selection: ProjectionSelection) -> StoredPartition:
+def _partition_of(answers: Iterator[Any], hashes: Names, fields: Fields, arrays: Names) -> StoredPartition:
     """What was queued for one partition, from the answers in the same order."""
     checkpoint = _checkpoint(next(answers))
-    hashes: dict[str, dict[str, bytes]] = {
-        hash_name: {field.decode(): value for field, value in next(answers).items()} for hash_name in selection.hashes
+    stored_hashes: dict[str, dict[str, bytes]] = {
+        hash_name: {field.decode(): value for field, value in next(answers).items()} for hash_name in hashes
     }
-    for hash_name, fields in selection.fields:
-        pairs = zip(fields, next(answers), strict=True) if fields else ()
-        stored = hashes.setdefault(hash_name, {})
+    for hash_name, names in fields:
+        pairs = zip(names, next(answers), strict=True) if names else ()
+        stored = stored_hashes.setdefault(hash_name, {})
         stored.update({field: value for field, value in pairs if value is not None})
-    return StoredPartition(checkpoint, hashes, {array_name: next(answers) or b"" for array_name in selection.arrays})
+    return StoredPartition(checkpoint, stored_hashes, {array_name: next(answers) or b"" for array_name in arrays})
 
 
 def _assignment_change_arguments(partition: int, assignment_change: AssignmentEntry | None) -> list[Any]:
@@ -256,12 +237,10 @@ def range_arguments(key_index: int, offset: int, data: bytes) -> list[Any]:
 def hash_arguments(key_index: int, fields: dict[str, bytes | None]) -> Iterator[Any]:
     """The arguments of a script (write.lua) to write fields of a hash; fields with `None` are deleted."""
     put = [(field, value) for field, value in fields.items() if value is not None]
-    gone = [field for field, value in fields.items() if value is None]
-    for start in range(0, len(put), _FIELDS_MAX):
-        pairs = put[start : start + _FIELDS_MAX]
-        yield from (key_index, "S", len(pairs))
-        for pair in pairs:
-            yield from pair
-    for start in range(0, len(gone), _FIELDS_MAX):
-        names = gone[start : start + _FIELDS_MAX]
-        yield from (key_index, "D", len(names), *names)
+    gone = [(field,) for field, value in fields.items() if value is None]
+    items: list[tuple[Any, ...]]
+    for kind, items in (("S", put), ("D", gone)):
+        for start in range(0, len(items), _FIELDS_MAX):
+            chunk = items[start : start + _FIELDS_MAX]
+            yield from (key_index, kind, len(chunk))
+            yield from itertools.chain.from_iterable(chunk)

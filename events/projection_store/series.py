@@ -56,12 +56,8 @@ class SeriesStore:
         with answering():
             count = limit if until == math.inf else SAMPLES_MAX
             entries = entries_of(self._client.xrevrange(_key(deployment_id), count=count))
-        samples = []
-        for _, fields in reversed(entries):
-            at = int(fields[b"at"])
-            if since <= at <= until:
-                samples.append(Sample(at, **msgspec.json.decode(fields[b"data"])))
-        return samples[-limit:]
+        timed = ((int(fields[b"at"]), fields[b"data"]) for _, fields in reversed(entries))
+        return [Sample(at, **msgspec.json.decode(data)) for at, data in timed if since <= at <= until][-limit:]
 
 
 def _key(deployment_id: str) -> str:

@@ -125,9 +125,8 @@ def _entry(client: Client, stream: int, position: int) -> StoppedEntry | None:
     except UnreadableEvent as error:
         why = error.why
     at, data = fields.get(b"at", b""), fields.get(b"data", b"")
-    kind, subject, version, by, cause = (
-        _text(fields.get(field, b"")) for field in (b"type", b"subject", b"version", b"by", b"cause")
-    )
+    shown = (b"type", b"subject", b"version", b"by", b"cause")
+    kind, subject, version, by, cause = (_text(fields.get(field, b"")) for field in shown)
     at_ms = int(at) if at.isdigit() and len(at) < 20 else 0  # noqa: PLR2004 - a number of 64 bits
     return StoppedEntry(kind, subject, version, at_ms, by, cause, _data(kind, data), why)
 
@@ -164,7 +163,13 @@ def _choices(stop: Stop, entry: StoppedEntry | None) -> tuple[StopChoice, ...]:
         )
         return (goes_on, restore)
     partitions = "every partition goes on" if stop.stream == FLEET else f"{name(stop.stream)} goes on"
-    lost = "its change of the fleet is ignored" if stop.stream == FLEET else _without(entry)
+    if stop.stream == FLEET:
+        lost = "its change of the fleet is ignored"
+    elif entry is None:
+        lost = "the event at this position is lost, but the twins that devices read already include it"
+    else:
+        event = f"this event of {entry.subject or 'its subject'}"
+        lost = f"deployments are decided without {event}, but the twin that the device reads includes it"
     skip = StopChoice(
         "skip",
         "go on without the event, for good",
@@ -177,10 +182,3 @@ def _choices(stop: Stop, entry: StoppedEntry | None) -> tuple[StopChoice, ...]:
     )
     # A missing entry cannot be retried; only a restore brings it back.
     return (retry, skip) if entry is not None else (skip, restore)
-
-
-def _without(entry: StoppedEntry | None) -> str:
-    if entry is None:
-        return "the event at this position is lost, but the twins that devices read already include it"
-    subject = entry.subject or "its subject"
-    return f"deployments are decided without this event of {subject}, but the twin that the device reads includes it"

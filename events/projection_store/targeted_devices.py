@@ -3,14 +3,16 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from events.deployment.advice import Advice, another_type, targets_nothing
 from events.deployment.state import DeploymentDocument
+from events.envelope import Vector
 from events.fleet.column import PRIMITIVE_KINDS, value_key
 from events.log.keys import FLEET
 from events.log.port import Log
 from events.projection_store.fleet_projection import FleetProjection, Within
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionStore
 from events.projection_store.query_index import indexes
 from events.query.condition import parse_condition
 from events.query.module_condition import is_module_condition
@@ -22,27 +24,19 @@ SETTLE_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 
 
+@dataclass(eq=False)
 class TargetedDevices:
     """Reads the targets of deployments that were written just now."""
 
-    def __init__(
-        self,
-        log: Log,
-        projections: ProjectionStore,
-        fleet_projection: FleetProjection,
-        *,
-        pause: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._log, self._projections, self._fleet_projection = log, projections, fleet_projection
-        self._pause, self._clock = pause, clock
+    log: Log
+    projections: ProjectionStore
+    fleet_projection: FleetProjection
+    pause: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
 
     def count(self, name: str, *, within: Within | None = None) -> int | None:
-        """How many devices (modules, for a configuration of modules) a deployment targets, started or not.
-
-        Waits until workers have applied the present log; `None` if that takes longer than `SETTLE_SECONDS`.
-        """
-        return self._fleet_projection.targeted(name, within=within) if self._settled() else None
+        """As `FleetProjection.targeted` once workers have applied the present log; `None` if that takes over `SETTLE_SECONDS`."""
+        return self.fleet_projection.targeted(name, within=within) if self._settled() else None
 
     def advice(
         self, name: str, document: DeploymentDocument, targeted: int, *, within: Within | None = None
@@ -56,27 +50,21 @@ class TargetedDevices:
 
     def meet(self, name: str, other: str) -> bool:
         """Whether two deployments target a device in common."""
-        return any(
-            self._fleet_projection.targets(number, name) & self._fleet_projection.targets(number, other)
-            for number in range(self._log.partitions)
-        )
+        numbers, targets = range(self.log.partitions), self.fleet_projection.targets
+        return any(targets(number, name).intersect(targets(number, other)) for number in numbers)
 
     def _settled(self) -> bool:
         # The heads of now, not of each round: a busy log would never be reached.
-        heads, until = self._log.heads(), self._clock() + SETTLE_SECONDS
-        numbers = range(self._log.partitions)
+        heads, until = self.log.heads(), self.clock() + SETTLE_SECONDS
+        numbers = range(self.log.partitions)
         while True:
-            vectors = [
-                stored.checkpoint.vector for stored in self._projections.read_each(numbers, ProjectionSelection())
-            ]
-            if all(
-                vector.partition >= heads[number] and vector.fleet >= heads[FLEET]
-                for number, vector in zip(numbers, vectors, strict=True)
-            ):
+            partitions = self.projections.read_each(numbers)
+            vectors = [stored.checkpoint.vector for stored in partitions]
+            if all(Vector(heads[number], heads[FLEET]).is_within(vectors[number]) for number in numbers):
                 return True
-            if self._clock() >= until:
+            if self.clock() >= until:
                 return False
-            self._pause(_POLL_SECONDS)
+            self.pause(_POLL_SECONDS)
 
     def _other_types(self, name: str, condition: str, within: Within | None) -> Iterable[Advice]:
         if is_module_condition(condition):
@@ -94,7 +82,7 @@ class TargetedDevices:
     def _by_type(self, path: Path, within: Within | None) -> Counter[str]:
         """How many devices have a property, by its type; empty if it is not indexed, as with more than 1,000 values."""
         counts: Counter[str] = Counter()
-        for index in indexes(self._projections, range(self._log.partitions)):
+        for index in indexes(self.projections, range(self.log.partitions)):
             seen = index.everyone() if within is None else index.everyone() & within(index.number)
             for (kind, _), members in (index.column(path) or {}).items():
                 if kind in PRIMITIVE_KINDS:

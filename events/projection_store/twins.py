@@ -56,11 +56,10 @@ class TwinProjection:
             return device_twin(device_id, document)
         statuses = self._fleet_projection.statuses(effective, DEVICE)
         names = sorted({layer.id for layer in effective.assignment.own_part.stack} | statuses.keys())
-        sections = {} if effective.own is None else {DEVICE: effective.own}
+        sections = {} if effective.own_section is None else {DEVICE: effective.own_section}
         documents = deployments_of(self._log, names)
-        return built_device(
-            device_id, document, Assigned(effective.assignment, sections, effective.since, statuses, documents)
-        )
+        assigned = Assigned(effective.assignment, sections, effective.at, statuses, documents)
+        return built_device(device_id, document, assigned)
 
     def module_ids(self, device_id: str) -> Sequence[str]:
         """The modules of a device, sorted: system modules, those of its configuration, and those created by hand."""
@@ -87,7 +86,7 @@ class TwinProjection:
         assigned = Assigned(
             effective.assignment,
             effective.sections,
-            effective.since,
+            effective.at,
             statuses,
             deployments_of(self._log, names),
             configured=effective.given.get(module_id),
@@ -96,10 +95,7 @@ class TwinProjection:
         return built_module((device_id, module_id), document, own, assigned)
 
     def desired_sections(self, effective: Effective) -> dict[str, "DesiredSection"]:
-        """By module, the desired properties that a device receives: those of configurations and those written by hand.
-
-        `$device` is its own twin. Modules and the own twin are omitted if neither source ever set anything.
-        """
+        """By module (`$device`: its own twin), what configurations and writes by hand give a device, where one ever set anything."""
         device_id, assignment = effective.device_id, effective.assignment
         document = registered_device(self._log, device_id)
         if document is None:
@@ -116,7 +112,7 @@ class TwinProjection:
         }
         if assignment.own is not UNSET or document.desired_version > 1:
             version = assignment.own_part.version + document.desired_version - 1
-            sections[DEVICE] = DesiredSection(device_desired(section(document.desired), effective.own), version)
+            sections[DEVICE] = DesiredSection(device_desired(section(document.desired), effective.own_section), version)
         return sections
 
 

@@ -54,17 +54,12 @@ def deployment_of(field: str) -> Layer:
 
 def ranks_of(stored: StoredPartition) -> dict[Layer, DeploymentRank]:
     """The rank of each deployment; `stored` holds the `deployments` hash."""
-    return {
-        deployment_of(field): msgspec.json.decode(data, type=DeploymentRank)
-        for field, data in stored.hashes["deployments"].items()
-    }
+    ranks = stored.hashes["deployments"].items()
+    return {deployment_of(field): msgspec.json.decode(data, type=DeploymentRank) for field, data in ranks}
 
 
 def targets_of(stored: StoredPartition) -> dict[Layer, dict[str, BitMap]]:
-    """The devices that each deployment targets, by module (empty for deployments to devices).
-
-    `stored` holds NOT_APPLIED_HASHES.
-    """
+    """The devices that each deployment targets, by module (empty for devices themselves); `stored` holds NOT_APPLIED_HASHES."""
     ranks = ranks_of(stored)
     targets: dict[Layer, dict[str, BitMap]] = {layer: {} for layer in ranks}
     for field, data in stored.hashes["targets"].items():

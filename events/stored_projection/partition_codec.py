@@ -12,11 +12,9 @@ from events.bitmaps import from_bytes, to_bytes
 from events.canonical import JsonObject
 from events.envelope import Envelope, Vector
 from events.fleet.answers import Combinations, Deliveries, Signature
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import UNASSIGNED, Assignment, Assignments, Layer, MergeCache
+from events.fleet.assignments import UNASSIGNED, Assignment, AssignmentChange, Layer, MergeCache
 from events.fleet.configuration import Configuration
-from events.fleet.deployments import Deployments, targeting_events
-from events.fleet.index import Index
+from events.fleet.deployments import targeting_events
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.partition import Partition
 from events.manifest.document import ContentKind
@@ -32,6 +30,9 @@ from events.stored_projection.stored_partition import (
 )
 
 _json = msgspec.json
+IndexField = tuple[tuple[str, ...], str, JsonObject | str | float | bool | None]
+"""The path, the kind and the value of a field of the hash `index`."""
+
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
@@ -72,9 +73,8 @@ def writes_of(
         cause = cause_of(partition.number, assignment_change.before, assignment_change.after)
         # The clocks of two hosts differ, and an assignment change must not be recorded before its events.
         recorded = None if recorded is None else max(recorded, partition.at)
-        entry = AssignmentEntry(
-            partition.assignment_changes, partition.at, cause, canonical.encode(assignment_change), recorded
-        )
+        data, position = canonical.encode(assignment_change), partition.assignment_changes
+        entry = AssignmentEntry(position, partition.at, cause, data, recorded)
     arrays = {name: tuple(packed.changes()) for name, packed in _arrays(partition).items()}
     hashes = _changed_hashes(partition)
     return Writes(
@@ -112,7 +112,7 @@ def _arrays(partition: Partition) -> dict[str, Packed]:
 def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
     directory, assignments, answers = partition.directory, partition.assignments, partition.answers
     notes, configurations = partition.notes, assignments.configurations
-    readiness = {digest: _findings(assignments, digest) for digest in assignments.changed_configurations}
+    readiness = {digest: _findings(configurations.get(digest)) for digest in assignments.changed_configurations}
     return {
         "already": _drained(
             notes.changed_already,
@@ -125,7 +125,9 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             lambda pair: _set_bytes(notes.before.get(pair[0], {}).get(pair[1])),
         ),
         "children": _drained_sets(partition.children.changed, partition.children.of),
-        "configurations": _drained_values(assignments.changed_configurations, configurations, Configuration.to_bytes),
+        "configurations": _drained_values(
+            assignments.changed_configurations, configurations, lambda of: canonical.encode(of.sections)
+        ),
         "deployments": _drained(
             partition.changed_deployments, lambda pair: target_field(*pair), lambda pair: _rank(partition, *pair)
         ),
@@ -195,8 +197,7 @@ def _rank(partition: Partition, created: int, name: str) -> bytes | None:
     return DeploymentRank(deployment.priority, deployment.layered, admission, own, deployment.module).to_bytes()
 
 
-def _findings(assignments: Assignments, digest: str) -> bytes | None:
-    configuration = assignments.configurations.get(digest)
+def _findings(configuration: Configuration | None) -> bytes | None:
     return configuration.findings.to_bytes() if configuration is not None and configuration.is_of_modules else None
 
 
@@ -238,7 +239,11 @@ def restore(
     partition.children.restore({scope: from_bytes(data) for scope, data in hashes["children"].items()})
     # Deployments are not stored with each partition: they follow from the fleet's events, which are few beside the devices'.
     partition.deployments.apply(targeting_events(fleet_events))
-    _restore_index(partition.index, partition.deployments, hashes["index"], checkpoint.over_budget)
+    partition.index.over_budget = set(checkpoint.over_budget)
+    for field, data in hashes["index"].items():
+        path, kind, value = _json.decode(field, type=IndexField)
+        partition.index.restore(path, (kind, value), from_bytes(data))
+    partition.index.name(partition.deployments.named_paths())
     partition.targets.restore({field.partition(":")[2]: from_bytes(data) for field, data in hashes["targets"].items()})
     for name, packed in _arrays(partition).items():
         packed.load(stored.arrays.get(name, b""))
@@ -256,20 +261,8 @@ def restore(
     partition.answers.deliveries.next_number = checkpoint.next_delivery
     partition.hand_writes = checkpoint.hand_writes
     # Only the counts of metrics are stored; the rows follow from the index and the assignments (docs/decisions/0020).
-    partition.count_anew()
+    partition.metrics.fill()
     return partition
-
-
-def _restore_index(
-    index: Index, deployments: Deployments, fields: dict[str, bytes], over_budget: tuple[tuple[str, ...], ...]
-) -> None:
-    index.over_budget = set(over_budget)
-    for field, data in fields.items():
-        path, kind, value = _json.decode(
-            field, type=tuple[tuple[str, ...], str, JsonObject | str | float | bool | None]
-        )
-        index.restore(path, (kind, value), from_bytes(data))
-    index.name(deployments.named_paths())
 
 
 def _restore_assignments(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> None:

@@ -192,9 +192,8 @@ class PartitionReading:
 
 def assignments_of(stored: StoredPartition) -> dict[int, Assignment]:
     """The assignments by number, without UNASSIGNED; `stored` holds `assignments`."""
-    return {
-        int(number): msgspec.json.decode(data, type=Assignment) for number, data in stored.hashes["assignments"].items()
-    }
+    assignments = stored.hashes["assignments"].items()
+    return {int(number): msgspec.json.decode(data, type=Assignment) for number, data in assignments}
 
 
 def assignment_numbers(stored: StoredPartition) -> Any:
@@ -218,10 +217,7 @@ def ids_of(ordinals: BitMap, stored: StoredPartition) -> Iterator[str]:
 
 
 def configured(digests: Collection[str], stored: StoredPartition) -> BitMap:
-    """The ordinals of the live devices that have one of these configurations in any of their twins.
-
-    `stored` holds `assignments`, `sets` and `assignment_of`.
-    """
+    """The live devices with one of these configurations in any twin; `stored` holds `assignments`, `sets`, `assignment_of`."""
     digest_set = frozenset(digests)
     live = from_bytes(stored.hashes["sets"]["live"]) if "live" in stored.hashes["sets"] else BitMap()
     return live & StoredAssignments(stored).where(
@@ -251,10 +247,7 @@ class Targeting:
         return [layer.id for targets in self.by_twin.values() for layer, _ in targets]
 
     def status(self, deployment_id: str, stored: StoredPartition, twin: str = "") -> tuple[BitMap, BitMap]:
-        """The devices that run a deployment, and the devices that it targets.
-
-        `stored` also holds `assignments` and `assignment_of`.
-        """
+        """The devices that run a deployment, and those that it targets; `stored` also holds `assignments` and `assignment_of`."""
         module_id = "" if twin == DEVICE else twin
         for layer, members in self.by_twin.get(twin, ()):
             if layer.id == deployment_id:

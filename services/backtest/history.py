@@ -9,7 +9,7 @@ import msgspec
 from events import canonical
 from events.device.events import DesiredDelivered, DeviceRegistered, PropertiesReported
 from events.envelope import Envelope
-from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentChange
 from events.fleet.configuration import AGENT, HUB
 from events.log.errors import UnreadableEvent
 from events.log.events import BlockResolved

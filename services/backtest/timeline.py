@@ -9,8 +9,7 @@ from pyroaring import BitMap
 
 from events.device.identifiers import SYSTEM_MODULES
 from events.envelope import Envelope
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import Assignment, AssignmentStatus
+from events.fleet.assignments import Assignment, AssignmentChange, AssignmentStatus
 from events.log.port import Event
 from events.rollout.events import DevicesAdmitted, RolloutCreated, RolloutEvent
 from events.rollout.state import ROLLOUT

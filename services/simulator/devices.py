@@ -16,7 +16,7 @@ from events.fleet.assignments import NO_ASSIGNMENT, Assignment
 from events.fleet.configuration import AGENT, HUB
 from events.log.errors import LogUnavailable
 from events.producer.producer import Producer
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionStore
 from events.stored_projection.partition_reader import assignment_numbers, assignments_of
 from events.stored_projection.stored_partition import all_device_ids
 
@@ -70,7 +70,7 @@ class SimulatedDevices:
 
     def _read(self, number: int) -> None:
         stored = self._projections.read(
-            number, ProjectionSelection(hashes=("configurations", "ids", "assignments"), arrays=("assignment_of",))
+            number, hashes=("configurations", "ids", "assignments"), arrays=("assignment_of",)
         )
         if not stored.hashes["ids"]:
             return

@@ -23,7 +23,7 @@ from events.backup.manifest import ENTRIES_MAX, BackupManifest, File
 from events.backup.restore import claim, finish, restore, verify
 from events.device.events import TwinPatched
 from events.envelope import Principal
-from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentChange
 from events.log.entries import stream_names
 from events.log.errors import LogRestoring
 from events.log.failpoints import FailPoint, observers

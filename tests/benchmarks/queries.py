@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from events import CreateDeployment, PatchTags, RegisterDevice, ReportProperties
-from events.projection_store.port import ProjectionSelection
 from events.projection_store.query_engine import QueryEngine
 from events.query.parse import parse
 from tests.benchmarks import fleets
@@ -90,7 +89,7 @@ def _read_and_decode(fleet: Fleet) -> None:
     """What no query without an index can do without; any decoder needs as long."""
     decoder = msgspec.json.Decoder(_Document)
     for number in range(fleet.log.partitions):
-        pages = fleet.projections.read(number, ProjectionSelection(hashes=("ids",))).hashes["ids"].values()
+        pages = fleet.projections.read(number, hashes=("ids",)).hashes["ids"].values()
         names = [name for page in pages for name in msgspec.json.decode(page, type=list[str])]
         for start in range(0, len(names), CHUNK):
             for snapshot in fleet.log.snapshots(number, names[start : start + CHUNK]):

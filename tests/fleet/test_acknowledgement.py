@@ -13,8 +13,7 @@ from events.deployment.events import DeploymentCreated, DeploymentDeleted
 from events.device.events import DesiredDelivered, DeviceEvent, DeviceRegistered, DeviceRetired, PropertiesReported
 from events.envelope import Vector
 from events.explain.device_report import DeviceReport, HubReport, ModuleStatus, report_text
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import NO_ASSIGNMENT, Assignment
+from events.fleet.assignments import NO_ASSIGNMENT, Assignment, AssignmentChange
 from events.projection_store.memory import MemoryProjectionStore
 from events.properties import merge_patch
 from events.stored_projection.partition_reader import PartitionReading

@@ -10,8 +10,7 @@ from pyroaring import BitMap
 from events.bitmaps import from_bytes, to_bytes
 from events.deployment.events import DeploymentCreated
 from events.envelope import Vector
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import AssignmentStatus
+from events.fleet.assignments import AssignmentChange, AssignmentStatus
 from events.fleet.configuration import Configuration, module_ids
 from events.fleet.partition import Partition
 from events.fleet.resolve import resolve

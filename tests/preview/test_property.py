@@ -20,7 +20,7 @@ from events.deployment.events import (
 )
 from events.device.events import DeviceRegistered, PropertiesReported, TwinPatched
 from events.envelope import Envelope
-from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentChange
 from events.fleet.partition import Partition
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog

@@ -19,7 +19,7 @@ from events import (
 )
 from events.device.commands import SetConfiguration
 from events.envelope import Principal
-from events.fleet.assignment_change import AssignmentChange
+from events.fleet.assignments import AssignmentChange
 from events.log.memory import MemoryLog
 from events.preview.difference import DifferenceKind, differences
 from events.preview.errors import PreviewBehind, PreviewDiffers, PreviewTokenInvalid

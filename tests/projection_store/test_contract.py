@@ -13,7 +13,7 @@ from events.envelope import Vector
 from events.fleet.assignments import NO_ASSIGNMENT, Assignment, AssignmentStatus, Own
 from events.log.connect import connect
 from events.projection_store.memory import MemoryProjectionStore
-from events.projection_store.port import Blocked, ProjectionSelection, ProjectionStore, StoredDevice
+from events.projection_store.port import Blocked, ProjectionStore, StoredDevice
 from events.projection_store.redis import RedisProjectionStore
 from events.stored_projection.stored_partition import ARRAYS, HASHES, AssignmentEntry, Checkpoint, Writes
 from services.embedded_redis import EmbeddedRedis
@@ -115,10 +115,8 @@ def test_a_commit_on_a_checkpoint_that_moved_writes_nothing(store: ProjectionSto
 
 def test_a_reader_gets_just_what_it_asks_for(store: ProjectionStore) -> None:
     store.commit(0, writes(hashes={"assignments": {"1": b"one", "2": b"two"}, "ids": {"0": b"[]"}}))
-    selection = ProjectionSelection(
-        hashes=("ids",), fields=(("assignments", ("2", "9")), ("sets", ())), arrays=("moved_by",)
-    )
-    stored_partition = store.read(0, selection)
+    fields = (("assignments", ("2", "9")), ("sets", ()))
+    stored_partition = store.read(0, hashes=("ids",), fields=fields, arrays=("moved_by",))
     assert stored_partition.hashes == {"ids": {"0": b"[]"}, "assignments": {"2": b"two"}, "sets": {}}
     assert (stored_partition.arrays, stored_partition.checkpoint) == ({"moved_by": b""}, ONE)
 
@@ -129,17 +127,17 @@ def test_several_partitions_are_read_as_each_is(store: ProjectionStore) -> None:
             number,
             writes(hashes={"assignments": {"1": str(number).encode()}}, arrays={"assignment_of": ((0, b"1234"),)}),
         )
-    selection = ProjectionSelection(
-        hashes=("ids",), fields=(("assignments", ("1",)), ("sets", ())), arrays=("assignment_of",)
-    )
-    stored_partitions = store.read_each((2, 1, 0), selection)
-    assert stored_partitions == [store.read(number, selection) for number in (2, 1, 0)]
+    hashes, fields, arrays = ("ids",), (("assignments", ("1",)), ("sets", ())), ("assignment_of",)
+    stored_partitions = store.read_each((2, 1, 0), hashes=hashes, fields=fields, arrays=arrays)
+    assert stored_partitions == [
+        store.read(number, hashes=hashes, fields=fields, arrays=arrays) for number in (2, 1, 0)
+    ]
     assert [stored_partition.hashes["assignments"].get("1") for stored_partition in stored_partitions] == [
         b"2",
         None,
         b"0",
     ]
-    assert store.read_each((), selection) == []
+    assert store.read_each((), hashes=hashes, fields=fields, arrays=arrays) == []
 
 
 def test_a_commit_of_thousands_of_fields_is_one_commit(store: ProjectionStore) -> None:

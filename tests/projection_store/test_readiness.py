@@ -1,6 +1,7 @@
 """The readiness of the fleet: counts are sizes of lists, follow what devices run, and come back byte for byte."""
 
 import datetime as dt
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -52,7 +53,7 @@ def fleet() -> Fleet:
 
 
 def readiness(fleet: Fleet) -> FleetReadiness:
-    return FleetReadiness(fleet.log, fleet.projections, fleet.fleet_projection)
+    return FleetReadiness(fleet.log, fleet.projections)
 
 
 def counts(fleet: Fleet, *waivers: Waiver, now: int = NOW, scope: Scope | None = None) -> dict[str, RuleCount]:
@@ -64,25 +65,17 @@ def counts(fleet: Fleet, *waivers: Waiver, now: int = NOW, scope: Scope | None =
         for which in ("found", "waived"):
             listed, location = [], (0, -1)
             while location is not None:
-                page, location = reader.page(
-                    rule,
-                    lambda stopped: getattr(stopped, which),  # noqa: B023 - called before the next round
-                    waivers=waivers,
-                    now=now,
-                    after=location,
-                    limit=2,
-                    within=within,
-                )
+                members = reader.members(rule, attrgetter(which), waivers=waivers, now=now)
+                page, location = fleet.fleet_projection.page_of(members, after=location, limit=2, within=within)
                 listed += page
             assert len(listed) == len(set(listed)) == getattr(count, which), (rule, which)
     return {rule: count for rule, count in found.items() if count != RuleCount()}
 
 
 def who(fleet: Fleet, rule: str, *waivers: Waiver, waived: bool = False) -> set[str]:
-    found, _ = readiness(fleet).page(
-        rule, lambda stopped: stopped.waived if waived else stopped.found, waivers=waivers, now=NOW, limit=100
-    )
-    return set(found)
+    part = attrgetter("waived" if waived else "found")
+    members = readiness(fleet).members(rule, part, waivers=waivers, now=NOW)
+    return set(fleet.fleet_projection.page_of(members, limit=100)[0])
 
 
 def waiver(**members: Any) -> Waiver:

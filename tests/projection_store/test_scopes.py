@@ -61,8 +61,8 @@ def test_reading_within_a_scope_is_reading_everything_and_leaving_out_the_rest(
     for name, by_status in counts.items():
         for status in STATUSES:
             members = [device for device in fleet.fleet_projection.members(name, status) if device in expected]
-            assert list(fleet.fleet_projection.members(name, status, within=seen)) == members
-            assert fleet.fleet_projection.page(name, status, limit=10, within=seen) == (members, None)
+            in_status = fleet.fleet_projection.in_status(name, status)
+            assert fleet.fleet_projection.page_of(in_status, limit=10, within=seen) == (members, None)
             assert by_status[status] == len(members)
     for source in ("devices", "devices.modules"):
         query, count = (parse(f"select {what} from {source}") for what in ("*", "count() as n"))  # noqa: S608 - not SQL

@@ -13,7 +13,6 @@ from events import PatchTags
 from events.log.connect import connect
 from events.log.failpoints import VARIABLE, FailPoint
 from events.log.keys import FLEET, key
-from events.projection_store.port import ProjectionSelection
 from events.projection_store.staged_projection import RebuildSuperseded, StagedProjection
 from events.stored_projection.partition_codec import restore, writes_of
 from events.stored_projection.stored_partition import ARRAYS, HASHES, Checkpoint, StoredPartition, Writes
@@ -29,7 +28,6 @@ from workers.replay.rebuild import Rebuilder
 
 pytestmark = pytest.mark.redis_server
 
-ALL = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)
 REBUILDING = [point for point in FailPoint if point.name.startswith("REBUILD_")]
 
 
@@ -42,7 +40,7 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
 
 def kept(system: System) -> list[StoredPartition]:
     """All projections, byte for byte, but for how often they were rebuilt."""
-    stored_partitions = [system.projections.read(number, ALL) for number in range(PARTITIONS)]
+    stored_partitions = [system.projections.load(number) for number in range(PARTITIONS)]
     return [
         msgspec.structs.replace(one, checkpoint=msgspec.structs.replace(one.checkpoint, rebuilt=msgspec.UNSET))
         for one in stored_partitions

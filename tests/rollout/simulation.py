@@ -13,8 +13,7 @@ from events.deployment.commands import CreateDeployment
 from events.deployment.events import NotStarted
 from events.device.commands import PatchTags, RegisterDevice
 from events.envelope import Principal
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import NO_ASSIGNMENT, Assignment
+from events.fleet.assignments import NO_ASSIGNMENT, Assignment, AssignmentChange
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.port import Proposed

@@ -1,17 +1,16 @@
 """An update that fails is taken back by itself (seed 004, Automatic rollback policy): the real projector and scheduler in virtual time."""
 
+from functools import partial
 from typing import Any
 
 from events.deployment.commands import CreateDeployment
 from events.device.commands import PatchTags, RegisterDevice
 from events.fleet.deployments import Devices
 from events.projection_store.memory import MemoryProjectionStore
-from events.projection_store.port import ProjectionSelection
 from events.rollout.plan import Gate, Phase, RolloutPlan
 from events.rollout.sets import FleetSet
 from events.rollout.state import RolloutState
 from events.stored_projection.partition_reader import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
-from events.stored_projection.stored_partition import ARRAYS, HASHES
 from events.update.commands import RetryUpdateDeployment
 from events.update.events import RollbackPolicy
 from events.update.names import update_deployment_of
@@ -44,10 +43,8 @@ def passes(simulation: Simulation, minutes: int) -> None:
 
 
 def keepers(simulation: Simulation, *names: str) -> dict[str, Devices]:
-    selection = ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
-    readings = {
-        number: PartitionReading(simulation.projections.read(number, selection)) for number in range(PARTITIONS)
-    }
+    read = partial(simulation.projections.read, hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
+    readings = {number: PartitionReading(read(number)) for number in range(PARTITIONS)}
     return {
         name: FleetSet({number: one.status(name).actual for number, one in readings.items()}).devices()
         for name in names
@@ -57,10 +54,9 @@ def keepers(simulation: Simulation, *names: str) -> dict[str, Devices]:
 def assert_rebuilt(simulation: Simulation) -> None:
     """Applying everything again gives the same bytes."""
     elsewhere = MemoryProjectionStore()
-    selection = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)
     for number in range(PARTITIONS):
         rebuild(number, log=simulation.log, recorded=simulation.projections, into=elsewhere)
-        assert elsewhere.read(number, selection) == simulation.projections.read(number, selection)
+        assert elsewhere.load(number) == simulation.projections.load(number)
 
 
 def images(simulation: Simulation) -> dict[str, int]:

@@ -21,10 +21,9 @@ from events.log.redis import RedisLog
 from events.log.wake import Waker
 from events.projection_store.fleet_projection import FleetProjection
 from events.projection_store.memory import MemoryProjectionStore
-from events.projection_store.port import ProjectionSelection, ProjectionStore
+from events.projection_store.port import ProjectionStore
 from events.projection_store.redis import RedisProjectionStore
 from events.settings import environment_of, is_cluster, read_settings
-from events.stored_projection.stored_partition import ARRAYS, HASHES
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.servers import eventually, flush
@@ -100,8 +99,7 @@ class System:
 
     def everything_kept(self) -> list[Any]:
         """All projections and assignment changes, byte for byte, without the times of recording, which differ in every run."""
-        selection = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)
-        stored_partitions = [self.projections.read(number, selection) for number in range(PARTITIONS)]
+        stored_partitions = [self.projections.load(number) for number in range(PARTITIONS)]
         assignment_changes = [
             self.projections.assignment_changes(number, after=0, limit=100_000) for number in range(PARTITIONS)
         ]
@@ -115,10 +113,9 @@ def assert_rebuilt(system: System) -> None:
     """A replay of all events and recorded vectors into another database gives the same bytes."""
     client = None if is_cluster(system.url) else Redis.from_url(system.url, db=1)
     elsewhere: ProjectionStore = MemoryProjectionStore() if client is None else RedisProjectionStore(client)
-    selection = ProjectionSelection(hashes=HASHES, arrays=ARRAYS)
     for number in range(PARTITIONS):
         rebuild(number, log=system.log, recorded=system.projections, into=elsewhere)
-        assert elsewhere.read(number, selection) == system.projections.read(number, selection)
+        assert elsewhere.load(number) == system.projections.load(number)
         recorded = system.projections.assignment_changes(number, after=0, limit=100_000)
         assert list(elsewhere.assignment_changes(number, after=0, limit=100_000)) == list(recorded)
     if client is not None:

@@ -100,7 +100,7 @@ def test_a_device_that_leaves_every_condition_keeps_what_it_runs_and_is_unmanage
     assert effective is not None
     assert (effective.managed, modules(system, "d")) == (False, {"temp"})
     assert list(system.fleet_projection.with_status(AssignmentStatus.UNMANAGED)) == ["d"]
-    assert effective.since == max(
+    assert effective.at == max(
         assignment_change.at
         for assignment_change in system.projections.assignment_changes(_home(system, "d"), after=0, limit=9)
     )

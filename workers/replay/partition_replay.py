@@ -6,8 +6,7 @@ import msgspec
 
 from events import canonical
 from events.envelope import Vector
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import MergeCache
+from events.fleet.assignments import AssignmentChange, MergeCache
 from events.fleet.partition import Partition
 from events.log.errors import LogLostItsTail
 from events.log.events_ahead import EventsAhead

@@ -16,7 +16,7 @@ from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.projection.driver import PathsMissing
 from events.projection_store.redis import RedisProjectionStore
-from events.projection_store.staged_projection import StagedProjection, Switch
+from events.projection_store.staged_projection import StagedProjection
 from events.stored_projection.partition_codec import checkpoint_of, writes_of
 from events.stored_projection.stored_partition import Checkpoint
 from workers.replay.partition_replay import PartitionReplay, decided_at
@@ -65,8 +65,8 @@ class Rebuilder:
         )
         replay = PartitionReplay(number, events=events, fleet=self._fleet, merge=self._merge)
         partition, written = replay.partition, Checkpoint()
-        rounds, assignment_changes, switch = 0, 0, Switch.MOVED
-        while switch is Switch.MOVED:
+        rounds, assignment_changes, is_switched = 0, 0, False
+        while not is_switched:
             rounds += 1
             # Read before the checkpoint. In the other order, a commit in between would give a newer assignment change.
             newest = RawStreams(self._log.client).head(f"{name(number)}:assignments")
@@ -87,7 +87,9 @@ class Rebuilder:
             if rounds == 1:
                 reached(FailPoint.REBUILD_STAGED)
             reached(FailPoint.REBUILD_BEFORE_SWITCH)
-            switch = staging.switch(seen, assignment_changes=assignment_changes, checkpoint=checkpoint_of(partition))
+            is_switched = staging.switch(
+                seen, assignment_changes=assignment_changes, checkpoint=checkpoint_of(partition)
+            )
         reached(FailPoint.REBUILD_AFTER_SWITCH)
         # Position 0 marks lost projections, which now exist again. A partition that is stopped at an event stays stopped.
         blocked = self._recorded.blocked(number)

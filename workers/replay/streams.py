@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 
 from events.envelope import Envelope, Vector
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import MergeCache
+from events.fleet.assignments import AssignmentChange, MergeCache
 from events.garbage_collection import rare_collection
 from events.history.snapshots import Snapshots
 from events.log.errors import LogLostItsTail, UnreadableEvent

@@ -131,7 +131,7 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def readiness(self) -> FleetReadiness:
         """Findings of the readiness rules on what devices should run."""
-        return FleetReadiness(self.log, self.projections, self.fleet_projection)
+        return FleetReadiness(self.log, self.projections)
 
     @cached_property
     def rollout_states(self) -> RolloutStates:

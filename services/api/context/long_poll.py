@@ -12,7 +12,6 @@ from starlette.concurrency import run_in_threadpool
 
 from events.log.errors import LogError
 from events.processes.postponed import Postponed
-from events.projection_store.port import ProjectionSelection
 from services.api.context.api_context import ApiContext
 
 POLL_SECONDS = 0.1
@@ -80,7 +79,7 @@ class WaitingDevices:
         return changed
 
     def _hand_written(self, number: int) -> npt.NDArray[np.uint32]:
-        stored = self._context.projections.read(number, ProjectionSelection(arrays=("hand_written",)))
+        stored = self._context.projections.read(number, arrays=("hand_written",))
         return np.frombuffer(stored.arrays["hand_written"], dtype=np.uint32)
 
     def end(self) -> None:

@@ -193,8 +193,8 @@ def members(request: Request, name: DeploymentId, which: StatusName, query: Page
         deployment_of(context, name)
     else:
         deployment_seen(request, name)
-    after, limit = query.after(context), query.limit
-    return page(context, context.fleet_projection.page(name, which, after=after, limit=limit, within=within))
+    members, after = context.fleet_projection.in_status(name, which), query.after(context)
+    return page(context, context.fleet_projection.page_of(members, after=after, limit=query.limit, within=within))
 
 
 @router.get("/deployments/{name}/series")

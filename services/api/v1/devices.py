@@ -14,7 +14,6 @@ from events.log.device_documents import load_device
 from events.log.keys import partition_of
 from events.manifest.document import MODULE, by_module
 from events.manifest.merge import Conflict, conflicts
-from events.projection_store.fleet_projection import Effective
 from events.projection_store.port import StoredDevice
 from events.properties import SECRET
 from events.secrets.errors import SecretErased
@@ -179,7 +178,7 @@ def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
     assignment, own = effective.assignment, effective.assignment.own
     device: DevicePart | UnsetType = UNSET
     if own is not UNSET:
-        device = DevicePart(effective.own or {}, own.version, layers_of(own), own.reason or None)
+        device = DevicePart(effective.own_section or {}, own.version, layers_of(own), own.reason or None)
     return EffectiveConfiguration.filled(
         effective,
         device_id=device_id,
@@ -191,7 +190,8 @@ def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
         modules=mask(effective.modules),
         by_module=ModulePart.all_of(assignment),
         device=device,
-        as_of=AsOf.filled(effective.vector),
+        since=effective.at,
+        as_of=AsOf.filled(effective.checkpoint.vector),
     )
 
 
@@ -287,7 +287,7 @@ def layers_of(part: Own | Assignment) -> list[str]:
 
 
 def changes_of(
-    context: ApiContext, device: StoredDevice | Effective, after: int, *, upto: int | None = None
+    context: ApiContext, device: StoredDevice, after: int, *, upto: int | None = None
 ) -> list[DeviceAssignmentChange]:
     """The changes of a device's assignment, oldest first, at positions after + 1 to `upto`, or to the newest."""
     partition = partition_of(device.device_id, context.log.partitions)

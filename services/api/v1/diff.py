@@ -17,8 +17,7 @@ from events.deployment.errors import DeploymentNotFound
 from events.deployment.state import decode
 from events.device.errors import DeviceNotFound
 from events.envelope import Envelope
-from events.fleet.assignment_change import AssignmentChange
-from events.fleet.assignments import NO_ASSIGNMENT, Assignment, AssignmentStatus
+from events.fleet.assignments import NO_ASSIGNMENT, Assignment, AssignmentChange, AssignmentStatus
 from events.fleet.deployments import deployment_of
 from events.history.point_in_time import PointInTime
 from events.log.device_documents import registered_device
@@ -28,7 +27,6 @@ from events.log.keys import FLEET, device_of, name, partition_of
 from events.log.scan import EntryFilter, scan
 from events.preview.difference import DifferenceKind, differences
 from events.projection_store.fleet_projection import Effective
-from events.projection_store.port import ProjectionSelection
 from events.rollout.state import ROLLOUT
 from events.stored_projection.partition_reader import STATUS_ARRAYS, STATUS_HASHES, PartitionReading, ids_of, pages_of
 from services.api.context.api_context import ApiContext
@@ -69,7 +67,7 @@ class DiffDevices(AnswerBody):
         self.count += len(ordinals)
         named = BitMap(itertools.islice(ordinals, DEVICES_MAX - len(self.devices)))
         if named:
-            fields = context.projections.read(number, ProjectionSelection(fields=(("ids", pages_of(named)),)))
+            fields = context.projections.read(number, fields=(("ids", pages_of(named)),))
             self.devices = sorted([*self.devices, *ids_of(named, fields)])
 
 
@@ -280,8 +278,8 @@ def _sections(context: ApiContext, device_id: str, effective: Effective | None) 
             "layers": [layer.id for layer in assignment.stack],
             "versions": assignment.module_versions,
         }
-        if effective.own is not None:
-            sections["configured"] = effective.own
+        if effective.own_section is not None:
+            sections["configured"] = effective.own_section
         sections |= {f"modules/{module}": section for module, section in effective.modules.items()}
     return sections
 
@@ -338,14 +336,14 @@ def _of_deployment(both: _Both, deployment_id: str) -> Diff:
         raise DeploymentNotFound(deployment_id)
     events = _events_of_fleet(both, {deployment_id})
     diff = _diff(both, events, before, after, of="deployment", subject=deployment_id)
-    selection = ProjectionSelection(hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
     for status in ("target", "actual"):
         diff.devices[status] = sides = DiffSides(DiffDevices(), DiffDevices())
         for number in range(both.after.log.partitions):
-            old, new = (
-                PartitionReading(context.projections.read(number, selection)).status(deployment_id).named()[status]
+            stored_sides = (
+                context.projections.read(number, hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
                 for context in (both.before, both.after)
             )
+            old, new = (PartitionReading(stored).status(deployment_id).named()[status] for stored in stored_sides)
             sides.lost.add(both.before, number, old - new)
             sides.gained.add(both.after, number, new - old)
     return diff
@@ -409,8 +407,7 @@ class _PartitionAssignments(msgspec.Struct, frozen=True):
     @classmethod
     def read(cls, context: ApiContext, number: int) -> Self:
         """The assignments of a partition at the point in time of a context."""
-        selection = ProjectionSelection(hashes=(*STATUS_HASHES, "assignments"), arrays=STATUS_ARRAYS)
-        stored = context.projections.read(number, selection)
+        stored = context.projections.read(number, hashes=(*STATUS_HASHES, "assignments"), arrays=STATUS_ARRAYS)
         by_number = stored.hashes["assignments"].items()
         assignments = {int(field): msgspec.json.decode(data, type=Assignment) for field, data in by_number}
         numbers = np.frombuffer(stored.arrays["assignment_of"], dtype="<u4")

@@ -253,6 +253,7 @@ def _assignment(explanation: Explanation, effective: Effective) -> ExplainedAssi
         layers=[layer.id for layer in assignment.stack],
         wanted=[layer.id for layer in assignment.wanted],
         before=[layer.id for layer in explanation.change.was.stack],
+        since=effective.at,
         causes=cause.of_last_change(explanation),
     )
 

@@ -43,7 +43,7 @@ from services.api.http.request_costs import LONG, NO_WORK
 from services.api.http.route_index import RouteIndex, RouteMatch
 from services.api.http.turns import THREADS
 from services.api.http.unknown_members import refuse_members
-from services.api.hub import configurations, device_scopes, identities, twins
+from services.api.hub import configurations, device_scopes, identities, methods, query, twins
 from services.api.metrics import ApiMetrics
 from services.api.v1 import (
     audit,
@@ -130,8 +130,8 @@ def add_routes(app: FastAPI) -> RouteIndex:
     Raises:
         RoutesUndeclared: one does not declare who may use it.
     """
-    of_devices = (device_scopes.router, identities.router, twins.queries, twins.router)
-    of_hub = (*of_devices, configurations.router, twins.methods)
+    of_devices = (device_scopes.router, identities.router, query.router, twins.router)
+    of_hub = (*of_devices, configurations.router, methods.router)
     of_fleet = (devices, deployments, events, desired, explain, preview, diff, readiness, rollouts, updates)
     of_process = (device_update, stream, webhooks, audit, blocked, me, reference)
     for router in (*of_hub, *(module.router for module in (*of_fleet, *of_process))):

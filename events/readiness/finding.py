@@ -72,5 +72,8 @@ def finding(hit: Hit, *, rule: str, severity: Severity, document: str) -> Findin
 
 
 def _printable(text: str) -> str:
+    # Nearly all texts are printable, and a commit checks each new configuration: a loop over letters took most of the time.
+    if text.isprintable():
+        return text
     # A name in JSON can contain line breaks, commands of a terminal, and half a surrogate pair.
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -156,9 +156,11 @@ def _make(
             .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
             .add_extension(authority, critical=False)
         )
+    # Signed before anything is written: a key without its certificate would replace one that is in use.
+    certificate = builder.sign(signer, hashes.SHA256())
     private = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     atomic_files.write(key_file, key.private_bytes(*private))
-    atomic_files.write(file, builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    atomic_files.write(file, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _is_good(files: CertificateFiles, names: tuple[str, ...], now: dt.datetime) -> bool:

@@ -17,8 +17,13 @@ class Permission(enum.Enum):
     ADMIN = "Admin"
 
 
-POLICY_PERMISSIONS = tuple(Permission)[:4]
-"""The permissions that a policy can have: the hub's."""
+POLICY_PERMISSIONS = (
+    Permission.REGISTRY_READ,
+    Permission.REGISTRY_WRITE,
+    Permission.SERVICE_CONNECT,
+    Permission.DEVICE_CONNECT,
+)
+"""The permissions that a policy can have."""
 
 # Our permissions split the hub's: the role `read` reads twins without changing them (docs/decisions/0015).
 _IMPLIED: Mapping[Permission, frozenset[Permission]] = {

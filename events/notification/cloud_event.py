@@ -119,8 +119,12 @@ def of_assignment_change(
     more: JsonObject = {"position": location.position, "subject": location.name.partition("/")[0], "data": data}
     if entry.cause:
         more["cause"] = entry.cause
-    assignments = (assignment for move in assignment_change.moves for assignment in (move.before, move.after))
-    names = frozenset(layer.id for each in assignments for layer in (*each.layers, *each.wanted))
+    names = frozenset(
+        layer.id
+        for move in assignment_change.moves
+        for assignment in (move.before, move.after)
+        for layer in (*assignment.layers, *assignment.wanted)
+    )
     body = _body(location, ASSIGNMENT_CHANGE, entry.at, more)
     return Notification(location, entry.at, ASSIGNMENT_CHANGE, body, names, moved=assignment_change.ordinals())
 

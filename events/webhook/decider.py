@@ -67,11 +67,9 @@ def _problem_of_url(url: str) -> str:
         return "has a port from 1 to 65535"
     # Resolvers read a numeric host such as 0x7f000001 as an address, which the rules for addresses would not see.
     is_name = _HOST.fullmatch(host) is not None and not _NUMERIC.fullmatch(host)
-    return (
-        ""
-        if is_name or address_of(host) is not None
-        else "has a host name in ASCII, or an address in its usual notation"
-    )
+    if not is_name and address_of(host) is None:
+        return "has a host name in ASCII, or an address in its usual notation"
+    return ""
 
 
 def _check_names(command: DefineWebhook, kinds: Collection[str]) -> None:

@@ -116,16 +116,17 @@ def health_part(patch: Mapping[str, Any]) -> dict[str, Any]:
     for group in ("systemModules", "modules"):
         modules = patch.get(group)
         if isinstance(modules, dict):
-            # A device may report anything: what is no object stays, so that the judgement sees the same malformed value.
-            reduced[group] = {
-                name: {key: module[key] for key in ("runtimeStatus",) if key in module}
-                if isinstance(module, dict)
-                else module
-                for name, module in modules.items()
-            }
+            reduced[group] = {name: _status(module) for name, module in modules.items()}
         elif group in patch:
             reduced[group] = modules
     return reduced
+
+
+def _status(module: Any) -> Any:
+    # A device may report anything: what is no object stays, so that the judgement sees the same malformed value.
+    if not isinstance(module, dict):
+        return module
+    return {name: value for name, value in module.items() if name == "runtimeStatus"}
 
 
 def code_in(patch: Mapping[str, Any]) -> int | None:

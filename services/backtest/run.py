@@ -16,8 +16,13 @@ from services.backtest.virtual_fleet import ReportProgress, VirtualFleet
 STEP_SECONDS = 60
 _REFUSED_SHOWN = 20
 _ACTS_SHOWN = (
-    *("PhaseOpened", "PhasePassed", "RolloutPaused", "RollbackBegan", "RollbackEnded"),
-    *("RolloutCompleted", "RolloutAborted"),
+    "PhaseOpened",
+    "PhasePassed",
+    "RolloutPaused",
+    "RollbackBegan",
+    "RollbackEnded",
+    "RolloutCompleted",
+    "RolloutAborted",
 )
 
 

@@ -83,12 +83,7 @@ def archive(
         if json:
             show_json(msgspec.to_builtins(moved))
         else:
-            for done in (stream for stream in moved if stream.written or stream.trimmed):
-                held = f"; the next are kept for: {done.held_by}" if done.held_by not in {"", "age", "head"} else ""
-                print_lines(
-                    f"{done.stream}: {done.written} written in {counted(done.segments, 'file')}"
-                    f" ({done.bytes / 1e6:.1f} MB), {done.trimmed} removed from Redis{held}"
-                )
+            _show_moved(moved)
             if not failed and not any(stream.written or stream.trimmed for stream in moved):
                 _show_nothing_to_do(_waiting(log, mover, before_at), settings, trims=not write_only)
     for error in failed:
@@ -96,6 +91,15 @@ def archive(
     if failed:
         # Unavailable (3) outranks refused (1): then the same command can succeed later.
         raise typer.Exit(max(map(code_of, failed)))
+
+
+def _show_moved(moved: list[ArchivedStream]) -> None:
+    for done in (stream for stream in moved if stream.written or stream.trimmed):
+        held = f"; the next are kept for: {done.held_by}" if done.held_by not in {"", "age", "head"} else ""
+        print_lines(
+            f"{done.stream}: {done.written} written in {counted(done.segments, 'file')}"
+            f" ({done.bytes / 1e6:.1f} MB), {done.trimmed} removed from Redis{held}"
+        )
 
 
 def _show_nothing_to_do(streams: list[PlannedMove], settings: Settings, *, trims: bool) -> None:

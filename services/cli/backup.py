@@ -11,7 +11,7 @@ from events.backup.backup import take
 from events.backup.errors import TargetNotEmpty
 from events.backup.location import BackupLocation, Pruned
 from events.backup.manifest import HERE, BackupManifest
-from events.backup.restore import claim, finish, is_unfinished, verify
+from events.backup.restore import Restored, claim, finish, is_unfinished, verify
 from events.backup.restore import restore as restore_log
 from events.clock import now_ms
 from events.device.times import time_text
@@ -141,13 +141,7 @@ def restore(
     """
     location = BackupLocation(source)
     if list_only:
-        for backup_id in location.ids() or [location.manifest().id]:  # Without any backup, `manifest` raises the error.
-            manifest = location.manifest(backup_id)
-            entries = sum(stream.head for stream in manifest.streams)
-            with_keys = {"": "without keys", HERE: "with keys"}.get(
-                manifest.private_at, f"keys at {manifest.private_at}"
-            )
-            print_lines(f"{backup_id} log {manifest.epoch} at {time_text(manifest.at)}, {entries} entries, {with_keys}")
+        _list(location)
         return
     manifest = location.manifest(backup)
     keys = _keys(manifest, location, keys_from)
@@ -183,14 +177,7 @@ def restore(
         stopped = _rebuild_projections(settings, url, manifest, show_progress)
         finish(client)
         (settings.data_dir / local_files.RESTORING).unlink()
-    print_lines(f"restored {manifest.id}: {result.entries} entries, {result.subjects} subjects, log {manifest.epoch}")
-    for entry in result.unapplied:
-        print_lines(f"{entry} cannot be applied; `twinfold blocked` shows the reason once workers run")
-    for entry in result.unerased:
-        print_lines(
-            f"NOT ERASED AGAIN: {entry} records an erasure and cannot be read. If the backup is older than the erasure,"
-            " those secrets are restored: run `twinfold erase` again for what was erased at that time"
-        )
+    _show_restored(result, manifest)
     print_lines(_opened_by(settings, manifest))
     print_lines(
         f"start it with: twinfold up --data {settings.data_dir}" + (" --redis-url …" if embedded is None else "")
@@ -201,6 +188,25 @@ def restore(
             "these partitions wait without projections, all others run; docs/guides/backup.md says what you can do"
         )
         raise typer.Exit(INCOMPLETE)
+
+
+def _list(location: BackupLocation) -> None:
+    for backup_id in location.ids() or [location.manifest().id]:  # Without any backup, `manifest` raises the error.
+        manifest = location.manifest(backup_id)
+        entries = sum(stream.head for stream in manifest.streams)
+        keys = {"": "without keys", HERE: "with keys"}.get(manifest.private_at, f"keys at {manifest.private_at}")
+        print_lines(f"{backup_id} log {manifest.epoch} at {time_text(manifest.at)}, {entries} entries, {keys}")
+
+
+def _show_restored(result: Restored, manifest: BackupManifest) -> None:
+    print_lines(f"restored {manifest.id}: {result.entries} entries, {result.subjects} subjects, log {manifest.epoch}")
+    for entry in result.unapplied:
+        print_lines(f"{entry} cannot be applied; `twinfold blocked` shows the reason once workers run")
+    for entry in result.unerased:
+        print_lines(
+            f"NOT ERASED AGAIN: {entry} records an erasure and cannot be read. If the backup is older than the erasure,"
+            " those secrets are restored: run `twinfold erase` again for what was erased at that time"
+        )
 
 
 def _keys(manifest: BackupManifest, location: BackupLocation, keys_from: str | None) -> BackupLocation | None:

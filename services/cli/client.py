@@ -317,9 +317,9 @@ def watched(read: Callable[[], Answer], *, until: Callable[[Answer], bool]) -> I
 
 
 def table(rows: Iterable[Iterable[object]], *headers: str, right: Iterable[str] = (), title: str = "") -> Table:
-    """A table of rows, with the columns of the headers in `right` aligned to the right."""
+    """A table of rows, with the columns of the headers in `right` aligned to the right; without headers it has no head."""
     columns = (Column(header, justify="right" if header in right else "left") for header in headers)
-    whole = Table(*columns, title=title or None, title_justify="left")
+    whole = Table(*columns, title=title or None, title_justify="left", show_header=bool(headers))
     for row in rows:
         whole.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
     return whole

@@ -115,7 +115,8 @@ def _terms(term: JsonObject, *, depth: int) -> Iterator[RenderableType]:
     for joined, title in (("and", "all of"), ("or", "any of"), ("not", "not")):
         if joined in term:
             yield _indented(_truth(title, truth), depth)
-            for operand in [term["not"]] if joined == "not" else term[joined]:
+            operands = [term["not"]] if joined == "not" else term[joined]
+            for operand in operands:
                 yield from _terms(operand, depth=depth + 2)
             return
     line = _truth(term["text"], truth)

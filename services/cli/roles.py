@@ -9,10 +9,6 @@ from events.settings import Settings, environment_of, read_settings
 from services.cli.commands import From, command, flag
 from services.cli.flags import AllowVolatileRedis, Port, QueueUrl, RedisUrl, TlsCertificate, TlsKey
 
-RoleSettings = Annotated[
-    Settings, From(read_settings, redis_url=RedisUrl, queue_url=QueueUrl, allow_volatile_redis=AllowVolatileRedis)
-]
-
 
 @command(example="up --data ./twinfold-data --workers 4")
 def up(
@@ -77,15 +73,28 @@ def api(
 @command(example="worker --count 4")
 def worker(
     *,
-    settings: RoleSettings,
-    count: Annotated[int | None, flag("Number of worker processes to keep alive.", min=1, max=64)] = None,
+    settings: Annotated[
+        Settings,
+        From(
+            read_settings,
+            redis_url=RedisUrl,
+            queue_url=QueueUrl,
+            workers=Annotated[int | None, flag("Number of worker processes to keep alive.", "--count", min=1, max=64)],
+            allow_volatile_redis=AllowVolatileRedis,
+        ),
+    ],
 ) -> None:
     """Apply the log to the projections until Ctrl-C, with a pool of worker processes and the reconciler."""
-    become("workers.pool", settings if count is None else settings.model_copy(update={"workers": count}))
+    become("workers.pool", settings)
 
 
 @command(example="scheduler --redis-url redis://10.0.0.5:6379/0")
-def scheduler(*, settings: RoleSettings) -> None:
+def scheduler(
+    *,
+    settings: Annotated[
+        Settings, From(read_settings, redis_url=RedisUrl, queue_url=QueueUrl, allow_volatile_redis=AllowVolatileRedis)
+    ],
+) -> None:
     """Start and end deployments at their times, and advance rollouts, until Ctrl-C.
 
     Of several schedulers one works and the others wait to take over.

@@ -18,7 +18,7 @@ from events.envelope import Principal
 from events.log.log_factory import initialise
 from events.log.redis import RedisLog
 from events.processes.child import Child
-from events.processes.supervised import Supervised
+from events.processes.supervised import Continued, ProcessEnded, Supervised
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
@@ -114,7 +114,7 @@ def _started(settings: Settings, lock: int, sockets: Sequence[socket.socket]) ->
         yield Supervised(name, make, tell=partial(_print_change, name), gives_up=True)
 
 
-def _print_change(name: str, change: str) -> None:
+def _print_change(name: str, change: ProcessEnded | Continued) -> None:
     print_lines(f"{name} {change}")
 
 

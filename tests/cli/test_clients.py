@@ -50,7 +50,9 @@ def test_an_operator_registers_tags_deploys_and_looks(serving: tuple[System, htt
     twinfold("device", "tag", "edge-1", "floor=2", "on=true", "site=south")
     shown = twinfold("device", "show", "edge-1", "--json")
     assert json.loads(shown.stdout)["tags"] == {"site": "south", "floor": 2, "on": True}
-    assert "tags.site" in twinfold("device", "show", "edge-1").stdout
+    shown_to_people = twinfold("device", "show", "edge-1").stdout
+    assert "tags.site" in shown_to_people
+    assert "deviceId" in shown_to_people.splitlines()[1], "a table without headers has no empty head"
     created = twinfold(
         "deployment",
         "create",

@@ -5,7 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from services.cli import roles
+from services.cli.app import app
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.servers import eventually
@@ -32,6 +35,13 @@ def test_an_operator_makes_a_log_and_runs_workers_that_end_on_sigterm(shared_red
         assert (pool.returncode, said, "Traceback" in words) == (0, "", False)
         eventually(lambda: not workers_of(system), what="the workers are gone")
         assert system.status("a")["actual"] == 1
+
+
+def test_the_flag_of_the_count_overrides_whatever_its_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+    monkeypatch.setattr(roles, "become", lambda _module, settings: started.append(settings.workers))
+    ran = CliRunner().invoke(app, ["worker", "--count", "2"], env={"TWINFOLD_WORKERS": "many"})
+    assert (ran.exit_code, started) == (0, [2])
 
 
 def workers_of(system: System) -> list[bytes]:

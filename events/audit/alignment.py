@@ -81,15 +81,14 @@ class Alignment:
                     moved[position] = entry
                     break
         elsewhere = {entry.position for entry in moved.values()}
-        for position, entry in moved.items():
-            self._fault(FaultKind.REORDERED, f"was sealed here, and is now at {entry.position}", position)
-        for position in self._dropped:
-            if position not in moved:
-                self._fault(FaultKind.DROPPED, "was sealed, and is missing", position)
-        for entry in self._inserted:
-            if entry.position not in elsewhere:
-                self._fault(FaultKind.INSERTED, "was never sealed, and is among sealed entries", entry.position)
-        return self._faults[:NAMED_MAX]
+        dropped = [position for position in self._dropped if position not in moved]
+        inserted = [entry.position for entry in self._inserted if entry.position not in elsewhere]
+        unmatched = [
+            *((FaultKind.REORDERED, at, f"was sealed here, and is now at {moved[at].position}") for at in moved),
+            *((FaultKind.DROPPED, at, "was sealed, and is missing") for at in dropped),
+            *((FaultKind.INSERTED, at, "was never sealed, and is among sealed entries") for at in inserted),
+        ]
+        return [*self._faults, *(Fault(kind, f"{self.stream}:{at}", what) for kind, at, what in unmatched)][:NAMED_MAX]
 
     def _advance(self, upto: int, short: bytes | None = None) -> None:
         """Read the entries up to a position; compare them with their shortened digests, if there are any."""

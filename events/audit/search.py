@@ -163,21 +163,23 @@ class LogSearcher:
         while left.after < left.upto:
             if order == "newest":
                 after, upto = max(left.after, left.upto - block), left.upto
-                for entry in reversed(list(self._matching(stream, matches, after, upto))):
-                    yield _Step(entry.at, number, stream, Range(left.after, entry.position - 1), 0, entry)
+                for entry in reversed(list(self._candidates(stream, matches, after, upto))):
+                    if matches.includes(stream, entry):
+                        yield _Step(entry.at, number, stream, Range(left.after, entry.position - 1), 0, entry)
                 edge, left = after + 1, Range(left.after, after)
             else:
                 after, upto = left.after, min(left.upto, left.after + block)
-                for entry in self._matching(stream, matches, after, upto):
-                    yield _Step(entry.at, number, stream, Range(entry.position, left.upto), 0, entry)
+                for entry in self._candidates(stream, matches, after, upto):
+                    if matches.includes(stream, entry):
+                        yield _Step(entry.at, number, stream, Range(entry.position, left.upto), 0, entry)
                 edge, left = upto, Range(upto, left.upto)
             yield _Step(self._time(stream, edge), number, stream, left, upto - after, None)
             block = min(_BLOCK_MAX, 2 * block)
 
-    def _matching(self, stream: str, matches: "_Matches", after: int, upto: int) -> Iterator[RawEntry]:
-        """The matching entries, filtered by columns in the archive and by their fields in Redis."""
+    def _candidates(self, stream: str, matches: "_Matches", after: int, upto: int) -> Iterator[RawEntry]:
+        """Entries that may match, filtered by columns in the archive and by their fields in Redis."""
         for entry in scan(self.streams, stream, matches.columns(stream), after=after, upto=upto):
-            if matches.includes(stream, entry):
+            if matches.may_include(stream, entry):
                 yield entry
 
 
@@ -193,7 +195,7 @@ class _Step(msgspec.Struct, frozen=True):
 
 
 class _Matches:
-    """Matches entries against a search: by their bytes, and decodes only the entries that the bytes do not decide."""
+    """Matches entries against a search: by their bytes first, and decodes only the entries that the bytes do not decide."""
 
     def __init__(self, search: Search, among: Among) -> None:
         self._search, self._among = search, among
@@ -218,8 +220,8 @@ class _Matches:
             until=search.until,
         )
 
-    def includes(self, stream: str, entry: RawEntry) -> bool:
-        """Returns whether an entry matches."""
+    def may_include(self, stream: str, entry: RawEntry) -> bool:
+        """Returns whether an entry may match, by its stored fields; only an assignment change is left to `includes`."""
         fields, search = entry.fields, self._search
         kind = fields.get(b"type", b"")
         if self._kinds and kind not in self._kinds:
@@ -234,11 +236,9 @@ class _Matches:
         if (search.since is not None and at < search.since) or (search.until is not None and at > search.until):
             return False
         if kind == _ASSIGNMENT_CHANGE:
-            return self._moves(stream, entry)
+            return self._quoted in fields.get(b"data", b"")
         subject = fields.get(b"subject", b"")
-        # An event on something else can have the deployment as a member, as a waiver does.
-        is_named = subject in self._subjects or b'"deployment":' + self._quoted in fields.get(b"data", b"")
-        if self._quoted and not is_named:
+        if self._quoted and subject not in self._subjects and not self._names_deployment(fields):
             return False
         if not self._device:
             return True
@@ -246,16 +246,19 @@ class _Matches:
         is_device = subject.partition(b"/")[0] == self._device and number_of(stream) != FLEET
         return is_device or self._reads_secrets(fields)
 
-    def _moves(self, stream: str, entry: RawEntry) -> bool:
-        """Whether an assignment change is about the deployment and the device."""
+    def includes(self, stream: str, entry: RawEntry) -> bool:
+        """Returns whether an entry that may match does: an assignment change has to be about the deployment and the device."""
         search = self._search
-        if not (search.device or search.deployment):
+        if entry.fields.get(b"type") != _ASSIGNMENT_CHANGE or not (search.device or search.deployment):
             return True
-        if self._quoted not in entry.fields.get(b"data", b"") or (change := assignment_change_in(entry)) is None:
-            return False
-        if search.deployment and search.deployment not in deployments_of(change):
+        change = assignment_change_in(entry)
+        if change is None or (search.deployment and search.deployment not in deployments_of(change)):
             return False
         return not search.device or self._among(search.device, number_of(stream), change.ordinals())
+
+    def _names_deployment(self, fields: Mapping[bytes, bytes]) -> bool:
+        """Whether an event on something else has the deployment as a member, as a waiver does."""
+        return b'"deployment":' + self._quoted in fields.get(b"data", b"")
 
     def _reads_secrets(self, fields: Mapping[bytes, bytes]) -> bool:
         """Whether it is a read of the device's secrets."""
@@ -269,10 +272,12 @@ class _Matches:
         return any(device_of(subject) == self._search.device for subject in secrets_read.subjects)
 
     def _is_because(self, cause: str) -> bool:
-        if cause == self._search.cause or self._location is None:
-            return cause == self._search.cause
+        if cause == self._search.cause:
+            return True
+        if self._location is None:
+            return False
         stream, position = self._location
-        return any(each.stream == stream and each.first <= position <= each.last for each in locations_of(cause))
+        return any(named.stream == stream and named.first <= position <= named.last for named in locations_of(cause))
 
 
 class _Read(msgspec.Struct):

@@ -42,8 +42,11 @@ def weigh(
     return tuple(sorted(weighed, key=_order))
 
 
+_FIRST = {Verdict.BASE: 0, Verdict.LAYER: 1, Verdict.APPLIES: 2}
+
+
 def _order(weighed: Weighed) -> tuple[int, int, int, int, str, str]:
-    first = {Verdict.BASE: 0, Verdict.LAYER: 1, Verdict.APPLIES: 2}.get(weighed.verdict, 3)
+    first = _FIRST.get(weighed.verdict, 3)
     return first, weighed.rank, -weighed.priority, -weighed.created, weighed.id, weighed.module
 
 

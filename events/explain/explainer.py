@@ -167,9 +167,9 @@ class Explainer(msgspec.Struct, frozen=True):
         names = sorted(modules_of(document, sections))
         modules = zip(names, module_documents(self.log, device_id, document, names), strict=True)
         return {
-            name: twin_row(device_id, section(module.tags), section(module.reported))
-            if module
-            else twin_row(device_id, {}, {})
+            name: twin_row(device_id, {}, {})
+            if module is None
+            else twin_row(device_id, section(module.tags), section(module.reported))
             for name, module in modules
         }
 

@@ -142,4 +142,6 @@ def _shown(member: _Member) -> object:
     kind, actual = member
     if kind == NUMBER:
         return _number(Fraction(actual))
-    return UNDEFINED if not kind else None if kind == NULL else actual
+    if kind == NULL:
+        return None
+    return actual if kind else UNDEFINED

@@ -71,13 +71,7 @@ def decide(
         case commands.ResumeRollout():
             return events.RolloutResumed()
         case commands.ApprovePhase(_, phase):
-            phases = document.plan.phases
-            if phase >= len(phases) or not phases[phase].approval:
-                raise RolloutForbidden(name, f"phase {phase + 1} needs no approval")
-            if phase in document.approved or phase <= document.phase:
-                raise RolloutForbidden(name, f"phase {phase + 1} is approved already")
-            if document.plan.approval_by_another and by == document.author:
-                raise RolloutForbidden(name, "the plan requires that another person than its author approves a phase")
+            _check_approval(document, name, phase, by)
             return events.PhaseApproved(phase, by)
         case commands.SkipPhase(_, phase):
             if not document.is_open or phase != document.phase:
@@ -99,6 +93,16 @@ def decide(
             return events.RollbackAsked(reason or f"rolled back by {by}")
         case _:
             assert_never(command)
+
+
+def _check_approval(document: RolloutDocument, name: str, phase: int, by: str) -> None:
+    phases = document.plan.phases
+    if phase >= len(phases) or not phases[phase].approval:
+        raise RolloutForbidden(name, f"phase {phase + 1} needs no approval")
+    if phase in document.approved or phase <= document.phase:
+        raise RolloutForbidden(name, f"phase {phase + 1} is approved already")
+    if document.plan.approval_by_another and by == document.author:
+        raise RolloutForbidden(name, "the plan requires that another person than its author approves a phase")
 
 
 def _subjects_of(command: RolloutCommand | SchedulerCommand) -> tuple[str, ...]:

@@ -56,10 +56,10 @@ def progress(document: RolloutDocument, admission: Admission | Kept = NOT_STARTE
         case RolloutState.HALTED:
             return f"halted: {document.why}; an operator has to decide"
         case RolloutState.RUNNING:
-            called = f"phase {max(1, document.phase + 1)} of {len(document.plan.phases)}"
-            return (
-                f"{called} {'is open' if document.is_open else 'has passed' if document.phase >= 0 else 'opens next'}"
-            )
+            phases = len(document.plan.phases)
+            if document.phase < 0:
+                return f"phase 1 of {phases} opens next"
+            return f"phase {document.phase + 1} of {phases} {'is open' if document.is_open else 'has passed'}"
         case RolloutState.PAUSED:
             return f"paused{because}"
 

@@ -3,7 +3,7 @@
 import heapq
 import itertools
 from collections.abc import Callable
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import msgspec
 from typing_extensions import override
@@ -53,11 +53,16 @@ class _Log(MemoryLog):
         return super().head(stream) if stream == FLEET else self.devices[stream].position
 
 
-_Due = tuple[int, int, tuple[int, int], str, int, dict[str, Any] | None]
-"""An answer that a device is to send: when, a number, the device, the module, the version of its section, and an agent's report.
+class _Due(NamedTuple):
+    """An answer that a device is to send: an agent's report, or without `patch` that it received a module's section."""
 
-Without a report, the answer is that the device received the section. The number breaks ties.
-"""
+    at: int
+    number: int
+    """It breaks ties: answers that are due at the same time cannot be compared."""
+    device: tuple[int, int]
+    module_id: str
+    version: int
+    patch: dict[str, Any] | None
 
 
 class VirtualFleet:
@@ -111,7 +116,7 @@ class VirtualFleet:
         added = sorted((deployed.at, name) for name, deployed in deployments.items() if name not in replaced)
         while True:
             coming = [
-                self._due[0][0] if self._due else None,
+                self._due[0].at if self._due else None,
                 waiting.at if waiting else None,
                 added[0][0] if added else None,
             ]
@@ -132,8 +137,8 @@ class VirtualFleet:
                 waiting = next(recorded_events, None)
             while added and added[0][0] <= self.now:
                 self._add(added.pop(0)[1], at=self.now)
-            while self._due and self._due[0][0] <= self.now:
-                self._answer(*heapq.heappop(self._due)[2:])
+            while self._due and self._due[0].at <= self.now:
+                self._answer(heapq.heappop(self._due))
             self._apply()
             while self._engine.tick():
                 self._apply()
@@ -203,7 +208,8 @@ class VirtualFleet:
 
     # -- devices
 
-    def _answer(self, device: tuple[int, int], module_id: str, version: int, patch: dict[str, Any] | None) -> None:
+    def _answer(self, due: _Due) -> None:
+        _, _, device, module_id, version, patch = due
         number, ordinal = device
         grant, directory = self.timeline.grants[device][-1], self.partitions[number].directory
         # A device that has another version by now, or is deleted, does not answer to the old one.
@@ -244,8 +250,8 @@ class VirtualFleet:
         self.unknown += not all(answers_by_module.values())
         for name, answers in answers_by_module.items():
             for answer in answers:
-                due = self.now + answer.after_ms
-                heapq.heappush(self._due, (due, next(self._numbers), device, name, grant.versions[name], answer.patch))
+                at, version = self.now + answer.after_ms, grant.versions[name]
+                heapq.heappush(self._due, _Due(at, next(self._numbers), device, name, version, answer.patch))
 
 
 def _command_of(name: str, event: events.RolloutEvent) -> commands.RolloutCommand | None:

@@ -32,10 +32,10 @@ logger = structlog.get_logger()
 
 
 def run(settings: Settings, stopping: threading.Event) -> None:
-    """Run a round every `TICK_SECONDS` under the lease, until `stopping` is set.
+    """Run a round every `TICK_SECONDS` while this process holds the lease, until `stopping` is set.
 
     Raises:
-        As `open_log`.
+        LogNotInitialised, UnsafeRedis, LogUnavailable: there is no log to work on.
     """
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)

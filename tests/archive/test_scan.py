@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from events.log.archive import segment
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.log.scan import EntryFilter, events_of, scan
@@ -46,6 +47,32 @@ def test_the_same_is_found_wherever_it_is_kept(log: RedisLog, tmp_path: Path, pa
             expected = [one for one in everything[after:upto] if wanted.includes(one)]
             assert list(scan(streams, "p00", wanted, after=after, upto=upto)) == expected
     assert [len(list(scan(streams, "p00", wanted))) for wanted in WANTED] == [100, 10, 5, 20, 10, 5, 15, 0]
+
+
+def test_of_a_segment_with_several_row_groups_only_those_with_what_is_wanted_are_read(
+    log: RedisLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = list(RawStreams(log.client).entries("p00"))
+    monkeypatch.setattr(segment, "GROUP_ENTRIES", 7)
+    moving = mover(log, tmp_path, segment_entries=30)
+    moving.write("p00")
+    moving.trim("p00", before_at=FAR)
+    read: list[int] = []
+    rows = segment.SegmentFile.rows
+
+    def noted(opened: segment.SegmentFile, group: int) -> segment.GroupRows:
+        read.append(opened.firsts[group])
+        return rows(opened, group)
+
+    monkeypatch.setattr(segment.SegmentFile, "rows", noted)
+    streams = RawStreams(log.client)
+    for wanted in WANTED:
+        for after, upto in ((0, None), (0, 31), (6, 8), (13, 77)):
+            expected = [one for one in everything[after:upto] if wanted.includes(one)]
+            assert list(scan(streams, "p00", wanted, after=after, upto=upto)) == expected
+    read.clear()
+    found = scan(streams, "p00", EntryFilter(devices=frozenset({"edge-007"})))
+    assert ([one.position for one in found], read) == ([36, 37, 38, 39, 40], [31, 38])
 
 
 def test_the_events_of_one_device_come_out_of_segments(log: RedisLog, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from services.embedded_redis import EmbeddedRedis
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
+from workers.projector import Projector
 
 pytestmark = pytest.mark.redis_server
 
@@ -102,6 +103,34 @@ def test_it_finds_each_wanted_entry_once_and_in_order(
         assert positions == sorted(positions, reverse=order == "newest")
     times = [int(one.entry.fields[b"at"]) for one in some]
     assert times == sorted(times, reverse=order == "newest")
+
+
+def test_a_page_looks_into_no_more_assignment_changes_than_it_shows(shared_redis: EmbeddedRedis) -> None:
+    asked: list[BitMap] = []
+
+    def everyone(_device: str, _partition: int, ordinals: BitMap) -> bool:
+        asked.append(ordinals)
+        return True
+
+    with fresh_system(shared_redis) as system:
+        system.do(join("d1", site="x"))
+        projector = Projector(system.log, system.projections, clock=lambda: 1000)
+        for number in range(8):
+            system.do(deploy(f"prod{number}", base("m"), priority=number))
+            for partition in range(PARTITIONS):
+                assert projector.drain(partition, go_on=lambda: True)
+        searching = LogSearcher(
+            RawStreams(system.log.client),
+            names=stream_names(PARTITIONS),
+            partitions=PARTITIONS,
+            among=everyone,
+            device_ids=lambda *_: frozenset(),
+        )
+        search = Search(device="d1", kinds=frozenset({"AssignmentChange"}))
+        for order in get_args(SearchOrder):
+            asked.clear()
+            page = searching.page(search, searching.begin(search), order=order, limit=2)
+            assert (len(page.entries), len(asked)) == (2, 2)
 
 
 @pytest.mark.parametrize("harm", [{b"data": b'{"subjects":5}'}, {b"data": b"{"}, {b"data": b"\xff"}, {}])

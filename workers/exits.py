@@ -11,8 +11,11 @@ REFUSED, USAGE = 1, 2
 
 def code_of(error: LogError | SettingsInvalid | RedisError) -> int:
     """The exit code for an error."""
-    if isinstance(error, SettingsInvalid):
-        return USAGE
-    # Services cannot be imported here (import-linter). UNAVAILABLE tells the supervisor that a restart may succeed.
-    may_pass = isinstance(error, LogUnavailable | LogNotInitialised | UnsafeRedis | RedisError)
-    return UNAVAILABLE if may_pass else REFUSED
+    match error:
+        case SettingsInvalid():
+            return USAGE
+        # Services cannot be imported here (import-linter). UNAVAILABLE tells the supervisor that a restart may succeed.
+        case LogUnavailable() | LogNotInitialised() | UnsafeRedis() | RedisError():
+            return UNAVAILABLE
+        case LogError():
+            return REFUSED

@@ -123,8 +123,10 @@ class Assigner:
         for (old, _), (assignment, members) in moved.items():
             planned |= members
             for revision, devices in revised:
-                if decided := members & devices:
-                    self._collect(result, old, after(revision, self._assignments.by_number[old], assignment), decided)
+                # Hundreds of moves can meet thousands of revisions, most of which have no device in common.
+                if members.intersect(devices):
+                    revised_assignment = after(revision, self._assignments.by_number[old], assignment)
+                    self._collect(result, old, revised_assignment, members & devices)
             if unconcerned := members - concerned:
                 self._collect(result, old, assignment, unconcerned)
         for revision, devices in revised:
@@ -135,9 +137,9 @@ class Assigner:
 
     def _by_assignment(self, devices: Ordinals | BitMap) -> Iterable[tuple[int, Ordinals | BitMap]]:
         """The devices by the number of their current assignment."""
-        # Many batches change one device each, for which the arrays below take most of the time.
-        if len(devices) == 1:
-            return [(self._assignment_of[int(devices[0])], devices)]
+        # Many batches change one device each, for which the arrays below take most of the time; many revisions leave none.
+        if len(devices) <= 1:
+            return [(self._assignment_of[int(ordinal)], devices) for ordinal in devices]
         ordinals = np.asarray(devices, dtype=np.uint32)
         return grouped(self._assignment_of.take(ordinals), ordinals)
 

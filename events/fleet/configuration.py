@@ -61,19 +61,23 @@ class Configuration(msgspec.Struct, frozen=True, eq=False, dict=True):
             return 0
         # Members that the agent neither acts on nor reports (contract/edge.md §1.2) are left out: no report would come, and a
         # rollout's gate would wait for ever.
-        agent, specs = msgspec.json.decode(bytes(self.sections[AGENT])), []
-        for group in (agent.get("modules"), agent.get("systemModules")):
-            modules = group.items() if isinstance(group, dict) else ()
-            shown = {name: spec.items() for name, spec in modules if isinstance(spec, dict)}
-            specs.append(
-                {name: {key: of for key, of in spec if key not in _UNREPORTED} for name, spec in shown.items()}
-            )
+        agent = msgspec.json.decode(bytes(self.sections[AGENT]))
+        specs = (_reported_specs(agent.get("modules")), _reported_specs(agent.get("systemModules")))
         return 1 + int.from_bytes(hashlib.sha256(canonical.encode(specs)).digest()[:4], "big") % (2**32 - 2)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Configuration":
         """The configuration of the bytes of its sections."""
         return cls.of(msgspec.json.decode(data))
+
+
+def _reported_specs(group: object) -> JsonObject:
+    specs = group if isinstance(group, dict) else {}
+    return {
+        name: {member: value for member, value in spec.items() if member not in _UNREPORTED}
+        for name, spec in specs.items()
+        if isinstance(spec, dict)
+    }
 
 
 def module_ids(sections: Mapping[str, JsonObject]) -> set[str]:

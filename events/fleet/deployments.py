@@ -4,7 +4,7 @@ import base64
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -18,6 +18,7 @@ from events.deployment.events import (
     DeploymentCreated,
     DeploymentDeleted,
     DeploymentEvent,
+    DeploymentScheduled,
     DeploymentUpdated,
     Ended,
     Everyone,
@@ -310,8 +311,12 @@ class Deployments:
                 return replace(old, admission=Everyone(), rolled=frozenset())
             case RollbackBegan():
                 return replace(old, admission=Ended(), rolled=frozenset())
-            case _:
+            case DeploymentScheduled():
                 return old
+            case _:
+                if isinstance(event, RolloutEvent):
+                    return old
+                assert_never(event)
 
     def members(self, devices: Devices) -> BitMap:
         """The ordinals of the devices in this partition."""

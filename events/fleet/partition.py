@@ -250,7 +250,10 @@ class Partition(PartitionState):
         return AssignmentChange(self.number, before, self.vector, moves)
 
     def planned(self) -> tuple[Planned, set[str]]:
-        """The moves that `resolve` would carry out, and the stored names of targets that it would change; then, the state is only read."""
+        """The moves that `resolve` would carry out, and the stored names of the targets that it would change.
+
+        No device is moved; afterwards the state can only be read.
+        """
         planned, _ = self._assigner.plan(self._take_changes())
         return planned, {name for _, name in self.targets.changed}
 

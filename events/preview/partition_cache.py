@@ -144,10 +144,10 @@ class PartitionCache:
         read_hashes, named = (("ordinals",), ()) if reads.every_id else ((), sorted(ids))
         read = (("index", sorted(index_field(path, key) for path, key in reads.values)), ("ordinals", named))
         numbers, ahead = list(recalled), {}
+        paths = reads.columns | {path for path, _ in reads.values}
         partitions = self._projections.read_each(numbers, hashes=read_hashes, fields=read)
         for number, stored in zip(numbers, partitions, strict=True):
             checkpoint, hashes = recalled[number].checkpoint, stored.hashes
-            paths = reads.columns | {path for path, _ in reads.values}
             unindexed = frozenset(path for path in paths if not _is_indexed(checkpoint, path))
             index, ordinals = hashes.get("index", {}), hashes.get("ordinals", {})
             if columns := reads.columns - unindexed:

@@ -165,11 +165,17 @@ class FleetProjection:
 
     def targeted(self, deployment_id: str, *, within: Within | None = None) -> int:
         """How many devices (modules, for a configuration of modules) a deployment's condition is true for, started or not."""
-        each = ((reading.targeted_assignments(deployment_id), seen) for reading, seen in self._each(within))
-        return sum(size_within(members, seen) for sets, seen in each for members in sets)
+        return sum(
+            size_within(members, seen)
+            for reading, seen in self._each(within)
+            for members in reading.targeted_assignments(deployment_id)
+        )
 
     def twins(self, *deployment_ids: str, within: Within | None = None) -> dict[str, Counter[str]]:
-        """As `status` for configurations of modules: twins that are targeted (`target`), and that have what it gives (`actual`)."""
+        """As `status` for configurations of modules: twins that are targeted (`target`), and that have what it gives (`actual`).
+
+        A device counts once for each of its modules, as in the rows of a query.
+        """
         counts = {name: Counter({"target": 0, "actual": 0}) for name in deployment_ids}
         for reading, seen in self._each(within) if deployment_ids else ():
             for name in deployment_ids:

@@ -217,7 +217,7 @@ class FleetSnapshotReader:
             ordinals = BitMap(itertools.islice(members, left))
             left -= len(ordinals)
             names = [*device_ids(self._projections, number, ordinals)]
-            reports = (self._log.load([module_subject(name, of) for name in names]) for of in SYSTEM_MODULES)
+            reports = (self._log.load([module_subject(name, system) for name in names]) for system in SYSTEM_MODULES)
             for ordinal, agent, hub in zip(ordinals, *reports, strict=True):
                 if (code := _code_of(agent) or _code_of(hub)) is not None:
                     devices_by_code[code] = devices_by_code.get(code, NO_DEVICES) | FleetSet.one(number, ordinal)

@@ -317,9 +317,9 @@ class GroupProjection:
         """By update, the devices that have it and are healthy."""
         devices_by_update: dict[UpdateId, FleetSet] = {}
         for deployed_update in self.every_deployed_update:
-            status = {number: of.status(deployed_update.update_deployment) for number, of in self._readings.items()}
+            name, update = deployed_update.update_deployment, deployed_update.deployment.update
+            status = {number: reading.status(name) for number, reading in self._readings.items()}
             healthy = FleetSet.over(status, lambda sets: sets.healthy)
-            update = deployed_update.deployment.update
             devices_by_update[update] = devices_by_update.get(update, NO_DEVICES) | healthy
         return devices_by_update
 

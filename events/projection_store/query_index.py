@@ -204,7 +204,7 @@ class ModuleIndex:
         digests = sorted({assignment.configuration for assignment in assignments.by_number.values()})
         configurations = read_fields(self.projections, number, "configurations", digests)
         sections = ((digest, msgspec.json.decode(data)) for digest, data in configurations.items())
-        having = {digest for digest, of in sections if module_id in module_ids(of)}
+        having = {digest for digest, by_module in sections if module_id in module_ids(by_module)}
         configured = assignments.where(lambda assignment: assignment.configuration in having)
         by_hand = stored.hashes["modules"].get(module_id)
         made_by_hand = _NO_ORDINALS if by_hand is None else as_stored(by_hand)

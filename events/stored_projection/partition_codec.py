@@ -126,7 +126,9 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
         ),
         "children": _drained_sets(partition.children.changed, partition.children.of),
         "configurations": _drained_values(
-            assignments.changed_configurations, configurations, lambda of: canonical.encode(of.sections)
+            assignments.changed_configurations,
+            configurations,
+            lambda configuration: canonical.encode(configuration.sections),
         ),
         "deployments": _drained(
             partition.changed_deployments, lambda pair: target_field(*pair), lambda pair: _rank(partition, *pair)

@@ -181,7 +181,10 @@ class PartitionReading:
             return
         layer, sets = self._targets[deployment_id]
         for module, target in sets.items():
-            yield target, target & self._assignments.where(partial(Assignment.has, layer=layer, module_id=module))
+            # The counts of all deployments ask this of every assignment; with `where` they take 40 % longer.
+            by_number = self._assignments.by_number.items()
+            numbers = [number for number, assignment in by_number if assignment.has(layer, module)]
+            yield target, target & self._assignments.with_numbers(numbers)
 
     def with_status(self, status: AssignmentStatus) -> BitMap:
         """The live devices with an assignment status, without the devices that never had a configuration."""

@@ -87,22 +87,22 @@ class DocumentComparison:
             stored = dict(zip(names, self._log.load(names, fleet=self._stream == FLEET), strict=True))
             differing = {}
             for name, there in stored.items():
-                if (here := self._replayed(name)) != (there.head, there.snapshot):
+                if (here := self._replayed_of(name)) != (there.head, there.snapshot):
                     differing[name] = here
             self.compared += len(names) - len(differing)
             while differing and events.read_on():
                 pass
-            names = [name for name, before in differing.items() if self._replayed(name) != before]
+            names = [name for name, before in differing.items() if self._replayed_of(name) != before]
             for name in differing.keys() - set(names):
                 self.compared += 1
                 if name not in self.excluded and events.stopped is None:
                     yield from self._difference(name, stored[name])
 
-    def _replayed(self, name: str) -> tuple[Head, bytes | None]:
+    def _replayed_of(self, name: str) -> tuple[Head, bytes | None]:
         return self.replayed.head(name), self.replayed.document(name)
 
     def _difference(self, name: str, stored: Stored) -> Iterable[ReplayDifference]:
-        head, document = self._replayed(name)
+        head, document = self._replayed_of(name)
         if stored.head != head:
             texts = [f"{side.version}:{side.generation}" if side.version else "" for side in (stored.head, head)]
             yield ReplayDifference("head", f"{key(self._stream, 'heads')} {name}", stored=texts[0], replayed=texts[1])

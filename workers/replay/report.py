@@ -1,5 +1,6 @@
 """The request for a replay and its results: plain data between the processes of a replay, and for its caller."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -78,8 +79,10 @@ class Compared(msgspec.Struct, rename="camel"):
 
     def add(self, differences: Iterable[ReplayDifference]) -> None:
         """Add differences after those of their kind; of more than `NAMED_MAX` of a kind, only the number."""
+        counts = Counter(named.kind for named in self.differences)
         for difference in differences:
-            if sum(difference.kind == named.kind for named in self.differences) < NAMED_MAX:
+            counts[difference.kind] += 1
+            if counts[difference.kind] <= NAMED_MAX:
                 self.differences.append(difference)
             else:
                 self.more += 1

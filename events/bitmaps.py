@@ -1,8 +1,12 @@
 """Encodes Roaring bitmaps so that equal sets have equal bytes."""
 
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
+
 from pyroaring import BitMap
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 def to_bytes(members: BitMap) -> bytes:
@@ -24,8 +28,10 @@ def as_stored(data: bytes) -> BitMap:
     return BitMap.deserialize(data)
 
 
-def members_where(holds: npt.NDArray[np.bool_]) -> BitMap:
+def members_where(holds: "npt.NDArray[np.bool_]") -> BitMap:
     """The set of the indices at which an array is true."""
+    import numpy as np  # noqa: PLC0415 - slow to import, and a producer, which imports this module, has no arrays
+
     return BitMap(np.flatnonzero(holds).astype(np.uint32))
 
 

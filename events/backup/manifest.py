@@ -168,7 +168,7 @@ def fields_of(parts: Sequence[bytes]) -> dict[bytes, bytes]:
 
 def pack(entries: Sequence[RawEntry]) -> bytes:
     """Returns entries as a file; the same entries give the same bytes."""
-    return pack_records([(entry.position, tuple(chain(*entry.fields.items()))) for entry in entries])
+    return _packed([(entry.position, tuple(chain(*entry.fields.items()))) for entry in entries])
 
 
 def unpack(name: str, data: bytes) -> list[RawEntry]:
@@ -197,9 +197,13 @@ def unpack_records(name: str, data: bytes) -> list[Record]:
     return records
 
 
-def pack_records(records: Sequence[object]) -> bytes:
+def pack_records(records: Sequence[Record]) -> bytes:
     """Returns records of keys beside the log as a file."""
-    data = msgspec.msgpack.encode(records)
+    return _packed(records)
+
+
+def _packed(content: object) -> bytes:
+    data = msgspec.msgpack.encode(content)
     # `mtime=0`: equal content has to give equal bytes, so that it is stored once.
     return gzip.compress(data, compresslevel=1 if len(data) <= UNPACKED_BYTES_MAX else 0, mtime=0)
 

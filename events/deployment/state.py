@@ -71,11 +71,12 @@ def evolve(
     document: DeploymentDocument | None, event: DeploymentEvent, *, version: int, at: int
 ) -> DeploymentDocument | None:
     """Return the deployment after one more event; `None` if it is deleted."""
+    if isinstance(event, DeploymentCreated):
+        # Every member of the event is a member of the document.
+        members = msgspec.structs.asdict(event) | {"layered": is_layered(event.content)}
+        return DeploymentDocument(version=version, created_at=at, updated_at=at, **members)
+    assert document is not None
     match event:
-        case DeploymentCreated():
-            # Every member of the event is a member of the document.
-            members = msgspec.structs.asdict(event) | {"layered": is_layered(event.content)}
-            return DeploymentDocument(version=version, created_at=at, updated_at=at, **members)
         case DeploymentUpdated() | DeploymentScheduled():
             changes = msgspec.structs.asdict(event)
         case AdmissionChanged(admission):
@@ -84,7 +85,6 @@ def evolve(
             return None
         case _:
             assert_never(event)
-    assert document is not None
     return msgspec.structs.replace(document, version=version, updated_at=at, **changes)
 
 

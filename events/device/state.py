@@ -41,14 +41,52 @@ CONFIGURED_IDENTITY = ModuleIdentity(1, SYSTEM_OWNER)
 """The identity of a system module, or of a module that only a configuration names, until a command writes it."""
 
 
-class TwinDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the documents of devices and of module twins share.
+# The fields are in the order of the members in stored documents, which a replay compares by their bytes: another order, such as
+# that of a common base class, would be a difference in every device that an earlier version stored.
 
-    `version` counts the subject's events, `generation` the registrations of the device. `*_at` are milliseconds, `*_stamps`
-    trees of `Stamp`s.
+
+class DeviceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A device as its events made it.
+
+    `version` counts the subject's events, `generation` its registrations, and `modules_deleted` the deleted modules of all
+    generations. A retired device keeps a document without sections, so that versions and etags continue. `*_at` are
+    milliseconds, `*_stamps` trees of `Stamp`s.
     """
 
     # Sections stay canonical JSON (`Raw`): most reads of a device need none of them.
+
+    version: int
+    generation: int
+    retired: bool = False
+    edge: bool = True
+    enabled: bool = True
+    status_reason: str | None = None
+    identity_etag: int = 1
+    twin_etag: int = 1
+    twin_version: int = TWIN_VERSION_AT_BIRTH
+    desired_version: int = 1
+    reported_version: int = 1
+    registered_at: int = NEVER
+    status_updated_at: int = NEVER
+    desired_at: int = NEVER
+    reported_at: int = NEVER
+    tags: msgspec.Raw = EMPTY
+    desired: msgspec.Raw = EMPTY
+    reported: msgspec.Raw = EMPTY
+    desired_stamps: msgspec.Raw = EMPTY
+    reported_stamps: msgspec.Raw = EMPTY
+    modules: dict[str, ModuleIdentity] = {}
+    modules_deleted: int = 0
+    authentication: JsonObject | UnsetType = UNSET
+    parent_scope: str = ""
+    """The `deviceScope` of the parent; empty without a parent."""
+
+
+class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A module twin as its own events made it, without the desired properties from deployments, which are in the projections.
+
+    It belongs to one generation of its device: in another generation it counts as absent.
+    """
 
     version: int
     generation: int
@@ -65,33 +103,7 @@ class TwinDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     reported_stamps: msgspec.Raw = EMPTY
 
 
-class DeviceDocument(TwinDocument, frozen=True, omit_defaults=True):
-    """A device as its events made it. `modules_deleted` counts the deleted modules of all generations.
-
-    A retired device keeps a document without sections, so that versions and etags continue.
-    """
-
-    retired: bool = False
-    edge: bool = True
-    enabled: bool = True
-    status_reason: str | None = None
-    identity_etag: int = 1
-    registered_at: int = NEVER
-    status_updated_at: int = NEVER
-    modules: dict[str, ModuleIdentity] = {}
-    modules_deleted: int = 0
-    authentication: JsonObject | UnsetType = UNSET
-    parent_scope: str = ""
-    """The `deviceScope` of the parent; empty without a parent."""
-
-
-class ModuleDocument(TwinDocument, frozen=True, omit_defaults=True):
-    """A module twin as its own events made it, without the desired properties from deployments, which are in the projections.
-
-    It belongs to one generation of its device: in another generation it counts as absent.
-    """
-
-
+TwinDocument = DeviceDocument | ModuleDocument
 Document = TypeVar("Document", bound=TwinDocument)
 TwinEvent = events.TwinPatched | events.TwinReplaced | events.PropertiesReported
 

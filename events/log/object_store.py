@@ -36,7 +36,9 @@ class ObjectStore:
         self.url = url
         with self._answering():
             self._files, self._root = url_to_fs(url)
-        self._is_local = "file" in self._files.protocol
+        protocol = self._files.protocol
+        # One name or several: `filecache`, a driver's only name, is not local.
+        self._is_local = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file, replacing one of the same name; when this returns, the file is on the disk."""

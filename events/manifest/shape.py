@@ -228,7 +228,10 @@ def _mistyped(value: Json, path: str, expected: str) -> Problem:
     return Problem(path, "type", f"must be {expected}, not {type_name(value)}")
 
 
-def type_name(value: Json) -> str:
-    """Return the JSON name of a value's type, with its article."""
-    names = {type(None): "null", dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
-    return names.get(type(value), "a number")
+_TYPE_NAMES = {type(None): "null", dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+_TYPE_NAMES |= {int: "a number", float: "a number"}
+
+
+def type_name(value: object) -> str:
+    """Return the JSON name of a value's type, with its article; Python's for a value from a script that JSON does not have."""
+    return _TYPE_NAMES.get(type(value), type(value).__name__)

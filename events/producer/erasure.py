@@ -128,8 +128,9 @@ def _ever(log: RedisLog, kind: SecretOwner, subject: str, *, tags_alone: bool) -
         about, type_, data = (entry.fields.get(field, b"") for field in (b"subject", b"type", b"data"))
         if (about.partition(b"/")[0] if of_device else about) != expected or _MARK not in data:
             continue
-        of_deployment = kind is not SecretOwner.DEPLOYMENT or type_.startswith(b"Deployment")
-        if (tags_alone and type_ not in (b"TwinPatched", b"TwinReplaced")) or not of_deployment:
+        if tags_alone and type_ not in (b"TwinPatched", b"TwinReplaced"):
+            continue
+        if kind is SecretOwner.DEPLOYMENT and not type_.startswith(b"Deployment"):
             continue
         value: Json = msgspec.json.decode(data)
         yield from sorted(references(value.get("tags") if tags_alone and isinstance(value, dict) else value))

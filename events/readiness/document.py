@@ -51,4 +51,4 @@ def _rules() -> Iterator[str]:
 
 if __name__ == "__main__":
     path = Path(sys.argv[1])
-    path.write_text(with_rules(path.read_text()))
+    path.write_text(with_rules(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -366,6 +366,7 @@ def _bring_back(command: RolloutCommand | SchedulerCommand, documents: Documents
         rollback_to: UpdateDocument | DeploymentDocument | None = documents[target]
         if failed is None or rollback_to is None or documents[rollback] is not None:
             raise RolloutForbidden(name, "its rollback target was deleted, or the rollback's deployment exists already")
+        # An update's content has the schema version that a deployment has by default.
         schema_version = "1.0" if isinstance(rollback_to, UpdateDocument) else rollback_to.schema_version
         condition, priority, labels = failed.target_condition, failed.priority, {ROLLBACK_LABEL: name}
         event = DeploymentCreated(

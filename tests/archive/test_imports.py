@@ -19,3 +19,8 @@ def test_plain_processes_do_not_load_parquet_or_file_systems() -> None:
     program = PROGRAM.format(modules=MODULES)
     ran = waiting.run([sys.executable, "-c", program], check=True)
     assert ran.stdout == "[]\n"
+
+
+def test_a_producer_does_not_load_what_counts_devices() -> None:
+    program = "import sys, events.producer.producer; print('numpy' in sys.modules)"
+    assert waiting.run([sys.executable, "-c", program], check=True).stdout == "False\n"

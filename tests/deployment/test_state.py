@@ -1,6 +1,7 @@
 import base64
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,6 +76,12 @@ def test_an_etag_is_the_base64_of_a_decimal_number(counter: int) -> None:
 
 def test_a_deleted_deployment_is_nothing() -> None:
     assert replayed(CREATED, DeploymentDeleted()) is None
+
+
+@pytest.mark.parametrize("event", [UPDATED, AdmissionChanged(Ended()), DeploymentDeleted()])
+def test_only_a_creation_follows_from_nothing(event: DeploymentEvent) -> None:
+    with pytest.raises(AssertionError):
+        replayed(event)
 
 
 def test_creating_again_starts_a_new_life_though_version_and_etag_go_on() -> None:

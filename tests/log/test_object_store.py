@@ -51,6 +51,12 @@ def test_who_writes_one_file_at_once_writes_it_whole(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_driver_with_a_cache_writes_to_the_store_that_it_is_for() -> None:
+    object_store = ObjectStore("filecache::memory://store")
+    object_store.put("one", b"1")
+    assert fsspec.filesystem("memory").cat_file("/store/one") == b"1"
+
+
 class Refused(Exception):
     """As the drivers of object stores have them: of nobody else's kind."""
 

@@ -36,6 +36,11 @@ def test_a_valid_standard_content_has_no_problem() -> None:
     validate(content())
 
 
+def test_a_value_that_json_does_not_have_is_called_by_its_python_type() -> None:
+    (problem, *_) = problems({"modulesContent": {"$edgeAgent": ("properties.desired",)}})
+    assert problem.message == "must be an object, not tuple"
+
+
 def test_a_valid_layer_has_no_problem() -> None:
     over = layer(
         {

@@ -193,7 +193,9 @@ def volume_renamed(subject: ReadinessSubject) -> Iterator[Hit]:
     """
     before = object_of(merged(subject.documents[:-1]).get(AGENT, {}).get("modules"))
     for module in subject.user_modules:
-        volumes = _volumes(Module(module.name, module.path, object_of(before.get(module.name)), whole=True))
+        if not isinstance(previous := before.get(module.name), dict):
+            continue
+        volumes = _volumes(Module(module.name, module.path, previous, whole=True))
         for target, name in _volumes(module).items():
             if (before_name := volumes.get(target, name)) != name:
                 message = f"{module.name} had the volume {shown(before_name)} at {shown(target)} and gets {shown(name)}"

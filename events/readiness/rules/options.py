@@ -41,16 +41,8 @@ _container_members = {
 _host_members = {
     *("autoremove", "binds", "blkiodevicereadbps", "blkiodevicereadiops", "blkiodevicewritebps"),
     *("blkiodevicewriteiops", "blkioweight", "blkioweightdevice", "capadd", "capdrop", "cgroup", "cgroupnsmode"),
-    *(
-        "cgroupparent",
-        "consolesize",
-        "containeridfile",
-        "cpucount",
-        "cpupercent",
-        "cpuperiod",
-        "cpuquota",
-        "cpurealtimeperiod",
-    ),
+    *("cgroupparent", "consolesize", "containeridfile", "cpucount", "cpupercent", "cpuperiod", "cpuquota"),
+    "cpurealtimeperiod",
     *("cpurealtimeruntime", "cpusetcpus", "cpusetmems", "cpushares", "devicecgrouprules", "devicerequests", "devices"),
     *("dns", "dnsoptions", "dnssearch", "extrahosts", "groupadd", "init", "iomaximumbandwidth", "iomaximumiops"),
     *("ipcmode", "isolation", "kernelmemory", "kernelmemorytcp", "links", "logconfig", "maskedpaths", "memory"),
@@ -69,9 +61,10 @@ def create_options_json(subject: ReadinessSubject, module: Module) -> Iterator[H
     Remedy: Write a JSON object as text. Build tools convert the object of a template.
     """
     error = module.written_options
-    is_open = any(placeholders.variables(chunk) for chunk in module.chunks.values() if isinstance(chunk, str))
     # The rule create-options-chunks reports chunks. With a placeholder, the final text is not known.
-    if isinstance(error, Exception) and not _chunks_wrong(module) and not is_open:
+    if not isinstance(error, Exception) or _chunks_wrong(module):
+        return
+    if not any(placeholders.variables(chunk) for chunk in module.chunks.values() if isinstance(chunk, str)):
         yield subject.options_hit(module, f"{module.name}: {refusal(error)}")
 
 

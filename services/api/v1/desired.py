@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections import OrderedDict
 from typing import Annotated, Any
 
 import msgspec
@@ -110,7 +111,7 @@ async def _acknowledge(request: Request, assignment: StoredDevice, device_versio
         return
     # Workers apply an acknowledgement after a moment. Until then every further request of the device would write it again.
     # The assignment change of each device that this process has written one of, the most recent last.
-    written: dict[str, int] = request.app.state.acknowledgements
+    written: OrderedDict[str, int] = request.app.state.acknowledgements
     if written.get(assignment.device_id) == assignment.assignment_change:
         return
     versions = await in_turn(request, context.fleet_projection.undelivered, assignment)
@@ -118,10 +119,11 @@ async def _acknowledge(request: Request, assignment: StoredDevice, device_versio
         first_versions = dict(list(versions.items())[:SECTIONS_MAX])
         author = Author(caller.principal, caller.scope)
         await writer_of(request).do(AcknowledgeDesired(assignment.device_id, first_versions), author)
-    written.pop(assignment.device_id, None)
     written[assignment.device_id] = assignment.assignment_change
+    written.move_to_end(assignment.device_id)
+    # Not a plain dictionary: finding its first key takes time for every key that was deleted before it.
     while len(written) > DEVICES_REMEMBERED_MAX:
-        del written[next(iter(written))]
+        written.popitem(last=False)
 
 
 async def _wait(request: Request, assignment: StoredDevice, device_version: DesiredVersion, *, seconds: float) -> None:

@@ -42,6 +42,11 @@ class DesiredVersion(msgspec.Struct, frozen=True):
     hand_written: int = 0
 
     @classmethod
+    def of(cls, device: StoredDevice) -> "DesiredVersion":
+        """The present version of a device."""
+        return cls(device.assignment_change, device.hand_written)
+
+    @classmethod
     def parse(cls, text: str) -> "DesiredVersion":
         """The version of a `text`.
 
@@ -98,7 +103,9 @@ async def desired(
 
 
 def _assignment(request: Request, device_id: str) -> StoredDevice:
-    return existing(device_id, context_of(request).fleet_projection.assignment(device_id))
+    device = existing(device_id, context_of(request).fleet_projection.assignment(device_id))
+    # Without configurations: every device that waits keeps this in memory for minutes.
+    return msgspec.structs.replace(device, configuration=b"", own=b"")
 
 
 async def _acknowledge(request: Request, assignment: StoredDevice, device_version: DesiredVersion) -> None:
@@ -135,8 +142,7 @@ async def _wait(request: Request, assignment: StoredDevice, device_version: Desi
         while not waiting.ended and (left := until - time.monotonic()) > 0:
             # Cleared before the read: a change that arrives after the read sets the event again (decision 0013).
             event.clear()
-            current = await in_turn(request, _assignment, request, assignment.device_id)
-            if DesiredVersion(current.assignment_change, current.hand_written) != device_version:
+            if DesiredVersion.of(await in_turn(request, _assignment, request, assignment.device_id)) != device_version:
                 return
             try:
                 await asyncio.wait_for(event.wait(), left)
@@ -149,7 +155,7 @@ def _desired(
 ) -> JsonAnswer[DesiredProperties] | Response:
     context = context_of(request)
     effective = existing(device_id, context.fleet_projection.effective(device_id))
-    version = DesiredVersion(effective.assignment_change, effective.hand_written)
+    version = DesiredVersion.of(effective)
     if version == device_version:
         return Response(status_code=204)
     twin_sections = context.twins.desired_sections(effective)
